@@ -1,0 +1,35 @@
+# The whole interface. Every target builds .venv by itself; it needs Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
+
+.PHONY: figures test lab check bench clean
+
+figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
+	$(BIN)/gradlab figures $(FIGURE_FLAGS)
+
+test: .venv/.ready  ## every test, notebooks included
+	$(BIN)/python -m pytest
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks; fi
+
+lab: .venv/.ready  ## JupyterLab with the notebooks
+	$(BIN)/gradlab lab
+
+check: .venv/.ready  ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+bench: .venv/.ready  ## speed of the tabular lab against the loop one would write
+	$(BIN)/python scripts/bench.py
+
+clean:  ## what the other targets built, except results
+	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache figures/quick
+
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gradlab needs Python >= 3.11; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@

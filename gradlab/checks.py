@@ -1,0 +1,54 @@
+"""Checks at the door: each returns its value, or raises ValueError with one line naming argument, value and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def count(name: str, value: Any, least: int = 0) -> int:
+    """``value`` as an int if it is a whole number ≥ ``least``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise ValueError(f"{name} must be a whole number ≥ {least}, got {value!r}")
+    return int(value)
+
+
+def positive(name: str, value: Any) -> float:
+    """``value`` as a float if it is a finite number > 0."""
+    if not _is_real(value) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be finite and > 0, got {value!r}")
+    return float(value)
+
+
+def between(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """``value`` as a float if it is finite and lies between the ends, which belong to the range unless open."""
+    inside = _is_real(value) and (low < value if open_low else low <= value)
+    inside = inside and (value < high if open_high else value <= high) and math.isfinite(value)
+    if not inside:
+        left, right = "(" if open_low else "[", ")" if open_high or high == math.inf else "]"
+        raise ValueError(f"{name} must be finite and lie in {left}{low:g}, {high:g}{right}, got {value!r}")
+    return float(value)
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+    """``value`` if it is among ``choices``; the error names them all and the nearest."""
+    known: Sequence[str] = tuple(choices)
+    if not isinstance(value, str) or value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}{hint}")
+    return value
+
+
+def _is_real(value: Any) -> bool:
+    return hasattr(value, "__float__") and not isinstance(value, (bool, str)) and getattr(value, "ndim", 0) == 0

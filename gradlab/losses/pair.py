@@ -1,0 +1,100 @@
+"""What every pairwise loss takes, what it owes, and the gradient ratio that it is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PairLogps:
+    """Log-probabilities of preference pairs; all fields of one shape (any), or broadcastable to it.
+
+    win, lose          log π(y_w|x), log π(y_l|x) under the policy, in nats.
+    ref_win, ref_lose  the same under the frozen reference.
+    win_len, lose_len  response lengths in tokens, for the losses that need them.
+    """
+
+    win: Tensor
+    lose: Tensor
+    ref_win: Tensor
+    ref_lose: Tensor
+    win_len: Tensor | None = None
+    lose_len: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
+                raise TypeError(f"{field.name} must be a floating-point tensor, got {type(value).__name__}")
+
+    @property
+    def win_logratio(self) -> Tensor:
+        """h_w = log π(y_w) − log π_ref(y_w)."""
+        return self.win - self.ref_win
+
+    @property
+    def lose_logratio(self) -> Tensor:
+        """h_l = log π(y_l) − log π_ref(y_l)."""
+        return self.lose - self.ref_lose
+
+    def swapped(self) -> PairLogps:
+        """Label the same pairs the other way round."""
+        return PairLogps(self.lose, self.win, self.ref_lose, self.ref_win, self.lose_len, self.win_len)
+
+
+@runtime_checkable
+class PairLoss(Protocol):
+    """A pairwise preference loss: a frozen dataclass whose fields are its hyper-parameters.
+
+    Calling it gives the loss of each pair, in the pairs' shape, never reduced. ``name`` is its key in the registry.
+    ``equation`` and ``source`` say in one line what it is and where it comes from. ``antisymmetric`` promises that
+    it is a ``LogisticLoss`` whose margin changes sign, exactly, when winner and loser trade places.
+    """
+
+    equation: ClassVar[str]
+    source: ClassVar[str]
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def antisymmetric(self) -> bool: ...  # noqa: D102
+
+    def __call__(self, logps: PairLogps) -> Tensor: ...
+
+
+class LogisticLoss:
+    """The family −log σ(m): a member gives its margin m, and this gives loss and slope."""
+
+    def margin(self, logps: PairLogps) -> Tensor:
+        """m, the argument of log σ, in the pairs' shape."""
+        raise NotImplementedError
+
+    def __call__(self, logps: PairLogps) -> Tensor:
+        """−log σ(m) of each pair, in nats."""
+        return -F.logsigmoid(self.margin(logps))
+
+    @staticmethod
+    def slope(margin: Tensor) -> Tensor:
+        """∂L/∂m = −σ(−m) in closed form, for speed; autograd agrees (tested)."""
+        return -torch.sigmoid(-margin)
+
+
+def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:
+    """log(|∂L/∂π_w| / |∂L/∂π_l|) of each pair by autograd, in nats; the pairs' shape.
+
+    In log space it is log|∂L/∂log π_w| − log|∂L/∂log π_l| + log π_l − log π_w (chain rule), so it stays finite at
+    log π = −1000. Of a ``LogisticLoss`` the margin is differentiated instead of the loss: the common factor σ(−m)
+    cancels, and so cannot underflow. NaN where neither side has a gradient.
+    """
+    value = loss.margin if isinstance(loss, LogisticLoss) else loss
+    win, lose = (side.detach().clone().requires_grad_() for side in (logps.win, logps.lose))
+    with torch.enable_grad():
+        total = value(replace(logps, win=win, lose=lose)).sum()
+        win_grad, lose_grad = torch.autograd.grad(total, (win, lose))
+    return win_grad.abs().log() - lose_grad.abs().log() + lose.detach() - win.detach()

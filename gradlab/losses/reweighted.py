@@ -1,0 +1,117 @@
+"""Losses that weigh the two sides differently: Balanced-DPO, its naive variants, and a constant weight as control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradlab.checks import between, positive
+from gradlab.losses.pair import LogisticLoss, PairLogps
+
+
+@dataclass(frozen=True)
+class BalancedDPO(LogisticLoss):
+    """−log σ(β λ_w h_w − β λ_l h_l), λ_w = log π_l/(log π_w + log π_l), λ_l = 1 − λ_w, both detached.
+
+    beta: β > 0 (stated: 1). Source: Ma et al. 2025 (arXiv 2502.20847), Balanced-DPO. Since λ_w + λ_l = 1, its
+    effective β is about half of DPO's: ``BalancedDPO(2 * beta)`` is the scale-matched one (ours).
+    """
+
+    beta: float = 1.0
+
+    name: ClassVar[str] = "bdpo"
+    equation: ClassVar[str] = "−log σ(β λ_w h_w − β λ_l h_l),  λ_w = log π_l / (log π_w + log π_l),  λ_l = 1 − λ_w"
+    source: ClassVar[str] = "Ma et al. 2025, arXiv 2502.20847"
+    antisymmetric: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+
+    def margin(self, logps: PairLogps) -> Tensor:
+        """m = β(λ_w h_w − λ_l h_l)."""
+        win_weight, lose_weight = balanced_weights(logps.win, logps.lose)
+        return self.beta * (win_weight * logps.win_logratio - lose_weight * logps.lose_logratio)
+
+
+@dataclass(frozen=True)
+class NaiveBalancedDPO(LogisticLoss):
+    """−log σ(β(λ h_w − h_l)), λ = 1 + clip(log π_w − log π_l, Δ_min, Δ_max), detached.
+
+    beta       β > 0 (stated: 1).
+    clip       Δ_max > 0 (stated: 0.5 on the grid, 0.3 for language models).
+    symmetric  False: Δ_min = 0, so only the winner can gain (stated). True: Δ_min = 1/(1 + Δ_max) − 1 (stated).
+
+    Source: Ma et al. 2025 (arXiv 2502.20847), naive bDPO. That λ multiplies β h_w while h_l keeps β is our reading,
+    and so is taking the paper's undefined "naive v2" for the symmetric one.
+    """
+
+    beta: float = 1.0
+    clip: float = 0.5
+    symmetric: bool = False
+
+    equation: ClassVar[str] = "−log σ(β(λ h_w − h_l)),  λ = 1 + clip(log π_w − log π_l, Δ_min, Δ_max)"
+    source: ClassVar[str] = "Ma et al. 2025, arXiv 2502.20847 (placement of λ: ours)"
+    antisymmetric: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+        positive("clip", self.clip)
+
+    @property
+    def name(self) -> str:
+        """``nbdpo``, or ``nbdpo-symmetric``."""
+        return "nbdpo-symmetric" if self.symmetric else "nbdpo"
+
+    def margin(self, logps: PairLogps) -> Tensor:
+        """m = β(λ h_w − h_l)."""
+        least = 1 / (1 + self.clip) - 1 if self.symmetric else 0.0
+        weight = 1 + (logps.win - logps.lose).detach().clamp(least, self.clip)
+        return self.beta * (weight * logps.win_logratio - logps.lose_logratio)
+
+
+@dataclass(frozen=True)
+class FixedWeightDPO(LogisticLoss):
+    """−log σ(β λ h_w − β(1 − λ) h_l) with a constant λ: the control for bDPO's adaptive one.
+
+    beta        β > 0.
+    win_weight  λ in (0, 1); ½ is DPO at β/2, exactly.
+
+    Source: ours.
+    """
+
+    beta: float = 1.0
+    win_weight: float = 0.5
+
+    name: ClassVar[str] = "fixed-weight"
+    equation: ClassVar[str] = "−log σ(β λ h_w − β(1 − λ) h_l),  λ constant"
+    source: ClassVar[str] = "ours (a control)"
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+        between("win_weight", self.win_weight, 0, 1, open_low=True, open_high=True)
+
+    @property
+    def antisymmetric(self) -> bool:
+        """Only at λ = ½: elsewhere the swapped pair has another margin."""
+        return self.win_weight == 0.5
+
+    def margin(self, logps: PairLogps) -> Tensor:
+        """m = β(λ h_w − (1 − λ) h_l)."""
+        win_weight, lose_weight = self.win_weight, 1 - self.win_weight
+        return self.beta * (win_weight * logps.win_logratio - lose_weight * logps.lose_logratio)
+
+
+def balanced_weights(win: Tensor, lose: Tensor) -> tuple[Tensor, Tensor]:
+    """λ_w = log π_l/(log π_w + log π_l) and λ_l = log π_w/(log π_w + log π_l), detached; ½ each where both are 0.
+
+    win, lose: log-probabilities ≤ 0, of one shape. λ_l is a quotient of its own and not 1 − λ_w, which would lose
+    λ_w log π_w = λ_l log π_l to rounding in the corners. Source: Ma et al. 2025.
+    """
+    # Both shifted by the smallest normal number, which changes nothing but 0/0: that becomes ½.
+    tiny = torch.finfo(win.dtype).tiny
+    win, lose = win.detach() - tiny, lose.detach() - tiny
+    total = win + lose
+    return lose / total, win / total

@@ -1,0 +1,74 @@
+"""What a policy is judged by. Each function takes log π of shape (..., X, Y) and gives one number a run, shape (...)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def expected_utility(logp: Tensor, utility: Tensor) -> Tensor:
+    """E_π[u], in nats of preference, a mean over prompts."""
+    return (logp.exp() * utility).sum(-1).mean(-1)
+
+
+def utility_share(logp: Tensor, utility: Tensor, ref_logp: Tensor) -> Tensor:
+    """(E_π[u] − E_ref[u]) / (max u − E_ref[u]), a mean over the prompts in which anything can be gained.
+
+    0 is the reference, 1 the best response always; negative where the policy is worse than the reference.
+    """
+    reference = (ref_logp.exp() * utility).sum(-1)
+    gained = (logp.exp() * utility).sum(-1) - reference
+    reachable = utility.amax(-1) - reference
+    share = torch.where(reachable > 0, gained / reachable, torch.nan)
+    return share.nanmean(-1)
+
+
+def kl_to_reference(logp: Tensor, ref_logp: Tensor) -> Tensor:
+    """KL(π‖π_ref), in nats, a mean over prompts."""
+    return (logp.exp() * (logp - ref_logp)).sum(-1).mean(-1)
+
+
+def entropy(logp: Tensor) -> Tensor:
+    """−E_π[log π], in nats, a mean over prompts."""
+    return -(logp.exp() * logp).sum(-1).mean(-1)
+
+
+def unobserved_mass(logp: Tensor, observed: Tensor) -> Tensor:
+    """Probability on responses that appear in no pair, a mean over prompts; 0 where all are observed."""
+    return (logp.exp() * ~observed).sum(-1).mean(-1)
+
+
+def top1_accuracy(logp: Tensor, utility: Tensor) -> Tensor:
+    """Share of prompts whose most probable response is a best one; where several tie for the top, their mean."""
+    top = logp == logp.amax(-1, keepdim=True)
+    best = utility == utility.amax(-1, keepdim=True)
+    return ((top & best).sum(-1) / top.sum(-1)).to(logp.dtype).mean(-1)
+
+
+def win_rate(logp: Tensor, opponent_logp: Tensor, utility: Tensor) -> Tensor:
+    """P(y ≻ y') for y ~ π, y' ~ opponent, by Bradley–Terry; equal utilities count ½. A mean over prompts."""
+    preference = torch.sigmoid(utility[..., :, None] - utility[..., None, :])
+    return torch.einsum("...i,...ij,...j->...", logp.exp(), preference, opponent_logp.exp()).mean(-1)
+
+
+def summary(logp: Tensor, utility: Tensor, observed: Tensor, ref_logp: Tensor, beta: float) -> dict[str, np.ndarray]:
+    """All of the above for log π (..., X, Y), as arrays of shape (...).
+
+    utility, observed and ref_logp broadcast against logp. The ideal policy, beside whose unobserved mass the
+    policy's is put, is π_ref exp(u/β): the best trade of utility against β times KL.
+    """
+    ideal = torch.log_softmax(ref_logp + utility / beta, -1)
+    shape = logp.shape[:-2]
+    numbers = {
+        "utility": expected_utility(logp, utility),
+        "utility_share": utility_share(logp, utility, ref_logp),
+        "kl": kl_to_reference(logp, ref_logp),
+        "entropy": entropy(logp),
+        "unobserved_mass": unobserved_mass(logp, observed),
+        "unobserved_mass_reference": unobserved_mass(ref_logp, observed),
+        "unobserved_mass_ideal": unobserved_mass(ideal, observed),
+        "top1_accuracy": top1_accuracy(logp, utility),
+        "win_rate": win_rate(logp, ref_logp, utility),
+    }
+    return {name: value.expand(shape).cpu().numpy() for name, value in numbers.items()}

@@ -1,0 +1,99 @@
+"""The mean pair loss of many runs, laid out for speed: responses first, (run, prompt) columns last and contiguous."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradlab.losses import LogisticLoss, PairLogps, PairLoss
+
+# Columns come in multiples of LANES: every column then takes the same vectorised path through torch's kernels,
+# whatever stands beside it, and a batch of runs gives the very bits that each run gives alone.
+LANES = 64
+
+
+class PairObjective:
+    """The mean pair loss of a block of runs, item first: log π has shape (Y, C), columns are run · X + prompt.
+
+    Only responses that occur in some pair take part, and of an antisymmetric loss one order of each pair stands for
+    both. weights (R, X, Y, Y) are the shares of the ordered pairs.
+    """
+
+    def __init__(
+        self, loss: PairLoss, weights: np.ndarray, ref_logp: np.ndarray, device: str, dtype: torch.dtype
+    ) -> None:
+        self.loss, self.device, self.dtype = loss, device, dtype
+        self.antisymmetric = isinstance(loss, LogisticLoss) and loss.antisymmetric
+        columns = weights.reshape(-1, *weights.shape[2:])
+        seen = (columns.sum(1) + columns.sum(2)) > 0
+        # The responses in some pair come first, in order; a column with fewer is filled up with unpaired ones.
+        order = np.argsort(~seen, axis=1, kind="stable")[:, : seen.sum(1).max()]
+        size = order.shape[1]
+        self.rows = _pad(torch.as_tensor(order.T.copy(), device=device))
+        if self.rows.shape[1] > len(order):  # empty columns still need distinct responses to scatter to
+            self.rows[:, len(order) :] = torch.arange(size, device=device)[:, None]
+        slots = torch.triu_indices(size, size, 1) if self.antisymmetric else _ordered_slots(size)
+        self.win, self.lose = slots[0].to(device), slots[1].to(device)
+        self._columns = np.arange(len(order))[:, None]
+        self._pair = (order[:, slots[0].numpy()], order[:, slots[1].numpy()])
+        ref = to_columns(ref_logp, device, dtype).gather(0, self.rows)
+        self.ref_win, self.ref_lose = ref[self.win], ref[self.lose]
+        self.reweight(weights)
+
+    def reweight(self, weights: np.ndarray) -> None:
+        """Use other weights (R, X, Y, Y) on the same pairs, such as a mini-batch's."""
+        columns = weights.reshape(-1, *weights.shape[2:])
+        win, lose = self._pair
+        self.win_weight = self._slots(columns[self._columns, win, lose])
+        if self.antisymmetric:
+            self.lose_weight = self._slots(columns[self._columns, lose, win])
+            self.total_weight = self.win_weight + self.lose_weight
+
+    def gradient(self, logp: Tensor) -> Tensor:
+        """∂L/∂log π, shape (Y, C), the log-probabilities taken as independent of each other."""
+        inner = logp.gather(0, self.rows)
+        win, lose = inner[self.win].requires_grad_(), inner[self.lose].requires_grad_()
+        logps = PairLogps(win, lose, self.ref_win, self.ref_lose)
+        if isinstance(self.loss, LogisticLoss):
+            value = self.loss.margin(logps)
+            outer = self.loss.slope(value.detach())
+            # slope(−m) = −1 − slope(m): the pair's two orders share one sigmoid.
+            outer = outer * self.total_weight + self.lose_weight if self.antisymmetric else outer * self.win_weight
+        else:
+            value, outer = self.loss(logps), self.win_weight
+        win_grad, lose_grad = torch.autograd.grad(value, (win, lose), outer)
+        total = torch.zeros_like(inner).index_add_(0, self.win, win_grad).index_add_(0, self.lose, lose_grad)
+        return torch.zeros_like(logp).scatter_(0, self.rows, total)
+
+    def value(self, logp: Tensor) -> Tensor:
+        """The loss of each column, shape (C,)."""
+        inner = logp.gather(0, self.rows)
+        logps = PairLogps(inner[self.win], inner[self.lose], self.ref_win, self.ref_lose)
+        total = (self.loss(logps) * self.win_weight).sum(0)
+        if self.antisymmetric:
+            total = total + (self.loss(logps.swapped()) * self.lose_weight).sum(0)
+        return total
+
+    def _slots(self, weights: np.ndarray) -> Tensor:
+        return _pad(torch.as_tensor(weights.T, dtype=self.dtype, device=self.device))
+
+
+def to_columns(values: np.ndarray | Tensor, device: str, dtype: torch.dtype) -> Tensor:
+    """(R, X, Y) to (Y, C): runs and prompts become columns, filled up with zeros to a multiple of LANES."""
+    values = torch.as_tensor(values)
+    return _pad(values.to(device, dtype).reshape(-1, values.shape[-1]).T)
+
+
+def from_columns(columns: Tensor, runs: int, prompts: int) -> Tensor:
+    """(..., Y, C) to (..., R, X, Y): drop the filling and take columns apart into runs and prompts."""
+    live = columns[..., : runs * prompts]
+    return live.unflatten(-1, (runs, prompts)).movedim(-3, -1)
+
+
+def _pad(columns: Tensor) -> Tensor:
+    return torch.nn.functional.pad(columns, (0, -columns.shape[-1] % LANES)).contiguous()
+
+
+def _ordered_slots(size: int) -> Tensor:
+    return (~torch.eye(size, dtype=torch.bool)).nonzero().T
