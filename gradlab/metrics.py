@@ -1,4 +1,4 @@
-"""What a policy is judged by. Each function takes log π of shape (..., X, Y) and gives one number a run, shape (...)."""
+"""What a policy is judged by: each function takes log π of shape (..., X, Y) and gives one number a run, (...)."""
 
 from __future__ import annotations
 

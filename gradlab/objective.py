@@ -9,8 +9,9 @@ from torch import Tensor
 from gradlab.losses import LogisticLoss, PairLogps, PairLoss
 
 # Columns come in multiples of LANES: every column then takes the same vectorised path through torch's kernels,
-# whatever stands beside it, and a batch of runs gives the very bits that each run gives alone.
-LANES = 64
+# whatever stands beside it, so that a batch gives the very bits that each run gives alone. Products need more.
+LANES = 32
+MATMUL_LANES = 64
 
 
 class PairObjective:
@@ -59,7 +60,10 @@ class PairObjective:
             value = self.loss.margin(logps)
             outer = self.loss.slope(value.detach())
             # slope(−m) = −1 − slope(m): the pair's two orders share one sigmoid.
-            outer = outer * self.total_weight + self.lose_weight if self.antisymmetric else outer * self.win_weight
+            if self.antisymmetric:
+                outer = torch.addcmul(self.lose_weight, outer, self.total_weight)
+            else:
+                outer = outer.mul_(self.win_weight)
         else:
             value, outer = self.loss(logps), self.win_weight
         win_grad, lose_grad = torch.autograd.grad(value, (win, lose), outer)
@@ -91,8 +95,19 @@ def from_columns(columns: Tensor, runs: int, prompts: int) -> Tensor:
     return live.unflatten(-1, (runs, prompts)).movedim(-3, -1)
 
 
-def _pad(columns: Tensor) -> Tensor:
-    return torch.nn.functional.pad(columns, (0, -columns.shape[-1] % LANES)).contiguous()
+def mix(matrix: Tensor, columns: Tensor) -> Tensor:
+    """``matrix @ columns``, each column's bits independent of the others'."""
+    return (matrix @ _pad(columns, MATMUL_LANES))[:, : columns.shape[1]].contiguous()
+
+
+def pair_slots(loss: PairLoss, weights: np.ndarray) -> int:
+    """How many rows a ``PairObjective`` of this loss and these weights (R, X, Y, Y) has."""
+    size = int(((weights.sum(-1) + weights.sum(-2)) > 0).sum(-1).max())
+    return size * (size - 1) // (2 if loss.antisymmetric else 1)
+
+
+def _pad(columns: Tensor, lanes: int = LANES) -> Tensor:
+    return torch.nn.functional.pad(columns, (0, -columns.shape[-1] % lanes)).contiguous()
 
 
 def _ordered_slots(size: int) -> Tensor:

@@ -18,8 +18,7 @@ from gradlab.checks import count, one_of, positive
 class Policy(Protocol):
     """What a tabular policy is: a name and the features of its responses."""
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
+    name: ClassVar[str]
 
     def features(self, responses: int) -> Tensor:
         """Φ, shape (Y, K), float64."""
@@ -72,12 +71,13 @@ class RadialBasis:
         return torch.nn.functional.normalize(exponent.exp(), dim=1)
 
 
-POLICIES: dict[str, type[FreeLogits] | type[RadialBasis]] = {"free": FreeLogits, "shared": RadialBasis}
+FREE_LOGITS = FreeLogits()
+POLICIES: dict[str, Policy] = {"free": FREE_LOGITS, "shared": RadialBasis()}
 
 
 def tabular_policy(name: str) -> Policy:
     """The registered policy of that name, with its default settings; ValueError names those that exist."""
-    return POLICIES[one_of("policy", name, POLICIES)]()
+    return POLICIES[one_of("policy", name, POLICIES)]
 
 
 def log_policy(policy: Policy, parameters: Tensor, start_logp: Tensor) -> Tensor:

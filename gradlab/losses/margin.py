@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,10 +19,10 @@ class DPO(LogisticLoss):
 
     beta: float = 1.0
 
-    name: ClassVar[str] = "dpo"
-    equation: ClassVar[str] = "−log σ(β(h_w − h_l))"
-    source: ClassVar[str] = "Rafailov et al. 2023, arXiv 2305.18290"
-    antisymmetric: ClassVar[bool] = True
+    name = "dpo"
+    equation = "−log σ(β(h_w − h_l))"
+    source = "Rafailov et al. 2023, arXiv 2305.18290"
+    antisymmetric = True
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -56,16 +56,19 @@ class PairLoss(Protocol):
     it is a ``LogisticLoss`` whose margin changes sign, exactly, when winner and loser trade places.
     """
 
-    equation: ClassVar[str]
-    source: ClassVar[str]
-
     @property
     def name(self) -> str: ...  # noqa: D102
 
     @property
+    def equation(self) -> str: ...  # noqa: D102
+
+    @property
+    def source(self) -> str: ...  # noqa: D102
+
+    @property
     def antisymmetric(self) -> bool: ...  # noqa: D102
 
-    def __call__(self, logps: PairLogps) -> Tensor: ...
+    def __call__(self, logps: PairLogps) -> Tensor: ...  # noqa: D102
 
 
 class LogisticLoss:
@@ -82,7 +85,7 @@ class LogisticLoss:
     @staticmethod
     def slope(margin: Tensor) -> Tensor:
         """∂L/∂m = −σ(−m) in closed form, for speed; autograd agrees (tested)."""
-        return -torch.sigmoid(-margin)
+        return torch.sigmoid(-margin).neg_()
 
 
 def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:

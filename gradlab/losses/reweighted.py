@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,10 +21,10 @@ class BalancedDPO(LogisticLoss):
 
     beta: float = 1.0
 
-    name: ClassVar[str] = "bdpo"
-    equation: ClassVar[str] = "−log σ(β λ_w h_w − β λ_l h_l),  λ_w = log π_l / (log π_w + log π_l),  λ_l = 1 − λ_w"
-    source: ClassVar[str] = "Ma et al. 2025, arXiv 2502.20847"
-    antisymmetric: ClassVar[bool] = True
+    name = "bdpo"
+    equation = "−log σ(β λ_w h_w − β λ_l h_l),  λ_w = log π_l / (log π_w + log π_l),  λ_l = 1 − λ_w"
+    source = "Ma et al. 2025, arXiv 2502.20847"
+    antisymmetric = True
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
@@ -52,9 +51,9 @@ class NaiveBalancedDPO(LogisticLoss):
     clip: float = 0.5
     symmetric: bool = False
 
-    equation: ClassVar[str] = "−log σ(β(λ h_w − h_l)),  λ = 1 + clip(log π_w − log π_l, Δ_min, Δ_max)"
-    source: ClassVar[str] = "Ma et al. 2025, arXiv 2502.20847 (placement of λ: ours)"
-    antisymmetric: ClassVar[bool] = False
+    equation = "−log σ(β(λ h_w − h_l)),  λ = 1 + clip(log π_w − log π_l, Δ_min, Δ_max)"
+    source = "Ma et al. 2025, arXiv 2502.20847 (placement of λ: ours)"
+    antisymmetric = False
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
@@ -85,9 +84,9 @@ class FixedWeightDPO(LogisticLoss):
     beta: float = 1.0
     win_weight: float = 0.5
 
-    name: ClassVar[str] = "fixed-weight"
-    equation: ClassVar[str] = "−log σ(β λ h_w − β(1 − λ) h_l),  λ constant"
-    source: ClassVar[str] = "ours (a control)"
+    name = "fixed-weight"
+    equation = "−log σ(β λ h_w − β(1 − λ) h_l),  λ constant"
+    source = "ours (a control)"
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
