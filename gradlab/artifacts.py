@@ -1,0 +1,154 @@
+"""Results on disk: Parquet frames with a manifest beside each, written whole or not at all."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+FORMAT = 1  # of the files this version writes and reads
+_LIBRARIES = ("numpy", "pandas", "scipy", "torch")
+
+
+def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], *, overwrite: bool = False) -> Path:
+    """Write ``frame`` as Parquet to ``path`` and its manifest to the same name with ``.json``; both whole or not at all.
+
+    manifest  settings, seeds and whatever else explains the frame, as JSON-able data; the format, the versions, the
+              commit and the SHA-256 of the data are added here.
+    Equal frames give equal bytes. Returns the path of the frame. Raises FileExistsError where ``path`` holds other
+    data, unless ``overwrite``; OSError, such as for a full disk, leaves what was there before.
+    """
+    path = Path(path)
+    if path.suffix != ".parquet":
+        raise ValueError(f"path must end in .parquet, got {str(path)!r}")
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd")
+    data = buffer.getvalue()
+    if path.exists() and not overwrite and path.read_bytes() != data:
+        raise FileExistsError(f"{path} holds another result; name another file, or allow overwriting")
+    stamp = {"format": FORMAT, "versions": versions(), "commit": _commit(), "sha256": hashlib.sha256(data).hexdigest()}
+    write_whole(path, data)
+    write_whole(path.with_suffix(".json"), json.dumps({**manifest, **stamp}, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def load_frame(path: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read a frame and its manifest as ``save_frame`` wrote them.
+
+    Raises FileNotFoundError where either is missing, ValueError where the manifest is of another format, or the data
+    are not the ones that it describes.
+    """
+    path = Path(path)
+    manifest = load_manifest(path)
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
+        raise ValueError(f"{path} is not the data that its manifest describes; regenerate both")
+    return pd.read_parquet(io.BytesIO(data)), manifest
+
+
+def load_manifest(path: Path | str) -> dict[str, Any]:
+    """Read the manifest of the frame at ``path``; errors as in ``load_frame``."""
+    path = Path(path).with_suffix(".json")
+    try:
+        manifest = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a manifest: {error}") from None
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {found!r}; this version of gradlab reads format {FORMAT}: regenerate it")
+    return manifest
+
+
+def write_whole(path: Path | str, content: bytes | str | Callable[[str], object]) -> None:
+    """Write a file so that it is the old one or the new one, never a part: to a temporary file, then renamed.
+
+    content  bytes, text, or a function that writes to the file name that it is given.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        if callable(content):
+            content(name)
+        else:
+            Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(name, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def versions(libraries: Iterable[str] = _LIBRARIES) -> dict[str, str]:
+    """Versions of the libraries that numbers depend on, without local build tags."""
+    return {name: metadata.version(name).split("+")[0] for name in libraries}
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of JSON-able parts, the same on every machine."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def source_hash(module: str, *, without: Iterable[str] = ()) -> str:
+    """A hash of the sources that ``module`` of gradlab imports, directly or not, itself not included.
+
+    without  modules to leave out, with what only they import: those that cannot change the numbers.
+    """
+    todo, seen = set(_imports(module)), set(without) | {module}
+    sources = []
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        sources.append((name, _source(name)))
+        todo |= _imports(name)
+    return fingerprint(sorted(sources))
+
+
+def _imports(module: str) -> set[str]:
+    """The modules of gradlab that a module's source names in its imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in found if name.split(".")[0] == "gradlab" and _origin(name)}
+
+
+def _source(module: str) -> str:
+    return Path(_origin(module) or "").read_text()
+
+
+def _origin(module: str) -> str | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # the name of a function or class, not of a module
+        return None
+    return spec.origin if spec else None
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, as information; None outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

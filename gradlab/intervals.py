@@ -1,0 +1,158 @@
+"""Paired evidence: bootstrap intervals, equivalence, Holm's correction, and verdicts computed by rule.
+
+The rules, fixed before any result was seen:
+
+- A *cell* is one setting (world, mask, policy, …). Its evidence is the paired difference method − baseline, one a seed.
+- Its interval is the 95% percentile bootstrap of the mean difference; its p-value a paired t-test's (bootstrap tails
+  are too coarse for Holm's correction at few seeds), corrected by Holm over all cells of the contrast.
+- A cell says ``no difference`` where the interval lies inside ± the margin that was declared; else ``holds`` where the
+  corrected p < 0.05 and the mean is positive, ``fails`` where it is negative; else ``inconclusive``.
+- A contrast ``holds``, ``fails`` or shows ``no difference`` where all of its cells do. Otherwise it ``holds when C``
+  for the simplest condition C (one factor, else two) under which every cell holds, if C covers at least half of all
+  cells that hold and at least three cells. Otherwise it ``fails`` where any cell fails or at least half show no
+  difference, and is ``inconclusive`` where not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+LEVEL = 0.95
+RESAMPLES = 4000
+
+
+def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """The 95% percentile bootstrap interval of the mean of ``values`` (n,); NaN with fewer than two values."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return (np.nan, np.nan)
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(values[drawn].mean(1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down correction of ``p_values`` (n,); NaN counts as 1. Source: Holm 1979."""
+    p_values = np.nan_to_num(np.asarray(p_values, float), nan=1.0)
+    order = np.argsort(p_values)
+    scaled = p_values[order] * np.arange(len(p_values), 0, -1)
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return corrected
+
+
+def paired_differences(
+    frame: pd.DataFrame, value: str, method: str, baseline: str, by: Sequence[str], pair: str = "seed"
+) -> pd.DataFrame:
+    """``value`` of ``method`` minus that of ``baseline``, paired within (by, pair); columns by, pair, ``difference``.
+
+    frame needs the columns method, value, pair and by, with one row for each combination.
+    Raises ValueError where a pair is not complete.
+    """
+    keys = [*by, pair]
+    sides = [frame[frame["method"] == name].set_index(keys)[value] for name in (method, baseline)]
+    for name, side in zip((method, baseline), sides, strict=True):
+        if side.index.has_duplicates or not side.index.isin(sides[0].index).all() or len(side) != len(sides[0]):
+            raise ValueError(f"{name!r} needs exactly one {value} for each {', '.join(keys)} of {method!r}")
+    return (sides[0] - sides[1]).rename("difference").reset_index()
+
+
+def judge_cells(differences: pd.DataFrame, by: Sequence[str], margin: float) -> pd.DataFrame:
+    """One row a cell: ``effect`` (mean difference), ``low``, ``high``, ``p`` (Holm), ``seeds`` and ``verdict``."""
+    rows = []
+    groups = differences.groupby(list(by), sort=False, dropna=False) if by else [((), differences)]
+    for key, group in groups:
+        values = group["difference"].to_numpy()
+        low, high = bootstrap_interval(values)
+        cell = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
+        rows.append(
+            {**cell, "effect": values.mean(), "low": low, "high": high, "p": _p_value(values), "seeds": len(values)}
+        )
+    cells = pd.DataFrame(rows)
+    cells["p"] = holm(cells["p"].to_numpy())
+    cells["verdict"] = [_cell_verdict(cell, margin) for cell in cells.itertuples()]
+    return cells
+
+
+def judge(differences: pd.DataFrame, by: Sequence[str], margin: float, pair: str = "seed") -> dict[str, Any]:
+    """The verdict on one contrast, by the rules above, as a row for a table of verdicts.
+
+    Keys: ``verdict`` (with its words), ``effect`` (mean over cells), ``low``, ``high`` (bootstrap over seeds of that
+    mean), ``seeds``, ``cells``, and how many cells say what: ``holds``, ``fails``, ``no_difference``, ``inconclusive``.
+    """
+    cells = judge_cells(differences, by, margin)
+    by_seed = differences.groupby(pair)["difference"].mean().to_numpy()
+    low, high = bootstrap_interval(by_seed)
+    counts = {name: int((cells["verdict"] == name.replace("_", " ")).sum()) for name in _OUTCOMES}
+    return {
+        "verdict": overall(cells, by), "effect": float(by_seed.mean()), "low": low, "high": high, "margin": margin,
+        "seeds": int(cells["seeds"].min()), "cells": len(cells), **counts,
+    }  # fmt: skip
+
+
+def overall(cells: pd.DataFrame, factors: Sequence[str]) -> str:
+    """The verdict on all cells together, by the rules above; the words after "holds when" are generated."""
+    outcomes = cells["verdict"]
+    for one in ("holds", "fails", "no difference", "inconclusive"):
+        if (outcomes == one).all():
+            return one
+    condition = _condition(cells, factors)
+    if condition:
+        return f"holds when {condition}"
+    clear = (outcomes == "fails").any() or (outcomes == "no difference").mean() >= 0.5
+    return "fails" if clear else "inconclusive"
+
+
+_OUTCOMES = ("holds", "fails", "no_difference", "inconclusive")
+
+
+def _p_value(values: np.ndarray) -> float:
+    if len(values) < 2:
+        return np.nan
+    if np.ptp(values) == 0:  # no spread at all: the t statistic would be 0/0 or infinite
+        return 1.0 if values[0] == 0 else 0.0
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def _cell_verdict(cell: Any, margin: float) -> str:
+    if -margin < cell.low and cell.high < margin:
+        return "no difference"
+    if cell.p < 1 - LEVEL:
+        return "holds" if cell.effect > 0 else "fails"
+    return "inconclusive"
+
+
+def _condition(cells: pd.DataFrame, factors: Iterable[str]) -> str | None:
+    """The simplest condition under which every cell holds; of equally simple ones the widest, then the first."""
+    holds = (cells["verdict"] == "holds").to_numpy()
+    terms = [term for factor in factors for term in _terms(cells[factor])]
+    for size in (1, 2):
+        best, widest = None, max(3, int(np.ceil(holds.sum() / 2))) - 1
+        for chosen in itertools.combinations(terms, size):
+            inside = np.logical_and.reduce([mask for _, mask in chosen])
+            if holds[inside].all() and inside.sum() > widest:
+                best, widest = " and ".join(words for words, _ in chosen), int(inside.sum())
+        if best:
+            return best
+    return None
+
+
+def _terms(column: pd.Series) -> list[tuple[str, np.ndarray]]:
+    """The conditions on one factor: ≥ and ≤ each value of a number, is and is not each value of a name."""
+    values = sorted(column.dropna().unique())
+    if len(values) < 2:
+        return []
+    array = column.to_numpy()
+    if pd.api.types.is_numeric_dtype(column):
+        above = [(f"{column.name} ≥ {value:g}", array >= value) for value in values[1:]]
+        return above + [(f"{column.name} ≤ {value:g}", array <= value) for value in values[:-1]]
+    equal = [(f"{column.name} is {value}", array == value) for value in values]
+    other = [(f"{column.name} is not {value}", array != value) for value in values] if len(values) > 2 else []
+    return equal + other
