@@ -83,18 +83,26 @@ class Runs:
 
     def start(self, start: np.ndarray | Tensor | None) -> Tensor:
         """Log π at step 0, (R, X, Y), checked."""
-        ref_logp = torch.as_tensor(self.ref_logp)
         if start is None:
-            return ref_logp
-        given = torch.as_tensor(start).to(ref_logp)
+            return torch.as_tensor(self.ref_logp)
+        given = self.spread("start", start)
+        if not torch.allclose(given.logsumexp(-1), torch.zeros(()).to(given), atol=1e-6):
+            raise ValueError("start must hold log-probabilities that sum to one over responses in every prompt")
+        return given
+
+    def spread(self, name: str, values: np.ndarray | Tensor) -> Tensor:
+        """Values broadcastable to (..., X, Y) as a tensor (R, X, Y), float64 on the CPU; finite, or a ValueError."""
+        # A copy in numpy first: torch warns of read-only arrays, and of sequences of arrays.
+        given = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.array(values, dtype=float))
+        given = given.to("cpu", torch.float64)
         wanted = (*self.shape, self.prompts, self.responses)
         try:
             given = given.broadcast_to(wanted)
         except RuntimeError:
-            raise ValueError(f"start must broadcast to shape {wanted}, got {tuple(given.shape)}") from None
-        if not torch.allclose(given.logsumexp(-1), torch.zeros(()).to(given), atol=1e-6):
-            raise ValueError("start must hold log-probabilities that sum to one over responses in every prompt")
-        return given.reshape(ref_logp.shape)
+            raise ValueError(f"{name} must broadcast to shape {wanted}, got {tuple(given.shape)}") from None
+        if not given.isfinite().all():
+            raise ValueError(f"{name} must be finite everywhere, got {given[~given.isfinite()][0].item()}")
+        return given.reshape(-1, self.prompts, self.responses)
 
     def unflatten(self, policies: Tensor) -> Tensor:
         """(S, R, X, Y) to (S, ..., X, Y), with the leading axes of the worlds."""
