@@ -1,0 +1,306 @@
+"""The command line: ``gradlab fit | figures | losses | lab``, a thin face over functions that live elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from gradlab import __version__, checks
+
+# Only light modules are imported up here: torch takes seconds, and `gradlab --help` should not.
+if typing.TYPE_CHECKING:
+    import pandas as pd
+
+_OPTIONAL = tyro.conf.arg(help_behavior_hint="")  # what leaving it out means is said in the help text
+DESCRIPTION = "See, test and settle what a preference loss really does to a policy."
+SHOWN = {  # columns of a training's history, and what the table calls them
+    "utility": "utility",
+    "utility_share": "utility share",
+    "kl": "KL to reference",
+    "entropy": "entropy",
+    "unobserved_mass": "unobserved mass",
+    "win_rate": "win-rate",
+    "loss": "loss",
+    "held_out_loss": "held-out loss",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitCommand:
+    """Train tabular policies with one preference loss, one run a seed, and print what became of them.
+
+    Every seed draws a world of its own (its utilities, its mask, its data). The table shows the first, some middle
+    and the last recorded step, as mean ± standard deviation over seeds.
+    """
+
+    loss: str = "dpo"
+    """The loss to train with; `gradlab losses` lists them all, with their hyper-parameters."""
+    seeds: int = 5
+    """How many runs: worlds and data are drawn with seeds 0, 1, …, N − 1."""
+    steps: int = 500
+    """Optimiser steps of each run."""
+    learning_rate: float = 0.05
+    """Step size of the optimiser."""
+    optimizer: str = "adam"
+    """`adam`, or `gd` for plain gradient descent."""
+    policy: str = "free"
+    """`free`: one logit for each prompt and response; `shared`: neighbouring responses share parameters."""
+    prompts: int = 20
+    """Prompts in each world."""
+    responses: int = 20
+    """Responses to each prompt."""
+    utility: str = "gaussian"
+    """`gaussian`, `gaussian-random`, `log-gaussian` or `independent`: how good each response truly is."""
+    sigma: float = 3.0
+    """Width of the utility's peak, in responses."""
+    scale: float = 4.0
+    """Height of the utility's peak: log-odds by which the best response beats a bad one."""
+    mask_rate: float = 0.0
+    """Share hidden from the data, at least 0 and below 1."""
+    mask_kind: str = "responses"
+    """What the mask hides: `responses`, or single `pairs` of them."""
+    reference: str = "uniform"
+    """`uniform`, `random` or `shifted`: the policy that training starts from and is kept close to."""
+    shift: float = 6.0
+    """Distance of the `shifted` reference from the best response, in responses."""
+    pairs: Annotated[int | None, _OPTIONAL] = None
+    """Size of a finite data set, in pairs a prompt. Left out: the exact expectation over all pairs."""
+    batch: Annotated[int | None, _OPTIONAL] = None
+    """Pairs a prompt in a mini-batch, drawn afresh for every step. Left out: full batch."""
+    labels: Annotated[str | None, _OPTIONAL] = None
+    """`soft`: probabilities of preference; `hard`: one winner. Left out: soft for exact data, hard for finite."""
+    save: Annotated[Path | None, _OPTIONAL] = None
+    """Also write the whole history to this file (Parquet; its name ends in .parquet), with a manifest beside it."""
+    overwrite: bool = False
+    """Let --save replace a file that holds another result."""
+
+    def run(self) -> int:
+        """Train, print the table, save."""
+        from gradlab.artifacts import save_frame
+        from gradlab.losses import pair_loss
+        from gradlab.policy import tabular_policy
+        from gradlab.training import fit
+        from gradlab.world import gaussian_world
+
+        checks.count("seeds", self.seeds, least=1)
+        if self.save is not None and self.save.suffix != ".parquet":  # better now than after the training
+            raise ValueError(f"save must name a file that ends in .parquet, got {str(self.save)!r}")
+        hyper = {name: getattr(self, name) for name in _hyper_parameters() if getattr(self, name, None) is not None}
+        loss = pair_loss(self.loss, **hyper)
+        names = ("utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift")
+        world: dict[str, Any] = {name: getattr(self, name) for name in ("prompts", "responses", *names)}
+        seeds = list(range(self.seeds))
+        worlds = [gaussian_world(**world, seed=seed) for seed in seeds]
+        trained = fit(
+            worlds,
+            loss,
+            policy=tabular_policy(self.policy),
+            optimizer=typing.cast(Any, self.optimizer),
+            learning_rate=self.learning_rate,
+            steps=self.steps,
+            pairs=self.pairs,
+            batch=self.batch,
+            labels=typing.cast(Any, self.labels),
+            seed=seeds,
+            progress=sys.stderr.isatty(),
+        )
+        print(f"{loss!r}, {self.policy} policy, {self.optimizer} at {self.learning_rate:g}: ", end="")
+        print(f"{self.seeds} runs, mean ± standard deviation" if self.seeds > 1 else "1 run", end="\n\n")
+        print(history_table(trained.history))
+        if self.save is not None:
+            history = trained.history.rename(columns={"run": "seed"})  # run r has seed r
+            manifest = {"command": "gradlab fit", "world": world, "training": trained.settings, "seeds": seeds}
+            print(f"\nsaved: {save_frame(history, self.save, manifest, overwrite=self.overwrite)}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class FiguresCommand:
+    """Run the paper's experiments and draw their figures, with a gallery page.
+
+    Results are kept: what is already there and still true is not computed again. Can be stopped and resumed.
+    """
+
+    names: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME …]", help_behavior_hint="")
+    ] = ()
+    """Experiments to run; left out: all of them."""
+    quick: bool = False
+    """A look in under a minute: fewer seeds, marked so on every figure, in a folder of its own."""
+    fresh: bool = False
+    """Compute everything again."""
+    folder: Path = Path("figures")
+    """Where figures and data go."""
+
+    def run(self) -> int:
+        """Hand over to the experiments."""
+        from gradlab.experiments import make_figures
+
+        make_figures(list(self.names), folder=self.folder, quick=self.quick, fresh=self.fresh)
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LossesCommand:
+    """List the registered losses: name, equation, source and hyper-parameters."""
+
+    def run(self) -> int:
+        """Print the registry."""
+        print(losses_table())
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LabCommand:
+    """Open the notebooks in JupyterLab."""
+
+    folder: Annotated[Path | None, _OPTIONAL] = None
+    """The notebooks' folder; left out: `notebooks`, or the current folder where there are none."""
+
+    def run(self) -> int:
+        """Start JupyterLab, and wait for it."""
+        if self.folder is not None and not self.folder.is_dir():
+            raise ValueError(f"folder must be an existing folder, got {str(self.folder)!r}")
+        if importlib.util.find_spec("jupyterlab") is None:
+            raise ModuleNotFoundError('JupyterLab is not installed; get it with: pip install "gradlab[lab]"')
+        folder = self.folder or Path("notebooks")
+        if self.folder is None and not any(folder.glob("*.ipynb")):
+            print("gradlab: there are no notebooks here; opening JupyterLab in the current folder", file=sys.stderr)
+            folder = Path()
+        return subprocess.run([sys.executable, "-m", "jupyterlab", str(folder.resolve())], check=False).returncode
+
+
+def history_table(history: pd.DataFrame, columns: int = 4) -> str:
+    """The history of some runs as text: a line for each metric, a column for each of some recorded steps."""
+    import numpy as np
+
+    steps = np.sort(history["step"].unique())
+    steps = steps[np.unique(np.linspace(0, len(steps) - 1, columns).round().astype(int))]
+    by_step = history.groupby("step")
+    lines = [f"{'step':<15}" + "".join(f"{step:>16}" for step in steps)]
+    for name, title in SHOWN.items():
+        means, deviations = (numbers.loc[steps].to_numpy() for numbers in (by_step[name].mean(), by_step[name].std()))
+        lines.append(f"{title:<15}" + "".join(f"{_cell(*pair):>16}" for pair in zip(means, deviations, strict=True)))
+    return "\n".join(lines)
+
+
+def losses_table() -> str:
+    """The registry as text: a paragraph for each loss, then what the symbols mean."""
+    from gradlab.losses import PAIR_LOSSES
+
+    width = max(map(len, PAIR_LOSSES)) + 2
+    lines = []
+    for name, make in PAIR_LOSSES.items():
+        loss = make()
+        hyper = ", ".join(f"{key} = {value:g}" for key, value in dataclasses.asdict(loss).items() if _free(key))  # type: ignore[arg-type]
+        kind = "antisymmetric" if loss.antisymmetric else "not antisymmetric"
+        lines += [f"{name:<{width}}{loss.equation}", f"{'':<{width}}{hyper}; {kind}", f"{'':<{width}}{loss.source}", ""]
+    lines += [
+        "h_w = log π(y_w)/π_ref(y_w) of the preferred response y_w, h_l the same of the dispreferred one.",
+        "antisymmetric: the argument of log σ changes sign when the two responses trade places.",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 2 for bad input, 1 for other failures, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks Greek letters shows ? in their place
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if arguments == ["--version"]:
+        print(f"gradlab {__version__}")
+        return 0
+    try:
+        commands = {
+            "fit": _fit_command() if arguments[0] == "fit" else FitCommand,
+            "figures": FiguresCommand,
+            "losses": LossesCommand,
+            "lab": LabCommand,
+        }
+        command = tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="gradlab",
+            description=DESCRIPTION,
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+        )
+        return command.run()
+    except KeyboardInterrupt:
+        return _complain("stopped; no file was left half-written", 130)
+    except ValueError as error:
+        return _complain(error, 2)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except FileExistsError as error:
+        return _complain(f"{error}" + (" (--overwrite)" if arguments[0] == "fit" else ""), 1)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _complain(f"{error.strerror}{where}" if error.strerror else error, 1)
+    except (FloatingPointError, ModuleNotFoundError) as error:
+        return _complain(error, 1)
+
+
+def _complain(message: object, status: int) -> int:
+    print("gradlab:", " ".join(str(message).split()), file=sys.stderr)
+    return status
+
+
+def _fit_command() -> type[FitCommand]:
+    """``FitCommand`` with an option for every hyper-parameter that some registered loss has."""
+    options = []
+    for name, (kind, owners) in _hyper_parameters().items():
+        text = f"Hyper-parameter of {', '.join(owners)}. Left out: {_defaults(owners)}."
+        annotation = Annotated[kind | None, tyro.conf.arg(help=text, help_behavior_hint="")]
+        options.append((name, annotation, dataclasses.field(default=None, kw_only=True)))
+    made = dataclasses.make_dataclass("FitCommand", options, bases=(FitCommand,), frozen=True)
+    made.__doc__ = FitCommand.__doc__
+    return made
+
+
+def _defaults(owners: dict[str, Any]) -> str:
+    if len(set(owners.values())) == 1:
+        return f"{next(iter(owners.values())):g}"
+    return ", ".join(f"{default:g} for {owner}" for owner, default in owners.items())
+
+
+@functools.cache
+def _hyper_parameters() -> dict[str, tuple[type, dict[str, Any]]]:
+    """Of every hyper-parameter in the registry: its type, and the losses that have it with their defaults."""
+    from gradlab.losses import PAIR_LOSSES
+
+    found: dict[str, tuple[type, dict[str, Any]]] = {}
+    for loss_name, make in PAIR_LOSSES.items():
+        loss = make()
+        kinds = typing.get_type_hints(type(loss))
+        for field in filter(lambda field: _free(field.name), dataclasses.fields(loss)):  # type: ignore[arg-type]
+            found.setdefault(field.name, (kinds[field.name], {}))[1][loss_name] = getattr(loss, field.name)
+    return found
+
+
+def _free(field: str) -> bool:
+    """Whether a hyper-parameter is the user's to set: not one that some registered name stands for."""
+    from gradlab.losses import PAIR_LOSSES
+
+    return not any(field in make.keywords for make in PAIR_LOSSES.values() if isinstance(make, functools.partial))
+
+
+def _cell(mean: float, deviation: float) -> str:
+    digits = ".3f" if abs(mean) < 1000 else ".3g"
+    return f"{mean:{digits}}" + (f" ± {deviation:.3f}" if deviation == deviation else "")  # one seed has no deviation
+
+
+if __name__ == "__main__":
+    sys.exit(main())
