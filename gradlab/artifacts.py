@@ -22,7 +22,7 @@ _LIBRARIES = ("numpy", "pandas", "scipy", "torch")
 
 
 def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], *, overwrite: bool = False) -> Path:
-    """Write ``frame`` as Parquet to ``path`` and its manifest to the same name with ``.json``; both whole or not at all.
+    """Write ``frame`` as Parquet to ``path``, and its manifest beside it as ``.json``; each whole or not at all.
 
     manifest  settings, seeds and whatever else explains the frame, as JSON-able data; the format, the versions, the
               commit and the SHA-256 of the data are added here.

@@ -57,11 +57,15 @@ def paired_differences(
     Raises ValueError where a pair is not complete.
     """
     keys = [*by, pair]
-    sides = [frame[frame["method"] == name].set_index(keys)[value] for name in (method, baseline)]
-    for name, side in zip((method, baseline), sides, strict=True):
-        if side.index.has_duplicates or not side.index.isin(sides[0].index).all() or len(side) != len(sides[0]):
-            raise ValueError(f"{name!r} needs exactly one {value} for each {', '.join(keys)} of {method!r}")
-    return (sides[0] - sides[1]).rename("difference").reset_index()
+    sides = [frame.loc[frame["method"] == name, [*keys, value]] for name in (method, baseline)]
+    try:
+        merged = sides[0].merge(sides[1], on=keys, suffixes=("", "_baseline"), how="outer", validate="one_to_one")
+    except pd.errors.MergeError:
+        raise ValueError(f"{method!r} and {baseline!r} must have one {value} for each {', '.join(keys)}") from None
+    differences = merged[value] - merged[f"{value}_baseline"]
+    if len(merged) == 0 or differences.isna().any():
+        raise ValueError(f"{method!r} and {baseline!r} must both have {value} for the same {', '.join(keys)}")
+    return merged[keys].assign(difference=differences)
 
 
 def judge_cells(differences: pd.DataFrame, by: Sequence[str], margin: float) -> pd.DataFrame:

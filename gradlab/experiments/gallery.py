@@ -1,0 +1,102 @@
+"""From frames to pictures and the gallery page: drawn anew only where frame, code or library changed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+
+from gradlab import plotting
+from gradlab.artifacts import fingerprint, load_frame, load_manifest, source_hash, versions, write_whole
+from gradlab.experiments.sweep import frame_path, settings_of, short_name
+
+CLAIMS = {
+    "grid-reward": "On the 20×20 grid, bDPO reaches a higher reward than DPO.",
+    "grid-unobserved": "bDPO puts less mass on responses that the data do not cover.",
+    "grid-stability": "bDPO trains more stably.",
+    "ablation": "Naive bDPO, its symmetric variant and full bDPO: full bDPO wins most against the reference.",
+    "ppo": "PPO-based RLHF beats DPO.",
+    "log-ratio": "The logged gradient ratio follows π_l/π_w during DPO training.",
+}
+
+
+def draw(experiment: ModuleType, folder: Path, *, quick: bool, redo: bool) -> list[Path]:
+    """Draw the experiment's figures as PNG and PDF into ``folder``, unless they are current; those drawn."""
+    path = frame_path(experiment, folder / "data")
+    key = fingerprint(
+        load_manifest(path)["sha256"], inspect.getsource(experiment), source_hash(experiment.__name__), quick,
+        versions(["matplotlib"]),
+    )  # fmt: skip
+    stamp = path.with_name(f"{short_name(experiment)}.figures.json")
+    files = [folder / f"{name}.{kind}" for name in experiment.CAPTIONS for kind in ("png", "pdf")]
+    if not redo and stamp.exists() and json.loads(stamp.read_text()) == {"key": key} and all(map(Path.exists, files)):
+        return []
+    frame, _ = load_frame(path)
+    seeds = settings_of(experiment, quick).get("seeds", 1)
+    mark = f"QUICK: {seeds} seeds and a short budget, not a result" if quick else None
+    drawn = plotting.draw(lambda: experiment.figures(frame), folder, mark)
+    write_whole(stamp, json.dumps({"key": key}) + "\n")
+    return drawn
+
+
+def verdicts(experiments: Sequence[ModuleType], data: Path) -> pd.DataFrame:
+    """The verdicts of these experiments from their saved frames, one row a contrast."""
+    tables = [
+        table.assign(experiment=short_name(one))
+        for one in experiments
+        if len(table := one.verdict(load_frame(frame_path(one, data))[0]))
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def write_page(experiments: Sequence[ModuleType], folder: Path, *, quick: bool) -> Path:
+    """Write README.md of the figures: every figure with how to read it, and every verdict with its evidence."""
+    table = verdicts(experiments, folder / "data")
+    lines = ["# Figures", ""]
+    if quick:
+        lines += ["**QUICK run: few seeds and a short budget. These are not results.**", ""]
+    lines += [
+        "Written by `make figures` from the frames in [data/](data); do not edit. Settings marked *stated* and *ours*:",
+        "[gradlab/world.py](../gradlab/world.py). Rules of the verdicts, fixed before any result:",
+        "[gradlab/intervals.py](../gradlab/intervals.py). Contrasts and settings: one file an experiment in",
+        "[gradlab/experiments/](../gradlab/experiments).", "",
+    ]  # fmt: skip
+    if quick:
+        lines = [line.replace("](../", "](../../") for line in lines]
+    lines += ["## Verdicts", "", *_verdict_lines(table), "## Gallery", ""]
+    for one in experiments:
+        question = (inspect.getdoc(one) or "").split("\n\n")[0].replace("\n", " ")
+        lines += [f"### {question}", ""]
+        for name, caption in one.CAPTIONS.items():
+            lines += [f"![{name}]({name}.png)", "", f"**{name}** ([PDF]({name}.pdf)). {caption}", ""]
+        frame = frame_path(one, Path("data"))
+        lines += [f"Data: [{frame.name}]({frame}), [manifest]({frame.with_suffix('.json')}). "
+                  f"Regenerate: `gradlab figures {short_name(one)} --fresh`.", ""]  # fmt: skip
+    page = folder / "README.md"
+    write_whole(page, "\n".join(lines).rstrip() + "\n")
+    return page
+
+
+def _verdict_lines(table: pd.DataFrame) -> list[str]:
+    lines = [
+        "Positive effects speak for the first-named method; intervals are 95% bootstraps over seeds of the mean over",
+        "cells. The last column counts cells: holds / fails / no difference / inconclusive. A row in *italics* is a",
+        "control: what would explain the claim away.", "",
+    ]  # fmt: skip
+    for claim, words in CLAIMS.items():
+        rows = table[table["claim"] == claim] if len(table) else table
+        if not len(rows):
+            continue
+        lines += [f"**{claim}**: {words}", "", "| contrast | verdict | effect | 95% interval | seeds | cells |",
+                  "|---|---|---|---|---|---|"]  # fmt: skip
+        for row in rows.itertuples():
+            statement = f"*{row.statement}*" if row.control else f"**{row.statement}**"
+            tally = f"{row.holds} / {row.fails} / {row.no_difference} / {row.inconclusive}"
+            effect, low, high = (f"{value:+.4f}" for value in (row.effect, row.low, row.high))
+            lines.append(f"| {statement} | {row.verdict} | {effect} | [{low}, {high}] | {row.seeds} | {tally} |")
+        lines.append("")
+    return lines

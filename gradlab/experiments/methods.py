@@ -1,0 +1,164 @@
+"""The methods that the grid experiments compare, and how each is trained."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gradlab.checks import count, one_of, positive
+from gradlab.losses import (
+    DPO,
+    BalancedDPO,
+    FixedWeightDPO,
+    LogisticLoss,
+    NaiveBalancedDPO,
+    PairLogps,
+    PairLoss,
+    balanced_weights,
+)
+from gradlab.policy import Policy, tabular_policy
+from gradlab.ppo import fill_unobserved, fit_ppo, fit_reward
+from gradlab.training import Fit, fit
+from gradlab.world import World, stream
+
+
+@dataclass(frozen=True)
+class PermutedBalancedDPO(LogisticLoss):
+    """Balanced-DPO with its weights λ dealt out at random among the pairs of a run: a control (ours).
+
+    It keeps the distribution of λ, and λ_ji = 1 − λ_ij, but breaks the tie between a pair's λ and its own
+    probabilities. Where it does as well as Balanced-DPO, the balancing of single pairs is not what helps.
+
+    beta     β > 0.
+    prompts  X of the world; the pairs of all X prompts of a run are shuffled together.
+    seed     draws one permutation, and for each pair which of its two λ the winner gets; both stay fixed in training.
+
+    It works on the item-first layout of ``gradlab.objective``, pairs × (run, prompt) columns, and on no other.
+    """
+
+    beta: float = 1.0
+    prompts: int = 20
+    seed: int = 0
+
+    name = "permuted"
+    equation = "−log σ(β λ'_w h_w − β λ'_l h_l),  λ' = λ of another pair of the run"
+    source = "ours (a control)"
+    antisymmetric = True
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+        count("prompts", self.prompts, least=1)
+        count("seed", self.seed)
+
+    def margin(self, logps: PairLogps) -> Tensor:
+        """m = β(λ'_w h_w − λ'_l h_l), pairs × columns."""
+        win_weight, lose_weight = balanced_weights(logps.win, logps.lose)
+        pairs, columns = win_weight.shape
+        runs = columns // self.prompts
+        live = runs * self.prompts  # what is left are empty filling columns
+        order, flipped = _deal(pairs * self.prompts, self.seed)
+
+        def dealt(weights: Tensor, others: Tensor) -> Tensor:
+            by_run = (side[:, :live].unflatten(1, (runs, self.prompts)).transpose(1, 2) for side in (weights, others))
+            own, other = (side.reshape(pairs * self.prompts, runs)[order] for side in by_run)
+            mixed = torch.where(flipped[:, None], other, own).unflatten(0, (pairs, self.prompts)).transpose(1, 2)
+            return torch.cat([mixed.reshape(pairs, live), weights[:, live:]], 1)
+
+        win_weight, lose_weight = dealt(win_weight, lose_weight), dealt(lose_weight, win_weight)
+        return self.beta * (win_weight * logps.win_logratio - lose_weight * logps.lose_logratio)
+
+
+@functools.lru_cache(maxsize=64)
+def _deal(size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """A permutation of ``size`` pairs, and which of them swap sides."""
+    rng = stream(seed, 20)
+    return torch.as_tensor(rng.permutation(size)), torch.as_tensor(rng.random(size) < 0.5)
+
+
+LOSSES: dict[str, Callable[[float], PairLoss]] = {
+    "dpo": DPO,
+    "bdpo": BalancedDPO,
+    "bdpo at 2β": lambda beta: BalancedDPO(2 * beta),
+    "nbdpo": lambda beta: NaiveBalancedDPO(beta, clip=0.5),
+    "nbdpo symmetric": lambda beta: NaiveBalancedDPO(beta, clip=0.5, symmetric=True),
+    "fixed λ=0.4": lambda beta: FixedWeightDPO(beta, 0.4),
+    "fixed λ=0.5": lambda beta: FixedWeightDPO(beta, 0.5),
+    "fixed λ=0.6": lambda beta: FixedWeightDPO(beta, 0.6),
+    "permuted λ": PermutedBalancedDPO,
+}
+PPO_REWARDS = ("model", "minimum", "mean", "maximum", "oracle")
+PPO = {"ppo": "model", "ppo oracle": "oracle"}
+METHODS = (*LOSSES, *PPO)
+
+
+def train(
+    method: str,
+    worlds: Sequence[World],
+    *,
+    beta: float = 1.0,
+    policy: str = "free",
+    optimizer: Any = "adam",
+    learning_rate: float = 0.05,
+    steps: int = 500,
+    pairs: int | None = None,
+    seeds: Sequence[int],
+    start: np.ndarray | None = None,
+    record: int = 1,
+    gradients: bool = False,
+) -> Fit:
+    """Train a method of the experiments on each world, with the data of its seed; arguments as in ``training.fit``.
+
+    PPO gets a reward model of the policy's own kind, fitted to the same pairs by the same descent, or the true utility.
+    """
+    one_of("method", method, METHODS)
+    shared: dict[str, Any] = {
+        "policy": tabular_policy(policy), "optimizer": optimizer, "learning_rate": learning_rate, "steps": steps,
+        "seed": list(seeds),
+    }  # fmt: skip
+    if method in LOSSES:
+        loss = LOSSES[method](beta)
+        return fit(worlds, loss, pairs=pairs, start=start, record=record, gradients=gradients, **shared)
+    return train_ppo(PPO[method], worlds, shared["policy"], beta=beta, pairs=pairs, start=start, record=record, **{
+        key: shared[key] for key in ("policy", "optimizer", "learning_rate", "steps", "seed")
+    })  # fmt: skip
+
+
+def train_ppo(
+    reward: Any,
+    worlds: Sequence[World],
+    reward_policy: Policy,
+    *,
+    pairs: int | None,
+    beta: float = 1.0,
+    start: np.ndarray | None = None,
+    record: int = 1,
+    **descent: Any,
+) -> Fit:
+    """PPO in exact expectation on ``reward``: ``oracle``, or a reward model with its unobserved responses filled so."""
+    one_of("reward", reward, PPO_REWARDS)
+    utility = torch.as_tensor(np.stack([world.utility for world in worlds]))
+    if reward == "oracle":
+        values = utility
+    else:
+        values = fit_reward(worlds, pairs=pairs, **{**descent, "policy": reward_policy})
+        values = fill_unobserved(values, np.stack([world.observed for world in worlds]), reward)
+    return fit_ppo(worlds, values, beta=beta, start=start, record=record, **descent)
+
+
+def final(fitted: Fit, seeds: Sequence[int], **keys: Any) -> pd.DataFrame:
+    """The last recorded row of every run, with its seed and these keys as columns."""
+    rows = history(fitted, seeds, **keys)
+    return rows[rows["step"] == rows["step"].max()].reset_index(drop=True)
+
+
+def history(fitted: Fit, seeds: Sequence[int], **keys: Any) -> pd.DataFrame:
+    """All recorded rows, with the seed and these keys as columns."""
+    frame = fitted.history.assign(seed=np.asarray(seeds)[fitted.history["run"]], **keys)
+    return frame[[*keys, "seed", "step", *(name for name in fitted.history if name not in ("run", "step"))]]
