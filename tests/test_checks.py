@@ -1,0 +1,72 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gradlab.checks import between, count, one_of, positive
+
+NOT_NUMBERS = [True, False, np.True_, torch.tensor(True), "1", None, [1], np.ones(1), math.nan]
+
+
+@pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2)])
+def test_count_gives_a_plain_int(value):
+    assert type(count("steps", value, least=2)) is int
+    assert count("steps", value, least=2) == 2
+
+
+@pytest.mark.parametrize("value", [*NOT_NUMBERS, -1, 1, 2.0, np.array([2, 3])])
+def test_count_refuses_what_is_no_whole_number_or_too_small(value):
+    with pytest.raises(ValueError, match=r"^steps must be a whole number ≥ 2, got ") as error:
+        count("steps", value, least=2)
+    assert str(error.value).endswith(repr(value))
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), 5e-324, 1e308])
+def test_positive_gives_a_plain_float(value):
+    assert type(positive("beta", value)) is float
+    assert positive("beta", value) == value
+
+
+@pytest.mark.parametrize("value", [*NOT_NUMBERS, 0, 0.0, -1e-300, math.inf, -math.inf, 1j])
+def test_positive_refuses_everything_else(value):
+    with pytest.raises(ValueError, match=r"^beta must be finite and > 0, got ") as error:
+        positive("beta", value)
+    assert str(error.value).endswith(repr(value))
+
+
+def test_the_ends_of_a_range_belong_to_it_unless_open():
+    assert between("rate", 0, 0, 1) == 0.0
+    assert between("rate", 1, 0, 1) == 1.0
+    with pytest.raises(ValueError, match=r"^rate must be finite and lie in \(0, 1\], got 0$"):
+        between("rate", 0, 0, 1, open_low=True)
+    with pytest.raises(ValueError, match=r"^rate must be finite and lie in \[0, 1\), got 1$"):
+        between("rate", 1, 0, 1, open_high=True)
+
+
+def test_a_range_without_an_upper_end_is_finite_all_the_same():
+    assert between("shift", 1e300, 0) == 1e300
+    with pytest.raises(ValueError, match=r"^shift must be finite and lie in \[0, inf\), got inf$"):
+        between("shift", math.inf, 0)
+
+
+@pytest.mark.parametrize("value", [*NOT_NUMBERS, -0.1, 1.1, math.inf])
+def test_between_refuses_what_lies_outside(value):
+    with pytest.raises(ValueError, match=r"^rate must be finite and lie in \[0, 1\], got "):
+        between("rate", value, 0, 1)
+
+
+def test_a_name_among_the_choices_passes():
+    assert one_of("optimizer", "gd", ("adam", "gd")) == "gd"
+
+
+def test_an_unknown_name_is_answered_with_all_choices_and_the_nearest():
+    with pytest.raises(ValueError, match=r"^optimizer must be one of adam, gd; got 'adm'; did you mean 'adam'\?$"):
+        one_of("optimizer", "adm", ("adam", "gd"))
+
+
+@pytest.mark.parametrize("value", ["zzz", None, 3])
+def test_nothing_near_means_no_suggestion(value):
+    with pytest.raises(ValueError, match="must be one of adam, gd; got") as error:
+        one_of("optimizer", value, ("adam", "gd"))
+    assert "did you mean" not in str(error.value)

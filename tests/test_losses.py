@@ -1,0 +1,446 @@
+import math
+from dataclasses import FrozenInstanceError, fields, replace
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradlab.losses import (
+    DPO,
+    PAIR_LOSSES,
+    BalancedDPO,
+    FixedWeightDPO,
+    LogisticLoss,
+    NaiveBalancedDPO,
+    PairLogps,
+    PairLoss,
+    balanced_weights,
+    log_prob_ratio,
+    pair_loss,
+    policy_gradient,
+    ppo_clip,
+)
+
+EXACT = {"rtol": 1e-10, "atol": 1e-12}
+PROPERTY = settings(deadline=None, derandomize=True, max_examples=60)
+
+log_probs = st.floats(-40, -1e-3)
+betas = st.sampled_from([0.1, 0.5, 1.0, 2.0])
+registered = pytest.mark.parametrize("loss", [make() for make in PAIR_LOSSES.values()], ids=list(PAIR_LOSSES))
+
+
+@st.composite
+def pairs_of(draw, logps=log_probs):
+    return at(*(draw(logps) for _ in range(4)))
+
+
+def at(win, lose, ref_win=-2.0, ref_lose=-2.0, dtype=torch.float64):
+    return PairLogps(*(torch.as_tensor(value, dtype=dtype) for value in (win, lose, ref_win, ref_lose)))
+
+
+def random_pairs(*shape, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return PairLogps(*(-8 * torch.rand(shape, generator=generator, dtype=dtype) - 0.01 for _ in range(4)))
+
+
+def value_and_slopes(loss, logps):
+    """L, ∂L/∂log π_w and ∂L/∂log π_l of each pair."""
+    win, lose = (side.clone().requires_grad_() for side in (logps.win, logps.lose))
+    value = loss(replace(logps, win=win, lose=lose))
+    return value.detach(), *torch.autograd.grad(value.sum(), (win, lose))
+
+
+def with_beta(name, beta):
+    has_beta = "beta" in {field.name for field in fields(PAIR_LOSSES[name]())}
+    return pair_loss(name, beta=beta) if has_beta else pair_loss(name)
+
+
+# Derived by hand with h_w = log π_w + 2 and h_l = log π_l + 2: the margin m, and its slopes in log π_w and log π_l.
+BY_HAND = {
+    "dpo": (DPO(0.5), -1.0, -3.0, 1.0, 0.5, -0.5),
+    "dpo, loser ahead": (DPO(2.0), -3.0, -1.0, -4.0, 2.0, -2.0),
+    "bdpo: weights 3/4, 1/4": (BalancedDPO(0.5), -1.0, -3.0, 0.5, 0.375, -0.125),
+    "bdpo: weights 1/5, 4/5": (BalancedDPO(2.0), -4.0, -1.0, -2.4, 0.4, -1.6),
+    "nbdpo: clipped to 1.5": (NaiveBalancedDPO(0.5, 0.5), -1.0, -3.0, 1.25, 0.75, -0.5),
+    "nbdpo: 1.25, inside the clip": (NaiveBalancedDPO(2.0, 0.5), -1.75, -2.0, 0.625, 2.5, -2.0),
+    "nbdpo: loser ahead, 1": (NaiveBalancedDPO(0.5, 0.5), -3.0, -1.0, -1.0, 0.5, -0.5),
+    "symmetric: clipped to 1.5": (NaiveBalancedDPO(0.5, 0.5, True), -1.0, -3.0, 1.25, 0.75, -0.5),
+    "symmetric: clipped to 2/3": (NaiveBalancedDPO(0.5, 0.5, True), -3.0, -1.0, -5 / 6, 1 / 3, -0.5),
+    "symmetric: 3/4, inside": (NaiveBalancedDPO(2.0, 0.5, True), -2.25, -2.0, -0.375, 1.5, -2.0),
+    "fixed weight 1/4": (FixedWeightDPO(0.5, 0.25), -1.0, -3.0, 0.5, 0.125, -0.375),
+}
+
+
+@pytest.mark.parametrize(("loss", "win", "lose", "margin", "win_slope", "lose_slope"), BY_HAND.values(), ids=BY_HAND)
+def test_value_and_gradient_are_those_derived_by_hand(loss, win, lose, margin, win_slope, lose_slope):
+    value, win_grad, lose_grad = value_and_slopes(loss, at(win, lose))
+    pull = 1 / (1 + math.exp(margin))  # σ(−m); ∂L/∂m is −σ(−m)
+    assert loss.margin(at(win, lose)).item() == pytest.approx(margin, abs=1e-14)
+    assert value.item() == pytest.approx(math.log1p(math.exp(-margin)), abs=1e-14)
+    assert win_grad.item() == pytest.approx(-pull * win_slope, abs=1e-14)
+    assert lose_grad.item() == pytest.approx(-pull * lose_slope, abs=1e-14)
+
+
+def test_one_dpo_value_in_digits():
+    # m = 1: log(1 + 1/e) and σ(−1)/2, from a table.
+    value, win_grad, lose_grad = value_and_slopes(DPO(0.5), at(-1.0, -3.0))
+    assert value.item() == pytest.approx(0.31326168751822286, abs=1e-15)
+    assert win_grad.item() == pytest.approx(-0.13447071068499755, abs=1e-15)
+    assert lose_grad.item() == pytest.approx(0.13447071068499755, abs=1e-15)
+
+
+# --- what every registered loss owes ---
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_a_registered_loss_introduces_itself(name):
+    loss = PAIR_LOSSES[name]()
+    assert isinstance(loss, PairLoss)
+    assert loss.name == name
+    for line in (loss.equation, loss.source):
+        assert line
+        assert "\n" not in line
+
+
+@registered
+def test_hyper_parameters_are_frozen_and_make_equality(loss):
+    assert loss == replace(loss)
+    assert hash(loss) == hash(replace(loss))
+    for field in fields(loss):
+        with pytest.raises(FrozenInstanceError):
+            setattr(loss, field.name, 1.0)
+
+
+@registered
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (0,)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_loss_is_never_reduced_and_keeps_its_dtype(loss, shape, dtype):
+    value = loss(random_pairs(*shape, dtype=dtype))
+    assert value.shape == shape
+    assert value.dtype == dtype
+
+
+@registered
+def test_each_pair_is_judged_by_itself(loss):
+    together = random_pairs(2, 3)
+    values = loss(together)
+    for index in product(range(2), range(3)):
+        alone = PairLogps(*(getattr(together, name)[index] for name in ("win", "lose", "ref_win", "ref_lose")))
+        torch.testing.assert_close(values[index], loss(alone), **EXACT)
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("beta", [1e-3, 1.0, 1e3])
+def test_value_and_gradient_are_finite_in_every_corner(name, dtype, beta):
+    corners = torch.tensor(list(product([-1e6, -1e3, -1.0, -1e-6, -0.0], repeat=4)), dtype=dtype).T
+    for part in value_and_slopes(with_beta(name, beta), PairLogps(*corners)):
+        assert part.isfinite().all()
+
+
+@registered
+def test_the_closed_form_slope_is_autograds(loss):
+    if not isinstance(loss, LogisticLoss):
+        pytest.skip("has no margin")
+    # Beyond |m| of 36 one of the two is at its asymptote.
+    margin = torch.linspace(-800, 800, 1601, dtype=torch.float64, requires_grad=True)
+    value = -torch.nn.functional.logsigmoid(margin)
+    (by_autograd,) = torch.autograd.grad(value.sum(), margin)
+    torch.testing.assert_close(loss.slope(margin.detach()), by_autograd, **EXACT)
+
+
+# --- identities of the theory, by number ---
+
+
+@registered
+@given(logps=pairs_of(st.floats(-12, -1e-2)))
+@PROPERTY
+def test_identity_1_prob_ratio_is_logp_ratio_times_odds(loss, logps):
+    prob = [side.exp().requires_grad_() for side in (logps.win, logps.lose)]
+    value = loss(replace(logps, win=prob[0].log(), lose=prob[1].log()))
+    by_prob = torch.autograd.grad(value, prob)
+    _, win_slope, lose_slope = value_and_slopes(loss, logps)
+    direct = (by_prob[0] / by_prob[1]).abs()
+    torch.testing.assert_close(direct, (win_slope / lose_slope).abs() * prob[1] / prob[0], **EXACT)
+    torch.testing.assert_close(log_prob_ratio(loss, logps), direct.log(), rtol=1e-10, atol=1e-10)
+
+
+@given(logps=pairs_of(st.floats(-1e4, -0.0)), beta=st.floats(1e-3, 1e3))
+@PROPERTY
+def test_identity_1_dpo_has_logp_ratio_one(logps, beta):
+    assert log_prob_ratio(DPO(beta), logps).item() == logps.lose.item() - logps.win.item()
+
+
+@given(logps=pairs_of(), beta=betas)
+@PROPERTY
+def test_identity_2_bdpo_has_logp_ratio_of_the_two_logs(logps, beta):
+    _, win_slope, lose_slope = value_and_slopes(BalancedDPO(beta), logps)
+    torch.testing.assert_close((win_slope / lose_slope).abs(), logps.lose / logps.win, **EXACT)
+
+
+@pytest.mark.parametrize(("win", "lose"), [(-1e-20, -50.0), (-50.0, -1e-20), (-1e-300, -1e6), (-1e6, -1e-18)])
+def test_identity_2_holds_in_the_corners_where_one_minus_the_weight_would_not(win, lose):
+    logps = at(win, lose)
+    logp_ratio = log_prob_ratio(BalancedDPO(), logps) + logps.win - logps.lose
+    assert logp_ratio.item() == pytest.approx(math.log(lose / win), rel=1e-10)
+    weight = max(balanced_weights(logps.win, logps.lose)).item()
+    assert 1 - weight == 0  # the shorter formula would give no gradient at all here
+
+
+def undetached_bdpo(logps, beta):
+    win_weight = logps.lose / (logps.win + logps.lose)
+    margin = beta * (win_weight * logps.win_logratio - (1 - win_weight) * logps.lose_logratio)
+    return -torch.nn.functional.logsigmoid(margin)
+
+
+@given(logps=pairs_of(), beta=betas)
+@PROPERTY
+def test_identity_2_a_gradient_through_the_weights_scales_both_sides_alike(logps, beta):
+    value, *detached = value_and_slopes(BalancedDPO(beta), logps)
+    through_value, *through = value_and_slopes(lambda pairs: undetached_bdpo(pairs, beta), logps)
+    factor = (logps.ref_win + logps.ref_lose) / (logps.win + logps.lose)
+    torch.testing.assert_close(value, through_value, rtol=1e-10, atol=1e-10)
+    for cut, whole in zip(detached, through, strict=True):
+        # The undetached route subtracts nearly equal numbers; its own rounding is what atol allows for.
+        torch.testing.assert_close(whole, cut * factor, rtol=1e-9, atol=1e-10)
+
+
+@given(logps=pairs_of())
+@PROPERTY
+def test_identity_3_weighted_log_probs_of_both_sides_agree(logps):
+    win_weight, lose_weight = balanced_weights(logps.win, logps.lose)
+    torch.testing.assert_close(win_weight * logps.win, lose_weight * logps.lose, **EXACT)
+
+
+@given(logps=pairs_of(), beta=betas)
+@PROPERTY
+def test_identity_3_bdpos_margin_holds_the_policy_in_its_weights_only_and_is_bounded(logps, beta):
+    margin = BalancedDPO(beta).margin(logps)
+    win_weight = logps.lose / (logps.win + logps.lose)
+    by_reference = beta * (win_weight * logps.ref_win.abs() - (1 - win_weight) * logps.ref_lose.abs())
+    torch.testing.assert_close(margin, by_reference, rtol=1e-10, atol=1e-10)
+    assert -beta * logps.ref_lose.abs() - 1e-10 < margin < beta * logps.ref_win.abs() + 1e-10
+
+
+@given(win=log_probs, lose=log_probs)
+@PROPERTY
+def test_identity_3_without_a_reference_term_bdpo_has_no_margin(win, lose):
+    margin = BalancedDPO().margin(at(win, lose, 0.0, 0.0))
+    assert margin.item() == pytest.approx(0, abs=1e-12)
+
+
+@given(logps=pairs_of())
+@PROPERTY
+def test_identity_4_the_balanced_weights_share_one(logps):
+    win_weight, lose_weight = balanced_weights(logps.win, logps.lose)
+    torch.testing.assert_close(win_weight + lose_weight, torch.ones_like(win_weight), **EXACT)
+
+
+@given(win=log_probs, lose=log_probs, beta=betas)
+@PROPERTY
+def test_identity_4_at_the_reference_both_sides_of_bdpo_pull_half_as_much_as_dpos(win, lose, beta):
+    logps = at(win, lose, win, lose)
+    _, *balanced = value_and_slopes(BalancedDPO(beta), logps)
+    _, *plain = value_and_slopes(DPO(beta), logps)
+    torch.testing.assert_close(sum(map(abs, balanced)), sum(map(abs, plain)) / 2, **EXACT)
+
+
+@given(logps=pairs_of(), beta=betas)
+@PROPERTY
+def test_identity_4_doubled_weights_are_bdpo_at_twice_beta(logps, beta):
+    win_weight, lose_weight = balanced_weights(logps.win, logps.lose)
+    doubled = beta * (2 * win_weight * logps.win_logratio - 2 * lose_weight * logps.lose_logratio)
+    torch.testing.assert_close(BalancedDPO(2 * beta).margin(logps), doubled, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"])
+@pytest.mark.parametrize("beta", [0.1, 1.0, 10.0])
+def test_identity_5_at_the_reference_the_loss_is_ln_2(name, beta):
+    logps = random_pairs(50)
+    value = pair_loss(name, beta=beta)(replace(logps, ref_win=logps.win, ref_lose=logps.lose))
+    torch.testing.assert_close(value, torch.full_like(value, math.log(2)), **EXACT)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [*(make() for make in PAIR_LOSSES.values()), FixedWeightDPO(win_weight=0.4), FixedWeightDPO(win_weight=0.6)],
+    ids=repr,
+)
+def test_identity_12_the_margin_changes_sign_under_a_swap_exactly_where_that_is_declared(loss):
+    logps = random_pairs(500)
+    holds = isinstance(loss, LogisticLoss) and torch.equal(loss.margin(logps.swapped()), -loss.margin(logps))
+    assert loss.antisymmetric == holds
+
+
+def test_identity_12_the_refutations_are_no_matter_of_rounding():
+    logps = random_pairs(500)
+    for loss in (NaiveBalancedDPO(), NaiveBalancedDPO(symmetric=True), FixedWeightDPO(win_weight=0.4)):
+        assert (loss.margin(logps.swapped()) + loss.margin(logps)).abs().max() > 0.1
+
+
+@given(logps=pairs_of(), beta=betas)
+@PROPERTY
+def test_identity_13_a_constant_weight_of_one_half_is_dpo_at_half_beta(logps, beta):
+    half = value_and_slopes(FixedWeightDPO(beta, 0.5), logps)
+    for part, wanted in zip(half, value_and_slopes(DPO(beta / 2), logps), strict=True):
+        torch.testing.assert_close(part, wanted, **EXACT)
+
+
+# --- weights and ratio, where numbers get hard ---
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_two_certain_responses_weigh_one_half_each(dtype, zero):
+    weights = balanced_weights(torch.tensor(zero, dtype=dtype), torch.tensor(zero, dtype=dtype))
+    assert [weight.item() for weight in weights] == [0.5, 0.5]
+
+
+def test_balanced_weights_carry_no_gradient():
+    win, lose = torch.tensor([-1.0, -2.0], requires_grad=True)
+    assert not any(weight.requires_grad for weight in balanced_weights(win, lose))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("win", "lose"), [(-1000.0, -1.0), (-1.0, -1000.0), (-1000.0, -1000.0), (-1000.0, -1020.0)])
+def test_the_log_ratio_is_safe_where_probabilities_underflow(dtype, win, lose):
+    logps = at(win, lose, -1.0, -1.0, dtype)
+    assert log_prob_ratio(DPO(), logps).item() == lose - win
+    balanced = log_prob_ratio(BalancedDPO(), logps).item()
+    assert balanced == pytest.approx(math.log(lose / win) + lose - win, rel=1e-6)
+
+
+@registered
+def test_the_log_ratio_is_safe_where_the_slope_underflows(loss):
+    logps = at(-1.0, -1000.0, -1000.0, -1.0)  # m is about 2000, σ(−m) is 0 in float64
+    assert log_prob_ratio(loss, logps).isfinite()
+
+
+def test_the_log_ratio_of_a_loss_without_gradient_is_nan():
+    def indifferent(logps):
+        return 0 * (logps.win + logps.lose)
+
+    assert log_prob_ratio(indifferent, at(-1.0, -3.0)).isnan()
+
+
+def test_the_log_ratio_broadcasts_without_adding_pairs_up():
+    logps = at([-1.0], [-1.0, -2.0, -3.0])
+    assert log_prob_ratio(DPO(), logps).tolist() == [0.0, -1.0, -2.0]
+
+
+@registered
+def test_the_log_ratio_leaves_its_input_alone_and_works_without_grad(loss):
+    logps = random_pairs(5)
+    with torch.no_grad():
+        ratio = log_prob_ratio(loss, logps)
+    assert not ratio.requires_grad
+    assert not logps.win.requires_grad
+    assert logps.win.grad is None
+
+
+# --- pairs and registry ---
+
+
+def test_swapping_exchanges_every_field():
+    pairs = PairLogps(*(torch.tensor(float(number)) for number in range(6)))
+    assert [getattr(pairs.swapped(), field.name).item() for field in fields(pairs)] == [1, 0, 3, 2, 5, 4]
+
+
+@pytest.mark.parametrize("value", [1.0, torch.tensor(1), [1.0]])
+def test_pairs_take_floating_point_tensors_only(value):
+    one = torch.tensor(-1.0)
+    with pytest.raises(TypeError, match=r"^ref_win must be a floating-point tensor, got "):
+        PairLogps(one, one, value, one)
+
+
+def test_hyper_parameters_reach_the_loss():
+    assert pair_loss("nbdpo", beta=2.0, clip=0.3) == NaiveBalancedDPO(2.0, 0.3)
+    assert pair_loss("nbdpo-symmetric") == NaiveBalancedDPO(symmetric=True)
+
+
+def test_an_unknown_loss_is_answered_with_all_names_and_the_nearest():
+    with pytest.raises(ValueError, match=r"^loss must be one of .*; got 'bdop'; did you mean 'bdpo'\?$") as error:
+        pair_loss("bdop")
+    for name in PAIR_LOSSES:
+        assert name in str(error.value)
+
+
+def test_an_unknown_hyper_parameter_is_answered_with_the_known_ones():
+    message = r"^hyper-parameter of nbdpo must be one of beta, clip, symmetric; got 'clipp'; did you mean 'clip'\?$"
+    with pytest.raises(ValueError, match=message):
+        pair_loss("nbdpo", clipp=0.3)
+
+
+BAD_SCALES = [0, 0.0, -1.0, math.nan, math.inf, -math.inf, True, "1", None]
+
+
+@pytest.mark.parametrize("name", ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"])
+@pytest.mark.parametrize("value", BAD_SCALES)
+def test_a_bad_beta_is_refused_by_name_and_value(name, value):
+    with pytest.raises(ValueError, match=r"^beta must be finite and > 0, got ") as error:
+        pair_loss(name, beta=value)
+    assert str(error.value).endswith(repr(value))
+
+
+@pytest.mark.parametrize("make", [lambda clip: NaiveBalancedDPO(clip=clip), lambda clip: ppo_clip(*[ONE] * 3, clip)])
+@pytest.mark.parametrize("value", BAD_SCALES)
+def test_a_bad_clip_is_refused_by_name_and_value(make, value):
+    with pytest.raises(ValueError, match=r"^clip must be finite and > 0, got ") as error:
+        make(value)
+    assert str(error.value).endswith(repr(value))
+
+
+@pytest.mark.parametrize("value", [*BAD_SCALES, 1, 1.0, 1.5])
+def test_a_bad_win_weight_is_refused_by_name_and_value(value):
+    with pytest.raises(ValueError, match=r"^win_weight must be finite and lie in \(0, 1\), got ") as error:
+        FixedWeightDPO(win_weight=value)
+    assert str(error.value).endswith(repr(value))
+
+
+# --- policy gradients ---
+
+ONE = torch.tensor(1.0, dtype=torch.float64)
+
+
+def surrogate(function, ratio, advantage, *clip):
+    """The loss and its slope in log π at π = ratio · π_old."""
+    logp = torch.tensor(math.log(ratio) - 1.0, dtype=torch.float64, requires_grad=True)
+    value = function(logp, torch.tensor(-1.0, dtype=torch.float64), advantage * ONE, *clip)
+    (slope,) = torch.autograd.grad(value, logp)
+    return value.item(), slope.item()
+
+
+@pytest.mark.parametrize("advantage", [2.0, -3.0])
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 3.0])
+def test_the_plain_surrogate_is_minus_ratio_times_advantage_and_so_is_its_slope(ratio, advantage):
+    expected = pytest.approx((-ratio * advantage, -ratio * advantage), abs=1e-12)
+    assert surrogate(policy_gradient, ratio, advantage) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "value", "slope"),
+    [
+        (1.0, 2.0, -2.0, -2.0),  # at the old policy: the policy gradient
+        (1.1, 2.0, -2.2, -2.2),
+        (0.9, -2.0, 1.8, 1.8),
+        (1.5, 2.0, -2.4, 0.0),  # clipped: a good action has gained enough
+        (0.5, -2.0, 1.6, 0.0),  # clipped: a bad action has lost enough
+        (0.5, 2.0, -1.0, -1.0),  # never clipped where the step would undo harm
+        (1.5, -2.0, 3.0, 3.0),
+    ],
+)
+def test_the_clipped_surrogate_has_the_values_and_slopes_derived_by_hand(ratio, advantage, value, slope):
+    assert surrogate(ppo_clip, ratio, advantage, 0.2) == pytest.approx((value, slope), abs=1e-12)
+
+
+@pytest.mark.parametrize("function", [policy_gradient, ppo_clip])
+def test_old_policy_and_advantage_are_held_fixed(function):
+    logp, old, advantage = (torch.full((2, 3), -0.1, requires_grad=True) for _ in range(3))
+    value = function(logp, old, advantage)
+    assert value.shape == (2, 3)
+    value.sum().backward()
+    assert logp.grad is not None
+    assert old.grad is None
+    assert advantage.grad is None
