@@ -10,7 +10,7 @@ from typing import Any
 
 def count(name: str, value: Any, least: int = 0) -> int:
     """``value`` as an int if it is a whole number ≥ ``least``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+    if not _is_real(value) or not hasattr(value, "__index__") or value < least:
         raise ValueError(f"{name} must be a whole number ≥ {least}, got {value!r}")
     return int(value)
 
@@ -51,4 +51,5 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
 
 
 def _is_real(value: Any) -> bool:
-    return hasattr(value, "__float__") and not isinstance(value, (bool, str)) and getattr(value, "ndim", 0) == 0
+    scalar = hasattr(value, "__float__") and not isinstance(value, (bool, str)) and getattr(value, "ndim", 0) == 0
+    return scalar and "bool" not in str(getattr(value, "dtype", ""))  # numpy's and torch's booleans are numbers too

@@ -15,11 +15,13 @@ def expected_utility(logp: Tensor, utility: Tensor) -> Tensor:
 def utility_share(logp: Tensor, utility: Tensor, ref_logp: Tensor) -> Tensor:
     """(E_π[u] − E_ref[u]) / (max u − E_ref[u]), a mean over the prompts in which anything can be gained.
 
-    0 is the reference, 1 the best response always; negative where the policy is worse than the reference.
+    0 is the reference, 1 the best response always; negative where the policy is worse than the reference; NaN where
+    all responses of all prompts are equally good.
     """
-    reference = (ref_logp.exp() * utility).sum(-1)
-    gained = (logp.exp() * utility).sum(-1) - reference
-    reachable = utility.amax(-1) - reference
+    # As regrets, max u − E[u]: a flat prompt's is 0 exactly, whereas max u − E_ref[u] is rounding noise of any sign.
+    regret = utility.amax(-1, keepdim=True) - utility
+    reachable = (ref_logp.exp() * regret).sum(-1)
+    gained = reachable - (logp.exp() * regret).sum(-1)
     share = torch.where(reachable > 0, gained / reachable, torch.nan)
     return share.nanmean(-1)
 

@@ -40,14 +40,15 @@ class Runs:
         sizes = {world.utility.shape for world in flat}
         if len(sizes) > 1:
             raise ValueError(f"worlds must have one size to train together, got {sorted(sizes)}")
-        seeds = [seed] * len(flat) if isinstance(seed, (int, np.integer)) else list(seed)
+        seeds = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed] * len(flat)
         if len(seeds) != len(flat):
             raise ValueError(f"seed must be one number or one a run: {len(flat)} runs, got {len(seeds)} seeds")
         for one in seeds:
             count("seed", one)
         if pairs is not None:
             count("pairs", pairs, least=1)
-        labels = labels or ("soft" if pairs is None else "hard")
+        if labels is None:
+            labels = "soft" if pairs is None else "hard"
         one_of("labels", labels, get_args(Labels))
         return cls(flat, shape, seeds, pairs, labels)
 
@@ -128,7 +129,7 @@ class Runs:
 def _flatten(worlds: Worlds) -> tuple[list[World], tuple[int, ...]]:
     if isinstance(worlds, World):
         return [worlds], ()
-    if not isinstance(worlds, Sequence) or len(worlds) == 0:
+    if not isinstance(worlds, Sequence) or isinstance(worlds, str) or len(worlds) == 0:
         raise ValueError(f"worlds must be a World or a sequence with at least one, got {worlds!r}")
     parts = [_flatten(part) for part in worlds]
     if len({shape for _, shape in parts}) > 1:

@@ -63,7 +63,8 @@ class World:
                 raise ValueError(f"{name} must have utility's shape {utility.shape}, got {array.shape}")
         if observed.dtype != bool:
             raise ValueError(f"observed must be boolean, got {observed.dtype}")
-        totals = np.exp(ref_logp).sum(-1)
+        with np.errstate(over="ignore"):  # an infinite sum is refused below, in words
+            totals = np.exp(ref_logp).sum(-1)
         if not np.allclose(totals, 1.0, atol=1e-6):
             worst = totals[np.abs(totals - 1).argmax()]
             raise ValueError(f"ref_logp must sum to one over responses in every prompt, got a sum of {worst:.6g}")

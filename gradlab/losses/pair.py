@@ -96,8 +96,10 @@ def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:
     cancels, and so cannot underflow. NaN where neither side has a gradient.
     """
     value = loss.margin if isinstance(loss, LogisticLoss) else loss
-    win, lose = (side.detach().clone().requires_grad_() for side in (logps.win, logps.lose))
+    # Broadcast first: the gradient of a side that several pairs share would be the sum over them.
+    sides = torch.broadcast_tensors(logps.win, logps.lose, logps.ref_win, logps.ref_lose)[:2]
+    win, lose = (side.detach().clone().requires_grad_() for side in sides)
     with torch.enable_grad():
         total = value(replace(logps, win=win, lose=lose)).sum()
         win_grad, lose_grad = torch.autograd.grad(total, (win, lose))
-    return win_grad.abs().log() - lose_grad.abs().log() + lose.detach() - win.detach()
+    return win_grad.abs().log() - lose_grad.abs().log() + (lose.detach() - win.detach())
