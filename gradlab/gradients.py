@@ -74,6 +74,7 @@ def _sample(weights: np.ndarray, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.as_tensor(prompt), torch.as_tensor(win), torch.as_tensor(lose)
 
 
+@torch.enable_grad()
 def _slopes(value, logps: PairLogps) -> tuple[Tensor, Tensor]:
     """∂/∂log π_w and ∂/∂log π_l of each pair's value, in the pairs' shape."""
     win, lose = (side.detach().clone().requires_grad_() for side in (logps.win, logps.lose))

@@ -51,6 +51,7 @@ class PairObjective:
             self.lose_weight = self._slots(columns[self._columns, lose, win])
             self.total_weight = self.win_weight + self.lose_weight
 
+    @torch.enable_grad()
     def gradient(self, logp: Tensor) -> Tensor:
         """∂L/∂log π, shape (Y, C), the log-probabilities taken as independent of each other."""
         inner = logp.gather(0, self.rows)
@@ -74,10 +75,11 @@ class PairObjective:
         """The loss of each column, shape (C,)."""
         inner = logp.gather(0, self.rows)
         logps = PairLogps(inner[self.win], inner[self.lose], self.ref_win, self.ref_lose)
-        total = (self.loss(logps) * self.win_weight).sum(0)
+        total = self.loss(logps) * self.win_weight
         if self.antisymmetric:
-            total = total + (self.loss(logps.swapped()) * self.lose_weight).sum(0)
-        return total
+            total = total + self.loss(logps.swapped()) * self.lose_weight
+        # Added up in order, so that slots of weight zero, which a batch has where its runs' pairs differ, change no bit.
+        return torch.zeros_like(total[:1]).index_add_(0, torch.zeros_like(self.win), total)[0]
 
     def _slots(self, weights: np.ndarray) -> Tensor:
         return _pad(torch.as_tensor(weights.T, dtype=self.dtype, device=self.device))
