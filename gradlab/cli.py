@@ -190,7 +190,7 @@ def history_table(history: pd.DataFrame, columns: int = 4) -> str:
     by_step = history.groupby("step")
     lines = [f"{'step':<15}" + "".join(f"{step:>16}" for step in steps)]
     for name, title in SHOWN.items():
-        means, deviations = (numbers.loc[steps].to_numpy() for numbers in (by_step[name].mean(), by_step[name].std()))
+        means, deviations = (numbers.loc[steps].tolist() for numbers in (by_step[name].mean(), by_step[name].std()))
         lines.append(f"{title:<15}" + "".join(f"{_cell(*pair):>16}" for pair in zip(means, deviations, strict=True)))
     return "\n".join(lines)
 

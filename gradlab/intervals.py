@@ -120,8 +120,8 @@ _OUTCOMES = ("holds", "fails", "no_difference", "inconclusive")
 def _p_value(values: np.ndarray) -> float:
     if len(values) < 2:
         return np.nan
-    if np.ptp(values) == 0:  # no spread at all: the t statistic would be 0/0 or infinite
-        return 1.0 if values[0] == 0 else 0.0
+    if np.ptp(values) < 1e-12:  # no spread but rounding: the t statistic would be 0/0 or infinite
+        return 1.0 if abs(values[0]) < 1e-12 else 0.0
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 

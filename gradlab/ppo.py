@@ -157,6 +157,9 @@ def fit_ppo(
 
     Each batch comes from the policy π_old at its first step. On it ``epochs`` gradient steps descend the clipped
     surrogate with the advantage r − β log(π_old/π_ref) − baseline, whose baseline is the batch's mean in each prompt.
+    At ``ideal_logp`` every advantage is zero, sampled ones too: under ``gd``, or with one epoch, the policy comes to
+    rest there. Adam with more epochs does not: between batches the advantage keeps its sign past the optimum and
+    Adam its step size, so the policy ends in a small cycle around it (KL ≈ 1e-3 at 4 epochs and a rate of 0.05).
 
     worlds    a World, or nested sequences of worlds of one size.
     reward    r, broadcastable to (..., X, Y), in nats of preference: from ``fit_reward``, or the oracle's, which is

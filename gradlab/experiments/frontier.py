@@ -127,8 +127,8 @@ CAPTIONS = {
     "frontier-reward": (
         "Share of the reachable reward against KL from the reference as β moves from 10 (left) to 0.1 (right); the "
         "mean over seeds at the end of training, 100 pairs a prompt, free logits; the ring marks the paper's β = 1. A "
-        "method is better only where its curve lies above. The dotted curve is the theorem: with all pairs and exact labels "
-        "DPO's optimum traces it for every β, and no policy lies above it."
+        "method is better only where its curve lies above. The dotted curve is the theorem: with all pairs and exact "
+        "labels DPO's optimum traces it for every β, and no policy lies above it."
     ),
     "frontier-unobserved": "The same runs: mass on unobserved responses against KL from the reference.",
 }

@@ -59,7 +59,7 @@ def run(
     found: dict[int, pd.DataFrame] = {}
     jobs = (delayed(_run_part)(experiment.__name__, index, parts[index], files[index]) for index in todo)
     workers = min(workers or os.cpu_count() or 1, len(todo) or 1)
-    done = Parallel(n_jobs=workers, return_as="generator_unordered")(jobs) or ()
+    done: Any = Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)
     bar = tqdm(total=len(parts), initial=len(parts) - len(todo), desc=short_name(experiment), unit="part")
     with bar:
         for index, frame in done:
