@@ -1,0 +1,222 @@
+"""The command line says what it does, does it, and answers bad input with one line and an exit status."""
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from gradlab import cli
+from gradlab.artifacts import load_frame
+from gradlab.losses import PAIR_LOSSES, pair_loss
+from gradlab.training import fit
+from gradlab.world import gaussian_world
+
+SMALL = ("--prompts", "2", "--responses", "4", "--steps", "3")
+
+
+def complaint(capsys) -> str:
+    """The one line on stderr, after checking that it is one and ours."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("gradlab: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_fit_prints_a_table_that_agrees_with_fit(capsys):
+    assert cli.main(["fit", "--loss", "bdpo", "--beta", "2", "--seeds", "3", "--mask-rate", "0.25", *SMALL]) == 0
+    table = capsys.readouterr().out
+    worlds = [gaussian_world(2, 4, mask_rate=0.25, seed=seed) for seed in range(3)]
+    history = fit(worlds, pair_loss("bdpo", beta=2.0), steps=3, seed=range(3)).history
+    last = history[history["step"] == 3]
+    for name, title in cli.SHOWN.items():
+        line = next(line for line in table.splitlines() if line.startswith(title))
+        assert line.endswith(f"{last[name].mean():.3f} ± {last[name].std():.3f}")
+    assert "BalancedDPO(beta=2.0)" in table
+    assert "3 runs, mean ± standard deviation" in table
+
+
+def test_one_seed_has_no_deviation(capsys):
+    assert cli.main(["fit", "--seeds", "1", *SMALL]) == 0
+    assert "±" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_every_registered_loss_can_be_fitted(name, capsys):
+    assert cli.main(["fit", "--loss", name, "--seeds", "1", *SMALL]) == 0
+    assert repr(pair_loss(name)) in capsys.readouterr().out
+
+
+def test_hyper_parameters_come_from_the_registry(capsys):
+    assert cli.main(["fit", "--loss", "nbdpo-symmetric", "--clip", "0.3", "--seeds", "1", *SMALL]) == 0
+    assert "clip=0.3, symmetric=True" in capsys.readouterr().out
+    assert set(cli._hyper_parameters()) >= {"beta", "clip", "win_weight"}
+    assert "symmetric" not in cli._hyper_parameters()
+
+
+def test_defaults_are_those_of_the_functions():
+    ours = {field.name: field.default for field in dataclasses.fields(cli.FitCommand)}
+    for function in (fit, gaussian_world):
+        theirs = inspect.signature(function).parameters
+        for name in ours.keys() & theirs.keys() - {"loss", "policy"}:
+            assert ours[name] == theirs[name].default, name
+
+
+def test_save_keeps_the_history_and_refuses_to_replace_another(tmp_path, capsys):
+    path = tmp_path / "run.parquet"
+    command = ["fit", "--seeds", "2", *SMALL, "--save", str(path)]
+    assert cli.main(command) == 0
+    assert cli.main(command) == 0, "the same result again is no conflict"
+    frame, manifest = load_frame(path)
+    history = fit(
+        [gaussian_world(2, 4, seed=seed) for seed in range(2)], pair_loss("dpo"), steps=3, seed=[0, 1]
+    ).history
+    pd.testing.assert_frame_equal(frame, history.rename(columns={"run": "seed"}))
+    assert manifest["seeds"] == [0, 1]
+    assert manifest["training"]["loss"] == "DPO(beta=1.0)"
+    assert manifest["world"]["prompts"] == 2
+
+    capsys.readouterr()
+    assert cli.main([*command, "--beta", "2"]) == 1
+    assert "holds another result" in capsys.readouterr().err
+    assert load_frame(path)[1]["training"]["loss"] == "DPO(beta=1.0)"
+    assert cli.main([*command, "--beta", "2", "--overwrite"]) == 0
+    assert load_frame(path)[1]["training"]["loss"] == "DPO(beta=2.0)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--loss", "bdp"], "loss must be one of dpo, bdpo, nbdpo"),
+        (["--loss", "dpo", "--clip", "0.3"], "hyper-parameter of dpo must be one of beta; got 'clip'"),
+        (["--beta", "0"], "beta must be finite and > 0, got 0.0"),
+        (["--beta", "nan"], "beta must be finite and > 0, got nan"),
+        (["--seeds", "0"], "seeds must be a whole number ≥ 1, got 0"),
+        (["--steps", "-1"], "steps must be a whole number ≥ 1, got -1"),
+        (["--mask-rate", "1"], "mask_rate must be finite and lie in [0, 1), got 1.0"),
+        (["--mask-rate", "0.9"], "leaves every prompt without a pair"),
+        (["--responses", "1"], "responses must be a whole number ≥ 2, got 1"),
+        (["--optimizer", "sgd"], "optimizer must be one of adam, gd; got 'sgd'"),
+        (["--policy", "shred"], "did you mean 'shared'?"),
+        (["--utility", "flat"], "utility must be one of gaussian"),
+        (["--labels", "medium"], "labels must be one of soft, hard"),
+        (["--save", "history.csv"], "save must name a file that ends in .parquet"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
+    assert cli.main(["fit", "--prompts", "2", "--responses", "4", "--steps", "3", *arguments]) == 2
+    assert message in complaint(capsys)
+
+
+def test_what_is_no_number_or_no_option_is_refused(capsys):
+    for arguments in (["fit", "--beta", "x"], ["fit", "--maskrate", "0.2"], ["fti"]):
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(arguments)
+        assert exit_.value.code == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (FloatingPointError("the policy is not finite at step 3"), 1, "not finite at step 3"),
+        (OSError(28, "No space left on device", "figures/x.png"), 1, "No space left on device: figures/x.png"),
+        (FileExistsError("x.parquet holds another result"), 1, "x.parquet holds another result"),
+        (ValueError("two\nlines"), 2, "two lines"),
+    ],
+)
+def test_failures_in_the_middle_are_one_line(error, status, message, monkeypatch, capsys):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(cli.FiguresCommand, "run", fail)
+    assert cli.main(["figures"]) == status
+    assert message in complaint(capsys)
+
+
+def test_a_diverging_training_is_one_line(capsys):
+    assert cli.main(["fit", "--learning-rate", "1e308", "--seeds", "1", *SMALL]) == 1
+    assert "learning_rate=1e+308 is too large" in complaint(capsys)
+
+
+def test_figures_hands_its_arguments_over(monkeypatch):
+    from gradlab import experiments
+
+    seen = {}
+    monkeypatch.setattr(
+        experiments, "make_figures", lambda names, **options: seen.update(names=names, **options), raising=False
+    )
+    assert cli.main(["figures", "grid", "picture", "--quick", "--folder", "elsewhere"]) == 0
+    assert seen.pop("folder").name == "elsewhere"
+    assert seen == {"names": ["grid", "picture"], "quick": True, "fresh": False}
+
+
+def test_losses_lists_the_registry(capsys):
+    assert cli.main(["losses"]) == 0
+    listing = capsys.readouterr().out
+    for name, make in PAIR_LOSSES.items():
+        assert name in listing
+        assert make().equation in listing
+        assert make().source in listing
+    assert "beta = 1, clip = 0.5; not antisymmetric" in listing
+
+
+def test_lab_opens_the_notebooks_or_says_that_there_are_none(monkeypatch, tmp_path, capsys):
+    calls = []
+
+    def run(command, **_):
+        calls.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(cli.subprocess, "run", run)
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["lab"]) == 0
+    assert "no notebooks here; opening JupyterLab in the current folder" in complaint(capsys)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/01.ipynb").touch()
+    assert cli.main(["lab"]) == 0
+    assert [command[1:] for command in calls] == [
+        ["-m", "jupyterlab", str(tmp_path)],
+        ["-m", "jupyterlab", str(tmp_path / "notebooks")],
+    ]
+    assert cli.main(["lab", "--folder", "nowhere"]) == 2
+    assert "folder must be an existing folder, got 'nowhere'" in complaint(capsys)
+
+
+def test_lab_without_jupyterlab_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["lab"]) == 1
+    assert 'pip install "gradlab[lab]"' in complaint(capsys)
+
+
+def test_help_is_fast_and_loads_nothing_heavy():
+    code = "import sys; from gradlab.cli import main; sys.argv = ['gradlab'];\ntry: main()\nfinally: " + (
+        "print(sorted({'torch', 'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 10, "generous: the machine may be busy"
+    assert "fit" in done.stdout
+    assert "losses" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+def test_the_module_runs_as_a_program():
+    command = [sys.executable, "-m", "gradlab.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "gradlab 0.1.0\n"
+
+
+def test_fit_help_explains_every_option(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["fit", "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(cli._fit_command()):
+        assert f"--{field.name.replace('_', '-')}" in text
+    assert "None" not in text

@@ -1,0 +1,91 @@
+"""What README.md and CONTRIBUTING.md show is true: code runs, commands work, links lead somewhere."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gradlab import cli, experiments
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = ("README.md", "CONTRIBUTING.md", "scripts/README.md")
+
+
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("gradlab ")]
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[0])
+def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    for name in re.findall(r'savefig\("(.+?)"\)', code):
+        assert (tmp_path / name).stat().st_size > 1000
+        import matplotlib.pyplot as plt
+
+        plt.close("all")
+
+
+def test_there_are_the_promised_blocks():
+    assert len(blocks("python")) == 3
+    plot, loss, loop = (sum(bool(line.strip()) for line in code.splitlines()) for code in blocks("python"))
+    assert plot <= 10
+    assert loss <= 15
+    assert loop <= 12
+    assert len(COMMANDS) >= 4
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_run(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiments, "make_figures", lambda *_, **__: None, raising=False)
+    arguments = shlex.split(line, comments=True)[1:]
+    if arguments[0] == "lab":
+        monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    cheap = ["--seeds", "1", "--steps", "2"] if arguments[0] == "fit" else []
+    assert cli.main([*arguments, *cheap]) == 0
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    pages = "\n".join((ROOT / page).read_text("utf-8") for page in PAGES)
+    code = "\n".join([*re.findall(r"`(make [^`]+)`", pages), *blocks("bash", pages)])
+    targets = {
+        word
+        for line in code.splitlines()
+        if line.startswith("make ")
+        for word in line.split("#")[0].split()[1:]
+        if "=" not in word
+    }
+    assert targets >= {"figures", "test", "check", "bench", "lab"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_relative_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text("utf-8"))
+    missing = [link for link in links if "://" not in link and not ((ROOT / page).parent / link).exists()]
+    assert not missing
+
+
+def test_the_list_of_files_is_complete():
+    listed = set(re.findall(r"^\| `([\w./]+)` \|", README, re.MULTILINE))
+    there = {f"gradlab/{path.name}" for path in (ROOT / "gradlab").glob("[!_]*.py")}
+    assert there <= listed
+    assert all((ROOT / path).exists() for path in listed)
+
+
+def test_the_speed_table_is_the_measured_one():
+    shown = re.search(r"<!-- benchmark -->\n(.*?)<!-- /benchmark -->", README, re.DOTALL)
+    assert shown, "README.md needs its benchmark markers"
+    measured = (ROOT / "figures/benchmarks/lab.md").read_text("utf-8")
+    table = [line for line in measured.splitlines() if line.startswith("|")]
+    assert shown[1].splitlines() == table, "run make bench: it writes both"
