@@ -61,7 +61,7 @@ class Descent:
         total = runs.count * int(wanted[-1])
         bar = tqdm(total=total, desc=f"{label}: {runs.count} runs", unit="step", disable=not self.progress)
         parts = []
-        with bar, _steady(self.device):
+        with bar, steady(self.device):
             for block in runs.blocks(slots, self.device):
                 width = block.stop - block.start
                 columns = to_columns(start[block], self.device, self.dtype)
@@ -128,8 +128,8 @@ def _check_finite(policies: Tensor, steps: np.ndarray, learning_rate: float) -> 
 
 
 @contextlib.contextmanager
-def _steady(device: str) -> Iterator[None]:
-    """While training: one thread on the CPU (two on a busy core can be slower by orders), determinism on CUDA."""
+def steady(device: str) -> Iterator[None]:
+    """One thread on the CPU (two on a busy core can be slower by orders), determinism on CUDA; also a decorator."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
     if torch.device(device).type != "cpu":

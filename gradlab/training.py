@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import count
-from gradlab.descent import Descent, Gradient, Optimizer, recorded_steps
+from gradlab.descent import Descent, Gradient, Optimizer, recorded_steps, steady
 from gradlab.gradients import gradient_log
 from gradlab.losses import DPO, PairLoss
 from gradlab.objective import PairObjective, pair_slots, to_columns
@@ -47,6 +47,7 @@ class Fit:
         return self.policies[-1]
 
 
+@steady("cpu")
 def fit(
     worlds: Worlds,
     loss: PairLoss,
