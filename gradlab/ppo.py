@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import between, count, one_of, positive
-from gradlab.descent import Descent, Gradient, Optimizer, recorded_steps
+from gradlab.descent import Descent, Gradient, Optimizer, recorded_steps, steady
 from gradlab.losses import DPO, policy_gradient, ppo_clip
 from gradlab.objective import PairObjective, from_columns, pair_slots, to_columns
 from gradlab.policy import FREE_LOGITS, Policy
@@ -134,6 +134,7 @@ def ideal_logp(reward: np.ndarray | Tensor, ref_logp: np.ndarray | Tensor, beta:
     return torch.log_softmax(_tensor(ref_logp) + _tensor(reward) / positive("beta", beta), -1)
 
 
+@steady("cpu")
 def fit_ppo(
     worlds: Worlds,
     reward: np.ndarray | Tensor,
@@ -205,6 +206,7 @@ class _Surrogate:
         self.streams = [stream(seed, _RESPONSES) for seed in seeds]
         self.calls = 0
 
+    @torch.enable_grad()
     def gradient(self, logp: Tensor) -> Tensor:
         """∂/∂log π of the surrogate's mean over the batch, shape (Y, C)."""
         if self.calls % self.update.epochs == 0:
