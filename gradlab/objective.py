@@ -55,7 +55,7 @@ class PairObjective:
     def gradient(self, logp: Tensor) -> Tensor:
         """∂L/∂log π, shape (Y, C), the log-probabilities taken as independent of each other."""
         inner = logp.gather(0, self.rows)
-        win, lose = inner[self.win].requires_grad_(), inner[self.lose].requires_grad_()
+        win, lose = (inner.index_select(0, side).requires_grad_() for side in (self.win, self.lose))
         logps = PairLogps(win, lose, self.ref_win, self.ref_lose)
         if isinstance(self.loss, LogisticLoss):
             value = self.loss.margin(logps)
@@ -78,7 +78,7 @@ class PairObjective:
         total = self.loss(logps) * self.win_weight
         if self.antisymmetric:
             total = total + self.loss(logps.swapped()) * self.lose_weight
-        # Added up in order, so that slots of weight zero, which a batch has where its runs' pairs differ, change no bit.
+        # Added up in order: slots of weight zero, which a batch has where its runs' pairs differ, then change no bit.
         return torch.zeros_like(total[:1]).index_add_(0, torch.zeros_like(self.win), total)[0]
 
     def _slots(self, weights: np.ndarray) -> Tensor:

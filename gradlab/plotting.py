@@ -31,7 +31,7 @@ LOOK: dict[str, dict[str, Any]] = {
     "fixed λ=0.5": {"label": "constant λ = 0.5", "color": "#888888", "linestyle": ":", "marker": "P"},
     "fixed λ=0.6": {"label": "constant λ = 0.6", "color": "#555555", "linestyle": ":", "marker": ">"},
     "permuted λ": {"label": "permuted λ", "color": "#CC79A7", "linestyle": "--", "marker": "X"},
-    "ppo": {"label": "PPO", "color": "#0072B2", "linestyle": "-", "marker": "*"},
+    "ppo": {"label": "PPO", "color": "#0072B2", "linestyle": "-", "marker": "p"},
     "ppo oracle": {"label": "PPO, true utility", "color": "#0072B2", "linestyle": ":", "marker": "h"},
     "ideal": {"label": "theorem: π_ref exp(u/β)", "color": "#000000", "linestyle": ":", "marker": ""},
 }
@@ -247,10 +247,15 @@ def clouds(frame: pd.DataFrame, across: str, values: Mapping[str, str], *, label
 def heatmaps(frame: pd.DataFrame) -> Figure:
     """One panel a world quantity and method; policies share one scale, and crosses mark unobserved responses."""
     panels = list(dict.fromkeys(frame["panel"]))
-    names = {"utility": "utility u (nats)", "observed": "observed responses", "reference": "reference π_ref",
-             "ideal": "ideal π_ref exp(u/β)"}  # fmt: skip
     grids = {
         name: part.pivot(index="prompt", columns="response", values="value") for name, part in frame.groupby("panel")
+    }
+    low, high = grids["utility"].to_numpy().min(), grids["utility"].to_numpy().max()
+    names = {
+        "utility": f"utility u, {low:.2g} to {high:.2g} nats",
+        "observed": "observed responses",
+        "reference": "reference π_ref",
+        "ideal": "ideal π_ref exp(u/β)",
     }
     across = 5
     down = -(-len(panels) // across)
@@ -271,8 +276,6 @@ def heatmaps(frame: pd.DataFrame) -> Figure:
         if policy:
             shared = image
             axis.plot(hidden[:, 1], hidden[:, 0], "x", color="white", markersize=2, alpha=0.5, markeredgewidth=0.5)
-        elif name == "utility":
-            figure.colorbar(image, ax=axis, shrink=0.75)
     if shared is not None:
         figure.colorbar(shared, ax=axes, shrink=0.5, label="probability")
     for axis in axes[:, 0]:
@@ -344,4 +347,6 @@ def _errors(points: np.ndarray) -> np.ndarray:
 def _legend(figure: Figure, axis: Axes) -> None:
     """One legend for the whole figure, above it, from one axis's entries."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=max(1, min(len(labels), int(figure.get_figwidth() / 1.5)))
+    )

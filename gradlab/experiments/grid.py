@@ -165,8 +165,9 @@ CAPTIONS = {
         "a logarithmic axis."
     ),
     "ablation": (
-        "Win-rate against the reference (top) and KL from it (bottom) at the end of training. A method that wins more "
-        "by moving farther lies right and up: compare methods at equal KL in the frontier figure."
+        "Win-rate against the reference and distance from it (KL) at the end of training: seeds as small dots, means "
+        "with 95% bootstrap intervals. A method that wins more by moving farther lies right and up; the frontier "
+        "figure compares methods at equal KL."
     ),
 }
 

@@ -91,9 +91,9 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 
 CAPTIONS = {
     "starts": (
-        "Mass on unobserved responses along training from six starts (mask 0.4): three with a uniform reference and a "
-        "start ∝ exp(−κu), in which losers are the more probable the larger κ, and three with the reference (and "
-        "start) a Gaussian shifted away from the best response. Mean over seeds, 95% bootstrap bands."
+        "Mass on unobserved responses along training from six starts (mask 0.4). 'inverted κ': a uniform reference and "
+        "a start ∝ exp(−κu), in which losers are the more probable the larger κ. 'shifted d': the reference, and the "
+        "start, a Gaussian d responses away from the best one. Mean over seeds, 95% bootstrap bands."
     )
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -41,6 +42,8 @@ def load_or_run(experiment: ModuleType, data: Path, *, quick: bool, fresh: bool,
     frame = run(experiment, quick=quick, resume=None if fresh else data / ".parts", workers=workers)
     save_frame(frame, path, {"key": key, "settings": settings_of(experiment, quick), "quick": quick}, overwrite=True)
     shutil.rmtree(data / ".parts" / short_name(experiment), ignore_errors=True)
+    with contextlib.suppress(OSError):  # other experiments may still have parts there
+        (data / ".parts").rmdir()
     return True
 
 

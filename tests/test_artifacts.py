@@ -1,0 +1,105 @@
+"""Files are whole or absent, refuse what is not theirs, and staleness sees sources but not dates."""
+
+import json
+import os
+
+import pandas as pd
+import pytest
+
+from gradlab import artifacts
+
+FRAME = pd.DataFrame({"seed": [0, 1], "utility": [0.1, 1 / 3]})
+
+
+def test_a_frame_comes_back_bit_for_bit_with_its_manifest(tmp_path):
+    path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {"settings": {"beta": 1.0}})
+    frame, manifest = artifacts.load_frame(path)
+    pd.testing.assert_frame_equal(frame, FRAME, check_exact=True)
+    assert manifest["settings"] == {"beta": 1.0}
+    assert manifest["versions"]["torch"].startswith("2.")
+
+
+def test_equal_frames_give_equal_bytes(tmp_path):
+    first = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {})
+    second = artifacts.save_frame(FRAME.copy(), tmp_path / "b.parquet", {})
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_other_data_are_not_overwritten_unless_asked(tmp_path):
+    path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {})
+    artifacts.save_frame(FRAME, path, {})  # the same data again is no conflict
+    with pytest.raises(FileExistsError, match=r"a\.parquet holds another result"):
+        artifacts.save_frame(FRAME * 2, path, {})
+    artifacts.save_frame(FRAME * 2, path, {}, overwrite=True)
+    assert artifacts.load_frame(path)[0]["utility"][0] == 0.2
+
+
+def test_a_result_of_another_format_is_refused_in_one_line(tmp_path):
+    path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {})
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**manifest, "format": 0}))
+    with pytest.raises(ValueError, match=r"a\.json has format 0; this version of gradlab reads format 1") as error:
+        artifacts.load_frame(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_a_broken_manifest_is_refused(tmp_path, content):
+    path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {})
+    path.with_suffix(".json").write_text(content)
+    with pytest.raises(ValueError, match=r"a\.json"):
+        artifacts.load_frame(path)
+
+
+def test_a_torn_frame_is_noticed(tmp_path):
+    path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {})
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="not the data that its manifest describes"):
+        artifacts.load_frame(path)
+
+
+def test_only_parquet_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"path must end in \.parquet, got .*a\.csv"):
+        artifacts.save_frame(FRAME, tmp_path / "a.csv", {})
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_fault_while_writing_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch, fault):
+    path = tmp_path / "a.txt"
+    artifacts.write_whole(path, "old")
+
+    def broken(_):
+        raise fault
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(type(fault)):
+        artifacts.write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_source_hash_follows_imports_but_not_the_module_itself(tmp_path, monkeypatch):
+    before = artifacts.source_hash("gradlab.training")
+    original = artifacts._source
+
+    def with_change(changed):
+        monkeypatch.setattr(artifacts, "_source", lambda name: original(name) + "\n# x" * (name == changed))
+        return artifacts.source_hash("gradlab.training")
+
+    assert with_change("gradlab.world") != before  # imported
+    assert with_change("gradlab.losses.reweighted") != before  # imported through the package
+    assert with_change("gradlab.training") == before  # itself
+    assert with_change("gradlab.plotting") == before  # never imported
+
+
+def test_source_hash_can_leave_modules_out(monkeypatch):
+    original = artifacts._source
+    before = artifacts.source_hash("gradlab.training", without=["gradlab.metrics"])
+    monkeypatch.setattr(artifacts, "_source", lambda name: original(name) + "\n# x" * (name == "gradlab.metrics"))
+    assert artifacts.source_hash("gradlab.training", without=["gradlab.metrics"]) == before
+    assert artifacts.source_hash("gradlab.training") != before
+
+
+def test_fingerprint_ignores_the_order_of_keys_and_sees_values():
+    assert artifacts.fingerprint({"a": 1, "b": 2}) == artifacts.fingerprint({"b": 2, "a": 1})
+    assert artifacts.fingerprint({"a": 1}) != artifacts.fingerprint({"a": 2})

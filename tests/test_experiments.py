@@ -1,0 +1,263 @@
+"""The experiments run whole on their quick settings, resume, and judge by what the frames say."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gradlab.artifacts import load_frame, save_frame
+from gradlab.experiments import EXPERIMENTS, gallery, make_figures, methods, sweep
+from gradlab.losses import BalancedDPO, PairLogps
+from gradlab.training import fit
+from gradlab.world import gaussian_world
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory):
+    """The folder of `make figures QUICK=1`."""
+    folder = tmp_path_factory.mktemp("figures")
+    make_figures(folder=folder, quick=True)
+    return folder / "quick"
+
+
+@pytest.fixture
+def copy(quick, tmp_path):
+    """A copy of it that a test may change."""
+    shutil.copytree(quick, tmp_path / "quick")
+    return tmp_path
+
+
+def test_every_experiment_leaves_frame_manifest_and_figures(quick):
+    for name, experiment in EXPERIMENTS.items():
+        frame, manifest = load_frame(quick / "data" / f"{name}.parquet")
+        assert len(frame) > 0
+        assert manifest["quick"] is True
+        assert manifest["settings"] == sweep.settings_of(experiment, quick=True)
+        for figure in experiment.CAPTIONS:
+            assert (quick / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+            assert (quick / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_no_number_is_missing_where_one_is_expected(quick):
+    frame = load_frame(quick / "data" / "grid.parquet")[0]
+    numbers = ["utility", "utility_share", "kl", "entropy", "unobserved_mass", "top1_accuracy", "win_rate"]
+    assert np.isfinite(frame[numbers]).all().all()
+
+
+def test_the_page_shows_every_figure_and_marks_a_quick_run(quick):
+    page = (quick / "README.md").read_text()
+    assert "These are not results" in page
+    for experiment in EXPERIMENTS.values():
+        for figure, caption in experiment.CAPTIONS.items():
+            assert f"![{figure}]({figure}.png)" in page
+            assert caption in page
+
+
+def test_every_claim_of_the_grid_has_a_verdict_with_its_controls(quick):
+    table = gallery.verdicts(list(EXPERIMENTS.values()), quick / "data")
+    assert set(table["claim"]) == set(gallery.CLAIMS)
+    for claim, rows in table.groupby("claim"):
+        assert (~rows["control"]).any(), claim
+        assert rows["control"].any(), claim
+    assert table["verdict"].str.match(r"(holds|fails|no difference|inconclusive|identity|holds when .+)$").all()
+    tally = table[["holds", "fails", "no_difference", "inconclusive"]].sum(axis=1)
+    assert (tally == table["cells"]).all()
+
+
+def test_an_effect_is_the_mean_paired_difference_in_the_frame(quick):
+    frame = load_frame(quick / "data" / "worlds.parquet")[0]
+    row = EXPERIMENTS["worlds"].verdict(frame).iloc[0]
+    wide = frame.pivot_table(
+        index=["utility_kind", frame["scale"].fillna(0), frame["sigma"].fillna(0), "mask", "policy", "seed"],
+        columns="method", values="utility_share",
+    )  # fmt: skip
+    assert row["effect"] == pytest.approx((wide["bdpo"] - wide["dpo"]).mean(), abs=1e-12)
+    assert row["seeds"] == frame["seed"].nunique()
+
+
+def test_a_verdict_follows_the_data(quick):
+    """Were bDPO's reward higher everywhere, the claim would hold; were it lower, it would fail."""
+    frame = load_frame(quick / "data" / "worlds.parquet")[0]
+    base = frame[frame["method"] == "dpo"]
+    for shift, verdict in ((0.2, "holds"), (-0.2, "fails"), (0.0, "no difference")):
+        noise = np.random.default_rng(0).normal(0, 1e-4, len(base))
+        others = [
+            base.assign(method=name, utility_share=base["utility_share"] + shift + noise)
+            for name in ("bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ")
+        ]
+        found = EXPERIMENTS["worlds"].verdict(pd.concat([base, *others]))
+        assert found.iloc[0]["verdict"] == verdict
+
+
+def test_a_second_run_does_nothing_and_changes_no_byte(copy, capsys):
+    before = {file: file.read_bytes() for file in copy.rglob("*.*") if file.is_file()}
+    assert make_figures(folder=copy, quick=True) == []
+    assert {file: file.read_bytes() for file in copy.rglob("*.*") if file.is_file()} == before
+    assert capsys.readouterr().out.count("frame up to date, up to date") == len(EXPERIMENTS)
+
+
+def test_fresh_gives_the_same_data(copy):
+    path = copy / "quick" / "data" / "log-ratio.parquet"
+    before = path.read_bytes()
+    assert make_figures(["log-ratio"], folder=copy, quick=True, fresh=True, workers=1) != []
+    assert path.read_bytes() == before
+
+
+def test_only_what_is_stale_is_done_again(copy):
+    data = copy / "quick" / "data"
+    manifest = json.loads((data / "picture.json").read_text())
+    (data / "picture.json").write_text(json.dumps({**manifest, "key": "of other sources"}))
+    (copy / "quick" / "starts.png").unlink()
+    drawn = {path.stem for path in make_figures(folder=copy, quick=True)}
+    assert drawn == {"picture-free", "picture-shared", "starts"}
+
+
+def test_a_damaged_frame_is_run_again(copy):
+    path = copy / "quick" / "data" / "log-ratio.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    make_figures(["log-ratio"], folder=copy, quick=True)
+    assert path.read_bytes() == whole
+
+
+def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch):
+    experiment = EXPERIMENTS["log-ratio"]
+    whole = sweep.run(experiment, quick=True, workers=1)
+    calls = []
+
+    def breaks_at_the_third(**part):
+        calls.append(part)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(**part)
+
+    original = experiment.run_part
+    monkeypatch.setattr(sweep, "frame_key", lambda *_: "key")  # the patched function has another source
+    monkeypatch.setattr(experiment, "run_part", breaks_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(experiment, quick=True, resume=tmp_path, workers=1)
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+    assert not [file for file in tmp_path.rglob("*") if file.name.startswith(".") and file.is_file()]
+    resumed = sweep.run(experiment, quick=True, resume=tmp_path, workers=1)
+    assert len(calls) == 3 + (len(experiment.parts(sweep.settings_of(experiment, True))) - 2)
+    pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+
+
+def test_a_torn_part_is_run_again(tmp_path):
+    experiment = EXPERIMENTS["log-ratio"]
+    whole = sweep.run(experiment, quick=True, resume=tmp_path, workers=1)
+    part = next(iter(tmp_path.rglob("*.parquet")))
+    part.write_bytes(b"torn")
+    pd.testing.assert_frame_equal(sweep.run(experiment, quick=True, resume=tmp_path, workers=1), whole)
+
+
+def test_the_number_of_workers_does_not_change_a_bit(quick):
+    experiment = EXPERIMENTS["log-ratio"]
+    alone = sweep.run(experiment, quick=True, workers=1)
+    pd.testing.assert_frame_equal(alone, load_frame(quick / "data" / "log-ratio.parquet")[0], check_exact=True)
+
+
+def test_an_unknown_experiment_names_those_that_exist(tmp_path):
+    with pytest.raises(ValueError, match=r"experiment must be one of picture, grid, .*did you mean 'worlds'"):
+        make_figures(["world"], folder=tmp_path)
+
+
+def test_parts_can_be_written_down_and_are_all_different():
+    for experiment in EXPERIMENTS.values():
+        for quick in (False, True):
+            parts = experiment.parts(sweep.settings_of(experiment, quick))
+            texts = [json.dumps(part, sort_keys=True) for part in parts]
+            assert [json.loads(text) for text in texts] == parts
+            assert len(set(texts)) == len(texts)
+
+
+def test_the_declared_grid_is_the_protocols():
+    grid, worlds = EXPERIMENTS["grid"].SETTINGS, EXPERIMENTS["worlds"].SETTINGS
+    assert grid["seeds"] >= 20
+    assert grid["mask_rates"] == worlds["mask_rates"] == [0.0, 0.2, 0.4]
+    assert set(grid["methods"]) == set(methods.METHODS)
+    assert worlds["scales"] == [1, 2, 4, 8]
+    assert worlds["sigmas"] == [1.5, 3, 6]
+    assert EXPERIMENTS["stability"].SETTINGS["steps"] == 10 * grid["steps"]
+
+
+# --- the permuted-λ control -----------------------------------------------------------------------------------------
+
+
+def columns(runs, prompts=20, pairs=30, width=None, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    width = width or -(-runs * prompts // 32) * 32
+    draw = lambda: -5 * torch.rand(pairs, width, dtype=torch.float64, generator=rng) - 0.01  # noqa: E731
+    return PairLogps(draw(), draw(), draw(), draw())
+
+
+@pytest.mark.parametrize("runs", [1, 3, 8])
+def test_permuted_weights_are_the_same_ones_dealt_to_other_pairs(runs):
+    logps = columns(runs)
+    unit = PairLogps(logps.win, logps.lose, logps.win - 1, logps.lose)  # h_w = 1 and h_l = 0: the margin is λ'_w
+    dealt = methods.PermutedBalancedDPO(1.0, 20, seed=3).margin(unit)[:, : runs * 20].unflatten(1, (runs, 20))
+    own = BalancedDPO(1.0).margin(unit)[:, : runs * 20].unflatten(1, (runs, 20))
+    for run in range(runs):
+        both = torch.cat([own[:, run].flatten(), 1 - own[:, run].flatten()])
+        assert not torch.allclose(dealt[:, run], own[:, run])
+        # every dealt weight is some pair's λ_w or λ_l of the same run
+        assert torch.cdist(dealt[:, run].reshape(-1, 1), both[:, None]).amin(1).max() < 1e-12
+
+
+def test_the_permuted_control_keeps_antisymmetry_and_scale():
+    loss = methods.PermutedBalancedDPO(2.0, 20, seed=1)
+    logps = columns(2)
+    assert torch.equal(loss.margin(logps), -loss.margin(logps.swapped()))
+    assert torch.allclose(loss.margin(logps), 2 * methods.PermutedBalancedDPO(1.0, 20, seed=1).margin(logps))
+
+
+def test_where_all_weights_agree_the_permuted_control_is_bdpo():
+    world = gaussian_world(mask_rate=0.2, seed=0)
+    first = [fit(world, loss, steps=1, record=1).logp for loss in (methods.PermutedBalancedDPO(), BalancedDPO())]
+    assert torch.allclose(*first, atol=1e-12)  # a uniform start: λ = ½ everywhere
+    later = [fit(world, loss, steps=50, record=1).logp for loss in (methods.PermutedBalancedDPO(), BalancedDPO())]
+    assert not torch.allclose(*later, atol=1e-3)
+
+
+def test_the_permuted_control_trains_a_batch_as_it_trains_each_run():
+    worlds = [gaussian_world(mask_rate=0.4, seed=seed) for seed in range(3)]
+    loss = methods.PermutedBalancedDPO(seed=5)
+    batch = fit(worlds, loss, steps=30, record=1)
+    for world, logp in zip(worlds, batch.logp, strict=True):
+        assert torch.equal(fit(world, loss, steps=30, record=1).logp, logp)
+
+
+def test_every_method_trains(tmp_path):
+    worlds = [gaussian_world(8, 6, mask_rate=0.3, seed=seed) for seed in range(2)]
+    for method in methods.METHODS:
+        if method == "permuted λ":  # its default is the paper's 20 prompts
+            continue
+        fitted = methods.train(method, worlds, pairs=30, steps=40, seeds=range(2))
+        assert fitted.history.query("step == 40")["utility_share"].mean() > 0 or method == "fixed λ=0.4", method
+    with pytest.raises(ValueError, match="method must be one of dpo, "):
+        methods.train("dpoo", worlds, seeds=range(2))
+
+
+def test_equal_kl_reads_paths_where_they_pass_a_level_and_nowhere_else():
+    frontier = EXPERIMENTS["frontier"]
+    path = pd.DataFrame({
+        "method": "dpo", "mask": 0.0, "policy": "free", "seed": 0, "beta": 1.0, "step": [0, 1, 2, 3],
+        "kl": [0.0, 0.4, 0.8, 0.6], "utility_share": [0.0, 0.2, 0.6, 9.0], "unobserved_mass": [0.4, 0.4, 0.2, 9.0],
+    })  # fmt: skip
+    levels = frontier.at_equal_kl(path).set_index("kl")
+    assert list(levels.index) == [0.25, 0.5]  # 1 nat is never reached
+    assert levels.loc[0.5, "utility_share"] == pytest.approx(0.3)  # a quarter of the way from 0.2 to 0.6
+    assert levels.loc[0.25, "utility_share"] == pytest.approx(0.125)
+
+
+def test_a_result_of_another_version_is_not_taken_for_ours(copy):
+    path = copy / "quick" / "data" / "log-ratio.parquet"
+    frame, manifest = load_frame(path)
+    save_frame(frame * 1, path, {"key": manifest["key"], "quick": True}, overwrite=True)
+    stamp = path.with_suffix(".json")
+    stamp.write_text(stamp.read_text().replace('"format": 1', '"format": 0'))
+    make_figures(["log-ratio"], folder=copy, quick=True)
+    assert load_frame(path)[1]["format"] == 1
