@@ -140,6 +140,28 @@ def test_value_and_gradient_are_finite_in_every_corner(name, dtype, beta):
         assert part.isfinite().all()
 
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+    ),
+]
+
+
+@registered
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
+@pytest.mark.parametrize("device", DEVICES)
+def test_in_low_precision_a_loss_and_its_gradient_are_the_exact_ones_rounded(loss, dtype, tolerance, device):
+    # The log-probabilities are rounded first, so that only the loss's own arithmetic is compared.
+    rounded = [side.to(dtype) for side in vars(random_pairs(500)).values() if side is not None]
+    exact = value_and_slopes(loss, PairLogps(*(side.double() for side in rounded)))
+    low = value_and_slopes(loss, PairLogps(*(side.to(device) for side in rounded)))
+    for part, wanted in zip(low, exact, strict=True):
+        assert part.dtype == dtype
+        torch.testing.assert_close(part.cpu().double(), wanted, rtol=tolerance, atol=tolerance)
+
+
 @registered
 def test_the_closed_form_slope_is_autograds(loss):
     if not isinstance(loss, LogisticLoss):

@@ -83,7 +83,7 @@ def score_products(policy, responses):
     """⟨∇_θ log π_i, ∇_θ log π_j⟩ at the uniform policy."""
     theta = torch.zeros(policy.features(responses).shape[1], dtype=torch.float64)
     begin = torch.full((responses,), -math.log(responses), dtype=torch.float64)
-    scores = torch.func.jacrev(lambda parameters: log_policy(policy, parameters, begin))(theta)
+    scores = torch.autograd.functional.jacobian(lambda parameters: log_policy(policy, parameters, begin), theta)
     return scores @ scores.T
 
 
