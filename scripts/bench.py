@@ -98,7 +98,12 @@ def run_case(case: str, loss_name: str, steps: int) -> float:
     def lab() -> object:
         return fit(worlds, loss, steps=steps, learning_rate=LEARNING_RATE, seed=range(runs))
 
-    return _seconds(loop if case == LOOP else lab) / runs
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in fit: where cores are busy, two threads are slower, and would flatter the ratio
+    try:
+        return _seconds(loop if case == LOOP else lab) / runs
+    finally:
+        torch.set_num_threads(threads)
 
 
 def measure_peaks(losses: Sequence[str], cases: Sequence[str], steps: int) -> pd.DataFrame:
@@ -144,9 +149,9 @@ def report(table: pd.DataFrame, steps: int, quick: bool) -> str:
         f"One run is {world.prompts} prompts × {world.responses} responses, all ordered pairs, Adam, {steps} steps, "
         "float64.",
         "`loop` is PyTorch autograd as one would write it by hand; `fit N` trains N runs in one call, and is given",
-        "per run, with the history that it records. Medians of interleaved measurements; the ratio is to the loop in",
-        "the same round. A pair is one of the 8,000 ordered slots of a run. Memory is the peak of a process of its",
-        f"own, beyond the {table['imports_mb'].max():.0f} MB that the imports take.",
+        "per run, with the history that it records. Both use one thread. Medians of interleaved measurements; the",
+        "ratio is to the loop in the same round. A pair is one of the 8,000 ordered slots of a run. Memory is the peak",
+        f"of a process of its own, beyond the {table['imports_mb'].max():.0f} MB that the imports take.",
         "",
         "| loss | case | ms per run | ns per pair and step | ratio to loop | peak memory, MB |",
         "|---|---|---:|---:|---:|---:|",
