@@ -280,6 +280,17 @@ def test_resampling_never_crosses_into_an_empty_slot_or_another_prompt():
     assert shares[2, 0, 0] == shares[2, 1, 1] == 0
 
 
+@pytest.mark.parametrize(("point", "slot"), [(0.0, 1), (0.25, 3), (1 - 2**-53, 3)])
+def test_a_point_on_an_edge_belongs_to_the_slot_that_it_opens(point, slot):
+    class Fixed:
+        def random(self, shape):
+            return np.full(shape, point)
+
+    shares = resample(np.tile([[0, 0.25], [0, 0.75]], (3, 1, 1)), 4, Fixed())
+    assert shares.reshape(3, 4).argmax(1).tolist() == [slot] * 3
+    assert shares.max() == 1
+
+
 # --- randomness ---
 
 
