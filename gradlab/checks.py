@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -52,4 +53,6 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
 
 def _is_real(value: Any) -> bool:
     scalar = hasattr(value, "__float__") and not isinstance(value, (bool, str)) and getattr(value, "ndim", 0) == 0
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return False
     return scalar and "bool" not in str(getattr(value, "dtype", ""))  # numpy's and torch's booleans are numbers too

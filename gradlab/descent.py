@@ -37,6 +37,8 @@ class Descent:
     def __post_init__(self) -> None:
         one_of("optimizer", self.optimizer, get_args(Optimizer))
         positive("learning_rate", self.learning_rate)
+        if not self.dtype.is_floating_point:
+            raise ValueError(f"dtype must be a floating-point type such as torch.float64, got {self.dtype}")
 
     def run(
         self,

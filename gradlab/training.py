@@ -88,6 +88,10 @@ def fit(
     Raises ValueError, in one line, for a bad argument; FloatingPointError if the policy stops being finite.
     """
     descent = Descent(optimizer, learning_rate, device, dtype, progress)
+    if isinstance(loss, type) or not isinstance(loss, PairLoss):
+        raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {loss!r}")
+    if isinstance(policy, type) or not hasattr(policy, "features"):
+        raise ValueError(f"policy must be FreeLogits(), RadialBasis() or tabular_policy('shared'), got {policy!r}")
     runs = Runs.of(worlds, pairs, labels, seed)
     if batch is not None:
         count("batch", batch, least=1)

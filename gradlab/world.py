@@ -220,7 +220,8 @@ def resample(weights: np.ndarray, pairs: int, rng: np.random.Generator) -> np.nd
 
 def stream(seed: int, *purpose: int) -> np.random.Generator:
     """A generator of its own for each (seed, purpose): equal arguments give equal numbers."""
-    return np.random.default_rng([count("seed", seed), *purpose])
+    # A spawn key and not a longer seed: numpy pads seeds with zeros, so [s, 1] and [s, 1, 0] would be one stream.
+    return np.random.default_rng(np.random.SeedSequence(count("seed", seed), spawn_key=purpose))
 
 
 def _utility(

@@ -70,3 +70,8 @@ def test_nothing_near_means_no_suggestion(value):
     with pytest.raises(ValueError, match="must be one of adam, gd; got") as error:
         one_of("optimizer", value, ("adam", "gd"))
     assert "did you mean" not in str(error.value)
+
+
+def test_an_integer_beyond_every_float_is_refused_in_words():
+    with pytest.raises(ValueError, match="beta must be finite and > 0"):
+        positive("beta", 10**400)

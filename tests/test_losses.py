@@ -466,3 +466,14 @@ def test_old_policy_and_advantage_are_held_fixed(function):
     assert logp.grad is not None
     assert old.grad is None
     assert advantage.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("loss", [ppo_clip, policy_gradient])
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_policy_gradient_losses_stay_finite_where_the_ratio_would_overflow(loss, dtype, advantage):
+    logp = torch.tensor([0.0], dtype=dtype, requires_grad=True)
+    value = loss(logp, torch.tensor([-1000.0], dtype=dtype), torch.tensor([advantage], dtype=dtype))
+    value.sum().backward()
+    assert torch.isfinite(value).all()
+    assert torch.isfinite(logp.grad).all()

@@ -555,3 +555,14 @@ class TestCuda:
     def test_equal_seeds_give_equal_bits(self):
         one, again = (fit(gaussian_world(7, 9), BalancedDPO(), pairs=9, steps=20, device="cuda") for _ in range(2))
         assert torch.equal(one.policies, again.policies)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("loss", "dpo"), ("loss", DPO), ("policy", "free"), ("policy", RadialBasis), ("dtype", torch.int64)],
+)
+def test_names_and_classes_where_objects_belong_are_refused_in_one_line(argument, value):
+    arguments = {"loss": DPO(), argument: value}
+    with pytest.raises(ValueError, match=f"{argument} must be") as error:
+        fit(gaussian_world(2, 3), **arguments)
+    assert "\n" not in str(error.value)

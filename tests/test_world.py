@@ -465,3 +465,9 @@ def test_unknown_labels_are_refused():
         exact_pairs(gaussian_world(2, 3), labels="sofft")
     with pytest.raises(ValueError, match=message):
         draw_pairs(gaussian_world(2, 3), 5, labels="sofft")
+
+
+def test_streams_of_different_purposes_differ_even_by_a_trailing_zero():
+    purposes = [(), (0,), (0, 0), (1,), (1, 0), (0, 1)]
+    draws = [stream(3, *purpose).random(4).tobytes() for purpose in purposes]
+    assert len(set(draws)) == len(purposes)

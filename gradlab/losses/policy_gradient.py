@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ def policy_gradient(logp: Tensor, old_logp: Tensor, advantage: Tensor) -> Tensor
     Returns the loss of each sample, same shape. Source: Williams 1992, with importance weights (Schulman et al. 2017,
     arXiv 1707.06347, eq. 6).
     """
-    return -torch.exp(logp - old_logp.detach()) * advantage.detach()
+    return -_ratio(logp, old_logp) * advantage.detach()
 
 
 def ppo_clip(logp: Tensor, old_logp: Tensor, advantage: Tensor, clip: float = 0.2) -> Tensor:
@@ -29,5 +31,10 @@ def ppo_clip(logp: Tensor, old_logp: Tensor, advantage: Tensor, clip: float = 0.
     """
     positive("clip", clip)
     advantage = advantage.detach()
-    ratio = torch.exp(logp - old_logp.detach())
+    ratio = _ratio(logp, old_logp)
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+def _ratio(logp: Tensor, old_logp: Tensor) -> Tensor:
+    """π/π_old, capped far beyond any use, at the root of the largest number: an overflow would make gradients NaN."""
+    return torch.exp((logp - old_logp.detach()).clamp(max=0.5 * math.log(torch.finfo(logp.dtype).max)))
