@@ -51,7 +51,9 @@ def top1_accuracy(logp: Tensor, utility: Tensor) -> Tensor:
 def win_rate(logp: Tensor, opponent_logp: Tensor, utility: Tensor) -> Tensor:
     """P(y ≻ y') for y ~ π, y' ~ opponent, by Bradley–Terry; equal utilities count ½. A mean over prompts."""
     preference = torch.sigmoid(utility[..., :, None] - utility[..., None, :])
-    return torch.einsum("...i,...ij,...j->...", logp.exp(), preference, opponent_logp.exp()).mean(-1)
+    # Sums and no matrix products, whose rounding would depend on what else is in the batch.
+    beats_opponent = (preference * opponent_logp.exp()[..., None, :]).sum(-1)
+    return (logp.exp() * beats_opponent).sum(-1).mean(-1)
 
 
 def summary(logp: Tensor, utility: Tensor, observed: Tensor, ref_logp: Tensor, beta: float) -> dict[str, np.ndarray]:

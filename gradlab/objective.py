@@ -28,17 +28,18 @@ class PairObjective:
         self.antisymmetric = isinstance(loss, LogisticLoss) and loss.antisymmetric
         columns = weights.reshape(-1, *weights.shape[2:])
         seen = (columns.sum(1) + columns.sum(2)) > 0
+        size = int(seen.sum(1).max())
         # The responses in some pair come first, in order; a column with fewer is filled up with unpaired ones.
-        order = np.argsort(~seen, axis=1, kind="stable")[:, : seen.sum(1).max()]
-        size = order.shape[1]
-        self.rows = _pad(torch.as_tensor(order.T.copy(), device=device))
-        if self.rows.shape[1] > len(order):  # empty columns still need distinct responses to scatter to
-            self.rows[:, len(order) :] = torch.arange(size, device=device)[:, None]
+        everything = size == seen.shape[1]
+        order = np.argsort(~seen & (not everything), axis=1, kind="stable")[:, :size]
+        rows = _pad(torch.as_tensor(order.T.copy(), device=device))
+        rows[:, len(order) :] = torch.arange(size, device=device)[:, None]  # empty columns need distinct ones, too
+        self.rows = None if everything else rows
         slots = torch.triu_indices(size, size, 1) if self.antisymmetric else _ordered_slots(size)
         self.win, self.lose = slots[0].to(device), slots[1].to(device)
         self._columns = np.arange(len(order))[:, None]
         self._pair = (order[:, slots[0].numpy()], order[:, slots[1].numpy()])
-        ref = to_columns(ref_logp, device, dtype).gather(0, self.rows)
+        ref = self._paired(to_columns(ref_logp, device, dtype))
         self.ref_win, self.ref_lose = ref[self.win], ref[self.lose]
         self.reweight(weights)
 
@@ -54,7 +55,7 @@ class PairObjective:
     @torch.enable_grad()
     def gradient(self, logp: Tensor) -> Tensor:
         """∂L/∂log π, shape (Y, C), the log-probabilities taken as independent of each other."""
-        inner = logp.gather(0, self.rows)
+        inner = self._paired(logp)
         win, lose = (inner.index_select(0, side).requires_grad_() for side in (self.win, self.lose))
         logps = PairLogps(win, lose, self.ref_win, self.ref_lose)
         if isinstance(self.loss, LogisticLoss):
@@ -62,24 +63,28 @@ class PairObjective:
             outer = self.loss.slope(value.detach())
             # slope(−m) = −1 − slope(m): the pair's two orders share one sigmoid.
             if self.antisymmetric:
-                outer = torch.addcmul(self.lose_weight, outer, self.total_weight)
+                outer = outer.mul_(self.total_weight).add_(self.lose_weight)
             else:
                 outer = outer.mul_(self.win_weight)
         else:
             value, outer = self.loss(logps), self.win_weight
         win_grad, lose_grad = torch.autograd.grad(value, (win, lose), outer)
         total = torch.zeros_like(inner).index_add_(0, self.win, win_grad).index_add_(0, self.lose, lose_grad)
-        return torch.zeros_like(logp).scatter_(0, self.rows, total)
+        return total if self.rows is None else torch.zeros_like(logp).scatter_(0, self.rows, total)
 
     def value(self, logp: Tensor) -> Tensor:
         """The loss of each column, shape (C,)."""
-        inner = logp.gather(0, self.rows)
+        inner = self._paired(logp)
         logps = PairLogps(inner[self.win], inner[self.lose], self.ref_win, self.ref_lose)
         total = self.loss(logps) * self.win_weight
         if self.antisymmetric:
             total = total + self.loss(logps.swapped()) * self.lose_weight
         # Added up in order: slots of weight zero, which a batch has where its runs' pairs differ, then change no bit.
         return torch.zeros_like(total[:1]).index_add_(0, torch.zeros_like(self.win), total)[0]
+
+    def _paired(self, logp: Tensor) -> Tensor:
+        """Only the responses that occur in some pair, (size, C)."""
+        return logp if self.rows is None else logp.gather(0, self.rows)
 
     def _slots(self, weights: np.ndarray) -> Tensor:
         return _pad(torch.as_tensor(weights.T, dtype=self.dtype, device=self.device))

@@ -112,8 +112,8 @@ def fit(
     recorded = policies[np.searchsorted(wanted, kept)]
     history = runs.history(recorded, kept, beta=getattr(loss, "beta", 1.0))
     history["loss"] = _losses(loss, recorded, runs, data)
-    held_out = data if pairs is None else runs.data(split=1)
-    history["held_out_loss"] = _losses(loss, recorded, runs, held_out)
+    fresh = None if pairs is None else _losses(loss, recorded, runs, runs.data(split=1))
+    history["held_out_loss"] = history["loss"] if fresh is None else fresh
     log = None
     if gradients:
         before, after = (policies[np.searchsorted(wanted, at)] for at in (logged, logged + 1))

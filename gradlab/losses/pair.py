@@ -85,7 +85,7 @@ class LogisticLoss:
     @staticmethod
     def slope(margin: Tensor) -> Tensor:
         """∂L/∂m = −σ(−m) in closed form, for speed; autograd agrees (tested)."""
-        return torch.sigmoid(-margin).neg_()
+        return torch.neg(margin).sigmoid_().neg_()
 
 
 def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:

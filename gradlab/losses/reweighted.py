@@ -113,4 +113,4 @@ def balanced_weights(win: Tensor, lose: Tensor) -> tuple[Tensor, Tensor]:
     tiny = torch.finfo(win.dtype).tiny
     win, lose = win.detach() - tiny, lose.detach() - tiny
     total = win + lose
-    return lose / total, win / total
+    return lose.div_(total), win.div_(total)
