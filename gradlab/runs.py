@@ -20,7 +20,7 @@ from gradlab.world import Labels, World, draw_pairs, exact_pairs
 Worlds = World | Sequence["Worlds"]
 
 # Rows × columns of one block: about where a step's overhead is spread thin and its tensors still stay in the cache.
-BLOCK_SLOTS = 2**16
+BLOCK_SLOTS = 2**17
 
 
 @dataclass(frozen=True, eq=False)
