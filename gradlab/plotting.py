@@ -141,7 +141,7 @@ def ends(
             mean = points.mean()
             axis.plot([low, high], [height, height], color=colour, linewidth=2.2, solid_capstyle="butt")
             axis.plot(
-                mean, height, marker=marker, color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6
+                mean, height, marker=marker, color=colour, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6
             )
         for dash, (column, text) in zip((":", "--"), (lines or {}).items(), strict=False):
             axis.axvline(part[column].mean(), color="#444444", linestyle=dash, linewidth=1, label=text)
@@ -234,7 +234,7 @@ def clouds(frame: pd.DataFrame, across: str, values: Mapping[str, str], *, label
         axis.plot(ends, slope * ends + level, color="#0072B2", linewidth=1.8)
         axis.annotate(f"slope {slope:.2f}", (0.04, 0.92), xycoords="axes fraction", color="#0072B2")
         axis.set_xlim(-reach, reach)
-        axis.set_ylim(-2 * reach, 2 * reach)
+        axis.set_ylim(-reach, reach)
     for title, axis in zip(values.values(), axes[0], strict=True):
         axis.set_title(title, wrap=True, fontsize=8)
     for axis in axes[-1]:
@@ -252,7 +252,7 @@ def heatmaps(frame: pd.DataFrame) -> Figure:
     }
     low, high = grids["utility"].to_numpy().min(), grids["utility"].to_numpy().max()
     names = {
-        "utility": f"utility u, {low:.2g} to {high:.2g} nats",
+        "utility": f"utility u, {low:.1f} to {high:.1f} nats",
         "observed": "observed responses",
         "reference": "reference π_ref",
         "ideal": "ideal π_ref exp(u/β)",
@@ -294,8 +294,8 @@ def verdict_map(contrasts: Mapping[str, pd.DataFrame], label: str) -> Figure:
     shapes = {
         kind: part[["scale", "sigma"]].drop_duplicates().fillna(0) for kind, part in cells.groupby("utility_kind")
     }
-    ratios = [max(shapes[kind]["scale"].nunique(), 1) for kind, _ in places]
-    figure = Figure(figsize=(0.42 * sum(ratios) + 3.2, 1.5 * len(contrasts) + 1.2), layout="constrained")
+    ratios = [max(shapes[kind]["scale"].nunique(), 2) for kind, _ in places]
+    figure = Figure(figsize=(0.3 * sum(ratios) + 2.2, 1.45 * len(contrasts) + 1.0), layout="constrained")
     axes = figure.subplots(len(contrasts), len(places), squeeze=False, width_ratios=ratios)
     image = None
     for (title, table), line in zip(contrasts.items(), axes, strict=True):
@@ -313,7 +313,8 @@ def verdict_map(contrasts: Mapping[str, pd.DataFrame], label: str) -> Figure:
             axis.set_yticks(range(effects.shape[0]), [f"{v:g}" if v else "–" for v in effects.index], fontsize=6)
         line[0].set_ylabel(f"{title}\nσ", fontsize=8)
     for (kind, mask), axis in zip(places, axes[0], strict=True):
-        axis.set_title(f"{kind}\nmask {mask:g}".replace("gaussian-random", "random\ncentres"), fontsize=7)
+        name = {"gaussian-random": "random\ncentres", "log-gaussian": "log-\ngaussian"}.get(kind, kind)
+        axis.set_title(f"{name}\nmask {mask:g}", fontsize=7)
     for axis in axes[-1]:
         axis.set_xlabel("R", fontsize=7)
     if image is not None:

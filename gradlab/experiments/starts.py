@@ -69,7 +69,8 @@ def run_part(
         method, worlds, policy=policy, pairs=pairs, steps=steps, optimizer=training[0], learning_rate=training[1],
         seeds=range(seeds), start=start, record=record,
     )  # fmt: skip
-    frame = history(fitted, range(seeds), start=f"{kind} {amount:g}", method=method, mask=mask_rate, policy=policy)
+    label = f"{kind} {'κ' if kind == 'inverted' else 'd'}={amount:g}"
+    frame = history(fitted, range(seeds), start=label, method=method, mask=mask_rate, policy=policy)
     return frame[["start", "method", "mask", "policy", "seed", "step", "unobserved_mass", "utility_share", "kl"]]
 
 

@@ -130,12 +130,15 @@ CAPTIONS = {
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """The verdicts over the grid of worlds as maps."""
-    free = frame[frame["policy"] == "free"]
     reward, mass = CONTRASTS[: len(_PAIRS)], CONTRASTS[len(_PAIRS) :]
     titles = ["bDPO − DPO", "bDPO at 2β − DPO", "bDPO − (λ = ½)", "bDPO − permuted λ"]
     return {
         name: plotting.verdict_map(
-            {title: contrast.cells(free) for title, contrast in zip(titles, contrasts, strict=True)}, label
+            {
+                title: contrast.cells(frame).query("policy == 'free'")
+                for title, contrast in zip(titles, contrasts, strict=True)
+            },
+            label,
         )
         for name, contrasts, label in (
             ("worlds-reward", reward, "difference in share of the reachable reward"),
