@@ -61,7 +61,7 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
     """Read the manifest of the frame at ``path``; errors as in ``load_frame``."""
     path = Path(path).with_suffix(".json")
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not a manifest: {error}") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
@@ -121,6 +121,28 @@ def source_hash(module: str, *, without: Iterable[str] = ()) -> str:
     return fingerprint(sorted(sources))
 
 
+def definitions_hash(module: str, roots: Iterable[str]) -> str:
+    """A hash of the definitions of ``module`` that ``roots`` lead to; comments and layout do not count.
+
+    roots  names that the module defines at its top level; what they use there, directly or not, is included.
+    """
+    definitions: dict[str, str] = {}
+    uses: dict[str, set[str]] = {}
+    for node in ast.parse(_source(module)).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = [target.id for target in targets if isinstance(target, ast.Name)] + [getattr(node, "name", "")]
+        for name in filter(None, names):
+            definitions[name] = ast.unparse(node)
+            uses[name] = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    todo, reached = list(roots), set()
+    while todo:
+        name = todo.pop()
+        if name in definitions and name not in reached:
+            reached.add(name)
+            todo += uses[name]
+    return fingerprint([definitions[name] for name in sorted(reached)])
+
+
 def _imports(module: str) -> set[str]:
     """The modules of gradlab that a module's source names in its imports."""
     found: set[str] = set()
@@ -133,7 +155,7 @@ def _imports(module: str) -> set[str]:
 
 
 def _source(module: str) -> str:
-    return Path(_origin(module) or "").read_text()
+    return Path(_origin(module) or "").read_text(encoding="utf-8")
 
 
 def _origin(module: str) -> str | None:

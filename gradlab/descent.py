@@ -59,6 +59,8 @@ class Descent:
 
         Raises FloatingPointError if a policy stops being finite.
         """
+        if isinstance(policy, type) or not hasattr(policy, "features"):
+            raise ValueError(f"policy must be FreeLogits(), RadialBasis() or tabular_policy('shared'), got {policy!r}")
         features = policy.features(runs.responses).to(self.device, self.dtype)
         total = runs.count * int(wanted[-1])
         bar = tqdm(total=total, desc=f"{label}: {runs.count} runs", unit="step", disable=not self.progress)

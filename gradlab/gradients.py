@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio
-from gradlab.world import stream
+from gradlab.world import Purpose, stream
 
 PAIRS_PER_RUN = 64  # a sample, drawn from the training pairs of each run
-_PURPOSE = 11  # the stream that draws it
 
 
 def gradient_log(
@@ -69,7 +68,7 @@ def gradient_log(
 def _sample(weights: np.ndarray, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Prompt, winner and loser of the sampled pairs, each (PAIRS_PER_RUN,)."""
     flat = weights.ravel() / weights.sum()
-    drawn = stream(seed, _PURPOSE).choice(len(flat), size=PAIRS_PER_RUN, p=flat)
+    drawn = stream(seed, Purpose.GRADIENT_LOG).choice(len(flat), size=PAIRS_PER_RUN, p=flat)
     prompt, win, lose = np.unravel_index(np.sort(drawn), weights.shape)
     return torch.as_tensor(prompt), torch.as_tensor(win), torch.as_tensor(lose)
 

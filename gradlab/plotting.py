@@ -74,10 +74,12 @@ def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | Non
 
 
 def look(method: str) -> dict[str, Any]:
-    """How a method is drawn: label, colour, line style and marker; PPO's variants share its colour."""
+    """How a method is drawn: label, colour, line style and marker; one without a look of its own gets a plain one."""
     if method in LOOK:
         return LOOK[method]
-    return {**LOOK["ppo"], "label": method.replace("ppo", "PPO"), "marker": "o", "linestyle": "--"}
+    if method.startswith("ppo "):  # PPO on other rewards
+        return {**LOOK["ppo"], "label": method.replace("ppo", "PPO"), "marker": "o", "linestyle": "--"}
+    return {"label": method, "color": "#7F3C8D", "linestyle": (0, (3, 1, 1, 1)), "marker": "H"}
 
 
 def curves(

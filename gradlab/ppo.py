@@ -21,15 +21,12 @@ from gradlab.objective import PairObjective, from_columns, pair_slots, to_column
 from gradlab.policy import FREE_LOGITS, Policy
 from gradlab.runs import Runs, Worlds
 from gradlab.training import Fit
-from gradlab.world import Labels, resample, stream
+from gradlab.world import Labels, Purpose, resample, stream
 
 Fill = Literal["model", "minimum", "mean", "maximum"]
 
 # The Bradley–Terry likelihood of scores r is DPO's loss at β = 1, with r in place of log π and a reference of zeros.
 _BRADLEY_TERRY = DPO(beta=1.0)
-
-# The purpose of the stream that draws PPO's responses; see ``gradlab.world.stream``.
-_RESPONSES = 12
 
 
 @dataclass(frozen=True)
@@ -203,7 +200,7 @@ class _Surrogate:
     def __init__(self, update: PPO, reward: Tensor, ref_logp: Tensor, seeds: list[int], prompts: int) -> None:
         self.update, self.reward, self.ref_logp = update, reward, ref_logp
         self.prompts = prompts
-        self.streams = [stream(seed, _RESPONSES) for seed in seeds]
+        self.streams = [stream(seed, Purpose.RESPONSES) for seed in seeds]
         self.calls = 0
 
     @torch.enable_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,7 @@ from gradlab.losses import DPO, PairLoss
 from gradlab.objective import PairObjective, pair_slots, to_columns
 from gradlab.policy import FREE_LOGITS, Policy
 from gradlab.runs import Runs, Worlds
-from gradlab.world import Labels, World, resample, stream
-
-# The purpose of the stream that draws mini-batches; the world's own streams have lower numbers.
-_BATCHES = (10,)
+from gradlab.world import Labels, Purpose, World, resample, stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +72,7 @@ def fit(
     policy         ``FreeLogits()`` (default) or ``RadialBasis()``.
     optimizer      ``adam`` (β₁ = 0.9, β₂ = 0.999) or ``gd``, plain gradient descent.
     learning_rate  > 0.
+    steps          how many, ≥ 1.
     pairs          None: the exact expectation over all comparable pairs. N: a finite data set of N pairs a prompt.
     batch          None: full batch. B: a fresh mini-batch of B pairs a prompt in each step, drawn from that data.
     labels         ``soft`` (Bradley–Terry probabilities; default for exact data) or ``hard`` (sampled in finite
@@ -82,6 +81,7 @@ def fit(
     start          log π at step 0, broadcastable to (..., X, Y); default: each world's reference.
     record         about how many log-spaced steps to keep, besides the start.
     gradients      also keep the gradient log.
+    device, dtype  where and in which precision to train; float64 on the CPU is the reference.
     progress       show a progress bar.
 
     Held-out loss is measured on N fresh pairs a prompt where data are finite, else on the exact pairs.
@@ -90,8 +90,6 @@ def fit(
     descent = Descent(optimizer, learning_rate, device, dtype, progress)
     if isinstance(loss, type) or not isinstance(loss, PairLoss):
         raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {loss!r}")
-    if isinstance(policy, type) or not hasattr(policy, "features"):
-        raise ValueError(f"policy must be FreeLogits(), RadialBasis() or tabular_policy('shared'), got {policy!r}")
     runs = Runs.of(worlds, pairs, labels, seed)
     if batch is not None:
         count("batch", batch, least=1)
@@ -110,7 +108,7 @@ def fit(
         runs, gradient_of, runs.start(start), policy, wanted, slots=pair_slots(loss, data), label=loss.name
     )
     recorded = policies[np.searchsorted(wanted, kept)]
-    history = runs.history(recorded, kept, beta=getattr(loss, "beta", 1.0))
+    history = runs.history(recorded, kept, beta=getattr(loss, "beta", math.nan))
     history["loss"] = _losses(loss, recorded, runs, data)
     fresh = None if pairs is None else _losses(loss, recorded, runs, runs.data(split=1))
     history["held_out_loss"] = history["loss"] if fresh is None else fresh
@@ -121,7 +119,8 @@ def fit(
         log = gradient_log(loss, before, after, logged, data, runs.ref_logp, features, runs.seeds)
     settings = {
         "loss": repr(loss), "policy": repr(policy), "optimizer": optimizer, "learning_rate": learning_rate,
-        "steps": steps, "pairs": pairs, "batch": batch, "labels": runs.labels,
+        "steps": steps, "pairs": pairs, "batch": batch, "labels": runs.labels, "seed": runs.seeds,
+        "started": "reference" if start is None else "given", "dtype": str(dtype), "device": device,
     }  # fmt: skip
     return Fit(history, kept, runs.unflatten(recorded), log, settings)
 
@@ -150,7 +149,7 @@ def _losses(loss: PairLoss, policies: Tensor, runs: Runs, data: np.ndarray) -> n
 
 def _batch_gradient(objective: PairObjective, data: np.ndarray, batch: int, seeds: list[int]) -> Gradient:
     """The objective's gradient on a fresh mini-batch each time, every run drawing from a stream of its own."""
-    streams = [stream(seed, *_BATCHES) for seed in seeds]
+    streams = [stream(seed, Purpose.BATCHES) for seed in seeds]
 
     def gradient(logp: Tensor) -> Tensor:
         drawn = [resample(weights, batch, rng) for weights, rng in zip(data, streams, strict=True)]

@@ -19,6 +19,7 @@ reference           uniform                                       ours
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Literal, get_args
 
 import numpy as np
@@ -30,8 +31,19 @@ MaskKind = Literal["responses", "pairs"]
 Reference = Literal["uniform", "random", "shifted"]
 Labels = Literal["soft", "hard"]
 
-# Each random ingredient has a stream of its own: changing one leaves the others as they were.
-_CENTRES, _UTILITY, _MASK, _REFERENCE, _DATA = range(5)
+
+class Purpose(IntEnum):
+    """What random numbers are drawn for. Each purpose has a stream of its own: changing one leaves the others alone."""
+
+    CENTRES = 0
+    UTILITY = 1
+    MASK = 2
+    REFERENCE = 3
+    DATA = 4
+    BATCHES = 10
+    GRADIENT_LOG = 11
+    RESPONSES = 12
+    PERMUTATION = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +175,13 @@ def gaussian_world(
     observed = np.ones((prompts, responses), dtype=bool)
     hidden_pairs = None
     if mask_kind == "responses":
-        observed = _response_mask(prompts, responses, mask_rate, stream(seed, _MASK))
+        observed = _response_mask(prompts, responses, mask_rate, stream(seed, Purpose.MASK))
     else:
-        hidden_pairs = _pair_mask(prompts, responses, mask_rate, stream(seed, _MASK))
+        hidden_pairs = _pair_mask(prompts, responses, mask_rate, stream(seed, Purpose.MASK))
     if reference == "uniform":
         ref_logits = np.zeros((prompts, responses))
     elif reference == "random":
-        ref_logits = stream(seed, _REFERENCE).standard_normal((prompts, responses))
+        ref_logits = stream(seed, Purpose.REFERENCE).standard_normal((prompts, responses))
     else:
         ref_logits = _shifted_logits(values, shift, reference_sigma)
     return World(values, observed, _log_softmax(ref_logits), hidden_pairs)
@@ -198,7 +210,7 @@ def draw_pairs(world: World, pairs: int, *, labels: Labels = "hard", seed: int =
     """
     count("pairs", pairs, least=1)
     one_of("labels", labels, get_args(Labels))
-    rng = stream(seed, _DATA, count("split", split))
+    rng = stream(seed, Purpose.DATA, count("split", split))
     if labels == "hard":
         return resample(exact_pairs(world), pairs, rng)
     upper = np.triu(world.comparable()).astype(float)
@@ -218,18 +230,18 @@ def resample(weights: np.ndarray, pairs: int, rng: np.random.Generator) -> np.nd
     return np.bincount(drawn, minlength=prompts * slots).reshape(weights.shape) / pairs
 
 
-def stream(seed: int, *purpose: int) -> np.random.Generator:
-    """A generator of its own for each (seed, purpose): equal arguments give equal numbers."""
+def stream(seed: int, purpose: int, *more: int) -> np.random.Generator:
+    """A generator of its own for each (seed, ``Purpose``, more): equal arguments give equal numbers."""
     # A spawn key and not a longer seed: numpy pads seeds with zeros, so [s, 1] and [s, 1, 0] would be one stream.
-    return np.random.default_rng(np.random.SeedSequence(count("seed", seed), spawn_key=purpose))
+    return np.random.default_rng(np.random.SeedSequence(count("seed", seed), spawn_key=(purpose, *more)))
 
 
 def _utility(
     kind: Utility, prompts: int, responses: int, sigma: float, scale: float, jitter: float, seed: int
 ) -> np.ndarray:
     if kind == "independent":
-        return scale * stream(seed, _UTILITY).standard_normal((prompts, responses))
-    rng = stream(seed, _CENTRES)
+        return scale * stream(seed, Purpose.UTILITY).standard_normal((prompts, responses))
+    rng = stream(seed, Purpose.CENTRES)
     if kind == "gaussian-random":
         centres = rng.uniform(0, responses - 1, prompts)
     else:

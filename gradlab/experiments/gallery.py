@@ -33,7 +33,12 @@ def draw(experiment: ModuleType, folder: Path, *, quick: bool, redo: bool) -> li
     )  # fmt: skip
     stamp = path.with_name(f"{short_name(experiment)}.figures.json")
     files = [folder / f"{name}.{kind}" for name in experiment.CAPTIONS for kind in ("png", "pdf")]
-    if not redo and stamp.exists() and json.loads(stamp.read_text()) == {"key": key} and all(map(Path.exists, files)):
+    if (
+        not redo
+        and stamp.exists()
+        and json.loads(stamp.read_text(encoding="utf-8")) == {"key": key}
+        and all(map(Path.exists, files))
+    ):
         return []
     frame, _ = load_frame(path)
     seeds = settings_of(experiment, quick).get("seeds", 1)

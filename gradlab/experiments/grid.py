@@ -84,7 +84,8 @@ _CONTROLS = {
 }
 
 
-def _contrasts() -> list[Contrast]:
+def _contrasts(fewest: int) -> list[Contrast]:
+    """The contrasts; every training is compared on the ``fewest`` seeds that all trainings have."""
     reward = {"claim": "grid-reward", "value": "utility_share", "margin": 0.01}
     mass = {"claim": "grid-unobserved", "value": "unobserved_mass", "margin": 0.005, "lower_is_better": True}
     found = []
@@ -106,7 +107,7 @@ def _contrasts() -> list[Contrast]:
         ))  # fmt: skip
         found.append(Contrast(
             statement="bDPO against DPO at β = 1, every optimiser and learning rate", method="bdpo", baseline="dpo",
-            by=(*_CELL, "training"), where="data != 'exact' and seed < @FEWEST" + masked, control=True, **shared,
+            by=(*_CELL, "training"), where=f"data != 'exact' and seed < {fewest}" + masked, control=True, **shared,
         ))  # fmt: skip
     found.append(Contrast(
         statement="unobserved mass nearer to the ideal policy's, bDPO against DPO", method="bdpo", baseline="dpo",
@@ -142,11 +143,7 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
     """Verdicts on the contrasts above, all at the end of training."""
     rows = ends(frame)
     fewest = int(rows.groupby("training")["seed"].nunique().min())
-    contrasts = [
-        Contrast(**{**vars(contrast), "where": contrast.where.replace("@FEWEST", str(fewest))})
-        for contrast in _contrasts()
-    ]
-    return judged(rows, contrasts)
+    return judged(rows, _contrasts(fewest))
 
 
 CAPTIONS = {

@@ -26,7 +26,7 @@ from gradlab.losses import (
 from gradlab.policy import Policy, tabular_policy
 from gradlab.ppo import fill_unobserved, fit_ppo, fit_reward
 from gradlab.training import Fit, fit
-from gradlab.world import World, stream
+from gradlab.world import Purpose, World, stream
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class PermutedBalancedDPO(LogisticLoss):
 @functools.lru_cache(maxsize=64)
 def _deal(size: int, seed: int) -> tuple[Tensor, Tensor]:
     """A permutation of ``size`` pairs, and which of them swap sides."""
-    rng = stream(seed, 20)
+    rng = stream(seed, Purpose.PERMUTATION)
     return torch.as_tensor(rng.permutation(size)), torch.as_tensor(rng.random(size) < 0.5)
 
 
@@ -91,11 +91,11 @@ LOSSES: dict[str, Callable[[float], PairLoss]] = {
     "fixed λ=0.4": lambda beta: FixedWeightDPO(beta, 0.4),
     "fixed λ=0.5": lambda beta: FixedWeightDPO(beta, 0.5),
     "fixed λ=0.6": lambda beta: FixedWeightDPO(beta, 0.6),
-    "permuted λ": PermutedBalancedDPO,
 }
+PERMUTED = "permuted λ"
 PPO_REWARDS = ("model", "minimum", "mean", "maximum", "oracle")
-PPO = {"ppo": "model", "ppo oracle": "oracle"}
-METHODS = (*LOSSES, *PPO)
+PPO_METHODS = {"ppo": "model", "ppo oracle": "oracle"}
+METHODS = (*LOSSES, PERMUTED, *PPO_METHODS)
 
 
 def train(
@@ -118,16 +118,39 @@ def train(
     PPO gets a reward model of the policy's own kind, fitted to the same pairs by the same descent, or the true utility.
     """
     one_of("method", method, METHODS)
+    if gradients and method not in LOSSES:
+        raise ValueError(f"gradients are logged of pair losses only ({', '.join(LOSSES)}); got method {method!r}")
     shared: dict[str, Any] = {
         "policy": tabular_policy(policy), "optimizer": optimizer, "learning_rate": learning_rate, "steps": steps,
-        "seed": list(seeds),
+        "pairs": pairs, "record": record,
     }  # fmt: skip
     if method in LOSSES:
-        loss = LOSSES[method](beta)
-        return fit(worlds, loss, pairs=pairs, start=start, record=record, gradients=gradients, **shared)
-    return train_ppo(PPO[method], worlds, shared["policy"], beta=beta, pairs=pairs, start=start, record=record, **{
-        key: shared[key] for key in ("policy", "optimizer", "learning_rate", "steps", "seed")
-    })  # fmt: skip
+        return fit(worlds, LOSSES[method](beta), seed=list(seeds), start=start, gradients=gradients, **shared)
+    if method == PERMUTED:
+        return _train_permuted(worlds, beta, list(seeds), start, shared)
+    return train_ppo(
+        PPO_METHODS[method], worlds, shared["policy"], beta=beta, seed=list(seeds), start=start, **shared
+    )  # fmt: skip
+
+
+def _train_permuted(
+    worlds: Sequence[World], beta: float, seeds: list[int], start: np.ndarray | None, shared: dict[str, Any]
+) -> Fit:
+    """The permuted-λ control, a permutation of its own for each seed; the runs of one seed train together."""
+    groups = {seed: [run for run, own in enumerate(seeds) if own == seed] for seed in seeds}
+    fits = []
+    for seed, members in groups.items():
+        loss = PermutedBalancedDPO(beta, worlds[0].prompts, seed)
+        begin = start if start is None or start.ndim < 3 else start[members]
+        fits.append(fit([worlds[run] for run in members], loss, seed=seed, start=begin, **shared))
+    order = np.argsort([run for members in groups.values() for run in members])
+    histories = [
+        one.history.assign(run=np.array(members)[one.history["run"]])
+        for one, members in zip(fits, groups.values(), strict=True)
+    ]
+    history = pd.concat(histories).sort_values(["step", "run"], ignore_index=True)
+    policies = torch.cat([one.policies for one in fits], 1)[:, order]
+    return Fit(history, fits[0].steps, policies, None, {**fits[0].settings, "seed": seeds})
 
 
 def train_ppo(

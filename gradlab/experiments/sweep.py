@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import inspect
 import json
 import os
 import shutil
@@ -16,10 +15,21 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from gradlab.artifacts import fingerprint, load_frame, load_manifest, save_frame, source_hash, versions
+from gradlab.artifacts import (
+    definitions_hash,
+    fingerprint,
+    load_frame,
+    load_manifest,
+    save_frame,
+    source_hash,
+    versions,
+)
 
 # Changing these cannot change a number that a training gives.
-_NO_NUMBERS = ("gradlab.plotting", "gradlab.intervals", "gradlab.experiments.sweep", "gradlab.artifacts")
+_NO_NUMBERS = (
+    "gradlab", "gradlab.plotting", "gradlab.intervals", "gradlab.artifacts", "gradlab.experiments",
+    "gradlab.experiments.sweep", "gradlab.experiments.contrasts",
+)  # fmt: skip
 
 
 def settings_of(experiment: ModuleType, quick: bool) -> dict[str, Any]:
@@ -29,7 +39,7 @@ def settings_of(experiment: ModuleType, quick: bool) -> dict[str, Any]:
 
 def frame_key(experiment: ModuleType, quick: bool) -> str:
     """What a frame depends on: settings, how parts are cut and run, the sources they import, library versions."""
-    code = inspect.getsource(experiment.parts) + inspect.getsource(experiment.run_part)
+    code = definitions_hash(experiment.__name__, ["parts", "run_part"])
     sources = source_hash(experiment.__name__, without=_NO_NUMBERS)
     return fingerprint(settings_of(experiment, quick), code, sources, versions())
 

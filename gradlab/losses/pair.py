@@ -29,8 +29,13 @@ class PairLogps:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
-                raise TypeError(f"{field.name} must be a floating-point tensor, got {type(value).__name__}")
+            if value is None and field.name in ("win_len", "lose_len"):
+                continue
+            if not isinstance(value, Tensor) or not (
+                value.is_floating_point() or field.name in ("win_len", "lose_len")
+            ):
+                got = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"{field.name} must be a floating-point tensor, got {got}")
 
     @property
     def win_logratio(self) -> Tensor:
