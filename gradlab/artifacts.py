@@ -93,6 +93,16 @@ def write_whole(path: Path | str, content: bytes | str | Callable[[str], object]
         raise
 
 
+def between_markers(page: str, name: str, content: str) -> str:
+    """``page`` with ``content`` between its lines ``<!-- name -->`` and ``<!-- /name -->``; ValueError without them."""
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = page.partition(first)
+    _, closed, after = rest.partition(last)
+    if not (found and closed):
+        raise ValueError(f"the page needs the lines {first} and {last}")
+    return f"{before}{first}\n{content.strip()}\n{last}{after}"
+
+
 def versions(libraries: Iterable[str] = _LIBRARIES) -> dict[str, str]:
     """Versions of the libraries that numbers depend on, without local build tags."""
     return {name: metadata.version(name).split("+")[0] for name in libraries}

@@ -22,13 +22,12 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from gradlab.artifacts import versions, write_whole
+from gradlab.artifacts import between_markers, versions, write_whole
 from gradlab.losses import PairLogps, PairLoss, pair_loss
 from gradlab.training import fit
 from gradlab.world import World, exact_pairs, gaussian_world
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKERS = ("<!-- benchmark -->", "<!-- /benchmark -->")
 LOSSES = ("dpo", "bdpo", "nbdpo")
 LOOP, ONE = "loop", "fit 1"
 BATCHES = (60, 600)
@@ -179,9 +178,7 @@ def table_of(page: str) -> str:
 
 def with_table(readme: str, page: str) -> str:
     """The README with the table of the benchmark's page between its markers."""
-    before, rest = readme.split(MARKERS[0])
-    after = rest.split(MARKERS[1])[1]
-    return f"{before}{MARKERS[0]}\n{table_of(page)}\n{MARKERS[1]}{after}"
+    return between_markers(readme, "benchmark", table_of(page))
 
 
 def targets(table: pd.DataFrame) -> list[str]:

@@ -55,8 +55,15 @@ def make_figures(
         state = f"{len(figures)} figures drawn" if figures else "up to date"
         print(f"{sweep.short_name(experiment):>16}: {'run' if ran else 'frame up to date'}, {state}")
         drawn += figures
-    page = gallery.write_page(
-        [one for one in EXPERIMENTS.values() if sweep.frame_path(one, folder / "data").exists()], folder, quick=quick
-    )
-    print(f"gallery: {page}")
+    done = [one for one in EXPERIMENTS.values() if sweep.frame_path(one, folder / "data").exists()]
+    table = gallery.verdicts(done, folder / "data")
+    print(f"gallery: {gallery.write_page(done, folder, table, quick=quick)}")
+    readme = folder.resolve().parent / "README.md"
+    if (
+        not quick
+        and len(done) == len(EXPERIMENTS)
+        and readme.exists()
+        and "<!-- findings -->" in readme.read_text("utf-8")
+    ):
+        gallery.write_findings(readme, table)
     return drawn

@@ -7,11 +7,20 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 
 from gradlab import plotting
-from gradlab.artifacts import fingerprint, load_frame, load_manifest, source_hash, versions, write_whole
+from gradlab.artifacts import (
+    between_markers,
+    fingerprint,
+    load_frame,
+    load_manifest,
+    source_hash,
+    versions,
+    write_whole,
+)
 from gradlab.experiments.sweep import frame_path, settings_of, short_name
 
 CLAIMS = {
@@ -58,9 +67,8 @@ def verdicts(experiments: Sequence[ModuleType], data: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def write_page(experiments: Sequence[ModuleType], folder: Path, *, quick: bool) -> Path:
+def write_page(experiments: Sequence[ModuleType], folder: Path, table: pd.DataFrame, *, quick: bool) -> Path:
     """Write README.md of the figures: every figure with how to read it, and every verdict with its evidence."""
-    table = verdicts(experiments, folder / "data")
     lines = ["# Figures", ""]
     if quick:
         lines += ["**QUICK run: few seeds and a short budget. These are not results.**", ""]
@@ -86,6 +94,21 @@ def write_page(experiments: Sequence[ModuleType], folder: Path, *, quick: bool) 
     return page
 
 
+def write_findings(readme: Path, table: pd.DataFrame) -> None:
+    """Put the verdicts on the claims as stated, and on their scale-matched control, between README's markers."""
+    lines = ["| claim | contrast | verdict | effect | 95% interval |", "|---|---|---|---|---|"]
+    shown = table[~table["control"] | table["statement"].str.contains("scale-matched|equal KL")]
+    for row in shown.sort_values("claim", kind="stable").itertuples():
+        statement = f"*{row.statement}*" if row.control else row.statement
+        lines.append(f"| {row.claim} | {statement} | **{row.verdict}** | {row.effect:+.3f} | {_interval(row, 3)} |")
+    page = readme.read_text(encoding="utf-8")
+    write_whole(readme, between_markers(page, "findings", "\n".join(lines)))
+
+
+def _interval(row: Any, digits: int) -> str:
+    return f"[{row.low:+.{digits}f}, {row.high:+.{digits}f}]"
+
+
 def _verdict_lines(table: pd.DataFrame) -> list[str]:
     lines = [
         "Positive effects speak for the first-named method; intervals are 95% bootstraps over seeds of the mean over",
@@ -101,7 +124,8 @@ def _verdict_lines(table: pd.DataFrame) -> list[str]:
         for row in rows.itertuples():
             statement = f"*{row.statement}*" if row.control else f"**{row.statement}**"
             tally = f"{row.holds} / {row.fails} / {row.no_difference} / {row.inconclusive}"
-            effect, low, high = (f"{value:+.4f}" for value in (row.effect, row.low, row.high))
-            lines.append(f"| {statement} | {row.verdict} | {effect} | [{low}, {high}] | {row.seeds} | {tally} |")
+            lines.append(
+                f"| {statement} | {row.verdict} | {row.effect:+.4f} | {_interval(row, 4)} | {row.seeds} | {tally} |"
+            )
         lines.append("")
     return lines

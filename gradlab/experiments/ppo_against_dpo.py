@@ -1,8 +1,9 @@
 """Does PPO on a reward model beat DPO on the same pairs?
 
-Free logits with exact data make them the same policy (identity 14 of the notes), so the experiment varies what breaks
-the identity: finite data, shared parameters in policy and reward model, and the reward of unobserved responses. PPO on
-the true utility is a line of reference and no upper bound: at β = 1 its optimum trades reward for KL. Claim: ppo.
+Where the reward model has the policy's own parameters and both descend to the end, PPO's optimum π_ref exp(r/β) is
+DPO's, on observed and unobserved responses alike. So the experiment varies what can break that: other parameters in the
+reward model, the reward that unobserved responses get, and a finite budget of Adam. PPO on the true utility is a line
+of reference and no upper bound: at β = 1 its optimum trades reward for KL. Claim: ppo.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Where the loser starts out more probable than the winner, does Balanced-DPO still spare unobserved responses?
 
-Starts away from the reference, and references away from the optimum. Theory (identities 9 and 16 of the notes: the
-push on unobserved responses changes sign with π_w − π_l) predicts that the sign may flip. Claim: grid-unobserved.
+Starts away from the reference, and references away from the optimum. To first order one step pushes the log-probability
+of an unobserved response down in proportion to π_w − π_l, and with more weight under bDPO than under DPO: where losers
+are the more probable, the comparison can turn round. Claim: grid-unobserved.
 """
 
 from __future__ import annotations
