@@ -1,3 +1,5 @@
+"""Checks let through what they promise, and answer the rest in one line with its name and value."""
+
 import math
 
 import numpy as np

@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -195,13 +194,11 @@ def test_lab_without_jupyterlab_says_how_to_get_it(monkeypatch, capsys):
     assert 'pip install "gradlab[lab]"' in complaint(capsys)
 
 
-def test_help_is_fast_and_loads_nothing_heavy():
+def test_help_loads_nothing_heavy():
     code = "import sys; from gradlab.cli import main; sys.argv = ['gradlab'];\ntry: main()\nfinally: " + (
         "print(sorted({'torch', 'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - start < 10, "generous: the machine may be busy"
     assert "fit" in done.stdout
     assert "losses" in done.stdout
     assert done.stdout.endswith("[]\n")

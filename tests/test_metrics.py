@@ -1,3 +1,5 @@
+"""The metrics: by hand, by their bounds and invariances, and the same for a batch as for each run."""
+
 import math
 
 import numpy as np

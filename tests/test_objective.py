@@ -1,8 +1,9 @@
-from dataclasses import dataclass
+"""The fast objective is the mean pair loss by its definition, and worlds as runs lose nothing."""
 
 import numpy as np
 import pytest
 import torch
+from own_losses import EVERY_LOSS, SquaredMargin, every_logistic_loss
 
 from gradlab import runs as runs_module
 from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps
@@ -13,22 +14,7 @@ from gradlab.world import World, draw_pairs, exact_pairs, gaussian_world
 EXACT = {"rtol": 1e-10, "atol": 1e-14}
 
 
-@dataclass(frozen=True)
-class SquaredMargin:
-    """A loss of a user's own: no registry, no log σ, no closed-form slope, no β."""
-
-    name = "squared"
-    equation = "(h_w − 2h_l − 1)²"
-    source = "a test"
-    antisymmetric = False
-
-    def __call__(self, logps):
-        return (logps.win_logratio - 2 * logps.lose_logratio - 1) ** 2
-
-
-every_loss = pytest.mark.parametrize(
-    "loss", [*(make() for make in PAIR_LOSSES.values()), SquaredMargin()], ids=[*PAIR_LOSSES, "squared"]
-)
+every_loss = pytest.mark.parametrize("loss", [*EVERY_LOSS.values(), SquaredMargin()], ids=[*EVERY_LOSS, "squared"])
 
 
 def ragged_world():
@@ -101,6 +87,14 @@ def test_what_takes_no_part_gets_no_gradient(loss, world, weights):
     assert (objective.value(columns)[world.prompts :] == 0).all()
     paired = torch.as_tensor(weights.sum(1) + weights.sum(2) > 0)
     assert (gradient[:, : world.prompts].T[~paired] == 0).all()
+
+
+@every_logistic_loss
+@every_case
+def test_under_a_logistic_loss_whatever_takes_part_gets_a_gradient(loss, world, weights):
+    columns = to_columns(some_policy(1, *world.utility.shape), "cpu", torch.float64)
+    gradient = objective_of(loss, weights, world.ref_logp).gradient(columns)
+    paired = torch.as_tensor(weights.sum(1) + weights.sum(2) > 0)
     assert (gradient[:, : world.prompts].T[paired] != 0).all()
 
 

@@ -1,5 +1,8 @@
 """Figures show what the frame says, in a style that changes nothing outside."""
 
+import subprocess
+import sys
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -21,7 +24,16 @@ def runs(methods=("dpo", "bdpo")):
     ])  # fmt: skip
 
 
-def test_style_is_a_fresh_dict_of_real_settings_and_importing_changed_none():
+def test_importing_changes_no_setting():
+    code = (
+        "import matplotlib as mpl; before = dict(mpl.rcParams)\n"
+        "import gradlab.plotting; print(dict(mpl.rcParams) == before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_style_is_a_fresh_dict_of_real_settings_and_leaves_none_behind():
     assert plotting.style() is not plotting.style()
     assert set(plotting.style()) <= set(mpl.rcParams)
     before = dict(mpl.rcParams)
@@ -35,6 +47,14 @@ def test_every_method_has_a_look_of_its_own():
     assert len({(one["color"], one["linestyle"]) for one in looks}) == len(looks)
     assert len({one["marker"] for one in looks}) == len(looks)
     assert all(to_rgb(one["color"]) for one in looks)
+
+
+def test_a_method_without_a_look_of_its_own_is_not_taken_for_ppo():
+    own = plotting.look("hinge")
+    assert own["label"] == "hinge"
+    assert own["color"] not in {one["color"] for one in plotting.LOOK.values()}
+    assert own["marker"] not in {one["marker"] for one in plotting.LOOK.values()}
+    assert plotting.look("ppo minimum")["color"] == plotting.look("ppo")["color"]
 
 
 def test_curves_draw_the_mean_and_band_of_every_method():

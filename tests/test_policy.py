@@ -1,3 +1,5 @@
+"""Tabular policies: their features, their start, and what they can and cannot tell apart."""
+
 import math
 
 import numpy as np

@@ -42,6 +42,24 @@ def objective(logits, reward, ref_logp, beta) -> torch.Tensor:
     return (logp.exp() * (reward - beta * (logp - ref_logp))).sum()
 
 
+@pytest.mark.parametrize("policy", ["shared", RadialBasis, None])
+def test_what_is_no_policy_is_refused_in_the_same_words_everywhere(policy):
+    world = small()
+    doors = (
+        lambda: fit(world, DPO(), policy=policy, steps=2),
+        lambda: fit_reward(world, policy=policy, steps=2),
+        lambda: fit_ppo(world, world.utility, policy=policy, steps=2),
+    )
+    said = set()
+    for door in doors:
+        with pytest.raises(
+            ValueError, match=r"^policy must be FreeLogits\(\), RadialBasis\(\) or .*, got .*$"
+        ) as error:
+            door()
+        said.add(str(error.value))
+    assert len(said) == 1
+
+
 # --- the reward model
 
 

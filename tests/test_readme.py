@@ -1,11 +1,13 @@
 """What README.md and CONTRIBUTING.md show is true: code runs, commands work, links lead somewhere."""
 
+import inspect
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+from own_losses import Hinge
 
 from gradlab import cli, experiments
 
@@ -40,6 +42,10 @@ def test_there_are_the_promised_blocks():
     assert loss <= 15
     assert loop <= 12
     assert len(COMMANDS) >= 4
+
+
+def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
+    assert inspect.getsource(Hinge) in blocks("python")[1]
 
 
 @pytest.mark.parametrize("line", COMMANDS)

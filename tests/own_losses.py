@@ -1,0 +1,40 @@
+"""The losses that the tests run over: the registered ones, README's hinge, and another of a user's own."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLoss
+
+
+@dataclass(frozen=True)
+class Hinge:
+    beta: float = 1.0
+    name = "hinge"
+    equation = "max(0, 1 − β(h_w − h_l))"
+    source = "Zhao et al. 2023, arXiv 2305.10425"
+    antisymmetric = False  # only a logistic loss can be
+
+    def __call__(self, logps):
+        return (1 - self.beta * (logps.win_logratio - logps.lose_logratio)).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class SquaredMargin:
+    """Another of a user's own: no kink, and no β."""
+
+    name = "squared"
+    equation = "(h_w − 2h_l − 1)²"
+    source = "a test"
+    antisymmetric = False
+
+    def __call__(self, logps):
+        return (logps.win_logratio - 2 * logps.lose_logratio - 1) ** 2
+
+
+EVERY_LOSS: dict[str, PairLoss] = {**{name: make() for name, make in PAIR_LOSSES.items()}, "README's hinge": Hinge()}
+LOGISTIC_LOSSES = {name: loss for name, loss in EVERY_LOSS.items() if isinstance(loss, LogisticLoss)}
+
+# What every PairLoss owes, kinks and slopes of zero allowed; and what −log σ(m) owes beyond that.
+every_loss = pytest.mark.parametrize("loss", EVERY_LOSS.values(), ids=EVERY_LOSS)
+every_logistic_loss = pytest.mark.parametrize("loss", LOGISTIC_LOSSES.values(), ids=LOGISTIC_LOSSES)
