@@ -35,11 +35,14 @@ def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], 
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False, compression="zstd")
     data = buffer.getvalue()
-    if path.exists() and not overwrite and path.read_bytes() != data:
-        raise FileExistsError(f"{path} holds another result; name another file, or allow overwriting")
+    page = path.with_suffix(".json")
+    if not overwrite and (
+        (path.exists() and path.read_bytes() != data) or (page.exists() and '"sha256"' not in page.read_text("utf-8"))
+    ):
+        raise FileExistsError(f"{path} or its manifest holds something else; name another file, or allow overwriting")
     stamp = {"format": FORMAT, "versions": versions(), "commit": _commit(), "sha256": hashlib.sha256(data).hexdigest()}
-    write_whole(path, data)
-    write_whole(path.with_suffix(".json"), json.dumps({**manifest, **stamp}, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps({**manifest, **stamp}, indent=1, ensure_ascii=False) + "\n"
+    write_whole(path, data, page, text)
     return path
 
 
@@ -70,27 +73,33 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
     return manifest
 
 
-def write_whole(path: Path | str, content: bytes | str | Callable[[str], object]) -> None:
+def write_whole(path: Path | str, content: bytes | str | Callable[[str], object], *more: Any) -> None:
     """Write a file so that it is the old one or the new one, never a part: to a temporary file, then renamed.
 
     content  bytes, text, or a function that writes to the file name that it is given.
+    more     further paths and contents, in turn; nothing is renamed before all of them are written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    pairs = [(path, content), *zip(more[::2], more[1::2], strict=True)]
+    staged: list[tuple[str, Path]] = []
     try:
-        if callable(content):
-            content(name)
-        else:
-            Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
-        with open(name, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        for target, inside in pairs:
+            target = Path(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+            os.close(handle)
+            staged.append((name, target))
+            if callable(inside):
+                inside(name)
+            else:
+                Path(name).write_bytes(inside.encode() if isinstance(inside, str) else inside)
+            with open(name, "rb") as written:
+                os.fsync(written.fileno())
+            os.chmod(name, 0o644)
+        for name, target in staged:
+            os.replace(name, target)
+    finally:
+        for name, _ in staged:
+            Path(name).unlink(missing_ok=True)
 
 
 def between_markers(page: str, name: str, content: str) -> str:
@@ -140,7 +149,8 @@ def definitions_hash(module: str, roots: Iterable[str]) -> str:
     uses: dict[str, set[str]] = {}
     for node in ast.parse(_source(module)).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        names = [target.id for target in targets if isinstance(target, ast.Name)] + [getattr(node, "name", "")]
+        inside = [inner for target in filter(None, targets) for inner in ast.walk(target)]
+        names = [inner.id for inner in inside if isinstance(inner, ast.Name)] + [getattr(node, "name", "")]
         for name in filter(None, names):
             definitions[name] = ast.unparse(node)
             uses[name] = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}

@@ -249,6 +249,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return _complain(f"{error.strerror}{where}" if error.strerror else error, 1)
+    except MemoryError:
+        return _complain("not enough memory for these sizes", 1)
     except (FloatingPointError, ModuleNotFoundError) as error:
         return _complain(error, 1)
 

@@ -4,7 +4,8 @@ The rules, fixed before any result was seen:
 
 - A *cell* is one setting (world, mask, policy, …). Its evidence is the paired difference method − baseline, one a seed.
 - Its interval is the 95% percentile bootstrap of the mean difference; its p-value a paired t-test's (bootstrap tails
-  are too coarse for Holm's correction at few seeds), corrected by Holm over all cells of the contrast.
+  are too coarse for Holm's correction at few seeds), corrected by Holm over all cells of the contrast
+  (not over all contrasts of a claim: most of them are controls, each a question of its own).
 - A cell says ``no difference`` where the interval lies inside ± the margin that was declared; else ``holds`` where the
   corrected p < 0.05 and the mean is positive, ``fails`` where it is negative; else ``inconclusive``.
 - A contrast ``holds``, ``fails`` or shows ``no difference`` where all of its cells do. Otherwise it ``holds when C``

@@ -31,6 +31,7 @@ LOOK: dict[str, dict[str, Any]] = {
     "fixed λ=0.5": {"label": "constant λ = 0.5", "color": "#888888", "linestyle": ":", "marker": "P"},
     "fixed λ=0.6": {"label": "constant λ = 0.6", "color": "#555555", "linestyle": ":", "marker": ">"},
     "permuted λ": {"label": "permuted λ", "color": "#CC79A7", "linestyle": "--", "marker": "X"},
+    "permuted |λ−½|": {"label": "permuted |λ − ½|", "color": "#882255", "linestyle": (0, (5, 1)), "marker": "d"},
     "ppo": {"label": "PPO", "color": "#0072B2", "linestyle": "-", "marker": "p"},
     "ppo oracle": {"label": "PPO, true utility", "color": "#0072B2", "linestyle": ":", "marker": "h"},
     "ideal": {"label": "theorem: π_ref exp(u/β)", "color": "#000000", "linestyle": ":", "marker": ""},
@@ -57,7 +58,15 @@ def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | Non
         for name, figure in make().items():
             if mark:
                 figure.text(
-                    0.5, 0.5, mark, ha="center", va="center", rotation=20, fontsize=20, color="#D55E00", alpha=0.35
+                    0.5,
+                    0.5,
+                    mark,
+                    ha="center",
+                    va="center",
+                    rotation=20,
+                    fontsize=2 * figure.get_figwidth(),
+                    color="#D55E00",
+                    alpha=0.35,
                 )
             for kind, metadata in (
                 ("png", {"Software": None}),
@@ -146,7 +155,13 @@ def ends(
                 mean, height, marker=marker, color=colour, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6
             )
         for dash, (column, text) in zip((":", "--"), (lines or {}).items(), strict=False):
-            axis.axvline(part[column].mean(), color="#444444", linestyle=dash, linewidth=1, label=text)
+            axis.axvline(
+                part.loc[part["method"] == methods[0], column].mean(),
+                color="#444444",
+                linestyle=dash,
+                linewidth=1,
+                label=text,
+            )
         axis.set_title(f"{columns} {level:g}, {row} {rows}")
     axes[0, 0].set_yticks(range(len(methods)), [look(method)["label"] for method in methods])
     axes[0, 0].invert_yaxis()
@@ -196,7 +211,7 @@ def frontier(frame: pd.DataFrame, value: str, label: str) -> Figure:
             axis.fill_between(mean["kl"], mean[value] - spread[:, 0], mean[value] + spread[:, 1], color=shown["color"],
                               alpha=0.15, linewidth=0)  # fmt: skip
             axis.plot(mean["kl"], mean[value], **shown, markersize=4)
-            if 1.0 in mean.index:
+            if 1.0 in mean.index and shown["marker"]:
                 axis.plot(mean.loc[1.0, "kl"], mean.loc[1.0, value], "o", color=shown["color"], markersize=10,
                           markerfacecolor="none", markeredgewidth=1.4)  # fmt: skip
         axis.set_title(f"mask {mask:g}")
@@ -328,7 +343,7 @@ def _band(axis: Axes, runs: pd.DataFrame, value: str, method: str) -> None:
     """The mean over seeds at each step, with its 95% bootstrap interval as a band."""
     if runs.empty:
         return
-    shown = {key: item for key, item in look(method).items() if key != "marker"}
+    shown = look(method)
     steps, middle, low, high = [], [], [], []
     for step, group in runs.groupby("step"):
         points = group[value].to_numpy()
@@ -338,7 +353,7 @@ def _band(axis: Axes, runs: pd.DataFrame, value: str, method: str) -> None:
         low.append(ends[0])
         high.append(ends[1])
     axis.fill_between(steps, low, high, color=shown["color"], alpha=0.18, linewidth=0)
-    axis.plot(steps, middle, **shown)
+    axis.plot(steps, middle, **shown, markersize=3)
 
 
 def _errors(points: np.ndarray) -> np.ndarray:
@@ -350,6 +365,5 @@ def _errors(points: np.ndarray) -> np.ndarray:
 def _legend(figure: Figure, axis: Axes) -> None:
     """One legend for the whole figure, above it, from one axis's entries."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=max(1, min(len(labels), int(figure.get_figwidth() / 1.5)))
-    )
+    rows = -(-len(labels) // max(1, int(figure.get_figwidth() / 1.5)))
+    figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // max(rows, 1)))

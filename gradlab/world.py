@@ -178,6 +178,9 @@ def gaussian_world(
         observed = _response_mask(prompts, responses, mask_rate, stream(seed, Purpose.MASK))
     else:
         hidden_pairs = _pair_mask(prompts, responses, mask_rate, stream(seed, Purpose.MASK))
+        observed = np.any(
+            ~hidden_pairs & ~np.eye(responses, dtype=bool), axis=2
+        )  # a response may lose all of its pairs
     if reference == "uniform":
         ref_logits = np.zeros((prompts, responses))
     elif reference == "random":
@@ -240,14 +243,16 @@ def _utility(
     kind: Utility, prompts: int, responses: int, sigma: float, scale: float, jitter: float, seed: int
 ) -> np.ndarray:
     if kind == "independent":
-        return scale * stream(seed, Purpose.UTILITY).standard_normal((prompts, responses))
+        with np.errstate(over="ignore"):
+            return scale * stream(seed, Purpose.UTILITY).standard_normal((prompts, responses))
     rng = stream(seed, Purpose.CENTRES)
     if kind == "gaussian-random":
         centres = rng.uniform(0, responses - 1, prompts)
     else:
         diagonal = (np.arange(prompts) + 0.5) / prompts * responses - 0.5
         centres = np.clip(diagonal + rng.uniform(-jitter, jitter, prompts), 0, responses - 1)
-    exponent = -((np.arange(responses) - centres[:, None]) ** 2) / (2 * sigma**2)
+    with np.errstate(over="ignore"):  # a width near zero: the world refuses what is not finite, in words
+        exponent = -0.5 * ((np.arange(responses) - centres[:, None]) / sigma) ** 2
     return exponent if kind == "log-gaussian" else scale * np.exp(exponent)
 
 

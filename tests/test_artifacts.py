@@ -28,10 +28,40 @@ def test_equal_frames_give_equal_bytes(tmp_path):
 def test_other_data_are_not_overwritten_unless_asked(tmp_path):
     path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {})
     artifacts.save_frame(FRAME, path, {})  # the same data again is no conflict
-    with pytest.raises(FileExistsError, match=r"a\.parquet holds another result"):
+    with pytest.raises(FileExistsError, match=r"a\.parquet or its manifest holds something else"):
         artifacts.save_frame(FRAME * 2, path, {})
     artifacts.save_frame(FRAME * 2, path, {}, overwrite=True)
     assert artifacts.load_frame(path)[0]["utility"][0] == 0.2
+
+
+def test_a_file_that_is_not_ours_is_not_taken_for_a_manifest(tmp_path):
+    (tmp_path / "run.json").write_text('{"mine": 1}')
+    with pytest.raises(FileExistsError, match=r"run\.parquet or its manifest holds something else"):
+        artifacts.save_frame(FRAME, tmp_path / "run.parquet", {})
+    assert (tmp_path / "run.json").read_text() == '{"mine": 1}'
+
+
+def test_a_fault_in_the_manifest_leaves_frame_and_manifest_as_they_were(tmp_path, monkeypatch):
+    path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {})
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    calls = []
+
+    def full_at_the_second(_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        artifacts.save_frame(FRAME * 2, path, {}, overwrite=True)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_what_goes_between_markers_stays_between_them():
+    page = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n"
+    assert artifacts.between_markers(page, "x", "new\n") == "a\n<!-- x -->\nnew\n<!-- /x -->\nb\n"
+    with pytest.raises(ValueError, match="the page needs the lines <!-- y -->"):
+        artifacts.between_markers(page, "y", "new")
 
 
 def test_a_result_of_another_format_is_refused_in_one_line(tmp_path):

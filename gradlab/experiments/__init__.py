@@ -55,9 +55,9 @@ def make_figures(
         state = f"{len(figures)} figures drawn" if figures else "up to date"
         print(f"{sweep.short_name(experiment):>16}: {'run' if ran else 'frame up to date'}, {state}")
         drawn += figures
-    done = [one for one in EXPERIMENTS.values() if sweep.frame_path(one, folder / "data").exists()]
+    done = [one for one in EXPERIMENTS.values() if sweep.is_current(one, folder / "data", quick=quick)]
     table = gallery.verdicts(done, folder / "data")
-    print(f"gallery: {gallery.write_page(done, folder, table, quick=quick)}")
+    print(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, table, quick=quick)}")
     readme = folder.resolve().parent / "README.md"
     if (
         not quick

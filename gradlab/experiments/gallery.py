@@ -21,7 +21,7 @@ from gradlab.artifacts import (
     versions,
     write_whole,
 )
-from gradlab.experiments.sweep import frame_path, settings_of, short_name
+from gradlab.experiments.sweep import frame_path, short_name
 
 CLAIMS = {
     "grid-reward": "On the 20×20 grid, bDPO reaches a higher reward than DPO.",
@@ -42,19 +42,21 @@ def draw(experiment: ModuleType, folder: Path, *, quick: bool, redo: bool) -> li
     )  # fmt: skip
     stamp = path.with_name(f"{short_name(experiment)}.figures.json")
     files = [folder / f"{name}.{kind}" for name in experiment.CAPTIONS for kind in ("png", "pdf")]
-    if (
-        not redo
-        and stamp.exists()
-        and json.loads(stamp.read_text(encoding="utf-8")) == {"key": key}
-        and all(map(Path.exists, files))
-    ):
+    if not redo and _stamped(stamp, key) and all(map(Path.exists, files)):
         return []
     frame, _ = load_frame(path)
-    seeds = settings_of(experiment, quick).get("seeds", 1)
-    mark = f"QUICK: {seeds} seeds and a short budget, not a result" if quick else None
+    mark = "QUICK: few seeds, short budget, not a result" if quick else None
     drawn = plotting.draw(lambda: experiment.figures(frame), folder, mark)
     write_whole(stamp, json.dumps({"key": key}) + "\n")
     return drawn
+
+
+def _stamped(stamp: Path, key: str) -> bool:
+    """Whether the figures were drawn under this key; a missing or torn stamp says no."""
+    try:
+        return json.loads(stamp.read_text(encoding="utf-8")) == {"key": key}
+    except (OSError, ValueError):
+        return False
 
 
 def verdicts(experiments: Sequence[ModuleType], data: Path) -> pd.DataFrame:
@@ -67,11 +69,19 @@ def verdicts(experiments: Sequence[ModuleType], data: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def write_page(experiments: Sequence[ModuleType], folder: Path, table: pd.DataFrame, *, quick: bool) -> Path:
-    """Write README.md of the figures: every figure with how to read it, and every verdict with its evidence."""
+def write_page(
+    experiments: Sequence[ModuleType], every: Sequence[ModuleType], folder: Path, table: pd.DataFrame, *, quick: bool
+) -> Path:
+    """Write README.md of the figures: every figure with how to read it, and every verdict with its evidence.
+
+    experiments  those whose frames are current; of ``every`` one, the others are named as not shown.
+    """
     lines = ["# Figures", ""]
     if quick:
-        lines += ["**QUICK run: few seeds and a short budget. These are not results.**", ""]
+        lines += [
+            "**QUICK run: few seeds, worlds and steps. These are not results; captions describe the full run.**",
+            "",
+        ]
     lines += [
         "Written by `make figures` from the frames in [data/](data); do not edit. Settings marked *stated* and *ours*:",
         "[gradlab/world.py](../gradlab/world.py). Rules of the verdicts, fixed before any result:",
@@ -80,7 +90,11 @@ def write_page(experiments: Sequence[ModuleType], folder: Path, table: pd.DataFr
     ]  # fmt: skip
     if quick:
         lines = [line.replace("](../", "](../../") for line in lines]
+    if len(experiments) < len(every):
+        missing = ", ".join(short_name(one) for one in every if one not in experiments)
+        lines += [f"**Not shown, because stale or never run: {missing}.** Run `gradlab figures`.", ""]
     lines += ["## Verdicts", "", *_verdict_lines(table), "## Gallery", ""]
+    again = " --quick" if quick else ""
     for one in experiments:
         question = (inspect.getdoc(one) or "").split("\n\n")[0].replace("\n", " ")
         lines += [f"### {question}", ""]
@@ -88,7 +102,7 @@ def write_page(experiments: Sequence[ModuleType], folder: Path, table: pd.DataFr
             lines += [f"![{name}]({name}.png)", "", f"**{name}** ([PDF]({name}.pdf)). {caption}", ""]
         frame = frame_path(one, Path("data"))
         lines += [f"Data: [{frame.name}]({frame}), [manifest]({frame.with_suffix('.json')}). "
-                  f"Regenerate: `gradlab figures {short_name(one)} --fresh`.", ""]  # fmt: skip
+                  f"Regenerate: `gradlab figures {short_name(one)}{again} --fresh`.", ""]  # fmt: skip
     page = folder / "README.md"
     write_whole(page, "\n".join(lines).rstrip() + "\n")
     return page
@@ -99,7 +113,8 @@ def write_findings(readme: Path, table: pd.DataFrame) -> None:
     lines = ["| claim | contrast | verdict | effect | 95% interval |", "|---|---|---|---|---|"]
     shown = table[~table["control"] | table["statement"].str.contains("scale-matched|equal KL")]
     for row in shown.sort_values("claim", kind="stable").itertuples():
-        statement = f"*{row.statement}*" if row.control else row.statement
+        words = str(row.statement).replace("|", "\\|")
+        statement = f"*{words}*" if row.control else words
         lines.append(f"| {row.claim} | {statement} | **{row.verdict}** | {row.effect:+.3f} | {_interval(row, 3)} |")
     page = readme.read_text(encoding="utf-8")
     write_whole(readme, between_markers(page, "findings", "\n".join(lines)))
@@ -111,18 +126,23 @@ def _interval(row: Any, digits: int) -> str:
 
 def _verdict_lines(table: pd.DataFrame) -> list[str]:
     lines = [
-        "Positive effects speak for the first-named method; intervals are 95% bootstraps over seeds of the mean over",
-        "cells. The last column counts cells: holds / fails / no difference / inconclusive. A row in *italics* is a",
-        "control: what would explain the claim away.", "",
+        "A cell is one setting (mask, policy, world, …); the last column counts the cells that say holds / fails /",
+        "no difference / inconclusive. A contrast *holds* only if every cell does, or *holds when* a simple",
+        "condition picks out cells that all do. It *fails* if some cell says the opposite, or most show no",
+        "difference, even where the mean effect is positive; it is *inconclusive* if none does but some cells",
+        "cannot tell. Effects are means over cells, positive in favour of the first-named method, with 95%",
+        "bootstrap intervals over seeds. A row in *italics* is a control: what would explain the claim away.",
+        "",
     ]  # fmt: skip
-    for claim, words in CLAIMS.items():
+    for claim, claimed in CLAIMS.items():
         rows = table[table["claim"] == claim] if len(table) else table
         if not len(rows):
             continue
-        lines += [f"**{claim}**: {words}", "", "| contrast | verdict | effect | 95% interval | seeds | cells |",
+        lines += [f"**{claim}**: {claimed}", "", "| contrast | verdict | effect | 95% interval | seeds | cells |",
                   "|---|---|---|---|---|---|"]  # fmt: skip
         for row in rows.itertuples():
-            statement = f"*{row.statement}*" if row.control else f"**{row.statement}**"
+            words = str(row.statement).replace("|", "\\|")
+            statement = f"*{words}*" if row.control else f"**{words}**"
             tally = f"{row.holds} / {row.fails} / {row.no_difference} / {row.inconclusive}"
             lines.append(
                 f"| {statement} | {row.verdict} | {row.effect:+.4f} | {_interval(row, 4)} | {row.seeds} | {tally} |"

@@ -28,7 +28,9 @@ SETTINGS: dict[str, Any] = {
     "other_seeds": 10,
     "record": 10,
 }
-QUICK: dict[str, Any] = {"seeds": 3, "other_seeds": 2, "steps": 100, "other_training": [["gd", 40.0]]}
+QUICK: dict[str, Any] = {
+    "mask_rates": [0.0, 0.4], "seeds": 3, "other_seeds": 2, "steps": 100, "other_training": [["gd", 40.0]],
+}  # fmt: skip
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,6 +83,7 @@ _CONTROLS = {
     "bDPO against a constant λ = 0.4": ("bdpo", "fixed λ=0.4"),
     "bDPO against a constant λ = 0.6": ("bdpo", "fixed λ=0.6"),
     "bDPO against λ permuted among the pairs": ("bdpo", "permuted λ"),
+    "bDPO against permuted |λ − ½|, direction kept (added after the first results)": ("bdpo", "permuted |λ−½|"),
 }
 
 
@@ -151,7 +154,8 @@ CAPTIONS = {
         "Share of the reachable reward at the end of training (0: the reference, 1: the best response always), 100 "
         "hard-labelled pairs a prompt, Adam at 0.05. Small dots are seeds, large ones their mean with a 95% bootstrap "
         "interval. Compare bDPO with DPO, then with the controls: bDPO at 2β is bDPO with DPO's effective β; λ = 0.5 "
-        "is DPO at β/2; permuted λ keeps bDPO's weights but deals them to other pairs."
+        "is DPO at β/2; permuted λ deals bDPO's weights to other pairs; permuted |λ − ½| does so but still favours the "
+        "same side."
     ),
     "grid-unobserved": (
         "Probability on responses that appear in no pair, at the end of training; same runs and marks. The dotted line "
@@ -159,7 +163,7 @@ CAPTIONS = {
     ),
     "grid-curves": (
         "The same runs along training (free logits): mean over seeds, bands are 95% bootstrap intervals. Steps are on "
-        "a logarithmic axis."
+        "a logarithmic axis. Held-out loss is each method's own: compare its course, not its height, between methods."
     ),
     "ablation": (
         "Win-rate against the reference and distance from it (KL) at the end of training: seeds as small dots, means "

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
 from gradlab.experiments.methods import train
+from gradlab.gradients import PAIRS_PER_RUN
 from gradlab.world import gaussian_world
 
 SETTINGS: dict[str, Any] = {
@@ -62,7 +63,9 @@ def run_part(
     )  # fmt: skip
     log = fitted.gradients
     assert log is not None  # it was asked for
-    log = log.groupby(["run", "step"], group_keys=False).head(rows_per_step)
+    # Every few rows and not the first ones: the sample is sorted by prompt.
+    place = log.groupby(["run", "step"]).cumcount()
+    log = log[place % (PAIRS_PER_RUN // rows_per_step) == 0]
 
     def log_ratio(win: str, lose: str) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -112,7 +115,8 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
     table.loc[0, "verdict"] = "identity" if exact else "fails"
     mean = found[(found["trained"] == "dpo") & (found["method"] == "ratio")].groupby("ratio")["slope"].mean()
     words = [
-        f"{statement}; mean slope {mean[name]:.2f}" for statement, name in zip(table["statement"], RATIOS, strict=True)
+        f"{statement}; mean slope {mean[name]:.2f}, effect: {TOLERANCE:g} − |slope − 1|"
+        for statement, name in zip(table["statement"], RATIOS, strict=True)
     ]
     return table.assign(statement=words)
 

@@ -33,12 +33,14 @@ from gradlab.world import Purpose, World, stream
 class PermutedBalancedDPO(LogisticLoss):
     """Balanced-DPO with its weights λ dealt out at random among the pairs of a run: a control (ours).
 
-    It keeps the distribution of λ, and λ_ji = 1 − λ_ij, but breaks the tie between a pair's λ and its own
+    It keeps the sizes |λ − ½| of a run and λ_ji = 1 − λ_ij, but breaks the tie between a pair's λ and its own
     probabilities. Where it does as well as Balanced-DPO, the balancing of single pairs is not what helps.
 
-    beta     β > 0.
-    prompts  X of the world; the pairs of all X prompts of a run are shuffled together.
-    seed     draws one permutation, and for each pair which of its two λ the winner gets; both stay fixed in training.
+    beta      β > 0.
+    prompts   X of the world; the pairs of all X prompts of a run are shuffled together, those without data too.
+    seed      draws one permutation, and for each pair which of its two sides is favoured; both stay fixed in training.
+    oriented  False: the favoured side is that draw's, so that a winner's λ is ½ on average. True: it is the side that
+              Balanced-DPO favours, the more probable one, and only the size is another pair's.
 
     It works on the item-first layout of ``gradlab.objective``, pairs × (run, prompt) columns, and on no other.
     """
@@ -46,6 +48,7 @@ class PermutedBalancedDPO(LogisticLoss):
     beta: float = 1.0
     prompts: int = 20
     seed: int = 0
+    oriented: bool = False
 
     name = "permuted"
     equation = "−log σ(β λ'_w h_w − β λ'_l h_l),  λ' = λ of another pair of the run"
@@ -59,27 +62,24 @@ class PermutedBalancedDPO(LogisticLoss):
 
     def margin(self, logps: PairLogps) -> Tensor:
         """m = β(λ'_w h_w − λ'_l h_l), pairs × columns."""
-        win_weight, lose_weight = balanced_weights(logps.win, logps.lose)
-        pairs, columns = win_weight.shape
+        excess = balanced_weights(logps.win, logps.lose)[0] - 0.5  # λ_w − ½; the loser's is its negative
+        pairs, columns = excess.shape
         runs = columns // self.prompts
         live = runs * self.prompts  # what is left are empty filling columns
-        order, flipped = _deal(pairs * self.prompts, self.seed)
-
-        def dealt(weights: Tensor, others: Tensor) -> Tensor:
-            by_run = (side[:, :live].unflatten(1, (runs, self.prompts)).transpose(1, 2) for side in (weights, others))
-            own, other = (side.reshape(pairs * self.prompts, runs)[order] for side in by_run)
-            mixed = torch.where(flipped[:, None], other, own).unflatten(0, (pairs, self.prompts)).transpose(1, 2)
-            return torch.cat([mixed.reshape(pairs, live), weights[:, live:]], 1)
-
-        win_weight, lose_weight = dealt(win_weight, lose_weight), dealt(lose_weight, win_weight)
-        return self.beta * (win_weight * logps.win_logratio - lose_weight * logps.lose_logratio)
+        order, side = _deal(pairs * self.prompts, self.seed)
+        by_run = excess[:, :live].unflatten(1, (runs, self.prompts)).transpose(1, 2)
+        own = by_run.reshape(pairs * self.prompts, runs)
+        dealt = own[order].abs() * own.sign() if self.oriented else own[order] * side[:, None]
+        dealt = dealt.unflatten(0, (pairs, self.prompts)).transpose(1, 2).reshape(pairs, live)
+        excess = torch.cat([dealt, excess[:, live:]], 1)
+        return self.beta * ((0.5 + excess) * logps.win_logratio - (0.5 - excess) * logps.lose_logratio)
 
 
 @functools.lru_cache(maxsize=64)
 def _deal(size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """A permutation of ``size`` pairs, and which of them swap sides."""
+    """A permutation of ``size`` pairs, and a sign for each: which side is favoured."""
     rng = stream(seed, Purpose.PERMUTATION)
-    return torch.as_tensor(rng.permutation(size)), torch.as_tensor(rng.random(size) < 0.5)
+    return torch.as_tensor(rng.permutation(size)), torch.as_tensor(rng.choice([-1.0, 1.0], size))
 
 
 LOSSES: dict[str, Callable[[float], PairLoss]] = {
@@ -92,10 +92,10 @@ LOSSES: dict[str, Callable[[float], PairLoss]] = {
     "fixed λ=0.5": lambda beta: FixedWeightDPO(beta, 0.5),
     "fixed λ=0.6": lambda beta: FixedWeightDPO(beta, 0.6),
 }
-PERMUTED = "permuted λ"
+PERMUTED = {"permuted λ": False, "permuted |λ−½|": True}  # whether oriented
 PPO_REWARDS = ("model", "minimum", "mean", "maximum", "oracle")
 PPO_METHODS = {"ppo": "model", "ppo oracle": "oracle"}
-METHODS = (*LOSSES, PERMUTED, *PPO_METHODS)
+METHODS = (*LOSSES, *PERMUTED, *PPO_METHODS)
 
 
 def train(
@@ -126,21 +126,26 @@ def train(
     }  # fmt: skip
     if method in LOSSES:
         return fit(worlds, LOSSES[method](beta), seed=list(seeds), start=start, gradients=gradients, **shared)
-    if method == PERMUTED:
-        return _train_permuted(worlds, beta, list(seeds), start, shared)
+    if method in PERMUTED:
+        return _train_permuted(worlds, beta, PERMUTED[method], list(seeds), start, shared)
     return train_ppo(
         PPO_METHODS[method], worlds, shared["policy"], beta=beta, seed=list(seeds), start=start, **shared
     )  # fmt: skip
 
 
 def _train_permuted(
-    worlds: Sequence[World], beta: float, seeds: list[int], start: np.ndarray | None, shared: dict[str, Any]
+    worlds: Sequence[World],
+    beta: float,
+    oriented: bool,
+    seeds: list[int],
+    start: np.ndarray | None,
+    shared: dict[str, Any],
 ) -> Fit:
     """The permuted-λ control, a permutation of its own for each seed; the runs of one seed train together."""
     groups = {seed: [run for run, own in enumerate(seeds) if own == seed] for seed in seeds}
     fits = []
     for seed, members in groups.items():
-        loss = PermutedBalancedDPO(beta, worlds[0].prompts, seed)
+        loss = PermutedBalancedDPO(beta, worlds[0].prompts, seed, oriented)
         begin = start if start is None or start.ndim < 3 else start[members]
         fits.append(fit([worlds[run] for run in members], loss, seed=seed, start=begin, **shared))
     order = np.argsort([run for members in groups.values() for run in members])

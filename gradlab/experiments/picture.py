@@ -54,9 +54,10 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 _HOW = (
-    "Rows of a panel are prompts, columns responses. First row: the utility, which responses the data cover (dark: "
-    "never seen), the reference, and the ideal policy π_ref exp(u/β). Then the policy that each method learns from all "
-    "observed pairs with exact labels, on one colour scale; crosses mark unobserved responses."
+    "Rows of a panel are prompts, columns responses. First come the utility, which responses the data cover "
+    "(dark: never seen), the reference, and the ideal policy π_ref exp(u/β); then what each method learns from all "
+    "observed pairs with exact labels (PPO on the true utility sees no pairs), on one colour scale. Crosses mark "
+    "unobserved responses."
 )
 CAPTIONS = {"picture-free": "Free logits. " + _HOW, "picture-shared": "Shared parameters. " + _HOW}
 

@@ -128,8 +128,8 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 CAPTIONS = {
     "stability": (
         "Ten times the budget. Top: share of the reachable reward; bottom: drift, the total variation distance between "
-        "the policy and the one at half as many steps (it falls to 0 where training settles). Columns: mask rate; 100 "
-        "pairs a prompt; mean over seeds with 95% bootstrap bands."
+        "the policy and the one recorded nearest to half as many steps (it falls to 0 where training settles). "
+        "Columns: mask rate; 100 pairs a prompt; mean over seeds with 95% bootstrap bands."
     ),
     "stability-map": (
         "Where bDPO cannot settle. Each mark is a declared Gaussian world (all pairs, exact labels). Across: the share "

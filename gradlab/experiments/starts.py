@@ -95,7 +95,7 @@ CAPTIONS = {
     "starts": (
         "Mass on unobserved responses along training from six starts (mask 0.4). 'inverted κ': a uniform reference and "
         "a start ∝ exp(−κu), in which losers are the more probable the larger κ. 'shifted d': the reference, and the "
-        "start, a Gaussian d responses away from the best one. Mean over seeds, 95% bootstrap bands."
+        "start, a Gaussian d responses away from the best one, or at the edge. Mean over seeds, 95% bootstrap bands."
     )
 }
 

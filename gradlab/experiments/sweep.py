@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import shutil
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -75,13 +76,22 @@ def run(
     done: Any = Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)
     bar = tqdm(total=len(parts), initial=len(parts) - len(todo), desc=short_name(experiment), unit="part")
     with bar:
-        for index, frame in done:
-            found[index] = frame
-            bar.update()
+        try:
+            for index, frame in done:
+                found[index] = frame
+                bar.update()
+        except BrokenProcessPool:
+            kept = "finished parts are kept, so run it again" if resume else "run it again"
+            raise OSError(f"{short_name(experiment)}: a worker was killed, perhaps for memory; {kept}") from None
     for index, file in enumerate(files):
         if index not in found and file is not None:
             found[index] = load_frame(file)[0]
     return pd.concat([found[index] for index in range(len(parts))], ignore_index=True)
+
+
+def is_current(experiment: ModuleType, data: Path, *, quick: bool) -> bool:
+    """Whether the experiment's frame is there, whole, and what its settings and sources give now."""
+    return _is_current(frame_path(experiment, data), frame_key(experiment, quick))
 
 
 def frame_path(experiment: ModuleType, data: Path) -> Path:

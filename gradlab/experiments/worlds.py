@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
-from gradlab.experiments.methods import LOSSES, final, train
+from gradlab.experiments.methods import LOSSES, PERMUTED, final, train
 from gradlab.world import gaussian_world
 
 SETTINGS: dict[str, Any] = {
@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "sigmas": [1.5, 3.0, 6.0],
     "mask_rates": [0.0, 0.2, 0.4],
     "methods": {
-        "free": [*LOSSES, "ppo"],
+        "free": [*LOSSES, *PERMUTED, "ppo"],
         "shared": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ"],
     },
     "pairs": 100,
@@ -35,7 +35,7 @@ QUICK: dict[str, Any] = {
     "scales": [1.0, 8.0],
     "sigmas": [1.5, 6.0],
     "mask_rates": [0.0, 0.4],
-    "methods": {"free": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ"]},
+    "methods": {"free": [*LOSSES, *PERMUTED, "ppo"]},
     "steps": 100,
     "seeds": 2,
 }
@@ -97,6 +97,14 @@ _PAIRS = (
     ("bDPO against a constant λ = ½ (DPO at β/2), all declared worlds", "bdpo", "fixed λ=0.5", True),
     ("bDPO against λ permuted among the pairs, all declared worlds", "bdpo", "permuted λ", True),
 )
+# On the free policy only, which alone has every method; added after the first results, from the same declared worlds.
+_MORE = (
+    ("ablation", "win-rate, bDPO against naive bDPO", "bdpo", "nbdpo", "win_rate"),
+    ("ablation", "win-rate, bDPO against naive bDPO v2 (symmetric)", "bdpo", "nbdpo symmetric", "win_rate"),
+    ("ablation", "win-rate, bDPO against DPO", "bdpo", "dpo", "win_rate"),
+    ("grid-reward", "bDPO against permuted |λ − ½|", "bdpo", "permuted |λ−½|", "utility_share"),
+    ("ppo", "PPO on a free reward model against DPO", "ppo", "dpo", "utility_share"),
+)
 CONTRASTS = [
     Contrast(
         claim=claim, statement=statement, method=method, baseline=baseline, value=value, by=_CELL, margin=margin,
@@ -107,6 +115,13 @@ CONTRASTS = [
         ("grid-unobserved", "unobserved_mass", 0.005, "mask > 0", True),
     )
     for statement, method, baseline, control in _PAIRS
+] + [
+    Contrast(
+        claim=claim, statement=f"{statement}, all declared worlds, free logits (added after the first results)",
+        method=method, baseline=baseline, value=value, by=_CELL[:-1], margin=0.01, where="policy == 'free'",
+        control=True,
+    )
+    for claim, statement, method, baseline, value in _MORE
 ]  # fmt: skip
 
 
@@ -123,14 +138,15 @@ CAPTIONS = {
         "is the comparison as stated; the others are its controls."
     ),
     "worlds-unobserved": (
-        "The same map for mass on unobserved responses; + and blue mean that bDPO puts less mass there."
+        "The same worlds, mass on unobserved responses; + and blue mean that bDPO puts less mass there, = that the "
+        "difference is within ±0.005."
     ),
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """The verdicts over the grid of worlds as maps."""
-    reward, mass = CONTRASTS[: len(_PAIRS)], CONTRASTS[len(_PAIRS) :]
+    reward, mass = CONTRASTS[: len(_PAIRS)], CONTRASTS[len(_PAIRS) : 2 * len(_PAIRS)]
     titles = ["bDPO − DPO", "bDPO at 2β − DPO", "bDPO − (λ = ½)", "bDPO − permuted λ"]
     return {
         name: plotting.verdict_map(

@@ -51,13 +51,18 @@ class NaiveBalancedDPO(LogisticLoss):
     clip: float = 0.5
     symmetric: bool = False
 
-    equation = "−log σ(β(λ h_w − h_l)),  λ = 1 + clip(log π_w − log π_l, Δ_min, Δ_max)"
     source = "Ma et al. 2025, arXiv 2502.20847 (placement of λ: ours)"
     antisymmetric = False
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
         positive("clip", self.clip)
+
+    @property
+    def equation(self) -> str:
+        """With the variant's own Δ_min; c stands for ``clip``."""
+        least = "1/(1 + c) − 1" if self.symmetric else "0"
+        return f"−log σ(β(λ h_w − h_l)),  λ = 1 + clip(log π_w − log π_l, {least}, c)"
 
     @property
     def name(self) -> str:
@@ -113,4 +118,4 @@ def balanced_weights(win: Tensor, lose: Tensor) -> tuple[Tensor, Tensor]:
     tiny = torch.finfo(win.dtype).tiny
     win, lose = win.detach() - tiny, lose.detach() - tiny
     total = win + lose
-    return lose.div_(total), win.div_(total)
+    return lose / total, win / total
