@@ -286,7 +286,7 @@ def excess(loss, logps, runs):
 @pytest.mark.parametrize("runs", [1, 3, 8])
 def test_permuted_weights_are_the_same_ones_dealt_to_other_pairs(runs, oriented):
     logps = columns(runs)
-    dealt = excess(methods.PermutedBalancedDPO(1.0, 20, 3, oriented), logps, runs)
+    dealt = excess(methods.PermutedBalancedDPO(1.0, 20, (3,) * runs, oriented), logps, runs)
     own = excess(BalancedDPO(1.0), logps, runs)
     for run in range(runs):
         sizes = [side[:, run].abs().flatten().sort().values for side in (dealt, own)]
@@ -298,7 +298,7 @@ def test_permuted_weights_are_the_same_ones_dealt_to_other_pairs(runs, oriented)
 
 @pytest.mark.parametrize("oriented", [False, True])
 def test_the_permuted_control_keeps_antisymmetry_and_scale(oriented):
-    loss, half = (methods.PermutedBalancedDPO(beta, 20, 1, oriented) for beta in (2.0, 1.0))
+    loss, half = (methods.PermutedBalancedDPO(beta, 20, (1, 2), oriented) for beta in (2.0, 1.0))
     logps = columns(2)
     torch.testing.assert_close(loss.margin(logps), -loss.margin(logps.swapped()), atol=1e-14, rtol=0)
     torch.testing.assert_close(loss.margin(logps), 2 * half.margin(logps))
@@ -369,12 +369,22 @@ def test_where_all_weights_agree_the_permuted_control_is_bdpo():
     assert not torch.allclose(*later, atol=1e-3)
 
 
-def test_the_permuted_control_trains_a_batch_as_it_trains_each_run():
+@pytest.mark.parametrize("method", methods.PERMUTED)
+def test_the_permuted_control_trains_a_batch_as_it_trains_each_run(method, monkeypatch):
     worlds = [gaussian_world(mask_rate=0.4, seed=seed) for seed in range(3)]
-    loss = methods.PermutedBalancedDPO(seed=5)
-    batch = fit(worlds, loss, steps=30, record=1)
-    for world, logp in zip(worlds, batch.logp, strict=True):
-        assert torch.equal(fit(world, loss, steps=30, record=1).logp, logp)
+    batch = methods.train(method, worlds, pairs=100, steps=30, seeds=range(3))
+    for seed, (world, logp) in enumerate(zip(worlds, batch.logp, strict=True)):
+        assert torch.equal(methods.train(method, [world], pairs=100, steps=30, seeds=[seed]).logp[0], logp)
+    monkeypatch.setattr(methods, "_PERMUTED_RUNS", 2)
+    split = methods.train(method, worlds, pairs=100, steps=30, seeds=range(3))
+    assert torch.equal(split.policies, batch.policies)
+    pd.testing.assert_frame_equal(split.history, batch.history, check_exact=True)
+
+
+def test_the_permuted_control_refuses_more_runs_than_its_block_holds():
+    worlds = [gaussian_world(seed=seed) for seed in range(40)]
+    with pytest.raises(ValueError, match="seeds must be those of one block of runs, at most 33 here, got 40"):
+        fit(worlds, methods.PermutedBalancedDPO(seeds=tuple(range(40))), steps=1, record=1)
 
 
 def test_every_method_trains(tmp_path):

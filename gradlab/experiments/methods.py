@@ -38,7 +38,7 @@ class PermutedBalancedDPO(LogisticLoss):
 
     beta      β > 0.
     prompts   X of the world; the pairs of all X prompts of a run are shuffled together, those without data too.
-    seed      draws one permutation, and for each pair which of its two sides is favoured; both stay fixed in training.
+    seeds     one a run: draws its permutation, and which side of each pair is favoured; both stay fixed in training.
     oriented  False: the favoured side is that draw's, so that a winner's λ is ½ on average. True: it is the side that
               Balanced-DPO favours, the more probable one, and only the size is another pair's.
 
@@ -47,7 +47,7 @@ class PermutedBalancedDPO(LogisticLoss):
 
     beta: float = 1.0
     prompts: int = 20
-    seed: int = 0
+    seeds: tuple[int, ...] = (0,)
     oriented: bool = False
 
     name = "permuted"
@@ -58,28 +58,35 @@ class PermutedBalancedDPO(LogisticLoss):
     def __post_init__(self) -> None:
         positive("beta", self.beta)
         count("prompts", self.prompts, least=1)
-        count("seed", self.seed)
+        for seed in self.seeds:
+            count("seeds", seed)
 
     def margin(self, logps: PairLogps) -> Tensor:
         """m = β(λ'_w h_w − λ'_l h_l), pairs × columns."""
         excess = balanced_weights(logps.win, logps.lose)[0] - 0.5  # λ_w − ½; the loser's is its negative
         pairs, columns = excess.shape
         runs = columns // self.prompts
+        if runs < len(self.seeds):
+            raise ValueError(f"seeds must be those of one block of runs, at most {runs} here, got {len(self.seeds)}")
         live = runs * self.prompts  # what is left are empty filling columns
-        order, side = _deal(pairs * self.prompts, self.seed)
+        order, side = _deal(pairs * self.prompts, self.seeds, runs)
         by_run = excess[:, :live].unflatten(1, (runs, self.prompts)).transpose(1, 2)
         own = by_run.reshape(pairs * self.prompts, runs)
-        dealt = own[order].abs() * own.sign() if self.oriented else own[order] * side[:, None]
+        dealt = own.gather(0, order)
+        dealt = dealt.abs() * own.sign() if self.oriented else dealt * side
         dealt = dealt.unflatten(0, (pairs, self.prompts)).transpose(1, 2).reshape(pairs, live)
         excess = torch.cat([dealt, excess[:, live:]], 1)
         return self.beta * ((0.5 + excess) * logps.win_logratio - (0.5 - excess) * logps.lose_logratio)
 
 
-@functools.lru_cache(maxsize=64)
-def _deal(size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """A permutation of ``size`` pairs, and a sign for each: which side is favoured."""
-    rng = stream(seed, Purpose.PERMUTATION)
-    return torch.as_tensor(rng.permutation(size)), torch.as_tensor(rng.choice([-1.0, 1.0], size))
+@functools.lru_cache(maxsize=16)
+def _deal(size: int, seeds: tuple[int, ...], runs: int) -> tuple[Tensor, Tensor]:
+    """For each run a permutation of ``size`` pairs, and a sign for each pair: which side is favoured; (size, runs)."""
+    streams = [stream(seed, Purpose.PERMUTATION) for seed in seeds]
+    orders = np.stack([rng.permutation(size) for rng in streams], 1)
+    sides = np.stack([rng.choice([-1.0, 1.0], size) for rng in streams], 1)
+    fill = np.minimum(np.arange(runs), len(seeds) - 1)  # runs beyond the seeds are empty filling columns
+    return torch.as_tensor(orders[:, fill]), torch.as_tensor(sides[:, fill])
 
 
 LOSSES: dict[str, Callable[[float], PairLoss]] = {
@@ -93,6 +100,7 @@ LOSSES: dict[str, Callable[[float], PairLoss]] = {
     "fixed λ=0.6": lambda beta: FixedWeightDPO(beta, 0.6),
 }
 PERMUTED = {"permuted λ": False, "permuted |λ−½|": True}  # whether oriented
+_PERMUTED_RUNS = 24  # fewer than a block of the 20 × 20 world holds; a larger world's error says so
 PPO_REWARDS = ("model", "minimum", "mean", "maximum", "oracle")
 PPO_METHODS = {"ppo": "model", "ppo oracle": "oracle"}
 METHODS = (*LOSSES, *PERMUTED, *PPO_METHODS)
@@ -134,27 +142,19 @@ def train(
 
 
 def _train_permuted(
-    worlds: Sequence[World],
-    beta: float,
-    oriented: bool,
-    seeds: list[int],
-    start: np.ndarray | None,
+    worlds: Sequence[World], beta: float, oriented: bool, seeds: list[int], start: np.ndarray | None,
     shared: dict[str, Any],
-) -> Fit:
-    """The permuted-λ control, a permutation of its own for each seed; the runs of one seed train together."""
-    groups = {seed: [run for run, own in enumerate(seeds) if own == seed] for seed in seeds}
+) -> Fit:  # fmt: skip
+    """The permuted-λ control, a few runs at a time: it must know which runs stand in a block."""
     fits = []
-    for seed, members in groups.items():
-        loss = PermutedBalancedDPO(beta, worlds[0].prompts, seed, oriented)
-        begin = start if start is None or start.ndim < 3 else start[members]
-        fits.append(fit([worlds[run] for run in members], loss, seed=seed, start=begin, **shared))
-    order = np.argsort([run for members in groups.values() for run in members])
-    histories = [
-        one.history.assign(run=np.array(members)[one.history["run"]])
-        for one, members in zip(fits, groups.values(), strict=True)
-    ]
+    for first in range(0, len(worlds), _PERMUTED_RUNS):
+        block = slice(first, first + _PERMUTED_RUNS)
+        loss = PermutedBalancedDPO(beta, worlds[0].prompts, tuple(seeds[block]), oriented)
+        begin = start if start is None or start.ndim < 3 else start[block]
+        fits.append(fit(worlds[block], loss, seed=seeds[block], start=begin, **shared))
+    histories = [one.history.assign(run=one.history["run"] + _PERMUTED_RUNS * k) for k, one in enumerate(fits)]
     history = pd.concat(histories).sort_values(["step", "run"], ignore_index=True)
-    policies = torch.cat([one.policies for one in fits], 1)[:, order]
+    policies = torch.cat([one.policies for one in fits], 1)
     return Fit(history, fits[0].steps, policies, None, {**fits[0].settings, "seed": seeds})
 
 
