@@ -18,6 +18,7 @@ from gradlab.world import gaussian_world
 
 SETTINGS: dict[str, Any] = {
     "methods": list(METHODS),
+    "exact_methods": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ", "ppo"],  # also on exact data
     "mask_rates": [0.0, 0.2, 0.4],  # stated
     "policies": ["free", "shared"],
     "pairs": 100,  # hard-labelled pairs a prompt in a finite data set
@@ -47,7 +48,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
         for training, pairs, seeds, record in cases
         for policy in settings["policies"]
         for mask_rate in settings["mask_rates"]
-        for method in settings["methods"]
+        for method in (settings["methods"] if pairs else settings["exact_methods"])
     ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from gradlab.world import gaussian_world
 
 SETTINGS: dict[str, Any] = {
     "methods": list(METHODS),
+    "exact_methods": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ"],  # also on exact data
     "mask_rates": [0.0, 0.2, 0.4],
     "pairs": 100,
     "steps": 5000,
@@ -50,7 +51,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for pairs in (settings["pairs"], None)
         for mask_rate in settings["mask_rates"]
-        for method in settings["methods"]
+        for method in (settings["methods"] if pairs else settings["exact_methods"])
     ]
     grid = [[scale, sigma] for scale in settings["map_scales"] for sigma in settings["map_sigmas"]]
     mapped = [

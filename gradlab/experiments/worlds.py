@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "sigmas": [1.5, 3.0, 6.0],
     "mask_rates": [0.0, 0.2, 0.4],
     "methods": {
-        "free": [*LOSSES, *PERMUTED, "ppo"],
+        "free": [name for name in (*LOSSES, *PERMUTED, "ppo") if name not in ("fixed λ=0.4", "fixed λ=0.6")],
         "shared": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ"],
     },
     "pairs": 100,
@@ -35,7 +35,7 @@ QUICK: dict[str, Any] = {
     "scales": [1.0, 8.0],
     "sigmas": [1.5, 6.0],
     "mask_rates": [0.0, 0.4],
-    "methods": {"free": [*LOSSES, *PERMUTED, "ppo"]},
+    "methods": {"free": SETTINGS["methods"]["free"]},
     "steps": 100,
     "seeds": 2,
 }
