@@ -109,9 +109,9 @@ def write_page(
 
 
 def write_findings(readme: Path, table: pd.DataFrame) -> None:
-    """Put the verdicts on the claims as stated, and on their scale-matched control, between README's markers."""
+    """Put the verdicts on the claims as stated, scale-matched, and at equal KL between README's markers."""
     lines = ["| claim | contrast | verdict | effect | 95% interval |", "|---|---|---|---|---|"]
-    shown = table[~table["control"] | table["statement"].str.contains("scale-matched|equal KL")]
+    shown = table[~table["control"] | table["statement"].str.contains("scale-matched|against DPO at equal KL")]
     for row in shown.sort_values("claim", kind="stable").itertuples():
         words = str(row.statement).replace("|", "\\|")
         statement = f"*{words}*" if row.control else words
