@@ -93,7 +93,10 @@ def write_page(
     if len(experiments) < len(every):
         missing = ", ".join(short_name(one) for one in every if one not in experiments)
         lines += [f"**Not shown, because stale or never run: {missing}.** Run `gradlab figures`.", ""]
-    lines += ["## Verdicts", "", *_verdict_lines(table), "## Gallery", ""]
+    words = _verdict_lines(table)
+    if quick:
+        words = [line.replace("](../", "](../../") for line in words]
+    lines += ["## Verdicts", "", *words, "## Gallery", ""]
     again = " --quick" if quick else ""
     for one in experiments:
         question = (inspect.getdoc(one) or "").split("\n\n")[0].replace("\n", " ")
@@ -132,6 +135,10 @@ def _verdict_lines(table: pd.DataFrame) -> list[str]:
         "difference, even where the mean effect is positive; it is *inconclusive* if none does but some cells",
         "cannot tell. Effects are means over cells, positive in favour of the first-named method, with 95%",
         "bootstrap intervals over seeds. A row in *italics* is a control: what would explain the claim away.",
+        "",
+        "Holm's correction runs over the cells of one contrast. One family over all contrasts of a claim would be",
+        "stricter: it decides fewer cells, and some verdicts would change. Rows that were added after the first",
+        "results say so; what else was changed then is in [CHANGELOG.md](../CHANGELOG.md).",
         "",
     ]  # fmt: skip
     for claim, claimed in CLAIMS.items():
