@@ -262,7 +262,7 @@ def test_a_frame_is_not_stale_because_it_is_judged_shown_or_told_otherwise(exper
     for name in ("verdict", "figures", "CAPTIONS", *(["CONTRASTS"] if hasattr(experiment, "CONTRASTS") else [])):
         assert key_after(experiment, altered(name)) == before, name
     assert key_after(experiment, lambda text: "# a comment\n" + text) == before
-    assert key_after(experiment, altered("curves"), "gradlab.plotting") == before
+    assert key_after(experiment, altered("curves"), "gradlab.plotting.runs") == before
     assert key_after(experiment, altered("judged"), "gradlab.experiments.contrasts") == before
 
 

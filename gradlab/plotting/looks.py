@@ -1,0 +1,89 @@
+"""How everything is drawn and saved: one look a method, settings for a while only, equal bytes for equal frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gradlab.artifacts import write_whole
+from gradlab.intervals import bootstrap_interval
+
+# Okabe and Ito's colours; line styles and markers differ too, so that print in grey loses nothing.
+LOOK: dict[str, dict[str, Any]] = {
+    "dpo": {"label": "DPO", "color": "#000000", "linestyle": "-", "marker": "o"},
+    "bdpo": {"label": "bDPO", "color": "#D55E00", "linestyle": "-", "marker": "s"},
+    "bdpo at 2β": {"label": "bDPO at 2β", "color": "#E69F00", "linestyle": "--", "marker": "D"},
+    "nbdpo": {"label": "nbDPO", "color": "#009E73", "linestyle": "-.", "marker": "^"},
+    "nbdpo symmetric": {"label": "nbDPO symmetric", "color": "#56B4E9", "linestyle": "-.", "marker": "v"},
+    "fixed λ=0.4": {"label": "constant λ = 0.4", "color": "#BBBBBB", "linestyle": ":", "marker": "<"},
+    "fixed λ=0.5": {"label": "constant λ = 0.5", "color": "#888888", "linestyle": ":", "marker": "P"},
+    "fixed λ=0.6": {"label": "constant λ = 0.6", "color": "#555555", "linestyle": ":", "marker": ">"},
+    "permuted λ": {"label": "permuted λ", "color": "#CC79A7", "linestyle": "--", "marker": "X"},
+    "permuted |λ−½|": {"label": "permuted |λ − ½|", "color": "#882255", "linestyle": (0, (5, 1)), "marker": "d"},
+    "ppo": {"label": "PPO", "color": "#0072B2", "linestyle": "-", "marker": "p"},
+    "ppo oracle": {"label": "PPO, true utility", "color": "#0072B2", "linestyle": ":", "marker": "h"},
+    "ideal": {"label": "theorem: π_ref exp(u/β)", "color": "#000000", "linestyle": ":", "marker": ""},
+}
+
+# None leaves an entry out: dates and versions would make equal drawings different files.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+}
+
+
+def look(method: str) -> dict[str, Any]:
+    """How a method is drawn: label, colour, line style and marker; one without a look of its own gets a plain one."""
+    if method in LOOK:
+        return LOOK[method]
+    if method.startswith("ppo "):  # PPO on other rewards
+        return {**LOOK["ppo"], "label": method.replace("ppo", "PPO"), "marker": "o", "linestyle": "--"}
+    return {"label": method, "color": "#7F3C8D", "linestyle": (0, (3, 1, 1, 1)), "marker": "H"}
+
+
+def style() -> dict[Any, Any]:
+    """A fresh dict of settings for ``matplotlib.rc_context``; nothing global changes."""
+    return {
+        "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8, "figure.dpi": 110,
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 1.6,
+        "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.6, "axes.axisbelow": True,
+        "pdf.fonttype": 42, "image.cmap": "cividis", "savefig.bbox": None,
+    }  # fmt: skip
+
+
+def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | None = None) -> list[Path]:
+    """Draw the figures that ``make`` gives and save each as PNG and PDF; equal frames give equal files.
+
+    mark  a line to print across each figure, such as that it is only a quick run.
+    """
+    saved = []
+    with mpl.rc_context(style()):
+        for name, figure in make().items():
+            if mark:
+                figure.text(0.5, 0.5, mark, ha="center", va="center", rotation=20, fontsize=2 * figure.get_figwidth(),
+                            color="#D55E00", alpha=0.35)  # fmt: skip
+            for kind, metadata in _METADATA.items():
+                file = folder / f"{name}.{kind}"
+                write_whole(file, partial(figure.savefig, format=kind, metadata=metadata, dpi=130))
+                saved.append(file)
+    return saved
+
+
+def legend(figure: Figure, axis: Axes) -> None:
+    """One legend for the whole figure, above it, from one axis's entries."""
+    handles, labels = axis.get_legend_handles_labels()
+    rows = -(-len(labels) // max(1, int(figure.get_figwidth() / 1.5)))
+    figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // max(rows, 1)))
+
+
+def errors(points: np.ndarray) -> np.ndarray:
+    """Distances from the mean down and up to its 95% interval, (2, 1); zero with a single point."""
+    low, high = np.nan_to_num(bootstrap_interval(points), nan=points.mean())
+    return np.maximum([[points.mean() - low], [high - points.mean()]], 0)
