@@ -1,0 +1,106 @@
+"""Where a weight function has its extrema, and Theorem 3's two statements about them.
+
+Made for sampled functions: flat stretches, rounding noise, coarse grids and ends of the grid are no obstacle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gradlab.checks import between
+from gradlab.theory.inputs import Array, grid
+
+NOISE = 1e-12  # steps below this share of the function's range are rounding, not slope
+
+
+@dataclass(frozen=True)
+class Extremum:
+    """A local extremum of a sampled function.
+
+    position  in units of y, refined below the grid's resolution.
+    value     f there, of the sampled point.
+    kind      ``minimum`` or ``maximum``.
+    at_end    whether it is an end of the grid; ends count only where f is lowest or highest of all.
+    """
+
+    position: float
+    value: float
+    kind: Literal["minimum", "maximum"]
+    at_end: bool = False
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the extrema of a weight function lie against an interval.
+
+    extrema  all of them, by position.
+    slack    the worst one's signed distance, in units of y, to the side of the boundary where the statement wants it:
+             ≥ 0 where the statement is true, else minus the distance by which it misses; ∞ without any extremum.
+    reach    how far the lowest minimum and the highest maximum lie outside the interval, the larger of the two;
+             0 where both are inside.
+    """
+
+    extrema: tuple[Extremum, ...]
+    slack: float
+    reach: float
+
+
+def extrema(y: ArrayLike, f: ArrayLike) -> tuple[Extremum, ...]:
+    """All local extrema of ``f`` (n,) sampled on ``y`` (n,), strictly increasing, n ≥ 3, by position.
+
+    A flat stretch that is one counts once, at its middle. Other positions are those of the parabola through the point
+    and its neighbours. An end of the grid counts only where ``f`` is lowest or highest of all there. Source: ours.
+    """
+    y, f = grid(y, f)
+    span = float(np.ptp(f))
+    if span == 0:
+        return ()
+    steps = np.diff(f)
+    rising = np.flatnonzero(np.abs(steps) > NOISE * span)
+    if not len(rising):  # a drift so slow that every step looks like rounding
+        return ()
+    up = steps[rising] > 0
+    turns = np.flatnonzero(up[:-1] != up[1:])
+    found = [_turn(y, f, int(rising[k]) + 1, int(rising[k + 1]), bool(up[k])) for k in turns]
+    for first, last, high in ((0, int(rising[0]), not up[0]), (int(rising[-1]) + 1, len(y) - 1, bool(up[-1]))):
+        best = f.max() if high else f.min()
+        if abs(f[first] - best) <= NOISE * span:
+            middle, kind = float(y[first] + y[last]) / 2, "maximum" if high else "minimum"
+            found.append(Extremum(middle, float(f[first]), kind, at_end=True))
+    return tuple(sorted(found, key=lambda extremum: extremum.position))
+
+
+def outside(y: ArrayLike, f: ArrayLike, low: float, high: float) -> Placement:
+    """Theorem 3 on DPO's weights: every local extremum lies outside [low, high] (the modes of p and q)."""
+    return _place(y, f, low, high, lambda position: max(low - position, position - high))
+
+
+def inside(y: ArrayLike, f: ArrayLike, low: float, high: float) -> Placement:
+    """Theorem 3 on balanced weights: every local extremum lies inside [low, high] (the modes of p and q)."""
+    return _place(y, f, low, high, lambda position: min(position - low, high - position))
+
+
+def _place(y: ArrayLike, f: ArrayLike, low: float, high: float, distance: Callable[[float], float]) -> Placement:
+    between("high", high, low)
+    found = extrema(y, f)
+    slack = min((distance(one.position) for one in found), default=np.inf)
+    main = [kind(found, key=lambda one: one.value) for kind in (min, max) if found]
+    reach = max((max(low - one.position, one.position - high, 0.0) for one in main), default=0.0)
+    return Placement(found, float(slack), float(reach))
+
+
+def _turn(y: Array, f: Array, first: int, last: int, high: bool) -> Extremum:
+    """The extremum on the level stretch from point ``first`` to point ``last``."""
+    kind = "maximum" if high else "minimum"
+    if first != last:
+        return Extremum(float(y[first] + y[last]) / 2, float(f[first]), kind)
+    left, right = y[first] - y[first - 1], y[first + 1] - y[first]
+    fall, rise = f[first] - f[first - 1], f[first + 1] - f[first]
+    # The vertex of the parabola through three points, which need not be evenly spaced.
+    offset = (left**2 * rise + right**2 * fall) / (2 * (right * fall - left * rise))
+    return Extremum(float(y[first] + np.clip(offset, -left / 2, right / 2)), float(f[first]), kind)

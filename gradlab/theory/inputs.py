@@ -1,0 +1,78 @@
+"""Arrays at the door: each check returns its array as float64, or raises ValueError in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp
+
+Array = np.ndarray
+
+
+def finite(name: str, values: ArrayLike) -> Array:
+    """``values`` as floats, if all are finite."""
+    try:
+        array = np.asarray(values, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array of numbers, got {type(values).__name__}") from None
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
+    return array
+
+
+def log_probabilities(name: str, values: ArrayLike) -> Array:
+    """``values`` of any shape, if each can be a log-probability: finite and ≤ 0."""
+    array = finite(name, values)
+    if (array > 0).any():
+        raise ValueError(f"{name} must be log-probabilities, so ≤ 0, got {array.max():.6g}")
+    return array
+
+
+def log_distribution(name: str, values: ArrayLike, least: int = 2) -> Array:
+    """``values`` (..., n), if each row is the logarithm of a distribution over n ≥ ``least`` responses."""
+    array = finite(name, values)
+    if array.ndim < 1 or array.shape[-1] < least:
+        raise ValueError(f"{name} must have at least {least} responses along its last axis, got shape {array.shape}")
+    totals = np.asarray(np.exp(logsumexp(array, axis=-1)))
+    if not (np.abs(totals - 1) <= 1e-6).all():
+        raise ValueError(f"exp({name}) must sum to one, got a sum of {totals.flat[np.abs(totals - 1).argmax()]:.6g}")
+    return array
+
+
+def distribution(name: str, values: ArrayLike, least: int = 2) -> Array:
+    """``values`` (..., n), if each row is a distribution over n ≥ ``least`` responses."""
+    array = finite(name, values)
+    if array.ndim < 1 or array.shape[-1] < least:
+        raise ValueError(f"{name} must have at least {least} responses along its last axis, got shape {array.shape}")
+    if (array < 0).any():
+        raise ValueError(f"{name} must be ≥ 0, got {array.min():.6g}")
+    totals = array.sum(-1)
+    if not (np.abs(totals - 1) <= 1e-6).all():
+        raise ValueError(f"{name} must sum to one, got a sum of {totals.flat[np.abs(totals - 1).argmax()]:.6g}")
+    return array
+
+
+def same_responses(**arrays: Array) -> None:
+    """Refuse arrays whose last axes differ, or whose other axes do not broadcast."""
+    (first, one), *others = arrays.items()
+    for name, other in others:
+        if other.shape[-1:] != one.shape[-1:]:
+            raise ValueError(f"{name} must have {first}'s {one.shape[-1]} responses, got shape {other.shape}")
+    try:
+        np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"leading axes must broadcast, got {shapes}") from None
+
+
+def grid(y: ArrayLike, f: ArrayLike) -> tuple[Array, Array]:
+    """A function sampled on a grid: y (n,) strictly increasing, f (n,), n ≥ 3."""
+    y, f = finite("y", y), finite("f", f)
+    if y.ndim != 1 or len(y) < 3:
+        raise ValueError(f"y must be a grid of at least 3 points, got shape {y.shape}")
+    if f.shape != y.shape:
+        raise ValueError(f"f must have y's shape {y.shape}, got {f.shape}")
+    if not (np.diff(y) > 0).all():
+        raise ValueError(f"y must be strictly increasing, got {y[np.diff(y).argmin()]:g} before "
+                         f"{y[np.diff(y).argmin() + 1]:g}")  # fmt: skip
+    return y, f

@@ -1,0 +1,73 @@
+"""How hard a loss pulls the winner against how hard it pushes the loser, in closed form.
+
+ρ = |∂L/∂log π_w| / |∂L/∂log π_l|; in probabilities the ratio is ρ · π_l/π_w for every loss (chain rule). All functions
+take log-probabilities of any shapes that broadcast, and give natural logarithms of ratios.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gradlab.checks import between, positive
+from gradlab.theory.inputs import Array, log_probabilities
+
+
+def dpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
+    """log ρ = 0: of DPO, and of every loss of the margin h_w − h_l alone. Source: the paper's gradient ratio."""
+    log_win, log_lose = _pair(log_win, log_lose)
+    return np.zeros(np.broadcast_shapes(log_win.shape, log_lose.shape))
+
+
+def bdpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
+    """log ρ = log(log π_l / log π_w) of Balanced-DPO; 0 where both are certain, ±∞ where one is.
+
+    Source: the paper's ratio −π_l log π_l / (π_w log π_w).
+    """
+    log_win, log_lose = _pair(log_win, log_lose)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(-log_lose) - np.log(-log_win)
+    return np.where((log_win == 0) & (log_lose == 0), 0.0, ratio)
+
+
+def nbdpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike, clip: float = 0.5, symmetric: bool = False) -> Array:
+    """log ρ = log λ, λ = 1 + clip(log π_w − log π_l, Δ_min, ``clip``) of naive Balanced-DPO.
+
+    Δ_min is 0, or 1/(1 + clip) − 1 where ``symmetric`` (stated); that λ weighs h_w alone is ours.
+    """
+    log_win, log_lose = _pair(log_win, log_lose)
+    least = 1 / (1 + positive("clip", clip)) - 1 if symmetric else 0.0
+    return np.log1p(np.clip(log_win - log_lose, least, clip))
+
+
+def fixed_weight_log_rho(log_win: ArrayLike, log_lose: ArrayLike, win_weight: float = 0.5) -> Array:
+    """log ρ = log λ − log(1 − λ) of a constant weight λ in (0, 1) on the winner. Source: ours (a control)."""
+    between("win_weight", win_weight, 0, 1, open_low=True, open_high=True)
+    return dpo_log_rho(log_win, log_lose) + np.log(win_weight) - np.log1p(-win_weight)
+
+
+def in_probabilities(log_rho: ArrayLike, log_win: ArrayLike, log_lose: ArrayLike) -> Array:
+    """log(|∂L/∂π_w| / |∂L/∂π_l|) = log ρ + log π_l − log π_w, from log ρ (which may be ±∞)."""
+    log_win, log_lose = _pair(log_win, log_lose)
+    return np.asarray(log_rho, float) + (log_lose - log_win)
+
+
+def share_corrected(log_prob_ratio: ArrayLike, log_win: ArrayLike, log_lose: ArrayLike) -> Array:
+    """How much of DPO's imbalance |log π_l − log π_w| a loss takes away; NaN where there is none.
+
+    1: the sides are balanced. 0: as DPO. Negative: farther from balance than DPO. Source: ours.
+    """
+    log_win, log_lose = _pair(log_win, log_lose)
+    imbalance = np.abs(log_lose - log_win)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = 1 - np.abs(np.asarray(log_prob_ratio, float)) / imbalance
+    return np.where(imbalance > 0, share, np.nan)
+
+
+def _pair(log_win: ArrayLike, log_lose: ArrayLike) -> tuple[Array, Array]:
+    win, lose = log_probabilities("log_win", log_win), log_probabilities("log_lose", log_lose)
+    try:
+        np.broadcast_shapes(win.shape, lose.shape)
+    except ValueError:
+        raise ValueError(f"log_win and log_lose must broadcast, got shapes {win.shape} and {lose.shape}") from None
+    return win, lose

@@ -1,0 +1,37 @@
+"""Theorems 4–5: does weighing by p lower the variance of the weights, over responses drawn uniformly?
+
+Arrays (..., n), responses last; means and variances over that axis, uniformly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gradlab.theory.inputs import Array, distribution, finite, same_responses
+
+
+def variance_ratio(w: ArrayLike, p: ArrayLike) -> Array:
+    """Var[w p] / (Var[w] E[p²]); the theorems say that it is below 1. NaN where w is constant.
+
+    w, p: weights, and the policy's probabilities, (..., n). Source: the paper's Theorems 4–5.
+    """
+    w, p = _inputs(w, p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.var(w * p, -1) / (np.var(w, -1) * (p**2).mean(-1))
+
+
+def covariance_gap(w: ArrayLike, p: ArrayLike) -> Array:
+    """Cov(w², p²) − E[w p]² + E[w]² E[p²], which is negative exactly where ``variance_ratio`` is below 1.
+
+    With E[w] = 0, as DPO's weights have, the condition reads Cov(w², p²) < E[w p]². Source: ours.
+    """
+    w, p = _inputs(w, p)
+    covariance = (w**2 * p**2).mean(-1) - (w**2).mean(-1) * (p**2).mean(-1)
+    return covariance - (w * p).mean(-1) ** 2 + w.mean(-1) ** 2 * (p**2).mean(-1)
+
+
+def _inputs(w: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+    w, p = finite("w", w), distribution("p", p)
+    same_responses(p=p, w=w)
+    return w, p
