@@ -4,8 +4,9 @@ The rules, fixed before any result was seen:
 
 - A *cell* is one setting (world, mask, policy, …). Its evidence is the paired difference method − baseline, one a seed.
 - Its interval is the 95% percentile bootstrap of the mean difference; its p-value a paired t-test's (bootstrap tails
-  are too coarse for Holm's correction at few seeds), corrected by Holm over all cells of the contrast
-  (not over all contrasts of a claim: most of them are controls, each a question of its own).
+  are too coarse for Holm's correction at few seeds), corrected by Holm over a family of cells. The contrasts that state
+  a claim form one family together, over all experiments. Each control is a family of its own: a control speaks against
+  the claim, and should not be held back because there are many.
 - A cell says ``no difference`` where the interval lies inside ± the margin that was declared; else ``holds`` where the
   corrected p < 0.05 and the mean is positive, ``fails`` where it is negative; else ``inconclusive``.
 - A contrast ``holds``, ``fails`` or shows ``no difference`` where all of its cells do. Otherwise it ``holds when C``
@@ -26,6 +27,7 @@ from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 4000
+OUTCOMES = ("holds", "fails", "no_difference", "inconclusive")
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -70,20 +72,23 @@ def paired_differences(
 
 
 def judge_cells(differences: pd.DataFrame, by: Sequence[str], margin: float) -> pd.DataFrame:
-    """One row a cell: ``effect`` (mean difference), ``low``, ``high``, ``p`` (Holm), ``seeds`` and ``verdict``."""
+    """One row a cell: ``effect`` (mean difference), ``low``, ``high``, ``p_raw``, ``p`` (Holm), ``seeds``, ``margin``
+    and ``verdict``; the cells are one family."""
     rows = []
     groups = differences.groupby(list(by), sort=False, dropna=False) if by else [((), differences)]
     for key, group in groups:
         values = group["difference"].to_numpy()
         low, high = bootstrap_interval(values)
         cell = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
-        rows.append(
-            {**cell, "effect": values.mean(), "low": low, "high": high, "p": _p_value(values), "seeds": len(values)}
-        )
-    cells = pd.DataFrame(rows)
-    cells["p"] = holm(cells["p"].to_numpy())
-    cells["verdict"] = [_cell_verdict(cell, margin) for cell in cells.itertuples()]
-    return cells
+        rows.append({**cell, "effect": values.mean(), "low": low, "high": high, "p_raw": _p_value(values),
+                     "seeds": len(values), "margin": margin})  # fmt: skip
+    return decide(pd.DataFrame(rows))
+
+
+def decide(cells: pd.DataFrame) -> pd.DataFrame:
+    """The same cells as one family: with ``p`` (Holm over all of them) and the ``verdict`` of each."""
+    cells = cells.assign(p=holm(cells["p_raw"].to_numpy()))
+    return cells.assign(verdict=[_cell_verdict(cell) for cell in cells.itertuples()])
 
 
 def judge(differences: pd.DataFrame, by: Sequence[str], margin: float, pair: str = "seed") -> dict[str, Any]:
@@ -95,11 +100,15 @@ def judge(differences: pd.DataFrame, by: Sequence[str], margin: float, pair: str
     cells = judge_cells(differences, by, margin)
     by_seed = differences.groupby(pair)["difference"].mean().to_numpy()
     low, high = bootstrap_interval(by_seed)
-    counts = {name: int((cells["verdict"] == name.replace("_", " ")).sum()) for name in _OUTCOMES}
     return {
         "verdict": overall(cells, by), "effect": float(by_seed.mean()), "low": low, "high": high, "margin": margin,
-        "seeds": int(cells["seeds"].min()), "cells": len(cells), **counts,
+        "seeds": int(cells["seeds"].min()), "cells": len(cells), **tally(cells),
     }  # fmt: skip
+
+
+def tally(cells: pd.DataFrame) -> dict[str, int]:
+    """How many cells say what."""
+    return {name: int((cells["verdict"] == name.replace("_", " ")).sum()) for name in OUTCOMES}
 
 
 def overall(cells: pd.DataFrame, factors: Sequence[str]) -> str:
@@ -115,9 +124,6 @@ def overall(cells: pd.DataFrame, factors: Sequence[str]) -> str:
     return "fails" if clear else "inconclusive"
 
 
-_OUTCOMES = ("holds", "fails", "no_difference", "inconclusive")
-
-
 def _p_value(values: np.ndarray) -> float:
     if len(values) < 2:
         return np.nan
@@ -126,8 +132,8 @@ def _p_value(values: np.ndarray) -> float:
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
-def _cell_verdict(cell: Any, margin: float) -> str:
-    if -margin < cell.low and cell.high < margin:
+def _cell_verdict(cell: Any) -> str:
+    if -cell.margin < cell.low and cell.high < cell.margin:
         return "no difference"
     if cell.p < 1 - LEVEL:
         return "holds" if cell.effect > 0 else "fails"

@@ -1,13 +1,26 @@
-"""Contrasts: one method against another on one number, declared as data before any result, judged by rule."""
+"""What a claim stands or falls with, declared as data before any result and judged by rule.
+
+A ``Contrast`` compares two methods, paired by seed. A ``Scan`` is a statement about every declared case, such as an
+inequality between closed forms. The rules of a contrast are those of ``gradlab.intervals``. Those of a scan:
+
+- Each case is a cell. Its slack is signed, positive where the statement is true: the cell ``holds`` where slack is
+  above the declared tolerance, ``fails`` where it is below minus that, and shows ``no difference`` between.
+- The scan's verdict follows from its cells as a contrast's does. With ``identity`` it is ``identity`` where no error
+  exceeds the tolerance, else ``fails``.
+- Its effect is the share of cases that hold (of identities: that are exact). Its interval is a bootstrap over seeds
+  where cases are drawn at random; where they are computed on a declared grid there is nothing to resample.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from gradlab.intervals import judge, judge_cells, paired_differences
+from gradlab.intervals import bootstrap_interval, decide, judge, judge_cells, overall, paired_differences, tally
 
 
 @dataclass(frozen=True)
@@ -17,7 +30,8 @@ class Contrast:
     claim      the claim's id.
     statement  what the contrast asks, in words.
     method, baseline, value  the difference is value(method) − value(baseline); the other way round where
-               ``lower_is_better``, so that a positive effect always speaks for the method.
+               ``lower_is_better``, so that a positive effect always speaks for the method. Without a baseline it is
+               value(method) − 0.
     by         the columns that make a cell.
     margin     differences within ± margin count as none, in units of value.
     where      a pandas query that picks the rows.
@@ -27,7 +41,7 @@ class Contrast:
     claim: str
     statement: str
     method: str
-    baseline: str
+    baseline: str | None
     value: str
     by: tuple[str, ...]
     margin: float
@@ -38,7 +52,11 @@ class Contrast:
     def differences(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Paired differences in favour of the method: columns by, ``seed``, ``difference``."""
         rows = frame.query(self.where) if self.where else frame
-        differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
+        if self.baseline is None:
+            rows = rows[rows["method"] == self.method]
+            differences = rows[[*self.by, "seed"]].assign(difference=rows[self.value])
+        else:
+            differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
         sign = -1 if self.lower_is_better else 1
         return differences.assign(difference=sign * differences["difference"])
 
@@ -46,17 +64,88 @@ class Contrast:
         """One judged row a cell, see ``intervals.judge_cells``."""
         return judge_cells(self.differences(frame), self.by, self.margin)
 
+    def judged(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """The verdict as a row, with its cells under ``evidence``."""
+        return {**judge(self.differences(frame), self.by, self.margin), "evidence": self.cells(frame)}
 
-def judged(frame: pd.DataFrame, contrasts: Iterable[Contrast]) -> pd.DataFrame:
-    """A table of verdicts: one row a contrast, in the order given."""
+
+@dataclass(frozen=True)
+class Scan:
+    """One statement about every declared case that a claim stands or falls with.
+
+    claim, statement, by, where, control   as for a contrast.
+    value      the column of slacks, positive where the statement is true; of an identity, of errors.
+    tolerance  slacks within ± tolerance are on the boundary; errors within it are rounding. In units of value.
+    identity   the statement is an equation, and value its error.
+    """
+
+    claim: str
+    statement: str
+    value: str
+    by: tuple[str, ...]
+    tolerance: float = 0.0
+    where: str = ""
+    identity: bool = False
+    control: bool = False
+
+    def cells(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """One judged row a case: by, ``seed`` where there are any, ``slack`` and ``verdict``."""
+        rows = frame.query(self.where) if self.where else frame
+        if not len(rows) or rows[self.value].isna().any():
+            raise ValueError(f"{self.statement!r} must have {self.value} in every case, got {len(rows)} with gaps")
+        slack = rows[self.value].to_numpy(float)
+        if self.identity:
+            verdict = np.where(np.abs(slack) <= self.tolerance, "holds", "fails")
+        else:
+            verdict = np.select([slack > self.tolerance, slack < -self.tolerance], ["holds", "fails"], "no difference")
+        keep = [*self.by, *(["seed"] if "seed" in rows and "seed" not in self.by else [])]
+        return rows[keep].assign(slack=slack, verdict=verdict).reset_index(drop=True)
+
+    def judged(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """The verdict as a row, with its cells under ``evidence``."""
+        cells = self.cells(frame)
+        words = overall(cells, self.by)
+        if self.identity:
+            words = "identity" if words == "holds" else "fails"
+        held = cells["verdict"] == "holds"
+        by_seed = held.groupby(cells["seed"]).mean().to_numpy() if "seed" in cells else np.empty(0)
+        low, high = bootstrap_interval(by_seed)
+        return {
+            "verdict": words, "effect": float(held.mean()), "low": low, "high": high, "margin": self.tolerance,
+            "seeds": len(by_seed), "cells": len(cells), **tally(cells), "evidence": cells,
+        }  # fmt: skip
+
+
+def judged(frame: pd.DataFrame, statements: Iterable[Contrast | Scan]) -> pd.DataFrame:
+    """A table of verdicts: one row a statement, in the order given."""
     rows = [
         {
-            "claim": contrast.claim,
-            "control": contrast.control,
-            "statement": contrast.statement,
-            "value": contrast.value,
-            **judge(contrast.differences(frame), contrast.by, contrast.margin),
+            "claim": one.claim,
+            "control": one.control,
+            "statement": one.statement,
+            "value": one.value if isinstance(one, Contrast) else "share of cases",
+            "by": one.by,
+            **one.judged(frame),
         }
-        for contrast in contrasts
+        for one in statements
     ]
     return pd.DataFrame(rows)
+
+
+def as_families(table: pd.DataFrame) -> pd.DataFrame:
+    """The same verdicts with Holm's correction over one family a claim: all contrasts that state it, together.
+
+    table: rows of ``judged``, of all experiments. Controls and scans stay as they are, and so does an identity.
+    """
+    table = table.copy()
+    cells_of: dict[Any, pd.DataFrame] = dict(table["evidence"])
+    stated = ~table["control"] & (table["verdict"] != "identity")
+    sampled = [index for index, cells in cells_of.items() if stated[index] and "p_raw" in cells]
+    for _, family in table.loc[sampled].groupby("claim", sort=False):
+        corrected = decide(pd.concat([cells_of[index] for index in family.index], keys=family.index))
+        for index, by in family["by"].items():
+            cells = corrected.loc[[index], list(cells_of[index].columns)].droplevel(0)
+            for name, value in {"verdict": overall(cells, by), **tally(cells)}.items():
+                table.loc[index, name] = value
+            cells_of[index] = cells
+    return table.assign(evidence=pd.Series(cells_of))

@@ -1,0 +1,158 @@
+"""The cases of the distribution-shift experiment: each kind yields rows that say where the extrema of a weight lie.
+
+outside, inside  signed distances to Theorem 3's statements, in responses: negative where the statement misses.
+reach            how far the lowest or the highest point lies outside the modes, in responses.
+extrema          how many there are.
+cell             width of a grid cell, in responses; 0 in the continuous limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+
+from gradlab.experiments.methods import train
+from gradlab.theory import (
+    balanced_weight,
+    bdpo_weight,
+    bdpo_weight_limit,
+    dpo_weight,
+    dpo_weight_limit,
+    gaussian_log_density,
+    in_logits,
+    inside,
+    log_ratio_weight,
+    outside,
+)
+from gradlab.world import gaussian_world
+
+PICTURED = ((3.0, 3.0, 6.0), (1.5, 3.0, 6.0), (3.0, 1.5, 6.0))  # σ_p, σ_q, distance of the drawn weights
+PHASE_SUPPORT = 24.0  # in widths of p
+PHASE_RESPONSES = 800  # that Balanced-DPO's λ sees in the phase diagram
+_STREAM = 7_302  # of the Dirichlet draws
+_SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # log-densities of width 1, up to a constant
+    "gaussian": lambda z: -0.5 * z**2,
+    "laplace": lambda z: -np.sqrt(2) * np.abs(z),
+    "student": lambda z: -2 * np.log1p(z**2 / 3),  # 3 degrees of freedom
+}
+
+
+def scan(
+    family: str, responses: int, supports: list[float], distances: list[float], widths: list[float]
+) -> Iterator[dict[str, Any]]:
+    """Two distributions of one family on a grid, at every support, distance and pair of widths."""
+    for support, distance, sigma_p, sigma_q in itertools.product(supports, distances, widths, widths):
+        y = (np.arange(responses) + 0.5) * support / responses
+        low, high = (support - distance) / 2, (support + distance) / 2
+        log_p, log_q = (
+            log_softmax(_SHAPES[family]((y - mode) / width)) for mode, width in ((low, sigma_p), (high, sigma_q))
+        )
+        case = {"family": family, "n": responses, "support": support, "distance": distance, "sigma_p": sigma_p,
+                "sigma_q": sigma_q, "cell": support / responses}  # fmt: skip
+        for name, weight in weights(log_p, log_q).items():
+            yield {**case, "weight": name, **_places(y, weight, low, high)}
+
+
+def weights(log_p: np.ndarray, log_q: np.ndarray, log_ref: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Every weight function that is judged, by name, for log-distributions (n,)."""
+    dpo, bdpo = dpo_weight(log_p, log_q, log_ref), bdpo_weight(log_p, log_q, log_ref)
+    return {
+        "dpo": dpo,
+        "balanced": balanced_weight(log_p, log_q, weight=dpo),
+        "balanced, baseline": balanced_weight(log_p, log_q, weight=dpo, baseline=True),
+        "balanced, log ratio": balanced_weight(log_p, log_q, weight=log_ratio_weight(log_p, log_q)),
+        "bdpo": bdpo,
+        "bdpo, logits": in_logits(bdpo, log_p),
+    }
+
+
+def _places(y: np.ndarray, weight: np.ndarray, low: float, high: float) -> dict[str, float]:
+    out, within = outside(y, weight, low, high), inside(y, weight, low, high)
+    # A weight without any extremum misses neither statement: as far from the border as the interval is wide.
+    bound = max(high - low, float(y[1] - y[0]))
+    return {"outside": min(out.slack, bound), "inside": min(within.slack, bound), "reach": out.reach,
+            "extrema": len(out.extrema)}  # fmt: skip
+
+
+def limit(supports: list[float], distances: list[float], widths: list[float], points: int) -> Iterator[dict[str, Any]]:
+    """The same Gaussians on a continuous axis."""
+    for support, distance, sigma_p, sigma_q in itertools.product(supports, distances, widths, widths):
+        y = np.linspace(0, support, points)
+        low, high = (support - distance) / 2, (support + distance) / 2
+        log_p, log_q = gaussian_log_density(low, sigma_p), gaussian_log_density(high, sigma_q)
+        dpo = dpo_weight_limit(y, log_p, log_q, 0, support)
+        found = {
+            "dpo": dpo, "balanced": dpo * np.exp(log_p(y)),
+            "balanced, log ratio": (log_q(y) - log_p(y)) * np.exp(log_p(y)),
+            "bdpo": bdpo_weight_limit(y, log_p, log_q, 0, support),
+        }  # fmt: skip
+        case = {"family": "gaussian", "n": np.inf, "support": support, "distance": distance, "sigma_p": sigma_p,
+                "sigma_q": sigma_q, "cell": 0.0}  # fmt: skip
+        for name, weight in found.items():
+            yield {**case, "weight": name, **_places(y, weight, low, high)}
+
+
+def trained(steps: list[int], seeds: int) -> Iterator[dict[str, Any]]:
+    """Policies along DPO training from a shifted reference, against the utilities' softmax; a case a prompt."""
+    y = np.arange(20.0)
+    for step in steps:
+        worlds = [gaussian_world(reference="shifted", seed=seed) for seed in range(seeds)]
+        fitted = train("dpo", worlds, steps=step, seeds=range(seeds))
+        for seed, world in enumerate(worlds):
+            for prompt, log_p in enumerate(fitted.logp[seed].numpy()):
+                log_q, log_ref = log_softmax(world.utility[prompt]), world.ref_logp[prompt]
+                low, high = sorted(float(y[one.argmax()]) for one in (log_p, log_q))
+                case = {"family": "trained", "n": 20, "step": step, "prompt": prompt, "seed": seed, "cell": 1.0,
+                        "distance": high - low}  # fmt: skip
+                for reference, ref in (("uniform", None), ("own", log_ref)):
+                    for name, weight in weights(log_p, log_q, ref).items():
+                        yield {**case, "reference": reference, "weight": name, **_places(y, weight, low, high)}
+
+
+def dirichlet(concentrations: list[float], seeds: int) -> Iterator[dict[str, Any]]:
+    """Random policies and preferences on 20 responses."""
+    y = np.arange(20.0)
+    for alpha, seed in itertools.product(concentrations, range(seeds)):
+        rng = np.random.default_rng([_STREAM, seed])
+        log_p, log_q = (log_softmax(np.log(np.maximum(rng.dirichlet([alpha] * 20), 1e-300))) for _ in range(2))
+        low, high = sorted(float(y[one.argmax()]) for one in (log_p, log_q))
+        case = {"family": "dirichlet", "n": 20, "alpha": alpha, "seed": seed, "distance": high - low, "cell": 1.0}
+        for name, weight in weights(log_p, log_q).items():
+            yield {**case, "weight": name, **_places(y, weight, low, high)}
+
+
+def phase(points: list[int]) -> Iterator[dict[str, Any]]:
+    """The continuous limit in units of σ_p, over distance and ratio of widths; Balanced-DPO at 800 responses too."""
+    support, y = PHASE_SUPPORT, np.linspace(0, PHASE_SUPPORT, 601)
+    distances, ratios = np.linspace(0.25, 6, points[0]), np.geomspace(0.25, 4, points[1])
+    for distance, ratio in itertools.product(distances, ratios):
+        low, high = (support - distance) / 2, (support + distance) / 2
+        log_p, log_q = gaussian_log_density(low, 1.0), gaussian_log_density(high, ratio)
+        dpo = dpo_weight_limit(y, log_p, log_q, 0, support, panels=24)
+        bdpo = bdpo_weight_limit(y, log_p, log_q, 0, support, cells=PHASE_RESPONSES, panels=24)
+        case = {"family": "gaussian", "n": np.inf, "distance": distance, "sigma_p": 1.0, "sigma_q": ratio}
+        for name, weight in (("dpo", dpo), ("balanced", dpo * np.exp(log_p(y))), ("bdpo", bdpo)):
+            yield {**case, "weight": name, **_places(y, weight, low, high)}
+
+
+def curves(grids: list[int]) -> Iterator[dict[str, Any]]:
+    """The weights themselves, a row a response, for the picture."""
+    support = 20.0
+    for (sigma_p, sigma_q, distance), n in itertools.product(PICTURED, grids):
+        y = (np.arange(n) + 0.5) * support / n
+        low, high = (support - distance) / 2, (support + distance) / 2
+        log_p, log_q = log_softmax(-0.5 * ((y - low) / sigma_p) ** 2), log_softmax(-0.5 * ((y - high) / sigma_q) ** 2)
+        case = {"n": n, "distance": distance, "sigma_p": sigma_p, "sigma_q": sigma_q}
+        shown = {"policy": np.exp(log_p), "preference": np.exp(log_q), **weights(log_p, log_q)}
+        for name in ("policy", "preference", "dpo", "balanced", "bdpo"):
+            for position, value in zip(y, shown[name], strict=True):
+                yield {**case, "weight": name, "y": position, "value": value}
+
+
+KINDS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
+    "scan": scan, "limit": limit, "trained": trained, "dirichlet": dirichlet, "phase": phase, "curves": curves,
+}  # fmt: skip
