@@ -21,8 +21,9 @@ check: .venv/.ready  ## style, types, import rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: .venv/.ready  ## speed of the tabular lab against the loop one would write
+bench: .venv/.ready  ## speed of the tabular lab, and the cost of Balanced-DPO
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_overhead.py
 
 clean:  ## what the other targets built, except results
 	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache figures/quick
