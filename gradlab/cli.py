@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib.util
 import os
 import subprocess
@@ -88,7 +87,7 @@ class FitCommand:
     def run(self) -> int:
         """Train, print the table, save."""
         from gradlab.artifacts import save_frame
-        from gradlab.losses import pair_loss
+        from gradlab.losses import hyper_parameters, pair_loss
         from gradlab.policy import tabular_policy
         from gradlab.training import fit
         from gradlab.world import gaussian_world
@@ -96,7 +95,7 @@ class FitCommand:
         checks.count("seeds", self.seeds, least=1)
         if self.save is not None and self.save.suffix != ".parquet":  # better now than after the training
             raise ValueError(f"save must name a file that ends in .parquet, got {str(self.save)!r}")
-        hyper = {name: getattr(self, name) for name in _hyper_parameters() if getattr(self, name, None) is not None}
+        hyper = {name: getattr(self, name) for name in hyper_parameters() if getattr(self, name, None) is not None}
         loss = pair_loss(self.loss, **hyper)
         names = ("utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift")
         world: dict[str, Any] = {name: getattr(self, name) for name in ("prompts", "responses", *names)}
@@ -197,18 +196,19 @@ def history_table(history: pd.DataFrame, columns: int = 4) -> str:
 
 def losses_table() -> str:
     """The registry as text: a paragraph for each loss, then what the symbols mean."""
-    from gradlab.losses import PAIR_LOSSES
+    from gradlab.losses import PAIR_LOSSES, hyper_parameters
 
     width = max(map(len, PAIR_LOSSES)) + 2
+    menu = hyper_parameters()
     lines = []
     for name, make in PAIR_LOSSES.items():
         loss = make()
-        hyper = ", ".join(f"{key} = {value:g}" for key, value in dataclasses.asdict(loss).items() if _free(key))  # type: ignore[arg-type]
+        hyper = ", ".join(f"{key} = {defaults[name]:g}" for key, (_, defaults) in menu.items() if name in defaults)
         kind = "antisymmetric" if loss.antisymmetric else "not antisymmetric"
         lines += [f"{name:<{width}}{loss.equation}", f"{'':<{width}}{hyper}; {kind}", f"{'':<{width}}{loss.source}", ""]
     lines += [
         "h_w = log π(y_w)/π_ref(y_w) of the preferred response y_w, h_l the same of the dispreferred one.",
-        "antisymmetric: the argument of log σ changes sign when the two responses trade places.",
+        "antisymmetric: the loss is −log σ of something that changes sign when the two responses trade places.",
     ]
     return "\n".join(lines)
 
@@ -262,8 +262,10 @@ def _complain(message: object, status: int) -> int:
 
 def _fit_command() -> type[FitCommand]:
     """``FitCommand`` with an option for every hyper-parameter that some registered loss has."""
+    from gradlab.losses import hyper_parameters
+
     options = []
-    for name, (kind, owners) in _hyper_parameters().items():
+    for name, (kind, owners) in hyper_parameters().items():
         text = f"Hyper-parameter of {', '.join(owners)}. Left out: {_defaults(owners)}."
         annotation = Annotated[kind | None, tyro.conf.arg(help=text, help_behavior_hint="")]
         options.append((name, annotation, dataclasses.field(default=None, kw_only=True)))
@@ -276,27 +278,6 @@ def _defaults(owners: dict[str, Any]) -> str:
     if len(set(owners.values())) == 1:
         return f"{next(iter(owners.values())):g}"
     return ", ".join(f"{default:g} for {owner}" for owner, default in owners.items())
-
-
-@functools.cache
-def _hyper_parameters() -> dict[str, tuple[type, dict[str, Any]]]:
-    """Of every hyper-parameter in the registry: its type, and the losses that have it with their defaults."""
-    from gradlab.losses import PAIR_LOSSES
-
-    found: dict[str, tuple[type, dict[str, Any]]] = {}
-    for loss_name, make in PAIR_LOSSES.items():
-        loss = make()
-        kinds = typing.get_type_hints(type(loss))
-        for field in filter(lambda field: _free(field.name), dataclasses.fields(loss)):  # type: ignore[arg-type]
-            found.setdefault(field.name, (kinds[field.name], {}))[1][loss_name] = getattr(loss, field.name)
-    return found
-
-
-def _free(field: str) -> bool:
-    """Whether a hyper-parameter is the user's to set: not one that some registered name stands for."""
-    from gradlab.losses import PAIR_LOSSES
-
-    return not any(field in make.keywords for make in PAIR_LOSSES.values() if isinstance(make, functools.partial))
 
 
 def _cell(mean: float, deviation: float) -> str:

@@ -53,8 +53,9 @@ def test_every_registered_loss_can_be_fitted(name, capsys):
 def test_hyper_parameters_come_from_the_registry(capsys):
     assert cli.main(["fit", "--loss", "nbdpo-symmetric", "--clip", "0.3", "--seeds", "1", *SMALL]) == 0
     assert "clip=0.3, symmetric=True" in capsys.readouterr().out
-    assert set(cli._hyper_parameters()) >= {"beta", "clip", "win_weight"}
-    assert "symmetric" not in cli._hyper_parameters()
+    options = {field.name for field in dataclasses.fields(cli._fit_command())}
+    assert options >= {"beta", "clip", "label_smoothing", "win_weight"}
+    assert "symmetric" not in options
 
 
 def test_defaults_are_those_of_the_functions():
@@ -90,7 +91,7 @@ def test_save_keeps_the_history_and_refuses_to_replace_another(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--loss", "bdp"], "loss must be one of dpo, bdpo, nbdpo"),
+        (["--loss", "bdp"], "loss must be one of dpo, cdpo, ipo, bdpo, nbdpo"),
         (["--loss", "dpo", "--clip", "0.3"], "hyper-parameter of dpo must be one of beta; got 'clip'"),
         (["--beta", "0"], "beta must be finite and > 0, got 0.0"),
         (["--beta", "nan"], "beta must be finite and > 0, got nan"),
@@ -163,6 +164,7 @@ def test_losses_lists_the_registry(capsys):
         assert make().equation in listing
         assert make().source in listing
     assert "beta = 1, clip = 0.5; not antisymmetric" in listing
+    assert "beta = 1, label_smoothing = 0.1; not antisymmetric" in listing
 
 
 def test_lab_opens_the_notebooks_or_says_that_there_are_none(monkeypatch, tmp_path, capsys):

@@ -1,7 +1,7 @@
 """The losses: values and slopes by hand, what each owes, the identities of the theory, and their doors."""
 
 import math
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from itertools import product
 
 import pytest
@@ -12,14 +12,17 @@ from own_losses import EVERY_LOSS, every_logistic_loss, every_loss
 
 from gradlab.losses import (
     DPO,
+    IPO,
     PAIR_LOSSES,
     BalancedDPO,
+    ConservativeDPO,
     FixedWeightDPO,
     LogisticLoss,
     NaiveBalancedDPO,
     PairLogps,
     PairLoss,
     balanced_weights,
+    hyper_parameters,
     log_prob_ratio,
     pair_loss,
     policy_gradient,
@@ -90,6 +93,26 @@ def test_value_and_gradient_are_those_derived_by_hand(loss, win, lose, margin, w
     assert value.item() == pytest.approx(math.log1p(math.exp(-margin)), abs=1e-14)
     assert win_grad.item() == pytest.approx(-pull * win_slope, abs=1e-14)
     assert lose_grad.item() == pytest.approx(-pull * lose_slope, abs=1e-14)
+
+
+# The same for losses that are not −log σ(m): the value, and its slope in log π_w; that in log π_l is the opposite.
+# cDPO is log(1 + e^−m) + εm, with slope β(ε − σ(−m)).
+NOT_LOGISTIC_BY_HAND = {
+    "cdpo: m = 1": (ConservativeDPO(0.5, 0.25), -1.0, -3.0, 0.5632616875182228, -0.009470710684997547),
+    "cdpo: m = −4": (ConservativeDPO(2.0, 0.1), -3.0, -1.0, 3.618149927917809, -1.764027580075817),
+    "cdpo: m = 4, too far": (ConservativeDPO(2.0, 0.1), -1.0, -3.0, 0.4181499279178098, 0.16402758007581688),
+    "ipo: 2 − 1": (IPO(0.5), -1.0, -3.0, 1.0, 2.0),
+    "ipo: −2 − 1/4": (IPO(2.0), -3.0, -1.0, 5.0625, -4.5),
+    "ipo: 2 − 2, there": (IPO(0.25), -1.0, -3.0, 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("loss", "win", "lose", "value", "slope"), NOT_LOGISTIC_BY_HAND.values(), ids=NOT_LOGISTIC_BY_HAND
+)
+def test_value_and_gradient_of_a_loss_of_the_margin_are_those_derived_by_hand(loss, win, lose, value, slope):
+    found = [part.item() for part in value_and_slopes(loss, at(win, lose))]
+    assert found == pytest.approx([value, slope, -slope], abs=1e-14)
 
 
 def test_one_dpo_value_in_digits():
@@ -177,6 +200,15 @@ def test_in_low_precision_a_loss_and_its_gradient_are_the_exact_ones_rounded(los
         torch.testing.assert_close(found, found.clamp(least, most), rtol=tolerance, atol=tolerance)
 
 
+def test_a_logistic_loss_without_a_margin_cannot_be_made():
+    @dataclass(frozen=True)
+    class Marginless(LogisticLoss):
+        beta: float = 1.0
+
+    with pytest.raises(TypeError, match=r"abstract method '?margin\b"):
+        Marginless()
+
+
 def test_the_closed_form_slope_is_autograds():
     # Beyond |m| of 36 one of the two is at its asymptote.
     margin = torch.linspace(-800, 800, 1601, dtype=torch.float64, requires_grad=True)
@@ -193,7 +225,8 @@ def test_the_closed_form_slope_is_autograds():
 @PROPERTY
 def test_identity_1_prob_ratio_is_logp_ratio_times_odds(loss, logps):
     _, *slopes = around(loss, logps, 1e-9).unbind(1)
-    assume(all(torch.allclose(slope, slope[:1], rtol=1e-6, atol=1e-6) for slope in slopes))  # no kink here
+    # No kink here, nor a slope that vanishes in this point alone, where rounding would decide what is 0/0.
+    assume(all(torch.allclose(slope, slope[:1], rtol=1e-6, atol=0.0) for slope in slopes))
     prob = [side.exp().requires_grad_() for side in (logps.win, logps.lose)]
     value = loss(replace(logps, win=prob[0].log(), lose=prob[1].log()))
     by_prob = torch.autograd.grad(value, prob)
@@ -209,6 +242,17 @@ def test_identity_1_prob_ratio_is_logp_ratio_times_odds(loss, logps):
 @PROPERTY
 def test_identity_1_dpo_has_logp_ratio_one(logps, beta):
     assert log_prob_ratio(DPO(beta), logps).item() == logps.lose.item() - logps.win.item()
+
+
+@pytest.mark.parametrize("make", [ConservativeDPO, IPO])
+@given(logps=pairs_of(st.floats(-1e4, -0.0)), beta=st.floats(1e-3, 1e3))
+@PROPERTY
+def test_identity_1_losses_of_the_margin_have_logp_ratio_one(make, logps, beta):
+    loss = make(beta)
+    _, win_slope, lose_slope = value_and_slopes(loss, logps)
+    assert win_slope == -lose_slope
+    assume(win_slope != 0)
+    assert log_prob_ratio(loss, logps).item() == logps.lose.item() - logps.win.item()
 
 
 @given(logps=pairs_of(), beta=betas)
@@ -293,12 +337,22 @@ def test_identity_4_doubled_weights_are_bdpo_at_twice_beta(logps, beta):
     torch.testing.assert_close(BalancedDPO(2 * beta).margin(logps), doubled, **EXACT)
 
 
-@pytest.mark.parametrize("name", ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"])
+def at_the_reference(loss):
+    logps = random_pairs(50)
+    return loss(replace(logps, ref_win=logps.win, ref_lose=logps.lose))
+
+
+@pytest.mark.parametrize("name", ["dpo", "cdpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"])
 @pytest.mark.parametrize("beta", [0.1, 1.0, 10.0])
 def test_identity_5_at_the_reference_the_loss_is_ln_2(name, beta):
-    logps = random_pairs(50)
-    value = pair_loss(name, beta=beta)(replace(logps, ref_win=logps.win, ref_lose=logps.lose))
+    value = at_the_reference(pair_loss(name, beta=beta))
     torch.testing.assert_close(value, torch.full_like(value, math.log(2)), **EXACT)
+
+
+@pytest.mark.parametrize(("beta", "start"), [(0.1, 25.0), (1.0, 0.25), (10.0, 0.0025)])
+def test_identity_5_at_the_reference_ipo_is_one_over_four_beta_squared(beta, start):
+    value = at_the_reference(IPO(beta))
+    torch.testing.assert_close(value, torch.full_like(value, start), **EXACT)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +378,35 @@ def test_identity_13_a_constant_weight_of_one_half_is_dpo_at_half_beta(logps, be
     half = value_and_slopes(FixedWeightDPO(beta, 0.5), logps)
     for part, wanted in zip(half, value_and_slopes(DPO(beta / 2), logps), strict=True):
         torch.testing.assert_close(part, wanted, **EXACT)
+
+
+@given(logps=pairs_of(), beta=betas)
+@PROPERTY
+def test_cdpo_without_smoothing_is_dpo(logps, beta):
+    for part, wanted in zip(
+        value_and_slopes(ConservativeDPO(beta, 0.0), logps), value_and_slopes(DPO(beta), logps), strict=True
+    ):
+        torch.testing.assert_close(part, wanted, **EXACT)
+
+
+@given(logps=pairs_of(), beta=betas, share=st.floats(0, 0.499))
+@PROPERTY
+def test_cdpo_is_dpo_expected_over_flipped_labels(logps, beta, share):
+    expected = (1 - share) * DPO(beta)(logps) + share * DPO(beta)(logps.swapped())
+    torch.testing.assert_close(ConservativeDPO(beta, share)(logps), expected, **EXACT)
+
+
+@given(win=log_probs, lose=log_probs, ref_lose=log_probs, beta=betas, share=st.floats(0.01, 0.499))
+@PROPERTY
+def test_cdpo_and_ipo_come_to_rest_at_a_finite_margin(win, lose, ref_lose, beta, share):
+    for loss, rest in (
+        (ConservativeDPO(beta, share), math.log((1 - share) / share) / beta),
+        (IPO(beta), 1 / (2 * beta)),
+    ):
+        for beyond in (-0.1, 0.0, 0.1):
+            logps = at(win, lose, win - (lose - ref_lose) - rest - beyond, ref_lose)
+            _, win_slope, _ = value_and_slopes(loss, logps)
+            assert win_slope.item() == pytest.approx(0, abs=1e-12) if beyond == 0 else win_slope * beyond > 0
 
 
 # --- weights and ratio, where numbers get hard ---
@@ -413,6 +496,19 @@ def test_hyper_parameters_reach_the_loss():
     assert pair_loss("nbdpo-symmetric") == NaiveBalancedDPO(symmetric=True)
 
 
+def test_the_menu_has_every_hyper_parameter_with_its_type_and_the_defaults_of_its_owners():
+    menu = hyper_parameters()
+    assert list(menu["beta"].defaults) == list(PAIR_LOSSES)
+    assert menu["clip"] == (float, {"nbdpo": 0.5, "nbdpo-symmetric": 0.5})
+    assert menu["label_smoothing"] == (float, {"cdpo": 0.1})
+    for name, make in PAIR_LOSSES.items():
+        assert pair_loss(name, **{key: of.defaults[name] for key, of in menu.items() if name in of.defaults}) == make()
+
+
+def test_what_a_registered_name_stands_for_is_not_on_the_menu():
+    assert "symmetric" not in hyper_parameters()
+
+
 def test_an_unknown_loss_is_answered_with_all_names_and_the_nearest():
     with pytest.raises(ValueError, match=r"^loss must be one of .*; got 'bdop'; did you mean 'bdpo'\?$") as error:
         pair_loss("bdop")
@@ -429,7 +525,7 @@ def test_an_unknown_hyper_parameter_is_answered_with_the_known_ones():
 BAD_SCALES = [0, 0.0, -1.0, math.nan, math.inf, -math.inf, True, "1", None]
 
 
-@pytest.mark.parametrize("name", ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"])
+@pytest.mark.parametrize("name", ["dpo", "cdpo", "ipo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"])
 @pytest.mark.parametrize("value", BAD_SCALES)
 def test_a_bad_beta_is_refused_by_name_and_value(name, value):
     with pytest.raises(ValueError, match=r"^beta must be finite and > 0, got ") as error:
@@ -449,6 +545,13 @@ def test_a_bad_clip_is_refused_by_name_and_value(make, value):
 def test_a_bad_win_weight_is_refused_by_name_and_value(value):
     with pytest.raises(ValueError, match=r"^win_weight must be finite and lie in \(0, 1\), got ") as error:
         FixedWeightDPO(win_weight=value)
+    assert str(error.value).endswith(repr(value))
+
+
+@pytest.mark.parametrize("value", [-0.1, 0.5, 1.0, math.nan, math.inf, -math.inf, True, "0.1", None])
+def test_a_bad_label_smoothing_is_refused_by_name_and_value(value):
+    with pytest.raises(ValueError, match=r"^label_smoothing must be finite and lie in \[0, 0\.5\), got ") as error:
+        ConservativeDPO(label_smoothing=value)
     assert str(error.value).endswith(repr(value))
 
 

@@ -263,7 +263,7 @@ def test_what_is_recorded_does_not_change_what_is_trained():
     assert torch.equal(sparse.logp, dense.logp)
 
 
-@pytest.mark.parametrize("name", ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"])
+@pytest.mark.parametrize("name", ["dpo", "cdpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"])
 @every_policy
 def test_the_loss_starts_at_ln_2(name, policy):
     world = gaussian_world(3, 6, mask_rate=0.3, reference="random")

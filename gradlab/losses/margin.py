@@ -1,12 +1,13 @@
-"""Losses of the margin h_w − h_l alone: both sides get the same slope in log π."""
+"""Losses of the margin h_w − h_l alone: both sides get the same slope in log π, with opposite signs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from gradlab.checks import positive
+from gradlab.checks import between, positive
 from gradlab.losses.pair import LogisticLoss, PairLogps
 
 
@@ -30,3 +31,54 @@ class DPO(LogisticLoss):
     def margin(self, logps: PairLogps) -> Tensor:
         """m = β(h_w − h_l)."""
         return self.beta * (logps.win_logratio - logps.lose_logratio)
+
+
+@dataclass(frozen=True)
+class ConservativeDPO:
+    """−(1 − ε) log σ(m) − ε log σ(−m), m = β(h_w − h_l): DPO expected under labels that are wrong with probability ε.
+
+    beta             β > 0, inverse temperature.
+    label_smoothing  ε in [0, ½); 0 is DPO, exactly. For ε > 0 the loss is least at m = log((1 − ε)/ε).
+
+    Source: Mitchell 2023, "A note on DPO with noisy preferences & relationship to IPO", eq. 3. The defaults are ours.
+    """
+
+    beta: float = 1.0
+    label_smoothing: float = 0.1
+
+    name = "cdpo"
+    equation = "−(1 − ε) log σ(m) − ε log σ(−m),  m = β(h_w − h_l),  ε = label_smoothing"
+    source = "Mitchell 2023, https://ericmitchell.ai/cdpo.pdf"
+    antisymmetric = False  # m is, but the loss is not −log σ of it
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+        between("label_smoothing", self.label_smoothing, 0, 0.5, open_high=True)
+
+    def __call__(self, logps: PairLogps) -> Tensor:
+        """The loss of each pair, in nats; ln 2 at the reference."""
+        margin = self.beta * (logps.win_logratio - logps.lose_logratio)
+        as_labelled, flipped = -F.logsigmoid(margin), -F.logsigmoid(-margin)
+        return (1 - self.label_smoothing) * as_labelled + self.label_smoothing * flipped
+
+
+@dataclass(frozen=True)
+class IPO:
+    """(h_w − h_l − 1/(2β))²; log-probabilities of whole responses, summed over tokens and not averaged.
+
+    beta: β > 0, the paper's τ (default ours). Source: Azar et al. 2023 (arXiv 2310.12036), eq. 17.
+    """
+
+    beta: float = 1.0
+
+    name = "ipo"
+    equation = "(h_w − h_l − 1/(2β))²"
+    source = "Azar et al. 2023, arXiv 2310.12036"
+    antisymmetric = False
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+
+    def __call__(self, logps: PairLogps) -> Tensor:
+        """The loss of each pair, in nats squared; 1/(4β²) at the reference."""
+        return (logps.win_logratio - logps.lose_logratio - 1 / (2 * self.beta)).square()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
 
@@ -76,12 +77,12 @@ class PairLoss(Protocol):
     def __call__(self, logps: PairLogps) -> Tensor: ...  # noqa: D102
 
 
-class LogisticLoss:
+class LogisticLoss(ABC):
     """The family −log σ(m): a member gives its margin m, and this gives loss and slope."""
 
+    @abstractmethod
     def margin(self, logps: PairLogps) -> Tensor:
         """m, the argument of log σ, in the pairs' shape."""
-        raise NotImplementedError
 
     def __call__(self, logps: PairLogps) -> Tensor:
         """−log σ(m) of each pair, in nats."""
