@@ -7,8 +7,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
 
 from gradlab import plotting
 from gradlab.experiments.methods import METHODS
@@ -105,3 +107,199 @@ def test_figures_do_not_pile_up_in_pyplot():
     plotting.curves(runs(), {"value": "value"}, columns="mask", methods=("dpo",))
     assert plt.get_fignums() == []
     assert isinstance(plotting.scatter(runs(), "kl", "value", labels=("a", "b")), Figure)
+
+
+# The theory's drawings: small frames in, and the numbers drawn are the frame's.
+
+
+def field():
+    pairs = [(0.2, 0.2), (0.2, 0.4), (0.4, 0.2)]
+    return pd.DataFrame([
+        {"kind": "field", "loss": loss, "log_win": np.log(win), "log_lose": np.log(lose), "pull_win": scale / win,
+         "pull_lose": -1 / lose, "step_win": win, "step_lose": -scale * lose}
+        for loss, scale in (("dpo", 1.0), ("bdpo", 2.0), ("ipo", 1.0)) for win, lose in pairs
+    ])  # fmt: skip
+
+
+def corrected():
+    line = [-3.0, -2.0, -1.0]
+    grid = [{"kind": "grid", "log10_win": win, "log10_lose": lose, "imbalance": abs(lose - win),
+             "log_prob_ratio": 0.5 * (lose - win), "length_share": np.nan, "nearer": 0.1 * abs(lose - win)}
+            for win in line for lose in line]  # fmt: skip
+    pairs = [{"kind": "sequence", "log_win": -90.0, "log_lose": -30.0, "imbalance": 60.0, "log_prob_ratio": 59.0,
+              "length_share": 0.3, "nearer": 1 / 60}]  # fmt: skip
+    frames = [pd.DataFrame(grid + pairs).assign(loss=loss) for loss in ("dpo", "bdpo", "nbdpo", "nbdpo-symmetric")]
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.assign(balanced=np.log(1.25) - frame["log_prob_ratio"].abs())
+
+
+def weights():
+    rows = []
+    for n in (20, 100):
+        y = (np.arange(n) + 0.5) * 20 / n
+        for name in ("policy", "preference", "dpo", "balanced", "bdpo"):
+            value = np.exp(-((y - 7) ** 2) / 8) if name in ("policy", "preference") else np.sin(np.pi * (y - 10) / 8)
+            rows.append(pd.DataFrame({"n": n, "weight": name, "y": y, "value": 3 * value}))
+    return pd.concat(rows, ignore_index=True).assign(sigma_p=2.0, sigma_q=2.0, distance=6.0, kind="curves")
+
+
+def phase():
+    return pd.DataFrame([
+        {"kind": "phase", "weight": weight, "distance": distance, "sigma_p": 1.0, "sigma_q": ratio,
+         "outside": distance - ratio, "inside": ratio - 5.0}
+        for weight in ("dpo", "balanced", "bdpo") for distance in (1.0, 2.0, 3.0) for ratio in (0.5, 1.5, 3.5)
+    ])  # fmt: skip
+
+
+def reaches():
+    return pd.DataFrame([
+        {"weight": weight, "n": n, "distance": distance, "sigma_p": p, "sigma_q": q, "cell": 20 / n,
+         "reach": p + 0.1 * q + 1 / n + distance}
+        for weight in ("dpo", "balanced", "bdpo") for n in (200.0, 20.0, np.inf) for distance in (1.0, 4.0)
+        for p in (1.5, 3.0) for q in (1.5, 3.0)
+    ])  # fmt: skip
+
+
+def variances():
+    region = [{"family": "region", "distance": distance, "sigma_p": width, "log_ratio": distance - 2 * width,
+               "log_noise": width} for distance in (0.0, 4.0, 8.0) for width in (1.0, 2.0, 4.0)]  # fmt: skip
+    draws = [{"family": "dirichlet", "n": n, "alpha_p": alpha, "alpha_q": 1.0, "log_ratio": ratio}
+             for n in (20, 200) for alpha in (0.1, 1.0) for ratio in (-1.0, 0.5, 1.0, 2.0)]  # fmt: skip
+    return pd.DataFrame([*region, *draws, {"family": "gaussian", "log_ratio": 9.0}])
+
+
+THEORY = {
+    "gradient_field": field, "correction": corrected, "weight_functions": weights, "phases": phase,
+    "refinement": reaches, "variance_region": variances,
+}  # fmt: skip
+
+
+def titled(figure):
+    return {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
+
+
+def mesh_of(axis):
+    return next(one for one in axis.collections if isinstance(one, QuadMesh))
+
+
+def points_of(axis, *, dots=True):
+    """All points of lines without (``dots``) or with a stroke."""
+    lines = [line for line in axis.lines if (line.get_linestyle() == "None") == dots]
+    return np.concatenate([line.get_xydata() for line in lines])
+
+
+@pytest.mark.parametrize("name", THEORY)
+def test_the_theorys_drawings_are_reproducible_and_fit_a_page(name, tmp_path):
+    def make():
+        return {name: getattr(plotting, name)(THEORY[name]())}
+
+    first, second = (plotting.draw(make, tmp_path / folder) for folder in ("one", "two"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert make()[name].get_figwidth() <= 10
+
+
+def test_the_gradient_field_points_where_the_frame_says():
+    frame = field()
+    panels = plotting.gradient_field(frame).axes
+    arrows = [one for axis in panels for one in axis.collections if isinstance(one, Quiver)]
+    assert [axis.get_title() for axis in panels[:2]] == ["DPO", "bDPO"]  # IPO would show DPO again
+    assert len(arrows) == 4
+    for drawn, (arrow, loss) in zip(arrows, [(a, b) for a in ("pull", "step") for b in ("dpo", "bdpo")], strict=True):
+        part = frame[frame["loss"] == loss]
+        win, lose = part[f"{arrow}_win"].to_numpy(), part[f"{arrow}_lose"].to_numpy()
+        assert np.asarray(drawn.XY) == pytest.approx(np.exp(part[["log_win", "log_lose"]].to_numpy()))
+        assert np.hypot(drawn.U, drawn.V) == pytest.approx(np.ones(3))
+        assert np.asarray(drawn.V / drawn.U) == pytest.approx(lose / win)
+        assert np.asarray(drawn.get_array()) == pytest.approx(np.log2(-win / lose))
+
+
+def test_the_correction_is_drawn_blank_where_there_is_nothing_to_correct():
+    frame = corrected()
+    axes = titled(plotting.correction(frame))
+    assert list(axes) == ["bDPO", "nbDPO", "nbDPO symmetric", "bDPO, whole sequences"]
+    part = frame[(frame["loss"] == "bdpo") & (frame["kind"] == "grid")]
+    drawn = np.ma.filled(mesh_of(axes["bDPO"]).get_array().astype(float), np.nan)
+    wanted = part.pivot(index="log10_lose", columns="log10_win", values="nearer").to_numpy()
+    np.testing.assert_allclose(drawn, np.where(np.eye(3, dtype=bool), np.nan, wanted))
+    border = axes["bDPO"].collections[-1].get_paths()  # |log ratio| = log 1.25, half of it a side
+    ends = np.concatenate([path.vertices for path in border])
+    assert np.abs(ends[:, 1] - ends[:, 0]) == pytest.approx(2 * np.log(1.25))
+
+
+def test_whole_sequences_show_share_and_weight_of_each_pair():
+    figure = plotting.correction(corrected())
+    share = titled(figure)["bDPO, whole sequences"]
+    weight = next(axis for axis in figure.axes if axis.get_ylabel() == "λ_w")
+    assert points_of(share) == pytest.approx(np.array([[60, 1 / 60]]))
+    assert points_of(weight) == pytest.approx(np.array([[0.3, 30 / 120]]))
+
+
+def test_weight_functions_are_scaled_and_marked_where_theorem_3_is_true():
+    figure = plotting.weight_functions(weights())
+    axes = titled(figure)
+    assert list(axes) == ["policy p, preference q", "DPO: w", "balanced: w·p", "bDPO"]
+    assert len(figure.axes) == 4
+    for title, wanted in (("DPO: w", [True, True]), ("bDPO", [False, False])):  # a minimum at 6, a maximum at 14
+        dots, line, *marks = axes[title].lines
+        assert dots.get_ydata() == pytest.approx(np.sin(np.pi * (dots.get_xdata() - 10) / 8), abs=0.02)
+        assert len(dots.get_xdata()) == 20
+        assert len(line.get_xdata()) == 100
+        assert np.abs(line.get_ydata()).max() == 1
+        inner = [mark for mark in marks if 5 < mark.get_xdata()[0] < 15]
+        assert [mark.get_xdata()[0] for mark in inner] == pytest.approx([6, 14], abs=0.05)
+        assert [mark.get_marker() for mark in inner] == ["v", "^"]
+        assert [not same_color(mark.get_markerfacecolor(), "white") for mark in inner] == wanted
+
+
+def test_phases_colour_the_statement_of_each_weight():
+    frame = phase()
+    axes = [axis for axis in plotting.phases(frame).axes if axis.get_xlabel().startswith("distance")]
+    assert [axis.get_title().splitlines() for axis in axes] == [
+        ["DPO: extrema of w outside", "true at 5 of 9 points"],
+        ["balanced: extrema of w·p inside", "true at 0 of 9 points"],
+        ["bDPO: extrema inside", "true at 0 of 9 points"],
+    ]
+    for axis, (weight, place) in zip(
+        axes, {"dpo": "outside", "balanced": "inside", "bdpo": "inside"}.items(), strict=True
+    ):
+        wide = frame[frame["weight"] == weight].pivot(index="sigma_q", columns="distance", values=place)
+        mesh = mesh_of(axis)
+        assert np.asarray(mesh.get_array()).reshape(wide.shape) == pytest.approx(wide.to_numpy())
+        above, below = mesh.cmap(mesh.norm(0.5)), mesh.cmap(mesh.norm(-0.5))
+        assert above[2] > above[0]  # blue where true
+        assert below[0] > below[2]  # orange where not
+    border = axes[0].collections[-1]
+    assert border.get_linewidths().max() > 1
+    assert axes[1].collections[-1].get_linewidths().max() < 1  # no border where nothing is true
+
+
+def test_refinement_draws_each_grid_and_the_limit_last():
+    frame = reaches()
+    figure = plotting.refinement(frame)
+    assert list(titled(figure)) == ["DPO: w", "balanced: w·p", "bDPO"]
+    axis = titled(figure)["bDPO"]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["20", "200", "∞"]
+    cell = next(line for line in axis.lines if line.get_label() == "one cell")
+    assert cell.get_xydata() == pytest.approx(np.array([[20, 1], [200, 0.1]]))
+    line = next(line for line in axis.lines if line.get_label() == "σ_p = 1.5, σ_q = 3")
+    assert line.get_xydata() == pytest.approx(np.array([[20, 5.85], [200, 5.805]]))
+    limit = axis.lines[axis.lines.index(line) + 2]
+    assert limit.get_xydata() == pytest.approx(np.array([[800, 5.8]]))
+
+
+def test_the_variance_region_is_in_powers_of_ten_with_shares_of_draws():
+    frame = variances()
+    figure = plotting.variance_region(frame)
+    axes = titled(figure)
+    region = frame[frame["family"] == "region"]
+    for title, name in (("Var[w p] / (Var[w] E[p²])", "log_ratio"), ("noise of w p / noise of w", "log_noise")):
+        wide = region.pivot(index="sigma_p", columns="distance", values=name) / np.log(10)
+        mesh = mesh_of(axes[title])
+        assert np.asarray(mesh.get_array()).reshape(wide.shape) == pytest.approx(wide.to_numpy())
+        true = mesh.cmap(mesh.norm(-0.5))
+        assert true[2] > true[0]  # blue below zero, where the theorem is true
+    draws = next(axis for axis in figure.axes if axis.get_ylabel().startswith("Dirichlet"))
+    assert [text.get_text() for text in draws.texts] == ["25%"] * 4
+    assert [tick.get_text() for tick in draws.get_yticklabels()] == ["0.1, 1", "1, 1"]
+    wanted = np.sort(np.tile([-1.0, 0.5, 1.0, 2.0], 4) / np.log(10))
+    assert np.sort(points_of(draws)[:, 0]) == pytest.approx(wanted)

@@ -98,7 +98,7 @@ def _realised(probs: np.ndarray, pulls: np.ndarray) -> np.ndarray:
 
 def _divide(pull: np.ndarray, prob: np.ndarray) -> np.ndarray:
     """−∂L/∂π from −∂L/∂log π; missing where π underflows."""
-    with np.errstate(divide="ignore", over="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         return np.where(prob > 0, pull / prob, np.nan)
 
 
@@ -174,15 +174,17 @@ CAPTIONS = {
     "gradient-field": (
         "The gradient field of each loss over (π_w, π_l), β = 1, uniform reference over 20 responses. Top: the partial "
         "derivatives −∂L/∂π; bottom: the change that a step on softmax logits really makes, to first order, with all "
-        "other responses as one. Arrows are scaled to one length; colour says which side moves more (orange: the "
-        "loser, blue: the winner). The paper's imbalance is the orange below the diagonal of the top row; in the "
-        "bottom row the winner moves more there."
+        "other responses as one. Arrows are scaled to one length; angle and colour say which side moves more (steep "
+        "and orange: the loser, flat and blue: the winner). The paper's imbalance is the orange below the diagonal of "
+        "the top row; in the bottom row the winner moves more there. Other losses of the margin, such as cDPO and IPO, "
+        "have DPO's ratios and are left out."
     ),
     "ratio-correction": (
         "How much of DPO's imbalance |log π_l/π_w| a re-weighted loss takes away. Left: over (π_w, π_l), logarithmic "
-        "axes: 1 is symmetry restored, 0 is DPO, negative is worse; white lines mark symmetry within a factor 1.25. "
-        "Right: at the scale of whole sequences, one dot a pair: almost nothing is corrected, and λ follows the share "
-        "of tokens (the diagonal)."
+        "axes: 1 is symmetry restored, 0 is DPO, and less, which would be worse, would be orange; blank where there is "
+        "no imbalance. Between the black lines the sides are within a factor 1.25. Right: Balanced-DPO at the scale of "
+        "whole sequences, one dot a pair: almost nothing is corrected, and λ_w = log π_l/(log π_w + log π_l) follows "
+        "the share of tokens (the diagonal)."
     ),
 }
 

@@ -27,12 +27,12 @@ SETTINGS: dict[str, Any] = {
     "trained_seeds": 5,
     "concentrations": [0.3, 1.0, 10.0],  # Dirichlet p and q on 20 responses: many modes
     "dirichlet_seeds": 100,
-    "limit_points": 1601,  # at which the continuous weights are evaluated
-    "phase": [25, 25],  # points of the phase diagram: distance, ratio of widths
+    "limit_points": 801,  # at which the continuous weights are evaluated
+    "phase": [17, 17],  # points of the phase diagram: distance, ratio of widths
 }
 QUICK: dict[str, Any] = {
     "grids": [20, 200], "supports": [20.0], "distances": [1.0, 4.0, 12.0], "widths": [1.5, 3.0], "trained_seeds": 1,
-    "dirichlet_seeds": 10, "limit_points": 401, "phase": [7, 7],
+    "dirichlet_seeds": 10, "limit_points": 401, "phase": [5, 5],
 }  # fmt: skip
 
 CELLS = 1.0  # on a grid an extremum may miss by this many cells
@@ -51,9 +51,12 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     trained = {"steps": settings["trained_steps"], "seeds": settings["trained_seeds"]}
     dirichlet = {"concentrations": settings["concentrations"], "seeds": settings["dirichlet_seeds"]}
-    limit = {**scan, "points": settings["limit_points"]}
+    limits = [
+        {"kind": "limit", "settings": {**scan, "supports": [support], "points": settings["limit_points"]}}
+        for support in settings["supports"]
+    ]
     return [
-        *grids, *shapes, {"kind": "limit", "settings": limit}, {"kind": "trained", "settings": trained},
+        *grids, *shapes, *limits, {"kind": "trained", "settings": trained},
         {"kind": "dirichlet", "settings": dirichlet}, {"kind": "phase", "settings": {"points": settings["phase"]}},
         {"kind": "curves", "settings": {"grids": [20, settings["grids"][-1]]}},
     ]  # fmt: skip
@@ -65,19 +68,8 @@ def run_part(kind: str, settings: dict[str, Any]) -> pd.DataFrame:
 
 
 _CASE = [
-    "kind",
-    "family",
-    "n",
-    "support",
-    "distance",
-    "sigma_p",
-    "sigma_q",
-    "step",
-    "prompt",
-    "reference",
-    "alpha",
-    "seed",
-]
+    "kind", "family", "n", "support", "distance", "sigma_p", "sigma_q", "step", "prompt", "reference", "alpha", "seed",
+]  # fmt: skip
 
 
 def cases(frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,19 +152,20 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 CAPTIONS = {
     "weight-functions": (
         "Which responses are raised (above zero) and lowered when policy p and preference q differ. Each weight is "
-        "scaled to a largest value of 1: lines for 800 responses, dots for 20. Marks are its extrema, and the shaded "
-        "band is [μ_p, μ_q], outside which Theorem 3 puts those of DPO, and inside which those of the balanced weight "
-        "w·p. bDPO has weights of its own."
+        "scaled to a largest size of 1: lines for 800 responses, dots for 20. Triangles are the extrema of the lines. "
+        "The shaded band is [μ_p, μ_q]: Theorem 3 puts the extrema of DPO outside, and those of the balanced weight "
+        "w·p inside; a triangle is filled where that is so, and hollow where not. bDPO has weights of its own."
     ),
     "shift-phase": (
         "Where Theorem 3's statements hold on a continuous response axis (support 24 σ_p). Across: distance of the "
-        "modes; up: σ_q/σ_p. Colour is the signed distance of the worst extremum to the statement, in units of σ_p: "
-        "blue where it is true, orange where it is not; the line is the border. bDPO's λ sees 800 responses."
+        "modes; up: σ_q/σ_p. Colour, and the numbers on the lines, are the signed distance of the worst extremum to "
+        "the statement, in units of σ_p: blue and positive where it is true, orange and negative where it is not; a "
+        "thick line is the border, where there is one. bDPO's λ sees 800 responses."
     ),
     "shift-refinement": (
         "How far the lowest or the highest point lies outside [μ_p, μ_q] as the grid is refined (Gaussians, support "
-        "20). Lines are pairs of widths; the dashed ends are the continuous limit. Above the grey line, which is one "
-        "cell, a coarse grid can no longer be the reason."
+        "20, distance of the modes 4). Lines are pairs of widths; hollow marks at the dashed ends are the continuous "
+        "limit. Above the grey line, which is one cell, a coarse grid can no longer be the reason."
     ),
 }
 

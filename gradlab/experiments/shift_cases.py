@@ -132,8 +132,8 @@ def phase(points: list[int]) -> Iterator[dict[str, Any]]:
     for distance, ratio in itertools.product(distances, ratios):
         low, high = (support - distance) / 2, (support + distance) / 2
         log_p, log_q = gaussian_log_density(low, 1.0), gaussian_log_density(high, ratio)
-        dpo = dpo_weight_limit(y, log_p, log_q, 0, support, panels=24)
-        bdpo = bdpo_weight_limit(y, log_p, log_q, 0, support, cells=PHASE_RESPONSES, panels=24)
+        dpo = dpo_weight_limit(y, log_p, log_q, 0, support)
+        bdpo = bdpo_weight_limit(y, log_p, log_q, 0, support, cells=PHASE_RESPONSES)
         case = {"family": "gaussian", "n": np.inf, "distance": distance, "sigma_p": 1.0, "sigma_q": ratio}
         for name, weight in (("dpo", dpo), ("balanced", dpo * np.exp(log_p(y))), ("bdpo", bdpo)):
             yield {**case, "weight": name, **_places(y, weight, low, high)}

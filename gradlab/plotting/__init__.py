@@ -4,11 +4,16 @@ Every drawing takes a frame and returns a ``Figure``; ``draw`` saves them, and `
 ``matplotlib.rc_context``. A new drawing goes into the file of its kind and is listed here.
 """
 
+from gradlab.plotting.fields import gradient_field
 from gradlab.plotting.looks import LOOK, draw, look, style
 from gradlab.plotting.maps import heatmaps, verdict_map
+from gradlab.plotting.matrices import family_means, matrices
 from gradlab.plotting.runs import clouds, curves, ends, frontier, scatter, trade
+from gradlab.plotting.theory_lines import refinement, weight_functions
+from gradlab.plotting.theory_maps import correction, phases, variance_region
 
 __all__ = [
-    "LOOK", "clouds", "curves", "draw", "ends", "frontier", "heatmaps", "look", "scatter", "style", "trade",
-    "verdict_map",
+    "LOOK", "clouds", "correction", "curves", "draw", "ends", "family_means", "frontier", "gradient_field", "heatmaps",
+    "look", "matrices", "phases", "refinement", "scatter", "style", "trade", "variance_region", "verdict_map",
+    "weight_functions",
 ]  # fmt: skip

@@ -1,0 +1,67 @@
+"""Gradients of a pair as arrows over (π_w, π_l)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
+
+from gradlab.plotting.looks import look
+
+FIELD_LOSSES = ("dpo", "bdpo", "nbdpo", "nbdpo-symmetric")  # other margin losses look like DPO
+_ROWS = {"pull": "−∂L/∂π", "step": "a step on logits"}
+_TIMES = (2, 4, 8)  # colours end where one side moves this many times as far
+# Arrows need a middle that shows on white.
+_SIDES = LinearSegmentedColormap.from_list("sides", ["#D55E00", "#E08A45", "#8C8C8C", "#3F8FC4", "#0072B2"])
+
+
+def gradient_field(frame: pd.DataFrame) -> Figure:
+    """A column a loss, above −∂L/∂π and below the step really made; arrows of one length, coloured by the longer side.
+
+    frame: a row a loss and pair, with log_win, log_lose, and winner's and loser's part of both arrows.
+    """
+    losses = [loss for loss in FIELD_LOSSES if loss in set(frame["loss"])]
+    figure = Figure(figsize=(2.15 * len(losses) + 1.2, 4.8), layout="constrained")
+    axes = figure.subplots(len(_ROWS), len(losses), squeeze=False, sharex=True, sharey=True)
+    arrows = None
+    for (arrow, label), line in zip(_ROWS.items(), axes, strict=True):
+        for loss, axis in zip(losses, line, strict=True):
+            arrows = _arrows(axis, frame[frame["loss"] == loss], arrow)
+        line[0].set_ylabel(f"{label}\nπ_l")
+    for loss, axis in zip(losses, axes[0], strict=True):
+        axis.set_title(look(loss.replace("-", " "))["label"])
+    for axis in axes[-1]:
+        axis.set_xlabel("π_w")
+    if arrows is not None:
+        _side_bar(figure, arrows, axes)
+    return figure
+
+
+def _arrows(axis: Axes, part: pd.DataFrame, arrow: str) -> Quiver:
+    """The arrows of one panel, on the triangle π_w + π_l < 1 with its diagonal."""
+    across, up = np.exp(part["log_win"]), np.exp(part["log_lose"])
+    move = part[[f"{arrow}_win", f"{arrow}_lose"]].to_numpy()
+    unit = move / np.hypot(*move.T)[:, None]
+    axis.plot([0, 1, 0, 0], [0, 0, 1, 0], color="#BBBBBB", linewidth=0.8)
+    axis.plot([0, 0.5], [0, 0.5], color="#444444", linewidth=0.8, linestyle="--")
+    axis.set(xlim=(-0.04, 1.02), ylim=(-0.04, 1.02), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    axis.grid(visible=False)
+    gap = np.diff(np.unique(across.round(9))).min(initial=1.0)
+    reach = np.log2(_TIMES[-1])
+    return axis.quiver(
+        across, up, unit[:, 0], unit[:, 1], np.log2(np.abs(move[:, 0] / move[:, 1])), cmap=_SIDES, pivot="mid",
+        norm=Normalize(-reach, reach), angles="xy", units="xy", scale_units="xy", scale=1.1 / gap, width=0.16 * gap,
+        headwidth=3.6, headlength=4, headaxislength=3.6,
+    )  # fmt: skip
+
+
+def _side_bar(figure: Figure, arrows: Quiver, axes: np.ndarray) -> None:
+    """The scale of colours, as winner : loser."""
+    names = {0.0: "1 : 1"}
+    for times in _TIMES:
+        names |= {float(np.log2(times)): f"{times} : 1", -float(np.log2(times)): f"1 : {times}"}
+    bar = figure.colorbar(arrows, ax=axes, shrink=0.7, extend="both", label="|winner| : |loser|")
+    bar.set_ticks(list(names), labels=list(names.values()))

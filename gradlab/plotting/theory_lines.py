@@ -1,0 +1,139 @@
+"""Weights over the response axis, and where their extrema go as the grid is refined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from gradlab.plotting.looks import legend, look
+from gradlab.theory import extrema
+
+WEIGHTS = {"dpo": "DPO: w", "balanced": "balanced: w·p", "bdpo": "bDPO"}
+_CURVES = {
+    "policy": {"color": "#000000"}, "preference": {"color": "#777777", "linestyle": "--"},
+    "dpo": {"color": look("dpo")["color"]}, "balanced": {"color": look("ppo")["color"]},
+    "bdpo": {"color": look("bdpo")["color"]},
+}  # fmt: skip
+_NAMES = {"policy": "p", "preference": "q"}
+_CASE = ["sigma_p", "sigma_q", "distance"]
+_SUPPORT = 20.0  # of the drawn weights, with the modes around its centre
+_REFINED = 4.0  # distance of the modes
+# Pairs of widths are no methods, and have colours of their own: Paul Tol's muted ones.
+_PAIRS = (("#332288", "o", "-"), ("#CC6677", "s", "--"), ("#44AA99", "^", "-."), ("#999933", "D", ":"),
+          ("#AA4499", "v", (0, (5, 1))), ("#88CCEE", "X", (0, (3, 1, 1, 1))))  # fmt: skip
+
+
+def weight_functions(frame: pd.DataFrame) -> Figure:
+    """A row a case; across, policy and preference, then each weight: lines for the finest grid, dots for the coarsest.
+
+    frame: a row a case, grid (``n``), weight and response, with ``y`` and ``value``. Triangles are extrema.
+    """
+    cases = list(frame[_CASE].drop_duplicates().itertuples(index=False, name=None))
+    columns = {("policy", "preference"): "policy p, preference q", **{(name,): text for name, text in WEIGHTS.items()}}
+    figure = Figure(figsize=(9.6, 1.6 * len(cases) + 0.9), layout="constrained")
+    axes = figure.subplots(len(cases), len(columns), squeeze=False, sharex=True)
+    for case, line in zip(cases, axes, strict=True):
+        part = frame[(frame[_CASE] == list(case)).all(axis=1)]
+        middle, half = _SUPPORT / 2, case[2] / 2
+        for names, axis in zip(columns, line, strict=True):
+            axis.axvspan(middle - half, middle + half, color="#E4E4E4", linewidth=0)
+            _weights(axis, part[part["weight"].isin(names)], middle - half, middle + half)
+        line[0].set(ylim=(-0.06, 1.2), yticks=(0, 0.5, 1))
+        for axis in line[1:]:
+            axis.set(ylim=(-1.2, 1.2), yticks=(-1, 0, 1))
+        line[0].set_ylabel("σ_p = {:g}, σ_q = {:g}\ndistance {:g}".format(*case))
+    for text, axis in zip(columns.values(), axes[0], strict=True):
+        axis.set_title(text)
+    for axis in axes[-1]:
+        axis.set(xlabel="response y", xlim=(0, _SUPPORT), xticks=(0, 5, 10, 15, 20))
+    sizes = sorted(frame["n"].unique())
+    figure.legend(handles=_weight_key(sizes[0], sizes[-1]), loc="outside upper center", ncols=5)
+    return figure
+
+
+def refinement(frame: pd.DataFrame) -> Figure:
+    """A panel a weight: how far its lowest or highest point lies outside the modes, against the size of the grid.
+
+    frame: a row a grid (``n``, ∞ for the limit), pair of widths, distance and weight, with ``reach`` and ``cell``.
+    """
+    distances = frame["distance"].unique()
+    near = distances[np.abs(distances - _REFINED).argmin()]
+    part = frame[frame["distance"] == near].sort_values("n")
+    sizes = sorted(part.loc[np.isfinite(part["n"]), "n"].unique())
+    end = sizes[-1] * 4  # where ∞ is drawn
+    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(WEIGHTS), sharex=True, sharey=True)
+    for (weight, text), axis in zip(WEIGHTS.items(), axes, strict=True):
+        _refined(axis, part[part["weight"] == weight], end)
+        axis.set(title=text, xscale="log", xlabel="responses on the grid")
+        axis.set_yscale("symlog", linthresh=0.03, linscale=0.4)
+        axis.set_xticks([*sizes, end], [*(f"{n:g}" for n in sizes), "∞"])
+        axis.minorticks_off()
+    axes[0].set_ylabel(f"reach outside [μ_p, μ_q]\n(responses), distance {near:g}")
+    ticks = (0, 0.03, 0.1, 0.3, 1, 3, 10)
+    axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes[0].set_ylim(0, 13)
+    legend(figure, axes[0])
+    return figure
+
+
+def _weights(axis: Axes, part: pd.DataFrame, low: float, high: float) -> None:
+    """The curves of one panel, scaled together on each grid; of a weight the extrema too."""
+    finest, coarsest = part["n"].max(), part["n"].min()
+    scaled = part.assign(value=part["value"] / part.groupby("n")["value"].transform(lambda value: value.abs().max()))
+    for name, shown in _CURVES.items():
+        curve, dots = (scaled[(scaled["weight"] == name) & (scaled["n"] == n)] for n in (finest, coarsest))
+        if curve.empty:
+            continue
+        axis.plot(dots["y"], dots["value"], ".", color=shown["color"], markersize=4.5, alpha=0.6)
+        axis.plot(curve["y"], curve["value"], **shown, linewidth=1.3)
+        if name in WEIGHTS:
+            _extrema(axis, curve, low, high, shown["color"], wanted_inside=name != "dpo")
+        else:
+            top = curve.loc[curve["value"].idxmax()]
+            axis.annotate(_NAMES[name], (top["y"], top["value"]), (0, 4), ha="center", textcoords="offset points",
+                          color=shown["color"])  # fmt: skip
+
+
+def _extrema(axis: Axes, curve: pd.DataFrame, low: float, high: float, colour: str, *, wanted_inside: bool) -> None:
+    """A triangle an extremum, filled where Theorem 3 puts it."""
+    for one in extrema(curve["y"], curve["value"]):
+        true = (low <= one.position <= high) == wanted_inside
+        axis.plot(one.position, one.value, "^" if one.kind == "maximum" else "v", markersize=6.5, color=colour,
+                  markerfacecolor=colour if true else "white", clip_on=False, zorder=5)  # fmt: skip
+
+
+def _weight_key(coarsest: float, finest: float) -> list[Line2D | Patch]:
+    grey = "#444444"
+    return [
+        Line2D([], [], color=grey, linewidth=1.3, label=f"{finest:g} responses"),
+        Line2D([], [], color=grey, marker=".", linestyle="none", alpha=0.6, label=f"{coarsest:g} responses"),
+        Line2D([], [], color=grey, marker="^", linestyle="none", label="extremum where Theorem 3 puts it"),
+        Line2D([], [], color=grey, marker="^", linestyle="none", markerfacecolor="white", label="elsewhere"),
+        Patch(color="#E4E4E4", linewidth=0, label="[μ_p, μ_q]"),
+    ]
+
+
+def _refined(axis: Axes, part: pd.DataFrame, end: float) -> None:
+    """Lines over the grids, dashed to the limit, and the grey line of one cell."""
+    for (sigma_p, sigma_q), (colour, marker, dash) in zip(_pairs(part), _PAIRS, strict=False):
+        pair = part[(part["sigma_p"] == sigma_p) & (part["sigma_q"] == sigma_q)]
+        n, reach = pair["n"].replace(np.inf, end).to_numpy(), pair["reach"].to_numpy()  # the limit comes last
+        axis.plot(n[:-1], reach[:-1], color=colour, linestyle=dash, marker=marker, markersize=4,
+                  label=f"σ_p = {sigma_p:g}, σ_q = {sigma_q:g}")  # fmt: skip
+        axis.plot(n[-2:], reach[-2:], color=colour, linestyle=(0, (2, 2)), linewidth=1)
+        axis.plot(n[-1], reach[-1], marker=marker, markersize=5, color=colour, markerfacecolor="white")
+    cells = part[np.isfinite(part["n"])].drop_duplicates("n")
+    axis.plot(cells["n"], cells["cell"], color="#999999", linewidth=2.5, label="one cell")
+
+
+def _pairs(part: pd.DataFrame) -> list[tuple[float, float]]:
+    """Three equal pairs of widths, and three unequal ones."""
+    widths = sorted(part["sigma_p"].unique())
+    low, middle, high = widths[0], widths[(len(widths) - 1) // 2], widths[max(len(widths) - 2, 0)]
+    pairs = [(low, low), (middle, middle), (high, high), (low, high), (high, low), (low, widths[-1])]
+    return list(dict.fromkeys(pairs))
