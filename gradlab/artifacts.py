@@ -102,6 +102,15 @@ def write_whole(path: Path | str, content: bytes | str | Callable[[str], object]
             Path(name).unlink(missing_ok=True)
 
 
+def text_at_head(path: Path | str) -> str | None:
+    """What a text file holds in the last commit of the git checkout that it lies in.
+
+    None where it is in no checkout, or not in that commit, or git is not there. The file itself need not exist.
+    """
+    path = Path(path)
+    return _git(path.parent, "show", f"HEAD:./{path.name}")
+
+
 def between_markers(page: str, name: str, content: str) -> str:
     """``page`` with ``content`` between its lines ``<!-- name -->`` and ``<!-- /name -->``; ValueError without them."""
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -188,9 +197,15 @@ def _origin(module: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of the source tree, as information; None outside a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    found = _git(Path(__file__).parent, "rev-parse", "--short", "HEAD")
+    return found.strip() or None if found else None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git answers in a folder; None where it cannot, or is not there."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=5, check=False)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout if done.returncode == 0 else None

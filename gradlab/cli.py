@@ -1,4 +1,4 @@
-"""The command line: ``gradlab fit | figures | losses | lab``, a thin face over functions that live elsewhere."""
+"""The command line, ``gradlab fit | figures | claims | losses | lab``: a thin face over functions of other modules."""
 
 from __future__ import annotations
 
@@ -151,6 +151,42 @@ class FiguresCommand:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClaimsCommand:
+    """Print the verdict on each claim of the paper, judged anew from the frames; or explain one claim.
+
+    Exit status: 0 where every verdict is the one in the committed report (claims.csv), 3 where one is not.
+    """
+
+    name: Annotated[
+        tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[NAME]", help_behavior_hint="")
+    ] = None  # fmt: skip
+    """A claim to explain: how it is judged, every row, its figure and data; left out: a table of all."""
+    folder: Path = Path("figures")
+    """The folder of the figures, with the frames in data/."""
+
+    def run(self) -> int:
+        """Judge, print, and compare with the committed report."""
+        from gradlab.experiments import EXPERIMENTS, verdicts, wording
+
+        if not (self.folder / "data").is_dir():
+            raise ValueError(f"folder must be one that `gradlab figures` has filled, got {str(self.folder)!r}")
+        names = [self.name] if self.name is not None else list(verdicts.CLAIMS)
+        quick = self.folder.resolve().name == "quick"
+        settled = verdicts.judge_claims(self.folder, EXPERIMENTS, names, quick=quick, stale_too=True)
+        if self.name is None:
+            print(wording.table(settled.values()))
+        else:
+            print(wording.explained(settled[self.name], self.folder, quick=quick))
+        report = verdicts.former(self.folder, committed=True)
+        for note in wording.notes(settled.values(), report, quick=quick):
+            print(f"gradlab: {note}", file=sys.stderr)
+        changed = verdicts.changes(report, settled) if report is not None else []
+        for line in changed:
+            print(f"changed against the committed report: {line}")
+        return 3 if changed else 0
+
+
+@dataclasses.dataclass(frozen=True)
 class LossesCommand:
     """List the registered losses: name, equation, source and hyper-parameters."""
 
@@ -214,7 +250,10 @@ def losses_table() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 2 for bad input, 1 for other failures, 130 for Ctrl-C."""
+    """Run the command line; returns the exit status: 0, 2 for bad input, 1 for other failures, 130 for Ctrl-C.
+
+    ``gradlab claims`` also returns 3, where a verdict has changed.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks Greek letters shows ? in their place
         with contextlib.suppress(AttributeError):
@@ -226,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands = {
             "fit": _fit_command() if arguments[0] == "fit" else FitCommand,
             "figures": FiguresCommand,
+            "claims": ClaimsCommand,
             "losses": LossesCommand,
             "lab": LabCommand,
         }

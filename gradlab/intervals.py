@@ -41,6 +41,22 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]
     return float(low), float(high)
 
 
+def share_interval(held: pd.Series, seeds: pd.Series, seed: int = 0) -> tuple[float, float]:
+    """The 95% bootstrap interval of the share of cases that hold, over seeds; NaN with fewer than two of them.
+
+    held: bool, one a case. seeds: what drew the case; NaN for a case that nothing drew, which is in every resample.
+    """
+    drawn = pd.DataFrame({"held": held, "cases": 1}).groupby(seeds).sum().to_numpy(float)
+    if len(drawn) < 2:
+        return (np.nan, np.nan)
+    fixed = np.array([held[seeds.isna()].sum(), seeds.isna().sum()], float)
+    again = np.random.default_rng(seed).integers(len(drawn), size=(RESAMPLES, len(drawn)))
+    totals = fixed + drawn[again].sum(1)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Holm's step-down correction of ``p_values`` (n,); NaN counts as 1. Source: Holm 1979."""
     p_values = np.nan_to_num(np.asarray(p_values, float), nan=1.0)
@@ -91,18 +107,18 @@ def decide(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.assign(verdict=[_cell_verdict(cell) for cell in cells.itertuples()])
 
 
-def judge(differences: pd.DataFrame, by: Sequence[str], margin: float, pair: str = "seed") -> dict[str, Any]:
+def judge(differences: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str], pair: str = "seed") -> dict[str, Any]:
     """The verdict on one contrast, by the rules above, as a row for a table of verdicts.
 
+    cells: those of ``judge_cells`` on the same differences.
     Keys: ``verdict`` (with its words), ``effect`` (mean over cells), ``low``, ``high`` (bootstrap over seeds of that
     mean), ``seeds``, ``cells``, and how many cells say what: ``holds``, ``fails``, ``no_difference``, ``inconclusive``.
     """
-    cells = judge_cells(differences, by, margin)
     by_seed = differences.groupby(pair)["difference"].mean().to_numpy()
     low, high = bootstrap_interval(by_seed)
     return {
-        "verdict": overall(cells, by), "effect": float(by_seed.mean()), "low": low, "high": high, "margin": margin,
-        "seeds": int(cells["seeds"].min()), "cells": len(cells), **tally(cells),
+        "verdict": overall(cells, by), "effect": float(by_seed.mean()), "low": low, "high": high,
+        "margin": cells["margin"].iloc[0], "seeds": int(cells["seeds"].min()), "cells": len(cells), **tally(cells),
     }  # fmt: skip
 
 

@@ -90,8 +90,7 @@ def tabular_step(loss: PairLoss, device: str) -> Step:
 
 def loss_alone(loss: PairLoss, device: str) -> Step:
     """The loss of 65,536 pairs and its gradient, and nothing else."""
-    win, lose = (-20 * torch.rand(2, 65_536, device=device) - 0.1).unbind()
-    win.requires_grad_(), lose.requires_grad_()
+    win, lose = (side.requires_grad_() for side in (-20 * torch.rand(2, 65_536, device=device) - 0.1).unbind())
     reference = win.detach() - 0.1
 
     def step() -> None:

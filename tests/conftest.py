@@ -1,6 +1,26 @@
-"""What every test runs under."""
+"""What every test runs under, and the quick run of all experiments that several files of tests look at."""
 
+import shutil
+
+import pytest
 import torch
 
 # Tests' tensors are tiny: a second thread gains nothing, and where another process holds its core it waits for long.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory):
+    """The folder of `make figures QUICK=1`."""
+    from gradlab.experiments import make_figures
+
+    folder = tmp_path_factory.mktemp("figures")
+    make_figures(folder=folder, quick=True)
+    return folder / "quick"
+
+
+@pytest.fixture
+def copy(quick, tmp_path):
+    """A copy of it that a test may change."""
+    shutil.copytree(quick, tmp_path / "quick")
+    return tmp_path

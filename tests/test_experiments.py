@@ -2,7 +2,6 @@
 
 import ast
 import json
-import shutil
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
@@ -12,25 +11,10 @@ import torch
 
 from gradlab import artifacts
 from gradlab.artifacts import load_frame, save_frame
-from gradlab.experiments import EXPERIMENTS, gallery, make_figures, methods, sweep
+from gradlab.experiments import EXPERIMENTS, make_figures, methods, sweep
 from gradlab.losses import BalancedDPO, PairLogps
 from gradlab.training import fit
 from gradlab.world import gaussian_world
-
-
-@pytest.fixture(scope="session")
-def quick(tmp_path_factory):
-    """The folder of `make figures QUICK=1`."""
-    folder = tmp_path_factory.mktemp("figures")
-    make_figures(folder=folder, quick=True)
-    return folder / "quick"
-
-
-@pytest.fixture
-def copy(quick, tmp_path):
-    """A copy of it that a test may change."""
-    shutil.copytree(quick, tmp_path / "quick")
-    return tmp_path
 
 
 def test_every_experiment_leaves_frame_manifest_and_figures(quick):
@@ -57,17 +41,6 @@ def test_the_page_shows_every_figure_and_marks_a_quick_run(quick):
         for figure, caption in experiment.CAPTIONS.items():
             assert f"![{figure}]({figure}.png)" in page
             assert caption in page
-
-
-def test_every_claim_of_the_grid_has_a_verdict_with_its_controls(quick):
-    table = gallery.verdicts(list(EXPERIMENTS.values()), quick / "data")
-    assert set(table["claim"]) == set(gallery.CLAIMS)
-    for claim, rows in table.groupby("claim"):
-        assert (~rows["control"]).any(), claim
-        assert rows["control"].any(), claim
-    assert table["verdict"].str.match(r"(holds|fails|no difference|inconclusive|identity|holds when .+)$").all()
-    tally = table[["holds", "fails", "no_difference", "inconclusive"]].sum(axis=1)
-    assert (tally == table["cells"]).all()
 
 
 def test_an_effect_is_the_mean_paired_difference_in_the_frame(quick):
@@ -347,18 +320,6 @@ def test_the_theorem_line_is_never_crossed_at_its_own_trade(quick):
         cell = trained[(trained["mask"] == mask) & (trained["seed"] == seed)]
         for point in line.itertuples():
             assert (cell["utility"] - point.beta * cell["kl"]).max() <= point.utility - point.beta * point.kl + 1e-9
-
-
-def test_findings_go_into_the_readme_beside_a_full_run(quick, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("x\n<!-- findings -->\n<!-- /findings -->\ny\n")
-    table = gallery.verdicts(list(EXPERIMENTS.values()), quick / "data")
-    gallery.write_findings(readme, table)
-    page = readme.read_text()
-    for claim in gallery.CLAIMS:
-        assert f"| {claim} |" in page
-    widths = {line.replace("\\|", "").count("|") for line in page.splitlines() if line.startswith("|")}
-    assert len(widths) == 1
 
 
 def test_where_all_weights_agree_the_permuted_control_is_bdpo():

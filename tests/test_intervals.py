@@ -23,7 +23,8 @@ def frame_of(cells, seeds=12, spread=0.01, names=("mask", "scale")):
 
 def judged(cells, margin=0.02, **kind):
     by = ["mask", "scale"]
-    return intervals.judge(intervals.paired_differences(frame_of(cells, **kind), "x", "a", "b", by), by, margin)
+    differences = intervals.paired_differences(frame_of(cells, **kind), "x", "a", "b", by)
+    return intervals.judge(differences, intervals.judge_cells(differences, by, margin), by)
 
 
 def test_the_bootstrap_interval_covers_the_mean_about_as_often_as_it_says():
@@ -131,3 +132,13 @@ def test_the_tally_counts_every_cell():
     assert (row["holds"], row["fails"], row["no_difference"], row["inconclusive"]) == (1, 1, 1, 0)
     assert row["cells"] == 3
     assert row["effect"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_interval_of_a_share_resamples_seeds_and_leaves_undrawn_cases_alone():
+    held = pd.Series([True] * 8 + [False] * 2)
+    nothing_drawn = intervals.share_interval(held, pd.Series([np.nan] * 10))
+    assert np.isnan(nothing_drawn).all()
+    low, high = intervals.share_interval(held, pd.Series([np.nan] * 6 + [0.0, 1.0, 2.0, 3.0]))
+    assert (low, high) == pytest.approx((0.6, 1.0))  # six always hold, and of the drawn four none to all
+    certain = intervals.share_interval(pd.Series([True] * 4), pd.Series([0, 0, 1, 1]))
+    assert certain == (1.0, 1.0)

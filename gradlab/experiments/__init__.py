@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -11,19 +12,24 @@ from gradlab.experiments import (
     frontier,
     gallery,
     grid,
+    inner_products,
     log_ratio,
     picture,
     ppo_against_dpo,
+    ratios,
+    report,
+    shift,
     stability,
     starts,
     sweep,
+    variance,
+    verdicts,
     worlds,
 )
 
-EXPERIMENTS: dict[str, ModuleType] = {
-    sweep.short_name(module): module
-    for module in (picture, grid, worlds, frontier, starts, stability, ppo_against_dpo, log_ratio)
-}
+_GRID = (picture, grid, worlds, frontier, starts, stability, ppo_against_dpo, log_ratio)
+_THEORY = (ratios, inner_products, shift, variance)
+EXPERIMENTS: dict[str, ModuleType] = {sweep.short_name(module): module for module in (*_THEORY, *_GRID)}
 
 
 def make_figures(
@@ -34,9 +40,10 @@ def make_figures(
     fresh: bool = False,
     workers: int | None = None,
 ) -> list[Path]:
-    """Bring the figures of these experiments (default: all) up to date, and the gallery page with them.
+    """Bring the figures of these experiments (default: all) up to date, with the gallery and the claims report.
 
-    folder   holds the figures (PNG and PDF), README.md (the gallery) and data/ (frames and manifests).
+    folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md and claims.csv (the
+             report), and data/ (frames and manifests).
     quick    fewer seeds and steps, marked so on every figure, in ``folder``/quick.
     fresh    do everything again, also what is not stale.
     workers  processes; default: one a core. The numbers do not depend on it.
@@ -55,9 +62,23 @@ def make_figures(
         state = f"{len(figures)} figures drawn" if figures else "up to date"
         print(f"{sweep.short_name(experiment):>16}: {'run' if ran else 'frame up to date'}, {state}")
         drawn += figures
+    _write_pages(folder, quick=quick)
+    return drawn
+
+
+def _write_pages(folder: Path, *, quick: bool) -> None:
+    """Write the gallery, the claims report and README's findings, and tell which verdicts are not the former ones."""
     done = [one for one in EXPERIMENTS.values() if sweep.is_current(one, folder / "data", quick=quick)]
-    table = gallery.verdicts(done, folder / "data")
-    print(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, table, quick=quick)}")
+    print(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, quick=quick)}")
+    settled = verdicts.judge_claims(folder, EXPERIMENTS, quick=quick)
+    former = None
+    with contextlib.suppress(ValueError):  # one that cannot be read is replaced
+        former = verdicts.former(folder)
+    report.write(settled, EXPERIMENTS.values(), folder, quick=quick)
+    print(f" claims: {folder / 'CLAIMS.md'}")
+    changed = verdicts.changes(former, settled) if former is not None else []
+    if changed:
+        print(f"verdicts changed: {'; '.join(changed)}")
     readme = folder.resolve().parent / "README.md"
     if (
         not quick
@@ -65,5 +86,4 @@ def make_figures(
         and readme.exists()
         and "<!-- findings -->" in readme.read_text("utf-8")
     ):
-        gallery.write_findings(readme, table)
-    return drawn
+        report.write_findings(readme, settled.values())

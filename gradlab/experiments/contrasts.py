@@ -7,8 +7,8 @@ inequality between closed forms. The rules of a contrast are those of ``gradlab.
   above the declared tolerance, ``fails`` where it is below minus that, and shows ``no difference`` between.
 - The scan's verdict follows from its cells as a contrast's does. With ``identity`` it is ``identity`` where no error
   exceeds the tolerance, else ``fails``.
-- Its effect is the share of cases that hold (of identities: that are exact). Its interval is a bootstrap over seeds
-  where cases are drawn at random; where they are computed on a declared grid there is nothing to resample.
+- Its effect is the share of cases that hold (of identities: that are exact). Its interval is a bootstrap over seeds,
+  which cases that are drawn at random carry; cases of a declared grid have none, and stay as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.intervals import bootstrap_interval, decide, judge, judge_cells, overall, paired_differences, tally
+from gradlab.intervals import decide, judge, judge_cells, overall, paired_differences, share_interval, tally
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Contrast:
 
     def judged(self, frame: pd.DataFrame) -> dict[str, Any]:
         """The verdict as a row, with its cells under ``evidence``."""
-        return {**judge(self.differences(frame), self.by, self.margin), "evidence": self.cells(frame)}
+        differences = self.differences(frame)
+        cells = judge_cells(differences, self.by, self.margin)
+        return {**judge(differences, cells, self.by), "evidence": cells}
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,11 @@ class Scan:
         if self.identity:
             words = "identity" if words == "holds" else "fails"
         held = cells["verdict"] == "holds"
-        by_seed = held.groupby(cells["seed"]).mean().to_numpy() if "seed" in cells else np.empty(0)
-        low, high = bootstrap_interval(by_seed)
+        seeds = cells["seed"] if "seed" in cells else pd.Series(np.nan, cells.index)
+        low, high = share_interval(held, seeds)
         return {
             "verdict": words, "effect": float(held.mean()), "low": low, "high": high, "margin": self.tolerance,
-            "seeds": len(by_seed), "cells": len(cells), **tally(cells), "evidence": cells,
+            "seeds": seeds.nunique(), "cells": len(cells), **tally(cells), "evidence": cells,
         }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.contrasts import Contrast, Scan, judged
 from gradlab.experiments.methods import train
 from gradlab.gradients import PAIRS_PER_RUN
 from gradlab.world import gaussian_world
@@ -32,6 +32,7 @@ QUICK: dict[str, Any] = {"seeds": 2, "steps": 100, "mask_rates": [0.2]}
 
 # A ratio follows π_l/π_w where its logarithm grows with log(π_l/π_w) at slope 1 within this tolerance.
 TOLERANCE = 0.2
+ROUNDING = 1e-9
 RATIOS = {
     "prob_ratio": "∂L/∂π (identity)",
     "grad_norm": "parameter gradient of a pair's two sides",
@@ -82,43 +83,40 @@ def run_part(
 
 
 def slopes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Least-squares slope of each log ratio on log(π_l/π_w), one a run, steps pooled; columns as for a contrast.
+    """Least-squares slope of each log ratio on log(π_l/π_w), one a run, steps pooled, in the column ``slope``.
 
-    The method ``ratio`` has ``slack`` = TOLERANCE − |slope − 1|, its baseline 0: positive where the ratio follows.
+    ``slack`` is TOLERANCE − |slope − 1|: positive where the ratio follows. The column ``method`` names the ratio.
     """
     rows = []
     for key, run in frame.groupby(["method", "mask", "policy", "seed"], sort=False):
         for name in RATIOS:
             pairs = run[["log_lose_win", name]].dropna().to_numpy()
             slope = np.polyfit(pairs[:, 0], pairs[:, 1], 1)[0]
-            cell = {**dict(zip(["trained", "mask", "policy", "seed"], key, strict=True)), "ratio": name, "slope": slope}
-            rows += [
-                {**cell, "method": "ratio", "slack": TOLERANCE - abs(slope - 1)},
-                {**cell, "method": "tolerance", "slack": 0.0},
-            ]
+            cell = dict(zip(["trained", "mask", "policy", "seed"], key, strict=True))
+            rows.append({**cell, "method": name, "slope": slope, "slack": TOLERANCE - abs(slope - 1)})
     return pd.DataFrame(rows)
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
     """Whether each ratio follows π_l/π_w during DPO training; for the derivative in π itself it is an identity."""
+    exact = Scan(
+        "log-ratio", "∂L/∂π: the ratio is π_l/π_w, in every logged pair of DPO training", "error", ("mask", "policy"),
+        ROUNDING, "method == 'dpo'", identity=True,
+    )  # fmt: skip
     found = slopes(frame)
+    means = found[found["trained"] == "dpo"].groupby("method")["slope"].mean()
     contrasts = [
         Contrast(
-            claim="log-ratio", statement=f"{words} follows π_l/π_w in DPO training (slope 1 ± {TOLERANCE:g})",
-            method="ratio", baseline="tolerance", value="slack", by=("mask", "policy"), margin=0.02,
-            where=f"trained == 'dpo' and ratio == '{name}'", control=name != "prob_ratio",
+            claim="log-ratio", method=name, baseline=None, value="slack", by=("mask", "policy"), margin=0.02,
+            statement=f"{words} follows π_l/π_w in DPO training (slope 1 ± {TOLERANCE:g}); mean slope "
+            f"{means[name]:.2f}, effect: {TOLERANCE:g} − |slope − 1|",
+            where="trained == 'dpo'", control=True,
         )
         for name, words in RATIOS.items()
+        if name != "prob_ratio"
     ]  # fmt: skip
-    table = judged(found, contrasts)
-    exact = (frame["prob_ratio"] - frame["log_lose_win"])[frame["method"] == "dpo"].abs().max() < 1e-9
-    table.loc[0, "verdict"] = "identity" if exact else "fails"
-    mean = found[(found["trained"] == "dpo") & (found["method"] == "ratio")].groupby("ratio")["slope"].mean()
-    words = [
-        f"{statement}; mean slope {mean[name]:.2f}, effect: {TOLERANCE:g} − |slope − 1|"
-        for statement, name in zip(table["statement"], RATIOS, strict=True)
-    ]
-    return table.assign(statement=words)
+    errors = frame.assign(error=frame["prob_ratio"] - frame["log_lose_win"])
+    return pd.concat([judged(errors, [exact]), judged(found, contrasts)], ignore_index=True)
 
 
 CAPTIONS = {

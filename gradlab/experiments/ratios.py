@@ -76,7 +76,8 @@ def _square(kind: str, line: np.ndarray) -> pd.DataFrame:
     """All pairs of log-probabilities of a line whose probabilities leave some for a third response."""
     win, lose = (side.ravel() for side in np.meshgrid(line, line, indexing="ij"))
     room = np.exp(win) + np.exp(lose) < 1 - 1e-9
-    return pd.DataFrame({"kind": kind, "seed": 0, "log_win": win[room], "log_lose": lose[room], "length_share": np.nan})
+    pairs = pd.DataFrame({"log_win": win[room], "log_lose": lose[room]})
+    return pairs.assign(kind=kind, seed=np.nan, length_share=np.nan)
 
 
 def _sequences(seed: int, pairs: int, length: list[float], nll: list[float]) -> pd.DataFrame:
@@ -100,9 +101,6 @@ def _divide(pull: np.ndarray, prob: np.ndarray) -> np.ndarray:
     """−∂L/∂π from −∂L/∂log π; missing where π underflows."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         return np.where(prob > 0, pull / prob, np.nan)
-
-
-_PAIR = ["kind", "seed", "log_win", "log_lose"]
 
 
 def cases(frame: pd.DataFrame) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from gradlab.theory import (
     inside,
     log_ratio_weight,
     outside,
+    product_noise,
 )
 from gradlab.world import gaussian_world
 
@@ -53,8 +54,7 @@ def scan(
         )
         case = {"family": family, "n": responses, "support": support, "distance": distance, "sigma_p": sigma_p,
                 "sigma_q": sigma_q, "cell": support / responses}  # fmt: skip
-        for name, weight in weights(log_p, log_q).items():
-            yield {**case, "weight": name, **_places(y, weight, low, high)}
+        yield from ({**case, **places} for places in _places(y, weights(log_p, log_q), log_p, low, high))
 
 
 def weights(log_p: np.ndarray, log_q: np.ndarray, log_ref: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -70,12 +70,17 @@ def weights(log_p: np.ndarray, log_q: np.ndarray, log_ref: np.ndarray | None = N
     }
 
 
-def _places(y: np.ndarray, weight: np.ndarray, low: float, high: float) -> dict[str, float]:
-    out, within = outside(y, weight, low, high), inside(y, weight, low, high)
+def _places(
+    y: np.ndarray, found: dict[str, np.ndarray], log_p: np.ndarray, low: float, high: float
+) -> Iterator[dict[str, Any]]:
+    """Where the extrema of each weight lie; balanced ones are products with p, down to their farthest tails."""
     # A weight without any extremum misses neither statement: as far from the border as the interval is wide.
     bound = max(high - low, float(y[1] - y[0]))
-    return {"outside": min(out.slack, bound), "inside": min(within.slack, bound), "reach": out.reach,
-            "extrema": len(out.extrema)}  # fmt: skip
+    for name, weight in found.items():
+        noise = product_noise(weight, np.exp(log_p)) if name.startswith("balanced") else None
+        out, within = outside(y, weight, low, high, noise), inside(y, weight, low, high, noise)
+        yield {"weight": name, "outside": min(out.slack, bound), "inside": min(within.slack, bound),
+               "reach": out.reach, "extrema": len(out.extrema)}  # fmt: skip
 
 
 def limit(supports: list[float], distances: list[float], widths: list[float], points: int) -> Iterator[dict[str, Any]]:
@@ -92,8 +97,7 @@ def limit(supports: list[float], distances: list[float], widths: list[float], po
         }  # fmt: skip
         case = {"family": "gaussian", "n": np.inf, "support": support, "distance": distance, "sigma_p": sigma_p,
                 "sigma_q": sigma_q, "cell": 0.0}  # fmt: skip
-        for name, weight in found.items():
-            yield {**case, "weight": name, **_places(y, weight, low, high)}
+        yield from ({**case, **places} for places in _places(y, found, log_p(y), low, high))
 
 
 def trained(steps: list[int], seeds: int) -> Iterator[dict[str, Any]]:
@@ -109,8 +113,8 @@ def trained(steps: list[int], seeds: int) -> Iterator[dict[str, Any]]:
                 case = {"family": "trained", "n": 20, "step": step, "prompt": prompt, "seed": seed, "cell": 1.0,
                         "distance": high - low}  # fmt: skip
                 for reference, ref in (("uniform", None), ("own", log_ref)):
-                    for name, weight in weights(log_p, log_q, ref).items():
-                        yield {**case, "reference": reference, "weight": name, **_places(y, weight, low, high)}
+                    places = _places(y, weights(log_p, log_q, ref), log_p, low, high)
+                    yield from ({**case, "reference": reference, **place} for place in places)
 
 
 def dirichlet(concentrations: list[float], seeds: int) -> Iterator[dict[str, Any]]:
@@ -121,8 +125,7 @@ def dirichlet(concentrations: list[float], seeds: int) -> Iterator[dict[str, Any
         log_p, log_q = (log_softmax(np.log(np.maximum(rng.dirichlet([alpha] * 20), 1e-300))) for _ in range(2))
         low, high = sorted(float(y[one.argmax()]) for one in (log_p, log_q))
         case = {"family": "dirichlet", "n": 20, "alpha": alpha, "seed": seed, "distance": high - low, "cell": 1.0}
-        for name, weight in weights(log_p, log_q).items():
-            yield {**case, "weight": name, **_places(y, weight, low, high)}
+        yield from ({**case, **places} for places in _places(y, weights(log_p, log_q), log_p, low, high))
 
 
 def phase(points: list[int]) -> Iterator[dict[str, Any]]:
@@ -135,8 +138,8 @@ def phase(points: list[int]) -> Iterator[dict[str, Any]]:
         dpo = dpo_weight_limit(y, log_p, log_q, 0, support)
         bdpo = bdpo_weight_limit(y, log_p, log_q, 0, support, cells=PHASE_RESPONSES)
         case = {"family": "gaussian", "n": np.inf, "distance": distance, "sigma_p": 1.0, "sigma_q": ratio}
-        for name, weight in (("dpo", dpo), ("balanced", dpo * np.exp(log_p(y))), ("bdpo", bdpo)):
-            yield {**case, "weight": name, **_places(y, weight, low, high)}
+        found = {"dpo": dpo, "balanced": dpo * np.exp(log_p(y)), "bdpo": bdpo}
+        yield from ({**case, **places} for places in _places(y, found, log_p(y), low, high))
 
 
 def curves(grids: list[int]) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from gradlab.theory.continuous import (
     equal_width_extrema,
     gaussian_log_density,
 )
-from gradlab.theory.extrema import Extremum, Placement, extrema, inside, outside
+from gradlab.theory.extrema import Extremum, Placement, extrema, inside, outside, product_noise
 from gradlab.theory.ratios import (
     bdpo_log_rho,
     dpo_log_rho,
@@ -57,6 +57,7 @@ __all__ = [
     "nbdpo_log_rho",
     "outside",
     "pair_weight",
+    "product_noise",
     "realised_change",
     "share_corrected",
     "variance_ratio",

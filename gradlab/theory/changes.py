@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
-from gradlab.theory.inputs import Array, distribution, finite, log_distribution
+from gradlab.checks import between, count, positive
+from gradlab.theory.inputs import Array, distribution, finite, log_distribution, numbers
 from gradlab.theory.weights import in_logits
 
 
@@ -24,33 +25,32 @@ def gradient_inner_products(p: ArrayLike, kernel: ArrayLike | None = None) -> Ar
     model: Σ_i π_i = 1 does not move. Source: the paper's inner-product assumption; closed form ours.
     """
     p = distribution("p", p)
-    if kernel is None:
-        return p[..., :, None] * p[..., None, :] * _score_products(p)
-    kernel = finite("kernel", kernel)
-    if kernel.shape[-2:] != (p.shape[-1],) * 2:
-        raise ValueError(f"kernel must have shape (..., n, n) with p's n = {p.shape[-1]}, got {kernel.shape}")
-    jacobian = p[..., :, None] * (np.eye(p.shape[-1]) - p[..., None, :])  # ∂π_i/∂z_j
-    return jacobian @ kernel @ jacobian.swapaxes(-1, -2)
+    return p[..., :, None] * p[..., None, :] * _score_products(p, kernel)
 
 
 def gradient_cosines(p: ArrayLike, kernel: ArrayLike | None = None) -> Array:
     """Cosines of the angles between ∇_θ π_i and ∇_θ π_j, (..., n, n); arguments as above. NaN for a gradient of zero.
 
-    They are also those between ∇_θ log π_i and ∇_θ log π_j. With free logits p_i may underflow; the cosine does not.
+    They are also those between ∇_θ log π_i and ∇_θ log π_j, so that p_i may underflow, and the cosine does not.
     """
-    products = _score_products(distribution("p", p)) if kernel is None else gradient_inner_products(p, kernel)
-    norms = np.sqrt(np.diagonal(products, axis1=-2, axis2=-1))
+    products = _score_products(distribution("p", p), kernel)
     with np.errstate(divide="ignore", invalid="ignore"):
+        norms = np.sqrt(np.diagonal(products, axis1=-2, axis2=-1))
         return products / (norms[..., :, None] * norms[..., None, :])
 
 
 def mean_off_diagonal(matrix: ArrayLike, observed: ArrayLike | None = None) -> Array:
     """Mean of the entries i ≠ j of (..., n, n), (...); over the pairs of ``observed`` (n,) bool alone if given."""
-    matrix = np.asarray(matrix, float)
+    matrix = numbers("matrix", matrix)
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] < 2:
+        raise ValueError(f"matrix must have shape (..., n, n) with n ≥ 2, got {matrix.shape}")
     if observed is not None:
         observed = np.asarray(observed)
         if observed.dtype != bool or observed.shape != matrix.shape[-1:] or observed.sum() < 2:
-            raise ValueError(f"observed must be {matrix.shape[-1]} booleans, at least two of them true")
+            needs = f"{matrix.shape[-1]} booleans, at least two of them true"
+            raise ValueError(
+                f"observed must be {needs}, got {observed.dtype} of shape {observed.shape}: {observed!s:.40}"
+            )
         matrix = matrix[..., observed, :][..., observed]
     n = matrix.shape[-1]
     return (matrix.sum((-2, -1)) - np.trace(matrix, axis1=-2, axis2=-1)) / (n * (n - 1))
@@ -58,10 +58,12 @@ def mean_off_diagonal(matrix: ArrayLike, observed: ArrayLike | None = None) -> A
 
 def pair_weight(n: int, win: int, lose: int, win_weight: float = 1.0, lose_weight: float = 1.0) -> Array:
     """−∂L/∂log π of one pair, up to its slope σ(−m) β: λ_w at the winner, −λ_l at the loser, (n,)."""
+    weight = np.zeros(count("n", n, least=2))
     for name, index in (("win", win), ("lose", lose)):
-        if not 0 <= index < n:
+        if count(name, index) >= n:
             raise ValueError(f"{name} must be one of the {n} responses, 0 to {n - 1}, got {index}")
-    weight = np.zeros(n)
+    for name, share in (("win_weight", win_weight), ("lose_weight", lose_weight)):
+        between(name, share, -np.inf, open_low=True)
     weight[win] += win_weight
     weight[lose] -= lose_weight
     return weight
@@ -80,20 +82,31 @@ def first_order_change(log_p: ArrayLike, weight: ArrayLike) -> Array:
 def realised_change(log_p: ArrayLike, weight: ArrayLike, step: float) -> Array:
     """Δ log π after one step of gradient descent of size ``step`` on softmax logits, exactly, (..., n)."""
     log_p = log_distribution("log_p", log_p)
-    return log_softmax(log_p + step * in_logits(weight, log_p), axis=-1) - log_p
+    return log_softmax(log_p + positive("step", step) * in_logits(weight, log_p), axis=-1) - log_p
 
 
-def _score_products(p: Array) -> Array:
-    """⟨∇ log π_i, ∇ log π_j⟩ = δ_ij − π_i − π_j + ‖π‖² with free logits, free of cancellation near one-hot policies."""
+def _score_products(p: Array, kernel: ArrayLike | None) -> Array:
+    """⟨∇ log π_i, ∇ log π_j⟩, free of cancellation near one-hot policies; δ_ij − π_i − π_j + ‖π‖² with free logits."""
     n = p.shape[-1]
+    diagonal = np.arange(n)
     hollow = 1 - np.eye(n)
     others, squares = p @ hollow, (p**2) @ hollow  # 1 − π_i and ‖π‖² − π_i², as sums
+    if kernel is not None:
+        kernel = finite("kernel", kernel)
+        if kernel.shape[-2:] != (n, n):
+            raise ValueError(f"kernel must have shape (..., n, n) with p's n = {n}, got {kernel.shape}")
+        try:
+            np.broadcast_shapes(p.shape[:-1], kernel.shape[:-2])
+        except ValueError:
+            raise ValueError(f"leading axes must broadcast, got p {p.shape}, kernel {kernel.shape}") from None
+        scores = -np.repeat(p[..., None, :], n, axis=-2)  # ∂ log π_i/∂z_j = δ_ij − π_j
+        scores[..., diagonal, diagonal] = others
+        return scores @ kernel @ scores.swapaxes(-1, -2)
     # ‖π‖² − π_i − π_j = Σ_{k ≠ i,j} π_k² − π_i(1 − π_i) − π_j(1 − π_j). The sum leaves the more probable of i and j out
     # first: its square would swallow what is left.
     more = p[..., :, None] >= p[..., None, :]
     rest = np.where(more, squares[..., :, None] - (p**2)[..., None, :], squares[..., None, :] - (p**2)[..., :, None])
     own = p * others
     products = np.maximum(rest, 0.0) - own[..., :, None] - own[..., None, :]
-    diagonal = np.arange(n)
     products[..., diagonal, diagonal] = others**2 + squares
     return products

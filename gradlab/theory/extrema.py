@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradlab.checks import between
-from gradlab.theory.inputs import Array, grid
+from gradlab.theory.inputs import Array, finite, grid
 
 NOISE = 1e-12  # steps below this share of the function's range are rounding, not slope
 
@@ -50,44 +50,61 @@ class Placement:
     reach: float
 
 
-def extrema(y: ArrayLike, f: ArrayLike) -> tuple[Extremum, ...]:
+def extrema(y: ArrayLike, f: ArrayLike, noise: ArrayLike | None = None) -> tuple[Extremum, ...]:
     """All local extrema of ``f`` (n,) sampled on ``y`` (n,), strictly increasing, n ≥ 3, by position.
 
     A flat stretch that is one counts once, at its middle. Other positions are those of the parabola through the point
-    and its neighbours. An end of the grid counts only where ``f`` is lowest or highest of all there. Source: ours.
+    and its neighbours. An end of the grid counts only where ``f`` is lowest or highest of all there.
+
+    noise: the rounding error of ``f``, a number or one at each point, (n,); None: 1e-12 of its range. A product such as
+    w·p is exact to a share of p, so its far tails, however small, have true extrema: give it ``product_noise``.
     """
     y, f = grid(y, f)
-    span = float(np.ptp(f))
-    if span == 0:
-        return ()
+    error = np.asarray(NOISE * np.ptp(f)) if noise is None else finite("noise", noise)
+    if error.shape not in ((), f.shape) or (error < 0).any():
+        raise ValueError(f"noise must be ≥ 0, a number or of y's shape {y.shape}, got shape {error.shape}")
+    error = np.broadcast_to(error, f.shape)
     steps = np.diff(f)
-    rising = np.flatnonzero(np.abs(steps) > NOISE * span)
-    if not len(rising):  # a drift so slow that every step looks like rounding
+    rising = np.flatnonzero(np.abs(steps) > np.maximum(error[1:], error[:-1]))
+    if not len(rising):  # constant, or nothing but rounding
         return ()
     up = steps[rising] > 0
     turns = np.flatnonzero(up[:-1] != up[1:])
     found = [_turn(y, f, int(rising[k]) + 1, int(rising[k + 1]), bool(up[k])) for k in turns]
     for first, last, high in ((0, int(rising[0]), not up[0]), (int(rising[-1]) + 1, len(y) - 1, bool(up[-1]))):
-        best = f.max() if high else f.min()
-        if abs(f[first] - best) <= NOISE * span:
-            middle, kind = float(y[first] + y[last]) / 2, "maximum" if high else "minimum"
-            found.append(Extremum(middle, float(f[first]), kind, at_end=True))
+        best, kind = (f.max(), "maximum") if high else (f.min(), "minimum")
+        # A slow drift, as in a Gaussian's tail, leaves the level stretch before it reaches the end.
+        level = first + np.flatnonzero(np.abs(f[first : last + 1] - best) <= error[first : last + 1])
+        if len(level):
+            found.append(Extremum(float(y[level[0]] + y[level[-1]]) / 2, float(f[level[0]]), kind, at_end=True))
     return tuple(sorted(found, key=lambda extremum: extremum.position))
 
 
-def outside(y: ArrayLike, f: ArrayLike, low: float, high: float) -> Placement:
+def product_noise(product: ArrayLike, factor: ArrayLike) -> Array:
+    """The rounding error of a product w·p, (n,), from it and its factor p ≥ 0: 1e-12 of the largest |w|, times p."""
+    product, factor = finite("product", product), finite("factor", factor)
+    if factor.shape != product.shape or (factor < 0).any():
+        wanted = f"factor must be ≥ 0 and have product's shape {product.shape}"
+        raise ValueError(f"{wanted}, got shape {factor.shape} with a least value of {factor.min(initial=0):g}")
+    largest = np.divide(np.abs(product), factor, out=np.zeros_like(product), where=factor > 0).max(initial=0)
+    return NOISE * largest * factor
+
+
+def outside(y: ArrayLike, f: ArrayLike, low: float, high: float, noise: ArrayLike | None = None) -> Placement:
     """Theorem 3 on DPO's weights: every local extremum lies outside [low, high] (the modes of p and q)."""
-    return _place(y, f, low, high, lambda position: max(low - position, position - high))
+    return _place(y, f, low, high, noise, lambda position: max(low - position, position - high))
 
 
-def inside(y: ArrayLike, f: ArrayLike, low: float, high: float) -> Placement:
+def inside(y: ArrayLike, f: ArrayLike, low: float, high: float, noise: ArrayLike | None = None) -> Placement:
     """Theorem 3 on balanced weights: every local extremum lies inside [low, high] (the modes of p and q)."""
-    return _place(y, f, low, high, lambda position: min(position - low, high - position))
+    return _place(y, f, low, high, noise, lambda position: min(position - low, high - position))
 
 
-def _place(y: ArrayLike, f: ArrayLike, low: float, high: float, distance: Callable[[float], float]) -> Placement:
-    between("high", high, low)
-    found = extrema(y, f)
+def _place(
+    y: ArrayLike, f: ArrayLike, low: float, high: float, noise: ArrayLike | None, distance: Callable[[float], float]
+) -> Placement:
+    between("high", high, between("low", low, -np.inf, open_low=True))
+    found = extrema(y, f, noise)
     slack = min((distance(one.position) for one in found), default=np.inf)
     main = [kind(found, key=lambda one: one.value) for kind in (min, max) if found]
     reach = max((max(low - one.position, one.position - high, 0.0) for one in main), default=0.0)

@@ -9,12 +9,17 @@ from scipy.special import logsumexp
 Array = np.ndarray
 
 
-def finite(name: str, values: ArrayLike) -> Array:
-    """``values`` as floats, if all are finite."""
+def numbers(name: str, values: ArrayLike) -> Array:
+    """``values`` as floats; infinities and NaN may be among them."""
     try:
-        array = np.asarray(values, float)
+        return np.asarray(values, float)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be an array of numbers, got {type(values).__name__}") from None
+
+
+def finite(name: str, values: ArrayLike) -> Array:
+    """``values`` as floats, if all are finite."""
+    array = numbers(name, values)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
     return array
@@ -33,7 +38,8 @@ def log_distribution(name: str, values: ArrayLike, least: int = 2) -> Array:
     array = finite(name, values)
     if array.ndim < 1 or array.shape[-1] < least:
         raise ValueError(f"{name} must have at least {least} responses along its last axis, got shape {array.shape}")
-    totals = np.asarray(np.exp(logsumexp(array, axis=-1)))
+    with np.errstate(over="ignore"):
+        totals = np.asarray(np.exp(logsumexp(array, axis=-1)))
     if not (np.abs(totals - 1) <= 1e-6).all():
         raise ValueError(f"exp({name}) must sum to one, got a sum of {totals.flat[np.abs(totals - 1).argmax()]:.6g}")
     return array

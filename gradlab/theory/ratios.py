@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradlab.checks import between, positive
-from gradlab.theory.inputs import Array, log_probabilities
+from gradlab.theory.inputs import Array, log_probabilities, numbers
 
 
 def dpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
@@ -49,7 +49,9 @@ def fixed_weight_log_rho(log_win: ArrayLike, log_lose: ArrayLike, win_weight: fl
 def in_probabilities(log_rho: ArrayLike, log_win: ArrayLike, log_lose: ArrayLike) -> Array:
     """log(|∂L/∂π_w| / |∂L/∂π_l|) = log ρ + log π_l − log π_w, from log ρ (which may be ±∞)."""
     log_win, log_lose = _pair(log_win, log_lose)
-    return np.asarray(log_rho, float) + (log_lose - log_win)
+    log_rho = numbers("log_rho", log_rho)
+    _broadcast(log_rho=log_rho, log_win=log_win, log_lose=log_lose)
+    return log_rho + (log_lose - log_win)
 
 
 def share_corrected(log_prob_ratio: ArrayLike, log_win: ArrayLike, log_lose: ArrayLike) -> Array:
@@ -58,16 +60,23 @@ def share_corrected(log_prob_ratio: ArrayLike, log_win: ArrayLike, log_lose: Arr
     1: the sides are balanced. 0: as DPO. Negative: farther from balance than DPO. Source: ours.
     """
     log_win, log_lose = _pair(log_win, log_lose)
+    log_prob_ratio = numbers("log_prob_ratio", log_prob_ratio)
+    _broadcast(log_prob_ratio=log_prob_ratio, log_win=log_win, log_lose=log_lose)
     imbalance = np.abs(log_lose - log_win)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = 1 - np.abs(np.asarray(log_prob_ratio, float)) / imbalance
+        share = 1 - np.abs(log_prob_ratio) / imbalance
     return np.where(imbalance > 0, share, np.nan)
 
 
 def _pair(log_win: ArrayLike, log_lose: ArrayLike) -> tuple[Array, Array]:
     win, lose = log_probabilities("log_win", log_win), log_probabilities("log_lose", log_lose)
-    try:
-        np.broadcast_shapes(win.shape, lose.shape)
-    except ValueError:
-        raise ValueError(f"log_win and log_lose must broadcast, got shapes {win.shape} and {lose.shape}") from None
+    _broadcast(log_win=win, log_lose=lose)
     return win, lose
+
+
+def _broadcast(**arrays: Array) -> None:
+    try:
+        np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = " and ".join(str(array.shape) for array in arrays.values())
+        raise ValueError(f"{' and '.join(arrays)} must broadcast, got shapes {shapes}") from None

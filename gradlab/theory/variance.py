@@ -17,8 +17,9 @@ def variance_ratio(w: ArrayLike, p: ArrayLike) -> Array:
     w, p: weights, and the policy's probabilities, (..., n). Source: the paper's Theorems 4–5.
     """
     w, p = _inputs(w, p)
+    spread = np.where(np.ptp(w, -1) > 0, np.var(w, -1), np.nan)  # rounding may leave a constant some variance
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.var(w * p, -1) / (np.var(w, -1) * (p**2).mean(-1))
+        return np.var(w * p, -1) / (spread * (p**2).mean(-1))
 
 
 def covariance_gap(w: ArrayLike, p: ArrayLike) -> Array:

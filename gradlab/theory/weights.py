@@ -58,7 +58,7 @@ def balanced_weight(
 
     Source: the paper's Theorem 3; baseline and logit form: ours.
     """
-    log_p = log_distribution("log_p", log_p)
+    log_p, log_q, _ = _shift(log_p, log_q, None)
     w = dpo_weight(log_p, log_q) if weight is None else finite("weight", weight)
     same_responses(log_p=log_p, weight=w)
     p = np.exp(log_p)
