@@ -104,8 +104,8 @@ def _divide(pull: np.ndarray, prob: np.ndarray) -> np.ndarray:
 
 
 def cases(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every grid pair and sequence with what the statements need; the grid's factors are log10_win and log10_lose."""
-    rows = frame[frame["kind"] != "field"].copy()
+    """Every pair with what the statements need; the grid's factors are log10_win and log10_lose."""
+    rows = frame.copy()
     win, lose, ratio = (rows[name].to_numpy() for name in ("log_win", "log_lose", "log_prob_ratio"))
     of_dpo = in_probabilities(0.0, win, lose)
     rows["dpo_error"] = ratio - of_dpo
@@ -141,6 +141,9 @@ STATEMENTS = [
          "loss == 'bdpo'", identity=True),
     Scan(statement=f"bDPO restores symmetry: sides within a factor {BALANCED:g}, where DPO's differ by more than "
          f"{IMBALANCED:g}", value="balanced", where=_IMBALANCED + "'bdpo'", **_CORRECTED),
+    Scan("ratio-corrected", f"bDPO restores symmetry (factor {BALANCED:g}) where probabilities are evenly spaced, so "
+         "mostly large (added after the first results)", "balanced", _AT, 0.0,
+         _IMBALANCED.replace("grid", "field") + "'bdpo'", control=True),
     Scan(statement="bDPO is nearer to symmetry than DPO, same pairs", value="nearer", tolerance=ROUNDING,
          where=_IMBALANCED + "'bdpo'", control=True, **_CORRECTED),
     Scan(statement="bDPO takes away at least half of DPO's imbalance, same pairs", value="half",
