@@ -137,7 +137,7 @@ def test_the_number_of_workers_does_not_change_a_bit(quick):
 
 
 def test_an_unknown_experiment_names_those_that_exist(tmp_path):
-    with pytest.raises(ValueError, match=r"experiment must be one of picture, grid, .*did you mean 'worlds'"):
+    with pytest.raises(ValueError, match=r"experiment must be one of ratios, .*picture, grid, .*did you mean 'worlds'"):
         make_figures(["world"], folder=tmp_path)
 
 
@@ -223,7 +223,9 @@ def test_a_frame_is_stale_once_a_helper_of_its_parts_has_changed(experiment, key
 @every_experiment
 def test_a_frame_is_stale_once_its_settings_or_the_methods_have_changed(experiment, key_after, monkeypatch):
     before = sweep.frame_key(experiment, quick=True)
-    assert key_after(experiment, altered("train"), "gradlab.experiments.methods") != before
+    trains = "gradlab.experiments.ratios" != experiment.__name__  # which looks at gradients alone
+    source = ("train", "gradlab.experiments.methods") if trains else ("balanced_weights", "gradlab.losses.reweighted")
+    assert key_after(experiment, altered(source[0]), source[1]) != before
     assert sweep.frame_key(experiment, quick=False) != before
     monkeypatch.setitem(experiment.SETTINGS, "another", 1)
     assert sweep.frame_key(experiment, quick=True) != before
