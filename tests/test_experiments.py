@@ -223,7 +223,7 @@ def test_a_frame_is_stale_once_a_helper_of_its_parts_has_changed(experiment, key
 @every_experiment
 def test_a_frame_is_stale_once_its_settings_or_the_methods_have_changed(experiment, key_after, monkeypatch):
     before = sweep.frame_key(experiment, quick=True)
-    trains = "gradlab.experiments.ratios" != experiment.__name__  # which looks at gradients alone
+    trains = experiment.__name__ != "gradlab.experiments.ratios"  # which looks at gradients alone
     source = ("train", "gradlab.experiments.methods") if trains else ("balanced_weights", "gradlab.losses.reweighted")
     assert key_after(experiment, altered(source[0]), source[1]) != before
     assert sweep.frame_key(experiment, quick=False) != before
