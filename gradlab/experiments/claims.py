@@ -197,8 +197,8 @@ CLAIMS: dict[str, Claim] = {
         stated="An ablation of naive asymmetric bDPO, “naive v2” and full bDPO, with clip 0.5 on the grid.",
         ours="That winning is meant as the win-rate against the reference; that v2, which the summary does not define, "
         "is the symmetric variant; that the naive λ multiplies only the winner's side.",
-        rule="As stated: win-rate at the end of training on the paper's grid and over all declared worlds, bDPO against "
-        f"each naive variant, paired by seed; {_margin(worlds, 'ablation')}. Controls: against DPO and constant λ. A "
+        rule="As stated: win-rate at the end of training on the paper's grid and over all declared worlds, bDPO "
+        f"against each naive variant, paired by seed; {_margin(worlds, 'ablation')}. Controls: against DPO and constant λ. A "
         "method may win more because it moves farther: the figure shows KL beside.",
         changes=_TURNS,
         figures=("ablation",),
