@@ -198,8 +198,8 @@ CLAIMS: dict[str, Claim] = {
         ours="That winning is meant as the win-rate against the reference; that v2, which the summary does not define, "
         "is the symmetric variant; that the naive λ multiplies only the winner's side.",
         rule="As stated: win-rate at the end of training on the paper's grid and over all declared worlds, bDPO "
-        f"against each naive variant, paired by seed; {_margin(worlds, 'ablation')}. Controls: against DPO and constant λ. A "
-        "method may win more because it moves farther: the figure shows KL beside.",
+        f"against each naive variant, paired by seed; {_margin(worlds, 'ablation')}. Controls: against DPO and "
+        "constant λ. A method may win more because it moves farther: the figure shows KL beside.",
         changes=_TURNS,
         figures=("ablation",),
         experiments=("grid", "worlds"),
