@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gradlab.checks import count, one_of, positive
 from gradlab.objective import from_columns, mix, to_columns
-from gradlab.policy import Policy
+from gradlab.policy import Policy, features_of
 from gradlab.runs import Runs
 
 Optimizer = Literal["adam", "gd"]
@@ -59,13 +59,9 @@ class Descent:
 
         Raises FloatingPointError if a policy stops being finite.
         """
-        if isinstance(policy, type) or not hasattr(policy, "features"):
-            raise ValueError(f"policy must be FreeLogits(), RadialBasis() or tabular_policy('shared'), got {policy!r}")
-        features = policy.features(runs.responses).to(self.device, self.dtype)
-        total = runs.count * int(wanted[-1])
-        bar = tqdm(total=total, desc=f"{label}: {runs.count} runs", unit="step", disable=not self.progress)
+        features = features_of(policy, runs.responses).to(self.device, self.dtype)
         parts = []
-        with bar, steady(self.device):
+        with self.bar(label, runs.count, int(wanted[-1])) as bar, steady(self.device):
             for block in runs.blocks(slots, self.device):
                 width = block.stop - block.start
                 columns = to_columns(start[block], self.device, self.dtype)
@@ -76,8 +72,12 @@ class Descent:
                 followed = self._follow(gradient_of(block), columns, features, wanted, tick, normalise)
                 parts.append(from_columns(followed, width, runs.prompts))
         policies = torch.cat(parts, 1)
-        _check_finite(policies, wanted, self.learning_rate)
+        check_finite(policies, wanted, self.learning_rate)
         return policies
+
+    def bar(self, label: str, runs: int, steps: int) -> tqdm:
+        """What shows the steps of all runs as they are done, if progress is to be shown."""
+        return tqdm(total=runs * steps, desc=f"{label}: {runs} runs", unit="step", disable=not self.progress)
 
     def _follow(
         self,
@@ -124,7 +124,8 @@ def recorded_steps(steps: int, record: int) -> np.ndarray:
     return np.unique([0, *spaced, steps])
 
 
-def _check_finite(policies: Tensor, steps: np.ndarray, learning_rate: float) -> None:
+def check_finite(policies: Tensor, steps: np.ndarray, learning_rate: float) -> None:
+    """FloatingPointError names the first of the recorded steps at which a policy (S, ...) is not finite."""
     broken = ~policies.isfinite().flatten(1).all(1)
     if broken.any():
         step = steps[int(broken.nonzero()[0, 0])]
@@ -135,11 +136,13 @@ def _check_finite(policies: Tensor, steps: np.ndarray, learning_rate: float) -> 
 def steady(device: str) -> Iterator[None]:
     """One thread on the CPU (two on a busy core can be slower by orders), determinism on CUDA; also a decorator."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    cpu = torch.device(device).type == "cpu"
     torch.set_num_threads(1)
-    if torch.device(device).type != "cpu":
+    if not cpu:
         torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        if not cpu:  # also because to call it imports torch's compiler, which takes a second
+            torch.use_deterministic_algorithms(deterministic)

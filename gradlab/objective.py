@@ -25,7 +25,7 @@ class PairObjective:
         self, loss: PairLoss, weights: np.ndarray, ref_logp: np.ndarray, device: str, dtype: torch.dtype
     ) -> None:
         self.loss, self.device, self.dtype = loss, device, dtype
-        self.antisymmetric = _is_antisymmetric(loss)
+        self.antisymmetric = is_antisymmetric(loss)
         columns = weights.reshape(-1, *weights.shape[2:])
         seen = (columns.sum(1) + columns.sum(2)) > 0
         size = int(seen.sum(1).max())
@@ -110,10 +110,11 @@ def mix(matrix: Tensor, columns: Tensor) -> Tensor:
 def pair_slots(loss: PairLoss, weights: np.ndarray) -> int:
     """How many rows a ``PairObjective`` of this loss and these weights (R, X, Y, Y) has."""
     size = int(((weights.sum(-1) + weights.sum(-2)) > 0).sum(-1).max())
-    return size * (size - 1) // (2 if _is_antisymmetric(loss) else 1)
+    return size * (size - 1) // (2 if is_antisymmetric(loss) else 1)
 
 
-def _is_antisymmetric(loss: PairLoss) -> bool:
+def is_antisymmetric(loss: PairLoss) -> bool:
+    """Whether one order of each pair stands for both; ValueError for a loss that promises it and cannot keep it."""
     if loss.antisymmetric and not isinstance(loss, LogisticLoss):
         raise ValueError(f"antisymmetric must be False of {loss!r}: only a LogisticLoss can keep that promise")
     return loss.antisymmetric

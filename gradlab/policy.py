@@ -80,6 +80,13 @@ def tabular_policy(name: str) -> Policy:
     return POLICIES[one_of("policy", name, POLICIES)]
 
 
+def features_of(policy: Policy, responses: int) -> Tensor:
+    """Φ of a policy, (Y, K); ValueError for what is none, such as a name or a class."""
+    if isinstance(policy, type) or not hasattr(policy, "features"):
+        raise ValueError(f"policy must be FreeLogits(), RadialBasis() or tabular_policy('shared'), got {policy!r}")
+    return policy.features(responses)
+
+
 def log_policy(policy: Policy, parameters: Tensor, start_logp: Tensor) -> Tensor:
     """Log π, shape (..., X, Y), from parameters (..., X, K) and the start's log-probabilities (..., X, Y)."""
     features = policy.features(start_logp.shape[-1]).to(parameters)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab.checks import count
+from gradlab import engine as fusing
+from gradlab.checks import count, one_of
 from gradlab.descent import Descent, Gradient, Optimizer, recorded_steps, steady
 from gradlab.gradients import gradient_log
 from gradlab.losses import DPO, PairLoss
 from gradlab.objective import PairObjective, pair_slots, to_columns
-from gradlab.policy import FREE_LOGITS, Policy
+from gradlab.policy import FREE_LOGITS, Policy, features_of
 from gradlab.runs import Runs, Worlds
 from gradlab.world import Labels, Purpose, World, resample, stream
+
+Engine = Literal["auto", "eager", "fused"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,7 @@ def fit(
     gradients: bool = False,
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
+    engine: Engine = "auto",
     progress: bool = False,
 ) -> Fit:
     """Train one policy a world on the mean pair loss of each prompt (a sum over prompts, which do not interact).
@@ -82,6 +86,9 @@ def fit(
     record         about how many log-spaced steps to keep, besides the start.
     gradients      also keep the gradient log.
     device, dtype  where and in which precision to train; float64 on the CPU is the reference.
+    engine         ``eager``: step by step in PyTorch, the reference. ``fused``: all steps in one compiled function,
+                   many times as fast, see ``gradlab.engine``; where that is impossible, eager with a notice.
+                   ``auto`` (default): fused, but eager without a notice for mini-batches and off the CPU.
     progress       show a progress bar.
 
     Held-out loss is measured on N fresh pairs a prompt where data are finite, else on the exact pairs.
@@ -93,6 +100,7 @@ def fit(
     runs = Runs.of(worlds, pairs, labels, seed)
     if batch is not None:
         count("batch", batch, least=1)
+    one_of("engine", engine, get_args(Engine))
     kept = recorded_steps(steps, record)
     logged = recorded_steps(steps, 10)[:-1] if gradients else np.empty(0, int)
     wanted = np.union1d(kept, np.union1d(logged, logged + 1)).astype(int)
@@ -104,9 +112,13 @@ def fit(
             return objective.gradient
         return _batch_gradient(objective, data[block], batch, runs.seeds[block])
 
-    policies = descent.run(
-        runs, gradient_of, runs.start(start), policy, wanted, slots=pair_slots(loss, data), label=loss.name
-    )
+    begin, policies = runs.start(start), None
+    if engine == "fused" or (engine == "auto" and batch is None and device == "cpu"):
+        policies = _fused(descent, loss, runs, data, begin, policy, wanted, batch)
+    used = "eager" if policies is None else "fused"
+    if policies is None:
+        slots = pair_slots(loss, data)
+        policies = descent.run(runs, gradient_of, begin, policy, wanted, slots=slots, label=loss.name)
     recorded = policies[np.searchsorted(wanted, kept)]
     history = runs.history(recorded, kept, beta=getattr(loss, "beta", math.nan))
     history["loss"] = _losses(loss, recorded, runs, data)
@@ -120,7 +132,7 @@ def fit(
     settings = {
         "loss": repr(loss), "policy": repr(policy), "optimizer": optimizer, "learning_rate": learning_rate,
         "steps": steps, "pairs": pairs, "batch": batch, "labels": runs.labels, "seed": runs.seeds,
-        "started": "reference" if start is None else "given", "dtype": str(dtype), "device": device,
+        "started": "reference" if start is None else "given", "dtype": str(dtype), "device": device, "engine": used,
     }  # fmt: skip
     return Fit(history, kept, runs.unflatten(recorded), log, settings)
 
@@ -134,6 +146,21 @@ def dpo_reference(world: World, steps: int = 300, **settings: Any) -> World:
     loss = settings.pop("loss", DPO())
     trained = fit(world, loss, steps=steps, record=1, **settings)
     return world.with_reference(trained.logp.double().cpu().numpy())
+
+
+def _fused(
+    descent: Descent, loss: PairLoss, runs: Runs, data: np.ndarray, start: Tensor, policy: Policy, wanted: np.ndarray,
+    batch: int | None,
+) -> Tensor | None:  # fmt: skip
+    """Log π at the wanted steps by ``gradlab.engine``, or None, with a notice, where it cannot."""
+    try:
+        if batch is not None:
+            raise fusing.NotFusable("every step has a mini-batch of its own")
+        features = features_of(policy, runs.responses)
+        return fusing.fused(descent, loss, data, runs.ref_logp, start, features, wanted, label=loss.name)
+    except fusing.NotFusable as reason:
+        fusing.notice(loss.name, reason)
+        return None
 
 
 def _losses(loss: PairLoss, policies: Tensor, runs: Runs, data: np.ndarray) -> np.ndarray:

@@ -9,6 +9,14 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kernels_of_our_own(tmp_path_factory):
+    """Kernels are compiled for the session, and neither taken from the user's cache nor left there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory):
     """The folder of `make figures QUICK=1`."""

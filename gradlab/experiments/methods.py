@@ -151,7 +151,8 @@ def _train_permuted(
         block = slice(first, first + _PERMUTED_RUNS)
         loss = PermutedBalancedDPO(beta, worlds[0].prompts, tuple(seeds[block]), oriented)
         begin = start if start is None or start.ndim < 3 else start[block]
-        fits.append(fit(worlds[block], loss, seed=seeds[block], start=begin, **shared))
+        # Eager by nature: a pair's λ depends on the other pairs.
+        fits.append(fit(worlds[block], loss, seed=seeds[block], start=begin, engine="eager", **shared))
     histories = [one.history.assign(run=one.history["run"] + _PERMUTED_RUNS * k) for k, one in enumerate(fits)]
     history = pd.concat(histories).sort_values(["step", "run"], ignore_index=True)
     policies = torch.cat([one.policies for one in fits], 1)

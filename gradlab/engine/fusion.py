@@ -1,0 +1,94 @@
+"""The fused training loop as ``gradlab.training`` calls it, in place of ``Descent.run``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradlab.descent import Descent, check_finite
+from gradlab.engine.fallback import NotFusable
+from gradlab.losses import PairLoss
+from gradlab.objective import is_antisymmetric
+
+if TYPE_CHECKING:
+    from gradlab.engine.kernel import Plan
+    from gradlab.engine.machine import Kernel
+
+_KERNELS: dict[Plan, Kernel] = {}  # those of this process
+
+
+def fused(
+    descent: Descent,
+    loss: PairLoss,
+    weights: np.ndarray,
+    ref_logp: np.ndarray,
+    start: Tensor,
+    features: Tensor,
+    wanted: np.ndarray,
+    *,
+    label: str,
+) -> Tensor:
+    """Train as ``Descent.run`` does on a ``PairObjective``; log π at the ``wanted`` steps, (S, R, X, Y).
+
+    weights   (R, X, Y, Y) shares of the ordered pairs.
+    ref_logp, start  (R, X, Y) log π_ref, and log π at step 0.
+    features  Φ of the policy, (Y, K); the unit matrix for free logits.
+
+    Each run has the bits that it has alone. After 200 steps in float64, probabilities agree with the eager loop's to
+    1e-10. Raises NotFusable before anything is trained; FloatingPointError as ``Descent.run``.
+    """
+    if descent.device != "cpu" or descent.dtype not in (torch.float64, torch.float32):
+        where = f"in {descent.dtype} on {descent.device}"
+        raise NotFusable(f"a kernel computes in float64 or float32 on the cpu, and this is {where}")
+    shared = not torch.equal(features, torch.eye(*features.shape, dtype=features.dtype))
+    plan, kernel, constants = _ready(loss, descent, shared)
+    from gradlab.engine.run import Columns, follow
+
+    responses = weights.shape[-1]
+    columns = Columns(
+        weights.reshape(-1, responses, responses), ref_logp.reshape(-1, responses), start.numpy().reshape(-1, responses)
+    )
+    runs, prompts = ref_logp.shape[:2]
+    done = 0
+    with descent.bar(label, runs, int(wanted[-1])) as bar:
+
+        def tick(column_steps: int) -> None:
+            nonlocal done
+            bar.update((done + column_steps) // prompts - done // prompts)
+            done += column_steps
+
+        policies = follow(plan, kernel, constants, columns, features.numpy(), descent.learning_rate, wanted, tick)
+    logp = torch.from_numpy(policies).unflatten(1, (runs, prompts))
+    check_finite(logp, wanted, descent.learning_rate)
+    return logp
+
+
+def _ready(loss: PairLoss, descent: Descent, shared: bool) -> tuple[Plan, Kernel, tuple[float, ...]]:
+    """The loss's kernel, from this process, the disk or the compiler; and the constants to call it with."""
+    antisymmetric = is_antisymmetric(loss)
+    try:
+        from gradlab.engine import machine
+        from gradlab.engine.check import examine
+        from gradlab.engine.kernel import Plan, write
+        from gradlab.engine.trace import derivative
+    except ImportError as error:
+        raise NotFusable(f"{error.name} is not installed; pip install 'gradlab[fast]' adds it") from error
+    trace, constants = derivative(loss, descent.dtype)
+    plan = Plan(trace, antisymmetric, shared, descent.optimizer, str(descent.dtype).removeprefix("torch."))
+    if plan not in _KERNELS:
+        assembly = write(plan)
+        code = machine.load(assembly)
+        known = code is not None
+        try:
+            code = code or machine.compile(assembly)
+            kernel = machine.Kernel(code)
+        except Exception as error:  # whatever it is: training goes on without the compiler
+            raise NotFusable(f"its kernel cannot be compiled here: {error}") from error
+        if not known:
+            examine(plan, kernel, constants, loss)
+            machine.save(assembly, code)
+        _KERNELS[plan] = kernel
+    return plan, _KERNELS[plan], constants

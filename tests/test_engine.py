@@ -1,0 +1,539 @@
+"""A fused training is the eager one, for every loss, and where it cannot be, it is eager and says so."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from own_losses import Hinge, every_loss
+
+from gradlab import engine
+from gradlab.engine import EagerNotice, NotFusable, fallback, functions, fusion, machine, run
+from gradlab.engine.kernel import Plan, write
+from gradlab.engine.trace import derivative
+from gradlab.engine.vectors import ALIGNMENT, LANES, Emitter
+from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, NaiveBalancedDPO
+from gradlab.policy import FreeLogits, RadialBasis
+from gradlab.training import fit
+from gradlab.world import gaussian_world
+
+every_registered_loss = pytest.mark.parametrize("loss", [make() for make in PAIR_LOSSES.values()], ids=PAIR_LOSSES)
+every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(4)], ids=["free", "shared"])
+every_optimizer = pytest.mark.parametrize("descent", [("adam", 0.01), ("gd", 0.5)], ids=["adam", "gd"])
+
+WORLDS = [
+    gaussian_world(7, 9, mask_rate=rate, reference=reference, mask_kind=kind, seed=seed)
+    for seed, (rate, reference, kind) in enumerate(
+        [
+            (0.0, "uniform", "responses"),
+            (0.2, "random", "responses"),
+            (0.4, "shifted", "responses"),
+            (0.5, "random", "pairs"),
+        ]
+    )
+]
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """As in a new process, with nothing on disk and nothing said."""
+    monkeypatch.setenv("GRADLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fusion, "_KERNELS", {})
+    monkeypatch.setattr(fallback, "_SAID", set())
+    return tmp_path / "cache" / "kernels"
+
+
+def both(worlds, loss, **settings):
+    fused, eager = (fit(worlds, loss, engine=which, **settings) for which in ("fused", "eager"))
+    assert (fused.settings["engine"], eager.settings["engine"]) == ("fused", "eager")
+    assert fused.policies.dtype == eager.policies.dtype
+    assert fused.policies.shape == eager.policies.shape
+    return fused, eager
+
+
+def gap(fused, eager):
+    return (fused.policies.double().exp() - eager.policies.double().exp()).abs().max().item()
+
+
+# --- fused is eager ---
+
+
+@every_loss
+@every_policy
+@every_optimizer
+def test_fused_and_eager_agree_in_probabilities(loss, policy, descent):
+    optimizer, learning_rate = descent
+    fused, eager = both(
+        WORLDS, loss, policy=policy, optimizer=optimizer, learning_rate=learning_rate, steps=200, record=5
+    )
+    assert (fused.logp.exp() - fused.policies[0].exp()).abs().max() > 0.01  # it went somewhere
+    assert gap(fused, eager) < (
+        1e-10 if loss in [make() for make in PAIR_LOSSES.values()] else 1e-8
+    )  # a hinge has kinks
+
+
+@every_loss
+def test_they_agree_on_the_papers_grid(loss):
+    worlds = [gaussian_world(seed=0), gaussian_world(mask_rate=0.2, seed=1)]
+    assert gap(*both(worlds, loss, steps=200, record=1)) < (1e-9 if isinstance(loss, Hinge) else 1e-10)
+
+
+@every_loss
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_they_agree_on_finite_data(loss, labels):
+    settings = {"pairs": 9, "labels": labels, "seed": [3, 4, 5, 6], "learning_rate": 0.37, "optimizer": "gd"}
+    assert gap(*both(WORLDS, loss, steps=50, record=5, **settings)) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["dpo", "nbdpo"])
+@every_policy
+@pytest.mark.parametrize(("prompts", "responses"), [(1, 2), (3, 3), (40, 5), (2, 17), (1, 60)])
+def test_they_agree_in_every_size(name, policy, prompts, responses):
+    worlds = [gaussian_world(prompts, responses, reference="random", seed=seed) for seed in range(3)]
+    start = torch.log_softmax(torch.randn(3, prompts, responses, generator=torch.Generator().manual_seed(0)), -1)
+    settings = {"policy": policy, "start": start, "steps": 20, "record": 3}
+    assert gap(*both(worlds, PAIR_LOSSES[name](), **settings)) < 1e-10
+
+
+def test_they_agree_where_log_probabilities_are_extreme():
+    start = torch.tensor([[0.0, -1e-5, -40.0, -800.0, -900.0]]).double().log_softmax(-1)
+    world = replace(gaussian_world(1, 5), ref_logp=start.flip(-1).numpy())
+    for make in PAIR_LOSSES.values():
+        assert gap(*both(world, make(), start=start, steps=50, learning_rate=0.2)) < 1e-10
+
+
+@every_registered_loss
+@every_policy
+def test_single_precision_is_double_precision_rounded(loss, policy):
+    settings = {"policy": policy, "steps": 200, "record": 5, "engine": "fused"}
+    single, double = (fit(WORLDS, loss, dtype=dtype, **settings) for dtype in (torch.float32, torch.float64))
+    assert single.policies.dtype == torch.float32
+    assert gap(single, double) < 1e-4
+
+
+def test_where_slopes_cancel_nothing_is_left_for_adam_to_blow_up():
+    world = gaussian_world(mask_rate=0.4, seed=2)
+    hidden = ~torch.tensor(world.observed)
+    for name in ("dpo", "cdpo", "ipo", "fixed-weight"):
+        logp = fit(world, PAIR_LOSSES[name](), steps=200, dtype=torch.float32, engine="fused").logp.double()
+        moved = (logp - torch.tensor(world.ref_logp))[hidden].unflatten(0, (20, 8))
+        torch.testing.assert_close(moved, moved[:, :1].expand_as(moved), rtol=0, atol=1e-5)  # as one, by identity 11
+
+
+def test_it_goes_no_other_way_when_more_is_recorded():
+    sparse, dense = (fit(WORLDS, BalancedDPO(), steps=30, record=record, engine="fused") for record in (1, 100))
+    assert torch.equal(sparse.logp, dense.logp)
+    assert torch.equal(dense.policies[0], sparse.policies[0])
+
+
+def test_auto_is_fused_and_mini_batches_are_eager():
+    assert fit(WORLDS, DPO(), steps=2).settings["engine"] == "fused"
+    assert fit(WORLDS, DPO(), steps=2, pairs=9, batch=3).settings["engine"] == "eager"
+    with pytest.raises(
+        ValueError, match=r"^engine must be one of auto, eager, fused; got 'fuse'; did you mean 'fused'\?$"
+    ):
+        fit(WORLDS, DPO(), steps=2, engine="fuse")
+
+
+# --- a batch is its runs ---
+
+
+@pytest.mark.parametrize("prompts", [1, 7, LANES, LANES + 1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("loss", [DPO(), NaiveBalancedDPO()], ids=lambda one: one.name)
+@every_policy
+@pytest.mark.parametrize("pairs", [None, 3])
+def test_a_batch_gives_the_bits_of_each_run_alone(prompts, dtype, loss, policy, pairs):
+    worlds = [gaussian_world(prompts, 9, mask_rate=0.1 * seed, seed=seed) for seed in range(5)]
+    settings = {"dtype": dtype, "policy": policy, "pairs": pairs, "steps": 20, "engine": "fused"}
+    together = fit(worlds, loss, seed=range(5), **settings)
+    for seed, world in enumerate(worlds):
+        assert torch.equal(together.policies[:, seed], fit(world, loss, seed=seed, **settings).policies)
+
+
+def test_how_the_work_is_cut_changes_no_bit(monkeypatch):
+    whole = fit(WORLDS * 3, BalancedDPO(), steps=40, record=3, engine="fused")
+    monkeypatch.setattr(run, "PANEL", 1)
+    monkeypatch.setattr(run, "CALL", 1)
+    cut = fit(WORLDS * 3, BalancedDPO(), steps=40, record=3, engine="fused")
+    assert torch.equal(whole.policies, cut.policies)
+
+
+@pytest.mark.parametrize("steps_a_call", [1, 7, 1000])
+def test_calls_are_short_and_miss_no_step(monkeypatch, steps_a_call):
+    monkeypatch.setattr(run, "CALL", steps_a_call * 10 * LANES)
+    wanted = np.array([0, 1, 3, 500])
+    stops = run._stops(wanted, 10)
+    assert np.isin(wanted, stops).all()
+    ends = np.concatenate([[0], stops])
+    calls = list(run._calls(ends, 10))
+    assert [first for first, _ in calls] == [0, *(last for _, last in calls[:-1])]
+    assert calls[-1][1] == len(ends) - 1
+    assert all(ends[last] - ends[first] <= steps_a_call for first, last in calls)
+
+
+# --- one kernel for all hyper-parameters; kernels on disk ---
+
+
+def compilations(monkeypatch):
+    seen = []
+    compile_ = machine.compile
+    monkeypatch.setattr(machine, "compile", lambda assembly: seen.append(1) or compile_(assembly))
+    return seen
+
+
+def test_hyper_parameters_need_no_kernel_of_their_own(fresh, monkeypatch):
+    seen = compilations(monkeypatch)
+    losses = [NaiveBalancedDPO(beta, clip) for beta in (0.5, 2.0) for clip in (0.1, 0.5)]
+    for loss in losses:
+        assert gap(*both(WORLDS, loss, steps=20, record=2)) < 1e-10
+    assert len(seen) == 1
+    fit(WORLDS, losses[0], steps=2, learning_rate=1.0, record=1, start=WORLDS[0].ref_logp)
+    assert len(seen) == 1
+    fit(WORLDS, losses[0], steps=2, optimizer="gd")
+    assert len(seen) == 2
+
+
+def test_another_process_takes_the_kernel_from_disk(fresh, monkeypatch):
+    seen = compilations(monkeypatch)
+    first = fit(WORLDS, DPO(), steps=5).policies
+    monkeypatch.setattr(fusion, "_KERNELS", {})
+    again = fit(WORLDS, DPO(), steps=5).policies
+    assert len(seen) == 1
+    assert torch.equal(first, again)
+    assert len(list(fresh.iterdir())) == 1
+
+
+def flipped(content):
+    return content[:-100] + bytes([content[-100] ^ 1]) + content[-99:]
+
+
+def renamed(content):
+    head, code = content.split(b"\n", 1)
+    return json.dumps({**json.loads(head), "key": "0" * 64}).encode() + b"\n" + code
+
+
+SPOILT = {
+    "empty": lambda content: b"",
+    "cut off": lambda content: content[:-1],
+    "a bit flipped": flipped,
+    "another kernel's": renamed,
+    "not a kernel": lambda content: b"[]\nnonsense",
+    "no line": lambda content: b"\x80\xff" * 100,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_broken_or_foreign_file_is_never_loaded_but_replaced(fresh, monkeypatch, spoil):
+    seen = compilations(monkeypatch)
+    first = fit(WORLDS, DPO(), steps=5).policies
+    (path,) = fresh.iterdir()
+    good = path.read_bytes()
+    path.write_bytes(spoil(good))
+    monkeypatch.setattr(fusion, "_KERNELS", {})
+    assert torch.equal(fit(WORLDS, DPO(), steps=5).policies, first)
+    assert len(seen) == 2
+    assert path.read_bytes() == good
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
+def test_a_file_that_others_may_write_to_is_not_trusted(fresh, monkeypatch):
+    seen = compilations(monkeypatch)
+    fit(WORLDS, DPO(), steps=5)
+    (path,) = fresh.iterdir()
+    path.chmod(0o666)
+    monkeypatch.setattr(fusion, "_KERNELS", {})
+    fit(WORLDS, DPO(), steps=5)
+    assert len(seen) == 2
+    assert not path.stat().st_mode & 0o022
+
+
+def test_a_cache_that_cannot_be_written_costs_only_that(fresh):
+    fresh.parent.write_text("a file where a folder should be")
+    assert fit(WORLDS, DPO(), steps=5, engine="fused").settings["engine"] == "fused"
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "tail"),
+    [("linux", "XDG_CACHE_HOME", "gradlab"), ("win32", "LOCALAPPDATA", "gradlab"), ("linux", "GRADLAB_CACHE", "")],
+)
+def test_the_folder_is_the_users(monkeypatch, tmp_path, platform, variable, tail):
+    for name in ("GRADLAB_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert machine.folder().parts[-1] == "gradlab"
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert machine.folder() == tmp_path / tail
+
+
+# --- what cannot be fused ---
+
+
+class Own:
+    """A loss made of a function of h_w − h_l and the pairs."""
+
+    name, equation, source, antisymmetric = "own", "", "a test", False
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, logps):
+        return self.function(logps.win_logratio - logps.lose_logratio, logps)
+
+
+class Counter:
+    calls = 0
+
+    def count(self):
+        self.calls += 1
+        return self.calls
+
+
+def with_its_first_row_zeroed(gap, logps):
+    gap = gap * 1
+    gap[0] = 0
+    return gap.square()
+
+
+def transposed_and_filled(gap, logps):
+    weight = torch.ones_like(gap)
+    weight[:, ::2].fill_(0.5)
+    return weight * gap.square()
+
+
+counter = Counter()
+UNFUSABLE = {
+    "item": lambda gap, logps: gap if gap.mean().item() > -100 else -gap,
+    "branch": lambda gap, logps: gap.square() if (gap > -100).all() else -gap,
+    "numpy": lambda gap, logps: gap if gap.detach().numpy().mean() > -100 else -gap,
+    "array": lambda gap, logps: gap if np.asarray(gap.detach()).mean() > -100 else -gap,
+    "tolist": lambda gap, logps: gap * sum(gap.detach().flatten().tolist()),
+    "mean": lambda gap, logps: (gap - gap.mean()).square(),
+    "neighbours": lambda gap, logps: gap * gap.flip(0),
+    "cumulative": lambda gap, logps: gap.cumsum(0),
+    "softmax": lambda gap, logps: torch.softmax(gap, 0),
+    "position": lambda gap, logps: gap * torch.linspace(0, 1, gap.shape[-1], dtype=gap.dtype),
+    "shape": lambda gap, logps: gap * len(gap),
+    "random": lambda gap, logps: gap * torch.rand_like(gap),
+    "state": lambda gap, logps: gap * counter.count(),
+    "half precision": lambda gap, logps: gap.half().square().to(gap.dtype),
+    "a part in place": with_its_first_row_zeroed,
+    "a view in place": transposed_and_filled,
+    "unknown": lambda gap, logps: torch.special.i0(gap),
+    "exponent": lambda gap, logps: gap.abs() ** 1.7,
+    "constant": lambda gap, logps: gap.detach(),
+    "raises": lambda gap, logps: gap.no_such_thing(),
+}
+
+
+@pytest.mark.parametrize("function", UNFUSABLE.values(), ids=UNFUSABLE)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_what_is_not_a_fixed_formula_of_the_pair_is_refused(function, dtype):
+    with pytest.raises(NotFusable) as reason:
+        write(Plan(derivative(Own(function), dtype)[0], False, False, "adam", str(dtype).removeprefix("torch.")))
+    assert "\n" not in str(reason.value)
+
+
+def test_an_unknown_operation_is_named():
+    with pytest.raises(NotFusable, match="its derivative needs i0, which the engine does not know"):
+        write(
+            Plan(
+                derivative(Own(lambda gap, logps: gap * torch.special.i0(gap)), torch.float64)[0],
+                False,
+                False,
+                "gd",
+                "float64",
+            )
+        )
+
+
+def test_it_falls_back_to_eager_with_one_notice(fresh):
+    loss = Own(UNFUSABLE["mean"])
+    with pytest.warns(EagerNotice, match="^own trains eager, which is slower, since .+$") as said:
+        fitted = [fit(WORLDS, loss, steps=5) for _ in range(3)]
+    assert len(said) == 1
+    assert said[0].filename == __file__
+    assert fitted[0].settings["engine"] == "eager"
+    assert torch.equal(fitted[2].policies, fit(WORLDS, loss, steps=5, engine="eager").policies)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"pairs": 9, "batch": 3}, "every step has a mini-batch of its own"),
+        ({"dtype": torch.bfloat16}, "a kernel .*bfloat16"),
+    ],
+    ids=["batch", "dtype"],
+)
+def test_so_does_a_setting_that_cannot_be_fused(fresh, settings, reason):
+    with pytest.warns(EagerNotice, match=f"^dpo trains eager, which is slower, since {reason}"):
+        fitted = fit(WORLDS, DPO(), steps=5, engine="fused", **settings)
+    assert fitted.settings["engine"] == "eager"
+
+
+def test_without_its_library_it_is_eager():
+    script = """
+        import sys, warnings
+        sys.modules["llvmlite"] = None
+        from gradlab.training import fit
+        from gradlab.losses import DPO
+        from gradlab.world import gaussian_world
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            engines = [fit(gaussian_world(2, 3), DPO(), steps=2).settings["engine"] for _ in range(2)]
+        print(engines, *(one.message for one in said), sep="\\n")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "['eager', 'eager']",
+        "dpo trains eager, which is slower, since llvmlite is not installed; pip install 'gradlab[fast]' adds it",
+    ]
+
+
+def test_a_kernel_that_does_something_else_is_found_out(fresh, monkeypatch):
+    wrong = {**functions.OPERATIONS, "sigmoid": lambda x: functions.sigmoid(x) * 1.001}
+    monkeypatch.setattr("gradlab.engine.kernel.OPERATIONS", wrong)
+    with pytest.warns(EagerNotice, match="since its kernel does not do here what the loss does$"):
+        fitted = fit(WORLDS, DPO(), steps=5)
+    assert fitted.settings["engine"] == "eager"
+    assert not fresh.exists()
+
+
+def test_a_compiler_that_fails_is_a_notice(fresh, monkeypatch):
+    def fail(assembly):
+        raise RuntimeError("no such processor")
+
+    monkeypatch.setattr(machine, "compile", fail)
+    with pytest.warns(EagerNotice, match="since its kernel cannot be compiled here: no such processor$"):
+        fit(WORLDS, DPO(), steps=5)
+
+
+# --- operations ---
+
+FUSABLE = {
+    "arithmetic": lambda gap, logps: 1 / (3 - (2 - gap) * (-gap) / 5).square().add(1).sqrt().reciprocal(),
+    "scalars as tensors": lambda gap, logps: torch.tensor(0.5) * gap.square() + gap.new_ones(()) * gap,
+    "alpha": lambda gap, logps: torch.add(gap, gap.square(), alpha=3) - torch.sub(gap.square(), gap, alpha=2),
+    "powers": lambda gap, logps: gap**3 + (gap.square() + 1) ** -2 + (gap.square() + 1) ** 0.5 + gap**0,
+    "exp and log": lambda gap, logps: gap.exp().log1p() + (gap.abs() + 1).log() + (0.1 * gap).expm1(),
+    "squashing": lambda gap, logps: gap.tanh() + gap.sigmoid() * gap + torch.nn.functional.softplus(gap, beta=2),
+    "log sigmoid": lambda gap, logps: -torch.nn.functional.logsigmoid(gap) - torch.nn.functional.logsigmoid(-2 * gap),
+    "kinks": lambda gap, logps: gap.relu() + gap.abs() + gap.clamp(-0.3, 0.4) + gap.clamp(min=0.1) + gap.clamp(max=0.2),
+    "sides": lambda gap, logps: torch.maximum(gap, logps.win) - torch.minimum(gap, 2 * logps.lose),
+    "choices": lambda gap, logps: torch.where((gap > 0) & ~(gap >= 1) | (gap < -1), gap.square(), 0.5 * gap),
+    "truths as numbers": lambda gap, logps: (gap > 0) * gap.square() + (gap <= 0).to(gap.dtype) * gap,
+    "masked": lambda gap, logps: gap.square().masked_fill(gap != gap.abs(), 0.0),
+    "detached": lambda gap, logps: (gap.detach().exp() / (1 + gap.detach().exp())) * gap,
+    "in place": lambda gap, logps: gap.mul(2).add_(1).square(),
+    "odds": lambda gap, logps: (
+        -torch.nn.functional.logsigmoid(
+            logps.win - torch.log1p(-logps.win.exp()) - logps.lose + torch.log1p(-logps.lose.exp())
+        )
+    ),
+    "sign": lambda gap, logps: gap.detach().sign() * gap.square(),
+}
+
+
+@pytest.mark.parametrize("function", FUSABLE.values(), ids=FUSABLE)
+def test_what_losses_are_made_of_is_fused(function):
+    start = torch.log_softmax(torch.randn(7, 9, generator=torch.Generator().manual_seed(0)), -1)  # off every kink
+    settings = {"start": start, "optimizer": "gd", "learning_rate": 0.01}
+    assert gap(*both(WORLDS[:2], Own(function), steps=20, record=3, **settings)) < 1e-10
+
+
+SINGLE = np.concatenate([np.linspace(-88, 88, 4001), np.geomspace(1e-30, 80, 1000), -np.geomspace(1e-30, 80, 1000)])
+DOUBLE = np.concatenate(
+    [np.linspace(-708, 708, 4001), np.geomspace(1e-300, 700, 1000), -np.geomspace(1e-300, 700, 1000)]
+)
+
+
+def evaluated(function, values):
+    """``function`` of ``gradlab.engine.functions`` at these values, by a kernel of its own."""
+    arguments = {"count": "integer", "given": "rows", "found": "rows"}
+    emitter = Emitter("apply", values.dtype.name, arguments)
+    count, given, found = (emitter.arguments[name] for name in arguments)
+    with emitter.loop(count) as row:
+        found[row] = function(given[row])
+    kernel = machine.Kernel(machine.compile(emitter.finish()), "apply", arguments)
+    padded = np.zeros((-(-len(values) // LANES), LANES), values.dtype)
+    padded.flat[: len(values)] = values
+    rows, result = run._rows(1, len(padded), values.dtype)[0], run._rows(1, len(padded), values.dtype)[0]
+    rows[:] = padded
+    assert rows.ctypes.data % ALIGNMENT == 0
+    kernel(count=len(rows), given=rows.ctypes.data, found=result.ctypes.data)
+    return result.ravel()[: len(values)]
+
+
+ACCURACY = {
+    "exp": (functions.exp, np.exp, 2),
+    "expm1": (functions.expm1, np.expm1, 3),
+    "log": (lambda x: functions.log(functions.abs_(x)), lambda x: np.log(np.abs(x)), 2),
+    "log1p": (lambda x: functions.log1p(functions.abs_(x)), lambda x: np.log1p(np.abs(x)), 4),
+    "sigmoid": (functions.sigmoid, lambda x: 1 / (1 + np.exp(-x)), 3),
+    "tanh": (functions.tanh, np.tanh, 4),
+    "sqrt": (lambda x: functions.sqrt(functions.abs_(x)), lambda x: np.sqrt(np.abs(x)), 1),
+}
+
+
+# This one, one of ten years ago, and one that multiplies and adds in two roundings.
+PROCESSORS = ["this", "haswell", "x86-64"] if platform.machine() in ("x86_64", "AMD64") else ["this"]
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize(("function", "truth", "units"), ACCURACY.values(), ids=ACCURACY)
+@pytest.mark.parametrize("values", [DOUBLE, SINGLE.astype(np.float32)], ids=["float64", "float32"])
+def test_functions_are_right_to_the_last_digits(monkeypatch, function, truth, units, values, processor):
+    if processor != "this":
+        monkeypatch.setattr(machine, "_processor", lambda: (processor, ""))
+    values = values[values != 0]
+    longer = values.astype(np.longdouble if values.dtype == np.float64 else np.float64)
+    found, expected = evaluated(function, values), truth(longer)
+    normal = np.abs(expected) > np.finfo(values.dtype).tiny * 4
+    error = np.abs(found - expected) / np.spacing(np.abs(expected).astype(values.dtype))
+    assert error[normal].max() <= units
+    assert np.abs(found[~normal]).max(initial=0) < np.finfo(values.dtype).tiny * 4
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_functions_know_the_ends_of_the_line(dtype):
+    nan, inf = np.nan, np.inf
+    values = np.array([nan, inf, -inf, 0.0, 1000.0, -1000.0, -1.0, np.finfo(dtype).tiny / 8], dtype)
+    tiny = np.log(np.finfo(dtype).tiny.astype(float) / 8)
+    expected = {
+        functions.exp: [nan, inf, 0, 1, inf, 0, np.exp(-1.0), 1],
+        functions.expm1: [nan, inf, -1, 0, inf, -1, np.expm1(-1.0), 0],
+        functions.log: [nan, inf, nan, -inf, np.log(1000.0), nan, nan, tiny],
+        functions.log1p: [nan, inf, nan, 0, np.log(1001.0), nan, -inf, 0],
+        functions.sigmoid: [nan, 1, 0, 0.5, 1, 0, 1 / (1 + np.e), 0.5],
+        functions.tanh: [nan, 1, -1, 0, 1, -1, np.tanh(-1.0), 0],
+        functions.sign: [nan, 1, -1, 0, 1, -1, -1, 1],
+    }
+    for function, results in expected.items():
+        np.testing.assert_allclose(
+            evaluated(function, values), results, rtol=1e-6, atol=1e-30, err_msg=function.__name__
+        )
+
+
+def test_the_code_is_vectors_all_through():
+    for name, make in PAIR_LOSSES.items():
+        loss = make()
+        trace, _ = derivative(loss, torch.float64)
+        assembly = write(Plan(trace, loss.antisymmetric, False, "adam", "float64"))
+        assert re.search(r"= fadd <16 x double> ", assembly)
+        assert not re.search(r"= f\w+ double ", assembly), name
+
+
+def test_a_training_without_measure_is_an_error_and_no_warning():
+    with pytest.raises(FloatingPointError, match=r"learning_rate=1e\+308 is too large"):
+        fit(WORLDS, DPO(1e3), steps=20, learning_rate=1e308, engine="fused")
+
+
+def test_the_engine_has_one_way_in():
+    assert set(engine.__all__) == {"EagerNotice", "NotFusable", "fused", "notice"}
