@@ -8,14 +8,16 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 FORMAT = 1  # of the files this version writes and reads
 _LIBRARIES = ("numpy", "pandas", "scipy", "torch")
@@ -40,9 +42,26 @@ def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], 
         (path.exists() and path.read_bytes() != data) or (page.exists() and '"sha256"' not in page.read_text("utf-8"))
     ):
         raise FileExistsError(f"{path} or its manifest holds something else; name another file, or allow overwriting")
-    stamp = {"format": FORMAT, "versions": versions(), "commit": _commit(), "sha256": hashlib.sha256(data).hexdigest()}
-    text = json.dumps({**manifest, **stamp}, indent=1, ensure_ascii=False) + "\n"
-    write_whole(path, data, page, text)
+    write_whole(path, data, page, _page(manifest, hashlib.sha256(data).hexdigest()))
+    return path
+
+
+def merge_frames(files: Sequence[Path], path: Path, manifest: dict[str, Any]) -> Path:
+    """Write the frames in ``files``, of equal columns, as one to ``path``, never all of them in memory."""
+
+    def write(name: str) -> None:
+        with pq.ParquetWriter(name, pq.read_schema(files[0]), compression="zstd") as writer:
+            for file in files:
+                writer.write_table(pq.read_table(file))
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        merged = Path(scratch) / path.name
+        write(str(merged))
+        with open(merged, "rb") as data:
+            digest = hashlib.file_digest(data, "sha256").hexdigest()
+        write_whole(
+            path, lambda name: shutil.copyfile(merged, name), path.with_suffix(".json"), _page(manifest, digest)
+        )
     return path
 
 
@@ -170,6 +189,12 @@ def definitions_hash(module: str, roots: Iterable[str]) -> str:
             reached.add(name)
             todo += uses[name]
     return fingerprint([definitions[name] for name in sorted(reached)])
+
+
+def _page(manifest: dict[str, Any], digest: str) -> str:
+    """The manifest's text, for data of this SHA-256."""
+    stamp = {"format": FORMAT, "versions": versions(), "commit": _commit(), "sha256": digest}
+    return json.dumps({**manifest, **stamp}, indent=1, ensure_ascii=False) + "\n"
 
 
 def _imports(module: str) -> set[str]:

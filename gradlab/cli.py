@@ -1,4 +1,4 @@
-"""The command line, ``gradlab fit | figures | claims | losses | lab``: a thin face over functions of other modules."""
+"""The command line ``gradlab``: a thin face over functions of other modules."""
 
 from __future__ import annotations
 
@@ -121,6 +121,41 @@ class FitCommand:
             history = trained.history.rename(columns={"run": "seed"})  # run r has seed r
             manifest = {"command": "gradlab fit", "world": world, "training": trained.settings, "seeds": seeds}
             print(f"\nsaved: {save_frame(history, self.save, manifest, overwrite=self.overwrite)}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepCommand:
+    """Train every run that a TOML file asks for, in parallel, streamed to disk; stopped, it goes on where it was.
+
+    A key of the file is an option of `gradlab fit`, with a value or a list of values; README.md shows one.
+    """
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
+    """The runs."""
+    folder: Annotated[Path | None, _OPTIONAL] = None
+    """Where the results go, in runs.parquet. Left out: beside the file, under its name without .toml."""
+    status: bool = False
+    """Only say how far it is; also while it runs elsewhere."""
+    workers: Annotated[int | None, _OPTIONAL] = None
+    """Processes; left out: one a core. The results do not depend on it."""
+    scheduler: Annotated[str | None, _OPTIONAL] = None
+    """Address of a dask scheduler, such as tcp://localhost:8786: its workers do the work."""
+    fresh: bool = False
+    """Begin anew, and throw away what the folder holds of this sweep or another."""
+
+    def run(self) -> int:
+        """Train, or tell the state."""
+        from gradlab.sweeps import read_settings, run_sweep, sweep_status
+
+        if self.file.suffix != ".toml":
+            raise ValueError(f"file must end in .toml, got {str(self.file)!r}")
+        folder = self.folder or self.file.with_suffix("")
+        if not self.status:
+            settings = read_settings(self.file)
+            backend = {"backend": "dask", "options": {"scheduler_host": self.scheduler}} if self.scheduler else {}
+            print(f"saved: {run_sweep(settings, folder, workers=self.workers, fresh=self.fresh, **backend)}")
+        print(sweep_status(folder))
         return 0
 
 
@@ -264,6 +299,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         commands = {
             "fit": _fit_command() if arguments[0] == "fit" else FitCommand,
+            "sweep": SweepCommand,
             "figures": FiguresCommand,
             "claims": ClaimsCommand,
             "losses": LossesCommand,

@@ -11,7 +11,7 @@ import torch
 
 from gradlab import artifacts
 from gradlab.artifacts import load_frame, save_frame
-from gradlab.experiments import EXPERIMENTS, make_figures, methods, sweep
+from gradlab.experiments import EXPERIMENTS, frames, make_figures, methods
 from gradlab.losses import BalancedDPO, PairLogps
 from gradlab.training import fit
 from gradlab.world import gaussian_world
@@ -22,7 +22,7 @@ def test_every_experiment_leaves_frame_manifest_and_figures(quick):
         frame, manifest = load_frame(quick / "data" / f"{name}.parquet")
         assert len(frame) > 0
         assert manifest["quick"] is True
-        assert manifest["settings"] == sweep.settings_of(experiment, quick=True)
+        assert manifest["settings"] == frames.settings_of(experiment, quick=True)
         for figure in experiment.CAPTIONS:
             assert (quick / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
             assert (quick / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
@@ -101,7 +101,7 @@ def test_a_damaged_frame_is_run_again(copy):
 
 def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch):
     experiment = EXPERIMENTS["log-ratio"]
-    whole = sweep.run(experiment, quick=True, workers=1)
+    whole = frames.run(experiment, quick=True, workers=1)
     calls = []
 
     def breaks_at_the_third(**part):
@@ -111,28 +111,28 @@ def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch)
         return original(**part)
 
     original = experiment.run_part
-    monkeypatch.setattr(sweep, "frame_key", lambda *_: "key")  # the patched function has another source
+    monkeypatch.setattr(frames, "frame_key", lambda *_: "key")  # the patched function has another source
     monkeypatch.setattr(experiment, "run_part", breaks_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(experiment, quick=True, resume=tmp_path, workers=1)
+        frames.run(experiment, quick=True, resume=tmp_path, workers=1)
     assert len(list(tmp_path.rglob("*.parquet"))) == 2
     assert not [file for file in tmp_path.rglob("*") if file.name.startswith(".") and file.is_file()]
-    resumed = sweep.run(experiment, quick=True, resume=tmp_path, workers=1)
-    assert len(calls) == 3 + (len(experiment.parts(sweep.settings_of(experiment, True))) - 2)
+    resumed = frames.run(experiment, quick=True, resume=tmp_path, workers=1)
+    assert len(calls) == 3 + (len(experiment.parts(frames.settings_of(experiment, True))) - 2)
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
 
 
 def test_a_torn_part_is_run_again(tmp_path):
     experiment = EXPERIMENTS["log-ratio"]
-    whole = sweep.run(experiment, quick=True, resume=tmp_path, workers=1)
+    whole = frames.run(experiment, quick=True, resume=tmp_path, workers=1)
     part = next(iter(tmp_path.rglob("*.parquet")))
     part.write_bytes(b"torn")
-    pd.testing.assert_frame_equal(sweep.run(experiment, quick=True, resume=tmp_path, workers=1), whole)
+    pd.testing.assert_frame_equal(frames.run(experiment, quick=True, resume=tmp_path, workers=1), whole)
 
 
 def test_the_number_of_workers_does_not_change_a_bit(quick):
     experiment = EXPERIMENTS["log-ratio"]
-    alone = sweep.run(experiment, quick=True, workers=1)
+    alone = frames.run(experiment, quick=True, workers=1)
     pd.testing.assert_frame_equal(alone, load_frame(quick / "data" / "log-ratio.parquet")[0], check_exact=True)
 
 
@@ -144,7 +144,7 @@ def test_an_unknown_experiment_names_those_that_exist(tmp_path):
 def test_parts_can_be_written_down_and_are_all_different():
     for experiment in EXPERIMENTS.values():
         for quick in (False, True):
-            parts = experiment.parts(sweep.settings_of(experiment, quick))
+            parts = experiment.parts(frames.settings_of(experiment, quick))
             texts = [json.dumps(part, sort_keys=True) for part in parts]
             assert [json.loads(text) for text in texts] == parts
             assert len(set(texts)) == len(texts)
@@ -172,7 +172,7 @@ def key_after(monkeypatch):
         edited = module or experiment.__name__
         with monkeypatch.context() as patch:
             patch.setattr(artifacts, "_source", lambda name: edit(source(name)) if name == edited else source(name))
-            return sweep.frame_key(experiment, quick=True)
+            return frames.frame_key(experiment, quick=True)
 
     return key
 
@@ -209,7 +209,7 @@ every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), i
 @every_experiment
 @pytest.mark.parametrize("name", ["parts", "run_part"])
 def test_a_frame_is_stale_once_what_makes_it_has_changed(experiment, name, key_after):
-    assert key_after(experiment, altered(name)) != sweep.frame_key(experiment, quick=True)
+    assert key_after(experiment, altered(name)) != frames.frame_key(experiment, quick=True)
 
 
 @every_experiment
@@ -222,18 +222,18 @@ def test_a_frame_is_stale_once_a_helper_of_its_parts_has_changed(experiment, key
 
 @every_experiment
 def test_a_frame_is_stale_once_its_settings_or_the_methods_have_changed(experiment, key_after, monkeypatch):
-    before = sweep.frame_key(experiment, quick=True)
+    before = frames.frame_key(experiment, quick=True)
     trains = experiment.__name__ != "gradlab.experiments.ratios"  # which looks at gradients alone
     source = ("train", "gradlab.experiments.methods") if trains else ("balanced_weights", "gradlab.losses.reweighted")
     assert key_after(experiment, altered(source[0]), source[1]) != before
-    assert sweep.frame_key(experiment, quick=False) != before
+    assert frames.frame_key(experiment, quick=False) != before
     monkeypatch.setitem(experiment.SETTINGS, "another", 1)
-    assert sweep.frame_key(experiment, quick=True) != before
+    assert frames.frame_key(experiment, quick=True) != before
 
 
 @every_experiment
 def test_a_frame_is_not_stale_because_it_is_judged_shown_or_told_otherwise(experiment, key_after):
-    before = sweep.frame_key(experiment, quick=True)
+    before = frames.frame_key(experiment, quick=True)
     for name in ("verdict", "figures", "CAPTIONS", *(["CONTRASTS"] if hasattr(experiment, "CONTRASTS") else [])):
         assert key_after(experiment, altered(name)) == before, name
     assert key_after(experiment, lambda text: "# a comment\n" + text) == before
@@ -307,9 +307,9 @@ def test_a_killed_worker_is_told_in_one_line(monkeypatch):
             raise BrokenProcessPool("a long story\nwith lines")
             yield
 
-    monkeypatch.setattr(sweep, "Parallel", Killed)
+    monkeypatch.setattr(frames, "Parallel", Killed)
     with pytest.raises(OSError, match="log-ratio: a worker was killed, perhaps for memory; run it again") as error:
-        sweep.run(EXPERIMENTS["log-ratio"], quick=True)
+        frames.run(EXPERIMENTS["log-ratio"], quick=True)
     assert "\n" not in str(error.value)
 
 

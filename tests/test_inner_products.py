@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gradlab import metrics, plotting
-from gradlab.experiments import inner_products, sweep
+from gradlab.experiments import frames, inner_products
 from gradlab.experiments.methods import train
 from gradlab.experiments.network import gradient_kernels, initial_weights, network_inputs, scores, train_network
 from gradlab.losses import DPO, BalancedDPO
@@ -50,7 +50,7 @@ def cosines_of(products):
 
 @pytest.fixture(scope="module")
 def quick():
-    return sweep.run(inner_products, quick=True, workers=1)
+    return frames.run(inner_products, quick=True, workers=1)
 
 
 # --- the frame by another route -------------------------------------------------------------------------------------

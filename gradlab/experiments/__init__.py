@@ -9,6 +9,7 @@ from types import ModuleType
 
 from gradlab.checks import one_of
 from gradlab.experiments import (
+    frames,
     frontier,
     gallery,
     grid,
@@ -21,7 +22,6 @@ from gradlab.experiments import (
     shift,
     stability,
     starts,
-    sweep,
     variance,
     verdicts,
     worlds,
@@ -29,7 +29,7 @@ from gradlab.experiments import (
 
 _GRID = (picture, grid, worlds, frontier, starts, stability, ppo_against_dpo, log_ratio)
 _THEORY = (ratios, inner_products, shift, variance)
-EXPERIMENTS: dict[str, ModuleType] = {sweep.short_name(module): module for module in (*_THEORY, *_GRID)}
+EXPERIMENTS: dict[str, ModuleType] = {frames.short_name(module): module for module in (*_THEORY, *_GRID)}
 
 
 def make_figures(
@@ -57,10 +57,10 @@ def make_figures(
     drawn: list[Path] = []
     chosen = [EXPERIMENTS[name] for name in names or EXPERIMENTS]
     for experiment in chosen:
-        ran = sweep.load_or_run(experiment, folder / "data", quick=quick, fresh=fresh, workers=workers)
+        ran = frames.load_or_run(experiment, folder / "data", quick=quick, fresh=fresh, workers=workers)
         figures = gallery.draw(experiment, folder, quick=quick, redo=ran or fresh)
         state = f"{len(figures)} figures drawn" if figures else "up to date"
-        print(f"{sweep.short_name(experiment):>16}: {'run' if ran else 'frame up to date'}, {state}")
+        print(f"{frames.short_name(experiment):>16}: {'run' if ran else 'frame up to date'}, {state}")
         drawn += figures
     _write_pages(folder, quick=quick)
     return drawn
@@ -68,7 +68,7 @@ def make_figures(
 
 def _write_pages(folder: Path, *, quick: bool) -> None:
     """Write the gallery, the claims report and README's findings, and tell which verdicts are not the former ones."""
-    done = [one for one in EXPERIMENTS.values() if sweep.is_current(one, folder / "data", quick=quick)]
+    done = [one for one in EXPERIMENTS.values() if frames.is_current(one, folder / "data", quick=quick)]
     print(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, quick=quick)}")
     settled = verdicts.judge_claims(folder, EXPERIMENTS, quick=quick)
     former = None

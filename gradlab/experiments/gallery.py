@@ -10,7 +10,7 @@ from types import ModuleType
 
 from gradlab import plotting
 from gradlab.artifacts import fingerprint, load_frame, load_manifest, source_hash, versions, write_whole
-from gradlab.experiments.sweep import frame_path, short_name
+from gradlab.experiments.frames import frame_path, short_name
 
 QUICK_MARK = "**QUICK run: few seeds, worlds and steps. These are not results; captions describe the full run.**"
 

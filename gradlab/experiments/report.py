@@ -17,8 +17,8 @@ from gradlab import intervals
 from gradlab.artifacts import between_markers, write_whole
 from gradlab.experiments import contrasts, verdicts, wording
 from gradlab.experiments.claims import CLAIMS
+from gradlab.experiments.frames import settings_of, short_name
 from gradlab.experiments.gallery import QUICK_MARK, question
-from gradlab.experiments.sweep import settings_of, short_name
 from gradlab.experiments.verdicts import Settled, holds
 
 _WRITTEN = "Written by `make figures`; do not edit."

@@ -26,8 +26,8 @@ from gradlab.artifacts import load_frame, text_at_head
 from gradlab.checks import one_of
 from gradlab.experiments.claims import CLAIMS, Claim
 from gradlab.experiments.contrasts import as_families
+from gradlab.experiments.frames import frame_path, is_current
 from gradlab.experiments.measured import MEASURED
-from gradlab.experiments.sweep import frame_path, is_current
 from gradlab.intervals import OUTCOMES
 
 WEAKEST_FIRST = ("fails", "inconclusive", "no difference", "holds when", "holds", "identity")

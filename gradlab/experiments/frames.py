@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
-import os
 import shutil
-from concurrent.futures.process import BrokenProcessPool
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
-from gradlab.artifacts import (
-    definitions_hash,
-    fingerprint,
-    load_frame,
-    load_manifest,
-    save_frame,
-    source_hash,
-    versions,
-)
+from gradlab.artifacts import definitions_hash, fingerprint, load_frame, save_frame, source_hash, versions
+from gradlab.parts import Part, run_parts
 
 # Changing these cannot change a number that a training gives.
 _NO_NUMBERS = (
-    "gradlab", "gradlab.plotting", "gradlab.intervals", "gradlab.artifacts", "gradlab.experiments",
-    "gradlab.experiments.sweep", "gradlab.experiments.contrasts",
+    "gradlab", "gradlab.parts", "gradlab.plotting", "gradlab.intervals", "gradlab.artifacts", "gradlab.experiments",
+    "gradlab.experiments.frames", "gradlab.experiments.contrasts",
 )  # fmt: skip
 
 
@@ -66,27 +55,15 @@ def run(
     resume   a folder that keeps every finished part until the experiment is done: an interrupted run goes on there.
     workers  processes; default: one a core.
     """
-    parts = experiment.parts(settings_of(experiment, quick))
-    folder = resume / short_name(experiment) / frame_key(experiment, quick) if resume else None
-    files = [folder / f"{fingerprint(part)}.parquet" if folder else None for part in parts]
-    todo = [index for index, file in enumerate(files) if file is None or not _is_whole(file)]
-    found: dict[int, pd.DataFrame] = {}
-    jobs = (delayed(_run_part)(experiment.__name__, index, parts[index], files[index]) for index in todo)
-    workers = min(workers or os.cpu_count() or 1, len(todo) or 1)
-    done: Any = Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)
-    bar = tqdm(total=len(parts), initial=len(parts) - len(todo), desc=short_name(experiment), unit="part")
-    with bar:
-        try:
-            for index, frame in done:
-                found[index] = frame
-                bar.update()
-        except BrokenProcessPool:
-            kept = "finished parts are kept, so run it again" if resume else "run it again"
-            raise OSError(f"{short_name(experiment)}: a worker was killed, perhaps for memory; {kept}") from None
-    for index, file in enumerate(files):
-        if index not in found and file is not None:
-            found[index] = load_frame(file)[0]
-    return pd.concat([found[index] for index in range(len(parts))], ignore_index=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (resume or Path(scratch)) / short_name(experiment)
+        key = frame_key(experiment, quick)
+        parts = [
+            Part({"module": experiment.__name__, "part": part}, folder / f"{fingerprint(part)}.parquet", key)
+            for part in experiment.parts(settings_of(experiment, quick))
+        ]
+        run_parts(_run_part, parts, label=short_name(experiment), workers=workers)
+        return pd.concat([load_frame(part.file)[0] for part in parts], ignore_index=True)
 
 
 def is_current(experiment: ModuleType, data: Path, *, quick: bool) -> bool:
@@ -104,21 +81,9 @@ def short_name(experiment: ModuleType) -> str:
     return experiment.__name__.rsplit(".", 1)[-1].replace("_", "-")
 
 
-def _run_part(module: str, index: int, part: dict[str, Any], file: Path | None) -> tuple[int, pd.DataFrame]:
-    frame = importlib.import_module(module).run_part(**part)
-    if file is not None:
-        save_frame(frame, file, {"part": json.loads(json.dumps(part))}, overwrite=True)
-    return index, frame
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether a part was finished; anything torn or foreign is run again."""
-    try:
-        load_frame(file)
-    except (OSError, ValueError):
-        return False
-    return True
+def _run_part(module: str, part: dict[str, Any]) -> pd.DataFrame:
+    return importlib.import_module(module).run_part(**part)
 
 
 def _is_current(path: Path, key: str) -> bool:
-    return path.exists() and _is_whole(path) and load_manifest(path).get("key") == key
+    return Part({}, path, key).is_done()

@@ -1,0 +1,325 @@
+"""A sweep trains what its file asks for, loses nothing, and gives the same bits however it was run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from gradlab import cli, sweeps
+from gradlab.artifacts import load_frame
+from gradlab.losses import PAIR_LOSSES, pair_loss
+from gradlab.policy import tabular_policy
+from gradlab.sweeps import check_settings, read_settings, run_sweep, sweep_status
+from gradlab.training import fit
+from gradlab.world import gaussian_world
+
+SMALL = """
+seeds = 4
+prompts = 3
+responses = 6
+steps = 20
+[[grid]]
+loss = ["dpo", "bdpo"]
+beta = [0.5, 2.0]
+mask_rate = [0.0, 0.4]
+[[grid]]
+loss = "nbdpo"
+clip = 0.3
+policy = "shared"
+optimizer = "gd"
+pairs = 30
+dtype = "float32"
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL)
+    return file
+
+
+@pytest.fixture
+def blocks_of_three(monkeypatch):
+    monkeypatch.setattr(sweeps, "_width", lambda group: 3)
+
+
+def result(folder):
+    return load_frame(folder / "runs.parquet")[0]
+
+
+def test_a_grid_is_every_combination_and_grids_add_up(small):
+    settings = read_settings(small)
+    assert len(settings) == 2 * 2 * 2 * 4 + 4
+    assert not settings.duplicated().any()
+    first = settings[settings["loss"] != "nbdpo"]
+    assert set(zip(first["loss"], first["beta"], first["mask_rate"], first["seed"], strict=True)) == {
+        (loss, beta, mask, seed)
+        for loss in ("dpo", "bdpo")
+        for beta in (0.5, 2.0)
+        for mask in (0.0, 0.4)
+        for seed in range(4)
+    }
+
+
+def test_a_run_that_two_grids_ask_for_is_run_once(tmp_path):
+    (tmp_path / "a.toml").write_text("seed = [3, 5]\n[[grid]]\nbeta = [1.0, 2.0]\n[[grid]]\nbeta = [2.0, 4.0]\n")
+    settings = read_settings(tmp_path / "a.toml")
+    assert settings[["beta", "seed"]].to_numpy().tolist() == [[1, 3], [1, 5], [2, 3], [2, 5], [4, 3], [4, 5]]
+
+
+def test_every_run_is_what_fit_gives_for_its_settings(small, tmp_path):
+    frame = pd.read_parquet(run_sweep(read_settings(small), tmp_path / "out", workers=1, progress=False))
+    assert sorted(frame["run"]) == list(range(36))
+    for _, row in frame.iterrows():
+        given = {name: row[name] for name in ("beta", "clip") if not pd.isna(row[name])}
+        other = {} if row["loss"] != "nbdpo" else {
+            "policy": tabular_policy("shared"), "optimizer": "gd", "pairs": 30, "dtype": torch.float32,
+        }  # fmt: skip
+        mask = 0.0 if pd.isna(row["mask_rate"]) else row["mask_rate"]
+        world = gaussian_world(3, 6, mask_rate=mask, seed=row["seed"])
+        alone = fit(world, pair_loss(row["loss"], **given), steps=20, seed=row["seed"], record=1, **other)
+        expected = alone.history.iloc[-1]
+        assert row["step"] == 20
+        assert row["expected_utility"] == expected["utility"]
+        assert row["training_loss"] == expected["loss"]
+        for name in ("kl", "entropy", "unobserved_mass", "win_rate", "held_out_loss", "top1_accuracy"):
+            assert row[name] == expected[name]
+        assert pd.isna(row["error"])
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_every_registered_loss_can_be_swept(name, tmp_path):
+    settings = pd.DataFrame({"loss": [name], "prompts": 2, "responses": 4, "steps": 3})
+    assert len(pd.read_parquet(run_sweep(settings, tmp_path, progress=False))) == 1
+
+
+def test_the_number_of_workers_does_not_change_a_bit(small, tmp_path, blocks_of_three):
+    for workers in (1, 3):
+        run_sweep(read_settings(small), tmp_path / str(workers), workers=workers, progress=False)
+    one, three = ((tmp_path / name / "runs.parquet").read_bytes() for name in ("1", "3"))
+    assert one == three
+
+
+def test_the_size_of_a_block_does_not_change_a_bit(small, tmp_path, monkeypatch):
+    run_sweep(read_settings(small), tmp_path / "whole", workers=1, progress=False)
+    monkeypatch.setattr(sweeps, "_width", lambda group: 1)
+    run_sweep(read_settings(small), tmp_path / "single", workers=1, progress=False)
+    pd.testing.assert_frame_equal(result(tmp_path / "whole"), result(tmp_path / "single"), check_exact=True)
+
+
+def test_more_recorded_steps_are_more_rows(tmp_path):
+    settings = pd.DataFrame({"record": [4], "prompts": 2, "responses": 4, "steps": 9})
+    frame = pd.read_parquet(run_sweep(settings, tmp_path, progress=False))
+    assert frame["step"].tolist() == [0, 1, 2, 4, 9]
+
+
+def test_a_run_that_explodes_does_not_take_the_others_with_it(tmp_path):
+    settings = pd.DataFrame(
+        {"loss": "ipo", "learning_rate": 1e4, "optimizer": "gd", "beta": 1e-3, "scale": [1.0, 1.0, 1.0, 1e308]}
+    )
+    settings = pd.concat([settings.assign(learning_rate=1e308), settings.head(1).assign(learning_rate=0.1)])
+    frame = pd.read_parquet(run_sweep(settings, tmp_path, progress=False)).set_index("run")
+    assert "not finite" in frame.loc[0, "error"]
+    assert pd.isna(frame.loc[0, "expected_utility"])
+    assert pd.isna(frame.loc[4, "error"])
+    assert frame.loc[4, "expected_utility"] > 0
+    status = sweep_status(tmp_path)
+    assert status.failed == frame["error"].notna().sum() > 0
+    assert "stopped being finite" in str(status)
+
+
+def test_a_sweep_goes_on_where_it_was(small, tmp_path, blocks_of_three, monkeypatch):
+    settings, calls = read_settings(small), []
+
+    def breaks_at_the_fifth(settings):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return train(settings)
+
+    train = sweeps.train_block
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeps, "train_block", breaks_at_the_fifth)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(settings, tmp_path / "out", workers=1, progress=False)
+    status = sweep_status(tmp_path / "out")
+    assert (status.blocks_done, status.running) == (4, False)
+    assert "not running: the same command goes on" in str(status)
+    run_sweep(settings, tmp_path / "out", workers=1, progress=False)
+    run_sweep(settings, tmp_path / "whole", workers=1, progress=False)
+    assert (tmp_path / "out/runs.parquet").read_bytes() == (tmp_path / "whole/runs.parquet").read_bytes()
+    assert str(sweep_status(tmp_path / "out")).endswith("finished")
+    assert not (tmp_path / "out/blocks").exists()
+
+
+LONG = 'seeds = 400\nsteps = 400\nbeta = [0.5, 1.0]\n[[grid]]\nloss = ["dpo", "bdpo", "nbdpo"]\n'
+
+
+def sweep_process(file, *more):
+    """A sweep in a process of its own. It writes to files: a pipe would stay open as long as an orphaned worker."""
+    command = [sys.executable, "-m", "gradlab.cli", "sweep", str(file), *more]
+    with open(file.with_suffix(".out"), "w") as out, open(file.with_suffix(".err"), "w") as err:
+        return subprocess.Popen(command, stdout=out, stderr=err)
+
+
+def wait_for_blocks(folder, count, process):
+    until = time.monotonic() + 120
+    while len(list((folder / "blocks").glob("*.json"))) < count:
+        assert process.poll() is None, "the sweep has ended"
+        assert time.monotonic() < until, "no block was finished in time"
+        time.sleep(0.02)
+
+
+def test_killed_parents_and_workers_lose_nothing(tmp_path):
+    psutil = pytest.importorskip("psutil")
+    file, folder = tmp_path / "long.toml", tmp_path / "long"
+    file.write_text(LONG)
+    parent = sweep_process(file, "--workers", "2")
+    wait_for_blocks(folder, 2, parent)
+    status = sweep_status(folder)
+    assert status.running
+    assert 0 < status.done < status.runs == 2400
+    refused = subprocess.run([sys.executable, "-m", "gradlab.cli", "sweep", str(file)], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "another process is running" in refused.stderr
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    for worker in workers:  # they would end by themselves, but idle for minutes first
+        worker.kill()
+    kept = {path: path.stat().st_mtime_ns for path in (folder / "blocks").glob("*.parquet")}
+    assert not sweep_status(folder).running
+
+    again = sweep_process(file, "--workers", "2")
+    wait_for_blocks(folder, len(kept) + 1, again)
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in kept.items())
+    victims = [one for one in psutil.Process(again.pid).children(recursive=True) if "loky" in " ".join(one.cmdline())]
+    victims[-1].send_signal(signal.SIGKILL)
+    assert again.wait(timeout=240) == 0, file.with_suffix(".err").read_text()
+    assert "2,400 of 2,400 runs" in file.with_suffix(".out").read_text()
+    assert "a worker was killed" in file.with_suffix(".err").read_text()
+    settings = read_settings(file)
+    block = sweeps._parts(settings, folder, "")[-1].arguments["settings"]
+    whole = result(folder).set_index("run")
+    pd.testing.assert_frame_equal(
+        whole.loc[block["run"]].reset_index(), sweeps.train_block(block)[["run", *whole.columns]], check_exact=True,
+        check_dtype=False,
+    )  # fmt: skip
+
+
+def test_another_sweep_is_not_overwritten_unless_asked(small, tmp_path):
+    settings = read_settings(small).head(4)
+    run_sweep(settings, tmp_path / "out", progress=False)
+    before = (tmp_path / "out/runs.parquet").read_bytes()
+    with pytest.raises(ValueError, match=r"holds a sweep of other settings, .* begin anew"):
+        run_sweep(settings.head(2), tmp_path / "out", progress=False)
+    assert (tmp_path / "out/runs.parquet").read_bytes() == before
+    run_sweep(settings.head(2), tmp_path / "out", fresh=True, progress=False)
+    assert len(result(tmp_path / "out")) == 2
+
+
+def test_a_finished_sweep_is_not_run_again(small, tmp_path, monkeypatch):
+    settings = read_settings(small).head(4)
+    run_sweep(settings, tmp_path, progress=False)
+    monkeypatch.setattr(sweeps, "run_parts", None)
+    run_sweep(settings, tmp_path, progress=False)
+
+
+def test_dask_gives_the_same_bits(small, tmp_path, blocks_of_three):
+    distributed = pytest.importorskip("distributed")
+    settings = read_settings(small)
+    run_sweep(settings, tmp_path / "here", workers=1, progress=False)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        options = {"scheduler_host": cluster.scheduler_address}
+        run_sweep(settings, tmp_path / "dask", backend="dask", options=options, progress=False)
+    assert (tmp_path / "here/runs.parquet").read_bytes() == (tmp_path / "dask/runs.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("betta = 1.0", r"a setting must be one of loss, .* got 'betta'; did you mean 'beta'\?"),
+        ("[[grid]]\nbetta = 1.0", "did you mean 'beta'"),
+        ("beta = -1.5", r"beta must be finite and > 0, got -1.5"),
+        ("beta = [1.5, -1.5]", r"beta must be finite and > 0, got -1.5"),
+        ("beta = []", r"beta must be a value or a list of values, got \[\]"),
+        ("beta = [[1.0]]", r"beta must be a value or a list of values, got \[\[1.0\]\]"),
+        ("beta = 'high'", "beta must be finite and > 0, got 'high'"),
+        ("beta = true", "beta must be finite and > 0, got True"),
+        ("beta = nan", "beta must be a value or a list of values, got nan"),
+        ("clip = 0.5", "hyper-parameter of dpo must be one of beta; got 'clip'"),
+        ("loss = 'dppo'", "loss must be one of .* did you mean 'dpo'"),
+        ("policy = 'freed'", "policy must be one of free, shared"),
+        ("optimizer = 'sgd'", "optimizer must be one of adam, gd"),
+        ("learning_rate = 0", "learning_rate must be finite and > 0, got 0"),
+        ("steps = 0", "steps must be a whole number ≥ 1, got 0"),
+        ("steps = 1.5", "steps must be a whole number ≥ 1, got 1.5"),
+        ("pairs = 0", "pairs must be a whole number ≥ 1, got 0"),
+        ("batch = -3", "batch must be a whole number ≥ 1, got -3"),
+        ("labels = 'firm'", "labels must be one of soft, hard"),
+        ("record = 0", "record must be a whole number ≥ 1, got 0"),
+        ("dtype = 'float16'", "dtype must be one of float64, float32"),
+        ("mask_rate = 1.0", r"mask_rate must be finite and lie in \[0, 1\)"),
+        ("mask_rate = 0.95", "mask_rate=0.95 hides 19 of 20 responses"),
+        ("utility = 'cubic'", "utility must be one of"),
+        ("seeds = 0", "seeds must be a whole number ≥ 1, got 0"),
+        ("seeds = 3\nseed = 1", "seed and seeds must not both be given"),
+        ("seed = -1", "seed must be a whole number ≥ 0, got -1"),
+        ("grid = 3", r"grid must be one or more tables, each headed \[\[grid\]\], got 3"),
+        ("seeds = 100000\nbeta = [1.0, 2.0]\nsteps = [" + ", ".join(map(str, range(1, 100))) + "]", "19,800,000 runs"),
+        ("beta = ", "is not TOML"),
+    ],
+)
+def test_bad_files_are_told_in_one_line(tmp_path, text, message):
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_settings(file)
+    assert str(error.value).startswith(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_bad_frames_are_told_in_one_line():
+    with pytest.raises(ValueError, match="a sweep needs at least one run"):
+        check_settings(pd.DataFrame({"beta": []}))
+    with pytest.raises(ValueError, match="did you mean 'sigma'"):
+        check_settings(pd.DataFrame({"sigmma": [1.0]}))
+    assert len(check_settings(pd.DataFrame(index=range(2)))) == 2
+
+
+def test_from_the_command_line(small, capsys):
+    assert cli.main(["sweep", str(small)]) == 0
+    out = capsys.readouterr().out
+    assert f"saved: {small.with_suffix('') / 'runs.parquet'}" in out
+    assert "36 of 36 runs" in out
+    assert cli.main(["sweep", str(small), "--status"]) == 0
+    assert capsys.readouterr().out == out.splitlines()[-1] + "\n"
+
+
+def test_the_command_line_complains_in_one_line(tmp_path, capsys):
+    for file, message in ((tmp_path / "none.toml", "No such file"), (tmp_path / "a.yaml", "must end in .toml")):
+        assert cli.main(["sweep", str(file)]) in (1, 2)
+        assert message in capsys.readouterr().err
+    (tmp_path / "a.toml").write_text("steps = 1")
+    assert cli.main(["sweep", str(tmp_path / "a.toml"), "--status"]) == 2
+    assert "must hold a sweep" in capsys.readouterr().err
+
+
+def test_the_documented_example_is_ten_thousand_runs():
+    assert len(read_settings("scripts/sweeps/when-balancing-helps.toml")) == 10_000
+
+
+def test_memory_is_that_of_a_block(tmp_path):
+    """The parts hold settings alone; no result stays in this process."""
+    settings = check_settings(pd.DataFrame({"seed": range(100_000)}))
+    parts = sweeps._parts(settings, tmp_path, "key")
+    assert sum(part.size for part in parts) == 100_000
+    assert max(part.size for part in parts) * 20 * 20 * 20 <= sweeps._BLOCK_SLOTS
+    assert sum(part.arguments["settings"].memory_usage(deep=True).sum() for part in parts) < 100 * len(settings)
+    assert os.fspath(parts[0].file).endswith(".parquet")
