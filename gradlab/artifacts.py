@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import io
@@ -197,15 +198,20 @@ def _page(manifest: dict[str, Any], digest: str) -> str:
     return json.dumps({**manifest, **stamp}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _imports(module: str) -> set[str]:
+def _imports(module: str) -> frozenset[str]:
     """The modules of gradlab that a module's source names in its imports."""
+    return _imported(_source(module))
+
+
+@functools.cache
+def _imported(source: str) -> frozenset[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(_source(module))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.split(".")[0] == "gradlab" and _origin(name)}
+    return frozenset(name for name in found if name.split(".")[0] == "gradlab" and _origin(name))
 
 
 def _source(module: str) -> str:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
 from gradlab.checks import one_of
 from gradlab.experiments import (
@@ -54,16 +59,34 @@ def make_figures(
     for name in names:
         one_of("experiment", name, EXPERIMENTS)
     folder = Path(folder) / "quick" if quick else Path(folder)
-    drawn: list[Path] = []
-    chosen = [EXPERIMENTS[name] for name in names or EXPERIMENTS]
-    for experiment in chosen:
-        ran = frames.load_or_run(experiment, folder / "data", quick=quick, fresh=fresh, workers=workers)
-        figures = gallery.draw(experiment, folder, quick=quick, redo=ran or fresh)
-        state = f"{len(figures)} figures drawn" if figures else "up to date"
-        print(f"{frames.short_name(experiment):>16}: {'run' if ran else 'frame up to date'}, {state}")
-        drawn += figures
+    chosen = list(names or EXPERIMENTS)
+    ran = {
+        name: frames.load_or_run(EXPERIMENTS[name], folder / "data", quick=quick, fresh=fresh, workers=workers)
+        for name in chosen
+    }
+    drawn = _draw([name for name in chosen if ran[name] or fresh or not _is_drawn(name, folder, quick)],
+                  folder, quick, workers)  # fmt: skip
+    for name in chosen:
+        state = f"{len(drawn[name])} figures drawn" if name in drawn else "up to date"
+        print(f"{name:>16}: {'run' if ran[name] else 'frame up to date'}, {state}")
     _write_pages(folder, quick=quick)
-    return drawn
+    return [file for files in drawn.values() for file in files]
+
+
+def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) -> dict[str, list[Path]]:
+    """Draw the figures of these experiments, in as many processes; the files of each."""
+    size = min(workers or os.cpu_count() or 1, len(names) or 1)
+    jobs = (delayed(_draw_one)(name, folder, quick) for name in names)
+    done: Any = Parallel(n_jobs=size, return_as="generator")(jobs)
+    return dict(zip(names, tqdm(done, total=len(names), desc="figures", unit="experiment"), strict=True))
+
+
+def _draw_one(name: str, folder: Path, quick: bool) -> list[Path]:
+    return gallery.draw(EXPERIMENTS[name], folder, quick=quick)
+
+
+def _is_drawn(name: str, folder: Path, quick: bool) -> bool:
+    return gallery.is_drawn(EXPERIMENTS[name], folder, quick=quick)
 
 
 def _write_pages(folder: Path, *, quick: bool) -> None:

@@ -89,37 +89,44 @@ def at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
     """
     trained = frame[frame["method"] != "ideal"].sort_values("step")
     paths = trained.groupby([*_RUN, "beta"], sort=False)
-    return pd.concat([_at_levels(path) for _, path in paths]).groupby([*_RUN, "kl"], as_index=False)[_VALUES].mean()
+    return _each(paths).groupby([*_RUN, "kl"], as_index=False)[_VALUES].mean()
 
 
 def ends_at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
     """The same at the end of training only: each method and seed has one curve, traced as β falls."""
     ends = frame[(frame["method"] != "ideal") & (frame["step"] == frame["step"].max())]
     curves = ends.sort_values("beta", ascending=False).groupby(_RUN, sort=False)
-    return pd.concat([_at_levels(curve) for _, curve in curves], ignore_index=True)
+    return _each(curves)
+
+
+def _each(paths: Any) -> pd.DataFrame:
+    """``_at_levels`` of every group of a ``groupby``, with the group's key."""
+    found = pd.concat({key: _at_levels(path) for key, path in paths}, names=list(paths.keys))
+    return found.reset_index(level=-1, drop=True).reset_index()
 
 
 def _at_levels(path: pd.DataFrame) -> pd.DataFrame:
     """The values of one path where it first passes each KL level; a path that turns back is read on its way out."""
-    farthest = path["kl"].cummax()
-    rising = path[farthest > farthest.shift(fill_value=-1.0)]
-    reach = rising["kl"].to_numpy()
+    farthest = np.maximum.accumulate(path["kl"].to_numpy())
+    rising = np.flatnonzero(np.diff(farthest, prepend=-1.0) > 0)
+    reach = farthest[rising]
     levels = [level for level in LEVELS if reach[0] <= level <= reach[-1]]
-    values = {name: np.interp(levels, reach, rising[name]) for name in _VALUES}
-    return pd.DataFrame({**{name: path[name].iloc[0] for name in _RUN}, "kl": levels, **values})
+    values = {name: np.interp(levels, reach, path[name].to_numpy()[rising]) for name in _VALUES}
+    return pd.DataFrame({"kl": levels, **values})
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
     """bDPO against DPO, and against its other controls, at equal KL from the reference."""
     rows = []
+    ways = (
+        (at_equal_kl(frame), "β and checkpoints pooled"),
+        (ends_at_equal_kl(frame), "ends of training only, as drawn (added after the first results)"),
+    )
     for claim, value, margin, lower in (
         ("grid-reward", "utility_share", 0.01, False),
         ("grid-unobserved", "unobserved_mass", 0.005, True),
     ):
-        for levels, how in (
-            (at_equal_kl(frame), "β and checkpoints pooled"),
-            (ends_at_equal_kl(frame), "ends of training only, as drawn (added after the first results)"),
-        ):
+        for levels, how in ways:
             for baseline, words in (("dpo", "DPO"), ("permuted λ", "λ permuted among the pairs")):
                 both = _overlap(levels.query("mask > 0") if lower else levels, "bdpo", baseline)
                 rows.append(judged(both, [Contrast(

@@ -15,22 +15,30 @@ from gradlab.experiments.frames import frame_path, short_name
 QUICK_MARK = "**QUICK run: few seeds, worlds and steps. These are not results; captions describe the full run.**"
 
 
-def draw(experiment: ModuleType, folder: Path, *, quick: bool, redo: bool) -> list[Path]:
-    """Draw the experiment's figures as PNG and PDF into ``folder``, unless they are current; those drawn."""
-    path = frame_path(experiment, folder / "data")
-    key = fingerprint(
-        load_manifest(path)["sha256"], inspect.getsource(experiment), source_hash(experiment.__name__), quick,
-        versions(["matplotlib"]),
-    )  # fmt: skip
-    stamp = path.with_name(f"{short_name(experiment)}.figures.json")
-    files = [folder / f"{name}.{kind}" for name in experiment.CAPTIONS for kind in ("png", "pdf")]
-    if not redo and _stamped(stamp, key) and all(map(Path.exists, files)):
-        return []
-    frame, _ = load_frame(path)
+def draw(experiment: ModuleType, folder: Path, *, quick: bool) -> list[Path]:
+    """Draw the experiment's figures as PNG and PDF into ``folder``, and note what they were drawn from; the files."""
+    frame, _ = load_frame(frame_path(experiment, folder / "data"))
     mark = "QUICK: few seeds, short budget, not a result" if quick else None
     drawn = plotting.draw(lambda: experiment.figures(frame), folder, mark)
-    write_whole(stamp, json.dumps({"key": key}) + "\n")
+    write_whole(_stamp(experiment, folder), json.dumps({"key": _key(experiment, folder, quick)}) + "\n")
     return drawn
+
+
+def is_drawn(experiment: ModuleType, folder: Path, *, quick: bool) -> bool:
+    """Whether the figures are there, drawn from the frame that is there, by the sources and library that are here."""
+    files = [folder / f"{name}.{kind}" for name in experiment.CAPTIONS for kind in ("png", "pdf")]
+    return _stamped(_stamp(experiment, folder), _key(experiment, folder, quick)) and all(map(Path.exists, files))
+
+
+def _stamp(experiment: ModuleType, folder: Path) -> Path:
+    return folder / "data" / f"{short_name(experiment)}.figures.json"
+
+
+def _key(experiment: ModuleType, folder: Path, quick: bool) -> str:
+    return fingerprint(
+        load_manifest(frame_path(experiment, folder / "data"))["sha256"], inspect.getsource(experiment),
+        source_hash(experiment.__name__), quick, versions(["matplotlib"]),
+    )  # fmt: skip
 
 
 def _stamped(stamp: Path, key: str) -> bool:

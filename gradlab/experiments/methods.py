@@ -64,29 +64,29 @@ class PermutedBalancedDPO(LogisticLoss):
     def margin(self, logps: PairLogps) -> Tensor:
         """m = β(λ'_w h_w − λ'_l h_l), pairs × columns."""
         excess = balanced_weights(logps.win, logps.lose)[0] - 0.5  # λ_w − ½; the loser's is its negative
-        pairs, columns = excess.shape
-        runs = columns // self.prompts
+        runs = excess.shape[1] // self.prompts
         if runs < len(self.seeds):
             raise ValueError(f"seeds must be those of one block of runs, at most {runs} here, got {len(self.seeds)}")
-        live = runs * self.prompts  # what is left are empty filling columns
-        order, side = _deal(pairs * self.prompts, self.seeds, runs)
-        by_run = excess[:, :live].unflatten(1, (runs, self.prompts)).transpose(1, 2)
-        own = by_run.reshape(pairs * self.prompts, runs)
-        dealt = own.gather(0, order)
-        dealt = dealt.abs() * own.sign() if self.oriented else dealt * side
-        dealt = dealt.unflatten(0, (pairs, self.prompts)).transpose(1, 2).reshape(pairs, live)
-        excess = torch.cat([dealt, excess[:, live:]], 1)
+        source, side = _deal(*excess.shape, self.prompts, self.seeds)
+        dealt = excess.flatten()[source]
+        excess = dealt.abs() * excess.sign() if self.oriented else dealt * side
         return self.beta * ((0.5 + excess) * logps.win_logratio - (0.5 - excess) * logps.lose_logratio)
 
 
 @functools.lru_cache(maxsize=16)
-def _deal(size: int, seeds: tuple[int, ...], runs: int) -> tuple[Tensor, Tensor]:
-    """For each run a permutation of ``size`` pairs, and a sign for each pair: which side is favoured; (size, runs)."""
-    streams = [stream(seed, Purpose.PERMUTATION) for seed in seeds]
-    orders = np.stack([rng.permutation(size) for rng in streams], 1)
-    sides = np.stack([rng.choice([-1.0, 1.0], size) for rng in streams], 1)
-    fill = np.minimum(np.arange(runs), len(seeds) - 1)  # runs beyond the seeds are empty filling columns
-    return torch.as_tensor(orders[:, fill]), torch.as_tensor(sides[:, fill])
+def _deal(pairs: int, columns: int, prompts: int, seeds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """For each pair of each column the place that its λ comes from, and a sign: which side is favoured.
+
+    Both (pairs, columns). Each run has a permutation of its own; filling columns keep what they have.
+    """
+    source = np.arange(pairs * columns).reshape(pairs, columns)
+    side = np.ones((pairs, columns))
+    for run, rng in enumerate(stream(seed, Purpose.PERMUTATION) for seed in seeds):
+        own = slice(run * prompts, (run + 1) * prompts)
+        # A run's pairs in order, all prompts of the first, then of the next: its numbers are drawn in that order.
+        source[:, own] = source[:, own].ravel()[rng.permutation(pairs * prompts)].reshape(pairs, prompts)
+        side[:, own] = rng.choice([-1.0, 1.0], pairs * prompts).reshape(pairs, prompts)
+    return torch.as_tensor(source), torch.as_tensor(side)
 
 
 LOSSES: dict[str, Callable[[float], PairLoss]] = {
