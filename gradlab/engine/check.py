@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from torch import Tensor
 
-from gradlab.engine.fallback import NotFusable
 from gradlab.engine.kernel import BETAS, EPSILON, Plan
 from gradlab.engine.machine import Kernel
-from gradlab.engine.run import Columns, follow
+from gradlab.engine.run import Columns, Training
+from gradlab.engine.trace import NotFusable
 from gradlab.losses import PairLogps, PairLoss
 
 # Far above any rounding, far below what a wrong formula does. Both types are compared with PyTorch in float64: in
@@ -18,7 +19,7 @@ TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
 PROMPTS, RESPONSES, FEATURES, STEPS, RATE = 3, 5, 2, 4, 0.1
 
 
-def examine(plan: Plan, kernel: Kernel, constants: tuple[float, ...], loss: PairLoss) -> None:
+def examine(plan: Plan, kernel: Kernel, constants: Sequence[float], loss: PairLoss) -> None:
     """NotFusable unless the kernel trains as the loss does, on a problem in which every prompt is another.
 
     One prompt has a response without pairs, and every pair has a weight of its own.
@@ -26,26 +27,24 @@ def examine(plan: Plan, kernel: Kernel, constants: tuple[float, ...], loss: Pair
     rng = np.random.default_rng(0)
     weights = rng.random((PROMPTS, RESPONSES, RESPONSES)) * (1 - np.eye(RESPONSES))
     weights[0, 1] = weights[0, :, 1] = 0
-    reference, start = rng.standard_normal((2, PROMPTS, RESPONSES))
-    reference, start = (logits - np.log(np.exp(logits).sum(-1, keepdims=True)) for logits in (reference, start))
-    features = rng.standard_normal((RESPONSES, FEATURES)) if plan.shared else np.eye(RESPONSES)
-    columns = Columns(weights, reference, start)
-    found = follow(plan, kernel, constants, columns, features, RATE, np.array([STEPS]), lambda done: None)[0]
-    expected = _by_autograd(plan, loss, *map(torch.as_tensor, (weights, reference, start, features)))
+    reference, start = np.log(rng.dirichlet(np.ones(RESPONSES), (2, PROMPTS)))
+    features = rng.standard_normal((PROMPTS, RESPONSES, FEATURES if plan.shared else 0))
+    columns = Columns(weights, reference, start, features)
+    found = Training(plan, kernel, constants, RATE, np.array([STEPS])).follow(columns)[0]
+    expected = _by_autograd(plan, loss, columns)
     if not np.allclose(np.exp(found), np.exp(expected), rtol=0, atol=TOLERANCE[plan.dtype], equal_nan=True):
         raise NotFusable("its kernel does not do here what the loss does")
 
 
 @torch.enable_grad()
-def _by_autograd(
-    plan: Plan, loss: PairLoss, weights: Tensor, reference: Tensor, start: Tensor, features: Tensor
-) -> np.ndarray:
+def _by_autograd(plan: Plan, loss: PairLoss, columns: Columns) -> np.ndarray:
     """Log π after the steps, (X, Y), as one would write it."""
-    theta = features.new_zeros(PROMPTS, features.shape[1]).requires_grad_()
-    momentum, square = torch.zeros_like(theta), torch.zeros_like(theta)
+    weights, reference, start, features = map(torch.as_tensor, columns)
+    features = features if plan.shared else torch.eye(RESPONSES, dtype=torch.float64).expand(PROMPTS, -1, -1)
+    theta, momentum, square = torch.zeros(3, PROMPTS, features.shape[2], dtype=torch.float64)
     win, lose = (~torch.eye(RESPONSES, dtype=torch.bool)).nonzero().T
     for step in range(1, STEPS + 1):
-        logp = torch.log_softmax(start + theta @ features.T, 1)
+        logp = torch.log_softmax(start + (features @ theta.requires_grad_()[:, :, None])[:, :, 0], 1)
         pairs = PairLogps(logp[:, win], logp[:, lose], reference[:, win], reference[:, lose])
         (gradient,) = torch.autograd.grad((loss(pairs) * weights[:, win, lose]).sum(), theta)
         if plan.optimizer == "adam":
@@ -53,5 +52,5 @@ def _by_autograd(
             square = BETAS[1] * square + (1 - BETAS[1]) * gradient**2
             deviation = (square / (1 - BETAS[1] ** step)).sqrt()
             gradient = momentum / (1 - BETAS[0] ** step) / (deviation + EPSILON)
-        theta = (theta - RATE * gradient).detach().requires_grad_()
-    return torch.log_softmax(start + theta @ features.T, 1).detach().numpy()
+        theta = (theta - RATE * gradient).detach()
+    return torch.log_softmax(start + (features @ theta[:, :, None])[:, :, 0], 1).numpy()

@@ -1,7 +1,8 @@
-"""The fused training loop as ``gradlab.training`` calls it, in place of ``Descent.run``."""
+"""The fused training loop as ``gradlab.training`` calls it, in place of ``Descent.run``; or why it cannot be."""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradlab.descent import Descent, check_finite
-from gradlab.engine.fallback import NotFusable
+from gradlab.engine.trace import NotFusable, derivative
 from gradlab.losses import PairLoss
 from gradlab.objective import is_antisymmetric
 
@@ -18,19 +19,25 @@ if TYPE_CHECKING:
     from gradlab.engine.machine import Kernel
 
 _KERNELS: dict[Plan, Kernel] = {}  # those of this process
+_SAID: set[str] = set()
+
+
+class EagerNotice(UserWarning):
+    """A training runs eager, to the same result but more slowly."""
+
+
+def notice(label: str, reason: NotFusable) -> None:
+    """Say once in this process that ``label`` trains eager, and why."""
+    text = f"{label} trains eager, which is slower, since {reason}"
+    if text not in _SAID:
+        _SAID.add(text)
+        warnings.warn(text, EagerNotice, stacklevel=5)  # the line that calls ``fit``
 
 
 def fused(
-    descent: Descent,
-    loss: PairLoss,
-    weights: np.ndarray,
-    ref_logp: np.ndarray,
-    start: Tensor,
-    features: Tensor,
-    wanted: np.ndarray,
-    *,
-    label: str,
-) -> Tensor:
+    descent: Descent, loss: PairLoss, weights: np.ndarray, ref_logp: np.ndarray, start: Tensor, features: Tensor,
+    wanted: np.ndarray, *, label: str,
+) -> Tensor:  # fmt: skip
     """Train as ``Descent.run`` does on a ``PairObjective``; log π at the ``wanted`` steps, (S, R, X, Y).
 
     weights   (R, X, Y, Y) shares of the ordered pairs.
@@ -41,17 +48,19 @@ def fused(
     1e-10. Raises NotFusable before anything is trained; FloatingPointError as ``Descent.run``.
     """
     if descent.device != "cpu" or descent.dtype not in (torch.float64, torch.float32):
-        where = f"in {descent.dtype} on {descent.device}"
-        raise NotFusable(f"a kernel computes in float64 or float32 on the cpu, and this is {where}")
+        raise NotFusable(f"a kernel has no {descent.dtype} on {descent.device}, but float64 and float32 on the cpu")
     shared = not torch.equal(features, torch.eye(*features.shape, dtype=features.dtype))
     plan, kernel, constants = _ready(loss, descent, shared)
-    from gradlab.engine.run import Columns, follow
+    from gradlab.engine.run import Columns, Training
 
-    responses = weights.shape[-1]
+    runs, prompts, responses = ref_logp.shape
+    own = features.numpy() if shared else np.empty((responses, 0))
     columns = Columns(
-        weights.reshape(-1, responses, responses), ref_logp.reshape(-1, responses), start.numpy().reshape(-1, responses)
+        weights.reshape(-1, responses, responses),
+        ref_logp.reshape(-1, responses),
+        start.numpy().reshape(-1, responses),
+        np.broadcast_to(own, (runs * prompts, *own.shape)),
     )
-    runs, prompts = ref_logp.shape[:2]
     done = 0
     with descent.bar(label, runs, int(wanted[-1])) as bar:
 
@@ -60,34 +69,31 @@ def fused(
             bar.update((done + column_steps) // prompts - done // prompts)
             done += column_steps
 
-        policies = follow(plan, kernel, constants, columns, features.numpy(), descent.learning_rate, wanted, tick)
+        policies = Training(plan, kernel, constants, descent.learning_rate, wanted, tick).follow(columns)
     logp = torch.from_numpy(policies).unflatten(1, (runs, prompts))
     check_finite(logp, wanted, descent.learning_rate)
     return logp
 
 
-def _ready(loss: PairLoss, descent: Descent, shared: bool) -> tuple[Plan, Kernel, tuple[float, ...]]:
+def _ready(loss: PairLoss, descent: Descent, shared: bool) -> tuple[Plan, Kernel, list[float]]:
     """The loss's kernel, from this process, the disk or the compiler; and the constants to call it with."""
-    antisymmetric = is_antisymmetric(loss)
     try:
         from gradlab.engine import machine
         from gradlab.engine.check import examine
         from gradlab.engine.kernel import Plan, write
-        from gradlab.engine.trace import derivative
     except ImportError as error:
-        raise NotFusable(f"{error.name} is not installed; pip install 'gradlab[fast]' adds it") from error
+        raise NotFusable(f"{error.name} is not installed") from error
     trace, constants = derivative(loss, descent.dtype)
-    plan = Plan(trace, antisymmetric, shared, descent.optimizer, str(descent.dtype).removeprefix("torch."))
+    plan = Plan(trace, is_antisymmetric(loss), shared, descent.optimizer, str(descent.dtype).removeprefix("torch."))
     if plan not in _KERNELS:
         assembly = write(plan)
-        code = machine.load(assembly)
-        known = code is not None
+        saved = machine.load(assembly)
         try:
-            code = code or machine.compile(assembly)
+            code = saved or machine.compile(assembly)
             kernel = machine.Kernel(code)
         except Exception as error:  # whatever it is: training goes on without the compiler
-            raise NotFusable(f"its kernel cannot be compiled here: {error}") from error
-        if not known:
+            raise NotFusable(f"its kernel cannot be compiled here: {str(error).partition(chr(10))[0]}") from error
+        if saved is None:
             examine(plan, kernel, constants, loss)
             machine.save(assembly, code)
         _KERNELS[plan] = kernel

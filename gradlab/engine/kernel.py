@@ -8,16 +8,14 @@ the arithmetic of ``gradlab.engine.vectors``; nothing is computed before ``gradl
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from gradlab.engine.functions import OPERATIONS, exp, log, maximum, sqrt
-from gradlab.engine.trace import Trace
-from gradlab.engine.vectors import Cell, Emitter, Index, Kind, Real
+from gradlab.engine.trace import INPUTS, Trace
+from gradlab.engine.vectors import Array, Emitter, Kind, Value
 
 NAME = "descend"
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, as in PyTorch
@@ -36,14 +34,10 @@ ARGUMENTS: dict[str, Kind] = {
     "reference": "rows",  # log π_ref
     "start": "rows",  # log π at step 0
     "features": "rows",  # Φ, responses × parameters, if shared; each column has its own order of responses
-    "theta": "rows",  # parameters, here and in the next two; zeros at first, and kept from call to call
-    "momentum": "rows",
-    "square": "rows",
-    "logp": "rows",  # scratch, like the next two
-    "prob": "rows",
-    "slope": "rows",
+    "theta": "rows", "momentum": "rows", "square": "rows",  # parameters; zeros at first, and kept from call to call
+    "logp": "rows", "prob": "rows", "slope": "rows",  # scratch
     "record": "rows",  # stops × responses: log π at each stop
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,106 +54,93 @@ class Plan:
 def write(plan: Plan) -> str:
     """The kernel, as LLVM assembly. Raises NotFusable if the derivative needs what the engine does not know."""
     emitter = Emitter(NAME, plan.dtype, ARGUMENTS)
-    given = SimpleNamespace(**emitter.arguments)
-    with emitter.loop(given.stops) as stop:
-        with emitter.loop(given.stop[stop + 1], start=given.stop[stop]) as step:
-            _softmax(plan, emitter, given)
-            total = _gradient_of_log_policy(plan, emitter, given)
-            _through_softmax(emitter, given, total)
-            with emitter.loop(given.parameters) as parameter:
-                _optimise(plan, given, parameter, _gradient_of(plan, emitter, given, parameter), step)
-        _softmax(plan, emitter, given)
-        with emitter.loop(given.responses) as response:
-            given.record[stop * given.responses + response] = given.logp[response]
+    at = SimpleNamespace(plan=plan, loop=emitter.loop, cell=emitter.cell, **emitter.arguments)
+    with at.loop(at.stops) as stop:
+        with at.loop(at.stop[stop + 1], start=at.stop[stop]) as step:
+            _softmax(at)
+            total = _gradient_of_log_policy(at)
+            with at.loop(at.responses) as response:  # through the softmax: ∂L/∂logit = g − π Σ g
+                at.slope[response] = (-at.prob[response]).times_plus(total, at.slope[response])
+            with at.loop(at.parameters) as parameter:
+                gradient = _mix(at, at.slope, parameter, at.responses, first=parameter, stride=at.parameters)
+                _optimise(at, parameter, gradient, step)
+        _softmax(at)
+        with at.loop(at.responses) as response:
+            at.record[stop * at.responses + response] = at.logp[response]
     return emitter.finish()
 
 
-def _softmax(plan: Plan, emitter: Emitter, given: SimpleNamespace) -> None:
+def _softmax(at: SimpleNamespace) -> None:
     """``logp`` and ``prob`` from the parameters."""
-    largest, total = Cell(emitter, -math.inf), Cell(emitter, 0.0)
-    with emitter.loop(given.responses) as response:
-        given.logp[response] = _logit(plan, emitter, given, response)
-        largest.value = maximum(largest.value, given.logp[response])
-    with emitter.loop(given.responses) as response:
-        given.prob[response] = exp(given.logp[response] - largest.value)
-        total.value = total.value + given.prob[response]
-    shift, share = largest.value + log(total.value), 1.0 / total.value
-    with emitter.loop(given.responses) as response:
-        given.logp[response] = given.logp[response] - shift
-        given.prob[response] = given.prob[response] * share
+    largest, total = at.cell(-math.inf), at.cell(0.0)
+    with at.loop(at.responses) as response:
+        logit = _mix(at, at.theta, response, at.parameters, first=response * at.parameters, stride=1)
+        at.logp[response] = at.start[response] + logit
+        largest[0] = maximum(largest[0], at.logp[response])
+    with at.loop(at.responses) as response:
+        at.prob[response] = exp(at.logp[response] - largest[0])
+        total[0] = total[0] + at.prob[response]
+    shift, share = largest[0] + log(total[0]), 1.0 / total[0]
+    with at.loop(at.responses) as response:
+        at.logp[response] = at.logp[response] - shift
+        at.prob[response] = at.prob[response] * share
 
 
-def _logit(plan: Plan, emitter: Emitter, given: SimpleNamespace, response: Index) -> Real:
-    if not plan.shared:
-        return given.start[response] + given.theta[response]
-    logit = Cell(emitter, given.start[response])
-    with emitter.loop(given.parameters) as parameter:
-        feature = given.features[response * given.parameters + parameter]
-        logit.value = feature.times_plus(given.theta[parameter], logit.value)
-    return logit.value
+def _mix(at: SimpleNamespace, values: Array, index: Value, count: Value, first: Value, stride: Value | int) -> Value:
+    """The values' sum, weighed with the features from ``first`` on; for free logits, of which Φ = I, one value."""
+    if not at.plan.shared:
+        return values[index]
+    total = at.cell(0.0)
+    with at.loop(count) as other:
+        total[0] = at.features[first + other * stride].times_plus(values[other], total[0])
+    return total[0]
 
 
-def _gradient_of_log_policy(plan: Plan, emitter: Emitter, given: SimpleNamespace) -> Real:
+def _gradient_of_log_policy(at: SimpleNamespace) -> Value:
     """``slope``: g = ∂L/∂log π, summed over pairs, the log-probabilities taken as independent of each other. Gives Σ g.
 
     That sum is taken over pairs as well: where each pair's two slopes cancel, it is 0 exactly. From the responses' own
     sums rounding would be left over, and Adam blows up rounding where nothing else moves a logit.
     """
-    total = Cell(emitter, 0.0)
-    with emitter.loop(given.responses) as response:
-        given.slope[response] = emitter.real(0.0)
-    with emitter.loop(given.responses) as one:
-        slope = Cell(emitter, given.slope[one])
-        with emitter.loop(given.partners[one + 1], start=given.partners[one]) as pair:
-            other = given.partner[pair]
-            weights = given.weight[pair * 2], given.weight[pair * 2 + 1]
-            sides = given.logp[one], given.logp[other], given.reference[one], given.reference[other]
-            mine, yours = _pull(plan, sides, weights, given.constants)
-            total.value = total.value + (mine + yours)
-            slope.value = slope.value + mine
-            given.slope[other] = given.slope[other] + yours
-        given.slope[one] = slope.value
-    return total.value
+    total, nothing = at.cell(0.0), at.cell(0.0)
+    with at.loop(at.responses) as response:
+        at.slope[response] = nothing[0]
+    with at.loop(at.responses) as one:
+        slope = at.cell(at.slope[one])
+        with at.loop(at.partners[one + 1], start=at.partners[one]) as pair:
+            other = at.partner[pair]
+            mine, yours = _pull(at, one, other, pair)
+            total[0] = total[0] + (mine + yours)
+            slope[0] = slope[0] + mine
+            at.slope[other] = at.slope[other] + yours
+        at.slope[one] = slope[0]
+    return total[0]
 
 
-def _pull(plan: Plan, sides: Sequence[Real], weights: Sequence[Real], constants: Any) -> Sequence[Real]:
+def _pull(at: SimpleNamespace, one: Value, other: Value, pair: Value) -> tuple[Value, Value]:
     """What a pair of responses, in both orders, adds to the slopes of the two."""
-    if plan.antisymmetric:
-        return plan.derivative.replay(OPERATIONS, [*sides, *weights], constants)
-    one, other, one_reference, other_reference = sides
-    won = plan.derivative.replay(OPERATIONS, [*sides, weights[0]], constants)
-    swapped = [other, one, other_reference, one_reference, weights[1]]
-    lost = plan.derivative.replay(OPERATIONS, swapped, constants)
+
+    def slopes(win: Value, lose: Value, *weights: Value) -> list[Value]:
+        values = at.logp[win], at.logp[lose], at.reference[win], at.reference[lose], *weights
+        return at.plan.derivative.replay(OPERATIONS, dict(zip(INPUTS, values, strict=False)), at.constants)
+
+    weights = at.weight[pair * 2], at.weight[pair * 2 + 1]
+    if at.plan.antisymmetric:
+        mine, yours = slopes(one, other, *weights)
+        return mine, yours
+    won, lost = slopes(one, other, weights[0]), slopes(other, one, weights[1])
     return won[0] + lost[1], won[1] + lost[0]
 
 
-def _through_softmax(emitter: Emitter, given: SimpleNamespace, total: Real) -> None:
-    """``slope`` becomes ∂L/∂logit = g − π Σ g."""
-    with emitter.loop(given.responses) as response:
-        given.slope[response] = (-given.prob[response]).times_plus(total, given.slope[response])
-
-
-def _gradient_of(plan: Plan, emitter: Emitter, given: SimpleNamespace, parameter: Index) -> Real:
-    """∂L/∂θ of one parameter."""
-    if not plan.shared:
-        return given.slope[parameter]
-    total = Cell(emitter, 0.0)
-    with emitter.loop(given.responses) as response:
-        feature = given.features[response * given.parameters + parameter]
-        total.value = feature.times_plus(given.slope[response], total.value)
-    return total.value
-
-
-def _optimise(plan: Plan, given: SimpleNamespace, parameter: Index, gradient: Real, step: Index) -> None:
+def _optimise(at: SimpleNamespace, parameter: Value, gradient: Value, step: Value) -> None:
     """One step of Adam, or of plain gradient descent, on one parameter."""
-    rate, correction = given.schedule[step * 2], given.schedule[step * 2 + 1]
-    if plan.optimizer == "gd":
-        given.theta[parameter] = given.theta[parameter] - rate * gradient
-        return
-    momentum = given.momentum[parameter] * BETAS[0] + gradient * (1 - BETAS[0])
-    square = given.square[parameter] * BETAS[1] + gradient * gradient * (1 - BETAS[1])
-    given.momentum[parameter], given.square[parameter] = momentum, square
-    given.theta[parameter] = given.theta[parameter] - rate * momentum / (sqrt(square) * correction + EPSILON)
+    rate, correction = at.schedule[step * 2], at.schedule[step * 2 + 1]
+    if at.plan.optimizer == "adam":
+        momentum = at.momentum[parameter] * BETAS[0] + gradient * (1 - BETAS[0])
+        square = at.square[parameter] * BETAS[1] + gradient * gradient * (1 - BETAS[1])
+        at.momentum[parameter], at.square[parameter] = momentum, square
+        gradient = momentum / (sqrt(square) * correction + EPSILON)
+    at.theta[parameter] = at.theta[parameter] - rate * gradient
 
 
 def schedule(optimizer: str, learning_rate: float, steps: int, dtype: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """From LLVM's assembly to a function that Python can call, by way of llvmlite; and its machine code on disk.
 
 A compiled kernel is kept under a key of its assembly (which holds all that the sources had to say), of llvmlite's and
-LLVM's versions, and of the processor. What is read back must name that key, carry its checksum, and be one's own: else
+LLVM's versions, and of the processor. What is read back must carry a checksum of key and code, and be one's own: else
 it counts as not there, is compiled again, and replaced.
 """
 
@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import llvmlite
 import llvmlite.binding as llvm
+from platformdirs import user_cache_path
 
 from gradlab.artifacts import write_whole
 from gradlab.engine.kernel import ARGUMENTS, NAME
-from gradlab.engine.vectors import Kind
 
 
 class Kernel:
@@ -30,13 +29,13 @@ class Kernel:
     While it runs, other Python threads can.
     """
 
-    def __init__(self, code: bytes, name: str = NAME, arguments: Mapping[str, Kind] = ARGUMENTS) -> None:
+    def __init__(self, code: bytes, name: str = NAME, arguments: Iterable[str] = ARGUMENTS) -> None:
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         self._names = tuple(arguments)
-        kinds = [ctypes.c_int64 if kind == "integer" else ctypes.c_void_p for kind in arguments.values()]
-        self._call = ctypes.CFUNCTYPE(None, *kinds)(self._engine.get_function_address(name))
+        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(self._names))
+        self._call = kind(self._engine.get_function_address(name))
 
     def __call__(self, **given: int) -> None:
         """Run."""
@@ -49,56 +48,40 @@ def compile(assembly: str) -> bytes:
     module = llvm.parse_assembly(assembly)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    passes = llvm.create_pass_builder(machine, options)
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     return machine.emit_object(module)
 
 
 def load(assembly: str) -> bytes | None:
     """The machine code that was saved for this assembly; None if there is none, or none to be trusted."""
-    key = _key(assembly)
-    path = _path(key)
+    path = _path(assembly)
     try:
-        state = path.stat()
-        head, code = path.read_bytes().split(b"\n", 1)
-        stated = json.loads(head)
-    except (OSError, ValueError):
+        state, content = path.stat(), path.read_bytes()
+    except OSError:
         return None
     ours = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
-    right = stated == {"key": key, "sha256": hashlib.sha256(code).hexdigest()}
-    return code if ours and right else None
+    code = content[32:]
+    return code if ours and content == _sealed(path, code) else None
 
 
 def save(assembly: str, code: bytes) -> None:
     """Keep machine code for the next process. A folder that cannot be written to costs only that."""
-    key = _key(assembly)
-    head = json.dumps({"key": key, "sha256": hashlib.sha256(code).hexdigest()})
     with contextlib.suppress(OSError):
-        write_whole(_path(key), head.encode() + b"\n" + code)
+        write_whole(_path(assembly), _sealed(_path(assembly), code))
 
 
-def folder() -> Path:
-    """Where kernels are kept: GRADLAB_CACHE, or the user's cache folder of this platform."""
-    if os.environ.get("GRADLAB_CACHE"):
-        return Path(os.environ["GRADLAB_CACHE"])
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gradlab"
+def _sealed(path: Path, code: bytes) -> bytes:
+    """The code behind a checksum of itself and of the key that its file is named by."""
+    return hashlib.sha256(path.name.encode() + code).digest() + code
 
 
-def _path(key: str) -> Path:
-    return folder() / "kernels" / f"{key}.bin"
-
-
-def _key(assembly: str) -> str:
-    machine = _target_machine()
-    parts = [assembly, llvmlite.__version__, list(llvm.llvm_version_info), machine.triple, *_processor()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _path(assembly: str) -> Path:
+    """In GRADLAB_CACHE, or the user's cache folder of this platform."""
+    parts = assembly, llvmlite.__version__, llvm.llvm_version_info, llvm.get_process_triple(), _processor()
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()
+    folder = os.environ.get("GRADLAB_CACHE") or user_cache_path("gradlab", appauthor=False)
+    return Path(folder, "kernels", f"{key}.bin")
 
 
 def _processor() -> tuple[str, str]:
