@@ -21,8 +21,9 @@ check: .venv/.ready  ## style, types, import rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: .venv/.ready  ## speed of the tabular lab, and the cost of Balanced-DPO
+bench: .venv/.ready  ## speed of the tabular lab and of its engine, and the cost of Balanced-DPO
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_engine.py
 	$(BIN)/python scripts/bench_overhead.py
 
 clean:  ## what the other targets built, except results

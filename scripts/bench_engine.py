@@ -1,0 +1,450 @@
+"""Speed of ``gradlab.engine``: against autograd, eager ``fit`` and JAX, and how its cost and memory grow.
+
+Writes ``engine.md``, ``engine.csv`` and ``engine.png`` into figures/benchmarks, and prints the page. ``make bench``
+runs it. Everything takes turns in one run, on one thread unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, wherever this one is run from
+from bench import LEARNING_RATE, ROOT, _peak_mb, hand_written_loop
+from bench_engine_page import page
+
+from gradlab import engine
+from gradlab.artifacts import write_whole
+from gradlab.descent import Descent, recorded_steps
+from gradlab.losses import pair_loss
+from gradlab.training import fit
+from gradlab.world import World, exact_pairs, gaussian_world
+
+DTYPES = ("float64", "float32")
+JAX_LOSSES, JAX_RUNS = ("dpo", "bdpo"), 200  # what is written in JAX, and the largest sweep that it is measured on
+AGREEMENT = {"float64": 1e-6, "float32": 1e-4}  # of JAX's final probabilities with those of fit
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured. ``growth`` is of one size at a time, the others being 1 run, 20 prompts, 20 responses."""
+
+    losses: Sequence[str] = ("dpo", "bdpo", "nbdpo")
+    steps: int = 500
+    sweeps: Mapping[int, int] = field(default_factory=lambda: {20: 200, 200: 100, 600: 100})  # steps by runs
+    growth: Mapping[str, Sequence[int]] = field(
+        default_factory=lambda: {
+            "responses": (20, 50, 100, 200, 400),
+            "prompts": (20, 50, 100, 200, 400),
+            "runs": (1, 2, 5, 20, 60, 200, 600),
+        }
+    )
+    work: int = 2**26  # slots × steps of one measurement of growth: these bound its steps
+    fewest: int = 100
+    memory: Sequence[tuple[str, int]] = tuple(product(("eager", "fit"), (1, 20, 60, 200, 600)))
+    workers: Sequence[int] = (1, 2)
+    worker_runs: int = 20
+    starts: Sequence[tuple[str, str]] = (("fit", "float64"), ("fit", "float32"), ("jax", "float64"))
+    starts_each: int = 3
+    rounds: int = 5
+    repeats: int = 3  # within a round, except in sweeps
+
+
+QUICK = Extent(
+    losses=("bdpo",), steps=10, sweeps={2: 10}, growth={"responses": (5, 10), "prompts": (5, 10), "runs": (1, 2)},
+    work=2**10, fewest=5, memory=(("fit", 2),), workers=(1,), worker_runs=2, starts=(("fit", "float64"),),
+    starts_each=1, rounds=1, repeats=1,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure; all of it is a column of engine.csv."""
+
+    part: str
+    way: str
+    dtype: str
+    loss: str = "bdpo"
+    runs: int = 1
+    prompts: int = 20
+    responses: int = 20
+    steps: int = 500
+    workers: int = 1
+
+    @property
+    def slots(self) -> int:
+        """Ordered pairs, the diagonal included, that one step visits."""
+        return self.runs * self.prompts * self.responses**2 * self.workers
+
+
+def bench(folder: Path = ROOT / "figures/benchmarks", quick: bool = False, rounds: int = Extent.rounds) -> None:
+    """Measure, print and save.
+
+    Args:
+        folder: Where engine.md, engine.csv and engine.png go.
+        quick: Little of everything: shows that it works, and nothing about speed.
+        rounds: How often everything takes its turn; one with --quick.
+    """
+    from bench_engine_plot import save  # here, since the processes below need no drawing
+
+    extent = QUICK if quick else Extent(rounds=rounds)
+    with _one_thread(), _cache():
+        times = measure_times(extent)
+        table = summarise(times)
+        table = pd.concat([table, measure_peaks(extent), measure_starts(extent)], ignore_index=True)
+        disagreement = compare_with_jax(extent) if has_jax() else None
+    text = page(table, disagreement, processor_share(times), quick)
+    write_whole(folder / "engine.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_whole(folder / "engine.md", text)
+    write_whole(folder / "engine.png", functools.partial(save, table, quick=quick))
+    print(text)  # a warning of lost vectors is in it
+
+
+def all_cases(extent: Extent) -> list[Case]:
+    """What is timed, in the order of a round."""
+    cases = []
+    for dtype in DTYPES:
+        for loss in extent.losses:
+            one = Case("one run", "loop", dtype, loss, steps=extent.steps)
+            ways = ["loop", "eager", *_jax_ways(loss), "fit", "engine"]
+            cases += [replace(one, way=way) for way in ways]
+            cases.append(replace(one, part="one run, twice the steps", way="engine", steps=2 * extent.steps))
+        for runs, steps in extent.sweeps.items():
+            ways = ["eager", *(_jax_ways("bdpo") if runs <= JAX_RUNS else []), "fit", "engine"]
+            cases += [Case("sweep", way, dtype, runs=runs, steps=steps) for way in ways]
+        # 1024 numbers, in the first cache; for PyTorch 16 times as many, which hide the cost of its calls.
+        cases.append(Case("bound", "sigmoid", dtype, prompts=1, responses=32, steps=20 * extent.steps))
+        cases.append(Case("bound", "torch.sigmoid", dtype, prompts=1, responses=128, steps=2 * extent.steps))
+        for what, sizes in extent.growth.items():
+            cases += [_grown(extent, replace(Case(what, "engine", dtype), **{what: size})) for size in sizes]
+        for what in ("threads", "processes"):
+            share = Case(what, what, dtype, runs=extent.worker_runs, steps=extent.fewest)
+            cases += [replace(share, workers=workers) for workers in extent.workers]
+    return cases
+
+
+def _grown(extent: Extent, case: Case) -> Case:
+    return replace(case, steps=min(max(extent.work // case.slots, extent.fewest), extent.steps))
+
+
+def _jax_ways(loss: str) -> list[str]:
+    return ["jax", "jax tuned"] if has_jax() and loss in JAX_LOSSES else []
+
+
+def measure_times(extent: Extent) -> pd.DataFrame:
+    """Seconds of every case, a row a measurement; all cases take turns within a round, forth and then back."""
+    rows = []
+    with contextlib.ExitStack() as stack:
+        works = {case: PREPARE[case.way](case, stack) for case in all_cases(extent)}
+        for work in tqdm(works.values(), desc="first calls", disable=not sys.stderr.isatty()):
+            work()
+        for turn in range(extent.rounds):
+            order = list(works.items())[:: -1 if turn % 2 else 1]
+            for case, work in tqdm(order, desc=f"round {turn + 1}", disable=not sys.stderr.isatty()):
+                fixed = {**asdict(case), "round": turn, "slots": case.slots}
+                repeats = 1 if case.part == "sweep" else extent.repeats
+                rows += [{**fixed, **_seconds(work)} for _ in range(repeats)]
+    times = pd.DataFrame(rows)
+    times.loc[times["way"] == "processes", "cpu_seconds"] = np.nan  # which is other processes' time
+    return times
+
+
+def summarise(times: pd.DataFrame) -> pd.DataFrame:
+    """One row a case: medians, time a slot and step, and how many times as fast as others in the same round."""
+    keys = [*Case.__dataclass_fields__, "slots"]
+    rounds = times.groupby([*keys, "round"], sort=False)["wall_seconds"].median().unstack("round")
+    table = times.groupby(keys, sort=False).agg(
+        measurements=("wall_seconds", "size"), wall_seconds=("wall_seconds", "median"),
+        cpu_seconds=("cpu_seconds", "median"),
+    ).reset_index()  # fmt: skip
+    for clock in ("wall", "cpu"):
+        table[f"{clock}_ns"] = table[f"{clock}_seconds"] / (table["slots"] * table["steps"]) * 1e9
+    for other in ("loop", "eager", "jax", "jax tuned"):
+        table[f"times_as_fast_as_{other.replace(' ', '_')}"] = [
+            _ratio(rounds, case, other) for case in table[keys].to_dict("records")
+        ]
+    return table
+
+
+def _ratio(rounds: pd.DataFrame, case: Mapping[Any, Any], other: str) -> float:
+    """The median over rounds of the other way's time over the case's own; NaN where it was not measured."""
+    own, theirs = tuple(case.values()), tuple({**case, "way": other}.values())
+    if theirs not in rounds.index:
+        return np.nan
+    return float(np.median(np.asarray(rounds.loc[theirs]) / np.asarray(rounds.loc[own])))
+
+
+def processor_share(times: pd.DataFrame) -> pd.Series:
+    """Processor time over wall time by way: below 1 others had the processor, above 1 it was not one thread."""
+    sums = times.dropna(subset=["cpu_seconds"]).groupby("way", sort=False)[["cpu_seconds", "wall_seconds"]].sum()
+    return sums["cpu_seconds"] / sums["wall_seconds"]
+
+
+# --- what is measured: each gives the work, its inputs made beforehand ---
+
+
+def _loop(case: Case, stack: contextlib.ExitStack) -> Work:
+    world, loss, dtype = _worlds(case)[0], pair_loss(case.loss), getattr(torch, case.dtype)
+    return lambda: hand_written_loop(world, loss, case.steps, dtype)
+
+
+def _fit(case: Case, stack: contextlib.ExitStack, how: Literal["eager", "fused"]) -> Work:
+    return functools.partial(
+        fit, _worlds(case), pair_loss(case.loss), steps=case.steps, learning_rate=LEARNING_RATE, record=1,
+        seed=range(case.runs), dtype=getattr(torch, case.dtype), engine=how,
+    )  # fmt: skip
+
+
+def _engine(case: Case, stack: contextlib.ExitStack) -> Work:
+    """The engine's own door: arrays in, log π out."""
+    weights, reference = _arrays(case.runs, case.prompts, case.responses)
+    descent = Descent("adam", LEARNING_RATE, "cpu", getattr(torch, case.dtype), progress=False)
+    features = torch.eye(case.responses, dtype=torch.float64)
+    return functools.partial(
+        engine.fused, descent, pair_loss(case.loss), weights, reference, torch.tensor(reference), features,
+        recorded_steps(case.steps, 1), label=case.loss,
+    )  # fmt: skip
+
+
+def train_with_jax(case: Case, tuned: bool) -> Callable[[], np.ndarray]:
+    """Arrays in, log π (R, X, Y) out."""
+    from bench_jax import training
+
+    arrays = _arrays(case.runs, case.prompts, case.responses)
+    return training(case.loss, *arrays, case.dtype, case.steps, LEARNING_RATE, tuned)
+
+
+def _threads(case: Case, stack: contextlib.ExitStack) -> Work:
+    work = _engine(case, stack)
+    pool = stack.enter_context(ThreadPoolExecutor(case.workers))
+    return lambda: list(pool.map(lambda _: work(), range(case.workers)))
+
+
+def _processes(case: Case, stack: contextlib.ExitStack) -> Work:
+    """Each is this script again: it trains when it reads a line, and answers with one."""
+    size = [case.dtype, str(case.runs), str(case.steps)]
+    workers = [stack.enter_context(_worker(size)) for _ in range(case.workers)]
+
+    def work() -> None:
+        for worker in workers:
+            print("go", file=worker.stdin, flush=True)
+        if any(worker.stdout is None or worker.stdout.readline() != "done\n" for worker in workers):
+            raise RuntimeError("a process ended before its training")
+
+    return work
+
+
+def vector_sigmoid(case: Case, stack: contextlib.ExitStack) -> Work:
+    """The bound: nothing but the engine's own sigmoid, again and again on one array in the cache.
+
+    The one place that looks inside the engine: at its vectors, its sigmoid and its compiler.
+    """
+    from gradlab.engine import functions, machine
+    from gradlab.engine.vectors import ALIGNMENT, LANES, Emitter, Kind
+
+    arguments: dict[str, Kind] = {"turns": "integer", "count": "integer", "values": "rows"}
+    emitter = Emitter("sigmoids", case.dtype, arguments)
+    turns, count, values = (emitter.arguments[name] for name in arguments)
+    with emitter.loop(turns), emitter.loop(count) as row:
+        values[row] = functions.sigmoid(values[row])  # in place: no turn is the same as the one before
+    kernel = machine.Kernel(machine.compile(emitter.finish()), "sigmoids", arguments)
+    raw = np.zeros(case.slots * emitter.dtype.itemsize + ALIGNMENT, np.uint8)
+    address = -(-raw.ctypes.data // ALIGNMENT) * ALIGNMENT
+    given = {"turns": case.steps, "count": case.slots // LANES, "values": address}
+
+    def work() -> np.ndarray:
+        kernel(**given)
+        return raw  # which thereby lives as long as the kernel may write to it
+
+    return work
+
+
+def _torch_sigmoid(case: Case, stack: contextlib.ExitStack) -> Work:
+    values = torch.zeros(case.slots, dtype=getattr(torch, case.dtype))
+
+    def work() -> None:
+        for _ in range(case.steps):
+            values.sigmoid_()
+
+    return work
+
+
+PREPARE: dict[str, Callable[[Case, contextlib.ExitStack], Work]] = {
+    "loop": _loop, "eager": functools.partial(_fit, how="eager"), "fit": functools.partial(_fit, how="fused"),
+    "jax": lambda case, _: train_with_jax(case, tuned=False),
+    "jax tuned": lambda case, _: train_with_jax(case, tuned=True), "engine": _engine,
+    "threads": _threads, "processes": _processes, "sigmoid": vector_sigmoid, "torch.sigmoid": _torch_sigmoid,
+}  # fmt: skip
+
+
+def has_jax() -> bool:
+    """Whether JAX is installed; it is no dependency."""
+    return importlib.util.find_spec("jax") is not None
+
+
+def compare_with_jax(extent: Extent) -> dict[str, float]:
+    """The largest difference of final probabilities between JAX and ``fit`` by dtype; RuntimeError if too large."""
+    largest: dict[str, float] = dict.fromkeys(DTYPES, 0.0)
+    losses = [loss for loss in extent.losses if loss in JAX_LOSSES]
+    for loss, dtype in product(losses, DTYPES):
+        case = Case("one run", "jax", dtype, loss, runs=2, steps=extent.steps)
+        reference = fit(_worlds(case), pair_loss(loss), steps=case.steps, learning_rate=LEARNING_RATE, engine="eager")
+        for way in _jax_ways(loss):
+            found = np.exp(train_with_jax(case, way == "jax tuned")())
+            gap = float(np.abs(found - reference.logp.exp().numpy()).max())
+            if not gap <= AGREEMENT[dtype]:
+                raise RuntimeError(
+                    f"{way} and fit do not agree: probabilities of {loss} differ by {gap:.2g} in {dtype}"
+                )
+            largest[dtype] = max(gap, largest[dtype])
+    return largest
+
+
+@functools.cache
+def _world(prompts: int, responses: int, seed: int) -> World:
+    return gaussian_world(prompts, responses, seed=seed)
+
+
+def _worlds(case: Case) -> list[World]:
+    return [_world(case.prompts, case.responses, seed) for seed in range(case.runs)]
+
+
+@functools.cache
+def _arrays(runs: int, prompts: int, responses: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the ordered pairs (R, X, Y, Y), and log π_ref (R, X, Y)."""
+    worlds = [_world(prompts, responses, seed) for seed in range(runs)]
+    return np.stack([exact_pairs(world) for world in worlds]), np.stack([world.ref_logp for world in worlds])
+
+
+# --- what is measured in processes of their own ---
+
+
+def measure_peaks(extent: Extent) -> pd.DataFrame:
+    """Peak memory of ``fit`` in MB, beyond what the imports alone take; the kernel comes from the disk."""
+    rows = []
+    for way, runs in tqdm(extent.memory, desc="memory", disable=not sys.stderr.isatty()):
+        imports, peak = map(float, _run("--peak", way, str(runs)).split())
+        row = {"part": "memory", "way": way, "dtype": "float64", "loss": "bdpo", "runs": runs, "steps": 2}
+        rows.append({**row, "peak_mb": peak - imports, "imports_mb": imports})
+    return pd.DataFrame(rows)
+
+
+def measure_starts(extent: Extent) -> pd.DataFrame:
+    """Seconds of the first training of a process beyond those of the second: with nothing on disk, and with a kernel.
+
+    Importing PyTorch, gradlab's trainings and JAX is done before.
+    """
+    rows = []
+    kinds = [(way, dtype) for way, dtype in extent.starts if way != "jax" or has_jax()]
+    for _ in tqdm(range(extent.starts_each), desc="starts", disable=not sys.stderr.isatty()):
+        for way, dtype in kinds:
+            with tempfile.TemporaryDirectory() as cache:
+                for part in ("cold start", "warm start")[: 1 if way == "jax" else 2]:
+                    seconds = float(_run("--start", way, dtype, GRADLAB_CACHE=cache))
+                    rows.append({"part": part, "way": way, "dtype": dtype, "loss": "bdpo", "wall_seconds": seconds})
+    table = pd.DataFrame(rows).groupby(["part", "way", "dtype", "loss"], sort=False)["wall_seconds"]
+    return table.agg(measurements="size", wall_seconds="median").reset_index()
+
+
+def _run(*arguments: str, **variables: str) -> str:
+    command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+
+
+@contextlib.contextmanager
+def _worker(size: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(Path(__file__).resolve()), "--work", *size]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            if process.stdin:
+                process.stdin.close()  # it ends when there is nothing left to read
+
+
+def _peak(way: str, runs: str) -> None:
+    from gradlab.engine import fusion, machine  # noqa: F401  # with llvmlite: part of what the imports take
+
+    imports = _peak_mb()
+    with contextlib.ExitStack() as stack:
+        PREPARE[way](Case("memory", way, "float64", runs=int(runs), steps=2), stack)()
+    print(imports, _peak_mb())
+
+
+def _start(way: str, dtype: str) -> None:
+    if way == "jax":
+        import bench_jax  # noqa: F401
+
+    with contextlib.ExitStack() as stack:
+        work = PREPARE[way](Case("", way, dtype), stack)
+        first, second = (_seconds(work)["wall_seconds"] for _ in range(2))
+    print(first - second)
+
+
+def _work(dtype: str, runs: str, steps: str) -> None:
+    with contextlib.ExitStack() as stack:
+        work = _engine(Case("", "engine", dtype, runs=int(runs), steps=int(steps)), stack)
+        for _ in sys.stdin:
+            work()
+            print("done", flush=True)
+
+
+def _seconds(work: Work) -> dict[str, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _cache() -> Iterator[None]:
+    """Kernels in a folder of our own: the user's neither helps nor is changed."""
+    before = os.environ.get("GRADLAB_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADLAB_CACHE"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("GRADLAB_CACHE")
+            if before is not None:
+                os.environ["GRADLAB_CACHE"] = before
+
+
+INSIDE = {"--peak": _peak, "--start": _start, "--work": _work}  # in processes that this script starts
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1] in INSIDE:
+        torch.set_num_threads(1)
+        INSIDE[sys.argv[1]](*sys.argv[2:])
+    else:
+        tyro.cli(bench)
