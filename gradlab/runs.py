@@ -116,8 +116,8 @@ class Runs:
             for name in ("utility", "observed", "ref_logp")
         }
         numbers = metrics.summary(policies.double().cpu(), **stacked, beta=beta)
-        grid = pd.MultiIndex.from_product([steps, range(self.count)], names=["step", "run"])
-        return pd.DataFrame({name: value.ravel() for name, value in numbers.items()}, index=grid).reset_index()
+        rows = {"step": np.repeat(steps, self.count), "run": np.tile(np.arange(self.count), len(steps))}
+        return pd.DataFrame({**rows, **{name: value.ravel() for name, value in numbers.items()}})
 
     def blocks(self, slots: int, device: str) -> Iterator[slice]:
         """Cut the runs into blocks whose tensors, ``slots`` rows by columns, stay in the cache; a GPU takes more."""

@@ -195,7 +195,7 @@ def train_block(settings: pd.DataFrame) -> pd.DataFrame:
 def _train(worlds: Sequence[World], loss: PairLoss, seeds: Sequence[int], arguments: dict[str, Any]) -> pd.DataFrame:
     """The history of a block. Where a policy stops being finite, halves are tried, until the run is found."""
     try:
-        return fit(worlds, loss, seed=list(seeds), **arguments).history.assign(error=pd.NA)
+        return fit(worlds, loss, seed=list(seeds), **arguments).history.assign(error=None)
     except FloatingPointError as error:
         if len(worlds) == 1:
             steps = recorded_steps(arguments["steps"], arguments["record"])

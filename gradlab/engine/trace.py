@@ -6,6 +6,7 @@ operations, so that one list, and the kernel made from it, serves a loss at any 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -62,13 +63,23 @@ def derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
     """From a pair's ``INPUTS`` to what it adds to ∂/∂log π_w and ∂/∂log π_l; and the constants of the loss.
 
     An antisymmetric loss has two weights, as in ``PairObjective``: of both orders in sum, and of the swapped one.
-    Raises NotFusable for what is no fixed formula of a pair's own numbers: it is recorded twice, on other numbers and
-    in another shape, and both records must be the same.
+    Raises NotFusable for what is no fixed formula of a pair's own numbers.
     """
+    # A frozen dataclass of plain numbers cannot change, so that its trace is made once; anything else might have.
+    frozen = getattr(getattr(loss, "__dataclass_params__", None), "frozen", False)
+    plain = frozen and all(isinstance(value, (int, float, str)) for value in vars(loss).values())
+    return _settled(loss, dtype) if plain else _derivative(loss, dtype)
+
+
+def _derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
+    """Recorded twice, on other numbers and in another shape: both records must be the same."""
     one, other = _record(loss, dtype, (3, 5), seed=0), _record(loss, dtype, (4, 2), seed=1)
     if repr(one) != repr(other):  # as text, in which NaN equals NaN
         raise NotFusable("it does not treat every pair alike, by a fixed formula")
     return one
+
+
+_settled = functools.lru_cache(maxsize=128)(_derivative)
 
 
 @torch.enable_grad()
