@@ -55,8 +55,17 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys):
     arguments = shlex.split(line, comments=True)[1:]
     if arguments[0] == "lab":
         monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    if arguments[0] == "sweep":
+        file = tmp_path / arguments[1]
+        file.parent.mkdir(parents=True)
+        file.write_text(blocks("toml")[0].replace("seeds = 25", "seeds = 1\nsteps = 2\nprompts = 2\nresponses = 6"))
+        assert cli.main([argument for argument in arguments if argument != "--status"]) == 0
     cheap = ["--seeds", "1", "--steps", "2"] if arguments[0] == "fit" else []
     assert cli.main([*arguments, *cheap]) == 0
+
+
+def test_the_sweep_shown_is_the_one_in_the_repository():
+    assert blocks("toml") == [(ROOT / "scripts/sweeps/when-balancing-helps.toml").read_text("utf-8")]
 
 
 def test_make_targets_exist():
