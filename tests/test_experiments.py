@@ -2,7 +2,6 @@
 
 import ast
 import json
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
@@ -296,21 +295,6 @@ def test_the_page_leaves_out_what_is_stale_and_says_so(copy):
     page = (copy / "quick" / "README.md").read_text()
     assert "Not shown, because stale or never run: grid." in page
     assert "grid-curves.png" not in page
-
-
-def test_a_killed_worker_is_told_in_one_line(monkeypatch):
-    class Killed:
-        def __init__(self, **_):
-            pass
-
-        def __call__(self, _):
-            raise BrokenProcessPool("a long story\nwith lines")
-            yield
-
-    monkeypatch.setattr(frames, "Parallel", Killed)
-    with pytest.raises(OSError, match="log-ratio: a worker was killed, perhaps for memory; run it again") as error:
-        frames.run(EXPERIMENTS["log-ratio"], quick=True)
-    assert "\n" not in str(error.value)
 
 
 def test_the_theorem_line_is_never_crossed_at_its_own_trade(quick):
