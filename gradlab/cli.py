@@ -146,7 +146,8 @@ class SweepCommand:
 
     def run(self) -> int:
         """Train, or tell the state."""
-        from gradlab.sweeps import read_settings, run_sweep, sweep_status
+        from gradlab.settings import read_settings
+        from gradlab.sweeps import run_sweep, sweep_status
 
         if self.file.suffix != ".toml":
             raise ValueError(f"file must end in .toml, got {str(self.file)!r}")

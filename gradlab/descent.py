@@ -1,4 +1,4 @@
-"""Follow a gradient: the loop over steps, blocks and runs that every tabular training shares."""
+"""Follow a gradient step by step in PyTorch: the eager loop, which is the reference for ``gradlab.engine``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gradlab.checks import count, one_of, positive
 from gradlab.objective import from_columns, mix, to_columns
-from gradlab.policy import Policy, features_of
+from gradlab.policy import Policy, features_of, is_free
 from gradlab.runs import Runs
 
 Optimizer = Literal["adam", "gd"]
@@ -90,7 +90,7 @@ class Descent:
     ) -> Tensor:
         theta = torch.zeros(features.shape[1], start.shape[1], dtype=self.dtype, device=self.device, requires_grad=True)
         stepper = self._stepper(theta)
-        free = torch.equal(features, torch.eye(*features.shape, dtype=self.dtype, device=self.device))
+        free = is_free(features)
         kept, due, last = [], set(wanted.tolist()), int(wanted[-1])
         for step in range(last + 1):
             values = theta.detach()

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from gradlab.losses import LogisticLoss, PairLogps, PairLoss
 
-# Columns come in multiples of LANES: every column then takes the same vectorised path through torch's kernels,
+# Columns come in multiples of COLUMNS: every column then takes the same vectorised path through torch's kernels,
 # whatever stands beside it, so that a batch gives the very bits that each run gives alone. Products need more.
-LANES = 32
-MATMUL_LANES = 64
+COLUMNS = 32
+MATMUL_COLUMNS = 64
 
 
 class PairObjective:
@@ -58,16 +58,8 @@ class PairObjective:
         inner = self._paired(logp)
         win, lose = (inner.index_select(0, side).requires_grad_() for side in (self.win, self.lose))
         logps = PairLogps(win, lose, self.ref_win, self.ref_lose)
-        if isinstance(self.loss, LogisticLoss):
-            value = self.loss.margin(logps)
-            outer = self.loss.slope(value.detach())
-            # slope(−m) = −1 − slope(m): the pair's two orders share one sigmoid.
-            if self.antisymmetric:
-                outer = outer.mul_(self.total_weight).add_(self.lose_weight)
-            else:
-                outer = outer.mul_(self.win_weight)
-        else:
-            value, outer = self.loss(logps), self.win_weight
+        weights = (self.total_weight, self.lose_weight) if self.antisymmetric else (self.win_weight,)
+        value, outer = value_and_slope(self.loss, logps, *weights)
         win_grad, lose_grad = torch.autograd.grad(value, (win, lose), outer)
         total = torch.zeros_like(inner).index_add_(0, self.win, win_grad).index_add_(0, self.lose, lose_grad)
         return total if self.rows is None else torch.zeros_like(logp).scatter_(0, self.rows, total)
@@ -90,8 +82,23 @@ class PairObjective:
         return _pad(torch.as_tensor(weights.T, dtype=self.dtype, device=self.device))
 
 
+def value_and_slope(
+    loss: PairLoss, logps: PairLogps, weight: Tensor, swapped_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What to differentiate of each pair, and what to multiply its gradient by; both of the pairs' shape.
+
+    weight, swapped_weight  of the pair; for an antisymmetric loss of its two orders in sum, and of the swapped one.
+    """
+    if not isinstance(loss, LogisticLoss):
+        return loss(logps), weight
+    margin = loss.margin(logps)
+    slope = loss.slope(margin.detach()).mul_(weight)
+    # slope(−m) = −1 − slope(m): the pair's two orders share one sigmoid.
+    return margin, slope if swapped_weight is None else slope.add_(swapped_weight)
+
+
 def to_columns(values: np.ndarray | Tensor, device: str, dtype: torch.dtype) -> Tensor:
-    """(R, X, Y) to (Y, C): runs and prompts become columns, filled up with zeros to a multiple of LANES."""
+    """(R, X, Y) to (Y, C): runs and prompts become columns, filled up with zeros to a multiple of COLUMNS."""
     values = torch.as_tensor(values)
     return _pad(values.to(device, dtype).reshape(-1, values.shape[-1]).T)
 
@@ -104,7 +111,7 @@ def from_columns(columns: Tensor, runs: int, prompts: int) -> Tensor:
 
 def mix(matrix: Tensor, columns: Tensor) -> Tensor:
     """``matrix @ columns``, each column's bits independent of the others'."""
-    return (matrix @ _pad(columns, MATMUL_LANES))[:, : columns.shape[1]].contiguous()
+    return (matrix @ _pad(columns, MATMUL_COLUMNS))[:, : columns.shape[1]].contiguous()
 
 
 def pair_slots(loss: PairLoss, weights: np.ndarray) -> int:
@@ -120,8 +127,8 @@ def is_antisymmetric(loss: PairLoss) -> bool:
     return loss.antisymmetric
 
 
-def _pad(columns: Tensor, lanes: int = LANES) -> Tensor:
-    return torch.nn.functional.pad(columns, (0, -columns.shape[-1] % lanes)).contiguous()
+def _pad(columns: Tensor, multiple: int = COLUMNS) -> Tensor:
+    return torch.nn.functional.pad(columns, (0, -columns.shape[-1] % multiple)).contiguous()
 
 
 def _ordered_slots(size: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from gradlab.artifacts import load_frame, load_manifest, save_frame
+from gradlab.artifacts import holds, save_frame
 from gradlab.checks import count
 
 DEATHS = 3  # how often workers may die in a row, with no part finished in between, before the work is given up
@@ -38,9 +37,12 @@ class Part:
 
     def is_done(self) -> bool:
         """Whether its file is there, whole, and this part's."""
-        with contextlib.suppress(OSError, ValueError):
-            return load_manifest(self.file).get("key") == self.key and load_frame(self.file) is not None
-        return False
+        return holds(self.file, self.key)
+
+
+def processes(workers: int | None) -> int:
+    """So many processes; None: one a core. ValueError for less than one."""
+    return os.cpu_count() or 1 if workers is None else count("workers", workers, least=1)
 
 
 def run_parts(
@@ -61,9 +63,9 @@ def run_parts(
     backend   of joblib, ``loky`` by default; ``options`` are the backend's own, such as ``scheduler_host`` of ``dask``.
 
     A frame is saved by this process, whole or not at all, as soon as it comes. Where a worker is killed, what is left
-    is started again; OSError if that happens ``DEATHS`` times without a part being finished.
+    is started again (dask has ways of its own); OSError if that happens ``DEATHS`` times without a part being finished.
     """
-    workers = os.cpu_count() or 1 if workers is None else count("workers", workers, least=1)
+    workers = processes(workers)
     todo = {index: part for index, part in enumerate(parts) if not part.is_done()}
     total = sum(part.size for part in parts)
     bar = tqdm(total=total, initial=total - _size(todo), desc=label, unit=unit, disable=not progress)

@@ -87,6 +87,11 @@ def features_of(policy: Policy, responses: int) -> Tensor:
     return policy.features(responses)
 
 
+def is_free(features: Tensor) -> bool:
+    """Whether Φ is the unit matrix, so that each response has a logit of its own."""
+    return torch.equal(features, torch.eye(*features.shape, dtype=features.dtype, device=features.device))
+
+
 def log_policy(policy: Policy, parameters: Tensor, start_logp: Tensor) -> Tensor:
     """Log π, shape (..., X, Y), from parameters (..., X, K) and the start's log-probabilities (..., X, Y)."""
     features = policy.features(start_logp.shape[-1]).to(parameters)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradlab import metrics
 from gradlab.checks import count, one_of
-from gradlab.objective import LANES
+from gradlab.objective import COLUMNS
 from gradlab.world import Labels, World, draw_pairs, exact_pairs
 
 Worlds = World | Sequence["Worlds"]
@@ -122,7 +122,7 @@ class Runs:
     def blocks(self, slots: int, device: str) -> Iterator[slice]:
         """Cut the runs into blocks whose tensors, ``slots`` rows by columns, stay in the cache; a GPU takes more."""
         room = BLOCK_SLOTS * (1 if torch.device(device).type == "cpu" else 1000)
-        width = max(1, room // slots // LANES * LANES // self.prompts)
+        width = max(1, room // slots // COLUMNS * COLUMNS // self.prompts)
         return (slice(first, min(first + width, self.count)) for first in range(0, self.count, width))
 
 

@@ -1,17 +1,13 @@
 """Sweeps: thousands of independent trainings from one frame of settings, a row a run, streamed to disk and resumable.
 
-A settings frame has a column for each setting that is not left at its default: arguments of ``gaussian_world``, a
-``loss`` with its hyper-parameters, ``policy``, arguments of ``fit``, and ``seed``, which draws a run's world and data.
-Runs that differ in world and seed alone are trained together, in blocks; a block is what is saved, and what is lost
+Runs that differ in world and seed alone are trained together, in blocks. A block is what is saved, and what is lost
 when a process is killed.
 """
 
 from __future__ import annotations
 
-import inspect
-import itertools
 import math
-import tomllib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,67 +21,19 @@ import torch
 from filelock import FileLock, Timeout
 
 from gradlab import metrics
-from gradlab.artifacts import (
-    definitions_hash,
-    fingerprint,
-    load_frame,
-    load_manifest,
-    merge_frames,
-    save_frame,
-    source_hash,
-    versions,
-)
-from gradlab.checks import count, one_of
-from gradlab.descent import Descent, recorded_steps
-from gradlab.losses import PairLoss, hyper_parameters, pair_loss
+from gradlab.artifacts import holds, load_frame, load_manifest, merge_frames, save_frame
+from gradlab.descent import recorded_steps
+from gradlab.losses import PairLoss
 from gradlab.parts import Part, run_parts
-from gradlab.policy import tabular_policy
-from gradlab.runs import Runs
+from gradlab.provenance import code_key, fingerprint
+from gradlab.settings import WORLD, check_settings, fit_arguments, loss_of, rows_of, world_arguments
 from gradlab.training import fit
 from gradlab.world import World, gaussian_world
 
-_WORLD = [name for name in inspect.signature(gaussian_world).parameters if name != "seed"]
-_FIT = ("optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record")
-_DTYPES = {"float64": torch.float64, "float32": torch.float32}
-SETTINGS = ("loss", *hyper_parameters(), "policy", *_FIT, "dtype", *_WORLD, "seed")
-_OF_A_RUN = {"run", "seed", *_WORLD} - {"prompts", "responses"}  # what may differ within a block
+_OF_A_RUN = {"run", "seed", *WORLD} - {"prompts", "responses"}  # what may differ within a block
 _RENAMED = {"utility": "expected_utility", "loss": "training_loss"}  # metrics that are named as a setting is
-MOST_RUNS = 10_000_000
 # Of a block: ordered pairs in memory, about 20 MB; and those times steps, some seconds of work.
 _BLOCK_SLOTS, _BLOCK_WORK = 2**20, 2**30
-
-
-def read_settings(path: Path | str) -> pd.DataFrame:
-    """The settings frame of a TOML file.
-
-    At its top level, and in any number of ``[[grid]]`` tables, a key is a setting, or ``seeds``, how many from 0 on;
-    a value, or a list of values. A grid is every combination of its own lists and the top level's, and grids add up;
-    a run that is asked for twice is run once. Raises ValueError, in one line that names file and key.
-    """
-    path = Path(path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
-    try:
-        return check_settings(_expand(document))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
-    """The frame with a fresh index and nullable types, once every row is known to be a training; else ValueError."""
-    if len(settings) == 0:
-        raise ValueError("a sweep needs at least one run")
-    for name in settings:
-        one_of("a setting", name, SETTINGS)
-    settings = settings.reset_index(drop=True).convert_dtypes()
-    varied = settings.drop(columns="seed", errors="ignore")
-    for _, row in settings.loc[~varied.duplicated()].iterrows() if len(varied.columns) else settings[:1].iterrows():
-        _check(_given(row))
-    for seed in settings["seed"].dropna().unique() if "seed" in settings else ():
-        count("seed", seed)
-    return settings
 
 
 @dataclass(frozen=True)
@@ -147,7 +95,7 @@ def run_sweep(
         else:
             save_frame(settings, folder / "settings.parquet", {"key": key}, overwrite=True)
         target = folder / "runs.parquet"
-        if Part({}, target, key).is_done():
+        if holds(target, key):
             return target
         parts = _parts(settings, folder, key)
         run_parts(
@@ -155,7 +103,7 @@ def run_sweep(
             progress=progress,
         )  # fmt: skip
         merge_frames([part.file for part in parts], target, {"key": key})
-        _remove_blocks(folder)
+        shutil.rmtree(folder / "blocks", ignore_errors=True)
     return target
 
 
@@ -166,7 +114,7 @@ def sweep_status(folder: Path | str) -> Status:
         raise ValueError(f"folder must hold a sweep, with its settings.parquet; {str(folder)!r} does not")
     settings, manifest = load_frame(folder / "settings.parquet")
     parts = _parts(settings, folder, manifest["key"])
-    if Part({}, folder / "runs.parquet", manifest["key"]).is_done():
+    if holds(folder / "runs.parquet", manifest["key"]):
         done, frame = parts, load_frame(folder / "runs.parquet")[0][["run", "error"]]
     else:
         done = [part for part in parts if part.is_done()]
@@ -180,10 +128,10 @@ def sweep_status(folder: Path | str) -> Status:
 
 def train_block(settings: pd.DataFrame) -> pd.DataFrame:
     """Train the runs of one block, rows of a settings frame with the column ``run``; rows as in ``run_sweep``."""
-    common = _given(settings.iloc[0])
-    worlds = [gaussian_world(**_world(given), seed=given.get("seed", 0)) for given in map(_given, _rows(settings))]
-    loss, arguments = _loss(common), _training(common)
-    seeds = settings["seed"].fillna(0).astype(int).tolist() if "seed" in settings else [0] * len(settings)
+    runs = list(rows_of(settings))
+    seeds = [run.get("seed", 0) for run in runs]
+    worlds = [gaussian_world(**world_arguments(run), seed=seed) for run, seed in zip(runs, seeds, strict=True)]
+    loss, arguments = loss_of(runs[0]), fit_arguments(runs[0])
     history = _train(worlds, loss, seeds, arguments)
     if arguments["record"] == 1:
         history = history[history["step"] > 0]
@@ -212,80 +160,6 @@ def _metrics() -> list[str]:
     return [*metrics.summary(nothing, nothing, nothing == 0, nothing, beta=1.0), "loss", "held_out_loss"]
 
 
-def _expand(document: Mapping[str, Any]) -> pd.DataFrame:
-    """Every combination of the lists of a TOML document, see ``read_settings``."""
-    shared = {key: value for key, value in document.items() if key != "grid"}
-    grids = document.get("grid", [{}])
-    if not isinstance(grids, list) or not grids or not all(isinstance(grid, dict) for grid in grids):
-        raise ValueError(f"grid must be one or more tables, each headed [[grid]], got {grids!r}")
-    tables = [_lists({**shared, **grid}) for grid in grids]
-    total = sum(math.prod(map(len, table.values())) for table in tables)
-    if total > MOST_RUNS:
-        raise ValueError(f"the grids ask for {total:,} runs; at most {MOST_RUNS:,} are accepted")
-    parts = [pd.DataFrame(itertools.product(*table.values()), columns=list(table), dtype=object) for table in tables]
-    return pd.concat(parts, ignore_index=True).drop_duplicates(ignore_index=True)
-
-
-def _lists(grid: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
-    """The lists of one grid, a single value as a list of one."""
-    if "seeds" in grid and "seed" in grid:
-        raise ValueError("seed and seeds must not both be given: seeds = 3 is short for seed = [0, 1, 2]")
-    lists: dict[str, Sequence[Any]] = {}
-    for name, value in grid.items():
-        if name == "seeds":
-            lists["seed"] = range(count("seeds", value, least=1))
-            continue
-        one_of("a setting", name, (*SETTINGS, "seeds"))
-        lists[name] = value if isinstance(value, list) else [value]
-        if len(lists[name]) == 0 or any(isinstance(one, (list, dict)) or one != one for one in lists[name]):
-            raise ValueError(f"{name} must be a value or a list of values, got {value!r}")
-    if "seed" in lists:
-        lists["seed"] = lists.pop("seed")  # runs that differ in nothing else come together
-    return lists
-
-
-def _check(given: dict[str, Any]) -> None:
-    """ValueError unless these settings are those of a training."""
-    _loss(given)
-    arguments = _training(given)
-    Descent(arguments["optimizer"], arguments["learning_rate"], "cpu", arguments["dtype"], progress=False)
-    recorded_steps(arguments["steps"], arguments["record"])
-    if arguments["batch"] is not None:
-        count("batch", arguments["batch"], least=1)
-    world = gaussian_world(**_world(given), seed=given.get("seed", 0))
-    Runs.of(world, arguments["pairs"], arguments["labels"], given.get("seed", 0))
-
-
-def _given(row: pd.Series) -> dict[str, Any]:
-    """The settings of a row that are not left at their defaults, as Python's own types."""
-    return {
-        str(name): value.item() if isinstance(value, np.generic) else value
-        for name, value in row.items()
-        if not pd.isna(value)
-    }
-
-
-def _rows(settings: pd.DataFrame) -> Iterator[pd.Series]:
-    return (row for _, row in settings.iterrows())
-
-
-def _loss(given: Mapping[str, Any]) -> PairLoss:
-    hyper = {name: given[name] for name in hyper_parameters() if name in given}
-    return pair_loss(given.get("loss", "dpo"), **hyper)
-
-
-def _world(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: given[name] for name in _WORLD if name in given}
-
-
-def _training(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``fit``: its own defaults, but only the end recorded."""
-    defaults = {name: inspect.signature(fit).parameters[name].default for name in _FIT}
-    arguments = {**defaults, "record": 1, **{name: given[name] for name in _FIT if name in given}}
-    dtype = one_of("dtype", given.get("dtype", "float64"), _DTYPES)
-    return {**arguments, "policy": tabular_policy(given.get("policy", "free")), "dtype": _DTYPES[dtype]}
-
-
 def _parts(settings: pd.DataFrame, folder: Path, key: str) -> list[Part]:
     """The blocks of a sweep, always the same ones."""
     settings = settings.assign(run=np.arange(len(settings)))
@@ -305,18 +179,14 @@ def _parts(settings: pd.DataFrame, folder: Path, key: str) -> list[Part]:
 
 def _width(group: pd.DataFrame) -> int:
     """How many runs of a group make a block."""
-    given = _given(group.iloc[0])
-    world = inspect.signature(gaussian_world).parameters
-    prompts, responses = (given.get(name, world[name].default) for name in ("prompts", "responses"))
-    slots = prompts * responses**2
-    return int(max(1, min(_BLOCK_SLOTS // slots, _BLOCK_WORK // (slots * _training(given)["steps"]))))
+    run = next(rows_of(group))
+    slots = run.get("prompts", WORLD["prompts"]) * run.get("responses", WORLD["responses"]) ** 2
+    return int(max(1, min(_BLOCK_SLOTS // slots, _BLOCK_WORK // (slots * fit_arguments(run)["steps"]))))
 
 
 def _key(settings: pd.DataFrame) -> str:
     """What a sweep's numbers depend on."""
-    sources = source_hash(__name__, without=["gradlab.parts", "gradlab.artifacts"])
-    code = definitions_hash(__name__, ["train_block"])
-    return fingerprint(settings.to_json(orient="split"), sources, code, versions())
+    return fingerprint(settings.to_json(orient="split"), code_key(__name__, ["train_block", "_parts"]))
 
 
 def _same(folder: Path, key: str) -> None:
@@ -328,17 +198,10 @@ def _same(folder: Path, key: str) -> None:
 
 
 def _forget(folder: Path) -> None:
-    _remove_blocks(folder)
+    shutil.rmtree(folder / "blocks", ignore_errors=True)
     for name in ("settings", "runs"):
         for suffix in (".json", ".parquet"):
             (folder / name).with_suffix(suffix).unlink(missing_ok=True)
-
-
-def _remove_blocks(folder: Path) -> None:
-    for file in (folder / "blocks").glob("*"):
-        file.unlink()
-    if (folder / "blocks").exists():
-        (folder / "blocks").rmdir()
 
 
 def _errors(part: Part) -> pd.DataFrame:

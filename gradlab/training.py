@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab import engine as fusing
 from gradlab.checks import count, one_of
 from gradlab.descent import Descent, Gradient, Optimizer, recorded_steps, steady
+from gradlab.engine import NotFusable, fused, notice
 from gradlab.gradients import gradient_log
 from gradlab.losses import DPO, PairLoss
 from gradlab.objective import PairObjective, pair_slots, to_columns
@@ -33,7 +33,7 @@ class Fit:
     steps      (S,) the recorded steps; 0 is the start.
     policies   (S, ..., X, Y) log π at those steps.
     gradients  the gradient log, see ``gradlab.gradients``; None unless asked for.
-    settings   the arguments of the training.
+    settings   the arguments of the training; ``engine`` is the one that ran.
     """
 
     history: pd.DataFrame
@@ -81,7 +81,8 @@ def fit(
     batch          None: full batch. B: a fresh mini-batch of B pairs a prompt in each step, drawn from that data.
     labels         ``soft`` (Bradley–Terry probabilities; default for exact data) or ``hard`` (sampled in finite
                    data, the default there; the better response in exact data).
-    seed           draws data and batches: one for all runs, or one a run. Equal seeds give equal bits.
+    seed           draws data and batches: one for all runs, or one a run. Equal seeds give equal bits, on
+                   one kind of processor.
     start          log π at step 0, broadcastable to (..., X, Y); default: each world's reference.
     record         about how many log-spaced steps to keep, besides the start.
     gradients      also keep the gradient log.
@@ -92,7 +93,8 @@ def fit(
     progress       show a progress bar.
 
     Held-out loss is measured on N fresh pairs a prompt where data are finite, else on the exact pairs.
-    Raises ValueError, in one line, for a bad argument; FloatingPointError if the policy stops being finite.
+    Raises ValueError, in one line, for a bad argument; FloatingPointError if the policy stops being finite. Warns with
+    ``EagerNotice``, once for each reason, where the engine was wanted and cannot be.
     """
     descent = Descent(optimizer, learning_rate, device, dtype, progress)
     if isinstance(loss, type) or not isinstance(loss, PairLoss):
@@ -112,7 +114,8 @@ def fit(
             return objective.gradient
         return _batch_gradient(objective, data[block], batch, runs.seeds[block])
 
-    begin, policies = runs.start(start), None
+    begin = runs.start(start)
+    policies = None
     if engine == "fused" or (engine == "auto" and batch is None and device == "cpu"):
         policies = _fused(descent, loss, runs, data, begin, policy, wanted, batch)
     used = "eager" if policies is None else "fused"
@@ -153,13 +156,14 @@ def _fused(
     batch: int | None,
 ) -> Tensor | None:  # fmt: skip
     """Log π at the wanted steps by ``gradlab.engine``, or None, with a notice, where it cannot."""
+    if batch is not None:
+        notice(loss.name, "every step has a mini-batch of its own")
+        return None
     try:
-        if batch is not None:
-            raise fusing.NotFusable("every step has a mini-batch of its own")
         features = features_of(policy, runs.responses)
-        return fusing.fused(descent, loss, data, runs.ref_logp, start, features, wanted, label=loss.name)
-    except fusing.NotFusable as reason:
-        fusing.notice(loss.name, reason)
+        return fused(descent, loss, data, runs.ref_logp, start, features, wanted, label=loss.name)
+    except NotFusable as reason:
+        notice(loss.name, reason)
         return None
 
 

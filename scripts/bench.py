@@ -22,8 +22,9 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from gradlab.artifacts import between_markers, versions, write_whole
+from gradlab.artifacts import between_markers, write_whole
 from gradlab.losses import PairLogps, PairLoss, pair_loss
+from gradlab.provenance import versions
 from gradlab.training import fit
 from gradlab.world import World, exact_pairs, gaussian_world
 

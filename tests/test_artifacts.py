@@ -1,4 +1,4 @@
-"""Files are whole or absent, refuse what is not theirs, and staleness sees sources but not dates."""
+"""Files are whole or absent, and refuse what is not theirs."""
 
 import json
 import os
@@ -108,28 +108,10 @@ def test_a_fault_while_writing_leaves_the_old_file_and_no_rubbish(tmp_path, monk
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_source_hash_follows_imports_but_not_the_module_itself(tmp_path, monkeypatch):
-    before = artifacts.source_hash("gradlab.training")
-    original = artifacts._source
-
-    def with_change(changed):
-        monkeypatch.setattr(artifacts, "_source", lambda name: original(name) + "\n# x" * (name == changed))
-        return artifacts.source_hash("gradlab.training")
-
-    assert with_change("gradlab.world") != before  # imported
-    assert with_change("gradlab.losses.reweighted") != before  # imported through the package
-    assert with_change("gradlab.training") == before  # itself
-    assert with_change("gradlab.plotting") == before  # never imported
-
-
-def test_source_hash_can_leave_modules_out(monkeypatch):
-    original = artifacts._source
-    before = artifacts.source_hash("gradlab.training", without=["gradlab.metrics"])
-    monkeypatch.setattr(artifacts, "_source", lambda name: original(name) + "\n# x" * (name == "gradlab.metrics"))
-    assert artifacts.source_hash("gradlab.training", without=["gradlab.metrics"]) == before
-    assert artifacts.source_hash("gradlab.training") != before
-
-
-def test_fingerprint_ignores_the_order_of_keys_and_sees_values():
-    assert artifacts.fingerprint({"a": 1, "b": 2}) == artifacts.fingerprint({"b": 2, "a": 1})
-    assert artifacts.fingerprint({"a": 1}) != artifacts.fingerprint({"a": 2})
+def test_a_frame_holds_the_key_that_it_was_saved_under(tmp_path):
+    path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {"key": "k"})
+    assert artifacts.holds(path, "k")
+    assert not artifacts.holds(path, "other")
+    path.write_bytes(b"torn")
+    assert not artifacts.holds(path, "k")
+    assert not artifacts.holds(tmp_path / "none.parquet", "k")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradlab import artifacts, cli
+from gradlab import cli, provenance
 from gradlab.artifacts import load_frame, save_frame
 from gradlab.experiments import EXPERIMENTS, make_figures, measured, report, verdicts, wording
 from gradlab.experiments.claims import CLAIMS
@@ -394,12 +394,19 @@ def checkout(copy):
 def test_the_committed_report_is_the_one_of_the_last_commit(checkout, capsys, monkeypatch):
     assert cli.main(["claims", CLAIM, "--folder", str(checkout)]) == 3
     assert "log-ratio: holds → identity" in capsys.readouterr().out
-    assert artifacts.text_at_head(checkout / "CLAIMS.md") is None  # was never committed
+    assert provenance.text_at_head(checkout / "CLAIMS.md") is None  # was never committed
     (checkout / "claims.csv").unlink()
-    assert "log-ratio,claim" in artifacts.text_at_head(checkout / "claims.csv")
+    assert "log-ratio,claim" in provenance.text_at_head(checkout / "claims.csv")
 
     def no_git(*_, **__):
         raise FileNotFoundError("git")
 
-    monkeypatch.setattr(artifacts.subprocess, "run", no_git)
-    assert artifacts.text_at_head(checkout / "claims.csv") is None
+    monkeypatch.setattr(provenance.subprocess, "run", no_git)
+    assert provenance.text_at_head(checkout / "claims.csv") is None
+
+
+def test_a_damaged_frame_is_called_so(copy, capsys):
+    path = copy / "quick" / "data" / "log-ratio.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    cli.main(["claims", "--folder", str(copy / "quick")])
+    assert "damaged frames: log-ratio" in capsys.readouterr().err

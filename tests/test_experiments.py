@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gradlab import artifacts
+from gradlab import provenance
 from gradlab.artifacts import load_frame, save_frame
 from gradlab.experiments import EXPERIMENTS, frames, make_figures, methods
 from gradlab.losses import BalancedDPO, PairLogps
@@ -165,12 +165,12 @@ def test_the_declared_grid_is_the_protocols():
 @pytest.fixture
 def key_after(monkeypatch):
     """The key of an experiment's frame once the source of a module, its own by default, has been edited."""
-    source = artifacts._source
+    source = provenance._source
 
     def key(experiment, edit, module=None):
         edited = module or experiment.__name__
         with monkeypatch.context() as patch:
-            patch.setattr(artifacts, "_source", lambda name: edit(source(name)) if name == edited else source(name))
+            patch.setattr(provenance, "_source", lambda name: edit(source(name)) if name == edited else source(name))
             return frames.frame_key(experiment, quick=True)
 
     return key

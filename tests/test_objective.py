@@ -7,7 +7,7 @@ from own_losses import EVERY_LOSS, SquaredMargin, every_logistic_loss
 
 from gradlab import runs as runs_module
 from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps
-from gradlab.objective import LANES, MATMUL_LANES, PairObjective, from_columns, mix, pair_slots, to_columns
+from gradlab.objective import COLUMNS, MATMUL_COLUMNS, PairObjective, from_columns, mix, pair_slots, to_columns
 from gradlab.runs import Runs
 from gradlab.world import World, draw_pairs, exact_pairs, gaussian_world
 
@@ -82,7 +82,7 @@ def test_what_takes_no_part_gets_no_gradient(loss, world, weights):
     columns = to_columns(some_policy(1, *world.utility.shape), "cpu", torch.float64)
     gradient = objective.gradient(columns)
     assert gradient.shape == columns.shape
-    assert gradient.shape[1] % LANES == 0
+    assert gradient.shape[1] % COLUMNS == 0
     assert (gradient[:, world.prompts :] == 0).all()
     assert (objective.value(columns)[world.prompts :] == 0).all()
     paired = torch.as_tensor(weights.sum(1) + weights.sum(2) > 0)
@@ -159,7 +159,7 @@ def test_one_order_of_each_pair_serves_an_antisymmetric_loss():
 def test_columns_and_back_is_the_identity(runs, prompts):
     values = torch.randn(runs, prompts, 5, dtype=torch.float64)
     columns = to_columns(values, "cpu", torch.float64)
-    assert columns.shape == (5, -(-runs * prompts // LANES) * LANES)
+    assert columns.shape == (5, -(-runs * prompts // COLUMNS) * COLUMNS)
     assert columns.is_contiguous()
     assert (columns[:, runs * prompts :] == 0).all()
     assert torch.equal(from_columns(columns, runs, prompts), values)
@@ -170,13 +170,13 @@ def test_columns_and_back_is_the_identity(runs, prompts):
 def test_a_mixed_column_has_the_same_bits_whatever_stands_beside_it(dtype, rows):
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(rows, 20, generator=generator, dtype=dtype)
-    columns = torch.randn(20, 5 * LANES, generator=generator, dtype=dtype)
+    columns = torch.randn(20, 5 * COLUMNS, generator=generator, dtype=dtype)
     whole = mix(matrix, columns)
-    assert MATMUL_LANES % LANES == 0
+    assert MATMUL_COLUMNS % COLUMNS == 0
     torch.testing.assert_close(whole, matrix @ columns)
     for first in range(5):
-        part = columns[:, first * LANES : (first + 1) * LANES].contiguous()
-        assert torch.equal(mix(matrix, part), whole[:, first * LANES : (first + 1) * LANES])
+        part = columns[:, first * COLUMNS : (first + 1) * COLUMNS].contiguous()
+        assert torch.equal(mix(matrix, part), whole[:, first * COLUMNS : (first + 1) * COLUMNS])
 
 
 # --- worlds as runs ---
@@ -203,7 +203,7 @@ def test_blocks_cover_every_run_once(slots, prompts):
 
 
 def test_a_block_keeps_to_its_room(monkeypatch):
-    monkeypatch.setattr(runs_module, "BLOCK_SLOTS", 100 * LANES)
+    monkeypatch.setattr(runs_module, "BLOCK_SLOTS", 100 * COLUMNS)
     runs = Runs.of([gaussian_world(4, 2)] * 50, None, None, 0)
     assert [block.stop - block.start for block in runs.blocks(100, "cpu")] == [8] * 6 + [2]
     assert [block.stop - block.start for block in runs.blocks(1000, "cpu")] == [1] * 50  # at least one, however big

@@ -14,7 +14,8 @@ from gradlab import cli, sweeps
 from gradlab.artifacts import load_frame
 from gradlab.losses import PAIR_LOSSES, pair_loss
 from gradlab.policy import tabular_policy
-from gradlab.sweeps import check_settings, read_settings, run_sweep, sweep_status
+from gradlab.settings import check_settings, read_settings
+from gradlab.sweeps import run_sweep, sweep_status
 from gradlab.training import fit
 from gradlab.world import gaussian_world
 

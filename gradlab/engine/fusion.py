@@ -13,6 +13,7 @@ from gradlab.descent import Descent, check_finite
 from gradlab.engine.trace import NotFusable, derivative
 from gradlab.losses import PairLoss
 from gradlab.objective import is_antisymmetric
+from gradlab.policy import is_free
 
 if TYPE_CHECKING:
     from gradlab.engine.kernel import Plan
@@ -26,7 +27,7 @@ class EagerNotice(UserWarning):
     """A training runs eager, to the same result but more slowly."""
 
 
-def notice(label: str, reason: NotFusable) -> None:
+def notice(label: str, reason: NotFusable | str) -> None:
     """Say once in this process that ``label`` trains eager, and why."""
     text = f"{label} trains eager, which is slower, since {reason}"
     if text not in _SAID:
@@ -49,7 +50,7 @@ def fused(
     """
     if descent.device != "cpu" or descent.dtype not in (torch.float64, torch.float32):
         raise NotFusable(f"a kernel has no {descent.dtype} on {descent.device}, but float64 and float32 on the cpu")
-    shared = not torch.equal(features, torch.eye(*features.shape, dtype=features.dtype))
+    shared = not is_free(features)
     plan, kernel, constants = _ready(loss, descent, shared)
     from gradlab.engine.run import Columns, Training
 
@@ -79,9 +80,9 @@ def _ready(loss: PairLoss, descent: Descent, shared: bool) -> tuple[Plan, Kernel
     """The loss's kernel, from this process, the disk or the compiler; and the constants to call it with."""
     try:
         from gradlab.engine import machine
-        from gradlab.engine.check import examine
+        from gradlab.engine.examine import examine
         from gradlab.engine.kernel import Plan, write
-    except ImportError as error:
+    except ImportError as error:  # where there is no wheel of llvmlite
         raise NotFusable(f"{error.name} is not installed") from error
     trace, constants = derivative(loss, descent.dtype)
     plan = Plan(trace, is_antisymmetric(loss), shared, descent.optimizer, str(descent.dtype).removeprefix("torch."))

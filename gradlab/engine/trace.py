@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradlab.losses import LogisticLoss, PairLogps, PairLoss
+from gradlab.losses import PairLogps, PairLoss
+from gradlab.objective import value_and_slope
 
 INPUTS = ("win", "lose", "ref_win", "ref_lose", "weight", "swapped_weight")
 
@@ -68,7 +69,7 @@ def derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
     # A frozen dataclass of plain numbers cannot change, so that its trace is made once; anything else might have.
     frozen = getattr(getattr(loss, "__dataclass_params__", None), "frozen", False)
     plain = frozen and all(isinstance(value, (int, float, str)) for value in vars(loss).values())
-    return _settled(loss, dtype) if plain else _derivative(loss, dtype)
+    return _cached_derivative(loss, dtype) if plain else _derivative(loss, dtype)
 
 
 def _derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
@@ -79,7 +80,7 @@ def _derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]
     return one
 
 
-_settled = functools.lru_cache(maxsize=128)(_derivative)
+_cached_derivative = functools.lru_cache(maxsize=128)(_derivative)
 
 
 @torch.enable_grad()
@@ -91,7 +92,7 @@ def _record(loss: PairLoss, dtype: torch.dtype, shape: tuple[int, int], seed: in
     recorder = _Recorder(inputs, dtype)
     try:
         with _NoPeeking(), recorder:
-            outputs = _pull(loss, *inputs.values())
+            outputs = _pair_gradient(loss, *inputs.values())
     except NotFusable:
         raise
     except Exception as error:
@@ -100,14 +101,11 @@ def _record(loss: PairLoss, dtype: torch.dtype, shape: tuple[int, int], seed: in
     return Trace(tuple(recorder.steps), tuple(map(recorder.read, outputs))), recorder.constants
 
 
-def _pull(loss: PairLoss, win: Tensor, lose: Tensor, ref_win: Tensor, ref_lose: Tensor, *weights: Tensor) -> Any:
+def _pair_gradient(
+    loss: PairLoss, win: Tensor, lose: Tensor, ref_win: Tensor, ref_lose: Tensor, *weights: Tensor
+) -> Any:
     logps = PairLogps(win.requires_grad_(), lose.requires_grad_(), ref_win, ref_lose)
-    if isinstance(loss, LogisticLoss):
-        value = loss.margin(logps)
-        outer = loss.slope(value.detach()) * weights[0]
-        outer = outer + weights[1] if len(weights) == 2 else outer
-    else:
-        value, outer = loss(logps), weights[0]
+    value, outer = value_and_slope(loss, logps, *weights)
     value.register_hook(lambda grad: outer)  # and not grad_outputs, for which PyTorch imports sympy: a second
     return torch.autograd.grad(value.sum(), (win, lose))
 

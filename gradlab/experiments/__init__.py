@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +30,7 @@ from gradlab.experiments import (
     verdicts,
     worlds,
 )
+from gradlab.parts import processes
 
 _GRID = (picture, grid, worlds, frontier, starts, stability, ppo_against_dpo, log_ratio)
 _THEORY = (ratios, inner_products, shift, variance)
@@ -75,7 +75,7 @@ def make_figures(
 
 def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) -> dict[str, list[Path]]:
     """Draw the figures of these experiments, in as many processes; the files of each."""
-    size = min(workers or os.cpu_count() or 1, len(names) or 1)
+    size = min(processes(workers), len(names) or 1)
     jobs = (delayed(_draw_one)(name, folder, quick) for name in names)
     done: Any = Parallel(n_jobs=size, return_as="generator")(jobs)
     return dict(zip(names, tqdm(done, total=len(names), desc="figures", unit="experiment"), strict=True))

@@ -1,4 +1,4 @@
-"""Run an experiment's parts over processes: with progress, resumable, equal bits for any number of workers."""
+"""An experiment's frame: where it is kept, what it depends on, and how it is brought up to date, part by part."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from gradlab.artifacts import definitions_hash, fingerprint, load_frame, save_frame, source_hash, versions
+from gradlab.artifacts import holds, load_frame, save_frame
 from gradlab.parts import Part, run_parts
+from gradlab.provenance import code_key, fingerprint
 
-# Changing these cannot change a number that a training gives.
-_NO_NUMBERS = (
-    "gradlab", "gradlab.parts", "gradlab.plotting", "gradlab.intervals", "gradlab.artifacts", "gradlab.experiments",
-    "gradlab.experiments.frames", "gradlab.experiments.contrasts",
-)  # fmt: skip
+_DRAWING = ("gradlab.experiments", "gradlab.experiments.contrasts", "gradlab.experiments.frames")  # and judging
 
 
 def settings_of(experiment: ModuleType, quick: bool) -> dict[str, Any]:
@@ -29,15 +26,14 @@ def settings_of(experiment: ModuleType, quick: bool) -> dict[str, Any]:
 
 def frame_key(experiment: ModuleType, quick: bool) -> str:
     """What a frame depends on: settings, how parts are cut and run, the sources they import, library versions."""
-    code = definitions_hash(experiment.__name__, ["parts", "run_part"])
-    sources = source_hash(experiment.__name__, without=_NO_NUMBERS)
-    return fingerprint(settings_of(experiment, quick), code, sources, versions())
+    code = code_key(experiment.__name__, ["parts", "run_part"], without=_DRAWING)
+    return fingerprint(settings_of(experiment, quick), code)
 
 
 def load_or_run(experiment: ModuleType, data: Path, *, quick: bool, fresh: bool, workers: int | None = None) -> bool:
     """Make sure that the experiment's frame under ``data`` is there and not stale; True if it had to be run."""
     path, key = frame_path(experiment, data), frame_key(experiment, quick)
-    if not fresh and _is_current(path, key):
+    if not fresh and holds(path, key):
         return False
     frame = run(experiment, quick=quick, resume=None if fresh else data / ".parts", workers=workers)
     save_frame(frame, path, {"key": key, "settings": settings_of(experiment, quick), "quick": quick}, overwrite=True)
@@ -68,7 +64,7 @@ def run(
 
 def is_current(experiment: ModuleType, data: Path, *, quick: bool) -> bool:
     """Whether the experiment's frame is there, whole, and what its settings and sources give now."""
-    return _is_current(frame_path(experiment, data), frame_key(experiment, quick))
+    return holds(frame_path(experiment, data), frame_key(experiment, quick))
 
 
 def frame_path(experiment: ModuleType, data: Path) -> Path:
@@ -83,7 +79,3 @@ def short_name(experiment: ModuleType) -> str:
 
 def _run_part(module: str, part: dict[str, Any]) -> pd.DataFrame:
     return importlib.import_module(module).run_part(**part)
-
-
-def _is_current(path: Path, key: str) -> bool:
-    return Part({}, path, key).is_done()

@@ -9,8 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 from gradlab import plotting
-from gradlab.artifacts import fingerprint, load_frame, load_manifest, source_hash, versions, write_whole
+from gradlab.artifacts import load_frame, load_manifest, write_whole
 from gradlab.experiments.frames import frame_path, short_name
+from gradlab.provenance import fingerprint, source_hash, versions
 
 QUICK_MARK = "**QUICK run: few seeds, worlds and steps. These are not results; captions describe the full run.**"
 

@@ -22,13 +22,14 @@ from typing import Any
 
 import pandas as pd
 
-from gradlab.artifacts import load_frame, text_at_head
+from gradlab.artifacts import load_frame
 from gradlab.checks import one_of
 from gradlab.experiments.claims import CLAIMS, Claim
 from gradlab.experiments.contrasts import as_families
 from gradlab.experiments.frames import frame_path, is_current
 from gradlab.experiments.measured import MEASURED
 from gradlab.intervals import OUTCOMES
+from gradlab.provenance import text_at_head
 
 WEAKEST_FIRST = ("fails", "inconclusive", "no difference", "holds when", "holds", "identity")
 REPORT = "claims.csv"  # the report as data, in the folder of the figures
@@ -43,7 +44,7 @@ class Settled:
     """A claim with its verdict.
 
     rows    what it was judged by, in the order of the experiments: rows of ``contrasts.judged`` with ``experiment``.
-    frames  the experiments, or the measurement, that judge it: ``current``, ``stale`` or ``missing``.
+    frames  the experiments, or the measurement, that judge it: ``current``, ``stale``, ``damaged`` or ``missing``.
     """
 
     name: str
@@ -79,7 +80,7 @@ class Settled:
 
 def lacking(frames: Mapping[str, str]) -> str:
     """Which frames are not current, in words; empty where all are."""
-    by_state = {state: [name for name in frames if frames[name] == state] for state in ("stale", "missing")}
+    by_state = {state: [name for name in frames if frames[name] == state] for state in ("stale", "damaged", "missing")}
     return "; ".join(f"{state} frames: {', '.join(names)}" for state, names in by_state.items() if names)
 
 
@@ -123,7 +124,7 @@ def settle(table: pd.DataFrame, frames: Mapping[str, str], names: Iterable[str] 
     """The verdict on each of these claims, from the rows of all experiments.
 
     table   rows of ``contrasts.judged`` with ``experiment``, corrected here as families; may be empty.
-    frames  ``current``, ``stale`` or ``missing`` for each experiment and measurement that judges one of the claims.
+    frames  the state of each experiment and measurement that judges one of the claims, as in ``Settled``.
     Raises ValueError where a row belongs to no claim.
     """
     for claim in table["claim"].unique() if len(table) else ():
@@ -185,8 +186,10 @@ def _verdicts_of(experiment: ModuleType, data: Path, quick: bool, stale_too: boo
     current = is_current(experiment, data, quick=quick)
     try:
         frame, _ = load_frame(frame_path(experiment, data))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return pd.DataFrame(), "missing"
+    except (OSError, ValueError):
+        return pd.DataFrame(), "damaged"
     if current:
         return experiment.verdict(frame), "current"
     try:
