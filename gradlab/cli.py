@@ -128,7 +128,8 @@ class FitCommand:
 class SweepCommand:
     """Train every run that a TOML file asks for, in parallel, streamed to disk; stopped, it goes on where it was.
 
-    A key of the file is an option of `gradlab fit`, with a value or a list of values; README.md shows one.
+    A key of the file is an argument of gaussian_world, of a loss or of fit, with a value or a list of values; README.md
+    shows one.
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]

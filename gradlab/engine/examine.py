@@ -39,6 +39,7 @@ def examine(plan: Plan, kernel: Kernel, constants: Sequence[float], loss: PairLo
 @torch.enable_grad()
 def _by_autograd(plan: Plan, loss: PairLoss, columns: Columns) -> np.ndarray:
     """Log π after the steps, (X, Y), as one would write it."""
+    # Adam by hand: making a torch.optim.Adam loads PyTorch's compiler, which takes longer than all of this.
     weights, reference, start, features = map(torch.as_tensor, columns)
     features = features if plan.shared else torch.eye(RESPONSES, dtype=torch.float64).expand(PROMPTS, -1, -1)
     theta, momentum, square = torch.zeros(3, PROMPTS, features.shape[2], dtype=torch.float64)

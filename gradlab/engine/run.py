@@ -53,8 +53,7 @@ class Training:
             panel = Columns(*(values[first : first + width] for values in columns))
             rows, pairs, order = self._pack(panel)
             logp = self._run(rows, pairs, len(order))
-            back = order.argsort(1)[None]
-            result[:, first : first + width] = logp if _is_sorted(order) else np.take_along_axis(logp, back, 2)
+            result[:, first : first + width] = _reordered(logp, order.argsort(1))
         return result
 
     def _pack(self, columns: Columns) -> tuple[Arrays, Arrays, np.ndarray]:
@@ -78,8 +77,8 @@ class Training:
             one, other, won, lost = one[live], other[live], won[:, live], lost[:, live]
         rows = {
             "weight": np.stack([won + lost if self.plan.antisymmetric else won, lost], 2),
-            "reference": columns.reference if one_order else np.take_along_axis(columns.reference, order, 1),
-            "start": columns.start if one_order else np.take_along_axis(columns.start, order, 1),
+            "reference": _reordered(columns.reference, order),
+            "start": _reordered(columns.start, order),
             "features": np.take_along_axis(columns.features, order[:, :, None], 1),
         }
         partners = np.searchsorted(one, np.arange(responses + 1))
@@ -93,14 +92,14 @@ class Training:
         ends, calls = _calls(self.wanted, len(pairs["partner"]))
         record = _rows(blocks, (len(ends) - 1) * responses, plan.dtype)
         state, scratch = _rows(3, parameters, plan.dtype), _rows(3, responses, plan.dtype)
-        shared = {
+        common = {
             **pairs,
             **dict(zip(("theta", "momentum", "square", "logp", "prob", "slope"), (*state, *scratch), strict=True)),
             "schedule": schedule(plan.optimizer, self.learning_rate, int(self.wanted[-1]), plan.dtype),
             "constants": np.array(self.constants, plan.dtype),
         }
         given = {"responses": responses, "parameters": parameters}
-        given |= {name: values.ctypes.data for name, values in shared.items()}
+        given |= {name: values.ctypes.data for name, values in common.items()}
         own = {name: (values.ctypes.data, values.strides[0]) for name, values in {**rows, "record": record}.items()}
         first_stop = ends.ctypes.data
         for block in range(blocks):
@@ -112,6 +111,12 @@ class Training:
                 self.tick(int(ends[last] - ends[first]) * min(LANES, count - block * LANES))
         record = record.reshape(blocks, -1, responses, LANES)[:, np.searchsorted(ends[1:], self.wanted)]
         return record.transpose(1, 0, 3, 2).reshape(len(self.wanted), -1, responses)[:, :count]
+
+
+def _reordered(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The last axis of values (..., C, Y) in each column's order (C, Y)."""
+    order = order.reshape((1,) * (values.ndim - 2) + order.shape)
+    return values if _is_sorted(order) else np.take_along_axis(values, order, -1)
 
 
 def _is_sorted(order: np.ndarray) -> bool:
