@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from gradlab.engine.kernel import Plan
     from gradlab.engine.machine import Kernel
 
-_KERNELS: dict[Plan, Kernel] = {}  # those of this process
+# Those of this process, each with the constants that it was examined with.
+_KERNELS: dict[Plan, tuple[Kernel, set[tuple[float, ...]]]] = {}
 _SAID: set[str] = set()
 
 
@@ -55,7 +56,7 @@ def fused(
     from gradlab.engine.run import Columns, Training
 
     runs, prompts, responses = ref_logp.shape
-    own = features.numpy() if shared else np.empty((responses, 0))
+    own = features.detach().double().numpy() if shared else np.empty((responses, 0))
     columns = Columns(
         weights.reshape(-1, responses, responses),
         ref_logp.reshape(-1, responses),
@@ -91,11 +92,14 @@ def _ready(loss: PairLoss, descent: Descent, shared: bool) -> tuple[Plan, Kernel
         saved = machine.load(assembly)
         try:
             code = saved or machine.compile(assembly)
-            kernel = machine.Kernel(code)
+            _KERNELS[plan] = machine.Kernel(code), set()
         except Exception as error:  # whatever it is: training goes on without the compiler
             raise NotFusable(f"its kernel cannot be compiled here: {str(error).partition(chr(10))[0]}") from error
         if saved is None:
-            examine(plan, kernel, constants, loss)
             machine.save(assembly, code)
-        _KERNELS[plan] = kernel
-    return plan, _KERNELS[plan], constants
+    # Of every loss anew, and not of every kernel: which ones have been compiled before must not matter.
+    kernel, examined = _KERNELS[plan]
+    if tuple(constants) not in examined:
+        examine(plan, kernel, constants, loss)
+        examined.add(tuple(constants))
+    return plan, kernel, constants

@@ -78,9 +78,10 @@ def _softmax(at: SimpleNamespace) -> None:
         at.logp[response] = at.start[response] + logit
         largest[0] = maximum(largest[0], at.logp[response])
     with at.loop(at.responses) as response:
-        at.prob[response] = exp(at.logp[response] - largest[0])
+        at.logp[response] = at.logp[response] - largest[0]
+        at.prob[response] = exp(at.logp[response])
         total[0] = total[0] + at.prob[response]
-    shift, share = largest[0] + log(total[0]), 1.0 / total[0]
+    shift, share = log(total[0]), 1.0 / total[0]
     with at.loop(at.responses) as response:
         at.logp[response] = at.logp[response] - shift
         at.prob[response] = at.prob[response] * share
@@ -129,6 +130,10 @@ def _pull(at: SimpleNamespace, one: Value, other: Value, pair: Value) -> tuple[V
         mine, yours = slopes(one, other, *weights)
         return mine, yours
     won, lost = slopes(one, other, weights[0]), slopes(other, one, weights[1])
+    # Of a pair that is not there nothing, not even 0 · ∞: then it does not matter which others are in the block.
+    won, lost = (
+        [(weight > 0.0).where(slope, 0.0) for slope in both] for weight, both in zip(weights, (won, lost), strict=True)
+    )
     return won[0] + lost[1], won[1] + lost[0]
 
 

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,8 @@ from platformdirs import user_cache_path
 
 from gradlab.artifacts import write_whole
 from gradlab.engine.kernel import ARGUMENTS, NAME
+
+LARGEST = 2**24  # bytes of a kernel's code; they take some thousands
 
 
 class Kernel:
@@ -57,12 +60,15 @@ def load(assembly: str) -> bytes | None:
     """The machine code that was saved for this assembly; None if there is none, or none to be trusted."""
     path = _path(assembly)
     try:
-        state, content = path.stat(), path.read_bytes()
+        state = path.stat()
+        ours = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
+        if not (ours and stat.S_ISREG(state.st_mode) and state.st_size <= LARGEST):
+            return None
+        content = path.read_bytes()
     except OSError:
         return None
-    ours = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
     code = content[32:]
-    return code if ours and content == _sealed(path, code) else None
+    return code if content == _sealed(path, code) else None
 
 
 def save(assembly: str, code: bytes) -> None:
