@@ -55,8 +55,7 @@ def merge_frames(files: Sequence[Path], path: Path, manifest: dict[str, Any]) ->
         with pq.ParquetWriter(name, pq.read_schema(files[0]), compression="zstd") as writer:
             for file in files:
                 writer.write_table(pq.read_table(file))
-        with open(name, "rb") as data:
-            digest = hashlib.file_digest(data, "sha256").hexdigest()
+        digest = _digest(name)
 
     def describe(name: str) -> None:  # after the data, so that their digest is known
         Path(name).write_text(_page(manifest, digest), encoding="utf-8")
@@ -68,8 +67,14 @@ def merge_frames(files: Sequence[Path], path: Path, manifest: dict[str, Any]) ->
 def holds(path: Path, key: str) -> bool:
     """Whether the frame at ``path`` is there, whole, and was saved with this ``key`` in its manifest."""
     with contextlib.suppress(OSError, ValueError):
-        return load_manifest(path).get("key") == key and load_frame(path) is not None
+        manifest = load_manifest(path)
+        return manifest.get("key") == key and manifest.get("sha256") == _digest(path)
     return False
+
+
+def _digest(path: Path | str) -> str:
+    with open(path, "rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def load_frame(path: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -91,7 +96,7 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
     path = Path(path).with_suffix(".json")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a manifest: {error}") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
@@ -123,6 +128,9 @@ def write_whole(path: Path | str, content: bytes | str | Callable[[str], object]
             os.chmod(name, 0o644)
         for name, target in staged:
             os.replace(name, target)
+    except OSError as error:  # such as a full disk, of which the system does not say where
+        error.filename = error.filename or str(path)
+        raise
     finally:
         for name, _ in staged:
             Path(name).unlink(missing_ok=True)

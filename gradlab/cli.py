@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,10 +155,25 @@ class SweepCommand:
         folder = self.folder or self.file.with_suffix("")
         if not self.status:
             settings = read_settings(self.file)
-            backend = {"backend": "dask", "options": {"scheduler_host": self.scheduler}} if self.scheduler else {}
-            print(f"saved: {run_sweep(settings, folder, workers=self.workers, fresh=self.fresh, **backend)}")
+            with self._backend():
+                print(f"saved: {run_sweep(settings, folder, workers=self.workers, fresh=self.fresh)}")
         print(sweep_status(folder))
         return 0
+
+    @contextlib.contextmanager
+    def _backend(self) -> Iterator[None]:
+        """Joblib's own, or dask's."""
+        from joblib import effective_n_jobs, parallel_config
+
+        if self.scheduler is None:
+            yield
+            return
+        if importlib.util.find_spec("distributed") is None:
+            raise ModuleNotFoundError('scheduler needs dask; get it with: pip install "gradlab[dask]"')
+        with parallel_config(backend="dask", scheduler_host=self.scheduler):
+            if effective_n_jobs(-1) < 2:
+                raise ValueError(f"scheduler must have two worker threads or more, {self.scheduler!r} has less")
+            yield
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from gradlab.artifacts import holds, save_frame
@@ -52,15 +52,14 @@ def run_parts(
     label: str,
     unit: str = "part",
     workers: int | None = None,
-    backend: str = "loky",
-    options: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> None:
     """Make sure that every part's file is there: what is done is left alone, what is missing is run and saved.
 
     function  importable by name in other processes; what it gives depends on its arguments alone.
     workers   processes; default: one a core. The number changes no bit.
-    backend   of joblib, ``loky`` by default; ``options`` are the backend's own, such as ``scheduler_host`` of ``dask``.
+
+    Within ``joblib.parallel_config(backend="dask", …)`` dask's workers do the work, however many there are.
 
     A frame is saved by this process, whole or not at all, as soon as it comes. Where a worker is killed, what is left
     is started again (dask has ways of its own); OSError if that happens ``DEATHS`` times without a part being finished.
@@ -70,13 +69,12 @@ def run_parts(
     total = sum(part.size for part in parts)
     bar = tqdm(total=total, initial=total - _size(todo), desc=label, unit=unit, disable=not progress)
     deaths = 0
-    with bar, parallel_config(backend=backend, **(options or {})):
+    with bar:
         while todo:
             jobs = [delayed(_run)(function, index, part.arguments) for index, part in todo.items()]
-            # One process needs no pool, unless a pool elsewhere was asked for.
-            size = min(workers, len(todo)) if backend == "loky" else workers
+            pool = Parallel(n_jobs=min(workers, len(todo)), return_as="generator_unordered")
             try:
-                for index, frame in Parallel(n_jobs=size, return_as="generator_unordered")(jobs):  # type: ignore[union-attr]
+                for index, frame in pool(jobs):  # type: ignore[union-attr]
                     part = todo.pop(index)
                     save_frame(frame, part.file, {"key": part.key}, overwrite=True)
                     bar.update(part.size)

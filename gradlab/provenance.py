@@ -86,6 +86,7 @@ def versions(libraries: Iterable[str] = _LIBRARIES) -> dict[str, str]:
     return {name: _version(name) for name in libraries}
 
 
+@functools.cache
 def _version(library: str) -> str:
     try:
         return metadata.version(library).split("+")[0]
@@ -102,6 +103,7 @@ def text_at_head(path: Path | str) -> str | None:
     return _git(path.parent, "show", f"HEAD:./{path.name}")
 
 
+@functools.cache
 def commit() -> str | None:
     """The commit of the source tree, as information; None outside a git checkout."""
     found = _git(Path(__file__).parent, "rev-parse", "--short", "HEAD")

@@ -6,10 +6,10 @@ when a process is killed.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from gradlab import metrics
 from gradlab.artifacts import holds, load_frame, load_manifest, merge_frames, save_frame
 from gradlab.descent import recorded_steps
 from gradlab.losses import PairLoss
-from gradlab.parts import Part, run_parts
+from gradlab.parts import Part, processes, run_parts
 from gradlab.provenance import code_key, fingerprint
 from gradlab.settings import WORLD, check_settings, fit_arguments, loss_of, rows_of, world_arguments
 from gradlab.training import fit
@@ -32,8 +32,8 @@ from gradlab.world import World, gaussian_world
 
 _OF_A_RUN = {"run", "seed", *WORLD} - {"prompts", "responses"}  # what may differ within a block
 _RENAMED = {"utility": "expected_utility", "loss": "training_loss"}  # metrics that are named as a setting is
-# Of a block: ordered pairs in memory, about 20 MB; and those times steps, some seconds of work.
-_BLOCK_SLOTS, _BLOCK_WORK = 2**20, 2**30
+# Of a block: runs; ordered pairs in memory, about 20 MB; and those times steps, some seconds of work.
+_BLOCK_RUNS, _BLOCK_SLOTS, _BLOCK_WORK = 1000, 2**20, 2**30
 
 
 @dataclass(frozen=True)
@@ -66,44 +66,34 @@ def run_sweep(
     folder: Path | str,
     *,
     workers: int | None = None,
-    backend: str = "loky",
-    options: Mapping[str, Any] | None = None,
     fresh: bool = False,
     progress: bool = True,
 ) -> Path:
     """Train every run of the settings frame; where the results lie, ``folder``/runs.parquet.
 
-    workers, backend, options  as in ``gradlab.parts.run_parts``; no bit depends on them.
-    fresh  begin anew where the folder holds a sweep; False: go on with it, if it is the same one.
+    workers  processes, as in ``gradlab.parts.run_parts``; no bit depends on them, nor on joblib's backend.
+    fresh    begin anew where the folder holds a sweep; False: go on with it, if it is the same one.
 
     A row of the result is a run: its number ``run`` in the settings frame, its settings, and the metrics at its end,
     as in ``Fit.history``, but ``expected_utility`` and ``training_loss`` are so called, since ``utility`` and ``loss``
     are settings. With ``record`` > 1 there is a row for each recorded step. A run whose policy stops being finite has
     NaN there, and says so in ``error``. Rows come in blocks of equal training settings.
 
-    Raises ValueError for settings that are none, or a folder that holds another sweep; OSError for a full disk, or
+    Raises ValueError for settings that are none, or a folder that holds something else; OSError for a full disk, or
     workers that die again and again: what is finished is kept.
     """
-    settings, folder = check_settings(settings), Path(folder)
-    key = _key(settings)
+    settings, folder, workers = check_settings(settings), Path(folder), processes(workers)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder must be a folder, or not be there yet, got the file {str(folder)!r}")
+    key, target = _key(settings), folder / "runs.parquet"
+    parts = _parts(settings, folder, key)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        if fresh:
-            _forget(folder)
-        if (folder / "settings.json").exists():
-            _same(folder, key)
-        else:
-            save_frame(settings, folder / "settings.parquet", {"key": key}, overwrite=True)
-        target = folder / "runs.parquet"
-        if holds(target, key):
-            return target
-        parts = _parts(settings, folder, key)
-        run_parts(
-            train_block, parts, label=folder.name, unit="run", workers=workers, backend=backend, options=options,
-            progress=progress,
-        )  # fmt: skip
-        merge_frames([part.file for part in parts], target, {"key": key})
-        shutil.rmtree(folder / "blocks", ignore_errors=True)
+        _claim(folder, settings, key, fresh)
+        if not holds(target, key):
+            run_parts(train_block, parts, label=folder.name, unit="run", workers=workers, progress=progress)
+            merge_frames([part.file for part in parts], target, {"key": key})
+        _remove_blocks(folder)
     return target
 
 
@@ -113,17 +103,17 @@ def sweep_status(folder: Path | str) -> Status:
     if not (folder / "settings.parquet").exists():
         raise ValueError(f"folder must hold a sweep, with its settings.parquet; {str(folder)!r} does not")
     settings, manifest = load_frame(folder / "settings.parquet")
-    parts = _parts(settings, folder, manifest["key"])
-    if holds(folder / "runs.parquet", manifest["key"]):
-        done, frame = parts, load_frame(folder / "runs.parquet")[0][["run", "error"]]
-    else:
-        done = [part for part in parts if part.is_done()]
-        frame = pd.concat([pd.DataFrame({"run": [], "error": []}), *(_errors(part) for part in done)])
-    failed = frame.loc[frame["error"].notna(), "run"].nunique()
-    left = 0.0 if len(done) == len(parts) else (len(parts) - len(done)) * _seconds_a_block(done)
+    key = manifest.get("key", "")
+    parts = _parts(settings, folder, key)
+    finished = holds(folder / "runs.parquet", key)
+    done = parts if finished else [part for part in parts if part.is_done()]
+    files = [folder / "runs.parquet"] if finished else [part.file for part in done]
+    errors = (pd.read_parquet(file, columns=["run", "error"]).dropna() for file in files)
+    left = 0.0 if finished else (len(parts) - len(done)) * _seconds_a_block(done)
     return Status(
-        len(settings), sum(part.size for part in done), failed, len(parts), len(done), _is_running(folder), left
-    )
+        runs=len(settings), done=sum(part.size for part in done), failed=sum(one["run"].nunique() for one in errors),
+        blocks=len(parts), blocks_done=len(done), running=not finished and _is_running(folder), seconds_left=left,
+    )  # fmt: skip
 
 
 def train_block(settings: pd.DataFrame) -> pd.DataFrame:
@@ -172,40 +162,56 @@ def _parts(settings: pd.DataFrame, folder: Path, key: str) -> list[Part]:
         for first in range(0, len(group), width)
     ]
     return [
-        Part({"settings": block}, folder / "blocks" / f"{number:06}.parquet", f"{key} {number}", len(block))
+        Part({"settings": block}, folder / "blocks" / f"{number:06}.parquet", f"{key} {_runs_in(block)}", len(block))
         for number, block in enumerate(blocks)
     ]
 
 
+def _runs_in(block: pd.DataFrame) -> str:
+    """Which runs these are."""
+    return hashlib.sha256(block["run"].to_numpy().tobytes()).hexdigest()[:16]
+
+
 def _width(group: pd.DataFrame) -> int:
     """How many runs of a group make a block."""
-    run = next(rows_of(group))
+    run = next(rows_of(group[:1]))
     slots = run.get("prompts", WORLD["prompts"]) * run.get("responses", WORLD["responses"]) ** 2
-    return int(max(1, min(_BLOCK_SLOTS // slots, _BLOCK_WORK // (slots * fit_arguments(run)["steps"]))))
+    work = slots * fit_arguments(run)["steps"]
+    return max(1, min(_BLOCK_RUNS, _BLOCK_SLOTS // slots, _BLOCK_WORK // work))
 
 
 def _key(settings: pd.DataFrame) -> str:
     """What a sweep's numbers depend on."""
-    return fingerprint(settings.to_json(orient="split"), code_key(__name__, ["train_block", "_parts"]))
+    exact = hashlib.sha256(settings.to_parquet(index=False)).hexdigest()
+    return fingerprint(exact, code_key(__name__, ["train_block", "_parts"]))
 
 
-def _same(folder: Path, key: str) -> None:
-    if load_manifest(folder / "settings.parquet").get("key") != key:
+def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
+    """Make the folder this sweep's; ValueError where it holds another one, or files that are no sweep's."""
+    path = folder / "settings.parquet"
+    ours = path.with_suffix(".json").exists()
+    foreign = [name for name in ("blocks", "runs.parquet", "settings.parquet") if not ours and (folder / name).exists()]
+    if foreign:
+        raise ValueError(f"folder {str(folder)!r} holds {foreign[0]}, which is no sweep's; name another folder")
+    if ours and fresh:
+        _remove_blocks(folder)
+        for name in ("runs.parquet", "runs.json", "settings.parquet", "settings.json"):
+            (folder / name).unlink(missing_ok=True)
+    elif ours and load_manifest(path).get("key") != key:
         raise ValueError(
             f"folder {str(folder)!r} holds a sweep of other settings, or by other sources or versions; "
             "name another folder, or begin anew (--fresh)"
         )
+    if not holds(path, key):
+        save_frame(settings, path, {"key": key}, overwrite=True)
 
 
-def _forget(folder: Path) -> None:
-    shutil.rmtree(folder / "blocks", ignore_errors=True)
-    for name in ("settings", "runs"):
-        for suffix in (".json", ".parquet"):
-            (folder / name).with_suffix(suffix).unlink(missing_ok=True)
-
-
-def _errors(part: Part) -> pd.DataFrame:
-    return pd.read_parquet(part.file, columns=["run", "error"])
+def _remove_blocks(folder: Path) -> None:
+    """Nothing but what a sweep has put there."""
+    for file in (folder / "blocks").glob("[0-9]" * 6 + ".*"):
+        file.unlink()
+    with contextlib.suppress(OSError):  # there is none, or it holds something else
+        (folder / "blocks").rmdir()
 
 
 def _seconds_a_block(done: Sequence[Part]) -> float:
@@ -214,12 +220,12 @@ def _seconds_a_block(done: Sequence[Part]) -> float:
     return float(np.median(np.diff(finished))) if len(finished) > 1 else math.nan
 
 
-@contextmanager
+@contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which ends with the process however that ends."""
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # someone may only be asking whether it runs
     except Timeout:
         raise ValueError(f"folder {str(folder)!r} holds a sweep that another process is running") from None
     try:
@@ -234,3 +240,5 @@ def _is_running(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # a folder that cannot be written to
+        return False

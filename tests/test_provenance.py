@@ -38,7 +38,7 @@ def test_the_key_of_code_sees_the_functions_it_is_about(monkeypatch):
     source = provenance._source
     before = provenance.code_key("gradlab.sweeps", ["train_block", "_parts"])
     for old, new in (
-        ("_BLOCK_SLOTS, _BLOCK_WORK = 2**20", "_BLOCK_SLOTS, _BLOCK_WORK = 2**19"),
+        ("_BLOCK_WORK = 1000, 2**20", "_BLOCK_WORK = 1000, 2**19"),
         ("half = ", "half = 0 + "),
     ):
         edited = source("gradlab.sweeps").replace(old, new)
