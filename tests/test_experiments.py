@@ -98,7 +98,8 @@ def test_a_damaged_frame_is_run_again(copy):
     assert path.read_bytes() == whole
 
 
-def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch):
+@pytest.mark.parametrize("fresh", [False, True])
+def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch, fresh):
     experiment = EXPERIMENTS["log-ratio"]
     whole = frames.run(experiment, quick=True, workers=1)
     calls = []
@@ -113,20 +114,15 @@ def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch)
     monkeypatch.setattr(frames, "frame_key", lambda *_: "key")  # the patched function has another source
     monkeypatch.setattr(experiment, "run_part", breaks_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        frames.run(experiment, quick=True, resume=tmp_path, workers=1)
+        frames.bring_up_to_date([experiment], tmp_path, quick=True, fresh=fresh, workers=1)
     assert len(list(tmp_path.rglob("*.parquet"))) == 2
     assert not [file for file in tmp_path.rglob("*") if file.name.startswith(".") and file.is_file()]
-    resumed = frames.run(experiment, quick=True, resume=tmp_path, workers=1)
+    assert frames.bring_up_to_date([experiment], tmp_path, quick=True, fresh=False, workers=1) == [experiment]
     assert len(calls) == 3 + (len(experiment.parts(frames.settings_of(experiment, True))) - 2)
+    resumed = load_frame(frames.frame_path(experiment, tmp_path))[0]
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
-
-
-def test_a_torn_part_is_run_again(tmp_path):
-    experiment = EXPERIMENTS["log-ratio"]
-    whole = frames.run(experiment, quick=True, resume=tmp_path, workers=1)
-    part = next(iter(tmp_path.rglob("*.parquet")))
-    part.write_bytes(b"torn")
-    pd.testing.assert_frame_equal(frames.run(experiment, quick=True, resume=tmp_path, workers=1), whole)
+    assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == []
+    assert frames.bring_up_to_date([experiment], tmp_path, quick=True, fresh=False, workers=1) == []
 
 
 def test_the_number_of_workers_does_not_change_a_bit(quick):

@@ -59,16 +59,13 @@ def make_figures(
     for name in names:
         one_of("experiment", name, EXPERIMENTS)
     folder = Path(folder) / "quick" if quick else Path(folder)
-    chosen = list(names or EXPERIMENTS)
-    ran = {
-        name: frames.load_or_run(EXPERIMENTS[name], folder / "data", quick=quick, fresh=fresh, workers=workers)
-        for name in chosen
-    }
-    drawn = _draw([name for name in chosen if ran[name] or fresh or not _is_drawn(name, folder, quick)],
-                  folder, quick, workers)  # fmt: skip
-    for name in chosen:
+    chosen = {name: EXPERIMENTS[name] for name in names or EXPERIMENTS}
+    ran = frames.bring_up_to_date(list(chosen.values()), folder / "data", quick=quick, fresh=fresh, workers=workers)
+    todo = [name for name, one in chosen.items() if one in ran or not gallery.is_drawn(one, folder, quick=quick)]
+    drawn = _draw(todo, folder, quick, workers)
+    for name, one in chosen.items():
         state = f"{len(drawn[name])} figures drawn" if name in drawn else "up to date"
-        print(f"{name:>16}: {'run' if ran[name] else 'frame up to date'}, {state}")
+        print(f"{name:>16}: {'run' if one in ran else 'frame up to date'}, {state}")
     _write_pages(folder, quick=quick)
     return [file for files in drawn.values() for file in files]
 
@@ -78,15 +75,12 @@ def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) 
     size = min(processes(workers), len(names) or 1)
     jobs = (delayed(_draw_one)(name, folder, quick) for name in names)
     done: Any = Parallel(n_jobs=size, return_as="generator")(jobs)
-    return dict(zip(names, tqdm(done, total=len(names), desc="figures", unit="experiment"), strict=True))
+    bar = tqdm(done, total=len(names), desc="figures", unit="experiment", disable=not names)
+    return dict(zip(names, bar, strict=True))
 
 
 def _draw_one(name: str, folder: Path, quick: bool) -> list[Path]:
     return gallery.draw(EXPERIMENTS[name], folder, quick=quick)
-
-
-def _is_drawn(name: str, folder: Path, quick: bool) -> bool:
-    return gallery.is_drawn(EXPERIMENTS[name], folder, quick=quick)
 
 
 def _write_pages(folder: Path, *, quick: bool) -> None:

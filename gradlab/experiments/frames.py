@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,36 +31,39 @@ def frame_key(experiment: ModuleType, quick: bool) -> str:
     return fingerprint(settings_of(experiment, quick), code)
 
 
-def load_or_run(experiment: ModuleType, data: Path, *, quick: bool, fresh: bool, workers: int | None = None) -> bool:
-    """Make sure that the experiment's frame under ``data`` is there and not stale; True if it had to be run."""
-    path, key = frame_path(experiment, data), frame_key(experiment, quick)
-    if not fresh and holds(path, key):
-        return False
-    frame = run(experiment, quick=quick, resume=None if fresh else data / ".parts", workers=workers)
-    save_frame(frame, path, {"key": key, "settings": settings_of(experiment, quick), "quick": quick}, overwrite=True)
-    shutil.rmtree(data / ".parts" / short_name(experiment), ignore_errors=True)
+def bring_up_to_date(
+    experiments: Sequence[ModuleType], data: Path, *, quick: bool, fresh: bool, workers: int | None = None
+) -> list[ModuleType]:
+    """Make sure that these experiments' frames under ``data`` are there and not stale; those that had to be run.
+
+    The parts of all of them are run together. Finished ones are kept until their frame is, so that an interrupted run
+    goes on there.
+    """
+    stale = [one for one in experiments if fresh or not is_current(one, data, quick=quick)]
+    parts = {short_name(one): _parts(one, quick, data / ".parts") for one in stale}
+    if fresh:
+        for name in parts:
+            shutil.rmtree(data / ".parts" / name, ignore_errors=True)
+    if stale:
+        run_parts(_run_part, [part for some in parts.values() for part in some], label="experiments", workers=workers)
+    for one in stale:
+        manifest = {"key": frame_key(one, quick), "settings": settings_of(one, quick), "quick": quick}
+        save_frame(_joined(parts[short_name(one)]), frame_path(one, data), manifest, overwrite=True)
+        shutil.rmtree(data / ".parts" / short_name(one), ignore_errors=True)
     with contextlib.suppress(OSError):  # other experiments may still have parts there
         (data / ".parts").rmdir()
-    return True
+    return stale
 
 
-def run(
-    experiment: ModuleType, *, quick: bool = False, resume: Path | None = None, workers: int | None = None
-) -> pd.DataFrame:
-    """All parts of an experiment as one tidy frame, in the order in which they are declared.
+def run(experiment: ModuleType, *, quick: bool = False, workers: int | None = None) -> pd.DataFrame:
+    """All parts of an experiment as one tidy frame, in the order in which they are declared; nothing is kept.
 
-    resume   a folder that keeps every finished part until the experiment is done: an interrupted run goes on there.
     workers  processes; default: one a core.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        folder = (resume or Path(scratch)) / short_name(experiment)
-        key = frame_key(experiment, quick)
-        parts = [
-            Part({"module": experiment.__name__, "part": part}, folder / f"{fingerprint(part)}.parquet", key)
-            for part in experiment.parts(settings_of(experiment, quick))
-        ]
+        parts = _parts(experiment, quick, Path(scratch))
         run_parts(_run_part, parts, label=short_name(experiment), workers=workers)
-        return pd.concat([load_frame(part.file)[0] for part in parts], ignore_index=True)
+        return _joined(parts)
 
 
 def is_current(experiment: ModuleType, data: Path, *, quick: bool) -> bool:
@@ -75,6 +79,18 @@ def frame_path(experiment: ModuleType, data: Path) -> Path:
 def short_name(experiment: ModuleType) -> str:
     """The experiment's name: its module's, with hyphens."""
     return experiment.__name__.rsplit(".", 1)[-1].replace("_", "-")
+
+
+def _parts(experiment: ModuleType, quick: bool, folder: Path) -> list[Part]:
+    key, name = frame_key(experiment, quick), experiment.__name__
+    return [
+        Part({"module": name, "part": part}, folder / short_name(experiment) / f"{fingerprint(part)}.parquet", key)
+        for part in experiment.parts(settings_of(experiment, quick))
+    ]
+
+
+def _joined(parts: Sequence[Part]) -> pd.DataFrame:
+    return pd.concat([load_frame(part.file)[0] for part in parts], ignore_index=True)
 
 
 def _run_part(module: str, part: dict[str, Any]) -> pd.DataFrame:

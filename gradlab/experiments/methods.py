@@ -68,16 +68,17 @@ class PermutedBalancedDPO(LogisticLoss):
         if runs < len(self.seeds):
             raise ValueError(f"seeds must be those of one block of runs, at most {runs} here, got {len(self.seeds)}")
         source, side = _deal(*excess.shape, self.prompts, self.seeds)
-        dealt = excess.flatten()[source]
+        dealt = excess.flatten().index_select(0, source).view_as(excess)
         excess = dealt.abs() * excess.sign() if self.oriented else dealt * side
         return self.beta * ((0.5 + excess) * logps.win_logratio - (0.5 - excess) * logps.lose_logratio)
 
 
 @functools.lru_cache(maxsize=16)
 def _deal(pairs: int, columns: int, prompts: int, seeds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """For each pair of each column the place that its λ comes from, and a sign: which side is favoured.
+    """For each pair of each column the place that its λ comes from, flat; and a sign: which side is favoured.
 
-    Both (pairs, columns). Each run has a permutation of its own; filling columns keep what they have.
+    Of pairs × columns in a row, and (pairs, columns). Each run has a permutation of its own; filling columns keep what
+    they have.
     """
     source = np.arange(pairs * columns).reshape(pairs, columns)
     side = np.ones((pairs, columns))
@@ -86,7 +87,7 @@ def _deal(pairs: int, columns: int, prompts: int, seeds: tuple[int, ...]) -> tup
         # A run's pairs in order, all prompts of the first, then of the next: its numbers are drawn in that order.
         source[:, own] = source[:, own].ravel()[rng.permutation(pairs * prompts)].reshape(pairs, prompts)
         side[:, own] = rng.choice([-1.0, 1.0], pairs * prompts).reshape(pairs, prompts)
-    return torch.as_tensor(source), torch.as_tensor(side)
+    return torch.as_tensor(source.ravel()), torch.as_tensor(side)
 
 
 LOSSES: dict[str, Callable[[float], PairLoss]] = {

@@ -11,10 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit
 
 from gradlab.checks import between, positive
-from gradlab.theory.inputs import Array, finite
+from gradlab.theory.inputs import Array, finite, sigmoid
 
 LogDensity = Callable[[Array], Array]
 _NODES = 16  # Gauss–Legendre nodes a panel
@@ -40,7 +39,7 @@ def dpo_weight_limit(
     nodes, shares = _quadrature(low, high, log_p=(positive("beta", beta), log_p), log_q=(1.0, log_q))
 
     def beats(name: str, score: LogDensity, scale: float) -> Array:
-        return expit(scale * (_values(name, score, y)[..., None] - _values(name, score, nodes)))
+        return sigmoid(scale * (_values(name, score, y)[..., None] - _values(name, score, nodes)))
 
     return (beats("log_q", log_q, 1.0) - beats("log_p", log_p, beta)) @ shares
 
@@ -75,8 +74,8 @@ def bdpo_weight_limit(
         raise ValueError(f"cells must be so many that none holds more than probability 1, got {cells:g}")
     weight = other / (cost + other)
     margin = beta * (2 * weight - 1) * np.log(cells)
-    wins = expit(_values("log_q", log_q, y)[..., None] - _values("log_q", log_q, nodes))
-    return (weight * (wins - expit(margin))) @ shares
+    wins = sigmoid(_values("log_q", log_q, y)[..., None] - _values("log_q", log_q, nodes))
+    return (weight * (wins - sigmoid(margin))) @ shares
 
 
 def equal_width_extrema(mean_p: float, mean_q: float, width: float) -> tuple[float, float]:

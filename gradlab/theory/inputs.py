@@ -82,3 +82,11 @@ def grid(y: ArrayLike, f: ArrayLike) -> tuple[Array, Array]:
         raise ValueError(f"y must be strictly increasing, got {y[np.diff(y).argmin()]:g} before "
                          f"{y[np.diff(y).argmin() + 1]:g}")  # fmt: skip
     return y, f
+
+
+def sigmoid(x: Array) -> Array:
+    """σ(x), which takes the place of x in memory: that makes it more than twice as fast as scipy's ``expit``."""
+    with np.errstate(over="ignore"):  # e^−x = ∞ gives 0, which is right
+        np.exp(np.negative(x, out=x), out=x)
+    x += 1
+    return np.reciprocal(x, out=x)

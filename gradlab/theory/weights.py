@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit
 
 from gradlab.checks import positive
-from gradlab.theory.inputs import Array, finite, log_distribution, same_responses
+from gradlab.theory.inputs import Array, finite, log_distribution, same_responses, sigmoid
 
 
 def dpo_weight(log_p: ArrayLike, log_q: ArrayLike, log_ref: ArrayLike | None = None, beta: float = 1.0) -> Array:
@@ -39,7 +38,7 @@ def bdpo_weight(log_p: ArrayLike, log_q: ArrayLike, log_ref: ArrayLike | None = 
     # λ_ij log p_i = λ_ji log p_j, so that p leaves the margin but for its weights.
     pull = -weight * log_ref[..., :, None]
     margin = positive("beta", beta) * (pull - pull.swapaxes(-1, -2))
-    return (weight * (_beats(log_q) - expit(margin))).sum(-1)
+    return (weight * (_beats(log_q) - sigmoid(margin))).sum(-1)
 
 
 def log_ratio_weight(log_p: ArrayLike, log_q: ArrayLike) -> Array:
@@ -76,7 +75,7 @@ def in_logits(weight: ArrayLike, log_p: ArrayLike) -> Array:
 
 def _beats(score: Array) -> Array:
     """σ(score_i − score_j), (..., n, n)."""
-    return expit(score[..., :, None] - score[..., None, :])
+    return sigmoid(score[..., :, None] - score[..., None, :])
 
 
 def _shift(log_p: ArrayLike, log_q: ArrayLike, log_ref: ArrayLike | None) -> tuple[Array, Array, Array]:
