@@ -50,7 +50,7 @@ class Extent:
 
     losses: Sequence[str] = ("dpo", "bdpo", "nbdpo")
     steps: int = 500
-    sweeps: Mapping[int, int] = field(default_factory=lambda: {20: 200, 200: 100, 600: 100})  # steps by runs
+    sweeps: Mapping[int, int] = field(default_factory=lambda: {20: 500, 200: 500, 600: 200})  # steps by runs
     growth: Mapping[str, Sequence[int]] = field(
         default_factory=lambda: {
             "responses": (20, 50, 100, 200, 400),
@@ -65,7 +65,7 @@ class Extent:
     worker_runs: int = 20
     starts: Sequence[tuple[str, str]] = (("fit", "float64"), ("fit", "float32"), ("jax", "float64"))
     starts_each: int = 3
-    rounds: int = 5
+    rounds: int = 3
     repeats: int = 3  # within a round, except in sweeps
 
 
