@@ -22,6 +22,7 @@ check: .venv/.ready  ## style, types, import rules
 	$(BIN)/lint-imports
 
 bench: .venv/.ready  ## speed of the tabular lab and of its engine, and the cost of Balanced-DPO
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_engine.py
 	$(BIN)/python scripts/bench_overhead.py

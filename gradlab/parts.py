@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,14 @@ def processes(workers: int | None) -> int:
     return os.cpu_count() or 1 if workers is None else count("workers", workers, least=1)
 
 
+@contextlib.contextmanager
+def calm() -> Iterator[None]:
+    """Without joblib's warning that it has replaced a worker whose memory had grown: nothing is lost by that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+        yield
+
+
 def run_parts(
     function: Callable[..., pd.DataFrame],
     parts: Sequence[Part],
@@ -69,7 +78,7 @@ def run_parts(
     total = sum(part.size for part in parts)
     bar = tqdm(total=total, initial=total - _size(todo), desc=label, unit=unit, disable=not progress)
     deaths = 0
-    with bar:
+    with bar, calm():
         while todo:
             jobs = [delayed(_run)(function, index, part.arguments) for index, part in todo.items()]
             pool = Parallel(n_jobs=min(workers, len(todo)), return_as="generator_unordered")

@@ -102,7 +102,7 @@ def _growth(axis: Axes, table: pd.DataFrame, marks: dict[str, str], label: str) 
     for dtype, look in FULL.items():
         axis.axhline(_sigmoid(table, dtype), **{**BOUND, "color": look["color"]})
     axis.set(xscale="log", title=f"Bare engine: {label}", xlabel=label, ylabel="ns a slot and step")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.4 * axis.get_ylim()[1])  # room for the legend
     axis.legend()
     _plain(axis, pd.concat([table.loc[table["part"] == what, what] for what in marks]))
 

@@ -30,7 +30,7 @@ from gradlab.experiments import (
     verdicts,
     worlds,
 )
-from gradlab.parts import processes
+from gradlab.parts import calm, processes
 
 _GRID = (picture, grid, worlds, frontier, starts, stability, ppo_against_dpo, log_ratio)
 _THEORY = (ratios, inner_products, shift, variance)
@@ -73,10 +73,13 @@ def make_figures(
 def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) -> dict[str, list[Path]]:
     """Draw the figures of these experiments, in as many processes; the files of each."""
     size = min(processes(workers), len(names) or 1)
+    # The largest frame first: the one that takes longest should not be the last.
+    names = sorted(names, key=lambda name: -frames.frame_path(EXPERIMENTS[name], folder / "data").stat().st_size)
     jobs = (delayed(_draw_one)(name, folder, quick) for name in names)
-    done: Any = Parallel(n_jobs=size, return_as="generator")(jobs)
-    bar = tqdm(done, total=len(names), desc="figures", unit="experiment", disable=not names)
-    return dict(zip(names, bar, strict=True))
+    with calm():
+        done: Any = Parallel(n_jobs=size, return_as="generator")(jobs)
+        bar = tqdm(done, total=len(names), desc="figures", unit="experiment", disable=not names)
+        return dict(zip(names, bar, strict=True))
 
 
 def _draw_one(name: str, folder: Path, quick: bool) -> list[Path]:
