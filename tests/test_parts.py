@@ -4,7 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import joblib
 import pandas as pd
 import pytest
 
@@ -16,10 +15,6 @@ def square(number, log):
     """A part's frame; every call is noted in a file of its own."""
     Path(log, f"{number}-{len(list(Path(log).glob(f'{number}-*')))}").touch()
     return pd.DataFrame({"number": [number], "square": [number**2]})
-
-
-def pid(number, log):
-    return pd.DataFrame({"square": [os.getpid()]})
 
 
 def dies_once(number, log):
@@ -133,16 +128,6 @@ def test_the_bar_counts_what_was_done_before(parts, capsys):
     assert "squares" in bar
     assert "3/5" in bar
     assert "5/5" in bar
-
-
-def test_dask_workers_can_do_the_work(parts, log):
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        joblib.parallel_config(backend="dask", scheduler_host=cluster.scheduler_address),
-    ):
-        run_parts(pid, parts, label="squares", workers=1, progress=False)
-    assert os.getpid() not in {load_frame(part.file)[0]["square"].item() for part in parts}
 
 
 def test_workers_must_be_a_whole_number(parts):

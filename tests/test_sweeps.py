@@ -234,16 +234,6 @@ def test_a_finished_sweep_is_not_run_again(small, tmp_path, monkeypatch):
     run_sweep(settings, tmp_path, progress=False)
 
 
-def test_dask_gives_the_same_bits(small, tmp_path, blocks_of_three):
-    distributed = pytest.importorskip("distributed")
-    settings = read_settings(small)
-    run_sweep(settings, tmp_path / "here", workers=1, progress=False)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        file, address = tmp_path / "small.toml", cluster.scheduler_address
-        assert cli.main(["sweep", str(file), "--folder", str(tmp_path / "dask"), "--scheduler", address]) == 0
-    assert (tmp_path / "here/runs.parquet").read_bytes() == (tmp_path / "dask/runs.parquet").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -396,13 +386,6 @@ def test_a_grid_may_have_seeds_of_its_own(tmp_path):
     (tmp_path / "a.toml").write_text("seeds = 2\n[[grid]]\nbeta = 1.0\n[[grid]]\nbeta = 2.0\nseed = 5\n")
     settings = read_settings(tmp_path / "a.toml")
     assert settings[["beta", "seed"]].to_numpy().tolist() == [[1, 0], [1, 1], [2, 5]]
-
-
-def test_a_scheduler_must_have_workers(small, capsys):
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        assert cli.main(["sweep", str(small), "--scheduler", cluster.scheduler_address]) == 2
-    assert "scheduler must have two worker threads or more" in capsys.readouterr().err
 
 
 def test_from_the_command_line(small, capsys):

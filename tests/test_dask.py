@@ -1,0 +1,52 @@
+"""A dask cluster, here one on this machine, can do the work of a sweep, and gives the same bits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gradlab.settings import read_settings
+from gradlab.sweeps import run_sweep
+
+pytest.importorskip("distributed")
+
+SMALL = """
+seeds = 3
+prompts = 3
+responses = 6
+steps = 20
+loss = ["dpo", "bdpo", "nbdpo"]
+beta = [0.5, 2.0]
+"""
+
+
+def on_dask(*arguments):
+    command = [sys.executable, str(Path(__file__).parent / "on_dask.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_its_workers_do_the_work(tmp_path):
+    done = on_dask(2, "pids", tmp_path)
+    assert done.returncode == 0, done.stderr
+    own, *theirs = done.stdout.split()
+    assert len(theirs) == 4
+    assert own not in theirs
+
+
+def test_it_gives_the_same_bits(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL)
+    run_sweep(read_settings(file), tmp_path / "here", workers=1, progress=False)
+    done = on_dask(2, "sweep", file)
+    assert done.returncode == 0, done.stderr
+    assert "18 of 18 runs" in done.stdout
+    assert (tmp_path / "here/runs.parquet").read_bytes() == (tmp_path / "small/runs.parquet").read_bytes()
+
+
+def test_one_worker_thread_is_not_enough(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL)
+    done = on_dask(1, "sweep", file)
+    assert done.returncode == 2
+    assert "scheduler must have two worker threads or more" in done.stderr
