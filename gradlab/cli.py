@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import threading
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -307,6 +309,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ``gradlab claims`` also returns 3, where a verdict has changed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops it so wants what Ctrl-C does
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks Greek letters shows ? in their place
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]

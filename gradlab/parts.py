@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from gradlab.artifacts import holds, save_frame
@@ -48,10 +49,15 @@ def processes(workers: int | None) -> int:
 
 @contextlib.contextmanager
 def calm() -> Iterator[None]:
-    """Without joblib's warning that it has replaced a worker whose memory had grown: nothing is lost by that."""
+    """Use joblib's processes without its alarms, and end them at once where the work is broken off."""
     with warnings.catch_warnings():
+        # It replaces workers whose memory has grown: nothing is lost by that.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-        yield
+        try:
+            yield
+        except BaseException:
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+            raise
 
 
 def run_parts(

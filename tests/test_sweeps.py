@@ -416,3 +416,18 @@ def test_a_hundred_thousand_runs_are_small_parts(tmp_path):
     assert sum(part.size for part in parts) == 100_000
     assert max(part.size for part in parts) * 20 * 20 * 20 <= sweeps._BLOCK_SLOTS
     assert sum(part.arguments["settings"].memory_usage(deep=True).sum() for part in parts) < 100 * len(settings)
+
+
+def test_a_sweep_that_is_told_to_stop_takes_its_workers_with_it(tmp_path):
+    psutil = pytest.importorskip("psutil")
+    file = tmp_path / "long.toml"
+    file.write_text(LONG)
+    process = sweep_process(file, "--workers", "2")
+    wait_for_blocks(tmp_path / "long", 1, process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    workers = [one for one in children if "popen_loky" in " ".join(one.cmdline())]
+    assert workers
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130
+    assert "stopped; no file was left half-written" in file.with_suffix(".err").read_text()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
