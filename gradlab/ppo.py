@@ -191,7 +191,7 @@ def fit_ppo(
         "loss": repr(update), "policy": repr(policy), "optimizer": optimizer, "learning_rate": learning_rate,
         "steps": steps,
     }  # fmt: skip
-    return Fit(history, kept, runs.unflatten(policies), None, settings)
+    return Fit(kept, runs.unflatten(policies), None, settings, history.copy)
 
 
 class _Surrogate:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -29,18 +30,22 @@ Engine = Literal["auto", "eager", "fused"]
 class Fit:
     """A finished training. Leading axes ``...`` are those of the worlds that were given (none for a single one).
 
-    history    tidy frame: a row for each run (flat index over the leading axes) and recorded step.
     steps      (S,) the recorded steps; 0 is the start.
     policies   (S, ..., X, Y) log π at those steps.
     gradients  the gradient log, see ``gradlab.gradients``; None unless asked for.
     settings   the arguments of the training; ``engine`` is the one that ran.
     """
 
-    history: pd.DataFrame
     steps: np.ndarray
     policies: Tensor
     gradients: pd.DataFrame | None
     settings: dict[str, Any]
+    _history: Callable[[], pd.DataFrame] = field(repr=False)
+
+    @functools.cached_property
+    def history(self) -> pd.DataFrame:
+        """Tidy frame: a row for each run (flat index over the leading axes) and recorded step; made when first read."""
+        return self._history()
 
     @property
     def logp(self) -> Tensor:
@@ -123,10 +128,7 @@ def fit(
         slots = pair_slots(loss, data)
         policies = descent.run(runs, gradient_of, begin, policy, wanted, slots=slots, label=loss.name)
     recorded = policies[np.searchsorted(wanted, kept)]
-    history = runs.history(recorded, kept, beta=getattr(loss, "beta", math.nan))
-    history["loss"] = _losses(loss, recorded, runs, data)
-    fresh = None if pairs is None else _losses(loss, recorded, runs, runs.data(split=1))
-    history["held_out_loss"] = history["loss"] if fresh is None else fresh
+    history = functools.partial(_history, loss, recorded, kept, runs, data)
     log = None
     if gradients:
         before, after = (policies[np.searchsorted(wanted, at)] for at in (logged, logged + 1))
@@ -137,7 +139,7 @@ def fit(
         "steps": steps, "pairs": pairs, "batch": batch, "labels": runs.labels, "seed": runs.seeds,
         "started": "reference" if start is None else "given", "dtype": str(dtype), "device": device, "engine": used,
     }  # fmt: skip
-    return Fit(history, kept, runs.unflatten(recorded), log, settings)
+    return Fit(kept, runs.unflatten(recorded), log, settings, history)
 
 
 def dpo_reference(world: World, steps: int = 300, **settings: Any) -> World:
@@ -165,6 +167,15 @@ def _fused(
     except NotFusable as reason:
         notice(loss.name, reason)
         return None
+
+
+@steady("cpu")
+def _history(loss: PairLoss, policies: Tensor, steps: np.ndarray, runs: Runs, data: np.ndarray) -> pd.DataFrame:
+    """The metrics and losses of every recorded step and run; policies (S, R, X, Y)."""
+    history = runs.history(policies, steps, beta=getattr(loss, "beta", math.nan))
+    history["loss"] = _losses(loss, policies, runs, data)
+    fresh = history["loss"] if runs.pairs is None else _losses(loss, policies, runs, runs.data(split=1))
+    return history.assign(held_out_loss=fresh)
 
 
 def _losses(loss: PairLoss, policies: Tensor, runs: Runs, data: np.ndarray) -> np.ndarray:

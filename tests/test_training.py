@@ -1,9 +1,11 @@
 """`fit` is the loop that one would write, bit for bit in any batch, and obeys the theory's identities."""
 
 import math
+import pickle
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from own_losses import EVERY_LOSS, Hinge, SquaredMargin, every_loss
@@ -588,3 +590,11 @@ def test_names_and_classes_where_objects_belong_are_refused_in_one_line(argument
     with pytest.raises(ValueError, match=f"{argument} must be") as error:
         fit(gaussian_world(2, 3), **arguments)
     assert "\n" not in str(error.value)
+
+
+def test_a_history_is_made_when_it_is_read_once_and_travels_with_a_pickled_fit():
+    trained = fit(gaussian_world(4, 5), DPO(), steps=3, pairs=10)
+    sent = pickle.loads(pickle.dumps(trained))
+    assert trained.history is trained.history
+    pd.testing.assert_frame_equal(sent.history, trained.history)
+    assert {"utility", "kl", "loss", "held_out_loss"} <= set(trained.history)

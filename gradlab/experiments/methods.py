@@ -157,7 +157,7 @@ def _train_permuted(
     histories = [one.history.assign(run=one.history["run"] + _PERMUTED_RUNS * k) for k, one in enumerate(fits)]
     history = pd.concat(histories).sort_values(["step", "run"], ignore_index=True)
     policies = torch.cat([one.policies for one in fits], 1)
-    return Fit(history, fits[0].steps, policies, None, {**fits[0].settings, "seed": seeds})
+    return Fit(fits[0].steps, policies, None, {**fits[0].settings, "seed": seeds}, history.copy)
 
 
 def train_ppo(

@@ -1,0 +1,89 @@
+"""Controls by kind, all of one width and each with a name and a hint; and the menu of losses from the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ipywidgets as widgets
+
+from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
+
+Controls = dict[str, Any]  # widgets with a value and a layout
+_SHAPE = {"style": {"description_width": "92px"}, "layout": {"width": "300px", "margin": "1px 12px 1px 0"}}
+# Ends of the sliders for a loss's numbers; one that is not listed gets a field to type in.
+_RANGES = {"clip": (0.05, 2.0, 0.05), "win_weight": (0.05, 0.95, 0.05), "label_smoothing": (0.0, 0.45, 0.05)}
+
+
+def slider(name: str, value: float, low: float, high: float, step: float, hint: str = "") -> widgets.FloatSlider:
+    """Evenly spaced numbers."""
+    return widgets.FloatSlider(value, min=low, max=high, step=step, description=name, readout_format=".3g",
+                               tooltip=hint or name, **_SHAPE)  # fmt: skip
+
+
+def log_slider(
+    name: str, value: float, low: float, high: float, hint: str = "", step: float = 0.05
+) -> widgets.FloatLogSlider:
+    """Numbers spaced evenly on a logarithmic scale, from 10**low to 10**high."""
+    return widgets.FloatLogSlider(value, min=low, max=high, step=step, description=name, readout_format=".3g",
+                                  tooltip=hint or name, **_SHAPE)  # fmt: skip
+
+
+def whole(name: str, value: int, low: int, high: int, hint: str = "", step: int = 1) -> widgets.IntSlider:
+    """Whole numbers."""
+    return widgets.IntSlider(value, min=low, max=high, step=step, description=name, tooltip=hint or name,
+                             **_SHAPE)  # fmt: skip
+
+
+def choice(name: str, value: Any, options: Iterable[Any] | Mapping[str, Any], hint: str = "") -> widgets.Dropdown:
+    """One of several; a mapping gives shown text and value."""
+    listed = list(options.items()) if isinstance(options, Mapping) else list(options)
+    return widgets.Dropdown(options=listed, value=value, description=name, tooltip=hint or name, **_SHAPE)
+
+
+def switch(name: str, value: bool, hint: str = "") -> widgets.Checkbox:
+    """Yes or no."""
+    return widgets.Checkbox(value, description=name, tooltip=hint or name, **_SHAPE)
+
+
+def loss_controls(label: str, key: str, loss: str, beta: float = 1.0) -> Controls:
+    """A menu of all registered losses, β, and a control for each other number that some loss has.
+
+    label, key  of the controls: ``loss_a``, ``beta_a``, … for key ``_a``.
+    """
+    made: Controls = {
+        f"loss{key}": choice(label, loss, list(PAIR_LOSSES), "from the registry of losses"),
+        f"beta{key}": log_slider(f"β of {label}", beta, -2, 2, "inverse temperature; the paper's is 1"),
+    }
+    for name, (_, defaults) in hyper_parameters().items():
+        if name != "beta":
+            value, text = next(iter(defaults.values())), f"{name.replace('_', ' ')} of {label}"
+            made[f"{name}{key}"] = slider(text, value, *_RANGES[name]) if name in _RANGES else _field(text, value)
+    return made
+
+
+def chosen_loss(state: Mapping[str, Any], key: str) -> PairLoss:
+    """The loss that ``loss_controls`` of that key are set to."""
+    name = state[f"loss{key}"]
+    return pair_loss(name, **{field: state[f"{field}{key}"] for field in _fields(name)})
+
+
+def loss_code(state: Mapping[str, Any], key: str) -> str:
+    """The same as Python."""
+    name = state[f"loss{key}"]
+    return f"pair_loss({name!r}, " + ", ".join(f"{field}={state[field + key]!r}" for field in _fields(name)) + ")"
+
+
+def hide_unused(controls: Controls, key: str) -> None:
+    """Show only those numbers that the chosen loss has."""
+    own = _fields(controls[f"loss{key}"].value)
+    for field in hyper_parameters():
+        controls[f"{field}{key}"].layout.display = None if field in own else "none"
+
+
+def _fields(loss: str) -> list[str]:
+    return [name for name, (_, defaults) in hyper_parameters().items() if loss in defaults]
+
+
+def _field(name: str, value: float) -> widgets.FloatText:
+    return widgets.FloatText(value, description=name, tooltip=name, **_SHAPE)

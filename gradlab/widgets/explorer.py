@@ -1,0 +1,356 @@
+"""What every explorer is: a question, controls, live pictures, a line of numbers, and ways to take results out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import html
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import ipywidgets as widgets
+import pandas as pd
+
+from gradlab.checks import one_of
+from gradlab.widgets.controls import Controls
+from gradlab.widgets.front import Tools
+from gradlab.widgets.view import View, montage
+
+PAGE = 1100  # pixels across of the picture that stands for an explorer where nothing is live
+_IN_CELLS: dict[tuple[type, str], Explorer] = {}
+
+
+@dataclass(frozen=True)
+class Story:
+    """A setting worth looking at: what its button says, what to see, and the controls that differ from the start."""
+
+    title: str
+    look_at: str
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Explorer(widgets.VBox):
+    """The base of all explorers. A subclass says what it asks, has and shows; all else is here.
+
+    A subclass gives the texts below and five methods: ``make_controls`` (by group), ``make_views`` (drawn once),
+    ``compute`` (state in, result out: no widget is touched), ``show`` (result into the views; returns the numbers of
+    the status line) and ``code`` (the same computation in Python, for the reader). ``frame`` gives the numbers shown.
+
+    ``compute`` may be a generator that yields better and better results: the first is shown at once, the others as
+    they come, and a new setting ends the work. ``finish()`` waits for the last.
+
+    The faint curves show the setting before the control in hand was first touched. An exception in any callback is
+    shown in the status line and kept in ``error``; the explorer goes on.
+    """
+
+    name: ClassVar[str]
+    question: ClassVar[str]
+    prediction: ClassVar[str]
+    reading: ClassVar[str]
+    takeaway: ClassVar[str]
+    stories: ClassVar[tuple[Story, ...]] = ()
+
+    def __init__(self, **start: Any) -> None:
+        """Make and show; ``start`` gives controls another start than their own, to which Reset then goes back."""
+        super().__init__()
+        self._groups = self.make_controls()
+        self.controls: Controls = {key: one for group in self._groups.values() for key, one in group.items()}
+        self.views: dict[str, View] = self.make_views()
+        self.error: Exception | None = None
+        self.numbers: dict[str, Any] = {}
+        self.result: Any = None
+        self.former: Any = None
+        self._kept: dict[str, tuple[Any, Any]] = {}
+        self._work: Iterator[Any] | None = None
+        self._touched: str | None = None
+        self._frames = 0
+        self._quiet = False
+        self._status = _text("")
+        self._story = _text("")
+        self._set(start)
+        self._start = self.state
+        self._lay_out()
+        for key, control in self.controls.items():
+            control.observe(lambda change, key=key: self._moved(key), "value")
+        self._refresh()
+        self._replace_the_one_before()
+
+    def make_controls(self) -> dict[str, Controls]:
+        """The controls, by the heading under which they stand and by name."""
+        raise NotImplementedError
+
+    def make_views(self) -> dict[str, View]:
+        """The views, by name, with everything in them that does not change."""
+        raise NotImplementedError
+
+    def compute(self, state: SimpleNamespace) -> Any:
+        """The result for these values of the controls; or, as a generator, ever better ones."""
+        raise NotImplementedError
+
+    def show(self, result: Any, former: Any) -> dict[str, Any]:
+        """Put the result into the views, faintly the former one if there is one; returns the status line's numbers."""
+        raise NotImplementedError
+
+    def code(self, state: SimpleNamespace) -> str:
+        """Python that computes what is shown, with gradlab's public functions."""
+        raise NotImplementedError
+
+    def frame(self) -> pd.DataFrame:
+        """The numbers that are shown, as a tidy frame."""
+        raise NotImplementedError
+
+    def adapt(self, state: SimpleNamespace) -> None:
+        """Hide controls that mean nothing in this state, and set ends that depend on others; nothing by default."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The value of every control, by name; ``set(**state)`` brings it back."""
+        return {key: control.value for key, control in self.controls.items()}
+
+    def set(self, **values: Any) -> None:
+        """Move controls, all at once. ValueError for a name or value that the explorer does not have."""
+        self._set(values)
+        self._touched = None
+        self._refresh()
+
+    def reset(self) -> None:
+        """Go back to the start."""
+        self._go_to(self._start)
+        self._story.value = ""
+
+    def tell(self, title: str) -> None:
+        """Show one of the stories."""
+        story = {story.title: story for story in self.stories}[one_of("story", title, [s.title for s in self.stories])]
+        self._go_to({**self._start, **story.state})
+        self._story.value = f"<b>{story.title}.</b> {story.look_at}"
+
+    def finish(self) -> None:
+        """Do now what is still to be done of a longer work."""
+        while self._work is not None:
+            self._go_on()
+
+    def as_python(self) -> str:
+        """Code that computes what is shown."""
+        return self.code(SimpleNamespace(**self.state))
+
+    def png(self) -> bytes:
+        """All pictures as one PNG."""
+        return montage(list(self.views.values()), PAGE)
+
+    def close(self) -> None:
+        """Let go of every widget of the explorer."""
+        self._work = None
+        for one in _all_in(self):
+            for part in (one, getattr(one, "layout", None), getattr(one, "style", None)):
+                if part is not None:
+                    widgets.Widget.close(part)
+
+    def remember(self, slot: str, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, made anew only when ``key`` is another one than last time."""
+        if slot not in self._kept or self._kept[slot][0] != key:
+            self._kept[slot] = (key, make())
+        return self._kept[slot][1]
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The live widget, and beside it a picture for pages where nothing is live."""
+        self.finish()
+        live = super()._repr_mimebundle_(**kwargs) or {}
+        alt = f"{type(self).__name__}: {self.question}"
+        return {**live, "text/plain": alt, "image/png": base64.b64encode(self.png()).decode()}
+
+    def _go_to(self, state: Mapping[str, Any]) -> None:
+        self.former = None
+        self._set(state)
+        self._touched = None
+        self._refresh()
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        checked = {key: _accepted(one_of("control", key, self.controls), self.controls, v) for key, v in values.items()}
+        self._quiet = True
+        try:
+            for key, value in checked.items():
+                self.controls[key].value = value
+        finally:
+            self._quiet = False
+
+    def _moved(self, key: str) -> None:
+        if self._quiet:
+            return
+        if key != self._touched:
+            self._touched, self.former = key, self.result
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._work = None
+        try:
+            state = SimpleNamespace(**self.state)
+            self._quiet = True  # adapting may move a control
+            try:
+                self.adapt(state)
+            finally:
+                self._quiet = False
+            made = self.compute(SimpleNamespace(**self.state))
+            if not isinstance(made, Iterator):
+                self._present(made)
+                return
+            self._work = made
+            self._go_on()
+            self._schedule()
+        except Exception as error:
+            self._fail(error)
+
+    def _schedule(self) -> None:
+        """Leave the rest of the work to the event loop, so that the page answers meanwhile; without one, do it now."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.finish()
+            return
+        work = self._work
+
+        async def rest() -> None:
+            while work is not None and self._work is work:
+                await asyncio.sleep(0)
+                if self._work is work:
+                    self._go_on()
+
+        self._task = loop.create_task(rest())
+
+    def _go_on(self) -> None:
+        """One more piece of the work."""
+        assert self._work is not None
+        try:
+            self._present(next(self._work))
+        except StopIteration:
+            self._work = None
+        except Exception as error:
+            self._work = None
+            self._fail(error)
+
+    def _present(self, result: Any) -> None:
+        self.numbers = self.show(result, self.former)
+        for view in self.views.values():
+            view.redraw()
+        self.result, self.error = result, None
+        self._say(" · ".join(f"{key} {_short(value)}" for key, value in self.numbers.items()), "ok")
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self._say(f"{type(error).__name__}: {error}", "error")
+
+    def _say(self, text: str, state: str) -> None:
+        self._frames += 1
+        numbers = html.escape(json.dumps(self.numbers, default=str, ensure_ascii=False), quote=True)
+        self._status.value = (
+            f'<span class="gradlab-status" role="status" data-state="{state}" data-count="{self._frames}" '
+            f'data-numbers="{numbers}">{html.escape(text)}</span>'
+        )
+
+    @property
+    def status(self) -> str:
+        """The text of the status line."""
+        return html.unescape(self._status.value.partition(">")[2].rpartition("</span>")[0])
+
+    def _lay_out(self) -> None:
+        reset = widgets.Button(description="Reset", icon="undo", tooltip="Back to the start")
+        reset.on_click(lambda _: self._guarded(self.reset))
+        buttons = [reset]
+        for story in self.stories:
+            button = widgets.Button(description=story.title, tooltip=story.look_at, layout={"width": "auto"})
+            button.on_click(lambda _, title=story.title: self._guarded(lambda: self.tell(title)))
+            buttons.append(button)
+        self.buttons = {button.description: button for button in buttons}
+        tools = Tools(self.name, {"python": lambda: self.as_python().encode(), "png": self.png,
+                                  "csv": lambda: self.frame().to_csv(index=False).encode()})  # fmt: skip
+        groups = []
+        for heading, controls in self._groups.items():
+            title = widgets.HTML(f'<span class="gradlab-heading">{heading}</span>')
+            groups.append(_box(widgets.VBox, [title, *controls.values()], "gradlab-group"))
+        self.children = [
+            _text(f"<b>{self.question}</b><br><i>A prediction to test:</i> {self.prediction}"),
+            _box(widgets.HBox, buttons, "gradlab-row"),
+            self._story,
+            _box(widgets.HBox, groups, "gradlab-controls"),
+            self._status,
+            _box(widgets.HBox, [view.picture for view in self.views.values()], "gradlab-views"),
+            *self.more_widgets(),
+            _text(f"<i>How to read it.</i> {self.reading}"
+                  f"<details><summary>What to take away (after you have tried)</summary>{self.takeaway}</details>"),
+            tools,
+        ]  # fmt: skip
+        self.add_class("gradlab-explorer")
+
+    def more_widgets(self) -> list[widgets.Widget]:
+        """What stands between the pictures and the text below them; nothing by default."""
+        return []
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self._fail(error)
+
+    def _replace_the_one_before(self) -> None:
+        """A cell that is run again closes what it made before: else widgets and callbacks would pile up."""
+        cell = _cell()
+        if cell is None:
+            return
+        former = _IN_CELLS.pop((type(self), cell), None)
+        if former is not None:
+            former.close()
+        _IN_CELLS[type(self), cell] = self
+
+
+def _cell() -> str | None:
+    """The id of the notebook cell that is running, if any."""
+    try:
+        from IPython.core.getipython import get_ipython
+
+        shell = get_ipython()
+        return shell.get_parent()["metadata"]["cellId"]  # type: ignore[union-attr]
+    except (ImportError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def _accepted(key: str, controls: Controls, value: Any) -> Any:
+    """The value if the control takes it as it is; widgets would move it to the nearest end, without a word."""
+    control = controls[key]
+    if isinstance(control, widgets.FloatLogSlider):
+        low, high = control.base**control.min, control.base**control.max
+    elif isinstance(control, (widgets.FloatSlider, widgets.IntSlider)):
+        low, high = control.min, control.max
+    elif isinstance(control, widgets.Dropdown):
+        options = [option[1] if isinstance(option, tuple) else option for option in control.options]
+        if value not in options:
+            raise ValueError(f"{key} must be one of {', '.join(map(str, options))}; got {value!r}")
+        return value
+    else:
+        return value
+    if isinstance(value, (bool, str)) or not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+        raise ValueError(f"{key} must lie in [{low:g}, {high:g}], got {value!r}")
+    return value
+
+
+def _all_in(widget: widgets.Widget) -> Iterator[widgets.Widget]:
+    for child in getattr(widget, "children", ()):
+        yield from _all_in(child)
+    yield widget
+
+
+def _text(content: str) -> widgets.HTML:
+    made = widgets.HTML(content)
+    made.add_class("gradlab-text")
+    return made
+
+
+def _box(kind: type[widgets.Box], children: list[Any], name: str) -> widgets.Box:
+    made = kind(children)
+    made.add_class(name)
+    return made
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}".replace("-", "−") if isinstance(value, float) else str(value)

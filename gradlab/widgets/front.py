@@ -1,0 +1,46 @@
+"""What the browser does for an explorer, as small anywidgets: show pictures, name controls, hand out results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+_CODE = Path(__file__).parent / "front"
+
+
+class Picture(anywidget.AnyWidget):
+    """A PNG with a text in its place for those who cannot see it."""
+
+    _esm = _CODE / "picture.js"
+    png = traitlets.Bytes().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+    width = traitlets.Int().tag(sync=True)
+
+
+class Tools(anywidget.AnyWidget):
+    """The buttons *Copy as Python*, *CSV* and *PNG*; it also names every control for screen readers.
+
+    And it keeps JupyterLab's shortcuts out of the explorer: without that, ``d d`` on a slider deletes the cell.
+    """
+
+    _esm = _CODE / "tools.js"
+    _css = _CODE / "explorer.css"
+    name = traitlets.Unicode("explorer").tag(sync=True)
+
+    def __init__(self, name: str, results: dict[str, Callable[[], bytes]]) -> None:
+        """``name`` of the files; ``results`` by kind (python, csv, png), made when they are asked for."""
+        super().__init__(name=name)
+        self._results = results
+        self.on_msg(self._answer)
+
+    def _answer(self, _: Any, message: dict[str, str], __: list[bytes]) -> None:
+        try:
+            made = self._results[message["want"]]()
+        except Exception as error:  # shown beside the buttons
+            self.send({"error": f"{type(error).__name__}: {error}"})
+            return
+        self.send({"kind": message["want"]}, [made])

@@ -1,0 +1,81 @@
+// Buttons that copy or save results; names for controls that have none; and no notebook shortcuts inside an explorer.
+const KINDS = {
+  python: { label: "Copy as Python", title: "Copy code that computes what is shown" },
+  csv: { label: "CSV", title: "Save the numbers shown", type: "text/csv" },
+  png: { label: "PNG", title: "Save the picture shown", type: "image/png" },
+};
+
+function nameControls(explorer) {
+  for (const row of explorer.querySelectorAll(".widget-inline-hbox")) {
+    const label = row.querySelector(".widget-label")?.textContent.trim();
+    if (!label) continue;
+    row.querySelectorAll(".noUi-handle").forEach((handle) => handle.setAttribute("aria-label", label));
+    row.querySelectorAll(".widget-readout").forEach((box) => box.setAttribute("aria-label", `${label}, value`));
+  }
+}
+
+function save(name, bytes, type) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([bytes], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function render({ model, el }) {
+  const bar = document.createElement("div");
+  bar.className = "gradlab-tools";
+  const said = document.createElement("span");
+  said.setAttribute("role", "status");
+  for (const [kind, { label, title }] of Object.entries(KINDS)) {
+    const button = document.createElement("button");
+    button.textContent = label;
+    button.title = title;
+    button.className = "jupyter-button lm-Widget";
+    button.dataset.kind = kind;
+    button.addEventListener("click", () => model.send({ want: kind }));
+    bar.append(button);
+  }
+  bar.append(said);
+  el.append(bar);
+
+  const receive = async (message, buffers) => {
+    if (message.error) {
+      said.textContent = message.error;
+      return;
+    }
+    const name = `${model.get("name")}.${message.kind}`;
+    if (message.kind !== "python") {
+      save(name, buffers[0], KINDS[message.kind].type);
+      said.textContent = `saved as ${name}`;
+      return;
+    }
+    try {
+      await navigator.clipboard.writeText(new TextDecoder().decode(buffers[0]));
+      said.textContent = "copied";
+    } catch {
+      said.textContent = "the browser does not let a page copy; use explorer.as_python()";
+    }
+  };
+  model.on("msg:custom", receive);
+
+  let watcher = null;
+  const begin = () => {
+    const explorer = el.closest(".gradlab-explorer");
+    if (!explorer) return void (watcher = requestAnimationFrame(begin));
+    explorer.dataset.lmSuppressShortcuts = "true";
+    explorer.setAttribute("role", "group");
+    explorer.setAttribute("aria-label", `${model.get("name")} explorer`);
+    nameControls(explorer);
+    watcher = new MutationObserver(() => nameControls(explorer));
+    watcher.observe(explorer, { childList: true, subtree: true });
+  };
+  begin();
+  return () => {
+    model.off("msg:custom", receive);
+    if (typeof watcher === "number") cancelAnimationFrame(watcher);
+    else watcher?.disconnect();
+  };
+}
+
+export default { render };

@@ -1,0 +1,122 @@
+"""A figure that is redrawn in hundredths of a second: still parts are drawn once, live ones again and again."""
+
+from __future__ import annotations
+
+import io
+from typing import TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from gradlab.plotting import style
+from gradlab.widgets.front import Picture
+
+DPI = 100
+Drawn = TypeVar("Drawn", bound=Artist)
+
+
+class View:
+    """One figure of an explorer, and the picture in the page that shows it.
+
+    Draw on ``figure`` once, when the view is made, within ``look()``. What will change is given to ``live``; its data
+    are then set, and ``redraw`` sends the picture. Axis limits, titles and ticks belong to the still part: call
+    ``restyle`` after a change to those, which makes the next redraw a full one, several times as long.
+    """
+
+    def __init__(self, width: int, height: int, alt: str) -> None:
+        """Width and height in pixels; ``alt`` says in words what the picture shows."""
+        with mpl.rc_context(look()):
+            self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
+        self.canvas = FigureCanvasAgg(self.figure)
+        self.picture = Picture(alt=alt, width=width)
+        self._live: list[Artist] = []
+        self._still = None
+        self._pixels: np.ndarray | None = None
+
+    def live(self, artist: Drawn) -> Drawn:
+        """Mark an artist as one that changes; it is drawn over the still part, in the order of its zorder."""
+        artist.set_animated(True)
+        artist.set_in_layout(False)
+        self._live.append(artist)
+        self._live.sort(key=Artist.get_zorder)
+        return artist
+
+    def leave_room(self, above: float) -> None:
+        """Keep a share of the height, above the axes, for live texts."""
+        self.figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - above))
+
+    def dead(self, artist: Artist) -> None:
+        """Remove a live artist from the figure, as one does where the number of curves changes."""
+        self._live.remove(artist)
+        artist.remove()
+
+    def restyle(self) -> None:
+        """Forget the still part: something about it has changed."""
+        self._still = None
+
+    def redraw(self) -> bool:
+        """Draw, and show the picture if any pixel differs from the last one; returns whether one does."""
+        with mpl.rc_context(look()):
+            if self._still is None:
+                self._draw_still()
+            self.canvas.restore_region(self._still)
+            for artist in self._live:
+                if artist.get_visible():
+                    self.figure.draw_artist(artist)
+        pixels = np.asarray(self.canvas.buffer_rgba())
+        if self._pixels is not None and np.array_equal(pixels, self._pixels):
+            return False
+        self._pixels = pixels.copy()
+        self.picture.png = encoded(self._pixels)
+        return True
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The last picture, (height, width, 4) of 8 bits; draws it where there is none yet."""
+        if self._pixels is None:
+            self.redraw()
+        assert self._pixels is not None
+        return self._pixels
+
+    def _draw_still(self) -> None:
+        """Draw all but the live parts, and keep that; axes get their places the first time, and stay there."""
+        self.canvas.draw()
+        self.figure.set_layout_engine("none")
+        self._still = self.canvas.copy_from_bbox(self.figure.bbox)
+
+
+def look() -> dict:
+    """The settings that explorers are drawn with, for ``matplotlib.rc_context``."""
+    return {**style(), "font.size": 9.5, "axes.titlesize": 10, "axes.labelsize": 9.5}
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """Pixels (height, width, 4) as PNG, packed lightly: to pack well takes longer than to send."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert("RGB").save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
+
+
+def montage(views: list[View], width: int) -> bytes:
+    """All views as one PNG, set in rows of at most ``width`` pixels."""
+    rows: list[list[np.ndarray]] = [[]]
+    for view in views:
+        if rows[-1] and sum(part.shape[1] for part in rows[-1]) + view.pixels.shape[1] > width:
+            rows.append([])
+        rows[-1].append(view.pixels)
+    across = max(sum(part.shape[1] for part in row) for row in rows)
+    page = np.full((sum(max(part.shape[0] for part in row) for row in rows), across, 4), 255, np.uint8)
+    top = 0
+    for row in rows:
+        left = 0
+        for part in row:
+            page[top : top + part.shape[0], left : left + part.shape[1]] = part
+            left += part.shape[1]
+        top += max(part.shape[0] for part in row)
+    buffer = io.BytesIO()
+    Image.fromarray(page).convert("RGB").save(buffer, "png", optimize=True)
+    return buffer.getvalue()
