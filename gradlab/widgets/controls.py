@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
+import traitlets
 
 from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
 
@@ -15,24 +16,53 @@ _SHAPE = {"style": {"description_width": "92px"}, "layout": {"width": "300px", "
 _RANGES = {"clip": (0.05, 2.0, 0.05), "win_weight": (0.05, 0.95, 0.05), "label_smoothing": (0.0, 0.45, 0.05)}
 
 
-def slider(name: str, value: float, low: float, high: float, step: float, hint: str = "") -> widgets.FloatSlider:
-    """Evenly spaced numbers."""
-    return widgets.FloatSlider(value, min=low, max=high, step=step, description=name, readout_format=".3g",
-                               tooltip=hint or name, **_SHAPE)  # fmt: skip
+class Slider(widgets.SelectionSlider):
+    """A slider over stops, with exact values.
+
+    Not a FloatSlider: that one's page moves a value that lies between its steps to the nearest, and sends it back,
+    late enough to undo what Python has done meanwhile.
+    """
+
+    def __init__(self, name: str, value: float, stops: Iterable[float], hint: str = "") -> None:
+        """``value`` becomes a stop too. Where all stops are whole numbers, others are refused."""
+        super().__init__(options=_named({*stops, value}), value=value, description=name, tooltip=hint or name, **_SHAPE)
+
+    @property
+    def stops(self) -> list[float]:
+        """The values that it can take, in order."""
+        return [value for _, value in self.options]
+
+    @traitlets.validate("value")
+    def _validate_value(self, proposal: Any) -> float:
+        if proposal.value not in self.stops:
+            raise traitlets.TraitError(
+                f"{self.description} must be one of its stops, {self.stops[0]:g} to {self.stops[-1]:g}, got "
+                f"{proposal.value!r}; explorer.set(…) takes values between them too"
+            )
+        return proposal.value
+
+    def include(self, value: float) -> None:
+        """Make a value between the ends a stop, and go there."""
+        if value not in self.stops:
+            self.options = _named({*self.stops, value})
+        self.value = value
 
 
-def log_slider(
-    name: str, value: float, low: float, high: float, hint: str = "", step: float = 0.05
-) -> widgets.FloatLogSlider:
-    """Numbers spaced evenly on a logarithmic scale, from 10**low to 10**high."""
-    return widgets.FloatLogSlider(value, min=low, max=high, step=step, description=name, readout_format=".3g",
-                                  tooltip=hint or name, **_SHAPE)  # fmt: skip
+def slider(name: str, value: float, low: float, high: float, step: float, hint: str = "") -> Slider:
+    """Evenly spaced numbers from ``low`` to ``high``."""
+    count = round((high - low) / step)
+    return Slider(name, float(value), (round(low + k * step, 9) for k in range(count + 1)), hint)
 
 
-def whole(name: str, value: int, low: int, high: int, hint: str = "", step: int = 1) -> widgets.IntSlider:
-    """Whole numbers."""
-    return widgets.IntSlider(value, min=low, max=high, step=step, description=name, tooltip=hint or name,
-                             **_SHAPE)  # fmt: skip
+def log_slider(name: str, value: float, low: float, high: float, hint: str = "", step: float = 0.05) -> Slider:
+    """Numbers of two digits, about evenly spaced on a logarithmic scale, from 10**low to 10**high."""
+    count = round((high - low) / step)
+    return Slider(name, float(value), (float(f"{10 ** (low + k * step):.2g}") for k in range(count + 1)), hint)
+
+
+def whole(name: str, value: int, low: int, high: int, hint: str = "", step: int = 1) -> Slider:
+    """Whole numbers from ``low`` to ``high``."""
+    return Slider(name, value, range(low, high + 1, step), hint)
 
 
 def choice(name: str, value: Any, options: Iterable[Any] | Mapping[str, Any], hint: str = "") -> widgets.Dropdown:
@@ -83,6 +113,10 @@ def hide_unused(controls: Controls, key: str) -> None:
 
 def _fields(loss: str) -> list[str]:
     return [name for name, (_, defaults) in hyper_parameters().items() if loss in defaults]
+
+
+def _named(stops: Iterable[float]) -> list[tuple[str, float]]:
+    return [(f"{stop:.4g}".replace("-", "−"), stop) for stop in sorted(stops)]
 
 
 def _field(name: str, value: float) -> widgets.FloatText:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import ipywidgets as widgets
 import pandas as pd
 
-from gradlab.checks import one_of
-from gradlab.widgets.controls import Controls
+from gradlab.checks import between, count, one_of
+from gradlab.widgets.controls import Controls, Slider
 from gradlab.widgets.front import Tools
 from gradlab.widgets.view import View, montage
 
@@ -168,11 +168,18 @@ class Explorer(widgets.VBox):
         self._refresh()
 
     def _set(self, values: Mapping[str, Any]) -> None:
-        checked = {key: _accepted(one_of("control", key, self.controls), self.controls, v) for key, v in values.items()}
+        checked = {
+            key: _accepted(key, self.controls[one_of("control", key, self.controls)], value)
+            for key, value in values.items()
+        }
         self._quiet = True
         try:
             for key, value in checked.items():
-                self.controls[key].value = value
+                control = self.controls[key]
+                if isinstance(control, Slider):
+                    control.include(value)
+                else:
+                    control.value = value
         finally:
             self._quiet = False
 
@@ -255,7 +262,7 @@ class Explorer(widgets.VBox):
         return html.unescape(self._status.value.partition(">")[2].rpartition("</span>")[0])
 
     def _lay_out(self) -> None:
-        reset = widgets.Button(description="Reset", icon="undo", tooltip="Back to the start")
+        reset = widgets.Button(description="Reset", tooltip="Back to the start")
         reset.on_click(lambda _: self._guarded(self.reset))
         buttons = [reset]
         for story in self.stories:
@@ -269,14 +276,13 @@ class Explorer(widgets.VBox):
         for heading, controls in self._groups.items():
             title = widgets.HTML(f'<span class="gradlab-heading">{heading}</span>')
             groups.append(_box(widgets.VBox, [title, *controls.values()], "gradlab-group"))
+        pictures = _box(widgets.HBox, [view.picture for view in self.views.values()], "gradlab-views")
+        stage = _box(widgets.VBox, [self._status, pictures, *self.more_widgets()], "gradlab-stage")
         self.children = [
             _text(f"<b>{self.question}</b><br><i>A prediction to test:</i> {self.prediction}"),
             _box(widgets.HBox, buttons, "gradlab-row"),
             self._story,
-            _box(widgets.HBox, groups, "gradlab-controls"),
-            self._status,
-            _box(widgets.HBox, [view.picture for view in self.views.values()], "gradlab-views"),
-            *self.more_widgets(),
+            _box(widgets.HBox, [_box(widgets.VBox, groups, "gradlab-controls"), stage], "gradlab-body"),
             _text(f"<i>How to read it.</i> {self.reading}"
                   f"<details><summary>What to take away (after you have tried)</summary>{self.takeaway}</details>"),
             tools,
@@ -284,7 +290,7 @@ class Explorer(widgets.VBox):
         self.add_class("gradlab-explorer")
 
     def more_widgets(self) -> list[widgets.Widget]:
-        """What stands between the pictures and the text below them; nothing by default."""
+        """What stands below the pictures; nothing by default."""
         return []
 
     def _guarded(self, act: Callable[[], None]) -> None:
@@ -315,22 +321,17 @@ def _cell() -> str | None:
         return None
 
 
-def _accepted(key: str, controls: Controls, value: Any) -> Any:
-    """The value if the control takes it as it is; widgets would move it to the nearest end, without a word."""
-    control = controls[key]
-    if isinstance(control, widgets.FloatLogSlider):
-        low, high = control.base**control.min, control.base**control.max
-    elif isinstance(control, (widgets.FloatSlider, widgets.IntSlider)):
-        low, high = control.min, control.max
-    elif isinstance(control, widgets.Dropdown):
+def _accepted(key: str, control: Any, value: Any) -> Any:
+    """The value if the control can take it as it is; a widget would move it to the nearest end, without a word."""
+    if isinstance(control, Slider):
+        low, high = control.stops[0], control.stops[-1]
+        if all(isinstance(stop, int) for stop in control.stops):
+            count(key, value)
+        return type(low)(between(key, value, low, high))
+    if isinstance(control, widgets.Dropdown):
         options = [option[1] if isinstance(option, tuple) else option for option in control.options]
         if value not in options:
             raise ValueError(f"{key} must be one of {', '.join(map(str, options))}; got {value!r}")
-        return value
-    else:
-        return value
-    if isinstance(value, (bool, str)) or not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
-        raise ValueError(f"{key} must lie in [{low:g}, {high:g}], got {value!r}")
     return value
 
 

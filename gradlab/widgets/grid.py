@@ -15,7 +15,7 @@ from matplotlib.colors import AsinhNorm, Normalize, PowerNorm
 
 from gradlab import metrics
 from gradlab.descent import Optimizer
-from gradlab.losses import PairLogps, log_prob_ratio
+from gradlab.losses import PairLogps, PairLoss, log_prob_ratio
 from gradlab.policy import POLICIES, tabular_policy
 from gradlab.training import Fit, fit
 from gradlab.widgets.controls import (
@@ -143,8 +143,7 @@ class GridExplorer(Explorer):
             },
             "Training": {
                 "policy": choice("parameters", "free", list(POLICIES), "free: one logit a response; shared: 8 bumps"),
-                "pairs": choice("data", None, {"all pairs, exact": None, **{f"{n} pairs a prompt": n for n in
-                                                                           (20, 100, 500)}}),
+                "pairs": choice("data", "exact", ["exact", 20, 100, 500], "all pairs, or so many drawn a prompt"),
                 "optimizer": choice("optimiser", "adam", get_args(Optimizer)),
                 "learning_rate": log_slider("step size", 0.05, -3, 1, "learning rate", step=0.1),
                 "steps": whole("steps", 500, 50, 2000, "of the optimiser", step=50),
@@ -204,12 +203,13 @@ class GridExplorer(Explorer):
         """Both trainings, and their ends."""
         values = vars(state)
         world = ", ".join(f"{key}={values[key]!r}" for key in _WORLD)
-        how = ", ".join(f"{key}={values[key]!r}" for key in _TRAINING[1:])
+        how = ", ".join(f"{key}={values[key]!r}" for key in _TRAINING[2:])
         lines = [
             "from gradlab.losses import pair_loss", "from gradlab.policy import tabular_policy",
             "from gradlab.training import fit", "from gradlab.world import gaussian_world", "",
             f"world = gaussian_world({world})",
-            f"training = dict(policy=tabular_policy({state.policy!r}), {how}, seed={state.seed!r}, record={RECORD})",
+            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={_pairs(state)}, {how},",
+            f"                seed={state.seed!r}, record={RECORD})",
         ]  # fmt: skip
         lines += [f"{side[1]} = fit(world, {loss_code(values, side)}, **training)" for side in SIDES]
         at = f"index = {self.result.index}  # of the recorded steps"
@@ -334,7 +334,7 @@ class GridExplorer(Explorer):
             ratio = log_prob_ratio(self._loss(side), pairs)
             dots.set_data((pairs.lose - pairs.win).numpy(), ratio.numpy())
 
-    def _loss(self, side: str) -> Any:
+    def _loss(self, side: str) -> PairLoss:
         return chosen_loss(self.state, side)
 
     @staticmethod
@@ -345,11 +345,15 @@ class GridExplorer(Explorer):
             view.restyle()
 
 
-def _train(world: World, loss: Any, state: SimpleNamespace) -> Fit:
+def _train(world: World, loss: PairLoss, state: SimpleNamespace) -> Fit:
     return fit(
-        world, loss, policy=tabular_policy(state.policy), optimizer=state.optimizer, pairs=state.pairs,
+        world, loss, policy=tabular_policy(state.policy), optimizer=state.optimizer, pairs=_pairs(state),
         learning_rate=state.learning_rate, steps=state.steps, seed=state.seed, record=RECORD,
     )  # fmt: skip
+
+
+def _pairs(state: SimpleNamespace) -> int | None:
+    return None if state.pairs == "exact" else state.pairs
 
 
 def _curves(fit: Fit, world: World) -> dict[str, np.ndarray]:

@@ -5,7 +5,11 @@ const KINDS = {
   png: { label: "PNG", title: "Save the picture shown", type: "image/png" },
 };
 
+const FOCUSABLE = "button, select, input, textarea, summary, a, .noUi-handle, [tabindex], [contenteditable]";
+
 function nameControls(explorer) {
+  // On the focused element itself, since that is where JupyterLab looks first.
+  explorer.querySelectorAll(FOCUSABLE).forEach((one) => (one.dataset.lmSuppressShortcuts = "true"));
   for (const row of explorer.querySelectorAll(".widget-inline-hbox")) {
     const label = row.querySelector(".widget-label")?.textContent.trim();
     if (!label) continue;
@@ -63,7 +67,6 @@ function render({ model, el }) {
   const begin = () => {
     const explorer = el.closest(".gradlab-explorer");
     if (!explorer) return void (watcher = requestAnimationFrame(begin));
-    explorer.dataset.lmSuppressShortcuts = "true";
     explorer.setAttribute("role", "group");
     explorer.setAttribute("aria-label", `${model.get("name")} explorer`);
     nameControls(explorer);

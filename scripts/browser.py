@@ -1,0 +1,205 @@
+"""A real JupyterLab in a real Chromium, for the browser tests and the benchmark of the explorers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TOKEN = "gradlab"
+WAIT = 120_000  # ms
+_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+          "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
+_SETTINGS = {  # no news, no updates, no pop-ups; and every cell in the page, not only those in sight
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+_PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
+
+
+def chromium() -> str | None:
+    """The path of a Chromium or Chrome that is installed here, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+def why_not() -> str | None:
+    """What is missing for a browser, in words; None if nothing is."""
+    if chromium() is None:
+        return "no Chromium on the PATH (on Debian: apt-get install chromium)"
+    try:
+        import jupyterlab  # noqa: F401
+        import playwright  # noqa: F401
+    except ImportError as error:
+        return f"{error.name} is not installed"
+    return None
+
+
+@contextlib.contextmanager
+def lab(root: Path, home: Path, *, dark: bool = False) -> Iterator[str]:
+    """JupyterLab on the notebooks in ``root``, with all its settings below ``home``; gives its address."""
+    settings = dict(_SETTINGS)
+    if dark:
+        settings["apputils-extension/themes"] = {"theme": "JupyterLab Dark"}
+    for name, values in settings.items():
+        file = home / "settings/@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = {name: str(home / name.lower()) for name in _PLACES}
+    command = [
+        sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--expose-app-in-browser",
+        "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.root_dir={root}", f"--LabApp.user_settings_dir={home / 'settings'}",
+    ]  # fmt: skip
+    environment = {**os.environ, **places, "HOME": str(home)}
+    with (home / "lab.log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_for(f"{address}/api/status?token={TOKEN}", server, home / "lab.log")
+        yield address
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"JupyterLab did not start; its log ends: {log.read_text(errors='replace')[-2000:]}")
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Any]:
+    """A headless Chromium, driven by Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        running = play.chromium.launch(executable_path=chromium(), args=list(_FLAGS))
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+class Page:
+    """A notebook in JupyterLab; ``problems`` holds the console's errors and the page's exceptions."""
+
+    def __init__(self, browser: Any, address: str, notebook: str, size: tuple[int, int] = (1280, 900)) -> None:
+        """Open the notebook and wait for its kernel."""
+        self.problems: list[str] = []
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, accept_downloads=True)
+        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+        context.set_default_timeout(WAIT)
+        self.page = context.new_page()
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("console", self._heard)
+        self.page.goto(f"{address}/lab/tree/{notebook}?token={TOKEN}&reset")
+        self._until("window.jupyterapp?.shell.currentWidget?.context?.isReady")
+        self._until("jupyterapp.shell.currentWidget.sessionContext?.session?.kernel?.status === 'idle'")
+
+    def _heard(self, message: Any) -> None:
+        if message.type == "error":
+            self.problems.append(message.text)
+
+    def _until(self, condition: str) -> None:
+        self.page.wait_for_function(condition, timeout=WAIT)
+
+    def run_all(self) -> None:
+        """Run every cell, and wait until the kernel has nothing more to do."""
+        self.page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+        self._until("""[...jupyterapp.shell.currentWidget.content.model.cells]
+                       .every(cell => cell.type !== 'code' || cell.executionState === 'idle' && cell.executionCount)""")
+
+    def cell_errors(self) -> list[str]:
+        """The error outputs of all cells."""
+        return self.page.evaluate(
+            """() => [...jupyterapp.shell.currentWidget.content.model.cells]
+                  .flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])
+                  .filter(output => output.output_type === 'error').map(output => output.evalue)"""
+        )
+
+    def explorer(self, index: int = 0) -> Explorer:
+        """One of the explorers on the page, once its pictures are there."""
+        found = self.page.locator(".gradlab-explorer").nth(index)
+        found.locator(".gradlab-tools").wait_for()
+        self._until(
+            f"""[...document.querySelectorAll('.gradlab-explorer')[{index}].querySelectorAll('.gradlab-picture')]
+                .every(picture => Number(picture.dataset.frame) > 0)"""
+        )
+        return Explorer(self.page, found)
+
+    def close(self) -> None:
+        """Close the page, and forget unsaved changes."""
+        self.page.context.close()
+
+
+class Explorer:
+    """An explorer in the page."""
+
+    def __init__(self, page: Any, root: Any) -> None:
+        """``root`` is its outermost element."""
+        self.page, self.root = page, root
+
+    def status(self) -> str:
+        """The text of the status line."""
+        return self.root.locator(".gradlab-status").inner_text()
+
+    def pictures(self) -> list[bytes]:
+        """All pictures as they are on the screen."""
+        script = """async root => Promise.all([...root.querySelectorAll('.gradlab-picture')].map(async image =>
+            [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]))"""
+        return [bytes(picture) for picture in self.root.evaluate(script)]
+
+    def handles(self) -> Any:
+        """The handles of all sliders that can be seen."""
+        return self.root.locator(".noUi-handle:visible")
+
+    def settled(self, act: Any) -> None:
+        """Do something, and wait until the status line has changed and the last picture is on the screen."""
+        count = self._count()
+        act()
+        self.page.wait_for_function(
+            "([root, count]) => Number(root.querySelector('.gradlab-status').dataset.count) > count",
+            arg=[self.root.element_handle(), count],
+        )
+        self.still()
+
+    def still(self) -> None:
+        """Wait until nothing has changed for a while: coalesced moves and longer work are then over."""
+        script = """async root => {
+          const now = () => [...root.querySelectorAll('.gradlab-picture')].map(p => p.dataset.frame).join()
+            + root.querySelector('.gradlab-status').outerHTML;
+          let last = now(), since = performance.now();
+          while (performance.now() - since < 500) {
+            await new Promise(requestAnimationFrame);
+            const here = now();
+            if (here !== last) [last, since] = [here, performance.now()];
+          }
+        }"""
+        self.root.evaluate(script)
+
+    def press(self, name: str) -> None:
+        """Click the button of that name, and wait for what comes of it."""
+        self.settled(lambda: self.root.get_by_role("button", name=name, exact=True).click())
+
+    def _count(self) -> int:
+        return int(self.root.locator(".gradlab-status").get_attribute("data-count"))
