@@ -1,0 +1,304 @@
+"""Every explorer takes the ends of all controls, all stories and losses, says what is wrong, and leaks nothing."""
+
+import asyncio
+import base64
+import gc
+import io
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import pytest
+from ipywidgets.widgets.widget import _instances
+from matplotlib.figure import Figure
+from PIL import Image
+
+from gradlab.losses import PAIR_LOSSES
+from gradlab.widgets import EXPLORERS, Explorer, GridExplorer
+from gradlab.widgets import explorer as module
+from gradlab.widgets.controls import Slider, log_slider, slider, whole
+from gradlab.widgets.view import View
+
+every_explorer = pytest.mark.parametrize("kind", EXPLORERS.values(), ids=EXPLORERS.keys())
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_written(tmp_path, monkeypatch):
+    """Explorers that keep something do so in the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def explorer(kind):
+    made = kind()
+    yield made
+    made.close()
+
+
+def ends(control):
+    """The values at the ends of a control, or all there are where it has no ends."""
+    if isinstance(control, Slider):
+        return [control.stops[0], control.stops[-1]]
+    if isinstance(control, ipywidgets.Dropdown):
+        return [option[1] if isinstance(option, tuple) else option for option in control.options]
+    return [not control.value, control.value] if isinstance(control, ipywidgets.Checkbox) else [control.value]
+
+
+@every_explorer
+def test_every_control_works_at_its_ends(explorer):
+    for key, control in explorer.controls.items():
+        before = control.value
+        for value in ends(control):
+            control.value = value
+            explorer.finish()
+            assert explorer.error is None, f"{key} = {value!r}: {explorer.status}"
+            assert explorer.controls[key].value == value
+        explorer.reset()
+        assert control.value == before
+
+
+@every_explorer
+def test_every_registered_loss_is_on_every_menu_of_losses(explorer):
+    for key in [key for key in explorer.controls if key.startswith("loss")]:
+        options = ends(explorer.controls[key])
+        assert set(PAIR_LOSSES) <= set(options)
+
+
+@every_explorer
+def test_reset_brings_back_state_numbers_and_every_pixel(explorer):
+    explorer.finish()
+    state, numbers, png = explorer.state, dict(explorer.numbers), explorer.png()
+    for key, control in explorer.controls.items():
+        control.value = ends(control)[-1]
+        assert explorer.controls[key] is control
+    explorer.buttons["Reset"].click()
+    explorer.finish()
+    assert explorer.state == state
+    assert explorer.numbers == numbers
+    assert explorer.png() == png
+
+
+@every_explorer
+def test_every_story_has_a_button_shows_something_else_and_says_what(explorer):
+    assert len(explorer.stories) >= 3 or not explorer.controls
+    explorer.finish()
+    start = explorer.png()
+    for story in explorer.stories:
+        explorer.buttons[story.title].click()
+        explorer.finish()
+        assert explorer.error is None, explorer.status
+        assert explorer.png() != start
+        assert story.look_at in explorer._story.value
+        assert {**explorer._start, **story.state} == explorer.state
+
+
+@every_explorer
+def test_results_can_be_taken_out(explorer):
+    explorer.finish()
+    frame = explorer.frame()
+    assert isinstance(frame, pd.DataFrame)
+    assert len(frame)
+    compile(explorer.as_python(), "<copied>", "exec")
+    pixels = np.asarray(Image.open(io.BytesIO(explorer.png())))
+    assert pixels.shape[1] <= module.PAGE
+    assert pixels.std() > 5  # not an empty page
+    state = explorer.state
+    explorer.set(**state)
+    assert explorer.state == state
+
+
+@every_explorer
+def test_a_page_where_nothing_is_live_gets_the_picture(explorer):
+    bundle = explorer._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]) == explorer.png()
+    assert explorer.question in bundle["text/plain"]
+
+
+@every_explorer
+def test_everything_has_a_name(explorer):
+    for control in explorer.controls.values():
+        assert control.description
+        assert control.tooltip
+    for view in explorer.views.values():
+        assert len(view.picture.alt) > 20
+    names = [control.description for control in explorer.controls.values()]
+    assert len(names) == len(set(names)), "two controls of one name cannot be told apart"
+    for text in (explorer.question, explorer.prediction, explorer.reading, explorer.takeaway):
+        assert text
+
+
+@every_explorer
+def test_an_exception_is_shown_and_the_explorer_goes_on(explorer, monkeypatch):
+    def broken(state):
+        raise RuntimeError("the <world> is flat")
+
+    explorer.finish()
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer, "compute", broken)
+        explorer.buttons["Reset"].click()
+        assert "RuntimeError: the <world> is flat" in explorer.status
+        assert isinstance(explorer.error, RuntimeError)
+    explorer.buttons["Reset"].click()
+    explorer.finish()
+    assert explorer.error is None
+    assert "RuntimeError" not in explorer.status
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"beta": 1.0}, "control must be one of"),
+        ({"beta_a": 1e9}, r"beta_a must be finite and lie in \[0.01, 100\], got 1000000000.0"),
+        ({"beta_a": float("nan")}, "beta_a must be finite"),
+        ({"steps": 70.5}, "steps must be a whole number"),
+        ({"steps": True}, "steps must be a whole number"),
+        ({"loss_a": "dpoo"}, "loss_a must be one of dpo, cdpo"),
+        ({"pairs": -1}, "pairs must be one of exact, 20"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line_and_change_nothing(values, said):
+    grid = GridExplorer()
+    state = grid.state
+    with pytest.raises(ValueError, match=said) as caught:
+        grid.set(sigma=5.0, **values)
+    assert "\n" not in str(caught.value)
+    assert grid.state == state
+    with pytest.raises(ValueError, match="story must be one of"):
+        grid.tell("no such story")
+    with pytest.raises(ValueError, match="control must be one of"):
+        GridExplorer(no_such=1)
+
+
+def test_a_start_of_ones_own_is_where_reset_leads():
+    grid = GridExplorer(mask_rate=0.37, beta_a=0.123)  # no stops of the sliders until now
+    grid.set(beta_a=2.0)
+    grid.reset()
+    assert (grid.state["mask_rate"], grid.state["beta_a"]) == (0.37, 0.123)
+
+
+def test_the_faint_curves_are_those_from_before_the_control_in_hand():
+    grid = GridExplorer()
+    first = grid.result
+    for beta in (1.3, 1.4):
+        grid.controls["beta_a"].value = beta
+        assert grid.former is first
+    second = grid.result
+    grid.controls["sigma"].value = 4.0
+    assert grid.former is second
+    grid.reset()
+    assert grid.former is None
+
+
+def test_sliders_have_exact_stops_and_take_more():
+    assert slider("s", 0.3, 0, 1, 0.1).stops == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    beta = log_slider("β", 1.0, -1, 1)
+    assert {0.1, 0.5, 1.0, 2.0, 5.0, 10.0} <= set(beta.stops)
+    beta.include(0.123)
+    assert beta.value == 0.123
+    assert beta.stops == sorted(beta.stops)
+    assert whole("n", 10, 0, 50, step=25).stops == [0, 10, 25, 50]
+    with pytest.raises(Exception, match=r"β must be one of its stops, 0\.1 to 10, got 3\.21; explorer\.set"):
+        beta.value = 3.21
+
+
+def test_equal_pictures_are_sent_once():
+    view = View(200, 100, "a line")
+    line = view.live(view.figure.subplots().plot([0, 1], [0, 1])[0])
+    assert view.redraw()
+    sent = view.picture.png
+    assert not view.redraw()
+    line.set_ydata([1, 0])
+    assert view.redraw()
+    assert view.picture.png != sent
+
+
+def test_a_live_redraw_has_the_pixels_of_a_full_one():
+    grid = GridExplorer()
+    for values in ({"sigma": 5.0}, {"beta_b": 0.2}, {"prompt": 3}):
+        grid.set(**values)
+        for view in grid.views.values():
+            live = view.pixels.copy()
+            view.restyle()
+            view.redraw()
+            np.testing.assert_array_equal(view.pixels, live)
+
+
+class Counting(Explorer):
+    """Works in three pieces."""
+
+    name, question, prediction, reading, takeaway = "counting", "How far?", "three", "a line", "three it was"
+
+    def make_controls(self):
+        return {"": {"by": whole("by", 1, 1, 9)}}
+
+    def make_views(self):
+        view = View(200, 100, "a line that goes up")
+        self.line = view.live(view.figure.subplots().plot([0, 1], [0, 0])[0])
+        return {"line": view}
+
+    def compute(self, state):
+        for count in (1, 2, 3):
+            if state.by == 9 and count == 2:
+                raise RuntimeError("broken on the way")
+            yield count * state.by
+
+    def show(self, result, former):
+        self.line.set_ydata([0, result])
+        return {"sum": result}
+
+    def code(self, state):
+        return ""
+
+    def frame(self):
+        return pd.DataFrame({"sum": [self.result]})
+
+
+def test_longer_work_shows_its_first_result_at_once_and_gives_way_to_the_next_move():
+    async def drag():
+        counting = Counting()
+        assert counting.numbers == {"sum": 1}
+        counting.controls["by"].value = 5
+        assert counting.numbers == {"sum": 5}
+        seen = []
+        while counting._work is not None:
+            await asyncio.sleep(0)
+            seen.append(counting.numbers["sum"])
+        assert seen[-1] == 15
+        assert set(seen) <= {5, 10, 15}  # nothing of the former work
+        counting.controls["by"].value = 9
+        await counting._task
+        assert "broken on the way" in counting.status
+        counting.reset()
+        counting.finish()
+        assert counting.numbers == {"sum": 3}
+
+    asyncio.run(drag())
+
+
+def test_without_an_event_loop_the_work_is_done_at_once():
+    assert Counting().numbers == {"sum": 3}
+
+
+def test_two_hundred_runs_of_a_cell_and_two_thousand_moves_leak_nothing(monkeypatch):
+    monkeypatch.setattr(module, "_cell", lambda: "the one cell")
+
+    def count():
+        gc.collect()
+        figures = sum(type(one) is Figure for one in gc.get_objects())
+        return figures, len(_instances)
+
+    small = {"steps": 20}
+    grid = GridExplorer(**small)
+    before = count()
+    for _ in range(200):
+        grid = GridExplorer(**small)
+    assert count() == before
+    observers = {key: len(control._trait_notifiers["value"]["change"]) for key, control in grid.controls.items()}
+    artists = {name: len(view.figure.findobj()) for name, view in grid.views.items()}
+    seed = grid.controls["seed"]
+    for move in range(2000):
+        seed.value = move % 100
+    assert grid.error is None
+    assert count() == before
+    assert observers == {key: len(one._trait_notifiers["value"]["change"]) for key, one in grid.controls.items()}
+    assert artists == {name: len(view.figure.findobj()) for name, view in grid.views.items()}
