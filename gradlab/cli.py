@@ -252,22 +252,39 @@ class LossesCommand:
 
 @dataclasses.dataclass(frozen=True)
 class LabCommand:
-    """Open the notebooks in JupyterLab."""
+    """Open the notebooks in JupyterLab, live: one drags a slider, and policies are trained anew.
 
-    folder: Annotated[Path | None, _OPTIONAL] = None
-    """The notebooks' folder; left out: `notebooks`, or the current folder where there are none."""
+    In a checkout they are opened where they are. Elsewhere they are copied into a folder first, never over what you
+    have changed there.
+    """
+
+    folder: Annotated[
+        tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[FOLDER]", help_behavior_hint="")
+    ] = None  # fmt: skip
+    """Where to copy the notebooks to; left out: no copy in a checkout, `gradlab-notebooks` elsewhere."""
+    copy_only: bool = False
+    """Copy, and do not open JupyterLab."""
 
     def run(self) -> int:
-        """Start JupyterLab, and wait for it."""
-        if self.folder is not None and not self.folder.is_dir():
-            raise ValueError(f"folder must be an existing folder, got {str(self.folder)!r}")
-        if importlib.util.find_spec("jupyterlab") is None:
-            raise ModuleNotFoundError('JupyterLab is not installed; get it with: pip install "gradlab[lab]"')
-        folder = self.folder or Path("notebooks")
-        if self.folder is None and not any(folder.glob("*.ipynb")):
-            print("gradlab: there are no notebooks here; opening JupyterLab in the current folder", file=sys.stderr)
-            folder = Path()
-        return subprocess.run([sys.executable, "-m", "jupyterlab", str(folder.resolve())], check=False).returncode
+        """Copy, start JupyterLab, and wait for it."""
+        from gradlab.shipped import copy_notebooks
+
+        folder = self.folder or (Path("gradlab-notebooks") if self.copy_only or not _is_checkout() else None)
+        if folder is not None:
+            for name in copy_notebooks(folder):
+                print(f"gradlab: kept {folder / name}, which you have changed", file=sys.stderr)
+            print(f"notebooks: {folder}")
+        if self.copy_only:
+            return 0
+        if missing := [name for name in ("jupyterlab", "anywidget") if importlib.util.find_spec(name) is None]:
+            raise ModuleNotFoundError(f'{missing[0]} is not installed; get it with: pip install "gradlab[lab]"')
+        start = (folder or Path("notebooks")).resolve() / "00-start.ipynb"
+        return subprocess.run([sys.executable, "-m", "jupyterlab", str(start)], check=False).returncode
+
+
+def _is_checkout() -> bool:
+    """Whether the current folder is gradlab's own."""
+    return Path("notebooks/00-start.ipynb").is_file() and Path("gradlab/__init__.py").is_file()
 
 
 def history_table(history: pd.DataFrame, columns: int = 4) -> str:

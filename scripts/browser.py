@@ -125,7 +125,12 @@ class Page:
 
     def run_all(self) -> None:
         """Run every cell, and wait until the kernel has nothing more to do."""
-        self.page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.evaluate(
+            """async () => {
+              await jupyterapp.commands.execute('notebook:run-all-cells');
+              await jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestKernelInfo();
+            }"""
+        )
         self._until("""[...jupyterapp.shell.currentWidget.content.model.cells]
                        .every(cell => cell.type !== 'code' || cell.executionState === 'idle' && cell.executionCount)""")
 
@@ -136,6 +141,10 @@ class Page:
                   .flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])
                   .filter(output => output.output_type === 'error').map(output => output.evalue)"""
         )
+
+    def explorers(self) -> int:
+        """How many explorers there are."""
+        return self.page.locator(".gradlab-explorer").count()
 
     def explorer(self, index: int = 0) -> Explorer:
         """One of the explorers on the page, once its pictures are there."""

@@ -1,8 +1,21 @@
 """Live explorers for JupyterLab, one a file: thin faces over the lab and the theory. The only user of ipywidgets."""
 
+from gradlab.widgets.credit import CreditExplorer
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.grid import GridExplorer
+from gradlab.widgets.offline import OfflineExplorer
+from gradlab.widgets.sigmoid import SigmoidExplorer
 
-EXPLORERS: dict[str, type[Explorer]] = {one.name: one for one in (GridExplorer,)}
+EXPLORERS: dict[str, type[Explorer]] = {
+    one.name: one for one in (SigmoidExplorer, CreditExplorer, OfflineExplorer, GridExplorer)
+}
 
-__all__ = ["EXPLORERS", "Explorer", "GridExplorer", "Story"]
+__all__ = [
+    "EXPLORERS",
+    "CreditExplorer",
+    "Explorer",
+    "GridExplorer",
+    "OfflineExplorer",
+    "SigmoidExplorer",
+    "Story",
+]

@@ -1,0 +1,129 @@
+"""Every notebook in a real JupyterLab in a real Chromium: it runs, sliders move what they should, Reset restores.
+
+Skipped, with the reason, where there is no Chromium.
+"""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+def _load():
+    spec = importlib.util.spec_from_file_location("browser", ROOT / "scripts/browser.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+chrome = _load()
+pytestmark = pytest.mark.skipif(chrome.why_not() is not None, reason=str(chrome.why_not()))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab on a copy of the notebooks."""
+    root = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    shutil.copytree(ROOT / "figures", root / "figures", ignore=shutil.ignore_patterns("*.pdf", "benchmarks", "quick"))
+    home = tmp_path_factory.mktemp("home")
+    with chrome.lab(root / "notebooks", home) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with chrome.browser() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(lab, chromium):
+    """A function that opens a notebook and runs it."""
+    pages = []
+
+    def run(name, **more):
+        page = chrome.Page(chromium, lab, name, **more)
+        pages.append(page)
+        page.run_all()
+        return page
+
+    yield run
+    for page in pages:
+        page.close()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_moves_and_resets(opened, name):
+    page = opened(name)
+    assert page.cell_errors() == []
+    for index in range(page.explorers()):
+        explorer = page.explorer(index)
+        explorer.still()
+        pictures, status = explorer.pictures(), explorer.status()
+        assert "Error" not in status
+        for handle in explorer.handles().all():
+            assert handle.get_attribute("aria-label")
+            assert handle.get_attribute("data-lm-suppress-shortcuts")
+        assert all(explorer.root.locator("img").nth(k).get_attribute("alt") for k in range(len(pictures)))
+        if explorer.handles().count() == 0:
+            continue
+        slider = explorer.handles().first
+        explorer.settled(lambda slider=slider: [slider.press("ArrowRight") for _ in range(5)])
+        assert explorer.status() != status
+        assert explorer.pictures() != pictures
+        explorer.press("Reset")
+        assert explorer.status() == status
+        assert explorer.pictures() == pictures
+    assert page.problems == []
+
+
+def test_the_keyboard_cannot_delete_a_cell_from_within_an_explorer(opened):
+    page = opened("02-grid-training.ipynb")
+    explorer = page.explorer()
+    for place in (explorer.handles().first, explorer.root.get_by_role("button", name="Reset", exact=True)):
+        place.focus()
+        for key in "dd":
+            page.page.keyboard.press(key)
+    page.page.wait_for_timeout(500)
+    assert page.explorers() == 1
+
+
+def test_results_can_be_copied_and_saved(opened, tmp_path):
+    page = opened("02-grid-training.ipynb")
+    explorer = page.explorer()
+    explorer.root.get_by_role("button", name="Copy as Python").click()
+    explorer.root.get_by_text("copied", exact=True).wait_for()
+    code = page.page.evaluate("() => navigator.clipboard.readText()")
+    assert code.startswith("from gradlab.losses import pair_loss")
+    for kind, start in (("CSV", b"step,"), ("PNG", b"\x89PNG")):
+        with page.page.expect_download() as download:
+            explorer.root.get_by_role("button", name=kind, exact=True).click()
+        assert Path(download.value.path()).read_bytes().startswith(start)
+
+
+def test_a_story_can_be_told_and_a_menu_used(opened):
+    page = opened("02-grid-training.ipynb")
+    explorer = page.explorer()
+    start = explorer.pictures()
+    explorer.press("When bDPO helps")
+    assert explorer.root.get_by_text("a fifth of the responses").count() == 1
+    explorer.press("Reset")
+    explorer.settled(lambda: explorer.root.get_by_label("A", exact=True).select_option("ipo"))
+    assert explorer.pictures() != start
+    explorer.press("Reset")
+    assert explorer.pictures() == start
+
+
+def test_a_cell_that_is_run_again_leaves_one_explorer_and_no_problem(opened):
+    page = opened("02-grid-training.ipynb")
+    page.explorer()
+    for _ in range(3):
+        page.run_all()
+    page.explorer().still()
+    assert page.explorers() == 1
+    assert page.problems == []
