@@ -269,6 +269,9 @@ class LabCommand:
         """Copy, start JupyterLab, and wait for it."""
         from gradlab.shipped import copy_notebooks
 
+        missing = [name for name in ("jupyterlab", "anywidget") if importlib.util.find_spec(name) is None]
+        if missing and not self.copy_only:
+            raise ModuleNotFoundError(f'{missing[0]} is not installed; get it with: pip install "gradlab[lab]"')
         folder = self.folder or (Path("gradlab-notebooks") if self.copy_only or not _is_checkout() else None)
         if folder is not None:
             for name in copy_notebooks(folder):
@@ -276,8 +279,6 @@ class LabCommand:
             print(f"notebooks: {folder}")
         if self.copy_only:
             return 0
-        if missing := [name for name in ("jupyterlab", "anywidget") if importlib.util.find_spec(name) is None]:
-            raise ModuleNotFoundError(f'{missing[0]} is not installed; get it with: pip install "gradlab[lab]"')
         start = (folder or Path("notebooks")).resolve() / "00-start.ipynb"
         return subprocess.run([sys.executable, "-m", "jupyterlab", str(start)], check=False).returncode
 

@@ -167,33 +167,49 @@ def test_losses_lists_the_registry(capsys):
     assert "beta = 1, label_smoothing = 0.1; not antisymmetric" in listing
 
 
-def test_lab_opens_the_notebooks_or_says_that_there_are_none(monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    """The commands that `gradlab lab` would have run, in an empty folder."""
     calls = []
 
     def run(command, **_):
-        calls.append(command)
+        calls.append(command[1:])
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(cli.subprocess, "run", run)
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["lab"]) == 0
-    assert "no notebooks here; opening JupyterLab in the current folder" in complaint(capsys)
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks/01.ipynb").touch()
-    assert cli.main(["lab"]) == 0
-    assert [command[1:] for command in calls] == [
-        ["-m", "jupyterlab", str(tmp_path)],
-        ["-m", "jupyterlab", str(tmp_path / "notebooks")],
-    ]
-    assert cli.main(["lab", "--folder", "nowhere"]) == 2
-    assert "folder must be an existing folder, got 'nowhere'" in complaint(capsys)
+    return calls
 
 
-def test_lab_without_jupyterlab_says_how_to_get_it(monkeypatch, capsys):
+def test_lab_copies_the_notebooks_and_opens_the_first(started, tmp_path, capsys):
+    assert cli.main(["lab"]) == 0
+    assert cli.main(["lab", "mine/here"]) == 0
+    assert started == [["-m", "jupyterlab", str(tmp_path / place / "00-start.ipynb")]
+                       for place in ("gradlab-notebooks", "mine/here")]  # fmt: skip
+    assert (tmp_path / "mine/here/02-grid-training.ipynb").is_file()
+    (tmp_path / "mine/here/02-grid-training.ipynb").write_text("changed")
+    assert cli.main(["lab", "mine/here", "--copy-only"]) == 0
+    assert len(started) == 2
+    assert "kept mine/here/02-grid-training.ipynb, which you have changed" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert cli.main(["lab", "file"]) == 2
+    assert "folder must be a folder, or not yet exist, got the file 'file'" in complaint(capsys)
+
+
+def test_lab_opens_the_notebooks_of_a_checkout_where_they_are(started, tmp_path):
+    for name in ("notebooks/00-start.ipynb", "gradlab/__init__.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert cli.main(["lab"]) == 0
+    assert started == [["-m", "jupyterlab", str(tmp_path / "notebooks/00-start.ipynb")]]
+
+
+def test_lab_without_jupyterlab_says_how_to_get_it(started, monkeypatch, capsys):
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["lab"]) == 1
     assert 'pip install "gradlab[lab]"' in complaint(capsys)
+    assert started == []
 
 
 def test_help_loads_nothing_heavy():

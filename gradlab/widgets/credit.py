@@ -16,7 +16,7 @@ from gradlab.widgets.view import View, look
 
 LENGTHS = np.unique(np.geomspace(1, 1000, 60).round()).astype(int)
 _LEAST = 0.1  # of the axis: no noise at all, which is 0 samples, is drawn here
-SCHEMES = {
+SCHEMES: dict[str, dict[str, Any]] = {
     "whole": {"label": "credit for the whole", "color": "#0072B2", "linestyle": "-"},
     "own": {"label": "credit for one's own token", "color": "#D55E00", "linestyle": "--"},
 }
@@ -76,7 +76,8 @@ class CreditExplorer(Explorer):
               {"length": 500, "baseline": "none"}),
         Story("The same with a baseline", "the mean of the reward taken off: what is left is the other tokens' luck.",
               {"length": 500, "baseline": "mean"}),
-        Story("Nearly always right", "at 95% right answers rare mistakes carry the lesson: one's own credit needs 17 samples.",
+        Story("Nearly always right",
+              "at 95% right answers rare mistakes carry the lesson: one's own credit needs 17 samples.",
               {"right": 0.95, "baseline": "mean"}),
     )  # fmt: skip
 

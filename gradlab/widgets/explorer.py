@@ -15,6 +15,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from gradlab.checks import between, count, one_of
+from gradlab.descent import steady
 from gradlab.widgets.controls import Controls, Slider
 from gradlab.widgets.front import Tools
 from gradlab.widgets.view import View, montage
@@ -190,6 +191,7 @@ class Explorer(widgets.VBox):
             self._touched, self.former = key, self.result
         self._refresh()
 
+    @steady("cpu")
     def _refresh(self) -> None:
         self._work = None
         try:
@@ -226,6 +228,7 @@ class Explorer(widgets.VBox):
 
         self._task = loop.create_task(rest())
 
+    @steady("cpu")
     def _go_on(self) -> None:
         """One more piece of the work."""
         assert self._work is not None

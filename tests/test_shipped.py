@@ -1,0 +1,112 @@
+"""Notebooks and figures travel with the package; what a user has changed is never written over."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from gradlab import shipped
+from gradlab.shipped import copy_notebooks
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """Two notebooks and a picture in the place of the shipped ones."""
+    folder = tmp_path / "source"
+    (folder / "images").mkdir(parents=True)
+    for name in ("00-start.ipynb", "01-more.ipynb", "images/one.png"):
+        (folder / name).write_text(f"first {name}")
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints/00-start-checkpoint.ipynb").write_text("left over")
+    monkeypatch.setattr(shipped, "shipped", lambda name: folder)
+    return folder
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_all_notebooks_and_pictures_are_copied_and_nothing_else(source, tmp_path):
+    target = tmp_path / "deep/er"
+    assert copy_notebooks(target) == []
+    assert names(target) == [".gradlab-notebooks.json", "00-start.ipynb", "01-more.ipynb", "images/one.png"]
+    assert (target / "01-more.ipynb").read_text() == "first 01-more.ipynb"
+    assert copy_notebooks(target) == []
+
+
+def test_a_changed_file_is_kept_and_named_and_an_unchanged_one_gives_way_to_a_newer(source, tmp_path):
+    target = tmp_path / "mine"
+    copy_notebooks(target)
+    (target / "01-more.ipynb").write_text("my notes")
+    for file in source.glob("*.ipynb"):
+        file.write_text(f"second {file.name}")
+    for _ in range(2):
+        assert copy_notebooks(target) == ["01-more.ipynb"]
+        assert (target / "01-more.ipynb").read_text() == "my notes"
+        assert (target / "00-start.ipynb").read_text() == "second 00-start.ipynb"
+    (target / "01-more.ipynb").write_text("second 01-more.ipynb")
+    assert copy_notebooks(target) == []
+
+
+@pytest.mark.parametrize("record", ["", "[1]", "{broken", "\xff"])
+def test_without_a_readable_record_everything_that_differs_is_kept(source, tmp_path, record):
+    target = tmp_path / "mine"
+    copy_notebooks(target)
+    (target / ".gradlab-notebooks.json").write_text(record, encoding="latin-1")
+    (target / "00-start.ipynb").write_text("mine")
+    assert copy_notebooks(target) == ["00-start.ipynb"]
+    assert (target / "00-start.ipynb").read_text() == "mine"
+
+
+def test_files_of_others_are_left_alone(source, tmp_path):
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "thesis.ipynb").write_text("chapter one")
+    (target / "00-start.ipynb").write_text("another start")
+    assert copy_notebooks(target) == ["00-start.ipynb"]
+    assert (target / "thesis.ipynb").read_text() == "chapter one"
+    assert "00-start.ipynb" not in json.loads((target / ".gradlab-notebooks.json").read_text())
+
+
+def test_a_file_in_the_folder_s_place_is_refused(source, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="folder must be a folder, or not yet exist, got the file"):
+        copy_notebooks(tmp_path / "file")
+
+
+def test_what_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "gradlab/shipped.py"))
+    with pytest.raises(FileNotFoundError, match="lacks its notebooks"):
+        shipped.shipped("notebooks")
+
+
+def test_the_checkout_ships_the_real_ones():
+    assert shipped.shipped("notebooks") == ROOT / "notebooks"
+    assert (shipped.shipped("figures") / "claims.csv").is_file()
+
+
+def test_the_wheel_holds_notebooks_figures_and_the_code_of_the_pages(tmp_path):
+    built = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        assert f"gradlab/notebooks/{file.name}" in inside
+    wanted = ("figures/claims.csv", "widgets/front/tools.js", "widgets/front/explorer.css", "widgets/front/picture.js")
+    assert {f"gradlab/{name}" for name in wanted} <= inside
+    assert not any("checkpoint" in name or "figures/quick" in name or "/.parts" in name for name in inside)
+    target = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(target)
+    code = "from pathlib import Path; from gradlab.shipped import copy_notebooks; print(copy_notebooks(Path('got')))"
+    ran = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {code}"],
+                         capture_output=True, text=True, check=True, cwd=tmp_path)  # fmt: skip
+    assert ran.stdout.strip() == "[]"
+    assert (tmp_path / "got/00-start.ipynb").is_file()
