@@ -2,6 +2,7 @@
 
 from gradlab.widgets.credit import CreditExplorer
 from gradlab.widgets.explorer import Explorer, Story
+from gradlab.widgets.frontier import FrontierExplorer
 from gradlab.widgets.grid import GridExplorer
 from gradlab.widgets.offline import OfflineExplorer
 from gradlab.widgets.sigmoid import SigmoidExplorer

@@ -1,0 +1,215 @@
+"""The frontier explorer: its points against trainings done directly, the ideal curve, and what its stories say."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from gradlab.experiments.frontier import ends_at_equal_kl
+from gradlab.losses import pair_loss
+from gradlab.training import fit
+from gradlab.widgets import FrontierExplorer
+from gradlab.widgets.frontier import BETAS
+from gradlab.world import gaussian_world
+
+
+@pytest.fixture(scope="module")
+def explorer():
+    made = FrontierExplorer()
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def afresh(explorer):
+    explorer.reset()
+    assert explorer.error is None
+
+
+def at_kl(explorer, side, level, value="utility"):
+    """A side's curve, as β falls, where it first passes a KL."""
+    line = explorer.result.of(side)
+    kl, up = line["kl"][::-1], line[value][::-1]
+    rising = np.flatnonzero(np.diff(np.maximum.accumulate(kl), prepend=-1.0) > 0)
+    assert kl[rising][0] <= level <= kl[rising][-1]
+    return np.interp(level, kl[rising], up[rising])
+
+
+def ideal_at_kl(explorer, level, value):
+    ideal = explorer.result.ideal
+    return np.interp(level, ideal["kl"][::-1], ideal[value][::-1])
+
+
+def test_points_are_trainings_judged_by_the_librarys_metrics(explorer):
+    explorer.set(beta=10**0.35, mask_rate=0.2, seed=3, loss_c="nbdpo")
+    world = gaussian_world(mask_rate=0.2, seed=3)
+    frame = explorer.frame().query("side != 'ideal'")
+    assert len(frame) == 3 * 12 == explorer.numbers["trained"]
+    for side, name, beta in (("A", "dpo", 0.1), ("B", "bdpo", 1.0), ("C", "nbdpo", 10**0.35)):
+        row = frame[(frame["side"] == side) & (frame["beta"] == beta)].iloc[0]
+        end = fit(world, pair_loss(name, beta=beta), pairs=100, seed=3).history.iloc[-1]
+        for metric in ("kl", "utility", "unobserved_mass"):
+            assert row[metric] == pytest.approx(end[metric], abs=1e-12)
+        assert row["loss"] == name
+    assert explorer.numbers["E[u] C"] == pytest.approx(row["utility"], abs=1e-12)
+
+
+def test_no_policy_lies_above_the_ideal_curve(explorer):
+    for state in ({}, {"mask_rate": 0.8, "pairs": 20, "loss_c": "fixed-weight"}, {"utility": "independent"}):
+        explorer.set(**state)
+        frame = explorer.frame()
+        assert (frame["below_ideal"] > -1e-9).all()
+    # And it is the ideal one: by hand for two responses, where E[u] and KL are functions of one probability.
+    ideal = explorer.result.ideal
+    world = gaussian_world(utility="independent", mask_rate=0.8)
+    for index in (0, 60, 119):
+        prob = np.exp(world.utility / ideal["beta"][index])
+        prob /= prob.sum(1, keepdims=True)
+        assert ideal["utility"][index] == pytest.approx((prob * world.utility).sum(1).mean(), abs=1e-9)
+        assert ideal["kl"][index] == pytest.approx((prob * np.log(prob.clip(1e-300) * 20)).sum(1).mean(), abs=1e-9)
+
+
+def test_below_ideal_is_the_distance_to_the_curve_at_that_kl(explorer):
+    line = explorer.result.of("_b")
+    above = np.array([ideal_at_kl(explorer, kl, "utility") for kl in line["kl"]])
+    np.testing.assert_allclose(explorer.result.below_ideal(line), above - line["utility"], atol=2e-3)
+
+
+def test_the_kl_axis_is_wide_enough_for_any_policy_from_a_uniform_reference(explorer):
+    low, high = explorer.views["frontier"].figure.axes[0].get_xlim()
+    assert low < 0
+    assert np.log(20) < high
+
+
+def test_moving_beta_costs_one_training_a_loss(explorer, monkeypatch):
+    calls = []
+    monkeypatch.setattr("gradlab.widgets.frontier.fit", lambda *a, **k: calls.append(a[1]) or fit(*a, **k))
+    explorer.set(beta=10**0.15)
+    assert [(loss.name, loss.beta) for loss in calls] == [("bdpo", 10**0.15), ("dpo", 10**0.15)]
+    explorer.set(value="unobserved_mass")
+    explorer.set(beta=10**0.2)  # one of the curves' own
+    assert len(calls) == 2
+
+
+def test_the_chosen_beta_comes_first_and_the_page_is_free_between_trainings():
+    async def drag():
+        explorer = FrontierExplorer()
+        first = explorer.result
+        assert [len(line["beta"]) for line in first.curves.values()] == [1, 1]
+        assert first.of("_a", 1.0)["beta"] == [1.0]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert 1 < len(explorer.result.of("_a")["beta"]) < len(BETAS)
+        explorer.set(scale=2.0)  # ends the work for the former world
+        assert len(explorer.result.of("_a")["beta"]) == 1
+        explorer.finish()
+        grown = explorer.frame()
+        explorer.close()
+        return grown
+
+    alone = FrontierExplorer(scale=2.0)
+    assert asyncio.run(drag()).equals(alone.frame())
+    alone.close()
+
+
+def test_the_former_curves_stay_faint_while_new_ones_grow(explorer):
+    before = explorer.result.of("_a")
+    explorer.controls["scale"].value = 3.0
+    ghost = explorer._artists["frontier", "_a", "former"]
+    np.testing.assert_array_equal(ghost.get_xdata(), before["kl"])
+    assert ghost.get_alpha() < 0.5
+    explorer.reset()
+    assert not ghost.get_visible()
+
+
+def test_fewer_losses_and_the_same_loss_twice(explorer):
+    explorer.set(loss_b=None)
+    assert set(explorer.frame()["side"]) == {"A", "ideal"}
+    assert not explorer._artists["frontier", "_b", "line"].get_visible()
+    explorer.set(loss_b="dpo")
+    sides = explorer.frame().set_index("side")
+    np.testing.assert_array_equal(sides.loc["A", "kl"], sides.loc["B", "kl"])
+
+
+def test_a_bad_value_is_one_line():
+    for bad in ({"loss_a": None}, {"beta": 0.01}, {"value": "kl"}):
+        with pytest.raises(ValueError, match=f"^{next(iter(bad))} must .*") as refused:
+            FrontierExplorer(**bad)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("story", [None, *[story.title for story in FrontierExplorer.stories]])
+def test_the_code_gives_the_numbers_shown(explorer, story, capsys):
+    if story:
+        explorer.tell(story)
+    space = {}
+    exec(explorer.as_python(), space)
+    assert "dpo" in capsys.readouterr().out
+    shown = explorer.frame().query("side != 'ideal'")
+    for metric in ("beta", "kl", "utility", "unobserved_mass"):
+        np.testing.assert_allclose(space["curves"][metric], shown[metric], atol=1e-12)
+
+
+def test_equal_beta_or_equal_kl(explorer):
+    explorer.tell("Equal β or equal KL")
+    numbers = explorer.numbers
+    assert numbers["E[u] A"] > numbers["E[u] B"] + 0.1
+    assert at_kl(explorer, "_a", numbers["KL B"]) < numbers["E[u] B"] - 0.1
+    explorer.set(beta=10**0.3)
+    world = gaussian_world()
+    half = fit(world, pair_loss("dpo", beta=10**0.3 / 2), pairs=100).history.iloc[-1]
+    assert explorer.numbers["E[u] C"] == pytest.approx(half["utility"], abs=1e-9)
+
+
+def test_the_theorem(explorer):
+    explorer.tell("The theorem")
+    a, b = explorer.result.of("_a"), explorer.result.of("_b")
+    assert explorer.result.below_ideal(a).max() < 0.002
+    assert explorer.result.below_ideal(b)[b["beta"] <= 1].min() > 0.03
+    assert BETAS[b["kl"].argmax()] == 1.0
+    turn = b["kl"].max()
+    assert (np.diff(b["kl"][b["beta"] <= 1]) > 0).all()
+    explorer.set(steps=2000)
+    more = explorer.result.of("_b")
+    assert turn < more["kl"].max() < turn + 0.25
+    assert more["kl"][0] < 1 < more["kl"].max()
+
+
+def test_what_shared_parameters_buy(explorer):
+    explorer.tell("What shared parameters buy")
+    shared = [explorer.numbers[f"below ideal {side}"] for side in "AB"]
+    assert shared == pytest.approx([0.1, 0.1], abs=0.02)
+    explorer.set(policy="free")
+    free = [explorer.numbers[f"below ideal {side}"] for side in "AB"]
+    assert sorted(free) == pytest.approx([0.4, 0.5], abs=0.05)
+    assert abs(shared[0] - shared[1]) < min(np.subtract(free, shared)) / 5
+
+
+def test_less_is_not_nearer(explorer):
+    explorer.tell("Less is not nearer")
+    a, b = (at_kl(explorer, side, 1.0, "unobserved_mass") for side in ("_a", "_b"))
+    assert b / a == pytest.approx(0.25, abs=0.05)
+    assert ideal_at_kl(explorer, 1.0, "unobserved_mass") > a > b
+
+
+def test_the_takeaway_on_other_seeds(explorer):
+    """Free logits, 100 pairs: bDPO's curve is the higher one in the middle and ends early; not so with sharing."""
+    for seed in range(4):
+        explorer.set(seed=seed)
+        assert all(at_kl(explorer, "_b", kl) > at_kl(explorer, "_a", kl) for kl in (0.5, 0.75, 1.0))
+        a, b = explorer.result.of("_a"), explorer.result.of("_b")
+        assert b["kl"].max() < a["kl"].max() - 1
+        assert b["utility"].max() < a["utility"].max() - 0.2
+    explorer.set(seed=0, policy="shared")
+    assert all(abs(at_kl(explorer, "_b", kl) - at_kl(explorer, "_a", kl)) < 0.06 for kl in (0.5, 0.75, 1.0))
+
+
+def test_it_agrees_with_the_experiment_at_equal_kl(explorer):
+    shown = explorer.frame().query("side != 'ideal'")
+    levels = ends_at_equal_kl(
+        shown.assign(method=shown["loss"], mask=0.0, policy="free", seed=0, step=500, utility_share=shown["utility"])
+    )
+    assert set(levels["method"]) == {"dpo", "bdpo"}
+    for row in levels.itertuples():
+        side = {"dpo": "_a", "bdpo": "_b"}[row.method]
+        assert row.utility_share == pytest.approx(at_kl(explorer, side, row.kl), abs=1e-12)
