@@ -1,5 +1,6 @@
 """Live explorers for JupyterLab, one a file: thin faces over the lab and the theory. The only user of ipywidgets."""
 
+from gradlab.widgets.claims import ClaimsExplorer
 from gradlab.widgets.credit import CreditExplorer
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.frontier import FrontierExplorer
@@ -8,13 +9,23 @@ from gradlab.widgets.offline import OfflineExplorer
 from gradlab.widgets.sigmoid import SigmoidExplorer
 
 EXPLORERS: dict[str, type[Explorer]] = {
-    one.name: one for one in (SigmoidExplorer, CreditExplorer, OfflineExplorer, GridExplorer)
+    one.name: one
+    for one in (
+        GridExplorer,
+        FrontierExplorer,
+        ClaimsExplorer,
+        SigmoidExplorer,
+        CreditExplorer,
+        OfflineExplorer,
+    )
 }
 
 __all__ = [
     "EXPLORERS",
+    "ClaimsExplorer",
     "CreditExplorer",
     "Explorer",
+    "FrontierExplorer",
     "GridExplorer",
     "OfflineExplorer",
     "SigmoidExplorer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,29 +13,22 @@ import pandas as pd
 import torch
 from matplotlib.lines import Line2D
 
-from gradlab import metrics
-from gradlab.descent import steady
 from gradlab.losses import PAIR_LOSSES, pair_loss
 from gradlab.policy import POLICIES, tabular_policy
 from gradlab.training import fit
-from gradlab.widgets.controls import Controls, choice, log_slider, slider, whole
+from gradlab.widgets import place
+from gradlab.widgets.controls import Controls, choice, log_slider, whole
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
-from gradlab.world import Utility, World, gaussian_world
+from gradlab.world import World
 
-SIDES: dict[str, dict[str, Any]] = {
-    "_a": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    "_b": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    "_c": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-}
+SIDES = {side: {**shown, "marker": marker} for (side, shown), marker in zip(place.SIDES.items(), "os^", strict=True)}
 BETAS = tuple(float(beta) for beta in 10.0 ** (np.arange(-5, 6) / 5))  # of the curves: from 0.1 to 10, with 1
 IDEAL_BETAS = np.geomspace(0.02, 2000, 160)  # of the dotted curve
 _VALUES = {"utility": "expected utility (nats)", "unobserved_mass": "mass on unobserved responses"}
-_WORLD = ("utility", "sigma", "scale", "mask_rate", "seed")
-_TRAINING = ("pairs", "steps", "seed")
+_NO_LOSS = "none"
 _KEPT = 2000  # ends of training, five numbers each
 _FARTHEST = 3.05  # KL from a uniform reference over 20 responses is at most log 20 = 3.0
-_TOPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the axis of masses
 
 Line = dict[str, np.ndarray]  # beta, kl, utility and unobserved_mass along one curve, by rising β
 _NOTHING: Line = {key: np.empty(0) for key in ("beta", "kl", "utility", "unobserved_mass")}
@@ -104,7 +97,7 @@ class FrontierExplorer(Explorer):
             "all pairs with exact labels, nothing masked: DPO's dots lie on the dotted curve, and nothing can lie "
             "above it. bDPO's are below, and from β = 1 on a smaller β brings it back towards the reference: its "
             "margin is bounded by β|log π_ref|. More steps move that turn a little, and do not undo it.",
-            {"pairs": None},
+            {"pairs": place.EXACT},
         ),
         Story(
             "What shared parameters buy",
@@ -127,25 +120,17 @@ class FrontierExplorer(Explorer):
 
     def make_controls(self) -> dict[str, Controls]:
         """World, training, losses, and what to look at."""
-        losses = {name: name for name in PAIR_LOSSES}
-        data = {"all pairs, exact": None, **{f"{n} pairs a prompt": n for n in (20, 100, 500)}}
+        losses = list(PAIR_LOSSES)
         return {
-            "World": {
-                "utility": choice("utility u", "gaussian", get_args(Utility), "how good each response truly is"),
-                "sigma": slider("width σ", 3.0, 0.5, 10.0, 0.25, "width of the utility's peak, in responses"),
-                "scale": slider("height R", 4.0, 0.25, 12.0, 0.25, "log-odds by which the best beats a bad response"),
-                "mask_rate": slider("mask rate", 0.0, 0.0, 0.8, 0.05, "share of responses hidden from the data"),
-                "seed": whole("seed", 0, 0, 99, "draws world and data"),
-            },
+            "World and data": place.world_controls(pairs=100),
             "Training": {
                 "policy": choice("parameters", "free", list(POLICIES), "free: one logit a response; shared: 8 bumps"),
-                "pairs": choice("data", 100, data),
                 "steps": whole("steps", 500, 50, 2000, "of Adam at 0.05", step=50),
             },
             "Losses": {
                 "loss_a": choice("A", "dpo", losses, "from the registry of losses"),
-                "loss_b": choice("B", "bdpo", {"none": None, **losses}, "from the registry of losses"),
-                "loss_c": choice("C", None, {"none": None, **losses}, "from the registry of losses"),
+                "loss_b": choice("B", "bdpo", [_NO_LOSS, *losses], "from the registry of losses"),
+                "loss_c": choice("C", _NO_LOSS, [_NO_LOSS, *losses], "from the registry of losses"),
             },
             "Look at": {
                 "beta": log_slider("β", 1.0, -1, 1, "of the filled marks; the paper's is 1"),
@@ -157,12 +142,11 @@ class FrontierExplorer(Explorer):
         """First the chosen β, then what the curves still lack, β by β outwards from it."""
         if len(self._ends) > _KEPT:
             self._ends.clear()
-        values = vars(state)
-        place = {key: values[key] for key in _WORLD}
-        world = self.remember("world", place, lambda: gaussian_world(**place))
-        ideal = self.remember("ideal", place, lambda: _ideal(world))
-        setting = (*place.values(), state.policy, *(values[key] for key in _TRAINING))
-        losses = {side: values[f"loss{side}"] for side in SIDES if values[f"loss{side}"]}
+        where = place.place_of(state)
+        world = self.remember("world", where, lambda: place.world_of(state))
+        ideal = self.remember("ideal", where, lambda: _ideal(world))
+        setting = (*where.values(), state.policy, state.pairs, state.steps)
+        losses = _losses(state)
         shown = sorted({*BETAS, state.beta})
         outwards = sorted(shown, key=lambda beta: abs(np.log(beta / state.beta)))
         for beta in outwards:
@@ -216,18 +200,15 @@ class FrontierExplorer(Explorer):
 
     def code(self, state: SimpleNamespace) -> str:
         """All trainings of the curves."""
-        values = vars(state)
-        losses = [values[f"loss{side}"] for side in SIDES if values[f"loss{side}"]]
-        world = ", ".join(f"{key}={values[key]!r}" for key in _WORLD)
-        how = ", ".join(f"{key}={values[key]!r}" for key in _TRAINING)
         return "\n".join([
             "import pandas as pd", "", "from gradlab.losses import pair_loss",
             "from gradlab.policy import tabular_policy", "from gradlab.training import fit",
             "from gradlab.world import gaussian_world", "",
-            f"world = gaussian_world({world})",
-            f"training = dict(policy=tabular_policy({state.policy!r}), {how}, record=1)",
+            f"world = {place.world_code(state)}",
+            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={place.pairs_of(state)},",
+            f"                steps={state.steps!r}, seed={state.seed!r}, record=1)",
             f"betas = {sorted({*BETAS, state.beta})!r}", "rows = []",
-            f"for name in {losses!r}:", "    for beta in betas:",
+            f"for name in {list(_losses(state).values())!r}:", "    for beta in betas:",
             "        end = fit(world, pair_loss(name, beta=beta), **training).history.iloc[-1]",
             '        rows.append({"loss": name, "beta": beta, **end[["kl", "utility", "unobserved_mass"]]})',
             "curves = pd.DataFrame(rows)", "print(curves)", "",
@@ -242,17 +223,17 @@ class FrontierExplorer(Explorer):
         self._ideal = view.live(self._axis.plot([], [], "k:", linewidth=1.4)[0])
         self._add_curves("frontier", view)
         self._names = {}
-        for place, (side, shown) in enumerate(SIDES.items()):
-            _sample(view, place / 3, 0.97, **shown)
-            self._names[side] = view.live(view.figure.text(place / 3 + 0.095, 0.97, "", va="center"))
+        for column, (side, shown) in enumerate(SIDES.items()):
+            _sample(view, column / 3, 0.97, **shown)
+            self._names[side] = view.live(view.figure.text(column / 3 + 0.095, 0.97, "", va="center"))
         grey = {"color": "#666666", "linestyle": "", "markersize": 9}
-        for place, (text, shown) in enumerate({
+        for column, (text, shown) in enumerate({
             "ideal, π_ref exp(u/β)": {"color": "k", "linestyle": ":"},
             "at your β": {**grey, "marker": "o"},
             "at the paper's β = 1": {**grey, "marker": "o", "fillstyle": "none", "markersize": 12},
         }.items()):  # fmt: skip
-            _sample(view, place / 3, 0.915, **shown)
-            view.figure.text(place / 3 + 0.095, 0.915, text, va="center")
+            _sample(view, column / 3, 0.915, **shown)
+            view.figure.text(column / 3 + 0.095, 0.915, text, va="center")
         view.leave_room(above=0.12)
         return view
 
@@ -288,7 +269,7 @@ class FrontierExplorer(Explorer):
             limits = (float(np.floor(low / step) * step), float(np.ceil(high / step) * step))
         else:
             highest = max(values.max(), result.ideal[result.value].max())
-            limits = (0.0, next(top for top in _TOPS if highest <= top * (1 + 1e-9)))
+            limits = (0.0, place.top_of(highest))
         if self._axis.get_ylim() != limits or self._axis.get_title() != _VALUES[result.value]:
             self._axis.set_ylim(limits)
             self._axis.title.set_text(_VALUES[result.value])
@@ -298,8 +279,8 @@ class FrontierExplorer(Explorer):
 def _end(world: World, name: str, beta: float, state: SimpleNamespace) -> dict[str, float]:
     """What one training ends with."""
     trained = fit(
-        world, pair_loss(name, beta=beta), policy=tabular_policy(state.policy), pairs=state.pairs, steps=state.steps,
-        seed=state.seed, record=1,
+        world, pair_loss(name, beta=beta), policy=tabular_policy(state.policy), pairs=place.pairs_of(state),
+        steps=state.steps, seed=state.seed, record=1,
     )  # fmt: skip
     return {key: float(values[0]) for key, values in _measured(world, trained.logp[None], np.array([beta])).items()}
 
@@ -309,18 +290,14 @@ def _ideal(world: World) -> Line:
     return _measured(world, logp, IDEAL_BETAS)
 
 
-@steady("cpu")  # on small tensors a second thread costs more than it does
 def _measured(world: World, logp: torch.Tensor, betas: np.ndarray) -> Line:
     """The metrics that are drawn, of policies (B, X, Y)."""
-    utility, observed, ref_logp = (
-        torch.as_tensor(values.copy()) for values in (world.utility, world.observed, world.ref_logp)
-    )
-    values = {
-        "kl": metrics.kl_to_reference(logp, ref_logp),
-        "utility": metrics.expected_utility(logp, utility),
-        "unobserved_mass": metrics.unobserved_mass(logp, observed),
-    }
-    return {"beta": betas, **{key: value.numpy() for key, value in values.items()}}
+    return {"beta": betas, **place.curves_of(world, logp)}
+
+
+def _losses(state: SimpleNamespace) -> dict[str, str]:
+    """The losses that are chosen, by side."""
+    return {side: name for side in SIDES if (name := getattr(state, f"loss{side}")) != _NO_LOSS}
 
 
 def _line(ends: list[dict[str, float]]) -> Line:

@@ -13,11 +13,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm, Normalize, PowerNorm
 
-from gradlab import metrics
 from gradlab.descent import Optimizer
 from gradlab.losses import PairLogps, PairLoss, log_prob_ratio
 from gradlab.policy import POLICIES, tabular_policy
 from gradlab.training import Fit, fit
+from gradlab.widgets import place
 from gradlab.widgets.controls import (
     Controls,
     choice,
@@ -26,19 +26,14 @@ from gradlab.widgets.controls import (
     log_slider,
     loss_code,
     loss_controls,
-    slider,
     whole,
 )
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
-from gradlab.world import MaskKind, Reference, Utility, World, gaussian_world
+from gradlab.world import World
 
-SIDES: dict[str, dict[str, Any]] = {
-    "_a": {"color": "#0072B2", "linestyle": "-"},
-    "_b": {"color": "#D55E00", "linestyle": "--"},
-}
+SIDES = {side: place.SIDES[side] for side in ("_a", "_b")}
 RECORD = 24  # log-spaced steps that the scrubber walks through
-_WORLD = ("utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift", "seed")
 _TRAINING = ("policy", "pairs", "optimizer", "learning_rate", "steps")
 _CURVES = {
     "utility": "expected utility (nats)",
@@ -52,7 +47,6 @@ _MAPS = {  # title, colours and scale, by what is mapped
     "_a": ("π of A", "cividis", PowerNorm(0.5, 0, 1)),
     "_b": ("π of B", "cividis", PowerNorm(0.5, 0, 1)),
 }
-_TOPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the axis of probabilities
 
 
 @dataclass(frozen=True)
@@ -133,19 +127,9 @@ class GridExplorer(Explorer):
         """Losses, world, training, and what to look at."""
         return {
             "Losses": {**loss_controls("A", "_a", "dpo"), **loss_controls("B", "_b", "bdpo")},
-            "World": {
-                "utility": choice("utility u", "gaussian", get_args(Utility), "how good each response truly is"),
-                "sigma": slider("width σ", 3.0, 0.5, 10.0, 0.25, "width of the utility's peak, in responses"),
-                "scale": slider("height R", 4.0, 0.25, 12.0, 0.25, "log-odds by which the best beats a bad response"),
-                "mask_rate": slider("mask rate", 0.0, 0.0, 0.8, 0.05, "share hidden from the data"),
-                "mask_kind": choice("mask hides", "responses", get_args(MaskKind)),
-                "reference": choice("reference", "uniform", get_args(Reference), "where training starts"),
-                "shift": slider("its shift", 6.0, 0.0, 15.0, 0.5, "distance from the best response, in responses"),
-                "seed": whole("seed", 0, 0, 99, "draws world and data"),
-            },
+            "World and data": place.world_controls(),
             "Training": {
                 "policy": choice("parameters", "free", list(POLICIES), "free: one logit a response; shared: 8 bumps"),
-                "pairs": choice("data", "exact", ["exact", 20, 100, 500], "all pairs, or so many drawn a prompt"),
                 "optimizer": choice("optimiser", "adam", get_args(Optimizer)),
                 "learning_rate": log_slider("step size", 0.05, -3, 1, "learning rate", step=0.1),
                 "steps": whole("steps", 500, 10, 2000, "of the optimiser", step=10),
@@ -160,20 +144,21 @@ class GridExplorer(Explorer):
         """Numbers that the chosen losses and reference lack are hidden."""
         for key in SIDES:
             hide_unused(self.controls, key)
-        self.controls["shift"].layout.display = None if state.reference == "shifted" else "none"
+        place.adapt_world(self.controls)
 
     def compute(self, state: SimpleNamespace) -> Trained:
         """Train what has changed."""
-        values = vars(state)
-        place = {key: values[key] for key in _WORLD}
-        world = self.remember("world", place, lambda: gaussian_world(**place))
+        values, where = vars(state), place.place_of(state)
+        world = self.remember("world", where, lambda: place.world_of(state))
         how = {key: values[key] for key in _TRAINING}
         fits, curves = {}, {}
         for side in SIDES:
             loss = chosen_loss(values, side)
-            key = (place, how, loss)
+            key = (where, how, loss)
             fits[side] = self.remember(side, key, lambda loss=loss: _train(world, loss, state))
-            curves[side] = self.remember(f"curves{side}", key, lambda side=side: _curves(fits[side], world))
+            curves[side] = self.remember(
+                f"curves{side}", key, lambda side=side: place.curves_of(world, fits[side].policies)
+            )
         index = round(state.when / 100 * (len(fits["_a"].steps) - 1))
         return Trained(world, fits, curves, index, state.prompt, world.ideal_logp(state.beta_a)[state.prompt])
 
@@ -203,13 +188,12 @@ class GridExplorer(Explorer):
     def code(self, state: SimpleNamespace) -> str:
         """Both trainings, and their ends."""
         values = vars(state)
-        world = ", ".join(f"{key}={values[key]!r}" for key in _WORLD)
         how = ", ".join(f"{key}={values[key]!r}" for key in _TRAINING[2:])
         lines = [
             "from gradlab.losses import pair_loss", "from gradlab.policy import tabular_policy",
             "from gradlab.training import fit", "from gradlab.world import gaussian_world", "",
-            f"world = gaussian_world({world})",
-            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={_pairs(state)}, {how},",
+            f"world = {place.world_code(state)}",
+            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={place.pairs_of(state)}, {how},",
             f"                seed={state.seed!r}, record={RECORD})",
         ]  # fmt: skip
         lines += [f"{side[1]} = fit(world, {loss_code(values, side)}, **training)" for side in SIDES]
@@ -273,8 +257,8 @@ class GridExplorer(Explorer):
             )
             for side, shown in SIDES.items()
         }
-        for place, (side, shown) in enumerate(SIDES.items()):
-            text = view.figure.text(0.01 + 0.5 * place, 0.995, "", color=shown["color"], va="top", fontsize=9)
+        for column, (side, shown) in enumerate(SIDES.items()):
+            text = view.figure.text(0.01 + 0.5 * column, 0.995, "", color=shown["color"], va="top", fontsize=9)
             self._lines["label", side] = view.live(text)
         view.leave_room(above=0.06)
         return view
@@ -302,8 +286,7 @@ class GridExplorer(Explorer):
         unseen = np.flatnonzero(~world.observed[prompt])
         self._prompt["unobserved"].set_data(unseen, np.zeros(len(unseen)))
         highest = max(values.max() for values in rows.values())
-        top = next(top for top in _TOPS if highest <= top * (1 + 1e-9))
-        self._limits(self._prompt_axis, self.views["maps"], "y", (0, top))
+        self._limits(self._prompt_axis, self.views["maps"], "y", (0, place.top_of(highest)))
 
     def _show_curves(self, result: Trained, former: Trained | None) -> None:
         view = self.views["curves"]
@@ -348,26 +331,9 @@ class GridExplorer(Explorer):
 
 def _train(world: World, loss: PairLoss, state: SimpleNamespace) -> Fit:
     return fit(
-        world, loss, policy=tabular_policy(state.policy), optimizer=state.optimizer, pairs=_pairs(state),
+        world, loss, policy=tabular_policy(state.policy), optimizer=state.optimizer, pairs=place.pairs_of(state),
         learning_rate=state.learning_rate, steps=state.steps, seed=state.seed, record=RECORD,
     )  # fmt: skip
-
-
-def _pairs(state: SimpleNamespace) -> int | None:
-    return None if state.pairs == "exact" else state.pairs
-
-
-def _curves(fit: Fit, world: World) -> dict[str, np.ndarray]:
-    """The metrics that are drawn, at every recorded step."""
-    utility, observed, ref_logp = (
-        torch.as_tensor(values.copy()) for values in (world.utility, world.observed, world.ref_logp)
-    )
-    values = {
-        "utility": metrics.expected_utility(fit.policies, utility),
-        "kl": metrics.kl_to_reference(fit.policies, ref_logp),
-        "unobserved_mass": metrics.unobserved_mass(fit.policies, observed),
-    }
-    return {name: value.numpy() for name, value in values.items()}
 
 
 def _round_up(value: float) -> float:
