@@ -1,0 +1,164 @@
+"""The explorer of distribution shift: its weights meet autograd, its verdicts the experiment's, its stories numbers."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from gradlab.experiments.shift_cases import scan
+from gradlab.losses import DPO, BalancedDPO, PairLogps
+from gradlab.theory import dpo_weight_limit, gaussian_log_density
+from gradlab.widgets import ShiftExplorer
+
+STATED = ("DPO's w outside", "balanced w·p inside", "bDPO's own w inside")
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One explorer for the module; tests bring it to the state that they need."""
+    made = ShiftExplorer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def explorer(shared):
+    shared.reset()
+    return shared
+
+
+def verdicts(explorer):
+    return [explorer.numbers[name] for name in STATED]
+
+
+def pull(loss, logp, utility):
+    """−∂/∂log p of the loss, summed over all ordered pairs with exact labels: what w is, by autograd."""
+    logp = torch.tensor(logp, requires_grad=True)
+    n = len(logp)
+    win, lose = (index.ravel() for index in np.indices((n, n)))
+    ref = torch.full((n * n,), -np.log(n), dtype=torch.float64)
+    values = loss(PairLogps(logp[win], logp[lose], ref, ref))
+    wins = torch.sigmoid(torch.tensor(utility[win] - utility[lose]))
+    (wins * values).sum().backward()
+    return -logp.grad.numpy()
+
+
+@pytest.mark.parametrize("family", ["gaussian", "laplace", "student"])
+def test_weights_are_the_losses_gradients(explorer, family):
+    explorer.set(n=30, family=family, mu_p=-2.0, sigma_q=3.0)
+    frame = explorer.frame()
+    log_p, log_q = np.log(frame["policy"].to_numpy()), np.log(frame["preference"].to_numpy())
+    np.testing.assert_allclose(frame["dpo"], pull(DPO(beta=1.0), log_p, log_q), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(frame["bdpo"], pull(BalancedDPO(beta=1.0), log_p, log_q), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(frame["balanced"], frame["dpo"] * frame["policy"], rtol=1e-13)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "laplace", "student"])
+@pytest.mark.parametrize(("n", "support", "distance"), [(20, 20.0, 4.0), (50, 40.0, 6.0), (200, 20.0, 1.0)])
+def test_places_are_the_experiments(explorer, family, n, support, distance):
+    widths = [1.5, 3.0]
+    rows = {(row["sigma_p"], row["sigma_q"], row["weight"]): row for row in
+            scan(family, n, [support], [distance], widths)}  # fmt: skip
+    for sigma_p in widths:
+        for sigma_q in widths:
+            explorer.set(family=family, n=n, support=support, mu_p=-distance / 2, mu_q=distance / 2, sigma_p=sigma_p,
+                         sigma_q=sigma_q)  # fmt: skip
+            for name, wanted, shown in zip(("dpo", "balanced", "bdpo"), ("outside", "inside", "inside"),
+                                           verdicts(explorer), strict=True):  # fmt: skip
+                row, place = rows[sigma_p, sigma_q, name], explorer.result.grid.places[name]
+                assert min(place.slack, max(distance, row["cell"])) == pytest.approx(row[wanted], abs=1e-6)
+                assert place.reach == pytest.approx(row["reach"], abs=1e-6)
+                true = row[wanted] + row["cell"] >= -1e-9
+                assert shown == ("true" if true else f"misses by {-row[wanted]:.2f} responses")
+
+
+def test_distance_to_the_limit_is_that_to_half_of_dpo_at_half_beta(explorer):
+    gaps = []
+    for n in (20, 200, 800):
+        explorer.set(n=n, mu_p=-3.0, mu_q=3.0, sigma_p=3.0, sigma_q=3.0)
+        frame = explorer.frame()
+        log_p, log_q = gaussian_log_density(-3.0, 3.0), gaussian_log_density(3.0, 3.0)
+        half = dpo_weight_limit(frame["y"].to_numpy(), log_p, log_q, -10.0, 10.0, beta=0.5) / 2
+        gaps.append(np.abs(frame["bdpo"] / n - half).max() / np.ptp(explorer.result.limit.values["bdpo"]))
+        assert explorer.result.gap == pytest.approx(gaps[-1], abs=2e-3)
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] > 0.15  # the approach is slow, as the story says
+
+
+def test_mirrored_cases_have_mirrored_weights(explorer):
+    verdict, weight = verdicts(explorer), explorer.frame()["dpo"].to_numpy()
+    explorer.set(mu_p=4.0, mu_q=-4.0)
+    assert verdicts(explorer) == verdict
+    np.testing.assert_allclose(explorer.frame()["dpo"].to_numpy(), weight[::-1], atol=1e-12)
+
+
+def test_triangles_are_filled_where_the_theorem_wants_them(explorer):
+    explorer.set(n=200)
+    shown = {key: part.get_xdata() for key, part in explorer._parts["balanced"].items() if isinstance(key, tuple)}
+    places = explorer.result.grid.places["balanced"].extrema
+    assert sum(len(positions) for positions in shown.values()) == len(places) == 2
+    (minimum,) = shown["minimum", "elsewhere"]
+    (maximum,) = shown["maximum", "as stated"]
+    assert minimum < -4.0 < maximum < 4.0
+
+
+def test_coinciding_modes_have_no_interval(explorer):
+    explorer.set(mu_p=4.0, sigma_p=3.0)
+    assert verdicts(explorer) == ["says nothing, μ_p = μ_q"] * 3
+    explorer.set(sigma_p=1.5)  # p = q: DPO has no weight at all
+    assert explorer.error is None
+    assert explorer.frame()["dpo"].abs().max() < 1e-12
+    assert np.abs(explorer._parts["dpo"]["line"].get_ydata()).max() < 1e-6  # rounding is not blown up
+
+
+def test_stories_say_what_is_true(explorer):
+    explorer.tell("The textbook case")
+    assert verdicts(explorer) == ["true"] * 3
+    coarse = explorer.result.grid.places
+    assert all(-1 < coarse[name].slack < 0 for name in ("balanced", "bdpo"))  # only since a cell is allowed
+
+    explorer.tell("Refine the grid")
+    fine, cell = explorer.result.grid.places, explorer.result.cell
+    assert explorer.numbers[STATED[0]] == "true"
+    assert all("misses" in explorer.numbers[name] for name in STATED[1:])
+    lowest = [min(places["balanced"].extrema, key=lambda one: one.value).position for places in (coarse, fine)]
+    assert lowest[0] == pytest.approx(lowest[1], abs=0.05)
+    assert -fine["balanced"].slack > 3 * cell
+    highest = [max(places["bdpo"].extrema, key=lambda one: one.value).position for places in (coarse, fine)]
+    assert highest[1] > highest[0] > 4.0
+
+    explorer.tell("Balanced-DPO on a fine grid")
+    assert explorer.numbers["bDPO − DPO(β/2)"] == "20% of its range"
+    assert explorer.result.limit.places["bdpo"].slack < 0
+    explorer.set(n=20)
+    assert explorer.numbers["bDPO − DPO(β/2)"] == "31% of its range"
+
+    explorer.tell("Never farther out than DPO's")
+    reach = {name: place.reach for name, place in explorer.result.grid.places.items()}
+    assert -explorer.result.grid.places["balanced"].slack > 2
+    assert 0.4 < reach["balanced"] / reach["dpo"] < 0.55
+    lowest = {name: place.extrema[0] for name, place in explorer.result.grid.places.items()}
+    assert lowest["bdpo"].kind == "minimum"
+    assert lowest["bdpo"].position < lowest["dpo"].position - 1
+
+
+@pytest.mark.parametrize("state", [{}, *(story.state for story in ShiftExplorer.stories), {"family": "student"}])
+def test_its_code_computes_the_same(explorer, state):
+    explorer.set(**state)
+    printed, names = io.StringIO(), {}
+    with contextlib.redirect_stdout(printed):
+        exec(explorer.as_python(), names)
+    for line, (name, place), says in zip(printed.getvalue().splitlines(), explorer.result.grid.places.items(),
+                                         verdicts(explorer), strict=True):  # fmt: skip
+        assert line == f"{name} {says} reach {place.reach:.3g}"
+        assert names["places"][name].reach == pytest.approx(place.reach, abs=1e-9)
+    np.testing.assert_allclose(names["w"], explorer.frame()["dpo"], rtol=1e-9, atol=1e-12)
+
+
+def test_what_it_does_not_have_is_refused_in_one_line(explorer):
+    with pytest.raises(ValueError, match="family must be one of gaussian, laplace, student; got 'cauchy'"):
+        explorer.set(family="cauchy")
+    with pytest.raises(ValueError, match=r"sigma_p must lie in \[0.75, 8\], got 0"):
+        ShiftExplorer(sigma_p=0.0)
