@@ -139,7 +139,7 @@ class ShiftExplorer(Explorer):
             "Refine the grid",
             "the same p and q on 800 responses. DPO's statement stays true. The minimum of w·p has hardly moved, "
             "but it lies outside the band by several of the small cells, so the statement is not true any more. "
-            "bDPO's maximum has even moved farther out.",
+            "bDPO's extrema have even moved farther out.",
             {"n": 800},
         ),
         Story(
@@ -331,8 +331,8 @@ def _placed(
 
 def _make_weight(view: View, axis: Axes, name: str) -> dict[Any, Any]:
     """The live parts of one weight's panel."""
-    colour = _COLOURS[name]
-    axis.set(ylim=(-1.15, 1.6), yticks=(-1, 0, 1), title=f"{_NAMES[name]}: stated, extrema {STATEMENTS[name].__name__}")
+    colour, said = _COLOURS[name], "implied" if name == "bdpo" else "stated"
+    axis.set(ylim=(-1.15, 1.6), yticks=(-1, 0, 1), title=f"{_NAMES[name]}: {said}, extrema {STATEMENTS[name].__name__}")
     if name != "balanced":
         axis.set_xlabel("response y")
     axis.axhline(0, color="#999999", linewidth=0.8)
