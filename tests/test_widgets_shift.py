@@ -128,6 +128,8 @@ def test_stories_say_what_is_true(explorer):
     assert -fine["balanced"].slack > 3 * cell
     highest = [max(places["bdpo"].extrema, key=lambda one: one.value).position for places in (coarse, fine)]
     assert highest[1] > highest[0] > 4.0
+    lowest = [min(places["bdpo"].extrema, key=lambda one: one.value).position for places in (coarse, fine)]
+    assert lowest[1] < lowest[0] < -4.0
 
     explorer.tell("Balanced-DPO on a fine grid")
     assert explorer.numbers["bDPO − DPO(β/2)"] == "20% of its range"
@@ -155,6 +157,13 @@ def test_its_code_computes_the_same(explorer, state):
         assert line == f"{name} {says} reach {place.reach:.3g}"
         assert names["places"][name].reach == pytest.approx(place.reach, abs=1e-9)
     np.testing.assert_allclose(names["w"], explorer.frame()["dpo"], rtol=1e-9, atol=1e-12)
+
+
+def test_a_kink_holds_the_minimum_where_the_takeaway_says(explorer):
+    explorer.set(n=800, family="laplace")
+    lowest = min(explorer.result.grid.places["balanced"].extrema, key=lambda one: one.value)
+    assert lowest.position == pytest.approx(-4.0, abs=explorer.result.cell)
+    assert explorer.numbers["balanced w·p inside"] == "true"
 
 
 def test_what_it_does_not_have_is_refused_in_one_line(explorer):

@@ -123,11 +123,12 @@ class ShiftExplorer(Explorer):
         "outside the band. Lengths are in units of y; on a support of 20 with 20 responses, one unit is one response."
     )
     takeaway = (
-        "For p and q with one mode each, DPO's half of Theorem 3 is true: between the modes q rises and p falls, so w "
-        "only grows. The balanced half is true on coarse grids alone, because one cell is allowed: the minimum of w·p "
-        "lies just outside μ_p, and a finer grid shows it. For Gaussians it failed in every case of the continuous "
-        "limit. What did hold there: w·p never reached farther out than DPO's w. Balanced-DPO does not inherit "
-        "it: its own weights are not w·p, and on finer grids they approach those of DPO at β/2, slowly, as 1/log n."
+        "For p and q with one mode each, DPO's half of Theorem 3 is true: from μ_p to μ_q q rises and p falls, so w "
+        "only grows. The balanced half, for Gaussians, is true on coarse grids alone, where one cell is allowed: the "
+        "minimum of w·p lies just outside μ_p, and a finer grid shows it. In the continuous limit it failed in every "
+        "case. (A peak with a kink, as laplace has, can hold the minimum at μ_p itself.) What did hold for "
+        "Gaussians: w·p never reached farther out than DPO's w. Balanced-DPO does not inherit it: its own weights are "
+        "not w·p, and on finer grids they approach those of DPO at β/2, slowly, as 1/log n."
     )
     stories = (
         Story(
