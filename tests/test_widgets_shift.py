@@ -159,6 +159,16 @@ def test_its_code_computes_the_same(explorer, state):
     np.testing.assert_allclose(names["w"], explorer.frame()["dpo"], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("sigma_p", [0.75, 8.0])
+def test_fine_grids_of_dpo_and_of_the_balanced_weight_meet_their_limit(explorer, sigma_p):
+    explorer.set(n=400, sigma_p=sigma_p)
+    for name in ("dpo", "balanced"):
+        limit = explorer.result.limit
+        shown = explorer.result.grid.values[name] / explorer.result.scale(name)
+        expected = np.interp(explorer.result.grid.y, limit.y, limit.values[name])
+        np.testing.assert_allclose(shown, expected, atol=0.01 * np.abs(expected).max())
+
+
 def test_a_kink_holds_the_minimum_where_the_takeaway_says(explorer):
     explorer.set(n=800, family="laplace")
     lowest = min(explorer.result.grid.places["balanced"].extrema, key=lambda one: one.value)

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MultipleLocator
 from scipy import stats
+from scipy.integrate import trapezoid
 from scipy.special import log_softmax
 
 from gradlab.experiments.shift import CELLS, ROUNDING
@@ -316,7 +317,7 @@ def _limit(state: SimpleNamespace) -> Weights:
     ends = -state.support / 2, state.support / 2
     y = np.linspace(*ends, _LIMIT_POINTS)
     log_p, log_q = _log_density(state, "p"), _log_density(state, "q")
-    p, q = np.exp(log_p(y)), np.exp(log_q(y))
+    p, q = (density / trapezoid(density, y) for density in (np.exp(log_p(y)), np.exp(log_q(y))))  # on the support
     dpo, bdpo = (weight(y, log_p, log_q, *ends) for weight in (dpo_weight_limit, bdpo_weight_limit))
     return _placed(state, y, p, q, {"dpo": dpo, "balanced": dpo * p, "bdpo": bdpo})
 

@@ -273,7 +273,7 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
         grid = view.figure.add_gridspec(3, 1, height_ratios=(1, 1.2, 0.9))
         shapes, weights, bars = (view.figure.add_subplot(place) for place in grid)
         shapes.set(xlim=(-10, 10), ylim=(0, 1.1), yticks=(0, 1), title="policy p and preference q")
-        weights.set(xlim=(-10, 10), ylim=(-1.1, 1.1), yticks=(-1, 0, 1), title="weights over their largest size",
+        weights.set(xlim=(-10, 10), ylim=(-1.1, 1.1), yticks=(-1, 0, 1), title="weights, scaled to 1",
                     xlabel="response y")  # fmt: skip
         shapes.tick_params(labelbottom=False)
         self._lines, self._ghosts = {}, {}
