@@ -256,3 +256,11 @@ def test_a_moved_control_leaves_its_former_setting_faintly(explorer):
     assert explorer.png() == start != moved
     explorer.set(win=0.3)
     assert explorer.png() != moved  # set shows no former setting
+
+
+def test_the_frame_is_of_what_is_shown_even_after_an_error(explorer):
+    explorer.set(responses=2)
+    shown = explorer.frame()
+    explorer.set(responses=9, win=0.9, lose=0.9)
+    assert explorer.error is not None
+    assert explorer.frame().equals(shown)

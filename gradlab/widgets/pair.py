@@ -234,7 +234,7 @@ class PairExplorer(Explorer):
 
     def frame(self) -> pd.DataFrame:
         """A row a loss and response: probability, −∂L/∂(π, log π, logit), and the step, Δ log π in nats and Δπ."""
-        count = min(self.state["responses"], 3)
+        count = min(len(self.result.log_p), 3)
         return pd.concat([
             pd.DataFrame({
                 "side": side[1].upper(), "loss": one.loss.name, "response": SHOWN[:count],
