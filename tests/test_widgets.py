@@ -119,6 +119,7 @@ def test_everything_has_a_name(explorer):
     for control in explorer.controls.values():
         assert control.description
         assert control.tooltip
+        assert None not in ends(control), "a menu shows None as an empty box"
     for view in explorer.views.values():
         assert len(view.picture.alt) > 20
     names = [control.description for control in explorer.controls.values()]
@@ -196,6 +197,10 @@ def test_sliders_have_exact_stops_and_take_more():
     beta.include(0.123)
     assert beta.value == 0.123
     assert beta.stops == sorted(beta.stops)
+    count = len(beta.stops)
+    beta.include(0.456)
+    assert len(beta.stops) == count  # own values do not pile up
+    assert log_slider("σ", 1.0, -0.43, 1, step=0.1).stops[0] == pytest.approx(10**-0.43)
     assert whole("n", 10, 0, 50, step=25).stops == [0, 10, 25, 50]
     with pytest.raises(Exception, match=r"β must be one of its stops, 0\.1 to 10, got 3\.21; explorer\.set"):
         beta.value = 3.21

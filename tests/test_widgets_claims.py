@@ -143,7 +143,7 @@ def test_a_state_comes_back_from_any_other(explorer):
         explorer.set(figure="ppo")
     with pytest.raises(ValueError, match=r"^claim must be one of ratio, .*; got 'nonsense'$"):
         explorer.set(claim="nonsense", figure="ppo")
-    with pytest.raises(ValueError, match=r"^rows must lie in"):
+    with pytest.raises(ValueError, match=r"^rows must be finite and lie in"):
         explorer.set(claim="ppo", rows=1000)
     assert explorer.state == state
 

@@ -123,7 +123,7 @@ def test_the_former_curves_stay_faint_while_new_ones_grow(explorer):
 
 
 def test_fewer_losses_and_the_same_loss_twice(explorer):
-    explorer.set(loss_b=None)
+    explorer.set(loss_b="none")
     assert set(explorer.frame()["side"]) == {"A", "ideal"}
     assert not explorer._artists["frontier", "_b", "line"].get_visible()
     explorer.set(loss_b="dpo")

@@ -179,5 +179,5 @@ def test_a_kink_holds_the_minimum_where_the_takeaway_says(explorer):
 def test_what_it_does_not_have_is_refused_in_one_line(explorer):
     with pytest.raises(ValueError, match="family must be one of gaussian, laplace, student; got 'cauchy'"):
         explorer.set(family="cauchy")
-    with pytest.raises(ValueError, match=r"sigma_p must lie in \[0.75, 8\], got 0"):
+    with pytest.raises(ValueError, match=r"sigma_p must be finite and lie in \[0.75, 8\], got 0"):
         ShiftExplorer(sigma_p=0.0)

@@ -170,7 +170,7 @@ def test_equal_policy_and_preference_are_one_clear_line(explorer):
 def test_what_it_does_not_have_is_refused_in_one_line(explorer):
     with pytest.raises(ValueError, match="family must be one of gaussian, one peak, Dirichlet; got 'cauchy'"):
         explorer.set(family="cauchy")
-    with pytest.raises(ValueError, match=r"n must lie in \[20, 200\], got 500"):
+    with pytest.raises(ValueError, match=r"n must be finite and lie in \[20, 200\], got 500"):
         VarianceExplorer(n=500)
     with pytest.raises(ValueError, match=r"rest must be finite and lie in \(0, 1\), got 1.5"):
         FAMILIES["one peak"](20, 1.0, 1.5, 3.0)

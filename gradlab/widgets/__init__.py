@@ -6,12 +6,18 @@ from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.frontier import FrontierExplorer
 from gradlab.widgets.grid import GridExplorer
 from gradlab.widgets.offline import OfflineExplorer
+from gradlab.widgets.pair import PairExplorer
+from gradlab.widgets.shift import ShiftExplorer
 from gradlab.widgets.sigmoid import SigmoidExplorer
+from gradlab.widgets.variance import VarianceExplorer
 
 EXPLORERS: dict[str, type[Explorer]] = {
     one.name: one
     for one in (
+        PairExplorer,
         GridExplorer,
+        ShiftExplorer,
+        VarianceExplorer,
         FrontierExplorer,
         ClaimsExplorer,
         SigmoidExplorer,
@@ -28,6 +34,9 @@ __all__ = [
     "FrontierExplorer",
     "GridExplorer",
     "OfflineExplorer",
+    "PairExplorer",
+    "ShiftExplorer",
     "SigmoidExplorer",
     "Story",
+    "VarianceExplorer",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,7 +26,8 @@ class Slider(widgets.SelectionSlider):
 
     def __init__(self, name: str, value: float, stops: Iterable[float], hint: str = "") -> None:
         """``value`` becomes a stop too. Where all stops are whole numbers, others are refused."""
-        super().__init__(options=_named({*stops, value}), value=value, description=name, tooltip=hint or name, **_SHAPE)
+        self._own = {*stops, value}
+        super().__init__(options=_named(self._own), value=value, description=name, tooltip=hint or name, **_SHAPE)
 
     @property
     def stops(self) -> list[float]:
@@ -42,9 +44,9 @@ class Slider(widgets.SelectionSlider):
         return proposal.value
 
     def include(self, value: float) -> None:
-        """Make a value between the ends a stop, and go there."""
+        """Make a value between the ends a stop, in place of the last such one, and go there."""
         if value not in self.stops:
-            self.options = _named({*self.stops, value})
+            self.options = _named({*self._own, value})
         self.value = value
 
 
@@ -55,9 +57,11 @@ def slider(name: str, value: float, low: float, high: float, step: float, hint: 
 
 
 def log_slider(name: str, value: float, low: float, high: float, hint: str = "", step: float = 0.05) -> Slider:
-    """Numbers of two digits, about evenly spaced on a logarithmic scale, from 10**low to 10**high."""
-    count = round((high - low) / step)
-    return Slider(name, float(value), (float(f"{10 ** (low + k * step):.2g}") for k in range(count + 1)), hint)
+    """Numbers of two digits, 1 among them, evenly spaced on a logarithmic scale, and both ends 10**low and 10**high."""
+    inside = range(math.ceil(low / step), math.floor(high / step) + 1)
+    ends = {float(f"{10**end:.12g}") for end in (low, high)}
+    stops = {float(f"{10 ** (k * step):.2g}") for k in inside}
+    return Slider(name, float(value), {stop for stop in stops if min(ends) < stop < max(ends)} | ends, hint)
 
 
 def whole(name: str, value: int, low: int, high: int, hint: str = "", step: int = 1) -> Slider:

@@ -19,10 +19,13 @@ from gradlab.training import fit
 from gradlab.widgets import place
 from gradlab.widgets.controls import Controls, choice, log_slider, whole
 from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import View, look
+from gradlab.widgets.view import SIDES as TWO
+from gradlab.widgets.view import THIRD, View, look
 from gradlab.world import World
 
-SIDES = {side: {**shown, "marker": marker} for (side, shown), marker in zip(place.SIDES.items(), "os^", strict=True)}
+SIDES = {
+    side: {**shown, "marker": marker} for (side, shown), marker in zip({**TWO, **THIRD}.items(), "os^", strict=True)
+}
 BETAS = tuple(float(beta) for beta in 10.0 ** (np.arange(-5, 6) / 5))  # of the curves: from 0.1 to 10, with 1
 IDEAL_BETAS = np.geomspace(0.02, 2000, 160)  # of the dotted curve
 _VALUES = {"utility": "expected utility (nats)", "unobserved_mass": "mass on unobserved responses"}

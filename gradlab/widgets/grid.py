@@ -29,10 +29,9 @@ from gradlab.widgets.controls import (
     whole,
 )
 from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import View, look
+from gradlab.widgets.view import SIDES, View, look
 from gradlab.world import World
 
-SIDES = {side: place.SIDES[side] for side in ("_a", "_b")}
 RECORD = 24  # log-spaced steps that the scrubber walks through
 _TRAINING = ("policy", "pairs", "optimizer", "learning_rate", "steps")
 _CURVES = {
@@ -286,7 +285,7 @@ class GridExplorer(Explorer):
         unseen = np.flatnonzero(~world.observed[prompt])
         self._prompt["unobserved"].set_data(unseen, np.zeros(len(unseen)))
         highest = max(values.max() for values in rows.values())
-        self._limits(self._prompt_axis, self.views["maps"], "y", (0, place.top_of(highest)))
+        self.views["maps"].limits(self._prompt_axis, "y", 0, place.top_of(highest))
 
     def _show_curves(self, result: Trained, former: Trained | None) -> None:
         view = self.views["curves"]
@@ -299,11 +298,11 @@ class GridExplorer(Explorer):
             values = np.concatenate([result.curves[side][key] for side in SIDES])
             least, most = values.min(), values.max()
             if key != "utility":
-                self._limits(axis, view, "y", (0, _round_up(most)))
+                view.limits(axis, "y", 0, _round_up(most))
             else:
                 low = min(0.0, np.floor(least))
-                self._limits(axis, view, "y", (low, max(np.ceil(result.world.utility.max(1).mean()), most)))
-            self._limits(axis, view, "x", (0, int(result.fits["_a"].steps[-1])))
+                view.limits(axis, "y", low, max(np.ceil(result.world.utility.max(1).mean()), most))
+            view.limits(axis, "x", 0, int(result.fits["_a"].steps[-1]))
         for side, trained in result.fits.items():
             self._lines["label", side].set_text(f"{side[1].upper()}: {trained.settings['loss']}")
 
@@ -320,13 +319,6 @@ class GridExplorer(Explorer):
 
     def _loss(self, side: str) -> PairLoss:
         return chosen_loss(self.state, side)
-
-    @staticmethod
-    def _limits(axis: Axes, view: View, which: str, limits: tuple[float, float]) -> None:
-        """Set an axis's limits, which costs a full drawing, only where they change."""
-        if getattr(axis, f"get_{which}lim")() != limits:
-            getattr(axis, f"set_{which}lim")(limits)
-            view.restyle()
 
 
 def _train(world: World, loss: PairLoss, state: SimpleNamespace) -> Fit:

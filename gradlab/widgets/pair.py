@@ -24,7 +24,6 @@ from gradlab.widgets.controls import (
     whole,
 )
 from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.grid import SIDES
 from gradlab.widgets.pair_effects import (
     DECADES,
     ROOM,
@@ -39,7 +38,7 @@ from gradlab.widgets.pair_effects import (
     surface,
 )
 from gradlab.widgets.pair_views import Bars, Maps
-from gradlab.widgets.view import View, look
+from gradlab.widgets.view import SIDES, View, look
 
 _PAIRS = (("win", "lose"), ("ref_win", "ref_lose"))
 _PARTIAL, _STEP = "partial derivatives", "step on logits"
@@ -192,7 +191,7 @@ class PairExplorer(Explorer):
             moved = [key for key in pair if values[key] != getattr(self.result.state, key)]
             if len(moved) < 2:  # else both were asked for, and compute says what is wrong
                 stays, yields = pair[::-1] if moved == [pair[1]] else pair
-                self.controls[yields].value = ROOM - values[stays]
+                self.controls[yields].include(ROOM - values[stays])
 
     def compute(self, state: SimpleNamespace) -> Pair:
         """Gradients and step of both losses; surfaces and arrows only where they change."""

@@ -12,9 +12,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import PowerNorm
 from matplotlib.patches import Polygon
 
-from gradlab.widgets.grid import SIDES
 from gradlab.widgets.pair_effects import ARROWS, CELLS, Effect, Field, Surface, place
-from gradlab.widgets.view import View
+from gradlab.widgets.view import SIDES, View
 
 _TICKS = {"π": ("0", "½", "1"), "log π": ("10⁻¹²", "10⁻⁶", "1")}
 _PANELS = {

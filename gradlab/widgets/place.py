@@ -15,11 +15,6 @@ from gradlab.world import MaskKind, Reference, Utility, World, gaussian_world
 WORLD = ("utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift", "seed")
 TOPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # ends of an axis of probabilities
 EXACT = "exact"
-SIDES: dict[str, dict[str, Any]] = {
-    "_a": {"color": "#0072B2", "linestyle": "-"},
-    "_b": {"color": "#D55E00", "linestyle": "--"},
-    "_c": {"color": "#009E73", "linestyle": "-."},
-}
 
 
 def world_controls(pairs: str | int = EXACT) -> Controls:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,6 +17,11 @@ from gradlab.plotting import style
 from gradlab.widgets.front import Picture
 
 DPI = 100
+SIDES: dict[str, dict[str, Any]] = {  # how what is compared is told apart, in grey too
+    "_a": {"color": "#0072B2", "linestyle": "-"},
+    "_b": {"color": "#D55E00", "linestyle": "--"},
+}
+THIRD = {"_c": {"color": "#009E73", "linestyle": "-."}}
 Drawn = TypeVar("Drawn", bound=Artist)
 
 
@@ -57,6 +63,12 @@ class View:
     def restyle(self) -> None:
         """Forget the still part: something about it has changed."""
         self._still = None
+
+    def limits(self, axis: Axes, which: str, low: float, high: float) -> None:
+        """Set the limits of an axis's ``x`` or ``y``; a full drawing follows only where they change."""
+        if getattr(axis, f"get_{which}lim")() != (low, high):
+            getattr(axis, f"set_{which}lim")(low, high)
+            self.restyle()
 
     def redraw(self) -> bool:
         """Draw, and show the picture if any pixel differs from the last one; returns whether one does."""
