@@ -91,6 +91,7 @@ class ClaimsExplorer(Explorer):
     """Every claim of the paper with its verdict, what it rests on, its figures and its data; nothing is judged anew."""
 
     name = "claims"
+    wide = True
     question = "Which of the paper's claims hold, how sure is that, and what would explain it away?"
     prediction = (
         "there are sixteen claims. Before you look: how many hold as they are stated, and how many of those are true "

@@ -53,6 +53,7 @@ class Explorer(widgets.VBox):
     reading: ClassVar[str]
     takeaway: ClassVar[str]
     stories: ClassVar[tuple[Story, ...]] = ()
+    wide: ClassVar[bool] = False  # whether controls stand above what they control, and not beside it
 
     def __init__(self, **start: Any) -> None:
         """Make and show; ``start`` gives controls another start than their own, to which Reset then goes back."""
@@ -281,11 +282,14 @@ class Explorer(widgets.VBox):
             groups.append(_box(widgets.VBox, [title, *controls.values()], "gradlab-group"))
         pictures = _box(widgets.HBox, [view.picture for view in self.views.values()], "gradlab-views")
         stage = _box(widgets.VBox, [self._status, pictures, *self.more_widgets()], "gradlab-stage")
+        body = _box(widgets.HBox, [_box(widgets.VBox, groups, "gradlab-controls"), stage], "gradlab-body")
+        if self.wide:
+            body.add_class("gradlab-wide")
         self.children = [
             _text(f"<b>{self.question}</b><br><i>A prediction to test:</i> {self.prediction}"),
             _box(widgets.HBox, buttons, "gradlab-row"),
             self._story,
-            _box(widgets.HBox, [_box(widgets.VBox, groups, "gradlab-controls"), stage], "gradlab-body"),
+            body,
             _text(f"<i>How to read it.</i> {self.reading}"
                   f"<details><summary>What to take away (after you have tried)</summary>{self.takeaway}</details>"),
             tools,

@@ -141,6 +141,10 @@ class FrontierExplorer(Explorer):
             },
         }
 
+    def adapt(self, state: SimpleNamespace) -> None:
+        """The shift is hidden where there is none."""
+        place.adapt_world(self.controls)
+
     def compute(self, state: SimpleNamespace) -> Iterator[Frontiers]:
         """First the chosen β, then what the curves still lack, β by β outwards from it."""
         if len(self._ends) > _KEPT:
