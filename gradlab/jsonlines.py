@@ -1,0 +1,77 @@
+"""JSON lines on disk: an object a line, appended whole; a last line cut short by a killed process is known as such."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def append_line(path: Path | str, record: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Append one object as one line, in a single write; what a killed process left of its last line is cut off first.
+
+    Numbers that JSON does not have are written as the strings "NaN", "Infinity" and "-Infinity".
+
+    durable  wait until the line is on the disk.
+    """
+    line = json.dumps({key: _plain(value) for key, value in record.items()}, ensure_ascii=False, allow_nan=False)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        _cut_torn_end(handle)
+        os.write(handle, line.encode() + b"\n")
+        if durable:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_lines(path: Path | str, kind: str) -> tuple[list[tuple[int, dict[str, Any]]], bool]:
+    """The objects in a file, each with the number of its line, and whether the last line is torn and left out.
+
+    kind  what the file should be, for the error: ValueError names the file and the line that is no object.
+    """
+    lines = Path(path).read_bytes().split(b"\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except (ValueError, RecursionError):
+            if number == len(lines) > 1:  # without an end: its writer was killed
+                return found, True
+            record = None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}, line {number}, is no JSON object; {kind}")
+        found.append((number, record))
+    return found, False
+
+
+def keep_lines(path: Path | str, number: int) -> None:
+    """Shorten a file to its first ``number`` lines."""
+    kept = Path(path).read_bytes().split(b"\n")[:number]
+    os.truncate(path, sum(len(line) + 1 for line in kept))
+
+
+def _cut_torn_end(handle: int) -> None:
+    """Shorten the file to its last whole line; one that only lacks its end is given it."""
+    size = os.fstat(handle).st_size
+    if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
+        return
+    content = os.pread(handle, size, 0)
+    whole = content.rfind(b"\n") + 1
+    try:
+        json.loads(content[whole:])
+    except ValueError:
+        os.ftruncate(handle, whole)
+    else:
+        os.write(handle, b"\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
