@@ -80,6 +80,11 @@ def switch(name: str, value: bool, hint: str = "") -> widgets.Checkbox:
     return widgets.Checkbox(value, description=name, tooltip=hint or name, **_SHAPE)
 
 
+def text(name: str, value: str, hint: str) -> widgets.Text:
+    """A line to type in, read when Enter is pressed or the line is left."""
+    return widgets.Text(value, description=name, tooltip=hint, placeholder=hint, continuous_update=False, **_SHAPE)
+
+
 def loss_controls(label: str, key: str, loss: str, beta: float = 1.0) -> Controls:
     """A menu of all registered losses, β, and a control for each other number that some loss has.
 
