@@ -9,6 +9,7 @@ from gradlab.widgets.offline import OfflineExplorer
 from gradlab.widgets.pair import PairExplorer
 from gradlab.widgets.shift import ShiftExplorer
 from gradlab.widgets.sigmoid import SigmoidExplorer
+from gradlab.widgets.training_log import TrainingLogExplorer
 from gradlab.widgets.variance import VarianceExplorer
 
 EXPLORERS: dict[str, type[Explorer]] = {
@@ -20,6 +21,7 @@ EXPLORERS: dict[str, type[Explorer]] = {
         VarianceExplorer,
         FrontierExplorer,
         ClaimsExplorer,
+        TrainingLogExplorer,
         SigmoidExplorer,
         CreditExplorer,
         OfflineExplorer,
@@ -38,5 +40,6 @@ __all__ = [
     "ShiftExplorer",
     "SigmoidExplorer",
     "Story",
+    "TrainingLogExplorer",
     "VarianceExplorer",
 ]

@@ -1,0 +1,194 @@
+"""The explorer of training logs: what it shows is what the file says, and its stories are true of the samples."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gradlab.trainlog import append_step, read_log, start_log
+from gradlab.widgets.training_log import SAMPLES, TrainingLogExplorer
+
+
+@pytest.fixture(scope="module")
+def explorer():
+    return TrainingLogExplorer()
+
+
+@pytest.fixture(autouse=True)
+def from_the_start(explorer):
+    explorer.reset()
+
+
+def curve(explorer, column, side="_a"):
+    assert explorer.error is None
+    return explorer.result.logs[side].curves[column][1]
+
+
+def test_unsmoothed_it_shows_what_was_logged(explorer):
+    frame = explorer.frame()
+    for side, name in (("A", "dpo"), ("B", "bdpo")):
+        log = read_log(SAMPLES[f"sample:{name}"])
+        shown = frame[frame["log"] == side].reset_index(drop=True)
+        assert shown["step"].tolist() == log["step"].tolist()
+        for column in ("loss", "validation_loss", "logp_lose", "win_weight_q90", "slope_win", "grad_norm_lose"):
+            np.testing.assert_array_equal(shown[column], log[column])
+        assert explorer.numbers[f"loss {side}"] == log["loss"].iloc[-1]
+        assert explorer.numbers[f"validation {side}"] == log["validation_loss"].dropna().iloc[-1]
+        rare = log.dropna(subset="grad_norm")
+        expected = np.log(rare["grad_norm_win"] / rare["grad_norm_lose"])
+        np.testing.assert_allclose(shown["log_grad_norm_ratio"].dropna(), expected)
+
+
+def test_smoothing_and_range_act_on_the_curves(explorer):
+    explorer.set(smoothing=0.5, first=25, last=75, log_b="")
+    values = read_log(SAMPLES["sample:dpo"])["loss"].to_numpy()
+    running, weight, expected = 0.0, 0.0, []
+    for value in values:
+        running, weight = 0.5 * running + value, 0.5 * weight + 1
+        expected.append(running / weight)
+    np.testing.assert_allclose(curve(explorer, "loss"), expected[29:90])  # steps 30 to 90 of 120
+    assert explorer.numbers["steps"] == "30 to 90"
+    assert "loss B" not in explorer.numbers
+
+
+@pytest.mark.parametrize("story", [None, *(story.title for story in TrainingLogExplorer.stories)])
+def test_the_code_gives_the_numbers_shown(explorer, story, capsys):
+    if story:
+        explorer.tell(story)
+    made = {}
+    exec(explorer.as_python(), made)
+    names = {"loss": "loss", "validation_loss": "validation", "grad_cosine": "cos(g_w, g_l)",
+             "validation_accuracy": "its accuracy", "win_weight_length_correlation": "λ~length"}  # fmt: skip
+    shown = {f"{names[column]} {side}": value for side, ends in made["ends"].items() for column, value in ends.items()}
+    assert shown == pytest.approx({key: value for key, value in explorer.numbers.items() if key != "steps"})
+
+
+def test_story_both_sides_fall(explorer):
+    explorer.tell("Both sides fall")
+    win, lose = curve(explorer, "logp_win"), curve(explorer, "logp_lose")
+    assert win[-1] < win[0] - 5
+    assert lose[-1] - lose[0] < win[-1] - win[0] - 5
+    assert curve(explorer, "reward_margin")[-1] > 1
+    assert curve(explorer, "loss")[-1] < 0.5 * curve(explorer, "loss")[0]
+
+
+def test_story_of_length(explorer):
+    explorer.tell("λ is a length share")
+    assert curve(explorer, "win_weight_q10", "_b").min() > 0.29
+    assert curve(explorer, "win_weight_q90", "_b").max() < 0.8
+    assert curve(explorer, "win_weight_length_correlation", "_b").max() < -0.9
+
+
+def test_story_of_the_control(explorer):
+    at_equal_beta = {name: curve(explorer, name)[-1] for name in ("logp_win", "logp_lose")}
+    explorer.tell("The control: DPO at β/2")
+    settings = [read_log(SAMPLES[explorer.state[key]]).attrs["settings"] for key in ("log_a", "log_b")]
+    assert settings[0]["beta"] == settings[1]["beta"] / 2
+    assert (settings[0]["loss"], settings[1]["loss"]) == ("dpo", "bdpo")
+    for name, before in at_equal_beta.items():
+        half, balanced = curve(explorer, name), curve(explorer, name, "_b")
+        assert np.abs(half - balanced).max() < 4
+        assert abs(half[-1] - balanced[-1]) < abs(before - balanced[-1])
+    for name in ("grad_norm_win", "grad_norm_lose", "grad_norm"):
+        half, balanced = curve(explorer, name), curve(explorer, name, "_b")
+        assert np.abs(np.log(half / balanced)).max() < 0.25
+
+
+def test_story_of_two_ratios(explorer):
+    explorer.tell("Two ratios that disagree")
+    assert curve(explorer, "log_prob_ratio")[-1] < -8
+    assert np.abs(curve(explorer, "log_grad_norm_ratio")).max() < 0.2
+    assert curve(explorer, "grad_cosine")[-1] < -0.8  # the takeaway: they nearly cancel
+    explorer.set(log_a="sample:bdpo")
+    assert np.abs(curve(explorer, "log_grad_norm_ratio")).max() < 0.2
+    assert curve(explorer, "grad_cosine")[-1] < -0.8
+
+
+def test_story_learned_or_remembered(explorer):
+    explorer.tell("Learned, or remembered?")
+    for side in ("_a", "_b"):
+        train, held_out = curve(explorer, "loss", side), curve(explorer, "validation_loss", side)
+        assert train[0] - train[-1] > 2 * (held_out[0] - held_out[-1]) > 0
+        assert held_out[-1] - train[-1] > held_out[0] - train[0] > 0
+    settings = read_log(SAMPLES["sample:dpo"]).attrs["settings"]
+    assert (settings["pairs"], 120 * settings["batch"] / settings["pairs"]) == (768, 10)
+
+
+def test_a_log_of_trl_says_what_it_lacks(explorer, tmp_path):
+    rows = [{"loss": 0.7 - 0.01 * step, "rewards/margins": 0.01 * step, "logps/chosen": -100.0, "step": step}
+            for step in (10, 20, 30)]  # fmt: skip
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps({"log_history": rows}))
+    explorer.set(log_a=str(path))
+    assert explorer.error is None
+    assert explorer.numbers["loss A"] == pytest.approx(0.4)
+    assert "validation A" not in explorer.numbers
+    words = {title: one.get_text() for (title, side), one in explorer._lacking.items() if side == "_a"}
+    said = "\n".join(words.values())
+    assert "A has no win_weight here" in said
+    assert "A has no grad_norm_win here" in said
+    assert "A has no logp_lose here" in said
+    assert "no loss" not in said
+    assert explorer.numbers["steps"] == "1 to 120"  # the longer log's
+    assert "loss" in explorer.frame().query("log == 'A'").dropna(axis=1)
+
+
+def test_a_running_log_is_read_again_and_a_torn_line_is_said(explorer, tmp_path):
+    path = tmp_path / "running.jsonl"
+    start_log(path, {"loss": "dpo"})
+    append_step(path, 1, loss=0.7)
+    explorer.set(log_a=str(path), log_b="")
+    assert explorer.error is None  # one step only
+    append_step(path, 2, loss=0.6)
+    explorer.controls["smoothing"].value = 0.02
+    assert len(curve(explorer, "loss")) == 2
+    with path.open("a") as log:
+        log.write('{"step": 3, "lo')
+    explorer.controls["smoothing"].value = 0.0
+    assert explorer.numbers["loss A"] == 0.6
+    assert "line 4 was cut short" in explorer.status
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"log_a": "nowhere.jsonl"},
+            "FileNotFoundError: nowhere.jsonl is no file; a training log is",
+        ),
+        ({"log_a": "sample:ppo"}, "ValueError: log must be one of sample:bdpo, sample:dpo-half-beta, sample:dpo; got"),
+        ({"log_a": "", "log_b": ""}, "ValueError: log A and log B are empty"),
+        ({"first": 60, "last": 40}, "ValueError: to must be more than from, got 40% and 60%"),
+    ],
+)
+def test_a_fault_is_one_line_in_the_status(explorer, values, said):
+    before = explorer.png()
+    explorer.set(**values)
+    assert explorer.status.startswith(said)
+    assert len(explorer.status.splitlines()) == 1
+    assert explorer.png() == before
+    explorer.reset()
+    assert explorer.error is None
+    assert explorer.png() == before
+
+
+def test_a_damaged_file_is_named(explorer, tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"step": 1, "loss": 0.7}\nnot json\n{"step": 2, "loss": 0.7}\n')
+    explorer.set(log_a=str(path))
+    assert explorer.status.startswith(f"ValueError: {path}, line 2, is no JSON object")
+
+
+def test_every_value_at_the_ends_of_a_long_uneven_log(explorer, tmp_path):
+    path = tmp_path / "long.csv"
+    steps = np.arange(1, 3000)
+    loss = np.where(steps == 700, np.inf, 1 / np.sqrt(steps))
+    pd.DataFrame({"step": steps, "loss": loss, "eval_loss": np.where(steps % 500, np.nan, 0.5)}).to_csv(path)
+    for smoothing in (0.0, 0.98):
+        for first, last in ((0, 5), (95, 100), (0, 100)):
+            explorer.set(log_a=str(path), log_b="sample:dpo", smoothing=smoothing, first=first, last=last)
+            assert explorer.error is None
+            assert explorer.png()
+    assert "loss is not finite, first at line 701" in explorer.status
+    assert len(curve(explorer, "loss")) == len(steps) - 1
