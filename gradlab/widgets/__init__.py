@@ -7,6 +7,7 @@ from gradlab.widgets.frontier import FrontierExplorer
 from gradlab.widgets.grid import GridExplorer
 from gradlab.widgets.offline import OfflineExplorer
 from gradlab.widgets.pair import PairExplorer
+from gradlab.widgets.rating import RatingExplorer
 from gradlab.widgets.shift import ShiftExplorer
 from gradlab.widgets.sigmoid import SigmoidExplorer
 from gradlab.widgets.training_log import TrainingLogExplorer
@@ -22,6 +23,7 @@ EXPLORERS: dict[str, type[Explorer]] = {
         FrontierExplorer,
         ClaimsExplorer,
         TrainingLogExplorer,
+        RatingExplorer,
         SigmoidExplorer,
         CreditExplorer,
         OfflineExplorer,
@@ -37,6 +39,7 @@ __all__ = [
     "GridExplorer",
     "OfflineExplorer",
     "PairExplorer",
+    "RatingExplorer",
     "ShiftExplorer",
     "SigmoidExplorer",
     "Story",

@@ -44,3 +44,22 @@ class Tools(anywidget.AnyWidget):
             self.send({"error": f"{type(error).__name__}: {error}"})
             return
         self.send({"kind": message["want"]}, [made])
+
+
+class Keys(anywidget.AnyWidget):
+    """Buttons that have a key each. A key works wherever the focus is in the explorer, but in fields and on sliders."""
+
+    _esm = _CODE / "keys.js"
+    _css = _CODE / "keys.css"
+    actions = traitlets.List().tag(sync=True)
+    token = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, actions: dict[str, tuple[str, list[str]]], act: Callable[[str], None]) -> None:
+        """``actions``: label and keys by name. ``act`` is called with a name, unless ``token`` was another one then."""
+        super().__init__(actions=[{"name": n, "label": label, "keys": keys} for n, (label, keys) in actions.items()])
+        self._act = act
+        self.on_msg(self._receive)
+
+    def _receive(self, _: Any, message: dict[str, str], __: list[bytes]) -> None:
+        if message.get("token") == self.token:
+            self._act(message["act"])
