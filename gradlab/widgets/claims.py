@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import anywidget
 import ipywidgets as widgets
 import pandas as pd
-import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -26,10 +24,9 @@ from gradlab.experiments.measured import MEASURED
 from gradlab.experiments.verdicts import Settled
 from gradlab.widgets.controls import Controls, choice, whole
 from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.front import Picture
+from gradlab.widgets.front import Picture, Table
 from gradlab.widgets.view import View
 
-_FRONT = Path(__file__).parent / "front"
 _ALL, _NONE = "all", "none"
 _KINDS = [*reversed(verdicts.WEAKEST_FIRST), verdicts.NOT_JUDGED, verdicts.NOT_RUN]
 _HEAD = ["claim", "statement", "verdict", "effect, 95% interval", "the control beside it"]
@@ -50,28 +47,6 @@ def _data(claim: str) -> list[str]:
 def _opening(claim: str, figure: str | None = None) -> dict[str, str]:
     """The state of a story: this claim among all, with this figure of it or the main one."""
     return {"verdict": _ALL, "claim": claim, "figure": figure or _figures(claim)[0], "data": _NONE}
-
-
-class Table(anywidget.AnyWidget):
-    """A table of texts; the first column heads the rows, and is of buttons where a row can be chosen."""
-
-    _esm = _FRONT / "table.js"
-    _css = _FRONT / "table.css"
-    caption = traitlets.Unicode().tag(sync=True)
-    head = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    rows = traitlets.List(traitlets.List(traitlets.Unicode())).tag(sync=True)
-    chosen = traitlets.Int(-1).tag(sync=True)
-    selectable = traitlets.Bool(False).tag(sync=True)
-
-    def __init__(self, *, selectable: bool = False) -> None:
-        """Make it, hidden until there is something to show."""
-        super().__init__(selectable=selectable, layout={"display": "none"})
-
-    def put(self, caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-        """Show this; hidden where there are no rows."""
-        with self.hold_sync():
-            self.caption, self.head, self.rows = caption, list(head), [list(row) for row in rows]
-        self.layout.display = None if self.rows else "none"
 
 
 @dataclass(frozen=True)

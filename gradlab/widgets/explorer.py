@@ -20,7 +20,7 @@ from gradlab.widgets.controls import Controls, Slider
 from gradlab.widgets.front import Tools
 from gradlab.widgets.view import View, montage
 
-PAGE = 1100  # pixels across of the picture that stands for an explorer where nothing is live
+PAGE = 1130  # pixels across of the picture that stands for an explorer where nothing is live
 _IN_CELLS: dict[tuple[type, str], Explorer] = {}
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
-_CODE = Path(__file__).parent / "front"
+
+def _code(name: str) -> str:
+    """The text of a file for the page; as a path, anywidget would watch it, and so keep every widget alive for ever."""
+    return (Path(__file__).parent / "front" / name).read_text("utf-8")
 
 
 class Picture(anywidget.AnyWidget):
     """A PNG with a text in its place for those who cannot see it."""
 
-    _esm = _CODE / "picture.js"
+    _esm = _code("picture.js")
     png = traitlets.Bytes().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
     width = traitlets.Int().tag(sync=True)
@@ -27,8 +30,8 @@ class Tools(anywidget.AnyWidget):
     And it keeps JupyterLab's shortcuts out of the explorer: without that, ``d d`` on a slider deletes the cell.
     """
 
-    _esm = _CODE / "tools.js"
-    _css = _CODE / "explorer.css"
+    _esm = _code("tools.js")
+    _css = _code("explorer.css")
     name = traitlets.Unicode("explorer").tag(sync=True)
 
     def __init__(self, name: str, results: dict[str, Callable[[], bytes]]) -> None:
@@ -49,8 +52,8 @@ class Tools(anywidget.AnyWidget):
 class Keys(anywidget.AnyWidget):
     """Buttons that have a key each. A key works wherever the focus is in the explorer, but in fields and on sliders."""
 
-    _esm = _CODE / "keys.js"
-    _css = _CODE / "keys.css"
+    _esm = _code("keys.js")
+    _css = _code("keys.css")
     actions = traitlets.List().tag(sync=True)
     token = traitlets.Unicode().tag(sync=True)
 
@@ -63,3 +66,25 @@ class Keys(anywidget.AnyWidget):
     def _receive(self, _: Any, message: dict[str, str], __: list[bytes]) -> None:
         if message.get("token") == self.token:
             self._act(message["act"])
+
+
+class Table(anywidget.AnyWidget):
+    """A table of texts; the first column heads the rows, and is of buttons where a row can be chosen."""
+
+    _esm = _code("table.js")
+    _css = _code("table.css")
+    caption = traitlets.Unicode().tag(sync=True)
+    head = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    rows = traitlets.List(traitlets.List(traitlets.Unicode())).tag(sync=True)
+    chosen = traitlets.Int(-1).tag(sync=True)
+    selectable = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(self, *, selectable: bool = False) -> None:
+        """Make it, hidden until there is something to show."""
+        super().__init__(selectable=selectable, layout={"display": "none"})
+
+    def put(self, caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+        """Show this; hidden where there are no rows."""
+        with self.hold_sync():
+            self.caption, self.head, self.rows = caption, list(head), [list(row) for row in rows]
+        self.layout.display = None if self.rows else "none"
