@@ -3,17 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures test lab check bench clean
+.PHONY: figures test lab notebooks check bench clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
 
 test: .venv/.ready  ## every test, notebooks included
 	$(BIN)/python -m pytest
-	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks; fi
+	$(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks
 
 lab: .venv/.ready  ## JupyterLab with the notebooks
 	$(BIN)/gradlab lab
+
+notebooks: .venv/.ready  ## run the notebooks anew, and keep their outputs as they belong in git
+	$(BIN)/python scripts/notebooks.py
 
 check: .venv/.ready  ## style, types, import rules
 	$(BIN)/ruff check .
@@ -21,11 +24,12 @@ check: .venv/.ready  ## style, types, import rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: .venv/.ready  ## speed of the tabular lab and of its engine, and the cost of Balanced-DPO
+bench: .venv/.ready  ## speed of the lab, its engine and the explorers, and the cost of Balanced-DPO
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_engine.py
 	$(BIN)/python scripts/bench_overhead.py
+	$(BIN)/python scripts/bench_explorers.py
 
 clean:  ## what the other targets built, except results
 	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache figures/quick

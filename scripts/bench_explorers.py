@@ -1,6 +1,6 @@
 """How fast the explorers answer, in a real browser: from the key press to the last, exact pixels on the screen.
 
-Part of ``make bench``. Writes ``figures/benchmarks/explorers.md`` and ``explorers.csv``.
+Part of ``make bench``. Writes ``explorers.md``, ``explorers.csv`` and ``explorers.png`` to ``figures/benchmarks``.
 """
 
 from __future__ import annotations
@@ -102,6 +102,17 @@ def measure(lab: str, running: Any, name: str) -> list[dict[str, Any]]:
     return rows
 
 
+def screenshot(lab: str, running: Any) -> bytes:
+    """Grid training in JupyterLab, for the README."""
+    page = chrome.Page(running, lab, "02-grid-training.ipynb", (1700, 900))
+    page.run_all()
+    explorer = page.explorer()
+    explorer.press("When bDPO helps")
+    picture = explorer.root.screenshot()
+    page.close()
+    return picture
+
+
 def main() -> int:
     """Measure all, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -119,9 +130,10 @@ def main() -> int:
             for name in dict.fromkeys(notebook for notebook, _ in CASES.values()):
                 rows += measure(lab, running, name)
                 print(pd.DataFrame(rows).iloc[-1].to_dict())
+            picture = screenshot(lab, running)
     frame = pd.DataFrame(rows)
     write_whole(folder / "explorers.csv", frame.round(3).to_csv(index=False),
-                folder / "explorers.md", page_of(frame))  # fmt: skip
+                folder / "explorers.md", page_of(frame), folder / "explorers.png", picture)  # fmt: skip
     return 0
 
 

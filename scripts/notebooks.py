@@ -60,14 +60,15 @@ def pictures(notebook: nbformat.NotebookNode) -> list[np.ndarray]:
 def main() -> int:
     """Run the notebooks that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="notebooks to run; left out: all")
-    given = parser.parse_args().names
-    for path in [Path(name) for name in given] or sorted(FOLDER.glob("*.ipynb")):
+    parser.add_argument("names", nargs="*", type=Path, help="notebooks to run; left out: all")
+    parser.add_argument("--out", type=Path, help="folder to write to; left out: over the notebooks themselves")
+    given = parser.parse_args()
+    for path in given.names or sorted(FOLDER.glob("*.ipynb")):
+        folder = given.out or path.parent
         notebook = executed(path)
-        write_whole(path, nbformat.writes(notebook) + "\n")
-        shown = pictures(notebook)
-        if shown:
-            write_whole(path.parent / "images" / f"{path.stem}.png", thumbnail(shown[0]))
+        write_whole(folder / path.name, nbformat.writes(notebook) + "\n")
+        if shown := pictures(notebook):
+            write_whole(folder / "images" / f"{path.stem}.png", thumbnail(shown[0]))
         print(path)
     return 0
 

@@ -36,8 +36,9 @@ def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
 
 
 def test_there_are_the_promised_blocks():
-    assert len(blocks("python")) == 3
-    plot, loss, loop = (sum(bool(line.strip()) for line in code.splitlines()) for code in blocks("python"))
+    assert len(blocks("python")) == 4
+    explorer, plot, loss, loop = (sum(bool(line.strip()) for line in code.splitlines()) for code in blocks("python"))
+    assert explorer <= 6
     assert plot <= 10
     assert loss <= 15
     assert loop <= 12
@@ -45,7 +46,7 @@ def test_there_are_the_promised_blocks():
 
 
 def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
-    assert inspect.getsource(Hinge) in blocks("python")[1]
+    assert inspect.getsource(Hinge) in blocks("python")[2]
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -1,0 +1,116 @@
+"""The committed notebooks: executed, with static pictures; running them again changes nothing."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from gradlab.widgets import EXPLORERS
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "scripts/notebooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory):
+    """The folder with every notebook run anew; two at a time."""
+    folder = tmp_path_factory.mktemp("again")
+    command = [sys.executable, ROOT / "scripts/notebooks.py", "--out", folder]
+    halves = [subprocess.Popen([*command, *NOTEBOOKS[half::2]], stderr=subprocess.PIPE, text=True) for half in (0, 1)]
+    for half in halves:
+        _, complaints = half.communicate()
+        assert half.returncode == 0, complaints
+    return folder
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_is_one_from_the_start_to_the_end():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(len(NOTEBOOKS))]
+    shown = "".join(path.read_text("utf-8") for path in NOTEBOOKS)
+    for explorer in EXPLORERS.values():
+        assert f"import {explorer.__name__}" in shown
+
+
+@every_notebook
+def test_running_it_again_changes_nothing(path, again, script):
+    committed, new = read(path), read(again / path.name)
+    for old, fresh in zip(script.pictures(committed), script.pictures(new), strict=True):
+        assert old.shape == fresh.shape
+        # Another processor may round a number otherwise, and so move an edge by a shade.
+        differs = np.abs(old.astype(int) - fresh.astype(int)).max(-1) > 24
+        assert differs.mean() < 0.002
+    for notebook in (committed, new):
+        for cell in code_cells(notebook):
+            for output in cell.outputs:
+                output.get("data", {}).pop("image/png", None)
+    assert committed == new
+
+
+@every_notebook
+def test_it_is_executed_reads_well_without_a_kernel_and_holds_nothing_live(path):
+    notebook = read(path)
+    text = path.read_text("utf-8")
+    assert "widget-view" not in text
+    assert "model_id" not in text
+    assert "widgets" not in notebook.metadata
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for shows, drives in zip(cells[::2], cells[1::2], strict=True):
+        (output,) = shows.outputs
+        assert "image/png" in output.data
+        assert "Explorer: " in output.data["text/plain"]
+        assert drives.outputs == []
+        assert "assert " in drives.source
+        assert ".reset()" in drives.source
+
+
+@every_notebook
+def test_its_links_lead_somewhere_in_a_copy_too(path):
+    prose = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    for target in re.findall(r"\]\(([^)#]+)\)", prose):
+        if not target.startswith("https://"):
+            assert (path.parent / target).is_file(), target
+            assert ".." not in target  # the notebooks travel without what is beside them
+
+
+def test_cleaning_takes_out_what_changes(script):
+    output = nbformat.v4.new_output("display_data", {"text/plain": "x", script.LIVE: {"model_id": "1"}})
+    cell = nbformat.v4.new_code_cell("1", outputs=[output], metadata={"execution": {"iopub.status.idle": "now"}})
+    metadata = {"widgets": {"state": 1}, "language_info": {"name": "python", "version": "3"}}
+    cleaned = script.cleaned(nbformat.v4.new_notebook(cells=[cell], metadata=metadata))
+    assert cleaned.cells[0].metadata == {}
+    assert cleaned.cells[0].outputs[0].data == {"text/plain": "x"}
+    assert set(cleaned.metadata) == {"kernelspec", "language_info"}
+    assert cleaned.metadata.language_info == {"name": "python"}
+
+
+def test_an_error_in_a_cell_is_told_and_nothing_is_written(tmp_path):
+    path = tmp_path / "broken.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), path)
+    before = path.read_bytes()
+    ran = subprocess.run([sys.executable, ROOT / "scripts/notebooks.py", path], capture_output=True, text=True,
+                         check=False)  # fmt: skip
+    assert ran.returncode != 0
+    assert "ZeroDivisionError" in ran.stderr
+    assert path.read_bytes() == before
