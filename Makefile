@@ -9,8 +9,8 @@ figures: .venv/.ready  ## every figure of the paper's experiments, with the gall
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
 
 test: .venv/.ready  ## every test, notebooks included
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-kernel=python3 notebooks
 
 lab: .venv/.ready  ## JupyterLab with the notebooks
 	$(BIN)/gradlab lab

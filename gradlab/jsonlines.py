@@ -9,23 +9,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 
 def append_line(path: Path | str, record: Mapping[str, Any], *, durable: bool = False) -> None:
     """Append one object as one line, in a single write; what a killed process left of its last line is cut off first.
+
+    Several processes may append to one file. Raises ValueError where the file ends in something that is no object.
 
     Numbers that JSON does not have are written as the strings "NaN", "Infinity" and "-Infinity".
 
     durable  wait until the line is on the disk.
     """
     line = json.dumps({key: _plain(value) for key, value in record.items()}, ensure_ascii=False, allow_nan=False)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        _cut_torn_end(handle)
-        os.write(handle, line.encode() + b"\n")
-        if durable:
-            os.fsync(handle)
-    finally:
-        os.close(handle)
+    with _lock(path):  # else one writer would take another's half-written line for a torn one
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _cut_torn_end(handle, path)
+            os.write(handle, line.encode() + b"\n")
+            if durable:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read_lines(path: Path | str, kind: str) -> tuple[list[tuple[int, dict[str, Any]]], bool]:
@@ -41,7 +46,7 @@ def read_lines(path: Path | str, kind: str) -> tuple[list[tuple[int, dict[str, A
         try:
             record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         except (ValueError, RecursionError):
-            if number == len(lines) > 1:  # without an end: its writer was killed
+            if number == len(lines) > 1 and line.startswith(b"{"):  # without an end: its writer was killed
                 return found, True
             record = None
         if not isinstance(record, dict):
@@ -52,11 +57,18 @@ def read_lines(path: Path | str, kind: str) -> tuple[list[tuple[int, dict[str, A
 
 def keep_lines(path: Path | str, number: int) -> None:
     """Shorten a file to its first ``number`` lines."""
-    kept = Path(path).read_bytes().split(b"\n")[:number]
-    os.truncate(path, sum(len(line) + 1 for line in kept))
+    with _lock(path):
+        kept = Path(path).read_bytes().split(b"\n")[:number]
+        os.truncate(path, sum(len(line) + 1 for line in kept))
 
 
-def _cut_torn_end(handle: int) -> None:
+def _lock(path: Path | str) -> FileLock:
+    """A lock among all who write to the file, in a hidden file beside it."""
+    path = Path(path)
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+def _cut_torn_end(handle: int, path: Path | str) -> None:
     """Shorten the file to its last whole line; one that only lacks its end is given it."""
     size = os.fstat(handle).st_size
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
@@ -66,6 +78,8 @@ def _cut_torn_end(handle: int) -> None:
     try:
         json.loads(content[whole:])
     except ValueError:
+        if not content[whole:].startswith(b"{"):
+            raise ValueError(f"{path} ends in something that is no JSON object; nothing is appended to it") from None
         os.ftruncate(handle, whole)
     else:
         os.write(handle, b"\n")

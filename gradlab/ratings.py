@@ -18,6 +18,7 @@ from gradlab.jsonlines import append_line, read_lines
 from gradlab.provenance import fingerprint
 
 LEVEL = 0.95
+ALL = "all raters"  # the last row of the rates; no rater's name
 CHOICES = ("left", "right", "tie", "skip")
 UNDO = "undo"  # a line that takes back this rater's answer to this item
 SAMPLES = "a file of samples has a JSON object a line with a prompt and samples: {system: text, …}"
@@ -105,6 +106,8 @@ def sides(comparison: Comparison, item: Item, rater: str, seed: int | str = 0) -
 def append_answer(path: Path | str, rater: str, item: str, left: str, right: str, choice: str) -> None:
     """Append one answer, or with the choice ``undo`` take this rater's answer to this item back; on disk on return."""
     one_of("choice", choice, (*CHOICES, UNDO))
+    if rater == ALL:
+        raise ValueError(f"rater must be another name than {ALL!r}, which stands for all of them")
     line = {"rater": rater, "item": item, "left": left, "right": right, "choice": choice}
     append_line(path, line, durable=True)
 
@@ -126,6 +129,8 @@ def read_answers(path: Path | str, comparison: Comparison) -> pd.DataFrame:
             if not isinstance(line.get(column), str):
                 raise ValueError(f"{path}, line {number}: {column} must be a text, got {line.get(column)!r}; {ANSWERS}")
         one_of(f"{path}, line {number}: choice", line["choice"], (*CHOICES, UNDO))
+        if line["rater"] == ALL:
+            raise ValueError(f"{path}, line {number}: rater must be another name than {ALL!r}")
         if line["item"] not in items:
             continue
         if {line["left"], line["right"]} != set(comparison.systems):
@@ -146,7 +151,7 @@ def preference_rates(answers: pd.DataFrame) -> pd.DataFrame:
     less than a coin does: the interval is then rather too wide than too narrow.
     """
     groups = [(str(rater), own) for rater, own in answers.groupby("rater")]
-    groups += [("all raters", answers)] if len(groups) > 1 else []
+    groups += [(ALL, answers)] if len(groups) > 1 else []
     rows = []
     for rater, own in groups:
         by_item = own.groupby("item")["score"].mean().dropna()
@@ -196,7 +201,9 @@ def _checked_sample(row: dict[str, Any], place: str) -> tuple[str, dict[str, str
     prompt, samples = row.get("prompt"), row.get("samples")
     if not isinstance(prompt, str):
         raise ValueError(f"{place}: prompt must be a text, got {prompt!r}; {SAMPLES}")
-    if not isinstance(samples, dict) or not all(isinstance(text, str) for text in samples.values()):
+    if not isinstance(samples, dict) or not all(
+        isinstance(text, str) and name.strip() == name for name, text in samples.items()
+    ):
         raise ValueError(f"{place}: samples must give a text for each system; {SAMPLES}")
     return prompt, samples
 

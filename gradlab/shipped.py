@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from gradlab.artifacts import write_whole
@@ -33,21 +34,32 @@ def copy_notebooks(folder: Path) -> list[str]:
     source = shipped("notebooks")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder must be a folder, or not yet exist, got the file {str(folder)!r}")
+    if folder.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"folder must lie outside of {source}, got {str(folder)!r}")
     record = _record(folder)
     kept = []
-    for file in sorted(file for file in source.rglob("*") if file.is_file() and not file.name.startswith(".")):
-        name = file.relative_to(source).as_posix()
-        if "checkpoints" in name:
-            continue
-        target, content = folder / name, file.read_bytes()
-        if target.exists() and _hash(target.read_bytes()) not in (_hash(content), record.get(name)):
-            kept.append(name)
-            continue
-        if not target.exists() or target.read_bytes() != content:
-            write_whole(target, content)
-        record[name] = _hash(content)
-    write_whole(folder / _RECORD, json.dumps(record, indent=1) + "\n")
+    try:
+        for name, content in _files(source):
+            target = folder / name
+            if target.is_dir() or (
+                target.exists() and _hash(target.read_bytes()) not in (_hash(content), record.get(name))
+            ):
+                kept.append(name)
+                continue
+            if not target.exists() or target.read_bytes() != content:
+                write_whole(target, content)
+            record[name] = _hash(content)
+    finally:  # also when stopped on the way: what has been written must be known as ours
+        write_whole(folder / _RECORD, json.dumps(record, indent=1) + "\n")
     return kept
+
+
+def _files(source: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of what is shipped; nothing hidden, such as an editor's checkpoints."""
+    for file in sorted(source.rglob("*")):
+        parts = file.relative_to(source).parts
+        if file.is_file() and not any(part.startswith(".") for part in parts):
+            yield "/".join(parts), file.read_bytes()
 
 
 def _record(folder: Path) -> dict[str, str]:

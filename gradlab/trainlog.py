@@ -92,7 +92,7 @@ def read_log(path: Path | str) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file; {ACCEPTED}")
-    read = {".csv": _csv_rows, ".json": _json_rows}.get(path.suffix, _json_lines)
+    read = {".csv": _csv_rows, ".json": _json_rows}.get(path.suffix.lower(), _json_lines)
     settings: dict[str, Any] = {}
     notes: list[str] = []
     rows = read(path, settings, notes)
@@ -124,7 +124,10 @@ def _json_lines(path: Path, settings: dict[str, Any], notes: list[str]) -> Rows:
         header = lines.pop(0)[1]
         if header[HEADER] != FORMAT:
             raise ValueError(f"{path} has format {header[HEADER]!r}; this version of gradlab reads format {FORMAT}")
-        settings.update(header.get("settings", {}))
+        own = header.get("settings", {})
+        if not isinstance(own, dict):
+            raise ValueError(f"{path}, line 1: settings must be an object, got {own!r}")
+        settings.update(own)
     return [(f"line {number}", row) for number, row in lines]
 
 
@@ -145,8 +148,11 @@ def _csv_rows(path: Path, settings: dict[str, Any], notes: list[str]) -> Rows:
         with open(path, newline="", encoding="utf-8-sig") as text:
             table = csv.DictReader(text, strict=True)
             rows = [(f"line {table.line_num}", row) for row in table]
+            names = table.fieldnames or []
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is damaged, or no CSV ({error}); {ACCEPTED}") from None
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path} has a column more than once: {', '.join(names)}; {ACCEPTED}")
     for place, row in rows:
         if None in row:
             raise ValueError(f"{path}, {place}, has more fields than the first line; {ACCEPTED}")
@@ -215,6 +221,6 @@ def _number(name: str, value: Any, place: str) -> Any:
         raise ValueError(f"{place}: {name} must be a number, got {value!r}")
     if name != "step":
         return number
-    if not number >= 0 or number % 1:
+    if not 0 <= number < 2**53 or number % 1:
         raise ValueError(f"{place}: step must be a whole number ≥ 0, got {value!r}")
     return int(number)

@@ -73,6 +73,41 @@ def test_files_of_others_are_left_alone(source, tmp_path):
     assert "00-start.ipynb" not in json.loads((target / ".gradlab-notebooks.json").read_text())
 
 
+def test_what_an_interrupted_copy_has_written_is_known_as_ours(source, tmp_path, monkeypatch):
+    target = tmp_path / "mine"
+    copy_notebooks(target)
+    for file in source.glob("*.ipynb"):
+        file.write_text(f"second {file.name}")
+    whole = shipped.write_whole
+
+    def stopped(path, content):
+        if Path(path).name == "01-more.ipynb":
+            raise KeyboardInterrupt
+        whole(path, content)
+
+    monkeypatch.setattr(shipped, "write_whole", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        copy_notebooks(target)
+    monkeypatch.setattr(shipped, "write_whole", whole)
+    for file in source.glob("*.ipynb"):
+        file.write_text(f"third {file.name}")
+    assert copy_notebooks(target) == []
+    assert (target / "00-start.ipynb").read_text() == "third 00-start.ipynb"
+
+
+def test_a_folder_in_a_notebook_s_place_is_kept_and_the_rest_is_copied(source, tmp_path):
+    target = tmp_path / "mine"
+    (target / "00-start.ipynb").mkdir(parents=True)
+    assert copy_notebooks(target) == ["00-start.ipynb"]
+    assert (target / "01-more.ipynb").is_file()
+
+
+def test_the_shipped_ones_are_not_copied_into_themselves(source):
+    for folder in (source, source / "deeper"):
+        with pytest.raises(ValueError, match="folder must lie outside of"):
+            copy_notebooks(folder)
+
+
 def test_a_file_in_the_folder_s_place_is_refused(source, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="folder must be a folder, or not yet exist, got the file"):

@@ -6,6 +6,7 @@ The TRL files here are made from the names that TRL documents for its DPO traine
 import json
 import math
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -246,3 +247,43 @@ def test_json_lines_refuse_what_is_no_object(tmp_path):
     path.write_text('{"a": 1}\n\n7\n{"b": 1}\n')
     with pytest.raises(ValueError, match=re.escape(f"{path}, line 3, is no JSON object; it should be x")):
         read_lines(path, "it should be x")
+
+
+def test_processes_that_append_to_one_file_lose_no_line(tmp_path):
+    code = (
+        "import sys; from gradlab.jsonlines import append_line\n"
+        "for k in range(400): append_line(sys.argv[1], {'who': sys.argv[2], 'k': k, 'text': 'x' * (k % 7) * 500})"
+    )
+    path = tmp_path / "shared.jsonl"
+    writers = [subprocess.Popen([sys.executable, "-c", code, path, name]) for name in "abc"]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    lines, torn = read_lines(path, "lines")
+    assert not torn
+    for name in "abc":
+        assert [line["k"] for _, line in lines if line["who"] == name] == list(range(400))
+
+
+def test_what_was_no_line_of_ours_is_not_cut_off(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"\nmy precious notes")
+    with pytest.raises(ValueError, match="ends in something that is no JSON object; nothing is appended"):
+        append_line(path, {"a": 1})
+    assert path.read_bytes() == b"\nmy precious notes"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("x.jsonl", '{"gradlab_training_log": 1, "settings": [1]}\n{"step": 1}\n', "settings must be an object"),
+        ("x.jsonl", '{"step": 1e300, "loss": 1}\n', "step must be a whole number"),
+        ("x.csv", "step,loss,loss\n1,5,6\n", "has a column more than once: step, loss, loss"),
+        ("x.CSV", "step,loss\n1,oops\n", "loss must be a number, got 'oops'"),
+    ],
+)
+def test_more_damage_is_named_in_one_line(tmp_path, name, content, fault):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(ValueError, match=fault) as caught:
+        read_log(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gc
 import io
+import itertools
 
 import ipywidgets
 import numpy as np
@@ -284,7 +285,8 @@ def test_without_an_event_loop_the_work_is_done_at_once():
 
 
 def test_two_hundred_runs_of_a_cell_and_two_thousand_moves_leak_nothing(monkeypatch):
-    monkeypatch.setattr(module, "_cell", lambda: "the one cell")
+    runs_of_the_cell = itertools.count()
+    monkeypatch.setattr(module, "_cell", lambda: ("the one cell", str(next(runs_of_the_cell))))
 
     def count():
         gc.collect()
@@ -308,3 +310,45 @@ def test_two_hundred_runs_of_a_cell_and_two_thousand_moves_leak_nothing(monkeypa
     assert count() == before
     assert observers == {key: len(one._trait_notifiers["value"]["change"]) for key, one in grid.controls.items()}
     assert artists == {name: len(view.figure.findobj()) for name, view in grid.views.items()}
+
+
+def test_two_explorers_of_one_cell_live_side_by_side_until_it_is_run_again(monkeypatch):
+    run = "first"
+    monkeypatch.setattr(module, "_cell", lambda: ("a cell", run))
+    one, other = SigmoidExplorer(), SigmoidExplorer()
+    assert one.comm is not None
+    run = "second"
+    again = SigmoidExplorer()
+    assert one.comm is other.comm is None
+    assert again.comm is not None
+
+
+def test_a_start_that_is_refused_leaves_no_widget_behind():
+    before = len(_instances)
+    with pytest.raises(ValueError, match="sigma must be finite"):
+        GridExplorer(sigma=-1.0)
+    assert len(_instances) == before
+
+
+def test_equal_settings_look_equal_however_they_were_reached():
+    one = SigmoidExplorer()
+    one.controls["gap"].value = 3.0
+    one.set(**one.state)
+    assert one.png() == SigmoidExplorer(gap=3.0).png()
+
+
+def test_what_is_not_shown_cannot_be_taken_out(monkeypatch):
+    explorer = SigmoidExplorer()
+    sent = []
+    (tools,) = [child for child in explorer.children if hasattr(child, "_results")]
+    monkeypatch.setattr(tools, "send", lambda message, buffers=None: sent.append((message, buffers)))
+    monkeypatch.setattr(explorer, "compute", lambda state: 1 / 0)
+    explorer.set(gap=2.0)
+    for kind in ("csv", "python"):
+        tools._answer(None, {"want": kind}, [])
+        assert "nothing is shown for these controls: division by zero" in sent[-1][0]["error"]
+    monkeypatch.undo()
+    explorer.reset()
+    monkeypatch.setattr(tools, "send", lambda message, buffers=None: sent.append((message, buffers)))
+    tools._answer(None, {"want": "csv"}, [])
+    assert sent[-1][1][0].startswith(b"margin,")

@@ -265,7 +265,7 @@ def test_by_default_answers_go_to_the_current_folder_and_only_when_there_are_any
     explorer.set(seed="4", rater="ann")
     assert list(tmp_path.iterdir()) == []
     explorer.answer("left")
-    assert [path.name for path in tmp_path.iterdir()] == ["ratings.jsonl"]
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["ratings.jsonl"]
     given = RatingExplorer(answers=tmp_path / "sub.jsonl", rater="bob")
     given.answer("tie")
     assert (tmp_path / "sub.jsonl").exists()
@@ -323,3 +323,40 @@ def test_the_code_gives_the_numbers_shown(story, capsys):
     if "rates" in made:
         assert made["rates"]["rate"].iloc[-1] == explorer.numbers["B over A"]
         assert made["agreed"].alpha == explorer.numbers["α"]
+
+
+def test_an_answer_holds_for_what_was_on_the_page_or_not_at_all(samples):
+    one, other = (RatingExplorer(samples=samples, rater="x") for _ in range(2))
+    one.answer("left")
+    other._keys._receive(None, {"act": "left", "token": other._keys.token}, [])
+    assert "the files have changed meanwhile" in other.status
+    assert other.result.done == 1  # it shows the next item now, and takes an answer to that
+    other._keys._receive(None, {"act": "left", "token": other._keys.token}, [])
+    assert other.result.done == 2
+
+
+def test_names_are_texts_whatever_they_look_like(samples):
+    for rater in ("$x_$", "a$^$b", "<b>bold</b>"):
+        explorer = RatingExplorer(samples=samples, rater=rater)
+        explorer.answer("left")
+        explorer.set(reveal=True)
+        assert explorer.error is None, explorer.status
+
+
+def test_nobody_is_called_as_all_of_them_are(samples):
+    explorer = RatingExplorer(samples=samples, rater="all raters")
+    explorer.buttons["Reset"].click()
+    with pytest.raises(ValueError, match="rater must be another name than 'all raters'"):
+        append_answer("x.jsonl", "all raters", "k", "a", "b", "left")
+    explorer.close()
+
+
+def test_the_shipped_answers_are_only_looked_at_by_whatever_path():
+    (shipped,) = ANSWERS.values()
+    content = shipped.read_bytes()
+    here = Path.cwd()
+    way_round = Path(*[".."] * (len(here.parts) - 1), *shipped.resolve().parts[1:])
+    explorer = RatingExplorer(answers=way_round)
+    with pytest.raises(ValueError, match="only to be looked at"):
+        explorer.answer("left")
+    assert shipped.read_bytes() == content

@@ -71,7 +71,9 @@ def test_places_are_the_experiments(explorer, family, n, support, distance):
                 assert min(place.slack, max(distance, row["cell"])) == pytest.approx(row[wanted], abs=1e-6)
                 assert place.reach == pytest.approx(row["reach"], abs=1e-6)
                 true = row[wanted] + row["cell"] >= -1e-9
-                assert shown == ("true" if true else f"misses by {-row[wanted]:.2f} responses")
+                assert shown == (
+                    "true" if true else f"misses by {-row[wanted]:.2f} in y, {-row[wanted] / row['cell']:.1f} cells"
+                )
 
 
 def test_distance_to_the_limit_is_that_to_half_of_dpo_at_half_beta(explorer):

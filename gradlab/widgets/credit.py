@@ -64,7 +64,7 @@ class CreditExplorer(Explorer):
     reading = (
         "Samples needed for a gradient as large as its standard error, over the length of the response, both axes "
         "logarithmic. Blue, solid: every token is credited with the whole reward. Orange, dashed: with its own part. "
-        "Rings mark the chosen length; faint lines are the setting before."
+        "Rings mark the chosen length; no noise at all, 0 samples, is drawn at 0.1; faint lines are the setting before."
     )
     takeaway = (
         "Without a baseline, samples needed grow with the square of the length; with one, in proportion to it; with "

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import html
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from gradlab.widgets.front import Tools
 from gradlab.widgets.view import View, montage
 
 PAGE = 1130  # pixels across of the picture that stands for an explorer where nothing is live
-_IN_CELLS: dict[tuple[type, str], Explorer] = {}
+_IN_CELLS: dict[tuple[type, str], tuple[str, list[Explorer]]] = {}  # by class and cell: its last run, and what it made
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,12 @@ class Explorer(widgets.VBox):
         self._quiet = False
         self._status = _text("")
         self._story = _text("")
-        self._set(start)
+        try:
+            self._set(start)
+        except Exception:
+            self._lay_out()
+            self.close()
+            raise
         self._start = self.state
         self._lay_out()
         for key, control in self.controls.items():
@@ -114,6 +119,7 @@ class Explorer(widgets.VBox):
 
     def set(self, **values: Any) -> None:
         """Move controls, all at once. ValueError for a name or value that the explorer does not have."""
+        self.former = None
         self._set(values)
         self._touched = None
         self._refresh()
@@ -127,7 +133,8 @@ class Explorer(widgets.VBox):
         """Show one of the stories."""
         story = {story.title: story for story in self.stories}[one_of("story", title, [s.title for s in self.stories])]
         self._go_to({**self._start, **story.state})
-        self._story.value = f"<b>{story.title}.</b> {story.look_at}"
+        end = "" if story.title.endswith("?") else "."
+        self._story.value = f"<b>{story.title}{end}</b> {story.look_at}"
 
     def finish(self) -> None:
         """Do now what is still to be done of a longer work."""
@@ -274,8 +281,10 @@ class Explorer(widgets.VBox):
             button.on_click(lambda _, title=story.title: self._guarded(lambda: self.tell(title)))
             buttons.append(button)
         self.buttons = {button.description: button for button in buttons}
-        tools = Tools(self.name, {"python": lambda: self.as_python().encode(), "png": self.png,
-                                  "csv": lambda: self.frame().to_csv(index=False).encode()})  # fmt: skip
+        tools = Tools(self.name, {
+            "python": lambda: self._whole(self.as_python).encode(), "png": self.png,
+            "csv": lambda: self._whole(self.frame).to_csv(index=False).encode(),
+        })  # fmt: skip
         groups = []
         for heading, controls in self._groups.items():
             title = widgets.HTML(f'<span class="gradlab-heading">{heading}</span>')
@@ -300,6 +309,13 @@ class Explorer(widgets.VBox):
         """What stands below the pictures; nothing by default."""
         return []
 
+    def _whole(self, make: Callable[[], Any]) -> Any:
+        """Make a result of what is shown when all work is done; ValueError where that is not what the controls say."""
+        self.finish()
+        if self.error is not None:
+            raise ValueError(f"nothing is shown for these controls: {self.error}")
+        return make()
+
     def _guarded(self, act: Callable[[], None]) -> None:
         try:
             act()
@@ -308,22 +324,24 @@ class Explorer(widgets.VBox):
 
     def _replace_the_one_before(self) -> None:
         """A cell that is run again closes what it made before: else widgets and callbacks would pile up."""
-        cell = _cell()
-        if cell is None:
+        running = _cell()
+        if running is None:
             return
-        former = _IN_CELLS.pop((type(self), cell), None)
-        if former is not None:
-            former.close()
-        _IN_CELLS[type(self), cell] = self
+        cell, run = running
+        former_run, made = _IN_CELLS.get((type(self), cell), (run, []))
+        if former_run != run:
+            while made:
+                made.pop().close()
+        _IN_CELLS[type(self), cell] = (run, [*made, self])
 
 
-def _cell() -> str | None:
-    """The id of the notebook cell that is running, if any."""
+def _cell() -> tuple[str, str] | None:
+    """The id of the notebook cell that is running, if any, and of this run of it."""
     try:
         from IPython.core.getipython import get_ipython
 
-        shell = get_ipython()
-        return shell.get_parent()["metadata"]["cellId"]  # type: ignore[union-attr]
+        parent = get_ipython().get_parent()  # type: ignore[union-attr]
+        return parent["metadata"]["cellId"], parent["header"]["msg_id"]
     except (ImportError, AttributeError, KeyError, TypeError):
         return None
 
@@ -337,8 +355,12 @@ def _accepted(key: str, control: Any, value: Any) -> Any:
         return type(low)(between(key, value, low, high))
     if isinstance(control, widgets.Dropdown):
         options = [option[1] if isinstance(option, tuple) else option for option in control.options]
-        if value not in options:
+        if not isinstance(value, Hashable) or value not in options:
             raise ValueError(f"{key} must be one of {', '.join(map(str, options))}; got {value!r}")
+    if isinstance(control, widgets.Text) and not isinstance(value, str):
+        raise ValueError(f"{key} must be a text, got {value!r}")
+    if isinstance(control, widgets.Checkbox) and not isinstance(value, bool):
+        raise ValueError(f"{key} must be True or False, got {value!r}")
     return value
 
 

@@ -73,12 +73,13 @@ class FrontierExplorer(Explorer):
         "anything: if DPO may use another β, so that both are at the same KL, whose curve will lie higher?"
     )
     reading = (
-        "Left: every dot is the end of a training at one β, from 10 (near the reference, lower left) to 0.1; a curve "
-        "that lies higher buys more reward for the same KL. Filled marks are at your β, rings at the paper's β = 1. "
-        "The dotted curve is the best possible trade, π_ref exp(u/β); no policy lies above it in expected utility. For "
-        "mass on unobserved responses it is no bound, only what the ideal policy has. Right: how far each loss goes at "
-        "each β. Faint: the setting before you took hold of this control. Curves grow as trainings end. Losses use "
-        "their default numbers besides β: clip 0.5, label smoothing 0.1, constant λ = ½."
+        "Expected utility: every dot is the end of a training at one β, from 10 (near the reference, lower left) to "
+        "0.1; a curve that lies higher buys more reward for the same KL. Filled marks are at your β, rings at the "
+        "paper's β = 1. The dotted curve is the best possible trade, π_ref exp(u/β); no policy lies above it in "
+        "expected utility. For mass on unobserved responses it is no bound, only what the ideal policy has. Beside or "
+        "below it: how far each loss goes at each β. Faint: the setting before you took hold of this control. Curves "
+        "grow as trainings end. Losses use their default numbers besides β: clip 0.5, label smoothing 0.1, constant λ "
+        "= ½."
     )
     takeaway = (
         "At one β the losses stop at different distances, so their rewards differ there even where the curves are the "
@@ -105,7 +106,8 @@ class FrontierExplorer(Explorer):
         Story(
             "What shared parameters buy",
             "40% of the responses are never shown, and neighbours share parameters. At β = 1 both marks are about 0.1 "
-            "nats below the dotted curve. Switch to free logits: 0.4 and 0.5. Next to that, the losses differ little.",
+            "nats below the dotted curve. Switch to free logits: 0.5 (DPO) and 0.4 (bDPO). Next to that, the losses "
+            "differ little.",
             {"mask_rate": 0.4, "policy": "shared"},
         ),
         Story(

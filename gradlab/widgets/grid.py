@@ -98,7 +98,8 @@ class GridExplorer(Explorer):
         Story(
             "When bDPO helps",
             "a fifth of the responses is never shown, neighbours share parameters, and there are 100 pairs a prompt. "
-            "At β = 1 Balanced-DPO (B) ends at the higher utility, and with less mass where no data are.",
+            "At β = 1 Balanced-DPO (B) ends at the higher utility, and with less mass where no data are. So would a "
+            "smaller β: move β of A to 0.5, and DPO is ahead in both.",
             {"mask_rate": 0.2, "policy": "shared", "pairs": 100},
         ),
         Story(

@@ -97,21 +97,23 @@ class PairExplorer(Explorer):
     prediction = (
         "the paper says that DPO's gradients on winner and loser stand as −π_l : π_w, so that a probable winner is "
         "pulled less than its loser is pushed. Here π_w = 0.5 and π_l = 0.1. Before you move anything: in one real "
-        "step on the logits, which of the two probabilities changes more? And which loss in the menu has another ratio?"
+        "step on the logits, which of the two changes more, in π and not in log π? And which loss in the menu has "
+        "another ratio?"
     )
     reading = (
         "Maps: the loss in bands from dark (low) to bright, then its value here and its range on the map. The dot is "
-        "the policy, + the reference, and the small diamond where one step takes the policy; on the dashed line π_w "
-        "= π_l. Policies lie where π_w + π_l ≤ 1; of two responses, on that edge. Arrows are directions of descent "
-        "in the coordinates of the axes; partial derivatives stand across the bands, but for nbDPO, which holds its "
-        "λ fixed. Bars say which way descent moves each: A blue, B pale with a dashed edge; one bar stands for each "
-        "of the others. Diamonds on the last panel are the step to first order, and what is faint is the setting "
-        "before you took hold of this control. In the line of numbers, ratio is |∂L/∂π_w| : |∂L/∂π_l|."
+        "the policy, + the reference, and the small diamond where one step takes the policy; on the dashed line π_w = "
+        "π_l. Policies lie where π_w + π_l ≤ 1; of two responses, on that edge. Arrows are directions of descent in "
+        "the coordinates of the axes; partial derivatives stand across the bands, but for nbDPO, whose fixed λ is no "
+        "common factor, as bDPO's is. Bars say which way descent moves each: A blue, B pale with a dashed edge; one "
+        "bar stands for each of the others. Diamonds on the last panel are the step to first order, and what is faint "
+        "is the setting before you took hold of this control. In the line of numbers, ratio is |∂L/∂π_w| : |∂L/∂π_l|."
     )
     takeaway = (
         "The ratio of ∂L/∂π is ρ · π_l/π_w for every loss, by the chain rule, and ρ = 1 for every loss of the margin "
         "h_w − h_l alone: DPO shares it with cDPO and IPO. It does not say what moves, since probabilities share "
-        "their logits: where there are others, a small step of DPO changes the more probable of the two more. "
+        "their logits: where there are others, a small step of DPO changes π of the more probable of the two more, and "
+        "log π of the less probable. "
         "Balanced-DPO has ρ = log π_l/log π_w. It weighs the improbable side less, comes nearer to a ratio of 1, and "
         "seldom near it (claims report, ratio-corrected). Its weights sum to one: compare it with DPO at half its β."
     )
@@ -119,8 +121,9 @@ class PairExplorer(Explorer):
         Story(
             "Does DPO drain the winner?",
             "the loser's derivative is five times the winner's (ratio 0.2). Yet the step raises π of the winner by "
-            "0.049 and lowers that of the loser by 0.021. The others pay the difference, though DPO has no gradient "
-            "on their logits. On free logits no step of DPO on a pair lowers its winner.",
+            "0.049 and lowers that of the loser by 0.021. (In log π it is the loser that moves more, 0.24 against "
+            "0.09, as the last panel shows: by 2.5 times, not by 5.) The others pay the difference, though DPO has no "
+            "gradient on their logits. On free logits no step of DPO on a pair lowers its winner.",
         ),
         Story(
             "A rare loser",

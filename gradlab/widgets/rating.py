@@ -13,7 +13,9 @@ import ipywidgets as widgets
 import matplotlib as mpl
 import pandas as pd
 
+from gradlab.provenance import fingerprint
 from gradlab.ratings import (
+    ALL,
     UNDO,
     Agreement,
     Comparison,
@@ -153,7 +155,10 @@ class RatingExplorer(Explorer):
         """Record left, right, tie or skip for the item shown, and go on; ``undo`` takes the last answer back."""
         state = SimpleNamespace(**self.state)
         now, path = self.compute(state), answers_path(state)
-        if path in ANSWERS.values():
+        if _token(now) != self._keys.token:  # nobody may answer what they have not seen
+            self._refresh()
+            raise ValueError("the files have changed meanwhile; this is the item to answer now")
+        if path.resolve() in {one.resolve() for one in ANSWERS.values()}:
             raise ValueError("the answers of sample:rules are only to be looked at; empty the field, or give a path")
         if now.revealed:
             raise ValueError("no answers are taken while names and rates are shown; take the tick away to go on")
@@ -178,14 +183,15 @@ class RatingExplorer(Explorer):
             axis = view.figure.add_axes((0.25, 0.2, 0.7, 0.66))
             axis.set(xlim=(0, 1), ylim=(ROWS + 0.5, -0.5), yticks=())
             axis.axvline(0.5, color="#999999", linewidth=0.8, linestyle=":")
-            self._title = view.live(view.figure.text(0.25, 0.97, "", va="top"))
+            self._title = view.live(view.figure.text(0.25, 0.97, "", va="top", parse_math=False))
             self._scale = view.live(view.figure.text(0.6, 0.02, "", va="bottom", ha="center"))
             self._bars, self._dots, self._names = [], [], []
             for row in range(ROWS + 1):
                 kind = {"color": "#0072B2" if row < ROWS else "#000000", "clip_on": False}
                 self._bars.append(view.live(axis.plot([], [], "-", **kind, linewidth=2)[0]))
                 self._dots.append(view.live(axis.plot([], [], "o" if row < ROWS else "s", **kind)[0]))
-                words = axis.text(-0.02, row, "", ha="right", va="center", transform=axis.get_yaxis_transform())
+                right = {"ha": "right", "va": "center", "transform": axis.get_yaxis_transform()}
+                words = axis.text(-0.02, row, "", **right, parse_math=False)
                 self._names.append(view.live(words))
         self._pane = widgets.HTML()
         self._pane.add_class("gradlab-text")
@@ -199,7 +205,7 @@ class RatingExplorer(Explorer):
     def show(self, result: Rated, former: Rated | None) -> dict[str, Any]:
         """The next item, and the picture."""
         self._pane.value = _pane(result)
-        self._keys.token = f"{result.rater}/{result.item.key if result.item else ''}"
+        self._keys.token = _token(result)
         number = len(result.comparison.items)
         a, b = result.comparison.systems
         self._title.set_text(f"how often B ({b[:24]}) is preferred to A ({a[:24]})" if result.revealed else
@@ -238,8 +244,8 @@ class RatingExplorer(Explorer):
     def _show_rows(self, result: Rated) -> None:
         """A row a rater, the one at work always among them; all raters in the last row, after the reveal."""
         rates = result.rates.set_index("rater")
-        raters = sorted(rates.index.drop("all raters", errors="ignore"), key=lambda name: (name != result.rater, name))
-        last = "all raters" if result.revealed and "all raters" in rates.index else ""
+        raters = sorted(rates.index.drop(ALL, errors="ignore"), key=lambda name: (name != result.rater, name))
+        last = ALL if result.revealed and ALL in rates.index else ""
         raters = [*[*raters, *[""] * ROWS][:ROWS], last]
         number = len(result.comparison.items)
         for row, rater in enumerate(raters):
@@ -261,6 +267,13 @@ def answers_path(state: SimpleNamespace) -> Path:
     if name:
         return ANSWERS.get(name) or Path(name).expanduser()
     return Path("ratings.jsonl") if samples in SAMPLES else Path(samples).expanduser().with_suffix(".ratings.jsonl")
+
+
+def _token(result: Rated) -> str:
+    """A hash of what stands on the page: rater, item, sides, and the answer that undo would take back."""
+    left, right = (result.comparison.systems[side] for side in result.sides)
+    own = result.answers[result.answers["rater"] == result.rater]
+    return fingerprint(result.rater, result.item.key if result.item else "", left, right, list(own["item"].tail(1)))
 
 
 def _pane(result: Rated) -> str:

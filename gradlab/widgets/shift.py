@@ -80,7 +80,11 @@ class Shift:
         if self.low == self.high:
             return "says nothing, μ_p = μ_q"
         slack = self.grid.places[name].slack
-        return "true" if slack + CELLS * self.cell >= -ROUNDING else f"misses by {-slack:.2f} responses"
+        return (
+            "true"
+            if slack + CELLS * self.cell >= -ROUNDING
+            else f"misses by {-slack:.2f} in y, {-slack / self.cell:.1f} cells"
+        )
 
     def scale(self, name: str) -> float:
         """What a weight on the grid is divided by to be comparable with its limit: a mean over responses, a density."""
@@ -261,7 +265,8 @@ places = {{
 }}
 for name, place in places.items():  # a miss of one cell is allowed
     true = place.slack + support / n >= -1e-9
-    print(name, "true" if true else f"misses by {{-place.slack:.2f}} responses", f"reach {{place.reach:.3g}}")
+    miss = f"misses by {{-place.slack:.2f}} in y, {{-place.slack * n / support:.1f}} cells"
+    print(name, "true" if true else miss, f"reach {{place.reach:.3g}}")
 """
 
     def _make_shapes(self, view: View, axis: Axes) -> None:

@@ -111,9 +111,9 @@ class TrainingLogExplorer(Explorer):
     takeaway = (
         "A falling loss is a growing difference, and here both log-probabilities fall. λ_w follows length: summed "
         "log-probabilities mostly count tokens. In the parameters the two sides are about equally strong under either "
-        "loss, and nearly cancel, whatever the ratio in probabilities says. DPO at β/2 is the control for "
-        "Balanced-DPO. These are three runs of one tiny model on synthetic tokens, one seed each: they show what to "
-        "look for, and settle nothing."
+        "loss, and cancel more and more, to about half, whatever the ratio in probabilities says. DPO at β/2 is the "
+        "control for Balanced-DPO. These are three runs of one tiny model on synthetic tokens, one seed each: they "
+        "show what to look for, and settle nothing."
     )
     stories = (
         Story(
@@ -225,7 +225,9 @@ class TrainingLogExplorer(Explorer):
             f"columns = {list(_STATUS.values())!r}", "ends = {}", "for key, name in logs.items():",
             '    log = read_log(log_path(name)).set_index("step").reindex(columns=columns)',
             f"    curves = smoothed(log, {state.smoothing!r}).loc[{self.result.first}:{self.result.last}]",
-            "    ends[key] = curves.ffill().iloc[-1].dropna()", "    print(key, ends[key].to_dict())", "",
+            "    there = curves.ffill().dropna(axis=1, how='all')  # a shorter log may end before",
+            "    ends[key] = {name: values.iloc[-1] for name, values in there.items()}",
+            "    print(key, ends[key])", "",
         ])  # fmt: skip
 
     def _make_view(self, name: str) -> View:
@@ -238,14 +240,16 @@ class TrainingLogExplorer(Explorer):
                 self._make_side(view, axis, columns, side, shown)
                 box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
                 at = {"x": 0.5, "y": 0.6 if side == "_a" else 0.3, "transform": axis.transAxes, "bbox": box}
-                words = axis.text(s="", ha="center", fontsize=8, color=shown["color"], zorder=5, **at)
+                words = axis.text(s="", ha="center", fontsize=8, color=shown["color"], zorder=5, parse_math=False, **at)
                 self._lacking[title, side] = view.live(words)
         for axis in axes[1]:
             axis.set_xlabel("step")
         if name == "learning":
             places = zip((0.01, 0.51), SIDES, strict=True)
             self._labels = {
-                side: view.live(view.figure.text(x, 0.995, "", va="top", fontsize=9, color=SIDES[side]["color"]))
+                side: view.live(
+                    view.figure.text(x, 0.995, "", va="top", fontsize=9, color=SIDES[side]["color"], parse_math=False)
+                )
                 for x, side in places
             }
         else:
