@@ -261,7 +261,7 @@ class LabCommand:
     folder: Annotated[
         tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[FOLDER]", help_behavior_hint="")
     ] = None  # fmt: skip
-    """Where to copy the notebooks to; left out: no copy in a checkout, `gradlab-notebooks` elsewhere."""
+    """Where to copy the notebooks to; left out: `gradlab-notebooks`, or no copy where a checkout is opened."""
     copy_only: bool = False
     """Copy, and do not open JupyterLab."""
 
@@ -275,7 +275,7 @@ class LabCommand:
         folder = self.folder or (Path("gradlab-notebooks") if self.copy_only or not _is_checkout() else None)
         if folder is not None:
             for name in copy_notebooks(folder):
-                print(f"gradlab: kept {folder / name}, which you have changed", file=sys.stderr)
+                print(f"gradlab: kept {folder / name}, which you have changed; there is a newer one", file=sys.stderr)
             print(f"notebooks: {folder}")
         if self.copy_only:
             return 0

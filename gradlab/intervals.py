@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 4000
@@ -145,6 +144,8 @@ def _p_value(values: np.ndarray) -> float:
         return np.nan
     if np.ptp(values) < 1e-12:  # no spread but rounding: the t statistic would be 0/0 or infinite
         return 1.0 if abs(values[0]) < 1e-12 else 0.0
+    from scipy import stats  # two seconds to import, which explorers and the command line need not wait for
+
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 

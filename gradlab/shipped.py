@@ -28,8 +28,8 @@ def shipped(name: str) -> Path:
 def copy_notebooks(folder: Path) -> list[str]:
     """Bring the notebooks into ``folder``, new or existing; what was changed there since the last copy is kept.
 
-    Returns the names of the files that were kept and differ. A file that is as it was copied gives way to the
-    newer one; the hashes of all copies are in a hidden file of the folder.
+    Returns the names of the files that were kept although there is a newer one. A file that is as it was copied gives
+    way to the newer one; the hashes of all copies are in a hidden file of the folder.
     """
     source = shipped("notebooks")
     if folder.exists() and not folder.is_dir():
@@ -44,7 +44,8 @@ def copy_notebooks(folder: Path) -> list[str]:
             if target.is_dir() or (
                 target.exists() and _hash(target.read_bytes()) not in (_hash(content), record.get(name))
             ):
-                kept.append(name)
+                if record.get(name) != _hash(content):  # there is something newer to be had
+                    kept.append(name)
                 continue
             if not target.exists() or target.read_bytes() != content:
                 write_whole(target, content)
@@ -58,7 +59,7 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of what is shipped; nothing hidden, such as an editor's checkpoints."""
     for file in sorted(source.rglob("*")):
         parts = file.relative_to(source).parts
-        if file.is_file() and not any(part.startswith(".") for part in parts):
+        if file.suffix in (".ipynb", ".png") and file.is_file() and not any(part.startswith(".") for part in parts):
             yield "/".join(parts), file.read_bytes()
 
 

@@ -96,7 +96,7 @@ def run_case(case: str, loss_name: str, steps: int) -> float:
         return hand_written_loop(worlds[0], loss, steps)
 
     def lab() -> object:
-        return fit(worlds, loss, steps=steps, learning_rate=LEARNING_RATE, seed=range(runs))
+        return fit(worlds, loss, steps=steps, learning_rate=LEARNING_RATE, seed=range(runs)).history
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in fit: where cores are busy, two threads are slower, and would flatter the ratio

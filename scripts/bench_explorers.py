@@ -27,7 +27,7 @@ CASES = {  # notebook and the names of the sliders that are pressed, by what is 
     "Grid training, both losses anew": ("02-grid-training", ("width σ",)),
     "Grid training, one loss anew": ("02-grid-training", ("β of A",)),
     "Grid training, scrubber": ("02-grid-training", ("when",)),
-    "Pair": ("01-one-pair", ("β of loss",)),
+    "Pair": ("01-one-pair", ("β of A",)),
     "Distribution shift": ("03-distribution-shift", ("μ_q",)),
     "Variance": ("04-variance", ("distance",)),
     "Frontier, β": ("05-frontier", ("β",)),

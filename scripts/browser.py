@@ -143,7 +143,13 @@ class Page:
         )
 
     def explorers(self) -> int:
-        """How many explorers there are."""
+        """How many explorers there are, when all that the cells have put out is on the page."""
+        self._until(
+            """[...jupyterapp.shell.currentWidget.content.model.cells]
+                 .flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])
+                 .filter(output => output.data?.['application/vnd.jupyter.widget-view+json']).length
+               === document.querySelectorAll('.gradlab-explorer').length"""
+        )
         return self.page.locator(".gradlab-explorer").count()
 
     def explorer(self, index: int = 0) -> Explorer:

@@ -61,6 +61,7 @@ def opened(lab, chromium):
 def test_a_notebook_runs_moves_and_resets(opened, name):
     page = opened(name)
     assert page.cell_errors() == []
+    assert page.explorers() > 0
     for index in range(page.explorers()):
         explorer = page.explorer(index)
         explorer.still()
@@ -69,6 +70,8 @@ def test_a_notebook_runs_moves_and_resets(opened, name):
         for handle in explorer.handles().all():
             assert handle.get_attribute("aria-label")
             assert handle.get_attribute("data-lm-suppress-shortcuts")
+            row = handle.locator("xpath=ancestor::*[contains(@class, 'widget-inline-hbox')][1]")
+            assert handle.get_attribute("aria-valuetext") == row.locator(".widget-readout").inner_text()
         assert all(explorer.root.locator("img").nth(k).get_attribute("alt") for k in range(len(pictures)))
         if explorer.handles().count() == 0:
             continue
@@ -126,4 +129,34 @@ def test_a_cell_that_is_run_again_leaves_one_explorer_and_no_problem(opened):
         page.run_all()
     page.explorer().still()
     assert page.explorers() == 1
+    assert page.problems == []
+
+
+def test_a_rating_takes_keys_and_undoes_them(opened):
+    page = opened("08-rating.ipynb")
+    explorer = page.explorer()
+    assert "answered 0 of 12" in explorer.status()
+    explorer.root.locator(".gradlab-pair > div").first.click()
+    explorer.settled(lambda: page.page.keyboard.press("ArrowLeft"))
+    assert "answered 1 of 12" in explorer.status()
+    explorer.settled(lambda: page.page.keyboard.press("Backspace"))
+    assert "answered 0 of 12" in explorer.status()
+    field = explorer.root.get_by_label("rater", exact=True)
+    field.focus()
+    page.page.keyboard.press("ArrowLeft")  # moves in the text, and answers nothing
+    explorer.settled(lambda: (field.fill("ann"), field.press("Enter")))
+    assert "rater ann · answered 0 of 12" in explorer.status()
+    assert page.problems == []
+
+
+def test_a_claim_is_opened_from_its_row_by_keyboard(opened):
+    page = opened("06-claims.ipynb")
+    explorer = page.explorer()
+    before = explorer.pictures()
+    row = explorer.root.get_by_role("button", name="grid-reward")
+    row.focus()
+    explorer.settled(lambda: page.page.keyboard.press("Enter"))
+    assert explorer.status().startswith("claim grid-reward · verdict fails")
+    assert row.get_attribute("aria-pressed") == "true"
+    assert explorer.pictures() != before
     assert page.problems == []

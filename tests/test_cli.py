@@ -190,8 +190,13 @@ def test_lab_copies_the_notebooks_and_opens_the_first(started, tmp_path, capsys)
     assert (tmp_path / "mine/here/02-grid-training.ipynb").is_file()
     (tmp_path / "mine/here/02-grid-training.ipynb").write_text("changed")
     assert cli.main(["lab", "mine/here", "--copy-only"]) == 0
+    assert capsys.readouterr().err == ""  # there is nothing newer to be had
+    (tmp_path / "mine/here/.gradlab-notebooks.json").unlink()
+    assert cli.main(["lab", "mine/here", "--copy-only"]) == 0
     assert len(started) == 2
-    assert "kept mine/here/02-grid-training.ipynb, which you have changed" in capsys.readouterr().err
+    assert (
+        "kept mine/here/02-grid-training.ipynb, which you have changed; there is a newer one" in capsys.readouterr().err
+    )
     (tmp_path / "file").touch()
     assert cli.main(["lab", "file"]) == 2
     assert "folder must be a folder, or not yet exist, got the file 'file'" in complaint(capsys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
+from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, hyper_parameters, pair_loss
 
 Controls = dict[str, Any]  # widgets with a value and a layout
 _SHAPE = {"style": {"description_width": "92px"}, "layout": {"width": "300px", "margin": "1px 12px 1px 0"}}
@@ -116,12 +117,18 @@ def loss_code(state: Mapping[str, Any], key: str) -> str:
 def hide_unused(controls: Controls, key: str) -> None:
     """Show only those numbers that the chosen loss has."""
     own = _fields(controls[f"loss{key}"].value)
-    for field in hyper_parameters():
+    for field in _menu(tuple(PAIR_LOSSES.items())):
         controls[f"{field}{key}"].layout.display = None if field in own else "none"
 
 
 def _fields(loss: str) -> list[str]:
-    return [name for name, (_, defaults) in hyper_parameters().items() if loss in defaults]
+    return [name for name, (_, defaults) in _menu(tuple(PAIR_LOSSES.items())).items() if loss in defaults]
+
+
+@functools.lru_cache(maxsize=4)
+def _menu(registry: tuple[Any, ...]) -> dict[str, HyperParameter]:
+    """``hyper_parameters()`` as long as the registry is this one."""
+    return hyper_parameters()
 
 
 def _named(stops: Iterable[float]) -> list[tuple[str, float]]:

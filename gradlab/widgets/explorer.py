@@ -20,6 +20,7 @@ from gradlab.widgets.controls import Controls, Slider
 from gradlab.widgets.front import Tools
 from gradlab.widgets.view import View, montage
 
+_NO_MORE = object()
 PAGE = 1130  # pixels across of the picture that stands for an explorer where nothing is live
 _IN_CELLS: dict[tuple[type, str], tuple[str, list[Explorer]]] = {}  # by class and cell: its last run, and what it made
 
@@ -152,6 +153,9 @@ class Explorer(widgets.VBox):
     def close(self) -> None:
         """Let go of every widget of the explorer."""
         self._work = None
+        for _, made in _IN_CELLS.values():
+            if self in made:
+                made.remove(self)
         for one in _all_in(self):
             for part in (one, getattr(one, "layout", None), getattr(one, "style", None)):
                 if part is not None:
@@ -241,9 +245,11 @@ class Explorer(widgets.VBox):
         """One more piece of the work."""
         assert self._work is not None
         try:
-            self._present(next(self._work))
-        except StopIteration:
-            self._work = None
+            result = next(self._work, _NO_MORE)
+            if result is _NO_MORE:
+                self._work = None
+            else:
+                self._present(result)
         except Exception as error:
             self._work = None
             self._fail(error)
@@ -263,7 +269,7 @@ class Explorer(widgets.VBox):
         self._frames += 1
         numbers = html.escape(json.dumps(self.numbers, default=str, ensure_ascii=False), quote=True)
         self._status.value = (
-            f'<span class="gradlab-status" role="status" data-state="{state}" data-count="{self._frames}" '
+            f'<span class="gradlab-status" data-state="{state}" data-count="{self._frames}" '
             f'data-numbers="{numbers}">{html.escape(text)}</span>'
         )
 

@@ -211,7 +211,8 @@ class GridExplorer(Explorer):
             title, colours, norm = _MAPS[name]
             axis.set(title=title, xticks=(), yticks=())
             axis.grid(visible=False)
-            self._images[name] = view.live(axis.imshow(np.zeros((20, 20)), cmap=colours, norm=norm, aspect="auto"))
+            image = axis.imshow(np.zeros((20, 20)), cmap=colours, norm=norm, aspect="auto")
+            self._images[name] = view.live(image, seldom=name in ("utility", "observed"))
             self._markers.append(view.live(axis.plot([-1.4], [0], marker=5, color="black", clip_on=False)[0]))
             axis.set(xlim=(-0.5, 19.5), ylim=(19.5, -0.5))
         axes[1, 0].set_xlabel("response")
@@ -259,7 +260,7 @@ class GridExplorer(Explorer):
         }
         for column, (side, shown) in enumerate(SIDES.items()):
             text = view.figure.text(0.01 + 0.5 * column, 0.995, "", color=shown["color"], va="top", fontsize=9)
-            self._lines["label", side] = view.live(text)
+            self._lines["label", side] = view.live(text, seldom=True)
         view.leave_room(above=0.06)
         return view
 
@@ -273,7 +274,8 @@ class GridExplorer(Explorer):
             **policies,
         }
         for name, values in maps.items():
-            self._images[name].set_data(values)
+            if not np.array_equal(self._images[name].get_array(), values):
+                self._images[name].set_data(values)
         for marker in self._markers:
             marker.set_ydata([result.prompt])
 
@@ -305,7 +307,9 @@ class GridExplorer(Explorer):
                 view.limits(axis, "y", low, max(np.ceil(result.world.utility.max(1).mean()), most))
             view.limits(axis, "x", 0, int(result.fits["_a"].steps[-1]))
         for side, trained in result.fits.items():
-            self._lines["label", side].set_text(f"{side[1].upper()}: {trained.settings['loss']}")
+            label = f"{side[1].upper()}: {trained.settings['loss']}"
+            if self._lines["label", side].get_text() != label:
+                self._lines["label", side].set_text(label)
 
     def _show_ratios(self, result: Trained) -> None:
         world, prompt = result.world, result.prompt

@@ -72,4 +72,4 @@ def curves_of(world: World, logp: torch.Tensor) -> dict[str, np.ndarray]:
 
 def top_of(highest: float) -> float:
     """The least end of an axis of probabilities that has room for this."""
-    return next(top for top in TOPS if highest <= top * (1 + 1e-9))
+    return next((top for top in TOPS if highest <= top * (1 + 1e-9)), TOPS[-1])

@@ -283,4 +283,7 @@ def _pane(result: Rated) -> str:
         return f"<b>{html.escape(result.rater)} has answered all {number} items.</b> Reveal to see the rates."
     left, right = (html.escape(result.item.texts[side]) for side in result.sides)
     prompt = html.escape(result.item.prompt)
-    return f'<div class="gradlab-pair"><p><b>{prompt}</b></p><div>{left}</div><div>{right}</div></div>'
+    return (
+        f'<div class="gradlab-pair"><p><b>{prompt}</b></p><div role="group" aria-label="left">{left}</div>'
+        f'<div role="group" aria-label="right">{right}</div></div>'
+    )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,7 +87,8 @@ class Around:
     settings: list[dict[str, Any]]  # in the order of values.flat
     values: np.ndarray  # (POINTS, POINTS) up and across, or (DRAWS,); NaN where not found yet
     stride: int  # of the finest level that is complete
-    work: Iterator[None] = field(default_factory=lambda: iter(()))
+    fill: Callable[[], Iterator[None]] = lambda: iter(())
+    work: Iterator[None] | None = None
 
     @property
     def known(self) -> np.ndarray:
@@ -97,7 +97,13 @@ class Around:
 
     def go_on(self) -> bool:
         """A bit more of the work; whether there was any."""
-        return any(True for _ in itertools.islice(self.work, 1))
+        if self.work is None:
+            self.work = self.fill()
+        try:
+            return next(self.work, self) is not self
+        except BaseException:  # interrupted: what is known is kept, and the rest begun anew
+            self.work = None
+            raise
 
 
 @dataclass(frozen=True)
@@ -387,7 +393,7 @@ def _around(family: str, own: dict[str, Any]) -> Around:
         made = Around(settings, np.full((POINTS, POINTS), np.nan), _STRIDES[0])
     else:
         made = Around([{**own, "seed": seed} for seed in range(DRAWS)], np.full(DRAWS, np.nan), 1)
-    made.work = _fill(made, FAMILIES[family], max(1, _WORK // own["n"] ** 2))
+    made.fill = lambda: _fill(made, FAMILIES[family], max(1, _WORK // own["n"] ** 2))
     made.go_on()
     return made
 
@@ -401,17 +407,18 @@ def _fill(around: Around, family: Callable[..., Pair], at_once: int) -> Iterator
         for start in range(0, len(todo), at_once):
             if start:
                 yield
-            for place in todo[start : start + at_once]:
-                around.values.flat[place] = _log_ratio(family, around.settings[place])
+            some = todo[start : start + at_once]
+            around.values.flat[some] = _log_ratios(family, [around.settings[place] for place in some])
         around.stride = stride
         yield
 
 
-def _log_ratio(family: Callable[..., Pair], settings: dict[str, Any]) -> float:
+def _log_ratios(family: Callable[..., Pair], settings: list[dict[str, Any]]) -> np.ndarray:
+    """log₁₀ of Var[w p] / (Var[w] E[p²]) for each of the settings."""
     if family is gaussian:  # off the point where p = q leaves nothing to weigh
-        settings = {**settings, "sigma_p": settings["sigma_p"] * 1.0001}
-    log_p, log_q = family(**settings)
-    return float(np.log10(variance_ratio(dpo_weight(log_p, log_q), np.exp(log_p))))
+        settings = [{**one, "sigma_p": one["sigma_p"] * 1.0001} for one in settings]
+    log_p, log_q = (np.stack(logs) for logs in zip(*(family(**one) for one in settings), strict=True))
+    return np.log10(variance_ratio(dpo_weight(log_p, log_q), np.exp(log_p)))
 
 
 def _place(of: Variances) -> tuple[list[float], list[float]]:

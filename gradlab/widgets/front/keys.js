@@ -38,6 +38,7 @@ function render({ model, el }) {
   const begin = () => {
     explorer = el.closest(".gradlab-explorer");
     if (!explorer) return void (waiting = requestAnimationFrame(begin));
+    explorer.querySelector(".gradlab-pair")?.parentElement.setAttribute("aria-live", "polite");
     explorer.addEventListener("keydown", press);
     explorer.addEventListener("click", rest);
   };

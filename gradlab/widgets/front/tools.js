@@ -13,9 +13,18 @@ function nameControls(explorer) {
   for (const row of explorer.querySelectorAll(".widget-inline-hbox")) {
     const label = row.querySelector(".widget-label")?.textContent.trim();
     if (!label) continue;
-    row.querySelectorAll(".noUi-handle").forEach((handle) => handle.setAttribute("aria-label", label));
-    row.querySelectorAll(".widget-readout").forEach((box) => box.setAttribute("aria-label", `${label}, value`));
+    // The number beside a slider is not to be typed in; and it, not the stop's index, is what a screen reader says.
+    const readout = row.querySelector(".widget-readout");
+    if (readout?.isContentEditable) readout.contentEditable = "false";
+    row.querySelectorAll(".noUi-handle").forEach((handle) => {
+      handle.setAttribute("aria-label", label);
+      if (readout && handle.getAttribute("aria-valuetext") !== readout.textContent) {
+        handle.setAttribute("aria-valuetext", readout.textContent);
+      }
+    });
   }
+  // The element that stays, not the text that comes and goes, is what screen readers watch.
+  explorer.querySelector(".gradlab-status")?.parentElement.setAttribute("role", "status");
 }
 
 function save(name, bytes, type) {
@@ -31,19 +40,25 @@ function render({ model, el }) {
   bar.className = "gradlab-tools";
   const said = document.createElement("span");
   said.setAttribute("role", "status");
+  let asked = false; // the answer comes to every view of the explorer, and only one has asked
   for (const [kind, { label, title }] of Object.entries(KINDS)) {
     const button = document.createElement("button");
     button.textContent = label;
     button.title = title;
     button.className = "jupyter-button lm-Widget";
     button.dataset.kind = kind;
-    button.addEventListener("click", () => model.send({ want: kind }));
+    button.addEventListener("click", () => {
+      asked = true;
+      model.send({ want: kind });
+    });
     bar.append(button);
   }
   bar.append(said);
   el.append(bar);
 
   const receive = async (message, buffers) => {
+    if (!asked) return;
+    asked = false;
     if (message.error) {
       said.textContent = message.error;
       return;
