@@ -5,6 +5,9 @@ import base64
 import gc
 import io
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -14,6 +17,7 @@ from ipywidgets.widgets.widget import _instances
 from matplotlib.figure import Figure
 from PIL import Image
 
+from gradlab import widgets as widgets_package
 from gradlab.losses import PAIR_LOSSES
 from gradlab.widgets import EXPLORERS, Explorer, GridExplorer, SigmoidExplorer
 from gradlab.widgets import explorer as module
@@ -352,3 +356,20 @@ def test_what_is_not_shown_cannot_be_taken_out(monkeypatch):
     monkeypatch.setattr(tools, "send", lambda message, buffers=None: sent.append((message, buffers)))
     tools._answer(None, {"want": "csv"}, [])
     assert sent[-1][1][0].startswith(b"margin,")
+
+
+def test_an_explorer_brings_only_what_it_needs():
+    code = "import sys; from gradlab.widgets import GridExplorer; print([m for m in sys.argv[1:] if m in sys.modules])"
+    heavy = ["scipy.stats", "gradlab.experiments", "gradlab.widgets.claims"]
+    ran = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_every_explorer_has_a_file_and_is_listed():
+    files = {
+        path.stem for path in Path(module.__file__).parent.glob("*.py") if "Explorer(Explorer)" in path.read_text()
+    }
+    assert files == set(widgets_package._FILES.values())
+    assert set(widgets_package._FILES) < set(widgets_package.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'NoExplorer'"):
+        widgets_package.NoExplorer  # noqa: B018

@@ -135,7 +135,7 @@ class GridExplorer(Explorer):
                 "steps": whole("steps", 500, 10, 2000, "of the optimiser", step=10),
             },
             "Look at": {
-                "when": whole("when", 100, 0, 100, "how far through training, in percent of the recorded steps"),
+                "when": whole("when", 100, 0, 100, "how far through training, in % of the steps recorded", step=4),
                 "prompt": whole("prompt", 10, 0, 19, "whose distributions and pairs are drawn"),
             },
         }  # fmt: skip
