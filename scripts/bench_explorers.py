@@ -104,10 +104,11 @@ def measure(lab: str, running: Any, name: str) -> list[dict[str, Any]]:
 
 def screenshot(lab: str, running: Any) -> bytes:
     """Grid training in JupyterLab, for the README."""
-    page = chrome.Page(running, lab, "02-grid-training.ipynb", (1700, 900))
+    page = chrome.Page(running, lab, "02-grid-training.ipynb", (1920, 1200))
     page.run_all()
     explorer = page.explorer()
     explorer.press("When bDPO helps")
+    explorer.root.evaluate("root => root.scrollIntoView({ block: 'start' })")
     picture = explorer.root.screenshot()
     page.close()
     return picture
