@@ -31,7 +31,7 @@ class Fit:
     """A finished training. Leading axes ``...`` are those of the worlds that were given (none for a single one).
 
     steps      (S,) the recorded steps; 0 is the start.
-    policies   (S, ..., X, Y) log π at those steps.
+    policies   (S, ..., X, Y) log π at those steps; ``history`` is made from them, so leave them as they are.
     gradients  the gradient log, see ``gradlab.gradients``; None unless asked for.
     settings   the arguments of the training; ``engine`` is the one that ran.
     """
@@ -41,6 +41,10 @@ class Fit:
     gradients: pd.DataFrame | None
     settings: dict[str, Any]
     _history: Callable[[], pd.DataFrame] = field(repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the history, and not the data that it is made from, which are many times as large."""
+        return {**self.__dict__, "history": self.history, "_history": None}
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:

@@ -22,6 +22,8 @@ import pandas as pd
 
 from gradlab.intervals import decide, judge, judge_cells, overall, paired_differences, share_interval, tally
 
+SHARE_OF_CASES = "share of cases"  # the value of a scan, in place of a contrast's
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -125,7 +127,7 @@ def judged(frame: pd.DataFrame, statements: Iterable[Contrast | Scan]) -> pd.Dat
             "claim": one.claim,
             "control": one.control,
             "statement": one.statement,
-            "value": one.value if isinstance(one, Contrast) else "share of cases",
+            "value": one.value if isinstance(one, Contrast) else SHARE_OF_CASES,
             "by": one.by,
             **one.judged(frame),
         }

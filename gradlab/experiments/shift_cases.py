@@ -35,7 +35,7 @@ PICTURED = ((3.0, 3.0, 6.0), (1.5, 3.0, 6.0), (3.0, 1.5, 6.0))  # σ_p, σ_q, di
 PHASE_SUPPORT = 24.0  # in widths of p
 PHASE_RESPONSES = 800  # that Balanced-DPO's λ sees in the phase diagram
 _STREAM = 7_302  # of the Dirichlet draws
-_SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # log-densities of width 1, up to a constant
+SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # log-densities of width 1, up to a constant
     "gaussian": lambda z: -0.5 * z**2,
     "laplace": lambda z: -np.sqrt(2) * np.abs(z),
     "student": lambda z: -2 * np.log1p(z**2 / 3),  # 3 degrees of freedom
@@ -50,7 +50,7 @@ def scan(
         y = (np.arange(responses) + 0.5) * support / responses
         low, high = (support - distance) / 2, (support + distance) / 2
         log_p, log_q = (
-            log_softmax(_SHAPES[family]((y - mode) / width)) for mode, width in ((low, sigma_p), (high, sigma_q))
+            log_softmax(SHAPES[family]((y - mode) / width)) for mode, width in ((low, sigma_p), (high, sigma_q))
         )
         case = {"family": family, "n": responses, "support": support, "distance": distance, "sigma_p": sigma_p,
                 "sigma_q": sigma_q, "cell": support / responses}  # fmt: skip

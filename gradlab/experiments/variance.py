@@ -74,12 +74,12 @@ def run_part(family: str, settings: dict[str, Any], permutations: int) -> pd.Dat
             **case, "family": family, "log_ratio": np.log(variance_ratio(w, p)), "gap": covariance_gap(w, p),
             "log_ratio_baseline": np.log(of_baseline.var() / (w.var() * (p**2).mean())),
             "log_ratio_permuted": np.log(variance_ratio(w, dealt).mean()),
-            "log_noise": np.log(_noise(w * p)) - np.log(_noise(w)),
+            "log_noise": np.log(noise(w * p)) - np.log(noise(w)),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _noise(weight: np.ndarray) -> float:
+def noise(weight: np.ndarray) -> float:
     """Variance over the square of the mean size."""
     return weight.var() / np.abs(weight).mean() ** 2
 
@@ -91,15 +91,13 @@ def _gaussian(responses: list[int], distances: list[float], widths: list[float])
     for n, distance, sigma_p, sigma_q in itertools.product(responses, distances, widths, widths):
         if distance == 0 and sigma_p == sigma_q:
             continue  # p = q: there is no weight
-        log_p, log_q = _bump(n, -distance / 2, sigma_p), _bump(n, distance / 2, sigma_q)
+        log_p, log_q = bump(n, -distance / 2, sigma_p), bump(n, distance / 2, sigma_q)
         yield {"n": n, "distance": distance, "sigma_p": sigma_p, "sigma_q": sigma_q}, log_p, log_q
 
 
 def _dirichlet(responses: list[int], concentrations: list[float], draws: int) -> Iterator[Case]:
     for n, alpha_p, alpha_q, seed in itertools.product(responses, concentrations, concentrations, range(draws)):
-        rng = np.random.default_rng([_STREAM + 1, n, seed])
-        log_p, log_q = (_log(rng.dirichlet(np.full(n, alpha))) for alpha in (alpha_p, alpha_q))
-        yield {"n": n, "alpha_p": alpha_p, "alpha_q": alpha_q, "seed": seed}, log_p, log_q
+        yield {"n": n, "alpha_p": alpha_p, "alpha_q": alpha_q, "seed": seed}, *dirichlet(n, alpha_p, alpha_q, seed)
 
 
 def _confident(responses: list[int], peaks: list[float], widths: list[float], draws: int) -> Iterator[Case]:
@@ -111,7 +109,7 @@ def _confident(responses: list[int], peaks: list[float], widths: list[float], dr
         yield (
             {"n": n, "peak": peak, "sigma_q": sigma_q, "distance": distance, "seed": seed},
             _log(p),
-            _bump(n, 0, sigma_q),
+            bump(n, 0, sigma_q),
         )
 
 
@@ -128,14 +126,21 @@ def _region(points: list[int]) -> Iterator[Case]:
     distances, widths = np.linspace(0, 12, points[0]), np.geomspace(REGION_WIDTH / 8, 4 * REGION_WIDTH, points[1])
     for distance, sigma_p in itertools.product(distances, widths):
         # Off the centre line, where p = q leaves nothing to weigh.
-        log_p, log_q = _bump(200, -distance / 2, sigma_p * 1.0001), _bump(200, distance / 2, REGION_WIDTH)
+        log_p, log_q = bump(200, -distance / 2, sigma_p * 1.0001), bump(200, distance / 2, REGION_WIDTH)
         yield {"n": 200, "distance": distance, "sigma_p": sigma_p, "sigma_q": REGION_WIDTH}, log_p, log_q
 
 
-def _bump(n: int, centre: float, width: float) -> np.ndarray:
+def bump(n: int, centre: float, width: float) -> np.ndarray:
     """A discrete Gaussian on n cells of the support, (n,); centre and width in responses of the 20-grid."""
     y = (np.arange(n) + 0.5) * SUPPORT / n - SUPPORT / 2
     return log_softmax(-0.5 * ((y - centre) / width) ** 2)
+
+
+def dirichlet(n: int, alpha_p: float, alpha_q: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log p and log q of Dirichlet draws with these concentrations, (n,) each; equal arguments give equal draws."""
+    rng = np.random.default_rng([_STREAM + 1, n, seed])
+    log_p, log_q = (_log(rng.dirichlet(np.full(n, alpha))) for alpha in (alpha_p, alpha_q))
+    return log_p, log_q
 
 
 def _log(p: np.ndarray) -> np.ndarray:

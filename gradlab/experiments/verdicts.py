@@ -34,8 +34,8 @@ from gradlab.provenance import text_at_head
 WEAKEST_FIRST = ("fails", "inconclusive", "no difference", "holds when", "holds", "identity")
 REPORT = "claims.csv"  # the report as data, in the folder of the figures
 NOT_JUDGED, NOT_RUN = "not judged", "not run here"
-_COLUMNS = ["claim", "row", "statement", "verdict", "effect", "low", "high", "margin", "seeds", "cells", *OUTCOMES,
-            "experiment"]  # fmt: skip
+_COLUMNS = ["claim", "row", "statement", "verdict", "value", "effect", "low", "high", "margin", "seeds", "cells",
+            *OUTCOMES, "experiment"]  # fmt: skip
 _WHOLE = ["seeds", "cells", *OUTCOMES]
 
 
@@ -136,8 +136,9 @@ def settle(table: pd.DataFrame, frames: Mapping[str, str], names: Iterable[str] 
 def records(settled: Collection[Settled]) -> pd.DataFrame:
     """The report as a frame: for each claim a row ``claim`` with its verdict, then its rows, stated and controls.
 
-    Columns: claim, row ("claim", "as stated" or "control"), statement, verdict, effect, low, high, margin, seeds,
-    cells, how many cells say what, and the experiment whose frame says so.
+    Columns: claim, row ("claim", "as stated" or "control"), statement, verdict, value (of what the effect is the mean
+    difference, or ``SHARE_OF_CASES``), effect, low, high, margin, seeds, cells, how many cells say what, and the
+    experiment whose frame says so.
     """
     found = []
     for one in settled:

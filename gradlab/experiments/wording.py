@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradlab.experiments.contrasts import SHARE_OF_CASES
 from gradlab.experiments.measured import MEASURED
 from gradlab.experiments.verdicts import Settled, holds, lacking
 
@@ -159,7 +160,7 @@ def _share(value: float) -> str:
 
 
 def _is_scan(row: Any) -> bool:
-    return row.value == "share of cases"
+    return row.value == SHARE_OF_CASES
 
 
 def _many(number: int, noun: str) -> str:

@@ -306,9 +306,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:
     for verdict in report["verdict"]:
         one_of(f"a verdict in {folder / verdicts.REPORT}", _kind(str(verdict)), _KINDS)
     rows = report[report["row"] != "claim"]
-    # The report does not keep which rows are scans; their effect is the share of cases that hold, by definition.
-    scans = (rows["effect"] - (rows["holds"] / rows["cells"]).astype(float)).abs() < 1e-5
-    rows = rows.assign(control=rows["row"] == "control", value=scans.map({True: "share of cases", False: "difference"}))
+    rows = rows.assign(control=rows["row"] == "control")
     return report, {
         name: Settled(
             name, claim, heads.get(name, verdicts.NOT_JUDGED), tuple(rows[rows["claim"] == name].itertuples()),
