@@ -1,0 +1,1 @@
+"""Preference losses on language models: pairs, sequence log-probabilities, training and evaluation."""
