@@ -40,16 +40,15 @@ def copy_notebooks(folder: Path) -> list[str]:
     kept = []
     try:
         for name, content in _files(source):
-            target = folder / name
-            if target.is_dir() or (
-                target.exists() and _hash(target.read_bytes()) not in (_hash(content), record.get(name))
-            ):
-                if record.get(name) != _hash(content):  # there is something newer to be had
+            target, newest = folder / name, _hash(content)
+            there = _hash(target.read_bytes()) if target.is_file() else None
+            if target.is_dir() or there not in (None, newest, record.get(name)):  # not ours, or changed
+                if record.get(name) != newest:
                     kept.append(name)
                 continue
-            if not target.exists() or target.read_bytes() != content:
+            if there != newest:
                 write_whole(target, content)
-            record[name] = _hash(content)
+            record[name] = newest
     finally:  # also when stopped on the way: what has been written must be known as ours
         write_whole(folder / _RECORD, json.dumps(record, indent=1) + "\n")
     return kept

@@ -137,7 +137,7 @@ def test_the_wheel_holds_notebooks_figures_and_the_code_of_the_pages(tmp_path):
         assert f"gradlab/notebooks/{file.name}" in inside
     wanted = ("figures/claims.csv", "widgets/front/tools.js", "widgets/front/explorer.css", "widgets/front/picture.js")
     assert {f"gradlab/{name}" for name in wanted} <= inside
-    assert not any("checkpoint" in name or "figures/quick" in name or "/.parts" in name for name in inside)
+    assert not any("ipynb_checkpoints" in name or "figures/quick" in name or "/.parts" in name for name in inside)
     target = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(target)
     code = "from pathlib import Path; from gradlab.shipped import copy_notebooks; print(copy_notebooks(Path('got')))"

@@ -598,3 +598,15 @@ def test_a_history_is_made_when_it_is_read_once_and_travels_with_a_pickled_fit()
     assert trained.history is trained.history
     pd.testing.assert_frame_equal(sent.history, trained.history)
     assert {"utility", "kl", "loss", "held_out_loss"} <= set(trained.history)
+
+
+def test_a_pickled_fit_leaves_its_data_behind():
+    trained = fit(gaussian_world(20, 20), DPO(), steps=1, pairs=1000, record=1)
+    sent = pickle.dumps(trained)
+    assert len(sent) < len(pickle.dumps(trained._history)) / 5  # which has counts of all pairs, 20 times the policies
+    once = pickle.loads(sent)
+    twice = pickle.loads(pickle.dumps(once))
+    for one in (once, twice):
+        pd.testing.assert_frame_equal(one.history, trained.history)
+        assert torch.equal(one.policies, trained.policies)
+        assert one.settings == trained.settings

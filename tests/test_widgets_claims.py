@@ -188,7 +188,7 @@ def test_missing_or_damaged_data_are_one_line(folder):
 
 
 def test_it_finds_the_figures_below_the_current_folder(folder, monkeypatch):
-    monkeypatch.setattr("gradlab.__file__", str(folder / "elsewhere" / "gradlab" / "__init__.py"))
+    monkeypatch.setattr("gradlab.shipped.__file__", str(folder / "elsewhere" / "gradlab" / "shipped.py"))
     (folder / "figures").mkdir()
     for file in list(folder.glob("*.*")):
         shutil.move(file, folder / "figures")
@@ -200,6 +200,9 @@ def test_it_finds_the_figures_below_the_current_folder(folder, monkeypatch):
     made = ClaimsExplorer()
     assert (made.folder.parent.name, made.error) == ("gradlab", None)
     made.close()
+    shutil.rmtree(folder / "elsewhere" / "gradlab" / "figures")
+    with pytest.raises(FileNotFoundError, match=r"^this installation of gradlab lacks its figures; install it again"):
+        ClaimsExplorer()
 
 
 def test_the_page_puts_texts_in_as_texts():

@@ -25,6 +25,20 @@ def test_the_copied_python_computes_what_is_shown(kind, title, capsys):
     assert numbers == pytest.approx(shown, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gradient_moments(1.0, 5, "none"), r"right must be finite and lie in \(0, 1\), got 1.0"),
+        (lambda: gradient_moments(0.5, [3, 0], "none"), "length must be at least 1, got 0"),
+        (lambda: gradient_moments(0.5, 5, "runs"), "baseline must be one of none, mean; got 'runs'"),
+        (lambda: bell(3.0, 0.0), "width must be finite and > 0, got 0.0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(call, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        call()
+
+
 @pytest.mark.parametrize("gap", [-3.0, 0.0, 0.7, 2.2])
 def test_the_expected_loss_is_least_at_the_gap(gap):
     margins = np.linspace(-8, 8, 16001)

@@ -174,3 +174,6 @@ def test_what_it_does_not_have_is_refused_in_one_line(explorer):
         VarianceExplorer(n=500)
     with pytest.raises(ValueError, match=r"rest must be finite and lie in \(0, 1\), got 1.5"):
         FAMILIES["one peak"](20, 1.0, 1.5, 3.0)
+    for sigmas in ((0.0, 3.0), (3.0, -1.0)):
+        with pytest.raises(ValueError, match=r"^sigma_[pq] must be finite and > 0, got"):
+            gaussian(20, 1.0, *sigmas)

@@ -15,15 +15,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-import gradlab
 from gradlab.artifacts import load_frame
 from gradlab.checks import one_of
 from gradlab.experiments import EXPERIMENTS, verdicts, wording
 from gradlab.experiments.claims import CLAIMS
 from gradlab.experiments.measured import MEASURED
 from gradlab.experiments.verdicts import Settled
+from gradlab.shipped import shipped
 from gradlab.widgets.controls import Controls, choice, whole
-from gradlab.widgets.explorer import Explorer, Story
+from gradlab.widgets.explorer import Explorer, Story, stamp
 from gradlab.widgets.front import Picture, Table
 from gradlab.widgets.view import View
 
@@ -122,9 +122,9 @@ class ClaimsExplorer(Explorer):
     )
 
     def __init__(self, folder: Path | str | None = None, **start: Any) -> None:
-        """Show the report in ``folder``; by default the one beside the package, below the current folder, or shipped.
+        """Show the report in ``folder``; by default the one below the current folder, or the package's own.
 
-        A folder without a whole report is told in the status line.
+        A folder without a whole report is told in the status line. FileNotFoundError where the package has none.
         """
         self.folder = _found() if folder is None else Path(folder)
         self._trouble, self._report, self._claims = "", pd.DataFrame(), dict[str, Settled]()
@@ -175,9 +175,11 @@ class ClaimsExplorer(Explorer):
             raise ValueError(self._trouble)
         png = data = None
         if state.figure != _NONE:
-            png = self.remember("png", state.figure, lambda: _png(self.folder / f"{state.figure}.png"))
+            file = self.folder / f"{state.figure}.png"
+            png = self.remember("png", stamp(file), lambda: _png(file))
         if state.data != _NONE:
-            data = self.remember("data", state.data, lambda: _frame(self.folder / state.data))
+            frame = self.folder / state.data
+            data = self.remember("data", stamp(frame), lambda: _frame(frame))
         return Opened(self._claims[state.claim], self._matching(state.verdict), state.figure, png, state.data, data,
                       state.rows)  # fmt: skip
 
@@ -291,10 +293,9 @@ class ClaimsExplorer(Explorer):
 
 
 def _found() -> Path:
-    """The folder of figures of a checkout, of the current folder, or the one that was installed; the first with any."""
-    package = Path(gradlab.__file__).parent
-    places = [package.parent / "figures", Path("figures"), package / "figures"]
-    return next((place for place in places if (place / verdicts.REPORT).exists()), places[1])
+    """The figures below the current folder where there is a report, else those that travel with the package."""
+    here = Path("figures")
+    return here if (here / verdicts.REPORT).exists() else shipped("figures")
 
 
 def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:

@@ -95,10 +95,10 @@ def loss_controls(label: str, key: str, loss: str, beta: float = 1.0) -> Control
         f"loss{key}": choice(label, loss, list(PAIR_LOSSES), "from the registry of losses"),
         f"beta{key}": log_slider(f"β of {label}", beta, -2, 2, "inverse temperature; the paper's is 1"),
     }
-    for name, (_, defaults) in hyper_parameters().items():
+    for name, (_, defaults) in _hyper_parameters().items():
         if name != "beta":
-            value, text = next(iter(defaults.values())), f"{name.replace('_', ' ')} of {label}"
-            made[f"{name}{key}"] = slider(text, value, *_RANGES[name]) if name in _RANGES else _field(text, value)
+            value, title = next(iter(defaults.values())), f"{name.replace('_', ' ')} of {label}"
+            made[f"{name}{key}"] = slider(title, value, *_RANGES[name]) if name in _RANGES else _field(title, value)
     return made
 
 
@@ -117,17 +117,21 @@ def loss_code(state: Mapping[str, Any], key: str) -> str:
 def hide_unused(controls: Controls, key: str) -> None:
     """Show only those numbers that the chosen loss has."""
     own = _fields(controls[f"loss{key}"].value)
-    for field in _menu(tuple(PAIR_LOSSES.items())):
+    for field in _hyper_parameters():
         controls[f"{field}{key}"].layout.display = None if field in own else "none"
 
 
 def _fields(loss: str) -> list[str]:
-    return [name for name, (_, defaults) in _menu(tuple(PAIR_LOSSES.items())).items() if loss in defaults]
+    return [name for name, (_, defaults) in _hyper_parameters().items() if loss in defaults]
 
 
-@functools.lru_cache(maxsize=4)
-def _menu(registry: tuple[Any, ...]) -> dict[str, HyperParameter]:
-    """``hyper_parameters()`` as long as the registry is this one."""
+def _hyper_parameters() -> dict[str, HyperParameter]:
+    """``hyper_parameters()``, which is asked for many times a move, made once for a registry."""
+    return _of_registry(tuple(PAIR_LOSSES.items()))
+
+
+@functools.lru_cache(maxsize=1)
+def _of_registry(registry: tuple[Any, ...]) -> dict[str, HyperParameter]:
     return hyper_parameters()
 
 

@@ -10,12 +10,14 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from gradlab.checks import between, one_of
 from gradlab.widgets.controls import Controls, choice, slider, whole
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
 
 LENGTHS = np.unique(np.geomspace(1, 1000, 60).round()).astype(int)
 _LEAST = 0.1  # of the axis: no noise at all, which is 0 samples, is drawn here
+BASELINES = ("none", "mean")
 SCHEMES: dict[str, dict[str, Any]] = {
     "whole": {"label": "credit for the whole", "color": "#0072B2", "linestyle": "-"},
     "own": {"label": "credit for one's own token", "color": "#D55E00", "linestyle": "--"},
@@ -28,9 +30,14 @@ def gradient_moments(right: float, length: np.ndarray | int, baseline: str) -> d
     A response is ``length`` tokens, each right with probability ``right`` by itself; the reward is the number of right
     ones. The sampled gradient is (a − p)(R − b), a = 1 where the first token is right. ``whole``: R is the reward of
     the whole response; ``own``: of the token alone. ``baseline``: b = 0 (``none``) or the mean of R (``mean``).
-    Exact; the mean is p(1 − p) for all of them.
+    Exact, in the shape of ``length``; the mean is p(1 − p) for all of them. Source: ours (an exercise). ValueError for
+    a probability outside of (0, 1), a length below 1 or another baseline.
     """
-    p, others = right, np.asarray(length) - 1
+    p = between("right", right, 0, 1, open_low=True, open_high=True)
+    one_of("baseline", baseline, BASELINES)
+    if np.min(length) < 1:
+        raise ValueError(f"length must be at least 1, got {np.min(length)}")
+    others = np.asarray(length) - 1
     spread = others * p * (1 - p)  # of the other tokens' reward
     moments = {}
     for scheme, shift in (("whole", others * p), ("own", 0.0 * others)):
@@ -88,7 +95,7 @@ class CreditExplorer(Explorer):
                 "length": whole("tokens T", 20, 1, 1000, "length of the response"),
                 "right": slider("P(right)", 0.5, 0.05, 0.95, 0.05, "probability that a token is right"),
             },
-            "The estimator": {"baseline": choice("baseline", "none", ["none", "mean"], "what is taken off the reward")},
+            "The estimator": {"baseline": choice("baseline", "none", BASELINES, "what is taken off the reward")},
         }
 
     def make_views(self) -> dict[str, View]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import html
-import json
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -63,16 +63,17 @@ class Explorer(widgets.VBox):
         self.controls: Controls = {key: one for group in self._groups.values() for key, one in group.items()}
         self.views: dict[str, View] = self.make_views()
         self.error: Exception | None = None
+        self.status = ""  # the text of the status line
         self.numbers: dict[str, Any] = {}
         self.result: Any = None
         self.former: Any = None
         self._kept: dict[str, tuple[Any, Any]] = {}
         self._work: Iterator[Any] | None = None
         self._touched: str | None = None
-        self._frames = 0
+        self._said = 0
         self._quiet = False
-        self._status = _text("")
-        self._story = _text("")
+        self._status = prose("")
+        self._story = prose("")
         try:
             self._set(start)
         except Exception:
@@ -120,20 +121,19 @@ class Explorer(widgets.VBox):
 
     def set(self, **values: Any) -> None:
         """Move controls, all at once. ValueError for a name or value that the explorer does not have."""
-        self.former = None
         self._set(values)
-        self._touched = None
+        self.former = self._touched = None
         self._refresh()
 
     def reset(self) -> None:
         """Go back to the start."""
-        self._go_to(self._start)
+        self.set(**self._start)
         self._story.value = ""
 
     def tell(self, title: str) -> None:
         """Show one of the stories."""
         story = {story.title: story for story in self.stories}[one_of("story", title, [s.title for s in self.stories])]
-        self._go_to({**self._start, **story.state})
+        self.set(**{**self._start, **story.state})
         end = "" if story.title.endswith("?") else "."
         self._story.value = f"<b>{story.title}{end}</b> {story.look_at}"
 
@@ -173,12 +173,6 @@ class Explorer(widgets.VBox):
         live = super()._repr_mimebundle_(**kwargs) or {}
         alt = f"{type(self).__name__}: {self.question}"
         return {**live, "text/plain": alt, "image/png": base64.b64encode(self.png()).decode()}
-
-    def _go_to(self, state: Mapping[str, Any]) -> None:
-        self.former = None
-        self._set(state)
-        self._touched = None
-        self._refresh()
 
     def _set(self, values: Mapping[str, Any]) -> None:
         checked = {
@@ -266,17 +260,11 @@ class Explorer(widgets.VBox):
         self._say(f"{type(error).__name__}: {error}", "error")
 
     def _say(self, text: str, state: str) -> None:
-        self._frames += 1
-        numbers = html.escape(json.dumps(self.numbers, default=str, ensure_ascii=False), quote=True)
+        self._said += 1
+        self.status = text
         self._status.value = (
-            f'<span class="gradlab-status" data-state="{state}" data-count="{self._frames}" '
-            f'data-numbers="{numbers}">{html.escape(text)}</span>'
+            f'<span class="gradlab-status" data-state="{state}" data-count="{self._said}">{html.escape(text)}</span>'
         )
-
-    @property
-    def status(self) -> str:
-        """The text of the status line."""
-        return html.unescape(self._status.value.partition(">")[2].rpartition("</span>")[0])
 
     def _lay_out(self) -> None:
         reset = widgets.Button(description="Reset", tooltip="Back to the start")
@@ -301,11 +289,11 @@ class Explorer(widgets.VBox):
         if self.wide:
             body.add_class("gradlab-wide")
         self.children = [
-            _text(f"<b>{self.question}</b><br><i>A prediction to test:</i> {self.prediction}"),
+            prose(f"<b>{self.question}</b><br><i>A prediction to test:</i> {self.prediction}"),
             _box(widgets.HBox, buttons, "gradlab-row"),
             self._story,
             body,
-            _text(f"<i>How to read it.</i> {self.reading}"
+            prose(f"<i>How to read it.</i> {self.reading}"
                   f"<details><summary>What to take away (after you have tried)</summary>{self.takeaway}</details>"),
             tools,
         ]  # fmt: skip
@@ -376,7 +364,14 @@ def _all_in(widget: widgets.Widget) -> Iterator[widgets.Widget]:
     yield widget
 
 
-def _text(content: str) -> widgets.HTML:
+def stamp(path: Path) -> tuple[Any, ...]:
+    """What to ``remember`` a file's content by: another one when the file has changed."""
+    stat = path.stat() if path.is_file() else None
+    return (path, stat and stat.st_mtime_ns, stat and stat.st_size)
+
+
+def prose(content: str) -> widgets.HTML:
+    """A paragraph of HTML in the page's own colours."""
     made = widgets.HTML(content)
     made.add_class("gradlab-text")
     return made

@@ -14,9 +14,9 @@ import torch
 from matplotlib.lines import Line2D
 
 from gradlab.losses import PAIR_LOSSES, pair_loss
-from gradlab.policy import POLICIES, tabular_policy
+from gradlab.policy import tabular_policy
 from gradlab.training import fit
-from gradlab.widgets import place
+from gradlab.widgets import worlds
 from gradlab.widgets.controls import Controls, choice, log_slider, whole
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import SIDES as TWO
@@ -101,7 +101,7 @@ class FrontierExplorer(Explorer):
             "all pairs with exact labels, nothing masked: DPO's dots lie on the dotted curve, and nothing can lie "
             "above it. bDPO's are below, and from β = 1 on a smaller β brings it back towards the reference: its "
             "margin is bounded by β|log π_ref|. More steps move that turn a little, and do not undo it.",
-            {"pairs": place.EXACT},
+            {"pairs": worlds.EXACT},
         ),
         Story(
             "What shared parameters buy",
@@ -127,9 +127,9 @@ class FrontierExplorer(Explorer):
         """World, training, losses, and what to look at."""
         losses = list(PAIR_LOSSES)
         return {
-            "World and data": place.world_controls(pairs=100),
+            "World and data": worlds.world_controls(pairs=100),
             "Training": {
-                "policy": choice("parameters", "free", list(POLICIES), "free: one logit a response; shared: 8 bumps"),
+                "policy": worlds.policy_control(),
                 "steps": whole("steps", 500, 50, 2000, "of Adam at 0.05", step=50),
             },
             "Losses": {
@@ -145,14 +145,14 @@ class FrontierExplorer(Explorer):
 
     def adapt(self, state: SimpleNamespace) -> None:
         """The shift is hidden where there is none."""
-        place.adapt_world(self.controls)
+        worlds.adapt_world(self.controls)
 
     def compute(self, state: SimpleNamespace) -> Iterator[Frontiers]:
         """First the chosen β, then what the curves still lack, β by β outwards from it."""
         if len(self._ends) > _KEPT:
             self._ends.clear()
-        where = place.place_of(state)
-        world = self.remember("world", where, lambda: place.world_of(state))
+        where = worlds.arguments_of(state)
+        world = self.remember("world", where, lambda: worlds.world_of(state))
         ideal = self.remember("ideal", where, lambda: _ideal(world))
         setting = (*where.values(), state.policy, state.pairs, state.steps)
         losses = _losses(state)
@@ -213,8 +213,8 @@ class FrontierExplorer(Explorer):
             "import pandas as pd", "", "from gradlab.losses import pair_loss",
             "from gradlab.policy import tabular_policy", "from gradlab.training import fit",
             "from gradlab.world import gaussian_world", "",
-            f"world = {place.world_code(state)}",
-            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={place.pairs_of(state)},",
+            f"world = {worlds.world_code(state)}",
+            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={worlds.pairs_of(state)},",
             f"                steps={state.steps!r}, seed={state.seed!r}, record=1)",
             f"betas = {sorted({*BETAS, state.beta})!r}", "rows = []",
             f"for name in {list(_losses(state).values())!r}:", "    for beta in betas:",
@@ -234,7 +234,8 @@ class FrontierExplorer(Explorer):
         self._names = {}
         for column, (side, shown) in enumerate(SIDES.items()):
             _sample(view, column / 3, 0.97, **shown)
-            self._names[side] = view.live(view.figure.text(column / 3 + 0.095, 0.97, "", va="center"))
+            name = view.figure.text(column / 3 + 0.095, 0.97, "", va="center")
+            self._names[side] = view.live(name, seldom=True)
         grey = {"color": "#666666", "linestyle": "", "markersize": 9}
         for column, (text, shown) in enumerate({
             "ideal, π_ref exp(u/β)": {"color": "k", "linestyle": ":"},
@@ -278,9 +279,9 @@ class FrontierExplorer(Explorer):
             limits = (float(np.floor(low / step) * step), float(np.ceil(high / step) * step))
         else:
             highest = max(values.max(), result.ideal[result.value].max())
-            limits = (0.0, place.top_of(highest))
-        if self._axis.get_ylim() != limits or self._axis.get_title() != _VALUES[result.value]:
-            self._axis.set_ylim(limits)
+            limits = (0.0, worlds.top_of(highest))
+        self.views["frontier"].limits(self._axis, "y", *limits)
+        if self._axis.get_title() != _VALUES[result.value]:
             self._axis.title.set_text(_VALUES[result.value])
             self.views["frontier"].restyle()
 
@@ -288,7 +289,7 @@ class FrontierExplorer(Explorer):
 def _end(world: World, name: str, beta: float, state: SimpleNamespace) -> dict[str, float]:
     """What one training ends with."""
     trained = fit(
-        world, pair_loss(name, beta=beta), policy=tabular_policy(state.policy), pairs=place.pairs_of(state),
+        world, pair_loss(name, beta=beta), policy=tabular_policy(state.policy), pairs=worlds.pairs_of(state),
         steps=state.steps, seed=state.seed, record=1,
     )  # fmt: skip
     return {key: float(values[0]) for key, values in _measured(world, trained.logp[None], np.array([beta])).items()}
@@ -301,7 +302,7 @@ def _ideal(world: World) -> Line:
 
 def _measured(world: World, logp: torch.Tensor, betas: np.ndarray) -> Line:
     """The metrics that are drawn, of policies (B, X, Y)."""
-    return {"beta": betas, **place.curves_of(world, logp)}
+    return {"beta": betas, **worlds.curves_of(world, logp)}
 
 
 def _losses(state: SimpleNamespace) -> dict[str, str]:

@@ -15,9 +15,9 @@ from matplotlib.colors import AsinhNorm, Normalize, PowerNorm
 
 from gradlab.descent import Optimizer
 from gradlab.losses import PairLogps, PairLoss, log_prob_ratio
-from gradlab.policy import POLICIES, tabular_policy
+from gradlab.policy import tabular_policy
 from gradlab.training import Fit, fit
-from gradlab.widgets import place
+from gradlab.widgets import worlds
 from gradlab.widgets.controls import (
     Controls,
     choice,
@@ -29,7 +29,7 @@ from gradlab.widgets.controls import (
     whole,
 )
 from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import SIDES, View, look
+from gradlab.widgets.view import SIDES, View, look, round_up
 from gradlab.world import World
 
 RECORD = 24  # log-spaced steps that the scrubber walks through
@@ -127,9 +127,9 @@ class GridExplorer(Explorer):
         """Losses, world, training, and what to look at."""
         return {
             "Losses": {**loss_controls("A", "_a", "dpo"), **loss_controls("B", "_b", "bdpo")},
-            "World and data": place.world_controls(),
+            "World and data": worlds.world_controls(),
             "Training": {
-                "policy": choice("parameters", "free", list(POLICIES), "free: one logit a response; shared: 8 bumps"),
+                "policy": worlds.policy_control(),
                 "optimizer": choice("optimiser", "adam", get_args(Optimizer)),
                 "learning_rate": log_slider("step size", 0.05, -3, 1, "learning rate", step=0.1),
                 "steps": whole("steps", 500, 10, 2000, "of the optimiser", step=10),
@@ -144,12 +144,12 @@ class GridExplorer(Explorer):
         """Numbers that the chosen losses and reference lack are hidden."""
         for key in SIDES:
             hide_unused(self.controls, key)
-        place.adapt_world(self.controls)
+        worlds.adapt_world(self.controls)
 
     def compute(self, state: SimpleNamespace) -> Trained:
         """Train what has changed."""
-        values, where = vars(state), place.place_of(state)
-        world = self.remember("world", where, lambda: place.world_of(state))
+        values, where = vars(state), worlds.arguments_of(state)
+        world = self.remember("world", where, lambda: worlds.world_of(state))
         how = {key: values[key] for key in _TRAINING}
         fits, curves = {}, {}
         for side in SIDES:
@@ -157,7 +157,7 @@ class GridExplorer(Explorer):
             key = (where, how, loss)
             fits[side] = self.remember(side, key, lambda loss=loss: _train(world, loss, state))
             curves[side] = self.remember(
-                f"curves{side}", key, lambda side=side: place.curves_of(world, fits[side].policies)
+                f"curves{side}", key, lambda side=side: worlds.curves_of(world, fits[side].policies)
             )
         index = round(state.when / 100 * (len(fits["_a"].steps) - 1))
         return Trained(world, fits, curves, index, state.prompt, world.ideal_logp(state.beta_a)[state.prompt])
@@ -192,8 +192,8 @@ class GridExplorer(Explorer):
         lines = [
             "from gradlab.losses import pair_loss", "from gradlab.policy import tabular_policy",
             "from gradlab.training import fit", "from gradlab.world import gaussian_world", "",
-            f"world = {place.world_code(state)}",
-            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={place.pairs_of(state)}, {how},",
+            f"world = {worlds.world_code(state)}",
+            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={worlds.pairs_of(state)}, {how},",
             f"                seed={state.seed!r}, record={RECORD})",
         ]  # fmt: skip
         lines += [f"{side[1]} = fit(world, {loss_code(values, side)}, **training)" for side in SIDES]
@@ -237,7 +237,7 @@ class GridExplorer(Explorer):
                               "a scatter of gradient ratios")  # fmt: skip
         axes = view.figure.subplots(2, 2)
         self._axes = dict(zip(_CURVES, axes.flat, strict=False))
-        self._lines, self._ghosts, self._rings = {}, {}, {}
+        self._lines, self._ghosts, self._rings, self._labels = {}, {}, {}, {}
         for key, axis in self._axes.items():
             axis.set_xscale("symlog", linthresh=1, linscale=0.4)
             axis.set(title=_CURVES[key], xlim=(0, 500))
@@ -260,7 +260,7 @@ class GridExplorer(Explorer):
         }
         for column, (side, shown) in enumerate(SIDES.items()):
             text = view.figure.text(0.01 + 0.5 * column, 0.995, "", color=shown["color"], va="top", fontsize=9)
-            self._lines["label", side] = view.live(text, seldom=True)
+            self._labels[side] = view.live(text, seldom=True)
         view.leave_room(above=0.06)
         return view
 
@@ -288,7 +288,7 @@ class GridExplorer(Explorer):
         unseen = np.flatnonzero(~world.observed[prompt])
         self._prompt["unobserved"].set_data(unseen, np.zeros(len(unseen)))
         highest = max(values.max() for values in rows.values())
-        self.views["maps"].limits(self._prompt_axis, "y", 0, place.top_of(highest))
+        self.views["maps"].limits(self._prompt_axis, "y", 0, worlds.top_of(highest))
 
     def _show_curves(self, result: Trained, former: Trained | None) -> None:
         view = self.views["curves"]
@@ -301,15 +301,13 @@ class GridExplorer(Explorer):
             values = np.concatenate([result.curves[side][key] for side in SIDES])
             least, most = values.min(), values.max()
             if key != "utility":
-                view.limits(axis, "y", 0, _round_up(most))
+                view.limits(axis, "y", 0, round_up(most, least=0.1))
             else:
                 low = min(0.0, np.floor(least))
                 view.limits(axis, "y", low, max(np.ceil(result.world.utility.max(1).mean()), most))
             view.limits(axis, "x", 0, int(result.fits["_a"].steps[-1]))
         for side, trained in result.fits.items():
-            label = f"{side[1].upper()}: {trained.settings['loss']}"
-            if self._lines["label", side].get_text() != label:
-                self._lines["label", side].set_text(label)
+            self._labels[side].set_text(f"{side[1].upper()}: {trained.settings['loss']}")
 
     def _show_ratios(self, result: Trained) -> None:
         world, prompt = result.world, result.prompt
@@ -328,14 +326,6 @@ class GridExplorer(Explorer):
 
 def _train(world: World, loss: PairLoss, state: SimpleNamespace) -> Fit:
     return fit(
-        world, loss, policy=tabular_policy(state.policy), optimizer=state.optimizer, pairs=place.pairs_of(state),
+        world, loss, policy=tabular_policy(state.policy), optimizer=state.optimizer, pairs=worlds.pairs_of(state),
         learning_rate=state.learning_rate, steps=state.steps, seed=state.seed, record=RECORD,
     )  # fmt: skip
-
-
-def _round_up(value: float) -> float:
-    """The next of 0.1, 0.2, 0.5, 1, 2, 5, …, so that axes seldom change."""
-    if not value > 0.1:
-        return 0.1
-    power = 10 ** np.floor(np.log10(value))
-    return float(next(step * power for step in (1, 2, 5, 10) if value <= step * power * (1 + 1e-9)))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
 
+from gradlab.checks import positive
 from gradlab.widgets.controls import Controls, log_slider, slider
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
@@ -21,13 +22,14 @@ _TOP = 1e6  # of the axis of samples
 
 
 def bell(centre: float, width: float) -> np.ndarray:
-    """Log-probabilities of a Gaussian over 20 responses."""
-    return log_softmax(-0.5 * ((RESPONSES - centre) / width) ** 2)
+    """Log-probabilities of a Gaussian over 20 responses, (20,); centre, and width > 0, in responses. Source: ours."""
+    return log_softmax(-0.5 * ((RESPONSES - centre) / positive("width", width)) ** 2)
 
 
 def effective_share(log_policy: np.ndarray, log_data: np.ndarray) -> float:
     """1 / E_data[(π/data)²]: the share of samples that are left when data of one policy are re-weighted to another.
 
+    log_policy, log_data  log-probabilities, (n,) each. 1 where they agree, else below.
     Source: Kish's effective sample size, in expectation.
     """
     return float(np.exp(-np.logaddexp.reduce(2 * log_policy - log_data)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import matplotlib as mpl
@@ -13,7 +12,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.patches import Polygon
 
 from gradlab.widgets.pair_effects import ARROWS, CELLS, Effect, Field, Surface, place
-from gradlab.widgets.view import SIDES, View
+from gradlab.widgets.view import SIDES, View, round_up
 
 _TICKS = {"π": ("0", "½", "1"), "log π": ("10⁻¹²", "10⁻⁶", "1")}
 _PANELS = {
@@ -118,7 +117,7 @@ class Bars:
     def show(self, effects: dict[str, Effect], before: dict[str, Effect] | None) -> None:
         """Both losses' bars; dashes where they were before, if anywhere."""
         for panel, top in self._tops.items():
-            scale = _nice(max(float(np.nanmax(np.abs(getattr(effect, panel)))) for effect in effects.values()))
+            scale = round_up(max(float(np.nanmax(np.abs(getattr(effect, panel)))) for effect in effects.values()))
             top.set_text(_short(scale))
             for (side, effect), left in zip(effects.items(), (-0.38, 0.02), strict=True):
                 heights = np.nan_to_num(getattr(effect, panel) / scale)
@@ -151,14 +150,6 @@ def _parts_of_map(axis: Axes, color: str) -> dict[str, Any]:
 
 def _box(left: float, height: float) -> list[tuple[float, float]]:
     return [(left, 0), (left, height), (left + 0.36, height), (left + 0.36, 0)]
-
-
-def _nice(value: float) -> float:
-    """The next of …, 0.1, 0.2, 0.5, 1, 2, 5, …; 1 for 0."""
-    if not value > 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if value <= step * power * (1 + 1e-9))
 
 
 def _short(value: float) -> str:

@@ -29,7 +29,7 @@ from gradlab.ratings import (
     sides,
 )
 from gradlab.widgets.controls import Controls, switch, text
-from gradlab.widgets.explorer import Explorer, Story
+from gradlab.widgets.explorer import Explorer, Story, prose
 from gradlab.widgets.front import Keys
 from gradlab.widgets.view import View, look
 
@@ -193,8 +193,7 @@ class RatingExplorer(Explorer):
                 right = {"ha": "right", "va": "center", "transform": axis.get_yaxis_transform()}
                 words = axis.text(-0.02, row, "", **right, parse_math=False)
                 self._names.append(view.live(words))
-        self._pane = widgets.HTML()
-        self._pane.add_class("gradlab-text")
+        self._pane = prose("")
         self._keys = Keys(_KEYS, lambda choice: self._guarded(lambda: self.answer(choice)))
         return {"rates": view}
 

@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MultipleLocator
-from scipy import stats
 from scipy.integrate import trapezoid
 from scipy.special import log_softmax
 
 from gradlab.experiments.shift import CELLS, ROUNDING
+from gradlab.experiments.shift_cases import SHAPES
 from gradlab.plotting.looks import look as look_of
 from gradlab.plotting.theory_maps import NOT_TRUE, TRUE
 from gradlab.theory import (
@@ -38,11 +38,6 @@ from gradlab.widgets.controls import Controls, choice, slider, whole
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
 
-FAMILIES: dict[str, tuple[Any, tuple[float, ...], float]] = {  # of one mode: scipy's name, its shape, scale over σ
-    "gaussian": (stats.norm, (), 1.0),
-    "laplace": (stats.laplace, (), 0.5**0.5),
-    "student": (stats.t, (3.0,), 1.0),
-}
 STATEMENTS: dict[str, Callable[..., Placement]] = {"dpo": outside, "balanced": inside, "bdpo": inside}
 _NAMES = {"dpo": "DPO's w", "balanced": "balanced w·p", "bdpo": "bDPO's own w"}
 _COLOURS = {"dpo": look_of("dpo")["color"], "balanced": look_of("ppo")["color"], "bdpo": look_of("bdpo")["color"]}
@@ -176,7 +171,7 @@ class ShiftExplorer(Explorer):
                 "sigma_q": slider("σ_q", 1.5, 0.75, 8.0, 0.25, "its width"),
             },
             "Responses": {
-                "family": choice("family", "gaussian", list(FAMILIES), "of p and of q"),
+                "family": choice("family", "gaussian", list(SHAPES), "of p and of q"),
                 "support": slider("support", 20.0, 16.0, 40.0, 4.0, "length of the interval of responses"),
                 "n": whole("responses n", 20, 10, 800, "grid resolution", step=10),
             },
@@ -219,9 +214,7 @@ class ShiftExplorer(Explorer):
         """Curves, band and triangles; returns verdicts and reaches."""
         half = result.cell * len(result.grid.y) / 2
         for axis, view in zip(self._across, self.views.values(), strict=True):
-            if axis.get_xlim() != (-half, half):
-                axis.set_xlim(-half, half)
-                view.restyle()
+            view.limits(axis, "x", -half, half)
         for band in self._bands:
             band.set_x(result.low)
             band.set_width(result.high - result.low)
@@ -245,16 +238,17 @@ class ShiftExplorer(Explorer):
 
     def code(self, state: SimpleNamespace) -> str:
         """The weights, and the three statements."""
-        p, q = (_density_code(state, which) for which in "pq")
+        p, q = (f"shape((y - {mode!r}) / {width!r})" for mode, width in (_bump(state, which) for which in "pq"))
         return f"""import numpy as np
-from scipy import stats
 from scipy.special import log_softmax
 
+from gradlab.experiments.shift_cases import SHAPES
 from gradlab.theory import balanced_weight, bdpo_weight, dpo_weight, inside, outside, product_noise
 
 n, support = {state.n!r}, {state.support!r}
 y = (np.arange(n) + 0.5) * support / n - support / 2  # 0 is the middle
-log_p, log_q = log_softmax({p}.logpdf(y)), log_softmax({q}.logpdf(y))
+shape = SHAPES[{state.family!r}]
+log_p, log_q = log_softmax({p}), log_softmax({q})
 low, high = sorted(({state.mu_p!r}, {state.mu_q!r}))
 w = dpo_weight(log_p, log_q)
 balanced = balanced_weight(log_p, log_q, weight=w)
@@ -288,7 +282,7 @@ for name, place in places.items():  # a miss of one cell is allowed
                 shown = [one for one in found if one.kind == kind and self._where(name, one.position, result) == where]
                 parts[kind, where].set_data([one.position for one in shown], [one.value / scale for one in shown])
         says = result.says(name)
-        parts["text"].set_text(says.removesuffix(" responses"))
+        parts["text"].set_text(says)
         parts["text"].set_color(TRUE if says == "true" else NOT_TRUE)
 
     @staticmethod
@@ -297,17 +291,15 @@ for name, place in places.items():  # a miss of one cell is allowed
         return "as stated" if within == (STATEMENTS[name] is inside) else "elsewhere"
 
 
+def _bump(state: SimpleNamespace, which: str) -> tuple[float, float]:
+    """Mode and width of p or of q."""
+    return getattr(state, f"mu_{which}"), getattr(state, f"sigma_{which}")
+
+
 def _log_density(state: SimpleNamespace, which: str) -> LogDensity:
-    """Log p or log q of a case on the whole line."""
-    kind, shape, scale = FAMILIES[state.family]
-    mode, width = getattr(state, f"mu_{which}"), scale * getattr(state, f"sigma_{which}")
-    return lambda y: kind.logpdf(y, *shape, loc=mode, scale=width)
-
-
-def _density_code(state: SimpleNamespace, which: str) -> str:
-    kind, shape, scale = FAMILIES[state.family]
-    mode, width = getattr(state, f"mu_{which}"), scale * getattr(state, f"sigma_{which}")
-    return f"stats.{kind.name}({''.join(f'{number!r}, ' for number in shape)}loc={mode!r}, scale={width!r})"
+    """Log p or log q of a case on the whole line, up to a constant."""
+    shape, (mode, width) = SHAPES[state.family], _bump(state, which)
+    return lambda y: shape((y - mode) / width)
 
 
 def _on_grid(state: SimpleNamespace) -> Weights:

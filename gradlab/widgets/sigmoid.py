@@ -19,7 +19,10 @@ MARGINS = np.linspace(-8, 8, 321)
 
 
 def expected_loss(gap: float, margin: np.ndarray | float) -> np.ndarray:
-    """−σ(Δu) log σ(m) − σ(−Δu) log σ(−m): a pair's logistic loss, expected over Bradley–Terry labels, in nats."""
+    """−σ(Δu) log σ(m) − σ(−Δu) log σ(−m): a pair's logistic loss, expected over Bradley–Terry labels.
+
+    gap, margin  Δu and m in nats; the result, in nats, has margin's shape. Source: ours, from DPO's loss.
+    """
     return expit(gap) * np.logaddexp(0, -np.asarray(margin)) + expit(-gap) * np.logaddexp(0, margin)
 
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from gradlab.checks import one_of
 from gradlab.trainlog import read_log, smoothed
 from gradlab.widgets.controls import Controls, slider, text, whole
-from gradlab.widgets.explorer import Explorer, Story
+from gradlab.widgets.explorer import Explorer, Story, stamp
 from gradlab.widgets.view import SIDES, View, look
 
 SAMPLES = {f"sample:{path.stem}": path for path in sorted((Path(__file__).parent / "samples").glob("*dpo*.jsonl"))}
@@ -168,7 +168,7 @@ class TrainingLogExplorer(Explorer):
             raise ValueError(f"to must be more than from, got {state.last}% and {state.first}%")
         names = {side: vars(state)[f"log{side}"].strip() for side in SIDES}
         read = {
-            side: self.remember(side, _stamp(log_path(name)), lambda name=name: _read(name))
+            side: self.remember(side, stamp(log_path(name)), lambda name=name: _read(name))
             for side, name in names.items()
             if name
         }
@@ -248,7 +248,8 @@ class TrainingLogExplorer(Explorer):
             places = zip((0.01, 0.51), SIDES, strict=True)
             self._labels = {
                 side: view.live(
-                    view.figure.text(x, 0.995, "", va="top", fontsize=9, color=SIDES[side]["color"], parse_math=False)
+                    view.figure.text(x, 0.995, "", va="top", fontsize=9, color=SIDES[side]["color"], parse_math=False),
+                    seldom=True,
                 )
                 for x, side in places
             }
@@ -291,12 +292,6 @@ class TrainingLogExplorer(Explorer):
 def log_path(name: str) -> Path:
     """A path as it is typed; ``sample:NAME`` is a log that comes with gradlab."""
     return SAMPLES[one_of("log", name, SAMPLES)] if name.startswith("sample:") else Path(name).expanduser()
-
-
-def _stamp(path: Path) -> tuple[Any, ...]:
-    """Another one when the file has changed."""
-    stat = path.stat() if path.is_file() else None
-    return (path, stat and stat.st_mtime_ns, stat and stat.st_size)
 
 
 def _read(name: str) -> Read:

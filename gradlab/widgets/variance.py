@@ -12,19 +12,17 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from contourpy import contour_generator
-from scipy.special import log_softmax
 
-from gradlab.checks import between
+from gradlab.checks import between, positive
+from gradlab.experiments.variance import SUPPORT, bump, dirichlet, noise
 from gradlab.plotting.theory_maps import NOT_TRUE, TRUE
-from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, gaussian_log_density, variance_ratio
+from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, variance_ratio
 from gradlab.widgets.controls import Controls, choice, log_slider, slider, whole
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
 
-SUPPORT = 20.0  # units of y, centred between the modes; with 20 responses a unit is one response
 DRAWS = 50  # of Dirichlet policies and preferences
 POINTS = 25  # of the map, each way
-_STREAM = 7_304  # of the Dirichlet draws, which are those of the claims report
 _STRIDES = (8, 4, 2, 1)  # of the map, from coarse to fine
 _WORK = 1_200_000  # pairs of responses between two looks at the page, about 50 ms
 _SIDES = {"Var[w p]": TRUE, "Var[w] E[p²]": "#444444", "Cov(w², p²)": NOT_TRUE, "E[w p]²": "#009E73"}
@@ -42,34 +40,20 @@ Pair = tuple[np.ndarray, np.ndarray]  # log p, log q
 
 
 def responses(n: int) -> np.ndarray:
-    """Their places on the support, (n,)."""
+    """Their places on the support, (n,), in units of y; 0 is the middle."""
     return (np.arange(n) + 0.5) * SUPPORT / n - SUPPORT / 2
 
 
 def gaussian(n: int, distance: float, sigma_p: float, sigma_q: float) -> Pair:
-    """Gaussian policy and preference, their modes ``distance`` apart; lengths in units of y."""
-    y = responses(n)
-    return tuple(
-        log_softmax(gaussian_log_density(mode, width)(y))
-        for mode, width in ((-distance / 2, sigma_p), (distance / 2, sigma_q))
-    )  # type: ignore[return-value]
+    """Log p and log q, (n,) each: Gaussians with their modes ``distance`` apart; lengths in units of y."""
+    return bump(n, -distance / 2, positive("sigma_p", sigma_p)), bump(n, distance / 2, positive("sigma_q", sigma_q))
 
 
 def one_peak(n: int, distance: float, rest: float, sigma_q: float) -> Pair:
-    """A policy with one likely response, the others sharing ``rest``, and a Gaussian preference ``distance`` away."""
-    y = responses(n)
+    """Log p and log q, (n,) each: one likely response, the others sharing ``rest``; a Gaussian ``distance`` away."""
     p = np.full(n, between("rest", rest, 0, 1, open_low=True, open_high=True) / (n - 1))
-    p[np.abs(y + distance / 2).argmin()] = 1 - rest
-    return np.log(p), log_softmax(gaussian_log_density(distance / 2, sigma_q)(y))
-
-
-def dirichlet(n: int, alpha_p: float, alpha_q: float, seed: int) -> Pair:
-    """Random policy and preference: Dirichlet draws of these concentrations, the claims report's for its n."""
-    rng = np.random.default_rng([_STREAM, n, seed])
-    log_p, log_q = (
-        log_softmax(np.log(np.maximum(rng.dirichlet(np.full(n, alpha)), 1e-300))) for alpha in (alpha_p, alpha_q)
-    )
-    return log_p, log_q
+    p[np.abs(responses(n) + distance / 2).argmin()] = 1 - rest
+    return np.log(p), bump(n, distance / 2, positive("sigma_q", sigma_q))
 
 
 FAMILIES: dict[str, Callable[..., Pair]] = {"gaussian": gaussian, "one peak": one_peak, "Dirichlet": dirichlet}
@@ -80,30 +64,40 @@ _UP = {  # what the map has upwards: its name, its ends, its ticks and what they
 _ACROSS = np.linspace(0, 12, POINTS)
 
 
-@dataclass
 class Around:
-    """log₁₀ of the ratio at the settings around a case, found from coarse to fine."""
+    """log₁₀ of the ratio at the settings around a case, found bit by bit, a map from coarse to fine."""
 
-    settings: list[dict[str, Any]]  # in the order of values.flat
-    values: np.ndarray  # (POINTS, POINTS) up and across, or (DRAWS,); NaN where not found yet
-    stride: int  # of the finest level that is complete
-    fill: Callable[[], Iterator[None]] = lambda: iter(())
-    work: Iterator[None] | None = None
+    def __init__(self, family: str, own: dict[str, Any]) -> None:
+        """The map around a case of this family with these arguments, or its draws; the first bit is found."""
+        self._family = FAMILIES[family]
+        self._at_once = max(1, _WORK // own["n"] ** 2)
+        if family in _UP:
+            up, heights, *_ = _UP[family]
+            self.settings = [{**own, "distance": distance, up: height} for height in heights for distance in _ACROSS]
+            self.values = np.full((POINTS, POINTS), np.nan)  # up and across
+        else:
+            self.settings = [{**own, "seed": seed} for seed in range(DRAWS)]
+            self.values = np.full((DRAWS, 1), np.nan)
+        self.stride = _STRIDES[0]  # of the finest level that is complete
+        self.go_on()
 
     @property
     def known(self) -> np.ndarray:
-        """The finest map, or list of draws, without a hole."""
-        return self.values[:: self.stride, :: self.stride] if self.values.ndim == 2 else self.values
+        """The finest map without a hole."""
+        return self.values[:: self.stride, :: self.stride]
 
     def go_on(self) -> bool:
-        """A bit more of the work; whether there was any."""
-        if self.work is None:
-            self.work = self.fill()
-        try:
-            return next(self.work, self) is not self
-        except BaseException:  # interrupted: what is known is kept, and the rest begun anew
-            self.work = None
-            raise
+        """A bit more of the work; whether there was any. What is known is read off the values, so it can be stopped."""
+        places = np.arange(self.values.size).reshape(self.values.shape)
+        for stride in _STRIDES:
+            level = places[::stride, ::stride].ravel()
+            todo = level[np.isnan(self.values.flat[level])]
+            if len(todo):
+                some = todo[: self._at_once]
+                self.values.flat[some] = _log_ratios(self._family, [self.settings[place] for place in some])
+                self.stride = stride if len(some) == len(todo) else self.stride
+                return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -134,8 +128,7 @@ class Variances:
     @property
     def noise(self) -> float:
         """Noise against signal, Var/E|·|², of w·p over that of w."""
-        product, w = (one.var() / np.abs(one).mean() ** 2 for one in (self.product, self.w))
-        return float(product / w)
+        return float(noise(self.product) / noise(self.w))
 
 
 class VarianceExplorer(Explorer):
@@ -224,7 +217,7 @@ class VarianceExplorer(Explorer):
             raise ValueError(f"p and q must differ for there to be a weight; they are equal at {where}")
         moving = ("distance", "sigma_p", "rest", "seed")
         kept = (state.family, *(value for key, value in own.items() if key not in moving))
-        around = self.remember("around", kept, lambda: _around(state.family, own))
+        around = self.remember("around", kept, lambda: Around(state.family, own))
         case = Variances(state, responses(state.n), np.exp(log_p), np.exp(log_q), w,
                          balanced_weight(log_p, log_q, weight=w), around)  # fmt: skip
         yield case
@@ -259,14 +252,14 @@ class VarianceExplorer(Explorer):
 
     def code(self, state: SimpleNamespace) -> str:
         """Both sides of the theorems and of the condition."""
-        family = FAMILIES[state.family].__name__
+        family = FAMILIES[state.family]
         own = ", ".join(f"{key}={getattr(state, key)!r}" for key in _arguments(state.family))
         return f"""import numpy as np
 
 from gradlab.theory import covariance_gap, dpo_weight, variance_ratio
-from gradlab.widgets.variance import {family}
+from {family.__module__} import {family.__name__}
 
-log_p, log_q = {family}({own})
+log_p, log_q = {family.__name__}({own})
 w, p = dpo_weight(log_p, log_q), np.exp(log_p)
 print("Var[w p]", np.var(w * p), "Var[w] E[p²]", np.var(w) * (p**2).mean())
 print("ratio", variance_ratio(w, p))  # below 1 where the theorems hold
@@ -343,9 +336,7 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
         for bar, side in zip(self._bars, sides, strict=True):
             bar.set_width(side)
         top = next((top for top in _TOPS if sides.max() <= top), _TOPS[-1])
-        if self._bars_axis.get_xlim()[1] != top:
-            self._bars_axis.set_xlim(-1.1 * top / _TOPS[0], top)
-            self.views["weights"].restyle()
+        self.views["weights"].limits(self._bars_axis, "x", -1.1 * top / _TOPS[0], top)
 
     def _show_around(self, result: Variances, former: Variances | None) -> None:
         family = result.state.family
@@ -355,7 +346,7 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
         if family in _UP:
             self._show_region(result.around.known, family)
         else:
-            self._show_draws(result.around.values)
+            self._show_draws(result.around.values.ravel())
         self._image.set_visible(family in _UP)
         for ring, of in ((self._ring, result), (self._former, former)):
             ring.set_data(*_place(of) if of is not None and of.state.family == family else ([], []))
@@ -383,34 +374,6 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
 
 def _arguments(family: str) -> tuple[str, ...]:
     return tuple(inspect.signature(FAMILIES[family]).parameters)
-
-
-def _around(family: str, own: dict[str, Any]) -> Around:
-    """The map or the draws around a case, its coarsest level done."""
-    if family in _UP:
-        up, heights, *_ = _UP[family]
-        settings = [{**own, "distance": distance, up: height} for height in heights for distance in _ACROSS]
-        made = Around(settings, np.full((POINTS, POINTS), np.nan), _STRIDES[0])
-    else:
-        made = Around([{**own, "seed": seed} for seed in range(DRAWS)], np.full(DRAWS, np.nan), 1)
-    made.fill = lambda: _fill(made, FAMILIES[family], max(1, _WORK // own["n"] ** 2))
-    made.go_on()
-    return made
-
-
-def _fill(around: Around, family: Callable[..., Pair], at_once: int) -> Iterator[None]:
-    """Find the ratios level by level, some at once."""
-    places = np.arange(around.values.size).reshape(around.values.shape)
-    for stride in _STRIDES if places.ndim == 2 else (1,):
-        level = (places[::stride, ::stride] if places.ndim == 2 else places).ravel()
-        todo = level[np.isnan(around.values.flat[level])]
-        for start in range(0, len(todo), at_once):
-            if start:
-                yield
-            some = todo[start : start + at_once]
-            around.values.flat[some] = _log_ratios(family, [around.settings[place] for place in some])
-        around.stride = stride
-        yield
 
 
 def _log_ratios(family: Callable[..., Pair], settings: list[dict[str, Any]]) -> np.ndarray:

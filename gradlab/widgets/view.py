@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from typing import Any, TypeVar
@@ -64,12 +65,6 @@ class View:
         """Keep a share of the height, above the axes, for live texts."""
         self.figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - above))
 
-    def dead(self, artist: Artist) -> None:
-        """Remove a live artist from the figure, as one does where the number of curves changes."""
-        (self._live if artist in self._live else self._seldom).remove(artist)
-        self._slow = None
-        artist.remove()
-
     def restyle(self) -> None:
         """Forget the still part: something about it has changed."""
         self._still = None
@@ -128,8 +123,8 @@ def look() -> dict:
 def encoded(pixels: np.ndarray) -> bytes:
     """Pixels (height, width, 4) as PNG, packed lightly: to pack well takes longer than to send.
 
-    Written by hand, since libraries try every filter on every row, which takes twice as long and packs drawings no
-    better. Source: the PNG specification, W3C, colour type 2, filter 0.
+    Written by hand, since libraries try every filter on every row, which takes longer and packs drawings no better.
+    Source: the PNG specification, W3C, colour type 2, filter 0.
     """
     height, width = pixels.shape[:2]
     rows = np.zeros((height, 1 + 3 * width), np.uint8)
@@ -141,6 +136,15 @@ def encoded(pixels: np.ndarray) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows.tobytes(), 1)), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def round_up(value: float, least: float = 0.0) -> float:
+    """The next of …, 0.1, 0.2, 0.5, 1, 2, 5, … from ``least`` on, so that axes seldom change; 1 where all is 0."""
+    value = max(value, least)
+    if not value > 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if value <= step * power * (1 + 1e-9))
 
 
 def montage(views: list[View], width: int) -> bytes:

@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from ipywidgets import Dropdown
 
 from gradlab import metrics
+from gradlab.policy import POLICIES
 from gradlab.widgets.controls import Controls, choice, slider, whole
 from gradlab.world import MaskKind, Reference, Utility, World, gaussian_world
 
@@ -32,24 +34,29 @@ def world_controls(pairs: str | int = EXACT) -> Controls:
     }
 
 
+def policy_control() -> Dropdown:
+    """The menu of policies."""
+    return choice("parameters", "free", list(POLICIES), "free: one logit a response; shared: 8 bumps")
+
+
 def adapt_world(controls: Controls) -> None:
     """Show the shift only where there is one."""
     controls["shift"].layout.display = None if controls["reference"].value == "shifted" else "none"
 
 
-def place_of(state: SimpleNamespace) -> dict[str, Any]:
+def arguments_of(state: SimpleNamespace) -> dict[str, Any]:
     """The arguments of ``gaussian_world``."""
     return {key: getattr(state, key) for key in WORLD}
 
 
 def world_of(state: SimpleNamespace) -> World:
     """The world that the controls are set to."""
-    return gaussian_world(**place_of(state))
+    return gaussian_world(**arguments_of(state))
 
 
 def world_code(state: SimpleNamespace) -> str:
     """The same as Python."""
-    return "gaussian_world(" + ", ".join(f"{key}={value!r}" for key, value in place_of(state).items()) + ")"
+    return "gaussian_world(" + ", ".join(f"{key}={value!r}" for key, value in arguments_of(state).items()) + ")"
 
 
 def pairs_of(state: SimpleNamespace) -> int | None:
