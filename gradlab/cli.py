@@ -241,6 +241,33 @@ class ClaimsCommand:
 
 
 @dataclasses.dataclass(frozen=True)
+class DoctorCommand:
+    """Look through the log of a preference training for known signatures of failure; say where, and what to try.
+
+    It reads gradlab's logs and TRL's: trainer_state.json, or rows with a step as CSV, JSON or JSON lines. Exit status:
+    0 where no problem was found (warnings and notes aside), 3 where one was.
+    """
+
+    log: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
+    """The log."""
+    baseline: Annotated[Path | None, tyro.conf.arg(metavar="LOG", help_behavior_hint="")] = None
+    """The log of a run to compare with; left out: chance."""
+
+    def run(self) -> int:
+        """Read, examine, print."""
+        from gradlab.doctor import examine, report
+        from gradlab.trainlog import read_log
+
+        log = read_log(self.log)
+        findings = examine(log, None if self.baseline is None else read_log(self.baseline))
+        first, last = (log["step"].iloc[one] for one in (0, -1))
+        loss = log.attrs["settings"].get("loss")
+        print(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")
+        print(report(findings))
+        return 3 if any(finding.severity == "problem" for finding in findings) else 0
+
+
+@dataclasses.dataclass(frozen=True)
 class LossesCommand:
     """List the registered losses: name, equation, source and hyper-parameters."""
 
@@ -324,7 +351,7 @@ def losses_table() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for bad input, 1 for other failures, 130 for Ctrl-C.
 
-    ``gradlab claims`` also returns 3, where a verdict has changed.
+    ``gradlab claims`` also returns 3, where a verdict has changed; ``gradlab doctor`` where it has found a problem.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if threading.current_thread() is threading.main_thread():
@@ -341,6 +368,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "sweep": SweepCommand,
             "figures": FiguresCommand,
             "claims": ClaimsCommand,
+            "doctor": DoctorCommand,
             "losses": LossesCommand,
             "lab": LabCommand,
         }

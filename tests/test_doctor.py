@@ -1,0 +1,712 @@
+"""The doctor: each sign is found in a log that has it and not in one that nearly has it; no log makes it stumble.
+
+A healthy log is made up here, and each test spoils one thing of it. TRL's logs are made from the names that TRL writes.
+"""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradlab import cli, doctor
+from gradlab.doctor import LN2, SIGNS, SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE, examine, report, spikes
+from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps, pair_loss
+from gradlab.trainlog import COLUMNS, append_step, read_log, start_log
+
+SAMPLES = sorted((Path(__file__).parent.parent / "gradlab/widgets/samples").glob("*dpo*.jsonl"))
+STEPS, EVERY = 200, 10
+TO_TRL = {
+    "reward_win": "rewards/chosen", "reward_lose": "rewards/rejected", "reward_margin": "rewards/margins",
+    "accuracy": "rewards/accuracies", "logp_win": "logps/chosen", "logp_lose": "logps/rejected",
+}  # fmt: skip
+
+
+def healthy(loss="bdpo", steps=STEPS, **hyper):
+    """A run that learns: the loss falls, on held-out pairs too, and the winners gain."""
+    step = np.arange(1, steps + 1)
+    learnt = 1 - np.exp(-(step - 1) / 60)
+    noise = np.random.default_rng(0).normal(size=(steps, 4)) * (step > 1)[:, None]
+    log = pd.DataFrame({
+        "step": step, "loss": LN2 - 0.25 * learnt + 0.01 * noise[:, 0], "accuracy": 0.5 + 0.25 * learnt,
+        "reward_win": 0.2 * learnt + 0.01 * noise[:, 1], "reward_lose": -0.5 * learnt + 0.01 * noise[:, 2],
+        "logp_win": -100 + 2 * learnt + 3 * noise[:, 1], "logp_lose": -100 - 5 * learnt + 3 * noise[:, 2],
+        "win_weight": 0.5, "win_weight_q10": 0.3, "win_weight_q50": 0.5, "win_weight_q90": 0.7,
+        "slope_win": -0.05, "slope_lose": 0.05, "log_prob_ratio": noise[:, 3], "grad_norm": 1.0,
+        "learning_rate": 1e-5 * np.minimum(step, 20) / 20,
+    })  # fmt: skip
+    log["reward_margin"] = log["reward_win"] - log["reward_lose"]
+    seen = (step - 1) % EVERY == 0
+    log["validation_loss"] = np.where(seen, LN2 - 0.2 * learnt + 0.002 * noise[:, 3], np.nan)
+    log["validation_accuracy"] = np.where(seen, np.where(step > 1, 0.55 + 0.15 * learnt, 0.0), np.nan)
+    log["validation_reward_margin"] = np.where(seen, 0.5 * learnt, np.nan)
+    log.attrs = {"settings": {"loss": loss, "beta": 0.1, "validation_pairs": 10_000, **hyper}, "notes": []}
+    return log
+
+
+def found(log, baseline=None):
+    """The severity of each sign that was seen."""
+    return {one.sign: one.severity for one in examine(log, baseline) if one.judged}
+
+
+def unjudged(log, baseline=None):
+    return {one.sign: one.what for one in examine(log, baseline) if not one.judged}
+
+
+def the(log, sign, baseline=None):
+    """The one finding of a sign."""
+    (one,) = (finding for finding in examine(log, baseline) if finding.sign == sign and finding.judged)
+    return one
+
+
+def changed(log=None, **columns):
+    log = healthy() if log is None else log
+    attrs = log.attrs
+    log = log.assign(**columns)
+    log.attrs = attrs
+    return log
+
+
+def told(log, **settings):
+    log.attrs["settings"] |= settings
+    return log
+
+
+def test_a_healthy_log_is_healthy_and_the_report_says_what_was_looked_for():
+    findings = examine(healthy())
+    assert findings == []
+    text = report(findings)
+    assert text.endswith("\nhealthy")
+    assert all(title in text for title in SIGNS.values())
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_a_healthy_log_is_healthy_for_every_loss(name):
+    log = healthy(name, clip=0.3)
+    if name == "ipo":
+        log = told(log, beta=0.5 / math.sqrt(LN2))  # whose loss then starts at ln 2
+    if name.startswith("nbdpo"):
+        log = changed(log, win_weight_q10=0.51, win_weight_q50=0.53, win_weight_q90=0.55)
+    assert found(log) == {}
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_the_table_of_starting_values_and_of_weights_is_that_of_the_losses(name):
+    hyper = {key: value for key, value in {"beta": 0.3, "clip": 0.4}.items() if key in vars(PAIR_LOSSES[name]())}
+    loss = pair_loss(name, **hyper)
+    log = doctor._Log.of(healthy(name, **hyper))
+    win, lose = torch.tensor([[-5.0, -50.0, -3.1, -3.0], [-50.0, -5.0, -3.0, -3.0]], dtype=torch.float64)
+    start = log.start()
+    assert start is not None
+    assert loss(PairLogps(win, lose, win, lose)).tolist() == pytest.approx([start[0]] * 4)
+    sides = win.requires_grad_(), lose.requires_grad_()
+    value = loss.margin if isinstance(loss, LogisticLoss) else loss
+    slopes = torch.autograd.grad(value(PairLogps(*sides, win.detach() - 1, lose.detach() - 1)).sum(), sides)
+    weight = (slopes[0].abs() / (slopes[0].abs() + slopes[1].abs())).tolist()
+    if name in doctor._CONSTANT_WEIGHT:
+        assert weight == pytest.approx([weight[0]] * 4)
+    else:
+        floor, ceiling, _ = doctor._weight_range(log)
+        assert max(weight[:2]) > weight[3] >= min(weight[:2])
+        assert min(weight) >= floor - 1e-12
+        assert max(weight) <= ceiling + 1e-12
+        if name in doctor._NAIVE:  # the first two pairs are far beyond the clip
+            assert sorted(weight[:2]) == pytest.approx([floor, ceiling])
+
+
+# Spikes
+
+
+def evaluations(number=20, noise=0.0, seed=0):
+    steps = 50 * np.arange(1, number + 1)
+    return steps, LN2 - 0.2 * (1 - np.exp(-np.arange(number) / 5)) + noise * np.random.default_rng(seed).normal(
+        size=number
+    )
+
+
+def test_a_spike_is_found_with_its_step_and_size():
+    steps, loss = evaluations()
+    loss[12] += 0.8
+    ((step, size),) = spikes(steps, loss)
+    assert step == steps[12]
+    assert type(step) is int
+    assert size == pytest.approx(loss[12] - loss[11])
+    order = np.random.default_rng(0).permutation(len(steps))
+    assert spikes(steps[order], loss[order]) == [(step, size)]
+    loss[5] = math.nan
+    assert spikes(steps, loss) == [(step, size)]
+    assert spikes(list(steps), list(loss)) == [(step, size)]
+
+
+def test_a_rise_must_beat_the_floor_and_the_usual_change():
+    steps = np.arange(10)
+    for usual, size, is_one in (
+        (0.0, SPIKE_FLOOR * 1.001, True), (0.0, SPIKE_FLOOR * 0.999, False),
+        (0.05, 0.05 * SPIKE_MULTIPLE * 1.001, True), (0.05, 0.05 * SPIKE_MULTIPLE * 0.999, False),
+    ):  # fmt: skip
+        changes = np.full(9, -usual)
+        changes[4] = size
+        loss = 2 + np.concatenate([[0], np.cumsum(changes)])
+        assert bool(spikes(steps, loss)) is is_one, (usual, size)
+
+
+def test_a_fall_a_slope_and_a_short_log_are_no_spikes():
+    steps, loss = evaluations()
+    falls = loss.copy()
+    falls[10:] -= 0.4
+    assert spikes(steps, falls) == []
+    assert spikes(steps, np.linspace(0.7, 40, len(steps))) == []
+    assert spikes(steps, 0.7 + 0.001 * np.exp(np.arange(len(steps)))) == []  # grows ever faster, but by degrees
+    few = SPIKE_EVALUATIONS - 1
+    assert spikes(steps[:few], [0.7] * (few - 1) + [9.0]) == []
+    assert spikes([], []) == []
+    with pytest.raises(ValueError, match="steps and values must have one length, got 2 and 3"):
+        spikes([1, 2], [1, 2, 3])
+
+
+@pytest.mark.parametrize("number", [6, 8, 12, 24, 100])
+def test_noise_alone_is_seldom_a_spike(number):
+    # Far more noise than a fixed set of held-out pairs has, so that the floor does not decide.
+    alarms = sum(bool(spikes(*evaluations(number, 0.15, seed))) for seed in range(500))
+    assert alarms < 0.05 * 500
+
+
+@pytest.mark.parametrize(("number", "often", "share"), [(8, 1, 0.9), (24, 1, 0.99), (24, 4, 0.99), (24, 8, 0.95)])
+def test_spikes_are_found_also_where_they_are_many(number, often, share):
+    hits = 0
+    for seed in range(200):
+        steps, loss = evaluations(number, 0.01, seed)
+        where = np.random.default_rng(seed).choice(np.arange(2, number), often, replace=False)
+        loss[where] += 0.5
+        hits += {step for step, _ in spikes(steps, loss)} <= set(steps[where]) and bool(spikes(steps, loss))
+    assert hits > share * 200
+
+
+def test_a_spike_that_comes_back_is_a_warning_and_one_that_stays_a_problem():
+    log = healthy()
+    up = log["validation_loss"].to_numpy().copy()
+    up[100] += 0.5
+    one = the(changed(log, validation_loss=up), "validation-spike")
+    assert one.severity == "warning"
+    assert one.where == "step 101"
+    assert "came back" in one.what
+    up[110:] += 0.5
+    one = the(changed(log, validation_loss=up), "validation-spike")
+    assert one.severity == "problem"
+    assert "has not come back" in one.what
+    near = log["validation_loss"].to_numpy().copy()
+    near[100] += 0.9 * SPIKE_FLOOR
+    assert "validation-spike" not in found(changed(log, validation_loss=near))
+
+
+# λ
+
+
+@pytest.mark.parametrize(
+    ("columns", "severity"),
+    [
+        ({"win_weight": 0.01, "win_weight_q10": 0.0, "win_weight_q50": 0.005, "win_weight_q90": 0.019}, "problem"),
+        ({"win_weight": 0.99, "win_weight_q10": 0.981, "win_weight_q50": 1.0, "win_weight_q90": 1.0}, "problem"),
+        ({"win_weight": 0.4, "win_weight_q10": 0.01, "win_weight_q50": 0.01, "win_weight_q90": 0.99}, "warning"),
+        ({"win_weight": 0.1, "win_weight_q10": 0.03, "win_weight_q50": 0.05, "win_weight_q90": 0.2}, None),
+        ({"win_weight": 0.5, "win_weight_q10": 0.01, "win_weight_q50": 0.5, "win_weight_q90": 0.99}, None),
+        ({"win_weight": 0.3, "win_weight_q10": 0.01, "win_weight_q50": 0.01, "win_weight_q90": 0.7}, None),
+        ({"win_weight": 0.985, "win_weight_q10": None, "win_weight_q50": None, "win_weight_q90": None}, "problem"),
+        ({"win_weight": 0.97, "win_weight_q10": None, "win_weight_q50": None, "win_weight_q90": None}, None),
+    ],
+)
+def test_lambda_at_an_end_of_its_range(columns, severity):
+    assert found(changed(**columns)).get("weight-at-edge") == severity
+
+
+def test_lambda_is_judged_by_its_end():
+    early = np.where(np.arange(STEPS) < 150, 0.0, 0.5)
+    assert "weight-at-edge" not in found(changed(win_weight=early, win_weight_q50=early, win_weight_q90=early))
+
+
+@pytest.mark.parametrize(
+    ("name", "quantiles", "is_one"),
+    [
+        ("nbdpo", (0.5, 0.5, 0.5652), True),  # clip 0.3: w from 1 to 1.3, and λ = w/(w + 1)
+        ("nbdpo", (0.5, 0.53, 0.5652), False),
+        ("nbdpo", (0.504, 0.53, 0.561), False),
+        ("nbdpo-symmetric", (0.4348, 0.5652, 0.5652), True),
+        ("nbdpo-symmetric", (0.4348, 0.5, 0.5652), False),
+        ("nbdpo-symmetric", (0.45, 0.5, 0.55), False),
+        ("bdpo", (0.4348, 0.5652, 0.5652), False),
+    ],
+)
+def test_the_clip_sets_the_ends_of_lambda_for_the_naive_losses(name, quantiles, is_one):
+    log = healthy(name, clip=0.3)
+    log = changed(log, **dict(zip(("win_weight_q10", "win_weight_q50", "win_weight_q90"), quantiles, strict=True)))
+    assert found(log).get("weight-at-edge") == ("warning" if is_one else None)
+    if is_one:
+        assert "clip 0.3" in the(log, "weight-at-edge").what
+    if name != "bdpo":
+        del log.attrs["settings"]["clip"]
+        assert "no clip" in unjudged(log)["weight-at-edge"]
+
+
+def test_a_constant_lambda_is_not_judged():
+    log = changed(healthy("fixed-weight"), win_weight=1.0, win_weight_q10=1.0)
+    assert "constant" in unjudged(log)["weight-at-edge"]
+    assert "weight-at-edge" not in found(log)
+
+
+# Stuck
+
+
+def test_a_loss_that_stays_at_ln_2():
+    rng = np.random.default_rng(0)
+    tiny = 0.002 * rng.normal(size=STEPS)
+    stuck = changed(loss=LN2 + tiny)
+    assert found(stuck)["stuck"] == "problem"
+    assert the(stuck, "stuck").where == "steps 135 to 200"
+    assert "Rewards reach" in the(stuck, "stuck").what
+    assert "stuck" not in found(changed(loss=LN2 - 0.01 + tiny))  # learns slowly
+    assert "stuck" not in found(changed(loss=np.where(np.arange(STEPS) < 120, LN2, 0.6)))  # learns late
+    ends = np.where(np.arange(STEPS) % 2, LN2 + 0.2, LN2 - 0.2)
+    assert "stuck" not in found(changed(loss=ends))  # about ln 2 on average, but not there
+
+
+def test_what_a_stuck_loss_says_of_its_cause():
+    same = changed(loss=LN2, reward_win=0.0, reward_lose=0.0, learning_rate=0.0, grad_norm=0.0)
+    what = the(same, "stuck").what
+    assert "rewards are exactly 0" in what
+    assert "learning rate is 0" in what
+    assert "gradient is 0" in what
+    rising = changed(loss=LN2, learning_rate=np.arange(STEPS) * 1e-9)
+    assert the(rising, "stuck").severity == "warning"
+    assert "warm-up" in the(rising, "stuck").what
+
+
+def test_stuck_is_by_the_loss_s_own_start():
+    assert found(changed(healthy("ipo"), loss=25.0, reward_win=0.0, reward_lose=0.0, reward_margin=0.0)).get("stuck")
+    assert "stuck" not in found(changed(healthy("ipo"), loss=24.0))
+    for name in ("ppo", "sft"):
+        assert f"where the loss {name} starts" in unjudged(changed(healthy(name), loss=LN2))["stuck"]
+    nameless = changed(loss=LN2)
+    nameless.attrs = {}
+    assert found(nameless)["stuck"] == "problem"
+
+
+# The reference
+
+
+def test_a_reference_far_from_the_start():
+    def first(**values):
+        return changed(**{name: [value, *healthy()[name][1:]] for name, value in values.items()})
+
+    far = first(loss=1.6, reward_win=3.0, reward_lose=-4.0)
+    assert found(far)["far-reference"] == "problem"
+    assert "loss is 1.6, where equal models give ln 2" in the(far, "far-reference").what
+    assert "reward_win is 3" in the(far, "far-reference").what
+    both = first(reward_win=9.8, reward_lose=9.7)  # far, and alike on both sides: the margin does not show it
+    assert found(both)["far-reference"] == "problem"
+    assert found(first(reward_win=-0.2, reward_lose=-0.2))["far-reference"] == "warning"
+    assert found(first(loss=0.76))["far-reference"] == "warning"
+    near = first(loss=0.72, reward_win=-0.08, reward_lose=0.08)
+    assert "far-reference" not in found(near)
+    assert found(told(far, init="base"))["far-reference"] == "note"
+
+
+def test_the_reference_of_ipo_is_judged_by_its_own_start():
+    right = changed(healthy("ipo"), loss=np.linspace(25.0, 12.0, STEPS))
+    assert "far-reference" not in found(right)
+    assert "1/(4β²) = 25" in the(changed(right, loss=np.linspace(60.0, 12.0, STEPS)), "far-reference").what
+
+
+def test_without_a_first_step_the_reference_is_not_judged():
+    late = healthy()[healthy()["step"] >= 10]
+    late.attrs = healthy().attrs
+    assert "begins at step 10" in unjudged(late)["far-reference"]
+    silent = healthy().drop(columns=[name for name in healthy() if "reward" in name])
+    silent.attrs = {}
+    assert "no rewards" in unjudged(silent)["far-reference"]
+
+
+def test_a_loss_summed_over_micro_batches_is_named():
+    log = changed(loss=16 * healthy()["loss"])
+    one = the(log, "far-reference")
+    assert one.severity == "note"
+    assert "16 × ln 2" in one.what
+
+
+# Both sides
+
+
+def test_both_log_probabilities_falling():
+    learnt = healthy()["reward_win"] / 0.2
+    down = changed(reward_win=-1.5 * learnt, reward_lose=-3 * learnt)  # 15 and 30 nats at β 0.1
+    one = the(down, "both-falling")
+    assert one.severity == "warning"
+    assert re.search(r"winners has fallen by 1[34]\.?\d* nats \(of \d+", one.what)
+    assert "2410.08847" in one.what
+    little = changed(reward_win=-0.3 * learnt, reward_lose=-1 * learnt)
+    assert found(little)["both-falling"] == "note"
+    assert "both-falling" not in found(changed(reward_win=-0.05 * learnt, reward_lose=-1 * learnt))  # half a nat
+    worse = changed(reward_win=-1 * learnt, reward_lose=-0.5 * learnt)
+    assert "the winners' as fast or faster" in the(worse, "both-falling").what
+
+
+def test_both_sides_by_log_probabilities_alone_stand_out_from_the_batches():
+    log = healthy().drop(columns=["reward_win", "reward_lose", "reward_margin"])
+    log.attrs = {"settings": {}, "notes": []}
+    noise = np.random.default_rng(1).normal(size=(2, STEPS))
+    slope = np.linspace(0, 1, STEPS)
+    down = changed(log, logp_win=-100 - 20 * slope + 3 * noise[0], logp_lose=-100 - 40 * slope + 3 * noise[1])
+    assert found(down)["both-falling"] == "warning"
+    near = changed(log, logp_win=-100 - 2 * slope + 30 * noise[0], logp_lose=-100 - 4 * slope + 30 * noise[1])
+    assert "both-falling" not in found(near)
+
+
+def test_without_beta_the_unit_is_said():
+    learnt = healthy()["reward_win"] / 0.2
+    log = changed(reward_win=-1.5 * learnt, reward_lose=-3 * learnt).drop(columns=["logp_win", "logp_lose"])
+    log.attrs = {}
+    assert "nats × β" in the(log, "both-falling").what
+
+
+# Not finite
+
+
+def written(path, rows, **settings):
+    start_log(path, settings)
+    for step, row in enumerate(rows, 1):
+        append_step(path, step, **row)
+    return read_log(path)
+
+
+def test_a_number_that_is_not_finite_is_found_in_a_file(tmp_path):
+    rows = [{"loss": 0.6, "grad_norm": 1.0, "log_prob_ratio": 0.0}] * 5
+    log = written(tmp_path / "fine.jsonl", rows)
+    assert "not-finite" not in found(log)
+    log = written(tmp_path / "loss.jsonl", [*rows, {"loss": math.nan}])
+    one = the(log, "not-finite")
+    assert one.severity == "problem"
+    assert "loss, first at line 7" in one.what
+    assert "bfloat16" in one.try_this
+    assert "log" not in found(log)  # it is said once
+    log = written(tmp_path / "norm.jsonl", [*rows, {"grad_norm": math.inf}, {"log_prob_ratio": math.nan}])
+    one = the(log, "not-finite")
+    assert one.severity == "warning"
+    assert "grad_norm, infinite in 1 of 6 rows, first at step 6" in one.what
+    assert "log_prob_ratio" in one.what
+
+
+def test_gaps_are_not_nan():
+    log = healthy()
+    for name in ("loss", "grad_norm", "reward_win"):
+        log[name] = log[name].where(np.arange(STEPS) % 7 == 0)
+    assert "not-finite" not in found(log)
+
+
+@pytest.mark.parametrize("name", ["grad_norm", "slope_win", "slope_lose", "grad_norm_lose"])
+def test_gradients_of_exactly_zero(name):
+    some = np.where(np.arange(STEPS) == 50, 0.0, 1e-30)
+    assert "not-finite" not in found(changed(**{name: 1e-30}))
+    assert found(changed(**{name: some}))["not-finite"] == "warning"
+    assert the(changed(**{name: some}), "not-finite").where == "first at step 51"
+    assert found(changed(**{name: np.where(np.arange(STEPS) > 100, 0.0, 1.0)}))["not-finite"] == "problem"
+
+
+def test_a_loss_of_exactly_zero_may_hide_nan():
+    zero = np.where(np.arange(STEPS) > 100, 0.0, healthy()["loss"])
+    one = the(changed(loss=zero), "not-finite")
+    assert one.severity == "problem"
+    assert "logging_nan_inf_filter=False" in one.try_this
+    assert "not-finite" not in found(changed(healthy("ppo"), loss=zero))
+
+
+# Gain
+
+
+def flat(**columns):
+    """A log whose validation measures are these at every evaluation after the first."""
+    log = healthy()
+    there = log["validation_loss"].notna() & (log["step"] > 1)
+    return changed(log, **{f"validation_{name}": log[f"validation_{name}"].mask(there, value)
+                           for name, value in columns.items()})  # fmt: skip
+
+
+def test_no_gain_over_chance():
+    nothing = flat(loss=0.7, accuracy=0.5)
+    assert found(nothing)["no-gain"] == "problem"
+    assert "accuracy is 0.500" in the(nothing, "no-gain").what
+    assert "loss is 0.7, not below ln 2" in the(nothing, "no-gain").what
+    unsure = flat(loss=0.75)
+    assert found(unsure)["no-gain"] == "warning"
+    assert "too sure where wrong" in the(unsure, "no-gain").what
+    assert found(flat(accuracy=0.51))["no-gain"] == "warning"
+    assert "no-gain" not in found(flat(accuracy=0.53, loss=0.67))
+    assert found(told(flat(accuracy=0.53), validation_pairs=100))["no-gain"] == "warning"  # 2 standard errors: 0.1
+    assert found(flat(reward_margin=-0.1))["no-gain"] == "warning"
+
+
+def test_no_gain_over_the_shorter_answer():
+    log = flat(accuracy=0.62)
+    assert "no-gain" not in found(told(log, length_baseline=0.58))
+    one = the(told(log, length_baseline=0.61), "no-gain")
+    assert one.severity == "warning"
+    assert "0.620" in one.what
+    assert "0.610" in one.what
+    assert "no-gain" not in found(told(log, length_baseline=None))
+
+
+def test_no_gain_over_a_baseline():
+    better, same, base = flat(accuracy=0.68), flat(accuracy=0.651), flat(accuracy=0.65)
+    same["validation_loss"] = base["validation_loss"]
+    assert "no-gain" not in found(better, base)
+    one = the(same, "no-gain", base)
+    assert one.severity == "warning"
+    assert "validation_accuracy 0.651, the baseline's 0.65" in one.what
+    assert "validation_loss" in one.what
+    assert "validation_loss" not in the(told(same, beta=0.2), "no-gain", base).what  # of another β: not compared
+    surer = flat(accuracy=0.651, loss=0.5)
+    assert found(surer, flat(accuracy=0.65, loss=0.6))["no-gain"] == "note"
+    bare = base.drop(columns=["validation_accuracy"])
+    assert "validation accuracy" in unjudged(told(same, beta=0.2), bare)["no-gain"]
+
+
+def test_gain_is_not_judged_too_early():
+    log = healthy(steps=25)
+    assert "last validation is at step 21; 30" in unjudged(log)["no-gain"]
+
+
+# Overfitting
+
+
+def test_overfitting():
+    log = healthy()
+    step = log["step"].to_numpy()
+    falls = LN2 - 0.5 * step / STEPS
+    there = log["validation_loss"].notna()
+
+    def seen(rise, train=falls):
+        turned = 0.55 + np.where(step < 100, (100 - step) / 100 * 0.14, (step - 100) / 100 * rise)
+        return changed(log, loss=train, validation_loss=np.where(there, turned, np.nan))
+
+    one = the(seen(0.1), "overfitting")
+    assert one.severity == "warning"
+    assert one.where in ("since step 91", "since step 101")
+    assert "checkpoint of about step" in one.try_this
+    assert found(seen(0.3))["overfitting"] == "problem"  # above ln 2 again
+    assert "overfitting" not in found(seen(0.015))
+    assert "overfitting" not in found(seen(0.1, train=np.where(step < 80, falls, falls[80])))  # it learns no more
+
+
+def test_noise_is_not_overfitting():
+    alarms = 0
+    for seed in range(50):
+        log = healthy()
+        noise = 0.03 * np.random.default_rng(seed).normal(size=STEPS)
+        alarms += "overfitting" in found(changed(log, validation_loss=log["validation_loss"] + noise))
+    assert alarms < 2
+
+
+# Whole logs
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_the_samples_have_no_problem_but_both_sides_fall(path):
+    assert len(SAMPLES) == 3
+    log = read_log(path)
+    assert found(log) == {"both-falling": "warning"}  # as the explorer's story says
+    late = log["reward_win"].tail(24).mean() / log.attrs["settings"]["beta"]
+    assert f"fallen by {-late:.3g} nats" in the(log, "both-falling").what
+
+
+def trl_state(path, log, first=10):
+    """The log as TRL's trainer_state.json: every tenth row, evaluations in rows of their own."""
+    history = []
+    for _, row in log[log["step"] % 10 == 0].iterrows():
+        if row["step"] < first:
+            continue
+        own = {TO_TRL.get(name, name): row[name] for name in ("loss", "grad_norm", "learning_rate", *TO_TRL)}
+        seen = {f"eval_{name}": row[f"validation_{name}"] for name in ("loss",)}
+        seen |= {f"eval_{TO_TRL[name]}": row[f"validation_{name}"] for name in ("accuracy", "reward_margin")}
+        history += [{**own, "step": int(row["step"])}, {**seen, "step": int(row["step"])}]
+    path.write_text(json.dumps({"log_history": history}))
+    return read_log(path)
+
+
+@pytest.fixture
+def shifted():
+    """The healthy log with its evaluations where TRL has them, after every tenth step."""
+    log = healthy()
+    names = [name for name in log if name.startswith("validation_")]
+    return changed(log, **{name: log[name].shift(EVERY - 1) for name in names})
+
+
+def test_trl_s_log_is_judged_by_what_it_has(tmp_path, shifted):
+    log = trl_state(tmp_path / "trainer_state.json", shifted)
+    assert found(log) == {}
+    missing = unjudged(log)
+    assert set(missing) == {"far-reference", "weight-at-edge"}
+    assert "logging_first_step=True" in missing["far-reference"]
+    assert "win_weight" in missing["weight-at-edge"]
+    assert report(examine(log)).endswith("healthy, as far as it is judged")
+
+
+def test_trl_s_known_failures_are_found(tmp_path, shifted):
+    """As in threads of TRL's users: rewards stuck at 0 (#1311), loss 0 that hides NaN (smol-course #61)."""
+    same = changed(shifted, loss=0.6932, reward_win=0.0, reward_lose=0.0, reward_margin=0.0, accuracy=0.0,
+                   grad_norm=0.0, validation_loss=0.6931, validation_accuracy=0.0)  # fmt: skip
+    seen = found(trl_state(tmp_path / "stuck.json", same))
+    assert {sign: seen[sign] for sign in ("stuck", "no-gain", "not-finite")} == dict.fromkeys(
+        ("stuck", "no-gain", "not-finite"), "problem"
+    )
+    hidden = changed(shifted, loss=np.where(shifted["step"] > 10, 0.0, 0.69), grad_norm=math.nan, reward_win=math.nan)
+    log = trl_state(tmp_path / "nan.json", hidden)
+    assert found(log)["not-finite"] == "problem"
+    whats = " ".join(one.what for one in examine(log) if one.sign == "not-finite")
+    assert "reward_win, first at row 1" in whats
+    assert "NaN was written as 0" in whats
+
+
+def test_a_log_without_validation_says_what_it_cannot_judge():
+    log = healthy()[[name for name in healthy() if not name.startswith("validation_")]]
+    log.attrs = healthy().attrs
+    assert found(log) == {}
+    assert set(unjudged(log)) == {"validation-spike", "overfitting", "no-gain"}
+    text = report(examine(log))
+    assert "no validation_loss" in text
+    assert "Looked for and not found" in text
+
+
+def test_one_row_is_too_short_for_nearly_all():
+    log = healthy().head(1)
+    assert found(log) == {}
+    assert set(unjudged(log)) == {*SIGNS} - {"not-finite", "far-reference", "weight-at-edge"}
+    empty = healthy().head(0)
+    assert set(unjudged(empty)) == {*SIGNS}
+
+
+def test_empty_columns_count_as_missing_and_are_named():
+    log = changed(win_weight=math.nan, win_weight_q10=math.nan, win_weight_q50=math.nan, win_weight_q90=math.nan)
+    assert "no win_weight" in unjudged(log)["weight-at-edge"]
+    assert "win_weight_q10" in the(log, "log").what
+
+
+def test_notes_of_the_file_are_shown(tmp_path):
+    path = tmp_path / "log.jsonl"
+    written(path, [{"loss": 0.6}] * 3)
+    path.write_bytes(path.read_bytes()[:-5])
+    log = read_log(path)
+    assert "was cut short" in report(examine(log))
+    assert "baseline: line 4 was cut short" in report(examine(healthy(), log))
+
+
+def test_the_worst_comes_first_and_the_report_has_all():
+    log = changed(
+        flat(loss=0.7, accuracy=0.5), loss=LN2, reward_win=-1.0, slope_win=0.0, win_weight_q50=0.0, win_weight_q90=1.0
+    )
+    findings = examine(log)
+    order = [("problem", "warning", "note").index(one.severity) for one in findings if one.judged]
+    assert order == sorted(order)
+    text = report(findings)
+    words = " ".join(text.split())
+    for one in findings:
+        assert " ".join(one.what.split()) in words
+        assert one.try_this in words
+    assert max(map(len, text.splitlines())) <= 100
+    assert re.fullmatch(r"\d problems, \d warnings?", text.splitlines()[-1])
+
+
+def test_a_frame_without_steps_is_refused():
+    with pytest.raises(ValueError, match="log must have a column step, got loss"):
+        examine(pd.DataFrame({"loss": [1.0]}))
+    with pytest.raises(ValueError, match="baseline must have a column step, got none"):
+        examine(healthy(), pd.DataFrame())
+
+
+def test_order_and_index_of_the_rows_do_not_matter():
+    log = changed(loss=LN2)
+    mixed = log.sample(frac=1, random_state=0)
+    mixed.attrs = log.attrs
+    assert examine(mixed) == examine(log)
+
+
+numbers = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from([0.0, 0.5, LN2, 1.0, -1e308, 1e308, 5e-324, -0.0]),
+    st.integers(-(2**53), 2**53),
+)
+names = st.sampled_from([*COLUMNS, *(f"validation_{name}" for name in COLUMNS), "epoch"])
+told_settings = st.fixed_dictionaries(
+    {},
+    optional={
+        "loss": st.sampled_from([*PAIR_LOSSES, "ppo", "sft", "mine", 3, None]),
+        "init": st.sampled_from(["base", "reference"]),
+        **{name: st.one_of(numbers, st.none(), st.text(max_size=2), st.booleans())
+           for name in ("beta", "clip", "validation_pairs", "length_baseline")},
+    },
+)  # fmt: skip
+
+
+@st.composite
+def logs(draw):
+    rows = draw(st.integers(0, 40))
+    columns = {"step": st.one_of(st.just(list(range(1, rows + 1))), st.lists(numbers, min_size=rows, max_size=rows))}
+    for name in draw(st.lists(names, unique=True, max_size=8)):
+        constant = numbers.map(lambda value: [value] * rows)
+        columns.setdefault(name, st.one_of(constant, st.lists(numbers, min_size=rows, max_size=rows)))
+    log = pd.DataFrame({name: draw(values) for name, values in columns.items()})
+    log.attrs = {"settings": draw(told_settings), "notes": draw(st.lists(st.text(max_size=9), max_size=2))}
+    return log
+
+
+@settings(deadline=None, max_examples=100)
+@given(logs(), st.none() | logs())
+def test_no_log_of_numbers_makes_it_stumble(log, baseline):
+    findings = examine(log, baseline)
+    text = report(findings)
+    assert {one.sign for one in findings} <= {*SIGNS, "log"}
+    assert all(one.what for one in findings if one.sign != "log")
+    assert all(title in text for sign, title in SIGNS.items())
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(numbers, max_size=30))
+def test_spikes_are_rises_beyond_the_floor(values):
+    for _, size in spikes(range(len(values)), values):
+        assert size >= SPIKE_FLOOR
+
+
+# The command
+
+
+def test_the_command_tells_and_returns_3_for_a_problem(tmp_path, capsys):
+    assert cli.main(["doctor", str(SAMPLES[0])]) == 0
+    out = capsys.readouterr().out
+    assert "120 rows, steps 1 to 120, loss bdpo" in out
+    assert "WARNING: log-probabilities of both sides falling" in out
+    assert cli.main(["doctor", str(SAMPLES[0]), "--baseline", str(SAMPLES[1])]) == 0
+    assert "No gain over the baseline" in capsys.readouterr().out
+    written(tmp_path / "bad.jsonl", [{"loss": math.nan}], loss="dpo")
+    assert cli.main(["doctor", str(tmp_path / "bad.jsonl")]) == 3
+    assert "PROBLEM: numbers that are not finite" in capsys.readouterr().out
+
+
+def test_the_command_refuses_what_is_no_log(tmp_path, capsys):
+    assert cli.main(["doctor", str(tmp_path / "none.jsonl")]) == 1
+    assert "none.jsonl is no file" in capsys.readouterr().err
+    (tmp_path / "odd.jsonl").write_text("words\n")
+    assert cli.main(["doctor", str(SAMPLES[0]), "--baseline", str(tmp_path / "odd.jsonl")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("gradlab: ")
+    assert err.count("\n") == 1
+
+
+def test_the_doctor_needs_no_torch():
+    code = "import sys, gradlab.doctor; print({'torch', 'scipy', 'matplotlib', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
