@@ -41,7 +41,8 @@ COLUMNS: dict[str, str] = {
     "grad_norm_win": "‖g_w‖: gradient of the mean loss in the parameters, through the winners only",
     "grad_norm_lose": "‖g_l‖: the same through the losers only",
     "grad_cosine": "cosine of g_w and g_l",
-    "grad_norm": "‖g_w + g_l‖, before any clipping",
+    "grad_split_error": "‖g − g_w − g_l‖ / ‖g‖, with g from one backward pass through both sides: rounding",
+    "grad_norm": "‖g‖, g = g_w + g_l, before any clipping",
     "learning_rate": "the optimiser's learning rate",
 }
 # The names that TRL's DPO trainer writes; step has other names at W&B.

@@ -1,0 +1,60 @@
+"""Batches as pure functions of seed and step: a run that is resumed, or spread over more processes, sees the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Row = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and of a response
+
+
+def steps_an_epoch(number: int, batch: int) -> int:
+    """Steps that see ``number`` items once; the last one of an epoch may be smaller."""
+    return math.ceil(number / batch)
+
+
+def batch_at(step: int, number: int, batch: int, seed: int) -> np.ndarray:
+    """Indices of the items in step 0, 1, …: of a new permutation each epoch, which seed and epoch alone decide."""
+    epoch, place = divmod(step, steps_an_epoch(number, batch))
+    order = np.random.default_rng([seed, epoch]).permutation(number)
+    return order[place * batch : (place + 1) * batch]
+
+
+def dealt(lengths: np.ndarray, micro: int, rank: int = 0, ranks: int = 1) -> list[np.ndarray]:
+    """Places (within the batch) of this process's micro-batches: sorted by length, so that little is padding.
+
+    lengths  (B,) tokens of each item. Micro-batches of ``micro`` items are dealt to the processes in turn, the longest
+    first. Each process gets equally many, as FSDP needs; the last ones may be empty.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    parts = [order[start : start + micro] for start in range(0, len(order), micro)]
+    turns = math.ceil(len(parts) / ranks)
+    parts += [order[:0]] * (turns * ranks - len(parts))
+    return parts[rank::ranks]
+
+
+def collate(
+    rows: Sequence[Row], pad: int, device: torch.device | str | None = None, *, left: bool = False
+) -> dict[str, Tensor]:
+    """Rows as tensors (B, T), T the longest row: ``input_ids``, ``attention_mask``, ``answer_mask`` (the response).
+
+    Padding, of id ``pad``, stands on the right, or on the left as sampling needs it.
+    """
+    longest = max(len(prompt) + len(response) for prompt, response in rows)
+    made = {
+        "input_ids": torch.full((len(rows), longest), pad, dtype=torch.long),
+        "attention_mask": torch.zeros(len(rows), longest, dtype=torch.long),
+        "answer_mask": torch.zeros(len(rows), longest, dtype=torch.long),
+    }
+    for index, (prompt, response) in enumerate(rows):
+        whole = [*prompt, *response]
+        start = longest - len(whole) if left else 0
+        stop = start + len(whole)
+        made["input_ids"][index, start:stop] = torch.tensor(whole, dtype=torch.long)
+        made["attention_mask"][index, start:stop] = 1
+        made["answer_mask"][index, stop - len(response) : stop] = 1
+    return {name: tensor.to(device) for name, tensor in made.items()}

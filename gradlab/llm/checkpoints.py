@@ -1,0 +1,166 @@
+"""Checkpoints on the way: each a folder that is there whole or not at all, in safetensors and JSON alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gradlab.llm.processes import Processes, local, plain, trainable
+
+FORMAT = 1
+_NAME = re.compile(r"step-(\d+)")
+_STATE = "state.json"
+
+
+def save_checkpoint(
+    folder: Path, step: int, model: Any, optimizer: torch.optim.Optimizer, own: Processes, key: str, *, keep: int = 2
+) -> None:
+    """Write what training after ``step`` needs into ``folder``/step-N; every process writes its part of a spread model.
+
+    key   what the run depends on; another run's checkpoint is refused by it.
+    keep  how many of the newest checkpoints stay.
+    OSError, such as for a full disk, leaves the former checkpoints as they were.
+    """
+    final = folder / f"step-{step:08d}"
+    part = folder / f"step-{step:08d}.tmp"
+
+    def begin() -> None:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+
+    own.by_main(begin)
+    trouble = None
+    try:
+        if own.main or _is_spread(model):
+            _write(part / _file(own, model), {**_weights(model), **_moments(model, optimizer)})
+    except Exception as error:  # safetensors has errors of its own for a full disk
+        trouble = error
+    failed = own.total(torch.tensor(0.0 if trouble is None else 1.0))
+    if failed:
+        own.by_main(lambda: shutil.rmtree(part, ignore_errors=True))
+        reason = trouble or "another process could not write its part"
+        raise OSError(f"checkpoint of step {step} could not be written to {folder}: {reason}; the former ones are kept")
+
+    def finish() -> None:
+        sizes = {file.name: file.stat().st_size for file in sorted(part.glob("*.safetensors"))}
+        state = {"format": FORMAT, "step": step, "key": key, "processes": own.size, "files": sizes}
+        _write_text(part / _STATE, json.dumps(state, indent=1))
+        _sync(part)
+        if final.exists():
+            shutil.rmtree(final)
+        part.rename(final)
+        _sync(folder)
+        for _, old in _all(folder)[:-keep]:
+            shutil.rmtree(old)
+
+    own.by_main(finish)
+
+
+def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, own: Processes, key: str) -> int:
+    """Put the newest whole checkpoint into model and optimizer; its step, 0 where there is none.
+
+    ValueError where it belongs to another run, or was written by another number of processes.
+    """
+    found = own.by_main(lambda: _newest(folder))
+    if found is None:
+        return 0
+    path, state = Path(found[0]), found[1]
+    if state.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {state.get('format')!r}; this version of gradlab reads format {FORMAT}")
+    if state["key"] != key:
+        raise ValueError(
+            f"{path} is of a run with other settings, data or model; go on with those, name another out, or remove it"
+        )
+    if state["processes"] != own.size and _is_spread(model):
+        raise ValueError(f"{path} was written by {state['processes']} processes; resume with as many, got {own.size}")
+    tensors = load_file(path / _file(own, model))
+    with torch.no_grad():
+        for name, parameter in trainable(model).items():
+            local(parameter).copy_(tensors[f"weight/{name}"])
+            optimizer.state[parameter] = {
+                moment: _restored(tensors[f"{moment}/{name}"], parameter) for moment in _moment_names(tensors, name)
+            }
+    return int(state["step"])
+
+
+def _weights(model: Any) -> dict[str, Tensor]:
+    return {f"weight/{name}": local(value.detach()) for name, value in trainable(model).items()}
+
+
+def _moments(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{moment}/{name}": local(value)
+        for name, parameter in trainable(model).items()
+        for moment, value in optimizer.state[parameter].items()
+    }
+
+
+def _moment_names(tensors: dict[str, Tensor], name: str) -> list[str]:
+    found = [key.removesuffix(f"/{name}") for key in tensors if key.endswith(f"/{name}")]
+    return [moment for moment in found if moment != "weight"]
+
+
+def _restored(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A moment as the optimizer holds it: spread as its parameter is; the count of steps stays on the CPU."""
+    from torch.distributed.tensor import DTensor
+
+    if tensor.ndim == 0:
+        return tensor
+    tensor = tensor.to(parameter.device)
+    if isinstance(parameter, DTensor):
+        return DTensor.from_local(
+            tensor, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+        )
+    return tensor
+
+
+def _is_spread(model: Any) -> bool:
+    return any(local(value) is not value for value in plain(model).parameters())
+
+
+def _file(own: Processes, model: Any) -> str:
+    return f"part-{own.rank if _is_spread(model) else 0:04d}.safetensors"
+
+
+def _all(folder: Path) -> list[tuple[int, Path]]:
+    names = [(_NAME.fullmatch(path.name), path) for path in folder.glob("step-*")]
+    return sorted((int(match[1]), path) for match, path in names if match)
+
+
+def _newest(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """The newest checkpoint whose files are all there at their full size, and its state."""
+    for _, path in reversed(_all(folder)):
+        try:
+            state = json.loads((path / _STATE).read_text("utf-8"))
+            if all((path / name).stat().st_size == size for name, size in state["files"].items()):
+                return str(path), state
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    _sync(path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

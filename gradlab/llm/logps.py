@@ -1,0 +1,71 @@
+"""Log-probabilities of whole responses, in as little memory as they need: the model's own forward gives them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 256  # tokens whose logits exist at one time
+# Attributes of a config that say that logits are more than lm_head's output; such models give their own.
+_SCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier_scale")
+
+
+def with_logps(model: Any, *, chunk: int = CHUNK) -> Any:
+    """Teach a causal language model to give log-probabilities of responses; the same model is returned.
+
+    After it, ``model(input_ids, attention_mask, answer_mask=mask)`` is Σ_t log π(y_t|x, y_<t) of each sequence, (B,) in
+    nats: over the tokens (B, T) where ``answer_mask`` is 1. With ``mean=True`` it is the mean over those tokens. Any
+    other call is the model's own, so that saving, generating, checkpointing, LoRA, DDP and FSDP2 go on working.
+
+    Log-sum-exp is in float32 at least, whatever the model's type. Only responses' tokens get logits, ``chunk`` of them
+    at a time, which are computed again for the gradient. Padding may be on either side. Source: ours.
+    """
+    own = model.forward
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under LoRA's wrapper
+
+    @functools.wraps(own)  # generate() looks at the signature
+    def forward(*args: Any, answer_mask: Tensor | None = None, mean: bool = False, **inputs: Any) -> Any:
+        if answer_mask is None:
+            return own(*args, **inputs)
+        return _sequence_logps(base, own, chunk, *args, answer_mask=answer_mask, mean=mean, **inputs)
+
+    model.forward = forward
+    return model
+
+
+def _sequence_logps(
+    base: Any, own: Any, chunk: int, input_ids: Tensor, attention_mask: Tensor, *, answer_mask: Tensor, mean: bool
+) -> Tensor:
+    place = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # so that padding on the left changes nothing
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": place, "use_cache": False}
+    asked = answer_mask[:, 1:].bool()  # a token is foretold by the position before it
+    row, column = asked.nonzero(as_tuple=True)
+    target = input_ids[row, column + 1]
+    if any(getattr(base.config, name, None) not in (None, 1, 1.0) for name in _SCALED):
+        by_token = _gathered(own(**inputs).logits[row, column], target)
+    else:
+        hidden = base.get_decoder()(**inputs).last_hidden_state[row, column]
+        by_token = _chunked(base.get_output_embeddings(), hidden, target, chunk)
+    sums = by_token.new_zeros(len(input_ids)).index_add(0, row, by_token)
+    return sums / asked.sum(1).clamp(min=1) if mean else sums
+
+
+def _chunked(head: nn.Module, hidden: Tensor, target: Tensor, chunk: int) -> Tensor:
+    """log π of each target (N,) from hidden states (N, H), the logits of ``chunk`` tokens at a time."""
+
+    def part(hidden: Tensor, target: Tensor) -> Tensor:
+        return _gathered(head(hidden), target)
+
+    pairs = zip(hidden.split(chunk), target.split(chunk), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([part(*pair) for pair in pairs])
+    return torch.cat([checkpoint(part, *pair, use_reentrant=False) for pair in pairs])
+
+
+def _gathered(logits: Tensor, target: Tensor) -> Tensor:
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits.gather(-1, target[:, None])[:, 0] - logits.logsumexp(-1)

@@ -1,0 +1,174 @@
+"""One process or many: what torchrun started, and how a model is spread over it by PyTorch's DDP or FSDP2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from gradlab.checks import one_of
+
+Precision = Literal["fp32", "bf16"]
+DISTRIBUTIONS = ("ddp", "fsdp")
+T = TypeVar("T")
+_PATIENCE = timedelta(hours=2)  # one process may write a large model while the others wait
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all that train one model; alone where torchrun did not start it."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def main(self) -> bool:
+        """Whether it is the one that writes."""
+        return self.rank == 0
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in each of them."""
+        if self.size > 1:
+            moved = tensor.to(self.device)
+            dist.all_reduce(moved)
+            tensor = moved.to(tensor.device)
+        return tensor
+
+    def told(self, value: Any) -> Any:
+        """The main process's value, in each of them."""
+        box = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(box, device=self.device)
+        return box[0]
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def by_main(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives where the main process alone does it; where it fails all do, and none waits for ever."""
+        made, trouble = None, None
+        if self.main:
+            try:
+                made = work()
+            except Exception as error:
+                if self.size == 1:
+                    raise
+                trouble = error
+        made, words = self.told((made, trouble and f"{trouble}"))
+        if trouble is not None:
+            raise trouble
+        if words is not None:
+            raise RuntimeError(f"the main process failed: {words}")
+        return made
+
+
+@contextlib.contextmanager
+def processes(device: str = "auto") -> Iterator[Processes]:
+    """What torchrun has started, or this process alone; ends what it began.
+
+    device  ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+    """
+    one_of("device", device, ("auto", "cpu", "cuda"))
+    cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
+    if cuda and not torch.cuda.is_available():
+        raise ValueError("device must be auto or cpu on a machine without CUDA, got 'cuda'")
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if cuda and local >= torch.cuda.device_count():
+        raise ValueError(
+            f"torchrun must start at most {torch.cuda.device_count()} processes here, one a GPU, got number {local + 1}"
+        )
+    where = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(where)
+    if "RANK" not in os.environ:
+        yield Processes(device=where)
+        return
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size(), where)
+    finally:
+        dist.destroy_process_group()
+
+
+def spread(model: Any, own: Processes, distribution: str, precision: Precision) -> Any:
+    """Move a model to its device, and over all processes where there are several.
+
+    With FSDP the main process's weights count; the others may hold theirs on the meta device.
+    """
+    if own.size == 1:
+        return model.to(own.device)
+    if one_of("distribution", distribution, DISTRIBUTIONS) == "ddp":
+        return DistributedDataParallel(model.to(own.device), broadcast_buffers=False)
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
+    whole = {name: value.detach() for name, value in model.state_dict().items()} if own.main else {}
+    buffers = dict(model.named_buffers()) if own.main else {}
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    for layer in base.get_decoder().layers:
+        fully_shard(layer, mp_policy=policy)
+    fully_shard(model, mp_policy=policy)
+    model.to_empty(device=own.device)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(model, whole, options=options)
+    for name, buffer in model.named_buffers():  # those that no state dict holds, such as the rotary frequencies
+        if own.main:
+            buffer.copy_(buffers[name])
+        dist.broadcast(buffer, 0)
+    return model
+
+
+def plain(model: Any) -> Any:
+    """The model inside DDP's wrapper."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def whole_state(model: Any) -> dict[str, Tensor]:
+    """All weights, on the CPU of the main process; every process has to ask."""
+    if not isinstance(model, FSDPModule):
+        return {name: value.detach().cpu() for name, value in plain(model).state_dict().items()}
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_model_state_dict(model, options=options)  # type: ignore[arg-type,return-value]
+
+
+@contextlib.contextmanager
+def gradients_meet(model: Any, meet: bool) -> Iterator[None]:
+    """Whether backward passes inside exchange gradients between processes; the last one of a step should."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(meet)
+        yield
+    elif isinstance(model, DistributedDataParallel) and not meet:
+        with model.no_sync():
+            yield
+    else:
+        yield
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name, the same names however the model is spread."""
+    return {name: value for name, value in plain(model).named_parameters() if value.requires_grad}
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor that FSDP has spread; the tensor itself where none has."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def dot(left: list[Tensor], right: list[Tensor], own: Processes) -> float:
+    """The inner product of two gradients, over all their parts and processes."""
+    spread_out = any(isinstance(one, DTensor) for one in left)
+    parts = [(local(a).double() * local(b).double()).sum() for a, b in zip(left, right, strict=True)]
+    product = torch.stack(parts).sum()
+    return float(own.total(product) if spread_out else product)

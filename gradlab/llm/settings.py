@@ -1,0 +1,247 @@
+"""What a run of ``scripts/llm_train.py`` is told: its options, the recipes behind them, and TOML files of both."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import tyro
+
+from gradlab.checks import between, count, one_of, positive
+from gradlab.llm.processes import DISTRIBUTIONS
+from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
+
+PPO = "ppo"
+# What a recipe settles where an option is left out. Stated by the paper: beta, clip (naive variants), epochs,
+# reference_steps. Ours: all learning rates.
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {"beta": 1.0, "clip": 0.3, "epochs": 2.0, "reference_steps": 300, "learning_rate": 1e-6},
+    "gentle": {"beta": 0.1, "clip": 0.3, "epochs": 1.0, "reference_steps": 0, "learning_rate": 5e-7},
+}
+_LEFT_OUT = tyro.conf.arg(help_behavior_hint="")
+_FROM_RECIPE = tyro.conf.arg(help_behavior_hint="(left out: the recipe's)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Train a causal language model on preference pairs, stage by stage: supervised, reference, then each loss.
+
+    Finished stages are skipped and interrupted ones resumed, with the same numbers. Started by torchrun it uses all
+    processes, one a GPU.
+    """
+
+    model: str
+    """A folder with a transformers model in safetensors, or a hub's name."""
+    data: str
+    """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name."""
+    out: Path
+    """The folder for everything that the run makes."""
+    loss: tuple[str, ...] = ("bdpo",)
+    """Losses to train with, in turn, all from one reference: names of `gradlab losses`, or `ppo`."""
+    recipe: Literal["paper", "gentle"] = "paper"
+    """`paper`: β = 1, clip 0.3, 2 epochs, reference of 300 steps of DPO. `gentle`: what others use for DPO."""
+
+    # The data.
+    choice: Annotated[Literal["helpfulness", "safety"] | None, _LEFT_OUT] = None
+    """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
+    split: str = "train"
+    """Split of a data set from a hub."""
+    template: Literal["plain", "chat", "beaver"] = "plain"
+    """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
+    max_length: int = 512
+    """Tokens of prompt and response together; what is longer is cut, and counted."""
+    max_prompt: Annotated[int | None, _LEFT_OUT] = None
+    """Tokens that a prompt keeps where the whole is too long; left out: half of max_length."""
+    validation: Annotated[str | None, _LEFT_OUT] = None
+    """Held-out pairs; left out: `held_out` pairs of the data, drawn by the seed."""
+    held_out: int = 200
+    """How many pairs of the data are held out where there is no validation file."""
+
+    # The stages.
+    sft_epochs: float = 0.0
+    """Supervised training on the chosen responses before all else, in epochs; 0: none."""
+    sft_learning_rate: float = 1e-5
+    """Its learning rate."""
+    reference_steps: Annotated[int | None, _FROM_RECIPE] = None
+    """Steps of DPO that make the reference; 0: the model itself is the reference."""
+    init: Literal["reference", "base"] = "reference"
+    """Where a loss starts: at the reference (our reading of the paper), or at the model before it."""
+    epochs: Annotated[float | None, _FROM_RECIPE] = None
+    """Epochs of training with each loss."""
+    steps: Annotated[int | None, _LEFT_OUT] = None
+    """Steps of training with each loss, instead of epochs."""
+
+    # The losses.
+    beta: Annotated[float | None, _FROM_RECIPE] = None
+    """Inverse temperature β; of PPO, the weight of the KL penalty."""
+    hyper: tuple[str, ...] = ()
+    """Other hyper-parameters, as NAME=VALUE; each goes to the losses that have it."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """log π of a response: the sum over its tokens, as the paper's weights need it, or their mean."""
+
+    # The optimiser.
+    learning_rate: Annotated[float | None, _FROM_RECIPE] = None
+    """Highest learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the rate falls after the warm-up, down to a tenth."""
+    warmup: float = 0.1
+    """Share of the steps in which the rate rises."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    max_norm: float = 1.0
+    """Gradients longer than this are shortened to it."""
+    batch: int = 64
+    """Pairs a step, over all processes."""
+    micro: int = 4
+    """Pairs that one process holds at a time; the numbers depend on it by rounding only."""
+
+    # The engine.
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """`bf16`: computes in bfloat16, and keeps weights that are trained in float32."""
+    distribution: Literal["ddp", "fsdp"] = "fsdp"
+    """Over several processes: each has the whole model, or a part of it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where there is one."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice, and keep few."""
+    chunk: int = 256
+    """Tokens whose logits exist at one time."""
+    lora_rank: int = 0
+    """Train a LoRA adapter of this rank; 0: all weights."""
+    lora_alpha: float = 16.0
+    """Its scale."""
+    lora_targets: tuple[str, ...] = ("all-linear",)
+    """Linear layers that get one, by name, or `all-linear`."""
+    lora_dropout: float = 0.0
+    """Dropout before it."""
+    seed: int = 0
+    """Draws the held-out pairs, the order of the data, dropout, and PPO's samples."""
+
+    # PPO.
+    reward: Annotated[str | None, _LEFT_OUT] = None
+    """PPO's reward: a sequence classifier or a safe-rlhf score model, as folder or hub name, or MODULE:FUNCTION."""
+    samples: int = 4
+    """Responses a prompt, whose mean reward is the baseline."""
+    sample_length: int = 128
+    """Tokens of a response at most."""
+    temperature: float = 1.0
+    """Of sampling."""
+    ppo_epochs: int = 1
+    """Passes over each batch of samples."""
+    ppo_clip: float = 0.2
+    """ε of the clipped surrogate."""
+
+    # What is written on the way.
+    sides_every: int = 50
+    """Steps between two looks at the parameter gradient of each side; 0: none. Training does not depend on it."""
+    validate_every: int = 50
+    """Steps between two looks at the held-out pairs; 0: none."""
+    save_every: int = 200
+    """Steps between two checkpoints; 0: only the finished stage is kept."""
+    keep: int = 2
+    """Checkpoints that stay."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too."""
+    wandb: bool = False
+    """Send the log to Weights & Biases too, where that is installed and set up."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_length", "batch", "micro", "samples", "sample_length", "ppo_epochs", "chunk", "keep"):
+            count(name, getattr(self, name), 1)
+        for name in ("held_out", "sides_every", "validate_every", "save_every", "lora_rank", "seed"):
+            count(name, getattr(self, name))
+        for name in ("max_norm", "temperature", "ppo_clip", "lora_alpha", "sft_learning_rate"):
+            positive(name, getattr(self, name))
+        between("warmup", self.warmup, 0, 1)
+        between("weight_decay", self.weight_decay, 0)
+        between("sft_epochs", self.sft_epochs, 0)
+        between("lora_dropout", self.lora_dropout, 0, 1, open_high=True)
+        one_of("recipe", self.recipe, RECIPES)
+        one_of("distribution", self.distribution, DISTRIBUTIONS)
+        if self.steps is not None:
+            count("steps", self.steps, 1)
+        if not self.loss or len(set(self.loss)) < len(self.loss):
+            raise ValueError(f"loss must name one or more losses, each once, got {' '.join(self.loss) or 'none'}")
+        for name in self.loss:
+            one_of("loss", name, (*PAIR_LOSSES, PPO))
+        if PPO in self.loss and not self.reward:
+            raise ValueError("reward must name a reward model or MODULE:FUNCTION where loss has ppo")
+        for name in ("beta", "learning_rate", "epochs"):
+            positive(name, self.of(name))
+        count("reference_steps", self.of("reference_steps"))
+        for name in self.loss:
+            if name != PPO:
+                self.made(name)
+
+    def of(self, name: str) -> Any:
+        """An option's value, or the recipe's where it was left out."""
+        own = getattr(self, name)
+        return RECIPES[self.recipe][name] if own is None else own
+
+    def made(self, name: str) -> PairLoss:
+        """The registered loss of this name with the run's hyper-parameters."""
+        menu = hyper_parameters()
+        given = {"clip": RECIPES[self.recipe]["clip"], **self._hyper(), "beta": self.of("beta")}
+        return pair_loss(name, **{key: value for key, value in given.items() if name in menu[key].defaults})
+
+    def _hyper(self) -> dict[str, Any]:
+        menu = {name: one for name, one in hyper_parameters().items() if name != "beta"}
+        found = {}
+        for text in self.hyper:
+            name, equals, value = text.partition("=")
+            one_of("hyper", name, menu)
+            try:
+                found[name] = menu[name].kind(value)
+            except ValueError:
+                equals = ""
+            if not equals:
+                raise ValueError(f"hyper must be NAME=VALUE with a number, got {text!r}")
+        return found
+
+
+def read_settings(arguments: Sequence[str], prog: str) -> Settings:
+    """Settings from a command line; ``--config FILE`` (TOML, keys are options' names) gives defaults, options win.
+
+    ValueError with one line for a file that cannot be used; a wrong option ends the program as command lines do.
+    """
+    arguments = list(arguments)
+    defaults: dict[str, Any] = {}
+    while "--config" in arguments:
+        place = arguments.index("--config")
+        if place + 1 == len(arguments):
+            raise ValueError("config must name a TOML file, got none")
+        defaults |= _read_config(Path(arguments[place + 1]))
+        del arguments[place : place + 2]
+    missing = tyro.MISSING_NONPROP
+    given = {**dict.fromkeys(("model", "data", "out"), missing), **defaults}
+    start: Any = object.__new__(Settings)  # not checked before the options are known
+    for field in dataclasses.fields(Settings):
+        default = None if field.default is dataclasses.MISSING else field.default
+        object.__setattr__(start, field.name, given.get(field.name, default))
+    return tyro.cli(
+        Settings, prog=prog, args=arguments, default=start,
+        description=(Settings.__doc__ or "") + "\n\n--config FILE: a TOML file of these options; those given here win.",
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
+    )  # fmt: skip
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        read = tomllib.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"config {path} is no TOML: {error}") from None
+    hints = get_type_hints(Settings)
+    for name, value in read.items():
+        one_of(f"option in {path}", name, hints)
+        if isinstance(value, list):
+            read[name] = tuple(value)
+        elif name in ("loss", "hyper", "lora_targets"):
+            read[name] = (value,)
+        elif name == "out":
+            read[name] = Path(value)
+        elif isinstance(value, int) and not isinstance(value, bool) and "float" in str(hints[name]):
+            read[name] = float(value)
+    return read

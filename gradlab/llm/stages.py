@@ -1,0 +1,234 @@
+"""A whole run, stage by stage: supervised, the reference, then each loss; finished stages are skipped."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gradlab.artifacts import write_whole
+from gradlab.llm import models
+from gradlab.llm.batches import steps_an_epoch
+from gradlab.llm.data import DECIDING, Data, prepare
+from gradlab.llm.engine import Engine, frozen
+from gradlab.llm.processes import Processes, processes, whole_state
+from gradlab.llm.reference import reference_logps
+from gradlab.llm.settings import PPO, Settings
+from gradlab.llm.tokens import check_vocabulary
+from gradlab.llm.train import PairTask, SupervisedTask, run_steps
+from gradlab.losses import DPO, PairLoss
+from gradlab.provenance import fingerprint
+
+DONE = "done.json"
+# Settings that change a stage's numbers, beside its own and the data's; the others change them by rounding, or not.
+_COMMON = (
+    "batch", "seed", "precision", "reduction", "schedule", "warmup", "weight_decay", "max_norm",
+    "lora_rank", "lora_alpha", "lora_targets", "lora_dropout",
+)  # fmt: skip
+_PPO = ("reward", "samples", "sample_length", "temperature", "ppo_epochs", "ppo_clip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training: what starts it, what it is compared with, and for how long."""
+
+    name: str
+    start: str
+    """The model that it starts from."""
+    steps: int
+    rate: float
+    loss: PairLoss | None = None
+    """None: supervised, or PPO."""
+    reference: str | None = None
+    """The model whose log-probabilities are the reference's; None: none is needed."""
+
+
+def train(settings: Settings) -> list[Path]:
+    """Do whatever of the run is not done yet; the folders of the trained models, one a loss.
+
+    Files in ``settings.out``: ``data.json``; for each stage (``sft``, ``reference``, each loss's name) a folder with
+    ``model/``, ``log.jsonl``, ``done.json``, and ``checkpoints/`` until it is done; ``cache/`` of the references.
+    One clear line as ValueError, OSError or FloatingPointError where something is wrong; what was finished is kept.
+    """
+    with processes(settings.device) as own:
+        tokenizer = models.load_tokenizer(settings.model)
+        data = prepare(dataclasses.asdict(settings), tokenizer)
+        own.by_main(lambda: _describe(settings, data))
+        base = reference = settings.model
+        rate = settings.of("learning_rate")
+        if settings.sft_epochs:
+            steps = math.ceil(settings.sft_epochs * steps_an_epoch(len(data.train), settings.batch))
+            base = reference = _run(
+                Stage("sft", base, steps, settings.sft_learning_rate), settings, data, tokenizer, own
+            )
+        if settings.of("reference_steps"):
+            stage = Stage("reference", base, settings.of("reference_steps"), rate, DPO(settings.of("beta")), base)
+            reference = _run(stage, settings, data, tokenizer, own)
+        steps = settings.steps or math.ceil(settings.of("epochs") * steps_an_epoch(len(data.train), settings.batch))
+        start = reference if settings.init == "reference" else base
+        made = []
+        for name in settings.loss:
+            loss = None if name == PPO else settings.made(name)
+            made.append(_run(Stage(name, start, steps, rate, loss, reference), settings, data, tokenizer, own))
+        return [Path(model).parent for model in made]
+
+
+def _run(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own: Processes) -> str:
+    """Train one stage unless it is done; its model's folder."""
+    folder = settings.out / stage.name
+    key = _key(stage, settings, data, own)
+    if own.by_main(lambda: _is_done(folder, key)):
+        if own.main:
+            print(f"{stage.name}: done before, {folder}")
+        return str(folder / "model")
+    own.by_main(lambda: folder.mkdir(parents=True, exist_ok=True))
+    _free()  # of the stage before
+    engine, task = _prepared(stage, settings, data, tokenizer, own)
+    header = _header(stage, settings, data, engine)
+    said = run_steps(engine, task, folder, key, header, stage.name)
+    weights = whole_state(engine.model)
+    if own.device.type == "cuda":
+        said["peak_memory"] = torch.cuda.max_memory_allocated(own.device)
+
+    def finish() -> None:
+        models.save_folder(folder / "model", engine.plain, tokenizer, weights)
+        write_whole(folder / DONE, json.dumps({"key": key, **header, **said}, indent=1, default=str) + "\n")
+        models.remove(folder / "checkpoints")
+
+    own.by_main(finish)
+    if own.main:
+        print(f"{stage.name}: {said['steps']} steps, {said['tokens'] / said['seconds']:,.0f} tokens a second, {folder}")
+    return str(folder / "model")
+
+
+def _prepared(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own: Processes) -> tuple[Engine, Any]:
+    """The engine, and what it is to be trained on."""
+    pad = tokenizer.pad_token_id
+
+    def engine_of(source: str) -> Engine:
+        return Engine(
+            _loaded(source, settings, own, tokenizer), own, settings, rate=stage.rate, steps=stage.steps, pad=pad
+        )
+
+    def scored(engine: Engine, part: str) -> torch.Tensor:
+        assert stage.reference is not None
+        pairs = data.part(getattr(data, part))
+        cache = fingerprint(
+            own.by_main(lambda: models.weights_hash(str(stage.reference))), data.fingerprint, part,
+            settings.precision, settings.reduction,
+        )  # fmt: skip
+        folder = Path(stage.reference).parent
+        name = folder.name if folder.parent == settings.out else "model"  # one cache for all that share a reference
+        with frozen(engine):
+            return reference_logps(
+                settings.out / "cache" / f"{name}-{part}.safetensors", cache, engine, pairs, own,
+                pad=pad, micro=2 * settings.micro, title=f"reference, {part.replace('_', '-')} pairs",
+            )  # fmt: skip
+
+    if stage.loss is None and stage.name != PPO:
+        rows = {
+            part: [(one.prompt, one.win) for one in data.part(getattr(data, part))] for part in ("train", "held_out")
+        }
+        return engine_of(stage.start), SupervisedTask(**rows)
+    assert stage.reference is not None
+    engine = engine_of(stage.reference)  # scores before it is trained, or in the place of the one that is
+    refs = {f"{part}_ref": scored(engine, part) for part in ("train", "held_out")}
+    if stage.reference != stage.start:
+        del engine
+        _free()
+        engine = engine_of(stage.start)
+    if stage.loss is None:
+        from gradlab.llm.ppo import PPOTask
+
+        return engine, PPOTask.prepared(settings, data, tokenizer, refs["held_out_ref"])
+    return engine, PairTask(stage.loss, data.part(data.train), refs["train_ref"], data.part(data.held_out),
+                            refs["held_out_ref"])  # fmt: skip
+
+
+def _loaded(source: str, settings: Settings, own: Processes, tokenizer: Any) -> Any:
+    """A model to be trained, with its adapter where LoRA is asked for."""
+    spread_out = own.size > 1 and settings.distribution == "fsdp"
+    # An adapter's base is not trained, so bfloat16 is enough; FSDP wants one type for all.
+    half = settings.precision == "bf16" and settings.lora_rank and not spread_out
+    model = models.load_model(
+        source, dtype=torch.bfloat16 if half else torch.float32, trainable=True, meta=spread_out and not own.main
+    )
+    check_vocabulary(tokenizer, model.config)
+    if settings.lora_rank and not hasattr(model, "peft_config"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            model = models.with_lora(
+                model, settings.lora_rank, settings.lora_alpha, settings.lora_targets, settings.lora_dropout
+            )
+    elif hasattr(model, "peft_config") and not settings.lora_rank:
+        raise ValueError(f"lora_rank must be that of the adapter in {source}, got 0")
+    return model
+
+
+def _key(stage: Stage, settings: Settings, data: Data, own: Processes) -> str:
+    """What the stage's numbers depend on."""
+    own_settings = {name: getattr(settings, name) for name in (*_COMMON, *(_PPO if stage.name == PPO else ()))}
+    if stage.name == PPO:
+        own_settings["beta"] = settings.of("beta")
+    hashes = own.by_main(lambda: {one: models.weights_hash(one) for one in {stage.start, stage.reference} if one})
+    return fingerprint(
+        stage.name, stage.steps, stage.rate, repr(stage.loss), hashes.get(stage.start), hashes.get(stage.reference),
+        data.fingerprint, own_settings,
+    )  # fmt: skip
+
+
+def _is_done(folder: Path, key: str) -> bool:
+    file = folder / DONE
+    if not file.exists():
+        return False
+    try:
+        found = json.loads(file.read_text("utf-8"))["key"]
+    except (ValueError, KeyError):
+        raise ValueError(f"{file} is damaged; remove {folder}, and the stage is trained anew") from None
+    if found != key:
+        raise ValueError(
+            f"{folder} was trained with other settings, data or model; go on with those, name another out, or remove it"
+        )
+    return True
+
+
+def _header(stage: Stage, settings: Settings, data: Data, engine: Engine) -> dict[str, Any]:
+    """What the log says of the run in its first line."""
+    hyper = {} if stage.loss is None else dataclasses.asdict(stage.loss)  # type: ignore[arg-type]
+    numbers = [sum(one.numel() for one in group) for group in (engine.plain.parameters(), engine.parameters)]
+    shorter = [len(pair.win) < len(pair.lose) for pair in data.part(data.held_out)]
+    ties = [len(pair.win) == len(pair.lose) for pair in data.part(data.held_out)]
+    chosen = ("template", "max_length", "batch", "precision", "reduction", "schedule", "lora_rank", "init", "seed")
+    return {
+        "loss": stage.name, **hyper, "learning_rate": stage.rate, "steps": stage.steps, "start": stage.start,
+        "reference": stage.reference, "parameters": numbers[0], "trained_parameters": numbers[1],
+        "pairs": len(data.train), "validation_pairs": len(data.held_out), "data": settings.data,
+        "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
+        **{name: getattr(settings, name) for name in chosen}, "processes": engine.own.size,
+    }  # fmt: skip
+
+
+def _describe(settings: Settings, data: Data) -> None:
+    """Write what the data are, and say what became of them."""
+    print(data.report)
+    print(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")
+    page = {
+        "settings": {name: getattr(settings, name) for name in DECIDING}, "fingerprint": data.fingerprint,
+        "report": dataclasses.asdict(data.report), "model": settings.model,
+    }  # fmt: skip
+    file = settings.out / "data.json"
+    if file.exists() and json.loads(file.read_text("utf-8")).get("fingerprint") != data.fingerprint:
+        raise ValueError(f"{settings.out} holds a run on other data; name another out, or remove it")
+    write_whole(file, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+
+
+def _free() -> None:
+    """Let go of a model before the next one comes."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

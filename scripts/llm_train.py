@@ -1,0 +1,10 @@
+"""Train a causal language model on preference pairs; ``python scripts/llm_train.py --help``, and scripts/README.md."""
+
+from __future__ import annotations
+
+import sys
+
+from gradlab.llm.command import train_command
+
+if __name__ == "__main__":
+    sys.exit(train_command(sys.argv[1:]))
