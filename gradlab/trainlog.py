@@ -21,7 +21,7 @@ HEADER = "gradlab_training_log"  # key of the first line, whose value is the for
 # logarithms natural. Any name may stand after "validation_", for the same on held-out pairs.
 COLUMNS: dict[str, str] = {
     "step": "the optimiser's step, from 1",
-    "loss": "mean loss (nats where the loss is logistic)",
+    "loss": "mean loss (nats where the loss is logistic); of PPO −(reward − β kl), which it minimises",
     "reward_win": "mean implicit reward β h_w of the winners (nats)",
     "reward_lose": "mean implicit reward β h_l of the losers (nats)",
     "reward_margin": "mean of β (h_w − h_l) (nats)",
@@ -38,12 +38,21 @@ COLUMNS: dict[str, str] = {
     "slope_win": "mean of each pair's own ∂L/∂log π_w",
     "slope_lose": "mean of each pair's own ∂L/∂log π_l",
     "log_prob_ratio": "mean of log(|∂L/∂π_w| / |∂L/∂π_l|) (nats)",
-    "grad_norm_win": "‖g_w‖: gradient of the mean loss in the parameters, through the winners only",
-    "grad_norm_lose": "‖g_l‖: the same through the losers only",
+    "grad_norm_win": "‖g_w‖: gradient of the mean loss in the parameters, through the winners only; of PPO "
+    "through samples above their prompt's mean",
+    "grad_norm_lose": "‖g_l‖: the same through the losers only; of PPO through the other samples",
     "grad_cosine": "cosine of g_w and g_l",
     "grad_split_error": "‖g − g_w − g_l‖ / ‖g‖, with g from one backward pass through both sides: rounding",
     "grad_norm": "‖g‖, g = g_w + g_l, before any clipping",
+    "delta_win": "mean change of log π(y_w|x) of the batch's winners in this step (nats)",
+    "delta_lose": "mean change of log π(y_l|x) of its losers in this step (nats)",
     "learning_rate": "the optimiser's learning rate",
+    "reward": "mean reward of sampled responses, without penalty (the reward's own unit); this and what follows: PPO",
+    "reward_deviation": "mean over prompts of the rewards' standard deviation: without it nothing is learned",
+    "kl": "mean log π/π_ref of the sampled responses, an estimate of KL(π‖π_ref) (nats)",
+    "response_length": "mean tokens of the sampled responses",
+    "finished": "share of sampled responses that end by themselves",
+    "clip_share": "share of sampled responses whose gradient the clip has set to 0",
 }
 # The names that TRL's DPO trainer writes; step has other names at W&B.
 _FROM_TRL = {
@@ -164,7 +173,7 @@ def _csv_rows(path: Path, settings: dict[str, Any], notes: list[str]) -> Rows:
 
 def _own_names(found: Iterable[str], path: Path) -> dict[str, str]:
     """Gradlab's name of each column that has one, by the name in the file."""
-    names = {name: _own_name(name) for name in sorted(found) if not name.endswith(("__MIN", "__MAX"))}  # W&B's bands
+    names = {name: own_name(name) for name in sorted(found) if not name.endswith(("__MIN", "__MAX"))}  # W&B's bands
     step = next((name for name in _STEPS if name in names.values()), None)
     names = {old: "step" if new == step else new for old, new in names.items()}
     for name in names.values():
@@ -176,7 +185,7 @@ def _own_names(found: Iterable[str], path: Path) -> dict[str, str]:
     return names
 
 
-def _own_name(name: str) -> str:
+def own_name(name: str) -> str:
     plain = name.rpartition(" - ")[2]  # W&B's charts put the name of the run and a dash before it
     plain = plain.lower() if plain.lower() in (*_STEPS, *_FROM_TRL) else plain  # model cards write capitals
     for prefix, own in (("train/", ""), ("eval/", "validation_"), ("eval_", "validation_"), ("", "")):

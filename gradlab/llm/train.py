@@ -67,6 +67,19 @@ class PairTask:
             row |= self._sides(engine, run, torch.stack(slopes(self.loss, logps), 1))
         return row
 
+    def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
+        """How far the step, which has been made, moved the log-probabilities that its row tells; in sides' steps."""
+        settings = engine.settings
+        if "grad_norm_win" not in row:
+            return {}
+        index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
+        with frozen(engine):
+            rows = side_rows([self.train[one] for one in index])
+            found = score(engine, rows, engine.own, pad=engine.pad, micro=2 * settings.micro).view(-1, 2).mean(0)
+        return {
+            f"delta_{side}": float(found[place]) - row[f"logp_{side}"] for place, side in enumerate(("win", "lose"))
+        }
+
     def _sides(self, engine: Engine, run: Callable[..., Tensor], slope: Tensor) -> dict[str, float]:
         """‖g_w‖, ‖g_l‖, their cosine, and how far g_w + g_l is from g, the gradient that is to be stepped with.
 
@@ -165,7 +178,8 @@ def run_steps(engine: Engine, task: Any, folder: Path, key: str, header: dict[st
                 own.by_main(lambda error=error, file=file: write_whole(file, json.dumps(error.batch)))
                 raise FloatingPointError(f"{error}; the batch is in {file}, and the last checkpoint is kept") from None
             rate = engine.step(step, row["grad_norm"])
-            log.write(step, {**row, **seen, "learning_rate": rate})
+            moved = task.realised(engine, step, row) if hasattr(task, "realised") else {}
+            log.write(step, {**row, **seen, **moved, "learning_rate": rate})
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("loss", "accuracy") if name in row}, refresh=False)
             bar.update()
             if settings.save_every and step % settings.save_every == 0 and step < engine.steps:
