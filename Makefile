@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures test lab notebooks check bench clean
+.PHONY: figures test lab notebooks check bench llm-demo clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
@@ -30,6 +30,10 @@ bench: .venv/.ready  ## speed of the lab, its engine and the explorers, and the 
 	$(BIN)/python scripts/bench_engine.py
 	$(BIN)/python scripts/bench_overhead.py
 	$(BIN)/python scripts/bench_explorers.py
+
+llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=PAIRS (HH-RLHF's), SEEDS="0", SIZES="1M"
+	$(BIN)/python scripts/llm_demo.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	  $(if $(SIZES),--sizes $(SIZES)) $(if $(KEEP),--keep)
 
 clean:  ## what the other targets built, except results
 	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache figures/quick
