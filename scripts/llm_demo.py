@@ -1,0 +1,54 @@
+"""The laptop run: small Llamas from scratch on real pairs and on a task of known reward; ``make llm-demo``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gradlab.llm.command import guarded, quiet
+
+FIGURES = Path(__file__).resolve().parent.parent / "figures/llm"
+
+
+def demo(
+    data: str | None = None,
+    out: Path = Path("runs/llm-demo"),
+    tasks: tuple[str, ...] = (),
+    sizes: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (),
+    workers: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(left out: one a core)")] = None,
+    smoke: bool = False,
+    keep: bool = False,
+) -> int:
+    """Train and evaluate; what is done already is not done again, and an interrupted run goes on where it was.
+
+    Args:
+        data: HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf where there is a network.
+        out: Where the runs go.
+        tasks: hh, tokens; left out: both, or tokens alone without data.
+        sizes: 1M, 2M; left out: both.
+        seeds: Left out: 0, 1 and 2.
+        workers: Processes, of one thread each.
+        smoke: A minute's look at the whole path, on the task of tokens; the numbers mean nothing.
+        keep: Write the frames to figures/llm, where the claims report looks for them; needs all tasks, sizes and seeds.
+    """
+    from gradlab.llm import demo as run
+
+    quiet()
+    settings = run.SMOKE if smoke else run.SETTINGS
+    tasks = tasks or (("tokens",) if data is None or smoke else ())
+    if keep and (tasks or sizes or seeds or smoke):
+        raise ValueError("keep must go with all tasks, sizes and seeds, and with data; leave out the others")
+    frames = run.run_demo(out, data=data, settings=settings, tasks=tasks, sizes=sizes, seeds=seeds, workers=workers)
+    print(frames["evaluation"].to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    if keep:
+        for file in run.save_demo(frames, FIGURES, settings, "python scripts/llm_demo.py --data PAIRS --keep"):
+            print(f"saved: {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: tyro.cli(demo, prog="llm_demo.py", config=(tyro.conf.FlagCreatePairsOff,)), "llm_demo.py"))
