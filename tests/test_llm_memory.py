@@ -219,7 +219,6 @@ def test_what_fsdp_gathers_is_what_a_process_of_eight_holds():
     assert 1.0 < (made.gathered + made.kept + made.working) / peak < 1.15
 
 
-@pytest.mark.xfail(strict=True, reason="FSDP keeps gradients whole, in float32, until a step's last micro-batch")
 def test_gradients_stay_spread_between_micro_batches():
     with one_of_eight(SMALL) as (model, live, run):
         run()
