@@ -9,20 +9,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import ModuleType
 
-from gradlab.experiments import frontier, grid, log_ratio, measured, ppo_against_dpo, stability, worlds
+from gradlab.doctor import SPIKE_FLOOR, SPIKE_MULTIPLE
+from gradlab.experiments import (
+    frontier,
+    grid,
+    language_models,
+    log_ratio,
+    measured,
+    ppo_against_dpo,
+    stability,
+    worlds,
+)
 
 
 @dataclass(frozen=True)
 class Claim:
     """One claim of the paper, in words for a reader of the paper.
 
-    claimed      the statement, in one sentence.
-    stated       what of it the summary states.
-    ours         our reconstruction: what the summary leaves open.
-    rule         how it is judged.
-    changes      what would change the verdict.
-    figures      figures that show it, the main one first.
-    experiments  those whose frames judge it. Empty: it is judged from committed measurements, see ``measured``.
+    claimed       the statement, in one sentence.
+    stated        what of it the summary states.
+    ours          our reconstruction: what the summary leaves open.
+    rule          how it is judged.
+    changes       what would change the verdict.
+    figures       figures that show it, the main one first.
+    experiments   those whose frames judge it.
+    measurements  committed measurements that judge it, see ``measured``; without experiments it rests on the first.
+    needs         what it takes to judge it, where there are neither.
     """
 
     claimed: str
@@ -32,6 +44,8 @@ class Claim:
     changes: str
     figures: tuple[str, ...] = ()
     experiments: tuple[str, ...] = ()
+    measurements: tuple[str, ...] = ()
+    needs: str = ""
 
 
 def _margin(experiment: ModuleType, claim: str) -> str:
@@ -58,10 +72,11 @@ _UNIFORM = (
     "Setting: every ordered pair equally often, both label orders, exact Bradley–Terry labels. Policy p and preference "
     "q are drawn from declared families; μ_p and μ_q are their modes."
 )
-_RUNS = (
-    "None yet. No form of a frame and no contrast has been declared for it, so nothing can be judged; they will be "
-    "committed before the first run."
+_MODELS = (
+    "Small Llamas, trained from scratch: three seeds, two sizes, real pairs of HH-RLHF and a task of tokens whose true "
+    "reward is known; β = 1, clip 0.3, two epochs from a reference of 300 DPO steps."
 )
+_SEVEN_B = "torchrun --nproc-per-node 8 scripts/llm_train.py --model LLAMA-7B --data PAIRS --out RUN --loss dpo bdpo"
 
 CLAIMS: dict[str, Claim] = {
     "ratio": Claim(
@@ -150,10 +165,12 @@ CLAIMS: dict[str, Claim] = {
         "lengths of the responses.",
         rule="The equation is an identity, by autograd up to rounding. Symmetry is restored in a case where bDPO's two "
         "sides are within a declared factor of each other although DPO's are not. Controls: nearer to symmetry than "
-        "DPO, at least half of the imbalance gone, whole sequences, and what length explains of λ.",
+        "DPO, at least half of the imbalance gone, whole sequences, and what length explains of λ; where the laptop "
+        "run of language models is there, the latter two on its held-out pairs, at the start and at the end.",
         changes="Sides within the declared factor in every case where DPO's are not.",
-        figures=("ratio-correction", "gradient-field"),
+        figures=("ratio-correction", "gradient-field", "llm-length"),
         experiments=("ratios",),
+        measurements=("language-models",),
     ),
     "grid-reward": Claim(
         claimed="On the 20×20 grid, bDPO reaches a higher reward than DPO.",
@@ -199,17 +216,28 @@ CLAIMS: dict[str, Claim] = {
         "is the symmetric variant; that the naive λ multiplies only the winner's side.",
         rule="As stated: win-rate at the end of training on the paper's grid and over all declared worlds, bDPO "
         f"against each naive variant, paired by seed; {_margin(worlds, 'ablation')}. Controls: against DPO and "
-        "constant λ. A method may win more because it moves farther: the figure shows KL beside.",
+        "constant λ; and, where the laptop run is there, the same on language models, inconclusive where the reward "
+        "model that judges is not above chance and above what length tells. A method may win more because it moves "
+        "farther: the figures show KL beside.",
         changes=_TURNS,
-        figures=("ablation",),
+        figures=("ablation", "llm-ablation"),
         experiments=("grid", "worlds"),
+        measurements=("language-models",),
     ),
     "symmetric-unstable": Claim(
         claimed="Symmetric naive bDPO is unstable on real data: its validation loss spikes suddenly.",
         stated="The statement above, with clip 0.3 for language models.",
-        ours="Everything else: which models and data, and what counts as a spike.",
-        rule=_RUNS,
-        changes="Language-model runs. A few small ones can show such spikes; they can never refute them.",
+        ours=f"Everything else: which models and data, and what counts as a spike. {_MODELS} A spike is a rise of the "
+        f"validation loss, from one evaluation to the next, by {SPIKE_FLOOR:g} nats, by {SPIKE_MULTIPLE:g} usual "
+        "changes, and without a run-up.",
+        rule="As stated: spikes a run on the real pairs, symmetric naive bDPO less DPO, a cell a size, paired by seed; "
+        f"differences within ±{language_models.SPIKE_MARGIN:g} count as none. More spikes beyond chance show it; "
+        "anything else is inconclusive, for a few small runs can never refute it. Controls: less asymmetric naive "
+        "bDPO, the same on the task of tokens, and DPO's own spikes.",
+        changes="Runs in which its validation loss spikes more often than DPO's, beyond chance; for a verdict against "
+        "it, runs at the paper's scale.",
+        figures=("llm-validation",),
+        measurements=("language-models",),
     ),
     "ppo": Claim(
         claimed="PPO-based RLHF beats DPO.",
@@ -231,10 +259,12 @@ CLAIMS: dict[str, Claim] = {
         "with content is whether parameter gradients and realised steps do.",
         rule="A ratio follows where its logarithm grows with log(π_l/π_w) at slope "
         f"1 ± {log_ratio.TOLERANCE:g}, one slope a run. As stated: the derivative in π, an identity. Controls: "
-        "parameter gradients of a pair's and of a prompt's two sides, and the realised change of log π.",
+        "parameter gradients of a pair's and of a prompt's two sides, and the realised change of log π; and, where the "
+        "laptop run of language models is there, both over the batches of its DPO trainings.",
         changes="For the verdict, a pair whose ratio differs from π_l/π_w by more than rounding.",
-        figures=("log-ratio",),
+        figures=("log-ratio", "llm-log-ratio"),
         experiments=("log-ratio",),
+        measurements=("language-models",),
     ),
     "overhead": Claim(
         claimed="bDPO costs next to nothing.",
@@ -245,13 +275,16 @@ CLAIMS: dict[str, Claim] = {
         f"plus log {1 + measured.ALLOWED:g}, minus the log of bDPO's. Positive beyond chance: within the allowance. "
         "Controls: the loss alone.",
         changes="A kind of step or a device on which bDPO takes more than the allowance.",
+        measurements=("overhead",),
     ),
     "llm": Claim(
         claimed="On Llama-7B, bDPO raises SafeRLHF success by 18% and HH harmlessness by 21%, at comparable "
         "helpfulness.",
         stated="The statement above; 2 epochs, β = 1, and as reference the policy after 300 steps of DPO.",
         ours="Everything else; the summary does not define “success”.",
-        rule=_RUNS,
+        rule="None yet. No form of a frame and no contrast has been declared for it, so nothing can be judged; they "
+        "will be committed before the first run. What small models show of other claims is with those claims.",
         changes="Runs at 7B with these settings. Runs of small models show that the pipeline works, and no more.",
+        needs=f"needs runs of Llama-7B, by `{_SEVEN_B}`; none has been committed",
     ),
 }

@@ -1,16 +1,19 @@
-"""Claims that are judged from committed measurements, which no experiment here makes: times, and language models.
+"""Measurements: committed frames that no experiment here makes, such as times and language models, and what they judge.
 
-Until a measurement is committed, its claims are not run here.
+Until a measurement is committed, a claim that rests on it alone is not run here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 
+from gradlab.experiments import language_models
 from gradlab.experiments.contrasts import Contrast, judged
 
 ALLOWED = 0.05  # more time or memory than DPO that still counts as next to nothing, as a share of DPO's
@@ -19,22 +22,26 @@ LOSS_ONLY = "loss alone"  # what measures the loss by itself and no whole step
 
 @dataclass(frozen=True)
 class Measurement:
-    """A committed frame.
+    """Committed frames, and how they are judged. The claims that they judge name it, see ``claims``.
 
-    file     where it is kept, in the folder of the figures; None: nothing makes one yet.
-    command  what makes it.
-    verdict  from the frame to a table of verdicts, as in an experiment.
+    files    where the frames are kept, in the folder of the figures, by their names.
+    command  what makes them.
+    verdict  from the frames, by name, to a table of verdicts, as in an experiment.
     """
 
-    file: str | None = None
-    command: str | None = None
-    verdict: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    files: Mapping[str, str]
+    command: str
+    verdict: Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]
 
     @property
     def needs(self) -> str:
         """What it takes to have it, in words."""
-        made = f"a measurement that `{self.command}` makes" if self.command else "a language-model run"
-        return f"needs {made}; none has been committed"
+        return f"needs a measurement that `{self.command}` makes; none has been committed"
+
+    @property
+    def module(self) -> ModuleType:
+        """Where its rules are."""
+        return sys.modules[self.verdict.__module__]
 
 
 def overhead(frame: pd.DataFrame) -> pd.DataFrame:
@@ -66,8 +73,12 @@ def overhead(frame: pd.DataFrame) -> pd.DataFrame:
     return table.assign(statement=words)
 
 
-MEASURED = {
-    "symmetric-unstable": Measurement(),
-    "overhead": Measurement("benchmarks/overhead.parquet", "make bench", overhead),
-    "llm": Measurement(),
+def _overhead(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    return overhead(frames["overhead"])
+
+
+# Another measurement of a claim is an entry of its own here, and named last by the claim.
+MEASURED: dict[str, Measurement] = {
+    "overhead": Measurement({"overhead": "benchmarks/overhead.parquet"}, "make bench", _overhead),
+    "language-models": Measurement(language_models.FILES, "make llm-demo", language_models.verdict),
 }

@@ -15,7 +15,7 @@ from typing import Any
 
 from gradlab import intervals
 from gradlab.artifacts import between_markers, write_whole
-from gradlab.experiments import contrasts, verdicts, wording
+from gradlab.experiments import contrasts, language_models, verdicts, wording
 from gradlab.experiments.claims import CLAIMS
 from gradlab.experiments.frames import settings_of, short_name
 from gradlab.experiments.gallery import QUICK_MARK, question
@@ -84,14 +84,14 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
                  f"Decided by: {row.statement}")  # fmt: skip
     frames = [f"[{name}]({name}), [manifest]({Path(name).with_suffix('.json')})" for name in wording.data_files(one)]
     code = [_code(path, quick) for path in wording.code_files(one)]
-    again = wording.command(one, quick=quick)
+    again = "; ".join(f"`{command}`" for command in wording.commands(one, quick=quick))
     drawn = [name for name in one.claim.figures if one.rows and (folder / f"{name}.png").exists()]
     lines = [
         f"## {one.name}", "", one.claim.claimed, "",
         f"- **Verdict: {one.verdict}**{found}{f': {one.why}' if one.why else ''}.",
         f"- Stated: {one.claim.stated}", f"- Ours: {one.claim.ours}",
-        f"- Rule: [METHODS.md](METHODS.md#{one.name}), code {', '.join(code)}.",
-        f"- Data: {'; '.join(frames) or 'none'}. Regenerate: {f'`{again}`' if again else 'nothing does yet'}.",
+        f"- Rule: [METHODS.md](METHODS.md#{one.name}){', code ' if code else ''}{', '.join(code)}.",
+        f"- Data: {'; '.join(frames) or 'none'}. Regenerate: {again or 'nothing does yet'}.",
     ]  # fmt: skip
     if drawn:
         more = ", ".join(f"[{name}]({name}.png)" for name in drawn[1:])
@@ -128,7 +128,9 @@ def _methods_page(
         f" would change the verdict. Then the figures and the settings of every experiment. {_WRITTEN} The verdicts:"
         " [CLAIMS.md](CLAIMS.md). The rules below are the docstrings of the code that applies them.", "",
     ]  # fmt: skip
-    for title, module in (("A contrast", intervals), ("A scan", contrasts), ("A claim", verdicts)):
+    for title, module in (
+        ("A contrast", intervals), ("A scan", contrasts), ("Language models", language_models), ("A claim", verdicts),
+    ):  # fmt: skip
         path = f"{module.__name__.replace('.', '/')}.py"
         lines += [f"## The rules: {title.lower()}", "", f"{_code(path, quick)}:", "", *_rules(module), ""]
     lines += ["## The claims", ""]
@@ -148,7 +150,7 @@ def _method(one: Settled, quick: bool) -> list[str]:
         f"### {one.name}", "", f"{claim.claimed} [Verdict](CLAIMS.md#{one.name}).", "",
         f"- The summary states: {claim.stated}", f"- Our reconstruction: {claim.ours}", f"- Rule: {claim.rule}",
         f"- What would change the verdict: {claim.changes}",
-        f"- Code: {', '.join(_code(path, quick) for path in wording.code_files(one))}.",
+        f"- Code: {', '.join(_code(path, quick) for path in wording.code_files(one)) or 'none'}.",
     ]  # fmt: skip
     rows = [
         ["control" if row.control else "**as stated**", row.statement, ", ".join(row.by) or "all together",

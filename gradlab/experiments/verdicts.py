@@ -6,9 +6,10 @@
 - Controls do not change the verdict; they say what it is worth. A control holds where it ``holds`` or is an
   ``identity``. The control that stands beside a claim in a table is the least favourable one: the weakest verdict, of
   these the lowest effect.
-- A claim is ``not judged`` unless every frame that judges it is there and is what today's settings and sources give;
-  ``gradlab claims`` judges by stale frames too, and says so. A claim that needs a measurement which nobody has
-  committed is ``not run here``.
+- A claim is ``not judged`` unless every experiment's frame that judges it is there and is what today's settings and
+  sources give; ``gradlab claims`` judges by stale frames too, and says so. Rows of committed measurements join those of
+  the experiments where there is one. A claim without experiments rests on its first measurement, and is ``not run
+  here`` where nobody has committed that.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from gradlab.checks import one_of
 from gradlab.experiments.claims import CLAIMS, Claim
 from gradlab.experiments.contrasts import as_families
 from gradlab.experiments.frames import frame_path, is_current
-from gradlab.experiments.measured import MEASURED
+from gradlab.experiments.measured import MEASURED, Measurement
 from gradlab.intervals import OUTCOMES
 from gradlab.provenance import text_at_head
 
@@ -43,8 +44,9 @@ _WHOLE = ["seeds", "cells", *OUTCOMES]
 class Settled:
     """A claim with its verdict.
 
-    rows    what it was judged by, in the order of the experiments: rows of ``contrasts.judged`` with ``experiment``.
-    frames  the experiments, or the measurement, that judge it: ``current``, ``stale``, ``damaged`` or ``missing``.
+    rows      what it was judged by, in the order of the experiments: rows of ``contrasts.judged`` with ``experiment``.
+    frames    the experiments that judge it, each ``current``, ``stale``, ``damaged`` or ``missing``.
+    measured  the measurements that judge it, too, of those that are there.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Settled:
     verdict: str
     rows: tuple[Any, ...]
     frames: dict[str, str]
+    measured: tuple[str, ...] = ()
 
     @property
     def decisive(self) -> Any:
@@ -72,7 +75,7 @@ class Settled:
     def why(self) -> str:
         """Why there is no verdict; empty where there is one."""
         if self.verdict == NOT_RUN:
-            return MEASURED[self.name].needs
+            return self.claim.needs or MEASURED[self.claim.measurements[0]].needs
         if self.verdict != NOT_JUDGED:
             return ""
         return lacking(self.frames) or "no row states it"
@@ -113,8 +116,8 @@ def judge_claims(
     for name in filter(wanted.__contains__, experiments):
         table, frames[name] = _verdicts_of(experiments[name], folder / "data", quick, stale_too)
         tables.append(table.assign(experiment=name))
-    for name in filter(MEASURED.__contains__, chosen):
-        table, frames[name] = _measured(name, folder)
+    for name in dict.fromkeys(one for claim in chosen for one in CLAIMS[claim].measurements):
+        table, frames[name] = _measured(MEASURED[name], folder)
         tables.append(table.assign(experiment=name))
     tables = [table for table in tables if len(table)]
     return settle(pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(), frames, chosen)
@@ -199,21 +202,24 @@ def _verdicts_of(experiment: ModuleType, data: Path, quick: bool, stale_too: boo
         return pd.DataFrame(), "stale"
 
 
-def _measured(name: str, folder: Path) -> tuple[pd.DataFrame, str]:
-    """The same for a committed measurement, which does not go stale; a quick one is none."""
-    measurement = MEASURED[name]
-    if not (measurement.file and measurement.verdict and (folder / measurement.file).exists()):
+def _measured(measurement: Measurement, folder: Path) -> tuple[pd.DataFrame, str]:
+    """The same for a committed measurement, which does not go stale; one that is quick, or in parts, is none."""
+    paths = {name: folder / file for name, file in measurement.files.items()}
+    if not all(path.exists() and path.with_suffix(".json").exists() for path in paths.values()):
         return pd.DataFrame(), "missing"
-    frame, manifest = load_frame(folder / measurement.file)
-    return (pd.DataFrame(), "missing") if manifest.get("quick") else (measurement.verdict(frame), "current")
+    loaded = {name: load_frame(path) for name, path in paths.items()}
+    if any(manifest.get("quick") for _, manifest in loaded.values()):
+        return pd.DataFrame(), "missing"
+    return measurement.verdict({name: frame for name, (frame, _) in loaded.items()}), "current"
 
 
 def _settled(name: str, table: pd.DataFrame, frames: Mapping[str, str]) -> Settled:
     claim = CLAIMS[name]
-    states = {one: frames.get(one, "missing") for one in claim.experiments or [name]}
+    states = {one: frames.get(one, "missing") for one in claim.experiments}
+    measured = tuple(one for one in claim.measurements if frames.get(one) == "current")
     rows: tuple[Any, ...] = tuple(table[table["claim"] == name].itertuples(index=False)) if len(table) else ()
-    if not {row.experiment for row in rows}.issuperset(states):
+    if not {row.experiment for row in rows}.issuperset(claim.experiments or claim.measurements[:1]):
         rows = ()
-    none = NOT_RUN if name in MEASURED else NOT_JUDGED
+    none = NOT_JUDGED if claim.experiments else NOT_RUN
     return Settled(name, claim, min((row.verdict for row in rows if not row.control), key=strength, default=none),
-                   rows, states)  # fmt: skip
+                   rows, states, measured)  # fmt: skip

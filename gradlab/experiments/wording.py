@@ -62,24 +62,23 @@ def of_controls(one: Settled) -> str:
     return f"{sum(map(holds, one.controls))} of {_many(len(one.controls), 'control')} hold"
 
 
-def command(one: Settled, *, quick: bool = False) -> str | None:
-    """The one command that makes the frames of a claim anew, and with them the report; None where there is none."""
-    if one.name in MEASURED:
-        return MEASURED[one.name].command
-    return f"gradlab figures {' '.join(one.frames)}{' --quick' if quick else ''} --fresh"
+def commands(one: Settled, *, quick: bool = False) -> list[str]:
+    """What makes the frames of a claim anew, and with them the report; those of missing measurements too."""
+    ours = f"gradlab figures {' '.join(one.frames)}{' --quick' if quick else ''} --fresh"
+    return [*([ours] if one.frames else []), *(MEASURED[name].command for name in one.claim.measurements)]
 
 
 def data_files(one: Settled) -> list[str]:
     """The frames that judge a claim, as paths in the folder of the figures; those that are not missing."""
-    if one.name in MEASURED:
-        return [MEASURED[one.name].file or ""] if one.rows else []
-    return [f"data/{name}.parquet" for name, state in one.frames.items() if state != "missing"]
+    ours = [f"data/{name}.parquet" for name, state in one.frames.items() if state != "missing"]
+    return [*ours, *(file for name in one.measured for file in MEASURED[name].files.values())]
 
 
 def code_files(one: Settled) -> list[str]:
     """The files whose ``verdict`` holds a claim's contrasts, as paths in the repository."""
-    modules = ["measured"] if one.name in MEASURED else [name.replace("-", "_") for name in one.frames]
-    return [f"gradlab/experiments/{module}.py" for module in modules]
+    modules = [f"gradlab.experiments.{name.replace('-', '_')}" for name in one.frames]
+    modules += [MEASURED[name].module.__name__ for name in one.claim.measurements]
+    return [f"{name.replace('.', '/')}.py" for name in modules]
 
 
 def table(settled: Iterable[Settled]) -> str:
@@ -112,14 +111,14 @@ def explained(one: Settled, folder: Path, *, quick: bool = False) -> str:
     lines.append("")
     for name, paths in (("figures", found), ("data", frames), ("code", code_files(one))):
         lines += _paragraph(name, ", ".join(paths) or "none")
-    return "\n".join([*lines, *_paragraph("command", command(one, quick=quick) or "none yet")])
+    return "\n".join([*lines, *_paragraph("command", "; ".join(commands(one, quick=quick)) or "none yet")])
 
 
 def notes(settled: Iterable[Settled], report: object | None, *, quick: bool) -> Iterator[str]:
     """What a reader of these verdicts must know of their frames, and of the report that they are compared with."""
     if quick:
         yield "QUICK frames, these are not results"
-    frames = {name: state for one in settled if one.name not in MEASURED for name, state in one.frames.items()}
+    frames = {name: state for one in settled for name, state in one.frames.items()}
     if behind := lacking(frames):
         yield f"{behind}; `gradlab figures` brings them up to date"
     if report is None:

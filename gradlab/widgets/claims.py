@@ -30,23 +30,28 @@ from gradlab.widgets.view import View
 _ALL, _NONE = "all", "none"
 _KINDS = [*reversed(verdicts.WEAKEST_FIRST), verdicts.NOT_JUDGED, verdicts.NOT_RUN]
 _HEAD = ["claim", "statement", "verdict", "effect, 95% interval", "the control beside it"]
-_CAPTIONS = {name: caption for one in EXPERIMENTS.values() for name, caption in one.CAPTIONS.items()}
+_OURS = {name: caption for one in EXPERIMENTS.values() for name, caption in one.CAPTIONS.items()}
+_CAPTIONS = _OURS
 _WIDTH = 1000  # pixels across of a figure, at most
 
 
-def _figures(claim: str) -> list[str]:
-    return list(CLAIMS[claim].figures) or [_NONE]
+def _figures(claim: str, folder: Path) -> list[str]:
+    """Those of a claim; of what measurements show, those that are there."""
+    there = [one for one in CLAIMS[claim].figures if one in _OURS or (folder / f"{one}.png").exists()]
+    return there or [_NONE]
 
 
-def _data(claim: str) -> list[str]:
-    """No data, and the files that judge a claim."""
-    measured = MEASURED[claim].file if claim in MEASURED else None
-    return [_NONE, *([measured] if measured else [f"data/{name}.parquet" for name in CLAIMS[claim].experiments])]
+def _data(claim: str, folder: Path) -> list[str]:
+    """No data, and the files that judge a claim; of measurements those that are there."""
+    measured = [file for name in CLAIMS[claim].measurements for file in MEASURED[name].files.values()]
+    ours = [f"data/{name}.parquet" for name in CLAIMS[claim].experiments]
+    return [_NONE, *ours, *(file for file in measured if (folder / file).exists())]
 
 
 def _opening(claim: str, figure: str | None = None) -> dict[str, str]:
     """The state of a story: this claim among all, with this figure of it or the main one."""
-    return {"verdict": _ALL, "claim": claim, "figure": figure or _figures(claim)[0], "data": _NONE}
+    main = next(filter(_OURS.__contains__, CLAIMS[claim].figures), _NONE)
+    return {"verdict": _ALL, "claim": claim, "figure": figure or main, "data": _NONE}
 
 
 @dataclass(frozen=True)
@@ -145,14 +150,15 @@ class ClaimsExplorer(Explorer):
         """Which claims, which one of them, and what of it."""
         there = {_kind(one.verdict) for one in self._claims.values()}
         first = next(iter(CLAIMS))
+        figures = _figures(first, self.folder)
         return {
             "Claims": {
                 "verdict": choice("verdict", _ALL, [_ALL, *filter(there.__contains__, _KINDS)], "lists only these"),
                 "claim": choice("claim", first, list(CLAIMS), "the one that is opened"),
             },
             "Of this claim": {
-                "figure": choice("figure", _figures(first)[0], _figures(first), "the main one first"),
-                "data": choice("data", _data(first)[0], _data(first), "the frames that judge it"),
+                "figure": choice("figure", figures[0], figures, "the main one first"),
+                "data": choice("data", _NONE, _data(first, self.folder), "the frames that judge it"),
                 "rows": whole("first rows", 5, 1, 50, "how many rows of the data are shown"),
             },
         }
@@ -273,7 +279,7 @@ class ClaimsExplorer(Explorer):
             return
         quiet, self._quiet = self._quiet, True
         try:
-            for key, options in (("figure", _figures(claim)), ("data", _data(claim))):
+            for key, options in (("figure", _figures(claim, self.folder)), ("data", _data(claim, self.folder))):
                 control = self.controls[key]
                 value = control.value
                 if list(control.options) != options:
@@ -311,7 +317,8 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:
     return report, {
         name: Settled(
             name, claim, heads.get(name, verdicts.NOT_JUDGED), tuple(rows[rows["claim"] == name].itertuples()),
-            dict.fromkeys(claim.experiments or [name], "as saved"),
+            dict.fromkeys(claim.experiments, "as saved"),
+            tuple(one for one in claim.measurements if one in set(rows.loc[rows["claim"] == name, "experiment"])),
         )
         for name, claim in CLAIMS.items()
     }  # fmt: skip
@@ -350,7 +357,7 @@ def _about(one: Settled, figure: str) -> dict[str, str]:
         "controls": wording.of_controls(one) if one.controls else "",
         "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "what would change it": claim.changes,
         "code": ", ".join(wording.code_files(one)), "data": ", ".join(wording.data_files(one)),
-        "command": wording.command(one) or "none yet",
+        "command": "; ".join(wording.commands(one)) or "none yet",
         "figure": f"{figure}. {_CAPTIONS.get(figure, '')}" if figure != _NONE else "",
     }  # fmt: skip
     return {heading: text for heading, text in said.items() if text}
