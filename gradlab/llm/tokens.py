@@ -75,8 +75,7 @@ def encode_pairs(
             bar.update(len(part))
     report = Report(len(pairs), len(kept), dict(encoder.left_out), dict(encoder.notes))
     if pairs and not kept:
-        why = f"; the first: {encoder.refusals[0]}" if encoder.refusals else ""
-        raise ValueError(f"no pair is left: {report}{why}")
+        raise ValueError(f"no pair is left: {report}{encoder.refusal}")
     return encoded, kept, report
 
 
@@ -262,7 +261,7 @@ class _Encoder:
     limits: _Limits
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)  # of pairs that are kept
-    refusals: list[str] = field(default_factory=list)
+    refusal: str = ""  # the first
     shared: _Shared = field(default_factory=_Shared)
 
     def encoded(self, pairs: Sequence[Pair]) -> list[tuple[int, Encoded]]:
@@ -275,7 +274,7 @@ class _Encoder:
                 three, other = _texts(pair, self.template, self.tokenizer)
             except _Refused as refusal:
                 self.left_out["turns that the template refuses"] += 1
-                self.refusals.append(f"{pair.place}: {refusal}")
+                self.refusal = self.refusal or f"; the first: {pair.place}: {refusal}"
                 continue
             texts += three
             rewritten.append(other)
@@ -310,9 +309,9 @@ class _Encoder:
         eos = self.tokenizer.eos_token_id
         if not win or not lose or [eos] in (win, lose):
             return "empty response"
+        win, lose = self._ended(win), self._ended(lose)
         if win == lose:
             return "identical as tokens"
-        win, lose = self._ended(win), self._ended(lose)
         if eos in win[:-1] or eos in lose[:-1]:
             notes.append("end token inside a response")
         shorter = self.limits.shortened(prompt, max(len(win), len(lose)))
