@@ -51,7 +51,7 @@ def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
     if settings["validation"] is not None:
         more, more_made, more_report = encoded(settings["validation"], settings["split"])
         train, held_out = np.arange(len(made)), np.arange(len(made), len(made) + len(more))
-        pairs, made, report = pairs + more, made + more_made, report.merged(more_report)
+        pairs, made, report = pairs + more, made + more_made, report + more_report
     else:
         held_out, train = np.sort(order[: settings["held_out"]]), np.sort(order[settings["held_out"] :])
     if not len(train):
