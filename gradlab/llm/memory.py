@@ -358,6 +358,25 @@ def memory_table(
     return pd.DataFrame(rows)
 
 
+def memory_markdown(**options: Any) -> str:
+    """The table of the known models as Markdown, in GB, with the total without checkpointing; as ``memory_table``."""
+    table, kept = memory_table(**options), memory_table(**options, checkpointing=False)
+    heads = "model | trained | GPUs | weights | gradients | Adam | both sides | FSDP | activations | **total** | "
+    lines = [
+        f"| {heads}fits 80 GB | total, all activations kept | fits 80 GB |",
+        "|---|---|--:|" + "--:|" * 7 + "---|--:|---|",
+    ]
+    for row, without in zip(table.to_dict("records"), kept.to_dict("records"), strict=True):
+        parts = [row[name] for name in ("weights", "gradients", "moments", "sides", "gathered")]
+        numbers = " | ".join(f"{value:.1f}" for value in (*parts, row["kept"] + row["working"]))
+        fits, also = ("yes" if one["fits"] else "**no**" for one in (row, without))
+        lines.append(
+            f"| {row['model']} | {row['trained']} | {row['gpus']} | {numbers} | **{row['total']:.1f}** | {fits} "
+            f"| {without['total']:.1f} | {also} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def _read(source: str | Path) -> dict[str, Any]:
     from transformers import AutoConfig
 

@@ -1,0 +1,119 @@
+"""What scripts/README.md says of language models is so: commands, files, first numbers, the table of memory."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+import tyro
+
+from gradlab.doctor import SIGNS
+from gradlab.llm.evaluate import Options
+from gradlab.llm.memory import LLAMAS, memory, memory_markdown, shape_of
+from gradlab.llm.settings import read_settings
+from gradlab.losses import PairLogps, pair_loss
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "scripts/README.md").read_text("utf-8")
+CONFIGS = sorted((ROOT / "scripts/configs").glob("*.toml"))
+GPUS = {"one-gpu-lora": 1, "one-node": 8, "several-nodes": 32}
+BASH = "\n".join(re.findall(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
+
+
+def arguments(script):
+    """The arguments of each command of a script on the page."""
+    lines = [shlex.split(line, comments=True) for line in BASH.splitlines()]
+    return [line[line.index(script) + 1 :] for line in lines if script in line]
+
+
+def section(title):
+    return re.search(rf"^### {title}\n(.*?)(?=^### |\Z)", PAGE, re.DOTALL | re.MULTILINE)[1]
+
+
+def test_the_table_of_memory_is_the_computed_one():
+    shown = re.search(r"<!-- memory -->\n(.*?)<!-- /memory -->", PAGE, re.DOTALL)
+    computed = memory_markdown(micro_pairs=4)
+    assert shown, "scripts/README.md needs its memory markers"
+    assert shown[1] == computed, "put gradlab.llm.memory.memory_markdown(micro_pairs=4) between the markers"
+
+
+@pytest.mark.parametrize("line", arguments("scripts/llm_train.py"), ids=" ".join)
+def test_commands_that_train_are_understood(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    settings = read_settings(line, "llm_train.py")
+    assert settings.recipe == "paper"
+    assert set(settings.loss) <= set(line)
+
+
+def test_there_is_a_command_for_each_config():
+    used = {Path(line[line.index("--config") + 1]).stem for line in arguments("scripts/llm_train.py")}
+    assert used == {file.stem for file in CONFIGS}
+
+
+@pytest.mark.parametrize("line", arguments("scripts/llm_eval.py"), ids=" ".join)
+def test_commands_that_evaluate_are_understood(line):
+    assert tyro.cli(Options, args=line).out
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_configs_keep_every_gpu_busy_and_fit(file):
+    given = tomllib.loads(file.read_text("utf-8"))
+    settings = read_settings(["--config", str(file), "--model", "m", "--data", "d", "--out", "o"], "llm_train.py")
+    assert {name: getattr(settings, name) for name in given} == {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    if file.stem not in GPUS:
+        return
+    gpus = GPUS[file.stem]
+    assert settings.batch >= settings.micro * gpus
+    for name in re.findall(r"\d+B", file.read_text("utf-8").splitlines()[0]):
+        model = next(config for known, config in LLAMAS.items() if known.endswith(f"-{name}"))
+        made = memory(
+            model, gpus=gpus, lora_rank=settings.lora_rank, micro_pairs=settings.micro, length=settings.max_length,
+            checkpointing=settings.gradient_checkpointing, precision=settings.precision,
+        )  # fmt: skip
+        assert made.fits, name
+
+
+def test_the_first_numbers_are_those_of_the_losses():
+    text = section("Expected first numbers")
+    logps = PairLogps(*(torch.tensor([value]) for value in (-120.0, -150.0, -120.0, -150.0)))
+    rows = re.findall(r"^\| `loss` of ([\w, -]+) \| ([\d.]+) \|", text, re.MULTILINE)
+    assert len(rows) == 2
+    for names, value in rows:
+        for name in names.split(", "):
+            assert float(pair_loss(name)(logps)) == pytest.approx(float(value), abs=5e-5), name
+
+
+def test_every_sign_of_the_doctor_has_a_row_and_no_other():
+    rows = re.findall(r"^\| .+? \| (.*?) ?\| .+ \|$", section("When it goes wrong"), re.MULTILINE)
+    named = [row for row in rows[1:] if row.strip("- ")]
+    assert sorted(named) == sorted(SIGNS.values())
+
+
+def test_sizes_on_the_disk_are_those_of_7b():
+    number = shape_of(LLAMAS["Llama-2-7B"]).parameters
+    text = " ".join(PAGE.split())
+    whole, model = re.search(r"three of them for a moment: (\d+) GB for 7B, and (\d+) GB for each", text).groups()
+    assert int(whole) == round(3 * 12 * number / 1e9, -1)
+    assert int(model) == round(4 * number / 1e9)
+
+
+def test_the_files_in_the_list_are_there():
+    listed = re.findall(r"^\| `([\w./]+)` \|", PAGE.split("## Language models")[0], re.MULTILINE)
+    assert {"llm_train.py", "llm_eval.py", "llm_demo.py", "configs/"} <= set(listed)
+    assert all((ROOT / "scripts" / name).exists() for name in listed)
+
+
+def test_the_python_on_the_page_runs(tmp_path, capsys):
+    from transformers import AutoConfig
+
+    AutoConfig.for_model("llama", hidden_size=64, num_attention_heads=4, num_hidden_layers=1).save_pretrained(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    exec(compile(code.replace('"MODEL"', repr(str(tmp_path))), "scripts/README.md", "exec"), {})
+    assert re.match(r"0\.\d GB Memory\(", capsys.readouterr().out)
