@@ -17,6 +17,15 @@ from gradlab.jsonlines import append_line, keep_lines, read_lines
 FORMAT = 1
 HEADER = "gradlab_training_log"  # key of the first line, whose value is the format
 
+# Of the responses that PPO samples in a step.
+PPO_COLUMNS: dict[str, str] = {
+    "reward": "mean reward of sampled responses, without penalty (the reward's own unit)",
+    "reward_deviation": "mean over prompts of the rewards' standard deviation: without it nothing is learned",
+    "kl": "mean log π/π_ref of the sampled responses, an estimate of KL(π‖π_ref) (nats)",
+    "response_length": "mean tokens of the sampled responses",
+    "finished": "share of sampled responses that end by themselves",
+    "clip_share": "share of sampled responses whose gradient the clip has set to 0",
+}
 # What a log may hold of each step, for the pairs of that step's batch and before its update. Means are over pairs,
 # logarithms natural. Any name may stand after "validation_", for the same on held-out pairs.
 COLUMNS: dict[str, str] = {
@@ -45,14 +54,9 @@ COLUMNS: dict[str, str] = {
     "grad_split_error": "‖g − g_w − g_l‖ / ‖g‖, with g from one backward pass through both sides: rounding",
     "grad_norm": "‖g‖, g = g_w + g_l, before any clipping",
     "delta_win": "mean change of log π(y_w|x) of the batch's winners in this step (nats)",
-    "delta_lose": "mean change of log π(y_l|x) of its losers in this step (nats)",
+    "delta_lose": "mean change of log π(y_l|x) of its losers; the sides of PPO are those of its gradient",
     "learning_rate": "the optimiser's learning rate",
-    "reward": "mean reward of sampled responses, without penalty (the reward's own unit); this and what follows: PPO",
-    "reward_deviation": "mean over prompts of the rewards' standard deviation: without it nothing is learned",
-    "kl": "mean log π/π_ref of the sampled responses, an estimate of KL(π‖π_ref) (nats)",
-    "response_length": "mean tokens of the sampled responses",
-    "finished": "share of sampled responses that end by themselves",
-    "clip_share": "share of sampled responses whose gradient the clip has set to 0",
+    **PPO_COLUMNS,
 }
 # The names that TRL's DPO trainer writes; step has other names at W&B.
 _FROM_TRL = {

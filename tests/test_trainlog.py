@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from gradlab.jsonlines import append_line, read_lines
-from gradlab.trainlog import COLUMNS, append_step, keep_steps, read_log, smoothed, start_log
+from gradlab.trainlog import COLUMNS, PPO_COLUMNS, append_step, keep_steps, read_log, smoothed, start_log
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "gradlab/widgets/samples"
@@ -212,7 +212,7 @@ def test_the_samples_are_whole_small_and_obey_the_identities(name):
     frame = read_log(path)
     assert frame.attrs["notes"] == []
     assert "no text" in frame.attrs["settings"]["data"]
-    assert set(COLUMNS) - set(frame.columns) <= {"win_weight_length_correlation"}
+    assert set(COLUMNS) - set(PPO_COLUMNS) - set(frame.columns) <= {"win_weight_length_correlation"}
     close = {"rtol": 2e-3, "atol": 2e-3}  # four digits are recorded
     np.testing.assert_allclose(frame["reward_margin"], frame["reward_win"] - frame["reward_lose"], **close)
     assert frame["loss"].iloc[0] == pytest.approx(math.log(2), abs=1e-4)  # at the reference

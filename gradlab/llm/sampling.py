@@ -62,13 +62,12 @@ def sample(
     seeds = [count("seed", one) for one in ([seed] if isinstance(seed, int | np.integer) else seed)]
     rows = [prompt for prompt in prompts for _ in range(each)]
     found = torch.zeros(len(rows), longest + 1, dtype=torch.long)  # each response's length, then its tokens
-    parts = dealt(np.array([len(row) for row in rows], int), batch, own.rank, own.size)
+    # Unlike training's, these batches are the same on any number of processes: their seeds are theirs.
+    parts = dealt(np.array([len(row) for row in rows], int), batch)[own.rank :: own.size]
     with _still(model, own), _bare(base, eos, pad, longest, temperature), _computing(own, precision):
         for turn, part in enumerate(
             tqdm(parts, desc=title, unit="batch", disable=not (title and own.main), leave=False)
         ):
-            if not len(part):
-                continue
             inputs = collate([(rows[place], ()) for place in part], pad, own.device, left=True)
             inputs.pop("answer_mask")
             with drawing((*seeds, turn * own.size + own.rank), own.device):

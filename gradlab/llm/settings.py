@@ -124,13 +124,11 @@ class Settings:
     reward: Annotated[str | None, _LEFT_OUT] = None
     """PPO's reward: a sequence classifier or a safe-rlhf score model, as folder or hub name, or MODULE:FUNCTION."""
     samples: int = 4
-    """Responses a prompt, whose mean reward is the baseline."""
+    """Responses a prompt, two or more, whose mean reward is the baseline."""
     sample_length: int = 128
     """Tokens of a response at most."""
-    temperature: float = 1.0
-    """Of sampling."""
     ppo_epochs: int = 1
-    """Passes over each batch of samples."""
+    """Steps on each batch of samples."""
     ppo_clip: float = 0.2
     """ε of the clipped surrogate."""
 
@@ -153,7 +151,7 @@ class Settings:
             count(name, getattr(self, name), 1)
         for name in ("held_out", "sides_every", "validate_every", "save_every", "lora_rank", "seed"):
             count(name, getattr(self, name))
-        for name in ("max_norm", "temperature", "ppo_clip", "lora_alpha", "sft_learning_rate"):
+        for name in ("max_norm", "ppo_clip", "lora_alpha", "sft_learning_rate"):
             positive(name, getattr(self, name))
         between("warmup", self.warmup, 0, 1)
         between("weight_decay", self.weight_decay, 0)
@@ -169,6 +167,13 @@ class Settings:
             one_of("loss", name, (*PAIR_LOSSES, PPO))
         if PPO in self.loss and not self.reward:
             raise ValueError("reward must name a reward model or MODULE:FUNCTION where loss has ppo")
+        if PPO in self.loss:
+            count("samples", self.samples, 2)  # one alone is its own baseline, and has nothing to learn from
+            if self.save_every % self.ppo_epochs:
+                raise ValueError(
+                    f"save_every must be a multiple of ppo_epochs, {self.ppo_epochs}, as a run resumes between two "
+                    f"batches of samples, got {self.save_every}"
+                )
         for name in ("beta", "learning_rate", "epochs"):
             positive(name, self.of(name))
         count("reference_steps", self.of("reference_steps"))

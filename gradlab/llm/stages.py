@@ -30,7 +30,7 @@ _COMMON = (
     "batch", "seed", "precision", "reduction", "schedule", "warmup", "weight_decay", "max_norm",
     "lora_rank", "lora_alpha", "lora_targets", "lora_dropout",
 )  # fmt: skip
-_PPO = ("reward", "samples", "sample_length", "temperature", "ppo_epochs", "ppo_clip")
+_PPO = ("reward", "samples", "sample_length", "ppo_epochs", "ppo_clip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,15 +137,19 @@ def _prepared(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own:
         return engine_of(stage.start), SupervisedTask(**rows)
     assert stage.reference is not None
     engine = engine_of(stage.reference)  # scores before it is trained, or in the place of the one that is
-    refs = {f"{part}_ref": scored(engine, part) for part in ("train", "held_out")}
+    parts = ("held_out",) if stage.loss is None else ("train", "held_out")
+    refs = {f"{part}_ref": scored(engine, part) for part in parts}
     if stage.reference != stage.start:
         del engine
         _free()
         engine = engine_of(stage.start)
     if stage.loss is None:
-        from gradlab.llm.ppo import PPOTask
+        from gradlab.llm.ppo import PPOTask, frozen_reference
 
-        return engine, PPOTask.prepared(settings, data, tokenizer, refs["held_out_ref"])
+        reference = frozen_reference(
+            stage.reference, stage.start, engine, lambda source: _loaded(source, settings, own, tokenizer)
+        )
+        return engine, PPOTask.prepared(engine, data, tokenizer, reference, refs["held_out_ref"])
     return engine, PairTask(stage.loss, data.part(data.train), refs["train_ref"], data.part(data.held_out),
                             refs["held_out_ref"])  # fmt: skip
 
