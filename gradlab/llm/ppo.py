@@ -104,8 +104,8 @@ class PPOTask:
         settings = engine.settings
         prompts = [pair.prompt for pair in data.part(data.train)]
         check_room(prompts, settings.sample_length, engine.plain.config)
-        assert settings.reward is not None  # Settings asks for it
-        reward = load_reward(settings.reward, device=engine.own.device)
+        name: Any = settings.reward
+        reward = engine.own.together(lambda: load_reward(name, device=engine.own.device))
         read = reward.prompts([data.pairs[index].prompt for index in data.train], settings.template, tokenizer)
         held_out = data.part(data.held_out)
         pairs = PairTask(DPO(settings.of("beta")), (), torch.zeros(0, 2), held_out, held_out_ref)
@@ -253,7 +253,8 @@ def frozen_reference(source: str, start: str, engine: Engine, load: Callable[[st
     if settings.lora_rank and start == source and not adapted and not apart:
         model, off = engine.plain, engine.plain.disable_adapter
     else:
-        model, off = with_logps(load(source).requires_grad_(False), chunk=settings.chunk), contextlib.nullcontext
+        loaded = own.together(lambda: load(source)).requires_grad_(False)
+        model, off = with_logps(loaded, chunk=settings.chunk), contextlib.nullcontext
         model = spread(model, own, "fsdp", settings.precision) if apart else model.to(own.device)
         model.eval()
     half = settings.precision == "bf16"
