@@ -18,7 +18,8 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from gradlab.losses import DPO, BalancedDPO, PairLogps, log_prob_ratio
+from gradlab.llm.measures import batch_row
+from gradlab.losses import DPO, BalancedDPO, PairLogps
 from gradlab.trainlog import append_step, start_log
 
 SAMPLES = Path(__file__).resolve().parent.parent / "gradlab/widgets/samples"
@@ -107,7 +108,7 @@ def train(model: TinyModel, loss: Loss, data: Pairs, held_out: Pairs, steps: int
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     for step, batch in enumerate(batches(data, steps, torch.Generator().manual_seed(1)), 1):
         logps = both(model, reference, batch)
-        row = {"step": step, **measured(loss, logps, batch), "learning_rate": RATE}
+        row = {"step": step, **batch_row(loss, logps), "learning_rate": RATE}
         slope = torch.autograd.grad(loss(logps).mean(), (logps.win, logps.lose), retain_graph=True)
         gradients = [gradient(model, side, by) for side, by in zip((logps.win, logps.lose), slope, strict=True)]
         whole = gradients[0] + gradients[1]
@@ -117,7 +118,7 @@ def train(model: TinyModel, loss: Loss, data: Pairs, held_out: Pairs, steps: int
             row["grad_cosine"] = float(gradients[0] @ gradients[1]) / (norms[0] * norms[1])
             with torch.no_grad():
                 unseen = both(model, reference, held_out)
-            seen = measured(loss, unseen, held_out)
+            seen = batch_row(loss, unseen)
             row |= {f"validation_{name}": seen[name] for name in ("loss", "reward_margin", "accuracy")}
         yield {name: float(f"{value:.4g}") for name, value in row.items()}
         parts = whole.split([one.numel() for one in model.parameters()])
@@ -130,33 +131,8 @@ def both(model: TinyModel, reference: TinyModel, pairs: Pairs) -> PairLogps:
     """Log-probabilities of both sides under both models; one forward a side, so that gradients come apart."""
     with torch.no_grad():
         frozen = [reference.logp(side) for side in (pairs.win, pairs.lose)]
-    return PairLogps(model.logp(pairs.win), model.logp(pairs.lose), *frozen)
-
-
-def measured(loss: Loss, logps: PairLogps, pairs: Pairs) -> dict[str, float]:
-    """What the log says of a batch's pairs; see ``gradlab.trainlog.COLUMNS``."""
-    win, lose = (side.detach().requires_grad_() for side in (logps.win, logps.lose))
-    detached = PairLogps(win, lose, logps.ref_win, logps.ref_lose)
-    with torch.enable_grad():
-        margin = loss.margin(detached)
-        weights = [slope.abs() for slope in torch.autograd.grad(margin.sum(), (win, lose))]
-        values = loss(detached)
-        slopes = torch.autograd.grad(values.sum(), (win, lose))
-    share = weights[0] / (weights[0] + weights[1])
     lengths = [(side != PADDING).sum(1) - 1 for side in (pairs.win, pairs.lose)]
-    reward_win, reward_lose = loss.beta * detached.win_logratio, loss.beta * detached.lose_logratio
-    columns = {
-        "loss": values, "reward_win": reward_win, "reward_lose": reward_lose,
-        "reward_margin": reward_win - reward_lose, "margin": margin, "accuracy": (reward_win > reward_lose).float(),
-        "logp_win": win, "logp_lose": lose, "win_weight": share,
-        "slope_win": slopes[0], "slope_lose": slopes[1], "log_prob_ratio": log_prob_ratio(loss, detached),
-    }  # fmt: skip
-    row = {name: float(value.detach().mean()) for name, value in columns.items()}
-    row |= {f"win_weight_q{int(100 * q)}": float(share.detach().quantile(q)) for q in (0.1, 0.5, 0.9)}
-    if share.std() > 1e-6:
-        both_sides = torch.stack([share.detach(), lengths[0] / (lengths[0] + lengths[1])])
-        row["win_weight_length_correlation"] = float(torch.corrcoef(both_sides)[0, 1])
-    return row
+    return PairLogps(model.logp(pairs.win), model.logp(pairs.lose), *frozen, *lengths)
 
 
 def gradient(model: TinyModel, logp: Tensor, slope: Tensor) -> Tensor:
