@@ -27,9 +27,11 @@ def batch_at(step: int, number: int, batch: int, seed: int) -> np.ndarray:
 def dealt(lengths: np.ndarray, micro: int, rank: int = 0, ranks: int = 1) -> list[np.ndarray]:
     """Places (within the batch) of this process's micro-batches: sorted by length, so that little is padding.
 
-    lengths  (B,) tokens of each item. Micro-batches of ``micro`` items are dealt to the processes in turn, the longest
-    first. Each process gets equally many, as FSDP needs; the last ones may be empty.
+    lengths  (B,) tokens of each item. Micro-batches of ``micro`` items, or fewer where there would not be one for each
+    process, are dealt to the processes in turn, the longest first. Each gets equally many, as FSDP needs; the last
+    ones may be empty.
     """
+    micro = min(micro, max(math.ceil(len(lengths) / ranks), 1))
     order = np.argsort(-lengths, kind="stable")
     parts = [order[start : start + micro] for start in range(0, len(order), micro)]
     turns = math.ceil(len(parts) / ranks)

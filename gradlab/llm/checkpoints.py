@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
-from gradlab.llm.processes import Processes, local, plain, trainable
+from gradlab.llm.models import remove, sync
+from gradlab.llm.processes import Processes, local, trainable
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d+)")
@@ -33,35 +34,36 @@ def save_checkpoint(
     part = folder / f"step-{step:08d}.tmp"
 
     def begin() -> None:
-        shutil.rmtree(part, ignore_errors=True)
+        remove(part)
         part.mkdir(parents=True)
 
-    own.by_main(begin)
-    trouble = None
-    try:
+    def write() -> None:
         if own.main or _is_spread(model):
             _write(part / _file(own, model), {**_weights(model), **_moments(model, optimizer)})
-    except Exception as error:  # safetensors has errors of its own for a full disk
-        trouble = error
-    failed = own.total(torch.tensor(0.0 if trouble is None else 1.0))
-    if failed:
-        own.by_main(lambda: shutil.rmtree(part, ignore_errors=True))
-        reason = trouble or "another process could not write its part"
-        raise OSError(f"checkpoint of step {step} could not be written to {folder}: {reason}; the former ones are kept")
 
     def finish() -> None:
         sizes = {file.name: file.stat().st_size for file in sorted(part.glob("*.safetensors"))}
-        state = {"format": FORMAT, "step": step, "key": key, "processes": own.size, "files": sizes}
-        _write_text(part / _STATE, json.dumps(state, indent=1))
-        _sync(part)
-        if final.exists():
-            shutil.rmtree(final)
+        state = {"format": FORMAT, "step": step, "key": key, "parts": _parts(own, model), "files": sizes}
+        (part / _STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+        sync(part / _STATE)
+        sync(part)
+        remove(final)
         part.rename(final)
-        _sync(folder)
+        sync(folder)
         for _, old in _all(folder)[:-keep]:
             shutil.rmtree(old)
 
-    own.by_main(finish)
+    try:
+        own.by_main(begin)
+        own.together(write)
+        own.by_main(finish)
+    except Exception as error:  # safetensors has one of its own for a full disk
+        own.by_main(lambda: shutil.rmtree(part, ignore_errors=True))
+        if not own.main:
+            raise
+        raise OSError(
+            f"checkpoint of step {step} could not be written to {folder}: {error}; the former ones are kept"
+        ) from None
 
 
 def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, own: Processes, key: str) -> int:
@@ -79,8 +81,12 @@ def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
         raise ValueError(
             f"{path} is of a run with other settings, data or model; go on with those, name another out, or remove it"
         )
-    if state["processes"] != own.size and _is_spread(model):
-        raise ValueError(f"{path} was written by {state['processes']} processes; resume with as many, got {own.size}")
+    parts = _parts(own, model)
+    if state["parts"] != parts:
+        raise ValueError(
+            f"{path} is of FSDP over {state['parts']} processes (1: of DDP, or a single process); resume it likewise, "
+            f"got {parts}"
+        )
     tensors = load_file(path / _file(own, model))
     with torch.no_grad():
         for name, parameter in trainable(model).items():
@@ -123,7 +129,12 @@ def _restored(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 def _is_spread(model: Any) -> bool:
-    return any(local(value) is not value for value in plain(model).parameters())
+    return isinstance(model, FSDPModule)
+
+
+def _parts(own: Processes, model: Any) -> int:
+    """Parts that the model is in."""
+    return own.size if _is_spread(model) else 1
 
 
 def _file(own: Processes, model: Any) -> str:
@@ -149,18 +160,4 @@ def _newest(folder: Path) -> tuple[str, dict[str, Any]] | None:
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
-    _sync(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)

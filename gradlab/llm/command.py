@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+_SMALLER = "try a smaller --micro or --max-length, --gradient-checkpointing, or --distribution fsdp on several GPUs"
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -19,7 +26,8 @@ def train_command(arguments: Sequence[str]) -> int:
         from gradlab.llm.stages import train
         from gradlab.trainlog import read_log
 
-        settings = read_settings(arguments, "llm_train.py")
+        with _heard():
+            settings = read_settings(arguments, "llm_train.py")
         quiet()
         folders = train(settings)
         if int(os.environ.get("RANK", 0)) == 0:
@@ -39,11 +47,23 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Let one process of a machine speak, where all have the same to say."""
+    if _first():
+        yield
+        return
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
 def guarded(work: Callable[[], int], prog: str) -> int:
     """Run a script's work; its exit status: 0, 2 for bad input, 1 for other failures, 130 for Ctrl-C or SIGTERM.
 
     What goes wrong with data, models, disks or numbers is one line; anything else is an error of ours, with its trace.
     """
+    from gradlab.llm.processes import Elsewhere
+
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.filterwarnings("ignore", message=".*torch.distributed.*gloo.*")
@@ -51,14 +71,26 @@ def guarded(work: Callable[[], int], prog: str) -> int:
         return work()
     except KeyboardInterrupt:
         return _complain(prog, "stopped; the same command goes on from the last checkpoint", 130)
+    except Elsewhere:
+        time.sleep(2)  # torchrun ends all when one ends, and the main process has to speak
+        return 1
     except ValueError as error:
         return _complain(prog, error, 2)
-    except (OSError, FloatingPointError, ModuleNotFoundError, MemoryError) as error:
+    except torch.OutOfMemoryError:
+        return _complain(prog, f"the GPU's memory is full; {_SMALLER}", 1)
+    except (OSError, FloatingPointError, ImportError, MemoryError) as error:
         where = f": {error.filename}" if isinstance(error, OSError) and error.filename and error.strerror else ""
         text = f"{error.strerror}{where}" if isinstance(error, OSError) and error.strerror else error
-        return _complain(prog, text or type(error).__name__, 1)
+        return _complain(prog, text or type(error).__name__, 1, alike=False)
 
 
-def _complain(prog: str, message: object, status: int) -> int:
-    print(f"{prog}:", " ".join(str(message).split()), file=sys.stderr)
+def _complain(prog: str, message: object, status: int, *, alike: bool = True) -> int:
+    """One line on stderr; once a machine where all of its processes complain alike."""
+    if _first() or not alike:
+        print(f"{prog}:", " ".join(str(message).split()), file=sys.stderr)
     return status
+
+
+def _first() -> bool:
+    """Whether this is the first of the processes that torchrun started on this machine, or the only one."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0

@@ -31,7 +31,9 @@ class Engine:
 
     def __init__(self, model: Any, own: Processes, settings: Settings, *, rate: float, steps: int, pad: int) -> None:
         if settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            # The later name came with transformers 5.24 or so, and the earlier one warns since.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
             if settings.lora_rank:
                 model.enable_input_require_grads()
         self.own, self.settings, self.rate, self.steps, self.pad = own, settings, rate, steps, pad
@@ -45,10 +47,7 @@ class Engine:
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """log π of each row's response, (B,) float32 in nats, with its graph where gradients are on."""
-        batch = collate(rows, self.pad, self.own.device)
-        if torch.is_grad_enabled():
-            self.tokens += int(batch["attention_mask"].sum())
-        return self(**batch)
+        return self(**collate(rows, self.pad, self.own.device))
 
     def __call__(self, **batch: Tensor) -> Tensor:
         """The same of a collated batch."""
@@ -78,6 +77,7 @@ class Engine:
                 rows = rows_of(places)
                 logps = self.forward(rows).view(-1, len(places))
                 total = values(logps, places).sum() * (len(part) > 0)
+                self.tokens += (len(part) > 0) * sum(len(prompt) + len(response) for prompt, response in rows)
                 (total * self.own.size / number).backward()  # DDP and FSDP take the mean over processes
             if found is None:
                 found = torch.zeros(items or number, len(logps), dtype=torch.float64)

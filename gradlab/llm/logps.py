@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 256  # tokens whose logits exist at one time
-# Attributes of a config that say that logits are more than lm_head's output; such models give their own.
-_SCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier_scale")
+# Names in a config that say, unless 1 or None, that logits are more than lm_head's output; such models give their own.
+_SCALED = re.compile(r"(?!attn|attention|router).*logits?_\w*(scal|cap)\w*|(lm_head|output)_multiplier\w*")
 
 
 def with_logps(model: Any, *, chunk: int = CHUNK) -> Any:
@@ -26,27 +27,30 @@ def with_logps(model: Any, *, chunk: int = CHUNK) -> Any:
     """
     own = model.forward
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under LoRA's wrapper
+    config = base.config.get_text_config().to_dict()
+    scaled = any(value not in (None, 1) for name, value in config.items() if _SCALED.fullmatch(name))
+    whole = own if scaled else None
 
     @functools.wraps(own)  # generate() looks at the signature
     def forward(*args: Any, answer_mask: Tensor | None = None, mean: bool = False, **inputs: Any) -> Any:
         if answer_mask is None:
             return own(*args, **inputs)
-        return _sequence_logps(base, own, chunk, *args, answer_mask=answer_mask, mean=mean, **inputs)
+        return _sequence_logps(base, whole, chunk, *args, answer_mask=answer_mask, mean=mean, **inputs)
 
     model.forward = forward
     return model
 
 
 def _sequence_logps(
-    base: Any, own: Any, chunk: int, input_ids: Tensor, attention_mask: Tensor, *, answer_mask: Tensor, mean: bool
+    base: Any, whole: Any, chunk: int, input_ids: Tensor, attention_mask: Tensor, *, answer_mask: Tensor, mean: bool
 ) -> Tensor:
     place = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # so that padding on the left changes nothing
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": place, "use_cache": False}
     asked = answer_mask[:, 1:].bool()  # a token is foretold by the position before it
     row, column = asked.nonzero(as_tuple=True)
     target = input_ids[row, column + 1]
-    if any(getattr(base.config, name, None) not in (None, 1, 1.0) for name in _SCALED):
-        by_token = _gathered(own(**inputs).logits[row, column], target)
+    if whole is not None:
+        by_token = _gathered(whole(**inputs).logits[row, column], target)
     else:
         hidden = base.get_decoder()(**inputs).last_hidden_state[row, column]
         by_token = _chunked(base.get_output_embeddings(), hidden, target, chunk)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import os
 import shutil
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from gradlab.checks import count
 
 END, PAD, START = "</s>", "<pad>", "<s>"
+_ADAPTER = "adapter_config.json"
 
 
 def load_model(
@@ -27,33 +33,51 @@ def load_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    adapter = Path(source) / "adapter_config.json"
-    if adapter.is_file():
-        from peft import PeftConfig, PeftModel
-
-        config = PeftConfig.from_pretrained(str(source))
-        base = load_model(_named(config.base_model_name_or_path), dtype=dtype, meta=meta)
-        return PeftModel.from_pretrained(base, str(source), is_trainable=trainable, low_cpu_mem_usage=meta)
-    try:
+    if (Path(source) / _ADAPTER).is_file():
+        return _with_adapter(Path(source), dtype, trainable, meta)
+    with _reading("model", source):
         if meta:
             config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
             with torch.device("meta"):
                 return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-        return AutoModelForCausalLM.from_pretrained(
-            str(source), dtype=dtype, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise OSError(_no_model("model", source, error)) from None
+        model, found = AutoModelForCausalLM.from_pretrained(
+            str(source), dtype=dtype, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )  # fmt: skip
+        wrong = sorted(found["missing_keys"]) + sorted(name for name, *_ in found["mismatched_keys"])
+        if wrong:  # transformers would draw them at random
+            raise ValueError(f"it lacks {', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''} of its config's shape")
+        return model
+
+
+def _with_adapter(folder: Path, dtype: torch.dtype, trainable: bool, meta: bool) -> Any:
+    from peft import PeftModel
+
+    base = load_model(_base_of(folder), dtype=dtype, meta=meta)
+    with _reading("LoRA adapter", folder), _without_old_name():
+        warnings.filterwarnings("error", message=".*missing adapter keys")
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, low_cpu_mem_usage=meta)
+
+
+def _base_of(folder: Path) -> str:
+    """The model that a LoRA adapter belongs to."""
+    from peft import PeftConfig
+
+    with _reading("LoRA adapter", folder):
+        if not (folder / "adapter_model.safetensors").is_file():
+            raise ValueError("it has no adapter_model.safetensors")
+        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+        if not base:
+            raise ValueError("it does not say which model it belongs to, as base_model_name_or_path")
+        return base
 
 
 def load_tokenizer(source: str | Path) -> Any:
     """The tokenizer beside a model, or of a LoRA adapter's base; with a padding token, the end's where it has none."""
     from transformers import AutoTokenizer
 
-    try:
+    with _reading("tokenizer" if Path(source).is_dir() else "model", source):
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise OSError(_no_model("tokenizer", source, error)) from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -73,7 +97,8 @@ def with_lora(model: Any, rank: int, alpha: float, targets: Sequence[str], dropo
         task_type="CAUSAL_LM",
     )  # fmt: skip
     try:
-        return get_peft_model(model, config)
+        with _without_old_name():
+            return get_peft_model(model, config)
     except ValueError as error:
         raise ValueError(f"lora_targets must name linear layers of the model, got {list(targets)}: {error}") from None
 
@@ -113,39 +138,46 @@ def train_bpe(texts: Iterable[str], size: int) -> Any:
 
 
 def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, torch.Tensor] | None = None) -> None:
-    """Write a model and its tokenizer as a folder that transformers reads; the folder is there whole, or not at all."""
+    """Write a model and its tokenizer as a folder that transformers reads; the folder is there whole, or not at all.
+
+    OSError, such as for a full disk, leaves what was there before.
+    """
     part = folder.with_name(folder.name + ".tmp")
     remove(part)
-    model.save_pretrained(part, state_dict=weights, safe_serialization=True)
-    tokenizer.save_pretrained(part)
+    try:
+        model.save_pretrained(part, state_dict=weights, safe_serialization=True)
+        tokenizer.save_pretrained(part)
+        for file in (*part.iterdir(), part):
+            sync(file)
+    except (OSError, SafetensorError) as error:
+        remove(part)
+        raise OSError(f"model could not be written to {folder}: {error}") from None
     remove(folder)
     part.rename(folder)
 
 
 def weights_hash(source: str | Path) -> str:
-    """SHA-256 over a model's weights on disk; of a hub's model its name and the commit that is in the cache."""
+    """SHA-256 over a model's weights and config on disk; of a hub's model, of its name and the commit in the cache."""
     from transformers import AutoConfig
 
     folder = Path(source)
     if not folder.is_dir():
-        config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+        with _reading("model", source):
+            config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
         return hashlib.sha256(f"{source}@{getattr(config, '_commit_hash', None)}".encode()).hexdigest()
     whole = hashlib.sha256()
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        from peft import PeftConfig
-
-        whole.update(weights_hash(_named(PeftConfig.from_pretrained(str(source)).base_model_name_or_path)).encode())
-    for file in sorted(folder.glob("*.safetensors")):
-        with open(file, "rb") as data:
-            whole.update(hashlib.file_digest(data, "sha256").digest())
+    if (folder / _ADAPTER).is_file():
+        whole.update(weights_hash(_base_of(folder)).encode())
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob(_ADAPTER))):
+        kept = file.stat()
+        whole.update(_file_hash(file, kept.st_size, kept.st_mtime_ns))
     return whole.hexdigest()
 
 
-def _named(base: str | None) -> str:
-    if not base:
-        raise ValueError("the LoRA adapter does not say which model it belongs to (base_model_name_or_path)")
-    return base
+@functools.cache  # a model of 30 GB takes a minute, and each stage asks
+def _file_hash(file: Path, size: int, changed: int) -> bytes:
+    with open(file, "rb") as data:
+        return hashlib.file_digest(data, "sha256").digest()
 
 
 def remove(folder: Path) -> None:
@@ -154,9 +186,33 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _no_model(what: str, source: str | Path, error: Exception) -> str:
-    first = " ".join(str(error).split())[:300]
-    return (
-        f"{what} must be a folder that transformers can read, with weights in safetensors, or a hub's name; "
-        f"got {str(source)!r} ({first})"
-    )
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _without_old_name() -> Iterator[None]:
+    """Without transformers' warning that peft asks for an attribute by a former name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.* is deprecated")
+        yield
+
+
+@contextlib.contextmanager
+def _reading(what: str, source: str | Path) -> Iterator[None]:
+    """Let what transformers and peft raise be one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning, SafetensorError) as error:
+        there = Path(source).exists() or not Path(source).is_absolute()  # else it may be a hub's name
+        reason = " ".join(str(error).split())[:200] if there else "not there"
+        needed = "a tokenizer" if what == "tokenizer" else "weights in safetensors"
+        raise OSError(
+            f"{what} must be a folder that transformers can read, with {needed}, or a hub's name; "
+            f"got {str(source)!r} ({reason})"
+        ) from None

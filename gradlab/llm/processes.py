@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import sys
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import init_device_mesh
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -59,21 +65,53 @@ class Processes:
             dist.barrier()
 
     def by_main(self, work: Callable[[], T]) -> T:
-        """What ``work`` gives where the main process alone does it; where it fails all do, and none waits for ever."""
-        made, trouble = None, None
-        if self.main:
-            try:
-                made = work()
-            except Exception as error:
-                if self.size == 1:
-                    raise
-                trouble = error
-        made, words = self.told((made, trouble and f"{trouble}"))
+        """What ``work`` gives where the main process alone does it; where it fails all do, and none waits for ever.
+
+        It raises the error, and the others ``Elsewhere``.
+        """
+        made, trouble = _tried(work) if self.main else (None, None)
+        if self.size > 1:
+            made, failed = self.told((made, trouble is not None))
+            if failed and trouble is None:
+                raise Elsewhere
         if trouble is not None:
             raise trouble
-        if words is not None:
-            raise RuntimeError(f"the main process failed: {words}")
-        return made
+        return made  # type: ignore[return-value]
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives in each process; where it fails in some all fail, and none waits for ever.
+
+        The main process raises its own error, or one that tells the first of the others, and those ``Elsewhere``.
+        """
+        made, trouble = _tried(work)
+        every: list[tuple[type, str] | None] = [None] * self.size
+        if self.size > 1:
+            dist.all_gather_object(every, trouble and _told(trouble, self.rank))
+            if any(every) and not self.main:
+                raise Elsewhere
+        if trouble is not None:
+            raise trouble
+        for kind, words in filter(None, every):
+            raise kind(words)
+        return made  # type: ignore[return-value]
+
+
+class Elsewhere(RuntimeError):
+    """What went wrong is told by the main process."""
+
+
+def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """What it gives, or how it fails."""
+    try:
+        return work(), None
+    except Exception as error:
+        return None, error
+
+
+def _told(error: Exception, rank: int) -> tuple[type, str]:
+    """An error as another process can raise it."""
+    kind = next((one for one in (ValueError, OSError) if isinstance(error, one)), RuntimeError)
+    return kind, f"process {rank}: {type(error).__name__ + ': ' if kind is RuntimeError else ''}{error}"
 
 
 @contextlib.contextmanager
@@ -104,6 +142,30 @@ def processes(device: str = "auto") -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
+@contextlib.contextmanager
+def stop_asked(own: Processes) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM came to any process: a question that all of them ask together, between two steps.
+
+    Inside, the first signal does no more than that; one a second or more later stops at once (KeyboardInterrupt).
+    """
+    came: list[float] = []
+
+    def note(*_: object) -> None:
+        if came and time.monotonic() - came[0] > 1:  # torchrun sends on at once what the terminal has sent already
+            raise KeyboardInterrupt
+        came.append(time.monotonic())
+        if own.main and len(came) == 1:
+            print("\nstopping after this step; once more to stop at once", file=sys.stderr)
+
+    inside = threading.current_thread() is threading.main_thread()  # no other may take signals
+    before = {one: signal.signal(one, note) for one in (signal.SIGINT, signal.SIGTERM) if inside}
+    try:
+        yield lambda: bool(own.total(torch.tensor(float(len(came)))))
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 def spread(model: Any, own: Processes, distribution: str, precision: Precision) -> Any:
     """Move a model to its device, and over all processes where there are several.
 
@@ -112,14 +174,18 @@ def spread(model: Any, own: Processes, distribution: str, precision: Precision) 
     if own.size == 1:
         return model.to(own.device)
     if one_of("distribution", distribution, DISTRIBUTIONS) == "ddp":
-        return DistributedDataParallel(model.to(own.device), broadcast_buffers=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # its other name is not in older versions
+            return DistributedDataParallel(model.to(own.device), broadcast_buffers=False)
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
     whole = {name: value.detach() for name, value in model.state_dict().items()} if own.main else {}
     buffers = dict(model.named_buffers()) if own.main else {}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    for layer in base.get_decoder().layers:
-        fully_shard(layer, mp_policy=policy)
-    fully_shard(model, mp_policy=policy)
+    mesh = init_device_mesh(own.device.type, (own.size,))
+    lists = [part for part in base.get_decoder().children() if isinstance(part, nn.ModuleList)]
+    for layer in max(lists, key=len, default=()):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
     model.to_empty(device=own.device)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(model, whole, options=options)
@@ -136,20 +202,25 @@ def plain(model: Any) -> Any:
 
 
 def whole_state(model: Any) -> dict[str, Tensor]:
-    """All weights, on the CPU of the main process; every process has to ask."""
+    """All weights, on the CPU of the main process; every process has to ask. Tied ones share their memory."""
     if not isinstance(model, FSDPModule):
         return {name: value.detach().cpu() for name, value in plain(model).state_dict().items()}
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return get_model_state_dict(model, options=options)  # type: ignore[arg-type,return-value]
+    whole: dict[str, Any] = get_model_state_dict(model, options=options)  # type: ignore[arg-type]
+    first: dict[nn.Parameter, str] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        if whole and first.setdefault(value, name) != name:
+            whole[name] = whole[first[value]]
+    return whole
 
 
 @contextlib.contextmanager
 def gradients_meet(model: Any, meet: bool) -> Iterator[None]:
-    """Whether backward passes inside exchange gradients between processes; the last one of a step should."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(meet)
-        yield
-    elif isinstance(model, DistributedDataParallel) and not meet:
+    """Whether DDP's backward passes inside exchange gradients between processes; the last one of a step should.
+
+    FSDP's always do: else each process would hold the gradient of the whole model.
+    """
+    if isinstance(model, DistributedDataParallel) and not meet:
         with model.no_sync():
             yield
     else:
@@ -158,6 +229,8 @@ def gradients_meet(model: Any, meet: bool) -> Iterator[None]:
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that are trained, by name, the same names however the model is spread."""
+    if isinstance(model, FSDPModule):
+        model.reshard()  # a forward without a backward leaves the ends of the model gathered, in other parameters
     return {name: value for name, value in plain(model).named_parameters() if value.requires_grad}
 
 

@@ -6,7 +6,8 @@ import dataclasses
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -212,14 +213,18 @@ def read_settings(arguments: Sequence[str], prog: str) -> Settings:
 
     ValueError with one line for a file that cannot be used; a wrong option ends the program as command lines do.
     """
-    arguments = list(arguments)
     defaults: dict[str, Any] = {}
-    while "--config" in arguments:
-        place = arguments.index("--config")
-        if place + 1 == len(arguments):
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, file = word.partition("=")
+        if name != "--config":
+            rest.append(word)
+            continue
+        file = file if equals else next(words, "")
+        if not file:
             raise ValueError("config must name a TOML file, got none")
-        defaults |= _read_config(Path(arguments[place + 1]))
-        del arguments[place : place + 2]
+        defaults |= _read_config(Path(file))
     missing = tyro.MISSING_NONPROP
     given = {**dict.fromkeys(("model", "data", "out"), missing), **defaults}
     start: Any = object.__new__(Settings)  # not checked before the options are known
@@ -227,7 +232,7 @@ def read_settings(arguments: Sequence[str], prog: str) -> Settings:
         default = None if field.default is dataclasses.MISSING else field.default
         object.__setattr__(start, field.name, given.get(field.name, default))
     return tyro.cli(
-        Settings, prog=prog, args=arguments, default=start,
+        Settings, prog=prog, args=rest, default=start,
         description=(Settings.__doc__ or "") + "\n\n--config FILE: a TOML file of these options; those given here win.",
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
     )  # fmt: skip
@@ -239,14 +244,30 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"config {path} is no TOML: {error}") from None
     hints = get_type_hints(Settings)
-    for name, value in read.items():
-        one_of(f"option in {path}", name, hints)
-        if isinstance(value, list):
-            read[name] = tuple(value)
-        elif name in ("loss", "hyper", "lora_targets"):
-            read[name] = (value,)
-        elif name == "out":
-            read[name] = Path(value)
-        elif isinstance(value, int) and not isinstance(value, bool) and "float" in str(hints[name]):
-            read[name] = float(value)
-    return read
+    return {
+        name: _fitting(name, value, hints[one_of(f"option in {path}", name, hints)], path)
+        for name, value in read.items()
+    }
+
+
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # of options: types in TOML, and what they are called
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+    Path: ((str,), "a text"),
+    tuple: ((str, list), "a text or a list of texts"),
+}
+
+
+def _fitting(name: str, value: Any, hint: Any, path: Path) -> Any:
+    """A value of a TOML file as its option has it."""
+    kind = get_args(hint)[0] if NoneType in get_args(hint) else hint
+    if get_origin(kind) is Literal:
+        return one_of(f"{name} in {path}", value, get_args(kind))
+    made = get_origin(kind) or kind
+    types, words = _KINDS[made]
+    items = [value] if made is tuple and isinstance(value, str) else value
+    if type(value) not in types or (made is tuple and not all(isinstance(one, str) for one in items)):
+        raise ValueError(f"{name} in {path} must be {words}, got {value!r}")
+    return made(items)

@@ -56,8 +56,8 @@ def train(settings: Settings) -> list[Path]:
     One clear line as ValueError, OSError or FloatingPointError where something is wrong; what was finished is kept.
     """
     with processes(settings.device) as own:
-        tokenizer = models.load_tokenizer(settings.model)
-        data = prepare(dataclasses.asdict(settings), tokenizer)
+        tokenizer = own.together(lambda: models.load_tokenizer(settings.model))
+        data = own.together(lambda: prepare(dataclasses.asdict(settings), tokenizer))
         own.by_main(lambda: _describe(settings, data))
         base = reference = settings.model
         rate = settings.of("learning_rate")
@@ -111,9 +111,8 @@ def _prepared(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own:
     pad = tokenizer.pad_token_id
 
     def engine_of(source: str) -> Engine:
-        return Engine(
-            _loaded(source, settings, own, tokenizer), own, settings, rate=stage.rate, steps=stage.steps, pad=pad
-        )
+        model = own.together(lambda: _loaded(source, settings, own, tokenizer))
+        return Engine(model, own, settings, rate=stage.rate, steps=stage.steps, pad=pad)
 
     def scored(engine: Engine, part: str) -> torch.Tensor:
         assert stage.reference is not None
@@ -130,11 +129,12 @@ def _prepared(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own:
                 pad=pad, micro=2 * settings.micro, title=f"reference, {part.replace('_', '-')} pairs",
             )  # fmt: skip
 
+    texts = [data.pairs[index] for index in data.train]
     if stage.loss is None and stage.name != PPO:
         rows = {
             part: [(one.prompt, one.win) for one in data.part(getattr(data, part))] for part in ("train", "held_out")
         }
-        return engine_of(stage.start), SupervisedTask(**rows)
+        return engine_of(stage.start), SupervisedTask(**rows, texts=texts)
     assert stage.reference is not None
     engine = engine_of(stage.reference)  # scores before it is trained, or in the place of the one that is
     parts = ("held_out",) if stage.loss is None else ("train", "held_out")
@@ -150,8 +150,7 @@ def _prepared(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own:
             stage.reference, stage.start, engine, lambda source: _loaded(source, settings, own, tokenizer)
         )
         return engine, PPOTask.prepared(engine, data, tokenizer, reference, refs["held_out_ref"])
-    return engine, PairTask(stage.loss, data.part(data.train), refs["train_ref"], data.part(data.held_out),
-                            refs["held_out_ref"])  # fmt: skip
+    return engine, PairTask(stage.loss, data.part(data.train), held_out=data.part(data.held_out), texts=texts, **refs)
 
 
 def _loaded(source: str, settings: Settings, own: Processes, tokenizer: Any) -> Any:
@@ -163,14 +162,14 @@ def _loaded(source: str, settings: Settings, own: Processes, tokenizer: Any) -> 
         source, dtype=torch.bfloat16 if half else torch.float32, trainable=True, meta=spread_out and not own.main
     )
     check_vocabulary(tokenizer, model.config)
-    if settings.lora_rank and not hasattr(model, "peft_config"):
+    adapters = getattr(model, "peft_config", {})
+    rank = adapters["default"].r if adapters else settings.lora_rank
+    if rank != settings.lora_rank:
+        raise ValueError(f"lora_rank must be that of the adapter in {source}, {rank}, got {settings.lora_rank}")
+    if rank and not adapters:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            model = models.with_lora(
-                model, settings.lora_rank, settings.lora_alpha, settings.lora_targets, settings.lora_dropout
-            )
-    elif hasattr(model, "peft_config") and not settings.lora_rank:
-        raise ValueError(f"lora_rank must be that of the adapter in {source}, got 0")
+            model = models.with_lora(model, rank, settings.lora_alpha, settings.lora_targets, settings.lora_dropout)
     return model
 
 
@@ -192,7 +191,7 @@ def _is_done(folder: Path, key: str) -> bool:
         return False
     try:
         found = json.loads(file.read_text("utf-8"))["key"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file} is damaged; remove {folder}, and the stage is trained anew") from None
     if found != key:
         raise ValueError(
@@ -226,7 +225,7 @@ def _describe(settings: Settings, data: Data) -> None:
         "report": dataclasses.asdict(data.report), "model": settings.model,
     }  # fmt: skip
     file = settings.out / "data.json"
-    if file.exists() and json.loads(file.read_text("utf-8")).get("fingerprint") != data.fingerprint:
+    if file.exists() and f'"fingerprint": "{data.fingerprint}"' not in file.read_text("utf-8"):
         raise ValueError(f"{settings.out} holds a run on other data; name another out, or remove it")
     write_whole(file, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
 

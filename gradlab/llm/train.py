@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from gradlab.artifacts import write_whole
 from gradlab.llm.batches import Row, batch_at, dealt
 from gradlab.llm.engine import Engine, frozen
 from gradlab.llm.measures import batch_row, slopes
-from gradlab.llm.processes import dot
+from gradlab.llm.models import sync
+from gradlab.llm.pairs import Pair
+from gradlab.llm.processes import dot, stop_asked
 from gradlab.llm.reference import score
 from gradlab.llm.tokens import Encoded
 from gradlab.losses import PairLogps, PairLoss
@@ -30,13 +32,21 @@ VALIDATED = ("loss", "reward_win", "reward_lose", "reward_margin", "accuracy", "
 
 @dataclass(frozen=True)
 class PairTask:
-    """Pairs to train on and held-out ones, with their reference's log-probabilities (N, 2), and a loss."""
+    """Pairs to train on and held-out ones, with their reference's log-probabilities (N, 2), and a loss.
+
+    texts  of those to train on, for who has to look at a batch that failed.
+    """
 
     loss: PairLoss
     train: Sequence[Encoded]
     train_ref: Tensor
     held_out: Sequence[Encoded]
     held_out_ref: Tensor
+    texts: Sequence[Pair] = ()
+
+    def told(self, index: Sequence[int]) -> list[dict[str, Any]]:
+        """Some of the pairs to train on, as text and as tokens."""
+        return told(index, self.texts, [asdict(self.train[one]) for one in index])
 
     def logps(self, pairs: Sequence[Encoded], by_side: Tensor, ref: Tensor) -> PairLogps:
         """The pairs as a loss takes them; by_side and ref are (N, 2)."""
@@ -85,7 +95,7 @@ class PairTask:
 
         The same forward again, each time with the slopes of one side alone: g comes back as it was.
         """
-        whole, parts = engine.gradient(), []
+        whole, parts, tokens = engine.gradient(), [], engine.tokens
         for side in (0, 1):
             engine.clear()
             one_side = torch.zeros_like(slope)
@@ -93,14 +103,15 @@ class PairTask:
             run(lambda logps, at, by=one_side: (logps * by[at].T.to(logps)).sum(0))
             parts.append(engine.gradient())
         engine.put(whole)
+        engine.tokens = tokens  # these were looked at, and not trained on
         win, lose = (math.sqrt(dot(part, part, engine.own)) for part in parts)
         rest = [g - a - b for g, a, b in zip(whole, *parts, strict=True)]
         size = math.sqrt(dot(whole, whole, engine.own))
-        return {
+        row = {
             "grad_norm_win": win, "grad_norm_lose": lose,
-            "grad_cosine": dot(parts[0], parts[1], engine.own) / (win * lose) if win * lose else math.nan,
             "grad_split_error": math.sqrt(dot(rest, rest, engine.own)) / size if size else 0.0,
         }  # fmt: skip
+        return row | ({"grad_cosine": dot(parts[0], parts[1], engine.own) / (win * lose)} if win * lose else {})
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """What the log says of the held-out pairs."""
@@ -114,10 +125,19 @@ class PairTask:
 
 @dataclass(frozen=True)
 class SupervisedTask:
-    """Responses to learn: the mean over tokens of −log π, of the chosen responses."""
+    """Responses to learn: the mean over tokens of −log π, of the chosen responses.
+
+    texts  the pairs that those to train on are from.
+    """
 
     train: Sequence[Row]
     held_out: Sequence[Row]
+    texts: Sequence[Pair] = ()
+
+    def told(self, index: Sequence[int]) -> list[dict[str, Any]]:
+        """Some of the responses to train on, as text and as tokens."""
+        rows = [self.train[one] for one in index]
+        return told(index, self.texts, [{"prompt": prompt, "win": response} for prompt, response in rows])
 
     def gradient(self, engine: Engine, step: int) -> dict[str, float]:
         """Put the gradient of this step's loss into the engine; what the log says of it."""
@@ -168,35 +188,53 @@ def run_steps(engine: Engine, task: Any, folder: Path, key: str, header: dict[st
     done = engine.resume(folder / "checkpoints", key)
     log = Log(folder, header, done, settings, active=own.main)
     started, every = time.perf_counter(), settings.validate_every
-    with tqdm(total=engine.steps, initial=done, desc=title, unit="step", disable=not own.main) as bar, log:
+    with (
+        tqdm(total=engine.steps, initial=done, desc=title, unit="step", disable=not own.main) as bar,
+        log,
+        stop_asked(own) as asked,
+    ):
         for step in range(done + 1, engine.steps + 1):
             seen = task.validate(engine) if every and (step - 1) % every == 0 else {}
-            try:
-                row = task.gradient(engine, step)
-            except NotFinite as error:
-                file = folder / f"stopped-at-step-{step}.json"
-                own.by_main(lambda error=error, file=file: write_whole(file, json.dumps(error.batch)))
-                raise FloatingPointError(f"{error}; the batch is in {file}, and the last checkpoint is kept") from None
+            row = _gradient(engine, task, step, folder)
             rate = engine.step(step, row["grad_norm"])
             moved = task.realised(engine, step, row) if hasattr(task, "realised") else {}
             log.write(step, {**row, **seen, **moved, "learning_rate": rate})
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("loss", "accuracy") if name in row}, refresh=False)
             bar.update()
-            if settings.save_every and step % settings.save_every == 0 and step < engine.steps:
+            stop = step % settings.ppo_epochs == 0 and asked()
+            if step < engine.steps and (stop or (settings.save_every and step % settings.save_every == 0)):
+                log.sync()
                 engine.save(folder / "checkpoints", step, key)
+            if stop:
+                raise KeyboardInterrupt
         if every:
             log.write(engine.steps + 1, task.validate(engine))  # of the finished model
     seconds = time.perf_counter() - started
-    tokens = float(own.total(torch.tensor(float(engine.tokens))))
+    tokens = float(own.total(torch.tensor(engine.tokens, dtype=torch.float64)))
     return {"steps": engine.steps, "resumed_at": done, "seconds": seconds, "tokens": tokens}
+
+
+def _gradient(engine: Engine, task: Any, step: int, folder: Path) -> dict[str, float]:
+    """The task's; where a number is not finite its batch is written down, and training stops."""
+    try:
+        return task.gradient(engine, step)
+    except NotFinite as error:
+        words, batch, index = f"{error}", error.batch, error.batch["training_pairs"]
+
+    def stop() -> None:
+        file = folder / f"stopped-at-step-{step}.json"
+        pairs = task.told(index) if hasattr(task, "told") else None
+        write_whole(file, json.dumps({**batch, "pairs": pairs}, indent=1, ensure_ascii=False) + "\n")
+        raise FloatingPointError(f"{words}; the batch is in {file}, and the last checkpoint is kept")
+
+    engine.own.by_main(stop)
+    raise AssertionError
 
 
 class Log:
     """The stage's log.jsonl, and what TensorBoard and Weights & Biases are told."""
 
-    def __init__(
-        self, folder: Path, header: dict[str, Any], done: int, settings: Any, *, active: bool
-    ) -> None:  # fmt: skip
+    def __init__(self, folder: Path, header: dict[str, Any], done: int, settings: Any, *, active: bool) -> None:
         self._file, self._active = folder / "log.jsonl", active
         self._board = self._run = None
         if not active:
@@ -227,6 +265,11 @@ class Log:
         if self._run is not None:
             self._run.log(row, step=step)
 
+    def sync(self) -> None:
+        """Wait until all of it is on the disk."""
+        if self._active:
+            sync(self._file)
+
     def __enter__(self) -> Log:
         return self
 
@@ -252,6 +295,12 @@ def check_finite(what: str, values: Tensor, step: int, index: np.ndarray) -> Non
             "step": step, "what": what, "training_pairs": index.tolist(),
             "values": [str(one) for one in values.flatten().tolist()],
         })  # fmt: skip
+
+
+def told(index: Sequence[int], texts: Sequence[Pair], tokens: Sequence[Any]) -> list[dict[str, Any]]:
+    """What a person needs to look at some pairs."""
+    ids = zip(index, tokens, strict=True)
+    return [{"text": asdict(texts[one]) if texts else None, "tokens": its} for one, its in ids]
 
 
 def rows_of(pairs: Sequence[Encoded]) -> list[Row]:

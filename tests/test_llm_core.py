@@ -1,0 +1,422 @@
+"""Log-probabilities, batches, gradients of micro-batches and of sides: each met by another route."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+pytest.importorskip("transformers")
+
+import transformers as hf
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_llm import tiny_model, tiny_settings
+from transformers import LlamaConfig
+
+from gradlab.llm.batches import batch_at, collate, dealt, steps_an_epoch
+from gradlab.llm.engine import Engine, drawing, scheduled
+from gradlab.llm.logps import _SCALED, with_logps
+from gradlab.llm.measures import batch_row
+from gradlab.llm.models import with_lora
+from gradlab.llm.processes import Processes
+from gradlab.llm.reference import score
+from gradlab.llm.tokens import Encoded
+from gradlab.llm.train import NotFinite, PairTask, SupervisedTask, rows_of
+from gradlab.losses import DPO, PAIR_LOSSES, LogisticLoss, PairLogps, pair_loss
+
+PAD = 2
+ROWS = [((0, 5, 7, 9), (4, 6, 1)), ((0, 8), (3, 3, 3, 9, 10, 1)), ((0, 11, 12, 13, 14, 15), (20, 1)), ((7,), (9,))]
+
+
+def encoded(number, seed=0, vocabulary=33):
+    rng = np.random.default_rng(seed)
+
+    def ids(low, high):
+        return tuple(map(int, rng.integers(3, vocabulary, rng.integers(low, high))))
+
+    return [Encoded((0, *ids(1, 6)), (*ids(1, 8), 1), (*ids(1, 8), 1)) for _ in range(number)]
+
+
+def engine_of(model, **changed):
+    settings = tiny_settings(Path(), Path(), **changed)
+    return Engine(model, Processes(), settings, rate=0.01, steps=10, pad=PAD)
+
+
+def task_of(pairs, loss=None, seed=0):
+    """Its reference is not the model: noise, of log-probabilities' size."""
+    ref = -20 - 10 * torch.rand(len(pairs), 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return PairTask(loss or DPO(), pairs, ref, (), ref[:0])
+
+
+def from_logits(logits, ids, answer_mask):
+    """Σ log π over the response, from logits (B, T, V)."""
+    by_token = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+    return (by_token * answer_mask[:, 1:]).sum(1)
+
+
+# A model of one token
+
+
+class Table(nn.Module):
+    """A language model whose next token depends on the last one alone: logits are a row of a table."""
+
+    def __init__(self, size, seed=0):
+        super().__init__()
+        self.config = LlamaConfig(vocab_size=size)
+        self.rows = nn.Embedding(size, size, dtype=torch.float64)
+        self.head = nn.Linear(size, size, bias=False, dtype=torch.float64).requires_grad_(False)
+        nn.init.eye_(self.head.weight)
+        nn.init.normal_(self.rows.weight, generator=torch.Generator().manual_seed(seed))
+
+    def get_decoder(self):
+        return lambda input_ids, **_: SimpleNamespace(last_hidden_state=self.rows(input_ids))
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def forward(self, input_ids):
+        raise AssertionError
+
+
+def one_token_pairs():
+    pairs = [(3, 4, 5), (3, 6, 4), (4, 5, 3), (5, 5, 6), (6, 3, 4), (4, 6, 5)]
+    return [Encoded((0, x), (win,), (lose,)) for x, win, lose in pairs], torch.tensor(pairs).T
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_a_model_of_one_token_has_the_loss_and_the_gradient_of_the_table(name):
+    encoded_pairs, (x, win, lose) = one_token_pairs()
+    model, loss = Table(7), pair_loss(name)
+    task = task_of(encoded_pairs, loss)
+    engine = engine_of(model, batch=6, micro=2)
+    row = task.gradient(engine, 1)
+
+    table = model.rows.weight.detach().clone().requires_grad_()
+    logp = table.log_softmax(-1)
+    one = torch.ones(6, dtype=torch.long)
+    value = loss(PairLogps(logp[x, win], logp[x, lose], *task.train_ref.T, one, one)).mean()
+    value.backward()
+    assert row["loss"] == pytest.approx(float(value.detach()), rel=1e-12)
+    torch.testing.assert_close(model.rows.weight.grad, table.grad, rtol=1e-10, atol=1e-14)
+    assert row["grad_norm"] == pytest.approx(float(table.grad.norm()), rel=1e-10)
+
+
+def test_the_gradient_of_dpo_on_one_pair_by_hand():
+    """−β σ(−m) (e_w − e_l) in the row of its prompt: the normaliser cancels."""
+    model, task = Table(7), task_of([Encoded((0, 3), (4,), (5,))], DPO(0.7))
+    engine = engine_of(model, batch=1)
+    row = task.gradient(engine, 1)
+    values = model.rows.weight[3].detach()
+    margin = 0.7 * float(values[4] - values[5] - task.train_ref[0, 0] + task.train_ref[0, 1])
+    slope = -0.7 / (1 + math.exp(margin))
+    expected = torch.zeros(7, 7, dtype=torch.float64)
+    expected[3, 4], expected[3, 5] = slope, -slope
+    torch.testing.assert_close(model.rows.weight.grad, expected, rtol=1e-10, atol=1e-14)
+    assert row["loss"] == pytest.approx(math.log1p(math.exp(-margin)), rel=1e-10)
+
+
+# Log-probabilities
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("chunk", [1, 3, 7, 1000])
+def test_chunks_give_the_log_probabilities_and_gradients_of_whole_logits(chunk, mean):
+    model = with_logps(tiny_model().double(), chunk=chunk)
+    batch = collate(ROWS, PAD)
+    found = model(**batch, mean=mean)
+    whole = from_logits(
+        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits,
+        batch["input_ids"], batch["answer_mask"],
+    )  # fmt: skip
+    if mean:
+        whole = whole / torch.tensor([3, 6, 2, 1])
+    torch.testing.assert_close(found, whole, rtol=1e-10, atol=1e-10)
+    weights = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    parameters = list(model.parameters())
+    one, other = (torch.autograd.grad((value * weights).sum(), parameters) for value in (found, whole))
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_padding_and_the_rest_of_a_batch_change_nothing():
+    model = with_logps(tiny_model().double())
+    with torch.no_grad():
+        alone = torch.cat([model(**collate([row], PAD)) for row in ROWS])
+        for left in (False, True):
+            for order in ([0, 1, 2, 3], [3, 1], [2, 0, 3]):
+                found = model(**collate([ROWS[one] for one in order], PAD, left=left))
+                torch.testing.assert_close(found, alone[order], rtol=1e-12, atol=1e-12)
+        scored = score(lambda **batch: model(**batch), ROWS, Processes(), pad=PAD, micro=3)
+    torch.testing.assert_close(scored, alone, rtol=1e-12, atol=1e-12)
+
+
+_SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 33}
+_LLAMA = {**_SIZES, "intermediate_size": 32, "num_key_value_heads": 1, "head_dim": 8}
+FAMILIES = {
+    "llama, untied": hf.LlamaConfig(**_LLAMA, tie_word_embeddings=False),
+    "mistral": hf.MistralConfig(**_LLAMA, sliding_window=4),
+    "qwen": hf.Qwen3Config(**_LLAMA),
+    "phi": hf.Phi3Config(**_LLAMA, pad_token_id=PAD),
+    "pythia": hf.GPTNeoXConfig(**_SIZES, intermediate_size=32),
+    "gpt2": hf.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=33),
+    "opt": hf.OPTConfig(**_SIZES, ffn_dim=32, word_embed_proj_dim=16),
+    "gemma": hf.GemmaConfig(**_LLAMA),
+    "gemma 2": hf.Gemma2Config(**_LLAMA, final_logit_softcapping=0.05),
+    "cohere": hf.CohereConfig(**_LLAMA, logit_scale=0.3),
+    "granite": hf.GraniteConfig(**_LLAMA, logits_scaling=3.0),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_models_of_other_kinds_agree_with_their_own_logits(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = with_logps(hf.AutoModelForCausalLM.from_config(FAMILIES[name]).double().eval())
+    batch = collate(ROWS, PAD)
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        expected = from_logits(logits.double(), batch["input_ids"], batch["answer_mask"])
+        torch.testing.assert_close(model(**batch).double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_names_of_what_is_done_to_logits_are_known():
+    known = ("logit_scale", "logits_scaling", "final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+    assert all(_SCALED.fullmatch(name) for name in (*known, "lm_head_multiplier"))
+    others = ("attn_logit_softcapping", "router_logits_scaling", "rope_scaling", "num_logits_to_keep")
+    assert not any(_SCALED.fullmatch(name) for name in others)
+
+
+def test_a_model_that_gives_log_probabilities_is_saved_and_called_as_before(tmp_path):
+    model = tiny_model().eval()
+    ids = torch.tensor([[0, 5, 7]])
+    before = model(ids).logits
+    with_logps(model).save_pretrained(tmp_path)
+    again = hf.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(model(ids).logits, before)
+    assert torch.equal(again(ids).logits, before)
+    assert model.generate(ids, max_new_tokens=2, min_new_tokens=2, do_sample=False).shape == (1, 5)
+
+
+# Batches
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3))
+def test_every_epoch_sees_each_pair_once_in_an_order_of_its_own(number, batch, seed):
+    steps = steps_an_epoch(number, batch)
+    epochs = [
+        np.concatenate([batch_at(epoch * steps + step, number, batch, seed) for step in range(steps)])
+        for epoch in range(2)
+    ]
+    for one in epochs:
+        assert sorted(one) == list(range(number))
+    assert number < 10 or not np.array_equal(*epochs)
+    assert max(len(batch_at(step, number, batch, seed)) for step in range(steps)) <= batch
+    assert np.array_equal(batch_at(3, number, batch, seed), batch_at(3, number, batch, seed))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 8), st.integers(1, 5))
+def test_processes_share_a_batch_in_as_many_turns_each(lengths, micro, ranks):
+    lengths = np.array(lengths)
+    every = [dealt(lengths, micro, rank, ranks) for rank in range(ranks)]
+    assert len({len(parts) for parts in every}) == 1
+    assert sorted(np.concatenate([part for parts in every for part in parts])) == list(range(len(lengths)))
+    assert max(len(part) for parts in every for part in parts) <= micro
+    assert all(len(parts[0]) for parts in every) or len(lengths) < ranks or len(every[0]) == 1
+    in_turn = [part for turn in zip(*every, strict=True) for part in turn if len(part)]
+    shortest = [lengths[part].min() for part in in_turn]
+    assert shortest == sorted(shortest, reverse=True)
+
+
+def test_no_process_idles_in_a_batch_that_has_a_pair_for_each():
+    assert [len(dealt(np.arange(8), 8, rank, 4)[0]) for rank in range(4)] == [2, 2, 2, 2]
+
+
+def test_a_batch_of_tensors_by_hand():
+    made = collate([((5, 6), (7,)), ((8,), (9,))], PAD, left=True)
+    assert made["input_ids"].tolist() == [[5, 6, 7], [PAD, 8, 9]]
+    assert made["attention_mask"].tolist() == [[1, 1, 1], [0, 1, 1]]
+    assert made["answer_mask"].tolist() == [[0, 0, 1], [0, 0, 1]]
+    assert collate([((5, 6), (7,)), ((8,), (9,))], PAD)["answer_mask"].tolist() == [[0, 0, 1], [0, 1, 0]]
+
+
+def test_learning_rates_by_hand():
+    assert [scheduled(step, 4, 2.0, "constant", 0.5) for step in (1, 2, 3, 4)] == [1.0, 2.0, 2.0, 2.0]
+    linear = [scheduled(step, 4, 1.0, "linear", 0.0) for step in (1, 2, 3, 4)]
+    assert linear == pytest.approx([0.775, 0.55, 0.325, 0.1])
+    cosine = [scheduled(step, 5, 1.0, "cosine", 0.2) for step in (1, 3, 5)]
+    assert cosine == pytest.approx([1.0, 0.55, 0.1])
+
+
+# Gradients
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3, 7])
+def test_micro_batches_add_up_to_the_batch(micro):
+    """Of 7 pairs, so that the last one is smaller; against one backward pass through the mean loss."""
+    pairs = encoded(7)
+    task = task_of(pairs, pair_loss("bdpo"))
+    engine = engine_of(tiny_model().double(), batch=7, micro=micro)
+    row = task.gradient(engine, 1)
+    model = with_logps(tiny_model().double())
+    by_side = model(**collate(rows_of(pairs), PAD)).view(2, 7).T
+    value = task.loss(task.logps(pairs, by_side, task.train_ref)).mean()
+    expected = torch.autograd.grad(value, list(model.parameters()))
+    assert row["loss"] == pytest.approx(float(value.detach()), rel=1e-12)
+    for found, own in zip(engine.gradient(), expected, strict=True):
+        torch.testing.assert_close(found, own, rtol=1e-9, atol=1e-12)
+
+
+def test_gradient_accumulation_equals_the_large_batch_in_single_precision():
+    norms = []
+    for micro in (1, 3, 8):
+        engine = engine_of(tiny_model(), batch=8, micro=micro)
+        row = task_of(encoded(8)).gradient(engine, 1)
+        norms.append((row["loss"], row["grad_norm"], torch.cat([one.flatten() for one in engine.gradient()])))
+    for loss, norm, gradient in norms[1:]:
+        assert (loss, norm) == pytest.approx(norms[0][:2], rel=1e-6)
+        torch.testing.assert_close(gradient, norms[0][2], rtol=0, atol=1e-6 * norm)
+
+
+@pytest.mark.parametrize("name", ["dpo", "bdpo", "ipo"])
+def test_the_gradients_of_the_sides_are_those_of_each_side_alone(name):
+    pairs, model = encoded(5), tiny_model().double()
+    task = task_of(pairs, pair_loss(name))
+    engine = engine_of(model, batch=5, micro=2, sides_every=1)
+    row = task.gradient(engine, 1)
+
+    other = with_logps(tiny_model().double())
+    by_side = other(**collate(rows_of(pairs), PAD)).view(2, 5)
+    sides = []
+    for side in (0, 1):
+        kept = [by_side[one] if one == side else by_side[one].detach() for one in (0, 1)]
+        value = task.loss(task.logps(pairs, torch.stack(kept, 1), task.train_ref)).mean()
+        gradient = torch.autograd.grad(value, list(other.parameters()), retain_graph=True)
+        sides.append(torch.cat([one.flatten() for one in gradient]))
+    win, lose = sides
+    whole = torch.cat([one.flatten() for one in engine.gradient()])
+    torch.testing.assert_close(whole, win + lose, rtol=1e-9, atol=1e-12)
+    assert row["grad_norm_win"] == pytest.approx(float(win.norm()), rel=1e-9)
+    assert row["grad_norm_lose"] == pytest.approx(float(lose.norm()), rel=1e-9)
+    assert row["grad_norm"] == pytest.approx(float((win + lose).norm()), rel=1e-9)
+    assert row["grad_cosine"] == pytest.approx(float(win @ lose / win.norm() / lose.norm()), rel=1e-9)
+    assert row["grad_split_error"] < 1e-12
+
+
+def test_a_side_without_a_gradient_has_no_cosine():
+    class WinnersAlone(LogisticLoss):
+        name = "winners"
+
+        def margin(self, logps):
+            return logps.win - logps.ref_win + 0 * logps.lose
+
+    row = task_of(encoded(3), WinnersAlone()).gradient(engine_of(tiny_model(), batch=3, sides_every=1), 1)
+    assert row["grad_norm_lose"] == 0 < row["grad_norm_win"]
+    assert "grad_cosine" not in row
+
+
+def test_the_log_row_of_a_step_is_that_of_its_log_probabilities():
+    pairs = encoded(4)
+    task = task_of(pairs, pair_loss("nbdpo"))
+    row = task.gradient(engine_of(tiny_model(), batch=4, micro=4, sides_every=0), 1)
+    model = with_logps(tiny_model())
+    with torch.no_grad():
+        by_side = model(**collate(rows_of(pairs), PAD)).view(2, 4).T
+    expected = batch_row(task.loss, task.logps(pairs, by_side, task.train_ref))
+    assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    assert set(row) - set(expected) == {"grad_norm"}
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_supervised_loss_is_that_of_transformers(reduction):
+    rows = [(one.prompt, one.win) for one in encoded(5)]
+    engine = engine_of(tiny_model(), batch=5, micro=2, reduction=reduction)
+    row = SupervisedTask(rows, rows).gradient(engine, 1)
+    batch = collate(rows, PAD)
+    labels = batch["input_ids"].masked_fill(batch["answer_mask"] == 0, -100)
+    model = tiny_model()
+    model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss.backward()
+    expected = torch.cat([one.grad.flatten() for one in model.parameters()])
+    torch.testing.assert_close(torch.cat([one.flatten() for one in engine.gradient()]), expected, rtol=0, atol=1e-6)
+    with torch.no_grad():
+        loss = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+    assert row["loss"] == pytest.approx(float(loss), rel=1e-6)
+    assert row["grad_norm"] == pytest.approx(float(expected.norm()), rel=1e-5)
+    assert SupervisedTask(rows, rows).validate(engine)["validation_loss"] == pytest.approx(float(loss), rel=1e-6)
+
+
+def test_gradient_checkpointing_gives_the_same_gradient():
+    for lora in (False, True):
+        found = []
+        for checkpointing in (False, True):
+            model = tiny_model()
+            if lora:
+                with torch.random.fork_rng():
+                    torch.manual_seed(0)
+                    model = with_lora(model, 2, 4.0, ["all-linear"], 0.2)
+            engine = engine_of(model, gradient_checkpointing=checkpointing, lora_rank=2 * lora)
+            row = task_of(encoded(4)).gradient(engine, 1)
+            found.append((row["loss"], torch.cat([one.flatten() for one in engine.gradient()])))
+        assert found[0][0] == found[1][0]
+        torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
+        assert found[0][1].abs().max() > 0
+
+
+def test_bfloat16_is_near_single_precision():
+    rows = []
+    for precision in ("fp32", "bf16"):
+        engine = engine_of(tiny_model(), batch=6, precision=precision)
+        rows.append(task_of(encoded(6)).gradient(engine, 1))
+        assert {one.dtype for one in engine.gradient()} == {torch.float32}
+    single, half = rows
+    assert half["logp_win"] == pytest.approx(single["logp_win"], rel=0.01)
+    assert half["logp_win"] != single["logp_win"]
+    assert half["grad_norm"] == pytest.approx(single["grad_norm"], rel=0.05)
+
+
+def test_a_step_shortens_long_gradients_alone():
+    for most, length in ((0.5, 0.5), (1e9, None)):
+        model = tiny_model()
+        engine = engine_of(model, max_norm=most, schedule="constant")
+        engine.optimizer = torch.optim.SGD(engine.parameters, lr=1.0)
+        before = torch.cat([one.detach().flatten().clone() for one in engine.parameters])
+        norm = task_of(encoded(4)).gradient(engine, 1)["grad_norm"]
+        assert engine.step(1, norm) == 0.01
+        moved = torch.cat([one.detach().flatten() for one in engine.parameters]) - before
+        assert float(moved.norm()) == pytest.approx(0.01 * (length or norm), rel=1e-3)
+        assert all(one.grad is None for one in engine.parameters)
+
+
+def test_draws_are_the_seeds_and_leave_others_alone():
+    device = torch.device("cpu")
+    before = torch.random.get_rng_state()
+    made = []
+    for seed in ((0, 1), (0, 1), (0, 2)):
+        with drawing(seed, device):
+            made.append(F.dropout(torch.ones(20)))
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_tokens_are_counted_once_a_pair():
+    pairs = encoded(5)
+    engine = engine_of(tiny_model(), batch=5, micro=2, sides_every=1)
+    task_of(pairs).gradient(engine, 1)
+    assert engine.tokens == sum(2 * len(one.prompt) + len(one.win) + len(one.lose) for one in pairs)
+
+
+def test_numbers_that_are_not_finite_name_the_pairs():
+    pairs = encoded(4)
+    task = task_of(pairs)
+    model = tiny_model()
+    model.lm_head.weight.data[pairs[2].win[0]] = math.nan
+    with pytest.raises(NotFinite, match="step 1: log π is not finite") as caught:
+        task.gradient(engine_of(model), 1)
+    assert sorted(caught.value.batch["training_pairs"]) == [0, 1, 2, 3]
+    [told] = task.told([2])
+    assert told == {"text": None, "tokens": {"prompt": pairs[2].prompt, "win": pairs[2].win, "lose": pairs[2].lose}}
