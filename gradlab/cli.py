@@ -268,6 +268,63 @@ class DoctorCommand:
 
 
 @dataclasses.dataclass(frozen=True)
+class InspectCommand:
+    """Say before any training how imbalanced a run will be: log π, λ and lengths of its pairs under its first model.
+
+    Nothing is trained. It prints what became of the data, log π_l/π_w, λ and every loss's gradient ratio at the start,
+    what length alone can tell of the preferences, and what that means for a run.
+    """
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """The model that training starts from: a folder with weights in safetensors or a LoRA adapter, or a hub's name."""
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PAIRS")]
+    """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name."""
+    choice: Annotated[typing.Literal["helpfulness", "safety"] | None, _OPTIONAL] = None
+    """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
+    split: str = "train"
+    """Split of a data set from a hub."""
+    template: typing.Literal["plain", "chat", "beaver"] = "plain"
+    """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
+    max_length: int = 512
+    """Tokens of prompt and response together; what is longer is cut, and counted."""
+    max_prompt: Annotated[int | None, _OPTIONAL] = None
+    """Tokens that a prompt keeps where the whole is too long; left out: half of max_length."""
+    pairs: int = 500
+    """How many pairs are scored, drawn from all that can be used; 0: all."""
+    seed: int = 0
+    """Draws them."""
+    precision: typing.Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bfloat16 on a GPU, float32 on a CPU."""
+    batch: int = 8
+    """Pairs scored at a time; the numbers depend on it by rounding only."""
+    clip: float = 0.3
+    """Of the naive variants; 0.3 is that of the paper's recipe."""
+    save: Annotated[Path | None, _OPTIONAL] = None
+    """Also write a row a pair to this file (Parquet; its name ends in .parquet), with a manifest beside it."""
+    overwrite: bool = False
+    """Let --save replace a file that holds another result."""
+
+    def run(self) -> int:
+        """Score, print, save."""
+        if self.save is not None and self.save.suffix != ".parquet":  # better now than after the work
+            raise ValueError(f"save must name a file that ends in .parquet, got {str(self.save)!r}")
+        if importlib.util.find_spec("transformers") is None:
+            raise ModuleNotFoundError('transformers is not installed; get it with: pip install "gradlab[llm]"')
+        from gradlab.artifacts import save_frame
+        from gradlab.llm.command import quiet
+        from gradlab.llm.inspect import inspect_data
+
+        quiet()
+        own = {name: value for name, value in vars(self).items() if name not in ("save", "overwrite")}
+        seen = inspect_data(**own, title="log π" if sys.stderr.isatty() else "")
+        print(seen)
+        if self.save is not None:
+            manifest = {"command": "gradlab inspect", **seen.settings}
+            print(f"\nsaved: {save_frame(seen.frame, self.save, manifest, overwrite=self.overwrite)}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
 class LossesCommand:
     """List the registered losses: name, equation, source and hyper-parameters."""
 
@@ -369,6 +426,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "figures": FiguresCommand,
             "claims": ClaimsCommand,
             "doctor": DoctorCommand,
+            "inspect": InspectCommand,
             "losses": LossesCommand,
             "lab": LabCommand,
         }
@@ -388,13 +446,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except FileExistsError as error:
-        return _complain(f"{error}" + (" (--overwrite)" if arguments[0] == "fit" else ""), 1)
+        return _complain(f"{error}" + (" (--overwrite)" if arguments[0] in ("fit", "inspect") else ""), 1)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return _complain(f"{error.strerror}{where}" if error.strerror else error, 1)
     except MemoryError:
         return _complain("not enough memory for these sizes", 1)
-    except (FloatingPointError, ModuleNotFoundError) as error:
+    except (FloatingPointError, ImportError) as error:
         return _complain(error, 1)
 
 
