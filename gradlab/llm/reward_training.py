@@ -81,7 +81,10 @@ def train_reward(
     model.eval()
     judged = None
     if held_out:
-        judged = held_out_accuracy(CheckedReward(scorer, str(out)), held_out, template=template, tokenizer=tokenizer)
+        sizes = [tuple(map(len, tokenizer(list(responses_of(pair, template)))["input_ids"])) for pair in held_out]
+        judged = held_out_accuracy(
+            CheckedReward(scorer, str(out)), held_out, template=template, tokenizer=tokenizer, lengths=sizes
+        )
         print(f"reward model: {judged}")
     save_folder(out / "model", model, tokenizer)
     page = {

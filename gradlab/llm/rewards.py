@@ -223,7 +223,7 @@ class Accuracy:
 
 def held_out_accuracy(
     reward: str | Callable[..., Any], pairs: Sequence[Pair], *, template: Template = "plain", tokenizer: Any = None,
-    lengths: Sequence[tuple[int, int]] | None = None, sign: int = 1,
+    lengths: Sequence[Sequence[int]] | None = None, sign: int = 1,
 ) -> Accuracy:  # fmt: skip
     """How well a reward tells the preferred response of pairs, and how well length alone does.
 
