@@ -1,0 +1,200 @@
+"""Any loss of gradlab's in TRL's DPO trainer, and gradlab's training log of what TRL trains.
+
+TRL calls its models, counts and averages as ever, and reports its use to Hugging Face unless
+HF_HUB_DISABLE_TELEMETRY=1; only the loss, and so the gradient, are gradlab's::
+
+    from trl import DPOConfig
+    from gradlab.llm.trl import GradlabDPOTrainer
+    from gradlab.losses import BalancedDPO
+    from gradlab.trainlog import read_log
+
+    args = DPOConfig(output_dir="out", beta=0.2)
+    GradlabDPOTrainer(model, args=args, gradlab_loss=BalancedDPO(beta=0.2), train_dataset=pairs).train()
+    print(read_log("out/gradlab-log.jsonl")[["step", "loss", "win_weight", "slope_win", "slope_lose"]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import time_ns
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradlab.llm.measures import batch_row
+from gradlab.losses import DPO, PairLogps, PairLoss
+from gradlab.trainlog import COLUMNS, append_step, keep_steps, own_name, start_log
+
+try:
+    import trl
+    from transformers import TrainerCallback
+    from trl import DPOConfig, DPOTrainer  # pyright: ignore[reportPrivateImportUsage]
+except ImportError as error:
+    raise ImportError(f"gradlab.llm.trl needs TRL ({error}): pip install 'gradlab[trl]'") from None
+
+LOG = "gradlab-log.jsonl"  # in the trainer's output_dir
+# What TRL's settings must be for its loss to be −log σ(β(h_w − h_l)), whose place gradlab's loss takes.
+_PLAIN = {
+    "loss_type": ["sigmoid"], "loss_weights": None, "f_divergence_type": "reverse_kl", "label_smoothing": 0.0,
+    "ld_alpha": None, "use_weighting": False, "padding_free": False,
+}  # fmt: skip
+
+
+class ImbalanceLog(TrainerCallback):
+    """Gradlab's training log, in ``LOG``, of a run of TRL's own DPOTrainer: what the trainer's public logs have.
+
+    That is loss, rewards, margin, accuracy, log-probabilities, norm of the gradient and learning rate, as means since
+    TRL's last log (so give DPOConfig ``logging_steps=1``); of the evaluation set the same with validation_. Where TRL's
+    loss is plain DPO, ``margin``, ``win_weight`` and ``log_prob_ratio`` follow from these. Slopes, and λ_w of other
+    losses, cannot be had from means: ``GradlabDPOTrainer`` logs those. Nothing is logged of several evaluation sets,
+    which TRL's names do not tell apart, nor outside of ``train()``. A resumed run goes on with the log from its
+    checkpoint's step; an older log there is renamed.
+    """
+
+    _path: Path | None = None  # on the main process, while it trains
+    _loss: PairLoss | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin the log, or resume it."""
+        self._path = Path(args.output_dir) / LOG if state.is_world_process_zero else None
+        if self._path and self._path.exists() and state.global_step:
+            keep_steps(self._path, state.global_step)
+        elif self._path:
+            if self._path.exists():
+                self._path.rename(self._path.with_stem(f"{self._path.stem}-until-{time_ns()}"))
+            start_log(self._path, _settings(args, self._loss))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave the log."""
+        self._path = None
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Write what TRL logs, under gradlab's names."""
+        row = {own_name(name): value for name, value in logs.items()}
+        side = "validation_" if "validation_loss" in row else ""
+        if side + "logp_win" in row and not _faults(args):
+            row |= {side + "margin": row[side + "reward_margin"], side + "win_weight": 0.5}
+            row[side + "log_prob_ratio"] = row[side + "logp_lose"] - row[side + "logp_win"]
+        if side + "loss" in row:
+            self._write(state.global_step, row)
+
+    def _write(self, step: int, row: dict[str, Any]) -> None:
+        known = {key: one for key, one in row.items() if key.removeprefix("validation_") in COLUMNS and one is not None}
+        if self._path is not None and known:
+            append_step(self._path, step, **known)
+
+
+class GradlabDPOTrainer(DPOTrainer):
+    """TRL's DPOTrainer with a loss of gradlab's, and with the whole of gradlab's training log in ``LOG``.
+
+    gradlab_loss  any ``PairLoss``; its mean over a batch's pairs is trained on, accumulated as TRL does it. With
+                  ``DPO(beta)`` losses, gradients and logged metrics are those of TRL's ``loss_type="sigmoid"``.
+    args          TRL's settings. ``beta`` must be the loss's own (1 where it has none), by which TRL scales the
+                  rewards that it logs; what else would change TRL's loss must stay at its default.
+
+    The rest is TRL's, and so is the reference: a model, the adapter switched off or copied, or log-probabilities
+    computed before. Log-probabilities are sums over a response, in float32. The log has a row for each step, of all
+    its pairs, before its update; the same with validation_ at evaluation, after it; and ``grad_norm`` where TRL logs.
+
+    Raises ValueError for a setting that would be ignored; RuntimeError where a version of TRL does not call its models
+    as expected: on each batch, the log-probabilities heard must give the sigmoid loss that TRL gives.
+    """
+
+    args: Any
+
+    def __init__(self, model: Any, ref_model: Any = None, args: Any = None, *rest, gradlab_loss: PairLoss, **more):
+        if not isinstance(gradlab_loss, PairLoss) or isinstance(gradlab_loss, type):
+            raise ValueError(f"gradlab_loss must be a loss such as gradlab.losses.DPO(beta=0.1), got {gradlab_loss!r}")
+        if not isinstance(args, DPOConfig):
+            raise ValueError(f"args must be a trl.DPOConfig, got {args!r}")
+        for fault in _faults(args, beta=getattr(gradlab_loss, "beta", 1.0)):
+            raise ValueError(f"args are TRL's, but the loss is gradlab_loss: {fault}")
+        self.gradlab_loss = gradlab_loss
+        self.seen: dict[bool, list[Tensor]] = {True: [], False: []}  # (pairs, 6) of each batch, by whether it trains
+        super().__init__(model, ref_model, args, *rest, **more)
+        self.add_callback(_PairLog(self))
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: Any = False, num_items_in_batch: Any = None) -> Any:
+        """The mean loss of a batch's pairs, or (that, outputs); everything around it is TRL's own."""
+        reference = self.model if self.ref_model is None else self.ref_model
+        with _heard(model, inputs) as policy, _heard(reference, inputs) as frozen:
+            found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        own, *outputs = found if return_outputs else (found,)
+        if self.args.precompute_ref_log_probs:
+            frozen = [(torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]]), None)]
+        elif self.ref_model is None:
+            frozen = frozen[1:]  # the first call was the policy's, the same model's
+        if not policy or not frozen:
+            raise RuntimeError(f"TRL {trl.__version__} did not call its models for the loss; use its default settings")
+        (sums, router), (ref_sums, _) = policy[0], frozen[0]
+        lengths = inputs["completion_mask"][:, 1:].sum(1)
+        logps = PairLogps(*(one for both in (sums, ref_sums.float(), lengths) for one in both.chunk(2)))
+        extra = getattr(self, "router_aux_loss_coef", 0.0) * router if getattr(self, "aux_loss_enabled", False) else 0.0
+        sigmoid = (DPO(self.args.beta)(logps).mean() + extra).detach()
+        if own.dtype == torch.float32 and not torch.allclose(own, sigmoid, rtol=0.01, atol=0.01, equal_nan=True):
+            raise RuntimeError(f"TRL {trl.__version__} gives the loss {own:.4f} where its log-probs give {sigmoid:.4f}")
+        gather: Any = self.accelerator.gather if model.training else self.accelerator.gather_for_metrics  # no fillers
+        rows = torch.stack([one.detach().float() for one in vars(logps).values()], 1)
+        self.seen[model.training].append(gather(rows).cpu())
+        loss = self.gradlab_loss(logps).mean() + extra
+        return (loss, *outputs) if return_outputs else loss
+
+    def take_row(self, *, training: bool) -> dict[str, float]:
+        """The log's columns of the pairs since the last call, which are then forgotten; none where there were none."""
+        kept, self.seen[training] = self.seen[training], []
+        return batch_row(self.gradlab_loss, PairLogps(*torch.cat(kept).unbind(1))) if kept else {}
+
+
+class _PairLog(ImbalanceLog):
+    """The log of a GradlabDPOTrainer."""
+
+    def __init__(self, trainer: GradlabDPOTrainer) -> None:
+        self.trainer, self._loss = trainer, trainer.gradlab_loss
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.seen = {True: [], False: []}  # without a step that did not end, or what TRL does not log
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        row = self.trainer.take_row(training=True)
+        self._write(state.global_step + 1, {**row, "learning_rate": optimizer.param_groups[0]["lr"]})
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        row = {f"validation_{name}": value for name, value in self.trainer.take_row(training=False).items()}
+        self._write(state.global_step, row if "eval_loss" in logs else {"grad_norm": logs.get("grad_norm")})
+
+
+@contextmanager
+def _heard(module: Any, inputs: Any) -> Iterator[list[tuple[Tensor, Any]]]:
+    """Of each call of a model: Σ log π of the batch's responses, winners first (2B,), and its routers' loss, if any."""
+    calls: list[tuple[Tensor, Any]] = []
+    mask = inputs["completion_mask"][:, 1:] != 0
+    places = mask.shape[1]  # the last ones: virtual tokens of a soft prompt come before
+
+    def note(_module: Any, _args: Any, output: Any) -> None:
+        by_token = getattr(output, "log_probs", None)
+        if by_token is None:  # TRL before its fused head
+            logits = output.logits[:, -places - 1 : -1].float()
+            by_token = logits.gather(-1, inputs["input_ids"][:, 1:, None])[..., 0] - logits.logsumexp(-1)
+        calls.append((by_token[:, -places:].float().where(mask, 0.0).sum(1), getattr(output, "aux_loss", None)))
+
+    with module.register_forward_hook(note):
+        yield calls
+
+
+def _faults(args: Any, **more: Any) -> list[str]:
+    """What makes TRL's loss another one than DPO's, or is not one of the further settings."""
+    wanted = {**_PLAIN, **more}
+    got = {name: getattr(args, name, one) for name, one in wanted.items()}
+    return [f"{name} must be {one!r}, got {got[name]!r}" for name, one in wanted.items() if got[name] != one]
+
+
+def _settings(args: Any, loss: PairLoss | None) -> dict[str, Any]:
+    """The first line of the log."""
+    own = {key: one for key, one in getattr(loss, "__dict__", {}).items() if isinstance(one, float | int | str)}
+    own["loss"] = loss.name if loss else "TRL's " + " + ".join(args.loss_type) if _faults(args) else "dpo"
+    own["batch"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    own |= {key: getattr(args, key) for key in ("beta", "learning_rate", "seed")}
+    return own | {"optimizer": str(args.optim.value), "trainer": f"trl {trl.__version__}"}
