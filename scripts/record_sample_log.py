@@ -10,7 +10,7 @@ Bradley–Terry. The reference learns the responses first, as supervised trainin
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +109,7 @@ def train(model: TinyModel, loss: Loss, data: Pairs, held_out: Pairs, steps: int
     for step, batch in enumerate(batches(data, steps, torch.Generator().manual_seed(1)), 1):
         logps = both(model, reference, batch)
         row = {"step": step, **batch_row(loss, logps), "learning_rate": RATE}
+        at_once = flat(torch.autograd.grad(loss(logps).mean(), list(model.parameters()), retain_graph=True))
         slope = torch.autograd.grad(loss(logps).mean(), (logps.win, logps.lose), retain_graph=True)
         gradients = [gradient(model, side, by) for side, by in zip((logps.win, logps.lose), slope, strict=True)]
         whole = gradients[0] + gradients[1]
@@ -116,15 +117,21 @@ def train(model: TinyModel, loss: Loss, data: Pairs, held_out: Pairs, steps: int
             norms = [float(one.norm()) for one in (*gradients, whole)]
             row |= dict(zip(("grad_norm_win", "grad_norm_lose", "grad_norm"), norms, strict=True))
             row["grad_cosine"] = float(gradients[0] @ gradients[1]) / (norms[0] * norms[1])
+            row["grad_split_error"] = float((at_once - whole).norm()) / norms[2]
             with torch.no_grad():
                 unseen = both(model, reference, held_out)
             seen = batch_row(loss, unseen)
             row |= {f"validation_{name}": seen[name] for name in ("loss", "reward_margin", "accuracy")}
-        yield {name: float(f"{value:.4g}") for name, value in row.items()}
         parts = whole.split([one.numel() for one in model.parameters()])
         for one, part in zip(model.parameters(), parts, strict=True):
             one.grad = part.view_as(one)
         optimizer.step()
+        if step % EVERY == 0 or step == 1:
+            with torch.no_grad():
+                moved = both(model, reference, batch)
+            row["delta_win"] = float(moved.win.double().mean()) - row["logp_win"]
+            row["delta_lose"] = float(moved.lose.double().mean()) - row["logp_lose"]
+        yield {name: float(f"{value:.4g}") for name, value in row.items()}
 
 
 def both(model: TinyModel, reference: TinyModel, pairs: Pairs) -> PairLogps:
@@ -137,7 +144,11 @@ def both(model: TinyModel, reference: TinyModel, pairs: Pairs) -> PairLogps:
 
 def gradient(model: TinyModel, logp: Tensor, slope: Tensor) -> Tensor:
     """The parameters' gradient of a loss through one side's log-probabilities, as one vector."""
-    parts = torch.autograd.grad(logp, list(model.parameters()), slope)
+    return flat(torch.autograd.grad(logp, list(model.parameters()), slope))
+
+
+def flat(parts: Sequence[Tensor]) -> Tensor:
+    """All of them as one vector."""
     return torch.cat([part.flatten() for part in parts])
 
 

@@ -237,7 +237,11 @@ def test_the_recorder_makes_the_sample_again(tmp_path):
         record_sample_log.record(tmp_path, steps=2)
     again, sample = read_log(tmp_path / "bdpo.jsonl"), read_log(SAMPLES / "bdpo.jsonl").head(2)
     assert again.attrs == sample.attrs
-    pd.testing.assert_frame_equal(again, sample[again.columns], rtol=0.02, atol=2e-3)  # processors round differently
+    # Processors round differently; where rewards are still about 0, that turns a few of the pairs around.
+    counted = [name for name in again if name.endswith("accuracy")]
+    np.testing.assert_allclose(again[counted], sample[counted], atol=0.1)
+    rest = again.columns.drop(counted)
+    pd.testing.assert_frame_equal(again[rest], sample[rest], rtol=0.02, atol=2e-3)
 
 
 def test_json_lines_refuse_what_is_no_object(tmp_path):
