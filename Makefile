@@ -24,11 +24,12 @@ check: .venv/.ready  ## style, types, import rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: .venv/.ready  ## speed of the lab, its engine and the explorers, and the cost of Balanced-DPO
+bench: .venv/.ready  ## speed of the lab, its engine, the explorers and language models; the cost of Balanced-DPO
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_engine.py
 	$(BIN)/python scripts/bench_overhead.py
+	$(BIN)/python scripts/bench_llm.py
 	$(BIN)/python scripts/bench_explorers.py
 
 llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=PAIRS (HH-RLHF's), SEEDS="0", SIZES="1M"

@@ -6,10 +6,11 @@ it. Where there is a CUDA device, the steps are measured on it too.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -131,13 +132,30 @@ def measure_times(devices: list[str], pairs: int) -> pd.DataFrame:
     for what, make in CASES.items():
         for device in devices:
             steps = {method: make(pair_loss(method), device) for method in METHODS}
-            for pair in tqdm(range(-2, pairs), desc=f"{what}, {device}", disable=not sys.stderr.isatty()):
-                for method in METHODS[:: 1 if pair % 2 else -1]:
-                    seconds = _seconds(steps[method], device)
-                    if pair >= 0:  # the first ones warm up
-                        rows.append({"what": what, "device": device, "pair": pair, "method": method,
-                                     "seconds": seconds})  # fmt: skip
+            rows += [
+                {"what": what, "device": device, "pair": pair, "method": method, "seconds": seconds}
+                for pair, method, seconds in in_turn(steps, device, pairs, f"{what}, {device}")
+            ]
     return pd.DataFrame(rows)
+
+
+def in_turn(
+    steps: Mapping[str, Step], device: str, rounds: int, title: str, *, warm: int = 2, limit: float = math.inf
+) -> Iterator[tuple[int, str, float]]:
+    """Round, name and seconds of each step: all take their turn, and the order is turned around from round to round.
+
+    warm   rounds before the first, which are not given.
+    limit  seconds after which no round is begun any more, once there are three.
+    """
+    begun = math.inf
+    for turn in tqdm(range(-warm, rounds), desc=title, disable=not sys.stderr.isatty()):
+        if turn >= 3 and time.perf_counter() - begun > limit:
+            return
+        begun = time.perf_counter() if turn == 0 else begun
+        for name in list(steps)[:: -1 if turn % 2 else 1]:
+            seconds = _seconds(steps[name], device)
+            if turn >= 0:
+                yield turn, name, seconds
 
 
 def measure_peaks(devices: list[str], pairs: int) -> pd.DataFrame:
@@ -153,10 +171,15 @@ def measure_peaks(devices: list[str], pairs: int) -> pd.DataFrame:
 
 
 def _seconds(step: Step, device: str) -> float:
+    if device == "cuda":
+        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun.record()
+        step()
+        ended.record()
+        ended.synchronize()
+        return begun.elapsed_time(ended) / 1e3
     start = time.perf_counter()
     step()
-    if device == "cuda":
-        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 

@@ -1,0 +1,230 @@
+"""Speed and memory of training language models: each loss beside DPO, ways to get log π, and TRL's trainer beside ours.
+
+Writes llm.parquet (all measurements), llm.csv (their summary) and llm.md (the page) into figures/benchmarks, and prints
+the page. ``make bench`` runs it. On a CPU the models are those of the laptop run; where there is a CUDA device, a Llama
+of 1.1 billion parameters and Llama-7B, with random weights: nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from tqdm import tqdm
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL's
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, wherever this one is run from
+from bench import ROOT, _peak_mb
+from bench_llm_cases import EXTENTS, PAD_ID, RATE, Extent, Head, Size, Training, has_room
+from bench_llm_page import OURS, REACHED, SIDES, TRL, page, summarise, to_accuracy
+from bench_overhead import Step, in_turn
+
+from gradlab.artifacts import load_frame, save_frame, write_whole
+from gradlab.llm.models import END, PAD, START
+from gradlab.llm.stages import _free
+from gradlab.llm.tokens import Encoded
+
+# Operations a second in bfloat16 without sparsity, from NVIDIA's data sheets; the first name that fits counts.
+PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12,
+         "L40S": 362e12, "L4": 121e12}  # fmt: skip
+
+
+def bench(
+    folder: Path = ROOT / "figures/benchmarks", logs: Path = ROOT / "figures/llm/logs.parquet", quick: bool = False
+) -> None:
+    """Measure, print and save.
+
+    Args:
+        folder: Where llm.parquet, llm.csv and llm.md go.
+        logs: The training logs of the laptop run, from which steps to a fixed accuracy are read, if they are there.
+        quick: Tiny models, two rounds: shows that it works, and nothing about speed.
+    """
+    torch.set_num_threads(1)  # a second thread that waits for a busy core would drown the differences
+    device = "cuda" if torch.cuda.is_available() and not quick else "cpu"
+    name = "quick" if quick else device
+    extent = EXTENTS[name]()
+    rows, left_out = measure(extent, device)
+    frame = pd.DataFrame(rows + measure_peaks(extent, name))
+    peaks = {one: peak_flops(device, one) for one in sorted({case.precision for case in extent.cases.values()})}
+    named = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    settings = {"quick": quick, "device": named, "threads": 1, "peak": peaks, "left_out": left_out, "reached": REACHED}
+    save_frame(frame, folder / "llm.parquet", settings, overwrite=True)
+    summary = summarise(frame, {name: peaks[case.precision][0] for name, case in extent.cases.items()})
+    reached = to_accuracy(load_frame(logs)[0], summary) if logs.exists() else None
+    text = page(summary, reached, settings)
+    write_whole(folder / "llm.csv", summary.to_csv(index=False, float_format="%.6g"))
+    write_whole(folder / "llm.md", text)
+    print(text)
+
+
+def measure(extent: Extent, device: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """A row a measured step, and why a model is left out: large ones do not fit every GPU."""
+    rows, left_out = [], {}
+    for name, size in extent.cases.items():
+        if device == "cuda" and isinstance(size, Size) and not has_room(size, sides=False):
+            left_out[name] = f"it needs {size.needs(sides=False) / 1e9:.0f} GB"
+            continue
+        try:
+            for row in _measured(size, device, extent, trl=name in extent.trl):
+                rows.append({"size": name, **row})  # noqa: PERF401 - what was measured before an error stays
+        except torch.OutOfMemoryError as error:
+            left_out[name] = f"the memory was not enough for all of it ({str(error).splitlines()[0]})"
+        _free()
+    return rows, left_out
+
+
+def _measured(size: Size | Head, device: str, extent: Extent, *, trl: bool) -> Iterator[dict[str, Any]]:
+    case = size.training(device)
+    known = case.checked()
+    steps = {method: _afresh(case.step(method), device) for method in case.methods}
+    for turn, method, seconds in in_turn(steps, device, extent.rounds, size.part, warm=1, limit=extent.limit):
+        row = {"part": size.part, "round": turn, "method": method, "seconds": seconds, **case.work(turn + 2)}
+        if device == "cuda":
+            row["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+            row |= {"predicted_mb": size.needs(sides=method == SIDES) / 2**20} if isinstance(size, Size) else {}
+        yield row | known.get(method, {})
+    if trl and isinstance(case, Training):
+        yield from beside_trl(case, device, extent.rounds, extent.limit)
+
+
+def beside_trl(training: Training, device: str, rounds: int, limit: float) -> Iterator[dict[str, Any]]:
+    """A row a step of TRL's trainer and of ours, by turns, on the same pairs; nothing where TRL is not installed."""
+    try:
+        from trl import DPOConfig, DPOTrainer  # pyright: ignore[reportPrivateImportUsage]
+    except ImportError:
+        return
+    from datasets import Dataset
+    from transformers import PrinterCallback, TrainerCallback
+
+    size, step = training.size, training.step("dpo")
+    rows: list[dict[str, Any]] = []
+    near = 0.02 if size.precision == "bf16" else 1e-4
+
+    def now() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    class Turns(TrainerCallback):
+        """Ours after each of TRL's, whose time begins when ours has ended, so that its loading of data counts too."""
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.begun = self.since = now()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            theirs, start = now() - self.since, now()
+            step()
+            ours, turn = now() - start, state.global_step - 3  # two warm up
+            for method, seconds in ((TRL, theirs), (OURS, ours)):
+                rows.append({"part": "trainers", "round": turn, "method": method, "seconds": seconds,
+                             **training.work(state.global_step), "logp": training.row["logp_win"]})  # fmt: skip
+            if turn >= 3 and now() - self.begun > limit:
+                control.should_training_stop = True
+            self.since = now()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "logps/chosen" in logs and not np.isclose(logs["logps/chosen"], rows[-1]["logp"], rtol=near):
+                raise ArithmeticError(f"TRL must see the same pairs: log π {logs['logps/chosen']}, {rows[-1]['logp']}")
+
+    texts = [dict(zip(("prompt", "chosen", "rejected"), _as_text(pair), strict=True))
+             for number in range(1, rounds + 3) for pair in training.batch(number)]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        args = DPOConfig(
+            output_dir=folder, beta=1.0, learning_rate=RATE, lr_scheduler_type="constant", adam_beta2=0.95,
+            max_steps=rounds + 2, max_length=None, per_device_train_batch_size=size.micro,
+            gradient_accumulation_steps=size.pairs // size.micro, train_sampling_strategy="sequential",
+            precompute_ref_log_probs=True, gradient_checkpointing=size.checkpointing, bf16=size.precision == "bf16",
+            use_cpu=device == "cpu", logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True,
+        )  # fmt: skip
+        model = size.adapted(size.model(device))
+        trainer = DPOTrainer(
+            model, None, args, train_dataset=Dataset.from_list(texts), processing_class=_words(size.vocabulary),
+            callbacks=[Turns()],
+        )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        trainer.accelerator.free_memory()
+    yield from ({key: one for key, one in row.items() if key != "logp"} for row in rows if row["round"] >= 0)
+
+
+def _words(vocabulary: int) -> Any:
+    """A tokenizer whose words are the numbers of its tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = [START, END, PAD, *map(str, range(PAD_ID + 1, vocabulary))]
+    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token=START))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token=PAD, eos_token=END, unk_token=START)
+
+
+def _as_text(pair: Encoded) -> tuple[str, str, str]:
+    prompt, *sides = (" ".join(map(str, part)) for part in (pair.prompt, pair.win[:-1], pair.lose[:-1]))
+    return prompt, *(f" {side} {END}" for side in sides)  # type: ignore[return-value]
+
+
+def measure_peaks(extent: Extent, name: str) -> list[dict[str, Any]]:
+    """A row a method: the peak of three steps beyond what was held before, on the CPU, in a process of its own."""
+    turns = [(case, method) for case in extent.peaks for method in extent.cases[case].methods]
+
+    def peak(turn: tuple[str, str]) -> dict[str, Any]:
+        command = [sys.executable, __file__, "--peak", name, *turn]
+        found = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        return {"part": extent.cases[turn[0]].part, "size": turn[0], "method": turn[1], "peak_mb": found}
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(tqdm(pool.map(peak, turns), "memory", len(turns), disable=not sys.stderr.isatty()))
+
+
+def _peak(name: str, case: str, method: str) -> float:
+    torch.set_num_threads(1)
+    step = EXTENTS[name]().cases[case].training("cpu").step(method)
+    before = _peak_mb()
+    for _ in range(3):
+        step()
+    return _peak_mb() - before
+
+
+def _afresh(step: Step, device: str) -> Step:
+    """The step, with the device's count of its peak begun anew."""
+
+    def run() -> None:
+        torch.cuda.reset_peak_memory_stats()
+        step()
+
+    return run if device == "cuda" else step
+
+
+def peak_flops(device: str, precision: str) -> tuple[float, str]:
+    """The most operations a second of the device (on the CPU, of one thread), and whether known or measured."""
+    name = torch.cuda.get_device_name() if device == "cuda" else ""
+    for part, known in PEAKS.items():
+        if precision == "bf16" and all(re.search(rf"\b{word}\b", name) for word in part.split()):
+            return known, "its data sheet"
+    width, times = (8192, 20) if device == "cuda" else (1024, 5)
+    left = torch.randn(width, width, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    def product() -> None:
+        torch.matmul(left, left)
+
+    fastest = min(seconds for _, _, seconds in in_turn({"product": product}, device, times, "peak"))
+    return 2.0 * width**3 / fastest, f"measured, a product of matrices {width} wide"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peak"]:
+        print(_peak(*sys.argv[2:5]))
+    else:
+        tyro.cli(bench)

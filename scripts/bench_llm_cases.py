@@ -1,0 +1,311 @@
+"""What ``bench_llm.py`` measures: models with pairs of random tokens and their steps, output layers, and how much."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from bench_llm_page import BASES, SIDES
+from bench_overhead import Step
+from torch import Tensor, nn
+
+from gradlab.llm.batches import batch_at
+from gradlab.llm.demo import SETTINGS as DEMO
+from gradlab.llm.engine import Engine, frozen
+from gradlab.llm.logps import _chunked, _gathered
+from gradlab.llm.memory import LLAMAS, memory, shape_of
+from gradlab.llm.models import small_llama, with_lora
+from gradlab.llm.processes import Precision, Processes
+from gradlab.llm.reference import score
+from gradlab.llm.settings import Settings
+from gradlab.llm.synthetic import task_tokenizer
+from gradlab.llm.tokens import Encoded
+from gradlab.llm.train import PairTask, rows_of, side_rows
+from gradlab.losses import PAIR_LOSSES
+
+RATE = 1e-8  # so small that every step works on the same weights, whatever the loss
+BATCHES = 8  # different ones
+END_ID, PAD_ID = 1, 2  # as in small_llama
+ROOM = 5e9  # bytes of a GPU that are left for CUDA and fragmentation
+AGREEMENT = {"fp32": (1e-3, 1e-3), "bf16": (0.25, 0.05)}  # of log π (nats, largest) and its gradient (relative)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model with random weights and a batch for it, of random tokens; lengths (lowest, highest) are uniform."""
+
+    part: ClassVar = "steps"
+    methods: ClassVar = (*PAIR_LOSSES, SIDES)
+    shape: Mapping[str, Any]
+    """As ``small_llama`` takes it, or a config."""
+    vocabulary: int
+    prompt: tuple[int, int]
+    response: tuple[int, int]
+    pairs: int = 8
+    micro: int = 8
+    precision: Precision = "fp32"
+    lora: int = 0
+    checkpointing: bool = False
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a prompt and a response at most."""
+        return self.prompt[1] + self.response[1]
+
+    def needs(self, *, sides: bool) -> int:
+        """Bytes that training a config takes, by gradlab's own table of memory."""
+        return memory(
+            self.shape, lora_rank=self.lora, micro_pairs=self.micro, length=self.longest, precision=self.precision,
+            checkpointing=self.checkpointing, sides=sides,
+        ).total  # fmt: skip
+
+    def model(self, device: str) -> Any:
+        """The model, without an adapter; the same weights each time."""
+        if "width" in self.shape:
+            return small_llama(self.vocabulary, **self.shape, longest=self.longest, seed=0)
+        from transformers import AutoModelForCausalLM, LlamaConfig
+
+        config = LlamaConfig(**self.shape, max_position_embeddings=self.longest)
+        half = self.lora and self.precision == "bf16"  # an adapter's base
+        torch.manual_seed(0)
+        with torch.device(device):
+            return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if half else torch.float32)
+
+    def adapted(self, model: Any) -> Any:
+        """With a LoRA adapter, where this size has one."""
+        return with_lora(model, self.lora, 2.0 * self.lora, ("all-linear",)) if self.lora else model
+
+    def training(self, device: str) -> Training:
+        """What is measured."""
+        return Training(self, device)
+
+
+@dataclass(frozen=True)
+class Head:
+    """An output layer alone: log π of ``tokens`` tokens from their hidden states, with the gradient of both."""
+
+    part: ClassVar = "log-probs"
+    tokens: int
+    hidden: int
+    vocabulary: int
+    chunks: Sequence[int] = (64, 256, 1024)
+    precision: Precision = "fp32"
+
+    @property
+    def methods(self) -> Sequence[str]:
+        """The ways to get log π."""
+        return [BASES[self.part], "gather − logsumexp", *(f"chunks of {size}" for size in self.chunks)]
+
+    def training(self, device: str) -> HeadTraining:
+        """What is measured."""
+        return HeadTraining(self, device)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured: models, output layers, the models whose steps TRL does as well, and whose memory (CPU)."""
+
+    sizes: Mapping[str, Size]
+    heads: Mapping[str, Head]
+    trl: Sequence[str]
+    peaks: Sequence[str]
+    rounds: int
+    limit: float = 60.0
+    """Seconds after which no further round is begun, in each part."""
+
+    @property
+    def cases(self) -> dict[str, Size | Head]:
+        """All that takes its turn with its own methods."""
+        return {**self.sizes, **self.heads}
+
+
+def _laptop() -> Extent:
+    tokens: dict[str, Any] = {"vocabulary": len(task_tokenizer()), "prompt": (5, 5), "response": (5, 25)}
+    text: dict[str, Any] = {"vocabulary": 2048, "prompt": (12, 60), "response": (6, 52)}
+    shapes = DEMO["sizes"].items()
+    return Extent(
+        {f"{name}, {task}": Size(shape, **own) for task, own in (("tokens", tokens), ("text", text))
+         for name, shape in shapes},
+        {"hidden states 512 wide": Head(1024, 512, 32_000)},
+        trl=[f"{name}, text" for name in DEMO["sizes"]],
+        peaks=[*(f"{name}, text" for name in DEMO["sizes"]), "hidden states 512 wide"], rounds=30, limit=40.0,
+    )  # fmt: skip
+
+
+def _cuda() -> Extent:
+    batch: dict[str, Any] = {"vocabulary": 32_000, "prompt": (64, 256), "response": (64, 256), "precision": "bf16"}
+    seven = LLAMAS["Llama-2-7B"]
+    small = {**seven, "hidden_size": 2048, "num_hidden_layers": 22, "intermediate_size": 5632,
+             "num_key_value_heads": 4}  # fmt: skip
+    large: dict[str, Any] = {**batch, "pairs": 16, "micro": 4, "checkpointing": True}
+    shape: dict[str, Any] = {"tokens": 4096, "hidden": 4096, "vocabulary": 32_000, "chunks": (256, 1024, 4096)}
+    return Extent(
+        {"1.1B, all weights": Size(small, **batch), "7B, LoRA": Size(seven, **large, lora=16),
+         "7B, all weights": Size(seven, **large)},
+        {"hidden states 4096 wide, bf16": Head(**shape, precision="bf16"),
+         "hidden states 4096 wide, fp32": Head(**shape)},
+        trl=("1.1B, all weights", "7B, LoRA"), peaks=(), rounds=20, limit=50.0,
+    )  # fmt: skip
+
+
+def _quick() -> Extent:
+    tiny: dict[str, Any] = {"vocabulary": 48, "prompt": (2, 5), "response": (2, 6), "pairs": 4, "micro": 2}
+    shape = {"vocab_size": 48, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32,
+             "num_attention_heads": 2}  # fmt: skip
+    adapter = Size(shape, **tiny, precision="bf16", lora=2, checkpointing=True)
+    return Extent(
+        {"tiny, tokens": Size({"width": 16, "layers": 1, "heads": 2}, **tiny), "tiny, LoRA": adapter},
+        {"tiny head": Head(32, 16, 64, chunks=(8,)), "tiny head, bf16": Head(32, 16, 64, (8,), "bf16")},
+        trl=("tiny, tokens", "tiny, LoRA"), peaks=("tiny head",), rounds=2,
+    )  # fmt: skip
+
+
+EXTENTS = {"cpu": _laptop, "cuda": _cuda, "quick": _quick}
+
+
+class Training:
+    """A model, the pairs of ``BATCHES`` batches, and steps on them with any loss, in one engine."""
+
+    def __init__(self, size: Size, device: str) -> None:
+        self.size, own = size, Processes(device=torch.device(device))
+        model = size.model(device)
+        self.shape = shape_of(model.config.to_dict())
+        self.settings = Settings(
+            model="", data="", out=Path(), loss=tuple(PAIR_LOSSES), batch=size.pairs, micro=size.micro, sides_every=0,
+            schedule="constant", warmup=0.0, precision=size.precision, lora_rank=size.lora,
+            gradient_checkpointing=size.checkpointing,
+        )  # fmt: skip
+        model = size.adapted(model)
+        self.engine = Engine(model, own, self.settings, rate=RATE, steps=1, pad=PAD_ID)
+        self.pairs = drawn_pairs(size)
+        with frozen(self.engine):
+            ref = score(self.engine, side_rows(self.pairs), own, pad=PAD_ID, micro=2 * size.micro).view(-1, 2)
+        self.tasks = {
+            name: PairTask(self.settings.made(name), self.pairs, ref, [], ref[:0]) for name in self.settings.loss
+        }
+        self.row: dict[str, float] = {}  # what the log would say of the last step
+        fits = device == "cpu" or has_room(size, sides=True)
+        self.methods = size.methods if fits else size.methods[:-1]
+
+    def step(self, method: str) -> Step:
+        """What the trainer does in a step, its log aside; the first call is step 1."""
+        numbers = itertools.count(1)
+        task = self.tasks[method.split()[0]]
+        settings = replace(self.settings, sides_every=int(method == SIDES))
+
+        def step() -> None:
+            number = next(numbers)
+            self.engine.settings = settings
+            self.row = task.gradient(self.engine, number)
+            self.engine.step(number, self.row["grad_norm"])
+            task.realised(self.engine, number, self.row)
+
+        return step
+
+    def batch(self, number: int) -> list[Encoded]:
+        """The pairs of a step, from 1."""
+        return [self.pairs[i] for i in batch_at(number - 1, len(self.pairs), self.size.pairs, self.settings.seed)]
+
+    def work(self, number: int) -> dict[str, float]:
+        """Tokens of a step without padding, prompts counted on both sides, and the operations that they need.
+
+        Two a parameter and token in the forward pass and four in the backward pass (two where the weights are frozen);
+        causal attention; the output layer for responses' tokens alone. What is computed again counts once.
+        """
+        shape, rows = self.shape, rows_of(self.batch(number))
+        whole = np.array([len(prompt) + len(response) for prompt, response in rows], float)
+        answers = sum(len(response) for _, response in rows)
+        each = 4 if self.size.lora else 6
+        body = shape.layers * (shape.layer - 2 * shape.hidden)  # without norms
+        adapter = shape.trained(self.size.lora, ("all-linear",)) if self.size.lora else 0
+        attention = 6 * shape.layers * shape.heads * shape.head_width * (whole**2).sum()
+        head = each * shape.vocabulary * shape.hidden * answers
+        return {
+            "tokens": whole.sum(), "flops": (each * body + 6 * adapter) * whole.sum() + head + attention,
+        }  # fmt: skip
+
+    def checked(self) -> dict[str, dict[str, float]]:
+        """What else is known of the methods: nothing."""
+        return {}
+
+
+class HeadTraining:
+    """The ways to get log π of some tokens from their hidden states."""
+
+    def __init__(self, head: Head, device: str) -> None:
+        draw = torch.Generator(device).manual_seed(0)
+        dtype = torch.bfloat16 if head.precision == "bf16" else torch.float32
+        how: dict[str, Any] = {"generator": draw, "device": device}
+        self.size, self.methods = head, head.methods
+        self.layer = nn.Linear(head.hidden, head.vocabulary, bias=False, device=device, dtype=dtype)
+        with torch.no_grad():
+            self.layer.weight.normal_(std=head.hidden**-0.5, generator=draw)
+        self.hidden = torch.randn(head.tokens, head.hidden, **how).to(dtype).requires_grad_()
+        self.target = torch.randint(head.vocabulary, (head.tokens,), **how)
+
+    def logps(self, method: str) -> Tensor:
+        """log π of each token."""
+        if method == self.methods[0]:
+            logps = torch.log_softmax(self.layer(self.hidden).float(), -1)
+            return logps.gather(-1, self.target[:, None])[:, 0]
+        if method.startswith("chunks"):  # gradlab's own
+            return _chunked(self.layer, self.hidden, self.target, int(method.split()[-1]))
+        return _gathered(self.layer(self.hidden), self.target)
+
+    def step(self, method: str) -> Step:
+        """Forward and backward."""
+
+        def step() -> None:
+            self.layer.weight.grad = self.hidden.grad = None
+            self.logps(method).sum().backward()
+
+        return step
+
+    def work(self, number: int) -> dict[str, float]:
+        """Tokens, and the operations that they need."""
+        head = self.size
+        return {"tokens": head.tokens, "flops": 6.0 * head.tokens * head.hidden * head.vocabulary}
+
+    def checked(self) -> dict[str, dict[str, float]]:
+        """How far log π and its gradient are from the first method's; ArithmeticError where that is too far."""
+        made: dict[str, dict[str, float]] = {}
+        base: list[Tensor] = []
+        for method in self.methods:
+            self.step(method)()
+            with torch.no_grad():
+                grads = [one.grad for one in (self.hidden, self.layer.weight) if one.grad is not None]
+                found = [self.logps(method), *grads]
+            base = base or found
+            errors = [float((a - b).norm() / b.norm()) for a, b in zip(found[1:], base[1:], strict=True)]
+            made[method] = {
+                "logp_error": float((found[0] - base[0]).abs().max()), "gradient_error": max(errors),
+            }  # fmt: skip
+            for error, most in zip(made[method].values(), AGREEMENT[self.size.precision], strict=True):
+                if not error <= most:
+                    raise ArithmeticError(f"{method} must give what {self.methods[0]} gives, is off by {made[method]}")
+        self.layer.weight.grad = self.hidden.grad = None
+        return made
+
+
+def has_room(size: Size, *, sides: bool) -> bool:
+    """Whether the GPU's memory is enough to train this size, with or without steps that look at both sides."""
+    return size.needs(sides=sides) + ROOM < torch.cuda.mem_get_info()[1]
+
+
+def drawn_pairs(size: Size) -> list[Encoded]:
+    """Random tokens in the place of pairs; responses end as they should."""
+    rng = np.random.default_rng(0)
+
+    def tokens(low: int, high: int) -> tuple[int, ...]:
+        return tuple(rng.integers(PAD_ID + 1, size.vocabulary, rng.integers(low, high + 1)).tolist())
+
+    lowest, highest = (one - 1 for one in size.response)
+    return [
+        Encoded(tokens(*size.prompt), (*tokens(lowest, highest), END_ID), (*tokens(lowest, highest), END_ID))
+        for _ in range(BATCHES * size.pairs)
+    ]
