@@ -1,0 +1,130 @@
+"""The laptop run: its minute's version goes the whole path, twice gives the same, and its frames are what they say."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("transformers")
+
+import torch
+
+from gradlab.artifacts import load_frame
+from gradlab.llm import demo
+from gradlab.llm.command import guarded
+from gradlab.llm.models import small_llama
+from gradlab.losses import PAIR_LOSSES
+
+ROOT = Path(__file__).parent.parent
+LABELS = ["task", "size", "seed", "method"]
+METHODS = [*demo.SMOKE["losses"], "ppo"]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The folder and the frames."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, demo.run_demo(folder, settings=demo.SMOKE, workers=1)
+
+
+def test_every_method_is_evaluated_beside_the_reference(smoke):
+    found = smoke[1]["evaluation"]
+    assert found["method"].tolist() == ["reference", *METHODS]
+    assert set(found["judge"]) == {"true reward"}
+    assert found.loc[0, ["kl", "margin"]].tolist() == [0, 0]
+    assert found["win_rate"].between(0, 1).all()
+    assert found[LABELS].notna().all(axis=None)
+    assert not found.map(lambda value: "/" in str(value)).any(axis=None), "no paths of a machine"
+
+
+def test_logs_hold_each_step_of_each_method(smoke):
+    logs = smoke[1]["logs"]
+    assert list(dict.fromkeys(logs["method"])) == METHODS
+    steps = logs.groupby("method")["step"].agg(["min", "max", "count"])
+    assert (steps["min"] == 1).all()
+    assert steps["max"].nunique() == 1, "every loss has the same number of steps"
+    first = logs[(logs["step"] == 1) & (logs["method"] != "ppo")]
+    np.testing.assert_allclose(first["loss"], np.log(2), atol=1e-5)
+    assert (first["grad_split_error"] < 1e-5).all()
+    assert first[["grad_norm_win", "grad_norm_lose", "delta_win", "delta_lose"]].notna().all(axis=None)
+
+
+def test_pairs_are_scored_under_every_model(smoke):
+    pairs = smoke[1]["pairs"]
+    assert pairs.groupby("method").size().to_dict() == dict.fromkeys(["reference", *METHODS], 24)
+    own = pairs[pairs["method"] == "reference"]
+    np.testing.assert_array_equal(own["win"], own["ref_win"])
+    moved = pairs[pairs["method"] == "dpo"]
+    assert (moved["win"] != moved["ref_win"]).any()
+    assert (pairs[["win", "lose", "ref_win", "ref_lose"]] < 0).all(axis=None)
+
+
+def test_a_second_call_does_nothing_again_and_another_process_gives_the_same(smoke, tmp_path, monkeypatch):
+    folder, frames = smoke
+    monkeypatch.setattr(demo, "train", lambda *_: pytest.fail("it was done"))
+    again = demo.run_demo(folder, settings=demo.SMOKE, workers=1)
+    for name, frame in frames.items():
+        pd.testing.assert_frame_equal(again[name], frame)
+
+
+def test_kept_frames_are_small_and_say_where_they_come_from(smoke, tmp_path):
+    files = demo.save_demo(smoke[1], tmp_path, demo.SMOKE, "make llm-demo")
+    assert [file.name for file in files] == ["evaluation.parquet", "logs.parquet", "pairs.parquet"]
+    for file in files:
+        frame, manifest = load_frame(file)
+        assert manifest["settings"] == demo.SMOKE
+        assert manifest["command"] == "make llm-demo"
+        assert set(LABELS) <= set(frame.columns)
+        assert not len(frame.select_dtypes("float64").columns)
+
+
+def test_the_declared_run_is_what_was_promised():
+    settings = demo.SETTINGS
+    assert len(settings["seeds"]) >= 3
+    assert set(settings["losses"]) >= {"dpo", "bdpo", "nbdpo", "nbdpo-symmetric"}
+    assert set(settings["losses"]) <= set(PAIR_LOSSES)
+    assert (settings["training"]["reference_steps"], settings["training"]["epochs"]) == (300, 2)
+    words = settings["tasks"]["hh"]["vocabulary"]
+    sizes = {
+        name: sum(one.numel() for one in small_llama(words, **size, longest=64, seed=0).parameters())
+        for name, size in settings["sizes"].items()
+    }
+    assert len(sizes) == 2
+    for name, size in sizes.items():
+        assert 1e6 <= size <= 3e6
+        assert name == f"{size / 1e6:.0f}M"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"tasks": ["hh"]}, "data must name HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf; got none"),
+        ({"tasks": ["tokns"]}, "task must be one of hh, tokens; got 'tokns'; did you mean 'tokens'?"),
+        ({"tasks": ["tokens"], "sizes": ["7B"]}, "size must be one of 1M, 2M; got '7B'"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, line, tmp_path):
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        demo.run_demo(tmp_path, **arguments)
+
+
+def test_too_few_pairs_are_told(tmp_path):
+    rows = [{"prompt": f"{n} ", "chosen": "a b", "rejected": "b a"} for n in range(5)]
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"data must hold 1120 usable pairs or more, .*few\.jsonl has 5"):
+        demo._chosen("hh", 0, str(tmp_path / "few.jsonl"), 1120)
+
+
+def test_the_script_refuses_to_keep_a_part(tmp_path, capsys):
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import llm_demo
+    finally:
+        sys.path.pop(0)
+    assert guarded(lambda: llm_demo.demo(out=tmp_path, seeds=(0,), keep=True), "llm_demo.py") == 2
+    assert "keep must go with all tasks, sizes and seeds" in capsys.readouterr().err
