@@ -180,6 +180,7 @@ def test_each_claim_is_judged_by_the_experiments_that_it_names_with_controls(set
 
 def test_every_figure_belongs_to_a_claim_and_every_claim_has_the_figures_that_it_names():
     drawn = {figure for experiment in EXPERIMENTS.values() for figure in experiment.CAPTIONS}
+    drawn |= {figure for one in measured.MEASURED.values() for figure in one.captions}
     named = {
         figure for claim in CLAIMS.values() if not set(claim.experiments) - set(EXPERIMENTS) for figure in claim.figures
     }

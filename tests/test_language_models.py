@@ -1,15 +1,20 @@
 """What frames of language models say of the claims: each rule on invented ones, with and without them in the report."""
 
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from gradlab import cli
 from gradlab.artifacts import save_frame
-from gradlab.experiments import EXPERIMENTS, language_models, make_figures, verdicts, wording
+from gradlab.experiments import EXPERIMENTS, gallery, language_models, make_figures, verdicts, wording
 from gradlab.experiments.claims import CLAIMS
 from gradlab.experiments.measured import MEASURED
 
+ROOT = Path(__file__).parents[1]
 SEEDS, SIZES = (0, 1, 2), ("1M", "2M")
 METHODS = ("dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight", "ppo")
 EXTENDED = ("ratio-corrected", "ablation", "log-ratio")  # claims that have experiments, too
@@ -278,12 +283,13 @@ def test_claims_with_experiments_get_rows_where_the_frames_are_there_and_stay_as
         assert before[name].measured == ()
         assert not any(file.startswith("llm/") for file in wording.data_files(before[name]))
         assert wording.data_files(after[name])[-3:] == list(language_models.FILES.values())
-        assert wording.commands(after[name])[-1] == "make llm-demo"
-    assert before[STATED].why == "needs a measurement that `make llm-demo` makes; none has been committed"
+        assert wording.commands(after[name])[-1] == language_models.COMMAND
+    assert before[STATED].why == f"needs a measurement that `{language_models.COMMAND}` makes; none has been committed"
     assert (before[STATED].verdict, after[STATED].verdict) == ("not run here", "holds")
     for name in ("overhead", "llm"):
         assert before[name].verdict == after[name].verdict == "not run here"
-    assert "scripts/llm_train.py" in after["llm"].why
+    script = (ROOT / "scripts/README.md").read_text("utf-8").replace("\\\n", " ")
+    assert re.search(r"`(torchrun .*)`", after["llm"].why)[1] in " ".join(script.split())
 
 
 @pytest.mark.parametrize("how", ["one file is missing", "a manifest is missing", "quick"])
@@ -304,28 +310,75 @@ def test_damaged_frames_are_one_line(with_runs, capsys):
     assert f"{file} is not the data that its manifest describes" in err
 
 
-def test_report_and_terminal_tell_rows_data_and_command(with_runs, capsys):
-    make_figures(["log-ratio"], folder=with_runs.parent, quick=True)
-    capsys.readouterr()
-    for name in (STATED, *EXTENDED):
-        assert cli.main(["claims", name, "--folder", str(with_runs)]) == 0
-        out = " ".join(capsys.readouterr().out.split())
-        section = (with_runs / "CLAIMS.md").read_text("utf-8").partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-        method = (with_runs / "METHODS.md").read_text("utf-8").partition(f"\n### {name}\n")[2].partition("\n##")[0]
+@pytest.fixture(scope="module")
+def reported(quick, tmp_path_factory):
+    """Frames, figures and report in one folder, for tests that only look."""
+    folder = tmp_path_factory.mktemp("reported")
+    shutil.copytree(quick, folder / "quick")
+    save(folder / "quick", invented(logs=logs({"nbdpo-symmetric": 2})))
+    drawn = make_figures(["log-ratio"], folder=folder, quick=True)
+    assert {file.stem for file in drawn} == set(language_models.CAPTIONS)
+    return folder / "quick"
+
+
+def test_report_and_terminal_tell_rows_data_and_command(reported, capsys):
+    pages = [(reported / name).read_text("utf-8") for name in ("CLAIMS.md", "METHODS.md")]
+    settled = verdicts.judge_claims(reported, EXPERIMENTS, [STATED, *EXTENDED], quick=True)
+    for name, one in settled.items():
+        section, method = (page.partition(f"# {name}\n")[2].partition("\n##")[0] for page in pages)
+        terminal = wording.explained(one, reported, quick=True).replace("\n", " ")
         for file in language_models.FILES.values():
             assert f"[{file}]({file})" in section
-            assert str(with_runs / file) in out
-        for text in (section, method, out):
+            assert str(reported / file) in terminal
+        for text in (section, method, terminal):
             assert "gradlab/experiments/language_models.py" in text
-        assert "`make llm-demo`" in section
-        assert "make llm-demo" in out
-        found = [row for row in language_models.verdict(invented(logs=logs({"nbdpo-symmetric": 2}))).itertuples()
-                 if row.claim == name]  # fmt: skip
-        for row in found:
+        assert f"`{language_models.COMMAND}`" in section
+        assert language_models.COMMAND in terminal
+        for row in one.rows:
             statement = row.statement.replace("|", "\\|")
             assert statement in section
             assert statement in method
-    assert "can show such spikes and never refute them" in (with_runs / "METHODS.md").read_text("utf-8")
+    assert cli.main(["claims", STATED, "--folder", str(reported)]) == 0
+    assert re.search(r"^verdict +holds$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_figures_are_shown_and_explained_and_every_link_leads_somewhere(reported):
+    pages = {name: (reported / f"{name}.md").read_text("utf-8") for name in ("README", "CLAIMS", "METHODS")}
+    for figure, caption in language_models.CAPTIONS.items():
+        assert (reported / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"![{figure}]({figure}.png)" in pages["README"]
+        assert caption in pages["README"]
+        assert f"[{figure}]({figure}.png)" in pages["CLAIMS"]
+        assert f"| [{figure}]({figure}.png) | [" in pages["METHODS"]
+    assert "![llm-validation](llm-validation.png)" in pages["CLAIMS"]
+    assert f"Regenerate: `{language_models.COMMAND}`." in pages["README"]
+    for page in pages.values():
+        links = [link for link in re.findall(r"\]\(([^)#]+)", page) if not link.startswith("..")]
+        assert all((reported / link).exists() for link in links)
+
+
+def test_figures_are_drawn_anew_only_where_their_frames_have_changed(with_runs):
+    assert len(gallery.draw_measured(with_runs)["language-models"]) == 2 * len(language_models.CAPTIONS)
+    assert gallery.draw_measured(with_runs) == {"language-models": []}
+    save(with_runs, {"logs": logs({"dpo": 1})})
+    assert len(gallery.draw_measured(with_runs)["language-models"]) == 2 * len(language_models.CAPTIONS)
+
+
+def test_where_there_are_no_frames_nothing_is_drawn_or_shown(quick):
+    assert not list(quick.glob("llm-*"))
+    for name in ("README.md", "CLAIMS.md"):
+        assert "llm-ablation" not in (quick / name).read_text("utf-8")
+    assert "None has been committed" in (quick / "METHODS.md").read_text("utf-8")
+
+
+def test_the_explorer_of_claims_shows_them_where_they_are_there(reported):
+    widgets = pytest.importorskip("gradlab.widgets")
+    explorer = widgets.ClaimsExplorer(folder=reported)
+    explorer.set(claim=STATED, figure="llm-validation", data="llm/logs.parquet")
+    assert explorer.error is None
+    assert explorer.numbers["verdict"] == "holds"
+    assert explorer.png() == (reported / "llm-validation.png").read_bytes()
+    explorer.close()
 
 
 def test_the_rules_are_told_before_there_is_any_run(quick):

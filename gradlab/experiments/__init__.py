@@ -66,8 +66,11 @@ def make_figures(
     for name, one in chosen.items():
         state = f"{len(drawn[name])} figures drawn" if name in drawn else "up to date"
         print(f"{name:>16}: {'run' if one in ran else 'frame up to date'}, {state}")
+    measured = gallery.draw_measured(folder, fresh=fresh and not names)
+    for name, files in measured.items():
+        print(f"{name:>16}: as committed, {f'{len(files)} figures drawn' if files else 'up to date'}")
     _write_pages(folder, quick=quick)
-    return [file for files in drawn.values() for file in files]
+    return [file for files in (*drawn.values(), *measured.values()) for file in files]
 
 
 def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) -> dict[str, list[Path]]:

@@ -76,7 +76,10 @@ _MODELS = (
     "Small Llamas, trained from scratch: three seeds, two sizes, real pairs of HH-RLHF and a task of tokens whose true "
     "reward is known; β = 1, clip 0.3, two epochs from a reference of 300 DPO steps."
 )
-_SEVEN_B = "torchrun --nproc-per-node 8 scripts/llm_train.py --model LLAMA-7B --data PAIRS --out RUN --loss dpo bdpo"
+_SEVEN_B = (  # as scripts/README.md has it
+    "torchrun --nproc-per-node 8 scripts/llm_train.py --config scripts/configs/one-node.toml --model MODEL "
+    "--data PAIRS.jsonl --out runs/llama-7b --loss dpo bdpo"
+)
 
 CLAIMS: dict[str, Claim] = {
     "ratio": Claim(

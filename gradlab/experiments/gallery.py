@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+
+from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.artifacts import load_frame, load_manifest, write_whole
 from gradlab.experiments.frames import frame_path, short_name
+from gradlab.experiments.measured import MEASURED
 from gradlab.provenance import fingerprint, source_hash, versions
 
 QUICK_MARK = "**QUICK run: few seeds, worlds and steps. These are not results; captions describe the full run.**"
@@ -20,19 +24,46 @@ def draw(experiment: ModuleType, folder: Path, *, quick: bool) -> list[Path]:
     """Draw the experiment's figures as PNG and PDF into ``folder``, and note what they were drawn from; the files."""
     frame, _ = load_frame(frame_path(experiment, folder / "data"))
     mark = "QUICK: few seeds, short budget, not a result" if quick else None
-    drawn = plotting.draw(lambda: experiment.figures(frame), folder, mark)
-    write_whole(_stamp(experiment, folder), json.dumps({"key": _key(experiment, folder, quick)}) + "\n")
-    return drawn
+    return _draw(
+        lambda: experiment.figures(frame), folder, short_name(experiment), _key(experiment, folder, quick), mark
+    )
 
 
 def is_drawn(experiment: ModuleType, folder: Path, *, quick: bool) -> bool:
     """Whether the figures are there, drawn from the frame that is there, by the sources and library that are here."""
-    files = [folder / f"{name}.{kind}" for name in experiment.CAPTIONS for kind in ("png", "pdf")]
-    return _stamped(_stamp(experiment, folder), _key(experiment, folder, quick)) and all(map(Path.exists, files))
+    return _is_drawn(experiment.CAPTIONS, folder, short_name(experiment), _key(experiment, folder, quick))
 
 
-def _stamp(experiment: ModuleType, folder: Path) -> Path:
-    return folder / "data" / f"{short_name(experiment)}.figures.json"
+def draw_measured(folder: Path, *, fresh: bool = False) -> dict[str, list[Path]]:
+    """The same for the measurements whose frames are there, unless they are drawn; the files of each, by its name."""
+    drawn = {}
+    for name, one in MEASURED.items():
+        if one.figures is None or not one.is_in(folder):
+            continue
+        digests = [load_manifest(folder / file)["sha256"] for file in one.files.values()]
+        key = fingerprint(digests, inspect.getsource(one.module), source_hash(one.module.__name__),
+                          versions(["matplotlib"]))  # fmt: skip
+        make = functools.partial(one.figures, one.load(folder))
+        stale = fresh or not _is_drawn(one.captions, folder, name, key)
+        drawn[name] = _draw(make, folder, name, key) if stale else []
+    return drawn
+
+
+def _draw(
+    make: Callable[[], dict[str, Figure]], folder: Path, name: str, key: str, mark: str | None = None
+) -> list[Path]:
+    drawn = plotting.draw(make, folder, mark)
+    write_whole(_stamp(name, folder), json.dumps({"key": key}) + "\n")
+    return drawn
+
+
+def _is_drawn(figures: Iterable[str], folder: Path, name: str, key: str) -> bool:
+    files = [folder / f"{figure}.{kind}" for figure in figures for kind in ("png", "pdf")]
+    return _stamped(_stamp(name, folder), key) and all(map(Path.exists, files))
+
+
+def _stamp(name: str, folder: Path) -> Path:
+    return folder / "data" / f"{name}.figures.json"
 
 
 def _key(experiment: ModuleType, folder: Path, quick: bool) -> str:
@@ -66,15 +97,22 @@ def write_page(experiments: Sequence[ModuleType], every: Sequence[ModuleType], f
         missing = ", ".join(short_name(one) for one in every if one not in experiments)
         lines += [f"**Not shown, because stale or never run: {missing}.** Run `gradlab figures`.", ""]
     for one in experiments:
-        lines += [f"## {question(one)}", ""]
-        for name, caption in one.CAPTIONS.items():
-            lines += [f"![{name}]({name}.png)", "", f"**{name}** ([PDF]({name}.pdf)). {caption}", ""]
-        frame = frame_path(one, Path("data"))
-        lines += [f"Data: [{frame.name}]({frame}), [manifest]({frame.with_suffix('.json')}). "
-                  f"Regenerate: `gradlab figures {short_name(one)}{again}`.", ""]  # fmt: skip
+        file = frame_path(one, Path("data"))
+        lines += _shown(question(one), one.CAPTIONS, [file], f"gradlab figures {short_name(one)}{again}")
+    for one in MEASURED.values():
+        if one.captions and one.is_in(folder):
+            lines += _shown(question(one.module), one.captions, map(Path, one.files.values()), one.command)
     page = folder / "README.md"
     write_whole(page, "\n".join(lines).rstrip() + "\n")
     return page
+
+
+def _shown(title: str, captions: Mapping[str, str], files: Iterable[Path], command: str) -> list[str]:
+    lines = [f"## {title}", ""]
+    for name, caption in captions.items():
+        lines += [f"![{name}]({name}.png)", "", f"**{name}** ([PDF]({name}.pdf)). {caption}", ""]
+    data = "; ".join(f"[{file.name}]({file}), [manifest]({file.with_suffix('.json')})" for file in files)
+    return [*lines, f"Data: {data}. Regenerate: `{command}`.", ""]
 
 
 def question(experiment: ModuleType) -> str:

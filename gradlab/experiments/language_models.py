@@ -28,7 +28,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from gradlab import plotting
 from gradlab.doctor import SPIKE_EVALUATIONS, spikes
 from gradlab.experiments.contrasts import Contrast, Scan, judged
 from gradlab.experiments.log_ratio import TOLERANCE
@@ -37,6 +39,7 @@ from gradlab.intervals import overall, tally
 from gradlab.theory import bdpo_log_rho, in_probabilities, share_corrected
 
 FILES = {name: f"llm/{name}.parquet" for name in ("evaluation", "logs", "pairs")}  # in the folder of the figures
+COMMAND = "make llm-demo DATA=PAIRS KEEP=1"
 TASKS = {"hh": "real pairs", "tokens": "task of tokens"}
 REWARD_MODEL = "reward model"  # the judge that must prove itself; the true reward need not
 WIN_MARGIN = 0.02  # of win-rate
@@ -281,6 +284,68 @@ def corrected(pairs: pd.DataFrame) -> pd.DataFrame:
         )  # fmt: skip
         tables += [judged(own, [scan]), judged(explained, [length])]
     return pd.concat(tables, ignore_index=True)
+
+
+# --- figures ---
+
+_LOOKS = {"nbdpo-symmetric": "nbdpo symmetric", "fixed-weight": "fixed λ=0.5"}  # as gradlab.plotting calls them
+CAPTIONS = {
+    "llm-ablation": (
+        "Language models at the end of training: how often their samples are preferred to the reference's, and how far "
+        "they have moved from it (KL in nats a response). Each method has a line of filled marks for one size of model "
+        "and one of hollow marks for the other; small dots are seeds, bars 95% bootstrap intervals over them (rough: "
+        "there are few). Right of ½ a method beats the reference. Judge of the real pairs is a small reward "
+        "model: CLAIMS.md says how often it is right, and “prefer the shorter answer” with it. Judge of the task of "
+        "tokens is its true reward. A method may win more because it moves farther."
+    ),
+    "llm-log-ratio": (
+        "Do the two sides of a language model's training follow π_l/π_w? A mark a logged step of DPO or bDPO, fainter "
+        "where it is early, all sizes and seeds. Across: log(π_l/π_w), the mean of the batch. Up: the logarithm of the "
+        "ratio winner : loser of the norms of both parameter gradients, and of the changes of log π that the step made "
+        "(their sizes). On the dashed diagonal a ratio follows, at slope 1; a flat cloud means that it does not. Solid "
+        "lines are least squares over all runs. Mind the scales: the axis up may be stretched."
+    ),
+    "llm-validation": (
+        "Validation loss of language models along training, a line a run, several seeds a method. A ring marks what "
+        "counts as a sudden spike (gradlab.doctor). Symmetric nbDPO (light blue) is claimed to spike. All losses start "
+        "at ln 2; each is another function, so that levels of different methods do not compare."
+    ),
+    "llm-length": (
+        "Balanced-DPO's weight of the winner, λ_w = log π_l/(log π_w + log π_l), against the winner's share of both "
+        "responses' tokens, a mark a held-out pair, all seeds. On the dashed line λ_w is the loser's share of tokens "
+        "and nothing else; R² says how far the share of tokens explains λ_w, a mean over runs."
+    ),
+}
+
+
+def figures(frames: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """Win-rates, ratios of both sides, validation losses, and λ_w against length."""
+    logs, evaluation = frames["logs"], frames["evaluation"]
+    weights = weighed(frames["pairs"][frames["pairs"]["method"].isin(list(POLICIES))])
+    ratios = side_ratios(logs)
+    trained = evaluation[evaluation["method"] != "reference"]
+    return {
+        "llm-ablation": plotting.by_method(
+            trained.assign(method=trained["method"].replace(_LOOKS)),
+            {"win_rate": "win-rate against the reference", "kl": "KL from the reference (nats)"},
+            tasks=TASKS, at={"win_rate": 0.5, "kl": 0.0},
+        ),
+        "llm-log-ratio": plotting.side_clouds(ratios[ratios["method"].isin(["dpo", "bdpo"])], RATIOS, tasks=TASKS),
+        "llm-validation": plotting.validation_losses(_seen(logs), tasks=TASKS),
+        "llm-length": plotting.weights_by_length(
+            weights, tasks=TASKS, policies=POLICIES, explained=length_explains(weights)
+        ),
+    }  # fmt: skip
+
+
+def _seen(logs: pd.DataFrame) -> pd.DataFrame:
+    """The evaluations on held-out pairs, PPO's aside, with a column ``spike``."""
+    rows = logs[logs["validation_loss"].notna() & (logs["method"] != "ppo")]
+    found = [
+        run.assign(spike=run["step"].isin([step for step, _ in spikes(run["step"], run["validation_loss"])]))
+        for _, run in rows.groupby([*_RUN, "method"], sort=False)
+    ]
+    return pd.concat(found).replace({"method": _LOOKS})
 
 
 # --- what they share ---

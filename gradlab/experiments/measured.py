@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from gradlab.artifacts import load_frame, load_manifest
 from gradlab.experiments import language_models
 from gradlab.experiments.contrasts import Contrast, judged
 
@@ -27,16 +30,29 @@ class Measurement:
     files    where the frames are kept, in the folder of the figures, by their names.
     command  what makes them.
     verdict  from the frames, by name, to a table of verdicts, as in an experiment.
+    figures  from the frames to figures, and ``captions`` of these.
     """
 
     files: Mapping[str, str]
     command: str
     verdict: Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]
+    figures: Callable[[Mapping[str, pd.DataFrame]], dict[str, Figure]] | None = None
+    captions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def needs(self) -> str:
         """What it takes to have it, in words."""
         return f"needs a measurement that `{self.command}` makes; none has been committed"
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether all frames are there, with their manifests, and none is of a quick run."""
+        paths = [folder / file for file in self.files.values()]
+        there = all(path.exists() and path.with_suffix(".json").exists() for path in paths)
+        return there and not any(load_manifest(path).get("quick") for path in paths)
+
+    def load(self, folder: Path) -> dict[str, pd.DataFrame]:
+        """The frames by their names; ValueError where one is damaged."""
+        return {name: load_frame(folder / file)[0] for name, file in self.files.items()}
 
     @property
     def module(self) -> ModuleType:
@@ -80,5 +96,11 @@ def _overhead(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 # Another measurement of a claim is an entry of its own here, and named last by the claim.
 MEASURED: dict[str, Measurement] = {
     "overhead": Measurement({"overhead": "benchmarks/overhead.parquet"}, "make bench", _overhead),
-    "language-models": Measurement(language_models.FILES, "make llm-demo", language_models.verdict),
+    "language-models": Measurement(
+        language_models.FILES,
+        language_models.COMMAND,
+        language_models.verdict,
+        language_models.figures,
+        language_models.CAPTIONS,
+    ),
 }

@@ -14,11 +14,12 @@ from types import ModuleType
 from typing import Any
 
 from gradlab import intervals
-from gradlab.artifacts import between_markers, write_whole
+from gradlab.artifacts import between_markers, load_manifest, write_whole
 from gradlab.experiments import contrasts, language_models, verdicts, wording
 from gradlab.experiments.claims import CLAIMS
 from gradlab.experiments.frames import settings_of, short_name
 from gradlab.experiments.gallery import QUICK_MARK, question
+from gradlab.experiments.measured import MEASURED, Measurement
 from gradlab.experiments.verdicts import Settled, holds
 
 _WRITTEN = "Written by `make figures`; do not edit."
@@ -52,7 +53,7 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         "Each claim of the paper, judged from frames by rules that were committed before them: [METHODS.md](METHODS.md)"
         " has the rules. We worked from a summary of the paper: what it says is *stated*, the rest is ours."
         f" {_WRITTEN} `gradlab claims` judges anew and says whether a verdict has changed; [claims.csv](claims.csv)"
-        " holds all rows. Rows that were added after the first results say so;"
+        " holds all rows. Rows that were added after the first results of their frames say so;"
         f" {_code('CHANGELOG.md', quick)} tells what else was changed then.",
         "",
         "A cell is one setting (mask, policy, world, …), a case one point of a scan. A row *holds* only if every cell"
@@ -136,11 +137,14 @@ def _methods_page(
     lines += ["## The claims", ""]
     for one in settled:
         lines += [*_method(one, quick), ""]
-    lines += ["## The figures", "", *_table(["figure", "claims", "experiment"], _figures(experiments, folder)), ""]
+    lines += ["## The figures", "", *_table(["figure", "claims", "made by"], _figures(experiments, folder)), ""]
     lines += ["## The settings", "", "*Stated* and *ours*: see the claims above, and for the world and the losses"
               f" {_code('gradlab/world.py', quick)} and `gradlab losses`.", ""]  # fmt: skip
     for experiment in experiments:
         lines += [*_settings(experiment, quick), ""]
+    for name, one in MEASURED.items():
+        if one.captions:
+            lines += [*_measured_settings(name, one, folder, quick), ""]
     return lines
 
 
@@ -161,12 +165,13 @@ def _method(one: Settled, quick: bool) -> list[str]:
 
 
 def _figures(experiments: Collection[ModuleType], folder: Path) -> Iterable[list[str]]:
-    for experiment in experiments:
-        name = short_name(experiment)
-        for figure in experiment.CAPTIONS:
+    all_of = [("experiment", short_name(one), one.CAPTIONS) for one in experiments]
+    all_of += [("measurement", name, one.captions) for name, one in MEASURED.items()]
+    for kind, name, captions in all_of:
+        for figure in captions:
             shown = f"[{figure}]({figure}.png)" if (folder / f"{figure}.png").exists() else figure
             claims = [f"[{claim}](#{claim})" for claim, one in CLAIMS.items() if figure in one.figures]
-            yield [shown, ", ".join(claims), f"[{name}](#experiment-{name})"]
+            yield [shown, ", ".join(claims), f"[{name}](#{kind}-{name})"]
 
 
 def _settings(experiment: ModuleType, quick: bool) -> list[str]:
@@ -174,6 +179,16 @@ def _settings(experiment: ModuleType, quick: bool) -> list[str]:
     listed = (f"`{key}` {_compact(value)}" for key, value in settings_of(experiment, quick).items())
     return [f"### Experiment {short_name(experiment)}", "", f"{question(experiment)} {_code(path, quick)}", "",
             f"{'; '.join(listed)}."]  # fmt: skip
+
+
+def _measured_settings(name: str, one: Measurement, folder: Path, quick: bool) -> list[str]:
+    path = f"{one.module.__name__.replace('.', '/')}.py"
+    settings: dict[str, Any] = {}
+    if one.is_in(folder):
+        settings = load_manifest(folder / next(iter(one.files.values()))).get("settings", {})
+    listed = "; ".join(f"`{key}` {_compact(value)}" for key, value in settings.items())
+    return [f"### Measurement {name}", "", f"{question(one.module)} {_code(path, quick)}; `{one.command}`", "",
+            f"{listed or 'None has been committed'}."]  # fmt: skip
 
 
 def _compact(value: Any) -> str:

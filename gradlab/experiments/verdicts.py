@@ -204,13 +204,9 @@ def _verdicts_of(experiment: ModuleType, data: Path, quick: bool, stale_too: boo
 
 def _measured(measurement: Measurement, folder: Path) -> tuple[pd.DataFrame, str]:
     """The same for a committed measurement, which does not go stale; one that is quick, or in parts, is none."""
-    paths = {name: folder / file for name, file in measurement.files.items()}
-    if not all(path.exists() and path.with_suffix(".json").exists() for path in paths.values()):
+    if not measurement.is_in(folder):
         return pd.DataFrame(), "missing"
-    loaded = {name: load_frame(path) for name, path in paths.items()}
-    if any(manifest.get("quick") for _, manifest in loaded.values()):
-        return pd.DataFrame(), "missing"
-    return measurement.verdict({name: frame for name, (frame, _) in loaded.items()}), "current"
+    return measurement.verdict(measurement.load(folder)), "current"
 
 
 def _settled(name: str, table: pd.DataFrame, frames: Mapping[str, str]) -> Settled:

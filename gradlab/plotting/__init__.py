@@ -5,6 +5,7 @@ Every drawing takes a frame and returns a ``Figure``; ``draw`` saves them, and `
 """
 
 from gradlab.plotting.fields import gradient_field
+from gradlab.plotting.language_models import by_method, side_clouds, validation_losses, weights_by_length
 from gradlab.plotting.looks import LOOK, draw, look, style
 from gradlab.plotting.maps import heatmaps, verdict_map
 from gradlab.plotting.matrices import family_means, matrices
@@ -13,7 +14,7 @@ from gradlab.plotting.theory_lines import refinement, weight_functions
 from gradlab.plotting.theory_maps import correction, phases, variance_region
 
 __all__ = [
-    "LOOK", "clouds", "correction", "curves", "draw", "ends", "family_means", "frontier", "gradient_field", "heatmaps",
-    "look", "matrices", "phases", "refinement", "scatter", "style", "trade", "variance_region", "verdict_map",
-    "weight_functions",
+    "LOOK", "by_method", "clouds", "correction", "curves", "draw", "ends", "family_means", "frontier",
+    "gradient_field", "heatmaps", "look", "matrices", "phases", "refinement", "scatter", "side_clouds", "style",
+    "trade", "validation_losses", "variance_region", "verdict_map", "weight_functions", "weights_by_length",
 ]  # fmt: skip

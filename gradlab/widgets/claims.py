@@ -31,7 +31,7 @@ _ALL, _NONE = "all", "none"
 _KINDS = [*reversed(verdicts.WEAKEST_FIRST), verdicts.NOT_JUDGED, verdicts.NOT_RUN]
 _HEAD = ["claim", "statement", "verdict", "effect, 95% interval", "the control beside it"]
 _OURS = {name: caption for one in EXPERIMENTS.values() for name, caption in one.CAPTIONS.items()}
-_CAPTIONS = _OURS
+_CAPTIONS = {**_OURS, **{name: caption for one in MEASURED.values() for name, caption in one.captions.items()}}
 _WIDTH = 1000  # pixels across of a figure, at most
 
 
