@@ -292,6 +292,18 @@ def _about_the_file(log: _Log | None, which: str = "") -> Iterator[Finding]:
         yield Finding("log", "note", f"{which}without any number: {', '.join(empty)}")
 
 
+_NO_GRADIENT = (
+    "The gradient of a logistic loss is 0 only where it underflows, or where nothing is trained.",
+    "bfloat16 or float32 in place of float16; see that the parameters require gradients (load a LoRA adapter for "
+    "training; with gradient checkpointing, let the inputs require gradients).",
+)
+_NO_REWARD = (
+    "PPO's gradient is 0 where all samples of a prompt earn the same, or where nothing is trained.",
+    "see by reward_deviation whether the reward varies; more samples a prompt, and longer ones; see that the "
+    "parameters require gradients.",
+)
+
+
 def _not_finite(log: _Log, _: _Log | None) -> _Seen:
     if not log.columns or not len(log.steps):
         raise _Unjudged("the log has no column that gradlab knows")
@@ -311,14 +323,13 @@ def _not_finite(log: _Log, _: _Log | None) -> _Seen:
     zeros = {name: curve for name in _GRADIENTS if not (curve := log.curve(name)).values.all()}
     if zeros:
         first = min(float(curve.steps[curve.values == 0][0]) for curve in zeros.values())
+        why, try_this = _NO_REWARD if log.loss == "ppo" else _NO_GRADIENT
         counts = (f"{name} in {(one.values == 0).sum()} of {len(one.values)} rows" for name, one in zeros.items())
         yield (
             "problem" if any(_ends_at_zero(curve) for curve in zeros.values()) else "warning",
-            f"Exactly 0: {', '.join(counts)}. The gradient of a logistic loss is 0 only where it underflows, or where "
-            "nothing is trained.",
+            f"Exactly 0: {', '.join(counts)}. {why}",
             f"first at step {_step(first)}",
-            "bfloat16 or float32 in place of float16; see that the parameters require gradients (load a LoRA adapter "
-            "for training; with gradient checkpointing, let the inputs require gradients).",
+            try_this,
         )
     loss = log.curve("loss")
     if not loss.values.all() and log.loss not in _NEVER_LOGISTIC:

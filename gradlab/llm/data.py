@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,12 @@ class Data:
     fingerprint: str
     """Of all tokens and of the split."""
 
+    @property
+    def seen(self) -> int:
+        """How many of the held-out pairs are, token for token, among those to train on too."""
+        train = set(self.part(self.train))
+        return sum(pair in train for pair in self.part(self.held_out))
+
     def part(self, indices: np.ndarray) -> list[Encoded]:
         """Some of the pairs, as tokens."""
         return [self.encoded[index] for index in indices]
@@ -37,8 +44,13 @@ def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
     """The pairs that these settings (those of ``DECIDING``) and this tokenizer give.
 
     Held out are the pairs of the validation file, or ``held_out`` pairs drawn by the seed.
-    ValueError where too few are left to train on; errors of reading as in ``read_pairs``.
+    ValueError where too few are left to train on, or both sources are one; errors of reading as in ``read_pairs``.
     """
+    if settings["validation"] is not None and _same(settings["validation"], settings["data"]):
+        raise ValueError(
+            f"validation must be other pairs than data, got {settings['validation']} for both; left out, held_out "
+            "pairs of data are drawn"
+        )
     how = {name: settings[name] for name in ("template", "max_length", "max_prompt")}
 
     def encoded(source: str, split: str) -> tuple[list[Pair], list[Encoded], Report]:
@@ -61,3 +73,9 @@ def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
         )
     whole = data_fingerprint([*(made[index] for index in train), *(made[index] for index in held_out)])
     return Data(pairs, made, train, held_out, report, f"{whole}-{len(train)}")
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two sources are one."""
+    paths = Path(one), Path(other)
+    return one == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))

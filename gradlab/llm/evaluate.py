@@ -67,7 +67,8 @@ def evaluate(
     - ``run``, ``out``, ``seed`` (of the training), ``pairs`` (held out), ``prompts``, ``samples``;
     - ``accuracy`` (share of held-out pairs with h_w > h_l, ties ½), ``margin`` (h_w − h_l, nats; without β), and
       ``shorter_accuracy``, which is what "prefer the shorter answer" scores there;
-    - ``kl`` (mean of log π/π_ref over samples, nats a response of at most ``length`` tokens) and ``kl_token``;
+    - ``kl`` (mean of log π/π_ref over samples, nats a response of at most ``length`` tokens: an estimate of KL where
+      ``temperature`` is 1, and not elsewhere) and ``kl_token``;
     - ``length`` (tokens), ``finished`` (share that ended by themselves);
     - with a reward: ``reward``, ``reward_gain`` over the reference's, ``win_rate`` against the reference (over all
       pairs of samples of a prompt, ties ½, then over prompts), ``shorter_wins`` (what the win-rate would be if the
@@ -383,7 +384,7 @@ class Options:
     length: int = 128
     """Tokens of a response at most."""
     temperature: float = 1.0
-    """Of sampling; KL is that of the policy at 1."""
+    """Of sampling; at another than 1, kl is over samples that the policy itself does not draw so, and is no KL."""
     seed: int = 0
     """Of sampling."""
     batch: int = 16

@@ -22,7 +22,7 @@ from gradlab.llm.pairs import Report
 from gradlab.llm.processes import Processes
 from gradlab.llm.reference import score
 from gradlab.llm.settings import RECIPES
-from gradlab.llm.tokens import Encoded, check_vocabulary
+from gradlab.llm.tokens import Encoded, check_positions, check_vocabulary
 from gradlab.losses import (
     PAIR_LOSSES,
     NaiveBalancedDPO,
@@ -150,7 +150,7 @@ def inspect_pairs(
         raise ValueError("encoded must hold one pair or more, got none")
     rows = [(pair.prompt, side) for pair in encoded for side in (pair.win, pair.lose)]
     check_vocabulary(tokenizer, model.config)
-    _check_positions(model.config, max(len(prompt) + len(side) for prompt, side in rows))
+    check_positions(model.config, max(len(prompt) + len(side) for prompt, side in rows))
     own, training = Processes(device=model.device), model.training
     scorer = with_logps(model.eval())
 
@@ -432,12 +432,6 @@ def _losses(clip: float) -> Mapping[str, PairLoss]:
 def _ends(loss: NaiveBalancedDPO) -> tuple[float, float]:
     """The least and the largest λ that the clip allows."""
     return 1 / (1 + loss.clip) if loss.symmetric else 1.0, 1 + loss.clip
-
-
-def _check_positions(config: Any, longest: int) -> None:
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if isinstance(positions, int) and 0 < positions < longest:
-        raise ValueError(f"max_length must be at most {positions}, the model's positions; a pair has {longest} tokens")
 
 
 def _number(value: float, digits: int) -> str:

@@ -103,6 +103,21 @@ def with_lora(model: Any, rank: int, alpha: float, targets: Sequence[str], dropo
         raise ValueError(f"lora_targets must name linear layers of the model, got {list(targets)}: {error}") from None
 
 
+def without_dropout(model: Any) -> None:
+    """Turn a model's own dropout off, a LoRA adapter's aside: it would be noise in log π/π_ref, also at the start.
+
+    Its config stays as it is.
+    """
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            continue
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for own, value in list(vars(module).items()):  # some models have the number alone
+            if isinstance(value, float) and ("dropout" in own or own.endswith(("pdrop", "layerdrop"))):
+                setattr(module, own, 0.0)
+
+
 def small_llama(vocabulary: int, *, width: int, layers: int, heads: int, longest: int, seed: int) -> Any:
     """A Llama with random weights: ``width`` wide, its feed-forward layers 8/3 of that, input and output tied."""
     from transformers import LlamaConfig, LlamaForCausalLM

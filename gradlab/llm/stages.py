@@ -19,8 +19,8 @@ from gradlab.llm.engine import Engine, frozen
 from gradlab.llm.processes import Processes, processes, whole_state
 from gradlab.llm.reference import reference_logps
 from gradlab.llm.settings import PPO, Settings
-from gradlab.llm.tokens import check_vocabulary
-from gradlab.llm.train import PairTask, SupervisedTask, run_steps
+from gradlab.llm.tokens import check_positions, check_vocabulary
+from gradlab.llm.train import PairTask, SupervisedTask, lengths, run_steps
 from gradlab.losses import DPO, PairLoss
 from gradlab.provenance import fingerprint
 
@@ -112,6 +112,7 @@ def _prepared(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own:
 
     def engine_of(source: str) -> Engine:
         model = own.together(lambda: _loaded(source, settings, own, tokenizer))
+        check_positions(model.config, int(lengths(data.encoded).max()))
         return Engine(model, own, settings, rate=stage.rate, steps=stage.steps, pad=pad)
 
     def scored(engine: Engine, part: str) -> torch.Tensor:
@@ -162,6 +163,7 @@ def _loaded(source: str, settings: Settings, own: Processes, tokenizer: Any) -> 
         source, dtype=torch.bfloat16 if half else torch.float32, trainable=True, meta=spread_out and not own.main
     )
     check_vocabulary(tokenizer, model.config)
+    models.without_dropout(model)
     adapters = getattr(model, "peft_config", {})
     rank = adapters["default"].r if adapters else settings.lora_rank
     if rank != settings.lora_rank:
@@ -220,6 +222,8 @@ def _describe(settings: Settings, data: Data) -> None:
     """Write what the data are, and say what became of them."""
     print(data.report)
     print(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")
+    if data.seen:
+        print(f"{data.seen} held-out pairs are among those to train on too, so they show less than they seem to")
     page = {
         "settings": {name: getattr(settings, name) for name in DECIDING}, "fingerprint": data.fingerprint,
         "report": dataclasses.asdict(data.report), "model": settings.model,

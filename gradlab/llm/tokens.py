@@ -115,6 +115,13 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model_config: Pretraine
         )
 
 
+def check_positions(model_config: PretrainedConfig, longest: int) -> None:
+    """ValueError where a pair of ``longest`` tokens has no room among the model's positions."""
+    positions = getattr(model_config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(positions, int) and 0 < positions < longest:
+        raise ValueError(f"max_length must be at most {positions}, the model's positions; a pair has {longest} tokens")
+
+
 def data_fingerprint(encoded: Iterable[Encoded]) -> str:
     """SHA-256, in hex, of the pairs' ids and lengths, in their order; the same on every machine."""
     digest = hashlib.sha256()

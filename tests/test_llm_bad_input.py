@@ -1,0 +1,99 @@
+"""Models and data that would give wrong numbers without a word: refused in one line, put right, or told."""
+
+import math
+import shutil
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+from tiny_llm import tiny_settings, write_inputs
+from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
+
+from gradlab.doctor import examine, report
+from gradlab.llm.models import save_folder, small_llama, with_lora, without_dropout
+from gradlab.llm.stages import train
+from gradlab.llm.synthetic import task_tokenizer
+from gradlab.trainlog import read_log
+
+torch.set_num_threads(1)
+VOCABULARY = len(task_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder)
+    return folder
+
+
+def gpt2(positions=64):
+    return GPT2LMHeadModel(GPT2Config(
+        vocab_size=VOCABULARY, n_positions=positions, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=1
+    ))  # fmt: skip
+
+
+def opt():
+    return OPTForCausalLM(OPTConfig(
+        vocab_size=VOCABULARY, hidden_size=16, ffn_dim=16, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64, word_embed_proj_dim=16, dropout=0.5, attention_dropout=0.5, layerdrop=0.5,
+        pad_token_id=2, bos_token_id=0, eos_token_id=1,
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [gpt2, opt])
+def test_a_model_with_dropout_of_its_own_starts_at_ln_2(make, inputs, tmp_path):
+    save_folder(tmp_path / "model", make(), task_tokenizer())
+    (folder,) = train(tiny_settings(inputs, tmp_path / "out", model=str(tmp_path / "model"), steps=1))
+    first = read_log(folder / "log.jsonl").iloc[0]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert first["reward_win"] == pytest.approx(0, abs=1e-5)
+
+
+def test_dropout_goes_and_that_of_an_adapter_stays():
+    model = with_lora(opt(), 2, 4.0, ["q_proj"], dropout=0.25)
+    config = model.config.to_dict()
+    without_dropout(model)
+    kept = {name: one.p for name, one in model.named_modules() if isinstance(one, torch.nn.Dropout) and one.p}
+    assert set(kept.values()) == {0.25}
+    assert all("lora_dropout" in name for name in kept)
+    assert model.config.to_dict() == config
+
+
+@pytest.mark.parametrize(
+    "make", [gpt2, lambda n: small_llama(VOCABULARY, width=16, layers=1, heads=2, longest=n, seed=0)]
+)
+def test_pairs_longer_than_the_models_positions_are_refused(make, inputs, tmp_path):
+    save_folder(tmp_path / "model", make(12), task_tokenizer())
+    settings = tiny_settings(inputs, tmp_path / "out", model=str(tmp_path / "model"))
+    with pytest.raises(
+        ValueError, match=r"max_length must be at most 12, the model's positions; a pair has 1[3-9] tokens"
+    ):
+        train(settings)
+    (folder,) = train(tiny_settings(inputs, tmp_path / "cut", model=str(tmp_path / "model"), max_length=12, steps=1))
+    assert (folder / "done.json").exists()
+
+
+def test_pairs_that_are_trained_on_are_no_validation(inputs, tmp_path, capsys):
+    data = inputs / "pairs.jsonl"
+    for name in (data, inputs / ".." / inputs.name / "pairs.jsonl"):
+        with pytest.raises(ValueError, match=r"validation must be other pairs than data, got .*pairs.jsonl for both"):
+            train(tiny_settings(inputs, tmp_path / "out", validation=str(name)))
+    assert not (tmp_path / "out").exists()
+    shutil.copy(data, tmp_path / "copy.jsonl")
+    train(tiny_settings(inputs, tmp_path / "out", validation=str(tmp_path / "copy.jsonl"), steps=1))
+    assert "14 held-out pairs are among those to train on too" in capsys.readouterr().out
+    train(tiny_settings(inputs, tmp_path / "drawn", steps=1))
+    assert "among those" not in capsys.readouterr().out
+
+
+def test_a_reward_that_does_not_vary_is_no_underflow(inputs, tmp_path):
+    (tmp_path / "same.py").write_text("def one(prompts, responses):\n    return [1.0] * len(responses)\n")
+    (folder,) = train(tiny_settings(
+        inputs, tmp_path / "out", loss=("ppo",), reward=f"{tmp_path}/same.py:one", samples=2, sample_length=4, steps=2
+    ))  # fmt: skip
+    log = read_log(folder / "log.jsonl")
+    assert not log["grad_norm"].any()
+    said = " ".join(report(examine(log)).split())
+    assert "all samples of a prompt earn the same" in said
+    assert "float16" not in said
