@@ -1,6 +1,8 @@
 """What tests of two processes have each of them do, started by torchrun: INPUTS OUT, folders."""
 
 import contextlib
+import gc
+import math
 import os
 import shutil
 import sys
@@ -8,10 +10,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from tiny_llm import TWO, tiny_settings
+from tiny_llm import TWO, options, tiny_settings
 
 from gradlab.llm import stages
+from gradlab.llm.command import train_command
 from gradlab.llm.engine import Engine
+from gradlab.llm.processes import processes
 
 
 class Killed(Exception):
@@ -30,17 +34,32 @@ def stopped_after(step):
     return patch.object(Engine, "step", one)
 
 
+_ACCUMULATE = Engine.accumulate
+
+
+def not_finite(engine, parts, rows_of, values, *, seed, **rest):
+    """As ``Engine.accumulate``, with a loss that is NaN in the third step."""
+    factor = math.nan if seed[1] == 3 else 1.0
+    return _ACCUMULATE(engine, parts, rows_of, lambda logps, at: values(logps, at) * factor, seed=seed, **rest)
+
+
 def main(inputs: Path, out: Path) -> None:
     torch.set_num_threads(1)
     for name, changed in TWO.items():
         stages.train(tiny_settings(inputs, out / name, **changed))
     resumed = tiny_settings(inputs, out / "resumed", **TWO["fsdp"])
-    with stopped_after(3), contextlib.suppress(Killed):
+    with stopped_after(2), contextlib.suppress(Killed):
         stages.train(resumed)
     if os.environ["RANK"] == "0":
         shutil.copytree(out / "resumed", out / "stopped")
     stages.train(resumed)
+    statuses = [train_command(options(inputs, out / "missing", data="missing.jsonl"))]
+    with patch.object(Engine, "accumulate", not_finite):
+        statuses.append(train_command(options(inputs, out / "nan", validate_every=0, sides_every=0)))
+    (out / f"statuses-{os.environ['RANK']}").write_text(f"{statuses}")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    gc.freeze()
+    with processes("cpu"):
+        main(*map(Path, sys.argv[1:]))

@@ -1,13 +1,24 @@
 """A language model of 10,000 parameters on disk, pairs for it, and settings to train it: what its tests share."""
 
+import gc
 import json
 from pathlib import Path
+
+import pytest
 
 from gradlab.llm.models import save_folder, small_llama
 from gradlab.llm.settings import Settings
 from gradlab.llm.synthetic import task_tokenizer, token_task
 
 PAIRS = 14
+
+
+@pytest.fixture(scope="module")
+def quick_collections():
+    """Each stage collects garbage: not among the 400,000 objects of the libraries."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def tiny_model(seed=0, layers=2):
@@ -34,11 +45,23 @@ def tiny_settings(inputs: Path, out: Path, **changed):
     return Settings(**{**OPTIONS, **places, **changed})
 
 
+def options(inputs, out, **changed):
+    """The command line of ``tiny_settings``."""
+    places = {"model": inputs / "model", "data": inputs / "pairs.jsonl", "out": out}
+    made = []
+    for name, value in {**OPTIONS, **places, **changed}.items():
+        made += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return made
+
+
 # Runs of two processes, each of which is held against one: 5 pairs a step, one at a time, so that one process idles.
-_TWO = {"batch": 5, "micro": 1, "reference_steps": 1, "loss": ("bdpo",), "sides_every": 1, "learning_rate": 1e-3}
+_TWO = {
+    "batch": 5, "micro": 1, "loss": ("bdpo",), "steps": 3, "sides_every": 1, "save_every": 1, "learning_rate": 1e-3,
+}  # fmt: skip
 TWO = {
-    "ddp": {**_TWO, "distribution": "ddp", "sft_epochs": 1.0, "steps": 2},
-    "fsdp": {**_TWO, "distribution": "fsdp", "gradient_checkpointing": True},
+    "ddp": {**_TWO, "distribution": "ddp", "sft_epochs": 1.0},
+    "fsdp": {**_TWO, "distribution": "fsdp", "reference_steps": 1, "gradient_checkpointing": True},
     "lora-ddp": {**_TWO, "distribution": "ddp", "lora_rank": 2, "steps": 2},
-    "lora-fsdp": {**_TWO, "distribution": "fsdp", "lora_rank": 2, "steps": 2},
+    "lora-fsdp": {**_TWO, "distribution": "fsdp", "lora_rank": 2, "reference_steps": 1, "steps": 2},
+    "lora-fsdp-bf16": {**_TWO, "distribution": "fsdp", "lora_rank": 2, "steps": 1, "precision": "bf16"},
 }

@@ -135,11 +135,14 @@ def processes(device: str = "auto") -> Iterator[Processes]:
     if "RANK" not in os.environ:
         yield Processes(device=where)
         return
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+    begun = dist.is_initialized()  # by who calls: a second beginning in one process may wait for ever
+    if not begun:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), where)
     finally:
-        dist.destroy_process_group()
+        if not begun:
+            dist.destroy_process_group()
 
 
 @contextlib.contextmanager

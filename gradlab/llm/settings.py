@@ -208,6 +208,13 @@ class Settings:
         return found
 
 
+class _Draft(Settings):
+    """Settings that are not checked yet: tyro would make a box of many lines of what is wrong."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
 def read_settings(arguments: Sequence[str], prog: str) -> Settings:
     """Settings from a command line; ``--config FILE`` (TOML, keys are options' names) gives defaults, options win.
 
@@ -227,15 +234,16 @@ def read_settings(arguments: Sequence[str], prog: str) -> Settings:
         defaults |= _read_config(Path(file))
     missing = tyro.MISSING_NONPROP
     given = {**dict.fromkeys(("model", "data", "out"), missing), **defaults}
-    start: Any = object.__new__(Settings)  # not checked before the options are known
+    start: Any = object.__new__(_Draft)
     for field in dataclasses.fields(Settings):
         default = None if field.default is dataclasses.MISSING else field.default
         object.__setattr__(start, field.name, given.get(field.name, default))
-    return tyro.cli(
-        Settings, prog=prog, args=rest, default=start,
+    draft = tyro.cli(
+        _Draft, prog=prog, args=rest, default=start,
         description=(Settings.__doc__ or "") + "\n\n--config FILE: a TOML file of these options; those given here win.",
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
     )  # fmt: skip
+    return Settings(**vars(draft))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""Two processes, by DDP and by FSDP, train as one does; what goes wrong is told once."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+    pytest.skip("two processes need gloo", allow_module_level=True)
+
+from safetensors.torch import load_file
+from tiny_llm import TWO, quick_collections, tiny_settings, write_inputs
+
+from gradlab.llm.processes import Elsewhere, Processes, processes
+from gradlab.llm.stages import train
+from gradlab.trainlog import read_log
+
+# Differences of log-probabilities of about −30: their rounding in float32 is that of 30, not their own.
+DIFFERENCES = re.compile("(validation_)?(reward_.*|margin|delta_.*)")
+
+
+pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(inputs, tmp_path_factory):
+    """What two processes did, started by torchrun: their folder, and what they wrote on stdout and stderr."""
+    out = tmp_path_factory.mktemp("two")
+    script = Path(__file__).with_name("llm_two_processes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with subprocess.Popen(
+        [*command, script, inputs, out], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as run:  # fmt: skip
+        try:
+            stdout, stderr = run.communicate(timeout=400)
+        except subprocess.TimeoutExpired:
+            run.terminate()  # and not kill, so that torchrun ends its own
+            stdout, stderr = run.communicate()
+    assert run.returncode == 0, stderr[-5000:]
+    return out, stdout, stderr
+
+
+def model_of(folder):
+    [file] = (folder / "model").glob("*.safetensors")
+    return load_file(file)
+
+
+def distances(one, other):
+    """How far the columns of two logs are apart, as shares of the numbers that they are rounded as."""
+    assert list(one) == list(other)
+    apart = {}
+    for name in one:
+        size = one[name].abs().max()
+        apart[name] = (one[name] - other[name]).abs().max() / max(size, 30 if DIFFERENCES.fullmatch(name) else 1)
+    return apart
+
+
+@pytest.mark.parametrize("name", [name for name in TWO if "bf16" not in name])
+def test_two_processes_train_as_one(inputs, two, tmp_path, name):
+    out, *_ = two
+    train(tiny_settings(inputs, tmp_path, **TWO[name]))
+    done = sorted(path.parent.name for path in tmp_path.glob("*/done.json"))
+    assert "bdpo" in done
+    assert ("sft" in done) == (name == "ddp")
+    for stage in done:
+        logs = [read_log(folder / stage / "log.jsonl") for folder in (tmp_path, out / name)]
+        assert max(distances(*logs).values()) < 1e-6
+        assert logs[1].attrs["settings"]["processes"] == 2
+        assert stage == "sft" or logs[1]["grad_split_error"].max() < 1e-5
+        one, other = (model_of(folder / stage) for folder in (tmp_path, out / name))
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            torch.testing.assert_close(other[key], value, rtol=0, atol=1e-6)
+
+
+def test_adapters_train_in_bfloat16_over_two_processes(inputs, two, tmp_path):
+    out, *_ = two
+    train(tiny_settings(inputs, tmp_path, **TWO["lora-fsdp-bf16"]))
+    one, other = (read_log(folder / "bdpo" / "log.jsonl") for folder in (tmp_path, out / "lora-fsdp-bf16"))
+    for name in ("loss", "logp_win", "grad_norm", "grad_norm_win", "validation_logp_lose"):
+        assert other[name][0] == pytest.approx(one[name][0], rel=0.05)
+    assert {value.dtype for value in model_of(out / "lora-fsdp-bf16" / "bdpo").values()} == {torch.float32}
+
+
+def test_fsdp_resumes_bit_for_bit(two):
+    out, *_ = two
+    assert '"resumed_at": 2' in (out / "resumed" / "bdpo" / "done.json").read_text()
+    rows = [(out / name / "bdpo" / "log.jsonl").read_bytes().splitlines()[1:] for name in ("fsdp", "resumed")]
+    assert rows[0] == rows[1]  # the header names folders
+    files = [out / name / "bdpo" / "model" / "model.safetensors" for name in ("fsdp", "resumed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_parts_of_a_model_are_not_resumed_by_another_number_of_processes(inputs, two):
+    out, *_ = two
+    newest = out / "stopped" / "bdpo" / "checkpoints" / "step-00000002"
+    assert sorted(path.name for path in newest.iterdir()) == [
+        "part-0000.safetensors", "part-0001.safetensors", "state.json",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"is of FSDP over 2 processes .* resume it likewise, got 1"):
+        train(tiny_settings(inputs, out / "stopped", **TWO["fsdp"]))
+    assert newest.is_dir()
+
+
+def test_what_goes_wrong_is_told_once(two):
+    out, stdout, stderr = two
+    assert [(out / f"statuses-{rank}").read_text() for rank in (0, 1)] == ["[1, 1]", "[1, 1]"]
+    lines = [line for line in stderr.splitlines() if line.startswith("llm_train.py: ")]
+    assert len(lines) == 2
+    assert re.search("missing.jsonl is no file", lines[0])
+    assert re.search("step 3: the gradient is not finite; the batch is in .*stopped-at-step-3.json", lines[1])
+    assert stdout.count("10 pairs to train on, 4 held out") == len(TWO) + 3
+
+
+def test_only_what_torchrun_has_started_is_many(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with processes("cpu") as own:
+        assert (own.rank, own.size, own.main) == (0, 1, True)
+        assert own.together(lambda: 3) == own.by_main(lambda: 3) == own.told(3) == 3
+        for way in (own.together, own.by_main):
+            with pytest.raises(ZeroDivisionError):
+                way(lambda: 1 // 0)
+    assert not torch.distributed.is_initialized()
+    with pytest.raises(ValueError, match="device must be one of auto, cpu, cuda; got 'gpu'"), processes("gpu"):
+        pass
+
+
+def test_a_failure_elsewhere_is_no_news_of_its_own(capsys):
+    from gradlab.llm import command
+
+    def work():
+        raise Elsewhere
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command.time, "sleep", lambda _: None)
+        assert command.guarded(work, "llm_train.py") == 1
+    assert capsys.readouterr() == ("", "")
+    assert Processes().main

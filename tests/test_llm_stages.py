@@ -1,0 +1,530 @@
+"""Whole runs of a tiny model: stages, resuming, and one clear line for each bad input."""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+from llm_two_processes import Killed, not_finite, stopped_after
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tiny_llm import OPTIONS, PAIRS, options, quick_collections, tiny_model, tiny_settings, write_inputs
+from transformers import LlamaForCausalLM
+
+from gradlab.llm import checkpoints, models
+from gradlab.llm.command import train_command
+from gradlab.llm.data import prepare
+from gradlab.llm.engine import Engine
+from gradlab.llm.logps import with_logps
+from gradlab.llm.processes import Processes
+from gradlab.llm.reference import score
+from gradlab.llm.settings import read_settings
+from gradlab.llm.stages import train
+from gradlab.llm.train import side_rows
+from gradlab.losses import PAIR_LOSSES
+from gradlab.trainlog import read_log
+
+LN2 = pytest.approx(math.log(2), rel=1e-6)
+pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(inputs, tmp_path_factory):
+    """The run that others are held against: 6 steps without a break."""
+    out = tmp_path_factory.mktemp("straight")
+    train(tiny_settings(inputs, out, steps=6))
+    return out
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    before = [(one, signal.getsignal(one)) for one in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    for one, handler in before:
+        signal.signal(one, handler)
+
+
+def complains(capsys, arguments, status, words):
+    """Whether the command ends with this status, and one line on stderr, progress bars aside, that has these words."""
+    capsys.readouterr()
+    assert train_command(arguments) == status
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    [line] = [line for line in err.splitlines() if line.startswith("llm_train.py: ")]
+    assert re.fullmatch(f"llm_train.py: .*{words}.*", line), line
+
+
+def same_run(out, straight, loss="dpo"):
+    """Whether a stage's log and weights are, bit for bit, those of the other run."""
+    for name in ("log.jsonl", "model/model.safetensors"):
+        assert (out / loss / name).read_bytes() == (straight / loss / name).read_bytes(), name
+
+
+def weights(folder):
+    [file] = (folder / "model").glob("*.safetensors")
+    return load_file(file)
+
+
+def differ(one, other):
+    return {name for name in one if not torch.equal(one[name], other[name])}
+
+
+# Stages
+
+
+def test_every_loss_trains_from_ln_2_and_what_is_done_is_not_done_again(inputs, tmp_path, capsys):
+    settings = tiny_settings(inputs, tmp_path, loss=tuple(PAIR_LOSSES), steps=2, beta=0.5)
+    folders = train(settings)
+    assert folders == [tmp_path / name for name in PAIR_LOSSES]
+    start = load_file(inputs / "model" / "model.safetensors")
+    for folder in folders:
+        log = read_log(folder / "log.jsonl")
+        at_reference = 1 / (4 * 0.5**2) if folder.name == "ipo" else math.log(2)
+        assert log["loss"][0] == pytest.approx(at_reference, rel=1e-6)
+        assert log["validation_loss"][0] == pytest.approx(at_reference, rel=1e-6)
+        assert log["step"].tolist() == [1, 2, 3]  # the last is the finished model's validation
+        assert differ(weights(folder), start)
+        assert not (folder / "checkpoints").exists()
+        assert log.attrs["settings"]["loss"] == folder.name
+    finals = [read_log(folder / "log.jsonl")["validation_loss"].iloc[-1] for folder in folders]
+    assert len(set(finals)) == len(finals)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.name != "data.json"}
+    capsys.readouterr()
+    assert train(settings) == folders
+    assert capsys.readouterr().out.count("done before") == len(folders)
+    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.name != "data.json"}
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+def test_each_stage_starts_where_the_one_before_ended(inputs, tmp_path, lora):
+    changed = {"sft_epochs": 1.0, "sft_learning_rate": 1e-2, "reference_steps": 2, "lora_rank": lora}
+    train(tiny_settings(inputs, tmp_path, loss=("bdpo",), **changed))
+    logs = {name: read_log(tmp_path / name / "log.jsonl") for name in ("sft", "reference", "bdpo")}
+    assert logs["sft"]["validation_loss"].iloc[-1] < logs["sft"]["validation_loss"].iloc[0]
+    assert logs["reference"]["loss"][0] == LN2
+    assert logs["bdpo"]["loss"][0] == LN2
+    assert logs["bdpo"]["validation_logp_win"].iloc[0] == logs["reference"]["validation_logp_win"].iloc[-1]
+    assert logs["bdpo"]["validation_logp_win"].iloc[0] != logs["reference"]["validation_logp_win"].iloc[0]
+    if lora:
+        assert not list(tmp_path.rglob("model/model.safetensors"))
+        names = set(weights(tmp_path / "bdpo"))
+        assert names
+        assert all("lora_" in name for name in names)
+        assert logs["bdpo"].attrs["settings"]["trained_parameters"] < logs["bdpo"].attrs["settings"]["parameters"] / 2
+    assert differ(weights(tmp_path / "bdpo"), weights(tmp_path / "reference"))
+    assert differ(weights(tmp_path / "reference"), weights(tmp_path / "sft"))
+
+    train(tiny_settings(inputs, tmp_path, loss=("dpo",), init="base", **changed))
+    base = read_log(tmp_path / "dpo" / "log.jsonl")
+    assert base["loss"][0] != LN2
+    assert base["validation_logp_win"].iloc[0] == logs["reference"]["validation_logp_win"].iloc[0]
+
+
+def test_the_reference_that_is_kept_is_what_a_live_one_gives(inputs, straight):
+    data = prepare(OPTIONS | dict.fromkeys(("choice", "max_prompt", "validation")) | {
+        "data": str(inputs / "pairs.jsonl"), "split": "train", "template": "plain", "seed": 0,
+    }, models.load_tokenizer(inputs / "model"))  # fmt: skip
+    live = with_logps(models.load_model(inputs / "model"))
+    for part in ("train", "held_out"):
+        pairs = data.part(getattr(data, part))
+        kept = load_file(straight / "cache" / f"model-{part}.safetensors")["logps"]
+        found = score(live, side_rows(pairs), Processes(), pad=2, micro=3).view(-1, 2)
+        torch.testing.assert_close(kept, found, rtol=1e-6, atol=0)
+
+
+def test_looking_at_sides_and_at_held_out_pairs_changes_nothing_in_training(inputs, tmp_path):
+    for every in (0, 1):
+        train(tiny_settings(inputs, tmp_path / f"{every}", sides_every=every, validate_every=every, save_every=every))
+    without, with_ = (tmp_path / f"{every}" / "dpo" for every in (0, 1))
+    assert not differ(weights(without), weights(with_))
+    logs = [read_log(folder / "log.jsonl") for folder in (without, with_)]
+    assert "grad_norm_win" in logs[1]
+    assert "grad_norm_win" not in logs[0]
+    assert "validation_loss" not in logs[0]
+    assert logs[0]["loss"].tolist() == logs[1]["loss"].tolist()[:-1]
+
+
+def test_a_run_without_held_out_pairs(inputs, tmp_path):
+    train(tiny_settings(inputs, tmp_path, held_out=0, steps=1))
+    log = read_log(tmp_path / "dpo" / "log.jsonl")
+    assert log.attrs["settings"]["pairs"] == PAIRS
+    assert not [name for name in log if name.startswith("validation")]
+
+
+def test_a_run_in_bfloat16_begins_at_ln_2_and_keeps_full_weights(inputs, tmp_path):
+    train(tiny_settings(inputs, tmp_path / "full", precision="bf16", steps=2))
+    log = read_log(tmp_path / "full" / "dpo" / "log.jsonl")
+    assert log["loss"][0] == pytest.approx(math.log(2), rel=1e-2)
+    assert {value.dtype for value in weights(tmp_path / "full" / "dpo").values()} == {torch.float32}
+    train(tiny_settings(inputs, tmp_path / "lora", precision="bf16", lora_rank=2, steps=1, reference_steps=1))
+    assert {value.dtype for value in weights(tmp_path / "lora" / "dpo").values()} == {torch.float32}
+    assert read_log(tmp_path / "lora" / "dpo" / "log.jsonl")["loss"][0] == pytest.approx(math.log(2), rel=1e-2)
+
+
+def test_tensorboard_shows_the_log(inputs, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(tiny_settings(inputs, tmp_path, tensorboard=True, steps=2))
+    log = read_log(tmp_path / "dpo" / "log.jsonl")
+    events = accumulator.EventAccumulator(str(tmp_path / "dpo" / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(log["loss"].tolist()[:2])
+    assert len(events.Scalars("validation/loss")) == 2
+
+
+# Resuming
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+from tiny_llm import tiny_settings
+from gradlab.llm import checkpoints, stages
+torch.set_num_threads(1)
+own, written = checkpoints._write, []
+
+def write(path, tensors):
+    own(path, tensors)
+    written.append(path)
+    if len(written) == 2:
+        os.truncate(path, path.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoints._write = write
+stages.train(tiny_settings(Path({inputs!r}), Path({out!r}), steps=6))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_run_killed_while_it_writes_a_checkpoint_ends_bit_for_bit_as_one_that_was_not(inputs, straight, tmp_path):
+    script = KILLED.format(tests=str(Path(__file__).parent), inputs=str(inputs), out=str(tmp_path))
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=240, check=False)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    folder = tmp_path / "dpo" / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000002", "step-00000004.tmp"]
+    assert len((tmp_path / "dpo" / "log.jsonl").read_bytes().splitlines()) == 5  # the header, and steps 1 to 4
+    train(tiny_settings(inputs, tmp_path, steps=6))
+    assert json.loads((tmp_path / "dpo" / "done.json").read_text())["resumed_at"] == 2
+    same_run(tmp_path, straight)
+
+
+def test_a_torn_checkpoint_is_passed_over_for_the_one_before(inputs, straight, tmp_path):
+    settings = tiny_settings(inputs, tmp_path, steps=6)
+    with stopped_after(5), pytest.raises(Killed):
+        train(settings)
+    folder = tmp_path / "dpo" / "checkpoints"
+    newest = folder / "step-00000004"
+    for name in ("part-0000.safetensors", "state.json"):
+        kept = (newest / name).read_bytes()
+        for torn in (kept[:-1], None):
+            (newest / name).unlink() if torn is None else (newest / name).write_bytes(torn)
+            found, state = checkpoints._newest(folder)
+            assert (Path(found), state["step"]) == (folder / "step-00000002", 2)
+        (newest / name).write_bytes(kept)
+    assert checkpoints._newest(folder)[1]["step"] == 4
+    os.truncate(newest / "part-0000.safetensors", 100)
+    train(settings)
+    assert json.loads((tmp_path / "dpo" / "done.json").read_text())["resumed_at"] == 2
+    same_run(tmp_path, straight)
+
+
+def test_an_adapter_with_dropout_resumes_bit_for_bit(inputs, tmp_path):
+    changed = {"lora_rank": 2, "lora_dropout": 0.3, "steps": 4, "loss": ("bdpo",), "gradient_checkpointing": True}
+    for name in ("whole", "resumed"):
+        settings = tiny_settings(inputs, tmp_path / name, **changed)
+        if name == "resumed":
+            with stopped_after(3), contextlib.suppress(Killed):
+                train(settings)
+            torch.manual_seed(99)  # whoever else draws
+        train(settings)
+    assert json.loads((tmp_path / "resumed" / "bdpo" / "done.json").read_text())["resumed_at"] == 2
+    logs = [(tmp_path / name / "bdpo" / "log.jsonl").read_bytes() for name in ("whole", "resumed")]
+    assert logs[0] == logs[1]
+    assert not differ(*(weights(tmp_path / name / "bdpo") for name in ("whole", "resumed")))
+    train(tiny_settings(inputs, tmp_path / "other", **changed, seed=1))
+    assert differ(*(weights(tmp_path / name / "bdpo") for name in ("whole", "other")))
+
+
+def test_old_checkpoints_go(inputs, tmp_path):
+    with stopped_after(5), pytest.raises(Killed):
+        train(tiny_settings(inputs, tmp_path, steps=6, save_every=1, keep=2))
+    left = sorted(path.name for path in (tmp_path / "dpo" / "checkpoints").iterdir())
+    assert left == ["step-00000004", "step-00000005"]
+    assert {path.suffix for path in (tmp_path / "dpo" / "checkpoints").rglob("*.*")} == {".safetensors", ".json"}
+
+
+def test_ctrl_c_ends_after_the_step_with_a_checkpoint(inputs, straight, tmp_path, capsys):
+    own = Engine.step
+
+    def step(engine, number, norm):
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return own(engine, number, norm)
+
+    arguments = options(inputs, tmp_path, steps=6)
+    with patch.object(Engine, "step", step):
+        complains(capsys, arguments, 130, "stopped; the same command goes on from the last checkpoint")
+    assert (tmp_path / "dpo" / "checkpoints" / "step-00000003").is_dir()
+    assert train_command(arguments) == 0
+    assert json.loads((tmp_path / "dpo" / "done.json").read_text())["resumed_at"] == 3
+    same_run(tmp_path, straight)
+
+
+# Bad input
+
+
+def without_tokenizer(folder):
+    for file in (folder / "model").glob("token*"):
+        file.unlink()
+
+
+def with_pickle(folder):
+    (folder / "model" / "model.safetensors").unlink()
+    torch.save(tiny_model().state_dict(), folder / "model" / "pytorch_model.bin")
+
+
+def with_more_layers(folder):
+    file = folder / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_hidden_layers": 3}))
+
+
+def with_short_weights(folder):
+    file = folder / "model" / "model.safetensors"
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def with_fewer_words(folder):
+    tiny = tiny_model()
+    tiny.resize_token_embeddings(20)
+    tiny.save_pretrained(folder / "model")
+
+
+def with_broken_line(folder):
+    (folder / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": ')
+
+
+BAD_FOLDERS = {
+    "no model": (lambda folder: shutil.rmtree(folder / "model"), 1, r"model must be a folder .* \(not there\)"),
+    "no tokenizer": (without_tokenizer, 1, "tokenizer must be a folder .* with a tokenizer"),
+    "pickle": (with_pickle, 1, r"model must be .* in safetensors.* no file named model.safetensors"),
+    "layers without weights": (with_more_layers, 1, r"model must be .* \(it lacks model.layers.2\."),
+    "torn weights": (with_short_weights, 1, r"model must be .* incomplete metadata"),
+    "vocabulary": (with_fewer_words, 2, r"tokenizer gives ids up to 32 .* embeddings for 20 tokens"),
+    "no data": (lambda folder: (folder / "pairs.jsonl").unlink(), 1, r"pairs.jsonl is no file"),
+    "broken data": (with_broken_line, 2, r"pairs.jsonl, line 2: no JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FOLDERS)
+def test_bad_folders_are_one_line(inputs, tmp_path, capsys, name):
+    harm, expected, words = BAD_FOLDERS[name]
+    shutil.copytree(inputs, tmp_path / "in")
+    harm(tmp_path / "in")
+    complains(capsys, options(tmp_path / "in", tmp_path / "out", steps=1), expected, words)
+
+
+BAD_OPTIONS = {
+    "too few pairs": ({"held_out": PAIRS}, f"data must have more pairs than are held out, got {PAIRS} .* held_out 14"),
+    "no batch": ({"batch": 0}, "batch must be a whole number ≥ 1, got 0"),
+    "no loss of that name": ({"loss": ("dpoo",)}, "loss must be one of dpo, .*; got 'dpoo'; did you mean 'dpo'"),
+    "one loss twice": ({"loss": ("dpo", "dpo")}, "loss must name one or more losses, each once"),
+    "hyper": ({"hyper": ("clip=x",)}, "hyper must be NAME=VALUE with a number, got 'clip=x'"),
+    "hyper name": ({"hyper": ("clap=1",)}, "hyper must be one of .*; got 'clap'"),
+    "lora target": ({"lora_rank": 2, "lora_targets": ("nope",)}, r"lora_targets must name linear layers .*\['nope'\]"),
+    "device": ({"device": "cuda"}, "device must be auto or cpu on a machine without CUDA"),
+    "lengths": ({"max_length": 1}, "max_length must be a whole number"),
+    "template": ({"template": "chat"}, "template must be plain or beaver for a tokenizer without a chat template"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_bad_options_are_one_line(inputs, tmp_path, capsys, name):
+    changed, words = BAD_OPTIONS[name]
+    if name == "device" and torch.cuda.is_available():
+        pytest.skip("here is CUDA")
+    complains(capsys, options(inputs, tmp_path, **{"steps": 1, **changed}), 2, words)
+
+
+def test_an_unknown_option_ends_as_command_lines_do(inputs, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        train_command(options(inputs, tmp_path, bitch=3))
+    assert ended.value.code == 2
+    assert "--bitch" in capsys.readouterr().err
+
+
+def test_settings_of_a_finished_stage_or_a_checkpoint_cannot_change(inputs, straight, tmp_path, capsys):
+    done, half = tmp_path / "done", tmp_path / "half"
+    shutil.copytree(straight, done)
+    words = "dpo was trained with other settings, data or model; go on with those, name another out, or remove it"
+    complains(capsys, options(inputs, done, steps=6, beta=0.5), 2, words)
+    complains(capsys, options(inputs, done, steps=6, held_out=3), 2, "holds a run on other data; name another out")
+    (done / "dpo" / "done.json").write_text("{")
+    complains(capsys, options(inputs, done, steps=6), 2, "done.json is damaged; remove .*, and the stage is trained")
+    with stopped_after(2), pytest.raises(Killed):
+        train(tiny_settings(inputs, half, steps=6))
+    kept = (half / "dpo" / "log.jsonl").read_bytes()
+    words = "step-00000002 is of a run with other settings, data or model"
+    complains(capsys, options(inputs, half, steps=6, learning_rate=0.5), 2, words)
+    assert (half / "dpo" / "log.jsonl").read_bytes() == kept
+    assert train_command(options(inputs, half, steps=6)) == 0
+    same_run(half, straight)
+
+
+def test_another_models_reference_is_refused(inputs, straight, tmp_path, capsys):
+    shutil.copytree(straight, tmp_path / "out")
+    file = tmp_path / "out" / "cache" / "model-train.safetensors"
+    arguments = options(inputs, tmp_path / "out", steps=1, loss=("ipo",))
+    kept = load_file(file)["logps"]
+    save_file({"logps": kept}, file, {"key": "another"})
+    complains(capsys, arguments, 2, f"{file} is the cache of another model or of other data; remove it")
+    os.truncate(file, 20)
+    complains(capsys, arguments, 2, f"{file} is damaged, or no cache of a reference; remove it")
+    file.unlink()
+    assert train_command(arguments) == 0
+    assert torch.equal(load_file(file)["logps"], kept)
+
+
+def test_an_adapters_rank_is_its_own(inputs, tmp_path, capsys):
+    train(tiny_settings(inputs, tmp_path, steps=1, lora_rank=2))
+    shutil.copytree(tmp_path / "dpo" / "model", tmp_path / "in" / "model")
+    shutil.copy(inputs / "pairs.jsonl", tmp_path / "in")
+    for rank in (0, 4):
+        words = f"lora_rank must be that of the adapter in {tmp_path / 'in' / 'model'}, 2, got {rank}"
+        complains(capsys, options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=rank), 2, words)
+    assert train_command(options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=2)) == 0
+
+
+def test_a_step_that_is_not_finite_stops_with_its_batch_written_down(inputs, straight, tmp_path, capsys):
+    file = tmp_path / "dpo" / "stopped-at-step-3.json"
+    words = f"step 3: the gradient is not finite; the batch is in {file}, and the last checkpoint is kept"
+    with patch.object(Engine, "accumulate", not_finite):
+        complains(capsys, options(inputs, tmp_path, steps=6), 1, words)
+    page = json.loads(file.read_text())
+    assert page["step"] == 3
+    assert len(page["pairs"]) == len(page["training_pairs"]) == 2  # the last of an epoch of 10
+    texts = [json.loads(row) for row in (inputs / "pairs.jsonl").read_text().splitlines()]
+    for pair in page["pairs"]:
+        number = int(pair["text"].pop("place").rpartition("line ")[2])
+        assert pair["text"] == texts[number - 1]
+        assert set(pair["tokens"]) == {"prompt", "win", "lose"}
+    assert train_command(options(inputs, tmp_path, steps=6)) == 0
+    same_run(tmp_path, straight)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left")])
+def test_a_full_disk_keeps_the_former_checkpoint(inputs, straight, tmp_path, capsys, error):
+    own, written = checkpoints.save_file, []
+
+    def full(tensors, path):
+        written.append(path)
+        if len(written) == 2:
+            Path(path).write_bytes(b"a part of it")
+            raise error
+        own(tensors, path)
+
+    folder = tmp_path / "dpo" / "checkpoints"
+    words = f"checkpoint of step 4 could not be written to {folder}: {error}; the former ones are kept"
+    with patch.object(checkpoints, "save_file", full):
+        complains(capsys, options(inputs, tmp_path, steps=6), 1, re.escape(words))
+    assert [path.name for path in folder.iterdir()] == ["step-00000002"]
+    if isinstance(error, OSError):
+        assert train_command(options(inputs, tmp_path, steps=6)) == 0
+        same_run(tmp_path, straight)
+
+
+def test_a_full_disk_at_the_end_keeps_the_checkpoints(inputs, straight, tmp_path, capsys):
+    own = LlamaForCausalLM.save_pretrained
+
+    def full(model, folder, **rest):
+        own(model, folder, **rest)
+        raise SafetensorError("I/O error: No space left on device")
+
+    words = f"model could not be written to {tmp_path / 'dpo' / 'model'}: I/O error: No space left on device"
+    with patch.object(LlamaForCausalLM, "save_pretrained", full):
+        complains(capsys, options(inputs, tmp_path, steps=6), 1, words)
+    assert sorted(path.name for path in (tmp_path / "dpo").iterdir() if path.suffix != ".lock") == [
+        "checkpoints", "log.jsonl",
+    ]  # fmt: skip
+    assert train_command(options(inputs, tmp_path, steps=6)) == 0
+    same_run(tmp_path, straight)
+
+
+# Settings in a file
+
+
+REQUIRED = ["--model", "m", "--data", "d", "--out", "o"]
+BAD_FILES = {
+    "batch = 'x'": "batch in {file} must be a whole number, got 'x'",
+    "batch = true": "batch in {file} must be a whole number, got True",
+    "batch = 2.5": "batch in {file} must be a whole number, got 2.5",
+    "learning_rate = 'fast'": "learning_rate in {file} must be a number, got 'fast'",
+    "tensorboard = 1": "tensorboard in {file} must be true or false, got 1",
+    "loss = [1]": "loss in {file} must be a text or a list of texts, got [1]",
+    "model = 3": "model in {file} must be a text, got 3",
+    "out = ['a']": "out in {file} must be a text, got ['a']",
+    "template = 'fancy'": "template in {file} must be one of plain, chat, beaver; got 'fancy'",
+    "bitch = 2": "option in {file} must be one of ",
+    "batch = ": "config {file} is no TOML: ",
+    "batch = 0": "batch must be a whole number ≥ 1, got 0",
+    "loss = 'ppo'": "reward must name a reward model",
+}
+
+
+@pytest.mark.parametrize("text", BAD_FILES)
+def test_a_bad_file_of_settings_is_one_line(tmp_path, capsys, text):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    words = re.escape(BAD_FILES[text].format(file=file))
+    complains(capsys, ["--config", str(file), *REQUIRED], 2, words)
+
+
+def test_no_file_of_settings(capsys):
+    complains(capsys, ["--config", "none.toml"], 1, "No such file or directory: none.toml")
+    complains(capsys, ["--model", "m", "--config"], 2, "config must name a TOML file, got none")
+
+
+def test_options_win_over_files_and_later_files_over_earlier(tmp_path):
+    one, two = tmp_path / "one.toml", tmp_path / "two.toml"
+    one.write_text('model = "m"\nout = "o"\nbatch = 3\nloss = "ipo"\nlearning_rate = 1\nmicro = 5\nmax_prompt = 9')
+    two.write_text('batch = 4\nloss = ["dpo", "bdpo"]\ntensorboard = true')
+    made = read_settings(["--config", str(one), "--data", "d", f"--config={two}", "--micro", "7"], "llm_train.py")
+    assert (made.model, made.data, made.out) == ("m", "d", Path("o"))
+    assert (made.batch, made.micro, made.max_prompt, made.tensorboard) == (4, 7, 9, True)
+    assert made.loss == ("dpo", "bdpo")
+    assert made.learning_rate == 1.0
+
+
+def test_recipes_settle_what_is_left_out():
+    made = read_settings([*REQUIRED, "--loss", "nbdpo", "dpo"], "llm_train.py")
+    assert (made.of("epochs"), made.of("reference_steps"), made.of("learning_rate")) == (2.0, 300, 1e-6)
+    assert (made.made("nbdpo").beta, made.made("nbdpo").clip) == (1.0, 0.3)
+    other = read_settings([*REQUIRED, "--recipe", "gentle", "--beta", "2", "--hyper", "clip=0.4"], "llm_train.py")
+    assert (other.of("epochs"), other.made("nbdpo").beta, other.made("nbdpo").clip) == (1.0, 2.0, 0.4)
+
+
+def test_help_tells_every_option(capsys):
+    with pytest.raises(SystemExit) as ended:
+        read_settings(["--help"], "llm_train.py")
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for name in ("--model", "--data", "--loss", "--sides-every", "--reduction", "--lora-rank", "--config"):
+        assert name in text
