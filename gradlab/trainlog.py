@@ -190,6 +190,7 @@ def _own_names(found: Iterable[str], path: Path) -> dict[str, str]:
 
 
 def own_name(name: str) -> str:
+    """Gradlab's name of a column that TRL, Weights & Biases or a model card writes; any other name as it is."""
     plain = name.rpartition(" - ")[2]  # W&B's charts put the name of the run and a dash before it
     plain = plain.lower() if plain.lower() in (*_STEPS, *_FROM_TRL) else plain  # model cards write capitals
     for prefix, own in (("train/", ""), ("eval/", "validation_"), ("eval_", "validation_"), ("", "")):
