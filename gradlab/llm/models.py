@@ -40,10 +40,11 @@ def load_model(
             config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
             with torch.device("meta"):
                 return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(source), dtype=dtype, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
             output_loading_info=True,
         )  # fmt: skip
+        model, found = loaded
         wrong = sorted(found["missing_keys"]) + sorted(name for name, *_ in found["mismatched_keys"])
         if wrong:  # transformers would draw them at random
             raise ValueError(f"it lacks {', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''} of its config's shape")

@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import init_device_mesh
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -211,7 +211,7 @@ def whole_state(model: Any) -> dict[str, Tensor]:
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     whole: dict[str, Any] = get_model_state_dict(model, options=options)  # type: ignore[arg-type]
     first: dict[nn.Parameter, str] = {}
-    for name, value in model.named_parameters(remove_duplicate=False):
+    for name, value in model.named_parameters(remove_duplicate=False):  # type: ignore[attr-defined]
         if whole and first.setdefault(value, name) != name:
             whole[name] = whole[first[value]]
     return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ class Settings:
     batch: int = 64
     """Pairs a step, over all processes."""
     micro: int = 4
-    """Pairs that one process holds at a time; the numbers depend on it by rounding only."""
+    """Pairs that one process holds at a time; without dropout the numbers depend on it by rounding only."""
 
     # The engine.
     precision: Literal["fp32", "bf16"] = "bf16"
@@ -240,7 +241,7 @@ def read_settings(arguments: Sequence[str], prog: str) -> Settings:
         object.__setattr__(start, field.name, given.get(field.name, default))
     draft = tyro.cli(
         _Draft, prog=prog, args=rest, default=start,
-        description=(Settings.__doc__ or "") + "\n\n--config FILE: a TOML file of these options; those given here win.",
+        description=f"{inspect.getdoc(Settings)}\n\n--config FILE: a TOML file of these options; those given here win.",
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
     )  # fmt: skip
     return Settings(**vars(draft))

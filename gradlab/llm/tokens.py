@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import sys
 from array import array
@@ -66,7 +67,8 @@ def encode_pairs(
     encoder = _Encoder(tokenizer, template, start, limits)
     encoded: list[Encoded] = []
     kept: list[int] = []
-    with tqdm(total=len(pairs), desc="tokens", unit="pair", disable=None, leave=False) as bar:
+    hidden = None if os.environ.get("RANK", "0") == "0" else True  # one bar, however many processes torchrun started
+    with tqdm(total=len(pairs), desc="tokens", unit="pair", disable=hidden, leave=False) as bar:
         for first in range(0, len(pairs), _AT_ONCE):
             part = pairs[first : first + _AT_ONCE]
             for index, one in encoder.encoded(part):
