@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -114,6 +115,8 @@ def test_the_python_on_the_page_runs(tmp_path, capsys):
     from transformers import AutoConfig
 
     AutoConfig.for_model("llama", hidden_size=64, num_attention_heads=4, num_hidden_layers=1).save_pretrained(tmp_path)
-    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    code, of_trl = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    source = (ROOT / "gradlab/llm/trl.py").read_text("utf-8")  # whose tests run it
+    assert textwrap.indent(of_trl, "    ") in source
     exec(compile(code.replace('"MODEL"', repr(str(tmp_path))), "scripts/README.md", "exec"), {})
     assert re.match(r"0\.\d GB Memory\(", capsys.readouterr().out)
