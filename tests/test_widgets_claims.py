@@ -274,5 +274,5 @@ def test_not_run_here_and_the_takeaway(explorer):
     assert "figure" not in about
     assert "data" not in about
     heads = REPORT[REPORT["row"] == "claim"].set_index("claim")["verdict"]
-    assert list(heads[heads == "not run here"].index) == ["symmetric-unstable", "llm"]
+    assert list(heads[heads == "not run here"].index) == ["llm"]
     assert list(heads[heads.isin(["identity", "holds"])].index) == ["ratio", "shift-dpo", "log-ratio"]
