@@ -90,8 +90,8 @@ class ClaimsExplorer(Explorer):
         "at β = 1 on average, some declared worlds say the opposite, and a plain control, DPO at β/2, does better. It "
         "does put less mass on unobserved responses, also than DPO at β/2, and no declared cell says the opposite; but "
         "with finite data weights dealt to the wrong pairs do as well, and less is not nearer to the ideal. Of the two "
-        "claims about language models alone, the one on Llama-7B was not run here; the other, that symmetric naive bDPO "
-        "is unstable, small models on real pairs leave open: its validation loss spiked as rarely as DPO's."
+        "claims about language models alone, the one on Llama-7B was not run here; the other, that symmetric naive "
+        "bDPO is unstable, small models on real pairs leave open: its validation loss spiked as rarely as DPO's."
     )
     stories = (
         Story(
