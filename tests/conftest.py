@@ -32,3 +32,13 @@ def copy(quick, tmp_path):
     """A copy of it that a test may change."""
     shutil.copytree(quick, tmp_path / "quick")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """The folder of a tiny language model and pairs for it, which a test leaves as they are."""
+    from tiny_llm import write_inputs
+
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder)
+    return folder

@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("transformers")
 
 import numpy as np
-from tiny_llm import tiny_model, tiny_settings, write_inputs
+from tiny_llm import tiny_model, tiny_settings
 
 from gradlab.llm.batches import collate
 from gradlab.llm.logps import with_logps
@@ -40,13 +40,6 @@ def test_log_probs_and_their_gradient_are_near_those_of_the_cpu_in_float64(dtype
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double().cpu(), exact, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     assert (got.double().cpu() - slope).norm() < 5 * TOLERANCE[dtype] * slope.norm()
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
     pytest.skip("two processes need gloo", allow_module_level=True)
 
 from safetensors.torch import load_file
-from tiny_llm import TWO, quick_collections, tiny_settings, write_inputs
+from tiny_llm import TWO, quick_collections, tiny_settings
 
 from gradlab.llm.processes import Elsewhere, Processes, processes
 from gradlab.llm.stages import train
@@ -25,13 +25,6 @@ DIFFERENCES = re.compile("(validation_)?(reward_.*|margin|delta_.*)")
 
 
 pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -367,7 +367,7 @@ def test_a_finished_reward_model_is_not_trained_again_and_another_is_not_overwri
     assert "done before" in capsys.readouterr().out
     assert (folder / "rm" / "log.jsonl").stat().st_mtime_ns == before
     for pairs, how in ((preferences(64, 0), HOW | {"seed": 5}), (preferences(63, 0), HOW)):
-        with pytest.raises(ValueError, match="holds a reward model of other settings, data or base"):
+        with pytest.raises(ValueError, match="was trained with other settings, data or model"):
             train_reward(base, pairs, folder / "rm", **how)
     (folder / "torn").mkdir()
     (folder / "torn" / "done.json").write_text("{")

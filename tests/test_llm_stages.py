@@ -21,7 +21,7 @@ pytest.importorskip("transformers")
 from llm_two_processes import Killed, not_finite, stopped_after
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tiny_llm import OPTIONS, PAIRS, options, quick_collections, tiny_model, tiny_settings, write_inputs
+from tiny_llm import OPTIONS, PAIRS, options, quick_collections, tiny_model, tiny_settings
 from transformers import LlamaForCausalLM
 
 from gradlab.llm import checkpoints, models
@@ -39,13 +39,6 @@ from gradlab.trainlog import read_log
 
 LN2 = pytest.approx(math.log(2), rel=1e-6)
 pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -378,7 +371,7 @@ def test_settings_of_a_finished_stage_or_a_checkpoint_cannot_change(inputs, stra
     complains(capsys, options(inputs, done, steps=6, beta=0.5), 2, words)
     complains(capsys, options(inputs, done, steps=6, held_out=3), 2, "holds a run on other data; name another out")
     (done / "dpo" / "done.json").write_text("{")
-    complains(capsys, options(inputs, done, steps=6), 2, "done.json is damaged; remove .*, and the stage is trained")
+    complains(capsys, options(inputs, done, steps=6), 2, "done.json is damaged; remove .*, and it is trained")
     with stopped_after(2), pytest.raises(Killed):
         train(tiny_settings(inputs, half, steps=6))
     kept = (half / "dpo" / "log.jsonl").read_bytes()

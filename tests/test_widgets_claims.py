@@ -275,4 +275,6 @@ def test_not_run_here_and_the_takeaway(explorer):
     assert "data" not in about
     heads = REPORT[REPORT["row"] == "claim"].set_index("claim")["verdict"]
     assert list(heads[heads == "not run here"].index) == ["llm"]
+    spikes = REPORT[(REPORT["claim"] == "symmetric-unstable") & (REPORT["row"] == "as stated")]
+    assert spikes[["verdict", "effect"]].to_numpy().tolist() == [["inconclusive", 0]]
     assert list(heads[heads.isin(["identity", "holds"])].index) == ["ratio", "shift-dpo", "log-ratio"]

@@ -291,12 +291,13 @@ def corrected(pairs: pd.DataFrame) -> pd.DataFrame:
 _LOOKS = {"nbdpo-symmetric": "nbdpo symmetric", "fixed-weight": "fixed λ=0.5"}  # as gradlab.plotting calls them
 CAPTIONS = {
     "llm-ablation": (
-        "Language models at the end of training: how often their samples are preferred to the reference's, and how far "
-        "they have moved from it (KL in nats a response). Each method has a line of filled marks for one size of model "
-        "and one of hollow marks for the other; small dots are seeds, bars 95% bootstrap intervals over them (rough: "
-        "there are few). Right of ½ a method beats the reference. Judge of the real pairs is a small reward "
-        "model: CLAIMS.md says how often it is right, and “prefer the shorter answer” with it. Judge of the task of "
-        "tokens is its true reward. A method may win more because it moves farther."
+        "Language models at the end of training: how often their samples are preferred to the reference's, and how "
+        "far they have moved from it (KL in nats a response, on an axis that is logarithmic beyond 1). Each method "
+        "has a line of filled marks for one size of model and one of hollow marks for the other; small dots are "
+        "seeds, bars 95% bootstrap intervals over them (rough: there are few). Right of ½ a method beats the "
+        "reference. Judge of the real pairs is a small reward model: CLAIMS.md says how often it is right, and "
+        "“prefer the shorter answer” with it. Judge of the task of tokens is its true reward. A method may win more "
+        "because it moves farther."
     ),
     "llm-log-ratio": (
         "Do the two sides of a language model's training follow π_l/π_w? A mark a logged step of DPO or bDPO, fainter "
@@ -328,7 +329,7 @@ def figures(frames: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
         "llm-ablation": plotting.by_method(
             trained.assign(method=trained["method"].replace(_LOOKS)),
             {"win_rate": "win-rate against the reference", "kl": "KL from the reference (nats)"},
-            tasks=TASKS, at={"win_rate": 0.5, "kl": 0.0},
+            tasks=TASKS, at={"win_rate": 0.5, "kl": 0.0}, far={"kl"},
         ),
         "llm-log-ratio": plotting.side_clouds(ratios[ratios["method"].isin(["dpo", "bdpo"])], RATIOS, tasks=TASKS),
         "llm-validation": plotting.validation_losses(_seen(logs), tasks=TASKS),

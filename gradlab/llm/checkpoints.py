@@ -1,4 +1,4 @@
-"""Checkpoints on the way: each a folder that is there whole or not at all, in safetensors and JSON alone."""
+"""Checkpoints on the way, and what says that a training is done: whole or not at all, in safetensors and JSON alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from gradlab.llm.models import remove, sync
 from gradlab.llm.processes import Processes, local, trainable
@@ -19,6 +20,7 @@ from gradlab.llm.processes import Processes, local, trainable
 FORMAT = 1
 _NAME = re.compile(r"step-(\d+)")
 _STATE = "state.json"
+DONE = "done.json"  # in the folder of a finished training, with its key
 
 
 def save_checkpoint(
@@ -97,6 +99,22 @@ def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
     return int(state["step"])
 
 
+def is_done(folder: Path, key: str) -> bool:
+    """Whether the training of this key is finished in ``folder``; ValueError where another is, or a damaged file."""
+    file = folder / DONE
+    if not file.exists():
+        return False
+    try:
+        found = json.loads(file.read_text("utf-8"))["key"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{file} is damaged; remove {folder}, and it is trained anew") from None
+    if found != key:
+        raise ValueError(
+            f"{folder} was trained with other settings, data or model; go on with those, name another out, or remove it"
+        )
+    return True
+
+
 def _weights(model: Any) -> dict[str, Tensor]:
     return {f"weight/{name}": local(value.detach()) for name, value in trainable(model).items()}
 
@@ -116,8 +134,6 @@ def _moment_names(tensors: dict[str, Tensor], name: str) -> list[str]:
 
 def _restored(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A moment as the optimizer holds it: spread as its parameter is; the count of steps stays on the CPU."""
-    from torch.distributed.tensor import DTensor
-
     if tensor.ndim == 0:
         return tensor
     tensor = tensor.to(parameter.device)

@@ -39,7 +39,7 @@ CLIP = RECIPES["paper"]["clip"]
 FOLLOWS, PARTLY = 0.8, 0.3  # R² from which λ is said to follow length, or to follow it in part. Ours.
 LITTLE = 0.1  # a smaller share of DPO's imbalance taken away is little. Ours.
 TWO_VALUED = 0.8  # share of pairs at the ends of λ's range from which it is said to take two values. Ours.
-_STREAM = 6_101  # of the draw of pairs
+_STREAM = 6_102  # of the draw of pairs
 _PAIRS_TO_CORRELATE = 3  # two always lie on a line
 _WIDTH = 100
 

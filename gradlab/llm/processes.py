@@ -59,11 +59,6 @@ class Processes:
             dist.broadcast_object_list(box, device=self.device)
         return box[0]
 
-    def wait(self) -> None:
-        """Until all have come here."""
-        if self.size > 1:
-            dist.barrier()
-
     def by_main(self, work: Callable[[], T]) -> T:
         """What ``work`` gives where the main process alone does it; where it fails all do, and none waits for ever.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -26,8 +27,6 @@ def score(
 
     forward  the model, or what wraps it; called with tensors and ``answer_mask``. title: of a progress bar.
     """
-    import numpy as np
-
     lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
     found = torch.zeros(len(rows), dtype=torch.float64)
     parts = dealt(lengths, micro, own.rank, own.size)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from gradlab.artifacts import write_whole
 from gradlab.checks import count, one_of, positive
 from gradlab.llm.batches import batch_at, dealt, steps_an_epoch
+from gradlab.llm.checkpoints import DONE, is_done
 from gradlab.llm.engine import drawing, scheduled
 from gradlab.llm.models import load_tokenizer, save_folder, weights_hash
 from gradlab.llm.pairs import Pair
@@ -27,7 +28,6 @@ from gradlab.losses import DPO, PairLogps
 from gradlab.provenance import fingerprint
 from gradlab.trainlog import append_step, start_log
 
-DONE = "done.json"
 _STREAM = 6_101  # of the order of the pairs
 
 
@@ -71,7 +71,7 @@ def train_reward(
     }  # fmt: skip
     texts = [_texts(pair, template, tokenizer) for pair in pairs]
     key = fingerprint(settings, texts, weights_hash(base))
-    if _is_done(out, key):
+    if is_done(out, key):
         print(f"reward model: done before, {out}")
         return str(out / "model")
     model = _fresh(base, tokenizer, max_length).to(device).train()
@@ -153,21 +153,6 @@ def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:
     setattr(model.config, OWN, {"ends": True, "max_length": max_length})
     model.config.pad_token_id = tokenizer.pad_token_id
     return model
-
-
-def _is_done(out: Path, key: str) -> bool:
-    file = out / DONE
-    if not file.exists():
-        return False
-    try:
-        found = json.loads(file.read_text("utf-8"))["key"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} is damaged; remove {out}, and the reward model is trained anew") from None
-    if found != key:
-        raise ValueError(
-            f"{out} holds a reward model of other settings, data or base; go on with those, or name another out"
-        )
-    return True
 
 
 def _texts(pair: Pair, template: Template, tokenizer: Any) -> tuple[str, str]:

@@ -17,8 +17,8 @@ from gradlab.llm.processes import DISTRIBUTIONS
 from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
 
 PPO = "ppo"
-# What a recipe settles where an option is left out. Stated by the paper: beta, clip (naive variants), epochs,
-# reference_steps. Ours: all learning rates.
+# What a recipe settles where an option is left out. Stated by the paper are beta, clip (naive variants), epochs and
+# reference_steps of `paper`; its learning rate, and all of `gentle`, are ours.
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"beta": 1.0, "clip": 0.3, "epochs": 2.0, "reference_steps": 300, "learning_rate": 1e-6},
     "gentle": {"beta": 0.1, "clip": 0.3, "epochs": 1.0, "reference_steps": 0, "learning_rate": 5e-7},

@@ -14,6 +14,7 @@ import torch
 from gradlab.artifacts import write_whole
 from gradlab.llm import models
 from gradlab.llm.batches import steps_an_epoch
+from gradlab.llm.checkpoints import DONE, is_done
 from gradlab.llm.data import DECIDING, Data, prepare
 from gradlab.llm.engine import Engine, frozen
 from gradlab.llm.processes import Processes, processes, whole_state
@@ -24,7 +25,6 @@ from gradlab.llm.train import PairTask, SupervisedTask, lengths, run_steps
 from gradlab.losses import DPO, PairLoss
 from gradlab.provenance import fingerprint
 
-DONE = "done.json"
 # Settings that change a stage's numbers, beside its own and the data's; the others change them by rounding, or not.
 _COMMON = (
     "batch", "seed", "precision", "reduction", "schedule", "warmup", "weight_decay", "max_norm",
@@ -82,7 +82,7 @@ def _run(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own: Proc
     """Train one stage unless it is done; its model's folder."""
     folder = settings.out / stage.name
     key = _key(stage, settings, data, own)
-    if own.by_main(lambda: _is_done(folder, key)):
+    if own.by_main(lambda: is_done(folder, key)):
         if own.main:
             print(f"{stage.name}: done before, {folder}")
         return str(folder / "model")
@@ -185,21 +185,6 @@ def _key(stage: Stage, settings: Settings, data: Data, own: Processes) -> str:
         stage.name, stage.steps, stage.rate, repr(stage.loss), hashes.get(stage.start), hashes.get(stage.reference),
         data.fingerprint, own_settings,
     )  # fmt: skip
-
-
-def _is_done(folder: Path, key: str) -> bool:
-    file = folder / DONE
-    if not file.exists():
-        return False
-    try:
-        found = json.loads(file.read_text("utf-8"))["key"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} is damaged; remove {folder}, and the stage is trained anew") from None
-    if found != key:
-        raise ValueError(
-            f"{folder} was trained with other settings, data or model; go on with those, name another out, or remove it"
-        )
-    return True
 
 
 def _header(stage: Stage, settings: Settings, data: Data, engine: Engine) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gradlab.artifacts import write_whole
 from gradlab.checks import count, one_of
+from gradlab.llm.checkpoints import DONE
 from gradlab.llm.data import DECIDING, Data, prepare
 from gradlab.llm.logps import with_logps
 from gradlab.llm.models import load_model, load_tokenizer, weights_hash
@@ -22,7 +23,6 @@ from gradlab.llm.pairs import Pair
 from gradlab.llm.processes import Precision, Processes
 from gradlab.llm.reference import score
 from gradlab.llm.sampling import Samples, sample
-from gradlab.llm.stages import DONE
 from gradlab.llm.tokens import Encoded, encode_prompt, prompt_text
 from gradlab.losses import PAIR_LOSSES
 from gradlab.provenance import fingerprint, versions

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,26 @@ from gradlab.losses import PairLogps, PairLoss
 from gradlab.trainlog import append_step, keep_steps, start_log
 
 VALIDATED = ("loss", "reward_win", "reward_lose", "reward_margin", "accuracy", "logp_win", "logp_lose", "win_weight")
+
+
+class Task(Protocol):
+    """What ``run_steps`` trains; all processes make the same calls."""
+
+    def gradient(self, engine: Engine, step: int) -> dict[str, float]:
+        """Put the gradient of step 1, 2, … into the engine; columns of the log, ``grad_norm`` among them."""
+        ...
+
+    def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
+        """More columns of a step that has been made, whose row was this; often none."""
+        ...
+
+    def validate(self, engine: Engine) -> dict[str, float]:
+        """Columns that tell of held-out data; none without any."""
+        ...
+
+    def told(self, index: Sequence[int]) -> list[dict[str, Any]]:
+        """What was trained on in a step that failed, for a person, by the places that ``NotFinite`` names."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +94,7 @@ class PairTask:
         row["grad_norm"] = engine.norm()
         check_finite("the gradient", torch.tensor(row["grad_norm"]), step, index)
         if settings.sides_every and (step - 1) % settings.sides_every == 0:
-            row |= self._sides(engine, run, torch.stack(slopes(self.loss, logps), 1))
+            row |= self.sides(engine, run, torch.stack(slopes(self.loss, logps), 1))
         return row
 
     def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
@@ -90,7 +110,7 @@ class PairTask:
             f"delta_{side}": float(found[place]) - row[f"logp_{side}"] for place, side in enumerate(("win", "lose"))
         }
 
-    def _sides(self, engine: Engine, run: Callable[..., Tensor], slope: Tensor) -> dict[str, float]:
+    def sides(self, engine: Engine, run: Callable[..., Tensor], slope: Tensor) -> dict[str, float]:
         """‖g_w‖, ‖g_l‖, their cosine, and how far g_w + g_l is from g, the gradient that is to be stepped with.
 
         The same forward again, each time with the slopes of one side alone: g comes back as it was.
@@ -159,6 +179,10 @@ class SupervisedTask:
             "grad_norm": norm,
         }
 
+    def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
+        """Nothing: there is one side."""
+        return {}
+
     @staticmethod
     def _loss(engine: Engine, logps: Tensor, rows: Sequence[Row], at: np.ndarray) -> Tensor:
         """−log π of whole responses, also where the engine gives means."""
@@ -177,10 +201,9 @@ class SupervisedTask:
         return {"validation_loss": float(self._loss(engine, found[None], self.held_out, every).sum()) / tokens}
 
 
-def run_steps(engine: Engine, task: Any, folder: Path, key: str, header: dict[str, Any], title: str) -> dict[str, Any]:
+def run_steps(engine: Engine, task: Task, folder: Path, key: str, header: dict[str, Any], title: str) -> dict[str, Any]:
     """Train for the engine's steps, from the newest checkpoint on; log, look at held-out pairs, save.
 
-    task    gives ``gradient(engine, step)`` and ``validate(engine)``.
     folder  of the stage: log.jsonl and checkpoints/ are there.
     Returns what is to be said of the training: seconds and tokens of this process's part of it.
     """
@@ -197,7 +220,7 @@ def run_steps(engine: Engine, task: Any, folder: Path, key: str, header: dict[st
             seen = task.validate(engine) if every and (step - 1) % every == 0 else {}
             row = _gradient(engine, task, step, folder)
             rate = engine.step(step, row["grad_norm"])
-            moved = task.realised(engine, step, row) if hasattr(task, "realised") else {}
+            moved = task.realised(engine, step, row)
             log.write(step, {**row, **seen, **moved, "learning_rate": rate})
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("loss", "accuracy") if name in row}, refresh=False)
             bar.update()
@@ -214,7 +237,7 @@ def run_steps(engine: Engine, task: Any, folder: Path, key: str, header: dict[st
     return {"steps": engine.steps, "resumed_at": done, "seconds": seconds, "tokens": tokens}
 
 
-def _gradient(engine: Engine, task: Any, step: int, folder: Path) -> dict[str, float]:
+def _gradient(engine: Engine, task: Task, step: int, folder: Path) -> dict[str, float]:
     """The task's; where a number is not finite its batch is written down, and training stops."""
     try:
         return task.gradient(engine, step)
@@ -223,8 +246,7 @@ def _gradient(engine: Engine, task: Any, step: int, folder: Path) -> dict[str, f
 
     def stop() -> None:
         file = folder / f"stopped-at-step-{step}.json"
-        pairs = task.told(index) if hasattr(task, "told") else None
-        write_whole(file, json.dumps({**batch, "pairs": pairs}, indent=1, ensure_ascii=False) + "\n")
+        write_whole(file, json.dumps({**batch, "pairs": task.told(index)}, indent=1, ensure_ascii=False) + "\n")
         raise FloatingPointError(f"{words}; the batch is in {file}, and the last checkpoint is kept")
 
     engine.own.by_main(stop)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from gradlab.intervals import bootstrap_interval
 from gradlab.plotting.looks import legend, look
@@ -18,12 +19,13 @@ _SIZE_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
 
 def by_method(
-    frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mapping[str, str], at: Mapping[str, float]
-) -> Figure:
+    frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mapping[str, str], at: Mapping[str, float],
+    far: Collection[str] = (),
+) -> Figure:  # fmt: skip
     """Values at the end of training: a row a task, a column a value, a line a method, and on it each size of model.
 
     Seeds are small dots; mean and 95% bootstrap interval over them a mark with a bar. ``at`` is where the reference
-    stands, a dashed line.
+    stands, a dashed line. Values in ``far`` have an axis that is logarithmic beyond ±1.
     """
     methods, sizes = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["size"]))
     tall = 0.3 * len(methods) + 0.7
@@ -38,6 +40,9 @@ def by_method(
             if len(points):
                 _mean(axis, points, height + 0.36 * ((turn + 0.5) / len(sizes) - 0.5), method, hollow=turn % 2 == 1)
         axis.axvline(at[value], **_LINE)
+        if value in far:
+            axis.set_xscale("symlog", linthresh=1)
+            axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.set_title(f"{title}: {label}")
     axes[0, 0].set_yticks(range(len(methods)), [look(method)["label"] for method in methods])
     axes[0, 0].invert_yaxis()
