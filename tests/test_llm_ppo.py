@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("transformers")
+
+from tiny_llm import torchrun
 
 from gradlab.llm import stages
 from gradlab.llm.batches import collate
@@ -428,6 +428,7 @@ SPREAD = """
 import sys, json, torch
 sys.path.insert(0, {here!r})
 from test_llm_ppo import made, model_of, run
+from gradlab.llm.command import leave
 from gradlab.llm.processes import processes
 torch.set_num_threads(1)
 with processes("cpu") as own:
@@ -443,18 +444,16 @@ with processes("cpu") as own:
     except (ValueError, RuntimeError) as error:
         if own.main:
             print(json.dumps(str(error)))
+    own.together(lambda: None)
+leave(0)
 """
 
 
 def test_two_processes_equal_one(tmp_path):
     script = tmp_path / "spread.py"
     script.write_text(SPREAD.format(here=os.path.dirname(__file__)))
-    ran = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    *both, failed = [json.loads(line) for line in ran.stdout.splitlines() if line]
+    stdout, _ = torchrun(script)
+    *both, failed = [json.loads(line) for line in stdout.splitlines() if line]
     alone = run(*made(model=model_of(1), sides_every=2, micro=2), 3)
     assert len(both) == 2
     for rows in both:

@@ -14,7 +14,7 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
     pytest.skip("two processes need gloo", allow_module_level=True)
 
 from safetensors.torch import load_file
-from tiny_llm import TWO, quick_collections, tiny_settings
+from tiny_llm import TWO, quick_collections, tiny_settings, torchrun
 
 from gradlab.llm.processes import Elsewhere, Processes, processes
 from gradlab.llm.stages import train
@@ -31,18 +31,7 @@ pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
 def two(inputs, tmp_path_factory):
     """What two processes did, started by torchrun: their folder, and what they wrote on stdout and stderr."""
     out = tmp_path_factory.mktemp("two")
-    script = Path(__file__).with_name("llm_two_processes.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with subprocess.Popen(
-        [*command, script, inputs, out], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as run:  # fmt: skip
-        try:
-            stdout, stderr = run.communicate(timeout=400)
-        except subprocess.TimeoutExpired:
-            run.terminate()  # and not kill, so that torchrun ends its own
-            stdout, stderr = run.communicate()
-    assert run.returncode == 0, stderr[-5000:]
+    stdout, stderr = torchrun(Path(__file__).with_name("llm_two_processes.py"), inputs, out, timeout=400)
     return out, stdout, stderr
 
 
@@ -142,3 +131,11 @@ def test_a_failure_elsewhere_is_no_news_of_its_own(capsys):
         assert command.guarded(work, "llm_train.py") == 1
     assert capsys.readouterr() == ("", "")
     assert Processes().main
+
+
+@pytest.mark.parametrize("rank", [None, "0"])
+def test_a_program_leaves_with_its_status_and_all_that_it_said(rank):
+    code = "from gradlab.llm.command import leave; print('said', end=''); leave(7)"
+    env = {name: value for name, value in os.environ.items() if name != "RANK"} | ({"RANK": rank} if rank else {})
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (7, "said", "")

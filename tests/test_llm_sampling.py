@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from tiny_llm import torchrun
 from transformers import GenerationConfig
 
 from gradlab.llm.models import small_llama, train_bpe, with_lora
@@ -189,6 +189,7 @@ import sys, torch, pickle
 from types import SimpleNamespace
 sys.path.insert(0, {here!r})
 from test_llm_sampling import PROMPTS, TOKENS, model_of
+from gradlab.llm.command import leave
 from gradlab.llm.logps import with_logps
 from gradlab.llm.models import with_lora
 from gradlab.llm.processes import processes, spread
@@ -211,6 +212,8 @@ with processes("cpu") as own:
             assert again == one and model.training
             if own.main:
                 print(kind, lora, one.tokens)
+    own.together(lambda: None)
+leave(0)
 """
 
 
@@ -218,11 +221,7 @@ with processes("cpu") as own:
 def test_two_processes_draw_what_one_draws(tmp_path):
     script = tmp_path / "spread.py"
     script.write_text(SPREAD.format(here=os.path.dirname(__file__)))
-    run = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
-        capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
+    stdout, _ = torchrun(script)
     alone = sample(model_of(), TOKENS, PROMPTS, each=5, longest=6, batch=3).tokens
-    lines = [line for line in run.stdout.splitlines() if line]
+    lines = [line for line in stdout.splitlines() if line]
     assert lines == [f"{kind} {lora} {alone}" for kind in ("ddp", "fsdp") for lora in (False, True)]

@@ -2,6 +2,9 @@
 
 import gc
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,22 @@ def quick_collections():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+def torchrun(script: Path, *arguments, timeout=300):
+    """What two processes that run a script wrote on stdout and stderr; the script ends by ``command.leave``."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with subprocess.Popen(
+        [*command, script, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as run:  # fmt: skip
+        try:
+            stdout, stderr = run.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            run.terminate()  # and not kill, so that torchrun ends its own
+            stdout, stderr = run.communicate()
+    assert run.returncode == 0, stderr[-5000:]
+    return stdout, stderr
 
 
 def tiny_model(seed=0, layers=2):

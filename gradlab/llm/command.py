@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import torch
 
@@ -38,6 +39,18 @@ def train_command(arguments: Sequence[str]) -> int:
         return 0
 
     return guarded(work, "llm_train.py")
+
+
+def leave(status: int) -> NoReturn:
+    """End the program with this exit status; under torchrun without taking Python down.
+
+    A thread of PyTorch's that still runs then can abort a process whose work is done, and torchrun calls that a failure.
+    """
+    if "RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def quiet() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -137,6 +138,7 @@ def processes(device: str = "auto") -> Iterator[Processes]:
         yield Processes(dist.get_rank(), dist.get_world_size(), where)
     finally:
         if not begun:
+            gc.collect()  # models in cycles hold on to the group, and their end after its own can abort the process
             dist.destroy_process_group()
 
 
