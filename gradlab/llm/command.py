@@ -44,7 +44,7 @@ def train_command(arguments: Sequence[str]) -> int:
 def leave(status: int) -> NoReturn:
     """End the program with this exit status; under torchrun without taking Python down.
 
-    A thread of PyTorch's that still runs then can abort a process whose work is done, and torchrun calls that a failure.
+    A thread of PyTorch's that still runs then can abort a process whose work is done; torchrun calls that a failure.
     """
     if "RANK" in os.environ:
         sys.stdout.flush()
