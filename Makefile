@@ -30,6 +30,7 @@ bench: .venv/.ready  ## speed of the lab, its engine, the explorers and language
 	$(BIN)/python scripts/bench_engine.py
 	$(BIN)/python scripts/bench_overhead.py
 	$(BIN)/python scripts/bench_llm.py
+	$(BIN)/python scripts/bench_sweeps.py
 	$(BIN)/python scripts/bench_explorers.py
 
 llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=PAIRS (HH-RLHF's), SEEDS="0", SIZES="1M"

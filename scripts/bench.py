@@ -37,10 +37,12 @@ STEPS, LEARNING_RATE = 500, 0.05
 ROUNDS, REPEATS = 3, 3  # the two short cases are repeated within a round, before and after the long ones
 
 
-def hand_written_loop(world: World, loss: PairLoss, steps: int, dtype: torch.dtype = torch.float64) -> Tensor:
+def hand_written_loop(
+    world: World, loss: PairLoss, steps: int, dtype: torch.dtype = torch.float64, device: str = "cpu"
+) -> Tensor:
     """Train one policy as a researcher would: PyTorch autograd over all ordered pairs of all prompts; log π (X, Y)."""
-    ref_logp = torch.tensor(world.ref_logp, dtype=dtype)
-    weights = torch.tensor(exact_pairs(world), dtype=dtype)
+    ref_logp = torch.tensor(world.ref_logp, dtype=dtype, device=device)
+    weights = torch.tensor(exact_pairs(world), dtype=dtype, device=device)
     logits = ref_logp.clone().requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=LEARNING_RATE)
     for _ in range(steps):

@@ -149,7 +149,7 @@ def _cuda() -> Extent:
          "7B, all weights": Size(seven, **large)},
         {"hidden states 4096 wide, bf16": Head(**shape, precision="bf16"),
          "hidden states 4096 wide, fp32": Head(**shape)},
-        trl=("1.1B, all weights", "7B, LoRA"), peaks=(), rounds=20, limit=50.0,
+        trl=("1.1B, all weights", "7B, LoRA"), peaks=(), rounds=20, limit=30.0,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.llm.settings import Settings
-from gradlab.provenance import versions
+from gradlab.provenance import commit, versions
 
 SIDES, TRL, OURS = "dpo + sides", "trl", "gradlab"
 BASES = {"steps": "dpo", "log-probs": "full log_softmax", "trainers": TRL}  # what the others of a part are held against
@@ -153,7 +153,8 @@ def _trainers(summary: pd.DataFrame) -> Iterator[str]:
 def _machine(settings: Mapping[str, Any]) -> str:
     named = versions(("gradlab", "torch", "transformers", "peft", "trl"))
     return (
-        f"{datetime.date.today()}, {settings['device']}, {os.cpu_count()} cores ({platform.machine()}), "
+        f"{datetime.date.today()}, commit {commit() or 'unknown'}, {settings['device']}, {os.cpu_count()} cores "
+        f"({platform.machine()}), "
         f"Python {platform.python_version()}, {', '.join(f'{name} {version}' for name, version in named.items())}."
     )
 

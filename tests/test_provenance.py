@@ -48,3 +48,12 @@ def test_the_key_of_code_sees_the_functions_it_is_about(monkeypatch):
                 provenance, "_source", lambda name, text=edited: text if name == "gradlab.sweeps" else source(name)
             )
             assert provenance.code_key("gradlab.sweeps", ["train_block", "_parts"]) != before
+
+
+def test_a_copy_without_git_can_be_told_its_commit(monkeypatch):
+    provenance.commit.cache_clear()
+    monkeypatch.setenv("GRADLAB_COMMIT", "abc1234")
+    try:
+        assert provenance.commit() == "abc1234"
+    finally:
+        provenance.commit.cache_clear()
