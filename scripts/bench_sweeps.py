@@ -11,7 +11,7 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,9 @@ def measure(extent: Extent, device: str) -> Iterator[dict[str, Any]]:
             dtype = getattr(torch, name)
             train = functools.partial(fit, loss=loss, steps=steps, learning_rate=LEARNING_RATE, dtype=dtype)
             shares = [worlds[start :: os.cpu_count() or 1] for start in range(min(runs, os.cpu_count() or 1))]
-            ways = {ONE_THREAD: functools.partial(train, worlds), GPU: functools.partial(train, worlds, device=device)}
+            ways: dict[str, Callable[[], Any]] = {
+                ONE_THREAD: functools.partial(train, worlds), GPU: functools.partial(train, worlds, device=device),
+            }  # fmt: skip
             if runs > 1:
                 ways[ALL_CORES] = functools.partial(_at_once, train, shares)
             else:
@@ -111,7 +113,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.assign(ms=frame["seconds"] / (frame["runs"] * frame["steps"]) * 1e3)
     loops = frame[frame["way"] == LOOP].groupby("dtype")["ms"].median()
     rows = []
-    for (dtype, runs), case in frame.groupby(["dtype", "runs"], sort=False):
+    for _, case in frame.groupby(["dtype", "runs"], sort=False):
+        dtype, runs = case["dtype"].iloc[0], case["runs"].iloc[0]
         by_round = case.pivot(index="round", columns="way", values="seconds")
         for way, own in case.groupby("way", sort=False):
             rows.append({
