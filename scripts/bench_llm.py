@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tqdm import tqdm
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL's
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, wherever this one is run from
 from bench import ROOT, _peak_mb
-from bench_llm_cases import EXTENTS, PAD_ID, RATE, Extent, Head, Size, Training, has_room
+from bench_llm_cases import EXTENTS, PAD_ID, RATE, Extent, HeadTraining, Size, Training, has_room
 from bench_llm_page import OURS, REACHED, SIDES, TRL, page, summarise, to_accuracy
 from bench_overhead import Step, in_turn
 
@@ -54,48 +54,62 @@ def bench(folder: Path | None = None, logs: Path = ROOT / "figures/llm/logs.parq
     folder = folder or ROOT / "figures/benchmarks" / ("cuda" if device == "cuda" else "")
     name = "quick" if quick else device
     extent = EXTENTS[name]()
-    rows, left_out = measure(extent, device)
-    frame = pd.DataFrame(rows + measure_peaks(extent, name))
     peaks = {one: peak_flops(device, one) for one in sorted({case.precision for case in extent.cases.values()})}
     named = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    settings = {"quick": quick, "device": named, "threads": 1, "peak": peaks, "left_out": left_out, "reached": REACHED}
-    save_frame(frame, folder / "llm.parquet", settings, overwrite=True)
-    summary = summarise(frame, {name: peaks[case.precision][0] for name, case in extent.cases.items()})
-    reached = to_accuracy(load_frame(logs)[0], summary) if logs.exists() else None
-    text = page(summary, reached, settings)
-    write_whole(folder / "llm.csv", summary.to_csv(index=False, float_format="%.6g"))
-    write_whole(folder / "llm.md", text)
+    settings = {"quick": quick, "device": named, "threads": 1, "peak": peaks, "reached": REACHED}
+    trained = load_frame(logs)[0] if logs.exists() else None
+    rows: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    text = ""
+    for own in measure(extent, device, left_out, name):
+        rows += own
+        if rows:  # saved after each part: minutes of it are not to be lost with the next
+            text = save(pd.DataFrame(rows), folder, {**settings, "left_out": left_out}, extent, trained)
     print(text)
 
 
-def measure(extent: Extent, device: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """A row a measured step, and why a model is left out: large ones do not fit every GPU."""
-    rows, left_out = [], {}
-    for name, size in extent.cases.items():
+def save(frame: pd.DataFrame, folder: Path, settings: dict[str, Any], extent: Extent, logs: pd.DataFrame | None) -> str:
+    """Write the measurements, their summary and the page, which is returned."""
+    save_frame(frame, folder / "llm.parquet", settings, overwrite=True)
+    summary = summarise(frame, {name: settings["peak"][case.precision][0] for name, case in extent.cases.items()})
+    text = page(summary, None if logs is None else to_accuracy(logs, summary), settings)
+    write_whole(folder / "llm.csv", summary.to_csv(index=False, float_format="%.6g"))
+    write_whole(folder / "llm.md", text)
+    return text
+
+
+def measure(extent: Extent, device: str, left_out: dict[str, str], name: str) -> Iterator[list[dict[str, Any]]]:
+    """Rows of each case, one a measured step, then TRL's and peaks; ``left_out`` gets why a case has none."""
+    turns: list[tuple[str, Callable[..., Iterator[dict[str, Any]]]]] = [
+        *((name, _measured) for name in extent.cases), *((name, beside_trl) for name in extent.trl),
+    ]  # fmt: skip
+    for case, measured in turns:
+        size, rows = extent.cases[case], []
         if device == "cuda" and isinstance(size, Size) and not has_room(size, sides=False):
-            left_out[name] = f"it needs {size.needs(sides=False) / 1e9:.0f} GB"
+            left_out[case] = f"it needs {size.needs(sides=False) / 1e9:.0f} GB"
             continue
         try:
-            for row in _measured(size, device, extent, trl=name in extent.trl):
-                rows.append({"size": name, **row})  # noqa: PERF401 - what was measured before an error stays
-        except Exception as error:  # of memory, above all: minutes of other sizes are not to be lost with it
-            left_out[name] = f"not all of it could be measured ({type(error).__name__}: {str(error).splitlines()[0]})"
+            for row in measured(size.training(device), device, extent.rounds, extent.limit):
+                rows.append({"size": case, **row})  # noqa: PERF401 - what was measured before an error stays
+        except Exception as error:  # of memory, above all: the others are measured all the same
+            reason = str(error).strip().partition("\n")[0]
+            left_out[case] = f"not all of it could be measured ({type(error).__name__}: {reason})"
+        yield rows
         _free()
-    return rows, left_out
+    yield measure_peaks(extent, name)
 
 
-def _measured(size: Size | Head, device: str, extent: Extent, *, trl: bool) -> Iterator[dict[str, Any]]:
-    case = size.training(device)
+def _measured(case: Training | HeadTraining, device: str, rounds: int, limit: float) -> Iterator[dict[str, Any]]:
+    size = case.size
     known = case.checked()
     steps = {method: _afresh(case.step(method), device) for method in case.methods}
-    for turn, method, seconds in in_turn(steps, device, extent.rounds, size.part, warm=1, limit=extent.limit):
-        row = {"part": size.part, "round": turn, "method": method, "seconds": seconds, **case.work(turn + 2)}
+    for turn, method, seconds in in_turn(steps, device, rounds, size.part, warm=1, limit=limit):
+        peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else np.nan
+        row = {"part": size.part, "round": turn, "method": method, "seconds": seconds, "peak_mb": peak,
+               **case.work(turn + 2)}  # fmt: skip
         if device == "cuda":
-            row["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
             row |= {"predicted_mb": size.needs(sides=method == SIDES) / 2**20} if isinstance(size, Size) else {}
         yield row | known.get(method, {})
-    if trl and isinstance(case, Training):
-        yield from beside_trl(case, device, extent.rounds, extent.limit)
 
 
 def beside_trl(training: Training, device: str, rounds: int, limit: float) -> Iterator[dict[str, Any]]:

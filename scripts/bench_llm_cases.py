@@ -142,14 +142,14 @@ def _cuda() -> Extent:
     seven = LLAMAS["Llama-2-7B"]
     small = {**seven, "hidden_size": 2048, "num_hidden_layers": 22, "intermediate_size": 5632,
              "num_key_value_heads": 4}  # fmt: skip
-    large: dict[str, Any] = {**batch, "pairs": 16, "micro": 4, "checkpointing": True}
+    large: dict[str, Any] = {**batch, "micro": 4, "checkpointing": True}
     shape: dict[str, Any] = {"tokens": 4096, "hidden": 4096, "vocabulary": 32_000, "chunks": (256, 1024, 4096)}
     return Extent(
         {"1.1B, all weights": Size(small, **batch), "7B, LoRA": Size(seven, **large, lora=16),
          "7B, all weights": Size(seven, **large)},
         {"hidden states 4096 wide, bf16": Head(**shape, precision="bf16"),
          "hidden states 4096 wide, fp32": Head(**shape)},
-        trl=("1.1B, all weights", "7B, LoRA"), peaks=(), rounds=20, limit=30.0,
+        trl=("1.1B, all weights", "7B, LoRA"), peaks=(), rounds=20, limit=15.0,
     )  # fmt: skip
 
 

@@ -573,7 +573,8 @@ class TestCuda:
     def test_it_agrees_with_the_cpu(self, loss, policy, data):
         worlds = worlds_of(7, 9, 3)
         cpu, cuda = (fit(worlds, loss, policy=policy, steps=50, device=device, **data) for device in ("cpu", "cuda"))
-        torch.testing.assert_close(cuda.logp.cpu().exp(), cpu.logp.exp(), rtol=0.0, atol=1e-9)
+        # Adam makes steps of a gradient that is 0 but for rounding: 50 of 0.05 · 1e-17 / 1e-8 and more.
+        torch.testing.assert_close(cuda.logp.cpu().exp(), cpu.logp.exp(), rtol=0.0, atol=1e-8)
         np.testing.assert_allclose(cuda.history["loss"], cpu.history["loss"], atol=1e-9)
 
     def test_equal_seeds_give_equal_bits(self):
