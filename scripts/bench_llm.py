@@ -103,7 +103,8 @@ def _measured(case: Training | HeadTraining, device: str, rounds: int, limit: fl
     size = case.size
     known = case.checked()
     steps = {method: _afresh(case.step(method), device) for method in case.methods}
-    for turn, method, seconds in in_turn(steps, device, rounds, size.part, warm=1, limit=limit):
+    before = case.step(case.methods[0]) if device == "cuda" else None
+    for turn, method, seconds in in_turn(steps, device, rounds, size.part, warm=1, limit=limit, before=before):
         peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else np.nan
         row = {"part": size.part, "round": turn, "method": method, "seconds": seconds, "peak_mb": peak,
                **case.work(turn + 2)}  # fmt: skip

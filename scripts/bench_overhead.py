@@ -140,18 +140,28 @@ def measure_times(devices: list[str], pairs: int) -> pd.DataFrame:
 
 
 def in_turn(
-    steps: Mapping[str, Step], device: str, rounds: int, title: str, *, warm: int = 2, limit: float = math.inf
+    steps: Mapping[str, Step],
+    device: str,
+    rounds: int,
+    title: str,
+    *,
+    warm: int = 2,
+    limit: float = math.inf,
+    before: Step | None = None,
 ) -> Iterator[tuple[int, str, float]]:
     """Round, name and seconds of each step: all take their turn, and the order is turned around from round to round.
 
-    warm   rounds before the first, which are not given.
-    limit  seconds after which no round is begun any more, once there are three.
+    warm    rounds before the first, which are not given.
+    before  a step that begins each round and is not timed: new sizes cost a GPU memory and kernels once.
+    limit   seconds after which no round is begun any more, once there are three.
     """
     begun = math.inf
     for turn in tqdm(range(-warm, rounds), desc=title, disable=not sys.stderr.isatty()):
         if turn >= 3 and time.perf_counter() - begun > limit:
             return
         begun = time.perf_counter() if turn == 0 else begun
+        if before:
+            before()
         for name in list(steps)[:: -1 if turn % 2 else 1]:
             seconds = _seconds(steps[name], device)
             if turn >= 0:

@@ -143,6 +143,15 @@ def test_chunks_give_the_log_probabilities_and_gradients_of_whole_logits(chunk, 
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
+def test_only_chunks_before_the_last_are_computed_again():
+    model, calls = with_logps(tiny_model(), chunk=5), []
+    model.get_output_embeddings().register_forward_hook(lambda *_: calls.append(1))
+    total = model(**collate(ROWS, PAD)).sum()  # 12 tokens
+    assert len(calls) == 3
+    total.backward()
+    assert len(calls) == 5
+
+
 def test_padding_and_the_rest_of_a_batch_change_nothing():
     model = with_logps(tiny_model().double())
     with torch.no_grad():

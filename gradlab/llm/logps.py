@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-CHUNK = 256  # tokens whose logits exist at one time
+CHUNK = 1024  # tokens whose logits exist at one time; on a GPU fewer take longer, see figures/benchmarks/cuda
 # Names in a config that say, unless 1 or None, that logits are more than lm_head's output; such models give their own.
 _SCALED = re.compile(r"(?!attn|attention|router).*logits?_\w*(scal|cap)\w*|(lm_head|output)_multiplier\w*")
 
@@ -23,7 +23,7 @@ def with_logps(model: Any, *, chunk: int = CHUNK) -> Any:
     other call is the model's own, so that saving, generating, checkpointing, LoRA, DDP and FSDP2 go on working.
 
     Log-sum-exp is in float32 at least, whatever the model's type. Only responses' tokens get logits, ``chunk`` of them
-    at a time, which are computed again for the gradient. Padding may be on either side. Source: ours.
+    at a time, which are computed again for the gradient, except the last. Padding may be on either side. Source: ours.
     """
     own = model.forward
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under LoRA's wrapper
@@ -59,15 +59,17 @@ def _sequence_logps(
 
 
 def _chunked(head: nn.Module, hidden: Tensor, target: Tensor, chunk: int) -> Tensor:
-    """log π of each target (N,) from hidden states (N, H), the logits of ``chunk`` tokens at a time."""
+    """log π of each target (N,) from hidden states (N, H), the logits of ``chunk`` tokens at a time.
+
+    The last chunk's logits stay: the backward pass begins with them, so nothing is saved by computing them again.
+    """
 
     def part(hidden: Tensor, target: Tensor) -> Tensor:
         return _gathered(head(hidden), target)
 
-    pairs = zip(hidden.split(chunk), target.split(chunk), strict=True)
-    if not torch.is_grad_enabled():
-        return torch.cat([part(*pair) for pair in pairs])
-    return torch.cat([checkpoint(part, *pair, use_reentrant=False) for pair in pairs])
+    *early, last = zip(hidden.split(chunk), target.split(chunk), strict=True)
+    again = functools.partial(checkpoint, part, use_reentrant=False) if torch.is_grad_enabled() else part
+    return torch.cat([*(again(*pair) for pair in early), part(*last)])
 
 
 def _gathered(logits: Tensor, target: Tensor) -> Tensor:

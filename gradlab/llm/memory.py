@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gradlab.checks import count, one_of
+from gradlab.llm.logps import CHUNK
 
 CARD = 80e9
 """Bytes that a run may use of a card of 80 GB. PyTorch sees 85·10⁹; the rest is for CUDA, NCCL and fragmentation."""
@@ -168,7 +169,7 @@ def memory(
     checkpointing: bool = True,
     precision: str = "bf16",
     sides: bool = True,
-    chunk: int = 256,
+    chunk: int = CHUNK,
 ) -> Memory:
     """Bytes on each GPU while gradlab's trainer trains a model of this config; see ``shape_of``.
 

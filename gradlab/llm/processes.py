@@ -240,8 +240,23 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def dot(left: list[Tensor], right: list[Tensor], own: Processes) -> float:
-    """The inner product of two gradients, over all their parts and processes."""
+    """The inner product of two gradients, over all their parts and processes; ‖g‖² of one with itself.
+
+    In float64 on a CPU. A GPU sums in the gradient's own type, float32 at least, by a tree: a copy of all of it in
+    float64 would cost more than what it adds.
+    """
     spread_out = any(isinstance(one, DTensor) for one in left)
-    parts = [(local(a).double() * local(b).double()).sum() for a, b in zip(left, right, strict=True)]
+    kinds = [_summed_in(one) for one in left]
+    if left is right:
+        parts = [
+            torch.linalg.vector_norm(local(a), dtype=kind).double() ** 2 for a, kind in zip(left, kinds, strict=True)
+        ]
+    else:
+        parts = [(local(a).to(kind) * local(b).to(kind)).sum().double()
+                 for a, b, kind in zip(left, right, kinds, strict=True)]  # fmt: skip
     product = torch.stack(parts).sum()
     return float(own.total(product) if spread_out else product)
+
+
+def _summed_in(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.device.type == "cpu" else torch.promote_types(tensor.dtype, torch.float32)
