@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from filelock import FileLock
 
 pytest.importorskip("transformers")
 
@@ -33,7 +34,7 @@ from gradlab.llm.processes import Processes
 from gradlab.llm.reference import score
 from gradlab.llm.settings import read_settings
 from gradlab.llm.stages import train
-from gradlab.llm.train import side_rows
+from gradlab.llm.train import PairTask, side_rows
 from gradlab.losses import PAIR_LOSSES
 from gradlab.trainlog import read_log
 
@@ -282,6 +283,26 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(inputs, straight, tmp_path
     same_run(tmp_path, straight)
 
 
+@pytest.mark.parametrize("when", ["in the last step", "at the last look"])
+def test_ctrl_c_at_the_end_is_heard_and_loses_nothing(when, inputs, straight, tmp_path, capsys):
+    owner, name = (Engine, "step") if when == "in the last step" else (PairTask, "validate")
+    own, looks = getattr(owner, name), []
+
+    def interrupted(one, *rest):
+        looks.append(1)
+        if len(looks) == (6 if owner is Engine else 4):  # of two, two and two steps, and the finished model
+            os.kill(os.getpid(), signal.SIGINT)
+        return own(one, *rest)
+
+    arguments = options(inputs, tmp_path, steps=6, save_every=0)
+    with patch.object(owner, name, interrupted):
+        complains(capsys, arguments, 130, "stopped; the same command goes on from the last checkpoint")
+    assert (tmp_path / "dpo" / "checkpoints" / "step-00000006").is_dir()
+    assert train_command(arguments) == 0
+    assert json.loads((tmp_path / "dpo" / "done.json").read_text())["resumed_at"] == 6
+    same_run(tmp_path, straight)
+
+
 # Bad input
 
 
@@ -359,17 +380,19 @@ def test_bad_options_are_one_line(inputs, tmp_path, capsys, name):
 
 def test_an_unknown_option_ends_as_command_lines_do(inputs, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        train_command(options(inputs, tmp_path, bitch=3))
+        train_command(options(inputs, tmp_path, bacth=3))
     assert ended.value.code == 2
-    assert "--bitch" in capsys.readouterr().err
+    assert "--bacth" in capsys.readouterr().err
 
 
 def test_settings_of_a_finished_stage_or_a_checkpoint_cannot_change(inputs, straight, tmp_path, capsys):
     done, half = tmp_path / "done", tmp_path / "half"
     shutil.copytree(straight, done)
-    words = "dpo was trained with other settings, data or model; go on with those, name another out, or remove it"
+    words = r"dpo was trained with .* or model \(loss: DPO\(beta=1.0\) there, DPO\(beta=0.5\) here\); go on with"
     complains(capsys, options(inputs, done, steps=6, beta=0.5), 2, words)
-    complains(capsys, options(inputs, done, steps=6, held_out=3), 2, "holds a run on other data; name another out")
+    complains(
+        capsys, options(inputs, done, steps=6, held_out=3), 2, r"other data \(held_out: 4 there, 3 here\); name another"
+    )
     (done / "dpo" / "done.json").write_text("{")
     complains(capsys, options(inputs, done, steps=6), 2, "done.json is damaged; remove .*, and it is trained")
     with stopped_after(2), pytest.raises(Killed):
@@ -380,6 +403,45 @@ def test_settings_of_a_finished_stage_or_a_checkpoint_cannot_change(inputs, stra
     assert (half / "dpo" / "log.jsonl").read_bytes() == kept
     assert train_command(options(inputs, half, steps=6)) == 0
     same_run(half, straight)
+
+
+def test_two_runs_do_not_share_a_folder(inputs, tmp_path, capsys):
+    arguments = options(inputs, tmp_path / "run", steps=1)
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):
+        complains(capsys, arguments, 2, "out must be a folder that no other run is using, got .*run")
+    assert train_command(arguments) == 0
+
+
+def test_a_file_is_no_folder_for_a_run(inputs, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        complains(capsys, options(inputs, out, steps=1), 2, f"out must be a folder, or a name for one, got {out}")
+
+
+def test_a_damaged_description_of_the_data_is_called_so(inputs, tmp_path, capsys):
+    (tmp_path / "data.json").write_text('{"fingerprint": ')
+    complains(capsys, options(inputs, tmp_path, steps=1), 2, f"{tmp_path / 'data.json'} is damaged")
+
+
+def test_weights_and_biases_must_be_there_before_anything_is_done(inputs, tmp_path, capsys):
+    with patch("gradlab.llm.stages.find_spec", return_value=None):
+        complains(
+            capsys,
+            [*options(inputs, tmp_path / "run"), "--wandb"],
+            2,
+            "wandb must be installed .* or leave --wandb out",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_end_of_a_stage_says_how_well_it_went(inputs, tmp_path, capsys):
+    train(tiny_settings(inputs, tmp_path, steps=1))
+    done = json.loads((tmp_path / "dpo" / "done.json").read_text())
+    said = f"validation loss {done['validation_loss']:.3f}, validation accuracy {done['validation_accuracy']:.3f}, "
+    assert said in capsys.readouterr().out
+    last = read_log(tmp_path / "dpo" / "log.jsonl").iloc[-1]
+    assert last["validation_loss"] == done["validation_loss"]
 
 
 def test_another_models_reference_is_refused(inputs, straight, tmp_path, capsys):
@@ -475,7 +537,7 @@ BAD_FILES = {
     "model = 3": "model in {file} must be a text, got 3",
     "out = ['a']": "out in {file} must be a text, got ['a']",
     "template = 'fancy'": "template in {file} must be one of plain, chat, beaver; got 'fancy'",
-    "bitch = 2": "option in {file} must be one of ",
+    "bacth = 2": "option in {file} must be one of ",
     "batch = ": "config {file} is no TOML: ",
     "batch = 0": "batch must be a whole number ≥ 1, got 0",
     "loss = 'ppo'": "reward must name a reward model",

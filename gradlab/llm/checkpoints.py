@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,20 +100,35 @@ def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
     return int(state["step"])
 
 
-def is_done(folder: Path, key: str) -> bool:
-    """Whether the training of this key is finished in ``folder``; ValueError where another is, or a damaged file."""
+def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) -> bool:
+    """Whether the training of this key is finished in ``folder``; ValueError where another is, or a damaged file.
+
+    decided  what the key was made of: an error then tells what is different from what ``DONE`` has by that name.
+    """
     file = folder / DONE
     if not file.exists():
         return False
     try:
-        found = json.loads(file.read_text("utf-8"))["key"]
+        found = json.loads(file.read_text("utf-8"))
+        same = found["key"] == key
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file} is damaged; remove {folder}, and it is trained anew") from None
-    if found != key:
+    if not same:
+        changed = differences(found.get("decided"), decided)
         raise ValueError(
-            f"{folder} was trained with other settings, data or model; go on with those, name another out, or remove it"
+            f"{folder} was trained with other settings, data or model{changed}; go on with those, name another out, or "
+            "remove it"
         )
     return True
+
+
+def differences(there: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> str:
+    """What differs, in brackets, of the values that both have; nothing where that is not known."""
+    there, here = dict(there or {}), json.loads(json.dumps(dict(here or {}), default=str))
+    found = [
+        f"{name}: {there[name]} there, {here[name]} here" for name in here if there.get(name, here[name]) != here[name]
+    ]
+    return f" ({'; '.join(found)})" if found else ""
 
 
 def _weights(model: Any) -> dict[str, Tensor]:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import json
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from gradlab.artifacts import write_whole
 from gradlab.llm import models
 from gradlab.llm.batches import steps_an_epoch
-from gradlab.llm.checkpoints import DONE, is_done
+from gradlab.llm.checkpoints import DONE, differences, is_done
 from gradlab.llm.data import DECIDING, Data, prepare
 from gradlab.llm.engine import Engine, frozen
 from gradlab.llm.processes import Processes, processes, whole_state
 from gradlab.llm.reference import reference_logps
 from gradlab.llm.settings import PPO, Settings
 from gradlab.llm.tokens import check_positions, check_vocabulary
-from gradlab.llm.train import PairTask, SupervisedTask, lengths, run_steps
+from gradlab.llm.train import ENDED, PairTask, SupervisedTask, lengths, run_steps
 from gradlab.losses import DPO, PairLoss
 from gradlab.provenance import fingerprint
 
@@ -55,10 +58,13 @@ def train(settings: Settings) -> list[Path]:
     ``model/``, ``log.jsonl``, ``done.json``, and ``checkpoints/`` until it is done; ``cache/`` of the references.
     One clear line as ValueError, OSError or FloatingPointError where something is wrong; what was finished is kept.
     """
-    with processes(settings.device) as own:
+    if settings.wandb and find_spec("wandb") is None:
+        raise ValueError("wandb must be installed where the log goes there: pip install wandb, or leave --wandb out")
+    with processes(settings.device) as own, contextlib.ExitStack() as stack:
         tokenizer = own.together(lambda: models.load_tokenizer(settings.model))
         data = own.together(lambda: prepare(dataclasses.asdict(settings), tokenizer))
-        own.by_main(lambda: _describe(settings, data))
+        own.by_main(lambda: _claim(settings.out, stack))
+        own.by_main(lambda: _describe(settings, data, own))
         base = reference = settings.model
         rate = settings.of("learning_rate")
         if settings.sft_epochs:
@@ -81,8 +87,9 @@ def train(settings: Settings) -> list[Path]:
 def _run(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own: Processes) -> str:
     """Train one stage unless it is done; its model's folder."""
     folder = settings.out / stage.name
-    key = _key(stage, settings, data, own)
-    if own.by_main(lambda: is_done(folder, key)):
+    decided = _decided(stage, settings, data, own)
+    key = fingerprint(stage.name, decided)
+    if own.by_main(lambda: is_done(folder, key, decided)):
         if own.main:
             print(f"{stage.name}: done before, {folder}")
         return str(folder / "model")
@@ -97,12 +104,16 @@ def _run(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own: Proc
 
     def finish() -> None:
         models.save_folder(folder / "model", engine.plain, tokenizer, weights)
-        write_whole(folder / DONE, json.dumps({"key": key, **header, **said}, indent=1, default=str) + "\n")
+        write_whole(
+            folder / DONE, json.dumps({"key": key, **header, **said, "decided": decided}, indent=1, default=str) + "\n"
+        )
         models.remove(folder / "checkpoints")
 
     own.by_main(finish)
     if own.main:
-        print(f"{stage.name}: {said['steps']} steps, {said['tokens'] / said['seconds']:,.0f} tokens a second, {folder}")
+        pace = f"{said['steps']} steps, {said['tokens'] / said['seconds']:,.0f} tokens a second"
+        ended = [f"{name.replace('_', ' ')} {said[name]:.3f}" for name in ENDED if name in said]
+        print(f"{stage.name}: {', '.join([pace, *ended])}, {folder}")
     return str(folder / "model")
 
 
@@ -175,16 +186,16 @@ def _loaded(source: str, settings: Settings, own: Processes, tokenizer: Any) -> 
     return model
 
 
-def _key(stage: Stage, settings: Settings, data: Data, own: Processes) -> str:
-    """What the stage's numbers depend on."""
+def _decided(stage: Stage, settings: Settings, data: Data, own: Processes) -> dict[str, Any]:
+    """What the stage's numbers depend on, by names that its user knows."""
     own_settings = {name: getattr(settings, name) for name in (*_COMMON, *(_PPO if stage.name == PPO else ()))}
     if stage.name == PPO:
         own_settings["beta"] = settings.of("beta")
     hashes = own.by_main(lambda: {one: models.weights_hash(one) for one in {stage.start, stage.reference} if one})
-    return fingerprint(
-        stage.name, stage.steps, stage.rate, repr(stage.loss), hashes.get(stage.start), hashes.get(stage.reference),
-        data.fingerprint, own_settings,
-    )  # fmt: skip
+    return {
+        "steps": stage.steps, "learning_rate": stage.rate, "loss": repr(stage.loss), "data": data.fingerprint,
+        "start": hashes.get(stage.start), "reference": hashes.get(stage.reference), **own_settings,
+    }  # fmt: skip
 
 
 def _header(stage: Stage, settings: Settings, data: Data, engine: Engine) -> dict[str, Any]:
@@ -203,10 +214,26 @@ def _header(stage: Stage, settings: Settings, data: Data, engine: Engine) -> dic
     }  # fmt: skip
 
 
-def _describe(settings: Settings, data: Data) -> None:
+def _claim(out: Path, stack: contextlib.ExitStack) -> None:
+    """Make the run's folder, and keep other runs out of it until the stack is closed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"out must be a folder, or a name for one, got {out}") from None
+    try:
+        stack.enter_context(FileLock(out / ".lock", timeout=0))
+    except Timeout:
+        raise ValueError(f"out must be a folder that no other run is using, got {out}") from None
+
+
+def _describe(settings: Settings, data: Data, own: Processes) -> None:
     """Write what the data are, and say what became of them."""
     print(data.report)
     print(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")
+    if settings.validation is None and len(data.held_out) >= len(data.train):
+        print("as many pairs are held out as are trained on, or more; held_out says how many")
+    if own.size > settings.batch:
+        print(f"{own.size - settings.batch} of {own.size} processes have nothing to do: batch is {settings.batch}")
     if data.seen:
         print(f"{data.seen} held-out pairs are among those to train on too, so they show less than they seem to")
     page = {
@@ -214,8 +241,17 @@ def _describe(settings: Settings, data: Data) -> None:
         "report": dataclasses.asdict(data.report), "model": settings.model,
     }  # fmt: skip
     file = settings.out / "data.json"
-    if file.exists() and f'"fingerprint": "{data.fingerprint}"' not in file.read_text("utf-8"):
-        raise ValueError(f"{settings.out} holds a run on other data; name another out, or remove it")
+    if file.exists():
+        try:
+            before = json.loads(file.read_text("utf-8"))
+            other, changed = (
+                before["fingerprint"] != data.fingerprint,
+                differences(before["settings"], page["settings"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{file} is damaged; name another out, or remove {settings.out}") from None
+        if other:
+            raise ValueError(f"{settings.out} holds a run on other data{changed}; name another out, or remove it")
     write_whole(file, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -27,6 +27,7 @@ from gradlab.llm.tokens import Encoded
 from gradlab.losses import PairLogps, PairLoss
 from gradlab.trainlog import append_step, keep_steps, start_log
 
+ENDED = ("validation_loss", "validation_accuracy", "reward")  # what is said of a finished training, where it is known
 VALIDATED = ("loss", "reward_win", "reward_lose", "reward_margin", "accuracy", "logp_win", "logp_lose", "win_weight")
 
 
@@ -211,6 +212,7 @@ def run_steps(engine: Engine, task: Task, folder: Path, key: str, header: dict[s
     done = engine.resume(folder / "checkpoints", key)
     log = Log(folder, header, done, settings, active=own.main)
     started, every = time.perf_counter(), settings.validate_every
+    row: dict[str, float] = {}
     with (
         tqdm(total=engine.steps, initial=done, desc=title, unit="step", disable=not own.main) as bar,
         log,
@@ -224,17 +226,22 @@ def run_steps(engine: Engine, task: Task, folder: Path, key: str, header: dict[s
             log.write(step, {**row, **seen, **moved, "learning_rate": rate})
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("loss", "accuracy") if name in row}, refresh=False)
             bar.update()
-            stop = step % settings.ppo_epochs == 0 and asked()
-            if step < engine.steps and (stop or (settings.save_every and step % settings.save_every == 0)):
+            last = step == engine.steps
+            stop = (last or step % settings.ppo_epochs == 0) and asked()
+            if stop or (not last and settings.save_every and step % settings.save_every == 0):
                 log.sync()
                 engine.save(folder / "checkpoints", step, key)
             if stop:
                 raise KeyboardInterrupt
-        if every:
-            log.write(engine.steps + 1, task.validate(engine))  # of the finished model
+        seen = task.validate(engine) if every else {}
+        log.write(engine.steps + 1, seen)  # of the finished model
+        if asked():  # while it was looked at
+            engine.save(folder / "checkpoints", engine.steps, key)
+            raise KeyboardInterrupt
     seconds = time.perf_counter() - started
     tokens = float(own.total(torch.tensor(engine.tokens, dtype=torch.float64)))
-    return {"steps": engine.steps, "resumed_at": done, "seconds": seconds, "tokens": tokens}
+    ended = {name: value for name, value in {**row, **seen}.items() if name in ENDED}
+    return {"steps": engine.steps, "resumed_at": done, "seconds": seconds, "tokens": tokens, **ended}
 
 
 def _gradient(engine: Engine, task: Task, step: int, folder: Path) -> dict[str, float]:
