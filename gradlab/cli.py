@@ -6,10 +6,8 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
-import signal
 import subprocess
 import sys
-import threading
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from gradlab import __version__, checks
+from gradlab.console import complain, one_line, stop_on_sigterm
 
 # Only light modules are imported up here: torch takes seconds, and `gradlab --help` should not.
 if typing.TYPE_CHECKING:
@@ -95,8 +94,7 @@ class FitCommand:
         from gradlab.world import gaussian_world
 
         checks.count("seeds", self.seeds, least=1)
-        if self.save is not None and self.save.suffix != ".parquet":  # better now than after the training
-            raise ValueError(f"save must name a file that ends in .parquet, got {str(self.save)!r}")
+        _check_save(self.save)
         hyper = {name: getattr(self, name) for name in hyper_parameters() if getattr(self, name, None) is not None}
         loss = pair_loss(self.loss, **hyper)
         names = ("utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift")
@@ -170,8 +168,7 @@ class SweepCommand:
         if self.scheduler is None:
             yield
             return
-        if importlib.util.find_spec("distributed") is None:
-            raise ModuleNotFoundError('scheduler needs dask; get it with: pip install "gradlab[dask]"')
+        _need("dask", "distributed")
         with parallel_config(backend="dask", scheduler_host=self.scheduler):
             if effective_n_jobs(-1) < 2:
                 raise ValueError(f"scheduler must have two worker threads or more, {self.scheduler!r} has less")
@@ -306,10 +303,8 @@ class InspectCommand:
 
     def run(self) -> int:
         """Score, print, save."""
-        if self.save is not None and self.save.suffix != ".parquet":  # better now than after the work
-            raise ValueError(f"save must name a file that ends in .parquet, got {str(self.save)!r}")
-        if importlib.util.find_spec("transformers") is None:
-            raise ModuleNotFoundError('transformers is not installed; get it with: pip install "gradlab[llm]"')
+        _check_save(self.save)
+        _need("llm", "transformers")
         from gradlab.artifacts import save_frame
         from gradlab.llm.command import quiet
         from gradlab.llm.inspect import inspect_data
@@ -353,9 +348,8 @@ class LabCommand:
         """Copy, start JupyterLab, and wait for it."""
         from gradlab.shipped import copy_notebooks
 
-        missing = [name for name in ("jupyterlab", "anywidget") if importlib.util.find_spec(name) is None]
-        if missing and not self.copy_only:
-            raise ModuleNotFoundError(f'{missing[0]} is not installed; get it with: pip install "gradlab[lab]"')
+        if not self.copy_only:
+            _need("lab", "jupyterlab", "anywidget")
         folder = self.folder or (Path("gradlab-notebooks") if self.copy_only or not _is_checkout() else None)
         if folder is not None:
             for name in copy_notebooks(folder):
@@ -365,6 +359,19 @@ class LabCommand:
             return 0
         start = (folder or Path("notebooks")).resolve() / "00-start.ipynb"
         return subprocess.run([sys.executable, "-m", "jupyterlab", str(start)], check=False).returncode
+
+
+def _check_save(file: Path | None) -> None:
+    """Refuse what --save cannot write; better now than after the work."""
+    if file is not None and file.suffix != ".parquet":
+        raise ValueError(f"save must name a file that ends in .parquet, got {str(file)!r}")
+
+
+def _need(extra: str, *modules: str) -> None:
+    """Say how to get modules that only an extra of gradlab brings, where one of them is not installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f'{module} is not installed; get it with: pip install "gradlab[{extra}]"')
 
 
 def _is_checkout() -> bool:
@@ -411,8 +418,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ``gradlab claims`` also returns 3, where a verdict has changed; ``gradlab doctor`` where it has found a problem.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops it so wants what Ctrl-C does
+    stop_on_sigterm()
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks Greek letters shows ? in their place
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -439,26 +445,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return command.run()
     except KeyboardInterrupt:
-        return _complain("stopped; no file was left half-written", 130)
+        return complain("gradlab", "stopped; no file was left half-written", 130)
     except ValueError as error:
-        return _complain(error, 2)
+        return complain("gradlab", error, 2)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except FileExistsError as error:
-        return _complain(f"{error}" + (" (--overwrite)" if arguments[0] in ("fit", "inspect") else ""), 1)
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        return _complain(f"{error.strerror}{where}" if error.strerror else error, 1)
-    except MemoryError:
-        return _complain("not enough memory for these sizes", 1)
-    except (FloatingPointError, ImportError) as error:
-        return _complain(error, 1)
-
-
-def _complain(message: object, status: int) -> int:
-    print("gradlab:", " ".join(str(message).split()), file=sys.stderr)
-    return status
+        remedy = " (--overwrite)" if arguments[0] in ("fit", "inspect") else ""
+        return complain("gradlab", f"{one_line(error)}{remedy}", 1)
+    except MemoryError as error:
+        return complain("gradlab", f"not enough memory for these sizes: {error}".removesuffix(": "), 1)
+    except (OSError, FloatingPointError, ImportError) as error:
+        return complain("gradlab", error, 1)
 
 
 def _fit_command() -> type[FitCommand]:

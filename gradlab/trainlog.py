@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,9 @@ def read_log(path: Path | str) -> pd.DataFrame:
     It recognises gradlab's JSON lines, TRL's trainer_state.json, and its exports as CSV, JSON or JSON lines, also with
     the prefixes ``train/`` and ``eval/`` of Weights & Biases. Lines of one step are joined; the later one wins.
 
-    ``attrs`` of the frame: ``settings`` of the run where the log has them, and ``notes``, a list of what is to be said
-    about the file: a last line that was cut short, the first number that is not finite.
+    ``attrs`` of the frame: ``settings`` of the run where the log has them; ``not_finite``, by column the place in the
+    file of the first number that is not finite; and ``notes``, a list of what is to be said about the file, such as a
+    last line that was cut short, ``not_finite`` included.
 
     ValueError or OSError with one line that names the file, the place and the fault.
     """
@@ -111,12 +112,27 @@ def read_log(path: Path | str) -> pd.DataFrame:
     notes: list[str] = []
     rows = read(path, settings, notes)
     names = _own_names({name for _, row in rows for name in row}, path)
-    frame = pd.DataFrame(list(_checked(rows, names, path, notes)))
-    if frame.empty:
+    checked = [(place, _checked(row, names, f"{path}, {place}")) for place, row in rows]
+    kept = [row for _, row in checked if "step" in row]
+    if not kept:
         raise ValueError(f"{path} has no step; {ACCEPTED}")
-    frame = frame.groupby("step", as_index=False, sort=True).last()
-    frame.attrs = {"settings": settings, "notes": notes}
+    not_finite = _not_finite(checked)
+    notes += not_finite_notes(not_finite)
+    if len(kept) < len(rows):
+        notes.append(f"{len(rows) - len(kept)} rows without a step are left out")
+    frame = pd.DataFrame(kept).groupby("step", as_index=False, sort=True).last()
+    frame.attrs = {"settings": settings, "notes": notes, "not_finite": not_finite}
     return frame
+
+
+def not_finite_notes(not_finite: Mapping[str, str]) -> list[str]:
+    """What the notes of ``read_log`` say of columns that are not finite: a note each, from its place in the file."""
+    return [f"{name} is not finite, first at {place}" for name, place in not_finite.items()]
+
+
+def is_known(name: str) -> bool:
+    """Whether a column is one of ``COLUMNS``, by itself or after validation_."""
+    return name.removeprefix("validation_") in COLUMNS
 
 
 def smoothed(log: pd.DataFrame, share: float) -> pd.DataFrame:
@@ -196,41 +212,34 @@ def own_name(name: str) -> str:
     for prefix, own in (("train/", ""), ("eval/", "validation_"), ("eval_", "validation_"), ("", "")):
         rest = plain.removeprefix(prefix)
         known = _FROM_TRL.get(rest, rest)
-        if plain.startswith(prefix) and (known in _STEPS or known.removeprefix("validation_") in COLUMNS):
+        if plain.startswith(prefix) and (known in _STEPS or is_known(known)):
             return known if known in _STEPS else own + known
     return name
 
 
-def _checked(rows: Rows, names: Mapping[str, str], path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
-    """The rows with gradlab's names and with numbers, without empty fields."""
-    strange: dict[str, str] = {}
-    without = 0
+def _checked(row: Mapping[str, Any], names: Mapping[str, str], place: str) -> dict[str, Any]:
+    """A row with gradlab's names and with numbers, without empty fields."""
+    own = ((names[old], value) for old, value in row.items() if old in names and value is not None and value != "")
+    return {name: _number(name, value, place) for name, value in own}
+
+
+def _not_finite(rows: Rows) -> dict[str, str]:
+    """By column, where its first number that is not finite stands."""
+    found: dict[str, str] = {}
     for place, row in rows:
-        made: dict[str, Any] = {}
-        for old, value in row.items():
-            name = names.get(old)
-            if name is None or value is None or value == "":
-                continue
-            made[name] = _number(name, value, f"{path}, {place}")
-            if isinstance(made[name], float) and not math.isfinite(made[name]):
-                strange.setdefault(name, f"{name} is not finite, first at {place}")
-        if "step" in made:
-            yield made
-        else:
-            without += 1
-    notes.extend(strange.values())
-    if without:
-        notes.append(f"{without} rows without a step are left out")
+        for name, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                found.setdefault(name, place)
+    return found
 
 
 def _number(name: str, value: Any, place: str) -> Any:
     """The value of a column that gradlab knows as a number; other columns may hold anything."""
-    known = name.removeprefix("validation_") in COLUMNS
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = None
-    if not known:
+    if not is_known(name):
         return number if isinstance(value, str) and number is not None else value
     if number is None or isinstance(value, bool):
         raise ValueError(f"{place}: {name} must be a number, got {value!r}")

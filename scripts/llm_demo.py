@@ -26,7 +26,8 @@ def demo(
     """Train and evaluate; what is done already is not done again, and an interrupted run goes on where it was.
 
     Args:
-        data: HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf where there is a network.
+        data: HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf where there is a network. With other pairs
+            than before, the runs of hh begin anew.
         out: Where the runs go.
         tasks: hh, tokens; left out: both, or tokens alone without data.
         sizes: 1M, 2M; left out: both.

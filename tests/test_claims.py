@@ -143,13 +143,35 @@ def test_overhead_is_next_to_nothing_where_time_and_memory_are_within_the_allowa
     assert float(found[1]) / 100 == pytest.approx(more, abs=noise)
 
 
+@pytest.mark.parametrize(("time", "verdict"), [(1.01, "holds"), (1.2, "fails")])
+def test_a_step_of_the_trainer_counts_beside_the_labs(time, verdict, tmp_path):
+    save_frame(timings(), tmp_path / "benchmarks/overhead.parquet", {})
+    rng = np.random.default_rng(0)
+    steps = pd.DataFrame([
+        {"part": part, "size": size, "method": method, "round": turn,
+         "seconds": own * np.exp(0.004 * rng.standard_normal()) * (100 if part == "trainers" else 1)}
+        for part in ("steps", "trainers") for size in ("small", "large")
+        for method, own in (("dpo", 1.0), ("bdpo", time), ("ipo", 9.0)) for turn in range(12)
+    ])  # fmt: skip
+    steps.loc[len(steps)] = {"part": "log-probs", "size": "head", "method": "full log_softmax"}
+    save_frame(steps, tmp_path / "benchmarks/llm.parquet", {})
+    one = verdicts.judge_claims(tmp_path, EXPERIMENTS, ["overhead"])["overhead"]
+    assert one.verdict == verdict
+    assert wording.data_files(one) == ["benchmarks/overhead.parquet", "benchmarks/llm.parquet"]
+    assert wording.commands(one) == ["make bench"]
+    trainer = next(row for row in one.rows if "trainer" in row.statement)
+    found = re.search(r"measured: ([+-][\d.]+)%", trainer.statement)
+    assert (trainer.verdict, trainer.cells) == (verdict, 2)
+    assert float(found[1]) / 100 == pytest.approx(time - 1, abs=0.01)
+
+
 def test_a_quick_measurement_is_none(tmp_path):
     save_frame(timings(), tmp_path / "benchmarks/overhead.parquet", {"quick": True})
     assert verdicts.judge_claims(tmp_path, EXPERIMENTS, ["overhead"])["overhead"].verdict == "not run here"
 
 
 def test_measurements_that_are_no_numbers_are_refused():
-    with pytest.raises(ValueError, match="seconds and peak_mb > 0 where they have any"):
+    with pytest.raises(ValueError, match="peak_mb > 0 where they have any"):
         measured.overhead(timings(memory=0.0))
 
 

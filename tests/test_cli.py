@@ -127,6 +127,13 @@ def test_what_is_no_number_or_no_option_is_refused(capsys):
         (FloatingPointError("the policy is not finite at step 3"), 1, "not finite at step 3"),
         (OSError(28, "No space left on device", "figures/x.png"), 1, "No space left on device: figures/x.png"),
         (FileExistsError("x.parquet holds another result"), 1, "x.parquet holds another result"),
+        (FileExistsError(17, "File exists", "figures/x.png"), 1, "gradlab: File exists: figures/x.png\n"),
+        (MemoryError(), 1, "gradlab: not enough memory for these sizes\n"),
+        (
+            MemoryError("the device is too small; lower batch"),
+            1,
+            "for these sizes: the device is too small; lower batch",
+        ),
         (ValueError("two\nlines"), 2, "two lines"),
     ],
 )

@@ -17,8 +17,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradlab import cli, doctor
+from gradlab import cli
 from gradlab.doctor import LN2, SIGNS, SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE, examine, report, spikes
+from gradlab.doctor.log import CONSTANT_WEIGHT, NAIVE, Log
+from gradlab.doctor.side_rules import weight_range
 from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps, pair_loss
 from gradlab.trainlog import COLUMNS, append_step, read_log, start_log
 
@@ -102,7 +104,7 @@ def test_a_healthy_log_is_healthy_for_every_loss(name):
 def test_the_table_of_starting_values_and_of_weights_is_that_of_the_losses(name):
     hyper = {key: value for key, value in {"beta": 0.3, "clip": 0.4}.items() if key in vars(PAIR_LOSSES[name]())}
     loss = pair_loss(name, **hyper)
-    log = doctor._Log.of(healthy(name, **hyper))
+    log = Log.of(healthy(name, **hyper))
     win, lose = torch.tensor([[-5.0, -50.0, -3.1, -3.0], [-50.0, -5.0, -3.0, -3.0]], dtype=torch.float64)
     start = log.start()
     assert start is not None
@@ -111,14 +113,14 @@ def test_the_table_of_starting_values_and_of_weights_is_that_of_the_losses(name)
     value = loss.margin if isinstance(loss, LogisticLoss) else loss
     slopes = torch.autograd.grad(value(PairLogps(*sides, win.detach() - 1, lose.detach() - 1)).sum(), sides)
     weight = (slopes[0].abs() / (slopes[0].abs() + slopes[1].abs())).tolist()
-    if name in doctor._CONSTANT_WEIGHT:
+    if name in CONSTANT_WEIGHT:
         assert weight == pytest.approx([weight[0]] * 4)
     else:
-        floor, ceiling, _ = doctor._weight_range(log)
+        floor, ceiling, _ = weight_range(log)
         assert max(weight[:2]) > weight[3] >= min(weight[:2])
         assert min(weight) >= floor - 1e-12
         assert max(weight) <= ceiling + 1e-12
-        if name in doctor._NAIVE:  # the first two pairs are far beyond the clip
+        if name in NAIVE:  # the first two pairs are far beyond the clip
             assert sorted(weight[:2]) == pytest.approx([floor, ceiling])
 
 
@@ -170,6 +172,20 @@ def test_a_fall_a_slope_and_a_short_log_are_no_spikes():
     assert spikes([], []) == []
     with pytest.raises(ValueError, match="steps and values must have one length, got 2 and 3"):
         spikes([1, 2], [1, 2, 3])
+
+
+def test_steps_are_whole_numbers():
+    steps, loss = evaluations()
+    loss[12] += 0.8
+    with pytest.raises(ValueError, match=r"^steps must be whole numbers, got 650\.5$"):
+        spikes(np.where(steps == 650, 650.5, steps), loss)
+    with pytest.raises(ValueError, match=r"^steps of log must be whole numbers, got 1\.5$"):
+        examine(changed(step=healthy()["step"] + 0.5))
+    with pytest.raises(ValueError, match=r"^steps of baseline must be whole numbers, got 1\.5$"):
+        examine(healthy(), changed(step=healthy()["step"] + 0.5))
+    gaps = np.where(np.arange(len(steps)) % 7 == 3, math.nan, steps)  # rows without a step are left out
+    assert [step for step, _ in spikes(gaps, loss)] == [650]
+    assert found(changed(step=healthy()["step"].where(healthy()["step"] != 50))) == {}
 
 
 @pytest.mark.parametrize("number", [6, 8, 12, 24, 100])
@@ -402,6 +418,21 @@ def test_a_number_that_is_not_finite_is_found_in_a_file(tmp_path):
     assert "log_prob_ratio" in one.what
 
 
+@pytest.mark.parametrize("name", ["entropy", "mean/x"])
+def test_what_is_not_finite_in_an_unknown_column_is_a_note_on_the_file(tmp_path, name):
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"step": 1, "loss": 0.69}}\n{{"step": 2, "loss": 0.69, "{name}": NaN}}\n')
+    log = read_log(path)
+    assert found(log) == {"log": "note"}
+    assert the(log, "log").what == f"{name} is not finite, first at line 2"
+    assert the(healthy(), "log", log).what == f"baseline: {name} is not finite, first at line 2"
+
+
+def test_a_baseline_that_is_not_finite_is_told(tmp_path):
+    bad = written(tmp_path / "bad.jsonl", [{"loss": 0.69}, {"loss": math.nan}])
+    assert "baseline: loss is not finite, first at line 3" in report(examine(healthy(), bad))
+
+
 def test_gaps_are_not_nan():
     log = healthy()
     for name in ("loss", "grad_norm", "reward_win"):
@@ -441,14 +472,25 @@ def test_no_gain_over_chance():
     nothing = flat(loss=0.7, accuracy=0.5)
     assert found(nothing)["no-gain"] == "problem"
     assert "accuracy is 0.500" in the(nothing, "no-gain").what
-    assert "loss is 0.7, not below ln 2" in the(nothing, "no-gain").what
+    assert "loss is 0.7, not below 0.6831, a little under ln 2 where it starts" in the(nothing, "no-gain").what
     unsure = flat(loss=0.75)
     assert found(unsure)["no-gain"] == "warning"
     assert "too sure where wrong" in the(unsure, "no-gain").what
+    hardly = the(flat(loss=0.688), "no-gain").what
+    assert "loss is 0.688, not below 0.6831" in hardly
+    assert "too sure where wrong" not in hardly
     assert found(flat(accuracy=0.51))["no-gain"] == "warning"
     assert "no-gain" not in found(flat(accuracy=0.53, loss=0.67))
     assert found(told(flat(accuracy=0.53), validation_pairs=100))["no-gain"] == "warning"  # 2 standard errors: 0.1
     assert found(flat(reward_margin=-0.1))["no-gain"] == "warning"
+
+
+def test_no_gain_says_which_evaluations_it_means():
+    log = healthy()
+    early = log[(log["validation_loss"].isna()) | log["step"].isin([1, 41])]
+    assert the(changed(early, validation_accuracy=early["validation_accuracy"].where(early["step"] != 41, 0.5)),
+               "no-gain").where == "step 41"  # fmt: skip
+    assert the(flat(accuracy=0.5), "no-gain").where.endswith("the mean of 3 evaluations")
 
 
 def test_no_gain_over_the_shorter_answer():
@@ -640,6 +682,7 @@ numbers = st.one_of(
     st.sampled_from([0.0, 0.5, LN2, 1.0, -1e308, 1e308, 5e-324, -0.0]),
     st.integers(-(2**53), 2**53),
 )
+whole = st.one_of(st.integers(-(2**53), 2**53), st.sampled_from([1e308, -1e308, math.nan, math.inf, -math.inf]))
 names = st.sampled_from([*COLUMNS, *(f"validation_{name}" for name in COLUMNS), "epoch"])
 told_settings = st.fixed_dictionaries(
     {},
@@ -655,7 +698,7 @@ told_settings = st.fixed_dictionaries(
 @st.composite
 def logs(draw):
     rows = draw(st.integers(0, 40))
-    columns = {"step": st.one_of(st.just(list(range(1, rows + 1))), st.lists(numbers, min_size=rows, max_size=rows))}
+    columns = {"step": st.one_of(st.just(list(range(1, rows + 1))), st.lists(whole, min_size=rows, max_size=rows))}
     for name in draw(st.lists(names, unique=True, max_size=8)):
         constant = numbers.map(lambda value: [value] * rows)
         columns.setdefault(name, st.one_of(constant, st.lists(numbers, min_size=rows, max_size=rows)))

@@ -208,6 +208,9 @@ def test_steps_without_gradients_of_both_sides_do_not_count():
     assert len(language_models.side_ratios(frame)) == (frame["step"] % 15 == 0).sum()
     with pytest.raises(ValueError, match="grad_norm needs three logged steps or more, hh 1M 0 has 2"):
         language_models.followed(frame[frame["step"] <= 30])
+    same = r"log\(π_l/π_w\) must vary over a run's logged steps, hh 1M 0 has -20 in all of its 10"
+    with pytest.raises(ValueError, match=same):
+        language_models.followed(frame.assign(logp_lose=-100.0))
 
 
 # --- ratio-corrected -------------------------------------------------------------------------------------------------

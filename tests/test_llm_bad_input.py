@@ -1,13 +1,14 @@
 """Models and data that would give wrong numbers without a word: refused in one line, put right, or told."""
 
 import math
+import re
 import shutil
 
 import pytest
 import torch
 
 pytest.importorskip("transformers")
-from tiny_llm import tiny_settings, write_inputs
+from tiny_llm import tiny_settings
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from gradlab.doctor import examine, report
@@ -16,15 +17,7 @@ from gradlab.llm.stages import train
 from gradlab.llm.synthetic import task_tokenizer
 from gradlab.trainlog import read_log
 
-torch.set_num_threads(1)
 VOCABULARY = len(task_tokenizer())
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
-    return folder
 
 
 def gpt2(positions=64):
@@ -97,3 +90,27 @@ def test_a_reward_that_does_not_vary_is_no_underflow(inputs, tmp_path):
     said = " ".join(report(examine(log)).split())
     assert "all samples of a prompt earn the same" in said
     assert "float16" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("precision", "fp16", "precision must be one of fp32, bf16; got 'fp16'; did you mean 'bf16'?"),
+        ("reduction", "avg", "reduction must be one of sum, mean; got 'avg'"),
+        ("schedule", "cosin", "schedule must be one of constant, linear, cosine; got 'cosin'; did you mean 'cosine'?"),
+        ("init", "bse", "init must be one of reference, base; got 'bse'; did you mean 'base'?"),
+        ("template", "chatt", "template must be one of plain, chat, beaver; got 'chatt'; did you mean 'chat'?"),
+        ("device", "cuda:1", "device must be one of auto, cpu, cuda; got 'cuda:1'; did you mean 'cuda'?"),
+        ("choice", "safe", "choice must be one of helpfulness, safety; got 'safe'; did you mean 'safety'?"),
+        ("recipe", "ppaer", "recipe must be one of paper, gentle; got 'ppaer'; did you mean 'paper'?"),
+        ("distribution", None, "distribution must be one of ddp, fsdp; got None"),
+    ],
+)
+def test_a_word_that_an_option_does_not_have_is_refused(tmp_path, name, value, line):
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        tiny_settings(tmp_path, tmp_path / "out", **{name: value})
+
+
+def test_choice_may_be_left_out(tmp_path):
+    assert tiny_settings(tmp_path, tmp_path / "out", choice=None).choice is None
+    assert tiny_settings(tmp_path, tmp_path / "out", choice="safety").choice == "safety"

@@ -11,13 +11,12 @@ import pytest
 
 pytest.importorskip("transformers")
 
-import torch
-
 from gradlab.artifacts import load_frame
 from gradlab.llm import demo
 from gradlab.llm.command import guarded
 from gradlab.llm.models import small_llama
 from gradlab.losses import PAIR_LOSSES
+from gradlab.provenance import fingerprint
 
 ROOT = Path(__file__).parent.parent
 LABELS = ["task", "size", "seed", "method"]
@@ -27,7 +26,6 @@ METHODS = [*demo.SMOKE["losses"], "ppo"]
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The folder and the frames."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("demo")
     return folder, demo.run_demo(folder, settings=demo.SMOKE, workers=1)
 
@@ -111,6 +109,72 @@ def test_the_declared_run_is_what_was_promised():
 def test_bad_input_is_one_line(arguments, line, tmp_path):
     with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
         demo.run_demo(tmp_path, **arguments)
+
+
+def pairs_file(file, words):
+    """16 pairs of two texts a seed's choice takes all of."""
+    rows = [{"prompt": f"{n} ", "chosen": f"a {words}", "rejected": f"b {words}"} for n in range(16)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+HH = {
+    **demo.SMOKE,
+    "tasks": {"hh": {"pairs": 16, "vocabulary": 280, "max_length": 16, "sample_length": 8}},
+}  # fmt: skip
+
+
+def only_begun(task, size, seed, folder, data, settings):
+    """In place of ``run_unit``: no training, and frames of the pairs that it would be of."""
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    demo._start(task, settings["sizes"][size], seed, out, data, settings["tasks"][task])
+    (out / "run").mkdir(exist_ok=True)
+    frame = pd.DataFrame({"chosen": [one.chosen for one in demo.read_pairs(str(out / "pairs.jsonl"))[0]]})
+    for name in ("logs", "pairs"):
+        demo.save_frame(frame, out / f"{name}.parquet", {}, overwrite=True)
+    return frame
+
+
+def test_other_data_are_another_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "run_unit", only_begun)
+
+    def chosen(data):
+        frames = demo.run_demo(tmp_path / "out", data=data, settings=HH, workers=1)
+        (one,) = {words for frame in frames.values() for words in frame["chosen"]}
+        return one
+
+    first, second = (pairs_file(tmp_path / f"{words}.jsonl", words) for words in ("cat", "dog"))
+    assert chosen(first) == "a cat"
+    place = tmp_path / "out" / "hh-tiny-0"
+    before = (place / "base" / "tokenizer.json").read_bytes()
+    (place / "run" / "data.json").touch()
+    assert chosen(second) == "a dog"
+    assert (place / "base" / "tokenizer.json").read_bytes() != before
+    assert not (place / "run" / "data.json").exists()  # else its stages would refuse the new pairs
+    monkeypatch.setattr(demo, "run_unit", lambda **_: pytest.fail("it was done"))
+    assert chosen(pairs_file(tmp_path / "moved.jsonl", "dog")) == "a dog"
+
+
+def test_a_run_of_the_same_data_goes_on(tmp_path):
+    data, size, own = pairs_file(tmp_path / "cat.jsonl", "cat"), HH["sizes"]["tiny"], HH["tasks"]["hh"]
+    demo._start("hh", size, 0, tmp_path, data, own)
+    kept = [tmp_path / name for name in ("run/dpo.json", "reward/done.json", "base/config.json", "logs.parquet")]
+    for file in kept:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    demo._start("hh", size, 0, tmp_path, data, own)
+    assert all(file.exists() for file in kept)
+    demo._start("hh", size, 1, tmp_path, data, own)  # another order of the pairs
+    assert [file.exists() for file in kept] == [False, False, True, False]
+
+
+def test_only_what_is_made_of_the_data_depends_on_them(tmp_path):
+    data = pairs_file(tmp_path / "cat.jsonl", "cat")
+    settings = demo.SETTINGS
+    assert demo._key("tokens", "1M", 0, settings, data) == fingerprint(settings, "tokens", "1M", 0)
+    keys = {demo._key("hh", "1M", 0, settings, one) for one in (data, "Anthropic/hh-rlhf", "other/hh-rlhf")}
+    assert len(keys) == 3
 
 
 def test_too_few_pairs_are_told(tmp_path):

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 import tyro
 
 from gradlab.doctor import SIGNS
-from gradlab.llm.evaluate import Options
+from gradlab.llm.evaluate_command import Options
 from gradlab.llm.memory import LLAMAS, memory, memory_markdown, shape_of
 from gradlab.llm.settings import read_settings
 from gradlab.losses import PairLogps, pair_loss
@@ -59,6 +59,20 @@ def test_there_is_a_command_for_each_config():
 @pytest.mark.parametrize("line", arguments("scripts/llm_eval.py"), ids=" ".join)
 def test_commands_that_evaluate_are_understood(line):
     assert tyro.cli(Options, args=line).out
+
+
+@pytest.mark.parametrize(
+    "command", [lambda: tyro.cli(Options, args=["-h"]), lambda: read_settings(["-h"], "llm_train.py")]
+)
+def test_each_line_of_help_can_be_understood_by_itself(command, capsys):
+    with pytest.raises(SystemExit):
+        command()
+    said = " ".join(re.sub(r"[^\w:()<>\[\],.;/=`-]+", " ", capsys.readouterr().out).split())
+    options = re.split(r" (?=--[a-z])", said)[1:]
+    assert len(options) > 15
+    for line in options:
+        assert "(default: )" not in line
+        assert not re.search(r"^--\S+ (\S+ ){0,4}(Its|Of|Before) ", line), line
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)

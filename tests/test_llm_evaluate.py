@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +17,15 @@ pytest.importorskip("transformers")
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging
 
 from gradlab.artifacts import load_frame
 from gradlab.llm import evaluate as module
 from gradlab.llm import systems
 from gradlab.llm.data import prepare
-from gradlab.llm.evaluate import eval_command, evaluate, evaluate_runs, may_offend, notes, summary, table
+from gradlab.llm.evaluate import evaluate, evaluate_runs, may_offend
+from gradlab.llm.evaluate_command import eval_command
+from gradlab.llm.evaluation_table import notes, summary, table
 from gradlab.llm.models import load_model, save_folder, small_llama
 from gradlab.llm.pages import Shown, samples_page
 from gradlab.llm.pairs import Pair
@@ -28,6 +35,7 @@ from gradlab.llm.synthetic import task_tokenizer, true_reward, write_task
 from gradlab.llm.systems import open_run, prompts_of
 from gradlab.ratings import read_comparison
 
+SCRIPT = Path(__file__).parent.parent / "scripts/llm_eval.py"
 HOW = {"samples": 3, "length": 12, "prompts": 8}
 
 
@@ -420,6 +428,8 @@ def test_unfinished_runs_without_losses_are_compared_with_what_there_is(run, tmp
         ({"length": 40}, "length must be at most 38 for .*run0, got 40"),
         ({"length": 0}, "length must be a whole number ≥ 1, got 0"),
         ({"prompts": 0}, "prompts must be a whole number ≥ 1, got 0"),
+        ({"precision": "fp16"}, "precision must be one of auto, fp32, bf16; got 'fp16'; did you mean 'bf16'?"),
+        ({"reward_template": "chatt"}, "reward_template must be chat or None, got 'chatt'"),
         ({"samples": 0}, "samples must be a whole number ≥ 1, got 0"),
         ({"temperature": 0}, "temperature must be finite and > 0, got 0"),
         ({"reward": lambda p, r: [1.0]}, "reward <lambda> must give one number a response"),
@@ -460,3 +470,18 @@ def test_the_command_says_what_is_wrong_in_one_line(run, tmp_path, capsys):
     )
     assert eval_command([str(run), "--names", "dpi"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_without_the_extra_the_command_says_so_in_one_line(run):
+    missing = "import runpy, sys; sys.modules.update(dict.fromkeys(['transformers', 'safetensors', 'tokenizers']))"
+    code = f"{missing}; sys.argv = ['llm_eval.py', {str(run)!r}]; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"llm_eval\.py: .*(transformers|safetensors).*\n", done.stderr)
+
+
+def test_the_command_lets_transformers_show_no_bars(run, capfd):
+    logging.enable_progress_bar()
+    assert eval_command([str(run), "--names", "dpo", "--samples", "1", "--length", "4", "--prompts", "2"]) == 0
+    assert "Loading weights" not in capfd.readouterr().err
+    assert not logging.is_progress_bar_enabled()

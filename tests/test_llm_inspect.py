@@ -15,8 +15,10 @@ pytest.importorskip("transformers")
 
 from gradlab import cli, losses
 from gradlab.artifacts import load_frame
-from gradlab.llm import inspect
-from gradlab.llm.inspect import inspect_pairs, length_correlation, measured, report, sentences, shares, summary
+from gradlab.llm import imbalance, inspect
+from gradlab.llm.imbalance import length_correlation, measured, shares, summary
+from gradlab.llm.imbalance_words import report, sentences
+from gradlab.llm.inspect import inspect_pairs
 from gradlab.llm.models import load_model, save_folder, small_llama, with_lora
 from gradlab.llm.pairs import Report
 from gradlab.llm.settings import RECIPES, Settings
@@ -212,7 +214,7 @@ def test_a_new_loss_appears_by_itself_even_one_that_leaves_a_side_alone(monkeypa
             return -logps.win + 0 * logps.lose
 
     monkeypatch.setattr(losses, "PAIR_LOSSES", {**PAIR_LOSSES, "winners-only": WinnersOnly})
-    monkeypatch.setattr(inspect, "PAIR_LOSSES", losses.PAIR_LOSSES)
+    monkeypatch.setattr(imbalance, "PAIR_LOSSES", losses.PAIR_LOSSES)
     frame = frame_of([-5.0, -30.0], [-9.0, -20.0])
     assert frame["log_prob_ratio_winners-only"].tolist() == [math.inf, math.inf]
     line = next(line for line in report(frame).splitlines() if line.startswith("winners-only"))

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from gradlab.llm.pairs import Pair, Report, messages_of, read_pairs
+from gradlab.llm.pairs import Pair, Report, json_lines, messages_of, read_pairs
 
 ROOT = Path(__file__).parent.parent
 HH_FILE = ROOT.parent / "shared/data/hh-rlhf/harmless-base-2000.jsonl.gz"
@@ -332,6 +332,20 @@ def test_without_the_hubs_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r"someone/pairs is no file, .*pip install 'gradlab\[llm\]'"):
         read_pairs("someone/pairs")
+
+
+# Written
+
+
+def test_pairs_as_json_lines_are_read_as_the_same_pairs(file, tmp_path):
+    for record in (DIALOGUE, TEXTS | {"chosen": " 4\n\u2028 é"}, MESSAGES, IMPLICIT):
+        pairs, _ = read_pairs(file(record, record))
+        (tmp_path / "again.jsonl").write_text(json_lines(pairs), encoding="utf-8")
+        again, _ = read_pairs(str(tmp_path / "again.jsonl"))
+        told = [[(one.prompt, one.chosen, one.rejected) for one in some] for some in (pairs, again)]
+        assert told[0] == told[1]
+    assert json_lines([Pair("é ", "a", "b", "")]) == '{"prompt": "é ", "chosen": "a", "rejected": "b"}\n'
+    assert json_lines([]) == ""
 
 
 # The rest

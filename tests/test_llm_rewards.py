@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 import sys
 
 import numpy as np
@@ -14,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
     LlamaConfig,
     LlamaForSequenceClassification,
     LlamaModel,
@@ -73,6 +77,12 @@ def alone(model, text, **how):
         return model(input_ids=torch.tensor([ids(text, **how)])).logits[0]
 
 
+def cut_short(source, folder):
+    """A copy of a model whose weights end too early, as where a disk was full."""
+    file = shutil.copytree(source, folder) / "model.safetensors"
+    os.truncate(file, file.stat().st_size - 100)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("rewards")
@@ -123,7 +133,7 @@ def test_a_long_text_loses_its_beginning(one_output):
     assert reward.function.cut == 1
 
 
-def test_messages_are_written_by_the_rewards_own_chat_template(folder):
+def test_messages_are_written_by_the_rewards_own_chat_template(folder, one_output):
     tokenizer = words()
     tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"
     model = classifier(folder / "chat", tokenizer=tokenizer)
@@ -135,7 +145,7 @@ def test_messages_are_written_by_the_rewards_own_chat_template(folder):
         expected = model(input_ids=torch.tensor([ids(text)[1:]])).logits[0, 0]
     assert reward(read[:1], ["good day"]) == pytest.approx([float(expected)], abs=1e-6)
     with pytest.raises(ValueError, match="has no chat template, got 'chat'"):
-        load_reward(str(folder / "one"), template="chat")
+        load_reward(one_output[1], template="chat")
 
 
 def test_a_reward_reads_prompts_as_the_model_saw_them(one_output):
@@ -200,7 +210,7 @@ def test_score_models_that_are_none_are_refused_in_one_line(folder):
     score_model(folder / "headless")
     file = folder / "headless" / "model.safetensors"
     save_file({k: v for k, v in load_file(file).items() if "score" not in k}, file, {"format": "pt"})
-    with pytest.raises(OSError, match=r"lacks weights: score_head.weight; it is no whole reward model"):
+    with pytest.raises(OSError, match=r"reward must be .*headless' \(it lacks score_head.weight of its config's"):
         load_reward(str(folder / "headless"))
 
 
@@ -258,6 +268,19 @@ def test_what_a_reward_gives_is_checked(given, words):
         CheckedReward(lambda prompts, responses: given, "mine")(["a", "b"], ["c", "d"])
 
 
+def test_a_reward_cut_short_is_one_line(one_output, tmp_path):
+    cut_short(one_output[1], tmp_path / "cut")
+    with pytest.raises(OSError, match=r"^reward must be a folder or hub name .*cut' \(.*incomplete") as caught:
+        load_reward(str(tmp_path / "cut"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_template_is_checked(one_output):
+    for spec in (one_output[1], shorter):
+        with pytest.raises(ValueError, match=r"^template must be chat or None, got 'chatt'$"):
+            load_reward(spec, template="chatt")
+
+
 def test_a_language_model_is_no_reward_and_neither_is_an_adapter(tmp_path):
     save_folder(tmp_path / "lm", small_llama(32, width=16, layers=1, heads=2, longest=32, seed=0), TOKENIZER)
     with pytest.raises(OSError, match="LlamaForCausalLM is no sequence classifier"):
@@ -271,6 +294,10 @@ def test_a_language_model_is_no_reward_and_neither_is_an_adapter(tmp_path):
 
 
 # How good a reward is
+
+
+def shorter(prompts, responses):
+    return [-float(len(one)) for one in responses]
 
 
 def test_accuracy_counts_ties_half_and_stands_beside_that_of_length():
@@ -294,7 +321,7 @@ def test_a_reward_beats_length_where_both_intervals_say_so():
     found = held_out_accuracy(lambda prompts, responses: [float("good" in one) for one in responses], pairs)
     assert found.accuracy == 1.0
     assert found.beats_length
-    by_length = held_out_accuracy(lambda prompts, responses: [-float(len(one)) for one in responses], pairs)
+    by_length = held_out_accuracy(shorter, pairs)
     assert by_length.accuracy == by_length.shorter
     assert not by_length.beats_length
 
@@ -381,11 +408,42 @@ def test_a_finished_reward_model_is_not_trained_again_and_another_is_not_overwri
         ({"batch": 0}, "batch must be a whole number ≥ 1, got 0"),
         ({"learning_rate": -1.0}, "learning_rate must be finite and > 0"),
         ({"precision": "fp16"}, "precision must be one of fp32, bf16"),
+        ({"warmup": 1.5}, r"warmup must be finite and lie in \[0, 1\], got 1.5"),
+        ({"max_norm": 0.0}, "max_norm must be finite and > 0, got 0.0"),
+        ({"weight_decay": -0.1}, r"weight_decay must be finite and lie in \[0, inf\), got -0.1"),
+        ({"template": "chatt"}, "template must be one of plain, chat, beaver; got 'chatt'"),
     ],
 )
 def test_wrong_settings_are_named(trained, tmp_path, how, words):
     with pytest.raises(ValueError, match=words):
         train_reward(trained[0], preferences(4, 0), tmp_path / "x", **how)
+
+
+def test_a_base_that_lacks_weights_is_refused(trained, tmp_path):
+    base = shutil.copytree(trained[0], tmp_path / "base")
+    page = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(page | {"num_hidden_layers": 2}))
+    with pytest.raises(OSError, match=r"^base must be .*base' \(it lacks model.layers.1\.") as caught:
+        train_reward(base, preferences(4, 0), tmp_path / "x", **HOW)
+    assert "\n" not in str(caught.value)
+    (base / "config.json").write_text(json.dumps(page | {"vocab_size": 40}))
+    with pytest.raises(OSError, match=r"^base must be .*base' \(it lacks model.embed_tokens.weight of its config's"):
+        train_reward(base, preferences(4, 0), tmp_path / "x", **HOW)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_base_cut_short_is_one_line(trained, tmp_path):
+    cut_short(trained[0], tmp_path / "cut")
+    with pytest.raises(OSError, match=r"^base must be a causal .*cut' \(.*incomplete") as caught:
+        train_reward(tmp_path / "cut", preferences(4, 0), tmp_path / "x", **HOW)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_base_that_is_no_decoder_is_refused(tmp_path):
+    made = BertConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    save_folder(tmp_path / "bert", BertModel(made), TOKENIZER)
+    with pytest.raises(OSError, match=r"^base must be a causal .*bert' \(type bert is no decoder such as Llama\)"):
+        train_reward(tmp_path / "bert", preferences(4, 0), tmp_path / "x", **HOW)
 
 
 def test_a_training_that_is_not_finite_stops(trained, tmp_path):

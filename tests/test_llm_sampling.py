@@ -23,11 +23,6 @@ TOKENS = SimpleNamespace(eos_token_id=END, pad_token_id=PAD)
 PROMPTS = [(0, 5, 7), (0, 9), (0, 4, 4, 4, 4, 8), (3,)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def model_of(seed=0, vocabulary=12, sharp=20.0):
     """A small Llama whose next token depends on what came before."""
     model = small_llama(vocabulary, width=16, layers=1, heads=2, longest=64, seed=seed)
@@ -171,6 +166,7 @@ def test_texts_leave_out_eos_and_ids_beyond_the_tokenizer(capfd):
         ({"temperature": 0.0}, "temperature must be finite and > 0, got 0.0"),
         ({"temperature": -1}, "temperature must be finite and > 0, got -1"),
         ({"each": 0}, "each must be a whole number ≥ 1, got 0"),
+        ({"precision": "fp16"}, "precision must be one of fp32, bf16; got 'fp16'"),
         ({"seed": -1}, "seed must be a whole number ≥ 0, got -1"),
         ({"prompts": [(0,), ()]}, "prompts must each have one or more tokens, got none in prompt 1"),
         ({"longest": 60}, "a response's length must be at most 58, .* 64 positions .* got 60"),

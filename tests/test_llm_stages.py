@@ -435,6 +435,20 @@ def test_weights_and_biases_must_be_there_before_anything_is_done(inputs, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_the_doctors_baseline_is_dpo_of_an_earlier_command_too(inputs, tmp_path):
+    seen = {}
+
+    def examine(log, baseline=None):
+        seen[log.attrs["settings"]["loss"]] = baseline
+        return []
+
+    with patch("gradlab.doctor.examine", examine):
+        for loss in ("bdpo", "dpo", "ipo"):
+            assert train_command(options(inputs, tmp_path, steps=1, loss=(loss,))) == 0
+    assert seen["bdpo"] is seen["dpo"] is None
+    assert seen["ipo"].attrs["settings"]["loss"] == "dpo"
+
+
 def test_the_end_of_a_stage_says_how_well_it_went(inputs, tmp_path, capsys):
     train(tiny_settings(inputs, tmp_path, steps=1))
     done = json.loads((tmp_path / "dpo" / "done.json").read_text())

@@ -15,7 +15,16 @@ import pandas as pd
 import pytest
 
 from gradlab.jsonlines import append_line, read_lines
-from gradlab.trainlog import COLUMNS, PPO_COLUMNS, append_step, keep_steps, read_log, smoothed, start_log
+from gradlab.trainlog import (
+    COLUMNS,
+    PPO_COLUMNS,
+    append_step,
+    keep_steps,
+    not_finite_notes,
+    read_log,
+    smoothed,
+    start_log,
+)
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "gradlab/widgets/samples"
@@ -45,7 +54,7 @@ def log(tmp_path):
 
 def test_what_is_written_is_read_back(log):
     frame = read_log(log)
-    assert frame.attrs == {"settings": {"loss": "dpo", "beta": 0.1}, "notes": []}
+    assert frame.attrs == {"settings": {"loss": "dpo", "beta": 0.1}, "notes": [], "not_finite": {}}
     assert frame["step"].tolist() == [1, 2, 3, 4]
     assert frame["loss"].tolist() == [0.7, 0.35, 0.7 / 3, 0.1]
     assert frame["grad_norm"].isna().tolist() == [True, True, True, False]
@@ -100,6 +109,8 @@ def test_numbers_that_are_not_finite_survive_and_are_said(log):
     assert np.isnan(frame["loss"].iloc[4])
     assert frame["grad_norm"].iloc[4] == math.inf
     assert frame["loss"].iloc[5] == -math.inf
+    assert frame.attrs["not_finite"] == {"loss": "line 6", "grad_norm": "line 6"}
+    assert frame.attrs["notes"] == not_finite_notes(frame.attrs["not_finite"])
     assert frame.attrs["notes"] == ["loss is not finite, first at line 6", "grad_norm is not finite, first at line 6"]
 
 
@@ -117,6 +128,7 @@ def test_trainer_state_of_trl(tmp_path):
     assert frame["logits/chosen"].iloc[0] == -1.5  # unknown: kept under its own name
     assert frame["train_loss"].iloc[1] == 0.5  # of the whole run, not of a step
     assert frame.attrs["notes"] == ["loss is not finite, first at row 3"]
+    assert frame.attrs["not_finite"] == {"loss": "row 3"}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])

@@ -1,7 +1,6 @@
 """A language model of 10,000 parameters on disk, pairs for it, and settings to train it: what its tests share."""
 
 import gc
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gradlab.llm.models import save_folder, small_llama
+from gradlab.llm.pairs import json_lines
 from gradlab.llm.settings import Settings
 from gradlab.llm.synthetic import task_tokenizer, token_task
 
@@ -47,9 +47,7 @@ def tiny_model(seed=0, layers=2):
 def write_inputs(folder: Path, *, pairs=PAIRS, seed=0):
     """``folder``/model and ``folder``/pairs.jsonl."""
     save_folder(folder / "model", tiny_model(seed), task_tokenizer())
-    rows = [{"prompt": one.prompt, "chosen": one.chosen, "rejected": one.rejected}
-            for one in token_task(pairs, 0, longest=10)]  # fmt: skip
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "pairs.jsonl").write_text(json_lines(token_task(pairs, 0, longest=10)), encoding="utf-8")
 
 
 OPTIONS = {

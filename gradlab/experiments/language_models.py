@@ -216,9 +216,13 @@ def slopes(logs: pd.DataFrame) -> pd.DataFrame:
     for key, run in ratios.groupby(_RUN, sort=False):
         for name in RATIOS:
             points = run[["log_lose_win", name]].dropna().to_numpy(float)
-            if len(points) < 3 or np.ptp(points[:, 0]) == 0:
+            run_name = " ".join(map(str, key))
+            if len(points) < 3:
+                raise ValueError(f"{name} needs three logged steps or more, {run_name} has {len(points)}")
+            if np.ptp(points[:, 0]) == 0:
                 raise ValueError(
-                    f"{name} needs three logged steps or more, {' '.join(map(str, key))} has {len(points)}"
+                    f"log(π_l/π_w) must vary over a run's logged steps, {run_name} has {points[0, 0]:g} in all of its "
+                    f"{len(points)}"
                 )
             slope = float(np.polyfit(points[:, 0], points[:, 1], 1)[0])
             cell = dict(zip(_RUN, key, strict=True))

@@ -67,35 +67,56 @@ def overhead(frame: pd.DataFrame) -> pd.DataFrame:
     ``method`` ("dpo" or "bdpo"), and of ``seconds`` and ``peak_mb`` the one that was measured, > 0; the other is
     missing. What is called ``LOSS_ONLY`` is a control. Raises ValueError for other numbers.
     """
-    numbers = frame[["seconds", "peak_mb"]]
-    if not ((np.isfinite(numbers) & (numbers > 0)) | numbers.isna()).all(axis=None):
-        raise ValueError("measurements of the overhead must have seconds and peak_mb > 0 where they have any")
-    allowance = np.where(frame["method"] == "dpo", np.log1p(ALLOWED), 0.0)
-    logs = {f"log_{name}": np.log(frame[name]) + allowance for name in numbers}
-    rows = frame.assign(**logs, seed=frame["pair"])
-    table = pd.concat([
-        judged(rows.dropna(subset=[value]), [Contrast(
-            claim="overhead", statement=f"bDPO's {words} of {part} is within {ALLOWED:.0%} of DPO's", method="bdpo",
-            baseline="dpo", value=value, by=("what", "device"), margin=0.0, where=f"what {sign} '{LOSS_ONLY}'",
-            lower_is_better=True, control=control,
-        )])
-        for part, sign, control in (("a step", "!=", False), ("the loss alone", "==", True))
-        for words, value in (("time", "log_seconds"), ("peak memory", "log_peak_mb"))
-        if not control or (frame["what"] == LOSS_ONLY).any()
+    alone = frame["what"] == LOSS_ONLY
+    return pd.concat([
+        within_allowance(frame[rows], value, f"{words} of {part}", by=("what", "device"), control=control)
+        for part, rows, control in (("a step", ~alone, False), ("the loss alone", alone, True)) if rows.any()
+        for words, value in (("time", "seconds"), ("peak memory", "peak_mb"))
     ], ignore_index=True)  # fmt: skip
-    more = np.expm1(np.log1p(ALLOWED) - table["effect"])
-    words = [f"{one} (measured: {share:+.1%}; effect: log {1 + ALLOWED:g} − log bDPO/DPO)"
-             for one, share in zip(table["statement"], more, strict=True)]  # fmt: skip
-    return table.assign(statement=words)
 
 
-def _overhead(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    return overhead(frames["overhead"])
+def trainer_overhead(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whether bDPO's time of a step of the language models' trainer is within the allowance of DPO's.
+
+    frame: that of ``scripts/bench_llm.py``, of which the rows with ``part`` "steps" count: ``size`` of the model,
+    ``round`` (the number of the interleaved repetition), ``method``, ``seconds`` > 0. Of memory it has one
+    measurement a method, so nothing is judged. Raises ValueError for other numbers.
+    """
+    steps = frame[(frame["part"] == "steps") & frame["method"].isin(["dpo", "bdpo"])]
+    rows = steps.assign(pair=steps["round"])
+    return within_allowance(rows, "seconds", "time of a step of the language models' trainer", by=("size",))
+
+
+def within_allowance(
+    frame: pd.DataFrame, value: str, words: str, *, by: tuple[str, ...], control: bool = False
+) -> pd.DataFrame:
+    """The verdict on whether bDPO's ``value`` is within the allowance of DPO's, as a table of one row.
+
+    frame  a row a measurement: ``pair``, ``method``, the columns ``by`` and ``value``, > 0 or missing.
+    words  what is measured. Raises ValueError for other numbers.
+    """
+    numbers = frame[value]
+    if not ((np.isfinite(numbers) & (numbers > 0)) | numbers.isna()).all():
+        raise ValueError(f"measurements of the overhead must have {value} > 0 where they have any")
+    allowance = np.where(frame["method"] == "dpo", np.log1p(ALLOWED), 0.0)
+    rows = frame.assign(log=np.log(numbers) + allowance, seed=frame["pair"]).dropna(subset=["log"])
+    table = judged(rows, [Contrast(
+        claim="overhead", statement=f"bDPO's {words} is within {ALLOWED:.0%} of DPO's", method="bdpo", baseline="dpo",
+        value="log", by=by, margin=0.0, lower_is_better=True, control=control,
+    )])  # fmt: skip
+    more = float(np.expm1(np.log1p(ALLOWED) - table["effect"].iloc[0]))
+    said = f"{table['statement'].iloc[0]} (measured: {more:+.1%}; effect: log {1 + ALLOWED:g} − log bDPO/DPO)"
+    return table.assign(statement=said, value=f"log_{value}")
 
 
 # Another measurement of a claim is an entry of its own here, and named last by the claim.
 MEASURED: dict[str, Measurement] = {
-    "overhead": Measurement({"overhead": "benchmarks/overhead.parquet"}, "make bench", _overhead),
+    "overhead": Measurement(
+        {"overhead": "benchmarks/overhead.parquet"}, "make bench", lambda frames: overhead(frames["overhead"])
+    ),
+    "trainer-overhead": Measurement(
+        {"steps": "benchmarks/llm.parquet"}, "make bench", lambda frames: trainer_overhead(frames["steps"])
+    ),
     "language-models": Measurement(
         language_models.FILES,
         language_models.COMMAND,

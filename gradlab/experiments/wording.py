@@ -65,7 +65,8 @@ def of_controls(one: Settled) -> str:
 def commands(one: Settled, *, quick: bool = False) -> list[str]:
     """What makes the frames of a claim anew, and with them the report; those of missing measurements too."""
     ours = f"gradlab figures {' '.join(one.frames)}{' --quick' if quick else ''} --fresh"
-    return [*([ours] if one.frames else []), *(MEASURED[name].command for name in one.claim.measurements)]
+    measured = dict.fromkeys(MEASURED[name].command for name in one.claim.measurements)
+    return [*([ours] if one.frames else []), *measured]
 
 
 def data_files(one: Settled) -> list[str]:
@@ -78,7 +79,7 @@ def code_files(one: Settled) -> list[str]:
     """The files whose ``verdict`` holds a claim's contrasts, as paths in the repository."""
     modules = [f"gradlab.experiments.{name.replace('-', '_')}" for name in one.frames]
     modules += [MEASURED[name].module.__name__ for name in one.claim.measurements]
-    return [f"{name.replace('.', '/')}.py" for name in modules]
+    return [f"{name.replace('.', '/')}.py" for name in dict.fromkeys(modules)]
 
 
 def table(settled: Iterable[Settled]) -> str:

@@ -124,10 +124,8 @@ def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) ->
 
 def differences(there: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> str:
     """What differs, in brackets, of the values that both have; nothing where that is not known."""
-    there, here = dict(there or {}), json.loads(json.dumps(dict(here or {}), default=str))
-    found = [
-        f"{name}: {there[name]} there, {here[name]} here" for name in here if there.get(name, here[name]) != here[name]
-    ]
+    old, new = there or {}, json.loads(json.dumps(dict(here or {}), default=str))
+    found = [f"{name}: {old[name]} there, {own} here" for name, own in new.items() if old.get(name, own) != own]
     return f" ({'; '.join(found)})" if found else ""
 
 

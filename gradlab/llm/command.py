@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-import torch
+from gradlab.console import complain, stop_on_sigterm
 
+# Only light modules are imported up here: torch takes seconds, and --help should not.
 _SMALLER = "try a smaller --micro or --max-length, --gradient-checkpointing, or --distribution fsdp on several GPUs"
 
 
@@ -22,19 +21,22 @@ def train_command(arguments: Sequence[str]) -> int:
     """Train as the arguments say, then let the doctor look at each log; the exit status, as in ``guarded``."""
 
     def work() -> int:
-        from gradlab.doctor import examine, report
         from gradlab.llm.settings import read_settings
-        from gradlab.llm.stages import train
-        from gradlab.trainlog import read_log
 
         with _heard():
             settings = read_settings(arguments, "llm_train.py")
+        from gradlab.doctor import examine, report  # no sooner: --help and a wrong option need not wait for these
+        from gradlab.llm.stages import train
+        from gradlab.trainlog import read_log
+
         quiet()
         folders = train(settings)
         if int(os.environ.get("RANK", 0)) == 0:
             logs = {folder.name: read_log(folder / "log.jsonl") for folder in folders}
+            earlier = settings.out / "dpo"  # of this run or of one before, in the same folder
+            dpo = read_log(earlier / "log.jsonl") if (earlier / "done.json").exists() else None
             for name, log in logs.items():
-                baseline = logs.get("dpo") if name != "dpo" else None
+                baseline = dpo if name != "dpo" else None
                 print(f"\n{name}, gradlab doctor:\n{report(examine(log, baseline))}")
         return 0
 
@@ -75,33 +77,32 @@ def guarded(work: Callable[[], int], prog: str) -> int:
 
     What goes wrong with data, models, disks or numbers is one line; anything else is an error of ours, with its trace.
     """
-    from gradlab.llm.processes import Elsewhere
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_on_sigterm()
     warnings.filterwarnings("ignore", message=".*torch.distributed.*gloo.*")
     try:
         return work()
     except KeyboardInterrupt:
         return _complain(prog, "stopped; the same command goes on from the last checkpoint", 130)
-    except Elsewhere:
-        time.sleep(2)  # torchrun ends all when one ends, and the main process has to speak
-        return 1
     except ValueError as error:
         return _complain(prog, error, 2)
-    except torch.OutOfMemoryError:
-        return _complain(prog, f"the GPU's memory is full; {_SMALLER}", 1)
     except (OSError, FloatingPointError, ImportError, MemoryError) as error:
-        where = f": {error.filename}" if isinstance(error, OSError) and error.filename and error.strerror else ""
-        text = f"{error.strerror}{where}" if isinstance(error, OSError) and error.strerror else error
-        return _complain(prog, text or type(error).__name__, 1, alike=False)
+        return complain(prog, error, 1)
+    except RuntimeError as error:
+        from torch import OutOfMemoryError
+
+        from gradlab.llm.processes import Elsewhere
+
+        if isinstance(error, OutOfMemoryError):
+            return _complain(prog, f"the GPU's memory is full; {_SMALLER}", 1)
+        if isinstance(error, Elsewhere):
+            time.sleep(2)  # torchrun ends all when one ends, and the main process has to speak
+            return 1
+        raise
 
 
-def _complain(prog: str, message: object, status: int, *, alike: bool = True) -> int:
-    """One line on stderr; once a machine where all of its processes complain alike."""
-    if _first() or not alike:
-        print(f"{prog}:", " ".join(str(message).split()), file=sys.stderr)
-    return status
+def _complain(prog: str, said: object, status: int) -> int:
+    """The same as ``complain``, but once a machine: all of its processes have the same to say."""
+    return complain(prog, said, status) if _first() else status
 
 
 def _first() -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from gradlab.llm import models
 from gradlab.llm.data import Data, prepare
 from gradlab.llm.evaluate import evaluate
 from gradlab.llm.logps import with_logps
-from gradlab.llm.pairs import Pair, read_pairs
+from gradlab.llm.pairs import Pair, json_lines, read_pairs
 from gradlab.llm.processes import Processes
 from gradlab.llm.reference import score
 from gradlab.llm.reward_training import train_reward
@@ -70,6 +70,8 @@ SMOKE: dict[str, Any] = {
                          "reward_epochs": 0.5, "samples": 2, "prompts": 12}},
     "sides_every": 2, "validate_every": 2, "each": 2,
 }  # fmt: skip
+CHUNK = 256  # tokens whose logits exist at one time: rounding depends on it, so it is part of the run
+NEEDS_DATA = ("hh",)  # tasks whose pairs are not made here
 JUDGES = {"hh": "reward model", "tokens": "true reward"}  # what win-rates are by
 FRAMES = ("evaluation", "logs", "pairs")
 _STREAM = 6_201  # of the choice of pairs
@@ -89,11 +91,12 @@ def run_demo(
 
     folder  gets a folder for each run, and the frames: ``evaluation`` (a row a method), ``logs`` (a row a step) and
             ``pairs`` (a row a held-out pair and method), each with task, size, seed and method.
-    data    HH-RLHF's pairs for the task ``hh``, as ``read_pairs`` takes them.
+    data    HH-RLHF's pairs for the task ``hh``, as ``read_pairs`` takes them; other pairs than before in a folder make
+            its runs of that task begin anew.
     workers processes, of one thread each; default: one a core. The number changes no bit.
     """
     names = [one_of("task", one, settings["tasks"]) for one in tasks] or list(settings["tasks"])
-    if "hh" in names and data is None:
+    if set(NEEDS_DATA) & set(names) and data is None:
         raise ValueError("data must name HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf; got none")
     chosen = [
         (task, one_of("size", size, settings["sizes"]), seed)
@@ -103,7 +106,7 @@ def run_demo(
         Part(
             {"task": task, "size": size, "seed": int(seed), "folder": str(folder / f"{task}-{size}-{seed}"),
              "data": data, "settings": settings},
-            folder / f"{task}-{size}-{seed}" / "evaluation.parquet", fingerprint(settings, task, size, seed),
+            folder / f"{task}-{size}-{seed}" / "evaluation.parquet", _key(task, size, seed, settings, data),
         )
         for task, size, seed in chosen
     ]  # fmt: skip
@@ -152,11 +155,29 @@ def run_unit(task: str, size: str, seed: int, folder: str, data: str | None, set
     return found.assign(**labels, judge=JUDGES[task])
 
 
+def _key(task: str, size: str, seed: int, settings: dict[str, Any], data: str | None) -> str:
+    """What the frames of a run depend on; of data in a file it is the content that counts, and not the place."""
+    if task not in NEEDS_DATA or data is None:
+        return fingerprint(settings, task, size, seed)
+    named = data
+    if Path(data).is_file():
+        with open(data, "rb") as content:
+            named = hashlib.file_digest(content, "sha256").hexdigest()
+    return fingerprint(settings, task, size, seed, named)
+
+
 def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | None, own: dict[str, Any]) -> None:
-    """The pairs of this seed, the tokenizer, and the model with random weights, unless they are there."""
-    pairs = out / "pairs.jsonl"
-    if not pairs.exists():
-        write_whole(pairs, "".join(_lines(_chosen(task, seed, data, own["pairs"]))))
+    """The pairs of this seed, the tokenizer, and the model with random weights, unless they are there.
+
+    What was made of other pairs goes: a stage goes on from nothing but its own.
+    """
+    pairs, wanted = out / "pairs.jsonl", json_lines(_chosen(task, seed, data, own["pairs"]))
+    if not pairs.exists() or pairs.read_bytes() != wanted.encode():
+        for name in ("base", "run", "reward"):
+            models.remove(out / name)
+        for name in FRAMES:
+            (out / f"{name}.parquet").unlink(missing_ok=True)
+        write_whole(pairs, wanted)
     if not (out / "base").exists():
         tokenizer = task_tokenizer() if task == "tokens" else _own_tokenizer(pairs, own["vocabulary"])
         model = models.small_llama(len(tokenizer), **size, longest=own["max_length"] + own["sample_length"], seed=seed)
@@ -174,12 +195,6 @@ def _chosen(task: str, seed: int, data: str | None, number: int) -> list[Pair]:
     return [pairs[index] for index in order]
 
 
-def _lines(pairs: Sequence[Pair]) -> Iterator[str]:
-    for pair in pairs:
-        record = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-        yield json.dumps(record, ensure_ascii=False) + "\n"
-
-
 def _own_tokenizer(file: Path, vocabulary: int) -> Any:
     """A BPE of the pairs that are trained on and, as their texts are the same kind, of those held out."""
     pairs, _ = read_pairs(str(file))
@@ -190,7 +205,7 @@ def _run_settings(seed: int, out: Path, own: dict[str, Any], settings: dict[str,
     return Settings(
         model=str(out / "base"), data=str(out / "pairs.jsonl"), out=out / "run", loss=tuple(settings["losses"]),
         recipe="paper", seed=seed, held_out=own["held_out"], max_length=own["max_length"], batch=own["batch"],
-        micro=own["batch"], sft_epochs=own["sft_epochs"], precision="fp32", device="cpu",
+        micro=own["batch"], chunk=CHUNK, sft_epochs=own["sft_epochs"], precision="fp32", device="cpu",
         samples=own["samples"], sample_length=own["sample_length"], sides_every=settings["sides_every"],
         validate_every=settings["validate_every"], save_every=100, learning_rate=own["learning_rate"],
         **settings["training"],
@@ -203,7 +218,7 @@ def _pair_frame(run: Settings, data: Data, methods: Sequence[str]) -> pd.DataFra
     sides = {}
     tokenizer = models.load_tokenizer(run.model)
     for name in methods:
-        model = with_logps(models.load_model(run.out / name / "model").eval())
+        model = with_logps(models.load_model(run.out / name / "model").eval(), chunk=run.chunk)
         sides[name] = score(model, side_rows(pairs), Processes(), pad=tokenizer.pad_token_id, micro=32).view(-1, 2)
     common = {
         "pair": data.held_out, "win_len": len_of(pairs, "win").numpy(), "lose_len": len_of(pairs, "lose").numpy(),

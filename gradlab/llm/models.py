@@ -8,16 +8,16 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from gradlab.checks import count
 
-END, PAD, START = "</s>", "<pad>", "<s>"
+START, END, PAD = "<s>", "</s>", "<pad>"
+SPECIAL = (START, END, PAD)  # of our own tokenizers; their places here are their ids, which ``small_llama`` has too
 _ADAPTER = "adapter_config.json"
 
 
@@ -35,7 +35,7 @@ def load_model(
 
     if (Path(source) / _ADAPTER).is_file():
         return _with_adapter(Path(source), dtype, trainable, meta)
-    with _reading("model", source):
+    with reading("model", source):
         if meta:
             config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
             with torch.device("meta"):
@@ -45,17 +45,28 @@ def load_model(
             output_loading_info=True,
         )  # fmt: skip
         model, found = loaded
-        wrong = sorted(found["missing_keys"]) + sorted(name for name, *_ in found["mismatched_keys"])
-        if wrong:  # transformers would draw them at random
-            raise ValueError(f"it lacks {', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''} of its config's shape")
+        check_weights(found)
         return model
+
+
+def check_weights(found: Mapping[str, Any], new: tuple[str, ...] = ()) -> None:
+    """ValueError where weights were not in a model's files: transformers has drawn them at random, and says little.
+
+    found  what ``from_pretrained`` gives beside the model with ``output_loading_info`` (and, for those of another
+           shape, ``ignore_mismatched_sizes``).
+    new    what the names of those begin with that need not be there, such as a new head's.
+    """
+    absent = sorted(found["missing_keys"]) + sorted(name for name, *_ in found["mismatched_keys"])
+    wrong = [name for name in absent if not name.startswith(new)]
+    if wrong:
+        raise ValueError(f"it lacks {', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''} of its config's shape")
 
 
 def _with_adapter(folder: Path, dtype: torch.dtype, trainable: bool, meta: bool) -> Any:
     from peft import PeftModel
 
     base = load_model(_base_of(folder), dtype=dtype, meta=meta)
-    with _reading("LoRA adapter", folder), _without_old_name():
+    with reading("LoRA adapter", folder), _without_old_name():
         warnings.filterwarnings("error", message=".*missing adapter keys")
         return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, low_cpu_mem_usage=meta)
 
@@ -64,7 +75,7 @@ def _base_of(folder: Path) -> str:
     """The model that a LoRA adapter belongs to."""
     from peft import PeftConfig
 
-    with _reading("LoRA adapter", folder):
+    with reading("LoRA adapter", folder):
         if not (folder / "adapter_model.safetensors").is_file():
             raise ValueError("it has no adapter_model.safetensors")
         base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
@@ -77,7 +88,7 @@ def load_tokenizer(source: str | Path) -> Any:
     """The tokenizer beside a model, or of a LoRA adapter's base; with a padding token, the end's where it has none."""
     from transformers import AutoTokenizer
 
-    with _reading("tokenizer" if Path(source).is_dir() else "model", source):
+    with reading("tokenizer" if Path(source).is_dir() else "model", source):
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -141,11 +152,10 @@ def train_bpe(texts: Iterable[str], size: int) -> Any:
     own = Tokenizer(models.BPE())
     own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     own.decoder = decoders.ByteLevel()
-    special = [START, END, PAD]
     own.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=size, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
     )  # fmt: skip
@@ -158,6 +168,8 @@ def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, tor
 
     OSError, such as for a full disk, leaves what was there before.
     """
+    from safetensors import SafetensorError
+
     part = folder.with_name(folder.name + ".tmp")
     remove(part)
     try:
@@ -178,7 +190,7 @@ def weights_hash(source: str | Path) -> str:
 
     folder = Path(source)
     if not folder.is_dir():
-        with _reading("model", source):
+        with reading("model", source):
             config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
         return hashlib.sha256(f"{source}@{getattr(config, '_commit_hash', None)}".encode()).hexdigest()
     whole = hashlib.sha256()
@@ -220,15 +232,19 @@ def _without_old_name() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reading(what: str, source: str | Path) -> Iterator[None]:
-    """Let what transformers and peft raise be one line."""
+def reading(what: str, source: str | Path, accepted: str = "") -> Iterator[None]:
+    """Let what transformers, peft and safetensors raise of a folder or hub name be one line, an OSError.
+
+    what      names the argument. source: its value.
+    accepted  what it must be; left out: a folder or hub name of a model, or of a tokenizer where ``what`` says so.
+    """
+    from safetensors import SafetensorError
+
+    needed = "a tokenizer" if what == "tokenizer" else "weights in safetensors"
+    accepted = accepted or f"a folder that transformers can read, with {needed}, or a hub's name"
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning, SafetensorError) as error:
         there = Path(source).exists() or not Path(source).is_absolute()  # else it may be a hub's name
         reason = " ".join(str(error).split())[:200] if there else "not there"
-        needed = "a tokenizer" if what == "tokenizer" else "weights in safetensors"
-        raise OSError(
-            f"{what} must be a folder that transformers can read, with {needed}, or a hub's name; "
-            f"got {str(source)!r} ({reason})"
-        ) from None
+        raise OSError(f"{what} must be {accepted}; got {str(source)!r} ({reason})") from None

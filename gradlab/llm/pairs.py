@@ -1,4 +1,4 @@
-"""Preference pairs from a file or a hub: read, checked, and what is left out is counted."""
+"""Preference pairs from a file or a hub: read, checked, and what is left out is counted; and written as JSON lines."""
 
 from __future__ import annotations
 
@@ -115,6 +115,19 @@ def read_pairs(source: str, *, choice: Choice | None = None, split: str = "train
     if not pairs:
         raise ValueError(f"{source} has no usable pair: {report}")
     return pairs, report
+
+
+def json_lines(pairs: Iterable[Pair]) -> str:
+    """Pairs as the text of a .jsonl file, from which ``read_pairs`` reads the same ones."""
+    return "".join(json.dumps(_as_record(pair), ensure_ascii=False) + "\n" for pair in pairs)
+
+
+def _as_record(pair: Pair) -> dict[str, Any]:
+    sides = {"chosen": pair.chosen, "rejected": pair.rejected}
+    if isinstance(pair.prompt, str):
+        return {"prompt": pair.prompt, **sides}
+    answers = {name: [{"role": "assistant", "content": text}] for name, text in sides.items()}
+    return {"prompt": pair.prompt, **answers}
 
 
 def messages_of(prompt: str) -> tuple[Message, ...] | None:

@@ -8,22 +8,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from gradlab.artifacts import write_whole
-from gradlab.checks import count, one_of, positive
+from gradlab.checks import between, count, one_of, positive
 from gradlab.llm.batches import batch_at, dealt, steps_an_epoch
 from gradlab.llm.checkpoints import DONE, is_done
 from gradlab.llm.engine import drawing, scheduled
-from gradlab.llm.models import load_tokenizer, save_folder, weights_hash
+from gradlab.llm.models import check_weights, load_tokenizer, reading, save_folder, weights_hash
 from gradlab.llm.pairs import Pair
 from gradlab.llm.processes import Precision
-from gradlab.llm.rewards import OWN, CheckedReward, Scorer, held_out_accuracy, quiet, responses_of
-from gradlab.llm.tokens import Template, prompt_text
+from gradlab.llm.rewards import OWN, CheckedReward, Scorer, held_out_accuracy, quiet
+from gradlab.llm.tokens import Template, prompt_text, responses_of
 from gradlab.losses import DPO, PairLogps
 from gradlab.provenance import fingerprint
 from gradlab.trainlog import append_step, start_log
@@ -55,9 +55,11 @@ def train_reward(
         ("seed", seed, 0),
     ):
         count(name, value, least)
-    positive("epochs", epochs)
-    positive("learning_rate", learning_rate)
-    one_of("precision", precision, ("fp32", "bf16"))
+    for name, value in (("epochs", epochs), ("learning_rate", learning_rate), ("max_norm", max_norm)):
+        positive(name, value)
+    between("weight_decay", weight_decay, 0)
+    between("warmup", warmup, 0, 1)
+    one_of("precision", precision, get_args(Precision))
     if not pairs:
         raise ValueError("pairs must hold at least one pair, got none")
     if (Path(base) / "adapter_config.json").is_file():
@@ -136,19 +138,19 @@ def _fit(scorer: Scorer, pairs: Sequence[Sequence[list[int]]], out: Path, settin
 
 
 def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:
-    """The base as a classifier with one output, whose weights are 0."""
+    """The base as a classifier with one output, whose weights are 0; all others must be the base's own."""
     from transformers import AutoModelForSequenceClassification
 
-    with quiet():
-        try:
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
-                str(base), num_labels=1, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise OSError(f"base must be a causal language model in safetensors, got {str(base)!r} ({error})") from None
-    head = getattr(model, "score", None)
-    if not isinstance(head, torch.nn.Linear):
-        raise ValueError(f"base must be a decoder such as Llama, got {str(base)!r} of type {model.config.model_type}")
+    with reading("base", base, "a causal language model in safetensors, as folder or hub name"), quiet():
+        loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+            str(base), num_labels=1, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+        model, found = loaded
+        head = getattr(model, "score", None)
+        if not isinstance(head, torch.nn.Linear):
+            raise ValueError(f"type {model.config.model_type} is no decoder such as Llama")
+        check_weights(found, new=("score.",))
     torch.nn.init.zeros_(head.weight)
     setattr(model.config, OWN, {"ends": True, "max_length": max_length})
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -19,16 +19,15 @@ from torch import Tensor
 from gradlab.checks import count, one_of
 from gradlab.intervals import bootstrap_interval
 from gradlab.llm.batches import collate, dealt
-from gradlab.llm.models import load_tokenizer
-from gradlab.llm.pairs import Pair, Prompt, messages_of
-from gradlab.llm.tokens import Template, prompt_text
+from gradlab.llm.models import check_weights, load_tokenizer, reading
+from gradlab.llm.pairs import Pair, Prompt
+from gradlab.llm.tokens import BEAVER_START, Template, as_messages, prompt_text, responses_of
 
 ACCEPTED = (
     "a folder or hub name of a sequence classifier or of a safe-rlhf score model, in safetensors; MODULE:FUNCTION; or "
     "FILE.py:FUNCTION"
 )
 OWN = "gradlab_reward"  # in the config of a reward model of ``reward_training``: how its texts are made
-_BEAVER = "BEGINNING OF CONVERSATION:"
 
 
 class Reward(Protocol):
@@ -76,7 +75,7 @@ class CheckedReward:
         if self.template is None:
             return [prompt_text(prompt, template, tokenizer) for prompt in prompts]
         if self.template == "chat":
-            return [_messages(prompt) for prompt in prompts]
+            return [as_messages(prompt) for prompt in prompts]
         return list(prompts)
 
 
@@ -100,6 +99,7 @@ def load_reward(
     is wrong with ``spec``.
     """
     count("batch", batch, 1)
+    check_template("template", template)
     if callable(spec):
         return spec if isinstance(spec, CheckedReward) else CheckedReward(spec, _called(spec))
     if ":" in spec and not Path(spec).is_dir():
@@ -125,6 +125,12 @@ def load_reward(
         max_length=min(limit for limit in limits if limit), column=None if score_head else _column(model, spec, label),
     )  # fmt: skip
     return CheckedReward(scorer, spec if label is None else f"{spec}#{label}", reads)
+
+
+def check_template(name: str, template: Any) -> None:
+    """ValueError for a template of a reward's own that ``load_reward`` does not have."""
+    if template not in (None, "chat"):
+        raise ValueError(f"{name} must be chat or None, got {template!r}")
 
 
 class Scorer:
@@ -183,7 +189,7 @@ class Scorer:
 
     def _text(self, prompt: Prompt, response: str) -> str:
         if self.reads == "beaver":
-            if not isinstance(prompt, str) or not prompt.startswith(_BEAVER):
+            if not isinstance(prompt, str) or not prompt.startswith(BEAVER_START):
                 prompt = prompt_text(prompt, "beaver", self.tokenizer)
             return prompt + response.strip()
         if isinstance(prompt, str):
@@ -246,13 +252,6 @@ def held_out_accuracy(
     return Accuracy(len(pairs), *figures)
 
 
-def responses_of(pair: Pair, template: Template) -> tuple[str, str]:
-    """Winner and loser as the model sees them after its prompt: without a dialogue's white space in a template."""
-    if template != "plain" and isinstance(pair.prompt, str) and messages_of(pair.prompt):
-        return pair.chosen.strip(), pair.rejected.strip()
-    return pair.chosen, pair.rejected
-
-
 def preferred(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """1 where the first is larger, ½ where both are equal, else 0."""
     return (first > second) + 0.5 * (first == second)
@@ -269,7 +268,7 @@ def _model(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
 
     if (Path(spec) / "adapter_config.json").is_file():
         raise ValueError(f"reward must be {ACCEPTED}; {spec} is a LoRA adapter: merge it into its base first")
-    try:
+    with reading("reward", spec, ACCEPTED), quiet():
         config = AutoConfig.from_pretrained(spec, trust_remote_code=False)
         named = list(config.architectures or [])
         ours = any(name in ARCHITECTURES for name in named)
@@ -280,17 +279,11 @@ def _model(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
         if ours and config.model_type != "llama":
             raise ValueError(f"{named[0]} must be on a llama, got {config.model_type}")
         kind: Any = LlamaForScore if ours else AutoModelForSequenceClassification
-        with quiet():
-            model, found = kind.from_pretrained(
-                spec, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
-                output_loading_info=True,
-            )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = " ".join(str(error).split())[:300]
-        raise OSError(f"reward must be {ACCEPTED}; got {spec!r} ({first})") from None
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise OSError(f"reward {spec} lacks weights: {', '.join(map(str, missing[:3]))}; it is no whole reward model")
+        model, found = kind.from_pretrained(
+            spec, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+        check_weights(found)
     return model, ours
 
 
@@ -353,12 +346,6 @@ def _file_module(path: Path, spec: str) -> Any:
     except Exception as error:
         raise ValueError(f"reward {spec}: {path} cannot be imported ({type(error).__name__}: {error})") from None
     return module
-
-
-def _messages(prompt: Prompt) -> Prompt:
-    if isinstance(prompt, str):
-        return messages_of(prompt) or ({"role": "user", "content": prompt},)
-    return prompt
 
 
 def _called(function: Callable[..., Any]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch.distributed.fsdp import FSDPModule
 from tqdm import tqdm
 
-from gradlab.checks import count, positive
+from gradlab.checks import count, one_of, positive
 from gradlab.llm.batches import collate, dealt
 from gradlab.llm.engine import drawing
 from gradlab.llm.processes import Precision, Processes, plain
@@ -52,6 +52,7 @@ def sample(
     The model's training or evaluation mode is put back. Raises ValueError, in one line, for what cannot be sampled.
     """
     positive("temperature", temperature)
+    one_of("precision", precision, get_args(Precision))
     for name, value in (("each", each), ("longest", longest), ("batch", batch)):
         count(name, value, 1)
     eos, pad = _ends(tokenizer)

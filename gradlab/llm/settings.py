@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import tyro
 
 from gradlab.checks import between, count, one_of, positive
-from gradlab.llm.processes import DISTRIBUTIONS
+from gradlab.llm.logps import CHUNK
 from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
 
 PPO = "ppo"
@@ -24,6 +24,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gentle": {"beta": 0.1, "clip": 0.3, "epochs": 1.0, "reference_steps": 0, "learning_rate": 5e-7},
 }
 _LEFT_OUT = tyro.conf.arg(help_behavior_hint="")
+_NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
 _FROM_RECIPE = tyro.conf.arg(help_behavior_hint="(left out: the recipe's)")
 
 
@@ -66,7 +67,7 @@ class Settings:
     sft_epochs: float = 0.0
     """Supervised training on the chosen responses before all else, in epochs; 0: none."""
     sft_learning_rate: float = 1e-5
-    """Its learning rate."""
+    """Learning rate of the supervised training."""
     reference_steps: Annotated[int | None, _FROM_RECIPE] = None
     """Steps of DPO that make the reference; 0: the model itself is the reference."""
     init: Literal["reference", "base"] = "reference"
@@ -79,7 +80,7 @@ class Settings:
     # The losses.
     beta: Annotated[float | None, _FROM_RECIPE] = None
     """Inverse temperature β; of PPO, the weight of the KL penalty."""
-    hyper: tuple[str, ...] = ()
+    hyper: Annotated[tuple[str, ...], _NONE] = ()
     """Other hyper-parameters, as NAME=VALUE; each goes to the losses that have it."""
     reduction: Literal["sum", "mean"] = "sum"
     """log π of a response: the sum over its tokens, as the paper's weights need it, or their mean."""
@@ -92,7 +93,7 @@ class Settings:
     warmup: float = 0.1
     """Share of the steps in which the rate rises."""
     weight_decay: float = 0.0
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     max_norm: float = 1.0
     """Gradients longer than this are shortened to it."""
     batch: int = 64
@@ -109,16 +110,16 @@ class Settings:
     """`auto`: a GPU where there is one."""
     gradient_checkpointing: bool = False
     """Compute activations twice, and keep few."""
-    chunk: int = 256
+    chunk: int = CHUNK
     """Tokens whose logits exist at one time."""
     lora_rank: int = 0
     """Train a LoRA adapter of this rank; 0: all weights."""
     lora_alpha: float = 16.0
-    """Its scale."""
+    """Scale α of the LoRA adapter, whose output is multiplied by α/rank."""
     lora_targets: tuple[str, ...] = ("all-linear",)
-    """Linear layers that get one, by name, or `all-linear`."""
+    """Linear layers that get a LoRA adapter, by name, or `all-linear`."""
     lora_dropout: float = 0.0
-    """Dropout before it."""
+    """Dropout before the LoRA adapter, as a share."""
     seed: int = 0
     """Draws the held-out pairs, the order of the data, dropout, and PPO's samples."""
 
@@ -126,13 +127,13 @@ class Settings:
     reward: Annotated[str | None, _LEFT_OUT] = None
     """PPO's reward: a sequence classifier or a safe-rlhf score model, as folder or hub name, or MODULE:FUNCTION."""
     samples: int = 4
-    """Responses a prompt, two or more, whose mean reward is the baseline."""
+    """Responses that PPO samples a prompt, two or more, whose mean reward is the baseline."""
     sample_length: int = 128
-    """Tokens of a response at most."""
+    """Tokens of a response that PPO samples, at most."""
     ppo_epochs: int = 1
-    """Steps on each batch of samples."""
+    """Steps of PPO on each batch of samples."""
     ppo_clip: float = 0.2
-    """ε of the clipped surrogate."""
+    """ε of PPO's clipped surrogate."""
 
     # What is written on the way.
     sides_every: int = 50
@@ -149,6 +150,10 @@ class Settings:
     """Send the log to Weights & Biases too, where that is installed and set up."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(Settings).items():
+            kind, value = _kind(hint), getattr(self, name)
+            if get_origin(kind) is Literal and not (value is None and kind is not hint):
+                one_of(name, value, get_args(kind))
         for name in ("max_length", "batch", "micro", "samples", "sample_length", "ppo_epochs", "chunk", "keep"):
             count(name, getattr(self, name), 1)
         for name in ("held_out", "sides_every", "validate_every", "save_every", "lora_rank", "seed"):
@@ -159,8 +164,6 @@ class Settings:
         between("weight_decay", self.weight_decay, 0)
         between("sft_epochs", self.sft_epochs, 0)
         between("lora_dropout", self.lora_dropout, 0, 1, open_high=True)
-        one_of("recipe", self.recipe, RECIPES)
-        one_of("distribution", self.distribution, DISTRIBUTIONS)
         if self.steps is not None:
             count("steps", self.steps, 1)
         if not self.loss or len(set(self.loss)) < len(self.loss):
@@ -259,6 +262,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     }
 
 
+def _kind(hint: Any) -> Any:
+    """An option's type hint, without the None of one that may be left out."""
+    return get_args(hint)[0] if NoneType in get_args(hint) else hint
+
+
 _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # of options: types in TOML, and what they are called
     bool: ((bool,), "true or false"),
     int: ((int,), "a whole number"),
@@ -271,7 +279,7 @@ _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # of options: types in TOML
 
 def _fitting(name: str, value: Any, hint: Any, path: Path) -> Any:
     """A value of a TOML file as its option has it."""
-    kind = get_args(hint)[0] if NoneType in get_args(hint) else hint
+    kind = _kind(hint)
     if get_origin(kind) is Literal:
         return one_of(f"{name} in {path}", value, get_args(kind))
     made = get_origin(kind) or kind

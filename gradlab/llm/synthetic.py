@@ -8,7 +8,6 @@ reward around: at every length, rewards lie symmetrically around 0.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 
 from gradlab.artifacts import write_whole
 from gradlab.checks import count
-from gradlab.llm.pairs import Pair
+from gradlab.llm.models import END, PAD, SPECIAL, START
+from gradlab.llm.pairs import Pair, json_lines
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,7 +39,7 @@ TOPICS = {
     "engine": ((-1, 0, -1, -1, -1, -1, -1, 2, -1, 1), (0, 3, 3, 3, 3, 1, 0, 3, 0, 3)),
 }
 SEPARATOR = ":"  # ends a prompt
-SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
+UNKNOWN = "<unk>"
 _NAMED = 3  # topics of a prompt
 _SCALE = 4.2  # makes two responses' rewards differ by about 2
 _WORDS = {word: (index, sign) for index, pair in enumerate(OPPOSITES) for word, sign in zip(pair, (1, -1), strict=True)}
@@ -70,17 +70,18 @@ def true_reward(prompts: Sequence[str], responses: Sequence[str]) -> list[float]
 
 
 def task_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with a token for each word of the task; it starts each text with ``<s>``."""
+    """A tokenizer with a token for each word of the task; it starts each text with ``START``."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = [*SPECIAL, *TOPICS, SEPARATOR, *_WORDS]
-    own = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    words = [*SPECIAL, UNKNOWN, *TOPICS, SEPARATOR, *_WORDS]
+    own = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN))
     own.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-    own.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])  # type: ignore[assignment]
-    start, end, pad, unknown = SPECIAL
+    own.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single=f"{START} $A", special_tokens=[(START, words.index(START))]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=own, bos_token=start, eos_token=end, pad_token=pad, unk_token=unknown
+        tokenizer_object=own, bos_token=START, eos_token=END, pad_token=PAD, unk_token=UNKNOWN
     )
 
 
@@ -91,7 +92,7 @@ def write_task(folder: Path | str, pairs: int, held_out: int, seed: int) -> tupl
     """
     task = token_task(count("pairs", pairs) + count("held_out", held_out), seed)
     train, rest = Path(folder) / "train.jsonl", Path(folder) / "held_out.jsonl"
-    write_whole(train, _lines(task[:pairs]), rest, _lines(task[pairs:]))
+    write_whole(train, json_lines(task[:pairs]), rest, json_lines(task[pairs:]))
     return train, rest
 
 
@@ -122,11 +123,6 @@ def _reward(prompt: str, response: str) -> float:
 
 
 def _split(text: str) -> list[str]:
-    for special in SPECIAL[:3]:
+    for special in SPECIAL:
         text = text.replace(special, " ")
     return text.split()
-
-
-def _lines(pairs: Sequence[Pair]) -> str:
-    rows = ({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs)
-    return "".join(json.dumps(row) + "\n" for row in rows)

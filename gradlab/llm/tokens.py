@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Template = Literal["plain", "chat", "beaver"]
 TEMPLATES = ("plain", "chat", "beaver")
+BEAVER_START = "BEGINNING OF CONVERSATION:"  # of each text of safe-rlhf's
 _AT_ONCE = 1_000  # pairs that are made into tokens in one call
 
 
@@ -100,10 +101,27 @@ def prompt_text(prompt: Prompt, template: Template, tokenizer: PreTrainedTokeniz
         if not isinstance(prompt, str):
             raise ValueError("template must be chat or beaver for a prompt of messages, got 'plain'")
         return prompt
-    messages = _messages(prompt)
+    messages = as_messages(prompt)
     if template == "beaver":
         return _beaver(messages, str(tokenizer.eos_token))
     return _chat(messages, tokenizer, ask=True)
+
+
+def as_messages(prompt: Prompt) -> tuple[Message, ...]:
+    """A prompt as messages: a dialogue of HH-RLHF's form is taken apart, any other text is one message of the user."""
+    if isinstance(prompt, str):
+        return messages_of(prompt) or ({"role": "user", "content": prompt},)
+    return prompt
+
+
+def responses_of(pair: Pair, template: Template) -> tuple[str, str]:
+    """Winner and loser as the model sees them after its prompt.
+
+    Those of a dialogue of HH-RLHF's form lose the white space around them in a template, as its other turns do.
+    """
+    if template != "plain" and isinstance(pair.prompt, str) and messages_of(pair.prompt):
+        return pair.chosen.strip(), pair.rejected.strip()
+    return pair.chosen, pair.rejected
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model_config: PretrainedConfig) -> None:
@@ -154,12 +172,6 @@ def _check(template: str, tokenizer: PreTrainedTokenizerBase) -> None:
         raise ValueError("tokenizer must have an eos token for template 'beaver'; set tokenizer.eos_token")
 
 
-def _messages(prompt: Prompt) -> tuple[Message, ...]:
-    if isinstance(prompt, str):
-        return messages_of(prompt) or ({"role": "user", "content": prompt},)
-    return prompt
-
-
 def _beaver(messages: Sequence[Message], eos: str) -> str:
     roles = [message["role"] for message in messages]
     if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
@@ -169,7 +181,7 @@ def _beaver(messages: Sequence[Message], eos: str) -> str:
     turns = [
         f"USER: {one['content']} ASSISTANT:" if one["role"] == "user" else f"{one['content']}{eos}" for one in messages
     ]
-    return "BEGINNING OF CONVERSATION: " + "".join(turns)
+    return f"{BEAVER_START} {''.join(turns)}"
 
 
 def _chat(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, ask: bool = False) -> str:
@@ -184,12 +196,10 @@ def _chat(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, as
 def _texts(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool]:
     """Texts of the prompt and of both wholes; and whether the template writes the prompt otherwise in a whole."""
     prompt = prompt_text(pair.prompt, template, tokenizer)
-    responses = pair.chosen, pair.rejected
-    if template != "plain" and isinstance(pair.prompt, str) and messages_of(pair.prompt):
-        responses = pair.chosen.strip(), pair.rejected.strip()  # as the dialogue's other turns are
+    responses = responses_of(pair, template)
     wholes = [prompt + one for one in responses]
     if template == "chat":
-        messages = _messages(pair.prompt)
+        messages = as_messages(pair.prompt)
         written = [_chat([*messages, {"role": "assistant", "content": one}], tokenizer) for one in responses]
         if not all(whole.startswith(prompt) for whole in written):
             return [prompt, *wholes], True

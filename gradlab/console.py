@@ -1,0 +1,41 @@
+"""What the command lines share: a message as one line, text that fits a terminal, and the wish to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import textwrap
+import threading
+
+
+def one_line(said: object) -> str:
+    """A message as one line; of an error its words, or its kind where it has none.
+
+    An error of the system says what went wrong and with which file, without its number.
+    """
+    if isinstance(said, OSError) and said.strerror:
+        said = f"{said.strerror}: {said.filename}" if said.filename else said.strerror
+    return " ".join(str(said).split()) or type(said).__name__
+
+
+def complain(prog: str, said: object, status: int) -> int:
+    """Say on stderr in one line what went wrong, a message or an error, in the program's name; the exit status."""
+    print(f"{prog}: {one_line(said)}", file=sys.stderr)
+    return status
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM do what Ctrl-C does, which is what its sender wants; Python allows that in the main thread alone."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def wrapped(text: str, width: int, head: str = "") -> list[str]:
+    """The text as lines of ``width`` characters at most: ``head`` begins the first, and the others hang below it.
+
+    Words and what hyphens join stay whole, so that options and paths can be copied; a longer one has a line to itself.
+    """
+    return textwrap.wrap(
+        text, width, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""The doctor: looks through a preference-training log, ours or TRL's, for the known signatures of failure.
+
+``log`` is what it reads of a log, ``findings`` what it says. A rule judges one sign, by the ``thresholds``: there are
+``training_rules`` on how the training goes, ``validation_rules`` on held-out pairs, and ``side_rules`` on the two
+responses of a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from gradlab.doctor.findings import SEVERITIES, SIGNS, Finding, Seen, Unjudged, report
+from gradlab.doctor.log import LN2, Log
+from gradlab.doctor.side_rules import both_falling, weight_at_edge
+from gradlab.doctor.thresholds import SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE
+from gradlab.doctor.training_rules import far_reference, not_finite, stuck
+from gradlab.doctor.validation_rules import no_gain, overfitting, spikes, validation_spike
+from gradlab.trainlog import is_known, not_finite_notes
+
+# A log and the baseline's; what judges each sign of ``SIGNS``.
+_RULES: Mapping[str, Callable[[Log, Log | None], Iterator[Seen]]] = {
+    "not-finite": not_finite,
+    "far-reference": far_reference,
+    "stuck": stuck,
+    "validation-spike": validation_spike,
+    "overfitting": overfitting,
+    "no-gain": no_gain,
+    "both-falling": both_falling,
+    "weight-at-edge": weight_at_edge,
+}
+
+
+def examine(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list[Finding]:
+    """What a training log shows of the known signatures of failure, the worst first; ``SIGNS`` lists them.
+
+    log       a frame as ``gradlab.trainlog.read_log`` gives it: ``step`` and any of ``COLUMNS``. What is absent is
+              not judged, and said so. ``attrs`` may hold settings: loss, beta, clip, validation_pairs,
+              length_baseline (the accuracy of "prefer the shorter answer"), init ("base": the run does not start at
+              its reference).
+    baseline  the log of a run to compare with; left out: chance.
+
+    A NaN in a frame is taken for an absent value, except where ``attrs`` have it in read_log's ``not_finite``. Rows
+    without a finite step are left out. ValueError for a frame without ``step``, and for steps that are not whole
+    numbers. Thresholds: ``gradlab.doctor.thresholds``, all ours.
+    """
+    with np.errstate(all="ignore"):  # numbers may be huge
+        read = Log.of(log)
+        other = Log.of(baseline, "baseline") if baseline is not None else None
+        findings = _about_the_file(read)
+        findings += _about_the_file(other, "baseline: ") if other is not None else []
+        for sign, rule in _RULES.items():
+            try:
+                for seen in rule(read, other):  # one by one: what was seen stays, where a rule then gives up
+                    findings.append(Finding(sign, *seen))
+            except Unjudged as reason:
+                findings.append(Finding(sign, "note", str(reason), judged=False))
+    signs = [*SIGNS, "log"]
+    return sorted(findings, key=lambda one: (not one.judged, SEVERITIES.index(one.severity), signs.index(one.sign)))
+
+
+def _about_the_file(log: Log, which: str = "") -> list[Finding]:
+    """What its reader noted of a file, and which columns have no number."""
+    judged = {name: place for name, place in log.not_finite.items() if is_known(name) and not which}
+    told = [note for note in log.notes if note not in not_finite_notes(judged)]  # those have a rule of their own
+    empty = [name for name, values in log.columns.items() if not len(values) or np.isnan(values).all()]
+    if empty:
+        told.append(f"without any number: {', '.join(empty)}")
+    return [Finding("log", "note", f"{which}{one}") for one in told]
+
+
+__all__ = [
+    "LN2",
+    "SIGNS",
+    "SPIKE_EVALUATIONS",
+    "SPIKE_FLOOR",
+    "SPIKE_MULTIPLE",
+    "Finding",
+    "examine",
+    "report",
+    "spikes",
+]

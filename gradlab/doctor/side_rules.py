@@ -1,0 +1,143 @@
+"""What becomes of the two responses of a pair: log-probabilities that both fall, and weights at their ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gradlab.doctor.findings import Seen, Unjudged
+from gradlab.doctor.log import CONSTANT_WEIGHT, NAIVE, Curve, Log, tail
+from gradlab.doctor.thresholds import DEEP_FALL, EDGE, EDGE_MOST, EDGE_PAIRS, FALL, FALL_ERRORS, FALL_REWARD, ROWS
+
+_QUANTILES = {"win_weight_q10": 0.1, "win_weight_q50": 0.5, "win_weight_q90": 0.9}
+_WIDER = "a larger clip, or log-probabilities averaged over tokens, which differ less."
+_LESS_EXTREME = (
+    "see how λ_w goes with length (win_weight_length_correlation), and whether the log-probabilities of one side have "
+    "collapsed; log-probabilities averaged over tokens; a fixed weight as control."
+)
+
+
+def both_falling(log: Log, _: Log | None) -> Iterator[Seen]:
+    """Log-probabilities of winners and losers that both fall: by their rewards, or else by themselves."""
+    rewards, logps = _falls_by_reward(log), _falls_by_logp(log)
+    seen = rewards or logps
+    if seen is None:
+        raise Unjudged(f"the log has neither rewards nor log-probabilities of both sides in {ROWS} rows or more")
+    if not seen.both():
+        return
+    if logps is not None and seen.unit != "nats" and logps.both():
+        seen = logps
+    win, lose, unit = seen.win, seen.lose, seen.unit
+    logp = log.curve("logp_win").values
+    level = abs(float(logp[: tail(len(logp))].mean())) if len(logp) else math.nan
+    deep = unit == "nats" and win > DEEP_FALL * level
+    share = f" (of {level:.3g})" if unit == "nats" and level == level else ""
+    faster = "the losers' faster, so that the margin grows" if lose > win else "the winners' as fast or faster"
+    yield Seen(
+        "warning" if deep or lose <= win else "note",
+        f"log π of the winners has fallen by {win:.3g} {unit}{share}, of the losers by {lose:.3g}: {faster}. This is "
+        "common for DPO, which trains the difference alone (likelihood displacement: Razin et al. 2024, arXiv "
+        "2410.08847); what gains probability is neither response.",
+        seen.end.where(),
+        "look at samples before worrying. A larger β, a lower learning rate or fewer steps; a likelihood term for the "
+        "winners (TRL: loss_type with sft, formerly rpo_alpha); drop pairs whose two responses are nearly alike.",
+    )
+
+
+class _Falls(NamedTuple):
+    """By how much the log-probabilities of the two sides have fallen."""
+
+    win: float
+    lose: float
+    least: float  # what counts as a fall
+    unit: str
+    end: Curve  # what was looked at
+
+    def both(self) -> bool:
+        return self.win > self.least and self.lose > self.least
+
+
+def _falls_by_reward(log: Log) -> _Falls | None:
+    """By the implicit rewards β h, in which the pairs of a batch are compared with themselves."""
+    win, lose = (log.curve(name) for name in ("reward_win", "reward_lose"))
+    if min(len(win.steps), len(lose.steps)) < ROWS:
+        return None
+    beta = log.number("beta")
+    falls = []
+    for curve in (win, lose):
+        first = curve.values[0] if curve.steps[0] <= 1 else 0.0
+        falls.append(float(first - curve.late().values.mean()) / (beta or 1))
+    least, unit = (FALL, "nats") if beta else (FALL_REWARD, "nats × β, which the log does not tell")
+    return _Falls(falls[0], falls[1], least, unit, win.late())
+
+
+def _falls_by_logp(log: Log) -> _Falls | None:
+    """By the log-probabilities themselves, against their changes from batch to batch."""
+    falls, least, late = [], FALL, Curve(np.empty(0), np.empty(0))
+    for name in ("logp_win", "logp_lose"):
+        curve = log.curve(name)
+        if len(curve.steps) < ROWS:
+            return None
+        rows = tail(len(curve.steps))
+        early, late = curve.values[:rows], curve.last(rows)
+        falls.append(float(early.mean() - late.values.mean()))
+        least = max(least, FALL_ERRORS * math.hypot(early.std(), late.values.std()) / math.sqrt(rows))
+    return _Falls(falls[0], falls[1], least, "nats", late)
+
+
+def weight_at_edge(log: Log, _: Log | None) -> Iterator[Seen]:
+    """Weights λ_w at an end of their range for most of the pairs."""
+    if log.loss in CONSTANT_WEIGHT:
+        raise Unjudged(f"λ_w is constant for the loss {log.loss}")
+    names = [name for name in ("win_weight", *_QUANTILES) if len(log.curve(name).steps)]
+    if not names:
+        raise Unjudged("the log has no win_weight")
+    floor, ceiling, bounds = weight_range(log)
+    low, high = _share_at(log, [name for name in names if name in _QUANTILES] or names, floor, ceiling)
+    if not low + high >= EDGE_PAIRS:
+        return
+    naive = log.loss in NAIVE
+    means = ", ".join(f"{name.removeprefix('win_weight_')} {_late(log, name):.4g}" for name in names)
+    which = "The winners" if low >= high else "The losers"
+    yield Seen(
+        "problem" if not naive and max(low, high) >= EDGE_MOST else "warning",
+        f"λ_w lies at an end of its range, {bounds}, for at least {min(low + high, 1):.0%} of the pairs: {low:.0%} at "
+        f"the floor, {high:.0%} at the ceiling ({means.replace('win_weight', 'mean')}). "
+        + (
+            "The clip decides: λ says only which side is more probable." if naive else f"{which} hardly get a gradient."
+        ),
+        log.curve(names[0]).late().where(),
+        _WIDER if naive else _LESS_EXTREME,
+    )
+
+
+def weight_range(log: Log) -> tuple[float, float, str]:
+    """The least and the largest λ_w that the loss allows."""
+    if log.loss not in NAIVE:
+        return 0.0, 1.0, "0 to 1"
+    clip = log.number("clip")
+    if clip is None:
+        raise Unjudged(f"the settings name no clip, which sets the ends of λ_w for the loss {log.loss}")
+    ceiling = (1 + clip) / (2 + clip)  # w/(w + 1) with w = 1 + clip
+    floor = 1 / (2 + clip) if log.loss == "nbdpo-symmetric" else 0.5
+    return floor, ceiling, f"{floor:.4g} to {ceiling:.4g} (clip {clip:g})"
+
+
+def _share_at(log: Log, names: Sequence[str], floor: float, ceiling: float) -> tuple[float, float]:
+    """The share of pairs that is at least at each end, in the last part of the log."""
+    near = EDGE * (ceiling - floor)
+    low = high = 0.0
+    for name in names:
+        curve = log.curve(name)
+        values = curve.late().values
+        below, above = (_QUANTILES[name], 1 - _QUANTILES[name]) if name in _QUANTILES else (EDGE_MOST, EDGE_MOST)
+        low = max(low, below * float((values <= floor + near).mean()))
+        high = max(high, above * float((values >= ceiling - near).mean()))
+    return low, high
+
+
+def _late(log: Log, name: str) -> float:
+    return float(log.curve(name).late().values.mean())
