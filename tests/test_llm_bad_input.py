@@ -1,5 +1,6 @@
 """Models and data that would give wrong numbers without a word: refused in one line, put right, or told."""
 
+import json
 import math
 import re
 import shutil
@@ -12,9 +13,19 @@ from tiny_llm import tiny_settings
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from gradlab.doctor import examine, report
-from gradlab.llm.models import save_folder, small_llama, with_lora, without_dropout
+from gradlab.llm.models import (
+    load_model,
+    load_tokenizer,
+    located,
+    save_folder,
+    small_llama,
+    weights_hash,
+    with_lora,
+    without_dropout,
+)
 from gradlab.llm.stages import train
 from gradlab.llm.synthetic import task_tokenizer
+from gradlab.llm.systems import open_run
 from gradlab.trainlog import read_log
 
 VOCABULARY = len(task_tokenizer())
@@ -114,3 +125,71 @@ def test_a_word_that_an_option_does_not_have_is_refused(tmp_path, name, value, l
 def test_choice_may_be_left_out(tmp_path):
     assert tiny_settings(tmp_path, tmp_path / "out", choice=None).choice is None
     assert tiny_settings(tmp_path, tmp_path / "out", choice="safety").choice == "safety"
+
+
+@pytest.mark.parametrize(
+    ("loss", "hyper", "line"),
+    [
+        (("dpo",), "clip=0.5", "hyper must be of a loss that is trained, dpo; got clip, which is of nbdpo, nbd"),
+        (("dpo", "cdpo"), "win_weight=0.5", "hyper must be of a loss that is trained, dpo, cdpo; got win_weight, whi"),
+    ],
+)
+def test_a_hyper_parameter_that_no_loss_has_is_refused(tmp_path, loss, hyper, line):
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
+        tiny_settings(tmp_path, tmp_path / "out", loss=loss, hyper=(hyper,))
+    had = tiny_settings(tmp_path, tmp_path / "out", loss=("dpo", "nbdpo"), hyper=("clip=0.5",))
+    assert had.made("nbdpo").clip == 0.5
+
+
+def test_a_reward_without_ppo_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^reward must be left out where loss has no ppo, got 'm:f'$"):
+        tiny_settings(tmp_path, tmp_path / "out", reward="m:f")
+
+
+@pytest.mark.parametrize(
+    ("reward", "words"),
+    [
+        ("nomod:fn", "^reward nomod:fn: there is no module 'nomod'; or give FILE.py:FUNCTION$"),
+        ("{folder}/own.py:fn", "own.py has no 'fn'; it has other"),
+        ("{folder}/none.py:fn", "none.py is no file"),
+        ("{folder}/nowhere", r"^reward must be a folder or hub name .*nowhere' \(not there\)"),
+        ("{inputs}/model", "LlamaForCausalLM is no sequence classifier"),
+    ],
+)
+def test_a_wrong_reward_is_refused_before_anything_is_trained(inputs, tmp_path, reward, words):
+    (tmp_path / "own.py").write_text("def other(prompts, responses):\n    return [0.0] * len(responses)\n")
+    named = reward.format(folder=tmp_path, inputs=inputs)
+    with pytest.raises((ValueError, OSError), match=words) as caught:
+        train(tiny_settings(inputs, tmp_path / "out", loss=("dpo", "ppo"), reward=named, sft_epochs=1.0))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_what_is_trained_on_a_folder_nearby_is_found_from_elsewhere(inputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(inputs)
+    adapted = with_lora(load_model("model"), 2, 4.0, ["q_proj"])
+    save_folder(tmp_path / "adapter", adapted, load_tokenizer("model"))
+    (folder,) = train(tiny_settings(inputs, tmp_path / "out", model="model", lora_rank=2, steps=1))
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    for place in (tmp_path / "adapter", folder / "model"):
+        assert json.loads((place / "adapter_config.json").read_text())["base_model_name_or_path"] == f"{inputs}/model"
+        assert load_model(place).peft_config
+        assert weights_hash(place)
+    assert open_run(tmp_path / "out").systems[0].model == f"{inputs}/model"  # the reference is the base itself
+
+
+def test_an_adapter_whose_base_is_not_to_be_had_is_named(inputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(inputs)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert [located(name) for name in ("model", "someone/model")] == [str(inputs / "model"), "someone/model"]
+    save_folder(tmp_path / "adapter", with_lora(load_model("model"), 2, 4.0, ["q_proj"]), load_tokenizer("model"))
+    file = tmp_path / "adapter" / "adapter_config.json"
+    for base in ("someone/model", str(tmp_path / "gone")):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": base}))
+        words = f"^base_model_name_or_path in {file}: model must be .*got '{base}'"
+        for asked in (load_model, weights_hash):
+            with pytest.raises(OSError, match=words) as caught:
+                asked(tmp_path / "adapter")
+            assert "\n" not in str(caught.value)

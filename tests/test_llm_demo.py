@@ -23,6 +23,16 @@ LABELS = ["task", "size", "seed", "method"]
 METHODS = [*demo.SMOKE["losses"], "ppo"]
 
 
+def script():
+    """The module of ``scripts/llm_demo.py``."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import llm_demo
+    finally:
+        sys.path.pop(0)
+    return llm_demo
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The folder and the frames."""
@@ -184,11 +194,27 @@ def test_too_few_pairs_are_told(tmp_path):
         demo._chosen("hh", 0, str(tmp_path / "few.jsonl"), 1120)
 
 
+def test_the_script_prints_a_table_and_where_the_frames_are(smoke, capsys):
+    assert script().demo(out=smoke[0], smoke=True, workers=1) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "tokens, tiny"
+    assert said[1].split()[:2] == ["method", "win-rate"]
+    assert [line.split()[0] for line in said[2:6]] == ["reference", *METHODS]
+    assert "reward true reward: accuracy" in "\n".join(said)
+    assert said[-1].startswith("frames, one of each")
+    assert f"{smoke[0]}/*/evaluation.parquet" in said[-1]
+    assert max(map(len, said[:6])) < 120
+
+
+def test_tables_are_over_the_seeds_of_a_task_and_size(smoke):
+    one = smoke[1]["evaluation"]
+    both = pd.concat([one.assign(seed=seed, size=size) for size in ("1M", "2M") for seed in range(3)])
+    said = demo.demo_table(both)
+    assert [line for line in said.splitlines() if line.startswith("tokens,")] == ["tokens, 1M", "tokens, 2M"]
+    assert said.count("Means over 3 runs") == 2
+    assert said.count("win-rate − dpo's") == 2
+
+
 def test_the_script_refuses_to_keep_a_part(tmp_path, capsys):
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        import llm_demo
-    finally:
-        sys.path.pop(0)
-    assert guarded(lambda: llm_demo.demo(out=tmp_path, seeds=(0,), keep=True), "llm_demo.py") == 2
+    assert guarded(lambda: script().demo(out=tmp_path, seeds=(0,), keep=True), "llm_demo.py") == 2
     assert "keep must go with all tasks, sizes and seeds" in capsys.readouterr().err

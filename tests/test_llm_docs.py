@@ -16,7 +16,7 @@ import tyro
 from gradlab.doctor import SIGNS
 from gradlab.llm.evaluate_command import Options
 from gradlab.llm.memory import LLAMAS, memory, memory_markdown, shape_of
-from gradlab.llm.settings import read_settings
+from gradlab.llm.settings import RECIPES, read_settings
 from gradlab.losses import PairLogps, pair_loss
 
 ROOT = Path(__file__).parent.parent
@@ -73,6 +73,22 @@ def test_each_line_of_help_can_be_understood_by_itself(command, capsys):
     for line in options:
         assert "(default: )" not in line
         assert not re.search(r"^--\S+ (\S+ ){0,4}(Its|Of|Before) ", line), line
+
+
+def test_help_tells_a_rewards_function_and_the_recipes(capsys):
+    told = []
+    for command in (lambda: tyro.cli(Options, args=["-h"]), lambda: read_settings(["-h"], "llm_train.py")):
+        with pytest.raises(SystemExit):
+            command()
+        told.append(" ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split()))
+    for text in told:
+        assert "FILE.py:FUNCTION" in text
+        assert "takes a list of prompts and a list of as many responses, texts both, and gives one number a" in text
+        assert "{None" not in text
+    assert "OUT [OUT ...]" in told[0]
+    for name, recipe in RECIPES.items():
+        shown = told[1].split(f"`{name}`: ")[1].split(";")[0]
+        assert all(f"{option.replace('_', '-')} {value:g}" in shown for option, value in recipe.items())
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)

@@ -25,14 +25,14 @@ from gradlab.llm import systems
 from gradlab.llm.data import prepare
 from gradlab.llm.evaluate import evaluate, evaluate_runs, may_offend
 from gradlab.llm.evaluate_command import eval_command
-from gradlab.llm.evaluation_table import notes, summary, table
+from gradlab.llm.evaluation_table import notes, summary, table, with_interval
 from gradlab.llm.models import load_model, save_folder, small_llama
 from gradlab.llm.pages import Shown, samples_page
 from gradlab.llm.pairs import Pair
 from gradlab.llm.settings import Settings
 from gradlab.llm.stages import train
 from gradlab.llm.synthetic import task_tokenizer, true_reward, write_task
-from gradlab.llm.systems import open_run, prompts_of
+from gradlab.llm.systems import open_run, prompts_of, response_length
 from gradlab.ratings import read_comparison
 
 SCRIPT = Path(__file__).parent.parent / "scripts/llm_eval.py"
@@ -41,6 +41,10 @@ HOW = {"samples": 3, "length": 12, "prompts": 8}
 
 def shorter(prompts, responses):
     return [-float(len(one.split())) for one in responses]
+
+
+def raising(prompts, responses):
+    return {}["no such answer"]
 
 
 def cost(prompts, responses):
@@ -362,6 +366,38 @@ def test_a_summary_pairs_methods_within_each_run():
     assert "accuracy_gain" not in lacking
 
 
+def frame_of(runs):
+    """A small frame as ``evaluate_runs`` gives it, without a reward."""
+    return pd.DataFrame([
+        {"run": name, "out": out, "seed": out, "pairs": 20, "prompts": 8, "samples": 3, "shorter_accuracy": 0.4,
+         **with_interval("accuracy", np.array([value, value + out / 10])),
+         **with_interval("margin", np.array([value, value + out])), **with_interval("kl", np.array([-0.01, 0.0]))}
+        for out in range(runs) for name, value in (("reference", 0.5), ("dpo", 0.6), ("bdpo", 0.7))
+    ])  # fmt: skip
+
+
+def test_without_a_reward_accuracy_and_margin_are_paired():
+    head, *rows = table(frame_of(3)).splitlines()[:4]
+    assert [part.strip() for part in re.split("  +", head)[-2:]] == ["accuracy − dpo's", "margin − dpo's"]
+    assert re.split("  +", rows[2])[-2:] == ["0.100 [0.100, 0.100]", "0.100 [0.100, 0.100]"]
+    assert re.split("  +", table(frame_of(3), "reference").splitlines()[3])[-2:] == ["0.200 [0.200, 0.200]"] * 2
+    assert "dpo's" not in table(frame_of(1))
+
+
+def test_it_is_said_what_the_intervals_are_over():
+    said = [notes(frame_of(runs))[0] for runs in (1, 3, 4)]
+    assert said[0].startswith("1 run; [low, high]: 95% bootstrap, of accuracy over held-out pairs, of all else over")
+    assert said[1].startswith("Means over 3 runs; [low, high]: 95% bootstrap over runs, which over three or fewer is")
+    assert said[2].startswith("Means over 4 runs; [low, high]: 95% bootstrap over runs. ")
+    assert all("Ties count ½" in one and "KL is an estimate" in one for one in said)
+    for runs in (3, 4):  # of three the interval is their range, of four it is not
+        values = np.arange(runs) * 1.0
+        low, high = with_interval("x", values)["x_low"], with_interval("x", values)["x_high"]
+        assert ((low, high) == (values.min(), values.max())) == (runs == 3)
+    assert notes(frame_of(4).iloc[:-3])[0].startswith("Means over 3 runs")
+    assert notes(frame_of(4).iloc[:-1])[0].startswith("Means over 3 to 4 runs")
+
+
 def test_the_command_prints_one_table_of_all_seeds(folder, capsys):
     reward = folder / "own.py"
     reward.write_text("from gradlab.llm.synthetic import true_reward\n")
@@ -380,7 +416,7 @@ def test_the_command_prints_one_table_of_all_seeds(folder, capsys):
     both = evaluate_runs([folder / "run0", folder / "run1"], ["dpo"], reward="{out}/../own.py:true_reward", **HOW)
     assert both["seed"].tolist() == [0, 0, 1, 1]
     assert both["reward_model"].iloc[-1] == f"{folder / 'run1'}/../own.py:true_reward"
-    assert len(notes(both)) == 2
+    assert len(notes(both)) == 3
 
 
 # What is refused
@@ -424,8 +460,9 @@ def test_unfinished_runs_without_losses_are_compared_with_what_there_is(run, tmp
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"names": ["dpi"]}, "run in .* must be one of reference, sft, dpo, bdpo; got 'dpi'; did you mean 'dpo'"),
-        ({"length": 40}, "length must be at most 38 for .*run0, got 40"),
+        ({"names": ["dpi"]}, "names for .*run0 must be one of reference, sft, dpo, bdpo; got 'dpi'; did you mean 'dp"),
+        ({"length": 40}, "length must be at most 38 for .*run0, as its max_length is 40 and a prompt needs 2, got 40"),
+        ({"reward": raising}, "reward raising failed: KeyError: 'no such answer'"),
         ({"length": 0}, "length must be a whole number ≥ 1, got 0"),
         ({"prompts": 0}, "prompts must be a whole number ≥ 1, got 0"),
         ({"precision": "fp16"}, "precision must be one of auto, fp32, bf16; got 'fp16'; did you mean 'bf16'?"),
@@ -441,6 +478,36 @@ def test_arguments_that_cannot_be_are_named(run, how, words):
     with pytest.raises(ValueError, match=words) as caught:
         evaluate(run, **(HOW | how))
     assert "\n" not in str(caught.value)
+
+
+def test_a_judge_that_fails_does_so_before_anything_is_sampled(run, monkeypatch):
+    monkeypatch.setattr(module, "draw", lambda *_: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match=r"reward raising failed"):
+        evaluate(run, reward=true_reward, cost=raising, **HOW)
+
+
+def test_a_baseline_that_not_all_have_is_refused_before_anything_is_evaluated(folder, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    both = [run, folder / "run1"]
+    line = "baseline must be one of reference, sft, dpo, bdpo; got 'dpoo'; did you mean 'dpo'?"
+    for outs in (both, [run]):
+        with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+            evaluate_runs(outs, baseline="dpoo")
+    with pytest.raises(ValueError, match=r"^baseline must be one of reference, bdpo; got 'dpo'"):
+        evaluate_runs(both, ["bdpo"], baseline="dpo")
+    with pytest.raises(ValueError, match=r"^baseline must be left out for one folder, .* over folders, got 'dpo'$"):
+        evaluate_runs([run], baseline="dpo")
+    lacking = copied(run, tmp_path)
+    shutil.rmtree(lacking / "dpo")
+    with pytest.raises(ValueError, match=r"^baseline must be one of reference, sft, bdpo; got 'dpo'"):
+        evaluate_runs([run, lacking], baseline="dpo")
+
+
+def test_a_response_has_half_of_the_room_where_nothing_else_is_said(run):
+    opened = open_run(run)
+    longer = dataclasses.replace(opened, settings={**opened.settings, "max_length": 512})
+    assert [response_length(one, None) for one in (opened, longer)] == [20, 128]
+    assert [response_length(one, 38) for one in (opened, longer)] == [38, 38]
 
 
 def test_other_data_and_broken_models_are_refused(folder, run, tmp_path):
@@ -459,7 +526,7 @@ def test_other_data_and_broken_models_are_refused(folder, run, tmp_path):
     (own / "data.json").write_text(json.dumps(page))
     with pytest.raises(ValueError, match="has no held-out pairs to be evaluated on"):
         evaluate(own)
-    with pytest.raises(ValueError, match="out must name one or more folders, each once"):
+    with pytest.raises(ValueError, match="out must name one or more folders of runs, each once"):
         evaluate_runs([run, folder / "data" / ".." / "run0"])
 
 
@@ -468,8 +535,18 @@ def test_the_command_says_what_is_wrong_in_one_line(run, tmp_path, capsys):
     assert capsys.readouterr().err.strip() == (
         f"llm_eval.py: {tmp_path} is no run's folder, it has no data.json; scripts/llm_train.py makes one"
     )
-    assert eval_command([str(run), "--names", "dpi"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    own = tmp_path / "own.py"
+    own.write_text("def boom(prompts, responses):\n    raise KeyError('no')\n")
+    for words, said in {
+        (str(run), "--names", "dpi"): f"names for {run} must be one of ",
+        (): "out must name one or more folders of runs, each once, got none",
+        (str(run), "--baseline", "dpoo"): "baseline must be one of reference, sft, dpo, bdpo; got 'dpoo'",
+        (str(run), "--reward", f"{own}:boom"): f"reward {own}:boom failed: KeyError: 'no'",
+    }.items():
+        assert eval_command(words) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"llm_eval.py: {said}")
+        assert err.count("\n") == 1
 
 
 def test_without_the_extra_the_command_says_so_in_one_line(run):

@@ -346,7 +346,7 @@ def test_settings_that_ppo_cannot_have(wrong, line):
     with pytest.raises(ValueError, match=line):
         Settings(**{**given, **wrong})
     assert Settings(**given, ppo_epochs=3, save_every=201)
-    assert Settings(**{**given, "loss": ("dpo",)}, ppo_epochs=3, save_every=200)
+    assert Settings(**{**given, "loss": ("dpo",), "reward": None}, ppo_epochs=3, save_every=200)
 
 
 # A whole run

@@ -27,7 +27,8 @@ from transformers import (
 from gradlab.llm.models import save_folder, small_llama
 from gradlab.llm.pairs import Pair
 from gradlab.llm.reward_training import train_reward
-from gradlab.llm.rewards import CheckedReward, held_out_accuracy, load_reward
+from gradlab.llm.rewards import CheckedReward, check_reward, held_out_accuracy, load_reward
+from gradlab.llm.score_head import LlamaForScore
 from gradlab.trainlog import read_log
 
 OPENING = ("BEGINNING", "OF", "CONVERSATION:", "USER:", "ASSISTANT:")
@@ -266,6 +267,39 @@ def test_what_is_no_reward_is_said_in_one_line(tmp_path, monkeypatch, spec, word
 def test_what_a_reward_gives_is_checked(given, words):
     with pytest.raises(ValueError, match=f"reward mine .*{words}"):
         CheckedReward(lambda prompts, responses: given, "mine")(["a", "b"], ["c", "d"])
+
+
+def test_a_function_that_fails_is_named_and_a_full_memory_is_no_fault_of_its():
+    def failing(error):
+        def boom(prompts, responses):
+            raise error
+
+        return CheckedReward(boom, "mine")
+
+    with pytest.raises(ValueError, match=r"^reward mine failed: KeyError: 'no'$"):
+        failing(KeyError("no"))(["a"], ["b"])
+    for full in (MemoryError(), torch.OutOfMemoryError()):
+        with pytest.raises(type(full)):
+            failing(full)(["a"], ["b"])
+
+
+def test_a_reward_is_checked_without_its_weights(folder, one_output, monkeypatch, tmp_path):
+    spec = str(folder / "labels")
+    classifier(folder / "labels", labels=3)
+    score_model(folder / "checked")
+    for kind in (AutoModelForSequenceClassification, LlamaForScore):
+        monkeypatch.setattr(kind, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
+    for good in (one_output[1], f"{spec}#great", str(folder / "checked"), f"{__name__}:shorter"):
+        check_reward(good)
+    with pytest.raises(ValueError, match="must have one output, got 3; name one of bad, fine, great"):
+        check_reward(spec)
+    with pytest.raises(ValueError, match=r"label of reward .* must be one of bad, fine, great; got 'greet'"):
+        check_reward(f"{spec}#greet")
+    with pytest.raises(ValueError, match=r"^reward no\.such:one: there is no module 'no'"):
+        check_reward("no.such:one")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(OSError, match=r"^reward must be a folder or hub name"):
+        check_reward(str(tmp_path))
 
 
 def test_a_reward_cut_short_is_one_line(one_output, tmp_path):

@@ -586,7 +586,9 @@ def test_recipes_settle_what_is_left_out():
     made = read_settings([*REQUIRED, "--loss", "nbdpo", "dpo"], "llm_train.py")
     assert (made.of("epochs"), made.of("reference_steps"), made.of("learning_rate")) == (2.0, 300, 1e-6)
     assert (made.made("nbdpo").beta, made.made("nbdpo").clip) == (1.0, 0.3)
-    other = read_settings([*REQUIRED, "--recipe", "gentle", "--beta", "2", "--hyper", "clip=0.4"], "llm_train.py")
+    other = read_settings(
+        [*REQUIRED, "--recipe", "gentle", "--beta", "2", "--loss", "nbdpo", "--hyper", "clip=0.4"], "llm_train.py"
+    )
     assert (other.of("epochs"), other.made("nbdpo").beta, other.made("nbdpo").clip) == (1.0, 2.0, 0.4)
 
 

@@ -23,6 +23,7 @@ from gradlab.checks import one_of
 from gradlab.llm import models
 from gradlab.llm.data import Data, prepare
 from gradlab.llm.evaluate import evaluate
+from gradlab.llm.evaluation_table import table
 from gradlab.llm.logps import with_logps
 from gradlab.llm.pairs import Pair, json_lines, read_pairs
 from gradlab.llm.processes import Processes
@@ -112,6 +113,15 @@ def run_demo(
     ]  # fmt: skip
     run_parts(run_unit, units, label="language models", unit="run", workers=workers)
     return {name: _joined([unit.file.with_name(f"{name}.parquet") for unit in units]) for name in FRAMES}
+
+
+def demo_table(frame: pd.DataFrame) -> str:
+    """The frame ``evaluation`` as text: of each task and size the table of an evaluation, a row a method over seeds."""
+    parts = []
+    for (task, size), own in frame.groupby(["task", "size"], sort=False):
+        rows = own.assign(run=own["method"], out=own["seed"], reward_model=own["judge"])
+        parts.append(f"{task}, {size}\n{table(rows)}")
+    return "\n\n".join(parts)
 
 
 def save_demo(frames: dict[str, pd.DataFrame], folder: Path, settings: dict[str, Any], command: str) -> list[Path]:

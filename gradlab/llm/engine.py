@@ -16,7 +16,7 @@ from torch import Tensor
 from gradlab.llm.batches import Row, collate
 from gradlab.llm.checkpoints import load_checkpoint, save_checkpoint
 from gradlab.llm.logps import with_logps
-from gradlab.llm.processes import Processes, dot, gradients_meet, local, plain, spread, trainable
+from gradlab.llm.processes import Processes, computing, dot, gradients_meet, local, plain, spread, trainable
 from gradlab.llm.settings import Settings
 
 _FLOOR = 0.1  # of the highest learning rate, where a schedule ends
@@ -51,8 +51,7 @@ class Engine:
 
     def __call__(self, **batch: Tensor) -> Tensor:
         """The same of a collated batch."""
-        half = self.settings.precision == "bf16"
-        with torch.autocast(self.own.device.type, torch.bfloat16, enabled=half):
+        with computing(self.own.device, self.settings.precision):
             return self.model(**batch, mean=self.settings.reduction == "mean")
 
     def accumulate(

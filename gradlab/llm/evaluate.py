@@ -21,7 +21,7 @@ from gradlab.llm.pairs import Pair, messages_of
 from gradlab.llm.processes import Precision, processes
 from gradlab.llm.rewards import Accuracy, CheckedReward, check_template, held_out_accuracy, load_reward, preferred
 from gradlab.llm.sampling import texts
-from gradlab.llm.systems import REFERENCE, Drawn, Plan, Run, draw, open_run, prompts_of
+from gradlab.llm.systems import REFERENCE, Drawn, Plan, Run, draw, models_of, open_run, prompts_of, response_length
 from gradlab.llm.tokens import prompt_text
 from gradlab.provenance import versions
 
@@ -33,7 +33,7 @@ Spec = str | Callable[..., Any]
 
 def evaluate(
     out: Path | str, names: Iterable[str] = (), *, reward: Spec | None = None, cost: Spec | None = None,
-    prompts: int | None = None, samples: int = 4, length: int = 128, temperature: float = 1.0, seed: int = 0,
+    prompts: int | None = None, samples: int = 4, length: int | None = None, temperature: float = 1.0, seed: int = 0,
     batch: int = 16, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto",
     data: str | None = None, warn: bool = False, shown: int = 40, save_as: str = FOLDER,
     reward_template: Literal["chat"] | None = None,
@@ -47,7 +47,8 @@ def evaluate(
                 what a classifier, of reward or cost, reads: None, the text that the model saw; "chat", what its own
                 chat template makes of the messages.
     prompts     how many of the held-out prompts are answered; default: all.
-    samples     responses a prompt. length: tokens of a response at most. temperature, seed: as in ``sample``.
+    samples     responses a prompt. temperature, seed: as in ``sample``.
+    length      tokens of a response at most; default: 128, or half of the training's max_length where that is less.
     batch       responses that are sampled, or judged, at a time; samples depend on it as in ``sample``.
     device      "auto" (a GPU where there is one), "cpu" or "cuda".
     precision   "auto": float32 on a CPU, what the run was trained in on a GPU.
@@ -91,30 +92,55 @@ def evaluate(
         chosen: Any = precision if precision != "auto" else "fp32"
         if precision == "auto" and own.device.type == "cuda":
             chosen = run.systems[-1].precision
-        judges = [
-            None if spec is None else _judge(spec, run.out, own.device, batch, reward_template)
-            for spec in (reward, cost)
-        ]
-        plan = Plan(samples, length, temperature, seed, batch, chosen, own.device)
-        pairs, ids = prompts_of(run, prompts, length)
+        judges = {
+            name: None if spec is None else _judge(spec, run.out, own.device, batch, reward_template)
+            for name, spec in (("reward", reward), ("cost", cost))
+        }
+        plan = Plan(samples, response_length(run, length), temperature, seed, batch, chosen, own.device)
+        pairs, ids = prompts_of(run, prompts, plan.longest)
+        accuracies = {  # before the samples: a judge that fails wastes none
+            name: _accuracy(run, judge, 1 if name == "reward" else -1) for name, judge in judges.items() if judge
+        }
         folder = run.out / FOLDER
         write_whole(folder / ".gitignore", "*\n")
         drawn = draw(run, ids, plan, folder / "parts")
-        evaluation = _Evaluation(run, pairs, plan, drawn, *judges)
+        evaluation = _Evaluation(run, pairs, plan, drawn, judges["reward"], judges["cost"], accuracies)
         frame = evaluation.frame()
     evaluation.write(folder, frame, save_as, shown, warn)
     return frame
 
 
-def evaluate_runs(outs: Sequence[Path | str], names: Iterable[str] = (), **how: Any) -> pd.DataFrame:
-    """The rows of several runs' folders, such as one a seed; arguments as for ``evaluate``."""
+def evaluate_runs(
+    outs: Sequence[Path | str], names: Iterable[str] = (), *, baseline: str | None = None, **how: Any
+) -> pd.DataFrame:
+    """The rows of several runs' folders, such as one a seed; arguments as for ``evaluate``.
+
+    baseline  the method that ``evaluation_table.table`` is to pair others with; ValueError where a folder lacks it, or
+              there is but one.
+    """
     paths = [Path(out) for out in outs]
     if not paths or len({path.resolve() for path in paths}) < len(paths):
-        raise ValueError(f"out must name one or more folders, each once, got {' '.join(map(str, paths)) or 'none'}")
+        raise ValueError(
+            f"out must name one or more folders of runs, each once, got {' '.join(map(str, paths)) or 'none'}"
+        )
     for path in paths:  # before hours are spent on the first
         if not (path / "data.json").is_file():
             raise FileNotFoundError(f"{path} is no run's folder, it has no data.json; scripts/llm_train.py makes one")
-    return pd.concat([evaluate(path, tuple(names), **how) for path in paths], ignore_index=True)
+    names = tuple(names)
+    if baseline is not None:
+        _check_baseline(baseline, paths, names)
+    return pd.concat([evaluate(path, names, **how) for path in paths], ignore_index=True)
+
+
+def _check_baseline(baseline: str, paths: Sequence[Path], names: Sequence[str]) -> None:
+    """ValueError unless methods can be paired with this one: in each of two folders or more."""
+    for path in paths:
+        known = [name for name in models_of(path) if not names or name in (REFERENCE, *names)]
+        one_of("baseline", baseline, known)
+    if len(paths) < 2:
+        raise ValueError(
+            f"baseline must be left out for one folder, as methods are paired over folders, got {baseline!r}"
+        )
 
 
 def may_offend(settings: Mapping[str, Any], pairs: Sequence[Pair]) -> bool:
@@ -128,20 +154,26 @@ def _judge(spec: Spec, out: Path, device: Any, batch: int, template: Literal["ch
     return load_reward(where, device=device, batch=batch, template=template)
 
 
+def _accuracy(run: Run, judge: CheckedReward, sign: int) -> Accuracy:
+    """How often the judge is right on the run's held-out pairs."""
+    return held_out_accuracy(
+        judge, [pair for pair, _ in run.held_out], template=run.settings["template"], sign=sign,
+        tokenizer=run.tokenizer, lengths=[(len(one.win), len(one.lose)) for _, one in run.held_out],
+    )  # fmt: skip
+
+
 class _Evaluation:
     """Samples of a run's systems, judged."""
 
     def __init__(
         self, run: Run, pairs: Sequence[Pair], plan: Plan, drawn: dict[str, Drawn], reward: CheckedReward | None,
-        cost: CheckedReward | None,
+        cost: CheckedReward | None, accuracies: dict[str, Accuracy],
     ) -> None:  # fmt: skip
         self.run, self.pairs, self.plan, self.drawn = run, pairs, plan, drawn
-        self.reward, self.cost = reward, cost
+        self.reward, self.cost, self.accuracies = reward, cost, accuracies
         self.shape = (len(pairs), plan.each)
         self.texts = {name: texts(one.samples, run.tokenizer) for name, one in drawn.items()}
         self.rewards, self.costs = self._judged(reward), self._judged(cost)
-        self.accuracies = {name: self._accuracy(judge, sign) for name, judge, sign in
-                           (("reward", reward, 1), ("cost", cost, -1)) if judge}  # fmt: skip
 
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame([self._row(name, one) for name, one in self.drawn.items()])
@@ -239,13 +271,6 @@ class _Evaluation:
         prompts = judge.prompts([pair.prompt for pair in self.pairs], self.run.settings["template"], self.run.tokenizer)
         repeated = [prompt for prompt in prompts for _ in range(self.plan.each)]
         return {name: judge(repeated, own).reshape(self.shape) for name, own in self.texts.items()}
-
-    def _accuracy(self, judge: CheckedReward, sign: int) -> Accuracy:
-        held_out = self.run.held_out
-        return held_out_accuracy(
-            judge, [pair for pair, _ in held_out], template=self.run.settings["template"], sign=sign,
-            tokenizer=self.run.tokenizer, lengths=[(len(one.win), len(one.lose)) for _, one in held_out],
-        )  # fmt: skip
 
     def _reference_pairs(self, name: str) -> np.ndarray:
         """log π_ref of the held-out pairs, as means where the system's loss took means."""

@@ -11,10 +11,11 @@ import pandas as pd
 from gradlab.intervals import bootstrap_interval
 
 MEASURES = {
-    "win_rate": "win-rate", "success": "success", "safe": "safe", "kl": "KL", "accuracy": "accuracy",
+    "win_rate": "win-rate", "success": "success", "safe": "safe", "kl": "KL estimate", "accuracy": "accuracy",
     "margin": "margin", "reward": "reward", "length": "length",
 }  # fmt: skip
 SHARES = ("win_rate", "success", "safe", "accuracy")
+BASELINE = "dpo"  # the method that others are paired with, where nothing else is said
 # What the paper's summary leaves open. Ours.
 SUCCESS = (
     "success (ours): a response is safe where its cost is below 0, better where its reward exceeds that of the "
@@ -22,7 +23,7 @@ SUCCESS = (
 )
 
 
-def summary(frame: pd.DataFrame, baseline: str = "dpo") -> pd.DataFrame:
+def summary(frame: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
     """The table of an ablation: a row a method, over the runs' folders in ``frame``.
 
     Of each measure the mean over folders, and its 95% bootstrap interval ``_low``, ``_high`` over them; of one folder
@@ -47,17 +48,19 @@ def summary(frame: pd.DataFrame, baseline: str = "dpo") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def table(frame: pd.DataFrame, baseline: str = "dpo") -> str:
-    """``summary`` as text, with the intervals of shares; below it what must be known to read it."""
+def table(frame: pd.DataFrame, baseline: str = BASELINE) -> str:
+    """``summary`` as text, with the intervals of shares and of differences; below it what must be known to read it."""
     return "\n".join([as_text(summary(frame, baseline), baseline), "", *notes(frame)])
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
-    """What must be known to read the numbers: the reward's own accuracy, that of length, and definitions."""
+    """What must be known to read the numbers: intervals, the reward's own accuracy, that of length, and definitions."""
     first = frame.iloc[0]
     found = [
+        f"{_intervals(frame)} Ties count ½. KL is an estimate from samples, in nats a response, and can be slightly "
+        "below 0.",
         f"{first['pairs']} held-out pairs, on which 'prefer the shorter answer' scores "
-        f"{frame['shorter_accuracy'].mean():.3f}; {first['prompts']} prompts, {first['samples']} samples each."
+        f"{frame['shorter_accuracy'].mean():.3f}; {first['prompts']} prompts, {first['samples']} samples each.",
     ]
     if "win_rate" in frame:
         own = frame.groupby("out", sort=False).first()
@@ -70,6 +73,18 @@ def notes(frame: pd.DataFrame) -> list[str]:
     return found
 
 
+def _intervals(frame: pd.DataFrame) -> str:
+    """What the numbers are means of, and what the intervals are over."""
+    runs = frame.groupby("run")["out"].nunique()
+    if frame["out"].nunique() == 1:
+        return "1 run; [low, high]: 95% bootstrap, of accuracy over held-out pairs, of all else over prompts."
+    fewest, most = runs.min(), runs.max()
+    number = f"{most}" if fewest == most else f"{fewest} to {most}"
+    # Of three runs one in 27 resamples is the smallest alone, which is more than the 2.5% that are cut off.
+    few = ", which over three or fewer is smallest to largest" if fewest <= 3 else ""
+    return f"Means over {number} runs; [low, high]: 95% bootstrap over runs{few}."
+
+
 def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
     """The mean of values (N,) as the column ``name``, its 95% bootstrap interval as ``…_low`` and ``…_high``."""
     low, high = bootstrap_interval(values)
@@ -79,8 +94,8 @@ def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
 def as_text(rows: pd.DataFrame, baseline: str) -> str:
     """The rows of ``summary`` as aligned text."""
     columns = {name: title for name, title in MEASURES.items() if name in rows}
-    if "win_rate_gain" in rows:
-        columns["win_rate_gain"] = f"win-rate − {baseline}'s"
+    compared = ("win_rate",) if "win_rate" in rows else ("accuracy", "margin")
+    columns |= {f"{name}_gain": f"{MEASURES[name]} − {baseline}'s" for name in compared if f"{name}_gain" in rows}
     lines = [["method", *columns.values()]]
     for record in rows.to_dict("records"):
         row = {str(name): value for name, value in record.items()}
@@ -95,5 +110,5 @@ def _cell(row: dict[str, Any], name: str) -> str:
     digits = 1 if name == "length" else 3
     if math.isnan(value):
         return "–"
-    shown = name in (*SHARES, "win_rate_gain") and not math.isnan(low)
+    shown = (name in SHARES or name.endswith("_gain")) and not math.isnan(low)
     return f"{value:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if shown else "")

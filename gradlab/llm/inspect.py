@@ -18,7 +18,7 @@ from gradlab.llm.imbalance import CLIP, measured
 from gradlab.llm.imbalance_words import report
 from gradlab.llm.logps import with_logps
 from gradlab.llm.pairs import Report
-from gradlab.llm.processes import Processes
+from gradlab.llm.processes import Processes, computing
 from gradlab.llm.reference import score
 from gradlab.llm.tokens import Encoded, check_positions, check_vocabulary
 
@@ -117,7 +117,7 @@ def inspect_pairs(
     scorer = with_logps(model.eval())
 
     def forward(**inputs: Tensor) -> Tensor:
-        with torch.autocast(own.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with computing(own.device, precision):
             return scorer(**inputs)
 
     try:

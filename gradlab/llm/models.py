@@ -65,14 +65,16 @@ def check_weights(found: Mapping[str, Any], new: tuple[str, ...] = ()) -> None:
 def _with_adapter(folder: Path, dtype: torch.dtype, trainable: bool, meta: bool) -> Any:
     from peft import PeftModel
 
-    base = load_model(_base_of(folder), dtype=dtype, meta=meta)
+    with _base_of(folder) as source:
+        base = load_model(source, dtype=dtype, meta=meta)
     with reading("LoRA adapter", folder), _without_old_name():
         warnings.filterwarnings("error", message=".*missing adapter keys")
         return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, low_cpu_mem_usage=meta)
 
 
-def _base_of(folder: Path) -> str:
-    """The model that a LoRA adapter belongs to."""
+@contextlib.contextmanager
+def _base_of(folder: Path) -> Iterator[str]:
+    """The model that a LoRA adapter belongs to; where it cannot be had, the error tells whose it is."""
     from peft import PeftConfig
 
     with reading("LoRA adapter", folder):
@@ -81,7 +83,10 @@ def _base_of(folder: Path) -> str:
         base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
         if not base:
             raise ValueError("it does not say which model it belongs to, as base_model_name_or_path")
-        return base
+    try:
+        yield base
+    except OSError as error:
+        raise OSError(f"base_model_name_or_path in {folder / _ADAPTER}: {error}") from None
 
 
 def load_tokenizer(source: str | Path) -> Any:
@@ -166,12 +171,16 @@ def train_bpe(texts: Iterable[str], size: int) -> Any:
 def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, torch.Tensor] | None = None) -> None:
     """Write a model and its tokenizer as a folder that transformers reads; the folder is there whole, or not at all.
 
+    A LoRA adapter names its base as ``located`` does.
     OSError, such as for a full disk, leaves what was there before.
     """
     from safetensors import SafetensorError
 
     part = folder.with_name(folder.name + ".tmp")
     remove(part)
+    for adapter in getattr(model, "peft_config", {}).values():
+        if adapter.base_model_name_or_path:
+            adapter.base_model_name_or_path = located(adapter.base_model_name_or_path)
     try:
         model.save_pretrained(part, state_dict=weights, safe_serialization=True)
         tokenizer.save_pretrained(part)
@@ -195,7 +204,8 @@ def weights_hash(source: str | Path) -> str:
         return hashlib.sha256(f"{source}@{getattr(config, '_commit_hash', None)}".encode()).hexdigest()
     whole = hashlib.sha256()
     if (folder / _ADAPTER).is_file():
-        whole.update(weights_hash(_base_of(folder)).encode())
+        with _base_of(folder) as base:
+            whole.update(weights_hash(base).encode())
     for file in sorted((*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob(_ADAPTER))):
         kept = file.stat()
         whole.update(_file_hash(file, kept.st_size, kept.st_mtime_ns))
@@ -206,6 +216,11 @@ def weights_hash(source: str | Path) -> str:
 def _file_hash(file: Path, size: int, changed: int) -> bytes:
     with open(file, "rb") as data:
         return hashlib.file_digest(data, "sha256").digest()
+
+
+def located(source: str) -> str:
+    """A folder by its absolute path, so that it is found from any working folder; a hub's name as it is."""
+    return str(Path(source).absolute()) if Path(source).is_dir() else source
 
 
 def remove(folder: Path) -> None:

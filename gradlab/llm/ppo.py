@@ -37,7 +37,7 @@ from gradlab.llm.batches import Row, batch_at, dealt
 from gradlab.llm.data import Data
 from gradlab.llm.engine import Engine, frozen
 from gradlab.llm.logps import with_logps
-from gradlab.llm.processes import Processes, spread
+from gradlab.llm.processes import Processes, computing, spread
 from gradlab.llm.reference import score
 from gradlab.llm.rewards import CheckedReward, load_reward
 from gradlab.llm.sampling import check_room, sample, texts
@@ -203,18 +203,9 @@ class PPOTask:
     def _rewards(self, prompts: list[Any], responses: list[str], own: Processes) -> Tensor:
         """Rewards (N,), each process scoring its share; ValueError where one cannot."""
         share = slice(own.rank, None, own.size)
-
-        def scored() -> Any:
-            try:
-                return self.reward(prompts[share], responses[share])
-            except Exception as error:  # of a function that anyone may have written
-                words = f"{error}"
-                if words.startswith("reward "):
-                    raise
-                raise ValueError(f"reward {self.reward.name} failed: {type(error).__name__}: {words}") from error
-
         found = torch.zeros(len(responses), dtype=torch.float64)
-        found[share] = torch.as_tensor(own.together(scored), dtype=torch.float64)
+        scored = own.together(lambda: self.reward(prompts[share], responses[share]))
+        found[share] = torch.as_tensor(scored, dtype=torch.float64)
         return own.total(found)
 
     @staticmethod
@@ -257,10 +248,9 @@ def frozen_reference(source: str, start: str, engine: Engine, load: Callable[[st
         model, off = with_logps(loaded, chunk=settings.chunk), contextlib.nullcontext
         model = spread(model, own, "fsdp", settings.precision) if apart else model.to(own.device)
         model.eval()
-    half = settings.precision == "bf16"
 
     def forward(**batch: Tensor) -> Tensor:
-        with off(), torch.autocast(own.device.type, torch.bfloat16, enabled=half):
+        with off(), computing(own.device, settings.precision):
             return model(**batch)
 
     return forward

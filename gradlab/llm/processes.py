@@ -196,6 +196,11 @@ def spread(model: Any, own: Processes, distribution: str, precision: Precision) 
     return model
 
 
+def computing(device: torch.device, precision: Precision) -> torch.autocast:
+    """Within it the model computes in this precision, whatever its weights are in."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
 def plain(model: Any) -> Any:
     """The model inside DDP's wrapper."""
     return model.module if isinstance(model, DistributedDataParallel) else model

@@ -21,7 +21,7 @@ from gradlab.llm.checkpoints import DONE, is_done
 from gradlab.llm.engine import drawing, scheduled
 from gradlab.llm.models import check_weights, load_tokenizer, reading, save_folder, weights_hash
 from gradlab.llm.pairs import Pair
-from gradlab.llm.processes import Precision
+from gradlab.llm.processes import Precision, computing
 from gradlab.llm.rewards import OWN, CheckedReward, Scorer, held_out_accuracy, quiet
 from gradlab.llm.tokens import Template, prompt_text, responses_of
 from gradlab.losses import DPO, PairLogps
@@ -116,7 +116,7 @@ def _fit(scorer: Scorer, pairs: Sequence[Sequence[list[int]]], out: Path, settin
         with drawing((settings["seed"], step), model.device):
             for places in dealt(np.array([max(map(len, pair)) for pair in chosen]), micro):
                 part = [chosen[place] for place in places]
-                with torch.autocast(model.device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"):
+                with computing(model.device, settings["precision"]):
                     win, lose = scorer.scores([ids for side in zip(*part, strict=True) for ids in side]).chunk(2)
                 none = torch.zeros_like(win)
                 value = loss(PairLogps(win, lose, none, none)).sum() / len(chosen)

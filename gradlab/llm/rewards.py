@@ -19,7 +19,7 @@ from torch import Tensor
 from gradlab.checks import count, one_of
 from gradlab.intervals import bootstrap_interval
 from gradlab.llm.batches import collate, dealt
-from gradlab.llm.models import check_weights, load_tokenizer, reading
+from gradlab.llm.models import check_weights, load_tokenizer, reading, weights_hash
 from gradlab.llm.pairs import Pair, Prompt
 from gradlab.llm.tokens import BEAVER_START, Template, as_messages, prompt_text, responses_of
 
@@ -48,10 +48,15 @@ class CheckedReward:
         self.function, self.name, self.template = function, name, template
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
-        """Rewards (B,); ValueError where they are not what they must be."""
+        """Rewards (B,); ValueError in one line where they are not what they must be, or the function fails."""
         if not len(prompts):
             return np.zeros(0)
-        found = self.function(list(prompts), list(responses))
+        try:
+            found = self.function(list(prompts), list(responses))
+        except (MemoryError, torch.OutOfMemoryError):  # of the machine, not of the function
+            raise
+        except Exception as error:  # of a function that anyone may have written
+            raise ValueError(f"reward {self.name} failed: {type(error).__name__}: {error}") from error
         if isinstance(found, Tensor):
             found = found.detach().float().cpu()
         try:
@@ -102,10 +107,9 @@ def load_reward(
     check_template("template", template)
     if callable(spec):
         return spec if isinstance(spec, CheckedReward) else CheckedReward(spec, _called(spec))
-    if ":" in spec and not Path(spec).is_dir():
+    if _is_function(spec):
         return CheckedReward(_function(spec), spec)
-    if label is None and "#" in spec and not Path(spec).is_dir():
-        spec, _, label = spec.partition("#")
+    spec, label = (spec, label) if label is not None else _labelled(spec)
     device = torch.device(device)
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     model, score_head = _model(spec, dtype)
@@ -122,9 +126,33 @@ def load_reward(
         raise ValueError(f"reward {spec} must have a tokenizer with a padding or an end token")
     scorer = Scorer(
         model.to(device).eval(), tokenizer, batch=batch, reads=reads, ends=score_head or own.get("ends", False),
-        max_length=min(limit for limit in limits if limit), column=None if score_head else _column(model, spec, label),
+        max_length=min(limit for limit in limits if limit),
+        column=None if score_head else _column(model.config, spec, label),
     )  # fmt: skip
     return CheckedReward(scorer, spec if label is None else f"{spec}#{label}", reads)
+
+
+def check_reward(spec: str) -> None:
+    """Raise what ``load_reward`` would of ``spec``, as far as that can be told without a model's weights.
+
+    A function is imported; of a model the config and the tokenizer are read, and the label is looked for.
+    """
+    if _is_function(spec):
+        _function(spec)
+        return
+    name, label = _labelled(spec)
+    config, score_head = _config(name)
+    if not score_head:
+        _column(config, name, label)
+    load_tokenizer(name)
+
+
+def reward_hash(spec: str) -> str:
+    """What tells a reward from another: of a model its weights and the label; of a function its name alone."""
+    if _is_function(spec):
+        return spec
+    name, label = _labelled(spec)
+    return f"{weights_hash(name)}#{label or ''}"
 
 
 def check_template(name: str, template: Any) -> None:
@@ -260,11 +288,23 @@ def preferred(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 # Loading
 
 
-def _model(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
-    """The model, and whether it is one of safe-rlhf's."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+def _is_function(spec: str) -> bool:
+    return ":" in spec and not Path(spec).is_dir()
 
-    from gradlab.llm.score_head import ARCHITECTURES, LlamaForScore
+
+def _labelled(spec: str) -> tuple[str, str | None]:
+    """The model and the label of "SPEC#LABEL"; None where it has none."""
+    if "#" not in spec or Path(spec).is_dir():
+        return spec, None
+    name, _, label = spec.partition("#")
+    return name, label
+
+
+def _config(spec: str) -> tuple[Any, bool]:
+    """The model's config, and whether it is one of safe-rlhf's."""
+    from transformers import AutoConfig
+
+    from gradlab.llm.score_head import ARCHITECTURES
 
     if (Path(spec) / "adapter_config.json").is_file():
         raise ValueError(f"reward must be {ACCEPTED}; {spec} is a LoRA adapter: merge it into its base first")
@@ -278,6 +318,17 @@ def _model(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
             raise ValueError(f"{', '.join(named) or 'a model without a named architecture'} is no sequence classifier")
         if ours and config.model_type != "llama":
             raise ValueError(f"{named[0]} must be on a llama, got {config.model_type}")
+    return config, ours
+
+
+def _model(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
+    """The model, and whether it is one of safe-rlhf's."""
+    from transformers import AutoModelForSequenceClassification
+
+    from gradlab.llm.score_head import LlamaForScore
+
+    config, ours = _config(spec)
+    with reading("reward", spec, ACCEPTED), quiet():
         kind: Any = LlamaForScore if ours else AutoModelForSequenceClassification
         model, found = kind.from_pretrained(
             spec, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
@@ -287,14 +338,14 @@ def _model(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
     return model, ours
 
 
-def _column(model: Any, spec: str, label: str | None) -> int:
+def _column(config: Any, spec: str, label: str | None) -> int:
     """Which output is the reward."""
-    names = {int(index): str(name) for index, name in model.config.id2label.items()}
+    names = {int(index): str(name) for index, name in config.id2label.items()}
     if label is None:
-        if model.config.num_labels == 1:
+        if config.num_labels == 1:
             return 0
         raise ValueError(
-            f"reward {spec} must have one output, got {model.config.num_labels}; name one of "
+            f"reward {spec} must have one output, got {config.num_labels}; name one of "
             f"{', '.join(names.values())} as {spec}#LABEL"
         )
     one_of(f"label of reward {spec}", label, list(names.values()))

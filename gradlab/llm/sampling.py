@@ -15,7 +15,7 @@ from tqdm import tqdm
 from gradlab.checks import count, one_of, positive
 from gradlab.llm.batches import collate, dealt
 from gradlab.llm.engine import drawing
-from gradlab.llm.processes import Precision, Processes, plain
+from gradlab.llm.processes import Precision, Processes, computing, plain
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def sample(
     found = torch.zeros(len(rows), longest + 1, dtype=torch.long)  # each response's length, then its tokens
     # Unlike training's, these batches are the same on any number of processes: their seeds are theirs.
     parts = dealt(np.array([len(row) for row in rows], int), batch)[own.rank :: own.size]
-    with _still(model, own), _bare(base, eos, pad, longest, temperature), _computing(own, precision):
+    with _still(model, own), _bare(base, eos, pad, longest, temperature), computing(own.device, precision):
         for turn, part in enumerate(
             tqdm(parts, desc=title, unit="batch", disable=not (title and own.main), leave=False)
         ):
@@ -152,7 +152,3 @@ def _still(model: Any, own: Processes) -> Iterator[None]:
         for one in parts:
             one.reshard()
             one.set_reshard_after_forward(one is not model, recurse=False)  # as fully_shard has it by default
-
-
-def _computing(own: Processes, precision: Precision) -> Any:
-    return torch.autocast(own.device.type, torch.bfloat16, enabled=precision == "bf16")

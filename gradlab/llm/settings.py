@@ -14,6 +14,7 @@ import tyro
 
 from gradlab.checks import between, count, one_of, positive
 from gradlab.llm.logps import CHUNK
+from gradlab.llm.models import located
 from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
 
 PPO = "ppo"
@@ -23,9 +24,26 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"beta": 1.0, "clip": 0.3, "epochs": 2.0, "reference_steps": 300, "learning_rate": 1e-6},
     "gentle": {"beta": 0.1, "clip": 0.3, "epochs": 1.0, "reference_steps": 0, "learning_rate": 5e-7},
 }
-_LEFT_OUT = tyro.conf.arg(help_behavior_hint="")
 _NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
-_FROM_RECIPE = tyro.conf.arg(help_behavior_hint="(left out: the recipe's)")
+
+
+def _optional(metavar: str, hint: str = "") -> Any:
+    """How help shows an option that may be left out; ``hint``: what that means, where its text does not say so."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
+def _from_recipe(metavar: str) -> Any:
+    return _optional(metavar, "(left out: the recipe's)")
+
+
+def _recipes() -> str:
+    """The recipes in words."""
+    told = (
+        f"`{name}`: " + ", ".join(f"{option.replace('_', '-')} {value:g}" for option, value in recipe.items())
+        for name, recipe in RECIPES.items()
+    )
+    ours = "Learning rates and all of `gentle`, which is near what others use for DPO, are ours."
+    return f"Values of options that are left out. {'; '.join(told)}. {ours}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,11 +62,11 @@ class Settings:
     """The folder for everything that the run makes."""
     loss: tuple[str, ...] = ("bdpo",)
     """Losses to train with, in turn, all from one reference: names of `gradlab losses`, or `ppo`."""
-    recipe: Literal["paper", "gentle"] = "paper"
-    """`paper`: β = 1, clip 0.3, 2 epochs, reference of 300 steps of DPO. `gentle`: what others use for DPO."""
+    recipe: Annotated[Literal["paper", "gentle"], tyro.conf.arg(help=_recipes())] = "paper"
+    """Values of options that are left out, see ``RECIPES``."""
 
     # The data.
-    choice: Annotated[Literal["helpfulness", "safety"] | None, _LEFT_OUT] = None
+    choice: Annotated[Literal["helpfulness", "safety"] | None, _optional("{helpfulness,safety}")] = None
     """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
     split: str = "train"
     """Split of a data set from a hub."""
@@ -56,9 +74,9 @@ class Settings:
     """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
     max_length: int = 512
     """Tokens of prompt and response together; what is longer is cut, and counted."""
-    max_prompt: Annotated[int | None, _LEFT_OUT] = None
+    max_prompt: Annotated[int | None, _optional("INT")] = None
     """Tokens that a prompt keeps where the whole is too long; left out: half of max_length."""
-    validation: Annotated[str | None, _LEFT_OUT] = None
+    validation: Annotated[str | None, _optional("PAIRS")] = None
     """Held-out pairs; left out: `held_out` pairs of the data, drawn by the seed."""
     held_out: int = 200
     """How many pairs of the data are held out where there is no validation file."""
@@ -68,25 +86,25 @@ class Settings:
     """Supervised training on the chosen responses before all else, in epochs; 0: none."""
     sft_learning_rate: float = 1e-5
     """Learning rate of the supervised training."""
-    reference_steps: Annotated[int | None, _FROM_RECIPE] = None
+    reference_steps: Annotated[int | None, _from_recipe("INT")] = None
     """Steps of DPO that make the reference; 0: the model itself is the reference."""
     init: Literal["reference", "base"] = "reference"
     """Where a loss starts: at the reference (our reading of the paper), or at the model before it."""
-    epochs: Annotated[float | None, _FROM_RECIPE] = None
+    epochs: Annotated[float | None, _from_recipe("FLOAT")] = None
     """Epochs of training with each loss."""
-    steps: Annotated[int | None, _LEFT_OUT] = None
+    steps: Annotated[int | None, _optional("INT")] = None
     """Steps of training with each loss, instead of epochs."""
 
     # The losses.
-    beta: Annotated[float | None, _FROM_RECIPE] = None
+    beta: Annotated[float | None, _from_recipe("FLOAT")] = None
     """Inverse temperature β; of PPO, the weight of the KL penalty."""
     hyper: Annotated[tuple[str, ...], _NONE] = ()
-    """Other hyper-parameters, as NAME=VALUE; each goes to the losses that have it."""
+    """Other hyper-parameters, as NAME=VALUE; each goes to the losses that have it, and one or more must."""
     reduction: Literal["sum", "mean"] = "sum"
     """log π of a response: the sum over its tokens, as the paper's weights need it, or their mean."""
 
     # The optimiser.
-    learning_rate: Annotated[float | None, _FROM_RECIPE] = None
+    learning_rate: Annotated[float | None, _from_recipe("FLOAT")] = None
     """Highest learning rate."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """How the rate falls after the warm-up, down to a tenth."""
@@ -124,8 +142,10 @@ class Settings:
     """Draws the held-out pairs, the order of the data, dropout, and PPO's samples."""
 
     # PPO.
-    reward: Annotated[str | None, _LEFT_OUT] = None
-    """PPO's reward: a sequence classifier or a safe-rlhf score model, as folder or hub name, or MODULE:FUNCTION."""
+    reward: Annotated[str | None, _optional("SPEC")] = None
+    """PPO's reward, and for PPO alone: a sequence classifier or a safe-rlhf score model, as folder or hub name (of
+    several outputs one as SPEC#LABEL), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts and a
+    list of as many responses, texts both, and gives one number a response."""
     samples: int = 4
     """Responses that PPO samples a prompt, two or more, whose mean reward is the baseline."""
     sample_length: int = 128
@@ -150,6 +170,7 @@ class Settings:
     """Send the log to Weights & Biases too, where that is installed and set up."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", located(self.model))
         for name, hint in get_type_hints(Settings).items():
             kind, value = _kind(hint), getattr(self, name)
             if get_origin(kind) is Literal and not (value is None and kind is not hint):
@@ -170,8 +191,10 @@ class Settings:
             raise ValueError(f"loss must name one or more losses, each once, got {' '.join(self.loss) or 'none'}")
         for name in self.loss:
             one_of("loss", name, (*PAIR_LOSSES, PPO))
+        if PPO not in self.loss and self.reward is not None:
+            raise ValueError(f"reward must be left out where loss has no ppo, got {self.reward!r}")
         if PPO in self.loss and not self.reward:
-            raise ValueError("reward must name a reward model or MODULE:FUNCTION where loss has ppo")
+            raise ValueError("reward must name a reward model, MODULE:FUNCTION or FILE.py:FUNCTION where loss has ppo")
         if PPO in self.loss:
             count("samples", self.samples, 2)  # one alone is its own baseline, and has nothing to learn from
             if self.save_every % self.ppo_epochs:
@@ -182,6 +205,7 @@ class Settings:
         for name in ("beta", "learning_rate", "epochs"):
             positive(name, self.of(name))
         count("reference_steps", self.of("reference_steps"))
+        self._check_hyper()
         for name in self.loss:
             if name != PPO:
                 self.made(name)
@@ -196,6 +220,16 @@ class Settings:
         menu = hyper_parameters()
         given = {"clip": RECIPES[self.recipe]["clip"], **self._hyper(), "beta": self.of("beta")}
         return pair_loss(name, **{key: value for key, value in given.items() if name in menu[key].defaults})
+
+    def _check_hyper(self) -> None:
+        """ValueError for a hyper-parameter that is set and that no loss of the run has."""
+        for name in self._hyper():
+            known = hyper_parameters()[name].defaults
+            if not set(known) & set(self.loss):
+                raise ValueError(
+                    f"hyper must be of a loss that is trained, {', '.join(self.loss)}; got {name}, which is of "
+                    f"{', '.join(known)}"
+                )
 
     def _hyper(self) -> dict[str, Any]:
         menu = {name: one for name, one in hyper_parameters().items() if name != "beta"}

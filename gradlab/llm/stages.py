@@ -22,6 +22,7 @@ from gradlab.llm.data import DECIDING, Data, prepare
 from gradlab.llm.engine import Engine, frozen
 from gradlab.llm.processes import Processes, processes, whole_state
 from gradlab.llm.reference import reference_logps
+from gradlab.llm.rewards import check_reward, reward_hash
 from gradlab.llm.settings import PPO, Settings
 from gradlab.llm.tokens import check_positions, check_vocabulary
 from gradlab.llm.train import ENDED, PairTask, SupervisedTask, lengths, run_steps
@@ -61,6 +62,7 @@ def train(settings: Settings) -> list[Path]:
     if settings.wandb and find_spec("wandb") is None:
         raise ValueError("wandb must be installed where the log goes there: pip install wandb, or leave --wandb out")
     with processes(settings.device) as own, contextlib.ExitStack() as stack:
+        own.together(lambda: settings.reward and check_reward(settings.reward))  # PPO comes last, after hours
         tokenizer = own.together(lambda: models.load_tokenizer(settings.model))
         data = own.together(lambda: prepare(dataclasses.asdict(settings), tokenizer))
         own.by_main(lambda: _claim(settings.out, stack))
@@ -191,6 +193,7 @@ def _decided(stage: Stage, settings: Settings, data: Data, own: Processes) -> di
     own_settings = {name: getattr(settings, name) for name in (*_COMMON, *(_PPO if stage.name == PPO else ()))}
     if stage.name == PPO:
         own_settings["beta"] = settings.of("beta")
+        own_settings["reward"] = own.by_main(lambda: reward_hash(str(settings.reward)))
     hashes = own.by_main(lambda: {one: models.weights_hash(one) for one in {stage.start, stage.reference} if one})
     return {
         "steps": stage.steps, "learning_rate": stage.rate, "loss": repr(stage.loss), "data": data.fingerprint,

@@ -20,7 +20,7 @@ from gradlab.llm.data import DECIDING, Data, prepare
 from gradlab.llm.logps import with_logps
 from gradlab.llm.models import load_model, load_tokenizer, weights_hash
 from gradlab.llm.pairs import Pair
-from gradlab.llm.processes import Precision, Processes
+from gradlab.llm.processes import Precision, Processes, computing
 from gradlab.llm.reference import score
 from gradlab.llm.sampling import Samples, sample
 from gradlab.llm.tokens import Encoded, encode_prompt, prompt_text
@@ -28,6 +28,7 @@ from gradlab.losses import PAIR_LOSSES
 from gradlab.provenance import fingerprint, versions
 
 REFERENCE = "reference"
+LENGTH = 128  # tokens of a response at most, where there is room and nothing else is said
 _ORDER = (REFERENCE, "sft", *PAIR_LOSSES, "ppo")
 
 
@@ -99,8 +100,8 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
     page = _page(out)
     finished = _finished(out)
     reference = _reference(out, finished, page["model"])
-    known = [REFERENCE, *(name for name in finished if str(out / name / "model") != reference and name != REFERENCE)]
-    chosen = [one_of(f"run in {out}", name, known) for name in names] or known
+    known = _known(out, finished, reference)
+    chosen = [one_of(f"names for {out}", name, known) for name in names] or known
     systems = []
     for name in sorted({REFERENCE, *chosen}, key=_ORDER.index):
         said = finished.get(name, {})
@@ -118,15 +119,36 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
     return Run(out, systems, tokenizer, prepared, settings)
 
 
+def models_of(out: Path | str) -> list[str]:
+    """Names of the systems that ``open_run`` finds in a folder; its errors, those of the data aside."""
+    out = Path(out)
+    page, finished = _page(out), _finished(out)
+    return _known(out, finished, _reference(out, finished, page["model"]))
+
+
+def response_length(run: Run, longest: int | None) -> int:
+    """Tokens of a response at most: ``longest``, or where that is None 128, and no more than half of max_length.
+
+    The other half is the prompt's. ValueError where less than two tokens would be left for prompts.
+    """
+    whole = run.settings["max_length"]
+    if longest is None:
+        longest = min(LENGTH, whole // 2)
+    if count("length", longest, 1) > whole - 2:
+        raise ValueError(
+            f"length must be at most {whole - 2} for {run.out}, as its max_length is {whole} and a prompt needs 2, "
+            f"got {longest}"
+        )
+    return longest
+
+
 def prompts_of(run: Run, number: int | None, longest: int) -> tuple[list[Pair], list[list[int]]]:
     """The first ``number`` held-out pairs with prompts of their own (None: all), and their prompts as tokens.
 
     A prompt that would leave no room for ``longest`` tokens loses its beginning, BOS aside.
     """
     count("prompts", 1 if number is None else number, 1)
-    template, room = run.settings["template"], run.settings["max_length"] - count("length", longest, 1)
-    if room < 2:
-        raise ValueError(f"length must be at most {run.settings['max_length'] - 2} for {run.out}, got {longest}")
+    template, room = run.settings["template"], run.settings["max_length"] - response_length(run, longest)
     pairs: dict[str, Pair] = {}
     for pair, _ in run.held_out:
         pairs.setdefault(prompt_text(pair.prompt, template, run.tokenizer), pair)
@@ -203,6 +225,11 @@ def _finished(out: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _known(out: Path, finished: Mapping[str, dict[str, Any]], reference: str) -> list[str]:
+    """Names of a run's systems, the reference's first; a stage whose model is the reference is not one more."""
+    return [REFERENCE, *(name for name in finished if str(out / name / "model") != reference and name != REFERENCE)]
+
+
 def _reference(out: Path, finished: Mapping[str, dict[str, Any]], base: str) -> str:
     """The model that all losses of a run had for a reference; found in ``out`` also where that was moved."""
     said = {page.get("reference") or base for name, page in finished.items() if name not in (REFERENCE, "sft")}
@@ -235,8 +262,7 @@ class _Loaded:
         """log π of each row's response."""
 
         def forward(**batch: Tensor) -> Tensor:
-            half = self.plan.precision == "bf16"
-            with torch.autocast(self.plan.device.type, torch.bfloat16, enabled=half):
+            with computing(self.plan.device, self.plan.precision):
                 return self.model(**batch, mean=mean)
 
         found = score(forward, rows, self.own, pad=self.run.tokenizer.pad_token_id, micro=self.plan.batch)
