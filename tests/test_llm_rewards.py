@@ -27,7 +27,7 @@ from transformers import (
 from gradlab.llm.models import save_folder, small_llama
 from gradlab.llm.pairs import Pair
 from gradlab.llm.reward_training import train_reward
-from gradlab.llm.rewards import CheckedReward, check_reward, held_out_accuracy, load_reward
+from gradlab.llm.rewards import CheckedReward, check_reward, held_out_accuracy, load_reward, reward_hash
 from gradlab.llm.score_head import LlamaForScore
 from gradlab.trainlog import read_log
 
@@ -300,6 +300,17 @@ def test_a_reward_is_checked_without_its_weights(folder, one_output, monkeypatch
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(OSError, match=r"^reward must be a folder or hub name"):
         check_reward(str(tmp_path))
+
+
+def test_weights_and_label_tell_a_reward_model_from_another(folder, one_output, tmp_path):
+    _, source = one_output
+    known = reward_hash(source)
+    shutil.copytree(source, tmp_path / "moved")
+    assert reward_hash(str(tmp_path / "moved")) == known
+    tensors = load_file(tmp_path / "moved" / "model.safetensors")
+    save_file({name: value + 1 for name, value in tensors.items()}, tmp_path / "moved" / "model.safetensors")
+    assert len({known, reward_hash(str(tmp_path / "moved")), reward_hash(f"{source}#good")}) == 3
+    assert reward_hash("some.module:function") == "some.module:function"
 
 
 def test_a_reward_cut_short_is_one_line(one_output, tmp_path):
