@@ -316,6 +316,17 @@ def test_the_gradients_of_the_sides_are_those_of_each_side_alone(name):
     assert row["grad_split_error"] < 1e-12
 
 
+@pytest.mark.parametrize(("dropout", "rows"), [(0.0, [10, 5, 5]), (0.3, [10, 10, 10])])
+def test_a_side_is_looked_at_by_itself_unless_dropout_would_draw_otherwise(dropout, rows):
+    model = with_lora(tiny_model(), 2, 4.0, ("all-linear",), dropout)
+    engine = engine_of(model, batch=5, micro=5, sides_every=1, lora_rank=2, lora_dropout=dropout)
+    forward, seen = engine.forward, []
+    engine.forward = lambda rows: seen.append(len(rows)) or forward(rows)
+    row = task_of(encoded(5)).gradient(engine, 1)
+    assert seen == rows
+    assert row["grad_split_error"] < 1e-5
+
+
 def test_a_side_without_a_gradient_has_no_cosine():
     class WinnersAlone(LogisticLoss):
         name = "winners"

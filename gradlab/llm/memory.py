@@ -49,7 +49,7 @@ class Memory:
     moments: int
     """Adam's two of each trained weight, in float32."""
     sides: int
-    """More copies of the gradient, in the steps that compare the winners' with the losers'."""
+    """More than usual, in the steps that compare winners' and losers' gradients: copies of it, less activations."""
     gathered: int
     """What FSDP holds whole for a time: the layer at work, the one fetched ahead, the ends of the model, gradients."""
     kept: int
@@ -179,7 +179,7 @@ def memory(
     checkpointing  of gradients: a layer keeps its input alone, and is computed again in the backward pass.
     precision      ``bf16``: weights that are trained, their gradients and moments stay in float32, the computation is
                    in bfloat16, and so is the base under an adapter. ``fp32``: everything.
-    sides          count the steps that compare the gradients of the two sides.
+    sides          count the steps that compare the gradients of the two sides, each by itself (no adapter's dropout).
     chunk          tokens whose logits exist at one time.
 
     The reference holds nothing: its log-probabilities are computed before. Activations are counted operation by
@@ -194,24 +194,22 @@ def memory(
     count("lora_rank", lora_rank)
     half = one_of("precision", precision, ("bf16", "fp32")) == "bf16"
     spread = sharded and gpus > 1
-    how = _Computation(shape, shape.lora(lora_rank, lora_targets), lora_rank, half, spread, 2 * micro_pairs, length)
+    adapters = shape.lora(lora_rank, lora_targets)
+    how, alone = (  # both sides of a micro-batch, and one of them, as in steps that compare the sides
+        _Computation(shape, adapters, lora_rank, half, spread, sequences * micro_pairs, length) for sequences in (2, 1)
+    )
     trained = shape.trained(lora_rank, lora_targets)
     part = _FULL * (-(-trained // gpus) if spread else trained)  # of the gradient on this GPU
     products = 3 * 8 * how.largest // (gpus if spread else 1)  # of two gradients of a matrix, in float64
-    kept = how.kept(checkpointing)
-    again = how.layer + how.layer_casts if checkpointing else 0
-    times = [  # that may be the peak: what FSDP has gathered then, and what is worked with
-        (how.gathered_at_head, how.logits(chunk)),
-        (how.gathered_at_layer, again + how.passing),
-        (how.gathered_at_end, 0),
-        (0, 0 if spread else part - kept),  # AdamW's temporaries, when nothing else is kept
-    ]
-    gathered, working = max(times, key=sum)
+    kept, updates = how.kept(checkpointing), 0 if spread else part  # AdamW's temporaries, when nothing else is kept
+    gathered, working = max([*how.times(checkpointing, chunk), (0, updates - kept)], key=sum)
+    usual = gathered + kept + working
+    looks = alone.kept(checkpointing) + max(map(sum, alone.times(checkpointing, chunk)))
     return Memory(
         weights=how.weights // (gpus if spread else 1),
         gradients=part * (2 if gpus > 1 and not spread else 1),
         moments=2 * part,
-        sides=max(_LOOK[0] * part, _LOOK[1] * part + products - gathered - kept - working) if sides else 0,
+        sides=max(_LOOK[0] * part + looks - usual, _LOOK[1] * part + products - usual, 0) if sides else 0,
         gathered=gathered,
         kept=kept,
         working=working,
@@ -309,6 +307,14 @@ class _Computation:
         if not self.lora:
             return ways + (self.number + (_FULL if self.casts else 0)) * self.shape.hidden * self.shape.intermediate
         return ways + (_FULL * self.tokens * max(self.lora.values()) if self.casts else 0)  # peft makes them float32
+
+    def times(self, checkpointing: bool, chunk: int) -> list[tuple[int, int]]:
+        """Times of the backward pass that may be its peak: what FSDP has gathered then, and what is worked with."""
+        again = self.layer + self.layer_casts if checkpointing else 0
+        return [
+            (self.gathered_at_head, self.logits(chunk)), (self.gathered_at_layer, again + self.passing),
+            (self.gathered_at_end, 0),
+        ]  # fmt: skip
 
     def logits(self, chunk: int) -> int:
         """A chunk of them with their gradient, and the output layer's gradient."""

@@ -142,7 +142,7 @@ class PPOTask:
         if settings.ppo_epochs > 1:
             row["clip_share"] = float(((slope == 0) & (batch.advantage != 0)).double().mean())
         if settings.sides_every and (step - 1) % settings.sides_every == 0:
-            row |= self.pairs.sides(engine, run, slope[:, None] * torch.stack(batch.sides, 1))
+            row |= self.pairs.sides(engine, lambda _, values: run(values), slope[:, None] * torch.stack(batch.sides, 1))
         if fresh:
             batch.old_logp = logp
             row |= batch.row

@@ -31,6 +31,9 @@ ENDED = ("validation_loss", "validation_accuracy", "reward")  # what is said of 
 VALIDATED = ("loss", "reward_win", "reward_lose", "reward_margin", "accuracy", "logp_win", "logp_lose", "win_weight")
 
 
+Values = Callable[[Tensor, np.ndarray], Tensor]  # as ``Engine.accumulate`` takes them
+
+
 class Task(Protocol):
     """What ``run_steps`` trains; all processes make the same calls."""
 
@@ -81,12 +84,17 @@ class PairTask:
         index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
         pairs, ref = [self.train[one] for one in index], self.train_ref[index]
 
-        def run(values: Callable[[Tensor, np.ndarray], Tensor]) -> Tensor:
+        def run(values: Values, rows: Callable[[Sequence[Encoded]], list[Row]] = rows_of) -> Tensor:
             parts = dealt(lengths(pairs), settings.micro, engine.own.rank, engine.own.size)
             return engine.accumulate(
-                parts, lambda places: rows_of([pairs[one] for one in places]), values,
+                parts, lambda places: rows([pairs[one] for one in places]), values,
                 number=len(pairs), seed=(settings.seed, step),
             )  # fmt: skip
+
+        def run_side(side: int, values: Values) -> Tensor:
+            if settings.lora_rank and settings.lora_dropout:  # equal draws need equal rows
+                return run(lambda logps, at: values(logps[[side]], at))
+            return run(values, lambda pairs: [(one.prompt, (one.win, one.lose)[side]) for one in pairs])
 
         by_side = run(lambda logps, at: self.loss(self.logps([pairs[i] for i in at], logps.T, ref[at])))
         logps = self.logps(pairs, by_side, ref)
@@ -95,7 +103,7 @@ class PairTask:
         row["grad_norm"] = engine.norm()
         check_finite("the gradient", torch.tensor(row["grad_norm"]), step, index)
         if settings.sides_every and (step - 1) % settings.sides_every == 0:
-            row |= self.sides(engine, run, torch.stack(slopes(self.loss, logps), 1))
+            row |= self.sides(engine, run_side, torch.stack(slopes(self.loss, logps), 1))
         return row
 
     def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
@@ -111,17 +119,16 @@ class PairTask:
             f"delta_{side}": float(found[place]) - row[f"logp_{side}"] for place, side in enumerate(("win", "lose"))
         }
 
-    def sides(self, engine: Engine, run: Callable[..., Tensor], slope: Tensor) -> dict[str, float]:
+    def sides(self, engine: Engine, run_side: Callable[[int, Values], Tensor], slope: Tensor) -> dict[str, float]:
         """‖g_w‖, ‖g_l‖, their cosine, and how far g_w + g_l is from g, the gradient that is to be stepped with.
 
-        The same forward again, each time with the slopes of one side alone: g comes back as it was.
+        run_side  the forward again, of a side, which gives ``values`` that side's log π (1, n) alone.
+        slope     (B, 2): what each log π is multiplied by. g comes back as it was.
         """
         whole, parts, tokens = engine.gradient(), [], engine.tokens
         for side in (0, 1):
             engine.clear()
-            one_side = torch.zeros_like(slope)
-            one_side[:, side] = slope[:, side]
-            run(lambda logps, at, by=one_side: (logps * by[at].T.to(logps)).sum(0))
+            run_side(side, lambda logps, at, by=slope[:, side]: logps[0] * by[at].to(logps))
             parts.append(engine.gradient())
         engine.put(whole)
         engine.tokens = tokens  # these were looked at, and not trained on
