@@ -248,11 +248,22 @@ def test_a_run_that_was_moved_is_compared_with_its_own_reference(folder, tmp_pat
     page.write_text(json.dumps(done | {"reference": str(folder / "base")}))
     with pytest.raises(ValueError, match="has runs with different references"):
         open_run(tmp_path / "moved")
+    alone = open_run(tmp_path / "moved", ["bdpo"]).systems[0].model
+    assert alone == str(tmp_path / "moved" / "reference" / "model")
     for name in ("bdpo", "sft"):
         shutil.rmtree(tmp_path / "moved" / name)
     assert [(one.name, one.model) for one in open_run(tmp_path / "moved").systems] == [
         ("reference", str(folder / "base")), ("dpo", str(tmp_path / "moved" / "dpo" / "model")),
     ]  # fmt: skip
+
+
+def test_two_ways_to_write_a_path_are_one_reference(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder / "run0", tmp_path / "run")
+    for name, base in (("dpo", folder / "base"), ("bdpo", "base")):
+        page = tmp_path / "run" / name / "done.json"
+        page.write_text(json.dumps(json.loads(page.read_text()) | {"reference": str(base)}))
+    monkeypatch.chdir(folder)
+    assert open_run(tmp_path / "run").systems[0].model == str(folder / "base")
 
 
 def test_means_are_compared_with_means(run, frame, tmp_path):
@@ -398,6 +409,14 @@ def test_it_is_said_what_the_intervals_are_over():
     assert notes(frame_of(4).iloc[:-1])[0].startswith("Means over 3 to 4 runs")
 
 
+def test_the_shorter_answers_accuracy_is_a_mean_over_runs_however_many_models_each_has():
+    frame = frame_of(2)
+    first = frame["out"].iloc[0]
+    frame = frame.assign(shorter_accuracy=np.where(frame["out"] == first, 0.7, 0.5))
+    frame = pd.concat([frame, frame[frame["out"] == first].assign(run="another")])
+    assert "scores 0.600" in notes(frame)[1]
+
+
 def test_the_command_prints_one_table_of_all_seeds(folder, capsys):
     reward = folder / "own.py"
     reward.write_text("from gradlab.llm.synthetic import true_reward\n")
@@ -467,6 +486,7 @@ def test_unfinished_runs_without_losses_are_compared_with_what_there_is(run, tmp
         ({"prompts": 0}, "prompts must be a whole number ≥ 1, got 0"),
         ({"precision": "fp16"}, "precision must be one of auto, fp32, bf16; got 'fp16'; did you mean 'bf16'?"),
         ({"reward_template": "chatt"}, "reward_template must be chat or None, got 'chatt'"),
+        ({"shown": -1}, "shown must be a whole number ≥ 0, got -1"),
         ({"samples": 0}, "samples must be a whole number ≥ 1, got 0"),
         ({"temperature": 0}, "temperature must be finite and > 0, got 0"),
         ({"reward": lambda p, r: [1.0]}, "reward <lambda> must give one number a response"),
@@ -501,6 +521,14 @@ def test_a_baseline_that_not_all_have_is_refused_before_anything_is_evaluated(fo
     shutil.rmtree(lacking / "dpo")
     with pytest.raises(ValueError, match=r"^baseline must be one of reference, sft, bdpo; got 'dpo'"):
         evaluate_runs([run, lacking], baseline="dpo")
+
+
+def test_a_name_that_not_all_have_is_refused_before_anything_is_evaluated(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    lacking = copied(run, tmp_path)
+    shutil.rmtree(lacking / "dpo")
+    with pytest.raises(ValueError, match=r"^names for .* must be one of reference, sft, bdpo; got 'dpo'"):
+        evaluate_runs([run, lacking], ["dpo"])
 
 
 def test_a_response_has_half_of_the_room_where_nothing_else_is_said(run):

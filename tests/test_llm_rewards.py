@@ -262,6 +262,8 @@ def test_what_is_no_reward_is_said_in_one_line(tmp_path, monkeypatch, spec, word
         ([math.inf, 1.0], "got inf for response 1 of 2"),
         (["good", "bad"], "must give a number a response .could not convert"),
         (None, r"must give"),
+        ([10**400, 1], "must give a number a response"),
+        ([torch.ones((), requires_grad=True), 1.0], "must give a number a response"),
     ],
 )
 def test_what_a_reward_gives_is_checked(given, words):
@@ -430,6 +432,12 @@ def test_equal_seeds_give_equal_weights_and_micro_batches_only_round(trained, tm
     assert not all(torch.equal(first[name], unlike[name]) for name in first)
     for name in one:
         torch.testing.assert_close(one[name], more[name], atol=1e-4, rtol=1e-3)
+
+
+def test_cut_texts_are_those_trained_on(folder, tmp_path):
+    pairs = [Pair("hello ", "good " * 40, "bad", "long"), *preferences(7, 0)]
+    train_reward(folder / "lm", pairs, tmp_path, held_out=pairs, **(HOW | {"epochs": 0.5}))
+    assert json.loads((tmp_path / "done.json").read_text())["cut"] == 1
 
 
 def test_a_finished_reward_model_is_not_trained_again_and_another_is_not_overwritten(trained, folder, capsys):

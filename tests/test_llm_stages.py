@@ -299,6 +299,7 @@ def test_ctrl_c_at_the_end_is_heard_and_loses_nothing(when, inputs, straight, tm
         complains(capsys, arguments, 130, "stopped; the same command goes on from the last checkpoint")
     assert (tmp_path / "dpo" / "checkpoints" / "step-00000006").is_dir()
     assert train_command(arguments) == 0
+    assert "dpo: 6 steps, validation loss" in capsys.readouterr().out  # at no pace
     assert json.loads((tmp_path / "dpo" / "done.json").read_text())["resumed_at"] == 6
     same_run(tmp_path, straight)
 
@@ -479,6 +480,9 @@ def test_an_adapters_rank_is_its_own(inputs, tmp_path, capsys):
     for rank in (0, 4):
         words = f"lora_rank must be that of the adapter in {tmp_path / 'in' / 'model'}, 2, got {rank}"
         complains(capsys, options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=rank), 2, words)
+    for name, value in (("lora_alpha", 64), ("lora_dropout", 0.5)):
+        arguments = options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=2, **{name: value})
+        complains(capsys, arguments, 2, f"{name} must be that of the adapter in .*, (16|0), got {value:g}")
     assert train_command(options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=2)) == 0
 
 

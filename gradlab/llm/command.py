@@ -95,7 +95,8 @@ def guarded(work: Callable[[], int], prog: str) -> int:
         if isinstance(error, OutOfMemoryError):
             return _complain(prog, f"the GPU's memory is full; {_SMALLER}", 1)
         if isinstance(error, Elsewhere):
-            time.sleep(2)  # torchrun ends all when one ends, and the main process has to speak
+            with contextlib.suppress(KeyboardInterrupt):
+                time.sleep(2)  # torchrun ends all when one ends, and the main process has to speak
             return 1
         raise
 

@@ -83,6 +83,7 @@ def evaluate(
     for name, value in (("samples", samples), ("batch", batch)):
         count(name, value, 1)
     count("seed", seed)
+    count("shown", shown)
     one_of("precision", precision, ("auto", *get_args(Precision)))
     check_template("reward_template", reward_template)
     run = open_run(out, names, data)
@@ -127,6 +128,8 @@ def evaluate_runs(
         if not (path / "data.json").is_file():
             raise FileNotFoundError(f"{path} is no run's folder, it has no data.json; scripts/llm_train.py makes one")
     names = tuple(names)
+    for path in paths:
+        models_of(path, names)
     if baseline is not None:
         _check_baseline(baseline, paths, names)
     return pd.concat([evaluate(path, names, **how) for path in paths], ignore_index=True)
@@ -135,8 +138,7 @@ def evaluate_runs(
 def _check_baseline(baseline: str, paths: Sequence[Path], names: Sequence[str]) -> None:
     """ValueError unless methods can be paired with this one: in each of two folders or more."""
     for path in paths:
-        known = [name for name in models_of(path) if not names or name in (REFERENCE, *names)]
-        one_of("baseline", baseline, known)
+        one_of("baseline", baseline, list(dict.fromkeys([REFERENCE, *models_of(path, names)])))
     if len(paths) < 2:
         raise ValueError(
             f"baseline must be left out for one folder, as methods are paired over folders, got {baseline!r}"

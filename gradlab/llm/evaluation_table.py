@@ -55,15 +55,14 @@ def table(frame: pd.DataFrame, baseline: str = BASELINE) -> str:
 
 def notes(frame: pd.DataFrame) -> list[str]:
     """What must be known to read the numbers: intervals, the reward's own accuracy, that of length, and definitions."""
-    first = frame.iloc[0]
+    first, own = frame.iloc[0], frame.groupby("out", sort=False).first()
     found = [
         f"{_intervals(frame)} Ties count ½. KL is an estimate from samples, in nats a response, and can be slightly "
         "below 0.",
         f"{first['pairs']} held-out pairs, on which 'prefer the shorter answer' scores "
-        f"{frame['shorter_accuracy'].mean():.3f}; {first['prompts']} prompts, {first['samples']} samples each.",
+        f"{own['shorter_accuracy'].mean():.3f}; {first['prompts']} prompts, {first['samples']} samples each.",
     ]
     if "win_rate" in frame:
-        own = frame.groupby("out", sort=False).first()
         accuracy = f"accuracy {own['reward_accuracy'].mean():.3f} on the held-out pairs."
         found.append(f"reward {' and '.join(own['reward_model'].unique())}: {accuracy}")
         if not own["reward_beats_length"].all():

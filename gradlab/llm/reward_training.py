@@ -79,6 +79,7 @@ def train_reward(
     model = _fresh(base, tokenizer, max_length).to(device).train()
     scorer = Scorer(model, tokenizer, batch=2 * micro, reads=None, ends=True, max_length=max_length, column=0)
     ids = scorer.encoded([text for both in texts for text in both])
+    cut = scorer.cut  # of the texts to train on: the scorer goes on counting
     said = _fit(scorer, [ids[2 * i : 2 * i + 2] for i in range(len(texts))], out, settings, micro)
     model.eval()
     judged = None
@@ -90,7 +91,7 @@ def train_reward(
         print(f"reward model: {judged}")
     save_folder(out / "model", model, tokenizer)
     page = {
-        "key": key, "base": str(base), "pairs": len(pairs), "cut": scorer.cut, **settings, **said,
+        "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **settings, **said,
         "held_out": judged and asdict(judged),
     }  # fmt: skip
     write_whole(out / DONE, json.dumps(page, indent=1) + "\n")

@@ -61,7 +61,7 @@ class CheckedReward:
             found = found.detach().float().cpu()
         try:
             rewards = np.asarray(found, float)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise ValueError(f"reward {self.name} must give a number a response ({error})") from None
         if rewards.shape != (len(responses),):
             raise ValueError(

@@ -113,9 +113,11 @@ def _run(stage: Stage, settings: Settings, data: Data, tokenizer: Any, own: Proc
 
     own.by_main(finish)
     if own.main:
-        pace = f"{said['steps']} steps, {said['tokens'] / said['seconds']:,.0f} tokens a second"
-        ended = [f"{name.replace('_', ' ')} {said[name]:.3f}" for name in ENDED if name in said]
-        print(f"{stage.name}: {', '.join([pace, *ended])}, {folder}")
+        words = [f"{said['steps']} steps"]
+        if said["tokens"]:  # some are left, after it was stopped at the very end, for none
+            words.append(f"{said['tokens'] / said['seconds']:,.0f} tokens a second")
+        words += [f"{name.replace('_', ' ')} {said[name]:.3f}" for name in ENDED if name in said]
+        print(f"{stage.name}: {', '.join(words)}, {folder}")
     return str(folder / "model")
 
 
@@ -178,13 +180,24 @@ def _loaded(source: str, settings: Settings, own: Processes, tokenizer: Any) -> 
     check_vocabulary(tokenizer, model.config)
     models.without_dropout(model)
     adapters = getattr(model, "peft_config", {})
-    rank = adapters["default"].r if adapters else settings.lora_rank
-    if rank != settings.lora_rank:
-        raise ValueError(f"lora_rank must be that of the adapter in {source}, {rank}, got {settings.lora_rank}")
-    if rank and not adapters:
+    if adapters:
+        own_config = adapters["default"]
+        there = {
+            "lora_rank": own_config.r,
+            "lora_alpha": own_config.lora_alpha,
+            "lora_dropout": own_config.lora_dropout,
+        }
+        for name, value in there.items():
+            if value != getattr(settings, name):
+                raise ValueError(
+                    f"{name} must be that of the adapter in {source}, {value:g}, got {getattr(settings, name):g}"
+                )
+    elif settings.lora_rank:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            model = models.with_lora(model, rank, settings.lora_alpha, settings.lora_targets, settings.lora_dropout)
+            model = models.with_lora(
+                model, settings.lora_rank, settings.lora_alpha, settings.lora_targets, settings.lora_dropout
+            )
     return model
 
 

@@ -96,10 +96,10 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
     FileNotFoundError where ``out`` is no run's folder or has no finished model; ValueError for a name that it lacks,
     and where the pairs are no longer those it was trained on.
     """
-    out = Path(out)
+    out, names = Path(out), tuple(names)
     page = _page(out)
     finished = _finished(out)
-    reference = _reference(out, finished, page["model"])
+    reference = _reference(out, finished, page["model"], names)
     known = _known(out, finished, reference)
     chosen = [one_of(f"names for {out}", name, known) for name in names] or known
     systems = []
@@ -119,11 +119,12 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
     return Run(out, systems, tokenizer, prepared, settings)
 
 
-def models_of(out: Path | str) -> list[str]:
+def models_of(out: Path | str, names: Iterable[str] = ()) -> list[str]:
     """Names of the systems that ``open_run`` finds in a folder; its errors, those of the data aside."""
     out = Path(out)
     page, finished = _page(out), _finished(out)
-    return _known(out, finished, _reference(out, finished, page["model"]))
+    known = _known(out, finished, _reference(out, finished, page["model"], names))
+    return [one_of(f"names for {out}", name, known) for name in names] or known
 
 
 def response_length(run: Run, longest: int | None) -> int:
@@ -230,17 +231,26 @@ def _known(out: Path, finished: Mapping[str, dict[str, Any]], reference: str) ->
     return [REFERENCE, *(name for name in finished if str(out / name / "model") != reference and name != REFERENCE)]
 
 
-def _reference(out: Path, finished: Mapping[str, dict[str, Any]], base: str) -> str:
-    """The model that all losses of a run had for a reference; found in ``out`` also where that was moved."""
-    said = {page.get("reference") or base for name, page in finished.items() if name not in (REFERENCE, "sft")}
+def _reference(out: Path, finished: Mapping[str, dict[str, Any]], base: str, names: Iterable[str]) -> str:
+    """The model that these losses of a run, or all, had for a reference; found in ``out`` also where that was moved."""
+    losses = {name: page for name, page in finished.items() if name not in (REFERENCE, "sft")}
+    chosen = {name: page for name, page in losses.items() if name in names} or losses
+    said = {_found(out, page.get("reference") or base) for page in chosen.values()}
     if len(said) > 1:
         raise ValueError(f"{out} has runs with different references: {', '.join(sorted(said))}; evaluate each by names")
     if not said:
         stage = REFERENCE if REFERENCE in finished else "sft"
         return str(out / stage / "model")
-    told = Path(said.pop())
-    inside = out / told.parent.name / "model"
-    return str(inside if told.parent.name in (REFERENCE, "sft") and inside.is_dir() else told)
+    return said.pop()
+
+
+def _found(out: Path, told: str) -> str:
+    """Where the model is now that a run calls so; two ways to write one path are one."""
+    path = Path(told)
+    inside = out / path.parent.name / "model"
+    if path.parent.name in (REFERENCE, "sft") and inside.is_dir():
+        return str(inside)
+    return str(path.resolve()) if path.exists() else told
 
 
 class _Loaded:

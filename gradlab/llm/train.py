@@ -25,7 +25,7 @@ from gradlab.llm.processes import dot, stop_asked
 from gradlab.llm.reference import score
 from gradlab.llm.tokens import Encoded
 from gradlab.losses import PairLogps, PairLoss
-from gradlab.trainlog import append_step, keep_steps, start_log
+from gradlab.trainlog import append_step, keep_steps, read_log, start_log
 
 ENDED = ("validation_loss", "validation_accuracy", "reward")  # what is said of a finished training, where it is known
 VALIDATED = ("loss", "reward_win", "reward_lose", "reward_margin", "accuracy", "logp_win", "logp_lose", "win_weight")
@@ -220,6 +220,12 @@ def run_steps(engine: Engine, task: Task, folder: Path, key: str, header: dict[s
     log = Log(folder, header, done, settings, active=own.main)
     started, every = time.perf_counter(), settings.validate_every
     row: dict[str, float] = {}
+    if done == engine.steps and own.main:  # stopped at the very end: its last row is in the log alone
+        row = {
+            name: float(value)
+            for name, value in read_log(log.file).iloc[-1].items()
+            if name in ENDED and value == value
+        }
     with (
         tqdm(total=engine.steps, initial=done, desc=title, unit="step", disable=not own.main) as bar,
         log,
@@ -271,16 +277,16 @@ class Log:
     """The stage's log.jsonl, and what TensorBoard and Weights & Biases are told."""
 
     def __init__(self, folder: Path, header: dict[str, Any], done: int, settings: Any, *, active: bool) -> None:
-        self._file, self._active = folder / "log.jsonl", active
+        self.file, self._active = folder / "log.jsonl", active
         self._board = self._run = None
         if not active:
             return
-        if self._file.exists() and not done:
-            self._file.unlink()
-        if self._file.exists():
-            keep_steps(self._file, done)
+        if self.file.exists() and not done:
+            self.file.unlink()
+        if self.file.exists():
+            keep_steps(self.file, done)
         else:
-            start_log(self._file, header)
+            start_log(self.file, header)
         if settings.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -294,7 +300,7 @@ class Log:
         """Append what is known of a step."""
         if not self._active or not row:
             return
-        append_step(self._file, step, **row)
+        append_step(self.file, step, **row)
         if self._board is not None:
             for name, value in row.items():
                 self._board.add_scalar(name.replace("validation_", "validation/"), value, step)
@@ -304,7 +310,7 @@ class Log:
     def sync(self) -> None:
         """Wait until all of it is on the disk."""
         if self._active:
-            sync(self._file)
+            sync(self.file)
 
     def __enter__(self) -> Log:
         return self
