@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from own_losses import Hinge
 
@@ -110,3 +111,17 @@ def test_the_speed_table_is_the_measured_one():
     measured = (ROOT / "figures/benchmarks/lab.md").read_text("utf-8")
     table = [line for line in measured.splitlines() if line.startswith("|")]
     assert shown[1].splitlines() == table, "run make bench: it writes both"
+
+
+def test_what_is_said_of_the_trainers_speed_and_memory_is_what_was_measured():
+    cpu, gpu = (pd.read_csv(ROOT / "figures/benchmarks" / name) for name in ("llm.csv", "cuda/llm.csv"))
+    beside_trl = [one.loc[(one["part"] == "trainers") & (one["method"] == "gradlab"), "ratio"] for one in (cpu, gpu)]
+    readme = " ".join(README.split())
+    one, other = (f"{ratio:.2f}" for ratio in beside_trl[0])
+    assert f"a step of ours took {one} and {other} of its time on one core of a CPU" in readme
+    assert f"and {beside_trl[1].item():.2f} of it on an H200" in readme
+    steps = gpu[(gpu["part"] == "steps") & (gpu["method"] == "bdpo")].set_index("size")
+    off = steps["predicted_mb"] / steps["peak_mb"] - 1
+    guide = " ".join((ROOT / "scripts/README.md").read_text("utf-8").split())
+    lora, whole = off["7B, LoRA"], -off["7B, all weights"]
+    assert f"Llama-7B held {lora:.1%} less with LoRA, and {whole:.2%} more with all weights" in guide
