@@ -22,11 +22,11 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from gradlab.artifacts import between_markers, write_whole
+from gradlab.lab.fit import fit
+from gradlab.lab.world import World, exact_pairs, gaussian_world
 from gradlab.losses import PairLogps, PairLoss, pair_loss
-from gradlab.provenance import versions
-from gradlab.training import fit
-from gradlab.world import World, exact_pairs, gaussian_world
+from gradlab.store.artifacts import between_markers, write_whole
+from gradlab.store.provenance import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 LOSSES = ("dpo", "bdpo", "nbdpo")

@@ -1,4 +1,4 @@
-"""Speed of ``gradlab.engine``: against autograd, eager ``fit`` and JAX, and how its cost and memory grow.
+"""Speed of ``gradlab.lab.engine``: against autograd, eager ``fit`` and JAX, and how its cost and memory grow.
 
 Writes ``engine.md``, ``engine.csv`` and ``engine.png`` into figures/benchmarks, and prints the page. ``make bench``
 runs it. Everything takes turns in one run, on one thread unless it says otherwise.
@@ -31,12 +31,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, wher
 from bench import LEARNING_RATE, ROOT, _peak_mb, hand_written_loop
 from bench_engine_page import page
 
-from gradlab import engine
-from gradlab.artifacts import write_whole
-from gradlab.descent import Descent, recorded_steps
+from gradlab.lab import engine
+from gradlab.lab.descent import Descent, recorded_steps
+from gradlab.lab.fit import fit
+from gradlab.lab.world import World, exact_pairs, gaussian_world
 from gradlab.losses import pair_loss
-from gradlab.training import fit
-from gradlab.world import World, exact_pairs, gaussian_world
+from gradlab.store.artifacts import write_whole
 
 DTYPES = ("float64", "float32")
 JAX_LOSSES, JAX_RUNS = ("dpo", "bdpo"), 200  # what is written in JAX, and the largest sweep that it is measured on
@@ -258,8 +258,8 @@ def vector_sigmoid(case: Case, stack: contextlib.ExitStack) -> Work:
 
     The one place that looks inside the engine: at its vectors, its sigmoid and its compiler.
     """
-    from gradlab.engine import functions, machine
-    from gradlab.engine.vectors import ALIGNMENT, LANES, Emitter, Kind
+    from gradlab.lab.engine import functions, machine
+    from gradlab.lab.engine.vectors import ALIGNMENT, LANES, Emitter, Kind
 
     arguments: dict[str, Kind] = {"turns": "integer", "count": "integer", "values": "rows"}
     emitter = Emitter("sigmoids", case.dtype, arguments)
@@ -383,7 +383,7 @@ def _worker(size: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _peak(way: str, runs: str) -> None:
-    from gradlab.engine import fusion, machine  # noqa: F401  # with llvmlite: part of what the imports take
+    from gradlab.lab.engine import fusion, machine  # noqa: F401  # with llvmlite: part of what the imports take
 
     imports = _peak_mb()
     with contextlib.ExitStack() as stack:

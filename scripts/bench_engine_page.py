@@ -12,7 +12,7 @@ from importlib import metadata
 import llvmlite.binding as llvm
 import pandas as pd
 
-from gradlab.provenance import versions
+from gradlab.store.provenance import versions
 
 WAYS = {
     "loop": "autograd loop", "eager": "eager `fit`", "jax": "JAX", "jax tuned": "JAX, tuned",

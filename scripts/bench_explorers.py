@@ -19,8 +19,8 @@ import browser as chrome
 import numpy as np
 import pandas as pd
 
-from gradlab.artifacts import write_whole
-from gradlab.provenance import versions
+from gradlab.store.artifacts import write_whole
+from gradlab.store.provenance import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {  # notebook and the names of the sliders that are pressed, by what is measured

@@ -31,10 +31,10 @@ from bench_llm_cases import EXTENTS, PAD_ID, RATE, Extent, HeadTraining, Size, T
 from bench_llm_page import OURS, REACHED, SIDES, TRL, page, summarise, to_accuracy
 from bench_overhead import Step, in_turn
 
-from gradlab.artifacts import load_frame, save_frame, write_whole
-from gradlab.llm.models import END, PAD, START
-from gradlab.llm.stages import _free
-from gradlab.llm.tokens import Encoded
+from gradlab.llm.data.tokens import Encoded
+from gradlab.llm.model.loading import END, PAD, START
+from gradlab.llm.train.stages import _free
+from gradlab.store.artifacts import load_frame, save_frame, write_whole
 
 # Operations a second in bfloat16 without sparsity, from NVIDIA's data sheets; the first name that fits counts.
 PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12,

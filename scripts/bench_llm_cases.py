@@ -14,18 +14,18 @@ from bench_llm_page import BASES, SIDES
 from bench_overhead import Step
 from torch import Tensor, nn
 
-from gradlab.llm.batches import batch_at
-from gradlab.llm.demo import SETTINGS as DEMO
-from gradlab.llm.engine import Engine, frozen
-from gradlab.llm.logps import _chunked, _gathered
-from gradlab.llm.memory import LLAMAS, memory, shape_of
-from gradlab.llm.models import small_llama, with_lora
-from gradlab.llm.processes import Precision, Processes
-from gradlab.llm.reference import score
-from gradlab.llm.settings import Settings
-from gradlab.llm.synthetic import task_tokenizer
-from gradlab.llm.tokens import Encoded
-from gradlab.llm.train import PairTask, rows_of, side_rows
+from gradlab.llm.data.batches import batch_at
+from gradlab.llm.data.tokens import Encoded
+from gradlab.llm.demo.laptop_run import SETTINGS as DEMO
+from gradlab.llm.demo.token_task import task_tokenizer
+from gradlab.llm.model.group import Precision, Processes
+from gradlab.llm.model.loading import small_llama, with_lora
+from gradlab.llm.model.logps import _chunked, _gathered
+from gradlab.llm.model.memory import LLAMAS, memory, shape_of
+from gradlab.llm.train.loop import PairTask, rows_of, side_rows
+from gradlab.llm.train.policy_model import Engine, frozen
+from gradlab.llm.train.reference import score
+from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import PAIR_LOSSES
 
 RATE = 1e-8  # so small that every step works on the same weights, whatever the loss

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.llm.settings import Settings
-from gradlab.provenance import commit, versions
+from gradlab.llm.train.run_settings import Settings
+from gradlab.store.provenance import commit, versions
 
 SIDES, TRL, OURS = "dpo + sides", "trl", "gradlab"
 BASES = {"steps": "dpo", "log-probs": "full log_softmax", "trainers": TRL}  # what the others of a part are held against
@@ -107,7 +107,7 @@ def _losses(summary: pd.DataFrame, settings: Mapping[str, Any], cuda: bool) -> I
         f"{Settings.sides_every} steps does.",
     )  # fmt: skip
     if cuda:
-        yield "*predicted* is what `gradlab.llm.memory` computes from the config."
+        yield "*predicted* is what `gradlab.llm.model.memory` computes from the config."
     head = ["method", "ms a step", "ratio", "peak, MB", "ratio of peaks", "tokens/s", "MFU"]
     for size, rows in _of(summary, "steps"):
         cells = [

@@ -22,9 +22,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # the other benchmark, wherever this one is run from
 from bench import _peak_mb
 
-from gradlab.artifacts import save_frame
+from gradlab.lab.world import exact_pairs, gaussian_world
 from gradlab.losses import PairLogps, PairLoss, pair_loss
-from gradlab.world import exact_pairs, gaussian_world
+from gradlab.store.artifacts import save_frame
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ("dpo", "bdpo")

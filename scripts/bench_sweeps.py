@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, wher
 from bench import LEARNING_RATE, ROOT, hand_written_loop
 from bench_overhead import in_turn
 
-from gradlab.artifacts import write_whole
+from gradlab.lab.fit import fit
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import pair_loss
-from gradlab.provenance import commit, versions
-from gradlab.training import fit
-from gradlab.world import gaussian_world
+from gradlab.store.artifacts import write_whole
+from gradlab.store.provenance import commit, versions
 
 DTYPES = ("float64", "float32")
 LOSS = "bdpo"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from gradlab.llm.command import guarded, quiet
+from gradlab.cli.train_command import guarded, quiet
 
 FIGURES = Path(__file__).resolve().parent.parent / "figures/llm"
 
@@ -39,7 +39,7 @@ def demo(
         smoke: A minute's look at the whole path, on the task of tokens; the numbers mean nothing.
         keep: Write the frames to figures/llm, where the claims report looks for them; needs all tasks, sizes and seeds.
     """
-    from gradlab.llm import demo as run
+    from gradlab.llm.demo import laptop_run as run
 
     quiet()
     settings = run.SMOKE if smoke else run.SETTINGS

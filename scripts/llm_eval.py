@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from gradlab.llm.evaluate_command import eval_command
+from gradlab.cli.evaluate_command import eval_command
 
 if __name__ == "__main__":
     sys.exit(eval_command(sys.argv[1:]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from gradlab.llm.command import leave, train_command
+from gradlab.cli.train_command import leave, train_command
 
 if __name__ == "__main__":
     leave(train_command(sys.argv[1:]))

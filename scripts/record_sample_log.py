@@ -18,9 +18,9 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from gradlab.llm.measures import batch_row
+from gradlab.doctor.training_log import append_step, start_log
+from gradlab.llm.train.measures import batch_row
 from gradlab.losses import DPO, BalancedDPO, PairLogps
-from gradlab.trainlog import append_step, start_log
 
 SAMPLES = Path(__file__).resolve().parent.parent / "gradlab/widgets/samples"
 Loss = DPO | BalancedDPO

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tyro
 
-from gradlab.ratings import append_answer, read_comparison, shuffled, sides
+from gradlab.store.ratings import append_answer, read_comparison, shuffled, sides
 
 SAMPLES = Path(__file__).resolve().parent.parent / "gradlab/widgets/samples"
 

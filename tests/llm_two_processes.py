@@ -12,10 +12,10 @@ from unittest.mock import patch
 import torch
 from tiny_llm import TWO, options, tiny_settings
 
-from gradlab.llm import stages
-from gradlab.llm.command import leave, train_command
-from gradlab.llm.engine import Engine
-from gradlab.llm.processes import processes
+from gradlab.cli.train_command import leave, train_command
+from gradlab.llm.model.group import processes
+from gradlab.llm.train import stages
+from gradlab.llm.train.policy_model import Engine
 
 
 class Killed(Exception):

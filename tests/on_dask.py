@@ -13,8 +13,8 @@ import pandas as pd
 from distributed import LocalCluster
 
 from gradlab import cli
-from gradlab.artifacts import load_frame
-from gradlab.parts import Part, run_parts
+from gradlab.store.artifacts import load_frame
+from gradlab.store.pool import Part, run_parts
 
 
 def pid(number):

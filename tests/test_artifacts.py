@@ -6,7 +6,7 @@ import os
 import pandas as pd
 import pytest
 
-from gradlab import artifacts
+from gradlab.store import artifacts
 
 FRAME = pd.DataFrame({"seed": [0, 1], "utility": [0.1, 1 / 3]})
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from gradlab.lab.fit import fit
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import pair_loss
-from gradlab.training import fit
-from gradlab.world import gaussian_world
 
 SCRIPT = Path(__file__).parent.parent / "scripts/bench.py"
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
+from gradlab.lab.fit import fit
+from gradlab.lab.world import exact_pairs, gaussian_world
 from gradlab.losses import pair_loss
-from gradlab.training import fit
-from gradlab.world import exact_pairs, gaussian_world
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 DTYPES = ("float64", "float32")

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from gradlab.artifacts import load_frame, save_frame
 from gradlab.losses import PAIR_LOSSES
+from gradlab.store.artifacts import load_frame, save_frame
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 # TRL and gradlab use names that transformers 5.24 has begun to retire, for older ones know no others.

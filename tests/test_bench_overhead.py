@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradlab.artifacts import load_frame
 from gradlab.losses import DPO, BalancedDPO
+from gradlab.store.artifacts import load_frame
 
 SCRIPT = Path(__file__).parent.parent / "scripts/bench_overhead.py"
 

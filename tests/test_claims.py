@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradlab import cli, provenance
-from gradlab.artifacts import load_frame, save_frame
-from gradlab.experiments import EXPERIMENTS, make_figures, measured, report, verdicts, wording
-from gradlab.experiments.claims import CLAIMS
+from gradlab import cli
+from gradlab.experiments import EXPERIMENTS, make_figures, measured
 from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.report import pages, verdicts, wording
+from gradlab.experiments.report.claims import CLAIMS
+from gradlab.store import provenance
+from gradlab.store.artifacts import load_frame, save_frame
 
 ROOT = Path(__file__).parent.parent
 CLAIM = "log-ratio"  # one that a single experiment judges
@@ -220,7 +222,7 @@ def anchors(page):
 @pytest.mark.parametrize("name", PAGES)
 def test_every_link_of_a_page_leads_somewhere(name, quick):
     page = (quick / name).read_text("utf-8")
-    planned = {f"gradlab/experiments/{one.replace('-', '_')}.py" for one in PLANNED}
+    planned = {f"gradlab/experiments/questions/{one.replace('-', '_')}.py" for one in PLANNED}
     for link in re.findall(r"\]\(([^)]+)\)", page):
         path, _, anchor = link.partition("#")
         if path.startswith("../../"):
@@ -252,8 +254,8 @@ def test_every_claim_has_a_section_that_leads_to_figure_data_and_rule(name, quic
         assert f"`gradlab figures {' '.join(one.claim.experiments)} --quick --fresh`" in text
         for experiment in one.claim.experiments:
             assert all(f"(data/{experiment}.{kind})" in text for kind in ("parquet", "json"))
-            assert f"/gradlab/experiments/{experiment.replace('-', '_')}.py)" in text
-            assert f"/gradlab/experiments/{experiment.replace('-', '_')}.py)" in rule
+            assert f"/gradlab/experiments/questions/{experiment.replace('-', '_')}.py)" in text
+            assert f"/gradlab/experiments/questions/{experiment.replace('-', '_')}.py)" in rule
         for found in one.rows:
             assert found.statement.replace("|", "\\|") in text
             assert found.statement.replace("|", "\\|") in rule
@@ -279,7 +281,7 @@ def test_the_pages_mark_a_quick_run_and_hold_whole_tables(quick):
 def test_findings_are_a_line_a_claim_in_the_readme(settled, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("x\n<!-- findings -->\n<!-- /findings -->\ny\n")
-    report.write_findings(readme, settled.values())
+    pages.write_findings(readme, settled.values())
     lines = [line for line in readme.read_text("utf-8").splitlines() if line.startswith("| [")]
     assert len(lines) == len(CLAIMS)
     for line, (name, one) in zip(lines, settled.items(), strict=True):
@@ -358,7 +360,11 @@ def test_a_claim_is_explained_with_its_paths(quick, settled, capsys):
     one = settled[CLAIM]
     for words in (one.claim.stated, one.claim.ours, one.claim.rule, one.claim.changes, one.beside.statement):
         assert words in out
-    for path in (quick / "log-ratio.png", quick / "data/log-ratio.parquet", "gradlab/experiments/log_ratio.py"):
+    for path in (
+        quick / "log-ratio.png",
+        quick / "data/log-ratio.parquet",
+        "gradlab/experiments/questions/log_ratio.py",
+    ):
         assert str(path) in out
     assert "gradlab figures log-ratio --quick --fresh" in out
     assert "0 of 3 controls hold" in out

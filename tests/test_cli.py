@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from gradlab import cli
-from gradlab.artifacts import load_frame
+from gradlab.lab.fit import fit
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import PAIR_LOSSES, pair_loss
-from gradlab.training import fit
-from gradlab.world import gaussian_world
+from gradlab.store.artifacts import load_frame
 
 SMALL = ("--prompts", "2", "--responses", "4", "--steps", "3")
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
+from gradlab.cli.train_command import guarded
 from gradlab.console import complain, one_line, wrapped
-from gradlab.llm.command import guarded
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +89,6 @@ def test_sigterm_does_what_ctrl_c_does():
 
 
 def test_a_script_s_help_waits_for_no_torch():
-    code = "import sys, gradlab.llm.command; print({'torch', 'pandas', 'transformers'} & set(sys.modules))"
+    code = "import sys, gradlab.cli.train_command; print({'torch', 'pandas', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

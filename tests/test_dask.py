@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gradlab.settings import read_settings
-from gradlab.sweeps import run_sweep
+from gradlab.sweeps.settings_frame import read_settings
+from gradlab.sweeps.sweep import run_sweep
 
 pytest.importorskip("distributed")
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from gradlab import cli
 from gradlab.doctor import LN2, SIGNS, SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE, examine, report, spikes
-from gradlab.doctor.log import CONSTANT_WEIGHT, NAIVE, Log
+from gradlab.doctor.curves import CONSTANT_WEIGHT, NAIVE, Log
 from gradlab.doctor.side_rules import weight_range
+from gradlab.doctor.training_log import COLUMNS, append_step, read_log, start_log
 from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps, pair_loss
-from gradlab.trainlog import COLUMNS, append_step, read_log, start_log
 
 SAMPLES = sorted((Path(__file__).parent.parent / "gradlab/widgets/samples").glob("*dpo*.jsonl"))
 STEPS, EVERY = 200, 10

@@ -15,14 +15,14 @@ import pytest
 import torch
 from own_losses import Hinge, every_loss
 
-from gradlab.engine import EagerNotice, NotFusable, functions, fusion, machine, run
-from gradlab.engine.kernel import Plan, write
-from gradlab.engine.trace import derivative
-from gradlab.engine.vectors import ALIGNMENT, LANES, Emitter
+from gradlab.lab.engine import EagerNotice, NotFusable, functions, fusion, machine, run
+from gradlab.lab.engine.kernel import Plan, write
+from gradlab.lab.engine.trace import derivative
+from gradlab.lab.engine.vectors import ALIGNMENT, LANES, Emitter
+from gradlab.lab.fit import fit
+from gradlab.lab.policy import FreeLogits, RadialBasis
+from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, NaiveBalancedDPO
-from gradlab.policy import FreeLogits, RadialBasis
-from gradlab.training import fit
-from gradlab.world import World, gaussian_world
 
 every_registered_loss = pytest.mark.parametrize("loss", [make() for make in PAIR_LOSSES.values()], ids=PAIR_LOSSES)
 every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(4)], ids=["free", "shared"])
@@ -369,9 +369,9 @@ def test_without_its_library_it_is_eager():
     script = """
         import sys, warnings
         sys.modules["llvmlite"] = None
-        from gradlab.training import fit
+        from gradlab.lab.fit import fit
         from gradlab.losses import DPO
-        from gradlab.world import World, gaussian_world
+        from gradlab.lab.world import World, gaussian_world
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             engines = [fit(gaussian_world(2, 3), DPO(), steps=2).settings["engine"] for _ in range(2)]
@@ -386,7 +386,7 @@ def test_without_its_library_it_is_eager():
 
 def test_a_kernel_that_does_something_else_is_found_out(fresh, monkeypatch):
     wrong = {**functions.OPERATIONS, "sigmoid": lambda x: functions.sigmoid(x) * 1.001}
-    monkeypatch.setattr("gradlab.engine.kernel.OPERATIONS", wrong)
+    monkeypatch.setattr("gradlab.lab.engine.kernel.OPERATIONS", wrong)
     with pytest.warns(EagerNotice, match="since its kernel does not do here what the loss does, with these numbers$"):
         fitted = fit(WORLDS, DPO(), steps=5)
     assert fitted.settings["engine"] == "eager"
@@ -433,7 +433,7 @@ DOUBLE = np.concatenate(
 
 
 def evaluated(function, values):
-    """``function`` of ``gradlab.engine.functions`` at these values, by a kernel of its own."""
+    """``function`` of ``gradlab.lab.engine.functions`` at these values, by a kernel of its own."""
     arguments = {"count": "integer", "given": "rows", "found": "rows"}
     emitter = Emitter("apply", values.dtype.name, arguments)
     count, given, found = (emitter.arguments[name] for name in arguments)

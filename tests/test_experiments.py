@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from gradlab import provenance
-from gradlab.artifacts import load_frame, save_frame
 from gradlab.experiments import EXPERIMENTS, frames, make_figures, methods
+from gradlab.lab.fit import fit
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import BalancedDPO, PairLogps
-from gradlab.training import fit
-from gradlab.world import gaussian_world
+from gradlab.store import provenance
+from gradlab.store.artifacts import load_frame, save_frame
 
 
 def test_every_experiment_leaves_frame_manifest_and_figures(quick):
@@ -218,7 +218,7 @@ def test_a_frame_is_stale_once_a_helper_of_its_parts_has_changed(experiment, key
 @every_experiment
 def test_a_frame_is_stale_once_its_settings_or_the_methods_have_changed(experiment, key_after, monkeypatch):
     before = frames.frame_key(experiment, quick=True)
-    trains = experiment.__name__ != "gradlab.experiments.ratios"  # which looks at gradients alone
+    trains = experiment.__name__ != "gradlab.experiments.questions.ratios"  # which looks at gradients alone
     source = ("train", "gradlab.experiments.methods") if trains else ("balanced_weights", "gradlab.losses.reweighted")
     assert key_after(experiment, altered(source[0]), source[1]) != before
     assert frames.frame_key(experiment, quick=False) != before
@@ -232,7 +232,7 @@ def test_a_frame_is_not_stale_because_it_is_judged_shown_or_told_otherwise(exper
     for name in ("verdict", "figures", "CAPTIONS", *(["CONTRASTS"] if hasattr(experiment, "CONTRASTS") else [])):
         assert key_after(experiment, altered(name)) == before, name
     assert key_after(experiment, lambda text: "# a comment\n" + text) == before
-    assert key_after(experiment, altered("curves"), "gradlab.plotting.runs") == before
+    assert key_after(experiment, altered("curves"), "gradlab.plotting.training_runs") == before
     assert key_after(experiment, altered("judged"), "gradlab.experiments.contrasts") == before
 
 

@@ -7,15 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
-from gradlab import metrics, plotting
-from gradlab.experiments import frames, inner_products
+from gradlab import plotting
+from gradlab.experiments import frames
 from gradlab.experiments.methods import train
 from gradlab.experiments.network import gradient_kernels, initial_weights, network_inputs, scores, train_network
+from gradlab.experiments.questions import inner_products
+from gradlab.lab import metrics
+from gradlab.lab.policy import RadialBasis
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import DPO, BalancedDPO
 from gradlab.plotting.matrices import PARAMETERS
-from gradlab.policy import RadialBasis
 from gradlab.theory import gradient_cosines, gradient_inner_products, mean_off_diagonal
-from gradlab.world import gaussian_world
 
 VALUES = ["raw", "cosine", "abs_cosine", "total"]
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from gradlab import intervals
+from gradlab.stats import intervals
 
 
 def frame_of(cells, seeds=12, spread=0.01, names=("mask", "scale")):

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from gradlab import cli
-from gradlab.artifacts import save_frame
-from gradlab.experiments import EXPERIMENTS, gallery, language_models, make_figures, verdicts, wording
-from gradlab.experiments.claims import CLAIMS
+from gradlab.experiments import EXPERIMENTS, gallery, make_figures
 from gradlab.experiments.measured import MEASURED
+from gradlab.experiments.questions import language_models
+from gradlab.experiments.report import verdicts, wording
+from gradlab.experiments.report.claims import CLAIMS
+from gradlab.store.artifacts import save_frame
 
 ROOT = Path(__file__).parents[1]
 SEEDS, SIZES = (0, 1, 2), ("1M", "2M")
@@ -334,7 +336,7 @@ def test_report_and_terminal_tell_rows_data_and_command(reported, capsys):
             assert f"[{file}]({file})" in section
             assert str(reported / file) in terminal
         for text in (section, method, terminal):
-            assert "gradlab/experiments/language_models.py" in text
+            assert "gradlab/experiments/questions/language_models.py" in text
         assert f"`{language_models.COMMAND}`" in section
         assert language_models.COMMAND in terminal
         for row in one.rows:

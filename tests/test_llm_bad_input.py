@@ -13,7 +13,10 @@ from tiny_llm import tiny_settings
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from gradlab.doctor import examine, report
-from gradlab.llm.models import (
+from gradlab.doctor.training_log import read_log
+from gradlab.llm.demo.token_task import task_tokenizer
+from gradlab.llm.judge.systems import open_run
+from gradlab.llm.model.loading import (
     load_model,
     load_tokenizer,
     located,
@@ -23,10 +26,7 @@ from gradlab.llm.models import (
     with_lora,
     without_dropout,
 )
-from gradlab.llm.stages import train
-from gradlab.llm.synthetic import task_tokenizer
-from gradlab.llm.systems import open_run
-from gradlab.trainlog import read_log
+from gradlab.llm.train.stages import train
 
 VOCABULARY = len(task_tokenizer())
 

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from tiny_llm import tiny_model, tiny_settings
 from transformers import LlamaConfig
 
-from gradlab.llm.batches import batch_at, collate, dealt, steps_an_epoch
-from gradlab.llm.engine import Engine, drawing, scheduled
-from gradlab.llm.logps import _SCALED, with_logps
-from gradlab.llm.measures import batch_row
-from gradlab.llm.models import with_lora
-from gradlab.llm.processes import Processes
-from gradlab.llm.reference import score
-from gradlab.llm.tokens import Encoded
-from gradlab.llm.train import NotFinite, PairTask, SupervisedTask, rows_of
+from gradlab.llm.data.batches import batch_at, collate, dealt, steps_an_epoch
+from gradlab.llm.data.tokens import Encoded
+from gradlab.llm.model.group import Processes
+from gradlab.llm.model.loading import with_lora
+from gradlab.llm.model.logps import _SCALED, with_logps
+from gradlab.llm.train.loop import NotFinite, PairTask, SupervisedTask, rows_of
+from gradlab.llm.train.measures import batch_row
+from gradlab.llm.train.policy_model import Engine, drawing, scheduled
+from gradlab.llm.train.reference import score
 from gradlab.losses import DPO, PAIR_LOSSES, LogisticLoss, PairLogps, pair_loss
 
 PAD = 2

@@ -11,16 +11,16 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from gradlab.artifacts import load_frame
-from gradlab.llm import demo
-from gradlab.llm.command import guarded
-from gradlab.llm.models import small_llama
+from gradlab.cli.train_command import guarded
+from gradlab.llm.demo import laptop_run
+from gradlab.llm.model.loading import small_llama
 from gradlab.losses import PAIR_LOSSES
-from gradlab.provenance import fingerprint
+from gradlab.store.artifacts import load_frame
+from gradlab.store.provenance import fingerprint
 
 ROOT = Path(__file__).parent.parent
 LABELS = ["task", "size", "seed", "method"]
-METHODS = [*demo.SMOKE["losses"], "ppo"]
+METHODS = [*laptop_run.SMOKE["losses"], "ppo"]
 
 
 def script():
@@ -37,7 +37,7 @@ def script():
 def smoke(tmp_path_factory):
     """The folder and the frames."""
     folder = tmp_path_factory.mktemp("demo")
-    return folder, demo.run_demo(folder, settings=demo.SMOKE, workers=1)
+    return folder, laptop_run.run_demo(folder, settings=laptop_run.SMOKE, workers=1)
 
 
 def test_every_method_is_evaluated_beside_the_reference(smoke):
@@ -74,25 +74,25 @@ def test_pairs_are_scored_under_every_model(smoke):
 
 def test_a_second_call_does_nothing_again_and_another_process_gives_the_same(smoke, tmp_path, monkeypatch):
     folder, frames = smoke
-    monkeypatch.setattr(demo, "train", lambda *_: pytest.fail("it was done"))
-    again = demo.run_demo(folder, settings=demo.SMOKE, workers=1)
+    monkeypatch.setattr(laptop_run, "train", lambda *_: pytest.fail("it was done"))
+    again = laptop_run.run_demo(folder, settings=laptop_run.SMOKE, workers=1)
     for name, frame in frames.items():
         pd.testing.assert_frame_equal(again[name], frame)
 
 
 def test_kept_frames_are_small_and_say_where_they_come_from(smoke, tmp_path):
-    files = demo.save_demo(smoke[1], tmp_path, demo.SMOKE, "make llm-demo")
+    files = laptop_run.save_demo(smoke[1], tmp_path, laptop_run.SMOKE, "make llm-demo")
     assert [file.name for file in files] == ["evaluation.parquet", "logs.parquet", "pairs.parquet"]
     for file in files:
         frame, manifest = load_frame(file)
-        assert manifest["settings"] == demo.SMOKE
+        assert manifest["settings"] == laptop_run.SMOKE
         assert manifest["command"] == "make llm-demo"
         assert set(LABELS) <= set(frame.columns)
         assert not len(frame.select_dtypes("float64").columns)
 
 
 def test_the_declared_run_is_what_was_promised():
-    settings = demo.SETTINGS
+    settings = laptop_run.SETTINGS
     assert len(settings["seeds"]) >= 3
     assert set(settings["losses"]) >= {"dpo", "bdpo", "nbdpo", "nbdpo-symmetric"}
     assert set(settings["losses"]) <= set(PAIR_LOSSES)
@@ -118,7 +118,7 @@ def test_the_declared_run_is_what_was_promised():
 )
 def test_bad_input_is_one_line(arguments, line, tmp_path):
     with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
-        demo.run_demo(tmp_path, **arguments)
+        laptop_run.run_demo(tmp_path, **arguments)
 
 
 def pairs_file(file, words):
@@ -129,7 +129,7 @@ def pairs_file(file, words):
 
 
 HH = {
-    **demo.SMOKE,
+    **laptop_run.SMOKE,
     "tasks": {"hh": {"pairs": 16, "vocabulary": 280, "max_length": 16, "sample_length": 8}},
 }  # fmt: skip
 
@@ -138,19 +138,19 @@ def only_begun(task, size, seed, folder, data, settings):
     """In place of ``run_unit``: no training, and frames of the pairs that it would be of."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    demo._start(task, settings["sizes"][size], seed, out, data, settings["tasks"][task])
+    laptop_run._start(task, settings["sizes"][size], seed, out, data, settings["tasks"][task])
     (out / "run").mkdir(exist_ok=True)
-    frame = pd.DataFrame({"chosen": [one.chosen for one in demo.read_pairs(str(out / "pairs.jsonl"))[0]]})
+    frame = pd.DataFrame({"chosen": [one.chosen for one in laptop_run.read_pairs(str(out / "pairs.jsonl"))[0]]})
     for name in ("logs", "pairs"):
-        demo.save_frame(frame, out / f"{name}.parquet", {}, overwrite=True)
+        laptop_run.save_frame(frame, out / f"{name}.parquet", {}, overwrite=True)
     return frame
 
 
 def test_other_data_are_another_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "run_unit", only_begun)
+    monkeypatch.setattr(laptop_run, "run_unit", only_begun)
 
     def chosen(data):
-        frames = demo.run_demo(tmp_path / "out", data=data, settings=HH, workers=1)
+        frames = laptop_run.run_demo(tmp_path / "out", data=data, settings=HH, workers=1)
         (one,) = {words for frame in frames.values() for words in frame["chosen"]}
         return one
 
@@ -162,28 +162,28 @@ def test_other_data_are_another_run(tmp_path, monkeypatch):
     assert chosen(second) == "a dog"
     assert (place / "base" / "tokenizer.json").read_bytes() != before
     assert not (place / "run" / "data.json").exists()  # else its stages would refuse the new pairs
-    monkeypatch.setattr(demo, "run_unit", lambda **_: pytest.fail("it was done"))
+    monkeypatch.setattr(laptop_run, "run_unit", lambda **_: pytest.fail("it was done"))
     assert chosen(pairs_file(tmp_path / "moved.jsonl", "dog")) == "a dog"
 
 
 def test_a_run_of_the_same_data_goes_on(tmp_path):
     data, size, own = pairs_file(tmp_path / "cat.jsonl", "cat"), HH["sizes"]["tiny"], HH["tasks"]["hh"]
-    demo._start("hh", size, 0, tmp_path, data, own)
+    laptop_run._start("hh", size, 0, tmp_path, data, own)
     kept = [tmp_path / name for name in ("run/dpo.json", "reward/done.json", "base/config.json", "logs.parquet")]
     for file in kept:
         file.parent.mkdir(exist_ok=True)
         file.touch()
-    demo._start("hh", size, 0, tmp_path, data, own)
+    laptop_run._start("hh", size, 0, tmp_path, data, own)
     assert all(file.exists() for file in kept)
-    demo._start("hh", size, 1, tmp_path, data, own)  # another order of the pairs
+    laptop_run._start("hh", size, 1, tmp_path, data, own)  # another order of the pairs
     assert [file.exists() for file in kept] == [False, False, True, False]
 
 
 def test_only_what_is_made_of_the_data_depends_on_them(tmp_path):
     data = pairs_file(tmp_path / "cat.jsonl", "cat")
-    settings = demo.SETTINGS
-    assert demo._key("tokens", "1M", 0, settings, data) == fingerprint(settings, "tokens", "1M", 0)
-    keys = {demo._key("hh", "1M", 0, settings, one) for one in (data, "Anthropic/hh-rlhf", "other/hh-rlhf")}
+    settings = laptop_run.SETTINGS
+    assert laptop_run._key("tokens", "1M", 0, settings, data) == fingerprint(settings, "tokens", "1M", 0)
+    keys = {laptop_run._key("hh", "1M", 0, settings, one) for one in (data, "Anthropic/hh-rlhf", "other/hh-rlhf")}
     assert len(keys) == 3
 
 
@@ -191,7 +191,7 @@ def test_too_few_pairs_are_told(tmp_path):
     rows = [{"prompt": f"{n} ", "chosen": "a b", "rejected": "b a"} for n in range(5)]
     (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match=r"data must hold 1120 usable pairs or more, .*few\.jsonl has 5"):
-        demo._chosen("hh", 0, str(tmp_path / "few.jsonl"), 1120)
+        laptop_run._chosen("hh", 0, str(tmp_path / "few.jsonl"), 1120)
 
 
 def test_the_script_prints_a_table_and_where_the_frames_are(smoke, capsys):
@@ -209,7 +209,7 @@ def test_the_script_prints_a_table_and_where_the_frames_are(smoke, capsys):
 def test_tables_are_over_the_seeds_of_a_task_and_size(smoke):
     one = smoke[1]["evaluation"]
     both = pd.concat([one.assign(seed=seed, size=size) for size in ("1M", "2M") for seed in range(3)])
-    said = demo.demo_table(both)
+    said = laptop_run.demo_table(both)
     assert [line for line in said.splitlines() if line.startswith("tokens,")] == ["tokens, 1M", "tokens, 2M"]
     assert said.count("Means over 3 runs") == 2
     assert said.count("win-rate − dpo's") == 2

@@ -13,10 +13,10 @@ pytest.importorskip("transformers")
 
 import tyro
 
+from gradlab.cli.evaluate_command import Options
 from gradlab.doctor import SIGNS
-from gradlab.llm.evaluate_command import Options
-from gradlab.llm.memory import LLAMAS, memory, memory_markdown, shape_of
-from gradlab.llm.settings import RECIPES, read_settings
+from gradlab.llm.model.memory import LLAMAS, memory, memory_markdown, shape_of
+from gradlab.llm.train.run_settings import RECIPES, read_settings
 from gradlab.losses import PairLogps, pair_loss
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +40,7 @@ def test_the_table_of_memory_is_the_computed_one():
     shown = re.search(r"<!-- memory -->\n(.*?)<!-- /memory -->", PAGE, re.DOTALL)
     computed = memory_markdown(micro_pairs=4)
     assert shown, "scripts/README.md needs its memory markers"
-    assert shown[1] == computed, "put gradlab.llm.memory.memory_markdown(micro_pairs=4) between the markers"
+    assert shown[1] == computed, "put gradlab.llm.model.memory.memory_markdown(micro_pairs=4) between the markers"
 
 
 @pytest.mark.parametrize("line", arguments("scripts/llm_train.py"), ids=" ".join)

@@ -19,21 +19,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from gradlab.artifacts import load_frame
-from gradlab.llm import evaluate as module
-from gradlab.llm import systems
-from gradlab.llm.data import prepare
-from gradlab.llm.evaluate import evaluate, evaluate_runs, may_offend
-from gradlab.llm.evaluate_command import eval_command
-from gradlab.llm.evaluation_table import notes, summary, table, with_interval
-from gradlab.llm.models import load_model, save_folder, small_llama
-from gradlab.llm.pages import Shown, samples_page
-from gradlab.llm.pairs import Pair
-from gradlab.llm.settings import Settings
-from gradlab.llm.stages import train
-from gradlab.llm.synthetic import task_tokenizer, true_reward, write_task
-from gradlab.llm.systems import open_run, prompts_of, response_length
-from gradlab.ratings import read_comparison
+from gradlab.cli.evaluate_command import eval_command
+from gradlab.llm.data.pairs import Pair
+from gradlab.llm.data.prepare import prepare
+from gradlab.llm.demo.token_task import task_tokenizer, true_reward, write_task
+from gradlab.llm.judge import evaluate as module
+from gradlab.llm.judge import systems
+from gradlab.llm.judge.evaluate import evaluate, evaluate_runs, may_offend
+from gradlab.llm.judge.evaluation_table import notes, summary, table, with_interval
+from gradlab.llm.judge.systems import open_run, prompts_of, response_length
+from gradlab.llm.look.samples_page import Shown, samples_page
+from gradlab.llm.model.loading import load_model, save_folder, small_llama
+from gradlab.llm.train.run_settings import Settings
+from gradlab.llm.train.stages import train
+from gradlab.store.artifacts import load_frame
+from gradlab.store.ratings import read_comparison
 
 SCRIPT = Path(__file__).parent.parent / "scripts/llm_eval.py"
 HOW = {"samples": 3, "length": 12, "prompts": 8}
@@ -419,7 +419,7 @@ def test_the_shorter_answers_accuracy_is_a_mean_over_runs_however_many_models_ea
 
 def test_the_command_prints_one_table_of_all_seeds(folder, capsys):
     reward = folder / "own.py"
-    reward.write_text("from gradlab.llm.synthetic import true_reward\n")
+    reward.write_text("from gradlab.llm.demo.token_task import true_reward\n")
     status = eval_command([
         str(folder / "run0"), str(folder / "run1"), "--reward", f"{reward}:true_reward", "--samples", "3", "--length",
         "12", "--prompts", "8", "--names", "dpo", "bdpo",

@@ -8,10 +8,10 @@ pytest.importorskip("transformers")
 import numpy as np
 from tiny_llm import tiny_model, tiny_settings
 
-from gradlab.llm.batches import collate
-from gradlab.llm.logps import with_logps
-from gradlab.llm.stages import train
-from gradlab.trainlog import read_log
+from gradlab.doctor.training_log import read_log
+from gradlab.llm.data.batches import collate
+from gradlab.llm.model.logps import with_logps
+from gradlab.llm.train.stages import train
 
 pytestmark = [
     pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),

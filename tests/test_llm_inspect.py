@@ -14,18 +14,18 @@ import torch
 pytest.importorskip("transformers")
 
 from gradlab import cli, losses
-from gradlab.artifacts import load_frame
-from gradlab.llm import imbalance, inspect
-from gradlab.llm.imbalance import length_correlation, measured, shares, summary
-from gradlab.llm.imbalance_words import report, sentences
-from gradlab.llm.inspect import inspect_pairs
-from gradlab.llm.models import load_model, save_folder, small_llama, with_lora
-from gradlab.llm.pairs import Report
-from gradlab.llm.settings import RECIPES, Settings
-from gradlab.llm.synthetic import task_tokenizer, token_task, write_task
-from gradlab.llm.tokens import Encoded, encode_pairs
+from gradlab.llm.data.pairs import Report
+from gradlab.llm.data.tokens import Encoded, encode_pairs
+from gradlab.llm.demo.token_task import task_tokenizer, token_task, write_task
+from gradlab.llm.look import imbalance, inspection
+from gradlab.llm.look.imbalance import length_correlation, measured, shares, summary
+from gradlab.llm.look.imbalance_words import report, sentences
+from gradlab.llm.look.inspection import inspect_pairs
+from gradlab.llm.model.loading import load_model, save_folder, small_llama, with_lora
+from gradlab.llm.train.run_settings import RECIPES, Settings
 from gradlab.losses import PAIR_LOSSES, PairLogps
-from gradlab.ratings import wilson_interval
+from gradlab.store.artifacts import load_frame
+from gradlab.store.ratings import wilson_interval
 
 PAIRS = 20
 
@@ -116,7 +116,7 @@ def test_an_adapter_counts(tokenizer, encoded, tmp_path, capsys):
         if "lora_B" in name:
             torch.nn.init.normal_(value, generator=torch.Generator().manual_seed(0))
     save_folder(tmp_path / "model", adapted, tokenizer)
-    told = inspect.inspect_data(str(tmp_path / "model"), str(tmp_path / "train.jsonl")).frame
+    told = inspection.inspect_data(str(tmp_path / "model"), str(tmp_path / "train.jsonl")).frame
     merged = inspect_pairs(adapted.merge_and_unload(), tokenizer, encoded[:6])
     np.testing.assert_allclose(told["win"], merged["win"], rtol=1e-4)
     assert np.abs(told["win"] - inspect_pairs(model_of(), tokenizer, encoded[:6])["win"]).min() > 1e-3
@@ -320,13 +320,15 @@ def test_the_command_prints_and_saves(inputs, tmp_path, capsys):
 
 def test_a_sample_is_drawn_by_the_seed(inputs):
     def places(**how):
-        return inspect.inspect_data(str(inputs / "model"), str(inputs / "train.jsonl"), **how).frame["place"].tolist()
+        return (
+            inspection.inspect_data(str(inputs / "model"), str(inputs / "train.jsonl"), **how).frame["place"].tolist()
+        )
 
     every = places(pairs=0)
     assert len(every) == PAIRS
     assert places(pairs=8) == places(pairs=8) == [place for place in every if place in places(pairs=8)]
     assert places(pairs=8, seed=1) != places(pairs=8)
-    told = str(inspect.inspect_data(str(inputs / "model"), str(inputs / "train.jsonl"), pairs=8, seed=3))
+    told = str(inspection.inspect_data(str(inputs / "model"), str(inputs / "train.jsonl"), pairs=8, seed=3))
     assert f"8 of {PAIRS} pairs, drawn by seed 3" in " ".join(told.split())
 
 
@@ -374,7 +376,7 @@ def test_without_transformers_it_says_how_to_get_them(monkeypatch, capsys):
 
 def test_defaults_are_those_of_the_run():
     ours = {field.name: field.default for field in dataclasses.fields(cli.InspectCommand)}
-    function = python_inspect.signature(inspect.inspect_data).parameters
+    function = python_inspect.signature(inspection.inspect_data).parameters
     for name, default in ours.items():
         if name not in ("save", "overwrite"):
             assert function[name].default in (default, python_inspect.Parameter.empty), name

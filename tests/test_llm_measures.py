@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from gradlab.llm.measures import batch_row, slopes
+from gradlab.doctor.training_log import COLUMNS
+from gradlab.llm.train.measures import batch_row, slopes
 from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, FixedWeightDPO, PairLogps, log_prob_ratio
-from gradlab.trainlog import COLUMNS
 
 WEIGHTS = {"win_weight", "win_weight_q10", "win_weight_q50", "win_weight_q90"}
 

@@ -20,14 +20,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from gradlab.llm.engine import Engine
-from gradlab.llm.logps import CHUNK, _chunked, with_logps
-from gradlab.llm.memory import CARD, LLAMAS, Memory, memory, memory_table, shape_of
-from gradlab.llm.models import with_lora
-from gradlab.llm.processes import Processes, gradients_meet
-from gradlab.llm.settings import Settings
-from gradlab.llm.tokens import Encoded
-from gradlab.llm.train import PairTask
+from gradlab.llm.data.tokens import Encoded
+from gradlab.llm.model.group import Processes, gradients_meet
+from gradlab.llm.model.loading import with_lora
+from gradlab.llm.model.logps import CHUNK, _chunked, with_logps
+from gradlab.llm.model.memory import CARD, LLAMAS, Memory, memory, memory_table, shape_of
+from gradlab.llm.train.loop import PairTask
+from gradlab.llm.train.policy_model import Engine
+from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import DPO
 
 # Names that transformers gave up later, and that peft and older versions know alone.
@@ -183,7 +183,7 @@ def test_the_whole_is_that_of_the_real_trainer(lora_rank, tmp_path):
 
 @contextlib.contextmanager
 def one_of_eight(config):
-    """Process 0 of 8, its model spread as gradlab.llm.processes does, and a pass over two sequences of 512 tokens.
+    """Process 0 of 8, its model spread as gradlab.llm.model.group does, and a pass over two sequences of 512 tokens.
 
     Tensors have no numbers, so that Llama's widths cost nothing; and the network sends nothing.
     """

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from gradlab.llm.pairs import Pair, Report, json_lines, messages_of, read_pairs
+from gradlab.llm.data.pairs import Pair, Report, json_lines, messages_of, read_pairs
 
 ROOT = Path(__file__).parent.parent
 HH_FILE = ROOT.parent / "shared/data/hh-rlhf/harmless-base-2000.jsonl.gz"
@@ -389,6 +389,6 @@ def test_the_real_pairs():
 
 
 def test_reading_needs_neither_torch_nor_the_hub():
-    code = "import sys; import gradlab.llm.pairs; print({'torch', 'datasets', 'transformers'} & set(sys.modules))"
+    code = "import sys; import gradlab.llm.data.pairs; print({'torch', 'datasets', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

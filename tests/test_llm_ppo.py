@@ -14,18 +14,18 @@ pytest.importorskip("transformers")
 
 from tiny_llm import torchrun
 
-from gradlab.llm import stages
-from gradlab.llm.batches import collate
-from gradlab.llm.engine import Engine
-from gradlab.llm.models import load_model, save_folder, small_llama, train_bpe, with_lora
-from gradlab.llm.ppo import PPOTask, advantages, frozen_reference
-from gradlab.llm.processes import Processes
-from gradlab.llm.rewards import CheckedReward
-from gradlab.llm.settings import Settings
-from gradlab.llm.tokens import Encoded
-from gradlab.llm.train import NotFinite, PairTask
+from gradlab.doctor.training_log import read_log
+from gradlab.llm.data.batches import collate
+from gradlab.llm.data.tokens import Encoded
+from gradlab.llm.model.group import Processes
+from gradlab.llm.model.loading import load_model, save_folder, small_llama, train_bpe, with_lora
+from gradlab.llm.model.rewards import CheckedReward
+from gradlab.llm.train import stages
+from gradlab.llm.train.loop import NotFinite, PairTask
+from gradlab.llm.train.policy_model import Engine
+from gradlab.llm.train.ppo_task import PPOTask, advantages, frozen_reference
+from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import DPO
-from gradlab.trainlog import read_log
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21 asks for it
 END, PAD, TOKENS = 1, 2, 12

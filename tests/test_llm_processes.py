@@ -16,9 +16,9 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
 from safetensors.torch import load_file
 from tiny_llm import TWO, quick_collections, tiny_settings, torchrun
 
-from gradlab.llm.processes import Elsewhere, Processes, processes
-from gradlab.llm.stages import train
-from gradlab.trainlog import read_log
+from gradlab.doctor.training_log import read_log
+from gradlab.llm.model.group import Elsewhere, Processes, processes
+from gradlab.llm.train.stages import train
 
 # Differences of log-probabilities of about −30: their rounding in float32 is that of 30, not their own.
 DIFFERENCES = re.compile("(validation_)?(reward_.*|margin|delta_.*)")
@@ -121,21 +121,21 @@ def test_only_what_torchrun_has_started_is_many(monkeypatch):
 
 
 def test_a_failure_elsewhere_is_no_news_of_its_own(capsys):
-    from gradlab.llm import command
+    from gradlab.cli import train_command
 
     def work():
         raise Elsewhere
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command.time, "sleep", lambda _: None)
-        assert command.guarded(work, "llm_train.py") == 1
+        patch.setattr(train_command.time, "sleep", lambda _: None)
+        assert train_command.guarded(work, "llm_train.py") == 1
     assert capsys.readouterr() == ("", "")
     assert Processes().main
 
 
 @pytest.mark.parametrize("rank", [None, "0"])
 def test_a_program_leaves_with_its_status_and_all_that_it_said(rank):
-    code = "from gradlab.llm.command import leave; print('said', end=''); leave(7)"
+    code = "from gradlab.cli.train_command import leave; print('said', end=''); leave(7)"
     env = {name: value for name, value in os.environ.items() if name != "RANK"} | ({"RANK": rank} if rank else {})
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (7, "said", "")

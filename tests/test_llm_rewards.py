@@ -24,12 +24,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gradlab.llm.models import save_folder, small_llama
-from gradlab.llm.pairs import Pair
-from gradlab.llm.reward_training import train_reward
-from gradlab.llm.rewards import CheckedReward, check_reward, held_out_accuracy, load_reward, reward_hash
-from gradlab.llm.score_head import LlamaForScore
-from gradlab.trainlog import read_log
+from gradlab.doctor.training_log import read_log
+from gradlab.llm.data.pairs import Pair
+from gradlab.llm.model.loading import save_folder, small_llama
+from gradlab.llm.model.rewards import CheckedReward, check_reward, held_out_accuracy, load_reward, reward_hash
+from gradlab.llm.model.score_head import LlamaForScore
+from gradlab.llm.train.reward_training import train_reward
 
 OPENING = ("BEGINNING", "OF", "CONVERSATION:", "USER:", "ASSISTANT:")
 WORDS = ("good", "bad", "day", "night", "hello", "there", "[user]", "[assistant]", *OPENING)

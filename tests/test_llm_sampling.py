@@ -14,9 +14,9 @@ pytest.importorskip("transformers")
 from tiny_llm import torchrun
 from transformers import GenerationConfig
 
-from gradlab.llm.models import small_llama, train_bpe, with_lora
-from gradlab.llm.processes import Processes
-from gradlab.llm.sampling import sample, texts
+from gradlab.llm.model.group import Processes
+from gradlab.llm.model.loading import small_llama, train_bpe, with_lora
+from gradlab.llm.model.sampling import sample, texts
 
 END, PAD = 1, 2
 TOKENS = SimpleNamespace(eos_token_id=END, pad_token_id=PAD)

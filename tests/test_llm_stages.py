@@ -25,18 +25,19 @@ from safetensors.torch import load_file, save_file
 from tiny_llm import OPTIONS, PAIRS, options, quick_collections, tiny_model, tiny_settings
 from transformers import LlamaForCausalLM
 
-from gradlab.llm import checkpoints, models
-from gradlab.llm.command import train_command
-from gradlab.llm.data import prepare
-from gradlab.llm.engine import Engine
-from gradlab.llm.logps import with_logps
-from gradlab.llm.processes import Processes
-from gradlab.llm.reference import score
-from gradlab.llm.settings import read_settings
-from gradlab.llm.stages import train
-from gradlab.llm.train import PairTask, side_rows
+from gradlab.cli.train_command import train_command
+from gradlab.doctor.training_log import read_log
+from gradlab.llm.data.prepare import prepare
+from gradlab.llm.model import loading
+from gradlab.llm.model.group import Processes
+from gradlab.llm.model.logps import with_logps
+from gradlab.llm.train import checkpoints
+from gradlab.llm.train.loop import PairTask, side_rows
+from gradlab.llm.train.policy_model import Engine
+from gradlab.llm.train.reference import score
+from gradlab.llm.train.run_settings import read_settings
+from gradlab.llm.train.stages import train
 from gradlab.losses import PAIR_LOSSES
-from gradlab.trainlog import read_log
 
 LN2 = pytest.approx(math.log(2), rel=1e-6)
 pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
@@ -137,8 +138,8 @@ def test_each_stage_starts_where_the_one_before_ended(inputs, tmp_path, lora):
 def test_the_reference_that_is_kept_is_what_a_live_one_gives(inputs, straight):
     data = prepare(OPTIONS | dict.fromkeys(("choice", "max_prompt", "validation")) | {
         "data": str(inputs / "pairs.jsonl"), "split": "train", "template": "plain", "seed": 0,
-    }, models.load_tokenizer(inputs / "model"))  # fmt: skip
-    live = with_logps(models.load_model(inputs / "model"))
+    }, loading.load_tokenizer(inputs / "model"))  # fmt: skip
+    live = with_logps(loading.load_model(inputs / "model"))
     for part in ("train", "held_out"):
         pairs = data.part(getattr(data, part))
         kept = load_file(straight / "cache" / f"model-{part}.safetensors")["logps"]
@@ -426,7 +427,7 @@ def test_a_damaged_description_of_the_data_is_called_so(inputs, tmp_path, capsys
 
 
 def test_weights_and_biases_must_be_there_before_anything_is_done(inputs, tmp_path, capsys):
-    with patch("gradlab.llm.stages.find_spec", return_value=None):
+    with patch("gradlab.llm.train.stages.find_spec", return_value=None):
         complains(
             capsys,
             [*options(inputs, tmp_path / "run"), "--wandb"],

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from gradlab.llm.pairs import read_pairs
-from gradlab.llm.synthetic import token_task, true_reward, write_task
+from gradlab.llm.data.pairs import read_pairs
+from gradlab.llm.demo.token_task import token_task, true_reward, write_task
 
 PAIRS = 6_000
 
@@ -152,7 +152,7 @@ def test_a_task_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gradlab.artifacts.os.fsync", full)
+    monkeypatch.setattr("gradlab.store.artifacts.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_task(tmp_path, pairs=40, held_out=20, seed=4)
     assert (train.read_bytes(), held_out.read_bytes()) == before
@@ -165,13 +165,13 @@ def test_a_task_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypat
 @pytest.fixture(scope="module")
 def tokenizer():
     pytest.importorskip("transformers")
-    from gradlab.llm.synthetic import task_tokenizer
+    from gradlab.llm.demo.token_task import task_tokenizer
 
     return task_tokenizer()
 
 
 def test_a_word_is_a_token_and_a_pair_splits_cleanly(task, tokenizer):
-    from gradlab.llm.tokens import encode_pairs
+    from gradlab.llm.data.tokens import encode_pairs
 
     encoded, kept, report = encode_pairs(task[:500], tokenizer, max_length=64)
     assert len(kept) == 500
@@ -185,7 +185,7 @@ def test_a_word_is_a_token_and_a_pair_splits_cleanly(task, tokenizer):
 
 
 def test_rewards_of_decoded_tokens_are_those_of_the_texts(task, tokenizer):
-    from gradlab.llm.tokens import encode_pairs
+    from gradlab.llm.data.tokens import encode_pairs
 
     encoded, _, _ = encode_pairs(task[:100], tokenizer)
     for skip in (True, False):

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from gradlab.llm.pairs import Pair
-from gradlab.llm.tokens import (
+from gradlab.llm.data.pairs import Pair
+from gradlab.llm.data.tokens import (
     Encoded,
     check_vocabulary,
     data_fingerprint,

@@ -24,9 +24,9 @@ from transformers.trainer_callback import TrainerState
 from trl import DPOConfig, DPOTrainer
 
 import gradlab.llm.trl as adapter
+from gradlab.doctor.training_log import read_log
 from gradlab.llm.trl import LOG, GradlabDPOTrainer, ImbalanceLog
 from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, PairLogps
-from gradlab.trainlog import read_log
 
 # TRL 1.16 uses names of transformers that 5.24 has begun to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated and will be:FutureWarning")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradlab.metrics import (
+from gradlab.lab.metrics import (
     entropy,
     expected_utility,
     kl_to_reference,
@@ -18,7 +18,7 @@ from gradlab.metrics import (
     utility_share,
     win_rate,
 )
-from gradlab.world import gaussian_world
+from gradlab.lab.world import gaussian_world
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=50)
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from own_losses import EVERY_LOSS, SquaredMargin, every_logistic_loss
 
-from gradlab import runs as runs_module
+from gradlab.lab import runs as runs_module
+from gradlab.lab.objective import COLUMNS, MATMUL_COLUMNS, PairObjective, from_columns, mix, pair_slots, to_columns
+from gradlab.lab.runs import Runs
+from gradlab.lab.world import World, draw_pairs, exact_pairs, gaussian_world
 from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps
-from gradlab.objective import COLUMNS, MATMUL_COLUMNS, PairObjective, from_columns, mix, pair_slots, to_columns
-from gradlab.runs import Runs
-from gradlab.world import World, draw_pairs, exact_pairs, gaussian_world
 
 EXACT = {"rtol": 1e-10, "atol": 1e-14}
 

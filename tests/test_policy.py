@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradlab.policy import POLICIES, FreeLogits, RadialBasis, log_policy, tabular_policy
+from gradlab.lab.policy import POLICIES, FreeLogits, RadialBasis, log_policy, tabular_policy
 
 every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(), RadialBasis(3, 0.5)], ids=repr)
 

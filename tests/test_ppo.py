@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
+from gradlab.lab.fit import fit
+from gradlab.lab.policy import FREE_LOGITS, RadialBasis
+from gradlab.lab.ppo import fill_unobserved, fit_ppo, fit_reward, ideal_logp
+from gradlab.lab.world import World, draw_pairs, gaussian_world
 from gradlab.losses import DPO
-from gradlab.policy import FREE_LOGITS, RadialBasis
-from gradlab.ppo import fill_unobserved, fit_ppo, fit_reward, ideal_logp
-from gradlab.training import fit
-from gradlab.world import World, draw_pairs, gaussian_world
 
 SHARED = RadialBasis(4)
 POLICIES = pytest.mark.parametrize("policy", [FREE_LOGITS, SHARED], ids=["free", "shared"])
@@ -344,7 +344,7 @@ def test_blocks_of_many_runs_change_nothing(monkeypatch):
     rewards = [world.utility for world in worlds]
     settings = {"samples": 4, "steps": 10, "seed": list(range(20))}
     whole = fit_ppo(worlds, rewards, **settings)
-    monkeypatch.setattr("gradlab.runs.BLOCK_SLOTS", 8 * 32)
+    monkeypatch.setattr("gradlab.lab.runs.BLOCK_SLOTS", 8 * 32)
     assert torch.equal(fit_ppo(worlds, rewards, **settings).policies, whole.policies)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gradlab import shipped
-from gradlab.shipped import copy_notebooks
+from gradlab.store import shipped
+from gradlab.store.shipped import copy_notebooks
 
 ROOT = Path(__file__).parent.parent
 
@@ -115,7 +115,7 @@ def test_a_file_in_the_folder_s_place_is_refused(source, tmp_path):
 
 
 def test_what_is_not_there_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "gradlab/shipped.py"))
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "gradlab/store/shipped.py"))
     with pytest.raises(FileNotFoundError, match="lacks its notebooks"):
         shipped.shipped("notebooks")
 
@@ -140,7 +140,9 @@ def test_the_wheel_holds_notebooks_figures_and_the_code_of_the_pages(tmp_path):
     assert not any("ipynb_checkpoints" in name or "figures/quick" in name or "/.parts" in name for name in inside)
     target = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(target)
-    code = "from pathlib import Path; from gradlab.shipped import copy_notebooks; print(copy_notebooks(Path('got')))"
+    code = (
+        "from pathlib import Path; from gradlab.store.shipped import copy_notebooks; print(copy_notebooks(Path('got')))"
+    )
     ran = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {code}"],
                          capture_output=True, text=True, check=True, cwd=tmp_path)  # fmt: skip
     assert ran.stdout.strip() == "[]"

@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from gradlab import cli, sweeps
-from gradlab.artifacts import load_frame
+from gradlab import cli
+from gradlab.lab.fit import fit
+from gradlab.lab.policy import tabular_policy
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import PAIR_LOSSES, pair_loss
-from gradlab.policy import tabular_policy
-from gradlab.settings import check_settings, read_settings
-from gradlab.sweeps import run_sweep, sweep_status
-from gradlab.training import fit
-from gradlab.world import gaussian_world
+from gradlab.store.artifacts import load_frame
+from gradlab.sweeps import sweep
+from gradlab.sweeps.settings_frame import check_settings, read_settings
+from gradlab.sweeps.sweep import run_sweep, sweep_status
 
 SMALL = """
 seeds = 4
@@ -47,7 +48,7 @@ def small(tmp_path):
 
 @pytest.fixture
 def blocks_of_three(monkeypatch):
-    monkeypatch.setattr(sweeps, "_width", lambda group: 3)
+    monkeypatch.setattr(sweep, "_width", lambda group: 3)
 
 
 def result(folder):
@@ -109,7 +110,7 @@ def test_the_number_of_workers_does_not_change_a_bit(small, tmp_path, blocks_of_
 
 def test_the_size_of_a_block_does_not_change_a_bit(small, tmp_path, monkeypatch):
     run_sweep(read_settings(small), tmp_path / "whole", workers=1, progress=False)
-    monkeypatch.setattr(sweeps, "_width", lambda group: 1)
+    monkeypatch.setattr(sweep, "_width", lambda group: 1)
     run_sweep(read_settings(small), tmp_path / "single", workers=1, progress=False)
     pd.testing.assert_frame_equal(result(tmp_path / "whole"), result(tmp_path / "single"), check_exact=True)
 
@@ -144,9 +145,9 @@ def test_a_sweep_goes_on_where_it_was(small, tmp_path, blocks_of_three, monkeypa
             raise KeyboardInterrupt
         return train(settings)
 
-    train = sweeps.train_block
+    train = sweep.train_block
     with monkeypatch.context() as patch:
-        patch.setattr(sweeps, "train_block", breaks_at_the_fifth)
+        patch.setattr(sweep, "train_block", breaks_at_the_fifth)
         with pytest.raises(KeyboardInterrupt):
             run_sweep(settings, tmp_path / "out", workers=1, progress=False)
     status = sweep_status(tmp_path / "out")
@@ -208,10 +209,10 @@ def test_killed_parents_and_workers_lose_nothing(tmp_path):
     assert "900 of 900 runs" in file.with_suffix(".out").read_text()
     assert "a worker was killed" in file.with_suffix(".err").read_text()
     settings = read_settings(file)
-    block = sweeps._parts(settings, folder, "")[-1].arguments["settings"]
+    block = sweep._parts(settings, folder, "")[-1].arguments["settings"]
     whole = result(folder).set_index("run")
     pd.testing.assert_frame_equal(
-        whole.loc[block["run"]].reset_index(), sweeps.train_block(block)[["run", *whole.columns]], check_exact=True,
+        whole.loc[block["run"]].reset_index(), sweep.train_block(block)[["run", *whole.columns]], check_exact=True,
         check_dtype=False,
     )  # fmt: skip
 
@@ -230,7 +231,7 @@ def test_another_sweep_is_not_overwritten_unless_asked(small, tmp_path):
 def test_a_finished_sweep_is_not_run_again(small, tmp_path, monkeypatch):
     settings = read_settings(small).head(4)
     run_sweep(settings, tmp_path, progress=False)
-    monkeypatch.setattr(sweeps, "run_parts", None)
+    monkeypatch.setattr(sweep, "run_parts", None)
     run_sweep(settings, tmp_path, progress=False)
 
 
@@ -329,9 +330,9 @@ def test_settings_that_differ_in_the_last_digit_are_other_settings(tmp_path):
 
 def test_blocks_of_another_cut_are_not_taken_for_ours(small, tmp_path, monkeypatch):
     settings = read_settings(small).head(12)
-    parts = sweeps._parts(settings, tmp_path, "key")
-    monkeypatch.setattr(sweeps, "_width", lambda group: 2)
-    assert not {part.key for part in parts} & {part.key for part in sweeps._parts(settings, tmp_path, "key")}
+    parts = sweep._parts(settings, tmp_path, "key")
+    monkeypatch.setattr(sweep, "_width", lambda group: 2)
+    assert not {part.key for part in parts} & {part.key for part in sweep._parts(settings, tmp_path, "key")}
 
 
 def test_fresh_with_bad_arguments_throws_nothing_away(small, tmp_path):
@@ -355,14 +356,14 @@ def test_files_of_others_are_left_alone(small, tmp_path, name):
 
 def test_what_others_put_among_the_blocks_stays(small, tmp_path):
     settings = read_settings(small).head(2)
-    save = sweeps.run_parts
+    save = sweep.run_parts
 
     def beside(*arguments, **more):
         save(*arguments, **more)
         (tmp_path / "out/blocks/thesis.tex").write_text("mine")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps, "run_parts", beside)
+        patch.setattr(sweep, "run_parts", beside)
         run_sweep(settings, tmp_path / "out", progress=False)
     assert [file.name for file in (tmp_path / "out/blocks").iterdir()] == ["thesis.tex"]
 
@@ -412,9 +413,9 @@ def test_the_documented_example_is_ten_thousand_runs():
 
 def test_a_hundred_thousand_runs_are_small_parts(tmp_path):
     settings = check_settings(pd.DataFrame({"seed": range(100_000)}))
-    parts = sweeps._parts(settings, tmp_path, "key")
+    parts = sweep._parts(settings, tmp_path, "key")
     assert sum(part.size for part in parts) == 100_000
-    assert max(part.size for part in parts) * 20 * 20 * 20 <= sweeps._BLOCK_SLOTS
+    assert max(part.size for part in parts) * 20 * 20 * 20 <= sweep._BLOCK_SLOTS
     assert sum(part.arguments["settings"].memory_usage(deep=True).sum() for part in parts) < 100 * len(settings)
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from own_losses import EVERY_LOSS, Hinge, SquaredMargin, every_loss
 
-from gradlab import metrics, runs
-from gradlab.descent import recorded_steps
+from gradlab.lab import metrics, runs
+from gradlab.lab.descent import recorded_steps
+from gradlab.lab.fit import dpo_reference, fit
+from gradlab.lab.policy import FreeLogits, RadialBasis, log_policy
+from gradlab.lab.world import World, draw_pairs, exact_pairs, gaussian_world
 from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, LogisticLoss, NaiveBalancedDPO, PairLogps
-from gradlab.policy import FreeLogits, RadialBasis, log_policy
-from gradlab.training import dpo_reference, fit
-from gradlab.world import World, draw_pairs, exact_pairs, gaussian_world
 
 every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(4)], ids=["free", "shared"])
 every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])

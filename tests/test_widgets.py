@@ -360,7 +360,7 @@ def test_what_is_not_shown_cannot_be_taken_out(monkeypatch):
 
 def test_an_explorer_brings_only_what_it_needs():
     code = "import sys; from gradlab.widgets import GridExplorer; print([m for m in sys.argv[1:] if m in sys.modules])"
-    heavy = ["scipy.stats", "gradlab.experiments", "gradlab.widgets.claims"]
+    heavy = ["scipy.stats", "gradlab.experiments", "gradlab.widgets.claims_explorer"]
     ran = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gradlab.artifacts import save_frame
-from gradlab.experiments import verdicts
-from gradlab.experiments.claims import CLAIMS
+from gradlab.experiments.report import verdicts
+from gradlab.experiments.report.claims import CLAIMS
+from gradlab.store.artifacts import save_frame
 from gradlab.widgets import ClaimsExplorer
 
 FIGURES = Path(__file__).parents[1] / "figures"
@@ -188,7 +188,7 @@ def test_missing_or_damaged_data_are_one_line(folder):
 
 
 def test_it_finds_the_figures_below_the_current_folder(folder, monkeypatch):
-    monkeypatch.setattr("gradlab.shipped.__file__", str(folder / "elsewhere" / "gradlab" / "shipped.py"))
+    monkeypatch.setattr("gradlab.store.shipped.__file__", str(folder / "elsewhere" / "gradlab" / "shipped.py"))
     (folder / "figures").mkdir()
     for file in list(folder.glob("*.*")):
         shutil.move(file, folder / "figures")
@@ -206,7 +206,7 @@ def test_it_finds_the_figures_below_the_current_folder(folder, monkeypatch):
 
 
 def test_the_page_puts_texts_in_as_texts():
-    script = (Path(verdicts.__file__).parents[1] / "widgets" / "front" / "table.js").read_text("utf-8")
+    script = (FIGURES.parent / "gradlab/web" / "table.js").read_text("utf-8")
     assert "innerHTML" not in script
     assert 'cell("th", text, "col")' in script
     assert 'cell("th", "", "row")' in script

@@ -5,9 +5,9 @@ import pytest
 from scipy.special import expit
 
 from gradlab.widgets import CreditExplorer, OfflineExplorer, SigmoidExplorer
-from gradlab.widgets.credit import gradient_moments
-from gradlab.widgets.offline import bell, effective_share
-from gradlab.widgets.sigmoid import expected_loss
+from gradlab.widgets.credit_explorer import gradient_moments
+from gradlab.widgets.offline_explorer import bell, effective_share
+from gradlab.widgets.sigmoid_explorer import expected_loss
 
 SETTINGS = [(kind, title) for kind in (SigmoidExplorer, CreditExplorer, OfflineExplorer)
             for title in ("", *(story.title for story in kind.stories))]  # fmt: skip

@@ -5,12 +5,12 @@ import asyncio
 import numpy as np
 import pytest
 
-from gradlab.experiments.frontier import ends_at_equal_kl
+from gradlab.experiments.questions.frontier import ends_at_equal_kl
+from gradlab.lab.fit import fit
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import pair_loss
-from gradlab.training import fit
 from gradlab.widgets import FrontierExplorer
-from gradlab.widgets.frontier import BETAS
-from gradlab.world import gaussian_world
+from gradlab.widgets.frontier_explorer import BETAS
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_kl_axis_is_wide_enough_for_any_policy_from_a_uniform_reference(expl
 
 def test_moving_beta_costs_one_training_a_loss(explorer, monkeypatch):
     calls = []
-    monkeypatch.setattr("gradlab.widgets.frontier.fit", lambda *a, **k: calls.append(a[1]) or fit(*a, **k))
+    monkeypatch.setattr("gradlab.widgets.frontier_explorer.fit", lambda *a, **k: calls.append(a[1]) or fit(*a, **k))
     explorer.set(beta=10**0.15)
     assert [(loss.name, loss.beta) for loss in calls] == [("bdpo", 10**0.15), ("dpo", 10**0.15)]
     explorer.set(value="unobserved_mass")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from gradlab import metrics
+from gradlab.lab import metrics
+from gradlab.lab.fit import fit
+from gradlab.lab.policy import tabular_policy
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import DPO, IPO, BalancedDPO, NaiveBalancedDPO
-from gradlab.policy import tabular_policy
-from gradlab.training import fit
 from gradlab.widgets import GridExplorer
-from gradlab.world import gaussian_world
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from gradlab.ratings import (
+from gradlab.store.ratings import (
     agreement,
     append_answer,
     krippendorff_alpha,
@@ -20,7 +20,7 @@ from gradlab.ratings import (
     sides,
     wilson_interval,
 )
-from gradlab.widgets.rating import ANSWERS, SAMPLES, RatingExplorer
+from gradlab.widgets.rating_explorer import ANSWERS, SAMPLES, RatingExplorer
 
 ROOT = Path(__file__).parent.parent
 SECRET = ("zebra-7b", "yak-dpo")  # names that no text and no widget contains by chance

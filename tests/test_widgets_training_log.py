@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradlab.trainlog import append_step, read_log, start_log
-from gradlab.widgets.training_log import SAMPLES, TrainingLogExplorer
+from gradlab.doctor.training_log import append_step, read_log, start_log
+from gradlab.widgets.training_log_explorer import SAMPLES, TrainingLogExplorer
 
 
 @pytest.fixture(scope="module")

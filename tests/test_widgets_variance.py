@@ -12,7 +12,7 @@ import pytest
 
 from gradlab.theory import covariance_gap, dpo_weight, variance_ratio
 from gradlab.widgets import VarianceExplorer
-from gradlab.widgets.variance import DRAWS, FAMILIES, gaussian
+from gradlab.widgets.variance_explorer import DRAWS, FAMILIES, gaussian
 
 DATA = Path(__file__).parents[1] / "figures" / "data" / "variance.parquet"
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from gradlab.world import World, draw_pairs, exact_pairs, gaussian_world, resample, stream
+from gradlab.lab.world import World, draw_pairs, exact_pairs, gaussian_world, resample, stream
 
 UTILITIES = ["gaussian", "gaussian-random", "log-gaussian", "independent"]
 REFERENCES = ["uniform", "random", "shifted"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gradlab.llm.models import save_folder, small_llama
-from gradlab.llm.pairs import json_lines
-from gradlab.llm.settings import Settings
-from gradlab.llm.synthetic import task_tokenizer, token_task
+from gradlab.llm.data.pairs import json_lines
+from gradlab.llm.demo.token_task import task_tokenizer, token_task
+from gradlab.llm.model.loading import save_folder, small_llama
+from gradlab.llm.train.run_settings import Settings
 
 PAIRS = 14
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pandas as pd
 
+from gradlab.doctor.curves import LN2, Log
 from gradlab.doctor.findings import SEVERITIES, SIGNS, Finding, Seen, Unjudged, report
-from gradlab.doctor.log import LN2, Log
 from gradlab.doctor.side_rules import both_falling, weight_at_edge
 from gradlab.doctor.thresholds import SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE
+from gradlab.doctor.training_log import is_known, not_finite_notes
 from gradlab.doctor.training_rules import far_reference, not_finite, stuck
 from gradlab.doctor.validation_rules import no_gain, overfitting, spikes, validation_spike
-from gradlab.trainlog import is_known, not_finite_notes
 
 # A log and the baseline's; what judges each sign of ``SIGNS``.
 _RULES: Mapping[str, Callable[[Log, Log | None], Iterator[Seen]]] = {
@@ -36,7 +36,7 @@ _RULES: Mapping[str, Callable[[Log, Log | None], Iterator[Seen]]] = {
 def examine(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list[Finding]:
     """What a training log shows of the known signatures of failure, the worst first; ``SIGNS`` lists them.
 
-    log       a frame as ``gradlab.trainlog.read_log`` gives it: ``step`` and any of ``COLUMNS``. What is absent is
+    log       a frame from ``training_log.read_log``: ``step`` and any of ``COLUMNS``. What is absent is
               not judged, and said so. ``attrs`` may hold settings: loss, beta, clip, validation_pairs,
               length_baseline (the accuracy of "prefer the shorter answer"), init ("base": the run does not start at
               its reference).

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gradlab.doctor.curves import CONSTANT_WEIGHT, NAIVE, Curve, Log, tail
 from gradlab.doctor.findings import Seen, Unjudged
-from gradlab.doctor.log import CONSTANT_WEIGHT, NAIVE, Curve, Log, tail
 from gradlab.doctor.thresholds import DEEP_FALL, EDGE, EDGE_MOST, EDGE_PAIRS, FALL, FALL_ERRORS, FALL_REWARD, ROWS
 
 _QUANTILES = {"win_weight_q10": 0.1, "win_weight_q50": 0.5, "win_weight_q90": 0.9}

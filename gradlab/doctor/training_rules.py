@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gradlab.doctor.curves import LN2, NEVER_LOGISTIC, Curve, Log, step_text
 from gradlab.doctor.findings import Seen, Unjudged
-from gradlab.doctor.log import LN2, NEVER_LOGISTIC, Curve, Log, step_text
 from gradlab.doctor.thresholds import (
     LATE,
     REWARD_PROBLEM,
@@ -19,7 +19,7 @@ from gradlab.doctor.thresholds import (
     STUCK_ROWS,
     TRAINED,
 )
-from gradlab.trainlog import is_known
+from gradlab.doctor.training_log import is_known
 
 _SERIOUS = ("loss", "reward_win", "reward_lose", "reward_margin", "margin", "logp_win", "logp_lose")  # lost, if NaN
 _GRADIENTS = ("grad_norm", "grad_norm_win", "grad_norm_lose", "slope_win", "slope_lose")

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gradlab.doctor.curves import LN2, Curve, Log, step_text, whole_steps
 from gradlab.doctor.findings import Seen, Unjudged
-from gradlab.doctor.log import LN2, Curve, Log, step_text, whole_steps
 from gradlab.doctor.thresholds import (
     GAIN_ACCURACY,
     GAIN_LOSS,

@@ -12,25 +12,23 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from gradlab.checks import one_of
-from gradlab.experiments import (
-    frames,
+from gradlab.experiments import frames, gallery
+from gradlab.experiments.questions import (
     frontier,
-    gallery,
     grid,
     inner_products,
     log_ratio,
     picture,
     ppo_against_dpo,
     ratios,
-    report,
     shift,
     stability,
     starts,
     variance,
-    verdicts,
     worlds,
 )
-from gradlab.parts import calm, processes
+from gradlab.experiments.report import pages, verdicts
+from gradlab.store.pool import calm, processes
 
 _GRID = (picture, grid, worlds, frontier, starts, stability, ppo_against_dpo, log_ratio)
 _THEORY = (ratios, inner_products, shift, variance)
@@ -97,7 +95,7 @@ def _write_pages(folder: Path, *, quick: bool) -> None:
     former = None
     with contextlib.suppress(ValueError):  # one that cannot be read is replaced
         former = verdicts.former(folder)
-    report.write(settled, EXPERIMENTS.values(), folder, quick=quick)
+    pages.write(settled, EXPERIMENTS.values(), folder, quick=quick)
     print(f" claims: {folder / 'CLAIMS.md'}")
     changed = verdicts.changes(former, settled) if former is not None else []
     if changed:
@@ -109,4 +107,4 @@ def _write_pages(folder: Path, *, quick: bool) -> None:
         and readme.exists()
         and "<!-- findings -->" in readme.read_text("utf-8")
     ):
-        report.write_findings(readme, settled.values())
+        pages.write_findings(readme, settled.values())

@@ -1,7 +1,7 @@
 """What a claim stands or falls with, declared as data before any result and judged by rule.
 
 A ``Contrast`` compares two methods, paired by seed. A ``Scan`` is a statement about every declared case, such as an
-inequality between closed forms. The rules of a contrast are those of ``gradlab.intervals``. Those of a scan:
+inequality between closed forms. The rules of a contrast are those of ``gradlab.stats.intervals``. Those of a scan:
 
 - Each case is a cell. Its slack is signed, positive where the statement is true: the cell ``holds`` where slack is
   above the declared tolerance, ``fails`` where it is below minus that, and shows ``no difference`` between.
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.intervals import decide, judge, judge_cells, overall, paired_differences, share_interval, tally
+from gradlab.stats.intervals import decide, judge, judge_cells, overall, paired_differences, share_interval, tally
 
 SHARE_OF_CASES = "share of cases"  # the value of a scan, in place of a contrast's
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from gradlab.artifacts import holds, load_frame, save_frame
-from gradlab.parts import Part, run_parts
-from gradlab.provenance import code_key, fingerprint
+from gradlab.store.artifacts import holds, load_frame, save_frame
+from gradlab.store.pool import Part, run_parts
+from gradlab.store.provenance import code_key, fingerprint
 
 _DRAWING = ("gradlab.experiments", "gradlab.experiments.contrasts", "gradlab.experiments.frames")  # and judging
 

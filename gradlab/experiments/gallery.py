@@ -12,10 +12,10 @@ from types import ModuleType
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.artifacts import load_frame, load_manifest, write_whole
 from gradlab.experiments.frames import frame_path, short_name
 from gradlab.experiments.measured import MEASURED
-from gradlab.provenance import fingerprint, source_hash, versions
+from gradlab.store.artifacts import load_frame, load_manifest, write_whole
+from gradlab.store.provenance import fingerprint, source_hash, versions
 
 QUICK_MARK = "**QUICK run: few seeds, worlds and steps. These are not results; captions describe the full run.**"
 
@@ -91,7 +91,7 @@ def write_page(experiments: Sequence[ModuleType], every: Sequence[ModuleType], f
         "# Figures", "", *([QUICK_MARK, ""] if quick else []),
         "What the figures say about the paper's claims: [CLAIMS.md](CLAIMS.md). How each claim is judged, and with",
         "which settings: [METHODS.md](METHODS.md). Written by `make figures` from the frames in [data/](data); do not",
-        f"edit. Settings marked *stated* and *ours*: [gradlab/world.py]({root}/gradlab/world.py).", "",
+        f"edit. Settings marked *stated* and *ours*: [gradlab/lab/world.py]({root}/gradlab/lab/world.py).", "",
     ]  # fmt: skip
     if len(experiments) < len(every):
         missing = ", ".join(short_name(one) for one in every if one not in experiments)

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gradlab.artifacts import load_frame, load_manifest
-from gradlab.experiments import language_models
 from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.questions import language_models
+from gradlab.store.artifacts import load_frame, load_manifest
 
 ALLOWED = 0.05  # more time or memory than DPO that still counts as next to nothing, as a share of DPO's
 LOSS_ONLY = "loss alone"  # what measures the loss by itself and no whole step

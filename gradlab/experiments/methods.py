@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import count, one_of, positive
+from gradlab.lab.fit import Fit, fit
+from gradlab.lab.policy import Policy, tabular_policy
+from gradlab.lab.ppo import fill_unobserved, fit_ppo, fit_reward
+from gradlab.lab.world import Purpose, World, stream
 from gradlab.losses import (
     DPO,
     BalancedDPO,
@@ -23,10 +27,6 @@ from gradlab.losses import (
     PairLoss,
     balanced_weights,
 )
-from gradlab.policy import Policy, tabular_policy
-from gradlab.ppo import fill_unobserved, fit_ppo, fit_reward
-from gradlab.training import Fit, fit
-from gradlab.world import Purpose, World, stream
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PermutedBalancedDPO(LogisticLoss):
     oriented  False: the favoured side is that draw's, so that a winner's λ is ½ on average. True: it is the side that
               Balanced-DPO favours, the more probable one, and only the size is another pair's.
 
-    It works on the item-first layout of ``gradlab.objective``, pairs × (run, prompt) columns, and on no other.
+    It works on the item-first layout of ``gradlab.lab.objective``, pairs × (run, prompt) columns, and on no other.
     """
 
     beta: float = 1.0

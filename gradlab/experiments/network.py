@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import count, positive
-from gradlab.descent import steady
+from gradlab.lab.descent import steady
+from gradlab.lab.objective import PairObjective, to_columns
+from gradlab.lab.policy import RadialBasis
+from gradlab.lab.runs import Runs
+from gradlab.lab.world import World, stream
 from gradlab.losses import PairLoss
-from gradlab.objective import PairObjective, to_columns
-from gradlab.policy import RadialBasis
-from gradlab.runs import Runs
-from gradlab.world import World, stream
 
 HIDDEN = 16
 # A spawn key outside ``world.Purpose``: initial weights have a stream of their own.

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from gradlab.experiments.methods import train
+from gradlab.lab.world import gaussian_world
 from gradlab.theory import (
     balanced_weight,
     bdpo_weight,
@@ -29,7 +30,6 @@ from gradlab.theory import (
     outside,
     product_noise,
 )
-from gradlab.world import gaussian_world
 
 PICTURED = ((3.0, 3.0, 6.0), (1.5, 3.0, 6.0), (3.0, 1.5, 6.0))  # σ_p, σ_q, distance of the drawn weights
 PHASE_SUPPORT = 24.0  # in widths of p

@@ -6,7 +6,7 @@ HF_HUB_DISABLE_TELEMETRY=1; only the loss, and so the gradient, are gradlab's::
     from trl import DPOConfig
     from gradlab.llm.trl import GradlabDPOTrainer
     from gradlab.losses import BalancedDPO
-    from gradlab.trainlog import read_log
+    from gradlab.doctor.training_log import read_log
 
     args = DPOConfig(output_dir="out", beta=0.2)
     GradlabDPOTrainer(model, args=args, gradlab_loss=BalancedDPO(beta=0.2), train_dataset=pairs).train()
@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradlab.llm.measures import batch_row
+from gradlab.doctor.training_log import COLUMNS, append_step, keep_steps, own_name, start_log
+from gradlab.llm.train.measures import batch_row
 from gradlab.losses import DPO, PairLogps, PairLoss
-from gradlab.trainlog import COLUMNS, append_step, keep_steps, own_name, start_log
 
 try:
     import trl

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradlab.artifacts import write_whole
-from gradlab.intervals import bootstrap_interval
+from gradlab.stats.intervals import bootstrap_interval
+from gradlab.store.artifacts import write_whole
 
 # Okabe and Ito's colours; line styles and markers differ too, so that print in grey loses nothing.
 LOOK: dict[str, dict[str, Any]] = {

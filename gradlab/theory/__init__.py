@@ -19,7 +19,7 @@ from gradlab.theory.continuous import (
     gaussian_log_density,
 )
 from gradlab.theory.extrema import Extremum, Placement, extrema, inside, outside, product_noise
-from gradlab.theory.ratios import (
+from gradlab.theory.gradient_ratios import (
     bdpo_log_rho,
     dpo_log_rho,
     fixed_weight_log_rho,
@@ -27,7 +27,7 @@ from gradlab.theory.ratios import (
     nbdpo_log_rho,
     share_corrected,
 )
-from gradlab.theory.variance import covariance_gap, variance_ratio
+from gradlab.theory.weight_variance import covariance_gap, variance_ratio
 from gradlab.theory.weights import balanced_weight, bdpo_weight, dpo_weight, in_logits, log_ratio_weight
 
 __all__ = [

@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING, Any
 from gradlab.widgets.explorer import Explorer, Story
 
 if TYPE_CHECKING:
-    from gradlab.widgets.claims import ClaimsExplorer
-    from gradlab.widgets.credit import CreditExplorer
-    from gradlab.widgets.frontier import FrontierExplorer
-    from gradlab.widgets.grid import GridExplorer
-    from gradlab.widgets.offline import OfflineExplorer
-    from gradlab.widgets.pair import PairExplorer
-    from gradlab.widgets.rating import RatingExplorer
-    from gradlab.widgets.shift import ShiftExplorer
-    from gradlab.widgets.sigmoid import SigmoidExplorer
-    from gradlab.widgets.training_log import TrainingLogExplorer
-    from gradlab.widgets.variance import VarianceExplorer
+    from gradlab.widgets.claims_explorer import ClaimsExplorer
+    from gradlab.widgets.credit_explorer import CreditExplorer
+    from gradlab.widgets.frontier_explorer import FrontierExplorer
+    from gradlab.widgets.grid_explorer import GridExplorer
+    from gradlab.widgets.offline_explorer import OfflineExplorer
+    from gradlab.widgets.pair_explorer import PairExplorer
+    from gradlab.widgets.rating_explorer import RatingExplorer
+    from gradlab.widgets.shift_explorer import ShiftExplorer
+    from gradlab.widgets.sigmoid_explorer import SigmoidExplorer
+    from gradlab.widgets.training_log_explorer import TrainingLogExplorer
+    from gradlab.widgets.variance_explorer import VarianceExplorer
 
     EXPLORERS: dict[str, type[Explorer]]
     """All of them, by name."""
 
 _FILES = {  # by class
-    "PairExplorer": "pair",
-    "GridExplorer": "grid",
-    "ShiftExplorer": "shift",
-    "VarianceExplorer": "variance",
-    "FrontierExplorer": "frontier",
-    "ClaimsExplorer": "claims",
-    "TrainingLogExplorer": "training_log",
-    "RatingExplorer": "rating",
-    "SigmoidExplorer": "sigmoid",
-    "CreditExplorer": "credit",
-    "OfflineExplorer": "offline",
+    "PairExplorer": "pair_explorer",
+    "GridExplorer": "grid_explorer",
+    "ShiftExplorer": "shift_explorer",
+    "VarianceExplorer": "variance_explorer",
+    "FrontierExplorer": "frontier_explorer",
+    "ClaimsExplorer": "claims_explorer",
+    "TrainingLogExplorer": "training_log_explorer",
+    "RatingExplorer": "rating_explorer",
+    "SigmoidExplorer": "sigmoid_explorer",
+    "CreditExplorer": "credit_explorer",
+    "OfflineExplorer": "offline_explorer",
 }
 
 

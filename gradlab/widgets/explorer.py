@@ -15,7 +15,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from gradlab.checks import between, count, one_of
-from gradlab.descent import steady
+from gradlab.lab.descent import steady
 from gradlab.widgets.controls import Controls, Slider
 from gradlab.widgets.front import Tools
 from gradlab.widgets.view import View, montage

@@ -12,7 +12,7 @@ import traitlets
 
 def _code(name: str) -> str:
     """The text of a file for the page; as a path, anywidget would watch it, and so keep every widget alive for ever."""
-    return (Path(__file__).parent / "front" / name).read_text("utf-8")
+    return (Path(__file__).parents[1] / "web" / name).read_text("utf-8")
 
 
 class Picture(anywidget.AnyWidget):

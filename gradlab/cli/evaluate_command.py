@@ -1,0 +1,89 @@
+"""The command behind ``scripts/llm_eval.py``: its options, and what it prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from gradlab.cli.train_command import guarded, quiet
+
+_DPO = "(left out: dpo, where every folder has it)"
+_ALL = tyro.conf.arg(help_behavior_hint="(left out: all)")
+_SOME = tyro.conf.arg(metavar="OUT [OUT ...]", help_behavior_hint="(required)")
+_LENGTH = "(left out: 128, or half of the training's --max-length where that is less)"
+_NONE = tyro.conf.arg(metavar="SPEC", help_behavior_hint="(left out: none)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Evaluate runs of scripts/llm_train.py against their references, and print the table of an ablation.
+
+    Each folder gets evaluation/: a frame, samples for blind rating, and a page of samples.
+    """
+
+    out: Annotated[tyro.conf.Positional[tuple[Path, ...]], _SOME]
+    """One or more folders of runs, such as one a seed; methods are compared within each."""
+    names: Annotated[tuple[str, ...], _ALL] = ()
+    """Models of a run, as dpo or bdpo."""
+    reward: Annotated[str | None, _NONE] = None
+    """What responses are compared by: a sequence classifier or a safe-rlhf score model, as folder or hub name (of
+    several outputs one as SPEC#LABEL), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of
+    prompts and a list of as many responses, texts both, and gives one number a response. {out} stands for the run's
+    folder."""
+    cost: Annotated[str | None, _NONE] = None
+    """What makes a response safe, a cost below 0: named as a reward is."""
+    reward_template: Literal["run", "chat"] = "run"
+    """What a classifier reads: the text that the model saw, or what its own chat template makes of the messages."""
+    prompts: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(left out: all)")] = None
+    """Held-out prompts that are answered."""
+    samples: int = 4
+    """Responses a prompt."""
+    length: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_LENGTH)] = None
+    """Tokens of a response at most."""
+    temperature: float = 1.0
+    """Temperature of sampling; at another than 1, kl is over samples that the policy itself does not draw so, and is
+    no KL."""
+    seed: int = 0
+    """Seed of sampling."""
+    batch: int = 16
+    """Responses that are made at a time."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the models compute; auto: a GPU where there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the models compute in; auto: fp32 on a CPU, that of the training on a GPU."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="DATA", help_behavior_hint="(left out: where they were)")] = None
+    """Where the pairs are, if they were moved."""
+    baseline: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=_DPO)] = None
+    """The method that others are paired with where there are several folders: by win-rate, without a reward by accuracy
+    and margin."""
+    shown: int = 40
+    """Prompts on the page of samples."""
+    warn: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Say on the page of samples that texts may offend; said of HH-RLHF's and SafeRLHF's in any case."""
+
+
+def eval_command(arguments: Sequence[str]) -> int:
+    """Evaluate as the arguments say and print the table; the exit status, as in ``guarded``."""
+
+    def work() -> int:
+        given = dataclasses.asdict(tyro.cli(Options, prog="llm_eval.py", args=list(arguments)))
+        quiet()
+        _evaluate(given.pop("out"), given.pop("baseline"), given)
+        return 0
+
+    return guarded(work, "llm_eval.py")
+
+
+def _evaluate(outs: Sequence[Path], baseline: str | None, given: dict[str, Any]) -> None:
+    from gradlab.llm.judge.evaluate import FOLDER, evaluate_runs  # here, so that a missing library is one line
+    from gradlab.llm.judge.evaluation_table import BASELINE, table
+
+    given["reward_template"] = None if given["reward_template"] == "run" else given["reward_template"]
+    frame = evaluate_runs(outs, given.pop("names"), baseline=baseline, **given)
+    print(table(frame, baseline or BASELINE))
+    for out in outs:
+        print(f"{out / FOLDER}: evaluation.parquet, samples.jsonl for blind rating, samples.html")

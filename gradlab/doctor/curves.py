@@ -1,0 +1,150 @@
+"""A training log in numbers, as the doctor's rules read it: curves, the loss it is of, and where that starts."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gradlab.doctor.findings import Unjudged
+from gradlab.doctor.thresholds import LATE, START_PROBLEM
+from gradlab.doctor.training_log import is_known
+
+LN2 = math.log(2)
+# By the loss's name in the settings. "sigmoid" is TRL's name for DPO; "reference" is the stage that makes one by DPO.
+AT_LN2 = ("dpo", "cdpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight", "sigmoid", "reference")
+NEVER_LOGISTIC = ("ipo", "ppo", "sft")
+CONSTANT_WEIGHT = ("dpo", "cdpo", "ipo", "fixed-weight", "sigmoid", "reference")
+NAIVE = ("nbdpo", "nbdpo-symmetric")
+
+
+class Curve(NamedTuple):
+    """What is finite of a column."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+    def after(self, step: float) -> Curve:
+        """Its part after a step."""
+        later = self.steps > step
+        return Curve(self.steps[later], self.values[later])
+
+    def last(self, number: int) -> Curve:
+        """Its last rows."""
+        return Curve(self.steps[-number:], self.values[-number:])
+
+    def late(self) -> Curve:
+        """Its last part, of ``tail`` rows."""
+        return self.last(tail(len(self.steps)))
+
+    def where(self) -> str:
+        """The range of its steps, in words."""
+        first, last = step_text(self.steps[0]), step_text(self.steps[-1])
+        return f"step {last}" if first == last else f"steps {first} to {last}"
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log, in numbers: its known columns, by step, and what ``read_log`` has told of the file."""
+
+    columns: Mapping[str, np.ndarray]
+    steps: np.ndarray
+    settings: Mapping[str, Any]
+    notes: Sequence[str]
+    not_finite: Mapping[str, str]
+
+    @classmethod
+    def of(cls, log: pd.DataFrame, which: str = "log") -> Log:
+        """The known columns as floats, in the order of the steps.
+
+        ValueError, with the name ``which``, for a frame without steps, and for steps that are not whole numbers.
+        """
+        if "step" not in log:
+            raise ValueError(f"{which} must have a column step, got {', '.join(map(str, log.columns)) or 'none'}")
+        steps = whole_steps(f"steps of {which}", _floats(log, "step"))
+        order = np.argsort(steps, kind="stable")
+        order = order[np.isfinite(steps[order])]
+        known = [name for name in dict.fromkeys(log.columns) if isinstance(name, str) and is_known(name)]
+        settings, notes, not_finite = (log.attrs.get(name) for name in ("settings", "notes", "not_finite"))
+        return cls(
+            columns={name: _floats(log, name)[order] for name in known if name != "step"},
+            steps=steps[order],
+            settings=settings if isinstance(settings, dict) else {},
+            notes=[str(note) for note in notes] if isinstance(notes, list) else [],
+            not_finite=not_finite if isinstance(not_finite, dict) else {},
+        )
+
+    def curve(self, name: str) -> Curve:
+        """The finite values of a column; empty where the log has none."""
+        values = self.columns.get(name, np.full(len(self.steps), math.nan))
+        there = np.isfinite(values)
+        return Curve(self.steps[there], values[there])
+
+    def need(self, name: str, least: int) -> Curve:
+        """The same, where it has ``least`` values."""
+        curve = self.curve(name)
+        if not len(curve.steps):
+            raise Unjudged(f"the log has no {name}")
+        if len(curve.steps) < least:
+            raise Unjudged(f"the log has {len(curve.steps)} of {name}; {least} are needed")
+        return curve
+
+    def number(self, key: str) -> float | None:
+        """A positive number of the settings."""
+        value = self.settings.get(key)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return None
+        return float(value) if 0 < value < sys.float_info.max else None
+
+    @property
+    def loss(self) -> str | None:
+        """The loss's name, where the settings tell."""
+        name = self.settings.get("loss")
+        return name.lower() if isinstance(name, str) else None
+
+    def start(self) -> tuple[float, str] | None:
+        """The loss where policy and reference are one, by the settings, and how it is called."""
+        if self.loss in AT_LN2:
+            return LN2, "ln 2"
+        beta = self.number("beta")
+        if self.loss == "ipo" and beta is not None:
+            value = 0.25 / beta / beta
+            return (value, f"1/(4β²) = {value:.4g}") if 0 < value < math.inf else None
+        return None
+
+    def supposed_start(self) -> tuple[float, str] | None:
+        """The same; where the settings do not say, ln 2 if the log begins about there."""
+        known = self.start()
+        first = self.curve("loss").values[:1]
+        if known or self.loss in NEVER_LOGISTIC or not len(first):
+            return known
+        return (LN2, "ln 2") if abs(first[0] - LN2) < START_PROBLEM * LN2 else None
+
+
+def whole_steps(name: str, steps: np.ndarray) -> np.ndarray:
+    """``steps`` if those that are finite are whole numbers; an epoch, say, would pass for a step otherwise."""
+    finite = steps[np.isfinite(steps)]
+    odd = finite[finite % 1 != 0]
+    if len(odd):
+        raise ValueError(f"{name} must be whole numbers, got {step_text(odd[0])}")
+    return steps
+
+
+def step_text(step: float) -> str:
+    """A step as one writes it."""
+    return f"{step:.15g}"
+
+
+def tail(rows: int) -> int:
+    """How many rows are the last part: a fifth, and at least ``LATE``."""
+    return max(LATE, rows // 5)
+
+
+def _floats(log: pd.DataFrame, name: str) -> np.ndarray:
+    column = log.loc[:, [one == name for one in log.columns]].iloc[:, 0]
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=math.nan)

@@ -1,0 +1,286 @@
+"""Are the gradients of a prompt's responses opposed, E[c_ij] < 0, or orthogonal, c_ij ≈ 0?
+
+c_ij = ⟨∇_θ π_i, ∇_θ π_j⟩ of two responses i ≠ j of one prompt. Over all responses the entries sum to zero for every
+model, because probabilities sum to one: their mean over i ≠ j is −(mean of c_ii)/(n − 1), negative by algebra. So is,
+in expectation, the mean over a subset that is drawn at random. Over a given subset of m responses, such as those that
+the data cover, they sum to ‖∇Σπ‖² ≥ 0, and the mean is positive where that exceeds Σ c_ii. Every c_ij is tiny where n
+is large, so "≈ 0" is judged on a scale: by the cosine. Claim: inner-product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from gradlab import plotting
+from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.methods import LOSSES, train
+from gradlab.experiments.network import gradient_kernels, initial_weights, network_inputs, train_network
+from gradlab.lab.policy import RadialBasis
+from gradlab.lab.world import gaussian_world, stream
+from gradlab.theory import gradient_cosines, gradient_inner_products, mean_off_diagonal
+
+SETTINGS: dict[str, Any] = {
+    # Each family's levels: concentration α; width as a share of n (centre at random); probability of the peak (the
+    # rest Dirichlet(1)); steps of DPO from a uniform policy.
+    "levels": {
+        "dirichlet": [0.1, 1.0, 10.0],
+        "gaussian": [0.075, 0.15, 0.3],
+        "one-hot": [0.9, 0.99, 0.999999],
+        "trained": [0, 50, 500],
+    },
+    "sizes": {"dirichlet": [4, 8, 20, 50, 200], "gaussian": [4, 8, 20, 50, 200], "one-hot": [20], "trained": [20]},
+    "parameters": ["free", "shared", "mlp"],
+    "observed": 0.6,  # share of a prompt's responses; of trained policies those that the data cover, else at random
+    "seeds": 20,
+    # Of trained policies: the picture world, mean over its prompts.
+    "pairs": 100,
+    "training": ["adam", 0.05],
+    "network_training": ["adam", 0.01],
+}
+QUICK: dict[str, Any] = {
+    "levels": {"dirichlet": [0.1, 10.0], "gaussian": [0.15], "one-hot": [0.9], "trained": [0, 100]},
+    "sizes": {"dirichlet": [4, 20], "gaussian": [4, 20], "one-hot": [20], "trained": [20]},
+    "seeds": 2,
+}  # fmt: skip
+
+NEAR_ZERO = 0.1  # c_ij ≈ 0 where the mean |cosine| is below this
+_SLACK = 0.01  # margin of that statement
+_SIGN = 0.001  # margin of the statements on signs
+_ROUNDING = 1e-10  # of Σ c_ij against Σ c_ii
+
+_BY = ("family", "level", "n", "parameters")
+_SHARED: dict[str, Any] = {"claim": "inner-product", "method": "policy", "baseline": None, "by": _BY}
+_OPPOSED = {**_SHARED, "margin": _SIGN, "lower_is_better": True, "control": True}
+STATEMENTS: list[Contrast | Scan] = [
+    Scan(
+        claim="inner-product", value="total", by=_BY, tolerance=_ROUNDING, where="set == 'full'", identity=True,
+        statement="E[c_ij] < 0 over all responses: the c_ij sum to zero, so their mean over i ≠ j is negative",
+    ),
+    Contrast(
+        statement=f"c_ij ≈ 0 over all responses: mean |cosine| below {NEAR_ZERO:g} (effect: {NEAR_ZERO:g} − it)",
+        value="slack", margin=_SLACK, where="set == 'full'", **_SHARED,
+    ),
+    Contrast(
+        statement="E[c_ij] < 0 over observed responses (effect: −mean over the mean c_ii)", value="raw",
+        where="set == 'observed'", **_OPPOSED,
+    ),
+    Contrast(
+        statement="E[cosine] < 0 over all responses (effect: −mean)", value="cosine", where="set == 'full'", **_OPPOSED
+    ),
+    Contrast(
+        statement="E[cosine] < 0 over observed responses (effect: −mean)", value="cosine", where="set == 'observed'",
+        **_OPPOSED,
+    ),
+]  # fmt: skip
+
+LEVELS = {"dirichlet": "α = {:g}", "gaussian": "width {:g} n", "one-hot": "peak {:g}", "trained": "{:g} steps of DPO"}
+PICTURED = 20  # single entries are kept at this n, of seed 0
+# Spawn keys outside ``world.Purpose``, so that these draws share no numbers with a world's: (seed, key, family, n).
+_POLICY, _SUBSET, _PROMPT = 1001, 1002, 1003
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Policies (S, X, n), the kernels ⟨∇z_i, ∇z_j⟩ of their logits, and which responses are observed (S, X, m)."""
+
+    p: np.ndarray
+    kernel: np.ndarray | None
+    observed: np.ndarray
+
+
+def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each family and kind of parameters by itself; the longest first."""
+    shared = {key: settings[key] for key in ("observed", "seeds", "pairs")}
+    return [
+        {
+            "family": family, "parameters": parameters, "levels": levels, "sizes": settings["sizes"][family],
+            "training": settings["network_training" if parameters == "mlp" else "training"], **shared,
+        }
+        for family, levels in reversed(settings["levels"].items())
+        for parameters in reversed(settings["parameters"])
+    ]  # fmt: skip
+
+
+def run_part(
+    family: str, parameters: str, levels: list[float], sizes: list[int], observed: float, seeds: int, pairs: int,
+    training: list[Any],
+) -> pd.DataFrame:  # fmt: skip
+    """Two kinds of rows.
+
+    ``mean``: a row for each level, n, set of responses and seed, a mean over prompts. ``raw`` is the mean of c_ij over
+    i ≠ j over the mean of c_ii, ``cosine`` and ``abs_cosine`` those of the cosines, ``total`` is |Σ c_ij| / Σ c_ii.
+    ``entry``: the cosine of responses ``row`` and ``column``, and the probability ``prob`` of the column.
+    """
+    frames = []
+    for n in sizes:
+        if family == "trained":
+            cases = _trained(parameters, [int(level) for level in levels], n, 1 - observed, seeds, pairs, training)
+        else:
+            cases = _drawn(family, parameters, levels, n, observed, seeds)
+        for level, case in zip(levels, cases, strict=True):
+            keys = {"family": family, "level": LEVELS[family].format(level), "n": n, "parameters": parameters}
+            frames += [rows.assign(**keys) for rows in _rows(case)]
+    frame = pd.concat(frames, ignore_index=True).assign(method="policy")
+    keys = ["kind", "method", *_BY, "set", "seed"]
+    return frame[[*keys, *(name for name in frame if name not in keys)]]
+
+
+def _drawn(family: str, parameters: str, levels: list[float], n: int, observed: float, seeds: int) -> Iterator[Case]:
+    """Policies drawn at random, one a seed, of one prompt; the kernel and the observed responses do not depend on p."""
+    key = list(LEVELS).index(family)
+    kernel = _kernel(parameters, n, seeds)
+    size = max(round(observed * n), 2)
+    chosen = np.stack([np.sort(stream(seed, _SUBSET, key, n).permutation(n)[:size]) for seed in range(seeds)])
+    for level in levels:
+        p = np.stack([_policy(family, level, n, stream(seed, _POLICY, key, n)) for seed in range(seeds)])
+        yield Case(p[:, None], kernel, chosen[:, None])
+
+
+def _policy(family: str, level: float, n: int, rng: np.random.Generator) -> np.ndarray:
+    """One policy over n responses."""
+    if family == "dirichlet":
+        return rng.dirichlet(np.full(n, level))
+    if family == "gaussian":
+        logits = -0.5 * ((np.arange(n) - rng.uniform(0, n - 1)) / (level * n)) ** 2
+        p = np.exp(logits - logits.max())
+        return p / p.sum()
+    rest = (1 - level) * rng.dirichlet(np.ones(n - 1))
+    return np.insert(rest, rng.integers(n), level)
+
+
+def _kernel(parameters: str, n: int, seeds: int) -> np.ndarray | None:
+    """Kernels of one prompt, (S or 1, 1, n, n); of a network at its random start, at a prompt drawn from 20."""
+    if parameters == "free":
+        return None
+    if parameters == "shared":
+        features = RadialBasis().features(n).numpy()
+        return (features @ features.T)[None, None]
+    inputs = network_inputs(20, n)
+    kernels = []
+    for seed in range(seeds):
+        prompt = int(stream(seed, _PROMPT).integers(20))
+        kernels.append(gradient_kernels(initial_weights([seed]), inputs[prompt : prompt + 1]))
+    return torch.cat(kernels).numpy()
+
+
+def _trained(
+    parameters: str, steps: list[int], n: int, mask_rate: float, seeds: int, pairs: int, training: list[Any]
+) -> Iterator[Case]:  # fmt: skip
+    """DPO's policies after so many steps on the picture world; observed are the responses that its data cover."""
+    worlds = [gaussian_world(responses=n, mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
+    observed = np.stack([[np.flatnonzero(row) for row in world.observed] for world in worlds])
+    optimizer, learning_rate = training
+    if parameters == "mlp":
+        found = train_network(
+            worlds, LOSSES["dpo"](1.0), seeds=range(seeds), steps=steps, pairs=pairs, learning_rate=learning_rate
+        )
+        inputs = network_inputs(worlds[0].prompts, n)
+        for one in found:
+            yield Case(one.logp.exp().numpy(), gradient_kernels(one.weights, inputs).numpy(), observed)
+        return
+    for step in steps:
+        logp = np.stack([world.ref_logp for world in worlds])
+        if step:
+            logp = train(
+                "dpo", worlds, policy=parameters, optimizer=optimizer, learning_rate=learning_rate, steps=step,
+                pairs=pairs, seeds=range(seeds),
+            ).logp.numpy()  # fmt: skip
+        yield Case(np.exp(logp), _kernel(parameters, n, seeds), observed)
+
+
+def _rows(case: Case) -> list[pd.DataFrame]:
+    """The rows of one case, without its keys."""
+    products, cosines = gradient_inner_products(case.p, case.kernel), gradient_cosines(case.p, case.kernel)
+    seeds, n = np.arange(len(case.p)), case.p.shape[-1]
+    everything = np.broadcast_to(np.arange(n), case.p.shape)
+    frames = []
+    for name, chosen in (("full", everything), ("observed", case.observed)):
+        inner, angles = _subset(products, chosen), _subset(cosines, chosen)
+        trace = np.trace(inner, axis1=-2, axis2=-1)
+        values = {
+            "raw": mean_off_diagonal(inner) / (trace / inner.shape[-1]), "cosine": mean_off_diagonal(angles),
+            "abs_cosine": mean_off_diagonal(np.abs(angles)), "total": np.abs(inner.sum((-2, -1))) / trace,
+        }  # fmt: skip
+        means = {key: value.mean(1) for key, value in values.items()}
+        frames.append(pd.DataFrame({"kind": "mean", "set": name, "seed": seeds, **means}))
+    if n == PICTURED:
+        prompt = case.p.shape[1] // 2
+        row, column = np.indices((n, n)).reshape(2, -1)
+        frames.append(pd.DataFrame({
+            "kind": "entry", "set": "full", "seed": 0, "cosine": cosines[0, prompt].ravel(), "row": row,
+            "column": column, "prob": case.p[0, prompt][column],
+        }))  # fmt: skip
+    return frames
+
+
+def _subset(matrix: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Rows and columns ``chosen`` (S, X, m) of (S, X, n, n): (S, X, m, m)."""
+    rows = np.take_along_axis(matrix, chosen[..., :, None], -2)
+    return np.take_along_axis(rows, chosen[..., None, :], -1)
+
+
+def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+    """Is the mean negative, and are the gradients nearly orthogonal? In every family, size and kind of parameters."""
+    means = frame[frame["kind"] == "mean"]
+    return judged(means.assign(slack=NEAR_ZERO - means["abs_cosine"]), STATEMENTS)
+
+
+CAPTIONS = {
+    "inner-products": (
+        "Cosines of ∇π(i) and ∇π(j) for the responses of one prompt (n = 20, seed 0). Columns: policies, drawn above "
+        "each matrix as bars on a scale of its own; rows: free logits, shared parameters (eight bumps), a small "
+        "network. Grey is orthogonal; darker pulls against, lighter pulls along. A light band beside the diagonal: "
+        "neighbours move together. A dark cross: all other responses pull against the most probable one, and so, "
+        "among themselves, along. Below each: the mean over i ≠ j. It has no fixed sign, although the inner products "
+        "sum to zero in every one of these matrices."
+    ),
+    "inner-products-families": (
+        "Means over i ≠ j of n = 20 responses by family, level and kind of parameters: mean over 20 seeds with 95% "
+        "bootstrap intervals. Inner products are divided by the mean of c_ii. The first panel is algebra: over all "
+        "responses it is −1/(n − 1), the dotted line, whatever the policy, and tells nothing about a model. Over "
+        "observed responses (of trained policies those that the data cover, else 60% at random) it varies, and turns "
+        "positive where a policy's peak is not among them; each subset is measured by its own c_ii. The cosine weighs "
+        "all pairs alike. Right of 0 gradients pull along on average; left of it, against each other."
+    ),
+}
+
+
+def figures(frame: pd.DataFrame) -> dict[str, Figure]:
+    """Matrices of a few policies, and the means of all families at one n."""
+    entries = frame[frame["kind"] == "entry"]
+    entries = entries.assign(policy=_names(entries))
+    first, *_, last = [name for name in entries["policy"].unique() if name.startswith("trained")]
+    chosen = {
+        first: "uniform", "Gaussian, width 0.15 n": "Gaussian, width 0.15 n", "one-hot, peak 0.9": "one-hot, peak 0.9",
+        last: last.removeprefix("trained, "),
+    }  # fmt: skip
+    return {
+        "inner-products": plotting.matrices(entries, chosen),
+        "inner-products-families": plotting.family_means(*_by_family(frame), (-1 / (PICTURED - 1), "−1/(n − 1)")),
+    }
+
+
+def _names(frame: pd.DataFrame) -> pd.Series:
+    """Family and level in words."""
+    return frame["family"].replace({"dirichlet": "Dirichlet", "gaussian": "Gaussian"}) + ", " + frame["level"]
+
+
+def _by_family(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """What the second drawing shows: a row a seed at n = PICTURED, its panels, and its lines from the top."""
+    means = frame[(frame["kind"] == "mean") & (frame["n"] == PICTURED)]
+    means = means.assign(line=_names(means))
+    wide = means.pivot(index=["family", "line", "parameters", "seed"], columns="set", values=["raw", "cosine"])
+    wide.columns = [f"{value} {name}" for value, name in wide.columns]
+    panels = {
+        "raw full": "inner product,\nall responses", "raw observed": "inner product,\nobserved responses",
+        "cosine full": "cosine,\nall responses", "cosine observed": "cosine,\nobserved responses",
+    }  # fmt: skip
+    lines = [line for family in LEVELS for line in means.loc[means["family"] == family, "line"].unique()]
+    return wide.reset_index(), panels, lines

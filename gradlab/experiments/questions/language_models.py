@@ -1,0 +1,375 @@
+"""What do small language models, trained on real pairs and on a task of known reward, say of the paper's claims?
+
+Judged from the frames of the laptop run (``make llm-demo``; ``gradlab.llm.demo.laptop_run`` has its settings). It
+has two tasks: ``hh``, real pairs of HH-RLHF, and ``tokens``, synthetic pairs whose true reward is known. The rules were
+committed before the run was done. A cell is a task and a size of model, if nothing else is said; seeds are paired.
+
+- *symmetric-unstable*: the number of sudden spikes of a run's validation loss, which ``gradlab.doctor.spikes`` finds;
+  symmetric nbDPO less DPO, on real pairs. A few small runs can show such spikes and never refute them: a cell that says
+  ``fails`` or ``no difference`` counts as ``inconclusive``. Controls: less asymmetric nbDPO, the same on the task of
+  tokens, and whether DPO's own runs are without spikes.
+- *ablation*, controls: win-rate of sampled responses against the reference's at the end of training, bDPO less each
+  other method. Where a reward model judges, every cell is ``inconclusive`` unless that model is better than chance and
+  than length: its accuracy on held-out pairs, a mean over all runs, must lie above ½ and above what the better of
+  "prefer the shorter answer" and "prefer the longer one" scores there, with its whole 95% interval (normal, for the
+  held-out pairs of all seeds; sizes share them).
+- *log-ratio*, controls: a ratio follows π_l/π_w where its logarithm grows with log(π_l/π_w), the batch's mean, at slope
+  1 within the tolerance that the experiment has; one least-squares slope a run of DPO, over its logged steps.
+- *ratio-corrected*, controls: on held-out pairs, under the policy that bDPO ends with and under the reference that it
+  starts from. A case is a pair, and its share corrected is 1 − |log of bDPO's ratio| / |log(π_l/π_w)|. How far length
+  explains λ_w is R² on the winner's share of tokens, one a run; length explains nothing where that share is constant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradlab import plotting
+from gradlab.doctor import SPIKE_EVALUATIONS, spikes
+from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.questions.log_ratio import TOLERANCE
+from gradlab.experiments.questions.ratios import HALF
+from gradlab.stats.intervals import overall, tally
+from gradlab.theory import bdpo_log_rho, in_probabilities, share_corrected
+
+FILES = {name: f"llm/{name}.parquet" for name in ("evaluation", "logs", "pairs")}  # in the folder of the figures
+COMMAND = "make llm-demo DATA=PAIRS KEEP=1"
+TASKS = {"hh": "real pairs", "tokens": "task of tokens"}
+REWARD_MODEL = "reward model"  # the judge that must prove itself; the true reward need not
+WIN_MARGIN = 0.02  # of win-rate
+SPIKE_MARGIN = 0.5  # spikes a run that count as none
+SLOPE_MARGIN = 0.02
+LENGTH_MARGIN = 0.02  # of R²
+BASELINES = {
+    "nbdpo": "naive bDPO", "nbdpo-symmetric": "symmetric naive bDPO", "dpo": "DPO",
+    "fixed-weight": "a constant λ = ½ (DPO at β/2)",
+}  # fmt: skip
+POLICIES = {"bdpo": "bDPO's policy at the end", "reference": "the reference"}
+RATIOS = {
+    "grad_norm": "parameter gradient of a batch's two sides",
+    "delta": "realised change of log π of a batch in a step",
+}
+_RUN = ["task", "size", "seed"]
+_NEEDED = {
+    "evaluation": {*_RUN, "method", "judge", "win_rate", "pairs", "reward_accuracy", "shorter_accuracy"},
+    "logs": {*_RUN, "method", "step", "validation_loss", "logp_win", "logp_lose",
+             *(f"{name}_{side}" for name in RATIOS for side in ("win", "lose"))},
+    "pairs": {*_RUN, "method", "win", "lose", "win_len", "lose_len"},
+}  # fmt: skip
+_Z = 1.96  # of a 95% normal interval
+
+
+def verdict(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """All rows of all claims, from the frames ``evaluation``, ``logs`` and ``pairs`` of the laptop run.
+
+    ValueError where a frame lacks a column, or a run what is needed of it.
+    """
+    for name, needed in _NEEDED.items():
+        if lacking := sorted(needed - set(frames[name])):
+            raise ValueError(f"the frame {name} of the language models must have {', '.join(lacking)}")
+    return pd.concat(
+        [
+            unstable(frames["logs"]), ablation(frames["evaluation"]), followed(frames["logs"]),
+            corrected(frames["pairs"]),
+        ],
+        ignore_index=True,
+    )  # fmt: skip
+
+
+# --- symmetric-unstable ---
+
+
+def unstable(logs: pd.DataFrame) -> pd.DataFrame:
+    """Whether the validation loss of symmetric nbDPO spikes more than that of others."""
+    counts = spike_counts(logs)
+
+    def more_than(baseline: str, task: str, *, control: bool) -> Contrast:
+        ours, theirs = (_in_all(counts, task, method) for method in ("nbdpo-symmetric", baseline))
+        return Contrast(
+            "symmetric-unstable", "symmetric naive bDPO has more sudden spikes of the validation loss than "
+            f"{BASELINES[baseline]}, {_setting(counts, task)}: {ours}, against {theirs}",
+            "nbdpo-symmetric", baseline, "spikes", ("size",), SPIKE_MARGIN, f"task == '{task}'", control=control,
+        )  # fmt: skip
+
+    contrasts = [
+        more_than("dpo", "hh", control=False), more_than("nbdpo", "hh", control=True),
+        *(more_than(baseline, "tokens", control=True) for baseline in ("dpo", "nbdpo")),
+    ]  # fmt: skip
+    calm = Contrast(
+        "symmetric-unstable", f"DPO's own runs are without spikes (fewer than {SPIKE_MARGIN:g} a run), "
+        f"{_setting(counts)}: {_in_all(counts, 'hh', 'dpo')} on real pairs, {_in_all(counts, 'tokens', 'dpo')} on the "
+        "task of tokens", "dpo", None, "calm", ("task", "size"), 0.0, control=True,
+    )  # fmt: skip
+    return pd.concat(
+        [_undecided(judged(counts, contrasts), ("fails", "no difference")), judged(counts, [calm])], ignore_index=True
+    )
+
+
+def spike_counts(logs: pd.DataFrame) -> pd.DataFrame:
+    """How many ``spikes`` each run's validation loss has, PPO's aside; ``calm`` is SPIKE_MARGIN less that number."""
+    rows = []
+    for key, run in logs[logs["method"] != "ppo"].groupby([*_RUN, "method"], sort=False):
+        there = run["validation_loss"].notna().sum()
+        if there < SPIKE_EVALUATIONS:
+            raise ValueError(
+                f"validation_loss must have {SPIKE_EVALUATIONS} values a run or more, {' '.join(map(str, key))} has "
+                f"{there}"
+            )
+        found = len(spikes(run["step"], run["validation_loss"]))
+        cell = dict(zip([*_RUN, "method"], key, strict=True))
+        rows.append({**cell, "spikes": float(found), "calm": SPIKE_MARGIN - found})
+    return pd.DataFrame(rows)
+
+
+def _in_all(counts: pd.DataFrame, task: str, method: str) -> str:
+    own = counts.loc[(counts["task"] == task) & (counts["method"] == method), "spikes"]
+    return f"{own.sum():.0f} in {len(own)} runs"
+
+
+# --- ablation ---
+
+
+class Judge(NamedTuple):
+    """How well what judges win-rates prefers the preferred response of held-out pairs, ties ½."""
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    shorter: float
+    pairs: int
+
+    @property
+    def counts(self) -> bool:
+        """Whether a verdict may rest on it: the true reward's, or above chance and above what length scores."""
+        return self.name != REWARD_MODEL or self.low > max(0.5, self.shorter, 1 - self.shorter)
+
+    def __str__(self) -> str:
+        more = "" if self.counts else "; not above chance and length, so inconclusive whatever the win-rates"
+        return (
+            f"{self.name}, right on {self.accuracy:.1%} [{self.low:.1%}, {self.high:.1%}] of {self.pairs:,} held-out "
+            f"pairs, “prefer the shorter answer” on {self.shorter:.1%}{more}"
+        )
+
+
+def judge_of(evaluation: pd.DataFrame, task: str) -> Judge:
+    """The judge of a task, over all of its runs; sizes of a seed share its held-out pairs, which count once."""
+    runs = evaluation[evaluation["task"] == task].drop_duplicates(_RUN)
+    names = runs["judge"].unique()
+    if len(names) != 1:
+        raise ValueError(f"task {task} must have one judge, got {', '.join(map(str, names)) or 'none'}")
+    of_seeds = runs.groupby("seed")[["reward_accuracy", "shorter_accuracy", "pairs"]].mean()
+    pairs = of_seeds["pairs"].to_numpy()
+    accuracy, shorter = (
+        float(np.average(of_seeds[name], weights=pairs)) for name in ("reward_accuracy", "shorter_accuracy")
+    )
+    error = _Z * math.sqrt(accuracy * (1 - accuracy) / pairs.sum())
+    return Judge(str(names[0]), accuracy, accuracy - error, accuracy + error, shorter, int(pairs.sum()))
+
+
+def ablation(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """Whether bDPO wins more against the reference than each other method, task by task."""
+    tables = []
+    for task in TASKS:
+        judge = judge_of(evaluation, task)
+        table = judged(evaluation, [
+            Contrast(
+                "ablation", f"bDPO against {words}, win-rate against the reference, {_setting(evaluation, task)}; "
+                f"judge: {judge}", "bdpo", baseline, "win_rate", ("size",), WIN_MARGIN, f"task == '{task}'",
+                control=True,
+            )
+            for baseline, words in BASELINES.items()
+        ])  # fmt: skip
+        tables.append(table if judge.counts else _undecided(table))
+    return pd.concat(tables, ignore_index=True)
+
+
+# --- log-ratio ---
+
+
+def side_ratios(logs: pd.DataFrame) -> pd.DataFrame:
+    """The logged steps that have gradients of both sides, with ``log_lose_win`` and logarithms of ``RATIOS``.
+
+    A ratio is winner : loser of a batch; it is NaN where a side is 0 or absent.
+    """
+    rows = logs.dropna(subset=["grad_norm_win", "grad_norm_lose"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = {
+            name: np.log(np.abs(rows[f"{name}_win"].to_numpy(float)))
+            - np.log(np.abs(rows[f"{name}_lose"].to_numpy(float)))
+            for name in RATIOS
+        }
+    found = {name: np.where(np.isfinite(values), values, np.nan) for name, values in found.items()}
+    return rows[[*_RUN, "method", "step"]].assign(log_lose_win=rows["logp_lose"] - rows["logp_win"], **found)
+
+
+def slopes(logs: pd.DataFrame) -> pd.DataFrame:
+    """One slope a run of DPO and ratio: columns as ``log_ratio.slopes`` has them, with task and size."""
+    rows = []
+    ratios = side_ratios(logs[logs["method"] == "dpo"])
+    for key, run in ratios.groupby(_RUN, sort=False):
+        for name in RATIOS:
+            points = run[["log_lose_win", name]].dropna().to_numpy(float)
+            run_name = " ".join(map(str, key))
+            if len(points) < 3:
+                raise ValueError(f"{name} needs three logged steps or more, {run_name} has {len(points)}")
+            if np.ptp(points[:, 0]) == 0:
+                raise ValueError(
+                    f"log(π_l/π_w) must vary over a run's logged steps, {run_name} has {points[0, 0]:g} in all of its "
+                    f"{len(points)}"
+                )
+            slope = float(np.polyfit(points[:, 0], points[:, 1], 1)[0])
+            cell = dict(zip(_RUN, key, strict=True))
+            rows.append({**cell, "method": name, "slope": slope, "slack": TOLERANCE - abs(slope - 1)})
+    return pd.DataFrame(rows)
+
+
+def followed(logs: pd.DataFrame) -> pd.DataFrame:
+    """Whether parameter gradients and realised changes follow π_l/π_w in DPO training."""
+    found = slopes(logs)
+    means = found.groupby("method")["slope"].mean()
+    return judged(found, [
+        Contrast(
+            "log-ratio", f"{words} follows π_l/π_w in DPO training (slope 1 ± {TOLERANCE:g}), {_setting(found)}; mean "
+            f"slope {means[name]:.2f}, effect: {TOLERANCE:g} − |slope − 1|", name, None, "slack", ("task", "size"),
+            SLOPE_MARGIN, control=True,
+        )
+        for name, words in RATIOS.items()
+    ])  # fmt: skip
+
+
+# --- ratio-corrected ---
+
+
+def weighed(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Held-out pairs with ``imbalance`` |log(π_l/π_w)|, ``share`` of it that bDPO corrects, ``half`` (that share less
+    HALF), bDPO's ``weight`` λ_w of the winner, and the winner's ``length_share`` of tokens."""
+    win, lose = (pairs[side].to_numpy(float) for side in ("win", "lose"))
+    share = share_corrected(in_probabilities(bdpo_log_rho(win, lose), win, lose), win, lose)
+    lengths = pairs["win_len"] / (pairs["win_len"] + pairs["lose_len"])
+    return pairs.assign(
+        imbalance=np.abs(lose - win), share=share, half=share - HALF, weight=lose / (win + lose), length_share=lengths
+    )
+
+
+def length_explains(weights: pd.DataFrame) -> pd.DataFrame:
+    """R² of λ_w on the winner's share of tokens, one a run and policy; ``unexplained`` is HALF less that."""
+    rows = []
+    for key, run in weights.groupby([*_RUN, "method"], sort=False):
+        x, y = (run[name].to_numpy(float) for name in ("length_share", "weight"))
+        r2 = float(np.corrcoef(x, y)[0, 1] ** 2) if min(np.ptp(x), np.ptp(y)) > 0 else 0.0
+        rows.append({**dict(zip([*_RUN, "method"], key, strict=True)), "r2": r2, "unexplained": HALF - r2})
+    return pd.DataFrame(rows)
+
+
+def corrected(pairs: pd.DataFrame) -> pd.DataFrame:
+    """How much of DPO's imbalance bDPO takes away on held-out pairs, and how far length explains its λ_w."""
+    weights = weighed(pairs[pairs["method"].isin(list(POLICIES))])
+    explained = length_explains(weights)
+    tables = []
+    for method, words in POLICIES.items():
+        case = f"held-out pairs of language models under {words}, {_setting(pairs)}"
+        own = weights[(weights["method"] == method) & (weights["imbalance"] > 0)]
+        scan = Scan(
+            "ratio-corrected", f"bDPO takes away at least half of DPO's imbalance, {case}; median share corrected: "
+            f"{own['share'].median():.1%}", "half", ("task", "size"), control=True,
+        )  # fmt: skip
+        r2 = explained[explained["method"] == method].groupby("task")["r2"].mean()
+        length = Contrast(
+            "ratio-corrected", f"λ_w is more than a share of length, which explains less than {HALF:.0%} of its "
+            f"variance, {case}; mean R²: {', '.join(f'{r2[task]:.2f} ({words})' for task, words in TASKS.items())}",
+            method, None, "unexplained", ("task", "size"), LENGTH_MARGIN, control=True,
+        )  # fmt: skip
+        tables += [judged(own, [scan]), judged(explained, [length])]
+    return pd.concat(tables, ignore_index=True)
+
+
+# --- figures ---
+
+_LOOKS = {"nbdpo-symmetric": "nbdpo symmetric", "fixed-weight": "fixed λ=0.5"}  # as gradlab.plotting calls them
+CAPTIONS = {
+    "llm-ablation": (
+        "Language models at the end of training: how often their samples are preferred to the reference's, and how "
+        "far they have moved from it (KL in nats a response, on an axis that is logarithmic beyond 1). Each method "
+        "has a line of filled marks for one size of model and one of hollow marks for the other; small dots are "
+        "seeds, bars 95% bootstrap intervals over them (rough: there are few). Right of ½ a method beats the "
+        "reference. Judge of the real pairs is a small reward model: CLAIMS.md says how often it is right, and "
+        "“prefer the shorter answer” with it. Judge of the task of tokens is its true reward. A method may win more "
+        "because it moves farther."
+    ),
+    "llm-log-ratio": (
+        "Do the two sides of a language model's training follow π_l/π_w? A mark a logged step of DPO or bDPO, fainter "
+        "where it is early, all sizes and seeds. Across: log(π_l/π_w), the mean of the batch. Up: the logarithm of the "
+        "ratio winner : loser of the norms of both parameter gradients, and of the changes of log π that the step made "
+        "(their sizes). On the dashed diagonal a ratio follows, at slope 1; a flat cloud means that it does not. Solid "
+        "lines are least squares over all runs. Mind the scales: the axis up may be stretched."
+    ),
+    "llm-validation": (
+        "Validation loss of language models along training, a line a run, several seeds a method. A ring marks what "
+        "counts as a sudden spike (gradlab.doctor). Symmetric nbDPO (light blue) is claimed to spike. All losses start "
+        "at ln 2; each is another function, so that levels of different methods do not compare."
+    ),
+    "llm-length": (
+        "Balanced-DPO's weight of the winner, λ_w = log π_l/(log π_w + log π_l), against the winner's share of both "
+        "responses' tokens, a mark a held-out pair, all seeds. On the dashed line λ_w is the loser's share of tokens "
+        "and nothing else; R² says how far the share of tokens explains λ_w, a mean over runs."
+    ),
+}
+
+
+def figures(frames: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """Win-rates, ratios of both sides, validation losses, and λ_w against length."""
+    logs, evaluation = frames["logs"], frames["evaluation"]
+    weights = weighed(frames["pairs"][frames["pairs"]["method"].isin(list(POLICIES))])
+    ratios = side_ratios(logs)
+    trained = evaluation[evaluation["method"] != "reference"]
+    return {
+        "llm-ablation": plotting.by_method(
+            trained.assign(method=trained["method"].replace(_LOOKS)),
+            {"win_rate": "win-rate against the reference", "kl": "KL from the reference (nats)"},
+            tasks=TASKS, at={"win_rate": 0.5, "kl": 0.0}, far={"kl"},
+        ),
+        "llm-log-ratio": plotting.side_clouds(ratios[ratios["method"].isin(["dpo", "bdpo"])], RATIOS, tasks=TASKS),
+        "llm-validation": plotting.validation_losses(_seen(logs), tasks=TASKS),
+        "llm-length": plotting.weights_by_length(
+            weights, tasks=TASKS, policies=POLICIES, explained=length_explains(weights)
+        ),
+    }  # fmt: skip
+
+
+def _seen(logs: pd.DataFrame) -> pd.DataFrame:
+    """The evaluations on held-out pairs, PPO's aside, with a column ``spike``."""
+    rows = logs[logs["validation_loss"].notna() & (logs["method"] != "ppo")]
+    found = [
+        run.assign(spike=run["step"].isin([step for step, _ in spikes(run["step"], run["validation_loss"])]))
+        for _, run in rows.groupby([*_RUN, "method"], sort=False)
+    ]
+    return pd.concat(found).replace({"method": _LOOKS})
+
+
+# --- what they share ---
+
+
+def _setting(frame: pd.DataFrame, task: str | None = None) -> str:
+    """The models and pairs that a statement is about, in words."""
+    sizes = " and ".join(dict.fromkeys(frame["size"]))
+    return f"language models of {sizes} parameters{f' on {TASKS[task]}' if task else ''}"
+
+
+def _undecided(table: pd.DataFrame, outcomes: Collection[str] = ("holds", "fails", "no difference")) -> pd.DataFrame:
+    """The same verdicts, in which cells of these outcomes say ``inconclusive``.
+
+    The raw p-values go, so that no correction over the rows of a claim decides these cells anew.
+    """
+    rows = []
+    for row in table.to_dict("records"):
+        cells = row["evidence"].drop(columns="p_raw")
+        cells = cells.assign(verdict=cells["verdict"].where(~cells["verdict"].isin(list(outcomes)), "inconclusive"))
+        rows.append({**row, "verdict": overall(cells, row["by"]), **tally(cells), "evidence": cells})
+    return pd.DataFrame(rows)

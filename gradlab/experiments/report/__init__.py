@@ -1,0 +1,1 @@
+"""From frames to verdicts and pages: the claims, the rules that judge them, and their words."""

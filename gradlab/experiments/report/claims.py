@@ -1,0 +1,294 @@
+"""The paper's claims: what is claimed, what of it is stated, what is ours, and how it is judged. No verdict is here.
+
+We worked from a summary of the paper. *Stated* is what that summary says; everything else is our reconstruction.
+Thresholds are read from the experiments that use them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+from gradlab.doctor import SPIKE_FLOOR, SPIKE_MULTIPLE
+from gradlab.experiments import measured
+from gradlab.experiments.questions import (
+    frontier,
+    grid,
+    language_models,
+    log_ratio,
+    ppo_against_dpo,
+    stability,
+    worlds,
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, in words for a reader of the paper.
+
+    claimed       the statement, in one sentence.
+    stated        what of it the summary states.
+    ours          our reconstruction: what the summary leaves open.
+    rule          how it is judged.
+    changes       what would change the verdict.
+    figures       figures that show it, the main one first.
+    experiments   those whose frames judge it.
+    measurements  committed measurements that judge it, see ``measured``; without experiments it rests on the first.
+    needs         what it takes to judge it, where there are neither.
+    """
+
+    claimed: str
+    stated: str
+    ours: str
+    rule: str
+    changes: str
+    figures: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
+    measurements: tuple[str, ...] = ()
+    needs: str = ""
+
+
+def _margin(experiment: ModuleType, claim: str) -> str:
+    """The margin of an experiment's first contrast on a claim, in words."""
+    first = next(one for one in experiment.CONTRASTS if one.claim == claim)
+    return f"differences within ±{first.margin:g} count as none"
+
+
+_TURNS = (
+    "A single cell that turns: the claim holds only where bDPO is ahead in every declared cell, or in all those that a "
+    "simple condition picks out. With more seeds, inconclusive cells may be decided."
+)
+_CONTROLS = (
+    "Controls: bDPO at 2β, which has DPO's effective β; constant λ; λ permuted among the pairs of a run; exact data; "
+    f"every optimiser and learning rate; and equal KL from the reference, at {min(frontier.LEVELS):g} to "
+    f"{max(frontier.LEVELS):g} nats."
+)
+_GRID = (
+    "The utility's height, width and centres, the alternatives to it, the uniform reference, the two kinds of policy "
+    f"(a free logit for each response, or shared parameters), {grid.SETTINGS['pairs']} hard-labelled pairs a prompt, "
+    f"{grid.SETTINGS['training'][0].title()} at {grid.SETTINGS['training'][1]:g}, {grid.SETTINGS['steps']} steps"
+)
+_UNIFORM = (
+    "Setting: every ordered pair equally often, both label orders, exact Bradley–Terry labels. Policy p and preference "
+    "q are drawn from declared families; μ_p and μ_q are their modes."
+)
+_MODELS = (
+    "Small Llamas, trained from scratch: three seeds, two sizes, real pairs of HH-RLHF and a task of tokens whose true "
+    "reward is known; β = 1, clip 0.3, two epochs from a reference of 300 DPO steps."
+)
+_SEVEN_B = (  # as scripts/README.md has it
+    "torchrun --nproc-per-node 8 scripts/llm_train.py --config scripts/configs/one-node.toml --model MODEL "
+    "--data PAIRS.jsonl --out runs/llama-7b --loss dpo bdpo"
+)
+
+CLAIMS: dict[str, Claim] = {
+    "ratio": Claim(
+        claimed="DPO's gradients on the winner and the loser stand as −π_l : π_w, so once the winner is the more "
+        "probable one, the loser gets the larger gradient.",
+        stated="The equation ∂L/∂π_w : ∂L/∂π_l = −π_l/π_w, and that the losing side gets the larger gradient once "
+        "π_w > π_l.",
+        ours="The cases (a grid over π_w and π_l, and pairs at the scale of whole sequences), and the question whether "
+        "this is DPO's own: by the chain rule every loss has the ratio ρ · π_l/π_w, where ρ is the ratio in log π, "
+        "and ρ = 1 for every loss of the margin log π_w − log π_l alone.",
+        rule="An identity: the ratio by autograd against the closed form, in every declared case, up to rounding. "
+        "Controls ask whether other margin losses differ from DPO, whether its two sides differ in log π too, and "
+        "whether a step on a softmax policy really moves the loser more.",
+        changes="One declared case in which autograd and the closed form disagree by more than rounding.",
+        figures=("gradient-field",),
+        experiments=("ratios",),
+    ),
+    "inner-product": Claim(
+        claimed="Gradients of two different responses' probabilities have a negative inner product on average, "
+        "E[c_ij] < 0, and may be taken as orthogonal, c_ij ≈ 0.",
+        stated="E[c_ij] < 0, and c_ij ≈ 0 as an assumption.",
+        ours="That c_ij belongs to the gradients of π_i and π_j, judged both as a raw inner product and as a cosine; "
+        "the policies (tabular and with shared parameters); the full set of responses and the observed ones alone.",
+        rule="Every declared policy is a case: is the mean over pairs negative, and are the cosines near zero? Over "
+        "the full set the mean of the raw inner products is negative for any model, because probabilities sum to "
+        "one: algebra, not evidence.",
+        changes="Declared policies whose mean inner product or cosine has another sign, or a size beyond the declared "
+        "threshold for “near zero”.",
+        figures=("inner-products", "inner-products-families"),
+        experiments=("inner-products",),
+    ),
+    "shift-dpo": Claim(
+        claimed="Theorem 3 on DPO: under uniform sampling, DPO's weight w(y) has its local extrema outside "
+        "[μ_p, μ_q], never between policy and preference.",
+        stated="Theorem 3: under uniform sampling DPO's w(y) has its local extrema outside [μ_p, μ_q].",
+        ours="The weight, read off the loss: w_i = Σ_j [q_i/(q_i + q_j) − p_i/(p_i + p_j)]; that μ is a mode; the "
+        "families, widths, distances, supports and grids. For p and q with one mode each a proof is short: between "
+        "the modes q rises and p falls, so w only increases.",
+        rule=f"{_UNIFORM} Each case is a cell, which holds where no extremum of w lies inside the interval; one cell "
+        "of the response grid is allowed. Controls: the continuous limit, other families, trained policies.",
+        changes="A declared case with an extremum farther inside than one cell of the grid.",
+        figures=("weight-functions", "shift-phase", "shift-refinement"),
+        experiments=("shift",),
+    ),
+    "shift-balanced": Claim(
+        claimed="Theorem 3 on balanced weights: PPO-like weights w·p keep their extrema inside [μ_p, μ_q].",
+        stated="Theorem 3: PPO-like balanced weights keep the extrema inside [μ_p, μ_q].",
+        ours="That the balanced weight is w_i p_i with the w of the claim above, and the refinement of the response "
+        "grid: on a coarse grid a miss can hide between two responses.",
+        rule=f"{_UNIFORM} Each case is a cell, which holds where every extremum of w·p lies inside the interval; one "
+        "cell of the response grid is allowed. Controls: the continuous limit, where nothing is allowed; other "
+        "families; and the weaker statement that w·p reaches no farther out than DPO's w.",
+        changes="Extrema inside the interval in every declared case, the finest grids included.",
+        figures=("weight-functions", "shift-phase", "shift-refinement"),
+        experiments=("shift",),
+    ),
+    "shift-bdpo": Claim(
+        claimed="Implied: Balanced-DPO inherits the balanced property, and the extrema of its own weights lie inside "
+        "[μ_p, μ_q].",
+        stated="Nothing in so many words; it is implied, since bDPO is proposed for this property.",
+        ours="The test itself: bDPO's real weights, from its loss with its λ and its margin, and not w·p.",
+        rule=f"{_UNIFORM} Each case is a cell, which holds where every extremum of bDPO's weight lies inside the "
+        "interval; one cell of the response grid is allowed. Controls compare it with DPO's and with w·p.",
+        changes="Extrema of bDPO's weights inside the interval in every declared case.",
+        figures=("weight-functions", "shift-phase", "shift-refinement"),
+        experiments=("shift",),
+    ),
+    "variance": Claim(
+        claimed="Theorems 4 and 5: balanced weights vary less, Var[w_i p_i] < Var[w_i] E[p_i²].",
+        stated="Theorems 4–5: Var[w_i p_i] < Var[w_i] E[p_i²].",
+        ours="Where it is looked at: Gaussian and Dirichlet families of p and q. As E[w] = 0, the inequality holds if "
+        "and only if Cov(w², p²) < (E[w p])².",
+        rule="Each declared pair of distributions is a case, which holds where the left side is the smaller one beyond "
+        "rounding.",
+        changes="The inequality in every declared case. Theory expects it to miss for a confident policy under a large "
+        "shift, and for a policy much narrower than the preference.",
+        figures=("variance-region",),
+        experiments=("variance",),
+    ),
+    "ratio-corrected": Claim(
+        claimed="Balanced-DPO restores the symmetry between the gradients of winner and loser.",
+        stated="The weights λ_w = log π_l/(log π_w + log π_l), detached, the ratio −π_l log π_l/(π_w log π_w) that "
+        "they give, and that it restores symmetry.",
+        ours="What counts as restored, how much of DPO's imbalance is corrected as a function of (π_w, π_l), and the "
+        "scale of whole sequences, where log π is around −100, the correction is a factor near 1, and λ follows the "
+        "lengths of the responses.",
+        rule="The equation is an identity, by autograd up to rounding. Symmetry is restored in a case where bDPO's two "
+        "sides are within a declared factor of each other although DPO's are not. Controls: nearer to symmetry than "
+        "DPO, at least half of the imbalance gone, whole sequences, and what length explains of λ; where the laptop "
+        "run of language models is there, the latter two on its held-out pairs, at the start and at the end.",
+        changes="Sides within the declared factor in every case where DPO's are not.",
+        figures=("ratio-correction", "gradient-field", "llm-length"),
+        experiments=("ratios",),
+        measurements=("language-models",),
+    ),
+    "grid-reward": Claim(
+        claimed="On the 20×20 grid, bDPO reaches a higher reward than DPO.",
+        stated="20 prompts × 20 responses, a Gaussian preference utility, mask rates 0, 0.2 and 0.4, β = 1; bDPO "
+        "reaches a higher reward than DPO.",
+        ours=f"{_GRID}. That reward means the share of the reachable reward at the end of training.",
+        rule="As stated: bDPO against DPO at β = 1 on finite data, on the paper's grid and in every declared world, "
+        f"paired by seed; {_margin(worlds, 'grid-reward')}. {_CONTROLS}",
+        changes=_TURNS,
+        figures=("grid-reward", "worlds-reward", "frontier-reward", "grid-curves", "picture-free", "picture-shared"),
+        experiments=("grid", "worlds", "frontier"),
+    ),
+    "grid-unobserved": Claim(
+        claimed="bDPO puts less mass on responses that the data do not cover.",
+        stated="On the same grid, bDPO puts less mass on such responses than DPO.",
+        ours=f"{_GRID}. That “not covered” means in no pair. With free logits DPO cannot raise unobserved mass from a "
+        "uniform reference at all, so shared parameters and starts away from the reference belong to the question.",
+        rule="As stated: mass on responses in no pair at the end of training, bDPO against DPO at β = 1, on the "
+        f"paper's grid and in every declared world with a mask, paired by seed; "
+        f"{_margin(worlds, 'grid-unobserved')}. {_CONTROLS} Also: distance from the ideal policy's mass, and starts "
+        "where losers are the more probable ones, early and late.",
+        changes=_TURNS,
+        figures=("grid-unobserved", "worlds-unobserved", "frontier-unobserved", "starts"),
+        experiments=("grid", "worlds", "frontier", "starts"),
+    ),
+    "grid-stability": Claim(
+        claimed="bDPO trains more stably.",
+        stated="On the same grid, training with bDPO is more stable than with DPO.",
+        ours="That stable means settled: drift, the distance between the policy at the end and half-way, after "
+        f"{stability.SETTINGS['steps']} steps, ten times the budget of the other experiments. By theory bDPO's margin "
+        "is bounded, so it has an interior fixed point only where preferences are weak against β|log π_ref|.",
+        rule="As stated: less drift, bDPO against DPO, on finite and exact data at each mask rate, paired by seed; "
+        f"{_margin(stability, 'grid-stability')}. Controls: bDPO at 2β, constant λ, permuted λ, and whether it keeps "
+        "its best reward.",
+        changes="Less drift under bDPO than under DPO in every cell.",
+        figures=("stability", "stability-map"),
+        experiments=("stability",),
+    ),
+    "ablation": Claim(
+        claimed="Of naive bDPO, its symmetric variant and full bDPO, full bDPO wins most against the reference.",
+        stated="An ablation of naive asymmetric bDPO, “naive v2” and full bDPO, with clip 0.5 on the grid.",
+        ours="That winning is meant as the win-rate against the reference; that v2, which the summary does not define, "
+        "is the symmetric variant; that the naive λ multiplies only the winner's side.",
+        rule="As stated: win-rate at the end of training on the paper's grid and over all declared worlds, bDPO "
+        f"against each naive variant, paired by seed; {_margin(worlds, 'ablation')}. Controls: against DPO and "
+        "constant λ; and, where the laptop run is there, the same on language models, inconclusive where the reward "
+        "model that judges is not above chance and above what length tells. A method may win more because it moves "
+        "farther: the figures show KL beside.",
+        changes=_TURNS,
+        figures=("ablation", "llm-ablation"),
+        experiments=("grid", "worlds"),
+        measurements=("language-models",),
+    ),
+    "symmetric-unstable": Claim(
+        claimed="Symmetric naive bDPO is unstable on real data: its validation loss spikes suddenly.",
+        stated="The statement above, with clip 0.3 for language models.",
+        ours=f"Everything else: which models and data, and what counts as a spike. {_MODELS} A spike is a rise of the "
+        f"validation loss, from one evaluation to the next, by {SPIKE_FLOOR:g} nats, by {SPIKE_MULTIPLE:g} usual "
+        "changes, and without a run-up.",
+        rule="As stated: spikes a run on the real pairs, symmetric naive bDPO less DPO, a cell a size, paired by seed; "
+        f"differences within ±{language_models.SPIKE_MARGIN:g} count as none. More spikes beyond chance show it; "
+        "anything else is inconclusive, for a few small runs can never refute it. Controls: less asymmetric naive "
+        "bDPO, the same on the task of tokens, and DPO's own spikes.",
+        changes="Runs in which its validation loss spikes more often than DPO's, beyond chance; for a verdict against "
+        "it, runs at the paper's scale.",
+        figures=("llm-validation",),
+        measurements=("language-models",),
+    ),
+    "ppo": Claim(
+        claimed="PPO-based RLHF beats DPO.",
+        stated="The statement above.",
+        ours="All of the PPO: a Bradley–Terry reward model on DPO's own pairs, the clipped surrogate, a KL penalty of "
+        "β. In a table with exact data both have the same optimum π_ref exp(r/β), so the experiment varies what can "
+        "break that: the reward model's parameters, the reward of unobserved responses, the budget.",
+        rule="As stated: share of the reachable reward at the end of training, PPO on a free and on a shared-parameter "
+        f"reward model against DPO on the same pairs, paired by seed; {_margin(ppo_against_dpo, 'ppo')}. Controls: "
+        "unobserved rewards at the minimum, mean and maximum, the true utility, and all declared worlds.",
+        changes="PPO ahead of DPO in every cell, or in all those that a simple condition picks out.",
+        figures=("ppo",),
+        experiments=("worlds", "ppo-against-dpo"),
+    ),
+    "log-ratio": Claim(
+        claimed="The logged gradient ratio follows π_l/π_w during DPO training.",
+        stated="The statement above.",
+        ours="Which gradient is logged. With respect to the two probabilities it must follow, by algebra; the question "
+        "with content is whether parameter gradients and realised steps do.",
+        rule="A ratio follows where its logarithm grows with log(π_l/π_w) at slope "
+        f"1 ± {log_ratio.TOLERANCE:g}, one slope a run. As stated: the derivative in π, an identity. Controls: "
+        "parameter gradients of a pair's and of a prompt's two sides, and the realised change of log π; and, where the "
+        "laptop run of language models is there, both over the batches of its DPO trainings.",
+        changes="For the verdict, a pair whose ratio differs from π_l/π_w by more than rounding.",
+        figures=("log-ratio", "llm-log-ratio"),
+        experiments=("log-ratio",),
+        measurements=("language-models",),
+    ),
+    "overhead": Claim(
+        claimed="bDPO costs next to nothing.",
+        stated="The statement above.",
+        ours=f"That “next to nothing” means at most {measured.ALLOWED:.0%} more time and memory than DPO. "
+        "Measured on a CPU, in the lab and with the trainer of language models; where a GPU is at hand, `make bench` "
+        "measures it too. A repetition counts as a seed.",
+        rule="Interleaved pairs of measurements, a cell a kind of step and device: log of DPO's time or peak memory "
+        f"plus log {1 + measured.ALLOWED:g}, minus the log of bDPO's. Positive beyond chance: within the allowance. "
+        "Controls: the loss alone.",
+        changes="A kind of step or a device on which bDPO takes more than the allowance.",
+        measurements=("overhead", "trainer-overhead"),
+    ),
+    "llm": Claim(
+        claimed="On Llama-7B, bDPO raises SafeRLHF success by 18% and HH harmlessness by 21%, at comparable "
+        "helpfulness.",
+        stated="The statement above; 2 epochs, β = 1, and as reference the policy after 300 steps of DPO.",
+        ours="Everything else; the summary does not define “success”.",
+        rule="None yet. No form of a frame and no contrast has been declared for it, so nothing can be judged; they "
+        "will be committed before the first run. What small models show of other claims is with those claims.",
+        changes="Runs at 7B with these settings. Runs of small models show that the pipeline works, and no more.",
+        needs=f"needs runs of Llama-7B, by `{_SEVEN_B}`; none has been committed",
+    ),
+}

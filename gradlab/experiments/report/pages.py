@@ -1,0 +1,220 @@
+"""The claims report: CLAIMS.md and claims.csv with every verdict, METHODS.md with every rule, and README's findings.
+
+Nothing in it is typed in: verdicts and numbers come from frames, rules from the docstrings of the code that applies
+them, statements from ``claims``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gradlab.experiments import contrasts
+from gradlab.experiments.frames import settings_of, short_name
+from gradlab.experiments.gallery import QUICK_MARK, question
+from gradlab.experiments.measured import MEASURED, Measurement
+from gradlab.experiments.questions import language_models
+from gradlab.experiments.report import verdicts, wording
+from gradlab.experiments.report.claims import CLAIMS
+from gradlab.experiments.report.verdicts import Settled, holds
+from gradlab.stats import intervals
+from gradlab.store.artifacts import between_markers, load_manifest, write_whole
+
+_WRITTEN = "Written by `make figures`; do not edit."
+
+
+def write(settled: Mapping[str, Settled], experiments: Collection[ModuleType], folder: Path, *, quick: bool) -> None:
+    """Write the whole report into the folder of the figures."""
+    every = list(settled.values())
+    pages = [_claims_page(every, folder, quick), _methods_page(every, experiments, folder, quick)]
+    texts = ["\n".join(lines).rstrip() + "\n" for lines in pages]
+    write_whole(folder / "CLAIMS.md", texts[0], folder / "METHODS.md", texts[1],
+                folder / verdicts.REPORT, verdicts.as_csv(every))  # fmt: skip
+
+
+def write_findings(readme: Path, settled: Collection[Settled], folder: str = "figures") -> None:
+    """Put one line a claim between README's markers."""
+    lines = _table(
+        ["claim", "verdict", "effect, 95% interval", "the control beside it"],
+        (
+            [f"[{one.name}]({folder}/CLAIMS.md#{one.name}): {one.claim.claimed}", f"**{one.verdict}**",
+             wording.effect_and_interval(one.decisive), _beside(one)]
+            for one in settled
+        ),
+    )  # fmt: skip
+    write_whole(readme, between_markers(readme.read_text(encoding="utf-8"), "findings", "\n".join(lines)))
+
+
+def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
+    lines = [
+        "# Claims", "", *([QUICK_MARK, ""] if quick else []),
+        "Each claim of the paper, judged from frames by rules that were committed before them: [METHODS.md](METHODS.md)"
+        " has the rules. We worked from a summary of the paper: what it says is *stated*, the rest is ours."
+        f" {_WRITTEN} `gradlab claims` judges anew and says whether a verdict has changed; [claims.csv](claims.csv)"
+        " holds all rows. Rows that were added after the first results of their frames say so;"
+        f" {_code('CHANGELOG.md', quick)} tells what else was changed then.",
+        "",
+        "A cell is one setting (mask, policy, world, …), a case one point of a scan. A row *holds* only if every cell"
+        " does, or *holds when* a simple condition picks out cells that all do. It *fails* if some cell says the"
+        " opposite, or most show no difference, even where the mean effect is positive. A claim is as good as its"
+        " weakest row as stated. Effects are means over cells, positive in favour of the statement; those of scans are"
+        " shares of cases. A control is what would explain a claim away, or refute it; the one beside a claim is the"
+        " least favourable.",
+        "",
+        *_table(
+            ["claim", "statement", "verdict", "effect, 95% interval", "seeds or cases", "the control beside it"],
+            (
+                [f"[{one.name}](#{one.name})", one.claim.claimed, f"**{one.verdict}**",
+                 wording.effect_and_interval(one.decisive), wording.evidence(one.decisive), _beside(one)]
+                for one in settled
+            ),
+        ),
+    ]  # fmt: skip
+    for one in settled:
+        lines += ["", *_section(one, folder, quick)]
+    return lines
+
+
+def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
+    """One claim: statement, verdict, where everything is, its figure, and every row."""
+    found, row = "", one.decisive
+    if row:
+        found = (f", {wording.effect_and_interval(row)}; {wording.evidence(row)}: {wording.in_words(row)}. "
+                 f"Decided by: {row.statement}")  # fmt: skip
+    frames = [f"[{name}]({name}), [manifest]({Path(name).with_suffix('.json')})" for name in wording.data_files(one)]
+    code = [_code(path, quick) for path in wording.code_files(one)]
+    again = "; ".join(f"`{command}`" for command in wording.commands(one, quick=quick))
+    drawn = [name for name in one.claim.figures if one.rows and (folder / f"{name}.png").exists()]
+    lines = [
+        f"## {one.name}", "", one.claim.claimed, "",
+        f"- **Verdict: {one.verdict}**{found}{f': {one.why}' if one.why else ''}.",
+        f"- Stated: {one.claim.stated}", f"- Ours: {one.claim.ours}",
+        f"- Rule: [METHODS.md](METHODS.md#{one.name}){', code ' if code else ''}{', '.join(code)}.",
+        f"- Data: {'; '.join(frames) or 'none'}. Regenerate: {again or 'nothing does yet'}.",
+    ]  # fmt: skip
+    if drawn:
+        more = ", ".join(f"[{name}]({name}.png)" for name in drawn[1:])
+        lines += [f"- Figure: [{drawn[0]}]({drawn[0]}.png){f'; also {more}' if more else ''}. How to read them: "
+                  "[README.md](README.md).", "", f"![{drawn[0]}]({drawn[0]}.png)"]  # fmt: skip
+    if one.rows:
+        if one.controls:
+            mixed = len({holds(control) for control in one.controls}) == 2
+            lines += ["", f"{wording.of_controls(one)}{'; those that do not come first' if mixed else ''}."]
+        lines += ["", *_rows(one)]
+    return lines
+
+
+def _rows(one: Settled) -> list[str]:
+    """Every row of a claim: as stated, then the controls that do not hold, then those that do."""
+    kinds = [("**as stated**", row) for row in one.rows if not row.control]
+    kinds += [("control that holds" if holds(row) else "control that does not hold", row) for row in one.controls]
+    return _table(
+        ["row", "statement", "verdict", "effect", "95% interval", "seeds or cases", wording.TALLY],
+        (
+            [kind, row.statement, row.verdict, wording.effect(row), wording.interval(row), wording.evidence(row),
+             wording.tally(row)]
+            for kind, row in kinds
+        ),
+    )  # fmt: skip
+
+
+def _methods_page(
+    settled: list[Settled], experiments: Collection[ModuleType], folder: Path, quick: bool
+) -> list[str]:  # fmt: skip
+    lines = [
+        "# How the claims are judged", "", *([QUICK_MARK, ""] if quick else []),
+        "For each claim: the sentence of the paper's summary that it stands on, our reconstruction, the rule, and what"
+        f" would change the verdict. Then the figures and the settings of every experiment. {_WRITTEN} The verdicts:"
+        " [CLAIMS.md](CLAIMS.md). The rules below are the docstrings of the code that applies them.", "",
+    ]  # fmt: skip
+    for title, module in (
+        ("A contrast", intervals), ("A scan", contrasts), ("Language models", language_models), ("A claim", verdicts),
+    ):  # fmt: skip
+        path = f"{module.__name__.replace('.', '/')}.py"
+        lines += [f"## The rules: {title.lower()}", "", f"{_code(path, quick)}:", "", *_rules(module), ""]
+    lines += ["## The claims", ""]
+    for one in settled:
+        lines += [*_method(one, quick), ""]
+    lines += ["## The figures", "", *_table(["figure", "claims", "made by"], _figures(experiments, folder)), ""]
+    lines += ["## The settings", "", "*Stated* and *ours*: see the claims above, and for the world and the losses"
+              f" {_code('gradlab/lab/world.py', quick)} and `gradlab losses`.", ""]  # fmt: skip
+    for experiment in experiments:
+        lines += [*_settings(experiment, quick), ""]
+    for name, one in MEASURED.items():
+        if one.captions:
+            lines += [*_measured_settings(name, one, folder, quick), ""]
+    return lines
+
+
+def _method(one: Settled, quick: bool) -> list[str]:
+    claim = one.claim
+    lines = [
+        f"### {one.name}", "", f"{claim.claimed} [Verdict](CLAIMS.md#{one.name}).", "",
+        f"- The summary states: {claim.stated}", f"- Our reconstruction: {claim.ours}", f"- Rule: {claim.rule}",
+        f"- What would change the verdict: {claim.changes}",
+        f"- Code: {', '.join(_code(path, quick) for path in wording.code_files(one)) or 'none'}.",
+    ]  # fmt: skip
+    rows = [
+        ["control" if row.control else "**as stated**", row.statement, ", ".join(row.by) or "all together",
+         f"±{row.margin:g}"]
+        for row in one.rows
+    ]  # fmt: skip
+    return [*lines, "", *_table(["row", "statement", "a cell is one", "margin or tolerance"], rows)] if rows else lines
+
+
+def _figures(experiments: Collection[ModuleType], folder: Path) -> Iterable[list[str]]:
+    all_of = [("experiment", short_name(one), one.CAPTIONS) for one in experiments]
+    all_of += [("measurement", name, one.captions) for name, one in MEASURED.items()]
+    for kind, name, captions in all_of:
+        for figure in captions:
+            shown = f"[{figure}]({figure}.png)" if (folder / f"{figure}.png").exists() else figure
+            claims = [f"[{claim}](#{claim})" for claim, one in CLAIMS.items() if figure in one.figures]
+            yield [shown, ", ".join(claims), f"[{name}](#{kind}-{name})"]
+
+
+def _settings(experiment: ModuleType, quick: bool) -> list[str]:
+    path = f"{experiment.__name__.replace('.', '/')}.py"
+    listed = (f"`{key}` {_compact(value)}" for key, value in settings_of(experiment, quick).items())
+    return [f"### Experiment {short_name(experiment)}", "", f"{question(experiment)} {_code(path, quick)}", "",
+            f"{'; '.join(listed)}."]  # fmt: skip
+
+
+def _measured_settings(name: str, one: Measurement, folder: Path, quick: bool) -> list[str]:
+    path = f"{one.module.__name__.replace('.', '/')}.py"
+    settings: dict[str, Any] = {}
+    if one.is_in(folder):
+        settings = load_manifest(folder / next(iter(one.files.values()))).get("settings", {})
+    listed = "; ".join(f"`{key}` {_compact(value)}" for key, value in settings.items())
+    return [f"### Measurement {name}", "", f"{question(one.module)} {_code(path, quick)}; `{one.command}`", "",
+            f"{listed or 'None has been committed'}."]  # fmt: skip
+
+
+def _compact(value: Any) -> str:
+    """A setting in one line; methods and other words without quotes."""
+    return json.dumps(value, ensure_ascii=False).replace('"', "").replace("null", "none")
+
+
+def _rules(module: ModuleType) -> list[str]:
+    """The rules in a module's docstring: all but its first paragraph, as Markdown."""
+    return (inspect.getdoc(module) or "").partition("\n\n")[2].replace("``", "`").splitlines()
+
+
+def _code(path: str, quick: bool) -> str:
+    """A link to a file of the repository."""
+    return f"[{path}]({'../..' if quick else '..'}/{path})"
+
+
+def _beside(one: Settled) -> str:
+    """The control beside a claim, or why there is none."""
+    row = one.beside
+    return f"*{row.statement}*: {row.verdict}, {wording.effect(row)}" if row else one.why or "—"
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """A Markdown table; a bar within a cell does not end it."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells)]

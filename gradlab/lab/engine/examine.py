@@ -1,0 +1,60 @@
+"""A kernel's examination with each loss that it is to train: a few steps on a small problem, against autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from gradlab.lab.engine.kernel import BETAS, EPSILON, Plan
+from gradlab.lab.engine.machine import Kernel
+from gradlab.lab.engine.run import Columns, Training
+from gradlab.lab.engine.trace import NotFusable
+from gradlab.losses import PairLogps, PairLoss
+
+# Far above any rounding, far below what a wrong formula does. Both types are compared with PyTorch in float64: in
+# float32 Adam would blow up the rounding of its sums, of which the kernel has none (``_gradient_of_log_policy``).
+TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
+PROMPTS, RESPONSES, FEATURES, STEPS, RATE = 3, 5, 2, 4, 0.1
+
+
+def examine(plan: Plan, kernel: Kernel, constants: Sequence[float], loss: PairLoss) -> None:
+    """NotFusable unless the kernel trains as the loss does, on a problem in which every prompt is another.
+
+    One prompt has a response without pairs, and every pair has a weight of its own.
+    """
+    rng = np.random.default_rng(0)
+    weights = rng.random((PROMPTS, RESPONSES, RESPONSES)) * (1 - np.eye(RESPONSES))
+    weights[0, 1] = weights[0, :, 1] = 0
+    reference, start = np.log(rng.dirichlet(np.ones(RESPONSES), (2, PROMPTS)))
+    # Where slopes cancel, all that autograd has for it is rounding, times its probability; Adam would blow that up.
+    start[0, 1] = -20
+    start[0] -= np.log(np.exp(start[0]).sum())
+    features = rng.standard_normal((PROMPTS, RESPONSES, FEATURES if plan.shared else 0))
+    columns = Columns(weights, reference, start, features)
+    found = Training(plan, kernel, constants, RATE, np.array([STEPS])).follow(columns)[0]
+    expected = _by_autograd(plan, loss, columns)
+    if not np.allclose(np.exp(found), np.exp(expected), rtol=0, atol=TOLERANCE[plan.dtype], equal_nan=True):
+        raise NotFusable("its kernel does not do here what the loss does, with these numbers")
+
+
+@torch.enable_grad()
+def _by_autograd(plan: Plan, loss: PairLoss, columns: Columns) -> np.ndarray:
+    """Log π after the steps, (X, Y), as one would write it."""
+    # Adam by hand: making a torch.optim.Adam loads PyTorch's compiler, which takes longer than all of this.
+    weights, reference, start, features = map(torch.as_tensor, columns)
+    features = features if plan.shared else torch.eye(RESPONSES, dtype=torch.float64).expand(PROMPTS, -1, -1)
+    theta, momentum, square = torch.zeros(3, PROMPTS, features.shape[2], dtype=torch.float64)
+    win, lose = (~torch.eye(RESPONSES, dtype=torch.bool)).nonzero().T
+    for step in range(1, STEPS + 1):
+        logp = torch.log_softmax(start + (features @ theta.requires_grad_()[:, :, None])[:, :, 0], 1)
+        pairs = PairLogps(logp[:, win], logp[:, lose], reference[:, win], reference[:, lose])
+        (gradient,) = torch.autograd.grad((loss(pairs) * weights[:, win, lose]).sum(), theta)
+        if plan.optimizer == "adam":
+            momentum = BETAS[0] * momentum + (1 - BETAS[0]) * gradient
+            square = BETAS[1] * square + (1 - BETAS[1]) * gradient**2
+            deviation = (square / (1 - BETAS[1] ** step)).sqrt()
+            gradient = momentum / (1 - BETAS[0] ** step) / (deviation + EPSILON)
+        theta = (theta - RATE * gradient).detach()
+    return torch.log_softmax(start + (features @ theta[:, :, None])[:, :, 0], 1).numpy()

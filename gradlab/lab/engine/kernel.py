@@ -1,0 +1,158 @@
+"""The fused training loop: many steps of exact training on ``LANES`` (run, prompt) columns, as one function.
+
+Columns do not interact, so a block of them takes all its steps before the next block begins, and everything it needs
+stays in the fastest cache. The loop knows only the loss's trace. What is written here is LLVM's assembly, through the
+arithmetic of ``vectors``; nothing is computed before ``machine`` has compiled it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+from gradlab.lab.engine.functions import OPERATIONS, exp, log, maximum, sqrt
+from gradlab.lab.engine.trace import INPUTS, Trace
+from gradlab.lab.engine.vectors import Array, Emitter, Kind, Value
+
+NAME = "descend"
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, as in PyTorch
+
+# What the function takes, in order. Rows are (responses, or whatever is said) × LANES.
+ARGUMENTS: dict[str, Kind] = {
+    "responses": "integer",
+    "parameters": "integer",  # K; as many as responses if each has its own logit
+    "stops": "integer",
+    "stop": "integers",  # (stops + 1): where this call begins, and the steps to record
+    "schedule": "scalars",  # (steps, 2): the step size, and what Adam multiplies the root of its second moment by
+    "constants": "scalars",  # of the loss
+    "partners": "integers",  # (responses + 1): where in ``partner`` a response's partners begin
+    "partner": "integers",  # (pairs): the other response of each pair, sorted by the one, which comes first
+    "weight": "rows",  # pairs × 2: of one over the other, and swapped; for an antisymmetric loss, see ``derivative``
+    "reference": "rows",  # log π_ref
+    "start": "rows",  # log π at step 0
+    "features": "rows",  # Φ, responses × parameters, if shared; each column has its own order of responses
+    "theta": "rows", "momentum": "rows", "square": "rows",  # parameters; zeros at first, and kept from call to call
+    "logp": "rows", "prob": "rows", "slope": "rows",  # scratch
+    "record": "rows",  # stops × responses: log π at each stop
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a kernel depends on. Losses that differ in numbers alone share one."""
+
+    derivative: Trace
+    antisymmetric: bool
+    shared: bool
+    optimizer: str
+    dtype: str
+
+
+def write(plan: Plan) -> str:
+    """The kernel, as LLVM assembly. Raises NotFusable if the derivative needs what the engine does not know."""
+    emitter = Emitter(NAME, plan.dtype, ARGUMENTS)
+    at = SimpleNamespace(plan=plan, loop=emitter.loop, cell=emitter.cell, **emitter.arguments)
+    with at.loop(at.stops) as stop:
+        with at.loop(at.stop[stop + 1], start=at.stop[stop]) as step:
+            _softmax(at)
+            total = _gradient_of_log_policy(at)
+            with at.loop(at.responses) as response:  # through the softmax: ∂L/∂logit = g − π Σ g
+                at.slope[response] = (-at.prob[response]).times_plus(total, at.slope[response])
+            with at.loop(at.parameters) as parameter:
+                gradient = _mix(at, at.slope, parameter, at.responses, first=parameter, stride=at.parameters)
+                _optimise(at, parameter, gradient, step)
+        _softmax(at)
+        with at.loop(at.responses) as response:
+            at.record[stop * at.responses + response] = at.logp[response]
+    return emitter.finish()
+
+
+def _softmax(at: SimpleNamespace) -> None:
+    """``logp`` and ``prob`` from the parameters."""
+    largest, total = at.cell(-math.inf), at.cell(0.0)
+    with at.loop(at.responses) as response:
+        logit = _mix(at, at.theta, response, at.parameters, first=response * at.parameters, stride=1)
+        at.logp[response] = at.start[response] + logit
+        largest[0] = maximum(largest[0], at.logp[response])
+    with at.loop(at.responses) as response:
+        at.logp[response] = at.logp[response] - largest[0]
+        at.prob[response] = exp(at.logp[response])
+        total[0] = total[0] + at.prob[response]
+    shift, share = log(total[0]), 1.0 / total[0]
+    with at.loop(at.responses) as response:
+        at.logp[response] = at.logp[response] - shift
+        at.prob[response] = at.prob[response] * share
+
+
+def _mix(at: SimpleNamespace, values: Array, index: Value, count: Value, first: Value, stride: Value | int) -> Value:
+    """The values' sum, weighed with the features from ``first`` on; for free logits, of which Φ = I, one value."""
+    if not at.plan.shared:
+        return values[index]
+    total = at.cell(0.0)
+    with at.loop(count) as other:
+        total[0] = at.features[first + other * stride].times_plus(values[other], total[0])
+    return total[0]
+
+
+def _gradient_of_log_policy(at: SimpleNamespace) -> Value:
+    """``slope``: g = ∂L/∂log π, summed over pairs, the log-probabilities taken as independent of each other. Gives Σ g.
+
+    That sum is taken over pairs as well: where each pair's two slopes cancel, it is 0 exactly. From the responses' own
+    sums rounding would be left over, and Adam blows up rounding where nothing else moves a logit.
+    """
+    total, nothing = at.cell(0.0), at.cell(0.0)
+    with at.loop(at.responses) as response:
+        at.slope[response] = nothing[0]
+    with at.loop(at.responses) as one:
+        slope = at.cell(at.slope[one])
+        with at.loop(at.partners[one + 1], start=at.partners[one]) as pair:
+            other = at.partner[pair]
+            mine, yours = _pull(at, one, other, pair)
+            total[0] = total[0] + (mine + yours)
+            slope[0] = slope[0] + mine
+            at.slope[other] = at.slope[other] + yours
+        at.slope[one] = slope[0]
+    return total[0]
+
+
+def _pull(at: SimpleNamespace, one: Value, other: Value, pair: Value) -> tuple[Value, Value]:
+    """What a pair of responses, in both orders, adds to the slopes of the two."""
+
+    def slopes(win: Value, lose: Value, *weights: Value) -> list[Value]:
+        values = at.logp[win], at.logp[lose], at.reference[win], at.reference[lose], *weights
+        return at.plan.derivative.replay(OPERATIONS, dict(zip(INPUTS, values, strict=False)), at.constants)
+
+    weights = at.weight[pair * 2], at.weight[pair * 2 + 1]
+    if at.plan.antisymmetric:
+        mine, yours = slopes(one, other, *weights)
+        return mine, yours
+    won, lost = slopes(one, other, weights[0]), slopes(other, one, weights[1])
+    # Of a pair that is not there nothing, not even 0 · ∞: then it does not matter which others are in the block.
+    won, lost = (
+        [(weight > 0.0).where(slope, 0.0) for slope in both] for weight, both in zip(weights, (won, lost), strict=True)
+    )
+    return won[0] + lost[1], won[1] + lost[0]
+
+
+def _optimise(at: SimpleNamespace, parameter: Value, gradient: Value, step: Value) -> None:
+    """One step of Adam, or of plain gradient descent, on one parameter."""
+    rate, correction = at.schedule[step * 2], at.schedule[step * 2 + 1]
+    if at.plan.optimizer == "adam":
+        momentum = at.momentum[parameter] * BETAS[0] + gradient * (1 - BETAS[0])
+        square = at.square[parameter] * BETAS[1] + gradient * gradient * (1 - BETAS[1])
+        at.momentum[parameter], at.square[parameter] = momentum, square
+        gradient = momentum / (sqrt(square) * correction + EPSILON)
+    at.theta[parameter] = at.theta[parameter] - rate * gradient
+
+
+def schedule(optimizer: str, learning_rate: float, steps: int, dtype: str) -> np.ndarray:
+    """The kernel's argument of that name: Adam's corrections for moments that began at zero, worked out beforehand."""
+    rates, correction = np.full(steps, learning_rate), np.ones(steps)
+    taken = np.arange(1, steps + 1)
+    with np.errstate(over="ignore"):  # a learning rate without measure: the policy says so by not being finite
+        if optimizer == "adam":
+            rates, correction = learning_rate / (1 - BETAS[0] ** taken), (1 - BETAS[1] ** taken) ** -0.5
+        return np.stack([rates, correction], 1).astype(dtype)

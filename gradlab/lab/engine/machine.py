@@ -1,0 +1,103 @@
+"""From LLVM's assembly to a function that Python can call, by way of llvmlite; and its machine code on disk.
+
+A compiled kernel is kept under a key of its assembly (which holds all that the sources had to say), of llvmlite's and
+LLVM's versions, and of the processor. What is read back must carry a checksum of key and code, and be one's own: else
+it counts as not there, is compiled again, and replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+from platformdirs import user_cache_path
+
+from gradlab.lab.engine.kernel import ARGUMENTS, NAME
+from gradlab.store.artifacts import write_whole
+
+LARGEST = 2**24  # bytes of a kernel's code; they take some thousands
+
+
+class Kernel:
+    """A compiled function; call it with its arguments by name: numbers, and addresses of what has several.
+
+    While it runs, other Python threads can.
+    """
+
+    def __init__(self, code: bytes, name: str = NAME, arguments: Iterable[str] = ARGUMENTS) -> None:
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+        self._names = tuple(arguments)
+        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(self._names))
+        self._call = kind(self._engine.get_function_address(name))
+
+    def __call__(self, **given: int) -> None:
+        """Run."""
+        self._call(*(given[name] for name in self._names))
+
+
+def compile(assembly: str) -> bytes:
+    """Machine code for this processor, as an object file."""
+    machine = _target_machine()
+    module = llvm.parse_assembly(assembly)
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module.verify()
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(module, passes)
+    return machine.emit_object(module)
+
+
+def load(assembly: str) -> bytes | None:
+    """The machine code that was saved for this assembly; None if there is none, or none to be trusted."""
+    path = _path(assembly)
+    try:
+        state = path.stat()
+        ours = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
+        if not (ours and stat.S_ISREG(state.st_mode) and state.st_size <= LARGEST):
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    code = content[32:]
+    return code if content == _sealed(path, code) else None
+
+
+def save(assembly: str, code: bytes) -> None:
+    """Keep machine code for the next process. A folder that cannot be written to costs only that."""
+    with contextlib.suppress(OSError):
+        write_whole(_path(assembly), _sealed(_path(assembly), code))
+
+
+def _sealed(path: Path, code: bytes) -> bytes:
+    """The code behind a checksum of itself and of the key that its file is named by."""
+    return hashlib.sha256(path.name.encode() + code).digest() + code
+
+
+def _path(assembly: str) -> Path:
+    """In GRADLAB_CACHE, or the user's cache folder of this platform."""
+    parts = assembly, llvmlite.__version__, llvm.llvm_version_info, llvm.get_process_triple(), _processor()
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()
+    folder = os.environ.get("GRADLAB_CACHE") or user_cache_path("gradlab", appauthor=False)
+    return Path(folder, "kernels", f"{key}.bin")
+
+
+def _processor() -> tuple[str, str]:
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def _target_machine() -> llvm.TargetMachine:
+    """A new one each time: an engine takes its own with it when it goes."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    triple = llvm.get_process_triple() + ("-elf" if sys.platform == "win32" else "")  # the one format that MCJIT loads
+    name, features = _processor()
+    return llvm.Target.from_triple(triple).create_target_machine(cpu=name, features=features, opt=3, jit=True)

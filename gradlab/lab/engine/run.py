@@ -1,0 +1,149 @@
+"""Train many runs with a kernel: pack their columns into blocks of lanes, call it block by block, unpack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from gradlab.lab.engine.kernel import Plan, schedule
+from gradlab.lab.engine.machine import Kernel
+from gradlab.lab.engine.vectors import ALIGNMENT, LANES
+
+PANEL = 2**19  # numbers in the weights of one panel: few calls of numpy, and still in the processor's outer cache
+CALL = 2**26  # pairs × lanes × steps of one call: some hundredths of a second, after which Python can be interrupted
+
+Arrays = dict[str, np.ndarray]  # by their names in ``kernel.ARGUMENTS``
+
+
+class Columns(NamedTuple):
+    """The problems of C = runs × prompts columns.
+
+    weights (C, Y, Y) shares of the ordered pairs; reference, start (C, Y) log π_ref, and log π at step 0; features
+    (C, Y, K) Φ, if shared.
+    """
+
+    weights: np.ndarray
+    reference: np.ndarray
+    start: np.ndarray
+    features: np.ndarray
+
+
+@dataclass(frozen=True)
+class Training:
+    """A kernel, with the constants of its loss, and how to train. ``tick`` is told of column-steps, now and then."""
+
+    plan: Plan
+    kernel: Kernel
+    constants: Sequence[float]
+    learning_rate: float
+    wanted: np.ndarray
+    tick: Callable[[int], None] = lambda done: None
+
+    def follow(self, columns: Columns) -> np.ndarray:
+        """Log π at the ``wanted`` steps, (S, C, Y)."""
+        count, responses = columns.start.shape
+        result = np.empty((len(self.wanted), count, responses), self.plan.dtype)
+        width = max(1, PANEL // (responses**2 * LANES)) * LANES
+        for first in range(0, count, width):
+            panel = Columns(*(values[first : first + width] for values in columns))
+            rows, pairs, order = self._pack(panel)
+            logp = self._run(rows, pairs, len(order))
+            result[:, first : first + width] = _reordered(logp, order.argsort(1))
+        return result
+
+    def _pack(self, columns: Columns) -> tuple[Arrays, Arrays, np.ndarray]:
+        """The kernel's rows (blocks, rows, LANES), its pairs, and the order (C, Y) of each column's responses in them.
+
+        Those that occur in some pair come first: then few pairs do for all columns.
+        """
+        seen = columns.weights.any(1) | columns.weights.any(2)
+        order, responses = np.argsort(~seen, axis=1, kind="stable"), columns.start.shape[1]
+        flat, one_order = columns.weights.reshape(len(order), -1), _is_sorted(order)
+
+        def between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+            if one_order:
+                return flat.take(one * responses + other, 1)
+            return np.take_along_axis(flat, order[:, one] * responses + order[:, other], 1)
+
+        one, other = np.triu_indices(int(seen.sum(1).max()), 1)
+        won, lost = between(one, other), between(other, one)
+        live = won.any(0) | lost.any(0)
+        if not live.all():  # pairs that no column has data on need no time
+            one, other, won, lost = one[live], other[live], won[:, live], lost[:, live]
+        rows = {
+            "weight": np.stack([won + lost if self.plan.antisymmetric else won, lost], 2),
+            "reference": _reordered(columns.reference, order),
+            "start": _reordered(columns.start, order),
+            "features": np.take_along_axis(columns.features, order[:, :, None], 1),
+        }
+        partners = np.searchsorted(one, np.arange(responses + 1))
+        pairs = {"partners": partners.astype(np.int64), "partner": other.astype(np.int64)}
+        return {name: _lanes(values, self.plan.dtype) for name, values in rows.items()}, pairs, order
+
+    def _run(self, rows: Arrays, pairs: Arrays, count: int) -> np.ndarray:
+        """Take all steps, block by block; log π of the ``count`` columns at the wanted ones, (S, C, Y)."""
+        plan, (blocks, responses) = self.plan, rows["start"].shape[:2]
+        parameters = rows["features"].shape[1] // responses if plan.shared else responses
+        ends, calls = _calls(self.wanted, len(pairs["partner"]))
+        record = _rows(blocks, (len(ends) - 1) * responses, plan.dtype)
+        state, scratch = _rows(3, parameters, plan.dtype), _rows(3, responses, plan.dtype)
+        common = {
+            **pairs,
+            **dict(zip(("theta", "momentum", "square", "logp", "prob", "slope"), (*state, *scratch), strict=True)),
+            "schedule": schedule(plan.optimizer, self.learning_rate, int(self.wanted[-1]), plan.dtype),
+            "constants": np.array(self.constants, plan.dtype),
+        }
+        given = {"responses": responses, "parameters": parameters}
+        given |= {name: values.ctypes.data for name, values in common.items()}
+        own = {name: (values.ctypes.data, values.strides[0]) for name, values in {**rows, "record": record}.items()}
+        first_stop = ends.ctypes.data
+        for block in range(blocks):
+            state[:] = 0
+            places = {name: address + block * stride for name, (address, stride) in own.items()}
+            for first, last in calls:
+                self.kernel(**given, **places, stop=first_stop + first * ends.itemsize, stops=last - first)
+                places["record"] += (last - first) * responses * record.strides[1]
+                self.tick(int(ends[last] - ends[first]) * min(LANES, count - block * LANES))
+        record = record.reshape(blocks, -1, responses, LANES)[:, np.searchsorted(ends[1:], self.wanted)]
+        return record.transpose(1, 0, 3, 2).reshape(len(self.wanted), -1, responses)[:, :count]
+
+
+def _reordered(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The last axis of values (..., C, Y) in each column's order (C, Y)."""
+    order = order.reshape((1,) * (values.ndim - 2) + order.shape)
+    return values if _is_sorted(order) else np.take_along_axis(values, order, -1)
+
+
+def _is_sorted(order: np.ndarray) -> bool:
+    """Whether every column has its responses as they came: then there is less to do."""
+    return bool((np.diff(order) > 0).all())
+
+
+def _calls(wanted: np.ndarray, pairs: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Where stretches of steps end, 0 and the wanted steps among them; and the first and last end of each call."""
+    cuts = np.append(np.arange(0, wanted[-1], max(1, CALL // (max(pairs, 1) * LANES))), wanted[-1])
+    ends = np.append(0, np.union1d(wanted, cuts)).astype(np.int64)
+    return ends, list(pairwise(np.searchsorted(ends, cuts).tolist()))
+
+
+def _lanes(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Columns (C, ...) as (blocks, rows, LANES), filled up with columns of zeros."""
+    blocks, size = -(-len(values) // LANES), math.prod(values.shape[1:])
+    padded = np.zeros((blocks * LANES, size), dtype)
+    padded[: len(values)] = values.reshape(len(values), size)
+    packed = _rows(blocks, size, dtype)
+    packed[:] = padded.reshape(blocks, LANES, size).transpose(0, 2, 1)
+    return packed
+
+
+def _rows(blocks: int, rows: int, dtype: np.dtype | str) -> np.ndarray:
+    """Zeros (blocks, rows, LANES), beginning on a boundary of ALIGNMENT."""
+    size = blocks * rows * LANES * np.dtype(dtype).itemsize
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    offset = -raw.ctypes.data % ALIGNMENT
+    return raw[offset : offset + size].view(dtype).reshape(blocks, rows, LANES)

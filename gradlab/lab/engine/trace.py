@@ -1,0 +1,199 @@
+"""What a loss does to one pair, as a list of elementwise operations, written down while PyTorch differentiates it.
+
+The loss and its backward pass run on a few made-up pairs under a recorder. Numbers of the loss are kept apart from its
+operations, so that one list, and the kernel made from it, serves a loss at any hyper-parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gradlab.lab.objective import value_and_slope
+from gradlab.losses import PairLogps, PairLoss
+
+INPUTS = ("win", "lose", "ref_win", "ref_lose", "weight", "swapped_weight")
+
+
+class NotFusable(Exception):
+    """Why a training cannot run as one kernel, in words that go on after "since …"."""
+
+
+class Trace(NamedTuple):
+    """Steps, each an operation of PyTorch's ATen library and its arguments, and the names of the outputs.
+
+    Values go by name: inputs by theirs, the n-th step's as "%n", and the n-th number of the loss as "#n".
+    """
+
+    steps: tuple[tuple[str, tuple[Any, ...]], ...]
+    outputs: tuple[str, ...]
+
+    def replay(
+        self, operations: Mapping[str, Callable[..., Any]], inputs: Mapping[str, Any], constants: Any
+    ) -> list[Any]:
+        """Carry out the steps by ``operations``, whatever these work on; NotFusable if an output needs another one."""
+        values = dict(inputs)
+
+        def look_up(argument: Any) -> Any:
+            if not isinstance(argument, str):
+                return argument
+            found = constants[int(argument[1:])] if argument[0] == "#" else values[argument]
+            if isinstance(found, NotFusable):
+                raise found
+            return found
+
+        for number, (name, arguments) in enumerate(self.steps):
+            try:
+                if name not in operations:
+                    raise NotFusable(f"its derivative needs {name}, which the engine does not know")
+                values[f"%{number}"] = operations[name](*map(look_up, arguments))
+            except NotFusable as reason:  # perhaps no output needs it: only the derivative does matter
+                values[f"%{number}"] = reason
+            except Exception:  # whatever it trips over, such as a truth where a number is expected
+                values[f"%{number}"] = NotFusable(f"its derivative needs {name} with arguments unknown to the engine")
+        return [look_up(output) for output in self.outputs]
+
+
+def derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
+    """From a pair's ``INPUTS`` to what it adds to ∂/∂log π_w and ∂/∂log π_l; and the constants of the loss.
+
+    An antisymmetric loss has two weights, as in ``PairObjective``: of both orders in sum, and of the swapped one.
+    Raises NotFusable for what is no fixed formula of a pair's own numbers.
+    """
+    # Our own losses are what their fields say. Of anyone else's that cannot be known: a global may have changed.
+    ours = type(loss).__module__.startswith("gradlab.losses.")
+    return _cached_derivative(loss, dtype) if ours else _derivative(loss, dtype)
+
+
+def _derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
+    """Recorded thrice, on other numbers and in another shape: all records must be the same."""
+    one, *others = (_record(loss, dtype, shape, seed) for seed, shape in enumerate([(3, 5), (4, 2), (190, 32)]))
+    if any(repr(one) != repr(other) for other in others):  # as text, in which NaN equals NaN
+        raise NotFusable("it does not treat every pair alike, by a fixed formula")
+    return one
+
+
+_cached_derivative = functools.lru_cache(maxsize=128)(_derivative)
+
+
+@torch.enable_grad()
+def _record(loss: PairLoss, dtype: torch.dtype, shape: tuple[int, int], seed: int) -> tuple[Trace, list[float]]:
+    generator = torch.Generator().manual_seed(seed)
+    # Below zero, as log-probabilities are, and spread out: whatever looks at them sees other numbers each time.
+    names = INPUTS if loss.antisymmetric else INPUTS[:-1]
+    inputs = {name: -4 * torch.rand(shape, generator=generator, dtype=dtype) - 0.1 for name in names}
+    recorder = _Recorder(inputs, dtype)
+    try:
+        with torch.random.fork_rng(devices=[]), _NoPeeking(), recorder:
+            outputs = _pair_gradient(loss, *inputs.values())
+    except NotFusable:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise NotFusable(f"tracing it raised {type(error).__name__}: {reason}") from error
+    return Trace(tuple(recorder.steps), tuple(map(recorder.read, outputs))), recorder.constants
+
+
+def _pair_gradient(
+    loss: PairLoss, win: Tensor, lose: Tensor, ref_win: Tensor, ref_lose: Tensor, *weights: Tensor
+) -> Any:
+    logps = PairLogps(win.requires_grad_(), lose.requires_grad_(), ref_win, ref_lose)
+    value, outer = value_and_slope(loss, logps, *weights)
+    value.register_hook(lambda grad: outer)  # and not grad_outputs, for which PyTorch imports sympy: a second
+    return torch.autograd.grad(value.sum(), (win, lose))
+
+
+_UNCHANGED = {"detach", "alias", "lift_fresh", "clone", "expand", "view", "_to_copy"}  # if type and shape stay the same
+_TRUTHS = {"lt", "le", "gt", "ge", "eq", "ne", "where"} | {
+    f"{kind}_{name}" for kind in ("logical", "bitwise") for name in ("and", "or", "not")
+}
+_FILLED = {"zeros", "ones", "full", "scalar_tensor", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones"}
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down the operations on tensors, and the name of the value that each tensor holds.
+
+    A tensor is known by its storage, so that what is done to it in place is seen through every other name that it has.
+    To take a part of it is a step that the engine does not know, and spoils it under all its names.
+    """
+
+    def __init__(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.steps: list[tuple[str, tuple[Any, ...]]] = []
+        self.constants: list[float] = []
+        self._dtype = dtype
+        self._held = {_storage(tensor): name for name, tensor in inputs.items()}
+        self._alive: list[Any] = []  # so that no storage is used twice
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True would import torch._dynamo, which takes seconds
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._alive.append(result)
+        first = result[0] if isinstance(result, (tuple, list)) else result
+        name = str(func.overloadpacket).removeprefix("aten.").removesuffix("_")
+        if not isinstance(first, Tensor):
+            raise NotFusable(f"it decides by the values that it is given ({name})")
+        self._held[_storage(first)] = self._value(name, args, kwargs or {}, first)
+        for other in result[1:] if first is not result else ():
+            self._held[_storage(other)] = self._step(f"another output of {name}")
+        return result
+
+    def read(self, tensor: Tensor) -> str:
+        """The value that a tensor holds; NotFusable for one of several numbers that comes from elsewhere."""
+        known = self._held.get(_storage(tensor))
+        if known is None and tensor.numel() > 1:
+            raise NotFusable(f"it has a tensor of its own, of shape {tuple(tensor.shape)}")
+        return known or self._constant(tensor.item())
+
+    def _value(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Tensor) -> str:
+        if name in _UNCHANGED and result.dtype == args[0].dtype and args[0].shape in (result.shape, ()):
+            return self.read(args[0])
+        truth = result.dtype == torch.bool
+        if (not truth and result.dtype != self._dtype) or (truth and name not in _TRUTHS) or "out" in kwargs:
+            raise NotFusable(f"it computes in {result.dtype} ({name})")
+        if name in _FILLED:
+            return self._constant(result.flatten()[0].item())
+        if kwargs and name != "_to_copy":
+            name += f" with {', '.join(kwargs)}"
+        if name == "log_sigmoid_backward":
+            args = args[:2]  # the third is scratch of PyTorch's own
+
+        def operand(argument: Any) -> Any:
+            if isinstance(argument, Tensor):
+                return self.read(argument)
+            if type(argument) in (int, float) and name != "pow":  # an exponent shapes the code, and is not a constant
+                return self._constant(argument)
+            return argument if argument is None or isinstance(argument, (int, float)) else repr(argument)
+
+        return self._step(name, *map(operand, args))
+
+    def _step(self, name: str, *arguments: Any) -> str:
+        self.steps.append((name, arguments))
+        return f"%{len(self.steps) - 1}"
+
+    def _constant(self, number: float) -> str:
+        self.constants.append(float(number))
+        return f"#{len(self.constants) - 1}"
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class _NoPeeking(TorchFunctionMode):
+    """Refuses what takes numbers out of tensors past the recorder."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in ("numpy", "__array__", "__dlpack__", "tolist", "data_ptr", "storage"):
+            raise NotFusable(f"it decides by the values that it is given ({name})")
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,104 @@
+"""The gradient log: what each side of single pairs does to the policy, at a few steps of a training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gradlab.lab.world import Purpose, stream
+from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio
+
+PAIRS_PER_RUN = 64  # a sample, drawn from the training pairs of each run
+
+
+def gradient_log(
+    loss: PairLoss,
+    before: Tensor,
+    after: Tensor,
+    steps: np.ndarray,
+    weights: np.ndarray,
+    ref_logp: np.ndarray,
+    features: Tensor,
+    seeds: list[int],
+) -> pd.DataFrame:
+    """A tidy frame with a row for each logged step, run and sampled pair.
+
+    before, after  (S, R, X, Y) log π at the logged steps, and one step of training later.
+    weights        (R, X, Y, Y) shares of the ordered pairs; the sample is drawn from them, once a run.
+    features       (Y, K) Φ of the policy, so that ∇_θ log π_y = Φ_y − E_π[Φ].
+
+    Columns, in nats and natural logarithms: ``log_win``, ``log_lose`` (log π of both sides); ``log_prob_ratio``
+    (of ∂L/∂π, see losses); ``win_weight`` (share of the winner in |∂m/∂log π_w| + |∂m/∂log π_l|: λ_w of
+    Balanced-DPO, ½ of DPO); ``grad_norm_win``, ``grad_norm_lose`` (‖∂L/∂log π · ∇_θ log π‖ of this pair);
+    ``side_norm_win``, ``side_norm_lose`` (the same of the winning and the losing side of all pairs of the prompt);
+    ``delta_win``, ``delta_lose`` (realised change of log π in the next step of training).
+    """
+    before, after = before.double().cpu(), after.double().cpu()
+    features = features.double()
+    frames = []
+    for run, seed in enumerate(seeds):
+        prompt, win, lose = _sample(weights[run], seed)
+        pair_weights = torch.as_tensor(weights[run])
+        ref = torch.as_tensor(ref_logp[run])
+        for index, step in enumerate(steps):
+            logp, later = before[index, run], after[index, run]
+            logps = PairLogps(logp[prompt, win], logp[prompt, lose], ref[prompt, win], ref[prompt, lose])
+            slopes = _slopes(loss, logps)
+            scores = _score_norms(logp, features)
+            side_win, side_lose = _side_norms(loss, logp, ref, pair_weights, features)
+            relative = _slopes(loss.margin, logps) if isinstance(loss, LogisticLoss) else slopes
+            columns = {
+                "prompt": prompt, "win": win, "lose": lose,
+                "log_win": logps.win, "log_lose": logps.lose,
+                "log_prob_ratio": log_prob_ratio(loss, logps),
+                "win_weight": relative[0].abs() / (relative[0].abs() + relative[1].abs()),
+                "grad_norm_win": slopes[0].abs() * scores[prompt, win],
+                "grad_norm_lose": slopes[1].abs() * scores[prompt, lose],
+                "side_norm_win": side_win[prompt], "side_norm_lose": side_lose[prompt],
+                "delta_win": later[prompt, win] - logps.win, "delta_lose": later[prompt, lose] - logps.lose,
+            }  # fmt: skip
+            frames.append(pd.DataFrame({"run": run, "step": int(step), **{k: v.numpy() for k, v in columns.items()}}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _sample(weights: np.ndarray, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Prompt, winner and loser of the sampled pairs, each (PAIRS_PER_RUN,)."""
+    flat = weights.ravel() / weights.sum()
+    drawn = stream(seed, Purpose.GRADIENT_LOG).choice(len(flat), size=PAIRS_PER_RUN, p=flat)
+    prompt, win, lose = np.unravel_index(np.sort(drawn), weights.shape)
+    return torch.as_tensor(prompt), torch.as_tensor(win), torch.as_tensor(lose)
+
+
+@torch.enable_grad()
+def _slopes(value, logps: PairLogps) -> tuple[Tensor, Tensor]:
+    """∂/∂log π_w and ∂/∂log π_l of each pair's value, in the pairs' shape."""
+    win, lose = (side.detach().clone().requires_grad_() for side in (logps.win, logps.lose))
+    total = value(replace(logps, win=win, lose=lose)).sum()
+    win_grad, lose_grad = torch.autograd.grad(total, (win, lose))
+    return win_grad, lose_grad
+
+
+def _score_norms(logp: Tensor, features: Tensor) -> Tensor:
+    """‖∇_θ log π_y‖ of every response, (X, Y)."""
+    mean = logp.exp() @ features
+    return (features - mean[:, None, :]).norm(dim=-1)
+
+
+def _side_norms(
+    loss: PairLoss, logp: Tensor, ref_logp: Tensor, weights: Tensor, features: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Parameter-gradient norms of the winning and the losing side of each prompt's full data, (X,) each."""
+    shape = weights.shape
+    win, lose = logp[:, :, None].expand(shape), logp[:, None, :].expand(shape)
+    ref_win, ref_lose = ref_logp[:, :, None].expand(shape), ref_logp[:, None, :].expand(shape)
+    win_slope, lose_slope = _slopes(loss, PairLogps(win, lose, ref_win, ref_lose))
+    mean = logp.exp() @ features
+    norms = []
+    for slope, axis in ((win_slope, 2), (lose_slope, 1)):
+        by_response = torch.where(weights > 0, slope * weights, 0).sum(axis)
+        norms.append((by_response @ features - by_response.sum(1, keepdim=True) * mean).norm(dim=-1))
+    return norms[0], norms[1]

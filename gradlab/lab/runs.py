@@ -1,0 +1,137 @@
+"""Many worlds as one batch of runs: stacked arrays, their data, and the cutting of runs into blocks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gradlab.checks import count, one_of
+from gradlab.lab import metrics
+from gradlab.lab.objective import COLUMNS
+from gradlab.lab.world import Labels, World, draw_pairs, exact_pairs
+
+Worlds = World | Sequence["Worlds"]
+
+# Rows × columns of one block: about where a step's overhead is spread thin and its tensors still stay in the cache.
+BLOCK_SLOTS = 2**17
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The worlds as arrays over one flat axis of R runs, and how to draw their data."""
+
+    worlds: list[World]
+    shape: tuple[int, ...]
+    seeds: list[int]
+    pairs: int | None
+    labels: Labels
+
+    @classmethod
+    def of(cls, worlds: Worlds, pairs: int | None, labels: Labels | None, seed: int | Sequence[int]) -> Runs:
+        """Flatten nested worlds of one size; one seed for all runs, or one a run. ValueError for a bad argument."""
+        flat, shape = _flatten(worlds)
+        sizes = {world.utility.shape for world in flat}
+        if len(sizes) > 1:
+            raise ValueError(f"worlds must have one size to train together, got {sorted(sizes)}")
+        seeds = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed] * len(flat)
+        if len(seeds) != len(flat):
+            raise ValueError(f"seed must be one number or one a run: {len(flat)} runs, got {len(seeds)} seeds")
+        for one in seeds:
+            count("seed", one)
+        if pairs is not None:
+            count("pairs", pairs, least=1)
+        if labels is None:
+            labels = "soft" if pairs is None else "hard"
+        one_of("labels", labels, get_args(Labels))
+        return cls(flat, shape, seeds, pairs, labels)
+
+    @property
+    def count(self) -> int:
+        """R, the number of runs."""
+        return len(self.worlds)
+
+    @property
+    def prompts(self) -> int:
+        """X, the number of prompts."""
+        return self.worlds[0].prompts
+
+    @property
+    def responses(self) -> int:
+        """Y, the number of responses."""
+        return self.worlds[0].responses
+
+    @functools.cached_property
+    def ref_logp(self) -> np.ndarray:
+        """Log π_ref, (R, X, Y)."""
+        return np.stack([world.ref_logp for world in self.worlds])
+
+    def data(self, split: int = 0) -> np.ndarray:
+        """Pair weights (R, X, Y, Y); split 0 is for training, 1 holds fresh pairs."""
+        if self.pairs is None:
+            return np.stack([exact_pairs(world, labels=self.labels) for world in self.worlds])
+        drawn = (
+            draw_pairs(world, self.pairs, labels=self.labels, seed=seed, split=split)
+            for world, seed in zip(self.worlds, self.seeds, strict=True)
+        )
+        return np.stack(list(drawn))
+
+    def start(self, start: np.ndarray | Tensor | None) -> Tensor:
+        """Log π at step 0, (R, X, Y), checked."""
+        if start is None:
+            return torch.as_tensor(self.ref_logp)
+        given = self.spread("start", start)
+        if not torch.allclose(given.logsumexp(-1), torch.zeros(()).to(given), atol=1e-6):
+            raise ValueError("start must hold log-probabilities that sum to one over responses in every prompt")
+        return given
+
+    def spread(self, name: str, values: np.ndarray | Tensor) -> Tensor:
+        """Values broadcastable to (..., X, Y) as a tensor (R, X, Y), float64 on the CPU; finite, or a ValueError."""
+        # A copy in numpy first: torch warns of read-only arrays, and of sequences of arrays.
+        given = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.array(values, dtype=float))
+        given = given.to("cpu", torch.float64)
+        wanted = (*self.shape, self.prompts, self.responses)
+        try:
+            given = given.broadcast_to(wanted)
+        except RuntimeError:
+            raise ValueError(f"{name} must broadcast to shape {wanted}, got {tuple(given.shape)}") from None
+        if not given.isfinite().all():
+            raise ValueError(f"{name} must be finite everywhere, got {given[~given.isfinite()][0].item()}")
+        return given.reshape(-1, self.prompts, self.responses)
+
+    def unflatten(self, policies: Tensor) -> Tensor:
+        """(S, R, X, Y) to (S, ..., X, Y), with the leading axes of the worlds."""
+        return policies.reshape(len(policies), *self.shape, self.prompts, self.responses)
+
+    def history(self, policies: Tensor, steps: np.ndarray, beta: float) -> pd.DataFrame:
+        """One row a run and recorded step, from log π (S, R, X, Y); columns as in ``metrics.summary``."""
+        stacked = {
+            name: torch.as_tensor(np.stack([getattr(world, name) for world in self.worlds]))
+            for name in ("utility", "observed", "ref_logp")
+        }
+        numbers = metrics.summary(policies.double().cpu(), **stacked, beta=beta)
+        rows = {"step": np.repeat(steps, self.count), "run": np.tile(np.arange(self.count), len(steps))}
+        return pd.DataFrame({**rows, **{name: value.ravel() for name, value in numbers.items()}})
+
+    def blocks(self, slots: int, device: str) -> Iterator[slice]:
+        """Cut the runs into blocks whose tensors, ``slots`` rows by columns, stay in the cache; a GPU takes more."""
+        room = BLOCK_SLOTS * (1 if torch.device(device).type == "cpu" else 1000)
+        width = max(1, room // slots // COLUMNS * COLUMNS // self.prompts)
+        return (slice(first, min(first + width, self.count)) for first in range(0, self.count, width))
+
+
+def _flatten(worlds: Worlds) -> tuple[list[World], tuple[int, ...]]:
+    if isinstance(worlds, World):
+        return [worlds], ()
+    if not isinstance(worlds, Sequence) or isinstance(worlds, str) or len(worlds) == 0:
+        raise ValueError(f"worlds must be a World or a sequence with at least one, got {worlds!r}")
+    parts = [_flatten(part) for part in worlds]
+    if len({shape for _, shape in parts}) > 1:
+        raise ValueError("worlds must nest evenly: every sequence at one depth needs the same length")
+    return [world for flat, _ in parts for world in flat], (len(parts), *parts[0][1])

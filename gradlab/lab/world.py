@@ -1,0 +1,301 @@
+"""The synthetic world: utilities, observed responses, a reference policy, and Bradley–Terry preference pairs.
+
+What the paper states (arXiv 2502.20847) and what is our reconstruction:
+
+==================  ============================================  ========
+choice              value                                         source
+==================  ============================================  ========
+grid                20 prompts × 20 responses                     stated
+utility             a Gaussian preference utility                 stated
+its form            R exp(−(y − μ_x)² / 2σ²), R = 4, σ = 3        ours
+its centres μ_x     the diagonal, jittered by ±½ response         ours
+mask rates          0, 0.2, 0.4                                   stated
+what a mask hides   exactly round(rate · Y) responses a prompt    ours
+labels              Bradley–Terry, P(i ≻ j) = σ(u_i − u_j)        ours
+reference           uniform                                       ours
+==================  ============================================  ========
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Literal, get_args
+
+import numpy as np
+
+from gradlab.checks import between, count, one_of, positive
+
+Utility = Literal["gaussian", "gaussian-random", "log-gaussian", "independent"]
+MaskKind = Literal["responses", "pairs"]
+Reference = Literal["uniform", "random", "shifted"]
+Labels = Literal["soft", "hard"]
+
+
+class Purpose(IntEnum):
+    """What random numbers are drawn for. Each purpose has a stream of its own: changing one leaves the others alone."""
+
+    CENTRES = 0
+    UTILITY = 1
+    MASK = 2
+    REFERENCE = 3
+    DATA = 4
+    BATCHES = 10
+    GRADIENT_LOG = 11
+    RESPONSES = 12
+    PERMUTATION = 20
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """One preference problem: X prompts, each with the same Y responses.
+
+    utility   (X, Y) float: u(x, y), in nats of preference: P(i ≻ j) = σ(u_i − u_j).
+    observed  (X, Y) bool: False where a response never appears in any pair.
+    ref_logp  (X, Y) float: log π_ref(y|x), each row normalised.
+    hidden_pairs  (X, Y, Y) bool, symmetric, or None: pairs that never appear although both responses may.
+
+    Raises ValueError when shapes disagree, a number is not finite, a reference row is not normalised, or a prompt
+    keeps no pair.
+    """
+
+    utility: np.ndarray
+    observed: np.ndarray
+    ref_logp: np.ndarray
+    hidden_pairs: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        utility = _real("utility", self.utility)
+        if utility.ndim != 2 or utility.shape[0] < 1 or utility.shape[1] < 2:
+            raise ValueError(f"utility must have shape (prompts ≥ 1, responses ≥ 2), got {utility.shape}")
+        ref_logp = _real("ref_logp", self.ref_logp)
+        observed = np.asarray(self.observed)
+        for name, array in (("ref_logp", ref_logp), ("observed", observed)):
+            if array.shape != utility.shape:
+                raise ValueError(f"{name} must have utility's shape {utility.shape}, got {array.shape}")
+        if observed.dtype != bool:
+            raise ValueError(f"observed must be boolean, got {observed.dtype}")
+        with np.errstate(over="ignore"):  # an infinite sum is refused below, in words
+            totals = np.exp(ref_logp).sum(-1)
+        if not np.allclose(totals, 1.0, atol=1e-6):
+            worst = totals[np.abs(totals - 1).argmax()]
+            raise ValueError(f"ref_logp must sum to one over responses in every prompt, got a sum of {worst:.6g}")
+        arrays = {"utility": utility, "observed": observed, "ref_logp": ref_logp}
+        if self.hidden_pairs is not None:
+            hidden = np.asarray(self.hidden_pairs)
+            wanted = (*utility.shape, utility.shape[1])
+            if hidden.shape != wanted or hidden.dtype != bool or (hidden != hidden.swapaxes(1, 2)).any():
+                raise ValueError(f"hidden_pairs must be boolean, symmetric and of shape {wanted}, got {hidden.shape}")
+            arrays["hidden_pairs"] = hidden
+        for name, array in arrays.items():
+            array = array.copy()
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        pairless = ~self.comparable().any((1, 2))
+        if pairless.any():
+            prompt = int(pairless.argmax())
+            raise ValueError(f"the mask leaves prompt {prompt} without a pair; it needs two observed responses")
+
+    @property
+    def prompts(self) -> int:
+        """X, the number of prompts."""
+        return self.utility.shape[0]
+
+    @property
+    def responses(self) -> int:
+        """Y, the number of responses of each prompt."""
+        return self.utility.shape[1]
+
+    def preference(self) -> np.ndarray:
+        """P(i ≻ j | x) = σ(u_i − u_j), shape (X, Y, Y); ½ on the diagonal."""
+        return _sigmoid(self.utility[:, :, None] - self.utility[:, None, :])
+
+    def comparable(self) -> np.ndarray:
+        """Which pairs can appear in data, shape (X, Y, Y) bool: symmetric, False on the diagonal."""
+        pairs = self.observed[:, :, None] & self.observed[:, None, :] & ~np.eye(self.responses, dtype=bool)
+        return pairs if self.hidden_pairs is None else pairs & ~self.hidden_pairs
+
+    def ideal_logp(self, beta: float = 1.0) -> np.ndarray:
+        """The policy that maximises E[u] − β KL(π‖π_ref): log-softmax of log π_ref + u/β, shape (X, Y)."""
+        return _log_softmax(self.ref_logp + self.utility / positive("beta", beta))
+
+    def with_reference(self, ref_logp: np.ndarray) -> World:
+        """Give the same world another reference, such as a trained policy; (X, Y) log-probabilities."""
+        return replace(self, ref_logp=ref_logp)
+
+
+def gaussian_world(
+    prompts: int = 20,
+    responses: int = 20,
+    *,
+    utility: Utility = "gaussian",
+    sigma: float = 3.0,
+    scale: float = 4.0,
+    jitter: float = 0.5,
+    mask_rate: float = 0.0,
+    mask_kind: MaskKind = "responses",
+    reference: Reference = "uniform",
+    shift: float = 6.0,
+    reference_sigma: float = 3.0,
+    seed: int = 0,
+) -> World:
+    """Build the paper's synthetic world, or one of our variants of it.
+
+    utility     ``gaussian``: R exp(−(y − μ_x)²/2σ²), μ_x on the jittered diagonal (stated: Gaussian; form ours);
+                ``gaussian-random``: the same with μ_x uniform over the grid (ours);
+                ``log-gaussian``: −(y − μ_x)²/2σ², without a scale (ours);
+                ``independent``: R · N(0, 1) in each cell, without a width (ours).
+    sigma       σ, in responses.
+    scale       R, in nats of preference.
+    jitter      half-width of the uniform jitter of the diagonal centres, in responses.
+    mask_rate   share hidden from the data, in [0, 1).
+    mask_kind   ``responses`` hides exactly round(rate · Y) responses of each prompt; ``pairs`` hides exactly
+                round(rate · Y(Y−1)/2) of its pairs. Masks of one seed are nested: a higher rate hides more.
+    reference   ``uniform``; ``random``: softmax of N(0, 1) logits; ``shifted``: a Gaussian of width
+                ``reference_sigma`` centred ``shift`` responses away from the prompt's best response, towards the
+                side with more room, and clipped to the grid. The fourth reference, k steps of DPO, is a
+                training: ``gradlab.lab.fit.dpo_reference``.
+    seed        draws centres, utilities, mask and reference, each from a stream of its own.
+
+    Raises ValueError with one line that names the argument, its value and what would be accepted.
+    """
+    count("prompts", prompts, least=1)
+    count("responses", responses, least=2)
+    positive("sigma", sigma)
+    positive("scale", scale)
+    positive("reference_sigma", reference_sigma)
+    between("jitter", jitter, 0)
+    between("shift", shift, 0)
+    between("mask_rate", mask_rate, 0, 1, open_high=True)
+    one_of("utility", utility, get_args(Utility))
+    one_of("mask_kind", mask_kind, get_args(MaskKind))
+    one_of("reference", reference, get_args(Reference))
+
+    values = _utility(utility, prompts, responses, sigma, scale, jitter, seed)
+    observed = np.ones((prompts, responses), dtype=bool)
+    hidden_pairs = None
+    if mask_kind == "responses":
+        observed = _response_mask(prompts, responses, mask_rate, stream(seed, Purpose.MASK))
+    else:
+        hidden_pairs = _pair_mask(prompts, responses, mask_rate, stream(seed, Purpose.MASK))
+        observed = np.any(
+            ~hidden_pairs & ~np.eye(responses, dtype=bool), axis=2
+        )  # a response may lose all of its pairs
+    if reference == "uniform":
+        ref_logits = np.zeros((prompts, responses))
+    elif reference == "random":
+        ref_logits = stream(seed, Purpose.REFERENCE).standard_normal((prompts, responses))
+    else:
+        ref_logits = _shifted_logits(values, shift, reference_sigma)
+    return World(values, observed, _log_softmax(ref_logits), hidden_pairs)
+
+
+def exact_pairs(world: World, *, labels: Labels = "soft") -> np.ndarray:
+    """Weights of all ordered pairs, (X, Y, Y): entry [x, i, j] is the share of pairs in which i beats j.
+
+    Every comparable pair is equally likely. ``soft`` labels split its weight by the Bradley–Terry probability;
+    ``hard`` ones give it to the better response (half each at a tie). Sums to one in each prompt.
+    """
+    one_of("labels", labels, get_args(Labels))
+    comparable = world.comparable()
+    wins = world.preference()
+    if labels == "hard":
+        wins = np.heaviside(world.utility[:, :, None] - world.utility[:, None, :], 0.5)
+    return comparable * wins / (comparable.sum((1, 2), keepdims=True) / 2)
+
+
+def draw_pairs(world: World, pairs: int, *, labels: Labels = "hard", seed: int = 0, split: int = 0) -> np.ndarray:
+    """Weights of a finite data set, (X, Y, Y): ``pairs`` pairs a prompt, drawn with replacement.
+
+    Pairs are uniform over the comparable ones. ``hard`` labels are Bradley–Terry draws, so the weights are counts
+    divided by ``pairs``; ``soft`` ones split each drawn pair by its probability. Splits of one seed (0 for training, 1
+    held out) are independent draws. Sums to one in each prompt.
+    """
+    count("pairs", pairs, least=1)
+    one_of("labels", labels, get_args(Labels))
+    rng = stream(seed, Purpose.DATA, count("split", split))
+    if labels == "hard":
+        return resample(exact_pairs(world), pairs, rng)
+    upper = np.triu(world.comparable()).astype(float)
+    drawn = resample(upper / upper.sum((1, 2), keepdims=True), pairs, rng)
+    return (drawn + drawn.swapaxes(1, 2)) * world.preference()
+
+
+def resample(weights: np.ndarray, pairs: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw ``pairs`` ordered pairs a prompt from the distribution ``weights`` (X, Y, Y); their shares, (X, Y, Y)."""
+    prompts, slots = weights.shape[0], weights.shape[1] * weights.shape[2]
+    cumulative = weights.reshape(prompts, slots).cumsum(1)
+    # One search serves all prompts: prompt x owns the stretch [x, x + 1) of the number line.
+    edges = (cumulative / cumulative[:, -1:] + np.arange(prompts)[:, None]).ravel()
+    points = rng.random((prompts, pairs)) + np.arange(prompts)[:, None]
+    points = np.minimum(points, np.nextafter(np.arange(prompts) + 1.0, 0)[:, None])  # rounding must not cross over
+    drawn = np.searchsorted(edges, points.ravel(), side="right")
+    return np.bincount(drawn, minlength=prompts * slots).reshape(weights.shape) / pairs
+
+
+def stream(seed: int, purpose: int, *more: int) -> np.random.Generator:
+    """A generator of its own for each (seed, ``Purpose``, more): equal arguments give equal numbers."""
+    # A spawn key and not a longer seed: numpy pads seeds with zeros, so [s, 1] and [s, 1, 0] would be one stream.
+    return np.random.default_rng(np.random.SeedSequence(count("seed", seed), spawn_key=(purpose, *more)))
+
+
+def _utility(
+    kind: Utility, prompts: int, responses: int, sigma: float, scale: float, jitter: float, seed: int
+) -> np.ndarray:
+    if kind == "independent":
+        with np.errstate(over="ignore"):
+            return scale * stream(seed, Purpose.UTILITY).standard_normal((prompts, responses))
+    rng = stream(seed, Purpose.CENTRES)
+    if kind == "gaussian-random":
+        centres = rng.uniform(0, responses - 1, prompts)
+    else:
+        diagonal = (np.arange(prompts) + 0.5) / prompts * responses - 0.5
+        centres = np.clip(diagonal + rng.uniform(-jitter, jitter, prompts), 0, responses - 1)
+    with np.errstate(over="ignore"):  # a width near zero: the world refuses what is not finite, in words
+        exponent = -0.5 * ((np.arange(responses) - centres[:, None]) / sigma) ** 2
+    return exponent if kind == "log-gaussian" else scale * np.exp(exponent)
+
+
+def _response_mask(prompts: int, responses: int, rate: float, rng: np.random.Generator) -> np.ndarray:
+    hidden = round(rate * responses)
+    if responses - hidden < 2:
+        raise ValueError(
+            f"mask_rate={rate} hides {hidden} of {responses} responses and leaves every prompt without a pair; "
+            f"accepted here: at most {(responses - 2) / responses:.4g}"
+        )
+    ranks = rng.random((prompts, responses)).argsort(1).argsort(1)
+    return ranks >= hidden
+
+
+def _pair_mask(prompts: int, responses: int, rate: float, rng: np.random.Generator) -> np.ndarray:
+    rows, columns = np.triu_indices(responses, 1)
+    hidden = round(rate * len(rows))
+    if hidden >= len(rows):
+        raise ValueError(f"mask_rate={rate} hides all {len(rows)} pairs of every prompt; accepted here: less")
+    ranks = rng.random((prompts, len(rows))).argsort(1).argsort(1)
+    mask = np.zeros((prompts, responses, responses), dtype=bool)
+    mask[:, rows, columns] = mask[:, columns, rows] = ranks < hidden
+    return mask
+
+
+def _shifted_logits(utility: np.ndarray, shift: float, sigma: float) -> np.ndarray:
+    last = utility.shape[1] - 1
+    best = utility.argmax(1)
+    centre = np.clip(np.where(best <= last / 2, best + shift, best - shift), 0, last)
+    return -((np.arange(last + 1) - centre[:, None]) ** 2) / (2 * sigma**2)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def _sigmoid(value: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * value))
+
+
+def _real(name: str, value: np.ndarray) -> np.ndarray:
+    array = np.asarray(value, dtype=float)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite everywhere, got {array[~np.isfinite(array)][0]}")
+    return array

@@ -1,0 +1,81 @@
+"""The pairs of a run: read, made into tokens, and split into those to train on and those held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradlab.llm.data.pairs import Pair, Report, read_pairs
+from gradlab.llm.data.tokens import Encoded, data_fingerprint, encode_pairs
+
+# The settings that decide what the pairs are; a run keeps them, so that evaluation sees the same held-out pairs.
+DECIDING = ("data", "choice", "split", "template", "max_length", "max_prompt", "validation", "held_out", "seed")
+_STREAM = 6_001  # of the draw of held-out pairs
+
+
+@dataclass(frozen=True)
+class Data:
+    """Pairs as text and as tokens, in one order; ``train`` and ``held_out`` are indices into both."""
+
+    pairs: list[Pair]
+    encoded: list[Encoded]
+    train: np.ndarray
+    held_out: np.ndarray
+    report: Report
+    fingerprint: str
+    """Of all tokens and of the split."""
+
+    @property
+    def seen(self) -> int:
+        """How many of the held-out pairs are, token for token, among those to train on too."""
+        train = set(self.part(self.train))
+        return sum(pair in train for pair in self.part(self.held_out))
+
+    def part(self, indices: np.ndarray) -> list[Encoded]:
+        """Some of the pairs, as tokens."""
+        return [self.encoded[index] for index in indices]
+
+
+def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
+    """The pairs that these settings (those of ``DECIDING``) and this tokenizer give.
+
+    Held out are the pairs of the validation file, or ``held_out`` pairs drawn by the seed.
+    ValueError where too few are left to train on, or both sources are one; errors of reading as in ``read_pairs``.
+    """
+    if settings["validation"] is not None and _same(settings["validation"], settings["data"]):
+        raise ValueError(
+            f"validation must be other pairs than data, got {settings['validation']} for both; left out, held_out "
+            "pairs of data are drawn"
+        )
+    how = {name: settings[name] for name in ("template", "max_length", "max_prompt")}
+
+    def encoded(source: str, split: str) -> tuple[list[Pair], list[Encoded], Report]:
+        pairs, read = read_pairs(source, choice=settings["choice"], split=split)
+        made, kept, cut = encode_pairs(pairs, tokenizer, **how)
+        return [pairs[index] for index in kept], made, read.merged(cut)
+
+    pairs, made, report = encoded(settings["data"], settings["split"])
+    order = np.random.default_rng([_STREAM, settings["seed"]]).permutation(len(made))
+    if settings["validation"] is not None:
+        more, more_made, more_report = encoded(settings["validation"], settings["split"])
+        train, held_out = np.arange(len(made)), np.arange(len(made), len(made) + len(more))
+        pairs, made, report = pairs + more, made + more_made, report + more_report
+    else:
+        held_out, train = np.sort(order[: settings["held_out"]]), np.sort(order[settings["held_out"] :])
+    if not len(train):
+        raise ValueError(
+            f"data must have more pairs than are held out, got {len(made)} from {settings['data']} and held_out "
+            f"{settings['held_out']}"
+        )
+    whole = data_fingerprint([*(made[index] for index in train), *(made[index] for index in held_out)])
+    return Data(pairs, made, train, held_out, report, f"{whole}-{len(train)}")
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two sources are one."""
+    paths = Path(one), Path(other)
+    return one == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))

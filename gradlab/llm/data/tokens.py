@@ -1,0 +1,353 @@
+"""Preference pairs as token ids: templates, a prompt that both sides share, lengths that fit, changes counted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from tqdm import tqdm
+
+from gradlab.checks import count, one_of
+from gradlab.llm.data.pairs import Message, Pair, Prompt, Report, messages_of
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+Template = Literal["plain", "chat", "beaver"]
+TEMPLATES = ("plain", "chat", "beaver")
+BEAVER_START = "BEGINNING OF CONVERSATION:"  # of each text of safe-rlhf's
+_AT_ONCE = 1_000  # pairs that are made into tokens in one call
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A pair as token ids.
+
+    prompt     what both responses follow, with the tokenizer's BOS where it sets one; never empty.
+    win, lose  the responses, never empty; each ends with the tokenizer's EOS unless it was cut.
+    """
+
+    prompt: tuple[int, ...]
+    win: tuple[int, ...]
+    lose: tuple[int, ...]
+
+
+def encode_pairs(
+    pairs: Sequence[Pair],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    template: Template = "plain",
+    max_length: int = 512,
+    max_prompt: int | None = None,
+) -> tuple[list[Encoded], list[int], Report]:
+    """The pairs as token ids, the index in ``pairs`` of each, and a report of those left out or changed.
+
+    template    how prompt and response become one text, see ``prompt_text``.
+    max_length  tokens of prompt and response together, at most.
+    max_prompt  tokens that a prompt keeps where the whole is too long; default: half of ``max_length``.
+
+    A response's tokens are those of the whole text after the prompt's. Where tokens merge over the prompt's end, both
+    sides share the tokens before. What is too long loses the beginning of its prompt, BOS aside, no more than is needed
+    and never below ``max_prompt``; then the ends of its responses, EOS with them.
+
+    Left out are pairs whose responses become the same by that, whose turns the template refuses, or of which nothing
+    is left as tokens. ValueError where that leaves none, and for what the tokenizer does not have.
+    """
+    _check(template, tokenizer)
+    if tokenizer.eos_token_id is None:
+        raise ValueError("tokenizer must have an eos token, which ends a response; set tokenizer.eos_token")
+    start = _start(tokenizer, template)
+    limits = _Limits.of(max_length, max_prompt, head=start or _bos(tokenizer))
+    encoder = _Encoder(tokenizer, template, start, limits)
+    encoded: list[Encoded] = []
+    kept: list[int] = []
+    hidden = None if os.environ.get("RANK", "0") == "0" else True  # one bar, however many processes torchrun started
+    with tqdm(total=len(pairs), desc="tokens", unit="pair", disable=hidden, leave=False) as bar:
+        for first in range(0, len(pairs), _AT_ONCE):
+            part = pairs[first : first + _AT_ONCE]
+            for index, one in encoder.encoded(part):
+                encoded.append(one)
+                kept.append(first + index)
+            bar.update(len(part))
+    report = Report(len(pairs), len(kept), dict(encoder.left_out), dict(encoder.notes))
+    if pairs and not kept:
+        raise ValueError(f"no pair is left: {report}{encoder.refusal}")
+    return encoded, kept, report
+
+
+def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
+    """A prompt's token ids, whole, with the tokenizer's BOS where it sets one: what a response is sampled after."""
+    return _tokens([prompt_text(prompt, template, tokenizer)], tokenizer, _start(tokenizer, template))[0]
+
+
+def prompt_text(prompt: Prompt, template: Template, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text that the model sees of a prompt, up to where its response begins.
+
+    "plain" is the prompt itself. "chat" is the tokenizer's chat template. "beaver" is safe-rlhf's: "BEGINNING OF
+    CONVERSATION: USER: … ASSISTANT:", in which earlier answers end with the tokenizer's EOS. For the latter two, a
+    dialogue of HH-RLHF's form is taken apart, and any other text is one message of the user.
+
+    ValueError for a template that is not there, and for turns that it refuses.
+    """
+    _check(template, tokenizer)
+    if template == "plain":
+        if not isinstance(prompt, str):
+            raise ValueError("template must be chat or beaver for a prompt of messages, got 'plain'")
+        return prompt
+    messages = as_messages(prompt)
+    if template == "beaver":
+        return _beaver(messages, str(tokenizer.eos_token))
+    return _chat(messages, tokenizer, ask=True)
+
+
+def as_messages(prompt: Prompt) -> tuple[Message, ...]:
+    """A prompt as messages: a dialogue of HH-RLHF's form is taken apart, any other text is one message of the user."""
+    if isinstance(prompt, str):
+        return messages_of(prompt) or ({"role": "user", "content": prompt},)
+    return prompt
+
+
+def responses_of(pair: Pair, template: Template) -> tuple[str, str]:
+    """Winner and loser as the model sees them after its prompt.
+
+    Those of a dialogue of HH-RLHF's form lose the white space around them in a template, as its other turns do.
+    """
+    if template != "plain" and isinstance(pair.prompt, str) and messages_of(pair.prompt):
+        return pair.chosen.strip(), pair.rejected.strip()
+    return pair.chosen, pair.rejected
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model_config: PretrainedConfig) -> None:
+    """ValueError where the tokenizer can give an id that the model has no embedding for."""
+    name, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    size = model_config.get_text_config().vocab_size
+    if largest >= size:
+        raise ValueError(
+            f"tokenizer gives ids up to {largest} ({name!r}), but the model has embeddings for {size} tokens; "
+            "use the model's own tokenizer"
+        )
+
+
+def check_positions(model_config: PretrainedConfig, longest: int) -> None:
+    """ValueError where a pair of ``longest`` tokens has no room among the model's positions."""
+    positions = getattr(model_config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(positions, int) and 0 < positions < longest:
+        raise ValueError(f"max_length must be at most {positions}, the model's positions; a pair has {longest} tokens")
+
+
+def data_fingerprint(encoded: Iterable[Encoded]) -> str:
+    """SHA-256, in hex, of the pairs' ids and lengths, in their order; the same on every machine."""
+    digest = hashlib.sha256()
+    for one in encoded:
+        digest.update(struct.pack("<3I", len(one.prompt), len(one.win), len(one.lose)))
+        ids = array("I", one.prompt + one.win + one.lose)
+        if sys.byteorder == "big":
+            ids.byteswap()
+        digest.update(ids)
+    return digest.hexdigest()
+
+
+# Templates
+
+
+class _Refused(ValueError):
+    """Turns that a template has no place for."""
+
+
+def _check(template: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    one_of("template", template, TEMPLATES)
+    if template == "chat" and not tokenizer.chat_template:
+        raise ValueError(
+            "template must be plain or beaver for a tokenizer without a chat template, got 'chat'; "
+            "or set tokenizer.chat_template"
+        )
+    if template == "beaver" and tokenizer.eos_token is None:
+        raise ValueError("tokenizer must have an eos token for template 'beaver'; set tokenizer.eos_token")
+
+
+def _beaver(messages: Sequence[Message], eos: str) -> str:
+    roles = [message["role"] for message in messages]
+    if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
+        raise _Refused(
+            f"template 'beaver' takes turns of user and assistant, from user to user, got {', '.join(roles)}"
+        )
+    turns = [
+        f"USER: {one['content']} ASSISTANT:" if one["role"] == "user" else f"{one['content']}{eos}" for one in messages
+    ]
+    return f"{BEAVER_START} {''.join(turns)}"
+
+
+def _chat(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, ask: bool = False) -> str:
+    from jinja2.exceptions import TemplateError
+
+    try:
+        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask))
+    except TemplateError as error:
+        raise _Refused(f"template 'chat' says: {' '.join(str(error).split())}") from None
+
+
+def _texts(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool]:
+    """Texts of the prompt and of both wholes; and whether the template writes the prompt otherwise in a whole."""
+    prompt = prompt_text(pair.prompt, template, tokenizer)
+    responses = responses_of(pair, template)
+    wholes = [prompt + one for one in responses]
+    if template == "chat":
+        messages = as_messages(pair.prompt)
+        written = [_chat([*messages, {"role": "assistant", "content": one}], tokenizer) for one in responses]
+        if not all(whole.startswith(prompt) for whole in written):
+            return [prompt, *wholes], True
+        wholes = written
+    return [prompt, *wholes], False
+
+
+# Tokens
+
+
+def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, start: list[int]) -> list[list[int]]:
+    """The ids of texts, each beginning with ``start``, and of any length."""
+    if not texts:
+        return []
+    plain: Any = tokenizer(
+        texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+    )["input_ids"]
+    return [ids if ids[: len(start)] == start else start + ids for ids in plain]
+
+
+def _start(tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
+    """What the tokenizer puts before every text by itself; a chat template writes its own."""
+    if template == "chat":
+        return []
+    probe: Any = tokenizer("a", return_special_tokens_mask=True)
+    mask = probe["special_tokens_mask"]
+    return probe["input_ids"][: mask.index(0) if 0 in mask else 0]
+
+
+def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """How long a pair may be.
+
+    head  ids that a prompt keeps at its front, if it has them.
+    """
+
+    length: int
+    prompt: int
+    head: list[int]
+
+    @classmethod
+    def of(cls, max_length: Any, max_prompt: Any, head: list[int]) -> _Limits:
+        least = len(head) + 1
+        length = count("max_length", max_length, least + 1)
+        prompt = max(length // 2, least) if max_prompt is None else count("max_prompt", max_prompt, least)
+        if prompt >= length:
+            raise ValueError(f"max_prompt must be a whole number from {least} to {length - 1}, got {max_prompt!r}")
+        return cls(length, prompt, head)
+
+    def shortened(self, prompt: list[int], longest: int) -> list[int]:
+        """The prompt without its beginning, as far as it must make room for a response."""
+        keep = max(self.prompt, self.length - longest)
+        if len(prompt) <= keep:
+            return prompt
+        head = self.head if prompt[: len(self.head)] == self.head else []
+        return head + prompt[len(prompt) - keep + len(head) :]
+
+
+class _Shared(dict[int, int]):
+    """One object for each id: else those of a large data set, tens of millions, would take a gigabyte."""
+
+    def __missing__(self, key: int) -> int:
+        self[key] = key
+        return key
+
+
+@dataclass
+class _Encoder:
+    """Makes pairs into tokens, and counts what it leaves out and what it changes."""
+
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    start: list[int]
+    limits: _Limits
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)  # of pairs that are kept
+    refusal: str = ""  # the first
+    shared: _Shared = field(default_factory=_Shared)
+
+    def encoded(self, pairs: Sequence[Pair]) -> list[tuple[int, Encoded]]:
+        """Those that are kept, each with its index."""
+        indices: list[int] = []
+        rewritten: list[bool] = []
+        texts: list[str] = []
+        for index, pair in enumerate(pairs):
+            try:
+                three, other = _texts(pair, self.template, self.tokenizer)
+            except _Refused as refusal:
+                self.left_out["turns that the template refuses"] += 1
+                self.refusal = self.refusal or f"; the first: {pair.place}: {refusal}"
+                continue
+            texts += three
+            rewritten.append(other)
+            indices.append(index)
+        ids = _tokens(texts, self.tokenizer, self.start)
+        found = []
+        for index, other, prompt, win, lose in zip(indices, rewritten, ids[::3], ids[1::3], ids[2::3], strict=True):
+            notes = ["response put after the chat template's prompt"] if other else []
+            made = self._fitted(*self._parted(prompt, win, lose, notes), notes)
+            if isinstance(made, str):
+                self.left_out[made] += 1
+            else:
+                found.append((index, made))
+                self.notes.update(notes)
+        return found
+
+    def _parted(
+        self, prompt: list[int], whole: list[int], other: list[int], notes: list[str]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """The prompt that both wholes begin with, and what follows it in each."""
+        common = len(prompt)
+        if whole[:common] != prompt or other[:common] != prompt:
+            same = [a == b == c for a, b, c in zip(prompt, whole, other, strict=False)]
+            common = [*same, False].index(False)
+            notes.append("tokens merged over the prompt's end")
+        return prompt[:common], whole[common:], other[common:]
+
+    def _fitted(self, prompt: list[int], win: list[int], lose: list[int], notes: list[str]) -> Encoded | str:
+        """The pair, as long as it may be; or why it is left out."""
+        if not prompt:
+            return "empty prompt"
+        eos = self.tokenizer.eos_token_id
+        if not win or not lose or [eos] in (win, lose):
+            return "empty response"
+        win, lose = self._ended(win), self._ended(lose)
+        if win == lose:
+            return "identical as tokens"
+        if eos in win[:-1] or eos in lose[:-1]:
+            notes.append("end token inside a response")
+        shorter = self.limits.shortened(prompt, max(len(win), len(lose)))
+        room = self.limits.length - len(shorter)
+        if win[:room] == lose[:room]:
+            return "identical after cutting"
+        if len(shorter) < len(prompt):
+            notes.append("prompt shortened")
+        if max(len(win), len(lose)) > room:
+            notes.append("response cut")
+        return Encoded(*(tuple(map(self.shared.__getitem__, ids)) for ids in (shorter, win[:room], lose[:room])))
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """A response with one EOS at its end; white space after its own, as templates write it, is dropped."""
+        eos: Any = self.tokenizer.eos_token_id
+        if eos in ids:
+            last = len(ids) - ids[::-1].index(eos)
+            if last == len(ids) or not str(self.tokenizer.decode(ids[last:])).strip():
+                return ids[:last]
+        return [*ids, eos]

@@ -1,0 +1,259 @@
+"""A real run that fits a laptop: small Llamas from scratch, every loss, on real pairs and on a task of known reward.
+
+For each task, size and seed: a tokenizer and a Llama with random weights; supervised training on the chosen responses;
+the reference, 300 steps of DPO; each loss for two epochs from there, and PPO on a reward model that is trained on the
+same pairs; then what became of them. The frames feed the claims report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gradlab.checks import one_of
+from gradlab.doctor.training_log import read_log
+from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
+from gradlab.llm.data.prepare import Data, prepare
+from gradlab.llm.demo.token_task import task_tokenizer, token_task
+from gradlab.llm.judge.evaluate import evaluate
+from gradlab.llm.judge.evaluation_table import table
+from gradlab.llm.model import loading
+from gradlab.llm.model.group import Processes
+from gradlab.llm.model.logps import with_logps
+from gradlab.llm.train.loop import len_of, side_rows
+from gradlab.llm.train.reference import score
+from gradlab.llm.train.reward_training import train_reward
+from gradlab.llm.train.run_settings import PPO, Settings
+from gradlab.llm.train.stages import train
+from gradlab.store.artifacts import load_frame, save_frame, write_whole
+from gradlab.store.pool import Part, run_parts
+from gradlab.store.provenance import fingerprint
+
+# Declared before the first run. Stated by the paper: β = 1, clip 0.3, two epochs, 300 steps of DPO for the reference.
+# All else is ours, chosen so that a seed of a task takes at most half an hour on two cores, and not by any result.
+SETTINGS: dict[str, Any] = {
+    "seeds": [0, 1, 2],
+    "sizes": {
+        "1M": {"width": 128, "layers": 4, "heads": 4},
+        "2M": {"width": 160, "layers": 5, "heads": 5},
+    },
+    "losses": ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"],  # the last, λ = ½, is DPO at β/2: a control
+    "training": {"sft_learning_rate": 1e-3, "reference_steps": 300, "epochs": 2.0},
+    "tasks": {
+        "hh": {
+            "learning_rate": 5e-5, "pairs": 1120, "held_out": 160, "vocabulary": 2048, "max_length": 112, "batch": 8,
+            "sft_epochs": 4.0, "samples": 2, "sample_length": 48, "reward_epochs": 2.0,
+            "reward_learning_rate": 1e-4, "prompts": 96,
+        },
+        "tokens": {
+            "learning_rate": 3e-4, "pairs": 1360, "held_out": 160, "max_length": 40, "batch": 8, "sft_epochs": 4.0,
+            "samples": 4, "sample_length": 28, "reward_epochs": 2.0, "reward_learning_rate": 3e-4, "prompts": 160,
+        },
+    },
+    "sides_every": 20, "validate_every": 20, "each": 4,
+}  # fmt: skip
+# What a test runs in a minute: the whole path, and no result.
+SMOKE: dict[str, Any] = {
+    **SETTINGS,
+    "seeds": [0],
+    "sizes": {"tiny": {"width": 32, "layers": 1, "heads": 2}},
+    "losses": ["dpo", "bdpo"],
+    "training": {"sft_learning_rate": 3e-3, "reference_steps": 4, "epochs": 0.5},
+    "tasks": {"tokens": {**SETTINGS["tasks"]["tokens"], "pairs": 96, "held_out": 24, "sft_epochs": 0.5,
+                         "reward_epochs": 0.5, "samples": 2, "prompts": 12}},
+    "sides_every": 2, "validate_every": 2, "each": 2,
+}  # fmt: skip
+CHUNK = 256  # tokens whose logits exist at one time: rounding depends on it, so it is part of the run
+NEEDS_DATA = ("hh",)  # tasks whose pairs are not made here
+JUDGES = {"hh": "reward model", "tokens": "true reward"}  # what win-rates are by
+FRAMES = ("evaluation", "logs", "pairs")
+_STREAM = 6_201  # of the choice of pairs
+
+
+def run_demo(
+    folder: Path,
+    *,
+    data: str | None = None,
+    settings: dict[str, Any] = SETTINGS,
+    tasks: Sequence[str] = (),
+    sizes: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    workers: int | None = None,
+) -> dict[str, pd.DataFrame]:
+    """Do whatever is not done yet of these tasks, sizes and seeds (left out: all), and give the frames of all of them.
+
+    folder  gets a folder for each run, and the frames: ``evaluation`` (a row a method), ``logs`` (a row a step) and
+            ``pairs`` (a row a held-out pair and method), each with task, size, seed and method.
+    data    HH-RLHF's pairs for the task ``hh``, as ``read_pairs`` takes them; other pairs than before in a folder make
+            its runs of that task begin anew.
+    workers processes, of one thread each; default: one a core. The number changes no bit.
+    """
+    names = [one_of("task", one, settings["tasks"]) for one in tasks] or list(settings["tasks"])
+    if set(NEEDS_DATA) & set(names) and data is None:
+        raise ValueError("data must name HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf; got none")
+    chosen = [
+        (task, one_of("size", size, settings["sizes"]), seed)
+        for task in names for seed in seeds or settings["seeds"] for size in sizes or settings["sizes"]
+    ]  # fmt: skip
+    units = [
+        Part(
+            {"task": task, "size": size, "seed": int(seed), "folder": str(folder / f"{task}-{size}-{seed}"),
+             "data": data, "settings": settings},
+            folder / f"{task}-{size}-{seed}" / "evaluation.parquet", _key(task, size, seed, settings, data),
+        )
+        for task, size, seed in chosen
+    ]  # fmt: skip
+    run_parts(run_unit, units, label="language models", unit="run", workers=workers)
+    return {name: _joined([unit.file.with_name(f"{name}.parquet") for unit in units]) for name in FRAMES}
+
+
+def demo_table(frame: pd.DataFrame) -> str:
+    """The frame ``evaluation`` as text: of each task and size the table of an evaluation, a row a method over seeds."""
+    parts = []
+    for (task, size), own in frame.groupby(["task", "size"], sort=False):
+        rows = own.assign(run=own["method"], out=own["seed"], reward_model=own["judge"])
+        parts.append(f"{task}, {size}\n{table(rows)}")
+    return "\n\n".join(parts)
+
+
+def save_demo(frames: dict[str, pd.DataFrame], folder: Path, settings: dict[str, Any], command: str) -> list[Path]:
+    """Keep the frames where the claims report looks for them."""
+    manifest = {"settings": settings, "command": command}
+    return [
+        save_frame(_small(frame), folder / f"{name}.parquet", manifest, overwrite=True)
+        for name, frame in frames.items()
+    ]
+
+
+def run_unit(task: str, size: str, seed: int, folder: str, data: str | None, settings: dict[str, Any]) -> pd.DataFrame:
+    """One task, size and seed, from the tokenizer to the evaluation, which is returned; the other frames are kept."""
+    torch.set_num_threads(1)
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    own = settings["tasks"][task]
+    labels = {"task": task, "size": size, "seed": seed}
+    with _quietly(out / "said.txt"):
+        _start(task, settings["sizes"][size], seed, out, data, own)
+        run = _run_settings(seed, out, own, settings)
+        train(run)
+        prepared = prepare(dataclasses.asdict(run), loading.load_tokenizer(run.model))
+        reward = train_reward(
+            run.out / "sft/model", [prepared.pairs[index] for index in prepared.train], out / "reward",
+            held_out=[prepared.pairs[index] for index in prepared.held_out], epochs=own["reward_epochs"],
+            learning_rate=own["reward_learning_rate"], batch=own["batch"], max_length=own["max_length"], seed=seed,
+        )  # fmt: skip
+        train(dataclasses.replace(run, loss=(PPO,), reward=reward))
+        methods = [*settings["losses"], PPO]
+        judge = "gradlab.llm.demo.token_task:true_reward" if task == "tokens" else reward
+        found = evaluate(
+            run.out, ["reference", *methods], reward=judge, samples=settings["each"], length=own["sample_length"],
+            prompts=own["prompts"], seed=seed, batch=64, device="cpu",
+        )  # fmt: skip
+        found = found.rename(columns={"run": "method"}).drop(columns=["out", "reward_model"])  # those are paths
+        logs = [read_log(run.out / name / "log.jsonl").assign(method=name) for name in methods]
+        frames = {"logs": pd.concat(logs), "pairs": _pair_frame(run, prepared, ["reference", *methods])}
+    for name, frame in frames.items():
+        save_frame(frame.assign(**labels), out / f"{name}.parquet", labels, overwrite=True)
+    return found.assign(**labels, judge=JUDGES[task])
+
+
+def _key(task: str, size: str, seed: int, settings: dict[str, Any], data: str | None) -> str:
+    """What the frames of a run depend on; of data in a file it is the content that counts, and not the place."""
+    if task not in NEEDS_DATA or data is None:
+        return fingerprint(settings, task, size, seed)
+    named = data
+    if Path(data).is_file():
+        with open(data, "rb") as content:
+            named = hashlib.file_digest(content, "sha256").hexdigest()
+    return fingerprint(settings, task, size, seed, named)
+
+
+def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | None, own: dict[str, Any]) -> None:
+    """The pairs of this seed, the tokenizer, and the model with random weights, unless they are there.
+
+    What was made of other pairs goes: a stage goes on from nothing but its own.
+    """
+    pairs, wanted = out / "pairs.jsonl", json_lines(_chosen(task, seed, data, own["pairs"]))
+    if not pairs.exists() or pairs.read_bytes() != wanted.encode():
+        for name in ("base", "run", "reward"):
+            loading.remove(out / name)
+        for name in FRAMES:
+            (out / f"{name}.parquet").unlink(missing_ok=True)
+        write_whole(pairs, wanted)
+    if not (out / "base").exists():
+        tokenizer = task_tokenizer() if task == "tokens" else _own_tokenizer(pairs, own["vocabulary"])
+        model = loading.small_llama(len(tokenizer), **size, longest=own["max_length"] + own["sample_length"], seed=seed)
+        loading.save_folder(out / "base", model, tokenizer)
+
+
+def _chosen(task: str, seed: int, data: str | None, number: int) -> list[Pair]:
+    if task == "tokens":
+        return token_task(number, seed)
+    assert data is not None
+    pairs, _ = read_pairs(data)
+    if len(pairs) < number:
+        raise ValueError(f"data must hold {number} usable pairs or more, {data} has {len(pairs)}")
+    order = np.random.default_rng([_STREAM, seed]).permutation(len(pairs))[:number]
+    return [pairs[index] for index in order]
+
+
+def _own_tokenizer(file: Path, vocabulary: int) -> Any:
+    """A BPE of the pairs that are trained on and, as their texts are the same kind, of those held out."""
+    pairs, _ = read_pairs(str(file))
+    return loading.train_bpe(
+        (f"{one.prompt}{side}" for one in pairs for side in (one.chosen, one.rejected)), vocabulary
+    )
+
+
+def _run_settings(seed: int, out: Path, own: dict[str, Any], settings: dict[str, Any]) -> Settings:
+    return Settings(
+        model=str(out / "base"), data=str(out / "pairs.jsonl"), out=out / "run", loss=tuple(settings["losses"]),
+        recipe="paper", seed=seed, held_out=own["held_out"], max_length=own["max_length"], batch=own["batch"],
+        micro=own["batch"], chunk=CHUNK, sft_epochs=own["sft_epochs"], precision="fp32", device="cpu",
+        samples=own["samples"], sample_length=own["sample_length"], sides_every=settings["sides_every"],
+        validate_every=settings["validate_every"], save_every=100, learning_rate=own["learning_rate"],
+        **settings["training"],
+    )  # fmt: skip
+
+
+def _pair_frame(run: Settings, data: Data, methods: Sequence[str]) -> pd.DataFrame:
+    """log π of both sides of each held-out pair under each finished model, beside the reference's, with lengths."""
+    pairs = data.part(data.held_out)
+    sides = {}
+    tokenizer = loading.load_tokenizer(run.model)
+    for name in methods:
+        model = with_logps(loading.load_model(run.out / name / "model").eval(), chunk=run.chunk)
+        sides[name] = score(model, side_rows(pairs), Processes(), pad=tokenizer.pad_token_id, micro=32).view(-1, 2)
+    common = {
+        "pair": data.held_out, "win_len": len_of(pairs, "win").numpy(), "lose_len": len_of(pairs, "lose").numpy(),
+        "ref_win": sides["reference"][:, 0].numpy(), "ref_lose": sides["reference"][:, 1].numpy(),
+    }  # fmt: skip
+    return pd.concat(
+        pd.DataFrame({"method": name, **common, "win": found[:, 0].numpy(), "lose": found[:, 1].numpy()})
+        for name, found in sides.items()
+    )
+
+
+def _joined(files: Sequence[Path]) -> pd.DataFrame:
+    return pd.concat([load_frame(file)[0] for file in files], ignore_index=True)
+
+
+def _small(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers in single precision, which is more than they are worth, to be kept in git."""
+    wide = frame.select_dtypes("float64").columns
+    return frame.astype(dict.fromkeys(wide, "float32"))
+
+
+@contextlib.contextmanager
+def _quietly(file: Path) -> Iterator[None]:
+    """Let what is said go to a file, for several runs speak at one time."""
+    with open(file, "a", encoding="utf-8") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        yield

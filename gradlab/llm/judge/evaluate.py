@@ -1,0 +1,318 @@
+"""What became of a run's models: held-out pairs, KL from the reference, and how often their samples are preferred."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from gradlab.checks import count, one_of, positive
+from gradlab.llm.data.pairs import Pair, messages_of
+from gradlab.llm.data.tokens import prompt_text
+from gradlab.llm.judge.evaluation_table import SUCCESS, as_text, notes, summary, with_interval
+from gradlab.llm.judge.systems import (
+    REFERENCE,
+    Drawn,
+    Plan,
+    Run,
+    draw,
+    models_of,
+    open_run,
+    prompts_of,
+    response_length,
+)
+from gradlab.llm.look.samples_page import Shown, samples_page
+from gradlab.llm.model.group import Precision, processes
+from gradlab.llm.model.rewards import (
+    Accuracy,
+    CheckedReward,
+    check_template,
+    held_out_accuracy,
+    load_reward,
+    preferred,
+)
+from gradlab.llm.model.sampling import texts
+from gradlab.store.artifacts import save_frame, write_whole
+from gradlab.store.provenance import versions
+
+FOLDER = "evaluation"
+WARNING = "These texts come from data that can offend."
+_OFFENDS = re.compile(r"hh[-_]?rlhf|safe[-_]?rlhf|beaver|harmless|red[-_]?team", re.IGNORECASE)
+Spec = str | Callable[..., Any]
+
+
+def evaluate(
+    out: Path | str, names: Iterable[str] = (), *, reward: Spec | None = None, cost: Spec | None = None,
+    prompts: int | None = None, samples: int = 4, length: int | None = None, temperature: float = 1.0, seed: int = 0,
+    batch: int = 16, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto",
+    data: str | None = None, warn: bool = False, shown: int = 40, save_as: str = FOLDER,
+    reward_template: Literal["chat"] | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Evaluate the models in a run's folder against its reference; a row a model, the reference's first.
+
+    out         folder of ``scripts/llm_train.py``. names: its models, as ``dpo`` or ``sft``; default: all.
+    reward      what responses are compared by, see ``load_reward``; "{out}" in it stands for the folder.
+    cost        a cost below 0 is safe, as safe-rlhf's cost models have it.
+    reward_template
+                what a classifier, of reward or cost, reads: None, the text that the model saw; "chat", what its own
+                chat template makes of the messages.
+    prompts     how many of the held-out prompts are answered; default: all.
+    samples     responses a prompt. temperature, seed: as in ``sample``.
+    length      tokens of a response at most; default: 128, or half of the training's max_length where that is less.
+    batch       responses that are sampled, or judged, at a time; samples depend on it as in ``sample``.
+    device      "auto" (a GPU where there is one), "cpu" or "cuda".
+    precision   "auto": float32 on a CPU, what the run was trained in on a GPU.
+    data        where the pairs are, if they were moved.
+    warn        say on the page of samples that they may offend, as is said of HH-RLHF's and SafeRLHF's in any case.
+    shown       prompts on that page.
+    save_as     name of the frame's file, and of the two with samples.
+
+    Files in ``out``/evaluation, which git is told to ignore: ``{save_as}.parquet`` with its manifest, ``samples.jsonl``
+    for blind rating (see ``gradlab.store.ratings``), ``samples.html``, and ``parts/``, which spare a second evaluation
+    the sampling; the latter three begin with ``{save_as}-`` where that is not "evaluation".
+
+    Columns, means with a 95% bootstrap interval ``…_low`` and ``…_high`` over pairs or prompts where one is meant:
+
+    - ``run``, ``out``, ``seed`` (of the training), ``pairs`` (held out), ``prompts``, ``samples``;
+    - ``accuracy`` (share of held-out pairs with h_w > h_l, ties ½), ``margin`` (h_w − h_l, nats; without β), and
+      ``shorter_accuracy``, which is what "prefer the shorter answer" scores there;
+    - ``kl`` (mean of log π/π_ref over samples, nats a response of at most ``length`` tokens: an estimate of KL where
+      ``temperature`` is 1, and not elsewhere) and ``kl_token``;
+    - ``length`` (tokens), ``finished`` (share that ended by themselves);
+    - with a reward: ``reward``, ``reward_gain`` over the reference's, ``win_rate`` against the reference (over all
+      pairs of samples of a prompt, ties ½, then over prompts), ``shorter_wins`` (what the win-rate would be if the
+      shorter always won), ``wins_shorter`` (share of the wins in which it is the shorter), ``reward_model``, its own
+      ``reward_accuracy`` on the held-out pairs, and ``reward_beats_length`` (see ``Accuracy``): where it does not, no
+      verdict should rest on it;
+    - with a cost: ``cost``, ``safe``, ``cost_model``, ``cost_accuracy`` (the less costly preferred); with both:
+      ``success``, see ``evaluation_table.SUCCESS``.
+
+    Equal seeds give equal rows on one kind of processor. OSError or ValueError with one line for what is wrong.
+    """
+    positive("temperature", temperature)
+    for name, value in (("samples", samples), ("batch", batch)):
+        count(name, value, 1)
+    count("seed", seed)
+    count("shown", shown)
+    one_of("precision", precision, ("auto", *get_args(Precision)))
+    check_template("reward_template", reward_template)
+    run = open_run(out, names, data)
+    with processes(device) as own:
+        if own.size > 1:
+            raise ValueError(f"evaluation is one process's work, got {own.size} from torchrun")
+        chosen: Any = precision if precision != "auto" else "fp32"
+        if precision == "auto" and own.device.type == "cuda":
+            chosen = run.systems[-1].precision
+        judges = {
+            name: None if spec is None else _judge(spec, run.out, own.device, batch, reward_template)
+            for name, spec in (("reward", reward), ("cost", cost))
+        }
+        plan = Plan(samples, response_length(run, length), temperature, seed, batch, chosen, own.device)
+        pairs, ids = prompts_of(run, prompts, plan.longest)
+        accuracies = {  # before the samples: a judge that fails wastes none
+            name: _accuracy(run, judge, 1 if name == "reward" else -1) for name, judge in judges.items() if judge
+        }
+        folder = run.out / FOLDER
+        write_whole(folder / ".gitignore", "*\n")
+        drawn = draw(run, ids, plan, folder / "parts")
+        evaluation = _Evaluation(run, pairs, plan, drawn, judges["reward"], judges["cost"], accuracies)
+        frame = evaluation.frame()
+    evaluation.write(folder, frame, save_as, shown, warn)
+    return frame
+
+
+def evaluate_runs(
+    outs: Sequence[Path | str], names: Iterable[str] = (), *, baseline: str | None = None, **how: Any
+) -> pd.DataFrame:
+    """The rows of several runs' folders, such as one a seed; arguments as for ``evaluate``.
+
+    baseline  the method that ``evaluation_table.table`` is to pair others with; ValueError where a folder lacks it, or
+              there is but one.
+    """
+    paths = [Path(out) for out in outs]
+    if not paths or len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError(
+            f"out must name one or more folders of runs, each once, got {' '.join(map(str, paths)) or 'none'}"
+        )
+    for path in paths:  # before hours are spent on the first
+        if not (path / "data.json").is_file():
+            raise FileNotFoundError(f"{path} is no run's folder, it has no data.json; scripts/llm_train.py makes one")
+    names = tuple(names)
+    for path in paths:
+        models_of(path, names)
+    if baseline is not None:
+        _check_baseline(baseline, paths, names)
+    return pd.concat([evaluate(path, names, **how) for path in paths], ignore_index=True)
+
+
+def _check_baseline(baseline: str, paths: Sequence[Path], names: Sequence[str]) -> None:
+    """ValueError unless methods can be paired with this one: in each of two folders or more."""
+    for path in paths:
+        one_of("baseline", baseline, list(dict.fromkeys([REFERENCE, *models_of(path, names)])))
+    if len(paths) < 2:
+        raise ValueError(
+            f"baseline must be left out for one folder, as methods are paired over folders, got {baseline!r}"
+        )
+
+
+def may_offend(settings: Mapping[str, Any], pairs: Sequence[Pair]) -> bool:
+    """Whether pairs are, or look like, those of HH-RLHF or SafeRLHF, many of which were made to provoke."""
+    named = _OFFENDS.search(str(settings["data"])) is not None or settings["choice"] is not None
+    return named or any(isinstance(pair.prompt, str) and messages_of(pair.prompt) for pair in pairs)
+
+
+def _judge(spec: Spec, out: Path, device: Any, batch: int, template: Literal["chat"] | None) -> CheckedReward:
+    where = spec.replace("{out}", str(out)) if isinstance(spec, str) else spec
+    return load_reward(where, device=device, batch=batch, template=template)
+
+
+def _accuracy(run: Run, judge: CheckedReward, sign: int) -> Accuracy:
+    """How often the judge is right on the run's held-out pairs."""
+    return held_out_accuracy(
+        judge, [pair for pair, _ in run.held_out], template=run.settings["template"], sign=sign,
+        tokenizer=run.tokenizer, lengths=[(len(one.win), len(one.lose)) for _, one in run.held_out],
+    )  # fmt: skip
+
+
+class _Evaluation:
+    """Samples of a run's systems, judged."""
+
+    def __init__(
+        self, run: Run, pairs: Sequence[Pair], plan: Plan, drawn: dict[str, Drawn], reward: CheckedReward | None,
+        cost: CheckedReward | None, accuracies: dict[str, Accuracy],
+    ) -> None:  # fmt: skip
+        self.run, self.pairs, self.plan, self.drawn = run, pairs, plan, drawn
+        self.reward, self.cost, self.accuracies = reward, cost, accuracies
+        self.shape = (len(pairs), plan.each)
+        self.texts = {name: texts(one.samples, run.tokenizer) for name, one in drawn.items()}
+        self.rewards, self.costs = self._judged(reward), self._judged(cost)
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame([self._row(name, one) for name, one in self.drawn.items()])
+
+    def write(self, folder: Path, frame: pd.DataFrame, stem: str, shown: int, warn: bool) -> None:
+        """The frame, the samples for rating, and the page of samples."""
+        run, plan = self.run, self.plan
+        warn = warn or may_offend(run.settings, self.pairs)
+        prompts = [prompt_text(pair.prompt, run.settings["template"], run.tokenizer) for pair in self.pairs]
+        about = {
+            "gradlab_samples": 1, "out": str(run.out), "seed": plan.seed, "temperature": plan.temperature,
+            "length": plan.longest, **({"warning": WARNING} if warn else {}),
+        }  # fmt: skip
+        lines = [about, *(
+            {"prompt": prompt, "samples": {name: own[index * plan.each] for name, own in self.texts.items()}}
+            for index, prompt in enumerate(prompts)
+        )]  # fmt: skip
+        systems = {
+            name: [
+                [self._shown(name, index * plan.each + turn) for turn in range(plan.each)]
+                for index in range(min(shown, len(prompts)))
+            ]
+            for name in self.texts
+        }
+        page = samples_page(
+            f"Samples of {run.out.resolve().name}", prompts[:shown], systems, as_text(summary(frame), ""), notes(frame),
+            warning=WARNING if warn else "", left_out=max(len(prompts) - shown, 0),
+        )  # fmt: skip
+        before = "" if stem == FOLDER else f"{stem}-"
+        write_whole(
+            folder / f"{before}samples.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
+            folder / f"{before}samples.html", page,
+        )  # fmt: skip
+        save_frame(frame, folder / f"{stem}.parquet", self._manifest(), overwrite=True)
+
+    def _manifest(self) -> dict[str, Any]:
+        plan = {**dataclasses.asdict(self.plan), "device": self.plan.device.type}
+        return {
+            "out": str(self.run.out), "data": dict(self.run.settings), "data_fingerprint": self.run.data.fingerprint,
+            "sampling": plan, "success": SUCCESS, **versions(("transformers",)),
+            **{name: {"model": judge.name, **dataclasses.asdict(self.accuracies[name])}
+               for name, judge in (("reward", self.reward), ("cost", self.cost)) if judge},
+        }  # fmt: skip
+
+    def _row(self, name: str, one: Drawn) -> dict[str, Any]:
+        reference = self.drawn[REFERENCE]
+        h = one.pairs - self._reference_pairs(name)
+        sizes = np.array([(len(pair.win), len(pair.lose)) for _, pair in self.run.held_out])
+        log_ratio = (one.logps - one.ref_logps).reshape(self.shape)
+        lengths, ref_lengths = self._lengths(one), self._lengths(reference)
+        return {
+            "run": name, "out": str(self.run.out), "seed": self.run.settings["seed"], "pairs": len(h),
+            **with_interval("accuracy", preferred(h[:, 0], h[:, 1])), **with_interval("margin", h[:, 0] - h[:, 1]),
+            "shorter_accuracy": float(preferred(sizes[:, 1], sizes[:, 0]).mean()),
+            "prompts": self.shape[0], "samples": self.shape[1], **with_interval("kl", log_ratio.mean(1)),
+            "kl_token": float(log_ratio.sum() / lengths.sum()), **with_interval("length", lengths.mean(1)),
+            "finished": float(np.mean(one.samples.finished)), **self._preferences(name, lengths, ref_lengths),
+            **self._costs(name),
+        }  # fmt: skip
+
+    def _preferences(self, name: str, lengths: np.ndarray, ref_lengths: np.ndarray) -> dict[str, Any]:
+        """What the reward says of a system's samples against the reference's."""
+        if self.reward is None:
+            return {}
+        own, other = self.rewards[name], self.rewards[REFERENCE]
+        shorter = _against(-lengths, -ref_lengths)
+        wins = own[:, :, None] > other[:, None, :]
+        accuracy = self.accuracies["reward"]
+        return {
+            **with_interval("reward", own.mean(1)), **with_interval("reward_gain", own.mean(1) - other.mean(1)),
+            **with_interval("win_rate", _against(own, other).mean((1, 2))), "shorter_wins": float(shorter.mean()),
+            "wins_shorter": float(shorter[wins].mean()) if wins.any() else math.nan, "reward_model": self.reward.name,
+            "reward_accuracy": accuracy.accuracy, "reward_accuracy_low": accuracy.low,
+            "reward_accuracy_high": accuracy.high, "reward_beats_length": accuracy.beats_length,
+        }  # fmt: skip
+
+    def _costs(self, name: str) -> dict[str, Any]:
+        if self.cost is None:
+            return {}
+        own = self.costs[name]
+        safe = (own < 0).astype(float)
+        row = {
+            **with_interval("cost", own.mean(1)), **with_interval("safe", safe.mean(1)), "cost_model": self.cost.name,
+            "cost_accuracy": self.accuracies["cost"].accuracy,
+        }  # fmt: skip
+        if self.reward is not None:
+            both = safe[:, :, None] * _against(self.rewards[name], self.rewards[REFERENCE])
+            row |= with_interval("success", both.mean((1, 2)))
+        return row
+
+    def _judged(self, judge: CheckedReward | None) -> dict[str, np.ndarray]:
+        """The judge's number of each sample, (prompts, samples), by system."""
+        if judge is None:
+            return {}
+        prompts = judge.prompts([pair.prompt for pair in self.pairs], self.run.settings["template"], self.run.tokenizer)
+        repeated = [prompt for prompt in prompts for _ in range(self.plan.each)]
+        return {name: judge(repeated, own).reshape(self.shape) for name, own in self.texts.items()}
+
+    def _reference_pairs(self, name: str) -> np.ndarray:
+        """log π_ref of the held-out pairs, as means where the system's loss took means."""
+        means = {system.name: system.mean for system in self.run.systems}
+        found = self.drawn[REFERENCE].pairs
+        if means[name] == means[REFERENCE]:
+            return found
+        sizes = np.array([(len(one.win), len(one.lose)) for _, one in self.run.held_out])
+        return found / sizes if means[name] else found * sizes
+
+    def _lengths(self, one: Drawn) -> np.ndarray:
+        return np.array([len(tokens) for tokens in one.samples.tokens], float).reshape(self.shape)
+
+    def _shown(self, name: str, index: int) -> Shown:
+        place = np.unravel_index(index, self.shape)
+        samples = self.drawn[name].samples
+        return Shown(
+            self.texts[name][index], len(samples.tokens[index]), samples.finished[index],
+            float(self.rewards[name][place]) if self.rewards else None,
+            float(self.costs[name][place]) if self.costs else None,
+        )  # fmt: skip
+
+
+def _against(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(prompts, samples, samples): whether one of a system's numbers exceeds one of the reference's, ties ½."""
+    return preferred(own[:, :, None], other[:, None, :])

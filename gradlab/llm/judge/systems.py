@@ -1,0 +1,319 @@
+"""What a finished run's folder holds to be evaluated: models by name, held-out pairs, and samples, which are kept."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradlab.checks import count, one_of
+from gradlab.llm.data.pairs import Pair
+from gradlab.llm.data.prepare import DECIDING, Data, prepare
+from gradlab.llm.data.tokens import Encoded, encode_prompt, prompt_text
+from gradlab.llm.model.group import Precision, Processes, computing
+from gradlab.llm.model.loading import load_model, load_tokenizer, weights_hash
+from gradlab.llm.model.logps import with_logps
+from gradlab.llm.model.sampling import Samples, sample
+from gradlab.llm.train.checkpoints import DONE
+from gradlab.llm.train.reference import score
+from gradlab.losses import PAIR_LOSSES
+from gradlab.store.artifacts import write_whole
+from gradlab.store.provenance import fingerprint, versions
+
+REFERENCE = "reference"
+LENGTH = 128  # tokens of a response at most, where there is room and nothing else is said
+_ORDER = (REFERENCE, "sft", *PAIR_LOSSES, "ppo")
+
+
+@dataclass(frozen=True)
+class System:
+    """One model of a run."""
+
+    name: str
+    model: str
+    """Its folder, or hub name."""
+    mean: bool
+    """Whether its loss took the mean over a response's tokens, not their sum."""
+    precision: Precision
+    """That it was trained in."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder; the first system is the reference, which the others are compared with."""
+
+    out: Path
+    systems: list[System]
+    tokenizer: Any
+    data: Data
+    settings: Mapping[str, Any]
+    """Those that decide what the data are."""
+
+    @property
+    def held_out(self) -> list[tuple[Pair, Encoded]]:
+        """The held-out pairs, as text and as tokens."""
+        return [(self.data.pairs[index], self.data.encoded[index]) for index in self.data.held_out]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A system's samples, ``each`` of them a prompt, and what it says of the held-out pairs."""
+
+    samples: Samples
+    logps: np.ndarray
+    """log π of each sample under the system (nats)."""
+    ref_logps: np.ndarray
+    """log π_ref of it."""
+    pairs: np.ndarray
+    """log π of both responses of each held-out pair, (N, 2), summed or meant as in training."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How responses are sampled."""
+
+    each: int
+    longest: int
+    temperature: float
+    seed: int
+    batch: int
+    precision: Precision
+    device: torch.device
+
+
+def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None) -> Run:
+    """The run in the folder ``out`` of ``scripts/llm_train.py``, with the systems of these names, or all.
+
+    data  where its pairs are, if not where they were when it was trained.
+
+    FileNotFoundError where ``out`` is no run's folder or has no finished model; ValueError for a name that it lacks,
+    and where the pairs are no longer those it was trained on.
+    """
+    out, names = Path(out), tuple(names)
+    page = _page(out)
+    finished = _finished(out)
+    reference = _reference(out, finished, page["model"], names)
+    known = _known(out, finished, reference)
+    chosen = [one_of(f"names for {out}", name, known) for name in names] or known
+    systems = []
+    for name in sorted({REFERENCE, *chosen}, key=_ORDER.index):
+        said = finished.get(name, {})
+        systems.append(System(
+            name, reference if name == REFERENCE else str(out / name / "model"), said.get("reduction") == "mean",
+            said.get("precision", "fp32"),
+        ))  # fmt: skip
+    tokenizer = load_tokenizer(reference)
+    settings = {**page["settings"], **({"data": data} if data else {})}
+    prepared = prepare(settings, tokenizer)
+    if prepared.fingerprint != page["fingerprint"]:
+        raise ValueError(f"{settings['data']} is not the data that {out} was trained on; name that file as data")
+    if not len(prepared.held_out):
+        raise ValueError(f"{out} has no held-out pairs to be evaluated on; train with held_out or validation")
+    return Run(out, systems, tokenizer, prepared, settings)
+
+
+def models_of(out: Path | str, names: Iterable[str] = ()) -> list[str]:
+    """Names of the systems that ``open_run`` finds in a folder; its errors, those of the data aside."""
+    out = Path(out)
+    page, finished = _page(out), _finished(out)
+    known = _known(out, finished, _reference(out, finished, page["model"], names))
+    return [one_of(f"names for {out}", name, known) for name in names] or known
+
+
+def response_length(run: Run, longest: int | None) -> int:
+    """Tokens of a response at most: ``longest``, or where that is None 128, and no more than half of max_length.
+
+    The other half is the prompt's. ValueError where less than two tokens would be left for prompts.
+    """
+    whole = run.settings["max_length"]
+    if longest is None:
+        longest = min(LENGTH, whole // 2)
+    if count("length", longest, 1) > whole - 2:
+        raise ValueError(
+            f"length must be at most {whole - 2} for {run.out}, as its max_length is {whole} and a prompt needs 2, "
+            f"got {longest}"
+        )
+    return longest
+
+
+def prompts_of(run: Run, number: int | None, longest: int) -> tuple[list[Pair], list[list[int]]]:
+    """The first ``number`` held-out pairs with prompts of their own (None: all), and their prompts as tokens.
+
+    A prompt that would leave no room for ``longest`` tokens loses its beginning, BOS aside.
+    """
+    count("prompts", 1 if number is None else number, 1)
+    template, room = run.settings["template"], run.settings["max_length"] - response_length(run, longest)
+    pairs: dict[str, Pair] = {}
+    for pair, _ in run.held_out:
+        pairs.setdefault(prompt_text(pair.prompt, template, run.tokenizer), pair)
+    chosen = list(pairs.values())[:number]
+    found = []
+    for pair in chosen:
+        ids = encode_prompt(pair.prompt, run.tokenizer, template)
+        head = ids[:1] if ids[0] == run.tokenizer.bos_token_id else []
+        found.append(ids if len(ids) <= room else head + ids[len(ids) - room + len(head) :])
+    return chosen, found
+
+
+def draw(run: Run, prompts: Sequence[Sequence[int]], plan: Plan, folder: Path) -> dict[str, Drawn]:
+    """Samples of every system, and their log-probabilities; what is in ``folder`` from before is not made again.
+
+    Each model is loaded once, the reference last. ValueError where a model's numbers are not finite.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    reference = run.systems[0]
+    for system in [*run.systems[1:], reference]:
+        key = fingerprint(
+            weights_hash(system.model), run.data.fingerprint, list(map(list, prompts)), system.mean,
+            plan.each, plan.longest, plan.temperature, plan.seed, plan.batch, plan.precision, plan.device.type,
+            versions(("torch", "transformers")),
+        )  # fmt: skip
+        loaded = _Loaded(system, run, plan)
+        made[system.name] = _kept(folder / f"{system.name}.json", key, lambda of=loaded: _sampled(of, prompts))
+        if system is reference:
+            for name, page in made.items():
+                same = page["logps"] if name == REFERENCE else None
+                page["ref_logps"] = same or _kept(
+                    folder / f"{name}-{REFERENCE}.json", fingerprint(key, page["key"]),
+                    lambda page=page, of=loaded: {"logps": of.score(_rows(prompts, page, plan.each))},
+                )["logps"]  # fmt: skip
+        loaded.free()
+    places = [index for index in range(len(prompts)) for _ in range(plan.each)]
+    return {
+        system.name: Drawn(
+            Samples(places, [tuple(one) for one in page["tokens"]], page["finished"]),
+            np.array(page["logps"]), np.array(page["ref_logps"]), np.array(page["pairs"]).reshape(-1, 2),
+        )
+        for system in run.systems for page in (made[system.name],)
+    }  # fmt: skip
+
+
+def _page(out: Path) -> dict[str, Any]:
+    file = out / "data.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{out} is no run's folder, it has no data.json; scripts/llm_train.py makes one")
+    try:
+        page = json.loads(file.read_text("utf-8"))
+        return {"model": page["model"], "fingerprint": page["fingerprint"],
+                "settings": {name: page["settings"][name] for name in DECIDING}}  # fmt: skip
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{file} is damaged, or of another version; train the run again in another folder") from None
+
+
+def _finished(out: Path) -> dict[str, dict[str, Any]]:
+    """What done.json says of each finished model, by name."""
+    found = {}
+    for name in _ORDER:
+        file = out / name / DONE
+        if file.is_file():
+            if not (out / name / "model").is_dir():
+                raise FileNotFoundError(f"{out / name} has no model/ though it was finished; remove it and train again")
+            try:
+                found[name] = dict(json.loads(file.read_text("utf-8")))
+            except (ValueError, TypeError):
+                raise ValueError(f"{file} is damaged; remove {out / name} and train it again") from None
+    if not found:
+        raise FileNotFoundError(
+            f"{out} has no finished model; scripts/llm_train.py goes on with a run that was stopped"
+        )
+    return found
+
+
+def _known(out: Path, finished: Mapping[str, dict[str, Any]], reference: str) -> list[str]:
+    """Names of a run's systems, the reference's first; a stage whose model is the reference is not one more."""
+    return [REFERENCE, *(name for name in finished if str(out / name / "model") != reference and name != REFERENCE)]
+
+
+def _reference(out: Path, finished: Mapping[str, dict[str, Any]], base: str, names: Iterable[str]) -> str:
+    """The model that these losses of a run, or all, had for a reference; found in ``out`` also where that was moved."""
+    losses = {name: page for name, page in finished.items() if name not in (REFERENCE, "sft")}
+    chosen = {name: page for name, page in losses.items() if name in names} or losses
+    said = {_found(out, page.get("reference") or base) for page in chosen.values()}
+    if len(said) > 1:
+        raise ValueError(f"{out} has runs with different references: {', '.join(sorted(said))}; evaluate each by names")
+    if not said:
+        stage = REFERENCE if REFERENCE in finished else "sft"
+        return str(out / stage / "model")
+    return said.pop()
+
+
+def _found(out: Path, told: str) -> str:
+    """Where the model is now that a run calls so; two ways to write one path are one."""
+    path = Path(told)
+    inside = out / path.parent.name / "model"
+    if path.parent.name in (REFERENCE, "sft") and inside.is_dir():
+        return str(inside)
+    return str(path.resolve()) if path.exists() else told
+
+
+class _Loaded:
+    """A system's model, loaded when it is needed first."""
+
+    def __init__(self, system: System, run: Run, plan: Plan) -> None:
+        self.system, self.run, self.plan = system, run, plan
+        self.own, self._model = Processes(device=plan.device), None
+
+    @property
+    def model(self) -> Any:
+        if self._model is None:
+            half = self.plan.precision == "bf16" and self.plan.device.type == "cuda"
+            model = load_model(self.system.model, dtype=torch.bfloat16 if half else torch.float32)
+            self._model = with_logps(model.to(self.plan.device).eval())
+        return self._model
+
+    def score(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], *, mean: bool = False) -> list[float]:
+        """log π of each row's response."""
+
+        def forward(**batch: Tensor) -> Tensor:
+            with computing(self.plan.device, self.plan.precision):
+                return self.model(**batch, mean=mean)
+
+        found = score(forward, rows, self.own, pad=self.run.tokenizer.pad_token_id, micro=self.plan.batch)
+        if not bool(torch.isfinite(found).all()):
+            raise ValueError(f"{self.system.model} must give finite log-probabilities; its training went wrong")
+        return found.tolist()
+
+    def free(self) -> None:
+        """Let go of the model, if it was loaded."""
+        if self._model is None:
+            return
+        self._model = None
+        gc.collect()
+        if self.plan.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _sampled(loaded: _Loaded, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    plan, run = loaded.plan, loaded.run
+    sides = [(one.prompt, side) for _, one in run.held_out for side in (one.win, one.lose)]
+    pairs = loaded.score(sides, mean=loaded.system.mean)  # before the samples: a broken model has none
+    drawn = sample(
+        loaded.model, run.tokenizer, prompts, each=plan.each, longest=plan.longest, temperature=plan.temperature,
+        seed=plan.seed, batch=plan.batch, precision=plan.precision, own=loaded.own, title=loaded.system.name,
+    )  # fmt: skip
+    page = {"tokens": [list(one) for one in drawn.tokens], "finished": list(drawn.finished), "pairs": pairs}
+    return page | {"logps": loaded.score(_rows(prompts, page, plan.each))}
+
+
+def _rows(prompts: Sequence[Sequence[int]], page: Mapping[str, Any], each: int) -> list[tuple[Any, Any]]:
+    return [(prompts[index // each], tokens) for index, tokens in enumerate(page["tokens"])]
+
+
+def _kept(file: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``file`` holds under this key; else it is made, and kept there."""
+    try:
+        page = json.loads(file.read_text("utf-8"))
+        if page["key"] == key:
+            return page
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    page = {"key": key, **make()}
+    write_whole(file, json.dumps(page))
+    return page

@@ -1,0 +1,148 @@
+"""How imbalanced pairs are, from their log-probabilities: λ, each loss's gradient ratio, what length alone can tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gradlab.llm.train.measures import slopes
+from gradlab.llm.train.run_settings import RECIPES
+from gradlab.losses import (
+    PAIR_LOSSES,
+    NaiveBalancedDPO,
+    PairLogps,
+    PairLoss,
+    balanced_weights,
+    hyper_parameters,
+    log_prob_ratio,
+    pair_loss,
+)
+from gradlab.store.ratings import wilson_interval
+
+CLIP = RECIPES["paper"]["clip"]
+# What ``summary`` has a row of, and what a report calls it.
+MEASURES = {
+    "win": "log π_w",
+    "lose": "log π_l",
+    "win_per_token": "log π_w per token",
+    "lose_per_token": "log π_l per token",
+    "win_len": "tokens of the winner",
+    "lose_len": "tokens of the loser",
+    "lose_length_share": "loser's share of the tokens",
+    "log_ratio": "log π_l/π_w, DPO's imbalance",
+    "imbalance": "its size, |log π_l/π_w|",
+    "magnitude": "its size in orders of magnitude",
+    "win_weight": "λ_w of bDPO",
+    "win_weight_mean": "λ_w of bDPO, --reduction mean",
+    "weight_ratio": "log λ_w/λ_l, which bDPO adds",
+}
+STATISTICS = {"q10": "10%", "q50": "50%", "q90": "90%", "mean": "mean"}  # the same for its columns
+_OF_LOSSES = ("weight_", "log_prob_ratio_", "corrected_")  # what the names of columns begin with
+_PAIRS_TO_CORRELATE = 3  # two always lie on a line
+
+
+def measured(frame: pd.DataFrame, *, clip: float = CLIP) -> pd.DataFrame:
+    """The frame with what follows from its columns ``win``, ``lose`` (nats, ≤ 0), ``win_len`` and ``lose_len``.
+
+    Policy and reference are one, h = 0, and each registered loss has its default hyper-parameters, ``clip`` aside.
+
+    - ``win_per_token``, ``lose_per_token``: log π over the tokens; ``lose_length_share``: L_l/(L_w + L_l);
+    - ``log_ratio``: log π_l/π_w, which is DPO's log(|∂L/∂π_w| / |∂L/∂π_l|); ``imbalance``: its size;
+      ``magnitude``: the same over ln 10;
+    - ``win_weight``: λ_w of bDPO, ``win_weight_mean``: the same from ``…_per_token``; ``weight_ratio``: log λ_w/λ_l;
+    - ``weight_NAME``, ``floor_NAME``, ``ceiling_NAME`` of each naive variant: its λ, and whether the clip holds it;
+    - ``log_prob_ratio_NAME`` of each loss; ``corrected_NAME``: how much of DPO's imbalance it takes away: 1 all,
+      0 nothing, negative where it adds to it; NaN where there is none.
+
+    Source: ours.
+    """
+    win, lose, win_len, lose_len = (
+        torch.tensor(frame[name].to_numpy(float)) for name in ("win", "lose", "win_len", "lose_len")
+    )
+    logps = PairLogps(win, lose, win, lose, win_len, lose_len)
+    ratio = lose - win
+    weights = balanced_weights(win, lose)
+    columns = {
+        "win_per_token": win / win_len, "lose_per_token": lose / lose_len,
+        "lose_length_share": lose_len / (win_len + lose_len), "log_ratio": ratio, "imbalance": ratio.abs(),
+        "magnitude": ratio.abs() / math.log(10), "win_weight": weights[0],
+        "win_weight_mean": balanced_weights(win / win_len, lose / lose_len)[0],
+        "weight_ratio": weights[0].log() - weights[1].log(),
+    }  # fmt: skip
+    for name, loss in _losses(clip).items():
+        if isinstance(loss, NaiveBalancedDPO):
+            steep, other = slopes(loss.margin, logps)
+            weight, (floor, ceiling) = -steep / other, _ends(loss)
+            columns |= {
+                f"weight_{name}": weight, f"floor_{name}": weight <= floor + 1e-9,
+                f"ceiling_{name}": weight >= ceiling - 1e-9,
+            }  # fmt: skip
+        own = log_prob_ratio(loss, logps)
+        columns[f"log_prob_ratio_{name}"] = own
+        columns[f"corrected_{name}"] = torch.where(ratio != 0, 1 - own.abs() / ratio.abs(), math.nan)
+    return frame.assign(**{name: values.numpy() for name, values in columns.items()})
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Quantiles and mean over the pairs: a row a measure of a frame of ``measured``, its column's name as the index.
+
+    Columns: ``q10``, ``q50``, ``q90``, ``mean``, and ``pairs``, those that have it.
+    """
+    names = [name for name in frame.columns if name in MEASURES or name.startswith(_OF_LOSSES)]
+    rows = [_quantiles(frame[name].dropna().to_numpy(float)) for name in names]
+    return pd.DataFrame(rows, columns=[*STATISTICS, "pairs"], index=pd.Index(names, name="measure"))
+
+
+def shares(frame: pd.DataFrame) -> pd.DataFrame:
+    """Shares of the pairs of a frame of ``measured``, with 95% Wilson intervals: ``share``, ``low``, ``high``.
+
+    By index: ``loser_steeper`` (π_w > π_l: DPO's gradient is the larger one on the loser's probability);
+    ``floor_NAME``, ``ceiling_NAME`` (see ``measured``); and how often a rule that has learned nothing prefers the
+    winner, ties ½: ``shorter``, ``more_probable``, ``more_probable_per_token``.
+    """
+    rules = {
+        "shorter": frame["lose_len"] - frame["win_len"],
+        "more_probable": frame["win"] - frame["lose"],
+        "more_probable_per_token": frame["win_per_token"] - frame["lose_per_token"],
+    }
+    found = {"loser_steeper": (frame["win"] > frame["lose"]).mean()}
+    ends = [name for name in frame.columns if name.startswith(("floor_", "ceiling_"))]
+    found |= {name: frame[name].mean() for name in ends}
+    found |= {name: ((value > 0) + 0.5 * (value == 0)).mean() for name, value in rules.items()}
+    rows = {name: (float(share), *wilson_interval(float(share), len(frame))) for name, share in found.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["share", "low", "high"])
+
+
+def length_correlation(frame: pd.DataFrame, weight: str = "win_weight") -> float:
+    """Correlation of λ_w with the loser's share of the tokens; with the winner's it is the opposite.
+
+    NaN with fewer than three pairs, and where one of the two does not vary.
+    """
+    both = frame[[weight, "lose_length_share"]].to_numpy(float)
+    if len(both) < _PAIRS_TO_CORRELATE or (both.std(0) < 1e-9).any():
+        return math.nan
+    return float(np.corrcoef(both.T)[0, 1])
+
+
+def _quantiles(values: np.ndarray) -> list[float]:
+    """Quantiles, mean and number."""
+    if not len(values):
+        return [math.nan] * len(STATISTICS) + [0]
+    # A loss that leaves one side alone has an infinite ratio, and between infinities nothing can be interpolated.
+    method = "linear" if np.isfinite(values).all() else "nearest"
+    with np.errstate(invalid="ignore"):
+        return [*np.quantile(values, [0.1, 0.5, 0.9], method=method), values.mean(), len(values)]
+
+
+def _losses(clip: float) -> Mapping[str, PairLoss]:
+    owners = hyper_parameters()["clip"].defaults
+    return {name: pair_loss(name, **({"clip": clip} if name in owners else {})) for name in PAIR_LOSSES}
+
+
+def _ends(loss: NaiveBalancedDPO) -> tuple[float, float]:
+    """The least and the largest λ that the clip allows."""
+    return 1 / (1 + loss.clip) if loss.symmetric else 1.0, 1 + loss.clip

@@ -1,0 +1,140 @@
+"""How imbalanced will a run be? Log-probabilities, λ and lengths of its pairs under the model that it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gradlab.checks import count, one_of, positive
+from gradlab.llm.data.pairs import Report
+from gradlab.llm.data.prepare import prepare
+from gradlab.llm.data.tokens import Encoded, check_positions, check_vocabulary
+from gradlab.llm.look.imbalance import CLIP, measured
+from gradlab.llm.look.imbalance_words import report
+from gradlab.llm.model import loading
+from gradlab.llm.model.group import Processes, computing
+from gradlab.llm.model.logps import with_logps
+from gradlab.llm.train.reference import score
+
+_STREAM = 6_102  # of the draw of pairs
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Pairs under a model, and where they come from.
+
+    frame     a row a pair, see ``inspect_pairs``, with ``place``, where it was read.
+    read      what became of all pairs of the data.
+    settings  model, data, and whatever else decides the numbers: a manifest.
+    """
+
+    frame: pd.DataFrame
+    read: Report
+    settings: dict[str, Any]
+
+    def __str__(self) -> str:
+        own = self.settings
+        drawn = f", drawn by seed {own['seed']}" if len(self.frame) < self.read.kept else ""
+        number = f"{len(self.frame):,} of {self.read.kept:,} pairs{drawn}"
+        title = f"{own['model']} on {own['data']}: {number}; nats, {own['precision']} on {own['device']}"
+        return report(self.frame, self.read, title=title, clip=own["clip"])
+
+
+def inspect_data(
+    model: str, data: str, *, choice: str | None = None, split: str = "train", template: str = "plain",
+    max_length: int = 512, max_prompt: int | None = None, pairs: int = 500, seed: int = 0,
+    precision: Literal["auto", "fp32", "bf16"] = "auto", batch: int = 8, clip: float = CLIP, title: str = "",
+) -> Inspection:  # fmt: skip
+    """Look at the pairs of a data set under a model, as a run of ``scripts/llm_train.py`` would start with them.
+
+    model       folder or hub name of a causal language model, or of a LoRA adapter.
+    data        as for ``read_pairs``, with ``choice`` and ``split``.
+    template, max_length, max_prompt  as for ``encode_pairs``.
+    pairs       how many are scored, drawn by the seed from those that are kept; 0: all.
+    precision   "auto": bfloat16 on a GPU, float32 on a CPU.
+    batch       pairs scored at a time; the numbers depend on it by rounding only.
+    clip        of the naive variants. title: of the progress bar, which is absent without.
+
+    One line as ValueError, OSError or FloatingPointError where something is wrong; MemoryError for lack of memory.
+    """
+    count("batch", batch, 1)
+    number, seed = count("pairs", pairs), count("seed", seed)
+    one_of("precision", precision, ("auto", "fp32", "bf16"))
+    positive("clip", clip)
+    tokenizer = loading.load_tokenizer(model)
+    asked = {
+        "data": str(data), "choice": choice, "split": split, "template": template, "max_length": max_length,
+        "max_prompt": max_prompt, "seed": seed,
+    }  # fmt: skip
+    prepared = prepare({**asked, "validation": None, "held_out": 0}, tokenizer)
+    chosen = prepared.train
+    if 0 < number < len(chosen):
+        chosen = np.sort(np.random.default_rng([_STREAM, seed]).permutation(chosen)[:number])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind: Any = precision if precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
+    try:
+        half = kind == "bf16" and device.type == "cuda"
+        loaded = loading.load_model(model, dtype=torch.bfloat16 if half else torch.float32).to(device)
+        frame = inspect_pairs(
+            loaded, tokenizer, prepared.part(chosen), batch=batch, precision=kind, clip=clip, title=title
+        )
+    except torch.OutOfMemoryError:
+        raise MemoryError("the device has too little memory for this model; lower batch or max_length") from None
+    frame.insert(0, "place", [prepared.pairs[index].place for index in chosen])
+    settings = {
+        "model": str(model), "weights": loading.weights_hash(model), **asked, "data_fingerprint": prepared.fingerprint,
+        "pairs": number, "precision": kind, "device": device.type, "batch": batch, "clip": clip,
+        "read": str(prepared.report),
+    }  # fmt: skip
+    return Inspection(frame, prepared.report, settings)
+
+
+def inspect_pairs(
+    model: Any, tokenizer: Any, encoded: Sequence[Encoded], *, batch: int = 8,
+    precision: Literal["fp32", "bf16"] = "fp32", clip: float = CLIP, title: str = "",
+) -> pd.DataFrame:  # fmt: skip
+    """A row a pair: lengths and log-probabilities under the model, and what ``measured`` makes of them.
+
+    model     of ``load_model``, on its device; it learns ``with_logps``, and is otherwise left as it was.
+    batch, precision, clip, title  as for ``inspect_data``.
+
+    Columns: ``prompt_len``, ``win_len``, ``lose_len`` (tokens), ``cut`` (whether a response lost its end to the limit),
+    ``win``, ``lose`` (log π, nats), and those of ``measured``. ValueError for no pairs, ids that the model has no
+    embedding for, and pairs longer than its positions; FloatingPointError where log π is not finite.
+    """
+    if not encoded:
+        raise ValueError("encoded must hold one pair or more, got none")
+    rows = [(pair.prompt, side) for pair in encoded for side in (pair.win, pair.lose)]
+    check_vocabulary(tokenizer, model.config)
+    check_positions(model.config, max(len(prompt) + len(side) for prompt, side in rows))
+    own, training = Processes(device=model.device), model.training
+    scorer = with_logps(model.eval())
+
+    def forward(**inputs: Tensor) -> Tensor:
+        with computing(own.device, precision):
+            return scorer(**inputs)
+
+    try:
+        logps = score(forward, rows, own, pad=tokenizer.pad_token_id, micro=2 * batch, title=title).view(-1, 2)
+    finally:
+        model.train(training)
+    strange = int((~logps.isfinite()).any(1).sum())
+    if strange:
+        raise FloatingPointError(
+            f"log π is not finite for {strange} of {len(encoded)} pairs: the model's weights are broken, "
+            f"or too large for {precision}"
+        )
+    end = tokenizer.eos_token_id
+    frame = pd.DataFrame({
+        "prompt_len": [len(pair.prompt) for pair in encoded],
+        "win_len": [len(pair.win) for pair in encoded], "lose_len": [len(pair.lose) for pair in encoded],
+        "cut": [pair.win[-1] != end or pair.lose[-1] != end for pair in encoded],
+        "win": logps[:, 0].numpy(), "lose": logps[:, 1].numpy(),
+    })  # fmt: skip
+    return measured(frame, clip=clip)

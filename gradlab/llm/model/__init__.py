@@ -1,0 +1,1 @@
+"""One language model: loaded, spread over processes, its log-probabilities, samples and memory."""

@@ -1,0 +1,396 @@
+"""Memory of a training run on each GPU, computed from a model's config alone: will it fit?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gradlab.checks import count, one_of
+from gradlab.llm.model.logps import CHUNK
+
+CARD = 80e9
+"""Bytes that a run may use of a card of 80 GB. PyTorch sees 85·10⁹; the rest is for CUDA, NCCL and fragmentation."""
+MODEL_TYPES = ("llama", "mistral", "qwen2")
+# Shapes of known models, for the table; any other comes from its config.
+LLAMAS: dict[str, dict[str, Any]] = {
+    name: {"model_type": "llama", "vocab_size": 32000, **own}
+    for name, own in {
+        "Llama-2-7B": {
+            "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008, "num_attention_heads": 32,
+        },
+        "Llama-2-13B": {
+            "hidden_size": 5120, "num_hidden_layers": 40, "intermediate_size": 13824, "num_attention_heads": 40,
+        },
+        "CodeLlama-34B": {
+            "hidden_size": 8192, "num_hidden_layers": 48, "intermediate_size": 22016, "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+        },
+    }.items()
+}  # fmt: skip
+_FULL = 4  # bytes of a number in float32
+_SHARED = ("q_proj k_proj v_proj", "o_proj", "gate_proj up_proj", "down_proj")  # linear layers with one input
+_LOGITS = 16  # bytes of a logit in its backward pass: itself, its exponential and two gradients, in float32
+_HEADS = 3  # gradients of the output layer at a time: the sum over chunks so far, a new chunk's, and their sum
+_LOOK = 2, 3  # copies of the gradient beside the usual one in passes that compare the sides, and after them
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes on each GPU, by what holds them."""
+
+    weights: int
+    """The model's own, or this GPU's part of them."""
+    gradients: int
+    """Of the weights that are trained, in float32; under DDP with the buckets that it sends."""
+    moments: int
+    """Adam's two of each trained weight, in float32."""
+    sides: int
+    """More than usual, in the steps that compare winners' and losers' gradients: copies of it, less activations."""
+    gathered: int
+    """What FSDP holds whole for a time: the layer at work, the one fetched ahead, the ends of the model, gradients."""
+    kept: int
+    """What the forward pass leaves for the backward pass."""
+    working: int
+    """What the backward pass needs at its peak: a layer computed again, a chunk of logits, gradients on their way."""
+
+    @property
+    def total(self) -> int:
+        """All of them, as though they peaked at one time."""
+        return sum(getattr(self, field.name) for field in dataclasses.fields(self))
+
+    @property
+    def activations(self) -> int:
+        """What batch and length decide."""
+        return self.kept + self.working
+
+    @property
+    def fits(self) -> bool:
+        """Whether a card of 80 GB holds it."""
+        return self.total <= CARD
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What a Llama-like config says of sizes."""
+
+    hidden: int
+    layers: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    vocabulary: int
+    tied: bool
+    attention_bias: bool
+    output_bias: bool
+    mlp_bias: bool
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int, bool]]:
+        """A layer's linear maps by name: width of input and of output, and whether there is a bias."""
+        attention, keys = self.heads * self.head_width, self.kv_heads * self.head_width
+        return {
+            "q_proj": (self.hidden, attention, self.attention_bias),
+            "k_proj": (self.hidden, keys, self.attention_bias),
+            "v_proj": (self.hidden, keys, self.attention_bias),
+            "o_proj": (attention, self.hidden, self.output_bias),
+            "gate_proj": (self.hidden, self.intermediate, self.mlp_bias),
+            "up_proj": (self.hidden, self.intermediate, self.mlp_bias),
+            "down_proj": (self.intermediate, self.hidden, self.mlp_bias),
+        }
+
+    @property
+    def layer(self) -> int:
+        """Parameters of a layer: its linear maps and two norms."""
+        return sum((left + bias) * right for left, right, bias in self.linear.values()) + 2 * self.hidden
+
+    @property
+    def ends(self) -> int:
+        """Parameters outside the layers: embedding, output layer and the last norm."""
+        return (1 if self.tied else 2) * self.vocabulary * self.hidden + self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All of them."""
+        return self.layers * self.layer + self.ends
+
+    def lora(self, rank: int, targets: Sequence[str]) -> dict[str, int]:
+        """Width of the input of each linear map of a layer that has an adapter, by name; none for rank 0."""
+        names = tuple(self.linear) if tuple(targets) == ("all-linear",) else tuple(targets)
+        for name in names:
+            one_of("lora_targets", name, self.linear)
+        return {name: self.linear[name][0] for name in names} if rank else {}
+
+    def trained(self, rank: int, targets: Sequence[str]) -> int:
+        """Parameters that are trained: all, or those of a LoRA adapter."""
+        if not rank:
+            return self.parameters
+        return self.layers * sum(rank * sum(self.linear[name][:2]) for name in self.lora(rank, targets))
+
+
+def shape_of(config: Mapping[str, Any] | str | Path) -> Shape:
+    """The sizes in a config: a mapping with transformers' names, or the folder or hub name of a model.
+
+    Llama, Mistral and Qwen2, whose layers are alike. No weights are read. ValueError for another kind of model, or one
+    that leaves out what has no default; OSError where there is no such model.
+    """
+    if not isinstance(config, Mapping):
+        config = _read(config)
+    kind = one_of("model_type", config.get("model_type", "llama"), MODEL_TYPES)
+
+    def size(name: str, left_out: int | None = None) -> int:
+        value = config.get(name)
+        return count(name, left_out if value is None and left_out is not None else value, 1)
+
+    heads, hidden = size("num_attention_heads"), size("hidden_size")
+    bias = bool(config.get("attention_bias", False)) and kind == "llama"
+    return Shape(
+        hidden=hidden, layers=size("num_hidden_layers"), intermediate=size("intermediate_size"), heads=heads,
+        kv_heads=size("num_key_value_heads", heads if kind == "llama" else None),
+        head_width=size("head_dim", hidden // heads), vocabulary=size("vocab_size"),
+        tied=bool(config.get("tie_word_embeddings", False)), attention_bias=bias or kind == "qwen2", output_bias=bias,
+        mlp_bias=bool(config.get("mlp_bias", False)) and kind == "llama",
+    )  # fmt: skip
+
+
+def memory(
+    config: Mapping[str, Any] | str | Path,
+    *,
+    gpus: int = 1,
+    sharded: bool = True,
+    lora_rank: int = 0,
+    lora_targets: Sequence[str] = ("all-linear",),
+    micro_pairs: int = 1,
+    length: int = 512,
+    checkpointing: bool = True,
+    precision: str = "bf16",
+    sides: bool = True,
+    chunk: int = CHUNK,
+) -> Memory:
+    """Bytes on each GPU while gradlab's trainer trains a model of this config; see ``shape_of``.
+
+    gpus           over which FSDP spreads weights, gradients and moments where ``sharded``; else DDP copies them.
+    lora_rank      of an adapter on ``lora_targets``, which alone is trained; 0: all weights are.
+    micro_pairs    pairs that one GPU holds at a time: twice as many sequences, taken as ``length`` tokens each, padded.
+    checkpointing  of gradients: a layer keeps its input alone, and is computed again in the backward pass.
+    precision      ``bf16``: weights that are trained, their gradients and moments stay in float32, the computation is
+                   in bfloat16, and so is the base under an adapter. ``fp32``: everything.
+    sides          count the steps that compare the gradients of the two sides, each by itself (no adapter's dropout).
+    chunk          tokens whose logits exist at one time.
+
+    The reference holds nothing: its log-probabilities are computed before. Activations are counted operation by
+    operation as transformers' modules save them, with scaled-dot-product attention. Held against every tensor that
+    PyTorch makes in a step of small models on the CPU: what the forward pass leaves is right within 4%, the whole
+    within 10%; the peak of the backward pass alone is up to 30% too high, as it is a bound. What is not counted: CUDA's
+    own memory, NCCL's buffers, fragmentation (see ``CARD``), PPO's samples, reference and reward model.
+    """
+    shape = shape_of(config)
+    for name, value in {"gpus": gpus, "micro_pairs": micro_pairs, "length": length, "chunk": chunk}.items():
+        count(name, value, 1)
+    count("lora_rank", lora_rank)
+    half = one_of("precision", precision, ("bf16", "fp32")) == "bf16"
+    spread = sharded and gpus > 1
+    adapters = shape.lora(lora_rank, lora_targets)
+    how, alone = (  # both sides of a micro-batch, and one of them, as in steps that compare the sides
+        _Computation(shape, adapters, lora_rank, half, spread, sequences * micro_pairs, length) for sequences in (2, 1)
+    )
+    trained = shape.trained(lora_rank, lora_targets)
+    part = _FULL * (-(-trained // gpus) if spread else trained)  # of the gradient on this GPU
+    products = 3 * 8 * how.largest // (gpus if spread else 1)  # of two gradients of a matrix, in float64
+    kept, updates = how.kept(checkpointing), 0 if spread else part  # AdamW's temporaries, when nothing else is kept
+    gathered, working = max([*how.times(checkpointing, chunk), (0, updates - kept)], key=sum)
+    usual = gathered + kept + working
+    looks = alone.kept(checkpointing) + max(map(sum, alone.times(checkpointing, chunk)))
+    return Memory(
+        weights=how.weights // (gpus if spread else 1),
+        gradients=part * (2 if gpus > 1 and not spread else 1),
+        moments=2 * part,
+        sides=max(_LOOK[0] * part + looks - usual, _LOOK[1] * part + products - usual, 0) if sides else 0,
+        gathered=gathered,
+        kept=kept,
+        working=working,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Computation:
+    """What a forward and backward pass of some sequences holds, in bytes."""
+
+    shape: Shape
+    lora: dict[str, int]
+    rank: int
+    half: bool
+    spread: bool
+    sequences: int
+    length: int
+
+    @property
+    def tokens(self) -> int:
+        return self.sequences * self.length
+
+    @property
+    def weights(self) -> int:
+        """The base under an adapter is in bfloat16, except under FSDP, which wants one type for all."""
+        if not self.lora:
+            return _FULL * self.shape.parameters
+        adapter = self.shape.trained(self.rank, tuple(self.lora))
+        return (2 if self.half and not self.spread else _FULL) * self.shape.parameters + _FULL * adapter
+
+    @property
+    def largest(self) -> int:
+        """Numbers in the largest matrix that is trained."""
+        shape = self.shape
+        if self.lora:
+            return self.rank * max(max(shape.linear[name][:2]) for name in self.lora)
+        return shape.hidden * max(shape.vocabulary, shape.intermediate)
+
+    @property
+    def number(self) -> int:
+        """Bytes of a number in matrix products."""
+        return 2 if self.half else 4
+
+    @property
+    def casts(self) -> bool:
+        """Whether autocast turns float32 weights into bfloat16 on the way, as it must where FSDP does not."""
+        return self.half and not self.spread
+
+    @property
+    def stream(self) -> int:
+        """Bytes of a number between layers: those of the embedding's weights."""
+        return 4 if self.casts and not self.lora else self.number
+
+    @property
+    def layer(self) -> int:
+        """What a layer leaves for its backward pass, without weights."""
+        shape, number = self.shape, self.number
+        norms = 2 * (_FULL * shape.hidden + 4)  # the input in float32, and a scale
+        attention = 4 * number * shape.heads * shape.head_width + 4 * shape.heads  # q, k, v (repeated), output; sums
+        feed = 3 * number * shape.intermediate  # gate, its activation, up
+        if self.lora:
+            inputs = sum(self._adapter_inputs())
+        else:
+            inputs = 2 * self.stream * shape.hidden + number * shape.intermediate  # normalised; before down_proj
+            inputs += (5 if self.casts else 2) * number * shape.hidden  # autocast makes one for each linear map
+        mask = number * self.length
+        return self.tokens * (norms + attention + feed + inputs + mask)
+
+    def _adapter_inputs(self) -> list[int]:
+        """Bytes a token that adapters keep: each its own where autocast copies them, else one for a shared input."""
+        inner = [self.number * self.rank for _ in self.lora]
+        if self.casts:
+            return inner + [self.number * width for width in self.lora.values()]
+        shared = [[self.lora[name] for name in group.split() if name in self.lora] for group in _SHARED]
+        shared[1] = []  # attention keeps its output anyway
+        return inner + [self.number * widths[0] for widths in shared if widths]
+
+    @property
+    def layer_casts(self) -> int:
+        """Copies of a layer's weights in bfloat16, where autocast makes them."""
+        return 0 if not self.casts or self.lora else 2 * self.shape.layer
+
+    def kept(self, checkpointing: bool) -> int:
+        """What all layers leave, or their inputs; the last norm; mask and rotary factors, which the layers share."""
+        shape = self.shape
+        layer = self.stream * shape.hidden * self.tokens if checkpointing else self.layer + self.layer_casts
+        norm = self.tokens * shape.hidden * (_FULL + self.stream * (1 if self.lora else 2))
+        shared = self.tokens * (self.length + 2 * self.stream * shape.head_width)
+        return shape.layers * layer + norm + shared
+
+    @property
+    def passing(self) -> int:
+        """Gradients on their way through a layer: of activations and of the largest matrix, or of adapters' inputs."""
+        ways = 2 * self.number * self.tokens * self.shape.intermediate
+        if not self.lora:
+            return ways + (self.number + (_FULL if self.casts else 0)) * self.shape.hidden * self.shape.intermediate
+        return ways + (_FULL * self.tokens * max(self.lora.values()) if self.casts else 0)  # peft makes them float32
+
+    def times(self, checkpointing: bool, chunk: int) -> list[tuple[int, int]]:
+        """Times of the backward pass that may be its peak: what FSDP has gathered then, and what is worked with."""
+        again = self.layer + self.layer_casts if checkpointing else 0
+        return [
+            (self.gathered_at_head, self.logits(chunk)), (self.gathered_at_layer, again + self.passing),
+            (self.gathered_at_end, 0),
+        ]  # fmt: skip
+
+    def logits(self, chunk: int) -> int:
+        """A chunk of them with their gradient, and the output layer's gradient."""
+        head = 0 if self.lora else self.number * self.shape.vocabulary * self.shape.hidden
+        chunks = -(-self.tokens // chunk)
+        return _LOGITS * min(chunk, self.tokens) * self.shape.vocabulary + min(chunks, _HEADS) * head
+
+    @property
+    def gathered_at_head(self) -> int:
+        """The ends of the model stay whole; of the layers two are, the one at work and the one fetched ahead."""
+        return self.number * (self.shape.ends + 2 * self.shape.layer) if self.spread else 0
+
+    @property
+    def gathered_at_layer(self) -> int:
+        """The same, with gradients of the output layer and of a layer, and one in float32 on its way to the others."""
+        if not self.spread or self.lora:
+            return self.gathered_at_head
+        head = self.shape.vocabulary * self.shape.hidden
+        return self.gathered_at_head + self.number * (head + self.shape.layer) + _FULL * self.shape.layer
+
+    @property
+    def gathered_at_end(self) -> int:
+        """Gradients of the ends, which are sent last, and are in float32 on their way."""
+        return (self.number + _FULL) * self.shape.ends if self.spread and not self.lora else 0
+
+
+def memory_table(
+    configs: Mapping[str, Mapping[str, Any] | str | Path] = LLAMAS,
+    *,
+    full: Sequence[int] = (8, 16, 32),
+    lora_rank: int = 16,
+    **options: Any,
+) -> pd.DataFrame:
+    """A row for LoRA on one GPU and for full fine-tuning on each number of GPUs, of each model; bytes in GB (10⁹).
+
+    options  as for ``memory``.
+    """
+    rows = []
+    for name, config in configs.items():
+        ways = [("LoRA", 1, lora_rank), *(("full", gpus, 0) for gpus in full)]
+        for way, gpus, rank in ways:
+            made = memory(config, gpus=gpus, lora_rank=rank, **options)
+            parts = {field.name: getattr(made, field.name) / 1e9 for field in dataclasses.fields(made)}
+            rows.append({
+                "model": name, "parameters": shape_of(config).parameters, "trained": way, "gpus": gpus, **parts,
+                "total": made.total / 1e9, "fits": made.fits,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def memory_markdown(**options: Any) -> str:
+    """The table of the known models as Markdown, in GB, with the total without checkpointing; as ``memory_table``."""
+    table, kept = memory_table(**options), memory_table(**options, checkpointing=False)
+    heads = "model | trained | GPUs | weights | gradients | Adam | both sides | FSDP | activations | **total** | "
+    lines = [
+        f"| {heads}fits 80 GB | total, all activations kept | fits 80 GB |",
+        "|---|---|--:|" + "--:|" * 7 + "---|--:|---|",
+    ]
+    for row, without in zip(table.to_dict("records"), kept.to_dict("records"), strict=True):
+        parts = [row[name] for name in ("weights", "gradients", "moments", "sides", "gathered")]
+        numbers = " | ".join(f"{value:.1f}" for value in (*parts, row["kept"] + row["working"]))
+        fits, also = ("yes" if one["fits"] else "**no**" for one in (row, without))
+        lines.append(
+            f"| {row['model']} | {row['trained']} | {row['gpus']} | {numbers} | **{row['total']:.1f}** | {fits} "
+            f"| {without['total']:.1f} | {also} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(source), trust_remote_code=False).to_dict()
+    except (OSError, ValueError, KeyError) as error:
+        first = " ".join(str(error).split())[:300]
+        raise OSError(
+            f"config must be a mapping, a model's folder or a hub's name, got {str(source)!r} ({first})"
+        ) from None

@@ -1,0 +1,154 @@
+"""Responses sampled from a model, with nothing between its probabilities and the draw; for PPO and for evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch.distributed.fsdp import FSDPModule
+from tqdm import tqdm
+
+from gradlab.checks import count, one_of, positive
+from gradlab.llm.data.batches import collate, dealt
+from gradlab.llm.model.group import Precision, Processes, computing, plain
+from gradlab.llm.model.seeded import drawing
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Responses, those of one prompt together, in the prompts' order."""
+
+    prompts: list[int]
+    """Of each response the index of its prompt."""
+    tokens: list[tuple[int, ...]]
+    """Its token ids, one or more; the last is EOS where the model ended it."""
+    finished: list[bool]
+    """Whether the model ended it, and not the limit of its length."""
+
+
+def sample(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], *, each: int = 4, longest: int = 64,
+    temperature: float = 1.0, seed: int | Sequence[int] = 0, batch: int = 16, precision: Precision = "fp32",
+    own: Processes | None = None, title: str = "",
+) -> Samples:  # fmt: skip
+    """Draw ``each`` responses to every prompt (token ids, as the model is to see them) from π at this temperature.
+
+    tokenizer    gives ``eos_token_id``, which ends a response, and ``pad_token_id``.
+    longest      tokens of a response at most, its EOS included.
+    temperature  > 0, divides the logits; at 1 the responses are drawn from π itself. No top-k, top-p or other setting
+                 of the model's folder counts.
+    seed         one or more whole numbers ≥ 0. Equal seeds, prompts, ``each``, ``longest`` and ``batch`` give equal
+                 responses, whatever the global generators hold, which stay as they are; and on any number of
+                 processes, as far as their rounding is the same.
+    batch        responses that one process draws at a time. precision: ``bf16`` computes as training in it does.
+    own          the processes that draw, all of them the same call; each gets all samples. Under FSDP the whole model
+                 stands in each meanwhile. Left out: this process alone, on the model's device.
+    title        of a progress bar; left out: none.
+
+    The model's training or evaluation mode is put back. Raises ValueError, in one line, for what cannot be sampled.
+    """
+    positive("temperature", temperature)
+    one_of("precision", precision, get_args(Precision))
+    for name, value in (("each", each), ("longest", longest), ("batch", batch)):
+        count(name, value, 1)
+    eos, pad = _ends(tokenizer)
+    base = plain(model)
+    base = base.get_base_model() if hasattr(base, "get_base_model") else base  # LoRA's layers stand inside it
+    check_room(prompts, longest, base.config)
+    own = own or Processes(device=base.device)
+    seeds = [count("seed", one) for one in ([seed] if isinstance(seed, int | np.integer) else seed)]
+    rows = [prompt for prompt in prompts for _ in range(each)]
+    found = torch.zeros(len(rows), longest + 1, dtype=torch.long)  # each response's length, then its tokens
+    # Unlike training's, these batches are the same on any number of processes: their seeds are theirs.
+    parts = dealt(np.array([len(row) for row in rows], int), batch)[own.rank :: own.size]
+    with _still(model, own), _bare(base, eos, pad, longest, temperature), computing(own.device, precision):
+        for turn, part in enumerate(
+            tqdm(parts, desc=title, unit="batch", disable=not (title and own.main), leave=False)
+        ):
+            inputs = collate([(rows[place], ()) for place in part], pad, own.device, left=True)
+            inputs.pop("answer_mask")
+            with drawing((*seeds, turn * own.size + own.rank), own.device):
+                drawn = base.generate(**inputs, synced_gpus=False)[:, inputs["input_ids"].shape[1] :].cpu()
+            for place, row in zip(part, drawn, strict=True):
+                ends = (row == eos).nonzero()
+                length = int(ends[0]) + 1 if len(ends) else len(row)  # what follows EOS is padding
+                found[place, 0], found[place, 1 : length + 1] = length, row[:length]
+    found = own.total(found)
+    tokens = [tuple(row[1 : 1 + row[0]]) for row in found.tolist()]
+    return Samples(
+        [index for index in range(len(prompts)) for _ in range(each)], tokens, [one[-1:] == (eos,) for one in tokens]
+    )
+
+
+def texts(samples: Samples, tokenizer: Any) -> list[str]:
+    """The responses as text, without EOS and other special tokens, and without ids that the tokenizer does not know."""
+    known = len(tokenizer)
+    return [
+        str(tokenizer.decode([one for one in tokens if one < known], skip_special_tokens=True,
+                             clean_up_tokenization_spaces=False))
+        for tokens in samples.tokens
+    ]  # fmt: skip
+
+
+def check_room(prompts: Sequence[Sequence[int]], longest: int, config: Any) -> None:
+    """ValueError where a prompt is empty, or leaves no room for ``longest`` tokens among the model's positions."""
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise ValueError(f"prompts must each have one or more tokens, got none in prompt {index}")
+    room = getattr(config.get_text_config(), "max_position_embeddings", None)
+    most = max((len(prompt) for prompt in prompts), default=0)
+    if room is not None and most + longest > room:
+        raise ValueError(
+            f"a response's length must be at most {max(room - most, 0)}, so that it fits into the model's {room} "
+            f"positions after the longest prompt ({most} tokens), got {longest}"
+        )
+
+
+def _ends(tokenizer: Any) -> tuple[int, int]:
+    """The ids of EOS and of padding."""
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise ValueError("tokenizer must have an eos token, which ends a response; set tokenizer.eos_token")
+    return eos, eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+@contextlib.contextmanager
+def _bare(base: Any, eos: int, pad: int, longest: int, temperature: float) -> Iterator[None]:
+    """Let generate() follow these settings alone: what a call leaves open it takes from the model, then from its own.
+
+    Its own top_k is 50.
+    """
+    from transformers import GenerationConfig
+
+    kept = base.generation_config
+    base.generation_config = GenerationConfig(
+        do_sample=True, temperature=temperature, top_k=0, top_p=1.0, max_new_tokens=longest,
+        eos_token_id=eos, pad_token_id=pad, use_cache=True,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        base.generation_config = kept
+
+
+@contextlib.contextmanager
+def _still(model: Any, own: Processes) -> Iterator[None]:
+    """No gradients and no dropout; under FSDP all weights in every process, so that none waits for another's tokens."""
+    training, parts = model.training, [one for one in model.modules() if isinstance(one, FSDPModule)]
+    model.eval()
+    try:
+        with torch.no_grad():
+            for one in parts:
+                one.set_reshard_after_forward(False, recurse=False)
+            if parts:  # the first forward brings the weights together, and it is the model's own that must
+                model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=own.device))
+            yield
+    finally:
+        model.train(training)
+        for one in parts:
+            one.reshard()
+            one.set_reshard_after_forward(one is not model, recurse=False)  # as fully_shard has it by default

@@ -1,0 +1,64 @@
+"""What a training log says of a batch of pairs, from their log-probabilities alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio
+
+QUANTILES = (0.1, 0.5, 0.9)  # of λ_w
+
+
+def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
+    """The columns of ``gradlab.doctor.training_log.COLUMNS`` that log-probabilities alone give: means over the pairs.
+
+    loss   β of the rewards is its ``beta``, or 1 where it has none.
+    logps  in any shape, precision and place; what is computed here is in float64 on the CPU, so that nothing of a
+           pair is lost at log π = −10⁶.
+
+    ``margin`` is there for a ``LogisticLoss``; λ_w of another loss is its share in the slopes of the loss itself,
+    and pairs without any slope have none: the columns of λ_w and ``log_prob_ratio`` leave them out, and stay out
+    where no pair is left. ``win_weight_length_correlation`` needs lengths, and that both vary.
+    """
+    logps = _flat(logps)
+    win, lose = logps.win, logps.lose
+    values, outside = loss(logps), slopes(loss, logps)
+    margin = loss.margin(logps) if isinstance(loss, LogisticLoss) else None
+    inside = slopes(loss.margin, logps) if isinstance(loss, LogisticLoss) else outside
+    steep = (inside[0] != 0) | (inside[1] != 0)
+    weight = (inside[0].abs() / (inside[0].abs() + inside[1].abs()))[steep]
+    beta = getattr(loss, "beta", 1.0)
+    reward_win, reward_lose = beta * logps.win_logratio, beta * logps.lose_logratio
+    columns = {
+        "loss": values, "reward_win": reward_win, "reward_lose": reward_lose, "reward_margin": reward_win - reward_lose,
+        "margin": margin, "accuracy": (reward_win > reward_lose).double(), "logp_win": win, "logp_lose": lose,
+        "win_weight": weight, "slope_win": outside[0], "slope_lose": outside[1],
+        "log_prob_ratio": log_prob_ratio(loss, logps)[steep],
+    }  # fmt: skip
+    row = {name: float(value.mean()) for name, value in columns.items() if value is not None and len(value)}
+    if len(weight):
+        row |= {f"win_weight_q{100 * q:.0f}": float(weight.quantile(q)) for q in QUANTILES}
+    if logps.win_len is not None and logps.lose_len is not None and len(weight) > 1:
+        tokens = (logps.win_len / (logps.win_len + logps.lose_len))[steep]
+        if weight.std() > 1e-6 and tokens.std() > 1e-6:
+            row["win_weight_length_correlation"] = float(torch.corrcoef(torch.stack([weight, tokens]))[0, 1])
+    return row
+
+
+@torch.enable_grad()
+def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tensor, Tensor]:
+    """∂/∂log π_w and ∂/∂log π_l of each pair's value (a loss, or its margin), by autograd; win's and lose's shape."""
+    win, lose = (side.detach().clone().requires_grad_() for side in (logps.win, logps.lose))
+    win_slope, lose_slope = torch.autograd.grad(value(replace(logps, win=win, lose=lose)).sum(), (win, lose))
+    return win_slope, lose_slope
+
+
+def _flat(logps: PairLogps) -> PairLogps:
+    """The pairs in one axis, detached."""
+    lengths = [] if logps.win_len is None or logps.lose_len is None else [logps.win_len, logps.lose_len]
+    fields = torch.broadcast_tensors(logps.win, logps.lose, logps.ref_win, logps.ref_lose, *lengths)
+    return PairLogps(*(field.detach().cpu().double().flatten() for field in fields))

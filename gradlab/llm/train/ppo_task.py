@@ -1,0 +1,262 @@
+"""PPO: responses sampled from the model itself, their reward less a KL penalty to the reference, a clipped step.
+
+For a prompt x, responses y_1, …, y_n are drawn from π_old, the model as it is. Each has the penalised reward
+R = r(x, y) − β (log π_old(y|x) − log π_ref(y|x)), whose expectation, E[r] − β KL(π_old‖π_ref), is what PPO maximises.
+The advantage is A = R − mean of R over the prompt's responses, and the loss is ``gradlab.losses.ppo_clip`` of the whole
+response's log π. Source: stated are the reward, the clipped surrogate and the KL penalty (Schulman et al. 2017, arXiv
+1707.06347; Ziegler et al. 2019, arXiv 1909.08593, eq. 2); all that follows is ours.
+
+- A response is one action, so the ratio ρ = π/π_old is that of the whole response, not of each token: this is the
+  surrogate of the objective above, without further assumptions, and needs no value of half a response. Its price: log ρ
+  adds up over tokens, so that at 100 tokens ±ε is soon left. Hence one pass over each batch by default, where ρ = 1 and
+  the step is the plain policy gradient; more passes (``ppo_epochs``) want a small learning rate.
+- The mean of the group is the baseline. It holds the response's own reward too, which shortens the expected gradient by
+  the factor 1 − 1/n and does not turn it. It is not divided by the group's standard deviation: that would weight
+  prompts by how alike their responses are, and would no longer maximise the objective (Liu et al. 2025, arXiv
+  2503.20783).
+- Responses are drawn at temperature 1, since what is stepped on must be what was drawn from.
+- With ``ppo_epochs`` k, a batch of samples serves k steps of the optimiser, and the next is drawn at each k-th step.
+  The samples are decided by seed, step, and the weights at the step where they were drawn; so a run resumes with equal
+  bits from a checkpoint between two batches, and ``save_every`` must be a multiple of k.
+- log π is the sum over tokens here, whatever ``reduction`` says of the pairs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradlab.llm.data.batches import Row, batch_at, dealt
+from gradlab.llm.data.prepare import Data
+from gradlab.llm.model.group import Processes, computing, spread
+from gradlab.llm.model.logps import with_logps
+from gradlab.llm.model.rewards import CheckedReward, load_reward
+from gradlab.llm.model.sampling import check_room, sample, texts
+from gradlab.llm.train.loop import PairTask, check_finite
+from gradlab.llm.train.policy_model import Engine, frozen
+from gradlab.llm.train.reference import score
+from gradlab.losses import DPO, ppo_clip
+
+_STREAM = 6_002  # of the draw of samples
+_AT_ONCE = 8  # responses are drawn at a time for each pair that is trained on at a time: no activations are kept
+
+
+@dataclass
+class Batch:
+    """Samples, with what the steps on them need; all tensors are (N,), float64, on the CPU."""
+
+    index: np.ndarray
+    """Of the prompts, among all that are trained on."""
+    rows: list[Row]
+    """Prompt and response."""
+    penalised: Tensor
+    """R = r − β log π_old/π_ref."""
+    advantage: Tensor
+    old_logp: Tensor | None = None
+    """log π_old as the first step on the batch found it, so that ρ is exactly 1 there; None before."""
+    logp: Tensor | None = None
+    """log π before the latest step."""
+    row: dict[str, float] = field(default_factory=dict)
+    """What the log says of the samples."""
+
+    @property
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """Which samples are above their prompt's mean, and which below."""
+        return self.advantage > 0, self.advantage < 0
+
+
+@dataclass
+class PPOTask:
+    """What ``train.run_steps`` trains by PPO.
+
+    prompts    token ids of each prompt; ``texts`` the same as the reward reads them.
+    reference  gives log π_ref of whole responses, as ``frozen_reference`` does.
+    pairs      held-out pairs and a DPO loss at PPO's β, whose columns (implicit rewards, accuracy, log-probabilities)
+               stand in PPO's log too, for comparison.
+
+    The two sides of the gradient, g = g_w + g_l, are here what samples above their prompt's mean push up, and what
+    those below it push down; the realised changes of log π are theirs too.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    texts: Sequence[Any]
+    reward: CheckedReward
+    reference: Callable[..., Tensor]
+    tokenizer: Any
+    pairs: PairTask
+    batch: Batch | None = None
+
+    @classmethod
+    def prepared(
+        cls, engine: Engine, data: Data, tokenizer: Any, reference: Callable[..., Tensor], held_out_ref: Tensor
+    ) -> PPOTask:
+        """The task of a run: its training prompts, the reward that the settings name, its held-out pairs.
+
+        ValueError or OSError in one line where the reward cannot be had, or a response has no room.
+        """
+        settings = engine.settings
+        prompts = [pair.prompt for pair in data.part(data.train)]
+        check_room(prompts, settings.sample_length, engine.plain.config)
+        name: Any = settings.reward
+        reward = engine.own.together(lambda: load_reward(name, device=engine.own.device))
+        read = reward.prompts([data.pairs[index].prompt for index in data.train], settings.template, tokenizer)
+        held_out = data.part(data.held_out)
+        pairs = PairTask(DPO(settings.of("beta")), (), torch.zeros(0, 2), held_out, held_out_ref)
+        return cls(prompts, read, reward, reference, tokenizer, pairs)
+
+    def gradient(self, engine: Engine, step: int) -> dict[str, float]:
+        """Put the gradient of this step's mean loss into the engine; what the log says of it.
+
+        ``loss`` is −mean R, plus the surrogate of what the steps on this batch have gained since it was drawn.
+        """
+        settings = engine.settings
+        fresh = (step - 1) % settings.ppo_epochs == 0
+        if fresh:
+            self.batch = self._drawn(engine, step)
+            check_finite("r − β log π/π_ref", self.batch.penalised, step, self.batch.index)
+        batch = self.batch
+        assert batch is not None  # checkpoints stand between batches
+
+        def surrogate(logp: Tensor, at: np.ndarray | slice) -> Tensor:
+            old = logp.detach() if batch.old_logp is None else batch.old_logp[at].to(logp)
+            return ppo_clip(logp, old, batch.advantage[at].to(logp), settings.ppo_clip)
+
+        def run(values: Callable[[Tensor, np.ndarray], Tensor]) -> Tensor:
+            return self._accumulated(engine, step, batch.rows, values)
+
+        logp = run(lambda logps, at: surrogate(logps[0], at))[:, 0]
+        check_finite("log π", logp, step, batch.index)
+        norm = engine.norm()
+        check_finite("the gradient", torch.tensor(norm), step, batch.index)
+        leaf = logp.clone().requires_grad_()
+        loss = surrogate(leaf, slice(None))
+        (slope,) = torch.autograd.grad(loss.sum(), leaf)
+        row = {"loss": float((loss.detach() - batch.penalised).mean()), "grad_norm": norm}
+        if settings.ppo_epochs > 1:
+            row["clip_share"] = float(((slope == 0) & (batch.advantage != 0)).double().mean())
+        if settings.sides_every and (step - 1) % settings.sides_every == 0:
+            row |= self.pairs.sides(engine, lambda _, values: run(values), slope[:, None] * torch.stack(batch.sides, 1))
+        if fresh:
+            batch.old_logp = logp
+            row |= batch.row
+        batch.logp = logp
+        return row
+
+    def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
+        """How far the step, which has been made, moved log π of either side's samples; in sides' steps."""
+        batch = self.batch
+        if "grad_norm_win" not in row or batch is None or batch.logp is None:
+            return {}
+        with frozen(engine):
+            found = score(engine, batch.rows, engine.own, pad=engine.pad, micro=2 * engine.settings.micro)
+        change = found * _tokens_of_mean(engine, batch.rows) - batch.logp
+        named = zip(("delta_win", "delta_lose"), batch.sides, strict=True)
+        return {name: float(change[side].mean()) for name, side in named if side.any()}
+
+    def validate(self, engine: Engine) -> dict[str, float]:
+        """What the log says of the held-out pairs; the loss is DPO's."""
+        return self.pairs.validate(engine)
+
+    def told(self, index: Sequence[int]) -> list[dict[str, Any]]:
+        """Some of the prompts, with the latest responses to them, for who has to look at a batch that failed."""
+        rows = self.batch.rows if self.batch is not None else []
+        return [
+            {"text": self.texts[one], "tokens": self.prompts[one],
+             "responses": [response for prompt, response in rows if prompt == self.prompts[one]]}
+            for one in index
+        ]  # fmt: skip
+
+    def _drawn(self, engine: Engine, step: int) -> Batch:
+        """New samples, scored by policy, reference and reward."""
+        settings, own = engine.settings, engine.own
+        index = batch_at((step - 1) // settings.ppo_epochs, len(self.prompts), settings.batch, settings.seed)
+        prompts = [self.prompts[one] for one in index]
+        made = sample(
+            engine.model, self.tokenizer, prompts, each=settings.samples, longest=settings.sample_length,
+            seed=(settings.seed, _STREAM, step), batch=_AT_ONCE * settings.micro, precision=settings.precision, own=own,
+        )  # fmt: skip
+        rows: list[Row] = [(prompts[one], tokens) for one, tokens in zip(made.prompts, made.tokens, strict=True)]
+        reward = self._rewards([self.texts[index[one]] for one in made.prompts], texts(made, self.tokenizer), own)
+        with frozen(engine):
+            logp, ref_logp = (
+                score(one, rows, own, pad=engine.pad, micro=2 * settings.micro) for one in (engine, self.reference)
+            )
+        logratio = logp * _tokens_of_mean(engine, rows) - ref_logp
+        penalised = reward - settings.of("beta") * logratio
+        by_prompt = reward.view(-1, settings.samples)
+        row = {
+            "reward": reward.mean(), "reward_deviation": by_prompt.std(1, correction=0).mean(), "kl": logratio.mean(),
+            "response_length": np.mean([len(one) for one in made.tokens]), "finished": np.mean(made.finished),
+        }  # fmt: skip
+        return Batch(
+            index, rows, penalised, advantages(penalised, settings.samples),
+            row={name: float(value) for name, value in row.items()},
+        )  # fmt: skip
+
+    def _rewards(self, prompts: list[Any], responses: list[str], own: Processes) -> Tensor:
+        """Rewards (N,), each process scoring its share; ValueError where one cannot."""
+        share = slice(own.rank, None, own.size)
+        found = torch.zeros(len(responses), dtype=torch.float64)
+        scored = own.together(lambda: self.reward(prompts[share], responses[share]))
+        found[share] = torch.as_tensor(scored, dtype=torch.float64)
+        return own.total(found)
+
+    @staticmethod
+    def _accumulated(
+        engine: Engine, step: int, rows: list[Row], values: Callable[[Tensor, np.ndarray], Tensor]
+    ) -> Tensor:
+        """``Engine.accumulate`` over samples: log π of all, (N, 1)."""
+        settings, scale = engine.settings, _tokens_of_mean(engine, rows)
+        lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
+        found = engine.accumulate(
+            dealt(lengths, 2 * settings.micro, engine.own.rank, engine.own.size),
+            lambda places: [rows[one] for one in places],
+            lambda logps, at: values(logps * scale[at].to(logps), at),
+            number=len(rows), seed=(settings.seed, step),
+        )  # fmt: skip
+        return found * scale[:, None]
+
+
+def advantages(penalised: Tensor, each: int) -> Tensor:
+    """A = R − mean of R over the ``each`` responses of its prompt; (N,), the responses of a prompt together."""
+    by_prompt = penalised.view(-1, each)
+    return (by_prompt - by_prompt.mean(1, keepdim=True)).flatten()
+
+
+def frozen_reference(source: str, start: str, engine: Engine, load: Callable[[str], Any]) -> Callable[..., Tensor]:
+    """The reference in memory beside the policy: log π_ref of whole responses, (B,), of a collated batch.
+
+    It has the policy's types and is spread like it, so that log π/π_ref is exactly 0 as long as both are the same.
+    Where the policy is a LoRA adapter on the reference itself, no second model is needed: the adapter is turned off.
+
+    source  the reference, ``start`` the model that the policy starts from. load: gives a model of a source.
+    """
+    own, settings = engine.own, engine.settings
+    apart = own.size > 1 and settings.distribution == "fsdp"
+    adapted = (Path(source) / "adapter_config.json").is_file()
+    if settings.lora_rank and start == source and not adapted and not apart:
+        model, off = engine.plain, engine.plain.disable_adapter
+    else:
+        loaded = own.together(lambda: load(source)).requires_grad_(False)
+        model, off = with_logps(loaded, chunk=settings.chunk), contextlib.nullcontext
+        model = spread(model, own, "fsdp", settings.precision) if apart else model.to(own.device)
+        model.eval()
+
+    def forward(**batch: Tensor) -> Tensor:
+        with off(), computing(own.device, settings.precision):
+            return model(**batch)
+
+    return forward
+
+
+def _tokens_of_mean(engine: Engine, rows: Sequence[Row]) -> Tensor:
+    """What makes the engine's log π of each row's response a sum: its tokens where the engine gives means, else 1."""
+    mean = engine.settings.reduction == "mean"
+    return torch.tensor([len(response) if mean else 1 for _, response in rows], dtype=torch.float64)

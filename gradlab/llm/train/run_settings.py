@@ -1,0 +1,324 @@
+"""What a run of ``scripts/llm_train.py`` is told: its options, the recipes behind them, and TOML files of both."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
+
+from gradlab.checks import between, count, one_of, positive
+from gradlab.llm.model.loading import located
+from gradlab.llm.model.logps import CHUNK
+from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
+
+PPO = "ppo"
+# What a recipe settles where an option is left out. Stated by the paper are beta, clip (naive variants), epochs and
+# reference_steps of `paper`; its learning rate, and all of `gentle`, are ours.
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {"beta": 1.0, "clip": 0.3, "epochs": 2.0, "reference_steps": 300, "learning_rate": 1e-6},
+    "gentle": {"beta": 0.1, "clip": 0.3, "epochs": 1.0, "reference_steps": 0, "learning_rate": 5e-7},
+}
+_NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
+
+
+def _optional(metavar: str, hint: str = "") -> Any:
+    """How help shows an option that may be left out; ``hint``: what that means, where its text does not say so."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
+def _from_recipe(metavar: str) -> Any:
+    return _optional(metavar, "(left out: the recipe's)")
+
+
+def _recipes() -> str:
+    """The recipes in words."""
+    told = (
+        f"`{name}`: " + ", ".join(f"{option.replace('_', '-')} {value:g}" for option, value in recipe.items())
+        for name, recipe in RECIPES.items()
+    )
+    ours = "Learning rates and all of `gentle`, which is near what others use for DPO, are ours."
+    return f"Values of options that are left out. {'; '.join(told)}. {ours}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Train a causal language model on preference pairs, stage by stage: supervised, reference, then each loss.
+
+    Finished stages are skipped and interrupted ones resumed, with the same numbers. Started by torchrun it uses all
+    processes, one a GPU.
+    """
+
+    model: str
+    """A folder with a transformers model in safetensors, or a hub's name."""
+    data: str
+    """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name."""
+    out: Path
+    """The folder for everything that the run makes."""
+    loss: tuple[str, ...] = ("bdpo",)
+    """Losses to train with, in turn, all from one reference: names of `gradlab losses`, or `ppo`."""
+    recipe: Annotated[Literal["paper", "gentle"], tyro.conf.arg(help=_recipes())] = "paper"
+    """Values of options that are left out, see ``RECIPES``."""
+
+    # The data.
+    choice: Annotated[Literal["helpfulness", "safety"] | None, _optional("{helpfulness,safety}")] = None
+    """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
+    split: str = "train"
+    """Split of a data set from a hub."""
+    template: Literal["plain", "chat", "beaver"] = "plain"
+    """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
+    max_length: int = 512
+    """Tokens of prompt and response together; what is longer is cut, and counted."""
+    max_prompt: Annotated[int | None, _optional("INT")] = None
+    """Tokens that a prompt keeps where the whole is too long; left out: half of max_length."""
+    validation: Annotated[str | None, _optional("PAIRS")] = None
+    """Held-out pairs; left out: `held_out` pairs of the data, drawn by the seed."""
+    held_out: int = 200
+    """How many pairs of the data are held out where there is no validation file."""
+
+    # The stages.
+    sft_epochs: float = 0.0
+    """Supervised training on the chosen responses before all else, in epochs; 0: none."""
+    sft_learning_rate: float = 1e-5
+    """Learning rate of the supervised training."""
+    reference_steps: Annotated[int | None, _from_recipe("INT")] = None
+    """Steps of DPO that make the reference; 0: the model itself is the reference."""
+    init: Literal["reference", "base"] = "reference"
+    """Where a loss starts: at the reference (our reading of the paper), or at the model before it."""
+    epochs: Annotated[float | None, _from_recipe("FLOAT")] = None
+    """Epochs of training with each loss."""
+    steps: Annotated[int | None, _optional("INT")] = None
+    """Steps of training with each loss, instead of epochs."""
+
+    # The losses.
+    beta: Annotated[float | None, _from_recipe("FLOAT")] = None
+    """Inverse temperature β; of PPO, the weight of the KL penalty."""
+    hyper: Annotated[tuple[str, ...], _NONE] = ()
+    """Other hyper-parameters, as NAME=VALUE; each goes to the losses that have it, and one or more must."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """log π of a response: the sum over its tokens, as the paper's weights need it, or their mean."""
+
+    # The optimiser.
+    learning_rate: Annotated[float | None, _from_recipe("FLOAT")] = None
+    """Highest learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the rate falls after the warm-up, down to a tenth."""
+    warmup: float = 0.1
+    """Share of the steps in which the rate rises."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW."""
+    max_norm: float = 1.0
+    """Gradients longer than this are shortened to it."""
+    batch: int = 64
+    """Pairs a step, over all processes."""
+    micro: int = 4
+    """Pairs that one process holds at a time; without dropout the numbers depend on it by rounding only."""
+
+    # The engine.
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """`bf16`: computes in bfloat16, and keeps weights that are trained in float32."""
+    distribution: Literal["ddp", "fsdp"] = "fsdp"
+    """Over several processes: each has the whole model, or a part of it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where there is one."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice, and keep few."""
+    chunk: int = CHUNK
+    """Tokens whose logits exist at one time."""
+    lora_rank: int = 0
+    """Train a LoRA adapter of this rank; 0: all weights."""
+    lora_alpha: float = 16.0
+    """Scale α of the LoRA adapter, whose output is multiplied by α/rank."""
+    lora_targets: tuple[str, ...] = ("all-linear",)
+    """Linear layers that get a LoRA adapter, by name, or `all-linear`."""
+    lora_dropout: float = 0.0
+    """Dropout before the LoRA adapter, as a share."""
+    seed: int = 0
+    """Draws the held-out pairs, the order of the data, dropout, and PPO's samples."""
+
+    # PPO.
+    reward: Annotated[str | None, _optional("SPEC")] = None
+    """PPO's reward, and for PPO alone: a sequence classifier or a safe-rlhf score model, as folder or hub name (of
+    several outputs one as SPEC#LABEL), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts and a
+    list of as many responses, texts both, and gives one number a response."""
+    samples: int = 4
+    """Responses that PPO samples a prompt, two or more, whose mean reward is the baseline."""
+    sample_length: int = 128
+    """Tokens of a response that PPO samples, at most."""
+    ppo_epochs: int = 1
+    """Steps of PPO on each batch of samples."""
+    ppo_clip: float = 0.2
+    """ε of PPO's clipped surrogate."""
+
+    # What is written on the way.
+    sides_every: int = 50
+    """Steps between two looks at the parameter gradient of each side; 0: none. Training does not depend on it."""
+    validate_every: int = 50
+    """Steps between two looks at the held-out pairs; 0: none."""
+    save_every: int = 200
+    """Steps between two checkpoints; 0: only the finished stage is kept."""
+    keep: int = 2
+    """Checkpoints that stay."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too."""
+    wandb: bool = False
+    """Send the log to Weights & Biases too, where that is installed and set up."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", located(self.model))
+        for name, hint in get_type_hints(Settings).items():
+            kind, value = _kind(hint), getattr(self, name)
+            if get_origin(kind) is Literal and not (value is None and kind is not hint):
+                one_of(name, value, get_args(kind))
+        for name in ("max_length", "batch", "micro", "samples", "sample_length", "ppo_epochs", "chunk", "keep"):
+            count(name, getattr(self, name), 1)
+        for name in ("held_out", "sides_every", "validate_every", "save_every", "lora_rank", "seed"):
+            count(name, getattr(self, name))
+        for name in ("max_norm", "ppo_clip", "lora_alpha", "sft_learning_rate"):
+            positive(name, getattr(self, name))
+        between("warmup", self.warmup, 0, 1)
+        between("weight_decay", self.weight_decay, 0)
+        between("sft_epochs", self.sft_epochs, 0)
+        between("lora_dropout", self.lora_dropout, 0, 1, open_high=True)
+        if self.steps is not None:
+            count("steps", self.steps, 1)
+        if not self.loss or len(set(self.loss)) < len(self.loss):
+            raise ValueError(f"loss must name one or more losses, each once, got {' '.join(self.loss) or 'none'}")
+        for name in self.loss:
+            one_of("loss", name, (*PAIR_LOSSES, PPO))
+        if PPO not in self.loss and self.reward is not None:
+            raise ValueError(f"reward must be left out where loss has no ppo, got {self.reward!r}")
+        if PPO in self.loss and not self.reward:
+            raise ValueError("reward must name a reward model, MODULE:FUNCTION or FILE.py:FUNCTION where loss has ppo")
+        if PPO in self.loss:
+            count("samples", self.samples, 2)  # one alone is its own baseline, and has nothing to learn from
+            if self.save_every % self.ppo_epochs:
+                raise ValueError(
+                    f"save_every must be a multiple of ppo_epochs, {self.ppo_epochs}, as a run resumes between two "
+                    f"batches of samples, got {self.save_every}"
+                )
+        for name in ("beta", "learning_rate", "epochs"):
+            positive(name, self.of(name))
+        count("reference_steps", self.of("reference_steps"))
+        self._check_hyper()
+        for name in self.loss:
+            if name != PPO:
+                self.made(name)
+
+    def of(self, name: str) -> Any:
+        """An option's value, or the recipe's where it was left out."""
+        own = getattr(self, name)
+        return RECIPES[self.recipe][name] if own is None else own
+
+    def made(self, name: str) -> PairLoss:
+        """The registered loss of this name with the run's hyper-parameters."""
+        menu = hyper_parameters()
+        given = {"clip": RECIPES[self.recipe]["clip"], **self._hyper(), "beta": self.of("beta")}
+        return pair_loss(name, **{key: value for key, value in given.items() if name in menu[key].defaults})
+
+    def _check_hyper(self) -> None:
+        """ValueError for a hyper-parameter that is set and that no loss of the run has."""
+        for name in self._hyper():
+            known = hyper_parameters()[name].defaults
+            if not set(known) & set(self.loss):
+                raise ValueError(
+                    f"hyper must be of a loss that is trained, {', '.join(self.loss)}; got {name}, which is of "
+                    f"{', '.join(known)}"
+                )
+
+    def _hyper(self) -> dict[str, Any]:
+        menu = {name: one for name, one in hyper_parameters().items() if name != "beta"}
+        found = {}
+        for text in self.hyper:
+            name, equals, value = text.partition("=")
+            one_of("hyper", name, menu)
+            try:
+                found[name] = menu[name].kind(value)
+            except ValueError:
+                equals = ""
+            if not equals:
+                raise ValueError(f"hyper must be NAME=VALUE with a number, got {text!r}")
+        return found
+
+
+class _Draft(Settings):
+    """Settings that are not checked yet: tyro would make a box of many lines of what is wrong."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def read_settings(arguments: Sequence[str], prog: str) -> Settings:
+    """Settings from a command line; ``--config FILE`` (TOML, keys are options' names) gives defaults, options win.
+
+    ValueError with one line for a file that cannot be used; a wrong option ends the program as command lines do.
+    """
+    defaults: dict[str, Any] = {}
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, file = word.partition("=")
+        if name != "--config":
+            rest.append(word)
+            continue
+        file = file if equals else next(words, "")
+        if not file:
+            raise ValueError("config must name a TOML file, got none")
+        defaults |= _read_config(Path(file))
+    missing = tyro.MISSING_NONPROP
+    given = {**dict.fromkeys(("model", "data", "out"), missing), **defaults}
+    start: Any = object.__new__(_Draft)
+    for field in dataclasses.fields(Settings):
+        default = None if field.default is dataclasses.MISSING else field.default
+        object.__setattr__(start, field.name, given.get(field.name, default))
+    draft = tyro.cli(
+        _Draft, prog=prog, args=rest, default=start,
+        description=f"{inspect.getdoc(Settings)}\n\n--config FILE: a TOML file of these options; those given here win.",
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
+    )  # fmt: skip
+    return Settings(**vars(draft))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        read = tomllib.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"config {path} is no TOML: {error}") from None
+    hints = get_type_hints(Settings)
+    return {
+        name: _fitting(name, value, hints[one_of(f"option in {path}", name, hints)], path)
+        for name, value in read.items()
+    }
+
+
+def _kind(hint: Any) -> Any:
+    """An option's type hint, without the None of one that may be left out."""
+    return get_args(hint)[0] if NoneType in get_args(hint) else hint
+
+
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # of options: types in TOML, and what they are called
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+    Path: ((str,), "a text"),
+    tuple: ((str, list), "a text or a list of texts"),
+}
+
+
+def _fitting(name: str, value: Any, hint: Any, path: Path) -> Any:
+    """A value of a TOML file as its option has it."""
+    kind = _kind(hint)
+    if get_origin(kind) is Literal:
+        return one_of(f"{name} in {path}", value, get_args(kind))
+    made = get_origin(kind) or kind
+    types, words = _KINDS[made]
+    items = [value] if made is tuple and isinstance(value, str) else value
+    if type(value) not in types or (made is tuple and not all(isinstance(one, str) for one in items)):
+        raise ValueError(f"{name} in {path} must be {words}, got {value!r}")
+    return made(items)

@@ -1,0 +1,155 @@
+"""Runs of language models: a panel a task, sizes told apart by filled and hollow marks, seeds shown one by one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from gradlab.plotting.looks import legend, look
+from gradlab.stats.intervals import bootstrap_interval
+
+_LINE = {"color": "#444444", "linestyle": "--", "linewidth": 1}
+_SIZE_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+
+
+def by_method(
+    frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mapping[str, str], at: Mapping[str, float],
+    far: Collection[str] = (),
+) -> Figure:  # fmt: skip
+    """Values at the end of training: a row a task, a column a value, a line a method, and on it each size of model.
+
+    Seeds are small dots; mean and 95% bootstrap interval over them a mark with a bar. ``at`` is where the reference
+    stands, a dashed line. Values in ``far`` have an axis that is logarithmic beyond ±1.
+    """
+    methods, sizes = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["size"]))
+    tall = 0.3 * len(methods) + 0.7
+    figure = Figure(figsize=(3.4 * len(values) + 1.4, tall * len(tasks) + 0.5), layout="constrained")
+    axes = figure.subplots(len(tasks), len(values), squeeze=False, sharey=True, sharex="col")
+    for ((task, title), (value, label)), axis in zip(
+        itertools.product(tasks.items(), values.items()), axes.flat, strict=True
+    ):
+        part = frame[frame["task"] == task]
+        for (height, method), (turn, size) in itertools.product(enumerate(methods), enumerate(sizes)):
+            points = part.loc[(part["method"] == method) & (part["size"] == size), value].to_numpy(float)
+            if len(points):
+                _mean(axis, points, height + 0.36 * ((turn + 0.5) / len(sizes) - 0.5), method, hollow=turn % 2 == 1)
+        axis.axvline(at[value], **_LINE)
+        if value in far:
+            axis.set_xscale("symlog", linthresh=1)
+            axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.set_title(f"{title}: {label}")
+    axes[0, 0].set_yticks(range(len(methods)), [look(method)["label"] for method in methods])
+    axes[0, 0].invert_yaxis()
+    for axis, label in zip(axes[-1], values.values(), strict=True):
+        axis.set_xlabel(label)
+    for turn, size in enumerate(sizes):
+        axes[0, 0].plot([], [], "o", color="#444444", markerfacecolor="white" if turn % 2 else "#444444",
+                        label=f"{size} parameters")  # fmt: skip
+    legend(figure, axes[0, 0])
+    return figure
+
+
+def _mean(axis: Axes, points: np.ndarray, height: float, method: str, *, hollow: bool) -> None:
+    shown = look(method)
+    colour = shown["color"]
+    axis.plot(points, np.full(len(points), height), ".", color=colour, alpha=0.35, markersize=3)
+    axis.plot(np.nan_to_num(bootstrap_interval(points), nan=points.mean()), [height, height], color=colour,
+              linewidth=1.6, solid_capstyle="butt")  # fmt: skip
+    axis.plot(points.mean(), height, marker=shown["marker"], color=colour, markersize=5,
+              markerfacecolor="white" if hollow else colour, markeredgecolor=colour, markeredgewidth=0.9)  # fmt: skip
+
+
+def side_clouds(frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mapping[str, str]) -> Figure:
+    """Logarithms of ratios of two sides against ``log_lose_win``, a dot a logged step, fainter where it is early.
+
+    A row a task, a column a ratio; on the dashed diagonal the ratio follows. Solid lines are least squares.
+    """
+    methods = list(dict.fromkeys(frame["method"]))
+    figure = Figure(figsize=(3.6 * len(values) + 0.6, 2.5 * len(tasks) + 0.7), layout="constrained")
+    axes = figure.subplots(len(tasks), len(values), squeeze=False)
+    for ((task, title), (value, label)), axis in zip(
+        itertools.product(tasks.items(), values.items()), axes.flat, strict=True
+    ):
+        part = frame.loc[frame["task"] == task, ["method", "step", "log_lose_win", value]].dropna()
+        reach = 1.05 * float(part["log_lose_win"].abs().max())
+        ends = np.array([-reach, reach])
+        axis.plot(ends, ends, **_LINE)
+        for turn, method in enumerate(methods):
+            own, shown = part[part["method"] == method], look(method)
+            axis.scatter(own["log_lose_win"], own[value], s=11, color=shown["color"], marker=shown["marker"],
+                         alpha=0.2 + 0.6 * own["step"] / own["step"].max(), linewidths=0)  # fmt: skip
+            slope, level = np.polyfit(own["log_lose_win"], own[value], 1)
+            axis.plot(ends, slope * ends + level, color=shown["color"], linewidth=1.4, marker=shown["marker"],
+                      label=shown["label"])  # fmt: skip
+            axis.annotate(f"{shown['label']}: slope {slope:.2f}", (0.04, 0.92 - 0.09 * turn), color=shown["color"],
+                          xycoords="axes fraction")  # fmt: skip
+        axis.set_xlim(*ends)
+        high = max(1.05 * float(part[value].abs().max()), reach / 4)
+        axis.set_ylim(-high, high)
+        axis.set_title(f"{title}: {label}", fontsize=8)
+        axis.set_xlabel("log(π_l / π_w), mean of the batch")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("log ratio winner : loser")
+    legend(figure, axes[0, 0])
+    return figure
+
+
+def validation_losses(frame: pd.DataFrame, *, tasks: Mapping[str, str]) -> Figure:
+    """The validation loss along training, a line a run: a row a task, a column a size of model.
+
+    Where the column ``spike`` is true, a ring.
+    """
+    methods, sizes = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["size"]))
+    figure = Figure(figsize=(3.6 * len(sizes) + 0.8, 2.4 * len(tasks) + 0.9), layout="constrained")
+    axes = figure.subplots(len(tasks), len(sizes), squeeze=False, sharex="row", sharey="row")
+    for ((task, title), size), axis in zip(itertools.product(tasks.items(), sizes), axes.flat, strict=True):
+        part = frame[(frame["task"] == task) & (frame["size"] == size)]
+        for method in methods:
+            shown = {**look(method), "markersize": 2.5, "linewidth": 1.1, "alpha": 0.85}
+            for seed, (_, run) in enumerate(part[part["method"] == method].groupby("seed")):
+                axis.plot(run["step"], run["validation_loss"], **{**shown, "label": "" if seed else shown["label"]})
+                high = run[run["spike"]]
+                axis.plot(high["step"], high["validation_loss"], "o", markerfacecolor="none", markersize=9,
+                          markeredgewidth=1.3, color=shown["color"])  # fmt: skip
+        axis.set_title(f"{title}, {size} parameters")
+        axis.set_xlabel("step")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("validation loss (nats)")
+    legend(figure, axes[0, 0])
+    return figure
+
+
+def weights_by_length(
+    frame: pd.DataFrame, *, tasks: Mapping[str, str], policies: Mapping[str, str], explained: pd.DataFrame
+) -> Figure:
+    """λ_w of each held-out pair against the winner's share of tokens: a row a policy, a column a task.
+
+    On the dashed line λ_w is the loser's share. ``explained`` has r2, one a task, method and run.
+    """
+    sizes = list(dict.fromkeys(frame["size"]))
+    figure = Figure(figsize=(3.1 * len(tasks) + 0.7, 2.7 * len(policies) + 0.7), layout="constrained")
+    axes = figure.subplots(len(policies), len(tasks), squeeze=False, sharex=True, sharey=True)
+    for ((method, policy), (task, title)), axis in zip(
+        itertools.product(policies.items(), tasks.items()), axes.flat, strict=True
+    ):
+        part = frame[(frame["task"] == task) & (frame["method"] == method)]
+        axis.plot([0, 1], [1, 0], **_LINE)
+        for size, colour, marker in zip(sizes, _SIZE_COLOURS, "o^s", strict=False):
+            own = part[part["size"] == size]
+            axis.plot(own["length_share"], own["weight"], linestyle="none", marker=marker, color=colour, alpha=0.3,
+                      markersize=3, markeredgewidth=0, rasterized=True, label=f"{size} parameters")  # fmt: skip
+        r2 = explained.loc[(explained["task"] == task) & (explained["method"] == method), "r2"].mean()
+        axis.annotate(f"R² {r2:.2f}", (0.06, 0.06), xycoords="axes fraction")
+        axis.set(xlim=(0, 1), ylim=(0, 1), title=f"{title}, {policy}", aspect="equal")
+    for axis in axes[-1]:
+        axis.set_xlabel("winner's share of tokens")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("λ_w")
+    legend(figure, axes[0, 0])
+    return figure

@@ -1,0 +1,1 @@
+"""Statistics: intervals, tests and agreement. Nothing here knows what the numbers are about."""

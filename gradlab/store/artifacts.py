@@ -1,0 +1,152 @@
+"""Results on disk: Parquet frames with a manifest beside each, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from gradlab.store.provenance import commit, versions
+
+FORMAT = 1  # of the files this version writes and reads
+
+
+def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], *, overwrite: bool = False) -> Path:
+    """Write ``frame`` as Parquet to ``path``, and its manifest beside it as ``.json``; each whole or not at all.
+
+    manifest  settings, seeds and whatever else explains the frame, as JSON-able data; the format, the versions, the
+              commit and the SHA-256 of the data are added here.
+    Equal frames give equal bytes. Returns the path of the frame. Raises FileExistsError where ``path`` holds other
+    data, unless ``overwrite``; OSError, such as for a full disk, leaves what was there before.
+    """
+    path = Path(path)
+    if path.suffix != ".parquet":
+        raise ValueError(f"path must end in .parquet, got {str(path)!r}")
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd")
+    data = buffer.getvalue()
+    page = path.with_suffix(".json")
+    if not overwrite and (
+        (path.exists() and path.read_bytes() != data) or (page.exists() and '"sha256"' not in page.read_text("utf-8"))
+    ):
+        raise FileExistsError(f"{path} or its manifest holds something else; name another file, or allow overwriting")
+    write_whole(path, data, page, _page(manifest, hashlib.sha256(data).hexdigest()))
+    return path
+
+
+def merge_frames(files: Sequence[Path], path: Path, manifest: dict[str, Any]) -> Path:
+    """Write the frames in ``files``, of equal columns, as one to ``path``, never all of them in memory.
+
+    The manifest, the path that is returned and what is raised are as in ``save_frame``, with ``overwrite``.
+    """
+    digest = ""
+
+    def write(name: str) -> None:
+        nonlocal digest
+        with pq.ParquetWriter(name, pq.read_schema(files[0]), compression="zstd") as writer:
+            for file in files:
+                writer.write_table(pq.read_table(file))
+        digest = _digest(name)
+
+    def describe(name: str) -> None:  # after the data, so that their digest is known
+        Path(name).write_text(_page(manifest, digest), encoding="utf-8")
+
+    write_whole(path, write, path.with_suffix(".json"), describe)
+    return path
+
+
+def holds(path: Path, key: str) -> bool:
+    """Whether the frame at ``path`` is there, whole, and was saved with this ``key`` in its manifest."""
+    with contextlib.suppress(OSError, ValueError):
+        manifest = load_manifest(path)
+        return manifest.get("key") == key and manifest.get("sha256") == _digest(path)
+    return False
+
+
+def _digest(path: Path | str) -> str:
+    with open(path, "rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def load_frame(path: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read a frame and its manifest as ``save_frame`` wrote them.
+
+    Raises FileNotFoundError where either is missing, ValueError where the manifest is of another format, or the data
+    are not the ones that it describes.
+    """
+    path = Path(path)
+    manifest = load_manifest(path)
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
+        raise ValueError(f"{path} is not the data that its manifest describes; regenerate both")
+    return pd.read_parquet(io.BytesIO(data)), manifest
+
+
+def load_manifest(path: Path | str) -> dict[str, Any]:
+    """Read the manifest of the frame at ``path``; errors as in ``load_frame``."""
+    path = Path(path).with_suffix(".json")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a manifest: {error}") from None
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {found!r}; this version of gradlab reads format {FORMAT}: regenerate it")
+    return manifest
+
+
+def write_whole(path: Path | str, content: bytes | str | Callable[[str], object], *more: Any) -> None:
+    """Write a file so that it is the old one or the new one, never a part: to a temporary file, then renamed.
+
+    content  bytes, text, or a function that writes to the file name that it is given.
+    more     further paths and contents, in turn; nothing is renamed before all of them are written.
+    """
+    pairs = [(path, content), *zip(more[::2], more[1::2], strict=True)]
+    staged: list[tuple[str, Path]] = []
+    try:
+        for target, inside in pairs:
+            target = Path(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+            os.close(handle)
+            staged.append((name, target))
+            if callable(inside):
+                inside(name)
+            else:
+                Path(name).write_bytes(inside.encode() if isinstance(inside, str) else inside)
+            with open(name, "rb") as written:
+                os.fsync(written.fileno())
+            os.chmod(name, 0o644)
+        for name, target in staged:
+            os.replace(name, target)
+    except OSError as error:  # such as a full disk, of which the system does not say where
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        for name, _ in staged:
+            Path(name).unlink(missing_ok=True)
+
+
+def between_markers(page: str, name: str, content: str) -> str:
+    """``page`` with ``content`` between its lines ``<!-- name -->`` and ``<!-- /name -->``; ValueError without them."""
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = page.partition(first)
+    _, closed, after = rest.partition(last)
+    if not (found and closed):
+        raise ValueError(f"the page needs the lines {first} and {last}")
+    return f"{before}{first}\n{content.strip()}\n{last}{after}"
+
+
+def _page(manifest: dict[str, Any], digest: str) -> str:
+    """The manifest's text, for data of this SHA-256."""
+    stamp = {"format": FORMAT, "versions": versions(), "commit": commit(), "sha256": digest}
+    return json.dumps({**manifest, **stamp}, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,220 @@
+"""Blind ratings: two systems' samples side by side, answers on disk as they come, preference rates and agreement."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import pandas as pd
+
+from gradlab.checks import one_of
+from gradlab.store.json_lines import append_line, read_lines
+from gradlab.store.provenance import fingerprint
+
+LEVEL = 0.95
+ALL = "all raters"  # the last row of the rates; no rater's name
+CHOICES = ("left", "right", "tie", "skip")
+UNDO = "undo"  # a line that takes back this rater's answer to this item
+SAMPLES = "a file of samples has a JSON object a line with a prompt and samples: {system: text, …}"
+ANSWERS = "a file of answers has a JSON object a line with rater, item, left, right and choice"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt and what two systems made of it."""
+
+    key: str
+    """A hash of systems, prompt and texts: answers hold for what was seen and for nothing else."""
+    prompt: str
+    texts: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on all prompts for which both have a sample."""
+
+    systems: tuple[str, str]
+    """A and B."""
+    items: tuple[Item, ...]
+    left_out: int
+    """Prompts for which one of the two has no sample."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far raters say the same of what two or more of them have rated; skips are no answers."""
+
+    items: int
+    """Rated by two or more."""
+    raw: float
+    """Share of equal answers in all pairs of answers to one item."""
+    alpha: float
+    """Krippendorff's α for the nominal answers A, B and tie: 1 is perfect, 0 is chance. NaN where no answer differs."""
+
+
+def read_comparison(path: Path | str, a: str = "", b: str = "") -> Comparison:
+    """The comparison of systems ``a`` and ``b`` in a file of samples; by default of the first two that it names.
+
+    The file has an object a line with ``prompt`` and ``samples``; a first line without a prompt is about the file.
+    ValueError or OSError with one line that names file, line and field.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is no file; {SAMPLES}")
+    lines, torn = read_lines(path, SAMPLES)
+    if torn:
+        raise ValueError(f"{path} ends within a line; {SAMPLES}")
+    if lines and "prompt" not in lines[0][1] and "samples" not in lines[0][1]:
+        lines.pop(0)
+    rows = [(number, *_checked_sample(row, f"{path}, line {number}")) for number, row in lines]
+    systems = list(dict.fromkeys(system for _, _, samples in rows for system in samples))
+    if len(systems) < 2:
+        raise ValueError(f"{path} names {len(systems)} systems, two are needed; {SAMPLES}")
+    a = one_of("system A", a or next(system for system in systems if system != b), systems)
+    b = one_of("system B", b or next(system for system in systems if system != a), systems)
+    if a == b:
+        raise ValueError(f"system A and system B must differ, got {a!r} twice")
+    items: dict[str, Item] = {}
+    for number, prompt, samples in rows:
+        if a in samples and b in samples:
+            item = Item(_key(prompt, samples, a, b), prompt, (samples[a], samples[b]))
+            if item.key in items:
+                raise ValueError(f"{path}, line {number}, repeats a prompt with the same samples")
+            items[item.key] = item
+    if not items:
+        raise ValueError(f"{path} has no prompt with samples of both {a!r} and {b!r}")
+    return Comparison((a, b), tuple(items.values()), len(rows) - len(items))
+
+
+def shuffled(comparison: Comparison, rater: str, seed: int | str = 0) -> list[Item]:
+    """The items in this rater's order: it depends on seed, rater and item alone."""
+    return sorted(comparison.items, key=lambda item: fingerprint("order", str(seed), rater, item.key))
+
+
+def sides(comparison: Comparison, item: Item, rater: str, seed: int | str = 0) -> tuple[int, int]:
+    """Which system, 0 for A and 1 for B, this rater sees on the left and on the right, whichever is called A."""
+    by_name = sorted((0, 1), key=lambda index: comparison.systems[index])
+    first = int(fingerprint("side", str(seed), rater, item.key), 16) % 2
+    return by_name[first], by_name[1 - first]
+
+
+def append_answer(path: Path | str, rater: str, item: str, left: str, right: str, choice: str) -> None:
+    """Append one answer, or with the choice ``undo`` take this rater's answer to this item back; on disk on return."""
+    one_of("choice", choice, (*CHOICES, UNDO))
+    if rater == ALL:
+        raise ValueError(f"rater must be another name than {ALL!r}, which stands for all of them")
+    line = {"rater": rater, "item": item, "left": left, "right": right, "choice": choice}
+    append_line(path, line, durable=True)
+
+
+def read_answers(path: Path | str, comparison: Comparison) -> pd.DataFrame:
+    """The answers that stand, in the order in which they came; a file that is not there yet has none.
+
+    Columns: ``rater``, ``item``, ``left``, ``right`` (systems), ``choice``, and ``score`` (1 for B, 0 for A, ½ for a
+    tie, NaN for a skip). Answers to other items, such as another pair of systems', are left out. A rater's later
+    answer to an item replaces the earlier one. A last line cut short counts as not written.
+    ValueError names file, line and field.
+    """
+    columns = ["rater", "item", "left", "right", "choice"]
+    stand: dict[tuple[str, str], dict[str, Any]] = {}
+    lines = read_lines(path, ANSWERS)[0] if Path(path).exists() else []
+    items = {item.key for item in comparison.items}
+    for number, line in lines:
+        for column in columns:
+            if not isinstance(line.get(column), str):
+                raise ValueError(f"{path}, line {number}: {column} must be a text, got {line.get(column)!r}; {ANSWERS}")
+        one_of(f"{path}, line {number}: choice", line["choice"], (*CHOICES, UNDO))
+        if line["rater"] == ALL:
+            raise ValueError(f"{path}, line {number}: rater must be another name than {ALL!r}")
+        if line["item"] not in items:
+            continue
+        if {line["left"], line["right"]} != set(comparison.systems):
+            raise ValueError(f"{path}, line {number}: left and right must be {' and '.join(comparison.systems)}")
+        stand.pop((line["rater"], line["item"]), None)
+        if line["choice"] != UNDO:
+            stand[line["rater"], line["item"]] = {column: line[column] for column in columns}
+    frame = pd.DataFrame(list(stand.values()), columns=columns)
+    return frame.assign(score=[_score(row, comparison.systems[1]) for row in stand.values()])
+
+
+def preference_rates(answers: pd.DataFrame) -> pd.DataFrame:
+    """How often B is preferred to A: a row a rater, by name, and last a row ``all raters`` where there are several.
+
+    Columns: ``rater``; ``items`` rated, without skips; ``a``, ``b``, ``tie``, ``skip`` (numbers of answers); ``rate``,
+    the mean over items of the item's mean score, in which a tie counts ½; ``low`` and ``high``, its 95% Wilson interval
+    with the number of items as the number of trials. With ties, and with several raters of an item, an item varies
+    less than a coin does: the interval is then rather too wide than too narrow.
+    """
+    groups = [(str(rater), own) for rater, own in answers.groupby("rater")]
+    groups += [(ALL, answers)] if len(groups) > 1 else []
+    rows = []
+    for rater, own in groups:
+        by_item = own.groupby("item")["score"].mean().dropna()
+        number = len(by_item)
+        rate = float(by_item.mean()) if number else math.nan
+        low, high = wilson_interval(rate, number)
+        tallies = {"a": 0.0, "b": 1.0, "tie": 0.5}
+        counts = {name: int((own["score"] == score).sum()) for name, score in tallies.items()}
+        rows.append({"rater": rater, "items": number, **counts, "skip": int(own["score"].isna().sum()), "rate": rate,
+                     "low": low, "high": high})  # fmt: skip
+    return pd.DataFrame(rows, columns=["rater", "items", "a", "b", "tie", "skip", "rate", "low", "high"])
+
+
+def wilson_interval(rate: float, number: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share, ``rate`` in ``number`` trials; NaN without any. Source: Wilson 1927."""
+    if number == 0:
+        return (math.nan, math.nan)
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    spread = z * math.sqrt(rate * (1 - rate) / number + z**2 / (4 * number**2))
+    centre, scale = rate + z**2 / (2 * number), 1 + z**2 / number
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def agreement(answers: pd.DataFrame) -> Agreement:
+    """Raw agreement and Krippendorff's α over items with answers of two or more raters.
+
+    α = 1 − D_o/D_e. In the matrix of coincidences each item with m answers adds 1/(m − 1) for every ordered pair of
+    them, so that it counts m; D_o is the share of unequal pairs in it, D_e that share among all answers drawn without
+    return. Source: Krippendorff 2011, *Computing Krippendorff's Alpha-Reliability*.
+    """
+    rated = [list(own) for _, own in answers.dropna(subset="score").groupby("item")["score"] if len(own) > 1]
+    pairs = [(first == second) for own in rated for first, second in itertools.combinations(own, 2)]
+    raw = sum(pairs) / len(pairs) if pairs else math.nan
+    return Agreement(len(rated), raw, krippendorff_alpha(rated))
+
+
+def krippendorff_alpha(rated: Sequence[Sequence[Any]]) -> float:
+    """Nominal α of the answers to each item; NaN where there are no two answers to an item, or all are equal."""
+    rated = [own for own in rated if len(own) > 1]
+    total = sum(map(len, rated))
+    unequal = sum((len(own) ** 2 - sum(n**2 for n in Counter(own).values())) / (len(own) - 1) for own in rated)
+    by_chance = total**2 - sum(n**2 for n in Counter(itertools.chain.from_iterable(rated)).values())
+    return 1 - (total - 1) * unequal / by_chance if by_chance else math.nan
+
+
+def _checked_sample(row: dict[str, Any], place: str) -> tuple[str, dict[str, str]]:
+    prompt, samples = row.get("prompt"), row.get("samples")
+    if not isinstance(prompt, str):
+        raise ValueError(f"{place}: prompt must be a text, got {prompt!r}; {SAMPLES}")
+    if not isinstance(samples, dict) or not all(
+        isinstance(text, str) and name.strip() == name for name, text in samples.items()
+    ):
+        raise ValueError(f"{place}: samples must give a text for each system; {SAMPLES}")
+    return prompt, samples
+
+
+def _key(prompt: str, samples: dict[str, str], a: str, b: str) -> str:
+    """The same whichever of the two is called A."""
+    return fingerprint(prompt, sorted((system, samples[system]) for system in (a, b)))
+
+
+def _score(answer: dict[str, Any], b: str) -> float:
+    choice = answer["choice"]
+    if choice in ("left", "right"):
+        return float(answer[choice] == b)
+    return 0.5 if choice == "tie" else math.nan

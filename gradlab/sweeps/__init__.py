@@ -1,0 +1,1 @@
+"""Grids of settings, and the thousands of trainings that they ask for."""

@@ -1,0 +1,169 @@
+"""What a run of a sweep is: from a TOML file to a frame of settings, and from its rows to world, loss and training.
+
+A settings frame has a row a run, and a column for each setting that is not left at its default: arguments of
+``gaussian_world``, a ``loss`` with its hyper-parameters, ``policy``, arguments of ``fit``, and ``seed``, which draws a
+run's world and data.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gradlab.checks import count, one_of
+from gradlab.lab.descent import Descent, recorded_steps
+from gradlab.lab.fit import fit
+from gradlab.lab.policy import tabular_policy
+from gradlab.lab.runs import Runs
+from gradlab.lab.world import gaussian_world
+from gradlab.losses import PairLoss, hyper_parameters, pair_loss
+
+WORLD = {name: one.default for name, one in inspect.signature(gaussian_world).parameters.items() if name != "seed"}
+_FIT = ("optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record")
+_FIT_DEFAULTS = {name: inspect.signature(fit).parameters[name].default for name in _FIT}
+_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+_HYPER = tuple(hyper_parameters())
+SETTINGS = ("loss", *_HYPER, "policy", *_FIT, "dtype", *WORLD, "seed")
+MOST_RUNS = 10_000_000
+
+
+def read_settings(path: Path | str) -> pd.DataFrame:
+    """The settings frame of a TOML file.
+
+    At its top level, and in any number of ``[[grid]]`` tables, a key is a setting, or ``seeds``, how many from 0 on;
+    a value, or a list of values. A grid is every combination of its own lists and the top level's, and grids add up;
+    a run that is asked for twice is run once. Raises ValueError, in one line that names file and key.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
+    try:
+        return check_settings(_expand(document))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
+    """The frame with a fresh index and nullable types, once every row is known to be a training; else ValueError.
+
+    A missing value, such as NaN, leaves a setting at its default.
+    """
+    if not isinstance(settings, pd.DataFrame) or len(settings) == 0:
+        raise ValueError(f"settings must be a data frame with a row a run, got {settings!r:.80}")
+    for name in settings:
+        one_of("a setting", name, SETTINGS)
+    if not settings.columns.is_unique:
+        raise ValueError(f"settings must be columns of different names, got {list(settings)}")
+    plain = {name: _plain(str(name), settings[name]) for name in settings}
+    settings = pd.DataFrame(plain, index=range(len(settings)))
+    if "seed" not in settings:
+        settings["seed"] = 0
+    worlds, trainings = set(), set()
+    for row in rows_of(settings.drop_duplicates([name for name in settings if name != "seed"] or None)):
+        world, training = world_arguments(row), {name: row[name] for name in row if name not in {*WORLD, "seed"}}
+        for given, seen, check in ((world, worlds, _check_world), (training, trainings, _check_training)):
+            if repr(given) not in seen:
+                check(given, row.get("seed", 0))
+                seen.add(repr(given))
+    for seed in settings["seed"].dropna().unique():
+        count("seed", seed)
+    return settings.convert_dtypes()
+
+
+def rows_of(settings: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Of each row the settings that are not left at their defaults, as Python's own types."""
+    for values in zip(*(settings[name].tolist() for name in settings), strict=True):
+        yield {str(name): value for name, value in zip(settings, values, strict=True) if not pd.isna(value)}
+
+
+def loss_of(given: Mapping[str, Any]) -> PairLoss:
+    """The loss that the settings name."""
+    hyper = {name: given[name] for name in _HYPER if name in given}
+    return pair_loss(given.get("loss", "dpo"), **hyper)
+
+
+def world_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``gaussian_world``, without the seed."""
+    return {name: given[name] for name in WORLD if name in given}
+
+
+def fit_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``fit``: its own defaults, but only the end recorded."""
+    arguments = {**_FIT_DEFAULTS, "record": 1, **{name: given[name] for name in _FIT if name in given}}
+    dtype = one_of("dtype", given.get("dtype", "float64"), _DTYPES)
+    return {**arguments, "policy": tabular_policy(given.get("policy", "free")), "dtype": _DTYPES[dtype]}
+
+
+def _expand(document: Mapping[str, Any]) -> pd.DataFrame:
+    """Every combination of the lists of a TOML document, see ``read_settings``."""
+    shared = {key: value for key, value in document.items() if key != "grid"}
+    grids = document.get("grid", [{}])
+    if not isinstance(grids, list) or not grids or not all(isinstance(grid, dict) for grid in grids):
+        raise ValueError(f"grid must be one or more tables, each headed [[grid]], got {grids!r}")
+    tables = [_lists(shared) | _lists(grid) for grid in grids]
+    for table in tables:  # seeds last: runs that differ in nothing else come together
+        table["seed"] = table.pop("seed", [0])
+    total = sum(math.prod(map(len, table.values())) for table in tables)
+    if total > MOST_RUNS:
+        raise ValueError(f"the grids ask for {total:,} runs; at most {MOST_RUNS:,} are accepted")
+    parts = [pd.DataFrame(itertools.product(*table.values()), columns=list(table), dtype=object) for table in tables]
+    return pd.concat(parts, ignore_index=True).drop_duplicates(ignore_index=True)
+
+
+def _lists(grid: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    """The lists of one table, a single value as a list of one; ``seeds`` become ``seed``."""
+    if "seeds" in grid and "seed" in grid:
+        raise ValueError("seed and seeds must not both be given: seeds = 3 is short for seed = [0, 1, 2]")
+    lists: dict[str, Sequence[Any]] = {}
+    for name, value in grid.items():
+        if name == "seeds":
+            if count("seeds", value, least=1) > MOST_RUNS:
+                raise ValueError(f"seeds must be at most {MOST_RUNS:,}, got {value}")
+            lists["seed"] = range(value)
+            continue
+        one_of("a setting", name, (*SETTINGS, "seeds"))
+        lists[name] = value if isinstance(value, list) else [value]
+        if len(lists[name]) == 0 or any(type(one) not in (int, float, str) or one != one for one in lists[name]):
+            raise ValueError(f"{name} must be a number, a text, or a list of such, got {value!r}")
+    return lists
+
+
+def _plain(name: str, column: pd.Series) -> pd.Series:
+    """The column as Python's own numbers and text, with a fresh index; ValueError for anything else."""
+    try:
+        values = (column if column.dtype == object else column.convert_dtypes()).tolist()
+        for value in values:
+            missing = value is None or value is pd.NA or (isinstance(value, float) and value != value)
+            if not missing and (isinstance(value, bool) or not isinstance(value, (int, float, str, np.number))):
+                raise TypeError(f"must hold numbers or text, got {value!r}")
+            if isinstance(value, (int, np.integer)) and abs(int(value)) >= 2**63:
+                raise TypeError(f"must fit into 64 bits, got {value}")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} {error}") from None
+    plain = [value.item() if isinstance(value, np.number) else value for value in values]
+    return pd.Series(plain, dtype=object)
+
+
+def _check_training(given: dict[str, Any], seed: int) -> None:
+    loss_of(given)
+    arguments = fit_arguments(given)
+    Descent(arguments["optimizer"], arguments["learning_rate"], "cpu", arguments["dtype"], progress=False)
+    recorded_steps(arguments["steps"], arguments["record"])
+    if arguments["batch"] is not None:
+        count("batch", arguments["batch"], least=1)
+    Runs.of(gaussian_world(2, 2), arguments["pairs"], arguments["labels"], seed)
+
+
+def _check_world(given: dict[str, Any], seed: int) -> None:
+    gaussian_world(**given, seed=seed)

@@ -1,0 +1,244 @@
+"""Sweeps: thousands of independent trainings from one frame of settings, a row a run, streamed to disk and resumable.
+
+Runs that differ in world and seed alone are trained together, in blocks. A block is what is saved, and what is lost
+when a process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+
+from gradlab.lab import metrics
+from gradlab.lab.descent import recorded_steps
+from gradlab.lab.fit import fit
+from gradlab.lab.world import World, gaussian_world
+from gradlab.losses import PairLoss
+from gradlab.store.artifacts import holds, load_frame, load_manifest, merge_frames, save_frame
+from gradlab.store.pool import Part, processes, run_parts
+from gradlab.store.provenance import code_key, fingerprint
+from gradlab.sweeps.settings_frame import WORLD, check_settings, fit_arguments, loss_of, rows_of, world_arguments
+
+_OF_A_RUN = {"run", "seed", *WORLD} - {"prompts", "responses"}  # what may differ within a block
+_RENAMED = {"utility": "expected_utility", "loss": "training_loss"}  # metrics that are named as a setting is
+# Of a block: runs; ordered pairs in memory, about 20 MB; and those times steps, some seconds of work.
+_BLOCK_RUNS, _BLOCK_SLOTS, _BLOCK_WORK = 1000, 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a sweep is. Counts are of runs; ``seconds_left`` is NaN where nothing is known."""
+
+    runs: int
+    done: int
+    failed: int
+    blocks: int
+    blocks_done: int
+    running: bool
+    seconds_left: float
+
+    def __str__(self) -> str:
+        """In one line."""
+        parts = [f"{self.done:,} of {self.runs:,} runs in {self.blocks_done:,} of {self.blocks:,} blocks"]
+        if self.failed:
+            parts.append(f"{self.failed:,} of them stopped being finite (see the column error)")
+        if self.done == self.runs:
+            return "; ".join([*parts, "finished"])
+        parts.append("running" if self.running else "not running: the same command goes on")
+        if self.seconds_left == self.seconds_left:
+            parts.append(f"about {timedelta(seconds=round(self.seconds_left))} of work left")
+        return "; ".join(parts)
+
+
+def run_sweep(
+    settings: pd.DataFrame,
+    folder: Path | str,
+    *,
+    workers: int | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Train every run of the settings frame; where the results lie, ``folder``/runs.parquet.
+
+    workers  processes, as in ``gradlab.store.pool.run_parts``; no bit depends on them, nor on joblib's backend.
+    fresh    begin anew where the folder holds a sweep; False: go on with it, if it is the same one.
+
+    A row of the result is a run: its number ``run`` in the settings frame, its settings, and the metrics at its end,
+    as in ``Fit.history``, but ``expected_utility`` and ``training_loss`` are so called, since ``utility`` and ``loss``
+    are settings. With ``record`` > 1 there is a row for each recorded step. A run whose policy stops being finite has
+    NaN there, and says so in ``error``. Rows come in blocks of equal training settings.
+
+    Raises ValueError for settings that are none, or a folder that holds something else; OSError for a full disk, or
+    workers that die again and again: what is finished is kept.
+    """
+    settings, folder, workers = check_settings(settings), Path(folder), processes(workers)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder must be a folder, or not be there yet, got the file {str(folder)!r}")
+    key, target = _key(settings), folder / "runs.parquet"
+    parts = _parts(settings, folder, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        _claim(folder, settings, key, fresh)
+        if not holds(target, key):
+            run_parts(train_block, parts, label=folder.name, unit="run", workers=workers, progress=progress)
+            merge_frames([part.file for part in parts], target, {"key": key})
+        _remove_blocks(folder)
+    return target
+
+
+def sweep_status(folder: Path | str) -> Status:
+    """How far the sweep in a folder is, while it runs or not. Raises ValueError where there is none."""
+    folder = Path(folder)
+    if not (folder / "settings.parquet").exists():
+        raise ValueError(f"folder must hold a sweep, with its settings.parquet; {str(folder)!r} does not")
+    settings, manifest = load_frame(folder / "settings.parquet")
+    key = manifest.get("key", "")
+    parts = _parts(settings, folder, key)
+    finished = holds(folder / "runs.parquet", key)
+    done = parts if finished else [part for part in parts if part.is_done()]
+    files = [folder / "runs.parquet"] if finished else [part.file for part in done]
+    errors = (pd.read_parquet(file, columns=["run", "error"]).dropna() for file in files)
+    left = 0.0 if finished else (len(parts) - len(done)) * _seconds_a_block(done)
+    return Status(
+        runs=len(settings), done=sum(part.size for part in done), failed=sum(one["run"].nunique() for one in errors),
+        blocks=len(parts), blocks_done=len(done), running=not finished and _is_running(folder), seconds_left=left,
+    )  # fmt: skip
+
+
+def train_block(settings: pd.DataFrame) -> pd.DataFrame:
+    """Train the runs of one block, rows of a settings frame with the column ``run``; rows as in ``run_sweep``."""
+    runs = list(rows_of(settings))
+    seeds = [run.get("seed", 0) for run in runs]
+    worlds = [gaussian_world(**world_arguments(run), seed=seed) for run, seed in zip(runs, seeds, strict=True)]
+    loss, arguments = loss_of(runs[0]), fit_arguments(runs[0])
+    history = _train(worlds, loss, seeds, arguments)
+    if arguments["record"] == 1:
+        history = history[history["step"] > 0]
+    runs, error = history["run"], history["error"].astype("string")
+    numbers = history.reindex(columns=["step", *_metrics()]).rename(columns=_RENAMED).assign(error=error)
+    return settings.iloc[runs].reset_index(drop=True).join(numbers.reset_index(drop=True))
+
+
+def _train(worlds: Sequence[World], loss: PairLoss, seeds: Sequence[int], arguments: dict[str, Any]) -> pd.DataFrame:
+    """The history of a block. Where a policy stops being finite, halves are tried, until the run is found."""
+    try:
+        return fit(worlds, loss, seed=list(seeds), **arguments).history.assign(error=None)
+    except FloatingPointError as error:
+        if len(worlds) == 1:
+            steps = recorded_steps(arguments["steps"], arguments["record"])
+            return pd.DataFrame({"step": steps, "run": 0, "error": str(error)})
+    half = len(worlds) // 2
+    first = _train(worlds[:half], loss, seeds[:half], arguments)
+    second = _train(worlds[half:], loss, seeds[half:], arguments)
+    return pd.concat([first, second.assign(run=second["run"] + half)], ignore_index=True)
+
+
+def _metrics() -> list[str]:
+    """The columns of ``Fit.history``, without step and run."""
+    nothing = torch.zeros(1, 2)
+    return [*metrics.summary(nothing, nothing, nothing == 0, nothing, beta=1.0), "loss", "held_out_loss"]
+
+
+def _parts(settings: pd.DataFrame, folder: Path, key: str) -> list[Part]:
+    """The blocks of a sweep, always the same ones."""
+    settings = settings.assign(run=np.arange(len(settings)))
+    common = [name for name in settings if name not in _OF_A_RUN]
+    groups = [rows for _, rows in settings.groupby(common, dropna=False, sort=False)] if common else [settings]
+    blocks = [
+        group[first : first + width]
+        for group in groups
+        for width in [_width(group)]
+        for first in range(0, len(group), width)
+    ]
+    return [
+        Part({"settings": block}, folder / "blocks" / f"{number:06}.parquet", f"{key} {_runs_in(block)}", len(block))
+        for number, block in enumerate(blocks)
+    ]
+
+
+def _runs_in(block: pd.DataFrame) -> str:
+    """Which runs these are."""
+    return hashlib.sha256(block["run"].to_numpy().tobytes()).hexdigest()[:16]
+
+
+def _width(group: pd.DataFrame) -> int:
+    """How many runs of a group make a block."""
+    run = next(rows_of(group[:1]))
+    slots = run.get("prompts", WORLD["prompts"]) * run.get("responses", WORLD["responses"]) ** 2
+    work = slots * fit_arguments(run)["steps"]
+    return max(1, min(_BLOCK_RUNS, _BLOCK_SLOTS // slots, _BLOCK_WORK // work))
+
+
+def _key(settings: pd.DataFrame) -> str:
+    """What a sweep's numbers depend on."""
+    exact = hashlib.sha256(settings.to_parquet(index=False)).hexdigest()
+    return fingerprint(exact, code_key(__name__, ["train_block", "_parts"]))
+
+
+def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
+    """Make the folder this sweep's; ValueError where it holds another one, or files that are no sweep's."""
+    path = folder / "settings.parquet"
+    ours = path.with_suffix(".json").exists()
+    foreign = [name for name in ("blocks", "runs.parquet", "settings.parquet") if not ours and (folder / name).exists()]
+    if foreign:
+        raise ValueError(f"folder {str(folder)!r} holds {foreign[0]}, which is no sweep's; name another folder")
+    if ours and fresh:
+        _remove_blocks(folder)
+        for name in ("runs.parquet", "runs.json", "settings.parquet", "settings.json"):
+            (folder / name).unlink(missing_ok=True)
+    elif ours and load_manifest(path).get("key") != key:
+        raise ValueError(
+            f"folder {str(folder)!r} holds a sweep of other settings, or by other sources or versions; "
+            "name another folder, or begin anew (--fresh)"
+        )
+    if not holds(path, key):
+        save_frame(settings, path, {"key": key}, overwrite=True)
+
+
+def _remove_blocks(folder: Path) -> None:
+    """Nothing but what a sweep has put there."""
+    for file in (folder / "blocks").glob("[0-9]" * 6 + ".*"):
+        file.unlink()
+    with contextlib.suppress(OSError):  # there is none, or it holds something else
+        (folder / "blocks").rmdir()
+
+
+def _seconds_a_block(done: Sequence[Part]) -> float:
+    """The median time between one finished block and the next, so that pauses do not count."""
+    finished = np.sort([part.file.stat().st_mtime for part in done])
+    return float(np.median(np.diff(finished))) if len(finished) > 1 else math.nan
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process however that ends."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=1)  # someone may only be asking whether it runs
+    except Timeout:
+        raise ValueError(f"folder {str(folder)!r} holds a sweep that another process is running") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_running(folder: Path) -> bool:
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that cannot be written to
+        return False

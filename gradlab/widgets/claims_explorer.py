@@ -1,0 +1,382 @@
+"""Claims: the report on the paper's claims as a table to browse; each row opens its figure, its rows and its data."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ipywidgets as widgets
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from gradlab.checks import one_of
+from gradlab.experiments import EXPERIMENTS
+from gradlab.experiments.measured import MEASURED
+from gradlab.experiments.report import verdicts, wording
+from gradlab.experiments.report.claims import CLAIMS
+from gradlab.experiments.report.verdicts import Settled
+from gradlab.store.artifacts import load_frame
+from gradlab.store.shipped import shipped
+from gradlab.widgets.controls import Controls, choice, whole
+from gradlab.widgets.explorer import Explorer, Story, stamp
+from gradlab.widgets.front import Picture, Table
+from gradlab.widgets.view import View
+
+_ALL, _NONE = "all", "none"
+_KINDS = [*reversed(verdicts.WEAKEST_FIRST), verdicts.NOT_JUDGED, verdicts.NOT_RUN]
+_HEAD = ["claim", "statement", "verdict", "effect, 95% interval", "the control beside it"]
+_OURS = {name: caption for one in EXPERIMENTS.values() for name, caption in one.CAPTIONS.items()}
+_CAPTIONS = {**_OURS, **{name: caption for one in MEASURED.values() for name, caption in one.captions.items()}}
+_WIDTH = 1000  # pixels across of a figure, at most
+
+
+def _figures(claim: str, folder: Path) -> list[str]:
+    """Those of a claim; of what measurements show, those that are there."""
+    there = [one for one in CLAIMS[claim].figures if one in _OURS or (folder / f"{one}.png").exists()]
+    return there or [_NONE]
+
+
+def _data(claim: str, folder: Path) -> list[str]:
+    """No data, and the files that judge a claim; of measurements those that are there."""
+    measured = [file for name in CLAIMS[claim].measurements for file in MEASURED[name].files.values()]
+    ours = [f"data/{name}.parquet" for name in CLAIMS[claim].experiments]
+    return [_NONE, *ours, *(file for file in measured if (folder / file).exists())]
+
+
+def _opening(claim: str, figure: str | None = None) -> dict[str, str]:
+    """The state of a story: this claim among all, with this figure of it or the main one."""
+    main = next(filter(_OURS.__contains__, CLAIMS[claim].figures), _NONE)
+    return {"verdict": _ALL, "claim": claim, "figure": figure or main, "data": _NONE}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is shown: one claim, the names of those listed, a figure as PNG, and a frame; None for what is not."""
+
+    one: Settled
+    listed: list[str]
+    figure: str
+    png: bytes | None
+    file: str
+    data: pd.DataFrame | None
+    rows: int  # of the frame, that are shown
+
+
+class ClaimsExplorer(Explorer):
+    """Every claim of the paper with its verdict, what it rests on, its figures and its data; nothing is judged anew."""
+
+    name = "claims"
+    wide = True
+    question = "Which of the paper's claims hold, how sure is that, and what would explain it away?"
+    prediction = (
+        "there are sixteen claims. Before you look: how many hold as they are stated, and how many of those are true "
+        "by algebra, for whatever loss and data?"
+    )
+    reading = (
+        "Choose a claim in the table or in the menu. A claim is as good as its weakest row as stated; controls do not "
+        "change a verdict, they say what it is worth, and the one beside a claim is the least favourable. Effects are "
+        "mean differences in favour of the statement, or shares of cases, with 95% intervals over seeds. “Fails” means "
+        "that some declared cell says the opposite, or at least half show no difference, whatever the mean. We worked "
+        "from a summary of the paper: “stated” is what it says, the rest is ours. The report is read as it was "
+        "saved; “gradlab claims” judges anew."
+    )
+    takeaway = (
+        "What holds in every case is mostly algebra, which other losses share. In reward, Balanced-DPO is ahead of DPO "
+        "at β = 1 on average, some declared worlds say the opposite, and a plain control, DPO at β/2, does better. It "
+        "does put less mass on unobserved responses, also than DPO at β/2, and no declared cell says the opposite; but "
+        "with finite data weights dealt to the wrong pairs do as well, and less is not nearer to the ideal. Of the two "
+        "claims about language models alone, the one on Llama-7B was not run here; the other, that symmetric naive "
+        "bDPO is unstable, small models on real pairs leave open: its validation loss spiked as rarely as DPO's."
+    )
+    stories = (
+        Story(
+            "Ahead on average, and yet it fails",
+            "bDPO's mean effect on reward is positive and its interval excludes zero, but many declared cells say the "
+            "opposite. Beside it: a constant λ = ½, which is DPO at β/2, is ahead of bDPO in all 6 cells of the "
+            "paper's grid; over all declared worlds it is ahead in 68 of 186, and behind in 2.",
+            _opening("grid-reward"),
+        ),
+        Story(
+            "True by algebra",
+            "the ratio holds in every case up to rounding. So it does for cDPO and IPO (first control: no difference): "
+            "it is no property of DPO.",
+            _opening("ratio"),
+        ),
+        Story(
+            "What a coarse grid hides",
+            "balanced weights keep their extrema inside in about a quarter of the cases, one cell of the grid allowed; "
+            "in the continuous limit, where nothing is allowed, in none. The figure refines the grid.",
+            _opening("shift-balanced", "shift-refinement"),
+        ),
+        Story(
+            "Holds, with a condition",
+            "full bDPO wins more than its naive variants in every cell of the paper's grid; over all declared worlds, "
+            "only under a condition, such as weak preferences. But a constant λ = ½ wins more than bDPO on average.",
+            _opening("ablation"),
+        ),
+        Story(
+            "Not run here",
+            "the headline numbers on language models. No verdict, no figure and no data, and the report says what it "
+            "would take.",
+            _opening("llm"),
+        ),
+    )
+
+    def __init__(self, folder: Path | str | None = None, **start: Any) -> None:
+        """Show the report in ``folder``; by default the one below the current folder, or the package's own.
+
+        A folder without a whole report is told in the status line. FileNotFoundError where the package has none.
+        """
+        self.folder = _found() if folder is None else Path(folder)
+        self._trouble, self._report, self._claims = "", pd.DataFrame(), dict[str, Settled]()
+        try:
+            self._report, self._claims = _read(self.folder)
+        except (OSError, ValueError) as error:
+            self._trouble = f"{self.folder}: {error}"
+        except (AttributeError, KeyError, TypeError) as error:  # rows or columns that are not those of a report
+            self._trouble = f"{self.folder / verdicts.REPORT} is damaged ({error}); `gradlab figures` writes it anew"
+        self._table, self._about, self._rows, self._data = Table(selectable=True), Table(), Table(), Table()
+        self._picture = Picture(width=_WIDTH, layout={"display": "none"})
+        self._listed: list[str] = []
+        self._filter = _ALL
+        super().__init__(**start)
+        self._table.observe(self._picked, "chosen")
+
+    def make_controls(self) -> dict[str, Controls]:
+        """Which claims, which one of them, and what of it."""
+        there = {_kind(one.verdict) for one in self._claims.values()}
+        first = next(iter(CLAIMS))
+        figures = _figures(first, self.folder)
+        return {
+            "Claims": {
+                "verdict": choice("verdict", _ALL, [_ALL, *filter(there.__contains__, _KINDS)], "lists only these"),
+                "claim": choice("claim", first, list(CLAIMS), "the one that is opened"),
+            },
+            "Of this claim": {
+                "figure": choice("figure", figures[0], figures, "the main one first"),
+                "data": choice("data", _NONE, _data(first, self.folder), "the frames that judge it"),
+                "rows": whole("first rows", 5, 1, 50, "how many rows of the data are shown"),
+            },
+        }
+
+    def adapt(self, state: SimpleNamespace) -> None:
+        """Keep claim and filter together: of the two, what was moved stays. Figures and data are the claim's own."""
+        matching = self._matching(state.verdict)
+        if matching and state.claim not in matching:
+            if state.verdict != self._filter:
+                self.controls["claim"].value = matching[0]
+            else:
+                self.controls["verdict"].value = _ALL
+        self._filter = self.controls["verdict"].value
+        self._offer(self.controls["claim"].value)
+        self.controls["rows"].layout.display = None if self.controls["data"].value != _NONE else "none"
+
+    def compute(self, state: SimpleNamespace) -> Opened:
+        """Read what is to be opened."""
+        if self._trouble:
+            raise ValueError(self._trouble)
+        png = data = None
+        if state.figure != _NONE:
+            file = self.folder / f"{state.figure}.png"
+            png = self.remember("png", stamp(file), lambda: _png(file))
+        if state.data != _NONE:
+            frame = self.folder / state.data
+            data = self.remember("data", stamp(frame), lambda: _frame(frame))
+        return Opened(self._claims[state.claim], self._matching(state.verdict), state.figure, png, state.data, data,
+                      state.rows)  # fmt: skip
+
+    def make_views(self) -> dict[str, View]:
+        """None: the figures are shown as they were saved."""
+        return {}
+
+    def more_widgets(self) -> list[widgets.Widget]:
+        """The table of claims; of the chosen one: what there is to say, its figure, its rows, its data."""
+        return [self._table, self._about, self._picture, self._rows, self._data]
+
+    def show(self, result: Opened, former: Opened | None) -> dict[str, Any]:
+        """Fill the tables, and show the figure."""
+        one = result.one
+        self._listed = result.listed
+        listed = [self._claims[name] for name in result.listed]
+        self._table.put(
+            f"The paper's claims, {len(listed)} of {len(self._claims)}: choose one", _HEAD,
+            ([other.name, other.claim.claimed, other.verdict, wording.effect_and_interval(other.decisive),
+              _beside(other)] for other in listed),
+        )  # fmt: skip
+        self._table.chosen = result.listed.index(one.name)
+        self._about.put(one.name, ["", "what the report says"], _about(one, result.figure).items())
+        self._rows.put(
+            f"Every row of {one.name}: as stated, then the controls that do not hold, then those that do",
+            ["row", "statement", "verdict", "effect", "95% interval", "seeds or cases", wording.TALLY],
+            ([kind, row.statement, row.verdict, wording.effect(row), wording.interval(row), wording.evidence(row),
+              wording.tally(row)] for kind, row in _rows(one)),
+        )  # fmt: skip
+        self._picture.layout.display = None if result.png else "none"
+        if result.png:
+            self._picture.alt = f"{result.figure}: {_CAPTIONS.get(result.figure, '')}"
+            self._picture.width = min(_WIDTH, Image.open(io.BytesIO(result.png)).width)
+            self._picture.png = result.png
+        hold = f"{sum(map(verdicts.holds, one.controls))} of {len(one.controls)}"
+        numbers = {"claim": one.name, "verdict": one.verdict, "effect": wording.effect_and_interval(one.decisive),
+                   "from": wording.evidence(one.decisive), "controls that hold": hold}  # fmt: skip
+        if result.data is None:
+            self._data.put("", [], [])
+            return numbers
+        top = result.data.head(result.rows)
+        self._data.put(
+            f"{self.folder.name}/{result.file}: {len(top)} of {len(result.data):,} rows",
+            ["", *map(str, top.columns)],
+            ([str(index), *map(_cell, row)] for index, *row in top.itertuples(name=None)),
+        )
+        return {**numbers, "rows of data": len(result.data)}
+
+    def png(self) -> bytes:
+        """The figure, or a line that says that there is none."""
+        if self.result is not None and self.result.png:
+            return self.result.png
+        figure, buffer = Figure(figsize=(10, 0.6)), io.BytesIO()
+        text = self._trouble or f"{self.state['claim']}: this claim has no figure"
+        figure.text(0.02, 0.5, textwrap.shorten(text, 130), va="center", parse_math=False)
+        figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+        return buffer.getvalue()
+
+    def frame(self) -> pd.DataFrame:
+        """The data, where they are shown; else every row of the report on the claims that are listed."""
+        if self.result is None:
+            raise ValueError(self._trouble or "there is nothing to save")
+        if self.result.data is not None:
+            return self.result.data
+        return self._report[self._report["claim"].isin(self.result.listed)].reset_index(drop=True)
+
+    def code(self, state: SimpleNamespace) -> str:
+        """Read the report, and the data where they are shown."""
+        lines = ["from pathlib import Path", "", "from gradlab.store.artifacts import load_frame",
+                 "from gradlab.experiments import verdicts", "", f"folder = Path({str(self.folder)!r})",
+                 "report = verdicts.former(folder)", f"claim = report[report['claim'] == {state.claim!r}]",
+                 "print(claim[['row', 'verdict', 'effect', 'low', 'high']].to_string(index=False))"]  # fmt: skip
+        if state.data != _NONE:
+            lines += [f"data, manifest = load_frame(folder / {state.data!r})", f"print(data.head({state.rows}))"]
+        return "\n".join([*lines, ""])
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        """Set controls; the claim's menus go first, so that a claim and its figure can be set together."""
+        before = self.state
+        self._offer(values.get("claim", before["claim"]))
+        try:
+            super()._set(values)
+        except ValueError:
+            self._offer(before["claim"])
+            super()._set(before)
+            raise
+
+    def _offer(self, claim: str) -> None:
+        """Give the menus of figures and data those of this claim."""
+        if claim not in CLAIMS:
+            return
+        quiet, self._quiet = self._quiet, True
+        try:
+            for key, options in (("figure", _figures(claim, self.folder)), ("data", _data(claim, self.folder))):
+                control = self.controls[key]
+                value = control.value
+                if list(control.options) != options:
+                    control.options = options
+                    control.value = value if value in options else options[0]
+        finally:
+            self._quiet = quiet
+
+    def _picked(self, change: Any) -> None:
+        """A row of the table was chosen in the page."""
+        if 0 <= change["new"] < len(self._listed):
+            self.controls["claim"].value = self._listed[change["new"]]
+
+    def _matching(self, kind: str) -> list[str]:
+        """The claims with this kind of verdict."""
+        return [name for name, one in self._claims.items() if kind in (_ALL, _kind(one.verdict))]
+
+
+def _found() -> Path:
+    """The figures below the current folder where there is a report, else those that travel with the package."""
+    here = Path("figures")
+    return here if (here / verdicts.REPORT).exists() else shipped("figures")
+
+
+def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:
+    """The saved report, and each claim as it settled it; ValueError where there is no whole one."""
+    report = verdicts.former(folder)
+    if report is None:
+        raise ValueError(f"folder must hold {verdicts.REPORT}, which `make figures` writes; there is none in {folder}")
+    heads = report[report["row"] == "claim"].set_index("claim")["verdict"]
+    for verdict in report["verdict"]:
+        one_of(f"a verdict in {folder / verdicts.REPORT}", _kind(str(verdict)), _KINDS)
+    rows = report[report["row"] != "claim"]
+    rows = rows.assign(control=rows["row"] == "control")
+    return report, {
+        name: Settled(
+            name, claim, heads.get(name, verdicts.NOT_JUDGED), tuple(rows[rows["claim"] == name].itertuples()),
+            dict.fromkeys(claim.experiments, "as saved"),
+            tuple(one for one in claim.measurements if one in set(rows.loc[rows["claim"] == name, "experiment"])),
+        )
+        for name, claim in CLAIMS.items()
+    }  # fmt: skip
+
+
+def _kind(verdict: str) -> str:
+    """A verdict without its condition."""
+    return "holds when" if verdict.startswith("holds when ") else verdict
+
+
+def _png(path: Path) -> bytes:
+    try:
+        png = path.read_bytes()
+        Image.open(io.BytesIO(png)).verify()
+    except (OSError, SyntaxError) as error:  # the latter for a broken PNG
+        raise ValueError(f"{path} is missing or damaged; `gradlab figures` draws it anew") from error
+    return png
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    try:
+        return load_frame(path)[0]
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} or its manifest is missing; `gradlab figures` makes it anew") from error
+
+
+def _about(one: Settled, figure: str) -> dict[str, str]:
+    """What the report says of a claim, by heading; without what there is nothing to say of."""
+    row, claim = one.decisive, one.claim
+    said = {
+        "claimed": claim.claimed,
+        "verdict": f"{one.verdict}{f': {one.why}' if one.why else ''}",
+        **({"effect": f"{wording.effect_and_interval(row)}; {wording.evidence(row)}: {wording.in_words(row)}",
+            "decided by": row.statement} if row else {}),
+        "control beside it": _beside(one) if one.beside else "",
+        "controls": wording.of_controls(one) if one.controls else "",
+        "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "what would change it": claim.changes,
+        "code": ", ".join(wording.code_files(one)), "data": ", ".join(wording.data_files(one)),
+        "command": "; ".join(wording.commands(one)) or "none yet",
+        "figure": f"{figure}. {_CAPTIONS.get(figure, '')}" if figure != _NONE else "",
+    }  # fmt: skip
+    return {heading: text for heading, text in said.items() if text}
+
+
+def _beside(one: Settled) -> str:
+    """The least favourable control, or why there is no verdict."""
+    row = one.beside
+    return f"{row.statement}: {row.verdict}, {wording.effect(row)}" if row else one.why or "—"
+
+
+def _rows(one: Settled) -> list[tuple[str, Any]]:
+    """As stated, then controls that do not hold, then those that do, each with its kind in words."""
+    stated = [("as stated", row) for row in one.rows if not row.control]
+    return stated + [("control that holds" if verdicts.holds(row) else "control that does not hold", row)
+                     for row in one.controls]  # fmt: skip
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,288 @@
+"""Rating: two systems' samples side by side, blind, a key an answer; rates with intervals, and how raters agree."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ipywidgets as widgets
+import matplotlib as mpl
+import pandas as pd
+
+from gradlab.store.provenance import fingerprint
+from gradlab.store.ratings import (
+    ALL,
+    UNDO,
+    Agreement,
+    Comparison,
+    Item,
+    agreement,
+    append_answer,
+    preference_rates,
+    read_answers,
+    read_comparison,
+    shuffled,
+    sides,
+)
+from gradlab.widgets.controls import Controls, switch, text
+from gradlab.widgets.explorer import Explorer, Story, prose
+from gradlab.widgets.front import Keys
+from gradlab.widgets.view import View, look
+
+_OURS = Path(__file__).parent / "samples"
+SAMPLES = {"sample": _OURS / "samples.jsonl"}  # by the name that is typed
+ANSWERS = {"sample:rules": _OURS / "rules.ratings.jsonl"}
+NOBODY = "anonymous"  # a rater who gives no name
+ROWS = 7  # of raters in the picture
+_KEYS = {
+    "left": ("← left is better", ["ArrowLeft"]),
+    "tie": ("↓ a tie", ["ArrowDown"]),
+    "skip": ("↑ or S skip", ["ArrowUp", "s", "S"]),
+    "right": ("right is better →", ["ArrowRight"]),
+    UNDO: ("⌫ undo", ["Backspace"]),
+}
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Where a rating stands."""
+
+    comparison: Comparison
+    answers: pd.DataFrame
+    rater: str
+    item: Item | None  # the next one for this rater
+    sides: tuple[int, int]  # which system is on the left and on the right of it
+    rates: pd.DataFrame
+    agreement: Agreement
+    revealed: bool
+
+    @property
+    def done(self) -> int:
+        """Items that this rater has answered."""
+        return int((self.answers["rater"] == self.rater).sum())
+
+
+class RatingExplorer(Explorer):
+    """A tool to rate two systems' samples, blind."""
+
+    name = "rating"
+    question = "Which of two systems do people prefer, when nothing tells them which is which?"
+    prediction = (
+        "twelve prompts were answered twice, in few words and in many. Before you rate: which of the two will you "
+        "prefer, and how often? And how sure can twelve answers make you?"
+    )
+    reading = (
+        "Read both texts and press ← or → for the better one, ↓ for a tie, ↑ or S to skip, Backspace to take the "
+        "last answer back; the keys work when the focus is in the explorer and not on a field (click on a text). Each "
+        "answer is on the disk at once, and the same name goes on where it was. Sides and order are shuffled for each "
+        "rater. Until you reveal, the picture shows how far each rater is; then, how often B was preferred to A, a "
+        "tie as one half and the 95% Wilson interval: ● a rater, ■ all raters, by items. Meanwhile no answer is taken. "
+        "Your own file has a JSON object a line, with a prompt and samples: {system: text, …}; answers go to "
+        "NAME.ratings.jsonl beside it, those to our samples to ratings.jsonl in the current folder."
+    )
+    takeaway = (
+        "A rate without its interval says little: twelve items may leave a width of one half. A rate is a "
+        "preference, not worth: whoever likes short texts prefers the terse system, whatever it says. Agreement is to "
+        "be measured against chance, which α does. The samples are written by hand to try the tool; no system "
+        "made them, and the answers of sample:rules are given by three rules, by nobody."
+    )
+    stories = (
+        Story(
+            "Three rules rate",
+            "rules in the place of raters. The one that takes the shorter text always prefers A, and its interval is "
+            "away from ½: clear, and only about length. The one that always presses left knows nothing; shuffled sides "
+            "turn that into noise, and its interval holds ½.",
+            {"answers": "sample:rules", "reveal": True},
+        ),
+        Story(
+            "Do they agree?",
+            "42% of all pairs of answers to an item are equal (raw agreement), which sounds like something. But two of "
+            "three answers are for A, so that answers dealt out by chance would be equal in 49%: α is below 0.",
+            {"answers": "sample:rules", "reveal": True},
+        ),
+        Story(
+            "The other way round",
+            "A and B have changed places: each rate is now one less what it was, each interval is mirrored at ½, and α "
+            "is the same.",
+            {"answers": "sample:rules", "reveal": True, "a": "wordy", "b": "terse"},
+        ),
+        Story(
+            "Still blind",
+            "the same answers before the reveal: who has answered how many items, and nothing about the systems.",
+            {"answers": "sample:rules", "rater": "rule: left"},
+        ),
+    )
+
+    def __init__(self, samples: Path | str | None = None, answers: Path | str | None = None, **start: Any) -> None:
+        """Rate ``samples`` (a path; by default ours) into ``answers`` (a path), as ``rater``."""
+        files = {"samples": samples, "answers": answers}
+        super().__init__(**{key: str(path) for key, path in files.items() if path is not None}, **start)
+
+    def make_controls(self) -> dict[str, Controls]:
+        """Files, who rates what, and the end."""
+        return {
+            "Files": {
+                "samples": text("samples", "sample", "path of a file of samples, or sample"),
+                "answers": text("answers", "", "path; beside the samples"),
+            },
+            "Who and what": {
+                "rater": text("rater", "", "your name, or nothing"),
+                "a": text("system A", "", "the first in the file"),
+                "b": text("system B", "", "the second in the file"),
+                "seed": text("seed", "0", "any word; it shuffles order and sides"),
+            },
+            "At the end": {"reveal": switch("reveal names and rates", False, "no answers are taken meanwhile")},
+        }
+
+    def compute(self, state: SimpleNamespace) -> Rated:
+        """Read both files."""
+        path = SAMPLES.get(state.samples.strip()) or Path(state.samples.strip()).expanduser()
+        comparison = read_comparison(path, state.a.strip(), state.b.strip())
+        answers = read_answers(answers_path(state), comparison)
+        rater = state.rater.strip() or NOBODY
+        own = set(answers.loc[answers["rater"] == rater, "item"])
+        left = (item for item in shuffled(comparison, rater, state.seed) if item.key not in own)
+        item = next(left, None)
+        shown = sides(comparison, item, rater, state.seed) if item else (0, 1)
+        rates, agreed = preference_rates(answers), agreement(answers)
+        return Rated(comparison, answers, rater, item, shown, rates, agreed, state.reveal)
+
+    def answer(self, choice: str) -> None:
+        """Record left, right, tie or skip for the item shown, and go on; ``undo`` takes the last answer back."""
+        state = SimpleNamespace(**self.state)
+        now, path = self.compute(state), answers_path(state)
+        if _token(now) != self._keys.token:  # nobody may answer what they have not seen
+            self._refresh()
+            raise ValueError("the files have changed meanwhile; this is the item to answer now")
+        if path.resolve() in {one.resolve() for one in ANSWERS.values()}:
+            raise ValueError("the answers of sample:rules are only to be looked at; empty the field, or give a path")
+        if now.revealed:
+            raise ValueError("no answers are taken while names and rates are shown; take the tick away to go on")
+        if choice == UNDO:
+            own = now.answers[now.answers["rater"] == now.rater]
+            if own.empty:
+                raise ValueError(f"{now.rater} has no answer to take back")
+            last = own.iloc[-1]
+            append_answer(path, now.rater, last["item"], last["left"], last["right"], UNDO)
+        elif now.item is None:
+            raise ValueError(f"{now.rater} has answered all {len(now.comparison.items)} items")
+        else:
+            left, right = (now.comparison.systems[side] for side in now.sides)
+            append_answer(path, now.rater, now.item.key, left, right, choice)
+        self._refresh()
+
+    def make_views(self) -> dict[str, View]:
+        """How far each rater is, or their rates."""
+        with mpl.rc_context(look()):
+            view = View(560, 220, "How many items each rater has answered; after the reveal, how often each prefers B")
+            view.figure.set_layout_engine("none")  # what stands left of the axis is live, and needs its room
+            axis = view.figure.add_axes((0.25, 0.2, 0.7, 0.66))
+            axis.set(xlim=(0, 1), ylim=(ROWS + 0.5, -0.5), yticks=())
+            axis.axvline(0.5, color="#999999", linewidth=0.8, linestyle=":")
+            self._title = view.live(view.figure.text(0.25, 0.97, "", va="top", parse_math=False))
+            self._scale = view.live(view.figure.text(0.6, 0.02, "", va="bottom", ha="center"))
+            self._bars, self._dots, self._names = [], [], []
+            for row in range(ROWS + 1):
+                kind = {"color": "#0072B2" if row < ROWS else "#000000", "clip_on": False}
+                self._bars.append(view.live(axis.plot([], [], "-", **kind, linewidth=2)[0]))
+                self._dots.append(view.live(axis.plot([], [], "o" if row < ROWS else "s", **kind)[0]))
+                right = {"ha": "right", "va": "center", "transform": axis.get_yaxis_transform()}
+                words = axis.text(-0.02, row, "", **right, parse_math=False)
+                self._names.append(view.live(words))
+        self._pane = prose("")
+        self._keys = Keys(_KEYS, lambda choice: self._guarded(lambda: self.answer(choice)))
+        return {"rates": view}
+
+    def more_widgets(self) -> list[widgets.Widget]:
+        """The texts side by side, and the buttons."""
+        return [self._pane, self._keys]
+
+    def show(self, result: Rated, former: Rated | None) -> dict[str, Any]:
+        """The next item, and the picture."""
+        self._pane.value = _pane(result)
+        self._keys.token = _token(result)
+        number = len(result.comparison.items)
+        a, b = result.comparison.systems
+        self._title.set_text(f"how often B ({b[:24]}) is preferred to A ({a[:24]})" if result.revealed else
+                             "answered so far")  # fmt: skip
+        self._scale.set_text("share of items" if not result.revealed else "rate, with its 95% interval; a tie counts ½")
+        self._show_rows(result)
+        numbers: dict[str, Any] = {"rater": result.rater, "answered": f"{result.done} of {number}"}
+        if result.comparison.left_out:
+            numbers["prompts without both systems"] = result.comparison.left_out
+        if result.revealed and len(result.rates):
+            last, agreed = result.rates.iloc[-1], result.agreement
+            values = {"B over A": last["rate"], "from": last["low"], "to": last["high"], "raw agreement": agreed.raw,
+                      "α": agreed.alpha}  # fmt: skip
+            numbers |= {name: float(value) for name, value in values.items() if not math.isnan(value)}
+        return numbers
+
+    def frame(self) -> pd.DataFrame:
+        """The items with their answers; only after the reveal, which system was where, and the score."""
+        hidden = [] if self.result.revealed else ["left", "right", "score"]
+        items = pd.DataFrame([{"item": item.key, "prompt": item.prompt} for item in self.result.comparison.items])
+        return items.merge(self.result.answers.drop(columns=hidden), how="left", on="item")
+
+    def code(self, state: SimpleNamespace) -> str:
+        """Reading the files, rates and agreement."""
+        samples = SAMPLES.get(state.samples.strip(), state.samples.strip())
+        lines = [
+            "from gradlab.store.ratings import agreement, preference_rates, read_answers, read_comparison", "",
+            f"comparison = read_comparison({str(samples)!r}, a={state.a.strip()!r}, b={state.b.strip()!r})",
+            f"answers = read_answers({str(answers_path(state))!r}, comparison)",
+            'print(answers.groupby("rater").size(), "of", len(comparison.items))',
+        ]  # fmt: skip
+        if state.reveal:
+            lines += ["rates, agreed = preference_rates(answers), agreement(answers)", "print(rates, agreed)"]
+        return "\n".join([*lines, ""])
+
+    def _show_rows(self, result: Rated) -> None:
+        """A row a rater, the one at work always among them; all raters in the last row, after the reveal."""
+        rates = result.rates.set_index("rater")
+        raters = sorted(rates.index.drop(ALL, errors="ignore"), key=lambda name: (name != result.rater, name))
+        last = ALL if result.revealed and ALL in rates.index else ""
+        raters = [*[*raters, *[""] * ROWS][:ROWS], last]
+        number = len(result.comparison.items)
+        for row, rater in enumerate(raters):
+            self._names[row].set_text(rater if len(rater) <= 22 else f"{rater[:21]}…")
+            bar, dot = ([], []), ([], [])
+            if rater and result.revealed:
+                one = rates.loc[rater]
+                bar, dot = ([one["low"], one["high"]], [row, row]), ([one["rate"]], [row])
+            elif rater:
+                share = float((result.answers["rater"] == rater).sum()) / number
+                bar = ([0, share], [row, row])
+            self._bars[row].set_data(*bar)
+            self._dots[row].set_data(*dot)
+
+
+def answers_path(state: SimpleNamespace) -> Path:
+    """Where the answers go: as typed; else beside the samples, and for ours in the current folder."""
+    name, samples = state.answers.strip(), state.samples.strip()
+    if name:
+        return ANSWERS.get(name) or Path(name).expanduser()
+    return Path("ratings.jsonl") if samples in SAMPLES else Path(samples).expanduser().with_suffix(".ratings.jsonl")
+
+
+def _token(result: Rated) -> str:
+    """A hash of what stands on the page: rater, item, sides, and the answer that undo would take back."""
+    left, right = (result.comparison.systems[side] for side in result.sides)
+    own = result.answers[result.answers["rater"] == result.rater]
+    return fingerprint(result.rater, result.item.key if result.item else "", left, right, list(own["item"].tail(1)))
+
+
+def _pane(result: Rated) -> str:
+    """The item in HTML; what the systems wrote is text, whatever it looks like."""
+    if result.item is None:
+        number = len(result.comparison.items)
+        return f"<b>{html.escape(result.rater)} has answered all {number} items.</b> Reveal to see the rates."
+    left, right = (html.escape(result.item.texts[side]) for side in result.sides)
+    prompt = html.escape(result.item.prompt)
+    return (
+        f'<div class="gradlab-pair"><p><b>{prompt}</b></p><div role="group" aria-label="left">{left}</div>'
+        f'<div role="group" aria-label="right">{right}</div></div>'
+    )

@@ -1,0 +1,392 @@
+"""Variance: both sides of Theorems 4–5, what decides between them, and the region where the theorems hold."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from contourpy import contour_generator
+
+from gradlab.checks import between, positive
+from gradlab.experiments.questions.variance import SUPPORT, bump, dirichlet, noise
+from gradlab.plotting.theory_maps import NOT_TRUE, TRUE
+from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, variance_ratio
+from gradlab.widgets.controls import Controls, choice, log_slider, slider, whole
+from gradlab.widgets.explorer import Explorer, Story
+from gradlab.widgets.view import View, look
+
+DRAWS = 50  # of Dirichlet policies and preferences
+POINTS = 25  # of the map, each way
+_STRIDES = (8, 4, 2, 1)  # of the map, from coarse to fine
+_WORK = 1_200_000  # pairs of responses between two looks at the page, about 50 ms
+_SIDES = {"Var[w p]": TRUE, "Var[w] E[p²]": "#444444", "Cov(w², p²)": NOT_TRUE, "E[w p]²": "#009E73"}
+_LOOKS: dict[str, dict[str, Any]] = {
+    "p": {"color": "black", "label": "p"},
+    "q": {"color": "#777777", "linestyle": "--", "label": "q"},
+    "w": {"color": "#0072B2", "label": "w"},
+    "product": {"color": "#D55E00", "linestyle": "--", "label": "w·p"},
+}
+_MARKS: dict[str, dict[str, Any]] = {"hold": {"marker": "o", "color": TRUE}, "fail": {"marker": "x", "color": NOT_TRUE}}
+_RING: dict[str, Any] = {"marker": "o", "markersize": 11, "fillstyle": "none", "markeredgewidth": 2, "color": "black"}
+_TOPS = (2.5, 5.0, 10.0, 20.0, 50.0, 200.0)  # of the axis of sides
+
+Pair = tuple[np.ndarray, np.ndarray]  # log p, log q
+
+
+def responses(n: int) -> np.ndarray:
+    """Their places on the support, (n,), in units of y; 0 is the middle."""
+    return (np.arange(n) + 0.5) * SUPPORT / n - SUPPORT / 2
+
+
+def gaussian(n: int, distance: float, sigma_p: float, sigma_q: float) -> Pair:
+    """Log p and log q, (n,) each: Gaussians with their modes ``distance`` apart; lengths in units of y."""
+    return bump(n, -distance / 2, positive("sigma_p", sigma_p)), bump(n, distance / 2, positive("sigma_q", sigma_q))
+
+
+def one_peak(n: int, distance: float, rest: float, sigma_q: float) -> Pair:
+    """Log p and log q, (n,) each: one likely response, the others sharing ``rest``; a Gaussian ``distance`` away."""
+    p = np.full(n, between("rest", rest, 0, 1, open_low=True, open_high=True) / (n - 1))
+    p[np.abs(responses(n) + distance / 2).argmin()] = 1 - rest
+    return np.log(p), bump(n, distance / 2, positive("sigma_q", sigma_q))
+
+
+FAMILIES: dict[str, Callable[..., Pair]] = {"gaussian": gaussian, "one peak": one_peak, "Dirichlet": dirichlet}
+_UP = {  # what the map has upwards: its name, its ends, its ticks and what they say
+    "gaussian": ("sigma_p", np.geomspace(0.375, 12, POINTS), (0.5, 1, 2, 4, 8), "σ_p (units of y)"),
+    "one peak": ("rest", np.geomspace(1e-4, 0.5, POINTS), (1e-4, 1e-3, 0.01, 0.1, 0.5), "1 − peak"),
+}
+_ACROSS = np.linspace(0, 12, POINTS)
+
+
+class Around:
+    """log₁₀ of the ratio at the settings around a case, found bit by bit, a map from coarse to fine."""
+
+    def __init__(self, family: str, own: dict[str, Any]) -> None:
+        """The map around a case of this family with these arguments, or its draws; the first bit is found."""
+        self._family = FAMILIES[family]
+        self._at_once = max(1, _WORK // own["n"] ** 2)
+        if family in _UP:
+            up, heights, *_ = _UP[family]
+            self.settings = [{**own, "distance": distance, up: height} for height in heights for distance in _ACROSS]
+            self.values = np.full((POINTS, POINTS), np.nan)  # up and across
+        else:
+            self.settings = [{**own, "seed": seed} for seed in range(DRAWS)]
+            self.values = np.full((DRAWS, 1), np.nan)
+        self.stride = _STRIDES[0]  # of the finest level that is complete
+        self.go_on()
+
+    @property
+    def known(self) -> np.ndarray:
+        """The finest map without a hole."""
+        return self.values[:: self.stride, :: self.stride]
+
+    def go_on(self) -> bool:
+        """A bit more of the work; whether there was any. What is known is read off the values, so it can be stopped."""
+        places = np.arange(self.values.size).reshape(self.values.shape)
+        for stride in _STRIDES:
+            level = places[::stride, ::stride].ravel()
+            todo = level[np.isnan(self.values.flat[level])]
+            if len(todo):
+                some = todo[: self._at_once]
+                self.values.flat[some] = _log_ratios(self._family, [self.settings[place] for place in some])
+                self.stride = stride if len(some) == len(todo) else self.stride
+                return True
+        return False
+
+
+@dataclass(frozen=True)
+class Variances:
+    """One case, both sides of the theorem and of its condition, and what lies around."""
+
+    state: SimpleNamespace
+    y: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+    w: np.ndarray
+    product: np.ndarray
+    around: Around
+
+    @property
+    def sides(self) -> dict[str, float]:
+        """Var[w p] and what the theorems set above it; Cov(w², p²) and what it must stay below."""
+        mean = float(self.product.mean() ** 2)
+        covariance = float(covariance_gap(self.w, self.p)) + mean  # E[w] is 0
+        return dict(zip(_SIDES, (float(self.product.var()), float(self.w.var() * (self.p**2).mean()), covariance, mean),
+                        strict=True))  # fmt: skip
+
+    @property
+    def ratio(self) -> float:
+        """Var[w p] / (Var[w] E[p²]): the theorems say that it is below 1."""
+        return float(variance_ratio(self.w, self.p))
+
+    @property
+    def noise(self) -> float:
+        """Noise against signal, Var/E|·|², of w·p over that of w."""
+        return float(noise(self.product) / noise(self.w))
+
+
+class VarianceExplorer(Explorer):
+    """Two distributions, the weights that they give, and whether weighing by p lowers their variance."""
+
+    name = "variance"
+    question = "Does weighing by p make DPO's weights vary less?"
+    prediction = (
+        "Theorems 4 and 5 of the paper say that it does: Var[w p] < Var[w] E[p²]. Here it does. Before you move "
+        "anything: will it still, for a policy that is much narrower than the preference?"
+    )
+    reading = (
+        "Left above, policy p and preference q; below them DPO's weight w and the balanced weight w·p, each "
+        "over its largest size. The bars are the two sides of the theorems and of the condition that decides: with "
+        "E[w] = 0, the theorems hold exactly where Cov(w², p²) < E[w p]². All bars are in units of Var[w] E[p²], "
+        "so that this one is 1. The map shows the ratio of the theorems' two sides around the case: blue where they "
+        "hold, red where not, the black line between; the ring is the case, the faint one the setting before you took "
+        "hold of this control. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross where not."
+    )
+    takeaway = (
+        "The inequality is no law: with E[w] = 0 it says the same as Cov(w², p²) < E[w p]², so it fails where the "
+        "policy puts its mass on responses of large w². It held in 23% of the claims report's cases, in 67% of those "
+        "with Gaussians, and in 2% of those with trained policies. Nor is less variance less noise, since w·p is "
+        "also smaller: against its own mean size, the variance was lower for w·p than for w in 2% of the cases. "
+        "The last number shows it."
+    )
+    stories = (
+        Story(
+            "Where it holds",
+            "policy and preference of like widths, 3 apart: Var[w p] is below half of what the theorems allow, since "
+            "w² is small where p is large. Against its mean size, w·p still varies more than w does.",
+        ),
+        Story(
+            "A confident policy under a large shift",
+            "p lies on a tenth of the responses, far from the preference, and DPO's weight is largest just there: "
+            "Cov(w², p²) is positive and above E[w p]². The theorems do not hold.",
+            {"distance": 10.0, "sigma_p": 0.5},
+        ),
+        Story(
+            "A narrow policy, no shift",
+            "both modes are at the same response, but p is much narrower than q: w is most negative at the peak of p, "
+            "and Var[w p] is more than four times the bound. No shift is needed for the theorems to fail.",
+            {"distance": 0.0, "sigma_p": 0.75},
+        ),
+        Story(
+            "Random policies",
+            "Dirichlet draws on 20 responses, all concentrations 1: the theorems hold for 27 of 50. Move the seed "
+            "through the draws, or raise n: with 200 responses they hold for 10.",
+            {"family": "Dirichlet", "n": 20},
+        ),
+    )
+
+    def make_controls(self) -> dict[str, Controls]:
+        """Family, policy, preference and responses."""
+        return {
+            "Policy p": {
+                "family": choice("family", "gaussian", list(FAMILIES), "of policy and preference"),
+                "distance": slider("distance", 3.0, 0.0, 12.0, 0.25, "of the modes, in units of y"),
+                "sigma_p": log_slider("σ_p", 2.5, np.log10(0.375), np.log10(12), "width of p, in units of y"),
+                "rest": log_slider("1 − peak", 0.1, -4, np.log10(0.5), "probability that is not on the peak"),
+                "alpha_p": log_slider("α of p", 1.0, -1, 1, "concentration: the lower, the fewer likely responses"),
+            },
+            "Preference q": {
+                "sigma_q": slider("σ_q", 3.0, 0.75, 8.0, 0.25, "width of q, in units of y"),
+                "alpha_q": log_slider("α of q", 1.0, -1, 1, "concentration"),
+            },
+            "Responses": {
+                "n": whole("responses n", 100, 20, 200, "on a support of 20 units", step=10),
+                "seed": whole("seed", 0, 0, DRAWS - 1, "draws p and q"),
+            },
+        }
+
+    def adapt(self, state: SimpleNamespace) -> None:
+        """Show what the family has."""
+        own = _arguments(state.family)
+        for key, control in self.controls.items():
+            control.layout.display = None if key == "family" or key in own else "none"
+
+    def compute(self, state: SimpleNamespace) -> Iterator[Variances]:
+        """The case at once, and then again with a finer map; a map is kept until q or n changes."""
+        own = {key: getattr(state, key) for key in _arguments(state.family)}
+        log_p, log_q = FAMILIES[state.family](**own)
+        w = dpo_weight(log_p, log_q)
+        if np.ptp(w) < 1e-9:
+            where = ", ".join(f"{key}={value:g}" for key, value in own.items())
+            raise ValueError(f"p and q must differ for there to be a weight; they are equal at {where}")
+        moving = ("distance", "sigma_p", "rest", "seed")
+        kept = (state.family, *(value for key, value in own.items() if key not in moving))
+        around = self.remember("around", kept, lambda: Around(state.family, own))
+        case = Variances(state, responses(state.n), np.exp(log_p), np.exp(log_q), w,
+                         balanced_weight(log_p, log_q, weight=w), around)  # fmt: skip
+        yield case
+        while around.go_on():
+            yield case
+
+    def make_views(self) -> dict[str, View]:
+        """Weights and sides; the map."""
+        with mpl.rc_context(look()):
+            return {"weights": self._make_weights(), "map": self._make_map()}
+
+    def show(self, result: Variances, former: Variances | None) -> dict[str, Any]:
+        """Curves, bars and map; returns both sides, and noise against signal."""
+        self._show_weights(result, former)
+        self._show_sides(result)
+        self._show_around(result, former)
+        variance, bound, covariance, mean = result.sides.values()
+        return {
+            "Var[w p]": variance, "Var[w] E[p²]": bound, "ratio": result.ratio,
+            "theorems": "hold" if variance < bound else "do not hold", "Cov(w², p²)": covariance, "E[w p]²": mean,
+            "condition": "true" if covariance < mean else "not true", "noise of w·p / of w": result.noise,
+        }  # fmt: skip
+
+    def frame(self) -> pd.DataFrame:
+        """The case first, then what is around it: its settings, and log₁₀ of the ratio of the theorems' sides."""
+        result = self.result
+        own = {key: getattr(result.state, key) for key in _arguments(result.state.family)}
+        rows = [{**own, "log10_ratio": np.log10(result.ratio), "shown": True}]
+        known = zip(result.around.settings, result.around.values.flat, strict=True)
+        rows += [{**settings, "log10_ratio": value, "shown": False} for settings, value in known]
+        return pd.DataFrame(rows).assign(family=result.state.family)
+
+    def code(self, state: SimpleNamespace) -> str:
+        """Both sides of the theorems and of the condition."""
+        family = FAMILIES[state.family]
+        own = ", ".join(f"{key}={getattr(state, key)!r}" for key in _arguments(state.family))
+        return f"""import numpy as np
+
+from gradlab.theory import covariance_gap, dpo_weight, variance_ratio
+from {family.__module__} import {family.__name__}
+
+log_p, log_q = {family.__name__}({own})
+w, p = dpo_weight(log_p, log_q), np.exp(log_p)
+print("Var[w p]", np.var(w * p), "Var[w] E[p²]", np.var(w) * (p**2).mean())
+print("ratio", variance_ratio(w, p))  # below 1 where the theorems hold
+print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they hold
+"""
+
+    def _make_weights(self) -> View:
+        view = View(560, 400, "Policy and preference, DPO's weight and the balanced weight over the responses; "
+                              "bars of both sides of the theorems")  # fmt: skip
+        grid = view.figure.add_gridspec(3, 1, height_ratios=(1, 1.2, 0.9))
+        shapes, weights, bars = (view.figure.add_subplot(place) for place in grid)
+        shapes.set(xlim=(-10, 10), ylim=(0, 1.1), yticks=(0, 1), title="policy p and preference q")
+        weights.set(xlim=(-10, 10), ylim=(-1.1, 1.1), yticks=(-1, 0, 1), title="weights, scaled to 1",
+                    xlabel="response y")  # fmt: skip
+        shapes.tick_params(labelbottom=False)
+        self._lines, self._ghosts = {}, {}
+        for axis, names in ((shapes, ("p", "q")), (weights, ("w", "product"))):
+            for name in names:
+                self._ghosts[name] = view.live(axis.plot([], [], **{**_LOOKS[name], "alpha": 0.3, "label": "_"})[0])
+                self._lines[name] = view.live(axis.plot([], [], **_LOOKS[name])[0])
+            axis.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, borderaxespad=0)
+        bars.set(xlim=(-1.1, _TOPS[0]), ylim=(3.6, -0.6), title="in units of Var[w] E[p²]")
+        bars.set_yticks(range(4), list(_SIDES))
+        bars.grid(visible=False, axis="y")
+        for at in (0, 1):
+            bars.axvline(at, color="#444444", linewidth=0.8, linestyle="-" if at == 0 else ":")
+        self._bars_axis = bars
+        self._bars = [view.live(bar) for bar in bars.barh(range(4), [0, 1, 0, 0], 0.7, color=list(_SIDES.values()))]
+        return view
+
+    def _make_map(self) -> View:
+        view = View(540, 400, "Map of the ratio of the theorems' two sides around the case, or the draws around it")
+        axis = self._axis = view.figure.subplots()
+        axis.grid(visible=False)
+        self._image = view.live(axis.imshow(np.zeros((2, 2)), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto",
+                                            origin="lower", interpolation="bilinear"))  # fmt: skip
+        self._border = view.live(axis.plot([], [], color="black", linewidth=1.5)[0])
+        self._draws = {key: view.live(axis.plot([], [], linestyle="", markersize=4, **mark)[0])
+                       for key, mark in _MARKS.items()}  # fmt: skip
+        self._former = view.live(axis.plot([], [], **_RING, alpha=0.3, clip_on=False)[0])
+        self._ring = view.live(axis.plot([], [], **_RING, clip_on=False, zorder=5)[0])
+        self._count = view.live(axis.text(0.02, 0.98, "", transform=axis.transAxes, va="top"))
+        view.figure.colorbar(self._image, ax=axis, label="log₁₀ Var[w p] / (Var[w] E[p²])", extend="both")
+        self._family = ""
+        self._frame_map("gaussian")
+        return view
+
+    def _frame_map(self, family: str) -> None:
+        """Limits, ticks and names of the map's axes."""
+        axis, self._family = self._axis, family
+        if family in _UP:
+            _, heights, ticks, name = _UP[family]
+            axis.set(xlim=(0, 12), xlabel="distance of the modes (units of y)", ylabel=name,
+                     ylim=np.log10(heights[[0, -1]]))  # fmt: skip
+            axis.title.set_text("where Theorems 4–5 hold (blue)")
+            axis.set_yticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
+        else:
+            axis.set(xlim=(-1, 1), ylim=(-1, DRAWS), xlabel="log₁₀ Var[w p] / (Var[w] E[p²])", ylabel="seed")
+            axis.title.set_text("draws for which Theorems 4–5 hold (left of 0)")
+            axis.set_yticks(range(0, DRAWS, 10), [str(tick) for tick in range(0, DRAWS, 10)])
+
+    def _show_weights(self, result: Variances, former: Variances | None) -> None:
+        for parts, of in ((self._lines, result), (self._ghosts, former)):
+            for name, line in parts.items():
+                values = None if of is None else getattr(of, name)
+                if of is None or values is None:
+                    line.set_data([], [])
+                    continue
+                top = max(of.p.max(), of.q.max()) if name in "pq" else np.abs(values).max()
+                line.set_data(of.y, values / top)
+
+    def _show_sides(self, result: Variances) -> None:
+        sides = np.array(list(result.sides.values())) / result.sides["Var[w] E[p²]"]
+        for bar, side in zip(self._bars, sides, strict=True):
+            bar.set_width(side)
+        top = next((top for top in _TOPS if sides.max() <= top), _TOPS[-1])
+        self.views["weights"].limits(self._bars_axis, "x", -1.1 * top / _TOPS[0], top)
+
+    def _show_around(self, result: Variances, former: Variances | None) -> None:
+        family = result.state.family
+        if family != self._family:
+            self._frame_map(family)
+            self.views["map"].restyle()
+        if family in _UP:
+            self._show_region(result.around.known, family)
+        else:
+            self._show_draws(result.around.values.ravel())
+        self._image.set_visible(family in _UP)
+        for ring, of in ((self._ring, result), (self._former, former)):
+            ring.set_data(*_place(of) if of is not None and of.state.family == family else ([], []))
+
+    def _show_region(self, known: np.ndarray, family: str) -> None:
+        """The map, with its outermost points on the ends of the axes, and the line on which both sides are equal."""
+        low, high = np.log10(_UP[family][1][[0, -1]])
+        across, up = np.linspace(0, 12, len(known)), np.linspace(low, high, len(known))
+        half = across[1] / 2, (up[1] - up[0]) / 2
+        self._image.set_data(known)
+        self._image.set_extent((-half[0], 12 + half[0], low - half[1], high + half[1]))
+        gap = np.full((1, 2), np.nan)  # between pieces of the line
+        pieces = [gap, *(part for line in contour_generator(across, up, known).lines(0.0) for part in (line, gap))]
+        self._border.set_data(*np.concatenate(pieces).T)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        self._count.set_text("")
+        for dots in self._draws.values():
+            dots.set_data([], [])
+
+    def _show_draws(self, found: np.ndarray) -> None:
+        self._border.set_data([0, 0], [-1, DRAWS])
+        self._count.set_text(f"hold for {(found < 0).sum()} of {np.isfinite(found).sum()} draws")
+        for key, chosen in (("hold", found < 0), ("fail", found >= 0)):
+            self._draws[key].set_data(found[chosen], np.flatnonzero(chosen))
+
+
+def _arguments(family: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(FAMILIES[family]).parameters)
+
+
+def _log_ratios(family: Callable[..., Pair], settings: list[dict[str, Any]]) -> np.ndarray:
+    """log₁₀ of Var[w p] / (Var[w] E[p²]) for each of the settings."""
+    if family is gaussian:  # off the point where p = q leaves nothing to weigh
+        settings = [{**one, "sigma_p": one["sigma_p"] * 1.0001} for one in settings]
+    log_p, log_q = (np.stack(logs) for logs in zip(*(family(**one) for one in settings), strict=True))
+    return np.log10(variance_ratio(dpo_weight(log_p, log_q), np.exp(log_p)))
+
+
+def _place(of: Variances) -> tuple[list[float], list[float]]:
+    """Where the case lies on the map, or among the draws."""
+    family = of.state.family
+    if family in _UP:
+        return [of.state.distance], [float(np.log10(getattr(of.state, _UP[family][0])))]
+    return [float(np.log10(of.ratio))], [of.state.seed]

@@ -1,0 +1,143 @@
+"""Long work in parts loses nothing: resumed, torn, foreign, killed, in any number of processes."""
+
+import os
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gradlab.store.artifacts import load_frame, merge_frames
+from gradlab.store.pool import DEATHS, Part, run_parts
+
+
+def square(number, log):
+    """A part's frame; every call is noted in a file of its own."""
+    Path(log, f"{number}-{len(list(Path(log).glob(f'{number}-*')))}").touch()
+    return pd.DataFrame({"number": [number], "square": [number**2]})
+
+
+def dies_once(number, log):
+    first = not list(Path(log).glob("*-*"))
+    frame = square(number, log)
+    if first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return frame
+
+
+def always_dies(number, log):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def breaks_at_two(number, log):
+    if number == 2:
+        raise KeyboardInterrupt
+    return square(number, log)
+
+
+@pytest.fixture
+def log(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path, log):
+    return parts_of(tmp_path, log, "key")
+
+
+def parts_of(folder, log, key):
+    return [Part({"number": n, "log": log}, folder / f"{n}.parquet", f"{key} {n}") for n in range(5)]
+
+
+def found(parts):
+    return [load_frame(part.file)[0]["square"].item() for part in parts]
+
+
+def calls(log):
+    return sorted(int(file.name.split("-")[0]) for file in log.iterdir())
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_part_is_run_once(parts, log, workers):
+    run_parts(square, parts, label="squares", workers=workers, progress=False)
+    assert found(parts) == [0, 1, 4, 9, 16]
+    run_parts(square, parts, label="squares", workers=workers, progress=False)
+    assert calls(log) == [0, 1, 2, 3, 4]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(parts, log):
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(breaks_at_two, parts, label="squares", workers=1, progress=False)
+    run_parts(square, parts, label="squares", workers=1, progress=False)
+    assert found(parts) == [0, 1, 4, 9, 16]
+    assert calls(log) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", None])
+def test_a_torn_part_is_run_again(parts, log, content):
+    run_parts(square, parts, label="squares", workers=1, progress=False)
+    if content is None:
+        parts[3].file.with_suffix(".json").unlink()
+    else:
+        parts[3].file.write_bytes(content)
+    run_parts(square, parts, label="squares", workers=1, progress=False)
+    assert found(parts) == [0, 1, 4, 9, 16]
+    assert calls(log) == [0, 1, 2, 3, 3, 4]
+
+
+def test_a_part_with_another_key_is_run_again(parts, tmp_path, log):
+    run_parts(square, parts, label="squares", workers=1, progress=False)
+    run_parts(square, parts_of(tmp_path, log, "other"), label="squares", workers=1, progress=False)
+    assert calls(log) == sorted([0, 1, 2, 3, 4] * 2)
+
+
+def test_a_killed_worker_costs_only_what_it_was_doing(parts, log):
+    with pytest.warns(UserWarning, match="squares: a worker was killed; going on with what is left"):
+        run_parts(dies_once, parts, label="squares", workers=2, progress=False)
+    assert found(parts) == [0, 1, 4, 9, 16]
+
+
+def test_workers_that_are_always_killed_are_given_up_in_one_line(parts):
+    story = f"squares: workers were killed {DEATHS} times, .* finished parts are kept, .* fewer than 2 workers"
+    with pytest.warns(UserWarning, match="a worker was killed"), pytest.raises(OSError, match=story) as error:
+        run_parts(always_dies, parts, label="squares", workers=2, progress=False)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_loses_nothing_that_was_there(parts, log, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    run_parts(square, parts[:2], label="squares", workers=1, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            run_parts(square, parts, label="squares", workers=1, progress=False)
+    assert [part.is_done() for part in parts] == [True, True, False, False, False]
+    assert not [file for file in parts[0].file.parent.iterdir() if file.name.startswith(".")]
+    run_parts(square, parts, label="squares", workers=1, progress=False)
+    assert found(parts) == [0, 1, 4, 9, 16]
+
+
+def test_the_bar_counts_what_was_done_before(parts, capsys):
+    run_parts(square, parts[:3], label="squares", workers=1, progress=False)
+    run_parts(square, parts, label="squares", unit="number", workers=1)
+    bar = capsys.readouterr().err
+    assert "squares" in bar
+    assert "3/5" in bar
+    assert "5/5" in bar
+
+
+def test_workers_must_be_a_whole_number(parts):
+    with pytest.raises(ValueError, match="workers must be a whole number ≥ 1, got 0"):
+        run_parts(square, parts, label="squares", workers=0)
+
+
+def test_merged_frames_are_the_parts_in_order(parts, tmp_path):
+    run_parts(square, parts, label="squares", workers=1, progress=False)
+    path = merge_frames([part.file for part in parts], tmp_path / "all.parquet", {"key": "k"})
+    frame, manifest = load_frame(path)
+    assert frame["square"].tolist() == [0, 1, 4, 9, 16]
+    assert manifest["key"] == "k"
