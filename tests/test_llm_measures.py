@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gradlab.doctor.training_log import COLUMNS
-from gradlab.llm.train.measures import batch_row, slopes
-from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, FixedWeightDPO, PairLogps, log_prob_ratio
+from gradlab.llm.train.measures import batch_row
+from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, FixedWeightDPO, PairLogps, log_prob_ratio, slopes
 
 WEIGHTS = {"win_weight", "win_weight_q10", "win_weight_q50", "win_weight_q90"}
 

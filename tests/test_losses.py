@@ -27,6 +27,7 @@ from gradlab.losses import (
     pair_loss,
     policy_gradient,
     ppo_clip,
+    slopes,
 )
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
@@ -489,6 +490,57 @@ def test_lengths_may_be_counts(dtype):
 def test_lengths_are_tensors(name, value):
     with pytest.raises(TypeError, match=rf"^{name} must be a .*tensor, got (int|list)$"):
         PairLogps(*[torch.tensor(-1.0)] * 4, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("shapes", "named"),
+    [
+        ([(2,), (3,), (3,), (3,)], r"win .*\(lose \(3,\), ref_win \(3,\), ref_lose \(3,\)\), got \(2,\)"),
+        ([(4, 3), (3,), (4, 1), (2,)], r"ref_lose .*, got \(2,\)"),
+        ([(2,), (3,), (2,), (3,)], r"lose .*, got \(3,\)"),
+        ([(3,), (3,), (3,), (3,), (4,), (1,)], r"win_len .*, got \(4,\)"),
+    ],
+)
+def test_shapes_that_do_not_broadcast_are_refused_by_name(shapes, named):
+    words = named.replace(" ", " must have a shape that broadcasts with the others ", 1)
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        PairLogps(*(torch.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize("shapes", [[(), (3,), (1,), (3,)], [(2, 3), (3,), (2, 1), ()], [(0, 3), (1, 3), (), (0, 1)]])
+def test_shapes_that_broadcast_are_taken(shapes):
+    assert DPO()(PairLogps(*(torch.zeros(shape) for shape in shapes))).shape == torch.broadcast_shapes(*shapes)
+
+
+# --- slopes ---
+
+
+@every_loss
+def test_slopes_are_those_of_each_pair_also_where_pairs_share_a_side(loss):
+    shared = at([[-1.0], [-2.5]], [-1.5, -2.0, -3.0], -2.0, [-2.0, -1.0, -4.0])
+    sides = shared.win, shared.lose, shared.ref_win, shared.ref_lose
+    spread = PairLogps(*(side.clone() for side in torch.broadcast_tensors(*sides)))
+    for found, wanted in zip(slopes(loss, shared), value_and_slopes(loss, spread)[1:], strict=True):
+        assert found.shape == (2, 3)
+        assert torch.equal(found, wanted)
+
+
+def test_slopes_of_a_margin_are_the_margins():
+    win, lose = slopes(FixedWeightDPO(2.0, 0.25).margin, random_pairs(3))
+    assert (win.tolist(), lose.tolist()) == ([0.5] * 3, [-1.5] * 3)
+
+
+def test_a_side_that_a_loss_leaves_alone_has_slope_zero():
+    win, lose = slopes(lambda logps: -logps.win, random_pairs(2))
+    assert (win.tolist(), lose.tolist()) == ([-1, -1], [0, 0])
+
+
+def test_slopes_leave_their_input_alone_and_work_without_grad():
+    logps = random_pairs(5)
+    with torch.no_grad():
+        found = slopes(DPO(), logps)
+    assert not any(side.requires_grad for side in (*found, logps.win, logps.lose))
+    assert logps.win.grad is None
 
 
 def test_hyper_parameters_reach_the_loss():

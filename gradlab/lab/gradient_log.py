@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from gradlab.lab.world import Purpose, stream
-from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio
+from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio, slopes
 
 PAIRS_PER_RUN = 64  # a sample, drawn from the training pairs of each run
 
@@ -47,17 +45,17 @@ def gradient_log(
         for index, step in enumerate(steps):
             logp, later = before[index, run], after[index, run]
             logps = PairLogps(logp[prompt, win], logp[prompt, lose], ref[prompt, win], ref[prompt, lose])
-            slopes = _slopes(loss, logps)
+            win_slope, lose_slope = slopes(loss, logps)
             scores = _score_norms(logp, features)
             side_win, side_lose = _side_norms(loss, logp, ref, pair_weights, features)
-            relative = _slopes(loss.margin, logps) if isinstance(loss, LogisticLoss) else slopes
+            inside = slopes(loss.margin, logps) if isinstance(loss, LogisticLoss) else (win_slope, lose_slope)
             columns = {
                 "prompt": prompt, "win": win, "lose": lose,
                 "log_win": logps.win, "log_lose": logps.lose,
                 "log_prob_ratio": log_prob_ratio(loss, logps),
-                "win_weight": relative[0].abs() / (relative[0].abs() + relative[1].abs()),
-                "grad_norm_win": slopes[0].abs() * scores[prompt, win],
-                "grad_norm_lose": slopes[1].abs() * scores[prompt, lose],
+                "win_weight": inside[0].abs() / (inside[0].abs() + inside[1].abs()),
+                "grad_norm_win": win_slope.abs() * scores[prompt, win],
+                "grad_norm_lose": lose_slope.abs() * scores[prompt, lose],
                 "side_norm_win": side_win[prompt], "side_norm_lose": side_lose[prompt],
                 "delta_win": later[prompt, win] - logps.win, "delta_lose": later[prompt, lose] - logps.lose,
             }  # fmt: skip
@@ -73,15 +71,6 @@ def _sample(weights: np.ndarray, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.as_tensor(prompt), torch.as_tensor(win), torch.as_tensor(lose)
 
 
-@torch.enable_grad()
-def _slopes(value, logps: PairLogps) -> tuple[Tensor, Tensor]:
-    """∂/∂log π_w and ∂/∂log π_l of each pair's value, in the pairs' shape."""
-    win, lose = (side.detach().clone().requires_grad_() for side in (logps.win, logps.lose))
-    total = value(replace(logps, win=win, lose=lose)).sum()
-    win_grad, lose_grad = torch.autograd.grad(total, (win, lose))
-    return win_grad, lose_grad
-
-
 def _score_norms(logp: Tensor, features: Tensor) -> Tensor:
     """‖∇_θ log π_y‖ of every response, (X, Y)."""
     mean = logp.exp() @ features
@@ -95,7 +84,7 @@ def _side_norms(
     shape = weights.shape
     win, lose = logp[:, :, None].expand(shape), logp[:, None, :].expand(shape)
     ref_win, ref_lose = ref_logp[:, :, None].expand(shape), ref_logp[:, None, :].expand(shape)
-    win_slope, lose_slope = _slopes(loss, PairLogps(win, lose, ref_win, ref_lose))
+    win_slope, lose_slope = slopes(loss, PairLogps(win, lose, ref_win, ref_lose))
     mean = logp.exp() @ features
     norms = []
     for slope, axis in ((win_slope, 2), (lose_slope, 1)):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from gradlab.checks import one_of
 from gradlab.losses.margin import DPO, IPO, ConservativeDPO
-from gradlab.losses.pair import LogisticLoss, PairLogps, PairLoss, log_prob_ratio
+from gradlab.losses.pair import LogisticLoss, PairLogps, PairLoss, log_prob_ratio, slopes
 from gradlab.losses.policy_gradient import policy_gradient, ppo_clip
 from gradlab.losses.reweighted import BalancedDPO, FixedWeightDPO, NaiveBalancedDPO, balanced_weights
 
@@ -76,4 +76,5 @@ __all__ = [
     "pair_loss",
     "policy_gradient",
     "ppo_clip",
+    "slopes",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import zip_longest
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor
 @dataclass(frozen=True, eq=False)
 class PairLogps:
     """Log-probabilities of preference pairs; all fields of one shape (any), or broadcastable to it.
+
+    TypeError for a field that is no tensor of its kind, ValueError for shapes that do not broadcast.
 
     win, lose          log π(y_w|x), log π(y_l|x) under the policy, in nats.
     ref_win, ref_lose  the same under the frozen reference.
@@ -37,6 +41,9 @@ class PairLogps:
             ):
                 got = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
                 raise TypeError(f"{field.name} must be a floating-point tensor, got {got}")
+        shapes = {name: value.shape for name, value in vars(self).items() if value is not None}
+        if any(shape != self.win.shape for shape in shapes.values()):
+            _check_shapes({name: tuple(shape) for name, shape in shapes.items()})
 
     @property
     def win_logratio(self) -> Tensor:
@@ -94,6 +101,23 @@ class LogisticLoss(ABC):
         return torch.neg(margin).sigmoid_().neg_()
 
 
+def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tensor, Tensor]:
+    """Return ∂L/∂log π_w and ∂L/∂log π_l of each pair by autograd, both in the pairs' shape.
+
+    value  a loss, or the margin of a ``LogisticLoss``, whose slopes these then are.
+    logps  of any shapes that broadcast; a side that several pairs share has a slope for each of them. Left as they are.
+
+    A side that the value does not depend on has slope 0.
+    """
+    shared = {name: side for name, side in vars(logps).items() if side is not None}
+    pairs = dict(zip(shared, torch.broadcast_tensors(*shared.values()), strict=True))
+    win, lose = (pairs.pop(name).detach().clone().requires_grad_() for name in ("win", "lose"))
+    with torch.enable_grad():
+        total = value(replace(logps, win=win, lose=lose, **pairs)).sum()
+        win_slope, lose_slope = torch.autograd.grad(total, (win, lose), allow_unused=True, materialize_grads=True)
+    return win_slope, lose_slope
+
+
 def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:
     """log(|∂L/∂π_w| / |∂L/∂π_l|) of each pair by autograd, in nats; the pairs' shape.
 
@@ -101,11 +125,23 @@ def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:
     log π = −1000. Of a ``LogisticLoss`` the margin is differentiated instead of the loss: the common factor σ(−m)
     cancels, and so cannot underflow. NaN where neither side has a gradient.
     """
-    value = loss.margin if isinstance(loss, LogisticLoss) else loss
-    # Broadcast first: the gradient of a side that several pairs share would be the sum over them.
-    sides = torch.broadcast_tensors(logps.win, logps.lose, logps.ref_win, logps.ref_lose)[:2]
-    win, lose = (side.detach().clone().requires_grad_() for side in sides)
-    with torch.enable_grad():
-        total = value(replace(logps, win=win, lose=lose)).sum()
-        win_grad, lose_grad = torch.autograd.grad(total, (win, lose))
-    return win_grad.abs().log() - lose_grad.abs().log() + (lose.detach() - win.detach())
+    win, lose = slopes(loss.margin if isinstance(loss, LogisticLoss) else loss, logps)
+    return win.abs().log() - lose.abs().log() + (logps.lose.detach() - logps.win.detach())
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """ValueError unless the shapes broadcast; of the fields, it names the one without which the others would."""
+    if _broadcast(shapes.values()):
+        return
+    names = list(shapes)
+    odd = [name for name in names if _broadcast(shape for other, shape in shapes.items() if other != name)]
+    first = next(name for name in names if not _broadcast(shapes[one] for one in names[: names.index(name) + 1]))
+    name = odd[0] if len(odd) == 1 else first
+    others = ", ".join(f"{other} {shape}" for other, shape in shapes.items() if other != name)
+    raise ValueError(f"{name} must have a shape that broadcasts with the others ({others}), got {shapes[name]}")
+
+
+def _broadcast(shapes: Iterable[tuple[int, ...]]) -> bool:
+    """Whether the shapes broadcast: at each axis, counted from the last, all sizes but 1 are equal."""
+    reversed_shapes = (shape[::-1] for shape in shapes)
+    return all(len({size for size in sizes if size != 1}) <= 1 for sizes in zip_longest(*reversed_shapes, fillvalue=1))

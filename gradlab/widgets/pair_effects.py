@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio
+from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio, slopes
 from gradlab.theory import first_order_change, realised_change
 
 DECADES = 12  # of the logarithmic axes
@@ -130,13 +129,10 @@ def place(log_p: np.ndarray, axes: str) -> np.ndarray:
 
 def _pull(loss: PairLoss, at: np.ndarray, ref: np.ndarray) -> np.ndarray:
     """−∂L/∂log π of winner and loser, (K, 2), up to a factor: of a logistic loss σ(−m), which may underflow."""
-    value: Callable[[PairLogps], torch.Tensor] = (
-        (lambda pair: -loss.margin(pair)) if isinstance(loss, LogisticLoss) else loss
-    )
-    both = [torch.tensor(side, requires_grad=True) for side in at.T]
-    with torch.enable_grad():
-        total = value(PairLogps(*both, *torch.from_numpy(ref))).sum()
-    return -np.stack([grad.numpy() for grad in torch.autograd.grad(total, both)], 1)
+    pairs = PairLogps(*torch.tensor(at.T), *torch.from_numpy(ref))
+    if isinstance(loss, LogisticLoss):  # L falls as m grows
+        return torch.stack(slopes(loss.margin, pairs), 1).numpy()
+    return -torch.stack(slopes(loss, pairs), 1).numpy()
 
 
 def _middles(cells: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, Scan, judged
-from gradlab.losses import PairLogps, log_prob_ratio, pair_loss
+from gradlab.losses import PairLogps, log_prob_ratio, pair_loss, slopes
 from gradlab.theory import first_order_change, in_probabilities, share_corrected
 
 SETTINGS: dict[str, Any] = {
@@ -60,9 +60,9 @@ def run_part(
     ], ignore_index=True)  # fmt: skip
     win, lose = (torch.tensor(pairs[side].to_numpy()) for side in ("log_win", "log_lose"))
     reference = torch.full_like(win, -np.log(RESPONSES))
-    logps = PairLogps(win.requires_grad_(), lose.requires_grad_(), reference, reference)
+    logps = PairLogps(win, lose, reference, reference)
     value = pair_loss(loss)
-    pulls = [-grad.numpy() for grad in torch.autograd.grad(value(logps).sum(), (win, lose))]  # −∂L/∂log π
+    pulls = [-slope.numpy() for slope in slopes(value, logps)]  # −∂L/∂log π
     probs = np.exp(pairs[["log_win", "log_lose"]].to_numpy())
     steps = probs * _realised(probs, np.stack(pulls, 1))
     return pairs.assign(

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gradlab.llm.train.measures import slopes
 from gradlab.llm.train.run_settings import RECIPES
 from gradlab.losses import (
     PAIR_LOSSES,
@@ -20,6 +19,7 @@ from gradlab.losses import (
     hyper_parameters,
     log_prob_ratio,
     pair_loss,
+    slopes,
 )
 from gradlab.store.ratings import wilson_interval
 

@@ -21,10 +21,10 @@ from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import dot, stop_asked
 from gradlab.llm.model.loading import sync
-from gradlab.llm.train.measures import batch_row, slopes
+from gradlab.llm.train.measures import batch_row
 from gradlab.llm.train.policy_model import Engine, frozen
 from gradlab.llm.train.reference import score
-from gradlab.losses import PairLogps, PairLoss
+from gradlab.losses import PairLogps, PairLoss, slopes
 from gradlab.store.artifacts import write_whole
 
 ENDED = ("validation_loss", "validation_accuracy", "reward")  # what is said of a finished training, where it is known

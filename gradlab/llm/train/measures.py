@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 import torch
-from torch import Tensor
 
-from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio
+from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio, slopes
 
 QUANTILES = (0.1, 0.5, 0.9)  # of λ_w
 
@@ -47,14 +43,6 @@ def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
         if weight.std() > 1e-6 and tokens.std() > 1e-6:
             row["win_weight_length_correlation"] = float(torch.corrcoef(torch.stack([weight, tokens]))[0, 1])
     return row
-
-
-@torch.enable_grad()
-def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tensor, Tensor]:
-    """∂/∂log π_w and ∂/∂log π_l of each pair's value (a loss, or its margin), by autograd; win's and lose's shape."""
-    win, lose = (side.detach().clone().requires_grad_() for side in (logps.win, logps.lose))
-    win_slope, lose_slope = torch.autograd.grad(value(replace(logps, win=win, lose=lose)).sum(), (win, lose))
-    return win_slope, lose_slope
 
 
 def _flat(logps: PairLogps) -> PairLogps:
