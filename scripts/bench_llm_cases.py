@@ -18,12 +18,12 @@ from gradlab.llm.data.batches import batch_at
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.demo.laptop_run import SETTINGS as DEMO
 from gradlab.llm.demo.token_task import task_tokenizer
-from gradlab.llm.model.group import Precision, Processes
+from gradlab.llm.model.group import Group, Precision
 from gradlab.llm.model.loading import small_llama, with_lora
 from gradlab.llm.model.logps import _chunked, _gathered
 from gradlab.llm.model.memory import LLAMAS, memory, shape_of
 from gradlab.llm.train.loop import PairTask, rows_of, side_rows
-from gradlab.llm.train.policy_model import Engine, frozen
+from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import PAIR_LOSSES
@@ -169,10 +169,10 @@ EXTENTS = {"cpu": _laptop, "cuda": _cuda, "quick": _quick}
 
 
 class Training:
-    """A model, the pairs of ``BATCHES`` batches, and steps on them with any loss, in one engine."""
+    """A model, the pairs of ``BATCHES`` batches, and steps on them with any loss, in one policy."""
 
     def __init__(self, size: Size, device: str) -> None:
-        self.size, own = size, Processes(device=torch.device(device))
+        self.size, group = size, Group(device=torch.device(device))
         model = size.model(device)
         self.shape = shape_of(model.config.to_dict())
         self.settings = Settings(
@@ -181,10 +181,10 @@ class Training:
             gradient_checkpointing=size.checkpointing,
         )  # fmt: skip
         model = size.adapted(model)
-        self.engine = Engine(model, own, self.settings, rate=RATE, steps=1, pad=PAD_ID)
+        self.policy = PolicyModel(model, group, self.settings, rate=RATE, steps=1, pad=PAD_ID)
         self.pairs = drawn_pairs(size)
-        with frozen(self.engine):
-            ref = score(self.engine, side_rows(self.pairs), own, pad=PAD_ID, micro=2 * size.micro).view(-1, 2)
+        with frozen(self.policy):
+            ref = score(self.policy, side_rows(self.pairs), group, pad=PAD_ID, micro=2 * size.micro).view(-1, 2)
         self.tasks = {
             name: PairTask(self.settings.made(name), self.pairs, ref, [], ref[:0]) for name in self.settings.loss
         }
@@ -200,10 +200,10 @@ class Training:
 
         def step() -> None:
             number = next(numbers)
-            self.engine.settings = settings
-            self.row = task.gradient(self.engine, number)
-            self.engine.step(number, self.row["grad_norm"])
-            task.realised(self.engine, number, self.row)
+            self.policy.settings = settings
+            self.row = task.gradient(self.policy, number)
+            self.policy.step(number, self.row["grad_norm"])
+            task.realised(self.policy, number, self.row)
 
         return step
 

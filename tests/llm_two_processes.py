@@ -13,9 +13,9 @@ import torch
 from tiny_llm import TWO, options, tiny_settings
 
 from gradlab.cli.train_command import leave, train_command
-from gradlab.llm.model.group import processes
+from gradlab.llm.model.group import start_group
 from gradlab.llm.train import stages
-from gradlab.llm.train.policy_model import Engine
+from gradlab.llm.train.policy_model import PolicyModel
 
 
 class Killed(Exception):
@@ -24,23 +24,23 @@ class Killed(Exception):
 
 def stopped_after(step):
     """Let training die when this step has been made."""
-    own = Engine.step
+    own = PolicyModel.step
 
-    def one(engine, number, norm):
+    def one(policy, number, norm):
         if number > step:
             raise Killed
-        return own(engine, number, norm)
+        return own(policy, number, norm)
 
-    return patch.object(Engine, "step", one)
-
-
-_ACCUMULATE = Engine.accumulate
+    return patch.object(PolicyModel, "step", one)
 
 
-def not_finite(engine, parts, rows_of, values, *, seed, **rest):
-    """As ``Engine.accumulate``, with a loss that is NaN in the third step."""
+_ACCUMULATE = PolicyModel.accumulate
+
+
+def not_finite(policy, parts, rows_of, values, *, seed, **rest):
+    """As ``PolicyModel.accumulate``, with a loss that is NaN in the third step."""
     factor = math.nan if seed[1] == 3 else 1.0
-    return _ACCUMULATE(engine, parts, rows_of, lambda logps, at: values(logps, at) * factor, seed=seed, **rest)
+    return _ACCUMULATE(policy, parts, rows_of, lambda logps, at: values(logps, at) * factor, seed=seed, **rest)
 
 
 def main(inputs: Path, out: Path) -> None:
@@ -54,14 +54,14 @@ def main(inputs: Path, out: Path) -> None:
         shutil.copytree(out / "resumed", out / "stopped")
     stages.train(resumed)
     statuses = [train_command(options(inputs, out / "missing", data="missing.jsonl"))]
-    with patch.object(Engine, "accumulate", not_finite):
+    with patch.object(PolicyModel, "accumulate", not_finite):
         statuses.append(train_command(options(inputs, out / "nan", validate_every=0, sides_every=0)))
     (out / f"statuses-{os.environ['RANK']}").write_text(f"{statuses}")
 
 
 if __name__ == "__main__":
     gc.freeze()
-    with processes("cpu") as own:
+    with start_group("cpu") as group:
         main(*map(Path, sys.argv[1:]))
-        own.together(lambda: None)  # the one that is done first must not end the other
+        group.on_all(lambda: None)  # the one that is done first must not end the other
     leave(0)

@@ -125,7 +125,7 @@ def test_operations_are_six_a_parameter_and_token_with_causal_attention(bench_ll
     every_token = sum(6 * layer * whole + 6 * 16 * whole**2 for whole, _ in rows)
     assert work["flops"] == every_token + sum(6 * 16 * 48 * answer for _, answer in rows)
     lora = bench_llm.EXTENTS["quick"]().sizes["tiny, LoRA"].training("cpu")
-    trained = sum(one.numel() for one in lora.engine.parameters)
+    trained = sum(one.numel() for one in lora.policy.parameters)
     layer = 4 * 16 * 16 + 3 * 16 * 32
     tokens, answers = work["tokens"], sum(answer for _, answer in rows)  # the same pairs
     attention = sum(6 * 16 * whole**2 for whole, _ in rows)

@@ -20,12 +20,12 @@ from transformers import LlamaConfig
 
 from gradlab.llm.data.batches import batch_at, collate, dealt, steps_an_epoch
 from gradlab.llm.data.tokens import Encoded
-from gradlab.llm.model.group import Processes
+from gradlab.llm.model.group import Group
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import _SCALED, with_logps
 from gradlab.llm.train.loop import NotFinite, PairTask, SupervisedTask, rows_of
 from gradlab.llm.train.measures import batch_row
-from gradlab.llm.train.policy_model import Engine, drawing, scheduled
+from gradlab.llm.train.policy_model import PolicyModel, drawing, scheduled
 from gradlab.llm.train.reference import score
 from gradlab.losses import DPO, PAIR_LOSSES, LogisticLoss, PairLogps, pair_loss
 
@@ -42,9 +42,9 @@ def encoded(number, seed=0, vocabulary=33):
     return [Encoded((0, *ids(1, 6)), (*ids(1, 8), 1), (*ids(1, 8), 1)) for _ in range(number)]
 
 
-def engine_of(model, **changed):
+def policy_of(model, **changed):
     settings = tiny_settings(Path(), Path(), **changed)
-    return Engine(model, Processes(), settings, rate=0.01, steps=10, pad=PAD)
+    return PolicyModel(model, Group(), settings, rate=0.01, steps=10, pad=PAD)
 
 
 def task_of(pairs, loss=None, seed=0):
@@ -93,8 +93,8 @@ def test_a_model_of_one_token_has_the_loss_and_the_gradient_of_the_table(name):
     encoded_pairs, (x, win, lose) = one_token_pairs()
     model, loss = Table(7), pair_loss(name)
     task = task_of(encoded_pairs, loss)
-    engine = engine_of(model, batch=6, micro=2)
-    row = task.gradient(engine, 1)
+    policy = policy_of(model, batch=6, micro=2)
+    row = task.gradient(policy, 1)
 
     table = model.rows.weight.detach().clone().requires_grad_()
     logp = table.log_softmax(-1)
@@ -109,8 +109,8 @@ def test_a_model_of_one_token_has_the_loss_and_the_gradient_of_the_table(name):
 def test_the_gradient_of_dpo_on_one_pair_by_hand():
     """−β σ(−m) (e_w − e_l) in the row of its prompt: the normaliser cancels."""
     model, task = Table(7), task_of([Encoded((0, 3), (4,), (5,))], DPO(0.7))
-    engine = engine_of(model, batch=1)
-    row = task.gradient(engine, 1)
+    policy = policy_of(model, batch=1)
+    row = task.gradient(policy, 1)
     values = model.rows.weight[3].detach()
     margin = 0.7 * float(values[4] - values[5] - task.train_ref[0, 0] + task.train_ref[0, 1])
     slope = -0.7 / (1 + math.exp(margin))
@@ -160,7 +160,7 @@ def test_padding_and_the_rest_of_a_batch_change_nothing():
             for order in ([0, 1, 2, 3], [3, 1], [2, 0, 3]):
                 found = model(**collate([ROWS[one] for one in order], PAD, left=left))
                 torch.testing.assert_close(found, alone[order], rtol=1e-12, atol=1e-12)
-        scored = score(lambda **batch: model(**batch), ROWS, Processes(), pad=PAD, micro=3)
+        scored = score(lambda **batch: model(**batch), ROWS, Group(), pad=PAD, micro=3)
     torch.testing.assert_close(scored, alone, rtol=1e-12, atol=1e-12)
 
 
@@ -269,23 +269,23 @@ def test_micro_batches_add_up_to_the_batch(micro):
     """Of 7 pairs, so that the last one is smaller; against one backward pass through the mean loss."""
     pairs = encoded(7)
     task = task_of(pairs, pair_loss("bdpo"))
-    engine = engine_of(tiny_model().double(), batch=7, micro=micro)
-    row = task.gradient(engine, 1)
+    policy = policy_of(tiny_model().double(), batch=7, micro=micro)
+    row = task.gradient(policy, 1)
     model = with_logps(tiny_model().double())
     by_side = model(**collate(rows_of(pairs), PAD)).view(2, 7).T
     value = task.loss(task.logps(pairs, by_side, task.train_ref)).mean()
     expected = torch.autograd.grad(value, list(model.parameters()))
     assert row["loss"] == pytest.approx(float(value.detach()), rel=1e-12)
-    for found, own in zip(engine.gradient(), expected, strict=True):
+    for found, own in zip(policy.gradient(), expected, strict=True):
         torch.testing.assert_close(found, own, rtol=1e-9, atol=1e-12)
 
 
 def test_gradient_accumulation_equals_the_large_batch_in_single_precision():
     norms = []
     for micro in (1, 3, 8):
-        engine = engine_of(tiny_model(), batch=8, micro=micro)
-        row = task_of(encoded(8)).gradient(engine, 1)
-        norms.append((row["loss"], row["grad_norm"], torch.cat([one.flatten() for one in engine.gradient()])))
+        policy = policy_of(tiny_model(), batch=8, micro=micro)
+        row = task_of(encoded(8)).gradient(policy, 1)
+        norms.append((row["loss"], row["grad_norm"], torch.cat([one.flatten() for one in policy.gradient()])))
     for loss, norm, gradient in norms[1:]:
         assert (loss, norm) == pytest.approx(norms[0][:2], rel=1e-6)
         torch.testing.assert_close(gradient, norms[0][2], rtol=0, atol=1e-6 * norm)
@@ -295,8 +295,8 @@ def test_gradient_accumulation_equals_the_large_batch_in_single_precision():
 def test_the_gradients_of_the_sides_are_those_of_each_side_alone(name):
     pairs, model = encoded(5), tiny_model().double()
     task = task_of(pairs, pair_loss(name))
-    engine = engine_of(model, batch=5, micro=2, sides_every=1)
-    row = task.gradient(engine, 1)
+    policy = policy_of(model, batch=5, micro=2, sides_every=1)
+    row = task.gradient(policy, 1)
 
     other = with_logps(tiny_model().double())
     by_side = other(**collate(rows_of(pairs), PAD)).view(2, 5)
@@ -307,7 +307,7 @@ def test_the_gradients_of_the_sides_are_those_of_each_side_alone(name):
         gradient = torch.autograd.grad(value, list(other.parameters()), retain_graph=True)
         sides.append(torch.cat([one.flatten() for one in gradient]))
     win, lose = sides
-    whole = torch.cat([one.flatten() for one in engine.gradient()])
+    whole = torch.cat([one.flatten() for one in policy.gradient()])
     torch.testing.assert_close(whole, win + lose, rtol=1e-9, atol=1e-12)
     assert row["grad_norm_win"] == pytest.approx(float(win.norm()), rel=1e-9)
     assert row["grad_norm_lose"] == pytest.approx(float(lose.norm()), rel=1e-9)
@@ -319,10 +319,10 @@ def test_the_gradients_of_the_sides_are_those_of_each_side_alone(name):
 @pytest.mark.parametrize(("dropout", "rows"), [(0.0, [10, 5, 5]), (0.3, [10, 10, 10])])
 def test_a_side_is_looked_at_by_itself_unless_dropout_would_draw_otherwise(dropout, rows):
     model = with_lora(tiny_model(), 2, 4.0, ("all-linear",), dropout)
-    engine = engine_of(model, batch=5, micro=5, sides_every=1, lora_rank=2, lora_dropout=dropout)
-    forward, seen = engine.forward, []
-    engine.forward = lambda rows: seen.append(len(rows)) or forward(rows)
-    row = task_of(encoded(5)).gradient(engine, 1)
+    policy = policy_of(model, batch=5, micro=5, sides_every=1, lora_rank=2, lora_dropout=dropout)
+    forward, seen = policy.forward, []
+    policy.forward = lambda rows: seen.append(len(rows)) or forward(rows)
+    row = task_of(encoded(5)).gradient(policy, 1)
     assert seen == rows
     assert row["grad_split_error"] < 1e-5
 
@@ -334,7 +334,7 @@ def test_a_side_without_a_gradient_has_no_cosine():
         def margin(self, logps):
             return logps.win - logps.ref_win + 0 * logps.lose
 
-    row = task_of(encoded(3), WinnersAlone()).gradient(engine_of(tiny_model(), batch=3, sides_every=1), 1)
+    row = task_of(encoded(3), WinnersAlone()).gradient(policy_of(tiny_model(), batch=3, sides_every=1), 1)
     assert row["grad_norm_lose"] == 0 < row["grad_norm_win"]
     assert "grad_cosine" not in row
 
@@ -342,7 +342,7 @@ def test_a_side_without_a_gradient_has_no_cosine():
 def test_the_log_row_of_a_step_is_that_of_its_log_probabilities():
     pairs = encoded(4)
     task = task_of(pairs, pair_loss("nbdpo"))
-    row = task.gradient(engine_of(tiny_model(), batch=4, micro=4, sides_every=0), 1)
+    row = task.gradient(policy_of(tiny_model(), batch=4, micro=4, sides_every=0), 1)
     model = with_logps(tiny_model())
     with torch.no_grad():
         by_side = model(**collate(rows_of(pairs), PAD)).view(2, 4).T
@@ -354,19 +354,19 @@ def test_the_log_row_of_a_step_is_that_of_its_log_probabilities():
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_the_supervised_loss_is_that_of_transformers(reduction):
     rows = [(one.prompt, one.win) for one in encoded(5)]
-    engine = engine_of(tiny_model(), batch=5, micro=2, reduction=reduction)
-    row = SupervisedTask(rows, rows).gradient(engine, 1)
+    policy = policy_of(tiny_model(), batch=5, micro=2, reduction=reduction)
+    row = SupervisedTask(rows, rows).gradient(policy, 1)
     batch = collate(rows, PAD)
     labels = batch["input_ids"].masked_fill(batch["answer_mask"] == 0, -100)
     model = tiny_model()
     model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss.backward()
     expected = torch.cat([one.grad.flatten() for one in model.parameters()])
-    torch.testing.assert_close(torch.cat([one.flatten() for one in engine.gradient()]), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.cat([one.flatten() for one in policy.gradient()]), expected, rtol=0, atol=1e-6)
     with torch.no_grad():
         loss = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
     assert row["loss"] == pytest.approx(float(loss), rel=1e-6)
     assert row["grad_norm"] == pytest.approx(float(expected.norm()), rel=1e-5)
-    assert SupervisedTask(rows, rows).validate(engine)["validation_loss"] == pytest.approx(float(loss), rel=1e-6)
+    assert SupervisedTask(rows, rows).validate(policy)["validation_loss"] == pytest.approx(float(loss), rel=1e-6)
 
 
 def test_gradient_checkpointing_gives_the_same_gradient():
@@ -378,9 +378,9 @@ def test_gradient_checkpointing_gives_the_same_gradient():
                 with torch.random.fork_rng():
                     torch.manual_seed(0)
                     model = with_lora(model, 2, 4.0, ["all-linear"], 0.2)
-            engine = engine_of(model, gradient_checkpointing=checkpointing, lora_rank=2 * lora)
-            row = task_of(encoded(4)).gradient(engine, 1)
-            found.append((row["loss"], torch.cat([one.flatten() for one in engine.gradient()])))
+            policy = policy_of(model, gradient_checkpointing=checkpointing, lora_rank=2 * lora)
+            row = task_of(encoded(4)).gradient(policy, 1)
+            found.append((row["loss"], torch.cat([one.flatten() for one in policy.gradient()])))
         assert found[0][0] == found[1][0]
         torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
         assert found[0][1].abs().max() > 0
@@ -389,9 +389,9 @@ def test_gradient_checkpointing_gives_the_same_gradient():
 def test_bfloat16_is_near_single_precision():
     rows = []
     for precision in ("fp32", "bf16"):
-        engine = engine_of(tiny_model(), batch=6, precision=precision)
-        rows.append(task_of(encoded(6)).gradient(engine, 1))
-        assert {one.dtype for one in engine.gradient()} == {torch.float32}
+        policy = policy_of(tiny_model(), batch=6, precision=precision)
+        rows.append(task_of(encoded(6)).gradient(policy, 1))
+        assert {one.dtype for one in policy.gradient()} == {torch.float32}
     single, half = rows
     assert half["logp_win"] == pytest.approx(single["logp_win"], rel=0.01)
     assert half["logp_win"] != single["logp_win"]
@@ -401,14 +401,14 @@ def test_bfloat16_is_near_single_precision():
 def test_a_step_shortens_long_gradients_alone():
     for most, length in ((0.5, 0.5), (1e9, None)):
         model = tiny_model()
-        engine = engine_of(model, max_norm=most, schedule="constant")
-        engine.optimizer = torch.optim.SGD(engine.parameters, lr=1.0)
-        before = torch.cat([one.detach().flatten().clone() for one in engine.parameters])
-        norm = task_of(encoded(4)).gradient(engine, 1)["grad_norm"]
-        assert engine.step(1, norm) == 0.01
-        moved = torch.cat([one.detach().flatten() for one in engine.parameters]) - before
+        policy = policy_of(model, max_norm=most, schedule="constant")
+        policy.optimizer = torch.optim.SGD(policy.parameters, lr=1.0)
+        before = torch.cat([one.detach().flatten().clone() for one in policy.parameters])
+        norm = task_of(encoded(4)).gradient(policy, 1)["grad_norm"]
+        assert policy.step(1, norm) == 0.01
+        moved = torch.cat([one.detach().flatten() for one in policy.parameters]) - before
         assert float(moved.norm()) == pytest.approx(0.01 * (length or norm), rel=1e-3)
-        assert all(one.grad is None for one in engine.parameters)
+        assert all(one.grad is None for one in policy.parameters)
 
 
 def test_draws_are_the_seeds_and_leave_others_alone():
@@ -425,9 +425,9 @@ def test_draws_are_the_seeds_and_leave_others_alone():
 
 def test_tokens_are_counted_once_a_pair():
     pairs = encoded(5)
-    engine = engine_of(tiny_model(), batch=5, micro=2, sides_every=1)
-    task_of(pairs).gradient(engine, 1)
-    assert engine.tokens == sum(2 * len(one.prompt) + len(one.win) + len(one.lose) for one in pairs)
+    policy = policy_of(tiny_model(), batch=5, micro=2, sides_every=1)
+    task_of(pairs).gradient(policy, 1)
+    assert policy.tokens == sum(2 * len(one.prompt) + len(one.win) + len(one.lose) for one in pairs)
 
 
 def test_numbers_that_are_not_finite_name_the_pairs():
@@ -436,7 +436,7 @@ def test_numbers_that_are_not_finite_name_the_pairs():
     model = tiny_model()
     model.lm_head.weight.data[pairs[2].win[0]] = math.nan
     with pytest.raises(NotFinite, match="step 1: log π is not finite") as caught:
-        task.gradient(engine_of(model), 1)
+        task.gradient(policy_of(model), 1)
     assert sorted(caught.value.batch["training_pairs"]) == [0, 1, 2, 3]
-    [told] = task.told([2])
+    [told] = task.described([2])
     assert told == {"text": None, "tokens": {"prompt": pairs[2].prompt, "win": pairs[2].win, "lose": pairs[2].lose}}

@@ -21,12 +21,12 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from gradlab.llm.data.tokens import Encoded
-from gradlab.llm.model.group import Processes, gradients_meet
+from gradlab.llm.model.group import Group, gradients_meet
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import CHUNK, _chunked, with_logps
 from gradlab.llm.model.memory import CARD, LLAMAS, Memory, memory, memory_table, shape_of
 from gradlab.llm.train.loop import PairTask
-from gradlab.llm.train.policy_model import Engine
+from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import DPO
 
@@ -173,10 +173,10 @@ def test_the_whole_is_that_of_the_real_trainer(lora_rank, tmp_path):
         model = built(WIDE, dtype=torch.bfloat16 if lora_rank else torch.float32)
         if lora_rank:
             model = with_lora(model, lora_rank, 16.0, ["all-linear"])
-        engine = Engine(model, Processes(), settings, rate=1e-4, steps=2, pad=0)
+        policy = PolicyModel(model, Group(), settings, rate=1e-4, steps=2, pad=0)
         for step in (1, 2):
             live.peak = 0
-            engine.step(step, task.gradient(engine, step)["grad_norm"])
+            policy.step(step, task.gradient(policy, step)["grad_norm"])
     made = memory(WIDE, lora_rank=lora_rank, micro_pairs=2, length=128)
     assert 0.97 < made.total / live.peak < 1.1
 

@@ -17,12 +17,12 @@ from tiny_llm import torchrun
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import collate
 from gradlab.llm.data.tokens import Encoded
-from gradlab.llm.model.group import Processes
+from gradlab.llm.model.group import Group
 from gradlab.llm.model.loading import load_model, save_folder, small_llama, train_bpe, with_lora
 from gradlab.llm.model.rewards import CheckedReward
 from gradlab.llm.train import stages
 from gradlab.llm.train.loop import NotFinite, PairTask
-from gradlab.llm.train.policy_model import Engine
+from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.ppo_task import PPOTask, advantages, frozen_reference
 from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import DPO
@@ -62,32 +62,32 @@ def model_of(seed=0):
     return model
 
 
-def made(reward=share_of_e, own=None, model=None, reference=None, prompts=PROMPTS, rate=0.01, steps=1000, **options):
-    """An engine and its task; the reference is the model at its start where none is given."""
+def made(reward=share_of_e, group=None, model=None, reference=None, prompts=PROMPTS, rate=0.01, steps=1000, **options):
+    """A policy and its task; the reference is the model at its start where none is given."""
     given = {
         "model": "start", "data": "none", "out": ".", "loss": ("ppo",), "reward": "none", "beta": 0.05, "batch": 4,
         "micro": 4, "samples": 4, "sample_length": 6, "precision": "fp32", "schedule": "constant", "warmup": 0.0,
         "max_norm": 100.0, "sides_every": 0, **options,
     }  # fmt: skip
     settings = Settings(**given)
-    own = own or Processes()
-    engine = Engine(model or model_of(), own, settings, rate=rate, steps=steps, pad=PAD)
-    scored = reference or frozen_reference("start", "other", engine, lambda _: model_of())
+    group = group or Group()
+    policy = PolicyModel(model or model_of(), group, settings, rate=rate, steps=steps, pad=PAD)
+    scored = reference or frozen_reference("start", "other", policy, lambda _: model_of())
     pairs = PairTask(DPO(settings.of("beta")), (), torch.zeros(0, 2), PAIRS, torch.full((2, 2), -5.0))
-    return engine, PPOTask(prompts, list(map(str, prompts)), CheckedReward(reward, "mine"), scored, Letters(), pairs)
+    return policy, PPOTask(prompts, list(map(str, prompts)), CheckedReward(reward, "mine"), scored, Letters(), pairs)
 
 
-def run(engine, task, steps, first=1):
+def run(policy, task, steps, first=1):
     """The rows of some steps."""
     rows = []
     for step in range(first, first + steps):
-        rows.append(task.gradient(engine, step))
-        engine.step(step, rows[-1]["grad_norm"])
+        rows.append(task.gradient(policy, step))
+        policy.step(step, rows[-1]["grad_norm"])
     return rows
 
 
-def weights(engine):
-    return torch.cat([one.detach().flatten() for one in engine.parameters])
+def weights(policy):
+    return torch.cat([one.detach().flatten() for one in policy.parameters])
 
 
 # What it maximises
@@ -99,38 +99,38 @@ def test_the_gradient_is_that_of_reward_less_kl_in_expectation():
     by_letter = {chr(ord("a") + one): float(reward[one]) for one in range(TOKENS)} | {"": 0.0}
     reward[[0, END, PAD]] = 0.0
     n, beta, prompt = 2000, 0.7, [(0, 5, 7)]
-    engine, task = made(
+    policy, task = made(
         lambda _, texts: [by_letter[text] for text in texts], prompts=prompt, model=model_of(1), beta=beta, batch=1,
         micro=500, samples=n, sample_length=1,
     )  # fmt: skip
-    total = [torch.zeros_like(one) for one in engine.parameters]
+    total = [torch.zeros_like(one) for one in policy.parameters]
     for step in range(1, 5):
-        task.gradient(engine, step)
-        total = [a + b for a, b in zip(total, engine.gradient(), strict=True)]
-        engine.clear()
+        task.gradient(policy, step)
+        total = [a + b for a, b in zip(total, policy.gradient(), strict=True)]
+        policy.clear()
     ids = torch.tensor(prompt)
-    logp = engine.model(input_ids=ids).logits[0, -1].log_softmax(-1)
+    logp = policy.model(input_ids=ids).logits[0, -1].log_softmax(-1)
     ref_logp = model_of()(input_ids=ids).logits[0, -1].log_softmax(-1).detach()
     (-(logp.exp() * (reward - beta * (logp - ref_logp))).sum()).backward()
-    sampled, exact = (torch.cat([one.flatten() for one in part]) for part in (total, engine.gradient()))
+    sampled, exact = (torch.cat([one.flatten() for one in part]) for part in (total, policy.gradient()))
     sampled = sampled / 4 / (1 - 1 / n)
     assert float((sampled - exact).norm() / exact.norm()) < 0.1  # of 8,000 samples
     assert float(exact.norm()) > 0.1
 
 
 def test_the_step_is_the_policy_gradient_of_centred_penalised_rewards():
-    engine, task = made(model=model_of(1), beta=0.3, micro=1)
-    row = task.gradient(engine, 1)
+    policy, task = made(model=model_of(1), beta=0.3, micro=1)
+    row = task.gradient(policy, 1)
     batch = task.batch
     inputs = collate(batch.rows, PAD)
-    logp, ref_logp = engine.model(**inputs), task.reference(**inputs)
+    logp, ref_logp = policy.model(**inputs), task.reference(**inputs)
     reward = torch.tensor(share_of_e(None, [Letters().decode(response) for _, response in batch.rows]))
     penalised = reward - 0.3 * (logp - ref_logp).detach()
     advantage = (penalised.view(4, 4) - penalised.view(4, 4).mean(1, keepdim=True)).flatten()
-    found = engine.gradient()
-    engine.clear()
+    found = policy.gradient()
+    policy.clear()
     (-(advantage * logp).mean()).backward()
-    for one, other in zip(found, engine.gradient(), strict=True):
+    for one, other in zip(found, policy.gradient(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert row["loss"] == pytest.approx(-float(penalised.mean()), abs=1e-6)
     assert row["reward"] == pytest.approx(float(reward.mean()), abs=1e-6)
@@ -149,8 +149,8 @@ def test_advantages_are_centred_in_each_group():
 
 
 def test_both_sides_add_up_to_the_gradient():
-    engine, task = made(model=model_of(1), sides_every=2)
-    first, second, third = run(engine, task, 3)
+    policy, task = made(model=model_of(1), sides_every=2)
+    first, second, third = run(policy, task, 3)
     for row in (first, third):
         assert row["grad_split_error"] < 1e-5
         sum_of_squares = row["grad_norm_win"] ** 2 + row["grad_norm_lose"] ** 2
@@ -161,18 +161,18 @@ def test_both_sides_add_up_to_the_gradient():
 
 
 def test_a_step_moves_the_better_samples_up_and_the_others_down():
-    engine, task = made(model=model_of(1), sides_every=2, rate=1e-3)
-    row = task.gradient(engine, 1)
+    policy, task = made(model=model_of(1), sides_every=2, rate=1e-3)
+    row = task.gradient(policy, 1)
     before = task.batch.logp
-    engine.step(1, row["grad_norm"])
-    moved = task.realised(engine, 1, row)
+    policy.step(1, row["grad_norm"])
+    moved = task.realised(policy, 1, row)
     with torch.no_grad():
-        after = engine.model(**collate(task.batch.rows, PAD)).double()
+        after = policy.model(**collate(task.batch.rows, PAD)).double()
     above, below = task.batch.sides
     assert moved["delta_win"] == pytest.approx(float((after - before)[above].mean()), abs=1e-5)
     assert moved["delta_lose"] == pytest.approx(float((after - before)[below].mean()), abs=1e-5)
     assert moved["delta_win"] > moved["delta_lose"]
-    assert task.realised(engine, 2, task.gradient(engine, 2)) == {}
+    assert task.realised(policy, 2, task.gradient(policy, 2)) == {}
 
 
 def test_looking_at_the_sides_changes_no_bit():
@@ -186,8 +186,8 @@ def test_looking_at_the_sides_changes_no_bit():
 
 
 def test_a_simple_reward_grows_far_beyond_noise():
-    engine, task = made()
-    rewards = [row["reward"] for row in run(engine, task, 40)]
+    policy, task = made()
+    rewards = [row["reward"] for row in run(policy, task, 40)]
     first, last = np.array(rewards[:8]), np.array(rewards[-8:])
     noise = math.sqrt(first.var(ddof=1) / 8 + last.var(ddof=1) / 8)
     assert last.mean() - first.mean() > max(5 * noise, 0.3)
@@ -196,8 +196,8 @@ def test_a_simple_reward_grows_far_beyond_noise():
 def test_a_large_penalty_keeps_the_model_at_its_reference():
     kl = {}
     for beta in (0.01, 30.0):
-        engine, task = made(beta=beta, rate=0.003)
-        kl[beta] = np.mean([row["kl"] for row in run(engine, task, 45)[-12:]])
+        policy, task = made(beta=beta, rate=0.003)
+        kl[beta] = np.mean([row["kl"] for row in run(policy, task, 45)[-12:]])
     assert abs(kl[30.0]) < 0.1
     assert kl[0.01] > 0.7
 
@@ -206,7 +206,7 @@ def test_it_comes_to_the_closed_form_of_the_optimum():
     """π_ref exp(r/β), of responses of one token."""
     reward, beta = torch.zeros(TOKENS), 0.5
     reward[4] = 1.0
-    engine, task = made(
+    policy, task = made(
         lambda _, texts: [float(text == "e") for text in texts], prompts=[(0, 5)], beta=beta, batch=1, samples=64,
         micro=32, sample_length=1, rate=0.01,
     )  # fmt: skip
@@ -215,18 +215,18 @@ def test_it_comes_to_the_closed_form_of_the_optimum():
         with torch.no_grad():
             return model(input_ids=torch.tensor([(0, 5)])).logits[0, -1].log_softmax(-1)
 
-    ref_logp = logp_of(engine.model)
+    ref_logp = logp_of(policy.model)
     ideal = (ref_logp + reward / beta).log_softmax(-1)
-    run(engine, task, 60)
-    found = logp_of(engine.model)
+    run(policy, task, 60)
+    found = logp_of(policy.model)
     start, end = (float((ideal.exp() * (ideal - logp)).sum()) for logp in (ref_logp, found))
     assert start > 0.1
     assert end < start / 20
 
 
 def test_more_passes_stay_in_the_clip_and_learn_too():
-    engine, task = made(ppo_epochs=3, rate=0.02, save_every=0)
-    rows = run(engine, task, 45)
+    policy, task = made(ppo_epochs=3, rate=0.02, save_every=0)
+    rows = run(policy, task, 45)
     rewards = [row["reward"] for row in rows if "reward" in row]
     assert len(rewards) == 15  # a batch of samples serves three steps
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.2
@@ -242,8 +242,8 @@ def test_equal_seeds_give_equal_bits_whatever_the_global_generator_holds():
     found = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)
-        engine, task = made(seed=seed, sides_every=2)
-        found.append((run(engine, task, 3), weights(engine)))
+        policy, task = made(seed=seed, sides_every=2)
+        found.append((run(policy, task, 3), weights(policy)))
     assert found[0][0] == found[1][0]
     assert torch.equal(found[0][1], found[1][1])
     assert found[0][0] != found[2][0]
@@ -251,12 +251,12 @@ def test_equal_seeds_give_equal_bits_whatever_the_global_generator_holds():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_at_its_start_the_model_is_its_reference_to_the_bit(precision):
-    engine, task = made(precision=precision, micro=2)
-    row = task.gradient(engine, 1)
+    policy, task = made(precision=precision, micro=2)
+    row = task.gradient(policy, 1)
     assert row["kl"] == 0
     assert row["loss"] == pytest.approx(-row["reward"], rel=1e-12)
-    engine.step(1, row["grad_norm"])
-    assert task.gradient(engine, 2)["kl"] != 0
+    policy.step(1, row["grad_norm"])
+    assert task.gradient(policy, 2)["kl"] != 0
 
 
 def test_an_adapter_is_turned_off_for_its_own_base(monkeypatch):
@@ -264,19 +264,19 @@ def test_an_adapter_is_turned_off_for_its_own_base(monkeypatch):
         torch.manual_seed(0)
         return with_lora(model_of(), 4, 8.0, ["all-linear"])
 
-    engine = made(model=adapted(), lora_rank=4)[0]
-    shared = frozen_reference("start", "start", engine, pytest.fail)  # nothing is loaded
-    engine, task = made(model=adapted(), lora_rank=4, reference=None, rate=0.05)
-    task.reference = frozen_reference("start", "start", engine, pytest.fail)
-    rows = run(engine, task, 3)
+    policy = made(model=adapted(), lora_rank=4)[0]
+    shared = frozen_reference("start", "start", policy, pytest.fail)  # nothing is loaded
+    policy, task = made(model=adapted(), lora_rank=4, reference=None, rate=0.05)
+    task.reference = frozen_reference("start", "start", policy, pytest.fail)
+    rows = run(policy, task, 3)
     assert rows[0]["kl"] == 0
     assert rows[2]["kl"] != 0
     inputs = collate([((0, 5), (3, 4, END))], PAD)
     with torch.no_grad():
         torch.testing.assert_close(task.reference(**inputs), shared(**inputs), rtol=0, atol=0)
-        assert not torch.equal(task.reference(**inputs), engine.model(**inputs))  # the adapter is on again
-    assert all(one.requires_grad for one in engine.parameters)
-    other = frozen_reference("elsewhere", "start", engine, lambda _: adapted())
+        assert not torch.equal(task.reference(**inputs), policy.model(**inputs))  # the adapter is on again
+    assert all(one.requires_grad for one in policy.parameters)
+    other = frozen_reference("elsewhere", "start", policy, lambda _: adapted())
     with torch.no_grad():
         torch.testing.assert_close(other(**inputs), shared(**inputs))
 
@@ -317,18 +317,18 @@ def raising(prompts, responses):
     ],
 )
 def test_a_reward_that_fails_is_named_in_one_line(reward, line):
-    engine, task = made(reward)
+    policy, task = made(reward)
     with pytest.raises(ValueError, match=line) as caught:
-        task.gradient(engine, 1)
+        task.gradient(policy, 1)
     assert "\n" not in str(caught.value)
 
 
 def test_a_reference_that_is_not_finite_stops_the_step_with_its_batch():
-    engine, task = made(reference=lambda **batch: torch.full((len(batch["input_ids"]),), math.nan))
+    policy, task = made(reference=lambda **batch: torch.full((len(batch["input_ids"]),), math.nan))
     with pytest.raises(NotFinite, match="step 1: r − β log π/π_ref is not finite") as caught:
-        task.gradient(engine, 1)
+        task.gradient(policy, 1)
     index = caught.value.batch["training_pairs"]
-    told = json.loads(json.dumps(task.told(index)))
+    told = json.loads(json.dumps(task.described(index)))
     assert [tuple(one["tokens"]) for one in told] == [PROMPTS[one] for one in index]
     assert [len(one["responses"]) for one in told] == [4] * 4
 
@@ -428,23 +428,23 @@ SPREAD = """
 import sys, json, torch
 sys.path.insert(0, {here!r})
 from test_llm_ppo import made, model_of, run
-from gradlab.llm.command import leave
-from gradlab.llm.processes import processes
+from gradlab.cli.train_command import leave
+from gradlab.llm.model.group import start_group
 torch.set_num_threads(1)
-with processes("cpu") as own:
+with start_group("cpu") as group:
     for kind in ("ddp", "fsdp"):
-        rows = run(*made(own=own, model=model_of(1), distribution=kind, sides_every=2, micro=2), 3)
-        if own.main:
+        rows = run(*made(group=group, model=model_of(1), distribution=kind, sides_every=2, micro=2), 3)
+        if group.is_main:
             print(json.dumps(rows))
     def bad(prompts, responses):
-        assert own.main, "not here"
+        assert group.is_main, "not here"
         return [0.0] * len(responses)
     try:
-        run(*made(bad, own=own), 1)
+        run(*made(bad, group=group), 1)
     except (ValueError, RuntimeError) as error:
-        if own.main:
+        if group.is_main:
             print(json.dumps(str(error)))
-    own.together(lambda: None)
+    group.on_all(lambda: None)
 leave(0)
 """
 

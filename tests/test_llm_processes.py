@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tiny_llm import TWO, quick_collections, tiny_settings, torchrun
 
 from gradlab.doctor.training_log import read_log
-from gradlab.llm.model.group import Elsewhere, Processes, processes
+from gradlab.llm.model.group import Elsewhere, Group, start_group
 from gradlab.llm.train.stages import train
 
 # Differences of log-probabilities of about −30: their rounding in float32 is that of 30, not their own.
@@ -109,14 +109,14 @@ def test_what_goes_wrong_is_told_once(two):
 
 def test_only_what_torchrun_has_started_is_many(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with processes("cpu") as own:
-        assert (own.rank, own.size, own.main) == (0, 1, True)
-        assert own.together(lambda: 3) == own.by_main(lambda: 3) == own.told(3) == 3
-        for way in (own.together, own.by_main):
+    with start_group("cpu") as group:
+        assert (group.rank, group.size, group.is_main) == (0, 1, True)
+        assert group.on_all(lambda: 3) == group.on_main(lambda: 3) == group.broadcast(3) == 3
+        for way in (group.on_all, group.on_main):
             with pytest.raises(ZeroDivisionError):
                 way(lambda: 1 // 0)
     assert not torch.distributed.is_initialized()
-    with pytest.raises(ValueError, match="device must be one of auto, cpu, cuda; got 'gpu'"), processes("gpu"):
+    with pytest.raises(ValueError, match="device must be one of auto, cpu, cuda; got 'gpu'"), start_group("gpu"):
         pass
 
 
@@ -130,7 +130,7 @@ def test_a_failure_elsewhere_is_no_news_of_its_own(capsys):
         patch.setattr(train_command.time, "sleep", lambda _: None)
         assert train_command.guarded(work, "llm_train.py") == 1
     assert capsys.readouterr() == ("", "")
-    assert Processes().main
+    assert Group().is_main
 
 
 @pytest.mark.parametrize("rank", [None, "0"])

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 from tiny_llm import torchrun
 from transformers import GenerationConfig
 
-from gradlab.llm.model.group import Processes
+from gradlab.llm.model.group import Group
 from gradlab.llm.model.loading import small_llama, train_bpe, with_lora
 from gradlab.llm.model.sampling import sample, texts
 
@@ -118,7 +118,7 @@ def test_batches_have_seeds_of_their_own():
     assert made.tokens[:8] != made.tokens[8:]
 
 
-class Unjoined(Processes):
+class Unjoined(Group):
     """One of several processes, which is told of its own part alone."""
 
     def total(self, tensor):
@@ -127,7 +127,7 @@ class Unjoined(Processes):
 
 def test_the_shares_of_several_processes_are_what_one_alone_draws():
     model, how = model_of(sharp=5.0), {"each": 6, "longest": 6, "batch": 4}
-    shares = [sample(model, TOKENS, PROMPTS, own=Unjoined(rank, 4), **how).tokens for rank in range(4)]
+    shares = [sample(model, TOKENS, PROMPTS, group=Unjoined(rank, 4), **how).tokens for rank in range(4)]
     assert [sum(map(bool, share)) for share in shares] == [8, 8, 4, 4]
     joined = [max(share, key=len) for share in zip(*shares, strict=True)]
     assert joined == sample(model, TOKENS, PROMPTS, **how).tokens
@@ -185,13 +185,13 @@ import sys, torch, pickle
 from types import SimpleNamespace
 sys.path.insert(0, {here!r})
 from test_llm_sampling import PROMPTS, TOKENS, model_of
-from gradlab.llm.command import leave
-from gradlab.llm.logps import with_logps
-from gradlab.llm.models import with_lora
-from gradlab.llm.processes import processes, spread
-from gradlab.llm.sampling import sample
+from gradlab.cli.train_command import leave
+from gradlab.llm.model.logps import with_logps
+from gradlab.llm.model.loading import with_lora
+from gradlab.llm.model.group import spread, start_group
+from gradlab.llm.model.sampling import sample
 torch.set_num_threads(1)
-with processes("cpu") as own:
+with start_group("cpu") as group:
     for kind in ("ddp", "fsdp"):
         for lora in (False, True):
             model = model_of()
@@ -199,16 +199,16 @@ with processes("cpu") as own:
                 with torch.random.fork_rng():
                     torch.manual_seed(0)
                     model = with_lora(model, 2, 4.0, ["all-linear"])
-            model = spread(with_logps(model), own, kind, "fp32")
-            one = sample(model, TOKENS, PROMPTS, each=5, longest=6, batch=3, own=own)
+            model = spread(with_logps(model), group, kind, "fp32")
+            one = sample(model, TOKENS, PROMPTS, each=5, longest=6, batch=3, group=group)
             ids = torch.tensor([[0, 5, 7]])
             loss = model(input_ids=ids, attention_mask=ids * 0 + 1, answer_mask=ids * 0 + 1).sum()
             loss.backward()  # training goes on as before
-            again = sample(model, TOKENS, PROMPTS, each=5, longest=6, batch=3, own=own)
+            again = sample(model, TOKENS, PROMPTS, each=5, longest=6, batch=3, group=group)
             assert again == one and model.training
-            if own.main:
+            if group.is_main:
                 print(kind, lora, one.tokens)
-    own.together(lambda: None)
+    group.on_all(lambda: None)
 leave(0)
 """
 

@@ -29,11 +29,11 @@ from gradlab.cli.train_command import train_command
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.model import loading
-from gradlab.llm.model.group import Processes
+from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.train import checkpoints
 from gradlab.llm.train.loop import PairTask, side_rows
-from gradlab.llm.train.policy_model import Engine
+from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_settings import read_settings
 from gradlab.llm.train.stages import train
@@ -143,7 +143,7 @@ def test_the_reference_that_is_kept_is_what_a_live_one_gives(inputs, straight):
     for part in ("train", "held_out"):
         pairs = data.part(getattr(data, part))
         kept = load_file(straight / "cache" / f"model-{part}.safetensors")["logps"]
-        found = score(live, side_rows(pairs), Processes(), pad=2, micro=3).view(-1, 2)
+        found = score(live, side_rows(pairs), Group(), pad=2, micro=3).view(-1, 2)
         torch.testing.assert_close(kept, found, rtol=1e-6, atol=0)
 
 
@@ -193,7 +193,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import torch
 from tiny_llm import tiny_settings
-from gradlab.llm import checkpoints, stages
+from gradlab.llm.train import checkpoints, stages
 torch.set_num_threads(1)
 own, written = checkpoints._write, []
 
@@ -268,15 +268,15 @@ def test_old_checkpoints_go(inputs, tmp_path):
 
 
 def test_ctrl_c_ends_after_the_step_with_a_checkpoint(inputs, straight, tmp_path, capsys):
-    own = Engine.step
+    own = PolicyModel.step
 
-    def step(engine, number, norm):
+    def step(policy, number, norm):
         if number == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return own(engine, number, norm)
+        return own(policy, number, norm)
 
     arguments = options(inputs, tmp_path, steps=6)
-    with patch.object(Engine, "step", step):
+    with patch.object(PolicyModel, "step", step):
         complains(capsys, arguments, 130, "stopped; the same command goes on from the last checkpoint")
     assert (tmp_path / "dpo" / "checkpoints" / "step-00000003").is_dir()
     assert train_command(arguments) == 0
@@ -286,12 +286,12 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(inputs, straight, tmp_path
 
 @pytest.mark.parametrize("when", ["in the last step", "at the last look"])
 def test_ctrl_c_at_the_end_is_heard_and_loses_nothing(when, inputs, straight, tmp_path, capsys):
-    owner, name = (Engine, "step") if when == "in the last step" else (PairTask, "validate")
+    owner, name = (PolicyModel, "step") if when == "in the last step" else (PairTask, "validate")
     own, looks = getattr(owner, name), []
 
     def interrupted(one, *rest):
         looks.append(1)
-        if len(looks) == (6 if owner is Engine else 4):  # of two, two and two steps, and the finished model
+        if len(looks) == (6 if owner is PolicyModel else 4):  # of two, two and two steps, and the finished model
             os.kill(os.getpid(), signal.SIGINT)
         return own(one, *rest)
 
@@ -490,7 +490,7 @@ def test_an_adapters_rank_is_its_own(inputs, tmp_path, capsys):
 def test_a_step_that_is_not_finite_stops_with_its_batch_written_down(inputs, straight, tmp_path, capsys):
     file = tmp_path / "dpo" / "stopped-at-step-3.json"
     words = f"step 3: the gradient is not finite; the batch is in {file}, and the last checkpoint is kept"
-    with patch.object(Engine, "accumulate", not_finite):
+    with patch.object(PolicyModel, "accumulate", not_finite):
         complains(capsys, options(inputs, tmp_path, steps=6), 1, words)
     page = json.loads(file.read_text())
     assert page["step"] == 3

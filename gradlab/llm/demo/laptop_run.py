@@ -26,7 +26,7 @@ from gradlab.llm.demo.token_task import task_tokenizer, token_task
 from gradlab.llm.judge.evaluate import evaluate
 from gradlab.llm.judge.evaluation_table import table
 from gradlab.llm.model import loading
-from gradlab.llm.model.group import Processes
+from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.train.loop import len_of, side_rows
 from gradlab.llm.train.reference import score
@@ -231,7 +231,7 @@ def _pair_frame(run: Settings, data: Data, methods: Sequence[str]) -> pd.DataFra
     tokenizer = loading.load_tokenizer(run.model)
     for name in methods:
         model = with_logps(loading.load_model(run.out / name / "model").eval(), chunk=run.chunk)
-        sides[name] = score(model, side_rows(pairs), Processes(), pad=tokenizer.pad_token_id, micro=32).view(-1, 2)
+        sides[name] = score(model, side_rows(pairs), Group(), pad=tokenizer.pad_token_id, micro=32).view(-1, 2)
     common = {
         "pair": data.held_out, "win_len": len_of(pairs, "win").numpy(), "lose_len": len_of(pairs, "lose").numpy(),
         "ref_win": sides["reference"][:, 0].numpy(), "ref_lose": sides["reference"][:, 1].numpy(),

@@ -29,7 +29,7 @@ from gradlab.llm.judge.systems import (
     response_length,
 )
 from gradlab.llm.look.samples_page import Shown, samples_page
-from gradlab.llm.model.group import Precision, processes
+from gradlab.llm.model.group import Precision, start_group
 from gradlab.llm.model.rewards import (
     Accuracy,
     CheckedReward,
@@ -104,17 +104,17 @@ def evaluate(
     one_of("precision", precision, ("auto", *get_args(Precision)))
     check_template("reward_template", reward_template)
     run = open_run(out, names, data)
-    with processes(device) as own:
-        if own.size > 1:
-            raise ValueError(f"evaluation is one process's work, got {own.size} from torchrun")
+    with start_group(device) as group:
+        if group.size > 1:
+            raise ValueError(f"evaluation is one process's work, got {group.size} from torchrun")
         chosen: Any = precision if precision != "auto" else "fp32"
-        if precision == "auto" and own.device.type == "cuda":
+        if precision == "auto" and group.device.type == "cuda":
             chosen = run.systems[-1].precision
         judges = {
-            name: None if spec is None else _judge(spec, run.out, own.device, batch, reward_template)
+            name: None if spec is None else _judge(spec, run.out, group.device, batch, reward_template)
             for name, spec in (("reward", reward), ("cost", cost))
         }
-        plan = Plan(samples, response_length(run, length), temperature, seed, batch, chosen, own.device)
+        plan = Plan(samples, response_length(run, length), temperature, seed, batch, chosen, group.device)
         pairs, ids = prompts_of(run, prompts, plan.longest)
         accuracies = {  # before the samples: a judge that fails wastes none
             name: _accuracy(run, judge, 1 if name == "reward" else -1) for name, judge in judges.items() if judge

@@ -17,7 +17,7 @@ from gradlab.checks import count, one_of
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import DECIDING, Data, prepare
 from gradlab.llm.data.tokens import Encoded, encode_prompt, prompt_text
-from gradlab.llm.model.group import Precision, Processes, computing
+from gradlab.llm.model.group import Group, Precision, computing
 from gradlab.llm.model.loading import load_model, load_tokenizer, weights_hash
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.sampling import Samples, sample
@@ -258,7 +258,7 @@ class _Loaded:
 
     def __init__(self, system: System, run: Run, plan: Plan) -> None:
         self.system, self.run, self.plan = system, run, plan
-        self.own, self._model = Processes(device=plan.device), None
+        self.group, self._model = Group(device=plan.device), None
 
     @property
     def model(self) -> Any:
@@ -275,7 +275,7 @@ class _Loaded:
             with computing(self.plan.device, self.plan.precision):
                 return self.model(**batch, mean=mean)
 
-        found = score(forward, rows, self.own, pad=self.run.tokenizer.pad_token_id, micro=self.plan.batch)
+        found = score(forward, rows, self.group, pad=self.run.tokenizer.pad_token_id, micro=self.plan.batch)
         if not bool(torch.isfinite(found).all()):
             raise ValueError(f"{self.system.model} must give finite log-probabilities; its training went wrong")
         return found.tolist()
@@ -296,7 +296,7 @@ def _sampled(loaded: _Loaded, prompts: Sequence[Sequence[int]]) -> dict[str, Any
     pairs = loaded.score(sides, mean=loaded.system.mean)  # before the samples: a broken model has none
     drawn = sample(
         loaded.model, run.tokenizer, prompts, each=plan.each, longest=plan.longest, temperature=plan.temperature,
-        seed=plan.seed, batch=plan.batch, precision=plan.precision, own=loaded.own, title=loaded.system.name,
+        seed=plan.seed, batch=plan.batch, precision=plan.precision, group=loaded.group, title=loaded.system.name,
     )  # fmt: skip
     page = {"tokens": [list(one) for one in drawn.tokens], "finished": list(drawn.finished), "pairs": pairs}
     return page | {"logps": loaded.score(_rows(prompts, page, plan.each))}

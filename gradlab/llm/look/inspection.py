@@ -18,7 +18,7 @@ from gradlab.llm.data.tokens import Encoded, check_positions, check_vocabulary
 from gradlab.llm.look.imbalance import CLIP, measured
 from gradlab.llm.look.imbalance_words import report
 from gradlab.llm.model import loading
-from gradlab.llm.model.group import Processes, computing
+from gradlab.llm.model.group import Group, computing
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.train.reference import score
 
@@ -113,15 +113,15 @@ def inspect_pairs(
     rows = [(pair.prompt, side) for pair in encoded for side in (pair.win, pair.lose)]
     check_vocabulary(tokenizer, model.config)
     check_positions(model.config, max(len(prompt) + len(side) for prompt, side in rows))
-    own, training = Processes(device=model.device), model.training
+    group, training = Group(device=model.device), model.training
     scorer = with_logps(model.eval())
 
     def forward(**inputs: Tensor) -> Tensor:
-        with computing(own.device, precision):
+        with computing(group.device, precision):
             return scorer(**inputs)
 
     try:
-        logps = score(forward, rows, own, pad=tokenizer.pad_token_id, micro=2 * batch, title=title).view(-1, 2)
+        logps = score(forward, rows, group, pad=tokenizer.pad_token_id, micro=2 * batch, title=title).view(-1, 2)
     finally:
         model.train(training)
     strange = int((~logps.isfinite()).any(1).sum())

@@ -1,4 +1,4 @@
-"""One process or many: what torchrun started, and how a model is spread over it by PyTorch's DDP or FSDP2."""
+"""A group of one process or many, which torchrun started, and a model spread over it by PyTorch's DDP or FSDP2."""
 
 from __future__ import annotations
 
@@ -33,86 +33,86 @@ _PATIENCE = timedelta(hours=2)  # one process may write a large model while the 
 
 
 @dataclass(frozen=True)
-class Processes:
-    """This process among all that train one model; alone where torchrun did not start it."""
+class Group:
+    """The processes that train one model, as this one sees them; alone where torchrun did not start it."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def main(self) -> bool:
-        """Whether it is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether this process is the main one, which writes."""
         return self.rank == 0
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in each of them."""
+        """Return the sum over all processes, in each of them."""
         if self.size > 1:
             moved = tensor.to(self.device)
             dist.all_reduce(moved)
             tensor = moved.to(tensor.device)
         return tensor
 
-    def told(self, value: Any) -> Any:
-        """The main process's value, in each of them."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the main process's value, in each of them."""
         box = [value]
         if self.size > 1:
             dist.broadcast_object_list(box, device=self.device)
         return box[0]
 
-    def by_main(self, work: Callable[[], T]) -> T:
-        """What ``work`` gives where the main process alone does it; where it fails all do, and none waits for ever.
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Do ``work`` in the main process alone, and return its result in all; where it fails all do, and none waits.
 
-        It raises the error, and the others ``Elsewhere``.
+        The main process raises the error, and the others ``Elsewhere``.
         """
-        made, trouble = _tried(work) if self.main else (None, None)
+        result, trouble = _tried(work) if self.is_main else (None, None)
         if self.size > 1:
-            made, failed = self.told((made, trouble is not None))
+            result, failed = self.broadcast((result, trouble is not None))
             if failed and trouble is None:
                 raise Elsewhere
         if trouble is not None:
             raise trouble
-        return made  # type: ignore[return-value]
+        return result  # type: ignore[return-value]
 
-    def together(self, work: Callable[[], T]) -> T:
-        """What ``work`` gives in each process; where it fails in some all fail, and none waits for ever.
+    def on_all(self, work: Callable[[], T]) -> T:
+        """Do ``work`` in each process, and return its result there; where it fails in some all fail, and none waits.
 
-        The main process raises its own error, or one that tells the first of the others, and those ``Elsewhere``.
+        The main process raises its error, or the first of the others', and those raise ``Elsewhere``.
         """
-        made, trouble = _tried(work)
-        every: list[tuple[type, str] | None] = [None] * self.size
+        result, trouble = _tried(work)
+        errors: list[tuple[type, str] | None] = [None] * self.size
         if self.size > 1:
-            dist.all_gather_object(every, trouble and _told(trouble, self.rank))
-            if any(every) and not self.main:
+            dist.all_gather_object(errors, trouble and _portable(trouble, self.rank))
+            if any(errors) and not self.is_main:
                 raise Elsewhere
         if trouble is not None:
             raise trouble
-        for kind, words in filter(None, every):
+        for kind, words in filter(None, errors):
             raise kind(words)
-        return made  # type: ignore[return-value]
+        return result  # type: ignore[return-value]
 
 
 class Elsewhere(RuntimeError):
-    """What went wrong is told by the main process."""
+    """An error that the main process reports."""
 
 
 def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """What it gives, or how it fails."""
+    """Return the result of the work, or its error."""
     try:
         return work(), None
     except Exception as error:
         return None, error
 
 
-def _told(error: Exception, rank: int) -> tuple[type, str]:
-    """An error as another process can raise it."""
-    kind = next((one for one in (ValueError, OSError) if isinstance(error, one)), RuntimeError)
+def _portable(error: Exception, rank: int) -> tuple[type, str]:
+    """Return an error as another process can raise it."""
+    kind = next((kind for kind in (ValueError, OSError) if isinstance(error, kind)), RuntimeError)
     return kind, f"process {rank}: {type(error).__name__ + ': ' if kind is RuntimeError else ''}{error}"
 
 
 @contextlib.contextmanager
-def processes(device: str = "auto") -> Iterator[Processes]:
-    """What torchrun has started, or this process alone; ends what it began.
+def start_group(device: str = "auto") -> Iterator[Group]:
+    """Join the processes that torchrun has started, or be alone; what this begins it ends.
 
     device  ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
     """
@@ -123,30 +123,31 @@ def processes(device: str = "auto") -> Iterator[Processes]:
     local = int(os.environ.get("LOCAL_RANK", 0))
     if cuda and local >= torch.cuda.device_count():
         raise ValueError(
-            f"torchrun must start at most {torch.cuda.device_count()} processes here, one a GPU, got number {local + 1}"
+            f"torchrun must start at most {torch.cuda.device_count()} processes here, one per GPU, "
+            f"got number {local + 1}"
         )
     where = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(where)
     if "RANK" not in os.environ:
-        yield Processes(device=where)
+        yield Group(device=where)
         return
-    begun = dist.is_initialized()  # by who calls: a second beginning in one process may wait for ever
-    if not begun:
+    joined = dist.is_initialized()  # by the caller: a second beginning in one process may wait for ever
+    if not joined:
         dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), where)
+        yield Group(dist.get_rank(), dist.get_world_size(), where)
     finally:
-        if not begun:
-            gc.collect()  # models in cycles hold on to the group, and their end after its own can abort the process
+        if not joined:
+            gc.collect()  # models in cycles hold on to the group, and freeing them after its end can abort the process
             dist.destroy_process_group()
 
 
 @contextlib.contextmanager
-def stop_asked(own: Processes) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM came to any process: a question that all of them ask together, between two steps.
+def stop_asked(group: Group) -> Iterator[Callable[[], bool]]:
+    """Give a question that all processes ask together between two steps: did Ctrl-C or SIGTERM come to any of them?
 
-    Inside, the first signal does no more than that; one a second or more later stops at once (KeyboardInterrupt).
+    Inside, the first signal does no more than that; another, a second or more later, stops at once (KeyboardInterrupt).
     """
     came: list[float] = []
 
@@ -154,60 +155,60 @@ def stop_asked(own: Processes) -> Iterator[Callable[[], bool]]:
         if came and time.monotonic() - came[0] > 1:  # torchrun sends on at once what the terminal has sent already
             raise KeyboardInterrupt
         came.append(time.monotonic())
-        if own.main and len(came) == 1:
+        if group.is_main and len(came) == 1:
             print("\nstopping after this step; once more to stop at once", file=sys.stderr)
 
     inside = threading.current_thread() is threading.main_thread()  # no other may take signals
-    before = {one: signal.signal(one, note) for one in (signal.SIGINT, signal.SIGTERM) if inside}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM) if inside}
     try:
-        yield lambda: bool(own.total(torch.tensor(float(len(came)))))
+        yield lambda: bool(group.total(torch.tensor(float(len(came)))))
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def spread(model: Any, own: Processes, distribution: str, precision: Precision) -> Any:
+def spread(model: Any, group: Group, distribution: str, precision: Precision) -> Any:
     """Move a model to its device, and over all processes where there are several.
 
     With FSDP the main process's weights count; the others may hold theirs on the meta device.
     """
-    if own.size == 1:
-        return model.to(own.device)
+    if group.size == 1:
+        return model.to(group.device)
     if one_of("distribution", distribution, DISTRIBUTIONS) == "ddp":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # its other name is not in older versions
-            return DistributedDataParallel(model.to(own.device), broadcast_buffers=False)
-    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
-    whole = {name: value.detach() for name, value in model.state_dict().items()} if own.main else {}
-    buffers = dict(model.named_buffers()) if own.main else {}
+            return DistributedDataParallel(model.to(group.device), broadcast_buffers=False)
+    mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
+    whole = {name: value.detach() for name, value in model.state_dict().items()} if group.is_main else {}
+    buffers = dict(model.named_buffers()) if group.is_main else {}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    mesh = init_device_mesh(own.device.type, (own.size,))
+    mesh = init_device_mesh(group.device.type, (group.size,))
     lists = [part for part in base.get_decoder().children() if isinstance(part, nn.ModuleList)]
     for layer in max(lists, key=len, default=()):
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
-    model.to_empty(device=own.device)
+        fully_shard(layer, mesh=mesh, mp_policy=mixed)
+    fully_shard(model, mesh=mesh, mp_policy=mixed)
+    model.to_empty(device=group.device)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(model, whole, options=options)
     for name, buffer in model.named_buffers():  # those that no state dict holds, such as the rotary frequencies
-        if own.main:
+        if group.is_main:
             buffer.copy_(buffers[name])
         dist.broadcast(buffer, 0)
     return model
 
 
 def computing(device: torch.device, precision: Precision) -> torch.autocast:
-    """Within it the model computes in this precision, whatever its weights are in."""
+    """Let the model compute in this precision inside, whatever type its weights have."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def plain(model: Any) -> Any:
-    """The model inside DDP's wrapper."""
+    """Return the model inside DDP's wrapper."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def whole_state(model: Any) -> dict[str, Tensor]:
-    """All weights, on the CPU of the main process; every process has to ask. Tied ones share their memory."""
+    """Return all weights, on the CPU of the main process; every process has to ask. Tied weights share their memory."""
     if not isinstance(model, FSDPModule):
         return {name: value.detach().cpu() for name, value in plain(model).state_dict().items()}
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -221,7 +222,7 @@ def whole_state(model: Any) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def gradients_meet(model: Any, meet: bool) -> Iterator[None]:
-    """Whether DDP's backward passes inside exchange gradients between processes; the last one of a step should.
+    """Say whether DDP's backward passes inside exchange gradients between processes; the last pass of a step should.
 
     FSDP's always do: else each process would hold the gradient of the whole model.
     """
@@ -233,25 +234,25 @@ def gradients_meet(model: Any, meet: bool) -> Iterator[None]:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name, the same names however the model is spread."""
+    """Return the parameters that are trained, by name; the names do not depend on how the model is spread."""
     if isinstance(model, FSDPModule):
         model.reshard()  # a forward without a backward leaves the ends of the model gathered, in other parameters
     return {name: value for name, value in plain(model).named_parameters() if value.requires_grad}
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor that FSDP has spread; the tensor itself where none has."""
+    """Return this process's part of a tensor that FSDP has spread, or the whole tensor where it is not spread."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def dot(left: list[Tensor], right: list[Tensor], own: Processes) -> float:
+def dot(left: list[Tensor], right: list[Tensor], group: Group) -> float:
     """The inner product of two gradients, over all their parts and processes; ‖g‖² of one with itself.
 
     In float64 on a CPU. A GPU sums in the gradient's own type, float32 at least, by a tree: a copy of all of it in
     float64 would cost more than what it adds.
     """
-    spread_out = any(isinstance(one, DTensor) for one in left)
-    kinds = [_summed_in(one) for one in left]
+    spread_out = any(isinstance(part, DTensor) for part in left)
+    kinds = [_summed_in(part) for part in left]
     if left is right:
         parts = [
             torch.linalg.vector_norm(local(a), dtype=kind).double() ** 2 for a, kind in zip(left, kinds, strict=True)
@@ -260,7 +261,7 @@ def dot(left: list[Tensor], right: list[Tensor], own: Processes) -> float:
         parts = [(local(a).to(kind) * local(b).to(kind)).sum().double()
                  for a, b, kind in zip(left, right, kinds, strict=True)]  # fmt: skip
     product = torch.stack(parts).sum()
-    return float(own.total(product) if spread_out else product)
+    return float(group.total(product) if spread_out else product)
 
 
 def _summed_in(tensor: Tensor) -> torch.dtype:

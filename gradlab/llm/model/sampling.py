@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gradlab.checks import count, one_of, positive
 from gradlab.llm.data.batches import collate, dealt
-from gradlab.llm.model.group import Precision, Processes, computing, plain
+from gradlab.llm.model.group import Group, Precision, computing, plain
 from gradlab.llm.model.seeded import drawing
 
 
@@ -33,7 +33,7 @@ class Samples:
 def sample(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], *, each: int = 4, longest: int = 64,
     temperature: float = 1.0, seed: int | Sequence[int] = 0, batch: int = 16, precision: Precision = "fp32",
-    own: Processes | None = None, title: str = "",
+    group: Group | None = None, title: str = "",
 ) -> Samples:  # fmt: skip
     """Draw ``each`` responses to every prompt (token ids, as the model is to see them) from π at this temperature.
 
@@ -45,7 +45,7 @@ def sample(
                  responses, whatever the global generators hold, which stay as they are; and on any number of
                  processes, as far as their rounding is the same.
     batch        responses that one process draws at a time. precision: ``bf16`` computes as training in it does.
-    own          the processes that draw, all of them the same call; each gets all samples. Under FSDP the whole model
+    group        the processes that draw, all of them the same call; each gets all samples. Under FSDP the whole model
                  stands in each meanwhile. Left out: this process alone, on the model's device.
     title        of a progress bar; left out: none.
 
@@ -59,28 +59,30 @@ def sample(
     base = plain(model)
     base = base.get_base_model() if hasattr(base, "get_base_model") else base  # LoRA's layers stand inside it
     check_room(prompts, longest, base.config)
-    own = own or Processes(device=base.device)
-    seeds = [count("seed", one) for one in ([seed] if isinstance(seed, int | np.integer) else seed)]
+    group = group or Group(device=base.device)
+    seeds = [count("seed", number) for number in ([seed] if isinstance(seed, int | np.integer) else seed)]
     rows = [prompt for prompt in prompts for _ in range(each)]
-    found = torch.zeros(len(rows), longest + 1, dtype=torch.long)  # each response's length, then its tokens
+    drawn_ids = torch.zeros(len(rows), longest + 1, dtype=torch.long)  # each response's length, then its tokens
     # Unlike training's, these batches are the same on any number of processes: their seeds are theirs.
-    parts = dealt(np.array([len(row) for row in rows], int), batch)[own.rank :: own.size]
-    with _still(model, own), _bare(base, eos, pad, longest, temperature), computing(own.device, precision):
+    parts = dealt(np.array([len(row) for row in rows], int), batch)[group.rank :: group.size]
+    with _still(model, group), _bare(base, eos, pad, longest, temperature), computing(group.device, precision):
         for turn, part in enumerate(
-            tqdm(parts, desc=title, unit="batch", disable=not (title and own.main), leave=False)
+            tqdm(parts, desc=title, unit="batch", disable=not (title and group.is_main), leave=False)
         ):
-            inputs = collate([(rows[place], ()) for place in part], pad, own.device, left=True)
+            inputs = collate([(rows[place], ()) for place in part], pad, group.device, left=True)
             inputs.pop("answer_mask")
-            with drawing((*seeds, turn * own.size + own.rank), own.device):
+            with drawing((*seeds, turn * group.size + group.rank), group.device):
                 drawn = base.generate(**inputs, synced_gpus=False)[:, inputs["input_ids"].shape[1] :].cpu()
             for place, row in zip(part, drawn, strict=True):
                 ends = (row == eos).nonzero()
                 length = int(ends[0]) + 1 if len(ends) else len(row)  # what follows EOS is padding
-                found[place, 0], found[place, 1 : length + 1] = length, row[:length]
-    found = own.total(found)
-    tokens = [tuple(row[1 : 1 + row[0]]) for row in found.tolist()]
+                drawn_ids[place, 0], drawn_ids[place, 1 : length + 1] = length, row[:length]
+    drawn_ids = group.total(drawn_ids)
+    tokens = [tuple(row[1 : 1 + row[0]]) for row in drawn_ids.tolist()]
     return Samples(
-        [index for index in range(len(prompts)) for _ in range(each)], tokens, [one[-1:] == (eos,) for one in tokens]
+        [index for index in range(len(prompts)) for _ in range(each)],
+        tokens,
+        [response[-1:] == (eos,) for response in tokens],
     )
 
 
@@ -88,7 +90,7 @@ def texts(samples: Samples, tokenizer: Any) -> list[str]:
     """The responses as text, without EOS and other special tokens, and without ids that the tokenizer does not know."""
     known = len(tokenizer)
     return [
-        str(tokenizer.decode([one for one in tokens if one < known], skip_special_tokens=True,
+        str(tokenizer.decode([token for token in tokens if token < known], skip_special_tokens=True,
                              clean_up_tokenization_spaces=False))
         for tokens in samples.tokens
     ]  # fmt: skip
@@ -136,19 +138,19 @@ def _bare(base: Any, eos: int, pad: int, longest: int, temperature: float) -> It
 
 
 @contextlib.contextmanager
-def _still(model: Any, own: Processes) -> Iterator[None]:
+def _still(model: Any, group: Group) -> Iterator[None]:
     """No gradients and no dropout; under FSDP all weights in every process, so that none waits for another's tokens."""
-    training, parts = model.training, [one for one in model.modules() if isinstance(one, FSDPModule)]
+    training, parts = model.training, [part for part in model.modules() if isinstance(part, FSDPModule)]
     model.eval()
     try:
         with torch.no_grad():
-            for one in parts:
-                one.set_reshard_after_forward(False, recurse=False)
+            for part in parts:
+                part.set_reshard_after_forward(False, recurse=False)
             if parts:  # the first forward brings the weights together, and it is the model's own that must
-                model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=own.device))
+                model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=group.device))
             yield
     finally:
         model.train(training)
-        for one in parts:
-            one.reshard()
-            one.set_reshard_after_forward(one is not model, recurse=False)  # as fully_shard has it by default
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(part is not model, recurse=False)  # as fully_shard has it by default

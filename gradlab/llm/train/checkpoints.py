@@ -1,4 +1,4 @@
-"""Checkpoints on the way, and what says that a training is done: whole or not at all, in safetensors and JSON alone."""
+"""Checkpoints, and the file that says a training is done: whole or not at all, in safetensors and JSON alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from gradlab.llm.model.group import Processes, local, trainable
+from gradlab.llm.model.group import Group, local, trainable
 from gradlab.llm.model.loading import remove, sync
 
 FORMAT = 1
@@ -25,7 +25,7 @@ DONE = "done.json"  # in the folder of a finished training, with its key
 
 
 def save_checkpoint(
-    folder: Path, step: int, model: Any, optimizer: torch.optim.Optimizer, own: Processes, key: str, *, keep: int = 2
+    folder: Path, step: int, model: Any, optimizer: torch.optim.Optimizer, group: Group, key: str, *, keep: int = 2
 ) -> None:
     """Write what training after ``step`` needs into ``folder``/step-N; every process writes its part of a spread model.
 
@@ -41,12 +41,12 @@ def save_checkpoint(
         part.mkdir(parents=True)
 
     def write() -> None:
-        if own.main or _is_spread(model):
-            _write(part / _file(own, model), {**_weights(model), **_moments(model, optimizer)})
+        if group.is_main or _is_spread(model):
+            _write(part / _file(group, model), {**_weights(model), **_moments(model, optimizer)})
 
     def finish() -> None:
         sizes = {file.name: file.stat().st_size for file in sorted(part.glob("*.safetensors"))}
-        state = {"format": FORMAT, "step": step, "key": key, "parts": _parts(own, model), "files": sizes}
+        state = {"format": FORMAT, "step": step, "key": key, "parts": _parts(group, model), "files": sizes}
         (part / _STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
         sync(part / _STATE)
         sync(part)
@@ -57,40 +57,40 @@ def save_checkpoint(
             shutil.rmtree(old)
 
     try:
-        own.by_main(begin)
-        own.together(write)
-        own.by_main(finish)
+        group.on_main(begin)
+        group.on_all(write)
+        group.on_main(finish)
     except Exception as error:  # safetensors has one of its own for a full disk
-        own.by_main(lambda: shutil.rmtree(part, ignore_errors=True))
-        if not own.main:
+        group.on_main(lambda: shutil.rmtree(part, ignore_errors=True))
+        if not group.is_main:
             raise
         raise OSError(
             f"checkpoint of step {step} could not be written to {folder}: {error}; the former ones are kept"
         ) from None
 
 
-def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, own: Processes, key: str) -> int:
+def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, group: Group, key: str) -> int:
     """Put the newest whole checkpoint into model and optimizer; its step, 0 where there is none.
 
     ValueError where it belongs to another run, or was written by another number of processes.
     """
-    found = own.by_main(lambda: _newest(folder))
-    if found is None:
+    newest = group.on_main(lambda: _newest(folder))
+    if newest is None:
         return 0
-    path, state = Path(found[0]), found[1]
+    path, state = Path(newest[0]), newest[1]
     if state.get("format") != FORMAT:
         raise ValueError(f"{path} has format {state.get('format')!r}; this version of gradlab reads format {FORMAT}")
     if state["key"] != key:
         raise ValueError(
             f"{path} is of a run with other settings, data or model; go on with those, name another out, or remove it"
         )
-    parts = _parts(own, model)
+    parts = _parts(group, model)
     if state["parts"] != parts:
         raise ValueError(
             f"{path} is of FSDP over {state['parts']} processes (1: of DDP, or a single process); resume it likewise, "
             f"got {parts}"
         )
-    tensors = load_file(path / _file(own, model))
+    tensors = load_file(path / _file(group, model))
     with torch.no_grad():
         for name, parameter in trainable(model).items():
             local(parameter).copy_(tensors[f"weight/{name}"])
@@ -109,12 +109,12 @@ def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) ->
     if not file.exists():
         return False
     try:
-        found = json.loads(file.read_text("utf-8"))
-        same = found["key"] == key
+        page = json.loads(file.read_text("utf-8"))
+        same = page["key"] == key
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file} is damaged; remove {folder}, and it is trained anew") from None
     if not same:
-        changed = differences(found.get("decided"), decided)
+        changed = differences(page.get("decided"), decided)
         raise ValueError(
             f"{folder} was trained with other settings, data or model{changed}; go on with those, name another out, or "
             "remove it"
@@ -125,8 +125,10 @@ def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) ->
 def differences(there: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> str:
     """What differs, in brackets, of the values that both have; nothing where that is not known."""
     old, new = there or {}, json.loads(json.dumps(dict(here or {}), default=str))
-    found = [f"{name}: {old[name]} there, {own} here" for name, own in new.items() if old.get(name, own) != own]
-    return f" ({'; '.join(found)})" if found else ""
+    changed = [
+        f"{name}: {old[name]} there, {value} here" for name, value in new.items() if old.get(name, value) != value
+    ]
+    return f" ({'; '.join(changed)})" if changed else ""
 
 
 def _weights(model: Any) -> dict[str, Tensor]:
@@ -142,8 +144,8 @@ def _moments(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _moment_names(tensors: dict[str, Tensor], name: str) -> list[str]:
-    found = [key.removesuffix(f"/{name}") for key in tensors if key.endswith(f"/{name}")]
-    return [moment for moment in found if moment != "weight"]
+    names = [key.removesuffix(f"/{name}") for key in tensors if key.endswith(f"/{name}")]
+    return [moment for moment in names if moment != "weight"]
 
 
 def _restored(tensor: Tensor, parameter: Tensor) -> Tensor:
@@ -162,13 +164,13 @@ def _is_spread(model: Any) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def _parts(own: Processes, model: Any) -> int:
+def _parts(group: Group, model: Any) -> int:
     """Parts that the model is in."""
-    return own.size if _is_spread(model) else 1
+    return group.size if _is_spread(model) else 1
 
 
-def _file(own: Processes, model: Any) -> str:
-    return f"part-{own.rank if _is_spread(model) else 0:04d}.safetensors"
+def _file(group: Group, model: Any) -> str:
+    return f"part-{group.rank if _is_spread(model) else 0:04d}.safetensors"
 
 
 def _all(folder: Path) -> list[tuple[int, Path]]:

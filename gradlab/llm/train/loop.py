@@ -22,7 +22,7 @@ from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import dot, stop_asked
 from gradlab.llm.model.loading import sync
 from gradlab.llm.train.measures import batch_row
-from gradlab.llm.train.policy_model import Engine, frozen
+from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
 from gradlab.losses import PairLogps, PairLoss, slopes
 from gradlab.store.artifacts import write_whole
@@ -31,25 +31,25 @@ ENDED = ("validation_loss", "validation_accuracy", "reward")  # what is said of 
 VALIDATED = ("loss", "reward_win", "reward_lose", "reward_margin", "accuracy", "logp_win", "logp_lose", "win_weight")
 
 
-Values = Callable[[Tensor, np.ndarray], Tensor]  # as ``Engine.accumulate`` takes them
+Values = Callable[[Tensor, np.ndarray], Tensor]  # as ``PolicyModel.accumulate`` takes them
 
 
 class Task(Protocol):
     """What ``run_steps`` trains; all processes make the same calls."""
 
-    def gradient(self, engine: Engine, step: int) -> dict[str, float]:
-        """Put the gradient of step 1, 2, … into the engine; columns of the log, ``grad_norm`` among them."""
+    def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
+        """Put the gradient of step 1, 2, … into the policy; columns of the log, ``grad_norm`` among them."""
         ...
 
-    def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
+    def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
         """More columns of a step that has been made, whose row was this; often none."""
         ...
 
-    def validate(self, engine: Engine) -> dict[str, float]:
+    def validate(self, policy: PolicyModel) -> dict[str, float]:
         """Columns that tell of held-out data; none without any."""
         ...
 
-    def told(self, index: Sequence[int]) -> list[dict[str, Any]]:
+    def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
         """What was trained on in a step that failed, for a person, by the places that ``NotFinite`` names."""
         ...
 
@@ -68,9 +68,9 @@ class PairTask:
     held_out_ref: Tensor
     texts: Sequence[Pair] = ()
 
-    def told(self, index: Sequence[int]) -> list[dict[str, Any]]:
+    def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
         """Some of the pairs to train on, as text and as tokens."""
-        return told(index, self.texts, [asdict(self.train[one]) for one in index])
+        return described(index, self.texts, [asdict(self.train[one]) for one in index])
 
     def logps(self, pairs: Sequence[Encoded], by_side: Tensor, ref: Tensor) -> PairLogps:
         """The pairs as a loss takes them; by_side and ref are (N, 2)."""
@@ -78,15 +78,15 @@ class PairTask:
         ref = ref.to(by_side)
         return PairLogps(by_side[:, 0], by_side[:, 1], ref[:, 0], ref[:, 1], *(one.to(by_side.device) for one in sides))
 
-    def gradient(self, engine: Engine, step: int) -> dict[str, float]:
-        """Put the gradient of this step's mean loss into the engine; what the log says of it."""
-        settings = engine.settings
+    def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
+        """Put the gradient of this step's mean loss into the policy; what the log says of it."""
+        settings = policy.settings
         index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
         pairs, ref = [self.train[one] for one in index], self.train_ref[index]
 
         def run(values: Values, rows: Callable[[Sequence[Encoded]], list[Row]] = rows_of) -> Tensor:
-            parts = dealt(lengths(pairs), settings.micro, engine.own.rank, engine.own.size)
-            return engine.accumulate(
+            parts = dealt(lengths(pairs), settings.micro, policy.group.rank, policy.group.size)
+            return policy.accumulate(
                 parts, lambda places: rows([pairs[one] for one in places]), values,
                 number=len(pairs), seed=(settings.seed, step),
             )  # fmt: skip
@@ -100,53 +100,55 @@ class PairTask:
         logps = self.logps(pairs, by_side, ref)
         check_finite("log π", by_side, step, index)
         row = batch_row(self.loss, logps)
-        row["grad_norm"] = engine.norm()
+        row["grad_norm"] = policy.norm()
         check_finite("the gradient", torch.tensor(row["grad_norm"]), step, index)
         if settings.sides_every and (step - 1) % settings.sides_every == 0:
-            row |= self.sides(engine, run_side, torch.stack(slopes(self.loss, logps), 1))
+            row |= self.sides(policy, run_side, torch.stack(slopes(self.loss, logps), 1))
         return row
 
-    def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
+    def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
         """How far the step, which has been made, moved the log-probabilities that its row tells; in sides' steps."""
-        settings = engine.settings
+        settings = policy.settings
         if "grad_norm_win" not in row:
             return {}
         index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
-        with frozen(engine):
+        with frozen(policy):
             rows = side_rows([self.train[one] for one in index])
-            found = score(engine, rows, engine.own, pad=engine.pad, micro=2 * settings.micro).view(-1, 2).mean(0)
+            found = score(policy, rows, policy.group, pad=policy.pad, micro=2 * settings.micro).view(-1, 2).mean(0)
         return {
             f"delta_{side}": float(found[place]) - row[f"logp_{side}"] for place, side in enumerate(("win", "lose"))
         }
 
-    def sides(self, engine: Engine, run_side: Callable[[int, Values], Tensor], slope: Tensor) -> dict[str, float]:
+    def sides(self, policy: PolicyModel, run_side: Callable[[int, Values], Tensor], slope: Tensor) -> dict[str, float]:
         """‖g_w‖, ‖g_l‖, their cosine, and how far g_w + g_l is from g, the gradient that is to be stepped with.
 
         run_side  the forward again, of a side, which gives ``values`` that side's log π (1, n) alone.
         slope     (B, 2): what each log π is multiplied by. g comes back as it was.
         """
-        whole, parts, tokens = engine.gradient(), [], engine.tokens
+        whole, parts, tokens = policy.gradient(), [], policy.tokens
         for side in (0, 1):
-            engine.clear()
+            policy.clear()
             run_side(side, lambda logps, at, by=slope[:, side]: logps[0] * by[at].to(logps))
-            parts.append(engine.gradient())
-        engine.put(whole)
-        engine.tokens = tokens  # these were looked at, and not trained on
-        win, lose = (math.sqrt(dot(part, part, engine.own)) for part in parts)
+            parts.append(policy.gradient())
+        policy.put(whole)
+        policy.tokens = tokens  # these were looked at, and not trained on
+        win, lose = (math.sqrt(dot(part, part, policy.group)) for part in parts)
         rest = [g - a - b for g, a, b in zip(whole, *parts, strict=True)]
-        size = math.sqrt(dot(whole, whole, engine.own))
+        size = math.sqrt(dot(whole, whole, policy.group))
         row = {
             "grad_norm_win": win, "grad_norm_lose": lose,
-            "grad_split_error": math.sqrt(dot(rest, rest, engine.own)) / size if size else 0.0,
+            "grad_split_error": math.sqrt(dot(rest, rest, policy.group)) / size if size else 0.0,
         }  # fmt: skip
-        return row | ({"grad_cosine": dot(parts[0], parts[1], engine.own) / (win * lose)} if win * lose else {})
+        return row | ({"grad_cosine": dot(parts[0], parts[1], policy.group) / (win * lose)} if win * lose else {})
 
-    def validate(self, engine: Engine) -> dict[str, float]:
+    def validate(self, policy: PolicyModel) -> dict[str, float]:
         """What the log says of the held-out pairs."""
         if not self.held_out:
             return {}
-        with frozen(engine):
-            found = score(engine, side_rows(self.held_out), engine.own, pad=engine.pad, micro=2 * engine.settings.micro)
+        with frozen(policy):
+            found = score(
+                policy, side_rows(self.held_out), policy.group, pad=policy.pad, micro=2 * policy.settings.micro
+            )
         row = batch_row(self.loss, self.logps(self.held_out, found.view(-1, 2), self.held_out_ref))
         return {f"validation_{name}": row[name] for name in VALIDATED if name in row}
 
@@ -162,114 +164,116 @@ class SupervisedTask:
     held_out: Sequence[Row]
     texts: Sequence[Pair] = ()
 
-    def told(self, index: Sequence[int]) -> list[dict[str, Any]]:
+    def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
         """Some of the responses to train on, as text and as tokens."""
         rows = [self.train[one] for one in index]
-        return told(index, self.texts, [{"prompt": prompt, "win": response} for prompt, response in rows])
+        return described(index, self.texts, [{"prompt": prompt, "win": response} for prompt, response in rows])
 
-    def gradient(self, engine: Engine, step: int) -> dict[str, float]:
-        """Put the gradient of this step's loss into the engine; what the log says of it."""
-        settings = engine.settings
+    def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
+        """Put the gradient of this step's loss into the policy; what the log says of it."""
+        settings = policy.settings
         index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
         rows = [self.train[one] for one in index]
         tokens = sum(len(response) for _, response in rows)
-        found = engine.accumulate(
-            dealt(np.array([len(a) + len(b) for a, b in rows]), settings.micro, engine.own.rank, engine.own.size),
+        found = policy.accumulate(
+            dealt(np.array([len(a) + len(b) for a, b in rows]), settings.micro, policy.group.rank, policy.group.size),
             lambda places: [rows[one] for one in places],
-            lambda logps, at: self._loss(engine, logps, rows, at) / tokens,
+            lambda logps, at: self._loss(policy, logps, rows, at) / tokens,
             number=1, seed=(settings.seed, step), items=len(rows),
         )  # fmt: skip
         check_finite("log π", found, step, index)
-        norm = engine.norm()
+        norm = policy.norm()
         check_finite("the gradient", torch.tensor(norm), step, index)
         return {
-            "loss": float(self._loss(engine, found.T, rows, np.arange(len(rows))).sum()) / tokens,
+            "loss": float(self._loss(policy, found.T, rows, np.arange(len(rows))).sum()) / tokens,
             "grad_norm": norm,
         }
 
-    def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
+    def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
         """Nothing: there is one side."""
         return {}
 
     @staticmethod
-    def _loss(engine: Engine, logps: Tensor, rows: Sequence[Row], at: np.ndarray) -> Tensor:
-        """−log π of whole responses, also where the engine gives means."""
-        if engine.settings.reduction == "mean":
+    def _loss(policy: PolicyModel, logps: Tensor, rows: Sequence[Row], at: np.ndarray) -> Tensor:
+        """−log π of whole responses, also where the policy gives means."""
+        if policy.settings.reduction == "mean":
             logps = logps * torch.tensor([len(rows[one][1]) for one in at]).to(logps)
         return -logps[0]
 
-    def validate(self, engine: Engine) -> dict[str, float]:
+    def validate(self, policy: PolicyModel) -> dict[str, float]:
         """The loss of the held-out responses."""
         if not self.held_out:
             return {}
-        with frozen(engine):
-            found = score(engine, self.held_out, engine.own, pad=engine.pad, micro=2 * engine.settings.micro)
+        with frozen(policy):
+            found = score(policy, self.held_out, policy.group, pad=policy.pad, micro=2 * policy.settings.micro)
         tokens = sum(len(response) for _, response in self.held_out)
         every = np.arange(len(self.held_out))
-        return {"validation_loss": float(self._loss(engine, found[None], self.held_out, every).sum()) / tokens}
+        return {"validation_loss": float(self._loss(policy, found[None], self.held_out, every).sum()) / tokens}
 
 
-def run_steps(engine: Engine, task: Task, folder: Path, key: str, header: dict[str, Any], title: str) -> dict[str, Any]:
-    """Train for the engine's steps, from the newest checkpoint on; log, look at held-out pairs, save.
+def run_steps(
+    policy: PolicyModel, task: Task, folder: Path, key: str, header: dict[str, Any], title: str
+) -> dict[str, Any]:
+    """Train for the policy's steps, from the newest checkpoint on; log, look at held-out pairs, save.
 
     folder  of the stage: log.jsonl and checkpoints/ are there.
     Returns what is to be said of the training: seconds and tokens of this process's part of it.
     """
-    own, settings = engine.own, engine.settings
-    done = engine.resume(folder / "checkpoints", key)
-    log = Log(folder, header, done, settings, active=own.main)
+    group, settings = policy.group, policy.settings
+    done = policy.resume(folder / "checkpoints", key)
+    log = Log(folder, header, done, settings, active=group.is_main)
     started, every = time.perf_counter(), settings.validate_every
     row: dict[str, float] = {}
-    if done == engine.steps and own.main:  # stopped at the very end: its last row is in the log alone
+    if done == policy.steps and group.is_main:  # stopped at the very end: its last row is in the log alone
         row = {
             name: float(value)
             for name, value in read_log(log.file).iloc[-1].items()
             if name in ENDED and value == value
         }
     with (
-        tqdm(total=engine.steps, initial=done, desc=title, unit="step", disable=not own.main) as bar,
+        tqdm(total=policy.steps, initial=done, desc=title, unit="step", disable=not group.is_main) as bar,
         log,
-        stop_asked(own) as asked,
+        stop_asked(group) as asked,
     ):
-        for step in range(done + 1, engine.steps + 1):
-            seen = task.validate(engine) if every and (step - 1) % every == 0 else {}
-            row = _gradient(engine, task, step, folder)
-            rate = engine.step(step, row["grad_norm"])
-            moved = task.realised(engine, step, row)
+        for step in range(done + 1, policy.steps + 1):
+            seen = task.validate(policy) if every and (step - 1) % every == 0 else {}
+            row = _gradient(policy, task, step, folder)
+            rate = policy.step(step, row["grad_norm"])
+            moved = task.realised(policy, step, row)
             log.write(step, {**row, **seen, **moved, "learning_rate": rate})
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("loss", "accuracy") if name in row}, refresh=False)
             bar.update()
-            last = step == engine.steps
+            last = step == policy.steps
             stop = (last or step % settings.ppo_epochs == 0) and asked()
             if stop or (not last and settings.save_every and step % settings.save_every == 0):
                 log.sync()
-                engine.save(folder / "checkpoints", step, key)
+                policy.save(folder / "checkpoints", step, key)
             if stop:
                 raise KeyboardInterrupt
-        seen = task.validate(engine) if every else {}
-        log.write(engine.steps + 1, seen)  # of the finished model
+        seen = task.validate(policy) if every else {}
+        log.write(policy.steps + 1, seen)  # of the finished model
         if asked():  # while it was looked at
-            engine.save(folder / "checkpoints", engine.steps, key)
+            policy.save(folder / "checkpoints", policy.steps, key)
             raise KeyboardInterrupt
     seconds = time.perf_counter() - started
-    tokens = float(own.total(torch.tensor(engine.tokens, dtype=torch.float64)))
+    tokens = float(group.total(torch.tensor(policy.tokens, dtype=torch.float64)))
     ended = {name: value for name, value in {**row, **seen}.items() if name in ENDED}
-    return {"steps": engine.steps, "resumed_at": done, "seconds": seconds, "tokens": tokens, **ended}
+    return {"steps": policy.steps, "resumed_at": done, "seconds": seconds, "tokens": tokens, **ended}
 
 
-def _gradient(engine: Engine, task: Task, step: int, folder: Path) -> dict[str, float]:
+def _gradient(policy: PolicyModel, task: Task, step: int, folder: Path) -> dict[str, float]:
     """The task's; where a number is not finite its batch is written down, and training stops."""
     try:
-        return task.gradient(engine, step)
+        return task.gradient(policy, step)
     except NotFinite as error:
         words, batch, index = f"{error}", error.batch, error.batch["training_pairs"]
 
     def stop() -> None:
         file = folder / f"stopped-at-step-{step}.json"
-        write_whole(file, json.dumps({**batch, "pairs": task.told(index)}, indent=1, ensure_ascii=False) + "\n")
+        write_whole(file, json.dumps({**batch, "pairs": task.described(index)}, indent=1, ensure_ascii=False) + "\n")
         raise FloatingPointError(f"{words}; the batch is in {file}, and the last checkpoint is kept")
 
-    engine.own.by_main(stop)
+    policy.group.on_main(stop)
     raise AssertionError
 
 
@@ -339,7 +343,7 @@ def check_finite(what: str, values: Tensor, step: int, index: np.ndarray) -> Non
         })  # fmt: skip
 
 
-def told(index: Sequence[int], texts: Sequence[Pair], tokens: Sequence[Any]) -> list[dict[str, Any]]:
+def described(index: Sequence[int], texts: Sequence[Pair], tokens: Sequence[Any]) -> list[dict[str, Any]]:
     """What a person needs to look at some pairs."""
     ids = zip(index, tokens, strict=True)
     return [{"text": asdict(texts[one]) if texts else None, "tokens": its} for one, its in ids]

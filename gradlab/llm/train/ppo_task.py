@@ -35,12 +35,12 @@ from torch import Tensor
 
 from gradlab.llm.data.batches import Row, batch_at, dealt
 from gradlab.llm.data.prepare import Data
-from gradlab.llm.model.group import Processes, computing, spread
+from gradlab.llm.model.group import Group, computing, spread
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.rewards import CheckedReward, load_reward
 from gradlab.llm.model.sampling import check_room, sample, texts
 from gradlab.llm.train.loop import PairTask, check_finite
-from gradlab.llm.train.policy_model import Engine, frozen
+from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
 from gradlab.losses import DPO, ppo_clip
 
@@ -95,31 +95,31 @@ class PPOTask:
 
     @classmethod
     def prepared(
-        cls, engine: Engine, data: Data, tokenizer: Any, reference: Callable[..., Tensor], held_out_ref: Tensor
+        cls, policy: PolicyModel, data: Data, tokenizer: Any, reference: Callable[..., Tensor], held_out_ref: Tensor
     ) -> PPOTask:
         """The task of a run: its training prompts, the reward that the settings name, its held-out pairs.
 
         ValueError or OSError in one line where the reward cannot be had, or a response has no room.
         """
-        settings = engine.settings
+        settings = policy.settings
         prompts = [pair.prompt for pair in data.part(data.train)]
-        check_room(prompts, settings.sample_length, engine.plain.config)
+        check_room(prompts, settings.sample_length, policy.plain.config)
         name: Any = settings.reward
-        reward = engine.own.together(lambda: load_reward(name, device=engine.own.device))
+        reward = policy.group.on_all(lambda: load_reward(name, device=policy.group.device))
         read = reward.prompts([data.pairs[index].prompt for index in data.train], settings.template, tokenizer)
         held_out = data.part(data.held_out)
         pairs = PairTask(DPO(settings.of("beta")), (), torch.zeros(0, 2), held_out, held_out_ref)
         return cls(prompts, read, reward, reference, tokenizer, pairs)
 
-    def gradient(self, engine: Engine, step: int) -> dict[str, float]:
-        """Put the gradient of this step's mean loss into the engine; what the log says of it.
+    def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
+        """Put the gradient of this step's mean loss into the policy; what the log says of it.
 
         ``loss`` is −mean R, plus the surrogate of what the steps on this batch have gained since it was drawn.
         """
-        settings = engine.settings
+        settings = policy.settings
         fresh = (step - 1) % settings.ppo_epochs == 0
         if fresh:
-            self.batch = self._drawn(engine, step)
+            self.batch = self._drawn(policy, step)
             check_finite("r − β log π/π_ref", self.batch.penalised, step, self.batch.index)
         batch = self.batch
         assert batch is not None  # checkpoints stand between batches
@@ -129,11 +129,11 @@ class PPOTask:
             return ppo_clip(logp, old, batch.advantage[at].to(logp), settings.ppo_clip)
 
         def run(values: Callable[[Tensor, np.ndarray], Tensor]) -> Tensor:
-            return self._accumulated(engine, step, batch.rows, values)
+            return self._accumulated(policy, step, batch.rows, values)
 
         logp = run(lambda logps, at: surrogate(logps[0], at))[:, 0]
         check_finite("log π", logp, step, batch.index)
-        norm = engine.norm()
+        norm = policy.norm()
         check_finite("the gradient", torch.tensor(norm), step, batch.index)
         leaf = logp.clone().requires_grad_()
         loss = surrogate(leaf, slice(None))
@@ -142,29 +142,29 @@ class PPOTask:
         if settings.ppo_epochs > 1:
             row["clip_share"] = float(((slope == 0) & (batch.advantage != 0)).double().mean())
         if settings.sides_every and (step - 1) % settings.sides_every == 0:
-            row |= self.pairs.sides(engine, lambda _, values: run(values), slope[:, None] * torch.stack(batch.sides, 1))
+            row |= self.pairs.sides(policy, lambda _, values: run(values), slope[:, None] * torch.stack(batch.sides, 1))
         if fresh:
             batch.old_logp = logp
             row |= batch.row
         batch.logp = logp
         return row
 
-    def realised(self, engine: Engine, step: int, row: dict[str, float]) -> dict[str, float]:
+    def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
         """How far the step, which has been made, moved log π of either side's samples; in sides' steps."""
         batch = self.batch
         if "grad_norm_win" not in row or batch is None or batch.logp is None:
             return {}
-        with frozen(engine):
-            found = score(engine, batch.rows, engine.own, pad=engine.pad, micro=2 * engine.settings.micro)
-        change = found * _tokens_of_mean(engine, batch.rows) - batch.logp
+        with frozen(policy):
+            found = score(policy, batch.rows, policy.group, pad=policy.pad, micro=2 * policy.settings.micro)
+        change = found * _tokens_of_mean(policy, batch.rows) - batch.logp
         named = zip(("delta_win", "delta_lose"), batch.sides, strict=True)
         return {name: float(change[side].mean()) for name, side in named if side.any()}
 
-    def validate(self, engine: Engine) -> dict[str, float]:
+    def validate(self, policy: PolicyModel) -> dict[str, float]:
         """What the log says of the held-out pairs; the loss is DPO's."""
-        return self.pairs.validate(engine)
+        return self.pairs.validate(policy)
 
-    def told(self, index: Sequence[int]) -> list[dict[str, Any]]:
+    def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
         """Some of the prompts, with the latest responses to them, for who has to look at a batch that failed."""
         rows = self.batch.rows if self.batch is not None else []
         return [
@@ -173,22 +173,23 @@ class PPOTask:
             for one in index
         ]  # fmt: skip
 
-    def _drawn(self, engine: Engine, step: int) -> Batch:
+    def _drawn(self, policy: PolicyModel, step: int) -> Batch:
         """New samples, scored by policy, reference and reward."""
-        settings, own = engine.settings, engine.own
+        settings, group = policy.settings, policy.group
         index = batch_at((step - 1) // settings.ppo_epochs, len(self.prompts), settings.batch, settings.seed)
         prompts = [self.prompts[one] for one in index]
         made = sample(
-            engine.model, self.tokenizer, prompts, each=settings.samples, longest=settings.sample_length,
-            seed=(settings.seed, _STREAM, step), batch=_AT_ONCE * settings.micro, precision=settings.precision, own=own,
+            policy.model, self.tokenizer, prompts, each=settings.samples, longest=settings.sample_length,
+            seed=(settings.seed, _STREAM, step), batch=_AT_ONCE * settings.micro, precision=settings.precision,
+            group=group,
         )  # fmt: skip
         rows: list[Row] = [(prompts[one], tokens) for one, tokens in zip(made.prompts, made.tokens, strict=True)]
-        reward = self._rewards([self.texts[index[one]] for one in made.prompts], texts(made, self.tokenizer), own)
-        with frozen(engine):
+        reward = self._rewards([self.texts[index[one]] for one in made.prompts], texts(made, self.tokenizer), group)
+        with frozen(policy):
             logp, ref_logp = (
-                score(one, rows, own, pad=engine.pad, micro=2 * settings.micro) for one in (engine, self.reference)
+                score(one, rows, group, pad=policy.pad, micro=2 * settings.micro) for one in (policy, self.reference)
             )
-        logratio = logp * _tokens_of_mean(engine, rows) - ref_logp
+        logratio = logp * _tokens_of_mean(policy, rows) - ref_logp
         penalised = reward - settings.of("beta") * logratio
         by_prompt = reward.view(-1, settings.samples)
         row = {
@@ -200,23 +201,23 @@ class PPOTask:
             row={name: float(value) for name, value in row.items()},
         )  # fmt: skip
 
-    def _rewards(self, prompts: list[Any], responses: list[str], own: Processes) -> Tensor:
+    def _rewards(self, prompts: list[Any], responses: list[str], group: Group) -> Tensor:
         """Rewards (N,), each process scoring its share; ValueError where one cannot."""
-        share = slice(own.rank, None, own.size)
+        share = slice(group.rank, None, group.size)
         found = torch.zeros(len(responses), dtype=torch.float64)
-        scored = own.together(lambda: self.reward(prompts[share], responses[share]))
+        scored = group.on_all(lambda: self.reward(prompts[share], responses[share]))
         found[share] = torch.as_tensor(scored, dtype=torch.float64)
-        return own.total(found)
+        return group.total(found)
 
     @staticmethod
     def _accumulated(
-        engine: Engine, step: int, rows: list[Row], values: Callable[[Tensor, np.ndarray], Tensor]
+        policy: PolicyModel, step: int, rows: list[Row], values: Callable[[Tensor, np.ndarray], Tensor]
     ) -> Tensor:
-        """``Engine.accumulate`` over samples: log π of all, (N, 1)."""
-        settings, scale = engine.settings, _tokens_of_mean(engine, rows)
+        """``PolicyModel.accumulate`` over samples: log π of all, (N, 1)."""
+        settings, scale = policy.settings, _tokens_of_mean(policy, rows)
         lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
-        found = engine.accumulate(
-            dealt(lengths, 2 * settings.micro, engine.own.rank, engine.own.size),
+        found = policy.accumulate(
+            dealt(lengths, 2 * settings.micro, policy.group.rank, policy.group.size),
             lambda places: [rows[one] for one in places],
             lambda logps, at: values(logps * scale[at].to(logps), at),
             number=len(rows), seed=(settings.seed, step),
@@ -230,7 +231,7 @@ def advantages(penalised: Tensor, each: int) -> Tensor:
     return (by_prompt - by_prompt.mean(1, keepdim=True)).flatten()
 
 
-def frozen_reference(source: str, start: str, engine: Engine, load: Callable[[str], Any]) -> Callable[..., Tensor]:
+def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callable[[str], Any]) -> Callable[..., Tensor]:
     """The reference in memory beside the policy: log π_ref of whole responses, (B,), of a collated batch.
 
     It has the policy's types and is spread like it, so that log π/π_ref is exactly 0 as long as both are the same.
@@ -238,25 +239,25 @@ def frozen_reference(source: str, start: str, engine: Engine, load: Callable[[st
 
     source  the reference, ``start`` the model that the policy starts from. load: gives a model of a source.
     """
-    own, settings = engine.own, engine.settings
-    apart = own.size > 1 and settings.distribution == "fsdp"
+    group, settings = policy.group, policy.settings
+    apart = group.size > 1 and settings.distribution == "fsdp"
     adapted = (Path(source) / "adapter_config.json").is_file()
     if settings.lora_rank and start == source and not adapted and not apart:
-        model, off = engine.plain, engine.plain.disable_adapter
+        model, off = policy.plain, policy.plain.disable_adapter
     else:
-        loaded = own.together(lambda: load(source)).requires_grad_(False)
+        loaded = group.on_all(lambda: load(source)).requires_grad_(False)
         model, off = with_logps(loaded, chunk=settings.chunk), contextlib.nullcontext
-        model = spread(model, own, "fsdp", settings.precision) if apart else model.to(own.device)
+        model = spread(model, group, "fsdp", settings.precision) if apart else model.to(group.device)
         model.eval()
 
     def forward(**batch: Tensor) -> Tensor:
-        with off(), computing(own.device, settings.precision):
+        with off(), computing(group.device, settings.precision):
             return model(**batch)
 
     return forward
 
 
-def _tokens_of_mean(engine: Engine, rows: Sequence[Row]) -> Tensor:
-    """What makes the engine's log π of each row's response a sum: its tokens where the engine gives means, else 1."""
-    mean = engine.settings.reduction == "mean"
+def _tokens_of_mean(policy: PolicyModel, rows: Sequence[Row]) -> Tensor:
+    """What makes the policy's log π of each row's response a sum: its tokens where the policy gives means, else 1."""
+    mean = policy.settings.reduction == "mean"
     return torch.tensor([len(response) if mean else 1 for _, response in rows], dtype=torch.float64)

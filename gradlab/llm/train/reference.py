@@ -15,41 +15,41 @@ from tqdm import tqdm
 
 from gradlab.llm.data.batches import Row, collate, dealt
 from gradlab.llm.data.tokens import Encoded
-from gradlab.llm.model.group import Processes
+from gradlab.llm.model.group import Group
 from gradlab.store.artifacts import write_whole
 
 
 @torch.no_grad()
 def score(
-    forward: Callable[..., Tensor], rows: Sequence[Row], own: Processes, *, pad: int, micro: int = 8, title: str = ""
+    forward: Callable[..., Tensor], rows: Sequence[Row], group: Group, *, pad: int, micro: int = 8, title: str = ""
 ) -> Tensor:
-    """log π of each row's response under a model with ``with_logps``, (N,) in nats, in every process.
+    """Return log π of each row's response under a model with ``with_logps``, (N,) in nats, in every process.
 
     forward  the model, or what wraps it; called with tensors and ``answer_mask``. title: of a progress bar.
     """
     lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
-    found = torch.zeros(len(rows), dtype=torch.float64)
-    parts = dealt(lengths, micro, own.rank, own.size)
-    for part in tqdm(parts, desc=title, unit="batch", disable=not (title and own.main), leave=False):
+    scores = torch.zeros(len(rows), dtype=torch.float64)
+    parts = dealt(lengths, micro, group.rank, group.size)
+    for part in tqdm(parts, desc=title, unit="batch", disable=not (title and group.is_main), leave=False):
         chosen = part if len(part) else np.zeros(1, int)  # FSDP needs every process in every forward
-        logps = forward(**collate([rows[index] for index in chosen], pad, own.device)).double().cpu()
-        found[part] = logps[: len(part)]
-    return own.total(found)
+        logps = forward(**collate([rows[index] for index in chosen], pad, group.device)).double().cpu()
+        scores[part] = logps[: len(part)]
+    return group.total(scores)
 
 
 def reference_logps(
-    file: Path, key: str, forward: Callable[..., Tensor], pairs: Sequence[Encoded], own: Processes, **how: Any
+    file: Path, key: str, forward: Callable[..., Tensor], pairs: Sequence[Encoded], group: Group, **how: Any
 ) -> Tensor:
-    """log π_ref of both responses of each pair, (N, 2) in nats: from ``file`` where they are, else scored and kept.
+    """Return log π_ref of both responses of each pair, (N, 2) in nats: read from ``file``, else scored and kept there.
 
     key  what they depend on: model, data, kind of mean. ValueError where the file is of another key.
     how  as for ``score``.
     """
-    kept = own.by_main(lambda: _read(file, key, len(pairs)))
+    kept = group.on_main(lambda: _read(file, key, len(pairs)))
     if kept is None:
         rows = [(pair.prompt, side) for pair in pairs for side in (pair.win, pair.lose)]
-        kept = score(forward, rows, own, **how).view(-1, 2)
-        own.by_main(lambda: write_whole(file, lambda name: save_file({"logps": kept}, name, {"key": key})))
+        kept = score(forward, rows, group, **how).view(-1, 2)
+        group.on_main(lambda: write_whole(file, lambda name: save_file({"logps": kept}, name, {"key": key})))
     return kept
 
 
@@ -58,9 +58,9 @@ def _read(file: Path, key: str, number: int) -> Tensor | None:
         return None
     try:
         with safe_open(file, "pt") as opened:
-            found, logps = (opened.metadata() or {}).get("key"), opened.get_tensor("logps")
+            there, logps = (opened.metadata() or {}).get("key"), opened.get_tensor("logps")
     except Exception:  # safetensors raises an error of its own
         raise ValueError(f"{file} is damaged, or no cache of a reference; remove it, and it is made anew") from None
-    if found != key or logps.shape != (number, 2):
+    if there != key or logps.shape != (number, 2):
         raise ValueError(f"{file} is the cache of another model or of other data; remove it, and it is made anew")
     return logps
