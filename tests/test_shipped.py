@@ -135,7 +135,7 @@ def test_the_wheel_holds_notebooks_figures_and_the_code_of_the_pages(tmp_path):
     inside = set(zipfile.ZipFile(wheel).namelist())
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert f"gradlab/notebooks/{file.name}" in inside
-    wanted = ("figures/claims.csv", "widgets/front/tools.js", "widgets/front/explorer.css", "widgets/front/picture.js")
+    wanted = ("figures/claims.csv", "web/tools.js", "web/explorer.css", "web/picture.js")
     assert {f"gradlab/{name}" for name in wanted} <= inside
     assert not any("ipynb_checkpoints" in name or "figures/quick" in name or "/.parts" in name for name in inside)
     target = tmp_path / "site"

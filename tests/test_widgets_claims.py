@@ -188,7 +188,8 @@ def test_missing_or_damaged_data_are_one_line(folder):
 
 
 def test_it_finds_the_figures_below_the_current_folder(folder, monkeypatch):
-    monkeypatch.setattr("gradlab.store.shipped.__file__", str(folder / "elsewhere" / "gradlab" / "shipped.py"))
+    package = folder / "elsewhere" / "gradlab"
+    monkeypatch.setattr("gradlab.store.shipped.__file__", str(package / "store" / "shipped.py"))
     (folder / "figures").mkdir()
     for file in list(folder.glob("*.*")):
         shutil.move(file, folder / "figures")
@@ -196,11 +197,11 @@ def test_it_finds_the_figures_below_the_current_folder(folder, monkeypatch):
     made = ClaimsExplorer()
     assert (made.folder, made.error) == (Path("figures"), None)
     made.close()
-    shutil.move(folder / "figures", folder / "elsewhere" / "gradlab" / "figures")  # as in a wheel
+    shutil.move(folder / "figures", package / "figures")  # as in a wheel
     made = ClaimsExplorer()
     assert (made.folder.parent.name, made.error) == ("gradlab", None)
     made.close()
-    shutil.rmtree(folder / "elsewhere" / "gradlab" / "figures")
+    shutil.rmtree(package / "figures")
     with pytest.raises(FileNotFoundError, match=r"^this installation of gradlab lacks its figures; install it again"):
         ClaimsExplorer()
 
