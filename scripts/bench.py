@@ -68,10 +68,10 @@ def bench(folder: Path = ROOT / "figures/benchmarks", readme: Path = ROOT / "REA
     peaks = measure_peaks(losses, [LOOP] if quick else [LOOP, ONE, *_fits(batches)], steps)
     table = summarise(times, peaks, steps)
     text = report(table, steps, quick)
-    write_whole(folder / "lab.csv", table.to_csv(index=False, float_format="%.6g"))
-    write_whole(folder / "lab.md", text)
+    csv = table.to_csv(index=False, float_format="%.6g")
+    write_whole({folder / "lab.csv": csv, folder / "lab.md": text})
     if not quick:
-        write_whole(readme, with_table(readme.read_text(encoding="utf-8"), text))
+        write_whole({readme: with_table(readme.read_text(encoding="utf-8"), text)})
     print(text)
 
 

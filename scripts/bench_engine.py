@@ -113,9 +113,10 @@ def bench(folder: Path = ROOT / "figures/benchmarks", quick: bool = False, round
         table = pd.concat([table, measure_peaks(extent), measure_starts(extent)], ignore_index=True)
         disagreement = compare_with_jax(extent) if has_jax() else None
     text = page(table, disagreement, processor_share(times), quick)
-    write_whole(folder / "engine.csv", table.to_csv(index=False, float_format="%.6g"))
-    write_whole(folder / "engine.md", text)
-    write_whole(folder / "engine.png", functools.partial(save, table, quick=quick))
+    write_whole({
+        folder / "engine.csv": table.to_csv(index=False, float_format="%.6g"), folder / "engine.md": text,
+        folder / "engine.png": functools.partial(save, table, quick=quick),
+    })  # fmt: skip
     print(text)  # a warning of lost vectors is in it
 
 

@@ -133,8 +133,10 @@ def main() -> int:
                 print(pd.DataFrame(rows).iloc[-1].to_dict())
             picture = screenshot(lab, running)
     frame = pd.DataFrame(rows)
-    write_whole(folder / "explorers.csv", frame.round(3).to_csv(index=False),
-                folder / "explorers.md", page_of(frame), folder / "explorers.png", picture)  # fmt: skip
+    write_whole({
+        folder / "explorers.csv": frame.round(3).to_csv(index=False), folder / "explorers.md": page_of(frame),
+        folder / "explorers.png": picture,
+    })  # fmt: skip
     return 0
 
 

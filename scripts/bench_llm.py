@@ -73,8 +73,8 @@ def save(frame: pd.DataFrame, folder: Path, settings: dict[str, Any], extent: Ex
     save_frame(frame, folder / "llm.parquet", settings, overwrite=True)
     summary = summarise(frame, {name: settings["peak"][case.precision][0] for name, case in extent.cases.items()})
     text = page(summary, None if logs is None else to_accuracy(logs, summary), settings)
-    write_whole(folder / "llm.csv", summary.to_csv(index=False, float_format="%.6g"))
-    write_whole(folder / "llm.md", text)
+    csv = summary.to_csv(index=False, float_format="%.6g")
+    write_whole({folder / "llm.csv": csv, folder / "llm.md": text})
     return text
 
 

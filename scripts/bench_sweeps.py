@@ -64,8 +64,8 @@ def bench(folder: Path = ROOT / "figures/benchmarks/cuda", quick: bool = False) 
     extent = QUICK if quick else FULL
     table = summarise(pd.DataFrame(measure(extent, device)))
     text = page(table, disagreement(extent, device), device, quick)
-    write_whole(folder / "sweeps.csv", table.to_csv(index=False, float_format="%.6g"))
-    write_whole(folder / "sweeps.md", text)
+    csv = table.to_csv(index=False, float_format="%.6g")
+    write_whole({folder / "sweeps.csv": csv, folder / "sweeps.md": text})
     print(text)
 
 

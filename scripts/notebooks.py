@@ -66,9 +66,9 @@ def main() -> int:
     for path in given.names or sorted(FOLDER.glob("*.ipynb")):
         folder = given.out or path.parent
         notebook = executed(path)
-        write_whole(folder / path.name, nbformat.writes(notebook) + "\n")
+        write_whole({folder / path.name: nbformat.writes(notebook) + "\n"})
         if shown := pictures(notebook):
-            write_whole(folder / "images" / f"{path.stem}.png", thumbnail(shown[0]))
+            write_whole({folder / "images" / f"{path.stem}.png": thumbnail(shown[0])})
         print(path)
     return 0
 

@@ -53,7 +53,7 @@ def _draw(
     make: Callable[[], dict[str, Figure]], folder: Path, name: str, key: str, mark: str | None = None
 ) -> list[Path]:
     drawn = plotting.draw(make, folder, mark)
-    write_whole(_stamp(name, folder), json.dumps({"key": key}) + "\n")
+    write_whole({_stamp(name, folder): json.dumps({"key": key}) + "\n"})
     return drawn
 
 
@@ -103,7 +103,7 @@ def write_page(experiments: Sequence[ModuleType], every: Sequence[ModuleType], f
         if one.captions and one.is_in(folder):
             lines += _shown(question(one.module), one.captions, map(Path, one.files.values()), one.command)
     page = folder / "README.md"
-    write_whole(page, "\n".join(lines).rstrip() + "\n")
+    write_whole({page: "\n".join(lines).rstrip() + "\n"})
     return page
 
 

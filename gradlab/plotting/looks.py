@@ -71,7 +71,7 @@ def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | Non
                             color="#D55E00", alpha=0.35)  # fmt: skip
             for kind, metadata in _METADATA.items():
                 file = folder / f"{name}.{kind}"
-                write_whole(file, partial(figure.savefig, format=kind, metadata=metadata, dpi=130))
+                write_whole({file: partial(figure.savefig, format=kind, metadata=metadata, dpi=130)})
                 saved.append(file)
     return saved
 

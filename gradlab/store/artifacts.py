@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from gradlab.store.provenance import commit, versions
 
 FORMAT = 1  # of the files this version writes and reads
+Content = bytes | str | Callable[[str], object]  # a function writes to the file name that it is given
 
 
 def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], *, overwrite: bool = False) -> Path:
@@ -39,7 +40,7 @@ def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], 
         (path.exists() and path.read_bytes() != data) or (page.exists() and '"sha256"' not in page.read_text("utf-8"))
     ):
         raise FileExistsError(f"{path} or its manifest holds something else; name another file, or allow overwriting")
-    write_whole(path, data, page, _page(manifest, hashlib.sha256(data).hexdigest()))
+    write_whole({path: data, page: _page(manifest, hashlib.sha256(data).hexdigest())})
     return path
 
 
@@ -60,7 +61,7 @@ def merge_frames(files: Sequence[Path], path: Path, manifest: dict[str, Any]) ->
     def describe(name: str) -> None:  # after the data, so that their digest is known
         Path(name).write_text(_page(manifest, digest), encoding="utf-8")
 
-    write_whole(path, write, path.with_suffix(".json"), describe)
+    write_whole({path: write, path.with_suffix(".json"): describe})
     return path
 
 
@@ -104,36 +105,57 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
     return manifest
 
 
-def write_whole(path: Path | str, content: bytes | str | Callable[[str], object], *more: Any) -> None:
-    """Write a file so that it is the old one or the new one, never a part: to a temporary file, then renamed.
+def write_whole(files: Mapping[Path, Content]) -> None:
+    """Write files so that each is the old one or the new one, never a part: to temporary files, then renamed.
 
-    content  bytes, text, or a function that writes to the file name that it is given.
-    more     further paths and contents, in turn; nothing is renamed before all of them are written.
+    files  the content of each path: bytes, text, or a function that writes to the file name that it is given.
+
+    All contents are written, in the mapping's order and down to the disk, before the first file is renamed: a fault
+    while writing (a full disk, a function that raises, Ctrl-C) leaves every path as it was, and no temporary file. The
+    renames follow in the same order; a process killed between two of them leaves the first files new, the rest old.
+    Folders that are missing are made. OSError names the file that could not be written.
     """
-    pairs = [(path, content), *zip(more[::2], more[1::2], strict=True)]
-    staged: list[tuple[str, Path]] = []
+    staged: dict[Path, str] = {}
     try:
-        for target, inside in pairs:
-            target = Path(target)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
-            os.close(handle)
-            staged.append((name, target))
-            if callable(inside):
-                inside(name)
-            else:
-                Path(name).write_bytes(inside.encode() if isinstance(inside, str) else inside)
-            with open(name, "rb") as written:
-                os.fsync(written.fileno())
-            os.chmod(name, 0o644)
-        for name, target in staged:
-            os.replace(name, target)
-    except OSError as error:  # such as a full disk, of which the system does not say where
-        error.filename = error.filename or str(path)
-        raise
+        for target, content in files.items():
+            with _naming(target):
+                staged[target] = _temporary_beside(target)
+                _write_through(staged[target], content)
+        for target, name in staged.items():
+            with _naming(target):
+                os.replace(name, target)
     finally:
-        for name, _ in staged:
+        for name in staged.values():
             Path(name).unlink(missing_ok=True)
+
+
+def _temporary_beside(target: Path) -> str:
+    """Make an empty temporary file in the folder of ``target``, and that folder; return its name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    return name
+
+
+def _write_through(name: str, content: Content) -> None:
+    """Write the content to the file, and wait until it is on the disk."""
+    if callable(content):
+        content(name)
+    else:
+        Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with open(name, "rb") as written:
+        os.fsync(written.fileno())
+    os.chmod(name, 0o644)
+
+
+@contextlib.contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Name the target in an OSError that names no file, such as the one for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(target)
+        raise
 
 
 def between_markers(page: str, name: str, content: str) -> str:

@@ -47,10 +47,10 @@ def copy_notebooks(folder: Path) -> list[str]:
                     kept.append(name)
                 continue
             if there != newest:
-                write_whole(target, content)
+                write_whole({target: content})
             record[name] = newest
     finally:  # also when stopped on the way: what has been written must be known as ours
-        write_whole(folder / _RECORD, json.dumps(record, indent=1) + "\n")
+        write_whole({folder / _RECORD: json.dumps(record, indent=1) + "\n"})
     return kept
 
 

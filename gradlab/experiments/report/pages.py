@@ -32,8 +32,10 @@ def write(settled: Mapping[str, Settled], experiments: Collection[ModuleType], f
     every = list(settled.values())
     pages = [_claims_page(every, folder, quick), _methods_page(every, experiments, folder, quick)]
     texts = ["\n".join(lines).rstrip() + "\n" for lines in pages]
-    write_whole(folder / "CLAIMS.md", texts[0], folder / "METHODS.md", texts[1],
-                folder / verdicts.REPORT, verdicts.as_csv(every))  # fmt: skip
+    write_whole({
+        folder / "CLAIMS.md": texts[0], folder / "METHODS.md": texts[1],
+        folder / verdicts.REPORT: verdicts.as_csv(every),
+    })  # fmt: skip
 
 
 def write_findings(readme: Path, settled: Collection[Settled], folder: str = "figures") -> None:
@@ -46,7 +48,7 @@ def write_findings(readme: Path, settled: Collection[Settled], folder: str = "fi
             for one in settled
         ),
     )  # fmt: skip
-    write_whole(readme, between_markers(readme.read_text(encoding="utf-8"), "findings", "\n".join(lines)))
+    write_whole({readme: between_markers(readme.read_text(encoding="utf-8"), "findings", "\n".join(lines))})
 
 
 def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:

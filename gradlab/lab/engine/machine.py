@@ -74,7 +74,7 @@ def load(assembly: str) -> bytes | None:
 def save(assembly: str, code: bytes) -> None:
     """Keep machine code for the next process. A folder that cannot be written to costs only that."""
     with contextlib.suppress(OSError):
-        write_whole(_path(assembly), _sealed(_path(assembly), code))
+        write_whole({_path(assembly): _sealed(_path(assembly), code)})
 
 
 def _sealed(path: Path, code: bytes) -> bytes:

@@ -187,7 +187,7 @@ def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | No
             loading.remove(out / name)
         for name in FRAMES:
             (out / f"{name}.parquet").unlink(missing_ok=True)
-        write_whole(pairs, wanted)
+        write_whole({pairs: wanted})
     if not (out / "base").exists():
         tokenizer = task_tokenizer() if task == "tokens" else _own_tokenizer(pairs, own["vocabulary"])
         model = loading.small_llama(len(tokenizer), **size, longest=own["max_length"] + own["sample_length"], seed=seed)

@@ -92,7 +92,7 @@ def write_task(folder: Path | str, pairs: int, held_out: int, seed: int) -> tupl
     """
     task = token_task(count("pairs", pairs) + count("held_out", held_out), seed)
     train, rest = Path(folder) / "train.jsonl", Path(folder) / "held_out.jsonl"
-    write_whole(train, json_lines(task[:pairs]), rest, json_lines(task[pairs:]))
+    write_whole({train: json_lines(task[:pairs]), rest: json_lines(task[pairs:])})
     return train, rest
 
 

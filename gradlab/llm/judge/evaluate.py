@@ -120,7 +120,7 @@ def evaluate(
             name: _accuracy(run, judge, 1 if name == "reward" else -1) for name, judge in judges.items() if judge
         }
         folder = run.out / FOLDER
-        write_whole(folder / ".gitignore", "*\n")
+        write_whole({folder / ".gitignore": "*\n"})
         drawn = draw(run, ids, plan, folder / "parts")
         evaluation = _Evaluation(run, pairs, plan, drawn, judges["reward"], judges["cost"], accuracies)
         frame = evaluation.frame()
@@ -222,10 +222,8 @@ class _Evaluation:
             warning=WARNING if warn else "", left_out=max(len(prompts) - shown, 0),
         )  # fmt: skip
         before = "" if stem == FOLDER else f"{stem}-"
-        write_whole(
-            folder / f"{before}samples.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
-            folder / f"{before}samples.html", page,
-        )  # fmt: skip
+        samples = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_whole({folder / f"{before}samples.jsonl": samples, folder / f"{before}samples.html": page})
         save_frame(frame, folder / f"{stem}.parquet", self._manifest(), overwrite=True)
 
     def _manifest(self) -> dict[str, Any]:

@@ -315,5 +315,5 @@ def _kept(file: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str,
     except (OSError, ValueError, KeyError, TypeError):
         pass
     page = {"key": key, **make()}
-    write_whole(file, json.dumps(page))
+    write_whole({file: json.dumps(page)})
     return page

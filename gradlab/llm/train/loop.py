@@ -270,7 +270,8 @@ def _gradient(policy: PolicyModel, task: Task, step: int, folder: Path) -> dict[
 
     def stop() -> None:
         file = folder / f"stopped-at-step-{step}.json"
-        write_whole(file, json.dumps({**batch, "pairs": task.described(index)}, indent=1, ensure_ascii=False) + "\n")
+        page = {**batch, "pairs": task.described(index)}
+        write_whole({file: json.dumps(page, indent=1, ensure_ascii=False) + "\n"})
         raise FloatingPointError(f"{words}; the batch is in {file}, and the last checkpoint is kept")
 
     policy.group.on_main(stop)

@@ -49,7 +49,7 @@ def reference_logps(
     if kept is None:
         rows = [(pair.prompt, side) for pair in pairs for side in (pair.win, pair.lose)]
         kept = score(forward, rows, group, **how).view(-1, 2)
-        group.on_main(lambda: write_whole(file, lambda name: save_file({"logps": kept}, name, {"key": key})))
+        group.on_main(lambda: write_whole({file: lambda name: save_file({"logps": kept}, name, {"key": key})}))
     return kept
 
 

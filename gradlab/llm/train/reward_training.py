@@ -95,7 +95,7 @@ def train_reward(
         "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **settings, **said,
         "held_out": judged and asdict(judged),
     }  # fmt: skip
-    write_whole(out / DONE, json.dumps(page, indent=1) + "\n")
+    write_whole({out / DONE: json.dumps(page, indent=1) + "\n"})
     return str(out / "model")
 
 

@@ -106,9 +106,8 @@ def _run(stage: Stage, settings: Settings, data: Data, tokenizer: Any, group: Gr
 
     def finish() -> None:
         loading.save_folder(folder / "model", policy.plain, tokenizer, weights)
-        write_whole(
-            folder / DONE, json.dumps({"key": key, **header, **said, "decided": decided}, indent=1, default=str) + "\n"
-        )
+        page = {"key": key, **header, **said, "decided": decided}
+        write_whole({folder / DONE: json.dumps(page, indent=1, default=str) + "\n"})
         loading.remove(folder / "checkpoints")
 
     group.on_main(finish)
@@ -268,7 +267,7 @@ def _describe(settings: Settings, data: Data, group: Group) -> None:
             raise ValueError(f"{file} is damaged; name another out, or remove {settings.out}") from None
         if other:
             raise ValueError(f"{settings.out} holds a run on other data{changed}; name another out, or remove it")
-    write_whole(file, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    write_whole({file: json.dumps(page, indent=1, ensure_ascii=False) + "\n"})
 
 
 def _free() -> None:
