@@ -26,12 +26,12 @@ check: .venv/.ready  ## style, types, import rules
 
 bench: .venv/.ready  ## speed of the lab, its engine, the explorers and language models; the cost of Balanced-DPO
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
-	$(BIN)/python scripts/bench.py
-	$(BIN)/python scripts/bench_engine.py
-	$(BIN)/python scripts/bench_overhead.py
-	$(BIN)/python scripts/bench_llm.py
-	$(BIN)/python scripts/bench_sweeps.py
-	$(BIN)/python scripts/bench_explorers.py
+	$(BIN)/python -m scripts.benchmarks.lab_speed
+	$(BIN)/python -m scripts.benchmarks.engine_speed
+	$(BIN)/python -m scripts.benchmarks.overhead_cost
+	$(BIN)/python -m scripts.benchmarks.llm_speed
+	$(BIN)/python -m scripts.benchmarks.sweep_speed
+	$(BIN)/python -m scripts.benchmarks.explorer_speed
 
 llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=PAIRS (HH-RLHF's), SEEDS="0", SIZES="1M"
 	$(BIN)/python scripts/llm_demo.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \

@@ -3,24 +3,17 @@
 Skipped, with the reason, where there is no Chromium.
 """
 
-import importlib.util
 import shutil
 from pathlib import Path
 
 import pytest
 
+from scripts import browser as chrome
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
-def _load():
-    spec = importlib.util.spec_from_file_location("browser", ROOT / "scripts/browser.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-chrome = _load()
 pytestmark = pytest.mark.skipif(chrome.why_not() is not None, reason=str(chrome.why_not()))
 
 

@@ -1,6 +1,5 @@
 """The committed notebooks: executed, with static pictures; running them again changes nothing."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,18 +10,11 @@ import numpy as np
 import pytest
 
 from gradlab.widgets import EXPLORERS
+from scripts import notebooks
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "scripts/notebooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +45,9 @@ def test_there_is_one_from_the_start_to_the_end():
 
 
 @every_notebook
-def test_running_it_again_changes_nothing(path, again, script):
+def test_running_it_again_changes_nothing(path, again):
     committed, new = read(path), read(again / path.name)
-    for old, fresh in zip(script.pictures(committed), script.pictures(new), strict=True):
+    for old, fresh in zip(notebooks.pictures(committed), notebooks.pictures(new), strict=True):
         assert old.shape == fresh.shape
         # Another processor may round a number otherwise, and so move an edge by a shade.
         differs = np.abs(old.astype(int) - fresh.astype(int)).max(-1) > 24
@@ -94,11 +86,11 @@ def test_its_links_lead_somewhere_in_a_copy_too(path):
             assert ".." not in target  # the notebooks travel without what is beside them
 
 
-def test_cleaning_takes_out_what_changes(script):
-    output = nbformat.v4.new_output("display_data", {"text/plain": "x", script.LIVE: {"model_id": "1"}})
+def test_cleaning_takes_out_what_changes():
+    output = nbformat.v4.new_output("display_data", {"text/plain": "x", notebooks.LIVE: {"model_id": "1"}})
     cell = nbformat.v4.new_code_cell("1", outputs=[output], metadata={"execution": {"iopub.status.idle": "now"}})
     metadata = {"widgets": {"state": 1}, "language_info": {"name": "python", "version": "3"}}
-    cleaned = script.cleaned(nbformat.v4.new_notebook(cells=[cell], metadata=metadata))
+    cleaned = notebooks.cleaned(nbformat.v4.new_notebook(cells=[cell], metadata=metadata))
     assert cleaned.cells[0].metadata == {}
     assert cleaned.cells[0].outputs[0].data == {"text/plain": "x"}
     assert set(cleaned.metadata) == {"kernelspec", "language_info"}

@@ -25,6 +25,7 @@ from gradlab.doctor.training_log import (
     start_log,
 )
 from gradlab.store.json_lines import append_line, read_lines
+from scripts import record_sample_log
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "gradlab/widgets/samples"
@@ -239,11 +240,6 @@ def test_the_samples_are_whole_small_and_obey_the_identities(name):
 
 
 def test_the_recorder_makes_the_sample_again(tmp_path):
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        import record_sample_log
-    finally:
-        sys.path.pop(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_sample_log, "RUNS", {"bdpo": record_sample_log.RUNS["bdpo"]})
         record_sample_log.record(tmp_path, steps=2)

@@ -1,6 +1,5 @@
 """Ratings: the arithmetic against numbers worked out by hand, the file on disk, and the explorer that is blind."""
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -21,8 +20,8 @@ from gradlab.store.ratings import (
     wilson_interval,
 )
 from gradlab.widgets.rating_explorer import ANSWERS, SAMPLES, RatingExplorer
+from scripts import record_sample_ratings
 
-ROOT = Path(__file__).parent.parent
 SECRET = ("zebra-7b", "yak-dpo")  # names that no text and no widget contains by chance
 
 
@@ -277,10 +276,7 @@ def test_by_default_answers_go_to_the_current_folder_and_only_when_there_are_any
 
 
 def test_the_rules_made_the_sample_again(tmp_path):
-    spec = importlib.util.spec_from_file_location("record", ROOT / "scripts/record_sample_ratings.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.record(tmp_path)
+    record_sample_ratings.record(tmp_path)
     assert (tmp_path / "rules.ratings.jsonl").read_bytes() == ANSWERS["sample:rules"].read_bytes()
 
 

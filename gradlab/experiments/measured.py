@@ -78,8 +78,8 @@ def overhead(frame: pd.DataFrame) -> pd.DataFrame:
 def trainer_overhead(frame: pd.DataFrame) -> pd.DataFrame:
     """Whether bDPO's time of a step of the language models' trainer is within the allowance of DPO's.
 
-    frame: that of ``scripts/bench_llm.py``, of which the rows with ``part`` "steps" count: ``size`` of the model,
-    ``round`` (the number of the interleaved repetition), ``method``, ``seconds`` > 0. Of memory it has one
+    frame: that of ``scripts/benchmarks/llm_speed.py``, of which the rows with ``part`` "steps" count: ``size`` of the
+    model, ``round`` (the number of the interleaved repetition), ``method``, ``seconds`` > 0. Of memory it has one
     measurement a method, so nothing is judged. Raises ValueError for other numbers.
     """
     steps = frame[(frame["part"] == "steps") & frame["method"].isin(["dpo", "bdpo"])]

@@ -1,9 +1,7 @@
 """The benchmark of language models measures every loss, way and trainer, in one run, and says what it has measured."""
 
-import importlib.util
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,22 +11,19 @@ pytest.importorskip("transformers")
 
 from gradlab.losses import PAIR_LOSSES
 from gradlab.store.artifacts import load_frame, save_frame
+from scripts.benchmarks import llm_speed
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 # TRL and gradlab use names that transformers 5.24 has begun to retire, for older ones know no others.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated and will be:FutureWarning")
 
 
-@pytest.fixture(scope="module")
-def bench_llm():
+@pytest.fixture(scope="module", autouse=True)
+def offline():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
         patch.setenv("TQDM_DISABLE", "1")
-        spec = importlib.util.spec_from_file_location("bench_llm", SCRIPTS / "bench_llm.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+        yield
 
 
 def logs_of(accuracies: dict) -> pd.DataFrame:
@@ -43,13 +38,13 @@ def logs_of(accuracies: dict) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def quick(bench_llm, tmp_path_factory):
+def quick(tmp_path_factory):
     """The folder of a quick run."""
     folder = tmp_path_factory.mktemp("bench")
     runs = {("dpo", 0): [0.0, 0.5, 0.6, 0.7], ("dpo", 1): [0.0, 0.62, 0.5], ("bdpo", 0): [0.0, 0.59],
             ("ppo", 0): [0.9]}  # fmt: skip
     save_frame(logs_of(runs), folder / "logs.parquet", {})
-    bench_llm.bench(folder, logs=folder / "logs.parquet", quick=True)
+    llm_speed.bench(folder, logs=folder / "logs.parquet", quick=True)
     return folder
 
 
@@ -66,11 +61,11 @@ def test_the_manifest_says_quick_and_where(quick):
     assert all(rate > 1e8 and "measured" in source for rate, source in manifest["peak"].values())
 
 
-def test_all_losses_take_a_step_on_each_batch(bench_llm, frame):
+def test_all_losses_take_a_step_on_each_batch(frame):
     steps = frame[frame["part"] == "steps"]
     for _, own in steps.groupby("size"):
         times = own.pivot(index="round", columns="method", values="seconds")
-        assert set(times) == {*PAIR_LOSSES, bench_llm.SIDES}
+        assert set(times) == {*PAIR_LOSSES, llm_speed.SIDES}
         assert len(times) == 2
         assert (times > 0).all().all()
         assert (own.groupby("round")[["tokens", "flops"]].nunique() == 1).all().all()
@@ -86,36 +81,36 @@ def test_ways_to_get_log_probs_agree_and_have_a_peak(frame):
     assert (exact.groupby("method")["peak_mb"].max() >= 0).all()
 
 
-def test_a_way_that_gives_something_else_is_refused(bench_llm, monkeypatch):
-    head = bench_llm.EXTENTS["quick"]().heads["tiny head"].training("cpu")
+def test_a_way_that_gives_something_else_is_refused(monkeypatch):
+    head = llm_speed.EXTENTS["quick"]().heads["tiny head"].training("cpu")
     right = type(head).logps
     monkeypatch.setattr(type(head), "logps", lambda self, way: right(self, way) * (1.01 if "chunks" in way else 1))
     with pytest.raises(ArithmeticError, match="chunks of 8 must give what full log_softmax gives"):
         head.checked()
 
 
-def test_trl_takes_the_same_steps(bench_llm, frame):
+def test_trl_takes_the_same_steps(frame):
     pytest.importorskip("trl")
     trainers = frame[frame["part"] == "trainers"]
     assert set(trainers["size"]) == {"tiny, tokens", "tiny, LoRA"}
     times = trainers.pivot(index=["size", "round"], columns="method", values="seconds")
-    assert list(times) == [bench_llm.OURS, bench_llm.TRL]
+    assert list(times) == [llm_speed.OURS, llm_speed.TRL]
     assert len(times) == 4
     assert (times > 0).all().all()
 
 
-def test_without_trl_the_page_says_so(bench_llm, monkeypatch, quick):
+def test_without_trl_the_page_says_so(monkeypatch, quick):
     monkeypatch.setitem(sys.modules, "trl", None)
-    assert list(bench_llm.beside_trl(None, "cpu", 2, 1.0)) == []
+    assert list(llm_speed.beside_trl(None, "cpu", 2, 1.0)) == []
     frame, manifest = load_frame(quick / "llm.parquet")
     left = frame[frame["part"] != "trainers"]
-    text = bench_llm.page(bench_llm.summarise(left, dict.fromkeys(left["size"], 1e9)), None, manifest)
+    text = llm_speed.page(llm_speed.summarise(left, dict.fromkeys(left["size"], 1e9)), None, manifest)
     assert "TRL is not installed here" in text
     assert "logs (`make llm-demo`, kept in figures/llm) are not here" in text
 
 
-def test_operations_are_six_a_parameter_and_token_with_causal_attention(bench_llm):
-    size = bench_llm.EXTENTS["quick"]().sizes["tiny, tokens"]
+def test_operations_are_six_a_parameter_and_token_with_causal_attention():
+    size = llm_speed.EXTENTS["quick"]().sizes["tiny, tokens"]
     training = size.training("cpu")
     pairs = training.batch(1)
     rows = [(len(one.prompt) + len(side), len(side)) for one in pairs for side in (one.win, one.lose)]
@@ -124,7 +119,7 @@ def test_operations_are_six_a_parameter_and_token_with_causal_attention(bench_ll
     assert work["tokens"] == sum(whole for whole, _ in rows)
     every_token = sum(6 * layer * whole + 6 * 16 * whole**2 for whole, _ in rows)
     assert work["flops"] == every_token + sum(6 * 16 * 48 * answer for _, answer in rows)
-    lora = bench_llm.EXTENTS["quick"]().sizes["tiny, LoRA"].training("cpu")
+    lora = llm_speed.EXTENTS["quick"]().sizes["tiny, LoRA"].training("cpu")
     trained = sum(one.numel() for one in lora.policy.parameters)
     layer = 4 * 16 * 16 + 3 * 16 * 32
     tokens, answers = work["tokens"], sum(answer for _, answer in rows)  # the same pairs
@@ -132,8 +127,8 @@ def test_operations_are_six_a_parameter_and_token_with_causal_attention(bench_ll
     assert lora.work(1)["flops"] == (4 * layer + 6 * trained) * tokens + 4 * 16 * 48 * answers + attention
 
 
-def test_steps_work_on_the_same_weights(bench_llm):
-    training = bench_llm.EXTENTS["quick"]().sizes["tiny, tokens"].training("cpu")
+def test_steps_work_on_the_same_weights():
+    training = llm_speed.EXTENTS["quick"]().sizes["tiny, tokens"].training("cpu")
     for method in training.methods:
         training.step(method)()
         expected = 0.25 if method == "ipo" else np.log(2)
@@ -141,7 +136,7 @@ def test_steps_work_on_the_same_weights(bench_llm):
     assert training.row["grad_split_error"] < 1e-5  # the last one looks at both sides
 
 
-def test_the_summary_pairs_rounds(bench_llm):
+def test_the_summary_pairs_rounds():
     seconds = {
         ("dpo", 0): 1.0,
         ("bdpo", 0): 2.0,
@@ -154,17 +149,17 @@ def test_the_summary_pairs_rounds(bench_llm):
         {"part": "steps", "size": "a", "round": turn, "method": method, "seconds": value, "tokens": 8.0, "flops": 4.0,
          "peak_mb": 3.0 if method == "dpo" else 6.0} for (method, turn), value in seconds.items()
     ])  # fmt: skip
-    row = bench_llm.summarise(frame, {"a": 8.0}).set_index("method").loc["bdpo"]
+    row = llm_speed.summarise(frame, {"a": 8.0}).set_index("method").loc["bdpo"]
     assert row["ratio"] == 2.0
     assert row["peak_ratio"] == 2.0
     assert row["tokens_per_second"] == 4.0
     assert row["mfu"] == 4.0 / 2.0 / 8.0
 
 
-def test_steps_to_the_accuracy_are_those_before_the_first_look_that_finds_it(bench_llm, quick):
+def test_steps_to_the_accuracy_are_those_before_the_first_look_that_finds_it(quick):
     summary = pd.read_csv(quick / "llm.csv")
     logs = load_frame(quick / "logs.parquet")[0]
-    found = bench_llm.to_accuracy(logs, summary).set_index("method")
+    found = llm_speed.to_accuracy(logs, summary).set_index("method")
     assert set(found.index) == {"dpo", "bdpo"}
     assert found.loc["dpo", ["seeds", "reached", "steps_least", "steps_median", "steps_most"]].tolist() == [
         2,
@@ -179,7 +174,7 @@ def test_steps_to_the_accuracy_are_those_before_the_first_look_that_finds_it(ben
     assert found.loc["dpo", "seconds_median"] == pytest.approx(30 * own["seconds"].iloc[0])
 
 
-def test_the_page_has_every_part(bench_llm, quick, frame):
+def test_the_page_has_every_part(quick, frame):
     text = (quick / "llm.md").read_text("utf-8")
     assert "(quick: these numbers say nothing)" in text
     for method in frame["method"].unique():
@@ -189,12 +184,12 @@ def test_the_page_has_every_part(bench_llm, quick, frame):
     assert not re.search(r"\bnan\b|\binf\b", text)
 
 
-def test_a_gpu_is_known_by_its_name_or_measured(bench_llm, monkeypatch):
+def test_a_gpu_is_known_by_its_name_or_measured(monkeypatch):
     def known(name):
-        monkeypatch.setattr(bench_llm.torch.cuda, "get_device_name", lambda: name)
-        monkeypatch.setattr(bench_llm, "in_turn", lambda *_: [(0, "matmul", 1.0)])
-        monkeypatch.setattr(bench_llm.torch, "randn", lambda *_, **__: None)
-        return bench_llm.peak_flops("cuda", "bf16")
+        monkeypatch.setattr(llm_speed.torch.cuda, "get_device_name", lambda: name)
+        monkeypatch.setattr(llm_speed, "in_turn", lambda *_: [(0, "matmul", 1.0)])
+        monkeypatch.setattr(llm_speed.torch, "randn", lambda *_, **__: None)
+        return llm_speed.peak_flops("cuda", "bf16")
 
     assert known("NVIDIA H100 80GB HBM3")[0] == 989e12
     assert known("NVIDIA H100 PCIe")[0] == 756e12

@@ -1,4 +1,4 @@
-"""What ``bench_llm.py`` has measured, as a summary, as steps to a fixed accuracy, and as a page of Markdown."""
+"""What ``llm_speed.py`` has measured, as a summary, as steps to a fixed accuracy, and as a page of Markdown."""
 
 from __future__ import annotations
 

@@ -27,16 +27,14 @@ import torch
 import tyro
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, wherever this one is run from
-from bench import LEARNING_RATE, ROOT, _peak_mb, hand_written_loop
-from bench_engine_page import page
-
 from gradlab.lab import engine
 from gradlab.lab.descent import Descent, recorded_steps
 from gradlab.lab.fit import fit
 from gradlab.lab.world import World, exact_pairs, gaussian_world
 from gradlab.losses import pair_loss
 from gradlab.store.artifacts import write_whole
+from scripts.benchmarks.engine_page import page
+from scripts.benchmarks.lab_speed import LEARNING_RATE, ROOT, _peak_mb, hand_written_loop
 
 DTYPES = ("float64", "float32")
 JAX_LOSSES, JAX_RUNS = ("dpo", "bdpo"), 200  # what is written in JAX, and the largest sweep that it is measured on
@@ -104,7 +102,7 @@ def bench(folder: Path = ROOT / "figures/benchmarks", quick: bool = False, round
         quick: Little of everything: shows that it works, and nothing about speed.
         rounds: How often everything takes its turn; one with --quick.
     """
-    from bench_engine_plot import save  # here, since the processes below need no drawing
+    from scripts.benchmarks.engine_plot import save  # here, since the processes below need no drawing
 
     extent = QUICK if quick else Extent(rounds=rounds)
     with _one_thread(), _cache():
@@ -228,7 +226,7 @@ def _engine(case: Case, stack: contextlib.ExitStack) -> Work:
 
 def train_with_jax(case: Case, tuned: bool) -> Callable[[], np.ndarray]:
     """Arrays in, log π (R, X, Y) out."""
-    from bench_jax import training
+    from scripts.benchmarks.jax_reference import training
 
     arrays = _arrays(case.runs, case.prompts, case.responses)
     return training(case.loss, *arrays, case.dtype, case.steps, LEARNING_RATE, tuned)
@@ -367,14 +365,14 @@ def measure_starts(extent: Extent) -> pd.DataFrame:
 
 
 def _run(*arguments: str, **variables: str) -> str:
-    command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+    command = [sys.executable, "-m", __spec__.name, *arguments]
     environment = {**os.environ, **variables}
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
 
 
 @contextlib.contextmanager
 def _worker(size: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(Path(__file__).resolve()), "--work", *size]
+    command = [sys.executable, "-m", __spec__.name, "--work", *size]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -394,7 +392,7 @@ def _peak(way: str, runs: str) -> None:
 
 def _start(way: str, dtype: str) -> None:
     if way == "jax":
-        import bench_jax  # noqa: F401
+        from scripts.benchmarks import jax_reference  # noqa: F401
 
     with contextlib.ExitStack() as stack:
         work = PREPARE[way](Case("", way, dtype), stack)

@@ -19,14 +19,12 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # the other benchmark, wherever this one is run from
-from bench import _peak_mb
-
 from gradlab.lab.world import exact_pairs, gaussian_world
 from gradlab.losses import PairLogps, PairLoss, pair_loss
 from gradlab.store.artifacts import save_frame
+from scripts.benchmarks.lab_speed import _peak_mb
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 METHODS = ("dpo", "bdpo")
 PAIRS, MEMORY_PAIRS = 40, 5  # paired measurements of time, and of memory (each side a process of its own)
 VOCABULARY, WIDTH, LAYERS, HEADS = 4096, 256, 4, 4  # of the small language model
@@ -174,7 +172,7 @@ def measure_peaks(devices: list[str], pairs: int) -> pd.DataFrame:
     cases = [(what, device, pair, method) for what in CASES for device in devices for pair in range(pairs)
              for method in METHODS]  # fmt: skip
     for what, device, pair, method in tqdm(cases, desc="memory", disable=not sys.stderr.isatty()):
-        command = [sys.executable, __file__, "--peak", what, device, method]
+        command = [sys.executable, "-m", __spec__.name, "--peak", what, device, method]
         peak = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         rows.append({"what": what, "device": device, "pair": pair, "method": method, "peak_mb": peak})
     return pd.DataFrame(rows)

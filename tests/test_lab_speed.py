@@ -1,29 +1,18 @@
 """The benchmark runs, compares like with like, and writes what it says."""
 
-import importlib.util
 import platform
 from pathlib import Path
 
 import pandas as pd
-import pytest
 import torch
 
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import pair_loss
-
-SCRIPT = Path(__file__).parent.parent / "scripts/bench.py"
-
-
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("bench", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from scripts.benchmarks import lab_speed as bench
 
 
-def test_the_loop_learns_what_fit_learns(bench):
+def test_the_loop_learns_what_fit_learns():
     world = gaussian_world(5, 6, mask_rate=0.2, reference="random")
     for name in bench.LOSSES:
         loss = pair_loss(name)
@@ -32,7 +21,7 @@ def test_the_loop_learns_what_fit_learns(bench):
         torch.testing.assert_close(by_hand, lab, rtol=0, atol=1e-9)
 
 
-def test_a_quick_run_writes_table_and_data(bench, tmp_path, capsys):
+def test_a_quick_run_writes_table_and_data(tmp_path, capsys):
     bench.bench(tmp_path / "out", readme=tmp_path / "untouched.md", quick=True)
     page = (tmp_path / "out/lab.md").read_text("utf-8")
     assert page in capsys.readouterr().out
@@ -44,12 +33,12 @@ def test_a_quick_run_writes_table_and_data(bench, tmp_path, capsys):
     assert table["imports_mb"].iloc[0] > 50
     assert "torch" in page
     assert "cores" in page
-    for private in (platform.node(), str(Path.home()), str(SCRIPT.parent)):
+    for private in (platform.node(), str(Path.home()), str(Path(bench.__file__).parent)):
         assert private not in page
     assert {path.name for path in tmp_path.rglob("*")} == {"out", "lab.md", "lab.csv"}, "nothing half-written is left"
 
 
-def test_targets_are_judged_plainly(bench):
+def test_targets_are_judged_plainly():
     table = pd.DataFrame(
         {"loss": ["dpo", "bdpo"] * 2, "case": ["fit 1"] * 2 + ["fit 60"] * 2, "ratio_to_loop": [0.9, 0.8, 0.2, 0.3]}
     )
@@ -58,7 +47,7 @@ def test_targets_are_judged_plainly(bench):
     assert missed.endswith("missed by bdpo at 0.30.")
 
 
-def test_the_table_goes_between_the_markers(bench):
+def test_the_table_goes_between_the_markers():
     page = "# Speed\n\n| a |\n|---|\n| 1 |\n\nwords\n"
     readme = "before\n<!-- benchmark -->\n| old |\n<!-- /benchmark -->\nafter\n"
     wanted = "before\n<!-- benchmark -->\n| a |\n|---|\n| 1 |\n<!-- /benchmark -->\nafter\n"

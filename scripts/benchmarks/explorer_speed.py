@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import browser as chrome
 import numpy as np
 import pandas as pd
 
 from gradlab.store.artifacts import write_whole
 from gradlab.store.provenance import versions
+from scripts import browser as chrome
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 CASES = {  # notebook and the names of the sliders that are pressed, by what is measured
     "Grid training, both losses anew": ("02-grid-training", ("width σ",)),
     "Grid training, one loss anew": ("02-grid-training", ("β of A",)),

@@ -28,7 +28,7 @@ from gradlab.losses import PairLogps, PairLoss, pair_loss
 from gradlab.store.artifacts import between_markers, write_whole
 from gradlab.store.provenance import versions
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 LOSSES = ("dpo", "bdpo", "nbdpo")
 LOOP, ONE = "loop", "fit 1"
 BATCHES = (60, 600)
@@ -113,7 +113,7 @@ def measure_peaks(losses: Sequence[str], cases: Sequence[str], steps: int) -> pd
     turns = [(name, case) for name in losses for case in cases]
     rows = []
     for name, case in tqdm(turns, desc="memory", disable=not sys.stderr.isatty()):
-        command = [sys.executable, __file__, "--peak", case, name, str(steps)]
+        command = [sys.executable, "-m", __spec__.name, "--peak", case, name, str(steps)]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         imports, peak = map(float, printed.split())
         rows.append({"loss": name, "case": case, "peak_mb": peak - imports, "imports_mb": imports})

@@ -1,26 +1,13 @@
 """The measurement of Balanced-DPO's cost is paired, times what it says, and is saved whole."""
 
-import importlib.util
-from pathlib import Path
-
-import pytest
 import torch
 
 from gradlab.losses import DPO, BalancedDPO
 from gradlab.store.artifacts import load_frame
-
-SCRIPT = Path(__file__).parent.parent / "scripts/bench_overhead.py"
-
-
-@pytest.fixture(scope="module")
-def overhead():
-    spec = importlib.util.spec_from_file_location("bench_overhead", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from scripts.benchmarks import overhead_cost as overhead
 
 
-def test_a_quick_run_saves_both_sides_of_every_pair(overhead, tmp_path, monkeypatch, capsys):
+def test_a_quick_run_saves_both_sides_of_every_pair(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(overhead, "CASES", {"loss alone": overhead.loss_alone})
     overhead.bench(tmp_path, quick=True)
     frame, manifest = load_frame(tmp_path / "overhead.parquet")
@@ -34,7 +21,7 @@ def test_a_quick_run_saves_both_sides_of_every_pair(overhead, tmp_path, monkeypa
     assert "loss alone" in capsys.readouterr().out
 
 
-def test_the_small_language_model_looks_only_back_and_its_step_trains_it(overhead):
+def test_the_small_language_model_looks_only_back_and_its_step_trains_it():
     torch.manual_seed(0)
     model = overhead.CausalModel()
     tokens = torch.randint(overhead.VOCABULARY, (2, 12))

@@ -25,16 +25,14 @@ import tyro
 from tqdm import tqdm
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL's
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, wherever this one is run from
-from bench import ROOT, _peak_mb
-from bench_llm_cases import EXTENTS, PAD_ID, RATE, Extent, HeadTraining, Size, Training, has_room
-from bench_llm_page import OURS, REACHED, SIDES, TRL, page, summarise, to_accuracy
-from bench_overhead import Step, in_turn
-
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.loading import END, PAD, START
 from gradlab.llm.train.stages import _free
 from gradlab.store.artifacts import load_frame, save_frame, write_whole
+from scripts.benchmarks.lab_speed import ROOT, _peak_mb
+from scripts.benchmarks.llm_cases import EXTENTS, PAD_ID, RATE, Extent, HeadTraining, Size, Training, has_room
+from scripts.benchmarks.llm_page import OURS, REACHED, SIDES, TRL, page, summarise, to_accuracy
+from scripts.benchmarks.overhead_cost import Step, in_turn
 
 # Operations a second in bfloat16 without sparsity, from NVIDIA's data sheets; the first name that fits counts.
 PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12,
@@ -194,7 +192,7 @@ def measure_peaks(extent: Extent, name: str) -> list[dict[str, Any]]:
     turns = [(case, method) for case in extent.peaks for method in extent.cases[case].methods]
 
     def peak(turn: tuple[str, str]) -> dict[str, Any]:
-        command = [sys.executable, __file__, "--peak", name, *turn]
+        command = [sys.executable, "-m", __spec__.name, "--peak", name, *turn]
         found = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         return {"part": extent.cases[turn[0]].part, "size": turn[0], "method": turn[1], "peak_mb": found}
 

@@ -1,7 +1,6 @@
 """The engine's benchmark compares the same trainings, says what it measured, and judges it plainly."""
 
 import contextlib
-import importlib
 import platform
 import re
 from dataclasses import replace
@@ -15,31 +14,14 @@ import torch
 from gradlab.lab.fit import fit
 from gradlab.lab.world import exact_pairs, gaussian_world
 from gradlab.losses import pair_loss
+from scripts.benchmarks import engine_page as pages
+from scripts.benchmarks import engine_speed as bench
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 DTYPES = ("float64", "float32")
 
 
 @pytest.fixture(scope="module")
-def scripts():
-    """Imports one of the scripts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield importlib.import_module
-
-
-@pytest.fixture(scope="module")
-def bench(scripts):
-    return scripts("bench_engine")
-
-
-@pytest.fixture(scope="module")
-def pages(scripts):
-    return scripts("bench_engine_page")
-
-
-@pytest.fixture(scope="module")
-def quick(bench, tmp_path_factory):
+def quick(tmp_path_factory):
     """The folder of a quick run where there is no JAX."""
     folder = tmp_path_factory.mktemp("bench") / "out"
     with pytest.MonkeyPatch.context() as patch:
@@ -54,7 +36,7 @@ def test_a_quick_run_writes_page_data_and_figure(quick):
     text = (quick / "engine.md").read_text("utf-8")
     for word in ("quick", "cores", "torch", "Vectorisation is not judged", "One run", "Sweeps", "Growth", "Memory"):
         assert word in text
-    for private in (platform.node(), str(Path.home()), str(SCRIPTS)):
+    for private in (platform.node(), str(Path.home()), str(Path(bench.__file__).parent)):
         assert not re.search(rf"\b{re.escape(private)}\b", text)
     table = pd.read_csv(quick / "engine.csv")
     timed = table.dropna(subset=["wall_seconds"])
@@ -67,7 +49,7 @@ def rows_of(text, section):
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in part.splitlines() if line[:1] == "|"]
 
 
-def test_the_tables_show_what_was_measured(quick, pages):
+def test_the_tables_show_what_was_measured(quick):
     text, table = (quick / "engine.md").read_text("utf-8"), pd.read_csv(quick / "engine.csv")
     shown = {cells[1]: cells[2:] for cells in rows_of(text, "One run")}
     for way in ("loop", "eager", "fit", "engine"):
@@ -98,19 +80,21 @@ def test_without_jax_its_rows_say_so(quick):
 
 @pytest.mark.parametrize("tuned", [False, True], ids=["plain", "tuned"])
 @pytest.mark.parametrize("loss", ["dpo", "bdpo"])
-def test_jax_learns_what_fit_learns(scripts, loss, tuned):
+def test_jax_learns_what_fit_learns(loss, tuned):
     pytest.importorskip("jax")
+    from scripts.benchmarks import jax_reference
+
     worlds = [gaussian_world(4, 6, reference="random", seed=seed) for seed in range(2)]
     weights = np.stack([exact_pairs(world) for world in worlds])
     reference = np.stack([world.ref_logp for world in worlds])
     for dtype, tolerance in (("float64", 1e-9), ("float32", 1e-4)):
-        found = scripts("bench_jax").training(loss, weights, reference, dtype, 60, 0.05, tuned)()
+        found = jax_reference.training(loss, weights, reference, dtype, 60, 0.05, tuned)()
         expected = fit(worlds, pair_loss(loss), steps=60, learning_rate=0.05, engine="eager").logp
         assert found.dtype == dtype
         np.testing.assert_allclose(np.exp(found), expected.exp().numpy(), rtol=0, atol=tolerance)
 
 
-def test_a_jax_that_learns_something_else_is_an_error(bench, monkeypatch):
+def test_a_jax_that_learns_something_else_is_an_error(monkeypatch):
     monkeypatch.setattr(bench, "has_jax", lambda: True)
     extent = replace(bench.QUICK, losses=("dpo", "nbdpo"))
 
@@ -127,7 +111,7 @@ def test_a_jax_that_learns_something_else_is_an_error(bench, monkeypatch):
         bench.compare_with_jax(extent)
 
 
-def test_every_way_trains_what_eager_trains(bench):
+def test_every_way_trains_what_eager_trains():
     case = bench.Case("sweep", "eager", "float64", runs=3, steps=15)
     with contextlib.ExitStack() as stack:
         eager, fused = (bench.PREPARE[way](replace(case, way=way), stack)().logp for way in ("eager", "fit"))
@@ -139,7 +123,7 @@ def test_every_way_trains_what_eager_trains(bench):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_bound_is_made_of_sigmoids(bench, dtype):
+def test_the_bound_is_made_of_sigmoids(dtype):
     case = bench.Case("bound", "sigmoid", dtype, prompts=1, responses=8, steps=3)
     with contextlib.ExitStack() as stack:
         raw = bench.vector_sigmoid(case, stack)()
@@ -150,7 +134,7 @@ def test_the_bound_is_made_of_sigmoids(bench, dtype):
     np.testing.assert_allclose(found[found != 0], expected.astype(dtype), rtol=1e-6)
 
 
-def test_ratios_are_taken_within_a_round(bench):
+def test_ratios_are_taken_within_a_round():
     case = {**bench.asdict(bench.Case("one run", "fit", "float64")), "slots": 8000}
     seconds = {"loop": [[8.0, 8.0, 9.0], [80.0] * 3, [4.0] * 3], "fit": [[1.0, 2.0, 1.0], [10.0] * 3, [1.0] * 3]}
     rows = [
@@ -188,14 +172,14 @@ def made_up(ns):
     return pd.DataFrame(rows)
 
 
-def test_the_steps_alone_are_what_more_steps_take(pages):
+def test_the_steps_alone_are_what_more_steps_take():
     table = pages.with_steps_alone(made_up(0.5))
     alone = table[table["way"] == "steps alone"]
     assert alone["wall_ns"].tolist() == pytest.approx([0.5, 0.5])
     assert alone["wall_seconds"].tolist() == pytest.approx([0.002, 0.002])
 
 
-def test_targets_are_judged_plainly(pages):
+def test_targets_are_judged_plainly():
     text = pages.targets(made_up(0.9))
     one, sweep, jax, _, tuned, _ = text.splitlines()[2:8]
     missed = ["19.6 ms: **missed** by 145%", "15.6 ms: **missed** by 95%"]
@@ -206,7 +190,7 @@ def test_targets_are_judged_plainly(pages):
     assert tuned.count("4 ×: **missed** by 20%") == 4
 
 
-def test_lost_vectors_are_noticed(pages):
+def test_lost_vectors_are_noticed():
     assert pages.lost_vectors(made_up(2.0)) == []
     lines = pages.lost_vectors(made_up(14.0))
     assert len(lines) == 4, "the sweep and the steps of one run, in both types"

@@ -1,4 +1,4 @@
-"""What ``bench_llm.py`` measures: models with pairs of random tokens and their steps, output layers, and how much."""
+"""What ``llm_speed.py`` measures: models with pairs of random tokens and their steps, output layers, and how much."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from bench_llm_page import BASES, SIDES
-from bench_overhead import Step
 from torch import Tensor, nn
 
 from gradlab.llm.data.batches import batch_at
@@ -27,6 +25,8 @@ from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import PAIR_LOSSES
+from scripts.benchmarks.llm_page import BASES, SIDES
+from scripts.benchmarks.overhead_cost import Step
 
 RATE = 1e-8  # so small that every step works on the same weights, whatever the loss
 BATCHES = 8  # different ones

@@ -6,13 +6,13 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-from bench_engine_page import DTYPES, ONE_RUN_MS, SWEEP_NS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 
 from gradlab.plotting.looks import LOOK, legend, style
+from scripts.benchmarks.engine_page import DTYPES, ONE_RUN_MS, SWEEP_NS
 
 # Okabe and Ito's colours, from dark to light also in grey; every way has a marker and a line of its own.
 WAYS: dict[str, dict[str, Any]] = {

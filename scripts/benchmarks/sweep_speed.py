@@ -10,7 +10,6 @@ import datetime
 import functools
 import os
 import platform
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,15 +20,13 @@ import pandas as pd
 import torch
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, wherever this one is run from
-from bench import LEARNING_RATE, ROOT, hand_written_loop
-from bench_overhead import in_turn
-
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import pair_loss
 from gradlab.store.artifacts import write_whole
 from gradlab.store.provenance import commit, versions
+from scripts.benchmarks.lab_speed import LEARNING_RATE, ROOT, hand_written_loop
+from scripts.benchmarks.overhead_cost import in_turn
 
 DTYPES = ("float64", "float32")
 LOSS = "bdpo"
