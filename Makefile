@@ -34,7 +34,7 @@ bench: .venv/.ready  ## speed of the lab, its engine, the explorers and language
 	$(BIN)/python -m scripts.benchmarks.explorer_speed
 
 llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=PAIRS (HH-RLHF's), SEEDS="0", SIZES="1M"
-	$(BIN)/python scripts/llm_demo.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(BIN)/gradlab demo $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(SIZES),--sizes $(SIZES)) $(if $(KEEP),--keep)
 
 clean:  ## what the other targets built, except results

@@ -1,11 +1,13 @@
-"""What the command lines share: a message as one line, text that fits a terminal, and the wish to stop."""
+"""Help the command lines: a message as one line, text that fits a terminal, and the wish to stop."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import textwrap
 import threading
+from typing import NoReturn
 
 
 def one_line(said: object) -> str:
@@ -28,6 +30,18 @@ def stop_on_sigterm() -> None:
     """Let SIGTERM do what Ctrl-C does, which is what its sender wants; Python allows that in the main thread alone."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def leave(status: int) -> NoReturn:
+    """End the program with this exit status; under torchrun without taking Python down.
+
+    A thread of PyTorch's that still runs then can abort a process whose work is done; torchrun calls that a failure.
+    """
+    if "RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def wrapped(text: str, width: int, head: str = "") -> list[str]:

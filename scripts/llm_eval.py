@@ -1,10 +1,7 @@
-"""Evaluate runs of scripts/llm_train.py; ``python scripts/llm_eval.py --help``, and scripts/README.md."""
-
-from __future__ import annotations
+"""Evaluate runs of `gradlab train`: `gradlab evaluate`, by the path of a script."""
 
 import sys
 
-from gradlab.cli.evaluate_command import eval_command
+from gradlab.cli import main
 
-if __name__ == "__main__":
-    sys.exit(eval_command(sys.argv[1:]))
+sys.exit(main(["evaluate", *sys.argv[1:]]))

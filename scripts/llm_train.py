@@ -1,10 +1,5 @@
-"""Train a causal language model on preference pairs; ``python scripts/llm_train.py --help``, and scripts/README.md."""
+"""Train a language model: `gradlab train`, or `torchrun … -m gradlab.llm`, by the path of a script."""
 
-from __future__ import annotations
+import runpy
 
-import sys
-
-from gradlab.cli.train_command import leave, train_command
-
-if __name__ == "__main__":
-    leave(train_command(sys.argv[1:]))
+runpy.run_module("gradlab.llm", run_name="__main__")

@@ -12,7 +12,8 @@ from unittest.mock import patch
 import torch
 from tiny_llm import TWO, options, tiny_settings
 
-from gradlab.cli.train_command import leave, train_command
+from gradlab.cli import train_command
+from gradlab.console import leave
 from gradlab.llm.model.group import start_group
 from gradlab.llm.train import stages
 from gradlab.llm.train.policy_model import PolicyModel
@@ -53,9 +54,9 @@ def main(inputs: Path, out: Path) -> None:
     if os.environ["RANK"] == "0":
         shutil.copytree(out / "resumed", out / "stopped")
     stages.train(resumed)
-    statuses = [train_command(options(inputs, out / "missing", data="missing.jsonl"))]
+    statuses = [train_command.run(options(inputs, out / "missing", data="missing.jsonl"))]
     with patch.object(PolicyModel, "accumulate", not_finite):
-        statuses.append(train_command(options(inputs, out / "nan", validate_every=0, sides_every=0)))
+        statuses.append(train_command.run(options(inputs, out / "nan", validate_every=0, sides_every=0)))
     (out / f"statuses-{os.environ['RANK']}").write_text(f"{statuses}")
 
 

@@ -96,7 +96,7 @@ def test_a_claim_without_its_frames_is_not_judged_and_says_why():
 def test_a_claim_without_its_measurement_is_not_run_here_and_says_what_it_needs(name, settled):
     assert settled[name].verdict == "not run here"
     assert settled[name].why.endswith("none has been committed")
-    command = {"overhead": "make bench", "symmetric-unstable": "make llm-demo", "llm": "scripts/llm_train.py"}[name]
+    command = {"overhead": "make bench", "symmetric-unstable": "make llm-demo", "llm": "-m gradlab.llm"}[name]
     assert command in settled[name].why
 
 

@@ -2,13 +2,16 @@
 
 import dataclasses
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from gradlab import cli
+from gradlab.cli import figures_command, fit_command, lab_command, options
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import PAIR_LOSSES, pair_loss
@@ -32,7 +35,7 @@ def test_fit_prints_a_table_that_agrees_with_fit(capsys):
     worlds = [gaussian_world(2, 4, mask_rate=0.25, seed=seed) for seed in range(3)]
     history = fit(worlds, pair_loss("bdpo", beta=2.0), steps=3, seed=range(3)).history
     last = history[history["step"] == 3]
-    for name, title in cli.SHOWN.items():
+    for name, title in fit_command.SHOWN.items():
         line = next(line for line in table.splitlines() if line.startswith(title))
         assert line.endswith(f"{last[name].mean():.3f} ± {last[name].std():.3f}")
     assert "BalancedDPO(beta=2.0)" in table
@@ -53,13 +56,13 @@ def test_every_registered_loss_can_be_fitted(name, capsys):
 def test_hyper_parameters_come_from_the_registry(capsys):
     assert cli.main(["fit", "--loss", "nbdpo-symmetric", "--clip", "0.3", "--seeds", "1", *SMALL]) == 0
     assert "clip=0.3, symmetric=True" in capsys.readouterr().out
-    options = {field.name for field in dataclasses.fields(cli._fit_command())}
+    options = {field.name for field in dataclasses.fields(fit_command.with_hyper_parameters())}
     assert options >= {"beta", "clip", "label_smoothing", "win_weight"}
     assert "symmetric" not in options
 
 
 def test_defaults_are_those_of_the_functions():
-    ours = {field.name: field.default for field in dataclasses.fields(cli.FitCommand)}
+    ours = {field.name: field.default for field in dataclasses.fields(fit_command.FitCommand)}
     for function in (fit, gaussian_world):
         theirs = inspect.signature(function).parameters
         for name in ours.keys() & theirs.keys() - {"loss", "policy"}:
@@ -113,7 +116,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
 
 
 def test_what_is_no_number_or_no_option_is_refused(capsys):
-    for arguments in (["fit", "--beta", "x"], ["fit", "--maskrate", "0.2"], ["fti"]):
+    for arguments in (["fit", "--beta", "x"], ["fit", "--maskrate", "0.2"]):
         with pytest.raises(SystemExit) as exit_:
             cli.main(arguments)
         assert exit_.value.code == 2
@@ -141,7 +144,7 @@ def test_failures_in_the_middle_are_one_line(error, status, message, monkeypatch
     def fail(self):
         raise error
 
-    monkeypatch.setattr(cli.FiguresCommand, "run", fail)
+    monkeypatch.setattr(figures_command.FiguresCommand, "run", fail)
     assert cli.main(["figures"]) == status
     assert message in complaint(capsys)
 
@@ -183,8 +186,8 @@ def started(monkeypatch, tmp_path):
         calls.append(command[1:])
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(cli.subprocess, "run", run)
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(lab_command.subprocess, "run", run)
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: name)
     monkeypatch.chdir(tmp_path)
     return calls
 
@@ -218,20 +221,68 @@ def test_lab_opens_the_notebooks_of_a_checkout_where_they_are(started, tmp_path)
 
 
 def test_lab_without_jupyterlab_says_how_to_get_it(started, monkeypatch, capsys):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["lab"]) == 1
     assert 'pip install "gradlab[lab]"' in complaint(capsys)
     assert started == []
 
 
-def test_help_loads_nothing_heavy():
-    code = "import sys; from gradlab.cli import main; sys.argv = ['gradlab'];\ntry: main()\nfinally: " + (
-        "print(sorted({'torch', 'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "fit" in done.stdout
-    assert "losses" in done.stdout
+HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "transformers"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import gradlab", "from gradlab.cli import main; main([])", "from gradlab.cli import main; main(['--version'])"],
+)
+def test_what_should_take_no_time_loads_nothing_heavy(code):
+    loaded = f"import sys; print(sorted({HEAVY} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}; {loaded}"], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
+
+
+def test_losses_loads_torch_and_nothing_else_heavy():
+    code = f"from gradlab.cli import main; main(['losses']); import sys; print(sorted({HEAVY} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("['numpy', 'torch']\n")
+
+
+def test_every_command_is_a_file_and_every_file_a_command():
+    files = {file.name.removesuffix("_command.py") for file in Path(cli.__file__).parent.glob("*_command.py")}
+    assert files == set(cli.COMMANDS)
+
+
+def test_help_lists_every_command_with_a_line(capsys):
+    assert cli.main([]) == 0
+    listing = capsys.readouterr().out
+    assert cli.main(["-h"]) == cli.main(["--help"]) == 0
+    assert capsys.readouterr().out == 2 * listing
+    assert max(map(len, listing.splitlines())) <= 80
+    for name in cli.COMMANDS:
+        assert re.search(rf"^  {name} +[A-Z]\w+ .*", listing, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([name, "--help"])
+    assert exit_.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: gradlab {name} ")
+    [summary] = re.findall(rf"^  {name} +(\S+ \S+ \S+) ", cli._overview(), re.MULTILINE)
+    assert summary in out
+
+
+def test_a_misspelt_command_is_one_line(capsys):
+    assert cli.main(["fti"]) == 2
+    assert complaint(capsys).endswith("; got 'fti'; did you mean 'fit'?\n")
+
+
+def test_on_windows_there_is_one_clear_line(monkeypatch, capsys):
+    monkeypatch.setattr(cli.os, "name", "nt")
+    status = cli.main(["losses"])
+    monkeypatch.undo()
+    assert status == 1
+    assert complaint(capsys) == "gradlab: Linux or macOS is needed; on Windows, use WSL\n"
 
 
 def test_the_module_runs_as_a_program():
@@ -244,6 +295,6 @@ def test_fit_help_explains_every_option(capsys):
         cli.main(["fit", "--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for field in dataclasses.fields(cli._fit_command()):
+    for field in dataclasses.fields(fit_command.with_hyper_parameters()):
         assert f"--{field.name.replace('_', '-')}" in text
     assert "None" not in text

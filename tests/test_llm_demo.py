@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +10,15 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from gradlab.cli.train_command import guarded
+from gradlab.cli import main
 from gradlab.llm.demo import laptop_run
 from gradlab.llm.model.loading import small_llama
 from gradlab.losses import PAIR_LOSSES
 from gradlab.store.artifacts import load_frame
 from gradlab.store.provenance import fingerprint
 
-ROOT = Path(__file__).parent.parent
 LABELS = ["task", "size", "seed", "method"]
 METHODS = [*laptop_run.SMOKE["losses"], "ppo"]
-
-
-def script():
-    """The module of ``scripts/llm_demo.py``."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        import llm_demo
-    finally:
-        sys.path.pop(0)
-    return llm_demo
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +182,8 @@ def test_too_few_pairs_are_told(tmp_path):
         laptop_run._chosen("hh", 0, str(tmp_path / "few.jsonl"), 1120)
 
 
-def test_the_script_prints_a_table_and_where_the_frames_are(smoke, capsys):
-    assert script().demo(out=smoke[0], smoke=True, workers=1) == 0
+def test_the_command_prints_a_table_and_where_the_frames_are(smoke, capsys):
+    assert main(["demo", "--out", str(smoke[0]), "--smoke", "--workers", "1"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "tokens, tiny"
     assert said[1].split()[:2] == ["method", "win-rate"]
@@ -215,6 +203,16 @@ def test_tables_are_over_the_seeds_of_a_task_and_size(smoke):
     assert said.count("win-rate − dpo's") == 2
 
 
-def test_the_script_refuses_to_keep_a_part(tmp_path, capsys):
-    assert guarded(lambda: script().demo(out=tmp_path, seeds=(0,), keep=True), "llm_demo.py") == 2
-    assert "keep must go with all tasks, sizes and seeds" in capsys.readouterr().err
+def test_the_command_refuses_to_keep_a_part(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path), "--seeds", "0", "--keep"]) == 2
+    assert capsys.readouterr().err.startswith("gradlab: keep must go with all tasks, sizes and seeds")
+
+
+def test_frames_are_kept_where_the_claims_report_looks_for_them(smoke, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(laptop_run, "run_demo", lambda *_, **__: smoke[1])
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--keep"]) == 0
+    frame, manifest = load_frame(tmp_path / "figures/llm/evaluation.parquet")
+    assert manifest["command"] == "gradlab demo --data PAIRS --keep"
+    assert frame["method"].tolist() == ["reference", *METHODS]
+    assert "saved: figures/llm/pairs.parquet" in capsys.readouterr().out

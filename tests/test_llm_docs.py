@@ -11,9 +11,10 @@ import torch
 
 pytest.importorskip("transformers")
 
-import tyro
 
-from gradlab.cli.evaluate_command import Options
+from gradlab.cli import main
+from gradlab.cli.evaluate_command import EvaluateCommand
+from gradlab.cli.options import parsed
 from gradlab.doctor import SIGNS
 from gradlab.llm.model.memory import LLAMAS, memory, memory_markdown, shape_of
 from gradlab.llm.train.run_settings import RECIPES, read_settings
@@ -26,10 +27,14 @@ GPUS = {"one-gpu-lora": 1, "one-node": 8, "several-nodes": 32}
 BASH = "\n".join(re.findall(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
 
 
-def arguments(script):
-    """The arguments of each command of a script on the page."""
+def arguments(*starts):
+    """The arguments of each command on the page that one of these words starts."""
     lines = [shlex.split(line, comments=True) for line in BASH.splitlines()]
-    return [line[line.index(script) + 1 :] for line in lines if script in line]
+    return [line[line.index(word) + 1 :] for line in lines for word in starts if word in line]
+
+
+TRAIN = arguments("train", "gradlab.llm")
+HELP = [["evaluate", "-h"], ["train", "-h"]]
 
 
 def section(title):
@@ -43,30 +48,28 @@ def test_the_table_of_memory_is_the_computed_one():
     assert shown[1] == computed, "put gradlab.llm.model.memory.memory_markdown(micro_pairs=4) between the markers"
 
 
-@pytest.mark.parametrize("line", arguments("scripts/llm_train.py"), ids=" ".join)
+@pytest.mark.parametrize("line", TRAIN, ids=" ".join)
 def test_commands_that_train_are_understood(line, monkeypatch):
     monkeypatch.chdir(ROOT)
-    settings = read_settings(line, "llm_train.py")
+    settings = read_settings(line, "gradlab train")
     assert settings.recipe == "paper"
     assert set(settings.loss) <= set(line)
 
 
 def test_there_is_a_command_for_each_config():
-    used = {Path(line[line.index("--config") + 1]).stem for line in arguments("scripts/llm_train.py")}
+    used = {Path(line[line.index("--config") + 1]).stem for line in TRAIN}
     assert used == {file.stem for file in CONFIGS}
 
 
-@pytest.mark.parametrize("line", arguments("scripts/llm_eval.py"), ids=" ".join)
+@pytest.mark.parametrize("line", arguments("evaluate"), ids=" ".join)
 def test_commands_that_evaluate_are_understood(line):
-    assert tyro.cli(Options, args=line).out
+    assert parsed(EvaluateCommand, "evaluate", None, line).out
 
 
-@pytest.mark.parametrize(
-    "command", [lambda: tyro.cli(Options, args=["-h"]), lambda: read_settings(["-h"], "llm_train.py")]
-)
+@pytest.mark.parametrize("command", HELP, ids=" ".join)
 def test_each_line_of_help_can_be_understood_by_itself(command, capsys):
     with pytest.raises(SystemExit):
-        command()
+        main(command)
     said = " ".join(re.sub(r"[^\w:()<>\[\],.;/=`-]+", " ", capsys.readouterr().out).split())
     options = re.split(r" (?=--[a-z])", said)[1:]
     assert len(options) > 15
@@ -77,13 +80,13 @@ def test_each_line_of_help_can_be_understood_by_itself(command, capsys):
 
 def test_help_tells_a_rewards_function_and_the_recipes(capsys):
     told = []
-    for command in (lambda: tyro.cli(Options, args=["-h"]), lambda: read_settings(["-h"], "llm_train.py")):
+    for command in HELP:
         with pytest.raises(SystemExit):
-            command()
+            main(command)
         told.append(" ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split()))
     for text in told:
         assert "FILE.py:FUNCTION" in text
-        assert "takes a list of prompts and a list of as many responses, texts both, and gives one number a" in text
+        assert "takes a list of prompts and a list of as many responses, texts both, and gives one number per" in text
         assert "{None" not in text
     assert "OUT [OUT ...]" in told[0]
     for name, recipe in RECIPES.items():
@@ -94,7 +97,7 @@ def test_help_tells_a_rewards_function_and_the_recipes(capsys):
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_configs_keep_every_gpu_busy_and_fit(file):
     given = tomllib.loads(file.read_text("utf-8"))
-    settings = read_settings(["--config", str(file), "--model", "m", "--data", "d", "--out", "o"], "llm_train.py")
+    settings = read_settings(["--config", str(file), "--model", "m", "--data", "d", "--out", "o"], "gradlab train")
     assert {name: getattr(settings, name) for name in given} == {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
     }
@@ -137,7 +140,7 @@ def test_sizes_on_the_disk_are_those_of_7b():
 
 def test_the_files_in_the_list_are_there():
     listed = re.findall(r"^\| `([\w./]+)` \|", PAGE.split("## Language models")[0], re.MULTILINE)
-    assert {"llm_train.py", "llm_eval.py", "llm_demo.py", "configs/"} <= set(listed)
+    assert {"llm_train.py", "llm_eval.py", "configs/"} <= set(listed)
     assert all((ROOT / "scripts" / name).exists() for name in listed)
 
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from gradlab.cli.evaluate_command import eval_command
+from gradlab.cli import evaluate_command
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.demo.token_task import task_tokenizer, true_reward, write_task
@@ -420,7 +420,7 @@ def test_the_shorter_answers_accuracy_is_a_mean_over_runs_however_many_models_ea
 def test_the_command_prints_one_table_of_all_seeds(folder, capsys):
     reward = folder / "own.py"
     reward.write_text("from gradlab.llm.demo.token_task import true_reward\n")
-    status = eval_command([
+    status = evaluate_command.run([
         str(folder / "run0"), str(folder / "run1"), "--reward", f"{reward}:true_reward", "--samples", "3", "--length",
         "12", "--prompts", "8", "--names", "dpo", "bdpo",
     ])  # fmt: skip
@@ -559,9 +559,9 @@ def test_other_data_and_broken_models_are_refused(folder, run, tmp_path):
 
 
 def test_the_command_says_what_is_wrong_in_one_line(run, tmp_path, capsys):
-    assert eval_command([str(tmp_path)]) == 1
+    assert evaluate_command.run([str(tmp_path)]) == 1
     assert capsys.readouterr().err.strip() == (
-        f"llm_eval.py: {tmp_path} is no run's folder, it has no data.json; scripts/llm_train.py makes one"
+        f"gradlab: {tmp_path} is no run's folder, it has no data.json; gradlab train makes one"
     )
     own = tmp_path / "own.py"
     own.write_text("def boom(prompts, responses):\n    raise KeyError('no')\n")
@@ -571,9 +571,9 @@ def test_the_command_says_what_is_wrong_in_one_line(run, tmp_path, capsys):
         (str(run), "--baseline", "dpoo"): "baseline must be one of reference, sft, dpo, bdpo; got 'dpoo'",
         (str(run), "--reward", f"{own}:boom"): f"reward {own}:boom failed: KeyError: 'no'",
     }.items():
-        assert eval_command(words) == 2
+        assert evaluate_command.run(words) == 2
         err = capsys.readouterr().err
-        assert err.startswith(f"llm_eval.py: {said}")
+        assert err.startswith(f"gradlab: {said}")
         assert err.count("\n") == 1
 
 
@@ -582,11 +582,11 @@ def test_without_the_extra_the_command_says_so_in_one_line(run):
     code = f"{missing}; sys.argv = ['llm_eval.py', {str(run)!r}]; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert re.fullmatch(r"llm_eval\.py: .*(transformers|safetensors).*\n", done.stderr)
+    assert re.fullmatch(r"gradlab: .*(transformers|safetensors).*\n", done.stderr)
 
 
 def test_the_command_lets_transformers_show_no_bars(run, capfd):
     logging.enable_progress_bar()
-    assert eval_command([str(run), "--names", "dpo", "--samples", "1", "--length", "4", "--prompts", "2"]) == 0
+    assert evaluate_command.run([str(run), "--names", "dpo", "--samples", "1", "--length", "4", "--prompts", "2"]) == 0
     assert "Loading weights" not in capfd.readouterr().err
     assert not logging.is_progress_bar_enabled()

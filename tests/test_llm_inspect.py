@@ -14,6 +14,8 @@ import torch
 pytest.importorskip("transformers")
 
 from gradlab import cli, losses
+from gradlab.cli import options
+from gradlab.cli.inspect_command import InspectCommand
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.data.tokens import Encoded, encode_pairs
 from gradlab.llm.demo.token_task import task_tokenizer, token_task, write_task
@@ -369,13 +371,13 @@ def test_bad_inputs_are_one_line(inputs, tokenizer, tmp_path, capsys):
 
 
 def test_without_transformers_it_says_how_to_get_them(monkeypatch, capsys):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["inspect", "model", "pairs.jsonl"]) == 1
     assert complaint(capsys) == 'gradlab: transformers is not installed; get it with: pip install "gradlab[llm]"\n'
 
 
 def test_defaults_are_those_of_the_run():
-    ours = {field.name: field.default for field in dataclasses.fields(cli.InspectCommand)}
+    ours = {field.name: field.default for field in dataclasses.fields(InspectCommand)}
     function = python_inspect.signature(inspection.inspect_data).parameters
     for name, default in ours.items():
         if name not in ("save", "overwrite"):

@@ -428,7 +428,7 @@ SPREAD = """
 import sys, json, torch
 sys.path.insert(0, {here!r})
 from test_llm_ppo import made, model_of, run
-from gradlab.cli.train_command import leave
+from gradlab.console import leave
 from gradlab.llm.model.group import start_group
 torch.set_num_threads(1)
 with start_group("cpu") as group:

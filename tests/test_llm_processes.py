@@ -100,7 +100,7 @@ def test_parts_of_a_model_are_not_resumed_by_another_number_of_processes(inputs,
 def test_what_goes_wrong_is_told_once(two):
     out, stdout, stderr = two
     assert [(out / f"statuses-{rank}").read_text() for rank in (0, 1)] == ["[1, 1]", "[1, 1]"]
-    lines = [line for line in stderr.splitlines() if line.startswith("llm_train.py: ")]
+    lines = [line for line in stderr.splitlines() if line.startswith("gradlab: ")]
     assert len(lines) == 2
     assert re.search("missing.jsonl is no file", lines[0])
     assert re.search("step 3: the gradient is not finite; the batch is in .*stopped-at-step-3.json", lines[1])
@@ -121,21 +121,21 @@ def test_only_what_torchrun_has_started_is_many(monkeypatch):
 
 
 def test_a_failure_elsewhere_is_no_news_of_its_own(capsys):
-    from gradlab.cli import train_command
+    from gradlab.cli import guard
 
     def work():
         raise Elsewhere
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_command.time, "sleep", lambda _: None)
-        assert train_command.guarded(work, "llm_train.py") == 1
+        patch.setattr(guard.time, "sleep", lambda _: None)
+        assert guard.guarded(work) == 1
     assert capsys.readouterr() == ("", "")
     assert Group().is_main
 
 
 @pytest.mark.parametrize("rank", [None, "0"])
 def test_a_program_leaves_with_its_status_and_all_that_it_said(rank):
-    code = "from gradlab.cli.train_command import leave; print('said', end=''); leave(7)"
+    code = "from gradlab.console import leave; print('said', end=''); leave(7)"
     env = {name: value for name, value in os.environ.items() if name != "RANK"} | ({"RANK": rank} if rank else {})
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (7, "said", "")

@@ -185,7 +185,7 @@ import sys, torch, pickle
 from types import SimpleNamespace
 sys.path.insert(0, {here!r})
 from test_llm_sampling import PROMPTS, TOKENS, model_of
-from gradlab.cli.train_command import leave
+from gradlab.console import leave
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.group import spread, start_group

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from tiny_llm import OPTIONS, PAIRS, options, quick_collections, tiny_model, tiny_settings
 from transformers import LlamaForCausalLM
 
-from gradlab.cli.train_command import train_command
+from gradlab.cli import train_command
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.model import loading
@@ -62,11 +62,11 @@ def signals():
 def complains(capsys, arguments, status, words):
     """Whether the command ends with this status, and one line on stderr, progress bars aside, that has these words."""
     capsys.readouterr()
-    assert train_command(arguments) == status
+    assert train_command.run(arguments) == status
     err = capsys.readouterr().err
     assert "Traceback" not in err
-    [line] = [line for line in err.splitlines() if line.startswith("llm_train.py: ")]
-    assert re.fullmatch(f"llm_train.py: .*{words}.*", line), line
+    [line] = [line for line in err.splitlines() if line.startswith("gradlab: ")]
+    assert re.fullmatch(f"gradlab: .*{words}.*", line), line
 
 
 def same_run(out, straight, loss="dpo"):
@@ -279,7 +279,7 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(inputs, straight, tmp_path
     with patch.object(PolicyModel, "step", step):
         complains(capsys, arguments, 130, "stopped; the same command goes on from the last checkpoint")
     assert (tmp_path / "dpo" / "checkpoints" / "step-00000003").is_dir()
-    assert train_command(arguments) == 0
+    assert train_command.run(arguments) == 0
     assert json.loads((tmp_path / "dpo" / "done.json").read_text())["resumed_at"] == 3
     same_run(tmp_path, straight)
 
@@ -299,7 +299,7 @@ def test_ctrl_c_at_the_end_is_heard_and_loses_nothing(when, inputs, straight, tm
     with patch.object(owner, name, interrupted):
         complains(capsys, arguments, 130, "stopped; the same command goes on from the last checkpoint")
     assert (tmp_path / "dpo" / "checkpoints" / "step-00000006").is_dir()
-    assert train_command(arguments) == 0
+    assert train_command.run(arguments) == 0
     assert "dpo: 6 steps, validation loss" in capsys.readouterr().out  # at no pace
     assert json.loads((tmp_path / "dpo" / "done.json").read_text())["resumed_at"] == 6
     same_run(tmp_path, straight)
@@ -382,7 +382,7 @@ def test_bad_options_are_one_line(inputs, tmp_path, capsys, name):
 
 def test_an_unknown_option_ends_as_command_lines_do(inputs, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        train_command(options(inputs, tmp_path, bacth=3))
+        train_command.run(options(inputs, tmp_path, bacth=3))
     assert ended.value.code == 2
     assert "--bacth" in capsys.readouterr().err
 
@@ -403,7 +403,7 @@ def test_settings_of_a_finished_stage_or_a_checkpoint_cannot_change(inputs, stra
     words = "step-00000002 is of a run with other settings, data or model"
     complains(capsys, options(inputs, half, steps=6, learning_rate=0.5), 2, words)
     assert (half / "dpo" / "log.jsonl").read_bytes() == kept
-    assert train_command(options(inputs, half, steps=6)) == 0
+    assert train_command.run(options(inputs, half, steps=6)) == 0
     same_run(half, straight)
 
 
@@ -412,7 +412,7 @@ def test_two_runs_do_not_share_a_folder(inputs, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / ".lock"):
         complains(capsys, arguments, 2, "out must be a folder that no other run is using, got .*run")
-    assert train_command(arguments) == 0
+    assert train_command.run(arguments) == 0
 
 
 def test_a_file_is_no_folder_for_a_run(inputs, tmp_path, capsys):
@@ -446,7 +446,7 @@ def test_the_doctors_baseline_is_dpo_of_an_earlier_command_too(inputs, tmp_path)
 
     with patch("gradlab.doctor.examine", examine):
         for loss in ("bdpo", "dpo", "ipo"):
-            assert train_command(options(inputs, tmp_path, steps=1, loss=(loss,))) == 0
+            assert train_command.run(options(inputs, tmp_path, steps=1, loss=(loss,))) == 0
     assert seen["bdpo"] is seen["dpo"] is None
     assert seen["ipo"].attrs["settings"]["loss"] == "dpo"
 
@@ -470,7 +470,7 @@ def test_another_models_reference_is_refused(inputs, straight, tmp_path, capsys)
     os.truncate(file, 20)
     complains(capsys, arguments, 2, f"{file} is damaged, or no cache of a reference; remove it")
     file.unlink()
-    assert train_command(arguments) == 0
+    assert train_command.run(arguments) == 0
     assert torch.equal(load_file(file)["logps"], kept)
 
 
@@ -484,7 +484,7 @@ def test_an_adapters_rank_is_its_own(inputs, tmp_path, capsys):
     for name, value in (("lora_alpha", 64), ("lora_dropout", 0.5)):
         arguments = options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=2, **{name: value})
         complains(capsys, arguments, 2, f"{name} must be that of the adapter in .*, (16|0), got {value:g}")
-    assert train_command(options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=2)) == 0
+    assert train_command.run(options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=2)) == 0
 
 
 def test_a_step_that_is_not_finite_stops_with_its_batch_written_down(inputs, straight, tmp_path, capsys):
@@ -500,7 +500,7 @@ def test_a_step_that_is_not_finite_stops_with_its_batch_written_down(inputs, str
         number = int(pair["text"].pop("place").rpartition("line ")[2])
         assert pair["text"] == texts[number - 1]
         assert set(pair["tokens"]) == {"prompt", "win", "lose"}
-    assert train_command(options(inputs, tmp_path, steps=6)) == 0
+    assert train_command.run(options(inputs, tmp_path, steps=6)) == 0
     same_run(tmp_path, straight)
 
 
@@ -521,7 +521,7 @@ def test_a_full_disk_keeps_the_former_checkpoint(inputs, straight, tmp_path, cap
         complains(capsys, options(inputs, tmp_path, steps=6), 1, re.escape(words))
     assert [path.name for path in folder.iterdir()] == ["step-00000002"]
     if isinstance(error, OSError):
-        assert train_command(options(inputs, tmp_path, steps=6)) == 0
+        assert train_command.run(options(inputs, tmp_path, steps=6)) == 0
         same_run(tmp_path, straight)
 
 
@@ -538,7 +538,7 @@ def test_a_full_disk_at_the_end_keeps_the_checkpoints(inputs, straight, tmp_path
     assert sorted(path.name for path in (tmp_path / "dpo").iterdir() if path.suffix != ".lock") == [
         "checkpoints", "log.jsonl",
     ]  # fmt: skip
-    assert train_command(options(inputs, tmp_path, steps=6)) == 0
+    assert train_command.run(options(inputs, tmp_path, steps=6)) == 0
     same_run(tmp_path, straight)
 
 
@@ -580,7 +580,7 @@ def test_options_win_over_files_and_later_files_over_earlier(tmp_path):
     one, two = tmp_path / "one.toml", tmp_path / "two.toml"
     one.write_text('model = "m"\nout = "o"\nbatch = 3\nloss = "ipo"\nlearning_rate = 1\nmicro = 5\nmax_prompt = 9')
     two.write_text('batch = 4\nloss = ["dpo", "bdpo"]\ntensorboard = true')
-    made = read_settings(["--config", str(one), "--data", "d", f"--config={two}", "--micro", "7"], "llm_train.py")
+    made = read_settings(["--config", str(one), "--data", "d", f"--config={two}", "--micro", "7"], "gradlab train")
     assert (made.model, made.data, made.out) == ("m", "d", Path("o"))
     assert (made.batch, made.micro, made.max_prompt, made.tensorboard) == (4, 7, 9, True)
     assert made.loss == ("dpo", "bdpo")
@@ -588,18 +588,18 @@ def test_options_win_over_files_and_later_files_over_earlier(tmp_path):
 
 
 def test_recipes_settle_what_is_left_out():
-    made = read_settings([*REQUIRED, "--loss", "nbdpo", "dpo"], "llm_train.py")
+    made = read_settings([*REQUIRED, "--loss", "nbdpo", "dpo"], "gradlab train")
     assert (made.of("epochs"), made.of("reference_steps"), made.of("learning_rate")) == (2.0, 300, 1e-6)
     assert (made.made("nbdpo").beta, made.made("nbdpo").clip) == (1.0, 0.3)
     other = read_settings(
-        [*REQUIRED, "--recipe", "gentle", "--beta", "2", "--loss", "nbdpo", "--hyper", "clip=0.4"], "llm_train.py"
+        [*REQUIRED, "--recipe", "gentle", "--beta", "2", "--loss", "nbdpo", "--hyper", "clip=0.4"], "gradlab train"
     )
     assert (other.of("epochs"), other.made("nbdpo").beta, other.made("nbdpo").clip) == (1.0, 2.0, 0.4)
 
 
 def test_help_tells_every_option(capsys):
     with pytest.raises(SystemExit) as ended:
-        read_settings(["--help"], "llm_train.py")
+        read_settings(["--help"], "gradlab train")
     assert ended.value.code == 0
     text = capsys.readouterr().out
     for name in ("--model", "--data", "--loss", "--sides-every", "--reduction", "--lora-rank", "--config"):

@@ -12,6 +12,7 @@ import pytest
 from own_losses import Hinge
 
 from gradlab import cli, experiments
+from gradlab.cli import lab_command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -57,7 +58,7 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiments, "make_figures", lambda *_, **__: None, raising=False)
     arguments = shlex.split(line, comments=True)[1:]
     if arguments[0] == "lab":
-        monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+        monkeypatch.setattr(lab_command.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
     if arguments[0] == "sweep":
         file = tmp_path / arguments[1]
         file.parent.mkdir(parents=True)
@@ -67,6 +68,14 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys):
         for log in (path for path in arguments if path.endswith(".jsonl")):
             (tmp_path / log).parent.mkdir(parents=True)
             shutil.copy(ROOT / f"gradlab/widgets/samples/{Path(log).parent.name}.jsonl", tmp_path / log)
+    if arguments[0] == "train":
+        pytest.importorskip("transformers")
+        from tiny_llm import write_inputs
+
+        write_inputs(tmp_path)
+        places = {"MODEL": str(tmp_path / "model"), "PAIRS.jsonl": str(tmp_path / "pairs.jsonl")}
+        arguments = [places.get(argument, argument) for argument in arguments]
+        arguments += ["--held-out", "4", "--batch", "4", "--steps", "2", "--reference-steps", "1", "--device", "cpu"]
     cheap = ["--seeds", "1", "--steps", "2"] if arguments[0] == "fit" else []
     assert cli.main([*arguments, *cheap]) == 0
 

@@ -1,15 +1,19 @@
-"""The command behind ``scripts/llm_eval.py``: its options, and what it prints."""
+"""Evaluate runs of `gradlab train` against their references, and print the table of an ablation.
+
+Each folder gets evaluation/: a frame, samples for blind rating, and a page of samples.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from gradlab.cli.train_command import guarded, quiet
+from gradlab.cli.guard import guarded
+from gradlab.cli.options import need, parsed, quiet_transformers
 
 _DPO = "(left out: dpo, where every folder has it)"
 _ALL = tyro.conf.arg(help_behavior_hint="(left out: all)")
@@ -19,20 +23,17 @@ _NONE = tyro.conf.arg(metavar="SPEC", help_behavior_hint="(left out: none)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """Evaluate runs of scripts/llm_train.py against their references, and print the table of an ablation.
-
-    Each folder gets evaluation/: a frame, samples for blind rating, and a page of samples.
-    """
+class EvaluateCommand:
+    """The options of ``gradlab evaluate``."""
 
     out: Annotated[tyro.conf.Positional[tuple[Path, ...]], _SOME]
-    """One or more folders of runs, such as one a seed; methods are compared within each."""
+    """One or more folders of runs, such as one per seed; methods are compared within each."""
     names: Annotated[tuple[str, ...], _ALL] = ()
     """Models of a run, as dpo or bdpo."""
     reward: Annotated[str | None, _NONE] = None
     """What responses are compared by: a sequence classifier or a safe-rlhf score model, as folder or hub name (of
     several outputs one as SPEC#LABEL), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of
-    prompts and a list of as many responses, texts both, and gives one number a response. {out} stands for the run's
+    prompts and a list of as many responses, texts both, and gives one number per response. {out} stands for the run's
     folder."""
     cost: Annotated[str | None, _NONE] = None
     """What makes a response safe, a cost below 0: named as a reward is."""
@@ -41,7 +42,7 @@ class Options:
     prompts: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(left out: all)")] = None
     """Held-out prompts that are answered."""
     samples: int = 4
-    """Responses a prompt."""
+    """Responses per prompt."""
     length: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_LENGTH)] = None
     """Tokens of a response at most."""
     temperature: float = 1.0
@@ -62,28 +63,27 @@ class Options:
     and margin."""
     shown: int = 40
     """Prompts on the page of samples."""
-    warn: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    warn: bool = False
     """Say on the page of samples that texts may offend; said of HH-RLHF's and SafeRLHF's in any case."""
 
+    def run(self) -> int:
+        """Evaluate, print."""
+        need("llm", "transformers", "safetensors", "tokenizers")
+        from gradlab.llm.judge.evaluate import FOLDER, evaluate_runs
+        from gradlab.llm.judge.evaluation_table import BASELINE, table
 
-def eval_command(arguments: Sequence[str]) -> int:
-    """Evaluate as the arguments say and print the table; the exit status, as in ``guarded``."""
-
-    def work() -> int:
-        given = dataclasses.asdict(tyro.cli(Options, prog="llm_eval.py", args=list(arguments)))
-        quiet()
-        _evaluate(given.pop("out"), given.pop("baseline"), given)
+        quiet_transformers()
+        given = dataclasses.asdict(self)
+        outs, names, baseline = (given.pop(name) for name in ("out", "names", "baseline"))
+        given["reward_template"] = None if self.reward_template == "run" else self.reward_template
+        frame = evaluate_runs(outs, names, baseline=baseline, **given)
+        print(table(frame, baseline or BASELINE))
+        for out in outs:
+            print(f"{out / FOLDER}: evaluation.parquet, samples.jsonl for blind rating, samples.html")
         return 0
 
-    return guarded(work, "llm_eval.py")
 
-
-def _evaluate(outs: Sequence[Path], baseline: str | None, given: dict[str, Any]) -> None:
-    from gradlab.llm.judge.evaluate import FOLDER, evaluate_runs  # here, so that a missing library is one line
-    from gradlab.llm.judge.evaluation_table import BASELINE, table
-
-    given["reward_template"] = None if given["reward_template"] == "run" else given["reward_template"]
-    frame = evaluate_runs(outs, given.pop("names"), baseline=baseline, **given)
-    print(table(frame, baseline or BASELINE))
-    for out in outs:
-        print(f"{out / FOLDER}: evaluation.parquet, samples.jsonl for blind rating, samples.html")
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit status."""
+    command = parsed(EvaluateCommand, "evaluate", __doc__, arguments)
+    return guarded(command.run, smaller="a smaller --batch or --length")

@@ -77,7 +77,7 @@ _MODELS = (
     "reward is known; β = 1, clip 0.3, two epochs from a reference of 300 DPO steps."
 )
 _SEVEN_B = (  # as scripts/README.md has it
-    "torchrun --nproc-per-node 8 scripts/llm_train.py --config scripts/configs/one-node.toml --model MODEL "
+    "torchrun --nproc-per-node 8 -m gradlab.llm --config scripts/configs/one-node.toml --model MODEL "
     "--data PAIRS.jsonl --out runs/llama-7b --loss dpo bdpo"
 )
 

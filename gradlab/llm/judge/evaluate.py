@@ -57,7 +57,7 @@ def evaluate(
 ) -> pd.DataFrame:  # fmt: skip
     """Evaluate the models in a run's folder against its reference; a row a model, the reference's first.
 
-    out         folder of ``scripts/llm_train.py``. names: its models, as ``dpo`` or ``sft``; default: all.
+    out         folder of ``gradlab train``. names: its models, as ``dpo`` or ``sft``; default: all.
     reward      what responses are compared by, see ``load_reward``; "{out}" in it stands for the folder.
     cost        a cost below 0 is safe, as safe-rlhf's cost models have it.
     reward_template
@@ -143,7 +143,7 @@ def evaluate_runs(
         )
     for path in paths:  # before hours are spent on the first
         if not (path / "data.json").is_file():
-            raise FileNotFoundError(f"{path} is no run's folder, it has no data.json; scripts/llm_train.py makes one")
+            raise FileNotFoundError(f"{path} is no run's folder, it has no data.json; gradlab train makes one")
     names = tuple(names)
     for path in paths:
         models_of(path, names)

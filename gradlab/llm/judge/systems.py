@@ -89,7 +89,7 @@ class Plan:
 
 
 def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None) -> Run:
-    """The run in the folder ``out`` of ``scripts/llm_train.py``, with the systems of these names, or all.
+    """The run in the folder ``out`` of ``gradlab train``, with the systems of these names, or all.
 
     data  where its pairs are, if not where they were when it was trained.
 
@@ -198,7 +198,7 @@ def draw(run: Run, prompts: Sequence[Sequence[int]], plan: Plan, folder: Path) -
 def _page(out: Path) -> dict[str, Any]:
     file = out / "data.json"
     if not file.is_file():
-        raise FileNotFoundError(f"{out} is no run's folder, it has no data.json; scripts/llm_train.py makes one")
+        raise FileNotFoundError(f"{out} is no run's folder, it has no data.json; gradlab train makes one")
     try:
         page = json.loads(file.read_text("utf-8"))
         return {"model": page["model"], "fingerprint": page["fingerprint"],
@@ -220,9 +220,7 @@ def _finished(out: Path) -> dict[str, dict[str, Any]]:
             except (ValueError, TypeError):
                 raise ValueError(f"{file} is damaged; remove {out / name} and train it again") from None
     if not found:
-        raise FileNotFoundError(
-            f"{out} has no finished model; scripts/llm_train.py goes on with a run that was stopped"
-        )
+        raise FileNotFoundError(f"{out} has no finished model; gradlab train goes on with a run that was stopped")
     return found
 
 

@@ -51,7 +51,7 @@ def inspect_data(
     max_length: int = 512, max_prompt: int | None = None, pairs: int = 500, seed: int = 0,
     precision: Literal["auto", "fp32", "bf16"] = "auto", batch: int = 8, clip: float = CLIP, title: str = "",
 ) -> Inspection:  # fmt: skip
-    """Look at the pairs of a data set under a model, as a run of ``scripts/llm_train.py`` would start with them.
+    """Look at the pairs of a data set under a model, as a run of ``gradlab train`` would start with them.
 
     model       folder or hub name of a causal language model, or of a LoRA adapter.
     data        as for ``read_pairs``, with ``choice`` and ``split``.

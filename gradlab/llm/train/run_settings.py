@@ -1,4 +1,4 @@
-"""What a run of ``scripts/llm_train.py`` is told: its options, the recipes behind them, and TOML files of both."""
+"""What a run of ``gradlab train`` is told: its options, the recipes behind them, and TOML files of both."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Settings:
     reward: Annotated[str | None, _optional("SPEC")] = None
     """PPO's reward, and for PPO alone: a sequence classifier or a safe-rlhf score model, as folder or hub name (of
     several outputs one as SPEC#LABEL), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts and a
-    list of as many responses, texts both, and gives one number a response."""
+    list of as many responses, texts both, and gives one number per response."""
     samples: int = 4
     """Responses that PPO samples a prompt, two or more, whose mean reward is the baseline."""
     sample_length: int = 128

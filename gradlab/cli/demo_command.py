@@ -1,0 +1,75 @@
+"""Train small Llamas from scratch by every loss, evaluate them, and print the tables.
+
+A task, size and seed take 5 to 20 minutes on one core; all of them, 12 with data, one to four hours on one. What
+is done already is not done again, and an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gradlab.cli.guard import guarded
+from gradlab.cli.options import need, parsed, quiet_transformers
+from gradlab.cli.train_command import GOES_ON
+
+_BOTH_TASKS = tyro.conf.arg(help_behavior_hint="(left out: both; tokens without data)")
+_BOTH = tyro.conf.arg(help_behavior_hint="(left out: both)")
+_THREE = tyro.conf.arg(help_behavior_hint="(left out: 0, 1 and 2)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoCommand:
+    """The options of ``gradlab demo``."""
+
+    data: Annotated[str | None, tyro.conf.arg(metavar="PAIRS", help_behavior_hint="(left out: none)")] = None
+    """HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf where there is a network. With other pairs than
+    before, the runs of hh begin anew."""
+    out: Path = Path("runs/llm-demo")
+    """Where the runs go."""
+    tasks: Annotated[tuple[str, ...], _BOTH_TASKS] = ()
+    """Real pairs, hh, and a task of known reward, tokens."""
+    sizes: Annotated[tuple[str, ...], _BOTH] = ()
+    """Millions of parameters, 1M and 2M."""
+    seeds: Annotated[tuple[int, ...], _THREE] = ()
+    """Seeds of pairs, weights and training."""
+    workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(left out: one per core)")] = None
+    """Processes, of one thread each."""
+    smoke: bool = False
+    """A minute's look at the whole path, on the task of tokens; the numbers mean nothing."""
+    keep: bool = False
+    """Write the frames to FOLDER/llm, where the claims report looks for them; needs all tasks, sizes and seeds."""
+    folder: Path = Path("figures")
+    """The folder of the figures, for --keep."""
+
+    def run(self) -> int:
+        """Train, evaluate, print, keep."""
+        need("llm", "transformers")
+        from gradlab.llm.demo import laptop_run
+
+        if self.keep and (self.tasks or self.sizes or self.seeds or self.smoke):
+            raise ValueError("keep must go with all tasks, sizes and seeds, and with data; leave out the others")
+        quiet_transformers()
+        settings = laptop_run.SMOKE if self.smoke else laptop_run.SETTINGS
+        frames = laptop_run.run_demo(
+            self.out, data=self.data, settings=settings,
+            tasks=self.tasks or (("tokens",) if self.data is None or self.smoke else ()),
+            sizes=self.sizes, seeds=self.seeds, workers=self.workers,
+        )  # fmt: skip
+        print(laptop_run.demo_table(frames["evaluation"]))
+        files = f"{self.out}/*/evaluation.parquet, logs.parquet, pairs.parquet"
+        print(f"\nframes, one of each for a task, size and seed: {files}")
+        if self.keep:
+            command = "gradlab demo --data PAIRS --keep"
+            for file in laptop_run.save_demo(frames, self.folder / "llm", settings, command):
+                print(f"saved: {file}")
+        return 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit status."""
+    return guarded(parsed(DemoCommand, "demo", __doc__, arguments).run, stopped=GOES_ON)

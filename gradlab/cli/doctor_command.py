@@ -1,0 +1,44 @@
+"""Look through the log of a preference training for known signatures of failure; say where, and what to try.
+
+It reads gradlab's logs and TRL's: trainer_state.json, or rows with a step as CSV, JSON or JSON lines. Exit status:
+0 where no problem was found (warnings and notes aside), 3 where one was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gradlab.cli.options import parsed
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorCommand:
+    """The options of ``gradlab doctor``."""
+
+    log: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
+    """The log."""
+    baseline: Annotated[Path | None, tyro.conf.arg(metavar="LOG", help_behavior_hint="")] = None
+    """The log of a run to compare with; left out: chance."""
+
+    def run(self) -> int:
+        """Read, examine, print."""
+        from gradlab.doctor import examine, report
+        from gradlab.doctor.training_log import read_log
+
+        log = read_log(self.log)
+        findings = examine(log, None if self.baseline is None else read_log(self.baseline))
+        first, last = (log["step"].iloc[one] for one in (0, -1))
+        loss = log.attrs["settings"].get("loss")
+        print(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")
+        print(report(findings))
+        return 3 if any(finding.severity == "problem" for finding in findings) else 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit status."""
+    return parsed(DoctorCommand, "doctor", __doc__, arguments).run()

@@ -1,0 +1,158 @@
+"""Train tabular policies with one preference loss, one run per seed, and print what became of them.
+
+Every seed draws a world of its own (its utilities, its mask, its data). The table shows the first, some middle
+and the last recorded step, as mean ± standard deviation over seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from gradlab import checks
+from gradlab.cli.options import OPTIONAL, check_save, parsed, save
+
+if typing.TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = {  # columns of a training's history, and what the table calls them
+    "utility": "utility",
+    "utility_share": "utility share",
+    "kl": "KL to reference",
+    "entropy": "entropy",
+    "unobserved_mass": "unobserved mass",
+    "win_rate": "win-rate",
+    "loss": "loss",
+    "held_out_loss": "held-out loss",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitCommand:
+    """The options of ``gradlab fit``."""
+
+    loss: str = "dpo"
+    """The loss to train with; `gradlab losses` lists them all, with their hyper-parameters."""
+    seeds: int = 5
+    """How many runs: worlds and data are drawn with seeds 0, 1, …, N − 1."""
+    steps: int = 500
+    """Optimiser steps of each run."""
+    learning_rate: float = 0.05
+    """Step size of the optimiser."""
+    optimizer: str = "adam"
+    """`adam`, or `gd` for plain gradient descent."""
+    policy: str = "free"
+    """`free`: one logit for each prompt and response; `shared`: neighbouring responses share parameters."""
+    prompts: int = 20
+    """Prompts in each world."""
+    responses: int = 20
+    """Responses to each prompt."""
+    utility: str = "gaussian"
+    """`gaussian`, `gaussian-random`, `log-gaussian` or `independent`: how good each response truly is."""
+    sigma: float = 3.0
+    """Width of the utility's peak, in responses."""
+    scale: float = 4.0
+    """Height of the utility's peak: log-odds by which the best response beats a bad one."""
+    mask_rate: float = 0.0
+    """Share hidden from the data, at least 0 and below 1."""
+    mask_kind: str = "responses"
+    """What the mask hides: `responses`, or single `pairs` of them."""
+    reference: str = "uniform"
+    """`uniform`, `random` or `shifted`: the policy that training starts from and is kept close to."""
+    shift: float = 6.0
+    """Distance of the `shifted` reference from the best response, in responses."""
+    pairs: Annotated[int | None, OPTIONAL] = None
+    """Size of a finite data set, in pairs a prompt. Left out: the exact expectation over all pairs."""
+    batch: Annotated[int | None, OPTIONAL] = None
+    """Pairs a prompt in a mini-batch, drawn afresh for every step. Left out: full batch."""
+    labels: Annotated[str | None, OPTIONAL] = None
+    """`soft`: probabilities of preference; `hard`: one winner. Left out: soft for exact data, hard for finite."""
+    save: Annotated[Path | None, OPTIONAL] = None
+    """Also write the whole history to this file (Parquet; its name ends in .parquet), with a manifest beside it."""
+    overwrite: bool = False
+    """Let --save replace a file that holds another result."""
+
+    def run(self) -> int:
+        """Train, print the table, save."""
+        from gradlab.lab.fit import fit
+        from gradlab.lab.policy import tabular_policy
+        from gradlab.lab.world import gaussian_world
+        from gradlab.losses import hyper_parameters, pair_loss
+
+        checks.count("seeds", self.seeds, least=1)
+        check_save(self.save)
+        hyper = {name: getattr(self, name) for name in hyper_parameters() if getattr(self, name, None) is not None}
+        loss = pair_loss(self.loss, **hyper)
+        names = ("utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift")
+        world: dict[str, Any] = {name: getattr(self, name) for name in ("prompts", "responses", *names)}
+        seeds = list(range(self.seeds))
+        worlds = [gaussian_world(**world, seed=seed) for seed in seeds]
+        trained = fit(
+            worlds,
+            loss,
+            policy=tabular_policy(self.policy),
+            optimizer=typing.cast(Any, self.optimizer),
+            learning_rate=self.learning_rate,
+            steps=self.steps,
+            pairs=self.pairs,
+            batch=self.batch,
+            labels=typing.cast(Any, self.labels),
+            seed=seeds,
+            progress=sys.stderr.isatty(),
+        )
+        print(f"{loss!r}, {self.policy} policy, {self.optimizer} at {self.learning_rate:g}: ", end="")
+        print(f"{self.seeds} runs, mean ± standard deviation" if self.seeds > 1 else "1 run", end="\n\n")
+        print(history_table(trained.history))
+        if self.save is not None:
+            history = trained.history.rename(columns={"run": "seed"})  # run r has seed r
+            manifest = {"command": "gradlab fit", "world": world, "training": trained.settings, "seeds": seeds}
+            save(history, self.save, manifest, overwrite=self.overwrite)
+        return 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit status."""
+    return parsed(with_hyper_parameters(), "fit", __doc__, arguments).run()
+
+
+def with_hyper_parameters() -> type[FitCommand]:
+    """Return ``FitCommand`` with one more option for each hyper-parameter that a registered loss has."""
+    from gradlab.losses import hyper_parameters
+
+    options = []
+    for name, (kind, losses) in hyper_parameters().items():
+        text = f"Hyper-parameter of {', '.join(losses)}. Left out: {_defaults(losses)}."
+        annotation = Annotated[kind | None, tyro.conf.arg(help=text, help_behavior_hint="")]
+        options.append((name, annotation, dataclasses.field(default=None, kw_only=True)))
+    return dataclasses.make_dataclass("FitCommand", options, bases=(FitCommand,), frozen=True)
+
+
+def _defaults(losses: dict[str, Any]) -> str:
+    if len(set(losses.values())) == 1:
+        return f"{next(iter(losses.values())):g}"
+    return ", ".join(f"{default:g} for {name}" for name, default in losses.items())
+
+
+def history_table(history: pd.DataFrame, columns: int = 4) -> str:
+    """Return the history of some runs as text: a line for each metric, a column for each of some recorded steps."""
+    import numpy as np
+
+    steps = np.sort(history["step"].unique())
+    steps = steps[np.unique(np.linspace(0, len(steps) - 1, columns).round().astype(int))]
+    by_step = history.groupby("step")
+    lines = [f"{'step':<15}" + "".join(f"{step:>16}" for step in steps)]
+    for name, title in SHOWN.items():
+        means, deviations = (numbers.loc[steps].tolist() for numbers in (by_step[name].mean(), by_step[name].std()))
+        lines.append(f"{title:<15}" + "".join(f"{_cell(*pair):>16}" for pair in zip(means, deviations, strict=True)))
+    return "\n".join(lines)
+
+
+def _cell(mean: float, deviation: float) -> str:
+    digits = ".3f" if abs(mean) < 1000 else ".3g"
+    return f"{mean:{digits}}" + (f" ± {deviation:.3f}" if deviation == deviation else "")  # one seed has no deviation

@@ -1,0 +1,61 @@
+"""Turn what goes wrong in a command into one line on stderr and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from gradlab.console import complain, stop_on_sigterm
+
+PROGRAM = "gradlab"
+STOPPED = "stopped; no file was left half-written"
+
+
+def guarded(work: Callable[[], int], *, stopped: str = STOPPED, smaller: str = "a smaller model") -> int:
+    """Do the work and return its exit status, or 2 for bad input, 1 for other failures, 130 for Ctrl-C or SIGTERM.
+
+    Wrong data, models, disks and numbers are one line. Anything else is an error of gradlab's, and keeps its trace.
+
+    stopped  what to say after Ctrl-C.
+    smaller  what to try where a GPU's memory is full.
+    """
+    stop_on_sigterm()
+    try:
+        return work()
+    except KeyboardInterrupt:
+        return _complain_once(stopped, 130)
+    except ValueError as error:
+        return _complain_once(error, 2)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError as error:
+        return complain(PROGRAM, f"not enough memory for these sizes: {error}".removesuffix(": "), 1)
+    except (OSError, FloatingPointError, ImportError) as error:
+        return complain(PROGRAM, error, 1)
+    except RuntimeError as error:
+        if _is(error, "torch", "OutOfMemoryError"):
+            return _complain_once(f"the GPU's memory is full; try {smaller}", 1)
+        if _is(error, "gradlab.llm.model.group", "Elsewhere"):
+            with contextlib.suppress(KeyboardInterrupt):
+                time.sleep(2)  # torchrun ends all when one ends, and the process where it failed has to speak
+            return 1
+        raise
+
+
+def first_here() -> bool:
+    """Whether this is the first of the processes that torchrun started on this machine, or the only one."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+
+
+def _complain_once(said: object, status: int) -> int:
+    """Complain in one process per machine: all of them have the same to say."""
+    return complain(PROGRAM, said, status) if first_here() else status
+
+
+def _is(error: RuntimeError, module: str, kind: str) -> bool:
+    """Whether the error is of a kind that a module defines; one that was not imported cannot have raised it."""
+    return module in sys.modules and isinstance(error, getattr(sys.modules[module], kind))

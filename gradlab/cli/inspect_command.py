@@ -1,0 +1,71 @@
+"""Say before any training how imbalanced a run will be: log π, λ and lengths of its pairs under its first model.
+
+Nothing is trained. It prints what became of the data, log π_l/π_w, λ and every loss's gradient ratio at the start,
+what length alone can tell of the preferences, and what that means for a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from gradlab.cli.options import OPTIONAL, check_save, need, parsed, quiet_transformers, save
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectCommand:
+    """The options of ``gradlab inspect``."""
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """The model that training starts from: a folder with weights in safetensors or a LoRA adapter, or a hub's name."""
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PAIRS")]
+    """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name."""
+    choice: Annotated[Literal["helpfulness", "safety"] | None, OPTIONAL] = None
+    """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
+    split: str = "train"
+    """Split of a data set from a hub."""
+    template: Literal["plain", "chat", "beaver"] = "plain"
+    """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
+    max_length: int = 512
+    """Tokens of prompt and response together; what is longer is cut, and counted."""
+    max_prompt: Annotated[int | None, OPTIONAL] = None
+    """Tokens that a prompt keeps where the whole is too long; left out: half of max_length."""
+    pairs: int = 500
+    """How many pairs are scored, drawn from all that can be used; 0: all."""
+    seed: int = 0
+    """Draws them."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bfloat16 on a GPU, float32 on a CPU."""
+    batch: int = 8
+    """Pairs scored at a time; the numbers depend on it by rounding only."""
+    clip: float = 0.3
+    """Of the naive variants; 0.3 is that of the paper's recipe."""
+    save: Annotated[Path | None, OPTIONAL] = None
+    """Also write one row per pair to this file (Parquet; its name ends in .parquet), with a manifest beside it."""
+    overwrite: bool = False
+    """Let --save replace a file that holds another result."""
+
+    def run(self) -> int:
+        """Score, print, save."""
+        check_save(self.save)
+        need("llm", "transformers")
+        from gradlab.llm.look.inspection import inspect_data
+
+        quiet_transformers()
+        given = {name: value for name, value in vars(self).items() if name not in ("save", "overwrite")}
+        seen = inspect_data(**given, title="log π" if sys.stderr.isatty() else "")
+        print(seen)
+        if self.save is not None:
+            manifest = {"command": "gradlab inspect", **seen.settings}
+            save(seen.frame, self.save, manifest, overwrite=self.overwrite)
+        return 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit status."""
+    return parsed(InspectCommand, "inspect", __doc__, arguments).run()

@@ -1,0 +1,69 @@
+"""Train every run that a TOML file asks for, in parallel, streamed to disk; stopped, it goes on where it was.
+
+A key of the file is an argument of gaussian_world, of a loss or of fit, with a value or a list of values; README.md
+shows one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gradlab.cli.options import OPTIONAL, need, parsed
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepCommand:
+    """The options of ``gradlab sweep``."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
+    """The runs."""
+    folder: Annotated[Path | None, OPTIONAL] = None
+    """Where the results go, in runs.parquet. Left out: beside the file, under its name without .toml."""
+    status: bool = False
+    """Only say how far it is; also while it runs elsewhere."""
+    workers: Annotated[int | None, OPTIONAL] = None
+    """Processes; left out: one per core. The results do not depend on it."""
+    scheduler: Annotated[str | None, OPTIONAL] = None
+    """Address of a dask scheduler, such as tcp://localhost:8786: its workers do the work."""
+    fresh: bool = False
+    """Begin anew, and throw away what the folder holds of this sweep or another."""
+
+    def run(self) -> int:
+        """Train, or tell the state."""
+        from gradlab.sweeps.settings_frame import read_settings
+        from gradlab.sweeps.sweep import run_sweep, sweep_status
+
+        if self.file.suffix != ".toml":
+            raise ValueError(f"file must end in .toml, got {str(self.file)!r}")
+        folder = self.folder or self.file.with_suffix("")
+        if not self.status:
+            settings = read_settings(self.file)
+            with self._backend():
+                print(f"saved: {run_sweep(settings, folder, workers=self.workers, fresh=self.fresh)}")
+        print(sweep_status(folder))
+        return 0
+
+    @contextlib.contextmanager
+    def _backend(self) -> Iterator[None]:
+        """Let joblib work by itself, or through dask."""
+        from joblib import effective_n_jobs, parallel_config
+
+        if self.scheduler is None:
+            yield
+            return
+        need("dask", "distributed")
+        with parallel_config(backend="dask", scheduler_host=self.scheduler):
+            if effective_n_jobs(-1) < 2:
+                raise ValueError(f"scheduler must have two worker threads or more, {self.scheduler!r} has less")
+            yield
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit status."""
+    return parsed(SweepCommand, "sweep", __doc__, arguments).run()
