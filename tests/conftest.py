@@ -20,7 +20,7 @@ def kernels_of_our_own(tmp_path_factory):
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory):
     """The folder of `make figures QUICK=1`."""
-    from gradlab.experiments import make_figures
+    from gradlab.experiments.make import make_figures
 
     folder = tmp_path_factory.mktemp("figures")
     make_figures(folder=folder, quick=True)

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 
 from gradlab import cli
-from gradlab.experiments import EXPERIMENTS, make_figures, measured
+from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.make import make_figures
+from gradlab.experiments.questions import cost
 from gradlab.experiments.report import pages, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.store import provenance
@@ -27,7 +29,7 @@ PAGES = ("README.md", "CLAIMS.md", "METHODS.md")
 @pytest.fixture(scope="module")
 def settled(quick):
     """Every claim, judged from the quick run."""
-    return verdicts.judge_claims(quick, EXPERIMENTS, quick=True)
+    return verdicts.judge_claims(quick, quick=True)
 
 
 def row(verdict, effect=0.1, *, control=False, statement="it is so", claim=CLAIM, experiment="log-ratio", **more):
@@ -113,7 +115,7 @@ def timings(time=1.0, memory=1.0, noise=0.004, loss_only=1.0):
          "seconds": (ratio if method == "bdpo" else 1) * np.exp(noise * rng.standard_normal()),
          "peak_mb": 100 * (size if method == "bdpo" else 1)}
         for what, device, ratio, size in (("tabular step", "cpu", time, memory), ("tabular step", "cuda", time, memory),
-                                          (measured.LOSS_ONLY, "cpu", loss_only, 1.0))
+                                          (cost.LOSS_ONLY, "cpu", loss_only, 1.0))
         for pair in range(12)
         for method in ("dpo", "bdpo")
     ])  # fmt: skip
@@ -134,7 +136,7 @@ def timings(time=1.0, memory=1.0, noise=0.004, loss_only=1.0):
 )
 def test_overhead_is_next_to_nothing_where_time_and_memory_are_within_the_allowance(measurements, verdict, tmp_path):
     save_frame(timings(**measurements), tmp_path / "benchmarks/overhead.parquet", {})
-    one = verdicts.judge_claims(tmp_path, EXPERIMENTS, ["overhead"])["overhead"]
+    one = verdicts.judge_claims(tmp_path, ["overhead"])["overhead"]
     assert one.verdict == verdict
     assert len(one.controls) == 2
     assert (one.beside.verdict == "fails") == ("loss_only" in measurements)
@@ -157,7 +159,7 @@ def test_a_step_of_the_trainer_counts_beside_the_labs(time, verdict, tmp_path):
     ])  # fmt: skip
     steps.loc[len(steps)] = {"part": "log-probs", "size": "head", "method": "full log_softmax"}
     save_frame(steps, tmp_path / "benchmarks/llm.parquet", {})
-    one = verdicts.judge_claims(tmp_path, EXPERIMENTS, ["overhead"])["overhead"]
+    one = verdicts.judge_claims(tmp_path, ["overhead"])["overhead"]
     assert one.verdict == verdict
     assert wording.data_files(one) == ["benchmarks/overhead.parquet", "benchmarks/llm.parquet"]
     assert wording.commands(one) == ["make bench"]
@@ -169,12 +171,12 @@ def test_a_step_of_the_trainer_counts_beside_the_labs(time, verdict, tmp_path):
 
 def test_a_quick_measurement_is_none(tmp_path):
     save_frame(timings(), tmp_path / "benchmarks/overhead.parquet", {"quick": True})
-    assert verdicts.judge_claims(tmp_path, EXPERIMENTS, ["overhead"])["overhead"].verdict == "not run here"
+    assert verdicts.judge_claims(tmp_path, ["overhead"])["overhead"].verdict == "not run here"
 
 
 def test_measurements_that_are_no_numbers_are_refused():
     with pytest.raises(ValueError, match="peak_mb > 0 where they have any"):
-        measured.overhead(timings(memory=0.0))
+        cost.overhead(timings(memory=0.0))
 
 
 # --- claims, experiments and figures belong together -----------------------------------------------------------------
@@ -203,8 +205,8 @@ def test_each_claim_is_judged_by_the_experiments_that_it_names_with_controls(set
 
 
 def test_every_figure_belongs_to_a_claim_and_every_claim_has_the_figures_that_it_names():
-    drawn = {figure for experiment in EXPERIMENTS.values() for figure in experiment.CAPTIONS}
-    drawn |= {figure for one in measured.MEASURED.values() for figure in one.captions}
+    drawn = {figure for experiment in EXPERIMENTS.values() for figure in experiment.captions}
+    drawn |= {figure for one in MEASURED.values() for figure in one.captions}
     named = {
         figure for claim in CLAIMS.values() if not set(claim.experiments) - set(EXPERIMENTS) for figure in claim.figures
     }
@@ -272,8 +274,8 @@ def test_the_pages_mark_a_quick_run_and_hold_whole_tables(quick):
             assert len(widths) <= 1
     methods = (quick / "METHODS.md").read_text("utf-8")
     for experiment in EXPERIMENTS.values():
-        assert all(f"`{key}` " in methods for key in experiment.SETTINGS)
-        assert all(f"[{figure}]({figure}.png)" in methods for figure in experiment.CAPTIONS)
+        assert all(f"`{key}` " in methods for key in experiment.settings)
+        assert all(f"[{figure}]({figure}.png)" in methods for figure in experiment.captions)
     assert "A claim is as good as its weakest row as stated" in methods
     assert "corrected by Holm" in methods
 

@@ -155,12 +155,10 @@ def test_a_diverging_training_is_one_line(capsys):
 
 
 def test_figures_hands_its_arguments_over(monkeypatch):
-    from gradlab import experiments
+    from gradlab.experiments import make
 
     seen = {}
-    monkeypatch.setattr(
-        experiments, "make_figures", lambda names, **options: seen.update(names=names, **options), raising=False
-    )
+    monkeypatch.setattr(make, "make_figures", lambda names, **options: seen.update(names=names, **options))
     assert cli.main(["figures", "grid", "picture", "--quick", "--folder", "elsewhere"]) == 0
     assert seen.pop("folder").name == "elsewhere"
     assert seen == {"names": ["grid", "picture"], "quick": True, "fresh": False}

@@ -1,14 +1,18 @@
 """The experiments run whole on their quick settings, resume, and judge by what the frames say."""
 
 import ast
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from gradlab.experiments import EXPERIMENTS, frames, make_figures, methods
+from gradlab.experiments import EXPERIMENTS, MEASURED, frames, methods, questions
+from gradlab.experiments.make import make_figures
+from gradlab.experiments.questions import frontier
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import BalancedDPO, PairLogps
@@ -22,7 +26,7 @@ def test_every_experiment_leaves_frame_manifest_and_figures(quick):
         assert len(frame) > 0
         assert manifest["quick"] is True
         assert manifest["settings"] == frames.settings_of(experiment, quick=True)
-        for figure in experiment.CAPTIONS:
+        for figure in experiment.captions:
             assert (quick / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
             assert (quick / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
 
@@ -37,7 +41,7 @@ def test_the_page_shows_every_figure_and_marks_a_quick_run(quick):
     page = (quick / "README.md").read_text()
     assert "These are not results" in page
     for experiment in EXPERIMENTS.values():
-        for figure, caption in experiment.CAPTIONS.items():
+        for figure, caption in experiment.captions.items():
             assert f"![{figure}]({figure}.png)" in page
             assert caption in page
 
@@ -100,19 +104,18 @@ def test_a_damaged_frame_is_run_again(copy):
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch, fresh):
-    experiment = EXPERIMENTS["log-ratio"]
-    whole = frames.run(experiment, quick=True, workers=1)
+    original = EXPERIMENTS["log-ratio"]
+    whole = frames.run(original, quick=True, workers=1)
     calls = []
 
     def breaks_at_the_third(**part):
         calls.append(part)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return original(**part)
+        return original.run_part(**part)
 
-    original = experiment.run_part
-    monkeypatch.setattr(frames, "frame_key", lambda *_: "key")  # the patched function has another source
-    monkeypatch.setattr(experiment, "run_part", breaks_at_the_third)
+    experiment = dataclasses.replace(original, run_part=breaks_at_the_third)
+    monkeypatch.setattr(frames, "frame_key", lambda *_: "key")  # other processes could not find that function
     with pytest.raises(KeyboardInterrupt):
         frames.bring_up_to_date([experiment], tmp_path, quick=True, fresh=fresh, workers=1)
     assert len(list(tmp_path.rglob("*.parquet"))) == 2
@@ -146,13 +149,13 @@ def test_parts_can_be_written_down_and_are_all_different():
 
 
 def test_the_declared_grid_is_the_protocols():
-    grid, worlds = EXPERIMENTS["grid"].SETTINGS, EXPERIMENTS["worlds"].SETTINGS
+    grid, worlds = EXPERIMENTS["grid"].settings, EXPERIMENTS["worlds"].settings
     assert grid["seeds"] >= 20
     assert grid["mask_rates"] == worlds["mask_rates"] == [0.0, 0.2, 0.4]
     assert set(grid["methods"]) == set(methods.METHODS)
     assert worlds["scales"] == [1, 2, 4, 8]
     assert worlds["sigmas"] == [1.5, 3, 6]
-    assert EXPERIMENTS["stability"].SETTINGS["steps"] == 10 * grid["steps"]
+    assert EXPERIMENTS["stability"].settings["steps"] == 10 * grid["steps"]
 
 
 # --- staleness -----------------------------------------------------------------------------------------------------
@@ -164,7 +167,7 @@ def key_after(monkeypatch):
     source = provenance._source
 
     def key(experiment, edit, module=None):
-        edited = module or experiment.__name__
+        edited = module or experiment.module
         with monkeypatch.context() as patch:
             patch.setattr(provenance, "_source", lambda name: edit(source(name)) if name == edited else source(name))
             return frames.frame_key(experiment, quick=True)
@@ -173,14 +176,14 @@ def key_after(monkeypatch):
 
 
 def altered(name):
-    """An edit that makes another one of the function or constant of that name, which must be there."""
+    """An edit that changes the function, class or constant of that name, which must be there."""
 
     def edit(text):
         tree = ast.parse(text)
         for node in tree.body:
             target = node.targets[0] if isinstance(node, ast.Assign) else node
             if name == (getattr(target, "name", None) or getattr(target, "id", None)):
-                if isinstance(node, ast.FunctionDef):
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
                     node.body.insert(0, ast.parse("changed = 1").body[0])
                 else:
                     node.value = ast.List([node.value])
@@ -218,22 +221,44 @@ def test_a_frame_is_stale_once_a_helper_of_its_parts_has_changed(experiment, key
 @every_experiment
 def test_a_frame_is_stale_once_its_settings_or_the_methods_have_changed(experiment, key_after, monkeypatch):
     before = frames.frame_key(experiment, quick=True)
-    trains = experiment.__name__ != "gradlab.experiments.questions.ratios"  # which looks at gradients alone
+    trains = experiment.name != "ratios"  # which looks at gradients alone
     source = ("train", "gradlab.experiments.methods") if trains else ("balanced_weights", "gradlab.losses.reweighted")
     assert key_after(experiment, altered(source[0]), source[1]) != before
     assert frames.frame_key(experiment, quick=False) != before
-    monkeypatch.setitem(experiment.SETTINGS, "another", 1)
+    monkeypatch.setitem(experiment.settings, "another", 1)
     assert frames.frame_key(experiment, quick=True) != before
 
 
 @every_experiment
 def test_a_frame_is_not_stale_because_it_is_judged_shown_or_told_otherwise(experiment, key_after):
     before = frames.frame_key(experiment, quick=True)
-    for name in ("verdict", "figures", "CAPTIONS", *(["CONTRASTS"] if hasattr(experiment, "CONTRASTS") else [])):
+    for name in ("verdict", "figures", "CAPTIONS", "EXPERIMENT"):
         assert key_after(experiment, altered(name)) == before, name
     assert key_after(experiment, lambda text: "# a comment\n" + text) == before
     assert key_after(experiment, altered("curves"), "gradlab.plotting.training_runs") == before
     assert key_after(experiment, altered("judged"), "gradlab.experiments.contrasts") == before
+    assert key_after(experiment, altered("Experiment"), "gradlab.experiments.experiment") == before
+
+
+@pytest.mark.parametrize("name", ["worlds", "stability", "ppo-against-dpo"])
+def test_a_frame_is_not_stale_because_other_contrasts_are_declared(name, key_after):
+    experiment = EXPERIMENTS[name]
+    assert key_after(experiment, altered("CONTRASTS")) == frames.frame_key(experiment, quick=True)
+
+
+def test_a_part_must_be_run_by_a_function_that_other_processes_find():
+    experiment = dataclasses.replace(EXPERIMENTS["log-ratio"], parts=lambda settings: [])
+    with pytest.raises(ValueError, match=r"roots must be names that gradlab\.experiments\..*log_ratio defines"):
+        frames.frame_key(experiment, quick=True)
+
+
+def test_every_question_has_a_file_of_its_name_and_is_listed():
+    folder = Path(questions.__file__).parent
+    listed = {one.module.rsplit(".", 1)[1] for one in (*EXPERIMENTS.values(), *MEASURED.values())}
+    assert listed == {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    for name, one in EXPERIMENTS.items():
+        assert one.module == f"gradlab.experiments.questions.{name.replace('-', '_')}"
+        assert one.question.endswith((".", "?"))
 
 
 # --- the permuted-λ control -----------------------------------------------------------------------------------------
@@ -343,7 +368,6 @@ def test_every_method_trains(tmp_path):
 
 
 def test_equal_kl_reads_paths_where_they_pass_a_level_and_nowhere_else():
-    frontier = EXPERIMENTS["frontier"]
     path = pd.DataFrame({
         "method": "dpo", "mask": 0.0, "policy": "free", "seed": 0, "beta": 1.0, "step": [0, 1, 2, 3],
         "kl": [0.0, 0.4, 0.8, 0.6], "utility_share": [0.0, 0.2, 0.6, 9.0], "unobserved_mass": [0.4, 0.4, 0.2, 9.0],

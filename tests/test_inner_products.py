@@ -52,7 +52,7 @@ def cosines_of(products):
 
 @pytest.fixture(scope="module")
 def quick():
-    return frames.run(inner_products, quick=True, workers=1)
+    return frames.run(inner_products.EXPERIMENT, quick=True, workers=1)
 
 
 # --- the frame by another route -------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from gradlab import cli
-from gradlab.experiments import EXPERIMENTS, gallery, make_figures
-from gradlab.experiments.measured import MEASURED
+from gradlab.experiments import MEASURED, gallery
+from gradlab.experiments.make import make_figures
 from gradlab.experiments.questions import language_models
 from gradlab.experiments.report import verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
@@ -119,7 +119,7 @@ def test_spikes_can_be_shown_and_never_refuted(spikes, verdict, calm, tmp_path):
     ours, theirs = (6 * spikes.get(name, 0) for name in ("nbdpo-symmetric", "dpo"))
     assert f"{ours} in 6 runs, against {theirs} in 6 runs" in stated["statement"].item()
     save(tmp_path, invented(logs=logs(spikes)))
-    one = verdicts.judge_claims(tmp_path, EXPERIMENTS, [STATED])[STATED]
+    one = verdicts.judge_claims(tmp_path, [STATED])[STATED]
     assert one.verdict == verdict  # no correction over the claim's rows decides it anew
     assert (one.decisive.fails, one.decisive.no_difference) == (0, 0)
     assert one.decisive.holds + one.decisive.inconclusive == one.decisive.cells == len(SIZES)
@@ -276,7 +276,7 @@ def with_runs(copy):
 
 def test_claims_with_experiments_get_rows_where_the_frames_are_there_and_stay_as_they_are_where_not(quick, with_runs):
     names = [STATED, *EXTENDED, "overhead", "llm"]
-    before, after = (verdicts.judge_claims(folder, EXPERIMENTS, names, quick=True) for folder in (quick, with_runs))
+    before, after = (verdicts.judge_claims(folder, names, quick=True) for folder in (quick, with_runs))
     for name in EXTENDED:
         assert after[name].verdict == before[name].verdict
         added = [row for row in after[name].rows if row.experiment == "language-models"]
@@ -302,7 +302,7 @@ def test_frames_in_parts_or_of_a_quick_run_are_none(how, tmp_path):
     save(tmp_path, invented(), quick=how == "quick")
     file = tmp_path / language_models.FILES["pairs"]
     {"one file is missing": file.unlink, "a manifest is missing": file.with_suffix(".json").unlink}.get(how, list)()
-    one = verdicts.judge_claims(tmp_path, EXPERIMENTS, [STATED])[STATED]
+    one = verdicts.judge_claims(tmp_path, [STATED])[STATED]
     assert (one.verdict, one.rows, wording.data_files(one)) == ("not run here", (), [])
 
 
@@ -328,7 +328,7 @@ def reported(quick, tmp_path_factory):
 
 def test_report_and_terminal_tell_rows_data_and_command(reported, capsys):
     pages = [(reported / name).read_text("utf-8") for name in ("CLAIMS.md", "METHODS.md")]
-    settled = verdicts.judge_claims(reported, EXPERIMENTS, [STATED, *EXTENDED], quick=True)
+    settled = verdicts.judge_claims(reported, [STATED, *EXTENDED], quick=True)
     for name, one in settled.items():
         section, method = (page.partition(f"# {name}\n")[2].partition("\n##")[0] for page in pages)
         terminal = wording.explained(one, reported, quick=True).replace("\n", " ")

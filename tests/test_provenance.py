@@ -1,6 +1,20 @@
 """What a result depends on is told by sources, settings and versions, never by dates."""
 
+import pytest
+
 from gradlab.store import provenance
+
+
+@pytest.fixture
+def module_of(monkeypatch):
+    """Give the module ``gradlab.lab.fit`` another text; returns its name."""
+    source = provenance._source
+
+    def give(text):
+        monkeypatch.setattr(provenance, "_source", lambda name: text if name == "gradlab.lab.fit" else source(name))
+        return "gradlab.lab.fit"
+
+    return give
 
 
 def test_source_hash_follows_imports_but_not_the_module_itself(tmp_path, monkeypatch):
@@ -59,3 +73,71 @@ def test_a_copy_without_git_can_be_told_its_commit(monkeypatch):
         assert provenance.commit() == "abc1234"
     finally:
         provenance.commit.cache_clear()
+
+
+@pytest.mark.parametrize("root", ["train_blok", "value", ""])
+def test_a_root_that_the_module_does_not_define_is_refused(module_of, root):
+    name = module_of("def train():\n    value = 1\n    return value\n")
+    assert provenance.definitions_hash(name, ["train"])
+    with pytest.raises(ValueError, match=rf"^roots must be names that {name} defines at its top level, got '{root}'$"):
+        provenance.definitions_hash(name, ["train", root])
+
+
+BEFORE = """
+from gradlab.lab.world import gaussian_world as build, stream
+import numpy as np
+
+SIZES = [1]
+SIZES += [2]
+if np:
+    def helper():
+        return build(*SIZES)
+else:
+    helper = None
+
+class Kept:
+    pass
+
+DRAWN = [size for size in SIZES]
+
+def train(size):
+    return helper() * size
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("gaussian_world as build", "hidden as build", True),  # the same name for another function
+        ("+= [2]", "+= [3]", True),  # a constant that is bound twice
+        ("helper = None", "helper = 1", True),  # a definition under a condition
+        ("return build", "return 2 * build", True),
+        ("build, stream", "build", False),  # another name of the same import
+        ("class Kept:\n    pass", "class Kept:\n    x = 1", False),
+        ("DRAWN = [", "DRAWN = [0 * ", False),  # its variable is another one than that of the function
+        ("def train", "# how\ndef train", False),
+    ],
+)
+def test_what_a_root_leads_to_counts_and_nothing_else(module_of, old, new, counts):
+    before = provenance.definitions_hash(module_of(BEFORE), ["train"])
+    assert old in BEFORE
+    after = provenance.definitions_hash(module_of(BEFORE.replace(old, new)), ["train"])
+    assert (after != before) == counts
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import gradlab.lab.wold", "gradlab.lab.wold must be a module with a source that can be read, and is not"),
+        ("from gradlab.lab.wold import World", "gradlab.lab.wold must be a module with a source that can be read"),
+        ("from . import world", "gradlab.lab.fit must import by whole names, got a relative import in line 1"),
+        ("from gradlab import DPO", "gradlab.lab.fit must import from modules, got a name of gradlab in line 1"),
+    ],
+)
+def test_a_source_that_is_unknown_is_refused_and_not_left_out(module_of, text, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        provenance.source_hash(module_of(text))
+
+
+def test_imports_of_other_libraries_and_of_modules_that_are_there_are_followed(module_of):
+    assert provenance.source_hash(module_of("import no_such_library\nfrom gradlab.lab import world\n"))

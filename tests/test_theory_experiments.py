@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 from scipy.special import expit, log_softmax, softmax
 
-from gradlab.experiments import EXPERIMENTS
+from gradlab.experiments import EXPERIMENTS, frames
 from gradlab.experiments.contrasts import Contrast, Scan, as_families, judged
 
 ratios, shift, variance = (EXPERIMENTS[name] for name in ("ratios", "shift", "variance"))
 
 
 def run(experiment, **settings):
-    parts = experiment.parts({**experiment.SETTINGS, **experiment.QUICK, **settings})
+    parts = experiment.parts({**frames.settings_of(experiment, quick=True), **settings})
     return pd.concat([experiment.run_part(**part) for part in parts], ignore_index=True)
 
 

@@ -29,14 +29,13 @@ class ClaimsCommand:
 
     def run(self) -> int:
         """Judge, print, and compare with the committed report."""
-        from gradlab.experiments import EXPERIMENTS
         from gradlab.experiments.report import verdicts, wording
 
         if not (self.folder / "data").is_dir():
             raise ValueError(f"folder must be one that `gradlab figures` has filled, got {str(self.folder)!r}")
         names = [self.name] if self.name is not None else list(verdicts.CLAIMS)
         quick = self.folder.resolve().name == "quick"
-        settled = verdicts.judge_claims(self.folder, EXPERIMENTS, names, quick=quick, stale_too=True)
+        settled = verdicts.judge_claims(self.folder, names, quick=quick, stale_too=True)
         if self.name is None:
             print(wording.table(settled.values()))
         else:

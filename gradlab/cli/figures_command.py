@@ -32,7 +32,7 @@ class FiguresCommand:
 
     def run(self) -> int:
         """Hand over to the experiments."""
-        from gradlab.experiments import make_figures
+        from gradlab.experiments.make import make_figures
 
         make_figures(list(self.names), folder=self.folder, quick=self.quick, fresh=self.fresh)
         return 0

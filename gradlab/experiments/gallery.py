@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.frames import frame_path, short_name
-from gradlab.experiments.measured import MEASURED
+from gradlab.experiments import MEASURED
+from gradlab.experiments.experiment import Experiment
+from gradlab.experiments.frames import frame_path
 from gradlab.store.artifacts import load_frame, load_manifest, write_whole
-from gradlab.store.provenance import fingerprint, source_hash, versions
+from gradlab.store.provenance import fingerprint, module_hash, versions
 
 QUICK_MARK = "**QUICK run: few seeds, worlds and steps. These are not results; captions describe the full run.**"
 
 
-def draw(experiment: ModuleType, folder: Path, *, quick: bool) -> list[Path]:
+def draw(experiment: Experiment, folder: Path, *, quick: bool) -> list[Path]:
     """Draw the experiment's figures as PNG and PDF into ``folder``, and note what they were drawn from; the files."""
     frame, _ = load_frame(frame_path(experiment, folder / "data"))
     mark = "QUICK: few seeds, short budget, not a result" if quick else None
-    return _draw(
-        lambda: experiment.figures(frame), folder, short_name(experiment), _key(experiment, folder, quick), mark
-    )
+    make = functools.partial(experiment.figures, frame)
+    return _draw(make, folder, experiment.name, _key(experiment, folder, quick), mark)
 
 
-def is_drawn(experiment: ModuleType, folder: Path, *, quick: bool) -> bool:
+def is_drawn(experiment: Experiment, folder: Path, *, quick: bool) -> bool:
     """Whether the figures are there, drawn from the frame that is there, by the sources and library that are here."""
-    return _is_drawn(experiment.CAPTIONS, folder, short_name(experiment), _key(experiment, folder, quick))
+    return _is_drawn(experiment.captions, folder, experiment.name, _key(experiment, folder, quick))
 
 
 def draw_measured(folder: Path, *, fresh: bool = False) -> dict[str, list[Path]]:
@@ -41,8 +39,7 @@ def draw_measured(folder: Path, *, fresh: bool = False) -> dict[str, list[Path]]
         if one.figures is None or not one.is_in(folder):
             continue
         digests = [load_manifest(folder / file)["sha256"] for file in one.files.values()]
-        key = fingerprint(digests, inspect.getsource(one.module), source_hash(one.module.__name__),
-                          versions(["matplotlib"]))  # fmt: skip
+        key = fingerprint(digests, module_hash(one.module), versions(["matplotlib"]))
         make = functools.partial(one.figures, one.load(folder))
         stale = fresh or not _is_drawn(one.captions, folder, name, key)
         drawn[name] = _draw(make, folder, name, key) if stale else []
@@ -66,11 +63,9 @@ def _stamp(name: str, folder: Path) -> Path:
     return folder / "data" / f"{name}.figures.json"
 
 
-def _key(experiment: ModuleType, folder: Path, quick: bool) -> str:
-    return fingerprint(
-        load_manifest(frame_path(experiment, folder / "data"))["sha256"], inspect.getsource(experiment),
-        source_hash(experiment.__name__), quick, versions(["matplotlib"]),
-    )  # fmt: skip
+def _key(experiment: Experiment, folder: Path, quick: bool) -> str:
+    digest = load_manifest(frame_path(experiment, folder / "data"))["sha256"]
+    return fingerprint(digest, module_hash(experiment.module), quick, versions(["matplotlib"]))
 
 
 def _stamped(stamp: Path, key: str) -> bool:
@@ -81,7 +76,7 @@ def _stamped(stamp: Path, key: str) -> bool:
         return False
 
 
-def write_page(experiments: Sequence[ModuleType], every: Sequence[ModuleType], folder: Path, *, quick: bool) -> Path:
+def write_page(experiments: Sequence[Experiment], every: Sequence[Experiment], folder: Path, *, quick: bool) -> Path:
     """Write README.md of the figures: every figure with how to read it.
 
     experiments  those whose frames are current; of ``every`` one, the others are named as not shown.
@@ -94,14 +89,14 @@ def write_page(experiments: Sequence[ModuleType], every: Sequence[ModuleType], f
         f"edit. Settings marked *stated* and *ours*: [gradlab/lab/world.py]({root}/gradlab/lab/world.py).", "",
     ]  # fmt: skip
     if len(experiments) < len(every):
-        missing = ", ".join(short_name(one) for one in every if one not in experiments)
+        missing = ", ".join(one.name for one in every if one not in experiments)
         lines += [f"**Not shown, because stale or never run: {missing}.** Run `gradlab figures`.", ""]
     for one in experiments:
         file = frame_path(one, Path("data"))
-        lines += _shown(question(one), one.CAPTIONS, [file], f"gradlab figures {short_name(one)}{again}")
+        lines += _shown(one.question, one.captions, [file], f"gradlab figures {one.name}{again}")
     for one in MEASURED.values():
         if one.captions and one.is_in(folder):
-            lines += _shown(question(one.module), one.captions, map(Path, one.files.values()), one.command)
+            lines += _shown(one.question, one.captions, map(Path, one.files.values()), one.command)
     page = folder / "README.md"
     write_whole({page: "\n".join(lines).rstrip() + "\n"})
     return page
@@ -113,8 +108,3 @@ def _shown(title: str, captions: Mapping[str, str], files: Iterable[Path], comma
         lines += [f"![{name}]({name}.png)", "", f"**{name}** ([PDF]({name}.pdf)). {caption}", ""]
     data = "; ".join(f"[{file.name}]({file}), [manifest]({file.with_suffix('.json')})" for file in files)
     return [*lines, f"Data: {data}. Regenerate: `{command}`.", ""]
-
-
-def question(experiment: ModuleType) -> str:
-    """The question that an experiment asks, as its file opens with it."""
-    return (inspect.getdoc(experiment) or "").split("\n\n")[0].replace("\n", " ")

@@ -9,7 +9,7 @@ import importlib.util
 import json
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ def fingerprint(*parts: Any) -> str:
 
 
 def code_key(module: str, roots: Iterable[str], *, without: Iterable[str] = ()) -> str:
-    """What the numbers of some functions of a module depend on: their code, what they import, library versions.
+    """Return the key of what the numbers of some functions of a module depend on.
+
+    That is their code, the sources that the module imports, and library versions.
 
     roots    see ``definitions_hash``.
     without  modules that cannot change a number, besides ``PLUMBING``.
@@ -42,10 +44,17 @@ def code_key(module: str, roots: Iterable[str], *, without: Iterable[str] = ()) 
     return fingerprint(definitions_hash(module, roots), sources, versions())
 
 
+def module_hash(module: str) -> str:
+    """Return a hash of a module's source and of all the sources of gradlab that it imports."""
+    return fingerprint(_source(module), source_hash(module))
+
+
 def source_hash(module: str, *, without: Iterable[str] = ()) -> str:
-    """A hash of the sources that ``module`` of gradlab imports, directly or not, itself not included.
+    """Return a hash of the sources that ``module`` of gradlab imports, directly or not, itself not included.
 
     without  modules to leave out, with what only they import: those that cannot change the numbers.
+
+    Raises ValueError for an import of something in gradlab whose source cannot be read.
     """
     todo, seen = set(_imports(module)), set(without) | {module}
     sources = []
@@ -60,26 +69,60 @@ def source_hash(module: str, *, without: Iterable[str] = ()) -> str:
 
 
 def definitions_hash(module: str, roots: Iterable[str]) -> str:
-    """A hash of the definitions of ``module`` that ``roots`` lead to; comments and layout do not count.
+    """Return a hash of the definitions of ``module`` that ``roots`` lead to; comments and layout do not count.
 
-    roots  names that the module defines at its top level; what they use there, directly or not, is included.
+    roots  names that the module binds at its top level; the names that they use there, directly or not, are included,
+           those that it imports as well.
+
+    Raises ValueError for a root that the module does not bind.
     """
-    definitions: dict[str, str] = {}
+    definitions: dict[str, list[str]] = {}
     uses: dict[str, set[str]] = {}
     for node in ast.parse(_source(module)).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        inside = [inner for target in filter(None, targets) for inner in ast.walk(target)]
-        names = [inner.id for inner in inside if isinstance(inner, ast.Name)] + [getattr(node, "name", "")]
-        for name in filter(None, names):
-            definitions[name] = ast.unparse(node)
-            uses[name] = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+        for name, text in _bound(node):
+            definitions.setdefault(name, []).append(text)
+            uses.setdefault(name, set()).update(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
     todo, reached = list(roots), set()
+    for root in todo:
+        if root not in definitions:
+            raise ValueError(f"roots must be names that {module} defines at its top level, got {root!r}")
     while todo:
         name = todo.pop()
         if name in definitions and name not in reached:
             reached.add(name)
             todo += uses[name]
     return fingerprint([definitions[name] for name in sorted(reached)])
+
+
+def _bound(statement: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Yield each name that a statement binds, with the code that binds it."""
+    if isinstance(statement, ast.Import):
+        for alias in statement.names:
+            yield _as(alias), ast.unparse(ast.Import([alias]))
+    elif isinstance(statement, ast.ImportFrom):
+        for alias in statement.names:  # each by itself, so that another name in the line does not count
+            yield _as(alias), ast.unparse(ast.ImportFrom(statement.module, [alias], statement.level))
+    else:
+        text = ast.unparse(statement)
+        yield from ((name, text) for name in dict.fromkeys(_names(statement)))
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    """Yield the names that code binds where it stands, none that is local to a function or a comprehension."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from map(_as, node.names)
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif not isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from _names(child)
+
+
+def _as(alias: ast.alias) -> str:
+    """Return the name that an import binds."""
+    return alias.asname or alias.name.split(".")[0]
 
 
 def versions(libraries: Iterable[str] = _LIBRARIES) -> dict[str, str]:
@@ -117,23 +160,37 @@ def commit() -> str | None:
 
 
 def _imports(module: str) -> frozenset[str]:
-    """The modules of gradlab that a module's source names in its imports."""
-    return _imported(_source(module))
+    """Return the modules of gradlab that a module's source names in its imports."""
+    return _imported(_source(module), module)
 
 
 @functools.cache
-def _imported(source: str) -> frozenset[str]:
+def _imported(source: str, module: str) -> frozenset[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in found if name.split(".")[0] == "gradlab" and _origin(name))
+            found |= {alias.name for alias in node.names if _is_ours(alias.name)}
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise ValueError(f"{module} must import by whole names, got a relative import in line {node.lineno}")
+            if node.module and _is_ours(node.module):
+                inside = {name for alias in node.names if _origin(name := f"{node.module}.{alias.name}")}
+                if node.module == "gradlab" and len(inside) < len(node.names):
+                    raise ValueError(f"{module} must import from modules, got a name of gradlab in line {node.lineno}")
+                found |= {node.module, *inside}
+    return frozenset(found)
+
+
+def _is_ours(name: str) -> bool:
+    return name.split(".")[0] == "gradlab"
 
 
 def _source(module: str) -> str:
-    return Path(_origin(module) or "").read_text(encoding="utf-8")
+    """Return the text of a module; ValueError where there is none."""
+    origin = _origin(module)
+    if origin is None or not origin.endswith(".py"):
+        raise ValueError(f"{module} must be a module with a source that can be read, and is not")
+    return Path(origin).read_text(encoding="utf-8")
 
 
 def _origin(module: str) -> str | None:

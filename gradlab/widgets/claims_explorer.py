@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gradlab.checks import one_of
-from gradlab.experiments import EXPERIMENTS
-from gradlab.experiments.measured import MEASURED
+from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.report import verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.verdicts import Settled
@@ -31,7 +30,7 @@ from gradlab.widgets.view import View
 _ALL, _NONE = "all", "none"
 _KINDS = [*reversed(verdicts.WEAKEST_FIRST), verdicts.NOT_JUDGED, verdicts.NOT_RUN]
 _HEAD = ["claim", "statement", "verdict", "effect, 95% interval", "the control beside it"]
-_OURS = {name: caption for one in EXPERIMENTS.values() for name, caption in one.CAPTIONS.items()}
+_OURS = {name: caption for one in EXPERIMENTS.values() for name, caption in one.captions.items()}
 _CAPTIONS = {**_OURS, **{name: caption for one in MEASURED.values() for name, caption in one.captions.items()}}
 _WIDTH = 1000  # pixels across of a figure, at most
 
@@ -257,7 +256,7 @@ class ClaimsExplorer(Explorer):
     def code(self, state: SimpleNamespace) -> str:
         """Read the report, and the data where they are shown."""
         lines = ["from pathlib import Path", "", "from gradlab.store.artifacts import load_frame",
-                 "from gradlab.experiments import verdicts", "", f"folder = Path({str(self.folder)!r})",
+                 "from gradlab.experiments.report import verdicts", "", f"folder = Path({str(self.folder)!r})",
                  "report = verdicts.former(folder)", f"claim = report[report['claim'] == {state.claim!r}]",
                  "print(claim[['row', 'verdict', 'effect', 'low', 'high']].to_string(index=False))"]  # fmt: skip
         if state.data != _NONE:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import history, train
 from gradlab.lab import metrics
 from gradlab.lab.world import gaussian_world
@@ -167,3 +168,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
             ends.query("mask > 0"), "unobserved_mass", "mass on unobserved responses"
         ),
     }
+
+
+EXPERIMENT = Experiment(
+    name="frontier",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

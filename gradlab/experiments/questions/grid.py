@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import METHODS, final, history, train
 from gradlab.lab.world import gaussian_world
 
@@ -197,3 +198,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
             labels=("KL to the reference (nats)", "win-rate against the reference"),
         ),
     }  # fmt: skip
+
+
+EXPERIMENT = Experiment(
+    name="grid",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import LOSSES, train
 from gradlab.experiments.network import gradient_kernels, initial_weights, network_inputs, train_network
 from gradlab.lab.policy import RadialBasis
@@ -284,3 +285,15 @@ def _by_family(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str], list[
     }  # fmt: skip
     lines = [line for family in LEVELS for line in means.loc[means["family"] == family, "line"].unique()]
     return wide.reset_index(), panels, lines
+
+
+EXPERIMENT = Experiment(
+    name="inner-products",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

@@ -33,6 +33,7 @@ from matplotlib.figure import Figure
 from gradlab import plotting
 from gradlab.doctor import SPIKE_EVALUATIONS, spikes
 from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.experiment import Measurement
 from gradlab.experiments.questions.log_ratio import TOLERANCE
 from gradlab.experiments.questions.ratios import HALF
 from gradlab.stats.intervals import overall, tally
@@ -373,3 +374,6 @@ def _undecided(table: pd.DataFrame, outcomes: Collection[str] = ("holds", "fails
         cells = cells.assign(verdict=cells["verdict"].where(~cells["verdict"].isin(list(outcomes)), "inconclusive"))
         rows.append({**row, "verdict": overall(cells, row["by"]), **tally(cells), "evidence": cells})
     return pd.DataFrame(rows)
+
+
+MEASUREMENT = Measurement("language-models", FILES, COMMAND, verdict, figures, CAPTIONS)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import train
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
 from gradlab.lab.world import gaussian_world
@@ -133,3 +134,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """Clouds of the four ratios, DPO above bDPO."""
     rows = frame[(frame["policy"] == "free") & (frame["mask"] == frame["mask"].max())]
     return {"log-ratio": plotting.clouds(rows, "log_lose_win", RATIOS, label="log(π_l / π_w)")}
+
+
+EXPERIMENT = Experiment(
+    name="log-ratio",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import METHODS, train
 from gradlab.lab.world import gaussian_world
 
@@ -70,3 +71,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
         for policy in frame["policy"].unique()
         if policy
     }
+
+
+EXPERIMENT = Experiment(
+    name="picture",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import final, train, train_ppo
 from gradlab.lab.policy import tabular_policy
 from gradlab.lab.world import gaussian_world
@@ -106,3 +107,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return {
         "ppo": plotting.ends(frame, {"utility_share": "share of the reachable reward"}, columns="mask", rows="policy")
     }
+
+
+EXPERIMENT = Experiment(
+    name="ppo-against-dpo",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

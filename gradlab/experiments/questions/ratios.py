@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.losses import PairLogps, log_prob_ratio, pair_loss, slopes
 from gradlab.theory import first_order_change, in_probabilities, share_corrected
 
@@ -196,3 +197,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
         "gradient-field": plotting.gradient_field(frame[frame["kind"] == "field"]),
         "ratio-correction": plotting.correction(cases(frame)),
     }
+
+
+EXPERIMENT = Experiment(
+    name="ratios",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Scan, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.shift_cases import KINDS
 
 SETTINGS: dict[str, Any] = {
@@ -181,3 +182,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
         "shift-phase": plotting.phases(frame[frame["kind"] == "phase"]),
         "shift-refinement": plotting.refinement(reach),
     }
+
+
+EXPERIMENT = Experiment(
+    name="shift",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

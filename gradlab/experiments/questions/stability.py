@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import METHODS, history, train
 from gradlab.lab.world import gaussian_world
 
@@ -153,3 +154,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
             mapped, "beyond_bound", "drift", labels=("share of pairs beyond bDPO's bound", "drift at the end"),
         ),
     }  # fmt: skip
+
+
+EXPERIMENT = Experiment(
+    name="stability",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import history, train
 from gradlab.lab.world import gaussian_world
 
@@ -106,3 +107,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     methods = ("dpo", "bdpo", "bdpo at 2β", "permuted λ")
     values = {"unobserved_mass": "mass on unobserved\nresponses"}
     return {"starts": plotting.curves(rows, values, columns="start", methods=methods, split="policy")}
+
+
+EXPERIMENT = Experiment(
+    name="starts",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

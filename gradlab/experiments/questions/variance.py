@@ -16,6 +16,7 @@ from scipy.special import log_softmax
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Scan, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import train
 from gradlab.lab.world import gaussian_world
 from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, variance_ratio
@@ -205,3 +206,15 @@ CAPTIONS = {
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """The region."""
     return {"variance-region": plotting.variance_region(frame)}
+
+
+EXPERIMENT = Experiment(
+    name="variance",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import LOSSES, PERMUTED, final, train
 from gradlab.lab.world import gaussian_world
 
@@ -162,3 +163,15 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
             ("worlds-unobserved", mass, "difference in unobserved mass (positive: less)"),
         )
     }
+
+
+EXPERIMENT = Experiment(
+    name="worlds",
+    settings=SETTINGS,
+    quick=QUICK,
+    parts=parts,
+    run_part=run_part,
+    verdict=verdict,
+    figures=figures,
+    captions=CAPTIONS,
+)

@@ -6,12 +6,13 @@ Thresholds are read from the experiments that use them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
 
 from gradlab.doctor import SPIKE_FLOOR, SPIKE_MULTIPLE
-from gradlab.experiments import measured
+from gradlab.experiments.contrasts import Contrast
 from gradlab.experiments.questions import (
+    cost,
     frontier,
     grid,
     language_models,
@@ -33,7 +34,8 @@ class Claim:
     changes       what would change the verdict.
     figures       figures that show it, the main one first.
     experiments   those whose frames judge it.
-    measurements  committed measurements that judge it, see ``measured``; without experiments it rests on the first.
+    measurements  committed measurements that judge it, see ``gradlab.experiments.MEASURED``; without
+                  experiments it rests on the first.
     needs         what it takes to judge it, where there are neither.
     """
 
@@ -48,9 +50,9 @@ class Claim:
     needs: str = ""
 
 
-def _margin(experiment: ModuleType, claim: str) -> str:
-    """The margin of an experiment's first contrast on a claim, in words."""
-    first = next(one for one in experiment.CONTRASTS if one.claim == claim)
+def _margin(contrasts: Iterable[Contrast], claim: str) -> str:
+    """Return the margin of the first of some contrasts on a claim, in words."""
+    first = next(one for one in contrasts if one.claim == claim)
     return f"differences within ±{first.margin:g} count as none"
 
 
@@ -181,7 +183,7 @@ CLAIMS: dict[str, Claim] = {
         "reaches a higher reward than DPO.",
         ours=f"{_GRID}. That reward means the share of the reachable reward at the end of training.",
         rule="As stated: bDPO against DPO at β = 1 on finite data, on the paper's grid and in every declared world, "
-        f"paired by seed; {_margin(worlds, 'grid-reward')}. {_CONTROLS}",
+        f"paired by seed; {_margin(worlds.CONTRASTS, 'grid-reward')}. {_CONTROLS}",
         changes=_TURNS,
         figures=("grid-reward", "worlds-reward", "frontier-reward", "grid-curves", "picture-free", "picture-shared"),
         experiments=("grid", "worlds", "frontier"),
@@ -193,8 +195,8 @@ CLAIMS: dict[str, Claim] = {
         "uniform reference at all, so shared parameters and starts away from the reference belong to the question.",
         rule="As stated: mass on responses in no pair at the end of training, bDPO against DPO at β = 1, on the "
         f"paper's grid and in every declared world with a mask, paired by seed; "
-        f"{_margin(worlds, 'grid-unobserved')}. {_CONTROLS} Also: distance from the ideal policy's mass, and starts "
-        "where losers are the more probable ones, early and late.",
+        f"{_margin(worlds.CONTRASTS, 'grid-unobserved')}. {_CONTROLS} Also: distance from the ideal policy's mass, "
+        "and starts where losers are the more probable ones, early and late.",
         changes=_TURNS,
         figures=("grid-unobserved", "worlds-unobserved", "frontier-unobserved", "starts"),
         experiments=("grid", "worlds", "frontier", "starts"),
@@ -206,8 +208,8 @@ CLAIMS: dict[str, Claim] = {
         f"{stability.SETTINGS['steps']} steps, ten times the budget of the other experiments. By theory bDPO's margin "
         "is bounded, so it has an interior fixed point only where preferences are weak against β|log π_ref|.",
         rule="As stated: less drift, bDPO against DPO, on finite and exact data at each mask rate, paired by seed; "
-        f"{_margin(stability, 'grid-stability')}. Controls: bDPO at 2β, constant λ, permuted λ, and whether it keeps "
-        "its best reward.",
+        f"{_margin(stability.CONTRASTS, 'grid-stability')}. Controls: bDPO at 2β, constant λ, permuted λ, and whether "
+        "it keeps its best reward.",
         changes="Less drift under bDPO than under DPO in every cell.",
         figures=("stability", "stability-map"),
         experiments=("stability",),
@@ -218,10 +220,10 @@ CLAIMS: dict[str, Claim] = {
         ours="That winning is meant as the win-rate against the reference; that v2, which the summary does not define, "
         "is the symmetric variant; that the naive λ multiplies only the winner's side.",
         rule="As stated: win-rate at the end of training on the paper's grid and over all declared worlds, bDPO "
-        f"against each naive variant, paired by seed; {_margin(worlds, 'ablation')}. Controls: against DPO and "
-        "constant λ; and, where the laptop run is there, the same on language models, inconclusive where the reward "
-        "model that judges is not above chance and above what length tells. A method may win more because it moves "
-        "farther: the figures show KL beside.",
+        f"against each naive variant, paired by seed; {_margin(worlds.CONTRASTS, 'ablation')}. Controls: against DPO "
+        "and constant λ; and, where the laptop run is there, the same on language models, inconclusive where the "
+        "reward model that judges is not above chance and above what length tells. A method may win more because "
+        "it moves farther: the figures show KL beside.",
         changes=_TURNS,
         figures=("ablation", "llm-ablation"),
         experiments=("grid", "worlds"),
@@ -249,8 +251,8 @@ CLAIMS: dict[str, Claim] = {
         "β. In a table with exact data both have the same optimum π_ref exp(r/β), so the experiment varies what can "
         "break that: the reward model's parameters, the reward of unobserved responses, the budget.",
         rule="As stated: share of the reachable reward at the end of training, PPO on a free and on a shared-parameter "
-        f"reward model against DPO on the same pairs, paired by seed; {_margin(ppo_against_dpo, 'ppo')}. Controls: "
-        "unobserved rewards at the minimum, mean and maximum, the true utility, and all declared worlds.",
+        f"reward model against DPO on the same pairs, paired by seed; {_margin(ppo_against_dpo.CONTRASTS, 'ppo')}. "
+        "Controls: unobserved rewards at the minimum, mean and maximum, the true utility, and all declared worlds.",
         changes="PPO ahead of DPO in every cell, or in all those that a simple condition picks out.",
         figures=("ppo",),
         experiments=("worlds", "ppo-against-dpo"),
@@ -272,11 +274,11 @@ CLAIMS: dict[str, Claim] = {
     "overhead": Claim(
         claimed="bDPO costs next to nothing.",
         stated="The statement above.",
-        ours=f"That “next to nothing” means at most {measured.ALLOWED:.0%} more time and memory than DPO. "
+        ours=f"That “next to nothing” means at most {cost.ALLOWED:.0%} more time and memory than DPO. "
         "Measured on a CPU, in the lab and with the trainer of language models; where a GPU is at hand, `make bench` "
         "measures it too. A repetition counts as a seed.",
         rule="Interleaved pairs of measurements, a cell a kind of step and device: log of DPO's time or peak memory "
-        f"plus log {1 + measured.ALLOWED:g}, minus the log of bDPO's. Positive beyond chance: within the allowance. "
+        f"plus log {1 + cost.ALLOWED:g}, minus the log of bDPO's. Positive beyond chance: within the allowance. "
         "Controls: the loss alone.",
         changes="A kind of step or a device on which bDPO takes more than the allowance.",
         measurements=("overhead", "trainer-overhead"),

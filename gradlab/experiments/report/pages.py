@@ -10,13 +10,12 @@ import inspect
 import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from gradlab.experiments import contrasts
-from gradlab.experiments.frames import settings_of, short_name
-from gradlab.experiments.gallery import QUICK_MARK, question
-from gradlab.experiments.measured import MEASURED, Measurement
+from gradlab.experiments import EXPERIMENTS, MEASURED, contrasts
+from gradlab.experiments.experiment import Experiment, Measurement
+from gradlab.experiments.frames import settings_of
+from gradlab.experiments.gallery import QUICK_MARK
 from gradlab.experiments.questions import language_models
 from gradlab.experiments.report import verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
@@ -27,10 +26,10 @@ from gradlab.store.artifacts import between_markers, load_manifest, write_whole
 _WRITTEN = "Written by `make figures`; do not edit."
 
 
-def write(settled: Mapping[str, Settled], experiments: Collection[ModuleType], folder: Path, *, quick: bool) -> None:
+def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
     """Write the whole report into the folder of the figures."""
     every = list(settled.values())
-    pages = [_claims_page(every, folder, quick), _methods_page(every, experiments, folder, quick)]
+    pages = [_claims_page(every, folder, quick), _methods_page(every, folder, quick)]
     texts = ["\n".join(lines).rstrip() + "\n" for lines in pages]
     write_whole({
         folder / "CLAIMS.md": texts[0], folder / "METHODS.md": texts[1],
@@ -124,9 +123,7 @@ def _rows(one: Settled) -> list[str]:
     )  # fmt: skip
 
 
-def _methods_page(
-    settled: list[Settled], experiments: Collection[ModuleType], folder: Path, quick: bool
-) -> list[str]:  # fmt: skip
+def _methods_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
     lines = [
         "# How the claims are judged", "", *([QUICK_MARK, ""] if quick else []),
         "For each claim: the sentence of the paper's summary that it stands on, our reconstruction, the rule, and what"
@@ -136,19 +133,19 @@ def _methods_page(
     for title, module in (
         ("A contrast", intervals), ("A scan", contrasts), ("Language models", language_models), ("A claim", verdicts),
     ):  # fmt: skip
-        path = f"{module.__name__.replace('.', '/')}.py"
-        lines += [f"## The rules: {title.lower()}", "", f"{_code(path, quick)}:", "", *_rules(module), ""]
+        lines += [f"## The rules: {title.lower()}", "", f"{_code(wording.file_of(module.__name__), quick)}:", "",
+                  *_rules(module.__doc__), ""]  # fmt: skip
     lines += ["## The claims", ""]
     for one in settled:
         lines += [*_method(one, quick), ""]
-    lines += ["## The figures", "", *_table(["figure", "claims", "made by"], _figures(experiments, folder)), ""]
+    lines += ["## The figures", "", *_table(["figure", "claims", "made by"], _figures(folder)), ""]
     lines += ["## The settings", "", "*Stated* and *ours*: see the claims above, and for the world and the losses"
               f" {_code('gradlab/lab/world.py', quick)} and `gradlab losses`.", ""]  # fmt: skip
-    for experiment in experiments:
+    for experiment in EXPERIMENTS.values():
         lines += [*_settings(experiment, quick), ""]
-    for name, one in MEASURED.items():
+    for one in MEASURED.values():
         if one.captions:
-            lines += [*_measured_settings(name, one, folder, quick), ""]
+            lines += [*_measured_settings(one, folder, quick), ""]
     return lines
 
 
@@ -168,9 +165,9 @@ def _method(one: Settled, quick: bool) -> list[str]:
     return [*lines, "", *_table(["row", "statement", "a cell is one", "margin or tolerance"], rows)] if rows else lines
 
 
-def _figures(experiments: Collection[ModuleType], folder: Path) -> Iterable[list[str]]:
-    all_of = [("experiment", short_name(one), one.CAPTIONS) for one in experiments]
-    all_of += [("measurement", name, one.captions) for name, one in MEASURED.items()]
+def _figures(folder: Path) -> Iterable[list[str]]:
+    kinds = {"experiment": EXPERIMENTS, "measurement": MEASURED}
+    all_of = [(kind, name, one.captions) for kind, registry in kinds.items() for name, one in registry.items()]
     for kind, name, captions in all_of:
         for figure in captions:
             shown = f"[{figure}]({figure}.png)" if (folder / f"{figure}.png").exists() else figure
@@ -178,21 +175,26 @@ def _figures(experiments: Collection[ModuleType], folder: Path) -> Iterable[list
             yield [shown, ", ".join(claims), f"[{name}](#{kind}-{name})"]
 
 
-def _settings(experiment: ModuleType, quick: bool) -> list[str]:
-    path = f"{experiment.__name__.replace('.', '/')}.py"
-    listed = (f"`{key}` {_compact(value)}" for key, value in settings_of(experiment, quick).items())
-    return [f"### Experiment {short_name(experiment)}", "", f"{question(experiment)} {_code(path, quick)}", "",
-            f"{'; '.join(listed)}."]  # fmt: skip
+def _settings(experiment: Experiment, quick: bool) -> list[str]:
+    return [f"### Experiment {experiment.name}", "", _asked(experiment, quick), "",
+            f"{_listed(settings_of(experiment, quick))}."]  # fmt: skip
 
 
-def _measured_settings(name: str, one: Measurement, folder: Path, quick: bool) -> list[str]:
-    path = f"{one.module.__name__.replace('.', '/')}.py"
+def _measured_settings(one: Measurement, folder: Path, quick: bool) -> list[str]:
     settings: dict[str, Any] = {}
     if one.is_in(folder):
         settings = load_manifest(folder / next(iter(one.files.values()))).get("settings", {})
-    listed = "; ".join(f"`{key}` {_compact(value)}" for key, value in settings.items())
-    return [f"### Measurement {name}", "", f"{question(one.module)} {_code(path, quick)}; `{one.command}`", "",
-            f"{listed or 'None has been committed'}."]  # fmt: skip
+    return [f"### Measurement {one.name}", "", f"{_asked(one, quick)}; `{one.command}`", "",
+            f"{_listed(settings) or 'None has been committed'}."]  # fmt: skip
+
+
+def _asked(one: Experiment | Measurement, quick: bool) -> str:
+    """Return the question, with a link to its file."""
+    return f"{one.question} {_code(wording.file_of(one.module), quick)}"
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return "; ".join(f"`{key}` {_compact(value)}" for key, value in settings.items())
 
 
 def _compact(value: Any) -> str:
@@ -200,9 +202,9 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace('"', "").replace("null", "none")
 
 
-def _rules(module: ModuleType) -> list[str]:
-    """The rules in a module's docstring: all but its first paragraph, as Markdown."""
-    return (inspect.getdoc(module) or "").partition("\n\n")[2].replace("``", "`").splitlines()
+def _rules(docstring: str | None) -> list[str]:
+    """Return the rules in a module's docstring: all but its first paragraph, as Markdown."""
+    return inspect.cleandoc(docstring or "").partition("\n\n")[2].replace("``", "`").splitlines()
 
 
 def _code(path: str, quick: bool) -> str:

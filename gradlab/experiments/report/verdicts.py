@@ -18,15 +18,15 @@ import io
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
 from gradlab.checks import one_of
+from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import as_families
+from gradlab.experiments.experiment import Experiment, Measurement
 from gradlab.experiments.frames import frame_path, is_current
-from gradlab.experiments.measured import MEASURED, Measurement
 from gradlab.experiments.report.claims import CLAIMS, Claim
 from gradlab.stats.intervals import OUTCOMES
 from gradlab.store.artifacts import load_frame
@@ -99,7 +99,6 @@ def holds(row: Any) -> bool:
 
 def judge_claims(
     folder: Path,
-    experiments: Mapping[str, ModuleType],
     names: Iterable[str] = CLAIMS,
     *,
     quick: bool = False,
@@ -113,8 +112,8 @@ def judge_claims(
     chosen = [one_of("claim", name, CLAIMS) for name in names]
     wanted = {experiment for name in chosen for experiment in CLAIMS[name].experiments}
     tables, frames = [], dict.fromkeys(wanted, "missing")
-    for name in filter(wanted.__contains__, experiments):
-        table, frames[name] = _verdicts_of(experiments[name], folder / "data", quick, stale_too)
+    for name in filter(wanted.__contains__, EXPERIMENTS):
+        table, frames[name] = _verdicts_of(EXPERIMENTS[name], folder / "data", quick, stale_too)
         tables.append(table.assign(experiment=name))
     for name in dict.fromkeys(one for claim in chosen for one in CLAIMS[claim].measurements):
         table, frames[name] = _measured(MEASURED[name], folder)
@@ -185,7 +184,7 @@ def changes(report: pd.DataFrame, settled: Mapping[str, Settled]) -> list[str]:
     return [f"{name}: {old} → {new}" for name, old, new in pairs if old != new]
 
 
-def _verdicts_of(experiment: ModuleType, data: Path, quick: bool, stale_too: bool) -> tuple[pd.DataFrame, str]:
+def _verdicts_of(experiment: Experiment, data: Path, quick: bool, stale_too: bool) -> tuple[pd.DataFrame, str]:
     """The rows of one experiment, none where it is not judged, and the state of its frame."""
     current = is_current(experiment, data, quick=quick)
     try:

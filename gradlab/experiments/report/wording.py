@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import SHARE_OF_CASES
-from gradlab.experiments.measured import MEASURED
 from gradlab.experiments.report.verdicts import Settled, holds, lacking
 
 WIDTH = 120  # of the terminal's table, in columns
@@ -77,9 +77,14 @@ def data_files(one: Settled) -> list[str]:
 
 def code_files(one: Settled) -> list[str]:
     """The files whose ``verdict`` holds a claim's contrasts, as paths in the repository."""
-    modules = [f"gradlab.experiments.{name.replace('-', '_')}" for name in one.frames]
-    modules += [MEASURED[name].module.__name__ for name in one.claim.measurements]
-    return [f"{name.replace('.', '/')}.py" for name in dict.fromkeys(modules)]
+    modules = [EXPERIMENTS[name].module for name in one.frames]
+    modules += [MEASURED[name].module for name in one.claim.measurements]
+    return list(map(file_of, dict.fromkeys(modules)))
+
+
+def file_of(module: str) -> str:
+    """Return the file of a module of gradlab, as a path in the repository."""
+    return f"{module.replace('.', '/')}.py"
 
 
 def table(settled: Iterable[Settled]) -> str:

@@ -1,63 +1,18 @@
-"""Measurements: committed frames that no experiment here makes, such as times and language models, and what they judge.
+"""Does Balanced-DPO cost next to nothing? Its time and memory against DPO's, in the lab and in the models' trainer.
 
-Until a measurement is committed, a claim that rests on it alone is not run here.
+Judged from the frames of the benchmarks (``make bench``). Claim: overhead.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from gradlab.experiments.contrasts import Contrast, judged
-from gradlab.experiments.questions import language_models
-from gradlab.store.artifacts import load_frame, load_manifest
+from gradlab.experiments.experiment import Measurement
 
 ALLOWED = 0.05  # more time or memory than DPO that still counts as next to nothing, as a share of DPO's
 LOSS_ONLY = "loss alone"  # what measures the loss by itself and no whole step
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Committed frames, and how they are judged. The claims that they judge name it, see ``claims``.
-
-    files    where the frames are kept, in the folder of the figures, by their names.
-    command  what makes them.
-    verdict  from the frames, by name, to a table of verdicts, as in an experiment.
-    figures  from the frames to figures, and ``captions`` of these.
-    """
-
-    files: Mapping[str, str]
-    command: str
-    verdict: Callable[[Mapping[str, pd.DataFrame]], pd.DataFrame]
-    figures: Callable[[Mapping[str, pd.DataFrame]], dict[str, Figure]] | None = None
-    captions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def needs(self) -> str:
-        """What it takes to have it, in words."""
-        return f"needs a measurement that `{self.command}` makes; none has been committed"
-
-    def is_in(self, folder: Path) -> bool:
-        """Whether all frames are there, with their manifests, and none is of a quick run."""
-        paths = [folder / file for file in self.files.values()]
-        there = all(path.exists() and path.with_suffix(".json").exists() for path in paths)
-        return there and not any(load_manifest(path).get("quick") for path in paths)
-
-    def load(self, folder: Path) -> dict[str, pd.DataFrame]:
-        """The frames by their names; ValueError where one is damaged."""
-        return {name: load_frame(folder / file)[0] for name, file in self.files.items()}
-
-    @property
-    def module(self) -> ModuleType:
-        """Where its rules are."""
-        return sys.modules[self.verdict.__module__]
 
 
 def overhead(frame: pd.DataFrame) -> pd.DataFrame:
@@ -109,19 +64,12 @@ def within_allowance(
     return table.assign(statement=said, value=f"log_{value}")
 
 
-# Another measurement of a claim is an entry of its own here, and named last by the claim.
-MEASURED: dict[str, Measurement] = {
-    "overhead": Measurement(
-        {"overhead": "benchmarks/overhead.parquet"}, "make bench", lambda frames: overhead(frames["overhead"])
-    ),
-    "trainer-overhead": Measurement(
-        {"steps": "benchmarks/llm.parquet"}, "make bench", lambda frames: trainer_overhead(frames["steps"])
-    ),
-    "language-models": Measurement(
-        language_models.FILES,
-        language_models.COMMAND,
-        language_models.verdict,
-        language_models.figures,
-        language_models.CAPTIONS,
-    ),
-}
+OVERHEAD = Measurement(
+    "overhead", {"overhead": "benchmarks/overhead.parquet"}, "make bench", lambda frames: overhead(frames["overhead"])
+)
+TRAINER = Measurement(
+    "trainer-overhead",
+    {"steps": "benchmarks/llm.parquet"},
+    "make bench",
+    lambda frames: trainer_overhead(frames["steps"]),
+)

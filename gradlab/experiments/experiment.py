@@ -1,0 +1,105 @@
+"""The contract of an experiment, which a file in ``questions`` fills in, and that of a committed measurement."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradlab.store.artifacts import load_frame, load_manifest
+
+Settings = dict[str, Any]  # JSON-able: numbers, words, and lists and dictionaries of them
+Frames = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """One question: its settings, how its frame is made and judged, and what is drawn of it.
+
+    name      in lower case, with hyphens; the name of its file has underscores.
+    settings  of the full run; each value JSON-able.
+    quick     the settings that a quick run replaces.
+    parts     cuts settings into the arguments of ``run_part``, one dictionary per part, each JSON-able.
+    run_part  makes the rows of one part. What it gives depends on its arguments alone.
+    verdict   judges the whole frame: a table as ``contrasts.judged`` makes it, empty where there is nothing to judge.
+    figures   draws the whole frame: figures by their names, which are those of ``captions``.
+    captions  say how to read each figure.
+
+    ``parts`` and ``run_part`` are defined at the top level of one module: other processes find ``run_part`` by its
+    name, and the key of a frame follows the code of both, see ``frames.frame_key``.
+    """
+
+    name: str
+    settings: Settings
+    quick: Settings
+    parts: Callable[[Settings], list[Settings]]
+    run_part: Callable[..., pd.DataFrame]
+    verdict: Callable[[pd.DataFrame], pd.DataFrame]
+    figures: Callable[[pd.DataFrame], dict[str, Figure]]
+    captions: Mapping[str, str]
+
+    @property
+    def module(self) -> str:
+        """The module that makes and judges the frame, by its whole name."""
+        return self.run_part.__module__
+
+    @property
+    def question(self) -> str:
+        """The question in words, as the module opens with it."""
+        return _question(self.module)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """Committed frames that no experiment here makes, such as times, and how they are judged and drawn.
+
+    name      in lower case, with hyphens. The claims that the frames judge name it, see ``report.claims``.
+    files     where the frames are kept, in the folder of the figures, by their names.
+    command   makes them.
+    verdict   judges the frames, by name: a table as an experiment's.
+    figures   draws the frames, by name; None where nothing is drawn.
+    captions  say how to read each figure.
+    """
+
+    name: str
+    files: Mapping[str, str]
+    command: str
+    verdict: Callable[[Frames], pd.DataFrame]
+    figures: Callable[[Frames], dict[str, Figure]] | None = None
+    captions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        """The module that judges the frames, by its whole name."""
+        return self.verdict.__module__
+
+    @property
+    def question(self) -> str:
+        """The question in words, as the module opens with it."""
+        return _question(self.module)
+
+    @property
+    def needs(self) -> str:
+        """What it takes to have the frames, in words."""
+        return f"needs a measurement that `{self.command}` makes; none has been committed"
+
+    def is_in(self, folder: Path) -> bool:
+        """Return whether all frames are there, with their manifests, and none is of a quick run."""
+        paths = [folder / file for file in self.files.values()]
+        there = all(path.exists() and path.with_suffix(".json").exists() for path in paths)
+        return there and not any(load_manifest(path).get("quick") for path in paths)
+
+    def load(self, folder: Path) -> dict[str, pd.DataFrame]:
+        """Load the frames by their names; ValueError where one is damaged."""
+        return {name: load_frame(folder / file)[0] for name, file in self.files.items()}
+
+
+def _question(module: str) -> str:
+    """Return the first paragraph of a module's docstring, in one line."""
+    return (inspect.getdoc(sys.modules[module]) or "").split("\n\n")[0].replace("\n", " ")

@@ -1,0 +1,91 @@
+"""Bring frames, figures, the gallery and the claims report up to date, with no more work than they need."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from gradlab.checks import one_of
+from gradlab.experiments import EXPERIMENTS, frames, gallery
+from gradlab.experiments.report import pages, verdicts
+from gradlab.store.pool import calm, processes
+
+
+def make_figures(
+    names: Sequence[str] = (),
+    *,
+    folder: Path | str = "figures",
+    quick: bool = False,
+    fresh: bool = False,
+    workers: int | None = None,
+) -> list[Path]:
+    """Bring the figures of these experiments (default: all) up to date, with the gallery and the claims report.
+
+    folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md and claims.csv (the
+             report), and data/ (frames and manifests).
+    quick    fewer seeds and steps, marked so on every figure, in ``folder``/quick.
+    fresh    do everything again, also what is not stale.
+    workers  processes; default: one per core. The numbers do not depend on it.
+
+    What is stale is decided by settings, sources and versions. Returns the figures that were drawn.
+    Raises ValueError for an unknown name.
+    """
+    for name in names:
+        one_of("experiment", name, EXPERIMENTS)
+    folder = Path(folder) / "quick" if quick else Path(folder)
+    chosen = {name: EXPERIMENTS[name] for name in names or EXPERIMENTS}
+    ran = frames.bring_up_to_date(list(chosen.values()), folder / "data", quick=quick, fresh=fresh, workers=workers)
+    todo = [name for name, one in chosen.items() if one in ran or not gallery.is_drawn(one, folder, quick=quick)]
+    drawn = _draw(todo, folder, quick, workers)
+    for name, one in chosen.items():
+        state = f"{len(drawn[name])} figures drawn" if name in drawn else "up to date"
+        print(f"{name:>16}: {'run' if one in ran else 'frame up to date'}, {state}")
+    measured = gallery.draw_measured(folder, fresh=fresh and not names)
+    for name, files in measured.items():
+        print(f"{name:>16}: as committed, {f'{len(files)} figures drawn' if files else 'up to date'}")
+    _write_pages(folder, quick=quick)
+    return [file for files in (*drawn.values(), *measured.values()) for file in files]
+
+
+def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) -> dict[str, list[Path]]:
+    """Draw the figures of these experiments, in as many processes; the files of each."""
+    size = min(processes(workers), len(names) or 1)
+    # The largest frame first: the one that takes longest should not be the last.
+    names = sorted(names, key=lambda name: -frames.frame_path(EXPERIMENTS[name], folder / "data").stat().st_size)
+    jobs = (delayed(_draw_one)(name, folder, quick) for name in names)
+    with calm():
+        done: Any = Parallel(n_jobs=size, return_as="generator")(jobs)
+        bar = tqdm(done, total=len(names), desc="figures", unit="experiment", disable=not names)
+        return dict(zip(names, bar, strict=True))
+
+
+def _draw_one(name: str, folder: Path, quick: bool) -> list[Path]:
+    return gallery.draw(EXPERIMENTS[name], folder, quick=quick)
+
+
+def _write_pages(folder: Path, *, quick: bool) -> None:
+    """Write the gallery, the claims report and README's findings, and tell which verdicts are not the former ones."""
+    done = [one for one in EXPERIMENTS.values() if frames.is_current(one, folder / "data", quick=quick)]
+    print(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, quick=quick)}")
+    settled = verdicts.judge_claims(folder, quick=quick)
+    former = None
+    with contextlib.suppress(ValueError):  # one that cannot be read is replaced
+        former = verdicts.former(folder)
+    pages.write(settled, folder, quick=quick)
+    print(f" claims: {folder / 'CLAIMS.md'}")
+    changed = verdicts.changes(former, settled) if former is not None else []
+    if changed:
+        print(f"verdicts changed: {'; '.join(changed)}")
+    readme = folder.resolve().parent / "README.md"
+    if (
+        not quick
+        and len(done) == len(EXPERIMENTS)
+        and readme.exists()
+        and "<!-- findings -->" in readme.read_text("utf-8")
+    ):
+        pages.write_findings(readme, settled.values())
