@@ -1,16 +1,30 @@
 # The whole interface. Every target builds .venv by itself; it needs Python >= 3.11 and make, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+NOTEBOOKS := --nbmake --nbmake-kernel=python3 tests notebooks
+# As on lesser processors: PyTorch's own loops, its matrix products (MKL, oneDNN), numpy's loops and products, the engine.
+OLD := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
+  NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Nehalem GRADLAB_TEST_PROCESSOR=x86-64
+AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
+  NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures test lab notebooks check bench llm-demo clean
+.PHONY: figures test test-all test-long lab notebooks check bench llm-demo clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
 
-test: .venv/.ready  ## every test, notebooks included
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-kernel=python3 notebooks
+test: .venv/.ready  ## tests and notebooks, in three minutes: no browser, no whole training runs
+	$(PYTEST) -m "not (slow or browser or long)" $(NOTEBOOKS)
+
+test-all: .venv/.ready  ## every test but those that run weekly, in a quarter of an hour
+	$(PYTEST) -m "not long" $(NOTEBOOKS)
+
+test-long: .venv/.ready  ## what runs weekly: kills, whole scans, and every comparison of numbers as on other processors
+	$(PYTEST) -m long
+	$(AVX2) $(PYTEST) -m "numbers and not (browser or long)"
+	$(OLD) $(PYTEST) -m "numbers and not (browser or long)"
 
 lab: .venv/.ready  ## JupyterLab with the notebooks
 	$(BIN)/gradlab lab

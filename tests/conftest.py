@@ -1,30 +1,61 @@
-"""What every test runs under, and the quick run of all experiments that several files of tests look at."""
+"""What every test runs under: its marks, one thread, kernels of the session; and what several files look at."""
 
+import os
 import shutil
 
 import pytest
 import torch
+from filelock import FileLock
+from processors import compile_for
 
 # Tests' tensors are tiny: a second thread gains nothing, and where another process holds its core it waits for long.
 torch.set_num_threads(1)
 
 
+WHOLE_RUNS = {"all_experiments", "smoke"}  # fixtures that are whole training runs
+
+
+def pytest_collection_modifyitems(items):
+    """Mark tests that look at whole runs as slow, and those of files that compute as comparing numbers."""
+    for item in items:
+        if WHOLE_RUNS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+        if {"np", "torch"} & set(vars(getattr(item, "module", None) or object)):
+            item.add_marker(pytest.mark.numbers)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def kernels_of_our_own(tmp_path_factory):
-    """Kernels are compiled for the session, and neither taken from the user's cache nor left there."""
+    """Kernels are compiled for the session, and neither taken from the user's cache nor left there.
+
+    GRADLAB_TEST_PROCESSOR names the processor that they are compiled for, as LLVM calls it; else it is this one.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        if name := os.environ.get("GRADLAB_TEST_PROCESSOR"):
+            compile_for(name, patch)
         yield
 
 
 @pytest.fixture(scope="session")
-def quick(tmp_path_factory):
-    """The folder of `make figures QUICK=1`."""
+def all_experiments(tmp_path_factory):
+    """The folder of `make figures QUICK=1`, which all workers share: the first that needs it fills it."""
     from gradlab.experiments.make import make_figures
 
-    folder = tmp_path_factory.mktemp("figures")
-    make_figures(folder=folder, quick=True)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "all-experiments"
+    done = folder / "done"
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            make_figures(folder=folder, quick=True)
+            done.touch()
     return folder / "quick"
+
+
+@pytest.fixture(scope="session")
+def quick(all_experiments):
+    """The short name of it; files of tests may have another quick run by this name, which is not slow."""
+    return all_experiments
 
 
 @pytest.fixture

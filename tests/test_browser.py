@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
-pytestmark = pytest.mark.skipif(chrome.why_not() is not None, reason=str(chrome.why_not()))
+pytestmark = [
+    pytest.mark.browser, pytest.mark.skipif(chrome.why_not() is not None, reason=str(chrome.why_not())),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

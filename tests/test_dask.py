@@ -11,6 +11,8 @@ from gradlab.sweeps.sweep import run_sweep
 
 pytest.importorskip("distributed")
 
+pytestmark = pytest.mark.slow
+
 SMALL = """
 seeds = 3
 prompts = 3

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from own_losses import Hinge, every_loss
+from processors import compile_for
 
 from gradlab.lab.engine import EagerNotice, NotFusable, functions, fusion, machine, run
 from gradlab.lab.engine.kernel import Plan, write
@@ -466,7 +467,7 @@ PROCESSORS = ["this", "haswell", "x86-64"] if platform.machine() in ("x86_64", "
 @pytest.mark.parametrize("values", [DOUBLE, SINGLE.astype(np.float32)], ids=["float64", "float32"])
 def test_functions_are_right_to_the_last_digits(monkeypatch, function, truth, units, values, processor):
     if processor != "this":
-        monkeypatch.setattr(machine, "_processor", lambda: (processor, ""))
+        compile_for(processor, monkeypatch)
     values = values[values != 0]
     longer = values.astype(np.longdouble if values.dtype == np.float64 else np.float64)
     found, expected = evaluated(function, values), truth(longer)

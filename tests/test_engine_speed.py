@@ -17,6 +17,8 @@ from gradlab.losses import pair_loss
 from scripts.benchmarks import engine_page as pages
 from scripts.benchmarks import engine_speed as bench
 
+pytestmark = pytest.mark.slow
+
 DTYPES = ("float64", "float32")
 
 

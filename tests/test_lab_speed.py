@@ -4,12 +4,15 @@ import platform
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import pair_loss
 from scripts.benchmarks import lab_speed as bench
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_loop_learns_what_fit_learns():

@@ -362,6 +362,7 @@ def test_figures_are_shown_and_explained_and_every_link_leads_somewhere(reported
         assert all((reported / link).exists() for link in links)
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_anew_only_where_their_frames_have_changed(with_runs):
     assert len(gallery.draw_measured(with_runs)["language-models"]) == 2 * len(language_models.CAPTIONS)
     assert gallery.draw_measured(with_runs) == {"language-models": []}

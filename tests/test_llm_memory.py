@@ -160,6 +160,7 @@ def test_activations_are_those_of_a_real_step(lora, precision, checkpointing):
     assert 0.95 < made.activations / peak < 1.3  # the peak is computed as an upper bound, hence the other side
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", [0, 16], ids=["full", "LoRA"])
 def test_the_whole_is_that_of_the_real_trainer(lora_rank, tmp_path):
     """From loading to the end of the second step, in which sides are compared and moments are there."""
@@ -206,6 +207,7 @@ def one_of_eight(config):
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_what_fsdp_gathers_is_what_a_process_of_eight_holds():
     config = LLAMAS["Llama-2-7B"] | {"num_hidden_layers": 3}
     with one_of_eight(config) as (model, live, run):

@@ -449,6 +449,7 @@ leave(0)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     script = tmp_path / "spread.py"
     script.write_text(SPREAD.format(here=os.path.dirname(__file__)))

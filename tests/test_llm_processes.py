@@ -24,7 +24,7 @@ from gradlab.llm.train.stages import train
 DIFFERENCES = re.compile("(validation_)?(reward_.*|margin|delta_.*)")
 
 
-pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures(quick_collections.__name__)]
 
 
 @pytest.fixture(scope="module")

@@ -213,6 +213,7 @@ leave(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo")
 def test_two_processes_draw_what_one_draws(tmp_path):
     script = tmp_path / "spread.py"

@@ -13,8 +13,13 @@ from gradlab.losses import PAIR_LOSSES
 from gradlab.store.artifacts import load_frame, save_frame
 from scripts.benchmarks import llm_speed
 
+pytestmark = pytest.mark.slow
+
 # TRL and gradlab use names that transformers 5.24 has begun to retire, for older ones know no others.
-pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated and will be:FutureWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated and will be:FutureWarning"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

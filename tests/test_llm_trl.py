@@ -119,7 +119,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case in ("plain", "evaluated") else pytest.mark.slow) for case in CASES]
+)
 def test_dpo_is_trls_sigmoid(make, case):
     trainers = [make(name="trl", **CASES[case]), make(DPO(beta=0.2), name="gradlab", **CASES[case])]
     for trainer in trainers:

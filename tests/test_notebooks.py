@@ -44,6 +44,7 @@ def test_there_is_one_from_the_start_to_the_end():
         assert f"import {explorer.__name__}" in shown
 
 
+@pytest.mark.slow
 @every_notebook
 def test_running_it_again_changes_nothing(path, again):
     committed, new = read(path), read(again / path.name)

@@ -1,10 +1,13 @@
 """The measurement of Balanced-DPO's cost is paired, times what it says, and is saved whole."""
 
+import pytest
 import torch
 
 from gradlab.losses import DPO, BalancedDPO
 from gradlab.store.artifacts import load_frame
 from scripts.benchmarks import overhead_cost as overhead
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_quick_run_saves_both_sides_of_every_pair(tmp_path, monkeypatch, capsys):

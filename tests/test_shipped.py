@@ -125,6 +125,7 @@ def test_the_checkout_ships_the_real_ones():
     assert (shipped.shipped("figures") / "claims.csv").is_file()
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_notebooks_figures_and_the_code_of_the_pages(tmp_path):
     built = subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],

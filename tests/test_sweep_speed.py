@@ -6,6 +6,8 @@ import torch
 
 from scripts.benchmarks import sweep_speed
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_quick_run_measures_every_way_of_every_sweep(tmp_path, capsys):
     sweep_speed.bench(tmp_path, quick=True)

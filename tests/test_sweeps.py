@@ -178,6 +178,7 @@ def wait_for_blocks(folder, count, process):
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_killed_parents_and_workers_lose_nothing(tmp_path):
     psutil = pytest.importorskip("psutil")
     file, folder = tmp_path / "long.toml", tmp_path / "long"
@@ -419,6 +420,7 @@ def test_a_hundred_thousand_runs_are_small_parts(tmp_path):
     assert sum(part.arguments["settings"].memory_usage(deep=True).sum() for part in parts) < 100 * len(settings)
 
 
+@pytest.mark.long
 def test_a_sweep_that_is_told_to_stop_takes_its_workers_with_it(tmp_path):
     psutil = pytest.importorskip("psutil")
     file = tmp_path / "long.toml"

@@ -239,6 +239,7 @@ def test_the_samples_are_whole_small_and_obey_the_identities(name):
         np.testing.assert_allclose(frame["slope_win"], -frame["slope_lose"], **close)
 
 
+@pytest.mark.slow
 def test_the_recorder_makes_the_sample_again(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_sample_log, "RUNS", {"bdpo": record_sample_log.RUNS["bdpo"]})
