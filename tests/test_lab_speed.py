@@ -10,6 +10,7 @@ import torch
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import pair_loss
+from scripts.benchmarks import lab_page
 from scripts.benchmarks import lab_speed as bench
 
 pytestmark = pytest.mark.slow
@@ -45,7 +46,7 @@ def test_targets_are_judged_plainly():
     table = pd.DataFrame(
         {"loss": ["dpo", "bdpo"] * 2, "case": ["fit 1"] * 2 + ["fit 60"] * 2, "ratio_to_loop": [0.9, 0.8, 0.2, 0.3]}
     )
-    met, missed = bench.targets(table)
+    met, missed = lab_page.targets(table)
     assert met.endswith("met.")
     assert missed.endswith("missed by bdpo at 0.30.")
 
@@ -54,5 +55,5 @@ def test_the_table_goes_between_the_markers():
     page = "# Speed\n\n| a |\n|---|\n| 1 |\n\nwords\n"
     readme = "before\n<!-- benchmark -->\n| old |\n<!-- /benchmark -->\nafter\n"
     wanted = "before\n<!-- benchmark -->\n| a |\n|---|\n| 1 |\n<!-- /benchmark -->\nafter\n"
-    assert bench.with_table(readme, page) == wanted
-    assert bench.with_table(wanted, page) == wanted
+    assert lab_page.with_table(readme, page) == wanted
+    assert lab_page.with_table(wanted, page) == wanted

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-import os
-import platform
-from collections.abc import Iterable, Sequence
-from importlib import metadata
 
-import llvmlite.binding as llvm
 import pandas as pd
 
-from gradlab.store.provenance import versions
+from scripts.benchmarks.page_parts import heading, number
+from scripts.benchmarks.page_parts import table as markdown
+from scripts.benchmarks.timing import machine
 
 WAYS = {
     "loop": "autograd loop", "eager": "eager `fit`", "jax": "JAX", "jax tuned": "JAX, tuned",
@@ -30,7 +26,7 @@ def page(table: pd.DataFrame, disagreement: dict[str, float] | None, shares: pd.
     """The whole page, from the rows of engine.csv; shares are processor time over wall time by way."""
     table = with_steps_alone(table)
     parts = [
-        "# Speed of the engine" + (" (quick: these numbers say nothing)" if quick else ""),
+        heading("Speed of the engine", quick),
         _introduction(table),
         "## Targets\n\n" + targets(table),
         "## One run\n\n" + _one_run(table, disagreement),
@@ -164,8 +160,8 @@ def _one_run(table: pd.DataFrame, disagreement: dict[str, float] | None) -> str:
 
 
 def _one_run_cells(row: pd.Series) -> list[str]:
-    return [_number(row["wall_seconds"] * 1e3), _number(row["cpu_seconds"] * 1e3), _number(row["wall_ns"]),
-            _number(row["times_as_fast_as_loop"])]  # fmt: skip
+    return [number(row["wall_seconds"] * 1e3), number(row["cpu_seconds"] * 1e3), number(row["wall_ns"]),
+            number(row["times_as_fast_as_loop"])]  # fmt: skip
 
 
 def _sweeps(table: pd.DataFrame) -> str:
@@ -176,7 +172,7 @@ def _sweeps(table: pd.DataFrame) -> str:
         for way, name in WAYS.items():
             found = [_row(part, runs=runs, way=way, dtype=dtype) for dtype in DTYPES]
             if all(one is not None for one in found):
-                cells = [_number(one[measure]) for one in found if one is not None for measure in measures]
+                cells = [number(one[measure]) for one in found if one is not None for measure in measures]
                 rows.append([f"{runs:.0f}", f"{_value(part, 'steps', runs=runs):.0f}", name, *cells])
     if not (part["way"] == "jax").any():
         rows.append(["", "", "JAX", "jax is not installed", *[""] * 5])
@@ -195,7 +191,7 @@ def _bound(table: pd.DataFrame, quick: bool) -> str:
         ordered, unordered = (sigmoid * (1 - 1 / responses) / share for share in (1, 2))
         reached = _value(sweep, "wall_ns", runs=runs, dtype=dtype)
         numbers = (sigmoid, other, unordered, ordered, reached, reached / unordered)
-        rows.append([dtype, *map(_number, numbers)])
+        rows.append([dtype, *map(number, numbers)])
     head = ["dtype", "ns a sigmoid", "torch.sigmoid", "one an unordered pair: ns a slot", "one an ordered pair",
             f"engine, {runs:.0f} runs of bdpo", "engine over one an unordered pair"]  # fmt: skip
     fine = (
@@ -217,7 +213,7 @@ def _growth(table: pd.DataFrame) -> str:
         for size in part[what].unique():
             found = [_value(part, "wall_ns", **{what: size, "dtype": dtype}) for dtype in DTYPES]
             steps = _value(part, "steps", **{what: size})
-            rows.append([what, f"{size:.0f}", f"{steps:.0f}", *map(_number, found)])
+            rows.append([what, f"{size:.0f}", f"{steps:.0f}", *map(number, found)])
     head = ["what grows", "to", "steps", *(f"ns a slot and step, {dtype}" for dtype in DTYPES)]
     return (
         "The bare engine on Balanced-DPO; one size grows, the others are 1 run, 20 prompts, 20 responses.\n\n"
@@ -232,7 +228,7 @@ def _workers(table: pd.DataFrame) -> str:
         for workers in part["workers"].unique():
             found = [_value(part, "wall_ns", workers=workers, dtype=dtype) for dtype in DTYPES]
             alone = [_value(part, "wall_ns", workers=1, dtype=dtype) for dtype in DTYPES]
-            cells = [_number(cell) for ns, one in zip(found, alone, strict=True) for cell in (ns, one / ns)]
+            cells = [number(cell) for ns, one in zip(found, alone, strict=True) for cell in (ns, one / ns)]
             rows.append([what, f"{workers:.0f}", *cells])
     head = ["", "workers", *(f"{what}{dtype}" for dtype in DTYPES for what in ("ns a slot and step, ", "× one, "))]
     one = table[table["part"] == "threads"].iloc[0]
@@ -245,7 +241,7 @@ def _workers(table: pd.DataFrame) -> str:
 def _memory(table: pd.DataFrame) -> str:
     part = table[table["part"] == "memory"]
     rows = [
-        [f"{runs:.0f}", *(_number(_value(part, "peak_mb", runs=runs, way=way)) for way in ("eager", "fit"))]
+        [f"{runs:.0f}", *(number(_value(part, "peak_mb", runs=runs, way=way)) for way in ("eager", "fit"))]
         for runs in part["runs"].unique()
     ]
     head = ["runs", "eager `fit`, MB", "`fit` with the engine, MB"]
@@ -262,7 +258,7 @@ def _starts(table: pd.DataFrame) -> str:
             cold, warm = (_value(table, "wall_seconds", part=f"{kind} start", way=way, dtype=dtype)
                           for kind in ("cold", "warm"))  # fmt: skip
             if not math.isnan(cold):
-                rows.append([name, dtype, _number(cold), _number(warm)])
+                rows.append([name, dtype, number(cold), number(warm)])
     head = ["way", "dtype", "nothing on disk, s", "kernel on disk, s"]
     return (
         "Seconds that the first training of a fresh process takes beyond the second: the engine's imports and the "
@@ -283,33 +279,10 @@ call is spread over little work. Bottom right, peak memory of `fit` beyond its i
 
 
 def _conditions(shares: pd.Series) -> str:
-    libraries = versions(("gradlab", "torch", "numpy", "llvmlite"))
-    try:
-        libraries |= versions(("jax",))
-    except metadata.PackageNotFoundError:
-        libraries["jax"] = "not installed"
     measured = ", ".join(f"{way} {share:.2f}" for way, share in shares.items())
-    return (
-        f"Processor time over wall time, where 1 is a processor of one's own: {measured}.\n\n"
-        f"{datetime.date.today()}, {os.cpu_count()} cores ({platform.machine()}, {llvm.get_host_cpu_name()}), "
-        f"Python {platform.python_version()}, {', '.join(f'{name} {version}' for name, version in libraries.items())}."
+    return f"Processor time over wall time, where 1 is a processor of one's own: {measured}.\n\n" + machine(
+        ("gradlab", "torch", "numpy", "llvmlite", "jax")
     )
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; columns whose cells are numbers are set to the right."""
-    rows = list(rows)
-    columns = zip(*rows, strict=True)
-    rule = ["---:" if all(cell.lstrip("-–")[:1].isdigit() or cell in ("–", "") for cell in column) else "---"
-            for column in columns]  # fmt: skip
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
-
-
-def _number(value: float) -> str:
-    """Three digits; a dash where there is none."""
-    if math.isnan(value):
-        return "–"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _row(table: pd.DataFrame, **wanted: object) -> pd.Series | None:

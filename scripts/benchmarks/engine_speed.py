@@ -9,17 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -32,14 +29,25 @@ from gradlab.lab.descent import Descent, recorded_steps
 from gradlab.lab.fit import fit
 from gradlab.lab.world import World, exact_pairs, gaussian_world
 from gradlab.losses import pair_loss
-from gradlab.store.artifacts import write_whole
 from scripts.benchmarks.engine_page import page
-from scripts.benchmarks.lab_speed import LEARNING_RATE, ROOT, _peak_mb, hand_written_loop
+from scripts.benchmarks.lab_speed import LEARNING_RATE, hand_written_loop
+from scripts.benchmarks.timing import (
+    RESULTS,
+    Step,
+    alone,
+    compared,
+    environment,
+    in_turn,
+    one_thread,
+    peak_of,
+    timed,
+    worker,
+    write_results,
+)
 
 DTYPES = ("float64", "float32")
 JAX_LOSSES, JAX_RUNS = ("dpo", "bdpo"), 200  # what is written in JAX, and the largest sweep that it is measured on
 AGREEMENT = {"float64": 1e-6, "float32": 1e-4}  # of JAX's final probabilities with those of fit
-Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Case:
         return self.runs * self.prompts * self.responses**2 * self.workers
 
 
-def bench(folder: Path = ROOT / "figures/benchmarks", quick: bool = False, rounds: int = Extent.rounds) -> None:
+def bench(folder: Path = RESULTS, quick: bool = False, rounds: int = Extent.rounds) -> None:
     """Measure, print and save.
 
     Args:
@@ -105,16 +113,13 @@ def bench(folder: Path = ROOT / "figures/benchmarks", quick: bool = False, round
     from scripts.benchmarks.engine_plot import save  # here, since the processes below need no drawing
 
     extent = QUICK if quick else Extent(rounds=rounds)
-    with _one_thread(), _cache():
+    with one_thread(), _kernels_apart():
         times = measure_times(extent)
         table = summarise(times)
         table = pd.concat([table, measure_peaks(extent), measure_starts(extent)], ignore_index=True)
         disagreement = compare_with_jax(extent) if has_jax() else None
     text = page(table, disagreement, processor_share(times), quick)
-    write_whole({
-        folder / "engine.csv": table.to_csv(index=False, float_format="%.6g"), folder / "engine.md": text,
-        folder / "engine.png": functools.partial(save, table, quick=quick),
-    })  # fmt: skip
+    write_results(folder, "engine", table, text, functools.partial(save, table, quick=quick))
     print(text)  # a warning of lost vectors is in it
 
 
@@ -150,46 +155,36 @@ def _jax_ways(loss: str) -> list[str]:
 
 
 def measure_times(extent: Extent) -> pd.DataFrame:
-    """Seconds of every case, a row a measurement; all cases take turns within a round, forth and then back."""
-    rows = []
+    """Measure seconds of every case, one row per measurement; all cases take turns within a round, forth and back."""
     with contextlib.ExitStack() as stack:
         works = {case: PREPARE[case.way](case, stack) for case in all_cases(extent)}
-        for work in tqdm(works.values(), desc="first calls", disable=not sys.stderr.isatty()):
-            work()
-        for turn in range(extent.rounds):
-            order = list(works.items())[:: -1 if turn % 2 else 1]
-            for case, work in tqdm(order, desc=f"round {turn + 1}", disable=not sys.stderr.isatty()):
-                fixed = {**asdict(case), "round": turn, "slots": case.slots}
-                repeats = 1 if case.part == "sweep" else extent.repeats
-                rows += [{**fixed, **_seconds(work)} for _ in range(repeats)]
-    times = pd.DataFrame(rows)
+        order = [case for case in works for _ in range(1 if case.part == "sweep" else extent.repeats)]
+        times = pd.DataFrame(
+            {**asdict(one.way), "round": one.round, "slots": one.way.slots, "wall_seconds": one.seconds,
+             "cpu_seconds": one.cpu_seconds}
+            for one in in_turn(works, extent.rounds, "timing", order=order, warm=1)
+        )  # fmt: skip
     times.loc[times["way"] == "processes", "cpu_seconds"] = np.nan  # which is other processes' time
     return times
 
 
 def summarise(times: pd.DataFrame) -> pd.DataFrame:
-    """One row a case: medians, time a slot and step, and how many times as fast as others in the same round."""
-    keys = [*Case.__dataclass_fields__, "slots"]
-    rounds = times.groupby([*keys, "round"], sort=False)["wall_seconds"].median().unstack("round")
-    table = times.groupby(keys, sort=False).agg(
-        measurements=("wall_seconds", "size"), wall_seconds=("wall_seconds", "median"),
-        cpu_seconds=("cpu_seconds", "median"),
-    ).reset_index()  # fmt: skip
-    for clock in ("wall", "cpu"):
-        table[f"{clock}_ns"] = table[f"{clock}_seconds"] / (table["slots"] * table["steps"]) * 1e9
-    for other in ("loop", "eager", "jax", "jax tuned"):
-        table[f"times_as_fast_as_{other.replace(' ', '_')}"] = [
-            _ratio(rounds, case, other) for case in table[keys].to_dict("records")
-        ]
-    return table
-
-
-def _ratio(rounds: pd.DataFrame, case: Mapping[Any, Any], other: str) -> float:
-    """The median over rounds of the other way's time over the case's own; NaN where it was not measured."""
-    own, theirs = tuple(case.values()), tuple({**case, "way": other}.values())
-    if theirs not in rounds.index:
-        return np.nan
-    return float(np.median(np.asarray(rounds.loc[theirs]) / np.asarray(rounds.loc[own])))
+    """Return one row per case: medians, time per slot and step, and how many times as fast as others per round."""
+    shared = [name for name in (*Case.__dataclass_fields__, "slots") if name != "way"]
+    rows = []
+    for way, own, rounds in compared(times, shared, "way", "wall_seconds"):
+        case = own.iloc[0][[*Case.__dataclass_fields__, "slots"]]
+        row = {
+            **case, "measurements": len(own), "wall_seconds": own["wall_seconds"].median(),
+            "cpu_seconds": own["cpu_seconds"].median(),
+        }  # fmt: skip
+        for clock in ("wall", "cpu"):
+            row[f"{clock}_ns"] = row[f"{clock}_seconds"] / (row["slots"] * row["steps"]) * 1e9
+        for other in ("loop", "eager", "jax", "jax tuned"):
+            ratio = (rounds[other] / rounds[way]).median() if other in rounds else np.nan
+            row[f"times_as_fast_as_{other.replace(' ', '_')}"] = ratio
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def processor_share(times: pd.DataFrame) -> pd.Series:
@@ -201,19 +196,19 @@ def processor_share(times: pd.DataFrame) -> pd.Series:
 # --- what is measured: each gives the work, its inputs made beforehand ---
 
 
-def _loop(case: Case, stack: contextlib.ExitStack) -> Work:
+def _loop(case: Case, stack: contextlib.ExitStack) -> Step:
     world, loss, dtype = _worlds(case)[0], pair_loss(case.loss), getattr(torch, case.dtype)
     return lambda: hand_written_loop(world, loss, case.steps, dtype)
 
 
-def _fit(case: Case, stack: contextlib.ExitStack, how: Literal["eager", "fused"]) -> Work:
+def _fit(case: Case, stack: contextlib.ExitStack, how: Literal["eager", "fused"]) -> Step:
     return functools.partial(
         fit, _worlds(case), pair_loss(case.loss), steps=case.steps, learning_rate=LEARNING_RATE, record=1,
         seed=range(case.runs), dtype=getattr(torch, case.dtype), engine=how,
     )  # fmt: skip
 
 
-def _engine(case: Case, stack: contextlib.ExitStack) -> Work:
+def _engine(case: Case, stack: contextlib.ExitStack) -> Step:
     """The engine's own door: arrays in, log π out."""
     weights, reference = _arrays(case.runs, case.prompts, case.responses)
     descent = Descent("adam", LEARNING_RATE, "cpu", getattr(torch, case.dtype), progress=False)
@@ -232,27 +227,31 @@ def train_with_jax(case: Case, tuned: bool) -> Callable[[], np.ndarray]:
     return training(case.loss, *arrays, case.dtype, case.steps, LEARNING_RATE, tuned)
 
 
-def _threads(case: Case, stack: contextlib.ExitStack) -> Work:
+def _threads(case: Case, stack: contextlib.ExitStack) -> Step:
     work = _engine(case, stack)
     pool = stack.enter_context(ThreadPoolExecutor(case.workers))
     return lambda: list(pool.map(lambda _: work(), range(case.workers)))
 
 
-def _processes(case: Case, stack: contextlib.ExitStack) -> Work:
-    """Each is this script again: it trains when it reads a line, and answers with one."""
-    size = [case.dtype, str(case.runs), str(case.steps)]
-    workers = [stack.enter_context(_worker(size)) for _ in range(case.workers)]
+def _processes(case: Case, stack: contextlib.ExitStack) -> Step:
+    """Each worker trains when a message comes, and answers with one."""
+    workers = [stack.enter_context(worker(_alone, replace(case, way="engine"))) for _ in range(case.workers)]
 
     def work() -> None:
-        for worker in workers:
-            print("go", file=worker.stdin, flush=True)
-        if any(worker.stdout is None or worker.stdout.readline() != "done\n" for worker in workers):
-            raise RuntimeError("a process ended before its training")
+        for one in workers:
+            one.send(None)
+        for one in workers:
+            one.recv()
 
     return work
 
 
-def vector_sigmoid(case: Case, stack: contextlib.ExitStack) -> Work:
+def _alone(case: Case) -> Step:
+    """Return the work of a case that a process of its own prepares, and leaves to its end."""
+    return PREPARE[case.way](case, contextlib.ExitStack())
+
+
+def vector_sigmoid(case: Case, stack: contextlib.ExitStack) -> Step:
     """The bound: nothing but the engine's own sigmoid, again and again on one array in the cache.
 
     The one place that looks inside the engine: at its vectors, its sigmoid and its compiler.
@@ -277,7 +276,7 @@ def vector_sigmoid(case: Case, stack: contextlib.ExitStack) -> Work:
     return work
 
 
-def _torch_sigmoid(case: Case, stack: contextlib.ExitStack) -> Work:
+def _torch_sigmoid(case: Case, stack: contextlib.ExitStack) -> Step:
     values = torch.zeros(case.slots, dtype=getattr(torch, case.dtype))
 
     def work() -> None:
@@ -287,7 +286,7 @@ def _torch_sigmoid(case: Case, stack: contextlib.ExitStack) -> Work:
     return work
 
 
-PREPARE: dict[str, Callable[[Case, contextlib.ExitStack], Work]] = {
+PREPARE: dict[str, Callable[[Case, contextlib.ExitStack], Step]] = {
     "loop": _loop, "eager": functools.partial(_fit, how="eager"), "fit": functools.partial(_fit, how="fused"),
     "jax": lambda case, _: train_with_jax(case, tuned=False),
     "jax tuned": lambda case, _: train_with_jax(case, tuned=True), "engine": _engine,
@@ -334,21 +333,21 @@ def _arrays(runs: int, prompts: int, responses: int) -> tuple[np.ndarray, np.nda
     return np.stack([exact_pairs(world) for world in worlds]), np.stack([world.ref_logp for world in worlds])
 
 
-# --- what is measured in processes of their own ---
+# --- what is measured in fresh processes ---
 
 
 def measure_peaks(extent: Extent) -> pd.DataFrame:
-    """Peak memory of ``fit`` in MB, beyond what the imports alone take; the kernel comes from the disk."""
+    """Measure peak memory of ``fit`` in MB, beyond what the imports alone take; the kernel comes from the disk."""
     rows = []
     for way, runs in tqdm(extent.memory, desc="memory", disable=not sys.stderr.isatty()):
-        imports, peak = map(float, _run("--peak", way, str(runs)).split())
+        peak = peak_of(_alone, Case("memory", way, "float64", runs=runs, steps=2))
         row = {"part": "memory", "way": way, "dtype": "float64", "loss": "bdpo", "runs": runs, "steps": 2}
-        rows.append({**row, "peak_mb": peak - imports, "imports_mb": imports})
+        rows.append({**row, "peak_mb": peak.end - peak.imports, "imports_mb": peak.imports})
     return pd.DataFrame(rows)
 
 
 def measure_starts(extent: Extent) -> pd.DataFrame:
-    """Seconds of the first training of a process beyond those of the second: with nothing on disk, and with a kernel.
+    """Measure how much longer the first training of a process takes than its second: nothing on disk, then a kernel.
 
     Importing PyTorch, gradlab's trainings and JAX is done before.
     """
@@ -356,94 +355,30 @@ def measure_starts(extent: Extent) -> pd.DataFrame:
     kinds = [(way, dtype) for way, dtype in extent.starts if way != "jax" or has_jax()]
     for _ in tqdm(range(extent.starts_each), desc="starts", disable=not sys.stderr.isatty()):
         for way, dtype in kinds:
-            with tempfile.TemporaryDirectory() as cache:
+            with _kernels_apart():
                 for part in ("cold start", "warm start")[: 1 if way == "jax" else 2]:
-                    seconds = float(_run("--start", way, dtype, GRADLAB_CACHE=cache))
+                    seconds = alone(first_beyond_second, Case("", way, dtype))
                     rows.append({"part": part, "way": way, "dtype": dtype, "loss": "bdpo", "wall_seconds": seconds})
     table = pd.DataFrame(rows).groupby(["part", "way", "dtype", "loss"], sort=False)["wall_seconds"]
     return table.agg(measurements="size", wall_seconds="median").reset_index()
 
 
-def _run(*arguments: str, **variables: str) -> str:
-    command = [sys.executable, "-m", __spec__.name, *arguments]
-    environment = {**os.environ, **variables}
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-
-
-@contextlib.contextmanager
-def _worker(size: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", __spec__.name, "--work", *size]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            if process.stdin:
-                process.stdin.close()  # it ends when there is nothing left to read
-
-
-def _peak(way: str, runs: str) -> None:
-    from gradlab.lab.engine import fusion, machine  # noqa: F401  # with llvmlite: part of what the imports take
-
-    imports = _peak_mb()
-    with contextlib.ExitStack() as stack:
-        PREPARE[way](Case("memory", way, "float64", runs=int(runs), steps=2), stack)()
-    print(imports, _peak_mb())
-
-
-def _start(way: str, dtype: str) -> None:
-    if way == "jax":
+def first_beyond_second(case: Case) -> float:
+    """Return the seconds that the first training takes beyond the second."""
+    if case.way == "jax":
         from scripts.benchmarks import jax_reference  # noqa: F401
 
-    with contextlib.ExitStack() as stack:
-        work = PREPARE[way](Case("", way, dtype), stack)
-        first, second = (_seconds(work)["wall_seconds"] for _ in range(2))
-    print(first - second)
-
-
-def _work(dtype: str, runs: str, steps: str) -> None:
-    with contextlib.ExitStack() as stack:
-        work = _engine(Case("", "engine", dtype, runs=int(runs), steps=int(steps)), stack)
-        for _ in sys.stdin:
-            work()
-            print("done", flush=True)
-
-
-def _seconds(work: Work) -> dict[str, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    work = _alone(case)
+    first, second = (timed(work)[0] for _ in range(2))
+    return first - second
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+def _kernels_apart() -> Iterator[None]:
+    """Keep kernels in an empty folder inside: the user's neither help nor are changed."""
+    with tempfile.TemporaryDirectory() as folder, environment(GRADLAB_CACHE=folder):
         yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _cache() -> Iterator[None]:
-    """Kernels in a folder of our own: the user's neither helps nor is changed."""
-    before = os.environ.get("GRADLAB_CACHE")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["GRADLAB_CACHE"] = folder
-        try:
-            yield
-        finally:
-            os.environ.pop("GRADLAB_CACHE")
-            if before is not None:
-                os.environ["GRADLAB_CACHE"] = before
-
-
-INSIDE = {"--peak": _peak, "--start": _start, "--work": _work}  # in processes that this script starts
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in INSIDE:
-        torch.set_num_threads(1)
-        INSIDE[sys.argv[1]](*sys.argv[2:])
-    else:
-        tyro.cli(bench)
+    tyro.cli(bench)

@@ -1,0 +1,26 @@
+"""What the pages of all benchmarks share: a heading that owns up to a quick run, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def heading(title: str, quick: bool) -> str:
+    """Return the first line of a page."""
+    return f"# {title}{' (quick: these numbers say nothing)' if quick else ''}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table; columns whose cells are all numbers, empty or a dash stand to the right."""
+    rows = list(rows)
+    columns = zip(*rows, strict=True)
+    rule = ["---:" if all(cell.lstrip("-–")[:1].isdigit() or cell in ("–", "") for cell in column) else "---"
+            for column in columns]  # fmt: skip
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
+
+
+def number(value: float, form: str = "") -> str:
+    """Return a number in this form, by default with three digits; a dash where there is none (NaN)."""
+    if value != value:
+        return "–"
+    return format(value, form or (".0f" if abs(value) >= 100 else ".3g"))
