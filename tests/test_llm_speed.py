@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 from gradlab.losses import PAIR_LOSSES
 from gradlab.store.artifacts import load_frame, save_frame
 from scripts.benchmarks import llm_speed
+from scripts.benchmarks.timing import Measured
 
 pytestmark = pytest.mark.slow
 
@@ -192,7 +193,7 @@ def test_the_page_has_every_part(quick, frame):
 def test_a_gpu_is_known_by_its_name_or_measured(monkeypatch):
     def known(name):
         monkeypatch.setattr(llm_speed.torch.cuda, "get_device_name", lambda: name)
-        monkeypatch.setattr(llm_speed, "in_turn", lambda *_: [(0, "matmul", 1.0)])
+        monkeypatch.setattr(llm_speed, "in_turn", lambda *_, **__: [Measured(0, "product", 1.0, 1.0)])
         monkeypatch.setattr(llm_speed.torch, "randn", lambda *_, **__: None)
         return llm_speed.peak_flops("cuda", "bf16")
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scripts.benchmarks import sweep_speed
+from scripts.benchmarks import sweep_page, sweep_speed
 
 pytestmark = pytest.mark.slow
 
@@ -15,8 +15,8 @@ def test_a_quick_run_measures_every_way_of_every_sweep(tmp_path, capsys):
     assert (table["seconds"] > 0).all()
     for dtype in sweep_speed.DTYPES:
         ways = table[table["dtype"] == dtype].groupby("runs")["way"].apply(set)
-        assert ways[1] == {sweep_speed.ONE_THREAD, sweep_speed.GPU, sweep_speed.LOOP, sweep_speed.GPU_LOOP}
-        assert ways[2] == {sweep_speed.ONE_THREAD, sweep_speed.GPU, sweep_speed.ALL_CORES}
+        assert ways[1] == {sweep_page.ONE_THREAD, sweep_page.GPU, sweep_page.LOOP, sweep_page.GPU_LOOP}
+        assert ways[2] == {sweep_page.ONE_THREAD, sweep_page.GPU, sweep_page.ALL_CORES}
     page = (tmp_path / "sweeps.md").read_text("utf-8")
     assert page in capsys.readouterr().out
     assert len([line for line in page.splitlines() if line.startswith("| float")]) == len(table)

@@ -82,15 +82,14 @@ def counting():
     return step
 
 
-def test_a_worker_answers_each_message_and_its_end_is_heard():
-    with timing.worker(counting) as asked:
+def test_a_worker_runs_its_step_when_asked_and_its_end_is_heard():
+    with timing.worker(counting) as counter:
         for _ in range(2):
-            asked.send(None)
-            assert asked.poll(60)
-            asked.recv()
-        asked.send(None)
+            counter.begin()
+            counter.wait()
+        counter.begin()
         with pytest.raises(EOFError):
-            asked.recv()
+            counter.wait()
 
 
 def test_threads_and_environment_are_restored(monkeypatch):
@@ -125,7 +124,8 @@ def test_results_are_written_together(tmp_path):
 
 
 def test_a_table_sets_numbers_to_the_right():
-    assert page_parts.table(("a", "b"), [("x", "1.5"), ("y", "–")]).splitlines()[1] == "| --- | ---: |"
+    rows = [("1M", "1.5", "1,234 ms", "1e-05"), ("2M", "–", "", "0.1%")]
+    assert page_parts.table("abcd", rows).splitlines()[1] == "| --- | ---: | ---: | ---: |"
     assert page_parts.number(float("nan")) == "–"
     assert page_parts.number(123.4) == "123"
     assert page_parts.number(0.01234) == "0.0123"

@@ -234,14 +234,14 @@ def _threads(case: Case, stack: contextlib.ExitStack) -> Step:
 
 
 def _processes(case: Case, stack: contextlib.ExitStack) -> Step:
-    """Each worker trains when a message comes, and answers with one."""
+    """Let each worker, a process of its own, train at the same time."""
     workers = [stack.enter_context(worker(_alone, replace(case, way="engine"))) for _ in range(case.workers)]
 
     def work() -> None:
         for one in workers:
-            one.send(None)
+            one.begin()
         for one in workers:
-            one.recv()
+            one.wait()
 
     return work
 

@@ -26,7 +26,7 @@ from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import PAIR_LOSSES
 from scripts.benchmarks.llm_page import BASES, SIDES
-from scripts.benchmarks.overhead_cost import Step
+from scripts.benchmarks.timing import Step
 
 RATE = 1e-8  # so small that every step works on the same weights, whatever the loss
 BATCHES = 8  # different ones

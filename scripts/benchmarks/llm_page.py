@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from gradlab.llm.train.run_settings import Settings
-from gradlab.store.provenance import commit, versions
+from scripts.benchmarks.page_parts import heading, number
+from scripts.benchmarks.page_parts import table as markdown
+from scripts.benchmarks.timing import compared, machine
 
 SIDES, TRL, OURS = "dpo + sides", "trl", "gradlab"
 BASES = {"steps": "dpo", "log-probs": "full log_softmax", "trainers": TRL}  # what the others of a part are held against
@@ -25,22 +24,20 @@ def summarise(frame: pd.DataFrame, peaks: Mapping[str, float]) -> pd.DataFrame:
 
     peaks  the most operations a second, by size: mfu is the share of them that a step needs and gets.
     """
+    held = frame.groupby(["part", "size", "method"])["peak_mb"].median()  # of a CPU in rows of their own, untimed
     rows = []
-    for (part, size), case in frame.groupby(["part", "size"], sort=False):
-        timed = case.dropna(subset=["seconds"])
-        by_round = timed.pivot(index="round", columns="method", values="seconds")
-        peak = case.groupby("method")["peak_mb"].median()
-        for method, own in timed.groupby("method", sort=False):
-            ratios = by_round[method] / by_round[BASES[str(part)]]
-            low, middle, high = ratios.quantile([0.25, 0.5, 0.75])
-            more = own.drop(columns=["round", "seconds", "tokens", "flops", "peak_mb"]).median(numeric_only=True)
-            rows.append({
-                "part": part, "size": size, "method": method, "measurements": len(own),
-                "seconds": own["seconds"].median(), "ratio": middle, "ratio_low": low, "ratio_high": high,
-                "peak_mb": peak[method], "peak_ratio": peak[method] / peak[BASES[str(part)]],
-                "tokens": own["tokens"].mean(), "tokens_per_second": (own["tokens"] / own["seconds"]).median(),
-                "mfu": (own["flops"] / own["seconds"]).median() / peaks[str(size)], **more.dropna(),
-            })  # fmt: skip
+    for method, own, rounds in compared(frame.dropna(subset=["seconds"]), ["part", "size"], "method"):
+        part, size = (str(own[name].iloc[0]) for name in ("part", "size"))
+        low, middle, high = (rounds[method] / rounds[BASES[part]]).quantile([0.25, 0.5, 0.75])
+        more = own.drop(columns=["round", "seconds", "tokens", "flops", "peak_mb"]).median(numeric_only=True)
+        rows.append({
+            "part": part, "size": size, "method": method, "measurements": len(own),
+            "seconds": own["seconds"].median(), "ratio": middle, "ratio_low": low, "ratio_high": high,
+            "peak_mb": held[part, size, method],
+            "peak_ratio": held[part, size, method] / held[part, size, BASES[part]],
+            "tokens": own["tokens"].mean(), "tokens_per_second": (own["tokens"] / own["seconds"]).median(),
+            "mfu": (own["flops"] / own["seconds"]).median() / peaks[size], **more.dropna(),
+        })  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -80,8 +77,7 @@ def page(summary: pd.DataFrame, reached: pd.DataFrame | None, settings: Mapping[
     """The page: what was measured, on what, and how to read it."""
     cuda = settings["device"] != "cpu"
     lines = [
-        "# Training language models: speed and memory"
-        + (" (quick: these numbers say nothing)" if settings["quick"] else ""), "",
+        heading("Training language models: speed and memory", settings["quick"]), "",
         f"Measured on {'one ' + settings['device'] if cuda else 'one thread of a CPU'}. All methods of a table take",
         "turns on the same batches; times are medians, and a ratio is to the first row's step of the same round:",
         "median [quartiles]. Models have random weights, pairs are random tokens of many lengths, the reference is",
@@ -89,7 +85,8 @@ def page(summary: pd.DataFrame, reached: pd.DataFrame | None, settings: Mapping[
         "all that PyTorch holds of the GPU." if cuda else
         "what a process of its own holds at most in three steps, beyond what it held before.",
         "", *_losses(summary, settings, cuda), "", *_log_probs(summary), "", *_trainers(summary), "",
-        f"## To a held-out accuracy of {REACHED:.2f}", "", *_reached(reached), "", _machine(settings),
+        f"## To a held-out accuracy of {REACHED:.2f}", "", *_reached(reached), "",
+        machine(("gradlab", "torch", "transformers", "peft", "trl"), device="cuda" if cuda else "cpu"),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -114,7 +111,7 @@ def _losses(summary: pd.DataFrame, settings: Mapping[str, Any], cuda: bool) -> I
             [*_common(row), f"{row['tokens_per_second']:,.0f}", f"{row['mfu']:.1%}",
              *([f"{row['predicted_mb']:,.0f}"] if cuda else [])] for row in rows
         ]  # fmt: skip
-        yield from ("", f"**{size}**", "", *_table([*head, *(["predicted, MB"] if cuda else [])], cells))
+        yield from ("", f"**{size}**", "", markdown([*head, *(["predicted, MB"] if cuda else [])], cells))
     yield from (f"\n**{name}** is left out: {why}." for name, why in settings["left_out"].items())
 
 
@@ -131,7 +128,7 @@ def _log_probs(summary: pd.DataFrame) -> Iterator[str]:
             (*_common(row), f"{row['mfu']:.1%}", f"{row['logp_error']:.1g}", f"{row['gradient_error']:.1g}")
             for row in rows
         ]
-        yield from ("", f"**{size}**, {rows[0]['tokens']:,.0f} tokens", "", *_table(head, cells))
+        yield from ("", f"**{size}**, {rows[0]['tokens']:,.0f} tokens", "", markdown(head, cells))
 
 
 def _trainers(summary: pd.DataFrame) -> Iterator[str]:
@@ -147,16 +144,7 @@ def _trainers(summary: pd.DataFrame) -> Iterator[str]:
     )
     for size, rows in cases:
         cells = [(*_common(row)[:3], f"{row['tokens_per_second']:,.0f}", f"{row['mfu']:.1%}") for row in rows]
-        yield from ("", f"**{size}**", "", *_table(("trainer", "ms a step", "ratio", "tokens/s", "MFU"), cells))
-
-
-def _machine(settings: Mapping[str, Any]) -> str:
-    named = versions(("gradlab", "torch", "transformers", "peft", "trl"))
-    return (
-        f"{datetime.date.today()}, commit {commit() or 'unknown'}, {settings['device']}, {os.cpu_count()} cores "
-        f"({platform.machine()}), "
-        f"Python {platform.python_version()}, {', '.join(f'{name} {version}' for name, version in named.items())}."
-    )
+        yield from ("", f"**{size}**", "", markdown(("trainer", "ms a step", "ratio", "tokens/s", "MFU"), cells))
 
 
 def _of(summary: pd.DataFrame, part: str) -> list[tuple[str, list[dict[Any, Any]]]]:
@@ -167,8 +155,7 @@ def _of(summary: pd.DataFrame, part: str) -> list[tuple[str, list[dict[Any, Any]
 
 def _common(row: Mapping[Any, Any]) -> tuple[str, ...]:
     ratio = f"{row['ratio']:.3f} [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}]"
-    known = row["peak_mb"] == row["peak_mb"]
-    peaks = (f"{row['peak_mb']:,.0f}", f"{row['peak_ratio']:.3f}") if known else ("–", "–")
+    peaks = number(row["peak_mb"], ",.0f"), number(row["peak_ratio"], ".3f")
     return f"`{row['method']}`", f"{row['seconds'] * 1e3:,.1f}", ratio, *peaks
 
 
@@ -189,10 +176,5 @@ def _reached(reached: pd.DataFrame | None) -> list[str]:
     return [
         "On the laptop run's task of tokens, at the first look that finds it: median [least, most] over seeds; one",
         "that does not get there counts as never. Steps are the run's; tokens and seconds are those steps at the pace",
-        "of the tables above, without looks at held-out pairs and sides.", "", *_table(head, rows, left=2),
+        "of the tables above, without looks at held-out pairs and sides.", "", markdown(head, rows),
     ]  # fmt: skip
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    rule = "|".join("---" if place < left else "---:" for place in range(len(head)))
-    return [f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,15 +23,13 @@ import torch
 import tyro
 from tqdm import tqdm
 
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL's
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.loading import END, PAD, START
 from gradlab.llm.train.stages import _free
-from gradlab.store.artifacts import load_frame, save_frame, write_whole
-from scripts.benchmarks.lab_speed import ROOT, _peak_mb
+from gradlab.store.artifacts import load_frame, save_frame
 from scripts.benchmarks.llm_cases import EXTENTS, PAD_ID, RATE, Extent, HeadTraining, Size, Training, has_room
 from scripts.benchmarks.llm_page import OURS, REACHED, SIDES, TRL, page, summarise, to_accuracy
-from scripts.benchmarks.overhead_cost import Step, in_turn
+from scripts.benchmarks.timing import RESULTS, ROOT, Step, environment, in_turn, one_thread, peak_of, write_results
 
 # Operations a second in bfloat16 without sparsity, from NVIDIA's data sheets; the first name that fits counts.
 PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12,
@@ -47,9 +44,13 @@ def bench(folder: Path | None = None, logs: Path = ROOT / "figures/llm/logs.parq
         logs: The training logs of the laptop run, from which steps to a fixed accuracy are read, if they are there.
         quick: Tiny models, two rounds: shows that it works, and nothing about speed.
     """
-    torch.set_num_threads(1)  # a second thread that waits for a busy core would drown the differences
+    with one_thread(), environment(HF_HUB_DISABLE_TELEMETRY="1"):  # TRL's telemetry
+        print(_bench(folder, logs, quick))
+
+
+def _bench(folder: Path | None, logs: Path, quick: bool) -> str:
     device = "cuda" if torch.cuda.is_available() and not quick else "cpu"
-    folder = folder or ROOT / "figures/benchmarks" / ("cuda" if device == "cuda" else "")
+    folder = folder or RESULTS / ("cuda" if device == "cuda" else "")
     name = "quick" if quick else device
     extent = EXTENTS[name]()
     peaks = {one: peak_flops(device, one) for one in sorted({case.precision for case in extent.cases.values()})}
@@ -59,11 +60,11 @@ def bench(folder: Path | None = None, logs: Path = ROOT / "figures/llm/logs.parq
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     text = ""
-    for own in measure(extent, device, left_out, name):
-        rows += own
+    for part in measure(extent, device, left_out, name):
+        rows += part
         if rows:  # saved after each part: minutes of it are not to be lost with the next
             text = save(pd.DataFrame(rows), folder, {**settings, "left_out": left_out}, extent, trained)
-    print(text)
+    return text
 
 
 def save(frame: pd.DataFrame, folder: Path, settings: dict[str, Any], extent: Extent, logs: pd.DataFrame | None) -> str:
@@ -71,8 +72,7 @@ def save(frame: pd.DataFrame, folder: Path, settings: dict[str, Any], extent: Ex
     save_frame(frame, folder / "llm.parquet", settings, overwrite=True)
     summary = summarise(frame, {name: settings["peak"][case.precision][0] for name, case in extent.cases.items()})
     text = page(summary, None if logs is None else to_accuracy(logs, summary), settings)
-    csv = summary.to_csv(index=False, float_format="%.6g")
-    write_whole({folder / "llm.csv": csv, folder / "llm.md": text})
+    write_results(folder, "llm", summary, text)
     return text
 
 
@@ -102,13 +102,13 @@ def _measured(case: Training | HeadTraining, device: str, rounds: int, limit: fl
     known = case.checked()
     steps = {method: _afresh(case.step(method), device) for method in case.methods}
     before = case.step(case.methods[0]) if device == "cuda" else None
-    for turn, method, seconds in in_turn(steps, device, rounds, size.part, warm=1, limit=limit, before=before):
+    for one in in_turn(steps, rounds, size.part, device=device, warm=1, limit=limit, before=before):
         peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else np.nan
-        row = {"part": size.part, "round": turn, "method": method, "seconds": seconds, "peak_mb": peak,
-               **case.work(turn + 2)}  # fmt: skip
+        row = {"part": size.part, "round": one.round, "method": one.way, "seconds": one.seconds, "peak_mb": peak,
+               **case.work(one.round + 2)}  # fmt: skip
         if device == "cuda":
-            row |= {"predicted_mb": size.needs(sides=method == SIDES) / 2**20} if isinstance(size, Size) else {}
-        yield row | known.get(method, {})
+            row |= {"predicted_mb": size.needs(sides=one.way == SIDES) / 2**20} if isinstance(size, Size) else {}
+        yield row | known.get(one.way, {})
 
 
 def beside_trl(training: Training, device: str, rounds: int, limit: float) -> Iterator[dict[str, Any]]:
@@ -192,21 +192,16 @@ def measure_peaks(extent: Extent, name: str) -> list[dict[str, Any]]:
     turns = [(case, method) for case in extent.peaks for method in extent.cases[case].methods]
 
     def peak(turn: tuple[str, str]) -> dict[str, Any]:
-        command = [sys.executable, "-m", __spec__.name, "--peak", name, *turn]
-        found = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        return {"part": extent.cases[turn[0]].part, "size": turn[0], "method": turn[1], "peak_mb": found}
+        peak = peak_of(_step, name, *turn, steps=3)
+        part = extent.cases[turn[0]].part
+        return {"part": part, "size": turn[0], "method": turn[1], "peak_mb": peak.end - peak.ready}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(tqdm(pool.map(peak, turns), "memory", len(turns), disable=not sys.stderr.isatty()))
 
 
-def _peak(name: str, case: str, method: str) -> float:
-    torch.set_num_threads(1)
-    step = EXTENTS[name]().cases[case].training("cpu").step(method)
-    before = _peak_mb()
-    for _ in range(3):
-        step()
-    return _peak_mb() - before
+def _step(name: str, case: str, method: str) -> Step:
+    return EXTENTS[name]().cases[case].training("cpu").step(method)
 
 
 def _afresh(step: Step, device: str) -> Step:
@@ -231,12 +226,9 @@ def peak_flops(device: str, precision: str) -> tuple[float, str]:
     def product() -> None:
         torch.matmul(left, left)
 
-    fastest = min(seconds for _, _, seconds in in_turn({"product": product}, device, times, "peak"))
+    fastest = min(one.seconds for one in in_turn({"product": product}, times, "peak", device=device))
     return 2.0 * width**3 / fastest, f"measured, a product of matrices {width} wide"
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--peak"]:
-        print(_peak(*sys.argv[2:5]))
-    else:
-        tyro.cli(bench)
+    tyro.cli(bench)

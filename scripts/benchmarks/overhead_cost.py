@@ -6,11 +6,8 @@ it. Where there is a CUDA device, the steps are measured on it too.
 
 from __future__ import annotations
 
-import math
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -19,17 +16,16 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gradlab.lab.world import exact_pairs, gaussian_world
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import PairLogps, PairLoss, pair_loss
 from gradlab.store.artifacts import save_frame
-from scripts.benchmarks.lab_speed import _peak_mb
+from scripts.benchmarks.lab_speed import training_step
+from scripts.benchmarks.timing import RESULTS, Step, in_turn, one_thread, peak_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 METHODS = ("dpo", "bdpo")
 PAIRS, MEMORY_PAIRS = 40, 5  # paired measurements of time, and of memory (each side a process of its own)
 VOCABULARY, WIDTH, LAYERS, HEADS = 4096, 256, 4, 4  # of the small language model
 BATCH, TOKENS = 4, 96  # preference pairs a step, tokens a response
-Step = Callable[[], None]
 
 
 class CausalModel(nn.Module):
@@ -70,19 +66,11 @@ def language_model_step(loss: PairLoss, device: str) -> Step:
 
 def tabular_step(loss: PairLoss, device: str) -> Step:
     """Ten optimiser steps of the loop that one would write by hand, on all ordered pairs of a 20 × 20 world."""
-    world = gaussian_world()
-    reference = torch.tensor(world.ref_logp, device=device)
-    weights = torch.tensor(exact_pairs(world), device=device)
-    logits = reference.clone().requires_grad_()
-    optimizer = torch.optim.Adam([logits], lr=0.05)
+    _, once = training_step(gaussian_world(), loss, torch.float64, device)
 
     def step() -> None:
         for _ in range(10):
-            logp = torch.log_softmax(logits, -1)
-            sides = (logp[:, :, None], logp[:, None, :], reference[:, :, None], reference[:, None, :])
-            optimizer.zero_grad()
-            (weights * loss(PairLogps(*sides))).sum().backward()
-            optimizer.step()
+            once()
 
     return step
 
@@ -104,7 +92,7 @@ CASES: dict[str, Callable[[PairLoss, str], Step]] = {
 }  # fmt: skip
 
 
-def bench(folder: Path = ROOT / "figures/benchmarks", quick: bool = False) -> None:
+def bench(folder: Path = RESULTS, quick: bool = False) -> None:
     """Measure, print and save.
 
     Args:
@@ -124,83 +112,29 @@ def bench(folder: Path = ROOT / "figures/benchmarks", quick: bool = False) -> No
 
 
 def measure_times(devices: list[str], pairs: int) -> pd.DataFrame:
-    """Seconds of each step, DPO and Balanced-DPO in turn, whichever goes first changing from pair to pair."""
-    torch.set_num_threads(1)  # a second thread that waits for a busy core would drown the difference
+    """Measure seconds of each step, DPO and Balanced-DPO in turn; which goes first changes from pair to pair."""
     rows = []
-    for what, make in CASES.items():
-        for device in devices:
-            steps = {method: make(pair_loss(method), device) for method in METHODS}
-            rows += [
-                {"what": what, "device": device, "pair": pair, "method": method, "seconds": seconds}
-                for pair, method, seconds in in_turn(steps, device, pairs, f"{what}, {device}")
-            ]
+    with one_thread():
+        for what, make in CASES.items():
+            for device in devices:
+                steps = {method: make(pair_loss(method), device) for method in METHODS}
+                rows += [
+                    {"what": what, "device": device, "pair": one.round, "method": one.way, "seconds": one.seconds}
+                    for one in in_turn(steps, pairs, f"{what}, {device}", device=device, warm=2)
+                ]
     return pd.DataFrame(rows)
 
 
-def in_turn(
-    steps: Mapping[str, Step],
-    device: str,
-    rounds: int,
-    title: str,
-    *,
-    warm: int = 2,
-    limit: float = math.inf,
-    before: Step | None = None,
-) -> Iterator[tuple[int, str, float]]:
-    """Round, name and seconds of each step: all take their turn, and the order is turned around from round to round.
-
-    warm    rounds before the first, which are not given.
-    before  a step that begins each round and is not timed: new sizes cost a GPU memory and kernels once.
-    limit   seconds after which no round is begun any more, once there are three.
-    """
-    begun = math.inf
-    for turn in tqdm(range(-warm, rounds), desc=title, disable=not sys.stderr.isatty()):
-        if turn >= 3 and time.perf_counter() - begun > limit:
-            return
-        begun = time.perf_counter() if turn == 0 else begun
-        if before:
-            before()
-        for name in list(steps)[:: -1 if turn % 2 else 1]:
-            seconds = _seconds(steps[name], device)
-            if turn >= 0:
-                yield turn, name, seconds
-
-
 def measure_peaks(devices: list[str], pairs: int) -> pd.DataFrame:
-    """Peak memory in MB of five steps, each in a process of its own: of the device, or resident on the CPU."""
+    """Measure peak memory in MB of five steps, each in a fresh process: of the device, or resident on the CPU."""
     rows = []
     cases = [(what, device, pair, method) for what in CASES for device in devices for pair in range(pairs)
              for method in METHODS]  # fmt: skip
     for what, device, pair, method in tqdm(cases, desc="memory", disable=not sys.stderr.isatty()):
-        command = [sys.executable, "-m", __spec__.name, "--peak", what, device, method]
-        peak = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        rows.append({"what": what, "device": device, "pair": pair, "method": method, "peak_mb": peak})
+        peak = peak_of(CASES[what], pair_loss(method), device, steps=5, device=device)
+        rows.append({"what": what, "device": device, "pair": pair, "method": method, "peak_mb": peak.end})
     return pd.DataFrame(rows)
 
 
-def _seconds(step: Step, device: str) -> float:
-    if device == "cuda":
-        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begun.record()
-        step()
-        ended.record()
-        ended.synchronize()
-        return begun.elapsed_time(ended) / 1e3
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
-
-
-def _peak(what: str, device: str, method: str) -> float:
-    torch.set_num_threads(1)
-    step = CASES[what](pair_loss(method), device)
-    for _ in range(5):
-        step()
-    return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _peak_mb()
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--peak"]:
-        print(_peak(*sys.argv[2:5]))
-    else:
-        tyro.cli(bench)
+    tyro.cli(bench)

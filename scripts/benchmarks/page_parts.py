@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+NUMBER = re.compile(r"–?$|-?\d[\d.,]*(e[-+]?\d+)?(\s|%|$)")  # a dash or nothing counts, and a unit may follow
 
 
 def heading(title: str, quick: bool) -> str:
@@ -11,11 +14,10 @@ def heading(title: str, quick: bool) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; columns whose cells are all numbers, empty or a dash stand to the right."""
+    """Return a Markdown table; columns of numbers alone stand to the right."""
     rows = list(rows)
     columns = zip(*rows, strict=True)
-    rule = ["---:" if all(cell.lstrip("-–")[:1].isdigit() or cell in ("–", "") for cell in column) else "---"
-            for column in columns]  # fmt: skip
+    rule = ["---:" if all(NUMBER.match(cell) for cell in column) else "---" for column in columns]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
 
 

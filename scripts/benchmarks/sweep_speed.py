@@ -6,10 +6,8 @@ there is no CUDA device it says so and measures nothing.
 
 from __future__ import annotations
 
-import datetime
 import functools
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,15 +21,12 @@ import tyro
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import pair_loss
-from gradlab.store.artifacts import write_whole
-from gradlab.store.provenance import commit, versions
-from scripts.benchmarks.lab_speed import LEARNING_RATE, ROOT, hand_written_loop
-from scripts.benchmarks.overhead_cost import in_turn
+from scripts.benchmarks.lab_speed import LEARNING_RATE, hand_written_loop
+from scripts.benchmarks.sweep_page import ALL_CORES, GPU, GPU_LOOP, LOOP, ONE_THREAD, page
+from scripts.benchmarks.timing import RESULTS, compared, in_turn, one_thread, write_results
 
 DTYPES = ("float64", "float32")
 LOSS = "bdpo"
-ONE_THREAD, ALL_CORES, GPU = "fit, one thread", "fit, all cores", "fit, GPU"
-LOOP, GPU_LOOP = "loop", "loop, GPU"  # of one run at a time, so measured on one run alone
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ FULL = Extent({1: 500, 60: 500, 600: 100, 2400: 100}, rounds=3)
 QUICK = Extent({1: 5, 2: 5}, rounds=2)
 
 
-def bench(folder: Path = ROOT / "figures/benchmarks/cuda", quick: bool = False) -> None:
+def bench(folder: Path = RESULTS / "cuda", quick: bool = False) -> None:
     """Measure, print and save.
 
     Args:
@@ -57,12 +52,12 @@ def bench(folder: Path = ROOT / "figures/benchmarks/cuda", quick: bool = False) 
     if device == "cpu" and not quick:
         print("Sweeps on a GPU: there is no CUDA device here, so nothing was measured.")
         return
-    torch.set_num_threads(1)
     extent = QUICK if quick else FULL
-    table = summarise(pd.DataFrame(measure(extent, device)))
-    text = page(table, disagreement(extent, device), device, quick)
-    csv = table.to_csv(index=False, float_format="%.6g")
-    write_whole({folder / "sweeps.csv": csv, folder / "sweeps.md": text})
+    with one_thread():
+        table = summarise(pd.DataFrame(measure(extent, device)))
+        differences = disagreement(extent, device)
+    text = page(table, differences, loss=LOSS, device=device, quick=quick)
+    write_results(folder, "sweeps", table, text)
     print(text)
 
 
@@ -83,8 +78,9 @@ def measure(extent: Extent, device: str) -> Iterator[dict[str, Any]]:
             else:
                 ways[LOOP] = functools.partial(hand_written_loop, worlds[0], loss, steps, dtype)
                 ways[GPU_LOOP] = functools.partial(hand_written_loop, worlds[0], loss, steps, dtype, device)
-            for turn, way, seconds in in_turn(ways, device, extent.rounds, f"{runs} runs, {name}", warm=1):
-                yield {"dtype": name, "runs": runs, "steps": steps, "round": turn, "way": way, "seconds": seconds}
+            for one in in_turn(ways, extent.rounds, f"{runs} runs, {name}", device=device, warm=1):
+                yield {"dtype": name, "runs": runs, "steps": steps, "round": one.round, "way": one.way,
+                       "seconds": one.seconds}  # fmt: skip
 
 
 def _at_once(train: functools.partial[Any], shares: Sequence[Any]) -> None:
@@ -110,44 +106,14 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.assign(ms=frame["seconds"] / (frame["runs"] * frame["steps"]) * 1e3)
     loops = frame[frame["way"] == LOOP].groupby("dtype")["ms"].median()
     rows = []
-    for _, case in frame.groupby(["dtype", "runs"], sort=False):
-        dtype, runs = case["dtype"].iloc[0], case["runs"].iloc[0]
-        by_round = case.pivot(index="round", columns="way", values="seconds")
-        for way, own in case.groupby("way", sort=False):
-            rows.append({
-                "dtype": dtype, "runs": runs, "steps": own["steps"].iloc[0], "way": way, "measurements": len(own),
-                "seconds": own["seconds"].median(), "ms_per_run_and_step": own["ms"].median(),
-                "times_one_thread": (by_round[ONE_THREAD] / by_round[way]).median(),
-                "times_loop": loops[dtype] / own["ms"].median(),
-            })  # fmt: skip
+    for way, own, rounds in compared(frame, ["dtype", "runs", "steps"], "way"):
+        dtype, ms = own["dtype"].iloc[0], own["ms"].median()
+        rows.append({
+            "dtype": dtype, "runs": own["runs"].iloc[0], "steps": own["steps"].iloc[0], "way": way,
+            "measurements": len(own), "seconds": own["seconds"].median(), "ms_per_run_and_step": ms,
+            "times_one_thread": (rounds[ONE_THREAD] / rounds[way]).median(), "times_loop": loops[dtype] / ms,
+        })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def page(table: pd.DataFrame, differences: Mapping[str, float], device: str, quick: bool) -> str:
-    """The page: what was measured, on what, and how to read it."""
-    named = torch.cuda.get_device_name() if device == "cuda" else "no GPU"
-    libraries = ", ".join(f"{name} {version}" for name, version in versions(("gradlab", "torch", "numpy")).items())
-    lines = [
-        "# Tabular sweeps on a GPU" + (" (quick: these numbers say nothing)" if quick else ""), "",
-        f"A run is 20 prompts × 20 responses, all ordered pairs, Adam, `{LOSS}`. `{ONE_THREAD}` is the engine",
-        f"on one thread, `{ALL_CORES}` the same with the runs shared among {os.cpu_count()} threads; `{GPU}` is `fit`",
-        f"on the GPU, step by step in PyTorch. `{LOOP}` is autograd as one would write it by hand, one run at a time.",
-        "Medians, all ways of a sweep by turns. The last columns say how many times as fast a way is as one thread",
-        "of the engine (median of ratios in the same round), and as the loop on the CPU (a run and step).", "",
-        "| dtype | runs | way | seconds | ms a run and step | × one thread | × loop |",
-        "|---|---:|---|---:|---:|---:|---:|",
-    ]  # fmt: skip
-    for row in table.to_dict("records"):
-        numbers = (row[name] for name in ("seconds", "ms_per_run_and_step", "times_one_thread", "times_loop"))
-        cells = (row["dtype"], str(row["runs"]), row["way"], *(f"{number:.3g}" for number in numbers))
-        lines.append(f"| {' | '.join(cells)} |")
-    gaps = ", ".join(f"{gap:.1e} in {name}" for name, gap in differences.items())
-    lines += [
-        "", f"The largest difference of a final probability between GPU and CPU is {gaps}.", "",
-        f"{datetime.date.today()}, commit {commit() or 'unknown'}, {named}, {os.cpu_count()} cores "
-        f"({platform.machine()}), Python {platform.python_version()}, {libraries}.",
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

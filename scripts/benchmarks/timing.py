@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import math
 import os
 import platform
@@ -150,11 +151,19 @@ def alone(work: Callable[..., Result], *arguments: Any) -> Result:
         return pool.submit(work, *arguments).result()
 
 
-@contextlib.contextmanager
-def worker(make: Callable[..., Step], *arguments: Any) -> Iterator[Connection]:
-    """Run the step of ``make`` in a fresh process of one thread, once per message; it answers each with a message.
+@dataclass(frozen=True)
+class Worker:
+    """A process that waits: ``begin`` has it run its step once, ``wait`` returns when that is done."""
 
-    What is given is ready. The process ends with the context. EOFError, where it has ended before its answer.
+    begin: Step
+    wait: Step
+
+
+@contextlib.contextmanager
+def worker(make: Callable[..., Step], *arguments: Any) -> Iterator[Worker]:
+    """Make the step of ``make`` in a fresh process of one thread, which is ready when it is given, and ends with this.
+
+    Waiting for it raises EOFError where it has ended before its answer.
     """
     here, there = FRESH.Pipe()
     process = FRESH.Process(target=_serve, args=(there, make, arguments))
@@ -162,7 +171,7 @@ def worker(make: Callable[..., Step], *arguments: Any) -> Iterator[Connection]:
     there.close()
     try:
         here.recv()
-        yield here
+        yield Worker(functools.partial(here.send, None), here.recv)
     finally:
         here.close()
         process.join()
