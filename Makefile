@@ -1,6 +1,9 @@
 # The whole interface. Every target builds .venv by itself; it needs Python >= 3.11 and make, nothing else.
+# make PYTHON=python3.13 CONSTRAINTS= test: another Python, and the newest versions that pyproject.toml allows.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install -q $(addprefix -c ,$(CONSTRAINTS))
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 NOTEBOOKS := --nbmake --nbmake-kernel=python3 tests notebooks
 # As on lesser processors: PyTorch's own loops, its matrix products (MKL, oneDNN), numpy's loops and products, the engine.
@@ -10,7 +13,7 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
   NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures test test-all test-long lab notebooks check bench llm-demo clean
+.PHONY: figures test test-all test-long lab notebooks check bench llm-demo chromium versions dist clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
@@ -39,7 +42,7 @@ check: .venv/.ready  ## style, types, import rules
 	$(BIN)/lint-imports
 
 bench: .venv/.ready  ## speed of the lab, its engine, the explorers and language models; the cost of Balanced-DPO
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -m scripts.benchmarks.lab_speed
 	$(BIN)/python -m scripts.benchmarks.engine_speed
 	$(BIN)/python -m scripts.benchmarks.overhead_cost
@@ -51,12 +54,35 @@ llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=
 	$(BIN)/gradlab demo $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(SIZES),--sizes $(SIZES)) $(if $(KEEP),--keep)
 
+chromium:  ## Chromium for the browser tests, where there is none (Debian and its like)
+	command -v chromium || { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$as_root apt-get update -q && $$as_root apt-get install -q -y chromium; }
+	command -v chromium  # without one they would be skipped
+
+versions: .venv/.ready  ## the versions in .venv, as constraints.txt has them
+	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'
+
+dist: .venv/.ready  ## sdist and wheel in dist/; TAG=v1.2.3 also checks that everything names this version
+	$(if $(TAG),$(BIN)/python scripts/release.py $(TAG))
+	rm -rf dist
+	$(BIN)/python -m build
+
 clean:  ## what the other targets built, except results
 	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache figures/quick
 
-.venv/.ready: pyproject.toml constraints.txt
+# .venv/.ready names what .venv was built with. Where the command line names something else, or another tool made
+# .venv, it is built from nothing.
+BUILT_WITH := $(PYTHON) $(or $(CONSTRAINTS),without constraints)
+NAMED := $(filter command,$(origin PYTHON) $(origin CONSTRAINTS))
+OTHER := $(if $(NAMED),$(shell echo '$(BUILT_WITH)' | cmp -s - .venv/.ready || echo yes))
+ifneq ($(OTHER),)
+.PHONY: .venv/.ready
+endif
+
+.venv/.ready: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "gradlab needs Python >= 3.11; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(if $(OTHER)$(if $(wildcard .venv/.ready),,yes),rm -rf .venv)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(INSTALL) -e '.[dev]'
+	@echo '$(BUILT_WITH)' > $@
