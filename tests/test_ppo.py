@@ -42,7 +42,7 @@ def objective(logits, reward, ref_logp, beta) -> torch.Tensor:
     return (logp.exp() * (reward - beta * (logp - ref_logp))).sum()
 
 
-@pytest.mark.parametrize("policy", ["shared", RadialBasis, None])
+@pytest.mark.parametrize("policy", [RadialBasis, None, 3])
 def test_what_is_no_policy_is_refused_in_the_same_words_everywhere(policy):
     world = small()
     doors = (
@@ -53,7 +53,7 @@ def test_what_is_no_policy_is_refused_in_the_same_words_everywhere(policy):
     said = set()
     for door in doors:
         with pytest.raises(
-            ValueError, match=r"^policy must be FreeLogits\(\), RadialBasis\(\) or .*, got .*$"
+            ValueError, match=r"^policy must be one of free, shared, FreeLogits\(\) or RadialBasis\(\), got .*$"
         ) as error:
             door()
         said.add(str(error.value))

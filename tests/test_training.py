@@ -298,8 +298,54 @@ def test_the_settings_say_how_it_was_trained():
     assert settings == {
         "loss": "DPO(beta=0.5)", "policy": "FreeLogits()", "optimizer": "gd", "learning_rate": 0.2,
         "steps": 3, "pairs": 4, "batch": None, "labels": "hard", "seed": [0], "started": "reference",
-        "dtype": "torch.float64", "device": "cpu", "engine": "fused",
+        "dtype": "torch.float64", "device": "cpu", "engine": "fused", "record": 25, "gradients": False,
     }  # fmt: skip
+    assert json.loads(json.dumps(settings)) == settings
+
+
+def test_ppo_keeps_the_same_promises_about_its_settings():
+    world = gaussian_world(3, 6)
+    pair = fit(world, DPO(), steps=3, learning_rate=0.2).settings
+    ppo = fit_ppo(world, world.utility, PPO(beta=2.0), steps=3, learning_rate=0.2).settings
+    assert ppo == {**pair, "loss": "PPO(beta=2.0, clip=0.2, epochs=4, samples=None)", "engine": "eager"}
+
+
+# --- the recipe ---
+
+
+def test_a_recipe_and_its_fields_as_arguments_are_the_same_training():
+    world, recipe = gaussian_world(3, 6), Training(policy="shared", pairs=7, steps=9, optimizer="gd")
+    by_recipe = fit(world, DPO(), recipe, seed=2)
+    by_fields = fit(world, DPO(), policy=RadialBasis(), pairs=7, steps=9, optimizer="gd", seed=2)
+    assert torch.equal(by_recipe.policies, by_fields.policies)
+    assert by_recipe.settings == by_fields.settings
+    assert torch.equal(fit(world, DPO(), recipe, pairs=5).policies, fit(world, DPO(), recipe.but(pairs=5)).policies)
+
+
+@pytest.mark.parametrize("train", [
+    lambda world, **given: fit(world, DPO(), **given),
+    lambda world, **given: fit_reward(world, **given),
+    lambda world, **given: fit_ppo(world, world.utility, **given),
+], ids=["fit", "fit_reward", "fit_ppo"])  # fmt: skip
+def test_an_unknown_field_of_the_recipe_is_refused_with_the_known_ones(train):
+    with pytest.raises(ValueError, match=r"^a field of Training must be one of policy, .*; got 'lerning_rate'; did you"):
+        train(gaussian_world(2, 3), lerning_rate=0.1)
+
+
+@pytest.mark.parametrize(("field", "value"), [("batch", 3), ("gradients", True)])
+def test_what_only_a_pair_loss_can_follow_is_refused_elsewhere(field, value):
+    world = gaussian_world(2, 3)
+    for train in (lambda **given: fit_reward(world, **given), lambda **given: fit_ppo(world, world.utility, **given)):
+        with pytest.raises(ValueError, match=f"^{field} must be "):
+            train(**{field: value})
+
+
+def test_a_recipe_is_json_able_and_its_types_have_names():
+    assert Training(dtype="float32") == Training(dtype=torch.float32)
+    settings = Training(policy="shared", dtype="float32").settings()
+    assert json.loads(json.dumps(settings)) == settings
+    assert (settings["policy"], settings["dtype"]) == ("RadialBasis(centres=8, width=1.0)", "torch.float32")
+    assert set(settings) == {field.name for field in dataclasses.fields(Training)}
 
 
 # --- start and reference ---
@@ -584,7 +630,7 @@ class TestCuda:
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("loss", "dpo"), ("loss", DPO), ("policy", "free"), ("policy", RadialBasis), ("dtype", torch.int64)],
+    [("loss", "dpo"), ("loss", DPO), ("policy", "fre"), ("policy", RadialBasis), ("dtype", torch.int64), ("dtype", "int")],
 )
 def test_names_and_classes_where_objects_belong_are_refused_in_one_line(argument, value):
     arguments = {"loss": DPO(), argument: value}

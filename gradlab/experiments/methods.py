@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gradlab.checks import count, one_of, positive
 from gradlab.lab.fit import Fit, fit
-from gradlab.lab.policy import Policy, tabular_policy
-from gradlab.lab.ppo import fill_unobserved, fit_ppo, fit_reward
+from gradlab.lab.policy import Policy
+from gradlab.lab.ppo import PPO, fill_unobserved, fit_ppo, fit_reward
+from gradlab.lab.training import Training
 from gradlab.lab.world import Purpose, World, stream
 from gradlab.losses import (
     DPO,
@@ -105,46 +106,38 @@ _PERMUTED_RUNS = 24  # fewer than a block of the 20 × 20 world holds; a larger 
 PPO_REWARDS = ("model", "minimum", "mean", "maximum", "oracle")
 PPO_METHODS = {"ppo": "model", "ppo oracle": "oracle"}
 METHODS = (*LOSSES, *PERMUTED, *PPO_METHODS)
+END_ONLY = Training(record=1)
 
 
 def train(
     method: str,
     worlds: Sequence[World],
+    training: Training = END_ONLY,
     *,
     beta: float = 1.0,
-    policy: str = "free",
-    optimizer: Any = "adam",
-    learning_rate: float = 0.05,
-    steps: int = 500,
-    pairs: int | None = None,
     seeds: Sequence[int],
     start: np.ndarray | None = None,
-    record: int = 1,
-    gradients: bool = False,
+    **changes: Any,
 ) -> Fit:
-    """Train a method of the experiments on each world, with the data of its seed; arguments as in ``training.fit``.
+    """Train a method of the experiments on each world, with the data of its seed; arguments as in ``fit``.
 
-    PPO gets a reward model of the policy's own kind, fitted to the same pairs by the same descent, or the true utility.
+    PPO gets a reward model of the same kind of policy, fitted to the same pairs by the same recipe, or the true
+    utility.
     """
     one_of("method", method, METHODS)
-    if gradients and method not in LOSSES:
+    training = training.but(**changes)
+    if training.gradients and method not in LOSSES:
         raise ValueError(f"gradients are logged of pair losses only ({', '.join(LOSSES)}); got method {method!r}")
-    shared: dict[str, Any] = {
-        "policy": tabular_policy(policy), "optimizer": optimizer, "learning_rate": learning_rate, "steps": steps,
-        "pairs": pairs, "record": record,
-    }  # fmt: skip
     if method in LOSSES:
-        return fit(worlds, LOSSES[method](beta), seed=list(seeds), start=start, gradients=gradients, **shared)
+        return fit(worlds, LOSSES[method](beta), training, seed=list(seeds), start=start)
     if method in PERMUTED:
-        return _train_permuted(worlds, beta, PERMUTED[method], list(seeds), start, shared)
-    return train_ppo(
-        PPO_METHODS[method], worlds, shared["policy"], beta=beta, seed=list(seeds), start=start, **shared
-    )  # fmt: skip
+        return _train_permuted(worlds, beta, PERMUTED[method], list(seeds), start, training)
+    return train_ppo(PPO_METHODS[method], worlds, training, beta=beta, seeds=seeds, start=start)
 
 
 def _train_permuted(
     worlds: Sequence[World], beta: float, oriented: bool, seeds: list[int], start: np.ndarray | None,
-    shared: dict[str, Any],
+    training: Training,
 ) -> Fit:  # fmt: skip
     """The permuted-λ control, a few runs at a time: it must know which runs stand in a block."""
     fits = []
@@ -153,7 +146,7 @@ def _train_permuted(
         loss = PermutedBalancedDPO(beta, worlds[0].prompts, tuple(seeds[block]), oriented)
         begin = start if start is None or start.ndim < 3 else start[block]
         # Eager by nature: a pair's λ depends on the other pairs.
-        fits.append(fit(worlds[block], loss, seed=seeds[block], start=begin, engine="eager", **shared))
+        fits.append(fit(worlds[block], loss, training, seed=seeds[block], start=begin, engine="eager"))
     histories = [one.history.assign(run=one.history["run"] + _PERMUTED_RUNS * k) for k, one in enumerate(fits)]
     history = pd.concat(histories).sort_values(["step", "run"], ignore_index=True)
     policies = torch.cat([one.policies for one in fits], 1)
@@ -163,23 +156,27 @@ def _train_permuted(
 def train_ppo(
     reward: Any,
     worlds: Sequence[World],
-    reward_policy: Policy,
+    training: Training = END_ONLY,
     *,
-    pairs: int | None,
     beta: float = 1.0,
+    seeds: Sequence[int],
     start: np.ndarray | None = None,
-    record: int = 1,
-    **descent: Any,
+    reward_policy: Policy | None = None,
+    **changes: Any,
 ) -> Fit:
-    """PPO in exact expectation on ``reward``: ``oracle``, or a reward model with its unobserved responses filled so."""
+    """Train by PPO in exact expectation on ``reward``: ``oracle``, or how a reward model's unobserved ones are filled.
+
+    reward_policy  what the reward model's scores are linear in; None: the trained policy's features.
+    """
     one_of("reward", reward, PPO_REWARDS)
+    training, seed = training.but(**changes), list(seeds)
     utility = torch.as_tensor(np.stack([world.utility for world in worlds]))
     if reward == "oracle":
         values = utility
     else:
-        values = fit_reward(worlds, pairs=pairs, **{**descent, "policy": reward_policy})
+        values = fit_reward(worlds, training.but(policy=reward_policy or training.policy), seed=seed)
         values = fill_unobserved(values, np.stack([world.observed for world in worlds]), reward)
-    return fit_ppo(worlds, values, beta=beta, start=start, record=record, **descent)
+    return fit_ppo(worlds, values, PPO(beta), training, seed=seed, start=start)
 
 
 def final(fitted: Fit, seeds: Sequence[int], **keys: Any) -> pd.DataFrame:

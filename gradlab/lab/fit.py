@@ -6,24 +6,22 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, one_of
-from gradlab.lab.descent import Descent, Gradient, Optimizer, recorded_steps, steady
+from gradlab.lab.descent import descend, recorded_steps, steady
 from gradlab.lab.engine import NotFusable, fused, notice
 from gradlab.lab.gradient_log import gradient_log
 from gradlab.lab.objective import PairObjective, pair_slots, to_columns
-from gradlab.lab.policy import FREE_LOGITS, Policy, features_of
+from gradlab.lab.problem import PairProblem
 from gradlab.lab.runs import Runs, Worlds
-from gradlab.lab.world import Labels, Purpose, World, resample, stream
+from gradlab.lab.training import Training
+from gradlab.lab.world import World
 from gradlab.losses import DPO, PairLoss
-
-Engine = Literal["auto", "eager", "fused"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +31,8 @@ class Fit:
     steps      (S,) the recorded steps; 0 is the start.
     policies   (S, ..., X, Y) log π at those steps; ``history`` is made from them, so leave them as they are.
     gradients  the gradient log, see ``gradlab.lab.gradient_log``; None unless asked for.
-    settings   the arguments of the training; ``engine`` is the one that ran.
+    settings   the loss, every field of ``Training``, and the seeds, as JSON-able data; ``engine`` is the one that ran,
+               ``labels`` the kind that was used, ``started`` "reference" or "given".
     """
 
     steps: np.ndarray
@@ -43,7 +42,7 @@ class Fit:
     _history: Callable[[], pd.DataFrame] = field(repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the history, and not the data that it is made from, which are many times as large."""
+        """Pickle the history, and not the data that it is made from, which are many times as large."""
         return {**self.__dict__, "history": self.history, "_history": None}
 
     @functools.cached_property
@@ -61,89 +60,50 @@ class Fit:
 def fit(
     worlds: Worlds,
     loss: PairLoss,
+    training: Training = Training(),
     *,
-    policy: Policy = FREE_LOGITS,
-    optimizer: Optimizer = "adam",
-    learning_rate: float = 0.05,
-    steps: int = 500,
-    pairs: int | None = None,
-    batch: int | None = None,
-    labels: Labels | None = None,
     seed: int | Sequence[int] = 0,
     start: np.ndarray | Tensor | None = None,
-    record: int = 25,
-    gradients: bool = False,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float64,
-    engine: Engine = "auto",
     progress: bool = False,
+    **changes: Any,
 ) -> Fit:
-    """Train one policy a world on the mean pair loss of each prompt (a sum over prompts, which do not interact).
+    """Train one policy per world on the mean pair loss of each prompt (a sum over prompts, which do not interact).
 
-    worlds         a World, or nested sequences of worlds of one size: leading axes of independent runs.
-    loss           any ``PairLoss``: one value a pair.
-    policy         ``FreeLogits()`` (default) or ``RadialBasis()``.
-    optimizer      ``adam`` (β₁ = 0.9, β₂ = 0.999) or ``gd``, plain gradient descent.
-    learning_rate  > 0.
-    steps          how many, ≥ 1.
-    pairs          None: the exact expectation over all comparable pairs. N: a finite data set of N pairs a prompt.
-    batch          None: full batch. B: a fresh mini-batch of B pairs a prompt in each step, drawn from that data.
-    labels         ``soft`` (Bradley–Terry probabilities; default for exact data) or ``hard`` (sampled in finite
-                   data, the default there; the better response in exact data).
-    seed           draws data and batches: one for all runs, or one a run. Equal seeds give equal bits, on
-                   one kind of processor.
-    start          log π at step 0, broadcastable to (..., X, Y); default: each world's reference.
-    record         about how many log-spaced steps to keep, besides the start.
-    gradients      also keep the gradient log.
-    device, dtype  where and in which precision to train; float64 on the CPU is the reference.
-    engine         ``eager``: step by step in PyTorch, the reference. ``fused``: all steps in one compiled function,
-                   many times as fast, see ``gradlab.lab.engine``; where that is impossible, eager with a notice.
-                   ``auto`` (default): fused, but eager without a notice for mini-batches and off the CPU.
-    progress       show a progress bar.
+    worlds    a World, or nested sequences of worlds of one size: leading axes of independent runs.
+    loss      any ``PairLoss``: one value per pair.
+    training  how to train; ``changes`` are fields of it, such as ``pairs=100``.
+    seed      draws data and batches: one for all runs, or one per run. Equal seeds give equal bits, on one kind of
+              processor.
+    start     log π at step 0, broadcastable to (..., X, Y); default: each world's reference.
+    progress  show a progress bar.
 
-    Held-out loss is measured on N fresh pairs a prompt where data are finite, else on the exact pairs.
+    The held-out loss is measured on N fresh pairs per prompt where data are finite, else on the exact pairs.
     Raises ValueError, in one line, for a bad argument; FloatingPointError if the policy stops being finite. Warns with
     ``EagerNotice``, once for each reason, where the engine was wanted and cannot be.
     """
-    descent = Descent(optimizer, learning_rate, device, dtype, progress)
+    training = training.but(**changes)
     if isinstance(loss, type) or not isinstance(loss, PairLoss):
         raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {loss!r}")
-    runs = Runs.of(worlds, pairs, labels, seed)
-    if batch is not None:
-        count("batch", batch, least=1)
-    one_of("engine", engine, get_args(Engine))
-    kept = recorded_steps(steps, record)
-    logged = recorded_steps(steps, 10)[:-1] if gradients else np.empty(0, int)
+    runs = Runs.of(worlds, training.pairs, training.labels, seed)
+    problem = PairProblem(runs, loss, runs.data(), runs.start(start))
+    kept = recorded_steps(training.steps, training.record)
+    logged = recorded_steps(training.steps, 10)[:-1] if training.gradients else np.empty(0, int)
     wanted = np.union1d(kept, np.union1d(logged, logged + 1)).astype(int)
-    data = runs.data()
-
-    def gradient_of(block: slice) -> Gradient:
-        objective = PairObjective(loss, data[block], runs.ref_logp[block], device, dtype)
-        if batch is None:
-            return objective.gradient
-        return _batch_gradient(objective, data[block], batch, runs.seeds[block])
-
-    begin = runs.start(start)
-    policies = None
-    if engine == "fused" or (engine == "auto" and batch is None and device == "cpu"):
-        policies = _fused(descent, loss, runs, data, begin, policy, wanted, batch)
-    used = "eager" if policies is None else "fused"
+    policies = _fused(problem, training, wanted, progress)
+    engine = "eager" if policies is None else "fused"
     if policies is None:
-        slots = pair_slots(loss, data)
-        policies = descent.run(runs, gradient_of, begin, policy, wanted, slots=slots, label=loss.name)
+        policies = descend(problem, training, wanted, progress=progress)
     recorded = policies[np.searchsorted(wanted, kept)]
-    history = functools.partial(_history, loss, recorded, kept, runs, data)
-    log = None
-    if gradients:
-        before, after = (policies[np.searchsorted(wanted, at)] for at in (logged, logged + 1))
-        features = policy.features(runs.responses)
-        log = gradient_log(loss, before, after, logged, data, runs.ref_logp, features, runs.seeds)
-    settings = {
-        "loss": repr(loss), "policy": repr(policy), "optimizer": optimizer, "learning_rate": learning_rate,
-        "steps": steps, "pairs": pairs, "batch": batch, "labels": runs.labels, "seed": runs.seeds,
-        "started": "reference" if start is None else "given", "dtype": str(dtype), "device": device, "engine": used,
-    }  # fmt: skip
+    log = _gradient_log(problem, training, policies, wanted, logged) if training.gradients else None
+    history = functools.partial(_history, problem, recorded, kept)
+    settings = {"loss": repr(loss), **settings_of(training, runs, start), "engine": engine}
     return Fit(kept, runs.unflatten(recorded), log, settings, history)
+
+
+def settings_of(training: Training, runs: Runs, start: np.ndarray | Tensor | None) -> dict[str, Any]:
+    """Return the settings of a training for ``Fit.settings``, but for the loss; ``start`` as it was given."""
+    started = "reference" if start is None else "given"
+    return {**training.settings(), "labels": runs.labels, "seed": runs.seeds, "started": started}
 
 
 def dpo_reference(world: World, steps: int = 300, **settings: Any) -> World:
@@ -157,33 +117,40 @@ def dpo_reference(world: World, steps: int = 300, **settings: Any) -> World:
     return world.with_reference(trained.logp.double().cpu().numpy())
 
 
-def _fused(
-    descent: Descent, loss: PairLoss, runs: Runs, data: np.ndarray, start: Tensor, policy: Policy, wanted: np.ndarray,
-    batch: int | None,
-) -> Tensor | None:  # fmt: skip
-    """Log π at the wanted steps by ``gradlab.lab.engine``, or None, with a notice, where it cannot."""
-    if batch is not None:
-        notice(loss.name, "every step has a mini-batch of its own")
+def _fused(problem: PairProblem, training: Training, wanted: np.ndarray, progress: bool) -> Tensor | None:
+    """Return log π at the wanted steps by the engine; None, with a notice, where it was asked for and cannot be."""
+    unasked = training.engine == "auto" and (training.batch is not None or training.device != "cpu")
+    if training.engine == "eager" or unasked:
         return None
     try:
-        features = features_of(policy, runs.responses)
-        return fused(descent, loss, data, runs.ref_logp, start, features, wanted, label=loss.name)
+        return fused(problem, training, wanted, progress=progress)
     except NotFusable as reason:
-        notice(loss.name, reason)
+        notice(problem.label, reason)
         return None
+
+
+def _gradient_log(
+    problem: PairProblem, training: Training, policies: Tensor, wanted: np.ndarray, logged: np.ndarray
+) -> pd.DataFrame:
+    """Return the gradient log at the ``logged`` steps, from log π at the ``wanted`` ones."""
+    runs = problem.runs
+    before, after = (policies[np.searchsorted(wanted, at)] for at in (logged, logged + 1))
+    features = training.features(runs.responses)
+    return gradient_log(problem.loss, before, after, logged, problem.data, runs.ref_logp, features, runs.seeds)
 
 
 @steady("cpu")
-def _history(loss: PairLoss, policies: Tensor, steps: np.ndarray, runs: Runs, data: np.ndarray) -> pd.DataFrame:
-    """The metrics and losses of every recorded step and run; policies (S, R, X, Y)."""
+def _history(problem: PairProblem, policies: Tensor, steps: np.ndarray) -> pd.DataFrame:
+    """Return the metrics and losses of every recorded step and run; policies (S, R, X, Y)."""
+    runs, loss = problem.runs, problem.loss
     history = runs.history(policies, steps, beta=getattr(loss, "beta", math.nan))
-    history["loss"] = _losses(loss, policies, runs, data)
+    history["loss"] = _losses(loss, policies, runs, problem.data)
     fresh = history["loss"] if runs.pairs is None else _losses(loss, policies, runs, runs.data(split=1))
     return history.assign(held_out_loss=fresh)
 
 
 def _losses(loss: PairLoss, policies: Tensor, runs: Runs, data: np.ndarray) -> np.ndarray:
-    """The mean loss of every recorded step and run, flat, step by step; policies (S, R, X, Y)."""
+    """Return the mean loss of every recorded step and run, flat, step by step; policies (S, R, X, Y)."""
     values = []
     for block in runs.blocks(pair_slots(loss, data), "cpu"):
         objective = PairObjective(loss, data[block], runs.ref_logp[block], "cpu", torch.float64)
@@ -191,15 +158,3 @@ def _losses(loss: PairLoss, policies: Tensor, runs: Runs, data: np.ndarray) -> n
         live = by_prompt[:, : (block.stop - block.start) * runs.prompts]
         values.append(live.unflatten(1, (-1, runs.prompts)).mean(-1))
     return torch.cat(values, 1).flatten().numpy()
-
-
-def _batch_gradient(objective: PairObjective, data: np.ndarray, batch: int, seeds: list[int]) -> Gradient:
-    """The objective's gradient on a fresh mini-batch each time, every run drawing from a stream of its own."""
-    streams = [stream(seed, Purpose.BATCHES) for seed in seeds]
-
-    def gradient(logp: Tensor) -> Tensor:
-        drawn = [resample(weights, batch, rng) for weights, rng in zip(data, streams, strict=True)]
-        objective.reweight(np.stack(drawn))
-        return objective.gradient(logp)
-
-    return gradient

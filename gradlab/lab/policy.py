@@ -80,11 +80,10 @@ def tabular_policy(name: str) -> Policy:
     return POLICIES[one_of("policy", name, POLICIES)]
 
 
-def features_of(policy: Policy, responses: int) -> Tensor:
-    """Φ of a policy, (Y, K); ValueError for what is none, such as a name or a class."""
+def check_policy(policy: object) -> None:
+    """Refuse what is no policy, such as a class, with a ValueError."""
     if isinstance(policy, type) or not hasattr(policy, "features"):
-        raise ValueError(f"policy must be FreeLogits(), RadialBasis() or tabular_policy('shared'), got {policy!r}")
-    return policy.features(responses)
+        raise ValueError(f"policy must be one of {', '.join(POLICIES)}, FreeLogits() or RadialBasis(), got {policy!r}")
 
 
 def is_free(features: Tensor) -> bool:

@@ -6,21 +6,24 @@ penalty β to the reference. Learning rates, batches, epochs and the treatment o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gradlab.checks import between, count, one_of, positive
-from gradlab.lab.descent import Descent, Gradient, Optimizer, recorded_steps, steady
-from gradlab.lab.fit import Fit
+from gradlab.lab.descent import descend, recorded_steps, steady
+from gradlab.lab.engine import notice
+from gradlab.lab.fit import Fit, settings_of
 from gradlab.lab.objective import PairObjective, from_columns, pair_slots, to_columns
-from gradlab.lab.policy import FREE_LOGITS, Policy
+from gradlab.lab.problem import Gradient
 from gradlab.lab.runs import Runs, Worlds
-from gradlab.lab.world import Labels, Purpose, resample, stream
+from gradlab.lab.training import Training
+from gradlab.lab.world import Purpose, resample, stream
 from gradlab.losses import DPO, policy_gradient, ppo_clip
 
 Fill = Literal["model", "minimum", "mean", "maximum"]
@@ -51,47 +54,65 @@ class PPO:
             count("samples", self.samples, least=2)
 
 
+_OF_PPO = tuple(field.name for field in fields(PPO))
+
+
+@dataclass(frozen=True, eq=False)
+class RewardProblem:
+    """The Bradley–Terry likelihood of scores: runs, data (R, X, Y, Y) of pair weights, and the weight of ½ Σ r²."""
+
+    runs: Runs
+    data: np.ndarray
+    l2: float
+    label = "reward model"
+    normalised = False
+
+    @property
+    def start(self) -> Tensor:
+        """Scores of zero, (R, X, Y)."""
+        return torch.zeros(self.runs.ref_logp.shape, dtype=torch.float64)
+
+    @functools.cached_property
+    def slots(self) -> int:
+        """As many rows as there are pairs."""
+        return pair_slots(_BRADLEY_TERRY, self.data)
+
+    def gradient(self, block: slice, training: Training) -> Gradient:
+        """Return the gradient of the mean pair loss and of the penalty."""
+        zeros = np.zeros_like(self.runs.ref_logp[block])
+        objective = PairObjective(_BRADLEY_TERRY, self.data[block], zeros, training.device, training.precision)
+        if not self.l2:
+            return objective.gradient
+        return lambda scores: objective.gradient(scores) + self.l2 * scores
+
+
 def fit_reward(
     worlds: Worlds,
+    training: Training = Training(),
     *,
-    policy: Policy = FREE_LOGITS,
-    optimizer: Optimizer = "adam",
-    learning_rate: float = 0.05,
-    steps: int = 500,
-    pairs: int | None = None,
-    labels: Labels | None = None,
     seed: int | Sequence[int] = 0,
     l2: float = 0.0,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float64,
     progress: bool = False,
+    **changes: Any,
 ) -> Tensor:
     """Fit a reward model by Bradley–Terry maximum likelihood; r of shape (..., X, Y), in nats of preference.
 
     It minimises the mean of −log σ(r_w − r_l) over a prompt's pairs, from r = 0. Only differences within a prompt are
-    determined: r recovers u up to a constant a prompt, and what no pair compares is left to start and features.
+    determined: r recovers u up to a constant per prompt, and what no pair compares is left to start and features.
 
-    policy         what the scores are linear in: ``FreeLogits()`` (default) or ``RadialBasis()``, started at zero.
-    pairs, labels, seed  as in ``gradlab.lab.fit.fit``: equal arguments give the very pairs that ``fit`` trains on.
-    l2             ≥ 0: adds ½ · l2 · Σ_y r(x, y)² to each prompt's mean pair loss (ours; 0 by default).
+    training  as in ``fit``; ``changes`` are fields of it. Its policy gives the features that the scores are linear in,
+              its data are the very pairs that ``fit`` trains on with equal arguments. Only the end is returned,
+              whatever it records.
+    l2        ≥ 0: adds ½ · l2 · Σ_y r(x, y)² to each prompt's mean pair loss (ours; 0 by default).
 
-    The rest as in ``fit``, which also says what is raised. Source: stated; Rafailov et al. 2023 (2305.18290), eq. 2.
+    What is raised is as in ``fit``. Mini-batches and the gradient log are refused: a reward model has neither. Source:
+    stated; Rafailov et al. 2023 (2305.18290), eq. 2.
     """
-    descent = Descent(optimizer, learning_rate, device, dtype, progress)
-    runs = Runs.of(worlds, pairs, labels, seed)
+    training = _exact(training.but(**changes), "a reward model")
     between("l2", l2, 0)
-    count("steps", steps, least=1)
-    data, zeros = runs.data(), np.zeros_like(runs.ref_logp)
-
-    def gradient_of(block: slice) -> Gradient:
-        likelihood = PairObjective(_BRADLEY_TERRY, data[block], zeros[block], device, dtype).gradient
-        return (lambda scores: likelihood(scores) + l2 * scores) if l2 else likelihood
-
-    scores = descent.run(
-        runs, gradient_of, torch.as_tensor(zeros), policy, np.array([steps]),
-        slots=pair_slots(_BRADLEY_TERRY, data), label="reward model", normalise=False,
-    )  # fmt: skip
-    return runs.unflatten(scores)[-1]
+    runs = Runs.of(worlds, training.pairs, training.labels, seed)
+    problem = RewardProblem(runs, runs.data(), l2)
+    return runs.unflatten(descend(problem, training, np.array([training.steps]), progress=progress))[-1]
 
 
 def fill_unobserved(reward: np.ndarray | Tensor, observed: np.ndarray | Tensor, how: Fill) -> Tensor:
@@ -131,27 +152,42 @@ def ideal_logp(reward: np.ndarray | Tensor, ref_logp: np.ndarray | Tensor, beta:
     return torch.log_softmax(_tensor(ref_logp) + _tensor(reward) / positive("beta", beta), -1)
 
 
+@dataclass(frozen=True, eq=False)
+class PPOProblem:
+    """PPO's surrogate: runs, the update, rewards (R, X, Y) in nats of preference, and log π at step 0."""
+
+    runs: Runs
+    update: PPO
+    reward: Tensor
+    start: Tensor
+    label = "ppo"
+    normalised = True
+
+    @property
+    def slots(self) -> int:
+        """As many rows as there are responses."""
+        return self.runs.responses
+
+    def gradient(self, block: slice, training: Training) -> Gradient:
+        """Return the surrogate's gradient, which takes a new batch every ``epochs`` calls."""
+        device, dtype, runs = training.device, training.precision, self.runs
+        reward, ref_logp = (to_columns(values[block], device, dtype) for values in (self.reward, runs.ref_logp))
+        return _Surrogate(self.update, reward, ref_logp, runs.seeds[block], runs.prompts).gradient
+
+
 @steady("cpu")
 def fit_ppo(
     worlds: Worlds,
     reward: np.ndarray | Tensor,
+    update: PPO = PPO(),
+    training: Training = Training(),
     *,
-    beta: float = 1.0,
-    policy: Policy = FREE_LOGITS,
-    clip: float | None = 0.2,
-    epochs: int = 4,
-    samples: int | None = None,
-    optimizer: Optimizer = "adam",
-    learning_rate: float = 0.05,
-    steps: int = 500,
     seed: int | Sequence[int] = 0,
     start: np.ndarray | Tensor | None = None,
-    record: int = 25,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float64,
     progress: bool = False,
+    **changes: Any,
 ) -> Fit:
-    """Train one policy a world by PPO against a given reward, with a KL penalty to the world's reference.
+    """Train one policy per world by PPO against a given reward, with a KL penalty to the world's reference.
 
     Each batch comes from the policy π_old at its first step. On it ``epochs`` gradient steps descend the clipped
     surrogate with the advantage r − β log(π_old/π_ref) − baseline, whose baseline is the batch's mean in each prompt.
@@ -162,36 +198,41 @@ def fit_ppo(
     worlds    a World, or nested sequences of worlds of one size.
     reward    r, broadcastable to (..., X, Y), in nats of preference: from ``fit_reward``, or the oracle's, which is
               ``world.utility``.
-    beta      β > 0, the KL coefficient.
-    clip      ε > 0 of the ratio π/π_old (2017 default 0.2; ours too); None does not clip.
-    epochs    gradient steps on each batch; 1 is the plain policy gradient.
-    samples   None: the exact expectation under π_old, over all responses. N ≥ 2: N responses a prompt, from π_old.
-    steps     gradient steps in all, so that there are ⌈steps / epochs⌉ batches.
-    seed      draws the samples: one for all runs, or one a run. Equal seeds give equal bits.
+    update    β, clip, epochs and samples, see ``PPO``.
+    training  as in ``fit``; its steps are gradient steps in all, so that there are ⌈steps / epochs⌉ batches. Its pairs
+              and labels say what the reward was fitted to, and are not used here. PPO is always eager.
+    changes   fields of ``update`` or of ``training``.
+    seed      draws the samples: one for all runs, or one per run. Equal seeds give equal bits.
 
-    The rest as in ``gradlab.lab.fit.fit``, which also says what is raised. In ``Fit.history`` the columns are those of
-    ``fit``: ``loss`` is −(E_π[r] − β KL), a mean over prompts, and ``held_out_loss`` is NaN: no pairs are involved.
-    Source: stated (a clipped surrogate with a KL penalty); batches and baseline ours.
+    ``start``, ``progress`` and what is raised are as in ``fit``. In ``Fit.history`` the columns are those of ``fit``:
+    ``loss`` is −(E_π[r] − β KL), a mean over prompts, and ``held_out_loss`` is NaN, since no pairs are involved.
+    ``Fit.settings`` has the keys of ``fit``. Source: stated (a clipped surrogate with a KL penalty); batches and
+    baseline ours.
     """
-    descent = Descent(optimizer, learning_rate, device, dtype, progress)
-    update = PPO(beta, clip, epochs, samples)
-    runs = Runs.of(worlds, None, None, seed)
-    rewards = runs.spread("reward", reward)
-    kept = recorded_steps(steps, record)
-
-    def gradient_of(block: slice) -> Gradient:
-        reward, ref_logp = (to_columns(values[block], device, dtype) for values in (rewards, runs.ref_logp))
-        return _Surrogate(update, reward, ref_logp, runs.seeds[block], runs.prompts).gradient
-
-    policies = descent.run(runs, gradient_of, runs.start(start), policy, kept, slots=runs.responses, label="ppo")
-    history = runs.history(policies, kept, beta=beta)
-    history["loss"] = _objective(policies, rewards, torch.as_tensor(runs.ref_logp), beta).neg().flatten().numpy()
+    here = {name: changes.pop(name) for name in _OF_PPO if name in changes}
+    update = replace(update, **here) if here else update
+    training = _exact(training.but(**changes), "PPO")
+    runs = Runs.of(worlds, training.pairs, training.labels, seed)
+    problem = PPOProblem(runs, update, runs.spread("reward", reward), runs.start(start))
+    kept = recorded_steps(training.steps, training.record)
+    policies = descend(problem, training, kept, progress=progress)
+    history = runs.history(policies, kept, beta=update.beta)
+    reached = _objective(policies, problem.reward, torch.as_tensor(runs.ref_logp), update.beta)
+    history["loss"] = reached.neg().flatten().numpy()
     history["held_out_loss"] = np.nan
-    settings = {
-        "loss": repr(update), "policy": repr(policy), "optimizer": optimizer, "learning_rate": learning_rate,
-        "steps": steps,
-    }  # fmt: skip
+    settings = {"loss": repr(update), **settings_of(training, runs, start), "engine": "eager"}
     return Fit(kept, runs.unflatten(policies), None, settings, history.copy)
+
+
+def _exact(training: Training, what: str) -> Training:
+    """Refuse fields that only a pair loss can follow, in one line; say once that the engine does not train this."""
+    if training.batch is not None:
+        raise ValueError(f"batch must be None for {what}, got {training.batch}")
+    if training.gradients:
+        raise ValueError(f"gradients must be False for {what}, got True: the gradient log is about pair losses")
+    if training.engine == "fused":
+        notice(what, "the engine trains pair losses only")
+    return training
 
 
 class _Surrogate:
@@ -225,7 +266,7 @@ class _Surrogate:
 
     def _shares(self, logp: Tensor) -> Tensor:
         """The shares of the drawn responses (Y, C): equal draws have equal losses, so their count is all they need."""
-        if not logp.isfinite().all():  # nothing can be drawn from a policy that broke, which ``Descent`` reports
+        if not logp.isfinite().all():  # nothing can be drawn from a policy that broke, which ``descend`` reports
             return torch.full_like(logp, torch.nan)
         prob = from_columns(logp, len(self.streams), self.prompts).double().exp().cpu().numpy()
         # To ``resample`` a response is a pair with one possible partner.

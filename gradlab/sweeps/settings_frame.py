@@ -17,22 +17,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from gradlab.checks import count, one_of
-from gradlab.lab.descent import Descent, recorded_steps
-from gradlab.lab.fit import fit
-from gradlab.lab.policy import tabular_policy
 from gradlab.lab.runs import Runs
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import PairLoss, hyper_parameters, pair_loss
 
 WORLD = {name: one.default for name, one in inspect.signature(gaussian_world).parameters.items() if name != "seed"}
-_FIT = ("optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record")
-_FIT_DEFAULTS = {name: inspect.signature(fit).parameters[name].default for name in _FIT}
-_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+_TRAINING = ("policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "dtype")
+_DTYPES = ("float64", "float32")
 _HYPER = tuple(hyper_parameters())
-SETTINGS = ("loss", *_HYPER, "policy", *_FIT, "dtype", *WORLD, "seed")
+SETTINGS = ("loss", *_HYPER, *_TRAINING, *WORLD, "seed")
 MOST_RUNS = 10_000_000
 
 
@@ -98,11 +94,11 @@ def world_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in WORLD if name in given}
 
 
-def fit_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``fit``: its own defaults, but only the end recorded."""
-    arguments = {**_FIT_DEFAULTS, "record": 1, **{name: given[name] for name in _FIT if name in given}}
-    dtype = one_of("dtype", given.get("dtype", "float64"), _DTYPES)
-    return {**arguments, "policy": tabular_policy(given.get("policy", "free")), "dtype": _DTYPES[dtype]}
+def training_of(given: Mapping[str, Any]) -> Training:
+    """Return the recipe that the settings ask for: the defaults of ``Training``, but only the end recorded."""
+    if "dtype" in given:
+        one_of("dtype", given["dtype"], _DTYPES)
+    return Training(**{"record": 1, **{name: given[name] for name in _TRAINING if name in given}})
 
 
 def _expand(document: Mapping[str, Any]) -> pd.DataFrame:
@@ -157,12 +153,8 @@ def _plain(name: str, column: pd.Series) -> pd.Series:
 
 def _check_training(given: dict[str, Any], seed: int) -> None:
     loss_of(given)
-    arguments = fit_arguments(given)
-    Descent(arguments["optimizer"], arguments["learning_rate"], "cpu", arguments["dtype"], progress=False)
-    recorded_steps(arguments["steps"], arguments["record"])
-    if arguments["batch"] is not None:
-        count("batch", arguments["batch"], least=1)
-    Runs.of(gaussian_world(2, 2), arguments["pairs"], arguments["labels"], seed)
+    training = training_of(given)
+    Runs.of(gaussian_world(2, 2), training.pairs, training.labels, seed)
 
 
 def _check_world(given: dict[str, Any], seed: int) -> None:

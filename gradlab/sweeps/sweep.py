@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,12 +22,13 @@ from filelock import FileLock, Timeout
 from gradlab.lab import metrics
 from gradlab.lab.descent import recorded_steps
 from gradlab.lab.fit import fit
+from gradlab.lab.training import Training
 from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import PairLoss
 from gradlab.store.artifacts import holds, load_frame, load_manifest, merge_frames, save_frame
 from gradlab.store.pool import Part, processes, run_parts
 from gradlab.store.provenance import code_key, fingerprint
-from gradlab.sweeps.settings_frame import WORLD, check_settings, fit_arguments, loss_of, rows_of, world_arguments
+from gradlab.sweeps.settings_frame import WORLD, check_settings, loss_of, rows_of, training_of, world_arguments
 
 _OF_A_RUN = {"run", "seed", *WORLD} - {"prompts", "responses"}  # what may differ within a block
 _RENAMED = {"utility": "expected_utility", "loss": "training_loss"}  # metrics that are named as a setting is
@@ -121,26 +121,26 @@ def train_block(settings: pd.DataFrame) -> pd.DataFrame:
     runs = list(rows_of(settings))
     seeds = [run.get("seed", 0) for run in runs]
     worlds = [gaussian_world(**world_arguments(run), seed=seed) for run, seed in zip(runs, seeds, strict=True)]
-    loss, arguments = loss_of(runs[0]), fit_arguments(runs[0])
-    history = _train(worlds, loss, seeds, arguments)
-    if arguments["record"] == 1:
+    loss, training = loss_of(runs[0]), training_of(runs[0])
+    history = _train(worlds, loss, seeds, training)
+    if training.record == 1:
         history = history[history["step"] > 0]
     runs, error = history["run"], history["error"].astype("string")
     numbers = history.reindex(columns=["step", *_metrics()]).rename(columns=_RENAMED).assign(error=error)
     return settings.iloc[runs].reset_index(drop=True).join(numbers.reset_index(drop=True))
 
 
-def _train(worlds: Sequence[World], loss: PairLoss, seeds: Sequence[int], arguments: dict[str, Any]) -> pd.DataFrame:
+def _train(worlds: Sequence[World], loss: PairLoss, seeds: Sequence[int], training: Training) -> pd.DataFrame:
     """The history of a block. Where a policy stops being finite, halves are tried, until the run is found."""
     try:
-        return fit(worlds, loss, seed=list(seeds), **arguments).history.assign(error=None)
+        return fit(worlds, loss, training, seed=list(seeds)).history.assign(error=None)
     except FloatingPointError as error:
         if len(worlds) == 1:
-            steps = recorded_steps(arguments["steps"], arguments["record"])
+            steps = recorded_steps(training.steps, training.record)
             return pd.DataFrame({"step": steps, "run": 0, "error": str(error)})
     half = len(worlds) // 2
-    first = _train(worlds[:half], loss, seeds[:half], arguments)
-    second = _train(worlds[half:], loss, seeds[half:], arguments)
+    first = _train(worlds[:half], loss, seeds[:half], training)
+    second = _train(worlds[half:], loss, seeds[half:], training)
     return pd.concat([first, second.assign(run=second["run"] + half)], ignore_index=True)
 
 
@@ -176,7 +176,7 @@ def _width(group: pd.DataFrame) -> int:
     """How many runs of a group make a block."""
     run = next(rows_of(group[:1]))
     slots = run.get("prompts", WORLD["prompts"]) * run.get("responses", WORLD["responses"]) ** 2
-    work = slots * fit_arguments(run)["steps"]
+    work = slots * training_of(run).steps
     return max(1, min(_BLOCK_RUNS, _BLOCK_SLOTS // slots, _BLOCK_WORK // work))
 
 

@@ -111,7 +111,7 @@ def chosen_loss(state: Mapping[str, Any], key: str) -> PairLoss:
 def loss_code(state: Mapping[str, Any], key: str) -> str:
     """The same as Python."""
     name = state[f"loss{key}"]
-    return f"pair_loss({name!r}, " + ", ".join(f"{field}={state[field + key]!r}" for field in _fields(name)) + ")"
+    return f"gl.pair_loss({name!r}, " + ", ".join(f"{field}={state[field + key]!r}" for field in _fields(name)) + ")"
 
 
 def hide_unused(controls: Controls, key: str) -> None:

@@ -14,7 +14,6 @@ import torch
 from matplotlib.lines import Line2D
 
 from gradlab.lab.fit import fit
-from gradlab.lab.policy import tabular_policy
 from gradlab.lab.world import World
 from gradlab.losses import PAIR_LOSSES, pair_loss
 from gradlab.widgets import world_controls
@@ -210,15 +209,13 @@ class FrontierExplorer(Explorer):
     def code(self, state: SimpleNamespace) -> str:
         """All trainings of the curves."""
         return "\n".join([
-            "import pandas as pd", "", "from gradlab.losses import pair_loss",
-            "from gradlab.lab.policy import tabular_policy", "from gradlab.lab.fit import fit",
-            "from gradlab.lab.world import gaussian_world", "",
+            "import pandas as pd", "", "import gradlab as gl", "",
             f"world = {world_controls.world_code(state)}",
-            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={world_controls.pairs_of(state)},",
-            f"                steps={state.steps!r}, seed={state.seed!r}, record=1)",
+            f"training = {world_controls.recipe_code(state, record=1)}",
             f"betas = {sorted({*BETAS, state.beta})!r}", "rows = []",
             f"for name in {list(_losses(state).values())!r}:", "    for beta in betas:",
-            "        end = fit(world, pair_loss(name, beta=beta), **training).history.iloc[-1]",
+            "        loss = gl.pair_loss(name, beta=beta)",
+            f"        end = gl.fit(world, loss, training, seed={state.seed!r}).history.iloc[-1]",
             '        rows.append({"loss": name, "beta": beta, **end[["kl", "utility", "unobserved_mass"]]})',
             "curves = pd.DataFrame(rows)", "print(curves)", "",
         ])  # fmt: skip
@@ -288,10 +285,8 @@ class FrontierExplorer(Explorer):
 
 def _end(world: World, name: str, beta: float, state: SimpleNamespace) -> dict[str, float]:
     """What one training ends with."""
-    trained = fit(
-        world, pair_loss(name, beta=beta), policy=tabular_policy(state.policy), pairs=world_controls.pairs_of(state),
-        steps=state.steps, seed=state.seed, record=1,
-    )  # fmt: skip
+    recipe = world_controls.recipe_of(state, record=1)
+    trained = fit(world, pair_loss(name, beta=beta), recipe, seed=state.seed)
     return {key: float(values[0]) for key, values in _measured(world, trained.logp[None], np.array([beta])).items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,9 +13,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm, Normalize, PowerNorm
 
-from gradlab.lab.descent import Optimizer
 from gradlab.lab.fit import Fit, fit
-from gradlab.lab.policy import tabular_policy
+from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.world import World
 from gradlab.losses import PairLogps, PairLoss, log_prob_ratio
 from gradlab.widgets import world_controls
@@ -130,7 +129,7 @@ class GridExplorer(Explorer):
             "World and data": world_controls.world_controls(),
             "Training": {
                 "policy": world_controls.policy_control(),
-                "optimizer": choice("optimiser", "adam", get_args(Optimizer)),
+                "optimizer": choice("optimiser", "adam", list(OPTIMIZERS)),
                 "learning_rate": log_slider("step size", 0.05, -3, 1, "learning rate", step=0.1),
                 "steps": whole("steps", 500, 10, 2000, "of the optimiser", step=10),
             },
@@ -188,15 +187,14 @@ class GridExplorer(Explorer):
     def code(self, state: SimpleNamespace) -> str:
         """Both trainings, and their ends."""
         values = vars(state)
-        how = ", ".join(f"{key}={values[key]!r}" for key in _TRAINING[2:])
         lines = [
-            "from gradlab.losses import pair_loss", "from gradlab.lab.policy import tabular_policy",
-            "from gradlab.lab.fit import fit", "from gradlab.lab.world import gaussian_world", "",
+            "import gradlab as gl", "",
             f"world = {world_controls.world_code(state)}",
-            f"training = dict(policy=tabular_policy({state.policy!r}), pairs={world_controls.pairs_of(state)}, {how},",
-            f"                seed={state.seed!r}, record={RECORD})",
+            f"training = {world_controls.recipe_code(state, record=RECORD)}",
         ]  # fmt: skip
-        lines += [f"{side[1]} = fit(world, {loss_code(values, side)}, **training)" for side in SIDES]
+        lines += [
+            f"{side[1]} = gl.fit(world, {loss_code(values, side)}, training, seed={state.seed!r})" for side in SIDES
+        ]
         at = f"index = {self.result.index}  # of the recorded steps"
         shown = 'print(trained.history.iloc[index][["step", "utility", "kl", "unobserved_mass"]])'
         return "\n".join([*lines, at, "for trained in (a, b):", f"    {shown}", ""])
@@ -325,7 +323,4 @@ class GridExplorer(Explorer):
 
 
 def _train(world: World, loss: PairLoss, state: SimpleNamespace) -> Fit:
-    return fit(
-        world, loss, policy=tabular_policy(state.policy), optimizer=state.optimizer, learning_rate=state.learning_rate,
-        pairs=world_controls.pairs_of(state), steps=state.steps, seed=state.seed, record=RECORD,
-    )  # fmt: skip
+    return fit(world, loss, world_controls.recipe_of(state, record=RECORD), seed=state.seed)

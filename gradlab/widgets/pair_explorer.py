@@ -47,8 +47,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gradlab.losses import PairLogps, balanced_weights, log_prob_ratio, pair_loss
-from gradlab.theory import first_order_change, realised_change
+import gradlab as gl
 
 n, step = {n!r}, {step!r}
 win, lose = {win!r}, {lose!r}
@@ -58,13 +57,13 @@ results = {{}}
 for side, loss in {{"A": {a}, "B": {b}}}.items():
     logits = torch.tensor(log_p, requires_grad=True)
     logp = torch.log_softmax(logits, 0)
-    pair = PairLogps(logp[0], logp[1], *torch.from_numpy(ref))
+    pair = gl.PairLogps(logp[0], logp[1], *torch.from_numpy(ref))
     by_logp, by_logit = (-grad.numpy() for grad in torch.autograd.grad(loss(pair), (logp, logits)))
-    change = realised_change(log_p, by_logp, step)
+    change = gl.theory.realised_change(log_p, by_logp, step)
     results[side] = {{
         "loss": loss(pair).item(),
-        "|∂L/∂π_w| / |∂L/∂π_l|": log_prob_ratio(loss, pair).exp().item(),
-        "λ_w of bDPO": balanced_weights(pair.win, pair.lose)[0].item(),
+        "|∂L/∂π_w| / |∂L/∂π_l|": gl.log_prob_ratio(loss, pair).exp().item(),
+        "λ_w of bDPO": gl.losses.balanced_weights(pair.win, pair.lose)[0].item(),
         "−∂L/∂π": (by_logp / np.exp(log_p))[:3],
         "−∂L/∂log π": by_logp[:3],
         "−∂L/∂logit": by_logit[:3],

@@ -11,6 +11,7 @@ from ipywidgets import Dropdown
 
 from gradlab.lab import metrics
 from gradlab.lab.policy import POLICIES
+from gradlab.lab.training import FIELDS, Training
 from gradlab.lab.world import MaskKind, Reference, Utility, World, gaussian_world
 from gradlab.widgets.controls import Controls, choice, slider, whole
 
@@ -56,12 +57,29 @@ def world_of(state: SimpleNamespace) -> World:
 
 def world_code(state: SimpleNamespace) -> str:
     """The same as Python."""
-    return "gaussian_world(" + ", ".join(f"{key}={value!r}" for key, value in arguments_of(state).items()) + ")"
+    return "gl.gaussian_world(" + ", ".join(f"{key}={value!r}" for key, value in arguments_of(state).items()) + ")"
 
 
 def pairs_of(state: SimpleNamespace) -> int | None:
     """``pairs`` as ``fit`` takes it."""
     return None if state.pairs == EXACT else state.pairs
+
+
+def recipe_of(state: SimpleNamespace, **fixed: Any) -> Training:
+    """Return the recipe that the controls are set to; ``fixed`` are fields that have no control."""
+    return Training(**{**_recipe(state), **fixed})
+
+
+def recipe_code(state: SimpleNamespace, **fixed: Any) -> str:
+    """Return the same recipe as Python."""
+    given = ", ".join(f"{name}={value!r}" for name, value in {**_recipe(state), **fixed}.items())
+    return f"gl.Training({given})"
+
+
+def _recipe(state: SimpleNamespace) -> dict[str, Any]:
+    """Return the fields of ``Training`` that have a control."""
+    there = {name: getattr(state, name) for name in FIELDS if hasattr(state, name)}
+    return {**there, "pairs": pairs_of(state)}
 
 
 def curves_of(world: World, logp: torch.Tensor) -> dict[str, np.ndarray]:

@@ -61,7 +61,7 @@ def run_part(
         filling, kind = reward
         name = "ppo oracle" if filling == "oracle" else f"ppo {kind} {filling}"
         fitted = train_ppo(
-            filling, worlds, tabular_policy(kind), pairs=pairs, policy=tabular_policy(policy), seed=list(range(seeds)),
+            filling, worlds, pairs=pairs, policy=policy, reward_policy=tabular_policy(kind), seeds=range(seeds),
             **descent,
         )  # fmt: skip
     frame = final(fitted, range(seeds), method=name, mask=mask_rate, policy=policy)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from gradlab.lab.engine.kernel import BETAS, EPSILON, Plan
+from gradlab.lab.engine.kernel import Plan
 from gradlab.lab.engine.machine import Kernel
-from gradlab.lab.engine.run import Columns, Training
+from gradlab.lab.engine.run import Columns, KernelRun
 from gradlab.lab.engine.trace import NotFusable
+from gradlab.lab.optimizers import optimizer_of
 from gradlab.losses import PairLogps, PairLoss
 
 # Far above any rounding, far below what a wrong formula does. Both types are compared with PyTorch in float64: in
@@ -33,7 +34,7 @@ def examine(plan: Plan, kernel: Kernel, constants: Sequence[float], loss: PairLo
     start[0] -= np.log(np.exp(start[0]).sum())
     features = rng.standard_normal((PROMPTS, RESPONSES, FEATURES if plan.shared else 0))
     columns = Columns(weights, reference, start, features)
-    found = Training(plan, kernel, constants, RATE, np.array([STEPS])).follow(columns)[0]
+    found = KernelRun(plan, kernel, constants, RATE, np.array([STEPS])).follow(columns)[0]
     expected = _by_autograd(plan, loss, columns)
     if not np.allclose(np.exp(found), np.exp(expected), rtol=0, atol=TOLERANCE[plan.dtype], equal_nan=True):
         raise NotFusable("its kernel does not do here what the loss does, with these numbers")
@@ -42,19 +43,15 @@ def examine(plan: Plan, kernel: Kernel, constants: Sequence[float], loss: PairLo
 @torch.enable_grad()
 def _by_autograd(plan: Plan, loss: PairLoss, columns: Columns) -> np.ndarray:
     """Log π after the steps, (X, Y), as one would write it."""
-    # Adam by hand: making a torch.optim.Adam loads PyTorch's compiler, which takes longer than all of this.
     weights, reference, start, features = map(torch.as_tensor, columns)
     features = features if plan.shared else torch.eye(RESPONSES, dtype=torch.float64).expand(PROMPTS, -1, -1)
-    theta, momentum, square = torch.zeros(3, PROMPTS, features.shape[2], dtype=torch.float64)
+    # Not by ``rule.stepper``: making a torch.optim.Adam loads PyTorch's compiler, which takes longer than all of this.
+    rule = optimizer_of(plan.optimizer)
+    theta, *memory = torch.zeros(1 + rule.memories, PROMPTS, features.shape[2], dtype=torch.float64)
     win, lose = (~torch.eye(RESPONSES, dtype=torch.bool)).nonzero().T
-    for step in range(1, STEPS + 1):
+    for factors in rule.factors(RATE, STEPS).tolist():
         logp = torch.log_softmax(start + (features @ theta.requires_grad_()[:, :, None])[:, :, 0], 1)
         pairs = PairLogps(logp[:, win], logp[:, lose], reference[:, win], reference[:, lose])
         (gradient,) = torch.autograd.grad((loss(pairs) * weights[:, win, lose]).sum(), theta)
-        if plan.optimizer == "adam":
-            momentum = BETAS[0] * momentum + (1 - BETAS[0]) * gradient
-            square = BETAS[1] * square + (1 - BETAS[1]) * gradient**2
-            deviation = (square / (1 - BETAS[1] ** step)).sqrt()
-            gradient = momentum / (1 - BETAS[0] ** step) / (deviation + EPSILON)
-        theta = (theta - RATE * gradient).detach()
+        theta, memory = rule.update(theta.detach(), gradient, memory, factors, torch.sqrt)
     return torch.log_softmax(start + (features @ theta[:, :, None])[:, :, 0], 1).numpy()

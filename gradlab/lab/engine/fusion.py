@@ -1,4 +1,4 @@
-"""The fused training loop as ``gradlab.lab.fit`` calls it, in place of ``Descent.run``; or why it cannot be."""
+"""The fused training loop as ``gradlab.lab.fit`` calls it, in place of ``descend``; or why it cannot be."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.lab.descent import Descent, check_finite
+from gradlab.lab.descent import check_finite, progress_bar
 from gradlab.lab.engine.trace import NotFusable, derivative
 from gradlab.lab.objective import is_antisymmetric
 from gradlab.lab.policy import is_free
+from gradlab.lab.problem import PairProblem
+from gradlab.lab.training import Training
 from gradlab.losses import PairLoss
 
 if TYPE_CHECKING:
@@ -36,57 +38,55 @@ def notice(label: str, reason: NotFusable | str) -> None:
         warnings.warn(text, EagerNotice, stacklevel=5)  # the line that calls ``fit``
 
 
-def fused(
-    descent: Descent, loss: PairLoss, weights: np.ndarray, ref_logp: np.ndarray, start: Tensor, features: Tensor,
-    wanted: np.ndarray, *, label: str,
-) -> Tensor:  # fmt: skip
-    """Train as ``Descent.run`` does on a ``PairObjective``; log π at the ``wanted`` steps, (S, R, X, Y).
-
-    weights   (R, X, Y, Y) shares of the ordered pairs.
-    ref_logp, start  (R, X, Y) log π_ref, and log π at step 0.
-    features  Φ of the policy, (Y, K); the unit matrix for free logits.
+def fused(problem: PairProblem, training: Training, wanted: np.ndarray, *, progress: bool = False) -> Tensor:
+    """Train as ``descend`` does, all steps in one compiled function; log π at the ``wanted`` steps, (S, R, X, Y).
 
     Each run has the bits that it has alone. After 200 steps in float64, probabilities agree with the eager loop's to
-    1e-10. Raises NotFusable before anything is trained; FloatingPointError as ``Descent.run``.
+    1e-10. Raises NotFusable before anything is trained; FloatingPointError as ``descend``.
     """
-    if descent.device != "cpu" or descent.dtype not in (torch.float64, torch.float32):
-        raise NotFusable(f"a kernel has no {descent.dtype} on {descent.device}, but float64 and float32 on the cpu")
+    dtype, device = training.precision, training.device
+    if training.batch is not None:
+        raise NotFusable("every step has a mini-batch of its own")
+    if device != "cpu" or dtype not in (torch.float64, torch.float32):
+        raise NotFusable(f"a kernel has no {dtype} on {device}, but float64 and float32 on the cpu")
+    runs = problem.runs
+    features = training.features(runs.responses)
     shared = not is_free(features)
-    plan, kernel, constants = _ready(loss, descent, shared)
-    from gradlab.lab.engine.run import Columns, Training
+    plan, kernel, constants = _ready(problem.loss, training, shared)
+    from gradlab.lab.engine.run import Columns, KernelRun
 
-    runs, prompts, responses = ref_logp.shape
-    own = features.detach().double().numpy() if shared else np.empty((responses, 0))
+    mixing = features.detach().double().numpy() if shared else np.empty((runs.responses, 0))
     columns = Columns(
-        weights.reshape(-1, responses, responses),
-        ref_logp.reshape(-1, responses),
-        start.numpy().reshape(-1, responses),
-        np.broadcast_to(own, (runs * prompts, *own.shape)),
+        problem.data.reshape(-1, runs.responses, runs.responses),
+        runs.ref_logp.reshape(-1, runs.responses),
+        problem.start.numpy().reshape(-1, runs.responses),
+        np.broadcast_to(mixing, (runs.count * runs.prompts, *mixing.shape)),
     )
     done = 0
-    with descent.bar(label, runs, int(wanted[-1])) as bar:
+    with progress_bar(problem, wanted, progress) as bar:
 
         def tick(column_steps: int) -> None:
             nonlocal done
-            bar.update((done + column_steps) // prompts - done // prompts)
+            bar.update((done + column_steps) // runs.prompts - done // runs.prompts)
             done += column_steps
 
-        policies = Training(plan, kernel, constants, descent.learning_rate, wanted, tick).follow(columns)
-    logp = torch.from_numpy(policies).unflatten(1, (runs, prompts))
-    check_finite(logp, wanted, descent.learning_rate)
+        policies = KernelRun(plan, kernel, constants, training.learning_rate, wanted, tick).follow(columns)
+    logp = torch.from_numpy(policies).unflatten(1, (runs.count, runs.prompts))
+    check_finite(logp, wanted, training.learning_rate)
     return logp
 
 
-def _ready(loss: PairLoss, descent: Descent, shared: bool) -> tuple[Plan, Kernel, list[float]]:
-    """The loss's kernel, from this process, the disk or the compiler; and the constants to call it with."""
+def _ready(loss: PairLoss, training: Training, shared: bool) -> tuple[Plan, Kernel, list[float]]:
+    """Return the loss's kernel, from this process, the disk or the compiler; and the constants to call it with."""
     try:
         from gradlab.lab.engine import machine
         from gradlab.lab.engine.examine import examine
         from gradlab.lab.engine.kernel import Plan, write
     except ImportError as error:  # where there is no wheel of llvmlite
         raise NotFusable(f"{error.name} is not installed") from error
-    trace, constants = derivative(loss, descent.dtype)
-    plan = Plan(trace, is_antisymmetric(loss), shared, descent.optimizer, str(descent.dtype).removeprefix("torch."))
+    trace, constants = derivative(loss, training.precision)
+    kind = str(training.precision).removeprefix("torch.")
+    plan = Plan(trace, is_antisymmetric(loss), shared, training.optimizer, kind)
     if plan not in _KERNELS:
         assembly = write(plan)
         saved = machine.load(assembly)

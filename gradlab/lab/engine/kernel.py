@@ -11,14 +11,12 @@ import math
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-import numpy as np
-
 from gradlab.lab.engine.functions import OPERATIONS, exp, log, maximum, sqrt
 from gradlab.lab.engine.trace import INPUTS, Trace
 from gradlab.lab.engine.vectors import Array, Emitter, Kind, Value
+from gradlab.lab.optimizers import optimizer_of
 
 NAME = "descend"
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, as in PyTorch
 
 # What the function takes, in order. Rows are (responses, or whatever is said) × LANES.
 ARGUMENTS: dict[str, Kind] = {
@@ -26,7 +24,7 @@ ARGUMENTS: dict[str, Kind] = {
     "parameters": "integer",  # K; as many as responses if each has its own logit
     "stops": "integer",
     "stop": "integers",  # (stops + 1): where this call begins, and the steps to record
-    "schedule": "scalars",  # (steps, 2): the step size, and what Adam multiplies the root of its second moment by
+    "schedule": "scalars",  # (steps, 2): the two factors of the optimiser at each step
     "constants": "scalars",  # of the loss
     "partners": "integers",  # (responses + 1): where in ``partner`` a response's partners begin
     "partner": "integers",  # (pairs): the other response of each pair, sorted by the one, which comes first
@@ -34,7 +32,8 @@ ARGUMENTS: dict[str, Kind] = {
     "reference": "rows",  # log π_ref
     "start": "rows",  # log π at step 0
     "features": "rows",  # Φ, responses × parameters, if shared; each column has its own order of responses
-    "theta": "rows", "momentum": "rows", "square": "rows",  # parameters; zeros at first, and kept from call to call
+    "theta": "rows",  # parameters; zeros at first, and kept from call to call
+    "memory": "rows",  # memories × parameters of the optimiser; the same
     "logp": "rows", "prob": "rows", "slope": "rows",  # scratch
     "record": "rows",  # stops × responses: log π at each stop
 }  # fmt: skip
@@ -138,21 +137,10 @@ def _pull(at: SimpleNamespace, one: Value, other: Value, pair: Value) -> tuple[V
 
 
 def _optimise(at: SimpleNamespace, parameter: Value, gradient: Value, step: Value) -> None:
-    """One step of Adam, or of plain gradient descent, on one parameter."""
-    rate, correction = at.schedule[step * 2], at.schedule[step * 2 + 1]
-    if at.plan.optimizer == "adam":
-        momentum = at.momentum[parameter] * BETAS[0] + gradient * (1 - BETAS[0])
-        square = at.square[parameter] * BETAS[1] + gradient * gradient * (1 - BETAS[1])
-        at.momentum[parameter], at.square[parameter] = momentum, square
-        gradient = momentum / (sqrt(square) * correction + EPSILON)
-    at.theta[parameter] = at.theta[parameter] - rate * gradient
-
-
-def schedule(optimizer: str, learning_rate: float, steps: int, dtype: str) -> np.ndarray:
-    """The kernel's argument of that name: Adam's corrections for moments that began at zero, worked out beforehand."""
-    rates, correction = np.full(steps, learning_rate), np.ones(steps)
-    taken = np.arange(1, steps + 1)
-    with np.errstate(over="ignore"):  # a learning rate without measure: the policy says so by not being finite
-        if optimizer == "adam":
-            rates, correction = learning_rate / (1 - BETAS[0] ** taken), (1 - BETAS[1] ** taken) ** -0.5
-        return np.stack([rates, correction], 1).astype(dtype)
+    """Take one step of the optimiser on one parameter."""
+    rule = optimizer_of(at.plan.optimizer)
+    places = [at.parameters * number + parameter for number in range(rule.memories)]
+    memory, factors = [at.memory[place] for place in places], (at.schedule[step * 2], at.schedule[step * 2 + 1])
+    at.theta[parameter], memory = rule.update(at.theta[parameter], gradient, memory, factors, sqrt)
+    for place, value in zip(places, memory, strict=True):
+        at.memory[place] = value

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradlab.lab.engine.kernel import Plan, schedule
+from gradlab.lab.engine.kernel import Plan
 from gradlab.lab.engine.machine import Kernel
 from gradlab.lab.engine.vectors import ALIGNMENT, LANES
+from gradlab.lab.optimizers import Optimizer, optimizer_of
 
 PANEL = 2**19  # numbers in the weights of one panel: few calls of numpy, and still in the processor's outer cache
 CALL = 2**26  # pairs × lanes × steps of one call: some hundredths of a second, after which Python can be interrupted
@@ -34,7 +35,7 @@ class Columns(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Training:
+class KernelRun:
     """A kernel, with the constants of its loss, and how to train. ``tick`` is told of column-steps, now and then."""
 
     plan: Plan
@@ -91,11 +92,13 @@ class Training:
         parameters = rows["features"].shape[1] // responses if plan.shared else responses
         ends, calls = _calls(self.wanted, len(pairs["partner"]))
         record = _rows(blocks, (len(ends) - 1) * responses, plan.dtype)
-        state, scratch = _rows(3, parameters, plan.dtype), _rows(3, responses, plan.dtype)
+        rule = optimizer_of(plan.optimizer)
+        theta, memory = (_rows(1, size * parameters, plan.dtype)[0] for size in (1, rule.memories))
+        scratch = _rows(3, responses, plan.dtype)
         common = {
             **pairs,
-            **dict(zip(("theta", "momentum", "square", "logp", "prob", "slope"), (*state, *scratch), strict=True)),
-            "schedule": schedule(plan.optimizer, self.learning_rate, int(self.wanted[-1]), plan.dtype),
+            **dict(zip(("theta", "memory", "logp", "prob", "slope"), (theta, memory, *scratch), strict=True)),
+            "schedule": _schedule(rule, self.learning_rate, int(self.wanted[-1]), plan.dtype),
             "constants": np.array(self.constants, plan.dtype),
         }
         given = {"responses": responses, "parameters": parameters}
@@ -103,7 +106,7 @@ class Training:
         own = {name: (values.ctypes.data, values.strides[0]) for name, values in {**rows, "record": record}.items()}
         first_stop = ends.ctypes.data
         for block in range(blocks):
-            state[:] = 0
+            theta[:] = memory[:] = 0
             places = {name: address + block * stride for name, (address, stride) in own.items()}
             for first, last in calls:
                 self.kernel(**given, **places, stop=first_stop + first * ends.itemsize, stops=last - first)
@@ -111,6 +114,12 @@ class Training:
                 self.tick(int(ends[last] - ends[first]) * min(LANES, count - block * LANES))
         record = record.reshape(blocks, -1, responses, LANES)[:, np.searchsorted(ends[1:], self.wanted)]
         return record.transpose(1, 0, 3, 2).reshape(len(self.wanted), -1, responses)[:, :count]
+
+
+def _schedule(rule: Optimizer, learning_rate: float, steps: int, dtype: str) -> np.ndarray:
+    """Return the optimiser's factors of every step, (steps, 2), in the kernel's precision."""
+    with np.errstate(over="ignore"):  # a learning rate too large for it: the policy says so by not being finite
+        return rule.factors(learning_rate, steps).astype(dtype)
 
 
 def _reordered(values: np.ndarray, order: np.ndarray) -> np.ndarray:

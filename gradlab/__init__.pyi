@@ -1,0 +1,58 @@
+# The public face: what stands here is promised, and changed only with its documentation.
+
+from . import doctor, losses, plotting, stats, store, sweeps, theory, widgets
+from .doctor.training_log import read_log
+from .lab import metrics
+from .lab.fit import Fit, dpo_reference, fit
+from .lab.policy import FreeLogits, RadialBasis
+from .lab.ppo import PPO, fit_ppo, fit_reward
+from .lab.training import Training
+from .lab.world import World, gaussian_world
+from .losses import (
+    DPO,
+    IPO,
+    BalancedDPO,
+    ConservativeDPO,
+    FixedWeightDPO,
+    NaiveBalancedDPO,
+    PairLogps,
+    PairLoss,
+    log_prob_ratio,
+    pair_loss,
+)
+
+__version__: str
+
+__all__ = [
+    "DPO",
+    "IPO",
+    "PPO",
+    "BalancedDPO",
+    "ConservativeDPO",
+    "Fit",
+    "FixedWeightDPO",
+    "FreeLogits",
+    "NaiveBalancedDPO",
+    "PairLogps",
+    "PairLoss",
+    "RadialBasis",
+    "Training",
+    "World",
+    "doctor",
+    "dpo_reference",
+    "fit",
+    "fit_ppo",
+    "fit_reward",
+    "gaussian_world",
+    "log_prob_ratio",
+    "losses",
+    "metrics",
+    "pair_loss",
+    "plotting",
+    "read_log",
+    "stats",
+    "store",
+    "sweeps",
+    "theory",
+    "widgets",
+]

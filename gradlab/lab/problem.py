@@ -1,0 +1,94 @@
+"""A training problem: the runs, what they minimise, and where they start. How to train on it is ``Training``'s part."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from gradlab.lab.objective import PairObjective, pair_slots
+from gradlab.lab.runs import Runs
+from gradlab.lab.training import Training
+from gradlab.lab.world import Purpose, resample, stream
+from gradlab.losses import PairLoss
+
+Gradient = Callable[[Tensor], Tensor]
+"""From log π (Y, C) to ∂L/∂log π (Y, C), item first: columns are (run, prompt)."""
+
+
+class Problem(Protocol):
+    """What ``descend`` needs of a problem; pairs, reward models and PPO each have theirs."""
+
+    @property
+    def runs(self) -> Runs:
+        """The worlds, as one batch."""
+        ...
+
+    @property
+    def start(self) -> Tensor:
+        """Return log π at step 0, or scores; (R, X, Y)."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """The name that a progress bar shows."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many rows the tensors of a gradient have: what decides the size of a block."""
+        ...
+
+    @property
+    def normalised(self) -> bool:
+        """Whether the logits are log-probabilities. False: free scores, as in a reward model."""
+        ...
+
+    def gradient(self, block: slice, training: Training) -> Gradient:
+        """Return the gradient of a block of runs."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class PairProblem:
+    """The mean pair loss of each prompt: runs, loss, data (R, X, Y, Y) of pair weights, and log π at step 0."""
+
+    runs: Runs
+    loss: PairLoss
+    data: np.ndarray
+    start: Tensor
+    normalised = True
+
+    @property
+    def label(self) -> str:
+        """The loss's name."""
+        return self.loss.name
+
+    @functools.cached_property
+    def slots(self) -> int:
+        """As many rows as there are pairs."""
+        return pair_slots(self.loss, self.data)
+
+    def objective(self, block: slice, training: Training) -> PairObjective:
+        """Return the mean pair loss of a block of runs."""
+        ref_logp = self.runs.ref_logp[block]
+        return PairObjective(self.loss, self.data[block], ref_logp, training.device, training.precision)
+
+    def gradient(self, block: slice, training: Training) -> Gradient:
+        """Return the objective's gradient; with ``training.batch``, on a fresh mini-batch at each call."""
+        objective = self.objective(block, training)
+        if training.batch is None:
+            return objective.gradient
+        size, data = training.batch, self.data[block]
+        streams = [stream(seed, Purpose.BATCHES) for seed in self.runs.seeds[block]]  # one per run
+
+        def gradient(logp: Tensor) -> Tensor:
+            drawn = [resample(weights, size, rng) for weights, rng in zip(data, streams, strict=True)]
+            objective.reweight(np.stack(drawn))
+            return objective.gradient(logp)
+
+        return gradient

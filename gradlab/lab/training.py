@@ -1,0 +1,107 @@
+"""The recipe of a training: one frozen record of how to train, the same for pair losses, reward models and PPO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from gradlab.checks import count, one_of, positive
+from gradlab.lab.optimizers import optimizer_of
+from gradlab.lab.policy import FREE_LOGITS, Policy, check_policy, tabular_policy
+from gradlab.lab.world import Labels
+
+Engine = Literal["auto", "eager", "fused"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train. ``fit(worlds, loss, Training(pairs=100))``; ``fit(worlds, loss, pairs=100)`` means the same.
+
+    Raises ValueError, in one line, for a field that is out of range.
+    """
+
+    policy: Policy | str = FREE_LOGITS
+    """``FreeLogits()`` or "free": one logit for each prompt and response. ``RadialBasis()`` or "shared": neighbouring
+    responses share parameters."""
+    optimizer: str = "adam"
+    """"adam" (β₁ = 0.9, β₂ = 0.999), or "gd" for plain gradient descent; see ``gradlab.lab.optimizers``."""
+    learning_rate: float = 0.05
+    """Step size of the optimiser, > 0."""
+    steps: int = 500
+    """Steps of the optimiser, ≥ 1."""
+    pairs: int | None = None
+    """Size of a finite data set, in pairs per prompt. None: the exact expectation over all comparable pairs."""
+    batch: int | None = None
+    """Pairs per prompt in a mini-batch, drawn afresh for every step from that data. None: full batch."""
+    labels: Labels | None = None
+    """"soft": probabilities of preference. "hard": one winner, sampled in finite data, the better response in exact
+    data. None: soft for exact data, hard for finite."""
+    record: int = 25
+    """About how many log-spaced steps to keep, besides the start."""
+    gradients: bool = False
+    """Also keep the gradient log, see ``gradlab.lab.gradient_log``."""
+    device: str = "cpu"
+    """Where to train."""
+    dtype: torch.dtype | str = torch.float64
+    """In which precision to train: a type of PyTorch or its name; float64 on the CPU is the reference."""
+    engine: Engine = "auto"
+    """"eager": step by step in PyTorch, the reference. "fused": all steps in one compiled function, many times as
+    fast, see ``gradlab.lab.engine``; where that is impossible, eager with a notice. "auto": fused, but eager without a
+    notice for mini-batches and off the CPU."""
+
+    def __post_init__(self) -> None:
+        optimizer_of(self.optimizer)
+        positive("learning_rate", self.learning_rate)
+        count("steps", self.steps, least=1)
+        count("record", self.record, least=1)
+        for name in ("pairs", "batch"):
+            if getattr(self, name) is not None:
+                count(name, getattr(self, name), least=1)
+        if self.labels is not None:
+            one_of("labels", self.labels, get_args(Labels))
+        one_of("engine", self.engine, get_args(Engine))
+        if isinstance(self.policy, str):
+            object.__setattr__(self, "policy", tabular_policy(self.policy))
+        check_policy(self.policy)
+        object.__setattr__(self, "dtype", _floating(self.dtype))
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The type of its numbers."""
+        return _floating(self.dtype)
+
+    def features(self, responses: int) -> Tensor:
+        """Return Φ of its policy, (Y, K) float64."""
+        policy = self.policy if not isinstance(self.policy, str) else tabular_policy(self.policy)
+        return policy.features(responses)
+
+    def but(self, **changes: Any) -> Training:
+        """Return this recipe with some fields changed; ValueError for a name that is no field of it."""
+        for name in changes:
+            one_of("a field of Training", name, FIELDS)
+        return replace(self, **changes) if changes else self
+
+    def settings(self) -> dict[str, Any]:
+        """Return every field by name as JSON-able data, for manifests."""
+        return {
+            name: value if value is None or isinstance(value, (bool, int, float, str)) else _text(value)
+            for name, value in ((name, getattr(self, name)) for name in FIELDS)
+        }
+
+
+FIELDS = tuple(field.name for field in fields(Training))
+
+
+def _floating(kind: torch.dtype | str) -> torch.dtype:
+    """Return a floating-point type, from its name too."""
+    named = getattr(torch, kind, None) if isinstance(kind, str) else kind
+    if not isinstance(named, torch.dtype) or not named.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point type such as torch.float64, got {kind}")
+    return named
+
+
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, torch.dtype) else repr(value)
