@@ -56,7 +56,7 @@ def test_every_registered_loss_can_be_fitted(name, capsys):
 def test_hyper_parameters_come_from_the_registry(capsys):
     assert cli.main(["fit", "--loss", "nbdpo-symmetric", "--clip", "0.3", "--seeds", "1", *SMALL]) == 0
     assert "clip=0.3, symmetric=True" in capsys.readouterr().out
-    options = {field.name for field in dataclasses.fields(fit_command.with_hyper_parameters())}
+    options = {field.name for field in dataclasses.fields(fit_command.with_every_option())}
     assert options >= {"beta", "clip", "label_smoothing", "win_weight"}
     assert "symmetric" not in options
 
@@ -293,6 +293,6 @@ def test_fit_help_explains_every_option(capsys):
         cli.main(["fit", "--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for field in dataclasses.fields(fit_command.with_hyper_parameters()):
+    for field in dataclasses.fields(fit_command.with_every_option()):
         assert f"--{field.name.replace('_', '-')}" in text
     assert "None" not in text

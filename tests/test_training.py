@@ -1,5 +1,7 @@
 """`fit` is the loop that one would write, bit for bit in any batch, and obeys the theory's identities."""
 
+import dataclasses
+import json
 import math
 import pickle
 from dataclasses import dataclass, replace
@@ -14,6 +16,8 @@ from gradlab.lab import metrics, runs
 from gradlab.lab.descent import recorded_steps
 from gradlab.lab.fit import dpo_reference, fit
 from gradlab.lab.policy import FreeLogits, RadialBasis, log_policy
+from gradlab.lab.ppo import PPO, fit_ppo, fit_reward
+from gradlab.lab.training import Training
 from gradlab.lab.world import World, draw_pairs, exact_pairs, gaussian_world
 from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, LogisticLoss, NaiveBalancedDPO, PairLogps
 
@@ -328,7 +332,7 @@ def test_a_recipe_and_its_fields_as_arguments_are_the_same_training():
     lambda world, **given: fit_ppo(world, world.utility, **given),
 ], ids=["fit", "fit_reward", "fit_ppo"])  # fmt: skip
 def test_an_unknown_field_of_the_recipe_is_refused_with_the_known_ones(train):
-    with pytest.raises(ValueError, match=r"^a field of Training must be one of policy, .*; got 'lerning_rate'; did you"):
+    with pytest.raises(ValueError, match=r"^a field of Training must be one of .*; got 'lerning_rate'; did"):
         train(gaussian_world(2, 3), lerning_rate=0.1)
 
 
@@ -630,7 +634,14 @@ class TestCuda:
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("loss", "dpo"), ("loss", DPO), ("policy", "fre"), ("policy", RadialBasis), ("dtype", torch.int64), ("dtype", "int")],
+    [
+        ("loss", "dpo"),
+        ("loss", DPO),
+        ("policy", "fre"),
+        ("policy", RadialBasis),
+        ("dtype", torch.int64),
+        ("dtype", "int"),
+    ],
 )
 def test_names_and_classes_where_objects_belong_are_refused_in_one_line(argument, value):
     arguments = {"loss": DPO(), argument: value}

@@ -16,11 +16,15 @@ from typing import Annotated, Any
 import tyro
 
 from gradlab import checks
-from gradlab.cli.options import OPTIONAL, check_save, parsed, save
+from gradlab.cli.options import OPTIONAL, check_save, option_of, parsed, save
 
 if typing.TYPE_CHECKING:
     import pandas as pd
 
+# The fields of ``Training`` that are options: all but the gradient log, which no table shows.
+TRAINING = (
+    "policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "device", "dtype", "engine",
+)  # fmt: skip
 SHOWN = {  # columns of a training's history, and what the table calls them
     "utility": "utility",
     "utility_share": "utility share",
@@ -41,14 +45,6 @@ class FitCommand:
     """The loss to train with; `gradlab losses` lists them all, with their hyper-parameters."""
     seeds: int = 5
     """How many runs: worlds and data are drawn with seeds 0, 1, …, N − 1."""
-    steps: int = 500
-    """Optimiser steps of each run."""
-    learning_rate: float = 0.05
-    """Step size of the optimiser."""
-    optimizer: str = "adam"
-    """`adam`, or `gd` for plain gradient descent."""
-    policy: str = "free"
-    """`free`: one logit for each prompt and response; `shared`: neighbouring responses share parameters."""
     prompts: int = 20
     """Prompts in each world."""
     responses: int = 20
@@ -67,12 +63,6 @@ class FitCommand:
     """`uniform`, `random` or `shifted`: the policy that training starts from and is kept close to."""
     shift: float = 6.0
     """Distance of the `shifted` reference from the best response, in responses."""
-    pairs: Annotated[int | None, OPTIONAL] = None
-    """Size of a finite data set, in pairs a prompt. Left out: the exact expectation over all pairs."""
-    batch: Annotated[int | None, OPTIONAL] = None
-    """Pairs a prompt in a mini-batch, drawn afresh for every step. Left out: full batch."""
-    labels: Annotated[str | None, OPTIONAL] = None
-    """`soft`: probabilities of preference; `hard`: one winner. Left out: soft for exact data, hard for finite."""
     save: Annotated[Path | None, OPTIONAL] = None
     """Also write the whole history to this file (Parquet; its name ends in .parquet), with a manifest beside it."""
     overwrite: bool = False
@@ -81,7 +71,7 @@ class FitCommand:
     def run(self) -> int:
         """Train, print the table, save."""
         from gradlab.lab.fit import fit
-        from gradlab.lab.policy import tabular_policy
+        from gradlab.lab.training import Training
         from gradlab.lab.world import gaussian_world
         from gradlab.losses import hyper_parameters, pair_loss
 
@@ -93,20 +83,10 @@ class FitCommand:
         world: dict[str, Any] = {name: getattr(self, name) for name in ("prompts", "responses", *names)}
         seeds = list(range(self.seeds))
         worlds = [gaussian_world(**world, seed=seed) for seed in seeds]
-        trained = fit(
-            worlds,
-            loss,
-            policy=tabular_policy(self.policy),
-            optimizer=typing.cast(Any, self.optimizer),
-            learning_rate=self.learning_rate,
-            steps=self.steps,
-            pairs=self.pairs,
-            batch=self.batch,
-            labels=typing.cast(Any, self.labels),
-            seed=seeds,
-            progress=sys.stderr.isatty(),
-        )
-        print(f"{loss!r}, {self.policy} policy, {self.optimizer} at {self.learning_rate:g}: ", end="")
+        training = Training(**{name: getattr(self, name) for name in TRAINING})
+        trained = fit(worlds, loss, training, seed=seeds, progress=sys.stderr.isatty())
+        policy, optimizer, rate = training.policy_name, training.optimizer, training.learning_rate
+        print(f"{loss!r}, {policy} policy, {optimizer} at {rate:g}: ", end="")
         print(f"{self.seeds} runs, mean ± standard deviation" if self.seeds > 1 else "1 run", end="\n\n")
         print(history_table(trained.history))
         if self.save is not None:
@@ -118,14 +98,15 @@ class FitCommand:
 
 def run(arguments: Sequence[str]) -> int:
     """Do what the arguments say; return the exit status."""
-    return parsed(with_hyper_parameters(), "fit", __doc__, arguments).run()
+    return parsed(with_every_option(), "fit", __doc__, arguments).run()
 
 
-def with_hyper_parameters() -> type[FitCommand]:
-    """Return ``FitCommand`` with one more option for each hyper-parameter that a registered loss has."""
+def with_every_option() -> type[FitCommand]:
+    """Return ``FitCommand`` with an option for each field of the recipe, and for each hyper-parameter of a loss."""
+    from gradlab.lab.training import Training
     from gradlab.losses import hyper_parameters
 
-    options = []
+    options = [option_of(Training, name) for name in TRAINING]
     for name, (kind, losses) in hyper_parameters().items():
         text = f"Hyper-parameter of {', '.join(losses)}. Left out: {_defaults(losses)}."
         annotation = Annotated[kind | None, tyro.conf.arg(help=text, help_behavior_hint="")]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import importlib.util
+import inspect
+import itertools
+import textwrap
+import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
@@ -27,6 +33,37 @@ def parsed(options: type[T], name: str, description: str | None, arguments: Sequ
         options, prog=f"gradlab {name}", description=description, args=list(arguments),
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )  # fmt: skip
+
+
+def option_of(kind: type, name: str) -> tuple[str, Any, Any]:
+    """Return a field of a frozen record as an option, for ``dataclasses.make_dataclass``: name, type, default.
+
+    Its help is the field's docstring, in which "None:" reads "Left out:". What no command line can spell, such as an
+    object or a choice that has its own check, is text there.
+    """
+    hint, default = typing.get_type_hints(kind)[name], kind.__dataclass_fields__[name].default
+    spelled = [one for one in (typing.get_args(hint) or (hint,)) if one in (bool, int, float)]
+    optional = type(None) in typing.get_args(hint)
+    shown: Any = spelled[0] if spelled else str
+    if not isinstance(default, (str, int, float, type(None))):
+        default = _SPELLED[type(default).__name__](default)
+    help_text = field_texts(kind)[name].replace("None:", "Left out:")
+    argument = tyro.conf.arg(help=help_text, help_behavior_hint="" if optional else None)
+    annotation = Annotated[shown | None if optional else shown, argument]
+    return name, annotation, dataclasses.field(default=default, kw_only=True)
+
+
+_SPELLED = {"FreeLogits": lambda policy: policy.name, "dtype": lambda kind: str(kind).removeprefix("torch.")}
+
+
+def field_texts(kind: type) -> dict[str, str]:
+    """Return the docstring below each field of a class, on one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }
 
 
 def check_save(file: Path | None) -> None:

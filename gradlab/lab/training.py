@@ -24,8 +24,8 @@ class Training:
     """
 
     policy: Policy | str = FREE_LOGITS
-    """``FreeLogits()`` or "free": one logit for each prompt and response. ``RadialBasis()`` or "shared": neighbouring
-    responses share parameters."""
+    """"free", which is ``FreeLogits()``: one logit for each prompt and response. "shared", which is ``RadialBasis()``:
+    neighbouring responses share parameters."""
     optimizer: str = "adam"
     """"adam" (β₁ = 0.9, β₂ = 0.999), or "gd" for plain gradient descent; see ``gradlab.lab.optimizers``."""
     learning_rate: float = 0.05
@@ -46,7 +46,7 @@ class Training:
     device: str = "cpu"
     """Where to train."""
     dtype: torch.dtype | str = torch.float64
-    """In which precision to train: a type of PyTorch or its name; float64 on the CPU is the reference."""
+    """In which precision to train: float64, which is the reference, or float32; as a type of PyTorch or its name."""
     engine: Engine = "auto"
     """"eager": step by step in PyTorch, the reference. "fused": all steps in one compiled function, many times as
     fast, see ``gradlab.lab.engine``; where that is impossible, eager with a notice. "auto": fused, but eager without a
@@ -72,6 +72,11 @@ class Training:
     def precision(self) -> torch.dtype:
         """The type of its numbers."""
         return _floating(self.dtype)
+
+    @property
+    def policy_name(self) -> str:
+        """Name of the kind of policy, such as "free"."""
+        return self.policy if isinstance(self.policy, str) else self.policy.name
 
     def features(self, responses: int) -> Tensor:
         """Return Φ of its policy, (Y, K) float64."""

@@ -68,7 +68,7 @@ for side, loss in {{"A": {a}, "B": {b}}}.items():
         "−∂L/∂log π": by_logp[:3],
         "−∂L/∂logit": by_logit[:3],
         "Δ log π": change[:3],
-        "Δ log π, first order": step * first_order_change(log_p, by_logp)[:3],
+        "Δ log π, first order": step * gl.theory.first_order_change(log_p, by_logp)[:3],
         "Δπ": (np.exp(log_p) * np.expm1(change))[:3],
     }}
 print(pd.DataFrame(results).to_string())

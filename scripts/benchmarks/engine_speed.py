@@ -25,8 +25,11 @@ import tyro
 from tqdm import tqdm
 
 from gradlab.lab import engine
-from gradlab.lab.descent import Descent, recorded_steps
+from gradlab.lab.descent import recorded_steps
 from gradlab.lab.fit import fit
+from gradlab.lab.problem import PairProblem
+from gradlab.lab.runs import Runs
+from gradlab.lab.training import Training
 from gradlab.lab.world import World, exact_pairs, gaussian_world
 from gradlab.losses import pair_loss
 from scripts.benchmarks.engine_page import page
@@ -210,13 +213,10 @@ def _fit(case: Case, stack: contextlib.ExitStack, how: Literal["eager", "fused"]
 
 def _engine(case: Case, stack: contextlib.ExitStack) -> Step:
     """The engine's own door: arrays in, log π out."""
-    weights, reference = _arrays(case.runs, case.prompts, case.responses)
-    descent = Descent("adam", LEARNING_RATE, "cpu", getattr(torch, case.dtype), progress=False)
-    features = torch.eye(case.responses, dtype=torch.float64)
-    return functools.partial(
-        engine.fused, descent, pair_loss(case.loss), weights, reference, torch.tensor(reference), features,
-        recorded_steps(case.steps, 1), label=case.loss,
-    )  # fmt: skip
+    runs = Runs.of(_worlds(case), None, None, 0)
+    problem = PairProblem(runs, pair_loss(case.loss), runs.data(), runs.start(None))
+    training = Training(learning_rate=LEARNING_RATE, steps=case.steps, dtype=case.dtype)
+    return functools.partial(engine.fused, problem, training, recorded_steps(case.steps, 1))
 
 
 def train_with_jax(case: Case, tuned: bool) -> Callable[[], np.ndarray]:
