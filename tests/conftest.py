@@ -24,6 +24,30 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.numbers)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--with-hinge", action="store_true", help="register README's hinge before tests are collected")
+
+
+def pytest_configure(config):
+    if config.getoption("--with-hinge"):
+        from own_losses import Hinge
+
+        from gradlab.losses import register_loss
+
+        register_loss(Hinge)
+
+
+@pytest.fixture
+def registered():
+    """``register_loss``, whose losses leave the registry with the test."""
+    from gradlab.losses import PAIR_LOSSES, register_loss, unregister_loss
+
+    before = set(PAIR_LOSSES)
+    yield register_loss
+    for name in set(PAIR_LOSSES) - before:
+        unregister_loss(name)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def kernels_of_our_own(tmp_path_factory):
     """Kernels are compiled for the session, and neither taken from the user's cache nor left there.

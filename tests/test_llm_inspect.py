@@ -13,13 +13,13 @@ import torch
 
 pytest.importorskip("transformers")
 
-from gradlab import cli, losses
+from gradlab import cli
 from gradlab.cli import options
 from gradlab.cli.inspect_command import InspectCommand
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.data.tokens import Encoded, encode_pairs
 from gradlab.llm.demo.token_task import task_tokenizer, token_task, write_task
-from gradlab.llm.look import imbalance, inspection
+from gradlab.llm.look import inspection
 from gradlab.llm.look.imbalance import length_correlation, measured, shares, summary
 from gradlab.llm.look.imbalance_words import report, sentences
 from gradlab.llm.look.inspection import inspect_pairs
@@ -206,22 +206,21 @@ def test_lambda_is_the_losers_share_of_the_tokens_where_all_tokens_are_alike():
     assert "λ_w follows length hardly" in report(noise)
 
 
-def test_a_new_loss_appears_by_itself_even_one_that_leaves_a_side_alone(monkeypatch):
+def test_a_new_loss_appears_by_itself_even_one_that_leaves_a_side_alone(registered):
     @dataclasses.dataclass(frozen=True)
     class WinnersOnly:
         name = "winners-only"
         equation, source, antisymmetric = "−log π_w", "a test", False
 
         def __call__(self, logps: PairLogps) -> torch.Tensor:
-            return -logps.win + 0 * logps.lose
+            return -logps.win
 
-    monkeypatch.setattr(losses, "PAIR_LOSSES", {**PAIR_LOSSES, "winners-only": WinnersOnly})
-    monkeypatch.setattr(imbalance, "PAIR_LOSSES", losses.PAIR_LOSSES)
+    registered(WinnersOnly)
     frame = frame_of([-5.0, -30.0], [-9.0, -20.0])
     assert frame["log_prob_ratio_winners-only"].tolist() == [math.inf, math.inf]
     line = next(line for line in report(frame).splitlines() if line.startswith("winners-only"))
     assert line.split()[1:] == ["inf", "inf", "inf", "inf", "-inf"]
-    for name in PAIR_LOSSES:
+    for name in {*PAIR_LOSSES} - {"winners-only"}:
         assert re.search(rf"^{name} .*%$", report(frame), re.MULTILINE)
 
 

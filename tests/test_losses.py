@@ -551,8 +551,8 @@ def test_hyper_parameters_reach_the_loss():
 def test_the_menu_has_every_hyper_parameter_with_its_type_and_the_defaults_of_its_owners():
     menu = hyper_parameters()
     assert list(menu["beta"].defaults) == list(PAIR_LOSSES)
-    assert menu["clip"] == (float, {"nbdpo": 0.5, "nbdpo-symmetric": 0.5})
-    assert menu["label_smoothing"] == (float, {"cdpo": 0.1})
+    assert menu["clip"] == (float, {"nbdpo": 0.5, "nbdpo-symmetric": 0.5}, (0.05, 2.0, 0.05, False))
+    assert menu["label_smoothing"] == (float, {"cdpo": 0.1}, (0.0, 0.45, 0.05, False))
     for name, make in PAIR_LOSSES.items():
         assert pair_loss(name, **{key: of.defaults[name] for key, of in menu.items() if name in of.defaults}) == make()
 

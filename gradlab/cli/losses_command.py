@@ -32,7 +32,7 @@ def losses_table() -> str:
     lines = []
     for name, make in PAIR_LOSSES.items():
         loss = make()
-        hyper = ", ".join(f"{key} = {defaults[name]:g}" for key, (_, defaults) in menu.items() if name in defaults)
+        hyper = ", ".join(f"{key} = {of.defaults[name]:g}" for key, of in menu.items() if name in of.defaults)
         kind = "antisymmetric" if loss.antisymmetric else "not antisymmetric"
         lines += [f"{name:<{width}}{loss.equation}", f"{'':<{width}}{hyper}; {kind}", f"{'':<{width}}{loss.source}", ""]
     lines += [

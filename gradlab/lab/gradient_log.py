@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradlab.lab.world import Purpose, stream
-from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio, slopes
+from gradlab.losses import PairLogps, PairLoss, differentiated, log_prob_ratio, slopes
 
 PAIRS_PER_RUN = 64  # a sample, drawn from the training pairs of each run
 
@@ -48,7 +48,7 @@ def gradient_log(
             win_slope, lose_slope = slopes(loss, logps)
             scores = _score_norms(logp, features)
             side_win, side_lose = _side_norms(loss, logp, ref, pair_weights, features)
-            inside = slopes(loss.margin, logps) if isinstance(loss, LogisticLoss) else (win_slope, lose_slope)
+            inside = slopes(differentiated(loss), logps)
             columns = {
                 "prompt": prompt, "win": win, "lose": lose,
                 "log_win": logps.win, "log_lose": logps.lose,

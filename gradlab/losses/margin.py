@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from gradlab.checks import between, positive
+from gradlab.losses.facts import BETA_RANGE, Look, SliderRange, with_slider
 from gradlab.losses.pair import LogisticLoss, PairLogps
 
 
@@ -18,12 +20,16 @@ class DPO(LogisticLoss):
     beta: β > 0, inverse temperature (stated: 1). Source: Rafailov et al. 2023 (arXiv 2305.18290), eq. 7.
     """
 
-    beta: float = 1.0
+    beta: float = with_slider(1.0, BETA_RANGE)
 
     name = "dpo"
+    label = "DPO"
     equation = "−log σ(β(h_w − h_l))"
     source = "Rafailov et al. 2023, arXiv 2305.18290"
     antisymmetric = True
+    weight_range = (0.5, 0.5)
+    constant_weight = True
+    look = Look("#000000", "-", "o")
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
@@ -43,13 +49,22 @@ class ConservativeDPO:
     Source: Mitchell 2023, "A note on DPO with noisy preferences & relationship to IPO", eq. 3. The defaults are ours.
     """
 
-    beta: float = 1.0
-    label_smoothing: float = 0.1
+    beta: float = with_slider(1.0, BETA_RANGE)
+    label_smoothing: float = with_slider(0.1, SliderRange(0.0, 0.45, 0.05))
 
     name = "cdpo"
+    label = "cDPO"
     equation = "−(1 − ε) log σ(m) − ε log σ(−m),  m = β(h_w − h_l),  ε = label_smoothing"
     source = "Mitchell 2023, https://ericmitchell.ai/cdpo.pdf"
     antisymmetric = False  # m is, but the loss is not −log σ of it
+    logistic = True  # a mean of two −log σ
+    start_value = math.log(2)
+    start_equation = "ln 2"
+    weight_range = (0.5, 0.5)
+    constant_weight = True
+    bounded_below = True
+    bounded_above = False
+    look = Look("#6B6B00", (0, (5, 1, 1, 1)), "8")
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
@@ -69,15 +84,28 @@ class IPO:
     beta: β > 0, the paper's τ (default ours). Source: Azar et al. 2023 (arXiv 2310.12036), eq. 17.
     """
 
-    beta: float = 1.0
+    beta: float = with_slider(1.0, BETA_RANGE)
 
     name = "ipo"
+    label = "IPO"
     equation = "(h_w − h_l − 1/(2β))²"
     source = "Azar et al. 2023, arXiv 2310.12036"
     antisymmetric = False
+    logistic = False
+    start_equation = "1/(4β²)"
+    weight_range = (0.5, 0.5)
+    constant_weight = True
+    bounded_below = True
+    bounded_above = False
+    look = Look("#A6761D", (0, (4, 2, 1, 2)), "*")
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
+
+    @property
+    def start_value(self) -> float:
+        """1/(4β²), in nats squared."""
+        return 0.25 / self.beta / self.beta
 
     def __call__(self, logps: PairLogps) -> Tensor:
         """The loss of each pair, in nats squared; 1/(4β²) at the reference."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,6 +12,8 @@ from typing import Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from gradlab.losses.facts import Look
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +87,59 @@ class PairLoss(Protocol):
     def __call__(self, logps: PairLogps) -> Tensor: ...  # noqa: D102
 
 
+class KnownLoss(PairLoss, Protocol):
+    """A loss with all that menus, figures and the doctor know of it; ``register_loss`` adds what a class leaves out.
+
+    label            how figures and menus call it.
+    start_value      its value at π = π_ref; None where that differs from pair to pair.
+    start_equation   the same as a formula, such as "ln 2"; may be empty.
+    weight_range     least and largest λ_w, the winner's share in the slopes of the margin (of the loss, where it is no
+                     ``LogisticLoss``), that these hyper-parameters allow; two equal numbers where λ_w is constant.
+    constant_weight  whether λ_w is constant.
+    logistic         whether it is made of −log σ, which is in nats and never exactly 0.
+    bounded_below, bounded_above  whether its values are.
+    look             colour, line and marker in figures.
+    """
+
+    @property
+    def label(self) -> str: ...  # noqa: D102
+
+    @property
+    def start_value(self) -> float | None: ...  # noqa: D102
+
+    @property
+    def start_equation(self) -> str: ...  # noqa: D102
+
+    @property
+    def weight_range(self) -> tuple[float, float]: ...  # noqa: D102
+
+    @property
+    def constant_weight(self) -> bool: ...  # noqa: D102
+
+    @property
+    def logistic(self) -> bool: ...  # noqa: D102
+
+    @property
+    def bounded_below(self) -> bool: ...  # noqa: D102
+
+    @property
+    def bounded_above(self) -> bool: ...  # noqa: D102
+
+    @property
+    def look(self) -> Look: ...  # noqa: D102
+
+
 class LogisticLoss(ABC):
-    """The family −log σ(m): a member gives its margin m, and this gives loss and slope."""
+    """The family −log σ(m): a member gives its margin m, and this gives loss and slope.
+
+    Its facts are those of a margin that is 0 at π = π_ref; a member with another one states its own start.
+    """
+
+    logistic = True
+    start_value = math.log(2)
+    start_equation = "ln 2"
+    bounded_below = True
+    bounded_above = False
 
     @abstractmethod
     def margin(self, logps: PairLogps) -> Tensor:
@@ -118,6 +172,11 @@ def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tens
     return win_slope, lose_slope
 
 
+def differentiated(loss: PairLoss) -> Callable[[PairLogps], Tensor]:
+    """Return what λ_w and ρ are found from: the margin of a ``LogisticLoss``, where σ(−m) cancels; or the loss."""
+    return loss.margin if isinstance(loss, LogisticLoss) else loss
+
+
 def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:
     """log(|∂L/∂π_w| / |∂L/∂π_l|) of each pair by autograd, in nats; the pairs' shape.
 
@@ -125,7 +184,7 @@ def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:
     log π = −1000. Of a ``LogisticLoss`` the margin is differentiated instead of the loss: the common factor σ(−m)
     cancels, and so cannot underflow. NaN where neither side has a gradient.
     """
-    win, lose = slopes(loss.margin if isinstance(loss, LogisticLoss) else loss, logps)
+    win, lose = slopes(differentiated(loss), logps)
     return win.abs().log() - lose.abs().log() + (logps.lose.detach() - logps.win.detach())
 
 

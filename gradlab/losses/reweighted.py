@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import between, positive
+from gradlab.losses.facts import BETA_RANGE, Look, SliderRange, with_slider
 from gradlab.losses.pair import LogisticLoss, PairLogps
 
 
@@ -19,12 +20,16 @@ class BalancedDPO(LogisticLoss):
     effective β is about half of DPO's: ``BalancedDPO(2 * beta)`` is the scale-matched one (ours).
     """
 
-    beta: float = 1.0
+    beta: float = with_slider(1.0, BETA_RANGE)
 
     name = "bdpo"
+    label = "bDPO"
     equation = "−log σ(β λ_w h_w − β λ_l h_l),  λ_w = log π_l / (log π_w + log π_l),  λ_l = 1 − λ_w"
     source = "Ma et al. 2025, arXiv 2502.20847"
     antisymmetric = True
+    weight_range = (0.0, 1.0)
+    constant_weight = False
+    look = Look("#D55E00", "-", "s")
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
@@ -47,12 +52,13 @@ class NaiveBalancedDPO(LogisticLoss):
     and so is taking the paper's undefined "naive v2" for the symmetric one.
     """
 
-    beta: float = 1.0
-    clip: float = 0.5
+    beta: float = with_slider(1.0, BETA_RANGE)
+    clip: float = with_slider(0.5, SliderRange(0.05, 2.0, 0.05))
     symmetric: bool = False
 
     source = "Ma et al. 2025, arXiv 2502.20847 (placement of λ: ours)"
     antisymmetric = False
+    constant_weight = False
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
@@ -68,6 +74,27 @@ class NaiveBalancedDPO(LogisticLoss):
     def name(self) -> str:
         """``nbdpo``, or ``nbdpo-symmetric``."""
         return "nbdpo-symmetric" if self.symmetric else "nbdpo"
+
+    @property
+    def label(self) -> str:
+        """``nbDPO``, or ``nbDPO symmetric``."""
+        return "nbDPO symmetric" if self.symmetric else "nbDPO"
+
+    @property
+    def look(self) -> Look:
+        """Green; light blue where symmetric."""
+        return Look("#56B4E9", "-.", "v") if self.symmetric else Look("#009E73", "-.", "^")
+
+    @property
+    def clip_range(self) -> tuple[float, float]:
+        """The least and the largest λ: 1 + Δ_min and 1 + Δ_max."""
+        return 1 / (1 + self.clip) if self.symmetric else 1.0, 1 + self.clip
+
+    @property
+    def weight_range(self) -> tuple[float, float]:
+        """The ends of λ_w = λ/(λ + 1)."""
+        floor = 1 / (2 + self.clip) if self.symmetric else 0.5
+        return floor, (1 + self.clip) / (2 + self.clip)
 
     def margin(self, logps: PairLogps) -> Tensor:
         """m = β(λ h_w − h_l)."""
@@ -86,12 +113,13 @@ class FixedWeightDPO(LogisticLoss):
     Source: ours.
     """
 
-    beta: float = 1.0
-    win_weight: float = 0.5
+    beta: float = with_slider(1.0, BETA_RANGE)
+    win_weight: float = with_slider(0.5, SliderRange(0.05, 0.95, 0.05))
 
     name = "fixed-weight"
     equation = "−log σ(β λ h_w − β(1 − λ) h_l),  λ constant"
     source = "ours (a control)"
+    constant_weight = True
 
     def __post_init__(self) -> None:
         positive("beta", self.beta)
@@ -101,6 +129,23 @@ class FixedWeightDPO(LogisticLoss):
     def antisymmetric(self) -> bool:
         """Only at λ = ½: elsewhere the swapped pair has another margin."""
         return self.win_weight == 0.5
+
+    @property
+    def label(self) -> str:
+        """With its λ."""
+        return f"constant λ = {self.win_weight:g}"
+
+    @property
+    def look(self) -> Look:
+        """Grey, the darker the larger λ; the marker tells on which side of ½ it is."""
+        grey = round(136 - 510 * min(max(self.win_weight - 0.5, -0.15), 0.25))
+        marker = "P" if self.win_weight == 0.5 else "<" if self.win_weight < 0.5 else ">"
+        return Look("#" + f"{grey:02X}" * 3, ":", marker)
+
+    @property
+    def weight_range(self) -> tuple[float, float]:
+        """λ, twice."""
+        return self.win_weight, self.win_weight
 
     def margin(self, logps: PairLogps) -> Tensor:
         """m = β(λ h_w − (1 − λ) h_l)."""

@@ -27,8 +27,6 @@ from gradlab.losses import PairLoss, hyper_parameters, pair_loss
 WORLD = {name: one.default for name, one in inspect.signature(gaussian_world).parameters.items() if name != "seed"}
 _TRAINING = ("policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "dtype")
 _DTYPES = ("float64", "float32")
-_HYPER = tuple(hyper_parameters())
-SETTINGS = ("loss", *_HYPER, *_TRAINING, *WORLD, "seed")
 MOST_RUNS = 10_000_000
 
 
@@ -50,6 +48,11 @@ def read_settings(path: Path | str) -> pd.DataFrame:
         raise ValueError(f"{path}: {error}") from None
 
 
+def setting_names() -> tuple[str, ...]:
+    """Return the names that a setting may have: those of the training, the world, and every registered loss."""
+    return ("loss", *hyper_parameters(), *_TRAINING, *WORLD, "seed")
+
+
 def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
     """The frame with a fresh index and nullable types, once every row is known to be a training; else ValueError.
 
@@ -57,8 +60,9 @@ def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
     """
     if not isinstance(settings, pd.DataFrame) or len(settings) == 0:
         raise ValueError(f"settings must be a data frame with a row a run, got {settings!r:.80}")
+    known = setting_names()
     for name in settings:
-        one_of("a setting", name, SETTINGS)
+        one_of("a setting", name, known)
     if not settings.columns.is_unique:
         raise ValueError(f"settings must be columns of different names, got {list(settings)}")
     plain = {name: _plain(str(name), settings[name]) for name in settings}
@@ -85,7 +89,7 @@ def rows_of(settings: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 def loss_of(given: Mapping[str, Any]) -> PairLoss:
     """The loss that the settings name."""
-    hyper = {name: given[name] for name in _HYPER if name in given}
+    hyper = {name: given[name] for name in hyper_parameters() if name in given}
     return pair_loss(given.get("loss", "dpo"), **hyper)
 
 
@@ -128,7 +132,7 @@ def _lists(grid: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
                 raise ValueError(f"seeds must be at most {MOST_RUNS:,}, got {value}")
             lists["seed"] = range(value)
             continue
-        one_of("a setting", name, (*SETTINGS, "seeds"))
+        one_of("a setting", name, (*setting_names(), "seeds"))
         lists[name] = value if isinstance(value, list) else [value]
         if len(lists[name]) == 0 or any(type(one) not in (int, float, str) or one != one for one in lists[name]):
             raise ValueError(f"{name} must be a number, a text, or a list of such, got {value!r}")

@@ -10,12 +10,10 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, hyper_parameters, pair_loss
+from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, SliderRange, hyper_parameters, pair_loss
 
 Controls = dict[str, Any]  # widgets with a value and a layout
 _SHAPE = {"style": {"description_width": "92px"}, "layout": {"width": "300px", "margin": "1px 12px 1px 0"}}
-# Ends of the sliders for a loss's numbers; one that is not listed gets a field to type in.
-_RANGES = {"clip": (0.05, 2.0, 0.05), "win_weight": (0.05, 0.95, 0.05), "label_smoothing": (0.0, 0.45, 0.05)}
 
 
 class Slider(widgets.SelectionSlider):
@@ -87,18 +85,20 @@ def text(name: str, value: str, hint: str) -> widgets.Text:
 
 
 def loss_controls(label: str, key: str, loss: str, beta: float = 1.0) -> Controls:
-    """A menu of all registered losses, β, and a control for each other number that some loss has.
+    """A menu of all registered losses, and a control for each number that some loss has, β the first.
+
+    It is a slider where the loss names its stops, and else a field to type in.
 
     label, key  of the controls: ``loss_a``, ``beta_a``, … for key ``_a``.
     """
     made: Controls = {
         f"loss{key}": choice(label, loss, list(PAIR_LOSSES), "from the registry of losses"),
-        f"beta{key}": log_slider(f"β of {label}", beta, -2, 2, "inverse temperature; the paper's is 1"),
     }
-    for name, (_, defaults) in _hyper_parameters().items():
-        if name != "beta":
-            value, title = next(iter(defaults.values())), f"{name.replace('_', ' ')} of {label}"
-            made[f"{name}{key}"] = slider(title, value, *_RANGES[name]) if name in _RANGES else _field(title, value)
+    for name, of in _hyper_parameters().items():
+        value, title, hint = next(iter(of.defaults.values())), name.replace("_", " "), ""
+        if name == "beta":
+            value, title, hint = beta, "β", "inverse temperature; the paper's is 1"
+        made[f"{name}{key}"] = _control(f"{title} of {label}", value, of.slider, hint)
     return made
 
 
@@ -122,7 +122,7 @@ def hide_unused(controls: Controls, key: str) -> None:
 
 
 def _fields(loss: str) -> list[str]:
-    return [name for name, (_, defaults) in _hyper_parameters().items() if loss in defaults]
+    return [name for name, of in _hyper_parameters().items() if loss in of.defaults]
 
 
 def _hyper_parameters() -> dict[str, HyperParameter]:
@@ -137,6 +137,13 @@ def _of_registry(registry: tuple[Any, ...]) -> dict[str, HyperParameter]:
 
 def _named(stops: Iterable[float]) -> list[tuple[str, float]]:
     return [(f"{stop:.4g}".replace("-", "−"), stop) for stop in sorted(stops)]
+
+
+def _control(name: str, value: float, stops: SliderRange | None, hint: str) -> Any:
+    if stops is None:
+        return _field(name, value)
+    low, high, step, log = stops
+    return log_slider(name, value, low, high, hint, step) if log else slider(name, value, low, high, step, hint)
 
 
 def _field(name: str, value: float) -> widgets.FloatText:

@@ -29,7 +29,6 @@ from gradlab.store.provenance import fingerprint, versions
 
 REFERENCE = "reference"
 LENGTH = 128  # tokens of a response at most, where there is room and nothing else is said
-_ORDER = (REFERENCE, "sft", *PAIR_LOSSES, "ppo")
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
     known = _known(out, finished, reference)
     chosen = [one_of(f"names for {out}", name, known) for name in names] or known
     systems = []
-    for name in sorted({REFERENCE, *chosen}, key=_ORDER.index):
+    for name in sorted({REFERENCE, *chosen}, key=_order().index):
         said = finished.get(name, {})
         systems.append(System(
             name, reference if name == REFERENCE else str(out / name / "model"), said.get("reduction") == "mean",
@@ -207,10 +206,15 @@ def _page(out: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged, or of another version; train the run again in another folder") from None
 
 
+def _order() -> tuple[str, ...]:
+    """The names that a run's systems may have, in the order in which they are listed."""
+    return (REFERENCE, "sft", *PAIR_LOSSES, "ppo")
+
+
 def _finished(out: Path) -> dict[str, dict[str, Any]]:
     """What done.json says of each finished model, by name."""
     found = {}
-    for name in _ORDER:
+    for name in _order():
         file = out / name / DONE
         if file.is_file():
             if not (out / name / "model").is_dir():

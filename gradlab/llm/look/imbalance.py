@@ -76,7 +76,7 @@ def measured(frame: pd.DataFrame, *, clip: float = CLIP) -> pd.DataFrame:
     for name, loss in _losses(clip).items():
         if isinstance(loss, NaiveBalancedDPO):
             steep, other = slopes(loss.margin, logps)
-            weight, (floor, ceiling) = -steep / other, _ends(loss)
+            weight, (floor, ceiling) = -steep / other, loss.clip_range
             columns |= {
                 f"weight_{name}": weight, f"floor_{name}": weight <= floor + 1e-9,
                 f"ceiling_{name}": weight >= ceiling - 1e-9,
@@ -141,8 +141,3 @@ def _quantiles(values: np.ndarray) -> list[float]:
 def _losses(clip: float) -> Mapping[str, PairLoss]:
     owners = hyper_parameters()["clip"].defaults
     return {name: pair_loss(name, **({"clip": clip} if name in owners else {})) for name in PAIR_LOSSES}
-
-
-def _ends(loss: NaiveBalancedDPO) -> tuple[float, float]:
-    """The least and the largest λ that the clip allows."""
-    return 1 / (1 + loss.clip) if loss.symmetric else 1.0, 1 + loss.clip

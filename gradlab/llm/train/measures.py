@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio, slopes
+from gradlab.losses import LogisticLoss, PairLogps, PairLoss, differentiated, log_prob_ratio, slopes
 
 QUANTILES = (0.1, 0.5, 0.9)  # of λ_w
 
@@ -24,7 +24,7 @@ def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
     win, lose = logps.win, logps.lose
     values, outside = loss(logps), slopes(loss, logps)
     margin = loss.margin(logps) if isinstance(loss, LogisticLoss) else None
-    inside = slopes(loss.margin, logps) if isinstance(loss, LogisticLoss) else outside
+    inside = slopes(differentiated(loss), logps)
     steep = (inside[0] != 0) | (inside[1] != 0)
     weight = (inside[0].abs() / (inside[0].abs() + inside[1].abs()))[steep]
     beta = getattr(loss, "beta", 1.0)

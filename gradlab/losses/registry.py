@@ -1,0 +1,205 @@
+"""The registry of losses: gradlab's by name, and those that a user adds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, get_type_hints
+
+import torch
+from torch import Tensor
+
+from gradlab.checks import one_of
+from gradlab.losses.facts import PLAIN, Look, SliderRange
+from gradlab.losses.margin import DPO, IPO, ConservativeDPO
+from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps, PairLoss, differentiated, slopes
+from gradlab.losses.reweighted import BalancedDPO, FixedWeightDPO, NaiveBalancedDPO
+
+_LOSSES: dict[str, Callable[..., KnownLoss]] = {
+    "dpo": DPO,
+    "cdpo": ConservativeDPO,
+    "ipo": IPO,
+    "bdpo": BalancedDPO,
+    "nbdpo": NaiveBalancedDPO,
+    "nbdpo-symmetric": partial(NaiveBalancedDPO, symmetric=True),
+    "fixed-weight": FixedWeightDPO,
+}
+PAIR_LOSSES: Mapping[str, Callable[..., KnownLoss]] = _LOSSES
+_OURS = frozenset(_LOSSES)
+_Loss = TypeVar("_Loss")
+
+
+def pair_loss(name: str, **hyper: Any) -> KnownLoss:
+    """Return the registered loss of that name with these hyper-parameters; ValueError for a name or field it lacks."""
+    make = PAIR_LOSSES[one_of("loss", name, PAIR_LOSSES)]
+    known = [field.name for field in fields(make())]  # type: ignore[arg-type]
+    for key in hyper:
+        one_of(f"hyper-parameter of {name}", key, known)
+    return make(**hyper)
+
+
+class HyperParameter(NamedTuple):
+    """One hyper-parameter, over the whole registry."""
+
+    kind: type
+    """Its type."""
+    defaults: dict[str, Any]
+    """By name of loss, for the losses that have it."""
+    slider: SliderRange | None
+    """The stops of its slider; None where it has no slider."""
+
+
+def hyper_parameters() -> dict[str, HyperParameter]:
+    """Return every hyper-parameter in ``PAIR_LOSSES`` that is the user's to set, by name: what menus are made of.
+
+    One that some registered name stands for, as nbdpo-symmetric does for ``symmetric``, is not among them.
+    """
+    settled = {key for make in PAIR_LOSSES.values() if isinstance(make, partial) for key in make.keywords}
+    found: dict[str, HyperParameter] = {}
+    for name, make in PAIR_LOSSES.items():
+        loss = make()
+        kinds = get_type_hints(type(loss))
+        for field in fields(loss):  # type: ignore[arg-type]
+            if field.name not in settled:
+                new = HyperParameter(kinds[field.name], {}, field.metadata.get("slider"))
+                found.setdefault(field.name, new).defaults[name] = getattr(loss, field.name)
+    return found
+
+
+def register_loss(loss: _Loss) -> _Loss:
+    """Add a loss of one's own to ``PAIR_LOSSES``, and so to menus, command line, sweeps and doctor; returns it.
+
+    loss  a frozen dataclass as ``PairLoss`` describes it (``@register_loss`` works as its decorator), or an instance,
+          whose values are then the defaults. A fact of ``KnownLoss`` that its class does not state is added to the
+          class: the label is the name, the start is found by calling the loss, λ_w may be anything.
+
+    To register a class again, as a notebook's cell that is run twice does, replaces it.
+
+    ValueError or TypeError, in one line: for a class that lacks something, a name that is taken, a loss that fails on
+    pairs, returns another shape or is not finite at π = π_ref, and a promise that it does not keep.
+    """
+    kind = loss if isinstance(loss, type) else type(loss)
+    _check_class(kind)
+    try:
+        ready: Any = kind() if isinstance(loss, type) else loss
+    except TypeError as error:
+        raise TypeError(f"{kind.__name__} must have a default for every hyper-parameter ({error})") from None
+    _check_words(kind.__name__, ready)
+    former = _LOSSES.get(ready.name)
+    if former is not None and (ready.name in _OURS or _home(type(former())) != _home(kind)):
+        raise ValueError(f"name of {kind.__name__} must be one that no registered loss has, got {ready.name!r}")
+    _check_values(kind.__name__, ready)
+    for fact, default in _DEFAULTS.items():
+        if not hasattr(kind, fact):
+            setattr(kind, fact, property(default))
+    _check_facts(kind.__name__, ready)
+    make: Any = kind if isinstance(loss, type) else partial(replace, ready)
+    _LOSSES[ready.name] = make
+    return loss
+
+
+def unregister_loss(name: str) -> None:
+    """Take a loss that ``register_loss`` has added out of the registry; ValueError for any other name."""
+    one_of("loss to take out", name, [known for known in _LOSSES if known not in _OURS])
+    del _LOSSES[name]
+
+
+def measured_start(loss: PairLoss) -> float | None:
+    """Return the loss of a pair at π = π_ref, found by calling it; None where it is not the same for every pair."""
+    values = loss(_at_reference(_examples()))
+    first = float(values.flatten()[0])
+    return first if torch.allclose(values, values.flatten()[0], rtol=1e-12, atol=1e-12) else None
+
+
+# What a class that is registered gets for each fact that it does not state.
+_DEFAULTS: dict[str, Callable[[Any], Any]] = {
+    "label": lambda loss: loss.name,
+    "start_value": measured_start,
+    "start_equation": lambda loss: "",
+    "weight_range": lambda loss: (0.0, 1.0),
+    "constant_weight": lambda loss: loss.weight_range[0] == loss.weight_range[1],
+    "logistic": lambda loss: isinstance(loss, LogisticLoss),
+    "bounded_below": lambda loss: True,
+    "bounded_above": lambda loss: False,
+    "look": lambda loss: PLAIN,
+}
+_OWED = ("name", "equation", "source", "antisymmetric")
+
+
+def _check_class(kind: type) -> None:
+    if not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise TypeError(f"{kind.__name__} must be a frozen dataclass, whose fields are its hyper-parameters")
+    missing = [name for name in _OWED if not hasattr(kind, name)] + ["__call__"] * ("__call__" not in dir(kind))
+    if missing:
+        raise TypeError(f"{kind.__name__} lacks {', '.join(missing)}, which every loss has (see PairLoss)")
+
+
+def _check_words(title: str, loss: Any) -> None:
+    for name in ("name", "equation", "source"):
+        text = getattr(loss, name)
+        if not isinstance(text, str) or not text.strip() or len(text.splitlines()) != 1:
+            raise ValueError(f"{name} of {title} must be one line of text, got {text!r}")
+    if loss.name.split() != [loss.name] or loss.name.startswith("-"):
+        raise ValueError(f"name of {title} must be one word that does not begin with a hyphen, got {loss.name!r}")
+    if not isinstance(loss.antisymmetric, bool):
+        raise ValueError(f"antisymmetric of {title} must be True or False, got {loss.antisymmetric!r}")
+
+
+def _check_values(title: str, loss: Any) -> None:
+    """What it returns for made-up pairs: a loss for each, finite at the reference, as antisymmetric as it says."""
+    pairs = _examples()
+    try:
+        value = loss(pairs)
+        start = loss(_at_reference(pairs))
+    except Exception as error:  # whatever a user's own code may raise
+        raise ValueError(f"{title} must take a PairLogps, but raises {type(error).__name__}: {error}") from error
+    if not isinstance(value, Tensor) or value.shape != pairs.win.shape:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{title} must return a loss per pair, here of shape {tuple(pairs.win.shape)}, got {got}")
+    if not start.isfinite().all():
+        raise ValueError(f"{title} must be finite at π = π_ref, got {start[~start.isfinite()][0].item()}")
+    if not loss.antisymmetric:
+        return
+    if not isinstance(loss, LogisticLoss):
+        raise ValueError(f"antisymmetric of {title} must be False: only a LogisticLoss can keep that promise")
+    if not torch.equal(loss.margin(pairs.swapped()), -loss.margin(pairs)):
+        raise ValueError(f"antisymmetric of {title} must be False: its margin does not change sign with the sides")
+
+
+def _check_facts(title: str, loss: KnownLoss) -> None:
+    """What it says of itself, against what it does to made-up pairs."""
+    if not isinstance(loss.label, str) or len(loss.label.splitlines()) != 1:
+        raise ValueError(f"label of {title} must be one line of text, got {loss.label!r}")
+    if not isinstance(loss.look, Look):
+        raise TypeError(f"look of {title} must be a Look(color, linestyle, marker), got {loss.look!r}")
+    start = measured_start(loss)
+    said = loss.start_value
+    if said is not None and (start is None or not math.isclose(said, start, rel_tol=1e-6, abs_tol=1e-9)):
+        raise ValueError(f"start_value of {title} must be its loss at π = π_ref, {start}, got {said!r}")
+    ends = loss.weight_range
+    if not (len(ends) == 2 and 0 <= ends[0] <= ends[1] <= 1):
+        raise ValueError(f"weight_range of {title} must be two numbers in [0, 1], the least first, got {ends!r}")
+    win, lose = (side.abs() for side in slopes(differentiated(loss), _examples()))
+    weight = (win / (win + lose))[win + lose > 0]
+    outside = weight[(weight < ends[0] - 1e-9) | (weight > ends[1] + 1e-9)]
+    if len(outside):
+        raise ValueError(f"weight_range of {title} must hold λ_w of every pair, {ends!r} lacks {float(outside[0]):.4g}")
+
+
+def _examples() -> PairLogps:
+    """Made-up pairs, (8, 25), with lengths."""
+    generator = torch.Generator().manual_seed(0)
+    sides = (-8 * torch.rand(8, 25, generator=generator, dtype=torch.float64) - 0.01 for _ in range(4))
+    lengths = (torch.randint(1, 50, (8, 25), generator=generator) for _ in range(2))
+    return PairLogps(*sides, *lengths)
+
+
+def _at_reference(pairs: PairLogps) -> PairLogps:
+    return replace(pairs, ref_win=pairs.win, ref_lose=pairs.lose)
+
+
+def _home(kind: type) -> tuple[str, str]:
+    """Where a class is defined: of two that a cell has defined in turn it is the same."""
+    return kind.__module__, kind.__qualname__

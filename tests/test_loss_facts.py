@@ -1,0 +1,253 @@
+"""What a loss says of itself is what it does, and a loss of one's own joins the registry, or is refused in one line."""
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from own_losses import Hinge
+
+from gradlab import cli
+from gradlab.lab.fit import fit
+from gradlab.lab.world import gaussian_world
+from gradlab.losses import (
+    PAIR_LOSSES,
+    FixedWeightDPO,
+    LogisticLoss,
+    Look,
+    NaiveBalancedDPO,
+    PairLogps,
+    differentiated,
+    hyper_parameters,
+    pair_loss,
+    register_loss,
+    slopes,
+    unregister_loss,
+)
+
+KNOWN = {name: make() for name, make in PAIR_LOSSES.items()} | {
+    "nbdpo, clip 2": NaiveBalancedDPO(clip=2.0),
+    "symmetric, clip 2": NaiveBalancedDPO(0.5, 2.0, True),
+    "fixed 0.2": FixedWeightDPO(0.3, 0.2),
+    "ipo 0.1": pair_loss("ipo", beta=0.1) if "ipo" in PAIR_LOSSES else None,
+}
+every_known_loss = pytest.mark.parametrize("loss", KNOWN.values(), ids=KNOWN)
+
+
+def pairs_of(win, lose, away=1.0):
+    win, lose = torch.tensor(win, dtype=torch.float64), torch.tensor(lose, dtype=torch.float64)
+    return PairLogps(win, lose, win - away, lose)
+
+
+@every_known_loss
+def test_the_start_is_the_loss_at_the_reference(loss):
+    value = loss(pairs_of([-5.0, -50.0, -3.1], [-50.0, -5.0, -3.0], away=0.0))
+    assert value.tolist() == pytest.approx([loss.start_value] * 3, rel=1e-12)
+
+
+@every_known_loss
+def test_the_weight_has_the_range_that_is_stated_and_comes_to_its_ends(loss):
+    far = pairs_of([-5.0, -50.0, -3.1, -3.0, -1e-9, -1e9], [-50.0, -5.0, -3.0, -3.0, -1e9, -1e-9], away=0.25)
+    win, lose = (side.abs() for side in slopes(differentiated(loss), far))
+    weight = (win / (win + lose))[win + lose > 0]
+    least, most = loss.weight_range
+    if len(weight):
+        assert (weight.min().item(), weight.max().item()) == pytest.approx((least, most), abs=1e-9)
+    assert loss.constant_weight == (least == most)
+
+
+@every_known_loss
+def test_bounds_are_those_of_the_values(loss):
+    far = torch.tensor([-1e8, 1e8], dtype=torch.float64)
+    none = torch.full((2,), -1.0, dtype=torch.float64)
+    values = loss(PairLogps(none, none, none - far, none))
+    assert bool(values.min() > -1e3) is loss.bounded_below
+    assert bool(values.max() < 1e3) is loss.bounded_above
+    assert not loss.logistic or values.min() >= 0
+
+
+def test_only_what_is_made_of_log_sigma_is_called_logistic():
+    assert {name for name, loss in KNOWN.items() if not loss.logistic} - {"hinge"} == {"ipo", "ipo 0.1"}
+    assert all(loss.start_value == math.log(2) for loss in KNOWN.values() if loss.logistic)
+
+
+def test_labels_and_looks_tell_the_losses_apart():
+    losses = [make() for make in PAIR_LOSSES.values()]
+    for said in ([loss.label for loss in losses], [loss.look.marker for loss in losses]):
+        assert len(set(said)) == len(losses)
+    assert FixedWeightDPO(win_weight=0.4).label == "constant λ = 0.4"
+    shades = {share: FixedWeightDPO(win_weight=share).look for share in (0.4, 0.5, 0.6)}
+    assert shades == {0.4: ("#BBBBBB", ":", "<"), 0.5: ("#888888", ":", "P"), 0.6: ("#555555", ":", ">")}
+
+
+@pytest.mark.parametrize("key", hyper_parameters())
+def test_sliders_stop_only_at_values_that_their_losses_take(key):
+    of = hyper_parameters()[key]
+    if of.slider is None:
+        return
+    low, high, step, log = of.slider
+    assert step > 0
+    for end in (low, high):
+        for name in of.defaults:
+            pair_loss(name, **{key: 10**end if log else end})
+    assert all(low <= (math.log10(value) if log else value) <= high for value in of.defaults.values())
+
+
+# --- losses of one's own ---
+
+
+def test_readmes_hinge_is_live_once_it_is_registered(registered, capsys):
+    if "hinge" in PAIR_LOSSES:
+        pytest.skip("registered for the whole session")
+    assert registered(Hinge) is Hinge
+    assert pair_loss("hinge", beta=0.5) == Hinge(0.5)
+    assert "hinge" in hyper_parameters()["beta"].defaults
+    made = pair_loss("hinge")
+    facts = made.label, made.start_value, made.weight_range, made.constant_weight, made.logistic
+    assert facts == ("hinge", 1.0, (0.0, 1.0), False, False)
+    assert cli.main(["losses"]) == 0
+    assert Hinge.equation in capsys.readouterr().out
+    assert cli.main(["fit", "--loss", "hinge", "--beta", "0.5", "--steps", "3", "--prompts", "2"]) == 0
+    from gradlab.widgets.controls import loss_controls
+
+    assert "hinge" in loss_controls("A", "_a", "dpo")["loss_a"].options
+    unregister_loss("hinge")
+    with pytest.raises(ValueError, match=r"^loss must be one of"):
+        pair_loss("hinge")
+
+
+def test_an_instance_is_registered_with_its_values_as_defaults(registered):
+    @dataclass(frozen=True)
+    class Scaled(Hinge):
+        name = "scaled"
+
+    half = Scaled(beta=0.5)
+    assert registered(half) is half
+    assert pair_loss("scaled") == half
+    assert pair_loss("scaled", beta=2.0) == Scaled(2.0)
+    assert hyper_parameters()["beta"].defaults["scaled"] == 0.5
+
+
+def test_a_class_that_is_defined_again_takes_its_former_place(registered):
+    def cell(start):
+        @registered
+        @dataclass(frozen=True)
+        class Mine(Hinge):
+            name = "mine"
+
+            def __call__(self, logps):
+                return super().__call__(logps) + start
+
+        return Mine
+
+    assert cell(0.0) is not cell(1.0)
+    assert pair_loss("mine").start_value == 2.0
+
+
+def test_the_hyper_parameters_of_a_loss_of_ones_own_are_options_and_settings(registered, capsys):
+    import pandas as pd
+
+    from gradlab.sweeps.settings_frame import check_settings
+
+    @registered
+    @dataclass(frozen=True)
+    class Wide(Hinge):
+        width: float = 2.0
+        name = "wide"
+
+    assert cli.main(["fit", "--loss", "wide", "--width", "3", "--steps", "2", "--prompts", "2"]) == 0
+    assert "Wide(beta=1.0, width=3.0)" in capsys.readouterr().out
+    assert check_settings(pd.DataFrame({"loss": ["wide"], "width": [3.0]}))["width"].tolist() == [3.0]
+    world = gaussian_world(2, 3)
+    assert torch.equal(fit(world, pair_loss("wide"), steps=2).logp, fit(world, Hinge(), steps=2).logp)
+
+
+def hinge(**changes):
+    """A class beside Hinge with other contents; None takes one away."""
+    plain = {key: getattr(Hinge, key) for key in ("name", "equation", "source", "antisymmetric", "__call__")}
+    inside = {key: value for key, value in {**plain, "name": "other", **changes}.items() if value is not None}
+    return dataclass(frozen=True)(type("Other", (), {"__annotations__": {"beta": float}, "beta": 1.0, **inside}))
+
+
+def logistic(**changes):
+    inside = {"margin": lambda self, logps: logps.win_logratio - 2 * logps.lose_logratio, **changes}
+    plain = {"name": "other", "equation": "−log σ(m)", "source": "a test", "antisymmetric": False}
+    return dataclass(frozen=True)(type("Other", (LogisticLoss,), {**plain, **inside}))
+
+
+def fails(self, logps):
+    raise KeyError("weights")
+
+
+@dataclass(frozen=True)
+class Demanding(Hinge):
+    width: float = None  # type: ignore[assignment]
+
+    def __post_init__(self):
+        if self.width is None:
+            raise TypeError("width is needed")
+
+
+REFUSED = {
+    "lacks fields": (hinge(equation=None, source=None), r"Other lacks equation, source, which every loss has"),
+    "no call": (hinge(__call__=None), r"Other lacks __call__"),
+    "not frozen": (type("Plain", (), {}), r"Plain must be a frozen dataclass"),
+    "no defaults": (Demanding, r"Demanding must have a default for every hyper-parameter \(width is needed\)"),
+    "taken": (hinge(name="dpo"), r"name of Other must be one that no registered loss has, got 'dpo'"),
+    "two words": (hinge(name="my loss"), r"name of Other must be one word .*, got 'my loss'"),
+    "two lines": (hinge(equation="a\nb"), r"equation of Other must be one line of text, got 'a\\nb'"),
+    "no truth": (hinge(antisymmetric="no"), r"antisymmetric of Other must be True or False, got 'no'"),
+    "reduced": (hinge(__call__=lambda self, logps: logps.win.mean()), r".* here of shape \(8, 25\), got shape \(\)"),
+    "no tensor": (hinge(__call__=lambda self, logps: 1.0), r"Other must return a loss per pair, .* got float"),
+    "fails": (hinge(__call__=fails), r"Other must take a PairLogps, but raises KeyError: 'weights'"),
+    "not finite": (
+        hinge(__call__=lambda self, logps: (logps.win_logratio - logps.lose_logratio).log()),
+        r"Other must be finite at π = π_ref, got -inf",
+    ),
+    "cannot be antisymmetric": (
+        hinge(antisymmetric=True),
+        r"antisymmetric of Other must be False: only a LogisticLoss",
+    ),
+    "is not antisymmetric": (
+        logistic(antisymmetric=True),
+        r"antisymmetric of Other must be False: its margin does not",
+    ),
+    "another start": (
+        logistic(margin=lambda self, logps: logps.win_logratio - logps.lose_logratio - 1),
+        r"start_value of Other must be its loss at π = π_ref, 1\.313\d+, got 0\.693\d+",
+    ),
+    "no weights": (
+        hinge(weight_range=(1, 0)),
+        r"weight_range of Other must be two numbers .* got \(1, 0\)",
+    ),
+    "other weights": (
+        logistic(weight_range=(0.5, 0.5)),
+        r"weight_range of Other must hold λ_w .* 0\.3333",
+    ),
+    "no look": (hinge(look="red"), r"look of Other must be a Look\(color, linestyle, marker\), got 'red'"),
+}
+
+
+@pytest.mark.parametrize(("loss", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_loss_that_owes_something_is_refused_in_one_line_and_stays_out(loss, message, registered):
+    before = dict(PAIR_LOSSES)
+    with pytest.raises((ValueError, TypeError), match=f"^{message}") as error:
+        registered(loss)
+    assert "\n" not in str(error.value)
+    assert dict(PAIR_LOSSES) == before
+
+
+def test_a_loss_may_state_its_facts(registered):
+    stated = hinge(
+        label="Mine", start_value=1.0, start_equation="1", weight_range=(0.5, 0.5), look=Look("red", "-", "o")
+    )
+    registered(stated)
+    assert (pair_loss("other").label, pair_loss("other").constant_weight) == ("Mine", True)
+    assert replace(pair_loss("other"), beta=2.0).look.color == "red"
+
+
+def test_gradlabs_losses_stay():
+    with pytest.raises(ValueError, match=r"^loss to take out must be one of .*; got 'dpo'"):
+        unregister_loss("dpo")
+    with pytest.raises(ValueError, match=r"^name of DPO must be one that no registered loss has, got 'dpo'"):
+        register_loss(PAIR_LOSSES["dpo"])
