@@ -123,6 +123,17 @@ def test_the_speed_table_is_the_measured_one():
     assert shown[1].splitlines() == table, "run make bench: it writes both"
 
 
+def test_the_opening_answer_has_the_numbers_of_the_report():
+    report = pd.read_csv(ROOT / "figures/claims.csv")
+    worlds = report[(report["claim"] == "grid-reward") & (report["experiment"] == "worlds")].set_index("statement")
+    plain = worlds.loc["bDPO against DPO at β = 1, all declared worlds (as stated)"]
+    halved = worlds.loc["bDPO against a constant λ = ½ (DPO at β/2), all declared worlds"]
+    opening = " ".join(README.split("## Two commands")[0].split())
+    assert f"by {plain['effect']:.3f} on average over {plain['cells']:.0f} kinds of world" in opening
+    assert f"ends with {-halved['effect']:.3f} more than Balanced-DPO" in opening
+    assert plain["low"] > 0 > halved["high"]  # else it says more than is known
+
+
 def test_what_is_said_of_the_trainers_speed_and_memory_is_what_was_measured():
     cpu, gpu = (pd.read_csv(ROOT / "figures/benchmarks" / name) for name in ("llm.csv", "cuda/llm.csv"))
     beside_trl = [one.loc[(one["part"] == "trainers") & (one["method"] == "gradlab"), "ratio"] for one in (cpu, gpu)]

@@ -1,1 +1,7 @@
 """Grids of settings, and the thousands of trainings that they ask for."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"settings_frame": ["read_settings"], "sweep": ["run_sweep", "sweep_status"]}
+)
