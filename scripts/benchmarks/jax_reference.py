@@ -6,24 +6,28 @@ Twice: as one would write it, and as fast as we could make it. JAX is no depende
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-# Before JAX is imported: one thread on the CPU, as everything that it is compared with. The flags do not bind XLA's
-# pool of threads, whose size is NPROC.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-os.environ.setdefault("NPROC", "1")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+from scripts.benchmarks.timing import environment
 
-import jax  # pyright: ignore[reportMissingImports]
-import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
+# JAX reads these at its import and its first device: one thread on the CPU, as everything that it is compared with. The
+# flags do not bind XLA's pool of threads, whose size is NPROC.
+ONE_THREAD = {
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", "NPROC": "1",
+    "JAX_PLATFORMS": "cpu",
+}  # fmt: skip
+with environment(**ONE_THREAD):
+    import jax  # pyright: ignore[reportMissingImports]
+    import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 
-jax.config.update("jax_enable_x64", True)  # arrays keep the precision that they come in
-jax.config.update("jax_cpu_enable_async_dispatch", False)  # in the thread that asks, whose processor time is known
+    # JAX's own settings stay for the process: a thread pool cannot be had back, and nothing else here uses JAX.
+    jax.config.update("jax_enable_x64", True)  # arrays keep the precision that they come in
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # in the thread that asks, whose processor time is known
+    jax.devices()
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 Array = Any  # JAX's, which a type checker without JAX does not know
