@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from typing import NoReturn
 
 
@@ -26,10 +28,20 @@ def complain(prog: str, said: object, status: int) -> int:
     return status
 
 
-def stop_on_sigterm() -> None:
-    """Let SIGTERM do what Ctrl-C does, which is what its sender wants; Python allows that in the main thread alone."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+@contextlib.contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM do inside what Ctrl-C does, which is what its sender wants; in threads but the main one do nothing.
+
+    Python lets only the main thread take signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: set outside Python
 
 
 def leave(status: int) -> NoReturn:

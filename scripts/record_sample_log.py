@@ -159,10 +159,11 @@ def record(folder: Path = SAMPLES, steps: int = STEPS) -> None:
         folder: Where they go; older ones there are replaced.
         steps: Of preference training.
     """
-    torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     data, held_out = draw_pairs(PAIRS, generator), draw_pairs(HELD_OUT, generator)
-    reference = reference_model(data, generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of the model's weights
+        reference = reference_model(data, generator)
     folder.mkdir(parents=True, exist_ok=True)
     size = sum(one.numel() for one in reference.parameters())
     for file, loss in RUNS.items():

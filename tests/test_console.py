@@ -8,15 +8,8 @@ import pytest
 import torch
 
 from gradlab.cli.guard import guarded
+from gradlab.cli.options import quiet_transformers
 from gradlab.console import complain, one_line, wrapped
-
-
-@pytest.fixture(autouse=True)
-def sigterm():
-    """As it was, after what a program does with it."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +73,48 @@ def test_an_error_of_ours_keeps_its_trace():
 def test_sigterm_does_what_ctrl_c_does():
     code = (
         "import os, signal; from gradlab.console import stop_on_sigterm\n"
-        "stop_on_sigterm()\n"
-        "try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+        "try:\n"
+        "    with stop_on_sigterm(): os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
         "except KeyboardInterrupt: print('stopped')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "stopped\n"
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN], ids=["default", "ignored"])
+def test_sigterm_does_after_a_command_what_it_did_before(before):
+    seen = []
+
+    def work():
+        seen.append(signal.getsignal(signal.SIGTERM))
+        raise ValueError("bad")
+
+    usual = signal.signal(signal.SIGTERM, before)
+    try:
+        assert guarded(work) == 2
+        assert seen == [signal.default_int_handler]
+        assert signal.getsignal(signal.SIGTERM) == before
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+
+def test_progress_bars_of_transformers_are_as_before():
+    pytest.importorskip("transformers")
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from transformers.utils import logging
+
+    def state():
+        return logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+
+    usual = state()
+    with quiet_transformers():
+        assert state() == (False, True)
+    assert state() == usual
+    logging.enable_progress_bar()
+    disable_progress_bars()
+    try:
+        with pytest.raises(ZeroDivisionError), quiet_transformers():
+            raise ZeroDivisionError
+        assert state() == (True, True)
+    finally:
+        logging.enable_progress_bar()

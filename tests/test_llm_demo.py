@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 
@@ -19,6 +20,24 @@ from gradlab.store.provenance import fingerprint
 
 LABELS = ["task", "size", "seed", "method"]
 METHODS = [*laptop_run.SMOKE["losses"], "ppo"]
+
+
+def test_a_run_leaves_the_number_of_threads(tmp_path, monkeypatch):
+    seen = []
+
+    def start(*_):
+        seen.append(torch.get_num_threads())
+        raise ValueError("no run today")
+
+    monkeypatch.setattr(laptop_run, "_start", start)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="no run today"):
+            laptop_run.run_unit("tokens", "1M", 0, str(tmp_path), None, laptop_run.SETTINGS)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

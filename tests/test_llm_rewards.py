@@ -253,6 +253,17 @@ def test_what_is_no_reward_is_said_in_one_line(tmp_path, monkeypatch, spec, word
     assert "" not in sys.path[1:]
 
 
+@pytest.mark.parametrize("path", [["", "a"], ["a", ""], ["a"]], ids=repr)
+def test_the_path_of_imports_is_as_it_was(tmp_path, monkeypatch, path):
+    (tmp_path / "lies_here.py").write_text("def reward(prompts, responses): return [1.0 for _ in responses]")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*path, *filter(None, sys.path)])
+    before = list(sys.path)
+    load_reward("lies_here:reward")
+    monkeypatch.delitem(sys.modules, "lies_here")
+    assert sys.path == before
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

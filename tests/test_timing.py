@@ -108,6 +108,16 @@ def test_threads_and_environment_are_restored(monkeypatch):
     assert "GRADLAB_B" not in os.environ
 
 
+def test_random_numbers_are_equal_in_every_call_and_leave_the_generator():
+    state = torch.get_rng_state()
+    drawn = []
+    for _ in range(2):
+        with timing.drawing():
+            drawn.append(torch.rand(3))
+    assert drawn[0].equal(drawn[1])
+    assert torch.get_rng_state().equal(state)
+
+
 def test_the_machine_is_described_without_its_name():
     said = timing.machine(("torch", "no-such-library"))
     assert f"{os.cpu_count()} cores" in said

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from gradlab.doctor.training_log import (
     COLUMNS,
@@ -243,7 +244,9 @@ def test_the_samples_are_whole_small_and_obey_the_identities(name):
 def test_the_recorder_makes_the_sample_again(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_sample_log, "RUNS", {"bdpo": record_sample_log.RUNS["bdpo"]})
+        state = torch.get_rng_state()
         record_sample_log.record(tmp_path, steps=2)
+        assert torch.get_rng_state().equal(state)
     again, sample = read_log(tmp_path / "bdpo.jsonl"), read_log(SAMPLES / "bdpo.jsonl").head(2)
     assert again.attrs == sample.attrs
     # Processors round differently; where rewards are still about 0, that turns a few of the pairs around.

@@ -53,13 +53,13 @@ class DemoCommand:
 
         if self.keep and (self.tasks or self.sizes or self.seeds or self.smoke):
             raise ValueError("keep must go with all tasks, sizes and seeds, and with data; leave out the others")
-        quiet_transformers()
         settings = laptop_run.SMOKE if self.smoke else laptop_run.SETTINGS
-        frames = laptop_run.run_demo(
-            self.out, data=self.data, settings=settings,
-            tasks=self.tasks or (("tokens",) if self.data is None or self.smoke else ()),
-            sizes=self.sizes, seeds=self.seeds, workers=self.workers,
-        )  # fmt: skip
+        tasks = self.tasks or (("tokens",) if self.data is None or self.smoke else ())
+        with quiet_transformers():
+            frames = laptop_run.run_demo(
+                self.out, data=self.data, settings=settings, tasks=tasks, sizes=self.sizes, seeds=self.seeds,
+                workers=self.workers,
+            )  # fmt: skip
         print(laptop_run.demo_table(frames["evaluation"]))
         files = f"{self.out}/*/evaluation.parquet, logs.parquet, pairs.parquet"
         print(f"\nframes, one of each for a task, size and seed: {files}")

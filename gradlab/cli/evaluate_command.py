@@ -72,11 +72,11 @@ class EvaluateCommand:
         from gradlab.llm.judge.evaluate import FOLDER, evaluate_runs
         from gradlab.llm.judge.evaluation_table import BASELINE, table
 
-        quiet_transformers()
         given = dataclasses.asdict(self)
         outs, names, baseline = (given.pop(name) for name in ("out", "names", "baseline"))
         given["reward_template"] = None if self.reward_template == "run" else self.reward_template
-        frame = evaluate_runs(outs, names, baseline=baseline, **given)
+        with quiet_transformers():
+            frame = evaluate_runs(outs, names, baseline=baseline, **given)
         print(table(frame, baseline or BASELINE))
         for out in outs:
             print(f"{out / FOLDER}: evaluation.parquet, samples.jsonl for blind rating, samples.html")

@@ -22,7 +22,11 @@ def guarded(work: Callable[[], int], *, stopped: str = STOPPED, smaller: str = "
     stopped  what to say after Ctrl-C.
     smaller  what to try where a GPU's memory is full.
     """
-    stop_on_sigterm()
+    with stop_on_sigterm():
+        return _status(work, stopped, smaller)
+
+
+def _status(work: Callable[[], int], stopped: str, smaller: str) -> int:
     try:
         return work()
     except KeyboardInterrupt:
@@ -30,7 +34,7 @@ def guarded(work: Callable[[], int], *, stopped: str = STOPPED, smaller: str = "
     except ValueError as error:
         return _complain_once(error, 2)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest of the program, which ends here
         return 1
     except MemoryError as error:
         return complain(PROGRAM, f"not enough memory for these sizes: {error}".removesuffix(": "), 1)

@@ -56,9 +56,9 @@ class InspectCommand:
         need("llm", "transformers")
         from gradlab.llm.look.inspection import inspect_data
 
-        quiet_transformers()
         given = {name: value for name, value in vars(self).items() if name not in ("save", "overwrite")}
-        seen = inspect_data(**given, title="log π" if sys.stderr.isatty() else "")
+        with quiet_transformers():
+            seen = inspect_data(**given, title="log π" if sys.stderr.isatty() else "")
         print(seen)
         if self.save is not None:
             manifest = {"command": "gradlab inspect", **seen.settings}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
 import itertools
 import textwrap
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -90,8 +91,18 @@ def need(extra: str, *modules: str) -> None:
             raise ModuleNotFoundError(f'{module} is not installed; get it with: pip install "gradlab[{extra}]"')
 
 
-def quiet_transformers() -> None:
-    """Keep transformers from showing progress bars."""
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers and its hub from showing progress bars inside; after it they do as before."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
+    of_models, of_hub = logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
     logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if of_models:
+            logging.enable_progress_bar()  # the hub's as well
+        if not of_hub:
+            disable_progress_bars()

@@ -40,8 +40,8 @@ def _train(arguments: Sequence[str]) -> None:
     from gradlab.doctor.training_log import read_log
     from gradlab.llm.train.stages import train
 
-    quiet_transformers()
-    folders = train(settings)
+    with quiet_transformers():
+        folders = train(settings)
     if int(os.environ.get("RANK", 0)) != 0:
         return
     logs = {folder.name: read_log(folder / "log.jsonl") for folder in folders}

@@ -26,7 +26,7 @@ from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import PAIR_LOSSES
 from scripts.benchmarks.llm_page import BASES, SIDES
-from scripts.benchmarks.timing import Step
+from scripts.benchmarks.timing import Step, drawing
 
 RATE = 1e-8  # so small that every step works on the same weights, whatever the loss
 BATCHES = 8  # different ones
@@ -72,8 +72,7 @@ class Size:
 
         config = LlamaConfig(**self.shape, max_position_embeddings=self.longest)
         half = self.lora and self.precision == "bf16"  # an adapter's base
-        torch.manual_seed(0)
-        with torch.device(device):
+        with drawing(device), torch.device(device):
             return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if half else torch.float32)
 
     def adapted(self, model: Any) -> Any:

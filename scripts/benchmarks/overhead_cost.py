@@ -20,7 +20,7 @@ from gradlab.lab.world import gaussian_world
 from gradlab.losses import PairLogps, PairLoss, pair_loss
 from gradlab.store.artifacts import save_frame
 from scripts.benchmarks.lab_speed import training_step
-from scripts.benchmarks.timing import RESULTS, Step, in_turn, one_thread, peak_of
+from scripts.benchmarks.timing import RESULTS, Step, drawing, in_turn, one_thread, peak_of
 
 METHODS = ("dpo", "bdpo")
 PAIRS, MEMORY_PAIRS = 40, 5  # paired measurements of time, and of memory (each side a process of its own)
@@ -48,9 +48,9 @@ class CausalModel(nn.Module):
 
 def language_model_step(loss: PairLoss, device: str) -> Step:
     """One optimiser step of a small language model on a batch of pairs; the reference is precomputed."""
-    torch.manual_seed(0)
-    model = CausalModel().to(device)
-    tokens = torch.randint(VOCABULARY, (2 * BATCH, TOKENS), device=device)
+    with drawing(device):
+        model = CausalModel().to(device)
+        tokens = torch.randint(VOCABULARY, (2 * BATCH, TOKENS), device=device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     reference = model.logp(tokens).detach()
 
@@ -77,7 +77,9 @@ def tabular_step(loss: PairLoss, device: str) -> Step:
 
 def loss_alone(loss: PairLoss, device: str) -> Step:
     """The loss of 65,536 pairs and its gradient, and nothing else."""
-    win, lose = (side.requires_grad_() for side in (-20 * torch.rand(2, 65_536, device=device) - 0.1).unbind())
+    with drawing(device):
+        logps = -20 * torch.rand(2, 65_536, device=device) - 0.1
+    win, lose = (side.requires_grad_() for side in logps.unbind())
     reference = win.detach() - 0.1
 
     def step() -> None:

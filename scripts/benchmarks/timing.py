@@ -115,6 +115,14 @@ def compared(
             yield str(name), rows, rounds
 
 
+@contextlib.contextmanager
+def drawing(device: str = "cpu") -> Iterator[None]:
+    """Draw equal random weights and inputs inside in every call, and leave PyTorch's generators as they were."""
+    with torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(0)
+        yield
+
+
 # --- in fresh processes ---
 
 

@@ -133,9 +133,20 @@ def save_demo(frames: dict[str, pd.DataFrame], folder: Path, settings: dict[str,
     ]
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread inside: the other cores have runs of their own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def run_unit(task: str, size: str, seed: int, folder: str, data: str | None, settings: dict[str, Any]) -> pd.DataFrame:
     """One task, size and seed, from the tokenizer to the evaluation, which is returned; the other frames are kept."""
-    torch.set_num_threads(1)
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     own = settings["tasks"][task]

@@ -372,15 +372,26 @@ def _function(spec: str) -> Callable[..., Any]:
 
 def _module(name: str, spec: str) -> Any:
     """A module, which may lie in the working folder."""
-    sys.path.append("")
     try:
-        return importlib.import_module(name)
+        with _working_folder_on_path():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise ValueError(f"reward {spec}: there is no module {error.name!r}; or give FILE.py:FUNCTION") from None
         raise ValueError(f"reward {spec}: {name} needs {error.name}, which is not installed") from None
     except Exception as error:
         raise ValueError(f"reward {spec}: {name} cannot be imported ({type(error).__name__}: {error})") from None
+
+
+@contextlib.contextmanager
+def _working_folder_on_path() -> Iterator[None]:
+    """Let modules inside also be imported from the working folder; last, so that it hides nothing."""
+    if "" in sys.path:
+        yield
+        return
+    sys.path.append("")
+    try:
+        yield
     finally:
         sys.path.remove("")
 
