@@ -113,12 +113,12 @@ class SigmoidExplorer(Explorer):
 
     def code(self, state: SimpleNamespace) -> str:
         """The point, through the library's own DPO."""
-        return f"""import torch
-from gradlab.losses import DPO, PairLogps
+        return f"""import gradlab as gl
+import torch
 
 gap, margin, zero = torch.tensor([{state.gap!r}, {state.margin!r}, 0.0], dtype=torch.float64)
 wins = torch.sigmoid(gap)
-won, lost = (DPO()(PairLogps(side * margin, zero, zero, zero)) for side in (1, -1))
+won, lost = (gl.DPO()(gl.PairLogps(side * margin, zero, zero, zero)) for side in (1, -1))
 loss, pull = (wins * won + (1 - wins) * lost).item(), (wins - torch.sigmoid(margin)).item()
 print(wins.item(), loss, pull)
 """

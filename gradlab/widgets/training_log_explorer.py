@@ -220,11 +220,11 @@ class TrainingLogExplorer(Explorer):
         """Reading, smoothing, and the ends of the curves."""
         names = {side[1].upper(): vars(state)[f"log{side}"].strip() for side in SIDES}
         return "\n".join([
-            "from gradlab.doctor.training_log import read_log, smoothed",
+            "import gradlab as gl", "from gradlab.doctor.training_log import smoothed",
             "from gradlab.widgets.training_log_explorer import log_path", "",
             f"logs = {({key: name for key, name in names.items() if name})!r}",
             f"columns = {list(_STATUS.values())!r}", "ends = {}", "for key, name in logs.items():",
-            '    log = read_log(log_path(name)).set_index("step").reindex(columns=columns)',
+            '    log = gl.read_log(log_path(name)).set_index("step").reindex(columns=columns)',
             f"    curves = smoothed(log, {state.smoothing!r}).loc[{self.result.first}:{self.result.last}]",
             "    there = curves.ffill().dropna(axis=1, how='all')  # a shorter log may end before",
             "    ends[key] = {name: values.iloc[-1] for name, values in there.items()}",
