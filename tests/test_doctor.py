@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from hypothesis import strategies as st
 
 from gradlab import cli
 from gradlab.doctor import LN2, SIGNS, SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE, examine, report, spikes
-from gradlab.doctor.curves import CONSTANT_WEIGHT, NAIVE, Log
+from gradlab.doctor.curves import Log
+from gradlab.doctor.loss_facts import LossFacts, loss_facts
 from gradlab.doctor.side_rules import weight_range
 from gradlab.doctor.training_log import COLUMNS, append_step, read_log, start_log
-from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps, pair_loss
+from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps, facts_of, pair_loss
 
 SAMPLES = sorted((Path(__file__).parent.parent / "gradlab/widgets/samples").glob("*dpo*.jsonl"))
 STEPS, EVERY = 200, 10
@@ -113,15 +115,60 @@ def test_the_table_of_starting_values_and_of_weights_is_that_of_the_losses(name)
     value = loss.margin if isinstance(loss, LogisticLoss) else loss
     slopes = torch.autograd.grad(value(PairLogps(*sides, win.detach() - 1, lose.detach() - 1)).sum(), sides)
     weight = (slopes[0].abs() / (slopes[0].abs() + slopes[1].abs())).tolist()
-    if name in CONSTANT_WEIGHT:
+    if log.facts.constant_weight:
         assert weight == pytest.approx([weight[0]] * 4)
     else:
         floor, ceiling, _ = weight_range(log)
         assert max(weight[:2]) > weight[3] >= min(weight[:2])
         assert min(weight) >= floor - 1e-12
         assert max(weight) <= ceiling + 1e-12
-        if name in NAIVE:  # the first two pairs are far beyond the clip
+        if "clip" in hyper:  # the first two pairs are far beyond the clip
             assert sorted(weight[:2]) == pytest.approx([floor, ceiling])
+
+
+@dataclass(frozen=True)
+class Bent:
+    """A loss that the doctor has never heard of: it starts at 3, and λ_w lies between ¼ and ½."""
+
+    name, equation, source, antisymmetric = "bent", "3 − h_w + 2h_l", "a test", False
+    weight_range = (0.25, 0.5)
+
+    def __call__(self, logps):
+        return 3 - logps.win_logratio + 2 * logps.lose_logratio
+
+
+def test_a_log_says_what_the_doctor_must_know_of_a_loss_that_it_has_never_heard_of(tmp_path):
+    log, known = healthy("bent"), told(healthy("bent"), loss_facts=facts_of(Bent()))
+    assert "weight-at-edge" not in found(changed(log, win_weight=0.26, win_weight_q10=0.25, win_weight_q50=0.25))
+    assert "0.25 to 0.5" in the(changed(known, win_weight_q10=0.25, win_weight_q50=0.25), "weight-at-edge").what
+    assert "where equal models give 3;" in the(known, "far-reference").what
+    path = tmp_path / "log.jsonl"
+    start_log(path, {"loss": "bent", "loss_facts": facts_of(Bent())})
+    append_step(path, 1, loss=3.0)
+    assert found(read_log(path)) == {}
+    constant = told(healthy("bent"), loss_facts={**facts_of(Bent()), "constant_weight": True})
+    assert unjudged(constant)["weight-at-edge"] == "λ_w is constant for the loss bent"
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_facts_in_the_header_and_facts_by_name_are_the_same(name):
+    loss = pair_loss(name, beta=0.3)
+    by_name = loss_facts({"loss": name, **vars(loss)})
+    assert loss_facts({"loss": "mine", "loss_facts": json.loads(json.dumps(facts_of(loss)))}) == by_name
+    assert not by_name.unknown
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"start_value": "x", "weight_range": [1, 0]}, {"weight_range": 3, "logistic": 1}]
+)
+def test_facts_that_are_none_are_left_out(facts):
+    assert loss_facts({"loss": "dpo", "loss_facts": facts}) == LossFacts()
+
+
+def test_trls_hinge_is_not_taken_for_a_logistic_loss():
+    log = changed(healthy("hinge"), loss=np.where(healthy()["step"] > 20, 0.0, 1.0))
+    assert "not-finite" not in found(log)
+    assert unjudged(log)["weight-at-edge"] == "λ_w is constant for the loss hinge"
 
 
 # Spikes

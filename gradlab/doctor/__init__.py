@@ -1,36 +1,22 @@
 """The doctor: looks through a preference-training log, ours or TRL's, for the known signatures of failure.
 
-``log`` is what it reads of a log, ``findings`` what it says. A rule judges one sign, by the ``thresholds``: there are
-``training_rules`` on how the training goes, ``validation_rules`` on held-out pairs, and ``side_rules`` on the two
-responses of a pair.
+``curves`` is a log in numbers, ``loss_facts`` what is known of its loss, ``findings`` what is said of it. A rule judges
+one sign, by the ``thresholds``: there are ``training_rules`` on how the training goes, ``validation_rules`` on held-out
+pairs, and ``side_rules`` on the two responses of a pair; ``rules`` lists them all.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from gradlab.doctor.curves import LN2, Log
-from gradlab.doctor.findings import SEVERITIES, SIGNS, Finding, Seen, Unjudged, report
-from gradlab.doctor.side_rules import both_falling, weight_at_edge
+from gradlab.doctor.findings import SEVERITIES, Finding, Unjudged
+from gradlab.doctor.report import report
+from gradlab.doctor.rules import RULES, SIGNS
 from gradlab.doctor.thresholds import SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE
 from gradlab.doctor.training_log import is_known, not_finite_notes
-from gradlab.doctor.training_rules import far_reference, not_finite, stuck
-from gradlab.doctor.validation_rules import no_gain, overfitting, spikes, validation_spike
-
-# A log and the baseline's; what judges each sign of ``SIGNS``.
-_RULES: Mapping[str, Callable[[Log, Log | None], Iterator[Seen]]] = {
-    "not-finite": not_finite,
-    "far-reference": far_reference,
-    "stuck": stuck,
-    "validation-spike": validation_spike,
-    "overfitting": overfitting,
-    "no-gain": no_gain,
-    "both-falling": both_falling,
-    "weight-at-edge": weight_at_edge,
-}
+from gradlab.doctor.validation_rules import spikes
 
 
 def examine(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list[Finding]:
@@ -51,12 +37,12 @@ def examine(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list[Fin
         other = Log.of(baseline, "baseline") if baseline is not None else None
         findings = _about_the_file(read)
         findings += _about_the_file(other, "baseline: ") if other is not None else []
-        for sign, rule in _RULES.items():
+        for rule in RULES:
             try:
-                for seen in rule(read, other):  # one by one: what was seen stays, where a rule then gives up
-                    findings.append(Finding(sign, *seen))
+                for seen in rule.judge(read, other):  # one by one: what was seen stays, where a rule then gives up
+                    findings.append(Finding(rule.sign, *seen))
             except Unjudged as reason:
-                findings.append(Finding(sign, "note", str(reason), judged=False))
+                findings.append(Finding(rule.sign, "note", str(reason), judged=False))
     signs = [*SIGNS, "log"]
     return sorted(findings, key=lambda one: (not one.judged, SEVERITIES.index(one.severity), signs.index(one.sign)))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,15 +12,11 @@ import numpy as np
 import pandas as pd
 
 from gradlab.doctor.findings import Unjudged
+from gradlab.doctor.loss_facts import LossFacts, loss_facts
 from gradlab.doctor.thresholds import LATE, START_PROBLEM
-from gradlab.doctor.training_log import is_known
+from gradlab.doctor.training_log import is_known, positive_number
 
 LN2 = math.log(2)
-# By the loss's name in the settings. "sigmoid" is TRL's name for DPO; "reference" is the stage that makes one by DPO.
-AT_LN2 = ("dpo", "cdpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight", "sigmoid", "reference")
-NEVER_LOGISTIC = ("ipo", "ppo", "sft")
-CONSTANT_WEIGHT = ("dpo", "cdpo", "ipo", "fixed-weight", "sigmoid", "reference")
-NAIVE = ("nbdpo", "nbdpo-symmetric")
 
 
 class Curve(NamedTuple):
@@ -96,10 +92,7 @@ class Log:
 
     def number(self, key: str) -> float | None:
         """A positive number of the settings."""
-        value = self.settings.get(key)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            return None
-        return float(value) if 0 < value < sys.float_info.max else None
+        return positive_number(self.settings.get(key))
 
     @property
     def loss(self) -> str | None:
@@ -107,21 +100,23 @@ class Log:
         name = self.settings.get("loss")
         return name.lower() if isinstance(name, str) else None
 
+    @functools.cached_property
+    def facts(self) -> LossFacts:
+        """What is known of the loss."""
+        return loss_facts(self.settings)
+
     def start(self) -> tuple[float, str] | None:
         """The loss where policy and reference are one, by the settings, and how it is called."""
-        if self.loss in AT_LN2:
-            return LN2, "ln 2"
-        beta = self.number("beta")
-        if self.loss == "ipo" and beta is not None:
-            value = 0.25 / beta / beta
-            return (value, f"1/(4β²) = {value:.4g}") if 0 < value < math.inf else None
-        return None
+        value, equation = self.facts.start_value, self.facts.start_equation
+        if value is None:
+            return None
+        return value, "ln 2" if value == LN2 else f"{equation} = {value:.4g}" if equation else f"{value:.4g}"
 
     def supposed_start(self) -> tuple[float, str] | None:
         """The same; where the settings do not say, ln 2 if the log begins about there."""
         known = self.start()
         first = self.curve("loss").values[:1]
-        if known or self.loss in NEVER_LOGISTIC or not len(first):
+        if known or self.facts.logistic is False or not len(first):
             return known
         return (LN2, "ln 2") if abs(first[0] - LN2) < START_PROBLEM * LN2 else None
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradlab.doctor.curves import CONSTANT_WEIGHT, NAIVE, Curve, Log, tail
+from gradlab.doctor.curves import Curve, Log, tail
 from gradlab.doctor.findings import Seen, Unjudged
+from gradlab.doctor.rule import rule
 from gradlab.doctor.thresholds import DEEP_FALL, EDGE, EDGE_MOST, EDGE_PAIRS, FALL, FALL_ERRORS, FALL_REWARD, ROWS
 
 _QUANTILES = {"win_weight_q10": 0.1, "win_weight_q50": 0.5, "win_weight_q90": 0.9}
@@ -20,6 +21,7 @@ _LESS_EXTREME = (
 )
 
 
+@rule("both-falling", "log-probabilities of both sides falling")
 def both_falling(log: Log, _: Log | None) -> Iterator[Seen]:
     """Log-probabilities of winners and losers that both fall: by their rewards, or else by themselves."""
     rewards, logps = _falls_by_reward(log), _falls_by_logp(log)
@@ -88,9 +90,10 @@ def _falls_by_logp(log: Log) -> _Falls | None:
     return _Falls(falls[0], falls[1], least, "nats", late)
 
 
+@rule("weight-at-edge", "λ_w at its floor or ceiling")
 def weight_at_edge(log: Log, _: Log | None) -> Iterator[Seen]:
     """Weights λ_w at an end of their range for most of the pairs."""
-    if log.loss in CONSTANT_WEIGHT:
+    if log.facts.constant_weight:
         raise Unjudged(f"λ_w is constant for the loss {log.loss}")
     names = [name for name in ("win_weight", *_QUANTILES) if len(log.curve(name).steps)]
     if not names:
@@ -99,31 +102,29 @@ def weight_at_edge(log: Log, _: Log | None) -> Iterator[Seen]:
     low, high = _share_at(log, [name for name in names if name in _QUANTILES] or names, floor, ceiling)
     if not low + high >= EDGE_PAIRS:
         return
-    naive = log.loss in NAIVE
+    clipped = (floor, ceiling) != (0.0, 1.0)  # both sides keep a gradient at an end
     means = ", ".join(f"{name.removeprefix('win_weight_')} {_late(log, name):.4g}" for name in names)
-    which = "The winners" if low >= high else "The losers"
+    why = f"{'The winners' if low >= high else 'The losers'} hardly get a gradient."
+    if clipped:
+        why = f"The {'clip' if log.number('clip') else 'range'} decides: λ says only which side is more probable."
     yield Seen(
-        "problem" if not naive and max(low, high) >= EDGE_MOST else "warning",
+        "problem" if not clipped and max(low, high) >= EDGE_MOST else "warning",
         f"λ_w lies at an end of its range, {bounds}, for at least {min(low + high, 1):.0%} of the pairs: {low:.0%} at "
-        f"the floor, {high:.0%} at the ceiling ({means.replace('win_weight', 'mean')}). "
-        + (
-            "The clip decides: λ says only which side is more probable." if naive else f"{which} hardly get a gradient."
-        ),
+        f"the floor, {high:.0%} at the ceiling ({means.replace('win_weight', 'mean')}). " + why,
         log.curve(names[0]).late().where(),
-        _WIDER if naive else _LESS_EXTREME,
+        _WIDER if clipped else _LESS_EXTREME,
     )
 
 
 def weight_range(log: Log) -> tuple[float, float, str]:
     """The least and the largest λ_w that the loss allows."""
-    if log.loss not in NAIVE:
-        return 0.0, 1.0, "0 to 1"
+    if log.facts.unknown:
+        names = " and no ".join(log.facts.unknown)
+        raise Unjudged(f"the settings name no {names}, which sets the ends of λ_w for the loss {log.loss}")
+    floor, ceiling = log.facts.weight_range
     clip = log.number("clip")
-    if clip is None:
-        raise Unjudged(f"the settings name no clip, which sets the ends of λ_w for the loss {log.loss}")
-    ceiling = (1 + clip) / (2 + clip)  # w/(w + 1) with w = 1 + clip
-    floor = 1 / (2 + clip) if log.loss == "nbdpo-symmetric" else 0.5
-    return floor, ceiling, f"{floor:.4g} to {ceiling:.4g} (clip {clip:g})"
+    by = f" (clip {clip:g})" if clip is not None and (floor, ceiling) != (0.0, 1.0) else ""
+    return floor, ceiling, f"{floor:.4g} to {ceiling:.4g}{by}"
 
 
 def _share_at(log: Log, names: Sequence[str], floor: float, ceiling: float) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ _FROM_TRL = {
     "rewards/chosen": "reward_win", "rewards/rejected": "reward_lose", "rewards/margins": "reward_margin",
     "rewards/accuracies": "accuracy", "logps/chosen": "logp_win", "logps/rejected": "logp_lose",
 }  # fmt: skip
+# Losses by the names that TRL has for them: the registry's name, or the facts themselves.
+TRL_LOSSES: dict[str, Any] = {
+    "sigmoid": "dpo",
+    "hinge": {"logistic": False, "start_value": 1.0, "weight_range": [0.5, 0.5], "constant_weight": True},
+}
 _STEPS = ("step", "global_step", "_step")  # the first that is there counts
 Rows = list[tuple[str, dict[str, Any]]]  # each with its place in the file
 ACCEPTED = (
@@ -128,6 +134,13 @@ def read_log(path: Path | str) -> pd.DataFrame:
 def not_finite_notes(not_finite: Mapping[str, str]) -> list[str]:
     """What the notes of ``read_log`` say of columns that are not finite: a note each, from its place in the file."""
     return [f"{name} is not finite, first at {place}" for name, place in not_finite.items()]
+
+
+def positive_number(value: Any) -> float | None:
+    """Return a number of a file's settings that is finite and > 0; None for anything else."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if 0 < value < sys.float_info.max else None
 
 
 def is_known(name: str) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradlab.doctor.curves import LN2, NEVER_LOGISTIC, Curve, Log, step_text
+from gradlab.doctor.curves import LN2, Curve, Log, step_text
 from gradlab.doctor.findings import Seen, Unjudged
+from gradlab.doctor.rule import rule
 from gradlab.doctor.thresholds import (
     LATE,
     REWARD_PROBLEM,
@@ -35,6 +36,7 @@ _NO_REWARD = (
 )
 
 
+@rule("not-finite", "numbers that are not finite, or underflow to 0")
 def not_finite(log: Log, _: Log | None) -> Iterator[Seen]:
     """Numbers that are not finite, gradients of exactly 0, and a loss of exactly 0, which may hide NaN."""
     if not log.columns or not len(log.steps):
@@ -84,7 +86,7 @@ def _zero_gradients(log: Log) -> Iterator[Seen]:
 
 def _zero_loss(log: Log) -> Iterator[Seen]:
     loss = log.curve("loss")
-    if loss.values.all() or log.loss in NEVER_LOGISTIC:
+    if loss.values.all() or log.facts.logistic is False:
         return
     none = loss.values == 0
     yield Seen(
@@ -101,6 +103,7 @@ def _ends_at_zero(curve: Curve) -> bool:
     return bool((curve.late().values == 0).mean() > 0.5)
 
 
+@rule("far-reference", "a reference far from the start")
 def far_reference(log: Log, _: Log | None) -> Iterator[Seen]:
     """A first loss, or first rewards, that are not those of a policy that is its reference."""
     firsts = _firsts(log)
@@ -144,7 +147,7 @@ def _firsts(log: Log) -> dict[str, float]:
 
 
 def _multiple_of_ln2(log: Log, loss: float) -> int | None:
-    if log.loss in NEVER_LOGISTIC or not 1.5 < loss / LN2 < 1e4:
+    if log.facts.logistic is False or not 1.5 < loss / LN2 < 1e4:
         return None
     times = round(loss / LN2)
     return times if abs(loss / LN2 / times - 1) < STUCK else None
@@ -161,13 +164,14 @@ def _summed(loss: float, times: int) -> Seen:
     )
 
 
+@rule("stuck", "a loss stuck where it starts (ln 2)")
 def stuck(log: Log, _: Log | None) -> Iterator[Seen]:
     """A training loss whose last third stays where it started."""
     loss = log.need("loss", STUCK_ROWS)
     if loss.steps[-1] < TRAINED:
         raise Unjudged(f"the log ends at step {step_text(loss.steps[-1])}; {TRAINED} steps are needed")
     start = log.supposed_start()
-    if start is None and log.loss in NEVER_LOGISTIC:
+    if start is None and log.facts.logistic is False:
         raise Unjudged(f"the settings do not tell where the loss {log.loss} starts")
     value, name = start or (LN2, "ln 2")
     late = loss.last(len(loss.steps) // 3)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from gradlab.doctor.curves import LN2, Curve, Log, step_text, whole_steps
 from gradlab.doctor.findings import Seen, Unjudged
+from gradlab.doctor.rule import rule
 from gradlab.doctor.thresholds import (
     GAIN_ACCURACY,
     GAIN_LOSS,
@@ -73,6 +74,7 @@ def _usual_change(changes: np.ndarray, rise: int) -> float:
     return float(np.quantile(np.abs(np.delete(changes, slice(rise, rise + 2))), SPIKE_USUAL))
 
 
+@rule("validation-spike", "sudden spikes of the validation loss")
 def validation_spike(log: Log, _: Log | None) -> Iterator[Seen]:
     """The largest of the sudden spikes of the validation loss, and whether it came back."""
     curve = log.need("validation_loss", SPIKE_EVALUATIONS)
@@ -96,6 +98,7 @@ def validation_spike(log: Log, _: Log | None) -> Iterator[Seen]:
     )
 
 
+@rule("overfitting", "overfitting")
 def overfitting(log: Log, _: Log | None) -> Iterator[Seen]:
     """A validation loss that has risen since its best, while the training loss fell."""
     seen = log.need("validation_loss", OVERFIT_EVALUATIONS)
@@ -124,6 +127,7 @@ def overfitting(log: Log, _: Log | None) -> Iterator[Seen]:
     )
 
 
+@rule("no-gain", "no gain over chance or the baseline")
 def no_gain(log: Log, baseline: Log | None) -> Iterator[Seen]:
     """Held-out pairs on which nothing is gained: over the baseline, or else over chance; or no more than by length."""
     ends = _ends(log)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from gradlab.doctor.training_log import COLUMNS, append_step, keep_steps, own_name, start_log
 from gradlab.llm.train.measures import batch_row
-from gradlab.losses import DPO, PairLogps, PairLoss
+from gradlab.losses import DPO, PairLogps, PairLoss, facts_of
 
 try:
     import trl
@@ -195,6 +195,7 @@ def _settings(args: Any, loss: PairLoss | None) -> dict[str, Any]:
     """The first line of the log."""
     own = {key: one for key, one in getattr(loss, "__dict__", {}).items() if isinstance(one, float | int | str)}
     own["loss"] = loss.name if loss else "TRL's " + " + ".join(args.loss_type) if _faults(args) else "dpo"
+    own |= {"loss_facts": facts_of(loss)} if loss else {}
     own["batch"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     own |= {key: getattr(args, key) for key in ("beta", "learning_rate", "seed")}
     return own | {"optimizer": str(args.optim.value), "trainer": f"trl {trl.__version__}"}

@@ -10,6 +10,7 @@ from gradlab.losses.policy_gradient import policy_gradient, ppo_clip
 from gradlab.losses.registry import (
     PAIR_LOSSES,
     HyperParameter,
+    facts_of,
     hyper_parameters,
     pair_loss,
     register_loss,
@@ -34,6 +35,7 @@ __all__ = [
     "SliderRange",
     "balanced_weights",
     "differentiated",
+    "facts_of",
     "hyper_parameters",
     "log_prob_ratio",
     "pair_loss",

@@ -113,6 +113,18 @@ def measured_start(loss: PairLoss) -> float | None:
     return first if torch.allclose(values, values.flatten()[0], rtol=1e-12, atol=1e-12) else None
 
 
+def facts_of(loss: PairLoss) -> dict[str, Any]:
+    """Return what the header of a training log says of a loss, registered or not, as JSON-able data."""
+    names = ("logistic", "start_value", "start_equation", "weight_range", "constant_weight")
+    stated = {name: getattr(loss, name) for name in names if hasattr(loss, name)}
+    ends = stated.get("weight_range", (0.0, 1.0))
+    found = {
+        "constant_weight": ends[0] == ends[1],
+        **{name: _DEFAULTS[name](loss) for name in names[:3] if name not in stated},
+    }
+    return {**found, **stated, "weight_range": list(ends)}
+
+
 # What a class that is registered gets for each fact that it does not state.
 _DEFAULTS: dict[str, Callable[[Any], Any]] = {
     "label": lambda loss: loss.name,

@@ -25,7 +25,7 @@ from gradlab.llm.train.loop import ENDED, PairTask, SupervisedTask, lengths, run
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import reference_logps
 from gradlab.llm.train.run_settings import PPO, Settings
-from gradlab.losses import DPO, PairLoss
+from gradlab.losses import DPO, PairLoss, facts_of
 from gradlab.store.artifacts import write_whole
 from gradlab.store.provenance import fingerprint
 
@@ -221,7 +221,8 @@ def _header(stage: Stage, settings: Settings, data: Data, policy: PolicyModel) -
     ties = [len(pair.win) == len(pair.lose) for pair in data.part(data.held_out)]
     chosen = ("template", "max_length", "batch", "precision", "reduction", "schedule", "lora_rank", "init", "seed")
     return {
-        "loss": stage.name, **hyper, "learning_rate": stage.rate, "steps": stage.steps, "start": stage.start,
+        "loss": stage.name, "loss_facts": {"logistic": False} if stage.loss is None else facts_of(stage.loss), **hyper,
+        "learning_rate": stage.rate, "steps": stage.steps, "start": stage.start,
         "reference": stage.reference, "parameters": numbers[0], "trained_parameters": numbers[1],
         "pairs": len(data.train), "validation_pairs": len(data.held_out), "data": settings.data,
         "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,

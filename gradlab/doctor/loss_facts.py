@@ -1,0 +1,90 @@
+"""What the doctor must know of the loss that a log is of: from the log's header, or else by the loss's name."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from gradlab.doctor.training_log import TRL_LOSSES, positive_number
+
+KEY = "loss_facts"  # of a header's settings; what ``gradlab.losses.facts_of`` gives
+# Stages of our language models whose older logs have no facts.
+_STAGES: dict[str, Any] = {"ppo": {"logistic": False}, "sft": {"logistic": False}, "reference": "dpo"}
+
+
+class LossFacts(NamedTuple):
+    """Facts of a loss; their names are those of ``gradlab.losses.KnownLoss``."""
+
+    logistic: bool | None = None
+    """None where it is not known."""
+    start_value: float | None = None
+    start_equation: str = ""
+    weight_range: tuple[float, float] = (0.0, 1.0)
+    constant_weight: bool = False
+    unknown: tuple[str, ...] = ()
+    """Hyper-parameters that the settings lack and that ``weight_range`` depends on."""
+
+
+def loss_facts(settings: Mapping[str, Any]) -> LossFacts:
+    """Return the facts of a log's loss, from its settings; where they say nothing of it, those of any loss."""
+    stated = settings.get(KEY)
+    if isinstance(stated, dict):
+        return _checked(stated)
+    name = settings.get("loss")
+    if not isinstance(name, str):
+        return LossFacts()
+    known = {**_STAGES, **TRL_LOSSES}.get(name.lower(), name.lower())
+    return _checked(known) if isinstance(known, dict) else _registered(known, settings)
+
+
+def _checked(stated: Mapping[str, Any]) -> LossFacts:
+    """What is of its type in a header; a file may hold anything."""
+    return LossFacts(
+        logistic=stated["logistic"] if isinstance(stated.get("logistic"), bool) else None,
+        start_value=positive_number(stated.get("start_value")),
+        start_equation=str(stated.get("start_equation", "")),
+        weight_range=_ends(stated.get("weight_range")),
+        constant_weight=stated.get("constant_weight") is True,
+    )
+
+
+def _ends(stated: Any) -> tuple[float, float]:
+    """The range of λ_w of a header; the widest where it is no such range."""
+    if isinstance(stated, list) and len(stated) == 2 and all(type(end) in (int, float) for end in stated):
+        low, high = stated
+        if 0 <= low <= high <= 1:
+            return float(low), float(high)
+    return 0.0, 1.0
+
+
+def _registered(name: str, settings: Mapping[str, Any]) -> LossFacts:
+    """Facts of a registered loss; what depends on a hyper-parameter that the settings lack is not known."""
+    from gradlab.losses import PAIR_LOSSES  # torch takes a second, and most logs name their facts themselves
+
+    if name not in PAIR_LOSSES:
+        return LossFacts()
+    loss: Any = copy.copy(PAIR_LOSSES[name]())
+    lacking = []
+    for field in fields(loss):
+        value = positive_number(settings.get(field.name))
+        if value is not None:
+            object.__setattr__(loss, field.name, value)
+        elif type(getattr(loss, field.name)) is float:
+            lacking.append(field.name)
+    deciding = tuple(key for key in lacking if any(map(math.isnan, _without(loss, [key]).weight_range)))
+    start = _without(loss, lacking).start_value
+    return LossFacts(
+        logistic=loss.logistic, start_value=positive_number(start), start_equation=loss.start_equation,
+        weight_range=loss.weight_range, constant_weight=loss.constant_weight, unknown=deciding,
+    )  # fmt: skip
+
+
+def _without(loss: Any, names: list[str]) -> Any:
+    """The loss with NaN for these numbers, which then is in all that depends on them."""
+    loss = copy.copy(loss)
+    for name in names:
+        object.__setattr__(loss, name, math.nan)
+    return loss
