@@ -236,7 +236,6 @@ def test_a_broken_or_foreign_file_is_never_loaded_but_replaced(fresh, monkeypatc
     assert path.read_bytes() == good
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
 def test_a_file_that_others_may_write_to_is_not_trusted(fresh, monkeypatch):
     seen = compilations(monkeypatch)
     fit(WORLDS, DPO(), steps=5)

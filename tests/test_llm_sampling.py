@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -214,7 +213,6 @@ leave(0)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="gloo")
 def test_two_processes_draw_what_one_draws(tmp_path):
     script = tmp_path / "spread.py"
     script.write_text(SPREAD.format(here=os.path.dirname(__file__)))

@@ -209,7 +209,6 @@ stages.train(tiny_settings(Path({inputs!r}), Path({out!r}), steps=6))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_run_killed_while_it_writes_a_checkpoint_ends_bit_for_bit_as_one_that_was_not(inputs, straight, tmp_path):
     script = KILLED.format(tests=str(Path(__file__).parent), inputs=str(inputs), out=str(tmp_path))
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=240, check=False)

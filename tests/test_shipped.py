@@ -126,25 +126,53 @@ def test_the_checkout_ships_the_real_ones():
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_notebooks_figures_and_the_code_of_the_pages(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder that the wheel is installed to, and the paths in it."""
+    folder = tmp_path_factory.mktemp("wheel")
     built = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stdout + built.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    inside = set(zipfile.ZipFile(wheel).namelist())
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+        return folder / "site", set(archive.namelist())
+
+
+def installed(site, code, folder):
+    """Run code on the installed wheel, in a folder, and return what it printed."""
+    start = f"import sys; sys.path.insert(0, {str(site)!r}); import gradlab; assert {str(site)!r} in gradlab.__file__"
+    ran = subprocess.run([sys.executable, "-I", "-c", f"{start}; {code}"], capture_output=True, text=True, cwd=folder)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_the_wheel_holds_notebooks_figures_and_the_code_of_the_pages(site, tmp_path):
+    target, inside = site
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert f"gradlab/notebooks/{file.name}" in inside
     wanted = ("figures/claims.csv", "web/tools.js", "web/explorer.css", "web/picture.js")
     assert {f"gradlab/{name}" for name in wanted} <= inside
     assert not any("ipynb_checkpoints" in name or "figures/quick" in name or "/.parts" in name for name in inside)
-    target = tmp_path / "site"
-    zipfile.ZipFile(wheel).extractall(target)
     code = (
         "from pathlib import Path; from gradlab.store.shipped import copy_notebooks; print(copy_notebooks(Path('got')))"
     )
-    ran = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {code}"],
-                         capture_output=True, text=True, check=True, cwd=tmp_path)  # fmt: skip
-    assert ran.stdout.strip() == "[]"
+    assert installed(target, code, tmp_path).strip() == "[]"
     assert (tmp_path / "got/00-start.ipynb").is_file()
+
+
+@pytest.mark.slow
+def test_the_wheel_trains_a_model(site, tmp_path):
+    pytest.importorskip("transformers")
+    from tiny_llm import options, write_inputs
+
+    from gradlab.doctor.training_log import read_log
+
+    write_inputs(tmp_path)
+    command = ["train", *options(tmp_path, tmp_path / "out")]
+    said = installed(site[0], f"from gradlab.cli import main; sys.exit(main({command}))", tmp_path)
+    assert "dpo, gradlab doctor:" in said
+    assert read_log(tmp_path / "out/dpo/log.jsonl")["step"].tolist() == [1, 2, 3, 4, 5]
+    assert (tmp_path / "out/dpo/model/model.safetensors").is_file()

@@ -12,7 +12,6 @@ import ctypes
 import hashlib
 import os
 import stat
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def load(assembly: str) -> bytes | None:
     path = _path(assembly)
     try:
         state = path.stat()
-        ours = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
+        ours = state.st_uid == os.getuid() and not state.st_mode & 0o022
         if not (ours and stat.S_ISREG(state.st_mode) and state.st_size <= LARGEST):
             return None
         content = path.read_bytes()
@@ -98,6 +97,6 @@ def _target_machine() -> llvm.TargetMachine:
     """A new one each time: an engine takes its own with it when it goes."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    triple = llvm.get_process_triple() + ("-elf" if sys.platform == "win32" else "")  # the one format that MCJIT loads
     name, features = _processor()
-    return llvm.Target.from_triple(triple).create_target_machine(cpu=name, features=features, opt=3, jit=True)
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(cpu=name, features=features, opt=3, jit=True)
