@@ -14,7 +14,7 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
     pytest.skip("two processes need gloo", allow_module_level=True)
 
 from safetensors.torch import load_file
-from tiny_llm import TWO, quick_collections, tiny_settings, torchrun
+from tiny_llm import TWO, options, quick_collections, tiny_settings, torchrun
 
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.model.group import Elsewhere, Group, start_group
@@ -131,6 +131,21 @@ def test_a_failure_elsewhere_is_no_news_of_its_own(capsys):
         assert guard.guarded(work) == 1
     assert capsys.readouterr() == ("", "")
     assert Group().is_main
+
+
+def test_torchrun_trains_by_the_name_of_the_package(inputs, tmp_path):
+    stdout, _ = torchrun("-m", "gradlab.llm", *options(inputs, tmp_path, steps=1, distribution="ddp"))
+    assert stdout.count("dpo, gradlab doctor:") == 1
+    assert read_log(tmp_path / "dpo" / "log.jsonl").attrs["settings"]["processes"] == 2
+
+
+@pytest.mark.parametrize("door", [["-m", "gradlab.llm"], ["scripts/llm_train.py"]], ids=" ".join)
+def test_each_door_leads_to_gradlab_train(door):
+    arguments = ["--model", "m", "--data", "d", "--out", "o", "--loss", "bdp"]
+    root = Path(__file__).parent.parent
+    ran = subprocess.run([sys.executable, *door, *arguments], capture_output=True, text=True, cwd=root, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch("gradlab: loss must be one of dpo, .*; got 'bdp'; did you mean .*\n", ran.stderr)
 
 
 @pytest.mark.parametrize("rank", [None, "0"])

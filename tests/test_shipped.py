@@ -125,7 +125,6 @@ def test_the_checkout_ships_the_real_ones():
     assert (shipped.shipped("figures") / "claims.csv").is_file()
 
 
-@pytest.mark.slow
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The folder that the wheel is installed to, and the paths in it."""
@@ -149,6 +148,7 @@ def installed(site, code, folder):
     return ran.stdout
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_notebooks_figures_and_the_code_of_the_pages(site, tmp_path):
     target, inside = site
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):

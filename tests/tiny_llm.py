@@ -24,11 +24,11 @@ def quick_collections():
     gc.unfreeze()
 
 
-def torchrun(script: Path, *arguments, timeout=300):
-    """What two processes that run a script wrote on stdout and stderr; the script ends by ``command.leave``."""
+def torchrun(*arguments, timeout=300):
+    """Return stdout and stderr of two processes that run a script, or ``-m`` and a module; each ends by ``leave``."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     with subprocess.Popen(
-        [*command, script, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*command, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as run:  # fmt: skip
         try:
