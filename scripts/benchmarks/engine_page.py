@@ -1,4 +1,4 @@
-"""What the engine's benchmark says: its numbers as Markdown tables, targets judged, and what looks wrong."""
+"""The page of the engine's benchmark: its numbers as tables, whether targets are met, and what looks wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_TORCH = 2.0  # the engine's sigmoid against PyTorch's
 
 
 def page(table: pd.DataFrame, disagreement: dict[str, float] | None, shares: pd.Series, quick: bool) -> str:
-    """The whole page, from the rows of engine.csv; shares are processor time over wall time by way."""
+    """Return the page, from the rows of engine.csv; shares are processor time over wall time by way."""
     table = with_steps_alone(table)
     parts = [
         heading("Speed of the engine", quick),
@@ -43,7 +43,7 @@ def page(table: pd.DataFrame, disagreement: dict[str, float] | None, shares: pd.
 
 
 def with_steps_alone(table: pd.DataFrame) -> pd.DataFrame:
-    """With a way more, ``steps alone``: what the engine takes for twice the steps, less what it takes for them."""
+    """Add the way ``steps alone``: the time of the engine for twice the steps, less its time for the steps."""
     keys = ["dtype", "loss"]
     if (table["way"] == "steps alone").any():
         return table
@@ -59,7 +59,7 @@ def with_steps_alone(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def lost_vectors(table: pd.DataFrame) -> list[str]:
-    """A line for each kernel that seems to have lost its vectors.
+    """Return one line for each kernel that seems to have lost its vectors.
 
     Judged by processor time, relative to a sigmoid measured in the same run: that needs to know neither the processor
     nor its assembly, nor how the engine works. With vectors of one number a kernel costs 13 (float64) to 23 (float32)
@@ -83,13 +83,13 @@ def lost_vectors(table: pd.DataFrame) -> list[str]:
 
 
 def _kernels(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    """Where time is the kernel's and little else's."""
+    """Select the rows whose time is almost wholly that of the kernel."""
     large = (table["part"] == "sweep") & (table["way"] == "engine")
     return table[(large | (table["way"] == "steps alone")) & (table["dtype"] == dtype)]
 
 
 def targets(table: pd.DataFrame) -> str:
-    """A line a target: what was measured, and whether that meets it."""
+    """Return one line per target: the measurement, and whether it meets the target."""
     columns = [(dtype, way) for dtype in DTYPES for way in ("fit", "engine")]
     rows = []
     for loss in table.loc[table["part"] == "one run", "loss"].unique():
@@ -286,13 +286,13 @@ def _conditions(shares: pd.Series) -> str:
 
 
 def _row(table: pd.DataFrame, **wanted: object) -> pd.Series | None:
-    """The first row with these values."""
+    """Return the first row with these values, or None."""
     for name, value in wanted.items():
         table = table[table[name] == value]
     return None if table.empty else table.iloc[0]
 
 
 def _value(table: pd.DataFrame, column: str, **wanted: object) -> float:
-    """One number of the first row with these values; NaN without one."""
+    """Return one number of the first row with these values; NaN where there is no such row."""
     row = _row(table, **wanted)
     return math.nan if row is None else float(row[column])

@@ -33,7 +33,7 @@ BOUND: dict[str, Any] = {"color": "#777777", "linestyle": ":", "linewidth": 1.2}
 
 
 def draw(table: pd.DataFrame, quick: bool = False) -> Figure:
-    """The whole figure, from the rows of engine.csv."""
+    """Draw the whole figure, from the rows of engine.csv."""
     with mpl.rc_context(style()):
         figure = Figure(figsize=(10.5, 6.6), layout="constrained")
         axes = figure.subplots(2, 3)
@@ -54,7 +54,7 @@ def draw(table: pd.DataFrame, quick: bool = False) -> Figure:
 
 
 def save(table: pd.DataFrame, path: str, quick: bool = False) -> None:
-    """As a PNG without date and versions."""
+    """Write the figure as a PNG without date and versions."""
     with mpl.rc_context(style()):
         draw(table, quick).savefig(path, format="png", dpi=130, metadata={"Software": None})
 
@@ -119,13 +119,13 @@ def _memory(axis: Axes, table: pd.DataFrame) -> None:
 
 
 def _sigmoid(table: pd.DataFrame, dtype: str) -> float:
-    """The bound, a slot and step of 20 responses: one sigmoid an unordered pair."""
+    """Return the bound per slot and step of 20 responses: one sigmoid per unordered pair."""
     sigmoid = table.loc[(table["way"] == "sigmoid") & (table["dtype"] == dtype), "wall_ns"].iloc[0]
     return sigmoid * (1 - 1 / 20) / 2
 
 
 def _plain(axis: Axes, sizes: pd.Series) -> None:
-    """Ticks at the sizes that were measured."""
+    """Set ticks at the sizes that were measured."""
     axis.set_xticks(sorted(sizes.astype(int).unique()))
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.xaxis.set_minor_locator(NullLocator())

@@ -87,7 +87,7 @@ QUICK = Extent(
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure; all of it is a column of engine.csv."""
+    """A frozen record of one measurement to be made; each field is a column of engine.csv."""
 
     part: str
     way: str
@@ -127,7 +127,7 @@ def bench(folder: Path = RESULTS, quick: bool = False, rounds: int = Extent.roun
 
 
 def all_cases(extent: Extent) -> list[Case]:
-    """What is timed, in the order of a round."""
+    """Return all cases that are timed, in the order of a round."""
     cases = []
     for dtype in DTYPES:
         for loss in extent.losses:
@@ -191,7 +191,7 @@ def summarise(times: pd.DataFrame) -> pd.DataFrame:
 
 
 def processor_share(times: pd.DataFrame) -> pd.Series:
-    """Processor time over wall time by way: below 1 others had the processor, above 1 it was not one thread."""
+    """Return processor time over wall time by way: below 1 others had the processor, above 1 it was not one thread."""
     sums = times.dropna(subset=["cpu_seconds"]).groupby("way", sort=False)[["cpu_seconds", "wall_seconds"]].sum()
     return sums["cpu_seconds"] / sums["wall_seconds"]
 
@@ -212,7 +212,7 @@ def _fit(case: Case, stack: contextlib.ExitStack, how: Literal["eager", "fused"]
 
 
 def _engine(case: Case, stack: contextlib.ExitStack) -> Step:
-    """The engine's own door: arrays in, log π out."""
+    """Call the engine itself: arrays in, log π out."""
     runs = Runs.of(_worlds(case), None, None, 0)
     problem = PairProblem(runs, pair_loss(case.loss), runs.data(), runs.start(None))
     training = Training(learning_rate=LEARNING_RATE, steps=case.steps, dtype=case.dtype)
@@ -220,7 +220,7 @@ def _engine(case: Case, stack: contextlib.ExitStack) -> Step:
 
 
 def train_with_jax(case: Case, tuned: bool) -> Callable[[], np.ndarray]:
-    """Arrays in, log π (R, X, Y) out."""
+    """Return a training by JAX: arrays in, log π (R, X, Y) out."""
     from scripts.benchmarks.jax_reference import training
 
     arrays = _arrays(case.runs, case.prompts, case.responses)
@@ -252,7 +252,7 @@ def _alone(case: Case) -> Step:
 
 
 def vector_sigmoid(case: Case, stack: contextlib.ExitStack) -> Step:
-    """The bound: nothing but the engine's own sigmoid, again and again on one array in the cache.
+    """Return the work of the bound: nothing but the engine's own sigmoid, again and again on one array in the cache.
 
     The one place that looks inside the engine: at its vectors, its sigmoid and its compiler.
     """
@@ -300,7 +300,7 @@ def has_jax() -> bool:
 
 
 def compare_with_jax(extent: Extent) -> dict[str, float]:
-    """The largest difference of final probabilities between JAX and ``fit`` by dtype; RuntimeError if too large."""
+    """Return by dtype how far final probabilities of JAX and ``fit`` differ at most; RuntimeError if too far."""
     largest: dict[str, float] = dict.fromkeys(DTYPES, 0.0)
     losses = [loss for loss in extent.losses if loss in JAX_LOSSES]
     for loss, dtype in product(losses, DTYPES):
@@ -328,7 +328,7 @@ def _worlds(case: Case) -> list[World]:
 
 @functools.cache
 def _arrays(runs: int, prompts: int, responses: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of the ordered pairs (R, X, Y, Y), and log π_ref (R, X, Y)."""
+    """Return weights of the ordered pairs (R, X, Y, Y), and log π_ref (R, X, Y)."""
     worlds = [_world(prompts, responses, seed) for seed in range(runs)]
     return np.stack([exact_pairs(world) for world in worlds]), np.stack([world.ref_logp for world in worlds])
 

@@ -12,7 +12,7 @@ FIRST_PICTURE = 4.0  # seconds, the target
 
 
 def page(frame: pd.DataFrame, presses: int) -> str:
-    """Return the results as a page; of each slider there were so many presses."""
+    """Return the results as a page; ``presses`` is how often each slider was pressed."""
     head = ("", "presses with a new picture", "median (ms)", "95% (ms)", "target (ms)", "frames/s in a drag",
             "first picture (s)")  # fmt: skip
     rows = [

@@ -41,7 +41,7 @@ _WATCH = """root => {
 
 
 def press(page: Any, handle: Any, count: int) -> list[float]:
-    """Milliseconds from each key press to the last picture that it brought."""
+    """Return the milliseconds from each key press to the last picture that it brought."""
     took = []
     handle.focus()
     for number in range(count):
@@ -55,7 +55,7 @@ def press(page: Any, handle: Any, count: int) -> list[float]:
 
 
 def drag(page: Any, handle: Any, seconds: float = 3.0) -> float:
-    """Moments a second at which new pictures came, while the mouse drags the slider to and fro."""
+    """Return at how many moments per second new pictures came, while the mouse drags the slider to and fro."""
     box = handle.bounding_box()
     across, up = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(across, up)
@@ -72,7 +72,7 @@ def drag(page: Any, handle: Any, seconds: float = 3.0) -> float:
 
 
 def measure(lab: str, running: Any, name: str) -> list[dict[str, Any]]:
-    """Latency, frames of a drag, and time to the first picture, of one notebook's cases."""
+    """Measure latency, frames of a drag, and time to the first picture, of one notebook's cases."""
     opened = chrome.Page(running, lab, f"{name}.ipynb", (1920, 1000))
     start = time.perf_counter()
     opened.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
@@ -99,7 +99,7 @@ def measure(lab: str, running: Any, name: str) -> list[dict[str, Any]]:
 
 
 def screenshot(lab: str, running: Any) -> bytes:
-    """Grid training in JupyterLab, for the README."""
+    """Return a picture of Grid training in JupyterLab, for the README."""
     opened = chrome.Page(running, lab, "02-grid-training.ipynb", (1920, 1200))
     opened.run_all()
     explorer = opened.explorer()

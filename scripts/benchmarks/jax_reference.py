@@ -1,4 +1,4 @@
-"""The same exact training in JAX, for comparison: the losses written a second time, Adam from scratch, jit and scan.
+"""Exact training in JAX, for comparison: the losses written a second time, Adam from scratch, jit and scan.
 
 Twice: as one would write it, and as fast as we could make it. JAX is no dependency of gradlab;
 ``pip install 'gradlab[bench]'`` adds it.
@@ -35,12 +35,12 @@ Margin = Callable[[Array, Array, Array, Array], Array]  # log π, then log π_re
 
 
 def dpo(win: Array, lose: Array, ref_win: Array, ref_lose: Array) -> Array:
-    """DPO's margin at β = 1."""
+    """Return DPO's margin at β = 1."""
     return (win - ref_win) - (lose - ref_lose)
 
 
 def bdpo(win: Array, lose: Array, ref_win: Array, ref_lose: Array) -> Array:
-    """Balanced-DPO's margin at β = 1."""
+    """Return Balanced-DPO's margin at β = 1."""
     tiny = jnp.finfo(win.dtype).tiny  # 0/0 becomes ½, as in gradlab
     fixed_win, fixed_lose = jax.lax.stop_gradient(win) - tiny, jax.lax.stop_gradient(lose) - tiny
     total = fixed_win + fixed_lose
@@ -53,7 +53,7 @@ MARGINS: dict[str, Margin] = {"dpo": dpo, "bdpo": bdpo}
 def training(
     loss: str, weights: np.ndarray, reference: np.ndarray, dtype: str, steps: int, rate: float, tuned: bool = False
 ) -> Callable[[], np.ndarray]:
-    """A function that trains every run and gives log π (R, X, Y); its first call compiles.
+    """Return a function that trains every run and gives log π (R, X, Y); its first call compiles.
 
     weights    (R, X, Y, Y) shares of the ordered pairs.
     reference  (R, X, Y) log π_ref, where training starts.
@@ -72,14 +72,14 @@ def training(
 
 
 def mean_loss(logits: Array, weights: Array, reference: Array, margin: Margin) -> Array:
-    """−log σ(m) expected over all ordered pairs, summed over prompts; logits (X, Y), weights (X, Y, Y)."""
+    """Return −log σ(m) expected over all ordered pairs, summed over prompts; logits (X, Y), weights (X, Y, Y)."""
     logp = jax.nn.log_softmax(logits, -1)
     sides = (logp[:, :, None], logp[:, None, :], reference[:, :, None], reference[:, None, :])
     return -(weights * jax.nn.log_sigmoid(margin(*sides))).sum()
 
 
 def same_slope(logits: Array, weights: Array, reference: Array, margin: Margin) -> Array:
-    """What has the same gradient for less; logits (Y, C), weights (2, pairs, C) of each pair and of it swapped."""
+    """Return a sum with the gradient of ``mean_loss``; logits (Y, C), weights (2, pairs, C) of both orders."""
     logp = jax.nn.log_softmax(logits, 0)
     one, other = np.triu_indices(len(logits), 1)
     margins = margin(logp[one], logp[other], reference[one], reference[other])

@@ -1,4 +1,4 @@
-"""What ``llm_speed.py`` measures: models with pairs of random tokens and their steps, output layers, and how much."""
+"""The cases of ``llm_speed.py``: models with pairs of random tokens and their steps, output layers, and how much."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ class Size:
 
     @property
     def longest(self) -> int:
-        """Tokens of a prompt and a response at most."""
+        """The most tokens that a prompt and a response have together."""
         return self.prompt[1] + self.response[1]
 
     def needs(self, *, sides: bool) -> int:
-        """Bytes that training a config takes, by gradlab's own table of memory."""
+        """Return the bytes that training a config takes, by gradlab's own table of memory."""
         return memory(
             self.shape, lora_rank=self.lora, micro_pairs=self.micro, length=self.longest, precision=self.precision,
             checkpointing=self.checkpointing, sides=sides,
         ).total  # fmt: skip
 
     def model(self, device: str) -> Any:
-        """The model, without an adapter; the same weights each time."""
+        """Return the model without an adapter, with equal weights each time."""
         if "width" in self.shape:
             return small_llama(self.vocabulary, **self.shape, longest=self.longest, seed=0)
         from transformers import AutoModelForCausalLM, LlamaConfig
@@ -76,11 +76,11 @@ class Size:
             return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if half else torch.float32)
 
     def adapted(self, model: Any) -> Any:
-        """With a LoRA adapter, where this size has one."""
+        """Return the model with a LoRA adapter, where this size has one."""
         return with_lora(model, self.lora, 2.0 * self.lora, ("all-linear",)) if self.lora else model
 
     def training(self, device: str) -> Training:
-        """What is measured."""
+        """Return what is measured: the model or layer with its inputs."""
         return Training(self, device)
 
 
@@ -101,7 +101,7 @@ class Head:
         return [BASES[self.part], "gather − logsumexp", *(f"chunks of {size}" for size in self.chunks)]
 
     def training(self, device: str) -> HeadTraining:
-        """What is measured."""
+        """Return what is measured: the model or layer with its inputs."""
         return HeadTraining(self, device)
 
 
@@ -119,7 +119,7 @@ class Extent:
 
     @property
     def cases(self) -> dict[str, Size | Head]:
-        """All that takes its turn with its own methods."""
+        """All models and output layers, by name."""
         return {**self.sizes, **self.heads}
 
 
@@ -192,7 +192,7 @@ class Training:
         self.methods = size.methods if fits else size.methods[:-1]
 
     def step(self, method: str) -> Step:
-        """What the trainer does in a step, its log aside; the first call is step 1."""
+        """Return a step of the trainer, its log aside; the first call is step 1."""
         numbers = itertools.count(1)
         task = self.tasks[method.split()[0]]
         settings = replace(self.settings, sides_every=int(method == SIDES))
@@ -207,11 +207,11 @@ class Training:
         return step
 
     def batch(self, number: int) -> list[Encoded]:
-        """The pairs of a step, from 1."""
+        """Return the pairs of a step, counted from 1."""
         return [self.pairs[i] for i in batch_at(number - 1, len(self.pairs), self.size.pairs, self.settings.seed)]
 
     def work(self, number: int) -> dict[str, float]:
-        """Tokens of a step without padding, prompts counted on both sides, and the operations that they need.
+        """Return the tokens of a step without padding, prompts counted on both sides, and the operations for them.
 
         Two a parameter and token in the forward pass and four in the backward pass (two where the weights are frozen);
         causal attention; the output layer for responses' tokens alone. What is computed again counts once.
@@ -229,7 +229,7 @@ class Training:
         }  # fmt: skip
 
     def checked(self) -> dict[str, dict[str, float]]:
-        """What else is known of the methods: nothing."""
+        """Return further numbers by method; there are none."""
         return {}
 
 
@@ -248,7 +248,7 @@ class HeadTraining:
         self.target = torch.randint(head.vocabulary, (head.tokens,), **how)
 
     def logps(self, method: str) -> Tensor:
-        """log π of each token."""
+        """Return log π of each token."""
         if method == self.methods[0]:
             logps = torch.log_softmax(self.layer(self.hidden).float(), -1)
             return logps.gather(-1, self.target[:, None])[:, 0]
@@ -257,7 +257,7 @@ class HeadTraining:
         return _gathered(self.layer(self.hidden), self.target)
 
     def step(self, method: str) -> Step:
-        """Forward and backward."""
+        """Return a step of forward and backward."""
 
         def step() -> None:
             self.layer.weight.grad = self.hidden.grad = None
@@ -266,12 +266,12 @@ class HeadTraining:
         return step
 
     def work(self, number: int) -> dict[str, float]:
-        """Tokens, and the operations that they need."""
+        """Return the tokens, and the operations that they need."""
         head = self.size
         return {"tokens": head.tokens, "flops": 6.0 * head.tokens * head.hidden * head.vocabulary}
 
     def checked(self) -> dict[str, dict[str, float]]:
-        """How far log π and its gradient are from the first method's; ArithmeticError where that is too far."""
+        """Return how far log π and its gradient are from the first method's; ArithmeticError where that is too far."""
         made: dict[str, dict[str, float]] = {}
         base: list[Tensor] = []
         for method in self.methods:
@@ -297,7 +297,7 @@ def has_room(size: Size, *, sides: bool) -> bool:
 
 
 def drawn_pairs(size: Size) -> list[Encoded]:
-    """Random tokens in the place of pairs; responses end as they should."""
+    """Return random tokens in the place of pairs; responses end as they should."""
     rng = np.random.default_rng(0)
 
     def tokens(low: int, high: int) -> tuple[int, ...]:

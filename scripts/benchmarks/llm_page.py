@@ -1,4 +1,4 @@
-"""What ``llm_speed.py`` has measured, as a summary, as steps to a fixed accuracy, and as a page of Markdown."""
+"""The page of the language models' benchmark, with the summary and the steps to a fixed accuracy behind it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASK = "tokens"
 
 
 def summarise(frame: pd.DataFrame, peaks: Mapping[str, float]) -> pd.DataFrame:
-    """One row a part, size and method: medians, and the ratio to the part's base in the same round.
+    """Return one row per part, size and method: medians, and the ratio to the part's base in the same round.
 
     peaks  the most operations a second, by size: mfu is the share of them that a step needs and gets.
     """
@@ -42,7 +42,7 @@ def summarise(frame: pd.DataFrame, peaks: Mapping[str, float]) -> pd.DataFrame:
 
 
 def to_accuracy(logs: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Steps, tokens and seconds until the held-out accuracy is ``REACHED``, a row a size and loss of the laptop run.
+    """Return steps, tokens and seconds to the accuracy ``REACHED``, one row per size and loss of the laptop run.
 
     Median, least and most over seeds, one that never gets there counting as endless. The steps are the logs'; tokens
     and seconds a step are this benchmark's, for the laptop run was not alone on its machine.
@@ -74,7 +74,7 @@ def _spread(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def page(summary: pd.DataFrame, reached: pd.DataFrame | None, settings: Mapping[str, Any]) -> str:
-    """The page: what was measured, on what, and how to read it."""
+    """Return the page: what was measured, on what, and how to read it."""
     cuda = settings["device"] != "cpu"
     lines = [
         heading("Training language models: speed and memory", settings["quick"]), "",
@@ -148,7 +148,7 @@ def _trainers(summary: pd.DataFrame) -> Iterator[str]:
 
 
 def _of(summary: pd.DataFrame, part: str) -> list[tuple[str, list[dict[Any, Any]]]]:
-    """The rows of each size of a part."""
+    """Return the rows of each size of a part."""
     sizes = summary[summary["part"] == part].groupby("size", sort=False)
     return [(str(size), own.to_dict("records")) for size, own in sizes]
 

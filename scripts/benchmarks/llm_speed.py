@@ -77,7 +77,7 @@ def save(frame: pd.DataFrame, folder: Path, settings: dict[str, Any], extent: Ex
 
 
 def measure(extent: Extent, device: str, left_out: dict[str, str], name: str) -> Iterator[list[dict[str, Any]]]:
-    """Rows of each case, one a measured step, then TRL's and peaks; ``left_out`` gets why a case has none."""
+    """Give the rows of each case, one per step, then TRL's and peaks; ``left_out`` gets why a case has none."""
     turns: list[tuple[str, Callable[..., Iterator[dict[str, Any]]]]] = [
         *((name, _measured) for name in extent.cases), *((name, beside_trl) for name in extent.trl),
     ]  # fmt: skip
@@ -112,7 +112,7 @@ def _measured(case: Training | HeadTraining, device: str, rounds: int, limit: fl
 
 
 def beside_trl(training: Training, device: str, rounds: int, limit: float) -> Iterator[dict[str, Any]]:
-    """A row a step of TRL's trainer and of ours, by turns, on the same pairs; nothing where TRL is not installed."""
+    """Give one row per step of TRL's trainer and of ours, by turns, on the same pairs; none without TRL."""
     try:
         from trl import DPOConfig, DPOTrainer  # pyright: ignore[reportPrivateImportUsage]
     except ImportError:
@@ -130,7 +130,7 @@ def beside_trl(training: Training, device: str, rounds: int, limit: float) -> It
         return time.perf_counter()
 
     class Turns(TrainerCallback):
-        """Ours after each of TRL's, whose time begins when ours has ended, so that its loading of data counts too."""
+        """Take our step after each of TRL's, whose time begins when ours has ended: its loading of data counts too."""
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.begun = self.since = now()
@@ -172,7 +172,7 @@ def beside_trl(training: Training, device: str, rounds: int, limit: float) -> It
 
 
 def _words(vocabulary: int) -> Any:
-    """A tokenizer whose words are the numbers of its tokens."""
+    """Return a tokenizer whose words are the numbers of its tokens."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -188,7 +188,7 @@ def _as_text(pair: Encoded) -> tuple[str, str, str]:
 
 
 def measure_peaks(extent: Extent, name: str) -> list[dict[str, Any]]:
-    """A row a method: the peak of three steps beyond what was held before, on the CPU, in a process of its own."""
+    """Return one row per method: the peak of three steps on the CPU in a fresh process, beyond what it held before."""
     turns = [(case, method) for case in extent.peaks for method in extent.cases[case].methods]
 
     def peak(turn: tuple[str, str]) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _step(name: str, case: str, method: str) -> Step:
 
 
 def _afresh(step: Step, device: str) -> Step:
-    """The step, with the device's count of its peak begun anew."""
+    """Return the step, which resets the device's count of its peak first."""
 
     def run() -> None:
         torch.cuda.reset_peak_memory_stats()
@@ -215,7 +215,7 @@ def _afresh(step: Step, device: str) -> Step:
 
 
 def peak_flops(device: str, precision: str) -> tuple[float, str]:
-    """The most operations a second of the device (on the CPU, of one thread), and whether known or measured."""
+    """Return the most operations per second of the device (on the CPU, of one thread), and where that is from."""
     name = torch.cuda.get_device_name() if device == "cuda" else ""
     for part, known in PEAKS.items():
         if precision == "bf16" and all(re.search(rf"\b{word}\b", name) for word in part.split()):

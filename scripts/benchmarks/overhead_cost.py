@@ -1,4 +1,4 @@
-"""What Balanced-DPO costs beside DPO: step time and peak memory, paired and interleaved.
+"""The cost of Balanced-DPO beside DPO: step time and peak memory, paired and interleaved.
 
 Writes figures/benchmarks/overhead.parquet, which the claims report reads, and prints the medians. ``make bench`` runs
 it. Where there is a CUDA device, the steps are measured on it too.
@@ -39,7 +39,7 @@ class CausalModel(nn.Module):
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
 
     def logp(self, tokens: Tensor) -> Tensor:
-        """Summed log-probability of each sequence of tokens (B, T) after its first token, (B,)."""
+        """Return the summed log-probability of each sequence of tokens (B, T) after its first token, (B,)."""
         mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1] - 1, device=tokens.device)
         hidden = self.body(self.embed(tokens[:, :-1]), mask=mask, is_causal=True)
         by_token = torch.log_softmax(self.head(hidden), -1).gather(-1, tokens[:, 1:, None])
@@ -47,7 +47,7 @@ class CausalModel(nn.Module):
 
 
 def language_model_step(loss: PairLoss, device: str) -> Step:
-    """One optimiser step of a small language model on a batch of pairs; the reference is precomputed."""
+    """Return one optimiser step of a small language model on a batch of pairs; the reference is precomputed."""
     with drawing(device):
         model = CausalModel().to(device)
         tokens = torch.randint(VOCABULARY, (2 * BATCH, TOKENS), device=device)
@@ -65,7 +65,7 @@ def language_model_step(loss: PairLoss, device: str) -> Step:
 
 
 def tabular_step(loss: PairLoss, device: str) -> Step:
-    """Ten optimiser steps of the loop that one would write by hand, on all ordered pairs of a 20 × 20 world."""
+    """Return ten optimiser steps of the loop that one would write by hand, on all ordered pairs of a 20 × 20 world."""
     _, once = training_step(gaussian_world(), loss, torch.float64, device)
 
     def step() -> None:
@@ -76,7 +76,7 @@ def tabular_step(loss: PairLoss, device: str) -> Step:
 
 
 def loss_alone(loss: PairLoss, device: str) -> Step:
-    """The loss of 65,536 pairs and its gradient, and nothing else."""
+    """Return a step that takes the loss of 65,536 pairs and its gradient, and nothing else."""
     with drawing(device):
         logps = -20 * torch.rand(2, 65_536, device=device) - 0.1
     win, lose = (side.requires_grad_() for side in logps.unbind())

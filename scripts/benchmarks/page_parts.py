@@ -1,4 +1,4 @@
-"""What the pages of all benchmarks share: a heading that owns up to a quick run, and tables."""
+"""Parts that the pages of all benchmarks share: a heading that says when a run was quick, tables, and numbers."""
 
 from __future__ import annotations
 

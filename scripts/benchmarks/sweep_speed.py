@@ -62,7 +62,7 @@ def bench(folder: Path = RESULTS / "cuda", quick: bool = False) -> None:
 
 
 def measure(extent: Extent, device: str) -> Iterator[dict[str, Any]]:
-    """A row a measurement of a whole sweep, all its ways in turn."""
+    """Give one row per measurement of a whole sweep, all its ways in turn."""
     loss = pair_loss(LOSS)
     for runs, steps in extent.sweeps.items():
         worlds = [gaussian_world(seed=seed) for seed in range(runs)]
@@ -89,7 +89,7 @@ def _at_once(train: functools.partial[Any], shares: Sequence[Any]) -> None:
 
 
 def disagreement(extent: Extent, device: str) -> dict[str, float]:
-    """The largest difference of a final probability between GPU and CPU, by dtype, over a few runs."""
+    """Return the largest difference of a final probability between GPU and CPU, by dtype, over a few runs."""
     worlds = [gaussian_world(seed=seed) for seed in range(min(20, max(extent.sweeps)))]
     found = {}
     for name in DTYPES:
@@ -102,7 +102,7 @@ def disagreement(extent: Extent, device: str) -> dict[str, float]:
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a dtype, size of sweep and way: medians, how many times as fast as one thread and, a run, as the loop."""
+    """Return one row per dtype, runs and way: medians, and how many times as fast as one thread and the loop."""
     frame = frame.assign(ms=frame["seconds"] / (frame["runs"] * frame["steps"]) * 1e3)
     loops = frame[frame["way"] == LOOP].groupby("dtype")["ms"].median()
     rows = []

@@ -1,4 +1,4 @@
-"""How every benchmark measures: cases by turns, one thread, peak memory in fresh processes, and on which machine."""
+"""Measurements of every benchmark: cases by turns, one thread, peak memory in fresh processes, and on which machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Measured(Generic[Way]):
-    """One measurement of one way: the round, counted from 0, and seconds by the clock and of this processor."""
+    """A frozen record of one measurement: its round from 0, its way, and seconds by the clock and of the processor."""
 
     round: int
     way: Way
