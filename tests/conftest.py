@@ -12,13 +12,10 @@ from processors import compile_for
 torch.set_num_threads(1)
 
 
-WHOLE_RUNS = {"all_experiments", "smoke"}  # fixtures that are whole training runs
-
-
 def pytest_collection_modifyitems(items):
     """Mark tests that look at whole runs as slow, and those of files that compute as comparing numbers."""
     for item in items:
-        if WHOLE_RUNS & set(getattr(item, "fixturenames", ())):
+        if "whole_runs" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
         if {"np", "torch"} & set(vars(getattr(item, "module", None) or object)):
             item.add_marker(pytest.mark.numbers)
@@ -62,7 +59,12 @@ def kernels_of_our_own(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def all_experiments(tmp_path_factory):
+def whole_runs():
+    """What fixtures that are whole training runs ask for: whatever looks at them is slow."""
+
+
+@pytest.fixture(scope="session")
+def quick(whole_runs, tmp_path_factory):
     """The folder of `make figures QUICK=1`, which all workers share: the first that needs it fills it."""
     from gradlab.experiments.make import make_figures
 
@@ -74,12 +76,6 @@ def all_experiments(tmp_path_factory):
             make_figures(folder=folder, quick=True)
             done.touch()
     return folder / "quick"
-
-
-@pytest.fixture(scope="session")
-def quick(all_experiments):
-    """The short name of it; files of tests may have another quick run by this name, which is not slow."""
-    return all_experiments
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 pytest.importorskip("transformers")
-from tiny_llm import tiny_settings
+from rounding import rounding, starts_at
+from tiny_llm import LONGEST_ANSWER, tiny_settings
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from gradlab.doctor import examine, report
@@ -27,6 +28,7 @@ from gradlab.llm.model.loading import (
     without_dropout,
 )
 from gradlab.llm.train.stages import train
+from gradlab.losses import DPO
 
 VOCABULARY = len(task_tokenizer())
 
@@ -50,8 +52,9 @@ def test_a_model_with_dropout_of_its_own_starts_at_ln_2(make, inputs, tmp_path):
     save_folder(tmp_path / "model", make(), task_tokenizer())
     (folder,) = train(tiny_settings(inputs, tmp_path / "out", model=str(tmp_path / "model"), steps=1))
     first = read_log(folder / "log.jsonl").iloc[0]
-    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
-    assert first["reward_win"] == pytest.approx(0, abs=1e-5)
+    assert first["loss"] == starts_at(DPO(), math.log(2), *LONGEST_ANSWER)
+    logp, tokens = LONGEST_ANSWER
+    assert first["reward_win"] == pytest.approx(0, abs=rounding(tokens, abs(logp), torch.float32))
 
 
 def test_dropout_goes_and_that_of_an_adapter_stays():

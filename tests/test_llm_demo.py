@@ -41,7 +41,7 @@ def test_a_run_leaves_the_number_of_threads(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
+def smoke(whole_runs, tmp_path_factory):
     """The folder and the frames."""
     folder = tmp_path_factory.mktemp("demo")
     return folder, laptop_run.run_demo(folder, settings=laptop_run.SMOKE, workers=1)

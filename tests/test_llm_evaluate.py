@@ -60,7 +60,7 @@ def settings(folder, seed):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(whole_runs, tmp_path_factory):
     """Two runs, seeds 0 and 1, of a tiny model."""
     made = tmp_path_factory.mktemp("runs")
     write_task(made / "data", 60, 1, seed=3)

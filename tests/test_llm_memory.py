@@ -144,8 +144,12 @@ def tracked(lora, half, checkpointing, pairs=2, length=128, chunk=CHUNK):
 
 
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointing", "all kept"])
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-@pytest.mark.parametrize("lora", [None, ["q_proj", "v_proj"], "all-linear"], ids=["full", "two", "all-linear"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "lora",
+    [None, pytest.param(["q_proj", "v_proj"], marks=pytest.mark.slow), "all-linear"],
+    ids=["full", "two", "all-linear"],
+)
 def test_activations_are_those_of_a_real_step(lora, precision, checkpointing):
     half, few = precision == "bf16", 8
     held, _ = tracked(lora, half, checkpointing, chunk=few)

@@ -193,6 +193,7 @@ def test_a_simple_reward_grows_far_beyond_noise():
     assert last.mean() - first.mean() > max(5 * noise, 0.3)
 
 
+@pytest.mark.slow
 def test_a_large_penalty_keeps_the_model_at_its_reference():
     kl = {}
     for beta in (0.01, 30.0):
@@ -392,6 +393,7 @@ def settings_of(source, out, **options):
     return Settings(**{**given, **options})
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_with_equal_bits(source, tmp_path, capfd):
     stop = tmp_path / "stop"
     (source / "reward.py").write_text(REWARD.format(stop=str(stop), calls=3))

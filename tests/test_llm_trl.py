@@ -120,7 +120,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[] if case in ("plain", "evaluated") else pytest.mark.slow) for case in CASES]
+    "case", [pytest.param(case, marks=[] if case == "plain" else pytest.mark.slow) for case in CASES]
 )
 def test_dpo_is_trls_sigmoid(make, case):
     trainers = [make(name="trl", **CASES[case]), make(DPO(beta=0.2), name="gradlab", **CASES[case])]
@@ -139,6 +139,7 @@ def test_dpo_is_trls_sigmoid(make, case):
         torch.testing.assert_close(ends[1][name], ends[0][name], rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_loss_of_routers_is_added_as_trl_adds_it(make):
     torch.manual_seed(0)
     config = MixtralConfig(**SIZE, num_local_experts=2, output_router_logits=True, router_aux_loss_coef=0.3)
@@ -199,6 +200,7 @@ def test_the_log_has_every_column_of_log_probabilities_for_whole_steps(make):
     assert log.attrs["notes"] == []
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_its_log_and_a_new_one_keeps_the_old(make, tmp_path):
     settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     make(BalancedDPO(beta=0.2), settings=settings).train()
@@ -232,6 +234,7 @@ def test_what_is_outside_of_training_or_has_a_name_is_not_logged(make, pairs):
     assert Path(trainer.args.output_dir, LOG).read_text() == text
 
 
+@pytest.mark.slow
 def test_the_callback_gives_of_trls_own_trainer_what_its_logs_have(make):
     trainers = [
         make(name="trl", callbacks=[ImbalanceLog()], evaluate=True),

@@ -98,6 +98,7 @@ def test_cleaning_takes_out_what_changes():
     assert cleaned.metadata.language_info == {"name": "python"}
 
 
+@pytest.mark.slow
 def test_an_error_in_a_cell_is_told_and_nothing_is_written(tmp_path):
     path = tmp_path / "broken.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), path)

@@ -188,6 +188,7 @@ def points_of(axis, *, dots=True):
     return np.concatenate([line.get_xydata() for line in lines])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", THEORY)
 def test_the_theorys_drawings_are_reproducible_and_fit_a_page(name, tmp_path):
     def make():

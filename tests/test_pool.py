@@ -93,12 +93,14 @@ def test_a_part_with_another_key_is_run_again(parts, tmp_path, log):
     assert calls(log) == sorted([0, 1, 2, 3, 4] * 2)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_only_what_it_was_doing(parts, log):
     with pytest.warns(UserWarning, match="squares: a worker was killed; going on with what is left"):
         run_parts(dies_once, parts, label="squares", workers=2, progress=False)
     assert found(parts) == [0, 1, 4, 9, 16]
 
 
+@pytest.mark.slow
 def test_workers_that_are_always_killed_are_given_up_in_one_line(parts):
     story = f"squares: workers were killed {DEATHS} times, .* finished parts are kept, .* fewer than 2 workers"
     with pytest.warns(UserWarning, match="a worker was killed"), pytest.raises(OSError, match=story) as error:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rounding import rounding
 
 from gradlab.lab.fit import fit
 from gradlab.lab.policy import FREE_LOGITS, RadialBasis
@@ -119,7 +120,9 @@ def test_fill_unobserved_by_hand():
         assert filled[how][1, 1] == pytest.approx(second)
         assert torch.equal(filled[how][tensor(observed)], reward[tensor(observed)])
     assert filled["model"] is not reward
-    torch.testing.assert_close(fill_unobserved(reward.double().numpy(), observed, "mean"), filled["mean"].double())
+    found = fill_unobserved(reward.double().numpy(), observed, "mean")
+    single = rounding(4, 5.0, torch.float32)  # the sum of three rewards, and its share
+    torch.testing.assert_close(found, filled["mean"].double(), rtol=0, atol=single)
 
 
 def test_fill_unobserved_takes_leading_axes():
@@ -180,7 +183,7 @@ def test_with_shared_features_the_closed_form_is_reached_where_the_features_hold
 def test_ideal_logp_is_the_worlds_own_for_the_oracle():
     world = small(reference="random")
     ideal = ideal_logp(world.utility, world.ref_logp, 2.0)
-    torch.testing.assert_close(ideal, tensor(world.ideal_logp(2.0)), atol=1e-14, rtol=0)
+    torch.testing.assert_close(ideal, tensor(world.ideal_logp(2.0)), atol=rounding(20, 5.0), rtol=0)
 
 
 # --- identity 14: DPO's route and the reward model's are one
@@ -252,7 +255,7 @@ def test_one_unclipped_epoch_is_the_exact_policy_gradient():
             steps=5,
             start=start,
         )
-        torch.testing.assert_close(made.policies[0], start, atol=1e-15, rtol=0)
+        torch.testing.assert_close(made.policies[0], start, atol=rounding(8, 3.0), rtol=0)  # a log-softmax more
         torch.testing.assert_close(made.logp, expected, atol=1e-13, rtol=0)
 
 

@@ -390,6 +390,7 @@ def test_a_grid_may_have_seeds_of_its_own(tmp_path):
     assert settings[["beta", "seed"]].to_numpy().tolist() == [[1, 0], [1, 1], [2, 5]]
 
 
+@pytest.mark.slow
 def test_from_the_command_line(small, capsys):
     assert cli.main(["sweep", str(small)]) == 0
     out = capsys.readouterr().out

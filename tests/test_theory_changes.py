@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from rounding import rounding
 from scipy.special import log_softmax, logsumexp, softmax
 
 from gradlab.losses import DPO, BalancedDPO, PairLogps, balanced_weights
@@ -166,9 +167,9 @@ def test_near_one_hot_policies_nothing_cancels(with_kernel, exponents, first):
 def test_a_one_hot_limit_by_hand(kernel):
     # Tails of 1e-20 and 3e-20: ∇log π_1 = e_1 − p ≈ (−1, 1, 0), ∇log π_0 ≈ 1e-20 · (4, −1, −3).
     cosines = gradient_cosines([1.0, 1e-20, 3e-20], kernel)
-    assert cosines[0, 1] == pytest.approx(-5 / math.sqrt(26 * 2), rel=1e-14)
-    assert cosines[0, 2] == pytest.approx(-7 / math.sqrt(26 * 2), rel=1e-14)
-    assert cosines[1, 2] == pytest.approx(0.5, rel=1e-14)
+    assert cosines[0, 1] == pytest.approx(-5 / math.sqrt(26 * 2), rel=rounding(32))
+    assert cosines[0, 2] == pytest.approx(-7 / math.sqrt(26 * 2), rel=rounding(32))
+    assert cosines[1, 2] == pytest.approx(0.5, rel=rounding(32))
 
 
 @pytest.mark.parametrize("kernel", [None, np.eye(3)], ids=["closed form", "kernel"])
@@ -176,21 +177,23 @@ def test_a_probability_of_zero_has_a_cosine_but_no_inner_product(kernel):
     p = [0.5, 0.5, 0.0]
     np.testing.assert_allclose(gradient_inner_products(p, kernel)[2], 0, atol=0)
     # ∇log π_2 = (−½, −½, 1) and ∇log π_0 = (½, −½, 0).
-    np.testing.assert_allclose(gradient_cosines(p, kernel), [[1, -1, 0], [-1, 1, 0], [0, 0, 1]], atol=1e-15)
+    np.testing.assert_allclose(gradient_cosines(p, kernel), [[1, -1, 0], [-1, 1, 0], [0, 0, 1]], atol=rounding(32))
 
 
 @pytest.mark.parametrize("kernel", [None, np.eye(3)], ids=["closed form", "kernel"])
 def test_a_gradient_of_zero_has_no_angle(kernel):
     cosines = gradient_cosines([1.0, 0.0, 0.0], kernel)
     assert np.isnan(cosines[0]).all()
-    np.testing.assert_allclose(cosines[1:, 1:], [[1, 0.5], [0.5, 1]], rtol=1e-14)
+    np.testing.assert_allclose(cosines[1:, 1:], [[1, 0.5], [0.5, 1]], rtol=rounding(32))
     assert np.isnan(gradient_cosines([0.3, 0.7], np.zeros((2, 2)))).all()
 
 
 def test_a_kernel_that_no_logit_difference_sees_leaves_nothing_to_measure():
     # All logits move together, so the policy stays; what is left is rounding, and no warning.
     for p in np.random.default_rng(0).dirichlet(np.ones(5), size=20):
-        assert np.abs(gradient_inner_products(p, np.full((5, 5), 0.1))).max() < 1e-16
+        assert np.abs(gradient_inner_products(p, np.full((5, 5), 0.1))).max() < rounding(
+            25, 0.1
+        )  # 25 products, each 0.1 of a share
         gradient_cosines(p, np.full((5, 5), 0.1))
 
 

@@ -33,7 +33,11 @@ def a_folder_of_our_own(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module", params=EXPLORERS.values(), ids=EXPLORERS.keys())
+SLOW = ["frontier"]  # explorers that train a whole line of policies at each move
+EACH = [pytest.param(kind, id=name, marks=pytest.mark.slow if name in SLOW else ()) for name, kind in EXPLORERS.items()]
+
+
+@pytest.fixture(scope="module", params=EACH)
 def made(request):
     explorer = request.param()
     yield explorer
@@ -288,8 +292,16 @@ def test_without_an_event_loop_the_work_is_done_at_once():
     assert Counting().numbers == {"sum": 3}
 
 
-@pytest.mark.parametrize(("runs", "moves"), [(10, 100), pytest.param(200, 2000, marks=pytest.mark.long)])
-def test_runs_of_a_cell_and_moves_leak_nothing(monkeypatch, runs, moves):
+@pytest.mark.parametrize(
+    ("runs", "moves", "others"),
+    [
+        (5, 20, []),
+        pytest.param(10, 100, EXPLORERS.values(), marks=pytest.mark.slow),
+        pytest.param(200, 2000, EXPLORERS.values(), marks=pytest.mark.long),
+    ],
+    ids=["few", "some", "many"],
+)
+def test_runs_of_a_cell_and_moves_leak_nothing(monkeypatch, runs, moves, others):
     runs_of_the_cell = itertools.count()
     monkeypatch.setattr(module, "_cell", lambda: ("the one cell", str(next(runs_of_the_cell))))
 
@@ -298,7 +310,7 @@ def test_runs_of_a_cell_and_moves_leak_nothing(monkeypatch, runs, moves):
         figures = sum(type(one) is Figure for one in gc.get_objects())
         return figures, len(_instances)
 
-    for kind, times in [(SigmoidExplorer, runs), *((kind, 1 + runs // 100) for kind in EXPLORERS.values())]:
+    for kind, times in [(SigmoidExplorer, runs), *((kind, 1 + runs // 100) for kind in others)]:
         kind()
         before = count()
         for _ in range(times):
@@ -359,6 +371,7 @@ def test_what_is_not_shown_cannot_be_taken_out(monkeypatch):
     assert sent[-1][1][0].startswith(b"margin,")
 
 
+@pytest.mark.slow
 def test_an_explorer_brings_only_what_it_needs():
     code = "import sys; from gradlab.widgets import GridExplorer; print([m for m in sys.argv[1:] if m in sys.modules])"
     heavy = ["scipy.stats", "gradlab.experiments", "gradlab.widgets.claims_explorer"]

@@ -14,6 +14,7 @@ from gradlab.llm.model.loading import save_folder, small_llama
 from gradlab.llm.train.run_settings import Settings
 
 PAIRS = 14
+LONGEST_ANSWER = (-50.0, 11)  # log π to a model at its start, and tokens: ten words and the end
 
 
 @pytest.fixture(scope="module")
