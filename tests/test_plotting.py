@@ -14,6 +14,7 @@ from matplotlib.quiver import Quiver
 
 from gradlab import plotting
 from gradlab.experiments.methods import METHODS
+from gradlab.losses import PAIR_LOSSES
 
 
 def runs(methods=("dpo", "bdpo")):
@@ -51,9 +52,17 @@ def test_every_method_has_a_look_of_its_own():
     assert all(to_rgb(one["color"]) for one in looks)
 
 
+def test_a_registered_loss_is_drawn_as_it_says_itself():
+    for name, make in PAIR_LOSSES.items():
+        assert plotting.look(name) == {"label": make().label, **make().look._asdict()}
+    fixed = {share: plotting.look(f"fixed λ={share}") for share in (0.4, 0.5, 0.6)}
+    assert [one["label"] for one in fixed.values()] == [f"constant λ = {share}" for share in fixed]
+    assert fixed[0.5] == plotting.look("fixed-weight")
+
+
 def test_a_method_without_a_look_of_its_own_is_not_taken_for_ppo():
-    own = plotting.look("hinge")
-    assert own["label"] == "hinge"
+    own = plotting.look("mine")
+    assert own["label"] == "mine"
     assert own["color"] not in {one["color"] for one in plotting.LOOK.values()}
     assert own["marker"] not in {one["marker"] for one in plotting.LOOK.values()}
     assert plotting.look("ppo minimum")["color"] == plotting.look("ppo")["color"]

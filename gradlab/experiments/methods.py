@@ -20,14 +20,16 @@ from gradlab.lab.training import Training
 from gradlab.lab.world import Purpose, World, stream
 from gradlab.losses import (
     DPO,
+    PAIR_LOSSES,
     BalancedDPO,
     FixedWeightDPO,
+    KnownLoss,
     LogisticLoss,
     NaiveBalancedDPO,
     PairLogps,
-    PairLoss,
     balanced_weights,
 )
+from gradlab.plotting import add_looks, look_of
 
 
 @dataclass(frozen=True)
@@ -91,17 +93,26 @@ def _deal(pairs: int, columns: int, prompts: int, seeds: tuple[int, ...]) -> tup
     return torch.as_tensor(source.ravel()), torch.as_tensor(side)
 
 
-LOSSES: dict[str, Callable[[float], PairLoss]] = {
+# By name, what makes its loss at a β. Where the loss is registered, the name is the registry's.
+LOSSES: dict[str, Callable[[float], KnownLoss]] = {
     "dpo": DPO,
     "bdpo": BalancedDPO,
     "bdpo at 2β": lambda beta: BalancedDPO(2 * beta),
     "nbdpo": lambda beta: NaiveBalancedDPO(beta, clip=0.5),
-    "nbdpo symmetric": lambda beta: NaiveBalancedDPO(beta, clip=0.5, symmetric=True),
+    "nbdpo-symmetric": lambda beta: NaiveBalancedDPO(beta, clip=0.5, symmetric=True),
     "fixed λ=0.4": lambda beta: FixedWeightDPO(beta, 0.4),
     "fixed λ=0.5": lambda beta: FixedWeightDPO(beta, 0.5),
     "fixed λ=0.6": lambda beta: FixedWeightDPO(beta, 0.6),
 }
 PERMUTED = {"permuted λ": False, "permuted |λ−½|": True}  # whether oriented
+# A control looks as its loss does, unless it says otherwise here.
+_LOOKS: dict[str, dict[str, Any]] = {
+    "bdpo at 2β": {"label": "bDPO at 2β", "color": "#E69F00", "linestyle": "--", "marker": "D"},
+    "permuted λ": {"label": "permuted λ", "color": "#CC79A7", "linestyle": "--", "marker": "X"},
+    "permuted |λ−½|": {"label": "permuted |λ − ½|", "color": "#882255", "linestyle": (0, (5, 1)), "marker": "d"},
+}
+_CONTROLS = {name: look_of(make(1.0)) for name, make in LOSSES.items() if name not in PAIR_LOSSES}
+add_looks({**_CONTROLS, **_LOOKS})
 _PERMUTED_RUNS = 24  # fewer than a block of the 20 × 20 world holds; a larger world's error says so
 PPO_REWARDS = ("model", "minimum", "mean", "maximum", "oracle")
 PPO_METHODS = {"ppo": "model", "ppo oracle": "oracle"}

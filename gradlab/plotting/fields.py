@@ -32,7 +32,7 @@ def gradient_field(frame: pd.DataFrame) -> Figure:
             arrows = _arrows(axis, frame[frame["loss"] == loss], arrow)
         line[0].set_ylabel(f"{label}\nπ_l")
     for loss, axis in zip(losses, axes[0], strict=True):
-        axis.set_title(look(loss.replace("-", " "))["label"])
+        axis.set_title(look(loss)["label"])
     for axis in axes[-1]:
         axis.set_xlabel("π_w")
     if arrows is not None:

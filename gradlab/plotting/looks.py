@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,18 +15,12 @@ from matplotlib.figure import Figure
 from gradlab.stats.intervals import bootstrap_interval
 from gradlab.store.artifacts import write_whole
 
-# Okabe and Ito's colours; line styles and markers differ too, so that print in grey loses nothing.
+if TYPE_CHECKING:
+    from gradlab.losses import KnownLoss
+
+# Methods that are no pair loss; those of an experiment's controls are added by ``add_looks``. Okabe and Ito's colours;
+# line styles and markers differ too, so that print in grey loses nothing.
 LOOK: dict[str, dict[str, Any]] = {
-    "dpo": {"label": "DPO", "color": "#000000", "linestyle": "-", "marker": "o"},
-    "bdpo": {"label": "bDPO", "color": "#D55E00", "linestyle": "-", "marker": "s"},
-    "bdpo at 2β": {"label": "bDPO at 2β", "color": "#E69F00", "linestyle": "--", "marker": "D"},
-    "nbdpo": {"label": "nbDPO", "color": "#009E73", "linestyle": "-.", "marker": "^"},
-    "nbdpo symmetric": {"label": "nbDPO symmetric", "color": "#56B4E9", "linestyle": "-.", "marker": "v"},
-    "fixed λ=0.4": {"label": "constant λ = 0.4", "color": "#BBBBBB", "linestyle": ":", "marker": "<"},
-    "fixed λ=0.5": {"label": "constant λ = 0.5", "color": "#888888", "linestyle": ":", "marker": "P"},
-    "fixed λ=0.6": {"label": "constant λ = 0.6", "color": "#555555", "linestyle": ":", "marker": ">"},
-    "permuted λ": {"label": "permuted λ", "color": "#CC79A7", "linestyle": "--", "marker": "X"},
-    "permuted |λ−½|": {"label": "permuted |λ − ½|", "color": "#882255", "linestyle": (0, (5, 1)), "marker": "d"},
     "ppo": {"label": "PPO", "color": "#0072B2", "linestyle": "-", "marker": "p"},
     "ppo oracle": {"label": "PPO, true utility", "color": "#0072B2", "linestyle": ":", "marker": "h"},
     "ideal": {"label": "theorem: π_ref exp(u/β)", "color": "#000000", "linestyle": ":", "marker": ""},
@@ -40,12 +34,30 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 def look(method: str) -> dict[str, Any]:
-    """How a method is drawn: label, colour, line style and marker; one without a look of its own gets a plain one."""
+    """Return how a method is drawn: label, colour, line style and marker.
+
+    method  a registered loss, whose own facts these are; a name in ``LOOK``; "ppo" and the reward that it learns from;
+            any other gets a plain look.
+    """
     if method in LOOK:
         return LOOK[method]
     if method.startswith("ppo "):  # PPO on other rewards
         return {**LOOK["ppo"], "label": method.replace("ppo", "PPO"), "marker": "o", "linestyle": "--"}
+    from gradlab.losses import PAIR_LOSSES  # not at the top: torch takes seconds
+
+    if method in PAIR_LOSSES:
+        return look_of(PAIR_LOSSES[method]())
     return {"label": method, "color": "#7F3C8D", "linestyle": (0, (3, 1, 1, 1)), "marker": "H"}
+
+
+def look_of(loss: KnownLoss) -> dict[str, Any]:
+    """Return how a loss is drawn, by its own facts."""
+    return {"label": loss.label, **loss.look._asdict()}
+
+
+def add_looks(looks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add methods that are not in the registry of losses, such as controls: label, color, linestyle and marker."""
+    LOOK.update({name: dict(shown) for name, shown in looks.items()})
 
 
 def style() -> dict[Any, Any]:

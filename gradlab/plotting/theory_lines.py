@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,11 +15,6 @@ from gradlab.plotting.looks import legend, look
 from gradlab.theory import extrema
 
 WEIGHTS = {"dpo": "DPO: w", "balanced": "balanced: w·p", "bdpo": "bDPO"}
-_CURVES = {
-    "policy": {"color": "#000000"}, "preference": {"color": "#777777", "linestyle": "--"},
-    "dpo": {"color": look("dpo")["color"]}, "balanced": {"color": look("ppo")["color"]},
-    "bdpo": {"color": look("bdpo")["color"]},
-}  # fmt: skip
 _NAMES = {"policy": "p", "preference": "q"}
 _CASE = ["sigma_p", "sigma_q", "distance"]
 _SUPPORT = 20.0  # of the drawn weights, with the modes around its centre
@@ -85,7 +82,7 @@ def _weights(axis: Axes, part: pd.DataFrame, low: float, high: float) -> None:
     """The curves of one panel, scaled together on each grid; of a weight the extrema too."""
     finest, coarsest = part["n"].max(), part["n"].min()
     scaled = part.assign(value=part["value"] / part.groupby("n")["value"].transform(lambda value: value.abs().max()))
-    for name, shown in _CURVES.items():
+    for name, shown in _shown().items():
         curve, dots = (scaled[(scaled["weight"] == name) & (scaled["n"] == n)] for n in (finest, coarsest))
         if curve.empty:
             continue
@@ -137,3 +134,12 @@ def _pairs(part: pd.DataFrame) -> list[tuple[float, float]]:
     low, middle, high = widths[0], widths[(len(widths) - 1) // 2], widths[max(len(widths) - 2, 0)]
     pairs = [(low, low), (middle, middle), (high, high), (low, high), (high, low), (low, widths[-1])]
     return list(dict.fromkeys(pairs))
+
+
+def _shown() -> dict[str, dict[str, Any]]:
+    """How the densities and weights are drawn; a weight has the colour of its method, the balanced one PPO's."""
+    methods = {"dpo": "dpo", "balanced": "ppo", "bdpo": "bdpo"}
+    return {
+        "policy": {"color": "#000000"}, "preference": {"color": "#777777", "linestyle": "--"},
+        **{name: {"color": look(method)["color"]} for name, method in methods.items()},
+    }  # fmt: skip

@@ -43,7 +43,7 @@ def correction(frame: pd.DataFrame) -> Figure:
     axes = left.subplots(1, len(losses), squeeze=False, sharex=True, sharey=True)[0]
     for loss, axis in zip(losses, axes, strict=True):
         mesh = _corrected(axis, frame[(frame["loss"] == loss) & (frame["kind"] == "grid")])
-        axis.set(title=look(loss.replace("-", " "))["label"], xlabel="log₁₀ π_w")
+        axis.set(title=look(loss)["label"], xlabel="log₁₀ π_w")
         if axis is axes[0]:
             axis.set_ylabel("log₁₀ π_l")
             left.colorbar(mesh, ax=axes, location="bottom", shrink=0.6, aspect=40,

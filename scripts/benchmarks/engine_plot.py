@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 
-from gradlab.plotting.looks import LOOK, legend, style
+from gradlab.plotting.looks import legend, style
+from gradlab.plotting.looks import look as look_of
 from scripts.benchmarks.engine_page import DTYPES, ONE_RUN_MS, SWEEP_NS
 
 # Okabe and Ito's colours, from dark to light also in grey; every way has a marker and a line of its own.
@@ -64,17 +65,17 @@ def _one_run(axis: Axes, table: pd.DataFrame) -> None:
     ways = [way for way in WAYS if (part["way"] == way).any()]
     losses = list(part["loss"].unique())
     for row in part.to_dict("records"):
-        look = LOOK[row["loss"]]
+        shown = look_of(row["loss"])
         height = ways.index(row["way"]) + 0.22 * (losses.index(row["loss"]) - (len(losses) - 1) / 2)
-        face = look["color"] if row["dtype"] == "float64" else "white"
-        axis.plot(row["wall_seconds"] * 1e3, height, look["marker"], color=look["color"], mfc=face, markersize=5)
+        face = shown["color"] if row["dtype"] == "float64" else "white"
+        axis.plot(row["wall_seconds"] * 1e3, height, shown["marker"], color=shown["color"], mfc=face, markersize=5)
     axis.axvline(ONE_RUN_MS, **TARGET)
     axis.set(xscale="log", yticks=range(len(ways)), ylim=(len(ways) - 0.4, -0.6),
              title=f"One run, {part['steps'].iloc[0]:.0f} steps", xlabel="wall time, ms")  # fmt: skip
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.set_yticklabels([WAYS[way]["label"] for way in ways])
-    marks = [Line2D([], [], color=LOOK[loss]["color"], marker=LOOK[loss]["marker"], linestyle="", markersize=5,
-                    label=LOOK[loss]["label"]) for loss in losses]  # fmt: skip
+    marks = [Line2D([], [], color=look_of(loss)["color"], marker=look_of(loss)["marker"], linestyle="", markersize=5,
+                    label=look_of(loss)["label"]) for loss in losses]  # fmt: skip
     marks += [Line2D([], [], color="#777777", marker="o", linestyle="", markersize=5, label="float64"),
               Line2D([], [], color="#777777", marker="o", mfc="white", linestyle="", markersize=5,
                      label="float32")]  # fmt: skip

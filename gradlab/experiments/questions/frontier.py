@@ -20,7 +20,7 @@ from gradlab.lab import metrics
 from gradlab.lab.world import gaussian_world
 
 SETTINGS: dict[str, Any] = {
-    "methods": ["dpo", "bdpo", "nbdpo", "nbdpo symmetric", "fixed λ=0.4", "fixed λ=0.6", "permuted λ"],
+    "methods": ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed λ=0.4", "fixed λ=0.6", "permuted λ"],
     "betas": [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0],
     "mask_rates": [0.0, 0.2, 0.4],
     "policies": ["free", "shared"],

@@ -126,7 +126,7 @@ def _contrasts(fewest: int) -> list[Contrast]:
         )
         for name, baseline, control in (
             ("naive bDPO", "nbdpo", False),
-            ("naive bDPO v2 (symmetric)", "nbdpo symmetric", False),
+            ("naive bDPO v2 (symmetric)", "nbdpo-symmetric", False),
             ("DPO", "dpo", True),
             ("a constant λ = ½", "fixed λ=0.5", True),
         )
@@ -193,7 +193,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
             columns="mask", methods=("dpo", "bdpo", "bdpo at 2β", "nbdpo", "permuted λ", "ppo"),
         ),
         "ablation": plotting.trade(
-            rows[rows["method"].isin(("dpo", "bdpo", "nbdpo", "nbdpo symmetric", "fixed λ=0.5"))],
+            rows[rows["method"].isin(("dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed λ=0.5"))],
             "kl", "win_rate", columns="mask", rows="policy",
             labels=("KL to the reference (nats)", "win-rate against the reference"),
         ),

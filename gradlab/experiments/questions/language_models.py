@@ -293,7 +293,6 @@ def corrected(pairs: pd.DataFrame) -> pd.DataFrame:
 
 # --- figures ---
 
-_LOOKS = {"nbdpo-symmetric": "nbdpo symmetric", "fixed-weight": "fixed λ=0.5"}  # as gradlab.plotting calls them
 CAPTIONS = {
     "llm-ablation": (
         "Language models at the end of training: how often their samples are preferred to the reference's, and how "
@@ -332,7 +331,7 @@ def figures(frames: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     trained = evaluation[evaluation["method"] != "reference"]
     return {
         "llm-ablation": plotting.by_method(
-            trained.assign(method=trained["method"].replace(_LOOKS)),
+            trained,
             {"win_rate": "win-rate against the reference", "kl": "KL from the reference (nats)"},
             tasks=TASKS, at={"win_rate": 0.5, "kl": 0.0}, far={"kl"},
         ),
@@ -351,7 +350,7 @@ def _seen(logs: pd.DataFrame) -> pd.DataFrame:
         run.assign(spike=run["step"].isin([step for step, _ in spikes(run["step"], run["validation_loss"])]))
         for _, run in rows.groupby([*_RUN, "method"], sort=False)
     ]
-    return pd.concat(found).replace({"method": _LOOKS})
+    return pd.concat(found)
 
 
 # --- what they share ---

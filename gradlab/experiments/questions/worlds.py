@@ -101,7 +101,7 @@ _PAIRS = (
 # On the free policy only, which alone has every method; added after the first results, from the same declared worlds.
 _MORE = (
     ("ablation", "win-rate, bDPO against naive bDPO", "bdpo", "nbdpo", "win_rate"),
-    ("ablation", "win-rate, bDPO against naive bDPO v2 (symmetric)", "bdpo", "nbdpo symmetric", "win_rate"),
+    ("ablation", "win-rate, bDPO against naive bDPO v2 (symmetric)", "bdpo", "nbdpo-symmetric", "win_rate"),
     ("ablation", "win-rate, bDPO against DPO", "bdpo", "dpo", "win_rate"),
     ("grid-reward", "bDPO against permuted |λ − ½|", "bdpo", "permuted |λ−½|", "utility_share"),
     ("ppo", "PPO on a free reward model against DPO", "ppo", "dpo", "utility_share"),
