@@ -369,6 +369,7 @@ def test_bad_inputs_are_one_line(inputs, tokenizer, tmp_path, capsys):
     assert cli.main(["inspect", model, str(tmp_path / "one.jsonl")]) == 0
     assert "1 of 1 pairs" in capsys.readouterr().out
     save_folder(tmp_path / "small", small_llama(5, width=16, layers=1, heads=2, longest=64, seed=0), tokenizer)
+    capsys.readouterr()  # the bar of writing it
     assert cli.main(["inspect", str(tmp_path / "small"), data]) == 2
     assert "embeddings for 5 tokens" in complaint(capsys)
 

@@ -380,7 +380,7 @@ def test_reports_of_two_data_sets_add_up():
 
 def test_the_real_pairs():
     if not HH_FILE.is_file():
-        pytest.skip("the 2,000 pairs of HH-RLHF are not here")
+        pytest.skip(f"needs the 2,000 pairs of HH-RLHF, and there is no {HH_FILE}")
     pairs, report = read_pairs(str(HH_FILE))
     assert (report.read, report.left_out) == (2_000, {"different prompts": 4, "empty response": 4})
     assert len(pairs) == report.kept == 1_992

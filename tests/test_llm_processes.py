@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("transformers")
 if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-    pytest.skip("two processes need gloo", allow_module_level=True)
+    pytest.skip("needs gloo: this build of PyTorch lacks it", allow_module_level=True)
 
 from safetensors.torch import load_file
 from tiny_llm import TWO, options, quick_collections, tiny_settings, torchrun

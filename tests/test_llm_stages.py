@@ -378,7 +378,7 @@ BAD_OPTIONS = {
 def test_bad_options_are_one_line(inputs, tmp_path, capsys, name):
     changed, words = BAD_OPTIONS[name]
     if name == "device" and torch.cuda.is_available():
-        pytest.skip("here is CUDA")
+        pytest.skip("speaks of machines without a CUDA device")
     complains(capsys, options(inputs, tmp_path, **{"steps": 1, **changed}), 2, words)
 
 
