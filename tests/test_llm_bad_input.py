@@ -141,11 +141,11 @@ def test_a_hyper_parameter_that_no_loss_has_is_refused(tmp_path, loss, hyper, li
     with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
         tiny_settings(tmp_path, tmp_path / "out", loss=loss, hyper=(hyper,))
     had = tiny_settings(tmp_path, tmp_path / "out", loss=("dpo", "nbdpo"), hyper=("clip=0.5",))
-    assert had.made("nbdpo").clip == 0.5
+    assert had.loss_of("nbdpo").clip == 0.5
 
 
 def test_a_reward_without_ppo_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"^reward must be left out where loss has no ppo, got 'm:f'$"):
+    with pytest.raises(ValueError, match=r"^ppo.reward must be left out where loss has no ppo, got 'm:f'$"):
         tiny_settings(tmp_path, tmp_path / "out", reward="m:f")
 
 

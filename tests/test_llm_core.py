@@ -18,15 +18,19 @@ from hypothesis import strategies as st
 from tiny_llm import tiny_model, tiny_settings
 from transformers import LlamaConfig
 
-from gradlab.llm.data.batches import batch_at, collate, dealt, steps_an_epoch
+from gradlab.llm.data.batches import batch_at, collate, dealt, rows_of, steps_an_epoch
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import _SCALED, with_logps
-from gradlab.llm.train.loop import NotFinite, PairTask, SupervisedTask, rows_of
+from gradlab.llm.model.seeded import drawing
+from gradlab.llm.train.loop import NotFinite
 from gradlab.llm.train.measures import batch_row
-from gradlab.llm.train.policy_model import PolicyModel, drawing, scheduled
+from gradlab.llm.train.pair_task import PairTask
+from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
+from gradlab.llm.train.supervised_task import SupervisedTask
+from gradlab.llm.train.trained_model import scheduled
 from gradlab.losses import DPO, PAIR_LOSSES, LogisticLoss, PairLogps, pair_loss
 
 PAD = 2

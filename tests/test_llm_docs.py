@@ -98,9 +98,10 @@ def test_help_tells_a_rewards_function_and_the_recipes(capsys):
 def test_configs_keep_every_gpu_busy_and_fit(file):
     given = tomllib.loads(file.read_text("utf-8"))
     settings = read_settings(["--config", str(file), "--model", "m", "--data", "d", "--out", "o"], "gradlab train")
-    assert {name: getattr(settings, name) for name in given} == {
-        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
-    }
+    for name, value in given.items():
+        parts = {f"{name}.{part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
+        for option, each in parts.items():
+            assert settings.get(option) == (tuple(each) if isinstance(each, list) else each), option
     if file.stem not in GPUS:
         return
     gpus = GPUS[file.stem]
@@ -108,7 +109,7 @@ def test_configs_keep_every_gpu_busy_and_fit(file):
     for name in re.findall(r"\d+B", file.read_text("utf-8").splitlines()[0]):
         model = next(config for known, config in LLAMAS.items() if known.endswith(f"-{name}"))
         made = memory(
-            model, gpus=gpus, lora_rank=settings.lora_rank, micro_pairs=settings.micro, length=settings.max_length,
+            model, gpus=gpus, lora_rank=settings.lora.rank, micro_pairs=settings.micro, length=settings.max_length,
             checkpointing=settings.gradient_checkpointing, precision=settings.precision,
         )  # fmt: skip
         assert made.fits, name

@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
+import tiny_llm
 import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
@@ -30,7 +31,6 @@ from gradlab.llm.judge.evaluation_table import notes, summary, table, with_inter
 from gradlab.llm.judge.systems import open_run, prompts_of, response_length
 from gradlab.llm.look.samples_page import Shown, samples_page
 from gradlab.llm.model.loading import load_model, save_folder, small_llama
-from gradlab.llm.train.run_settings import Settings
 from gradlab.llm.train.stages import train
 from gradlab.store.artifacts import load_frame
 from gradlab.store.ratings import read_comparison
@@ -52,7 +52,7 @@ def cost(prompts, responses):
 
 
 def settings(folder, seed):
-    return Settings(
+    return tiny_llm.settings(
         model=str(folder / "base"), data=str(folder / "data" / "train.jsonl"), out=folder / f"run{seed}",
         loss=("bdpo", "dpo"), max_length=40, held_out=20, sft_epochs=5, sft_learning_rate=1e-2, reference_steps=3,
         learning_rate=1e-2, steps=3, batch=16, micro=16, precision="fp32", seed=seed, sides_every=0, validate_every=0,

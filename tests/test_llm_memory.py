@@ -9,6 +9,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+import tiny_llm
 import torch.distributed as dist
 from peft import LoraConfig, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -25,9 +26,8 @@ from gradlab.llm.model.group import Group, gradients_meet
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import CHUNK, _chunked, with_logps
 from gradlab.llm.model.memory import CARD, LLAMAS, Memory, memory, memory_table, shape_of
-from gradlab.llm.train.loop import PairTask
+from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
-from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import DPO
 
 # Names that transformers gave up later, and that peft and older versions know alone.
@@ -168,7 +168,7 @@ def test_activations_are_those_of_a_real_step(lora, precision, checkpointing):
 @pytest.mark.parametrize("lora_rank", [0, 16], ids=["full", "LoRA"])
 def test_the_whole_is_that_of_the_real_trainer(lora_rank, tmp_path):
     """From loading to the end of the second step, in which sides are compared and moments are there."""
-    settings = Settings(
+    settings = tiny_llm.settings(
         model="none", data="none", out=tmp_path, loss=("dpo",), batch=4, micro=2, sides_every=1,
         lora_rank=lora_rank, gradient_checkpointing=True, device="cpu",
     )  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from tiny_llm import settings as settings_from
 from tiny_llm import torchrun
 
 from gradlab.doctor.training_log import read_log
@@ -21,10 +22,10 @@ from gradlab.llm.model.group import Group
 from gradlab.llm.model.loading import load_model, save_folder, small_llama, train_bpe, with_lora
 from gradlab.llm.model.rewards import CheckedReward
 from gradlab.llm.train import stages
-from gradlab.llm.train.loop import NotFinite, PairTask
+from gradlab.llm.train.loop import NotFinite
+from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.ppo_task import PPOTask, advantages, frozen_reference
-from gradlab.llm.train.run_settings import Settings
 from gradlab.losses import DPO
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21 asks for it
@@ -69,7 +70,7 @@ def made(reward=share_of_e, group=None, model=None, reference=None, prompts=PROM
         "micro": 4, "samples": 4, "sample_length": 6, "precision": "fp32", "schedule": "constant", "warmup": 0.0,
         "max_norm": 100.0, "sides_every": 0, **options,
     }  # fmt: skip
-    settings = Settings(**given)
+    settings = settings_from(**given)
     group = group or Group()
     policy = PolicyModel(model or model_of(), group, settings, rate=rate, steps=steps, pad=PAD)
     scored = reference or frozen_reference("start", "other", policy, lambda _: model_of())
@@ -338,16 +339,16 @@ def test_a_reference_that_is_not_finite_stops_the_step_with_its_batch():
     ("wrong", "line"),
     [
         ({"samples": 1}, "samples must be a whole number ≥ 2, got 1"),
-        ({"ppo_epochs": 3, "save_every": 200}, "save_every must be a multiple of ppo_epochs, 3, .* got 200"),
-        ({"reward": None}, "reward must name a reward model"),
+        ({"ppo_epochs": 3, "save_every": 200}, r"log.save_every must be a multiple of ppo.epochs, 3, .* got 200"),
+        ({"reward": None}, r"ppo.reward must name a reward model"),
     ],
 )
 def test_settings_that_ppo_cannot_have(wrong, line):
     given = {"model": "start", "data": "none", "out": ".", "loss": ("ppo",), "reward": "none"}
     with pytest.raises(ValueError, match=line):
-        Settings(**{**given, **wrong})
-    assert Settings(**given, ppo_epochs=3, save_every=201)
-    assert Settings(**{**given, "loss": ("dpo",), "reward": None}, ppo_epochs=3, save_every=200)
+        settings_from(**{**given, **wrong})
+    assert settings_from(**given, ppo_epochs=3, save_every=201)
+    assert settings_from(**{**given, "loss": ("dpo",), "reward": None}, ppo_epochs=3, save_every=200)
 
 
 # A whole run
@@ -390,7 +391,7 @@ def settings_of(source, out, **options):
         "held_out": 6, "precision": "fp32", "samples": 3, "sample_length": 8, "ppo_epochs": 2, "save_every": 2,
         "sides_every": 3, "validate_every": 4, "max_length": 64, "learning_rate": 1e-3,
     }  # fmt: skip
-    return Settings(**{**given, **options})
+    return settings_from(**{**given, **options})
 
 
 @pytest.mark.slow

@@ -28,15 +28,16 @@ from transformers import LlamaForCausalLM
 
 from gradlab.cli import train_command
 from gradlab.doctor.training_log import read_log
+from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.train import checkpoints
-from gradlab.llm.train.loop import PairTask, side_rows
+from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
-from gradlab.llm.train.run_settings import read_settings
+from gradlab.llm.train.run_settings import FLAT, read_settings
 from gradlab.llm.train.stages import train
 from gradlab.losses import DPO, PAIR_LOSSES, pair_loss
 
@@ -367,7 +368,7 @@ BAD_OPTIONS = {
     "one loss twice": ({"loss": ("dpo", "dpo")}, "loss must name one or more losses, each once"),
     "hyper": ({"hyper": ("clip=x",)}, "hyper must be NAME=VALUE with a number, got 'clip=x'"),
     "hyper name": ({"hyper": ("clap=1",)}, "hyper must be one of .*; got 'clap'"),
-    "lora target": ({"lora_rank": 2, "lora_targets": ("nope",)}, r"lora_targets must name linear layers .*\['nope'\]"),
+    "lora target": ({"lora_rank": 2, "lora_targets": ("nope",)}, r"lora.targets must name linear layers .*\['nope'\]"),
     "device": ({"device": "cuda"}, "device must be auto or cpu on a machine without CUDA"),
     "lengths": ({"max_length": 1}, "max_length must be a whole number"),
     "template": ({"template": "chat"}, "template must be plain or beaver for a tokenizer without a chat template"),
@@ -432,9 +433,9 @@ def test_weights_and_biases_must_be_there_before_anything_is_done(inputs, tmp_pa
     with patch("gradlab.llm.train.stages.find_spec", return_value=None):
         complains(
             capsys,
-            [*options(inputs, tmp_path / "run"), "--wandb"],
+            [*options(inputs, tmp_path / "run"), "--log.wandb"],
             2,
-            "wandb must be installed .* or leave --wandb out",
+            "wandb must be installed .* or leave --log.wandb out",
         )
     assert not (tmp_path / "run").exists()
 
@@ -481,11 +482,11 @@ def test_an_adapters_rank_is_its_own(inputs, tmp_path, capsys):
     shutil.copytree(tmp_path / "dpo" / "model", tmp_path / "in" / "model")
     shutil.copy(inputs / "pairs.jsonl", tmp_path / "in")
     for rank in (0, 4):
-        words = f"lora_rank must be that of the adapter in {tmp_path / 'in' / 'model'}, 2, got {rank}"
+        words = f"lora.rank must be that of the adapter in {tmp_path / 'in' / 'model'}, 2, got {rank}"
         complains(capsys, options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=rank), 2, words)
     for name, value in (("lora_alpha", 64), ("lora_dropout", 0.5)):
         arguments = options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=2, **{name: value})
-        complains(capsys, arguments, 2, f"{name} must be that of the adapter in .*, (16|0), got {value:g}")
+        complains(capsys, arguments, 2, f"{FLAT[name]} must be that of the adapter in .*, (16|0), got {value:g}")
     assert train_command.run(options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=2)) == 0
 
 
@@ -553,15 +554,19 @@ BAD_FILES = {
     "batch = true": "batch in {file} must be a whole number, got True",
     "batch = 2.5": "batch in {file} must be a whole number, got 2.5",
     "learning_rate = 'fast'": "learning_rate in {file} must be a number, got 'fast'",
-    "tensorboard = 1": "tensorboard in {file} must be true or false, got 1",
+    "[log]\ntensorboard = 1": "log.tensorboard in {file} must be true or false, got 1",
     "loss = [1]": "loss in {file} must be a text or a list of texts, got [1]",
     "model = 3": "model in {file} must be a text, got 3",
     "out = ['a']": "out in {file} must be a text, got ['a']",
     "template = 'fancy'": "template in {file} must be one of plain, chat, beaver; got 'fancy'",
     "bacth = 2": "option in {file} must be one of ",
+    "[lora]\nrnak = 2": "option of [lora] in {file} must be one of rank, alpha, targets, dropout; got 'rnak'; did you",
+    "lora = 2": "lora in {file} must be a table, got 2",
+    "lora_rank = 2": "lora_rank in {file} is now rank in the table [lora]",
+    "reward = 'm:f'": "reward in {file} is now reward in the table [ppo]",
     "batch = ": "config {file} is no TOML: ",
     "batch = 0": "batch must be a whole number ≥ 1, got 0",
-    "loss = 'ppo'": "reward must name a reward model",
+    "loss = 'ppo'": "ppo.reward must name a reward model",
 }
 
 
@@ -573,6 +578,11 @@ def test_a_bad_file_of_settings_is_one_line(tmp_path, capsys, text):
     complains(capsys, ["--config", str(file), *REQUIRED], 2, words)
 
 
+def test_a_former_name_of_an_option_is_told_the_new_one(capsys):
+    given = [*REQUIRED, "--lora-rank", "8", "--sample_length=5", "--sides-every", "0"]
+    complains(capsys, given, 2, "--lora-rank is now --lora.rank; --sample_length is now --ppo.length; --sides-every is")
+
+
 def test_no_file_of_settings(capsys):
     complains(capsys, ["--config", "none.toml"], 1, "No such file or directory: none.toml")
     complains(capsys, ["--model", "m", "--config"], 2, "config must name a TOML file, got none")
@@ -580,23 +590,27 @@ def test_no_file_of_settings(capsys):
 
 def test_options_win_over_files_and_later_files_over_earlier(tmp_path):
     one, two = tmp_path / "one.toml", tmp_path / "two.toml"
-    one.write_text('model = "m"\nout = "o"\nbatch = 3\nloss = "ipo"\nlearning_rate = 1\nmicro = 5\nmax_prompt = 9')
-    two.write_text('batch = 4\nloss = ["dpo", "bdpo"]\ntensorboard = true')
+    one.write_text(
+        'model = "m"\nout = "o"\nbatch = 3\nloss = "ipo"\nlearning_rate = 1\nmicro = 5\nmax_prompt = 9\n'
+        "[lora]\nrank = 2\nalpha = 3"
+    )
+    two.write_text('batch = 4\nloss = ["dpo", "bdpo"]\n[log]\ntensorboard = true\n[lora]\nrank = 4')
     made = read_settings(["--config", str(one), "--data", "d", f"--config={two}", "--micro", "7"], "gradlab train")
     assert (made.model, made.data, made.out) == ("m", "d", Path("o"))
-    assert (made.batch, made.micro, made.max_prompt, made.tensorboard) == (4, 7, 9, True)
+    assert (made.batch, made.micro, made.max_prompt, made.log.tensorboard) == (4, 7, 9, True)
+    assert (made.lora.rank, made.lora.alpha) == (4, 3.0)
     assert made.loss == ("dpo", "bdpo")
     assert made.learning_rate == 1.0
 
 
 def test_recipes_settle_what_is_left_out():
     made = read_settings([*REQUIRED, "--loss", "nbdpo", "dpo"], "gradlab train")
-    assert (made.of("epochs"), made.of("reference_steps"), made.of("learning_rate")) == (2.0, 300, 1e-6)
-    assert (made.made("nbdpo").beta, made.made("nbdpo").clip) == (1.0, 0.3)
+    assert (made.of("epochs"), made.of("reference.steps"), made.of("learning_rate")) == (2.0, 300, 1e-6)
+    assert (made.loss_of("nbdpo").beta, made.loss_of("nbdpo").clip) == (1.0, 0.3)
     other = read_settings(
         [*REQUIRED, "--recipe", "gentle", "--beta", "2", "--loss", "nbdpo", "--hyper", "clip=0.4"], "gradlab train"
     )
-    assert (other.of("epochs"), other.made("nbdpo").beta, other.made("nbdpo").clip) == (1.0, 2.0, 0.4)
+    assert (other.of("epochs"), other.loss_of("nbdpo").beta, other.loss_of("nbdpo").clip) == (1.0, 2.0, 0.4)
 
 
 def test_help_tells_every_option(capsys):
@@ -604,5 +618,5 @@ def test_help_tells_every_option(capsys):
         read_settings(["--help"], "gradlab train")
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for name in ("--model", "--data", "--loss", "--sides-every", "--reduction", "--lora-rank", "--config"):
+    for name in ("--model", "--data", "--loss", "--log.sides-every", "--reduction", "--lora.rank", "--config"):
         assert name in text

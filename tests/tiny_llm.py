@@ -11,7 +11,7 @@ import pytest
 from gradlab.llm.data.pairs import json_lines
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
 from gradlab.llm.model.loading import save_folder, small_llama
-from gradlab.llm.train.run_settings import Settings
+from gradlab.llm.train.run_settings import FLAT, settings_of
 
 PAIRS = 14
 LONGEST_ANSWER = (-50.0, 11)  # log π to a model at its start, and tokens: ten words and the end
@@ -58,9 +58,14 @@ OPTIONS = {
 }  # fmt: skip
 
 
+def settings(**options):
+    """Settings from options by their flat names: lora_rank for lora.rank."""
+    return settings_of({FLAT.get(name, name): value for name, value in options.items()})
+
+
 def tiny_settings(inputs: Path, out: Path, **changed):
     places = {"model": str(inputs / "model"), "data": str(inputs / "pairs.jsonl"), "out": out}
-    return Settings(**{**OPTIONS, **places, **changed})
+    return settings(**{**OPTIONS, **places, **changed})
 
 
 def options(inputs, out, **changed):
@@ -68,7 +73,10 @@ def options(inputs, out, **changed):
     places = {"model": inputs / "model", "data": inputs / "pairs.jsonl", "out": out}
     made = []
     for name, value in {**OPTIONS, **places, **changed}.items():
-        made += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+        made += [
+            f"--{FLAT.get(name, name).replace('_', '-')}",
+            *map(str, value if isinstance(value, tuple) else (value,)),
+        ]
     return made
 
 

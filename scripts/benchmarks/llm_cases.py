@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradlab.llm.data.batches import batch_at
+from gradlab.llm.data.batches import batch_at, rows_of, side_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.demo.laptop_run import SETTINGS as DEMO
 from gradlab.llm.demo.token_task import task_tokenizer
@@ -20,10 +20,10 @@ from gradlab.llm.model.group import Group, Precision
 from gradlab.llm.model.loading import small_llama, with_lora
 from gradlab.llm.model.logps import _chunked, _gathered
 from gradlab.llm.model.memory import LLAMAS, memory, shape_of
-from gradlab.llm.train.loop import PairTask, rows_of, side_rows
+from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
-from gradlab.llm.train.run_settings import Settings
+from gradlab.llm.train.run_settings import LogSettings, LoraSettings, Settings
 from gradlab.losses import PAIR_LOSSES
 from scripts.benchmarks.llm_page import BASES, SIDES
 from scripts.benchmarks.timing import Step, drawing
@@ -175,8 +175,9 @@ class Training:
         model = size.model(device)
         self.shape = shape_of(model.config.to_dict())
         self.settings = Settings(
-            model="", data="", out=Path(), loss=tuple(PAIR_LOSSES), batch=size.pairs, micro=size.micro, sides_every=0,
-            schedule="constant", warmup=0.0, precision=size.precision, lora_rank=size.lora,
+            model="", data="", out=Path(), loss=tuple(PAIR_LOSSES), batch=size.pairs, micro=size.micro,
+            log=LogSettings(sides_every=0),
+            schedule="constant", warmup=0.0, precision=size.precision, lora=LoraSettings(rank=size.lora),
             gradient_checkpointing=size.checkpointing,
         )  # fmt: skip
         model = size.adapted(model)
@@ -185,7 +186,7 @@ class Training:
         with frozen(self.policy):
             ref = score(self.policy, side_rows(self.pairs), group, pad=PAD_ID, micro=2 * size.micro).view(-1, 2)
         self.tasks = {
-            name: PairTask(self.settings.made(name), self.pairs, ref, [], ref[:0]) for name in self.settings.loss
+            name: PairTask(self.settings.loss_of(name), self.pairs, ref, [], ref[:0]) for name in self.settings.loss
         }
         self.row: dict[str, float] = {}  # what the log would say of the last step
         fits = device == "cpu" or has_room(size, sides=True)
@@ -195,7 +196,7 @@ class Training:
         """Return a step of the trainer, its log aside; the first call is step 1."""
         numbers = itertools.count(1)
         task = self.tasks[method.split()[0]]
-        settings = replace(self.settings, sides_every=int(method == SIDES))
+        settings = replace(self.settings, log=LogSettings(sides_every=int(method == SIDES)))
 
         def step() -> None:
             number = next(numbers)

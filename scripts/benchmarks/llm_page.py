@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.llm.train.run_settings import Settings
+from gradlab.llm.train.run_settings import LogSettings
 from scripts.benchmarks.page_parts import heading, number
 from scripts.benchmarks.page_parts import table as markdown
 from scripts.benchmarks.timing import compared, machine
@@ -101,7 +101,7 @@ def _losses(summary: pd.DataFrame, settings: Mapping[str, Any], cuda: bool) -> I
         "responses alone; what is computed again for the gradient counts once. The peak, in operations a second:",
         f"{peaks}.",
         f"`{SIDES}` is a step that also finds ‖g_w‖, ‖g_l‖ and the realised change of log π; by default one of",
-        f"{Settings.sides_every} steps does.",
+        f"{LogSettings.sides_every} steps does.",
     )  # fmt: skip
     if cuda:
         yield "*predicted* is what `gradlab.llm.model.memory` computes from the config."

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradlab.llm.data.tokens import Encoded
+
 Row = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and of a response
 
 
@@ -47,7 +49,7 @@ def collate(
     Padding, of id ``pad``, stands on the right, or on the left as sampling needs it.
     """
     longest = max(len(prompt) + len(response) for prompt, response in rows)
-    made = {
+    batch = {
         "input_ids": torch.full((len(rows), longest), pad, dtype=torch.long),
         "attention_mask": torch.zeros(len(rows), longest, dtype=torch.long),
         "answer_mask": torch.zeros(len(rows), longest, dtype=torch.long),
@@ -56,7 +58,27 @@ def collate(
         whole = [*prompt, *response]
         start = longest - len(whole) if left else 0
         stop = start + len(whole)
-        made["input_ids"][index, start:stop] = torch.tensor(whole, dtype=torch.long)
-        made["attention_mask"][index, start:stop] = 1
-        made["answer_mask"][index, stop - len(response) : stop] = 1
-    return {name: tensor.to(device) for name, tensor in made.items()}
+        batch["input_ids"][index, start:stop] = torch.tensor(whole, dtype=torch.long)
+        batch["attention_mask"][index, start:stop] = 1
+        batch["answer_mask"][index, stop - len(response) : stop] = 1
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def rows_of(pairs: Sequence[Encoded]) -> list[Row]:
+    """Return all winners, then all losers."""
+    return [*((pair.prompt, pair.win) for pair in pairs), *((pair.prompt, pair.lose) for pair in pairs)]
+
+
+def side_rows(pairs: Sequence[Encoded]) -> list[Row]:
+    """Return winner and loser of each pair in turn."""
+    return [(pair.prompt, side) for pair in pairs for side in (pair.win, pair.lose)]
+
+
+def lengths(pairs: Sequence[Encoded]) -> np.ndarray:
+    """Return the tokens of the longer side of each pair, its prompt included, (N,)."""
+    return np.array([len(pair.prompt) + max(len(pair.win), len(pair.lose)) for pair in pairs])
+
+
+def len_of(pairs: Sequence[Encoded], side: str) -> Tensor:
+    """Return the tokens of one side's responses, (N,)."""
+    return torch.tensor([len(getattr(pair, side)) for pair in pairs])

@@ -35,6 +35,11 @@ class Data:
         train = set(self.part(self.train))
         return sum(pair in train for pair in self.part(self.held_out))
 
+    @property
+    def train_texts(self) -> list[Pair]:
+        """Return the pairs to train on, as text."""
+        return [self.pairs[index] for index in self.train]
+
     def part(self, indices: np.ndarray) -> list[Encoded]:
         """Some of the pairs, as tokens."""
         return [self.encoded[index] for index in indices]

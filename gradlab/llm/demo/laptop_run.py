@@ -20,6 +20,7 @@ import torch
 
 from gradlab.checks import one_of
 from gradlab.doctor.training_log import read_log
+from gradlab.llm.data.batches import len_of, side_rows
 from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
@@ -28,10 +29,16 @@ from gradlab.llm.judge.evaluation_table import table
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
-from gradlab.llm.train.loop import len_of, side_rows
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.reward_training import train_reward
-from gradlab.llm.train.run_settings import PPO, Settings
+from gradlab.llm.train.run_settings import (
+    PPO,
+    LogSettings,
+    PPOSettings,
+    ReferenceSettings,
+    Settings,
+    SupervisedSettings,
+)
 from gradlab.llm.train.stages import train
 from gradlab.store.artifacts import load_frame, save_frame, write_whole
 from gradlab.store.pool import Part, run_parts
@@ -155,13 +162,13 @@ def run_unit(task: str, size: str, seed: int, folder: str, data: str | None, set
         _start(task, settings["sizes"][size], seed, out, data, own)
         run = _run_settings(seed, out, own, settings)
         train(run)
-        prepared = prepare(dataclasses.asdict(run), loading.load_tokenizer(run.model))
+        prepared = prepare(run.flat(), loading.load_tokenizer(run.model))
         reward = train_reward(
             run.out / "sft/model", [prepared.pairs[index] for index in prepared.train], out / "reward",
             held_out=[prepared.pairs[index] for index in prepared.held_out], epochs=own["reward_epochs"],
             learning_rate=own["reward_learning_rate"], batch=own["batch"], max_length=own["max_length"], seed=seed,
         )  # fmt: skip
-        train(dataclasses.replace(run, loss=(PPO,), reward=reward))
+        train(dataclasses.replace(run, loss=(PPO,), ppo=dataclasses.replace(run.ppo, reward=reward)))
         methods = [*settings["losses"], PPO]
         judge = "gradlab.llm.demo.token_task:true_reward" if task == "tokens" else reward
         found = evaluate(
@@ -224,14 +231,18 @@ def _own_tokenizer(file: Path, vocabulary: int) -> Any:
     )
 
 
-def _run_settings(seed: int, out: Path, own: dict[str, Any], settings: dict[str, Any]) -> Settings:
+def _run_settings(seed: int, out: Path, task: dict[str, Any], settings: dict[str, Any]) -> Settings:
+    training = settings["training"]
     return Settings(
         model=str(out / "base"), data=str(out / "pairs.jsonl"), out=out / "run", loss=tuple(settings["losses"]),
-        recipe="paper", seed=seed, held_out=own["held_out"], max_length=own["max_length"], batch=own["batch"],
-        micro=own["batch"], chunk=CHUNK, sft_epochs=own["sft_epochs"], precision="fp32", device="cpu",
-        samples=own["samples"], sample_length=own["sample_length"], sides_every=settings["sides_every"],
-        validate_every=settings["validate_every"], save_every=100, learning_rate=own["learning_rate"],
-        **settings["training"],
+        recipe="paper", seed=seed, held_out=task["held_out"], max_length=task["max_length"], batch=task["batch"],
+        micro=task["batch"], chunk=CHUNK, precision="fp32", device="cpu", epochs=training["epochs"],
+        learning_rate=task["learning_rate"], reference=ReferenceSettings(steps=training["reference_steps"]),
+        sft=SupervisedSettings(epochs=task["sft_epochs"], learning_rate=training["sft_learning_rate"]),
+        ppo=PPOSettings(samples=task["samples"], length=task["sample_length"]),
+        log=LogSettings(
+            sides_every=settings["sides_every"], validate_every=settings["validate_every"], save_every=100
+        ),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import count, one_of
+from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import DECIDING, Data, prepare
 from gradlab.llm.data.tokens import Encoded, encode_prompt, prompt_text
@@ -294,8 +295,9 @@ class _Loaded:
 
 def _sampled(loaded: _Loaded, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
     plan, run = loaded.plan, loaded.run
-    sides = [(one.prompt, side) for _, one in run.held_out for side in (one.win, one.lose)]
-    pairs = loaded.score(sides, mean=loaded.system.mean)  # before the samples: a broken model has none
+    pairs = loaded.score(
+        side_rows([encoded for _, encoded in run.held_out]), mean=loaded.system.mean
+    )  # before the samples: a broken model has none
     drawn = sample(
         loaded.model, run.tokenizer, prompts, each=plan.each, longest=plan.longest, temperature=plan.temperature,
         seed=plan.seed, batch=plan.batch, precision=plan.precision, group=loaded.group, title=loaded.system.name,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import count, one_of, positive
+from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.tokens import Encoded, check_positions, check_vocabulary
@@ -110,7 +111,7 @@ def inspect_pairs(
     """
     if not encoded:
         raise ValueError("encoded must hold one pair or more, got none")
-    rows = [(pair.prompt, side) for pair in encoded for side in (pair.win, pair.lose)]
+    rows = side_rows(encoded)
     check_vocabulary(tokenizer, model.config)
     check_positions(model.config, max(len(prompt) + len(side) for prompt, side in rows))
     group, training = Group(device=model.device), model.training

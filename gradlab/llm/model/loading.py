@@ -117,7 +117,7 @@ def with_lora(model: Any, rank: int, alpha: float, targets: Sequence[str], dropo
         with _without_old_name():
             return get_peft_model(model, config)
     except ValueError as error:
-        raise ValueError(f"lora_targets must name linear layers of the model, got {list(targets)}: {error}") from None
+        raise ValueError(f"lora.targets must name linear layers of the model, got {list(targets)}: {error}") from None
 
 
 def without_dropout(model: Any) -> None:

@@ -1,11 +1,9 @@
-"""One model with its optimiser, over all processes: forwards, gradients of micro-batches, steps, checkpoints."""
+"""A language model that is trained: log-probabilities, and gradients of micro-batches."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,37 +11,32 @@ import torch
 from torch import Tensor
 
 from gradlab.llm.data.batches import Row, collate
-from gradlab.llm.model.group import Group, computing, dot, gradients_meet, local, plain, spread, trainable
+from gradlab.llm.model.group import Group, computing, gradients_meet, spread
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.seeded import drawing
-from gradlab.llm.train.checkpoints import load_checkpoint, save_checkpoint
 from gradlab.llm.train.run_settings import Settings
+from gradlab.llm.train.trained_model import TrainedModel
 
-_FLOOR = 0.1  # of the highest learning rate, where a schedule ends
 
-
-class PolicyModel:
-    """The model that a stage trains, with its optimiser. All processes make the same calls.
+class PolicyModel(TrainedModel):
+    """The language model that a stage trains, which gives log-probabilities. All processes make the same calls.
 
     model      one of ``load_model``, with its LoRA adapter where it has one.
     rate       the highest learning rate; ``steps`` the schedule's length.
     """
+
+    settings: Settings
 
     def __init__(self, model: Any, group: Group, settings: Settings, *, rate: float, steps: int, pad: int) -> None:
         if settings.gradient_checkpointing:
             # The later name came with transformers 5.24 or so, and the earlier one warns since.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False})
-            if settings.lora_rank:
+            if settings.lora.rank:
                 model.enable_input_require_grads()
-        self.group, self.settings, self.rate, self.steps, self.pad = group, settings, rate, steps, pad
-        self.model = spread(with_logps(model, chunk=settings.chunk), group, settings.distribution, settings.precision)
-        self.model.train()
-        self.parameters = list(trainable(self.model).values())
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95)
-        )
-        self.tokens = 0  # that this process has trained on, without padding
+        model = spread(with_logps(model, chunk=settings.chunk), group, settings.distribution, settings.precision)
+        super().__init__(model, group, settings, rate=rate, steps=steps)
+        self.pad = pad
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """Return log π of each row's response, (B,) float32 in nats, with its graph where gradients are on."""
@@ -83,62 +76,6 @@ class PolicyModel:
             by_item[part] = logps.detach().double().cpu().T[: len(part)]
         assert by_item is not None  # there is at least one turn
         return self.group.total(by_item)
-
-    def gradient(self) -> list[Tensor]:
-        """Return a copy of the gradient as it stands, a tensor per parameter; zeros where none came."""
-        return [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.parameters]
-
-    def put(self, gradient: Sequence[Tensor]) -> None:
-        """Make this the gradient."""
-        for parameter, part in zip(self.parameters, gradient, strict=True):
-            parameter.grad = part
-
-    def clear(self) -> None:
-        """Forget the gradient."""
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def norm(self) -> float:
-        """Return ‖g‖ over all parameters."""
-        parts = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        return math.sqrt(dot(parts, parts, self.group)) if parts else 0.0
-
-    def step(self, number: int, norm: float) -> float:
-        """Make step ``number`` from 1, by the gradient, which is ``norm`` long; return the learning rate."""
-        rate = scheduled(number, self.steps, self.rate, self.settings.schedule, self.settings.warmup)
-        for options in self.optimizer.param_groups:
-            options["lr"] = rate
-        if norm > self.settings.max_norm:
-            for parameter in self.parameters:
-                if parameter.grad is not None:
-                    local(parameter.grad).mul_(self.settings.max_norm / norm)
-        self.optimizer.step()
-        self.clear()
-        return rate
-
-    def save(self, folder: Path, step: int, key: str) -> None:
-        """Write a checkpoint."""
-        save_checkpoint(folder, step, self.model, self.optimizer, self.group, key, keep=self.settings.keep)
-
-    def resume(self, folder: Path, key: str) -> int:
-        """Go back to the newest checkpoint, and return its step; 0 where there is none."""
-        return load_checkpoint(folder, self.model, self.optimizer, self.group, key)
-
-    @property
-    def plain(self) -> Any:
-        """Return the model itself, as transformers or peft knows it."""
-        return plain(self.model)
-
-
-def scheduled(step: int, steps: int, rate: float, schedule: str, warmup: float) -> float:
-    """Return the rate of step 1, …, ``steps``: a linear warm-up over that share of the steps, then the schedule."""
-    rising = math.ceil(warmup * steps)
-    if step <= rising:
-        return rate * step / rising
-    if schedule == "constant":
-        return rate
-    gone = (step - rising) / max(steps - rising, 1)
-    left = 1 - gone if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * gone))
-    return rate * (_FLOOR + (1 - _FLOOR) * left)
 
 
 @contextlib.contextmanager

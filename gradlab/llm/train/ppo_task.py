@@ -39,7 +39,8 @@ from gradlab.llm.model.group import Group, computing, spread
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.rewards import CheckedReward, load_reward
 from gradlab.llm.model.sampling import check_room, sample, texts
-from gradlab.llm.train.loop import PairTask, check_finite
+from gradlab.llm.train.loop import Task, check_finite
+from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
 from gradlab.losses import DPO, ppo_clip
@@ -73,7 +74,7 @@ class Batch:
 
 
 @dataclass
-class PPOTask:
+class PPOTask(Task[PolicyModel]):
     """What ``train.run_steps`` trains by PPO.
 
     prompts    token ids of each prompt; ``texts`` the same as the reward reads them.
@@ -103,8 +104,8 @@ class PPOTask:
         """
         settings = policy.settings
         prompts = [pair.prompt for pair in data.part(data.train)]
-        check_room(prompts, settings.sample_length, policy.plain.config)
-        name: Any = settings.reward
+        check_room(prompts, settings.ppo.length, policy.plain.config)
+        name: Any = settings.ppo.reward
         reward = policy.group.on_all(lambda: load_reward(name, device=policy.group.device))
         read = reward.prompts([data.pairs[index].prompt for index in data.train], settings.template, tokenizer)
         held_out = data.part(data.held_out)
@@ -117,7 +118,7 @@ class PPOTask:
         ``loss`` is −mean R, plus the surrogate of what the steps on this batch have gained since it was drawn.
         """
         settings = policy.settings
-        fresh = (step - 1) % settings.ppo_epochs == 0
+        fresh = (step - 1) % settings.ppo.epochs == 0
         if fresh:
             self.batch = self._drawn(policy, step)
             check_finite("r − β log π/π_ref", self.batch.penalised, step, self.batch.index)
@@ -126,7 +127,7 @@ class PPOTask:
 
         def surrogate(logp: Tensor, at: np.ndarray | slice) -> Tensor:
             old = logp.detach() if batch.old_logp is None else batch.old_logp[at].to(logp)
-            return ppo_clip(logp, old, batch.advantage[at].to(logp), settings.ppo_clip)
+            return ppo_clip(logp, old, batch.advantage[at].to(logp), settings.ppo.clip)
 
         def run(values: Callable[[Tensor, np.ndarray], Tensor]) -> Tensor:
             return self._accumulated(policy, step, batch.rows, values)
@@ -139,9 +140,9 @@ class PPOTask:
         loss = surrogate(leaf, slice(None))
         (slope,) = torch.autograd.grad(loss.sum(), leaf)
         row = {"loss": float((loss.detach() - batch.penalised).mean()), "grad_norm": norm}
-        if settings.ppo_epochs > 1:
+        if settings.ppo.epochs > 1:
             row["clip_share"] = float(((slope == 0) & (batch.advantage != 0)).double().mean())
-        if settings.sides_every and (step - 1) % settings.sides_every == 0:
+        if settings.log.sides_every and (step - 1) % settings.log.sides_every == 0:
             row |= self.pairs.sides(policy, lambda _, values: run(values), slope[:, None] * torch.stack(batch.sides, 1))
         if fresh:
             batch.old_logp = logp
@@ -164,6 +165,10 @@ class PPOTask:
         """What the log says of the held-out pairs; the loss is DPO's."""
         return self.pairs.validate(policy)
 
+    def resumable(self, policy: PolicyModel, step: int) -> bool:
+        """Say whether the step was the last on its batch of samples, which no checkpoint holds."""
+        return step % policy.settings.ppo.epochs == 0
+
     def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
         """Some of the prompts, with the latest responses to them, for who has to look at a batch that failed."""
         rows = self.batch.rows if self.batch is not None else []
@@ -176,10 +181,10 @@ class PPOTask:
     def _drawn(self, policy: PolicyModel, step: int) -> Batch:
         """New samples, scored by policy, reference and reward."""
         settings, group = policy.settings, policy.group
-        index = batch_at((step - 1) // settings.ppo_epochs, len(self.prompts), settings.batch, settings.seed)
+        index = batch_at((step - 1) // settings.ppo.epochs, len(self.prompts), settings.batch, settings.seed)
         prompts = [self.prompts[one] for one in index]
         made = sample(
-            policy.model, self.tokenizer, prompts, each=settings.samples, longest=settings.sample_length,
+            policy.model, self.tokenizer, prompts, each=settings.ppo.samples, longest=settings.ppo.length,
             seed=(settings.seed, _STREAM, step), batch=_AT_ONCE * settings.micro, precision=settings.precision,
             group=group,
         )  # fmt: skip
@@ -191,13 +196,13 @@ class PPOTask:
             )
         logratio = logp * _tokens_of_mean(policy, rows) - ref_logp
         penalised = reward - settings.of("beta") * logratio
-        by_prompt = reward.view(-1, settings.samples)
+        by_prompt = reward.view(-1, settings.ppo.samples)
         row = {
             "reward": reward.mean(), "reward_deviation": by_prompt.std(1, correction=0).mean(), "kl": logratio.mean(),
             "response_length": np.mean([len(one) for one in made.tokens]), "finished": np.mean(made.finished),
         }  # fmt: skip
         return Batch(
-            index, rows, penalised, advantages(penalised, settings.samples),
+            index, rows, penalised, advantages(penalised, settings.ppo.samples),
             row={name: float(value) for name, value in row.items()},
         )  # fmt: skip
 
@@ -242,7 +247,7 @@ def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callabl
     group, settings = policy.group, policy.settings
     apart = group.size > 1 and settings.distribution == "fsdp"
     adapted = (Path(source) / "adapter_config.json").is_file()
-    if settings.lora_rank and start == source and not adapted and not apart:
+    if settings.lora.rank and start == source and not adapted and not apart:
         model, off = policy.plain, policy.plain.disable_adapter
     else:
         loaded = group.on_all(lambda: load(source)).requires_grad_(False)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from gradlab.llm.data.batches import Row, collate, dealt
+from gradlab.llm.data.batches import Row, collate, dealt, side_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.store.artifacts import write_whole
@@ -47,8 +47,7 @@ def reference_logps(
     """
     kept = group.on_main(lambda: _read(file, key, len(pairs)))
     if kept is None:
-        rows = [(pair.prompt, side) for pair in pairs for side in (pair.win, pair.lose)]
-        kept = score(forward, rows, group, **how).view(-1, 2)
+        kept = score(forward, side_rows(pairs), group, **how).view(-1, 2)
         group.on_main(lambda: write_whole({file: lambda name: save_file({"logps": kept}, name, {"key": key})}))
     return kept
 

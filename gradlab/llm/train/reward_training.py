@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gradlab.checks import between, count, one_of, positive
-from gradlab.doctor.training_log import append_step, start_log
 from gradlab.llm.data.batches import batch_at, dealt, steps_an_epoch
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.tokens import Template, prompt_text, responses_of
-from gradlab.llm.model.group import Precision, computing
-from gradlab.llm.model.loading import check_weights, load_tokenizer, reading, save_folder, weights_hash
+from gradlab.llm.model.group import Group, Precision, computing
+from gradlab.llm.model.loading import check_weights, load_tokenizer, reading, remove, save_folder, weights_hash
 from gradlab.llm.model.rewards import OWN, CheckedReward, Scorer, held_out_accuracy, quiet
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.train.checkpoints import DONE, is_done
-from gradlab.llm.train.policy_model import scheduled
+from gradlab.llm.train.loop import Task, run_steps
+from gradlab.llm.train.run_settings import LogSettings
+from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.losses import DPO, PairLogps
 from gradlab.store.artifacts import write_whole
 from gradlab.store.provenance import fingerprint
@@ -38,7 +39,7 @@ def train_reward(
     max_length: int = 512, weight_decay: float = 0.0, max_norm: float = 1.0, warmup: float = 0.1, seed: int = 0,
     precision: Precision = "fp32", device: torch.device | str = "cpu",
 ) -> str:  # fmt: skip
-    """Train a reward model on pairs by Bradley–Terry's −log σ(r_w − r_l); the folder of the model.
+    """Train a reward model on pairs by Bradley–Terry's −log σ(r_w − r_l); return the folder of the model.
 
     base       a folder or hub name of a causal language model; its head becomes one output, which starts at 0.
     out        gets ``model/``, a sequence classifier that transformers reads, ``log.jsonl`` and ``done.json``. What is
@@ -47,7 +48,8 @@ def train_reward(
     template   how the model whose responses are to be judged sees a prompt. The text is prompt and response, and EOS.
     precision  "bf16": computes in bfloat16.
 
-    It is one process. Equal seeds give equal weights on one kind of processor.
+    It is one process. Ctrl-C ends the step and saves a checkpoint, from which the same call goes on.
+    Equal seeds give equal weights on one kind of processor.
     """
     for name, value, least in (
         ("batch", batch, 1),
@@ -67,13 +69,11 @@ def train_reward(
         raise ValueError(f"base must be a whole model, got {str(base)!r}, a LoRA adapter; merge it into its base first")
     out, device = Path(out), torch.device(device)
     tokenizer = load_tokenizer(base)
-    settings = {
-        "template": template, "epochs": epochs, "learning_rate": learning_rate, "batch": batch,
-        "max_length": max_length, "weight_decay": weight_decay, "max_norm": max_norm, "warmup": warmup, "seed": seed,
-        "precision": precision,
-    }  # fmt: skip
+    settings = RewardSettings(
+        template, epochs, learning_rate, batch, max_length, weight_decay, max_norm, warmup, seed, precision
+    )
     texts = [_texts(pair, template, tokenizer) for pair in pairs]
-    key = fingerprint(settings, texts, weights_hash(base))
+    key = fingerprint(asdict(settings), texts, weights_hash(base))
     if is_done(out, key):
         print(f"reward model: done before, {out}")
         return str(out / "model")
@@ -81,7 +81,12 @@ def train_reward(
     scorer = Scorer(model, tokenizer, batch=2 * micro, reads=None, ends=True, max_length=max_length, column=0)
     ids = scorer.encoded([text for both in texts for text in both])
     cut = scorer.cut  # of the texts to train on: the scorer goes on counting
-    said = _fit(scorer, [ids[2 * i : 2 * i + 2] for i in range(len(texts))], out, settings, micro)
+    task = RewardTask(scorer, [ids[2 * i : 2 * i + 2] for i in range(len(texts))], micro)
+    steps = math.ceil(epochs * steps_an_epoch(len(texts), batch))
+    trained = RewardModel(model, Group(device=device), settings, rate=learning_rate, steps=steps)
+    out.mkdir(parents=True, exist_ok=True)
+    header = {"loss": "reward model", "steps": steps, "pairs": len(texts), **asdict(settings)}
+    said = run_steps(trained, task, out, key, header, "reward model")
     model.eval()
     judged = None
     if held_out:
@@ -92,55 +97,92 @@ def train_reward(
         print(f"reward model: {judged}")
     save_folder(out / "model", model, tokenizer)
     page = {
-        "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **settings, **said,
+        "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **asdict(settings), **said,
         "held_out": judged and asdict(judged),
     }  # fmt: skip
     write_whole({out / DONE: json.dumps(page, indent=1) + "\n"})
+    remove(out / "checkpoints")
     return str(out / "model")
 
 
-def _fit(scorer: Scorer, pairs: Sequence[Sequence[list[int]]], out: Path, settings: dict[str, Any], micro: int) -> dict:
-    """Train the scorer's model on the ids of winners and losers; what is to be said of it."""
-    model, batch = scorer.model, settings["batch"]
-    steps = math.ceil(settings["epochs"] * steps_an_epoch(len(pairs), batch))
-    parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings["learning_rate"], weight_decay=settings["weight_decay"], betas=(0.9, 0.95)
-    )
-    loss, log = DPO(), out / "log.jsonl"  # on unnormalised scores, and without a reference, it is the same loss
-    out.mkdir(parents=True, exist_ok=True)
-    log.unlink(missing_ok=True)
-    start_log(log, {"loss": "reward model", "steps": steps, "pairs": len(pairs), **settings})
-    started = time.perf_counter()
-    for step in tqdm(range(1, steps + 1), desc="reward model", unit="step", disable=None):
-        chosen = [pairs[index] for index in batch_at(step - 1, len(pairs), batch, _STREAM + settings["seed"])]
+@dataclass(frozen=True)
+class RewardSettings:
+    """The settings that decide a reward model's weights; see ``train_reward``."""
+
+    template: Template
+    epochs: float
+    learning_rate: float
+    batch: int
+    max_length: int
+    weight_decay: float
+    max_norm: float
+    warmup: float
+    seed: int
+    precision: Precision
+    schedule: ClassVar[str] = "cosine"
+    log: ClassVar[LogSettings] = LogSettings(sides_every=0, validate_every=0, save_every=0)
+
+
+class RewardModel(TrainedModel):
+    """A reward model with its optimiser, in one process.
+
+    Norms are PyTorch's, in the gradient's own type, and what is too long is multiplied by max_norm/(norm + 1e-6): so
+    the weights are those, bit for bit, of models that were trained before the loop was shared.
+    """
+
+    settings: RewardSettings
+
+    def norm(self) -> float:
+        """Return ‖g‖ over all parameters."""
+        return float(get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+
+    def shorten(self, norm: float) -> None:
+        """Shorten the gradient, which is ``norm`` long, to the settings' max_norm where it is longer."""
+        clip_grads_with_norm_(self.parameters, self.settings.max_norm, torch.tensor(norm))
+
+
+@dataclass(frozen=True)
+class RewardTask(Task[RewardModel]):
+    """Pairs, as the ids of winner and loser, that a scorer learns to tell apart by Bradley–Terry's loss.
+
+    micro  pairs at a time.
+    """
+
+    scorer: Scorer
+    pairs: Sequence[Sequence[list[int]]]
+    micro: int
+
+    def gradient(self, policy: RewardModel, step: int) -> dict[str, float]:
+        """Put the gradient of this step's mean loss into the model; return its row of the log."""
+        settings, device = policy.settings, policy.group.device
+        places = batch_at(step - 1, len(self.pairs), settings.batch, _STREAM + settings.seed)
+        chosen = [self.pairs[place] for place in places]
         row = dict.fromkeys(("loss", "accuracy"), 0.0)
-        with drawing((settings["seed"], step), model.device):
-            for places in dealt(np.array([max(map(len, pair)) for pair in chosen]), micro):
-                part = [chosen[place] for place in places]
-                with computing(model.device, settings["precision"]):
-                    win, lose = scorer.scores([ids for side in zip(*part, strict=True) for ids in side]).chunk(2)
+        with drawing((settings.seed, step), device):
+            for part in dealt(np.array([max(map(len, pair)) for pair in chosen]), self.micro):
+                win, lose = self._scores([chosen[place] for place in part], policy)
                 none = torch.zeros_like(win)
-                value = loss(PairLogps(win, lose, none, none)).sum() / len(chosen)
+                # On unnormalised scores, and without a reference, DPO is Bradley–Terry's loss.
+                value = DPO()(PairLogps(win, lose, none, none)).sum() / len(chosen)
                 value.backward()
                 row["loss"] += float(value.detach())
                 row["accuracy"] += float(((win > lose) + 0.5 * (win == lose)).sum()) / len(chosen)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings["max_norm"]))
+        policy.tokens += sum(len(ids) for pair in chosen for ids in pair)
+        norm = policy.norm()
         if not math.isfinite(norm) or not math.isfinite(row["loss"]):
             raise FloatingPointError(
                 f"reward model, step {step}: the gradient is not finite; try a lower learning_rate"
             )
-        rate = scheduled(step, steps, settings["learning_rate"], "cosine", settings["warmup"])
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        append_step(log, step, **row, grad_norm=norm, learning_rate=rate)
-    return {"steps": steps, "seconds": time.perf_counter() - started}
+        return {**row, "grad_norm": norm}
+
+    def _scores(self, pairs: Sequence[Sequence[list[int]]], policy: RewardModel) -> tuple[Tensor, ...]:
+        """Return the scores of winners and of losers."""
+        with computing(policy.group.device, policy.settings.precision):
+            return self.scorer.scores([ids for side in zip(*pairs, strict=True) for ids in side]).chunk(2)
 
 
 def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:
-    """The base as a classifier with one output, whose weights are 0; all others must be the base's own."""
+    """Return the base as a classifier with one output, whose weights are 0; the base must have all others."""
     from transformers import AutoModelForSequenceClassification
 
     with reading("base", base, "a causal language model in safetensors, as folder or hub name"), quiet():
@@ -148,11 +190,11 @@ def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:
             str(base), num_labels=1, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
-        model, found = loaded
+        model, info = loaded
         head = getattr(model, "score", None)
         if not isinstance(head, torch.nn.Linear):
             raise ValueError(f"type {model.config.model_type} is no decoder such as Llama")
-        check_weights(found, new=("score.",))
+        check_weights(info, new=("score.",))
     torch.nn.init.zeros_(head.weight)
     setattr(model.config, OWN, {"ends": True, "max_length": max_length})
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -160,7 +202,7 @@ def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:
 
 
 def _texts(pair: Pair, template: Template, tokenizer: Any) -> tuple[str, str]:
-    """Winner and loser, each after its prompt, as the model sees them."""
+    """Return winner and loser, each after its prompt, as the model sees them."""
     prompt = prompt_text(pair.prompt, template, tokenizer)
     chosen, rejected = responses_of(pair, template)
     return prompt + chosen, prompt + rejected

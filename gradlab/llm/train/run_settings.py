@@ -1,11 +1,12 @@
-"""What a run of ``gradlab train`` is told: its options, the recipes behind them, and TOML files of both."""
+"""The settings of a training run: options and their sections, the recipes behind them, and TOML files of both."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -18,17 +19,17 @@ from gradlab.llm.model.logps import CHUNK
 from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
 
 PPO = "ppo"
-# What a recipe settles where an option is left out. Stated by the paper are beta, clip (naive variants), epochs and
-# reference_steps of `paper`; its learning rate, and all of `gentle`, are ours.
+# Values of options that are left out. The paper states beta, clip (naive variants), epochs and reference.steps of
+# `paper`; its learning rate, and all of `gentle`, are ours.
 RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {"beta": 1.0, "clip": 0.3, "epochs": 2.0, "reference_steps": 300, "learning_rate": 1e-6},
-    "gentle": {"beta": 0.1, "clip": 0.3, "epochs": 1.0, "reference_steps": 0, "learning_rate": 5e-7},
+    "paper": {"beta": 1.0, "clip": 0.3, "epochs": 2.0, "reference.steps": 300, "learning_rate": 1e-6},
+    "gentle": {"beta": 0.1, "clip": 0.3, "epochs": 1.0, "reference.steps": 0, "learning_rate": 5e-7},
 }
 _NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
 
 
 def _optional(metavar: str, hint: str = "") -> Any:
-    """How help shows an option that may be left out; ``hint``: what that means, where its text does not say so."""
+    """Say how help shows an option that may be left out; ``hint``: the meaning of that, where its text is silent."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
@@ -37,13 +38,103 @@ def _from_recipe(metavar: str) -> Any:
 
 
 def _recipes() -> str:
-    """The recipes in words."""
-    told = (
+    """Return the recipes in words."""
+    recipes = (
         f"`{name}`: " + ", ".join(f"{option.replace('_', '-')} {value:g}" for option, value in recipe.items())
         for name, recipe in RECIPES.items()
     )
     ours = "Learning rates and all of `gentle`, which is near what others use for DPO, are ours."
-    return f"Values of options that are left out. {'; '.join(told)}. {ours}"
+    return f"Values of options that are left out. {'; '.join(recipes)}. {ours}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedSettings:
+    """Supervised training on the chosen responses, before all else."""
+
+    epochs: float = 0.0
+    """Epochs of supervised training; 0: none."""
+    learning_rate: float = 1e-5
+    """Learning rate of the supervised training."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReferenceSettings:
+    """The training by DPO that makes the reference."""
+
+    steps: Annotated[int | None, _from_recipe("INT")] = None
+    """Steps of DPO that make the reference; 0: the model itself is the reference."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """A LoRA adapter, which is trained in place of all weights."""
+
+    rank: int = 0
+    """Train a LoRA adapter of this rank; 0: all weights."""
+    alpha: float = 16.0
+    """Scale α of the LoRA adapter, whose output is multiplied by α/rank."""
+    targets: tuple[str, ...] = ("all-linear",)
+    """Linear layers that get a LoRA adapter, by name, or `all-linear`."""
+    dropout: float = 0.0
+    """Dropout before the LoRA adapter, as a share."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPOSettings:
+    """Training by PPO, where `ppo` is among the losses."""
+
+    reward: Annotated[str | None, _optional("SPEC")] = None
+    """PPO's reward, and for PPO alone: a sequence classifier or a safe-rlhf score model, as folder or hub name (of
+    several outputs one as SPEC#LABEL), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts and a
+    list of as many responses, texts both, and gives one number per response."""
+    samples: int = 4
+    """Responses that PPO samples per prompt, two or more, whose mean reward is the baseline."""
+    length: int = 128
+    """Tokens of a response that PPO samples, at most."""
+    epochs: int = 1
+    """Steps of PPO on each batch of samples."""
+    clip: float = 0.2
+    """ε of PPO's clipped surrogate."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """The log, looks at the training on the way, and checkpoints."""
+
+    sides_every: int = 50
+    """Steps between two looks at the parameter gradient of each side; 0: none. Training does not depend on it."""
+    validate_every: int = 50
+    """Steps between two looks at the held-out pairs; 0: none."""
+    save_every: int = 200
+    """Steps between two checkpoints; 0: only the finished stage is kept."""
+    keep: int = 2
+    """Checkpoints that stay."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too."""
+    wandb: bool = False
+    """Send the log to Weights & Biases too, where that is installed and set up."""
+
+
+SECTIONS: dict[str, type] = {
+    "sft": SupervisedSettings, "reference": ReferenceSettings, "lora": LoraSettings, "ppo": PPOSettings,
+    "log": LogSettings,
+}  # fmt: skip
+_BARE = ("reward", "samples")  # of PPO's options, those whose flat names do not begin with the section's
+
+
+def _flat_name(section: str, field: str) -> str:
+    if section == "log" or field in _BARE:
+        return field
+    return "sample_length" if (section, field) == ("ppo", "length") else f"{section}_{field}"
+
+
+# Options that stand in sections, by the flat names that logs and the records of finished stages have for them, and that
+# the options had before there were sections.
+FLAT: dict[str, str] = {
+    _flat_name(section, field.name): f"{section}.{field.name}"
+    for section, kind in SECTIONS.items()
+    for field in dataclasses.fields(kind)
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +142,7 @@ class Settings:
     """Train a causal language model on preference pairs, stage by stage: supervised, reference, then each loss.
 
     Finished stages are skipped and interrupted ones resumed, with the same numbers. Started by torchrun it uses all
-    processes, one a GPU.
+    processes, one per GPU.
     """
 
     model: str
@@ -82,12 +173,10 @@ class Settings:
     """How many pairs of the data are held out where there is no validation file."""
 
     # The stages.
-    sft_epochs: float = 0.0
-    """Supervised training on the chosen responses before all else, in epochs; 0: none."""
-    sft_learning_rate: float = 1e-5
-    """Learning rate of the supervised training."""
-    reference_steps: Annotated[int | None, _from_recipe("INT")] = None
-    """Steps of DPO that make the reference; 0: the model itself is the reference."""
+    sft: SupervisedSettings = SupervisedSettings()
+    """Supervised training on the chosen responses, before all else."""
+    reference: ReferenceSettings = ReferenceSettings()
+    """The training by DPO that makes the reference."""
     init: Literal["reference", "base"] = "reference"
     """Where a loss starts: at the reference (our reading of the paper), or at the model before it."""
     epochs: Annotated[float | None, _from_recipe("FLOAT")] = None
@@ -115,11 +204,11 @@ class Settings:
     max_norm: float = 1.0
     """Gradients longer than this are shortened to it."""
     batch: int = 64
-    """Pairs a step, over all processes."""
+    """Pairs per step, over all processes."""
     micro: int = 4
     """Pairs that one process holds at a time; without dropout the numbers depend on it by rounding only."""
 
-    # The engine.
+    # The model and the machines.
     precision: Literal["fp32", "bf16"] = "bf16"
     """`bf16`: computes in bfloat16, and keeps weights that are trained in float32."""
     distribution: Literal["ddp", "fsdp"] = "fsdp"
@@ -130,44 +219,16 @@ class Settings:
     """Compute activations twice, and keep few."""
     chunk: int = CHUNK
     """Tokens whose logits exist at one time."""
-    lora_rank: int = 0
-    """Train a LoRA adapter of this rank; 0: all weights."""
-    lora_alpha: float = 16.0
-    """Scale α of the LoRA adapter, whose output is multiplied by α/rank."""
-    lora_targets: tuple[str, ...] = ("all-linear",)
-    """Linear layers that get a LoRA adapter, by name, or `all-linear`."""
-    lora_dropout: float = 0.0
-    """Dropout before the LoRA adapter, as a share."""
     seed: int = 0
     """Draws the held-out pairs, the order of the data, dropout, and PPO's samples."""
 
-    # PPO.
-    reward: Annotated[str | None, _optional("SPEC")] = None
-    """PPO's reward, and for PPO alone: a sequence classifier or a safe-rlhf score model, as folder or hub name (of
-    several outputs one as SPEC#LABEL), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts and a
-    list of as many responses, texts both, and gives one number per response."""
-    samples: int = 4
-    """Responses that PPO samples a prompt, two or more, whose mean reward is the baseline."""
-    sample_length: int = 128
-    """Tokens of a response that PPO samples, at most."""
-    ppo_epochs: int = 1
-    """Steps of PPO on each batch of samples."""
-    ppo_clip: float = 0.2
-    """ε of PPO's clipped surrogate."""
-
-    # What is written on the way.
-    sides_every: int = 50
-    """Steps between two looks at the parameter gradient of each side; 0: none. Training does not depend on it."""
-    validate_every: int = 50
-    """Steps between two looks at the held-out pairs; 0: none."""
-    save_every: int = 200
-    """Steps between two checkpoints; 0: only the finished stage is kept."""
-    keep: int = 2
-    """Checkpoints that stay."""
-    tensorboard: bool = False
-    """Write the log for TensorBoard too."""
-    wandb: bool = False
-    """Send the log to Weights & Biases too, where that is installed and set up."""
+    # The sections of one kind of training, and of the log.
+    lora: LoraSettings = LoraSettings()
+    """A LoRA adapter, which is trained in place of all weights."""
+    ppo: PPOSettings = PPOSettings()
+    """Training by PPO, where `ppo` is among the losses."""
+    log: LogSettings = LogSettings()
+    """The log, looks at the training on the way, and checkpoints."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", located(self.model))
@@ -175,54 +236,73 @@ class Settings:
             kind, value = _kind(hint), getattr(self, name)
             if get_origin(kind) is Literal and not (value is None and kind is not hint):
                 one_of(name, value, get_args(kind))
-        for name in ("max_length", "batch", "micro", "samples", "sample_length", "ppo_epochs", "chunk", "keep"):
-            count(name, getattr(self, name), 1)
-        for name in ("held_out", "sides_every", "validate_every", "save_every", "lora_rank", "seed"):
-            count(name, getattr(self, name))
-        for name in ("max_norm", "ppo_clip", "lora_alpha", "sft_learning_rate"):
-            positive(name, getattr(self, name))
+        for name in ("max_length", "batch", "micro", "ppo.samples", "ppo.length", "ppo.epochs", "chunk", "log.keep"):
+            count(name, self.get(name), 1)
+        looks = ("log.sides_every", "log.validate_every", "log.save_every")
+        for name in ("held_out", *looks, "lora.rank", "seed"):
+            count(name, self.get(name))
+        for name in ("max_norm", "ppo.clip", "lora.alpha", "sft.learning_rate"):
+            positive(name, self.get(name))
         between("warmup", self.warmup, 0, 1)
         between("weight_decay", self.weight_decay, 0)
-        between("sft_epochs", self.sft_epochs, 0)
-        between("lora_dropout", self.lora_dropout, 0, 1, open_high=True)
+        between("sft.epochs", self.sft.epochs, 0)
+        between("lora.dropout", self.lora.dropout, 0, 1, open_high=True)
         if self.steps is not None:
             count("steps", self.steps, 1)
         if not self.loss or len(set(self.loss)) < len(self.loss):
             raise ValueError(f"loss must name one or more losses, each once, got {' '.join(self.loss) or 'none'}")
         for name in self.loss:
             one_of("loss", name, (*PAIR_LOSSES, PPO))
-        if PPO not in self.loss and self.reward is not None:
-            raise ValueError(f"reward must be left out where loss has no ppo, got {self.reward!r}")
-        if PPO in self.loss and not self.reward:
-            raise ValueError("reward must name a reward model, MODULE:FUNCTION or FILE.py:FUNCTION where loss has ppo")
-        if PPO in self.loss:
-            count("samples", self.samples, 2)  # one alone is its own baseline, and has nothing to learn from
-            if self.save_every % self.ppo_epochs:
-                raise ValueError(
-                    f"save_every must be a multiple of ppo_epochs, {self.ppo_epochs}, as a run resumes between two "
-                    f"batches of samples, got {self.save_every}"
-                )
+        self._check_ppo()
         for name in ("beta", "learning_rate", "epochs"):
             positive(name, self.of(name))
-        count("reference_steps", self.of("reference_steps"))
+        count("reference.steps", self.of("reference.steps"))
         self._check_hyper()
         for name in self.loss:
             if name != PPO:
-                self.made(name)
+                self.loss_of(name)
+
+    def get(self, name: str) -> Any:
+        """Return the value of an option, of one in a section by SECTION.NAME."""
+        return functools.reduce(getattr, name.split("."), self)
 
     def of(self, name: str) -> Any:
-        """An option's value, or the recipe's where it was left out."""
-        own = getattr(self, name)
-        return RECIPES[self.recipe][name] if own is None else own
+        """Return the value of an option, or the recipe's where it was left out; names as for ``get``."""
+        value = self.get(name)
+        return RECIPES[self.recipe][name] if value is None else value
 
-    def made(self, name: str) -> PairLoss:
-        """The registered loss of this name with the run's hyper-parameters."""
+    def flat(self) -> dict[str, Any]:
+        """Return all options, those in sections by their flat names, which logs and finished stages have: lora_rank."""
+        bare = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for section in SECTIONS:
+            del bare[section]
+        return bare | {flat: self.get(name) for flat, name in FLAT.items()}
+
+    def loss_of(self, name: str) -> PairLoss:
+        """Return the registered loss of this name with the run's hyper-parameters."""
         menu = hyper_parameters()
         given = {"clip": RECIPES[self.recipe]["clip"], **self._hyper(), "beta": self.of("beta")}
         return pair_loss(name, **{key: value for key, value in given.items() if name in menu[key].defaults})
 
+    def _check_ppo(self) -> None:
+        """Raise ValueError where PPO and its reward do not go together, or a batch of samples would be interrupted."""
+        if PPO not in self.loss:
+            if self.ppo.reward is not None:
+                raise ValueError(f"ppo.reward must be left out where loss has no ppo, got {self.ppo.reward!r}")
+            return
+        if not self.ppo.reward:
+            raise ValueError(
+                "ppo.reward must name a reward model, MODULE:FUNCTION or FILE.py:FUNCTION where loss has ppo"
+            )
+        count("ppo.samples", self.ppo.samples, 2)  # a sample alone is its own baseline, and has nothing to learn from
+        if self.log.save_every % self.ppo.epochs:
+            raise ValueError(
+                f"log.save_every must be a multiple of ppo.epochs, {self.ppo.epochs}, as a run resumes between two "
+                f"batches of samples, got {self.log.save_every}"
+            )
+
     def _check_hyper(self) -> None:
-        """ValueError for a hyper-parameter that is set and that no loss of the run has."""
+        """Raise ValueError for a hyper-parameter that is set and that no loss of the run has."""
         for name in self._hyper():
             known = hyper_parameters()[name].defaults
             if not set(known) & set(self.loss):
@@ -232,18 +312,18 @@ class Settings:
                 )
 
     def _hyper(self) -> dict[str, Any]:
-        menu = {name: one for name, one in hyper_parameters().items() if name != "beta"}
-        found = {}
+        menu = {name: parameter for name, parameter in hyper_parameters().items() if name != "beta"}
+        values = {}
         for text in self.hyper:
             name, equals, value = text.partition("=")
             one_of("hyper", name, menu)
             try:
-                found[name] = menu[name].kind(value)
+                values[name] = menu[name].kind(value)
             except ValueError:
                 equals = ""
             if not equals:
                 raise ValueError(f"hyper must be NAME=VALUE with a number, got {text!r}")
-        return found
+        return values
 
 
 class _Draft(Settings):
@@ -253,12 +333,19 @@ class _Draft(Settings):
         pass
 
 
-def read_settings(arguments: Sequence[str], prog: str) -> Settings:
-    """Settings from a command line; ``--config FILE`` (TOML, keys are options' names) gives defaults, options win.
+def settings_of(options: Mapping[str, Any]) -> Settings:
+    """Return the settings with these options, of which those in a section are called SECTION.NAME: {"lora.rank": 8}."""
+    return Settings(**_nested(options))
 
-    ValueError with one line for a file that cannot be used; a wrong option ends the program as command lines do.
+
+def read_settings(arguments: Sequence[str], prog: str) -> Settings:
+    """Read settings from a command line; ``--config FILE`` gives defaults, and options win over it.
+
+    FILE is TOML: keys are options' names, and a table is a section, such as ``[lora]`` with ``rank``.
+    ValueError with one line for a file that cannot be used and for a former name of an option; a wrong option ends the
+    program as command lines do.
     """
-    defaults: dict[str, Any] = {}
+    given: dict[str, Any] = dict.fromkeys(("model", "data", "out"), tyro.MISSING_NONPROP)
     rest: list[str] = []
     words = iter(arguments)
     for word in words:
@@ -269,35 +356,70 @@ def read_settings(arguments: Sequence[str], prog: str) -> Settings:
         file = file if equals else next(words, "")
         if not file:
             raise ValueError("config must name a TOML file, got none")
-        defaults |= _read_config(Path(file))
-    missing = tyro.MISSING_NONPROP
-    given = {**dict.fromkeys(("model", "data", "out"), missing), **defaults}
+        given |= _read_config(Path(file))
+    _check_names(rest)
+    values = _nested(given)
     start: Any = object.__new__(_Draft)
     for field in dataclasses.fields(Settings):
         default = None if field.default is dataclasses.MISSING else field.default
-        object.__setattr__(start, field.name, given.get(field.name, default))
+        object.__setattr__(start, field.name, values.get(field.name, default))
     draft = tyro.cli(
         _Draft, prog=prog, args=rest, default=start,
-        description=f"{inspect.getdoc(Settings)}\n\n--config FILE: a TOML file of these options; those given here win.",
+        description=f"{inspect.getdoc(Settings)}\n\n--config FILE: a TOML file of these options, with a table for each "
+        "section; options that are given here win.",
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
     )  # fmt: skip
     return Settings(**vars(draft))
 
 
+def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``Settings``, their sections made, from options by name."""
+    fields: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in options.items():
+        section, dot, field = name.partition(".")
+        if dot:
+            sections.setdefault(section, {})[field] = value
+        else:
+            fields[name] = value
+    return fields | {name: SECTIONS[name](**values) for name, values in sections.items()}
+
+
+def _check_names(words: Sequence[str]) -> None:
+    """Raise ValueError where an option has the name that it had before it stood in a section."""
+    names = [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
+    moved = [(name, FLAT[name.replace("-", "_")].replace("_", "-")) for name in names if name.replace("-", "_") in FLAT]
+    if moved:
+        raise ValueError("; ".join(f"--{name} is now --{new}" for name, new in moved))
+
+
 def _read_config(path: Path) -> dict[str, Any]:
+    """Return the options in a TOML file, those in a table by TABLE.NAME."""
     try:
-        read = tomllib.loads(path.read_text("utf-8"))
+        page = tomllib.loads(path.read_text("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"config {path} is no TOML: {error}") from None
+    options: dict[str, Any] = {}
     hints = get_type_hints(Settings)
-    return {
-        name: _fitting(name, value, hints[one_of(f"option in {path}", name, hints)], path)
-        for name, value in read.items()
-    }
+    for name, value in page.items():
+        if name in FLAT:
+            section, _, field = FLAT[name].partition(".")
+            raise ValueError(f"{name} in {path} is now {field} in the table [{section}]")
+        hint = hints[one_of(f"option in {path}", name, hints)]
+        if name not in SECTIONS:
+            options[name] = _fitting(name, value, hint, path)
+            continue
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} in {path} must be a table, got {value!r}")
+        inside = get_type_hints(SECTIONS[name])
+        for field, part in value.items():
+            one_of(f"option of [{name}] in {path}", field, inside)
+            options[f"{name}.{field}"] = _fitting(f"{name}.{field}", part, inside[field], path)
+    return options
 
 
 def _kind(hint: Any) -> Any:
-    """An option's type hint, without the None of one that may be left out."""
+    """Return an option's type hint, without the None of an option that may be left out."""
     return get_args(hint)[0] if NoneType in get_args(hint) else hint
 
 
@@ -312,13 +434,13 @@ _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # of options: types in TOML
 
 
 def _fitting(name: str, value: Any, hint: Any, path: Path) -> Any:
-    """A value of a TOML file as its option has it."""
+    """Return a value of a TOML file as its option has it."""
     kind = _kind(hint)
     if get_origin(kind) is Literal:
         return one_of(f"{name} in {path}", value, get_args(kind))
-    made = get_origin(kind) or kind
-    types, words = _KINDS[made]
-    items = [value] if made is tuple and isinstance(value, str) else value
-    if type(value) not in types or (made is tuple and not all(isinstance(one, str) for one in items)):
+    wanted = get_origin(kind) or kind
+    types, words = _KINDS[wanted]
+    items = [value] if wanted is tuple and isinstance(value, str) else value
+    if type(value) not in types or (wanted is tuple and not all(isinstance(item, str) for item in items)):
         raise ValueError(f"{name} in {path} must be {words}, got {value!r}")
-    return made(items)
+    return wanted(items)

@@ -1,4 +1,4 @@
-"""A whole run, stage by stage: supervised, the reference, then each loss; finished stages are skipped."""
+"""The stages of a run, each a training: supervised, the reference, then each loss; finished stages are skipped."""
 
 from __future__ import annotations
 
@@ -7,268 +7,321 @@ import dataclasses
 import gc
 import json
 import math
+from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from torch import Tensor
 
-from gradlab.llm.data.batches import steps_an_epoch
-from gradlab.llm.data.prepare import DECIDING, Data, prepare
-from gradlab.llm.data.tokens import check_positions, check_vocabulary
+from gradlab.llm.data.batches import lengths, steps_an_epoch
+from gradlab.llm.data.prepare import Data, prepare
+from gradlab.llm.data.tokens import check_positions
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group, start_group, whole_state
 from gradlab.llm.model.rewards import check_reward, reward_hash
-from gradlab.llm.train.checkpoints import DONE, differences, is_done
-from gradlab.llm.train.loop import ENDED, PairTask, SupervisedTask, lengths, run_steps
+from gradlab.llm.train.checkpoints import DONE, is_done
+from gradlab.llm.train.loop import Task, run_steps
+from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import reference_logps
+from gradlab.llm.train.run_folder import claim, describe
 from gradlab.llm.train.run_settings import PPO, Settings
+from gradlab.llm.train.stage_log import ENDED
+from gradlab.llm.train.start_model import start_model
+from gradlab.llm.train.supervised_task import SupervisedTask
 from gradlab.losses import DPO, PairLoss, facts_of
 from gradlab.store.artifacts import write_whole
 from gradlab.store.provenance import fingerprint
 
-# Settings that change a stage's numbers, beside its own and the data's; the others change them by rounding, or not.
+# Settings, by their flat names, that change any stage's numbers, beside the data's and the stage's; the others change
+# them by rounding, or not at all.
 _COMMON = (
     "batch", "seed", "precision", "reduction", "schedule", "warmup", "weight_decay", "max_norm",
     "lora_rank", "lora_alpha", "lora_targets", "lora_dropout",
 )  # fmt: skip
-_PPO = ("reward", "samples", "sample_length", "ppo_epochs", "ppo_clip")
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One training: what starts it, what it is compared with, and for how long."""
-
-    name: str
-    start: str
-    """The model that it starts from."""
-    steps: int
-    rate: float
-    loss: PairLoss | None = None
-    """None: supervised, or PPO."""
-    reference: str | None = None
-    """The model whose log-probabilities are the reference's; None: none is needed."""
+_PPO = ("samples", "sample_length", "ppo_epochs", "ppo_clip")
+_SAID = ("template", "max_length", "batch", "precision", "reduction", "schedule", "lora_rank", "init", "seed")
 
 
 def train(settings: Settings) -> list[Path]:
-    """Do whatever of the run is not done yet; the folders of the trained models, one a loss.
+    """Do whatever of the run is not done yet; return the folders of the trained models, one per loss.
 
     Files in ``settings.out``: ``data.json``; for each stage (``sft``, ``reference``, each loss's name) a folder with
     ``model/``, ``log.jsonl``, ``done.json``, and ``checkpoints/`` until it is done; ``cache/`` of the references.
     One clear line as ValueError, OSError or FloatingPointError where something is wrong; what was finished is kept.
     """
-    if settings.wandb and find_spec("wandb") is None:
-        raise ValueError("wandb must be installed where the log goes there: pip install wandb, or leave --wandb out")
+    if settings.log.wandb and find_spec("wandb") is None:
+        raise ValueError(
+            "wandb must be installed where the log goes there: pip install wandb, or leave --log.wandb out"
+        )
     with start_group(settings.device) as group, contextlib.ExitStack() as stack:
-        group.on_all(lambda: settings.reward and check_reward(settings.reward))  # PPO comes last, after hours
-        tokenizer = group.on_all(lambda: loading.load_tokenizer(settings.model))
-        data = group.on_all(lambda: prepare(dataclasses.asdict(settings), tokenizer))
-        group.on_main(lambda: _claim(settings.out, stack))
-        group.on_main(lambda: _describe(settings, data, group))
+        run = Run.opened(settings, group, stack)
         base = reference = settings.model
-        rate = settings.of("learning_rate")
-        if settings.sft_epochs:
-            steps = math.ceil(settings.sft_epochs * steps_an_epoch(len(data.train), settings.batch))
-            base = reference = _run(
-                Stage("sft", base, steps, settings.sft_learning_rate), settings, data, tokenizer, group
-            )
-        if settings.of("reference_steps"):
-            stage = Stage("reference", base, settings.of("reference_steps"), rate, DPO(settings.of("beta")), base)
-            reference = _run(stage, settings, data, tokenizer, group)
-        steps = settings.steps or math.ceil(settings.of("epochs") * steps_an_epoch(len(data.train), settings.batch))
+        if settings.sft.epochs:
+            base = reference = SupervisedStage(run, base).model()
+        if settings.of("reference.steps"):
+            reference = ReferenceStage(run, base, base).model()
         start = reference if settings.init == "reference" else base
-        made = []
-        for name in settings.loss:
-            loss = None if name == PPO else settings.made(name)
-            made.append(_run(Stage(name, start, steps, rate, loss, reference), settings, data, tokenizer, group))
-        return [Path(model).parent for model in made]
+        models = [loss_stage(run, name, start, reference).model() for name in settings.loss]
+        return [Path(model).parent for model in models]
 
 
-def _run(stage: Stage, settings: Settings, data: Data, tokenizer: Any, group: Group) -> str:
-    """Train one stage unless it is done; its model's folder."""
-    folder = settings.out / stage.name
-    decided = _decided(stage, settings, data, group)
-    key = fingerprint(stage.name, decided)
-    if group.on_main(lambda: is_done(folder, key, decided)):
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Settings, data and processes, which all stages of a run share."""
+
+    settings: Settings
+    data: Data
+    tokenizer: Any
+    group: Group
+
+    @classmethod
+    def opened(cls, settings: Settings, group: Group, stack: contextlib.ExitStack) -> Run:
+        """Read the run's data and take its folder, which no other run may use until the stack is closed."""
+        reward = settings.ppo.reward
+        group.on_all(lambda: reward and check_reward(reward))  # PPO comes last, after hours
+        tokenizer = group.on_all(lambda: loading.load_tokenizer(settings.model))
+        data = group.on_all(lambda: prepare(settings.flat(), tokenizer))
+        group.on_main(lambda: claim(settings.out, stack))
+        group.on_main(lambda: describe(settings, data, group))
+        return cls(settings, data, tokenizer, group)
+
+    def steps(self, epochs: float) -> int:
+        """Return the number of steps in epochs."""
+        return math.ceil(epochs * steps_an_epoch(len(self.data.train), self.settings.batch))
+
+    def start_model(self, source: str) -> Any:
+        """Return a model to be trained, with its adapter where LoRA is asked for."""
+        return self.group.on_all(lambda: start_model(source, self.settings, self.group, self.tokenizer))
+
+
+class Stage(ABC):
+    """A training of a run: its name, what its numbers depend on, and how it is done.
+
+    start      the model that it starts from.
+    reference  the model whose log-probabilities are the reference's; None: none is needed.
+    """
+
+    name: str
+    loss: PairLoss | None = None
+
+    def __init__(self, run: Run, start: str, reference: str | None = None) -> None:
+        self.run, self.start, self.reference = run, start, reference
+
+    @property
+    def steps(self) -> int:
+        """Return the number of steps, by default that of each loss."""
+        settings = self.run.settings
+        return settings.steps or self.run.steps(settings.of("epochs"))
+
+    @property
+    def rate(self) -> float:
+        """Return the highest learning rate."""
+        return self.run.settings.of("learning_rate")
+
+    @abstractmethod
+    def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
+        """Return the model that is to be trained, and the task that trains it."""
+
+    def model(self) -> str:
+        """Train unless that is done; return the folder of the trained model."""
+        folder, group = self.run.settings.out / self.name, self.run.group
+        decided = self.decided()
+        key = fingerprint(self.name, decided)
+        if group.on_main(lambda: is_done(folder, key, decided)):
+            if group.is_main:
+                print(f"{self.name}: done before, {folder}")
+            return str(folder / "model")
+        group.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
+        _free()  # of the stage before
+        policy, task = self.task()
+        header = self.header(policy)
+        said = run_steps(policy, task, folder, key, header, self.name)
+        self._finish(policy, folder, {"key": key, **header, **said}, decided)
         if group.is_main:
-            print(f"{stage.name}: done before, {folder}")
+            print(f"{self.name}: {_in_words(said)}, {folder}")
         return str(folder / "model")
-    group.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
-    _free()  # of the stage before
-    policy, task = _prepared(stage, settings, data, tokenizer, group)
-    header = _header(stage, settings, data, policy)
-    said = run_steps(policy, task, folder, key, header, stage.name)
-    weights = whole_state(policy.model)
-    if group.device.type == "cuda":
-        said["peak_memory"] = torch.cuda.max_memory_allocated(group.device)
 
-    def finish() -> None:
-        loading.save_folder(folder / "model", policy.plain, tokenizer, weights)
-        page = {"key": key, **header, **said, "decided": decided}
-        write_whole({folder / DONE: json.dumps(page, indent=1, default=str) + "\n"})
-        loading.remove(folder / "checkpoints")
+    def decided(self) -> dict[str, Any]:
+        """Return what the stage's numbers depend on, by names that its user knows; its key is made of that."""
+        flat = self.run.settings.flat()
+        sources = {source for source in (self.start, self.reference) if source}
+        hashes = self.run.group.on_main(lambda: {source: loading.weights_hash(source) for source in sources})
+        return {
+            "steps": self.steps, "learning_rate": self.rate, "loss": repr(self.loss),
+            "data": self.run.data.fingerprint, "start": hashes[self.start],
+            "reference": hashes[self.reference] if self.reference else None, **{name: flat[name] for name in _COMMON},
+        }  # fmt: skip
 
-    group.on_main(finish)
-    if group.is_main:
-        words = [f"{said['steps']} steps"]
-        if said["tokens"]:  # some are left, after it was stopped at the very end, for none
-            words.append(f"{said['tokens'] / said['seconds']:,.0f} tokens a second")
-        words += [f"{name.replace('_', ' ')} {said[name]:.3f}" for name in ENDED if name in said]
-        print(f"{stage.name}: {', '.join(words)}, {folder}")
-    return str(folder / "model")
+    def header(self, policy: PolicyModel) -> dict[str, Any]:
+        """Return what the log says of the run in its first line."""
+        settings, data = self.run.settings, self.run.data
+        hyper = {} if self.loss is None else dataclasses.asdict(self.loss)  # type: ignore[arg-type]
+        held_out = data.part(data.held_out)
+        shorter = [len(pair.win) < len(pair.lose) for pair in held_out]
+        ties = [len(pair.win) == len(pair.lose) for pair in held_out]
+        facts = {"logistic": False} if self.loss is None else facts_of(self.loss)
+        flat = settings.flat()
+        return {
+            "loss": self.name, "loss_facts": facts, **hyper, "learning_rate": self.rate, "steps": self.steps, "start": self.start,
+            "reference": self.reference, "parameters": _number(policy.plain.parameters()),
+            "trained_parameters": _number(policy.parameters), "pairs": len(data.train),
+            "validation_pairs": len(held_out), "data": settings.data,
+            "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
+            **{name: flat[name] for name in _SAID}, "processes": policy.group.size,
+        }  # fmt: skip
+
+    def policy_of(self, source: str) -> PolicyModel:
+        """Return a model as this stage trains it."""
+        run = self.run
+        model = run.start_model(source)
+        check_positions(model.config, int(lengths(run.data.encoded).max()))
+        return PolicyModel(
+            model, run.group, run.settings, rate=self.rate, steps=self.steps, pad=run.tokenizer.pad_token_id
+        )
+
+    def _finish(self, policy: PolicyModel, folder: Path, page: dict[str, Any], decided: dict[str, Any]) -> None:
+        """Write the finished model, and what is said of its training."""
+        weights = whole_state(policy.model)
+        if policy.group.device.type == "cuda":
+            page["peak_memory"] = torch.cuda.max_memory_allocated(policy.group.device)
+
+        def write() -> None:
+            loading.save_folder(folder / "model", policy.plain, self.run.tokenizer, weights)
+            write_whole({folder / DONE: json.dumps({**page, "decided": decided}, indent=1, default=str) + "\n"})
+            loading.remove(folder / "checkpoints")
+
+        policy.group.on_main(write)
 
 
-def _prepared(stage: Stage, settings: Settings, data: Data, tokenizer: Any, group: Group) -> tuple[PolicyModel, Any]:
-    """The policy, and what it is to be trained on."""
-    pad = tokenizer.pad_token_id
+class SupervisedStage(Stage):
+    """Supervised training on the chosen responses."""
 
-    def policy_of(source: str) -> PolicyModel:
-        model = group.on_all(lambda: _loaded(source, settings, group, tokenizer))
-        check_positions(model.config, int(lengths(data.encoded).max()))
-        return PolicyModel(model, group, settings, rate=stage.rate, steps=stage.steps, pad=pad)
+    name = "sft"
 
-    def scored(policy: PolicyModel, part: str) -> torch.Tensor:
-        assert stage.reference is not None
-        pairs = data.part(getattr(data, part))
-        cache = fingerprint(
-            group.on_main(lambda: loading.weights_hash(str(stage.reference))), data.fingerprint, part,
-            settings.precision, settings.reduction,
-        )  # fmt: skip
-        folder = Path(stage.reference).parent
-        name = folder.name if folder.parent == settings.out else "model"  # one cache for all that share a reference
-        with frozen(policy):
-            return reference_logps(
-                settings.out / "cache" / f"{name}-{part}.safetensors", cache, policy, pairs, group,
-                pad=pad, micro=2 * settings.micro, title=f"reference, {part.replace('_', '-')} pairs",
-            )  # fmt: skip
+    @property
+    def steps(self) -> int:
+        """Return the number of steps in the epochs that ``sft.epochs`` says."""
+        return self.run.steps(self.run.settings.sft.epochs)
 
-    texts = [data.pairs[index] for index in data.train]
-    if stage.loss is None and stage.name != PPO:
-        rows = {
-            part: [(one.prompt, one.win) for one in data.part(getattr(data, part))] for part in ("train", "held_out")
-        }
-        return policy_of(stage.start), SupervisedTask(**rows, texts=texts)
-    assert stage.reference is not None
-    policy = policy_of(stage.reference)  # scores before it is trained, or in the place of the one that is
-    parts = ("held_out",) if stage.loss is None else ("train", "held_out")
-    refs = {f"{part}_ref": scored(policy, part) for part in parts}
+    @property
+    def rate(self) -> float:
+        """Return the highest learning rate, that of ``sft.learning_rate``."""
+        return self.run.settings.sft.learning_rate
+
+    def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
+        """Return the model that it starts from, and the chosen responses as its task."""
+        data = self.run.data
+        train, held_out = (
+            [(pair.prompt, pair.win) for pair in data.part(part)] for part in (data.train, data.held_out)
+        )
+        return self.policy_of(self.start), SupervisedTask(train, held_out, texts=data.train_texts)
+
+
+class PairStage(Stage):
+    """Training with a preference loss, against a reference."""
+
+    reference: str
+
+    def __init__(self, run: Run, start: str, reference: str, loss: PairLoss) -> None:
+        super().__init__(run, start, reference)
+        self.name, self.loss = loss.name, loss
+
+    def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
+        """Return the model that it starts from, and the pairs as its task."""
+        assert self.loss is not None
+        data = self.run.data
+        policy, train_ref, held_out_ref = scored(self, "train", "held_out")
+        train, held_out = data.part(data.train), data.part(data.held_out)
+        return policy, PairTask(self.loss, train, train_ref, held_out, held_out_ref, data.train_texts)
+
+
+class ReferenceStage(PairStage):
+    """Training by DPO that makes the reference."""
+
+    def __init__(self, run: Run, start: str, reference: str) -> None:
+        super().__init__(run, start, reference, DPO(run.settings.of("beta")))
+        self.name = "reference"
+
+    @property
+    def steps(self) -> int:
+        """Return the number of steps that ``reference.steps`` says."""
+        return self.run.settings.of("reference.steps")
+
+
+class PPOStage(Stage):
+    """Training by PPO, on responses that the model samples."""
+
+    name = PPO
+    reference: str
+
+    def decided(self) -> dict[str, Any]:
+        """Return what the stage's numbers depend on, with PPO's settings and the reward's weights."""
+        settings = self.run.settings
+        reward = self.run.group.on_main(lambda: reward_hash(str(settings.ppo.reward)))
+        flat = settings.flat()
+        return {
+            **super().decided(), "reward": reward, **{name: flat[name] for name in _PPO}, "beta": settings.of("beta")
+        }  # fmt: skip
+
+    def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
+        """Return the model that it starts from, and the prompts with their reward as its task."""
+        from gradlab.llm.train.ppo_task import PPOTask, frozen_reference
+
+        run = self.run
+        policy, held_out_ref = scored(self, "held_out")
+        reference = frozen_reference(self.reference, self.start, policy, run.start_model)
+        return policy, PPOTask.prepared(policy, run.data, run.tokenizer, reference, held_out_ref)
+
+
+def loss_stage(run: Run, name: str, start: str, reference: str) -> Stage:
+    """Return the stage that trains by a loss of this name, or by PPO."""
+    if name == PPO:
+        return PPOStage(run, start, reference)
+    return PairStage(run, start, reference, run.settings.loss_of(name))
+
+
+def scored(stage: PairStage | PPOStage, *parts: str) -> tuple[Any, ...]:
+    """Return the model that a stage starts from, and log π_ref of the pairs in each of these parts of the data."""
+    policy = stage.policy_of(stage.reference)  # scores before it is trained, or in the place of the model that is
+    logps = [_reference_logps(stage, policy, part) for part in parts]
     if stage.reference != stage.start:
         del policy
         _free()
-        policy = policy_of(stage.start)
-    if stage.loss is None:
-        from gradlab.llm.train.ppo_task import PPOTask, frozen_reference
-
-        reference = frozen_reference(
-            stage.reference, stage.start, policy, lambda source: _loaded(source, settings, group, tokenizer)
-        )
-        return policy, PPOTask.prepared(policy, data, tokenizer, reference, refs["held_out_ref"])
-    return policy, PairTask(stage.loss, data.part(data.train), held_out=data.part(data.held_out), texts=texts, **refs)
+        policy = stage.policy_of(stage.start)
+    return policy, *logps
 
 
-def _loaded(source: str, settings: Settings, group: Group, tokenizer: Any) -> Any:
-    """A model to be trained, with its adapter where LoRA is asked for."""
-    spread_out = group.size > 1 and settings.distribution == "fsdp"
-    # An adapter's base is not trained, so bfloat16 is enough; FSDP wants one type for all.
-    half = settings.precision == "bf16" and settings.lora_rank and not spread_out
-    model = loading.load_model(
-        source, dtype=torch.bfloat16 if half else torch.float32, trainable=True, meta=spread_out and not group.is_main
-    )
-    check_vocabulary(tokenizer, model.config)
-    loading.without_dropout(model)
-    adapters = getattr(model, "peft_config", {})
-    if adapters:
-        own_config = adapters["default"]
-        there = {
-            "lora_rank": own_config.r,
-            "lora_alpha": own_config.lora_alpha,
-            "lora_dropout": own_config.lora_dropout,
-        }
-        for name, value in there.items():
-            if value != getattr(settings, name):
-                raise ValueError(
-                    f"{name} must be that of the adapter in {source}, {value:g}, got {getattr(settings, name):g}"
-                )
-    elif settings.lora_rank:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            model = loading.with_lora(
-                model, settings.lora_rank, settings.lora_alpha, settings.lora_targets, settings.lora_dropout
-            )
-    return model
+def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str) -> Tensor:
+    """Return log π_ref of both sides of each pair in a part of the data, (N, 2), from the cache where it is there."""
+    run = stage.run
+    settings, data = run.settings, run.data
+    cache = fingerprint(
+        run.group.on_main(lambda: loading.weights_hash(stage.reference)), data.fingerprint, part, settings.precision,
+        settings.reduction,
+    )  # fmt: skip
+    folder = Path(stage.reference).parent
+    name = folder.name if folder.parent == settings.out else "model"  # one cache for all that share a reference
+    with frozen(policy):
+        return reference_logps(
+            settings.out / "cache" / f"{name}-{part}.safetensors", cache, policy, data.part(getattr(data, part)),
+            run.group, pad=policy.pad, micro=2 * settings.micro, title=f"reference, {part.replace('_', '-')} pairs",
+        )  # fmt: skip
 
 
-def _decided(stage: Stage, settings: Settings, data: Data, group: Group) -> dict[str, Any]:
-    """What the stage's numbers depend on, by names that its user knows."""
-    own_settings = {name: getattr(settings, name) for name in (*_COMMON, *(_PPO if stage.name == PPO else ()))}
-    if stage.name == PPO:
-        own_settings["beta"] = settings.of("beta")
-        own_settings["reward"] = group.on_main(lambda: reward_hash(str(settings.reward)))
-    hashes = group.on_main(lambda: {one: loading.weights_hash(one) for one in {stage.start, stage.reference} if one})
-    return {
-        "steps": stage.steps, "learning_rate": stage.rate, "loss": repr(stage.loss), "data": data.fingerprint,
-        "start": hashes.get(stage.start), "reference": hashes.get(stage.reference), **own_settings,
-    }  # fmt: skip
+def _in_words(said: dict[str, Any]) -> str:
+    """Return what is said of a finished training, in words."""
+    words = [f"{said['steps']} steps"]
+    if said["tokens"]:  # some are left, after it was stopped at the very end, for none
+        words.append(f"{said['tokens'] / said['seconds']:,.0f} tokens a second")
+    words += [f"{name.replace('_', ' ')} {said[name]:.3f}" for name in ENDED if name in said]
+    return ", ".join(words)
 
 
-def _header(stage: Stage, settings: Settings, data: Data, policy: PolicyModel) -> dict[str, Any]:
-    """What the log says of the run in its first line."""
-    hyper = {} if stage.loss is None else dataclasses.asdict(stage.loss)  # type: ignore[arg-type]
-    numbers = [sum(one.numel() for one in group) for group in (policy.plain.parameters(), policy.parameters)]
-    shorter = [len(pair.win) < len(pair.lose) for pair in data.part(data.held_out)]
-    ties = [len(pair.win) == len(pair.lose) for pair in data.part(data.held_out)]
-    chosen = ("template", "max_length", "batch", "precision", "reduction", "schedule", "lora_rank", "init", "seed")
-    return {
-        "loss": stage.name, "loss_facts": {"logistic": False} if stage.loss is None else facts_of(stage.loss), **hyper,
-        "learning_rate": stage.rate, "steps": stage.steps, "start": stage.start,
-        "reference": stage.reference, "parameters": numbers[0], "trained_parameters": numbers[1],
-        "pairs": len(data.train), "validation_pairs": len(data.held_out), "data": settings.data,
-        "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
-        **{name: getattr(settings, name) for name in chosen}, "processes": policy.group.size,
-    }  # fmt: skip
-
-
-def _claim(out: Path, stack: contextlib.ExitStack) -> None:
-    """Make the run's folder, and keep other runs out of it until the stack is closed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"out must be a folder, or a name for one, got {out}") from None
-    try:
-        stack.enter_context(FileLock(out / ".lock", timeout=0))
-    except Timeout:
-        raise ValueError(f"out must be a folder that no other run is using, got {out}") from None
-
-
-def _describe(settings: Settings, data: Data, group: Group) -> None:
-    """Write what the data are, and say what became of them."""
-    print(data.report)
-    print(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")
-    if settings.validation is None and len(data.held_out) >= len(data.train):
-        print("as many pairs are held out as are trained on, or more; held_out says how many")
-    if group.size > settings.batch:
-        print(f"{group.size - settings.batch} of {group.size} processes have nothing to do: batch is {settings.batch}")
-    if data.seen:
-        print(f"{data.seen} held-out pairs are among those to train on too, so they show less than they seem to")
-    page = {
-        "settings": {name: getattr(settings, name) for name in DECIDING}, "fingerprint": data.fingerprint,
-        "report": dataclasses.asdict(data.report), "model": settings.model,
-    }  # fmt: skip
-    file = settings.out / "data.json"
-    if file.exists():
-        try:
-            before = json.loads(file.read_text("utf-8"))
-            other, changed = (
-                before["fingerprint"] != data.fingerprint,
-                differences(before["settings"], page["settings"]),
-            )
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{file} is damaged; name another out, or remove {settings.out}") from None
-        if other:
-            raise ValueError(f"{settings.out} holds a run on other data{changed}; name another out, or remove it")
-    write_whole({file: json.dumps(page, indent=1, ensure_ascii=False) + "\n"})
+def _number(parameters: Any) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _free() -> None:

@@ -1,0 +1,126 @@
+"""Pairs as a task of the loop: a preference loss, and the gradient of each of its sides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradlab.llm.data.batches import Row, batch_at, dealt, len_of, lengths, rows_of, side_rows
+from gradlab.llm.data.pairs import Pair
+from gradlab.llm.data.tokens import Encoded
+from gradlab.llm.model.group import dot
+from gradlab.llm.train.loop import Task, check_finite, described
+from gradlab.llm.train.measures import batch_row
+from gradlab.llm.train.policy_model import PolicyModel, frozen
+from gradlab.llm.train.reference import score
+from gradlab.losses import PairLogps, PairLoss, slopes
+
+VALIDATED = ("loss", "reward_win", "reward_lose", "reward_margin", "accuracy", "logp_win", "logp_lose", "win_weight")
+Values = Callable[[Tensor, np.ndarray], Tensor]  # as ``PolicyModel.accumulate`` takes them
+
+
+@dataclass(frozen=True)
+class PairTask(Task[PolicyModel]):
+    """Pairs to train on and held-out ones, with their reference's log-probabilities (N, 2), and a loss.
+
+    texts  of those to train on, for who has to look at a batch that failed.
+    """
+
+    loss: PairLoss
+    train: Sequence[Encoded]
+    train_ref: Tensor
+    held_out: Sequence[Encoded]
+    held_out_ref: Tensor
+    texts: Sequence[Pair] = ()
+
+    def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
+        """Return some of the pairs to train on, as text and as tokens."""
+        return described(index, self.texts, [asdict(self.train[place]) for place in index])
+
+    def logps(self, pairs: Sequence[Encoded], by_side: Tensor, ref: Tensor) -> PairLogps:
+        """Return the pairs as a loss takes them; by_side and ref are (N, 2)."""
+        sides = [len_of(pairs, side) for side in ("win", "lose")]
+        ref = ref.to(by_side)
+        return PairLogps(
+            by_side[:, 0], by_side[:, 1], ref[:, 0], ref[:, 1], *(tokens.to(by_side.device) for tokens in sides)
+        )
+
+    def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
+        """Put the gradient of this step's mean loss into the policy; return its row of the log."""
+        settings = policy.settings
+        index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
+        pairs, ref = [self.train[place] for place in index], self.train_ref[index]
+
+        def run(values: Values, rows: Callable[[Sequence[Encoded]], list[Row]] = rows_of) -> Tensor:
+            parts = dealt(lengths(pairs), settings.micro, policy.group.rank, policy.group.size)
+            return policy.accumulate(
+                parts, lambda places: rows([pairs[place] for place in places]), values,
+                number=len(pairs), seed=(settings.seed, step),
+            )  # fmt: skip
+
+        def run_side(side: int, values: Values) -> Tensor:
+            if settings.lora.rank and settings.lora.dropout:  # equal draws need equal rows
+                return run(lambda logps, at: values(logps[[side]], at))
+            return run(values, lambda pairs: [(pair.prompt, (pair.win, pair.lose)[side]) for pair in pairs])
+
+        by_side = run(lambda logps, at: self.loss(self.logps([pairs[i] for i in at], logps.T, ref[at])))
+        logps = self.logps(pairs, by_side, ref)
+        check_finite("log π", by_side, step, index)
+        row = batch_row(self.loss, logps)
+        row["grad_norm"] = policy.norm()
+        check_finite("the gradient", torch.tensor(row["grad_norm"]), step, index)
+        if settings.log.sides_every and (step - 1) % settings.log.sides_every == 0:
+            row |= self.sides(policy, run_side, torch.stack(slopes(self.loss, logps), 1))
+        return row
+
+    def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
+        """Return how far the step, which has been made, moved the log-probabilities in its row; in sides' steps."""
+        settings = policy.settings
+        if "grad_norm_win" not in row:
+            return {}
+        index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
+        with frozen(policy):
+            rows = side_rows([self.train[place] for place in index])
+            after = score(policy, rows, policy.group, pad=policy.pad, micro=2 * settings.micro).view(-1, 2).mean(0)
+        return {
+            f"delta_{side}": float(after[place]) - row[f"logp_{side}"] for place, side in enumerate(("win", "lose"))
+        }
+
+    def sides(self, policy: PolicyModel, run_side: Callable[[int, Values], Tensor], slope: Tensor) -> dict[str, float]:
+        """Return ‖g_w‖, ‖g_l‖, their cosine, and how far g_w + g_l is from g, the gradient that is to be stepped with.
+
+        run_side  the forward again, of a side, which gives ``values`` that side's log π (1, n) alone.
+        slope     (B, 2): what each log π is multiplied by. g comes back as it was.
+        """
+        whole, parts, tokens = policy.gradient(), [], policy.tokens
+        for side in (0, 1):
+            policy.clear()
+            run_side(side, lambda logps, at, by=slope[:, side]: logps[0] * by[at].to(logps))
+            parts.append(policy.gradient())
+        policy.put(whole)
+        policy.tokens = tokens  # these were looked at, and not trained on
+        win, lose = (math.sqrt(dot(part, part, policy.group)) for part in parts)
+        rest = [g - a - b for g, a, b in zip(whole, *parts, strict=True)]
+        size = math.sqrt(dot(whole, whole, policy.group))
+        row = {
+            "grad_norm_win": win, "grad_norm_lose": lose,
+            "grad_split_error": math.sqrt(dot(rest, rest, policy.group)) / size if size else 0.0,
+        }  # fmt: skip
+        return row | ({"grad_cosine": dot(parts[0], parts[1], policy.group) / (win * lose)} if win * lose else {})
+
+    def validate(self, policy: PolicyModel) -> dict[str, float]:
+        """Return what the log says of the held-out pairs."""
+        if not self.held_out:
+            return {}
+        with frozen(policy):
+            logps = score(
+                policy, side_rows(self.held_out), policy.group, pad=policy.pad, micro=2 * policy.settings.micro
+            )
+        row = batch_row(self.loss, self.logps(self.held_out, logps.view(-1, 2), self.held_out_ref))
+        return {f"validation_{name}": row[name] for name in VALIDATED if name in row}

@@ -1,0 +1,55 @@
+"""The folder of a run: taken for this run alone, and described by its data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gradlab.llm.data.prepare import DECIDING, Data
+from gradlab.llm.model.group import Group
+from gradlab.llm.train.checkpoints import differences
+from gradlab.llm.train.run_settings import Settings
+from gradlab.store.artifacts import write_whole
+
+
+def claim(out: Path, stack: contextlib.ExitStack) -> None:
+    """Make the run's folder, and keep other runs out of it until the stack is closed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"out must be a folder, or a name for one, got {out}") from None
+    try:
+        stack.enter_context(FileLock(out / ".lock", timeout=0))
+    except Timeout:
+        raise ValueError(f"out must be a folder that no other run is using, got {out}") from None
+
+
+def describe(settings: Settings, data: Data, group: Group) -> None:
+    """Write what the data are, and say what became of them; ValueError where the folder is of other data."""
+    print(data.report)
+    print(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")
+    if settings.validation is None and len(data.held_out) >= len(data.train):
+        print("as many pairs are held out as are trained on, or more; held_out says how many")
+    if group.size > settings.batch:
+        print(f"{group.size - settings.batch} of {group.size} processes have nothing to do: batch is {settings.batch}")
+    if data.seen:
+        print(f"{data.seen} held-out pairs are among those to train on too, so they show less than they seem to")
+    page = {
+        "settings": {name: settings.get(name) for name in DECIDING}, "fingerprint": data.fingerprint,
+        "report": dataclasses.asdict(data.report), "model": settings.model,
+    }  # fmt: skip
+    file = settings.out / "data.json"
+    if file.exists():
+        try:
+            before = json.loads(file.read_text("utf-8"))
+            other = before["fingerprint"] != data.fingerprint
+            changed = differences(before["settings"], page["settings"])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{file} is damaged; name another out, or remove {settings.out}") from None
+        if other:
+            raise ValueError(f"{settings.out} holds a run on other data{changed}; name another out, or remove it")
+    write_whole({file: json.dumps(page, indent=1, ensure_ascii=False) + "\n"})

@@ -1,0 +1,79 @@
+"""The log of a training, log.jsonl, and its copies for TensorBoard and Weights & Biases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradlab.doctor.training_log import append_step, keep_steps, read_log, start_log
+from gradlab.llm.model.loading import sync
+from gradlab.llm.train.run_settings import LogSettings
+
+ENDED = ("validation_loss", "validation_accuracy", "reward")  # what is said of a finished training, where it is known
+
+
+class StageLog:
+    """The log.jsonl in a training's folder, and what TensorBoard and Weights & Biases get; a context manager.
+
+    done    steps that the log keeps; those after them are made anew.
+    active  whether this process writes.
+    """
+
+    def __init__(self, folder: Path, header: dict[str, Any], done: int, settings: LogSettings, *, active: bool) -> None:
+        self.file, self._active = folder / "log.jsonl", active
+        self._board = self._run = None
+        if not active:
+            return
+        if self.file.exists() and not done:
+            self.file.unlink()
+        if self.file.exists():
+            keep_steps(self.file, done)
+        else:
+            start_log(self.file, header)
+        if settings.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        if settings.wandb:
+            import wandb  # type: ignore[import-not-found]
+
+            self._run = wandb.init(project="gradlab", name=folder.name, config=header, dir=str(folder))
+
+    def write(self, step: int, row: dict[str, float]) -> None:
+        """Append what is known of a step."""
+        if not self._active or not row:
+            return
+        append_step(self.file, step, **row)
+        if self._board is not None:
+            for name, value in row.items():
+                self._board.add_scalar(name.replace("validation_", "validation/"), value, step)
+        if self._run is not None:
+            self._run.log(row, step=step)
+
+    def sync(self) -> None:
+        """Wait until all of it is on the disk."""
+        if self._active:
+            sync(self.file)
+
+    def ended(self) -> dict[str, float]:
+        """Return the columns ``ENDED`` of the last row that is on the disk."""
+        if not self._active:
+            return {}
+        row = {str(name): float(value) for name, value in read_log(self.file).iloc[-1].items()}
+        return self.ending({name: value for name, value in row.items() if not math.isnan(value)})
+
+    @staticmethod
+    def ending(row: Mapping[str, float]) -> dict[str, float]:
+        """Return the columns ``ENDED`` of a row, as far as it has them."""
+        return {name: value for name, value in row.items() if name in ENDED}
+
+    def __enter__(self) -> StageLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._board.close()
+        if self._run is not None:
+            self._run.finish()

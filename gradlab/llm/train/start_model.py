@@ -1,0 +1,45 @@
+"""The model that a stage starts from, as its settings want it: its type, its adapter, no dropout of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from gradlab.llm.data.tokens import check_vocabulary
+from gradlab.llm.model import loading
+from gradlab.llm.model.group import Group
+from gradlab.llm.train.run_settings import Settings
+
+
+def start_model(source: str, settings: Settings, group: Group, tokenizer: Any) -> Any:
+    """Load a model that is to be trained, with its adapter, or with a new one where LoRA is asked for.
+
+    ValueError where the tokenizer has more tokens than the model, or the adapter is not the one that the settings say.
+    """
+    spread_out = group.size > 1 and settings.distribution == "fsdp"
+    # An adapter's base is not trained, so bfloat16 is enough; FSDP wants one type for all.
+    half = settings.precision == "bf16" and settings.lora.rank and not spread_out
+    model = loading.load_model(
+        source, dtype=torch.bfloat16 if half else torch.float32, trainable=True, meta=spread_out and not group.is_main
+    )
+    check_vocabulary(tokenizer, model.config)
+    loading.without_dropout(model)
+    adapters = getattr(model, "peft_config", {})
+    if adapters:
+        _check_adapter(adapters["default"], source, settings)
+        return model
+    if not settings.lora.rank:
+        return model
+    lora = settings.lora
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return loading.with_lora(model, lora.rank, lora.alpha, lora.targets, lora.dropout)
+
+
+def _check_adapter(config: Any, source: str, settings: Settings) -> None:
+    """Raise ValueError where an adapter is not the one that the settings say."""
+    there = {"lora.rank": config.r, "lora.alpha": config.lora_alpha, "lora.dropout": config.lora_dropout}
+    for name, value in there.items():
+        if value != settings.get(name):
+            raise ValueError(f"{name} must be that of the adapter in {source}, {value:g}, got {settings.get(name):g}")

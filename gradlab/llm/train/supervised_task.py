@@ -1,0 +1,71 @@
+"""Supervised training as a task of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradlab.llm.data.batches import Row, batch_at, dealt
+from gradlab.llm.data.pairs import Pair
+from gradlab.llm.train.loop import Task, check_finite, described
+from gradlab.llm.train.policy_model import PolicyModel, frozen
+from gradlab.llm.train.reference import score
+
+
+@dataclass(frozen=True)
+class SupervisedTask(Task[PolicyModel]):
+    """Responses to learn: the mean over tokens of −log π, of the chosen responses.
+
+    texts  the pairs that those to train on are from.
+    """
+
+    train: Sequence[Row]
+    held_out: Sequence[Row]
+    texts: Sequence[Pair] = ()
+
+    def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
+        """Return some of the responses to train on, as text and as tokens."""
+        rows = [self.train[place] for place in index]
+        return described(index, self.texts, [{"prompt": prompt, "win": response} for prompt, response in rows])
+
+    def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
+        """Put the gradient of this step's loss into the policy; return its row of the log."""
+        settings = policy.settings
+        index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
+        rows = [self.train[place] for place in index]
+        tokens = sum(len(response) for _, response in rows)
+        summed = policy.accumulate(
+            dealt(np.array([len(a) + len(b) for a, b in rows]), settings.micro, policy.group.rank, policy.group.size),
+            lambda places: [rows[place] for place in places],
+            lambda logps, at: self._loss(policy, logps, rows, at) / tokens,
+            number=1, seed=(settings.seed, step), items=len(rows),
+        )  # fmt: skip
+        check_finite("log π", summed, step, index)
+        norm = policy.norm()
+        check_finite("the gradient", torch.tensor(norm), step, index)
+        return {
+            "loss": float(self._loss(policy, summed.T, rows, np.arange(len(rows))).sum()) / tokens,
+            "grad_norm": norm,
+        }
+
+    @staticmethod
+    def _loss(policy: PolicyModel, logps: Tensor, rows: Sequence[Row], at: np.ndarray) -> Tensor:
+        """Return −log π of whole responses, also where the policy gives means."""
+        if policy.settings.reduction == "mean":
+            logps = logps * torch.tensor([len(rows[place][1]) for place in at]).to(logps)
+        return -logps[0]
+
+    def validate(self, policy: PolicyModel) -> dict[str, float]:
+        """Return the loss of the held-out responses."""
+        if not self.held_out:
+            return {}
+        with frozen(policy):
+            logps = score(policy, self.held_out, policy.group, pad=policy.pad, micro=2 * policy.settings.micro)
+        tokens = sum(len(response) for _, response in self.held_out)
+        every = np.arange(len(self.held_out))
+        return {"validation_loss": float(self._loss(policy, logps[None], self.held_out, every).sum()) / tokens}

@@ -1,0 +1,110 @@
+"""A model with its optimiser, over all processes: gradients, steps, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from gradlab.llm.model.group import Group, dot, local, plain, trainable
+from gradlab.llm.train.checkpoints import load_checkpoint, save_checkpoint
+from gradlab.llm.train.run_settings import LogSettings
+
+_FLOOR = 0.1  # of the highest learning rate, where a schedule ends
+
+
+class TrainingSettings(Protocol):
+    """The settings that any training has, whatever is trained."""
+
+    @property
+    def schedule(self) -> str: ...  # noqa: D102
+    @property
+    def warmup(self) -> float: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+    @property
+    def max_norm(self) -> float: ...  # noqa: D102
+    @property
+    def log(self) -> LogSettings: ...  # noqa: D102
+
+
+class TrainedModel:
+    """A model, spread over the group, with AdamW for the parameters that are trained.
+
+    rate    the highest learning rate; ``steps`` the schedule's length.
+    """
+
+    settings: TrainingSettings
+
+    def __init__(self, model: Any, group: Group, settings: TrainingSettings, *, rate: float, steps: int) -> None:
+        self.model, self.group, self.settings, self.rate, self.steps = model, group, settings, rate, steps
+        self.model.train()
+        self.parameters = list(trainable(self.model).values())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95)
+        )
+        self.tokens = 0  # that this process has trained on, without padding
+
+    def gradient(self) -> list[Tensor]:
+        """Return a copy of the gradient as it stands, a tensor per parameter; zeros where none came."""
+        return [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.parameters]
+
+    def put(self, gradient: Sequence[Tensor]) -> None:
+        """Make this the gradient."""
+        for parameter, part in zip(self.parameters, gradient, strict=True):
+            parameter.grad = part
+
+    def clear(self) -> None:
+        """Forget the gradient."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def norm(self) -> float:
+        """Return ‖g‖ over all parameters."""
+        parts = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        return math.sqrt(dot(parts, parts, self.group)) if parts else 0.0
+
+    def step(self, number: int, norm: float) -> float:
+        """Make step ``number`` from 1, by the gradient, which is ``norm`` long; return the learning rate."""
+        rate = scheduled(number, self.steps, self.rate, self.settings.schedule, self.settings.warmup)
+        for options in self.optimizer.param_groups:
+            options["lr"] = rate
+        self.shorten(norm)
+        self.optimizer.step()
+        self.clear()
+        return rate
+
+    def shorten(self, norm: float) -> None:
+        """Shorten the gradient, which is ``norm`` long, to the settings' max_norm where it is longer."""
+        if norm > self.settings.max_norm:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    local(parameter.grad).mul_(self.settings.max_norm / norm)
+
+    def save(self, folder: Path, step: int, key: str) -> None:
+        """Write a checkpoint."""
+        save_checkpoint(folder, step, self.model, self.optimizer, self.group, key, keep=self.settings.log.keep)
+
+    def resume(self, folder: Path, key: str) -> int:
+        """Go back to the newest checkpoint, and return its step; 0 where there is none."""
+        return load_checkpoint(folder, self.model, self.optimizer, self.group, key)
+
+    @property
+    def plain(self) -> Any:
+        """Return the model itself, as transformers or peft knows it."""
+        return plain(self.model)
+
+
+def scheduled(step: int, steps: int, rate: float, schedule: str, warmup: float) -> float:
+    """Return the rate of step 1, …, ``steps``: a linear warm-up over that share of the steps, then the schedule."""
+    rising = math.ceil(warmup * steps)
+    if step <= rising:
+        return rate * step / rising
+    if schedule == "constant":
+        return rate
+    gone = (step - rising) / max(steps - rising, 1)
+    left = 1 - gone if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * gone))
+    return rate * (_FLOOR + (1 - _FLOOR) * left)
