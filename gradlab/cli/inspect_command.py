@@ -15,6 +15,9 @@ from typing import Annotated, Literal
 import tyro
 
 from gradlab.cli.options import OPTIONAL, check_save, need, parsed, quiet_transformers, save
+from gradlab.llm.data.pair_forms import CHOICES
+
+_CHOICE = tyro.conf.arg(metavar="{" + ",".join(CHOICES) + "}", help_behavior_hint="")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +28,7 @@ class InspectCommand:
     """The model that training starts from: a folder with weights in safetensors or a LoRA adapter, or a hub's name."""
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PAIRS")]
     """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name."""
-    choice: Annotated[Literal["helpfulness", "safety"] | None, OPTIONAL] = None
+    choice: Annotated[str | None, _CHOICE] = None
     """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
     split: str = "train"
     """Split of a data set from a hub."""

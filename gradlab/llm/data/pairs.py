@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gradlab.checks import one_of
-
-Message = dict[str, str]  # {"role": one of ROLES, "content": text}
-Prompt = str | tuple[Message, ...]
-Choice = Literal["helpfulness", "safety"]
-Side = tuple[Prompt, str]  # a prompt and its response
-
-ROLES = ("user", "assistant", "system")
-TURN = "\n\nAssistant:"  # of HH-RLHF's dialogues; what comes after the last one is the response
-FILES = ".jsonl, .jsonl.gz or .parquet file"
-_CHOICES = {"helpfulness": "better_response_id", "safety": "safer_response_id"}
-_FIELDS = ("prompt", "chosen", "rejected", "response_0", "response_1", *_CHOICES.values())
-_MISSING: Any = object()
+from gradlab.llm.data.pair_files import records
+from gradlab.llm.data.pair_forms import CHOICES, Form, Message, Prompt, Record, form_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,7 @@ class Pair:
 
 @dataclass
 class Report:
-    """What a step made of pairs: how many it was given, how many it kept, and why it left the others out.
+    """A report of a step on pairs: how many it was given, how many it kept, and why it left the others out.
 
     left_out  reason → number of pairs.
     notes     what was changed and kept → number of pairs.
@@ -64,46 +51,45 @@ class Report:
         return "; ".join(parts)
 
     def merged(self, later: Report) -> Report:
-        """What this step and a later one, which was given the pairs that this one kept, come to together."""
+        """Return the report of this step and of a later one together, which was given the pairs that this one kept."""
         return Report(self.read, later.kept, *self._sums(later))
 
     def __add__(self, other: Report) -> Report:
-        """What the same steps did to two data sets."""
+        """Return the report of the same steps on two data sets together."""
         return Report(self.read + other.read, self.kept + other.kept, *self._sums(other))
 
     def _sums(self, other: Report) -> tuple[dict[str, int], dict[str, int]]:
         return dict(Counter(self.left_out) + Counter(other.left_out)), dict(Counter(self.notes) + Counter(other.notes))
 
 
-def read_pairs(source: str, *, choice: Choice | None = None, split: str = "train") -> tuple[list[Pair], Report]:
-    """The usable pairs of a source, in its order, and a report of the others.
+def read_pairs(source: str, *, choice: str | None = None, split: str = "train") -> tuple[list[Pair], Report]:
+    """Read the usable pairs of a source, in its order, and a report of the others.
 
     source  a .jsonl, .jsonl.gz or .parquet file; else a data set of the Hugging Face hub, as OWNER/NAME or
             OWNER/NAME/FOLDER (through ``datasets``; no code of the hub's is run).
-    choice  which preference of PKU-SafeRLHF counts; None for other data.
+    choice  which preference counts, of ``CHOICES``, where the form has several, as PKU-SafeRLHF; None for other data.
     split   of a hub's data set; a file has none.
 
-    The form of the records is told by their fields, and is one in a file: HH-RLHF (``chosen`` and ``rejected``, each a
-    whole dialogue), PKU-SafeRLHF, ``prompt, chosen, rejected`` as texts or as lists of messages, or lists of messages
-    that begin with the same prompt. Pairs of different prompts, with an empty response, or with one response twice
-    (white space around them aside) are left out and counted.
+    The fields of a record tell its form, see ``pair_forms.FORMS``; a file has one form. Pairs of different prompts,
+    with an empty response, or with one response twice (white space around them aside) are left out and counted.
 
-    ValueError names the file, the line and the field of a record that is none, and a source without a usable pair;
-    FileNotFoundError a file that is not there; OSError what the hub cannot give; ImportError a missing ``datasets``.
+    ValueError names the file, the line and the field of a record that cannot be read, and a source without a usable
+    pair; FileNotFoundError a file that is not there; OSError what the hub cannot give; ImportError that ``datasets`` is
+    missing.
     """
     if choice is not None:
-        one_of("choice", choice, _CHOICES)
+        one_of("choice", choice, CHOICES)
     pairs: list[Pair] = []
     left_out: Counter[str] = Counter()
-    form = ""
-    for place, record in _records(str(source), split):
-        own = _form(record, place)
-        if not form:
-            form = own
+    form: Form | None = None
+    for place, fields in records(str(source), split):
+        record_form = form_of(fields, place)
+        if form is None:
+            form = record_form
             _check_choice(source, form, choice)
-        if own != form:
-            raise ValueError(f"{place}: {own} in a file that began with {form}; a file has one form")
-        (prompt, chosen), (other, rejected) = _FORMS[form](_Record(record, place, choice))
+        if record_form is not form:
+            raise ValueError(f"{place}: {record_form.name} in a file that began with {form.name}; a file has one form")
+        (prompt, chosen), (other, rejected) = form.read(Record(fields, place, choice))
         reason = _unusable(prompt, other, chosen.strip(), rejected.strip())
         if reason:
             left_out[reason] += 1
@@ -118,7 +104,7 @@ def read_pairs(source: str, *, choice: Choice | None = None, split: str = "train
 
 
 def json_lines(pairs: Iterable[Pair]) -> str:
-    """Pairs as the text of a .jsonl file, from which ``read_pairs`` reads the same ones."""
+    """Return pairs as the text of a .jsonl file, from which ``read_pairs`` reads them again."""
     return "".join(json.dumps(_as_record(pair), ensure_ascii=False) + "\n" for pair in pairs)
 
 
@@ -131,7 +117,7 @@ def _as_record(pair: Pair) -> dict[str, Any]:
 
 
 def messages_of(prompt: str) -> tuple[Message, ...] | None:
-    """A dialogue of HH-RLHF's form ("\\n\\nHuman: … \\n\\nAssistant: …") as messages; None where the text is none.
+    """Return a dialogue of HH-RLHF's form ("\\n\\nHuman: … \\n\\nAssistant: …") as messages; None for any other text.
 
     White space around a turn is dropped, and so is an empty last turn of the assistant, which asks for a response.
     """
@@ -139,14 +125,16 @@ def messages_of(prompt: str) -> tuple[Message, ...] | None:
     if before or not turns:
         return None
     names = {"Human": "user", "Assistant": "assistant"}
-    told = [{"role": names[who], "content": text.strip()} for who, text in zip(turns[::2], turns[1::2], strict=True)]
-    if told[-1] == {"role": "assistant", "content": ""}:
-        told.pop()
-    return tuple(told) or None
+    messages = [
+        {"role": names[who], "content": text.strip()} for who, text in zip(turns[::2], turns[1::2], strict=True)
+    ]
+    if messages[-1] == {"role": "assistant", "content": ""}:
+        messages.pop()
+    return tuple(messages) or None
 
 
 def _unusable(prompt: Prompt, other: Prompt, chosen: str, rejected: str) -> str | None:
-    """Why a pair cannot be used, if so."""
+    """Return why a pair cannot be used, or None."""
     if not chosen or not rejected:
         return "empty response"
     if prompt != other:
@@ -154,225 +142,9 @@ def _unusable(prompt: Prompt, other: Prompt, chosen: str, rejected: str) -> str 
     return "identical responses" if chosen == rejected else None
 
 
-def _check_choice(source: str, form: str, choice: Choice | None) -> None:
-    if form == _SAFE and choice is None:
-        raise ValueError(f"choice must be helpfulness or safety for {source}, which has both preferences, got None")
-    if form != _SAFE and choice is not None:
+def _check_choice(source: str, form: Form, choice: str | None) -> None:
+    if form.choices and choice not in form.choices:
+        named = " or ".join(form.choices)
+        raise ValueError(f"choice must be {named} for {source}, which has both preferences, got {choice}")
+    if not form.choices and choice is not None:
         raise ValueError(f"choice must be None for {source}, which has one preference, got {choice!r}")
-
-
-# Records and their forms
-
-
-@dataclass(frozen=True)
-class _Record:
-    """A record and its place: looks up its fields, and says what is wrong with them."""
-
-    fields: Mapping[str, Any]
-    place: str
-    choice: Choice | None
-
-    def wrong(self, name: str, must: str, value: Any) -> ValueError:
-        got = "nothing" if value is _MISSING else repr(value)
-        return ValueError(f"{self.place}: field {name!r} must {must}, got {got if len(got) < 80 else got[:79] + '…'}")
-
-    def get(self, name: str) -> Any:
-        return self.fields.get(name, _MISSING)
-
-    def text(self, name: str) -> str:
-        return self._text(name, self.get(name))
-
-    def _text(self, name: str, value: Any) -> str:
-        if not isinstance(value, str):
-            raise self.wrong(name, "be a text", value)
-        try:
-            value.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and no tokenizer takes
-            raise self.wrong(name, "be a text of whole characters", value) from None
-        return value
-
-    def messages(self, name: str) -> tuple[Message, ...]:
-        value = self.get(name)
-        if not isinstance(value, list) or not value:
-            raise self.wrong(name, "be a list of messages", value)
-        return tuple(self._message(f"{name}[{index}]", one) for index, one in enumerate(value))
-
-    def _message(self, name: str, value: Any) -> Message:
-        if not isinstance(value, Mapping):
-            raise self.wrong(name, "be a message with role and content", value)
-        role = value.get("role", _MISSING)
-        if role not in ROLES:
-            raise self.wrong(f"{name}.role", "be user, assistant or system", role)
-        return {"role": role, "content": self._text(f"{name}.content", value.get("content", _MISSING))}
-
-    def answered(self, name: str) -> tuple[tuple[Message, ...], str]:
-        """Messages before the last, and the last one's text."""
-        *before, last = self.messages(name)
-        if last["role"] != "assistant":
-            raise self.wrong(name, "end with a message of the assistant", self.get(name))
-        return tuple(before), last["content"]
-
-
-def _dialogues(record: _Record) -> tuple[Side, Side]:
-    def side(name: str) -> Side:
-        text = record.text(name)
-        before, turn, response = text.rpartition(TURN)
-        if not turn:
-            raise record.wrong(
-                name, r"be a dialogue, '\n\nHuman: … \n\nAssistant: …' (or the record needs a prompt)", text
-            )
-        return before + turn, response
-
-    return side("chosen"), side("rejected")
-
-
-def _texts(record: _Record) -> tuple[Side, Side]:
-    prompt = record.text("prompt")
-    return (prompt, record.text("chosen")), (prompt, record.text("rejected"))
-
-
-def _messages(record: _Record) -> tuple[Side, Side]:
-    prompt = record.messages("prompt")
-
-    def side(name: str) -> Side:
-        before, response = record.answered(name)
-        if before:
-            raise record.wrong(name, "be one message of the assistant", record.get(name))
-        return prompt, response
-
-    return side("chosen"), side("rejected")
-
-
-def _whole_messages(record: _Record) -> tuple[Side, Side]:
-    def side(name: str) -> Side:
-        before, response = record.answered(name)
-        if not before:
-            raise record.wrong(name, "have a message before the last", record.get(name))
-        return before, response
-
-    return side("chosen"), side("rejected")
-
-
-def _safe_rlhf(record: _Record) -> tuple[Side, Side]:
-    prompt = record.text("prompt")
-    responses = record.text("response_0"), record.text("response_1")
-    name = _CHOICES[record.choice or "helpfulness"]
-    better = record.get(name)
-    if better not in (0, 1) or not isinstance(better, int) or isinstance(better, bool):
-        raise record.wrong(name, "be 0 or 1", better)
-    return (prompt, responses[better]), (prompt, responses[1 - better])
-
-
-_SAFE = "prompt, response_0, response_1 with better_response_id and safer_response_id, as in PKU-SafeRLHF"
-_FORMS: dict[str, Callable[[_Record], tuple[Side, Side]]] = {
-    "chosen, rejected as dialogues": _dialogues,
-    "prompt, chosen, rejected as texts": _texts,
-    "prompt, chosen, rejected as messages": _messages,
-    "chosen, rejected as messages": _whole_messages,
-    _SAFE: _safe_rlhf,
-}
-
-
-def _form(record: Mapping[str, Any], place: str) -> str:
-    """Which of ``_FORMS`` a record is meant to have, though its fields may be wrong."""
-    dialogues, texts, messages, whole_messages, safe = _FORMS
-    if not set(_FIELDS) & set(record):
-        names = ", ".join(list(map(str, record))[:10]) or "none"
-        raise ValueError(f"{place}: fields {names} are of no known form; accepted: {'; '.join(_FORMS)}")
-    if "response_0" in record or "response_1" in record:
-        return safe
-    listed = any(isinstance(record.get(name), list) for name in ("chosen", "rejected"))
-    if isinstance(record.get("prompt"), list):
-        return messages
-    if listed:  # a text beside whole dialogues, as in UltraFeedback, says nothing new
-        return whole_messages
-    return texts if "prompt" in record else dialogues
-
-
-# Files and the hub
-
-
-def _records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The records of a source, each with its place."""
-    path, name = Path(source), source.lower()
-    if path.is_dir():
-        raise ValueError(f"{source} is a folder; name a {FILES} in it")
-    if not path.is_file():
-        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", source) or name.endswith((".jsonl", ".gz", ".parquet")):
-            raise FileNotFoundError(f"{source} is no file; accepted is a {FILES}, or the name of a hub's data set")
-        return _hub_records(source, split)
-    if name.endswith(".parquet"):
-        return _parquet_records(path)
-    if name.endswith((".jsonl", ".jsonl.gz")):
-        return _json_records(path)
-    raise ValueError(f"{source} must be a {FILES}")
-
-
-def _json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(_lines(path), 1):
-        place = f"{path}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{place}: no JSON ({error})") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{place}: must be a JSON object, got {type(record).__name__}")
-        yield place, record
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    if path.suffix.lower() != ".gz":
-        with open(path, "rb") as lines:
-            yield from lines
-        return
-    try:
-        with gzip.open(path, "rb") as lines:
-            yield from lines
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is cut short or no gzip file ({error}); fetch it again") from None
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = _known(file.schema_arrow.names, str(path))
-            for batch in file.iter_batches(batch_size=1_000, columns=columns):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", record
-    except (pa.ArrowException, OSError) as error:
-        first = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is damaged or no Parquet file ({first}); fetch it again") from None
-
-
-def _hub_records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        import datasets
-    except ImportError:
-        raise ImportError(
-            f"{source} is no file, and reading it from the hub needs datasets: pip install 'gradlab[llm]'"
-        ) from None
-    name, folder = re.fullmatch(r"([^/]+(?:/[^/]+)?)/?(.*)", source).groups()  # type: ignore[union-attr]
-    try:
-        table: Any = datasets.load_dataset(name, data_dir=folder or None, split=split)
-    except Exception as error:  # of a dozen kinds: offline, not found, no such split, a script in place of data
-        first = " ".join(str(error).split())[:200]
-        raise OSError(
-            f"{source} is no file, and the hub gave no split {split!r} of that name ({first}); accepted is a {FILES}"
-        ) from None
-    for number, record in enumerate(table.select_columns(_known(table.column_names, source)), 1):
-        yield f"{source}, row {number}", record
-
-
-def _known(columns: Iterable[str], source: str) -> list[str]:
-    """The columns that hold pairs: images and tables of scores beside them need not be read."""
-    known = [name for name in columns if name in _FIELDS]
-    if not known:
-        _form(dict.fromkeys(columns), source)
-    return known

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tqdm import tqdm
 
 from gradlab.checks import count, one_of
-from gradlab.llm.data.pairs import Message, Pair, Prompt, Report, messages_of
+from gradlab.llm.data.pair_forms import Message, Prompt
+from gradlab.llm.data.pairs import Pair, Report, messages_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

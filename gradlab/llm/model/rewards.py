@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gradlab.checks import count, one_of
 from gradlab.llm.data.batches import collate, dealt
-from gradlab.llm.data.pairs import Pair, Prompt
+from gradlab.llm.data.pair_forms import Prompt
+from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.tokens import BEAVER_START, Template, as_messages, prompt_text, responses_of
 from gradlab.llm.model.loading import check_weights, load_tokenizer, reading, weights_hash
 from gradlab.stats.intervals import bootstrap_interval

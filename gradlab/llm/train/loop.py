@@ -21,7 +21,7 @@ from gradlab.llm.train.stage_log import StageLog
 from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.store.artifacts import write_whole
 
-M = TypeVar("M", bound=TrainedModel)
+M = TypeVar("M", bound=TrainedModel[Any])
 
 
 class Task(ABC, Generic[M]):

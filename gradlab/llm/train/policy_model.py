@@ -18,14 +18,12 @@ from gradlab.llm.train.run_settings import Settings
 from gradlab.llm.train.trained_model import TrainedModel
 
 
-class PolicyModel(TrainedModel):
+class PolicyModel(TrainedModel[Settings]):
     """The language model that a stage trains, which gives log-probabilities. All processes make the same calls.
 
     model      one of ``load_model``, with its LoRA adapter where it has one.
     rate       the highest learning rate; ``steps`` the schedule's length.
     """
-
-    settings: Settings
 
     def __init__(self, model: Any, group: Group, settings: Settings, *, rate: float, steps: int, pad: int) -> None:
         if settings.gradient_checkpointing:

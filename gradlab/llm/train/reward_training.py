@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -119,18 +119,24 @@ class RewardSettings:
     warmup: float
     seed: int
     precision: Precision
-    schedule: ClassVar[str] = "cosine"
-    log: ClassVar[LogSettings] = LogSettings(sides_every=0, validate_every=0, save_every=0)
+
+    @property
+    def schedule(self) -> str:
+        """Return how the rate falls after the warm-up."""
+        return "cosine"
+
+    @property
+    def log(self) -> LogSettings:
+        """Return when the training is looked at and saved: at its end alone."""
+        return LogSettings(sides_every=0, validate_every=0, save_every=0)
 
 
-class RewardModel(TrainedModel):
+class RewardModel(TrainedModel[RewardSettings]):
     """A reward model with its optimiser, in one process.
 
     Norms are PyTorch's, in the gradient's own type, and what is too long is multiplied by max_norm/(norm + 1e-6): so
     the weights are those, bit for bit, of models that were trained before the loop was shared.
     """
-
-    settings: RewardSettings
 
     def norm(self) -> float:
         """Return ‖g‖ over all parameters."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import tyro
 
 from gradlab.checks import between, count, one_of, positive
+from gradlab.llm.data.pair_forms import CHOICES
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
 from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
@@ -157,7 +158,7 @@ class Settings:
     """Values of options that are left out, see ``RECIPES``."""
 
     # The data.
-    choice: Annotated[Literal["helpfulness", "safety"] | None, _optional("{helpfulness,safety}")] = None
+    choice: Annotated[str | None, _optional("{" + ",".join(CHOICES) + "}")] = None
     """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
     split: str = "train"
     """Split of a data set from a hub."""
@@ -236,6 +237,8 @@ class Settings:
             kind, value = _kind(hint), getattr(self, name)
             if get_origin(kind) is Literal and not (value is None and kind is not hint):
                 one_of(name, value, get_args(kind))
+        if self.choice is not None:
+            one_of("choice", self.choice, CHOICES)
         for name in ("max_length", "batch", "micro", "ppo.samples", "ppo.length", "ppo.epochs", "chunk", "log.keep"):
             count(name, self.get(name), 1)
         looks = ("log.sides_every", "log.validate_every", "log.save_every")

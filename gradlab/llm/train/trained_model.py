@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,15 +32,16 @@ class TrainingSettings(Protocol):
     def log(self) -> LogSettings: ...  # noqa: D102
 
 
-class TrainedModel:
+S = TypeVar("S", bound=TrainingSettings)
+
+
+class TrainedModel(Generic[S]):
     """A model, spread over the group, with AdamW for the parameters that are trained.
 
     rate    the highest learning rate; ``steps`` the schedule's length.
     """
 
-    settings: TrainingSettings
-
-    def __init__(self, model: Any, group: Group, settings: TrainingSettings, *, rate: float, steps: int) -> None:
+    def __init__(self, model: Any, group: Group, settings: S, *, rate: float, steps: int) -> None:
         self.model, self.group, self.settings, self.rate, self.steps = model, group, settings, rate, steps
         self.model.train()
         self.parameters = list(trainable(self.model).values())

@@ -1,0 +1,105 @@
+"""Records of pair data from a file, or from a data set of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gradlab.llm.data.pair_forms import FIELDS, form_of
+
+FILES = ".jsonl, .jsonl.gz or .parquet file"
+
+
+def records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Return the records of a source, each with its place.
+
+    ValueError names a file, and the line, that cannot be read; FileNotFoundError a file that is not there; OSError what
+    the hub cannot give; ImportError a missing ``datasets``.
+    """
+    path, name = Path(source), source.lower()
+    if path.is_dir():
+        raise ValueError(f"{source} is a folder; name a {FILES} in it")
+    if not path.is_file():
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", source) or name.endswith((".jsonl", ".gz", ".parquet")):
+            raise FileNotFoundError(f"{source} is no file; accepted is a {FILES}, or the name of a hub's data set")
+        return _hub_records(source, split)
+    if name.endswith(".parquet"):
+        return _parquet_records(path)
+    if name.endswith((".jsonl", ".jsonl.gz")):
+        return _json_records(path)
+    raise ValueError(f"{source} must be a {FILES}")
+
+
+def _json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, line in enumerate(_lines(path), 1):
+        place = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{place}: no JSON ({error})") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"{place}: must be a JSON object, got {type(record).__name__}")
+        yield place, record
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if path.suffix.lower() != ".gz":
+        with open(path, "rb") as lines:
+            yield from lines
+        return
+    try:
+        with gzip.open(path, "rb") as lines:
+            yield from lines
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is cut short or no gzip file ({error}); fetch it again") from None
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = _known(file.schema_arrow.names, str(path))
+            for batch in file.iter_batches(batch_size=1_000, columns=columns):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", record
+    except (pa.ArrowException, OSError) as error:
+        first = str(error).partition("\n")[0]
+        raise ValueError(f"{path} is damaged or no Parquet file ({first}); fetch it again") from None
+
+
+def _hub_records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        import datasets
+    except ImportError:
+        raise ImportError(
+            f"{source} is no file, and reading it from the hub needs datasets: pip install 'gradlab[llm]'"
+        ) from None
+    name, folder = re.fullmatch(r"([^/]+(?:/[^/]+)?)/?(.*)", source).groups()  # type: ignore[union-attr]
+    try:
+        table: Any = datasets.load_dataset(name, data_dir=folder or None, split=split)
+    except Exception as error:  # of a dozen kinds: offline, not found, no such split, a script in place of data
+        first = " ".join(str(error).split())[:200]
+        raise OSError(
+            f"{source} is no file, and the hub gave no split {split!r} of that name ({first}); accepted is a {FILES}"
+        ) from None
+    for number, record in enumerate(table.select_columns(_known(table.column_names, source)), 1):
+        yield f"{source}, row {number}", record
+
+
+def _known(columns: Iterable[str], source: str) -> list[str]:
+    """Return the columns that hold pairs: images and tables of scores beside them need not be read."""
+    known = [name for name in columns if name in FIELDS]
+    if not known:
+        form_of(dict.fromkeys(columns), source)
+    return known
