@@ -16,7 +16,9 @@ from gradlab.cli import main
 from gradlab.cli.evaluate_command import EvaluateCommand
 from gradlab.cli.options import parsed
 from gradlab.doctor import SIGNS
-from gradlab.llm.model.memory import LLAMAS, memory, memory_markdown, shape_of
+from gradlab.llm.model.memory import memory
+from gradlab.llm.model.memory_table import memory_markdown
+from gradlab.llm.model.shapes import LLAMAS, shape_of
 from gradlab.llm.train.run_settings import RECIPES, read_settings
 from gradlab.losses import PairLogps, pair_loss
 

@@ -25,7 +25,9 @@ from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group, gradients_meet
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import CHUNK, _chunked, with_logps
-from gradlab.llm.model.memory import CARD, LLAMAS, Memory, memory, memory_table, shape_of
+from gradlab.llm.model.memory import CARD, Memory, memory
+from gradlab.llm.model.memory_table import memory_table
+from gradlab.llm.model.shapes import LLAMAS, shape_of
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.losses import DPO

@@ -27,7 +27,8 @@ from transformers import (
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.model.loading import save_folder, small_llama
-from gradlab.llm.model.rewards import CheckedReward, check_reward, held_out_accuracy, load_reward, reward_hash
+from gradlab.llm.model.reward_accuracy import held_out_accuracy
+from gradlab.llm.model.rewards import CheckedReward, check_reward, load_reward, reward_hash
 from gradlab.llm.model.score_head import LlamaForScore
 from gradlab.llm.train.reward_training import train_reward
 

@@ -19,7 +19,8 @@ from gradlab.llm.demo.token_task import task_tokenizer
 from gradlab.llm.model.group import Group, Precision
 from gradlab.llm.model.loading import small_llama, with_lora
 from gradlab.llm.model.logps import _chunked, _gathered
-from gradlab.llm.model.memory import LLAMAS, memory, shape_of
+from gradlab.llm.model.memory import memory
+from gradlab.llm.model.shapes import LLAMAS, shape_of
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score

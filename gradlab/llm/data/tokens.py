@@ -10,20 +10,18 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from gradlab.checks import count, one_of
-from gradlab.llm.data.pair_forms import Message, Prompt
-from gradlab.llm.data.pairs import Pair, Report, messages_of
+from gradlab.checks import count
+from gradlab.llm.data.pair_forms import Prompt
+from gradlab.llm.data.pairs import Pair, Report
+from gradlab.llm.data.templates import Refused, Template, check_tokenizer, prompt_text, texts_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-Template = Literal["plain", "chat", "beaver"]
-TEMPLATES = ("plain", "chat", "beaver")
-BEAVER_START = "BEGINNING OF CONVERSATION:"  # of each text of safe-rlhf's
 _AT_ONCE = 1_000  # pairs that are made into tokens in one call
 
 
@@ -61,7 +59,7 @@ def encode_pairs(
     Left out are pairs whose responses become the same by that, whose turns the template refuses, or of which nothing
     is left as tokens. ValueError where that leaves none, and for what the tokenizer does not have.
     """
-    _check(template, tokenizer)
+    check_tokenizer(template, tokenizer)
     if tokenizer.eos_token_id is None:
         raise ValueError("tokenizer must have an eos token, which ends a response; set tokenizer.eos_token")
     start = _start(tokenizer, template)
@@ -86,43 +84,6 @@ def encode_pairs(
 def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
     """A prompt's token ids, whole, with the tokenizer's BOS where it sets one: what a response is sampled after."""
     return _tokens([prompt_text(prompt, template, tokenizer)], tokenizer, _start(tokenizer, template))[0]
-
-
-def prompt_text(prompt: Prompt, template: Template, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text that the model sees of a prompt, up to where its response begins.
-
-    "plain" is the prompt itself. "chat" is the tokenizer's chat template. "beaver" is safe-rlhf's: "BEGINNING OF
-    CONVERSATION: USER: … ASSISTANT:", in which earlier answers end with the tokenizer's EOS. For the latter two, a
-    dialogue of HH-RLHF's form is taken apart, and any other text is one message of the user.
-
-    ValueError for a template that is not there, and for turns that it refuses.
-    """
-    _check(template, tokenizer)
-    if template == "plain":
-        if not isinstance(prompt, str):
-            raise ValueError("template must be chat or beaver for a prompt of messages, got 'plain'")
-        return prompt
-    messages = as_messages(prompt)
-    if template == "beaver":
-        return _beaver(messages, str(tokenizer.eos_token))
-    return _chat(messages, tokenizer, ask=True)
-
-
-def as_messages(prompt: Prompt) -> tuple[Message, ...]:
-    """A prompt as messages: a dialogue of HH-RLHF's form is taken apart, any other text is one message of the user."""
-    if isinstance(prompt, str):
-        return messages_of(prompt) or ({"role": "user", "content": prompt},)
-    return prompt
-
-
-def responses_of(pair: Pair, template: Template) -> tuple[str, str]:
-    """Winner and loser as the model sees them after its prompt.
-
-    Those of a dialogue of HH-RLHF's form lose the white space around them in a template, as its other turns do.
-    """
-    if template != "plain" and isinstance(pair.prompt, str) and messages_of(pair.prompt):
-        return pair.chosen.strip(), pair.rejected.strip()
-    return pair.chosen, pair.rejected
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model_config: PretrainedConfig) -> None:
@@ -153,59 +114,6 @@ def data_fingerprint(encoded: Iterable[Encoded]) -> str:
             ids.byteswap()
         digest.update(ids)
     return digest.hexdigest()
-
-
-# Templates
-
-
-class _Refused(ValueError):
-    """Turns that a template has no place for."""
-
-
-def _check(template: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    one_of("template", template, TEMPLATES)
-    if template == "chat" and not tokenizer.chat_template:
-        raise ValueError(
-            "template must be plain or beaver for a tokenizer without a chat template, got 'chat'; "
-            "or set tokenizer.chat_template"
-        )
-    if template == "beaver" and tokenizer.eos_token is None:
-        raise ValueError("tokenizer must have an eos token for template 'beaver'; set tokenizer.eos_token")
-
-
-def _beaver(messages: Sequence[Message], eos: str) -> str:
-    roles = [message["role"] for message in messages]
-    if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
-        raise _Refused(
-            f"template 'beaver' takes turns of user and assistant, from user to user, got {', '.join(roles)}"
-        )
-    turns = [
-        f"USER: {one['content']} ASSISTANT:" if one["role"] == "user" else f"{one['content']}{eos}" for one in messages
-    ]
-    return f"{BEAVER_START} {''.join(turns)}"
-
-
-def _chat(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, ask: bool = False) -> str:
-    from jinja2.exceptions import TemplateError
-
-    try:
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask))
-    except TemplateError as error:
-        raise _Refused(f"template 'chat' says: {' '.join(str(error).split())}") from None
-
-
-def _texts(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool]:
-    """Texts of the prompt and of both wholes; and whether the template writes the prompt otherwise in a whole."""
-    prompt = prompt_text(pair.prompt, template, tokenizer)
-    responses = responses_of(pair, template)
-    wholes = [prompt + one for one in responses]
-    if template == "chat":
-        messages = as_messages(pair.prompt)
-        written = [_chat([*messages, {"role": "assistant", "content": one}], tokenizer) for one in responses]
-        if not all(whole.startswith(prompt) for whole in written):
-            return [prompt, *wholes], True
-        wholes = written
-    return [prompt, *wholes], False
 
 
 # Tokens
@@ -291,8 +199,8 @@ class _Encoder:
         texts: list[str] = []
         for index, pair in enumerate(pairs):
             try:
-                three, other = _texts(pair, self.template, self.tokenizer)
-            except _Refused as refusal:
+                three, other = texts_of(pair, self.template, self.tokenizer)
+            except Refused as refusal:
                 self.left_out["turns that the template refuses"] += 1
                 self.refusal = self.refusal or f"; the first: {pair.place}: {refusal}"
                 continue

@@ -15,7 +15,7 @@ import pandas as pd
 
 from gradlab.checks import count, one_of, positive
 from gradlab.llm.data.pairs import Pair, messages_of
-from gradlab.llm.data.tokens import prompt_text
+from gradlab.llm.data.templates import prompt_text
 from gradlab.llm.judge.evaluation_table import SUCCESS, as_text, notes, summary, with_interval
 from gradlab.llm.judge.systems import (
     REFERENCE,
@@ -30,14 +30,8 @@ from gradlab.llm.judge.systems import (
 )
 from gradlab.llm.look.samples_page import Shown, samples_page
 from gradlab.llm.model.group import Precision, start_group
-from gradlab.llm.model.rewards import (
-    Accuracy,
-    CheckedReward,
-    check_template,
-    held_out_accuracy,
-    load_reward,
-    preferred,
-)
+from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy, preferred
+from gradlab.llm.model.rewards import CheckedReward, check_template, load_reward
 from gradlab.llm.model.sampling import texts
 from gradlab.store.artifacts import save_frame, write_whole
 from gradlab.store.provenance import versions

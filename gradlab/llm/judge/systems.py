@@ -17,7 +17,8 @@ from gradlab.checks import count, one_of
 from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import DECIDING, Data, prepare
-from gradlab.llm.data.tokens import Encoded, encode_prompt, prompt_text
+from gradlab.llm.data.templates import prompt_text
+from gradlab.llm.data.tokens import Encoded, encode_prompt
 from gradlab.llm.model.group import Group, Precision, computing
 from gradlab.llm.model.loading import load_model, load_tokenizer, weights_hash
 from gradlab.llm.model.logps import with_logps

@@ -17,10 +17,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from gradlab.checks import between, count, one_of, positive
 from gradlab.llm.data.batches import batch_at, dealt, steps_an_epoch
 from gradlab.llm.data.pairs import Pair
-from gradlab.llm.data.tokens import Template, prompt_text, responses_of
+from gradlab.llm.data.templates import Template, prompt_text, responses_of
 from gradlab.llm.model.group import Group, Precision, computing
 from gradlab.llm.model.loading import check_weights, load_tokenizer, reading, remove, save_folder, weights_hash
-from gradlab.llm.model.rewards import OWN, CheckedReward, Scorer, held_out_accuracy, quiet
+from gradlab.llm.model.reward_accuracy import held_out_accuracy
+from gradlab.llm.model.reward_models import OWN, Scorer, quiet
+from gradlab.llm.model.rewards import CheckedReward
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.train.checkpoints import DONE, is_done
 from gradlab.llm.train.loop import Task, run_steps

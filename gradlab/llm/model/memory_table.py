@@ -1,0 +1,56 @@
+"""The memory of training known models, as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gradlab.llm.model.memory import memory
+from gradlab.llm.model.shapes import LLAMAS, shape_of
+
+
+def memory_table(
+    configs: Mapping[str, Mapping[str, Any] | str | Path] = LLAMAS,
+    *,
+    full: Sequence[int] = (8, 16, 32),
+    lora_rank: int = 16,
+    **options: Any,
+) -> pd.DataFrame:
+    """A row for LoRA on one GPU and for full fine-tuning on each number of GPUs, of each model; bytes in GB (10⁹).
+
+    options  as for ``memory``.
+    """
+    rows = []
+    for name, config in configs.items():
+        ways = [("LoRA", 1, lora_rank), *(("full", gpus, 0) for gpus in full)]
+        for way, gpus, rank in ways:
+            made = memory(config, gpus=gpus, lora_rank=rank, **options)
+            parts = {field.name: getattr(made, field.name) / 1e9 for field in dataclasses.fields(made)}
+            rows.append({
+                "model": name, "parameters": shape_of(config).parameters, "trained": way, "gpus": gpus, **parts,
+                "total": made.total / 1e9, "fits": made.fits,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def memory_markdown(**options: Any) -> str:
+    """The table of the known models as Markdown, in GB, with the total without checkpointing; as ``memory_table``."""
+    table, kept = memory_table(**options), memory_table(**options, checkpointing=False)
+    heads = "model | trained | GPUs | weights | gradients | Adam | both sides | FSDP | activations | **total** | "
+    lines = [
+        f"| {heads}fits 80 GB | total, all activations kept | fits 80 GB |",
+        "|---|---|--:|" + "--:|" * 7 + "---|--:|---|",
+    ]
+    for row, without in zip(table.to_dict("records"), kept.to_dict("records"), strict=True):
+        parts = [row[name] for name in ("weights", "gradients", "moments", "sides", "gathered")]
+        numbers = " | ".join(f"{value:.1f}" for value in (*parts, row["kept"] + row["working"]))
+        fits, also = ("yes" if one["fits"] else "**no**" for one in (row, without))
+        lines.append(
+            f"| {row['model']} | {row['trained']} | {row['gpus']} | {numbers} | **{row['total']:.1f}** | {fits} "
+            f"| {without['total']:.1f} | {also} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,151 @@
+"""Reward models: sequence classifiers of transformers and safe-rlhf's score models, and how they score texts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradlab.checks import one_of
+from gradlab.llm.data.batches import collate, dealt
+from gradlab.llm.data.pair_forms import Prompt
+from gradlab.llm.data.templates import BEAVER_START, prompt_text
+from gradlab.llm.model.loading import check_weights, reading
+from gradlab.llm.model.reward_functions import ACCEPTED
+
+OWN = "gradlab_reward"  # in the config of a reward model of ``reward_training``: how its texts are made
+
+
+class Scorer:
+    """Scores texts with a model.
+
+    reads   how prompt and response become a text, see ``CheckedReward``.
+    ends    whether the tokenizer's EOS follows each text.
+    column  which of the model's outputs counts; None: the model gives scores.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, batch: int, reads: str | None, ends: bool, max_length: int,
+        column: int | None,
+    ) -> None:  # fmt: skip
+        self.model, self.tokenizer, self.batch, self.reads = model, tokenizer, batch, reads
+        self.ends, self.max_length, self.column = ends, max_length, column
+        self.cut = 0  # texts that were too long
+        if column is not None:  # classifiers on decoders look for the last token that is no padding
+            model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
+        """Rewards (B,); texts of a length go together."""
+        ids = self.encoded([self._text(*both) for both in zip(prompts, responses, strict=True)])
+        found = np.zeros(len(ids))
+        for part in dealt(np.array([len(one) for one in ids]), self.batch):
+            found[part] = self.scores([ids[index] for index in part]).double().cpu().numpy()
+        return found
+
+    def scores(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Scores (B,) of token ids, with their graph where gradients are on."""
+        batch = collate([(one, ()) for one in ids], self.tokenizer.pad_token_id, self.model.device)
+        found = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        if self.column is None:
+            return found
+        logits = found.logits.float()
+        own = logits[:, self.column]
+        if logits.shape[1] == 1 or self.model.config.problem_type == "multi_label_classification":
+            return own
+        others = [index for index in range(logits.shape[1]) if index != self.column]
+        return own - logits[:, others].logsumexp(1)
+
+    def encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, at most ``max_length``: the beginning goes, the response stays."""
+        how = {"add_special_tokens": self.reads != "chat", "verbose": False}
+        ids: list[list[int]] = self.tokenizer(list(texts), **how)["input_ids"]
+        end = [self.tokenizer.eos_token_id] if self.ends else []
+        ids = [one if one[-1:] == end else one + end for one in ids]
+        for index, one in enumerate(ids):
+            if len(one) > self.max_length:
+                self.cut += 1
+                self.tokenizer.truncation_side = "left"
+                room = self.max_length - len(end)
+                ids[index] = self.tokenizer(texts[index], truncation=True, max_length=room, **how)["input_ids"] + end
+        return ids
+
+    def _text(self, prompt: Prompt, response: str) -> str:
+        if self.reads == "beaver":
+            if not isinstance(prompt, str) or not prompt.startswith(BEAVER_START):
+                prompt = prompt_text(prompt, "beaver", self.tokenizer)
+            return prompt + response.strip()
+        if isinstance(prompt, str):
+            return prompt + response
+        messages = [*prompt, {"role": "assistant", "content": response}]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False)
+
+
+def config_of(spec: str) -> tuple[Any, bool]:
+    """The model's config, and whether it is one of safe-rlhf's."""
+    from transformers import AutoConfig
+
+    from gradlab.llm.model.score_head import ARCHITECTURES
+
+    if (Path(spec) / "adapter_config.json").is_file():
+        raise ValueError(f"reward must be {ACCEPTED}; {spec} is a LoRA adapter: merge it into its base first")
+    with reading("reward", spec, ACCEPTED), quiet():
+        config = AutoConfig.from_pretrained(spec, trust_remote_code=False)
+        named = list(config.architectures or [])
+        ours = any(name in ARCHITECTURES for name in named)
+        if not ours and any(name.endswith("ForScore") for name in named):
+            raise ValueError(f"of safe-rlhf's score models only Llamas are known, this is {named[0]}")
+        if not ours and not any(name.endswith("ForSequenceClassification") for name in named):
+            raise ValueError(f"{', '.join(named) or 'a model without a named architecture'} is no sequence classifier")
+        if ours and config.model_type != "llama":
+            raise ValueError(f"{named[0]} must be on a llama, got {config.model_type}")
+    return config, ours
+
+
+def model_of(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
+    """The model, and whether it is one of safe-rlhf's."""
+    from transformers import AutoModelForSequenceClassification
+
+    from gradlab.llm.model.score_head import LlamaForScore
+
+    config, ours = config_of(spec)
+    with reading("reward", spec, ACCEPTED), quiet():
+        kind: Any = LlamaForScore if ours else AutoModelForSequenceClassification
+        model, found = kind.from_pretrained(
+            spec, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+        check_weights(found)
+    return model, ours
+
+
+def column_of(config: Any, spec: str, label: str | None) -> int:
+    """Which output is the reward."""
+    names = {int(index): str(name) for index, name in config.id2label.items()}
+    if label is None:
+        if config.num_labels == 1:
+            return 0
+        raise ValueError(
+            f"reward {spec} must have one output, got {config.num_labels}; name one of "
+            f"{', '.join(names.values())} as {spec}#LABEL"
+        )
+    one_of(f"label of reward {spec}", label, list(names.values()))
+    return next(index for index, name in names.items() if name == label)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' report of a new head, which is what is wanted, or is said in one line."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
