@@ -31,7 +31,7 @@ class Data:
 
     @property
     def seen(self) -> int:
-        """How many of the held-out pairs are, token for token, among those to train on too."""
+        """Return how many of the held-out pairs are, token for token, among those to train on too."""
         train = set(self.part(self.train))
         return sum(pair in train for pair in self.part(self.held_out))
 
@@ -41,12 +41,12 @@ class Data:
         return [self.pairs[index] for index in self.train]
 
     def part(self, indices: np.ndarray) -> list[Encoded]:
-        """Some of the pairs, as tokens."""
+        """Return some of the pairs, as tokens."""
         return [self.encoded[index] for index in indices]
 
 
 def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
-    """The pairs that these settings (those of ``DECIDING``) and this tokenizer give.
+    """Read and split the pairs as these settings (those of ``DECIDING``) and this tokenizer say.
 
     Held out are the pairs of the validation file, or ``held_out`` pairs drawn by the seed.
     ValueError where too few are left to train on, or both sources are one; errors of reading as in ``read_pairs``.
@@ -60,27 +60,27 @@ def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
 
     def encoded(source: str, split: str) -> tuple[list[Pair], list[Encoded], Report]:
         pairs, read = read_pairs(source, choice=settings["choice"], split=split)
-        made, kept, cut = encode_pairs(pairs, tokenizer, **how)
-        return [pairs[index] for index in kept], made, read.merged(cut)
+        tokens, kept, cut = encode_pairs(pairs, tokenizer, **how)
+        return [pairs[index] for index in kept], tokens, read.merged(cut)
 
-    pairs, made, report = encoded(settings["data"], settings["split"])
-    order = np.random.default_rng([_STREAM, settings["seed"]]).permutation(len(made))
+    pairs, tokens, report = encoded(settings["data"], settings["split"])
+    order = np.random.default_rng([_STREAM, settings["seed"]]).permutation(len(tokens))
     if settings["validation"] is not None:
         more, more_made, more_report = encoded(settings["validation"], settings["split"])
-        train, held_out = np.arange(len(made)), np.arange(len(made), len(made) + len(more))
-        pairs, made, report = pairs + more, made + more_made, report + more_report
+        train, held_out = np.arange(len(tokens)), np.arange(len(tokens), len(tokens) + len(more))
+        pairs, tokens, report = pairs + more, tokens + more_made, report + more_report
     else:
         held_out, train = np.sort(order[: settings["held_out"]]), np.sort(order[settings["held_out"] :])
     if not len(train):
         raise ValueError(
-            f"data must have more pairs than are held out, got {len(made)} from {settings['data']} and held_out "
+            f"data must have more pairs than are held out, got {len(tokens)} from {settings['data']} and held_out "
             f"{settings['held_out']}"
         )
-    whole = data_fingerprint([*(made[index] for index in train), *(made[index] for index in held_out)])
-    return Data(pairs, made, train, held_out, report, f"{whole}-{len(train)}")
+    whole = data_fingerprint([*(tokens[index] for index in train), *(tokens[index] for index in held_out)])
+    return Data(pairs, tokens, train, held_out, report, f"{whole}-{len(train)}")
 
 
-def _same(one: str, other: str) -> bool:
-    """Whether two sources are one."""
-    paths = Path(one), Path(other)
-    return one == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))
+def _same(source: str, other: str) -> bool:
+    """Say whether two names are those of one source."""
+    paths = Path(source), Path(other)
+    return source == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))

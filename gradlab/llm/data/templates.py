@@ -23,7 +23,7 @@ class Refused(ValueError):
 
 
 def prompt_text(prompt: Prompt, template: Template, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text that the model sees of a prompt, up to where its response begins.
+    """Return the text that the model sees of a prompt, up to where its response begins.
 
     "plain" is the prompt itself. "chat" is the tokenizer's chat template. "beaver" is safe-rlhf's: "BEGINNING OF
     CONVERSATION: USER: … ASSISTANT:", in which earlier answers end with the tokenizer's EOS. For the latter two, a
@@ -43,16 +43,16 @@ def prompt_text(prompt: Prompt, template: Template, tokenizer: PreTrainedTokeniz
 
 
 def as_messages(prompt: Prompt) -> tuple[Message, ...]:
-    """A prompt as messages: a dialogue of HH-RLHF's form is taken apart, any other text is one message of the user."""
+    """Return a prompt as messages: a dialogue of HH-RLHF's form is taken apart, other text is a message of the user."""
     if isinstance(prompt, str):
         return messages_of(prompt) or ({"role": "user", "content": prompt},)
     return prompt
 
 
 def responses_of(pair: Pair, template: Template) -> tuple[str, str]:
-    """Winner and loser as the model sees them after its prompt.
+    """Return winner and loser as the model sees them after its prompt.
 
-    Those of a dialogue of HH-RLHF's form lose the white space around them in a template, as its other turns do.
+    The responses of a dialogue of HH-RLHF's form lose the white space around them in a template, as its other turns do.
     """
     if template != "plain" and isinstance(pair.prompt, str) and messages_of(pair.prompt):
         return pair.chosen.strip(), pair.rejected.strip()
@@ -60,13 +60,13 @@ def responses_of(pair: Pair, template: Template) -> tuple[str, str]:
 
 
 def texts_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool]:
-    """Texts of the prompt and of both wholes; and whether the template writes the prompt otherwise in a whole."""
+    """Return the texts of the prompt and of both wholes; and whether a whole has the prompt in other words."""
     prompt = prompt_text(pair.prompt, template, tokenizer)
     responses = responses_of(pair, template)
-    wholes = [prompt + one for one in responses]
+    wholes = [prompt + response for response in responses]
     if template == "chat":
         messages = as_messages(pair.prompt)
-        written = [_chat([*messages, {"role": "assistant", "content": one}], tokenizer) for one in responses]
+        written = [_chat([*messages, {"role": "assistant", "content": response}], tokenizer) for response in responses]
         if not all(whole.startswith(prompt) for whole in written):
             return [prompt, *wholes], True
         wholes = written
@@ -90,7 +90,8 @@ def _beaver(messages: Sequence[Message], eos: str) -> str:
     if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
         raise Refused(f"template 'beaver' takes turns of user and assistant, from user to user, got {', '.join(roles)}")
     turns = [
-        f"USER: {one['content']} ASSISTANT:" if one["role"] == "user" else f"{one['content']}{eos}" for one in messages
+        f"USER: {message['content']} ASSISTANT:" if message["role"] == "user" else f"{message['content']}{eos}"
+        for message in messages
     ]
     return f"{BEAVER_START} {''.join(turns)}"
 

@@ -46,7 +46,7 @@ def encode_pairs(
     max_length: int = 512,
     max_prompt: int | None = None,
 ) -> tuple[list[Encoded], list[int], Report]:
-    """The pairs as token ids, the index in ``pairs`` of each, and a report of those left out or changed.
+    """Return the pairs as token ids, the index in ``pairs`` of each, and a report of those left out or changed.
 
     template    how prompt and response become one text, see ``prompt_text``.
     max_length  tokens of prompt and response together, at most.
@@ -71,8 +71,8 @@ def encode_pairs(
     with tqdm(total=len(pairs), desc="tokens", unit="pair", disable=hidden, leave=False) as bar:
         for first in range(0, len(pairs), _AT_ONCE):
             part = pairs[first : first + _AT_ONCE]
-            for index, one in encoder.encoded(part):
-                encoded.append(one)
+            for index, pair in encoder.encoded(part):
+                encoded.append(pair)
                 kept.append(first + index)
             bar.update(len(part))
     report = Report(len(pairs), len(kept), dict(encoder.left_out), dict(encoder.notes))
@@ -82,7 +82,7 @@ def encode_pairs(
 
 
 def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
-    """A prompt's token ids, whole, with the tokenizer's BOS where it sets one: what a response is sampled after."""
+    """Return a whole prompt's token ids, with the tokenizer's BOS where it sets one; responses are sampled after it."""
     return _tokens([prompt_text(prompt, template, tokenizer)], tokenizer, _start(tokenizer, template))[0]
 
 
@@ -107,9 +107,9 @@ def check_positions(model_config: PretrainedConfig, longest: int) -> None:
 def data_fingerprint(encoded: Iterable[Encoded]) -> str:
     """SHA-256, in hex, of the pairs' ids and lengths, in their order; the same on every machine."""
     digest = hashlib.sha256()
-    for one in encoded:
-        digest.update(struct.pack("<3I", len(one.prompt), len(one.win), len(one.lose)))
-        ids = array("I", one.prompt + one.win + one.lose)
+    for pair in encoded:
+        digest.update(struct.pack("<3I", len(pair.prompt), len(pair.win), len(pair.lose)))
+        ids = array("I", pair.prompt + pair.win + pair.lose)
         if sys.byteorder == "big":
             ids.byteswap()
         digest.update(ids)
@@ -120,7 +120,7 @@ def data_fingerprint(encoded: Iterable[Encoded]) -> str:
 
 
 def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, start: list[int]) -> list[list[int]]:
-    """The ids of texts, each beginning with ``start``, and of any length."""
+    """Return the ids of texts, each beginning with ``start``, and of any length."""
     if not texts:
         return []
     plain: Any = tokenizer(
@@ -130,7 +130,7 @@ def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, start: list[in
 
 
 def _start(tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
-    """What the tokenizer puts before every text by itself; a chat template writes its own."""
+    """Return the ids that the tokenizer puts before every text by itself; a chat template writes them itself."""
     if template == "chat":
         return []
     probe: Any = tokenizer("a", return_special_tokens_mask=True)
@@ -144,7 +144,7 @@ def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 @dataclass(frozen=True)
 class _Limits:
-    """How long a pair may be.
+    """The limits of a pair's length.
 
     head  ids that a prompt keeps at its front, if it has them.
     """
@@ -163,7 +163,7 @@ class _Limits:
         return cls(length, prompt, head)
 
     def shortened(self, prompt: list[int], longest: int) -> list[int]:
-        """The prompt without its beginning, as far as it must make room for a response."""
+        """Return the prompt without its beginning, as far as it must make room for a response."""
         keep = max(self.prompt, self.length - longest)
         if len(prompt) <= keep:
             return prompt
@@ -193,7 +193,7 @@ class _Encoder:
     shared: _Shared = field(default_factory=_Shared)
 
     def encoded(self, pairs: Sequence[Pair]) -> list[tuple[int, Encoded]]:
-        """Those that are kept, each with its index."""
+        """Return the pairs that are kept, each with its index."""
         indices: list[int] = []
         rewritten: list[bool] = []
         texts: list[str] = []
@@ -208,21 +208,21 @@ class _Encoder:
             rewritten.append(other)
             indices.append(index)
         ids = _tokens(texts, self.tokenizer, self.start)
-        found = []
+        encoded = []
         for index, other, prompt, win, lose in zip(indices, rewritten, ids[::3], ids[1::3], ids[2::3], strict=True):
             notes = ["response put after the chat template's prompt"] if other else []
-            made = self._fitted(*self._parted(prompt, win, lose, notes), notes)
-            if isinstance(made, str):
-                self.left_out[made] += 1
+            pair = self._fitted(*self._parted(prompt, win, lose, notes), notes)
+            if isinstance(pair, str):
+                self.left_out[pair] += 1
             else:
-                found.append((index, made))
+                encoded.append((index, pair))
                 self.notes.update(notes)
-        return found
+        return encoded
 
     def _parted(
         self, prompt: list[int], whole: list[int], other: list[int], notes: list[str]
     ) -> tuple[list[int], list[int], list[int]]:
-        """The prompt that both wholes begin with, and what follows it in each."""
+        """Return the prompt that both wholes begin with, and what follows it in each."""
         common = len(prompt)
         if whole[:common] != prompt or other[:common] != prompt:
             same = [a == b == c for a, b, c in zip(prompt, whole, other, strict=False)]
@@ -231,7 +231,7 @@ class _Encoder:
         return prompt[:common], whole[common:], other[common:]
 
     def _fitted(self, prompt: list[int], win: list[int], lose: list[int], notes: list[str]) -> Encoded | str:
-        """The pair, as long as it may be; or why it is left out."""
+        """Return the pair, as long as it may be; or why it is left out."""
         if not prompt:
             return "empty prompt"
         eos = self.tokenizer.eos_token_id
@@ -253,7 +253,7 @@ class _Encoder:
         return Encoded(*(tuple(map(self.shared.__getitem__, ids)) for ids in (shorter, win[:room], lose[:room])))
 
     def _ended(self, ids: list[int]) -> list[int]:
-        """A response with one EOS at its end; white space after its own, as templates write it, is dropped."""
+        """Return a response with one EOS at its end; white space after its own, as templates write it, is dropped."""
         eos: Any = self.tokenizer.eos_token_id
         if eos in ids:
             last = len(ids) - ids[::-1].index(eos)

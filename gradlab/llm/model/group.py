@@ -42,7 +42,7 @@ class Group:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the main one, which writes."""
+        """Say whether this process is the main one, which writes."""
         return self.rank == 0
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def dot(left: list[Tensor], right: list[Tensor], group: Group) -> float:
-    """The inner product of two gradients, over all their parts and processes; ‖g‖² of one with itself.
+    """Return the inner product of two gradients, over all their parts and processes; ‖g‖² of a gradient with itself.
 
     In float64 on a CPU. A GPU sums in the gradient's own type, float32 at least, by a tree: a copy of all of it in
     float64 would cost more than what it adds.

@@ -24,7 +24,7 @@ _ADAPTER = "adapter_config.json"
 def load_model(
     source: str | Path, *, dtype: torch.dtype = torch.float32, trainable: bool = False, meta: bool = False
 ) -> Any:
-    """A causal language model from a folder or a hub name; a folder with a LoRA adapter gives base and adapter.
+    """Load a causal language model from a folder or a hub name; a folder with a LoRA adapter gives base and adapter.
 
     dtype      of the weights; an adapter that is to be trained has float32.
     trainable  let a LoRA adapter be trained on.
@@ -44,19 +44,19 @@ def load_model(
             str(source), dtype=dtype, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
             output_loading_info=True,
         )  # fmt: skip
-        model, found = loaded
-        check_weights(found)
+        model, info = loaded
+        check_weights(info)
         return model
 
 
-def check_weights(found: Mapping[str, Any], new: tuple[str, ...] = ()) -> None:
-    """ValueError where weights were not in a model's files: transformers has drawn them at random, and says little.
+def check_weights(info: Mapping[str, Any], new: tuple[str, ...] = ()) -> None:
+    """Raise ValueError where weights were not in a model's files: transformers draws them at random, and says little.
 
-    found  what ``from_pretrained`` gives beside the model with ``output_loading_info`` (and, for those of another
+    info   what ``from_pretrained`` gives beside the model with ``output_loading_info`` (and, for those of another
            shape, ``ignore_mismatched_sizes``).
     new    what the names of those begin with that need not be there, such as a new head's.
     """
-    absent = sorted(found["missing_keys"]) + sorted(name for name, *_ in found["mismatched_keys"])
+    absent = sorted(info["missing_keys"]) + sorted(name for name, *_ in info["mismatched_keys"])
     wrong = [name for name in absent if not name.startswith(new)]
     if wrong:
         raise ValueError(f"it lacks {', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''} of its config's shape")
@@ -74,7 +74,7 @@ def _with_adapter(folder: Path, dtype: torch.dtype, trainable: bool, meta: bool)
 
 @contextlib.contextmanager
 def _base_of(folder: Path) -> Iterator[str]:
-    """The model that a LoRA adapter belongs to; where it cannot be had, the error tells whose it is."""
+    """Give the model that a LoRA adapter belongs to; where it cannot be had, the error tells whose it is."""
     from peft import PeftConfig
 
     with reading("LoRA adapter", folder):
@@ -90,7 +90,7 @@ def _base_of(folder: Path) -> Iterator[str]:
 
 
 def load_tokenizer(source: str | Path) -> Any:
-    """The tokenizer beside a model, or of a LoRA adapter's base; with a padding token, the end's where it has none."""
+    """Load the tokenizer beside a model, or of a LoRA adapter's base; where it has no padding, the end's token."""
     from transformers import AutoTokenizer
 
     with reading("tokenizer" if Path(source).is_dir() else "model", source):
@@ -101,7 +101,7 @@ def load_tokenizer(source: str | Path) -> Any:
 
 
 def with_lora(model: Any, rank: int, alpha: float, targets: Sequence[str], dropout: float = 0.0) -> Any:
-    """The model with a new LoRA adapter, the only thing that is trained; its base is frozen.
+    """Return the model with a new LoRA adapter, the only thing that is trained; its base is frozen.
 
     targets  names of linear layers, or ``all-linear``.
     """
@@ -130,13 +130,13 @@ def without_dropout(model: Any) -> None:
             continue
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        for own, value in list(vars(module).items()):  # some models have the number alone
-            if isinstance(value, float) and ("dropout" in own or own.endswith(("pdrop", "layerdrop"))):
-                setattr(module, own, 0.0)
+        for field, value in list(vars(module).items()):  # some models have the number alone
+            if isinstance(value, float) and ("dropout" in field or field.endswith(("pdrop", "layerdrop"))):
+                setattr(module, field, 0.0)
 
 
 def small_llama(vocabulary: int, *, width: int, layers: int, heads: int, longest: int, seed: int) -> Any:
-    """A Llama with random weights: ``width`` wide, its feed-forward layers 8/3 of that, input and output tied."""
+    """Return a Llama with random weights: ``width`` wide, feed-forward layers 8/3 of that, input and output tied."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -150,22 +150,22 @@ def small_llama(vocabulary: int, *, width: int, layers: int, heads: int, longest
 
 
 def train_bpe(texts: Iterable[str], size: int) -> Any:
-    """A byte-level BPE of ``size`` tokens, trained on these texts; it starts each text with ``<s>``."""
+    """Return a byte-level BPE of ``size`` tokens, trained on these texts; it starts each text with ``<s>``."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    own = Tokenizer(models.BPE())
-    own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    own.decoder = decoders.ByteLevel()
-    own.train_from_iterator(
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
         texts,
         trainers.BpeTrainer(
             vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
     )  # fmt: skip
-    own.post_processor = processors.TemplateProcessing(single=f"{START} $A", special_tokens=[(START, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=own, bos_token=START, eos_token=END, pad_token=PAD)
+    bpe.post_processor = processors.TemplateProcessing(single=f"{START} $A", special_tokens=[(START, 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=START, eos_token=END, pad_token=PAD)
 
 
 def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, torch.Tensor] | None = None) -> None:
@@ -219,7 +219,7 @@ def _file_hash(file: Path, size: int, changed: int) -> bytes:
 
 
 def located(source: str) -> str:
-    """A folder by its absolute path, so that it is found from any working folder; a hub's name as it is."""
+    """Return a folder by its absolute path, so that it is found from any working folder; a hub's name as it is."""
     return str(Path(source).absolute()) if Path(source).is_dir() else source
 
 

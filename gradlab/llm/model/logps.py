@@ -25,16 +25,16 @@ def with_logps(model: Any, *, chunk: int = CHUNK) -> Any:
     Log-sum-exp is in float32 at least, whatever the model's type. Only responses' tokens get logits, ``chunk`` of them
     at a time, which are computed again for the gradient, except the last. Padding may be on either side. Source: ours.
     """
-    own = model.forward
+    plain_forward = model.forward
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under LoRA's wrapper
     config = base.config.get_text_config().to_dict()
     scaled = any(value not in (None, 1) for name, value in config.items() if _SCALED.fullmatch(name))
-    whole = own if scaled else None
+    whole = plain_forward if scaled else None
 
-    @functools.wraps(own)  # generate() looks at the signature
+    @functools.wraps(plain_forward)  # generate() looks at the signature
     def forward(*args: Any, answer_mask: Tensor | None = None, mean: bool = False, **inputs: Any) -> Any:
         if answer_mask is None:
-            return own(*args, **inputs)
+            return plain_forward(*args, **inputs)
         return _sequence_logps(base, whole, chunk, *args, answer_mask=answer_mask, mean=mean, **inputs)
 
     model.forward = forward

@@ -41,17 +41,17 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of them, as though they peaked at one time."""
+        """Return all of them, as though they peaked at one time."""
         return sum(getattr(self, field.name) for field in dataclasses.fields(self))
 
     @property
     def activations(self) -> int:
-        """What batch and length decide."""
+        """Return what batch and length decide."""
         return self.kept + self.working
 
     @property
     def fits(self) -> bool:
-        """Whether a card of 80 GB holds it."""
+        """Say whether a card of 80 GB holds it."""
         return self.total <= CARD
 
 

@@ -20,7 +20,7 @@ def memory_table(
     lora_rank: int = 16,
     **options: Any,
 ) -> pd.DataFrame:
-    """A row for LoRA on one GPU and for full fine-tuning on each number of GPUs, of each model; bytes in GB (10⁹).
+    """Return a row per model for LoRA on one GPU, and for full fine-tuning on each number of GPUs; in GB (10⁹ bytes).
 
     options  as for ``memory``.
     """
@@ -28,17 +28,17 @@ def memory_table(
     for name, config in configs.items():
         ways = [("LoRA", 1, lora_rank), *(("full", gpus, 0) for gpus in full)]
         for way, gpus, rank in ways:
-            made = memory(config, gpus=gpus, lora_rank=rank, **options)
-            parts = {field.name: getattr(made, field.name) / 1e9 for field in dataclasses.fields(made)}
+            bytes_of = memory(config, gpus=gpus, lora_rank=rank, **options)
+            parts = {field.name: getattr(bytes_of, field.name) / 1e9 for field in dataclasses.fields(bytes_of)}
             rows.append({
                 "model": name, "parameters": shape_of(config).parameters, "trained": way, "gpus": gpus, **parts,
-                "total": made.total / 1e9, "fits": made.fits,
+                "total": bytes_of.total / 1e9, "fits": bytes_of.fits,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def memory_markdown(**options: Any) -> str:
-    """The table of the known models as Markdown, in GB, with the total without checkpointing; as ``memory_table``."""
+    """Return ``memory_table`` of the known models as Markdown, in GB, with the total without checkpointing."""
     table, kept = memory_table(**options), memory_table(**options, checkpointing=False)
     heads = "model | trained | GPUs | weights | gradients | Adam | both sides | FSDP | activations | **total** | "
     lines = [
@@ -48,7 +48,7 @@ def memory_markdown(**options: Any) -> str:
     for row, without in zip(table.to_dict("records"), kept.to_dict("records"), strict=True):
         parts = [row[name] for name in ("weights", "gradients", "moments", "sides", "gathered")]
         numbers = " | ".join(f"{value:.1f}" for value in (*parts, row["kept"] + row["working"]))
-        fits, also = ("yes" if one["fits"] else "**no**" for one in (row, without))
+        fits, also = ("yes" if shown["fits"] else "**no**" for shown in (row, without))
         lines.append(
             f"| {row['model']} | {row['trained']} | {row['gpus']} | {numbers} | **{row['total']:.1f}** | {fits} "
             f"| {without['total']:.1f} | {also} |"

@@ -1,4 +1,4 @@
-"""How good a reward is: how often it prefers the preferred response, beside length."""
+"""The accuracy of a reward: how often it prefers the preferred response, beside length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradlab.stats.intervals import bootstrap_interval
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often a reward prefers the preferred response, ties ½; intervals are 95% bootstraps over pairs."""
+    """The share of pairs whose preferred response a reward prefers, ties ½; intervals are 95% bootstraps over pairs."""
 
     pairs: int
     accuracy: float
@@ -33,7 +33,7 @@ class Accuracy:
 
     @property
     def beats_length(self) -> bool:
-        """Whether the reward is above chance, and above what length alone scores, beyond their intervals."""
+        """Say whether the reward is above chance, and above what length alone scores, beyond their intervals."""
         return self.low > 0.5 and self.gain_low > 0
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ def held_out_accuracy(
     reward: str | Callable[..., Any], pairs: Sequence[Pair], *, template: Template = "plain", tokenizer: Any = None,
     lengths: Sequence[Sequence[int]] | None = None, sign: int = 1,
 ) -> Accuracy:  # fmt: skip
-    """How well a reward tells the preferred response of pairs, and how well length alone does.
+    """Return how well a reward tells the preferred response of pairs, and how well length alone does.
 
     template, tokenizer  of the model whose text the reward reads.
     lengths              of both responses; default: in characters.
@@ -69,5 +69,5 @@ def held_out_accuracy(
 
 
 def preferred(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """1 where the first is larger, ½ where both are equal, else 0."""
+    """Return 1 where the first is larger, ½ where both are equal, else 0."""
     return (first > second) + 0.5 * (first == second)

@@ -23,25 +23,25 @@ def is_function(spec: str) -> bool:
 
 
 def function_of(spec: str) -> Callable[..., Any]:
-    """The callable of "MODULE:FUNCTION" or "FILE.py:FUNCTION"."""
+    """Return the callable of "MODULE:FUNCTION" or "FILE.py:FUNCTION"."""
     module, _, name = spec.rpartition(":")
     if not module or not name:
         raise ValueError(f"reward must be {ACCEPTED}; got {spec!r}")
     place: Any = _file_module(Path(module), spec) if module.endswith(".py") else _module(module, spec)
     try:
-        found = functools.reduce(getattr, name.split("."), place)
+        function = functools.reduce(getattr, name.split("."), place)
     except AttributeError:
-        near = [one for one in vars(place) if callable(getattr(place, one)) and not one.startswith("_")][:8]
+        near = [known for known in vars(place) if callable(getattr(place, known)) and not known.startswith("_")][:8]
         raise ValueError(
             f"reward {spec}: {module} has no {name!r}; it has {', '.join(near) or 'no function'}"
         ) from None
-    if not callable(found):
-        raise ValueError(f"reward {spec} must be a function of prompts and responses, got {type(found).__name__}")
-    return found
+    if not callable(function):
+        raise ValueError(f"reward {spec} must be a function of prompts and responses, got {type(function).__name__}")
+    return function
 
 
 def _module(name: str, spec: str) -> Any:
-    """A module, which may lie in the working folder."""
+    """Import a module, which may lie in the working folder."""
     try:
         with _working_folder_on_path():
             return importlib.import_module(name)

@@ -18,7 +18,7 @@ from gradlab.llm.data.templates import BEAVER_START, prompt_text
 from gradlab.llm.model.loading import check_weights, reading
 from gradlab.llm.model.reward_functions import ACCEPTED
 
-OWN = "gradlab_reward"  # in the config of a reward model of ``reward_training``: how its texts are made
+EXTRA = "gradlab_reward"  # in the config of a reward model of ``reward_training``: how its texts are made
 
 
 class Scorer:
@@ -43,32 +43,32 @@ class Scorer:
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
         """Rewards (B,); texts of a length go together."""
         ids = self.encoded([self._text(*both) for both in zip(prompts, responses, strict=True)])
-        found = np.zeros(len(ids))
-        for part in dealt(np.array([len(one) for one in ids]), self.batch):
-            found[part] = self.scores([ids[index] for index in part]).double().cpu().numpy()
-        return found
+        scores = np.zeros(len(ids))
+        for part in dealt(np.array([len(text) for text in ids]), self.batch):
+            scores[part] = self.scores([ids[index] for index in part]).double().cpu().numpy()
+        return scores
 
     def scores(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Scores (B,) of token ids, with their graph where gradients are on."""
-        batch = collate([(one, ()) for one in ids], self.tokenizer.pad_token_id, self.model.device)
-        found = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        batch = collate([(text, ()) for text in ids], self.tokenizer.pad_token_id, self.model.device)
+        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         if self.column is None:
-            return found
-        logits = found.logits.float()
-        own = logits[:, self.column]
+            return output
+        logits = output.logits.float()
+        logit = logits[:, self.column]
         if logits.shape[1] == 1 or self.model.config.problem_type == "multi_label_classification":
-            return own
+            return logit
         others = [index for index in range(logits.shape[1]) if index != self.column]
-        return own - logits[:, others].logsumexp(1)
+        return logit - logits[:, others].logsumexp(1)
 
     def encoded(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, at most ``max_length``: the beginning goes, the response stays."""
         how = {"add_special_tokens": self.reads != "chat", "verbose": False}
         ids: list[list[int]] = self.tokenizer(list(texts), **how)["input_ids"]
         end = [self.tokenizer.eos_token_id] if self.ends else []
-        ids = [one if one[-1:] == end else one + end for one in ids]
-        for index, one in enumerate(ids):
-            if len(one) > self.max_length:
+        ids = [text if text[-1:] == end else text + end for text in ids]
+        for index, text in enumerate(ids):
+            if len(text) > self.max_length:
                 self.cut += 1
                 self.tokenizer.truncation_side = "left"
                 room = self.max_length - len(end)
@@ -87,7 +87,7 @@ class Scorer:
 
 
 def config_of(spec: str) -> tuple[Any, bool]:
-    """The model's config, and whether it is one of safe-rlhf's."""
+    """Return the model's config, and whether it is one of safe-rlhf's."""
     from transformers import AutoConfig
 
     from gradlab.llm.model.score_head import ARCHITECTURES
@@ -108,7 +108,7 @@ def config_of(spec: str) -> tuple[Any, bool]:
 
 
 def model_of(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
-    """The model, and whether it is one of safe-rlhf's."""
+    """Return the model, and whether it is one of safe-rlhf's."""
     from transformers import AutoModelForSequenceClassification
 
     from gradlab.llm.model.score_head import LlamaForScore
@@ -116,16 +116,16 @@ def model_of(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
     config, ours = config_of(spec)
     with reading("reward", spec, ACCEPTED), quiet():
         kind: Any = LlamaForScore if ours else AutoModelForSequenceClassification
-        model, found = kind.from_pretrained(
+        model, info = kind.from_pretrained(
             spec, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
-        check_weights(found)
+        check_weights(info)
     return model, ours
 
 
 def column_of(config: Any, spec: str, label: str | None) -> int:
-    """Which output is the reward."""
+    """Return which output is the reward."""
     names = {int(index): str(name) for index, name in config.id2label.items()}
     if label is None:
         if config.num_labels == 1:
@@ -140,7 +140,7 @@ def column_of(config: Any, spec: str, label: str | None) -> int:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' report of a new head, which is what is wanted, or is said in one line."""
+    """Keep transformers from reporting a new head, which is wanted, or is said in one line."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

@@ -15,7 +15,7 @@ from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.templates import Template, as_messages, prompt_text
 from gradlab.llm.model.loading import load_tokenizer, weights_hash
 from gradlab.llm.model.reward_functions import function_of, is_function
-from gradlab.llm.model.reward_models import OWN, Scorer, column_of, config_of, model_of
+from gradlab.llm.model.reward_models import EXTRA, Scorer, column_of, config_of, model_of
 
 
 class Reward(Protocol):
@@ -25,7 +25,7 @@ class Reward(Protocol):
 
 
 class CheckedReward:
-    """A reward that is known to give one finite number a response, as (B,) float64.
+    """A reward that is known to give one finite number per response, as (B,) float64.
 
     name      what messages and tables call it.
     template  "chat": it reads messages, through its own chat template; "beaver": safe-rlhf's text; None: the text that
@@ -36,19 +36,19 @@ class CheckedReward:
         self.function, self.name, self.template = function, name, template
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
-        """Rewards (B,); ValueError in one line where they are not what they must be, or the function fails."""
+        """Return rewards (B,); ValueError in one line where they are not what they must be, or the function fails."""
         if not len(prompts):
             return np.zeros(0)
         try:
-            found = self.function(list(prompts), list(responses))
+            given = self.function(list(prompts), list(responses))
         except (MemoryError, torch.OutOfMemoryError):  # of the machine, not of the function
             raise
         except Exception as error:  # of a function that anyone may have written
             raise ValueError(f"reward {self.name} failed: {type(error).__name__}: {error}") from error
-        if isinstance(found, Tensor):
-            found = found.detach().float().cpu()
+        if isinstance(given, Tensor):
+            given = given.detach().float().cpu()
         try:
-            rewards = np.asarray(found, float)
+            rewards = np.asarray(given, float)
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise ValueError(f"reward {self.name} must give a number a response ({error})") from None
         if rewards.shape != (len(responses),):
@@ -64,7 +64,7 @@ class CheckedReward:
         return rewards
 
     def prompts(self, prompts: Sequence[Prompt], template: Template, tokenizer: Any) -> list[Prompt]:
-        """Prompts of pairs as this reward reads them; ``template`` and ``tokenizer`` are those of the model."""
+        """Return prompts of pairs as this reward reads them; ``template`` and ``tokenizer`` are those of the model."""
         if self.template is None:
             return [prompt_text(prompt, template, tokenizer) for prompt in prompts]
         if self.template == "chat":
@@ -76,7 +76,7 @@ def load_reward(
     spec: str | Callable[..., Any], *, device: torch.device | str = "cpu", batch: int = 16, label: str | None = None,
     template: Literal["chat"] | None = None, dtype: torch.dtype | None = None, max_length: int | None = None,
 ) -> CheckedReward:  # fmt: skip
-    """The reward that ``spec`` names.
+    """Load the reward that ``spec`` names.
 
     spec   - a folder or hub name of a sequence classifier of transformers with one output. It reads prompt and response
              as one text. Of several outputs ``label`` names the one that counts, also as "SPEC#LABEL": the reward is
@@ -102,9 +102,9 @@ def load_reward(
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     model, score_head = model_of(spec, dtype)
     tokenizer = load_tokenizer(spec)
-    own = getattr(model.config, OWN, {})
+    extra = getattr(model.config, EXTRA, {})
     limits = (
-        max_length, own.get("max_length"), getattr(model.config, "max_position_embeddings", None),
+        max_length, extra.get("max_length"), getattr(model.config, "max_position_embeddings", None),
         tokenizer.model_max_length,
     )  # fmt: skip
     reads = "beaver" if score_head else template
@@ -113,7 +113,7 @@ def load_reward(
     if tokenizer.pad_token_id is None:
         raise ValueError(f"reward {spec} must have a tokenizer with a padding or an end token")
     scorer = Scorer(
-        model.to(device).eval(), tokenizer, batch=batch, reads=reads, ends=score_head or own.get("ends", False),
+        model.to(device).eval(), tokenizer, batch=batch, reads=reads, ends=score_head or extra.get("ends", False),
         max_length=min(limit for limit in limits if limit),
         column=None if score_head else column_of(model.config, spec, label),
     )  # fmt: skip
@@ -136,7 +136,7 @@ def check_reward(spec: str) -> None:
 
 
 def reward_hash(spec: str) -> str:
-    """What tells a reward from another: of a model its weights and the label; of a function its name alone."""
+    """Return what tells a reward from another: a model's weights and label; a function's name alone."""
     if is_function(spec):
         return spec
     name, label = _labelled(spec)
@@ -144,13 +144,13 @@ def reward_hash(spec: str) -> str:
 
 
 def check_template(name: str, template: Any) -> None:
-    """ValueError for a template of a reward's own that ``load_reward`` does not have."""
+    """Raise ValueError for a template of a reward that ``load_reward`` does not have."""
     if template not in (None, "chat"):
         raise ValueError(f"{name} must be chat or None, got {template!r}")
 
 
 def _labelled(spec: str) -> tuple[str, str | None]:
-    """The model and the label of "SPEC#LABEL"; None where it has none."""
+    """Return the model and the label of "SPEC#LABEL"; None where it has none."""
     if "#" not in spec or Path(spec).is_dir():
         return spec, None
     name, _, label = spec.partition("#")

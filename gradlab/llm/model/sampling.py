@@ -87,7 +87,7 @@ def sample(
 
 
 def texts(samples: Samples, tokenizer: Any) -> list[str]:
-    """The responses as text, without EOS and other special tokens, and without ids that the tokenizer does not know."""
+    """Return the responses as text, without EOS, other special tokens, and ids that the tokenizer does not know."""
     known = len(tokenizer)
     return [
         str(tokenizer.decode([token for token in tokens if token < known], skip_special_tokens=True,
@@ -111,7 +111,7 @@ def check_room(prompts: Sequence[Sequence[int]], longest: int, config: Any) -> N
 
 
 def _ends(tokenizer: Any) -> tuple[int, int]:
-    """The ids of EOS and of padding."""
+    """Return the ids of EOS and of padding."""
     eos = tokenizer.eos_token_id
     if eos is None:
         raise ValueError("tokenizer must have an eos token, which ends a response; set tokenizer.eos_token")

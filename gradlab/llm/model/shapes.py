@@ -12,8 +12,8 @@ from gradlab.checks import count, one_of
 MODEL_TYPES = ("llama", "mistral", "qwen2")
 # Shapes of known models, for the table; any other comes from its config.
 LLAMAS: dict[str, dict[str, Any]] = {
-    name: {"model_type": "llama", "vocab_size": 32000, **own}
-    for name, own in {
+    name: {"model_type": "llama", "vocab_size": 32000, **sizes}
+    for name, sizes in {
         "Llama-2-7B": {
             "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008, "num_attention_heads": 32,
         },
@@ -30,7 +30,7 @@ LLAMAS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What a Llama-like config says of sizes."""
+    """The sizes that a Llama-like config says."""
 
     hidden: int
     layers: int
@@ -46,7 +46,7 @@ class Shape:
 
     @property
     def linear(self) -> dict[str, tuple[int, int, bool]]:
-        """A layer's linear maps by name: width of input and of output, and whether there is a bias."""
+        """Return a layer's linear maps by name: width of input and of output, and whether there is a bias."""
         attention, keys = self.heads * self.head_width, self.kv_heads * self.head_width
         return {
             "q_proj": (self.hidden, attention, self.attention_bias),
@@ -70,7 +70,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """All of them."""
+        """Return the number of all parameters."""
         return self.layers * self.layer + self.ends
 
     def lora(self, rank: int, targets: Sequence[str]) -> dict[str, int]:
@@ -88,7 +88,7 @@ class Shape:
 
 
 def shape_of(config: Mapping[str, Any] | str | Path) -> Shape:
-    """The sizes in a config: a mapping with transformers' names, or the folder or hub name of a model.
+    """Read the sizes in a config: a mapping with transformers' names, or the folder or hub name of a model.
 
     Llama, Mistral and Qwen2, whose layers are alike. No weights are read. ValueError for another kind of model, or one
     that leaves out what has no default; OSError where there is no such model.

@@ -101,7 +101,7 @@ def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
 
 
 def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) -> bool:
-    """Whether the training of this key is finished in ``folder``; ValueError where another is, or a damaged file.
+    """Say whether the training of this key is finished in ``folder``; ValueError where another is, or a damaged file.
 
     decided  what the key was made of: an error then tells what is different from what ``DONE`` has by that name.
     """
@@ -123,7 +123,7 @@ def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) ->
 
 
 def differences(there: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> str:
-    """What differs, in brackets, of the values that both have; nothing where that is not known."""
+    """Return what differs, in brackets, of the values that both have; nothing where that is not known."""
     old, new = there or {}, json.loads(json.dumps(dict(here or {}), default=str))
     changed = [
         f"{name}: {old[name]} there, {value} here" for name, value in new.items() if old.get(name, value) != value
@@ -149,7 +149,7 @@ def _moment_names(tensors: dict[str, Tensor], name: str) -> list[str]:
 
 
 def _restored(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A moment as the optimizer holds it: spread as its parameter is; the count of steps stays on the CPU."""
+    """Return a moment as the optimizer holds it: spread as its parameter is; the count of steps stays on the CPU."""
     if tensor.ndim == 0:
         return tensor
     tensor = tensor.to(parameter.device)
@@ -179,7 +179,7 @@ def _all(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _newest(folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """The newest checkpoint whose files are all there at their full size, and its state."""
+    """Return the newest checkpoint whose files are all there at their full size, and its state."""
     for _, path in reversed(_all(folder)):
         try:
             state = json.loads((path / _STATE).read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""What a training log says of a batch of pairs, from their log-probabilities alone."""
+"""The columns of a training log for a batch of pairs, from their log-probabilities alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ QUANTILES = (0.1, 0.5, 0.9)  # of λ_w
 
 
 def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
-    """The columns of ``gradlab.doctor.training_log.COLUMNS`` that log-probabilities alone give: means over the pairs.
+    """Return the means over pairs for those columns of a training log (``COLUMNS``) that log-probabilities alone give.
 
     loss   β of the rewards is its ``beta``, or 1 where it has none.
     logps  in any shape, precision and place; what is computed here is in float64 on the CPU, so that nothing of a
@@ -46,7 +46,7 @@ def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
 
 
 def _flat(logps: PairLogps) -> PairLogps:
-    """The pairs in one axis, detached."""
+    """Return the pairs in one axis, detached."""
     lengths = [] if logps.win_len is None or logps.lose_len is None else [logps.win_len, logps.lose_len]
     fields = torch.broadcast_tensors(logps.win, logps.lose, logps.ref_win, logps.ref_lose, *lengths)
     return PairLogps(*(field.detach().cpu().double().flatten() for field in fields))

@@ -69,13 +69,13 @@ class Batch:
 
     @property
     def sides(self) -> tuple[Tensor, Tensor]:
-        """Which samples are above their prompt's mean, and which below."""
+        """Return which samples are above their prompt's mean, and which below."""
         return self.advantage > 0, self.advantage < 0
 
 
 @dataclass
 class PPOTask(Task[PolicyModel]):
-    """What ``train.run_steps`` trains by PPO.
+    """Training by PPO as a task of ``run_steps``.
 
     prompts    token ids of each prompt; ``texts`` the same as the reward reads them.
     reference  gives log π_ref of whole responses, as ``frozen_reference`` does.
@@ -98,7 +98,7 @@ class PPOTask(Task[PolicyModel]):
     def prepared(
         cls, policy: PolicyModel, data: Data, tokenizer: Any, reference: Callable[..., Tensor], held_out_ref: Tensor
     ) -> PPOTask:
-        """The task of a run: its training prompts, the reward that the settings name, its held-out pairs.
+        """Return the task of a run: its training prompts, the reward that the settings name, its held-out pairs.
 
         ValueError or OSError in one line where the reward cannot be had, or a response has no room.
         """
@@ -113,7 +113,7 @@ class PPOTask(Task[PolicyModel]):
         return cls(prompts, read, reward, reference, tokenizer, pairs)
 
     def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
-        """Put the gradient of this step's mean loss into the policy; what the log says of it.
+        """Put the gradient of this step's mean loss into the policy; return its row of the log.
 
         ``loss`` is −mean R, plus the surrogate of what the steps on this batch have gained since it was drawn.
         """
@@ -151,18 +151,18 @@ class PPOTask(Task[PolicyModel]):
         return row
 
     def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
-        """How far the step, which has been made, moved log π of either side's samples; in sides' steps."""
+        """Return how far the step, which has been made, moved log π of either side's samples; in sides' steps."""
         batch = self.batch
         if "grad_norm_win" not in row or batch is None or batch.logp is None:
             return {}
         with frozen(policy):
-            found = score(policy, batch.rows, policy.group, pad=policy.pad, micro=2 * policy.settings.micro)
-        change = found * _tokens_of_mean(policy, batch.rows) - batch.logp
+            after = score(policy, batch.rows, policy.group, pad=policy.pad, micro=2 * policy.settings.micro)
+        change = after * _tokens_of_mean(policy, batch.rows) - batch.logp
         named = zip(("delta_win", "delta_lose"), batch.sides, strict=True)
         return {name: float(change[side].mean()) for name, side in named if side.any()}
 
     def validate(self, policy: PolicyModel) -> dict[str, float]:
-        """What the log says of the held-out pairs; the loss is DPO's."""
+        """Return what the log says of the held-out pairs; the loss is DPO's."""
         return self.pairs.validate(policy)
 
     def resumable(self, policy: PolicyModel, step: int) -> bool:
@@ -170,36 +170,41 @@ class PPOTask(Task[PolicyModel]):
         return step % policy.settings.ppo.epochs == 0
 
     def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
-        """Some of the prompts, with the latest responses to them, for who has to look at a batch that failed."""
+        """Return some of the prompts, with the latest responses to them, for who has to look at a batch that failed."""
         rows = self.batch.rows if self.batch is not None else []
         return [
-            {"text": self.texts[one], "tokens": self.prompts[one],
-             "responses": [response for prompt, response in rows if prompt == self.prompts[one]]}
-            for one in index
+            {"text": self.texts[place], "tokens": self.prompts[place],
+             "responses": [response for prompt, response in rows if prompt == self.prompts[place]]}
+            for place in index
         ]  # fmt: skip
 
     def _drawn(self, policy: PolicyModel, step: int) -> Batch:
-        """New samples, scored by policy, reference and reward."""
+        """Draw new samples, scored by policy, reference and reward."""
         settings, group = policy.settings, policy.group
         index = batch_at((step - 1) // settings.ppo.epochs, len(self.prompts), settings.batch, settings.seed)
-        prompts = [self.prompts[one] for one in index]
-        made = sample(
+        prompts = [self.prompts[place] for place in index]
+        samples = sample(
             policy.model, self.tokenizer, prompts, each=settings.ppo.samples, longest=settings.ppo.length,
             seed=(settings.seed, _STREAM, step), batch=_AT_ONCE * settings.micro, precision=settings.precision,
             group=group,
         )  # fmt: skip
-        rows: list[Row] = [(prompts[one], tokens) for one, tokens in zip(made.prompts, made.tokens, strict=True)]
-        reward = self._rewards([self.texts[index[one]] for one in made.prompts], texts(made, self.tokenizer), group)
+        rows: list[Row] = [
+            (prompts[place], tokens) for place, tokens in zip(samples.prompts, samples.tokens, strict=True)
+        ]
+        reward = self._rewards(
+            [self.texts[index[place]] for place in samples.prompts], texts(samples, self.tokenizer), group
+        )
         with frozen(policy):
             logp, ref_logp = (
-                score(one, rows, group, pad=policy.pad, micro=2 * settings.micro) for one in (policy, self.reference)
+                score(forward, rows, group, pad=policy.pad, micro=2 * settings.micro)
+                for forward in (policy, self.reference)
             )
         logratio = logp * _tokens_of_mean(policy, rows) - ref_logp
         penalised = reward - settings.of("beta") * logratio
         by_prompt = reward.view(-1, settings.ppo.samples)
         row = {
             "reward": reward.mean(), "reward_deviation": by_prompt.std(1, correction=0).mean(), "kl": logratio.mean(),
-            "response_length": np.mean([len(one) for one in made.tokens]), "finished": np.mean(made.finished),
+            "response_length": np.mean([len(ids) for ids in samples.tokens]), "finished": np.mean(samples.finished),
         }  # fmt: skip
         return Batch(
             index, rows, penalised, advantages(penalised, settings.ppo.samples),
@@ -207,12 +212,12 @@ class PPOTask(Task[PolicyModel]):
         )  # fmt: skip
 
     def _rewards(self, prompts: list[Any], responses: list[str], group: Group) -> Tensor:
-        """Rewards (N,), each process scoring its share; ValueError where one cannot."""
+        """Return rewards (N,), each process scoring its share; ValueError where one cannot."""
         share = slice(group.rank, None, group.size)
-        found = torch.zeros(len(responses), dtype=torch.float64)
+        rewards = torch.zeros(len(responses), dtype=torch.float64)
         scored = group.on_all(lambda: self.reward(prompts[share], responses[share]))
-        found[share] = torch.as_tensor(scored, dtype=torch.float64)
-        return group.total(found)
+        rewards[share] = torch.as_tensor(scored, dtype=torch.float64)
+        return group.total(rewards)
 
     @staticmethod
     def _accumulated(
@@ -221,23 +226,23 @@ class PPOTask(Task[PolicyModel]):
         """``PolicyModel.accumulate`` over samples: log π of all, (N, 1)."""
         settings, scale = policy.settings, _tokens_of_mean(policy, rows)
         lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
-        found = policy.accumulate(
+        logps = policy.accumulate(
             dealt(lengths, 2 * settings.micro, policy.group.rank, policy.group.size),
-            lambda places: [rows[one] for one in places],
+            lambda places: [rows[place] for place in places],
             lambda logps, at: values(logps * scale[at].to(logps), at),
             number=len(rows), seed=(settings.seed, step),
         )  # fmt: skip
-        return found * scale[:, None]
+        return logps * scale[:, None]
 
 
 def advantages(penalised: Tensor, each: int) -> Tensor:
-    """A = R − mean of R over the ``each`` responses of its prompt; (N,), the responses of a prompt together."""
+    """Return A = R − mean of R over the ``each`` responses of its prompt; (N,), the responses of a prompt together."""
     by_prompt = penalised.view(-1, each)
     return (by_prompt - by_prompt.mean(1, keepdim=True)).flatten()
 
 
 def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callable[[str], Any]) -> Callable[..., Tensor]:
-    """The reference in memory beside the policy: log π_ref of whole responses, (B,), of a collated batch.
+    """Keep the reference in memory beside the policy; return the function from a collated batch to log π_ref, (B,).
 
     It has the policy's types and is spread like it, so that log π/π_ref is exactly 0 as long as both are the same.
     Where the policy is a LoRA adapter on the reference itself, no second model is needed: the adapter is turned off.
@@ -263,6 +268,6 @@ def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callabl
 
 
 def _tokens_of_mean(policy: PolicyModel, rows: Sequence[Row]) -> Tensor:
-    """What makes the policy's log π of each row's response a sum: its tokens where the policy gives means, else 1."""
+    """Return the factors, (N,), that make the policy's log π sums: tokens where the policy gives means, else 1."""
     mean = policy.settings.reduction == "mean"
     return torch.tensor([len(response) if mean else 1 for _, response in rows], dtype=torch.float64)

@@ -21,7 +21,7 @@ from gradlab.llm.data.templates import Template, prompt_text, responses_of
 from gradlab.llm.model.group import Group, Precision, computing
 from gradlab.llm.model.loading import check_weights, load_tokenizer, reading, remove, save_folder, weights_hash
 from gradlab.llm.model.reward_accuracy import held_out_accuracy
-from gradlab.llm.model.reward_models import OWN, Scorer, quiet
+from gradlab.llm.model.reward_models import EXTRA, Scorer, quiet
 from gradlab.llm.model.rewards import CheckedReward
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.train.checkpoints import DONE, is_done
@@ -204,7 +204,7 @@ def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:
             raise ValueError(f"type {model.config.model_type} is no decoder such as Llama")
         check_weights(info, new=("score.",))
     torch.nn.init.zeros_(head.weight)
-    setattr(model.config, OWN, {"ends": True, "max_length": max_length})
+    setattr(model.config, EXTRA, {"ends": True, "max_length": max_length})
     model.config.pad_token_id = tokenizer.pad_token_id
     return model
 

@@ -165,8 +165,8 @@ class Stage(ABC):
         facts = {"logistic": False} if self.loss is None else facts_of(self.loss)
         flat = settings.flat()
         return {
-            "loss": self.name, "loss_facts": facts, **hyper, "learning_rate": self.rate, "steps": self.steps, "start": self.start,
-            "reference": self.reference, "parameters": _number(policy.plain.parameters()),
+            "loss": self.name, "loss_facts": facts, **hyper, "learning_rate": self.rate, "steps": self.steps,
+            "start": self.start, "reference": self.reference, "parameters": _number(policy.plain.parameters()),
             "trained_parameters": _number(policy.parameters), "pairs": len(data.train),
             "validation_pairs": len(held_out), "data": settings.data,
             "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
