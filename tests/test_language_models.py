@@ -104,8 +104,8 @@ def rows(table, words):
     [
         ({"nbdpo-symmetric": 2}, "holds", "holds"),
         ({"nbdpo-symmetric": 2, "dpo": 2}, "inconclusive", "fails"),
-        ({"dpo": 3}, "inconclusive", "fails"),
-        ({}, "inconclusive", "holds"),
+        pytest.param({"dpo": 3}, "inconclusive", "fails", marks=pytest.mark.slow),
+        pytest.param({}, "inconclusive", "holds", marks=pytest.mark.slow),
     ],
 )
 def test_spikes_can_be_shown_and_never_refuted(spikes, verdict, calm, tmp_path):

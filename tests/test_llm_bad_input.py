@@ -47,7 +47,7 @@ def opt():
     ))  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [gpt2, opt])
+@pytest.mark.parametrize("make", [pytest.param(gpt2, marks=pytest.mark.slow), opt])
 def test_a_model_with_dropout_of_its_own_starts_at_ln_2(make, inputs, tmp_path):
     save_folder(tmp_path / "model", make(), task_tokenizer())
     (folder,) = train(tiny_settings(inputs, tmp_path / "out", model=str(tmp_path / "model"), steps=1))
@@ -68,7 +68,11 @@ def test_dropout_goes_and_that_of_an_adapter_stays():
 
 
 @pytest.mark.parametrize(
-    "make", [gpt2, lambda n: small_llama(VOCABULARY, width=16, layers=1, heads=2, longest=n, seed=0)]
+    "make",
+    [
+        pytest.param(gpt2, marks=pytest.mark.slow),
+        lambda n: small_llama(VOCABULARY, width=16, layers=1, heads=2, longest=n, seed=0),
+    ],
 )
 def test_pairs_longer_than_the_models_positions_are_refused(make, inputs, tmp_path):
     save_folder(tmp_path / "model", make(12), task_tokenizer())

@@ -53,7 +53,9 @@ def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
     assert inspect.getsource(Hinge) in blocks("python")[2]
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, marks=pytest.mark.slow if " train " in line else ()) for line in COMMANDS]
+)
 def test_commands_run(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(make, "make_figures", lambda *_, **__: None)

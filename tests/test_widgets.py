@@ -33,7 +33,7 @@ def a_folder_of_our_own(tmp_path_factory):
         yield
 
 
-SLOW = ["frontier"]  # explorers that train a whole line of policies at each move
+SLOW = ["frontier", "grid"]  # explorers that train whole policies at each move
 EACH = [pytest.param(kind, id=name, marks=pytest.mark.slow if name in SLOW else ()) for name, kind in EXPLORERS.items()]
 
 
