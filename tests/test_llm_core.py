@@ -419,7 +419,7 @@ def test_draws_are_the_seeds_and_leave_others_alone():
     device = torch.device("cpu")
     before = torch.random.get_rng_state()
     made = []
-    for seed in ((0, 1), (0, 1), (0, 2)):
+    for seed in (1, 1, 2):
         with drawing(seed, device):
             made.append(F.dropout(torch.ones(20)))
     assert torch.equal(made[0], made[1])

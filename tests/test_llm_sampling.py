@@ -108,8 +108,8 @@ def test_equal_seeds_draw_equal_samples_and_leave_the_global_generator_alone():
     assert sample(model, TOKENS, PROMPTS, seed=5, longest=6) == one
     torch.manual_seed(1)
     assert torch.equal(torch.get_rng_state(), state)
-    for other in (6, (5, 0), (0, 5)):
-        assert sample(model, TOKENS, PROMPTS, seed=other, longest=6) != one
+    for other in ({"seed": 6}, {"seed": 5, "step": 0}, {"seed": 0, "step": 5}):
+        assert sample(model, TOKENS, PROMPTS, **other, longest=6) != one
 
 
 def test_batches_have_seeds_of_their_own():

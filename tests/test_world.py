@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rounding import rounding
 
-from gradlab.lab.world import World, draw_pairs, exact_pairs, gaussian_world, resample, stream
+from gradlab.lab.world import World, draw_pairs, exact_pairs, gaussian_world, resample
 
 UTILITIES = ["gaussian", "gaussian-random", "log-gaussian", "independent"]
 REFERENCES = ["uniform", "random", "shifted"]
@@ -348,11 +348,6 @@ def test_the_global_generator_is_neither_read_nor_moved():
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_streams_differ_by_purpose():
-    assert stream(3, 1).random() == stream(3, 1).random()
-    assert len({stream(*key).random() for key in [(3, 1), (3, 2), (3, 4, 0), (3, 4, 1), (4, 1), (1, 3)]}) == 6
-
-
 # --- what is given stays as it was ---
 
 
@@ -468,9 +463,3 @@ def test_unknown_labels_are_refused():
         exact_pairs(gaussian_world(2, 3), labels="sofft")
     with pytest.raises(ValueError, match=message):
         draw_pairs(gaussian_world(2, 3), 5, labels="sofft")
-
-
-def test_streams_of_different_purposes_differ_even_by_a_trailing_zero():
-    purposes = [(0,), (0, 0), (1,), (1, 0), (0, 1)]
-    draws = [stream(3, *purpose).random(4).tobytes() for purpose in purposes]
-    assert len(set(draws)) == len(purposes)

@@ -17,7 +17,7 @@ from gradlab.lab.fit import Fit, fit
 from gradlab.lab.policy import Policy
 from gradlab.lab.ppo import PPO, fill_unobserved, fit_ppo, fit_reward
 from gradlab.lab.training import Training
-from gradlab.lab.world import Purpose, World, stream
+from gradlab.lab.world import World
 from gradlab.losses import (
     DPO,
     PAIR_LOSSES,
@@ -30,6 +30,7 @@ from gradlab.losses import (
     balanced_weights,
 )
 from gradlab.plotting import add_looks, look_of
+from gradlab.streams import Purpose, stream
 
 
 @dataclass(frozen=True)

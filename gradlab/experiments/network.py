@@ -19,12 +19,11 @@ from gradlab.lab.descent import steady
 from gradlab.lab.objective import PairObjective, to_columns
 from gradlab.lab.policy import RadialBasis
 from gradlab.lab.runs import Runs
-from gradlab.lab.world import World, stream
+from gradlab.lab.world import World
 from gradlab.losses import PairLoss
+from gradlab.streams import Purpose, stream
 
 HIDDEN = 16
-# A spawn key outside ``world.Purpose``: initial weights have a stream of their own.
-WEIGHTS = 1000
 
 Weights = list[Tensor]  # of layers 1, 2 and 3: matrices (R, in, out) and biases (R, 1, out); the last has no bias
 
@@ -47,7 +46,7 @@ def network_inputs(prompts: int, responses: int) -> Tensor:
 def initial_weights(seeds: Sequence[int], hidden: int = HIDDEN) -> Weights:
     """Random weights, one run a seed: N(0, 1/fan-in), biases zero. Equal seeds give equal bits."""
     sizes = [2 * RadialBasis().centres, count("hidden", hidden, least=1), hidden, 1]
-    streams = [stream(seed, WEIGHTS) for seed in seeds]
+    streams = [stream(seed, Purpose.NETWORK_WEIGHTS) for seed in seeds]
     weights = []
     for before, after in itertools.pairwise(sizes):
         drawn = [torch.as_tensor(rng.standard_normal((before, after))) for rng in streams]

@@ -17,6 +17,7 @@ from scipy.special import log_softmax
 
 from gradlab.experiments.methods import train
 from gradlab.lab.world import gaussian_world
+from gradlab.streams import Purpose, stream
 from gradlab.theory import (
     balanced_weight,
     bdpo_weight,
@@ -34,7 +35,6 @@ from gradlab.theory import (
 PICTURED = ((3.0, 3.0, 6.0), (1.5, 3.0, 6.0), (3.0, 1.5, 6.0))  # σ_p, σ_q, distance of the drawn weights
 PHASE_SUPPORT = 24.0  # in widths of p
 PHASE_RESPONSES = 800  # that Balanced-DPO's λ sees in the phase diagram
-_STREAM = 7_302  # of the Dirichlet draws
 SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # log-densities of width 1, up to a constant
     "gaussian": lambda z: -0.5 * z**2,
     "laplace": lambda z: -np.sqrt(2) * np.abs(z),
@@ -121,7 +121,7 @@ def dirichlet(concentrations: list[float], seeds: int) -> Iterator[dict[str, Any
     """Random policies and preferences on 20 responses."""
     y = np.arange(20.0)
     for alpha, seed in itertools.product(concentrations, range(seeds)):
-        rng = np.random.default_rng([_STREAM, seed])
+        rng = stream(seed, Purpose.SHIFT_DIRICHLET)
         log_p, log_q = (log_softmax(np.log(np.maximum(rng.dirichlet([alpha] * 20), 1e-300))) for _ in range(2))
         low, high = sorted(float(y[one.argmax()]) for one in (log_p, log_q))
         case = {"family": "dirichlet", "n": 20, "alpha": alpha, "seed": seed, "distance": high - low, "cell": 1.0}

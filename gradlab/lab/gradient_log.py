@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab.lab.world import Purpose, stream
 from gradlab.losses import PairLogps, PairLoss, differentiated, log_prob_ratio, slopes
+from gradlab.streams import Purpose, stream
 
 PAIRS_PER_RUN = 64  # a sample, drawn from the training pairs of each run
 

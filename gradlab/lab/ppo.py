@@ -23,8 +23,9 @@ from gradlab.lab.objective import PairObjective, from_columns, pair_slots, to_co
 from gradlab.lab.problem import Gradient
 from gradlab.lab.runs import Runs, Worlds
 from gradlab.lab.training import Training
-from gradlab.lab.world import Purpose, resample, stream
+from gradlab.lab.world import resample
 from gradlab.losses import DPO, policy_gradient, ppo_clip
+from gradlab.streams import Purpose, stream
 
 Fill = Literal["model", "minimum", "mean", "maximum"]
 

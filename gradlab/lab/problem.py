@@ -13,8 +13,9 @@ from torch import Tensor
 from gradlab.lab.objective import PairObjective, pair_slots
 from gradlab.lab.runs import Runs
 from gradlab.lab.training import Training
-from gradlab.lab.world import Purpose, resample, stream
+from gradlab.lab.world import resample
 from gradlab.losses import PairLoss
+from gradlab.streams import Purpose, stream
 
 Gradient = Callable[[Tensor], Tensor]
 """From log π (Y, C) to ∂L/∂log π (Y, C), item first: columns are (run, prompt)."""

@@ -19,31 +19,17 @@ reference           uniform                                       ours
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from typing import Literal, get_args
 
 import numpy as np
 
 from gradlab.checks import between, count, one_of, positive
+from gradlab.streams import Purpose, stream
 
 Utility = Literal["gaussian", "gaussian-random", "log-gaussian", "independent"]
 MaskKind = Literal["responses", "pairs"]
 Reference = Literal["uniform", "random", "shifted"]
 Labels = Literal["soft", "hard"]
-
-
-class Purpose(IntEnum):
-    """What random numbers are drawn for. Each purpose has a stream of its own: changing one leaves the others alone."""
-
-    CENTRES = 0
-    UTILITY = 1
-    MASK = 2
-    REFERENCE = 3
-    DATA = 4
-    BATCHES = 10
-    GRADIENT_LOG = 11
-    RESPONSES = 12
-    PERMUTATION = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,12 +217,6 @@ def resample(weights: np.ndarray, pairs: int, rng: np.random.Generator) -> np.nd
     points = np.minimum(points, np.nextafter(np.arange(prompts) + 1.0, 0)[:, None])  # rounding must not cross over
     drawn = np.searchsorted(edges, points.ravel(), side="right")
     return np.bincount(drawn, minlength=prompts * slots).reshape(weights.shape) / pairs
-
-
-def stream(seed: int, purpose: int, *more: int) -> np.random.Generator:
-    """A generator of its own for each (seed, ``Purpose``, more): equal arguments give equal numbers."""
-    # A spawn key and not a longer seed: numpy pads seeds with zeros, so [s, 1] and [s, 1, 0] would be one stream.
-    return np.random.default_rng(np.random.SeedSequence(count("seed", seed), spawn_key=(purpose, *more)))
 
 
 def _utility(

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from gradlab.plotting.looks import look
+from gradlab.streams import Purpose, stream
 
 # Blue where a statement is true, orange where not. In grey, the numbers on the lines tell the two apart.
 TRUE, NOT_TRUE = "#0072B2", "#D55E00"
@@ -126,7 +127,7 @@ def _sequences(above: Axes, below: Axes, pairs: pd.DataFrame) -> None:
 def _draws(axis: Axes, draws: pd.DataFrame) -> None:
     """A dot a draw, a row a pair of concentrations and a size, with the share for which the theorem is true."""
     sizes = sorted(draws["n"].unique())
-    spread = np.random.default_rng(0)
+    spread = stream(0, Purpose.JITTER)
     names = {}
     for place, (pair, rows) in enumerate(draws.groupby(["alpha_p", "alpha_q"], sort=True)):
         names[place * (len(sizes) + 0.6) + (len(sizes) - 1) / 2] = "{:g}, {:g}".format(*pair)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from gradlab.plotting.looks import errors, legend, look
 from gradlab.stats.intervals import bootstrap_interval
+from gradlab.streams import Purpose, stream
 
 
 def curves(
@@ -57,7 +58,7 @@ def ends(
     size = (2.5 * len(across) + 1.6, (0.22 * len(methods) + 0.6) * len(down) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(down), len(across), squeeze=False, sharey=True, sharex=True)
-    spread = np.random.default_rng(0)
+    spread = stream(0, Purpose.JITTER)
     for (row, level), axis in zip(itertools.product(down, across), axes.flat, strict=True):
         part = frame[(frame[rows] == row) & (frame[columns] == level)]
         for height, method in enumerate(methods):

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradlab.streams import Purpose, stream
+
 LEVEL = 0.95
 RESAMPLES = 4000
 OUTCOMES = ("holds", "fails", "no_difference", "inconclusive")
@@ -34,7 +36,7 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]
     values = np.asarray(values, float)
     if len(values) < 2:
         return (np.nan, np.nan)
-    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    drawn = stream(seed, Purpose.BOOTSTRAP).integers(len(values), size=(RESAMPLES, len(values)))
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(values[drawn].mean(1), [tail, 1 - tail])
     return float(low), float(high)
@@ -49,7 +51,7 @@ def share_interval(held: pd.Series, seeds: pd.Series, seed: int = 0) -> tuple[fl
     if len(drawn) < 2:
         return (np.nan, np.nan)
     fixed = np.array([held[seeds.isna()].sum(), seeds.isna().sum()], float)
-    again = np.random.default_rng(seed).integers(len(drawn), size=(RESAMPLES, len(drawn)))
+    again = stream(seed, Purpose.BOOTSTRAP).integers(len(drawn), size=(RESAMPLES, len(drawn)))
     totals = fixed + drawn[again].sum(1)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(totals[:, 0] / totals[:, 1], [tail, 1 - tail])

@@ -24,7 +24,8 @@ from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import LOSSES, train
 from gradlab.experiments.network import gradient_kernels, initial_weights, network_inputs, train_network
 from gradlab.lab.policy import RadialBasis
-from gradlab.lab.world import gaussian_world, stream
+from gradlab.lab.world import gaussian_world
+from gradlab.streams import Purpose, stream
 from gradlab.theory import gradient_cosines, gradient_inner_products, mean_off_diagonal
 
 SETTINGS: dict[str, Any] = {
@@ -83,8 +84,6 @@ STATEMENTS: list[Contrast | Scan] = [
 
 LEVELS = {"dirichlet": "α = {:g}", "gaussian": "width {:g} n", "one-hot": "peak {:g}", "trained": "{:g} steps of DPO"}
 PICTURED = 20  # single entries are kept at this n, of seed 0
-# Spawn keys outside ``world.Purpose``, so that these draws share no numbers with a world's: (seed, key, family, n).
-_POLICY, _SUBSET, _PROMPT = 1001, 1002, 1003
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +137,10 @@ def _drawn(family: str, parameters: str, levels: list[float], n: int, observed: 
     key = list(LEVELS).index(family)
     kernel = _kernel(parameters, n, seeds)
     size = max(round(observed * n), 2)
-    chosen = np.stack([np.sort(stream(seed, _SUBSET, key, n).permutation(n)[:size]) for seed in range(seeds)])
+    dealt = [stream(seed, Purpose.OBSERVED_RESPONSES, key, n).permutation(n) for seed in range(seeds)]
+    chosen = np.stack([np.sort(order[:size]) for order in dealt])
     for level in levels:
-        p = np.stack([_policy(family, level, n, stream(seed, _POLICY, key, n)) for seed in range(seeds)])
+        p = np.stack([_policy(family, level, n, stream(seed, Purpose.DRAWN_POLICY, key, n)) for seed in range(seeds)])
         yield Case(p[:, None], kernel, chosen[:, None])
 
 
@@ -166,7 +166,7 @@ def _kernel(parameters: str, n: int, seeds: int) -> np.ndarray | None:
     inputs = network_inputs(20, n)
     kernels = []
     for seed in range(seeds):
-        prompt = int(stream(seed, _PROMPT).integers(20))
+        prompt = int(stream(seed, Purpose.PROMPT).integers(20))
         kernels.append(gradient_kernels(initial_weights([seed]), inputs[prompt : prompt + 1]))
     return torch.cat(kernels).numpy()
 

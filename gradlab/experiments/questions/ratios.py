@@ -17,6 +17,7 @@ from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.losses import PairLogps, log_prob_ratio, pair_loss, slopes
+from gradlab.streams import Purpose, stream
 from gradlab.theory import first_order_change, in_probabilities, share_corrected
 
 SETTINGS: dict[str, Any] = {
@@ -35,7 +36,6 @@ ROUNDING = 1e-10
 BALANCED = 1.25  # sides within this factor of each other count as symmetric
 IMBALANCED = 2.0  # symmetry can be restored where DPO's sides differ by more than this factor
 HALF = 0.5  # share of the imbalance to be corrected, and of λ's variance to be explained by length
-_STREAM = 7_301  # of the sequences' random numbers
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def _square(kind: str, line: np.ndarray) -> pd.DataFrame:
 
 def _sequences(seed: int, pairs: int, length: list[float], nll: list[float]) -> pd.DataFrame:
     """Pairs of whole responses: log π = −tokens × nats a token."""
-    rng = np.random.default_rng([_STREAM, seed])
+    rng = stream(seed, Purpose.SEQUENCES)
     tokens = np.ceil(length[0] * np.exp(length[1] * rng.standard_normal((pairs, 2))))
     rate = nll[0] * np.exp(nll[1] * rng.standard_normal((pairs, 2)))
     win, lose = (-tokens * rate).T

@@ -19,6 +19,7 @@ from gradlab.experiments.contrasts import Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import train
 from gradlab.lab.world import gaussian_world
+from gradlab.streams import Purpose, stream
 from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, variance_ratio
 
 SETTINGS: dict[str, Any] = {
@@ -41,7 +42,6 @@ QUICK: dict[str, Any] = {
 SUPPORT = 20.0  # responses, centred between the modes
 REGION_WIDTH = 3.0  # σ_q of the picture
 ROUNDING = 1e-9  # of the logarithm of a ratio
-_STREAM = 7_303
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def run_part(family: str, settings: dict[str, Any], permutations: int) -> pd.Dat
     rows = []
     for case, log_p, log_q in _FAMILIES[family](**settings):
         w, p = dpo_weight(log_p, log_q), np.exp(log_p)
-        dealt = np.random.default_rng([_STREAM, len(rows)]).permuted(np.tile(p, (permutations, 1)), axis=1)
+        dealt = stream(len(rows), Purpose.DEALT).permuted(np.tile(p, (permutations, 1)), axis=1)
         of_baseline = balanced_weight(log_p, log_q, weight=w, baseline=True)
         rows.append({
             **case, "family": family, "log_ratio": np.log(variance_ratio(w, p)), "gap": covariance_gap(w, p),
@@ -104,7 +104,7 @@ def _dirichlet(responses: list[int], concentrations: list[float], draws: int) ->
 def _confident(responses: list[int], peaks: list[float], widths: list[float], draws: int) -> Iterator[Case]:
     """A policy with one likely response, at random, against a Gaussian preference: the one-hot limit."""
     for n, peak, sigma_q, seed in itertools.product(responses, peaks, widths, range(draws)):
-        at = np.random.default_rng([_STREAM + 2, n, seed]).integers(n)
+        at = stream(seed, Purpose.CONFIDENT, n).integers(n)
         p = np.where(np.arange(n) == at, peak, (1 - peak) / (n - 1))
         distance = abs(at + 0.5 - n / 2) * SUPPORT / n
         yield (
@@ -139,7 +139,7 @@ def bump(n: int, centre: float, width: float) -> np.ndarray:
 
 def dirichlet(n: int, alpha_p: float, alpha_q: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Log p and log q of Dirichlet draws with these concentrations, (n,) each; equal arguments give equal draws."""
-    rng = np.random.default_rng([_STREAM + 1, n, seed])
+    rng = stream(seed, Purpose.VARIANCE_DIRICHLET, n)
     log_p, log_q = (_log(rng.dirichlet(np.full(n, alpha))) for alpha in (alpha_p, alpha_q))
     return log_p, log_q
 

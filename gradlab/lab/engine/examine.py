@@ -13,6 +13,7 @@ from gradlab.lab.engine.run import Columns, KernelRun
 from gradlab.lab.engine.trace import NotFusable
 from gradlab.lab.optimizers import optimizer_of
 from gradlab.losses import PairLogps, PairLoss
+from gradlab.streams import Purpose, stream
 
 # Far above any rounding, far below what a wrong formula does. Both types are compared with PyTorch in float64: in
 # float32 Adam would blow up the rounding of its sums, of which the kernel has none (``_gradient_of_log_policy``).
@@ -25,7 +26,7 @@ def examine(plan: Plan, kernel: Kernel, constants: Sequence[float], loss: PairLo
 
     One prompt has a response without pairs, and every pair has a weight of its own.
     """
-    rng = np.random.default_rng(0)
+    rng = stream(0, Purpose.EXAMINED)
     weights = rng.random((PROMPTS, RESPONSES, RESPONSES)) * (1 - np.eye(RESPONSES))
     weights[0, 1] = weights[0, :, 1] = 0
     reference, start = np.log(rng.dirichlet(np.ones(RESPONSES), (2, PROMPTS)))

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradlab.lab.objective import value_and_slope
 from gradlab.losses import PairLogps, PairLoss
+from gradlab.streams import Purpose, torch_seed
 
 INPUTS = ("win", "lose", "ref_win", "ref_lose", "weight", "swapped_weight")
 
@@ -84,7 +85,7 @@ _cached_derivative = functools.lru_cache(maxsize=128)(_derivative)
 
 @torch.enable_grad()
 def _record(loss: PairLoss, dtype: torch.dtype, shape: tuple[int, int], seed: int) -> tuple[Trace, list[float]]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(torch_seed(seed, Purpose.TRACED))
     # Below zero, as log-probabilities are, and spread out: whatever looks at them sees other numbers each time.
     names = INPUTS if loss.antisymmetric else INPUTS[:-1]
     inputs = {name: -4 * torch.rand(shape, generator=generator, dtype=dtype) - 0.1 for name in names}

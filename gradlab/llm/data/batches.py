@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradlab.llm.data.tokens import Encoded
+from gradlab.streams import Purpose, stream
 
 Row = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and of a response
 
@@ -19,10 +20,10 @@ def steps_an_epoch(number: int, batch: int) -> int:
     return math.ceil(number / batch)
 
 
-def batch_at(step: int, number: int, batch: int, seed: int) -> np.ndarray:
-    """Indices of the items in step 0, 1, …: of a new permutation each epoch, which seed and epoch alone decide."""
+def batch_at(step: int, number: int, batch: int, seed: int, purpose: Purpose = Purpose.ORDER) -> np.ndarray:
+    """Return the indices of the items in step 0, 1, …: each epoch is a permutation that seed and purpose decide."""
     epoch, place = divmod(step, steps_an_epoch(number, batch))
-    order = np.random.default_rng([seed, epoch]).permutation(number)
+    order = stream(seed, purpose, epoch).permutation(number)
     return order[place * batch : (place + 1) * batch]
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from gradlab.llm.data.pairs import Pair, Report, read_pairs
 from gradlab.llm.data.tokens import Encoded, data_fingerprint, encode_pairs
+from gradlab.streams import Purpose, stream
 
 # The settings that decide what the pairs are; a run keeps them, so that evaluation sees the same held-out pairs.
 DECIDING = ("data", "choice", "split", "template", "max_length", "max_prompt", "validation", "held_out", "seed")
-_STREAM = 6_001  # of the draw of held-out pairs
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
         return [pairs[index] for index in kept], tokens, read.merged(cut)
 
     pairs, tokens, report = encoded(settings["data"], settings["split"])
-    order = np.random.default_rng([_STREAM, settings["seed"]]).permutation(len(tokens))
+    order = stream(settings["seed"], Purpose.HELD_OUT).permutation(len(tokens))
     if settings["validation"] is not None:
         more, more_made, more_report = encoded(settings["validation"], settings["split"])
         train, held_out = np.arange(len(tokens)), np.arange(len(tokens), len(tokens) + len(more))

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -43,6 +42,7 @@ from gradlab.llm.train.stages import train
 from gradlab.store.artifacts import load_frame, save_frame, write_whole
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import fingerprint
+from gradlab.streams import Purpose, stream
 
 # Declared before the first run. Stated by the paper: β = 1, clip 0.3, two epochs, 300 steps of DPO for the reference.
 # All else is ours, chosen so that a seed of a task takes at most half an hour on two cores, and not by any result.
@@ -82,7 +82,6 @@ CHUNK = 256  # tokens whose logits exist at one time: rounding depends on it, so
 NEEDS_DATA = ("hh",)  # tasks whose pairs are not made here
 JUDGES = {"hh": "reward model", "tokens": "true reward"}  # what win-rates are by
 FRAMES = ("evaluation", "logs", "pairs")
-_STREAM = 6_201  # of the choice of pairs
 
 
 def run_demo(
@@ -219,7 +218,7 @@ def _chosen(task: str, seed: int, data: str | None, number: int) -> list[Pair]:
     pairs, _ = read_pairs(data)
     if len(pairs) < number:
         raise ValueError(f"data must hold {number} usable pairs or more, {data} has {len(pairs)}")
-    order = np.random.default_rng([_STREAM, seed]).permutation(len(pairs))[:number]
+    order = stream(seed, Purpose.DEMO_PAIRS).permutation(len(pairs))[:number]
     return [pairs[index] for index in order]
 
 

@@ -19,6 +19,7 @@ from gradlab.checks import count
 from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.model.loading import END, PAD, SPECIAL, START
 from gradlab.store.artifacts import write_whole
+from gradlab.streams import Purpose, stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -53,7 +54,7 @@ def token_task(pairs: int, seed: int, *, shortest: int = 4, longest: int = 24) -
     The first pairs of a seed are the same, however many there are.
     """
     count("pairs", pairs)
-    rng = np.random.default_rng(count("seed", seed))
+    rng = stream(seed, Purpose.TOKEN_TASK)
     longest = count("longest", longest, count("shortest", shortest, 1))
     return [
         _pair(rng, shortest, longest, f"token task of seed {seed}, pair {number}") for number in range(1, pairs + 1)

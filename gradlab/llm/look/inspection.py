@@ -22,8 +22,7 @@ from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group, computing
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.train.reference import score
-
-_STREAM = 6_102  # of the draw of pairs
+from gradlab.streams import Purpose, stream
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def inspect_data(
     prepared = prepare({**asked, "validation": None, "held_out": 0}, tokenizer)
     chosen = prepared.train
     if 0 < number < len(chosen):
-        chosen = np.sort(np.random.default_rng([_STREAM, seed]).permutation(chosen)[:number])
+        chosen = np.sort(stream(seed, Purpose.INSPECTED).permutation(chosen)[:number])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind: Any = precision if precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
     try:

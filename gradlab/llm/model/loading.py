@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gradlab.checks import count
+from gradlab.streams import Purpose, torch_seed
 
 START, END, PAD = "<s>", "</s>", "<pad>"
 SPECIAL = (START, END, PAD)  # of our own tokenizers; their places here are their ids, which ``small_llama`` has too
@@ -145,7 +146,7 @@ def small_llama(vocabulary: int, *, width: int, layers: int, heads: int, longest
         max_position_embeddings=longest, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=2,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(torch_seed(seed, Purpose.MODEL_WEIGHTS))
         return LlamaForCausalLM(config)
 
 

@@ -16,6 +16,7 @@ from gradlab.checks import count, one_of, positive
 from gradlab.llm.data.batches import collate, dealt
 from gradlab.llm.model.group import Group, Precision, computing, plain
 from gradlab.llm.model.seeded import drawing
+from gradlab.streams import Purpose, torch_seed
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Samples:
 
 def sample(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], *, each: int = 4, longest: int = 64,
-    temperature: float = 1.0, seed: int | Sequence[int] = 0, batch: int = 16, precision: Precision = "fp32",
+    temperature: float = 1.0, seed: int = 0, step: int | None = None, batch: int = 16, precision: Precision = "fp32",
     group: Group | None = None, title: str = "",
 ) -> Samples:  # fmt: skip
     """Draw ``each`` responses to every prompt (token ids, as the model is to see them) from π at this temperature.
@@ -41,9 +42,10 @@ def sample(
     longest      tokens of a response at most, its EOS included.
     temperature  > 0, divides the logits; at 1 the responses are drawn from π itself. No top-k, top-p or other setting
                  of the model's folder counts.
-    seed         one or more whole numbers ≥ 0. Equal seeds, prompts, ``each``, ``longest`` and ``batch`` give equal
+    seed         a whole number ≥ 0. Equal seeds, steps, prompts, ``each``, ``longest`` and ``batch`` give equal
                  responses, whatever the global generators hold, which stay as they are; and on any number of
                  processes, as far as their rounding is the same.
+    step         of PPO, each of which has samples of its own; left out: the samples of an evaluation.
     batch        responses that one process draws at a time. precision: ``bf16`` computes as training in it does.
     group        the processes that draw, all of them the same call; each gets all samples. Under FSDP the whole model
                  stands in each meanwhile. Left out: this process alone, on the model's device.
@@ -60,7 +62,8 @@ def sample(
     base = base.get_base_model() if hasattr(base, "get_base_model") else base  # LoRA's layers stand inside it
     check_room(prompts, longest, base.config)
     group = group or Group(device=base.device)
-    seeds = [count("seed", number) for number in ([seed] if isinstance(seed, int | np.integer) else seed)]
+    seed = count("seed", seed)
+    purpose, steps = (Purpose.SAMPLES, []) if step is None else (Purpose.PPO_SAMPLES, [step])
     rows = [prompt for prompt in prompts for _ in range(each)]
     drawn_ids = torch.zeros(len(rows), longest + 1, dtype=torch.long)  # each response's length, then its tokens
     # Unlike training's, these batches are the same on any number of processes: their seeds are theirs.
@@ -71,7 +74,7 @@ def sample(
         ):
             inputs = collate([(rows[place], ()) for place in part], pad, group.device, left=True)
             inputs.pop("answer_mask")
-            with drawing((*seeds, turn * group.size + group.rank), group.device):
+            with drawing(torch_seed(seed, purpose, *steps, turn * group.size + group.rank), group.device):
                 drawn = base.generate(**inputs, synced_gpus=False)[:, inputs["input_ids"].shape[1] :].cpu()
             for place, row in zip(part, drawn, strict=True):
                 ends = (row == eos).nonzero()

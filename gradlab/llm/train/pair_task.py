@@ -61,7 +61,7 @@ class PairTask(Task[PolicyModel]):
             parts = dealt(lengths(pairs), settings.micro, policy.group.rank, policy.group.size)
             return policy.accumulate(
                 parts, lambda places: rows([pairs[place] for place in places]), values,
-                number=len(pairs), seed=(settings.seed, step),
+                number=len(pairs), step=step,
             )  # fmt: skip
 
         def run_side(side: int, values: Values) -> Tensor:

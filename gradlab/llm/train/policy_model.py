@@ -16,6 +16,7 @@ from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.train.run_settings import Settings
 from gradlab.llm.train.trained_model import TrainedModel
+from gradlab.streams import Purpose, torch_seed
 
 
 class PolicyModel(TrainedModel[Settings]):
@@ -47,22 +48,25 @@ class PolicyModel(TrainedModel[Settings]):
 
     def accumulate(
         self, parts: Sequence[np.ndarray], rows_of: Callable[[np.ndarray], list[Row]],
-        values: Callable[[Tensor, np.ndarray], Tensor], *, number: int, seed: Sequence[int], items: int | None = None,
+        values: Callable[[Tensor, np.ndarray], Tensor], *, number: int, step: int, items: int | None = None,
     ) -> Tensor:  # fmt: skip
         """Add up the gradient of the sum of all values over ``number``, micro-batch by micro-batch; return each log π.
 
         parts    places of this process's items, an array per micro-batch, some perhaps empty (see ``batches.dealt``).
         rows_of  the rows of some places, one or more per item, in blocks: all first ones, all second ones, …
         values   what is differentiated, one value per item, from the log π of its rows (rows per item, items).
-        seed     of dropout. items: how many there are, ``number`` where left out.
+        step     and the settings' seed decide what dropout draws.
+        items    how many there are, ``number`` where left out.
+
         Returns (items, rows per item) in float64, in every process, as they were on the way.
         """
         by_item: Tensor | None = None
         for turn, part in enumerate(parts):
+            draw = torch_seed(self.settings.seed, Purpose.DROPOUT, step, turn, self.group.rank)
             places = part if len(part) else np.zeros(1, int)  # FSDP needs every process in every forward and backward
             with (
                 gradients_meet(self.model, turn == len(parts) - 1),
-                drawing((*seed, turn, self.group.rank), self.group.device),
+                drawing(draw, self.group.device),
             ):
                 rows = rows_of(places)
                 logps = self.forward(rows).view(-1, len(places))

@@ -45,7 +45,6 @@ from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
 from gradlab.losses import DPO, ppo_clip
 
-_STREAM = 6_002  # of the draw of samples
 _AT_ONCE = 8  # responses are drawn at a time for each pair that is trained on at a time: no activations are kept
 
 
@@ -185,7 +184,7 @@ class PPOTask(Task[PolicyModel]):
         prompts = [self.prompts[place] for place in index]
         samples = sample(
             policy.model, self.tokenizer, prompts, each=settings.ppo.samples, longest=settings.ppo.length,
-            seed=(settings.seed, _STREAM, step), batch=_AT_ONCE * settings.micro, precision=settings.precision,
+            seed=settings.seed, step=step, batch=_AT_ONCE * settings.micro, precision=settings.precision,
             group=group,
         )  # fmt: skip
         rows: list[Row] = [
@@ -230,7 +229,7 @@ class PPOTask(Task[PolicyModel]):
             dealt(lengths, 2 * settings.micro, policy.group.rank, policy.group.size),
             lambda places: [rows[place] for place in places],
             lambda logps, at: values(logps * scale[at].to(logps), at),
-            number=len(rows), seed=(settings.seed, step),
+            number=len(rows), step=step,
         )  # fmt: skip
         return logps * scale[:, None]
 

@@ -31,8 +31,7 @@ from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.losses import DPO, PairLogps
 from gradlab.store.artifacts import write_whole
 from gradlab.store.provenance import fingerprint
-
-_STREAM = 6_101  # of the order of the pairs
+from gradlab.streams import Purpose, torch_seed
 
 
 def train_reward(
@@ -163,10 +162,10 @@ class RewardTask(Task[RewardModel]):
     def gradient(self, policy: RewardModel, step: int) -> dict[str, float]:
         """Put the gradient of this step's mean loss into the model; return its row of the log."""
         settings, device = policy.settings, policy.group.device
-        places = batch_at(step - 1, len(self.pairs), settings.batch, _STREAM + settings.seed)
+        places = batch_at(step - 1, len(self.pairs), settings.batch, settings.seed, Purpose.REWARD_ORDER)
         chosen = [self.pairs[place] for place in places]
         row = dict.fromkeys(("loss", "accuracy"), 0.0)
-        with drawing((settings.seed, step), device):
+        with drawing(torch_seed(settings.seed, Purpose.REWARD_DROPOUT, step), device):
             for part in dealt(np.array([max(map(len, pair)) for pair in chosen]), self.micro):
                 win, lose = self._scores([chosen[place] for place in part], policy)
                 none = torch.zeros_like(win)

@@ -10,6 +10,7 @@ from gradlab.llm.data.tokens import check_vocabulary
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
 from gradlab.llm.train.run_settings import Settings
+from gradlab.streams import Purpose, torch_seed
 
 
 def start_model(source: str, settings: Settings, group: Group, tokenizer: Any) -> Any:
@@ -33,7 +34,7 @@ def start_model(source: str, settings: Settings, group: Group, tokenizer: Any) -
         return model
     lora = settings.lora
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(torch_seed(settings.seed, Purpose.LORA_WEIGHTS))
         return loading.with_lora(model, lora.rank, lora.alpha, lora.targets, lora.dropout)
 
 

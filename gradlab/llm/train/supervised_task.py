@@ -43,7 +43,7 @@ class SupervisedTask(Task[PolicyModel]):
             dealt(np.array([len(a) + len(b) for a, b in rows]), settings.micro, policy.group.rank, policy.group.size),
             lambda places: [rows[place] for place in places],
             lambda logps, at: self._loss(policy, logps, rows, at) / tokens,
-            number=1, seed=(settings.seed, step), items=len(rows),
+            number=1, step=step, items=len(rows),
         )  # fmt: skip
         check_finite("log π", summed, step, index)
         norm = policy.norm()
