@@ -28,8 +28,8 @@ from gradlab.llm.look.inspection import inspect_pairs
 from gradlab.llm.model.loading import load_model, save_folder, small_llama, with_lora
 from gradlab.llm.train.run_settings import RECIPES, Settings
 from gradlab.losses import PAIR_LOSSES, PairLogps
+from gradlab.stats.agreement import wilson_interval
 from gradlab.store.artifacts import load_frame
-from gradlab.store.ratings import wilson_interval
 
 PAIRS = 20
 

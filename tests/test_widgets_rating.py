@@ -8,16 +8,13 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from gradlab.stats.agreement import agreement, preference_rates, wilson_interval
 from gradlab.store.ratings import (
-    agreement,
     append_answer,
-    krippendorff_alpha,
-    preference_rates,
     read_answers,
     read_comparison,
     shuffled,
     sides,
-    wilson_interval,
 )
 from gradlab.widgets.rating_explorer import ANSWERS, SAMPLES, RatingExplorer
 from scripts import record_sample_ratings
@@ -61,24 +58,6 @@ def test_rates_by_hand(samples, tmp_path):
     assert rates.loc["all raters", "rate"] == pytest.approx((1 + 0.5 + 0.75 + 0 + 0.5) / 5)
     assert rates.loc["all raters", "items"] == 5
     assert rates.loc["bob", ["low", "high"]].tolist() == pytest.approx(list(wilson_interval(1.5 / 4, 4)))
-
-
-@pytest.mark.parametrize(("won", "number"), [(0, 1), (0, 12), (3, 12), (6, 12), (12, 12), (70, 100)])
-def test_wilson_is_scipys(won, number):
-    interval = binomtest(won, number).proportion_ci(method="wilson")
-    assert wilson_interval(won / number, number) == pytest.approx((interval.low, interval.high))
-    assert all(math.isnan(end) for end in wilson_interval(math.nan, 0))
-
-
-def test_alpha_is_krippendorffs():
-    # Krippendorff 2011, example C: four observers, twelve units, some values missing; α = 0.743
-    units = ["111", "2232", "3333", "3333", "2222", "1234", "4444", "1121", "2222", "555", "11", "3"]
-    assert krippendorff_alpha(units) == pytest.approx(0.743, abs=5e-4)
-    # by hand: two raters, AA, BB, AB, BA: o_unequal = 4 of 8, by chance 2·4·4/(8·7): 1 − (1/2)/(4/7) = 1/8
-    assert krippendorff_alpha(["AA", "BB", "AB", "BA"]) == pytest.approx(1 / 8)
-    assert krippendorff_alpha(["AA", "BB"]) == 1
-    assert math.isnan(krippendorff_alpha(["AA", "AA"]))
-    assert math.isnan(krippendorff_alpha(["A", "B"]))
 
 
 def test_agreement_by_hand(samples, tmp_path):

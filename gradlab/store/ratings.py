@@ -1,24 +1,19 @@
-"""Blind ratings: two systems' samples side by side, answers on disk as they come, preference rates and agreement."""
+"""Blind ratings: two systems' samples side by side, and answers on disk as they come."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import pandas as pd
 
 from gradlab.checks import one_of
+from gradlab.stats.agreement import ALL
 from gradlab.store.json_lines import append_line, read_lines
 from gradlab.store.provenance import fingerprint
 
-LEVEL = 0.95
-ALL = "all raters"  # the last row of the rates; no rater's name
 CHOICES = ("left", "right", "tie", "skip")
 UNDO = "undo"  # a line that takes back this rater's answer to this item
 SAMPLES = "a file of samples has a JSON object a line with a prompt and samples: {system: text, …}"
@@ -44,18 +39,6 @@ class Comparison:
     items: tuple[Item, ...]
     left_out: int
     """Prompts for which one of the two has no sample."""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far raters say the same of what two or more of them have rated; skips are no answers."""
-
-    items: int
-    """Rated by two or more."""
-    raw: float
-    """Share of equal answers in all pairs of answers to one item."""
-    alpha: float
-    """Krippendorff's α for the nominal answers A, B and tie: 1 is perfect, 0 is chance. NaN where no answer differs."""
 
 
 def read_comparison(path: Path | str, a: str = "", b: str = "") -> Comparison:
@@ -140,61 +123,6 @@ def read_answers(path: Path | str, comparison: Comparison) -> pd.DataFrame:
             stand[line["rater"], line["item"]] = {column: line[column] for column in columns}
     frame = pd.DataFrame(list(stand.values()), columns=columns)
     return frame.assign(score=[_score(row, comparison.systems[1]) for row in stand.values()])
-
-
-def preference_rates(answers: pd.DataFrame) -> pd.DataFrame:
-    """How often B is preferred to A: a row a rater, by name, and last a row ``all raters`` where there are several.
-
-    Columns: ``rater``; ``items`` rated, without skips; ``a``, ``b``, ``tie``, ``skip`` (numbers of answers); ``rate``,
-    the mean over items of the item's mean score, in which a tie counts ½; ``low`` and ``high``, its 95% Wilson interval
-    with the number of items as the number of trials. With ties, and with several raters of an item, an item varies
-    less than a coin does: the interval is then rather too wide than too narrow.
-    """
-    groups = [(str(rater), own) for rater, own in answers.groupby("rater")]
-    groups += [(ALL, answers)] if len(groups) > 1 else []
-    rows = []
-    for rater, own in groups:
-        by_item = own.groupby("item")["score"].mean().dropna()
-        number = len(by_item)
-        rate = float(by_item.mean()) if number else math.nan
-        low, high = wilson_interval(rate, number)
-        tallies = {"a": 0.0, "b": 1.0, "tie": 0.5}
-        counts = {name: int((own["score"] == score).sum()) for name, score in tallies.items()}
-        rows.append({"rater": rater, "items": number, **counts, "skip": int(own["score"].isna().sum()), "rate": rate,
-                     "low": low, "high": high})  # fmt: skip
-    return pd.DataFrame(rows, columns=["rater", "items", "a", "b", "tie", "skip", "rate", "low", "high"])
-
-
-def wilson_interval(rate: float, number: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share, ``rate`` in ``number`` trials; NaN without any. Source: Wilson 1927."""
-    if number == 0:
-        return (math.nan, math.nan)
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    spread = z * math.sqrt(rate * (1 - rate) / number + z**2 / (4 * number**2))
-    centre, scale = rate + z**2 / (2 * number), 1 + z**2 / number
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def agreement(answers: pd.DataFrame) -> Agreement:
-    """Raw agreement and Krippendorff's α over items with answers of two or more raters.
-
-    α = 1 − D_o/D_e. In the matrix of coincidences each item with m answers adds 1/(m − 1) for every ordered pair of
-    them, so that it counts m; D_o is the share of unequal pairs in it, D_e that share among all answers drawn without
-    return. Source: Krippendorff 2011, *Computing Krippendorff's Alpha-Reliability*.
-    """
-    rated = [list(own) for _, own in answers.dropna(subset="score").groupby("item")["score"] if len(own) > 1]
-    pairs = [(first == second) for own in rated for first, second in itertools.combinations(own, 2)]
-    raw = sum(pairs) / len(pairs) if pairs else math.nan
-    return Agreement(len(rated), raw, krippendorff_alpha(rated))
-
-
-def krippendorff_alpha(rated: Sequence[Sequence[Any]]) -> float:
-    """Nominal α of the answers to each item; NaN where there are no two answers to an item, or all are equal."""
-    rated = [own for own in rated if len(own) > 1]
-    total = sum(map(len, rated))
-    unequal = sum((len(own) ** 2 - sum(n**2 for n in Counter(own).values())) / (len(own) - 1) for own in rated)
-    by_chance = total**2 - sum(n**2 for n in Counter(itertools.chain.from_iterable(rated)).values())
-    return 1 - (total - 1) * unequal / by_chance if by_chance else math.nan
 
 
 def _checked_sample(row: dict[str, Any], place: str) -> tuple[str, dict[str, str]]:

@@ -13,16 +13,13 @@ import ipywidgets as widgets
 import matplotlib as mpl
 import pandas as pd
 
+from gradlab.stats.agreement import ALL, Agreement, agreement, preference_rates
 from gradlab.store.provenance import fingerprint
 from gradlab.store.ratings import (
-    ALL,
     UNDO,
-    Agreement,
     Comparison,
     Item,
-    agreement,
     append_answer,
-    preference_rates,
     read_answers,
     read_comparison,
     shuffled,
@@ -231,7 +228,8 @@ class RatingExplorer(Explorer):
         """Reading the files, rates and agreement."""
         samples = SAMPLES.get(state.samples.strip(), state.samples.strip())
         lines = [
-            "from gradlab.store.ratings import agreement, preference_rates, read_answers, read_comparison", "",
+            "from gradlab.stats.agreement import agreement, preference_rates",
+            "from gradlab.store.ratings import read_answers, read_comparison", "",
             f"comparison = read_comparison({str(samples)!r}, a={state.a.strip()!r}, b={state.b.strip()!r})",
             f"answers = read_answers({str(answers_path(state))!r}, comparison)",
             'print(answers.groupby("rater").size(), "of", len(comparison.items))',

@@ -21,7 +21,7 @@ from gradlab.losses import (
     pair_loss,
     slopes,
 )
-from gradlab.store.ratings import wilson_interval
+from gradlab.stats.agreement import wilson_interval
 
 CLIP = RECIPES["paper"]["clip"]
 # What ``summary`` has a row of, and what a report calls it.
