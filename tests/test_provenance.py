@@ -84,7 +84,7 @@ def test_a_root_that_the_module_does_not_define_is_refused(module_of, root):
 
 
 BEFORE = """
-from gradlab.lab.world import gaussian_world as build, stream
+from gradlab.lab.world import gaussian_world as build, exact_pairs
 import numpy as np
 
 SIZES = [1]
@@ -112,7 +112,7 @@ def train(size):
         ("+= [2]", "+= [3]", True),  # a constant that is bound twice
         ("helper = None", "helper = 1", True),  # a definition under a condition
         ("return build", "return 2 * build", True),
-        ("build, stream", "build", False),  # another name of the same import
+        ("build, exact_pairs", "build", False),  # another name of the same import
         ("class Kept:\n    pass", "class Kept:\n    x = 1", False),
         ("DRAWN = [", "DRAWN = [0 * ", False),  # its variable is another one than that of the function
         ("def train", "# how\ndef train", False),

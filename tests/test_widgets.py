@@ -383,7 +383,7 @@ def test_every_explorer_has_a_file_and_is_listed():
     files = {
         path.stem for path in Path(module.__file__).parent.glob("*.py") if "Explorer(Explorer)" in path.read_text()
     }
-    assert files == set(widgets_package._FILES.values())
-    assert set(widgets_package._FILES) < set(widgets_package.__all__)
+    assert {kind.__module__.rpartition(".")[2] for kind in EXPLORERS.values()} == files
+    assert {kind.__name__ for kind in EXPLORERS.values()} < set(widgets_package.__all__) == set(dir(widgets_package))
     with pytest.raises(AttributeError, match="has no attribute 'NoExplorer'"):
         widgets_package.NoExplorer  # noqa: B018

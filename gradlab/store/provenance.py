@@ -18,10 +18,10 @@ _LIBRARIES = ("llvmlite", "numpy", "pandas", "scipy", "torch")
 # Changing these cannot change a number that a training gives.
 PLUMBING = (
     "gradlab",
-    "gradlab.store.artifacts",
-    "gradlab.stats.intervals",
-    "gradlab.store.pool",
     "gradlab.plotting",
+    "gradlab.stats.intervals",
+    "gradlab.store.artifacts",
+    "gradlab.store.pool",
     "gradlab.store.provenance",
 )
 

@@ -1,0 +1,17 @@
+# The explorers, one per file; each is imported when its name is first used.
+
+from .claims_explorer import ClaimsExplorer as ClaimsExplorer
+from .credit_explorer import CreditExplorer as CreditExplorer
+from .explorer import Explorer as Explorer
+from .explorer import Story as Story
+from .frontier_explorer import FrontierExplorer as FrontierExplorer
+from .grid_explorer import GridExplorer as GridExplorer
+from .offline_explorer import OfflineExplorer as OfflineExplorer
+from .pair_explorer import PairExplorer as PairExplorer
+from .rating_explorer import RatingExplorer as RatingExplorer
+from .shift_explorer import ShiftExplorer as ShiftExplorer
+from .sigmoid_explorer import SigmoidExplorer as SigmoidExplorer
+from .training_log_explorer import TrainingLogExplorer as TrainingLogExplorer
+from .variance_explorer import VarianceExplorer as VarianceExplorer
+
+EXPLORERS: dict[str, type[Explorer]]
