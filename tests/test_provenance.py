@@ -1,7 +1,10 @@
 """What a result depends on is told by sources, settings and versions, never by dates."""
 
+import importlib.util
+
 import pytest
 
+from gradlab.experiments import EXPERIMENTS, frames
 from gradlab.store import provenance
 
 
@@ -141,3 +144,19 @@ def test_a_source_that_is_unknown_is_refused_and_not_left_out(module_of, text, m
 
 def test_imports_of_other_libraries_and_of_modules_that_are_there_are_followed(module_of):
     assert provenance.source_hash(module_of("import no_such_library\nfrom gradlab.lab import world\n"))
+
+
+def test_no_key_depends_on_storage_statistics_or_drawing(monkeypatch):
+    read, source = [], provenance._source
+    monkeypatch.setattr(provenance, "_source", lambda name: read.append(name) or source(name))
+    for module in ("gradlab.sweeps.sweep", *(experiment.module for experiment in EXPERIMENTS.values())):
+        read += [module]
+        provenance.source_hash(module, without=(*provenance.PLUMBING, *frames._JUDGING))
+    rooms = {name.split(".")[1] for name in read}
+    assert {"lab", "losses", "streams", "theory"} <= rooms
+    assert not rooms & {"cli", "console", "doctor", "llm", "plotting", "stats", "store", "web", "widgets"}
+
+
+def test_every_module_that_cannot_change_a_number_exists():
+    for name in provenance.PLUMBING:
+        assert importlib.util.find_spec(name), name

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from gradlab.store.markdown import markdown_table
+
 NUMBER = re.compile(r"–?$|-?\d[\d.,]*(e[-+]?\d+)?(\s|%|$)")  # a dash or nothing counts, and a unit may follow
 
 
@@ -18,7 +20,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     rows = list(rows)
     columns = zip(*rows, strict=True)
     rule = ["---:" if all(NUMBER.match(cell) for cell in column) else "---" for column in columns]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
+    return "\n".join(markdown_table(head, rows, rule))
 
 
 def number(value: float, form: str = "") -> str:

@@ -22,6 +22,7 @@ from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.verdicts import Settled, holds
 from gradlab.stats import intervals
 from gradlab.store.artifacts import between_markers, load_manifest, write_whole
+from gradlab.store.markdown import markdown_table
 
 _WRITTEN = "Written by `make figures`; do not edit."
 
@@ -39,7 +40,7 @@ def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
 
 def write_findings(readme: Path, settled: Collection[Settled], folder: str = "figures") -> None:
     """Put one line a claim between README's markers."""
-    lines = _table(
+    lines = markdown_table(
         ["claim", "verdict", "effect, 95% interval", "the control beside it"],
         (
             [f"[{one.name}]({folder}/CLAIMS.md#{one.name}): {one.claim.claimed}", f"**{one.verdict}**",
@@ -66,7 +67,7 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         " shares of cases. A control is what would explain a claim away, or refute it; the one beside a claim is the"
         " least favourable.",
         "",
-        *_table(
+        *markdown_table(
             ["claim", "statement", "verdict", "effect, 95% interval", "seeds or cases", "the control beside it"],
             (
                 [f"[{one.name}](#{one.name})", one.claim.claimed, f"**{one.verdict}**",
@@ -113,7 +114,7 @@ def _rows(one: Settled) -> list[str]:
     """Every row of a claim: as stated, then the controls that do not hold, then those that do."""
     kinds = [("**as stated**", row) for row in one.rows if not row.control]
     kinds += [("control that holds" if holds(row) else "control that does not hold", row) for row in one.controls]
-    return _table(
+    return markdown_table(
         ["row", "statement", "verdict", "effect", "95% interval", "seeds or cases", wording.TALLY],
         (
             [kind, row.statement, row.verdict, wording.effect(row), wording.interval(row), wording.evidence(row),
@@ -138,7 +139,7 @@ def _methods_page(settled: list[Settled], folder: Path, quick: bool) -> list[str
     lines += ["## The claims", ""]
     for one in settled:
         lines += [*_method(one, quick), ""]
-    lines += ["## The figures", "", *_table(["figure", "claims", "made by"], _figures(folder)), ""]
+    lines += ["## The figures", "", *markdown_table(["figure", "claims", "made by"], _figures(folder)), ""]
     lines += ["## The settings", "", "*Stated* and *ours*: see the claims above, and for the world and the losses"
               f" {_code('gradlab/lab/world.py', quick)} and `gradlab losses`.", ""]  # fmt: skip
     for experiment in EXPERIMENTS.values():
@@ -162,7 +163,8 @@ def _method(one: Settled, quick: bool) -> list[str]:
          f"±{row.margin:g}"]
         for row in one.rows
     ]  # fmt: skip
-    return [*lines, "", *_table(["row", "statement", "a cell is one", "margin or tolerance"], rows)] if rows else lines
+    head = ["row", "statement", "a cell is one", "margin or tolerance"]
+    return [*lines, "", *markdown_table(head, rows)] if rows else lines
 
 
 def _figures(folder: Path) -> Iterable[list[str]]:
@@ -216,9 +218,3 @@ def _beside(one: Settled) -> str:
     """The control beside a claim, or why there is none."""
     row = one.beside
     return f"*{row.statement}*: {row.verdict}, {wording.effect(row)}" if row else one.why or "—"
-
-
-def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """A Markdown table; a bar within a cell does not end it."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells)]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from gradlab.llm.model.memory import memory
 from gradlab.llm.model.shapes import LLAMAS, shape_of
+from gradlab.store.markdown import markdown_table
 
 
 def memory_table(
@@ -40,17 +41,18 @@ def memory_table(
 def memory_markdown(**options: Any) -> str:
     """Return ``memory_table`` of the known models as Markdown, in GB, with the total without checkpointing."""
     table, kept = memory_table(**options), memory_table(**options, checkpointing=False)
-    heads = "model | trained | GPUs | weights | gradients | Adam | both sides | FSDP | activations | **total** | "
-    lines = [
-        f"| {heads}fits 80 GB | total, all activations kept | fits 80 GB |",
-        "|---|---|--:|" + "--:|" * 7 + "---|--:|---|",
-    ]
+    head = [
+        "model", "trained", "GPUs", "weights", "gradients", "Adam", "both sides", "FSDP", "activations", "**total**",
+        "fits 80 GB", "total, all activations kept", "fits 80 GB",
+    ]  # fmt: skip
+    rows = []
     for row, without in zip(table.to_dict("records"), kept.to_dict("records"), strict=True):
         parts = [row[name] for name in ("weights", "gradients", "moments", "sides", "gathered")]
-        numbers = " | ".join(f"{value:.1f}" for value in (*parts, row["kept"] + row["working"]))
+        numbers = [f"{value:.1f}" for value in (*parts, row["kept"] + row["working"])]
         fits, also = ("yes" if shown["fits"] else "**no**" for shown in (row, without))
-        lines.append(
-            f"| {row['model']} | {row['trained']} | {row['gpus']} | {numbers} | **{row['total']:.1f}** | {fits} "
-            f"| {without['total']:.1f} | {also} |"
-        )
-    return "\n".join(lines) + "\n"
+        rows.append([
+            row["model"], row["trained"], str(row["gpus"]), *numbers, f"**{row['total']:.1f}**", fits,
+            f"{without['total']:.1f}", also,
+        ])  # fmt: skip
+    rule = [*["---"] * 2, *["---:"] * 8, "---", "---:", "---"]
+    return "\n".join(markdown_table(head, rows, rule)) + "\n"
