@@ -25,7 +25,7 @@ def test_wilson_takes_half_points_which_lie_between_whole_ones():
 
 def table(*units):
     """A frame of ratings, (raters, items), from each item's ratings as text."""
-    return pd.DataFrame([list(map(float, unit)) for unit in units]).T
+    return pd.concat([pd.Series(list(map(float, unit))) for unit in units], axis=1)
 
 
 def test_alpha_is_krippendorffs():
