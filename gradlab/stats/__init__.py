@@ -1,1 +1,1 @@
-"""Statistics: intervals, tests and agreement. Nothing here knows what the numbers are about."""
+"""Statistics: intervals, tests and agreement. Nothing here knows what the numbers mean, or where they are stored."""

@@ -2,7 +2,8 @@
 
 The rules, fixed before any result was seen:
 
-- A *cell* is one setting (world, mask, policy, …). Its evidence is the paired difference method − baseline, one a seed.
+- A *cell* is one setting (world, mask, policy, …). Its evidence is the paired difference method − baseline, one
+  per seed.
 - Its interval is the 95% percentile bootstrap of the mean difference; its p-value a paired t-test's (bootstrap tails
   are too coarse for Holm's correction at few seeds), corrected by Holm over a family of cells. The contrasts that state
   a claim form one family together, over all experiments. Each control is a family of its own: a control speaks against
@@ -32,7 +33,7 @@ OUTCOMES = ("holds", "fails", "no_difference", "inconclusive")
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """The 95% percentile bootstrap interval of the mean of ``values`` (n,); NaN with fewer than two values."""
+    """Return the 95% percentile bootstrap interval of the mean of ``values`` (n,); NaN with fewer than two values."""
     values = np.asarray(values, float)
     if len(values) < 2:
         return (np.nan, np.nan)
@@ -43,9 +44,10 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]
 
 
 def share_interval(held: pd.Series, seeds: pd.Series, seed: int = 0) -> tuple[float, float]:
-    """The 95% bootstrap interval of the share of cases that hold, over seeds; NaN with fewer than two of them.
+    """Return the 95% bootstrap interval, over seeds, of the share of cases that hold; NaN with fewer than two seeds.
 
-    held: bool, one a case. seeds: what drew the case; NaN for a case that nothing drew, which is in every resample.
+    held   bool, one per case.
+    seeds  the seed that drew each case; NaN for a case that was not drawn, which is in every resample.
     """
     drawn = pd.DataFrame({"held": held, "cases": 1}).groupby(seeds).sum().to_numpy(float)
     if len(drawn) < 2:
@@ -59,7 +61,7 @@ def share_interval(held: pd.Series, seeds: pd.Series, seed: int = 0) -> tuple[fl
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction of ``p_values`` (n,); NaN counts as 1. Source: Holm 1979."""
+    """Return Holm's step-down correction of ``p_values`` (n,); NaN counts as 1. Source: Holm 1979."""
     p_values = np.nan_to_num(np.asarray(p_values, float), nan=1.0)
     order = np.argsort(p_values)
     scaled = p_values[order] * np.arange(len(p_values), 0, -1)
@@ -71,7 +73,9 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 def paired_differences(
     frame: pd.DataFrame, value: str, method: str, baseline: str, by: Sequence[str], pair: str = "seed"
 ) -> pd.DataFrame:
-    """``value`` of ``method`` minus that of ``baseline``, paired within (by, pair); columns by, pair, ``difference``.
+    """Return ``value`` of ``method`` minus that of ``baseline``, paired within (by, pair).
+
+    Columns: those of ``by``, ``pair`` and ``difference``.
 
     frame needs the columns method, value, pair and by, with one row for each combination.
     Raises ValueError where a pair is not complete.
@@ -89,8 +93,11 @@ def paired_differences(
 
 
 def judge_cells(differences: pd.DataFrame, by: Sequence[str], margin: float) -> pd.DataFrame:
-    """One row a cell: ``effect`` (mean difference), ``low``, ``high``, ``p_raw``, ``p`` (Holm), ``seeds``, ``margin``
-    and ``verdict``; the cells are one family."""
+    """Return one row per cell, with its verdict; the cells are one family.
+
+    Columns: those of ``by``, ``effect`` (mean difference), ``low``, ``high``, ``p_raw``, ``p`` (Holm), ``seeds``,
+    ``margin`` and ``verdict``.
+    """
     rows = []
     groups = differences.groupby(list(by), sort=False, dropna=False) if by else [((), differences)]
     for key, group in groups:
@@ -103,17 +110,19 @@ def judge_cells(differences: pd.DataFrame, by: Sequence[str], margin: float) -> 
 
 
 def decide(cells: pd.DataFrame) -> pd.DataFrame:
-    """The same cells as one family: with ``p`` (Holm over all of them) and the ``verdict`` of each."""
+    """Return the cells as one family: with ``p`` (Holm over all of them) and the ``verdict`` of each."""
     cells = cells.assign(p=holm(cells["p_raw"].to_numpy()))
     return cells.assign(verdict=[_cell_verdict(cell) for cell in cells.itertuples()])
 
 
 def judge(differences: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str], pair: str = "seed") -> dict[str, Any]:
-    """The verdict on one contrast, by the rules above, as a row for a table of verdicts.
+    """Return the verdict on one contrast, by the rules above, as a row for a table of verdicts.
 
-    cells: those of ``judge_cells`` on the same differences.
+    cells  the result of ``judge_cells`` on the same differences.
+
     Keys: ``verdict`` (with its words), ``effect`` (mean over cells), ``low``, ``high`` (bootstrap over seeds of that
-    mean), ``seeds``, ``cells``, and how many cells say what: ``holds``, ``fails``, ``no_difference``, ``inconclusive``.
+    mean), ``margin``, ``seeds``, ``cells``, and the number of cells with each verdict: ``holds``, ``fails``,
+    ``no_difference``, ``inconclusive``.
     """
     by_seed = differences.groupby(pair)["difference"].mean().to_numpy()
     low, high = bootstrap_interval(by_seed)
@@ -124,16 +133,16 @@ def judge(differences: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str], pai
 
 
 def tally(cells: pd.DataFrame) -> dict[str, int]:
-    """How many cells say what."""
+    """Count the cells with each verdict."""
     return {name: int((cells["verdict"] == name.replace("_", " ")).sum()) for name in OUTCOMES}
 
 
 def overall(cells: pd.DataFrame, factors: Sequence[str]) -> str:
-    """The verdict on all cells together, by the rules above; the words after "holds when" are generated."""
+    """Return the verdict on all cells together, by the rules above; the words after "holds when" are generated."""
     outcomes = cells["verdict"]
-    for one in ("holds", "fails", "no difference", "inconclusive"):
-        if (outcomes == one).all():
-            return one
+    for outcome in ("holds", "fails", "no difference", "inconclusive"):
+        if (outcomes == outcome).all():
+            return outcome
     condition = _condition(cells, factors)
     if condition:
         return f"holds when {condition}"
@@ -160,7 +169,7 @@ def _cell_verdict(cell: Any) -> str:
 
 
 def _condition(cells: pd.DataFrame, factors: Iterable[str]) -> str | None:
-    """The simplest condition under which every cell holds; of equally simple ones the widest, then the first."""
+    """Return the simplest condition under which every cell holds: among equals the widest, then the first."""
     holds = (cells["verdict"] == "holds").to_numpy()
     terms = [term for factor in factors for term in _terms(cells[factor])]
     for size in (1, 2):
@@ -175,7 +184,7 @@ def _condition(cells: pd.DataFrame, factors: Iterable[str]) -> str | None:
 
 
 def _terms(column: pd.Series) -> list[tuple[str, np.ndarray]]:
-    """The conditions on one factor: ≥ and ≤ each value of a number, is and is not each value of a name."""
+    """Return the conditions on one factor: ≥ and ≤ each value of a number, is and is not each value of a name."""
     values = sorted(column.dropna().unique())
     if len(values) < 2:
         return []

@@ -1,1 +1,1 @@
-"""Results on disk: frames with manifests, JSON lines, ratings; what a result depends on; long work in parts."""
+"""Storage: frames with manifests, JSON lines, ratings; the keys of results; long work in parts."""

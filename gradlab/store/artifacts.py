@@ -66,7 +66,7 @@ def merge_frames(files: Sequence[Path], path: Path, manifest: dict[str, Any]) ->
 
 
 def holds(path: Path, key: str) -> bool:
-    """Whether the frame at ``path`` is there, whole, and was saved with this ``key`` in its manifest."""
+    """Return whether the frame at ``path`` is there and whole, and has this ``key`` in its manifest."""
     with contextlib.suppress(OSError, ValueError):
         manifest = load_manifest(path)
         return manifest.get("key") == key and manifest.get("sha256") == _digest(path)
@@ -81,8 +81,8 @@ def _digest(path: Path | str) -> str:
 def load_frame(path: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a frame and its manifest as ``save_frame`` wrote them.
 
-    Raises FileNotFoundError where either is missing, ValueError where the manifest is of another format, or the data
-    are not the ones that it describes.
+    Raises FileNotFoundError where either is missing, ValueError where the manifest has another format or describes
+    other data.
     """
     path = Path(path)
     manifest = load_manifest(path)
@@ -99,9 +99,9 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a manifest: {error}") from None
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
-        raise ValueError(f"{path} has format {found!r}; this version of gradlab reads format {FORMAT}: regenerate it")
+    number = manifest.get("format") if isinstance(manifest, dict) else None
+    if number != FORMAT:
+        raise ValueError(f"{path} has format {number!r}; this version of gradlab reads format {FORMAT}: regenerate it")
     return manifest
 
 
@@ -159,16 +159,19 @@ def _naming(target: Path) -> Iterator[None]:
 
 
 def between_markers(page: str, name: str, content: str) -> str:
-    """``page`` with ``content`` between its lines ``<!-- name -->`` and ``<!-- /name -->``; ValueError without them."""
+    """Return ``page`` with ``content`` between its lines ``<!-- name -->`` and ``<!-- /name -->``.
+
+    Raises ValueError where one of the lines is missing.
+    """
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, found, rest = page.partition(first)
-    _, closed, after = rest.partition(last)
-    if not (found and closed):
+    before, opening, rest = page.partition(first)
+    _, closing, after = rest.partition(last)
+    if not (opening and closing):
         raise ValueError(f"the page needs the lines {first} and {last}")
     return f"{before}{first}\n{content.strip()}\n{last}{after}"
 
 
 def _page(manifest: dict[str, Any], digest: str) -> str:
-    """The manifest's text, for data of this SHA-256."""
+    """Return the manifest's text, for data of this SHA-256."""
     stamp = {"format": FORMAT, "versions": versions(), "commit": commit(), "sha256": digest}
     return json.dumps({**manifest, **stamp}, indent=1, ensure_ascii=False) + "\n"

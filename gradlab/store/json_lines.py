@@ -1,4 +1,4 @@
-"""JSON lines on disk: an object a line, appended whole; a last line cut short by a killed process is known as such."""
+"""JSON lines on disk: one object per line, appended whole; a last line that was cut short is recognised."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from filelock import FileLock
 
 
 def append_line(path: Path | str, record: Mapping[str, Any], *, durable: bool = False) -> None:
-    """Append one object as one line, in a single write; what a killed process left of its last line is cut off first.
+    """Append one object as one line, in a single write, after cutting off what a killed process left of its last line.
 
-    Several processes may append to one file. Raises ValueError where the file ends in something that is no object.
+    Several processes may append to one file. Raises ValueError where the file ends in text that is not an object.
 
     Numbers that JSON does not have are written as the strings "NaN", "Infinity" and "-Infinity".
 
@@ -34,12 +34,12 @@ def append_line(path: Path | str, record: Mapping[str, Any], *, durable: bool = 
 
 
 def read_lines(path: Path | str, kind: str) -> tuple[list[tuple[int, dict[str, Any]]], bool]:
-    """The objects in a file, each with the number of its line, and whether the last line is torn and left out.
+    """Return the objects in a file, each with its line's number, and whether a torn last line was left out.
 
-    kind  what the file should be, for the error: ValueError names the file and the line that is no object.
+    kind  what the file should be, for the error: ValueError names the file and the line that is not an object.
     """
     lines = Path(path).read_bytes().split(b"\n")
-    found = []
+    records = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -47,12 +47,12 @@ def read_lines(path: Path | str, kind: str) -> tuple[list[tuple[int, dict[str, A
             record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         except (ValueError, RecursionError):
             if number == len(lines) > 1 and line.startswith(b"{"):  # without an end: its writer was killed
-                return found, True
+                return records, True
             record = None
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number}, is no JSON object; {kind}")
-        found.append((number, record))
-    return found, False
+        records.append((number, record))
+    return records, False
 
 
 def keep_lines(path: Path | str, number: int) -> None:
@@ -63,13 +63,13 @@ def keep_lines(path: Path | str, number: int) -> None:
 
 
 def _lock(path: Path | str) -> FileLock:
-    """A lock among all who write to the file, in a hidden file beside it."""
+    """Return the lock that all writers of the file share, in a hidden file beside it."""
     path = Path(path)
     return FileLock(path.with_name(f".{path.name}.lock"))
 
 
 def _cut_torn_end(handle: int, path: Path | str) -> None:
-    """Shorten the file to its last whole line; one that only lacks its end is given it."""
+    """Shorten the file to its last whole line, or end that line where only the line break is missing."""
     size = os.fstat(handle).st_size
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
         return

@@ -1,4 +1,4 @@
-"""Long work in parts: spread over processes, each part kept as it comes, resumed, and not lost to a killed worker."""
+"""Long work in parts: spread over processes, saved part by part, resumed, and not lost when a worker is killed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ DEATHS = 3  # how often workers may die in a row, with no part finished in betwe
 
 @dataclass(frozen=True)
 class Part:
-    """One piece of work: what the function is called with, where its frame is kept, and how much it counts.
+    """A piece of work: the arguments of a function, the file of the frame that it returns, and its size.
 
-    arguments  of the function, by name; sent to a process.
-    file       ends in .parquet.
-    key        what the frame depends on: a file with another key is another part's, and is made again.
-    size       for the progress bar, in its unit.
+    arguments  of the function, by name; they are sent to a process.
+    file       where the frame is saved; ends in .parquet.
+    key        of all that the frame depends on: a file with another key is made again.
+    size       what the part adds to the progress bar, in its unit.
     """
 
     arguments: Mapping[str, Any]
@@ -38,20 +38,20 @@ class Part:
     size: int = 1
 
     def is_done(self) -> bool:
-        """Whether its file is there, whole, and this part's."""
+        """Return whether the part's file is there and whole, and has its key."""
         return holds(self.file, self.key)
 
 
 def processes(workers: int | None) -> int:
-    """So many processes; None: one a core. ValueError for less than one."""
+    """Return the number of processes: ``workers``, or one per core for None. ValueError for less than one."""
     return os.cpu_count() or 1 if workers is None else count("workers", workers, least=1)
 
 
 @contextlib.contextmanager
 def calm() -> Iterator[None]:
-    """Use joblib's processes without its alarms, and end them at once where the work is broken off."""
+    """Use joblib's processes without its warnings of replaced workers; end them at once when the work is stopped."""
     with warnings.catch_warnings():
-        # It replaces workers whose memory has grown: nothing is lost by that.
+        # joblib replaces workers whose memory has grown: nothing is lost by that.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         try:
             yield
@@ -69,15 +69,16 @@ def run_parts(
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Make sure that every part's file is there: what is done is left alone, what is missing is run and saved.
+    """Make sure that the file of every part is there: run and save the parts that are not done.
 
-    function  importable by name in other processes; what it gives depends on its arguments alone.
-    workers   processes; default: one a core. The number changes no bit.
+    function  importable by name in other processes; its result depends on its arguments alone.
+    workers   processes; by default one per core. The number changes no bit.
 
-    Within ``joblib.parallel_config(backend="dask", …)`` dask's workers do the work, however many there are.
+    Within ``joblib.parallel_config(backend="dask", …)`` the work is done by dask's workers, however many there are.
 
-    A frame is saved by this process, whole or not at all, as soon as it comes. Where a worker is killed, what is left
-    is started again (dask has ways of its own); OSError if that happens ``DEATHS`` times without a part being finished.
+    This process saves each frame, whole or not at all, as soon as it arrives. When a worker is killed, the parts that
+    are left are started again (dask restarts its workers itself). Raises OSError when that happens ``DEATHS`` times
+    in a row without a part being finished.
     """
     workers = processes(workers)
     todo = {index: part for index, part in enumerate(parts) if not part.is_done()}

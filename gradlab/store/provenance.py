@@ -1,4 +1,4 @@
-"""What a result depends on: sources, settings, library versions; and the commit, as information."""
+"""Keys of all that a result depends on: sources, settings, library versions; and the commit, as information."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _LIBRARIES = ("llvmlite", "numpy", "pandas", "scipy", "torch")
-# Changing these cannot change a number that a training gives.
+# Modules that cannot change a number that a training gives.
 PLUMBING = (
     "gradlab",
     "gradlab.plotting",
@@ -27,7 +27,7 @@ PLUMBING = (
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of JSON-able parts, the same on every machine."""
+    """Return a short hash of JSON-able parts, the same on every machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -126,7 +126,7 @@ def _as(alias: ast.alias) -> str:
 
 
 def versions(libraries: Iterable[str] = _LIBRARIES) -> dict[str, str]:
-    """Versions of the libraries that numbers depend on, without local build tags; "missing" for what is not there."""
+    """Return the versions of the libraries that numbers depend on, without local build tags, or "missing"."""
     return {name: _version(name) for name in libraries}
 
 
@@ -139,9 +139,9 @@ def _version(library: str) -> str:
 
 
 def text_at_head(path: Path | str) -> str | None:
-    """What a text file holds in the last commit of the git checkout that it lies in.
+    """Return a text file's content in the last commit of the git checkout that it lies in.
 
-    None where it is in no checkout, or not in that commit, or git is not there. The file itself need not exist.
+    None where the file is in no checkout or not in that commit, or git is missing. The file itself need not exist.
     """
     path = Path(path)
     return _git(path.parent, "show", f"HEAD:./{path.name}")
@@ -149,14 +149,14 @@ def text_at_head(path: Path | str) -> str | None:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the source tree, as information; None outside a git checkout.
+    """Return the commit of the source tree, as information; None outside a git checkout.
 
     Where the sources are a copy without git, as in a container, the environment's GRADLAB_COMMIT names it.
     """
     if named := os.environ.get("GRADLAB_COMMIT"):
         return named
-    found = _git(Path(__file__).parent, "rev-parse", "--short", "HEAD")
-    return found.strip() or None if found else None
+    answer = _git(Path(__file__).parent, "rev-parse", "--short", "HEAD")
+    return answer.strip() or None if answer else None
 
 
 def _imports(module: str) -> frozenset[str]:
@@ -202,7 +202,7 @@ def _origin(module: str) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git answers in a folder; None where it cannot, or is not there."""
+    """Return git's output for a command in a folder; None where it fails or git is missing."""
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=5, check=False)

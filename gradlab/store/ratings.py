@@ -16,16 +16,16 @@ from gradlab.store.provenance import fingerprint
 
 CHOICES = ("left", "right", "tie", "skip")
 UNDO = "undo"  # a line that takes back this rater's answer to this item
-SAMPLES = "a file of samples has a JSON object a line with a prompt and samples: {system: text, …}"
-ANSWERS = "a file of answers has a JSON object a line with rater, item, left, right and choice"
+SAMPLES = "a file of samples has one JSON object per line with a prompt and samples: {system: text, …}"
+ANSWERS = "a file of answers has one JSON object per line with rater, item, left, right and choice"
 
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt and what two systems made of it."""
+    """One prompt and the texts that two systems wrote for it."""
 
     key: str
-    """A hash of systems, prompt and texts: answers hold for what was seen and for nothing else."""
+    """A hash of systems, prompt and texts: an answer holds for the texts that the rater saw, and for no others."""
     prompt: str
     texts: tuple[str, str]
 
@@ -42,9 +42,9 @@ class Comparison:
 
 
 def read_comparison(path: Path | str, a: str = "", b: str = "") -> Comparison:
-    """The comparison of systems ``a`` and ``b`` in a file of samples; by default of the first two that it names.
+    """Return the comparison of systems ``a`` and ``b`` in a file of samples, by default of the first two named there.
 
-    The file has an object a line with ``prompt`` and ``samples``; a first line without a prompt is about the file.
+    The file has one object per line with ``prompt`` and ``samples``; a first line without a prompt is about the file.
     ValueError or OSError with one line that names file, line and field.
     """
     if not Path(path).is_file():
@@ -75,19 +75,22 @@ def read_comparison(path: Path | str, a: str = "", b: str = "") -> Comparison:
 
 
 def shuffled(comparison: Comparison, rater: str, seed: int | str = 0) -> list[Item]:
-    """The items in this rater's order: it depends on seed, rater and item alone."""
+    """Return the items in this rater's order, which depends on seed, rater and item alone."""
     return sorted(comparison.items, key=lambda item: fingerprint("order", str(seed), rater, item.key))
 
 
 def sides(comparison: Comparison, item: Item, rater: str, seed: int | str = 0) -> tuple[int, int]:
-    """Which system, 0 for A and 1 for B, this rater sees on the left and on the right, whichever is called A."""
+    """Return which system, 0 for A and 1 for B, this rater sees on the left and which on the right.
+
+    The sides are the same whichever of the two systems is called A.
+    """
     by_name = sorted((0, 1), key=lambda index: comparison.systems[index])
     first = int(fingerprint("side", str(seed), rater, item.key), 16) % 2
     return by_name[first], by_name[1 - first]
 
 
 def append_answer(path: Path | str, rater: str, item: str, left: str, right: str, choice: str) -> None:
-    """Append one answer, or with the choice ``undo`` take this rater's answer to this item back; on disk on return."""
+    """Append one answer, or take this rater's answer to this item back (the choice ``undo``); on disk on return."""
     one_of("choice", choice, (*CHOICES, UNDO))
     if rater == ALL:
         raise ValueError(f"rater must be another name than {ALL!r}, which stands for all of them")
@@ -96,7 +99,7 @@ def append_answer(path: Path | str, rater: str, item: str, left: str, right: str
 
 
 def read_answers(path: Path | str, comparison: Comparison) -> pd.DataFrame:
-    """The answers that stand, in the order in which they came; a file that is not there yet has none.
+    """Return the answers that stand, in the order in which they came; none where there is no file yet.
 
     Columns: ``rater``, ``item``, ``left``, ``right`` (systems), ``choice``, and ``score`` (1 for B, 0 for A, ½ for a
     tie, NaN for a skip). Answers to other items, such as another pair of systems', are left out. A rater's later
@@ -137,7 +140,7 @@ def _checked_sample(row: dict[str, Any], place: str) -> tuple[str, dict[str, str
 
 
 def _key(prompt: str, samples: dict[str, str], a: str, b: str) -> str:
-    """The same whichever of the two is called A."""
+    """Return the key of an item, the same whichever of the two systems is called A."""
     return fingerprint(prompt, sorted((system, samples[system]) for system in (a, b)))
 
 

@@ -1,4 +1,4 @@
-"""What travels with the package besides code: the notebooks, and the figures with the claims report."""
+"""Files that travel with the package besides code: the notebooks, and the figures with the claims report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RECORD = ".gradlab-notebooks.json"
 
 
 def shipped(name: str) -> Path:
-    """The folder ``notebooks`` or ``figures``: inside an installed package, or beside it in a checkout.
+    """Return the folder ``notebooks`` or ``figures``: inside an installed package, or beside it in a checkout.
 
     Raises FileNotFoundError where it is in neither.
     """
@@ -26,10 +26,10 @@ def shipped(name: str) -> Path:
 
 
 def copy_notebooks(folder: Path) -> list[str]:
-    """Bring the notebooks into ``folder``, new or existing; what was changed there since the last copy is kept.
+    """Copy the notebooks into ``folder``, new or existing; files that were changed there since the last copy are kept.
 
-    Returns the names of the files that were kept although there is a newer one. A file that is as it was copied gives
-    way to the newer one; the hashes of all copies are in a hidden file of the folder.
+    Returns the names of the files that were kept although there is a newer version. A file that is as it was copied is
+    replaced by the newer one. The hashes of all copies are in a hidden file of the folder.
     """
     source = shipped("notebooks")
     if folder.exists() and not folder.is_dir():
@@ -49,13 +49,13 @@ def copy_notebooks(folder: Path) -> list[str]:
             if there != newest:
                 write_whole({target: content})
             record[name] = newest
-    finally:  # also when stopped on the way: what has been written must be known as ours
+    finally:  # also when stopped on the way: the files that were written must be known as ours
         write_whole({folder / _RECORD: json.dumps(record, indent=1) + "\n"})
     return kept
 
 
 def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of what is shipped; nothing hidden, such as an editor's checkpoints."""
+    """Yield the name and content of each file that is shipped, but no hidden one, such as an editor's checkpoints."""
     for file in sorted(source.rglob("*")):
         parts = file.relative_to(source).parts
         if file.suffix in (".ipynb", ".png") and file.is_file() and not any(part.startswith(".") for part in parts):
@@ -64,9 +64,9 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
 
 def _record(folder: Path) -> dict[str, str]:
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads((folder / _RECORD).read_text("utf-8"))
-        if isinstance(found, dict):
-            return found
+        record = json.loads((folder / _RECORD).read_text("utf-8"))
+        if isinstance(record, dict):
+            return record
     return {}
 
 
