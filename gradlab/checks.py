@@ -10,14 +10,14 @@ from typing import Any
 
 
 def count(name: str, value: Any, least: int = 0) -> int:
-    """``value`` as an int if it is a whole number ≥ ``least``."""
+    """Return ``value`` as an int if it is a whole number ≥ ``least``."""
     if not _is_real(value) or not hasattr(value, "__index__") or value < least:
         raise ValueError(f"{name} must be a whole number ≥ {least}, got {value!r}")
     return int(value)
 
 
 def positive(name: str, value: Any) -> float:
-    """``value`` as a float if it is a finite number > 0."""
+    """Return ``value`` as a float if it is a finite number > 0."""
     if not _is_real(value) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be finite and > 0, got {value!r}")
     return float(value)
@@ -32,7 +32,7 @@ def between(
     open_low: bool = False,
     open_high: bool = False,
 ) -> float:
-    """``value`` as a float if it is finite and lies between the ends, which belong to the range unless open."""
+    """Return ``value`` as a float if it is finite and lies between the ends, which belong to the range unless open."""
     inside = _is_real(value) and (low < value if open_low else low <= value)
     inside = inside and (value < high if open_high else value <= high) and math.isfinite(value)
     if not inside:
@@ -42,7 +42,7 @@ def between(
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
-    """``value`` if it is among ``choices``; the error names them all and the nearest."""
+    """Return ``value`` if it is among ``choices``; the error names all of them and the nearest."""
     known: Sequence[str] = tuple(choices)
     if not isinstance(value, str) or value not in known:
         near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)

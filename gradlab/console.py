@@ -1,4 +1,4 @@
-"""Help the command lines: a message as one line, text that fits a terminal, and the wish to stop."""
+"""The console of all commands: messages of one line, text that fits a terminal, and signals to stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NoReturn
 
 
 def one_line(said: object) -> str:
-    """A message as one line; of an error its words, or its kind where it has none.
+    """Return a message as one line; for an error its words, or its kind where it has none.
 
     An error of the system says what went wrong and with which file, without its number.
     """
@@ -23,7 +23,7 @@ def one_line(said: object) -> str:
 
 
 def complain(prog: str, said: object, status: int) -> int:
-    """Say on stderr in one line what went wrong, a message or an error, in the program's name; the exit status."""
+    """Print a message or an error on stderr, in one line after the program's name; return the exit status."""
     print(f"{prog}: {one_line(said)}", file=sys.stderr)
     return status
 
@@ -57,7 +57,7 @@ def leave(status: int) -> NoReturn:
 
 
 def wrapped(text: str, width: int, head: str = "") -> list[str]:
-    """The text as lines of ``width`` characters at most: ``head`` begins the first, and the others hang below it.
+    """Return the text as lines of at most ``width`` characters: ``head`` begins the first, and the others are indented.
 
     Words and what hyphens join stay whole, so that options and paths can be copied; a longer one has a line to itself.
     """

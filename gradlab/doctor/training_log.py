@@ -18,7 +18,7 @@ from gradlab.store.json_lines import append_line, keep_lines, read_lines
 FORMAT = 1
 HEADER = "gradlab_training_log"  # key of the first line, whose value is the format
 
-# Of the responses that PPO samples in a step.
+# Columns about the responses that PPO samples in a step.
 PPO_COLUMNS: dict[str, str] = {
     "reward": "mean reward of sampled responses, without penalty (the reward's own unit)",
     "reward_deviation": "mean over prompts of the rewards' standard deviation: without it nothing is learned",
@@ -27,8 +27,8 @@ PPO_COLUMNS: dict[str, str] = {
     "finished": "share of sampled responses that end by themselves",
     "clip_share": "share of sampled responses whose gradient the clip has set to 0",
 }
-# What a log may hold of each step, for the pairs of that step's batch and before its update. Means are over pairs,
-# logarithms natural. Any name may stand after "validation_", for the same on held-out pairs.
+# The columns that a log may have for each step, about the pairs of that step's batch and before its update. Means are
+# over pairs, logarithms natural. After "validation_" a name stands for the value on held-out pairs.
 COLUMNS: dict[str, str] = {
     "step": "the optimiser's step, from 1",
     "loss": "mean loss (nats where the loss is logistic); of PPO −(reward − β kl), which it minimises",
@@ -84,14 +84,14 @@ def start_log(path: Path | str, settings: Mapping[str, Any]) -> None:
 
 
 def append_step(path: Path | str, step: int, **values: float) -> None:
-    """Append one step's line, whole. ValueError for a name that is not in ``COLUMNS``, validation_ aside."""
+    """Append the line of a step, whole. ValueError for a name that is not in ``COLUMNS``, validation_ aside."""
     for name in values:
         one_of("column of a training log", name.removeprefix("validation_"), COLUMNS)
     append_line(path, {"step": count("step", step), **{name: float(value) for name, value in values.items()}})
 
 
 def keep_steps(path: Path | str, last: int) -> None:
-    """Drop what comes after step ``last``, which is where a killed run resumes."""
+    """Drop all lines after step ``last``, from which a killed run resumes."""
     lines, _ = read_lines(path, ACCEPTED)
     later = [number for number, row in lines if row.get("step", 0) > last]
     if later:
@@ -99,7 +99,7 @@ def keep_steps(path: Path | str, last: int) -> None:
 
 
 def read_log(path: Path | str) -> pd.DataFrame:
-    """A training log as a frame with a row for each step, in order, and gradlab's names; other columns are kept.
+    """Read a training log as a frame with one row per step, in order, and gradlab's names; other columns are kept.
 
     It recognises gradlab's JSON lines, TRL's trainer_state.json, and its exports as CSV, JSON or JSON lines, also with
     the prefixes ``train/`` and ``eval/`` of Weights & Biases. Lines of one step are joined; the later one wins.
@@ -117,7 +117,7 @@ def read_log(path: Path | str) -> pd.DataFrame:
     settings: dict[str, Any] = {}
     notes: list[str] = []
     rows = read(path, settings, notes)
-    names = _own_names({name for _, row in rows for name in row}, path)
+    names = _gradlab_names({name for _, row in rows for name in row}, path)
     checked = [(place, _checked(row, names, f"{path}, {place}")) for place, row in rows]
     kept = [row for _, row in checked if "step" in row]
     if not kept:
@@ -132,7 +132,7 @@ def read_log(path: Path | str) -> pd.DataFrame:
 
 
 def not_finite_notes(not_finite: Mapping[str, str]) -> list[str]:
-    """What the notes of ``read_log`` say of columns that are not finite: a note each, from its place in the file."""
+    """Return the notes of ``read_log`` on columns that are not finite: one per column, with the place in the file."""
     return [f"{name} is not finite, first at {place}" for name, place in not_finite.items()]
 
 
@@ -144,12 +144,12 @@ def positive_number(value: Any) -> float | None:
 
 
 def is_known(name: str) -> bool:
-    """Whether a column is one of ``COLUMNS``, by itself or after validation_."""
+    """Return whether a column is one of ``COLUMNS``, by itself or after validation_."""
     return name.removeprefix("validation_") in COLUMNS
 
 
 def smoothed(log: pd.DataFrame, share: float) -> pd.DataFrame:
-    """The running mean of columns of a log, in which a value weighs ``share`` times as much a row of the log later.
+    """Return the running mean of columns of a log: with each row of the log a value's weight shrinks by ``share``.
 
     The weights are normalised, so that the first values are not drawn to 0; ``share`` 0 gives the values themselves.
     What is absent or not finite stays out, and is NaN in the result, but counts as a row: columns that are logged now
@@ -167,15 +167,15 @@ def _json_lines(path: Path, settings: dict[str, Any], notes: list[str]) -> Rows:
         header = lines.pop(0)[1]
         if header[HEADER] != FORMAT:
             raise ValueError(f"{path} has format {header[HEADER]!r}; this version of gradlab reads format {FORMAT}")
-        own = header.get("settings", {})
-        if not isinstance(own, dict):
-            raise ValueError(f"{path}, line 1: settings must be an object, got {own!r}")
-        settings.update(own)
+        recorded = header.get("settings", {})
+        if not isinstance(recorded, dict):
+            raise ValueError(f"{path}, line 1: settings must be an object, got {recorded!r}")
+        settings.update(recorded)
     return [(f"line {number}", row) for number, row in lines]
 
 
 def _json_rows(path: Path, settings: dict[str, Any], notes: list[str]) -> Rows:
-    """Rows of TRL's trainer_state.json, or of a list."""
+    """Return the rows of TRL's trainer_state.json, or of a list."""
     try:
         whole = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -204,9 +204,11 @@ def _csv_rows(path: Path, settings: dict[str, Any], notes: list[str]) -> Rows:
     return rows
 
 
-def _own_names(found: Iterable[str], path: Path) -> dict[str, str]:
-    """Gradlab's name of each column that has one, by the name in the file."""
-    names = {name: own_name(name) for name in sorted(found) if not name.endswith(("__MIN", "__MAX"))}  # W&B's bands
+def _gradlab_names(columns: Iterable[str], path: Path) -> dict[str, str]:
+    """Return gradlab's name of each column, by the name in the file."""
+    names = {
+        name: gradlab_name(name) for name in sorted(columns) if not name.endswith(("__MIN", "__MAX"))
+    }  # W&B's bands
     step = next((name for name in _STEPS if name in names.values()), None)
     names = {old: "step" if new == step else new for old, new in names.items()}
     for name in names.values():
@@ -218,36 +220,36 @@ def _own_names(found: Iterable[str], path: Path) -> dict[str, str]:
     return names
 
 
-def own_name(name: str) -> str:
-    """Gradlab's name of a column that TRL, Weights & Biases or a model card writes; any other name as it is."""
+def gradlab_name(name: str) -> str:
+    """Return gradlab's name of a column that TRL, Weights & Biases or a model card writes; any other name as it is."""
     plain = name.rpartition(" - ")[2]  # W&B's charts put the name of the run and a dash before it
     plain = plain.lower() if plain.lower() in (*_STEPS, *_FROM_TRL) else plain  # model cards write capitals
-    for prefix, own in (("train/", ""), ("eval/", "validation_"), ("eval_", "validation_"), ("", "")):
+    for prefix, kept in (("train/", ""), ("eval/", "validation_"), ("eval_", "validation_"), ("", "")):
         rest = plain.removeprefix(prefix)
         known = _FROM_TRL.get(rest, rest)
         if plain.startswith(prefix) and (known in _STEPS or is_known(known)):
-            return known if known in _STEPS else own + known
+            return known if known in _STEPS else kept + known
     return name
 
 
 def _checked(row: Mapping[str, Any], names: Mapping[str, str], place: str) -> dict[str, Any]:
-    """A row with gradlab's names and with numbers, without empty fields."""
-    own = ((names[old], value) for old, value in row.items() if old in names and value is not None and value != "")
-    return {name: _number(name, value, place) for name, value in own}
+    """Return a row with gradlab's names and with numbers, without empty fields."""
+    renamed = ((names[old], value) for old, value in row.items() if old in names and value is not None and value != "")
+    return {name: _number(name, value, place) for name, value in renamed}
 
 
 def _not_finite(rows: Rows) -> dict[str, str]:
-    """By column, where its first number that is not finite stands."""
-    found: dict[str, str] = {}
+    """Return, by column, the place of its first number that is not finite."""
+    places: dict[str, str] = {}
     for place, row in rows:
         for name, value in row.items():
             if isinstance(value, float) and not math.isfinite(value):
-                found.setdefault(name, place)
-    return found
+                places.setdefault(name, place)
+    return places
 
 
 def _number(name: str, value: Any, place: str) -> Any:
-    """The value of a column that gradlab knows as a number; other columns may hold anything."""
+    """Return the value of a column that gradlab knows as a number; other columns may hold anything."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradlab.doctor.training_log import COLUMNS, append_step, keep_steps, own_name, start_log
+from gradlab.doctor.training_log import COLUMNS, append_step, keep_steps, gradlab_name, start_log
 from gradlab.llm.train.measures import batch_row
 from gradlab.losses import DPO, PairLogps, PairLoss, facts_of
 
@@ -73,7 +73,7 @@ class ImbalanceLog(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Write what TRL logs, under gradlab's names."""
-        row = {own_name(name): value for name, value in logs.items()}
+        row = {gradlab_name(name): value for name, value in logs.items()}
         side = "validation_" if "validation_loss" in row else ""
         if side + "logp_win" in row and not _faults(args):
             row |= {side + "margin": row[side + "reward_margin"], side + "win_weight": 0.5}

@@ -1,4 +1,4 @@
-"""Grids of settings, and the thousands of trainings that they ask for."""
+"""Sweeps: grids of settings, and thousands of trainings from them."""
 
 import lazy_loader
 

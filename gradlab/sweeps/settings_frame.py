@@ -1,4 +1,4 @@
-"""What a run of a sweep is: from a TOML file to a frame of settings, and from its rows to world, loss and training.
+"""The settings of a sweep: from a TOML file to a frame, and from its rows to world, loss and training.
 
 A settings frame has a row a run, and a column for each setting that is not left at its default: arguments of
 ``gaussian_world``, a ``loss`` with its hyper-parameters, ``policy``, arguments of ``fit``, and ``seed``, which draws a
@@ -24,18 +24,20 @@ from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import PairLoss, hyper_parameters, pair_loss
 
-WORLD = {name: one.default for name, one in inspect.signature(gaussian_world).parameters.items() if name != "seed"}
+WORLD = {
+    name: argument.default for name, argument in inspect.signature(gaussian_world).parameters.items() if name != "seed"
+}
 _TRAINING = ("policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "dtype")
 _DTYPES = ("float64", "float32")
 MOST_RUNS = 10_000_000
 
 
 def read_settings(path: Path | str) -> pd.DataFrame:
-    """The settings frame of a TOML file.
+    """Return the settings frame of a TOML file.
 
     At its top level, and in any number of ``[[grid]]`` tables, a key is a setting, or ``seeds``, how many from 0 on;
-    a value, or a list of values. A grid is every combination of its own lists and the top level's, and grids add up;
-    a run that is asked for twice is run once. Raises ValueError, in one line that names file and key.
+    a value, or a list of values. A grid is every combination of its lists and the top level's, and grids add up; a run
+    that two grids ask for is run once. Raises ValueError, in one line that names file and key.
     """
     path = Path(path)
     try:
@@ -54,7 +56,7 @@ def setting_names() -> tuple[str, ...]:
 
 
 def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
-    """The frame with a fresh index and nullable types, once every row is known to be a training; else ValueError.
+    """Return the frame with a fresh index and nullable types; ValueError unless every row describes a training.
 
     A missing value, such as NaN, leaves a setting at its default.
     """
@@ -82,19 +84,19 @@ def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_of(settings: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Of each row the settings that are not left at their defaults, as Python's own types."""
+    """Yield the settings of each row that are not left at their defaults, as plain Python values."""
     for values in zip(*(settings[name].tolist() for name in settings), strict=True):
         yield {str(name): value for name, value in zip(settings, values, strict=True) if not pd.isna(value)}
 
 
 def loss_of(given: Mapping[str, Any]) -> PairLoss:
-    """The loss that the settings name."""
+    """Return the loss that the settings name."""
     hyper = {name: given[name] for name in hyper_parameters() if name in given}
     return pair_loss(given.get("loss", "dpo"), **hyper)
 
 
 def world_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``gaussian_world``, without the seed."""
+    """Return the arguments of ``gaussian_world`` among the settings, without the seed."""
     return {name: given[name] for name in WORLD if name in given}
 
 
@@ -106,7 +108,7 @@ def training_of(given: Mapping[str, Any]) -> Training:
 
 
 def _expand(document: Mapping[str, Any]) -> pd.DataFrame:
-    """Every combination of the lists of a TOML document, see ``read_settings``."""
+    """Return every combination of the lists of a TOML document, see ``read_settings``."""
     shared = {key: value for key, value in document.items() if key != "grid"}
     grids = document.get("grid", [{}])
     if not isinstance(grids, list) or not grids or not all(isinstance(grid, dict) for grid in grids):
@@ -122,7 +124,7 @@ def _expand(document: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _lists(grid: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
-    """The lists of one table, a single value as a list of one; ``seeds`` become ``seed``."""
+    """Return the lists of a table, with a single value as a list of length 1 and ``seeds`` as ``seed``."""
     if "seeds" in grid and "seed" in grid:
         raise ValueError("seed and seeds must not both be given: seeds = 3 is short for seed = [0, 1, 2]")
     lists: dict[str, Sequence[Any]] = {}
@@ -134,13 +136,13 @@ def _lists(grid: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
             continue
         one_of("a setting", name, (*setting_names(), "seeds"))
         lists[name] = value if isinstance(value, list) else [value]
-        if len(lists[name]) == 0 or any(type(one) not in (int, float, str) or one != one for one in lists[name]):
+        if len(lists[name]) == 0 or any(type(item) not in (int, float, str) or item != item for item in lists[name]):
             raise ValueError(f"{name} must be a number, a text, or a list of such, got {value!r}")
     return lists
 
 
 def _plain(name: str, column: pd.Series) -> pd.Series:
-    """The column as Python's own numbers and text, with a fresh index; ValueError for anything else."""
+    """Return the column as plain Python numbers and text, with a fresh index; ValueError for anything else."""
     try:
         values = (column if column.dtype == object else column.convert_dtypes()).tolist()
         for value in values:

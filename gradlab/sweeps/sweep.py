@@ -1,7 +1,7 @@
-"""Sweeps: thousands of independent trainings from one frame of settings, a row a run, streamed to disk and resumable.
+"""Sweeps: thousands of independent trainings from a frame with one row per run, saved block by block and resumable.
 
-Runs that differ in world and seed alone are trained together, in blocks. A block is what is saved, and what is lost
-when a process is killed.
+Runs that differ in world and seed alone are trained together, in blocks. A block is saved when it is finished; a killed
+process loses only the block that it was training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BLOCK_RUNS, _BLOCK_SLOTS, _BLOCK_WORK = 1000, 2**20, 2**30
 
 @dataclass(frozen=True)
 class Status:
-    """How far a sweep is. Counts are of runs; ``seconds_left`` is NaN where nothing is known."""
+    """The progress of a sweep. Counts are of runs; ``seconds_left`` is NaN where nothing is known."""
 
     runs: int
     done: int
@@ -49,7 +49,7 @@ class Status:
     seconds_left: float
 
     def __str__(self) -> str:
-        """In one line."""
+        """Return the progress in one line."""
         parts = [f"{self.done:,} of {self.runs:,} runs in {self.blocks_done:,} of {self.blocks:,} blocks"]
         if self.failed:
             parts.append(f"{self.failed:,} of them stopped being finite (see the column error)")
@@ -69,7 +69,7 @@ def run_sweep(
     fresh: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Train every run of the settings frame; where the results lie, ``folder``/runs.parquet.
+    """Train every run of the settings frame; return the path of the results, ``folder``/runs.parquet.
 
     workers  processes, as in ``gradlab.store.pool.run_parts``; no bit depends on them, nor on joblib's backend.
     fresh    begin anew where the folder holds a sweep; False: go on with it, if it is the same one.
@@ -98,7 +98,7 @@ def run_sweep(
 
 
 def sweep_status(folder: Path | str) -> Status:
-    """How far the sweep in a folder is, while it runs or not. Raises ValueError where there is none."""
+    """Return the progress of the sweep in a folder, running or not. Raises ValueError where there is none."""
     folder = Path(folder)
     if not (folder / "settings.parquet").exists():
         raise ValueError(f"folder must hold a sweep, with its settings.parquet; {str(folder)!r} does not")
@@ -111,7 +111,7 @@ def sweep_status(folder: Path | str) -> Status:
     errors = (pd.read_parquet(file, columns=["run", "error"]).dropna() for file in files)
     left = 0.0 if finished else (len(parts) - len(done)) * _seconds_a_block(done)
     return Status(
-        runs=len(settings), done=sum(part.size for part in done), failed=sum(one["run"].nunique() for one in errors),
+        runs=len(settings), done=sum(part.size for part in done), failed=sum(rows["run"].nunique() for rows in errors),
         blocks=len(parts), blocks_done=len(done), running=not finished and _is_running(folder), seconds_left=left,
     )  # fmt: skip
 
@@ -131,7 +131,7 @@ def train_block(settings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _train(worlds: Sequence[World], loss: PairLoss, seeds: Sequence[int], training: Training) -> pd.DataFrame:
-    """The history of a block. Where a policy stops being finite, halves are tried, until the run is found."""
+    """Return the history of a block. Where a policy stops being finite, train halves until the run is known."""
     try:
         return fit(worlds, loss, training, seed=list(seeds)).history.assign(error=None)
     except FloatingPointError as error:
@@ -145,13 +145,13 @@ def _train(worlds: Sequence[World], loss: PairLoss, seeds: Sequence[int], traini
 
 
 def _metrics() -> list[str]:
-    """The columns of ``Fit.history``, without step and run."""
+    """Return the columns of ``Fit.history``, without step and run."""
     nothing = torch.zeros(1, 2)
     return [*metrics.summary(nothing, nothing, nothing == 0, nothing, beta=1.0), "loss", "held_out_loss"]
 
 
 def _parts(settings: pd.DataFrame, folder: Path, key: str) -> list[Part]:
-    """The blocks of a sweep, always the same ones."""
+    """Return the blocks of a sweep: equal settings give equal blocks."""
     settings = settings.assign(run=np.arange(len(settings)))
     common = [name for name in settings if name not in _OF_A_RUN]
     groups = [rows for _, rows in settings.groupby(common, dropna=False, sort=False)] if common else [settings]
@@ -168,12 +168,12 @@ def _parts(settings: pd.DataFrame, folder: Path, key: str) -> list[Part]:
 
 
 def _runs_in(block: pd.DataFrame) -> str:
-    """Which runs these are."""
+    """Return a hash of the numbers of the block's runs."""
     return hashlib.sha256(block["run"].to_numpy().tobytes()).hexdigest()[:16]
 
 
 def _width(group: pd.DataFrame) -> int:
-    """How many runs of a group make a block."""
+    """Return how many runs of a group make a block."""
     run = next(rows_of(group[:1]))
     slots = run.get("prompts", WORLD["prompts"]) * run.get("responses", WORLD["responses"]) ** 2
     work = slots * training_of(run).steps
@@ -181,13 +181,13 @@ def _width(group: pd.DataFrame) -> int:
 
 
 def _key(settings: pd.DataFrame) -> str:
-    """What a sweep's numbers depend on."""
+    """Return the key of all that a sweep's numbers depend on."""
     exact = hashlib.sha256(settings.to_parquet(index=False)).hexdigest()
     return fingerprint(exact, code_key(__name__, ["train_block", "_parts"]))
 
 
 def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
-    """Make the folder this sweep's; ValueError where it holds another one, or files that are no sweep's."""
+    """Reserve the folder for this sweep; ValueError where it holds another sweep, or files of another kind."""
     path = folder / "settings.parquet"
     ours = path.with_suffix(".json").exists()
     foreign = [name for name in ("blocks", "runs.parquet", "settings.parquet") if not ours and (folder / name).exists()]
@@ -207,7 +207,7 @@ def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
 
 
 def _remove_blocks(folder: Path) -> None:
-    """Nothing but what a sweep has put there."""
+    """Remove the blocks that a sweep has saved, and nothing else."""
     for file in (folder / "blocks").glob("[0-9]" * 6 + ".*"):
         file.unlink()
     with contextlib.suppress(OSError):  # there is none, or it holds something else
@@ -215,14 +215,14 @@ def _remove_blocks(folder: Path) -> None:
 
 
 def _seconds_a_block(done: Sequence[Part]) -> float:
-    """The median time between one finished block and the next, so that pauses do not count."""
+    """Return the median time between one finished block and the next, so that pauses do not count."""
     finished = np.sort([part.file.stat().st_mtime for part in done])
     return float(np.median(np.diff(finished))) if len(finished) > 1 else math.nan
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process however that ends."""
+    """Hold the folder's lock, which the system releases when the process ends, in whatever way."""
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=1)  # someone may only be asking whether it runs
