@@ -4,7 +4,10 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -31,6 +34,7 @@ from gradlab.llm.model.reward_accuracy import held_out_accuracy
 from gradlab.llm.model.rewards import CheckedReward, check_reward, load_reward, reward_hash
 from gradlab.llm.model.score_head import LlamaForScore
 from gradlab.llm.train.reward_training import train_reward
+from gradlab.llm.train.trained_model import TrainedModel
 
 OPENING = ("BEGINNING", "OF", "CONVERSATION:", "USER:", "ASSISTANT:")
 WORDS = ("good", "bad", "day", "night", "hello", "there", "[user]", "[assistant]", *OPENING)
@@ -444,6 +448,24 @@ def test_equal_seeds_give_equal_weights_and_micro_batches_only_round(trained, tm
     assert not all(torch.equal(first[name], unlike[name]) for name in first)
     for name in one:
         torch.testing.assert_close(one[name], more[name], atol=1e-4, rtol=1e-3)
+
+
+def test_a_reward_model_that_was_stopped_goes_on_with_equal_numbers(trained, tmp_path):
+    base, made = trained
+    step = TrainedModel.step
+
+    def stopped(model, number, norm):
+        if number == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(model, number, norm)
+
+    with patch.object(TrainedModel, "step", stopped), pytest.raises(KeyboardInterrupt):
+        train_reward(base, preferences(64, 0), tmp_path / "rm", **HOW)
+    again = train_reward(base, preferences(64, 0), tmp_path / "rm", **HOW)
+    assert json.loads((tmp_path / "rm" / "done.json").read_text())["resumed_at"] == 5
+    assert not (tmp_path / "rm" / "checkpoints").exists()
+    files = [Path(folder) / "model.safetensors" for folder in (made, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_cut_texts_are_those_trained_on(folder, tmp_path):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -33,7 +34,7 @@ from gradlab.llm.data.prepare import prepare
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
-from gradlab.llm.train import checkpoints
+from gradlab.llm.train import checkpoints, stages
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
@@ -186,6 +187,35 @@ def test_tensorboard_shows_the_log(inputs, tmp_path):
     events = accumulator.EventAccumulator(str(tmp_path / "dpo" / "tensorboard")).Reload()
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(log["loss"].tolist()[:2])
     assert len(events.Scalars("validation/loss")) == 2
+
+
+def test_what_a_stage_is_known_by_has_the_names_from_before_settings_had_sections(tmp_path):
+    options = {"loss": ("dpo", "ppo"), "reward": "r", "lora_rank": 2, "sft_epochs": 1.5, "reference_steps": 7}
+    run = stages.Run(
+        tiny_settings(tmp_path, tmp_path, **options), SimpleNamespace(fingerprint="d", train=range(10)), None, Group()
+    )
+    common = {
+        "data": "d", "batch": 4, "seed": 0, "precision": "fp32", "reduction": "sum", "schedule": "cosine",
+        "warmup": 0.0, "weight_decay": 0.0, "max_norm": 1.0, "lora_rank": 2, "lora_alpha": 16.0,
+        "lora_targets": ("all-linear",), "lora_dropout": 0.0,
+    }  # fmt: skip
+    pair = {"loss": "DPO(beta=1.0)", "start": "base's", "reference": "base's", "learning_rate": 1e-2}
+    samples = {"samples": 4, "sample_length": 128, "ppo_epochs": 1, "ppo_clip": 0.2, "beta": 1.0, "reward": "r"}
+    known = {
+        "sft": {"steps": 5, "learning_rate": 1e-5, "loss": "None", "start": "base's", "reference": None},
+        "reference": {**pair, "steps": 7},
+        "dpo": {**pair, "steps": 4},
+        "ppo": {**pair, "loss": "None", "steps": 4, **samples},
+    }
+    made = [stages.SupervisedStage(run, "base"), stages.ReferenceStage(run, "base", "base")]
+    made += [stages.loss_stage(run, name, "base", "base") for name in ("dpo", "ppo")]
+    with (
+        patch.object(loading, "weights_hash", lambda source: f"{source}'s"),
+        patch.object(stages, "reward_hash", lambda spec: spec),
+    ):
+        assert {stage.name: stage.decided() for stage in made} == {
+            name: {**common, **own} for name, own in known.items()
+        }
 
 
 # Resuming

@@ -64,7 +64,11 @@ class TrainedModel(Generic[S]):
         self.optimizer.zero_grad(set_to_none=True)
 
     def norm(self) -> float:
-        """Return ‖g‖ over all parameters."""
+        """Return ‖g‖ over all parameters.
+
+        It is not torch.nn.utils.get_total_norm, which sums in the gradient's type on a CPU too; and ``shorten`` is not
+        clip_grads_with_norm_, which adds 1e-6 to the norm. With them the bits of former runs would not be found again.
+        """
         parts = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         return math.sqrt(dot(parts, parts, self.group)) if parts else 0.0
 
