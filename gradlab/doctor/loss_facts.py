@@ -36,8 +36,14 @@ def loss_facts(settings: Mapping[str, Any]) -> LossFacts:
     name = settings.get("loss")
     if not isinstance(name, str):
         return LossFacts()
-    known = {**_STAGES, **TRL_LOSSES}.get(name.lower(), name.lower())
-    return _checked(known) if isinstance(known, dict) else _registered(known, settings)
+    known = _STAGES.get(name.lower(), name.lower())
+    if isinstance(known, dict):
+        return _checked(known)
+    from gradlab.losses import PAIR_LOSSES  # not at the top: torch takes seconds, and most logs state their facts
+
+    if known not in PAIR_LOSSES:
+        known = TRL_LOSSES.get(known, {})
+    return _checked(known) if isinstance(known, dict) else _registered(PAIR_LOSSES[known](), settings)
 
 
 def _checked(stated: Mapping[str, Any]) -> LossFacts:
@@ -60,13 +66,9 @@ def _ends(stated: Any) -> tuple[float, float]:
     return 0.0, 1.0
 
 
-def _registered(name: str, settings: Mapping[str, Any]) -> LossFacts:
-    """Facts of a registered loss; what depends on a hyper-parameter that the settings lack is not known."""
-    from gradlab.losses import PAIR_LOSSES  # torch takes a second, and most logs name their facts themselves
-
-    if name not in PAIR_LOSSES:
-        return LossFacts()
-    loss: Any = copy.copy(PAIR_LOSSES[name]())
+def _registered(loss: Any, settings: Mapping[str, Any]) -> LossFacts:
+    """Facts of a loss with the settings' numbers; what depends on one that they lack is not known."""
+    loss = copy.copy(loss)
     lacking = []
     for field in fields(loss):
         value = positive_number(settings.get(field.name))
