@@ -1,6 +1,7 @@
 # The public face: what stands here is promised, and changed only with its documentation.
 
 from . import doctor, losses, plotting, stats, store, sweeps, theory, widgets
+from .doctor import examine_log
 from .doctor.training_log import read_log
 from .lab import metrics
 from .lab.fit import Fit, dpo_reference, fit
@@ -19,6 +20,7 @@ from .losses import (
     PairLoss,
     log_prob_ratio,
     pair_loss,
+    register_loss,
 )
 
 __version__: str
@@ -40,6 +42,7 @@ __all__ = [
     "World",
     "doctor",
     "dpo_reference",
+    "examine_log",
     "fit",
     "fit_ppo",
     "fit_reward",
@@ -50,6 +53,7 @@ __all__ = [
     "pair_loss",
     "plotting",
     "read_log",
+    "register_loss",
     "stats",
     "store",
     "sweeps",

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradlab import cli
-from gradlab.doctor import LN2, SIGNS, SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE, examine, report, spikes
+from gradlab.doctor import LN2, SIGNS, SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE, examine_log, report, spikes
 from gradlab.doctor.curves import Log
 from gradlab.doctor.loss_facts import LossFacts, loss_facts
 from gradlab.doctor.side_rules import weight_range
@@ -58,16 +58,16 @@ def healthy(loss="bdpo", steps=STEPS, **hyper):
 
 def found(log, baseline=None):
     """The severity of each sign that was seen."""
-    return {one.sign: one.severity for one in examine(log, baseline) if one.judged}
+    return {one.sign: one.severity for one in examine_log(log, baseline) if one.judged}
 
 
 def unjudged(log, baseline=None):
-    return {one.sign: one.what for one in examine(log, baseline) if not one.judged}
+    return {one.sign: one.what for one in examine_log(log, baseline) if not one.judged}
 
 
 def the(log, sign, baseline=None):
     """The one finding of a sign."""
-    (one,) = (finding for finding in examine(log, baseline) if finding.sign == sign and finding.judged)
+    (one,) = (finding for finding in examine_log(log, baseline) if finding.sign == sign and finding.judged)
     return one
 
 
@@ -85,7 +85,7 @@ def told(log, **settings):
 
 
 def test_a_healthy_log_is_healthy_and_the_report_says_what_was_looked_for():
-    findings = examine(healthy())
+    findings = examine_log(healthy())
     assert findings == []
     text = report(findings)
     assert text.endswith("\nhealthy")
@@ -232,9 +232,9 @@ def test_steps_are_whole_numbers():
     with pytest.raises(ValueError, match=r"^steps must be whole numbers, got 650\.5$"):
         spikes(np.where(steps == 650, 650.5, steps), loss)
     with pytest.raises(ValueError, match=r"^steps of log must be whole numbers, got 1\.5$"):
-        examine(changed(step=healthy()["step"] + 0.5))
+        examine_log(changed(step=healthy()["step"] + 0.5))
     with pytest.raises(ValueError, match=r"^steps of baseline must be whole numbers, got 1\.5$"):
-        examine(healthy(), changed(step=healthy()["step"] + 0.5))
+        examine_log(healthy(), changed(step=healthy()["step"] + 0.5))
     gaps = np.where(np.arange(len(steps)) % 7 == 3, math.nan, steps)  # rows without a step are left out
     assert [step for step, _ in spikes(gaps, loss)] == [650]
     assert found(changed(step=healthy()["step"].where(healthy()["step"] != 50))) == {}
@@ -482,7 +482,7 @@ def test_what_is_not_finite_in_an_unknown_column_is_a_note_on_the_file(tmp_path,
 
 def test_a_baseline_that_is_not_finite_is_told(tmp_path):
     bad = written(tmp_path / "bad.jsonl", [{"loss": 0.69}, {"loss": math.nan}])
-    assert "baseline: loss is not finite, first at line 3" in report(examine(healthy(), bad))
+    assert "baseline: loss is not finite, first at line 3" in report(examine_log(healthy(), bad))
 
 
 def test_gaps_are_not_nan():
@@ -647,7 +647,7 @@ def test_trl_s_log_is_judged_by_what_it_has(tmp_path, shifted):
     assert set(missing) == {"far-reference", "weight-at-edge"}
     assert "logging_first_step=True" in missing["far-reference"]
     assert "win_weight" in missing["weight-at-edge"]
-    assert report(examine(log)).endswith("healthy, as far as it is judged")
+    assert report(examine_log(log)).endswith("healthy, as far as it is judged")
 
 
 def test_trl_s_known_failures_are_found(tmp_path, shifted):
@@ -661,7 +661,7 @@ def test_trl_s_known_failures_are_found(tmp_path, shifted):
     hidden = changed(shifted, loss=np.where(shifted["step"] > 10, 0.0, 0.69), grad_norm=math.nan, reward_win=math.nan)
     log = trl_state(tmp_path / "nan.json", hidden)
     assert found(log)["not-finite"] == "problem"
-    whats = " ".join(one.what for one in examine(log) if one.sign == "not-finite")
+    whats = " ".join(one.what for one in examine_log(log) if one.sign == "not-finite")
     assert "reward_win, first at row 1" in whats
     assert "NaN was written as 0" in whats
 
@@ -671,7 +671,7 @@ def test_a_log_without_validation_says_what_it_cannot_judge():
     log.attrs = healthy().attrs
     assert found(log) == {}
     assert set(unjudged(log)) == {"validation-spike", "overfitting", "no-gain"}
-    text = report(examine(log))
+    text = report(examine_log(log))
     assert "no validation_loss" in text
     assert "Looked for and not found" in text
 
@@ -695,15 +695,15 @@ def test_notes_of_the_file_are_shown(tmp_path):
     written(path, [{"loss": 0.6}] * 3)
     path.write_bytes(path.read_bytes()[:-5])
     log = read_log(path)
-    assert "was cut short" in report(examine(log))
-    assert "baseline: line 4 was cut short" in report(examine(healthy(), log))
+    assert "was cut short" in report(examine_log(log))
+    assert "baseline: line 4 was cut short" in report(examine_log(healthy(), log))
 
 
 def test_the_worst_comes_first_and_the_report_has_all():
     log = changed(
         flat(loss=0.7, accuracy=0.5), loss=LN2, reward_win=-1.0, slope_win=0.0, win_weight_q50=0.0, win_weight_q90=1.0
     )
-    findings = examine(log)
+    findings = examine_log(log)
     order = [("problem", "warning", "note").index(one.severity) for one in findings if one.judged]
     assert order == sorted(order)
     text = report(findings)
@@ -717,16 +717,16 @@ def test_the_worst_comes_first_and_the_report_has_all():
 
 def test_a_frame_without_steps_is_refused():
     with pytest.raises(ValueError, match="log must have a column step, got loss"):
-        examine(pd.DataFrame({"loss": [1.0]}))
+        examine_log(pd.DataFrame({"loss": [1.0]}))
     with pytest.raises(ValueError, match="baseline must have a column step, got none"):
-        examine(healthy(), pd.DataFrame())
+        examine_log(healthy(), pd.DataFrame())
 
 
 def test_order_and_index_of_the_rows_do_not_matter():
     log = changed(loss=LN2)
     mixed = log.sample(frac=1, random_state=0)
     mixed.attrs = log.attrs
-    assert examine(mixed) == examine(log)
+    assert examine_log(mixed) == examine_log(log)
 
 
 numbers = st.one_of(
@@ -762,7 +762,7 @@ def logs(draw):
 @settings(deadline=None, max_examples=100)
 @given(logs(), st.none() | logs())
 def test_no_log_of_numbers_makes_it_stumble(log, baseline):
-    findings = examine(log, baseline)
+    findings = examine_log(log, baseline)
     text = report(findings)
     assert {one.sign for one in findings} <= {*SIGNS, "log"}
     assert all(one.what for one in findings if one.sign != "log")

@@ -13,7 +13,7 @@ from rounding import rounding, starts_at
 from tiny_llm import LONGEST_ANSWER, tiny_settings
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
-from gradlab.doctor import examine, report
+from gradlab.doctor import examine_log, report
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.demo.token_task import task_tokenizer
 from gradlab.llm.judge.systems import open_run
@@ -105,7 +105,7 @@ def test_a_reward_that_does_not_vary_is_no_underflow(inputs, tmp_path):
     ))  # fmt: skip
     log = read_log(folder / "log.jsonl")
     assert not log["grad_norm"].any()
-    said = " ".join(report(examine(log)).split())
+    said = " ".join(report(examine_log(log)).split())
     assert "all samples of a prompt earn the same" in said
     assert "float16" not in said
 

@@ -473,11 +473,11 @@ def test_weights_and_biases_must_be_there_before_anything_is_done(inputs, tmp_pa
 def test_the_doctors_baseline_is_dpo_of_an_earlier_command_too(inputs, tmp_path):
     seen = {}
 
-    def examine(log, baseline=None):
+    def examine_log(log, baseline=None):
         seen[log.attrs["settings"]["loss"]] = baseline
         return []
 
-    with patch("gradlab.doctor.examine", examine):
+    with patch("gradlab.doctor.examine_log", examine_log):
         for loss in ("bdpo", "dpo", "ipo"):
             assert train_command.run(options(inputs, tmp_path, steps=1, loss=(loss,))) == 0
     assert seen["bdpo"] is seen["dpo"] is None

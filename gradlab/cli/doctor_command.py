@@ -27,11 +27,11 @@ class DoctorCommand:
 
     def run(self) -> int:
         """Read, examine, print."""
-        from gradlab.doctor import examine, report
+        from gradlab.doctor import examine_log, report
         from gradlab.doctor.training_log import read_log
 
         log = read_log(self.log)
-        findings = examine(log, None if self.baseline is None else read_log(self.baseline))
+        findings = examine_log(log, None if self.baseline is None else read_log(self.baseline))
         first, last = (log["step"].iloc[one] for one in (0, -1))
         loss = log.attrs["settings"].get("loss")
         print(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")

@@ -36,7 +36,7 @@ def _train(arguments: Sequence[str]) -> None:
     with _heard_once():
         settings = read_settings(arguments, "gradlab train")
     need("llm", "transformers")
-    from gradlab.doctor import examine, report  # no sooner: --help and a wrong option need not wait for these
+    from gradlab.doctor import examine_log, report  # no sooner: --help and a wrong option need not wait for these
     from gradlab.doctor.training_log import read_log
     from gradlab.llm.train.stages import train
 
@@ -48,7 +48,7 @@ def _train(arguments: Sequence[str]) -> None:
     earlier = settings.out / "dpo"  # of this run, or of an earlier one in the same folder
     dpo = read_log(earlier / "log.jsonl") if (earlier / "done.json").exists() else None
     for name, log in logs.items():
-        print(f"\n{name}, gradlab doctor:\n{report(examine(log, dpo if name != 'dpo' else None))}")
+        print(f"\n{name}, gradlab doctor:\n{report(examine_log(log, dpo if name != 'dpo' else None))}")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from gradlab.doctor.training_log import is_known, not_finite_notes
 from gradlab.doctor.validation_rules import spikes
 
 
-def examine(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list[Finding]:
+def examine_log(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list[Finding]:
     """What a training log shows of the known signatures of failure, the worst first; ``SIGNS`` lists them.
 
     log       a frame from ``training_log.read_log``: ``step`` and any of ``COLUMNS``. What is absent is
@@ -64,7 +64,7 @@ __all__ = [
     "SPIKE_FLOOR",
     "SPIKE_MULTIPLE",
     "Finding",
-    "examine",
+    "examine_log",
     "report",
     "spikes",
 ]
