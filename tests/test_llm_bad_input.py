@@ -137,8 +137,8 @@ def test_choice_may_be_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("loss", "hyper", "line"),
     [
-        (("dpo",), "clip=0.5", "hyper must be of a loss that is trained, dpo; got clip, which is of nbdpo, nbd"),
-        (("dpo", "cdpo"), "win_weight=0.5", "hyper must be of a loss that is trained, dpo, cdpo; got win_weight, whi"),
+        (("dpo",), "clip=0.5", "hyper must belong to a loss of the run, dpo; got clip, which belongs to nbdpo, nbd"),
+        (("dpo", "cdpo"), "win_weight=0.5", "hyper must belong to a loss of the run, dpo, cdpo; got win_weight, whi"),
     ],
 )
 def test_a_hyper_parameter_that_no_loss_has_is_refused(tmp_path, loss, hyper, line):

@@ -60,7 +60,7 @@ def save_checkpoint(
         group.on_main(begin)
         group.on_all(write)
         group.on_main(finish)
-    except Exception as error:  # safetensors has one of its own for a full disk
+    except Exception as error:  # for a full disk safetensors raises a type that is no OSError
         group.on_main(lambda: shutil.rmtree(part, ignore_errors=True))
         if not group.is_main:
             raise
@@ -70,9 +70,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, group: Group, key: str) -> int:
-    """Put the newest whole checkpoint into model and optimizer; its step, 0 where there is none.
+    """Load the newest whole checkpoint into model and optimizer; return its step, or 0 where there is no checkpoint.
 
-    ValueError where it belongs to another run, or was written by another number of processes.
+    ValueError where the checkpoint belongs to another run, or was written by another number of processes.
     """
     newest = group.on_main(lambda: _newest(folder))
     if newest is None:
@@ -101,9 +101,10 @@ def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
 
 
 def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) -> bool:
-    """Say whether the training of this key is finished in ``folder``; ValueError where another is, or a damaged file.
+    """Say whether ``folder`` holds the finished training of this key.
 
-    decided  what the key was made of: an error then tells what is different from what ``DONE`` has by that name.
+    decided  the values that the key was made of, so that an error can say which of them differ from those in ``DONE``.
+    ValueError where the folder holds another training, or ``DONE`` is damaged.
     """
     file = folder / DONE
     if not file.exists():
@@ -112,7 +113,7 @@ def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) ->
         page = json.loads(file.read_text("utf-8"))
         same = page["key"] == key
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} is damaged; remove {folder}, and it is trained anew") from None
+        raise ValueError(f"{file} is damaged; remove {folder}, and it is trained again") from None
     if not same:
         changed = differences(page.get("decided"), decided)
         raise ValueError(
@@ -123,7 +124,7 @@ def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) ->
 
 
 def differences(there: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> str:
-    """Return what differs, in brackets, of the values that both have; nothing where that is not known."""
+    """Return, in brackets, the values that both have and that differ; an empty text where none is known."""
     old, new = there or {}, json.loads(json.dumps(dict(here or {}), default=str))
     changed = [
         f"{name}: {old[name]} there, {value} here" for name, value in new.items() if old.get(name, value) != value
@@ -165,7 +166,7 @@ def _is_spread(model: Any) -> bool:
 
 
 def _parts(group: Group, model: Any) -> int:
-    """Parts that the model is in."""
+    """Return the number of files that a checkpoint of the model has: one per process where it is spread."""
     return group.size if _is_spread(model) else 1
 
 

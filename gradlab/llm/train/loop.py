@@ -32,11 +32,11 @@ class Task(ABC, Generic[M]):
         """Put the gradient of step 1, 2, … into the model; return columns of the log, ``grad_norm`` among them."""
 
     def realised(self, policy: M, step: int, row: dict[str, float]) -> dict[str, float]:
-        """Return more columns of a step that has been made, whose row was this; often none."""
+        """Return further columns for a step that has just been made and has this row; none by default."""
         return {}
 
     def validate(self, policy: M) -> dict[str, float]:
-        """Return columns that tell of held-out data; none without any."""
+        """Return the columns about held-out data; none where no data is held out."""
         return {}
 
     def resumable(self, policy: M, step: int) -> bool:
@@ -44,12 +44,12 @@ class Task(ABC, Generic[M]):
         return True
 
     def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
-        """Return the data of a step that failed, for a person, by the places that ``NotFinite`` names."""
+        """Return a failed step's data in a form that a person can read; ``index``: places as in ``NotFinite``."""
         return []
 
 
 class NotFinite(Exception):
-    """A step whose numbers are not finite, with the batch that made them so."""
+    """An error: a step's numbers are not finite. It carries the batch."""
 
     def __init__(self, words: str, batch: dict[str, Any]) -> None:
         super().__init__(words)
@@ -57,7 +57,7 @@ class NotFinite(Exception):
 
 
 def check_finite(name: str, values: Tensor, step: int, index: np.ndarray) -> None:
-    """Raise ``NotFinite`` where a value is not; every process sees the same values and stops alike."""
+    """Raise ``NotFinite`` where a value is not finite; every process sees the same values and stops alike."""
     if not bool(torch.isfinite(values).all()):
         raise NotFinite(f"step {step}: {name} is not finite", {
             "step": step, "what": name, "training_pairs": index.tolist(),
@@ -66,7 +66,7 @@ def check_finite(name: str, values: Tensor, step: int, index: np.ndarray) -> Non
 
 
 def described(index: Sequence[int], texts: Sequence[Pair], tokens: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return some pairs as a person needs them: as text, where that is known, and as tokens."""
+    """Return the pairs at ``index`` for a person to read: as text, where ``texts`` are known, and as tokens."""
     return [
         {"text": asdict(texts[place]) if texts else None, "tokens": ids}
         for place, ids in zip(index, tokens, strict=True)
@@ -76,14 +76,15 @@ def described(index: Sequence[int], texts: Sequence[Pair], tokens: Sequence[Any]
 def run_steps(policy: M, task: Task[M], folder: Path, key: str, header: dict[str, Any], title: str) -> dict[str, Any]:
     """Train for the model's steps, from the newest checkpoint on; log, look at held-out pairs, save.
 
-    folder  of the stage: log.jsonl and checkpoints/ are there.
-    Returns what is to be said of the training: seconds and tokens of this process's part of it, and its last numbers.
+    folder  the stage's folder, which holds log.jsonl and checkpoints/.
+    Returns a summary: the number of steps, the step at which this call began, its seconds, its tokens over all
+    processes, and the training's last numbers.
     """
     group = policy.group
     done = policy.resume(folder / "checkpoints", key)
     log = StageLog(folder, header, done, policy.settings.log, active=group.is_main)
     started = time.perf_counter()
-    row = log.ended() if done == policy.steps else {}  # it was stopped at the very end
+    row = log.ended() if done == policy.steps else {}  # the training was stopped after its last step
     with (
         tqdm(total=policy.steps, initial=done, desc=title, unit="step", disable=not group.is_main) as bar,
         log,
@@ -97,13 +98,13 @@ def run_steps(policy: M, task: Task[M], folder: Path, key: str, header: dict[str
             steps.save(step)
         seen = steps.last_look()
     tokens = float(group.total(torch.tensor(policy.tokens, dtype=torch.float64)))
-    said = {"steps": policy.steps, "resumed_at": done, "seconds": time.perf_counter() - started, "tokens": tokens}
-    return said | StageLog.ending({**row, **seen})
+    summary = {"steps": policy.steps, "resumed_at": done, "seconds": time.perf_counter() - started, "tokens": tokens}
+    return summary | StageLog.ending({**row, **seen})
 
 
 @dataclass(frozen=True)
 class _Steps(Generic[M]):
-    """The parts of a step: the gradient and its update, the log, the checkpoint, and the wish to stop."""
+    """The parts of a step: gradient and update, log, checkpoint, and a stop where somebody asked for it."""
 
     policy: M
     task: Task[M]
@@ -123,7 +124,10 @@ class _Steps(Generic[M]):
         return row
 
     def save(self, step: int) -> None:
-        """Write a checkpoint where the settings want one after this step, or somebody wants to stop: then stop."""
+        """Write a checkpoint where the settings say so or a stop was asked for; in the latter case, stop.
+
+        The stop is a KeyboardInterrupt.
+        """
         every, last = self.policy.settings.log.save_every, step == self.policy.steps
         stop = (last or self.task.resumable(self.policy, step)) and self.asked()
         if stop or (not last and every and step % every == 0):
@@ -133,7 +137,7 @@ class _Steps(Generic[M]):
             raise KeyboardInterrupt
 
     def last_look(self) -> dict[str, float]:
-        """Look at the held-out data with the finished model, and log it; a stop that was asked for then is heard."""
+        """Look at the held-out data with the finished model and log it; stop where that was asked for meanwhile."""
         policy = self.policy
         seen = self.task.validate(policy) if policy.settings.log.validate_every else {}
         self.log.write(policy.steps + 1, seen)
@@ -143,7 +147,7 @@ class _Steps(Generic[M]):
         return seen
 
     def _gradient(self, step: int) -> dict[str, float]:
-        """Find the task's gradient; where a number is not finite write its batch down, and stop."""
+        """Compute the task's gradient; where a number is not finite, write the batch to a file and stop."""
         try:
             return self.task.gradient(self.policy, step)
         except NotFinite as error:

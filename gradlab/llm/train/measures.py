@@ -10,15 +10,16 @@ QUANTILES = (0.1, 0.5, 0.9)  # of λ_w
 
 
 def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
-    """Return the means over pairs for those columns of a training log (``COLUMNS``) that log-probabilities alone give.
+    """Return those columns of a training log (``COLUMNS``) that follow from log-probabilities alone: means over pairs.
 
-    loss   β of the rewards is its ``beta``, or 1 where it has none.
-    logps  in any shape, precision and place; what is computed here is in float64 on the CPU, so that nothing of a
-           pair is lost at log π = −10⁶.
+    loss   its ``beta`` is the rewards' β, which is 1 for a loss without ``beta``.
+    logps  in any shape, precision and place; the computation is in float64 on the CPU, so that nothing of a pair is
+           lost at log π = −10⁶.
 
-    ``margin`` is there for a ``LogisticLoss``; λ_w of another loss is its share in the slopes of the loss itself,
-    and pairs without any slope have none: the columns of λ_w and ``log_prob_ratio`` leave them out, and stay out
-    where no pair is left. ``win_weight_length_correlation`` needs lengths, and that both vary.
+    Only a ``LogisticLoss`` has ``margin``. λ_w is the winner's share in the slopes of the margin, or of the loss where
+    there is no margin. A pair whose slopes are both 0 has no λ_w: the columns of λ_w and ``log_prob_ratio`` leave it
+    out, and are missing where no pair is left. ``win_weight_length_correlation`` needs lengths, and is missing where
+    λ_w or the lengths do not vary.
     """
     logps = _flat(logps)
     win, lose = logps.win, logps.lose
@@ -46,7 +47,7 @@ def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
 
 
 def _flat(logps: PairLogps) -> PairLogps:
-    """Return the pairs in one axis, detached."""
+    """Return the pairs along a single axis, detached."""
     lengths = [] if logps.win_len is None or logps.lose_len is None else [logps.win_len, logps.lose_len]
     fields = torch.broadcast_tensors(logps.win, logps.lose, logps.ref_win, logps.ref_lose, *lengths)
     return PairLogps(*(field.detach().cpu().double().flatten() for field in fields))

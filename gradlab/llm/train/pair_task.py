@@ -27,9 +27,9 @@ Values = Callable[[Tensor, np.ndarray], Tensor]  # as ``PolicyModel.accumulate``
 
 @dataclass(frozen=True)
 class PairTask(Task[PolicyModel]):
-    """Pairs to train on and held-out ones, with their reference's log-probabilities (N, 2), and a loss.
+    """A task of the loop: pairs to train on, held-out pairs, the reference's log π of both (N, 2), and a loss.
 
-    texts  of those to train on, for who has to look at a batch that failed.
+    texts  the texts of the training pairs, for a person who looks at a failed batch.
     """
 
     loss: PairLoss
@@ -40,7 +40,7 @@ class PairTask(Task[PolicyModel]):
     texts: Sequence[Pair] = ()
 
     def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
-        """Return some of the pairs to train on, as text and as tokens."""
+        """Return the training pairs at ``index``, as text and as tokens."""
         return described(index, self.texts, [asdict(self.train[place]) for place in index])
 
     def logps(self, pairs: Sequence[Encoded], by_side: Tensor, ref: Tensor) -> PairLogps:
@@ -80,7 +80,7 @@ class PairTask(Task[PolicyModel]):
         return row
 
     def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
-        """Return how far the step, which has been made, moved the log-probabilities in its row; in sides' steps."""
+        """Return how far the step moved each side's mean log π; empty unless the step's row compares the sides."""
         settings = policy.settings
         if "grad_norm_win" not in row:
             return {}
@@ -93,10 +93,10 @@ class PairTask(Task[PolicyModel]):
         }
 
     def sides(self, policy: PolicyModel, run_side: Callable[[int, Values], Tensor], slope: Tensor) -> dict[str, float]:
-        """Return ‖g_w‖, ‖g_l‖, their cosine, and how far g_w + g_l is from g, the gradient that is to be stepped with.
+        """Return ‖g_w‖, ‖g_l‖, their cosine, and ‖g − g_w − g_l‖/‖g‖, where g is the gradient of this step.
 
-        run_side  the forward again, of a side, which gives ``values`` that side's log π (1, n) alone.
-        slope     (B, 2): what each log π is multiplied by. g comes back as it was.
+        run_side  runs one side forward and backward again, and gives ``values`` that side's log π alone, (1, n).
+        slope     (B, 2): the factors of log π. Afterwards the policy holds g again.
         """
         whole, parts, tokens = policy.gradient(), [], policy.tokens
         for side in (0, 1):
@@ -104,7 +104,7 @@ class PairTask(Task[PolicyModel]):
             run_side(side, lambda logps, at, by=slope[:, side]: logps[0] * by[at].to(logps))
             parts.append(policy.gradient())
         policy.put(whole)
-        policy.tokens = tokens  # these were looked at, and not trained on
+        policy.tokens = tokens  # the passes above looked at tokens, and did not train on them
         win, lose = (math.sqrt(dot(part, part, policy.group)) for part in parts)
         rest = [g - a - b for g, a, b in zip(whole, *parts, strict=True)]
         size = math.sqrt(dot(whole, whole, policy.group))
@@ -115,7 +115,7 @@ class PairTask(Task[PolicyModel]):
         return row | ({"grad_cosine": dot(parts[0], parts[1], policy.group) / (win * lose)} if win * lose else {})
 
     def validate(self, policy: PolicyModel) -> dict[str, float]:
-        """Return what the log says of the held-out pairs."""
+        """Return the log's columns about the held-out pairs."""
         if not self.held_out:
             return {}
         with frozen(policy):

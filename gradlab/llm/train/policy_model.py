@@ -22,7 +22,7 @@ from gradlab.streams import Purpose, torch_seed
 class PolicyModel(TrainedModel[Settings]):
     """The language model that a stage trains, which gives log-probabilities. All processes make the same calls.
 
-    model      one of ``load_model``, with its LoRA adapter where it has one.
+    model      a model from ``load_model``, with its LoRA adapter where it has one.
     rate       the highest learning rate; ``steps`` the schedule's length.
     """
 
@@ -53,12 +53,12 @@ class PolicyModel(TrainedModel[Settings]):
         """Add up the gradient of the sum of all values over ``number``, micro-batch by micro-batch; return each log π.
 
         parts    places of this process's items, an array per micro-batch, some perhaps empty (see ``batches.dealt``).
-        rows_of  the rows of some places, one or more per item, in blocks: all first ones, all second ones, …
-        values   what is differentiated, one value per item, from the log π of its rows (rows per item, items).
-        step     and the settings' seed decide what dropout draws.
-        items    how many there are, ``number`` where left out.
+        rows_of  gives the rows of some places: each item's first row, then each item's second row, …
+        values   gives the values to differentiate, one per item, from log π of its rows (rows per item, items).
+        step     decides, with the settings' seed, what dropout draws.
+        items    the number of items, ``number`` where left out.
 
-        Returns (items, rows per item) in float64, in every process, as they were on the way.
+        Returns (items, rows per item) in float64, in every process, from these same forward passes.
         """
         by_item: Tensor | None = None
         for turn, part in enumerate(parts):
@@ -82,7 +82,7 @@ class PolicyModel(TrainedModel[Settings]):
 
 @contextlib.contextmanager
 def frozen(policy: PolicyModel) -> Iterator[None]:
-    """Look at the model as it is: no gradients, no dropout."""
+    """Turn gradients and dropout off inside."""
     policy.model.eval()
     try:
         with torch.no_grad():

@@ -3,21 +3,21 @@
 For a prompt x, responses y_1, …, y_n are drawn from π_old, the model as it is. Each has the penalised reward
 R = r(x, y) − β (log π_old(y|x) − log π_ref(y|x)), whose expectation, E[r] − β KL(π_old‖π_ref), is what PPO maximises.
 The advantage is A = R − mean of R over the prompt's responses, and the loss is ``gradlab.losses.ppo_clip`` of the whole
-response's log π. Source: stated are the reward, the clipped surrogate and the KL penalty (Schulman et al. 2017, arXiv
-1707.06347; Ziegler et al. 2019, arXiv 1909.08593, eq. 2); all that follows is ours.
+response's log π. Source of the reward, the clipped surrogate and the KL penalty: Schulman et al. (2017, arXiv
+1707.06347) and Ziegler et al. (2019, arXiv 1909.08593, eq. 2). All that follows is ours.
 
 - A response is one action, so the ratio ρ = π/π_old is that of the whole response, not of each token: this is the
-  surrogate of the objective above, without further assumptions, and needs no value of half a response. Its price: log ρ
-  adds up over tokens, so that at 100 tokens ±ε is soon left. Hence one pass over each batch by default, where ρ = 1 and
-  the step is the plain policy gradient; more passes (``ppo_epochs``) want a small learning rate.
+  surrogate of the objective above, without further assumptions, and needs no value of half a response. The price: log ρ
+  adds up over tokens, so that a response of 100 tokens soon leaves 1 ± ε. Hence one pass over each batch by default,
+  where ρ = 1 and the step is the plain policy gradient; more passes (``ppo_epochs``) need a small learning rate.
 - The mean of the group is the baseline. It holds the response's own reward too, which shortens the expected gradient by
   the factor 1 − 1/n and does not turn it. It is not divided by the group's standard deviation: that would weight
   prompts by how alike their responses are, and would no longer maximise the objective (Liu et al. 2025, arXiv
   2503.20783).
-- Responses are drawn at temperature 1, since what is stepped on must be what was drawn from.
+- Responses are drawn at temperature 1, since the steps must be on the distribution that the responses are drawn from.
 - With ``ppo_epochs`` k, a batch of samples serves k steps of the optimiser, and the next is drawn at each k-th step.
-  The samples are decided by seed, step, and the weights at the step where they were drawn; so a run resumes with equal
-  bits from a checkpoint between two batches, and ``save_every`` must be a multiple of k.
+  Seed, step and the weights at that step decide the samples. So a run resumes with equal bits from a checkpoint between
+  two batches, and ``save_every`` must be a multiple of k.
 - log π is the sum over tokens here, whatever ``reduction`` says of the pairs.
 """
 
@@ -50,21 +50,21 @@ _AT_ONCE = 8  # responses are drawn at a time for each pair that is trained on a
 
 @dataclass
 class Batch:
-    """Samples, with what the steps on them need; all tensors are (N,), float64, on the CPU."""
+    """Samples and all that the steps on them need; all tensors are (N,), float64, on the CPU."""
 
     index: np.ndarray
-    """Of the prompts, among all that are trained on."""
+    """Places of the prompts among all training prompts."""
     rows: list[Row]
     """Prompt and response."""
     penalised: Tensor
     """R = r − β log π_old/π_ref."""
     advantage: Tensor
     old_logp: Tensor | None = None
-    """log π_old as the first step on the batch found it, so that ρ is exactly 1 there; None before."""
+    """log π_old as the first step on the batch computes it, so that ρ is exactly 1 there; None before that step."""
     logp: Tensor | None = None
     """log π before the latest step."""
     row: dict[str, float] = field(default_factory=dict)
-    """What the log says of the samples."""
+    """The log's columns about the samples."""
 
     @property
     def sides(self) -> tuple[Tensor, Tensor]:
@@ -76,13 +76,13 @@ class Batch:
 class PPOTask(Task[PolicyModel]):
     """Training by PPO as a task of ``run_steps``.
 
-    prompts    token ids of each prompt; ``texts`` the same as the reward reads them.
+    prompts    token ids of each prompt; ``texts``: the same prompts as the reward reads them.
     reference  gives log π_ref of whole responses, as ``frozen_reference`` does.
     pairs      held-out pairs and a DPO loss at PPO's β, whose columns (implicit rewards, accuracy, log-probabilities)
                stand in PPO's log too, for comparison.
 
-    The two sides of the gradient, g = g_w + g_l, are here what samples above their prompt's mean push up, and what
-    those below it push down; the realised changes of log π are theirs too.
+    The two sides of the gradient, g = g_w + g_l, are here the samples above their prompt's mean, which are pushed up,
+    and the samples below it, which are pushed down. The realised changes of log π are of these two groups too.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -114,7 +114,7 @@ class PPOTask(Task[PolicyModel]):
     def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
         """Put the gradient of this step's mean loss into the policy; return its row of the log.
 
-        ``loss`` is −mean R, plus the surrogate of what the steps on this batch have gained since it was drawn.
+        ``loss`` is the mean of (surrogate − R); the surrogate is what the steps on this batch have changed so far.
         """
         settings = policy.settings
         fresh = (step - 1) % settings.ppo.epochs == 0
@@ -150,7 +150,7 @@ class PPOTask(Task[PolicyModel]):
         return row
 
     def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
-        """Return how far the step, which has been made, moved log π of either side's samples; in sides' steps."""
+        """Return how far the step moved mean log π of each side's samples; empty unless its row compares the sides."""
         batch = self.batch
         if "grad_norm_win" not in row or batch is None or batch.logp is None:
             return {}
@@ -161,7 +161,7 @@ class PPOTask(Task[PolicyModel]):
         return {name: float(change[side].mean()) for name, side in named if side.any()}
 
     def validate(self, policy: PolicyModel) -> dict[str, float]:
-        """Return what the log says of the held-out pairs; the loss is DPO's."""
+        """Return the log's columns about the held-out pairs; the loss is DPO's."""
         return self.pairs.validate(policy)
 
     def resumable(self, policy: PolicyModel, step: int) -> bool:
@@ -169,7 +169,7 @@ class PPOTask(Task[PolicyModel]):
         return step % policy.settings.ppo.epochs == 0
 
     def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
-        """Return some of the prompts, with the latest responses to them, for who has to look at a batch that failed."""
+        """Return the prompts at ``index`` with their latest responses, for a person who looks at a failed batch."""
         rows = self.batch.rows if self.batch is not None else []
         return [
             {"text": self.texts[place], "tokens": self.prompts[place],
@@ -178,7 +178,7 @@ class PPOTask(Task[PolicyModel]):
         ]  # fmt: skip
 
     def _drawn(self, policy: PolicyModel, step: int) -> Batch:
-        """Draw new samples, scored by policy, reference and reward."""
+        """Draw new samples, and score them by policy, reference and reward."""
         settings, group = policy.settings, policy.group
         index = batch_at((step - 1) // settings.ppo.epochs, len(self.prompts), settings.batch, settings.seed)
         prompts = [self.prompts[place] for place in index]
@@ -211,7 +211,7 @@ class PPOTask(Task[PolicyModel]):
         )  # fmt: skip
 
     def _rewards(self, prompts: list[Any], responses: list[str], group: Group) -> Tensor:
-        """Return rewards (N,), each process scoring its share; ValueError where one cannot."""
+        """Return rewards (N,), of which each process computes a share; ValueError where a process cannot."""
         share = slice(group.rank, None, group.size)
         rewards = torch.zeros(len(responses), dtype=torch.float64)
         scored = group.on_all(lambda: self.reward(prompts[share], responses[share]))
@@ -222,7 +222,7 @@ class PPOTask(Task[PolicyModel]):
     def _accumulated(
         policy: PolicyModel, step: int, rows: list[Row], values: Callable[[Tensor, np.ndarray], Tensor]
     ) -> Tensor:
-        """``PolicyModel.accumulate`` over samples: log π of all, (N, 1)."""
+        """Put the gradient of the mean value into the policy; return log π of all samples, (N, 1)."""
         settings, scale = policy.settings, _tokens_of_mean(policy, rows)
         lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
         logps = policy.accumulate(
@@ -243,10 +243,12 @@ def advantages(penalised: Tensor, each: int) -> Tensor:
 def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callable[[str], Any]) -> Callable[..., Tensor]:
     """Keep the reference in memory beside the policy; return the function from a collated batch to log π_ref, (B,).
 
-    It has the policy's types and is spread like it, so that log π/π_ref is exactly 0 as long as both are the same.
-    Where the policy is a LoRA adapter on the reference itself, no second model is needed: the adapter is turned off.
+    The reference has the policy's types and is spread like it, so that log π/π_ref is exactly 0 as long as both have
+    the same weights. Where the policy is a LoRA adapter on the reference, no second model is needed: the adapter is
+    turned off.
 
-    source  the reference, ``start`` the model that the policy starts from. load: gives a model of a source.
+    source  the folder or hub name of the reference; ``start``: that of the model from which the policy starts.
+    load    loads a model from such a name.
     """
     group, settings = policy.group, policy.settings
     apart = group.size > 1 and settings.distribution == "fsdp"
@@ -267,6 +269,6 @@ def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callabl
 
 
 def _tokens_of_mean(policy: PolicyModel, rows: Sequence[Row]) -> Tensor:
-    """Return the factors, (N,), that make the policy's log π sums: tokens where the policy gives means, else 1."""
+    """Return the factors (N,) that turn the policy's log π into sums: the tokens where it gives means, else 1."""
     mean = policy.settings.reduction == "mean"
     return torch.tensor([len(response) if mean else 1 for _, response in rows], dtype=torch.float64)

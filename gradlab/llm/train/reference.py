@@ -25,7 +25,8 @@ def score(
 ) -> Tensor:
     """Return log π of each row's response under a model with ``with_logps``, (N,) in nats, in every process.
 
-    forward  the model, or what wraps it; called with tensors and ``answer_mask``. title: of a progress bar.
+    forward  the model, or a wrapper of it; called with tensors and ``answer_mask``.
+    title    the progress bar's; there is no bar without it.
     """
     lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
     scores = torch.zeros(len(rows), dtype=torch.float64)
@@ -42,8 +43,8 @@ def reference_logps(
 ) -> Tensor:
     """Return log π_ref of both responses of each pair, (N, 2) in nats: read from ``file``, else scored and kept there.
 
-    key  what they depend on: model, data, kind of mean. ValueError where the file is of another key.
-    how  as for ``score``.
+    key  names all that they depend on: model, data, kind of mean. ValueError where the file has another key.
+    how  options of ``score``.
     """
     kept = group.on_main(lambda: _read(file, key, len(pairs)))
     if kept is None:
@@ -58,8 +59,8 @@ def _read(file: Path, key: str, number: int) -> Tensor | None:
     try:
         with safe_open(file, "pt") as opened:
             there, logps = (opened.metadata() or {}).get("key"), opened.get_tensor("logps")
-    except Exception:  # safetensors raises an error of its own
-        raise ValueError(f"{file} is damaged, or no cache of a reference; remove it, and it is made anew") from None
+    except Exception:  # safetensors' error is no ValueError
+        raise ValueError(f"{file} is damaged, or no cache of a reference; remove it, and it is made again") from None
     if there != key or logps.shape != (number, 2):
-        raise ValueError(f"{file} is the cache of another model or of other data; remove it, and it is made anew")
+        raise ValueError(f"{file} is the cache of another model or of other data; remove it, and it is made again")
     return logps

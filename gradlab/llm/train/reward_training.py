@@ -43,13 +43,13 @@ def train_reward(
     """Train a reward model on pairs by Bradley–Terry's −log σ(r_w − r_l); return the folder of the model.
 
     base       a folder or hub name of a causal language model; its head becomes one output, which starts at 0.
-    out        gets ``model/``, a sequence classifier that transformers reads, ``log.jsonl`` and ``done.json``. What is
-               done already is not done again; ValueError where it was done with other settings, data or base.
-    held_out   pairs on which it is judged when it is done, for the log and ``done.json``.
-    template   how the model whose responses are to be judged sees a prompt. The text is prompt and response, and EOS.
+    out        gets ``model/``, a sequence classifier that transformers reads, ``log.jsonl`` and ``done.json``. A
+               training that is done is not repeated; ValueError where it had other settings, data or base.
+    held_out   pairs on which the finished model is judged, for the log and ``done.json``.
+    template   how the model whose responses are to be judged sees a prompt. A text is prompt, response and EOS.
     precision  "bf16": computes in bfloat16.
 
-    It is one process. Ctrl-C ends the step and saves a checkpoint, from which the same call goes on.
+    The training is a single process. Ctrl-C ends the step and saves a checkpoint, from which the same call goes on.
     Equal seeds give equal weights on one kind of processor.
     """
     for name, value, least in (
@@ -123,20 +123,20 @@ class RewardSettings:
 
     @property
     def schedule(self) -> str:
-        """Return how the rate falls after the warm-up."""
+        """Return the name of the schedule by which the rate falls after the warm-up."""
         return "cosine"
 
     @property
     def log(self) -> LogSettings:
-        """Return when the training is looked at and saved: at its end alone."""
+        """Return the settings of the log: the training is looked at and saved only at its end."""
         return LogSettings(sides_every=0, validate_every=0, save_every=0)
 
 
 class RewardModel(TrainedModel[RewardSettings]):
     """A reward model with its optimiser, in one process.
 
-    Norms are PyTorch's, in the gradient's own type, and what is too long is multiplied by max_norm/(norm + 1e-6): so
-    the weights are those, bit for bit, of models that were trained before the loop was shared.
+    Norms are PyTorch's, in the gradient's type, and a gradient that is too long is multiplied by
+    max_norm/(norm + 1e-6). So the weights equal, bit for bit, those of models trained before the loop was shared.
     """
 
     def norm(self) -> float:
@@ -150,9 +150,9 @@ class RewardModel(TrainedModel[RewardSettings]):
 
 @dataclass(frozen=True)
 class RewardTask(Task[RewardModel]):
-    """Pairs, as the ids of winner and loser, that a scorer learns to tell apart by Bradley–Terry's loss.
+    """A task of the loop: a scorer learns to tell winner from loser, given as ids, by Bradley–Terry's loss.
 
-    micro  pairs at a time.
+    micro  pairs that are scored at a time.
     """
 
     scorer: Scorer
@@ -168,9 +168,9 @@ class RewardTask(Task[RewardModel]):
         with drawing(torch_seed(settings.seed, Purpose.REWARD_DROPOUT, step), device):
             for part in dealt(np.array([max(map(len, pair)) for pair in chosen]), self.micro):
                 win, lose = self._scores([chosen[place] for place in part], policy)
-                none = torch.zeros_like(win)
-                # On unnormalised scores, and without a reference, DPO is Bradley–Terry's loss.
-                value = DPO()(PairLogps(win, lose, none, none)).sum() / len(chosen)
+                # On unnormalised scores, and with a reference of 0, DPO is Bradley–Terry's loss.
+                zero = torch.zeros_like(win)
+                value = DPO()(PairLogps(win, lose, zero, zero)).sum() / len(chosen)
                 value.backward()
                 row["loss"] += float(value.detach())
                 row["accuracy"] += float(((win > lose) + 0.5 * (win == lose)).sum()) / len(chosen)
@@ -189,7 +189,7 @@ class RewardTask(Task[RewardModel]):
 
 
 def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:
-    """Return the base as a classifier with one output, whose weights are 0; the base must have all others."""
+    """Return the base as a classifier with one output, whose weights are 0; the base must hold all other weights."""
     from transformers import AutoModelForSequenceClassification
 
     with reading("base", base, "a causal language model in safetensors, as folder or hub name"), quiet():

@@ -29,7 +29,7 @@ def claim(out: Path, stack: contextlib.ExitStack) -> None:
 
 
 def describe(settings: Settings, data: Data, group: Group) -> None:
-    """Write what the data are, and say what became of them; ValueError where the folder is of other data."""
+    """Write data.json and print the report on the data; ValueError where the folder holds a run on other data."""
     print(data.report)
     print(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")
     if settings.validation is None and len(data.held_out) >= len(data.train):

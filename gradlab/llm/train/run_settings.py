@@ -30,7 +30,7 @@ _NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
 
 
 def _optional(metavar: str, hint: str = "") -> Any:
-    """Say how help shows an option that may be left out; ``hint``: the meaning of that, where its text is silent."""
+    """Return how help shows an option that may be left out; ``hint``: what that means, where its text does not say."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
@@ -85,13 +85,13 @@ class PPOSettings:
     """Training by PPO, where `ppo` is among the losses."""
 
     reward: Annotated[str | None, _optional("SPEC")] = None
-    """PPO's reward, and for PPO alone: a sequence classifier or a safe-rlhf score model, as folder or hub name (of
-    several outputs one as SPEC#LABEL), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts and a
-    list of as many responses, texts both, and gives one number per response."""
+    """PPO's reward, and only PPO's: a sequence classifier or a safe-rlhf score model, as folder or hub name
+    (SPEC#LABEL names one of several outputs), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts
+    and a list of as many responses, all of them texts, and returns one number per response."""
     samples: int = 4
     """Responses that PPO samples per prompt, two or more, whose mean reward is the baseline."""
     length: int = 128
-    """Tokens of a response that PPO samples, at most."""
+    """The most tokens in a response that PPO samples."""
     epochs: int = 1
     """Steps of PPO on each batch of samples."""
     clip: float = 0.2
@@ -109,18 +109,18 @@ class LogSettings:
     save_every: int = 200
     """Steps between two checkpoints; 0: only the finished stage is kept."""
     keep: int = 2
-    """Checkpoints that stay."""
+    """How many of the newest checkpoints are kept."""
     tensorboard: bool = False
     """Write the log for TensorBoard too."""
     wandb: bool = False
-    """Send the log to Weights & Biases too, where that is installed and set up."""
+    """Send the log to Weights & Biases too, which must be installed and set up."""
 
 
 SECTIONS: dict[str, type] = {
     "sft": SupervisedSettings, "reference": ReferenceSettings, "lora": LoraSettings, "ppo": PPOSettings,
     "log": LogSettings,
 }  # fmt: skip
-_BARE = ("reward", "samples")  # of PPO's options, those whose flat names do not begin with the section's
+_BARE = ("reward", "samples")  # options of PPO whose flat names do not begin with the section's name
 
 
 def _flat_name(section: str, field: str) -> str:
@@ -129,8 +129,8 @@ def _flat_name(section: str, field: str) -> str:
     return "sample_length" if (section, field) == ("ppo", "length") else f"{section}_{field}"
 
 
-# Options that stand in sections, by the flat names that logs and the records of finished stages have for them, and that
-# the options had before there were sections.
+# Options in sections, by their flat names. Logs and the records of finished stages use the flat names, which the
+# options had before there were sections.
 FLAT: dict[str, str] = {
     _flat_name(section, field.name): f"{section}.{field.name}"
     for section, kind in SECTIONS.items()
@@ -217,7 +217,7 @@ class Settings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU where there is one."""
     gradient_checkpointing: bool = False
-    """Compute activations twice, and keep few."""
+    """Keep few activations, and compute the others again: less memory, more time."""
     chunk: int = CHUNK
     """Tokens whose logits exist at one time."""
     seed: int = 0
@@ -266,7 +266,7 @@ class Settings:
                 self.loss_of(name)
 
     def get(self, name: str) -> Any:
-        """Return the value of an option, of one in a section by SECTION.NAME."""
+        """Return the value of an option; the name of an option in a section is SECTION.NAME."""
         return functools.reduce(getattr, name.split("."), self)
 
     def of(self, name: str) -> Any:
@@ -275,7 +275,7 @@ class Settings:
         return RECIPES[self.recipe][name] if value is None else value
 
     def flat(self) -> dict[str, Any]:
-        """Return all options, those in sections by their flat names, which logs and finished stages have: lora_rank."""
+        """Return all options, those in sections by the flat names that logs and finished stages use: lora_rank."""
         bare = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for section in SECTIONS:
             del bare[section]
@@ -288,7 +288,7 @@ class Settings:
         return pair_loss(name, **{key: value for key, value in given.items() if name in menu[key].defaults})
 
     def _check_ppo(self) -> None:
-        """Raise ValueError where PPO and its reward do not go together, or a batch of samples would be interrupted."""
+        """Raise ValueError where PPO has no reward, a reward no PPO, or a checkpoint would split a batch of samples."""
         if PPO not in self.loss:
             if self.ppo.reward is not None:
                 raise ValueError(f"ppo.reward must be left out where loss has no ppo, got {self.ppo.reward!r}")
@@ -297,7 +297,7 @@ class Settings:
             raise ValueError(
                 "ppo.reward must name a reward model, MODULE:FUNCTION or FILE.py:FUNCTION where loss has ppo"
             )
-        count("ppo.samples", self.ppo.samples, 2)  # a sample alone is its own baseline, and has nothing to learn from
+        count("ppo.samples", self.ppo.samples, 2)  # a single sample is its own baseline: its advantage is 0
         if self.log.save_every % self.ppo.epochs:
             raise ValueError(
                 f"log.save_every must be a multiple of ppo.epochs, {self.ppo.epochs}, as a run resumes between two "
@@ -310,7 +310,7 @@ class Settings:
             known = hyper_parameters()[name].defaults
             if not set(known) & set(self.loss):
                 raise ValueError(
-                    f"hyper must be of a loss that is trained, {', '.join(self.loss)}; got {name}, which is of "
+                    f"hyper must belong to a loss of the run, {', '.join(self.loss)}; got {name}, which belongs to "
                     f"{', '.join(known)}"
                 )
 
@@ -330,14 +330,14 @@ class Settings:
 
 
 class _Draft(Settings):
-    """Settings that are not checked yet: tyro would make a box of many lines of what is wrong."""
+    """Settings that are not checked yet: tyro would print a failed check as a box of many lines."""
 
     def __post_init__(self) -> None:
         pass
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:
-    """Return the settings with these options, of which those in a section are called SECTION.NAME: {"lora.rank": 8}."""
+    """Return the settings with these options; the name of an option in a section is SECTION.NAME: {"lora.rank": 8}."""
     return Settings(**_nested(options))
 
 
@@ -376,7 +376,7 @@ def read_settings(arguments: Sequence[str], prog: str) -> Settings:
 
 
 def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of ``Settings``, their sections made, from options by name."""
+    """Return the fields of ``Settings``, sections as objects, from options by name."""
     fields: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
     for name, value in options.items():
@@ -389,7 +389,7 @@ def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_names(words: Sequence[str]) -> None:
-    """Raise ValueError where an option has the name that it had before it stood in a section."""
+    """Raise ValueError for an option in a section that is given by its former, flat name."""
     names = [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
     moved = [(name, FLAT[name.replace("-", "_")].replace("_", "-")) for name in names if name.replace("-", "_") in FLAT]
     if moved:
@@ -426,7 +426,7 @@ def _kind(hint: Any) -> Any:
     return get_args(hint)[0] if NoneType in get_args(hint) else hint
 
 
-_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # of options: types in TOML, and what they are called
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # an option's type: its types in TOML, and their name in messages
     bool: ((bool,), "true or false"),
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
@@ -437,7 +437,7 @@ _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # of options: types in TOML
 
 
 def _fitting(name: str, value: Any, hint: Any, path: Path) -> Any:
-    """Return a value of a TOML file as its option has it."""
+    """Return a value of a TOML file in its option's type; ValueError where the option does not accept it."""
     kind = _kind(hint)
     if get_origin(kind) is Literal:
         return one_of(f"{name} in {path}", value, get_args(kind))

@@ -11,13 +11,13 @@ from gradlab.doctor.training_log import append_step, keep_steps, read_log, start
 from gradlab.llm.model.loading import sync
 from gradlab.llm.train.run_settings import LogSettings
 
-ENDED = ("validation_loss", "validation_accuracy", "reward")  # what is said of a finished training, where it is known
+ENDED = ("validation_loss", "validation_accuracy", "reward")  # columns in a finished training's summary, where known
 
 
 class StageLog:
-    """The log.jsonl in a training's folder, and what TensorBoard and Weights & Biases get; a context manager.
+    """The log.jsonl in a training's folder, and its copies for TensorBoard and Weights & Biases; a context manager.
 
-    done    steps that the log keeps; those after them are made anew.
+    done    steps that the log keeps; later steps are made again.
     active  whether this process writes.
     """
 
@@ -42,7 +42,7 @@ class StageLog:
             self._run = wandb.init(project="gradlab", name=folder.name, config=header, dir=str(folder))
 
     def write(self, step: int, row: dict[str, float]) -> None:
-        """Append what is known of a step."""
+        """Append a row of a step; nothing for an empty row."""
         if not self._active or not row:
             return
         append_step(self.file, step, **row)
@@ -53,7 +53,7 @@ class StageLog:
             self._run.log(row, step=step)
 
     def sync(self) -> None:
-        """Wait until all of it is on the disk."""
+        """Wait until the whole log is on the disk."""
         if self._active:
             sync(self.file)
 

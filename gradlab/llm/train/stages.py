@@ -35,22 +35,22 @@ from gradlab.losses import DPO, PairLoss, facts_of
 from gradlab.store.artifacts import write_whole
 from gradlab.store.provenance import fingerprint
 
-# Settings, by their flat names, that change any stage's numbers, beside the data's and the stage's; the others change
-# them by rounding, or not at all.
+# Settings, by their flat names, that change the numbers of every stage. The data's settings and the stage's own steps
+# and rate do so too; all others change the numbers by rounding only, or not at all.
 _COMMON = (
     "batch", "seed", "precision", "reduction", "schedule", "warmup", "weight_decay", "max_norm",
     "lora_rank", "lora_alpha", "lora_targets", "lora_dropout",
 )  # fmt: skip
-_PPO = ("samples", "sample_length", "ppo_epochs", "ppo_clip")
-_SAID = ("template", "max_length", "batch", "precision", "reduction", "schedule", "lora_rank", "init", "seed")
+_OF_PPO = ("samples", "sample_length", "ppo_epochs", "ppo_clip")  # settings that change PPO's numbers
+_IN_HEADER = ("template", "max_length", "batch", "precision", "reduction", "schedule", "lora_rank", "init", "seed")
 
 
 def train(settings: Settings) -> list[Path]:
-    """Do whatever of the run is not done yet; return the folders of the trained models, one per loss.
+    """Train the stages that are not done yet; return the folders of the trained models, one per loss.
 
     Files in ``settings.out``: ``data.json``; for each stage (``sft``, ``reference``, each loss's name) a folder with
     ``model/``, ``log.jsonl``, ``done.json``, and ``checkpoints/`` until it is done; ``cache/`` of the references.
-    One clear line as ValueError, OSError or FloatingPointError where something is wrong; what was finished is kept.
+    Raises ValueError, OSError or FloatingPointError with a message of one line; finished stages are kept.
     """
     if settings.log.wandb and find_spec("wandb") is None:
         raise ValueError(
@@ -98,10 +98,10 @@ class Run:
 
 
 class Stage(ABC):
-    """A training of a run: its name, what its numbers depend on, and how it is done.
+    """A training of a run: its name, the values that its numbers depend on, its model and its task.
 
-    start      the model that it starts from.
-    reference  the model whose log-probabilities are the reference's; None: none is needed.
+    start      the model that the training starts from.
+    reference  the model whose log-probabilities are the reference's; None where no reference is needed.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Stage(ABC):
 
     @property
     def steps(self) -> int:
-        """Return the number of steps, by default that of each loss."""
+        """Return the number of steps: that of training with a loss, unless the stage has another."""
         settings = self.run.settings
         return settings.steps or self.run.steps(settings.of("epochs"))
 
@@ -126,7 +126,7 @@ class Stage(ABC):
         """Return the model that is to be trained, and the task that trains it."""
 
     def model(self) -> str:
-        """Train unless that is done; return the folder of the trained model."""
+        """Train, unless that has been done; return the folder of the trained model."""
         folder, group = self.run.settings.out / self.name, self.run.group
         decided = self.decided()
         key = fingerprint(self.name, decided)
@@ -135,17 +135,17 @@ class Stage(ABC):
                 print(f"{self.name}: done before, {folder}")
             return str(folder / "model")
         group.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
-        _free()  # of the stage before
+        _free()  # the model of the stage before
         policy, task = self.task()
         header = self.header(policy)
-        said = run_steps(policy, task, folder, key, header, self.name)
-        self._finish(policy, folder, {"key": key, **header, **said}, decided)
+        summary = run_steps(policy, task, folder, key, header, self.name)
+        self._finish(policy, folder, {"key": key, **header, **summary}, decided)
         if group.is_main:
-            print(f"{self.name}: {_in_words(said)}, {folder}")
+            print(f"{self.name}: {_in_words(summary)}, {folder}")
         return str(folder / "model")
 
     def decided(self) -> dict[str, Any]:
-        """Return what the stage's numbers depend on, by names that its user knows; its key is made of that."""
+        """Return the values that the stage's numbers depend on, by names that a user knows; its key is made of them."""
         flat = self.run.settings.flat()
         sources = {source for source in (self.start, self.reference) if source}
         hashes = self.run.group.on_main(lambda: {source: loading.weights_hash(source) for source in sources})
@@ -156,7 +156,7 @@ class Stage(ABC):
         }  # fmt: skip
 
     def header(self, policy: PolicyModel) -> dict[str, Any]:
-        """Return what the log says of the run in its first line."""
+        """Return the log's first line: the facts about this training that readers of the log need."""
         settings, data = self.run.settings, self.run.data
         hyper = {} if self.loss is None else dataclasses.asdict(self.loss)  # type: ignore[arg-type]
         held_out = data.part(data.held_out)
@@ -170,11 +170,11 @@ class Stage(ABC):
             "trained_parameters": _number(policy.parameters), "pairs": len(data.train),
             "validation_pairs": len(held_out), "data": settings.data,
             "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
-            **{name: flat[name] for name in _SAID}, "processes": policy.group.size,
+            **{name: flat[name] for name in _IN_HEADER}, "processes": policy.group.size,
         }  # fmt: skip
 
     def policy_of(self, source: str) -> PolicyModel:
-        """Return a model as this stage trains it."""
+        """Load the model named ``source``; return it as this stage trains it."""
         run = self.run
         model = run.start_model(source)
         check_positions(model.config, int(lengths(run.data.encoded).max()))
@@ -183,7 +183,7 @@ class Stage(ABC):
         )
 
     def _finish(self, policy: PolicyModel, folder: Path, page: dict[str, Any], decided: dict[str, Any]) -> None:
-        """Write the finished model, and what is said of its training."""
+        """Write the finished model, and ``done.json`` with ``page`` and ``decided``; remove the checkpoints."""
         weights = whole_state(policy.model)
         if policy.group.device.type == "cuda":
             page["peak_memory"] = torch.cuda.max_memory_allocated(policy.group.device)
@@ -203,16 +203,16 @@ class SupervisedStage(Stage):
 
     @property
     def steps(self) -> int:
-        """Return the number of steps in the epochs that ``sft.epochs`` says."""
+        """Return the number of steps in ``sft.epochs`` epochs."""
         return self.run.steps(self.run.settings.sft.epochs)
 
     @property
     def rate(self) -> float:
-        """Return the highest learning rate, that of ``sft.learning_rate``."""
+        """Return ``sft.learning_rate``, the highest learning rate."""
         return self.run.settings.sft.learning_rate
 
     def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
-        """Return the model that it starts from, and the chosen responses as its task."""
+        """Return the model that the stage starts from, and the chosen responses as its task."""
         data = self.run.data
         train, held_out = (
             [(pair.prompt, pair.win) for pair in data.part(part)] for part in (data.train, data.held_out)
@@ -230,7 +230,7 @@ class PairStage(Stage):
         self.name, self.loss = loss.name, loss
 
     def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
-        """Return the model that it starts from, and the pairs as its task."""
+        """Return the model that the stage starts from, and the pairs as its task."""
         assert self.loss is not None
         data = self.run.data
         policy, train_ref, held_out_ref = scored(self, "train", "held_out")
@@ -247,7 +247,7 @@ class ReferenceStage(PairStage):
 
     @property
     def steps(self) -> int:
-        """Return the number of steps that ``reference.steps`` says."""
+        """Return ``reference.steps``, or the recipe's where that is left out."""
         return self.run.settings.of("reference.steps")
 
 
@@ -258,16 +258,16 @@ class PPOStage(Stage):
     reference: str
 
     def decided(self) -> dict[str, Any]:
-        """Return what the stage's numbers depend on, with PPO's settings and the reward's weights."""
+        """Return the values that the stage's numbers depend on, with PPO's settings and the hash of the reward."""
         settings = self.run.settings
         reward = self.run.group.on_main(lambda: reward_hash(str(settings.ppo.reward)))
         flat = settings.flat()
         return {
-            **super().decided(), "reward": reward, **{name: flat[name] for name in _PPO}, "beta": settings.of("beta")
+            **super().decided(), "reward": reward, **{name: flat[name] for name in _OF_PPO}, "beta": settings.of("beta")
         }  # fmt: skip
 
     def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
-        """Return the model that it starts from, and the prompts with their reward as its task."""
+        """Return the model that the stage starts from, and the prompts with their reward as its task."""
         from gradlab.llm.train.ppo_task import PPOTask, frozen_reference
 
         run = self.run
@@ -285,7 +285,7 @@ def loss_stage(run: Run, name: str, start: str, reference: str) -> Stage:
 
 def scored(stage: PairStage | PPOStage, *parts: str) -> tuple[Any, ...]:
     """Return the model that a stage starts from, and log π_ref of the pairs in each of these parts of the data."""
-    policy = stage.policy_of(stage.reference)  # scores before it is trained, or in the place of the model that is
+    policy = stage.policy_of(stage.reference)  # scores the pairs before training, or before it makes room for ``start``
     logps = [_reference_logps(stage, policy, part) for part in parts]
     if stage.reference != stage.start:
         del policy
@@ -295,7 +295,7 @@ def scored(stage: PairStage | PPOStage, *parts: str) -> tuple[Any, ...]:
 
 
 def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str) -> Tensor:
-    """Return log π_ref of both sides of each pair in a part of the data, (N, 2), from the cache where it is there."""
+    """Return log π_ref of both sides of each pair in a part of the data, (N, 2), from the cache where that has it."""
     run = stage.run
     settings, data = run.settings, run.data
     cache = fingerprint(
@@ -303,7 +303,7 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
         settings.reduction,
     )  # fmt: skip
     folder = Path(stage.reference).parent
-    name = folder.name if folder.parent == settings.out else "model"  # one cache for all that share a reference
+    name = folder.name if folder.parent == settings.out else "model"  # stages with one reference share its cache
     with frozen(policy):
         return reference_logps(
             settings.out / "cache" / f"{name}-{part}.safetensors", cache, policy, data.part(getattr(data, part)),
@@ -311,12 +311,12 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
         )  # fmt: skip
 
 
-def _in_words(said: dict[str, Any]) -> str:
-    """Return what is said of a finished training, in words."""
-    words = [f"{said['steps']} steps"]
-    if said["tokens"]:  # some are left, after it was stopped at the very end, for none
-        words.append(f"{said['tokens'] / said['seconds']:,.0f} tokens a second")
-    words += [f"{name.replace('_', ' ')} {said[name]:.3f}" for name in ENDED if name in said]
+def _in_words(summary: dict[str, Any]) -> str:
+    """Return the summary of a finished training in words."""
+    words = [f"{summary['steps']} steps"]
+    if summary["tokens"]:  # 0 where the training had been stopped after its last step, and no step was left
+        words.append(f"{summary['tokens'] / summary['seconds']:,.0f} tokens per second")
+    words += [f"{name.replace('_', ' ')} {summary[name]:.3f}" for name in ENDED if name in summary]
     return ", ".join(words)
 
 
@@ -325,7 +325,7 @@ def _number(parameters: Any) -> int:
 
 
 def _free() -> None:
-    """Let go of a model before the next one comes."""
+    """Free the memory of models that are no longer used, before the next is loaded."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -19,9 +19,9 @@ from gradlab.llm.train.reference import score
 
 @dataclass(frozen=True)
 class SupervisedTask(Task[PolicyModel]):
-    """Responses to learn: the mean over tokens of −log π, of the chosen responses.
+    """A task of the loop: learn the chosen responses; the loss is the mean of −log π over their tokens.
 
-    texts  the pairs that those to train on are from.
+    texts  the pairs that the training responses come from.
     """
 
     train: Sequence[Row]
@@ -29,7 +29,7 @@ class SupervisedTask(Task[PolicyModel]):
     texts: Sequence[Pair] = ()
 
     def described(self, index: Sequence[int]) -> list[dict[str, Any]]:
-        """Return some of the responses to train on, as text and as tokens."""
+        """Return the training responses at ``index``, as text and as tokens."""
         rows = [self.train[place] for place in index]
         return described(index, self.texts, [{"prompt": prompt, "win": response} for prompt, response in rows])
 

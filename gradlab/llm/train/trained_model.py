@@ -14,7 +14,7 @@ from gradlab.llm.model.group import Group, dot, local, plain, trainable
 from gradlab.llm.train.checkpoints import load_checkpoint, save_checkpoint
 from gradlab.llm.train.run_settings import LogSettings
 
-_FLOOR = 0.1  # of the highest learning rate, where a schedule ends
+_FLOOR = 0.1  # a schedule ends at this share of the highest learning rate
 
 
 class TrainingSettings(Protocol):
@@ -48,19 +48,19 @@ class TrainedModel(Generic[S]):
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95)
         )
-        self.tokens = 0  # that this process has trained on, without padding
+        self.tokens = 0  # tokens that this process has trained on, without padding
 
     def gradient(self) -> list[Tensor]:
-        """Return a copy of the gradient as it stands, a tensor per parameter; zeros where none came."""
+        """Return a copy of the gradient, one tensor per parameter; zeros where a parameter has no gradient."""
         return [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.parameters]
 
     def put(self, gradient: Sequence[Tensor]) -> None:
-        """Make this the gradient."""
+        """Set the gradient."""
         for parameter, part in zip(self.parameters, gradient, strict=True):
             parameter.grad = part
 
     def clear(self) -> None:
-        """Forget the gradient."""
+        """Clear the gradient."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def norm(self) -> float:
@@ -104,7 +104,7 @@ class TrainedModel(Generic[S]):
 
 
 def scheduled(step: int, steps: int, rate: float, schedule: str, warmup: float) -> float:
-    """Return the rate of step 1, …, ``steps``: a linear warm-up over that share of the steps, then the schedule."""
+    """Return the rate of step 1, …, ``steps``: a linear warm-up over the share ``warmup``, then the schedule."""
     rising = math.ceil(warmup * steps)
     if step <= rising:
         return rate * step / rising
