@@ -7,9 +7,10 @@ INSTALL := $(BIN)/python -m pip install -q $(addprefix -c ,$(CONSTRAINTS))
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 NOTEBOOKS := --nbmake --nbmake-kernel=python3 tests notebooks
 # As on lesser processors: PyTorch's own loops, its matrix products (MKL, oneDNN), numpy's loops and products, the engine.
-OLD := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
+AS := PYTHONPATH=$(CURDIR)/tests/other_processor
+OLD := $(AS) ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
   NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Nehalem GRADLAB_TEST_PROCESSOR=x86-64
-AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
+AVX2 := $(AS) ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
   NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 

@@ -6,7 +6,6 @@ import shutil
 import pytest
 import torch
 from filelock import FileLock
-from processors import compile_for
 
 # Tests' tensors are tiny: a second thread gains nothing, and where another process holds its core it waits for long.
 torch.set_num_threads(1)
@@ -47,14 +46,9 @@ def registered():
 
 @pytest.fixture(scope="session", autouse=True)
 def kernels_of_our_own(tmp_path_factory):
-    """Kernels are compiled for the session, and neither taken from the user's cache nor left there.
-
-    GRADLAB_TEST_PROCESSOR names the processor that they are compiled for, as LLVM calls it; else it is this one.
-    """
+    """Kernels are compiled for the session, and neither taken from the user's cache nor left there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        if name := os.environ.get("GRADLAB_TEST_PROCESSOR"):
-            compile_for(name, patch)
         yield
 
 

@@ -103,6 +103,7 @@ def test_a_damaged_frame_is_run_again(copy):
     assert path.read_bytes() == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [False, True])
 def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch, fresh):
     original = EXPERIMENTS["log-ratio"]

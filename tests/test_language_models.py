@@ -103,7 +103,7 @@ def rows(table, words):
     ("spikes", "verdict", "calm"),
     [
         ({"nbdpo-symmetric": 2}, "holds", "holds"),
-        ({"nbdpo-symmetric": 2, "dpo": 2}, "inconclusive", "fails"),
+        pytest.param({"nbdpo-symmetric": 2, "dpo": 2}, "inconclusive", "fails", marks=pytest.mark.slow),
         pytest.param({"dpo": 3}, "inconclusive", "fails", marks=pytest.mark.slow),
         pytest.param({}, "inconclusive", "holds", marks=pytest.mark.slow),
     ],

@@ -149,7 +149,7 @@ def tracked(lora, half, checkpointing, pairs=2, length=128, chunk=CHUNK):
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("fp32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "lora",
-    [None, pytest.param(["q_proj", "v_proj"], marks=pytest.mark.slow), "all-linear"],
+    [None, *(pytest.param(some, marks=pytest.mark.slow) for some in (["q_proj", "v_proj"], "all-linear"))],
     ids=["full", "two", "all-linear"],
 )
 def test_activations_are_those_of_a_real_step(lora, precision, checkpointing):

@@ -155,7 +155,9 @@ def test_the_loss_of_routers_is_added_as_trl_adds_it(make):
     assert ours[-1] == pytest.approx(theirs[-1], rel=1e-6)
 
 
-@pytest.mark.parametrize("name", PAIR_LOSSES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ("dpo", "bdpo") else pytest.mark.slow) for name in PAIR_LOSSES]
+)
 def test_every_loss_trains_with_the_gradient_found_by_hand(make, llamas, pairs, name):
     loss = PAIR_LOSSES[name](beta=0.2)
     settings = {"optim": "sgd", "max_grad_norm": 0.0, "max_steps": 1, "learning_rate": 0.5}
@@ -301,6 +303,7 @@ def test_args_are_needed(llamas):
         GradlabDPOTrainer(llamas[0], gradlab_loss=DPO())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["another reference", "no call"])
 def test_a_trl_that_computes_otherwise_is_noticed(make, monkeypatch, fault):
     own = DPOTrainer.compute_loss
@@ -337,6 +340,7 @@ def test_without_trl_one_line_says_what_to_install(monkeypatch):
         importlib.import_module("gradlab.llm.trl")
 
 
+@pytest.mark.slow
 def test_the_example_runs(llamas, tokenizer, pairs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     llamas[0].save_pretrained("model")

@@ -101,6 +101,7 @@ def test_every_registered_loss_can_be_swept(name, tmp_path):
     assert len(pd.read_parquet(run_sweep(settings, tmp_path, progress=False))) == 1
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_does_not_change_a_bit(small, tmp_path, blocks_of_three):
     for workers in (1, 3):
         run_sweep(read_settings(small), tmp_path / str(workers), workers=workers, progress=False)

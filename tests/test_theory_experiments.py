@@ -195,6 +195,7 @@ def turning_points(values):
     return 1 + np.flatnonzero(((middle > left) & (middle > right)) | ((middle < left) & (middle < right)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sigma_p", "sigma_q", "distance"), [(1.5, 1.5, 4.0), (3.0, 1.5, 12.0), (1.5, 3.0, 4.0)])
 def test_extrema_lie_within_a_cell_of_those_of_the_weights_summed_by_hand(shift_frame, sigma_p, sigma_q, distance):
     y = np.arange(20) + 0.5

@@ -10,6 +10,8 @@ import torch
 
 from scripts.benchmarks import page_parts, timing
 
+pytestmark = pytest.mark.slow
+
 
 def recorded(names, done):
     return {name: lambda name=name: done.append(name) for name in names}

@@ -295,7 +295,7 @@ def test_without_an_event_loop_the_work_is_done_at_once():
 @pytest.mark.parametrize(
     ("runs", "moves", "others"),
     [
-        (5, 20, []),
+        (5, 10, []),
         pytest.param(10, 100, EXPLORERS.values(), marks=pytest.mark.slow),
         pytest.param(200, 2000, EXPLORERS.values(), marks=pytest.mark.long),
     ],
