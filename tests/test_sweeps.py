@@ -101,6 +101,49 @@ def test_every_registered_loss_can_be_swept(name, tmp_path):
     assert len(pd.read_parquet(run_sweep(settings, tmp_path, progress=False))) == 1
 
 
+STRAIGHT = """
+from dataclasses import dataclass
+import gradlab as gl
+
+
+@gl.register_loss
+@dataclass(frozen=True)
+class Straight:
+    slope: float = 1.0
+    name = "straight"
+    equation = "−s(h_w − h_l)"
+    source = "ours"
+    antisymmetric = False
+
+    def __call__(self, logps):
+        return -SLOPE * self.slope * (logps.win_logratio - logps.lose_logratio)
+
+
+if __name__ == "__main__":
+    import sys
+    import pandas as pd
+    settings = pd.DataFrame({"loss": "straight", "prompts": 2, "responses": 5, "steps": 3, "seed": range(6)})
+    print(gl.sweeps.run_sweep(settings, sys.argv[1], workers=2, progress=False))
+"""
+
+
+@pytest.mark.slow
+def test_a_loss_of_a_users_own_is_known_in_the_workers_too(tmp_path, blocks_of_three):
+    def sweep(slope):
+        script = tmp_path / "script.py"  # a main program, whose classes no worker can import
+        script.write_text(STRAIGHT.replace("SLOPE", slope))
+        command = [sys.executable, str(script), str(tmp_path / "out")]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    done = sweep("1.0")
+    assert done.returncode == 0, done.stderr
+    first = pd.read_parquet(tmp_path / "out" / "runs.parquet")
+    assert len(first) == 6
+    assert first["training_loss"].lt(0).all()
+    again = sweep("2.0")  # the same name and numbers, another loss: not to be taken for the former
+    assert "holds a sweep of other settings, or by other sources" in again.stderr
+
+
 @pytest.mark.slow
 def test_the_number_of_workers_does_not_change_a_bit(small, tmp_path, blocks_of_three):
     for workers in (1, 3):
@@ -140,7 +183,7 @@ def test_a_run_that_explodes_does_not_take_the_others_with_it(tmp_path):
 def test_a_sweep_goes_on_where_it_was(small, tmp_path, blocks_of_three, monkeypatch):
     settings, calls = read_settings(small), []
 
-    def breaks_at_the_fifth(settings):
+    def breaks_at_the_fifth(settings, losses):
         calls.append(1)
         if len(calls) == 5:
             raise KeyboardInterrupt

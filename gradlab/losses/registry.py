@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import torch
@@ -104,6 +105,35 @@ def unregister_loss(name: str) -> None:
     """Take a loss that ``register_loss`` has added out of the registry; ValueError for any other name."""
     one_of("loss to take out", name, [known for known in _LOSSES if known not in _OURS])
     del _LOSSES[name]
+
+
+def users_losses(names: Iterable[str]) -> list[KnownLoss]:
+    """Return those of the named losses that a user has registered, with their default numbers: for other processes."""
+    return [PAIR_LOSSES[name]() for name in sorted({*names} - _OURS) if name in PAIR_LOSSES]
+
+
+def restore_losses(losses: Iterable[KnownLoss]) -> None:
+    """Register what ``users_losses`` gave in another process, unless it is registered here already."""
+    for loss in losses:
+        if loss.name not in _LOSSES or type(_LOSSES[loss.name]()) is not type(loss):
+            register_loss(loss)
+
+
+def definition(loss: PairLoss) -> str:
+    """Return what a user's loss computes, as text: its numbers and the code of its methods, whatever file it is in."""
+    methods = {name: method for name, method in vars(type(loss)).items() if isinstance(method, FunctionType)}
+    written = {name: methods[name] for name in methods if not name.startswith("__") or name == "__call__"}
+    codes = {name: (method.__code__.co_code.hex(), _constants(method.__code__), method.__code__.co_names)
+             for name, method in sorted(written.items())}  # fmt: skip
+    return repr((repr(loss), codes))
+
+
+def _constants(code: CodeType) -> tuple[str, ...]:
+    """Return the constants of a function's code, with the code of functions inside it."""
+    return tuple(
+        repr((constant.co_code.hex(), _constants(constant))) if isinstance(constant, CodeType) else repr(constant)
+        for constant in code.co_consts
+    )
 
 
 def measured_start(loss: PairLoss) -> float | None:

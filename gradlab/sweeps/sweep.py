@@ -25,6 +25,8 @@ from gradlab.lab.fit import fit
 from gradlab.lab.training import Training
 from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import PairLoss
+from gradlab.losses.pair import KnownLoss
+from gradlab.losses.registry import definition, restore_losses, users_losses
 from gradlab.store.artifacts import holds, load_frame, load_manifest, merge_frames, save_frame
 from gradlab.store.pool import Part, processes, run_parts
 from gradlab.store.provenance import code_key, fingerprint
@@ -116,8 +118,12 @@ def sweep_status(folder: Path | str) -> Status:
     )  # fmt: skip
 
 
-def train_block(settings: pd.DataFrame) -> pd.DataFrame:
-    """Train the runs of one block, rows of a settings frame with the column ``run``; rows as in ``run_sweep``."""
+def train_block(settings: pd.DataFrame, losses: Sequence[KnownLoss] = ()) -> pd.DataFrame:
+    """Train the runs of one block, rows of a settings frame with the column ``run``; rows as in ``run_sweep``.
+
+    losses  those that a user has registered, since the process that trains may be another one.
+    """
+    restore_losses(losses)
     runs = list(rows_of(settings))
     seeds = [run.get("seed", 0) for run in runs]
     worlds = [gaussian_world(**world_arguments(run), seed=seed) for run, seed in zip(runs, seeds, strict=True)]
@@ -162,9 +168,19 @@ def _parts(settings: pd.DataFrame, folder: Path, key: str) -> list[Part]:
         for first in range(0, len(group), width)
     ]
     return [
-        Part({"settings": block}, folder / "blocks" / f"{number:06}.parquet", f"{key} {_runs_in(block)}", len(block))
+        Part(
+            {"settings": block, "losses": _added(block)},
+            folder / "blocks" / f"{number:06}.parquet",
+            f"{key} {_runs_in(block)}",
+            len(block),
+        )
         for number, block in enumerate(blocks)
     ]
+
+
+def _added(settings: pd.DataFrame) -> list[KnownLoss]:
+    """Return the losses of a settings frame that a user has registered."""
+    return users_losses(settings["loss"].dropna().unique()) if "loss" in settings else []
 
 
 def _runs_in(block: pd.DataFrame) -> str:
@@ -183,7 +199,8 @@ def _width(group: pd.DataFrame) -> int:
 def _key(settings: pd.DataFrame) -> str:
     """Return the key of all that a sweep's numbers depend on."""
     exact = hashlib.sha256(settings.to_parquet(index=False)).hexdigest()
-    return fingerprint(exact, code_key(__name__, ["train_block", "_parts"]))
+    added = [definition(loss) for loss in _added(settings)]
+    return fingerprint(exact, *added, code_key(__name__, ["train_block", "_parts"]))
 
 
 def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
