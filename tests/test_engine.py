@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from own_losses import Hinge, SquaredMargin, every_loss
+from rounding import rounding
 
 from gradlab.lab.engine import EagerNotice, NotFusable, functions, fusion, machine, run
 from gradlab.lab.engine.kernel import Plan, write
@@ -51,6 +52,11 @@ def fresh(monkeypatch, tmp_path):
     return tmp_path / "cache" / "kernels"
 
 
+# Where the slopes of pairs cancel, rounding is left of a sum of eight or so, of a tenth at most each. Adam divides it
+# by its ε of 1e-8, and takes its rate of 0.01 of that in each of 200 steps. Gradient descent only adds the rounding up.
+ADAM = 200 * 0.01 * rounding(8, 0.1) / 1e-8
+
+
 def both(worlds, loss, **settings):
     fused, eager = (fit(worlds, loss, engine=which, **settings) for which in ("fused", "eager"))
     assert (fused.settings["engine"], eager.settings["engine"]) == ("fused", "eager")
@@ -75,13 +81,14 @@ def test_fused_and_eager_agree_in_probabilities(loss, policy, descent):
         WORLDS, loss, policy=policy, optimizer=optimizer, learning_rate=learning_rate, steps=200, record=5
     )
     assert (fused.logp.exp() - fused.policies[0].exp()).abs().max() > 0.01  # it went somewhere
-    assert gap(fused, eager) < (1e-8 if isinstance(loss, (Hinge, SquaredMargin)) else 1e-10)  # a hinge has kinks
+    kinks = isinstance(loss, (Hinge, SquaredMargin))
+    assert gap(fused, eager) < (ADAM if optimizer == "adam" or kinks else 1e-10)
 
 
 @every_loss
 def test_they_agree_on_the_papers_grid(loss):
     worlds = [gaussian_world(seed=0), gaussian_world(mask_rate=0.2, seed=1)]
-    assert gap(*both(worlds, loss, steps=200, record=1)) < (1e-9 if isinstance(loss, Hinge) else 1e-10)
+    assert gap(*both(worlds, loss, steps=200, record=1)) < ADAM
 
 
 @every_loss
