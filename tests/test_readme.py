@@ -78,7 +78,7 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys):
         write_inputs(tmp_path)
         places = {"MODEL": str(tmp_path / "model"), "PAIRS.jsonl": str(tmp_path / "pairs.jsonl")}
         arguments = [places.get(argument, argument) for argument in arguments]
-        arguments += ["--held-out", "4", "--batch", "4", "--steps", "2", "--reference-steps", "1", "--device", "cpu"]
+        arguments += ["--held-out", "4", "--batch", "4", "--steps", "2", "--reference.steps", "1", "--device", "cpu"]
     cheap = ["--seeds", "1", "--steps", "2"] if arguments[0] == "fit" else []
     assert cli.main([*arguments, *cheap]) == 0
 

@@ -59,12 +59,14 @@ _SPELLED = {"FreeLogits": lambda policy: policy.name, "dtype": lambda kind: str(
 
 def field_texts(kind: type) -> dict[str, str]:
     """Return the docstring below each field of a class, on one line."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-    }
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    texts = {}
+    for field, below in itertools.pairwise(definition.body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(value=ast.Constant(str(text))):
+                texts[name] = " ".join(text.split())
+    return texts
 
 
 def check_save(file: Path | None) -> None:
