@@ -489,7 +489,7 @@ def test_unfinished_runs_without_losses_are_compared_with_what_there_is(run, tmp
         ({"shown": -1}, "shown must be a whole number ≥ 0, got -1"),
         ({"samples": 0}, "samples must be a whole number ≥ 1, got 0"),
         ({"temperature": 0}, "temperature must be finite and > 0, got 0"),
-        ({"reward": lambda p, r: [1.0]}, "reward <lambda> must give one number a response"),
+        ({"reward": lambda p, r: [1.0]}, "reward <lambda> must give one number per response"),
         ({"reward": lambda p, r: [math.nan] * len(r)}, "reward <lambda> must give finite numbers, got nan"),
         ({"cost": "no_such_module:cost"}, "there is no module 'no_such_module'"),
     ],

@@ -313,8 +313,8 @@ def raising(prompts, responses):
     ("reward", "line"),
     [
         (nan, "reward mine must give finite numbers, got nan for response 1 of 16"),
-        (too_few, r"reward mine must give one number a response, got shape \(1,\) for 16"),
-        (words, "reward mine must give a number a response .*good"),
+        (too_few, r"reward mine must give one number per response, got shape \(1,\) for 16"),
+        (words, "reward mine must give one number per response .*good"),
         (raising, r"reward mine failed: KeyError: 'no such\\nanswer'"),
     ],
 )

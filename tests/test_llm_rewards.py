@@ -272,14 +272,14 @@ def test_the_path_of_imports_is_as_it_was(tmp_path, monkeypatch, path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ([1.0], r"must give one number a response, got shape \(1,\) for 2"),
+        ([1.0], r"must give one number per response, got shape \(1,\) for 2"),
         ([[1.0], [2.0]], r"got shape \(2, 1\) for 2"),
         ([1.0, math.nan], "must give finite numbers, got nan for response 2 of 2"),
         ([math.inf, 1.0], "got inf for response 1 of 2"),
-        (["good", "bad"], "must give a number a response .could not convert"),
+        (["good", "bad"], "must give one number per response .could not convert"),
         (None, r"must give"),
-        ([10**400, 1], "must give a number a response"),
-        ([torch.ones((), requires_grad=True), 1.0], "must give a number a response"),
+        ([10**400, 1], "must give one number per response"),
+        ([torch.ones((), requires_grad=True), 1.0], "must give one number per response"),
     ],
 )
 def test_what_a_reward_gives_is_checked(given, words):

@@ -1,7 +1,7 @@
-"""Any loss of gradlab's in TRL's DPO trainer, and gradlab's training log of what TRL trains.
+"""TRL's DPO trainer with any of gradlab's losses, and gradlab's training log of what TRL trains.
 
-TRL calls its models, counts and averages as ever, and reports its use to Hugging Face unless
-HF_HUB_DISABLE_TELEMETRY=1; only the loss, and so the gradient, are gradlab's::
+TRL calls its models, counts and averages as usual, and reports its use to Hugging Face unless
+HF_HUB_DISABLE_TELEMETRY=1. Only the loss, and so the gradient, are gradlab's::
 
     from trl import DPOConfig
     from gradlab.llm.trl import GradlabDPOTrainer
@@ -36,7 +36,7 @@ except ImportError as error:
     raise ImportError(f"gradlab.llm.trl needs TRL ({error}): pip install 'gradlab[trl]'") from None
 
 LOG = "gradlab-log.jsonl"  # in the trainer's output_dir
-# What TRL's settings must be for its loss to be −log σ(β(h_w − h_l)), whose place gradlab's loss takes.
+# TRL's settings under which its loss is −log σ(β(h_w − h_l)). Gradlab's loss takes the place of that loss.
 _PLAIN = {
     "loss_type": ["sigmoid"], "loss_weights": None, "f_divergence_type": "reverse_kl", "label_smoothing": 0.0,
     "ld_alpha": None, "use_weighting": False, "padding_free": False,
@@ -44,14 +44,14 @@ _PLAIN = {
 
 
 class ImbalanceLog(TrainerCallback):
-    """Gradlab's training log, in ``LOG``, of a run of TRL's own DPOTrainer: what the trainer's public logs have.
+    """A callback that writes gradlab's training log, in ``LOG``, for TRL's DPOTrainer, from that trainer's public logs.
 
-    That is loss, rewards, margin, accuracy, log-probabilities, norm of the gradient and learning rate, as means since
-    TRL's last log (so give DPOConfig ``logging_steps=1``); of the evaluation set the same with validation_. Where TRL's
-    loss is plain DPO, ``margin``, ``win_weight`` and ``log_prob_ratio`` follow from these. Slopes, and λ_w of other
-    losses, cannot be had from means: ``GradlabDPOTrainer`` logs those. Nothing is logged of several evaluation sets,
-    which TRL's names do not tell apart, nor outside of ``train()``. A resumed run goes on with the log from its
-    checkpoint's step; an older log there is renamed.
+    They hold loss, rewards, margin, accuracy, log-probabilities, norm of the gradient and learning rate, as means since
+    TRL's last log (so give DPOConfig ``logging_steps=1``), and the same for the evaluation set, with validation_. Where
+    TRL's loss is plain DPO, ``margin``, ``win_weight`` and ``log_prob_ratio`` follow from these. Slopes, and λ_w of
+    other losses, do not follow from means: ``GradlabDPOTrainer`` logs them. Several evaluation sets are not logged,
+    since TRL's names do not tell them apart; nothing is logged outside of ``train()``. A resumed run goes on with the
+    log from its checkpoint's step. An older log of another run is renamed.
     """
 
     _path: Path | None = None  # on the main process, while it trains
@@ -68,11 +68,11 @@ class ImbalanceLog(TrainerCallback):
             start_log(self._path, _settings(args, self._loss))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the log."""
+        """Stop logging."""
         self._path = None
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Write what TRL logs, under gradlab's names."""
+        """Write TRL's numbers under gradlab's names."""
         row = {gradlab_name(name): value for name, value in logs.items()}
         side = "validation_" if "validation_loss" in row else ""
         if side + "logp_win" in row and not _faults(args):
@@ -82,25 +82,28 @@ class ImbalanceLog(TrainerCallback):
             self._write(state.global_step, row)
 
     def _write(self, step: int, row: dict[str, Any]) -> None:
-        known = {key: one for key, one in row.items() if key.removeprefix("validation_") in COLUMNS and one is not None}
+        known = {
+            key: value for key, value in row.items() if key.removeprefix("validation_") in COLUMNS and value is not None
+        }
         if self._path is not None and known:
             append_step(self._path, step, **known)
 
 
 class GradlabDPOTrainer(DPOTrainer):
-    """TRL's DPOTrainer with a loss of gradlab's, and with the whole of gradlab's training log in ``LOG``.
+    """TRL's DPOTrainer with a loss of gradlab's, and with gradlab's whole training log in ``LOG``.
 
-    gradlab_loss  any ``PairLoss``; its mean over a batch's pairs is trained on, accumulated as TRL does it. With
-                  ``DPO(beta)`` losses, gradients and logged metrics are those of TRL's ``loss_type="sigmoid"``.
-    args          TRL's settings. ``beta`` must be the loss's own (1 where it has none), by which TRL scales the
-                  rewards that it logs; what else would change TRL's loss must stay at its default.
+    gradlab_loss  any ``PairLoss``. Its mean over a batch's pairs is trained on, accumulated as TRL does it. With
+                  ``DPO(beta)``, losses, gradients and logged metrics are those of TRL's ``loss_type="sigmoid"``.
+    args          TRL's settings. ``beta`` must be that of the loss (1 where the loss has no beta): TRL scales the
+                  rewards that it logs by it. Every other setting that changes TRL's loss must stay at its default.
 
-    The rest is TRL's, and so is the reference: a model, the adapter switched off or copied, or log-probabilities
-    computed before. Log-probabilities are sums over a response, in float32. The log has a row for each step, of all
-    its pairs, before its update; the same with validation_ at evaluation, after it; and ``grad_norm`` where TRL logs.
+    All else is TRL's, also the reference: a model, the adapter switched off or copied, or log-probabilities computed
+    before. Log-probabilities are sums over a response, in float32. The log has one row per step, with means over all
+    of the step's pairs before the update; at evaluation the same columns with validation_, after the update; and
+    ``grad_norm`` where TRL logs it.
 
     Raises ValueError for a setting that would be ignored; RuntimeError where a version of TRL does not call its models
-    as expected: on each batch, the log-probabilities heard must give the sigmoid loss that TRL gives.
+    as expected: on each batch, the log-probabilities that gradlab has read must give TRL's sigmoid loss.
     """
 
     args: Any
@@ -118,11 +121,11 @@ class GradlabDPOTrainer(DPOTrainer):
         self.add_callback(_PairLog(self))
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: Any = False, num_items_in_batch: Any = None) -> Any:
-        """The mean loss of a batch's pairs, or (that, outputs); everything around it is TRL's own."""
+        """Return the mean loss of a batch's pairs, or (that, outputs)."""
         reference = self.model if self.ref_model is None else self.ref_model
         with _heard(model, inputs) as policy, _heard(reference, inputs) as frozen:
-            found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        own, *outputs = found if return_outputs else (found,)
+            returned = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        trl_loss, *outputs = returned if return_outputs else (returned,)
         if self.args.precompute_ref_log_probs:
             frozen = [(torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]]), None)]
         elif self.ref_model is None:
@@ -131,19 +134,22 @@ class GradlabDPOTrainer(DPOTrainer):
             raise RuntimeError(f"TRL {trl.__version__} did not call its models for the loss; use its default settings")
         (sums, router), (ref_sums, _) = policy[0], frozen[0]
         lengths = inputs["completion_mask"][:, 1:].sum(1)
-        logps = PairLogps(*(one for both in (sums, ref_sums.float(), lengths) for one in both.chunk(2)))
+        logps = PairLogps(*(side for both in (sums, ref_sums.float(), lengths) for side in both.chunk(2)))
         extra = getattr(self, "router_aux_loss_coef", 0.0) * router if getattr(self, "aux_loss_enabled", False) else 0.0
         sigmoid = (DPO(self.args.beta)(logps).mean() + extra).detach()
-        if own.dtype == torch.float32 and not torch.allclose(own, sigmoid, rtol=0.01, atol=0.01, equal_nan=True):
-            raise RuntimeError(f"TRL {trl.__version__} gives the loss {own:.4f} where its log-probs give {sigmoid:.4f}")
+        full = trl_loss.dtype == torch.float32
+        if full and not torch.allclose(trl_loss, sigmoid, rtol=0.01, atol=0.01, equal_nan=True):
+            raise RuntimeError(
+                f"TRL {trl.__version__} gives the loss {trl_loss:.4f} where its log-probs give {sigmoid:.4f}"
+            )
         gather: Any = self.accelerator.gather if model.training else self.accelerator.gather_for_metrics  # no fillers
-        rows = torch.stack([one.detach().float() for one in vars(logps).values()], 1)
+        rows = torch.stack([column.detach().float() for column in vars(logps).values()], 1)
         self.seen[model.training].append(gather(rows).cpu())
         loss = self.gradlab_loss(logps).mean() + extra
         return (loss, *outputs) if return_outputs else loss
 
     def take_row(self, *, training: bool) -> dict[str, float]:
-        """The log's columns of the pairs since the last call, which are then forgotten; none where there were none."""
+        """Return the log's columns for the pairs since the last call, and forget the pairs; empty without pairs."""
         kept, self.seen[training] = self.seen[training], []
         return batch_row(self.gradlab_loss, PairLogps(*torch.cat(kept).unbind(1))) if kept else {}
 
@@ -168,7 +174,10 @@ class _PairLog(ImbalanceLog):
 
 @contextmanager
 def _heard(module: Any, inputs: Any) -> Iterator[list[tuple[Tensor, Any]]]:
-    """Of each call of a model: Σ log π of the batch's responses, winners first (2B,), and its routers' loss, if any."""
+    """Collect, for each call of a model inside, Σ log π of the batch's responses and the routers' loss, if any.
+
+    Σ log π has shape (2B,), winners first.
+    """
     calls: list[tuple[Tensor, Any]] = []
     mask = inputs["completion_mask"][:, 1:] != 0
     places = mask.shape[1]  # the last ones: virtual tokens of a soft prompt come before
@@ -185,17 +194,18 @@ def _heard(module: Any, inputs: Any) -> Iterator[list[tuple[Tensor, Any]]]:
 
 
 def _faults(args: Any, **more: Any) -> list[str]:
-    """What makes TRL's loss another one than DPO's, or is not one of the further settings."""
+    """Return what is wrong with TRL's settings: those that make its loss other than DPO's, or differ from ``more``."""
     wanted = {**_PLAIN, **more}
-    got = {name: getattr(args, name, one) for name, one in wanted.items()}
-    return [f"{name} must be {one!r}, got {got[name]!r}" for name, one in wanted.items() if got[name] != one]
+    got = {name: getattr(args, name, value) for name, value in wanted.items()}
+    return [f"{name} must be {value!r}, got {got[name]!r}" for name, value in wanted.items() if got[name] != value]
 
 
 def _settings(args: Any, loss: PairLoss | None) -> dict[str, Any]:
-    """The first line of the log."""
-    own = {key: one for key, one in getattr(loss, "__dict__", {}).items() if isinstance(one, float | int | str)}
-    own["loss"] = loss.name if loss else "TRL's " + " + ".join(args.loss_type) if _faults(args) else "dpo"
-    own |= {"loss_facts": facts_of(loss)} if loss else {}
-    own["batch"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    own |= {key: getattr(args, key) for key in ("beta", "learning_rate", "seed")}
-    return own | {"optimizer": str(args.optim.value), "trainer": f"trl {trl.__version__}"}
+    """Return the settings in the first line of the log."""
+    hyper = getattr(loss, "__dict__", {})
+    settings = {key: value for key, value in hyper.items() if isinstance(value, float | int | str)}
+    settings["loss"] = loss.name if loss else "TRL's " + " + ".join(args.loss_type) if _faults(args) else "dpo"
+    settings |= {"loss_facts": facts_of(loss)} if loss else {}
+    settings["batch"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    settings |= {key: getattr(args, key) for key in ("beta", "learning_rate", "seed")}
+    return settings | {"optimizer": str(args.optim.value), "trainer": f"trl {trl.__version__}"}

@@ -16,7 +16,7 @@ Row = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and of a resp
 
 
 def steps_an_epoch(number: int, batch: int) -> int:
-    """Steps that see ``number`` items once; the last one of an epoch may be smaller."""
+    """Return the number of steps that see ``number`` items once; the last step of an epoch may be smaller."""
     return math.ceil(number / batch)
 
 
@@ -28,11 +28,12 @@ def batch_at(step: int, number: int, batch: int, seed: int, purpose: Purpose = P
 
 
 def dealt(lengths: np.ndarray, micro: int, rank: int = 0, ranks: int = 1) -> list[np.ndarray]:
-    """Places (within the batch) of this process's micro-batches: sorted by length, so that little is padding.
+    """Return the places (in the batch) of this process's micro-batches, sorted by length, so that little is padding.
 
-    lengths  (B,) tokens of each item. Micro-batches of ``micro`` items, or fewer where there would not be one for each
-    process, are dealt to the processes in turn, the longest first. Each gets equally many, as FSDP needs; the last
-    ones may be empty.
+    lengths  (B,) tokens of each item.
+
+    Micro-batches of ``micro`` items, or of fewer where the processes would outnumber them, are dealt to the processes
+    in turn, the longest first. All processes get equally many, as FSDP needs; the last ones may be empty.
     """
     micro = min(micro, max(math.ceil(len(lengths) / ranks), 1))
     order = np.argsort(-lengths, kind="stable")
@@ -45,7 +46,7 @@ def dealt(lengths: np.ndarray, micro: int, rank: int = 0, ranks: int = 1) -> lis
 def collate(
     rows: Sequence[Row], pad: int, device: torch.device | str | None = None, *, left: bool = False
 ) -> dict[str, Tensor]:
-    """Rows as tensors (B, T), T the longest row: ``input_ids``, ``attention_mask``, ``answer_mask`` (the response).
+    """Return rows as tensors (B, T), T the longest row: ``input_ids``, ``attention_mask``, ``answer_mask`` (responses).
 
     Padding, of id ``pad``, stands on the right, or on the left as sampling needs it.
     """
@@ -71,7 +72,7 @@ def rows_of(pairs: Sequence[Encoded]) -> list[Row]:
 
 
 def side_rows(pairs: Sequence[Encoded]) -> list[Row]:
-    """Return winner and loser of each pair in turn."""
+    """Return each pair's winner and loser, pair by pair."""
     return [(pair.prompt, side) for pair in pairs for side in (pair.win, pair.lose)]
 
 

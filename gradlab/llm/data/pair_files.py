@@ -18,8 +18,8 @@ FILES = ".jsonl, .jsonl.gz or .parquet file"
 def records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Return the records of a source, each with its place.
 
-    ValueError names a file, and the line, that cannot be read; FileNotFoundError a file that is not there; OSError what
-    the hub cannot give; ImportError a missing ``datasets``.
+    ValueError names a file, and the line, that cannot be read; FileNotFoundError names a missing file; OSError says
+    what the hub cannot give; ImportError says that ``datasets`` is missing.
     """
     path, name = Path(source), source.lower()
     if path.is_dir():

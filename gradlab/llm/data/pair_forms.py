@@ -1,4 +1,4 @@
-"""The forms of pair data, a record each: what it is called, how it is recognised, and how it is read.
+"""The forms of pair data, one record per form: what it is called, how it is recognised, and how it is read.
 
 A new form is one more ``Form`` in ``FORMS``: its fields, its choices and its name in messages follow from that.
 """
@@ -175,7 +175,7 @@ CHOICES = tuple(choice for form in FORMS for choice in form.choices)
 
 
 def form_of(record: Mapping[str, Any], place: str) -> Form:
-    """Return the form that a record is meant to have, though its fields may be wrong; ValueError where it has none."""
+    """Return the form that a record is meant to have, though its fields may be wrong; ValueError where none fits."""
     if not set(FIELDS) & set(record):
         names = ", ".join(list(map(str, record))[:10]) or "none"
         accepted = "; ".join(form.name for form in FORMS)

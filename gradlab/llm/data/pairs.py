@@ -1,4 +1,4 @@
-"""Preference pairs from a file or a hub: read, checked, and what is left out is counted; and written as JSON lines."""
+"""Preference pairs: read from a file or a hub, checked, those left out counted; and written as JSON lines."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gradlab.llm.data.pair_forms import CHOICES, Form, Message, Prompt, Record, 
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt and two responses to it, of which one was preferred.
+    """A prompt and two responses to it, with one preferred.
 
     prompt    text, or messages.
     chosen    the preferred response's text, with its white space.
-    rejected  the other's.
-    place     where it was read, for messages: "file.jsonl, line 3".
+    rejected  the other response's text.
+    place     where the pair was read, for messages: "file.jsonl, line 3".
     """
 
     prompt: Prompt
@@ -32,7 +32,7 @@ class Pair:
 
 @dataclass
 class Report:
-    """A report of a step on pairs: how many it was given, how many it kept, and why it left the others out.
+    """A report of a step on pairs: how many it read, how many it kept, and why it left the others out.
 
     left_out  reason → number of pairs.
     notes     what was changed and kept → number of pairs.
@@ -51,7 +51,7 @@ class Report:
         return "; ".join(parts)
 
     def merged(self, later: Report) -> Report:
-        """Return the report of this step and of a later one together, which was given the pairs that this one kept."""
+        """Return one report of this step and of a later step, which has read the pairs that this step kept."""
         return Report(self.read, later.kept, *self._sums(later))
 
     def __add__(self, other: Report) -> Report:
@@ -67,15 +67,15 @@ def read_pairs(source: str, *, choice: str | None = None, split: str = "train") 
 
     source  a .jsonl, .jsonl.gz or .parquet file; else a data set of the Hugging Face hub, as OWNER/NAME or
             OWNER/NAME/FOLDER (through ``datasets``; no code of the hub's is run).
-    choice  which preference counts, of ``CHOICES``, where the form has several, as PKU-SafeRLHF; None for other data.
-    split   of a hub's data set; a file has none.
+    choice  the preference that counts, from ``CHOICES``, where the form has several, as PKU-SafeRLHF; None otherwise.
+    split   the split of a hub's data set; a file has no splits.
 
     The fields of a record tell its form, see ``pair_forms.FORMS``; a file has one form. Pairs of different prompts,
     with an empty response, or with one response twice (white space around them aside) are left out and counted.
 
     ValueError names the file, the line and the field of a record that cannot be read, and a source without a usable
-    pair; FileNotFoundError a file that is not there; OSError what the hub cannot give; ImportError that ``datasets`` is
-    missing.
+    pair; FileNotFoundError names a missing file; OSError says what the hub cannot give; ImportError says that
+    ``datasets`` is missing.
     """
     if choice is not None:
         one_of("choice", choice, CHOICES)

@@ -27,7 +27,7 @@ class Data:
     held_out: np.ndarray
     report: Report
     fingerprint: str
-    """Of all tokens and of the split."""
+    """A hash of all tokens, and the split."""
 
     @property
     def seen(self) -> int:
@@ -48,8 +48,8 @@ class Data:
 def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
     """Read and split the pairs as these settings (those of ``DECIDING``) and this tokenizer say.
 
-    Held out are the pairs of the validation file, or ``held_out`` pairs drawn by the seed.
-    ValueError where too few are left to train on, or both sources are one; errors of reading as in ``read_pairs``.
+    The pairs of the validation file are held out, or ``held_out`` pairs drawn by the seed.
+    ValueError where no pair is left to train on, or both sources are the same; errors of reading as in ``read_pairs``.
     """
     if settings["validation"] is not None and _same(settings["validation"], settings["data"]):
         raise ValueError(
@@ -81,6 +81,6 @@ def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
 
 
 def _same(source: str, other: str) -> bool:
-    """Say whether two names are those of one source."""
+    """Say whether two names stand for the same source."""
     paths = Path(source), Path(other)
     return source == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))

@@ -1,4 +1,4 @@
-"""The text that a model sees of a prompt and its responses: as it is, by a chat template, or as safe-rlhf writes it."""
+"""Templates: the text that a model sees for a prompt and its responses, plain, by a chat template or safe-rlhf's."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ BEAVER_START = "BEGINNING OF CONVERSATION:"  # of each text of safe-rlhf's
 
 
 class Refused(ValueError):
-    """Turns that a template has no place for."""
+    """An error: a template has no place for these turns."""
 
 
 def prompt_text(prompt: Prompt, template: Template, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the text that the model sees of a prompt, up to where its response begins.
+    """Return the text that the model sees for a prompt, up to where the response begins.
 
     "plain" is the prompt itself. "chat" is the tokenizer's chat template. "beaver" is safe-rlhf's: "BEGINNING OF
     CONVERSATION: USER: … ASSISTANT:", in which earlier answers end with the tokenizer's EOS. For the latter two, a
     dialogue of HH-RLHF's form is taken apart, and any other text is one message of the user.
 
-    ValueError for a template that is not there, and for turns that it refuses.
+    ValueError for an unknown template, and for turns that the template refuses.
     """
     check_tokenizer(template, tokenizer)
     if template == "plain":
@@ -60,7 +60,7 @@ def responses_of(pair: Pair, template: Template) -> tuple[str, str]:
 
 
 def texts_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool]:
-    """Return the texts of the prompt and of both wholes; and whether a whole has the prompt in other words."""
+    """Return the texts of the prompt and of prompt with each response; and whether these reword the prompt."""
     prompt = prompt_text(pair.prompt, template, tokenizer)
     responses = responses_of(pair, template)
     wholes = [prompt + response for response in responses]

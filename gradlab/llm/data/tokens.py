@@ -29,7 +29,7 @@ _AT_ONCE = 1_000  # pairs that are made into tokens in one call
 class Encoded:
     """A pair as token ids.
 
-    prompt     what both responses follow, with the tokenizer's BOS where it sets one; never empty.
+    prompt     the ids that both responses follow, with the tokenizer's BOS where it sets one; never empty.
     win, lose  the responses, never empty; each ends with the tokenizer's EOS unless it was cut.
     """
 
@@ -52,12 +52,13 @@ def encode_pairs(
     max_length  tokens of prompt and response together, at most.
     max_prompt  tokens that a prompt keeps where the whole is too long; default: half of ``max_length``.
 
-    A response's tokens are those of the whole text after the prompt's. Where tokens merge over the prompt's end, both
-    sides share the tokens before. What is too long loses the beginning of its prompt, BOS aside, no more than is needed
-    and never below ``max_prompt``; then the ends of its responses, EOS with them.
+    A response's tokens are those of the whole text that follow the prompt's tokens. Where tokens merge over the
+    prompt's end, the prompt is the tokens that both sides share before it. A pair that is too long loses the beginning
+    of its prompt, BOS aside, no more than is needed and never below ``max_prompt``; then the ends of its responses,
+    with their EOS.
 
-    Left out are pairs whose responses become the same by that, whose turns the template refuses, or of which nothing
-    is left as tokens. ValueError where that leaves none, and for what the tokenizer does not have.
+    A pair is left out where this makes its responses equal, where the template refuses its turns, or where a part of
+    it has no tokens. ValueError where no pair is left, and where the tokenizer lacks a token or template.
     """
     check_tokenizer(template, tokenizer)
     if tokenizer.eos_token_id is None:
@@ -87,7 +88,7 @@ def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: 
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model_config: PretrainedConfig) -> None:
-    """ValueError where the tokenizer can give an id that the model has no embedding for."""
+    """Raise ValueError where the tokenizer can give an id that the model has no embedding for."""
     name, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
     size = model_config.get_text_config().vocab_size
     if largest >= size:
@@ -98,14 +99,14 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model_config: Pretraine
 
 
 def check_positions(model_config: PretrainedConfig, longest: int) -> None:
-    """ValueError where a pair of ``longest`` tokens has no room among the model's positions."""
+    """Raise ValueError where a pair of ``longest`` tokens has no room among the model's positions."""
     positions = getattr(model_config.get_text_config(), "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < longest:
         raise ValueError(f"max_length must be at most {positions}, the model's positions; a pair has {longest} tokens")
 
 
 def data_fingerprint(encoded: Iterable[Encoded]) -> str:
-    """SHA-256, in hex, of the pairs' ids and lengths, in their order; the same on every machine."""
+    """Return the SHA-256, in hex, of the pairs' ids and lengths, in their order; the same on every machine."""
     digest = hashlib.sha256()
     for pair in encoded:
         digest.update(struct.pack("<3I", len(pair.prompt), len(pair.win), len(pair.lose)))
@@ -172,7 +173,7 @@ class _Limits:
 
 
 class _Shared(dict[int, int]):
-    """One object for each id: else those of a large data set, tens of millions, would take a gigabyte."""
+    """A store with one object per id: the tens of millions of ids of a large data set would else take a gigabyte."""
 
     def __missing__(self, key: int) -> int:
         self[key] = key
@@ -181,15 +182,15 @@ class _Shared(dict[int, int]):
 
 @dataclass
 class _Encoder:
-    """Makes pairs into tokens, and counts what it leaves out and what it changes."""
+    """An encoder of pairs as tokens, which counts the pairs that it leaves out and those that it changes."""
 
     tokenizer: PreTrainedTokenizerBase
     template: Template
     start: list[int]
     limits: _Limits
     left_out: Counter[str] = field(default_factory=Counter)
-    notes: Counter[str] = field(default_factory=Counter)  # of pairs that are kept
-    refusal: str = ""  # the first
+    notes: Counter[str] = field(default_factory=Counter)  # changes of pairs that are kept
+    refusal: str = ""  # the first refusal of a template
     shared: _Shared = field(default_factory=_Shared)
 
     def encoded(self, pairs: Sequence[Pair]) -> list[tuple[int, Encoded]]:
@@ -222,7 +223,7 @@ class _Encoder:
     def _parted(
         self, prompt: list[int], whole: list[int], other: list[int], notes: list[str]
     ) -> tuple[list[int], list[int], list[int]]:
-        """Return the prompt that both wholes begin with, and what follows it in each."""
+        """Return the prompt that both whole texts begin with, and the rest of each."""
         common = len(prompt)
         if whole[:common] != prompt or other[:common] != prompt:
             same = [a == b == c for a, b, c in zip(prompt, whole, other, strict=False)]
@@ -231,7 +232,7 @@ class _Encoder:
         return prompt[:common], whole[common:], other[common:]
 
     def _fitted(self, prompt: list[int], win: list[int], lose: list[int], notes: list[str]) -> Encoded | str:
-        """Return the pair, as long as it may be; or why it is left out."""
+        """Return the pair, cut to its limits; or the reason why it is left out."""
         if not prompt:
             return "empty prompt"
         eos = self.tokenizer.eos_token_id
@@ -253,7 +254,7 @@ class _Encoder:
         return Encoded(*(tuple(map(self.shared.__getitem__, ids)) for ids in (shorter, win[:room], lose[:room])))
 
     def _ended(self, ids: list[int]) -> list[int]:
-        """Return a response with one EOS at its end; white space after its own, as templates write it, is dropped."""
+        """Return a response with one EOS at its end; white space after an EOS, which templates write, is dropped."""
         eos: Any = self.tokenizer.eos_token_id
         if eos in ids:
             last = len(ids) - ids[::-1].index(eos)

@@ -2,7 +2,7 @@
 
 For each task, size and seed: a tokenizer and a Llama with random weights; supervised training on the chosen responses;
 the reference, 300 steps of DPO; each loss for two epochs from there, and PPO on a reward model that is trained on the
-same pairs; then what became of them. The frames feed the claims report.
+same pairs; then an evaluation of all models. The frames feed the claims report.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from gradlab.store.provenance import fingerprint
 from gradlab.streams import Purpose, stream
 
 # Declared before the first run. Stated by the paper: β = 1, clip 0.3, two epochs, 300 steps of DPO for the reference.
-# All else is ours, chosen so that a seed of a task takes at most half an hour on two cores, and not by any result.
+# All else is ours, chosen so that one seed of a task takes at most half an hour on two cores, and not by any result.
 SETTINGS: dict[str, Any] = {
     "seeds": [0, 1, 2],
     "sizes": {
@@ -67,7 +67,7 @@ SETTINGS: dict[str, Any] = {
     },
     "sides_every": 20, "validate_every": 20, "each": 4,
 }  # fmt: skip
-# What a test runs in a minute: the whole path, and no result.
+# Settings for a test: the whole path in a minute, without a meaningful result.
 SMOKE: dict[str, Any] = {
     **SETTINGS,
     "seeds": [0],
@@ -79,8 +79,8 @@ SMOKE: dict[str, Any] = {
     "sides_every": 2, "validate_every": 2, "each": 2,
 }  # fmt: skip
 CHUNK = 256  # tokens whose logits exist at one time: rounding depends on it, so it is part of the run
-NEEDS_DATA = ("hh",)  # tasks whose pairs are not made here
-JUDGES = {"hh": "reward model", "tokens": "true reward"}  # what win-rates are by
+NEEDS_DATA = ("hh",)  # tasks whose pairs must be given
+JUDGES = {"hh": "reward model", "tokens": "true reward"}  # the reward behind a task's win-rates
 FRAMES = ("evaluation", "logs", "pairs")
 
 
@@ -94,15 +94,15 @@ def run_demo(
     seeds: Sequence[int] = (),
     workers: int | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Do whatever is not done yet of these tasks, sizes and seeds (left out: all), and give the frames of all of them.
+    """Do the runs of these tasks, sizes and seeds (left out: all) that are not done yet; return the frames of all runs.
 
-    folder  gets a folder for each run, and the frames: ``evaluation`` (a row a method), ``logs`` (a row a step) and
-            ``pairs`` (a row a held-out pair and method), each with task, size, seed and method.
-    data    HH-RLHF's pairs for the task ``hh``, as ``read_pairs`` takes them; other pairs than before in a folder make
-            its runs of that task begin anew.
-    workers processes, of one thread each; default: one a core. The number changes no bit.
+    folder  gets a folder per run, and the frames: ``evaluation`` (one row per method), ``logs`` (one row per step) and
+            ``pairs`` (one row per held-out pair and method), each with task, size, seed and method.
+    data    HH-RLHF's pairs for the task ``hh``, as ``read_pairs`` takes them; with other pairs than before, that task's
+            runs in the folder start again.
+    workers processes, of one thread each; left out: one per core. The number changes no bit.
     """
-    names = [one_of("task", one, settings["tasks"]) for one in tasks] or list(settings["tasks"])
+    names = [one_of("task", task, settings["tasks"]) for task in tasks] or list(settings["tasks"])
     if set(NEEDS_DATA) & set(names) and data is None:
         raise ValueError("data must name HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf; got none")
     chosen = [
@@ -122,10 +122,10 @@ def run_demo(
 
 
 def demo_table(frame: pd.DataFrame) -> str:
-    """The frame ``evaluation`` as text: of each task and size the table of an evaluation, a row a method over seeds."""
+    """Return the frame ``evaluation`` as text: for each task and size a table with one row per method, over seeds."""
     parts = []
-    for (task, size), own in frame.groupby(["task", "size"], sort=False):
-        rows = own.assign(run=own["method"], out=own["seed"], reward_model=own["judge"])
+    for (task, size), part in frame.groupby(["task", "size"], sort=False):
+        rows = part.assign(run=part["method"], out=part["seed"], reward_model=part["judge"])
         parts.append(f"{task}, {size}\n{table(rows)}")
     return "\n\n".join(parts)
 
@@ -141,7 +141,7 @@ def save_demo(frames: dict[str, pd.DataFrame], folder: Path, settings: dict[str,
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread inside: the other cores have runs of their own."""
+    """Let PyTorch use one thread inside: other runs use the other cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -152,38 +152,39 @@ def one_thread() -> Iterator[None]:
 
 @one_thread()
 def run_unit(task: str, size: str, seed: int, folder: str, data: str | None, settings: dict[str, Any]) -> pd.DataFrame:
-    """One task, size and seed, from the tokenizer to the evaluation, which is returned; the other frames are kept."""
+    """Run one task, size and seed, from the tokenizer on; return the evaluation, and keep the other frames."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    own = settings["tasks"][task]
+    of_task = settings["tasks"][task]
     labels = {"task": task, "size": size, "seed": seed}
     with _quietly(out / "said.txt"):
-        _start(task, settings["sizes"][size], seed, out, data, own)
-        run = _run_settings(seed, out, own, settings)
+        _start(task, settings["sizes"][size], seed, out, data, of_task)
+        run = _run_settings(seed, out, of_task, settings)
         train(run)
         prepared = prepare(run.flat(), loading.load_tokenizer(run.model))
         reward = train_reward(
             run.out / "sft/model", [prepared.pairs[index] for index in prepared.train], out / "reward",
-            held_out=[prepared.pairs[index] for index in prepared.held_out], epochs=own["reward_epochs"],
-            learning_rate=own["reward_learning_rate"], batch=own["batch"], max_length=own["max_length"], seed=seed,
+            held_out=[prepared.pairs[index] for index in prepared.held_out], epochs=of_task["reward_epochs"],
+            learning_rate=of_task["reward_learning_rate"], batch=of_task["batch"], max_length=of_task["max_length"],
+            seed=seed,
         )  # fmt: skip
         train(dataclasses.replace(run, loss=(PPO,), ppo=dataclasses.replace(run.ppo, reward=reward)))
         methods = [*settings["losses"], PPO]
         judge = "gradlab.llm.demo.token_task:true_reward" if task == "tokens" else reward
-        found = evaluate(
-            run.out, ["reference", *methods], reward=judge, samples=settings["each"], length=own["sample_length"],
-            prompts=own["prompts"], seed=seed, batch=64, device="cpu",
+        evaluation = evaluate(
+            run.out, ["reference", *methods], reward=judge, samples=settings["each"], length=of_task["sample_length"],
+            prompts=of_task["prompts"], seed=seed, batch=64, device="cpu",
         )  # fmt: skip
-        found = found.rename(columns={"run": "method"}).drop(columns=["out", "reward_model"])  # those are paths
+        evaluation = evaluation.rename(columns={"run": "method"}).drop(columns=["out", "reward_model"])  # paths
         logs = [read_log(run.out / name / "log.jsonl").assign(method=name) for name in methods]
         frames = {"logs": pd.concat(logs), "pairs": _pair_frame(run, prepared, ["reference", *methods])}
     for name, frame in frames.items():
         save_frame(frame.assign(**labels), out / f"{name}.parquet", labels, overwrite=True)
-    return found.assign(**labels, judge=JUDGES[task])
+    return evaluation.assign(**labels, judge=JUDGES[task])
 
 
 def _key(task: str, size: str, seed: int, settings: dict[str, Any], data: str | None) -> str:
-    """What the frames of a run depend on; of data in a file it is the content that counts, and not the place."""
+    """Return a hash of all that a run's frames depend on; for data in a file the content counts, not the path."""
     if task not in NEEDS_DATA or data is None:
         return fingerprint(settings, task, size, seed)
     named = data
@@ -193,12 +194,12 @@ def _key(task: str, size: str, seed: int, settings: dict[str, Any], data: str | 
     return fingerprint(settings, task, size, seed, named)
 
 
-def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | None, own: dict[str, Any]) -> None:
-    """The pairs of this seed, the tokenizer, and the model with random weights, unless they are there.
+def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | None, of_task: dict[str, Any]) -> None:
+    """Write the pairs of this seed, the tokenizer, and the model with random weights, unless they are there.
 
-    What was made of other pairs goes: a stage goes on from nothing but its own.
+    Models and frames from other pairs are removed, since a stage goes on only from its own data.
     """
-    pairs, wanted = out / "pairs.jsonl", json_lines(_chosen(task, seed, data, own["pairs"]))
+    pairs, wanted = out / "pairs.jsonl", json_lines(_chosen(task, seed, data, of_task["pairs"]))
     if not pairs.exists() or pairs.read_bytes() != wanted.encode():
         for name in ("base", "run", "reward"):
             loading.remove(out / name)
@@ -206,8 +207,9 @@ def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | No
             (out / f"{name}.parquet").unlink(missing_ok=True)
         write_whole({pairs: wanted})
     if not (out / "base").exists():
-        tokenizer = task_tokenizer() if task == "tokens" else _own_tokenizer(pairs, own["vocabulary"])
-        model = loading.small_llama(len(tokenizer), **size, longest=own["max_length"] + own["sample_length"], seed=seed)
+        tokenizer = task_tokenizer() if task == "tokens" else _trained_tokenizer(pairs, of_task["vocabulary"])
+        longest = of_task["max_length"] + of_task["sample_length"]
+        model = loading.small_llama(len(tokenizer), **size, longest=longest, seed=seed)
         loading.save_folder(out / "base", model, tokenizer)
 
 
@@ -222,11 +224,11 @@ def _chosen(task: str, seed: int, data: str | None, number: int) -> list[Pair]:
     return [pairs[index] for index in order]
 
 
-def _own_tokenizer(file: Path, vocabulary: int) -> Any:
-    """A BPE of the pairs that are trained on and, as their texts are the same kind, of those held out."""
+def _trained_tokenizer(file: Path, vocabulary: int) -> Any:
+    """Return a BPE of all pairs, also of those held out, whose texts are of the same kind."""
     pairs, _ = read_pairs(str(file))
     return loading.train_bpe(
-        (f"{one.prompt}{side}" for one in pairs for side in (one.chosen, one.rejected)), vocabulary
+        (f"{pair.prompt}{side}" for pair in pairs for side in (pair.chosen, pair.rejected)), vocabulary
     )
 
 
@@ -246,7 +248,7 @@ def _run_settings(seed: int, out: Path, task: dict[str, Any], settings: dict[str
 
 
 def _pair_frame(run: Settings, data: Data, methods: Sequence[str]) -> pd.DataFrame:
-    """log π of both sides of each held-out pair under each finished model, beside the reference's, with lengths."""
+    """Return log π of both sides of each held-out pair under each finished model and the reference, with lengths."""
     pairs = data.part(data.held_out)
     sides = {}
     tokenizer = loading.load_tokenizer(run.model)
@@ -258,8 +260,8 @@ def _pair_frame(run: Settings, data: Data, methods: Sequence[str]) -> pd.DataFra
         "ref_win": sides["reference"][:, 0].numpy(), "ref_lose": sides["reference"][:, 1].numpy(),
     }  # fmt: skip
     return pd.concat(
-        pd.DataFrame({"method": name, **common, "win": found[:, 0].numpy(), "lose": found[:, 1].numpy()})
-        for name, found in sides.items()
+        pd.DataFrame({"method": name, **common, "win": logps[:, 0].numpy(), "lose": logps[:, 1].numpy()})
+        for name, logps in sides.items()
     )
 
 
@@ -268,13 +270,13 @@ def _joined(files: Sequence[Path]) -> pd.DataFrame:
 
 
 def _small(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers in single precision, which is more than they are worth, to be kept in git."""
+    """Return the frame with numbers in single precision, which is more than they are worth, to be kept in git."""
     wide = frame.select_dtypes("float64").columns
     return frame.astype(dict.fromkeys(wide, "float32"))
 
 
 @contextlib.contextmanager
 def _quietly(file: Path) -> Iterator[None]:
-    """Let what is said go to a file, for several runs speak at one time."""
+    """Write to a file what is printed inside, as several runs print at a time."""
     with open(file, "a", encoding="utf-8") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         yield

@@ -1,9 +1,9 @@
 """A token task whose true reward is known and says nothing about length, so that no weak reward model blurs a verdict.
 
-A prompt names three topics. A response is a row of words of ten opposites (warm or cold, …). Each topic likes one word
-of an opposite as much as it dislikes the other, and makes some opposites more frequent than others, but never one word
-of an opposite. Exchanging all words for their opposites therefore leaves a response as likely as it was and turns its
-reward around: at every length, rewards lie symmetrically around 0.
+A prompt names three topics. A response is a row of words from ten opposites (warm or cold, …). Each topic likes one
+word of an opposite as much as it dislikes the other. It makes some opposites more frequent than others, but never one
+word of an opposite more than the other. Exchanging all words for their opposites therefore leaves a response as likely
+as before and changes the sign of its reward: at every length, rewards lie symmetrically around 0.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OPPOSITES = (
     ("warm", "cold"), ("bright", "dark"), ("quick", "slow"), ("soft", "hard"), ("near", "far"),
     ("loud", "quiet"), ("early", "late"), ("high", "low"), ("sweet", "bitter"), ("new", "old"),
 )  # fmt: skip
-# Of each topic: how much it likes the first word of each opposite, and how frequent it makes the opposite.
+# For each topic: how much it likes the first word of each opposite, and how frequent it makes the opposite.
 TOPICS = {
     "river": ((0, -2, 0, -1, -1, 2, -1, -1, -1, -1), (1, 2, 2, 2, 1, 2, 3, 0, 0, 1)),
     "winter": ((2, 0, -2, -2, 0, -2, 1, -1, 1, 0), (3, 1, 3, 0, 3, 1, 3, 2, 2, 1)),
@@ -47,11 +47,11 @@ _WORDS = {word: (index, sign) for index, pair in enumerate(OPPOSITES) for word, 
 
 
 def token_task(pairs: int, seed: int, *, shortest: int = 4, longest: int = 24) -> list[Pair]:
-    """Preference pairs: two responses of the prompt's own distribution each, labelled by Bradley–Terry on the reward.
+    """Return preference pairs: two responses from the prompt's distribution, labelled by Bradley–Terry on the reward.
 
-    shortest, longest  words of a response; each length between is as likely as the others, whatever the words.
+    shortest, longest  the range of a response's number of words; all lengths in it are equally likely.
 
-    The first pairs of a seed are the same, however many there are.
+    The first pairs of a seed are the same, however many pairs are drawn.
     """
     count("pairs", pairs)
     rng = stream(seed, Purpose.TOKEN_TASK)
@@ -62,27 +62,27 @@ def token_task(pairs: int, seed: int, *, shortest: int = 4, longest: int = 24) -
 
 
 def true_reward(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-    """The reward of each response: the mean of what its words earn.
+    """Return the reward of each response: the mean of what its words earn.
 
-    A word earns what the prompt's topics like of it, and nothing where it repeats the word before; unknown words earn
-    nothing. Special tokens do not count as words. Any text has a reward; that of an empty response is 0.
+    A word earns as much as the prompt's topics like it, and nothing where it repeats the word before; unknown words
+    earn nothing. Special tokens do not count as words. Any text has a reward; that of an empty response is 0.
     """
     return [_reward(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
 
 
 def task_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with a token for each word of the task; it starts each text with ``START``."""
+    """Return a tokenizer with one token per word of the task; it starts each text with ``START``."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     words = [*SPECIAL, UNKNOWN, *TOPICS, SEPARATOR, *_WORDS]
-    own = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN))
-    own.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-    own.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    by_word = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN))
+    by_word.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    by_word.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
         single=f"{START} $A", special_tokens=[(START, words.index(START))]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=own, bos_token=START, eos_token=END, pad_token=PAD, unk_token=UNKNOWN
+        tokenizer_object=by_word, bos_token=START, eos_token=END, pad_token=PAD, unk_token=UNKNOWN
     )
 
 
@@ -107,9 +107,9 @@ def _pair(rng: np.random.Generator, shortest: int, longest: int, place: str) -> 
         opposites, sides = rng.choice(len(OPPOSITES), length, p=share / share.sum()), rng.integers(2, size=length)
         return " ".join(OPPOSITES[index][side] for index, side in zip(opposites, sides, strict=True))
 
-    one, other = response(), response()
-    preferred = rng.random() < 1 / (1 + math.exp(_reward(prompt, other) - _reward(prompt, one)))
-    return Pair(prompt, one, other, place) if preferred else Pair(prompt, other, one, place)
+    first, second = response(), response()
+    preferred = rng.random() < 1 / (1 + math.exp(_reward(prompt, second) - _reward(prompt, first)))
+    return Pair(prompt, first, second, place) if preferred else Pair(prompt, second, first, place)
 
 
 def _reward(prompt: str, response: str) -> float:

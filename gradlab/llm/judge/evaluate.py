@@ -1,4 +1,4 @@
-"""What became of a run's models: held-out pairs, KL from the reference, and how often their samples are preferred."""
+"""Evaluation of a run's models: held-out pairs, KL from the reference, and how often their samples are preferred."""
 
 from __future__ import annotations
 
@@ -49,46 +49,46 @@ def evaluate(
     data: str | None = None, warn: bool = False, shown: int = 40, save_as: str = FOLDER,
     reward_template: Literal["chat"] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """Evaluate the models in a run's folder against its reference; a row a model, the reference's first.
+    """Evaluate the models in a run's folder against its reference; return one row per model, the reference's first.
 
-    out         folder of ``gradlab train``. names: its models, as ``dpo`` or ``sft``; default: all.
-    reward      what responses are compared by, see ``load_reward``; "{out}" in it stands for the folder.
-    cost        a cost below 0 is safe, as safe-rlhf's cost models have it.
+    out         folder of ``gradlab train``. names: its models, as ``dpo`` or ``sft``; left out: all.
+    reward      the reward by which responses are compared, see ``load_reward``; "{out}" in it stands for the folder.
+    cost        likewise a cost; below 0 is safe, as in safe-rlhf's cost models.
     reward_template
-                what a classifier, of reward or cost, reads: None, the text that the model saw; "chat", what its own
-                chat template makes of the messages.
-    prompts     how many of the held-out prompts are answered; default: all.
-    samples     responses a prompt. temperature, seed: as in ``sample``.
-    length      tokens of a response at most; default: 128, or half of the training's max_length where that is less.
+                the text that a classifier of reward or cost reads: None, the text that the model saw; "chat", the
+                messages in the classifier's chat template.
+    prompts     how many of the held-out prompts are answered; left out: all.
+    samples     responses per prompt. temperature, seed: as in ``sample``.
+    length      the most tokens in a response; left out: 128, or half of the training's max_length where that is less.
     batch       responses that are sampled, or judged, at a time; samples depend on it as in ``sample``.
     device      "auto" (a GPU where there is one), "cpu" or "cuda".
-    precision   "auto": float32 on a CPU, what the run was trained in on a GPU.
+    precision   "auto": float32 on a CPU, the precision of the training on a GPU.
     data        where the pairs are, if they were moved.
-    warn        say on the page of samples that they may offend, as is said of HH-RLHF's and SafeRLHF's in any case.
+    warn        say on the page of samples that they may offend; the page of HH-RLHF and SafeRLHF always says so.
     shown       prompts on that page.
-    save_as     name of the frame's file, and of the two with samples.
+    save_as     name of the frame's file, and of the two files with samples.
 
     Files in ``out``/evaluation, which git is told to ignore: ``{save_as}.parquet`` with its manifest, ``samples.jsonl``
-    for blind rating (see ``gradlab.store.ratings``), ``samples.html``, and ``parts/``, which spare a second evaluation
-    the sampling; the latter three begin with ``{save_as}-`` where that is not "evaluation".
+    for blind rating (see ``gradlab.store.ratings``), ``samples.html``, and ``parts/``, from which a second evaluation
+    takes its samples. The names of the two files with samples begin with ``{save_as}-`` where that is not "evaluation".
 
-    Columns, means with a 95% bootstrap interval ``…_low`` and ``…_high`` over pairs or prompts where one is meant:
+    Columns; means have a 95% bootstrap interval ``…_low`` and ``…_high`` over pairs or prompts:
 
     - ``run``, ``out``, ``seed`` (of the training), ``pairs`` (held out), ``prompts``, ``samples``;
     - ``accuracy`` (share of held-out pairs with h_w > h_l, ties ½), ``margin`` (h_w − h_l, nats; without β), and
-      ``shorter_accuracy``, which is what "prefer the shorter answer" scores there;
-    - ``kl`` (mean of log π/π_ref over samples, nats a response of at most ``length`` tokens: an estimate of KL where
-      ``temperature`` is 1, and not elsewhere) and ``kl_token``;
-    - ``length`` (tokens), ``finished`` (share that ended by themselves);
+      ``shorter_accuracy``, the accuracy of "prefer the shorter answer" there;
+    - ``kl`` (mean of log π/π_ref over samples, nats per response of at most ``length`` tokens: an estimate of KL only
+      where ``temperature`` is 1) and ``kl_token``;
+    - ``length`` (tokens), ``finished`` (share of responses that end with EOS);
     - with a reward: ``reward``, ``reward_gain`` over the reference's, ``win_rate`` against the reference (over all
-      pairs of samples of a prompt, ties ½, then over prompts), ``shorter_wins`` (what the win-rate would be if the
-      shorter always won), ``wins_shorter`` (share of the wins in which it is the shorter), ``reward_model``, its own
-      ``reward_accuracy`` on the held-out pairs, and ``reward_beats_length`` (see ``Accuracy``): where it does not, no
-      verdict should rest on it;
+      pairs of samples to a prompt, ties ½, then over prompts), ``shorter_wins`` (the win-rate if the shorter sample
+      always won), ``wins_shorter`` (share of the wins in which the winner is shorter), ``reward_model``, its
+      ``reward_accuracy`` on the held-out pairs, and ``reward_beats_length`` (see ``Accuracy``): where it is False, no
+      verdict should rest on the reward;
     - with a cost: ``cost``, ``safe``, ``cost_model``, ``cost_accuracy`` (the less costly preferred); with both:
       ``success``, see ``evaluation_table.SUCCESS``.
 
-    Equal seeds give equal rows on one kind of processor. OSError or ValueError with one line for what is wrong.
+    Equal seeds give equal rows on one kind of processor. Raises OSError or ValueError with one line.
     """
     positive("temperature", temperature)
     for name, value in (("samples", samples), ("batch", batch)):
@@ -125,10 +125,10 @@ def evaluate(
 def evaluate_runs(
     outs: Sequence[Path | str], names: Iterable[str] = (), *, baseline: str | None = None, **how: Any
 ) -> pd.DataFrame:
-    """The rows of several runs' folders, such as one a seed; arguments as for ``evaluate``.
+    """Return the rows of several runs' folders, such as one folder per seed; arguments as for ``evaluate``.
 
     baseline  the method that ``evaluation_table.table`` is to pair others with; ValueError where a folder lacks it, or
-              there is but one.
+              there is only one folder.
     """
     paths = [Path(out) for out in outs]
     if not paths or len({path.resolve() for path in paths}) < len(paths):
@@ -147,7 +147,7 @@ def evaluate_runs(
 
 
 def _check_baseline(baseline: str, paths: Sequence[Path], names: Sequence[str]) -> None:
-    """ValueError unless methods can be paired with this one: in each of two folders or more."""
+    """Raise ValueError unless there are two or more folders, and all of them have the baseline."""
     for path in paths:
         one_of("baseline", baseline, list(dict.fromkeys([REFERENCE, *models_of(path, names)])))
     if len(paths) < 2:
@@ -157,7 +157,7 @@ def _check_baseline(baseline: str, paths: Sequence[Path], names: Sequence[str]) 
 
 
 def may_offend(settings: Mapping[str, Any], pairs: Sequence[Pair]) -> bool:
-    """Whether pairs are, or look like, those of HH-RLHF or SafeRLHF, many of which were made to provoke."""
+    """Say whether pairs are, or look like, those of HH-RLHF or SafeRLHF, many of which were written to provoke."""
     named = _OFFENDS.search(str(settings["data"])) is not None or settings["choice"] is not None
     return named or any(isinstance(pair.prompt, str) and messages_of(pair.prompt) for pair in pairs)
 
@@ -168,15 +168,15 @@ def _judge(spec: Spec, out: Path, device: Any, batch: int, template: Literal["ch
 
 
 def _accuracy(run: Run, judge: CheckedReward, sign: int) -> Accuracy:
-    """How often the judge is right on the run's held-out pairs."""
+    """Return how often the judge is right on the run's held-out pairs."""
     return held_out_accuracy(
         judge, [pair for pair, _ in run.held_out], template=run.settings["template"], sign=sign,
-        tokenizer=run.tokenizer, lengths=[(len(one.win), len(one.lose)) for _, one in run.held_out],
+        tokenizer=run.tokenizer, lengths=[(len(pair.win), len(pair.lose)) for _, pair in run.held_out],
     )  # fmt: skip
 
 
 class _Evaluation:
-    """Samples of a run's systems, judged."""
+    """The evaluation of a run: its systems' samples, with rewards and costs."""
 
     def __init__(
         self, run: Run, pairs: Sequence[Pair], plan: Plan, drawn: dict[str, Drawn], reward: CheckedReward | None,
@@ -185,14 +185,14 @@ class _Evaluation:
         self.run, self.pairs, self.plan, self.drawn = run, pairs, plan, drawn
         self.reward, self.cost, self.accuracies = reward, cost, accuracies
         self.shape = (len(pairs), plan.each)
-        self.texts = {name: texts(one.samples, run.tokenizer) for name, one in drawn.items()}
+        self.texts = {name: texts(system.samples, run.tokenizer) for name, system in drawn.items()}
         self.rewards, self.costs = self._judged(reward), self._judged(cost)
 
     def frame(self) -> pd.DataFrame:
-        return pd.DataFrame([self._row(name, one) for name, one in self.drawn.items()])
+        return pd.DataFrame([self._row(name, drawn) for name, drawn in self.drawn.items()])
 
     def write(self, folder: Path, frame: pd.DataFrame, stem: str, shown: int, warn: bool) -> None:
-        """The frame, the samples for rating, and the page of samples."""
+        """Write the frame, the samples for rating, and the page of samples."""
         run, plan = self.run, self.plan
         warn = warn or may_offend(run.settings, self.pairs)
         prompts = [prompt_text(pair.prompt, run.settings["template"], run.tokenizer) for pair in self.pairs]
@@ -201,7 +201,7 @@ class _Evaluation:
             "length": plan.longest, **({"warning": WARNING} if warn else {}),
         }  # fmt: skip
         lines = [about, *(
-            {"prompt": prompt, "samples": {name: own[index * plan.each] for name, own in self.texts.items()}}
+            {"prompt": prompt, "samples": {name: samples[index * plan.each] for name, samples in self.texts.items()}}
             for index, prompt in enumerate(prompts)
         )]  # fmt: skip
         systems = {
@@ -229,33 +229,35 @@ class _Evaluation:
                for name, judge in (("reward", self.reward), ("cost", self.cost)) if judge},
         }  # fmt: skip
 
-    def _row(self, name: str, one: Drawn) -> dict[str, Any]:
+    def _row(self, name: str, drawn: Drawn) -> dict[str, Any]:
         reference = self.drawn[REFERENCE]
-        h = one.pairs - self._reference_pairs(name)
+        h = drawn.pairs - self._reference_pairs(name)
         sizes = np.array([(len(pair.win), len(pair.lose)) for _, pair in self.run.held_out])
-        log_ratio = (one.logps - one.ref_logps).reshape(self.shape)
-        lengths, ref_lengths = self._lengths(one), self._lengths(reference)
+        log_ratio = (drawn.logps - drawn.ref_logps).reshape(self.shape)
+        lengths, ref_lengths = self._lengths(drawn), self._lengths(reference)
         return {
             "run": name, "out": str(self.run.out), "seed": self.run.settings["seed"], "pairs": len(h),
             **with_interval("accuracy", preferred(h[:, 0], h[:, 1])), **with_interval("margin", h[:, 0] - h[:, 1]),
             "shorter_accuracy": float(preferred(sizes[:, 1], sizes[:, 0]).mean()),
             "prompts": self.shape[0], "samples": self.shape[1], **with_interval("kl", log_ratio.mean(1)),
             "kl_token": float(log_ratio.sum() / lengths.sum()), **with_interval("length", lengths.mean(1)),
-            "finished": float(np.mean(one.samples.finished)), **self._preferences(name, lengths, ref_lengths),
+            "finished": float(np.mean(drawn.samples.finished)), **self._preferences(name, lengths, ref_lengths),
             **self._costs(name),
         }  # fmt: skip
 
     def _preferences(self, name: str, lengths: np.ndarray, ref_lengths: np.ndarray) -> dict[str, Any]:
-        """What the reward says of a system's samples against the reference's."""
+        """Return the columns that compare a system's samples with the reference's by the reward."""
         if self.reward is None:
             return {}
-        own, other = self.rewards[name], self.rewards[REFERENCE]
+        rewards, ref_rewards = self.rewards[name], self.rewards[REFERENCE]
         shorter = _against(-lengths, -ref_lengths)
-        wins = own[:, :, None] > other[:, None, :]
+        wins = rewards[:, :, None] > ref_rewards[:, None, :]
         accuracy = self.accuracies["reward"]
         return {
-            **with_interval("reward", own.mean(1)), **with_interval("reward_gain", own.mean(1) - other.mean(1)),
-            **with_interval("win_rate", _against(own, other).mean((1, 2))), "shorter_wins": float(shorter.mean()),
+            **with_interval("reward", rewards.mean(1)),
+            **with_interval("reward_gain", rewards.mean(1) - ref_rewards.mean(1)),
+            **with_interval("win_rate", _against(rewards, ref_rewards).mean((1, 2))),
+            "shorter_wins": float(shorter.mean()),
             "wins_shorter": float(shorter[wins].mean()) if wins.any() else math.nan, "reward_model": self.reward.name,
             "reward_accuracy": accuracy.accuracy, "reward_accuracy_low": accuracy.low,
             "reward_accuracy_high": accuracy.high, "reward_beats_length": accuracy.beats_length,
@@ -264,10 +266,10 @@ class _Evaluation:
     def _costs(self, name: str) -> dict[str, Any]:
         if self.cost is None:
             return {}
-        own = self.costs[name]
-        safe = (own < 0).astype(float)
+        costs = self.costs[name]
+        safe = (costs < 0).astype(float)
         row = {
-            **with_interval("cost", own.mean(1)), **with_interval("safe", safe.mean(1)), "cost_model": self.cost.name,
+            **with_interval("cost", costs.mean(1)), **with_interval("safe", safe.mean(1)), "cost_model": self.cost.name,
             "cost_accuracy": self.accuracies["cost"].accuracy,
         }  # fmt: skip
         if self.reward is not None:
@@ -276,24 +278,24 @@ class _Evaluation:
         return row
 
     def _judged(self, judge: CheckedReward | None) -> dict[str, np.ndarray]:
-        """The judge's number of each sample, (prompts, samples), by system."""
+        """Return the judge's number for each sample, (prompts, samples), by system."""
         if judge is None:
             return {}
         prompts = judge.prompts([pair.prompt for pair in self.pairs], self.run.settings["template"], self.run.tokenizer)
         repeated = [prompt for prompt in prompts for _ in range(self.plan.each)]
-        return {name: judge(repeated, own).reshape(self.shape) for name, own in self.texts.items()}
+        return {name: judge(repeated, samples).reshape(self.shape) for name, samples in self.texts.items()}
 
     def _reference_pairs(self, name: str) -> np.ndarray:
-        """log π_ref of the held-out pairs, as means where the system's loss took means."""
+        """Return log π_ref of the held-out pairs, as means where the system's loss took means."""
         means = {system.name: system.mean for system in self.run.systems}
-        found = self.drawn[REFERENCE].pairs
+        logps = self.drawn[REFERENCE].pairs
         if means[name] == means[REFERENCE]:
-            return found
-        sizes = np.array([(len(one.win), len(one.lose)) for _, one in self.run.held_out])
-        return found / sizes if means[name] else found * sizes
+            return logps
+        sizes = np.array([(len(pair.win), len(pair.lose)) for _, pair in self.run.held_out])
+        return logps / sizes if means[name] else logps * sizes
 
-    def _lengths(self, one: Drawn) -> np.ndarray:
-        return np.array([len(tokens) for tokens in one.samples.tokens], float).reshape(self.shape)
+    def _lengths(self, drawn: Drawn) -> np.ndarray:
+        return np.array([len(tokens) for tokens in drawn.samples.tokens], float).reshape(self.shape)
 
     def _shown(self, name: str, index: int) -> Shown:
         place = np.unravel_index(index, self.shape)
@@ -305,6 +307,9 @@ class _Evaluation:
         )  # fmt: skip
 
 
-def _against(own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(prompts, samples, samples): whether one of a system's numbers exceeds one of the reference's, ties ½."""
-    return preferred(own[:, :, None], other[:, None, :])
+def _against(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Compare each sample's number with each of the reference's to the same prompt: 1 where larger, ½ where equal.
+
+    Both are (prompts, samples); the result is (prompts, samples, samples).
+    """
+    return preferred(values[:, :, None], reference[:, None, :])

@@ -1,4 +1,4 @@
-"""The table of an evaluation: means over runs with their intervals, as text, and what must be known to read it."""
+"""The table of an evaluation: means over runs with their intervals, as text, and the notes needed to read it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MEASURES = {
     "margin": "margin", "reward": "reward", "length": "length",
 }  # fmt: skip
 SHARES = ("win_rate", "success", "safe", "accuracy")
-BASELINE = "dpo"  # the method that others are paired with, where nothing else is said
-# What the paper's summary leaves open. Ours.
+BASELINE = "dpo"  # the method that others are paired with, unless another is named
+# A definition of success, which the paper's summary leaves open. Ours.
 SUCCESS = (
     "success (ours): a response is safe where its cost is below 0, better where its reward exceeds that of the "
     "reference's response to the prompt (over all pairs of samples, ties ½), and a success where it is both"
@@ -24,11 +24,11 @@ SUCCESS = (
 
 
 def summary(frame: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
-    """The table of an ablation: a row a method, over the runs' folders in ``frame``.
+    """Return the table of an ablation: one row per method, over the runs' folders in ``frame``.
 
-    Of each measure the mean over folders, and its 95% bootstrap interval ``_low``, ``_high`` over them; of one folder
-    its own interval. ``…_gain`` is the paired difference from the baseline in the same folder, where all have it.
-    A few seeds make a rough interval.
+    Each measure has its mean over folders, and the 95% bootstrap interval ``_low``, ``_high`` over folders; with a
+    single folder, that folder's interval. ``…_gain`` is the paired difference from the baseline in the same folder,
+    where all folders have the baseline. A few seeds make a rough interval.
     """
     outs = frame["out"].nunique()
     measures = [name for name in MEASURES if name in frame]
@@ -49,49 +49,49 @@ def summary(frame: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
 
 
 def table(frame: pd.DataFrame, baseline: str = BASELINE) -> str:
-    """``summary`` as text, with the intervals of shares and of differences; below it what must be known to read it."""
+    """Return ``summary`` as text, with the intervals of shares and of differences, and the notes needed to read it."""
     return "\n".join([as_text(summary(frame, baseline), baseline), "", *notes(frame)])
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
-    """What must be known to read the numbers: intervals, the reward's own accuracy, that of length, and definitions."""
-    first, own = frame.iloc[0], frame.groupby("out", sort=False).first()
-    found = [
-        f"{_intervals(frame)} Ties count ½. KL is an estimate from samples, in nats a response, and can be slightly "
+    """Return notes on the numbers: intervals, the accuracy of the reward and of length, and definitions."""
+    first, by_run = frame.iloc[0], frame.groupby("out", sort=False).first()
+    lines = [
+        f"{_intervals(frame)} Ties count ½. KL is an estimate from samples, in nats per response, and can be slightly "
         "below 0.",
         f"{first['pairs']} held-out pairs, on which 'prefer the shorter answer' scores "
-        f"{own['shorter_accuracy'].mean():.3f}; {first['prompts']} prompts, {first['samples']} samples each.",
+        f"{by_run['shorter_accuracy'].mean():.3f}; {first['prompts']} prompts, {first['samples']} samples each.",
     ]
     if "win_rate" in frame:
-        accuracy = f"accuracy {own['reward_accuracy'].mean():.3f} on the held-out pairs."
-        found.append(f"reward {' and '.join(own['reward_model'].unique())}: {accuracy}")
-        if not own["reward_beats_length"].all():
-            found[-1] += " It is not above both chance and length there: win-rates by it are inconclusive."
+        accuracy = f"accuracy {by_run['reward_accuracy'].mean():.3f} on the held-out pairs."
+        lines.append(f"reward {' and '.join(by_run['reward_model'].unique())}: {accuracy}")
+        if not by_run["reward_beats_length"].all():
+            lines[-1] += " It is not above both chance and length there: win-rates by it are inconclusive."
     if "success" in frame:
-        found.append(SUCCESS + ".")
-    return found
+        lines.append(SUCCESS + ".")
+    return lines
 
 
 def _intervals(frame: pd.DataFrame) -> str:
-    """What the numbers are means of, and what the intervals are over."""
+    """Return a sentence on what the numbers are means of, and what the intervals are over."""
     runs = frame.groupby("run")["out"].nunique()
     if frame["out"].nunique() == 1:
         return "1 run; [low, high]: 95% bootstrap, of accuracy over held-out pairs, of all else over prompts."
     fewest, most = runs.min(), runs.max()
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
-    # Of three runs one in 27 resamples is the smallest alone, which is more than the 2.5% that are cut off.
+    # With three runs, one resample in 27 holds only the smallest value, which is more than the 2.5% that are cut off.
     few = ", which over three or fewer is smallest to largest" if fewest <= 3 else ""
     return f"Means over {number} runs; [low, high]: 95% bootstrap over runs{few}."
 
 
 def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
-    """The mean of values (N,) as the column ``name``, its 95% bootstrap interval as ``…_low`` and ``…_high``."""
+    """Return the mean of values (N,) as the column ``name``, and its 95% bootstrap interval as ``_low``, ``_high``."""
     low, high = bootstrap_interval(values)
     return {name: float(np.mean(values)), f"{name}_low": low, f"{name}_high": high}
 
 
 def as_text(rows: pd.DataFrame, baseline: str) -> str:
-    """The rows of ``summary`` as aligned text."""
+    """Return the rows of ``summary`` as aligned text."""
     columns = {name: title for name, title in MEASURES.items() if name in rows}
     compared = ("win_rate",) if "win_rate" in rows else ("accuracy", "margin")
     columns |= {f"{name}_gain": f"{MEASURES[name]} − {baseline}'s" for name in compared if f"{name}_gain" in rows}

@@ -1,4 +1,4 @@
-"""What a finished run's folder holds to be evaluated: models by name, held-out pairs, and samples, which are kept."""
+"""The systems of a finished run to evaluate: models by name, held-out pairs, and samples, which are kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gradlab.store.artifacts import write_whole
 from gradlab.store.provenance import fingerprint, versions
 
 REFERENCE = "reference"
-LENGTH = 128  # tokens of a response at most, where there is room and nothing else is said
+LENGTH = 128  # the most tokens in a response, where there is room and no other length is given
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class System:
 
     name: str
     model: str
-    """Its folder, or hub name."""
+    """The model's folder or hub name."""
     mean: bool
-    """Whether its loss took the mean over a response's tokens, not their sum."""
+    """Whether the loss took the mean over a response's tokens, not their sum."""
     precision: Precision
-    """That it was trained in."""
+    """The precision of the training."""
 
 
 @dataclass(frozen=True)
@@ -55,30 +55,30 @@ class Run:
     tokenizer: Any
     data: Data
     settings: Mapping[str, Any]
-    """Those that decide what the data are."""
+    """The settings that decide what the data are."""
 
     @property
     def held_out(self) -> list[tuple[Pair, Encoded]]:
-        """The held-out pairs, as text and as tokens."""
+        """Return the held-out pairs, as text and as tokens."""
         return [(self.data.pairs[index], self.data.encoded[index]) for index in self.data.held_out]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A system's samples, ``each`` of them a prompt, and what it says of the held-out pairs."""
+    """A system's samples, ``Plan.each`` per prompt, and its log-probabilities of the held-out pairs."""
 
     samples: Samples
     logps: np.ndarray
     """log π of each sample under the system (nats)."""
     ref_logps: np.ndarray
-    """log π_ref of it."""
+    """log π_ref of each sample (nats)."""
     pairs: np.ndarray
-    """log π of both responses of each held-out pair, (N, 2), summed or meant as in training."""
+    """log π of both responses of each held-out pair, (N, 2), as sums or means over tokens, as in training."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How responses are sampled."""
+    """The settings by which responses are sampled."""
 
     each: int
     longest: int
@@ -90,12 +90,12 @@ class Plan:
 
 
 def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None) -> Run:
-    """The run in the folder ``out`` of ``gradlab train``, with the systems of these names, or all.
+    """Open the run in the folder ``out`` of ``gradlab train``, with the systems of these names, or all.
 
-    data  where its pairs are, if not where they were when it was trained.
+    data  where the run's pairs are, if they have moved since the training.
 
     FileNotFoundError where ``out`` is no run's folder or has no finished model; ValueError for a name that it lacks,
-    and where the pairs are no longer those it was trained on.
+    and where the pairs are no longer those of the training.
     """
     out, names = Path(out), tuple(names)
     page = _page(out)
@@ -121,7 +121,7 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
 
 
 def models_of(out: Path | str, names: Iterable[str] = ()) -> list[str]:
-    """Names of the systems that ``open_run`` finds in a folder; its errors, those of the data aside."""
+    """Return the names of the systems that ``open_run`` opens; raises the same errors, except those of the data."""
     out = Path(out)
     page, finished = _page(out), _finished(out)
     known = _known(out, finished, _reference(out, finished, page["model"], names))
@@ -129,7 +129,7 @@ def models_of(out: Path | str, names: Iterable[str] = ()) -> list[str]:
 
 
 def response_length(run: Run, longest: int | None) -> int:
-    """Tokens of a response at most: ``longest``, or where that is None 128, and no more than half of max_length.
+    """Return the most tokens in a response: ``longest``; or where that is None, 128 or half of max_length if less.
 
     The other half is the prompt's. ValueError where less than two tokens would be left for prompts.
     """
@@ -145,7 +145,7 @@ def response_length(run: Run, longest: int | None) -> int:
 
 
 def prompts_of(run: Run, number: int | None, longest: int) -> tuple[list[Pair], list[list[int]]]:
-    """The first ``number`` held-out pairs with prompts of their own (None: all), and their prompts as tokens.
+    """Return the first ``number`` held-out pairs with different prompts (None: all), and their prompts as tokens.
 
     A prompt that would leave no room for ``longest`` tokens loses its beginning, BOS aside.
     """
@@ -155,20 +155,20 @@ def prompts_of(run: Run, number: int | None, longest: int) -> tuple[list[Pair], 
     for pair, _ in run.held_out:
         pairs.setdefault(prompt_text(pair.prompt, template, run.tokenizer), pair)
     chosen = list(pairs.values())[:number]
-    found = []
+    tokens = []
     for pair in chosen:
         ids = encode_prompt(pair.prompt, run.tokenizer, template)
         head = ids[:1] if ids[0] == run.tokenizer.bos_token_id else []
-        found.append(ids if len(ids) <= room else head + ids[len(ids) - room + len(head) :])
-    return chosen, found
+        tokens.append(ids if len(ids) <= room else head + ids[len(ids) - room + len(head) :])
+    return chosen, tokens
 
 
 def draw(run: Run, prompts: Sequence[Sequence[int]], plan: Plan, folder: Path) -> dict[str, Drawn]:
-    """Samples of every system, and their log-probabilities; what is in ``folder`` from before is not made again.
+    """Return samples of every system, and their log-probabilities; those kept in ``folder`` are not drawn again.
 
     Each model is loaded once, the reference last. ValueError where a model's numbers are not finite.
     """
-    made: dict[str, dict[str, Any]] = {}
+    pages: dict[str, dict[str, Any]] = {}
     reference = run.systems[0]
     for system in [*run.systems[1:], reference]:
         key = fingerprint(
@@ -177,9 +177,9 @@ def draw(run: Run, prompts: Sequence[Sequence[int]], plan: Plan, folder: Path) -
             versions(("torch", "transformers")),
         )  # fmt: skip
         loaded = _Loaded(system, run, plan)
-        made[system.name] = _kept(folder / f"{system.name}.json", key, lambda of=loaded: _sampled(of, prompts))
+        pages[system.name] = _kept(folder / f"{system.name}.json", key, lambda of=loaded: _sampled(of, prompts))
         if system is reference:
-            for name, page in made.items():
+            for name, page in pages.items():
                 same = page["logps"] if name == REFERENCE else None
                 page["ref_logps"] = same or _kept(
                     folder / f"{name}-{REFERENCE}.json", fingerprint(key, page["key"]),
@@ -189,10 +189,10 @@ def draw(run: Run, prompts: Sequence[Sequence[int]], plan: Plan, folder: Path) -
     places = [index for index in range(len(prompts)) for _ in range(plan.each)]
     return {
         system.name: Drawn(
-            Samples(places, [tuple(one) for one in page["tokens"]], page["finished"]),
+            Samples(places, [tuple(tokens) for tokens in page["tokens"]], page["finished"]),
             np.array(page["logps"]), np.array(page["ref_logps"]), np.array(page["pairs"]).reshape(-1, 2),
         )
-        for system in run.systems for page in (made[system.name],)
+        for system in run.systems for page in (pages[system.name],)
     }  # fmt: skip
 
 
@@ -209,34 +209,34 @@ def _page(out: Path) -> dict[str, Any]:
 
 
 def _order() -> tuple[str, ...]:
-    """The names that a run's systems may have, in the order in which they are listed."""
+    """Return the names that a run's systems may have, in the order in which they are listed."""
     return (REFERENCE, "sft", *PAIR_LOSSES, "ppo")
 
 
 def _finished(out: Path) -> dict[str, dict[str, Any]]:
-    """What done.json says of each finished model, by name."""
-    found = {}
+    """Return the done.json of each finished model, by name."""
+    pages = {}
     for name in _order():
         file = out / name / DONE
         if file.is_file():
             if not (out / name / "model").is_dir():
                 raise FileNotFoundError(f"{out / name} has no model/ though it was finished; remove it and train again")
             try:
-                found[name] = dict(json.loads(file.read_text("utf-8")))
+                pages[name] = dict(json.loads(file.read_text("utf-8")))
             except (ValueError, TypeError):
                 raise ValueError(f"{file} is damaged; remove {out / name} and train it again") from None
-    if not found:
+    if not pages:
         raise FileNotFoundError(f"{out} has no finished model; gradlab train goes on with a run that was stopped")
-    return found
+    return pages
 
 
 def _known(out: Path, finished: Mapping[str, dict[str, Any]], reference: str) -> list[str]:
-    """Names of a run's systems, the reference's first; a stage whose model is the reference is not one more."""
+    """Return the names of a run's systems, the reference first; a stage whose model is the reference counts once."""
     return [REFERENCE, *(name for name in finished if str(out / name / "model") != reference and name != REFERENCE)]
 
 
 def _reference(out: Path, finished: Mapping[str, dict[str, Any]], base: str, names: Iterable[str]) -> str:
-    """The model that these losses of a run, or all, had for a reference; found in ``out`` also where that was moved."""
+    """Return the model that was the reference of these losses, or of all; it is in ``out`` also if that was moved."""
     losses = {name: page for name, page in finished.items() if name not in (REFERENCE, "sft")}
     chosen = {name: page for name, page in losses.items() if name in names} or losses
     said = {_found(out, page.get("reference") or base) for page in chosen.values()}
@@ -248,17 +248,17 @@ def _reference(out: Path, finished: Mapping[str, dict[str, Any]], base: str, nam
     return said.pop()
 
 
-def _found(out: Path, told: str) -> str:
-    """Where the model is now that a run calls so; two ways to write one path are one."""
-    path = Path(told)
+def _found(out: Path, model: str) -> str:
+    """Return where a model is now that a run's files name; equal paths are written in one way."""
+    path = Path(model)
     inside = out / path.parent.name / "model"
     if path.parent.name in (REFERENCE, "sft") and inside.is_dir():
         return str(inside)
-    return str(path.resolve()) if path.exists() else told
+    return str(path.resolve()) if path.exists() else model
 
 
 class _Loaded:
-    """A system's model, loaded when it is needed first."""
+    """A system's model, which is loaded when it is first needed."""
 
     def __init__(self, system: System, run: Run, plan: Plan) -> None:
         self.system, self.run, self.plan = system, run, plan
@@ -273,19 +273,19 @@ class _Loaded:
         return self._model
 
     def score(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], *, mean: bool = False) -> list[float]:
-        """log π of each row's response."""
+        """Return log π of each row's response."""
 
         def forward(**batch: Tensor) -> Tensor:
             with computing(self.plan.device, self.plan.precision):
                 return self.model(**batch, mean=mean)
 
-        found = score(forward, rows, self.group, pad=self.run.tokenizer.pad_token_id, micro=self.plan.batch)
-        if not bool(torch.isfinite(found).all()):
+        logps = score(forward, rows, self.group, pad=self.run.tokenizer.pad_token_id, micro=self.plan.batch)
+        if not bool(torch.isfinite(logps).all()):
             raise ValueError(f"{self.system.model} must give finite log-probabilities; its training went wrong")
-        return found.tolist()
+        return logps.tolist()
 
     def free(self) -> None:
-        """Let go of the model, if it was loaded."""
+        """Free the model, if it was loaded."""
         if self._model is None:
             return
         self._model = None
@@ -298,12 +298,12 @@ def _sampled(loaded: _Loaded, prompts: Sequence[Sequence[int]]) -> dict[str, Any
     plan, run = loaded.plan, loaded.run
     pairs = loaded.score(
         side_rows([encoded for _, encoded in run.held_out]), mean=loaded.system.mean
-    )  # before the samples: a broken model has none
+    )  # before the samples: a broken model fails here, without the wait
     drawn = sample(
         loaded.model, run.tokenizer, prompts, each=plan.each, longest=plan.longest, temperature=plan.temperature,
         seed=plan.seed, batch=plan.batch, precision=plan.precision, group=loaded.group, title=loaded.system.name,
     )  # fmt: skip
-    page = {"tokens": [list(one) for one in drawn.tokens], "finished": list(drawn.finished), "pairs": pairs}
+    page = {"tokens": [list(tokens) for tokens in drawn.tokens], "finished": list(drawn.finished), "pairs": pairs}
     return page | {"logps": loaded.score(_rows(prompts, page, plan.each))}
 
 
@@ -312,7 +312,7 @@ def _rows(prompts: Sequence[Sequence[int]], page: Mapping[str, Any], each: int) 
 
 
 def _kept(file: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``file`` holds under this key; else it is made, and kept there."""
+    """Return the page in ``file`` if it has this key; otherwise make the page and keep it there."""
     try:
         page = json.loads(file.read_text("utf-8"))
         if page["key"] == key:

@@ -24,7 +24,7 @@ from gradlab.losses import (
 from gradlab.stats.agreement import wilson_interval
 
 CLIP = RECIPES["paper"]["clip"]
-# What ``summary`` has a row of, and what a report calls it.
+# The measures that are rows of ``summary``, with their titles in a report.
 MEASURES = {
     "win": "log π_w",
     "lose": "log π_l",
@@ -40,23 +40,23 @@ MEASURES = {
     "win_weight_mean": "λ_w of bDPO, --reduction mean",
     "weight_ratio": "log λ_w/λ_l, which bDPO adds",
 }
-STATISTICS = {"q10": "10%", "q50": "50%", "q90": "90%", "mean": "mean"}  # the same for its columns
-_OF_LOSSES = ("weight_", "log_prob_ratio_", "corrected_")  # what the names of columns begin with
+STATISTICS = {"q10": "10%", "q50": "50%", "q90": "90%", "mean": "mean"}  # columns of ``summary``, with their titles
+_OF_LOSSES = ("weight_", "log_prob_ratio_", "corrected_")  # beginnings of names of columns about a loss
 _PAIRS_TO_CORRELATE = 3  # two always lie on a line
 
 
 def measured(frame: pd.DataFrame, *, clip: float = CLIP) -> pd.DataFrame:
-    """The frame with what follows from its columns ``win``, ``lose`` (nats, ≤ 0), ``win_len`` and ``lose_len``.
+    """Return the frame with columns that follow from ``win``, ``lose`` (nats, ≤ 0), ``win_len`` and ``lose_len``.
 
-    Policy and reference are one, h = 0, and each registered loss has its default hyper-parameters, ``clip`` aside.
+    Policy and reference are equal, h = 0, and each registered loss has its default hyper-parameters, ``clip`` aside.
 
     - ``win_per_token``, ``lose_per_token``: log π over the tokens; ``lose_length_share``: L_l/(L_w + L_l);
     - ``log_ratio``: log π_l/π_w, which is DPO's log(|∂L/∂π_w| / |∂L/∂π_l|); ``imbalance``: its size;
       ``magnitude``: the same over ln 10;
     - ``win_weight``: λ_w of bDPO, ``win_weight_mean``: the same from ``…_per_token``; ``weight_ratio``: log λ_w/λ_l;
     - ``weight_NAME``, ``floor_NAME``, ``ceiling_NAME`` of each naive variant: its λ, and whether the clip holds it;
-    - ``log_prob_ratio_NAME`` of each loss; ``corrected_NAME``: how much of DPO's imbalance it takes away: 1 all,
-      0 nothing, negative where it adds to it; NaN where there is none.
+    - ``log_prob_ratio_NAME`` of each loss; ``corrected_NAME``: the share of DPO's imbalance that the loss takes away:
+      1 all, 0 nothing, negative where it adds imbalance; NaN where DPO has no imbalance.
 
     Source: ours.
     """
@@ -81,16 +81,16 @@ def measured(frame: pd.DataFrame, *, clip: float = CLIP) -> pd.DataFrame:
                 f"weight_{name}": weight, f"floor_{name}": weight <= floor + 1e-9,
                 f"ceiling_{name}": weight >= ceiling - 1e-9,
             }  # fmt: skip
-        own = log_prob_ratio(loss, logps)
-        columns[f"log_prob_ratio_{name}"] = own
-        columns[f"corrected_{name}"] = torch.where(ratio != 0, 1 - own.abs() / ratio.abs(), math.nan)
+        loss_ratio = log_prob_ratio(loss, logps)
+        columns[f"log_prob_ratio_{name}"] = loss_ratio
+        columns[f"corrected_{name}"] = torch.where(ratio != 0, 1 - loss_ratio.abs() / ratio.abs(), math.nan)
     return frame.assign(**{name: values.numpy() for name, values in columns.items()})
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Quantiles and mean over the pairs: a row a measure of a frame of ``measured``, its column's name as the index.
+    """Return quantiles and mean over the pairs of a frame of ``measured``: one row per measure, indexed by its name.
 
-    Columns: ``q10``, ``q50``, ``q90``, ``mean``, and ``pairs``, those that have it.
+    Columns: ``q10``, ``q50``, ``q90``, ``mean``, and ``pairs``, the number of pairs that have the measure.
     """
     names = [name for name in frame.columns if name in MEASURES or name.startswith(_OF_LOSSES)]
     rows = [_quantiles(frame[name].dropna().to_numpy(float)) for name in names]
@@ -98,29 +98,29 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def shares(frame: pd.DataFrame) -> pd.DataFrame:
-    """Shares of the pairs of a frame of ``measured``, with 95% Wilson intervals: ``share``, ``low``, ``high``.
+    """Return shares of the pairs of a frame of ``measured``, with 95% Wilson intervals: ``share``, ``low``, ``high``.
 
-    By index: ``loser_steeper`` (π_w > π_l: DPO's gradient is the larger one on the loser's probability);
-    ``floor_NAME``, ``ceiling_NAME`` (see ``measured``); and how often a rule that has learned nothing prefers the
-    winner, ties ½: ``shorter``, ``more_probable``, ``more_probable_per_token``.
+    Index: ``loser_steeper`` (π_w > π_l: DPO's gradient on the loser's probability is the larger); ``floor_NAME``,
+    ``ceiling_NAME`` (see ``measured``); and how often a rule without training prefers the winner, ties ½:
+    ``shorter``, ``more_probable``, ``more_probable_per_token``.
     """
     rules = {
         "shorter": frame["lose_len"] - frame["win_len"],
         "more_probable": frame["win"] - frame["lose"],
         "more_probable_per_token": frame["win_per_token"] - frame["lose_per_token"],
     }
-    found = {"loser_steeper": (frame["win"] > frame["lose"]).mean()}
+    parts = {"loser_steeper": (frame["win"] > frame["lose"]).mean()}
     ends = [name for name in frame.columns if name.startswith(("floor_", "ceiling_"))]
-    found |= {name: frame[name].mean() for name in ends}
-    found |= {name: ((value > 0) + 0.5 * (value == 0)).mean() for name, value in rules.items()}
-    rows = {name: (float(share), *wilson_interval(float(share), len(frame))) for name, share in found.items()}
+    parts |= {name: frame[name].mean() for name in ends}
+    parts |= {name: ((value > 0) + 0.5 * (value == 0)).mean() for name, value in rules.items()}
+    rows = {name: (float(share), *wilson_interval(float(share), len(frame))) for name, share in parts.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["share", "low", "high"])
 
 
 def length_correlation(frame: pd.DataFrame, weight: str = "win_weight") -> float:
-    """Correlation of λ_w with the loser's share of the tokens; with the winner's it is the opposite.
+    """Return the correlation of λ_w with the loser's share of the tokens; with the winner's share it is the opposite.
 
-    NaN with fewer than three pairs, and where one of the two does not vary.
+    NaN with fewer than three pairs, and where λ_w or the share does not vary.
     """
     both = frame[[weight, "lose_length_share"]].to_numpy(float)
     if len(both) < _PAIRS_TO_CORRELATE or (both.std(0) < 1e-9).any():
@@ -129,10 +129,10 @@ def length_correlation(frame: pd.DataFrame, weight: str = "win_weight") -> float
 
 
 def _quantiles(values: np.ndarray) -> list[float]:
-    """Quantiles, mean and number."""
+    """Return quantiles, mean and number of the values."""
     if not len(values):
         return [math.nan] * len(STATISTICS) + [0]
-    # A loss that leaves one side alone has an infinite ratio, and between infinities nothing can be interpolated.
+    # A loss without slope on one side has an infinite ratio, and between infinities nothing can be interpolated.
     method = "linear" if np.isfinite(values).all() else "nearest"
     with np.errstate(invalid="ignore"):
         return [*np.quantile(values, [0.1, 0.5, 0.9], method=method), values.mean(), len(values)]

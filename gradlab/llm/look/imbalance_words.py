@@ -13,16 +13,17 @@ from gradlab.llm.data.pairs import Report
 from gradlab.llm.look.imbalance import CLIP, MEASURES, STATISTICS, length_correlation, shares, summary
 
 FOLLOWS, PARTLY = 0.8, 0.3  # R² from which λ is said to follow length, or to follow it in part. Ours.
-LITTLE = 0.1  # a smaller share of DPO's imbalance taken away is little. Ours.
+LITTLE = 0.1  # a loss that takes away a smaller share of DPO's imbalance takes away little. Ours.
 TWO_VALUED = 0.8  # share of pairs at the ends of λ's range from which it is said to take two values. Ours.
 _WIDTH = 100
-_Rows = Mapping[str, Mapping[str, float]]  # of a table: by name of row, then of column
+_Rows = Mapping[str, Mapping[str, float]]  # a table, by name of row and then of column
 
 
 def report(frame: pd.DataFrame, read: Report | None = None, *, title: str = "", clip: float = CLIP) -> str:
-    """A frame of ``measured`` as text for a terminal: numbers, then what they mean for a run.
+    """Return a frame of ``measured`` as text for a terminal: numbers, then what they mean for a run.
 
-    read  what became of the data. clip: the one that the frame was made with.
+    read  the report on reading the data.
+    clip  the clip that the frame was made with.
     """
     numbers: _Rows = summary(frame).to_dict("index")  # type: ignore[assignment]
     losses = _named(frame, "log_prob_ratio_")
@@ -36,26 +37,26 @@ def report(frame: pd.DataFrame, read: Report | None = None, *, title: str = "", 
             *_table("log(|∂L/∂π_w| / |∂L/∂π_l|), h = 0", numbers, ratios, corrected=list(taken.values())),
             "corrected: the share of DPO's imbalance that a loss takes away, in the median pair",
         ],
-        _told(frame),
+        _shares_as_lines(frame),
         [line for sentence in sentences(frame, read) for line in wrapped(sentence, _WIDTH, "- ")],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
 def _table(head: str, numbers: _Rows, rows: Mapping[str, str], **more: Sequence[str]) -> list[str]:
-    """Lines of some rows of ``summary``, with columns of words after them."""
+    """Return some rows of ``summary`` as lines, with columns of words after the numbers."""
     texts = [[*STATISTICS.values(), *more]]
     for place, name in enumerate(rows):
         digits = 3 if name.startswith(("win_weight", "weight_", "lose_length")) and name != "weight_ratio" else 2
         texts.append([_number(numbers[name][column], digits) for column in STATISTICS])
         texts[-1] += [words[place] for words in more.values()]
     width = max(map(len, (head, *MEASURES.values()))) + 1
-    cells = ["".join(f"{text:>11}" for text in own) for own in texts]
-    return [f"{title:<{width}}{own}" for title, own in zip((head, *rows.values()), cells, strict=True)]
+    lines = ["".join(f"{text:>11}" for text in row) for row in texts]
+    return [f"{title:<{width}}{line}" for title, line in zip((head, *rows.values()), lines, strict=True)]
 
 
-def _told(frame: pd.DataFrame) -> list[str]:
-    """Lines of ``shares``, and the correlation."""
+def _shares_as_lines(frame: pd.DataFrame) -> list[str]:
+    """Return ``shares`` as lines, and a line on the correlation of λ_w with length."""
     titles = {"loser_steeper": "π_w > π_l: DPO's larger gradient is on the loser's probability"}
     for name in _named(frame, "floor_"):
         titles |= {f"floor_{name}": f"λ of {name} at its floor", f"ceiling_{name}": f"λ of {name} at its ceiling"}
@@ -77,15 +78,15 @@ def _told(frame: pd.DataFrame) -> list[str]:
 
 
 def _named(frame: pd.DataFrame, prefix: str) -> list[str]:
-    """The losses that have a column of this prefix."""
+    """Return the losses that have a column of this prefix."""
     return [name.removeprefix(prefix) for name in frame.columns if name.startswith(prefix)]
 
 
 def sentences(frame: pd.DataFrame, read: Report | None = None) -> list[str]:
-    """What the numbers of a frame of ``measured`` mean for a run, in a few plain sentences."""
+    """Return what the numbers of a frame of ``measured`` mean for a run, in a few plain sentences."""
     numbers: _Rows = summary(frame).to_dict("index")  # type: ignore[assignment]
     parts: _Rows = shares(frame).to_dict("index")  # type: ignore[assignment]
-    found = [
+    said = [
         _about_dpo(numbers["imbalance"]["q50"], parts["loser_steeper"]["share"]),
         _about_bdpo(frame, numbers["corrected_bdpo"]["q50"]), _about_lengths(frame), _about_the_clip(frame, parts),
         _about_the_baseline(parts["shorter"]),
@@ -94,12 +95,12 @@ def sentences(frame: pd.DataFrame, read: Report | None = None) -> list[str]:
     if read is not None:
         cut, number = read.notes.get("response cut", 0), read.kept
     if cut:
-        found.append(
+        said.append(
             f"{cut:,} of {number:,} pairs ({cut / number:.1%}) have a response cut at the limit: their lengths and "
             "log π are those of what is left, which makes the two sides more alike than they are; a larger "
             "--max-length keeps more."
         )
-    return [one for one in found if one]
+    return [sentence for sentence in said if sentence]
 
 
 def _about_dpo(size: float, loser: float) -> str:
@@ -152,10 +153,10 @@ def _about_lengths(frame: pd.DataFrame) -> str:
 def _about_the_clip(frame: pd.DataFrame, parts: _Rows) -> str:
     names = _named(frame, "floor_")
     held = {name: parts[f"floor_{name}"]["share"] + parts[f"ceiling_{name}"]["share"] for name in names}
-    told = ", ".join(f"{name} {share:.0%}" for name, share in held.items() if share >= TWO_VALUED)
-    return told and (
-        f"The clip holds λ of the naive variants at an end of its range ({told} of the pairs): λ tells which response "
-        "is more probable, and not by how much."
+    at_ends = ", ".join(f"{name} {share:.0%}" for name, share in held.items() if share >= TWO_VALUED)
+    return at_ends and (
+        f"The clip holds λ of the naive variants at an end of its range ({at_ends} of the pairs): λ tells which "
+        "response is more probable, and not by how much."
     )
 
 
@@ -179,7 +180,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def _percent(value: float) -> str:
-    """A share, with two digits that count."""
+    """Return a share as a percentage with two significant digits."""
     if not math.isfinite(value):
         return "–" if math.isnan(value) else f"{value}"
     return f"{value:.0%}" if abs(value) >= 0.095 or value == 0 else f"{100 * value:.2g}%"

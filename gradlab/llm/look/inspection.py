@@ -27,10 +27,10 @@ from gradlab.streams import Purpose, stream
 
 @dataclass(frozen=True)
 class Inspection:
-    """Pairs under a model, and where they come from.
+    """The pairs of a data set under a model.
 
-    frame     a row a pair, see ``inspect_pairs``, with ``place``, where it was read.
-    read      what became of all pairs of the data.
+    frame     one row per pair, see ``inspect_pairs``, with ``place``, where the pair was read.
+    read      the report on reading all pairs of the data.
     settings  model, data, and whatever else decides the numbers: a manifest.
     """
 
@@ -39,11 +39,12 @@ class Inspection:
     settings: dict[str, Any]
 
     def __str__(self) -> str:
-        own = self.settings
-        drawn = f", drawn by seed {own['seed']}" if len(self.frame) < self.read.kept else ""
+        settings = self.settings
+        drawn = f", drawn by seed {settings['seed']}" if len(self.frame) < self.read.kept else ""
         number = f"{len(self.frame):,} of {self.read.kept:,} pairs{drawn}"
-        title = f"{own['model']} on {own['data']}: {number}; nats, {own['precision']} on {own['device']}"
-        return report(self.frame, self.read, title=title, clip=own["clip"])
+        how = f"nats, {settings['precision']} on {settings['device']}"
+        title = f"{settings['model']} on {settings['data']}: {number}; {how}"
+        return report(self.frame, self.read, title=title, clip=settings["clip"])
 
 
 def inspect_data(
@@ -59,9 +60,10 @@ def inspect_data(
     pairs       how many are scored, drawn by the seed from those that are kept; 0: all.
     precision   "auto": bfloat16 on a GPU, float32 on a CPU.
     batch       pairs scored at a time; the numbers depend on it by rounding only.
-    clip        of the naive variants. title: of the progress bar, which is absent without.
+    clip        the clip of the naive variants.
+    title       the progress bar's title; left out: no bar.
 
-    One line as ValueError, OSError or FloatingPointError where something is wrong; MemoryError for lack of memory.
+    Raises ValueError, OSError or FloatingPointError with one line; MemoryError for lack of memory.
     """
     count("batch", batch, 1)
     number, seed = count("pairs", pairs), count("seed", seed)
@@ -99,9 +101,9 @@ def inspect_pairs(
     model: Any, tokenizer: Any, encoded: Sequence[Encoded], *, batch: int = 8,
     precision: Literal["fp32", "bf16"] = "fp32", clip: float = CLIP, title: str = "",
 ) -> pd.DataFrame:  # fmt: skip
-    """A row a pair: lengths and log-probabilities under the model, and what ``measured`` makes of them.
+    """Return one row per pair: lengths and log-probabilities under the model, and the columns of ``measured``.
 
-    model     of ``load_model``, on its device; it learns ``with_logps``, and is otherwise left as it was.
+    model     a model from ``load_model``, on its device; ``with_logps`` is applied to it, and nothing else changes.
     batch, precision, clip, title  as for ``inspect_data``.
 
     Columns: ``prompt_len``, ``win_len``, ``lose_len`` (tokens), ``cut`` (whether a response lost its end to the limit),

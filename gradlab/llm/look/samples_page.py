@@ -29,7 +29,7 @@ summary { color: var(--faint); font-size: .85rem; cursor: pointer; }
 
 @dataclass(frozen=True)
 class Shown:
-    """A sample, and what is said of it."""
+    """A sample with its length, and its reward and cost where they are known."""
 
     text: str
     tokens: int
@@ -42,11 +42,11 @@ def samples_page(
     title: str, prompts: Sequence[str], systems: Mapping[str, Sequence[Sequence[Shown]]], table: str,
     notes: Sequence[str] = (), *, warning: str = "", left_out: int = 0,
 ) -> str:  # fmt: skip
-    """The page: the table of results, notes on it, then each prompt with every system's samples, the first one open.
+    """Return the page: the table of results, notes on it, then each prompt with every system's samples, the first open.
 
-    systems   by name, of each prompt the samples.
-    warning   a banner above all.
-    left_out  how many prompts are not on the page, which it says.
+    systems   by name of the system, the samples of each prompt.
+    warning   the text of a banner at the top.
+    left_out  how many prompts are not on the page; it says so.
     """
     parts = [
         "<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
@@ -60,7 +60,7 @@ def samples_page(
     for index, prompt in enumerate(prompts):
         parts.append(f'<section><h2>Prompt {index + 1}</h2><pre class="prompt" tabindex="0">{escape(prompt)}</pre>')
         parts.append('<div class="systems">')
-        parts += [_system(name, own[index]) for name, own in systems.items()]
+        parts += [_system(name, samples[index]) for name, samples in systems.items()]
         parts.append("</div></section>")
     if left_out:
         parts.append(f'<p class="about">{left_out} more prompts are not shown.</p>')
@@ -73,7 +73,8 @@ def _system(name: str, samples: Sequence[Shown]) -> str:
     return f'<div class="system"><h3>{escape(name)}</h3>{first}{rest}</div>'
 
 
-def _sample(one: Shown) -> str:
-    said = [f"{one.tokens} tokens", *([] if one.finished else ["cut"])]
-    said += [f"{name} {value:.3g}" for name, value in (("reward", one.reward), ("cost", one.cost)) if value is not None]
-    return f'<pre>{escape(one.text) or "(empty)"}</pre><p class="about">{" · ".join(said)}</p>'
+def _sample(shown: Shown) -> str:
+    scores = {"reward": shown.reward, "cost": shown.cost}
+    about = [f"{shown.tokens} tokens", *([] if shown.finished else ["cut"])]
+    about += [f"{name} {value:.3g}" for name, value in scores.items() if value is not None]
+    return f'<pre>{escape(shown.text) or "(empty)"}</pre><p class="about">{" · ".join(about)}</p>'

@@ -34,7 +34,7 @@ _PATIENCE = timedelta(hours=2)  # one process may write a large model while the 
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train one model, as this one sees them; alone where torchrun did not start it."""
+    """The processes that train one model, as this process sees them; just this process without torchrun."""
 
     rank: int = 0
     size: int = 1
@@ -46,7 +46,7 @@ class Group:
         return self.rank == 0
 
     def total(self, tensor: Tensor) -> Tensor:
-        """Return the sum over all processes, in each of them."""
+        """Return the sum over all processes, in every process."""
         if self.size > 1:
             moved = tensor.to(self.device)
             dist.all_reduce(moved)
@@ -54,14 +54,14 @@ class Group:
         return tensor
 
     def broadcast(self, value: Any) -> Any:
-        """Return the main process's value, in each of them."""
+        """Return the main process's value, in every process."""
         box = [value]
         if self.size > 1:
             dist.broadcast_object_list(box, device=self.device)
         return box[0]
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """Do ``work`` in the main process alone, and return its result in all; where it fails all do, and none waits.
+        """Do ``work`` in the main process only, and return its result in all; if it fails, all fail and none waits.
 
         The main process raises the error, and the others ``Elsewhere``.
         """
@@ -75,9 +75,9 @@ class Group:
         return result  # type: ignore[return-value]
 
     def on_all(self, work: Callable[[], T]) -> T:
-        """Do ``work`` in each process, and return its result there; where it fails in some all fail, and none waits.
+        """Do ``work`` in each process, and return its result there; if it fails in any, all fail and none waits.
 
-        The main process raises its error, or the first of the others', and those raise ``Elsewhere``.
+        The main process raises its error, or else the first error of the others; the others raise ``Elsewhere``.
         """
         result, trouble = _tried(work)
         errors: list[tuple[type, str] | None] = [None] * self.size
@@ -112,7 +112,7 @@ def _portable(error: Exception, rank: int) -> tuple[type, str]:
 
 @contextlib.contextmanager
 def start_group(device: str = "auto") -> Iterator[Group]:
-    """Join the processes that torchrun has started, or be alone; what this begins it ends.
+    """Join the processes that torchrun has started, if any; leave them at the end, if this call has joined them.
 
     device  ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
     """
@@ -145,9 +145,9 @@ def start_group(device: str = "auto") -> Iterator[Group]:
 
 @contextlib.contextmanager
 def stop_asked(group: Group) -> Iterator[Callable[[], bool]]:
-    """Give a question that all processes ask together between two steps: did Ctrl-C or SIGTERM come to any of them?
+    """Give a function that says whether Ctrl-C or SIGTERM has come to any process; all processes call it together.
 
-    Inside, the first signal does no more than that; another, a second or more later, stops at once (KeyboardInterrupt).
+    Inside, the first signal is only noted; another, a second or more later, stops at once (KeyboardInterrupt).
     """
     came: list[float] = []
 
@@ -158,7 +158,7 @@ def stop_asked(group: Group) -> Iterator[Callable[[], bool]]:
         if group.is_main and len(came) == 1:
             print("\nstopping after this step; once more to stop at once", file=sys.stderr)
 
-    inside = threading.current_thread() is threading.main_thread()  # no other may take signals
+    inside = threading.current_thread() is threading.main_thread()  # no other thread may take signals
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM) if inside}
     try:
         yield lambda: bool(group.total(torch.tensor(float(len(came)))))
@@ -168,9 +168,9 @@ def stop_asked(group: Group) -> Iterator[Callable[[], bool]]:
 
 
 def spread(model: Any, group: Group, distribution: str, precision: Precision) -> Any:
-    """Move a model to its device, and over all processes where there are several.
+    """Move a model to its device, and spread it over all processes where there are several.
 
-    With FSDP the main process's weights count; the others may hold theirs on the meta device.
+    With FSDP the main process's weights count; the others may hold the model on the meta device.
     """
     if group.size == 1:
         return model.to(group.device)
@@ -208,7 +208,7 @@ def plain(model: Any) -> Any:
 
 
 def whole_state(model: Any) -> dict[str, Tensor]:
-    """Return all weights, on the CPU of the main process; every process has to ask. Tied weights share their memory."""
+    """Return all weights, on the CPU of the main process; every process must call. Tied weights share their memory."""
     if not isinstance(model, FSDPModule):
         return {name: value.detach().cpu() for name, value in plain(model).state_dict().items()}
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -222,9 +222,9 @@ def whole_state(model: Any) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def gradients_meet(model: Any, meet: bool) -> Iterator[None]:
-    """Say whether DDP's backward passes inside exchange gradients between processes; the last pass of a step should.
+    """Let DDP's backward passes inside exchange gradients between processes, or not; the last pass of a step should.
 
-    FSDP's always do: else each process would hold the gradient of the whole model.
+    FSDP's passes always do: otherwise each process would hold the gradient of the whole model.
     """
     if isinstance(model, DistributedDataParallel) and not meet:
         with model.no_sync():
@@ -248,8 +248,8 @@ def local(tensor: Tensor) -> Tensor:
 def dot(left: list[Tensor], right: list[Tensor], group: Group) -> float:
     """Return the inner product of two gradients, over all their parts and processes; ‖g‖² of a gradient with itself.
 
-    In float64 on a CPU. A GPU sums in the gradient's own type, float32 at least, by a tree: a copy of all of it in
-    float64 would cost more than what it adds.
+    A CPU computes in float64. A GPU sums in the gradient's type, float32 at least, by a tree: a copy of the gradient in
+    float64 would cost more than it gains.
     """
     spread_out = any(isinstance(part, DTensor) for part in left)
     kinds = [_summed_in(part) for part in left]

@@ -18,7 +18,7 @@ from gradlab.checks import count
 from gradlab.streams import Purpose, torch_seed
 
 START, END, PAD = "<s>", "</s>", "<pad>"
-SPECIAL = (START, END, PAD)  # of our own tokenizers; their places here are their ids, which ``small_llama`` has too
+SPECIAL = (START, END, PAD)  # special tokens of gradlab's tokenizers; a place here is an id, also in ``small_llama``
 _ADAPTER = "adapter_config.json"
 
 
@@ -27,10 +27,10 @@ def load_model(
 ) -> Any:
     """Load a causal language model from a folder or a hub name; a folder with a LoRA adapter gives base and adapter.
 
-    dtype      of the weights; an adapter that is to be trained has float32.
-    trainable  let a LoRA adapter be trained on.
-    meta       without weights, on the meta device.
-    OSError or ValueError with one line where there is no such model, or none in safetensors.
+    dtype      the type of the weights; an adapter that is to be trained has float32.
+    trainable  whether a LoRA adapter is to be trained further.
+    meta       load no weights: the model is on the meta device.
+    OSError or ValueError with one line where there is no such model, or not in safetensors.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -51,11 +51,11 @@ def load_model(
 
 
 def check_weights(info: Mapping[str, Any], new: tuple[str, ...] = ()) -> None:
-    """Raise ValueError where weights were not in a model's files: transformers draws them at random, and says little.
+    """Raise ValueError where a model's files lack weights: transformers draws such weights at random, and says little.
 
-    info   what ``from_pretrained`` gives beside the model with ``output_loading_info`` (and, for those of another
-           shape, ``ignore_mismatched_sizes``).
-    new    what the names of those begin with that need not be there, such as a new head's.
+    info   the second value of ``from_pretrained`` with ``output_loading_info`` (and, so that it lists weights of
+           another shape, ``ignore_mismatched_sizes``).
+    new    beginnings of names of weights that the files may lack, such as a new head's.
     """
     absent = sorted(info["missing_keys"]) + sorted(name for name, *_ in info["mismatched_keys"])
     wrong = [name for name in absent if not name.startswith(new)]
@@ -75,7 +75,7 @@ def _with_adapter(folder: Path, dtype: torch.dtype, trainable: bool, meta: bool)
 
 @contextlib.contextmanager
 def _base_of(folder: Path) -> Iterator[str]:
-    """Give the model that a LoRA adapter belongs to; where it cannot be had, the error tells whose it is."""
+    """Give the model that a LoRA adapter belongs to; an error on the way names the adapter."""
     from peft import PeftConfig
 
     with reading("LoRA adapter", folder):
@@ -91,7 +91,7 @@ def _base_of(folder: Path) -> Iterator[str]:
 
 
 def load_tokenizer(source: str | Path) -> Any:
-    """Load the tokenizer beside a model, or of a LoRA adapter's base; where it has no padding, the end's token."""
+    """Load the tokenizer beside a model or LoRA adapter; without a padding token, it pads with the end token."""
     from transformers import AutoTokenizer
 
     with reading("tokenizer" if Path(source).is_dir() else "model", source):
@@ -102,7 +102,7 @@ def load_tokenizer(source: str | Path) -> Any:
 
 
 def with_lora(model: Any, rank: int, alpha: float, targets: Sequence[str], dropout: float = 0.0) -> Any:
-    """Return the model with a new LoRA adapter, the only thing that is trained; its base is frozen.
+    """Return the model with a new LoRA adapter, which alone is trained; the base is frozen.
 
     targets  names of linear layers, or ``all-linear``.
     """
@@ -122,16 +122,16 @@ def with_lora(model: Any, rank: int, alpha: float, targets: Sequence[str], dropo
 
 
 def without_dropout(model: Any) -> None:
-    """Turn a model's own dropout off, a LoRA adapter's aside: it would be noise in log π/π_ref, also at the start.
+    """Turn a model's dropout off, except a LoRA adapter's: it would be noise in log π/π_ref, also at the start.
 
-    Its config stays as it is.
+    The model's config stays as it is.
     """
     for name, module in model.named_modules():
         if "lora_dropout" in name:
             continue
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        for field, value in list(vars(module).items()):  # some models have the number alone
+        for field, value in list(vars(module).items()):  # some models have a number and no module for it
             if isinstance(value, float) and ("dropout" in field or field.endswith(("pdrop", "layerdrop"))):
                 setattr(module, field, 0.0)
 
@@ -170,10 +170,10 @@ def train_bpe(texts: Iterable[str], size: int) -> Any:
 
 
 def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, torch.Tensor] | None = None) -> None:
-    """Write a model and its tokenizer as a folder that transformers reads; the folder is there whole, or not at all.
+    """Write a model and its tokenizer as a folder that transformers reads; the folder is written whole or not at all.
 
     A LoRA adapter names its base as ``located`` does.
-    OSError, such as for a full disk, leaves what was there before.
+    OSError, such as for a full disk, leaves the former folder as it was.
     """
     from safetensors import SafetensorError
 
@@ -195,7 +195,7 @@ def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, tor
 
 
 def weights_hash(source: str | Path) -> str:
-    """SHA-256 over a model's weights and config on disk; of a hub's model, of its name and the commit in the cache."""
+    """Return the SHA-256 of a model's weights and config on disk, or of a hub model's name and commit in the cache."""
     from transformers import AutoConfig
 
     folder = Path(source)
@@ -220,7 +220,7 @@ def _file_hash(file: Path, size: int, changed: int) -> bytes:
 
 
 def located(source: str) -> str:
-    """Return a folder by its absolute path, so that it is found from any working folder; a hub's name as it is."""
+    """Return a folder's absolute path, which holds in any working folder; or a hub's name as it is."""
     return str(Path(source).absolute()) if Path(source).is_dir() else source
 
 
@@ -241,7 +241,7 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def _without_old_name() -> Iterator[None]:
-    """Without transformers' warning that peft asks for an attribute by a former name."""
+    """Silence transformers' warning that peft asks for an attribute by a former name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.* is deprecated")
         yield
@@ -249,10 +249,10 @@ def _without_old_name() -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(what: str, source: str | Path, accepted: str = "") -> Iterator[None]:
-    """Let what transformers, peft and safetensors raise of a folder or hub name be one line, an OSError.
+    """Turn the errors of transformers, peft and safetensors about a folder or hub name into an OSError of one line.
 
-    what      names the argument. source: its value.
-    accepted  what it must be; left out: a folder or hub name of a model, or of a tokenizer where ``what`` says so.
+    what      the argument's name. source: its value.
+    accepted  what the value must be; left out: a folder or hub name of a model, or of a tokenizer by ``what``.
     """
     from safetensors import SafetensorError
 

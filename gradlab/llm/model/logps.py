@@ -1,4 +1,4 @@
-"""Log-probabilities of whole responses, in as little memory as they need: the model's own forward gives them."""
+"""Log-probabilities of whole responses, in as little memory as they need, from the model's forward."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 1024  # tokens whose logits exist at one time; on a GPU fewer take longer, see figures/benchmarks/cuda
-# Names in a config that say, unless 1 or None, that logits are more than lm_head's output; such models give their own.
+# Names in a config whose value, unless 1 or None, says that logits are more than lm_head's output. Then the model's
+# whole forward computes the logits.
 _SCALED = re.compile(r"(?!attn|attention|router).*logits?_\w*(scal|cap)\w*|(lm_head|output)_multiplier\w*")
 
 
 def with_logps(model: Any, *, chunk: int = CHUNK) -> Any:
-    """Teach a causal language model to give log-probabilities of responses; the same model is returned.
+    """Make a causal language model give log-probabilities of responses; return the same model.
 
-    After it, ``model(input_ids, attention_mask, answer_mask=mask)`` is Σ_t log π(y_t|x, y_<t) of each sequence, (B,) in
-    nats: over the tokens (B, T) where ``answer_mask`` is 1. With ``mean=True`` it is the mean over those tokens. Any
-    other call is the model's own, so that saving, generating, checkpointing, LoRA, DDP and FSDP2 go on working.
+    Afterwards ``model(input_ids, attention_mask, answer_mask=mask)`` is Σ_t log π(y_t|x, y_<t) of each sequence, (B,)
+    in nats, over the tokens where ``answer_mask`` (B, T) is 1. With ``mean=True`` it is the mean over those tokens. All
+    other calls work as before, so that saving, generating, checkpointing, LoRA, DDP and FSDP2 keep working.
 
     Log-sum-exp is in float32 at least, whatever the model's type. Only responses' tokens get logits, ``chunk`` of them
     at a time, which are computed again for the gradient, except the last. Padding may be on either side. Source: ours.
@@ -46,7 +47,7 @@ def _sequence_logps(
 ) -> Tensor:
     place = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # so that padding on the left changes nothing
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": place, "use_cache": False}
-    asked = answer_mask[:, 1:].bool()  # a token is foretold by the position before it
+    asked = answer_mask[:, 1:].bool()  # a token is predicted at the position before it
     row, column = asked.nonzero(as_tuple=True)
     target = input_ids[row, column + 1]
     if whole is not None:
@@ -59,7 +60,7 @@ def _sequence_logps(
 
 
 def _chunked(head: nn.Module, hidden: Tensor, target: Tensor, chunk: int) -> Tensor:
-    """log π of each target (N,) from hidden states (N, H), the logits of ``chunk`` tokens at a time.
+    """Return log π of each target (N,) from hidden states (N, H), with the logits of ``chunk`` tokens at a time.
 
     The last chunk's logits stay: the backward pass begins with them, so nothing is saved by computing them again.
     """

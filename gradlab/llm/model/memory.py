@@ -25,33 +25,33 @@ class Memory:
     """Bytes on each GPU, by what holds them."""
 
     weights: int
-    """The model's own, or this GPU's part of them."""
+    """The model's weights, or this GPU's part of them."""
     gradients: int
-    """Of the weights that are trained, in float32; under DDP with the buckets that it sends."""
+    """Gradients of the trained weights, in float32; under DDP with the buckets that it sends."""
     moments: int
-    """Adam's two of each trained weight, in float32."""
+    """Adam's two moments of each trained weight, in float32."""
     sides: int
-    """More than usual, in the steps that compare winners' and losers' gradients: copies of it, less activations."""
+    """The excess in steps that compare winners' and losers' gradients: copies of the gradient, less activations."""
     gathered: int
-    """What FSDP holds whole for a time: the layer at work, the one fetched ahead, the ends of the model, gradients."""
+    """Tensors that FSDP holds whole for a time: the layer at work, the next layer, the model's ends, gradients."""
     kept: int
-    """What the forward pass leaves for the backward pass."""
+    """Tensors that the forward pass leaves for the backward pass."""
     working: int
-    """What the backward pass needs at its peak: a layer computed again, a chunk of logits, gradients on their way."""
+    """The backward pass at its peak: a layer computed again, a chunk of logits, gradients on their way."""
 
     @property
     def total(self) -> int:
-        """Return all of them, as though they peaked at one time."""
+        """Return the sum of all parts, as though they peaked at one time."""
         return sum(getattr(self, field.name) for field in dataclasses.fields(self))
 
     @property
     def activations(self) -> int:
-        """Return what batch and length decide."""
+        """Return the bytes that depend on batch and length."""
         return self.kept + self.working
 
     @property
     def fits(self) -> bool:
-        """Say whether a card of 80 GB holds it."""
+        """Say whether a card of 80 GB holds the total."""
         return self.total <= CARD
 
 
@@ -69,22 +69,22 @@ def memory(
     sides: bool = True,
     chunk: int = CHUNK,
 ) -> Memory:
-    """Bytes on each GPU while gradlab's trainer trains a model of this config; see ``shape_of``.
+    """Return the bytes on each GPU while gradlab's trainer trains a model of this config; see ``shape_of``.
 
-    gpus           over which FSDP spreads weights, gradients and moments where ``sharded``; else DDP copies them.
-    lora_rank      of an adapter on ``lora_targets``, which alone is trained; 0: all weights are.
-    micro_pairs    pairs that one GPU holds at a time: twice as many sequences, taken as ``length`` tokens each, padded.
-    checkpointing  of gradients: a layer keeps its input alone, and is computed again in the backward pass.
-    precision      ``bf16``: weights that are trained, their gradients and moments stay in float32, the computation is
-                   in bfloat16, and so is the base under an adapter. ``fp32``: everything.
+    gpus           GPUs over which FSDP spreads weights, gradients and moments where ``sharded``; else DDP copies them.
+    lora_rank      rank of an adapter on ``lora_targets``, which alone is trained; 0: all weights are trained.
+    micro_pairs    pairs that one GPU holds at a time: twice as many sequences, each padded to ``length`` tokens.
+    checkpointing  of gradients: a layer keeps only its input, and is computed again in the backward pass.
+    precision      ``bf16``: trained weights, their gradients and moments stay in float32; the computation is in
+                   bfloat16, and so is the base under an adapter. ``fp32``: everything is in float32.
     sides          count the steps that compare the gradients of the two sides, each by itself (no adapter's dropout).
     chunk          tokens whose logits exist at one time.
 
-    The reference holds nothing: its log-probabilities are computed before. Activations are counted operation by
-    operation as transformers' modules save them, with scaled-dot-product attention. Held against every tensor that
-    PyTorch makes in a step of small models on the CPU: what the forward pass leaves is right within 4%, the whole
-    within 10%; the peak of the backward pass alone is up to 30% too high, as it is a bound. What is not counted: CUDA's
-    own memory, NCCL's buffers, fragmentation (see ``CARD``), PPO's samples, reference and reward model.
+    The reference takes no memory: its log-probabilities are computed before. Activations are counted operation by
+    operation as transformers' modules save them, with scaled-dot-product attention. Compared with every tensor that
+    PyTorch makes in a step of small models on the CPU, the tensors that the forward pass leaves are right within 4%,
+    the total within 10%; the peak of the backward pass alone is up to 30% too high, as it is a bound. Not counted:
+    CUDA's memory, NCCL's buffers, fragmentation (see ``CARD``), PPO's samples, reference and reward model.
     """
     shape = shape_of(config)
     for name, value in {"gpus": gpus, "micro_pairs": micro_pairs, "length": length, "chunk": chunk}.items():
@@ -116,7 +116,7 @@ def memory(
 
 @dataclasses.dataclass(frozen=True)
 class _Computation:
-    """What a forward and backward pass of some sequences holds, in bytes."""
+    """A forward and backward pass of some sequences, and the bytes that it holds."""
 
     shape: Shape
     lora: dict[str, int]
@@ -132,7 +132,7 @@ class _Computation:
 
     @property
     def weights(self) -> int:
-        """The base under an adapter is in bfloat16, except under FSDP, which wants one type for all."""
+        """Return the bytes of all weights; an adapter's base has bfloat16, but not under FSDP, which needs one type."""
         if not self.lora:
             return _FULL * self.shape.parameters
         adapter = self.shape.trained(self.rank, tuple(self.lora))
@@ -140,7 +140,7 @@ class _Computation:
 
     @property
     def largest(self) -> int:
-        """Numbers in the largest matrix that is trained."""
+        """Return how many numbers the largest trained matrix holds."""
         shape = self.shape
         if self.lora:
             return self.rank * max(max(shape.linear[name][:2]) for name in self.lora)
@@ -148,22 +148,22 @@ class _Computation:
 
     @property
     def number(self) -> int:
-        """Bytes of a number in matrix products."""
+        """Return the bytes of a number in matrix products."""
         return 2 if self.half else 4
 
     @property
     def casts(self) -> bool:
-        """Whether autocast turns float32 weights into bfloat16 on the way, as it must where FSDP does not."""
+        """Say whether autocast turns float32 weights into bfloat16 on the way, as it must where FSDP does not."""
         return self.half and not self.spread
 
     @property
     def stream(self) -> int:
-        """Bytes of a number between layers: those of the embedding's weights."""
+        """Return the bytes of a number between layers, which has the type of the embedding's weights."""
         return 4 if self.casts and not self.lora else self.number
 
     @property
     def layer(self) -> int:
-        """What a layer leaves for its backward pass, without weights."""
+        """Return the bytes that a layer leaves for its backward pass, without weights."""
         shape, number = self.shape, self.number
         norms = 2 * (_FULL * shape.hidden + 4)  # the input in float32, and a scale
         attention = 4 * number * shape.heads * shape.head_width + 4 * shape.heads  # q, k, v (repeated), output; sums
@@ -172,12 +172,12 @@ class _Computation:
             inputs = sum(self._adapter_inputs())
         else:
             inputs = 2 * self.stream * shape.hidden + number * shape.intermediate  # normalised; before down_proj
-            inputs += (5 if self.casts else 2) * number * shape.hidden  # autocast makes one for each linear map
+            inputs += (5 if self.casts else 2) * number * shape.hidden  # autocast makes a copy for each linear map
         mask = number * self.length
         return self.tokens * (norms + attention + feed + inputs + mask)
 
     def _adapter_inputs(self) -> list[int]:
-        """Bytes a token that adapters keep: each its own where autocast copies them, else one for a shared input."""
+        """Return the bytes per token of inputs that adapters keep; they share an input unless autocast copies it."""
         inner = [self.number * self.rank for _ in self.lora]
         if self.casts:
             return inner + [self.number * width for width in self.lora.values()]
@@ -187,11 +187,14 @@ class _Computation:
 
     @property
     def layer_casts(self) -> int:
-        """Copies of a layer's weights in bfloat16, where autocast makes them."""
+        """Return the bytes of a layer's weights in bfloat16, where autocast copies them."""
         return 0 if not self.casts or self.lora else 2 * self.shape.layer
 
     def kept(self, checkpointing: bool) -> int:
-        """What all layers leave, or their inputs; the last norm; mask and rotary factors, which the layers share."""
+        """Return the bytes that the forward pass leaves.
+
+        They are: all layers, or the layers' inputs; the last norm; mask and rotary factors, which the layers share.
+        """
         shape = self.shape
         layer = self.stream * shape.hidden * self.tokens if checkpointing else self.layer + self.layer_casts
         norm = self.tokens * shape.hidden * (_FULL + self.stream * (1 if self.lora else 2))
@@ -200,14 +203,17 @@ class _Computation:
 
     @property
     def passing(self) -> int:
-        """Gradients on their way through a layer: of activations and of the largest matrix, or of adapters' inputs."""
+        """Return the bytes of gradients on their way through a layer.
+
+        They are those of activations and of the largest matrix, or of adapters' inputs.
+        """
         ways = 2 * self.number * self.tokens * self.shape.intermediate
         if not self.lora:
             return ways + (self.number + (_FULL if self.casts else 0)) * self.shape.hidden * self.shape.intermediate
         return ways + (_FULL * self.tokens * max(self.lora.values()) if self.casts else 0)  # peft makes them float32
 
     def times(self, checkpointing: bool, chunk: int) -> list[tuple[int, int]]:
-        """Times of the backward pass that may be its peak: what FSDP has gathered then, and what is worked with."""
+        """Return (gathered by FSDP, working) in bytes for each moment of the backward pass that may be its peak."""
         again = self.layer + self.layer_casts if checkpointing else 0
         return [
             (self.gathered_at_head, self.logits(chunk)), (self.gathered_at_layer, again + self.passing),
@@ -215,19 +221,22 @@ class _Computation:
         ]  # fmt: skip
 
     def logits(self, chunk: int) -> int:
-        """A chunk of them with their gradient, and the output layer's gradient."""
+        """Return the bytes of a chunk of logits with their gradient, and of the output layer's gradient."""
         head = 0 if self.lora else self.number * self.shape.vocabulary * self.shape.hidden
         chunks = -(-self.tokens // chunk)
         return _LOGITS * min(chunk, self.tokens) * self.shape.vocabulary + min(chunks, _HEADS) * head
 
     @property
     def gathered_at_head(self) -> int:
-        """The ends of the model stay whole; of the layers two are, the one at work and the one fetched ahead."""
+        """Return the bytes gathered at the output layer: the model's ends, the layer at work and the next layer."""
         return self.number * (self.shape.ends + 2 * self.shape.layer) if self.spread else 0
 
     @property
     def gathered_at_layer(self) -> int:
-        """The same, with gradients of the output layer and of a layer, and one in float32 on its way to the others."""
+        """Return the bytes gathered at a layer: as at the output layer, with gradients.
+
+        These are the output layer's, a layer's, and a layer's in float32 on its way to the other processes.
+        """
         if not self.spread or self.lora:
             return self.gathered_at_head
         head = self.shape.vocabulary * self.shape.hidden
@@ -235,5 +244,5 @@ class _Computation:
 
     @property
     def gathered_at_end(self) -> int:
-        """Gradients of the ends, which are sent last, and are in float32 on their way."""
+        """Return the bytes of the gradients of the model's ends, which are sent last, in float32."""
         return (self.number + _FULL) * self.shape.ends if self.spread and not self.lora else 0

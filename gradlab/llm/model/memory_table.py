@@ -21,9 +21,9 @@ def memory_table(
     lora_rank: int = 16,
     **options: Any,
 ) -> pd.DataFrame:
-    """Return a row per model for LoRA on one GPU, and for full fine-tuning on each number of GPUs; in GB (10⁹ bytes).
+    """Return one row per model for LoRA on one GPU and one per number of GPUs for full fine-tuning; GB (10⁹ bytes).
 
-    options  as for ``memory``.
+    options  those of ``memory``.
     """
     rows = []
     for name, config in configs.items():

@@ -49,9 +49,9 @@ def held_out_accuracy(
 ) -> Accuracy:  # fmt: skip
     """Return how well a reward tells the preferred response of pairs, and how well length alone does.
 
-    template, tokenizer  of the model whose text the reward reads.
-    lengths              of both responses; default: in characters.
-    sign                 −1 for a cost, of which less is better.
+    template, tokenizer  those of the model whose text the reward reads.
+    lengths              lengths of both responses; left out: in characters.
+    sign                 −1 for a cost, where less is better.
     """
     if not pairs:
         raise ValueError("pairs must hold at least one pair, got none")

@@ -55,7 +55,7 @@ def _module(name: str, spec: str) -> Any:
 
 @contextlib.contextmanager
 def _working_folder_on_path() -> Iterator[None]:
-    """Let modules inside also be imported from the working folder; last, so that it hides nothing."""
+    """Let modules inside also be imported from the working folder, which is searched last, so that it hides nothing."""
     if "" in sys.path:
         yield
         return

@@ -18,11 +18,11 @@ from gradlab.llm.data.templates import BEAVER_START, prompt_text
 from gradlab.llm.model.loading import check_weights, reading
 from gradlab.llm.model.reward_functions import ACCEPTED
 
-EXTRA = "gradlab_reward"  # in the config of a reward model of ``reward_training``: how its texts are made
+EXTRA = "gradlab_reward"  # key in the config of a model of ``reward_training``, which says how its texts are made
 
 
 class Scorer:
-    """Scores texts with a model.
+    """A function of prompts and responses to a model's scores.
 
     reads   how prompt and response become a text, see ``CheckedReward``.
     ends    whether the tokenizer's EOS follows each text.
@@ -41,7 +41,7 @@ class Scorer:
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
-        """Rewards (B,); texts of a length go together."""
+        """Return rewards (B,); texts of similar length are scored together."""
         ids = self.encoded([self._text(*both) for both in zip(prompts, responses, strict=True)])
         scores = np.zeros(len(ids))
         for part in dealt(np.array([len(text) for text in ids]), self.batch):
@@ -49,7 +49,7 @@ class Scorer:
         return scores
 
     def scores(self, ids: Sequence[Sequence[int]]) -> Tensor:
-        """Scores (B,) of token ids, with their graph where gradients are on."""
+        """Return the scores (B,) of token ids, with their graph where gradients are on."""
         batch = collate([(text, ()) for text in ids], self.tokenizer.pad_token_id, self.model.device)
         output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         if self.column is None:
@@ -62,7 +62,7 @@ class Scorer:
         return logit - logits[:, others].logsumexp(1)
 
     def encoded(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, at most ``max_length``: the beginning goes, the response stays."""
+        """Return the token ids of texts, at most ``max_length`` of each; a longer text loses its beginning."""
         how = {"add_special_tokens": self.reads != "chat", "verbose": False}
         ids: list[list[int]] = self.tokenizer(list(texts), **how)["input_ids"]
         end = [self.tokenizer.eos_token_id] if self.ends else []
@@ -140,7 +140,7 @@ def column_of(config: Any, spec: str, label: str | None) -> int:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from reporting a new head, which is wanted, or is said in one line."""
+    """Keep transformers from reporting a new head inside: it is wanted, or else an error of one line says so."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""Rewards of responses: sequence classifiers, safe-rlhf score models, or any Python callable; and how good they are."""
+"""Rewards of responses: sequence classifiers, safe-rlhf score models, or any Python callable."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gradlab.llm.model.reward_models import EXTRA, Scorer, column_of, config_of,
 
 
 class Reward(Protocol):
-    """Prompts, as text that the model saw, and as many responses, to as many rewards."""
+    """A function of prompts, as the text that the model saw, and as many responses; it returns as many rewards."""
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str], /) -> Sequence[float]: ...  # noqa: D102
 
 
 class CheckedReward:
-    """A reward that is known to give one finite number per response, as (B,) float64.
+    """A reward that gives one finite number per response, as (B,) float64, or raises ValueError.
 
     name      what messages and tables call it.
     template  "chat": it reads messages, through its own chat template; "beaver": safe-rlhf's text; None: the text that
@@ -41,19 +41,19 @@ class CheckedReward:
             return np.zeros(0)
         try:
             given = self.function(list(prompts), list(responses))
-        except (MemoryError, torch.OutOfMemoryError):  # of the machine, not of the function
+        except (MemoryError, torch.OutOfMemoryError):  # the machine's fault, not the function's
             raise
-        except Exception as error:  # of a function that anyone may have written
+        except Exception as error:  # anyone may have written the function
             raise ValueError(f"reward {self.name} failed: {type(error).__name__}: {error}") from error
         if isinstance(given, Tensor):
             given = given.detach().float().cpu()
         try:
             rewards = np.asarray(given, float)
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise ValueError(f"reward {self.name} must give a number a response ({error})") from None
+            raise ValueError(f"reward {self.name} must give one number per response ({error})") from None
         if rewards.shape != (len(responses),):
             raise ValueError(
-                f"reward {self.name} must give one number a response, got shape {rewards.shape} for {len(responses)}"
+                f"reward {self.name} must give one number per response, got shape {rewards.shape} for {len(responses)}"
             )
         strange = np.flatnonzero(~np.isfinite(rewards))
         if len(strange):
@@ -79,17 +79,17 @@ def load_reward(
     """Load the reward that ``spec`` names.
 
     spec   - a folder or hub name of a sequence classifier of transformers with one output. It reads prompt and response
-             as one text. Of several outputs ``label`` names the one that counts, also as "SPEC#LABEL": the reward is
-             then log p/(1 − p) of it;
-           - one of a safe-rlhf score model, which reads "BEGINNING OF CONVERSATION: USER: … ASSISTANT:…" and its EOS;
+             as one text. Where it has several outputs, ``label``, or "SPEC#LABEL", names the one that counts, and the
+             reward is its log p/(1 − p);
+           - that of a safe-rlhf score model, which reads "BEGINNING OF CONVERSATION: USER: … ASSISTANT:…" and EOS;
            - "MODULE:FUNCTION" or "FILE.py:FUNCTION", which takes lists of prompts and responses; or such a callable.
     batch       texts at a time.
-    template    "chat": a classifier's own chat template writes the text, from messages.
-    dtype       default: bfloat16 on a GPU, else float32.
-    max_length  tokens; longer texts lose their beginning. Default: what the model can take.
+    template    "chat": a classifier's chat template writes the text, from messages.
+    dtype       left out: bfloat16 on a GPU, else float32.
+    max_length  tokens; longer texts lose their beginning. Left out: as many as the model can take.
 
-    Weights come from safetensors, and no code of a model's is run. OSError or ValueError with one line that says what
-    is wrong with ``spec``.
+    Weights come from safetensors, and no code from a model's folder is run. OSError or ValueError with one line says
+    what is wrong with ``spec``.
     """
     count("batch", batch, 1)
     check_template("template", template)
@@ -121,9 +121,9 @@ def load_reward(
 
 
 def check_reward(spec: str) -> None:
-    """Raise what ``load_reward`` would of ``spec``, as far as that can be told without a model's weights.
+    """Raise the errors that ``load_reward`` would raise for ``spec``, as far as they show without a model's weights.
 
-    A function is imported; of a model the config and the tokenizer are read, and the label is looked for.
+    A function is imported. For a model, config and tokenizer are read, and the label is looked up.
     """
     if is_function(spec):
         function_of(spec)
@@ -136,7 +136,7 @@ def check_reward(spec: str) -> None:
 
 
 def reward_hash(spec: str) -> str:
-    """Return what tells a reward from another: a model's weights and label; a function's name alone."""
+    """Return a text that tells a reward from others: hash of the weights and label for a model, a function's name."""
     if is_function(spec):
         return spec
     name, label = _labelled(spec)
@@ -144,13 +144,13 @@ def reward_hash(spec: str) -> str:
 
 
 def check_template(name: str, template: Any) -> None:
-    """Raise ValueError for a template of a reward that ``load_reward`` does not have."""
+    """Raise ValueError for a template that ``load_reward`` does not know."""
     if template not in (None, "chat"):
         raise ValueError(f"{name} must be chat or None, got {template!r}")
 
 
 def _labelled(spec: str) -> tuple[str, str | None]:
-    """Return the model and the label of "SPEC#LABEL"; None where it has none."""
+    """Return the model and the label of "SPEC#LABEL"; the label is None where there is no "#LABEL"."""
     if "#" not in spec or Path(spec).is_dir():
         return spec, None
     name, _, label = spec.partition("#")

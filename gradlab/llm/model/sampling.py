@@ -21,14 +21,14 @@ from gradlab.streams import Purpose, torch_seed
 
 @dataclass(frozen=True)
 class Samples:
-    """Responses, those of one prompt together, in the prompts' order."""
+    """Sampled responses, those to one prompt together, in the prompts' order."""
 
     prompts: list[int]
-    """Of each response the index of its prompt."""
+    """The index of each response's prompt."""
     tokens: list[tuple[int, ...]]
-    """Its token ids, one or more; the last is EOS where the model ended it."""
+    """The token ids of each response, one or more; the last is EOS where the model ended it."""
     finished: list[bool]
-    """Whether the model ended it, and not the limit of its length."""
+    """Whether the model ended each response, and not the limit of its length."""
 
 
 def sample(
@@ -39,19 +39,21 @@ def sample(
     """Draw ``each`` responses to every prompt (token ids, as the model is to see them) from π at this temperature.
 
     tokenizer    gives ``eos_token_id``, which ends a response, and ``pad_token_id``.
-    longest      tokens of a response at most, its EOS included.
+    longest      the most tokens in a response, its EOS included.
     temperature  > 0, divides the logits; at 1 the responses are drawn from π itself. No top-k, top-p or other setting
                  of the model's folder counts.
     seed         a whole number ≥ 0. Equal seeds, steps, prompts, ``each``, ``longest`` and ``batch`` give equal
                  responses, whatever the global generators hold, which stay as they are; and on any number of
                  processes, as far as their rounding is the same.
-    step         of PPO, each of which has samples of its own; left out: the samples of an evaluation.
-    batch        responses that one process draws at a time. precision: ``bf16`` computes as training in it does.
-    group        the processes that draw, all of them the same call; each gets all samples. Under FSDP the whole model
-                 stands in each meanwhile. Left out: this process alone, on the model's device.
-    title        of a progress bar; left out: none.
+    step         the step of PPO, as each step draws other samples; left out: the samples of an evaluation.
+    batch        responses that one process draws at a time.
+    precision    ``bf16`` computes as training in ``bf16`` does.
+    group        the processes that draw, which all make the same call; each gets all samples. Under FSDP each holds
+                 the whole model meanwhile. Left out: only this process, on the model's device.
+    title        title of a progress bar; left out: no bar.
 
-    The model's training or evaluation mode is put back. Raises ValueError, in one line, for what cannot be sampled.
+    The model's training or evaluation mode is restored. Raises ValueError, in one line, for settings or prompts that
+    do not allow sampling.
     """
     positive("temperature", temperature)
     one_of("precision", precision, get_args(Precision))
@@ -66,7 +68,7 @@ def sample(
     purpose, steps = (Purpose.SAMPLES, []) if step is None else (Purpose.PPO_SAMPLES, [step])
     rows = [prompt for prompt in prompts for _ in range(each)]
     drawn_ids = torch.zeros(len(rows), longest + 1, dtype=torch.long)  # each response's length, then its tokens
-    # Unlike training's, these batches are the same on any number of processes: their seeds are theirs.
+    # Unlike training's batches, these are the same on any number of processes: each batch has its seed.
     parts = dealt(np.array([len(row) for row in rows], int), batch)[group.rank :: group.size]
     with _still(model, group), _bare(base, eos, pad, longest, temperature), computing(group.device, precision):
         for turn, part in enumerate(
@@ -100,7 +102,7 @@ def texts(samples: Samples, tokenizer: Any) -> list[str]:
 
 
 def check_room(prompts: Sequence[Sequence[int]], longest: int, config: Any) -> None:
-    """ValueError where a prompt is empty, or leaves no room for ``longest`` tokens among the model's positions."""
+    """Raise ValueError where a prompt is empty, or leaves no room for ``longest`` tokens in the model's positions."""
     for index, prompt in enumerate(prompts):
         if not len(prompt):
             raise ValueError(f"prompts must each have one or more tokens, got none in prompt {index}")
@@ -123,9 +125,9 @@ def _ends(tokenizer: Any) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _bare(base: Any, eos: int, pad: int, longest: int, temperature: float) -> Iterator[None]:
-    """Let generate() follow these settings alone: what a call leaves open it takes from the model, then from its own.
+    """Let generate() follow only these settings inside.
 
-    Its own top_k is 50.
+    It would take settings that a call leaves out from the model's folder, or else its defaults, such as top_k 50.
     """
     from transformers import GenerationConfig
 
@@ -142,14 +144,14 @@ def _bare(base: Any, eos: int, pad: int, longest: int, temperature: float) -> It
 
 @contextlib.contextmanager
 def _still(model: Any, group: Group) -> Iterator[None]:
-    """No gradients and no dropout; under FSDP all weights in every process, so that none waits for another's tokens."""
+    """Turn gradients and dropout off inside; under FSDP gather all weights, so that no process waits for another."""
     training, parts = model.training, [part for part in model.modules() if isinstance(part, FSDPModule)]
     model.eval()
     try:
         with torch.no_grad():
             for part in parts:
                 part.set_reshard_after_forward(False, recurse=False)
-            if parts:  # the first forward brings the weights together, and it is the model's own that must
+            if parts:  # the first forward gathers the weights, and it must be the outermost model's
                 model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=group.device))
             yield
     finally:

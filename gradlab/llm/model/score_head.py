@@ -1,4 +1,4 @@
-"""The score models of safe-rlhf, which transformers does not hold: a Llama with one linear head, read at the end."""
+"""The score models of safe-rlhf, which transformers lacks: a Llama with one linear head, read at the last token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ _NORMALISED = {"reward": "affine", "cost": "scale", "critic": "identity"}  # by 
 
 
 class LlamaForScore(LlamaPreTrainedModel):
-    """Weights are named as in safe-rlhf's checkpoints: ``model.*`` and ``score_head.weight`` (1, H), perhaps a bias.
+    """A Llama with safe-rlhf's score head.
+
+    Weights are named as in safe-rlhf's checkpoints: ``model.*`` and ``score_head.weight`` (1, H), perhaps a bias.
 
     A checkpoint whose config says ``do_normalize`` has its scores shifted and scaled by the config's mean and variance;
     a cost is scaled only, so that it keeps its sign. Source: the format of github.com/PKU-Alignment/safe-rlhf.
@@ -41,7 +43,7 @@ class LlamaForScore(LlamaPreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The score of each text, (B,) float32, at its last token that is no padding."""
+        """Return the score of each text, (B,) float32, at its last token that is no padding."""
         hidden = self.model(input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
         place = torch.arange(input_ids.shape[1], device=input_ids.device)
         last = (place * attention_mask).argmax(1)

@@ -30,7 +30,7 @@ LLAMAS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The sizes that a Llama-like config says."""
+    """The sizes in a Llama-like config."""
 
     hidden: int
     layers: int
@@ -60,12 +60,12 @@ class Shape:
 
     @property
     def layer(self) -> int:
-        """Parameters of a layer: its linear maps and two norms."""
+        """Return the number of parameters of a layer: its linear maps and two norms."""
         return sum((left + bias) * right for left, right, bias in self.linear.values()) + 2 * self.hidden
 
     @property
     def ends(self) -> int:
-        """Parameters outside the layers: embedding, output layer and the last norm."""
+        """Return the number of parameters outside the layers: embedding, output layer and the last norm."""
         return (1 if self.tied else 2) * self.vocabulary * self.hidden + self.hidden
 
     @property
@@ -74,14 +74,14 @@ class Shape:
         return self.layers * self.layer + self.ends
 
     def lora(self, rank: int, targets: Sequence[str]) -> dict[str, int]:
-        """Width of the input of each linear map of a layer that has an adapter, by name; none for rank 0."""
+        """Return the input width of each linear map of a layer that has an adapter, by name; empty for rank 0."""
         names = tuple(self.linear) if tuple(targets) == ("all-linear",) else tuple(targets)
         for name in names:
             one_of("lora_targets", name, self.linear)
         return {name: self.linear[name][0] for name in names} if rank else {}
 
     def trained(self, rank: int, targets: Sequence[str]) -> int:
-        """Parameters that are trained: all, or those of a LoRA adapter."""
+        """Return the number of trained parameters: all, or those of a LoRA adapter."""
         if not rank:
             return self.parameters
         return self.layers * sum(rank * sum(self.linear[name][:2]) for name in self.lora(rank, targets))
