@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from gradlab.theory import covariance_gap, dpo_weight, variance_ratio
+from gradlab.theory.families import gaussian_pair
 from gradlab.widgets import VarianceExplorer
-from gradlab.widgets.variance_explorer import DRAWS, FAMILIES, gaussian
+from gradlab.widgets.variance_explorer import DRAWS, FAMILIES
 
 DATA = Path(__file__).parents[1] / "figures" / "data" / "variance.parquet"
 
@@ -96,7 +97,7 @@ def test_case_comes_at_once_and_its_map_finer_and_finer():
     strides = []
     for result in explorer.compute(state):
         assert result.ratio == pytest.approx(
-            float(variance_ratio(dpo_weight(*gaussian(200, 3.0, 2.5, 4.0)), result.p)), rel=1e-12
+            float(variance_ratio(dpo_weight(*gaussian_pair(200, 3.0, 2.5, 4.0)), result.p)), rel=1e-12
         )
         assert np.isfinite(result.around.known).all()
         strides.append(result.around.stride)
@@ -110,7 +111,7 @@ def test_border_parts_the_two_sides(explorer):
     points = points[np.isfinite(points).all(1)]
     assert len(points) > 25
     for across, up in points[::5]:
-        log_p, log_q = gaussian(40, across, 10**up, 3.0)
+        log_p, log_q = gaussian_pair(40, across, 10**up, 3.0)
         ratio = np.log10(variance_ratio(dpo_weight(log_p, log_q), np.exp(log_p)))
         assert abs(ratio) < 0.02  # as near as straight pieces between the map's points come
 
@@ -176,4 +177,4 @@ def test_what_it_does_not_have_is_refused_in_one_line(explorer):
         FAMILIES["one peak"](20, 1.0, 1.5, 3.0)
     for sigmas in ((0.0, 3.0), (3.0, -1.0)):
         with pytest.raises(ValueError, match=r"^sigma_[pq] must be finite and > 0, got"):
-            gaussian(20, 1.0, *sigmas)
+            gaussian_pair(20, 1.0, *sigmas)

@@ -17,13 +17,13 @@ from scipy.special import log_softmax
 
 from gradlab.experiments.methods import train
 from gradlab.lab.world import gaussian_world
-from gradlab.streams import Purpose, stream
 from gradlab.theory import (
     balanced_weight,
     bdpo_weight,
     bdpo_weight_limit,
     dpo_weight,
     dpo_weight_limit,
+    families,
     gaussian_log_density,
     in_logits,
     inside,
@@ -35,11 +35,6 @@ from gradlab.theory import (
 PICTURED = ((3.0, 3.0, 6.0), (1.5, 3.0, 6.0), (3.0, 1.5, 6.0))  # σ_p, σ_q, distance of the drawn weights
 PHASE_SUPPORT = 24.0  # in widths of p
 PHASE_RESPONSES = 800  # that Balanced-DPO's λ sees in the phase diagram
-SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # log-densities of width 1, up to a constant
-    "gaussian": lambda z: -0.5 * z**2,
-    "laplace": lambda z: -np.sqrt(2) * np.abs(z),
-    "student": lambda z: -2 * np.log1p(z**2 / 3),  # 3 degrees of freedom
-}
 
 
 def scan(
@@ -47,11 +42,9 @@ def scan(
 ) -> Iterator[dict[str, Any]]:
     """Two distributions of one family on a grid, at every support, distance and pair of widths."""
     for support, distance, sigma_p, sigma_q in itertools.product(supports, distances, widths, widths):
-        y = (np.arange(responses) + 0.5) * support / responses
+        y = families.cells(responses, support, 0.0)
         low, high = (support - distance) / 2, (support + distance) / 2
-        log_p, log_q = (
-            log_softmax(SHAPES[family]((y - mode) / width)) for mode, width in ((low, sigma_p), (high, sigma_q))
-        )
+        log_p, log_q = families.on_cells(family, y, low, sigma_p), families.on_cells(family, y, high, sigma_q)
         case = {"family": family, "n": responses, "support": support, "distance": distance, "sigma_p": sigma_p,
                 "sigma_q": sigma_q, "cell": support / responses}  # fmt: skip
         yield from ({**case, **places} for places in _places(y, weights(log_p, log_q), log_p, low, high))
@@ -121,8 +114,7 @@ def dirichlet(concentrations: list[float], seeds: int) -> Iterator[dict[str, Any
     """Random policies and preferences on 20 responses."""
     y = np.arange(20.0)
     for alpha, seed in itertools.product(concentrations, range(seeds)):
-        rng = stream(seed, Purpose.SHIFT_DIRICHLET)
-        log_p, log_q = (log_softmax(np.log(np.maximum(rng.dirichlet([alpha] * 20), 1e-300))) for _ in range(2))
+        log_p, log_q = families.dirichlet_twins(20, alpha, seed)
         low, high = sorted(float(y[one.argmax()]) for one in (log_p, log_q))
         case = {"family": "dirichlet", "n": 20, "alpha": alpha, "seed": seed, "distance": high - low, "cell": 1.0}
         yield from ({**case, **places} for places in _places(y, weights(log_p, log_q), log_p, low, high))
@@ -144,11 +136,11 @@ def phase(points: list[int]) -> Iterator[dict[str, Any]]:
 
 def curves(grids: list[int]) -> Iterator[dict[str, Any]]:
     """The weights themselves, a row a response, for the picture."""
-    support = 20.0
+    support = families.SUPPORT
     for (sigma_p, sigma_q, distance), n in itertools.product(PICTURED, grids):
-        y = (np.arange(n) + 0.5) * support / n
+        y = families.cells(n, support, 0.0)
         low, high = (support - distance) / 2, (support + distance) / 2
-        log_p, log_q = log_softmax(-0.5 * ((y - low) / sigma_p) ** 2), log_softmax(-0.5 * ((y - high) / sigma_q) ** 2)
+        log_p, log_q = families.on_cells("gaussian", y, low, sigma_p), families.on_cells("gaussian", y, high, sigma_q)
         case = {"n": n, "distance": distance, "sigma_p": sigma_p, "sigma_q": sigma_q}
         shown = {"policy": np.exp(log_p), "preference": np.exp(log_q), **weights(log_p, log_q)}
         for name in ("policy", "preference", "dpo", "balanced", "bdpo"):

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 from gradlab.checks import between
 from gradlab.theory.inputs import Array, finite, grid
 
+ALLOWED_CELLS = 1.0  # on a grid an extremum may miss a statement by this many cells
+ROUNDING = 1e-9  # of a distance to a statement's border, in units of y
 NOISE = 1e-12  # steps below this share of the function's range are rounding, not slope
 
 

@@ -32,6 +32,12 @@ def covariance_gap(w: ArrayLike, p: ArrayLike) -> Array:
     return covariance - (w * p).mean(-1) ** 2 + w.mean(-1) ** 2 * (p**2).mean(-1)
 
 
+def noise_to_signal(weight: ArrayLike) -> Array:
+    """Var[w] / E[|w|]² of weights (..., n): their variance over the square of their mean size. Source: ours."""
+    weight = finite("weight", weight)
+    return weight.var(-1) / np.abs(weight).mean(-1) ** 2
+
+
 def _inputs(w: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
     w, p = finite("w", w), distribution("p", p)
     same_responses(p=p, w=w)

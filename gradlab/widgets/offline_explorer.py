@@ -9,9 +9,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from scipy.special import log_softmax
 
-from gradlab.checks import positive
+from gradlab.theory.families import on_cells
 from gradlab.widgets.controls import Controls, log_slider, slider
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
@@ -23,7 +22,7 @@ _TOP = 1e6  # of the axis of samples
 
 def bell(centre: float, width: float) -> np.ndarray:
     """Log-probabilities of a Gaussian over 20 responses, (20,); centre, and width > 0, in responses. Source: ours."""
-    return log_softmax(-0.5 * ((RESPONSES - centre) / positive("width", width)) ** 2)
+    return on_cells("gaussian", RESPONSES, centre, width)
 
 
 def effective_share(log_policy: np.ndarray, log_data: np.ndarray) -> float:

@@ -15,25 +15,23 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MultipleLocator
 from scipy.integrate import trapezoid
-from scipy.special import log_softmax
 
-from gradlab.experiments.questions.shift import CELLS, ROUNDING
-from gradlab.experiments.shift_cases import SHAPES
 from gradlab.plotting.looks import look as look_of
 from gradlab.plotting.theory_maps import NOT_TRUE, TRUE
 from gradlab.theory import (
     Extremum,
-    LogDensity,
     Placement,
     balanced_weight,
     bdpo_weight,
     bdpo_weight_limit,
     dpo_weight,
     dpo_weight_limit,
+    families,
     inside,
     outside,
     product_noise,
 )
+from gradlab.theory.extrema import ALLOWED_CELLS, ROUNDING
 from gradlab.widgets.controls import Controls, choice, slider, whole
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
@@ -77,7 +75,7 @@ class Shift:
         slack = self.grid.places[name].slack
         return (
             "true"
-            if slack + CELLS * self.cell >= -ROUNDING
+            if slack + ALLOWED_CELLS * self.cell >= -ROUNDING
             else f"misses by {-slack:.2f} in y, {-slack / self.cell:.1f} cells"
         )
 
@@ -171,7 +169,7 @@ class ShiftExplorer(Explorer):
                 "sigma_q": slider("σ_q", 1.5, 0.75, 8.0, 0.25, "its width"),
             },
             "Responses": {
-                "family": choice("family", "gaussian", list(SHAPES), "of p and of q"),
+                "family": choice("family", "gaussian", list(families.SHAPES), "of p and of q"),
                 "support": slider("support", 20.0, 16.0, 40.0, 4.0, "length of the interval of responses"),
                 "n": whole("responses n", 20, 10, 800, "grid resolution", step=10),
             },
@@ -238,17 +236,18 @@ class ShiftExplorer(Explorer):
 
     def code(self, state: SimpleNamespace) -> str:
         """The weights, and the three statements."""
-        p, q = (f"shape((y - {mode!r}) / {width!r})" for mode, width in (_bump(state, which) for which in "pq"))
+        p, q = (
+            f"on_cells({state.family!r}, y, {mode!r}, {width!r})"
+            for mode, width in (_bump(state, which) for which in "pq")
+        )
         return f"""import numpy as np
-from scipy.special import log_softmax
 
-from gradlab.experiments.shift_cases import SHAPES
 from gradlab.theory import balanced_weight, bdpo_weight, dpo_weight, inside, outside, product_noise
+from gradlab.theory.families import cells, on_cells
 
 n, support = {state.n!r}, {state.support!r}
-y = (np.arange(n) + 0.5) * support / n - support / 2  # 0 is the middle
-shape = SHAPES[{state.family!r}]
-log_p, log_q = log_softmax({p}), log_softmax({q})
+y = cells(n, support)  # 0 is the middle
+log_p, log_q = {p}, {q}
 low, high = sorted(({state.mu_p!r}, {state.mu_q!r}))
 w = dpo_weight(log_p, log_q)
 balanced = balanced_weight(log_p, log_q, weight=w)
@@ -296,15 +295,9 @@ def _bump(state: SimpleNamespace, which: str) -> tuple[float, float]:
     return getattr(state, f"mu_{which}"), getattr(state, f"sigma_{which}")
 
 
-def _log_density(state: SimpleNamespace, which: str) -> LogDensity:
-    """Log p or log q of a case on the whole line, up to a constant."""
-    shape, (mode, width) = SHAPES[state.family], _bump(state, which)
-    return lambda y: shape((y - mode) / width)
-
-
 def _on_grid(state: SimpleNamespace) -> Weights:
-    y = (np.arange(state.n) + 0.5) * state.support / state.n - state.support / 2
-    log_p, log_q = (log_softmax(_log_density(state, which)(y)) for which in "pq")
+    y = families.cells(state.n, state.support)
+    log_p, log_q = (families.on_cells(state.family, y, *_bump(state, which)) for which in "pq")
     dpo = dpo_weight(log_p, log_q)
     balanced, bdpo = balanced_weight(log_p, log_q, weight=dpo), bdpo_weight(log_p, log_q)
     return _placed(state, y, np.exp(log_p), np.exp(log_q), {"dpo": dpo, "balanced": balanced, "bdpo": bdpo})
@@ -313,7 +306,7 @@ def _on_grid(state: SimpleNamespace) -> Weights:
 def _limit(state: SimpleNamespace) -> Weights:
     ends = -state.support / 2, state.support / 2
     y = np.linspace(*ends, _LIMIT_POINTS)
-    log_p, log_q = _log_density(state, "p"), _log_density(state, "q")
+    log_p, log_q = (families.log_density(state.family, *_bump(state, which)) for which in "pq")
     p, q = (density / trapezoid(density, y) for density in (np.exp(log_p(y)), np.exp(log_q(y))))  # on the support
     dpo, bdpo = (weight(y, log_p, log_q, *ends) for weight in (dpo_weight_limit, bdpo_weight_limit))
     return _placed(state, y, p, q, {"dpo": dpo, "balanced": dpo * p, "bdpo": bdpo})

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from contourpy import contour_generator
 
-from gradlab.checks import between, positive
-from gradlab.experiments.questions.variance import SUPPORT, bump, dirichlet, noise
 from gradlab.plotting.theory_maps import NOT_TRUE, TRUE
-from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, variance_ratio
+from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, families, variance_ratio
+from gradlab.theory.weight_variance import noise_to_signal
 from gradlab.widgets.controls import Controls, choice, log_slider, slider, whole
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
@@ -36,27 +35,11 @@ _MARKS: dict[str, dict[str, Any]] = {"hold": {"marker": "o", "color": TRUE}, "fa
 _RING: dict[str, Any] = {"marker": "o", "markersize": 11, "fillstyle": "none", "markeredgewidth": 2, "color": "black"}
 _TOPS = (2.5, 5.0, 10.0, 20.0, 50.0, 200.0)  # of the axis of sides
 
-Pair = tuple[np.ndarray, np.ndarray]  # log p, log q
-
-
-def responses(n: int) -> np.ndarray:
-    """Their places on the support, (n,), in units of y; 0 is the middle."""
-    return (np.arange(n) + 0.5) * SUPPORT / n - SUPPORT / 2
-
-
-def gaussian(n: int, distance: float, sigma_p: float, sigma_q: float) -> Pair:
-    """Log p and log q, (n,) each: Gaussians with their modes ``distance`` apart; lengths in units of y."""
-    return bump(n, -distance / 2, positive("sigma_p", sigma_p)), bump(n, distance / 2, positive("sigma_q", sigma_q))
-
-
-def one_peak(n: int, distance: float, rest: float, sigma_q: float) -> Pair:
-    """Log p and log q, (n,) each: one likely response, the others sharing ``rest``; a Gaussian ``distance`` away."""
-    p = np.full(n, between("rest", rest, 0, 1, open_low=True, open_high=True) / (n - 1))
-    p[np.abs(responses(n) + distance / 2).argmin()] = 1 - rest
-    return np.log(p), bump(n, distance / 2, positive("sigma_q", sigma_q))
-
-
-FAMILIES: dict[str, Callable[..., Pair]] = {"gaussian": gaussian, "one peak": one_peak, "Dirichlet": dirichlet}
+FAMILIES: dict[str, Callable[..., families.Pair]] = {
+    "gaussian": families.gaussian_pair,
+    "one peak": families.peak_pair,
+    "Dirichlet": families.dirichlet_pair,
+}
 _UP = {  # what the map has upwards: its name, its ends, its ticks and what they say
     "gaussian": ("sigma_p", np.geomspace(0.375, 12, POINTS), (0.5, 1, 2, 4, 8), "σ_p (units of y)"),
     "one peak": ("rest", np.geomspace(1e-4, 0.5, POINTS), (1e-4, 1e-3, 0.01, 0.1, 0.5), "1 − peak"),
@@ -128,7 +111,7 @@ class Variances:
     @property
     def noise(self) -> float:
         """Noise against signal, Var/E|·|², of w·p over that of w."""
-        return float(noise(self.product) / noise(self.w))
+        return float(noise_to_signal(self.product) / noise_to_signal(self.w))
 
 
 class VarianceExplorer(Explorer):
@@ -218,7 +201,7 @@ class VarianceExplorer(Explorer):
         moving = ("distance", "sigma_p", "rest", "seed")
         kept = (state.family, *(value for key, value in own.items() if key not in moving))
         around = self.remember("around", kept, lambda: Around(state.family, own))
-        case = Variances(state, responses(state.n), np.exp(log_p), np.exp(log_q), w,
+        case = Variances(state, families.cells(state.n), np.exp(log_p), np.exp(log_q), w,
                          balanced_weight(log_p, log_q, weight=w), around)  # fmt: skip
         yield case
         while around.go_on():
@@ -376,9 +359,9 @@ def _arguments(family: str) -> tuple[str, ...]:
     return tuple(inspect.signature(FAMILIES[family]).parameters)
 
 
-def _log_ratios(family: Callable[..., Pair], settings: list[dict[str, Any]]) -> np.ndarray:
+def _log_ratios(family: Callable[..., families.Pair], settings: list[dict[str, Any]]) -> np.ndarray:
     """log₁₀ of Var[w p] / (Var[w] E[p²]) for each of the settings."""
-    if family is gaussian:  # off the point where p = q leaves nothing to weigh
+    if family is families.gaussian_pair:  # off the point where p = q leaves nothing to weigh
         settings = [{**one, "sigma_p": one["sigma_p"] * 1.0001} for one in settings]
     log_p, log_q = (np.stack(logs) for logs in zip(*(family(**one) for one in settings), strict=True))
     return np.log10(variance_ratio(dpo_weight(log_p, log_q), np.exp(log_p)))

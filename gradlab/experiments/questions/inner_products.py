@@ -27,6 +27,7 @@ from gradlab.lab.policy import RadialBasis
 from gradlab.lab.world import gaussian_world
 from gradlab.streams import Purpose, stream
 from gradlab.theory import gradient_cosines, gradient_inner_products, mean_off_diagonal
+from gradlab.theory.families import random_policy
 
 SETTINGS: dict[str, Any] = {
     # Each family's levels: concentration α; width as a share of n (centre at random); probability of the peak (the
@@ -140,20 +141,10 @@ def _drawn(family: str, parameters: str, levels: list[float], n: int, observed: 
     dealt = [stream(seed, Purpose.OBSERVED_RESPONSES, key, n).permutation(n) for seed in range(seeds)]
     chosen = np.stack([np.sort(order[:size]) for order in dealt])
     for level in levels:
-        p = np.stack([_policy(family, level, n, stream(seed, Purpose.DRAWN_POLICY, key, n)) for seed in range(seeds)])
+        p = np.stack(
+            [random_policy(family, n, level, stream(seed, Purpose.DRAWN_POLICY, key, n)) for seed in range(seeds)]
+        )
         yield Case(p[:, None], kernel, chosen[:, None])
-
-
-def _policy(family: str, level: float, n: int, rng: np.random.Generator) -> np.ndarray:
-    """One policy over n responses."""
-    if family == "dirichlet":
-        return rng.dirichlet(np.full(n, level))
-    if family == "gaussian":
-        logits = -0.5 * ((np.arange(n) - rng.uniform(0, n - 1)) / (level * n)) ** 2
-        p = np.exp(logits - logits.max())
-        return p / p.sum()
-    rest = (1 - level) * rng.dirichlet(np.ones(n - 1))
-    return np.insert(rest, rng.integers(n), level)
 
 
 def _kernel(parameters: str, n: int, seeds: int) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from gradlab import plotting
 from gradlab.experiments.contrasts import Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.shift_cases import KINDS
+from gradlab.theory.extrema import ALLOWED_CELLS, ROUNDING
 
 SETTINGS: dict[str, Any] = {
     "grids": [20, 50, 200, 800],  # responses on the support
@@ -36,9 +37,7 @@ QUICK: dict[str, Any] = {
     "dirichlet_seeds": 10, "limit_points": 401, "phase": [5, 5],
 }  # fmt: skip
 
-CELLS = 1.0  # on a grid an extremum may miss by this many cells
 SAME = 0.01  # reaches within this many responses of each other are the same
-ROUNDING = 1e-9
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -76,7 +75,7 @@ _CASE = [
 def cases(frame: pd.DataFrame) -> pd.DataFrame:
     """Every case with the slack of each statement; a case's reach is also compared with those of other weights."""
     rows = frame[~frame["kind"].isin(("curves", "phase")) & (frame["distance"] > 0)].copy()
-    allowed = CELLS * rows["cell"]
+    allowed = ALLOWED_CELLS * rows["cell"]
     rows["outside"] += allowed
     rows["inside"] += allowed
     rows["main_inside"] = np.where(rows["reach"] > 0, allowed - rows["reach"], rows["inside"])

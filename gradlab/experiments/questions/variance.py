@@ -20,7 +20,8 @@ from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import train
 from gradlab.lab.world import gaussian_world
 from gradlab.streams import Purpose, stream
-from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, variance_ratio
+from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, families, variance_ratio
+from gradlab.theory.weight_variance import noise_to_signal
 
 SETTINGS: dict[str, Any] = {
     "responses": [20, 200],
@@ -39,7 +40,6 @@ QUICK: dict[str, Any] = {
     "region": [9, 9],
 }  # fmt: skip
 
-SUPPORT = 20.0  # responses, centred between the modes
 REGION_WIDTH = 3.0  # σ_q of the picture
 ROUNDING = 1e-9  # of the logarithm of a ratio
 
@@ -75,14 +75,9 @@ def run_part(family: str, settings: dict[str, Any], permutations: int) -> pd.Dat
             **case, "family": family, "log_ratio": np.log(variance_ratio(w, p)), "gap": covariance_gap(w, p),
             "log_ratio_baseline": np.log(of_baseline.var() / (w.var() * (p**2).mean())),
             "log_ratio_permuted": np.log(variance_ratio(w, dealt).mean()),
-            "log_noise": np.log(noise(w * p)) - np.log(noise(w)),
+            "log_noise": np.log(noise_to_signal(w * p)) - np.log(noise_to_signal(w)),
         })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def noise(weight: np.ndarray) -> float:
-    """Variance over the square of the mean size."""
-    return weight.var() / np.abs(weight).mean() ** 2
 
 
 Case = tuple[dict[str, Any], np.ndarray, np.ndarray]
@@ -92,26 +87,23 @@ def _gaussian(responses: list[int], distances: list[float], widths: list[float])
     for n, distance, sigma_p, sigma_q in itertools.product(responses, distances, widths, widths):
         if distance == 0 and sigma_p == sigma_q:
             continue  # p = q: there is no weight
-        log_p, log_q = bump(n, -distance / 2, sigma_p), bump(n, distance / 2, sigma_q)
-        yield {"n": n, "distance": distance, "sigma_p": sigma_p, "sigma_q": sigma_q}, log_p, log_q
+        case = {"n": n, "distance": distance, "sigma_p": sigma_p, "sigma_q": sigma_q}
+        yield case, *families.gaussian_pair(n, distance, sigma_p, sigma_q)
 
 
 def _dirichlet(responses: list[int], concentrations: list[float], draws: int) -> Iterator[Case]:
     for n, alpha_p, alpha_q, seed in itertools.product(responses, concentrations, concentrations, range(draws)):
-        yield {"n": n, "alpha_p": alpha_p, "alpha_q": alpha_q, "seed": seed}, *dirichlet(n, alpha_p, alpha_q, seed)
+        case = {"n": n, "alpha_p": alpha_p, "alpha_q": alpha_q, "seed": seed}
+        yield case, *families.dirichlet_pair(n, alpha_p, alpha_q, seed)
 
 
 def _confident(responses: list[int], peaks: list[float], widths: list[float], draws: int) -> Iterator[Case]:
     """A policy with one likely response, at random, against a Gaussian preference: the one-hot limit."""
     for n, peak, sigma_q, seed in itertools.product(responses, peaks, widths, range(draws)):
-        at = stream(seed, Purpose.CONFIDENT, n).integers(n)
-        p = np.where(np.arange(n) == at, peak, (1 - peak) / (n - 1))
-        distance = abs(at + 0.5 - n / 2) * SUPPORT / n
-        yield (
-            {"n": n, "peak": peak, "sigma_q": sigma_q, "distance": distance, "seed": seed},
-            _log(p),
-            bump(n, 0, sigma_q),
-        )
+        log_p, at = families.random_peak(n, 1 - peak, seed)
+        distance = abs(at + 0.5 - n / 2) * families.SUPPORT / n
+        case = {"n": n, "peak": peak, "sigma_q": sigma_q, "distance": distance, "seed": seed}
+        yield case, log_p, families.gaussian(n, 0, sigma_q)
 
 
 def _trained(steps: list[int], seeds: int) -> Iterator[Case]:
@@ -127,25 +119,8 @@ def _region(points: list[int]) -> Iterator[Case]:
     distances, widths = np.linspace(0, 12, points[0]), np.geomspace(REGION_WIDTH / 8, 4 * REGION_WIDTH, points[1])
     for distance, sigma_p in itertools.product(distances, widths):
         # Off the centre line, where p = q leaves nothing to weigh.
-        log_p, log_q = bump(200, -distance / 2, sigma_p * 1.0001), bump(200, distance / 2, REGION_WIDTH)
-        yield {"n": 200, "distance": distance, "sigma_p": sigma_p, "sigma_q": REGION_WIDTH}, log_p, log_q
-
-
-def bump(n: int, centre: float, width: float) -> np.ndarray:
-    """A discrete Gaussian on n cells of the support, (n,); centre and width in responses of the 20-grid."""
-    y = (np.arange(n) + 0.5) * SUPPORT / n - SUPPORT / 2
-    return log_softmax(-0.5 * ((y - centre) / width) ** 2)
-
-
-def dirichlet(n: int, alpha_p: float, alpha_q: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log p and log q of Dirichlet draws with these concentrations, (n,) each; equal arguments give equal draws."""
-    rng = stream(seed, Purpose.VARIANCE_DIRICHLET, n)
-    log_p, log_q = (_log(rng.dirichlet(np.full(n, alpha))) for alpha in (alpha_p, alpha_q))
-    return log_p, log_q
-
-
-def _log(p: np.ndarray) -> np.ndarray:
-    return log_softmax(np.log(np.maximum(p, 1e-300)))
+        case = {"n": 200, "distance": distance, "sigma_p": sigma_p, "sigma_q": REGION_WIDTH}
+        yield case, *families.gaussian_pair(200, distance, sigma_p * 1.0001, REGION_WIDTH)
 
 
 _FAMILIES = {
