@@ -12,7 +12,7 @@ from gradlab import cli
 from gradlab.experiments import MEASURED, gallery
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.questions import language_models
-from gradlab.experiments.report import verdicts, wording
+from gradlab.experiments.report import terminal, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.store.artifacts import save_frame
 
@@ -331,14 +331,14 @@ def test_report_and_terminal_tell_rows_data_and_command(reported, capsys):
     settled = verdicts.judge_claims(reported, [STATED, *EXTENDED], quick=True)
     for name, one in settled.items():
         section, method = (page.partition(f"# {name}\n")[2].partition("\n##")[0] for page in pages)
-        terminal = wording.explained(one, reported, quick=True).replace("\n", " ")
+        printed = terminal.explained(one, reported, quick=True).replace("\n", " ")
         for file in language_models.FILES.values():
             assert f"[{file}]({file})" in section
-            assert str(reported / file) in terminal
-        for text in (section, method, terminal):
+            assert str(reported / file) in printed
+        for text in (section, method, printed):
             assert "gradlab/experiments/questions/language_models.py" in text
         assert f"`{language_models.COMMAND}`" in section
-        assert language_models.COMMAND in terminal
+        assert language_models.COMMAND in printed
         for row in one.rows:
             statement = row.statement.replace("|", "\\|")
             assert statement in section

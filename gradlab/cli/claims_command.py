@@ -29,7 +29,7 @@ class ClaimsCommand:
 
     def run(self) -> int:
         """Judge, print, and compare with the committed report."""
-        from gradlab.experiments.report import verdicts, wording
+        from gradlab.experiments.report import terminal, verdicts
 
         if not (self.folder / "data").is_dir():
             raise ValueError(f"folder must be one that `gradlab figures` has filled, got {str(self.folder)!r}")
@@ -37,11 +37,11 @@ class ClaimsCommand:
         quick = self.folder.resolve().name == "quick"
         settled = verdicts.judge_claims(self.folder, names, quick=quick, stale_too=True)
         if self.name is None:
-            print(wording.table(settled.values()))
+            print(terminal.table(settled.values()))
         else:
-            print(wording.explained(settled[self.name], self.folder, quick=quick))
+            print(terminal.explained(settled[self.name], self.folder, quick=quick))
         report = verdicts.former(self.folder, committed=True)
-        for note in wording.notes(settled.values(), report, quick=quick):
+        for note in terminal.notes(settled.values(), report, quick=quick):
             print(f"gradlab: {note}", file=sys.stderr)
         changed = verdicts.changes(report, settled) if report is not None else []
         for line in changed:

@@ -44,7 +44,7 @@ def _figures(claim: str, folder: Path) -> list[str]:
 def _data(claim: str, folder: Path) -> list[str]:
     """No data, and the files that judge a claim; of measurements those that are there."""
     measured = [file for name in CLAIMS[claim].measurements for file in MEASURED[name].files.values()]
-    ours = [f"data/{name}.parquet" for name in CLAIMS[claim].experiments]
+    ours = list(map(wording.frame_file, CLAIMS[claim].experiments))
     return [_NONE, *ours, *(file for file in measured if (folder / file).exists())]
 
 
@@ -149,7 +149,7 @@ class ClaimsExplorer(Explorer):
 
     def make_controls(self) -> dict[str, Controls]:
         """Which claims, which one of them, and what of it."""
-        there = {_kind(one.verdict) for one in self._claims.values()}
+        there = {verdicts.kind(one.verdict) for one in self._claims.values()}
         first = next(iter(CLAIMS))
         figures = _figures(first, self.folder)
         return {
@@ -206,16 +206,15 @@ class ClaimsExplorer(Explorer):
         self._table.put(
             f"The paper's claims, {len(listed)} of {len(self._claims)}: choose one", _HEAD,
             ([other.name, other.claim.claimed, other.verdict, wording.effect_and_interval(other.decisive),
-              _beside(other)] for other in listed),
+              wording.beside(other)] for other in listed),
         )  # fmt: skip
         self._table.chosen = result.listed.index(one.name)
         self._about.put(one.name, ["", "what the report says"], _about(one, result.figure).items())
         self._rows.put(
             f"Every row of {one.name}: as stated, then the controls that do not hold, then those that do",
-            ["row", "statement", "verdict", "effect", "95% interval", "seeds or cases", wording.TALLY],
-            ([kind, row.statement, row.verdict, wording.effect(row), wording.interval(row), wording.evidence(row),
-              wording.tally(row)] for kind, row in _rows(one)),
-        )  # fmt: skip
+            wording.ROW,
+            wording.rows(one),
+        )
         self._picture.layout.display = None if result.png else "none"
         if result.png:
             self._picture.alt = f"{result.figure}: {_CAPTIONS.get(result.figure, '')}"
@@ -296,7 +295,7 @@ class ClaimsExplorer(Explorer):
 
     def _matching(self, kind: str) -> list[str]:
         """The claims with this kind of verdict."""
-        return [name for name, one in self._claims.items() if kind in (_ALL, _kind(one.verdict))]
+        return [name for name, one in self._claims.items() if kind in (_ALL, verdicts.kind(one.verdict))]
 
 
 def _found() -> Path:
@@ -312,7 +311,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:
         raise ValueError(f"folder must hold {verdicts.REPORT}, which `make figures` writes; there is none in {folder}")
     heads = report[report["row"] == "claim"].set_index("claim")["verdict"]
     for verdict in report["verdict"]:
-        one_of(f"a verdict in {folder / verdicts.REPORT}", _kind(str(verdict)), _KINDS)
+        one_of(f"a verdict in {folder / verdicts.REPORT}", verdicts.kind(str(verdict)), _KINDS)
     rows = report[report["row"] != "claim"]
     rows = rows.assign(control=rows["row"] == "control")
     return report, {
@@ -323,11 +322,6 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:
         )
         for name, claim in CLAIMS.items()
     }  # fmt: skip
-
-
-def _kind(verdict: str) -> str:
-    """A verdict without its condition."""
-    return "holds when" if verdict.startswith("holds when ") else verdict
 
 
 def _png(path: Path) -> bytes:
@@ -347,34 +341,20 @@ def _frame(path: Path) -> pd.DataFrame:
 
 
 def _about(one: Settled, figure: str) -> dict[str, str]:
-    """What the report says of a claim, by heading; without what there is nothing to say of."""
-    row, claim = one.decisive, one.claim
+    """Return what the report says of a claim, by heading; without what there is nothing to say of."""
+    terms = wording.terms(one)
     said = {
-        "claimed": claim.claimed,
-        "verdict": f"{one.verdict}{f': {one.why}' if one.why else ''}",
-        **({"effect": f"{wording.effect_and_interval(row)}; {wording.evidence(row)}: {wording.in_words(row)}",
-            "decided by": row.statement} if row else {}),
-        "control beside it": _beside(one) if one.beside else "",
+        "claimed": one.claim.claimed,
+        **wording.judgement(one),
+        "control beside it": wording.beside(one) if one.beside else "",
         "controls": wording.of_controls(one) if one.controls else "",
-        "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "what would change it": claim.changes,
+        **{heading: terms[heading] for heading in ("stated", "ours", "rule")},
+        "what would change it": terms["changes"],
         "code": ", ".join(wording.code_files(one)), "data": ", ".join(wording.data_files(one)),
         "command": "; ".join(wording.commands(one)) or "none yet",
         "figure": f"{figure}. {_CAPTIONS.get(figure, '')}" if figure != _NONE else "",
     }  # fmt: skip
     return {heading: text for heading, text in said.items() if text}
-
-
-def _beside(one: Settled) -> str:
-    """The least favourable control, or why there is no verdict."""
-    row = one.beside
-    return f"{row.statement}: {row.verdict}, {wording.effect(row)}" if row else one.why or "—"
-
-
-def _rows(one: Settled) -> list[tuple[str, Any]]:
-    """As stated, then controls that do not hold, then those that do, each with its kind in words."""
-    stated = [("as stated", row) for row in one.rows if not row.control]
-    return stated + [("control that holds" if verdicts.holds(row) else "control that does not hold", row)
-                     for row in one.controls]  # fmt: skip
 
 
 def _cell(value: Any) -> str:

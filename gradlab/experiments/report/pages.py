@@ -44,7 +44,7 @@ def write_findings(readme: Path, settled: Collection[Settled], folder: str = "fi
         ["claim", "verdict", "effect, 95% interval", "the control beside it"],
         (
             [f"[{one.name}]({folder}/CLAIMS.md#{one.name}): {one.claim.claimed}", f"**{one.verdict}**",
-             wording.effect_and_interval(one.decisive), _beside(one)]
+             wording.effect_and_interval(one.decisive), wording.beside(one, "*")]
             for one in settled
         ),
     )  # fmt: skip
@@ -71,7 +71,7 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
             ["claim", "statement", "verdict", "effect, 95% interval", "seeds or cases", "the control beside it"],
             (
                 [f"[{one.name}](#{one.name})", one.claim.claimed, f"**{one.verdict}**",
-                 wording.effect_and_interval(one.decisive), wording.evidence(one.decisive), _beside(one)]
+                 wording.effect_and_interval(one.decisive), wording.evidence(one.decisive), wording.beside(one, "*")]
                 for one in settled
             ),
         ),
@@ -83,17 +83,15 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
 
 def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     """One claim: statement, verdict, where everything is, its figure, and every row."""
-    found, row = "", one.decisive
-    if row:
-        found = (f", {wording.effect_and_interval(row)}; {wording.evidence(row)}: {wording.in_words(row)}. "
-                 f"Decided by: {row.statement}")  # fmt: skip
+    row = one.decisive
+    found = f", {wording.finding(row)}. Decided by: {row.statement}" if row else ""
     frames = [f"[{name}]({name}), [manifest]({Path(name).with_suffix('.json')})" for name in wording.data_files(one)]
     code = [_code(path, quick) for path in wording.code_files(one)]
     again = "; ".join(f"`{command}`" for command in wording.commands(one, quick=quick))
     drawn = [name for name in one.claim.figures if one.rows and (folder / f"{name}.png").exists()]
     lines = [
         f"## {one.name}", "", one.claim.claimed, "",
-        f"- **Verdict: {one.verdict}**{found}{f': {one.why}' if one.why else ''}.",
+        f"- **Verdict: {one.verdict}**{found}{wording.because(one)}.",
         f"- Stated: {one.claim.stated}", f"- Ours: {one.claim.ours}",
         f"- Rule: [METHODS.md](METHODS.md#{one.name}){', code ' if code else ''}{', '.join(code)}.",
         f"- Data: {'; '.join(frames) or 'none'}. Regenerate: {again or 'nothing does yet'}.",
@@ -111,17 +109,10 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
 
 
 def _rows(one: Settled) -> list[str]:
-    """Every row of a claim: as stated, then the controls that do not hold, then those that do."""
-    kinds = [("**as stated**", row) for row in one.rows if not row.control]
-    kinds += [("control that holds" if holds(row) else "control that does not hold", row) for row in one.controls]
-    return markdown_table(
-        ["row", "statement", "verdict", "effect", "95% interval", "seeds or cases", wording.TALLY],
-        (
-            [kind, row.statement, row.verdict, wording.effect(row), wording.interval(row), wording.evidence(row),
-             wording.tally(row)]
-            for kind, row in kinds
-        ),
-    )  # fmt: skip
+    """Return every row of a claim as a table; those as stated are printed bold."""
+    rows = wording.rows(one)
+    bold = ([f"**{kind}**" if kind == "as stated" else kind, *words] for kind, *words in rows)
+    return markdown_table(wording.ROW, bold)
 
 
 def _methods_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
@@ -212,9 +203,3 @@ def _rules(docstring: str | None) -> list[str]:
 def _code(path: str, quick: bool) -> str:
     """A link to a file of the repository."""
     return f"[{path}]({'../..' if quick else '..'}/{path})"
-
-
-def _beside(one: Settled) -> str:
-    """The control beside a claim, or why there is none."""
-    row = one.beside
-    return f"*{row.statement}*: {row.verdict}, {wording.effect(row)}" if row else one.why or "—"

@@ -87,9 +87,14 @@ def lacking(frames: Mapping[str, str]) -> str:
     return "; ".join(f"{state} frames: {', '.join(names)}" for state, names in by_state.items() if names)
 
 
+def kind(verdict: str) -> str:
+    """Return a verdict without its condition."""
+    return "holds when" if verdict.startswith("holds when ") else verdict
+
+
 def strength(verdict: str) -> int:
-    """How strong a verdict is: its place in ``WEAKEST_FIRST``."""
-    return WEAKEST_FIRST.index("holds when" if verdict.startswith("holds when ") else verdict)
+    """Return how strong a verdict is: its place in ``WEAKEST_FIRST``."""
+    return WEAKEST_FIRST.index(kind(verdict))
 
 
 def holds(row: Any) -> bool:

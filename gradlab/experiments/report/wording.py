@@ -1,20 +1,18 @@
-"""Rows of verdicts in words, alike on the pages and in the terminal; and the terminal's table of claims."""
+"""A settled claim in words, without any layout: pages, terminal and explorer all say it with these."""
 
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import SHARE_OF_CASES
-from gradlab.experiments.report.verdicts import Settled, holds, lacking
+from gradlab.experiments.frames import frame_path
+from gradlab.experiments.report.verdicts import Settled, holds
 
-WIDTH = 120  # of the terminal's table, in columns
 TALLY = "holds / fails / no difference / inconclusive"
-_COLUMNS = {"claim": 18, "verdict": 22, "effect, 95% interval": 24, "evidence": 20, "the control beside it": 28}
+ROW = ("row", "statement", "verdict", "effect", "95% interval", "seeds or cases", TALLY)  # the columns of ``rows``
 
 
 def effect(row: Any) -> str:
@@ -57,8 +55,46 @@ def in_words(row: Any) -> str:
     return ", ".join(f"{number:,} {words}" for words, number in said.items() if number)
 
 
+def judgement(one: Settled) -> dict[str, str]:
+    """Return the verdict, and what it rests on where there is a row that decides, by heading."""
+    said = {"verdict": f"{one.verdict}{because(one)}"}
+    if one.decisive:
+        said |= {"effect": finding(one.decisive), "decided by": one.decisive.statement}
+    return said
+
+
+def because(one: Settled) -> str:
+    """Return why there is no verdict, to be set after one; empty where there is one."""
+    return f": {one.why}" if one.why else ""
+
+
+def finding(row: Any) -> str:
+    """Return effect, interval, evidence, and how many cells say what."""
+    return f"{effect_and_interval(row)}; {evidence(row)}: {in_words(row)}"
+
+
+def terms(one: Settled) -> dict[str, str]:
+    """Return what of the claim is stated and what is ours, the rule, and what would change the verdict."""
+    return {name: getattr(one.claim, name) for name in ("stated", "ours", "rule", "changes")}
+
+
+def rows(one: Settled) -> list[list[str]]:
+    """Return every row with the columns ``ROW``: as stated, then controls that do not hold, then those that do."""
+    kinds = [("as stated", row) for row in one.rows if not row.control]
+    kinds += [(f"control that {'holds' if holds(row) else 'does not hold'}", row) for row in one.controls]
+    return [
+        [kind, row.statement, row.verdict, effect(row), interval(row), evidence(row), tally(row)] for kind, row in kinds
+    ]
+
+
+def beside(one: Settled, mark: str = "") -> str:
+    """Return the control beside a claim, its statement between two marks; or why there is none."""
+    row = one.beside
+    return f"{mark}{row.statement}{mark}: {row.verdict}, {effect(row)}" if row else one.why or "—"
+
+
 def of_controls(one: Settled) -> str:
-    """How many of a claim's controls hold."""
+    """Return how many of a claim's controls hold."""
     return f"{sum(map(holds, one.controls))} of {_many(len(one.controls), 'control')} hold"
 
 
@@ -71,8 +107,13 @@ def commands(one: Settled, *, quick: bool = False) -> list[str]:
 
 def data_files(one: Settled) -> list[str]:
     """The frames that judge a claim, as paths in the folder of the figures; those that are not missing."""
-    ours = [f"data/{name}.parquet" for name, state in one.frames.items() if state != "missing"]
+    ours = [frame_file(name) for name, state in one.frames.items() if state != "missing"]
     return [*ours, *(file for name in one.measured for file in MEASURED[name].files.values())]
+
+
+def frame_file(experiment: str) -> str:
+    """Return the path of an experiment's frame in the folder of the figures."""
+    return frame_path(EXPERIMENTS[experiment], Path("data")).as_posix()
 
 
 def code_files(one: Settled) -> list[str]:
@@ -85,76 +126,6 @@ def code_files(one: Settled) -> list[str]:
 def file_of(module: str) -> str:
     """Return the file of a module of gradlab, as a path in the repository."""
     return f"{module.replace('.', '/')}.py"
-
-
-def table(settled: Iterable[Settled]) -> str:
-    """All claims as text, a block of lines each, at most ``WIDTH`` wide; every word of a verdict is there."""
-    lines = [*_cells(list(_COLUMNS)), "─" * WIDTH]
-    for one in settled:
-        beside = one.beside
-        control = f"{beside.verdict}: {beside.statement}" if beside else one.why or "—"
-        lines += _cells([one.name, one.verdict, effect_and_interval(one.decisive), evidence(one.decisive), control])
-    return "\n".join(lines)
-
-
-def explained(one: Settled, folder: Path, *, quick: bool = False) -> str:
-    """One claim as text: statement, rule, verdict, every row, and where to find figure, data and code."""
-    row = one.decisive
-    lines = [f"{one.name}: {one.claim.claimed}", ""]
-    lines += _paragraph("verdict", f"{one.verdict}{f': {one.why}' if one.why else ''}")
-    if row:
-        lines += _paragraph("effect", f"{effect_and_interval(row)}; {evidence(row)}: {in_words(row)}")
-        lines += _paragraph("decided by", row.statement)
-    for name in ("stated", "ours", "rule", "changes"):
-        lines += _paragraph(name, getattr(one.claim, name))
-    stated = [other for other in one.rows if not other.control]
-    for title, rows in (("rows as stated", stated), (of_controls(one), one.controls)):
-        if rows:
-            lines += ["", f"{title} ({TALLY}):", *(line for other in rows for line in _row(other))]
-    figures = [str(folder / f"{name}.png") for name in one.claim.figures]
-    found = [path for path in figures if Path(path).exists()]
-    frames = [str(folder / name) for name in data_files(one)]
-    lines.append("")
-    for name, paths in (("figures", found), ("data", frames), ("code", code_files(one))):
-        lines += _paragraph(name, ", ".join(paths) or "none")
-    return "\n".join([*lines, *_paragraph("command", "; ".join(commands(one, quick=quick)) or "none yet")])
-
-
-def notes(settled: Iterable[Settled], report: object | None, *, quick: bool) -> Iterator[str]:
-    """What a reader of these verdicts must know of their frames, and of the report that they are compared with."""
-    if quick:
-        yield "QUICK frames, these are not results"
-    frames = {name: state for one in settled for name, state in one.frames.items()}
-    if behind := lacking(frames):
-        yield f"{behind}; `gradlab figures` brings them up to date"
-    if report is None:
-        yield "there is no report to compare with; `gradlab figures` writes one"
-
-
-def _row(row: Any) -> list[str]:
-    head = f"  {row.verdict}; {effect_and_interval(row)}; {evidence(row)}; {tally(row)}"
-    return [*textwrap.wrap(row.statement, WIDTH - 2, initial_indent="- ", subsequent_indent="  "), head]
-
-
-def _paragraph(name: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=f"{name:<12}", subsequent_indent=" " * 12, break_on_hyphens=False,
-        break_long_words=False,
-    )  # fmt: skip
-
-
-def _cells(texts: Sequence[str]) -> list[str]:
-    """One row of the table as lines: each text is wrapped within its column."""
-    wrapped = [
-        textwrap.wrap(text, width, break_on_hyphens=False) or [""]
-        for text, width in zip(texts, _COLUMNS.values(), strict=True)
-    ]
-    deepest = max(map(len, wrapped))
-    filled = [
-        [f"{line:<{width}}" for line in [*lines, *[""] * (deepest - len(lines))]]
-        for lines, width in zip(wrapped, _COLUMNS.values(), strict=True)
-    ]
-    return ["  ".join(line).rstrip() for line in zip(*filled, strict=True)]
 
 
 def _share(value: float) -> str:
