@@ -12,6 +12,7 @@ import torch
 from rounding import rounding
 
 from gradlab.experiments import EXPERIMENTS, MEASURED, frames, methods, questions
+from gradlab.experiments.experiment import plain
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.questions import frontier
 from gradlab.lab.fit import fit
@@ -123,7 +124,7 @@ def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch,
     assert len(list(tmp_path.rglob("*.parquet"))) == 2
     assert not [file for file in tmp_path.rglob("*") if file.name.startswith(".") and file.is_file()]
     assert frames.bring_up_to_date([experiment], tmp_path, quick=True, fresh=False, workers=1) == [experiment]
-    assert len(calls) == 3 + (len(experiment.parts(frames.settings_of(experiment, True))) - 2)
+    assert len(calls) == 3 + (len(experiment.parts(frames.declared(experiment, True))) - 2)
     resumed = load_frame(frames.frame_path(experiment, tmp_path))[0]
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
     assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == []
@@ -144,10 +145,23 @@ def test_an_unknown_experiment_names_those_that_exist(tmp_path):
 def test_parts_can_be_written_down_and_are_all_different():
     for experiment in EXPERIMENTS.values():
         for quick in (False, True):
-            parts = experiment.parts(frames.settings_of(experiment, quick))
-            texts = [json.dumps(part, sort_keys=True) for part in parts]
-            assert [json.loads(text) for text in texts] == parts
+            parts = experiment.parts(frames.declared(experiment, quick))
+            texts = [json.dumps(plain(part), sort_keys=True) for part in parts]
             assert len(set(texts)) == len(texts)
+
+
+def test_a_recipe_is_written_down_by_its_fields_and_nothing_else_is_guessed():
+    settings = frames.settings_of(EXPERIMENTS["grid"], quick=False)
+    written = settings["training"]
+    assert (written["optimizer"], written["learning_rate"], written["steps"], written["pairs"]) == (
+        "adam",
+        0.05,
+        500,
+        100,
+    )
+    assert [one["learning_rate"] for one in settings["other_training"]] == [0.01, 10.0, 40.0]
+    with pytest.raises(TypeError, match="a setting must be JSON-able or a Training, got array"):
+        plain({"levels": np.ones(2)})
 
 
 def test_the_declared_grid_is_the_protocols():
@@ -157,7 +171,7 @@ def test_the_declared_grid_is_the_protocols():
     assert set(grid["methods"]) == set(methods.METHODS)
     assert worlds["scales"] == [1, 2, 4, 8]
     assert worlds["sigmas"] == [1.5, 3, 6]
-    assert EXPERIMENTS["stability"].settings["steps"] == 10 * grid["steps"]
+    assert EXPERIMENTS["stability"].settings["training"].steps == 10 * grid["training"].steps
 
 
 # --- staleness -----------------------------------------------------------------------------------------------------

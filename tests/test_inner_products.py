@@ -15,6 +15,7 @@ from gradlab.experiments.network import gradient_kernels, initial_weights, netwo
 from gradlab.experiments.questions import inner_products
 from gradlab.lab import metrics
 from gradlab.lab.policy import RadialBasis
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import DPO, BalancedDPO
 from gradlab.plotting.matrices import PARAMETERS
@@ -24,8 +25,8 @@ VALUES = ["raw", "cosine", "abs_cosine", "total"]
 
 
 def part(family, parameters, levels, n=20, seeds=2, pairs=100):
-    training = ["adam", 0.01 if parameters == "mlp" else 0.05]
-    return inner_products.run_part(family, parameters, levels, [n], 0.6, seeds, pairs, training)
+    training = Training(learning_rate=0.01 if parameters == "mlp" else 0.05, pairs=pairs, record=1)
+    return inner_products.run_part(family, parameters, levels, [n], 0.6, seeds, training)
 
 
 def means(frame):

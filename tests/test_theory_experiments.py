@@ -12,7 +12,7 @@ ratios, shift, variance = (EXPERIMENTS[name] for name in ("ratios", "shift", "va
 
 
 def run(experiment, **settings):
-    parts = experiment.parts({**frames.settings_of(experiment, quick=True), **settings})
+    parts = experiment.parts({**frames.declared(experiment, quick=True), **settings})
     return pd.concat([experiment.run_part(**part) for part in parts], ignore_index=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,22 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradlab.lab.training import Training
 from gradlab.store.artifacts import load_frame, load_manifest
 
-Settings = dict[str, Any]  # JSON-able: numbers, words, and lists and dictionaries of them
+Settings = dict[str, Any]  # numbers, words and recipes (``Training``), and lists and dictionaries of them
 Frames = Mapping[str, pd.DataFrame]
+
+
+def plain(settings: Settings) -> Settings:
+    """Return settings as JSON-able data, a recipe as its fields by name. TypeError for anything else."""
+    return json.loads(json.dumps(settings, default=_fields))
+
+
+def _fields(value: object) -> Settings:
+    if isinstance(value, Training):
+        return value.settings()
+    raise TypeError(f"a setting must be JSON-able or a Training, got {value!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +36,9 @@ class Experiment:
     """One question: its settings, how its frame is made and judged, and what is drawn of it.
 
     name      in lower case, with hyphens; the name of its file has underscores.
-    settings  of the full run; each value JSON-able.
+    settings  of the full run.
     quick     the settings that a quick run replaces.
-    parts     cuts settings into the arguments of ``run_part``, one dictionary per part, each JSON-able.
+    parts     cuts settings into the arguments of ``run_part``, one dictionary per part.
     run_part  makes the rows of one part. What it gives depends on its arguments alone.
     verdict   judges the whole frame: a table as ``contrasts.judged`` makes it, empty where there is nothing to judge.
     figures   draws the whole frame: figures by their names, which are those of ``captions``.

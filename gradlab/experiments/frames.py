@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradlab.experiments.experiment import Experiment, Settings
+from gradlab.experiments.experiment import Experiment, Settings, plain
 from gradlab.store.artifacts import holds, load_frame, save_frame
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import code_key, fingerprint
@@ -18,9 +18,14 @@ from gradlab.store.provenance import code_key, fingerprint
 _JUDGING = ("gradlab.experiments", "gradlab.experiments.contrasts", "gradlab.experiments.experiment")
 
 
-def settings_of(experiment: Experiment, quick: bool) -> Settings:
+def declared(experiment: Experiment, quick: bool) -> Settings:
     """Return the declared settings, or their quick variant."""
     return {**experiment.settings, **(experiment.quick if quick else {})}
+
+
+def settings_of(experiment: Experiment, quick: bool) -> Settings:
+    """Return the declared settings, or their quick variant, as JSON-able data."""
+    return plain(declared(experiment, quick))
 
 
 def frame_key(experiment: Experiment, quick: bool) -> str:
@@ -81,12 +86,12 @@ def _parts(experiment: Experiment, quick: bool, folder: Path) -> list[Part]:
     key = frame_key(experiment, quick)
     return [
         Part({"function": experiment.run_part, "part": part}, folder / experiment.name / _file(part), key)
-        for part in experiment.parts(settings_of(experiment, quick))
+        for part in experiment.parts(declared(experiment, quick))
     ]
 
 
 def _file(part: Settings) -> str:
-    return f"{fingerprint(part)}.parquet"
+    return f"{fingerprint(plain(part))}.parquet"
 
 
 def _joined(parts: Sequence[Part]) -> pd.DataFrame:

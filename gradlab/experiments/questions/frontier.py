@@ -17,24 +17,23 @@ from gradlab.experiments.contrasts import Contrast, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import history, train
 from gradlab.lab import metrics
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=20)
 SETTINGS: dict[str, Any] = {
     "methods": ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed λ=0.4", "fixed λ=0.6", "permuted λ"],
     "betas": [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0],
     "mask_rates": [0.0, 0.2, 0.4],
     "policies": ["free", "shared"],
-    "pairs": 100,
-    "steps": 500,
-    "training": ["adam", 0.05],
+    "training": TRAINING,
     "seeds": 8,
-    "record": 20,
 }
 QUICK: dict[str, Any] = {
     "betas": [0.2, 1.0, 5.0],
     "mask_rates": [0.0, 0.4],
     "policies": ["free"],
-    "steps": 100,
+    "training": TRAINING.but(steps=100),
     "seeds": 2,
 }
 
@@ -44,7 +43,7 @@ LEVELS = (0.25, 0.5, 1.0, 1.5, 2.0)
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Each method, β, mask rate and policy by itself, and the closed form of the ideal policy beside them."""
-    shared = {key: settings[key] for key in ("pairs", "steps", "training", "seeds", "record")}
+    shared = {key: settings[key] for key in ("training", "seeds")}
     return [
         {"method": method, "beta": beta, "mask_rate": mask_rate, "policy": policy, **shared}
         for policy in settings["policies"]
@@ -54,10 +53,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def run_part(
-    method: str, beta: float, mask_rate: float, policy: str, pairs: int, steps: int, training: list[Any], seeds: int,
-    record: int,
-) -> pd.DataFrame:  # fmt: skip
+def run_part(method: str, beta: float, mask_rate: float, policy: str, training: Training, seeds: int) -> pd.DataFrame:
     """Reward, KL and unobserved mass along one method's training at one β."""
     worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
     keys = {"method": method, "beta": beta, "mask": mask_rate, "policy": policy}
@@ -66,13 +62,10 @@ def run_part(
         ref_logp = torch.as_tensor(np.stack([world.ref_logp for world in worlds]))
         ideal = torch.as_tensor(np.stack([world.ideal_logp(beta) for world in worlds]))
         frame = pd.DataFrame(metrics.summary(ideal, stacked[0], stacked[1], ref_logp, beta)).assign(
-            seed=range(seeds), step=steps, **keys
+            seed=range(seeds), step=training.steps, **keys
         )
     else:
-        fitted = train(
-            method, worlds, beta=beta, policy=policy, pairs=pairs, steps=steps, optimizer=training[0],
-            learning_rate=training[1], seeds=range(seeds), record=record,
-        )  # fmt: skip
+        fitted = train(method, worlds, training.but(policy=policy), beta=beta, seeds=range(seeds))
         frame = history(fitted, range(seeds), **keys)
     return frame[
         [*keys, "seed", "step", "kl", "utility", "utility_share", "unobserved_mass", "unobserved_mass_reference"]

@@ -15,66 +15,53 @@ from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import METHODS, final, history, train
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=10)
 SETTINGS: dict[str, Any] = {
     "methods": list(METHODS),
     "exact_methods": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ", "ppo"],  # also on exact data
     "mask_rates": [0.0, 0.2, 0.4],  # stated
     "policies": ["free", "shared"],
-    "pairs": 100,  # hard-labelled pairs a prompt in a finite data set
-    "steps": 500,
     "seeds": 20,
-    "training": ["adam", 0.05],  # the primary one: curves, exact data and all seeds
-    "other_training": [["adam", 0.01], ["gd", 10.0], ["gd", 40.0]],
+    "training": TRAINING,  # the primary one: curves, exact data and all seeds
+    "other_training": [
+        TRAINING.but(optimizer=optimizer, learning_rate=learning_rate, record=1)
+        for optimizer, learning_rate in (("adam", 0.01), ("gd", 10.0), ("gd", 40.0))
+    ],
     "other_seeds": 10,
-    "record": 10,
 }
 QUICK: dict[str, Any] = {
-    "mask_rates": [0.0, 0.4], "seeds": 3, "other_seeds": 2, "steps": 100, "other_training": [["gd", 40.0]],
+    "mask_rates": [0.0, 0.4], "seeds": 3, "other_seeds": 2, "training": TRAINING.but(steps=100),
+    "other_training": [TRAINING.but(steps=100, optimizer="gd", learning_rate=40.0, record=1)],
 }  # fmt: skip
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Each method, mask rate and policy by itself; all seeds of it train together."""
-    cases = [
-        (settings["training"], pairs, settings["seeds"], settings["record"]) for pairs in (settings["pairs"], None)
-    ]
-    cases += [(other, settings["pairs"], settings["other_seeds"], 1) for other in settings["other_training"]]
+    training, seeds = settings["training"], settings["seeds"]
+    cases = [(training, seeds), (training.but(pairs=None), seeds)]
+    cases += [(other, settings["other_seeds"]) for other in settings["other_training"]]
     return [
-        {
-            "method": method, "mask_rate": mask_rate, "policy": policy, "pairs": pairs, "steps": settings["steps"],
-            "optimizer": training[0], "learning_rate": training[1], "seeds": seeds, "record": record,
-        }
-        for training, pairs, seeds, record in cases
+        {"method": method, "mask_rate": mask_rate, "training": training.but(policy=policy), "seeds": seeds}
+        for training, seeds in cases
         for policy in settings["policies"]
         for mask_rate in settings["mask_rates"]
-        for method in (settings["methods"] if pairs else settings["exact_methods"])
-    ]  # fmt: skip
+        for method in (settings["methods"] if training.pairs else settings["exact_methods"])
+    ]
 
 
-def run_part(
-    method: str,
-    mask_rate: float,
-    policy: str,
-    pairs: int | None,
-    steps: int,
-    optimizer: str,
-    learning_rate: float,
-    seeds: int,
-    record: int,
-) -> pd.DataFrame:
-    """The history of one method in one cell (its end only, where ``record`` is 1)."""
+def run_part(method: str, mask_rate: float, training: Training, seeds: int) -> pd.DataFrame:
+    """Return the history of one method in one cell (its end only, where the recipe's ``record`` is 1)."""
     worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
-    fitted = train(
-        method, worlds, policy=policy, pairs=pairs, steps=steps, optimizer=optimizer, learning_rate=learning_rate,
-        seeds=range(seeds), record=record,
-    )  # fmt: skip
+    fitted = train(method, worlds, training, seeds=range(seeds))
     keys = {
-        "method": method, "mask": mask_rate, "policy": policy, "data": f"{pairs} pairs" if pairs else "exact",
-        "training": f"{optimizer} {learning_rate:g}",
+        "method": method, "mask": mask_rate, "policy": training.policy_name,
+        "data": f"{training.pairs} pairs" if training.pairs else "exact",
+        "training": f"{training.optimizer} {training.learning_rate:g}",
     }  # fmt: skip
-    return (history if record > 1 else final)(fitted, range(seeds), **keys)
+    return (history if training.record > 1 else final)(fitted, range(seeds), **keys)
 
 
 _CELL = ("mask", "policy")

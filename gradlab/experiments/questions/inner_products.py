@@ -24,6 +24,7 @@ from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import LOSSES, train
 from gradlab.experiments.network import gradient_kernels, initial_weights, network_inputs, train_network
 from gradlab.lab.policy import RadialBasis
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 from gradlab.streams import Purpose, stream
 from gradlab.theory import gradient_cosines, gradient_inner_products, mean_off_diagonal
@@ -43,9 +44,8 @@ SETTINGS: dict[str, Any] = {
     "observed": 0.6,  # share of a prompt's responses; of trained policies those that the data cover, else at random
     "seeds": 20,
     # Of trained policies: the picture world, mean over its prompts.
-    "pairs": 100,
-    "training": ["adam", 0.05],
-    "network_training": ["adam", 0.01],
+    "training": Training(optimizer="adam", learning_rate=0.05, pairs=100, record=1),
+    "network_learning_rate": 0.01,
 }
 QUICK: dict[str, Any] = {
     "levels": {"dirichlet": [0.1, 10.0], "gaussian": [0.15], "one-hot": [0.9], "trained": [0, 100]},
@@ -98,11 +98,12 @@ class Case:
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Each family and kind of parameters by itself; the longest first."""
-    shared = {key: settings[key] for key in ("observed", "seeds", "pairs")}
+    shared = {key: settings[key] for key in ("observed", "seeds")}
+    of_network = settings["training"].but(learning_rate=settings["network_learning_rate"])
     return [
         {
             "family": family, "parameters": parameters, "levels": levels, "sizes": settings["sizes"][family],
-            "training": settings["network_training" if parameters == "mlp" else "training"], **shared,
+            "training": of_network if parameters == "mlp" else settings["training"], **shared,
         }
         for family, levels in reversed(settings["levels"].items())
         for parameters in reversed(settings["parameters"])
@@ -110,8 +111,8 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(
-    family: str, parameters: str, levels: list[float], sizes: list[int], observed: float, seeds: int, pairs: int,
-    training: list[Any],
+    family: str, parameters: str, levels: list[float], sizes: list[int], observed: float, seeds: int,
+    training: Training,
 ) -> pd.DataFrame:  # fmt: skip
     """Two kinds of rows.
 
@@ -122,7 +123,7 @@ def run_part(
     frames = []
     for n in sizes:
         if family == "trained":
-            cases = _trained(parameters, [int(level) for level in levels], n, 1 - observed, seeds, pairs, training)
+            cases = _trained(parameters, [int(level) for level in levels], n, 1 - observed, seeds, training)
         else:
             cases = _drawn(family, parameters, levels, n, observed, seeds)
         for level, case in zip(levels, cases, strict=True):
@@ -163,16 +164,16 @@ def _kernel(parameters: str, n: int, seeds: int) -> np.ndarray | None:
 
 
 def _trained(
-    parameters: str, steps: list[int], n: int, mask_rate: float, seeds: int, pairs: int, training: list[Any]
-) -> Iterator[Case]:  # fmt: skip
+    parameters: str, steps: list[int], n: int, mask_rate: float, seeds: int, training: Training
+) -> Iterator[Case]:
     """DPO's policies after so many steps on the picture world; observed are the responses that its data cover."""
     worlds = [gaussian_world(responses=n, mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
     observed = np.stack([[np.flatnonzero(row) for row in world.observed] for world in worlds])
-    optimizer, learning_rate = training
     if parameters == "mlp":
         found = train_network(
-            worlds, LOSSES["dpo"](1.0), seeds=range(seeds), steps=steps, pairs=pairs, learning_rate=learning_rate
-        )
+            worlds, LOSSES["dpo"](1.0), seeds=range(seeds), steps=steps, pairs=training.pairs,
+            learning_rate=training.learning_rate,
+        )  # fmt: skip
         inputs = network_inputs(worlds[0].prompts, n)
         for one in found:
             yield Case(one.logp.exp().numpy(), gradient_kernels(one.weights, inputs).numpy(), observed)
@@ -180,10 +181,8 @@ def _trained(
     for step in steps:
         logp = np.stack([world.ref_logp for world in worlds])
         if step:
-            logp = train(
-                "dpo", worlds, policy=parameters, optimizer=optimizer, learning_rate=learning_rate, steps=step,
-                pairs=pairs, seeds=range(seeds),
-            ).logp.numpy()  # fmt: skip
+            recipe = training.but(policy=parameters, steps=step)
+            logp = train("dpo", worlds, recipe, seeds=range(seeds)).logp.numpy()
         yield Case(np.exp(logp), _kernel(parameters, n, seeds), observed)
 
 

@@ -17,19 +17,19 @@ from gradlab.experiments.contrasts import Contrast, Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import train
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=1, gradients=True)
 SETTINGS: dict[str, Any] = {
     "methods": ["dpo", "bdpo"],
     "mask_rates": [0.0, 0.2],
     "policies": ["free", "shared"],
-    "pairs": 100,
-    "steps": 500,
-    "training": ["adam", 0.05],
+    "training": TRAINING,
     "seeds": 10,
     "rows_per_step": 16,  # of the 64 sampled pairs a step and run, what is kept
 }
-QUICK: dict[str, Any] = {"seeds": 2, "steps": 100, "mask_rates": [0.2]}
+QUICK: dict[str, Any] = {"seeds": 2, "training": TRAINING.but(steps=100), "mask_rates": [0.2]}
 
 # A ratio follows π_l/π_w where its logarithm grows with log(π_l/π_w) at slope 1 within this tolerance.
 TOLERANCE = 0.2
@@ -44,7 +44,7 @@ RATIOS = {
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Each method, mask rate and policy by itself."""
-    shared = {key: settings[key] for key in ("pairs", "steps", "training", "seeds", "rows_per_step")}
+    shared = {key: settings[key] for key in ("training", "seeds", "rows_per_step")}
     return [
         {"method": method, "mask_rate": mask_rate, "policy": policy, **shared}
         for policy in settings["policies"]
@@ -54,15 +54,11 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(
-    method: str, mask_rate: float, policy: str, pairs: int, steps: int, training: list[Any], seeds: int,
-    rows_per_step: int,
-) -> pd.DataFrame:  # fmt: skip
+    method: str, mask_rate: float, policy: str, training: Training, seeds: int, rows_per_step: int
+) -> pd.DataFrame:
     """The gradient log as logarithms of ratios winner : loser, beside log(π_l/π_w)."""
     worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
-    fitted = train(
-        method, worlds, policy=policy, pairs=pairs, steps=steps, optimizer=training[0], learning_rate=training[1],
-        seeds=range(seeds), gradients=True,
-    )  # fmt: skip
+    fitted = train(method, worlds, training.but(policy=policy), seeds=range(seeds))
     log = fitted.gradients
     assert log is not None  # it was asked for
     # Every few rows and not the first ones: the sample is sorted by prompt.

@@ -11,25 +11,26 @@ from matplotlib.figure import Figure
 from gradlab import plotting
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import METHODS, train
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, record=1)  # exact data
 SETTINGS: dict[str, Any] = {
-    "methods": list(METHODS), "policies": ["free", "shared"], "mask_rate": 0.2, "seed": 0, "steps": 500,
-    "training": ["adam", 0.05],
+    "methods": list(METHODS), "policies": ["free", "shared"], "mask_rate": 0.2, "seed": 0, "training": TRAINING,
 }  # fmt: skip
-QUICK: dict[str, Any] = {"steps": 100}
+QUICK: dict[str, Any] = {"training": TRAINING.but(steps=100)}
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """The world itself, then each method and policy."""
-    shared = {key: settings[key] for key in ("mask_rate", "seed", "steps", "training")}
+    shared = {key: settings[key] for key in ("mask_rate", "seed", "training")}
     methods = [
         {"method": method, "policy": policy} for policy in settings["policies"] for method in settings["methods"]
     ]
     return [{**one, **shared} for one in [{"method": "world", "policy": ""}, *methods]]
 
 
-def run_part(method: str, policy: str, mask_rate: float, seed: int, steps: int, training: list[Any]) -> pd.DataFrame:
+def run_part(method: str, policy: str, mask_rate: float, seed: int, training: Training) -> pd.DataFrame:
     """A row a cell: what a panel shows there (``panel``, ``policy``, ``prompt``, ``response``, ``value``)."""
     world = gaussian_world(mask_rate=mask_rate, seed=seed)
     if method == "world":
@@ -38,9 +39,7 @@ def run_part(method: str, policy: str, mask_rate: float, seed: int, steps: int, 
             "ideal": np.exp(world.ideal_logp()),
         }  # fmt: skip
     else:
-        fitted = train(
-            method, [world], policy=policy, steps=steps, optimizer=training[0], learning_rate=training[1], seeds=[seed]
-        )
+        fitted = train(method, [world], training.but(policy=policy), seeds=[seed])
         panels = {method: fitted.logp[0].exp().numpy()}
     prompt, response = np.indices(world.utility.shape).reshape(2, -1)
     return pd.concat([

@@ -18,8 +18,10 @@ from gradlab.experiments.contrasts import Contrast, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import final, train, train_ppo
 from gradlab.lab.policy import tabular_policy
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=1)
 SETTINGS: dict[str, Any] = {
     "mask_rates": [0.0, 0.2, 0.4],
     "policies": ["free", "shared"],
@@ -29,17 +31,15 @@ SETTINGS: dict[str, Any] = {
         ["model", "shared"], ["minimum", "shared"], ["mean", "shared"], ["maximum", "shared"],
         ["oracle", "free"],
     ],
-    "pairs": 100,
-    "steps": 500,  # of the reward model, of PPO and of DPO alike
-    "training": ["adam", 0.05],
+    "training": TRAINING,  # of the reward model, of PPO and of DPO alike
     "seeds": 20,
 }  # fmt: skip
-QUICK: dict[str, Any] = {"seeds": 3, "steps": 100, "mask_rates": [0.0, 0.4]}
+QUICK: dict[str, Any] = {"seeds": 3, "training": TRAINING.but(steps=100), "mask_rates": [0.0, 0.4]}
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """DPO, and PPO on each reward, for each mask rate and policy."""
-    shared = {key: settings[key] for key in ("pairs", "steps", "training", "seeds")}
+    shared = {key: settings[key] for key in ("training", "seeds")}
     return [
         {"reward": reward, "mask_rate": mask_rate, "policy": policy, **shared}
         for policy in settings["policies"]
@@ -50,20 +50,17 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(
-    reward: list[str] | None, mask_rate: float, policy: str, pairs: int, steps: int, training: list[Any], seeds: int
-) -> pd.DataFrame:
-    """The end of DPO's runs (``reward`` None), or of PPO's on one reward."""
+    reward: list[str] | None, mask_rate: float, policy: str, training: Training, seeds: int
+) -> pd.DataFrame:  # fmt: skip
+    """Return the end of DPO's runs (``reward`` None), or of PPO's on one reward."""
     worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
-    descent: dict[str, Any] = {"optimizer": training[0], "learning_rate": training[1], "steps": steps}
+    training = training.but(policy=policy)
     if reward is None:
-        name, fitted = "dpo", train("dpo", worlds, policy=policy, pairs=pairs, seeds=range(seeds), **descent)
+        name, fitted = "dpo", train("dpo", worlds, training, seeds=range(seeds))
     else:
         filling, kind = reward
         name = "ppo oracle" if filling == "oracle" else f"ppo {kind} {filling}"
-        fitted = train_ppo(
-            filling, worlds, pairs=pairs, policy=policy, reward_policy=tabular_policy(kind), seeds=range(seeds),
-            **descent,
-        )  # fmt: skip
+        fitted = train_ppo(filling, worlds, training, reward_policy=tabular_policy(kind), seeds=range(seeds))
     frame = final(fitted, range(seeds), method=name, mask=mask_rate, policy=policy)
     return frame.drop(columns=["loss", "held_out_loss"])
 

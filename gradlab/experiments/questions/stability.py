@@ -16,17 +16,16 @@ from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import METHODS, history, train
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=5000, pairs=100, record=24)
 SETTINGS: dict[str, Any] = {
     "methods": list(METHODS),
     "exact_methods": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ"],  # also on exact data
     "mask_rates": [0.0, 0.2, 0.4],
-    "pairs": 100,
-    "steps": 5000,
-    "training": ["adam", 0.05],
+    "training": TRAINING,
     "seeds": 5,
-    "record": 24,
     # The map: where declared worlds lie against the bound, and whether their policies settle. Exact data.
     "map_methods": ["dpo", "bdpo", "nbdpo"],
     "map_scales": [1.0, 2.0, 4.0, 8.0],
@@ -34,38 +33,32 @@ SETTINGS: dict[str, Any] = {
 }
 QUICK: dict[str, Any] = {
     "methods": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ", "nbdpo"],
-    "mask_rates": [0.0, 0.4], "steps": 400, "seeds": 2, "map_scales": [1.0, 8.0],
+    "mask_rates": [0.0, 0.4], "training": TRAINING.but(steps=400), "seeds": 2, "map_scales": [1.0, 8.0],
 }  # fmt: skip
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Long runs on the picture world, and long runs on the declared Gaussian worlds for the map."""
-    shared = {key: settings[key] for key in ("steps", "training", "record")}
+    training = settings["training"]
+    exact = training.but(pairs=None)
     long = [
         {
-            "method": method,
-            "mask_rate": mask_rate,
-            "pairs": pairs,
-            "worlds": [[4.0, 3.0]],
+            "method": method, "mask_rate": mask_rate, "training": recipe, "worlds": [[4.0, 3.0]],
             "seeds": settings["seeds"],
-            **shared,
         }
-        for pairs in (settings["pairs"], None)
+        for recipe, methods in ((training, settings["methods"]), (exact, settings["exact_methods"]))
         for mask_rate in settings["mask_rates"]
-        for method in (settings["methods"] if pairs else settings["exact_methods"])
-    ]
+        for method in methods
+    ]  # fmt: skip
     grid = [[scale, sigma] for scale in settings["map_scales"] for sigma in settings["map_sigmas"]]
     mapped = [
-        {"method": method, "mask_rate": 0.0, "pairs": None, "worlds": grid, "seeds": 1, **shared}
+        {"method": method, "mask_rate": 0.0, "training": exact, "worlds": grid, "seeds": 1}
         for method in settings["map_methods"]
     ]
     return long + mapped
 
 
-def run_part(
-    method: str, mask_rate: float, pairs: int | None, worlds: list[list[float]], seeds: int, steps: int,
-    training: list[Any], record: int,
-) -> pd.DataFrame:  # fmt: skip
+def run_part(method: str, mask_rate: float, training: Training, worlds: list[list[float]], seeds: int) -> pd.DataFrame:
     """Reward along training, and how far the policy still moves.
 
     ``drift`` at a recorded step is the mean total variation distance between the policy there and at the recorded step
@@ -75,10 +68,7 @@ def run_part(
     cells = [(scale, sigma, seed) for scale, sigma in worlds for seed in range(seeds)]
     built = [gaussian_world(scale=scale, sigma=sigma, mask_rate=mask_rate, seed=seed) for scale, sigma, seed in cells]
     seed_list = [seed for _, _, seed in cells]
-    fitted = train(
-        method, built, pairs=pairs, steps=steps, optimizer=training[0], learning_rate=training[1], seeds=seed_list,
-        record=record,
-    )  # fmt: skip
+    fitted = train(method, built, training, seeds=seed_list)
     prob = fitted.policies.exp()
     half = np.abs(fitted.steps[:, None] / 2 - fitted.steps[None, :]).argmin(1)
     drift = (0.5 * (prob - prob[half]).abs().sum(-1).mean(-1)).numpy()  # (S, R)
@@ -88,7 +78,8 @@ def run_part(
         comparable = world.comparable()
         beyond.append((gap >= -world.ref_logp[:, :, None])[comparable].mean())
     frame = history(
-        fitted, seed_list, method=method, mask=mask_rate, data=f"{pairs} pairs" if pairs else "exact",
+        fitted, seed_list, method=method, mask=mask_rate,
+        data=f"{training.pairs} pairs" if training.pairs else "exact",
         kind="map" if len(worlds) > 1 else "long",
     )  # fmt: skip
     run = fitted.history["run"].to_numpy()

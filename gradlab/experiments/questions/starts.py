@@ -17,8 +17,10 @@ from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import history, train
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=10)
 SETTINGS: dict[str, Any] = {
     # (kind, amount): the reference uniform and the start ∝ exp(−κu), or start and reference a Gaussian shifted by d.
     "starts": [
@@ -32,21 +34,18 @@ SETTINGS: dict[str, Any] = {
     "methods": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ"],
     "mask_rates": [0.2, 0.4],
     "policies": ["free", "shared"],
-    "pairs": 100,
-    "steps": 500,
-    "training": ["adam", 0.05],
+    "training": TRAINING,
     "seeds": 10,
-    "record": 10,
 }
 QUICK: dict[str, Any] = {
     "starts": [["inverted", 0.0], ["inverted", 1.0], ["shifted", 6.0]],
-    "mask_rates": [0.4], "steps": 100, "seeds": 2,
+    "mask_rates": [0.4], "training": TRAINING.but(steps=100), "seeds": 2,
 }  # fmt: skip
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Each start, method, mask rate and policy by itself."""
-    shared = {key: settings[key] for key in ("pairs", "steps", "training", "seeds", "record")}
+    shared = {key: settings[key] for key in ("training", "seeds")}
     return [
         {"kind": kind, "amount": amount, "method": method, "mask_rate": mask_rate, "policy": policy, **shared}
         for policy in settings["policies"]
@@ -57,9 +56,8 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(
-    kind: str, amount: float, method: str, mask_rate: float, policy: str, pairs: int, steps: int, training: list[Any],
-    seeds: int, record: int,
-) -> pd.DataFrame:  # fmt: skip
+    kind: str, amount: float, method: str, mask_rate: float, policy: str, training: Training, seeds: int
+) -> pd.DataFrame:
     """Unobserved mass and reward along training from one start."""
     reference: dict[str, Any] = {"reference": "shifted", "shift": amount} if kind == "shifted" else {}
     worlds = [gaussian_world(mask_rate=mask_rate, seed=seed, **reference) for seed in range(seeds)]
@@ -67,10 +65,7 @@ def run_part(
     if kind == "inverted":
         logits = start - amount * np.stack([world.utility for world in worlds])
         start = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-    fitted = train(
-        method, worlds, policy=policy, pairs=pairs, steps=steps, optimizer=training[0], learning_rate=training[1],
-        seeds=range(seeds), start=start, record=record,
-    )  # fmt: skip
+    fitted = train(method, worlds, training.but(policy=policy), seeds=range(seeds), start=start)
     label = f"{kind} {'κ' if kind == 'inverted' else 'd'}={amount:g}"
     frame = history(fitted, range(seeds), start=label, method=method, mask=mask_rate, policy=policy)
     return frame[["start", "method", "mask", "policy", "seed", "step", "unobserved_mass", "utility_share", "kl"]]

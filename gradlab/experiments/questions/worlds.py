@@ -15,8 +15,10 @@ from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import LOSSES, PERMUTED, final, train
+from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=1)
 SETTINGS: dict[str, Any] = {
     "utilities": ["gaussian", "gaussian-random", "log-gaussian", "independent"],
     "scales": [1.0, 2.0, 4.0, 8.0],
@@ -26,9 +28,7 @@ SETTINGS: dict[str, Any] = {
         "free": [name for name in (*LOSSES, *PERMUTED, "ppo") if name not in ("fixed λ=0.4", "fixed λ=0.6")],
         "shared": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ"],
     },
-    "pairs": 100,
-    "steps": 500,
-    "training": ["adam", 0.05],
+    "training": TRAINING,
     "seeds": 6,
 }
 QUICK: dict[str, Any] = {
@@ -37,7 +37,7 @@ QUICK: dict[str, Any] = {
     "sigmas": [1.5, 6.0],
     "mask_rates": [0.0, 0.4],
     "methods": {"free": SETTINGS["methods"]["free"]},
-    "steps": 100,
+    "training": TRAINING.but(steps=100),
     "seeds": 2,
 }
 
@@ -50,8 +50,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
             # A log-Gaussian utility has no scale of its own, an independent one no width.
             "scales": settings["scales"] if utility != "log-gaussian" else [None],
             "sigmas": settings["sigmas"] if utility != "independent" else [None],
-            "pairs": settings["pairs"], "steps": settings["steps"], "training": settings["training"],
-            "seeds": settings["seeds"],
+            "training": settings["training"], "seeds": settings["seeds"],
         }
         for policy, methods in settings["methods"].items()
         for utility in settings["utilities"]
@@ -67,9 +66,7 @@ def run_part(
     policy: str,
     scales: list[float | None],
     sigmas: list[float | None],
-    pairs: int,
-    steps: int,
-    training: list[Any],
+    training: Training,
     seeds: int,
 ) -> pd.DataFrame:
     """The end of every run of one method on all worlds of one utility and mask rate."""
@@ -79,11 +76,7 @@ def run_part(
         for scale, sigma, seed in cells
     ]
     seed_list = [seed for _, _, seed in cells]
-    optimizer, learning_rate = training
-    fitted = train(
-        method, worlds, policy=policy, pairs=pairs, steps=steps, optimizer=optimizer, learning_rate=learning_rate,
-        seeds=seed_list,
-    )  # fmt: skip
+    fitted = train(method, worlds, training.but(policy=policy), seeds=seed_list)
     frame = final(fitted, seed_list, method=method, utility_kind=utility, mask=mask_rate, policy=policy)
     run = fitted.history.query("step == step.max()")["run"].to_numpy()
     frame.insert(4, "scale", np.array([scale for scale, _, _ in cells], float)[run])

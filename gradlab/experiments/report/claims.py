@@ -67,8 +67,8 @@ _CONTROLS = (
 )
 _GRID = (
     "The utility's height, width and centres, the alternatives to it, the uniform reference, the two kinds of policy "
-    f"(a free logit for each response, or shared parameters), {grid.SETTINGS['pairs']} hard-labelled pairs a prompt, "
-    f"{grid.SETTINGS['training'][0].title()} at {grid.SETTINGS['training'][1]:g}, {grid.SETTINGS['steps']} steps"
+    f"(a free logit for each response, or shared parameters), {grid.TRAINING.pairs} hard-labelled pairs a prompt, "
+    f"{grid.TRAINING.optimizer.title()} at {grid.TRAINING.learning_rate:g}, {grid.TRAINING.steps} steps"
 )
 _UNIFORM = (
     "Setting: every ordered pair equally often, both label orders, exact Bradley–Terry labels. Policy p and preference "
@@ -205,7 +205,7 @@ CLAIMS: dict[str, Claim] = {
         claimed="bDPO trains more stably.",
         stated="On the same grid, training with bDPO is more stable than with DPO.",
         ours="That stable means settled: drift, the distance between the policy at the end and half-way, after "
-        f"{stability.SETTINGS['steps']} steps, ten times the budget of the other experiments. By theory bDPO's margin "
+        f"{stability.TRAINING.steps} steps, ten times the budget of the other experiments. By theory bDPO's margin "
         "is bounded, so it has an interior fixed point only where preferences are weak against β|log π_ref|.",
         rule="As stated: less drift, bDPO against DPO, on finite and exact data at each mask rate, paired by seed; "
         f"{_margin(stability.CONTRASTS, 'grid-stability')}. Controls: bDPO at 2β, constant λ, permuted λ, and whether "

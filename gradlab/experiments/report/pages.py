@@ -14,12 +14,13 @@ from typing import Any
 
 from gradlab.experiments import EXPERIMENTS, MEASURED, contrasts
 from gradlab.experiments.experiment import Experiment, Measurement
-from gradlab.experiments.frames import settings_of
+from gradlab.experiments.frames import declared
 from gradlab.experiments.gallery import QUICK_MARK
 from gradlab.experiments.questions import language_models
 from gradlab.experiments.report import verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.verdicts import Settled, holds
+from gradlab.lab.training import Training
 from gradlab.stats import intervals
 from gradlab.store.artifacts import between_markers, load_manifest, write_whole
 from gradlab.store.markdown import markdown_table
@@ -170,7 +171,7 @@ def _figures(folder: Path) -> Iterable[list[str]]:
 
 def _settings(experiment: Experiment, quick: bool) -> list[str]:
     return [f"### Experiment {experiment.name}", "", _asked(experiment, quick), "",
-            f"{_listed(settings_of(experiment, quick))}."]  # fmt: skip
+            f"{_listed(declared(experiment, quick))}."]  # fmt: skip
 
 
 def _measured_settings(one: Measurement, folder: Path, quick: bool) -> list[str]:
@@ -192,7 +193,13 @@ def _listed(settings: Mapping[str, Any]) -> str:
 
 def _compact(value: Any) -> str:
     """A setting in one line; methods and other words without quotes."""
-    return json.dumps(value, ensure_ascii=False).replace('"', "").replace("null", "none")
+    return json.dumps(value, ensure_ascii=False, default=_changed).replace('"', "").replace("null", "none")
+
+
+def _changed(training: Training) -> dict[str, Any]:
+    """Return optimiser, learning rate and steps of a recipe, and the other fields that are not the usual ones."""
+    usual, shown = Training().settings(), ("optimizer", "learning_rate", "steps")
+    return {name: value for name, value in training.settings().items() if name in shown or value != usual[name]}
 
 
 def _rules(docstring: str | None) -> list[str]:
