@@ -11,8 +11,14 @@ from rounding import rounding
 from gradlab import plotting
 from gradlab.experiments import frames
 from gradlab.experiments.methods import train
-from gradlab.experiments.network import gradient_kernels, initial_weights, network_inputs, scores, train_network
 from gradlab.experiments.questions import inner_products
+from gradlab.experiments.questions.inner_products_network import (
+    gradient_kernels,
+    initial_weights,
+    network_inputs,
+    scores,
+    train_network,
+)
 from gradlab.lab import metrics
 from gradlab.lab.policy import RadialBasis
 from gradlab.lab.training import Training

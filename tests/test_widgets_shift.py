@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradlab.experiments.shift_cases import scan
+from gradlab.experiments.questions.shift_cases import scan
 from gradlab.losses import DPO, BalancedDPO, PairLogps
 from gradlab.theory import dpo_weight_limit, gaussian_log_density
 from gradlab.widgets import ShiftExplorer

@@ -1,1 +1,1 @@
-"""The paper's questions, one per file: settings, computation, verdict, figures and captions."""
+"""The paper's questions, a file for each; what only one of them needs lies beside it, under its name."""

@@ -22,7 +22,12 @@ from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import LOSSES, train
-from gradlab.experiments.network import gradient_kernels, initial_weights, network_inputs, train_network
+from gradlab.experiments.questions.inner_products_network import (
+    gradient_kernels,
+    initial_weights,
+    network_inputs,
+    train_network,
+)
 from gradlab.lab.policy import RadialBasis
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from gradlab import plotting
 from gradlab.experiments.contrasts import Scan, judged
 from gradlab.experiments.experiment import Experiment
-from gradlab.experiments.shift_cases import KINDS
+from gradlab.experiments.questions.shift_cases import KINDS
 from gradlab.theory.extrema import ALLOWED_CELLS, ROUNDING
 
 SETTINGS: dict[str, Any] = {
