@@ -1,1 +1,4 @@
-"""The paper's questions, a file for each; what only one of them needs lies beside it, under its name."""
+"""The paper's questions, one per file: settings, computation, verdict, figures and captions.
+
+What only one question needs lies beside it, in a file that begins with its name.
+"""
