@@ -340,5 +340,5 @@ def test_bad_arguments_are_refused(worlds):
         train_network(worlds, DPO(), seeds=[0, 1], steps=[1], learning_rate=0)
     with pytest.raises(ValueError, match="hidden must be a whole number ≥ 1, got 0"):
         initial_weights([0], hidden=0)
-    with pytest.raises(ValueError, match="one a run: 2 runs, got 1 seeds"):
+    with pytest.raises(ValueError, match="one per run: 2 runs, got 1 seeds"):
         train_network(worlds, DPO(), seeds=[0], steps=[1])

@@ -232,7 +232,7 @@ BAD_RUNS = [
     ([ONE, None], {}, "worlds must be a World or a sequence with at least one, got None"),
     ([[ONE, ONE], [ONE]], {}, "worlds must nest evenly: every sequence at one depth needs the same length"),
     ([ONE, gaussian_world(2, 4)], {}, r"worlds must have one size to train together, got \[\(2, 3\), \(2, 4\)\]"),
-    ([ONE] * 3, {"seed": [1, 2]}, "seed must be one number or one a run: 3 runs, got 2 seeds"),
+    ([ONE] * 3, {"seed": [1, 2]}, "seed must be one number or one per run: 3 runs, got 2 seeds"),
     (ONE, {"seed": -1}, "seed must be a whole number ≥ 0, got -1"),
     (ONE, {"seed": 1.5}, "seed must be a whole number ≥ 0, got 1.5"),
     (ONE, {"seed": None}, "seed must be a whole number ≥ 0, got None"),

@@ -1,4 +1,4 @@
-"""The tabular lab: worlds, policies, and their training by preference losses and by PPO, every probability in sight."""
+"""The tabular lab: worlds, policies, and their training by preference losses and by PPO; every probability is known."""
 
 import lazy_loader
 

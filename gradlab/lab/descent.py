@@ -57,7 +57,7 @@ def _follow(
     tick: Callable[[int], None],
     normalised: bool,
 ) -> Tensor:
-    """Take all steps of one block; return its columns at the wanted ones, (S, Y, C)."""
+    """Take all steps of one block; return its columns at the wanted steps, (S, Y, C)."""
     theta = torch.zeros(features.shape[1], start.shape[1], dtype=start.dtype, device=start.device, requires_grad=True)
     stepper = optimizer_of(training.optimizer).stepper([theta], training.learning_rate)
     free = is_free(features)
@@ -82,7 +82,7 @@ def _follow(
 
 
 def recorded_steps(steps: int, record: int) -> np.ndarray:
-    """Return 0, about ``record`` log-spaced steps from 1 on, and the last: sorted whole numbers."""
+    """Return the steps to record, sorted: 0, about ``record`` log-spaced steps from 1 on, and the last step."""
     count("steps", steps, least=1)
     count("record", record, least=1)
     spaced = np.geomspace(1, steps, record).round().astype(int) if record > 1 else []
@@ -109,5 +109,5 @@ def steady(device: str) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        if not cpu:  # also because to call it imports torch's compiler, which takes a second
+        if not cpu:  # calling it imports torch's compiler, which takes a second
             torch.use_deterministic_algorithms(deterministic)

@@ -1,4 +1,4 @@
-"""Train tabular policies on preference pairs: many independent runs at once, bit for bit what each would be alone."""
+"""Train tabular policies on preference pairs: many runs at once, each bit for bit as if it were trained alone."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from gradlab.losses import DPO, PairLoss
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A finished training. Leading axes ``...`` are those of the worlds that were given (none for a single one).
+    """A finished training. Leading axes ``...`` are those of the worlds that were given (none for a single world).
 
     steps      (S,) the recorded steps; 0 is the start.
-    policies   (S, ..., X, Y) log π at those steps; ``history`` is made from them, so leave them as they are.
+    policies   (S, ..., X, Y) log π at those steps; ``history`` is computed from them, so do not change them.
     gradients  the gradient log, see ``gradlab.lab.gradient_log``; None unless asked for.
-    settings   the loss, every field of ``Training``, and the seeds, as JSON-able data; ``engine`` is the one that ran,
+    settings   the loss, every field of ``Training``, and the seeds, as JSON-able data; ``engine`` names what ran,
                ``labels`` the kind that was used, ``started`` "reference" or "given".
     """
 
@@ -42,17 +42,20 @@ class Fit:
     _history: Callable[[], pd.DataFrame] = field(repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the history, and not the data that it is made from, which are many times as large."""
+        """Pickle the history, and not the data that it is computed from, which are many times as large."""
         return {**self.__dict__, "history": self.history, "_history": None}
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
-        """Tidy frame: a row for each run (flat index over the leading axes) and recorded step; made when first read."""
+        """The metrics as a tidy frame, one row per run (flat index over the leading axes) and recorded step.
+
+        Computed when it is first read.
+        """
         return self._history()
 
     @property
     def logp(self) -> Tensor:
-        """Log π at the end, (..., X, Y)."""
+        """The policy at the end, as log π, (..., X, Y)."""
         return self.policies[-1]
 
 
@@ -79,7 +82,7 @@ def fit(
 
     The held-out loss is measured on N fresh pairs per prompt where data are finite, else on the exact pairs.
     Raises ValueError, in one line, for a bad argument; FloatingPointError if the policy stops being finite. Warns with
-    ``EagerNotice``, once for each reason, where the engine was wanted and cannot be.
+    ``EagerNotice``, once for each reason, where the engine was asked for and cannot train.
     """
     training = training.but(**changes)
     if isinstance(loss, type) or not isinstance(loss, PairLoss):
@@ -101,16 +104,16 @@ def fit(
 
 
 def settings_of(training: Training, runs: Runs, start: np.ndarray | Tensor | None) -> dict[str, Any]:
-    """Return the settings of a training for ``Fit.settings``, but for the loss; ``start`` as it was given."""
+    """Return the settings of a training for ``Fit.settings``, without the loss; ``start`` is as it was given."""
     started = "reference" if start is None else "given"
     return {**training.settings(), "labels": runs.labels, "seed": runs.seeds, "started": started}
 
 
 def dpo_reference(world: World, steps: int = 300, **settings: Any) -> World:
-    """Give the world its own policy after ``steps`` steps of DPO as reference.
+    """Return the world with a new reference: the policy that ``steps`` steps of DPO train on it.
 
     The paper does this with 300 steps on language models (stated); on the grid it is ours. ``settings`` go to ``fit``;
-    its default loss is ``DPO()``.
+    the default loss is ``DPO()``.
     """
     loss = settings.pop("loss", DPO())
     trained = fit(world, loss, steps=steps, record=1, **settings)
@@ -118,7 +121,7 @@ def dpo_reference(world: World, steps: int = 300, **settings: Any) -> World:
 
 
 def _fused(problem: PairProblem, training: Training, wanted: np.ndarray, progress: bool) -> Tensor | None:
-    """Return log π at the wanted steps by the engine; None, with a notice, where it was asked for and cannot be."""
+    """Return log π at the wanted steps by the engine; None, with a notice, where it was asked for and cannot train."""
     unasked = training.engine == "auto" and (training.batch is not None or training.device != "cpu")
     if training.engine == "eager" or unasked:
         return None
@@ -132,7 +135,7 @@ def _fused(problem: PairProblem, training: Training, wanted: np.ndarray, progres
 def _gradient_log(
     problem: PairProblem, training: Training, policies: Tensor, wanted: np.ndarray, logged: np.ndarray
 ) -> pd.DataFrame:
-    """Return the gradient log at the ``logged`` steps, from log π at the ``wanted`` ones."""
+    """Return the gradient log at the ``logged`` steps, from log π at the ``wanted`` steps."""
     runs = problem.runs
     before, after = (policies[np.searchsorted(wanted, at)] for at in (logged, logged + 1))
     features = training.features(runs.responses)

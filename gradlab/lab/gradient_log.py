@@ -1,4 +1,4 @@
-"""The gradient log: what each side of single pairs does to the policy, at a few steps of a training."""
+"""The gradient log: how strongly both sides of single pairs move the policy, at a few steps of a training."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def gradient_log(
     features: Tensor,
     seeds: list[int],
 ) -> pd.DataFrame:
-    """A tidy frame with a row for each logged step, run and sampled pair.
+    """Return a tidy frame with one row per logged step, run and sampled pair.
 
-    before, after  (S, R, X, Y) log π at the logged steps, and one step of training later.
-    weights        (R, X, Y, Y) shares of the ordered pairs; the sample is drawn from them, once a run.
+    before, after  (S, R, X, Y) log π at the logged steps, and after one more step of training.
+    weights        (R, X, Y, Y) shares of the ordered pairs; the sample is drawn from them, once per run.
     features       (Y, K) Φ of the policy, so that ∇_θ log π_y = Φ_y − E_π[Φ].
 
     Columns, in nats and natural logarithms: ``log_win``, ``log_lose`` (log π of both sides); ``log_prob_ratio``
     (of ∂L/∂π, see losses); ``win_weight`` (share of the winner in |∂m/∂log π_w| + |∂m/∂log π_l|: λ_w of
     Balanced-DPO, ½ of DPO); ``grad_norm_win``, ``grad_norm_lose`` (‖∂L/∂log π · ∇_θ log π‖ of this pair);
-    ``side_norm_win``, ``side_norm_lose`` (the same of the winning and the losing side of all pairs of the prompt);
-    ``delta_win``, ``delta_lose`` (realised change of log π in the next step of training).
+    ``side_norm_win``, ``side_norm_lose`` (the same norm for the winning and the losing side of all pairs of the
+    prompt); ``delta_win``, ``delta_lose`` (realised change of log π in the next step of training).
     """
     before, after = before.double().cpu(), after.double().cpu()
     features = features.double()
@@ -64,7 +64,7 @@ def gradient_log(
 
 
 def _sample(weights: np.ndarray, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Prompt, winner and loser of the sampled pairs, each (PAIRS_PER_RUN,)."""
+    """Return prompt, winner and loser of the sampled pairs, each (PAIRS_PER_RUN,)."""
     flat = weights.ravel() / weights.sum()
     drawn = stream(seed, Purpose.GRADIENT_LOG).choice(len(flat), size=PAIRS_PER_RUN, p=flat)
     prompt, win, lose = np.unravel_index(np.sort(drawn), weights.shape)
@@ -72,7 +72,7 @@ def _sample(weights: np.ndarray, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _score_norms(logp: Tensor, features: Tensor) -> Tensor:
-    """‖∇_θ log π_y‖ of every response, (X, Y)."""
+    """Return ‖∇_θ log π_y‖ of every response, (X, Y)."""
     mean = logp.exp() @ features
     return (features - mean[:, None, :]).norm(dim=-1)
 
@@ -80,7 +80,7 @@ def _score_norms(logp: Tensor, features: Tensor) -> Tensor:
 def _side_norms(
     loss: PairLoss, logp: Tensor, ref_logp: Tensor, weights: Tensor, features: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Parameter-gradient norms of the winning and the losing side of each prompt's full data, (X,) each."""
+    """Return the parameter-gradient norms of the winning and the losing side of each prompt's full data, (X,) each."""
     shape = weights.shape
     win, lose = logp[:, :, None].expand(shape), logp[:, None, :].expand(shape)
     ref_win, ref_lose = ref_logp[:, :, None].expand(shape), ref_logp[:, None, :].expand(shape)

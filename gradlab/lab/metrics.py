@@ -1,4 +1,4 @@
-"""What a policy is judged by: each function takes log π of shape (..., X, Y) and gives one number a run, (...)."""
+"""The metrics of a policy: each function takes log π of shape (..., X, Y) and returns one number per run, (...)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor
 
 
 def expected_utility(logp: Tensor, utility: Tensor) -> Tensor:
-    """E_π[u], in nats of preference, a mean over prompts."""
+    """Return E_π[u], in nats of preference, a mean over prompts."""
     return (logp.exp() * utility).sum(-1).mean(-1)
 
 
 def utility_share(logp: Tensor, utility: Tensor, ref_logp: Tensor) -> Tensor:
-    """(E_π[u] − E_ref[u]) / (max u − E_ref[u]), a mean over the prompts in which anything can be gained.
+    """Return (E_π[u] − E_ref[u]) / (max u − E_ref[u]), a mean over the prompts in which anything can be gained.
 
-    0 is the reference, 1 the best response always; negative where the policy is worse than the reference; NaN where
-    all responses of all prompts are equally good.
+    0: as good as the reference. 1: always the best response. Negative: worse than the reference. NaN where all
+    responses of all prompts are equally good.
     """
     # As regrets, max u − E[u]: a flat prompt's is 0 exactly, whereas max u − E_ref[u] is rounding noise of any sign.
     regret = utility.amax(-1, keepdim=True) - utility
@@ -27,40 +27,40 @@ def utility_share(logp: Tensor, utility: Tensor, ref_logp: Tensor) -> Tensor:
 
 
 def kl_to_reference(logp: Tensor, ref_logp: Tensor) -> Tensor:
-    """KL(π‖π_ref), in nats, a mean over prompts."""
+    """Return KL(π‖π_ref), in nats, a mean over prompts."""
     return (logp.exp() * (logp - ref_logp)).sum(-1).mean(-1)
 
 
 def entropy(logp: Tensor) -> Tensor:
-    """−E_π[log π], in nats, a mean over prompts."""
+    """Return the entropy −E_π[log π], in nats, a mean over prompts."""
     return -(logp.exp() * logp).sum(-1).mean(-1)
 
 
 def unobserved_mass(logp: Tensor, observed: Tensor) -> Tensor:
-    """Probability on responses that appear in no pair, a mean over prompts; 0 where all are observed."""
+    """Return the probability on responses that appear in no pair, a mean over prompts; 0 where all are observed."""
     return (logp.exp() * ~observed).sum(-1).mean(-1)
 
 
 def top1_accuracy(logp: Tensor, utility: Tensor) -> Tensor:
-    """Share of prompts whose most probable response is a best one; where several tie for the top, their mean."""
+    """Return the share of prompts whose most probable response is a best one; where several tie, their mean counts."""
     top = logp == logp.amax(-1, keepdim=True)
     best = utility == utility.amax(-1, keepdim=True)
     return ((top & best).sum(-1) / top.sum(-1)).to(logp.dtype).mean(-1)
 
 
 def win_rate(logp: Tensor, opponent_logp: Tensor, utility: Tensor) -> Tensor:
-    """P(y ≻ y') for y ~ π, y' ~ opponent, by Bradley–Terry; equal utilities count ½. A mean over prompts."""
+    """Return P(y ≻ y') for y ~ π, y' ~ opponent, by Bradley–Terry, a mean over prompts; equal utilities count ½."""
     preference = torch.sigmoid(utility[..., :, None] - utility[..., None, :])
-    # Sums and no matrix products, whose rounding would depend on what else is in the batch.
+    # Sums, not matrix products: a product's rounding would depend on what else is in the batch.
     beats_opponent = (preference * opponent_logp.exp()[..., None, :]).sum(-1)
     return (logp.exp() * beats_opponent).sum(-1).mean(-1)
 
 
 def summary(logp: Tensor, utility: Tensor, observed: Tensor, ref_logp: Tensor, beta: float) -> dict[str, np.ndarray]:
-    """All of the above for log π (..., X, Y), as arrays of shape (...).
+    """Return all of the metrics above for log π (..., X, Y), as arrays of shape (...).
 
-    utility, observed and ref_logp broadcast against logp. The ideal policy, beside whose unobserved mass the
-    policy's is put, is π_ref exp(u/β): the best trade of utility against β times KL.
+    utility, observed and ref_logp broadcast against logp. The policy's unobserved mass is compared with that of the
+    ideal policy π_ref exp(u/β), which is the best trade of utility against β times KL.
     """
     ideal = torch.log_softmax(ref_logp + utility / beta, -1)
     shape = logp.shape[:-2]

@@ -1,7 +1,7 @@
 """Optimisers, one object each: an update rule that runs over tensors, arrays and the engine's values alike.
 
-To add one: a class here with the members of ``Optimizer``, and its entry in ``OPTIMIZERS``. ``fit``, the engine, the
-command line, sweeps and the explorers' menus then have it.
+To add an optimiser, write a class here with the members of ``Optimizer``, and its entry in ``OPTIMIZERS``. ``fit``,
+the engine, the command line, sweeps and the explorers' menus then have it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gradlab.checks import one_of
 
-# Numbers in whatever form a rule is carried out: a tensor, an array, or lanes of the engine's code. All have the
-# operators of arithmetic, and no type in common.
+# The numbers that a rule works on: a tensor, an array, or lanes of the engine's code. All have the operators of
+# arithmetic, but no type in common.
 Numbers = Any
 
 
@@ -38,7 +38,7 @@ class Optimizer(Protocol):
         self, parameter: Numbers, gradient: Numbers, memory: Sequence[Numbers], factors: Sequence[Numbers],
         sqrt: Callable[[Numbers], Numbers],
     ) -> tuple[Numbers, Sequence[Numbers]]:  # fmt: skip
-        """Return the parameter and the memory after one step. ``sqrt`` is the root of this kind of numbers."""
+        """Return the parameter and the memory after one step. ``sqrt`` is the square root for this kind of numbers."""
         ...
 
     def stepper(self, parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Optimizer:
@@ -56,9 +56,9 @@ class Adam:
     epsilon: ClassVar[float] = 1e-8
 
     def factors(self, learning_rate: float, steps: int) -> np.ndarray:
-        """Return the step size, and what to multiply the root of the second moment by: both moments begin at zero."""
+        """Return the step size, and the factor on the root of the second moment; both correct for moments from zero."""
         taken = np.arange(1, steps + 1)
-        with np.errstate(over="ignore"):  # a learning rate without measure: the policy says so by not being finite
+        with np.errstate(over="ignore"):  # far too large a learning rate shows later, in a policy that is not finite
             return np.stack(
                 [learning_rate / (1 - self.betas[0] ** taken), (1 - self.betas[1] ** taken) ** -0.5], axis=1
             )
@@ -80,7 +80,7 @@ class Adam:
 
 
 class GradientDescent:
-    """Plain gradient descent: the learning rate times the gradient, each step."""
+    """Plain gradient descent: each step is the learning rate times the gradient."""
 
     name: ClassVar[str] = "gd"
     label: ClassVar[str] = "gradient descent"

@@ -1,7 +1,7 @@
-"""Tabular policies: logits are linear in the parameters, so one interface serves free logits and shared features.
+"""Tabular policies, whose logits are linear in the parameters: one interface serves free logits and shared features.
 
-log π(·|x) = log-softmax(log π_start(·|x) + Φ θ_x), with Φ of shape (Y, K) and one parameter vector θ_x a prompt. Free
-logits have Φ = I; shared parameters couple the responses of a prompt. At θ = 0 the policy is its start.
+log π(·|x) = log-softmax(log π_start(·|x) + Φ θ_x), with Φ of shape (Y, K) and one parameter vector θ_x per prompt.
+Free logits have Φ = I; shared parameters couple the responses of a prompt. At θ = 0 the policy is its start.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gradlab.checks import count, one_of, positive
 
 
 class Policy(Protocol):
-    """What a tabular policy is: a name and the features of its responses."""
+    """A tabular policy: a name and the features of its responses."""
 
     name: ClassVar[str]
 
     def features(self, responses: int) -> Tensor:
-        """Φ, shape (Y, K), float64."""
+        """Return Φ, shape (Y, K), float64."""
         ...
 
 
@@ -32,7 +32,7 @@ class FreeLogits:
     name: ClassVar[str] = "free"
 
     def features(self, responses: int) -> Tensor:
-        """Φ = I, shape (Y, Y)."""
+        """Return Φ = I, shape (Y, Y)."""
         return torch.eye(responses, dtype=torch.float64)
 
 
@@ -40,7 +40,7 @@ class FreeLogits:
 class RadialBasis:
     """Shared parameters: K Gaussian bumps, evenly spaced over the response axis (ours).
 
-    centres  K ≥ 1, the number of bumps, and of parameters a prompt.
+    centres  K ≥ 1, the number of bumps, and of parameters per prompt.
     width    standard deviation of a bump, in multiples of the spacing between bumps.
 
     Each row of Φ is scaled to unit length, so that one step of gradient descent moves a logit about as far as with
@@ -57,7 +57,7 @@ class RadialBasis:
         positive("width", self.width)
 
     def features(self, responses: int) -> Tensor:
-        """Φ of unit rows, shape (Y, K)."""
+        """Return Φ with rows of unit length, shape (Y, K)."""
         last = float(responses - 1)
         centres = (
             torch.linspace(0.0, last, self.centres, dtype=torch.float64)
@@ -76,22 +76,22 @@ POLICIES: dict[str, Policy] = {"free": FREE_LOGITS, "shared": RadialBasis()}
 
 
 def tabular_policy(name: str) -> Policy:
-    """The registered policy of that name, with its default settings; ValueError names those that exist."""
+    """Return the registered policy of that name, with its default settings; ValueError names those that exist."""
     return POLICIES[one_of("policy", name, POLICIES)]
 
 
 def check_policy(policy: object) -> None:
-    """Refuse what is no policy, such as a class, with a ValueError."""
+    """Raise a ValueError for anything that is not a policy, such as a class."""
     if isinstance(policy, type) or not hasattr(policy, "features"):
         raise ValueError(f"policy must be one of {', '.join(POLICIES)}, FreeLogits() or RadialBasis(), got {policy!r}")
 
 
 def is_free(features: Tensor) -> bool:
-    """Whether Φ is the unit matrix, so that each response has a logit of its own."""
+    """Say whether Φ is the unit matrix: then each response has its own logit."""
     return torch.equal(features, torch.eye(*features.shape, dtype=features.dtype, device=features.device))
 
 
 def log_policy(policy: Policy, parameters: Tensor, start_logp: Tensor) -> Tensor:
-    """Log π, shape (..., X, Y), from parameters (..., X, K) and the start's log-probabilities (..., X, Y)."""
+    """Return log π, shape (..., X, Y), from parameters (..., X, K) and the start's log-probabilities (..., X, Y)."""
     features = policy.features(start_logp.shape[-1]).to(parameters)
     return torch.log_softmax(start_logp + parameters @ features.T, dim=-1)

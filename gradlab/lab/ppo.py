@@ -1,4 +1,4 @@
-"""A Bradley–Terry reward model and tabular PPO: the other route from the same pairs to a policy.
+"""A Bradley–Terry reward model and tabular PPO: a second route from the same pairs to a policy.
 
 The paper (arXiv 2502.20847) states: a reward model by Bradley–Terry maximum likelihood, the clipped surrogate, a KL
 penalty β to the reference. Learning rates, batches, epochs and the treatment of unobserved responses are ours.
@@ -35,7 +35,7 @@ _BRADLEY_TERRY = DPO(beta=1.0)
 
 @dataclass(frozen=True)
 class PPO:
-    """What makes an update PPO's: KL penalty β > 0, clip ε > 0 (None: unclipped), steps a batch, batch size.
+    """The settings of PPO's update: KL penalty β > 0, clip ε > 0 (None: unclipped), steps per batch, batch size.
 
     Source: Schulman et al. 2017 (arXiv 1707.06347); the KL penalty inside the reward as in Ziegler et al. 2019
     (arXiv 1909.08593), eq. 2. Raises ValueError, in one line, for a number out of range.
@@ -70,12 +70,12 @@ class RewardProblem:
 
     @property
     def start(self) -> Tensor:
-        """Scores of zero, (R, X, Y)."""
+        """The scores at step 0, which are zeros, (R, X, Y)."""
         return torch.zeros(self.runs.ref_logp.shape, dtype=torch.float64)
 
     @functools.cached_property
     def slots(self) -> int:
-        """As many rows as there are pairs."""
+        """The number of rows of a gradient's tensors: one per pair."""
         return pair_slots(_BRADLEY_TERRY, self.data)
 
     def gradient(self, block: slice, training: Training) -> Gradient:
@@ -99,14 +99,14 @@ def fit_reward(
     """Fit a reward model by Bradley–Terry maximum likelihood; r of shape (..., X, Y), in nats of preference.
 
     It minimises the mean of −log σ(r_w − r_l) over a prompt's pairs, from r = 0. Only differences within a prompt are
-    determined: r recovers u up to a constant per prompt, and what no pair compares is left to start and features.
+    determined: r recovers u up to a constant per prompt. The start and the features decide what no pair compares.
 
-    training  as in ``fit``; ``changes`` are fields of it. Its policy gives the features that the scores are linear in,
-              its data are the very pairs that ``fit`` trains on with equal arguments. Only the end is returned,
-              whatever it records.
+    training  as in ``fit``; ``changes`` are fields of it. Its policy gives the features that the scores are linear in;
+              its data are the same pairs that ``fit`` trains on with equal arguments. Only the end is returned,
+              whatever ``record`` says.
     l2        ≥ 0: adds ½ · l2 · Σ_y r(x, y)² to each prompt's mean pair loss (ours; 0 by default).
 
-    What is raised is as in ``fit``. Mini-batches and the gradient log are refused: a reward model has neither. Source:
+    Raises the errors of ``fit``. Mini-batches and the gradient log are refused: a reward model has neither. Source:
     stated; Rafailov et al. 2023 (2305.18290), eq. 2.
     """
     training = _exact(training.but(**changes), "a reward model")
@@ -117,11 +117,12 @@ def fit_reward(
 
 
 def fill_unobserved(reward: np.ndarray | Tensor, observed: np.ndarray | Tensor, how: Fill) -> Tensor:
-    """Reward of responses that appear in no pair: as the model has it, or taken from the prompt's observed ones.
+    """Return the reward with another value for responses that appear in no pair, taken from the prompt's observed ones.
 
     reward    (..., X, Y) in nats of preference.
     observed  bool, broadcastable to reward's shape, such as ``World.observed``; each prompt needs one True.
-    how       ``model`` keeps the reward; ``minimum``, ``mean`` and ``maximum`` are those of the observed responses.
+    how       ``model`` keeps the model's reward; ``minimum``, ``mean`` and ``maximum`` are taken over the observed
+              responses.
 
     Returns a new tensor of reward's shape. Raises ValueError, in one line. Source: ours.
     """
@@ -146,7 +147,7 @@ def fill_unobserved(reward: np.ndarray | Tensor, observed: np.ndarray | Tensor, 
 
 
 def ideal_logp(reward: np.ndarray | Tensor, ref_logp: np.ndarray | Tensor, beta: float = 1.0) -> Tensor:
-    """Log of π_ref exp(r/β), normalised: the policy that maximises E_π[r] − β KL(π‖π_ref).
+    """Return log(π_ref exp(r/β)), normalised: the policy that maximises E_π[r] − β KL(π‖π_ref).
 
     reward and ref_logp (..., X, Y), broadcast against each other. Source: Rafailov et al. 2023 (2305.18290), eq. 4.
     """
@@ -166,7 +167,7 @@ class PPOProblem:
 
     @property
     def slots(self) -> int:
-        """As many rows as there are responses."""
+        """The number of rows of a gradient's tensors: one per response."""
         return self.runs.responses
 
     def gradient(self, block: slice, training: Training) -> Gradient:
@@ -190,8 +191,8 @@ def fit_ppo(
 ) -> Fit:
     """Train one policy per world by PPO against a given reward, with a KL penalty to the world's reference.
 
-    Each batch comes from the policy π_old at its first step. On it ``epochs`` gradient steps descend the clipped
-    surrogate with the advantage r − β log(π_old/π_ref) − baseline, whose baseline is the batch's mean in each prompt.
+    Each batch comes from the policy π_old at its first step. ``epochs`` gradient steps on it descend the clipped
+    surrogate with the advantage r − β log(π_old/π_ref) − baseline; the baseline is the batch's mean in each prompt.
     At ``ideal_logp`` every advantage is zero, sampled ones too: under ``gd``, or with one epoch, the policy comes to
     rest there. Adam with more epochs does not: between batches the advantage keeps its sign past the optimum and
     Adam its step size, so the policy ends in a small cycle around it (KL ≈ 1e-3 at 4 epochs and a rate of 0.05).
@@ -200,15 +201,14 @@ def fit_ppo(
     reward    r, broadcastable to (..., X, Y), in nats of preference: from ``fit_reward``, or the oracle's, which is
               ``world.utility``.
     update    β, clip, epochs and samples, see ``PPO``.
-    training  as in ``fit``; its steps are gradient steps in all, so that there are ⌈steps / epochs⌉ batches. Its pairs
-              and labels say what the reward was fitted to, and are not used here. PPO is always eager.
+    training  as in ``fit``; its steps are all gradient steps, so there are ⌈steps / epochs⌉ batches. Its pairs and
+              labels say what the reward was fitted to, and are not used here. PPO is always eager.
     changes   fields of ``update`` or of ``training``.
     seed      draws the samples: one for all runs, or one per run. Equal seeds give equal bits.
 
-    ``start``, ``progress`` and what is raised are as in ``fit``. In ``Fit.history`` the columns are those of ``fit``:
-    ``loss`` is −(E_π[r] − β KL), a mean over prompts, and ``held_out_loss`` is NaN, since no pairs are involved.
-    ``Fit.settings`` has the keys of ``fit``. Source: stated (a clipped surrogate with a KL penalty); batches and
-    baseline ours.
+    ``start``, ``progress`` and the errors are as in ``fit``. ``Fit.history`` has the columns of ``fit``: ``loss`` is
+    −(E_π[r] − β KL), a mean over prompts, and ``held_out_loss`` is NaN, since no pairs are involved. ``Fit.settings``
+    has the keys of ``fit``. Source: stated (a clipped surrogate with a KL penalty); batches and baseline ours.
     """
     here = {name: changes.pop(name) for name in _OF_PPO if name in changes}
     update = replace(update, **here) if here else update
@@ -226,7 +226,7 @@ def fit_ppo(
 
 
 def _exact(training: Training, what: str) -> Training:
-    """Refuse fields that only a pair loss can follow, in one line; say once that the engine does not train this."""
+    """Return the training; refuse fields that only a pair loss can use; say once that the engine is not used."""
     if training.batch is not None:
         raise ValueError(f"batch must be None for {what}, got {training.batch}")
     if training.gradients:
@@ -247,7 +247,7 @@ class _Surrogate:
 
     @torch.enable_grad()
     def gradient(self, logp: Tensor) -> Tensor:
-        """∂/∂log π of the surrogate's mean over the batch, shape (Y, C)."""
+        """Return ∂/∂log π of the surrogate's mean over the batch, shape (Y, C)."""
         if self.calls % self.update.epochs == 0:
             self._collect(logp)
         self.calls += 1
@@ -266,24 +266,24 @@ class _Surrogate:
         self.advantage = penalised - (self.weight * penalised).sum(0)
 
     def _shares(self, logp: Tensor) -> Tensor:
-        """The shares of the drawn responses (Y, C): equal draws have equal losses, so their count is all they need."""
+        """Return the shares of the drawn responses (Y, C): equal draws have equal losses, so counts are enough."""
         if not logp.isfinite().all():  # nothing can be drawn from a policy that broke, which ``descend`` reports
             return torch.full_like(logp, torch.nan)
         prob = from_columns(logp, len(self.streams), self.prompts).double().exp().cpu().numpy()
-        # To ``resample`` a response is a pair with one possible partner.
+        # For ``resample``, a response is a pair with one possible partner.
         drawn = [
-            resample(one[..., None], self.update.samples or 0, rng)[..., 0]
-            for one, rng in zip(prob, self.streams, strict=True)
+            resample(policy[..., None], self.update.samples or 0, rng)[..., 0]
+            for policy, rng in zip(prob, self.streams, strict=True)
         ]
         return to_columns(np.stack(drawn), str(logp.device), logp.dtype)
 
 
 def _objective(policies: Tensor, reward: Tensor, ref_logp: Tensor, beta: float) -> Tensor:
-    """E_π[r] − β KL(π‖π_ref) of log π (S, R, X, Y), a mean over prompts: (S, R)."""
+    """Return E_π[r] − β KL(π‖π_ref) for log π (S, R, X, Y), a mean over prompts: (S, R)."""
     logp = policies.double().cpu()
     return (logp.exp() * (reward - beta * (logp - ref_logp))).sum(-1).mean(-1)
 
 
 def _tensor(values: np.ndarray | Tensor, kind: type = float) -> Tensor:
-    """A tensor as it is; anything else as a copy in numpy, since torch warns of read-only arrays."""
+    """Return a tensor as it is, and anything else as a copy by numpy, since torch warns of read-only arrays."""
     return values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.array(values, dtype=kind))

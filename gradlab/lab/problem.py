@@ -1,4 +1,4 @@
-"""A training problem: the runs, what they minimise, and where they start. How to train on it is ``Training``'s part."""
+"""A training problem: the runs, what they minimise, and where they start. ``Training`` says how to train on it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gradlab.losses import PairLoss
 from gradlab.streams import Purpose, stream
 
 Gradient = Callable[[Tensor], Tensor]
-"""From log π (Y, C) to ∂L/∂log π (Y, C), item first: columns are (run, prompt)."""
+"""A function from log π (Y, C) to ∂L/∂log π (Y, C), responses first: columns are (run, prompt)."""
 
 
 class Problem(Protocol):
-    """What ``descend`` needs of a problem; pairs, reward models and PPO each have theirs."""
+    """The members that ``descend`` needs of a problem; pairs, reward models and PPO each have a class."""
 
     @property
     def runs(self) -> Runs:
@@ -31,7 +31,7 @@ class Problem(Protocol):
 
     @property
     def start(self) -> Tensor:
-        """Return log π at step 0, or scores; (R, X, Y)."""
+        """The log π at step 0, or the scores; (R, X, Y)."""
         ...
 
     @property
@@ -41,12 +41,12 @@ class Problem(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many rows the tensors of a gradient have: what decides the size of a block."""
+        """The number of rows of a gradient's tensors, which decides the size of a block."""
         ...
 
     @property
     def normalised(self) -> bool:
-        """Whether the logits are log-probabilities. False: free scores, as in a reward model."""
+        """True if the logits are log-probabilities; False if they are free scores, as in a reward model."""
         ...
 
     def gradient(self, block: slice, training: Training) -> Gradient:
@@ -71,7 +71,7 @@ class PairProblem:
 
     @functools.cached_property
     def slots(self) -> int:
-        """As many rows as there are pairs."""
+        """The number of rows of a gradient's tensors: one per pair."""
         return pair_slots(self.loss, self.data)
 
     def objective(self, block: slice, training: Training) -> PairObjective:

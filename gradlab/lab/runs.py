@@ -1,4 +1,4 @@
-"""Many worlds as one batch of runs: stacked arrays, their data, and the cutting of runs into blocks."""
+"""Many worlds as one batch of runs: stacked arrays, their data, and blocks of runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradlab.lab.world import Labels, World, draw_pairs, exact_pairs
 
 Worlds = World | Sequence["Worlds"]
 
-# Rows × columns of one block: about where a step's overhead is spread thin and its tensors still stay in the cache.
+# Rows × columns of one block: large enough to make a step's overhead small, small enough to stay in the cache.
 BLOCK_SLOTS = 2**17
 
 
@@ -35,14 +35,14 @@ class Runs:
 
     @classmethod
     def of(cls, worlds: Worlds, pairs: int | None, labels: Labels | None, seed: int | Sequence[int]) -> Runs:
-        """Flatten nested worlds of one size; one seed for all runs, or one a run. ValueError for a bad argument."""
+        """Flatten nested worlds of one size; one seed for all runs, or one per run. ValueError for a bad argument."""
         flat, shape = _flatten(worlds)
         sizes = {world.utility.shape for world in flat}
         if len(sizes) > 1:
             raise ValueError(f"worlds must have one size to train together, got {sorted(sizes)}")
         seeds = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed] * len(flat)
         if len(seeds) != len(flat):
-            raise ValueError(f"seed must be one number or one a run: {len(flat)} runs, got {len(seeds)} seeds")
+            raise ValueError(f"seed must be one number or one per run: {len(flat)} runs, got {len(seeds)} seeds")
         for one in seeds:
             count("seed", one)
         if pairs is not None:
@@ -69,11 +69,11 @@ class Runs:
 
     @functools.cached_property
     def ref_logp(self) -> np.ndarray:
-        """Log π_ref, (R, X, Y)."""
+        """The references, log π_ref, (R, X, Y)."""
         return np.stack([world.ref_logp for world in self.worlds])
 
     def data(self, split: int = 0) -> np.ndarray:
-        """Pair weights (R, X, Y, Y); split 0 is for training, 1 holds fresh pairs."""
+        """Return pair weights (R, X, Y, Y); split 0 is for training, 1 holds fresh pairs."""
         if self.pairs is None:
             return np.stack([exact_pairs(world, labels=self.labels) for world in self.worlds])
         drawn = (
@@ -83,7 +83,7 @@ class Runs:
         return np.stack(list(drawn))
 
     def start(self, start: np.ndarray | Tensor | None) -> Tensor:
-        """Log π at step 0, (R, X, Y), checked."""
+        """Return log π at step 0, (R, X, Y), checked."""
         if start is None:
             return torch.as_tensor(self.ref_logp)
         given = self.spread("start", start)
@@ -92,7 +92,7 @@ class Runs:
         return given
 
     def spread(self, name: str, values: np.ndarray | Tensor) -> Tensor:
-        """Values broadcastable to (..., X, Y) as a tensor (R, X, Y), float64 on the CPU; finite, or a ValueError."""
+        """Broadcast values to (..., X, Y); return a tensor (R, X, Y), float64 on the CPU. ValueError if not finite."""
         # A copy in numpy first: torch warns of read-only arrays, and of sequences of arrays.
         given = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.array(values, dtype=float))
         given = given.to("cpu", torch.float64)
@@ -106,11 +106,11 @@ class Runs:
         return given.reshape(-1, self.prompts, self.responses)
 
     def unflatten(self, policies: Tensor) -> Tensor:
-        """(S, R, X, Y) to (S, ..., X, Y), with the leading axes of the worlds."""
+        """Turn (S, R, X, Y) into (S, ..., X, Y), with the leading axes of the worlds."""
         return policies.reshape(len(policies), *self.shape, self.prompts, self.responses)
 
     def history(self, policies: Tensor, steps: np.ndarray, beta: float) -> pd.DataFrame:
-        """One row a run and recorded step, from log π (S, R, X, Y); columns as in ``metrics.summary``."""
+        """Return one row per run and recorded step, from log π (S, R, X, Y); columns as in ``metrics.summary``."""
         stacked = {
             name: torch.as_tensor(np.stack([getattr(world, name) for world in self.worlds]))
             for name in ("utility", "observed", "ref_logp")

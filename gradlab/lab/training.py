@@ -18,7 +18,7 @@ Engine = Literal["auto", "eager", "fused"]
 
 @dataclass(frozen=True)
 class Training:
-    """How to train. ``fit(worlds, loss, Training(pairs=100))``; ``fit(worlds, loss, pairs=100)`` means the same.
+    """The settings of a training: ``fit(worlds, loss, Training(pairs=100))``, or ``fit(worlds, loss, pairs=100)``.
 
     Raises ValueError, in one line, for a field that is out of range.
     """
@@ -44,9 +44,9 @@ class Training:
     gradients: bool = False
     """Also keep the gradient log, see ``gradlab.lab.gradient_log``."""
     device: str = "cpu"
-    """Where to train."""
+    """The device to train on, by PyTorch's name for it."""
     dtype: torch.dtype | str = torch.float64
-    """In which precision to train: float64, which is the reference, or float32; as a type of PyTorch or its name."""
+    """The precision to train in: float64, which is the reference, or float32; as a type of PyTorch or its name."""
     engine: Engine = "auto"
     """"eager": step by step in PyTorch, the reference. "fused": all steps in one compiled function, many times as
     fast, see ``gradlab.lab.engine``; where that is impossible, eager with a notice. "auto": fused, but eager without a
@@ -70,7 +70,7 @@ class Training:
 
     @property
     def precision(self) -> torch.dtype:
-        """The type of its numbers."""
+        """The type of PyTorch that ``dtype`` names."""
         return _floating(self.dtype)
 
     @property
@@ -79,12 +79,12 @@ class Training:
         return self.policy if isinstance(self.policy, str) else self.policy.name
 
     def features(self, responses: int) -> Tensor:
-        """Return Φ of its policy, (Y, K) float64."""
+        """Return Φ of the policy, (Y, K) float64."""
         policy = self.policy if not isinstance(self.policy, str) else tabular_policy(self.policy)
         return policy.features(responses)
 
     def but(self, **changes: Any) -> Training:
-        """Return this recipe with some fields changed; ValueError for a name that is no field of it."""
+        """Return this recipe with some fields changed; ValueError for a name that is not a field."""
         for name in changes:
             one_of("a field of Training", name, FIELDS)
         return replace(self, **changes) if changes else self
@@ -101,7 +101,7 @@ FIELDS = tuple(field.name for field in fields(Training))
 
 
 def _floating(kind: torch.dtype | str) -> torch.dtype:
-    """Return a floating-point type, from its name too."""
+    """Return a floating-point type, given as a type or by name."""
     named = getattr(torch, kind, None) if isinstance(kind, str) else kind
     if not isinstance(named, torch.dtype) or not named.is_floating_point:
         raise ValueError(f"dtype must be a floating-point type such as torch.float64, got {kind}")

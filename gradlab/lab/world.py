@@ -10,7 +10,7 @@ utility             a Gaussian preference utility                 stated
 its form            R exp(−(y − μ_x)² / 2σ²), R = 4, σ = 3        ours
 its centres μ_x     the diagonal, jittered by ±½ response         ours
 mask rates          0, 0.2, 0.4                                   stated
-what a mask hides   exactly round(rate · Y) responses a prompt    ours
+what a mask hides   round(rate · Y) responses per prompt          ours
 labels              Bradley–Terry, P(i ≻ j) = σ(u_i − u_j)        ours
 reference           uniform                                       ours
 ==================  ============================================  ========
@@ -61,7 +61,7 @@ class World:
                 raise ValueError(f"{name} must have utility's shape {utility.shape}, got {array.shape}")
         if observed.dtype != bool:
             raise ValueError(f"observed must be boolean, got {observed.dtype}")
-        with np.errstate(over="ignore"):  # an infinite sum is refused below, in words
+        with np.errstate(over="ignore"):  # an infinite sum raises a ValueError below
             totals = np.exp(ref_logp).sum(-1)
         if not np.allclose(totals, 1.0, atol=1e-6):
             worst = totals[np.abs(totals - 1).argmax()]
@@ -84,29 +84,29 @@ class World:
 
     @property
     def prompts(self) -> int:
-        """X, the number of prompts."""
+        """The number of prompts, X."""
         return self.utility.shape[0]
 
     @property
     def responses(self) -> int:
-        """Y, the number of responses of each prompt."""
+        """The number of responses of each prompt, Y."""
         return self.utility.shape[1]
 
     def preference(self) -> np.ndarray:
-        """P(i ≻ j | x) = σ(u_i − u_j), shape (X, Y, Y); ½ on the diagonal."""
+        """Return P(i ≻ j | x) = σ(u_i − u_j), shape (X, Y, Y); ½ on the diagonal."""
         return _sigmoid(self.utility[:, :, None] - self.utility[:, None, :])
 
     def comparable(self) -> np.ndarray:
-        """Which pairs can appear in data, shape (X, Y, Y) bool: symmetric, False on the diagonal."""
+        """Return True for the pairs that can appear in data, (X, Y, Y) bool: symmetric, False on the diagonal."""
         pairs = self.observed[:, :, None] & self.observed[:, None, :] & ~np.eye(self.responses, dtype=bool)
         return pairs if self.hidden_pairs is None else pairs & ~self.hidden_pairs
 
     def ideal_logp(self, beta: float = 1.0) -> np.ndarray:
-        """The policy that maximises E[u] − β KL(π‖π_ref): log-softmax of log π_ref + u/β, shape (X, Y)."""
+        """Return the log-policy that maximises E[u] − β KL(π‖π_ref): log-softmax of log π_ref + u/β, shape (X, Y)."""
         return _log_softmax(self.ref_logp + self.utility / positive("beta", beta))
 
     def with_reference(self, ref_logp: np.ndarray) -> World:
-        """Give the same world another reference, such as a trained policy; (X, Y) log-probabilities."""
+        """Return this world with another reference, (X, Y) log-probabilities, such as a trained policy."""
         return replace(self, ref_logp=ref_logp)
 
 
@@ -128,7 +128,7 @@ def gaussian_world(
     """Build the paper's synthetic world, or one of our variants of it.
 
     utility     ``gaussian``: R exp(−(y − μ_x)²/2σ²), μ_x on the jittered diagonal (stated: Gaussian; form ours);
-                ``gaussian-random``: the same with μ_x uniform over the grid (ours);
+                ``gaussian-random``: as ``gaussian``, with μ_x uniform over the grid (ours);
                 ``log-gaussian``: −(y − μ_x)²/2σ², without a scale (ours);
                 ``independent``: R · N(0, 1) in each cell, without a width (ours).
     sigma       σ, in responses.
@@ -141,9 +141,9 @@ def gaussian_world(
                 ``reference_sigma`` centred ``shift`` responses away from the prompt's best response, towards the
                 side with more room, and clipped to the grid. The fourth reference, k steps of DPO, is a
                 training: ``gradlab.lab.fit.dpo_reference``.
-    seed        draws centres, utilities, mask and reference, each from a stream of its own.
+    seed        draws centres, utilities, mask and reference, each from a separate stream.
 
-    Raises ValueError with one line that names the argument, its value and what would be accepted.
+    Raises ValueError in one line that names the argument, its value and what would be accepted.
     """
     count("prompts", prompts, least=1)
     count("responses", responses, least=2)
@@ -164,9 +164,7 @@ def gaussian_world(
         observed = _response_mask(prompts, responses, mask_rate, stream(seed, Purpose.MASK))
     else:
         hidden_pairs = _pair_mask(prompts, responses, mask_rate, stream(seed, Purpose.MASK))
-        observed = np.any(
-            ~hidden_pairs & ~np.eye(responses, dtype=bool), axis=2
-        )  # a response may lose all of its pairs
+        observed = np.any(~hidden_pairs & ~np.eye(responses, dtype=bool), axis=2)  # a response may lose all its pairs
     if reference == "uniform":
         ref_logits = np.zeros((prompts, responses))
     elif reference == "random":
@@ -177,10 +175,10 @@ def gaussian_world(
 
 
 def exact_pairs(world: World, *, labels: Labels = "soft") -> np.ndarray:
-    """Weights of all ordered pairs, (X, Y, Y): entry [x, i, j] is the share of pairs in which i beats j.
+    """Return the weights of all ordered pairs, (X, Y, Y): entry [x, i, j] is the share of pairs in which i beats j.
 
     Every comparable pair is equally likely. ``soft`` labels split its weight by the Bradley–Terry probability;
-    ``hard`` ones give it to the better response (half each at a tie). Sums to one in each prompt.
+    ``hard`` labels give it to the better response (half each at a tie). Weights sum to one in each prompt.
     """
     one_of("labels", labels, get_args(Labels))
     comparable = world.comparable()
@@ -191,11 +189,11 @@ def exact_pairs(world: World, *, labels: Labels = "soft") -> np.ndarray:
 
 
 def draw_pairs(world: World, pairs: int, *, labels: Labels = "hard", seed: int = 0, split: int = 0) -> np.ndarray:
-    """Weights of a finite data set, (X, Y, Y): ``pairs`` pairs a prompt, drawn with replacement.
+    """Return the weights of a finite data set, (X, Y, Y): ``pairs`` pairs per prompt, drawn with replacement.
 
     Pairs are uniform over the comparable ones. ``hard`` labels are Bradley–Terry draws, so the weights are counts
-    divided by ``pairs``; ``soft`` ones split each drawn pair by its probability. Splits of one seed (0 for training, 1
-    held out) are independent draws. Sums to one in each prompt.
+    divided by ``pairs``; ``soft`` labels split each drawn pair by its probability. Splits of one seed (0: training,
+    1: held out) are independent draws. Weights sum to one in each prompt.
     """
     count("pairs", pairs, least=1)
     one_of("labels", labels, get_args(Labels))
@@ -208,10 +206,10 @@ def draw_pairs(world: World, pairs: int, *, labels: Labels = "hard", seed: int =
 
 
 def resample(weights: np.ndarray, pairs: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw ``pairs`` ordered pairs a prompt from the distribution ``weights`` (X, Y, Y); their shares, (X, Y, Y)."""
+    """Draw ``pairs`` ordered pairs per prompt from ``weights``, a distribution; return their shares; both (X, Y, Y)."""
     prompts, slots = weights.shape[0], weights.shape[1] * weights.shape[2]
     cumulative = weights.reshape(prompts, slots).cumsum(1)
-    # One search serves all prompts: prompt x owns the stretch [x, x + 1) of the number line.
+    # One search serves all prompts: prompt x has the interval [x, x + 1).
     edges = (cumulative / cumulative[:, -1:] + np.arange(prompts)[:, None]).ravel()
     points = rng.random((prompts, pairs)) + np.arange(prompts)[:, None]
     points = np.minimum(points, np.nextafter(np.arange(prompts) + 1.0, 0)[:, None])  # rounding must not cross over
@@ -231,7 +229,7 @@ def _utility(
     else:
         diagonal = (np.arange(prompts) + 0.5) / prompts * responses - 0.5
         centres = np.clip(diagonal + rng.uniform(-jitter, jitter, prompts), 0, responses - 1)
-    with np.errstate(over="ignore"):  # a width near zero: the world refuses what is not finite, in words
+    with np.errstate(over="ignore"):  # a width near zero may overflow; ``World`` then raises a ValueError
         exponent = -0.5 * ((np.arange(responses) - centres[:, None]) / sigma) ** 2
     return exponent if kind == "log-gaussian" else scale * np.exp(exponent)
 

@@ -11,17 +11,19 @@ from matplotlib.quiver import Quiver
 
 from gradlab.plotting.looks import look
 
-FIELD_LOSSES = ("dpo", "bdpo", "nbdpo", "nbdpo-symmetric")  # other margin losses look like DPO
+FIELD_LOSSES = ("dpo", "bdpo", "nbdpo", "nbdpo-symmetric")  # other margin losses draw the same arrows as DPO
 _ROWS = {"pull": "−∂L/∂π", "step": "a step on logits"}
-_TIMES = (2, 4, 8)  # colours end where one side moves this many times as far
-# Arrows need a middle that shows on white.
+_TIMES = (2, 4, 8)  # colours end where one side moves this many times as far as the other
+# Arrows at the middle of the scale must show on white.
 _SIDES = LinearSegmentedColormap.from_list("sides", ["#D55E00", "#E08A45", "#8C8C8C", "#3F8FC4", "#0072B2"])
 
 
 def gradient_field(frame: pd.DataFrame) -> Figure:
-    """A column a loss, above −∂L/∂π and below the step really made; arrows of one length, coloured by the longer side.
+    """Draw one column per loss: above −∂L/∂π, below the change in a real step.
 
-    frame: a row a loss and pair, with log_win, log_lose, and winner's and loser's part of both arrows.
+    Arrows have one length; the colour says which side moves farther.
+
+    frame: one row per loss and pair, with log_win, log_lose, and the winner's and the loser's part of both arrows.
     """
     losses = [loss for loss in FIELD_LOSSES if loss in set(frame["loss"])]
     figure = Figure(figsize=(2.15 * len(losses) + 1.2, 4.8), layout="constrained")
@@ -41,7 +43,7 @@ def gradient_field(frame: pd.DataFrame) -> Figure:
 
 
 def _arrows(axis: Axes, part: pd.DataFrame, arrow: str) -> Quiver:
-    """The arrows of one panel, on the triangle π_w + π_l < 1 with its diagonal."""
+    """Draw the arrows of one panel, on the triangle π_w + π_l < 1 with its diagonal."""
     across, up = np.exp(part["log_win"]), np.exp(part["log_lose"])
     move = part[[f"{arrow}_win", f"{arrow}_lose"]].to_numpy()
     unit = move / np.hypot(*move.T)[:, None]
@@ -59,7 +61,7 @@ def _arrows(axis: Axes, part: pd.DataFrame, arrow: str) -> Quiver:
 
 
 def _side_bar(figure: Figure, arrows: Quiver, axes: np.ndarray) -> None:
-    """The scale of colours, as winner : loser."""
+    """Draw the scale of colours, as winner : loser."""
     names = {0.0: "1 : 1"}
     for times in _TIMES:
         names |= {float(np.log2(times)): f"{times} : 1", -float(np.log2(times)): f"1 : {times}"}

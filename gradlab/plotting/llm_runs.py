@@ -1,4 +1,4 @@
-"""Runs of language models: a panel a task, sizes told apart by filled and hollow marks, seeds shown one by one."""
+"""Runs of language models: one panel per task, filled and hollow marks for sizes, a mark for every seed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def by_method(
     frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mapping[str, str], at: Mapping[str, float],
     far: Collection[str] = (),
 ) -> Figure:  # fmt: skip
-    """Values at the end of training: a row a task, a column a value, a line a method, and on it each size of model.
+    """Draw values at the end of training: one row per task, one column per value, one line per method.
 
-    Seeds are small dots; mean and 95% bootstrap interval over them a mark with a bar. ``at`` is where the reference
-    stands, a dashed line. Values in ``far`` have an axis that is logarithmic beyond ±1.
+    Each line has a mark per size of model. Small dots are seeds; a mark with a bar is their mean and 95% bootstrap
+    interval. A dashed line at ``at`` is the reference's value. The axes of values in ``far`` are logarithmic beyond ±1.
     """
     methods, sizes = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["size"]))
     tall = 0.3 * len(methods) + 0.7
@@ -66,9 +66,9 @@ def _mean(axis: Axes, points: np.ndarray, height: float, method: str, *, hollow:
 
 
 def side_clouds(frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mapping[str, str]) -> Figure:
-    """Logarithms of ratios of two sides against ``log_lose_win``, a dot a logged step, fainter where it is early.
+    """Draw log ratios of two sides against ``log_lose_win``, one dot per logged step, fainter for early steps.
 
-    A row a task, a column a ratio; on the dashed diagonal the ratio follows. Solid lines are least squares.
+    One row per task, one column per ratio. On the dashed diagonal the two are equal. Solid lines are least squares.
     """
     methods = list(dict.fromkeys(frame["method"]))
     figure = Figure(figsize=(3.6 * len(values) + 0.6, 2.5 * len(tasks) + 0.7), layout="constrained")
@@ -81,10 +81,10 @@ def side_clouds(frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mappin
         ends = np.array([-reach, reach])
         axis.plot(ends, ends, **_LINE)
         for turn, method in enumerate(methods):
-            own, shown = part[part["method"] == method], look(method)
-            axis.scatter(own["log_lose_win"], own[value], s=11, color=shown["color"], marker=shown["marker"],
-                         alpha=0.2 + 0.6 * own["step"] / own["step"].max(), linewidths=0)  # fmt: skip
-            slope, level = np.polyfit(own["log_lose_win"], own[value], 1)
+            steps, shown = part[part["method"] == method], look(method)
+            axis.scatter(steps["log_lose_win"], steps[value], s=11, color=shown["color"], marker=shown["marker"],
+                         alpha=0.2 + 0.6 * steps["step"] / steps["step"].max(), linewidths=0)  # fmt: skip
+            slope, level = np.polyfit(steps["log_lose_win"], steps[value], 1)
             axis.plot(ends, slope * ends + level, color=shown["color"], linewidth=1.4, marker=shown["marker"],
                       label=shown["label"])  # fmt: skip
             axis.annotate(f"{shown['label']}: slope {slope:.2f}", (0.04, 0.92 - 0.09 * turn), color=shown["color"],
@@ -101,9 +101,9 @@ def side_clouds(frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mappin
 
 
 def validation_losses(frame: pd.DataFrame, *, tasks: Mapping[str, str]) -> Figure:
-    """The validation loss along training, a line a run: a row a task, a column a size of model.
+    """Draw the validation loss along training, one line per run: one row per task, one column per size of model.
 
-    Where the column ``spike`` is true, a ring.
+    A ring marks where the column ``spike`` is true.
     """
     methods, sizes = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["size"]))
     figure = Figure(figsize=(3.6 * len(sizes) + 0.8, 2.4 * len(tasks) + 0.9), layout="constrained")
@@ -128,9 +128,9 @@ def validation_losses(frame: pd.DataFrame, *, tasks: Mapping[str, str]) -> Figur
 def weights_by_length(
     frame: pd.DataFrame, *, tasks: Mapping[str, str], policies: Mapping[str, str], explained: pd.DataFrame
 ) -> Figure:
-    """λ_w of each held-out pair against the winner's share of tokens: a row a policy, a column a task.
+    """Draw λ_w of each held-out pair against the winner's share of tokens: one row per policy, one column per task.
 
-    On the dashed line λ_w is the loser's share. ``explained`` has r2, one a task, method and run.
+    On the dashed line λ_w is the loser's share. ``explained`` has r2, one row per task, method and run.
     """
     sizes = list(dict.fromkeys(frame["size"]))
     figure = Figure(figsize=(3.1 * len(tasks) + 0.7, 2.7 * len(policies) + 0.7), layout="constrained")
@@ -141,8 +141,8 @@ def weights_by_length(
         part = frame[(frame["task"] == task) & (frame["method"] == method)]
         axis.plot([0, 1], [1, 0], **_LINE)
         for size, colour, marker in zip(sizes, _SIZE_COLOURS, "o^s", strict=False):
-            own = part[part["size"] == size]
-            axis.plot(own["length_share"], own["weight"], linestyle="none", marker=marker, color=colour, alpha=0.3,
+            pairs = part[part["size"] == size]
+            axis.plot(pairs["length_share"], pairs["weight"], linestyle="none", marker=marker, color=colour, alpha=0.3,
                       markersize=3, markeredgewidth=0, rasterized=True, label=f"{size} parameters")  # fmt: skip
         r2 = explained.loc[(explained["task"] == task) & (explained["method"] == method), "r2"].mean()
         axis.annotate(f"R² {r2:.2f}", (0.06, 0.06), xycoords="axes fraction")

@@ -1,4 +1,4 @@
-"""How everything is drawn and saved: one look a method, settings for a while only, equal bytes for equal frames."""
+"""The look of all figures, and saving them: one look per method, no global settings, equal files for equal frames."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gradlab.store.artifacts import write_whole
 if TYPE_CHECKING:
     from gradlab.losses import KnownLoss
 
-# Methods that are no pair loss; those of an experiment's controls are added by ``add_looks``. Okabe and Ito's colours;
-# line styles and markers differ too, so that print in grey loses nothing.
+# Methods that are not pair losses; ``add_looks`` adds those of an experiment's controls. Okabe and Ito's colours;
+# line styles and markers differ too, so that a print in grey can be read.
 LOOK: dict[str, dict[str, Any]] = {
     "ppo": {"label": "PPO", "color": "#0072B2", "linestyle": "-", "marker": "p"},
     "ppo oracle": {"label": "PPO, true utility", "color": "#0072B2", "linestyle": ":", "marker": "h"},
@@ -61,7 +61,7 @@ def add_looks(looks: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def style() -> dict[Any, Any]:
-    """A fresh dict of settings for ``matplotlib.rc_context``; nothing global changes."""
+    """Return a fresh dict of settings for ``matplotlib.rc_context``; nothing global changes."""
     return {
         "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8, "figure.dpi": 110,
         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 1.6,
@@ -71,9 +71,9 @@ def style() -> dict[Any, Any]:
 
 
 def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | None = None) -> list[Path]:
-    """Draw the figures that ``make`` gives and save each as PNG and PDF; equal frames give equal files.
+    """Draw the figures that ``make`` returns and save each as PNG and PDF; equal frames give equal files.
 
-    mark  a line to print across each figure, such as that it is only a quick run.
+    mark  a line to print across each figure, such as a note that this is only a quick run.
     """
     saved = []
     with mpl.rc_context(style()):
@@ -89,13 +89,13 @@ def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | Non
 
 
 def legend(figure: Figure, axis: Axes) -> None:
-    """One legend for the whole figure, above it, from one axis's entries."""
+    """Add one legend for the whole figure, above it, from one axis's entries."""
     handles, labels = axis.get_legend_handles_labels()
     rows = -(-len(labels) // max(1, int(figure.get_figwidth() / 1.5)))
     figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // max(rows, 1)))
 
 
 def errors(points: np.ndarray) -> np.ndarray:
-    """Distances from the mean down and up to its 95% interval, (2, 1); zero with a single point."""
+    """Return the distances from the mean down and up to its 95% interval's ends, (2, 1); zero for a single point."""
     low, high = np.nan_to_num(bootstrap_interval(points), nan=points.mean())
     return np.maximum([[points.mean() - low], [high - points.mean()]], 0)

@@ -14,7 +14,7 @@ from gradlab.plotting.looks import look
 
 
 def heatmaps(frame: pd.DataFrame) -> Figure:
-    """One panel a world quantity and method; policies share one scale, and crosses mark unobserved responses."""
+    """Draw one panel per world quantity and method; policies share one scale, and crosses mark unobserved responses."""
     panels = list(dict.fromkeys(frame["panel"]))
     parts = frame.groupby("panel")
     grids = {name: part.pivot(index="prompt", columns="response", values="value") for name, part in parts}
@@ -54,7 +54,7 @@ def heatmaps(frame: pd.DataFrame) -> Figure:
 
 
 def verdict_map(contrasts: Mapping[str, pd.DataFrame], label: str) -> Figure:
-    """Judged cells of several contrasts as maps: a row a contrast, a column a utility and mask, squares R × σ."""
+    """Draw judged cells of several contrasts: one row per contrast, one column per utility and mask, squares R × σ."""
     cells = pd.concat(contrasts.values())
     places = list(cells[["utility_kind", "mask"]].drop_duplicates().itertuples(index=False, name=None))
     reach = max(float(np.nanquantile(cells["effect"].abs(), 0.98)), 1e-6)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gradlab.plotting.looks import errors, legend
 
-# How kinds of parameters are drawn: fill and marker tell them apart in grey, too.
+# The looks of kinds of parameters: fill and marker tell them apart in grey, too.
 PARAMETERS: dict[str, dict[str, Any]] = {
     "free": {"label": "free logits", "marker": "o", "color": "#000000", "markerfacecolor": "#000000"},
     "shared": {"label": "shared parameters", "marker": "s", "color": "#D55E00", "markerfacecolor": "#FFFFFF"},
@@ -22,9 +22,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 def matrices(frame: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
-    """Cosines of ∇π_i and ∇π_j: a matrix a policy and kind of parameters, the policy above it as bars.
+    """Draw cosines of ∇π_i and ∇π_j: one matrix per policy and kind of parameters, with the policy above it as bars.
 
-    frame    a row an entry: ``policy``, ``parameters``, ``row``, ``column``, ``cosine`` and ``prob`` of the column.
+    frame    one row per entry: ``policy``, ``parameters``, ``row``, ``column``, ``cosine`` and ``prob`` of the column.
     columns  which policies, with their titles.
     """
     down = [kind for kind in PARAMETERS if kind in set(frame["parameters"])]
@@ -34,7 +34,7 @@ def matrices(frame: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
     for (parameters, policy), axis in zip(itertools.product(down, columns), axes.flat, strict=True):
         part = frame[(frame["parameters"] == parameters) & (frame["policy"] == policy)]
         cosines = part.pivot(index="row", columns="column", values="cosine").to_numpy()
-        # From dark through grey to light: in print without colour the order, and so the sign, stays.
+        # From dark through grey to light: a print without colour keeps the order, and so the sign.
         image = axis.imshow(cosines, cmap="cividis", vmin=-1, vmax=1)
         axis.grid(visible=False)
         mean = cosines[~np.eye(len(cosines), dtype=bool)].mean()
@@ -55,12 +55,14 @@ def matrices(frame: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
 def family_means(
     frame: pd.DataFrame, panels: Mapping[str, str], lines: Sequence[str], mark: tuple[float, str]
 ) -> Figure:
-    """Means by family: a panel a value, a line a family's level, a mark a kind of parameters with its 95% interval.
+    """Draw means by family: one panel per value, one line per level of a family, one mark per kind of parameters.
 
-    frame   a row a seed: the columns ``family``, ``line``, ``parameters``, and those of ``panels``.
+    Marks have 95% intervals.
+
+    frame   one row per seed: the columns ``family``, ``line``, ``parameters``, and those of ``panels``.
     panels  columns of the frame with their titles.
-    lines   which lines, from the top.
-    mark    a value to mark by a dotted line, and what it is.
+    lines   the lines to draw, from the top.
+    mark    a value to mark by a dotted line, and its name.
     """
     heights = _heights(frame, lines)
     figure = Figure(figsize=(2.1 * len(panels) + 1.6, 0.36 * len(lines) + 1.5), layout="constrained")
@@ -74,8 +76,8 @@ def family_means(
             rows = frame[frame["parameters"] == kind]
             points = [rows.loc[rows["line"] == line, value].to_numpy() for line in lines]
             axis.errorbar(
-                [one.mean() for one in points], [heights[line] + offset for line in lines],
-                xerr=np.hstack([errors(one) for one in points]), linestyle="none", linewidth=1.2, markersize=4.5,
+                [values.mean() for values in points], [heights[line] + offset for line in lines],
+                xerr=np.hstack([errors(values) for values in points]), linestyle="none", linewidth=1.2, markersize=4.5,
                 markeredgewidth=1, **PARAMETERS[kind],
             )  # fmt: skip
         axis.set_title(title)
@@ -87,14 +89,14 @@ def family_means(
 
 
 def _heights(frame: pd.DataFrame, lines: Sequence[str]) -> dict[str, float]:
-    """Where each line stands: one below the other, with a gap between families."""
+    """Return the height of each line: one below the other, with a gap between families."""
     family = frame.drop_duplicates("line").set_index("line")["family"]
-    gaps = [0.0, *(1.0 if family[one] == family[two] else 1.5 for one, two in itertools.pairwise(lines))]
+    gaps = [0.0, *(1.0 if family[line] == family[after] else 1.5 for line, after in itertools.pairwise(lines))]
     return dict(zip(lines, np.cumsum(gaps).tolist(), strict=True))
 
 
 def _bars(axis: Axes, prob: np.ndarray, title: str) -> None:
-    """The policy as bars above its matrix, each panel to a scale of its own, and the title above both."""
+    """Draw the policy as bars above its matrix, each panel on its own scale, with the title above both."""
     strip = axis.inset_axes((0, 1.03, 1, 0.17))
     strip.bar(np.arange(len(prob)), prob, color="#666666", width=0.8)
     strip.set_xlim(axis.get_xlim())

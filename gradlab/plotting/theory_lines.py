@@ -1,4 +1,4 @@
-"""Weights over the response axis, and where their extrema go as the grid is refined."""
+"""Weights over the response axis, and how their extrema move as the grid is refined."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gradlab.theory import extrema
 WEIGHTS = {"dpo": "DPO: w", "balanced": "balanced: w·p", "bdpo": "bDPO"}
 _NAMES = {"policy": "p", "preference": "q"}
 _CASE = ["sigma_p", "sigma_q", "distance"]
-_SUPPORT = 20.0  # of the drawn weights, with the modes around its centre
+_SUPPORT = 20.0  # the drawn responses, with the modes around their centre
 _REFINED = 4.0  # distance of the modes
-# Pairs of widths are no methods, and have colours of their own: Paul Tol's muted ones.
+# Pairs of widths are not methods, and have other colours: Paul Tol's muted set.
 _PAIRS = (("#332288", "o", "-"), ("#CC6677", "s", "--"), ("#44AA99", "^", "-."), ("#999933", "D", ":"),
           ("#AA4499", "v", (0, (5, 1))), ("#88CCEE", "X", (0, (3, 1, 1, 1))))  # fmt: skip
 
 
 def weight_functions(frame: pd.DataFrame) -> Figure:
-    """A row a case; across, policy and preference, then each weight: lines for the finest grid, dots for the coarsest.
+    """Draw one row per case: policy and preference, then each weight; lines for the finest grid, dots for the coarsest.
 
-    frame: a row a case, grid (``n``), weight and response, with ``y`` and ``value``. Triangles are extrema.
+    frame: one row per case, grid (``n``), weight and response, with ``y`` and ``value``. Triangles are extrema.
     """
     cases = list(frame[_CASE].drop_duplicates().itertuples(index=False, name=None))
     columns = {("policy", "preference"): "policy p, preference q", **{(name,): text for name, text in WEIGHTS.items()}}
@@ -53,9 +53,9 @@ def weight_functions(frame: pd.DataFrame) -> Figure:
 
 
 def refinement(frame: pd.DataFrame) -> Figure:
-    """A panel a weight: how far its lowest or highest point lies outside the modes, against the size of the grid.
+    """Draw one panel per weight: how far its lowest or highest point lies outside the modes, against the grid's size.
 
-    frame: a row a grid (``n``, ∞ for the limit), pair of widths, distance and weight, with ``reach`` and ``cell``.
+    frame: one row per grid (``n``, ∞ for the limit), pair of widths, distance and weight, with ``reach`` and ``cell``.
     """
     distances = frame["distance"].unique()
     near = distances[np.abs(distances - _REFINED).argmin()]
@@ -79,7 +79,7 @@ def refinement(frame: pd.DataFrame) -> Figure:
 
 
 def _weights(axis: Axes, part: pd.DataFrame, low: float, high: float) -> None:
-    """The curves of one panel, scaled together on each grid; of a weight the extrema too."""
+    """Draw the curves of one panel, scaled together on each grid, and the extrema of a weight."""
     finest, coarsest = part["n"].max(), part["n"].min()
     scaled = part.assign(value=part["value"] / part.groupby("n")["value"].transform(lambda value: value.abs().max()))
     for name, shown in _shown().items():
@@ -97,11 +97,11 @@ def _weights(axis: Axes, part: pd.DataFrame, low: float, high: float) -> None:
 
 
 def _extrema(axis: Axes, curve: pd.DataFrame, low: float, high: float, colour: str, *, wanted_inside: bool) -> None:
-    """A triangle an extremum, filled where Theorem 3 puts it."""
-    for one in extrema(curve["y"], curve["value"]):
-        true = (low <= one.position <= high) == wanted_inside
-        axis.plot(one.position, one.value, "^" if one.kind == "maximum" else "v", markersize=6.5, color=colour,
-                  markerfacecolor=colour if true else "white", clip_on=False, zorder=5)  # fmt: skip
+    """Draw one triangle per extremum, filled where Theorem 3 puts it."""
+    for extremum in extrema(curve["y"], curve["value"]):
+        true = (low <= extremum.position <= high) == wanted_inside
+        axis.plot(extremum.position, extremum.value, "^" if extremum.kind == "maximum" else "v", markersize=6.5,
+                  color=colour, markerfacecolor=colour if true else "white", clip_on=False, zorder=5)  # fmt: skip
 
 
 def _weight_key(coarsest: float, finest: float) -> list[Line2D | Patch]:
@@ -116,7 +116,7 @@ def _weight_key(coarsest: float, finest: float) -> list[Line2D | Patch]:
 
 
 def _refined(axis: Axes, part: pd.DataFrame, end: float) -> None:
-    """Lines over the grids, dashed to the limit, and the grey line of one cell."""
+    """Draw lines over the grids, dashed to the limit, and the grey line of one cell."""
     for (sigma_p, sigma_q), (colour, marker, dash) in zip(_pairs(part), _PAIRS, strict=False):
         pair = part[(part["sigma_p"] == sigma_p) & (part["sigma_q"] == sigma_q)]
         n, reach = pair["n"].replace(np.inf, end).to_numpy(), pair["reach"].to_numpy()  # the limit comes last
@@ -129,7 +129,7 @@ def _refined(axis: Axes, part: pd.DataFrame, end: float) -> None:
 
 
 def _pairs(part: pd.DataFrame) -> list[tuple[float, float]]:
-    """Three equal pairs of widths, and three unequal ones."""
+    """Return three pairs of equal widths and three pairs of unequal widths."""
     widths = sorted(part["sigma_p"].unique())
     low, middle, high = widths[0], widths[(len(widths) - 1) // 2], widths[max(len(widths) - 2, 0)]
     pairs = [(low, low), (middle, middle), (high, high), (low, high), (high, low), (low, widths[-1])]

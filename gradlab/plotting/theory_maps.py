@@ -21,7 +21,7 @@ TRUE, NOT_TRUE = "#0072B2", "#D55E00"
 _SIGNED = LinearSegmentedColormap.from_list("signed", ["#9E4400", "#E07B2A", "#F9F5F0", "#4E9BCB", "#004D7A"])
 _SHARE = colormaps["cividis"].with_extremes(under=NOT_TRUE)
 _CORRECTED = ("bdpo", "nbdpo", "nbdpo-symmetric")
-_PLACES = {  # where Theorem 3 wants the extrema of a weight
+_PLACES = {  # where Theorem 3 puts the extrema of a weight
     "dpo": ("outside", "DPO: extrema of w outside"),
     "balanced": ("inside", "balanced: extrema of w·p inside"),
     "bdpo": ("inside", "bDPO: extrema inside"),
@@ -30,13 +30,13 @@ _PLACE_LINES = (-8.0, -4.0, -2.0, -1.0, -0.5, -0.25, 0.0, 0.5, 1.0, 2.0)  # σ_p
 _PLACE_TICKS = (-8, -4, -2, -1, 0, 1, 2, 4, 8)
 _VARIANCE_LINES = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)  # powers of ten
 
-Columns = tuple[str, str, str]  # the columns across, up, and of the colour
+Columns = tuple[str, str, str]  # the columns on the x axis, on the y axis, and of the colour
 
 
 def correction(frame: pd.DataFrame) -> Figure:
-    """Left a map a loss of the share of DPO's imbalance that it takes away; right Balanced-DPO on whole sequences.
+    """Draw the share of DPO's imbalance that each loss takes away, one map per loss; right: bDPO on whole sequences.
 
-    frame: a row a loss and pair; ``nearer`` is the share, ``balanced`` is positive where the sides are symmetric.
+    frame: one row per loss and pair; ``nearer`` is the share, ``balanced`` is positive where the sides are symmetric.
     """
     losses = [loss for loss in _CORRECTED if loss in set(frame["loss"])]
     figure = Figure(figsize=(9.8, 3.5), layout="constrained")
@@ -55,7 +55,7 @@ def correction(frame: pd.DataFrame) -> Figure:
 
 
 def phases(frame: pd.DataFrame) -> Figure:
-    """A map a weight over the distance of the modes and the ratio of widths: how far Theorem 3 is true or missed."""
+    """Draw one map per weight over distance and ratio of widths: by how much Theorem 3 is true or missed."""
     weights = [weight for weight in _PLACES if weight in set(frame["weight"])]
     figure = Figure(figsize=(9.6, 3.4), layout="constrained")
     axes = figure.subplots(1, len(weights), squeeze=False, sharex=True, sharey=True)[0]
@@ -78,7 +78,7 @@ def phases(frame: pd.DataFrame) -> Figure:
 
 
 def variance_region(frame: pd.DataFrame) -> Figure:
-    """Two maps over distance and σ_p, of Theorems 4–5 and of noise against signal; right the Dirichlet draws."""
+    """Draw two maps over distance and σ_p, of Theorems 4–5 and of noise against signal; right: the Dirichlet draws."""
     figure = Figure(figsize=(9.8, 3.9), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.1, 1])[0]
     axes = left.subplots(1, 2, sharex=True, sharey=True)
@@ -99,7 +99,7 @@ def variance_region(frame: pd.DataFrame) -> Figure:
 
 
 def _corrected(axis: Axes, part: pd.DataFrame) -> QuadMesh:
-    """One map of the correction, blank where there is nothing to correct, with the border of symmetry."""
+    """Draw one map of the correction, blank where there is nothing to correct, with the border of symmetry."""
     shown = part.assign(nearer=part["nearer"].where(part["imbalance"] > 0))
     mesh = _mesh(axis, shown, ("log10_win", "log10_lose", "nearer"), Normalize(0, 1), _SHARE, shading="nearest")
     # A line of |log ratio| = log(factor), drawn from the signed ratio, which has no kink on the diagonal.
@@ -110,7 +110,7 @@ def _corrected(axis: Axes, part: pd.DataFrame) -> QuadMesh:
 
 
 def _sequences(above: Axes, below: Axes, pairs: pd.DataFrame) -> None:
-    """Share corrected against how improbable a pair is, and λ against the loser's share of tokens; a dot a pair."""
+    """Draw the share corrected against the mean −log π, and λ against the loser's share of tokens; one dot per pair."""
     dots = {"marker": ".", "linestyle": "none", "color": look("bdpo")["color"], "alpha": 0.25, "markersize": 3,
             "markeredgewidth": 0, "rasterized": True}  # fmt: skip
     above.plot(-(pairs["log_win"] + pairs["log_lose"]) / 2, pairs["nearer"], **dots)
@@ -125,7 +125,7 @@ def _sequences(above: Axes, below: Axes, pairs: pd.DataFrame) -> None:
 
 
 def _draws(axis: Axes, draws: pd.DataFrame) -> None:
-    """A dot a draw, a row a pair of concentrations and a size, with the share for which the theorem is true."""
+    """Draw one dot per draw, one row per pair of concentrations and size, with the share where the theorem is true."""
     sizes = sorted(draws["n"].unique())
     spread = stream(0, Purpose.JITTER)
     names = {}
@@ -158,13 +158,13 @@ def _mesh(
     cmap: Colormap,
     shading: Literal["gouraud", "nearest"] = "gouraud",
 ) -> QuadMesh:
-    """The frame's values as colours, smooth between them, or as cells with shading ``nearest``."""
+    """Draw the frame's values as colours, smooth between them, or as cells with shading ``nearest``."""
     axis.grid(visible=False)
     return axis.pcolormesh(*_grid(part, columns), norm=norm, cmap=cmap, shading=shading, rasterized=True)
 
 
 def _lines(axis: Axes, part: pd.DataFrame, columns: Columns, levels: tuple[float, ...], numbers: bool = True) -> None:
-    """Lines of equal value where there are any, with their numbers; without numbers, or at zero, they are thicker."""
+    """Draw lines of equal value where there are any; at zero, and without numbers, they are thicker."""
     across, up, values = _grid(part, columns)
     present = [level for level in levels if np.nanmin(values) < level < np.nanmax(values)]
     if not present:
@@ -182,7 +182,7 @@ def _grid(part: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, np.ndarray,
 
 
 def _widths(axis: Axes, ticks: tuple[float, ...]) -> None:
-    """A logarithmic axis up with ticks that read as widths."""
+    """Make the y axis logarithmic, with ticks at readable widths."""
     axis.set_yscale("log")
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.yaxis.set_minor_formatter(NullFormatter())

@@ -21,7 +21,7 @@ from gradlab.streams import Purpose, stream
 def curves(
     frame: pd.DataFrame, values: Mapping[str, str], *, columns: str, methods: Sequence[str], split: str | None = None
 ) -> Figure:
-    """Values along training: a row a value (and a level of ``split``), a column a level of ``columns``.
+    """Draw values along training: one row per value (and level of ``split``), one column per level of ``columns``.
 
     Lines are means over seeds, bands 95% bootstrap intervals.
     """
@@ -51,7 +51,7 @@ def curves(
 def ends(
     frame: pd.DataFrame, value: Mapping[str, str], *, columns: str, rows: str, lines: Mapping[str, str] | None = None
 ) -> Figure:
-    """One value at the end of training: a line a method, seeds as small dots, mean and 95% interval as a large one."""
+    """Draw one value at the end of training, one line per method: small dots are seeds, large marks are means."""
     (name, label), *_ = value.items()
     methods = list(dict.fromkeys(frame["method"]))
     across, down = list(frame[columns].unique()), list(frame[rows].unique())
@@ -87,7 +87,7 @@ def ends(
 
 
 def trade(frame: pd.DataFrame, across: str, up: str, *, columns: str, rows: str, labels: tuple[str, str]) -> Figure:
-    """Two values of one run against each other, a cloud of seeds a method with its mean."""
+    """Draw two values of each run against each other: one cloud of seeds per method, with its mean."""
     wide, high = list(frame[columns].unique()), list(frame[rows].unique())
     figure = Figure(figsize=(2.6 * len(wide) + 0.8, 2.2 * len(high) + 0.8), layout="constrained")
     axes = figure.subplots(len(high), len(wide), squeeze=False, sharex=True, sharey=True)
@@ -111,7 +111,7 @@ def trade(frame: pd.DataFrame, across: str, up: str, *, columns: str, rows: str,
 
 
 def frontier(frame: pd.DataFrame, value: str, label: str) -> Figure:
-    """A value against KL as β moves: a line a method through its means over seeds; the ring is β = 1."""
+    """Draw a value against KL for many β: one line per method through its means over seeds; the ring is β = 1."""
     masks = list(frame["mask"].unique())
     figure = Figure(figsize=(3.1 * len(masks) + 0.8, 3.6), layout="constrained")
     axes = figure.subplots(1, len(masks), squeeze=False, sharey=True, sharex=True)[0]
@@ -134,7 +134,7 @@ def frontier(frame: pd.DataFrame, value: str, label: str) -> Figure:
 
 
 def scatter(frame: pd.DataFrame, across: str, up: str, *, labels: tuple[str, str]) -> Figure:
-    """One value against another, a mark a row, ``up`` on a logarithmic axis."""
+    """Draw one value against another, one mark per row, ``up`` on a logarithmic axis."""
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axis = figure.subplots()
     for method, points in frame.groupby("method", sort=False):
@@ -149,7 +149,7 @@ def scatter(frame: pd.DataFrame, across: str, up: str, *, labels: tuple[str, str
 
 
 def clouds(frame: pd.DataFrame, across: str, values: Mapping[str, str], *, label: str) -> Figure:
-    """Each value against ``across``: a row a method, a column a value, with the diagonal and the least-squares line."""
+    """Draw values against ``across``: one row per method, one column per value; with diagonal and regression line."""
     methods = list(dict.fromkeys(frame["method"]))
     figure = Figure(figsize=(2.5 * len(values) + 0.7, 2.3 * len(methods) + 0.5), layout="constrained")
     axes = figure.subplots(len(methods), len(values), squeeze=False, sharex=True, sharey=True)
@@ -174,7 +174,7 @@ def clouds(frame: pd.DataFrame, across: str, values: Mapping[str, str], *, label
 
 
 def _band(axis: Axes, runs: pd.DataFrame, value: str, method: str) -> None:
-    """The mean over seeds at each step, with its 95% bootstrap interval as a band."""
+    """Draw the mean over seeds at each step, with its 95% bootstrap interval as a band."""
     if runs.empty:
         return
     shown = look(method)

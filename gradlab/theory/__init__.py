@@ -1,6 +1,6 @@
 """The paper's theory as functions of numbers: closed forms in numpy and scipy, which never look at the losses.
 
-So the tests can let two routes meet: each closed form here, and autograd through ``gradlab.losses``.
+The tests can therefore compare two routes: each closed form here, and autograd through ``gradlab.losses``.
 """
 
 from gradlab.theory.changes import (

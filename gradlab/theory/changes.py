@@ -1,7 +1,7 @@
-"""What a gradient does to a policy: inner products of ∇π_i, and the step that is really taken.
+"""Inner products of ∇π_i, and the change of a policy in a real step.
 
-A partial derivative with respect to a probability is not the change that is realised: all probabilities share the
-logits. Arrays (..., n), responses last.
+A partial derivative with respect to a probability is not the change in a step: all probabilities share the logits.
+Arrays are (..., n), responses last.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from gradlab.theory.weights import in_logits
 
 
 def gradient_inner_products(p: ArrayLike, kernel: ArrayLike | None = None) -> Array:
-    """⟨∇_θ π_i, ∇_θ π_j⟩, (..., n, n).
+    """Return the inner products ⟨∇_θ π_i, ∇_θ π_j⟩, (..., n, n).
 
     p       probabilities (..., n).
-    kernel  ⟨∇_θ z_i, ∇_θ z_j⟩ of the logits z, (..., n, n); None: one free logit a response (the identity).
+    kernel  ⟨∇_θ z_i, ∇_θ z_j⟩ of the logits z, (..., n, n); None: one free logit per response (the identity).
 
     For free logits this is π_i π_j(δ_ij − π_i − π_j + ‖π‖²). Over all responses the entries sum to zero, for every
     model: Σ_i π_i = 1 does not move. Source: the paper's inner-product assumption; closed form ours.
@@ -29,9 +29,10 @@ def gradient_inner_products(p: ArrayLike, kernel: ArrayLike | None = None) -> Ar
 
 
 def gradient_cosines(p: ArrayLike, kernel: ArrayLike | None = None) -> Array:
-    """Cosines of the angles between ∇_θ π_i and ∇_θ π_j, (..., n, n); arguments as above. NaN for a gradient of zero.
+    """Return the cosines between ∇_θ π_i and ∇_θ π_j, (..., n, n); NaN for a gradient of zero.
 
-    They are also those between ∇_θ log π_i and ∇_θ log π_j, so that p_i may underflow, and the cosine does not.
+    Arguments as in ``gradient_inner_products``. ∇_θ log π_i and ∇_θ log π_j have the same cosines, so a cosine is right
+    even where p_i underflows.
     """
     products = _score_products(distribution("p", p), kernel)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -40,7 +41,7 @@ def gradient_cosines(p: ArrayLike, kernel: ArrayLike | None = None) -> Array:
 
 
 def mean_off_diagonal(matrix: ArrayLike, observed: ArrayLike | None = None) -> Array:
-    """Mean of the entries i ≠ j of (..., n, n), (...); over the pairs of ``observed`` (n,) bool alone if given."""
+    """Return the mean of the entries i ≠ j of (..., n, n), (...); if given, over ``observed`` (n,) bool responses."""
     matrix = numbers("matrix", matrix)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] < 2:
         raise ValueError(f"matrix must have shape (..., n, n) with n ≥ 2, got {matrix.shape}")
@@ -57,7 +58,7 @@ def mean_off_diagonal(matrix: ArrayLike, observed: ArrayLike | None = None) -> A
 
 
 def pair_weight(n: int, win: int, lose: int, win_weight: float = 1.0, lose_weight: float = 1.0) -> Array:
-    """−∂L/∂log π of one pair, up to its slope σ(−m) β: λ_w at the winner, −λ_l at the loser, (n,)."""
+    """Return −∂L/∂log π of one pair, up to its slope σ(−m) β: λ_w at the winner, −λ_l at the loser, (n,)."""
     weight = np.zeros(count("n", n, least=2))
     for name, index in (("win", win), ("lose", lose)):
         if count(name, index) >= n:
@@ -70,7 +71,7 @@ def pair_weight(n: int, win: int, lose: int, win_weight: float = 1.0, lose_weigh
 
 
 def first_order_change(log_p: ArrayLike, weight: ArrayLike) -> Array:
-    """d log π/dt when softmax logits follow the gradient: Δθ = w − p Σw, Δ log π = Δθ − Σ_j p_j Δθ_j, (..., n).
+    """Return d log π/dt if softmax logits follow the gradient: Δθ = w − p Σw, Δ log π = Δθ − Σ_j p_j Δθ_j, (..., n).
 
     weight: w = −∂L/∂log π. For one pair and an unobserved response k this is −(λ_w π_w − λ_l π_l) + (λ_w − λ_l)(‖π‖² −
     π_k). Source: ours.
@@ -80,13 +81,13 @@ def first_order_change(log_p: ArrayLike, weight: ArrayLike) -> Array:
 
 
 def realised_change(log_p: ArrayLike, weight: ArrayLike, step: float) -> Array:
-    """Δ log π after one step of gradient descent of size ``step`` on softmax logits, exactly, (..., n)."""
+    """Return the exact Δ log π of one step of gradient descent of size ``step`` on softmax logits, (..., n)."""
     log_p = log_distribution("log_p", log_p)
     return log_softmax(log_p + positive("step", step) * in_logits(weight, log_p), axis=-1) - log_p
 
 
 def _score_products(p: Array, kernel: ArrayLike | None) -> Array:
-    """⟨∇ log π_i, ∇ log π_j⟩, free of cancellation near one-hot policies; δ_ij − π_i − π_j + ‖π‖² with free logits."""
+    """Return ⟨∇ log π_i, ∇ log π_j⟩ without cancellation near one-hot policies; free: δ_ij − π_i − π_j + ‖π‖²."""
     n = p.shape[-1]
     diagonal = np.arange(n)
     hollow = 1 - np.eye(n)
@@ -102,11 +103,11 @@ def _score_products(p: Array, kernel: ArrayLike | None) -> Array:
         scores = -np.repeat(p[..., None, :], n, axis=-2)  # ∂ log π_i/∂z_j = δ_ij − π_j
         scores[..., diagonal, diagonal] = others
         return scores @ kernel @ scores.swapaxes(-1, -2)
-    # ‖π‖² − π_i − π_j = Σ_{k ≠ i,j} π_k² − π_i(1 − π_i) − π_j(1 − π_j). The sum leaves the more probable of i and j out
-    # first: its square would swallow what is left.
+    # ‖π‖² − π_i − π_j = Σ_{k ≠ i,j} π_k² − π_i(1 − π_i) − π_j(1 − π_j). The sum first leaves out the more probable of
+    # i and j: rounding at the size of its square would swallow the rest.
     more = p[..., :, None] >= p[..., None, :]
     rest = np.where(more, squares[..., :, None] - (p**2)[..., None, :], squares[..., None, :] - (p**2)[..., :, None])
-    own = p * others
-    products = np.maximum(rest, 0.0) - own[..., :, None] - own[..., None, :]
+    variance = p * others
+    products = np.maximum(rest, 0.0) - variance[..., :, None] - variance[..., None, :]
     products[..., diagonal, diagonal] = others**2 + squares
     return products

@@ -1,6 +1,6 @@
-"""Where a weight function has its extrema, and Theorem 3's two statements about them.
+"""The extrema of a weight function, and Theorem 3's two statements about them.
 
-Made for sampled functions: flat stretches, rounding noise, coarse grids and ends of the grid are no obstacle.
+Functions are sampled: flat stretches, rounding noise, coarse grids and ends of the grid are dealt with.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Extremum:
     """A local extremum of a sampled function.
 
     position  in units of y, refined below the grid's resolution.
-    value     f there, of the sampled point.
+    value     f at the sampled point.
     kind      ``minimum`` or ``maximum``.
-    at_end    whether it is an end of the grid; ends count only where f is lowest or highest of all.
+    at_end    True at an end of the grid, which counts only where f is lowest or highest of all.
     """
 
     position: float
@@ -38,11 +38,11 @@ class Extremum:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the extrema of a weight function lie against an interval.
+    """The position of a weight function's extrema relative to an interval.
 
     extrema  all of them, by position.
-    slack    the worst one's signed distance, in units of y, to the side of the boundary where the statement wants it:
-             ≥ 0 where the statement is true, else minus the distance by which it misses; ∞ without any extremum.
+    slack    signed distance of the worst extremum, in units of y, from the boundary: ≥ 0 where the statement is true,
+             else minus the distance by which it misses; ∞ without any extremum.
     reach    how far the lowest minimum and the highest maximum lie outside the interval, the larger of the two;
              0 where both are inside.
     """
@@ -53,13 +53,13 @@ class Placement:
 
 
 def extrema(y: ArrayLike, f: ArrayLike, noise: ArrayLike | None = None) -> tuple[Extremum, ...]:
-    """All local extrema of ``f`` (n,) sampled on ``y`` (n,), strictly increasing, n ≥ 3, by position.
+    """Return all local extrema of ``f`` (n,) sampled on ``y`` (n,), strictly increasing, n ≥ 3, by position.
 
-    A flat stretch that is one counts once, at its middle. Other positions are those of the parabola through the point
-    and its neighbours. An end of the grid counts only where ``f`` is lowest or highest of all there.
+    A flat extremum counts once, at its middle. Other positions are those of the parabola through the point and its
+    neighbours. An end of the grid counts only where ``f`` is lowest or highest of all there.
 
-    noise: the rounding error of ``f``, a number or one at each point, (n,); None: 1e-12 of its range. A product such as
-    w·p is exact to a share of p, so its far tails, however small, have true extrema: give it ``product_noise``.
+    noise: the rounding error of ``f``, a number or (n,), one per point; None: 1e-12 of its range. A product such as
+    w·p is exact to a share of p, so its far tails, however small, have true extrema: pass it ``product_noise``.
     """
     y, f = grid(y, f)
     error = np.asarray(NOISE * np.ptp(f)) if noise is None else finite("noise", noise)
@@ -68,7 +68,7 @@ def extrema(y: ArrayLike, f: ArrayLike, noise: ArrayLike | None = None) -> tuple
     error = np.broadcast_to(error, f.shape)
     steps = np.diff(f)
     rising = np.flatnonzero(np.abs(steps) > np.maximum(error[1:], error[:-1]))
-    if not len(rising):  # constant, or nothing but rounding
+    if not len(rising):  # constant, or only rounding
         return ()
     up = steps[rising] > 0
     turns = np.flatnonzero(up[:-1] != up[1:])
@@ -83,7 +83,7 @@ def extrema(y: ArrayLike, f: ArrayLike, noise: ArrayLike | None = None) -> tuple
 
 
 def product_noise(product: ArrayLike, factor: ArrayLike) -> Array:
-    """The rounding error of a product w·p, (n,), from it and its factor p ≥ 0: 1e-12 of the largest |w|, times p."""
+    """Return the rounding error of a product w·p, (n,), with its factor p ≥ 0: 1e-12 of the largest |w|, times p."""
     product, factor = finite("product", product), finite("factor", factor)
     if factor.shape != product.shape or (factor < 0).any():
         wanted = f"factor must be ≥ 0 and have product's shape {product.shape}"
@@ -93,12 +93,12 @@ def product_noise(product: ArrayLike, factor: ArrayLike) -> Array:
 
 
 def outside(y: ArrayLike, f: ArrayLike, low: float, high: float, noise: ArrayLike | None = None) -> Placement:
-    """Theorem 3 on DPO's weights: every local extremum lies outside [low, high] (the modes of p and q)."""
+    """Judge Theorem 3 on DPO's weights: every local extremum lies outside [low, high] (the modes of p and q)."""
     return _place(y, f, low, high, noise, lambda position: max(low - position, position - high))
 
 
 def inside(y: ArrayLike, f: ArrayLike, low: float, high: float, noise: ArrayLike | None = None) -> Placement:
-    """Theorem 3 on balanced weights: every local extremum lies inside [low, high] (the modes of p and q)."""
+    """Judge Theorem 3 on balanced weights: every local extremum lies inside [low, high] (the modes of p and q)."""
     return _place(y, f, low, high, noise, lambda position: min(position - low, high - position))
 
 
@@ -106,15 +106,15 @@ def _place(
     y: ArrayLike, f: ArrayLike, low: float, high: float, noise: ArrayLike | None, distance: Callable[[float], float]
 ) -> Placement:
     between("high", high, between("low", low, -np.inf, open_low=True))
-    found = extrema(y, f, noise)
-    slack = min((distance(one.position) for one in found), default=np.inf)
-    main = [kind(found, key=lambda one: one.value) for kind in (min, max) if found]
-    reach = max((max(low - one.position, one.position - high, 0.0) for one in main), default=0.0)
-    return Placement(found, float(slack), float(reach))
+    everything = extrema(y, f, noise)
+    slack = min((distance(extremum.position) for extremum in everything), default=np.inf)
+    main = [kind(everything, key=lambda extremum: extremum.value) for kind in (min, max) if everything]
+    reach = max((max(low - at, at - high, 0.0) for at in (extremum.position for extremum in main)), default=0.0)
+    return Placement(everything, float(slack), float(reach))
 
 
 def _turn(y: Array, f: Array, first: int, last: int, high: bool) -> Extremum:
-    """The extremum on the level stretch from point ``first`` to point ``last``."""
+    """Return the extremum on the level stretch from point ``first`` to point ``last``."""
     kind = "maximum" if high else "minimum"
     if first != last:
         return Extremum(float(y[first] + y[last]) / 2, float(f[first]), kind)

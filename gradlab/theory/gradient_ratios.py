@@ -1,4 +1,4 @@
-"""How hard a loss pulls the winner against how hard it pushes the loser, in closed form.
+"""The ratio of a loss's pull on the winner to its push on the loser, in closed form.
 
 ρ = |∂L/∂log π_w| / |∂L/∂log π_l|; in probabilities the ratio is ρ · π_l/π_w for every loss (chain rule). All functions
 take log-probabilities of any shapes that broadcast, and give natural logarithms of ratios.
@@ -14,13 +14,13 @@ from gradlab.theory.inputs import Array, log_probabilities, numbers
 
 
 def dpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
-    """log ρ = 0: of DPO, and of every loss of the margin h_w − h_l alone. Source: the paper's gradient ratio."""
+    """Return log ρ = 0 of DPO, and of every loss of h_w − h_l alone. Source: the paper's gradient ratio."""
     log_win, log_lose = _pair(log_win, log_lose)
     return np.zeros(np.broadcast_shapes(log_win.shape, log_lose.shape))
 
 
 def bdpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
-    """log ρ = log(log π_l / log π_w) of Balanced-DPO; 0 where both are certain, ±∞ where one is.
+    """Return log ρ = log(log π_l / log π_w) of Balanced-DPO; 0 where both sides are certain, ±∞ where one side is.
 
     Source: the paper's ratio −π_l log π_l / (π_w log π_w).
     """
@@ -31,7 +31,7 @@ def bdpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
 
 
 def nbdpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike, clip: float = 0.5, symmetric: bool = False) -> Array:
-    """log ρ = log λ, λ = 1 + clip(log π_w − log π_l, Δ_min, ``clip``) of naive Balanced-DPO.
+    """Return log ρ = log λ of naive Balanced-DPO, λ = 1 + clip(log π_w − log π_l, Δ_min, ``clip``).
 
     Δ_min is 0, or 1/(1 + clip) − 1 where ``symmetric`` (stated); that λ weighs h_w alone is ours.
     """
@@ -41,13 +41,13 @@ def nbdpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike, clip: float = 0.5, sy
 
 
 def fixed_weight_log_rho(log_win: ArrayLike, log_lose: ArrayLike, win_weight: float = 0.5) -> Array:
-    """log ρ = log λ − log(1 − λ) of a constant weight λ in (0, 1) on the winner. Source: ours (a control)."""
+    """Return log ρ = log λ − log(1 − λ) of a constant weight λ in (0, 1) on the winner. Source: ours (a control)."""
     between("win_weight", win_weight, 0, 1, open_low=True, open_high=True)
     return dpo_log_rho(log_win, log_lose) + np.log(win_weight) - np.log1p(-win_weight)
 
 
 def in_probabilities(log_rho: ArrayLike, log_win: ArrayLike, log_lose: ArrayLike) -> Array:
-    """log(|∂L/∂π_w| / |∂L/∂π_l|) = log ρ + log π_l − log π_w, from log ρ (which may be ±∞)."""
+    """Return log(|∂L/∂π_w| / |∂L/∂π_l|) = log ρ + log π_l − log π_w, from log ρ (which may be ±∞)."""
     log_win, log_lose = _pair(log_win, log_lose)
     log_rho = numbers("log_rho", log_rho)
     _broadcast(log_rho=log_rho, log_win=log_win, log_lose=log_lose)
@@ -55,7 +55,7 @@ def in_probabilities(log_rho: ArrayLike, log_win: ArrayLike, log_lose: ArrayLike
 
 
 def share_corrected(log_prob_ratio: ArrayLike, log_win: ArrayLike, log_lose: ArrayLike) -> Array:
-    """How much of DPO's imbalance |log π_l − log π_w| a loss takes away; NaN where there is none.
+    """Return the share of DPO's imbalance |log π_l − log π_w| that a loss takes away; NaN where DPO is balanced.
 
     1: the sides are balanced. 0: as DPO. Negative: farther from balance than DPO. Source: ours.
     """

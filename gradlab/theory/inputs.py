@@ -1,4 +1,4 @@
-"""Arrays at the door: each check returns its array as float64, or raises ValueError in one line."""
+"""Checks of arrays that users pass: each returns its array as float64, or raises ValueError in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Array = np.ndarray
 
 
 def numbers(name: str, values: ArrayLike) -> Array:
-    """``values`` as floats; infinities and NaN may be among them."""
+    """Return ``values`` as floats; infinities and NaN may be among them."""
     try:
         return np.asarray(values, float)
     except (TypeError, ValueError):
@@ -18,7 +18,7 @@ def numbers(name: str, values: ArrayLike) -> Array:
 
 
 def finite(name: str, values: ArrayLike) -> Array:
-    """``values`` as floats, if all are finite."""
+    """Return ``values`` as floats, if all are finite."""
     array = numbers(name, values)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
@@ -26,7 +26,7 @@ def finite(name: str, values: ArrayLike) -> Array:
 
 
 def log_probabilities(name: str, values: ArrayLike) -> Array:
-    """``values`` of any shape, if each can be a log-probability: finite and ≤ 0."""
+    """Return ``values`` of any shape, if each can be a log-probability: finite and ≤ 0."""
     array = finite(name, values)
     if (array > 0).any():
         raise ValueError(f"{name} must be log-probabilities, so ≤ 0, got {array.max():.6g}")
@@ -34,7 +34,7 @@ def log_probabilities(name: str, values: ArrayLike) -> Array:
 
 
 def log_distribution(name: str, values: ArrayLike, least: int = 2) -> Array:
-    """``values`` (..., n), if each row is the logarithm of a distribution over n ≥ ``least`` responses."""
+    """Return ``values`` (..., n), if each row is the logarithm of a distribution over n ≥ ``least`` responses."""
     array = finite(name, values)
     if array.ndim < 1 or array.shape[-1] < least:
         raise ValueError(f"{name} must have at least {least} responses along its last axis, got shape {array.shape}")
@@ -46,7 +46,7 @@ def log_distribution(name: str, values: ArrayLike, least: int = 2) -> Array:
 
 
 def distribution(name: str, values: ArrayLike, least: int = 2) -> Array:
-    """``values`` (..., n), if each row is a distribution over n ≥ ``least`` responses."""
+    """Return ``values`` (..., n), if each row is a distribution over n ≥ ``least`` responses."""
     array = finite(name, values)
     if array.ndim < 1 or array.shape[-1] < least:
         raise ValueError(f"{name} must have at least {least} responses along its last axis, got shape {array.shape}")
@@ -59,11 +59,11 @@ def distribution(name: str, values: ArrayLike, least: int = 2) -> Array:
 
 
 def same_responses(**arrays: Array) -> None:
-    """Refuse arrays whose last axes differ, or whose other axes do not broadcast."""
-    (first, one), *others = arrays.items()
+    """Raise ValueError for arrays whose last axes differ, or whose other axes do not broadcast."""
+    (first, array), *others = arrays.items()
     for name, other in others:
-        if other.shape[-1:] != one.shape[-1:]:
-            raise ValueError(f"{name} must have {first}'s {one.shape[-1]} responses, got shape {other.shape}")
+        if other.shape[-1:] != array.shape[-1:]:
+            raise ValueError(f"{name} must have {first}'s {array.shape[-1]} responses, got shape {other.shape}")
     try:
         np.broadcast_shapes(*(array.shape for array in arrays.values()))
     except ValueError:
@@ -72,7 +72,7 @@ def same_responses(**arrays: Array) -> None:
 
 
 def grid(y: ArrayLike, f: ArrayLike) -> tuple[Array, Array]:
-    """A function sampled on a grid: y (n,) strictly increasing, f (n,), n ≥ 3."""
+    """Return a function sampled on a grid: y (n,) strictly increasing, f (n,), n ≥ 3."""
     y, f = finite("y", y), finite("f", f)
     if y.ndim != 1 or len(y) < 3:
         raise ValueError(f"y must be a grid of at least 3 points, got shape {y.shape}")
@@ -85,7 +85,7 @@ def grid(y: ArrayLike, f: ArrayLike) -> tuple[Array, Array]:
 
 
 def sigmoid(x: Array) -> Array:
-    """σ(x), which takes the place of x in memory: that makes it more than twice as fast as scipy's ``expit``."""
+    """Return σ(x), written over x in memory: that makes it more than twice as fast as scipy's ``expit``."""
     with np.errstate(over="ignore"):  # e^−x = ∞ gives 0, which is right
         np.exp(np.negative(x, out=x), out=x)
     x += 1

@@ -1,4 +1,4 @@
-"""Theorems 4–5: does weighing by p lower the variance of the weights, over responses drawn uniformly?
+"""Theorems 4–5, by which weighting by p lowers the variance of the weights over responses drawn uniformly.
 
 Arrays (..., n), responses last; means and variances over that axis, uniformly.
 """
@@ -12,18 +12,18 @@ from gradlab.theory.inputs import Array, distribution, finite, same_responses
 
 
 def variance_ratio(w: ArrayLike, p: ArrayLike) -> Array:
-    """Var[w p] / (Var[w] E[p²]); the theorems say that it is below 1. NaN where w is constant.
+    """Return Var[w p] / (Var[w] E[p²]); the theorems say that it is below 1. NaN where w is constant.
 
     w, p: weights, and the policy's probabilities, (..., n). Source: the paper's Theorems 4–5.
     """
     w, p = _inputs(w, p)
-    spread = np.where(np.ptp(w, -1) > 0, np.var(w, -1), np.nan)  # rounding may leave a constant some variance
+    spread = np.where(np.ptp(w, -1) > 0, np.var(w, -1), np.nan)  # rounding may give a constant a little variance
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.var(w * p, -1) / (spread * (p**2).mean(-1))
 
 
 def covariance_gap(w: ArrayLike, p: ArrayLike) -> Array:
-    """Cov(w², p²) − E[w p]² + E[w]² E[p²], which is negative exactly where ``variance_ratio`` is below 1.
+    """Return Cov(w², p²) − E[w p]² + E[w]² E[p²], which is negative exactly where ``variance_ratio`` is below 1.
 
     With E[w] = 0, as DPO's weights have, the condition reads Cov(w², p²) < E[w p]². Source: ours.
     """

@@ -12,15 +12,15 @@ from gradlab.experiments.contrasts import Contrast, judged
 from gradlab.experiments.experiment import Measurement
 
 ALLOWED = 0.05  # more time or memory than DPO that still counts as next to nothing, as a share of DPO's
-LOSS_ONLY = "loss alone"  # what measures the loss by itself and no whole step
+LOSS_ONLY = "loss alone"  # the measurement of the loss alone, without the rest of a step
 
 
 def overhead(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whether bDPO's time and peak memory are within the allowance of DPO's.
+    """Judge whether bDPO's time and peak memory are within the allowance of DPO's.
 
-    frame: a row a measurement. ``what`` was measured, ``device``, ``pair`` (the number of the interleaved repetition),
-    ``method`` ("dpo" or "bdpo"), and of ``seconds`` and ``peak_mb`` the one that was measured, > 0; the other is
-    missing. What is called ``LOSS_ONLY`` is a control. Raises ValueError for other numbers.
+    frame: one row per measurement: ``what`` was measured, ``device``, ``pair`` (the number of the interleaved
+    repetition), ``method`` ("dpo" or "bdpo"), and either ``seconds`` or ``peak_mb``, > 0; the other is missing.
+    ``LOSS_ONLY`` is a control. Raises ValueError for other numbers.
     """
     alone = frame["what"] == LOSS_ONLY
     return pd.concat([
@@ -31,11 +31,11 @@ def overhead(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def trainer_overhead(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whether bDPO's time of a step of the language models' trainer is within the allowance of DPO's.
+    """Judge whether bDPO's time per step of the language models' trainer is within the allowance of DPO's.
 
-    frame: that of ``scripts/benchmarks/llm_speed.py``, of which the rows with ``part`` "steps" count: ``size`` of the
-    model, ``round`` (the number of the interleaved repetition), ``method``, ``seconds`` > 0. Of memory it has one
-    measurement a method, so nothing is judged. Raises ValueError for other numbers.
+    frame: that of ``scripts/benchmarks/llm_speed.py``, whose rows with ``part`` "steps" count: ``size`` of the model,
+    ``round`` (the number of the interleaved repetition), ``method``, ``seconds`` > 0. It has only one measurement of
+    memory per method, so memory is not judged. Raises ValueError for other numbers.
     """
     steps = frame[(frame["part"] == "steps") & frame["method"].isin(["dpo", "bdpo"])]
     rows = steps.assign(pair=steps["round"])
@@ -45,10 +45,10 @@ def trainer_overhead(frame: pd.DataFrame) -> pd.DataFrame:
 def within_allowance(
     frame: pd.DataFrame, value: str, words: str, *, by: tuple[str, ...], control: bool = False
 ) -> pd.DataFrame:
-    """The verdict on whether bDPO's ``value`` is within the allowance of DPO's, as a table of one row.
+    """Return the verdict on whether bDPO's ``value`` is within the allowance of DPO's, as a table of one row.
 
-    frame  a row a measurement: ``pair``, ``method``, the columns ``by`` and ``value``, > 0 or missing.
-    words  what is measured. Raises ValueError for other numbers.
+    frame  one row per measurement: ``pair``, ``method``, the columns ``by`` and ``value``, > 0 or missing.
+    words  the name of what is measured. Raises ValueError for other numbers.
     """
     numbers = frame[value]
     if not ((np.isfinite(numbers) & (numbers > 0)) | numbers.isna()).all():

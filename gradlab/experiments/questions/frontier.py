@@ -77,10 +77,10 @@ _VALUES = ["utility_share", "unobserved_mass"]
 
 
 def at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
-    """Reward and unobserved mass of each method and seed at the KL levels, β and checkpoints pooled.
+    """Return reward and unobserved mass of each method and seed at the KL levels, β and checkpoints pooled.
 
-    At each level every training path (one a β) that passes it is interpolated between its checkpoints, and the paths'
-    values are averaged, so that nothing is selected by its reward. Levels that no path of a method reaches are missing.
+    There is one training path per β. Every path that passes a level is interpolated there between its checkpoints, and
+    the paths' values are averaged, so nothing is selected by its reward. Levels that no path reaches are missing.
     """
     trained = frame[frame["method"] != "ideal"].sort_values("step")
     paths = trained.groupby([*_RUN, "beta"], sort=False)
@@ -88,20 +88,20 @@ def at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def ends_at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same at the end of training only: each method and seed has one curve, traced as β falls."""
+    """Return reward and unobserved mass at the KL levels, from ends of training: one curve per method and seed."""
     ends = frame[(frame["method"] != "ideal") & (frame["step"] == frame["step"].max())]
     curves = ends.sort_values("beta", ascending=False).groupby(_RUN, sort=False)
     return _each(curves)
 
 
 def _each(paths: Any) -> pd.DataFrame:
-    """``_at_levels`` of every group of a ``groupby``, with the group's key."""
+    """Return ``_at_levels`` of every group of a ``groupby``, with the group's key."""
     found = pd.concat({key: _at_levels(path) for key, path in paths}, names=list(paths.keys))
     return found.reset_index(level=-1, drop=True).reset_index()
 
 
 def _at_levels(path: pd.DataFrame) -> pd.DataFrame:
-    """The values of one path where it first passes each KL level; a path that turns back is read on its way out."""
+    """Return one path's values where it first passes each KL level; the way back of a path that turns is ignored."""
     farthest = np.maximum.accumulate(path["kl"].to_numpy())
     rising = np.flatnonzero(np.diff(farthest, prepend=-1.0) > 0)
     reach = farthest[rising]
@@ -111,7 +111,7 @@ def _at_levels(path: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """bDPO against DPO, and against its other controls, at equal KL from the reference."""
+    """Compare bDPO with DPO, and with the other controls, at equal KL from the reference."""
     rows = []
     ways = (
         (at_equal_kl(frame), "β and checkpoints pooled"),
@@ -133,7 +133,7 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _overlap(levels: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
-    """Only the levels that both methods reach, with at least two seeds in common."""
+    """Return the levels that both methods reach, with at least two seeds in common."""
     both = levels[levels["method"].isin((method, baseline))]
     cell = ["mask", "policy", "kl"]
     both = both[both.groupby([*cell, "seed"])["method"].transform("nunique") == 2]
@@ -143,17 +143,17 @@ def _overlap(levels: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
 CAPTIONS = {
     "frontier-reward": (
         "Expected utility against KL from the reference as β falls from 10 to 0.1: means over seeds at the end of "
-        "training, 100 pairs a prompt, free logits; the ring marks the paper's β = 1. At the end of training, a method "
-        "is better where its curve lies above. The dotted curve is the theorem: π_ref exp(u/β) is the best possible "
-        "trade, which DPO reaches for every β with all pairs and exact labels, and no policy lies above it. The table "
-        "also judges early checkpoints, pooled with these ends."
+        "training, 100 pairs per prompt, free logits; the ring marks the paper's β = 1. At the end of training, a "
+        "method is better where its curve lies above. The dotted curve is the theorem: π_ref exp(u/β) is the best "
+        "possible trade, which DPO reaches for every β with all pairs and exact labels, and no policy lies above it. "
+        "The table also judges early checkpoints, pooled with these ends."
     ),
     "frontier-unobserved": "The same runs: mass on unobserved responses against KL from the reference.",
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Both frontiers, free logits."""
+    """Draw both frontiers, free logits."""
     ends = frame[(frame["step"] == frame["step"].max()) & (frame["policy"] == "free")]
     return {
         "frontier-reward": plotting.frontier(ends, "utility", "expected utility (nats)"),

@@ -77,7 +77,7 @@ _CONTROLS = {
 
 
 def _contrasts(fewest: int) -> list[Contrast]:
-    """The contrasts; every training is compared on the ``fewest`` seeds that all trainings have."""
+    """Return the contrasts; every training is compared on the ``fewest`` seeds that all trainings have."""
     reward = {"claim": "grid-reward", "value": "utility_share", "margin": 0.01}
     mass = {"claim": "grid-unobserved", "value": "unobserved_mass", "margin": 0.005, "lower_is_better": True}
     found = []
@@ -126,13 +126,13 @@ def _contrasts(fewest: int) -> list[Contrast]:
 
 
 def ends(frame: pd.DataFrame) -> pd.DataFrame:
-    """The end of every run, with the gap between its unobserved mass and the ideal policy's."""
+    """Return the end of every run, with the gap between its unobserved mass and the ideal policy's."""
     rows = frame[frame["step"] == frame["step"].max()]
     return rows.assign(unobserved_gap=(rows["unobserved_mass"] - rows["unobserved_mass_ideal"]).abs())
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts on the contrasts above, all at the end of training."""
+    """Return verdicts on the contrasts above, all at the end of training."""
     rows = ends(frame)
     fewest = int(rows.groupby("training")["seed"].nunique().min())
     return judged(rows, _contrasts(fewest))
@@ -141,18 +141,18 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 CAPTIONS = {
     "grid-reward": (
         "Share of the reachable reward at the end of training (0: the reference, 1: the best response always), 100 "
-        "hard-labelled pairs a prompt, Adam at 0.05. Small dots are seeds, large ones their mean with a 95% bootstrap "
-        "interval. Compare bDPO with DPO, then with the controls: bDPO at 2β is bDPO with DPO's effective β; λ = 0.5 "
-        "is DPO at β/2; permuted λ deals bDPO's weights to other pairs; permuted |λ − ½| does so but still favours the "
-        "same side."
+        "hard-labelled pairs per prompt, Adam at 0.05. Small dots are seeds, large dots their mean with a 95% "
+        "bootstrap interval. Compare bDPO with DPO, then with the controls: bDPO at 2β is bDPO with DPO's effective "
+        "β; λ = 0.5 is DPO at β/2; permuted λ gives bDPO's weights to other pairs; permuted |λ − ½| does so but still "
+        "favours the same side."
     ),
     "grid-unobserved": (
         "Probability on responses that appear in no pair, at the end of training; same runs and marks. The dotted line "
-        "is the reference's mass, the dashed one that of the ideal policy π_ref exp(u/β): less is not always better."
+        "is the reference's mass, the dashed line that of the ideal policy π_ref exp(u/β): less is not always better."
     ),
     "grid-curves": (
         "The same runs along training (free logits): mean over seeds, bands are 95% bootstrap intervals. Steps are on "
-        "a logarithmic axis. Held-out loss is each method's own: compare its course, not its height, between methods."
+        "a logarithmic axis. Each method has a different held-out loss: compare courses, not heights, between methods."
     ),
     "ablation": (
         "Win-rate against the reference and distance from it (KL) at the end of training: seeds as small dots, means "
@@ -163,7 +163,7 @@ CAPTIONS = {
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """The four figures of the captions above."""
+    """Draw the four figures of the captions above."""
     rows = ends(frame).query(_PRIMARY)
     curves = frame.query(_PRIMARY + " and policy == 'free'")
     reward = {"utility_share": "share of the reachable reward"}

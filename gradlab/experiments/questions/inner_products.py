@@ -1,10 +1,10 @@
 """Are the gradients of a prompt's responses opposed, E[c_ij] < 0, or orthogonal, c_ij ≈ 0?
 
 c_ij = ⟨∇_θ π_i, ∇_θ π_j⟩ of two responses i ≠ j of one prompt. Over all responses the entries sum to zero for every
-model, because probabilities sum to one: their mean over i ≠ j is −(mean of c_ii)/(n − 1), negative by algebra. So is,
-in expectation, the mean over a subset that is drawn at random. Over a given subset of m responses, such as those that
-the data cover, they sum to ‖∇Σπ‖² ≥ 0, and the mean is positive where that exceeds Σ c_ii. Every c_ij is tiny where n
-is large, so "≈ 0" is judged on a scale: by the cosine. Claim: inner-product.
+model, because probabilities sum to one: their mean over i ≠ j is −(mean of c_ii)/(n − 1), negative by algebra. The mean
+over a subset drawn at random is also negative in expectation. Over a given subset of m responses, such as those that
+the data cover, the entries sum to ‖∇Σπ‖² ≥ 0, and the mean is positive where that exceeds Σ c_ii. Every c_ij is tiny
+where n is large, so "≈ 0" is judged on a scale: by the cosine. Claim: inner-product.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     },
     "sizes": {"dirichlet": [4, 8, 20, 50, 200], "gaussian": [4, 8, 20, 50, 200], "one-hot": [20], "trained": [20]},
     "parameters": ["free", "shared", "mlp"],
-    "observed": 0.6,  # share of a prompt's responses; of trained policies those that the data cover, else at random
+    "observed": 0.6,  # share of a prompt's responses: for trained policies those that the data cover, else at random
     "seeds": 20,
     # Of trained policies: the picture world, mean over its prompts.
     "training": Training(optimizer="adam", learning_rate=0.05, pairs=100, record=1),
@@ -94,7 +94,7 @@ PICTURED = 20  # single entries are kept at this n, of seed 0
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Policies (S, X, n), the kernels ⟨∇z_i, ∇z_j⟩ of their logits, and which responses are observed (S, X, m)."""
+    """Policies (S, X, n), the kernels ⟨∇z_i, ∇z_j⟩ of their logits, and the observed responses (S, X, m)."""
 
     p: np.ndarray
     kernel: np.ndarray | None
@@ -119,10 +119,11 @@ def run_part(
     family: str, parameters: str, levels: list[float], sizes: list[int], observed: float, seeds: int,
     training: Training,
 ) -> pd.DataFrame:  # fmt: skip
-    """Two kinds of rows.
+    """Return a frame with two kinds of rows.
 
-    ``mean``: a row for each level, n, set of responses and seed, a mean over prompts. ``raw`` is the mean of c_ij over
-    i ≠ j over the mean of c_ii, ``cosine`` and ``abs_cosine`` those of the cosines, ``total`` is |Σ c_ij| / Σ c_ii.
+    ``mean``: one row per level, n, set of responses and seed, a mean over prompts. ``raw`` is the mean of c_ij over
+    i ≠ j, divided by the mean of c_ii; ``cosine`` and ``abs_cosine`` are means of the cosines; ``total`` is
+    |Σ c_ij| / Σ c_ii.
     ``entry``: the cosine of responses ``row`` and ``column``, and the probability ``prob`` of the column.
     """
     frames = []
@@ -140,7 +141,7 @@ def run_part(
 
 
 def _drawn(family: str, parameters: str, levels: list[float], n: int, observed: float, seeds: int) -> Iterator[Case]:
-    """Policies drawn at random, one a seed, of one prompt; the kernel and the observed responses do not depend on p."""
+    """Draw one policy per seed, for one prompt; the kernel and the observed responses do not depend on p."""
     key = list(LEVELS).index(family)
     kernel = _kernel(parameters, n, seeds)
     size = max(round(observed * n), 2)
@@ -154,7 +155,7 @@ def _drawn(family: str, parameters: str, levels: list[float], n: int, observed: 
 
 
 def _kernel(parameters: str, n: int, seeds: int) -> np.ndarray | None:
-    """Kernels of one prompt, (S or 1, 1, n, n); of a network at its random start, at a prompt drawn from 20."""
+    """Return kernels of one prompt, (S or 1, 1, n, n); a network is at its random start, its prompt drawn from 20."""
     if parameters == "free":
         return None
     if parameters == "shared":
@@ -192,7 +193,7 @@ def _trained(
 
 
 def _rows(case: Case) -> list[pd.DataFrame]:
-    """The rows of one case, without its keys."""
+    """Return the rows of one case, without its keys."""
     products, cosines = gradient_inner_products(case.p, case.kernel), gradient_cosines(case.p, case.kernel)
     seeds, n = np.arange(len(case.p)), case.p.shape[-1]
     everything = np.broadcast_to(np.arange(n), case.p.shape)
@@ -217,13 +218,13 @@ def _rows(case: Case) -> list[pd.DataFrame]:
 
 
 def _subset(matrix: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Rows and columns ``chosen`` (S, X, m) of (S, X, n, n): (S, X, m, m)."""
+    """Return rows and columns ``chosen`` (S, X, m) of (S, X, n, n): (S, X, m, m)."""
     rows = np.take_along_axis(matrix, chosen[..., :, None], -2)
     return np.take_along_axis(rows, chosen[..., None, :], -1)
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Is the mean negative, and are the gradients nearly orthogonal? In every family, size and kind of parameters."""
+    """Judge in every family, size and kind of parameters: is the mean negative, are gradients nearly orthogonal?"""
     means = frame[frame["kind"] == "mean"]
     return judged(means.assign(slack=NEAR_ZERO - means["abs_cosine"]), STATEMENTS)
 
@@ -231,25 +232,25 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 CAPTIONS = {
     "inner-products": (
         "Cosines of ∇π(i) and ∇π(j) for the responses of one prompt (n = 20, seed 0). Columns: policies, drawn above "
-        "each matrix as bars on a scale of its own; rows: free logits, shared parameters (eight bumps), a small "
-        "network. Grey is orthogonal; darker pulls against, lighter pulls along. A light band beside the diagonal: "
-        "neighbours move together. A dark cross: all other responses pull against the most probable one, and so, "
-        "among themselves, along. Below each: the mean over i ≠ j. It has no fixed sign, although the inner products "
+        "each matrix as bars, each on its own scale; rows: free logits, shared parameters (eight bumps), a small "
+        "network. Grey is orthogonal; dark gradients oppose each other, light gradients agree. A light band beside the "
+        "diagonal: neighbours move together. A dark cross: all other responses oppose the most probable one, and so "
+        "agree among themselves. Below each: the mean over i ≠ j. It has no fixed sign, although the inner products "
         "sum to zero in every one of these matrices."
     ),
     "inner-products-families": (
         "Means over i ≠ j of n = 20 responses by family, level and kind of parameters: mean over 20 seeds with 95% "
         "bootstrap intervals. Inner products are divided by the mean of c_ii. The first panel is algebra: over all "
-        "responses it is −1/(n − 1), the dotted line, whatever the policy, and tells nothing about a model. Over "
-        "observed responses (of trained policies those that the data cover, else 60% at random) it varies, and turns "
-        "positive where a policy's peak is not among them; each subset is measured by its own c_ii. The cosine weighs "
-        "all pairs alike. Right of 0 gradients pull along on average; left of it, against each other."
+        "responses it is −1/(n − 1), the dotted line, for every policy, and says nothing about a model. Over observed "
+        "responses (for trained policies those that the data cover, else 60% at random) it varies, and turns positive "
+        "where a policy's peak is not among them; each subset is divided by the mean c_ii of that subset. The cosine "
+        "weights all pairs equally. Right of 0, gradients agree on average; left of it, they oppose each other."
     ),
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Matrices of a few policies, and the means of all families at one n."""
+    """Draw the matrices of a few policies, and the means of all families at one n."""
     entries = frame[frame["kind"] == "entry"]
     entries = entries.assign(policy=_names(entries))
     first, *_, last = [name for name in entries["policy"].unique() if name.startswith("trained")]
@@ -264,12 +265,12 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
 
 
 def _names(frame: pd.DataFrame) -> pd.Series:
-    """Family and level in words."""
+    """Return family and level in words."""
     return frame["family"].replace({"dirichlet": "Dirichlet", "gaussian": "Gaussian"}) + ", " + frame["level"]
 
 
 def _by_family(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
-    """What the second drawing shows: a row a seed at n = PICTURED, its panels, and its lines from the top."""
+    """Return the second drawing's frame, one row per seed at n = PICTURED, its panels, and its lines from the top."""
     means = frame[(frame["kind"] == "mean") & (frame["n"] == PICTURED)]
     means = means.assign(line=_names(means))
     wide = means.pivot(index=["family", "line", "parameters", "seed"], columns="set", values=["raw", "cosine"])

@@ -1,23 +1,23 @@
-"""What do small language models, trained on real pairs and on a task of known reward, say of the paper's claims?
+"""What do small language models, trained on real pairs and on a task of known reward, say about the paper's claims?
 
 Judged from the frames of the laptop run (``make llm-demo``; ``gradlab.llm.demo.laptop_run`` has its settings). It
 has two tasks: ``hh``, real pairs of HH-RLHF, and ``tokens``, synthetic pairs whose true reward is known. The rules were
-committed before the run was done. A cell is a task and a size of model, if nothing else is said; seeds are paired.
+committed before the run. A cell is a task and a size of model, unless something else is said; seeds are paired.
 
 - *symmetric-unstable*: the number of sudden spikes of a run's validation loss, which ``gradlab.doctor.spikes`` finds;
-  symmetric nbDPO less DPO, on real pairs. A few small runs can show such spikes and never refute them: a cell that says
-  ``fails`` or ``no difference`` counts as ``inconclusive``. Controls: less asymmetric nbDPO, the same on the task of
-  tokens, and whether DPO's own runs are without spikes.
-- *ablation*, controls: win-rate of sampled responses against the reference's at the end of training, bDPO less each
+  symmetric nbDPO minus DPO, on real pairs. A few small runs can show such spikes but cannot refute them: a cell that
+  says ``fails`` or ``no difference`` counts as ``inconclusive``. Controls: the number for symmetric nbDPO minus that
+  for asymmetric nbDPO, both comparisons on the task of tokens, and whether DPO's runs are without spikes.
+- *ablation*, controls: win-rate of sampled responses against the reference's at the end of training, bDPO minus each
   other method. Where a reward model judges, every cell is ``inconclusive`` unless that model is better than chance and
-  than length: its accuracy on held-out pairs, a mean over all runs, must lie above ½ and above what the better of
-  "prefer the shorter answer" and "prefer the longer one" scores there, with its whole 95% interval (normal, for the
-  held-out pairs of all seeds; sizes share them).
+  than length: the 95% interval of its accuracy on held-out pairs, a mean over all runs, must lie above ½ and above the
+  score of the better of "prefer the shorter answer" and "prefer the longer answer" there (the interval is normal, for
+  the held-out pairs of all seeds; sizes share them).
 - *log-ratio*, controls: a ratio follows π_l/π_w where its logarithm grows with log(π_l/π_w), the batch's mean, at slope
-  1 within the tolerance that the experiment has; one least-squares slope a run of DPO, over its logged steps.
+  1 within the experiment's tolerance; one least-squares slope per run of DPO, over its logged steps.
 - *ratio-corrected*, controls: on held-out pairs, under the policy that bDPO ends with and under the reference that it
-  starts from. A case is a pair, and its share corrected is 1 − |log of bDPO's ratio| / |log(π_l/π_w)|. How far length
-  explains λ_w is R² on the winner's share of tokens, one a run; length explains nothing where that share is constant.
+  starts from. A case is a pair, and its share corrected is 1 − |log of bDPO's ratio| / |log(π_l/π_w)|. Length explains
+  λ_w by R² on the winner's share of tokens, one number per run; it explains nothing where that share is constant.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from gradlab.theory import bdpo_log_rho, in_probabilities, share_corrected
 FILES = {name: f"llm/{name}.parquet" for name in ("evaluation", "logs", "pairs")}  # in the folder of the figures
 COMMAND = "make llm-demo DATA=PAIRS KEEP=1"
 TASKS = {"hh": "real pairs", "tokens": "task of tokens"}
-REWARD_MODEL = "reward model"  # the judge that must prove itself; the true reward need not
+REWARD_MODEL = "reward model"  # the judge whose accuracy is tested; the true reward needs no test
 WIN_MARGIN = 0.02  # of win-rate
-SPIKE_MARGIN = 0.5  # spikes a run that count as none
+SPIKE_MARGIN = 0.5  # fewer spikes per run count as no spikes
 SLOPE_MARGIN = 0.02
 LENGTH_MARGIN = 0.02  # of R²
 BASELINES = {
@@ -67,9 +67,9 @@ _Z = 1.96  # of a 95% normal interval
 
 
 def verdict(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """All rows of all claims, from the frames ``evaluation``, ``logs`` and ``pairs`` of the laptop run.
+    """Return all rows of all claims, from the frames ``evaluation``, ``logs`` and ``pairs`` of the laptop run.
 
-    ValueError where a frame lacks a column, or a run what is needed of it.
+    Raises ValueError where a frame lacks a column, or a run lacks values that a claim needs.
     """
     for name, needed in _NEEDED.items():
         if lacking := sorted(needed - set(frames[name])):
@@ -87,7 +87,7 @@ def verdict(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def unstable(logs: pd.DataFrame) -> pd.DataFrame:
-    """Whether the validation loss of symmetric nbDPO spikes more than that of others."""
+    """Judge whether the validation loss of symmetric nbDPO spikes more than that of others."""
     counts = spike_counts(logs)
 
     def more_than(baseline: str, task: str, *, control: bool) -> Contrast:
@@ -113,7 +113,7 @@ def unstable(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def spike_counts(logs: pd.DataFrame) -> pd.DataFrame:
-    """How many ``spikes`` each run's validation loss has, PPO's aside; ``calm`` is SPIKE_MARGIN less that number."""
+    """Count the ``spikes`` of each run's validation loss, without PPO's; ``calm`` is SPIKE_MARGIN minus that number."""
     rows = []
     for key, run in logs[logs["method"] != "ppo"].groupby([*_RUN, "method"], sort=False):
         there = run["validation_loss"].notna().sum()
@@ -137,7 +137,7 @@ def _in_all(counts: pd.DataFrame, task: str, method: str) -> str:
 
 
 class Judge(NamedTuple):
-    """How well what judges win-rates prefers the preferred response of held-out pairs, ties ½."""
+    """The accuracy of the judge of win-rates: how often it prefers the preferred response of held-out pairs, ties ½."""
 
     name: str
     accuracy: float
@@ -148,7 +148,7 @@ class Judge(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """Whether a verdict may rest on it: the true reward's, or above chance and above what length scores."""
+        """True if a verdict may rest on it: for the true reward, or above chance and above what length scores."""
         return self.name != REWARD_MODEL or self.low > max(0.5, self.shorter, 1 - self.shorter)
 
     def __str__(self) -> str:
@@ -160,7 +160,7 @@ class Judge(NamedTuple):
 
 
 def judge_of(evaluation: pd.DataFrame, task: str) -> Judge:
-    """The judge of a task, over all of its runs; sizes of a seed share its held-out pairs, which count once."""
+    """Return the judge of a task, over all its runs; sizes of a seed share its held-out pairs, which count once."""
     runs = evaluation[evaluation["task"] == task].drop_duplicates(_RUN)
     names = runs["judge"].unique()
     if len(names) != 1:
@@ -175,7 +175,7 @@ def judge_of(evaluation: pd.DataFrame, task: str) -> Judge:
 
 
 def ablation(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """Whether bDPO wins more against the reference than each other method, task by task."""
+    """Judge whether bDPO wins more against the reference than each other method, task by task."""
     tables = []
     for task in TASKS:
         judge = judge_of(evaluation, task)
@@ -195,7 +195,7 @@ def ablation(evaluation: pd.DataFrame) -> pd.DataFrame:
 
 
 def side_ratios(logs: pd.DataFrame) -> pd.DataFrame:
-    """The logged steps that have gradients of both sides, with ``log_lose_win`` and logarithms of ``RATIOS``.
+    """Return the logged steps that have gradients of both sides, with ``log_lose_win`` and logarithms of ``RATIOS``.
 
     A ratio is winner : loser of a batch; it is NaN where a side is 0 or absent.
     """
@@ -211,7 +211,7 @@ def side_ratios(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def slopes(logs: pd.DataFrame) -> pd.DataFrame:
-    """One slope a run of DPO and ratio: columns as ``log_ratio.slopes`` has them, with task and size."""
+    """Return one slope per run of DPO and ratio: columns as in ``log_ratio.slopes``, with task and size."""
     rows = []
     ratios = side_ratios(logs[logs["method"] == "dpo"])
     for key, run in ratios.groupby(_RUN, sort=False):
@@ -232,7 +232,7 @@ def slopes(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def followed(logs: pd.DataFrame) -> pd.DataFrame:
-    """Whether parameter gradients and realised changes follow π_l/π_w in DPO training."""
+    """Judge whether parameter gradients and realised changes follow π_l/π_w in DPO training."""
     found = slopes(logs)
     means = found.groupby("method")["slope"].mean()
     return judged(found, [
@@ -249,8 +249,8 @@ def followed(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def weighed(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Held-out pairs with ``imbalance`` |log(π_l/π_w)|, ``share`` of it that bDPO corrects, ``half`` (that share less
-    HALF), bDPO's ``weight`` λ_w of the winner, and the winner's ``length_share`` of tokens."""
+    """Return held-out pairs with ``imbalance`` |log(π_l/π_w)|, ``share`` of it that bDPO corrects, ``half`` (that share
+    minus HALF), bDPO's ``weight`` λ_w of the winner, and the winner's ``length_share`` of tokens."""
     win, lose = (pairs[side].to_numpy(float) for side in ("win", "lose"))
     share = share_corrected(in_probabilities(bdpo_log_rho(win, lose), win, lose), win, lose)
     lengths = pairs["win_len"] / (pairs["win_len"] + pairs["lose_len"])
@@ -260,7 +260,7 @@ def weighed(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def length_explains(weights: pd.DataFrame) -> pd.DataFrame:
-    """R² of λ_w on the winner's share of tokens, one a run and policy; ``unexplained`` is HALF less that."""
+    """Return R² of λ_w on the winner's share of tokens, per run and policy; ``unexplained`` is HALF minus R²."""
     rows = []
     for key, run in weights.groupby([*_RUN, "method"], sort=False):
         x, y = (run[name].to_numpy(float) for name in ("length_share", "weight"))
@@ -270,7 +270,7 @@ def length_explains(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def corrected(pairs: pd.DataFrame) -> pd.DataFrame:
-    """How much of DPO's imbalance bDPO takes away on held-out pairs, and how far length explains its λ_w."""
+    """Judge how much of DPO's imbalance bDPO takes away on held-out pairs, and how far length explains λ_w."""
     weights = weighed(pairs[pairs["method"].isin(list(POLICIES))])
     explained = length_explains(weights)
     tables = []
@@ -296,35 +296,34 @@ def corrected(pairs: pd.DataFrame) -> pd.DataFrame:
 CAPTIONS = {
     "llm-ablation": (
         "Language models at the end of training: how often their samples are preferred to the reference's, and how "
-        "far they have moved from it (KL in nats a response, on an axis that is logarithmic beyond 1). Each method "
-        "has a line of filled marks for one size of model and one of hollow marks for the other; small dots are "
-        "seeds, bars 95% bootstrap intervals over them (rough: there are few). Right of ½ a method beats the "
-        "reference. Judge of the real pairs is a small reward model: CLAIMS.md says how often it is right, and "
-        "“prefer the shorter answer” with it. Judge of the task of tokens is its true reward. A method may win more "
-        "because it moves farther."
+        "far they have moved from it (KL in nats per response, on an axis that is logarithmic beyond 1). Each method "
+        "has filled marks for one size of model and hollow marks for the other; small dots are seeds, bars 95% "
+        "bootstrap intervals over them (rough: there are few). Right of ½ a method beats the reference. A small reward "
+        "model judges the real pairs: CLAIMS.md says how often it is right, and how often “prefer the shorter answer” "
+        "is. The true reward judges the task of tokens. A method may win more because it moves farther."
     ),
     "llm-log-ratio": (
-        "Do the two sides of a language model's training follow π_l/π_w? A mark a logged step of DPO or bDPO, fainter "
-        "where it is early, all sizes and seeds. Across: log(π_l/π_w), the mean of the batch. Up: the logarithm of the "
-        "ratio winner : loser of the norms of both parameter gradients, and of the changes of log π that the step made "
-        "(their sizes). On the dashed diagonal a ratio follows, at slope 1; a flat cloud means that it does not. Solid "
-        "lines are least squares over all runs. Mind the scales: the axis up may be stretched."
+        "Do the two sides of a language model's training follow π_l/π_w? One mark per logged step of DPO or bDPO, "
+        "fainter for early steps, all sizes and seeds. x axis: log(π_l/π_w), the mean of the batch. y axis: the "
+        "logarithm of the ratio winner : loser of the norms of both parameter gradients, and of the sizes of the "
+        "changes of log π in that step. A ratio that follows lies on the dashed diagonal, at slope 1; a flat cloud "
+        "means that it does not. Solid lines are least squares over all runs. The y axis may be stretched."
     ),
     "llm-validation": (
-        "Validation loss of language models along training, a line a run, several seeds a method. A ring marks what "
-        "counts as a sudden spike (gradlab.doctor). Symmetric nbDPO (light blue) is claimed to spike. All losses start "
-        "at ln 2; each is another function, so that levels of different methods do not compare."
+        "Validation loss of language models along training, one line per run, several seeds per method. A ring marks a "
+        "sudden spike, as gradlab.doctor defines it. The paper says that symmetric nbDPO (light blue) spikes. All "
+        "losses start at ln 2; each is a different function, so levels of different methods cannot be compared."
     ),
     "llm-length": (
         "Balanced-DPO's weight of the winner, λ_w = log π_l/(log π_w + log π_l), against the winner's share of both "
-        "responses' tokens, a mark a held-out pair, all seeds. On the dashed line λ_w is the loser's share of tokens "
-        "and nothing else; R² says how far the share of tokens explains λ_w, a mean over runs."
+        "responses' tokens, one mark per held-out pair, all seeds. On the dashed line λ_w is the loser's share of "
+        "tokens and nothing else; R², a mean over runs, says how far the share of tokens explains λ_w."
     ),
 }
 
 
 def figures(frames: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-    """Win-rates, ratios of both sides, validation losses, and λ_w against length."""
+    """Draw win-rates, ratios of both sides, validation losses, and λ_w against length."""
     logs, evaluation = frames["logs"], frames["evaluation"]
     weights = weighed(frames["pairs"][frames["pairs"]["method"].isin(list(POLICIES))])
     ratios = side_ratios(logs)
@@ -344,7 +343,7 @@ def figures(frames: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
 
 
 def _seen(logs: pd.DataFrame) -> pd.DataFrame:
-    """The evaluations on held-out pairs, PPO's aside, with a column ``spike``."""
+    """Return the evaluations on held-out pairs, without PPO's, with a column ``spike``."""
     rows = logs[logs["validation_loss"].notna() & (logs["method"] != "ppo")]
     found = [
         run.assign(spike=run["step"].isin([step for step, _ in spikes(run["step"], run["validation_loss"])]))
@@ -357,15 +356,15 @@ def _seen(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _setting(frame: pd.DataFrame, task: str | None = None) -> str:
-    """The models and pairs that a statement is about, in words."""
+    """Return in words which models and pairs a statement is about."""
     sizes = " and ".join(dict.fromkeys(frame["size"]))
     return f"language models of {sizes} parameters{f' on {TASKS[task]}' if task else ''}"
 
 
 def _undecided(table: pd.DataFrame, outcomes: Collection[str] = ("holds", "fails", "no difference")) -> pd.DataFrame:
-    """The same verdicts, in which cells of these outcomes say ``inconclusive``.
+    """Return the verdicts with cells of these outcomes as ``inconclusive``.
 
-    The raw p-values go, so that no correction over the rows of a claim decides these cells anew.
+    Their raw p-values are dropped, so that no correction over the rows of a claim decides these cells again.
     """
     rows = []
     for row in table.to_dict("records"):

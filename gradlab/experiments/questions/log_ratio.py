@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "policies": ["free", "shared"],
     "training": TRAINING,
     "seeds": 10,
-    "rows_per_step": 16,  # of the 64 sampled pairs a step and run, what is kept
+    "rows_per_step": 16,  # pairs that are kept of the 64 sampled per step and run
 }
 QUICK: dict[str, Any] = {"seeds": 2, "training": TRAINING.but(steps=100), "mask_rates": [0.2]}
 
@@ -61,7 +61,7 @@ def run_part(
     fitted = train(method, worlds, training.but(policy=policy), seeds=range(seeds))
     log = fitted.gradients
     assert log is not None  # it was asked for
-    # Every few rows and not the first ones: the sample is sorted by prompt.
+    # Every few rows, not the first rows: the sample is sorted by prompt.
     place = log.groupby(["run", "step"]).cumcount()
     log = log[place % (PAIRS_PER_RUN // rows_per_step) == 0]
 
@@ -80,7 +80,7 @@ def run_part(
 
 
 def slopes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Least-squares slope of each log ratio on log(π_l/π_w), one a run, steps pooled, in the column ``slope``.
+    """Return the least-squares slope of each log ratio on log(π_l/π_w), per run, steps pooled, in the column ``slope``.
 
     ``slack`` is TOLERANCE − |slope − 1|: positive where the ratio follows. The column ``method`` names the ratio.
     """
@@ -95,7 +95,7 @@ def slopes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whether each ratio follows π_l/π_w during DPO training; for the derivative in π itself it is an identity."""
+    """Judge whether each ratio follows π_l/π_w during DPO training; for the derivative in π it is an identity."""
     exact = Scan(
         "log-ratio", "∂L/∂π: the ratio is π_l/π_w, in every logged pair of DPO training", "error", ("mask", "policy"),
         ROUNDING, "method == 'dpo'", identity=True,
@@ -118,16 +118,16 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 
 CAPTIONS = {
     "log-ratio": (
-        "Gradient log of DPO and bDPO training, pairs of all seeds and steps (mask 0.2, free logits). Across: "
-        "log(π_l/π_w); up: the logarithm of the ratio winner : loser of four quantities. On the dashed diagonal the "
-        "ratio follows π_l/π_w, as the derivative of DPO with respect to the probabilities must; a flat cloud means "
-        "that what moves the policy does not share that imbalance."
+        "Gradient log of DPO and bDPO training, pairs of all seeds and steps (mask 0.2, free logits). x axis: "
+        "log(π_l/π_w); y axis: the logarithm of the ratio winner : loser of four quantities. On the dashed diagonal "
+        "the ratio follows π_l/π_w, as the derivative of DPO with respect to the probabilities must; a flat cloud "
+        "means that what moves the policy does not share that imbalance."
     )
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Clouds of the four ratios, DPO above bDPO."""
+    """Draw clouds of the four ratios, DPO above bDPO."""
     rows = frame[(frame["policy"] == "free") & (frame["mask"] == frame["mask"].max())]
     return {"log-ratio": plotting.clouds(rows, "log_lose_win", RATIOS, label="log(π_l / π_w)")}
 

@@ -49,7 +49,7 @@ def run_part(method: str, policy: str, mask_rate: float, seed: int, training: Tr
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Nothing to judge: these are pictures."""
+    """Return no verdicts: these are pictures."""
     return pd.DataFrame()
 
 
@@ -63,7 +63,7 @@ CAPTIONS = {"picture-free": "Free logits. " + _HOW, "picture-shared": "Shared pa
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """The heatmaps, a figure a policy."""
+    """Draw the heatmaps, one figure per policy."""
     world = frame[frame["policy"] == ""]
     return {
         f"picture-{policy}": plotting.heatmaps(pd.concat([world, frame[frame["policy"] == policy]]))

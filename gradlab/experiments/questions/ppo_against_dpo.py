@@ -1,9 +1,9 @@
 """Does PPO on a reward model beat DPO on the same pairs?
 
-Where the reward model has the policy's own parameters and both descend to the end, PPO's optimum π_ref exp(r/β) is
-DPO's, on observed and unobserved responses alike. So the experiment varies what can break that: other parameters in the
-reward model, the reward that unobserved responses get, and a finite budget of Adam. PPO on the true utility is a line
-of reference and no upper bound: at β = 1 its optimum trades reward for KL. Claim: ppo.
+Where the reward model has the policy's parameters and both descend to the end, PPO and DPO have the same optimum,
+π_ref exp(r/β), on observed and unobserved responses. So the experiment varies what can break that: other parameters in
+the reward model, the reward that unobserved responses get, and a finite budget of Adam. PPO on the true utility is for
+orientation and not an upper bound: at β = 1 its optimum trades reward for KL. Claim: ppo.
 """
 
 from __future__ import annotations
@@ -86,21 +86,21 @@ CONTRASTS = [
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts on reward at the end of training."""
+    """Return verdicts on reward at the end of training."""
     return judged(frame, CONTRASTS)
 
 
 CAPTIONS = {
     "ppo": (
-        "PPO against DPO on the same 100 pairs a prompt: share of the reachable reward at the end of training. 'free' "
-        "and 'shared' name the reward model's parameters, the last word how it values unobserved responses. Small dots "
-        "are seeds, large ones their mean with a 95% bootstrap interval; 'true utility' is PPO on u itself."
+        "PPO against DPO on the same 100 pairs per prompt: share of the reachable reward at the end of training. "
+        "'free' and 'shared' name the reward model's parameters, the last word how it values unobserved responses. "
+        "Small dots are seeds, large dots their mean with a 95% bootstrap interval; 'true utility' is PPO on u."
     )
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Reward at the end, a column a mask rate, a row a policy."""
+    """Draw the reward at the end, one column per mask rate, one row per policy."""
     return {
         "ppo": plotting.ends(frame, {"utility_share": "share of the reachable reward"}, columns="mask", rows="policy")
     }

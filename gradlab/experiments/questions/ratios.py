@@ -24,14 +24,14 @@ SETTINGS: dict[str, Any] = {
     "losses": ["dpo", "cdpo", "ipo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"],
     "log10_grid": [-6.0, 0.0, 0.25],  # of π_w and π_l: first, last (not included), step
     "field": [0.02, 0.98, 13],  # of π_w and π_l, evenly spaced, for the picture of the field
-    "sequences": 200,  # pairs a seed
+    "sequences": 200,  # pairs per seed
     "seeds": 20,
     "length": [60.0, 0.7],  # tokens of a response: log-normal, median and σ
-    "nll": [1.2, 0.25],  # nats a token, one rate a response: log-normal, median and σ
+    "nll": [1.2, 0.25],  # nats per token, one rate per response: log-normal, median and σ
 }
 QUICK: dict[str, Any] = {"log10_grid": [-6.0, 0.0, 0.5], "sequences": 50, "seeds": 3}
 
-RESPONSES = 20  # of a uniform reference; no ratio below depends on it
+RESPONSES = 20  # responses of a uniform reference; no ratio below depends on it
 ROUNDING = 1e-10
 BALANCED = 1.25  # sides within this factor of each other count as symmetric
 IMBALANCED = 2.0  # symmetry can be restored where DPO's sides differ by more than this factor
@@ -39,7 +39,7 @@ HALF = 0.5  # share of the imbalance to be corrected, and of λ's variance to be
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each loss by itself; they all see the same pairs."""
+    """Return one part per loss; all losses see the same pairs."""
     shared = {key: value for key, value in settings.items() if key != "losses"}
     return [{"loss": loss, **shared} for loss in settings["losses"]]
 
@@ -48,10 +48,10 @@ def run_part(
     loss: str, log10_grid: list[float], field: list[float], sequences: int, seeds: int, length: list[float],
     nll: list[float],
 ) -> pd.DataFrame:  # fmt: skip
-    """Gradients and first-order steps of one loss on all pairs.
+    """Return gradients and first-order steps of one loss on all pairs.
 
     log_prob_ratio is log(|∂L/∂π_w|/|∂L/∂π_l|). pull_* is −∂L/∂π, step_* the first-order change of π under gradient
-    descent on softmax logits, at unit step size, where all other responses are one. length_share is that of the loser.
+    descent on softmax logits, at unit step size, with all other responses as one. length_share is the loser's share.
     """
     first, last, step = log10_grid
     line = np.arange(first, last - step / 2, step)
@@ -74,7 +74,7 @@ def run_part(
 
 
 def _square(kind: str, line: np.ndarray) -> pd.DataFrame:
-    """All pairs of log-probabilities of a line whose probabilities leave some for a third response."""
+    """Return all pairs of log-probabilities on a line whose probabilities leave a rest for a third response."""
     win, lose = (side.ravel() for side in np.meshgrid(line, line, indexing="ij"))
     room = np.exp(win) + np.exp(lose) < 1 - 1e-9
     pairs = pd.DataFrame({"log_win": win[room], "log_lose": lose[room]})
@@ -82,7 +82,7 @@ def _square(kind: str, line: np.ndarray) -> pd.DataFrame:
 
 
 def _sequences(seed: int, pairs: int, length: list[float], nll: list[float]) -> pd.DataFrame:
-    """Pairs of whole responses: log π = −tokens × nats a token."""
+    """Draw pairs of whole responses: log π = −tokens × nats per token."""
     rng = stream(seed, Purpose.SEQUENCES)
     tokens = np.ceil(length[0] * np.exp(length[1] * rng.standard_normal((pairs, 2))))
     rate = nll[0] * np.exp(nll[1] * rng.standard_normal((pairs, 2)))
@@ -92,20 +92,20 @@ def _sequences(seed: int, pairs: int, length: list[float], nll: list[float]) -> 
 
 
 def _realised(probs: np.ndarray, pulls: np.ndarray) -> np.ndarray:
-    """First-order Δ log π of winner and loser, (N, 2); the third response holds what is left."""
+    """Return first-order Δ log π of winner and loser, (N, 2); a third response has the rest of the probability."""
     with np.errstate(divide="ignore"):
         log_p = np.log(np.column_stack([probs, 1 - probs.sum(1)]))
     return first_order_change(np.maximum(log_p, -1e6), np.column_stack([pulls, np.zeros(len(pulls))]))[:, :2]
 
 
 def _divide(pull: np.ndarray, prob: np.ndarray) -> np.ndarray:
-    """−∂L/∂π from −∂L/∂log π; missing where π underflows."""
+    """Return −∂L/∂π from −∂L/∂log π; missing where π underflows."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         return np.where(prob > 0, pull / prob, np.nan)
 
 
 def cases(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every pair with what the statements need; the grid's factors are log10_win and log10_lose."""
+    """Return every pair with what the statements need; the grid's factors are log10_win and log10_lose."""
     rows = frame.copy()
     win, lose, ratio = (rows[name].to_numpy() for name in ("log_win", "log_lose", "log_prob_ratio"))
     of_dpo = in_probabilities(0.0, win, lose)
@@ -159,7 +159,7 @@ LENGTH = Contrast(
 
 
 def length_explains(frame: pd.DataFrame) -> pd.DataFrame:
-    """For each seed, HALF − R² of bDPO's λ_w on the loser's share of tokens; columns as for a contrast."""
+    """Return for each seed HALF − R² of bDPO's λ_w on the loser's share of tokens; columns as for a contrast."""
     rows = frame[(frame["kind"] == "sequence") & (frame["loss"] == "bdpo")]
     weight = rows["log_lose"] / (rows["log_win"] + rows["log_lose"])
     together = rows.assign(weight=weight).groupby("seed")[["weight", "length_share"]].corr().iloc[::2, 1]
@@ -168,31 +168,31 @@ def length_explains(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts on the ratio and on its correction."""
+    """Return verdicts on the ratio and on its correction."""
     return pd.concat([judged(cases(frame), STATEMENTS), judged(length_explains(frame), [LENGTH])], ignore_index=True)
 
 
 CAPTIONS = {
     "gradient-field": (
         "The gradient field of each loss over (π_w, π_l), β = 1, uniform reference over 20 responses. Top: the partial "
-        "derivatives −∂L/∂π; bottom: the change that a step on softmax logits really makes, to first order, with all "
-        "other responses as one. Arrows are scaled to one length; angle and colour say which side moves more (steep "
-        "and orange: the loser, flat and blue: the winner). The paper's imbalance is the orange below the diagonal of "
-        "the top row; in the bottom row the winner moves more there. Other losses of the margin, such as cDPO and IPO, "
+        "derivatives −∂L/∂π; bottom: the change in a real step on softmax logits, to first order, with all other "
+        "responses as one. All arrows have the same length; angle and colour say which side moves more (steep and "
+        "orange: the loser; flat and blue: the winner). The paper's imbalance is the orange below the diagonal of the "
+        "top row; in the bottom row the winner moves more there. Other losses of the margin, such as cDPO and IPO, "
         "have DPO's ratios and are left out."
     ),
     "ratio-correction": (
         "How much of DPO's imbalance |log π_l/π_w| a re-weighted loss takes away. Left: over (π_w, π_l), logarithmic "
-        "axes: 1 is symmetry restored, 0 is DPO, and less, which would be worse, would be orange; blank where there is "
-        "no imbalance. Between the black lines the sides are within a factor 1.25. Right: Balanced-DPO at the scale of "
-        "whole sequences, one dot a pair: almost nothing is corrected, and λ_w = log π_l/(log π_w + log π_l) follows "
+        "axes. 1: symmetry is restored. 0: as DPO. Below 0, which would be worse than DPO, would be orange. Blank: no "
+        "imbalance. Between the black lines the sides are within a factor 1.25. Right: Balanced-DPO at the scale of "
+        "whole sequences, one dot per pair: almost nothing is corrected, and λ_w = log π_l/(log π_w + log π_l) follows "
         "the share of tokens (the diagonal)."
     ),
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """The field, and the map of the correction."""
+    """Draw the field, and the map of the correction."""
     return {
         "gradient-field": plotting.gradient_field(frame[frame["kind"] == "field"]),
         "ratio-correction": plotting.correction(cases(frame)),

@@ -1,7 +1,7 @@
 """Under distribution shift, where are the responses that a loss raises and lowers most?
 
-Theorem 3: the extrema of DPO's weights lie outside [μ_p, μ_q], the modes of policy and preference, and those of
-balanced weights inside. Scanned over distance, widths, support, grid size and families, down to the continuous limit.
+Theorem 3: the extrema of DPO's weights lie outside [μ_p, μ_q], the modes of policy and preference; the extrema of
+balanced weights lie inside. The scan is over distance, widths, support, grid size, families and the continuous limit.
 Claims: shift-dpo, shift-balanced, shift-bdpo.
 """
 
@@ -41,7 +41,7 @@ SAME = 0.01  # reaches within this many responses of each other are the same
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """A part a family, and of Gaussians a part a grid."""
+    """Return one part per family, and for Gaussians one part per grid."""
     scan = {key: settings[key] for key in ("supports", "distances", "widths")}
     grids = [{"kind": "scan", "settings": {**scan, "family": "gaussian", "responses": n}} for n in settings["grids"]]
     shapes = [
@@ -63,7 +63,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(kind: str, settings: dict[str, Any]) -> pd.DataFrame:
-    """Where the extrema of every weight lie, one row a case and weight; of ``curves`` the weights themselves."""
+    """Return where the extrema of every weight lie, one row per case and weight; for ``curves``, the weights."""
     return pd.DataFrame(list(KINDS[kind](**settings))).assign(kind=kind)
 
 
@@ -73,7 +73,7 @@ _CASE = [
 
 
 def cases(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every case with the slack of each statement; a case's reach is also compared with those of other weights."""
+    """Return every case with the slack of each statement; its reach is also compared with that of other weights."""
     rows = frame[~frame["kind"].isin(("curves", "phase")) & (frame["distance"] > 0)].copy()
     allowed = ALLOWED_CELLS * rows["cell"]
     rows["outside"] += allowed
@@ -99,7 +99,7 @@ _OTHERS = (  # families and limits on which each statement is judged again, as c
 
 
 def _statements(claim: str, weight: str, place: str, words: str) -> list[Scan]:
-    """The statement as stated, on Gaussians, and its repetitions elsewhere."""
+    """Return the statement as stated, on Gaussians, and its repetitions elsewhere."""
     on = f"weight == '{weight}' and "
     stated = Scan(
         claim, f"{words} (Gaussians, grids of 20 to 800, one cell allowed)", place, _GAUSSIAN, ROUNDING, on + _SCAN
@@ -110,7 +110,7 @@ def _statements(claim: str, weight: str, place: str, words: str) -> list[Scan]:
 
 
 def _reach(claim: str, weight: str, other: str, words: str) -> list[Scan]:
-    """Whether the lowest and highest point of a weight lie less far out than another's."""
+    """Return the statement that the lowest and highest point of one weight lie less far out than another's."""
     return [
         Scan(
             claim,
@@ -145,7 +145,7 @@ STATEMENTS = [
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts on the three statements, and on their repetitions elsewhere."""
+    """Return verdicts on the three statements, and on their repetitions elsewhere."""
     return judged(cases(frame), STATEMENTS)
 
 
@@ -154,12 +154,12 @@ CAPTIONS = {
         "Which responses are raised (above zero) and lowered when policy p and preference q differ. Each weight is "
         "scaled to a largest size of 1: lines for 800 responses, dots for 20. Triangles are the extrema of the lines. "
         "The shaded band is [μ_p, μ_q]: Theorem 3 puts the extrema of DPO outside, and those of the balanced weight "
-        "w·p inside; a triangle is filled where that is so, and hollow where not. bDPO has weights of its own."
+        "w·p inside; a triangle is filled where that is true, and hollow where not. bDPO has different weights."
     ),
     "shift-phase": (
-        "Where Theorem 3's statements hold on a continuous response axis (support 24 σ_p). Across: distance of the "
-        "modes; up: σ_q/σ_p. Colour, and the numbers on the lines, are the signed distance of the worst extremum to "
-        "the statement, in units of σ_p: blue and positive where it is true, orange and negative where it is not; a "
+        "Where Theorem 3's statements hold on a continuous response axis (support 24 σ_p). x axis: distance of the "
+        "modes; y axis: σ_q/σ_p. Colours and numbers give the signed distance by which the worst extremum meets the "
+        "statement, in units of σ_p: blue and positive where it is true, orange and negative where it is not; a "
         "thick line is the border, where there is one. bDPO's λ sees 800 responses."
     ),
     "shift-refinement": (
@@ -171,7 +171,7 @@ CAPTIONS = {
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """The weights, the phase diagram and the refinement."""
+    """Draw the weights, the phase diagram and the refinement."""
     reach = frame[
         frame["kind"].isin(("scan", "limit")) & (frame["family"] == "gaussian") & (frame["support"] == 20)
         & frame["weight"].isin(("dpo", "balanced", "bdpo"))

@@ -1,7 +1,7 @@
 """Does Balanced-DPO train more stably? Ten times the budget: does the policy settle?
 
 Theory: bDPO's margin is bounded, so it has an interior fixed point only where preferences are weak against that bound
-(for a pair, |Δu| < β|log π_ref| of the right side); elsewhere its logits drift for ever. Claim: grid-stability.
+(for a pair, |Δu| < β|log π_ref| of the right side); elsewhere the logits drift for ever. Claim: grid-stability.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def run_part(method: str, mask_rate: float, training: Training, worlds: list[lis
 
     ``drift`` at a recorded step is the mean total variation distance between the policy there and at the recorded step
     nearest to half as many steps: 0 for a policy that has settled. ``beyond_bound`` is the share of a world's pairs
-    with |Δu| at or beyond β|log π_ref|: those without an interior fixed point under bDPO.
+    with |Δu| at or beyond β|log π_ref|: these have no interior fixed point under bDPO.
     """
     cells = [(scale, sigma, seed) for scale, sigma in worlds for seed in range(seeds)]
     built = [gaussian_world(scale=scale, sigma=sigma, mask_rate=mask_rate, seed=seed) for scale, sigma, seed in cells]
@@ -91,7 +91,7 @@ def run_part(method: str, mask_rate: float, training: Training, worlds: list[lis
 
 
 def ends(frame: pd.DataFrame) -> pd.DataFrame:
-    """The end of each long run, with ``lost``: the best reward on the way minus the last."""
+    """Return the end of each long run, with ``lost``: the best reward on the way minus the last."""
     long = frame[frame["kind"] == "long"]
     keys = ["method", "mask", "data", "seed"]
     best = long.groupby(keys)["utility_share"].max().rename("best").reset_index()
@@ -114,26 +114,26 @@ CONTRASTS = [
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts at ten times the budget of the other experiments."""
+    """Return verdicts at ten times the budget of the other experiments."""
     return judged(ends(frame), CONTRASTS)
 
 
 CAPTIONS = {
     "stability": (
         "Ten times the budget. Top: share of the reachable reward; bottom: drift, the total variation distance between "
-        "the policy and the one recorded nearest to half as many steps (it falls to 0 where training settles). "
-        "Columns: mask rate; 100 pairs a prompt; mean over seeds with 95% bootstrap bands."
+        "the policy and that recorded nearest to half as many steps (it falls to 0 where training settles). "
+        "Columns: mask rate; 100 pairs per prompt; mean over seeds with 95% bootstrap bands."
     ),
     "stability-map": (
-        "Where bDPO cannot settle. Each mark is a declared Gaussian world (all pairs, exact labels). Across: the share "
+        "Where bDPO cannot settle. Each mark is a declared Gaussian world (all pairs, exact labels). x axis: the share "
         "of its pairs whose preference is at or beyond β|log π_ref|, so that bDPO has no interior fixed point for "
-        "them. Up: drift at the end of ten times the budget, on a logarithmic axis."
+        "them. y axis: drift at the end of ten times the budget, on a logarithmic axis."
     ),
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Long curves, and the map of fixed points."""
+    """Draw the long curves, and the map of fixed points."""
     long = frame[(frame["kind"] == "long") & (frame["data"] != "exact") & (frame["step"] > 0)]
     mapped = frame[(frame["kind"] == "map") & (frame["step"] == frame["step"].max())]
     return {

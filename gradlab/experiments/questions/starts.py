@@ -1,8 +1,8 @@
 """Where the loser starts out more probable than the winner, does Balanced-DPO still spare unobserved responses?
 
-Starts away from the reference, and references away from the optimum. To first order one step pushes the log-probability
-of an unobserved response down in proportion to π_w − π_l, and with more weight under bDPO than under DPO: where losers
-are the more probable, the comparison can turn round. Claim: grid-unobserved.
+Starts are away from the reference, or references away from the optimum. To first order, one step pushes the
+log-probability of an unobserved response down in proportion to π_w − π_l, and with more weight under bDPO than under
+DPO: where losers are more probable, the comparison can turn round. Claim: grid-unobserved.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def run_part(
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """bDPO against DPO, as stated and scale-matched, early and at the end, from every start."""
+    """Compare bDPO with DPO, as stated and scale-matched, early and at the end, from every start."""
     last = frame["step"].max()
     early = frame.loc[frame["step"] >= last / 50, "step"].min()
     contrasts = [
@@ -89,15 +89,15 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 
 CAPTIONS = {
     "starts": (
-        "Mass on unobserved responses along training from six starts (mask 0.4). 'inverted κ': a uniform reference and "
-        "a start ∝ exp(−κu), in which losers are the more probable the larger κ. 'shifted d': the reference, and the "
-        "start, a Gaussian d responses away from the best one, or at the edge. Mean over seeds, 95% bootstrap bands."
+        "Mass on unobserved responses along training from six starts (mask 0.4). 'inverted κ': a uniform reference "
+        "and a start ∝ exp(−κu): the larger κ, the more probable the losers. 'shifted d': reference and start are a "
+        "Gaussian d responses away from the best response, or at the edge. Mean over seeds, 95% bootstrap bands."
     )
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Unobserved mass along training, a column a start, a row a policy."""
+    """Draw unobserved mass along training, one column per start, one row per policy."""
     rows = frame[frame["mask"] == frame["mask"].max()]
     methods = ("dpo", "bdpo", "bdpo at 2β", "permuted λ")
     values = {"unobserved_mass": "mass on unobserved\nresponses"}

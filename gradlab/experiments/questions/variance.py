@@ -1,6 +1,6 @@
-"""Does weighing by p lower the variance of the weights, as Theorems 4–5 say: Var[w p] < Var[w] E[p²]?
+"""Does weighting by p lower the variance of the weights, as Theorems 4–5 say: Var[w p] < Var[w] E[p²]?
 
-Over Gaussian and Dirichlet policies and preferences, confident policies, and policies trained by DPO. Claim: variance.
+Judged over Gaussian and Dirichlet policies and preferences, confident policies, and DPO's policies. Claim: variance.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROUNDING = 1e-9  # of the logarithm of a ratio
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """A part a family."""
+    """Return one part per family."""
     shared = {"permutations": settings["permutations"]}
     of = {key: settings[key] for key in settings}
     families = {
@@ -59,12 +59,12 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(family: str, settings: dict[str, Any], permutations: int) -> pd.DataFrame:
-    """Both sides of the theorem for every case of a family.
+    """Return both sides of the theorem for every case of a family.
 
     log_ratio     log of Var[w p]/(Var[w] E[p²]): below 0 where the theorem is true. ``_baseline``: of (w − E_p[w]) p;
                   ``_permuted``: the mean ratio with p dealt out at random among the responses.
     gap           the covariance condition, below 0 where the theorem is true.
-    log_noise     log of Var/E|·|² of w p, minus that of w: below 0 where weighing by p lowers noise against signal.
+    log_noise     log of Var/E|·|² of w p, minus that of w: below 0 where weighting by p lowers noise against signal.
     """
     rows = []
     for case, log_p, log_q in _FAMILIES[family](**settings):
@@ -98,7 +98,7 @@ def _dirichlet(responses: list[int], concentrations: list[float], draws: int) ->
 
 
 def _confident(responses: list[int], peaks: list[float], widths: list[float], draws: int) -> Iterator[Case]:
-    """A policy with one likely response, at random, against a Gaussian preference: the one-hot limit."""
+    """Return policies with one likely response, at random, against Gaussian preferences: the one-hot limit."""
     for n, peak, sigma_q, seed in itertools.product(responses, peaks, widths, range(draws)):
         log_p, at = families.random_peak(n, 1 - peak, seed)
         distance = abs(at + 0.5 - n / 2) * families.SUPPORT / n
@@ -129,7 +129,7 @@ _FAMILIES = {
 
 
 def cases(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every case but the picture's, with the slack of each statement."""
+    """Return every case except the picture's, with the slack of each statement."""
     rows = frame[frame["family"] != "region"]
     return rows.assign(
         less=-rows["log_ratio"], less_baseline=-rows["log_ratio_baseline"], less_noise=-rows["log_noise"],
@@ -163,23 +163,23 @@ STATEMENTS = [
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts on the theorem, on what makes it true, and on whether it means less noise."""
+    """Return verdicts on the theorem, on what makes it true, and on whether it means less noise."""
     return judged(cases(frame), STATEMENTS)
 
 
 CAPTIONS = {
     "variance-region": (
-        "Where weighing by p lowers the variance as Theorems 4–5 say. Left: Gaussian p and q on 200 responses, σ_q = "
+        "Where weighting by p lowers the variance as Theorems 4–5 say. Left: Gaussian p and q on 200 responses, σ_q = "
         "3; colour, and the numbers on the lines, are the logarithm (base 10) of Var[w p]/(Var[w] E[p²]): blue and "
         "negative where the theorem is true, orange where it is not, with the border as a thick line. Middle: the same "
         "with noise against signal, Var/E|·|², of w p over that of w. Right: the first ratio for Dirichlet policies "
-        "and preferences, a dot a draw; numbers are the shares for which the theorem is true."
+        "and preferences, one dot per draw; numbers are the shares for which the theorem is true."
     )
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """The region."""
+    """Draw the region."""
     return {"variance-region": plotting.variance_region(frame)}
 
 

@@ -43,11 +43,11 @@ QUICK: dict[str, Any] = {
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each utility, mask rate, policy and method by itself; its scales, widths and seeds train together."""
+    """Return one part per utility, mask rate, policy and method; its scales, widths and seeds train together."""
     return [
         {
             "method": method, "utility": utility, "mask_rate": mask_rate, "policy": policy,
-            # A log-Gaussian utility has no scale of its own, an independent one no width.
+            # A log-Gaussian utility has no scale, and an independent utility no width.
             "scales": settings["scales"] if utility != "log-gaussian" else [None],
             "sigmas": settings["sigmas"] if utility != "independent" else [None],
             "training": settings["training"], "seeds": settings["seeds"],
@@ -69,7 +69,7 @@ def run_part(
     training: Training,
     seeds: int,
 ) -> pd.DataFrame:
-    """The end of every run of one method on all worlds of one utility and mask rate."""
+    """Return the end of every run of one method on all worlds of one utility and mask rate."""
     cells = [(scale, sigma, seed) for scale in scales for sigma in sigmas for seed in range(seeds)]
     worlds = [
         gaussian_world(utility=utility, scale=scale or 1.0, sigma=sigma or 1.0, mask_rate=mask_rate, seed=seed)
@@ -91,7 +91,7 @@ _PAIRS = (
     ("bDPO against a constant λ = ½ (DPO at β/2), all declared worlds", "bdpo", "fixed λ=0.5", True),
     ("bDPO against λ permuted among the pairs, all declared worlds", "bdpo", "permuted λ", True),
 )
-# On the free policy only, which alone has every method; added after the first results, from the same declared worlds.
+# Only on the free policy, which has every method; added after the first results, from the same declared worlds.
 _MORE = (
     ("ablation", "win-rate, bDPO against naive bDPO", "bdpo", "nbdpo", "win_rate"),
     ("ablation", "win-rate, bDPO against naive bDPO v2 (symmetric)", "bdpo", "nbdpo-symmetric", "win_rate"),
@@ -113,7 +113,7 @@ CONTRASTS = [
     Contrast(
         claim=claim, statement=f"{statement}, all declared worlds, free logits (added after the first results)",
         method=method, baseline=baseline, value=value, by=_CELL[:-1], margin=0.01, where="policy == 'free'",
-        # A claim is judged over the declared worlds, so what it states is a row as stated here too.
+        # A claim is judged over the declared worlds, so the paper's statement is a row here too.
         control=claim == "grid-reward" or (claim == "ablation" and baseline == "dpo"),
     )
     for claim, statement, method, baseline, value in _MORE
@@ -121,7 +121,7 @@ CONTRASTS = [
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts over every declared world, at the end of training."""
+    """Return verdicts over every declared world, at the end of training."""
     return judged(frame, CONTRASTS)
 
 
@@ -140,7 +140,7 @@ CAPTIONS = {
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """The verdicts over the grid of worlds as maps."""
+    """Draw the verdicts over the grid of worlds as maps."""
     reward, mass = CONTRASTS[: len(_PAIRS)], CONTRASTS[len(_PAIRS) : 2 * len(_PAIRS)]
     titles = ["bDPO − DPO", "bDPO at 2β − DPO", "bDPO − (λ = ½)", "bDPO − permuted λ"]
     return {

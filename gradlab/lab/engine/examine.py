@@ -15,35 +15,35 @@ from gradlab.lab.optimizers import optimizer_of
 from gradlab.losses import PairLogps, PairLoss
 from gradlab.streams import Purpose, stream
 
-# Far above any rounding, far below what a wrong formula does. Both types are compared with PyTorch in float64: in
-# float32 Adam would blow up the rounding of its sums, of which the kernel has none (``_gradient_of_log_policy``).
+# Far above any rounding, far below the effect of a wrong formula. Both types are compared with PyTorch in float64: in
+# float32, Adam would amplify the rounding of PyTorch's sums, which the kernel avoids (``_gradient_of_log_policy``).
 TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
 PROMPTS, RESPONSES, FEATURES, STEPS, RATE = 3, 5, 2, 4, 0.1
 
 
 def examine(plan: Plan, kernel: Kernel, constants: Sequence[float], loss: PairLoss) -> None:
-    """NotFusable unless the kernel trains as the loss does, on a problem in which every prompt is another.
+    """Raise NotFusable unless the kernel trains as the loss does, on a problem whose prompts all differ.
 
-    One prompt has a response without pairs, and every pair has a weight of its own.
+    One prompt has a response without pairs, and every pair has another weight.
     """
     rng = stream(0, Purpose.EXAMINED)
     weights = rng.random((PROMPTS, RESPONSES, RESPONSES)) * (1 - np.eye(RESPONSES))
     weights[0, 1] = weights[0, :, 1] = 0
     reference, start = np.log(rng.dirichlet(np.ones(RESPONSES), (2, PROMPTS)))
-    # Where slopes cancel, all that autograd has for it is rounding, times its probability; Adam would blow that up.
+    # Where slopes cancel, autograd leaves only rounding times the probability; Adam would amplify that.
     start[0, 1] = -20
     start[0] -= np.log(np.exp(start[0]).sum())
     features = rng.standard_normal((PROMPTS, RESPONSES, FEATURES if plan.shared else 0))
     columns = Columns(weights, reference, start, features)
-    found = KernelRun(plan, kernel, constants, RATE, np.array([STEPS])).follow(columns)[0]
+    reached = KernelRun(plan, kernel, constants, RATE, np.array([STEPS])).follow(columns)[0]
     expected = _by_autograd(plan, loss, columns)
-    if not np.allclose(np.exp(found), np.exp(expected), rtol=0, atol=TOLERANCE[plan.dtype], equal_nan=True):
+    if not np.allclose(np.exp(reached), np.exp(expected), rtol=0, atol=TOLERANCE[plan.dtype], equal_nan=True):
         raise NotFusable("its kernel does not do here what the loss does, with these numbers")
 
 
 @torch.enable_grad()
 def _by_autograd(plan: Plan, loss: PairLoss, columns: Columns) -> np.ndarray:
-    """Log π after the steps, (X, Y), as one would write it."""
+    """Return log π after the steps, (X, Y), by plain PyTorch."""
     weights, reference, start, features = map(torch.as_tensor, columns)
     features = features if plan.shared else torch.eye(RESPONSES, dtype=torch.float64).expand(PROMPTS, -1, -1)
     # Not by ``rule.stepper``: making a torch.optim.Adam loads PyTorch's compiler, which takes longer than all of this.

@@ -1,7 +1,7 @@
-"""Elementary functions of vectors, and what each of PyTorch's elementwise operations is in terms of them.
+"""Elementary functions of vectors, and PyTorch's elementwise operations in terms of them.
 
-LLVM has no vector exp or log of its own. Those below are short series after a reduction of the argument, right to 2
-units in the last place (``tests/test_engine.py``) where argument and result are normal numbers; a smaller one is 0.
+LLVM has no vector exp or log. The functions below are short series after a reduction of the argument, right to 2 units
+in the last place (``tests/test_engine.py``) where argument and result are normal numbers; smaller results are 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gradlab.lab.engine.vectors import Number, Value
 
 
 class _Format(NamedTuple):
-    """How a type stores a number, ``mantissa`` bits and an exponent shifted by ``bias``, and what follows from it.
+    """The format of a type: ``mantissa`` bits, an exponent shifted by ``bias``, and constants that follow from them.
 
     ln2  ln 2 in two parts, the first with so few digits that its product with an exponent is exact.
     exp  coefficients of (e^r − 1)/r on |r| ≤ ½ ln 2: its Taylor series, shortened by Chebyshev polynomials.
@@ -37,28 +37,28 @@ _FORMATS = {
 
 
 def exp(x: Value) -> Value:
-    """e^x; 0 and ∞ where that is no normal number."""
+    """Return e^x; 0 or ∞ where that is not a normal number."""
     return (x > _most(x)).where(math.inf, _exp(x))
 
 
 def sigmoid(x: Value) -> Value:
-    """1/(1 + e^−x), between the smallest normal number and 1."""
+    """Return 1/(1 + e^−x), between the smallest normal number and 1."""
     return 1.0 / (_exp(clamp(-x, most=_most(x))) + 1.0)
 
 
 def opposite_sigmoid(x: Value) -> Value:
-    """σ(−x). All but the last step is the same for −x, so that LLVM computes it once for both."""
+    """Return σ(−x). All but the last step is the same for −x, so LLVM computes it once for both."""
     small = _exp(-absolute(x))
     return (x < 0.0).where(1.0, small) * (1.0 / (small + 1.0))
 
 
 def _most(x: Value) -> float:
-    """The greatest argument of which exp is a number."""
+    """Return the greatest argument whose exp is a finite number."""
     return (_FORMATS[x.emitter.dtype.name].bias + 0.499) * math.log(2)
 
 
 def _exp(x: Value) -> Value:
-    """e^x for x up to ``_most``."""
+    """Return e^x for x up to ``_most``."""
     form = _FORMATS[x.emitter.dtype.name]
     x = clamp(x, least=-form.bias * math.log(2))  # where 2^n is 0
     shift = 1.5 * 2.0**form.mantissa + form.bias  # adding it leaves no digits after the point
@@ -70,7 +70,7 @@ def _exp(x: Value) -> Value:
 
 
 def log(x: Value) -> Value:
-    """ln x; −∞ at 0, NaN below."""
+    """Return ln x; −∞ at 0, NaN below."""
     kind = x.emitter.dtype
     form = _FORMATS[kind.name]
     # x = 2^n · m with m in [√½, √2). Counted from √½, the exponent's bits are n + bias, and those below them m's place.
@@ -86,7 +86,7 @@ def log(x: Value) -> Value:
 
 
 def _polynomial(x: Value, coefficients: Sequence[float]) -> Value:
-    """Σ c_k x^k."""
+    """Return Σ c_k x^k."""
     result = x.like(coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         result = result.times_plus(x, coefficient)
@@ -94,7 +94,7 @@ def _polynomial(x: Value, coefficients: Sequence[float]) -> Value:
 
 
 def power(x: Value, exponent: Any) -> Value:
-    """x to a fixed small whole number."""
+    """Return x to the power of a fixed small whole number."""
     if exponent not in range(-8, 9):
         raise TypeError("only small whole exponents")
     result = x.like(1.0)
@@ -104,33 +104,33 @@ def power(x: Value, exponent: Any) -> Value:
 
 
 def sqrt(x: Value) -> Value:
-    """√x, correctly rounded."""
+    """Return √x, correctly rounded."""
     return x.emitter.call("sqrt", x)
 
 
 def absolute(x: Value) -> Value:
-    """|x|."""
+    """Return |x|."""
     return x.emitter.call("fabs", x)
 
 
 def minimum(x: Value, other: Value) -> Value:
-    """The lesser; NaN where either is."""
+    """Return the lesser of two values; NaN where either is NaN."""
     return ((x < other) | x.compare("!=", x)).where(x, other)
 
 
 def maximum(x: Value, other: Value) -> Value:
-    """The greater; NaN where either is."""
+    """Return the greater of two values; NaN where either is NaN."""
     return ((x > other) | x.compare("!=", x)).where(x, other)
 
 
 def clamp(x: Value, least: Value | Number | None = None, most: Value | Number | None = None) -> Value:
-    """X, but no less than ``least`` and no more than ``most``; NaN stays NaN."""
+    """Return x limited to [``least``, ``most``]; NaN stays NaN."""
     if least is not None:
         x = (x < least).where(least, x)
     return x if most is None else (x > most).where(most, x)
 
 
-# PyTorch's elementwise operations, by their names in ATen. The derivatives are those of its derivatives.yaml.
+# PyTorch's elementwise operations, by their names in ATen. Derivatives follow PyTorch's derivatives.yaml.
 OPERATIONS: Mapping[str, Callable[..., Value]] = {
     "add": lambda x, other: x.real() + other.real(),
     "sub": lambda x, other: x.real() - other.real(),
@@ -156,10 +156,10 @@ OPERATIONS: Mapping[str, Callable[..., Value]] = {
     "maximum": maximum,
     "where": lambda condition, yes, no: condition.where(yes, no),
     "masked_fill": lambda x, mask, value: mask.where(value, x),
-    "logical_and": lambda one, other: one & other,
-    "bitwise_and": lambda one, other: one & other,
-    "bitwise_or": lambda one, other: one | other,
-    "bitwise_not": lambda one: ~one,
+    "logical_and": lambda x, other: x & other,
+    "bitwise_and": lambda x, other: x & other,
+    "bitwise_or": lambda x, other: x | other,
+    "bitwise_not": lambda x: ~x,
     "_to_copy": lambda x: x.real(),
     "lt": lambda x, other: x < other,
     "le": lambda x, other: x.compare("<=", other),

@@ -1,4 +1,4 @@
-"""The fused training loop as ``gradlab.lab.fit`` calls it, in place of ``descend``; or why it cannot be."""
+"""The fused training loop as ``gradlab.lab.fit`` calls it, in place of ``descend``; or the reason why it cannot run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from gradlab.lab.engine.kernel import Plan
     from gradlab.lab.engine.machine import Kernel
 
-# Those of this process, each with the constants that it was examined with.
+# The kernels of this process, each with the constants that it was examined with.
 _KERNELS: dict[Plan, tuple[Kernel, set[tuple[float, ...]]]] = {}
 _SAID: set[str] = set()
 
 
 class EagerNotice(UserWarning):
-    """A training runs eager, to the same result but more slowly."""
+    """A warning that a training runs eager, to the same result but more slowly."""
 
 
 def notice(label: str, reason: NotFusable | str) -> None:
@@ -39,10 +39,10 @@ def notice(label: str, reason: NotFusable | str) -> None:
 
 
 def fused(problem: PairProblem, training: Training, wanted: np.ndarray, *, progress: bool = False) -> Tensor:
-    """Train as ``descend`` does, all steps in one compiled function; log π at the ``wanted`` steps, (S, R, X, Y).
+    """Train as ``descend`` does, in one compiled function; return log π at the ``wanted`` steps, (S, R, X, Y).
 
-    Each run has the bits that it has alone. After 200 steps in float64, probabilities agree with the eager loop's to
-    1e-10. Raises NotFusable before anything is trained; FloatingPointError as ``descend``.
+    Each run gives the same bits as it gives alone. After 200 steps in float64, probabilities agree with the eager
+    loop's to 1e-10. Raises NotFusable before anything is trained; FloatingPointError as ``descend`` does.
     """
     dtype, device = training.precision, training.device
     if training.batch is not None:
@@ -77,7 +77,7 @@ def fused(problem: PairProblem, training: Training, wanted: np.ndarray, *, progr
 
 
 def _ready(loss: PairLoss, training: Training, shared: bool) -> tuple[Plan, Kernel, list[float]]:
-    """Return the loss's kernel, from this process, the disk or the compiler; and the constants to call it with."""
+    """Return the loss's plan and kernel, from this process, the disk or the compiler; and the constants for a call."""
     try:
         from gradlab.lab.engine import machine
         from gradlab.lab.engine.examine import examine
@@ -97,7 +97,7 @@ def _ready(loss: PairLoss, training: Training, shared: bool) -> tuple[Plan, Kern
             raise NotFusable(f"its kernel cannot be compiled here: {str(error).partition(chr(10))[0]}") from error
         if saved is None:
             machine.save(assembly, code)
-    # Of every loss anew, and not of every kernel: which ones have been compiled before must not matter.
+    # Examined anew for every loss, not for every kernel: what has been compiled before must not matter.
     kernel, examined = _KERNELS[plan]
     if tuple(constants) not in examined:
         examine(plan, kernel, constants, loss)

@@ -1,7 +1,7 @@
 """The fused training loop: many steps of exact training on ``LANES`` (run, prompt) columns, as one function.
 
 Columns do not interact, so a block of them takes all its steps before the next block begins, and everything it needs
-stays in the fastest cache. The loop knows only the loss's trace. What is written here is LLVM's assembly, through the
+stays in the fastest cache. The loop knows only the loss's trace. This file writes LLVM's assembly, through the
 arithmetic of ``vectors``; nothing is computed before ``machine`` has compiled it.
 """
 
@@ -18,17 +18,17 @@ from gradlab.lab.optimizers import optimizer_of
 
 NAME = "descend"
 
-# What the function takes, in order. Rows are (responses, or whatever is said) × LANES.
+# The arguments of the function, in order. Rows are (responses, or what the comment says) × LANES.
 ARGUMENTS: dict[str, Kind] = {
     "responses": "integer",
-    "parameters": "integer",  # K; as many as responses if each has its own logit
+    "parameters": "integer",  # K; the number of responses if each has its own logit
     "stops": "integer",
     "stop": "integers",  # (stops + 1): where this call begins, and the steps to record
     "schedule": "scalars",  # (steps, 2): the two factors of the optimiser at each step
     "constants": "scalars",  # of the loss
     "partners": "integers",  # (responses + 1): where in ``partner`` a response's partners begin
-    "partner": "integers",  # (pairs): the other response of each pair, sorted by the one, which comes first
-    "weight": "rows",  # pairs × 2: of one over the other, and swapped; for an antisymmetric loss, see ``derivative``
+    "partner": "integers",  # (pairs): the second response of each pair; pairs are sorted by the first
+    "weight": "rows",  # pairs × 2: first over second, and swapped; for an antisymmetric loss, see ``derivative``
     "reference": "rows",  # log π_ref
     "start": "rows",  # log π at step 0
     "features": "rows",  # Φ, responses × parameters, if shared; each column has its own order of responses
@@ -41,7 +41,7 @@ ARGUMENTS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a kernel depends on. Losses that differ in numbers alone share one."""
+    """All that a kernel depends on. Losses that differ only in their numbers share a kernel."""
 
     derivative: Trace
     antisymmetric: bool
@@ -51,7 +51,7 @@ class Plan:
 
 
 def write(plan: Plan) -> str:
-    """The kernel, as LLVM assembly. Raises NotFusable if the derivative needs what the engine does not know."""
+    """Return the kernel, as LLVM assembly. Raises NotFusable if the derivative needs an unknown operation."""
     emitter = Emitter(NAME, plan.dtype, ARGUMENTS)
     at = SimpleNamespace(plan=plan, loop=emitter.loop, cell=emitter.cell, **emitter.arguments)
     with at.loop(at.stops) as stop:
@@ -70,7 +70,7 @@ def write(plan: Plan) -> str:
 
 
 def _softmax(at: SimpleNamespace) -> None:
-    """``logp`` and ``prob`` from the parameters."""
+    """Write ``logp`` and ``prob`` from the parameters."""
     largest, total = at.cell(-math.inf), at.cell(0.0)
     with at.loop(at.responses) as response:
         logit = _mix(at, at.theta, response, at.parameters, first=response * at.parameters, stride=1)
@@ -87,7 +87,7 @@ def _softmax(at: SimpleNamespace) -> None:
 
 
 def _mix(at: SimpleNamespace, values: Array, index: Value, count: Value, first: Value, stride: Value | int) -> Value:
-    """The values' sum, weighed with the features from ``first`` on; for free logits, of which Φ = I, one value."""
+    """Return the values' sum, weighted by the features from ``first`` on; for free logits, where Φ = I, one value."""
     if not at.plan.shared:
         return values[index]
     total = at.cell(0.0)
@@ -97,28 +97,28 @@ def _mix(at: SimpleNamespace, values: Array, index: Value, count: Value, first: 
 
 
 def _gradient_of_log_policy(at: SimpleNamespace) -> Value:
-    """``slope``: g = ∂L/∂log π, summed over pairs, the log-probabilities taken as independent of each other. Gives Σ g.
+    """Write g = ∂L/∂log π to ``slope``, summed over pairs, as if the log-probabilities were independent. Return Σ g.
 
-    That sum is taken over pairs as well: where each pair's two slopes cancel, it is 0 exactly. From the responses' own
-    sums rounding would be left over, and Adam blows up rounding where nothing else moves a logit.
+    Σ g is summed over pairs as well: where each pair's two slopes cancel, it is 0 exactly. A sum over responses would
+    leave rounding, and Adam amplifies rounding where nothing else moves a logit.
     """
     total, nothing = at.cell(0.0), at.cell(0.0)
     with at.loop(at.responses) as response:
         at.slope[response] = nothing[0]
-    with at.loop(at.responses) as one:
-        slope = at.cell(at.slope[one])
-        with at.loop(at.partners[one + 1], start=at.partners[one]) as pair:
+    with at.loop(at.responses) as first:
+        slope = at.cell(at.slope[first])
+        with at.loop(at.partners[first + 1], start=at.partners[first]) as pair:
             other = at.partner[pair]
-            mine, yours = _pull(at, one, other, pair)
-            total[0] = total[0] + (mine + yours)
-            slope[0] = slope[0] + mine
-            at.slope[other] = at.slope[other] + yours
-        at.slope[one] = slope[0]
+            first_slope, other_slope = _pull(at, first, other, pair)
+            total[0] = total[0] + (first_slope + other_slope)
+            slope[0] = slope[0] + first_slope
+            at.slope[other] = at.slope[other] + other_slope
+        at.slope[first] = slope[0]
     return total[0]
 
 
-def _pull(at: SimpleNamespace, one: Value, other: Value, pair: Value) -> tuple[Value, Value]:
-    """What a pair of responses, in both orders, adds to the slopes of the two."""
+def _pull(at: SimpleNamespace, first: Value, other: Value, pair: Value) -> tuple[Value, Value]:
+    """Return what a pair of responses, in both orders, adds to the slopes of the two."""
 
     def slopes(win: Value, lose: Value, *weights: Value) -> list[Value]:
         values = at.logp[win], at.logp[lose], at.reference[win], at.reference[lose], *weights
@@ -126,10 +126,10 @@ def _pull(at: SimpleNamespace, one: Value, other: Value, pair: Value) -> tuple[V
 
     weights = at.weight[pair * 2], at.weight[pair * 2 + 1]
     if at.plan.antisymmetric:
-        mine, yours = slopes(one, other, *weights)
-        return mine, yours
-    won, lost = slopes(one, other, weights[0]), slopes(other, one, weights[1])
-    # Of a pair that is not there nothing, not even 0 · ∞: then it does not matter which others are in the block.
+        first_slope, other_slope = slopes(first, other, *weights)
+        return first_slope, other_slope
+    won, lost = slopes(first, other, weights[0]), slopes(other, first, weights[1])
+    # An absent pair adds nothing, not even 0 · ∞: then it does not matter which other columns are in the block.
     won, lost = (
         [(weight > 0.0).where(slope, 0.0) for slope in both] for weight, both in zip(weights, (won, lost), strict=True)
     )

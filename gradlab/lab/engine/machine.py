@@ -1,8 +1,8 @@
-"""From LLVM's assembly to a function that Python can call, by way of llvmlite; and its machine code on disk.
+"""Compile LLVM's assembly, by llvmlite, to a function that Python can call; keep its machine code on disk.
 
-A compiled kernel is kept under a key of its assembly (which holds all that the sources had to say), of llvmlite's and
-LLVM's versions, and of the processor. What is read back must carry a checksum of key and code, and be one's own: else
-it counts as not there, is compiled again, and replaced.
+A compiled kernel is kept under a key made of its assembly (which holds all that the sources determine), llvmlite's and
+LLVM's versions, and the processor. A file that is read back must carry a checksum of key and code, and belong to this
+user: else it counts as missing, and is compiled again and replaced.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from platformdirs import user_cache_path
 from gradlab.lab.engine.kernel import ARGUMENTS, NAME
 from gradlab.store.artifacts import write_whole
 
-LARGEST = 2**24  # bytes of a kernel's code; they take some thousands
+LARGEST = 2**24  # bytes of a kernel's code; a usual kernel takes some thousands
 
 
 class Kernel:
-    """A compiled function; call it with its arguments by name: numbers, and addresses of what has several.
+    """A compiled function; call it with its arguments by name: numbers, and addresses of arrays.
 
     While it runs, other Python threads can.
     """
@@ -40,12 +40,12 @@ class Kernel:
         self._call = kind(self._engine.get_function_address(name))
 
     def __call__(self, **given: int) -> None:
-        """Run."""
+        """Run the function."""
         self._call(*(given[name] for name in self._names))
 
 
 def compile(assembly: str) -> bytes:
-    """Machine code for this processor, as an object file."""
+    """Return machine code for this processor, as an object file."""
     machine = _target_machine()
     module = llvm.parse_assembly(assembly)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
@@ -56,7 +56,7 @@ def compile(assembly: str) -> bytes:
 
 
 def load(assembly: str) -> bytes | None:
-    """The machine code that was saved for this assembly; None if there is none, or none to be trusted."""
+    """Return the machine code that was saved for this assembly; None if there is no file or it cannot be trusted."""
     path = _path(assembly)
     try:
         state = path.stat()
@@ -77,12 +77,12 @@ def save(assembly: str, code: bytes) -> None:
 
 
 def _sealed(path: Path, code: bytes) -> bytes:
-    """The code behind a checksum of itself and of the key that its file is named by."""
+    """Return the code with a checksum before it, of the code and of the key in its file's name."""
     return hashlib.sha256(path.name.encode() + code).digest() + code
 
 
 def _path(assembly: str) -> Path:
-    """In GRADLAB_CACHE, or the user's cache folder of this platform."""
+    """Return the cache file: in GRADLAB_CACHE, or in the user's cache folder of this platform."""
     parts = assembly, llvmlite.__version__, llvm.llvm_version_info, llvm.get_process_triple(), _processor()
     key = hashlib.sha256(repr(parts).encode()).hexdigest()
     folder = os.environ.get("GRADLAB_CACHE") or user_cache_path("gradlab", appauthor=False)
@@ -94,7 +94,7 @@ def _processor() -> tuple[str, str]:
 
 
 def _target_machine() -> llvm.TargetMachine:
-    """A new one each time: an engine takes its own with it when it goes."""
+    """Return a new target machine at each call: an engine that goes away frees the machine that it was given."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     name, features = _processor()

@@ -18,7 +18,7 @@ from gradlab.lab.optimizers import Optimizer, optimizer_of
 PANEL = 2**19  # numbers in the weights of one panel: few calls of numpy, and still in the processor's outer cache
 CALL = 2**26  # pairs × lanes × steps of one call: some hundredths of a second, after which Python can be interrupted
 
-Arrays = dict[str, np.ndarray]  # by their names in ``kernel.ARGUMENTS``
+Arrays = dict[str, np.ndarray]  # the arrays by their names in ``kernel.ARGUMENTS``
 
 
 class Columns(NamedTuple):
@@ -36,7 +36,7 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class KernelRun:
-    """A kernel, with the constants of its loss, and how to train. ``tick`` is told of column-steps, now and then."""
+    """A kernel, with the constants of its loss, and how to train. ``tick`` is called with column-steps now and then."""
 
     plan: Plan
     kernel: Kernel
@@ -46,7 +46,7 @@ class KernelRun:
     tick: Callable[[int], None] = lambda done: None
 
     def follow(self, columns: Columns) -> np.ndarray:
-        """Log π at the ``wanted`` steps, (S, C, Y)."""
+        """Return log π at the ``wanted`` steps, (S, C, Y)."""
         count, responses = columns.start.shape
         result = np.empty((len(self.wanted), count, responses), self.plan.dtype)
         width = max(1, PANEL // (responses**2 * LANES)) * LANES
@@ -58,36 +58,36 @@ class KernelRun:
         return result
 
     def _pack(self, columns: Columns) -> tuple[Arrays, Arrays, np.ndarray]:
-        """The kernel's rows (blocks, rows, LANES), its pairs, and the order (C, Y) of each column's responses in them.
+        """Return the kernel's rows (blocks, rows, LANES), its pairs, and the order (C, Y) of each column's responses.
 
-        Those that occur in some pair come first: then few pairs do for all columns.
+        Responses that occur in some pair come first: then few pairs serve all columns.
         """
         seen = columns.weights.any(1) | columns.weights.any(2)
         order, responses = np.argsort(~seen, axis=1, kind="stable"), columns.start.shape[1]
-        flat, one_order = columns.weights.reshape(len(order), -1), _is_sorted(order)
+        flat, in_order = columns.weights.reshape(len(order), -1), _is_sorted(order)
 
-        def between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-            if one_order:
-                return flat.take(one * responses + other, 1)
-            return np.take_along_axis(flat, order[:, one] * responses + order[:, other], 1)
+        def between(first: np.ndarray, other: np.ndarray) -> np.ndarray:
+            if in_order:
+                return flat.take(first * responses + other, 1)
+            return np.take_along_axis(flat, order[:, first] * responses + order[:, other], 1)
 
-        one, other = np.triu_indices(int(seen.sum(1).max()), 1)
-        won, lost = between(one, other), between(other, one)
+        first, other = np.triu_indices(int(seen.sum(1).max()), 1)
+        won, lost = between(first, other), between(other, first)
         live = won.any(0) | lost.any(0)
         if not live.all():  # pairs that no column has data on need no time
-            one, other, won, lost = one[live], other[live], won[:, live], lost[:, live]
+            first, other, won, lost = first[live], other[live], won[:, live], lost[:, live]
         rows = {
             "weight": np.stack([won + lost if self.plan.antisymmetric else won, lost], 2),
             "reference": _reordered(columns.reference, order),
             "start": _reordered(columns.start, order),
             "features": np.take_along_axis(columns.features, order[:, :, None], 1),
         }
-        partners = np.searchsorted(one, np.arange(responses + 1))
+        partners = np.searchsorted(first, np.arange(responses + 1))
         pairs = {"partners": partners.astype(np.int64), "partner": other.astype(np.int64)}
         return {name: _lanes(values, self.plan.dtype) for name, values in rows.items()}, pairs, order
 
     def _run(self, rows: Arrays, pairs: Arrays, count: int) -> np.ndarray:
-        """Take all steps, block by block; log π of the ``count`` columns at the wanted ones, (S, C, Y)."""
+        """Take all steps, block by block; return log π of the ``count`` columns at the wanted steps, (S, C, Y)."""
         plan, (blocks, responses) = self.plan, rows["start"].shape[:2]
         parameters = rows["features"].shape[1] // responses if plan.shared else responses
         ends, calls = _calls(self.wanted, len(pairs["partner"]))
@@ -103,11 +103,13 @@ class KernelRun:
         }
         given = {"responses": responses, "parameters": parameters}
         given |= {name: values.ctypes.data for name, values in common.items()}
-        own = {name: (values.ctypes.data, values.strides[0]) for name, values in {**rows, "record": record}.items()}
+        by_block = {
+            name: (values.ctypes.data, values.strides[0]) for name, values in {**rows, "record": record}.items()
+        }
         first_stop = ends.ctypes.data
         for block in range(blocks):
             theta[:] = memory[:] = 0
-            places = {name: address + block * stride for name, (address, stride) in own.items()}
+            places = {name: address + block * stride for name, (address, stride) in by_block.items()}
             for first, last in calls:
                 self.kernel(**given, **places, stop=first_stop + first * ends.itemsize, stops=last - first)
                 places["record"] += (last - first) * responses * record.strides[1]
@@ -118,30 +120,30 @@ class KernelRun:
 
 def _schedule(rule: Optimizer, learning_rate: float, steps: int, dtype: str) -> np.ndarray:
     """Return the optimiser's factors of every step, (steps, 2), in the kernel's precision."""
-    with np.errstate(over="ignore"):  # a learning rate too large for it: the policy says so by not being finite
+    with np.errstate(over="ignore"):  # too large a learning rate shows later, in a policy that is not finite
         return rule.factors(learning_rate, steps).astype(dtype)
 
 
 def _reordered(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The last axis of values (..., C, Y) in each column's order (C, Y)."""
+    """Return values (..., C, Y) with the last axis in each column's order (C, Y)."""
     order = order.reshape((1,) * (values.ndim - 2) + order.shape)
     return values if _is_sorted(order) else np.take_along_axis(values, order, -1)
 
 
 def _is_sorted(order: np.ndarray) -> bool:
-    """Whether every column has its responses as they came: then there is less to do."""
+    """Say whether every column keeps the order of its responses: then there is less to do."""
     return bool((np.diff(order) > 0).all())
 
 
 def _calls(wanted: np.ndarray, pairs: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Where stretches of steps end, 0 and the wanted steps among them; and the first and last end of each call."""
+    """Return where stretches of steps end, with 0 and the wanted steps; and the first and last end of each call."""
     cuts = np.append(np.arange(0, wanted[-1], max(1, CALL // (max(pairs, 1) * LANES))), wanted[-1])
     ends = np.append(0, np.union1d(wanted, cuts)).astype(np.int64)
     return ends, list(pairwise(np.searchsorted(ends, cuts).tolist()))
 
 
 def _lanes(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Columns (C, ...) as (blocks, rows, LANES), filled up with columns of zeros."""
+    """Return columns (C, ...) as (blocks, rows, LANES), filled up with columns of zeros."""
     blocks, size = -(-len(values) // LANES), math.prod(values.shape[1:])
     padded = np.zeros((blocks * LANES, size), dtype)
     padded[: len(values)] = values.reshape(len(values), size)
@@ -151,7 +153,7 @@ def _lanes(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _rows(blocks: int, rows: int, dtype: np.dtype | str) -> np.ndarray:
-    """Zeros (blocks, rows, LANES), beginning on a boundary of ALIGNMENT."""
+    """Return zeros (blocks, rows, LANES) that begin on a boundary of ALIGNMENT."""
     size = blocks * rows * LANES * np.dtype(dtype).itemsize
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     offset = -raw.ctypes.data % ALIGNMENT

@@ -1,7 +1,7 @@
-"""What a loss does to one pair, as a list of elementwise operations, written down while PyTorch differentiates it.
+"""Trace a loss: list the elementwise operations on one pair, recorded while PyTorch differentiates the loss.
 
-The loss and its backward pass run on a few made-up pairs under a recorder. Numbers of the loss are kept apart from its
-operations, so that one list, and the kernel made from it, serves a loss at any hyper-parameters.
+The loss and its backward pass run on a few random pairs under a recorder. Numbers of the loss are kept apart from its
+operations, so that one list, and the kernel written from it, serves a loss at any hyper-parameters.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ INPUTS = ("win", "lose", "ref_win", "ref_lose", "weight", "swapped_weight")
 
 
 class NotFusable(Exception):
-    """Why a training cannot run as one kernel, in words that go on after "since …"."""
+    """The reason why a training cannot run as one kernel, worded to continue "since …"."""
 
 
 class Trace(NamedTuple):
-    """Steps, each an operation of PyTorch's ATen library and its arguments, and the names of the outputs.
+    """The steps, each an operation of PyTorch's ATen library and its arguments, and the names of the outputs.
 
-    Values go by name: inputs by theirs, the n-th step's as "%n", and the n-th number of the loss as "#n".
+    Values have names: an input its name, the value of step n "%n", and number n of the loss "#n".
     """
 
     steps: tuple[tuple[str, tuple[Any, ...]], ...]
@@ -38,46 +38,46 @@ class Trace(NamedTuple):
     def replay(
         self, operations: Mapping[str, Callable[..., Any]], inputs: Mapping[str, Any], constants: Any
     ) -> list[Any]:
-        """Carry out the steps by ``operations``, whatever these work on; NotFusable if an output needs another one."""
+        """Carry out the steps by ``operations``, on what these take; NotFusable if an output needs an unknown one."""
         values = dict(inputs)
 
         def look_up(argument: Any) -> Any:
             if not isinstance(argument, str):
                 return argument
-            found = constants[int(argument[1:])] if argument[0] == "#" else values[argument]
-            if isinstance(found, NotFusable):
-                raise found
-            return found
+            value = constants[int(argument[1:])] if argument[0] == "#" else values[argument]
+            if isinstance(value, NotFusable):
+                raise value
+            return value
 
         for number, (name, arguments) in enumerate(self.steps):
             try:
                 if name not in operations:
                     raise NotFusable(f"its derivative needs {name}, which the engine does not know")
                 values[f"%{number}"] = operations[name](*map(look_up, arguments))
-            except NotFusable as reason:  # perhaps no output needs it: only the derivative does matter
+            except NotFusable as reason:  # perhaps no output needs it: only the derivative matters
                 values[f"%{number}"] = reason
-            except Exception:  # whatever it trips over, such as a truth where a number is expected
+            except Exception:  # any failure, such as at a truth where a number is expected
                 values[f"%{number}"] = NotFusable(f"its derivative needs {name} with arguments unknown to the engine")
         return [look_up(output) for output in self.outputs]
 
 
 def derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
-    """From a pair's ``INPUTS`` to what it adds to ∂/∂log π_w and ∂/∂log π_l; and the constants of the loss.
+    """Return the trace from a pair's ``INPUTS`` to its part of ∂/∂log π_w and ∂/∂log π_l; and the loss's constants.
 
-    An antisymmetric loss has two weights, as in ``PairObjective``: of both orders in sum, and of the swapped one.
-    Raises NotFusable for what is no fixed formula of a pair's own numbers.
+    An antisymmetric loss has two weights, as in ``PairObjective``: the sum over both orders, and that of the swapped
+    order. Raises NotFusable for a loss that is not a fixed formula of the numbers of one pair.
     """
-    # Our own losses are what their fields say. Of anyone else's that cannot be known: a global may have changed.
+    # gradlab's losses depend on their fields alone. For other losses nobody knows: a global may have changed.
     ours = type(loss).__module__.startswith("gradlab.losses.")
     return _cached_derivative(loss, dtype) if ours else _derivative(loss, dtype)
 
 
 def _derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
-    """Recorded thrice, on other numbers and in another shape: all records must be the same."""
-    one, *others = (_record(loss, dtype, shape, seed) for seed, shape in enumerate([(3, 5), (4, 2), (190, 32)]))
-    if any(repr(one) != repr(other) for other in others):  # as text, in which NaN equals NaN
+    """Record the derivative three times, on other numbers and in other shapes: all records must agree."""
+    first, *others = (_record(loss, dtype, shape, seed) for seed, shape in enumerate([(3, 5), (4, 2), (190, 32)]))
+    if any(repr(first) != repr(other) for other in others):  # as text, in which NaN equals NaN
         raise NotFusable("it does not treat every pair alike, by a fixed formula")
-    return one
+    return first
 
 
 _cached_derivative = functools.lru_cache(maxsize=128)(_derivative)
@@ -86,7 +86,7 @@ _cached_derivative = functools.lru_cache(maxsize=128)(_derivative)
 @torch.enable_grad()
 def _record(loss: PairLoss, dtype: torch.dtype, shape: tuple[int, int], seed: int) -> tuple[Trace, list[float]]:
     generator = torch.Generator().manual_seed(torch_seed(seed, Purpose.TRACED))
-    # Below zero, as log-probabilities are, and spread out: whatever looks at them sees other numbers each time.
+    # Below zero, as log-probabilities are, and spread out: code that looks at them sees other numbers each time.
     names = INPUTS if loss.antisymmetric else INPUTS[:-1]
     inputs = {name: -4 * torch.rand(shape, generator=generator, dtype=dtype) - 0.1 for name in names}
     recorder = _Recorder(inputs, dtype)
@@ -106,7 +106,7 @@ def _pair_gradient(
 ) -> Any:
     logps = PairLogps(win.requires_grad_(), lose.requires_grad_(), ref_win, ref_lose)
     value, outer = value_and_slope(loss, logps, *weights)
-    value.register_hook(lambda grad: outer)  # and not grad_outputs, for which PyTorch imports sympy: a second
+    value.register_hook(lambda grad: outer)  # not grad_outputs, for which PyTorch imports sympy: that takes a second
     return torch.autograd.grad(value.sum(), (win, lose))
 
 
@@ -118,10 +118,10 @@ _FILLED = {"zeros", "ones", "full", "scalar_tensor", "zeros_like", "ones_like", 
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes down the operations on tensors, and the name of the value that each tensor holds.
+    """A recorder of the operations on tensors, and of the name of the value that each tensor holds.
 
-    A tensor is known by its storage, so that what is done to it in place is seen through every other name that it has.
-    To take a part of it is a step that the engine does not know, and spoils it under all its names.
+    A tensor is identified by its storage, so that a change in place is seen through all its views. Taking a part of a
+    tensor is a step that the engine does not know; the value is then unusable through all its views.
     """
 
     def __init__(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> None:
@@ -149,10 +149,10 @@ class _Recorder(TorchDispatchMode):
         return result
 
     def read(self, tensor: Tensor) -> str:
-        """The value that a tensor holds; NotFusable for one of several numbers that comes from elsewhere."""
+        """Return the name of a tensor's value; NotFusable for a tensor of several numbers that comes from elsewhere."""
         known = self._held.get(_storage(tensor))
         if known is None and tensor.numel() > 1:
-            raise NotFusable(f"it has a tensor of its own, of shape {tuple(tensor.shape)}")
+            raise NotFusable(f"it uses a tensor from elsewhere, of shape {tuple(tensor.shape)}")
         return known or self._constant(tensor.item())
 
     def _value(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Tensor) -> str:
@@ -166,7 +166,7 @@ class _Recorder(TorchDispatchMode):
         if kwargs and name != "_to_copy":
             name += f" with {', '.join(kwargs)}"
         if name == "log_sigmoid_backward":
-            args = args[:2]  # the third is scratch of PyTorch's own
+            args = args[:2]  # the third is scratch space of PyTorch
 
         def operand(argument: Any) -> Any:
             if isinstance(argument, Tensor):
@@ -191,7 +191,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 class _NoPeeking(TorchFunctionMode):
-    """Refuses what takes numbers out of tensors past the recorder."""
+    """A mode that refuses functions which take numbers out of tensors unseen by the recorder."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")

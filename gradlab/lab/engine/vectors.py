@@ -1,7 +1,7 @@
 """Code for many columns at once: arithmetic on ``Value`` in Python writes instructions on ``LANES`` numbers in LLVM.
 
-Each lane is a column of its own: no instruction here lets one lane see another, so that a column's bits do not depend
-on what stands beside it. ``with emitter.loop(n) as i:`` writes a loop; ``rows[i]`` reads and writes a row of lanes.
+Each lane is a separate column: no instruction here lets one lane see another, so a column's bits do not depend on its
+neighbours. ``with emitter.loop(n) as i:`` writes a loop; ``rows[i]`` reads and writes a row of lanes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _INTEGER = ir.IntType(64)
 
 
 class Emitter:
-    """Writes one function, whose ``arguments`` are whole numbers, or pointers to them, to reals, or to rows of lanes.
+    """A writer of one function, whose ``arguments`` are whole numbers, or pointers to them, to reals, or to rows.
 
     dtype  "float64" or "float32": what a real number is here, and its numpy type.
     """
@@ -47,23 +47,23 @@ class Emitter:
                 code.add_attribute("noalias")
 
     def finish(self) -> str:
-        """End the function; it is LLVM assembly."""
+        """End the function; return it as LLVM assembly."""
         self.build.ret_void()
         return str(self.module)
 
     def real(self, value: Value | Number) -> Value:
-        """A number, the same in every lane; a value as it is."""
+        """Return a number as a value with that number in every lane; a value as it is."""
         return value if isinstance(value, Value) else Value(self, ir.Constant(self.reals, [float(value)] * LANES))
 
     def call(self, intrinsic: str, *arguments: Value) -> Value:
-        """One of LLVM's own functions of vectors, such as sqrt."""
+        """Call one of LLVM's built-in functions of vectors, such as sqrt."""
         name = f"llvm.{intrinsic}.v{LANES}f{self.dtype.itemsize * 8}"
         kind = ir.FunctionType(self.reals, [self.reals] * len(arguments))
         function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
-        return Value(self, self.build.call(function, [one.code for one in arguments]))
+        return Value(self, self.build.call(function, [argument.code for argument in arguments]))
 
     def cell(self, value: Value | Number) -> Array:
-        """One row of lanes, in registers and not in memory: what a loop adds to."""
+        """Return one row of lanes that a loop can add to, in registers and not in memory."""
         with self.build.goto_entry_block():
             cell = Array(self, self.build.alloca(self.reals))
         cell[0] = self.real(value)
@@ -87,7 +87,7 @@ class Emitter:
 
 
 def _operator(reals: str, integers: str = "", swapped: bool = False) -> Callable[[Value, Value | Number], Value]:
-    """An operator of ``Value``: LLVM's instructions for reals, and for whole numbers and truths."""
+    """Return an operator of ``Value``, from LLVM's instructions for reals, and for whole numbers and truths."""
 
     def apply(self: Value, other: Value | Number) -> Value:
         left, right = (self.like(other), self) if swapped else (self, self.like(other))
@@ -123,34 +123,34 @@ class Value:
         return self.compare(">", other)
 
     def compare(self, sign: str, other: Value | Number) -> Value:
-        """The truth of a comparison of reals: false where either is not a number, but != is true there."""
+        """Compare reals: the result is false where either is NaN, but != is true there."""
         build = self.emitter.build
         compare = build.fcmp_unordered if sign == "!=" else build.fcmp_ordered
         return Value(self.emitter, compare(sign, self.code, self.like(other).code))
 
     def where(self, yes: Value | Number, no: Value | Number) -> Value:
-        """``yes`` in the lanes where this truth holds, ``no`` in the others; both are reals."""
+        """Return ``yes`` in the lanes where this truth holds, ``no`` in the others; both are reals."""
         yes, no = self.emitter.real(yes), self.emitter.real(no)
         return Value(self.emitter, self.emitter.build.select(self.code, yes.code, no.code))
 
     def times_plus(self, factor: Value | Number, term: Value | Number) -> Value:
-        """``self · factor + term``, rounded once where the processor can."""
+        """Return ``self · factor + term``, rounded once where the processor can do so."""
         return self.emitter.call("fmuladd", self, self.like(factor), self.like(term))
 
     def like(self, other: Value | Number) -> Value:
-        """A Python number as one of this type, in every lane; a value as it is."""
+        """Return a Python number as a value of this type, in every lane; a value as it is."""
         if isinstance(other, Value):
             return other
         kind = self.code.type
         return Value(self.emitter, ir.Constant(kind, [other] * LANES if isinstance(kind, ir.VectorType) else other))
 
     def real(self) -> Value:
-        """Whole numbers as reals; truths as 1 and 0; reals as they are."""
+        """Return whole numbers as reals, truths as 1 and 0, and reals as they are."""
         real = self.code.type == self.emitter.reals
         return self if real else Value(self.emitter, self.emitter.build.uitofp(self.code, self.emitter.reals))
 
     def view(self, kind: ir.VectorType) -> Value:
-        """The same bits as ``emitter.reals`` or as ``emitter.bits``, which are whole numbers."""
+        """Return the same bits as ``emitter.reals`` or as ``emitter.bits``, which are whole numbers."""
         return Value(self.emitter, self.emitter.build.bitcast(self.code, kind))
 
 
@@ -164,8 +164,8 @@ class Array:
         build, code = self.emitter.build, self.emitter.build.load(self._at(index))
         if code.type == self.emitter.scalar:
             empty, integer = ir.Constant(self.emitter.reals, ir.Undefined), ir.IntType(32)
-            one = build.insert_element(empty, code, integer(0))
-            code = build.shuffle_vector(one, empty, ir.Constant(ir.VectorType(integer, LANES), [0] * LANES))
+            lane = build.insert_element(empty, code, integer(0))
+            code = build.shuffle_vector(lane, empty, ir.Constant(ir.VectorType(integer, LANES), [0] * LANES))
         return Value(self.emitter, code)
 
     def __setitem__(self, index: Value | int, value: Value) -> None:
