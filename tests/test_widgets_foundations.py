@@ -49,7 +49,7 @@ def test_the_expected_loss_is_least_at_the_gap(gap):
 
 def test_nine_of_ten_and_a_pair_at_rest():
     explorer = SigmoidExplorer()
-    explorer.tell("Nine of ten")
+    explorer.tell("Nine out of ten")
     assert explorer.numbers["P(w ≻ l)"] == pytest.approx(0.9, abs=0.001)
     explorer.tell("A pair at rest")
     assert explorer.numbers["pull on m"] == 0

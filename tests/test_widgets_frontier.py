@@ -186,7 +186,7 @@ def test_what_shared_parameters_buy(explorer):
 
 
 def test_less_is_not_nearer(explorer):
-    explorer.tell("Less is not nearer")
+    explorer.tell("Less mass is not closer to the ideal")
     a, b = (at_kl(explorer, side, 1.0, "unobserved_mass") for side in ("_a", "_b"))
     assert b / a == pytest.approx(0.25, abs=0.05)
     assert ideal_at_kl(explorer, 1.0, "unobserved_mass") > a > b

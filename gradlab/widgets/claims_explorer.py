@@ -1,4 +1,4 @@
-"""Claims: the report on the paper's claims as a table to browse; each row opens its figure, its rows and its data."""
+"""Claims: the report on the paper's claims as a table to browse; each row opens a figure, its rows and its data."""
 
 from __future__ import annotations
 
@@ -30,68 +30,72 @@ from gradlab.widgets.view import View
 _ALL, _NONE = "all", "none"
 _KINDS = [*reversed(verdicts.WEAKEST_FIRST), verdicts.NOT_JUDGED, verdicts.NOT_RUN]
 _HEAD = ["claim", "statement", "verdict", "effect, 95% interval", "the control beside it"]
-_OURS = {name: caption for one in EXPERIMENTS.values() for name, caption in one.captions.items()}
-_CAPTIONS = {**_OURS, **{name: caption for one in MEASURED.values() for name, caption in one.captions.items()}}
+_OURS = {name: caption for question in EXPERIMENTS.values() for name, caption in question.captions.items()}
+_CAPTIONS = {
+    **_OURS,
+    **{name: caption for measured in MEASURED.values() for name, caption in measured.captions.items()},
+}
 _WIDTH = 1000  # pixels across of a figure, at most
 
 
 def _figures(claim: str, folder: Path) -> list[str]:
-    """Those of a claim; of what measurements show, those that are there."""
-    there = [one for one in CLAIMS[claim].figures if one in _OURS or (folder / f"{one}.png").exists()]
+    """Return the figures of a claim; figures of measurements only if they exist."""
+    there = [name for name in CLAIMS[claim].figures if name in _OURS or (folder / f"{name}.png").exists()]
     return there or [_NONE]
 
 
 def _data(claim: str, folder: Path) -> list[str]:
-    """No data, and the files that judge a claim; of measurements those that are there."""
+    """Return "no data" and the files that judge a claim; files of measurements only if they exist."""
     measured = [file for name in CLAIMS[claim].measurements for file in MEASURED[name].files.values()]
     ours = list(map(wording.frame_file, CLAIMS[claim].experiments))
     return [_NONE, *ours, *(file for file in measured if (folder / file).exists())]
 
 
 def _opening(claim: str, figure: str | None = None) -> dict[str, str]:
-    """The state of a story: this claim among all, with this figure of it or the main one."""
+    """Return the state of a story: this claim among all, with this figure or its main figure."""
     main = next(filter(_OURS.__contains__, CLAIMS[claim].figures), _NONE)
     return {"verdict": _ALL, "claim": claim, "figure": figure or main, "data": _NONE}
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What is shown: one claim, the names of those listed, a figure as PNG, and a frame; None for what is not."""
+    """The result to show: a claim, the names of the listed claims, a figure as PNG, and a frame; None if not shown."""
 
-    one: Settled
+    settled: Settled
     listed: list[str]
     figure: str
     png: bytes | None
     file: str
     data: pd.DataFrame | None
-    rows: int  # of the frame, that are shown
+    rows: int  # rows of the frame that are shown
 
 
 class ClaimsExplorer(Explorer):
-    """Every claim of the paper with its verdict, what it rests on, its figures and its data; nothing is judged anew."""
+    """Every claim of the paper with its verdict, the reasons, its figures and its data; nothing is judged again."""
 
     name = "claims"
     wide = True
     question = "Which of the paper's claims hold, how sure is that, and what would explain it away?"
     prediction = (
         "there are sixteen claims. Before you look: how many hold as they are stated, and how many of those are true "
-        "by algebra, for whatever loss and data?"
+        "by algebra, for any loss and data?"
     )
     reading = (
-        "Choose a claim in the table or in the menu. A claim is as good as its weakest row as stated; controls do not "
-        "change a verdict, they say what it is worth, and the one beside a claim is the least favourable. Effects are "
-        "mean differences in favour of the statement, or shares of cases, with 95% intervals over seeds. “Fails” means "
-        "that some declared cell says the opposite, or at least half show no difference, whatever the mean. We worked "
-        "from a summary of the paper: “stated” is what it says, the rest is ours. The report is read as it was "
-        "saved; “gradlab claims” judges anew."
+        "Choose a claim in the table or in the menu. A claim is as good as its weakest row as stated. Controls do not "
+        "change a verdict: they say what it is worth, and the control beside a claim is the least favourable. Effects "
+        "are mean differences in favour of the statement, or shares of cases, with 95% intervals over seeds. “Fails” "
+        "means that some declared cell says the opposite, or at least half show no difference, whatever the mean. We "
+        "worked from a summary of the paper: “stated” is what it says, the rest is ours. The report is shown as it "
+        "was saved; “gradlab claims” judges again."
     )
     takeaway = (
         "What holds in every case is mostly algebra, which other losses share. In reward, Balanced-DPO is ahead of DPO "
-        "at β = 1 on average, some declared worlds say the opposite, and a plain control, DPO at β/2, does better. It "
-        "does put less mass on unobserved responses, also than DPO at β/2, and no declared cell says the opposite; but "
-        "with finite data weights dealt to the wrong pairs do as well, and less is not nearer to the ideal. Of the two "
-        "claims about language models alone, the one on Llama-7B was not run here; the other, that symmetric naive "
-        "bDPO is unstable, small models on real pairs leave open: its validation loss spiked as rarely as DPO's."
+        "at β = 1 on average, but some declared worlds say the opposite, and a plain control, DPO at β/2, does better. "
+        "Balanced-DPO does put less mass on unobserved responses than DPO, even than DPO at β/2, and no declared cell "
+        "says the opposite. But with finite data, weights given to the wrong pairs do as well, and less mass is not "
+        "closer to the ideal. Two claims are only about language models. That on Llama-7B was not run here. The other "
+        "says that symmetric naive bDPO is unstable; small models on real pairs leave it open, since its validation "
+        "loss spiked as rarely as DPO's."
     )
     stories = (
         Story(
@@ -103,8 +107,8 @@ class ClaimsExplorer(Explorer):
         ),
         Story(
             "True by algebra",
-            "the ratio holds in every case up to rounding. So it does for cDPO and IPO (first control: no difference): "
-            "it is no property of DPO.",
+            "the ratio holds in every case up to rounding. It also holds for cDPO and IPO (first control: no "
+            "difference): it is not a property of DPO alone.",
             _opening("ratio"),
         ),
         Story(
@@ -130,7 +134,7 @@ class ClaimsExplorer(Explorer):
     def __init__(self, folder: Path | str | None = None, **start: Any) -> None:
         """Show the report in ``folder``; by default the one below the current folder, or the package's own.
 
-        A folder without a whole report is told in the status line. FileNotFoundError where the package has none.
+        The status line says so where the folder's report is incomplete. FileNotFoundError where the package has none.
         """
         self.folder = _found() if folder is None else Path(folder)
         self._trouble, self._report, self._claims = "", pd.DataFrame(), dict[str, Settled]()
@@ -139,7 +143,7 @@ class ClaimsExplorer(Explorer):
         except (OSError, ValueError) as error:
             self._trouble = f"{self.folder}: {error}"
         except (AttributeError, KeyError, TypeError) as error:  # rows or columns that are not those of a report
-            self._trouble = f"{self.folder / verdicts.REPORT} is damaged ({error}); `gradlab figures` writes it anew"
+            self._trouble = f"{self.folder / verdicts.REPORT} is damaged ({error}); `gradlab figures` writes it again"
         self._table, self._about, self._rows, self._data = Table(selectable=True), Table(), Table(), Table()
         self._picture = Picture(width=_WIDTH, layout={"display": "none"})
         self._listed: list[str] = []
@@ -165,7 +169,7 @@ class ClaimsExplorer(Explorer):
         }
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Keep claim and filter together: of the two, what was moved stays. Figures and data are the claim's own."""
+        """Keep claim and filter consistent: the control that was moved stays. Figures and data are the claim's."""
         matching = self._matching(state.verdict)
         if matching and state.claim not in matching:
             if state.verdict != self._filter:
@@ -177,7 +181,7 @@ class ClaimsExplorer(Explorer):
         self.controls["rows"].layout.display = None if self.controls["data"].value != _NONE else "none"
 
     def compute(self, state: SimpleNamespace) -> Opened:
-        """Read what is to be opened."""
+        """Read the claim, the figure and the data that the controls name."""
         if self._trouble:
             raise ValueError(self._trouble)
         png = data = None
@@ -191,16 +195,16 @@ class ClaimsExplorer(Explorer):
                       state.rows)  # fmt: skip
 
     def make_views(self) -> dict[str, View]:
-        """None: the figures are shown as they were saved."""
+        """Return no views: the figures are shown as they were saved."""
         return {}
 
     def more_widgets(self) -> list[widgets.Widget]:
-        """The table of claims; of the chosen one: what there is to say, its figure, its rows, its data."""
+        """Return the table of claims; and the chosen claim's summary, figure, rows and data."""
         return [self._table, self._about, self._picture, self._rows, self._data]
 
     def show(self, result: Opened, former: Opened | None) -> dict[str, Any]:
         """Fill the tables, and show the figure."""
-        one = result.one
+        settled = result.settled
         self._listed = result.listed
         listed = [self._claims[name] for name in result.listed]
         self._table.put(
@@ -208,8 +212,8 @@ class ClaimsExplorer(Explorer):
             ([other.name, other.claim.claimed, other.verdict, wording.effect_and_interval(other.decisive),
               wording.beside(other)] for other in listed),
         )  # fmt: skip
-        self._table.chosen = result.listed.index(one.name)
-        self._about.put(one.name, ["", "what the report says"], _about(one, result.figure).items())
+        self._table.chosen = result.listed.index(settled.name)
+        self._about.put(settled.name, ["", "what the report says"], _about(settled, result.figure).items())
         self._rows.put(
             f"Every row of {one.name}: as stated, then the controls that do not hold, then those that do",
             wording.ROW,
@@ -220,9 +224,10 @@ class ClaimsExplorer(Explorer):
             self._picture.alt = f"{result.figure}: {_CAPTIONS.get(result.figure, '')}"
             self._picture.width = min(_WIDTH, Image.open(io.BytesIO(result.png)).width)
             self._picture.png = result.png
-        hold = f"{sum(map(verdicts.holds, one.controls))} of {len(one.controls)}"
-        numbers = {"claim": one.name, "verdict": one.verdict, "effect": wording.effect_and_interval(one.decisive),
-                   "from": wording.evidence(one.decisive), "controls that hold": hold}  # fmt: skip
+        hold = f"{sum(map(verdicts.holds, settled.controls))} of {len(settled.controls)}"
+        numbers = {"claim": settled.name, "verdict": settled.verdict,
+                   "effect": wording.effect_and_interval(settled.decisive), "from": wording.evidence(settled.decisive),
+                   "controls that hold": hold}  # fmt: skip
         if result.data is None:
             self._data.put("", [], [])
             return numbers
@@ -235,7 +240,7 @@ class ClaimsExplorer(Explorer):
         return {**numbers, "rows of data": len(result.data)}
 
     def png(self) -> bytes:
-        """The figure, or a line that says that there is none."""
+        """Return the figure, or a line that says that there is no figure."""
         if self.result is not None and self.result.png:
             return self.result.png
         figure, buffer = Figure(figsize=(10, 0.6)), io.BytesIO()
@@ -245,7 +250,7 @@ class ClaimsExplorer(Explorer):
         return buffer.getvalue()
 
     def frame(self) -> pd.DataFrame:
-        """The data, where they are shown; else every row of the report on the claims that are listed."""
+        """Return the data, where they are shown; else every row of the report on the listed claims."""
         if self.result is None:
             raise ValueError(self._trouble or "there is nothing to save")
         if self.result.data is not None:
@@ -253,7 +258,7 @@ class ClaimsExplorer(Explorer):
         return self._report[self._report["claim"].isin(self.result.listed)].reset_index(drop=True)
 
     def code(self, state: SimpleNamespace) -> str:
-        """Read the report, and the data where they are shown."""
+        """Return code that reads the report, and the data where they are shown."""
         lines = ["from pathlib import Path", "", "from gradlab.store.artifacts import load_frame",
                  "from gradlab.experiments.report import verdicts", "", f"folder = Path({str(self.folder)!r})",
                  "report = verdicts.former(folder)", f"claim = report[report['claim'] == {state.claim!r}]",
@@ -274,7 +279,7 @@ class ClaimsExplorer(Explorer):
             raise
 
     def _offer(self, claim: str) -> None:
-        """Give the menus of figures and data those of this claim."""
+        """Put this claim's figures and data into the menus."""
         if claim not in CLAIMS:
             return
         quiet, self._quiet = self._quiet, True
@@ -289,7 +294,7 @@ class ClaimsExplorer(Explorer):
             self._quiet = quiet
 
     def _picked(self, change: Any) -> None:
-        """A row of the table was chosen in the page."""
+        """Open the claim whose row was chosen in the page."""
         if 0 <= change["new"] < len(self._listed):
             self.controls["claim"].value = self._listed[change["new"]]
 
@@ -299,13 +304,13 @@ class ClaimsExplorer(Explorer):
 
 
 def _found() -> Path:
-    """The figures below the current folder where there is a report, else those that travel with the package."""
+    """Return the folder of figures: below the current folder if a report is there, else the package's."""
     here = Path("figures")
     return here if (here / verdicts.REPORT).exists() else shipped("figures")
 
 
 def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:
-    """The saved report, and each claim as it settled it; ValueError where there is no whole one."""
+    """Return the saved report, and each claim as the report settled it; ValueError if the report is incomplete."""
     report = verdicts.former(folder)
     if report is None:
         raise ValueError(f"folder must hold {verdicts.REPORT}, which `make figures` writes; there is none in {folder}")
@@ -318,7 +323,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:
         name: Settled(
             name, claim, heads.get(name, verdicts.NOT_JUDGED), tuple(rows[rows["claim"] == name].itertuples()),
             dict.fromkeys(claim.experiments, "as saved"),
-            tuple(one for one in claim.measurements if one in set(rows.loc[rows["claim"] == name, "experiment"])),
+            tuple(name for name in claim.measurements if name in set(rows.loc[rows["claim"] == name, "experiment"])),
         )
         for name, claim in CLAIMS.items()
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Controls by kind, all of one width and each with a name and a hint; and the menu of losses from the registry."""
+"""Controls of each kind, all of one width, each with a name and a hint; and the menu of losses from the registry."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _SHAPE = {"style": {"description_width": "92px"}, "layout": {"width": "300px", "
 class Slider(widgets.SelectionSlider):
     """A slider over stops, with exact values.
 
-    Not a FloatSlider: that one's page moves a value that lies between its steps to the nearest, and sends it back,
-    late enough to undo what Python has done meanwhile.
+    Not a FloatSlider: the page of a FloatSlider moves a value that lies between its steps to the nearest step, and
+    sends it back, late enough to undo what Python has done in the meantime.
     """
 
     def __init__(self, name: str, value: float, stops: Iterable[float], hint: str = "") -> None:
-        """``value`` becomes a stop too. Where all stops are whole numbers, others are refused."""
+        """Make the slider; ``value`` becomes a stop too. Where all stops are whole numbers, others are refused."""
         self._own = {*stops, value}
         super().__init__(options=_named(self._own), value=value, description=name, tooltip=hint or name, **_SHAPE)
 
     @property
     def stops(self) -> list[float]:
-        """The values that it can take, in order."""
+        """The values that the slider can take, in order."""
         return [value for _, value in self.options]
 
     @traitlets.validate("value")
@@ -43,20 +43,20 @@ class Slider(widgets.SelectionSlider):
         return proposal.value
 
     def include(self, value: float) -> None:
-        """Make a value between the ends a stop, in place of the last such one, and go there."""
+        """Make a value between the ends a stop, in place of the last stop added so, and go there."""
         if value not in self.stops:
             self.options = _named({*self._own, value})
         self.value = value
 
 
 def slider(name: str, value: float, low: float, high: float, step: float, hint: str = "") -> Slider:
-    """Evenly spaced numbers from ``low`` to ``high``."""
+    """Return a slider over evenly spaced numbers from ``low`` to ``high``."""
     count = round((high - low) / step)
     return Slider(name, float(value), (round(low + k * step, 9) for k in range(count + 1)), hint)
 
 
 def log_slider(name: str, value: float, low: float, high: float, hint: str = "", step: float = 0.05) -> Slider:
-    """Numbers of two digits, 1 among them, evenly spaced on a logarithmic scale, and both ends 10**low and 10**high."""
+    """Return a logarithmic slider over numbers of two digits, with 1 and both ends, 10**low and 10**high."""
     inside = range(math.ceil(low / step), math.floor(high / step) + 1)
     ends = {float(f"{10**end:.12g}") for end in (low, high)}
     stops = {float(f"{10 ** (k * step):.2g}") for k in inside}
@@ -64,30 +64,30 @@ def log_slider(name: str, value: float, low: float, high: float, hint: str = "",
 
 
 def whole(name: str, value: int, low: int, high: int, hint: str = "", step: int = 1) -> Slider:
-    """Whole numbers from ``low`` to ``high``."""
+    """Return a slider over whole numbers from ``low`` to ``high``."""
     return Slider(name, value, range(low, high + 1, step), hint)
 
 
 def choice(name: str, value: Any, options: Iterable[Any] | Mapping[str, Any], hint: str = "") -> widgets.Dropdown:
-    """One of several; a mapping gives shown text and value."""
+    """Return a menu; a mapping gives shown text and value."""
     listed = list(options.items()) if isinstance(options, Mapping) else list(options)
     return widgets.Dropdown(options=listed, value=value, description=name, tooltip=hint or name, **_SHAPE)
 
 
 def switch(name: str, value: bool, hint: str = "") -> widgets.Checkbox:
-    """Yes or no."""
+    """Return a tick box."""
     return widgets.Checkbox(value, description=name, tooltip=hint or name, **_SHAPE)
 
 
 def text(name: str, value: str, hint: str) -> widgets.Text:
-    """A line to type in, read when Enter is pressed or the line is left."""
+    """Return a line to type in, read when Enter is pressed or the line is left."""
     return widgets.Text(value, description=name, tooltip=hint, placeholder=hint, continuous_update=False, **_SHAPE)
 
 
 def loss_controls(label: str, key: str, loss: str, beta: float = 1.0) -> Controls:
-    """A menu of all registered losses, and a control for each number that some loss has, β the first.
+    """Return a menu of all registered losses, and a control for each number of any loss, with β first.
 
-    It is a slider where the loss names its stops, and else a field to type in.
+    The control is a slider where the loss names its stops, and else a field to type in.
 
     label, key  of the controls: ``loss_a``, ``beta_a``, … for key ``_a``.
     """
@@ -103,22 +103,22 @@ def loss_controls(label: str, key: str, loss: str, beta: float = 1.0) -> Control
 
 
 def chosen_loss(state: Mapping[str, Any], key: str) -> PairLoss:
-    """The loss that ``loss_controls`` of that key are set to."""
+    """Return the loss that ``loss_controls`` of that key are set to."""
     name = state[f"loss{key}"]
     return pair_loss(name, **{field: state[f"{field}{key}"] for field in _fields(name)})
 
 
 def loss_code(state: Mapping[str, Any], key: str) -> str:
-    """The same as Python."""
+    """Return that loss as Python code."""
     name = state[f"loss{key}"]
     return f"gl.pair_loss({name!r}, " + ", ".join(f"{field}={state[field + key]!r}" for field in _fields(name)) + ")"
 
 
 def hide_unused(controls: Controls, key: str) -> None:
-    """Show only those numbers that the chosen loss has."""
-    own = _fields(controls[f"loss{key}"].value)
+    """Show only the numbers that the chosen loss has."""
+    fields = _fields(controls[f"loss{key}"].value)
     for field in _hyper_parameters():
-        controls[f"{field}{key}"].layout.display = None if field in own else "none"
+        controls[f"{field}{key}"].layout.display = None if field in fields else "none"
 
 
 def _fields(loss: str) -> list[str]:
@@ -126,7 +126,7 @@ def _fields(loss: str) -> list[str]:
 
 
 def _hyper_parameters() -> dict[str, HyperParameter]:
-    """``hyper_parameters()``, which is asked for many times a move, made once for a registry."""
+    """Return ``hyper_parameters()``, computed once per registry, since each move of a control asks many times."""
     return _of_registry(tuple(PAIR_LOSSES.items()))
 
 

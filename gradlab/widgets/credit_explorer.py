@@ -1,4 +1,4 @@
-"""Foundation 2, policy gradients: the variance of a sampled gradient, and who gets the credit."""
+"""Foundation 2, policy gradients: the variance of a sampled gradient, and which tokens get the credit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
 
 LENGTHS = np.unique(np.geomspace(1, 1000, 60).round()).astype(int)
-_LEAST = 0.1  # of the axis: no noise at all, which is 0 samples, is drawn here
+_LEAST = 0.1  # of the axis: 0 samples, which means no noise at all, are drawn here
 BASELINES = ("none", "mean")
 SCHEMES: dict[str, dict[str, Any]] = {
     "whole": {"label": "credit for the whole", "color": "#0072B2", "linestyle": "-"},
@@ -25,13 +25,13 @@ SCHEMES: dict[str, dict[str, Any]] = {
 
 
 def gradient_moments(right: float, length: np.ndarray | int, baseline: str) -> dict[str, tuple[Any, Any]]:
-    """Mean and variance of one sample's gradient for the first token's logit, by whom the reward is credited to.
+    """Return mean and variance of one sample's gradient for the first token's logit, by what is credited to it.
 
-    A response is ``length`` tokens, each right with probability ``right`` by itself; the reward is the number of right
-    ones. The sampled gradient is (a − p)(R − b), a = 1 where the first token is right. ``whole``: R is the reward of
-    the whole response; ``own``: of the token alone. ``baseline``: b = 0 (``none``) or the mean of R (``mean``).
-    Exact, in the shape of ``length``; the mean is p(1 − p) for all of them. Source: ours (an exercise). ValueError for
-    a probability outside of (0, 1), a length below 1 or another baseline.
+    A response is ``length`` tokens, each right with probability ``right`` independently; the reward is the number of
+    right tokens. The sampled gradient is (a − p)(R − b), a = 1 where the first token is right. ``whole``: R is the
+    reward of the whole response; ``own``: of the token alone. ``baseline``: b = 0 (``none``) or the mean of R
+    (``mean``). Both are exact, in the shape of ``length``; the mean is always p(1 − p). Source: ours (an exercise).
+    ValueError for a probability outside (0, 1), a length below 1 or another baseline.
     """
     p = between("right", right, 0, 1, open_low=True, open_high=True)
     one_of("baseline", baseline, BASELINES)
@@ -52,7 +52,7 @@ def gradient_moments(right: float, length: np.ndarray | int, baseline: str) -> d
 
 @dataclass(frozen=True)
 class Credit:
-    """How many samples until the gradient stands out of its noise, over lengths and at the chosen one."""
+    """The number of samples that a gradient needs to exceed its noise, over lengths and at the chosen length."""
 
     needed: dict[str, np.ndarray]
     here: dict[str, float]
@@ -65,31 +65,31 @@ class CreditExplorer(Explorer):
     name = "credit"
     question = "How many samples does a policy gradient need before it knows which way to go?"
     prediction = (
-        "a reward at the end of a response is credited to all of its tokens. If a response gets ten times as long, how "
+        "a reward at the end of a response is credited to all its tokens. If a response gets ten times as long, how "
         "many more samples are needed? And does a baseline help a long response or a short one?"
     )
     reading = (
         "Samples needed for a gradient as large as its standard error, over the length of the response, both axes "
-        "logarithmic. Blue, solid: every token is credited with the whole reward. Orange, dashed: with its own part. "
+        "logarithmic. Blue, solid: every token is credited with the whole reward. Orange, dashed: only with its part. "
         "Rings mark the chosen length; no noise at all, 0 samples, is drawn at 0.1; faint lines are the setting before."
     )
     takeaway = (
-        "Without a baseline, samples needed grow with the square of the length; with one, in proportion to it; with "
-        "credit where it is due, not at all. DPO has no samples of its own and so none of this noise: it trades it for "
-        "what its fixed data do not cover, the next foundation."
+        "Without a baseline, the samples needed grow with the square of the length; with a baseline, in proportion to "
+        "it; with credit only for the token's part, not at all. DPO draws no samples and so has none of this noise. "
+        "The price is that its fixed data do not cover everything: that is the next foundation."
     )
     stories = (
         Story("A long response, no baseline", "500 tokens: the gradient drowns in the reward's mean.",
               {"length": 500, "baseline": "none"}),
-        Story("The same with a baseline", "the mean of the reward taken off: what is left is the other tokens' luck.",
+        Story("The same with a baseline", "the mean of the reward is subtracted: the other tokens' luck is left.",
               {"length": 500, "baseline": "mean"}),
         Story("Nearly always right",
-              "at 95% right answers rare mistakes carry the lesson: one's own credit needs 17 samples.",
+              "at 95% right answers rare mistakes carry the lesson: credit for the token alone needs 17 samples.",
               {"right": 0.95, "baseline": "mean"}),
     )  # fmt: skip
 
     def make_controls(self) -> dict[str, Controls]:
-        """The response and the estimator."""
+        """Return the controls of the response and the estimator."""
         return {
             "The response": {
                 "length": whole("tokens T", 20, 1, 1000, "length of the response"),
@@ -99,7 +99,7 @@ class CreditExplorer(Explorer):
         }
 
     def make_views(self) -> dict[str, View]:
-        """Samples needed, over the length."""
+        """Return the view of the samples needed over the length."""
         view = View(620, 340, "Samples needed over the length of the response, for two ways to give credit")
         with mpl.rc_context(look()):
             axis = view.figure.subplots()
@@ -116,7 +116,7 @@ class CreditExplorer(Explorer):
         return {"samples": view}
 
     def compute(self, state: SimpleNamespace) -> Credit:
-        """Samples needed: variance over squared mean."""
+        """Return the samples needed: variance over squared mean."""
         over = gradient_moments(state.right, LENGTHS, state.baseline)
         here = gradient_moments(state.right, state.length, state.baseline)
         return Credit(
@@ -126,7 +126,7 @@ class CreditExplorer(Explorer):
         )
 
     def show(self, result: Credit, former: Credit | None) -> dict[str, Any]:
-        """Two lines and two rings."""
+        """Show two lines and two rings."""
         for scheme in SCHEMES:
             self._lines[scheme].set_data(LENGTHS, np.maximum(result.needed[scheme], _LEAST))
             self._rings[scheme].set_data([result.length], [max(result.here[scheme], _LEAST)])
@@ -134,11 +134,11 @@ class CreditExplorer(Explorer):
         return {f"samples, {shown['label']}": result.here[scheme] for scheme, shown in SCHEMES.items()}
 
     def frame(self) -> pd.DataFrame:
-        """Samples needed over the length."""
+        """Return the samples needed over the length."""
         return pd.DataFrame({"tokens": LENGTHS, **{f"samples_{name}": it for name, it in self.result.needed.items()}})
 
     def code(self, state: SimpleNamespace) -> str:
-        """The exact moments at the chosen length."""
+        """Return code for the exact moments at the chosen length."""
         return f"""from gradlab.widgets.credit_explorer import gradient_moments
 
 moments = gradient_moments(right={state.right!r}, length={state.length!r}, baseline={state.baseline!r})

@@ -1,4 +1,4 @@
-"""What every explorer is: a question, controls, live pictures, a line of numbers, and ways to take results out."""
+"""The base of every explorer: a question, controls, live pictures, a line of numbers, and ways to save results."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from gradlab.widgets.front import Tools
 from gradlab.widgets.view import View, montage
 
 _NO_MORE = object()
-PAGE = 1130  # pixels across of the picture that stands for an explorer where nothing is live
-_IN_CELLS: dict[tuple[type, str], tuple[str, list[Explorer]]] = {}  # by class and cell: its last run, and what it made
+PAGE = 1130  # width in pixels of the picture that replaces an explorer on pages where nothing runs
+_IN_CELLS: dict[
+    tuple[type, str], tuple[str, list[Explorer]]
+] = {}  # by class and cell: the cell's last run, and its explorers
 
 
 @dataclass(frozen=True)
 class Story:
-    """A setting worth looking at: what its button says, what to see, and the controls that differ from the start."""
+    """A setting worth looking at: the text of its button, what to see, and the controls that differ from the start."""
 
     title: str
     look_at: str
@@ -35,17 +37,18 @@ class Story:
 
 
 class Explorer(widgets.VBox):
-    """The base of all explorers. A subclass says what it asks, has and shows; all else is here.
+    """The base of all explorers. A subclass defines question, controls and views; everything else is here.
 
-    A subclass gives the texts below and five methods: ``make_controls`` (by group), ``make_views`` (drawn once),
-    ``compute`` (state in, result out: no widget is touched), ``show`` (result into the views; returns the numbers of
-    the status line) and ``code`` (the same computation in Python, for the reader). ``frame`` gives the numbers shown.
+    A subclass defines the texts below and six methods: ``make_controls`` (by group), ``make_views`` (drawn once),
+    ``compute`` (from the state to a result, without touching widgets), ``show`` (puts the result into the views,
+    returns the numbers of the status line), ``code`` (the computation in Python, for the reader) and ``frame`` (the
+    numbers that are shown).
 
-    ``compute`` may be a generator that yields better and better results: the first is shown at once, the others as
-    they come, and a new setting ends the work. ``finish()`` waits for the last.
+    ``compute`` may be a generator that yields better and better results: the first is shown at once, the others when
+    they are ready, and a new setting stops it. ``finish()`` waits for the last.
 
-    The faint curves show the setting before the control in hand was first touched. An exception in any callback is
-    shown in the status line and kept in ``error``; the explorer goes on.
+    Faint curves show the setting before the reader touched the present control. An exception in any callback is shown
+    in the status line and kept in ``error``; the explorer goes on.
     """
 
     name: ClassVar[str]
@@ -54,13 +57,13 @@ class Explorer(widgets.VBox):
     reading: ClassVar[str]
     takeaway: ClassVar[str]
     stories: ClassVar[tuple[Story, ...]] = ()
-    wide: ClassVar[bool] = False  # whether controls stand above what they control, and not beside it
+    wide: ClassVar[bool] = False  # True: controls are above the pictures. False: they are beside them.
 
     def __init__(self, **start: Any) -> None:
-        """Make and show; ``start`` gives controls another start than their own, to which Reset then goes back."""
+        """Build the explorer and show it; ``start`` replaces start values of controls, also for Reset."""
         super().__init__()
         self._groups = self.make_controls()
-        self.controls: Controls = {key: one for group in self._groups.values() for key, one in group.items()}
+        self.controls: Controls = {key: control for group in self._groups.values() for key, control in group.items()}
         self.views: dict[str, View] = self.make_views()
         self.error: Exception | None = None
         self.status = ""  # the text of the status line
@@ -88,31 +91,31 @@ class Explorer(widgets.VBox):
         self._replace_the_one_before()
 
     def make_controls(self) -> dict[str, Controls]:
-        """The controls, by the heading under which they stand and by name."""
+        """Return the controls, by heading and name."""
         raise NotImplementedError
 
     def make_views(self) -> dict[str, View]:
-        """The views, by name, with everything in them that does not change."""
+        """Return the views, by name, with everything in them that does not change."""
         raise NotImplementedError
 
     def compute(self, state: SimpleNamespace) -> Any:
-        """The result for these values of the controls; or, as a generator, ever better ones."""
+        """Return the result for these values of the controls; or yield better and better results."""
         raise NotImplementedError
 
     def show(self, result: Any, former: Any) -> dict[str, Any]:
-        """Put the result into the views, faintly the former one if there is one; returns the status line's numbers."""
+        """Show the result, and faintly the former result if there is one; return the status line's numbers."""
         raise NotImplementedError
 
     def code(self, state: SimpleNamespace) -> str:
-        """Python that computes what is shown, with gradlab's public functions."""
+        """Return Python code that computes what is shown, with gradlab's public functions."""
         raise NotImplementedError
 
     def frame(self) -> pd.DataFrame:
-        """The numbers that are shown, as a tidy frame."""
+        """Return the numbers that are shown, as a tidy frame."""
         raise NotImplementedError
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Hide controls that mean nothing in this state, and set ends that depend on others; nothing by default."""
+        """Hide controls without effect in this state, and set ends that depend on other controls; default: nothing."""
 
     @property
     def state(self) -> dict[str, Any]:
@@ -120,55 +123,55 @@ class Explorer(widgets.VBox):
         return {key: control.value for key, control in self.controls.items()}
 
     def set(self, **values: Any) -> None:
-        """Move controls, all at once. ValueError for a name or value that the explorer does not have."""
+        """Move several controls at once. ValueError for a name or value that the explorer does not have."""
         self._set(values)
         self.former = self._touched = None
         self._refresh()
 
     def reset(self) -> None:
-        """Go back to the start."""
+        """Move all controls back to the start."""
         self.set(**self._start)
         self._story.value = ""
 
     def tell(self, title: str) -> None:
-        """Show one of the stories."""
+        """Show the story with this title."""
         story = {story.title: story for story in self.stories}[one_of("story", title, [s.title for s in self.stories])]
         self.set(**{**self._start, **story.state})
         end = "" if story.title.endswith("?") else "."
         self._story.value = f"<b>{story.title}{end}</b> {story.look_at}"
 
     def finish(self) -> None:
-        """Do now what is still to be done of a longer work."""
+        """Finish the computation now, if it is still going on."""
         while self._work is not None:
             self._go_on()
 
     def as_python(self) -> str:
-        """Code that computes what is shown."""
+        """Return code that computes what is shown."""
         return self.code(SimpleNamespace(**self.state))
 
     def png(self) -> bytes:
-        """All pictures as one PNG."""
+        """Return all pictures as one PNG."""
         return montage(list(self.views.values()), PAGE)
 
     def close(self) -> None:
-        """Let go of every widget of the explorer."""
+        """Close every widget of the explorer."""
         self._work = None
-        for _, made in _IN_CELLS.values():
-            if self in made:
-                made.remove(self)
-        for one in _all_in(self):
-            for part in (one, getattr(one, "layout", None), getattr(one, "style", None)):
+        for _, explorers in _IN_CELLS.values():
+            if self in explorers:
+                explorers.remove(self)
+        for widget in _all_in(self):
+            for part in (widget, getattr(widget, "layout", None), getattr(widget, "style", None)):
                 if part is not None:
                     widgets.Widget.close(part)
 
     def remember(self, slot: str, key: Any, make: Callable[[], Any]) -> Any:
-        """What ``make`` gives, made anew only when ``key`` is another one than last time."""
+        """Return the value of ``make()``, computed again only when ``key`` differs from last time."""
         if slot not in self._kept or self._kept[slot][0] != key:
             self._kept[slot] = (key, make())
         return self._kept[slot][1]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """The live widget, and beside it a picture for pages where nothing is live."""
+        """Return the live widget, and beside it a picture for pages where nothing runs."""
         self.finish()
         live = super()._repr_mimebundle_(**kwargs) or {}
         alt = f"{type(self).__name__}: {self.question}"
@@ -207,18 +210,18 @@ class Explorer(widgets.VBox):
                 self.adapt(state)
             finally:
                 self._quiet = False
-            made = self.compute(SimpleNamespace(**self.state))
-            if not isinstance(made, Iterator):
-                self._present(made)
+            result = self.compute(SimpleNamespace(**self.state))
+            if not isinstance(result, Iterator):
+                self._present(result)
                 return
-            self._work = made
+            self._work = result
             self._go_on()
             self._schedule()
         except Exception as error:
             self._fail(error)
 
     def _schedule(self) -> None:
-        """Leave the rest of the work to the event loop, so that the page answers meanwhile; without one, do it now."""
+        """Leave the rest of the work to the event loop, so that the page stays responsive; with no loop, do it now."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -236,7 +239,7 @@ class Explorer(widgets.VBox):
 
     @steady("cpu")
     def _go_on(self) -> None:
-        """One more piece of the work."""
+        """Do one more piece of the work."""
         assert self._work is not None
         try:
             result = next(self._work, _NO_MORE)
@@ -300,11 +303,11 @@ class Explorer(widgets.VBox):
         self.add_class("gradlab-explorer")
 
     def more_widgets(self) -> list[widgets.Widget]:
-        """What stands below the pictures; nothing by default."""
+        """Return the widgets below the pictures; default: none."""
         return []
 
     def _whole(self, make: Callable[[], Any]) -> Any:
-        """Make a result of what is shown when all work is done; ValueError where that is not what the controls say."""
+        """Finish all work, then call ``make``; ValueError if what is shown does not match the controls."""
         self.finish()
         if self.error is not None:
             raise ValueError(f"nothing is shown for these controls: {self.error}")
@@ -317,20 +320,20 @@ class Explorer(widgets.VBox):
             self._fail(error)
 
     def _replace_the_one_before(self) -> None:
-        """A cell that is run again closes what it made before: else widgets and callbacks would pile up."""
+        """Close the explorers that an earlier run of this cell created: else widgets and callbacks would pile up."""
         running = _cell()
         if running is None:
             return
         cell, run = running
-        former_run, made = _IN_CELLS.get((type(self), cell), (run, []))
+        former_run, explorers = _IN_CELLS.get((type(self), cell), (run, []))
         if former_run != run:
-            while made:
-                made.pop().close()
-        _IN_CELLS[type(self), cell] = (run, [*made, self])
+            while explorers:
+                explorers.pop().close()
+        _IN_CELLS[type(self), cell] = (run, [*explorers, self])
 
 
 def _cell() -> tuple[str, str] | None:
-    """The id of the notebook cell that is running, if any, and of this run of it."""
+    """Return the id of the running notebook cell, if any, and the id of this run."""
     try:
         from IPython.core.getipython import get_ipython
 
@@ -341,7 +344,7 @@ def _cell() -> tuple[str, str] | None:
 
 
 def _accepted(key: str, control: Any, value: Any) -> Any:
-    """The value if the control can take it as it is; a widget would move it to the nearest end, without a word."""
+    """Return the value if the control can take it unchanged; a widget would silently move it to the nearest end."""
     if isinstance(control, Slider):
         low, high = control.stops[0], control.stops[-1]
         if all(isinstance(stop, int) for stop in control.stops):
@@ -365,22 +368,22 @@ def _all_in(widget: widgets.Widget) -> Iterator[widgets.Widget]:
 
 
 def stamp(path: Path) -> tuple[Any, ...]:
-    """What to ``remember`` a file's content by: another one when the file has changed."""
+    """Return a key for ``remember`` that differs whenever the file has changed."""
     stat = path.stat() if path.is_file() else None
     return (path, stat and stat.st_mtime_ns, stat and stat.st_size)
 
 
 def prose(content: str) -> widgets.HTML:
-    """A paragraph of HTML in the page's own colours."""
-    made = widgets.HTML(content)
-    made.add_class("gradlab-text")
-    return made
+    """Return a paragraph of HTML in the page's colours."""
+    paragraph = widgets.HTML(content)
+    paragraph.add_class("gradlab-text")
+    return paragraph
 
 
 def _box(kind: type[widgets.Box], children: list[Any], name: str) -> widgets.Box:
-    made = kind(children)
-    made.add_class(name)
-    return made
+    box = kind(children)
+    box.add_class(name)
+    return box
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the browser does for an explorer, as small anywidgets: show pictures, name controls, hand out results."""
+"""Small anywidgets for the browser's part of an explorer: show pictures, name controls, save results."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import traitlets
 
 
 def _code(name: str) -> str:
-    """The text of a file for the page; as a path, anywidget would watch it, and so keep every widget alive for ever."""
+    """Return the text of a file for the page; given a path, anywidget would watch it and keep every widget alive."""
     return (Path(__file__).parents[1] / "web" / name).read_text("utf-8")
 
 
 class Picture(anywidget.AnyWidget):
-    """A PNG with a text in its place for those who cannot see it."""
+    """A PNG with an alternative text for readers who cannot see it."""
 
     _esm = _code("picture.js")
     png = traitlets.Bytes().tag(sync=True)
@@ -25,9 +25,9 @@ class Picture(anywidget.AnyWidget):
 
 
 class Tools(anywidget.AnyWidget):
-    """The buttons *Copy as Python*, *CSV* and *PNG*; it also names every control for screen readers.
+    """The buttons *Copy as Python*, *CSV* and *PNG*; the widget also names every control for screen readers.
 
-    And it keeps JupyterLab's shortcuts out of the explorer: without that, ``d d`` on a slider deletes the cell.
+    It keeps JupyterLab's shortcuts out of the explorer: else ``d d`` on a slider would delete the cell.
     """
 
     _esm = _code("tools.js")
@@ -35,22 +35,22 @@ class Tools(anywidget.AnyWidget):
     name = traitlets.Unicode("explorer").tag(sync=True)
 
     def __init__(self, name: str, results: dict[str, Callable[[], bytes]]) -> None:
-        """``name`` of the files; ``results`` by kind (python, csv, png), made when they are asked for."""
+        """Make the buttons; files get ``name``; ``results`` by kind (python, csv, png) are called on demand."""
         super().__init__(name=name)
         self._results = results
         self.on_msg(self._answer)
 
     def _answer(self, _: Any, message: dict[str, str], __: list[bytes]) -> None:
         try:
-            made = self._results[message["want"]]()
-        except Exception as error:  # shown beside the buttons
+            result = self._results[message["want"]]()
+        except Exception as error:  # the text beside the buttons
             self.send({"error": f"{type(error).__name__}: {error}"})
             return
-        self.send({"kind": message["want"]}, [made])
+        self.send({"kind": message["want"]}, [result])
 
 
 class Keys(anywidget.AnyWidget):
-    """Buttons that have a key each. A key works wherever the focus is in the explorer, but in fields and on sliders."""
+    """Buttons with one key each. A key works anywhere in the explorer except in fields and on sliders."""
 
     _esm = _code("keys.js")
     _css = _code("keys.css")
@@ -58,7 +58,7 @@ class Keys(anywidget.AnyWidget):
     token = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, actions: dict[str, tuple[str, list[str]]], act: Callable[[str], None]) -> None:
-        """``actions``: label and keys by name. ``act`` is called with a name, unless ``token`` was another one then."""
+        """Make buttons; ``actions``: label and keys by name. ``act`` gets a name, if ``token`` is still the same."""
         super().__init__(actions=[{"name": n, "label": label, "keys": keys} for n, (label, keys) in actions.items()])
         self._act = act
         self.on_msg(self._receive)
@@ -80,11 +80,11 @@ class Table(anywidget.AnyWidget):
     selectable = traitlets.Bool(False).tag(sync=True)
 
     def __init__(self, *, selectable: bool = False) -> None:
-        """Make it, hidden until there is something to show."""
+        """Make the table, hidden until there is something to show."""
         super().__init__(selectable=selectable, layout={"display": "none"})
 
     def put(self, caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-        """Show this; hidden where there are no rows."""
+        """Show these rows; hide the table if there are none."""
         with self.hold_sync():
             self.caption, self.head, self.rows = caption, list(head), [list(row) for row in rows]
         self.layout.display = None if self.rows else "none"

@@ -38,24 +38,24 @@ _NOTHING: Line = {key: np.empty(0) for key in ("beta", "kl", "utility", "unobser
 
 @dataclass(frozen=True)
 class Frontiers:
-    """The curve of each loss as far as it is trained, and the ideal one."""
+    """The curve of each loss as far as it is trained, and the ideal curve."""
 
-    beta: float  # the chosen one
-    value: str  # what stands on the vertical axis
+    beta: float  # the chosen β
+    value: str  # the quantity on the vertical axis
     losses: dict[str, str]  # by side
     curves: dict[str, Line]  # by side: the ends of training at ``BETAS`` and at the chosen β
     ideal: Line
     ends: tuple[float, float]  # E[u] of the reference, and of the best response of each prompt
 
     def of(self, side: str, beta: float | None = None) -> Line:
-        """A side's curve, or its point at one β; empty where nothing is trained."""
+        """Return a side's curve, or its point at one β; empty where nothing is trained."""
         line = self.curves.get(side, _NOTHING)
         return line if beta is None else {key: values[line["beta"] == beta] for key, values in line.items()}
 
     def below_ideal(self, line: Line) -> np.ndarray:
-        """How much more expected utility is possible at the same KL, in nats: 0 on the dotted curve, never negative.
+        """Return how much more expected utility is possible at the same KL, in nats, ≥ 0: 0 on the dotted curve.
 
-        That curve is concave, and its slope at the ideal policy of β is β: it is the lower envelope of its tangents.
+        The dotted curve is concave, with slope β at the ideal policy of β: it is the lower envelope of its tangents.
         """
         beta, kl, utility = (self.ideal[key][:, None] for key in ("beta", "kl", "utility"))
         possible = (utility + beta * (line["kl"] - kl)).min(0)
@@ -63,7 +63,7 @@ class Frontiers:
 
 
 class FrontierExplorer(Explorer):
-    """Up to three losses: what reward each buys with a given KL, and where β = 1 lies on its curve."""
+    """Up to three losses: the reward of each at a given KL, and the place of β = 1 on its curve."""
 
     name = "frontier"
     question = "At equal distance from the reference, which loss buys more reward, and how much of “better” is β?"
@@ -75,31 +75,32 @@ class FrontierExplorer(Explorer):
         "Expected utility: every dot is the end of a training at one β, from 10 (near the reference, lower left) to "
         "0.1; a curve that lies higher buys more reward for the same KL. Filled marks are at your β, rings at the "
         "paper's β = 1. The dotted curve is the best possible trade, π_ref exp(u/β); no policy lies above it in "
-        "expected utility. For mass on unobserved responses it is no bound, only what the ideal policy has. Beside or "
-        "below it: how far each loss goes at each β. Faint: the setting before you took hold of this control. Curves "
-        "grow as trainings end. Losses use their default numbers besides β: clip 0.5, label smoothing 0.1, constant λ "
-        "= ½."
+        "expected utility. For mass on unobserved responses it is not a bound, only the ideal policy's mass. The "
+        "second panel shows how far each loss goes at each β. Faint: the setting before you touched this control. "
+        "Curves grow as trainings end. Losses use their default numbers besides β: clip 0.5, label smoothing 0.1, "
+        "constant λ = ½."
     )
     takeaway = (
         "At one β the losses stop at different distances, so their rewards differ there even where the curves are the "
-        "same: a constant λ = ½ is DPO at β/2, another mark on DPO's own curve. With all pairs and exact labels no "
+        "same: a constant λ = ½ is DPO at β/2, another mark on DPO's curve. With all pairs and exact labels no "
         "loss beats DPO at equal KL; that is a theorem. With free logits and few pairs bDPO's curve lies above DPO's "
         "over a middle range of KL, ends early, and never reaches DPO's highest reward; with shared parameters "
         "the curves nearly meet. Judged at equal KL over seeds, masks and kinds of policy, “bDPO buys more than DPO” "
-        "fails, and weights dealt to the wrong pairs do on average as well at the end of training."
+        "fails; and at the end of training, weights given to the wrong pairs do as well on average."
     )
     stories = (
         Story(
             "Equal β or equal KL",
-            "at β = 1 DPO (A) has the higher mark, and at bDPO's KL (B) the lower curve: which one is ahead depends on "
-            "what is held equal. C has a constant λ = ½, which is DPO at β/2: its mark is elsewhere, its curve is A's.",
+            "at β = 1 DPO (A) has the higher mark, and at bDPO's KL (B) the lower curve: which loss is ahead depends "
+            "on what is held equal. C has a constant λ = ½, which is DPO at β/2: its mark is elsewhere, its curve is "
+            "A's.",
             {"loss_c": "fixed-weight"},
         ),
         Story(
             "The theorem",
             "all pairs with exact labels, nothing masked: DPO's dots lie on the dotted curve, and nothing can lie "
             "above it. bDPO's are below, and from β = 1 on a smaller β brings it back towards the reference: its "
-            "margin is bounded by β|log π_ref|. More steps move that turn a little, and do not undo it.",
+            "margin is bounded by β|log π_ref|. More steps move this turn a little but do not remove it.",
             {"pairs": world_controls.EXACT},
         ),
         Story(
@@ -110,20 +111,20 @@ class FrontierExplorer(Explorer):
             {"mask_rate": 0.4, "policy": "shared"},
         ),
         Story(
-            "Less is not nearer",
+            "Less mass is not closer to the ideal",
             "mass on the 40% of responses that no pair shows, free logits. At a KL of 1 bDPO's curve is at about a "
-            "quarter of DPO's, and the ideal policy has more than either: good responses are among the unseen.",
+            "quarter of DPO's, and the ideal policy has more than either: some unseen responses are good.",
             {"mask_rate": 0.4, "value": "unobserved_mass"},
         ),
     )
 
     def __init__(self, **start: Any) -> None:
-        """Make and show; ``start`` gives controls another start than their own."""
-        self._ends: dict[Any, dict[str, float]] = {}  # of trainings, so that a new β costs one training a loss
+        """Build the explorer and show it; ``start`` replaces start values of controls."""
+        self._ends: dict[Any, dict[str, float]] = {}  # ends of trainings, so that a new β costs one training per loss
         super().__init__(**start)
 
     def make_controls(self) -> dict[str, Controls]:
-        """World, training, losses, and what to look at."""
+        """Return the controls of world, training, losses, and what to show."""
         losses = list(PAIR_LOSSES)
         return {
             "World and data": world_controls.world_controls(pairs=100),
@@ -143,11 +144,11 @@ class FrontierExplorer(Explorer):
         }
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """The shift is hidden where there is none."""
+        """Hide the shift where the reference has none."""
         world_controls.adapt_world(self.controls)
 
     def compute(self, state: SimpleNamespace) -> Iterator[Frontiers]:
-        """First the chosen β, then what the curves still lack, β by β outwards from it."""
+        """Train at the chosen β first, then at the missing β of the curves, from the nearest outwards."""
         if len(self._ends) > _KEPT:
             self._ends.clear()
         where = world_controls.arguments_of(state)
@@ -168,13 +169,13 @@ class FrontierExplorer(Explorer):
             yield Frontiers(state.beta, state.value, losses, lines, ideal, _ends_of(world))
 
     def make_views(self) -> dict[str, View]:
-        """The frontier, and how far each β goes."""
+        """Return the views of the frontier and of how far each β goes."""
         self._artists: dict[tuple[str, str, str], Line2D] = {}
         with mpl.rc_context(look()):
             return {"frontier": self._make_frontier(), "distance": self._make_distance()}
 
     def show(self, result: Frontiers, former: Frontiers | None) -> dict[str, Any]:
-        """Set the curves, their marks, and the former ones."""
+        """Set the curves, their marks, and the former curves."""
         self._set_limits(result)
         self._ideal.set_data(result.ideal["kl"], result.ideal[result.value])
         self._chosen.set_xdata([result.beta, result.beta])
@@ -186,7 +187,7 @@ class FrontierExplorer(Explorer):
             line = source.of(side, betas.get(kind)) if source else _NOTHING
             across, up = ("kl", result.value) if view == "frontier" else ("beta", "kl")
             artist.set_data(line[across], line[up])
-            artist.set_visible(len(line["beta"]) > 0)  # what is empty need not be drawn
+            artist.set_visible(len(line["beta"]) > 0)  # empty curves need not be drawn
         numbers: dict[str, Any] = {"β": result.beta}
         titles = {"KL": "kl", "E[u]" if result.value == "utility" else "unobserved": result.value}
         points = {side[1].upper(): result.of(side, result.beta) for side in result.losses}
@@ -196,7 +197,7 @@ class FrontierExplorer(Explorer):
         return {**numbers, "trained": sum(len(line["beta"]) for line in result.curves.values())}
 
     def frame(self) -> pd.DataFrame:
-        """Every dot of the curves, and the ideal curve: a row a side and β."""
+        """Return every dot of the curves, and the ideal curve: one row per side and β."""
         result: Frontiers = self.result
         rows = [
             pd.DataFrame(result.of(side)).assign(side=side[1].upper(), loss=loss,
@@ -207,7 +208,7 @@ class FrontierExplorer(Explorer):
         return pd.concat([*rows, ideal], ignore_index=True)
 
     def code(self, state: SimpleNamespace) -> str:
-        """All trainings of the curves."""
+        """Return code for all trainings of the curves."""
         return "\n".join([
             "import pandas as pd", "", "import gradlab as gl", "",
             f"world = {world_controls.world_code(state)}",
@@ -245,7 +246,7 @@ class FrontierExplorer(Explorer):
         return view
 
     def _make_distance(self) -> View:
-        view = View(460, 400, "KL from the reference against β, a curve a loss, marks at the chosen β and at 1")
+        view = View(460, 400, "KL from the reference against β, one curve per loss, marks at the chosen β and at 1")
         axis = view.figure.subplots()
         axis.set_xscale("log")
         axis.set(xlim=(0.085, 11.8), ylim=(0, _FARTHEST), xlabel="β", ylabel="KL from the reference (nats)",
@@ -255,7 +256,7 @@ class FrontierExplorer(Explorer):
         return view
 
     def _add_curves(self, name: str, view: View) -> None:
-        """A curve a side with its marks, and the faint former ones, on the view's only axis."""
+        """One curve per side with its marks, and the faint former curves, on the view's only axis."""
         for side, shown in SIDES.items():
             bare = {"color": shown["color"], "linestyle": "", "marker": shown["marker"], "clip_on": False}
             for kind, how in {
@@ -268,7 +269,7 @@ class FrontierExplorer(Explorer):
                 self._artists[name, side, kind] = view.live(view.figure.axes[0].plot([], [], **how)[0])
 
     def _set_limits(self, result: Frontiers) -> None:
-        """Limits of the vertical axis in whole steps, so that it seldom changes."""
+        """Return limits of the vertical axis in whole steps, so that they seldom change."""
         values = np.concatenate([line[result.value] for line in result.curves.values()])
         if result.value == "utility":
             low, high = min(values.min(), result.ends[0]), result.ends[1]
@@ -284,7 +285,7 @@ class FrontierExplorer(Explorer):
 
 
 def _end(world: World, name: str, beta: float, state: SimpleNamespace) -> dict[str, float]:
-    """What one training ends with."""
+    """Return the metrics at the end of one training."""
     recipe = world_controls.recipe_of(state, record=1)
     trained = fit(world, pair_loss(name, beta=beta), recipe, seed=state.seed)
     return {key: float(values[0]) for key, values in _measured(world, trained.logp[None], np.array([beta])).items()}
@@ -296,12 +297,12 @@ def _ideal(world: World) -> Line:
 
 
 def _measured(world: World, logp: torch.Tensor, betas: np.ndarray) -> Line:
-    """The metrics that are drawn, of policies (B, X, Y)."""
+    """Return the metrics that are drawn, of policies (B, X, Y)."""
     return {"beta": betas, **world_controls.curves_of(world, logp)}
 
 
 def _losses(state: SimpleNamespace) -> dict[str, str]:
-    """The losses that are chosen, by side."""
+    """Return the chosen losses, by side."""
     return {side: name for side in SIDES if (name := getattr(state, f"loss{side}")) != _NO_LOSS}
 
 
@@ -310,11 +311,11 @@ def _line(ends: list[dict[str, float]]) -> Line:
 
 
 def _ends_of(world: World) -> tuple[float, float]:
-    """E[u] of the reference, and of the best response of each prompt."""
+    """Return E[u] of the reference, and of the best response of each prompt."""
     return float((np.exp(world.ref_logp) * world.utility).sum(1).mean()), float(world.utility.max(1).mean())
 
 
 def _sample(view: View, left: float, height: float, **shown: Any) -> None:
-    """A piece of a line beside a text above the axes."""
+    """Draw a piece of a line beside a text above the axes."""
     places = [left + 0.02, left + 0.05, left + 0.08]
     view.figure.add_artist(Line2D(places, [height] * 3, transform=view.figure.transFigure, markevery=[1], **shown))

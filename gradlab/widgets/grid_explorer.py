@@ -1,4 +1,4 @@
-"""Grid training: two losses train a tabular policy side by side, anew at every move of a control."""
+"""Grid training: two losses train a tabular policy side by side, again at every move of a control."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CURVES = {
     "kl": "KL from reference (nats)",
     "unobserved_mass": "mass on unobserved",
 }
-_MAPS = {  # title, colours and scale, by what is mapped
+_MAPS = {  # title, colours and scale of each map
     "utility": ("utility", "cividis", Normalize(0, 1)),
     "observed": ("pairs observed", "cividis", Normalize(0, 1)),
     "difference": ("π of B − π of A", "RdBu_r", AsinhNorm(0.02, -1, 1)),
@@ -49,34 +49,34 @@ _MAPS = {  # title, colours and scale, by what is mapped
 
 @dataclass(frozen=True)
 class Trained:
-    """A world, and what both losses made of its policy."""
+    """A world, and the policies that both losses trained on it."""
 
     world: World
     fits: dict[str, Fit]
     curves: dict[str, dict[str, np.ndarray]]  # by side and metric, over the recorded steps
-    index: int  # of the recorded step that is looked at
+    index: int  # of the recorded step that is shown
     prompt: int
     ideal: np.ndarray  # (Y,) log-probabilities of that prompt, at A's β
 
     @property
     def step(self) -> int:
-        """The recorded step that is looked at."""
+        """The recorded step that is shown."""
         return int(self.fits["_a"].steps[self.index])
 
     def logp(self, side: str) -> torch.Tensor:
-        """Log π of one side at that step, (X, Y)."""
+        """Return log π of one side at that step, (X, Y)."""
         return self.fits[side].policies[self.index]
 
     def at_step(self, side: str, metric: str) -> float:
-        """That side's metric at that step."""
+        """Return that side's metric at that step."""
         return float(self.curves[side][metric][self.index])
 
 
 class GridExplorer(Explorer):
-    """A 20×20 world and two losses from the registry, trained for real at every move: maps, curves and ratios."""
+    """A 20×20 world and two losses from the registry, really trained at every move: maps, curves and ratios."""
 
     name = "grid"
-    question = "What does a preference loss make of a whole policy, and does Balanced-DPO make more of it than DPO?"
+    question = "What does a preference loss do to a whole policy, and does Balanced-DPO gain more reward than DPO?"
     prediction = (
         "the paper says that Balanced-DPO reaches a higher reward than DPO. Before you move anything: which "
         "curve of the expected utility will be higher at β = 1, and will it still be if DPO may use β = 0.5?"
@@ -84,8 +84,8 @@ class GridExplorer(Explorer):
     reading = (
         "Maps have a row for each prompt and a column for each response; ▸ marks the chosen prompt, whose policies are "
         "drawn at the lower right with the reference (grey), the ideal π_ref exp(u/β) at A's β (dots) and a × at "
-        "each response that no pair shows. Curves: A blue and solid, B orange and dashed, the ring is the step looked "
-        "at; faint lines are the setting before you took hold of this control. In the scatter each dot is a pair of "
+        "each response that no pair shows. Curves: A blue and solid, B orange and dashed, the ring is the step that is "
+        "shown; faint lines are the setting before you touched this control. In the scatter each dot is a pair of "
         "the chosen prompt: on the diagonal the gradient in probabilities follows the paper's ratio π_l/π_w."
     )
     takeaway = (
@@ -96,34 +96,34 @@ class GridExplorer(Explorer):
     stories = (
         Story(
             "When bDPO helps",
-            "a fifth of the responses is never shown, neighbours share parameters, and there are 100 pairs a prompt. "
-            "At β = 1 Balanced-DPO (B) ends at the higher utility, and with less mass where no data are. So would a "
-            "smaller β: move β of A to 0.5, and DPO is ahead in both.",
+            "a fifth of the responses is never shown, neighbours share parameters, and there are 100 pairs per prompt. "
+            "At β = 1 Balanced-DPO (B) ends at the higher utility, and with less mass where there are no data. A "
+            "smaller β does the same: move β of A to 0.5, and DPO is ahead in both.",
             {"mask_rate": 0.2, "policy": "shared", "pairs": 100},
         ),
         Story(
             "When it hurts",
             "preferences are strong (R = 8) and β = ½: Balanced-DPO's margin is bounded, so its policy stays more than "
-            "a nat of utility behind DPO's. Raise the steps to 2,000: it creeps on, and stays behind.",
+            "a nat of utility behind DPO's. Raise the steps to 2,000: it still rises slowly, and stays behind.",
             {"scale": 8.0, "beta_a": 0.5, "beta_b": 0.5},
         ),
         Story(
             "The effective-β confound",
             "A is DPO at β = ½, B is Balanced-DPO at β = 1. At equal β, B ended ahead; now A does. Halving DPO's β, "
-            "which is about what the weights do to Balanced-DPO's, is worth more than the balance.",
+            "which is about what the weights do to Balanced-DPO's β, gains more than the balance.",
             {"beta_a": 0.5},
         ),
         Story(
             "Mass that nobody named",
-            "a reference away from the best responses, 40% of them masked, shared parameters: mass on responses that "
-            "no pair shows falls under both losses, farther under Balanced-DPO, although no pair names them. Their "
-            "neighbours do.",
+            "the reference is away from the best responses, 40% of responses are masked, parameters are shared: mass "
+            "on responses that no pair shows falls under both losses, farther under Balanced-DPO. No pair names these "
+            "responses, but pairs name their neighbours.",
             {"mask_rate": 0.4, "policy": "shared", "reference": "shifted"},
         ),
     )
 
     def make_controls(self) -> dict[str, Controls]:
-        """Losses, world, training, and what to look at."""
+        """Return the controls of losses, world, training, and what to show."""
         return {
             "Losses": {**loss_controls("A", "_a", "dpo"), **loss_controls("B", "_b", "bdpo")},
             "World and data": world_controls.world_controls(),
@@ -134,19 +134,19 @@ class GridExplorer(Explorer):
                 "steps": whole("steps", 500, 10, 2000, "of the optimiser", step=10),
             },
             "Look at": {
-                "when": whole("when", 100, 0, 100, "how far through training, in % of the steps recorded", step=4),
-                "prompt": whole("prompt", 10, 0, 19, "whose distributions and pairs are drawn"),
+                "when": whole("when", 100, 0, 100, "how far through training, in % of the recorded steps", step=4),
+                "prompt": whole("prompt", 10, 0, 19, "the prompt whose distributions and pairs are drawn"),
             },
         }  # fmt: skip
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Numbers that the chosen losses and reference lack are hidden."""
+        """Hide numbers that the chosen losses and reference do not have."""
         for key in SIDES:
             hide_unused(self.controls, key)
         world_controls.adapt_world(self.controls)
 
     def compute(self, state: SimpleNamespace) -> Trained:
-        """Train what has changed."""
+        """Train the sides that have changed."""
         values, where = vars(state), world_controls.arguments_of(state)
         world = self.remember("world", where, lambda: world_controls.world_of(state))
         how = {key: values[key] for key in _TRAINING}
@@ -162,12 +162,12 @@ class GridExplorer(Explorer):
         return Trained(world, fits, curves, index, state.prompt, world.ideal_logp(state.beta_a)[state.prompt])
 
     def make_views(self) -> dict[str, View]:
-        """Maps and curves."""
+        """Return the views of maps and curves."""
         with mpl.rc_context(look()):
             return {"maps": self._make_maps(), "curves": self._make_curves()}
 
     def show(self, result: Trained, former: Trained | None) -> dict[str, Any]:
-        """Maps, curves, scatter and the chosen prompt."""
+        """Show maps, curves, scatter and the chosen prompt."""
         self._show_maps(result)
         self._show_prompt(result)
         self._show_curves(result, former)
@@ -179,13 +179,13 @@ class GridExplorer(Explorer):
         return numbers
 
     def frame(self) -> pd.DataFrame:
-        """The history of both trainings."""
+        """Return the history of both trainings."""
         return pd.concat(
             [fit.history.assign(side=side[1].upper()) for side, fit in self.result.fits.items()], ignore_index=True
         )
 
     def code(self, state: SimpleNamespace) -> str:
-        """Both trainings, and their ends."""
+        """Return code for both trainings and their ends."""
         values = vars(state)
         lines = [
             "import gradlab as gl", "",

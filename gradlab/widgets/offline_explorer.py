@@ -1,4 +1,4 @@
-"""Foundation 3, offline learning: what data from one policy can say about another."""
+"""Foundation 3, offline learning: how much data from one policy say about another."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bell(centre: float, width: float) -> np.ndarray:
 
 
 def effective_share(log_policy: np.ndarray, log_data: np.ndarray) -> float:
-    """1 / E_data[(π/data)²]: the share of samples that are left when data of one policy are re-weighted to another.
+    """Return 1 / E_data[(π/data)²]: the share of samples left when data of one policy are re-weighted to another.
 
     log_policy, log_data  log-probabilities, (n,) each. 1 where they agree, else below.
     Source: Kish's effective sample size, in expectation.
@@ -52,44 +52,44 @@ class OfflineExplorer(Explorer):
     name = "offline"
     question = "How far from its data may a policy go before the data say nothing about it?"
     prediction = (
-        "10,000 samples from a policy of width 2. A second policy of the same width sits 6 responses, three widths, "
-        "away: as how many samples of its own do they serve? Guess before you move it."
+        "10,000 samples come from a policy of width 2. A second policy of the same width is centred 6 responses, three "
+        "widths, away: how many samples from that policy itself are they worth? Guess before you move it."
     )
     reading = (
-        "Left: the distribution that wrote the data (grey) and the policy that is asked about (blue). Right: as how "
-        "many samples of the policy's own the data serve, while its centre moves; the ring is where it is, the dotted "
-        "line a single sample. Faint: the setting before."
+        "Left: the distribution that wrote the data (grey) and the policy of the question (blue). Right: how many "
+        "samples from the policy itself the data are worth, over its centre; the ring is its present place, the "
+        "dotted line a single sample. Faint: the setting before."
     )
     takeaway = (
         "With equal widths s at distance d the share that is left is about exp(−d²/s²), away from the ends: 1 in 8,000 "
-        "at three widths. Offline losses do not re-weight, so that they show no such noise, but no more information is "
-        "in their data: where these say nothing, the loss's own habits decide. That is where DPO and Balanced-DPO "
+        "at three widths. Offline losses do not re-weight, so they show no such noise, but their data hold no more "
+        "information: where the data say nothing, the form of the loss decides. That is where DPO and Balanced-DPO "
         "differ."
     )
     stories = (
-        Story("Three widths away", "of 10,000 samples about two are left.", {"centre": 13.0}),
+        Story("Three widths away", "about two of 10,000 samples are left.", {"centre": 13.0}),
         Story("Wide data", "data twice as wide: at the same distance nearly a thousand times as many are left.",
               {"centre": 13.0, "data_width": 4.0}),
-        Story("A sharper policy", "a policy narrower than its data, at the same place: two thirds of them serve.",
+        Story("A sharper policy", "a policy narrower than its data, at the same place: two thirds are left.",
               {"centre": 7.0, "width": 1.0}),
     )  # fmt: skip
 
     def make_controls(self) -> dict[str, Controls]:
-        """The data and the policy."""
+        """Return the controls of the data and the policy."""
         return {
             "The data": {
-                "data_centre": slider("their centre", 7.0, 0, 19, 0.25, "where the policy sat that wrote them"),
+                "data_centre": slider("their centre", 7.0, 0, 19, 0.25, "the centre of the policy that wrote the data"),
                 "data_width": slider("their width", 2.0, 0.5, 6, 0.25, "in responses"),
                 "samples": log_slider("samples", 10000.0, 2, 6, "how many"),
             },
             "The policy": {
-                "centre": slider("its centre", 9.0, 0, 19, 0.25, "where the policy sits that is asked about"),
+                "centre": slider("its centre", 9.0, 0, 19, 0.25, "the centre of the policy of the question"),
                 "width": slider("its width", 2.0, 0.5, 6, 0.25, "in responses"),
             },
         }
 
     def make_views(self) -> dict[str, View]:
-        """The distributions, and what the data are worth."""
+        """Return the view of the distributions and of what the data are worth."""
         view = View(760, 320, "Data and policy over responses, and the effective samples as the policy moves")
         with mpl.rc_context(look()):
             left, right = view.figure.subplots(1, 2)
@@ -109,13 +109,13 @@ class OfflineExplorer(Explorer):
         return {"coverage": view}
 
     def compute(self, state: SimpleNamespace) -> Coverage:
-        """Exact sums over the responses."""
+        """Return the result by exact sums over the responses."""
         data, policy = bell(state.data_centre, state.data_width), bell(state.centre, state.width)
         shares = np.array([effective_share(bell(place, state.width), data) for place in PLACES])
         return Coverage(data, policy, shares, effective_share(policy, data), state.samples, state.centre)
 
     def show(self, result: Coverage, former: Coverage | None) -> dict[str, Any]:
-        """Both panels."""
+        """Show both panels."""
         self._data.set_ydata(np.exp(result.log_data))
         self._policy.set_ydata(np.exp(result.log_policy))
         self._worth.set_data(PLACES, result.samples * result.shares)
@@ -126,12 +126,12 @@ class OfflineExplorer(Explorer):
         return {"shift of the mean": shift, "share left": result.share, "worth samples": result.samples * result.share}
 
     def frame(self) -> pd.DataFrame:
-        """The right panel."""
+        """Return the numbers of the right panel."""
         return pd.DataFrame({"policy_centre": PLACES, "share_left": self.result.shares,
                              "effective_samples": self.result.samples * self.result.shares})  # fmt: skip
 
     def code(self, state: SimpleNamespace) -> str:
-        """The share left, and what the data are worth."""
+        """Return code for the share left, and for what the data are worth."""
         return f"""from gradlab.widgets.offline_explorer import bell, effective_share
 
 data = bell({state.data_centre!r}, {state.data_width!r})

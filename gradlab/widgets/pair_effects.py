@@ -1,4 +1,4 @@
-"""What a loss does to one pair in a softmax: its gradients in three spaces, the step really made, and maps of both."""
+"""The effects of a loss on one pair in a softmax: gradients in three spaces, the real step, and maps of both."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio, sl
 from gradlab.theory import first_order_change, realised_change
 
 DECADES = 12  # of the logarithmic axes
-ROOM = 1 - 1e-4  # the most that winner and loser may hold together where there are others
+ROOM = 1 - 1e-4  # the largest π_w + π_l where there are other responses
 CELLS, ARROWS = 80, 10  # along each axis of a map
-SHOWN = ("winner", "loser", "each other")  # responses of which gradients are kept; with n = 2, the last is NaN
+SHOWN = ("winner", "loser", "each other")  # responses whose gradients are kept; with n = 2, the last is NaN
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one loss does at one policy. Arrays are (3,): winner, loser, one of the others."""
+    """The effect of one loss at one policy. Arrays are (3,): winner, loser, one of the others."""
 
     loss: PairLoss
     value: float  # L
@@ -50,7 +50,7 @@ class Field:
 
 
 def sides(names: tuple[str, str], win: float, lose: float, n: int) -> np.ndarray:
-    """Logarithms of two probabilities, (2,); of n = 2 responses, the second has what the first leaves."""
+    """Return logarithms of two probabilities, (2,); with n = 2 responses, the second is one minus the first."""
     if n > 2 and not win + lose <= ROOM * (1 + 1e-12):
         raise ValueError(f"{' + '.join(names)} must be at most {ROOM:g}, since others hold the rest; "
                          f"got {win:g} + {lose:g}")  # fmt: skip
@@ -58,7 +58,7 @@ def sides(names: tuple[str, str], win: float, lose: float, n: int) -> np.ndarray
 
 
 def policy(pair: np.ndarray, n: int) -> np.ndarray:
-    """Log π of n responses, (..., n), from the winner's and the loser's, (..., 2); the others share the rest evenly."""
+    """Return log π of n responses, (..., n), from winner's and loser's, (..., 2); the others share the rest evenly."""
     if n == 2:
         return pair
     others = np.log1p(-np.exp(pair).sum(-1, keepdims=True)) - math.log(n - 2)
@@ -66,7 +66,7 @@ def policy(pair: np.ndarray, n: int) -> np.ndarray:
 
 
 def effect(loss: PairLoss, log_p: np.ndarray, ref: np.ndarray, step: float) -> Effect:
-    """Gradients by autograd, the step by theory.
+    """Compute a loss's effect on a pair: gradients by autograd, the step by theory.
 
     log_p (n,), winner and loser first; ref (2,) their log π_ref; step > 0, of gradient descent on the logits.
     """
@@ -85,7 +85,7 @@ def effect(loss: PairLoss, log_p: np.ndarray, ref: np.ndarray, step: float) -> E
 
 
 def surface(loss: PairLoss, ref: np.ndarray, axes: str) -> Surface:
-    """The loss over (π_w, π_l) or their logarithms; ref (2,) as above, axes "π" or "log π"."""
+    """Return the loss over (π_w, π_l) or their logarithms; ref (2,) as above, axes "π" or "log π"."""
     win, lose = np.meshgrid(*[log_at(_middles(CELLS), axes)] * 2)
     values = loss(PairLogps(torch.from_numpy(win), torch.from_numpy(lose), *torch.from_numpy(ref))).numpy()
     within = values[np.exp(win) + np.exp(lose) < 1]
@@ -93,10 +93,9 @@ def surface(loss: PairLoss, ref: np.ndarray, axes: str) -> Surface:
 
 
 def field(loss: PairLoss, ref: np.ndarray, axes: str, n: int, stepping: bool) -> Field:
-    """Which way descent points, in the coordinates of the axes.
+    """Return the directions of descent, in the coordinates of the axes.
 
-    stepping  True: what a small step on the logits of n responses makes of the two. False: what the partial
-              derivatives say.
+    stepping  True: the change of both in a small step on the logits of n responses. False: the partial derivatives.
     """
     line = log_at(_middles(ARROWS), axes)
     if n == 2:  # all policies lie on the edge
@@ -118,17 +117,17 @@ def field(loss: PairLoss, ref: np.ndarray, axes: str, n: int, stepping: bool) ->
 
 
 def log_at(place: np.ndarray, axes: str) -> np.ndarray:
-    """Log π at a place, from 0 to 1, of an axis."""
+    """Return log π at a place, from 0 to 1, of an axis."""
     return np.log(place) if axes == "π" else (place - 1) * DECADES * math.log(10)
 
 
 def place(log_p: np.ndarray, axes: str) -> np.ndarray:
-    """Where log π lies on an axis; what is less than the least lies at 0."""
+    """Return the place of log π on an axis; values below the least are at 0."""
     return np.exp(log_p) if axes == "π" else np.maximum(1 + log_p / (DECADES * math.log(10)), 0)
 
 
 def _pull(loss: PairLoss, at: np.ndarray, ref: np.ndarray) -> np.ndarray:
-    """−∂L/∂log π of winner and loser, (K, 2), up to a factor: of a logistic loss σ(−m), which may underflow."""
+    """Return −∂L/∂log π of winner and loser, (K, 2), up to a factor: for a logistic loss σ(−m), which may underflow."""
     pairs = PairLogps(*torch.tensor(at.T), *torch.from_numpy(ref))
     if isinstance(loss, LogisticLoss):  # L falls as m grows
         return torch.stack(slopes(loss.margin, pairs), 1).numpy()

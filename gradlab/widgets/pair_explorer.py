@@ -1,4 +1,4 @@
-"""One pair: what two losses do to a winner and a loser, as gradients in three spaces and as the step really made."""
+"""One pair: the effects of two losses on a winner and a loser, as gradients in three spaces and as a real step."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ print(pd.DataFrame(results).to_string())
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair in its softmax, and what both losses do to it."""
+    """A pair in its softmax, and the effects of both losses on it."""
 
     state: SimpleNamespace
     log_p: np.ndarray  # (n,) winner, loser, others
@@ -89,51 +89,52 @@ class Pair:
 
 
 class PairExplorer(Explorer):
-    """Two probabilities in a softmax, and two losses: surfaces, fields of arrows, gradients and the realised step."""
+    """Two probabilities in a softmax, and two losses: surfaces, fields of arrows, gradients and the real step."""
 
     name = "pair"
     question = "What does a preference loss really do to one pair, and does the larger gradient mean the larger change?"
     prediction = (
-        "the paper says that DPO's gradients on winner and loser stand as −π_l : π_w, so that a probable winner is "
+        "the paper says that DPO's gradients on winner and loser have the ratio −π_l : π_w, so a probable winner is "
         "pulled less than its loser is pushed. Here π_w = 0.5 and π_l = 0.1. Before you move anything: in one real "
         "step on the logits, which of the two changes more, in π and not in log π? And which loss in the menu has "
         "another ratio?"
     )
     reading = (
-        "Maps: the loss in bands from dark (low) to bright, then its value here and its range on the map. The dot is "
-        "the policy, + the reference, and the small diamond where one step takes the policy; on the dashed line π_w = "
-        "π_l. Policies lie where π_w + π_l ≤ 1; of two responses, on that edge. Arrows are directions of descent in "
-        "the coordinates of the axes; partial derivatives stand across the bands, but for nbDPO, whose fixed λ is no "
-        "common factor, as bDPO's is. Bars say which way descent moves each: A blue, B pale with a dashed edge; one "
-        "bar stands for each of the others. Diamonds on the last panel are the step to first order, and what is faint "
-        "is the setting before you took hold of this control. In the line of numbers, ratio is |∂L/∂π_w| : |∂L/∂π_l|."
+        "Maps: the loss in bands from dark (low) to bright; above them its value here and its range on the map. The "
+        "dot is the policy, + the reference, and the small diamond the policy after one step; on the dashed line π_w "
+        "= π_l. Policies lie where π_w + π_l ≤ 1; with two responses, on that edge. Arrows are directions of descent "
+        "in the coordinates of the axes. Partial derivatives are perpendicular to the bands, except for nbDPO: both "
+        "balanced losses hold λ fixed, which is a common factor in bDPO's derivatives but not in nbDPO's. Bars say "
+        "which way descent moves each response: A blue, B pale with a dashed edge; the last bar is any one of the "
+        "others. Diamonds on the last panel are the step to first order; faint marks are the setting before you "
+        "touched this control. In the line of numbers, ratio is |∂L/∂π_w| : |∂L/∂π_l|."
     )
     takeaway = (
         "The ratio of ∂L/∂π is ρ · π_l/π_w for every loss, by the chain rule, and ρ = 1 for every loss of the margin "
         "h_w − h_l alone: DPO shares it with cDPO and IPO. It does not say what moves, since probabilities share "
-        "their logits: where there are others, a small step of DPO changes π of the more probable of the two more, and "
-        "log π of the less probable. "
-        "Balanced-DPO has ρ = log π_l/log π_w. It weighs the improbable side less, comes nearer to a ratio of 1, and "
-        "seldom near it (claims report, ratio-corrected). Its weights sum to one: compare it with DPO at half its β."
+        "their logits: where there are others, a small step of DPO changes π more for the more probable of the two, "
+        "and log π more for the less probable. Balanced-DPO has ρ = log π_l/log π_w. It gives the improbable side "
+        "less weight, comes closer to a ratio of 1, but seldom close (claims report, ratio-corrected). Its weights "
+        "sum to one: compare it with DPO at half the β."
     )
     stories = (
         Story(
             "Does DPO drain the winner?",
             "the loser's derivative is five times the winner's (ratio 0.2). Yet the step raises π of the winner by "
-            "0.049 and lowers that of the loser by 0.021. (In log π it is the loser that moves more, 0.24 against "
-            "0.09, as the last panel shows: by 2.5 times, not by 5.) The others pay the difference, though DPO has no "
+            "0.049 and lowers π of the loser by 0.021. (In log π the loser moves more, 0.24 against 0.09, as the last "
+            "panel shows: 2.5 times as far, not 5.) The others pay the difference, though DPO has no "
             "gradient on their logits. On free logits no step of DPO on a pair lowers its winner.",
         ),
         Story(
             "A rare loser",
             "DPO's derivative for a loser at 10⁻⁶ is 500,000 times the winner's, but there is only 10⁻⁶ to lose. DPO "
-            "lowers its log π by 0.78 nats, bDPO (λ_w = 0.95) by 0.12. Under both the others pay for what the winner "
-            "gains, 0.12 and 0.08.",
+            "lowers its log π by 0.78 nats, bDPO (λ_w = 0.95) by 0.12. Under both, the others pay for the winner's "
+            "gain, 0.12 and 0.08.",
             {"lose": 1e-6, "reference": "the policy", "axes": "log π", "arrows": _STEP},
         ),
         Story(
             "A rare winner",
-            "by the ratio, DPO favours a winner at 0.01 over a loser at 0.7 by 70 to 1. But its step takes 0.25 from "
+            "by the ratio, DPO favours a winner at 0.01 over a loser at 0.7 by 70 to 1. But DPO's step takes 0.25 from "
             "the loser and gives the winner 0.04: the others get the rest. bDPO (λ_w = 0.07) takes 0.07, and gives "
             "the winner 0.002.",
             {"win": 0.01, "lose": 0.7, "arrows": _STEP},
@@ -141,7 +142,7 @@ class PairExplorer(Explorer):
         Story(
             "Balanced weights at work",
             "A is now DPO at β = ½, since bDPO's weights sum to one. bDPO has ρ = 3.3, and the ratio is 0.66 instead "
-            "of 0.2. In the step the winner gains about the same, 0.046 and 0.045. The loser falls less and the "
+            "of 0.2. In the step the winner gains about as much, 0.046 and 0.045. The loser falls less and the "
             "others fall more: bDPO has a gradient on their logits.",
             {"beta_a": 0.5},
         ),
@@ -155,10 +156,10 @@ class PairExplorer(Explorer):
     )
 
     def make_controls(self) -> dict[str, Controls]:
-        """The policy, its reference, the losses, the step and what the map shows."""
+        """Return the controls of policy, reference, losses, step and map."""
 
         def probability(name: str, value: float) -> Any:
-            return log_slider(name, value, -DECADES, math.log10(0.999), "the other of the two gives way", step=0.02)
+            return log_slider(name, value, -DECADES, math.log10(0.999), "the other probability gives way", step=0.02)
 
         return {
             "Policy": {
@@ -180,11 +181,11 @@ class PairExplorer(Explorer):
         }
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Hide what is settled by something else; where π_w + π_l would reach one, the one not in hand gives way."""
+        """Hide what other controls settle; where π_w + π_l would reach one, the probability not in hand gives way."""
         for key in SIDES:
             hide_unused(self.controls, key)
-        own, others = state.reference == "own values", state.responses > 2
-        for key, shown in {"lose": others, "ref_win": own, "ref_lose": own and others}.items():
+        typed, others = state.reference == "own values", state.responses > 2
+        for key, shown in {"lose": others, "ref_win": typed, "ref_lose": typed and others}.items():
             self.controls[key].layout.display = None if shown else "none"
         for pair in _PAIRS:
             values = {key: getattr(state, key) for key in pair}
@@ -196,7 +197,7 @@ class PairExplorer(Explorer):
                 self.controls[yields].include(ROOM - values[stays])
 
     def compute(self, state: SimpleNamespace) -> Pair:
-        """Gradients and step of both losses; surfaces and arrows only where they change."""
+        """Return gradients and step of both losses; surfaces and arrows are computed only when they change."""
         n = state.responses
         pair = sides(_PAIRS[0], state.win, state.lose, n)
         log_p = policy(pair, n)
@@ -215,26 +216,28 @@ class PairExplorer(Explorer):
         return Pair(state, log_p, ref, win_weight.item(), effects, surfaces, fields)
 
     def make_views(self) -> dict[str, View]:
-        """Maps and bars."""
+        """Return the views of maps and bars."""
         with mpl.rc_context(look()):
             self._maps, self._bars = Maps(), Bars()
         return {"maps": self._maps.view, "bars": self._bars.view}
 
     def show(self, result: Pair, former: Pair | None) -> dict[str, Any]:
-        """The policy on both maps, and the bars."""
+        """Show the policy on both maps, and the bars."""
         shown = {side: (result.effects[side], result.surfaces[side], result.fields[side]) for side in SIDES}
         self._maps.show(result.state.axes, result.log_p, result.ref, None if former is None else former.log_p, shown)
         self._bars.show(result.effects, None if former is None else former.effects)
         numbers: dict[str, Any] = {"π_l/π_w": float(np.exp(result.log_p[1] - result.log_p[0]))}
-        named = {side[1].upper(): one for side, one in result.effects.items()}
-        numbers |= {f"ratio {name}": "0/0" if math.isnan(one.ratio) else one.ratio for name, one in named.items()}
+        named = {side[1].upper(): effect for side, effect in result.effects.items()}
+        numbers |= {
+            f"ratio {name}": "0/0" if math.isnan(effect.ratio) else effect.ratio for name, effect in named.items()
+        }
         numbers["λ_w of bDPO"] = result.win_weight
         for index, who in enumerate("wl"):
-            numbers |= {f"Δπ_{who} {name}": float(one.change_in_prob[index]) for name, one in named.items()}
+            numbers |= {f"Δπ_{who} {name}": float(effect.change_in_prob[index]) for name, effect in named.items()}
         return numbers
 
     def frame(self) -> pd.DataFrame:
-        """A row a loss and response: probability, −∂L/∂(π, log π, logit), and the step, Δ log π in nats and Δπ."""
+        """Return one row per loss and response: probability, −∂L/∂(π, log π, logit), and the step, Δ log π and Δπ."""
         count = min(len(self.result.log_p), 3)
         return pd.concat([
             pd.DataFrame({
@@ -249,7 +252,7 @@ class PairExplorer(Explorer):
         ], ignore_index=True)  # fmt: skip
 
     def code(self, state: SimpleNamespace) -> str:
-        """The policy, its reference, and for each loss its gradients and the step."""
+        """Return code for policy and reference, and for each loss's gradients and step."""
         two = state.responses == 2
         lose, ref_lose = (1 - state.win, 1 - state.ref_win) if two else (state.lose, state.ref_lose)
         ref = {

@@ -28,7 +28,7 @@ _BARS = {
 
 
 class Maps:
-    """A map a loss, over the unit square: numbers of the axes are still, all else is live."""
+    """One map per loss, over the unit square: only the numbers of the axes are still."""
 
     def __init__(self) -> None:
         self.view = View(620, 370, "Two maps of a loss over the probabilities of winner and loser, with arrows of "
@@ -56,7 +56,7 @@ class Maps:
         self, axes: str, log_p: np.ndarray, ref: np.ndarray, before: np.ndarray | None,
         shown: dict[str, tuple[Effect, Surface, Field]],
     ) -> None:  # fmt: skip
-        """Put the policy on both maps; ``before`` is where it was, if anywhere."""
+        """Put the policy on both maps; ``before`` is its former place, if any."""
         if axes != self._named:
             self._name(axes)
         for side, (effect, surface, field) in shown.items():
@@ -71,12 +71,12 @@ class Maps:
                 if point is not None:
                     parts[name].set_data(*place(point[:2], axes)[:, None])
             parts["step"].set_data(*place(np.stack([log_p[:2], effect.after], 1), axes))
-            least, most = surface.span  # a short title: each letter costs a tenth of a millisecond
+            least, most = surface.span  # a short title: each letter takes a tenth of a millisecond
             title = f"{side[1].upper()}: {effect.loss.name}, L = {effect.value:.3g} in {_short(least)} – {_short(most)}"
             parts["title"].set_text(title)
 
     def _name(self, axes: str) -> None:
-        """Numbers along the axes, and the edge π_w + π_l = 1."""
+        """Draw numbers along the axes, and the edge π_w + π_l = 1."""
         t = np.linspace(-30, 30, 301)
         edge = place(-np.logaddexp(0, np.stack([-t, t], 1)), axes)
         for side, axis in self._axes.items():
@@ -88,7 +88,7 @@ class Maps:
 
 
 class Bars:
-    """A panel a kind of gradient, and one of the step. Their scale is a live text, so that nothing still changes."""
+    """One panel per kind of gradient, and one for the step. The scale is a live text: the still part never changes."""
 
     def __init__(self) -> None:
         self.view = View(480, 370, "Bars for winner, loser and each other response: gradients in probability, in "
@@ -115,7 +115,7 @@ class Bars:
                     self._bars["first_order", side] = self.view.live(axis.plot(here, here * np.nan, **marks)[0])
 
     def show(self, effects: dict[str, Effect], before: dict[str, Effect] | None) -> None:
-        """Both losses' bars; dashes where they were before, if anywhere."""
+        """Show both losses' bars; dashes mark where they were before, if anywhere."""
         for panel, top in self._tops.items():
             scale = round_up(max(float(np.nanmax(np.abs(getattr(effect, panel)))) for effect in effects.values()))
             top.set_text(_short(scale))
@@ -153,6 +153,6 @@ def _box(left: float, height: float) -> list[tuple[float, float]]:
 
 
 def _short(value: float) -> str:
-    """Two digits, or one beside a power of ten."""
+    """Write a number with two digits, or one digit and a power of ten."""
     text = f"{value:.2g}" if 1e-3 <= value < 100 else f"{value:.0f}" if 100 <= value < 1e4 else f"{value:.0e}"
     return text.replace("e+", "e").replace("e0", "e").replace("e-0", "e-").replace("-", "−")

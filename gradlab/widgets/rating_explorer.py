@@ -1,4 +1,4 @@
-"""Rating: two systems' samples side by side, blind, a key an answer; rates with intervals, and how raters agree."""
+"""Rating: two systems' samples side by side, blind, one key per answer; rates with intervals, and raters' agreement."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gradlab.widgets.front import Keys
 from gradlab.widgets.view import View, look
 
 _OURS = Path(__file__).parent / "samples"
-SAMPLES = {"sample": _OURS / "samples.jsonl"}  # by the name that is typed
+SAMPLES = {"sample": _OURS / "samples.jsonl"}  # by the typed name
 ANSWERS = {"sample:rules": _OURS / "rules.ratings.jsonl"}
 NOBODY = "anonymous"  # a rater who gives no name
 ROWS = 7  # of raters in the picture
@@ -46,20 +46,20 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Rated:
-    """Where a rating stands."""
+    """The state of a rating."""
 
     comparison: Comparison
     answers: pd.DataFrame
     rater: str
     item: Item | None  # the next one for this rater
-    sides: tuple[int, int]  # which system is on the left and on the right of it
+    sides: tuple[int, int]  # the systems on the left and on the right
     rates: pd.DataFrame
     agreement: Agreement
     revealed: bool
 
     @property
     def done(self) -> int:
-        """Items that this rater has answered."""
+        """The number of items that this rater has answered."""
         return int((self.answers["rater"] == self.rater).sum())
 
 
@@ -69,36 +69,37 @@ class RatingExplorer(Explorer):
     name = "rating"
     question = "Which of two systems do people prefer, when nothing tells them which is which?"
     prediction = (
-        "twelve prompts were answered twice, in few words and in many. Before you rate: which of the two will you "
-        "prefer, and how often? And how sure can twelve answers make you?"
+        "twelve prompts were answered twice, in few words and in many. Before you rate: which will you prefer, and how "
+        "often? And how sure can twelve answers make you?"
     )
     reading = (
-        "Read both texts and press ← or → for the better one, ↓ for a tie, ↑ or S to skip, Backspace to take the "
+        "Read both texts and press ← or → for the better text, ↓ for a tie, ↑ or S to skip, Backspace to take the "
         "last answer back; the keys work when the focus is in the explorer and not on a field (click on a text). Each "
-        "answer is on the disk at once, and the same name goes on where it was. Sides and order are shuffled for each "
-        "rater. Until you reveal, the picture shows how far each rater is; then, how often B was preferred to A, a "
-        "tie as one half and the 95% Wilson interval: ● a rater, ■ all raters, by items. Meanwhile no answer is taken. "
-        "Your own file has a JSON object a line, with a prompt and samples: {system: text, …}; answers go to "
-        "NAME.ratings.jsonl beside it, those to our samples to ratings.jsonl in the current folder."
+        "answer is saved at once, and the same name continues where it stopped. Sides and order are shuffled for each "
+        "rater. Until you reveal, the picture shows how far each rater is. After that, it shows how often B was "
+        "preferred to A, a tie as one half, with the 95% Wilson interval: ● a rater, ■ all raters, by items; no "
+        "answers are taken while it does. To use other samples, write a file with one JSON object per line, with a "
+        "prompt and samples: {system: text, …}. Answers go to NAME.ratings.jsonl beside it; answers to our samples go "
+        "to ratings.jsonl in the current folder."
     )
     takeaway = (
-        "A rate without its interval says little: twelve items may leave a width of one half. A rate is a "
-        "preference, not worth: whoever likes short texts prefers the terse system, whatever it says. Agreement is to "
-        "be measured against chance, which α does. The samples are written by hand to try the tool; no system "
-        "made them, and the answers of sample:rules are given by three rules, by nobody."
+        "A rate without its interval says little: with twelve items the interval may be one half wide. A rate is a "
+        "preference, not a measure of quality: a rater who likes short texts prefers the terse system, whatever it "
+        "says. Agreement should be measured against chance, and α does so. The samples were written by hand to try "
+        "the tool: they come from no system, and the answers of sample:rules come from three rules, not from people."
     )
     stories = (
         Story(
             "Three rules rate",
-            "rules in the place of raters. The one that takes the shorter text always prefers A, and its interval is "
-            "away from ½: clear, and only about length. The one that always presses left knows nothing; shuffled sides "
-            "turn that into noise, and its interval holds ½.",
+            "rules in the place of raters. The rule that takes the shorter text always prefers A, and its interval "
+            "excludes ½: a clear result, and only about length. The rule that always presses left knows nothing; "
+            "shuffled sides turn that into noise, and its interval contains ½.",
             {"answers": "sample:rules", "reveal": True},
         ),
         Story(
             "Do they agree?",
             "42% of all pairs of answers to an item are equal (raw agreement), which sounds like something. But two of "
-            "three answers are for A, so that answers dealt out by chance would be equal in 49%: α is below 0.",
+            "three answers are for A, so answers given by chance would be equal in 49%: α is below 0.",
             {"answers": "sample:rules", "reveal": True},
         ),
         Story(
@@ -115,24 +116,26 @@ class RatingExplorer(Explorer):
     )
 
     def __init__(self, samples: Path | str | None = None, answers: Path | str | None = None, **start: Any) -> None:
-        """Rate ``samples`` (a path; by default ours) into ``answers`` (a path), as ``rater``."""
+        """Rate ``samples`` (a path; default: gradlab's) into ``answers`` (a path), as ``rater``."""
         files = {"samples": samples, "answers": answers}
         super().__init__(**{key: str(path) for key, path in files.items() if path is not None}, **start)
 
     def make_controls(self) -> dict[str, Controls]:
-        """Files, who rates what, and the end."""
+        """Return the controls of files, rater, systems, and the reveal."""
         return {
             "Files": {
                 "samples": text("samples", "sample", "path of a file of samples, or sample"),
-                "answers": text("answers", "", "path; beside the samples"),
+                "answers": text("answers", "", "a path; if empty, beside the samples"),
             },
             "Who and what": {
-                "rater": text("rater", "", "your name, or nothing"),
-                "a": text("system A", "", "the first in the file"),
-                "b": text("system B", "", "the second in the file"),
+                "rater": text("rater", "", "your name; may be empty"),
+                "a": text("system A", "", "a system; if empty, the first in the file"),
+                "b": text("system B", "", "a system; if empty, the second in the file"),
                 "seed": text("seed", "0", "any word; it shuffles order and sides"),
             },
-            "At the end": {"reveal": switch("reveal names and rates", False, "no answers are taken meanwhile")},
+            "At the end": {
+                "reveal": switch("reveal names and rates", False, "no answers are taken while it is ticked")
+            },
         }
 
     def compute(self, state: SimpleNamespace) -> Rated:
@@ -141,29 +144,29 @@ class RatingExplorer(Explorer):
         comparison = read_comparison(path, state.a.strip(), state.b.strip())
         answers = read_answers(answers_path(state), comparison)
         rater = state.rater.strip() or NOBODY
-        own = set(answers.loc[answers["rater"] == rater, "item"])
-        left = (item for item in shuffled(comparison, rater, state.seed) if item.key not in own)
+        answered = set(answers.loc[answers["rater"] == rater, "item"])
+        left = (item for item in shuffled(comparison, rater, state.seed) if item.key not in answered)
         item = next(left, None)
         shown = sides(comparison, item, rater, state.seed) if item else (0, 1)
         rates, agreed = preference_rates(answers), agreement(answers)
         return Rated(comparison, answers, rater, item, shown, rates, agreed, state.reveal)
 
     def answer(self, choice: str) -> None:
-        """Record left, right, tie or skip for the item shown, and go on; ``undo`` takes the last answer back."""
+        """Record left, right, tie or skip for the present item, and go on; ``undo`` takes the last answer back."""
         state = SimpleNamespace(**self.state)
         now, path = self.compute(state), answers_path(state)
         if _token(now) != self._keys.token:  # nobody may answer what they have not seen
             self._refresh()
             raise ValueError("the files have changed meanwhile; this is the item to answer now")
-        if path.resolve() in {one.resolve() for one in ANSWERS.values()}:
+        if path.resolve() in {sample.resolve() for sample in ANSWERS.values()}:
             raise ValueError("the answers of sample:rules are only to be looked at; empty the field, or give a path")
         if now.revealed:
             raise ValueError("no answers are taken while names and rates are shown; take the tick away to go on")
         if choice == UNDO:
-            own = now.answers[now.answers["rater"] == now.rater]
-            if own.empty:
+            given = now.answers[now.answers["rater"] == now.rater]
+            if given.empty:
                 raise ValueError(f"{now.rater} has no answer to take back")
-            last = own.iloc[-1]
+            last = given.iloc[-1]
             append_answer(path, now.rater, last["item"], last["left"], last["right"], UNDO)
         elif now.item is None:
             raise ValueError(f"{now.rater} has answered all {len(now.comparison.items)} items")
@@ -173,10 +176,10 @@ class RatingExplorer(Explorer):
         self._refresh()
 
     def make_views(self) -> dict[str, View]:
-        """How far each rater is, or their rates."""
+        """Return the view of how far each rater is, or of their rates."""
         with mpl.rc_context(look()):
             view = View(560, 220, "How many items each rater has answered; after the reveal, how often each prefers B")
-            view.figure.set_layout_engine("none")  # what stands left of the axis is live, and needs its room
+            view.figure.set_layout_engine("none")  # the text left of the axis is live, and needs room
             axis = view.figure.add_axes((0.25, 0.2, 0.7, 0.66))
             axis.set(xlim=(0, 1), ylim=(ROWS + 0.5, -0.5), yticks=())
             axis.axvline(0.5, color="#999999", linewidth=0.8, linestyle=":")
@@ -195,11 +198,11 @@ class RatingExplorer(Explorer):
         return {"rates": view}
 
     def more_widgets(self) -> list[widgets.Widget]:
-        """The texts side by side, and the buttons."""
+        """Return the texts side by side, and the buttons."""
         return [self._pane, self._keys]
 
     def show(self, result: Rated, former: Rated | None) -> dict[str, Any]:
-        """The next item, and the picture."""
+        """Show the next item, and the picture."""
         self._pane.value = _pane(result)
         self._keys.token = _token(result)
         number = len(result.comparison.items)
@@ -219,13 +222,13 @@ class RatingExplorer(Explorer):
         return numbers
 
     def frame(self) -> pd.DataFrame:
-        """The items with their answers; only after the reveal, which system was where, and the score."""
+        """Return the items with their answers; after the reveal, also which system was where, and the score."""
         hidden = [] if self.result.revealed else ["left", "right", "score"]
         items = pd.DataFrame([{"item": item.key, "prompt": item.prompt} for item in self.result.comparison.items])
         return items.merge(self.result.answers.drop(columns=hidden), how="left", on="item")
 
     def code(self, state: SimpleNamespace) -> str:
-        """Reading the files, rates and agreement."""
+        """Return code that reads the files, and computes rates and agreement."""
         samples = SAMPLES.get(state.samples.strip(), state.samples.strip())
         lines = [
             "from gradlab.stats.agreement import agreement, preference_rates",
@@ -239,7 +242,7 @@ class RatingExplorer(Explorer):
         return "\n".join([*lines, ""])
 
     def _show_rows(self, result: Rated) -> None:
-        """A row a rater, the one at work always among them; all raters in the last row, after the reveal."""
+        """Draw one row per rater, the present rater included; after the reveal, the last row is all raters."""
         rates = result.rates.set_index("rater")
         raters = sorted(rates.index.drop(ALL, errors="ignore"), key=lambda name: (name != result.rater, name))
         last = ALL if result.revealed and ALL in rates.index else ""
@@ -249,8 +252,8 @@ class RatingExplorer(Explorer):
             self._names[row].set_text(rater if len(rater) <= 22 else f"{rater[:21]}…")
             bar, dot = ([], []), ([], [])
             if rater and result.revealed:
-                one = rates.loc[rater]
-                bar, dot = ([one["low"], one["high"]], [row, row]), ([one["rate"]], [row])
+                rate = rates.loc[rater]
+                bar, dot = ([rate["low"], rate["high"]], [row, row]), ([rate["rate"]], [row])
             elif rater:
                 share = float((result.answers["rater"] == rater).sum()) / number
                 bar = ([0, share], [row, row])
@@ -259,7 +262,7 @@ class RatingExplorer(Explorer):
 
 
 def answers_path(state: SimpleNamespace) -> Path:
-    """Where the answers go: as typed; else beside the samples, and for ours in the current folder."""
+    """Return the path of the answers: as typed, else beside the samples, or for gradlab's in the current folder."""
     name, samples = state.answers.strip(), state.samples.strip()
     if name:
         return ANSWERS.get(name) or Path(name).expanduser()
@@ -267,14 +270,14 @@ def answers_path(state: SimpleNamespace) -> Path:
 
 
 def _token(result: Rated) -> str:
-    """A hash of what stands on the page: rater, item, sides, and the answer that undo would take back."""
+    """Return a hash of what the page shows: rater, item, sides, and the answer that undo would take back."""
     left, right = (result.comparison.systems[side] for side in result.sides)
-    own = result.answers[result.answers["rater"] == result.rater]
-    return fingerprint(result.rater, result.item.key if result.item else "", left, right, list(own["item"].tail(1)))
+    given = result.answers[result.answers["rater"] == result.rater]
+    return fingerprint(result.rater, result.item.key if result.item else "", left, right, list(given["item"].tail(1)))
 
 
 def _pane(result: Rated) -> str:
-    """The item in HTML; what the systems wrote is text, whatever it looks like."""
+    """Return the item in HTML; the systems' samples are escaped, whatever they contain."""
     if result.item is None:
         number = len(result.comparison.items)
         return f"<b>{html.escape(result.rater)} has answered all {number} items.</b> Reveal to see the rates."

@@ -1,4 +1,4 @@
-"""Distribution shift: where three weight functions have their extrema, against the interval of Theorem 3."""
+"""Distribution shift: the extrema of three weight functions, against the interval of Theorem 3."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _P: dict[str, Any] = {"color": "black"}
 _Q: dict[str, Any] = {"color": "#777777", "linestyle": "--"}
 _BAND = "#E4E4E4"
 _LIMIT_POINTS = 201  # at which the continuous limit is evaluated
-_DOTTED = 60  # responses, up to which each one has its dot
+_DOTTED = 60  # up to this many responses, each has a dot
 _CASE = ("family", "mu_p", "mu_q", "sigma_p", "sigma_q", "support")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight functions of one case on one set of responses, and where their extrema lie."""
+    """The weight functions of one case on one set of responses, and the places of their extrema."""
 
     y: np.ndarray
     p: np.ndarray  # probabilities, or densities in the limit
@@ -69,7 +69,7 @@ class Shift:
     limit: Weights
 
     def says(self, name: str) -> str:
-        """Whether Theorem 3's statement on that weight is true: it may miss by a cell of the grid."""
+        """Say whether Theorem 3's statement on that weight is true: it may miss by a cell of the grid."""
         if self.low == self.high:
             return "says nothing, μ_p = μ_q"
         slack = self.grid.places[name].slack
@@ -80,21 +80,21 @@ class Shift:
         )
 
     def scale(self, name: str) -> float:
-        """What a weight on the grid is divided by to be comparable with its limit: a mean over responses, a density."""
+        """Return the divisor that makes a weight on the grid comparable with its limit, a mean or a density."""
         return len(self.grid.y) * (self.cell if name == "balanced" else 1.0)
 
     def size(self, name: str) -> float:
-        """The largest size of a weight, on the grid or in the limit."""
+        """Return the largest size of a weight, on the grid or in the limit."""
         on_grid, limit = self.grid.values[name] / self.scale(name), self.limit.values[name]
         return max(float(np.abs(on_grid).max()), float(np.abs(limit).max()), 1e-9)  # less is rounding
 
     def extrema(self, name: str) -> tuple[Extremum, ...]:
-        """Those of a weight; none where the modes coincide, since of p = q only rounding is left."""
+        """Return a weight's extrema; none where the modes coincide, since p = q leaves only rounding."""
         return self.grid.places[name].extrema if self.low < self.high else ()
 
     @property
     def gap(self) -> float:
-        """How far bDPO is from its limit, DPO at β/2 with half the weight: the largest difference over the range."""
+        """The distance of bDPO from its limit, half of DPO's weight at β/2: the largest difference over the range."""
         limit = self.limit.values["bdpo"]
         at_grid = np.interp(self.grid.y, self.limit.y, limit)
         apart = np.abs(self.grid.values["bdpo"] / self.scale("bdpo") - at_grid)
@@ -108,25 +108,25 @@ class ShiftExplorer(Explorer):
     question = "When policy and preference differ, which responses does a loss raise and lower most?"
     prediction = (
         "Theorem 3 of the paper puts the extrema of DPO's weight outside [μ_p, μ_q], and those of the balanced weight "
-        "w·p inside. Here all is as it says, on 20 responses. Before you move anything: which of the statements will "
+        "w·p inside. Here both statements are true, on 20 responses. Before you move anything: which of them will "
         "still be true on 800?"
     )
     reading = (
-        "Left above, policy p (solid) and preference q (dashed); the grey band is [μ_p, μ_q], the interval between the "
+        "Upper left: policy p (solid) and preference q (dashed); the grey band is [μ_p, μ_q], the interval between the "
         "modes. Each weight is scaled, with its limit, to a largest size of 1; responses above zero are raised, those "
         "below are lowered. "
-        "Triangles are the extrema, filled where Theorem 3 wants them, hollow elsewhere. Dotted: the continuous limit, "
-        "infinitely many responses; faint: the setting before you took hold of this control. As in the claims "
+        "Triangles are the extrema, filled where Theorem 3 puts them, hollow elsewhere. Dotted: the continuous limit, "
+        "infinitely many responses; faint: the setting before you touched this control. As in the claims "
         "report, an extremum may miss by one cell of the grid. Reach: how far the lowest or the highest point lies "
         "outside the band. Lengths are in units of y; on a support of 20 with 20 responses, one unit is one response."
     )
     takeaway = (
-        "For p and q with one mode each, DPO's half of Theorem 3 is true: from μ_p to μ_q q rises and p falls, so w "
-        "only grows. The balanced half, for Gaussians, is true on coarse grids alone, where one cell is allowed: the "
+        "For p and q with one mode each, DPO's half of Theorem 3 is true: from μ_p to μ_q, q rises and p falls, so w "
+        "only grows. The balanced half, for Gaussians, is true only on coarse grids, where one cell is allowed: the "
         "minimum of w·p lies just outside μ_p, and a finer grid shows it. In the continuous limit it failed in every "
-        "case. (A peak with a kink, as laplace has, can hold the minimum at μ_p itself.) What did hold for "
-        "Gaussians: w·p never reached farther out than DPO's w. Balanced-DPO does not inherit it: its own weights are "
-        "not w·p, and on finer grids they approach those of DPO at β/2, slowly, as 1/log n."
+        "case. (A peak with a kink, as laplace has, can hold the minimum exactly at μ_p.) For Gaussians, w·p never "
+        "reached farther out than DPO's w. Balanced-DPO does not inherit this: its weights are not w·p, and on finer "
+        "grids they approach those of DPO at β/2, slowly, as 1/log n."
     )
     stories = (
         Story(
@@ -137,28 +137,28 @@ class ShiftExplorer(Explorer):
         Story(
             "Refine the grid",
             "the same p and q on 800 responses. DPO's statement stays true. The minimum of w·p has hardly moved, "
-            "but it lies outside the band by several of the small cells, so the statement is not true any more. "
+            "but it lies outside the band by several of the small cells, so the statement is no longer true. "
             "bDPO's extrema have even moved farther out.",
             {"n": 800},
         ),
         Story(
             "Balanced-DPO on a fine grid",
-            "the finer the grid, the smaller all probabilities, and the nearer every λ is to ½: bDPO's weight goes to "
-            "the dotted line, which is DPO at β/2. Slowly: the number bDPO − DPO(β/2) is 31% of the range on 20 "
-            "responses, and still 20% on 800. Its extrema go to those of DPO, outside the band.",
+            "the finer the grid, the smaller all probabilities, and the closer every λ is to ½: bDPO's weight "
+            "approaches the dotted line, which is DPO at β/2. It does so slowly: the number bDPO − DPO(β/2) is 31% of "
+            "the range on 20 responses, and still 20% on 800. Its extrema approach those of DPO, outside the band.",
             {"n": 800, "mu_p": -3.0, "mu_q": 3.0, "sigma_p": 3.0, "sigma_q": 3.0},
         ),
         Story(
             "Never farther out than DPO's",
-            "wide and close: the balanced statement fails by far, but w·p reaches half as far out as DPO's w. That w·p "
-            "reaches less far held in every Gaussian case of the claims report. For bDPO it did not: here its minimum "
-            "lies farther out than DPO's.",
+            "wide and close: the balanced statement fails by far, but w·p reaches only half as far out as DPO's w. In "
+            "every Gaussian case of the claims report w·p reached less far than w. bDPO did not: here its minimum lies "
+            "farther out than DPO's.",
             {"n": 200, "mu_p": -1.0, "mu_q": 1.0, "sigma_p": 3.0, "sigma_q": 3.0},
         ),
     )
 
     def make_controls(self) -> dict[str, Controls]:
-        """Policy, preference, and the responses."""
+        """Return the controls of policy, preference and responses."""
         return {
             "Policy p": {
                 "mu_p": slider("μ_p", -4.0, -8.0, 8.0, 0.25, "its mode; 0 is the middle of the support"),
@@ -176,14 +176,14 @@ class ShiftExplorer(Explorer):
         }
 
     def compute(self, state: SimpleNamespace) -> Shift:
-        """The weights on the grid, and their limit where the case is a new one."""
+        """Return the weights on the grid, and their limit where the case is new."""
         case = tuple(getattr(state, key) for key in _CASE)
         limit = self.remember("limit", case, lambda: _limit(state))
         low, high = sorted((state.mu_p, state.mu_q))
         return Shift(low, high, state.support / state.n, _on_grid(state), limit)
 
     def make_views(self) -> dict[str, View]:
-        """Distributions and DPO's weight; the balanced weight and Balanced-DPO's."""
+        """Return the views: distributions and DPO's weight; the balanced weight and Balanced-DPO's."""
         with mpl.rc_context(look()):
             left = View(550, 420, "Policy, preference and DPO's weight over the responses, with its extrema")
             right = View(550, 420, "The balanced weight and Balanced-DPO's weight over the responses, with extrema")
@@ -209,7 +209,7 @@ class ShiftExplorer(Explorer):
         return {"dpo": left, "balanced": right}
 
     def show(self, result: Shift, former: Shift | None) -> dict[str, Any]:
-        """Curves, band and triangles; returns verdicts and reaches."""
+        """Show curves, band and triangles; return verdicts and reaches."""
         half = result.cell * len(result.grid.y) / 2
         for axis, view in zip(self._across, self.views.values(), strict=True):
             view.limits(axis, "x", -half, half)
@@ -230,7 +230,7 @@ class ShiftExplorer(Explorer):
         return {**numbers, "bDPO − DPO(β/2)": f"{result.gap:.0%} of its range"}
 
     def frame(self) -> pd.DataFrame:
-        """The curves, a row a response; probabilities, and weights as they are, not scaled."""
+        """Return the curves, one row per response: probabilities, and weights without scaling."""
         grid = self.result.grid
         return pd.DataFrame({"y": grid.y, "policy": grid.p, "preference": grid.q, **grid.values})
 
@@ -275,11 +275,11 @@ for name, place in places.items():  # a miss of one cell is allowed
         if former is not None:
             of_former = former.scale(name) * former.size(name)
             parts["ghost"].set_data(former.grid.y, former.grid.values[name] / of_former)
-        found = result.extrema(name)
+        everything = result.extrema(name)
         for kind in ("minimum", "maximum"):
             for where in ("as stated", "elsewhere"):
-                shown = [one for one in found if one.kind == kind and self._where(name, one.position, result) == where]
-                parts[kind, where].set_data([one.position for one in shown], [one.value / scale for one in shown])
+                shown = [at for at in everything if at.kind == kind and self._where(name, at.position, result) == where]
+                parts[kind, where].set_data([at.position for at in shown], [at.value / scale for at in shown])
         says = result.says(name)
         parts["text"].set_text(says)
         parts["text"].set_color(TRUE if says == "true" else NOT_TRUE)
@@ -291,7 +291,7 @@ for name, place in places.items():  # a miss of one cell is allowed
 
 
 def _bump(state: SimpleNamespace, which: str) -> tuple[float, float]:
-    """Mode and width of p or of q."""
+    """Return mode and width of p or of q."""
     return getattr(state, f"mu_{which}"), getattr(state, f"sigma_{which}")
 
 
@@ -322,7 +322,7 @@ def _placed(
 
 
 def _make_weight(view: View, axis: Axes, name: str) -> dict[Any, Any]:
-    """The live parts of one weight's panel."""
+    """Make the live parts of one weight's panel."""
     colour, said = _COLOURS[name], "implied" if name == "bdpo" else "stated"
     axis.set(ylim=(-1.15, 1.6), yticks=(-1, 0, 1), title=f"{_NAMES[name]}: {said}, extrema {STATEMENTS[name].__name__}")
     if name != "balanced":
@@ -343,7 +343,7 @@ def _make_weight(view: View, axis: Axes, name: str) -> dict[Any, Any]:
 
 
 def _band(view: View, axis: Axes) -> Rectangle:
-    """The interval between the modes, not yet in its place."""
+    """Draw the interval between the modes, not yet in its place."""
     band = Rectangle((0, 0), 0, 1, color=_BAND, alpha=0.7, linewidth=0, zorder=0.5)
     band.set_transform(axis.get_xaxis_transform())
     axis.add_artist(band)
@@ -351,6 +351,6 @@ def _band(view: View, axis: Axes) -> Rectangle:
 
 
 def _set(line: Line2D, y: np.ndarray, values: np.ndarray) -> None:
-    """The curve, with a dot at each response where those are few."""
+    """Set the curve, with a dot at each response where there are few."""
     line.set_data(y, values)
     line.set_marker("." if len(y) <= _DOTTED else "")

@@ -1,4 +1,4 @@
-"""Foundation 1, Bradley–Terry and the sigmoid: how far a pair pulls, and where it stops."""
+"""Foundation 1, Bradley–Terry and the sigmoid: how hard a pair pulls, and where it stops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARGINS = np.linspace(-8, 8, 321)
 
 
 def expected_loss(gap: float, margin: np.ndarray | float) -> np.ndarray:
-    """−σ(Δu) log σ(m) − σ(−Δu) log σ(−m): a pair's logistic loss, expected over Bradley–Terry labels.
+    """Return −σ(Δu) log σ(m) − σ(−Δu) log σ(−m): a pair's logistic loss, expected over Bradley–Terry labels.
 
     gap, margin  Δu and m in nats; the result, in nats, has margin's shape. Source: ours, from DPO's loss.
     """
@@ -36,27 +36,27 @@ class Pull:
 
     @property
     def wins(self) -> float:
-        """P(w ≻ l) = σ(Δu)."""
+        """The probability that the winner wins, P(w ≻ l) = σ(Δu)."""
         return float(expit(self.gap))
 
     @property
     def pull(self) -> float:
-        """−dL/dm = σ(Δu) − σ(m), the expected pull on the margin; 0 at m = Δu."""
+        """The expected pull on the margin, −dL/dm = σ(Δu) − σ(m); 0 at m = Δu."""
         return float(expit(self.gap) - expit(self.margin))
 
 
 class SigmoidExplorer(Explorer):
-    """One pair with utilities Δu apart and a policy with margin m."""
+    """A pair with utilities Δu apart, and a policy with margin m."""
 
     name = "sigmoid"
-    question = "How much better must a response be to win nine times of ten, and where does a pair stop to pull?"
+    question = "How much better must a response be to win nine times out of ten, and where does a pair stop pulling?"
     prediction = (
-        "a pair that is always won (Δu → ∞) pulls its margin on for ever; one that is won with probability "
-        "σ(Δu) stops at a margin of its own. Which? Guess, then move m until the pull is zero."
+        "a pair that is always won (Δu → ∞) never stops pulling its margin up; a pair that is won with probability "
+        "σ(Δu) stops at some margin. At which? Guess, then move m until the pull is zero."
     )
     reading = (
         "Left: the share of comparisons that the better response wins, by Bradley–Terry; the dot is the pair. Right: "
-        "the loss −log σ(m), expected over the labels that such a pair gets; the dot is the policy's margin m = "
+        "the loss −log σ(m), expected over the labels of such a pair; the dot is the policy's margin m = "
         "β(h_w − h_l), the triangle the lowest point. The faint curve is the setting before."
     )
     takeaway = (
@@ -64,22 +64,22 @@ class SigmoidExplorer(Explorer):
         "labels are never contradicted, the measured gap is infinite, and the loser's probability falls for ever."
     )
     stories = (
-        Story("Nine of ten", "Δu = log 9 = 2.2 nats: the better response wins 90% of comparisons.", {"gap": 2.2}),
+        Story("Nine out of ten", "Δu = log 9 = 2.2 nats: the better response wins 90% of comparisons.", {"gap": 2.2}),
         Story("A pair at rest", "m = Δu: the pulls of the two labels cancel, and the loss is lowest.",
               {"gap": 2.0, "margin": 2.0}),
-        Story("Never contradicted", "Δu = 8: labels are all but never contradicted, and the loss falls all the way.",
+        Story("Never contradicted", "Δu = 8: labels are almost never contradicted, and the loss falls all the way.",
               {"gap": 8.0, "margin": 4.0}),
     )  # fmt: skip
 
     def make_controls(self) -> dict[str, Controls]:
-        """The pair and the policy."""
+        """Return the controls of the pair and the policy."""
         return {
-            "The pair": {"gap": slider("gap Δu", 1.0, -8, 8, 0.1, "utility of the winner less the loser's, in nats")},
+            "The pair": {"gap": slider("gap Δu", 1.0, -8, 8, 0.1, "utility of the winner minus the loser's, in nats")},
             "The policy": {"margin": slider("margin m", 0.0, -8, 8, 0.1, "β(h_w − h_l): 0 at the reference")},
         }
 
     def make_views(self) -> dict[str, View]:
-        """The sigmoid, and the expected loss."""
+        """Return the view of the sigmoid and of the expected loss."""
         view = View(760, 320, "The sigmoid with the pair on it, and the expected loss over the margin")
         with mpl.rc_context(look()):
             left, right = view.figure.subplots(1, 2)
@@ -94,11 +94,11 @@ class SigmoidExplorer(Explorer):
         return {"sigmoid": view}
 
     def compute(self, state: SimpleNamespace) -> Pull:
-        """The curve, and the point."""
+        """Return the curve and the point."""
         return Pull(state.gap, state.margin, expected_loss(state.gap, MARGINS))
 
     def show(self, result: Pull, former: Pull | None) -> dict[str, Any]:
-        """Curve, point and lowest point."""
+        """Show curve, point and lowest point."""
         here = float(expected_loss(result.gap, result.margin))
         self._pair.set_data([result.gap], [result.wins])
         self._loss.set_data(MARGINS, result.loss)
@@ -108,11 +108,11 @@ class SigmoidExplorer(Explorer):
         return {"P(w ≻ l)": result.wins, "loss": here, "pull on m": result.pull}
 
     def frame(self) -> pd.DataFrame:
-        """The curve of the loss."""
+        """Return the curve of the loss."""
         return pd.DataFrame({"margin": MARGINS, "expected_loss_nats": self.result.loss, "gap_nats": self.result.gap})
 
     def code(self, state: SimpleNamespace) -> str:
-        """The point, through the library's own DPO."""
+        """Return code for the point, through gradlab's DPO."""
         return f"""import gradlab as gl
 import torch
 

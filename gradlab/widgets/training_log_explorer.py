@@ -1,4 +1,4 @@
-"""Training log: what a language model's preference training wrote of itself, gradlab's or TRL's, one run or two."""
+"""Training log: the log of a language model's preference training, gradlab's or TRL's, one run or two."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gradlab.widgets.view import SIDES, View, look
 
 SAMPLES = {f"sample:{path.stem}": path for path in sorted((Path(__file__).parent / "samples").glob("*dpo*.jsonl"))}
 BAND = ("win_weight_q10", "win_weight_q90")
-RATIO = "log_grad_norm_ratio"  # log ‖g_w‖ − log ‖g_l‖, the one column that is worked out here
+RATIO = "log_grad_norm_ratio"  # log ‖g_w‖ − log ‖g_l‖, the only column that is computed here
 # The panels of each view: title, and the columns with the markers that tell them apart.
 _PANELS: dict[str, dict[str, dict[str, str]]] = {
     "learning": {
@@ -39,7 +39,7 @@ _PANELS: dict[str, dict[str, dict[str, str]]] = {
         "log winner/loser: ∂L/∂π    ○ ‖g‖": {"log_prob_ratio": "", RATIO: "o"},
     },
 }
-_STATUS = {  # what the status line says of the ends of the curves
+_STATUS = {  # what the status line says about the ends of the curves
     "loss": "loss", "validation": "validation_loss", "its accuracy": "validation_accuracy",
     "cos(g_w, g_l)": "grad_cosine", "λ~length": "win_weight_length_correlation",
 }  # fmt: skip
@@ -53,13 +53,13 @@ class Read(NamedTuple):
     """A log as it was read."""
 
     label: str
-    table: pd.DataFrame  # by step, those of the shown columns that the log has
+    table: pd.DataFrame  # by step: the shown columns that the log has
     notes: list[str]
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of one log within the steps looked at."""
+    """The curves of one log within the shown steps."""
 
     label: str
     raw: pd.DataFrame = field(repr=False)  # as logged; NaN where the log says nothing
@@ -76,14 +76,14 @@ class Curves:
         return curves
 
     def end(self, column: str) -> float | None:
-        """The last value drawn of a column, if there is one."""
+        """Return the last drawn value of a column, if there is one."""
         values = self.curves.get(column, NOTHING)[1]
         return float(values[-1]) if len(values) else None
 
 
 @dataclass(frozen=True)
 class Logs:
-    """What is looked at: the logs by side, and the steps."""
+    """The result to show: the logs by side, and the steps."""
 
     logs: dict[str, Curves]
     first: int
@@ -94,10 +94,10 @@ class TrainingLogExplorer(Explorer):
     """Curves of one or two training logs: loss, margins, log-probabilities, λ, gradients of both sides."""
 
     name = "training-log"
-    question = "What do a training's two sides do while its loss falls?"
+    question = "What do the winning and the losing side of a training do while its loss falls?"
     prediction = (
         "DPO raises the margin between the winner's log-probability and the loser's. Before you look: does the "
-        "winner's own log-probability rise? And what does λ_w of Balanced-DPO follow: worth, or something else?"
+        "winner's log-probability itself rise? And what does λ_w of Balanced-DPO follow: quality, or something else?"
     )
     reading = (
         "A is blue and solid, B orange and dashed. In log A or B, type the path of gradlab's JSON lines, of TRL's "
@@ -105,15 +105,15 @@ class TrainingLogExplorer(Explorer):
         "with gradlab; B may be empty. A file that has grown is read again when you move any control. A panel says "
         "which of its columns a log lacks. g_w and g_l are the gradients in the parameters through the winners and "
         "through the losers. The accuracy is the share of pairs with h_w > h_l; at the first step of the samples the "
-        "policy is the reference, all pairs tie, and it is 0. Faint lines are the setting before you took hold of this "
+        "policy is the reference, all pairs tie, and it is 0. Faint lines are the setting before you touched this "
         "control."
     )
     takeaway = (
         "A falling loss is a growing difference, and here both log-probabilities fall. λ_w follows length: summed "
         "log-probabilities mostly count tokens. In the parameters the two sides are about equally strong under either "
-        "loss, and cancel more and more, to about half, whatever the ratio in probabilities says. DPO at β/2 is the "
-        "control for Balanced-DPO. These are three runs of one tiny model on synthetic tokens, one seed each: they "
-        "show what to look for, and settle nothing."
+        "loss, and cancel more and more, until about half is left, whatever the ratio in probabilities says. DPO at "
+        "β/2 is the control for Balanced-DPO. These are three runs of one tiny model on synthetic tokens, one seed "
+        "each: they show what to look for, and settle nothing."
     )
     stories = (
         Story(
@@ -130,7 +130,7 @@ class TrainingLogExplorer(Explorer):
         Story(
             "The control: DPO at β/2",
             "A is now DPO at half of B's β. Log π of both sides and the gradients in the parameters nearly meet: "
-            "most of what Balanced-DPO changed was the size of β. (Margins are in units of each run's own β.)",
+            "most of what Balanced-DPO changed was the size of β. (Margins are in units of each run's β.)",
             {"log_a": "sample:dpo-half-beta", "smoothing": 0.8},
         ),
         Story(
@@ -149,21 +149,21 @@ class TrainingLogExplorer(Explorer):
     )
 
     def make_controls(self) -> dict[str, Controls]:
-        """Which logs, and what of them."""
+        """Return the controls: which logs, and what to show of them."""
         return {
             "Logs": {
                 "log_a": text("log A", "sample:dpo", "path of a log, or sample:dpo"),
-                "log_b": text("log B", "sample:bdpo", "a second log, or nothing"),
+                "log_b": text("log B", "sample:bdpo", "a second log; may be empty"),
             },
             "Look at": {
-                "smoothing": slider("smoothing", 0.0, 0.0, 0.98, 0.02, "what a row weighs in the next; 0: as logged"),
+                "smoothing": slider("smoothing", 0.0, 0.0, 0.98, 0.02, "weight of a row in the next row; 0: as logged"),
                 "first": whole("from, %", 0, 0, 95, "of the steps", step=5),
                 "last": whole("to, %", 100, 5, 100, "of the steps", step=5),
             },
         }
 
     def compute(self, state: SimpleNamespace) -> Logs:
-        """Read what has changed, smooth, cut."""
+        """Read the files that have changed; smooth and cut the curves."""
         if state.last <= state.first:
             raise ValueError(f"to must be more than from, got {state.last}% and {state.first}%")
         names = {side: vars(state)[f"log{side}"].strip() for side in SIDES}
@@ -183,7 +183,7 @@ class TrainingLogExplorer(Explorer):
         return Logs(logs, first, last)
 
     def make_views(self) -> dict[str, View]:
-        """Learning and gradients."""
+        """Return the views of learning and of gradients."""
         self._axes: dict[str, Axes] = {}
         self._lines: dict[tuple[str, str], Line2D] = {}
         self._ghosts: dict[tuple[str, str], Line2D] = {}
@@ -192,7 +192,7 @@ class TrainingLogExplorer(Explorer):
             return {name: self._make_view(name) for name in _PANELS}
 
     def show(self, result: Logs, former: Logs | None) -> dict[str, Any]:
-        """All curves, and what a log lacks."""
+        """Show all curves, and what a log lacks."""
         for side in SIDES:
             log, before = result.logs.get(side), former.logs.get(side) if former else None
             for column in _DRAWN:
@@ -209,7 +209,7 @@ class TrainingLogExplorer(Explorer):
         return _numbers(result)
 
     def frame(self) -> pd.DataFrame:
-        """The curves as they are drawn, a row a step and log."""
+        """Return the curves as they are drawn, one row per step and log."""
         parts = [
             log.table.dropna(how="all").reset_index().assign(log=side[1].upper(), name=log.label)
             for side, log in self.result.logs.items()
@@ -217,7 +217,7 @@ class TrainingLogExplorer(Explorer):
         return pd.concat(parts, ignore_index=True)
 
     def code(self, state: SimpleNamespace) -> str:
-        """Reading, smoothing, and the ends of the curves."""
+        """Return code that reads and smooths, and prints the ends of the curves."""
         names = {side[1].upper(): vars(state)[f"log{side}"].strip() for side in SIDES}
         return "\n".join([
             "import gradlab as gl", "from gradlab.doctor.training_log import smoothed",
@@ -275,7 +275,7 @@ class TrainingLogExplorer(Explorer):
             self._lacking[title, side].set_text("\n".join(f"{side[1].upper()} has no {name} here" for name in lacking))
 
     def _fit(self, view: View, title: str, columns: list[str], result: Logs) -> None:
-        """Limits that hold all that was logged, in round numbers: they stay while one smoothes."""
+        """Return limits that contain all logged values, in round numbers: they do not change with smoothing."""
         axis, names = self._axes[title], [*columns, *(BAND if "win_weight" in columns else ())]
         logged = [
             _size(name, log.raw[name].to_numpy()) for log in result.logs.values() for name in names if name in log.raw
@@ -291,7 +291,7 @@ class TrainingLogExplorer(Explorer):
 
 
 def log_path(name: str) -> Path:
-    """A path as it is typed; ``sample:NAME`` is a log that comes with gradlab."""
+    """Return the path for a typed name; ``sample:NAME`` is a log that comes with gradlab."""
     return SAMPLES[one_of("log", name, SAMPLES)] if name.startswith("sample:") else Path(name).expanduser()
 
 
@@ -309,7 +309,7 @@ def _read(name: str) -> Read:
 
 
 def _numbers(result: Logs) -> dict[str, Any]:
-    """The ends of the curves, and what is to be said of the files."""
+    """Return the ends of the curves, and notes on the files."""
     numbers: dict[str, Any] = {"steps": f"{max(result.first, 1)} to {result.last}"}
     for name, column in _STATUS.items():
         ends = {side: log.end(column) for side, log in result.logs.items()}
@@ -319,17 +319,17 @@ def _numbers(result: Logs) -> dict[str, Any]:
 
 
 def _size(name: str, values: np.ndarray) -> np.ndarray:
-    """Slopes are drawn by their size, all else as it is."""
+    """Return the values to draw: sizes of slopes, everything else unchanged."""
     return np.abs(values) if name.startswith("slope_") else values
 
 
 def _curve(log: Curves | None, column: str) -> Curve:
-    """Steps and values of a column; empty where there are none."""
+    """Return steps and values of a column; empty where there are none."""
     return log.curves.get(column, NOTHING) if log else NOTHING
 
 
 def _put(line: Line2D, curve: Curve) -> None:
-    """Give a line its data and about a dozen markers; an empty one takes no time to draw."""
+    """Set a line's data and about a dozen markers; an empty line takes no time to draw."""
     line.set_data(*curve)
     line.set_markevery(max(1, len(curve[0]) // 12))
     line.set_visible(len(curve[0]) > 0)

@@ -1,4 +1,4 @@
-"""Variance: both sides of Theorems 4–5, what decides between them, and the region where the theorems hold."""
+"""Variance: both sides of Theorems 4–5, the condition that decides, and the region where the theorems hold."""
 
 from __future__ import annotations
 
@@ -48,44 +48,44 @@ _ACROSS = np.linspace(0, 12, POINTS)
 
 
 class Around:
-    """log₁₀ of the ratio at the settings around a case, found bit by bit, a map from coarse to fine."""
+    """log₁₀ of the ratio at the settings around a case, computed part by part, a map from coarse to fine."""
 
-    def __init__(self, family: str, own: dict[str, Any]) -> None:
-        """The map around a case of this family with these arguments, or its draws; the first bit is found."""
+    def __init__(self, family: str, arguments: dict[str, Any]) -> None:
+        """Make the map around a case of this family with these arguments, or its draws; compute the first part."""
         self._family = FAMILIES[family]
-        self._at_once = max(1, _WORK // own["n"] ** 2)
+        self._at_once = max(1, _WORK // arguments["n"] ** 2)
         if family in _UP:
             up, heights, *_ = _UP[family]
-            self.settings = [{**own, "distance": distance, up: height} for height in heights for distance in _ACROSS]
+            self.settings = [{**arguments, "distance": across, up: height} for height in heights for across in _ACROSS]
             self.values = np.full((POINTS, POINTS), np.nan)  # up and across
         else:
-            self.settings = [{**own, "seed": seed} for seed in range(DRAWS)]
+            self.settings = [{**arguments, "seed": seed} for seed in range(DRAWS)]
             self.values = np.full((DRAWS, 1), np.nan)
-        self.stride = _STRIDES[0]  # of the finest level that is complete
+        self.stride = _STRIDES[0]  # the stride of the finest complete level
         self.go_on()
 
     @property
     def known(self) -> np.ndarray:
-        """The finest map without a hole."""
+        """The finest complete map."""
         return self.values[:: self.stride, :: self.stride]
 
     def go_on(self) -> bool:
-        """A bit more of the work; whether there was any. What is known is read off the values, so it can be stopped."""
+        """Compute one more part; return False if nothing is left. It can stop anywhere: the values say what is done."""
         places = np.arange(self.values.size).reshape(self.values.shape)
         for stride in _STRIDES:
             level = places[::stride, ::stride].ravel()
             todo = level[np.isnan(self.values.flat[level])]
             if len(todo):
-                some = todo[: self._at_once]
-                self.values.flat[some] = _log_ratios(self._family, [self.settings[place] for place in some])
-                self.stride = stride if len(some) == len(todo) else self.stride
+                part = todo[: self._at_once]
+                self.values.flat[part] = _log_ratios(self._family, [self.settings[place] for place in part])
+                self.stride = stride if len(part) == len(todo) else self.stride
                 return True
         return False
 
 
 @dataclass(frozen=True)
 class Variances:
-    """One case, both sides of the theorem and of its condition, and what lies around."""
+    """One case, both sides of the theorem and of its condition, and the cases around it."""
 
     state: SimpleNamespace
     y: np.ndarray
@@ -97,7 +97,7 @@ class Variances:
 
     @property
     def sides(self) -> dict[str, float]:
-        """Var[w p] and what the theorems set above it; Cov(w², p²) and what it must stay below."""
+        """Return Var[w p] and its bound in the theorems; Cov(w², p²) and the bound that it must stay below."""
         mean = float(self.product.mean() ** 2)
         covariance = float(covariance_gap(self.w, self.p)) + mean  # E[w] is 0
         return dict(zip(_SIDES, (float(self.product.var()), float(self.w.var() * (self.p**2).mean()), covariance, mean),
@@ -105,7 +105,7 @@ class Variances:
 
     @property
     def ratio(self) -> float:
-        """Var[w p] / (Var[w] E[p²]): the theorems say that it is below 1."""
+        """The ratio Var[w p] / (Var[w] E[p²]): the theorems say that it is below 1."""
         return float(variance_ratio(self.w, self.p))
 
     @property
@@ -115,38 +115,38 @@ class Variances:
 
 
 class VarianceExplorer(Explorer):
-    """Two distributions, the weights that they give, and whether weighing by p lowers their variance."""
+    """Two distributions, their weights, and whether weighting by p lowers the weights' variance."""
 
     name = "variance"
-    question = "Does weighing by p make DPO's weights vary less?"
+    question = "Does weighting by p make DPO's weights vary less?"
     prediction = (
         "Theorems 4 and 5 of the paper say that it does: Var[w p] < Var[w] E[p²]. Here it does. Before you move "
         "anything: will it still, for a policy that is much narrower than the preference?"
     )
     reading = (
-        "Left above, policy p and preference q; below them DPO's weight w and the balanced weight w·p, each "
-        "over its largest size. The bars are the two sides of the theorems and of the condition that decides: with "
-        "E[w] = 0, the theorems hold exactly where Cov(w², p²) < E[w p]². All bars are in units of Var[w] E[p²], "
-        "so that this one is 1. The map shows the ratio of the theorems' two sides around the case: blue where they "
-        "hold, red where not, the black line between; the ring is the case, the faint one the setting before you took "
-        "hold of this control. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross where not."
+        "Upper left: policy p and preference q; below them DPO's weight w and the balanced weight w·p, each divided "
+        "by its largest size. The bars are the two sides of the theorems and of the condition that decides: with E[w] "
+        "= 0, the theorems hold exactly where Cov(w², p²) < E[w p]². All bars are in units of Var[w] E[p²], so that "
+        "this bar is 1. The map shows the ratio of the theorems' two sides around the case: blue where they hold, red "
+        "where not, the black line between; the ring is the case, the faint ring the setting before you touched this "
+        "control. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross where not."
     )
     takeaway = (
-        "The inequality is no law: with E[w] = 0 it says the same as Cov(w², p²) < E[w p]², so it fails where the "
+        "The inequality is not a law: with E[w] = 0 it is the same as Cov(w², p²) < E[w p]², so it fails where the "
         "policy puts its mass on responses of large w². It held in 23% of the claims report's cases, in 67% of those "
-        "with Gaussians, and in 2% of those with trained policies. Nor is less variance less noise, since w·p is "
-        "also smaller: against its own mean size, the variance was lower for w·p than for w in 2% of the cases. "
+        "with Gaussians, and in 2% of those with trained policies. Less variance is also not less noise, since w·p is "
+        "smaller too: relative to the mean size, the variance was lower for w·p than for w in 2% of the cases. "
         "The last number shows it."
     )
     stories = (
         Story(
             "Where it holds",
-            "policy and preference of like widths, 3 apart: Var[w p] is below half of what the theorems allow, since "
-            "w² is small where p is large. Against its mean size, w·p still varies more than w does.",
+            "policy and preference of similar widths, 3 apart: Var[w p] is below half of what the theorems allow, "
+            "since w² is small where p is large. Relative to its mean size, w·p still varies more than w.",
         ),
         Story(
             "A confident policy under a large shift",
-            "p lies on a tenth of the responses, far from the preference, and DPO's weight is largest just there: "
+            "p lies on a tenth of the responses, far from the preference, and DPO's weight is largest exactly there: "
             "Cov(w², p²) is positive and above E[w p]². The theorems do not hold.",
             {"distance": 10.0, "sigma_p": 0.5},
         ),
@@ -165,7 +165,7 @@ class VarianceExplorer(Explorer):
     )
 
     def make_controls(self) -> dict[str, Controls]:
-        """Family, policy, preference and responses."""
+        """Return the controls of family, policy, preference and responses."""
         return {
             "Policy p": {
                 "family": choice("family", "gaussian", list(FAMILIES), "of policy and preference"),
@@ -185,18 +185,18 @@ class VarianceExplorer(Explorer):
         }
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Show what the family has."""
-        own = _arguments(state.family)
+        """Show only the controls that the family has."""
+        arguments = _arguments(state.family)
         for key, control in self.controls.items():
-            control.layout.display = None if key == "family" or key in own else "none"
+            control.layout.display = None if key == "family" or key in arguments else "none"
 
     def compute(self, state: SimpleNamespace) -> Iterator[Variances]:
-        """The case at once, and then again with a finer map; a map is kept until q or n changes."""
-        own = {key: getattr(state, key) for key in _arguments(state.family)}
-        log_p, log_q = FAMILIES[state.family](**own)
+        """Yield the case at once, and then again with finer maps; a map is kept until q or n changes."""
+        arguments = {key: getattr(state, key) for key in _arguments(state.family)}
+        log_p, log_q = FAMILIES[state.family](**arguments)
         w = dpo_weight(log_p, log_q)
         if np.ptp(w) < 1e-9:
-            where = ", ".join(f"{key}={value:g}" for key, value in own.items())
+            where = ", ".join(f"{key}={value:g}" for key, value in arguments.items())
             raise ValueError(f"p and q must differ for there to be a weight; they are equal at {where}")
         moving = ("distance", "sigma_p", "rest", "seed")
         kept = (state.family, *(value for key, value in own.items() if key not in moving))
@@ -208,12 +208,12 @@ class VarianceExplorer(Explorer):
             yield case
 
     def make_views(self) -> dict[str, View]:
-        """Weights and sides; the map."""
+        """Return the views: weights and sides; the map."""
         with mpl.rc_context(look()):
             return {"weights": self._make_weights(), "map": self._make_map()}
 
     def show(self, result: Variances, former: Variances | None) -> dict[str, Any]:
-        """Curves, bars and map; returns both sides, and noise against signal."""
+        """Show curves, bars and map; return both sides, and noise against signal."""
         self._show_weights(result, former)
         self._show_sides(result)
         self._show_around(result, former)
@@ -225,24 +225,24 @@ class VarianceExplorer(Explorer):
         }  # fmt: skip
 
     def frame(self) -> pd.DataFrame:
-        """The case first, then what is around it: its settings, and log₁₀ of the ratio of the theorems' sides."""
+        """Return the case first, then the cases around it: settings, and log₁₀ of the ratio of the theorems' sides."""
         result = self.result
-        own = {key: getattr(result.state, key) for key in _arguments(result.state.family)}
-        rows = [{**own, "log10_ratio": np.log10(result.ratio), "shown": True}]
+        settings = {key: getattr(result.state, key) for key in _arguments(result.state.family)}
+        rows = [{**settings, "log10_ratio": np.log10(result.ratio), "shown": True}]
         known = zip(result.around.settings, result.around.values.flat, strict=True)
         rows += [{**settings, "log10_ratio": value, "shown": False} for settings, value in known]
         return pd.DataFrame(rows).assign(family=result.state.family)
 
     def code(self, state: SimpleNamespace) -> str:
-        """Both sides of the theorems and of the condition."""
+        """Return code for both sides of the theorems and of the condition."""
         family = FAMILIES[state.family]
-        own = ", ".join(f"{key}={getattr(state, key)!r}" for key in _arguments(state.family))
+        arguments = ", ".join(f"{key}={getattr(state, key)!r}" for key in _arguments(state.family))
         return f"""import numpy as np
 
 from gradlab.theory import covariance_gap, dpo_weight, variance_ratio
 from {family.__module__} import {family.__name__}
 
-log_p, log_q = {family.__name__}({own})
+log_p, log_q = {family.__name__}({arguments})
 w, p = dpo_weight(log_p, log_q), np.exp(log_p)
 print("Var[w p]", np.var(w * p), "Var[w] E[p²]", np.var(w) * (p**2).mean())
 print("ratio", variance_ratio(w, p))  # below 1 where the theorems hold
@@ -291,7 +291,7 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
         return view
 
     def _frame_map(self, family: str) -> None:
-        """Limits, ticks and names of the map's axes."""
+        """Set limits, ticks and names of the map's axes."""
         axis, self._family = self._axis, family
         if family in _UP:
             _, heights, ticks, name = _UP[family]
@@ -335,7 +335,7 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
             ring.set_data(*_place(of) if of is not None and of.state.family == family else ([], []))
 
     def _show_region(self, known: np.ndarray, family: str) -> None:
-        """The map, with its outermost points on the ends of the axes, and the line on which both sides are equal."""
+        """Show the map, its outermost points on the ends of the axes, and the line on which both sides are equal."""
         low, high = np.log10(_UP[family][1][[0, -1]])
         across, up = np.linspace(0, 12, len(known)), np.linspace(low, high, len(known))
         half = across[1] / 2, (up[1] - up[0]) / 2
@@ -348,11 +348,11 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
         for dots in self._draws.values():
             dots.set_data([], [])
 
-    def _show_draws(self, found: np.ndarray) -> None:
+    def _show_draws(self, draws: np.ndarray) -> None:
         self._border.set_data([0, 0], [-1, DRAWS])
-        self._count.set_text(f"hold for {(found < 0).sum()} of {np.isfinite(found).sum()} draws")
-        for key, chosen in (("hold", found < 0), ("fail", found >= 0)):
-            self._draws[key].set_data(found[chosen], np.flatnonzero(chosen))
+        self._count.set_text(f"hold for {(draws < 0).sum()} of {np.isfinite(draws).sum()} draws")
+        for key, chosen in (("hold", draws < 0), ("fail", draws >= 0)):
+            self._draws[key].set_data(draws[chosen], np.flatnonzero(chosen))
 
 
 def _arguments(family: str) -> tuple[str, ...]:
@@ -368,7 +368,7 @@ def _log_ratios(family: Callable[..., families.Pair], settings: list[dict[str, A
 
 
 def _place(of: Variances) -> tuple[list[float], list[float]]:
-    """Where the case lies on the map, or among the draws."""
+    """Return the place of the case on the map, or among the draws."""
     family = of.state.family
     if family in _UP:
         return [of.state.distance], [float(np.log10(getattr(of.state, _UP[family][0])))]

@@ -1,4 +1,4 @@
-"""A figure that is redrawn in hundredths of a second: still parts are drawn once, live ones again and again."""
+"""A figure that is redrawn in hundredths of a second: still parts are drawn once, live parts again and again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradlab.plotting import style
 from gradlab.widgets.front import Picture
 
 DPI = 100
-SIDES: dict[str, dict[str, Any]] = {  # how what is compared is told apart, in grey too
+SIDES: dict[str, dict[str, Any]] = {  # the looks of the two sides, different in grey too
     "_a": {"color": "#0072B2", "linestyle": "-"},
     "_b": {"color": "#D55E00", "linestyle": "--"},
 }
@@ -31,13 +31,13 @@ Drawn = TypeVar("Drawn", bound=Artist)
 class View:
     """One figure of an explorer, and the picture in the page that shows it.
 
-    Draw on ``figure`` once, when the view is made, within ``look()``. What will change is given to ``live``; its data
-    are then set, and ``redraw`` sends the picture. Axis limits, titles and ticks belong to the still part: call
-    ``restyle`` after a change to those, which makes the next redraw a full one, several times as long.
+    Draw on ``figure`` once, when the view is created, within ``look()``. Pass artists that will change to ``live``;
+    then set their data, and ``redraw`` sends the picture. Axis limits, titles and ticks belong to the still part: call
+    ``restyle`` after changing those; the next redraw is then complete, and takes several times as long.
     """
 
     def __init__(self, width: int, height: int, alt: str) -> None:
-        """Width and height in pixels; ``alt`` says in words what the picture shows."""
+        """Make a figure of this width and height in pixels; ``alt`` says in words what the picture shows."""
         with mpl.rc_context(look()):
             self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
         self.canvas = FigureCanvasAgg(self.figure)
@@ -45,14 +45,14 @@ class View:
         self._live: list[Artist] = []
         self._seldom: list[Artist] = []
         self._still = None
-        self._slow = None  # the still part and what seldom changes
+        self._slow = None  # the still part and the parts that seldom change
         self._pixels: np.ndarray | None = None
 
     def live(self, artist: Drawn, *, seldom: bool = False) -> Drawn:
-        """Mark an artist as one that changes; it is drawn over the still part, in the order of its zorder.
+        """Mark an artist that changes; it is drawn over the still part, in the order of zorder.
 
-        ``seldom``: it changes less often than others, as texts do, and may lie below them; it is then drawn only when
-        it does, which saves some milliseconds a redraw.
+        ``seldom``: it changes less often than others, as texts do, and may lie below them; it is then drawn only after
+        a change, which saves some milliseconds per redraw.
         """
         artist.set_animated(True)
         artist.set_in_layout(False)
@@ -70,13 +70,13 @@ class View:
         self._still = None
 
     def limits(self, axis: Axes, which: str, low: float, high: float) -> None:
-        """Set the limits of an axis's ``x`` or ``y``; a full drawing follows only where they change."""
+        """Set the limits of an axis's ``x`` or ``y``; a complete redraw follows only where they change."""
         if getattr(axis, f"get_{which}lim")() != (low, high):
             getattr(axis, f"set_{which}lim")(low, high)
             self.restyle()
 
     def redraw(self) -> bool:
-        """Draw, and show the picture if any pixel differs from the last one; returns whether one does."""
+        """Draw, and show the picture if any pixel differs from the last picture; return whether any does."""
         with mpl.rc_context(look()):
             if self._still is None:
                 self._draw_still()
@@ -95,14 +95,14 @@ class View:
 
     @property
     def pixels(self) -> np.ndarray:
-        """The last picture, (height, width, 4) of 8 bits; draws it where there is none yet."""
+        """Return the last picture, (height, width, 4) of 8 bits; draw it if there is none yet."""
         if self._pixels is None:
             self.redraw()
         assert self._pixels is not None
         return self._pixels
 
     def _draw_still(self) -> None:
-        """Draw all but the live parts, and keep that; axes get their places the first time, and stay there."""
+        """Draw all but the live parts, and keep the result; axes get their places the first time, and stay there."""
         self.canvas.draw()
         self.figure.set_layout_engine("none")
         self._still = self.canvas.copy_from_bbox(self.figure.bbox)
@@ -116,12 +116,12 @@ class View:
 
 
 def look() -> dict:
-    """The settings that explorers are drawn with, for ``matplotlib.rc_context``."""
+    """Return the settings that explorers are drawn with, for ``matplotlib.rc_context``."""
     return {**style(), "font.size": 9.5, "axes.titlesize": 10, "axes.labelsize": 9.5}
 
 
 def encoded(pixels: np.ndarray) -> bytes:
-    """Pixels (height, width, 4) as PNG, packed lightly: to pack well takes longer than to send.
+    """Return pixels (height, width, 4) as PNG, lightly compressed: compressing well takes longer than sending.
 
     Written by hand, since libraries try every filter on every row, which takes longer and packs drawings no better.
     Source: the PNG specification, W3C, colour type 2, filter 0.
@@ -139,7 +139,7 @@ def encoded(pixels: np.ndarray) -> bytes:
 
 
 def round_up(value: float, least: float = 0.0) -> float:
-    """The next of …, 0.1, 0.2, 0.5, 1, 2, 5, … from ``least`` on, so that axes seldom change; 1 where all is 0."""
+    """Return the next of …, 0.1, 0.2, 0.5, 1, 2, 5, … from ``least`` on, so that axes seldom change; 1 if all is 0."""
     value = max(value, least)
     if not value > 0:
         return 1.0
@@ -148,7 +148,7 @@ def round_up(value: float, least: float = 0.0) -> float:
 
 
 def montage(views: list[View], width: int) -> bytes:
-    """All views as one PNG, set in rows of at most ``width`` pixels."""
+    """Return all views as one PNG, in rows of at most ``width`` pixels."""
     rows: list[list[np.ndarray]] = [[]]
     for view in views:
         if rows[-1] and sum(part.shape[1] for part in rows[-1]) + view.pixels.shape[1] > width:

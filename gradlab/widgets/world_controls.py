@@ -1,4 +1,4 @@
-"""What the explorers that train have in common: the controls of a world and its data, and the metrics they draw."""
+"""Common parts of the explorers that train: the controls of a world and its data, and the metrics they draw."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXACT = "exact"
 
 
 def world_controls(pairs: str | int = EXACT) -> Controls:
-    """The arguments of ``gaussian_world`` by name, and ``pairs``, how many of them a training gets."""
+    """Return controls for the arguments of ``gaussian_world``, and ``pairs``, the number of pairs of a training."""
     return {
         "utility": choice("utility u", "gaussian", get_args(Utility), "how good each response truly is"),
         "sigma": slider("width σ", 3.0, 0.5, 10.0, 0.25, "width of the utility's peak, in responses"),
@@ -31,37 +31,37 @@ def world_controls(pairs: str | int = EXACT) -> Controls:
         "reference": choice("reference", "uniform", get_args(Reference), "where training starts"),
         "shift": slider("its shift", 6.0, 0.0, 15.0, 0.5, "distance from the best response, in responses"),
         "seed": whole("seed", 0, 0, 99, "draws world and data"),
-        "pairs": choice("data", pairs, [EXACT, 20, 100, 500], "all pairs, or so many drawn a prompt"),
+        "pairs": choice("data", pairs, [EXACT, 20, 100, 500], "all pairs, or so many drawn per prompt"),
     }
 
 
 def policy_control() -> Dropdown:
-    """The menu of policies."""
-    return choice("parameters", "free", list(POLICIES), "free: one logit a response; shared: 8 bumps")
+    """Return the menu of policies."""
+    return choice("parameters", "free", list(POLICIES), "free: one logit per response; shared: 8 bumps")
 
 
 def adapt_world(controls: Controls) -> None:
-    """Show the shift only where there is one."""
+    """Show the shift only for a shifted reference."""
     controls["shift"].layout.display = None if controls["reference"].value == "shifted" else "none"
 
 
 def arguments_of(state: SimpleNamespace) -> dict[str, Any]:
-    """The arguments of ``gaussian_world``."""
+    """Return the arguments of ``gaussian_world``."""
     return {key: getattr(state, key) for key in WORLD}
 
 
 def world_of(state: SimpleNamespace) -> World:
-    """The world that the controls are set to."""
+    """Return the world that the controls are set to."""
     return gaussian_world(**arguments_of(state))
 
 
 def world_code(state: SimpleNamespace) -> str:
-    """The same as Python."""
+    """Return that world as Python code."""
     return "gl.gaussian_world(" + ", ".join(f"{key}={value!r}" for key, value in arguments_of(state).items()) + ")"
 
 
 def pairs_of(state: SimpleNamespace) -> int | None:
-    """``pairs`` as ``fit`` takes it."""
+    """Return ``pairs`` as ``fit`` takes it."""
     return None if state.pairs == EXACT else state.pairs
 
 
@@ -71,7 +71,7 @@ def recipe_of(state: SimpleNamespace, **fixed: Any) -> Training:
 
 
 def recipe_code(state: SimpleNamespace, **fixed: Any) -> str:
-    """Return the same recipe as Python."""
+    """Return that recipe as Python code."""
     given = ", ".join(f"{name}={value!r}" for name, value in {**_recipe(state), **fixed}.items())
     return f"gl.Training({given})"
 
@@ -83,7 +83,7 @@ def _recipe(state: SimpleNamespace) -> dict[str, Any]:
 
 
 def curves_of(world: World, logp: torch.Tensor) -> dict[str, np.ndarray]:
-    """Expected utility, KL from the reference (nats) and unobserved mass of policies (..., X, Y), each (...)."""
+    """Return expected utility, KL from the reference (nats) and unobserved mass of policies (..., X, Y), each (...)."""
     utility, observed, ref_logp = (
         torch.as_tensor(values.copy()) for values in (world.utility, world.observed, world.ref_logp)
     )
@@ -96,5 +96,5 @@ def curves_of(world: World, logp: torch.Tensor) -> dict[str, np.ndarray]:
 
 
 def top_of(highest: float) -> float:
-    """The least end of an axis of probabilities that has room for this."""
+    """Return the least end of an axis of probabilities that has room for this value."""
     return next((top for top in TOPS if highest <= top * (1 + 1e-9)), TOPS[-1])
