@@ -1,4 +1,4 @@
-"""Live explorers for JupyterLab, one per file: thin faces over the lab and the theory. The only user of ipywidgets.
+"""Live explorers for JupyterLab, one per file: thin views of the lab and the theory. The only user of ipywidgets.
 
 The explorers are listed in ``__init__.pyi``. Each is imported when its name is first used, so that the first picture of
 one does not wait for the imports of the others. ``EXPLORERS`` holds all of them by name.
