@@ -1,4 +1,4 @@
-// Buttons that have a key each; a key works wherever the focus is in the explorer, but in fields and on sliders.
+// Buttons with one key each; a key works anywhere in the explorer except in fields and on sliders.
 const FIELDS = "input, textarea, select, [contenteditable='true'], .noUi-handle, [role='slider']";
 const RESTING = `${FIELDS}, button, a, summary`;
 
@@ -9,7 +9,7 @@ function render({ model, el }) {
   bar.setAttribute("role", "group");
   bar.setAttribute("aria-label", "answer with keys");
   const actions = model.get("actions");
-  // The token says what was on the screen: an answer to anything else is no answer.
+  // The token says what was on the screen; an answer with another token does not count.
   const act = (name) => model.send({ act: name, token: model.get("token") });
   for (const { name, label, keys } of actions) {
     const button = document.createElement("button");

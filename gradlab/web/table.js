@@ -1,4 +1,4 @@
-// A table with proper headings. Where a row can be chosen, its heading is a button. All text goes in as text.
+// A table with proper headings. If a row can be chosen, its heading is a button. All text is inserted as text.
 function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "gradlab-table";

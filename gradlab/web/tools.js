@@ -13,7 +13,7 @@ function nameControls(explorer) {
   for (const row of explorer.querySelectorAll(".widget-inline-hbox")) {
     const label = row.querySelector(".widget-label")?.textContent.trim();
     if (!label) continue;
-    // The number beside a slider is not to be typed in; and it, not the stop's index, is what a screen reader says.
+    // The number beside a slider cannot be typed in; screen readers say that number, not the stop's index.
     const readout = row.querySelector(".widget-readout");
     if (readout?.isContentEditable) readout.contentEditable = "false";
     row.querySelectorAll(".noUi-handle").forEach((handle) => {
@@ -23,7 +23,7 @@ function nameControls(explorer) {
       }
     });
   }
-  // The element that stays, not the text that comes and goes, is what screen readers watch.
+  // Screen readers watch the element that stays, not the text that changes.
   explorer.querySelector(".gradlab-status")?.parentElement.setAttribute("role", "status");
 }
 
@@ -40,7 +40,7 @@ function render({ model, el }) {
   bar.className = "gradlab-tools";
   const said = document.createElement("span");
   said.setAttribute("role", "status");
-  let asked = false; // the answer comes to every view of the explorer, and only one has asked
+  let asked = false; // every view of the explorer gets the answer, but only one view asked
   for (const [kind, { label, title }] of Object.entries(KINDS)) {
     const button = document.createElement("button");
     button.textContent = label;
