@@ -22,7 +22,7 @@ from gradlab.checks import count
 
 
 class Layout(Enum):
-    """How seed, number of the purpose and further numbers become the entropy of a generator."""
+    """The ways in which seed, number of the purpose and further numbers become the entropy of a generator."""
 
     SPAWNED = "numpy: SeedSequence(seed, spawn_key=(number, *more))"
     NUMBERED = "numpy: SeedSequence([number, *more, seed])"
@@ -32,7 +32,7 @@ class Layout(Enum):
 
 
 class Purpose(Enum):
-    """What random numbers are drawn for: in words, the layout, the number, and the names of the further numbers."""
+    """The purposes of random numbers: each in words, with layout, number, and the names of the further numbers."""
 
     CENTRES = "the places of the utilities' centres in a world", Layout.SPAWNED, 0
     UTILITY = "the utilities of a world with independent ones", Layout.SPAWNED, 1

@@ -174,7 +174,7 @@ def test_a_missing_or_damaged_folder_is_one_line(folder, tmp_path):
 def test_missing_or_damaged_data_are_one_line(folder):
     made = ClaimsExplorer(folder)
     made.set(data="data/ratios.parquet")
-    assert made.status.endswith("ratios.parquet or its manifest is missing; `gradlab figures` makes it anew")
+    assert made.status.endswith("ratios.parquet or its manifest is missing; `gradlab figures` makes it again")
     save_frame(pd.DataFrame({"text": ["<b>bold</b>"]}), folder / "data" / "ratios.parquet", {})
     made.set(data="none")
     made.set(data="data/ratios.parquet")

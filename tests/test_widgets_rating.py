@@ -249,7 +249,7 @@ def test_by_default_answers_go_to_the_current_folder_and_only_when_there_are_any
     assert (tmp_path / "sub.jsonl").exists()
     given.set(answers="sample:rules")
     before = ANSWERS["sample:rules"].read_bytes()
-    with pytest.raises(ValueError, match="only to be looked at"):
+    with pytest.raises(ValueError, match="can only be viewed"):
         given.answer("tie")
     assert ANSWERS["sample:rules"].read_bytes() == before
 
@@ -332,6 +332,6 @@ def test_the_shipped_answers_are_only_looked_at_by_whatever_path():
     here = Path.cwd()
     way_round = Path(*[".."] * (len(here.parts) - 1), *shipped.resolve().parts[1:])
     explorer = RatingExplorer(answers=way_round)
-    with pytest.raises(ValueError, match="only to be looked at"):
+    with pytest.raises(ValueError, match="can only be viewed"):
         explorer.answer("left")
     assert shipped.read_bytes() == content

@@ -34,10 +34,10 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 def look(method: str) -> dict[str, Any]:
-    """Return how a method is drawn: label, colour, line style and marker.
+    """Return the look of a method: label, colour, line style and marker.
 
-    method  a registered loss, whose own facts these are; a name in ``LOOK``; "ppo" and the reward that it learns from;
-            any other gets a plain look.
+    method  a registered loss, which has these facts as fields; a name in ``LOOK``; "ppo" and the reward that it
+            learns from; any other method gets a plain look.
     """
     if method in LOOK:
         return LOOK[method]
@@ -51,7 +51,7 @@ def look(method: str) -> dict[str, Any]:
 
 
 def look_of(loss: KnownLoss) -> dict[str, Any]:
-    """Return how a loss is drawn, by its own facts."""
+    """Return the look of a loss, from its fields."""
     return {"label": loss.label, **loss.look._asdict()}
 
 

@@ -137,7 +137,7 @@ def _pairs(part: pd.DataFrame) -> list[tuple[float, float]]:
 
 
 def _shown() -> dict[str, dict[str, Any]]:
-    """How the densities and weights are drawn; a weight has the colour of its method, the balanced one PPO's."""
+    """Return the looks of densities and weights; a weight has the colour of its method, the balanced weight PPO's."""
     methods = {"dpo": "dpo", "balanced": "ppo", "bdpo": "bdpo"}
     return {
         "policy": {"color": "#000000"}, "preference": {"color": "#777777", "linestyle": "--"},

@@ -334,7 +334,7 @@ def _png(path: Path) -> bytes:
         png = path.read_bytes()
         Image.open(io.BytesIO(png)).verify()
     except (OSError, SyntaxError) as error:  # the latter for a broken PNG
-        raise ValueError(f"{path} is missing or damaged; `gradlab figures` draws it anew") from error
+        raise ValueError(f"{path} is missing or damaged; `gradlab figures` draws it again") from error
     return png
 
 
@@ -342,7 +342,7 @@ def _frame(path: Path) -> pd.DataFrame:
     try:
         return load_frame(path)[0]
     except FileNotFoundError as error:
-        raise ValueError(f"{path} or its manifest is missing; `gradlab figures` makes it anew") from error
+        raise ValueError(f"{path} or its manifest is missing; `gradlab figures` makes it again") from error
 
 
 def _about(one: Settled, figure: str) -> dict[str, str]:

@@ -223,7 +223,7 @@ class FrontierExplorer(Explorer):
 
     def _make_frontier(self) -> View:
         view = View(620, 400, "Expected utility or mass on unobserved responses against KL from the reference: "
-                              "a curve a loss, marks at the chosen β and at 1, and the ideal curve")  # fmt: skip
+                              "one curve per loss, marks at the chosen β and at 1, and the ideal curve")  # fmt: skip
         self._axis = view.figure.subplots()
         self._axis.set(xlim=(-0.03, _FARTHEST), ylim=(0, 4), xlabel="KL from the reference (nats)", title=" ")
         self._axis.set_ylabel(" ")  # room for long numbers beside the axis
@@ -256,7 +256,7 @@ class FrontierExplorer(Explorer):
         return view
 
     def _add_curves(self, name: str, view: View) -> None:
-        """One curve per side with its marks, and the faint former curves, on the view's only axis."""
+        """Add one curve per side with its marks, and the faint former curves, to the view's only axis."""
         for side, shown in SIDES.items():
             bare = {"color": shown["color"], "linestyle": "", "marker": shown["marker"], "clip_on": False}
             for kind, how in {

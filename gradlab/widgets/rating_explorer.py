@@ -159,7 +159,7 @@ class RatingExplorer(Explorer):
             self._refresh()
             raise ValueError("the files have changed meanwhile; this is the item to answer now")
         if path.resolve() in {sample.resolve() for sample in ANSWERS.values()}:
-            raise ValueError("the answers of sample:rules are only to be looked at; empty the field, or give a path")
+            raise ValueError("the answers of sample:rules can only be viewed; empty the field, or give a path")
         if now.revealed:
             raise ValueError("no answers are taken while names and rates are shown; take the tick away to go on")
         if choice == UNDO:
