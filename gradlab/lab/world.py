@@ -1,6 +1,6 @@
 """The synthetic world: utilities, observed responses, a reference policy, and Bradley–Terry preference pairs.
 
-What the paper states (arXiv 2502.20847) and what is our reconstruction:
+The paper (arXiv 2502.20847) states some of the choices; the others are our reconstruction:
 
 ==================  ============================================  ========
 choice              value                                         source
@@ -39,7 +39,8 @@ class World:
     utility   (X, Y) float: u(x, y), in nats of preference: P(i ≻ j) = σ(u_i − u_j).
     observed  (X, Y) bool: False where a response never appears in any pair.
     ref_logp  (X, Y) float: log π_ref(y|x), each row normalised.
-    hidden_pairs  (X, Y, Y) bool, symmetric, or None: pairs that never appear although both responses may.
+    hidden_pairs  (X, Y, Y) bool, symmetric, or None: True for pairs that never appear, although both responses may
+        appear in other pairs.
 
     Raises ValueError when shapes disagree, a number is not finite, a reference row is not normalised, or a prompt
     keeps no pair.
@@ -102,7 +103,7 @@ class World:
         return pairs if self.hidden_pairs is None else pairs & ~self.hidden_pairs
 
     def ideal_logp(self, beta: float = 1.0) -> np.ndarray:
-        """Return the log-policy that maximises E[u] − β KL(π‖π_ref): log-softmax of log π_ref + u/β, shape (X, Y)."""
+        """Return log π of the policy that maximises E[u] − β KL(π‖π_ref): log-softmax of log π_ref + u/β, (X, Y)."""
         return _log_softmax(self.ref_logp + self.utility / positive("beta", beta))
 
     def with_reference(self, ref_logp: np.ndarray) -> World:
@@ -139,8 +140,8 @@ def gaussian_world(
                 round(rate · Y(Y−1)/2) of its pairs. Masks of one seed are nested: a higher rate hides more.
     reference   ``uniform``; ``random``: softmax of N(0, 1) logits; ``shifted``: a Gaussian of width
                 ``reference_sigma`` centred ``shift`` responses away from the prompt's best response, towards the
-                side with more room, and clipped to the grid. The fourth reference, k steps of DPO, is a
-                training: ``gradlab.lab.fit.dpo_reference``.
+                side with more room, and clipped to the grid. A fourth reference, k steps of DPO, needs a
+                training: see ``gradlab.lab.fit.dpo_reference``.
     seed        draws centres, utilities, mask and reference, each from a separate stream.
 
     Raises ValueError in one line that names the argument, its value and what would be accepted.
@@ -177,7 +178,7 @@ def gaussian_world(
 def exact_pairs(world: World, *, labels: Labels = "soft") -> np.ndarray:
     """Return the weights of all ordered pairs, (X, Y, Y): entry [x, i, j] is the share of pairs in which i beats j.
 
-    Every comparable pair is equally likely. ``soft`` labels split its weight by the Bradley–Terry probability;
+    Every comparable pair is equally likely. ``soft`` labels split a pair's weight by Bradley–Terry probability;
     ``hard`` labels give it to the better response (half each at a tie). Weights sum to one in each prompt.
     """
     one_of("labels", labels, get_args(Labels))
@@ -191,9 +192,9 @@ def exact_pairs(world: World, *, labels: Labels = "soft") -> np.ndarray:
 def draw_pairs(world: World, pairs: int, *, labels: Labels = "hard", seed: int = 0, split: int = 0) -> np.ndarray:
     """Return the weights of a finite data set, (X, Y, Y): ``pairs`` pairs per prompt, drawn with replacement.
 
-    Pairs are uniform over the comparable ones. ``hard`` labels are Bradley–Terry draws, so the weights are counts
-    divided by ``pairs``; ``soft`` labels split each drawn pair by its probability. Splits of one seed (0: training,
-    1: held out) are independent draws. Weights sum to one in each prompt.
+    Pairs are drawn uniformly from the comparable pairs. ``hard`` labels are Bradley–Terry draws, so the weights are
+    counts divided by ``pairs``; ``soft`` labels split each drawn pair by its probability. Splits of one seed (0:
+    training, 1: held out) are independent draws. Weights sum to one in each prompt.
     """
     count("pairs", pairs, least=1)
     one_of("labels", labels, get_args(Labels))

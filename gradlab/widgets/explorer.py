@@ -51,11 +51,11 @@ class Explorer(widgets.VBox):
     in the status line and kept in ``error``; the explorer goes on.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # also of saved files
     question: ClassVar[str]
-    prediction: ClassVar[str]
-    reading: ClassVar[str]
-    takeaway: ClassVar[str]
+    prediction: ClassVar[str]  # what the reader guesses before moving anything
+    reading: ClassVar[str]  # how to read the pictures
+    takeaway: ClassVar[str]  # shown on demand, after the reader has tried
     stories: ClassVar[tuple[Story, ...]] = ()
     wide: ClassVar[bool] = False  # True: controls are above the pictures. False: they are beside them.
 
@@ -73,7 +73,7 @@ class Explorer(widgets.VBox):
         self._kept: dict[str, tuple[Any, Any]] = {}
         self._work: Iterator[Any] | None = None
         self._touched: str | None = None
-        self._said = 0
+        self._messages = 0
         self._quiet = False
         self._status = prose("")
         self._story = prose("")
@@ -88,7 +88,7 @@ class Explorer(widgets.VBox):
         for key, control in self.controls.items():
             control.observe(lambda change, key=key: self._moved(key), "value")
         self._refresh()
-        self._replace_the_one_before()
+        self._close_former_runs()
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls, by heading and name."""
@@ -263,10 +263,11 @@ class Explorer(widgets.VBox):
         self._say(f"{type(error).__name__}: {error}", "error")
 
     def _say(self, text: str, state: str) -> None:
-        self._said += 1
+        self._messages += 1
         self.status = text
+        content = html.escape(text)
         self._status.value = (
-            f'<span class="gradlab-status" data-state="{state}" data-count="{self._said}">{html.escape(text)}</span>'
+            f'<span class="gradlab-status" data-state="{state}" data-count="{self._messages}">{content}</span>'
         )
 
     def _lay_out(self) -> None:
@@ -279,8 +280,8 @@ class Explorer(widgets.VBox):
             buttons.append(button)
         self.buttons = {button.description: button for button in buttons}
         tools = Tools(self.name, {
-            "python": lambda: self._whole(self.as_python).encode(), "png": self.png,
-            "csv": lambda: self._whole(self.frame).to_csv(index=False).encode(),
+            "python": lambda: self._when_done(self.as_python).encode(), "png": self.png,
+            "csv": lambda: self._when_done(self.frame).to_csv(index=False).encode(),
         })  # fmt: skip
         groups = []
         for heading, controls in self._groups.items():
@@ -306,7 +307,7 @@ class Explorer(widgets.VBox):
         """Return the widgets below the pictures; default: none."""
         return []
 
-    def _whole(self, make: Callable[[], Any]) -> Any:
+    def _when_done(self, make: Callable[[], Any]) -> Any:
         """Finish all work, then call ``make``; ValueError if what is shown does not match the controls."""
         self.finish()
         if self.error is not None:
@@ -319,7 +320,7 @@ class Explorer(widgets.VBox):
         except Exception as error:
             self._fail(error)
 
-    def _replace_the_one_before(self) -> None:
+    def _close_former_runs(self) -> None:
         """Close the explorers that an earlier run of this cell created: else widgets and callbacks would pile up."""
         running = _cell()
         if running is None:
