@@ -241,14 +241,14 @@ class PairExplorer(Explorer):
         count = min(len(self.result.log_p), 3)
         return pd.concat([
             pd.DataFrame({
-                "side": side[1].upper(), "loss": one.loss.name, "response": SHOWN[:count],
-                "prob": np.exp(self.result.log_p[:count]), "minus_grad_prob": one.by_prob[:count],
-                "minus_grad_logp": one.by_logp[:count], "minus_grad_logit": one.by_logit[:count],
-                "delta_logp": one.change[:count], "delta_logp_first_order": one.first_order[:count],
-                "delta_prob": one.change_in_prob[:count], "loss_value": one.value, "prob_ratio": one.ratio,
+                "side": side[1].upper(), "loss": effect.loss.name, "response": SHOWN[:count],
+                "prob": np.exp(self.result.log_p[:count]), "minus_grad_prob": effect.by_prob[:count],
+                "minus_grad_logp": effect.by_logp[:count], "minus_grad_logit": effect.by_logit[:count],
+                "delta_logp": effect.change[:count], "delta_logp_first_order": effect.first_order[:count],
+                "delta_prob": effect.change_in_prob[:count], "loss_value": effect.value, "prob_ratio": effect.ratio,
                 "bdpo_win_weight": self.result.win_weight,
             })
-            for side, one in self.result.effects.items()
+            for side, effect in self.result.effects.items()
         ], ignore_index=True)  # fmt: skip
 
     def code(self, state: SimpleNamespace) -> str:
