@@ -1,4 +1,4 @@
-"""Families of distributions over the responses to one prompt: policies p and preferences q that the theory looks at.
+"""Families of distributions over the responses to one prompt: the policies p and preferences q of the theory.
 
 A support is an interval of responses, cut into n equal cells; log-distributions are arrays (n,) that sum to one. The
 families are ours: the paper leaves open which distributions it means.

@@ -152,8 +152,8 @@ class ClaimsExplorer(Explorer):
         self._table.observe(self._picked, "chosen")
 
     def make_controls(self) -> dict[str, Controls]:
-        """Which claims, which one of them, and what of it."""
-        there = {verdicts.kind(one.verdict) for one in self._claims.values()}
+        """Return the controls: which claims to list, the open claim, and its figure and data."""
+        there = {verdicts.kind(settled.verdict) for settled in self._claims.values()}
         first = next(iter(CLAIMS))
         figures = _figures(first, self.folder)
         return {
@@ -215,9 +215,9 @@ class ClaimsExplorer(Explorer):
         self._table.chosen = result.listed.index(settled.name)
         self._about.put(settled.name, ["", "what the report says"], _about(settled, result.figure).items())
         self._rows.put(
-            f"Every row of {one.name}: as stated, then the controls that do not hold, then those that do",
+            f"Every row of {settled.name}: as stated, then the controls that do not hold, then those that do",
             wording.ROW,
-            wording.rows(one),
+            wording.rows(settled),
         )
         self._picture.layout.display = None if result.png else "none"
         if result.png:
@@ -299,8 +299,8 @@ class ClaimsExplorer(Explorer):
             self.controls["claim"].value = self._listed[change["new"]]
 
     def _matching(self, kind: str) -> list[str]:
-        """The claims with this kind of verdict."""
-        return [name for name, one in self._claims.items() if kind in (_ALL, verdicts.kind(one.verdict))]
+        """Return the claims with this kind of verdict."""
+        return [name for name, settled in self._claims.items() if kind in (_ALL, verdicts.kind(settled.verdict))]
 
 
 def _found() -> Path:
@@ -345,18 +345,18 @@ def _frame(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} or its manifest is missing; `gradlab figures` makes it again") from error
 
 
-def _about(one: Settled, figure: str) -> dict[str, str]:
+def _about(settled: Settled, figure: str) -> dict[str, str]:
     """Return what the report says of a claim, by heading; without what there is nothing to say of."""
-    terms = wording.terms(one)
+    terms = wording.terms(settled)
     said = {
-        "claimed": one.claim.claimed,
-        **wording.judgement(one),
-        "control beside it": wording.beside(one) if one.beside else "",
-        "controls": wording.of_controls(one) if one.controls else "",
+        "claimed": settled.claim.claimed,
+        **wording.judgement(settled),
+        "control beside it": wording.beside(settled) if settled.beside else "",
+        "controls": wording.of_controls(settled) if settled.controls else "",
         **{heading: terms[heading] for heading in ("stated", "ours", "rule")},
         "what would change it": terms["changes"],
-        "code": ", ".join(wording.code_files(one)), "data": ", ".join(wording.data_files(one)),
-        "command": "; ".join(wording.commands(one)) or "none yet",
+        "code": ", ".join(wording.code_files(settled)), "data": ", ".join(wording.data_files(settled)),
+        "command": "; ".join(wording.commands(settled)) or "none yet",
         "figure": f"{figure}. {_CAPTIONS.get(figure, '')}" if figure != _NONE else "",
     }  # fmt: skip
     return {heading: text for heading, text in said.items() if text}

@@ -21,7 +21,7 @@ _TOP = 1e6  # of the axis of samples
 
 
 def bell(centre: float, width: float) -> np.ndarray:
-    """Log-probabilities of a Gaussian over 20 responses, (20,); centre, and width > 0, in responses. Source: ours."""
+    """Return log-probabilities of a Gaussian over 20 responses, (20,); centre, width > 0 in responses. Source: ours."""
     return on_cells("gaussian", RESPONSES, centre, width)
 
 

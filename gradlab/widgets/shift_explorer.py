@@ -235,7 +235,7 @@ class ShiftExplorer(Explorer):
         return pd.DataFrame({"y": grid.y, "policy": grid.p, "preference": grid.q, **grid.values})
 
     def code(self, state: SimpleNamespace) -> str:
-        """The weights, and the three statements."""
+        """Return code for the weights and the three statements."""
         p, q = (
             f"on_cells({state.family!r}, y, {mode!r}, {width!r})"
             for mode, width in (_bump(state, which) for which in "pq")

@@ -40,7 +40,7 @@ FAMILIES: dict[str, Callable[..., families.Pair]] = {
     "one peak": families.peak_pair,
     "Dirichlet": families.dirichlet_pair,
 }
-_UP = {  # what the map has upwards: its name, its ends, its ticks and what they say
+_UP = {  # the y axis of the map: its name, its ends, its ticks and their labels
     "gaussian": ("sigma_p", np.geomspace(0.375, 12, POINTS), (0.5, 1, 2, 4, 8), "σ_p (units of y)"),
     "one peak": ("rest", np.geomspace(1e-4, 0.5, POINTS), (1e-4, 1e-3, 0.01, 0.1, 0.5), "1 − peak"),
 }
@@ -110,7 +110,7 @@ class Variances:
 
     @property
     def noise(self) -> float:
-        """Noise against signal, Var/E|·|², of w·p over that of w."""
+        """The noise against signal, Var/E|·|², of w·p over that of w."""
         return float(noise_to_signal(self.product) / noise_to_signal(self.w))
 
 
@@ -199,8 +199,8 @@ class VarianceExplorer(Explorer):
             where = ", ".join(f"{key}={value:g}" for key, value in arguments.items())
             raise ValueError(f"p and q must differ for there to be a weight; they are equal at {where}")
         moving = ("distance", "sigma_p", "rest", "seed")
-        kept = (state.family, *(value for key, value in own.items() if key not in moving))
-        around = self.remember("around", kept, lambda: Around(state.family, own))
+        kept = (state.family, *(value for key, value in arguments.items() if key not in moving))
+        around = self.remember("around", kept, lambda: Around(state.family, arguments))
         case = Variances(state, families.cells(state.n), np.exp(log_p), np.exp(log_q), w,
                          balanced_weight(log_p, log_q, weight=w), around)  # fmt: skip
         yield case
@@ -360,10 +360,10 @@ def _arguments(family: str) -> tuple[str, ...]:
 
 
 def _log_ratios(family: Callable[..., families.Pair], settings: list[dict[str, Any]]) -> np.ndarray:
-    """log₁₀ of Var[w p] / (Var[w] E[p²]) for each of the settings."""
+    """Return log₁₀ of Var[w p] / (Var[w] E[p²]) for each of the settings."""
     if family is families.gaussian_pair:  # off the point where p = q leaves nothing to weigh
-        settings = [{**one, "sigma_p": one["sigma_p"] * 1.0001} for one in settings]
-    log_p, log_q = (np.stack(logs) for logs in zip(*(family(**one) for one in settings), strict=True))
+        settings = [{**setting, "sigma_p": setting["sigma_p"] * 1.0001} for setting in settings]
+    log_p, log_q = (np.stack(logs) for logs in zip(*(family(**setting) for setting in settings), strict=True))
     return np.log10(variance_ratio(dpo_weight(log_p, log_q), np.exp(log_p)))
 
 

@@ -42,7 +42,7 @@ LEVELS = (0.25, 0.5, 1.0, 1.5, 2.0)
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each method, β, mask rate and policy by itself, and the closed form of the ideal policy beside them."""
+    """Return one part per method, β, mask rate and policy, and parts with the ideal policy in closed form."""
     shared = {key: settings[key] for key in ("training", "seeds")}
     return [
         {"method": method, "beta": beta, "mask_rate": mask_rate, "policy": policy, **shared}
@@ -54,7 +54,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(method: str, beta: float, mask_rate: float, policy: str, training: Training, seeds: int) -> pd.DataFrame:
-    """Reward, KL and unobserved mass along one method's training at one β."""
+    """Return reward, KL and unobserved mass along one method's training at one β."""
     worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
     keys = {"method": method, "beta": beta, "mask": mask_rate, "policy": policy}
     if method == "ideal":

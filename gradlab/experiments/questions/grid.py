@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {
     "mask_rates": [0.0, 0.2, 0.4],  # stated
     "policies": ["free", "shared"],
     "seeds": 20,
-    "training": TRAINING,  # the primary one: curves, exact data and all seeds
+    "training": TRAINING,  # the primary training: curves, exact data and all seeds
     "other_training": [
         TRAINING.but(optimizer=optimizer, learning_rate=learning_rate, record=1)
         for optimizer, learning_rate in (("adam", 0.01), ("gd", 10.0), ("gd", 40.0))
@@ -39,7 +39,7 @@ QUICK: dict[str, Any] = {
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each method, mask rate and policy by itself; all seeds of it train together."""
+    """Return one part per method, mask rate and policy; all its seeds train together."""
     training, seeds = settings["training"], settings["seeds"]
     cases = [(training, seeds), (training.but(pairs=None), seeds)]
     cases += [(other, settings["other_seeds"]) for other in settings["other_training"]]

@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "parameters": ["free", "shared", "mlp"],
     "observed": 0.6,  # share of a prompt's responses: for trained policies those that the data cover, else at random
     "seeds": 20,
-    # Of trained policies: the picture world, mean over its prompts.
+    # For trained policies: the picture world, a mean over its prompts.
     "training": Training(optimizer="adam", learning_rate=0.05, pairs=100, record=1),
     "network_learning_rate": 0.01,
 }
@@ -102,7 +102,7 @@ class Case:
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each family and kind of parameters by itself; the longest first."""
+    """Return one part per family and kind of parameters; the longest come first."""
     shared = {key: settings[key] for key in ("observed", "seeds")}
     of_network = settings["training"].but(learning_rate=settings["network_learning_rate"])
     return [
@@ -172,7 +172,7 @@ def _kernel(parameters: str, n: int, seeds: int) -> np.ndarray | None:
 def _trained(
     parameters: str, steps: list[int], n: int, mask_rate: float, seeds: int, training: Training
 ) -> Iterator[Case]:
-    """DPO's policies after so many steps on the picture world; observed are the responses that its data cover."""
+    """Train DPO for some steps on the picture world; observed are the responses that the data cover."""
     worlds = [gaussian_world(responses=n, mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
     observed = np.stack([[np.flatnonzero(row) for row in world.observed] for world in worlds])
     if parameters == "mlp":

@@ -43,7 +43,7 @@ RATIOS = {
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each method, mask rate and policy by itself."""
+    """Return one part per method, mask rate and policy."""
     shared = {key: settings[key] for key in ("training", "seeds", "rows_per_step")}
     return [
         {"method": method, "mask_rate": mask_rate, "policy": policy, **shared}
@@ -56,7 +56,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 def run_part(
     method: str, mask_rate: float, policy: str, training: Training, seeds: int, rows_per_step: int
 ) -> pd.DataFrame:
-    """The gradient log as logarithms of ratios winner : loser, beside log(π_l/π_w)."""
+    """Return the gradient log as logarithms of ratios winner : loser, beside log(π_l/π_w)."""
     worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
     fitted = train(method, worlds, training.but(policy=policy), seeds=range(seeds))
     log = fitted.gradients

@@ -22,7 +22,7 @@ QUICK: dict[str, Any] = {"training": TRAINING.but(steps=100)}
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The world itself, then each method and policy."""
+    """Return one part for the world, then one per method and policy."""
     shared = {key: settings[key] for key in ("mask_rate", "seed", "training")}
     methods = [
         {"method": method, "policy": policy} for policy in settings["policies"] for method in settings["methods"]
@@ -31,7 +31,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(method: str, policy: str, mask_rate: float, seed: int, training: Training) -> pd.DataFrame:
-    """A row a cell: what a panel shows there (``panel``, ``policy``, ``prompt``, ``response``, ``value``)."""
+    """Return one row per cell of a panel: ``panel``, ``policy``, ``prompt``, ``response``, ``value``."""
     world = gaussian_world(mask_rate=mask_rate, seed=seed)
     if method == "world":
         panels = {

@@ -38,7 +38,7 @@ QUICK: dict[str, Any] = {"seeds": 3, "training": TRAINING.but(steps=100), "mask_
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """DPO, and PPO on each reward, for each mask rate and policy."""
+    """Return one part per mask rate and policy for DPO, and for PPO on each reward."""
     shared = {key: settings[key] for key in ("training", "seeds")}
     return [
         {"reward": reward, "mask_rate": mask_rate, "policy": policy, **shared}

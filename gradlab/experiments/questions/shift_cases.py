@@ -1,8 +1,8 @@
-"""The cases of the distribution-shift experiment: each kind yields rows that say where the extrema of a weight lie.
+"""The cases of the distribution-shift experiment: each kind yields rows with the places of a weight's extrema.
 
 outside, inside  signed distances to Theorem 3's statements, in responses: negative where the statement misses.
 reach            how far the lowest or the highest point lies outside the modes, in responses.
-extrema          how many there are.
+extrema          the number of extrema.
 cell             width of a grid cell, in responses; 0 in the continuous limit.
 """
 
@@ -40,7 +40,7 @@ PHASE_RESPONSES = 800  # that Balanced-DPO's λ sees in the phase diagram
 def scan(
     family: str, responses: int, supports: list[float], distances: list[float], widths: list[float]
 ) -> Iterator[dict[str, Any]]:
-    """Two distributions of one family on a grid, at every support, distance and pair of widths."""
+    """Yield rows of two distributions of one family on a grid, at every support, distance and pair of widths."""
     for support, distance, sigma_p, sigma_q in itertools.product(supports, distances, widths, widths):
         y = families.cells(responses, support, 0.0)
         low, high = (support - distance) / 2, (support + distance) / 2
@@ -51,7 +51,7 @@ def scan(
 
 
 def weights(log_p: np.ndarray, log_q: np.ndarray, log_ref: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Every weight function that is judged, by name, for log-distributions (n,)."""
+    """Return every weight function that is judged, by name, for log-distributions (n,)."""
     dpo, bdpo = dpo_weight(log_p, log_q, log_ref), bdpo_weight(log_p, log_q, log_ref)
     return {
         "dpo": dpo,
@@ -66,7 +66,7 @@ def weights(log_p: np.ndarray, log_q: np.ndarray, log_ref: np.ndarray | None = N
 def _places(
     y: np.ndarray, found: dict[str, np.ndarray], log_p: np.ndarray, low: float, high: float
 ) -> Iterator[dict[str, Any]]:
-    """Where the extrema of each weight lie; balanced ones are products with p, down to their farthest tails."""
+    """Yield where the extrema of each weight lie; balanced weights are products with p, down to the farthest tails."""
     # A weight without any extremum misses neither statement: as far from the border as the interval is wide.
     bound = max(high - low, float(y[1] - y[0]))
     for name, weight in found.items():
@@ -77,7 +77,7 @@ def _places(
 
 
 def limit(supports: list[float], distances: list[float], widths: list[float], points: int) -> Iterator[dict[str, Any]]:
-    """The same Gaussians on a continuous axis."""
+    """Yield rows of the Gaussians on a continuous axis."""
     for support, distance, sigma_p, sigma_q in itertools.product(supports, distances, widths, widths):
         y = np.linspace(0, support, points)
         low, high = (support - distance) / 2, (support + distance) / 2
@@ -94,7 +94,7 @@ def limit(supports: list[float], distances: list[float], widths: list[float], po
 
 
 def trained(steps: list[int], seeds: int) -> Iterator[dict[str, Any]]:
-    """Policies along DPO training from a shifted reference, against the utilities' softmax; a case a prompt."""
+    """Yield rows of DPO's policies from a shifted reference, against the utilities' softmax; one case per prompt."""
     y = np.arange(20.0)
     for step in steps:
         worlds = [gaussian_world(reference="shifted", seed=seed) for seed in range(seeds)]
@@ -102,7 +102,7 @@ def trained(steps: list[int], seeds: int) -> Iterator[dict[str, Any]]:
         for seed, world in enumerate(worlds):
             for prompt, log_p in enumerate(fitted.logp[seed].numpy()):
                 log_q, log_ref = log_softmax(world.utility[prompt]), world.ref_logp[prompt]
-                low, high = sorted(float(y[one.argmax()]) for one in (log_p, log_q))
+                low, high = sorted(float(y[values.argmax()]) for values in (log_p, log_q))
                 case = {"family": "trained", "n": 20, "step": step, "prompt": prompt, "seed": seed, "cell": 1.0,
                         "distance": high - low}  # fmt: skip
                 for reference, ref in (("uniform", None), ("own", log_ref)):
@@ -111,17 +111,17 @@ def trained(steps: list[int], seeds: int) -> Iterator[dict[str, Any]]:
 
 
 def dirichlet(concentrations: list[float], seeds: int) -> Iterator[dict[str, Any]]:
-    """Random policies and preferences on 20 responses."""
+    """Yield rows of random policies and preferences on 20 responses."""
     y = np.arange(20.0)
     for alpha, seed in itertools.product(concentrations, range(seeds)):
         log_p, log_q = families.dirichlet_twins(20, alpha, seed)
-        low, high = sorted(float(y[one.argmax()]) for one in (log_p, log_q))
+        low, high = sorted(float(y[values.argmax()]) for values in (log_p, log_q))
         case = {"family": "dirichlet", "n": 20, "alpha": alpha, "seed": seed, "distance": high - low, "cell": 1.0}
         yield from ({**case, **places} for places in _places(y, weights(log_p, log_q), log_p, low, high))
 
 
 def phase(points: list[int]) -> Iterator[dict[str, Any]]:
-    """The continuous limit in units of σ_p, over distance and ratio of widths; Balanced-DPO at 800 responses too."""
+    """Yield rows of the continuous limit over distance in σ_p and ratio of widths, also bDPO on 800 responses."""
     support, y = PHASE_SUPPORT, np.linspace(0, PHASE_SUPPORT, 601)
     distances, ratios = np.linspace(0.25, 6, points[0]), np.geomspace(0.25, 4, points[1])
     for distance, ratio in itertools.product(distances, ratios):
@@ -135,7 +135,7 @@ def phase(points: list[int]) -> Iterator[dict[str, Any]]:
 
 
 def curves(grids: list[int]) -> Iterator[dict[str, Any]]:
-    """The weights themselves, a row a response, for the picture."""
+    """Yield rows of the weights, one row per response, for the picture."""
     support = families.SUPPORT
     for (sigma_p, sigma_q, distance), n in itertools.product(PICTURED, grids):
         y = families.cells(n, support, 0.0)

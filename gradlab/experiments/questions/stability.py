@@ -38,7 +38,7 @@ QUICK: dict[str, Any] = {
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Long runs on the picture world, and long runs on the declared Gaussian worlds for the map."""
+    """Return parts with long runs on the picture world, and on the declared Gaussian worlds for the map."""
     training = settings["training"]
     exact = training.but(pairs=None)
     long = [
@@ -59,7 +59,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(method: str, mask_rate: float, training: Training, worlds: list[list[float]], seeds: int) -> pd.DataFrame:
-    """Reward along training, and how far the policy still moves.
+    """Return reward along training, and how far the policy still moves.
 
     ``drift`` at a recorded step is the mean total variation distance between the policy there and at the recorded step
     nearest to half as many steps: 0 for a policy that has settled. ``beyond_bound`` is the share of a world's pairs

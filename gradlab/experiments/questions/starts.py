@@ -44,7 +44,7 @@ QUICK: dict[str, Any] = {
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each start, method, mask rate and policy by itself."""
+    """Return one part per start, method, mask rate and policy."""
     shared = {key: settings[key] for key in ("training", "seeds")}
     return [
         {"kind": kind, "amount": amount, "method": method, "mask_rate": mask_rate, "policy": policy, **shared}
@@ -58,7 +58,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 def run_part(
     kind: str, amount: float, method: str, mask_rate: float, policy: str, training: Training, seeds: int
 ) -> pd.DataFrame:
-    """Unobserved mass and reward along training from one start."""
+    """Return unobserved mass and reward along training from one start."""
     reference: dict[str, Any] = {"reference": "shifted", "shift": amount} if kind == "shifted" else {}
     worlds = [gaussian_world(mask_rate=mask_rate, seed=seed, **reference) for seed in range(seeds)]
     start = np.stack([world.ref_logp for world in worlds])
