@@ -98,7 +98,7 @@ def _dirichlet(responses: list[int], concentrations: list[float], draws: int) ->
 
 
 def _confident(responses: list[int], peaks: list[float], widths: list[float], draws: int) -> Iterator[Case]:
-    """Return policies with one likely response, at random, against Gaussian preferences: the one-hot limit."""
+    """Yield policies with one likely response, at random, against Gaussian preferences: the one-hot limit."""
     for n, peak, sigma_q, seed in itertools.product(responses, peaks, widths, range(draws)):
         log_p, at = families.random_peak(n, 1 - peak, seed)
         distance = abs(at + 0.5 - n / 2) * families.SUPPORT / n
