@@ -88,7 +88,7 @@ def test_help_tells_a_rewards_function_and_the_recipes(capsys):
         told.append(" ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split()))
     for text in told:
         assert "FILE.py:FUNCTION" in text
-        assert "takes a list of prompts and a list of as many responses, texts both, and gives one number per" in text
+        assert "and a list of as many responses, all of them texts, and returns one number per response" in text
         assert "{None" not in text
     assert "OUT [OUT ...]" in told[0]
     for name, recipe in RECIPES.items():

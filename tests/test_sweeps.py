@@ -266,7 +266,7 @@ def test_another_sweep_is_not_overwritten_unless_asked(small, tmp_path):
     settings = read_settings(small).head(4)
     run_sweep(settings, tmp_path / "out", progress=False)
     before = (tmp_path / "out/runs.parquet").read_bytes()
-    with pytest.raises(ValueError, match=r"holds a sweep of other settings, .* begin anew"):
+    with pytest.raises(ValueError, match=r"holds a sweep of other settings, .* start again"):
         run_sweep(settings.head(2), tmp_path / "out", progress=False)
     assert (tmp_path / "out/runs.parquet").read_bytes() == before
     run_sweep(settings.head(2), tmp_path / "out", fresh=True, progress=False)

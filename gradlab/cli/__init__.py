@@ -1,8 +1,8 @@
 """Run the command line ``gradlab``: a thin face over functions of other rooms.
 
 ``gradlab NAME`` is the module ``gradlab.cli.NAME_command``. Its docstring is the command's help, and its function
-``run`` takes the arguments and returns the exit status. Only the module of the command that was asked for does work;
-all of them are light to import, so that ``gradlab --help`` waits for no torch.
+``run`` takes the arguments and returns the exit status. All these modules are light to import, so that
+``gradlab --help`` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0, 2 for bad input, 1 for other failures, 130 for Ctrl-C.
 
-    ``gradlab claims`` also returns 3, where a verdict has changed; ``gradlab doctor`` where it has found a problem.
+    ``gradlab claims`` also returns 3 where a verdict has changed, and ``gradlab doctor`` where it has found a problem.
     """
     if os.name != "posix":
         return complain(PROGRAM, "Linux or macOS is needed; on Windows, use WSL", 1)

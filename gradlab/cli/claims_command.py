@@ -1,6 +1,6 @@
-"""Print the verdict on each claim of the paper, judged anew from the frames; or explain one claim.
+"""Print the verdict on each claim of the paper, judged again from the frames; or explain one claim.
 
-Exit status: 0 where every verdict is the one in the committed report (claims.csv), 3 where one is not.
+Exit status: 0 where every verdict is the one in the committed report (claims.csv), 3 where a verdict has changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ClaimsCommand:
     name: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[NAME]", help_behavior_hint="")
     ] = None  # fmt: skip
-    """A claim to explain: how it is judged, every row, its figure and data; left out: a table of all."""
+    """A claim to explain: how it is judged, every row, its figure and data; left out: a table of all claims."""
     folder: Path = Path("figures")
     """The folder of the figures, with the frames in data/."""
 

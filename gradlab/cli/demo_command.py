@@ -1,7 +1,7 @@
 """Train small Llamas from scratch by every loss, evaluate them, and print the tables.
 
-A task, size and seed take 5 to 20 minutes on one core; all of them, 12 with data, one to four hours on one. What
-is done already is not done again, and an interrupted run goes on where it was.
+One task, size and seed take 5 to 20 minutes on one core; all 12 together, with data, one to four hours. Finished
+runs are not repeated, and an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class DemoCommand:
 
     data: Annotated[str | None, tyro.conf.arg(metavar="PAIRS", help_behavior_hint="(left out: none)")] = None
     """HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf where there is a network. With other pairs than
-    before, the runs of hh begin anew."""
+    before, the runs of hh start again."""
     out: Path = Path("runs/llm-demo")
-    """Where the runs go."""
+    """The folder of the runs."""
     tasks: Annotated[tuple[str, ...], _BOTH_TASKS] = ()
-    """Real pairs, hh, and a task of known reward, tokens."""
+    """Tasks: hh, which has real pairs, and tokens, whose reward is known."""
     sizes: Annotated[tuple[str, ...], _BOTH] = ()
-    """Millions of parameters, 1M and 2M."""
+    """Sizes of the models: 1M and 2M, in parameters."""
     seeds: Annotated[tuple[int, ...], _THREE] = ()
     """Seeds of pairs, weights and training."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(left out: one per core)")] = None
     """Processes, of one thread each."""
     smoke: bool = False
-    """A minute's look at the whole path, on the task of tokens; the numbers mean nothing."""
+    """Try the whole path in a minute, on the task tokens; the numbers mean nothing."""
     keep: bool = False
     """Write the frames to FOLDER/llm, where the claims report looks for them; needs all tasks, sizes and seeds."""
     folder: Path = Path("figures")
@@ -62,7 +62,7 @@ class DemoCommand:
             )  # fmt: skip
         print(laptop_run.demo_table(frames["evaluation"]))
         files = f"{self.out}/*/evaluation.parquet, logs.parquet, pairs.parquet"
-        print(f"\nframes, one of each for a task, size and seed: {files}")
+        print(f"\nframes, one of each per task, size and seed: {files}")
         if self.keep:
             command = "gradlab demo --data PAIRS --keep"
             for file in laptop_run.save_demo(frames, self.folder / "llm", settings, command):

@@ -1,7 +1,7 @@
 """Look through the log of a preference training for known signatures of failure; say where, and what to try.
 
 It reads gradlab's logs and TRL's: trainer_state.json, or rows with a step as CSV, JSON or JSON lines. Exit status:
-0 where no problem was found (warnings and notes aside), 3 where one was.
+0 where no problem was found (there may be warnings and notes), 3 where a problem was found.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DoctorCommand:
 
         log = read_log(self.log)
         findings = examine_log(log, None if self.baseline is None else read_log(self.baseline))
-        first, last = (log["step"].iloc[one] for one in (0, -1))
+        first, last = (log["step"].iloc[place] for place in (0, -1))
         loss = log.attrs["settings"].get("loss")
         print(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")
         print(report(findings))

@@ -17,7 +17,7 @@ from gradlab.cli.options import need, parsed, quiet_transformers
 
 _DPO = "(left out: dpo, where every folder has it)"
 _ALL = tyro.conf.arg(help_behavior_hint="(left out: all)")
-_SOME = tyro.conf.arg(metavar="OUT [OUT ...]", help_behavior_hint="(required)")
+_FOLDERS = tyro.conf.arg(metavar="OUT [OUT ...]", help_behavior_hint="(required)")
 _LENGTH = "(left out: 128, or half of the training's --max-length where that is less)"
 _NONE = tyro.conf.arg(metavar="SPEC", help_behavior_hint="(left out: none)")
 
@@ -26,36 +26,37 @@ _NONE = tyro.conf.arg(metavar="SPEC", help_behavior_hint="(left out: none)")
 class EvaluateCommand:
     """The options of ``gradlab evaluate``."""
 
-    out: Annotated[tyro.conf.Positional[tuple[Path, ...]], _SOME]
+    out: Annotated[tyro.conf.Positional[tuple[Path, ...]], _FOLDERS]
     """One or more folders of runs, such as one per seed; methods are compared within each."""
     names: Annotated[tuple[str, ...], _ALL] = ()
     """Models of a run, as dpo or bdpo."""
     reward: Annotated[str | None, _NONE] = None
-    """What responses are compared by: a sequence classifier or a safe-rlhf score model, as folder or hub name (of
-    several outputs one as SPEC#LABEL), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of
-    prompts and a list of as many responses, texts both, and gives one number per response. {out} stands for the run's
-    folder."""
+    """The reward by which responses are compared: a sequence classifier or a safe-rlhf score model, as folder or hub
+    name (SPEC#LABEL names one of several outputs), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of
+    prompts and a list of as many responses, all of them texts, and returns one number per response. {out} stands for
+    the run's folder."""
     cost: Annotated[str | None, _NONE] = None
-    """What makes a response safe, a cost below 0: named as a reward is."""
+    """A cost, named as a reward is; a response is safe where its cost is below 0."""
     reward_template: Literal["run", "chat"] = "run"
-    """What a classifier reads: the text that the model saw, or what its own chat template makes of the messages."""
+    """The text that a classifier reads: `run`, the text that the model saw; `chat`, the messages in the classifier's
+    chat template."""
     prompts: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(left out: all)")] = None
-    """Held-out prompts that are answered."""
+    """How many of the held-out prompts are answered."""
     samples: int = 4
     """Responses per prompt."""
     length: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_LENGTH)] = None
-    """Tokens of a response at most."""
+    """The most tokens in a response."""
     temperature: float = 1.0
-    """Temperature of sampling; at another than 1, kl is over samples that the policy itself does not draw so, and is
-    no KL."""
+    """Temperature of sampling. At temperatures other than 1 the samples are not the policy's own, and the column kl
+    does not estimate the KL divergence."""
     seed: int = 0
     """Seed of sampling."""
     batch: int = 16
-    """Responses that are made at a time."""
+    """Responses that are sampled at a time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the models compute; auto: a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the models compute in; auto: fp32 on a CPU, that of the training on a GPU."""
+    """Precision of the models; auto: fp32 on a CPU, that of the training on a GPU."""
     data: Annotated[str | None, tyro.conf.arg(metavar="DATA", help_behavior_hint="(left out: where they were)")] = None
     """Where the pairs are, if they were moved."""
     baseline: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=_DPO)] = None
@@ -64,7 +65,7 @@ class EvaluateCommand:
     shown: int = 40
     """Prompts on the page of samples."""
     warn: bool = False
-    """Say on the page of samples that texts may offend; said of HH-RLHF's and SafeRLHF's in any case."""
+    """Say on the page of samples that texts may offend; the page says so for HH-RLHF and SafeRLHF in any case."""
 
     def run(self) -> int:
         """Evaluate, print."""

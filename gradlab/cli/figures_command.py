@@ -1,6 +1,6 @@
 """Run the paper's experiments and draw their figures, with a gallery page.
 
-Results are kept: what is already there and still true is not computed again. Can be stopped and resumed.
+Results are kept: frames and figures that are still current are not computed again. Can be stopped and resumed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class FiguresCommand:
     ] = ()
     """Experiments to run; left out: all of them."""
     quick: bool = False
-    """A look in under a minute: fewer seeds, marked so on every figure, in a folder of its own."""
+    """A look in under a minute: fewer seeds, marked so on every figure, in the subfolder quick."""
     fresh: bool = False
     """Compute everything again."""
     folder: Path = Path("figures")
-    """Where figures and data go."""
+    """The folder of figures and data."""
 
     def run(self) -> int:
         """Hand over to the experiments."""

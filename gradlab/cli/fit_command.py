@@ -1,7 +1,7 @@
-"""Train tabular policies with one preference loss, one run per seed, and print what became of them.
+"""Train tabular policies with one preference loss, one run per seed, and print the results.
 
-Every seed draws a world of its own (its utilities, its mask, its data). The table shows the first, some middle
-and the last recorded step, as mean ± standard deviation over seeds.
+Every seed draws a world (its utilities, its mask, its data). The table shows the first, some middle and the last
+recorded step, as mean ± standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gradlab.cli.options import OPTIONAL, check_save, option_of, parsed, save
 if typing.TYPE_CHECKING:
     import pandas as pd
 
-# The fields of ``Training`` that are options: all but the gradient log, which no table shows.
+# The fields of ``Training`` that are options: all except the gradient log, which no table shows.
 TRAINING = (
     "policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "device", "dtype", "engine",
 )  # fmt: skip
-SHOWN = {  # columns of a training's history, and what the table calls them
+SHOWN = {  # columns of a training's history, with their names in the table
     "utility": "utility",
     "utility_share": "utility share",
     "kl": "KL to reference",
@@ -121,7 +121,7 @@ def _defaults(losses: dict[str, Any]) -> str:
 
 
 def history_table(history: pd.DataFrame, columns: int = 4) -> str:
-    """Return the history of some runs as text: a line for each metric, a column for each of some recorded steps."""
+    """Return the history of some runs as text: one line per metric, one column per step, ``columns`` steps at most."""
     import numpy as np
 
     steps = np.sort(history["step"].unique())

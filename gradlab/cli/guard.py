@@ -1,4 +1,4 @@
-"""Turn what goes wrong in a command into one line on stderr and an exit status."""
+"""Turn the errors of a command into one line on stderr and an exit status."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STOPPED = "stopped; no file was left half-written"
 def guarded(work: Callable[[], int], *, stopped: str = STOPPED, smaller: str = "a smaller model") -> int:
     """Do the work and return its exit status, or 2 for bad input, 1 for other failures, 130 for Ctrl-C or SIGTERM.
 
-    Wrong data, models, disks and numbers are one line. Anything else is an error of gradlab's, and keeps its trace.
+    Errors of data, models, disks and numbers are printed in one line. Other errors are gradlab's, and keep their trace.
 
-    stopped  what to say after Ctrl-C.
-    smaller  what to try where a GPU's memory is full.
+    stopped  the message after Ctrl-C.
+    smaller  the advice where a GPU's memory is full.
     """
     with stop_on_sigterm():
         return _status(work, stopped, smaller)
@@ -34,7 +34,7 @@ def _status(work: Callable[[], int], stopped: str, smaller: str) -> int:
     except ValueError as error:
         return _complain_once(error, 2)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest of the program, which ends here
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest of stdout at its end
         return 1
     except MemoryError as error:
         return complain(PROGRAM, f"not enough memory for these sizes: {error}".removesuffix(": "), 1)
@@ -45,21 +45,21 @@ def _status(work: Callable[[], int], stopped: str, smaller: str) -> int:
             return _complain_once(f"the GPU's memory is full; try {smaller}", 1)
         if _is(error, "gradlab.llm.model.group", "Elsewhere"):
             with contextlib.suppress(KeyboardInterrupt):
-                time.sleep(2)  # torchrun ends all when one ends, and the process where it failed has to speak
+                time.sleep(2)  # torchrun ends all processes when one ends, and the one that failed must print first
             return 1
         raise
 
 
 def first_here() -> bool:
-    """Whether this is the first of the processes that torchrun started on this machine, or the only one."""
+    """Return whether this is the first of the processes that torchrun started on this machine, or the only process."""
     return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def _complain_once(said: object, status: int) -> int:
-    """Complain in one process per machine: all of them have the same to say."""
+    """Complain in one process per machine, as all have the same message."""
     return complain(PROGRAM, said, status) if first_here() else status
 
 
 def _is(error: RuntimeError, module: str, kind: str) -> bool:
-    """Whether the error is of a kind that a module defines; one that was not imported cannot have raised it."""
+    """Return whether the error is of a kind that a module defines; a module not imported cannot have raised it."""
     return module in sys.modules and isinstance(error, getattr(sys.modules[module], kind))

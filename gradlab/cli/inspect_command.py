@@ -1,7 +1,7 @@
 """Say before any training how imbalanced a run will be: log π, λ and lengths of its pairs under its first model.
 
-Nothing is trained. It prints what became of the data, log π_l/π_w, λ and every loss's gradient ratio at the start,
-what length alone can tell of the preferences, and what that means for a run.
+Nothing is trained. It prints a report on the data, log π_l/π_w, λ and every loss's gradient ratio at the start,
+how far length alone predicts the preferences, and what that means for a run.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class InspectCommand:
     pairs: int = 500
     """How many pairs are scored, drawn from all that can be used; 0: all."""
     seed: int = 0
-    """Draws them."""
+    """Seed that draws the pairs."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bfloat16 on a GPU, float32 on a CPU."""
     batch: int = 8
     """Pairs scored at a time; the numbers depend on it by rounding only."""
     clip: float = 0.3
-    """Of the naive variants; 0.3 is that of the paper's recipe."""
+    """Clip of the naive variants; 0.3 is the paper's for language models."""
     save: Annotated[Path | None, OPTIONAL] = None
     """Also write one row per pair to this file (Parquet; its name ends in .parquet), with a manifest beside it."""
     overwrite: bool = False

@@ -1,7 +1,7 @@
-"""Open the notebooks in JupyterLab, live: one drags a slider, and policies are trained anew.
+"""Open the notebooks in JupyterLab, live: when you drag a slider, policies are trained again.
 
-In a checkout they are opened where they are. Elsewhere they are copied into a folder first, never over what you
-have changed there.
+In a checkout they are opened where they are. Elsewhere they are copied into a folder first, never over files that
+you have changed there.
 """
 
 from __future__ import annotations
@@ -52,5 +52,5 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _is_checkout() -> bool:
-    """Whether the current folder is gradlab's own."""
+    """Return whether the current folder is a checkout of gradlab."""
     return Path("notebooks/00-start.ipynb").is_file() and Path("gradlab/__init__.py").is_file()

@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def losses_table() -> str:
-    """Return the registry as text: a paragraph for each loss, then what the symbols mean."""
+    """Return the registry as text: one paragraph per loss, then the meaning of the symbols."""
     from gradlab.losses import PAIR_LOSSES, hyper_parameters
 
     width = max(map(len, PAIR_LOSSES)) + 2

@@ -1,4 +1,4 @@
-"""Parse a command's options with tyro, and check those that several commands have."""
+"""Parse a command's options with tyro, and check options that several commands share."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def parsed(options: type[T], name: str, description: str | None, arguments: Sequ
 def option_of(kind: type, name: str) -> tuple[str, Any, Any]:
     """Return a field of a frozen record as an option, for ``dataclasses.make_dataclass``: name, type, default.
 
-    Its help is the field's docstring, in which "None:" reads "Left out:". What no command line can spell, such as an
-    object or a choice that has its own check, is text there.
+    Its help is the field's docstring, in which "None:" reads "Left out:". A type that no command line can spell, such
+    as an object, or a choice that is checked elsewhere, is a text there.
     """
     hint, default = typing.get_type_hints(kind)[name], kind.__dataclass_fields__[name].default
-    spelled = [one for one in (typing.get_args(hint) or (hint,)) if one in (bool, int, float)]
+    spelled = [part for part in (typing.get_args(hint) or (hint,)) if part in (bool, int, float)]
     optional = type(None) in typing.get_args(hint)
     shown: Any = spelled[0] if spelled else str
     if not isinstance(default, (str, int, float, type(None))):
@@ -70,13 +70,13 @@ def field_texts(kind: type) -> dict[str, str]:
 
 
 def check_save(file: Path | None) -> None:
-    """Refuse a file that --save cannot write; better before the work than after it."""
+    """Raise ValueError for a file that --save cannot write; better before the work than after it."""
     if file is not None and file.suffix != ".parquet":
         raise ValueError(f"save must name a file that ends in .parquet, got {str(file)!r}")
 
 
 def save(frame: pd.DataFrame, file: Path, manifest: dict[str, Any], *, overwrite: bool) -> None:
-    """Write a frame with its manifest and say where; FileExistsError names the option that would replace another."""
+    """Write a frame with its manifest and print the path; FileExistsError names the option that replaces a file."""
     from gradlab.store.artifacts import save_frame
 
     try:
@@ -87,7 +87,7 @@ def save(frame: pd.DataFrame, file: Path, manifest: dict[str, Any], *, overwrite
 
 
 def need(extra: str, *modules: str) -> None:
-    """Refuse to go on without modules that only an extra of gradlab brings; ImportError says how to get them."""
+    """Raise ModuleNotFoundError, which says how to get it, for a missing module that an extra of gradlab brings."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise ModuleNotFoundError(f'{module} is not installed; get it with: pip install "gradlab[{extra}]"')
@@ -95,7 +95,7 @@ def need(extra: str, *modules: str) -> None:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers and its hub from showing progress bars inside; after it they do as before."""
+    """Keep transformers and its hub from showing progress bars inside; restore their settings afterwards."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 

@@ -1,7 +1,7 @@
-"""Train every run that a TOML file asks for, in parallel, streamed to disk; stopped, it goes on where it was.
+"""Train every run that a TOML file asks for, in parallel, streamed to disk; a stopped sweep goes on where it was.
 
 A key of the file is an argument of gaussian_world, of a loss or of fit, with a value or a list of values; README.md
-shows one.
+shows a file.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ class SweepCommand:
     """The options of ``gradlab sweep``."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
-    """The runs."""
+    """The file that describes the runs."""
     folder: Annotated[Path | None, OPTIONAL] = None
-    """Where the results go, in runs.parquet. Left out: beside the file, under its name without .toml."""
+    """The folder of the results, in runs.parquet. Left out: beside the file, under its name without .toml."""
     status: bool = False
-    """Only say how far it is; also while it runs elsewhere."""
+    """Only say how far the sweep is; also while it runs elsewhere."""
     workers: Annotated[int | None, OPTIONAL] = None
     """Processes; left out: one per core. The results do not depend on it."""
     scheduler: Annotated[str | None, OPTIONAL] = None
     """Address of a dask scheduler, such as tcp://localhost:8786: its workers do the work."""
     fresh: bool = False
-    """Begin anew, and throw away what the folder holds of this sweep or another."""
+    """Start again, and delete the results of this sweep or another in the folder."""
 
     def run(self) -> int:
-        """Train, or tell the state."""
+        """Train, unless only the state is asked for; print the state."""
         from gradlab.sweeps.settings_frame import read_settings
         from gradlab.sweeps.sweep import run_sweep, sweep_status
 
@@ -51,7 +51,7 @@ class SweepCommand:
 
     @contextlib.contextmanager
     def _backend(self) -> Iterator[None]:
-        """Let joblib work by itself, or through dask."""
+        """Let joblib use its processes inside, or those of a dask scheduler."""
         from joblib import effective_n_jobs, parallel_config
 
         if self.scheduler is None:

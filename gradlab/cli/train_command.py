@@ -36,7 +36,7 @@ def _train(arguments: Sequence[str]) -> None:
     with _heard_once():
         settings = read_settings(arguments, "gradlab train")
     need("llm", "transformers")
-    from gradlab.doctor import examine_log, report  # no sooner: --help and a wrong option need not wait for these
+    from gradlab.doctor import examine_log, report  # not earlier: --help and a wrong option need not wait for these
     from gradlab.doctor.training_log import read_log
     from gradlab.llm.train.stages import train
 
@@ -45,7 +45,7 @@ def _train(arguments: Sequence[str]) -> None:
     if int(os.environ.get("RANK", 0)) != 0:
         return
     logs = {folder.name: read_log(folder / "log.jsonl") for folder in folders}
-    earlier = settings.out / "dpo"  # of this run, or of an earlier one in the same folder
+    earlier = settings.out / "dpo"  # the DPO stage of this run, or of an earlier run in the same folder
     dpo = read_log(earlier / "log.jsonl") if (earlier / "done.json").exists() else None
     for name, log in logs.items():
         print(f"\n{name}, gradlab doctor:\n{report(examine_log(log, dpo if name != 'dpo' else None))}")
@@ -53,7 +53,7 @@ def _train(arguments: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _heard_once() -> Iterator[None]:
-    """Let one process per machine speak, where all have the same to say."""
+    """Let only one process per machine print inside, where all print the same."""
     if first_here():
         yield
         return

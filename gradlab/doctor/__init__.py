@@ -1,8 +1,8 @@
 """The doctor: looks through a preference-training log, ours or TRL's, for the known signatures of failure.
 
-``curves`` is a log in numbers, ``loss_facts`` what is known of its loss, ``findings`` what is said of it. A rule judges
-one sign, by the ``thresholds``: there are ``training_rules`` on how the training goes, ``validation_rules`` on held-out
-pairs, and ``side_rules`` on the two responses of a pair; ``rules`` lists them all.
+``curves`` holds a log in numbers, ``loss_facts`` the facts about its loss, ``findings`` the doctor's findings. A rule
+judges one sign, by the ``thresholds``: there are ``training_rules`` on how the training goes, ``validation_rules`` on
+held-out pairs, and ``side_rules`` on the two responses of a pair; ``rules`` lists them all.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from gradlab.doctor.validation_rules import spikes
 
 
 def examine_log(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list[Finding]:
-    """What a training log shows of the known signatures of failure, the worst first; ``SIGNS`` lists them.
+    """Return what a training log shows of the known signs of failure, the worst first; ``SIGNS`` lists the signs.
 
-    log       a frame from ``training_log.read_log``: ``step`` and any of ``COLUMNS``. What is absent is
-              not judged, and said so. ``attrs`` may hold settings: loss, beta, clip, validation_pairs,
+    log       a frame from ``training_log.read_log``: ``step`` and any of ``COLUMNS``. A finding says which signs are
+              not judged for lack of columns. ``attrs`` may hold settings: loss, beta, clip, validation_pairs,
               length_baseline (the accuracy of "prefer the shorter answer"), init ("base": the run does not start at
               its reference).
     baseline  the log of a run to compare with; left out: chance.
@@ -39,22 +39,25 @@ def examine_log(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list
         findings += _about_the_file(other, "baseline: ") if other is not None else []
         for rule in RULES:
             try:
-                for seen in rule.judge(read, other):  # one by one: what was seen stays, where a rule then gives up
+                for seen in rule.judge(read, other):  # one by one, to keep earlier findings of a rule that gives up
                     findings.append(Finding(rule.sign, *seen))
             except Unjudged as reason:
                 findings.append(Finding(rule.sign, "note", str(reason), judged=False))
     signs = [*SIGNS, "log"]
-    return sorted(findings, key=lambda one: (not one.judged, SEVERITIES.index(one.severity), signs.index(one.sign)))
+    return sorted(
+        findings,
+        key=lambda finding: (not finding.judged, SEVERITIES.index(finding.severity), signs.index(finding.sign)),
+    )
 
 
 def _about_the_file(log: Log, which: str = "") -> list[Finding]:
-    """What its reader noted of a file, and which columns have no number."""
+    """Return the reader's notes on a file, and a note on columns that have no number, as findings."""
     judged = {name: place for name, place in log.not_finite.items() if is_known(name) and not which}
-    told = [note for note in log.notes if note not in not_finite_notes(judged)]  # those have a rule of their own
+    notes = [note for note in log.notes if note not in not_finite_notes(judged)]  # a rule judges the latter
     empty = [name for name, values in log.columns.items() if not len(values) or np.isnan(values).all()]
     if empty:
-        told.append(f"without any number: {', '.join(empty)}")
-    return [Finding("log", "note", f"{which}{one}") for one in told]
+        notes.append(f"without any number: {', '.join(empty)}")
+    return [Finding("log", "note", f"{which}{note}") for note in notes]
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A training log in numbers, as the doctor's rules read it: curves, the loss it is of, and where that starts."""
+"""A training log in numbers, as the doctor's rules read it: curves, facts about the loss, and the loss's start."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ LN2 = math.log(2)
 
 
 class Curve(NamedTuple):
-    """What is finite of a column."""
+    """The finite values of a column, with their steps."""
 
     steps: np.ndarray
     values: np.ndarray
 
     def after(self, step: float) -> Curve:
-        """Its part after a step."""
+        """Return the part of the curve after a step."""
         later = self.steps > step
         return Curve(self.steps[later], self.values[later])
 
     def last(self, number: int) -> Curve:
-        """Its last rows."""
+        """Return the last rows."""
         return Curve(self.steps[-number:], self.values[-number:])
 
     def late(self) -> Curve:
-        """Its last part, of ``tail`` rows."""
+        """Return the last part, of ``tail`` rows."""
         return self.last(tail(len(self.steps)))
 
     def where(self) -> str:
-        """The range of its steps, in words."""
+        """Return the range of the steps, in words."""
         first, last = step_text(self.steps[0]), step_text(self.steps[-1])
         return f"step {last}" if first == last else f"steps {first} to {last}"
 
 
 @dataclass(frozen=True)
 class Log:
-    """A log, in numbers: its known columns, by step, and what ``read_log`` has told of the file."""
+    """A log in numbers: its known columns, by step, and the settings and notes of ``read_log``."""
 
     columns: Mapping[str, np.ndarray]
     steps: np.ndarray
@@ -56,7 +56,7 @@ class Log:
 
     @classmethod
     def of(cls, log: pd.DataFrame, which: str = "log") -> Log:
-        """The known columns as floats, in the order of the steps.
+        """Return the log's known columns as floats, in the order of the steps.
 
         ValueError, with the name ``which``, for a frame without steps, and for steps that are not whole numbers.
         """
@@ -76,13 +76,13 @@ class Log:
         )
 
     def curve(self, name: str) -> Curve:
-        """The finite values of a column; empty where the log has none."""
+        """Return the finite values of a column; empty where the log has none."""
         values = self.columns.get(name, np.full(len(self.steps), math.nan))
         there = np.isfinite(values)
         return Curve(self.steps[there], values[there])
 
     def need(self, name: str, least: int) -> Curve:
-        """The same, where it has ``least`` values."""
+        """Return a column's curve; raise ``Unjudged`` where it has fewer than ``least`` values."""
         curve = self.curve(name)
         if not len(curve.steps):
             raise Unjudged(f"the log has no {name}")
@@ -91,29 +91,29 @@ class Log:
         return curve
 
     def number(self, key: str) -> float | None:
-        """A positive number of the settings."""
+        """Return a positive number from the settings, or None."""
         return positive_number(self.settings.get(key))
 
     @property
     def loss(self) -> str | None:
-        """The loss's name, where the settings tell."""
+        """Return the loss's name in lower case, or None where the settings do not say it."""
         name = self.settings.get("loss")
         return name.lower() if isinstance(name, str) else None
 
     @functools.cached_property
     def facts(self) -> LossFacts:
-        """What is known of the loss."""
+        """Return the facts about the loss."""
         return loss_facts(self.settings)
 
     def start(self) -> tuple[float, str] | None:
-        """The loss where policy and reference are one, by the settings, and how it is called."""
+        """Return the loss at π = π_ref by the settings, and its name in words; None where it is not known."""
         value, equation = self.facts.start_value, self.facts.start_equation
         if value is None:
             return None
         return value, "ln 2" if value == LN2 else f"{equation} = {value:.4g}" if equation else f"{value:.4g}"
 
     def supposed_start(self) -> tuple[float, str] | None:
-        """The same; where the settings do not say, ln 2 if the log begins about there."""
+        """Return ``start``; where the settings do not say it, ln 2 if the log begins near ln 2."""
         known = self.start()
         first = self.curve("loss").values[:1]
         if known or self.facts.logistic is False or not len(first):
@@ -122,7 +122,7 @@ class Log:
 
 
 def whole_steps(name: str, steps: np.ndarray) -> np.ndarray:
-    """``steps`` if those that are finite are whole numbers; an epoch, say, would pass for a step otherwise."""
+    """Return ``steps`` if all finite ones are whole numbers; otherwise epochs, say, would pass for steps."""
     finite = steps[np.isfinite(steps)]
     odd = finite[finite % 1 != 0]
     if len(odd):
@@ -131,15 +131,15 @@ def whole_steps(name: str, steps: np.ndarray) -> np.ndarray:
 
 
 def step_text(step: float) -> str:
-    """A step as one writes it."""
+    """Return a step as a person would write it."""
     return f"{step:.15g}"
 
 
 def tail(rows: int) -> int:
-    """How many rows are the last part: a fifth, and at least ``LATE``."""
+    """Return the number of rows in the last part: a fifth of all, and at least ``LATE``."""
     return max(LATE, rows // 5)
 
 
 def _floats(log: pd.DataFrame, name: str) -> np.ndarray:
-    column = log.loc[:, [one == name for one in log.columns]].iloc[:, 0]
+    column = log.loc[:, [column == name for column in log.columns]].iloc[:, 0]
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=math.nan)

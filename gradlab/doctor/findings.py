@@ -1,4 +1,4 @@
-"""What the doctor says: findings, and why a sign cannot be judged."""
+"""The doctor's findings, and the reason why a sign cannot be judged."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ class Finding:
     """One thing that the doctor saw, or could not judge."""
 
     sign: str
-    """What it is a sign of: a rule's, or ``log`` for what is to be said about the file."""
+    """The rule's sign, or ``log`` for a finding about the file."""
     severity: Severity
     """``problem``: the run is broken; ``warning``: look at it; ``note``: good to know."""
     what: str
-    """What was seen, with numbers; or why it cannot be judged."""
+    """The observation, with numbers; or why the sign cannot be judged."""
     where: str = ""
     """The step, or the range of steps; empty where it is the whole log."""
     try_this: str = ""
     """What to do about it."""
     judged: bool = True
-    """False: this log does not hold what the sign is judged by."""
+    """False: this log lacks the columns or settings that the sign is judged by."""
 
 
 class Seen(NamedTuple):
-    """What a rule has seen of its sign: a ``Finding`` without the sign."""
+    """A rule's observation: a ``Finding`` without the sign."""
 
     severity: Severity
     what: str
@@ -37,4 +37,4 @@ class Seen(NamedTuple):
 
 
 class Unjudged(Exception):
-    """Why a rule cannot be applied to this log."""
+    """An exception: a rule cannot be applied to this log; its message says why."""

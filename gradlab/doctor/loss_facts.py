@@ -1,4 +1,4 @@
-"""What the doctor must know of the loss that a log is of: from the log's header, or else by the loss's name."""
+"""Facts about a log's loss that the doctor must know: from the log's header, or else by the loss's name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from gradlab.doctor.training_log import TRL_LOSSES, positive_number
 
-KEY = "loss_facts"  # of a header's settings; what ``gradlab.losses.facts_of`` gives
+KEY = "loss_facts"  # the key in a header's settings; the value is from ``gradlab.losses.facts_of``
 # Stages of our language models whose older logs have no facts.
 _STAGES: dict[str, Any] = {"ppo": {"logistic": False}, "sft": {"logistic": False}, "reference": "dpo"}
 
@@ -29,7 +29,7 @@ class LossFacts(NamedTuple):
 
 
 def loss_facts(settings: Mapping[str, Any]) -> LossFacts:
-    """Return the facts of a log's loss, from its settings; where they say nothing of it, those of any loss."""
+    """Return the facts of a log's loss, from its settings; where they do not name the loss, facts that hold for any."""
     stated = settings.get(KEY)
     if isinstance(stated, dict):
         return _checked(stated)
@@ -47,7 +47,7 @@ def loss_facts(settings: Mapping[str, Any]) -> LossFacts:
 
 
 def _checked(stated: Mapping[str, Any]) -> LossFacts:
-    """What is of its type in a header; a file may hold anything."""
+    """Return the facts in a header, those of the right type; a file may hold anything."""
     return LossFacts(
         logistic=stated["logistic"] if isinstance(stated.get("logistic"), bool) else None,
         start_value=positive_number(stated.get("start_value")),
@@ -58,7 +58,7 @@ def _checked(stated: Mapping[str, Any]) -> LossFacts:
 
 
 def _ends(stated: Any) -> tuple[float, float]:
-    """The range of λ_w of a header; the widest where it is no such range."""
+    """Return the range of λ_w in a header; the widest range where the value is no range."""
     if isinstance(stated, list) and len(stated) == 2 and all(type(end) in (int, float) for end in stated):
         low, high = stated
         if 0 <= low <= high <= 1:
@@ -67,7 +67,7 @@ def _ends(stated: Any) -> tuple[float, float]:
 
 
 def _registered(loss: Any, settings: Mapping[str, Any]) -> LossFacts:
-    """Facts of a loss with the settings' numbers; what depends on one that they lack is not known."""
+    """Return the facts of a loss with the settings' numbers; a fact that needs a missing number is not known."""
     loss = copy.copy(loss)
     lacking = []
     for field in fields(loss):
@@ -85,7 +85,7 @@ def _registered(loss: Any, settings: Mapping[str, Any]) -> LossFacts:
 
 
 def _without(loss: Any, names: list[str]) -> Any:
-    """The loss with NaN for these numbers, which then is in all that depends on them."""
+    """Return the loss with NaN for these numbers, so that every fact that depends on them is NaN."""
     loss = copy.copy(loss)
     for name in names:
         object.__setattr__(loss, name, math.nan)

@@ -1,4 +1,4 @@
-"""A rule of the doctor: what it is a sign of, what the report calls it, and what judges a log by it."""
+"""A rule of the doctor: its sign, its title in the report, and the function that judges a log by it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gradlab.doctor.curves import Log
 from gradlab.doctor.findings import Seen
 
-Judge = Callable[[Log, Log | None], Iterator[Seen]]  # of a log and the baseline's
+Judge = Callable[[Log, Log | None], Iterator[Seen]]  # takes a log and the baseline's log
 
 
 class Rule(NamedTuple):
@@ -20,5 +20,5 @@ class Rule(NamedTuple):
 
 
 def rule(sign: str, title: str) -> Callable[[Judge], Rule]:
-    """Make a function a rule: ``sign`` is the finding's, ``title`` what the report calls it."""
+    """Make a function a rule; ``sign`` is the sign of its findings, ``title`` the sign's name in the report."""
     return lambda judge: Rule(sign, title, judge)

@@ -1,4 +1,4 @@
-"""All rules of the doctor, in the order in which the report lists what they look for."""
+"""All rules of the doctor, in the order in which the report lists their signs."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from gradlab.doctor.validation_rules import no_gain, overfitting, validation_spi
 RULES: tuple[Rule, ...] = (
     not_finite, far_reference, stuck, validation_spike, overfitting, no_gain, both_falling, weight_at_edge,
 )  # fmt: skip
-# What is looked for, and what the report calls it; "log" is about the file itself.
-SIGNS: dict[str, str] = {one.sign: one.title for one in RULES}
+# The signs with their titles in the report. Findings about the file have another sign, "log".
+SIGNS: dict[str, str] = {rule.sign: rule.title for rule in RULES}

@@ -1,4 +1,4 @@
-"""What becomes of the two responses of a pair: log-probabilities that both fall, and weights at their ends."""
+"""Rules on the two responses of a pair: log-probabilities that both fall, and weights at their ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LESS_EXTREME = (
 
 @rule("both-falling", "log-probabilities of both sides falling")
 def both_falling(log: Log, _: Log | None) -> Iterator[Seen]:
-    """Log-probabilities of winners and losers that both fall: by their rewards, or else by themselves."""
+    """Find log-probabilities of winners and losers that both fall: by their rewards, or else by themselves."""
     rewards, logps = _falls_by_reward(log), _falls_by_logp(log)
     seen = rewards or logps
     if seen is None:
@@ -50,20 +50,20 @@ def both_falling(log: Log, _: Log | None) -> Iterator[Seen]:
 
 
 class _Falls(NamedTuple):
-    """By how much the log-probabilities of the two sides have fallen."""
+    """The falls of the two sides' log-probabilities."""
 
     win: float
     lose: float
-    least: float  # what counts as a fall
+    least: float  # the smallest fall that counts
     unit: str
-    end: Curve  # what was looked at
+    end: Curve  # the last part of the log, which shows the fall
 
     def both(self) -> bool:
         return self.win > self.least and self.lose > self.least
 
 
 def _falls_by_reward(log: Log) -> _Falls | None:
-    """By the implicit rewards β h, in which the pairs of a batch are compared with themselves."""
+    """Return the falls by the implicit rewards β h, which compare each pair with itself; None without rewards."""
     win, lose = (log.curve(name) for name in ("reward_win", "reward_lose"))
     if min(len(win.steps), len(lose.steps)) < ROWS:
         return None
@@ -77,7 +77,7 @@ def _falls_by_reward(log: Log) -> _Falls | None:
 
 
 def _falls_by_logp(log: Log) -> _Falls | None:
-    """By the log-probabilities themselves, against their changes from batch to batch."""
+    """Return the falls by the log-probabilities, against their changes from batch to batch; None without them."""
     falls, least, late = [], FALL, Curve(np.empty(0), np.empty(0))
     for name in ("logp_win", "logp_lose"):
         curve = log.curve(name)
@@ -92,7 +92,7 @@ def _falls_by_logp(log: Log) -> _Falls | None:
 
 @rule("weight-at-edge", "λ_w at its floor or ceiling")
 def weight_at_edge(log: Log, _: Log | None) -> Iterator[Seen]:
-    """Weights λ_w at an end of their range for most of the pairs."""
+    """Find weights λ_w at an end of their range for most of the pairs."""
     if log.facts.constant_weight:
         raise Unjudged(f"λ_w is constant for the loss {log.loss}")
     names = [name for name in ("win_weight", *_QUANTILES) if len(log.curve(name).steps)]
@@ -117,7 +117,7 @@ def weight_at_edge(log: Log, _: Log | None) -> Iterator[Seen]:
 
 
 def weight_range(log: Log) -> tuple[float, float, str]:
-    """The least and the largest λ_w that the loss allows."""
+    """Return the least and the largest λ_w that the loss allows, and both in words."""
     if log.facts.unknown:
         names = " and no ".join(log.facts.unknown)
         raise Unjudged(f"the settings name no {names}, which sets the ends of λ_w for the loss {log.loss}")
@@ -128,7 +128,7 @@ def weight_range(log: Log) -> tuple[float, float, str]:
 
 
 def _share_at(log: Log, names: Sequence[str], floor: float, ceiling: float) -> tuple[float, float]:
-    """The share of pairs that is at least at each end, in the last part of the log."""
+    """Return lower bounds on the shares of pairs at the floor and at the ceiling, in the last part of the log."""
     near = EDGE * (ceiling - floor)
     low = high = 0.0
     for name in names:

@@ -1,7 +1,7 @@
 """The doctor's thresholds, all ours. Nats, unless said otherwise."""
 
 # Spikes of the validation loss.
-SPIKE_MULTIPLE = 20.0  # a spike is so many usual changes: 6 standard deviations, if changes are normal
+SPIKE_MULTIPLE = 20.0  # a spike is at least so many usual changes: 6 standard deviations, if changes are normal
 SPIKE_FLOOR = 0.1  # and at least this: a seventh of ln 2, which no single evaluation should cost
 SPIKE_SUDDEN = 3.0  # and so many times the rise just before it: what grows by degrees is no spike
 SPIKE_USUAL = 0.25  # the usual change is this quantile of |changes|: a run may spike often, and still be caught
@@ -10,11 +10,11 @@ SPIKE_EVALUATIONS = 6  # fewer show no usual change
 # λ_w at an end of its range.
 EDGE = 0.02  # λ is at an end of its range within this share of the range
 EDGE_PAIRS = 0.55  # and it is worth saying where so many pairs are: the median's half and a tail at the other end
-EDGE_MOST = 0.9  # so many at one end are all but all; where there are no quantiles, a mean at the end is this
+EDGE_MOST = 0.9  # so many at one end count as nearly all; without quantiles, a mean at the end counts as this share
 
 # A loss that stays where it starts, and where it should start.
 STUCK = 0.007  # share of the starting value; 0.005 at ln 2, where bfloat16 rounds to 0.0017
-STUCK_ROWS = 10  # fewer show no end that stays where it is
+STUCK_ROWS = 10  # fewer rows do not show that the loss stays where it is
 START_WARNING, START_PROBLEM = 0.07, 0.3  # share of the starting value: 0.05 and 0.2 at ln 2; rounding stays below
 REWARD_WARNING, REWARD_PROBLEM = 0.1, 0.5  # |reward| at the first step: dropout can do the first, hardly the second
 
@@ -29,9 +29,9 @@ GAIN_ACCURACY = 0.02  # an accuracy is above another from here on, or from 2 sta
 GAIN_LOSS = 0.01  # a loss is below another from here on: a 70th of ln 2
 OVERFIT = 0.02  # rise of the validation loss from its best, and fall of the training loss since: a 35th of ln 2
 OVERFIT_CHANGES = 3.0  # and so many usual changes: the best of many noisy values is too good
-OVERFIT_EVALUATIONS = 5  # fewer have no best that is not an end
+OVERFIT_EVALUATIONS = 5  # with fewer, the best is likely the first or the last
 
 # How much of a log a judgement needs.
 TRAINED = 30  # steps; before that, a warm-up alone looks like a loss that is stuck, or like no gain
-LATE = 3  # evaluations that the end is judged by
+LATE = 3  # evaluations by which the end is judged
 ROWS = 5  # rows that a start and an end need

@@ -1,4 +1,4 @@
-"""What the training itself shows: numbers that are not finite or underflow, a far reference, a loss that stays."""
+"""Rules on the training: numbers that are not finite or underflow, a far reference, a loss that stays."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _NO_GRADIENT = (
 )
 _NO_REWARD = (
     "PPO's gradient is 0 where all samples of a prompt earn the same, or where nothing is trained.",
-    "see by reward_deviation whether the reward varies; more samples a prompt, and longer ones; see that the "
+    "see by reward_deviation whether the reward varies; more samples per prompt, and longer ones; see that the "
     "parameters require gradients.",
 )
 
 
 @rule("not-finite", "numbers that are not finite, or underflow to 0")
 def not_finite(log: Log, _: Log | None) -> Iterator[Seen]:
-    """Numbers that are not finite, gradients of exactly 0, and a loss of exactly 0, which may hide NaN."""
+    """Find numbers that are not finite, gradients of exactly 0, and a loss of exactly 0, which may hide NaN."""
     if not log.columns or not len(log.steps):
         raise Unjudged("the log has no column that gradlab knows")
     yield from _strange_numbers(log)
@@ -47,17 +47,17 @@ def not_finite(log: Log, _: Log | None) -> Iterator[Seen]:
 
 
 def _strange_numbers(log: Log) -> Iterator[Seen]:
-    """Of the known columns; a log may have them in its file, or still have infinities."""
-    found = {name: f"first at {place} of the file" for name, place in log.not_finite.items() if is_known(name)}
+    """Find known columns with numbers that are not finite: noted when the file was read, or infinite in the frame."""
+    places = {name: f"first at {place} of the file" for name, place in log.not_finite.items() if is_known(name)}
     for name, values in log.columns.items():
         infinite = np.isinf(values)
         if infinite.any():
             rows = f"infinite in {infinite.sum()} of {(~np.isnan(values)).sum()} rows, first at step"
-            found[name] = f"{rows} {step_text(log.steps[infinite][0])}"
-    if not found:
+            places[name] = f"{rows} {step_text(log.steps[infinite][0])}"
+    if not places:
         return
-    serious = any(name.removeprefix("validation_") in _SERIOUS for name in found)
-    what = "Not finite: " + "; ".join(f"{name}, {where}" for name, where in found.items()) + "."
+    serious = any(name.removeprefix("validation_") in _SERIOUS for name in places)
+    what = "Not finite: " + "; ".join(f"{name}, {where}" for name, where in places.items()) + "."
     if not serious:
         what += " Losses and log-probabilities are finite: a float16 gradient scaler skips such steps."
     yield Seen(
@@ -75,7 +75,7 @@ def _zero_gradients(log: Log) -> Iterator[Seen]:
         return
     first = min(float(curve.steps[curve.values == 0][0]) for curve in zeros.values())
     why, try_this = _NO_REWARD if log.loss == "ppo" else _NO_GRADIENT
-    counts = (f"{name} in {(one.values == 0).sum()} of {len(one.values)} rows" for name, one in zeros.items())
+    counts = (f"{name} in {(curve.values == 0).sum()} of {len(curve.values)} rows" for name, curve in zeros.items())
     yield Seen(
         "problem" if any(_ends_at_zero(curve) for curve in zeros.values()) else "warning",
         f"Exactly 0: {', '.join(counts)}. {why}",
@@ -88,13 +88,13 @@ def _zero_loss(log: Log) -> Iterator[Seen]:
     loss = log.curve("loss")
     if loss.values.all() or log.facts.logistic is False:
         return
-    none = loss.values == 0
+    zero = loss.values == 0
     yield Seen(
         "problem" if _ends_at_zero(loss) else "warning",
-        f"The training loss is exactly 0 in {none.sum()} of {len(none)} rows. A logistic loss never is: either all "
+        f"The training loss is exactly 0 in {zero.sum()} of {len(zero)} rows. A logistic loss never is: either all "
         "margins are so large that nothing is left to learn, or NaN was written as 0, as transformers' Trainer "
         "does unless logging_nan_inf_filter=False.",
-        f"first at step {step_text(loss.steps[none][0])}",
+        f"first at step {step_text(loss.steps[zero][0])}",
         "logging_nan_inf_filter=False, and bfloat16 or float32; if the margins are real, a larger β, fewer epochs.",
     )
 
@@ -105,7 +105,7 @@ def _ends_at_zero(curve: Curve) -> bool:
 
 @rule("far-reference", "a reference far from the start")
 def far_reference(log: Log, _: Log | None) -> Iterator[Seen]:
-    """A first loss, or first rewards, that are not those of a policy that is its reference."""
+    """Find a first loss, or first rewards, that differ from those of a policy equal to its reference."""
     firsts = _firsts(log)
     if not firsts:
         first = f"the log begins at step {step_text(log.steps[0])}" if len(log.steps) else "the log is empty"
@@ -136,7 +136,7 @@ def far_reference(log: Log, _: Log | None) -> Iterator[Seen]:
 
 
 def _firsts(log: Log) -> dict[str, float]:
-    """Loss and rewards before the first update, in training or else in validation, which may come before it."""
+    """Return loss and rewards before the first update, from training or else from an early validation."""
     firsts = {}
     for name in ("loss", "reward_win", "reward_lose", "reward_margin"):
         for column in (name, f"validation_{name}"):
@@ -166,7 +166,7 @@ def _summed(loss: float, times: int) -> Seen:
 
 @rule("stuck", "a loss stuck where it starts (ln 2)")
 def stuck(log: Log, _: Log | None) -> Iterator[Seen]:
-    """A training loss whose last third stays where it started."""
+    """Find a training loss whose last third stays where it started."""
     loss = log.need("loss", STUCK_ROWS)
     if loss.steps[-1] < TRAINED:
         raise Unjudged(f"the log ends at step {step_text(loss.steps[-1])}; {TRAINED} steps are needed")
@@ -191,7 +191,7 @@ def stuck(log: Log, _: Log | None) -> Iterator[Seen]:
 
 
 def _why_stuck(log: Log, rates: np.ndarray, warming: bool) -> str:
-    """What else the log says about it."""
+    """Return what else the log says about a loss that is stuck."""
     said = []
     rewards = [log.curve(name).after(1).values for name in ("reward_win", "reward_lose")]
     together = np.abs(np.concatenate(rewards))
@@ -206,4 +206,4 @@ def _why_stuck(log: Log, rates: np.ndarray, warming: bool) -> str:
     norms = log.curve("grad_norm").values
     if len(norms) and not norms.any():
         said.append("the gradient is 0.")
-    return "".join(f" {one[0].upper()}{one[1:]}" for one in said)
+    return "".join(f" {sentence[0].upper()}{sentence[1:]}" for sentence in said)

@@ -1,4 +1,4 @@
-"""What held-out pairs show: spikes of the validation loss, overfitting, and no gain over chance or a baseline."""
+"""Rules on held-out pairs: spikes of the validation loss, overfitting, and no gain over chance or a baseline."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _GAIN_MORE = (
 
 
 def spikes(steps: ArrayLike, values: ArrayLike) -> list[tuple[int, float]]:
-    """The sudden spikes of a validation loss: the step of each, and its size in nats.
+    """Return the sudden spikes of a validation loss: the step of each, and its size in nats.
 
     A spike is a rise from one evaluation to the next by at least ``SPIKE_FLOOR``, by ``SPIKE_MULTIPLE`` times the usual
     change, and by ``SPIKE_SUDDEN`` times the change just before it, if that was a rise. The usual change is the
@@ -54,38 +54,38 @@ def spikes(steps: ArrayLike, values: ArrayLike) -> list[tuple[int, float]]:
     at, loss = at[there][order], loss[there][order]
     with np.errstate(all="ignore"):
         changes = np.diff(loss)
-        return [(int(at[one + 1]), float(changes[one])) for one in _sudden(changes)]
+        return [(int(at[rise + 1]), float(changes[rise])) for rise in _sudden(changes)]
 
 
 def _sudden(changes: np.ndarray) -> list[int]:
-    """Which of the changes from one evaluation to the next lead to a spike, as ``spikes`` has it."""
+    """Return the indices of the changes between evaluations that are spikes, as ``spikes`` defines them."""
     if len(changes) + 1 < SPIKE_EVALUATIONS:
         return []
     return [
-        int(one)
-        for one in np.flatnonzero(changes >= SPIKE_FLOOR)
-        if changes[one] >= SPIKE_MULTIPLE * _usual_change(changes, int(one))
-        and changes[one] >= SPIKE_SUDDEN * (changes[one - 1] if one else 0.0)
+        int(rise)
+        for rise in np.flatnonzero(changes >= SPIKE_FLOOR)
+        if changes[rise] >= SPIKE_MULTIPLE * _usual_change(changes, int(rise))
+        and changes[rise] >= SPIKE_SUDDEN * (changes[rise - 1] if rise else 0.0)
     ]
 
 
 def _usual_change(changes: np.ndarray, rise: int) -> float:
-    """What changes usually are, beside a rise and the way back from it."""
+    """Return the usual size of changes, without a rise and the way back from it."""
     return float(np.quantile(np.abs(np.delete(changes, slice(rise, rise + 2))), SPIKE_USUAL))
 
 
 @rule("validation-spike", "sudden spikes of the validation loss")
 def validation_spike(log: Log, _: Log | None) -> Iterator[Seen]:
-    """The largest of the sudden spikes of the validation loss, and whether it came back."""
+    """Find the largest sudden spike of the validation loss, and say whether the loss came back."""
     curve = log.need("validation_loss", SPIKE_EVALUATIONS)
     changes = np.diff(curve.values)
     sudden = _sudden(changes)
     if not sudden:
         return
-    at = max(sudden, key=lambda one: changes[one])
+    at = max(sudden, key=lambda rise: changes[rise])
     before, after, end = curve.values[at], curve.values[at + 1], curve.values[-1]
     back = end < before + changes[at] / 2
-    steps = [step_text(curve.steps[one + 1]) for one in sudden]
+    steps = [step_text(curve.steps[rise + 1]) for rise in sudden]
     more = f" {len(steps)} such spikes: steps {', '.join(steps)}." if len(steps) > 1 else ""
     yield Seen(
         "warning" if back else "problem",
@@ -93,14 +93,14 @@ def validation_spike(log: Log, _: Log | None) -> Iterator[Seen]:
         f"next; changes of {_usual_change(changes, at):.2g} are usual. It ends at {end:.4g}: it "
         f"{'came back' if back else 'has not come back'}.{more}",
         f"step {step_text(curve.steps[at + 1])}",
-        "a lower learning rate, longer warm-up, clipped gradients; of naive bDPO the asymmetric variant or a smaller "
+        "a lower learning rate, longer warm-up, clipped gradients; for naive bDPO the asymmetric variant or a smaller "
         "clip; look at the batches just before, and keep the checkpoint from before it.",
     )
 
 
 @rule("overfitting", "overfitting")
 def overfitting(log: Log, _: Log | None) -> Iterator[Seen]:
-    """A validation loss that has risen since its best, while the training loss fell."""
+    """Find a validation loss that has risen since its best, while the training loss fell."""
     seen = log.need("validation_loss", OVERFIT_EVALUATIONS)
     loss = log.need("loss", 2 * ROWS)
     smooth = np.array([np.median(seen.values[max(0, i - 1) : i + 2]) for i in range(len(seen.values))])
@@ -129,7 +129,7 @@ def overfitting(log: Log, _: Log | None) -> Iterator[Seen]:
 
 @rule("no-gain", "no gain over chance or the baseline")
 def no_gain(log: Log, baseline: Log | None) -> Iterator[Seen]:
-    """Held-out pairs on which nothing is gained: over the baseline, or else over chance; or no more than by length."""
+    """Find held-out pairs without a gain over the baseline or else over chance, or with no more than length gives."""
     ends = _ends(log)
     if not ends:
         raise Unjudged("the log has no validation accuracy, loss or reward margin after step 1")
@@ -145,7 +145,7 @@ def no_gain(log: Log, baseline: Log | None) -> Iterator[Seen]:
 
 
 def _against_length(log: Log) -> Iterator[Seen]:
-    """Whether the accuracy is more than that of the shorter answer, where the settings have it."""
+    """Find an accuracy that is not above that of "prefer the shorter answer", where the settings have the latter."""
     length, accuracy, least = log.number("length_baseline"), _ends(log).get("validation_accuracy"), _least(log)
     if length is not None and accuracy is not None and accuracy < length + least["validation_accuracy"]:
         yield Seen(
@@ -168,7 +168,7 @@ def _against_chance(log: Log, ends: Mapping[str, float], where: str) -> Iterator
         failed["loss"] = f"the loss is {loss:.4g}, not below {needed:.4g}, a little under {start[1]} where it starts"
     judged = len(ends) - ("validation_loss" in ends and start is None)
     if not judged:
-        raise Unjudged("the log has a validation loss alone, and its settings do not tell where that starts")
+        raise Unjudged("the log has only a validation loss, and its settings do not tell where that starts")
     margin = ends.get("validation_reward_margin", math.inf)
     if margin <= 0:
         failed["margin"] = f"the reward margin is {margin:.3g}"
@@ -209,7 +209,7 @@ def _against_baseline(log: Log, baseline: Log, ends: Mapping[str, float], where:
 
 
 def _ends(log: Log) -> dict[str, float]:
-    """Means of the last evaluations, the one before training left out."""
+    """Return means over the last evaluations, without the evaluation before training."""
     names = ("validation_accuracy", "validation_loss", "validation_reward_margin")
     late = {name: _end_of(log, name).values for name in names}
     return {name: float(values.mean()) for name, values in late.items() if len(values)}
@@ -220,7 +220,7 @@ def _end_of(log: Log, name: str) -> Curve:
 
 
 def _least(log: Log) -> dict[str, float]:
-    """The least difference that counts, of each measure."""
+    """Return the smallest difference that counts, by measure."""
     pairs = log.number("validation_pairs")
     errors = 1 / math.sqrt(pairs) if pairs else 0.0  # 2 standard errors, 2 √(¼/n)
     return {

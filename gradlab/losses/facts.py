@@ -1,4 +1,4 @@
-"""What a loss says of itself beside its formula: how it looks in figures, and which of its numbers have sliders."""
+"""Facts that a loss states beside its formula: its look in figures, and the sliders of its hyper-parameters."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 
 
 class Look(NamedTuple):
-    """How figures draw what was trained with a loss; Matplotlib's names."""
+    """A colour, line and marker by which figures draw a training with a loss, in Matplotlib's names."""
 
     color: str
     linestyle: Any
     marker: str
 
 
-PLAIN = Look("#7F3C8D", (0, (3, 1, 1, 1)), "H")  # of a loss that names no look
+PLAIN = Look("#7F3C8D", (0, (3, 1, 1, 1)), "H")  # for a loss that names no look
 
 
 class SliderRange(NamedTuple):
-    """The stops of a slider: from ``low`` to ``high`` by ``step``, or if ``log`` 10 to the power of these."""
+    """The stops of a slider: from ``low`` to ``high`` by ``step``; with ``log``, 10 to the power of these."""
 
     low: float
     high: float

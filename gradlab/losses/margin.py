@@ -1,4 +1,4 @@
-"""Losses of the margin h_w − h_l alone: both sides get the same slope in log π, with opposite signs."""
+"""Losses that depend only on h_w − h_l: both sides get the same slope in log π, with opposite signs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DPO(LogisticLoss):
         positive("beta", self.beta)
 
     def margin(self, logps: PairLogps) -> Tensor:
-        """m = β(h_w − h_l)."""
+        """Return m = β(h_w − h_l)."""
         return self.beta * (logps.win_logratio - logps.lose_logratio)
 
 
@@ -56,7 +56,7 @@ class ConservativeDPO:
     label = "cDPO"
     equation = "−(1 − ε) log σ(m) − ε log σ(−m),  m = β(h_w − h_l),  ε = label_smoothing"
     source = "Mitchell 2023, https://ericmitchell.ai/cdpo.pdf"
-    antisymmetric = False  # m is, but the loss is not −log σ of it
+    antisymmetric = False  # m is antisymmetric, but the loss is not −log σ(m)
     logistic = True  # a mean of two −log σ
     start_value = math.log(2)
     start_equation = "ln 2"
@@ -71,7 +71,7 @@ class ConservativeDPO:
         between("label_smoothing", self.label_smoothing, 0, 0.5, open_high=True)
 
     def __call__(self, logps: PairLogps) -> Tensor:
-        """The loss of each pair, in nats; ln 2 at the reference."""
+        """Return the loss of each pair, in nats; ln 2 at the reference."""
         margin = self.beta * (logps.win_logratio - logps.lose_logratio)
         as_labelled, flipped = -F.logsigmoid(margin), -F.logsigmoid(-margin)
         return (1 - self.label_smoothing) * as_labelled + self.label_smoothing * flipped
@@ -104,9 +104,9 @@ class IPO:
 
     @property
     def start_value(self) -> float:
-        """1/(4β²), in nats squared."""
+        """Return 1/(4β²), in nats squared."""
         return 0.25 / self.beta / self.beta
 
     def __call__(self, logps: PairLogps) -> Tensor:
-        """The loss of each pair, in nats squared; 1/(4β²) at the reference."""
+        """Return the loss of each pair, in nats squared; 1/(4β²) at the reference."""
         return (logps.win_logratio - logps.lose_logratio - 1 / (2 * self.beta)).square()

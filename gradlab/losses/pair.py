@@ -1,4 +1,4 @@
-"""What every pairwise loss takes, what it owes, and the gradient ratio that it is judged by."""
+"""The contract of a pairwise loss: its argument, its facts, its slopes, and the gradient ratio that it is judged by."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from gradlab.losses.facts import Look
 
 @dataclass(frozen=True, eq=False)
 class PairLogps:
-    """Log-probabilities of preference pairs; all fields of one shape (any), or broadcastable to it.
+    """Log-probabilities of preference pairs. All fields have one shape, or shapes that broadcast.
 
-    TypeError for a field that is no tensor of its kind, ValueError for shapes that do not broadcast.
+    TypeError for a field that is no floating-point tensor (lengths may be whole numbers); ValueError for shapes that do
+    not broadcast.
 
     win, lose          log π(y_w|x), log π(y_l|x) under the policy, in nats.
     ref_win, ref_lose  the same under the frozen reference.
@@ -50,16 +51,16 @@ class PairLogps:
 
     @property
     def win_logratio(self) -> Tensor:
-        """h_w = log π(y_w) − log π_ref(y_w)."""
+        """Return h_w = log π(y_w) − log π_ref(y_w)."""
         return self.win - self.ref_win
 
     @property
     def lose_logratio(self) -> Tensor:
-        """h_l = log π(y_l) − log π_ref(y_l)."""
+        """Return h_l = log π(y_l) − log π_ref(y_l)."""
         return self.lose - self.ref_lose
 
     def swapped(self) -> PairLogps:
-        """Label the same pairs the other way round."""
+        """Return the same pairs with winner and loser exchanged."""
         return PairLogps(self.lose, self.win, self.ref_lose, self.ref_win, self.lose_len, self.win_len)
 
 
@@ -67,9 +68,9 @@ class PairLogps:
 class PairLoss(Protocol):
     """A pairwise preference loss: a frozen dataclass whose fields are its hyper-parameters.
 
-    Calling it gives the loss of each pair, in the pairs' shape, never reduced. ``name`` is its key in the registry.
-    ``equation`` and ``source`` say in one line what it is and where it comes from. ``antisymmetric`` promises that
-    it is a ``LogisticLoss`` whose margin changes sign, exactly, when winner and loser trade places.
+    A call returns one loss per pair, in the pairs' shape, never reduced. ``name`` is the key in the registry.
+    ``equation`` and ``source`` say in one line what the loss is and where it comes from. ``antisymmetric`` promises
+    a ``LogisticLoss`` whose margin changes sign, exactly, when winner and loser trade places.
     """
 
     @property
@@ -88,16 +89,16 @@ class PairLoss(Protocol):
 
 
 class KnownLoss(PairLoss, Protocol):
-    """A loss with all that menus, figures and the doctor know of it; ``register_loss`` adds what a class leaves out.
+    """A loss with the facts that menus, figures and the doctor need; ``register_loss`` adds those a class leaves out.
 
-    label            how figures and menus call it.
-    start_value      its value at π = π_ref; None where that differs from pair to pair.
-    start_equation   the same as a formula, such as "ln 2"; may be empty.
-    weight_range     least and largest λ_w, the winner's share in the slopes of the margin (of the loss, where it is no
-                     ``LogisticLoss``), that these hyper-parameters allow; two equal numbers where λ_w is constant.
+    label            the loss's name in figures and menus.
+    start_value      the loss at π = π_ref; None where that differs from pair to pair.
+    start_equation   ``start_value`` as a formula, such as "ln 2"; may be empty.
+    weight_range     least and largest λ_w that these hyper-parameters allow; two equal numbers where λ_w is constant.
+                     λ_w is the winner's share in the slopes of the margin, or of the loss if it is no ``LogisticLoss``.
     constant_weight  whether λ_w is constant.
-    logistic         whether it is made of −log σ, which is in nats and never exactly 0.
-    bounded_below, bounded_above  whether its values are.
+    logistic         whether the loss is a mean of terms −log σ(·): in nats, and never exactly 0.
+    bounded_below, bounded_above  whether the loss has a lower, an upper bound.
     look             colour, line and marker in figures.
     """
 
@@ -130,9 +131,9 @@ class KnownLoss(PairLoss, Protocol):
 
 
 class LogisticLoss(ABC):
-    """The family −log σ(m): a member gives its margin m, and this gives loss and slope.
+    """The family −log σ(m): a subclass defines the margin m, and this class loss and slope.
 
-    Its facts are those of a margin that is 0 at π = π_ref; a member with another one states its own start.
+    The facts stated here hold for a margin that is 0 at π = π_ref; a subclass with another margin states its start.
     """
 
     logistic = True
@@ -143,23 +144,23 @@ class LogisticLoss(ABC):
 
     @abstractmethod
     def margin(self, logps: PairLogps) -> Tensor:
-        """m, the argument of log σ, in the pairs' shape."""
+        """Return m, the argument of log σ, in the pairs' shape."""
 
     def __call__(self, logps: PairLogps) -> Tensor:
-        """−log σ(m) of each pair, in nats."""
+        """Return −log σ(m) of each pair, in nats."""
         return -F.logsigmoid(self.margin(logps))
 
     @staticmethod
     def slope(margin: Tensor) -> Tensor:
-        """∂L/∂m = −σ(−m) in closed form, for speed; autograd agrees (tested)."""
+        """Return ∂L/∂m = −σ(−m) in closed form, for speed; a test compares it with autograd."""
         return torch.neg(margin).sigmoid_().neg_()
 
 
 def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tensor, Tensor]:
     """Return ∂L/∂log π_w and ∂L/∂log π_l of each pair by autograd, both in the pairs' shape.
 
-    value  a loss, or the margin of a ``LogisticLoss``, whose slopes these then are.
-    logps  of any shapes that broadcast; a side that several pairs share has a slope for each of them. Left as they are.
+    value  a loss, or the margin of a ``LogisticLoss``; then L stands for the margin.
+    logps  of any shapes that broadcast; a side that several pairs share has one slope per pair. They are not changed.
 
     A side that the value does not depend on has slope 0.
     """
@@ -173,34 +174,37 @@ def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tens
 
 
 def differentiated(loss: PairLoss) -> Callable[[PairLogps], Tensor]:
-    """Return what λ_w and ρ are found from: the margin of a ``LogisticLoss``, where σ(−m) cancels; or the loss."""
+    """Return the function whose slopes give λ_w and ρ: the margin of a ``LogisticLoss``, or else the loss.
+
+    Both sides of a ``LogisticLoss`` share the factor σ(−m), which cancels in λ_w and ρ, and might underflow.
+    """
     return loss.margin if isinstance(loss, LogisticLoss) else loss
 
 
 def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:
-    """log(|∂L/∂π_w| / |∂L/∂π_l|) of each pair by autograd, in nats; the pairs' shape.
+    """Return log(|∂L/∂π_w| / |∂L/∂π_l|) of each pair by autograd, in nats and in the pairs' shape.
 
-    In log space it is log|∂L/∂log π_w| − log|∂L/∂log π_l| + log π_l − log π_w (chain rule), so it stays finite at
-    log π = −1000. Of a ``LogisticLoss`` the margin is differentiated instead of the loss: the common factor σ(−m)
-    cancels, and so cannot underflow. NaN where neither side has a gradient.
+    By the chain rule it is log|∂L/∂log π_w| − log|∂L/∂log π_l| + log π_l − log π_w, which stays finite at
+    log π = −1000. For a ``LogisticLoss`` it is computed from the margin, see ``differentiated``. NaN where neither side
+    has a gradient.
     """
     win, lose = slopes(differentiated(loss), logps)
     return win.abs().log() - lose.abs().log() + (logps.lose.detach() - logps.win.detach())
 
 
 def _check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """ValueError unless the shapes broadcast; of the fields, it names the one without which the others would."""
+    """Raise ValueError unless the shapes broadcast; it names the field without which the others would broadcast."""
     if _broadcast(shapes.values()):
         return
     names = list(shapes)
     odd = [name for name in names if _broadcast(shape for other, shape in shapes.items() if other != name)]
-    first = next(name for name in names if not _broadcast(shapes[one] for one in names[: names.index(name) + 1]))
+    first = next(name for name in names if not _broadcast(shapes[other] for other in names[: names.index(name) + 1]))
     name = odd[0] if len(odd) == 1 else first
     others = ", ".join(f"{other} {shape}" for other, shape in shapes.items() if other != name)
     raise ValueError(f"{name} must have a shape that broadcasts with the others ({others}), got {shapes[name]}")
 
 
 def _broadcast(shapes: Iterable[tuple[int, ...]]) -> bool:
-    """Whether the shapes broadcast: at each axis, counted from the last, all sizes but 1 are equal."""
+    """Return whether the shapes broadcast: at each axis, counted from the last, all sizes other than 1 are equal."""
     reversed_shapes = (shape[::-1] for shape in shapes)
     return all(len({size for size in sizes if size != 1}) <= 1 for sizes in zip_longest(*reversed_shapes, fillvalue=1))

@@ -11,7 +11,7 @@ from gradlab.checks import positive
 
 
 def policy_gradient(logp: Tensor, old_logp: Tensor, advantage: Tensor) -> Tensor:
-    """−(π/π_old) A: at π = π_old its gradient is the policy gradient −A ∇log π.
+    """Return −(π/π_old) A, whose gradient at π = π_old is the policy gradient −A ∇log π.
 
     logp       log π of the sampled actions, any shape; the gradient flows through it.
     old_logp   log π_old of the policy that drew the samples, same shape.
@@ -24,7 +24,7 @@ def policy_gradient(logp: Tensor, old_logp: Tensor, advantage: Tensor) -> Tensor
 
 
 def ppo_clip(logp: Tensor, old_logp: Tensor, advantage: Tensor, clip: float = 0.2) -> Tensor:
-    """−min(ρA, clip(ρ, 1 − ε, 1 + ε)A) with ρ = π/π_old.
+    """Return −min(ρA, clip(ρ, 1 − ε, 1 + ε)A) with ρ = π/π_old.
 
     logp, old_logp, advantage as in ``policy_gradient``; clip is ε > 0. Returns the loss of each sample, same shape.
     Source: Schulman et al. 2017 (arXiv 1707.06347), eq. 7.
@@ -36,5 +36,5 @@ def ppo_clip(logp: Tensor, old_logp: Tensor, advantage: Tensor, clip: float = 0.
 
 
 def _ratio(logp: Tensor, old_logp: Tensor) -> Tensor:
-    """π/π_old, capped far beyond any use, at the root of the largest number: an overflow would make gradients NaN."""
+    """Return π/π_old, capped at the root of the largest number, far beyond use: an overflow makes gradients NaN."""
     return torch.exp((logp - old_logp.detach()).clamp(max=0.5 * math.log(torch.finfo(logp.dtype).max)))

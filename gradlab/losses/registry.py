@@ -1,4 +1,4 @@
-"""The registry of losses: gradlab's by name, and those that a user adds."""
+"""The registry of losses by name: gradlab's, and those that a user adds."""
 
 from __future__ import annotations
 
@@ -42,44 +42,44 @@ def pair_loss(name: str, **hyper: Any) -> KnownLoss:
 
 
 class HyperParameter(NamedTuple):
-    """One hyper-parameter, over the whole registry."""
+    """A hyper-parameter, over the whole registry."""
 
     kind: type
-    """Its type."""
+    """The type of its values."""
     defaults: dict[str, Any]
-    """By name of loss, for the losses that have it."""
+    """Defaults by name of loss, for the losses that have the hyper-parameter."""
     slider: SliderRange | None
     """The stops of its slider; None where it has no slider."""
 
 
 def hyper_parameters() -> dict[str, HyperParameter]:
-    """Return every hyper-parameter in ``PAIR_LOSSES`` that is the user's to set, by name: what menus are made of.
+    """Return every hyper-parameter in ``PAIR_LOSSES`` that a user sets, by name; menus are made of them.
 
-    One that some registered name stands for, as nbdpo-symmetric does for ``symmetric``, is not among them.
+    A hyper-parameter that a registered name settles, as nbdpo-symmetric settles ``symmetric``, is not among them.
     """
     settled = {key for make in PAIR_LOSSES.values() if isinstance(make, partial) for key in make.keywords}
-    found: dict[str, HyperParameter] = {}
+    parameters: dict[str, HyperParameter] = {}
     for name, make in PAIR_LOSSES.items():
         loss = make()
         kinds = get_type_hints(type(loss))
         for field in fields(loss):  # type: ignore[arg-type]
             if field.name not in settled:
                 new = HyperParameter(kinds[field.name], {}, field.metadata.get("slider"))
-                found.setdefault(field.name, new).defaults[name] = getattr(loss, field.name)
-    return found
+                parameters.setdefault(field.name, new).defaults[name] = getattr(loss, field.name)
+    return parameters
 
 
 def register_loss(loss: _Loss) -> _Loss:
-    """Add a loss of one's own to ``PAIR_LOSSES``, and so to menus, command line, sweeps and doctor; returns it.
+    """Add a user's loss to ``PAIR_LOSSES``, and so to menus, command line, sweeps and doctor; return the loss.
 
     loss  a frozen dataclass as ``PairLoss`` describes it (``@register_loss`` works as its decorator), or an instance,
-          whose values are then the defaults. A fact of ``KnownLoss`` that its class does not state is added to the
-          class: the label is the name, the start is found by calling the loss, λ_w may be anything.
+          whose values are then the defaults. Facts of ``KnownLoss`` that the class does not state are added to it: the
+          label is the name, the start is measured by calling the loss, λ_w may lie anywhere in [0, 1].
 
-    To register a class again, as a notebook's cell that is run twice does, replaces it.
+    A class that is registered again, as by a notebook's cell that is run twice, replaces the former one.
 
-    ValueError or TypeError, in one line: for a class that lacks something, a name that is taken, a loss that fails on
-    pairs, returns another shape or is not finite at π = π_ref, and a promise that it does not keep.
+    ValueError or TypeError, in one line: for a class that lacks a member, a name that is taken, a loss that fails on
+    pairs, returns another shape or is not finite at π = π_ref, and a stated fact that is not true.
     """
     kind = loss if isinstance(loss, type) else type(loss)
     _check_class(kind)
@@ -137,25 +137,25 @@ def _constants(code: CodeType) -> tuple[str, ...]:
 
 
 def measured_start(loss: PairLoss) -> float | None:
-    """Return the loss of a pair at π = π_ref, found by calling it; None where it is not the same for every pair."""
+    """Return the loss at π = π_ref, by calling it on made-up pairs; None where it differs from pair to pair."""
     values = loss(_at_reference(_examples()))
     first = float(values.flatten()[0])
     return first if torch.allclose(values, values.flatten()[0], rtol=1e-12, atol=1e-12) else None
 
 
 def facts_of(loss: PairLoss) -> dict[str, Any]:
-    """Return what the header of a training log says of a loss, registered or not, as JSON-able data."""
+    """Return the facts of a loss, registered or not, for the header of a training log, as JSON-able data."""
     names = ("logistic", "start_value", "start_equation", "weight_range", "constant_weight")
     stated = {name: getattr(loss, name) for name in names if hasattr(loss, name)}
     ends = stated.get("weight_range", (0.0, 1.0))
-    found = {
+    defaults = {
         "constant_weight": ends[0] == ends[1],
         **{name: _DEFAULTS[name](loss) for name in names[:3] if name not in stated},
     }
-    return {**found, **stated, "weight_range": list(ends)}
+    return {**defaults, **stated, "weight_range": list(ends)}
 
 
-# What a class that is registered gets for each fact that it does not state.
+# The facts of a registered class that it does not state, as functions of the loss.
 _DEFAULTS: dict[str, Callable[[Any], Any]] = {
     "label": lambda loss: loss.name,
     "start_value": measured_start,
@@ -190,7 +190,7 @@ def _check_words(title: str, loss: Any) -> None:
 
 
 def _check_values(title: str, loss: Any) -> None:
-    """What it returns for made-up pairs: a loss for each, finite at the reference, as antisymmetric as it says."""
+    """Raise ValueError unless made-up pairs get one loss each, finite at the reference, antisymmetric if it says so."""
     pairs = _examples()
     try:
         value = loss(pairs)
@@ -211,15 +211,15 @@ def _check_values(title: str, loss: Any) -> None:
 
 
 def _check_facts(title: str, loss: KnownLoss) -> None:
-    """What it says of itself, against what it does to made-up pairs."""
+    """Raise ValueError or TypeError where a stated fact does not hold for made-up pairs."""
     if not isinstance(loss.label, str) or len(loss.label.splitlines()) != 1:
         raise ValueError(f"label of {title} must be one line of text, got {loss.label!r}")
     if not isinstance(loss.look, Look):
         raise TypeError(f"look of {title} must be a Look(color, linestyle, marker), got {loss.look!r}")
     start = measured_start(loss)
-    said = loss.start_value
-    if said is not None and (start is None or not math.isclose(said, start, rel_tol=1e-6, abs_tol=1e-9)):
-        raise ValueError(f"start_value of {title} must be its loss at π = π_ref, {start}, got {said!r}")
+    stated = loss.start_value
+    if stated is not None and (start is None or not math.isclose(stated, start, rel_tol=1e-6, abs_tol=1e-9)):
+        raise ValueError(f"start_value of {title} must be its loss at π = π_ref, {start}, got {stated!r}")
     ends = loss.weight_range
     if not (len(ends) == 2 and 0 <= ends[0] <= ends[1] <= 1):
         raise ValueError(f"weight_range of {title} must be two numbers in [0, 1], the least first, got {ends!r}")
@@ -231,7 +231,7 @@ def _check_facts(title: str, loss: KnownLoss) -> None:
 
 
 def _examples() -> PairLogps:
-    """Made-up pairs, (8, 25), with lengths."""
+    """Return made-up pairs, (8, 25), with lengths."""
     generator = torch.Generator().manual_seed(0)
     sides = (-8 * torch.rand(8, 25, generator=generator, dtype=torch.float64) - 0.01 for _ in range(4))
     lengths = (torch.randint(1, 50, (8, 25), generator=generator) for _ in range(2))
@@ -243,5 +243,5 @@ def _at_reference(pairs: PairLogps) -> PairLogps:
 
 
 def _home(kind: type) -> tuple[str, str]:
-    """Where a class is defined: of two that a cell has defined in turn it is the same."""
+    """Return where a class is defined; it is equal for two classes that a cell has defined in turn."""
     return kind.__module__, kind.__qualname__

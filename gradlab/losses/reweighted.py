@@ -16,8 +16,8 @@ from gradlab.losses.pair import LogisticLoss, PairLogps
 class BalancedDPO(LogisticLoss):
     """−log σ(β λ_w h_w − β λ_l h_l), λ_w = log π_l/(log π_w + log π_l), λ_l = 1 − λ_w, both detached.
 
-    beta: β > 0 (stated: 1). Source: Ma et al. 2025 (arXiv 2502.20847), Balanced-DPO. Since λ_w + λ_l = 1, its
-    effective β is about half of DPO's: ``BalancedDPO(2 * beta)`` is the scale-matched one (ours).
+    beta: β > 0 (stated: 1). Source: Ma et al. 2025 (arXiv 2502.20847), Balanced-DPO. Since λ_w + λ_l = 1, the
+    effective β is about half of DPO's: ``BalancedDPO(2 * beta)`` matches DPO's scale (ours).
     """
 
     beta: float = with_slider(1.0, BETA_RANGE)
@@ -35,7 +35,7 @@ class BalancedDPO(LogisticLoss):
         positive("beta", self.beta)
 
     def margin(self, logps: PairLogps) -> Tensor:
-        """m = β(λ_w h_w − λ_l h_l)."""
+        """Return m = β(λ_w h_w − λ_l h_l)."""
         win_weight, lose_weight = balanced_weights(logps.win, logps.lose)
         return self.beta * (win_weight * logps.win_logratio - lose_weight * logps.lose_logratio)
 
@@ -66,38 +66,38 @@ class NaiveBalancedDPO(LogisticLoss):
 
     @property
     def equation(self) -> str:
-        """With the variant's own Δ_min; c stands for ``clip``."""
+        """Return the formula with the variant's Δ_min; c stands for ``clip``."""
         least = "1/(1 + c) − 1" if self.symmetric else "0"
         return f"−log σ(β(λ h_w − h_l)),  λ = 1 + clip(log π_w − log π_l, {least}, c)"
 
     @property
     def name(self) -> str:
-        """``nbdpo``, or ``nbdpo-symmetric``."""
+        """Return ``nbdpo``, or ``nbdpo-symmetric``."""
         return "nbdpo-symmetric" if self.symmetric else "nbdpo"
 
     @property
     def label(self) -> str:
-        """``nbDPO``, or ``nbDPO symmetric``."""
+        """Return ``nbDPO``, or ``nbDPO symmetric``."""
         return "nbDPO symmetric" if self.symmetric else "nbDPO"
 
     @property
     def look(self) -> Look:
-        """Green; light blue where symmetric."""
+        """Return green, or light blue where symmetric."""
         return Look("#56B4E9", "-.", "v") if self.symmetric else Look("#009E73", "-.", "^")
 
     @property
     def clip_range(self) -> tuple[float, float]:
-        """The least and the largest λ: 1 + Δ_min and 1 + Δ_max."""
+        """Return the least and the largest λ: 1 + Δ_min and 1 + Δ_max."""
         return 1 / (1 + self.clip) if self.symmetric else 1.0, 1 + self.clip
 
     @property
     def weight_range(self) -> tuple[float, float]:
-        """The ends of λ_w = λ/(λ + 1)."""
+        """Return the ends of λ_w = λ/(λ + 1)."""
         floor = 1 / (2 + self.clip) if self.symmetric else 0.5
         return floor, (1 + self.clip) / (2 + self.clip)
 
     def margin(self, logps: PairLogps) -> Tensor:
-        """m = β(λ h_w − h_l)."""
+        """Return m = β(λ h_w − h_l)."""
         least = 1 / (1 + self.clip) - 1 if self.symmetric else 0.0
         weight = 1 + (logps.win - logps.lose).detach().clamp(least, self.clip)
         return self.beta * (weight * logps.win_logratio - logps.lose_logratio)
@@ -127,37 +127,37 @@ class FixedWeightDPO(LogisticLoss):
 
     @property
     def antisymmetric(self) -> bool:
-        """Only at λ = ½: elsewhere the swapped pair has another margin."""
+        """Return whether λ = ½: elsewhere the swapped pair has another margin."""
         return self.win_weight == 0.5
 
     @property
     def label(self) -> str:
-        """With its λ."""
+        """Return the name with λ."""
         return f"constant λ = {self.win_weight:g}"
 
     @property
     def look(self) -> Look:
-        """Grey, the darker the larger λ; the marker tells on which side of ½ it is."""
+        """Return grey, the darker the larger λ; the marker tells on which side of ½ λ is."""
         grey = round(136 - 510 * min(max(self.win_weight - 0.5, -0.15), 0.25))
         marker = "P" if self.win_weight == 0.5 else "<" if self.win_weight < 0.5 else ">"
         return Look("#" + f"{grey:02X}" * 3, ":", marker)
 
     @property
     def weight_range(self) -> tuple[float, float]:
-        """λ, twice."""
+        """Return λ, twice."""
         return self.win_weight, self.win_weight
 
     def margin(self, logps: PairLogps) -> Tensor:
-        """m = β(λ h_w − (1 − λ) h_l)."""
+        """Return m = β(λ h_w − (1 − λ) h_l)."""
         win_weight, lose_weight = self.win_weight, 1 - self.win_weight
         return self.beta * (win_weight * logps.win_logratio - lose_weight * logps.lose_logratio)
 
 
 def balanced_weights(win: Tensor, lose: Tensor) -> tuple[Tensor, Tensor]:
-    """λ_w = log π_l/(log π_w + log π_l) and λ_l = log π_w/(log π_w + log π_l), detached; ½ each where both are 0.
+    """Return λ_w = log π_l/(log π_w + log π_l) and λ_l = log π_w/(log π_w + log π_l), detached; ½ where both are 0.
 
-    win, lose: log-probabilities ≤ 0, of one shape. λ_l is a quotient of its own and not 1 − λ_w, which would lose
-    λ_w log π_w = λ_l log π_l to rounding in the corners. Source: Ma et al. 2025.
+    win, lose: log-probabilities ≤ 0, of one shape. λ_l is computed as a quotient and not as 1 − λ_w, whose rounding
+    would break λ_w log π_w = λ_l log π_l in the corners. Source: Ma et al. 2025.
     """
     # Both shifted by the smallest normal number, which changes nothing but 0/0: that becomes ½.
     tiny = torch.finfo(win.dtype).tiny

@@ -74,7 +74,7 @@ def run_sweep(
     """Train every run of the settings frame; return the path of the results, ``folder``/runs.parquet.
 
     workers  processes, as in ``gradlab.store.pool.run_parts``; no bit depends on them, nor on joblib's backend.
-    fresh    begin anew where the folder holds a sweep; False: go on with it, if it is the same one.
+    fresh    start again where the folder holds a sweep; False: go on with it, if it is the same one.
 
     A row of the result is a run: its number ``run`` in the settings frame, its settings, and the metrics at its end,
     as in ``Fit.history``, but ``expected_utility`` and ``training_loss`` are so called, since ``utility`` and ``loss``
@@ -217,7 +217,7 @@ def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
     elif ours and load_manifest(path).get("key") != key:
         raise ValueError(
             f"folder {str(folder)!r} holds a sweep of other settings, or by other sources or versions; "
-            "name another folder, or begin anew (--fresh)"
+            "name another folder, or start again (--fresh)"
         )
     if not holds(path, key):
         save_frame(settings, path, {"key": key}, overwrite=True)
