@@ -38,10 +38,10 @@ def stopped_after(step):
 _ACCUMULATE = PolicyModel.accumulate
 
 
-def not_finite(policy, parts, rows_of, values, *, seed, **rest):
+def not_finite(policy, parts, rows_of, values, *, step, **rest):
     """As ``PolicyModel.accumulate``, with a loss that is NaN in the third step."""
-    factor = math.nan if seed[1] == 3 else 1.0
-    return _ACCUMULATE(policy, parts, rows_of, lambda logps, at: values(logps, at) * factor, seed=seed, **rest)
+    factor = math.nan if step == 3 else 1.0
+    return _ACCUMULATE(policy, parts, rows_of, lambda logps, at: values(logps, at) * factor, step=step, **rest)
 
 
 def main(inputs: Path, out: Path) -> None:
