@@ -6,7 +6,6 @@ penalty β to the reference. Learning rates, batches, epochs and the treatment o
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -73,7 +72,7 @@ class RewardProblem:
         """The scores at step 0, which are zeros, (R, X, Y)."""
         return torch.zeros(self.runs.ref_logp.shape, dtype=torch.float64)
 
-    @functools.cached_property
+    @property
     def slots(self) -> int:
         """The number of rows of a gradient's tensors: one per pair."""
         return pair_slots(_BRADLEY_TERRY, self.data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,7 +68,7 @@ class PairProblem:
         """The loss's name."""
         return self.loss.name
 
-    @functools.cached_property
+    @property
     def slots(self) -> int:
         """The number of rows of a gradient's tensors: one per pair."""
         return pair_slots(self.loss, self.data)
