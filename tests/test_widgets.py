@@ -21,7 +21,7 @@ from gradlab import widgets as widgets_package
 from gradlab.losses import PAIR_LOSSES
 from gradlab.widgets import EXPLORERS, Explorer, GridExplorer, SigmoidExplorer
 from gradlab.widgets import explorer as module
-from gradlab.widgets.controls import Slider, log_slider, slider, whole
+from gradlab.widgets.controls import Slider, log_slider, slider, whole_slider
 from gradlab.widgets.view import View
 
 
@@ -209,7 +209,7 @@ def test_sliders_have_exact_stops_and_take_more():
     beta.include(0.456)
     assert len(beta.stops) == count  # own values do not pile up
     assert log_slider("σ", 1.0, -0.43, 1, step=0.1).stops[0] == pytest.approx(10**-0.43)
-    assert whole("n", 10, 0, 50, step=25).stops == [0, 10, 25, 50]
+    assert whole_slider("n", 10, 0, 50, step=25).stops == [0, 10, 25, 50]
     with pytest.raises(Exception, match=r"β must be one of its stops, 0\.1 to 10, got 3\.21; explorer\.set"):
         beta.value = 3.21
 
@@ -242,7 +242,7 @@ class Counting(Explorer):
     name, question, prediction, reading, takeaway = "counting", "How far?", "three", "a line", "three it was"
 
     def make_controls(self):
-        return {"": {"by": whole("by", 1, 1, 9)}}
+        return {"": {"by": whole_slider("by", 1, 1, 9)}}
 
     def make_views(self):
         view = View(200, 100, "a line that goes up")

@@ -43,8 +43,8 @@ class Runs:
         seeds = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed] * len(flat)
         if len(seeds) != len(flat):
             raise ValueError(f"seed must be one number or one per run: {len(flat)} runs, got {len(seeds)} seeds")
-        for one in seeds:
-            count("seed", one)
+        for each in seeds:
+            count("seed", each)
         if pairs is not None:
             count("pairs", pairs, least=1)
         if labels is None:

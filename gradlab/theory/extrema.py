@@ -72,14 +72,14 @@ def extrema(y: ArrayLike, f: ArrayLike, noise: ArrayLike | None = None) -> tuple
         return ()
     up = steps[rising] > 0
     turns = np.flatnonzero(up[:-1] != up[1:])
-    found = [_turn(y, f, int(rising[k]) + 1, int(rising[k + 1]), bool(up[k])) for k in turns]
+    local = [_turn(y, f, int(rising[k]) + 1, int(rising[k + 1]), bool(up[k])) for k in turns]
     for first, last, high in ((0, int(rising[0]), not up[0]), (int(rising[-1]) + 1, len(y) - 1, bool(up[-1]))):
         best, kind = (f.max(), "maximum") if high else (f.min(), "minimum")
         # A slow drift, as in a Gaussian's tail, leaves the level stretch before it reaches the end.
         level = first + np.flatnonzero(np.abs(f[first : last + 1] - best) <= error[first : last + 1])
         if len(level):
-            found.append(Extremum(float(y[level[0]] + y[level[-1]]) / 2, float(f[level[0]]), kind, at_end=True))
-    return tuple(sorted(found, key=lambda extremum: extremum.position))
+            local.append(Extremum(float(y[level[0]] + y[level[-1]]) / 2, float(f[level[0]]), kind, at_end=True))
+    return tuple(sorted(local, key=lambda extremum: extremum.position))
 
 
 def product_noise(product: ArrayLike, factor: ArrayLike) -> Array:

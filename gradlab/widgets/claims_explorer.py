@@ -22,7 +22,7 @@ from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.verdicts import Settled
 from gradlab.store.artifacts import load_frame
 from gradlab.store.shipped import shipped
-from gradlab.widgets.controls import Controls, choice, whole
+from gradlab.widgets.controls import Controls, choice, whole_slider
 from gradlab.widgets.explorer import Explorer, Story, stamp
 from gradlab.widgets.front import Picture, Table
 from gradlab.widgets.view import View
@@ -164,7 +164,7 @@ class ClaimsExplorer(Explorer):
             "Of this claim": {
                 "figure": choice("figure", figures[0], figures, "the main one first"),
                 "data": choice("data", _NONE, _data(first, self.folder), "the frames that judge it"),
-                "rows": whole("first rows", 5, 1, 50, "how many rows of the data are shown"),
+                "rows": whole_slider("first rows", 5, 1, 50, "how many rows of the data are shown"),
             },
         }
 
@@ -348,7 +348,7 @@ def _frame(path: Path) -> pd.DataFrame:
 def _about(settled: Settled, figure: str) -> dict[str, str]:
     """Return what the report says of a claim, by heading; without what there is nothing to say of."""
     terms = wording.terms(settled)
-    said = {
+    sections = {
         "claimed": settled.claim.claimed,
         **wording.judgement(settled),
         "control beside it": wording.beside(settled) if settled.beside else "",
@@ -359,7 +359,7 @@ def _about(settled: Settled, figure: str) -> dict[str, str]:
         "command": "; ".join(wording.commands(settled)) or "none yet",
         "figure": f"{figure}. {_CAPTIONS.get(figure, '')}" if figure != _NONE else "",
     }  # fmt: skip
-    return {heading: text for heading, text in said.items() if text}
+    return {heading: text for heading, text in sections.items() if text}
 
 
 def _cell(value: Any) -> str:

@@ -63,7 +63,7 @@ def log_slider(name: str, value: float, low: float, high: float, hint: str = "",
     return Slider(name, float(value), {stop for stop in stops if min(ends) < stop < max(ends)} | ends, hint)
 
 
-def whole(name: str, value: int, low: int, high: int, hint: str = "", step: int = 1) -> Slider:
+def whole_slider(name: str, value: int, low: int, high: int, hint: str = "", step: int = 1) -> Slider:
     """Return a slider over whole numbers from ``low`` to ``high``."""
     return Slider(name, value, range(low, high + 1, step), hint)
 
@@ -91,15 +91,15 @@ def loss_controls(label: str, key: str, loss: str, beta: float = 1.0) -> Control
 
     label, key  of the controls: ``loss_a``, ``beta_a``, … for key ``_a``.
     """
-    made: Controls = {
+    controls: Controls = {
         f"loss{key}": choice(label, loss, list(PAIR_LOSSES), "from the registry of losses"),
     }
     for name, of in _hyper_parameters().items():
         value, title, hint = next(iter(of.defaults.values())), name.replace("_", " "), ""
         if name == "beta":
             value, title, hint = beta, "β", "inverse temperature; the paper's is 1"
-        made[f"{name}{key}"] = _control(f"{title} of {label}", value, of.slider, hint)
-    return made
+        controls[f"{name}{key}"] = _control(f"{title} of {label}", value, of.slider, hint)
+    return controls
 
 
 def chosen_loss(state: Mapping[str, Any], key: str) -> PairLoss:

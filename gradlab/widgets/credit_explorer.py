@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.checks import between, one_of
-from gradlab.widgets.controls import Controls, choice, slider, whole
+from gradlab.widgets.controls import Controls, choice, slider, whole_slider
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
 
@@ -92,7 +92,7 @@ class CreditExplorer(Explorer):
         """Return the controls of the response and the estimator."""
         return {
             "The response": {
-                "length": whole("tokens T", 20, 1, 1000, "length of the response"),
+                "length": whole_slider("tokens T", 20, 1, 1000, "length of the response"),
                 "right": slider("P(right)", 0.5, 0.05, 0.95, 0.05, "probability that a token is right"),
             },
             "The estimator": {"baseline": choice("baseline", "none", BASELINES, "what is taken off the reward")},

@@ -17,7 +17,7 @@ from gradlab.lab.fit import fit
 from gradlab.lab.world import World
 from gradlab.losses import PAIR_LOSSES, pair_loss
 from gradlab.widgets import world_controls
-from gradlab.widgets.controls import Controls, choice, log_slider, whole
+from gradlab.widgets.controls import Controls, choice, log_slider, whole_slider
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import SIDES as TWO
 from gradlab.widgets.view import THIRD, View, look
@@ -130,7 +130,7 @@ class FrontierExplorer(Explorer):
             "World and data": world_controls.world_controls(pairs=100),
             "Training": {
                 "policy": world_controls.policy_control(),
-                "steps": whole("steps", 500, 50, 2000, "of Adam at 0.05", step=50),
+                "steps": whole_slider("steps", 500, 50, 2000, "of Adam at 0.05", step=50),
             },
             "Losses": {
                 "loss_a": choice("A", "dpo", losses, "from the registry of losses"),

@@ -26,7 +26,7 @@ from gradlab.widgets.controls import (
     log_slider,
     loss_code,
     loss_controls,
-    whole,
+    whole_slider,
 )
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import SIDES, View, look, round_up
@@ -131,11 +131,11 @@ class GridExplorer(Explorer):
                 "policy": world_controls.policy_control(),
                 "optimizer": choice("optimiser", "adam", list(OPTIMIZERS)),
                 "learning_rate": log_slider("step size", 0.05, -3, 1, "learning rate", step=0.1),
-                "steps": whole("steps", 500, 10, 2000, "of the optimiser", step=10),
+                "steps": whole_slider("steps", 500, 10, 2000, "of the optimiser", step=10),
             },
             "Look at": {
-                "when": whole("when", 100, 0, 100, "how far through training, in % of the recorded steps", step=4),
-                "prompt": whole("prompt", 10, 0, 19, "the prompt whose distributions and pairs are drawn"),
+                "when": whole_slider("when", 100, 0, 100, "how far through training, % of recorded steps", step=4),
+                "prompt": whole_slider("prompt", 10, 0, 19, "the prompt whose distributions and pairs are drawn"),
             },
         }  # fmt: skip
 

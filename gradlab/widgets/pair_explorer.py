@@ -21,7 +21,7 @@ from gradlab.widgets.controls import (
     log_slider,
     loss_code,
     loss_controls,
-    whole,
+    whole_slider,
 )
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.pair_effects import (
@@ -163,7 +163,9 @@ class PairExplorer(Explorer):
 
         return {
             "Policy": {
-                "responses": whole("responses n", 5, 2, 20, "winner, loser, and others that share the rest evenly"),
+                "responses": whole_slider(
+                    "responses n", 5, 2, 20, "winner, loser, and others that share the rest evenly"
+                ),
                 "win": probability("π_w", 0.5),
                 "lose": probability("π_l", 0.1),
                 "step": log_slider("step size", 1.0, -3, 2, "of one gradient step on the logits"),

@@ -32,7 +32,7 @@ from gradlab.theory import (
     product_noise,
 )
 from gradlab.theory.extrema import ALLOWED_CELLS, ROUNDING
-from gradlab.widgets.controls import Controls, choice, slider, whole
+from gradlab.widgets.controls import Controls, choice, slider, whole_slider
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
 
@@ -171,7 +171,7 @@ class ShiftExplorer(Explorer):
             "Responses": {
                 "family": choice("family", "gaussian", list(families.SHAPES), "of p and of q"),
                 "support": slider("support", 20.0, 16.0, 40.0, 4.0, "length of the interval of responses"),
-                "n": whole("responses n", 20, 10, 800, "grid resolution", step=10),
+                "n": whole_slider("responses n", 20, 10, 800, "grid resolution", step=10),
             },
         }
 
@@ -323,8 +323,10 @@ def _placed(
 
 def _make_weight(view: View, axis: Axes, name: str) -> dict[Any, Any]:
     """Make the live parts of one weight's panel."""
-    colour, said = _COLOURS[name], "implied" if name == "bdpo" else "stated"
-    axis.set(ylim=(-1.15, 1.6), yticks=(-1, 0, 1), title=f"{_NAMES[name]}: {said}, extrema {STATEMENTS[name].__name__}")
+    colour, stated = _COLOURS[name], "implied" if name == "bdpo" else "stated"
+    axis.set(
+        ylim=(-1.15, 1.6), yticks=(-1, 0, 1), title=f"{_NAMES[name]}: {stated}, extrema {STATEMENTS[name].__name__}"
+    )
     if name != "balanced":
         axis.set_xlabel("response y")
     axis.axhline(0, color="#999999", linewidth=0.8)

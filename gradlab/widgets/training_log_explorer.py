@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradlab.checks import one_of
 from gradlab.doctor.training_log import read_log, smoothed
-from gradlab.widgets.controls import Controls, slider, text, whole
+from gradlab.widgets.controls import Controls, slider, text, whole_slider
 from gradlab.widgets.explorer import Explorer, Story, stamp
 from gradlab.widgets.view import SIDES, View, look
 
@@ -157,8 +157,8 @@ class TrainingLogExplorer(Explorer):
             },
             "Look at": {
                 "smoothing": slider("smoothing", 0.0, 0.0, 0.98, 0.02, "weight of a row in the next row; 0: as logged"),
-                "first": whole("from, %", 0, 0, 95, "of the steps", step=5),
-                "last": whole("to, %", 100, 5, 100, "of the steps", step=5),
+                "first": whole_slider("from, %", 0, 0, 95, "of the steps", step=5),
+                "last": whole_slider("to, %", 100, 5, 100, "of the steps", step=5),
             },
         }
 
@@ -298,14 +298,14 @@ def log_path(name: str) -> Path:
 def _read(name: str) -> Read:
     log = read_log(log_path(name))
     settings, notes = log.attrs["settings"], log.attrs["notes"]
-    said = [f"{shown}{settings[key]}" for key, shown in (("loss", ""), ("beta", "β ")) if key in settings]
+    settings_shown = [f"{shown}{settings[key]}" for key, shown in (("loss", ""), ("beta", "β ")) if key in settings]
     short = name if len(name) <= 28 else f"…{name[-27:]}"
     table = log.set_index("step").reindex(columns=[column for column in _SHOWN if column in log])
     if {"grad_norm_win", "grad_norm_lose"} <= set(table.columns):
         win, lose = (table[column].where(table[column] > 0) for column in ("grad_norm_win", "grad_norm_lose"))
         table[RATIO] = np.log(win) - np.log(lose)
     table.attrs = {}  # pandas would copy them at every turn
-    return Read(f"{short} ({', '.join(said)})" if said else short, table, notes)
+    return Read(f"{short} ({', '.join(settings_shown)})" if settings_shown else short, table, notes)
 
 
 def _numbers(result: Logs) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from contourpy import contour_generator
 from gradlab.plotting.theory_maps import NOT_TRUE, TRUE
 from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, families, variance_ratio
 from gradlab.theory.weight_variance import noise_to_signal
-from gradlab.widgets.controls import Controls, choice, log_slider, slider, whole
+from gradlab.widgets.controls import Controls, choice, log_slider, slider, whole_slider
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
 
@@ -179,8 +179,8 @@ class VarianceExplorer(Explorer):
                 "alpha_q": log_slider("α of q", 1.0, -1, 1, "concentration"),
             },
             "Responses": {
-                "n": whole("responses n", 100, 20, 200, "on a support of 20 units", step=10),
-                "seed": whole("seed", 0, 0, DRAWS - 1, "draws p and q"),
+                "n": whole_slider("responses n", 100, 20, 200, "on a support of 20 units", step=10),
+                "seed": whole_slider("seed", 0, 0, DRAWS - 1, "draws p and q"),
             },
         }
 

@@ -13,7 +13,7 @@ from gradlab.lab import metrics
 from gradlab.lab.policy import POLICIES
 from gradlab.lab.training import FIELDS, Training
 from gradlab.lab.world import MaskKind, Reference, Utility, World, gaussian_world
-from gradlab.widgets.controls import Controls, choice, slider, whole
+from gradlab.widgets.controls import Controls, choice, slider, whole_slider
 
 WORLD = ("utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift", "seed")
 TOPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # ends of an axis of probabilities
@@ -30,7 +30,7 @@ def world_controls(pairs: str | int = EXACT) -> Controls:
         "mask_kind": choice("mask hides", "responses", get_args(MaskKind), "whole responses, or single pairs"),
         "reference": choice("reference", "uniform", get_args(Reference), "where training starts"),
         "shift": slider("its shift", 6.0, 0.0, 15.0, 0.5, "distance from the best response, in responses"),
-        "seed": whole("seed", 0, 0, 99, "draws world and data"),
+        "seed": whole_slider("seed", 0, 0, 99, "draws world and data"),
         "pairs": choice("data", pairs, [EXACT, 20, 100, 500], "all pairs, or so many drawn per prompt"),
     }
 

@@ -63,8 +63,8 @@ def _exp(x: Value) -> Value:
     x = clamp(x, least=-form.bias * math.log(2))  # where 2^n is 0
     shift = 1.5 * 2.0**form.mantissa + form.bias  # adding it leaves no digits after the point
     shifted = x.times_plus(1 / math.log(2), shift)  # its last bits are n + bias, for x = n ln 2 + r, |r| ≤ ½ ln 2
-    whole = shifted - shift
-    rest = whole.times_plus(-form.ln2[1], whole.times_plus(-form.ln2[0], x))
+    integer = shifted - shift
+    rest = integer.times_plus(-form.ln2[1], integer.times_plus(-form.ln2[0], x))
     scale = (shifted.view(x.emitter.bits) << form.mantissa).view(x.emitter.reals)  # 2^n
     return (rest * _polynomial(rest, form.exp)).times_plus(scale, scale)
 
