@@ -136,8 +136,9 @@ def test_every_sign_of_the_doctor_has_a_row_and_no_other():
 def test_sizes_on_the_disk_are_those_of_7b():
     number = shape_of(LLAMAS["Llama-2-7B"]).parameters
     text = " ".join(PAGE.split())
-    whole, model = re.search(r"three of them for a moment: (\d+) GB for 7B, and (\d+) GB for each", text).groups()
-    assert int(whole) == round(3 * 12 * number / 1e9, -1)
+    three = re.search(r"for a moment there are three: (\d+) GB for 7B", text).group(1)
+    model = re.search(r"Each finished model, in float32, needs (\d+) GB", text).group(1)
+    assert int(three) == round(3 * 12 * number / 1e9, -1)
     assert int(model) == round(4 * number / 1e9)
 
 

@@ -141,7 +141,8 @@ def test_what_is_said_of_the_trainers_speed_and_memory_is_what_was_measured():
     beside_trl = [one.loc[(one["part"] == "trainers") & (one["method"] == "gradlab"), "ratio"] for one in (cpu, gpu)]
     readme = " ".join(README.split())
     one, other = (f"{ratio:.2f}" for ratio in beside_trl[0])
-    assert f"a step of ours took {one} and {other} of its time on one core of a CPU" in readme
+    beside = f"a step of gradlab took {one} and {other} of the time of TRL's DPOTrainer on one core of a CPU"
+    assert beside in readme
     assert f"and {beside_trl[1].item():.2f} of it on an H200" in readme
     steps = gpu[(gpu["part"] == "steps") & (gpu["method"] == "bdpo")].set_index("size")
     off = steps["predicted_mb"] / steps["peak_mb"] - 1
