@@ -27,7 +27,7 @@ SHARE_OF_CASES = "share of cases"  # the value of a scan, in place of a contrast
 
 @dataclass(frozen=True)
 class Contrast:
-    """One comparison that a claim stands or falls with.
+    """A comparison that a claim stands or falls with.
 
     claim      the claim's id.
     statement  what the contrast asks, in words.
@@ -52,7 +52,7 @@ class Contrast:
     control: bool = False
 
     def differences(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Paired differences in favour of the method: columns by, ``seed``, ``difference``."""
+        """Return paired differences in favour of the method: columns by, ``seed``, ``difference``."""
         rows = frame.query(self.where) if self.where else frame
         if self.baseline is None:
             rows = rows[rows["method"] == self.method]
@@ -63,7 +63,7 @@ class Contrast:
         return differences.assign(difference=sign * differences["difference"])
 
     def cells(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """One judged row a cell, see ``intervals.judge_cells``."""
+        """Return one judged row per cell, see ``intervals.judge_cells``."""
         return judge_cells(self.differences(frame), self.by, self.margin)
 
     def judged(self, frame: pd.DataFrame) -> dict[str, Any]:
@@ -75,10 +75,10 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Scan:
-    """One statement about every declared case that a claim stands or falls with.
+    """A statement about every declared case that a claim stands or falls with.
 
     claim, statement, by, where, control   as for a contrast.
-    value      the column of slacks, positive where the statement is true; of an identity, of errors.
+    value      the column of slacks, positive where the statement is true; for an identity, the column of errors.
     tolerance  slacks within ± tolerance are on the boundary; errors within it are rounding. In units of value.
     identity   the statement is an equation, and value its error.
     """
@@ -93,7 +93,7 @@ class Scan:
     control: bool = False
 
     def cells(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """One judged row a case: by, ``seed`` where there are any, ``slack`` and ``verdict``."""
+        """Return one judged row per case: by, ``seed`` where there are seeds, ``slack`` and ``verdict``."""
         rows = frame.query(self.where) if self.where else frame
         if not len(rows) or rows[self.value].isna().any():
             raise ValueError(f"{self.statement!r} must have {self.value} in every case, got {len(rows)} with gaps")
@@ -121,7 +121,7 @@ class Scan:
 
 
 def judged(frame: pd.DataFrame, statements: Iterable[Contrast | Scan]) -> pd.DataFrame:
-    """A table of verdicts: one row a statement, in the order given."""
+    """Return a table of verdicts: one row per statement, in the given order."""
     rows = [
         {
             "claim": one.claim,
@@ -137,9 +137,9 @@ def judged(frame: pd.DataFrame, statements: Iterable[Contrast | Scan]) -> pd.Dat
 
 
 def as_families(table: pd.DataFrame) -> pd.DataFrame:
-    """The same verdicts with Holm's correction over one family a claim: all contrasts that state it, together.
+    """Return the verdicts with Holm's correction over one family per claim: all contrasts that state the claim.
 
-    table: rows of ``judged``, of all experiments. Controls and scans stay as they are, and so does an identity.
+    table: rows of ``judged``, of all experiments. Controls, scans and identities stay as they are.
     """
     table = table.copy()
     cells_of: dict[Any, pd.DataFrame] = dict(table["evidence"])

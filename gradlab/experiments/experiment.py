@@ -33,13 +33,13 @@ def _fields(value: object) -> Settings:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """One question: its settings, how its frame is made and judged, and what is drawn of it.
+    """An experiment on one question: its settings, how its frame is made and judged, and its figures.
 
     name      in lower case, with hyphens; the name of its file has underscores.
     settings  of the full run.
     quick     the settings that a quick run replaces.
     parts     cuts settings into the arguments of ``run_part``, one dictionary per part.
-    run_part  makes the rows of one part. What it gives depends on its arguments alone.
+    run_part  makes the rows of one part. The rows depend only on its arguments.
     verdict   judges the whole frame: a table as ``contrasts.judged`` makes it, empty where there is nothing to judge.
     figures   draws the whole frame: figures by their names, which are those of ``captions``.
     captions  say how to read each figure.
@@ -59,7 +59,7 @@ class Experiment:
 
     @property
     def module(self) -> str:
-        """The module that makes and judges the frame, by its whole name."""
+        """Return the full name of the module that makes and judges the frame."""
         return self.run_part.__module__
 
     @property
@@ -89,7 +89,7 @@ class Measurement:
 
     @property
     def module(self) -> str:
-        """The module that judges the frames, by its whole name."""
+        """Return the full name of the module that judges the frames."""
         return self.verdict.__module__
 
     @property
@@ -99,7 +99,7 @@ class Measurement:
 
     @property
     def needs(self) -> str:
-        """What it takes to have the frames, in words."""
+        """Return in words what is needed to get the frames."""
         return f"needs a measurement that `{self.command}` makes; none has been committed"
 
     def is_in(self, folder: Path) -> bool:

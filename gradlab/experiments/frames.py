@@ -29,9 +29,9 @@ def settings_of(experiment: Experiment, quick: bool) -> Settings:
 
 
 def frame_key(experiment: Experiment, quick: bool) -> str:
-    """Return the key of what a frame depends on: settings, how parts are cut and run, sources, library versions.
+    """Return a hash of all that a frame depends on: settings, how parts are cut and run, sources, library versions.
 
-    How the frame is judged, drawn and told of does not count.
+    The code that judges, draws and words the frame does not count.
     """
     roots = [function.__qualname__ for function in (experiment.parts, experiment.run_part)]
     return fingerprint(settings_of(experiment, quick), code_key(experiment.module, roots, without=_JUDGING))
@@ -40,10 +40,10 @@ def frame_key(experiment: Experiment, quick: bool) -> str:
 def bring_up_to_date(
     experiments: Sequence[Experiment], data: Path, *, quick: bool, fresh: bool, workers: int | None = None
 ) -> list[Experiment]:
-    """Make sure that these experiments' frames under ``data`` are there and not stale; return those that were run.
+    """Bring these experiments' frames under ``data`` up to date; return the experiments that were run.
 
-    The parts of all of them are run together. Finished ones are kept until their frame is, so that an interrupted run
-    goes on there.
+    The parts of all experiments are run together. Finished parts are kept until their frame is complete, so that an
+    interrupted run goes on there.
     """
     stale = [one for one in experiments if fresh or not is_current(one, data, quick=quick)]
     parts = {one.name: _parts(one, quick, data / ".parts") for one in stale}
@@ -64,7 +64,7 @@ def bring_up_to_date(
 def run(experiment: Experiment, *, quick: bool = False, workers: int | None = None) -> pd.DataFrame:
     """Run all parts of an experiment into one tidy frame, in the order in which they are declared; nothing is kept.
 
-    workers  processes; default: one per core.
+    workers  processes; left out: one per core.
     """
     with tempfile.TemporaryDirectory() as scratch:
         parts = _parts(experiment, quick, Path(scratch))
@@ -73,7 +73,7 @@ def run(experiment: Experiment, *, quick: bool = False, workers: int | None = No
 
 
 def is_current(experiment: Experiment, data: Path, *, quick: bool) -> bool:
-    """Return whether the experiment's frame is there, whole, and what its settings and sources give now."""
+    """Return whether the experiment's frame is there, whole, and made by today's settings and sources."""
     return holds(frame_path(experiment, data), frame_key(experiment, quick))
 
 

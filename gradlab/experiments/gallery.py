@@ -1,4 +1,4 @@
-"""From frames to pictures and the gallery page: drawn anew only where frame, code or library changed."""
+"""From frames to pictures and the gallery page: drawn again only where frame, code or library changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUICK_MARK = "**QUICK run: few seeds, worlds and steps. These are not results; c
 
 
 def draw(experiment: Experiment, folder: Path, *, quick: bool) -> list[Path]:
-    """Draw the experiment's figures as PNG and PDF into ``folder``, and note what they were drawn from; the files."""
+    """Draw the experiment's figures as PNG and PDF into ``folder``, and note their sources; return the files."""
     frame, _ = load_frame(frame_path(experiment, folder / "data"))
     mark = "QUICK: few seeds, short budget, not a result" if quick else None
     make = functools.partial(experiment.figures, frame)
@@ -28,12 +28,12 @@ def draw(experiment: Experiment, folder: Path, *, quick: bool) -> list[Path]:
 
 
 def is_drawn(experiment: Experiment, folder: Path, *, quick: bool) -> bool:
-    """Whether the figures are there, drawn from the frame that is there, by the sources and library that are here."""
+    """Return whether the figures are there, drawn from the present frame by today's sources and library."""
     return _is_drawn(experiment.captions, folder, experiment.name, _key(experiment, folder, quick))
 
 
 def draw_measured(folder: Path, *, fresh: bool = False) -> dict[str, list[Path]]:
-    """The same for the measurements whose frames are there, unless they are drawn; the files of each, by its name."""
+    """Draw the figures of measurements whose frames are there, unless they are current; return the files by name."""
     drawn = {}
     for name, one in MEASURED.items():
         if one.figures is None or not one.is_in(folder):
@@ -69,7 +69,7 @@ def _key(experiment: Experiment, folder: Path, quick: bool) -> str:
 
 
 def _stamped(stamp: Path, key: str) -> bool:
-    """Whether the figures were drawn under this key; a missing or torn stamp says no."""
+    """Return whether the figures were drawn under this key; a missing or torn stamp says no."""
     try:
         return json.loads(stamp.read_text(encoding="utf-8")) == {"key": key}
     except (OSError, ValueError):

@@ -24,15 +24,15 @@ def make_figures(
     fresh: bool = False,
     workers: int | None = None,
 ) -> list[Path]:
-    """Bring the figures of these experiments (default: all) up to date, with the gallery and the claims report.
+    """Bring the figures of these experiments (left out: all) up to date, with the gallery and the claims report.
 
     folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md and claims.csv (the
              report), and data/ (frames and manifests).
     quick    fewer seeds and steps, marked so on every figure, in ``folder``/quick.
     fresh    do everything again, also what is not stale.
-    workers  processes; default: one per core. The numbers do not depend on it.
+    workers  processes; left out: one per core. The numbers do not depend on it.
 
-    What is stale is decided by settings, sources and versions. Returns the figures that were drawn.
+    Settings, sources and versions decide what is stale. Returns the figures that were drawn.
     Raises ValueError for an unknown name.
     """
     for name in names:
@@ -53,9 +53,9 @@ def make_figures(
 
 
 def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) -> dict[str, list[Path]]:
-    """Draw the figures of these experiments, in as many processes; the files of each."""
+    """Draw the figures of these experiments, in ``workers`` processes at most; return the files of each experiment."""
     size = min(processes(workers), len(names) or 1)
-    # The largest frame first: the one that takes longest should not be the last.
+    # The largest frame first: the figures that take longest should not come last.
     names = sorted(names, key=lambda name: -frames.frame_path(EXPERIMENTS[name], folder / "data").stat().st_size)
     jobs = (delayed(_draw_one)(name, folder, quick) for name in names)
     with calm():
@@ -69,12 +69,12 @@ def _draw_one(name: str, folder: Path, quick: bool) -> list[Path]:
 
 
 def _write_pages(folder: Path, *, quick: bool) -> None:
-    """Write the gallery, the claims report and README's findings, and tell which verdicts are not the former ones."""
+    """Write the gallery, the claims report and README's findings, and print which verdicts have changed."""
     done = [one for one in EXPERIMENTS.values() if frames.is_current(one, folder / "data", quick=quick)]
     print(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, quick=quick)}")
     settled = verdicts.judge_claims(folder, quick=quick)
     former = None
-    with contextlib.suppress(ValueError):  # one that cannot be read is replaced
+    with contextlib.suppress(ValueError):  # a report that cannot be read is replaced
         former = verdicts.former(folder)
     pages.write(settled, folder, quick=quick)
     print(f" claims: {folder / 'CLAIMS.md'}")

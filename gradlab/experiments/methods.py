@@ -37,16 +37,16 @@ from gradlab.streams import Purpose, stream
 class PermutedBalancedDPO(LogisticLoss):
     """Balanced-DPO with its weights λ dealt out at random among the pairs of a run: a control (ours).
 
-    It keeps the sizes |λ − ½| of a run and λ_ji = 1 − λ_ij, but breaks the tie between a pair's λ and its own
+    It keeps the sizes |λ − ½| of a run and λ_ji = 1 − λ_ij, but breaks the tie between a pair's λ and the pair's
     probabilities. Where it does as well as Balanced-DPO, the balancing of single pairs is not what helps.
 
     beta      β > 0.
     prompts   X of the world; the pairs of all X prompts of a run are shuffled together, those without data too.
-    seeds     one a run: draws its permutation, and which side of each pair is favoured; both stay fixed in training.
-    oriented  False: the favoured side is that draw's, so that a winner's λ is ½ on average. True: it is the side that
-              Balanced-DPO favours, the more probable one, and only the size is another pair's.
+    seeds     one per run: draws the run's permutation, and which side of each pair is favoured; both stay fixed.
+    oriented  False: the favoured side is drawn, so that a winner's λ is ½ on average. True: the favoured side is that
+              of Balanced-DPO, the more probable response, and only the size is another pair's.
 
-    It works on the item-first layout of ``gradlab.lab.objective``, pairs × (run, prompt) columns, and on no other.
+    It needs the item-first layout of ``gradlab.lab.objective``, pairs × (run, prompt) columns.
     """
 
     beta: float = 1.0
@@ -66,7 +66,7 @@ class PermutedBalancedDPO(LogisticLoss):
             count("seeds", seed)
 
     def margin(self, logps: PairLogps) -> Tensor:
-        """m = β(λ'_w h_w − λ'_l h_l), pairs × columns."""
+        """Return m = β(λ'_w h_w − λ'_l h_l), pairs × columns."""
         excess = balanced_weights(logps.win, logps.lose)[0] - 0.5  # λ_w − ½; the loser's is its negative
         runs = excess.shape[1] // self.prompts
         if runs < len(self.seeds):
@@ -79,22 +79,22 @@ class PermutedBalancedDPO(LogisticLoss):
 
 @functools.lru_cache(maxsize=16)
 def _deal(pairs: int, columns: int, prompts: int, seeds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """For each pair of each column the place that its λ comes from, flat; and a sign: which side is favoured.
+    """Return, for each pair of each column, the place from which its λ comes, and a sign: the side that is favoured.
 
-    Of pairs × columns in a row, and (pairs, columns). Each run has a permutation of its own; filling columns keep what
-    they have.
+    Places are flat, (pairs · columns,); signs are (pairs, columns). Each run has its permutation; columns that only
+    fill up the block keep their λ.
     """
     source = np.arange(pairs * columns).reshape(pairs, columns)
     side = np.ones((pairs, columns))
     for run, rng in enumerate(stream(seed, Purpose.PERMUTATION) for seed in seeds):
-        own = slice(run * prompts, (run + 1) * prompts)
+        of_run = slice(run * prompts, (run + 1) * prompts)
         # A run's pairs in order, all prompts of the first, then of the next: its numbers are drawn in that order.
-        source[:, own] = source[:, own].ravel()[rng.permutation(pairs * prompts)].reshape(pairs, prompts)
-        side[:, own] = rng.choice([-1.0, 1.0], pairs * prompts).reshape(pairs, prompts)
+        source[:, of_run] = source[:, of_run].ravel()[rng.permutation(pairs * prompts)].reshape(pairs, prompts)
+        side[:, of_run] = rng.choice([-1.0, 1.0], pairs * prompts).reshape(pairs, prompts)
     return torch.as_tensor(source.ravel()), torch.as_tensor(side)
 
 
-# By name, what makes its loss at a β. Where the loss is registered, the name is the registry's.
+# Methods by name, with the function from β to the loss. A registered loss has its registry's name.
 LOSSES: dict[str, Callable[[float], KnownLoss]] = {
     "dpo": DPO,
     "bdpo": BalancedDPO,
@@ -106,7 +106,7 @@ LOSSES: dict[str, Callable[[float], KnownLoss]] = {
     "fixed λ=0.6": lambda beta: FixedWeightDPO(beta, 0.6),
 }
 PERMUTED = {"permuted λ": False, "permuted |λ−½|": True}  # whether oriented
-# A control looks as its loss does, unless it says otherwise here.
+# Looks of controls, where they differ from their loss's look.
 _LOOKS: dict[str, dict[str, Any]] = {
     "bdpo at 2β": {"label": "bDPO at 2β", "color": "#E69F00", "linestyle": "--", "marker": "D"},
     "permuted λ": {"label": "permuted λ", "color": "#CC79A7", "linestyle": "--", "marker": "X"},
@@ -114,7 +114,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 _CONTROLS = {name: look_of(make(1.0)) for name, make in LOSSES.items() if name not in PAIR_LOSSES}
 add_looks({**_CONTROLS, **_LOOKS})
-_PERMUTED_RUNS = 24  # fewer than a block of the 20 × 20 world holds; a larger world's error says so
+_PERMUTED_RUNS = 24  # fewer than a block of the 20 × 20 world holds; in a larger world, ``margin`` raises an error
 PPO_REWARDS = ("model", "minimum", "mean", "maximum", "oracle")
 PPO_METHODS = {"ppo": "model", "ppo oracle": "oracle"}
 METHODS = (*LOSSES, *PERMUTED, *PPO_METHODS)
@@ -151,7 +151,7 @@ def _train_permuted(
     worlds: Sequence[World], beta: float, oriented: bool, seeds: list[int], start: np.ndarray | None,
     training: Training,
 ) -> Fit:  # fmt: skip
-    """The permuted-λ control, a few runs at a time: it must know which runs stand in a block."""
+    """Train the permuted-λ control, a few runs at a time, so that the runs of each block are known."""
     fits = []
     for first in range(0, len(worlds), _PERMUTED_RUNS):
         block = slice(first, first + _PERMUTED_RUNS)
@@ -176,9 +176,10 @@ def train_ppo(
     reward_policy: Policy | None = None,
     **changes: Any,
 ) -> Fit:
-    """Train by PPO in exact expectation on ``reward``: ``oracle``, or how a reward model's unobserved ones are filled.
+    """Train by PPO in exact expectation on ``reward``.
 
-    reward_policy  what the reward model's scores are linear in; None: the trained policy's features.
+    reward         ``oracle``, the true utility; or how a reward model's scores of unobserved responses are filled.
+    reward_policy  a policy in whose features the reward model is linear; None: the trained policy's features.
     """
     one_of("reward", reward, PPO_REWARDS)
     training, seed = training.but(**changes), list(seeds)
@@ -192,12 +193,12 @@ def train_ppo(
 
 
 def final(fitted: Fit, seeds: Sequence[int], **keys: Any) -> pd.DataFrame:
-    """The last recorded row of every run, with its seed and these keys as columns."""
+    """Return the last recorded row of every run, with its seed and these keys as columns."""
     rows = history(fitted, seeds, **keys)
     return rows[rows["step"] == rows["step"].max()].reset_index(drop=True)
 
 
 def history(fitted: Fit, seeds: Sequence[int], **keys: Any) -> pd.DataFrame:
-    """All recorded rows, with the seed and these keys as columns."""
+    """Return all recorded rows, with the seed and these keys as columns."""
     frame = fitted.history.assign(seed=np.asarray(seeds)[fitted.history["run"]], **keys)
     return frame[[*keys, "seed", "step", *(name for name in fitted.history if name not in ("run", "step"))]]

@@ -1,4 +1,4 @@
-"""The paper's claims: what is claimed, what of it is stated, what is ours, and how it is judged. No verdict is here.
+"""The paper's claims: the claim, the part that is stated, the part that is ours, and the rule. No verdict is here.
 
 We worked from a summary of the paper. *Stated* is what that summary says; everything else is our reconstruction.
 Thresholds are read from the experiments that use them.
@@ -25,18 +25,18 @@ from gradlab.experiments.questions import (
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper, in words for a reader of the paper.
+    """A claim of the paper, in words for a reader of the paper.
 
-    claimed       the statement, in one sentence.
-    stated        what of it the summary states.
-    ours          our reconstruction: what the summary leaves open.
-    rule          how it is judged.
+    claimed       the claim, in one sentence.
+    stated        the part that the summary states.
+    ours          our reconstruction of the part that the summary leaves open.
+    rule          how the claim is judged.
     changes       what would change the verdict.
-    figures       figures that show it, the main one first.
-    experiments   those whose frames judge it.
-    measurements  committed measurements that judge it, see ``gradlab.experiments.MEASURED``; without
-                  experiments it rests on the first.
-    needs         what it takes to judge it, where there are neither.
+    figures       figures that show the claim, the main one first.
+    experiments   experiments whose frames judge the claim.
+    measurements  committed measurements that judge the claim, see ``gradlab.experiments.MEASURED``; without
+                  experiments, the claim rests on the first.
+    needs         what is needed to judge the claim, where it has neither.
     """
 
     claimed: str
@@ -52,7 +52,7 @@ class Claim:
 
 def _margin(contrasts: Iterable[Contrast], claim: str) -> str:
     """Return the margin of the first of some contrasts on a claim, in words."""
-    first = next(one for one in contrasts if one.claim == claim)
+    first = next(contrast for contrast in contrasts if contrast.claim == claim)
     return f"differences within ±{first.margin:g} count as none"
 
 
@@ -67,7 +67,7 @@ _CONTROLS = (
 )
 _GRID = (
     "The utility's height, width and centres, the alternatives to it, the uniform reference, the two kinds of policy "
-    f"(a free logit for each response, or shared parameters), {grid.TRAINING.pairs} hard-labelled pairs a prompt, "
+    f"(a free logit for each response, or shared parameters), {grid.TRAINING.pairs} hard-labelled pairs per prompt, "
     f"{grid.TRAINING.optimizer.title()} at {grid.TRAINING.learning_rate:g}, {grid.TRAINING.steps} steps"
 )
 _UNIFORM = (
@@ -90,8 +90,8 @@ CLAIMS: dict[str, Claim] = {
         stated="The equation ∂L/∂π_w : ∂L/∂π_l = −π_l/π_w, and that the losing side gets the larger gradient once "
         "π_w > π_l.",
         ours="The cases (a grid over π_w and π_l, and pairs at the scale of whole sequences), and the question whether "
-        "this is DPO's own: by the chain rule every loss has the ratio ρ · π_l/π_w, where ρ is the ratio in log π, "
-        "and ρ = 1 for every loss of the margin log π_w − log π_l alone.",
+        "only DPO has this ratio: by the chain rule every loss has the ratio ρ · π_l/π_w, where ρ is the ratio in "
+        "log π, and ρ = 1 for every loss of the margin log π_w − log π_l alone.",
         rule="An identity: the ratio by autograd against the closed form, in every declared case, up to rounding. "
         "Controls ask whether other margin losses differ from DPO, whether its two sides differ in log π too, and "
         "whether a step on a softmax policy really moves the loser more.",
@@ -104,7 +104,7 @@ CLAIMS: dict[str, Claim] = {
         "E[c_ij] < 0, and may be taken as orthogonal, c_ij ≈ 0.",
         stated="E[c_ij] < 0, and c_ij ≈ 0 as an assumption.",
         ours="That c_ij belongs to the gradients of π_i and π_j, judged both as a raw inner product and as a cosine; "
-        "the policies (tabular and with shared parameters); the full set of responses and the observed ones alone.",
+        "the policies (tabular and with shared parameters); the full set of responses, and only the observed ones.",
         rule="Every declared policy is a case: is the mean over pairs negative, and are the cosines near zero? Over "
         "the full set the mean of the raw inner products is negative for any model, because probabilities sum to "
         "one: algebra, not evidence.",
@@ -141,8 +141,8 @@ CLAIMS: dict[str, Claim] = {
     "shift-bdpo": Claim(
         claimed="Implied: Balanced-DPO inherits the balanced property, and the extrema of its own weights lie inside "
         "[μ_p, μ_q].",
-        stated="Nothing in so many words; it is implied, since bDPO is proposed for this property.",
-        ours="The test itself: bDPO's real weights, from its loss with its λ and its margin, and not w·p.",
+        stated="Nothing literally; it is implied, since bDPO is proposed for this property.",
+        ours="The test: bDPO's real weights, from its loss with its λ and its margin, and not w·p.",
         rule=f"{_UNIFORM} Each case is a cell, which holds where every extremum of bDPO's weight lies inside the "
         "interval; one cell of the response grid is allowed. Controls compare it with DPO's and with w·p.",
         changes="Extrema of bDPO's weights inside the interval in every declared case.",
@@ -152,7 +152,7 @@ CLAIMS: dict[str, Claim] = {
     "variance": Claim(
         claimed="Theorems 4 and 5: balanced weights vary less, Var[w_i p_i] < Var[w_i] E[p_i²].",
         stated="Theorems 4–5: Var[w_i p_i] < Var[w_i] E[p_i²].",
-        ours="Where it is looked at: Gaussian and Dirichlet families of p and q. As E[w] = 0, the inequality holds if "
+        ours="Where it is tested: Gaussian and Dirichlet families of p and q. As E[w] = 0, the inequality holds if "
         "and only if Cov(w², p²) < (E[w p])².",
         rule="Each declared pair of distributions is a case, which holds where the left side is the smaller one beyond "
         "rounding.",
@@ -165,7 +165,7 @@ CLAIMS: dict[str, Claim] = {
         claimed="Balanced-DPO restores the symmetry between the gradients of winner and loser.",
         stated="The weights λ_w = log π_l/(log π_w + log π_l), detached, the ratio −π_l log π_l/(π_w log π_w) that "
         "they give, and that it restores symmetry.",
-        ours="What counts as restored, how much of DPO's imbalance is corrected as a function of (π_w, π_l), and the "
+        ours="What counts as restored; how much of DPO's imbalance is corrected, as a function of (π_w, π_l); and the "
         "scale of whole sequences, where log π is around −100, the correction is a factor near 1, and λ follows the "
         "lengths of the responses.",
         rule="The equation is an identity, by autograd up to rounding. Symmetry is restored in a case where bDPO's two "
@@ -217,13 +217,13 @@ CLAIMS: dict[str, Claim] = {
     "ablation": Claim(
         claimed="Of naive bDPO, its symmetric variant and full bDPO, full bDPO wins most against the reference.",
         stated="An ablation of naive asymmetric bDPO, “naive v2” and full bDPO, with clip 0.5 on the grid.",
-        ours="That winning is meant as the win-rate against the reference; that v2, which the summary does not define, "
-        "is the symmetric variant; that the naive λ multiplies only the winner's side.",
+        ours="That winning means the win-rate against the reference; that v2, which the summary does not define, is "
+        "the symmetric variant; that the naive λ multiplies only the winner's side.",
         rule="As stated: win-rate at the end of training on the paper's grid and over all declared worlds, bDPO "
         f"against each naive variant, paired by seed; {_margin(worlds.CONTRASTS, 'ablation')}. Controls: against DPO "
         "and constant λ; and, where the laptop run is there, the same on language models, inconclusive where the "
-        "reward model that judges is not above chance and above what length tells. A method may win more because "
-        "it moves farther: the figures show KL beside.",
+        "reward model that judges is not above chance and above the accuracy of length alone. A method may win more "
+        "because it moves farther: the figures also show KL.",
         changes=_TURNS,
         figures=("ablation", "llm-ablation"),
         experiments=("grid", "worlds"),
@@ -235,12 +235,12 @@ CLAIMS: dict[str, Claim] = {
         ours=f"Everything else: which models and data, and what counts as a spike. {_MODELS} A spike is a rise of the "
         f"validation loss, from one evaluation to the next, by {SPIKE_FLOOR:g} nats, by {SPIKE_MULTIPLE:g} usual "
         "changes, and without a run-up.",
-        rule="As stated: spikes a run on the real pairs, symmetric naive bDPO less DPO, a cell a size, paired by seed; "
-        f"differences within ±{language_models.SPIKE_MARGIN:g} count as none. More spikes beyond chance show it; "
-        "anything else is inconclusive, for a few small runs can never refute it. Controls: less asymmetric naive "
-        "bDPO, the same on the task of tokens, and DPO's own spikes.",
-        changes="Runs in which its validation loss spikes more often than DPO's, beyond chance; for a verdict against "
-        "it, runs at the paper's scale.",
+        rule="As stated: spikes per run on the real pairs, symmetric naive bDPO minus DPO, one cell per size, paired "
+        f"by seed; differences within ±{language_models.SPIKE_MARGIN:g} count as none. More spikes beyond chance show "
+        "it; anything else is inconclusive, as a few small runs can never refute it. Controls: symmetric minus "
+        "asymmetric naive bDPO, the same on the task of tokens, and DPO's spikes.",
+        changes="Runs in which its validation loss spikes more often than DPO's, beyond chance; a verdict against the "
+        "claim needs runs at the paper's scale.",
         figures=("llm-validation",),
         measurements=("language-models",),
     ),
@@ -260,10 +260,10 @@ CLAIMS: dict[str, Claim] = {
     "log-ratio": Claim(
         claimed="The logged gradient ratio follows π_l/π_w during DPO training.",
         stated="The statement above.",
-        ours="Which gradient is logged. With respect to the two probabilities it must follow, by algebra; the question "
-        "with content is whether parameter gradients and realised steps do.",
+        ours="Which gradient is logged. The gradient with respect to the two probabilities must follow, by algebra; "
+        "the open question is whether parameter gradients and realised steps follow.",
         rule="A ratio follows where its logarithm grows with log(π_l/π_w) at slope "
-        f"1 ± {log_ratio.TOLERANCE:g}, one slope a run. As stated: the derivative in π, an identity. Controls: "
+        f"1 ± {log_ratio.TOLERANCE:g}, one slope per run. As stated: the derivative in π, an identity. Controls: "
         "parameter gradients of a pair's and of a prompt's two sides, and the realised change of log π; and, where the "
         "laptop run of language models is there, both over the batches of its DPO trainings.",
         changes="For the verdict, a pair whose ratio differs from π_l/π_w by more than rounding.",
@@ -277,8 +277,8 @@ CLAIMS: dict[str, Claim] = {
         ours=f"That “next to nothing” means at most {cost.ALLOWED:.0%} more time and memory than DPO. "
         "Measured on a CPU, in the lab and with the trainer of language models; where a GPU is at hand, `make bench` "
         "measures it too. A repetition counts as a seed.",
-        rule="Interleaved pairs of measurements, a cell a kind of step and device: log of DPO's time or peak memory "
-        f"plus log {1 + cost.ALLOWED:g}, minus the log of bDPO's. Positive beyond chance: within the allowance. "
+        rule="Interleaved pairs of measurements, one cell per kind of step and device: log of DPO's time or peak "
+        f"memory plus log {1 + cost.ALLOWED:g}, minus the log of bDPO's. Positive beyond chance: within the allowance. "
         "Controls: the loss alone.",
         changes="A kind of step or a device on which bDPO takes more than the allowance.",
         measurements=("overhead", "trainer-overhead"),
@@ -289,8 +289,8 @@ CLAIMS: dict[str, Claim] = {
         stated="The statement above; 2 epochs, β = 1, and as reference the policy after 300 steps of DPO.",
         ours="Everything else; the summary does not define “success”.",
         rule="None yet. No form of a frame and no contrast has been declared for it, so nothing can be judged; they "
-        "will be committed before the first run. What small models show of other claims is with those claims.",
-        changes="Runs at 7B with these settings. Runs of small models show that the pipeline works, and no more.",
+        "will be committed before the first run. Results of small models on other claims are with those claims.",
+        changes="Runs at 7B with these settings. Runs of small models show only that the pipeline works.",
         needs=f"needs runs of Llama-7B, by `{_SEVEN_B}`; none has been committed",
     ),
 }

@@ -1,6 +1,6 @@
 """The claims report: CLAIMS.md and claims.csv with every verdict, METHODS.md with every rule, and README's findings.
 
-Nothing in it is typed in: verdicts and numbers come from frames, rules from the docstrings of the code that applies
+No result is typed in by hand: verdicts and numbers come from frames, rules from the docstrings of the code that applies
 them, statements from ``claims``.
 """
 
@@ -40,7 +40,7 @@ def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
 
 
 def write_findings(readme: Path, settled: Collection[Settled], folder: str = "figures") -> None:
-    """Put one line a claim between README's markers."""
+    """Put one line per claim between README's markers."""
     lines = markdown_table(
         ["claim", "verdict", "effect, 95% interval", "the control beside it"],
         (
@@ -57,16 +57,16 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         "# Claims", "", *([QUICK_MARK, ""] if quick else []),
         "Each claim of the paper, judged from frames by rules that were committed before them: [METHODS.md](METHODS.md)"
         " has the rules. We worked from a summary of the paper: what it says is *stated*, the rest is ours."
-        f" {_WRITTEN} `gradlab claims` judges anew and says whether a verdict has changed; [claims.csv](claims.csv)"
+        f" {_WRITTEN} `gradlab claims` judges again and says whether a verdict has changed; [claims.csv](claims.csv)"
         " holds all rows. Rows that were added after the first results of their frames say so;"
-        f" {_code('CHANGELOG.md', quick)} tells what else was changed then.",
+        f" {_code('CHANGELOG.md', quick)} lists the other changes made then.",
         "",
         "A cell is one setting (mask, policy, world, …), a case one point of a scan. A row *holds* only if every cell"
-        " does, or *holds when* a simple condition picks out cells that all do. It *fails* if some cell says the"
+        " holds; it *holds when* a simple condition picks out cells that all hold. It *fails* if some cell says the"
         " opposite, or most show no difference, even where the mean effect is positive. A claim is as good as its"
-        " weakest row as stated. Effects are means over cells, positive in favour of the statement; those of scans are"
-        " shares of cases. A control is what would explain a claim away, or refute it; the one beside a claim is the"
-        " least favourable.",
+        " weakest row as stated. Effects are means over cells, positive in favour of the statement; effects of scans"
+        " are shares of cases. A control is a row that could explain a claim away, or refute it; the control beside a"
+        " claim is the least favourable.",
         "",
         *markdown_table(
             ["claim", "statement", "verdict", "effect, 95% interval", "seeds or cases", "the control beside it"],
@@ -83,7 +83,7 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
 
 
 def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
-    """One claim: statement, verdict, where everything is, its figure, and every row."""
+    """Return the section of one claim: statement, verdict, where to find everything, its figure, and every row."""
     row = one.decisive
     found = f", {wording.finding(row)}. Decided by: {row.statement}" if row else ""
     frames = [f"[{name}]({name}), [manifest]({Path(name).with_suffix('.json')})" for name in wording.data_files(one)]
@@ -104,7 +104,7 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     if one.rows:
         if one.controls:
             mixed = len({holds(control) for control in one.controls}) == 2
-            lines += ["", f"{wording.of_controls(one)}{'; those that do not come first' if mixed else ''}."]
+            lines += ["", f"{wording.of_controls(one)}{'; those that do not hold come first' if mixed else ''}."]
         lines += ["", *_rows(one)]
     return lines
 
@@ -119,7 +119,7 @@ def _rows(one: Settled) -> list[str]:
 def _methods_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
     lines = [
         "# How the claims are judged", "", *([QUICK_MARK, ""] if quick else []),
-        "For each claim: the sentence of the paper's summary that it stands on, our reconstruction, the rule, and what"
+        "For each claim: the sentence of the paper's summary that it rests on, our reconstruction, the rule, and what"
         f" would change the verdict. Then the figures and the settings of every experiment. {_WRITTEN} The verdicts:"
         " [CLAIMS.md](CLAIMS.md). The rules below are the docstrings of the code that applies them.", "",
     ]  # fmt: skip
@@ -192,7 +192,7 @@ def _listed(settings: Mapping[str, Any]) -> str:
 
 
 def _compact(value: Any) -> str:
-    """A setting in one line; methods and other words without quotes."""
+    """Return a setting in one line; methods and other words without quotes."""
     return json.dumps(value, ensure_ascii=False, default=_changed).replace('"', "").replace("null", "none")
 
 
@@ -208,5 +208,5 @@ def _rules(docstring: str | None) -> list[str]:
 
 
 def _code(path: str, quick: bool) -> str:
-    """A link to a file of the repository."""
+    """Return a link to a file of the repository."""
     return f"[{path}]({'../..' if quick else '..'}/{path})"

@@ -1,4 +1,4 @@
-"""Settled claims as text for the terminal, at most ``WIDTH`` columns wide: a table of all, and one explained."""
+"""Settled claims as text for the terminal, at most ``WIDTH`` columns wide: a table, and an explanation of one claim."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = {"claim": 18, "verdict": 22, "effect, 95% interval": 24, "evidence": 
 
 
 def table(settled: Iterable[Settled]) -> str:
-    """Return all claims as text, a block of lines for each; every word of a verdict is there."""
+    """Return all claims as text, one block of lines per claim; no verdict is shortened."""
     lines = [*_cells(list(_COLUMNS)), "─" * WIDTH]
     for one in settled:
         beside = one.beside
@@ -44,7 +44,7 @@ def explained(one: Settled, folder: Path, *, quick: bool = False) -> str:
 
 
 def notes(settled: Iterable[Settled], report: object | None, *, quick: bool) -> Iterator[str]:
-    """Yield what a reader must know of the frames, and of the report that the verdicts are compared with."""
+    """Yield notes for a reader on the frames, and on the report that the verdicts are compared with."""
     if quick:
         yield "QUICK frames, these are not results"
     frames = {name: state for one in settled for name, state in one.frames.items()}

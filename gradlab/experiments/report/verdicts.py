@@ -1,15 +1,16 @@
 """From frames to the verdict on each claim, by rule.
 
-- A claim is as good as its weakest row as stated; from the weakest: ``fails``, ``inconclusive``, ``no difference``,
-  ``holds when …``, ``holds``, ``identity``. Of equally weak rows the first counts. The claim's effect, interval, seeds
-  and cells are those of that row.
-- Controls do not change the verdict; they say what it is worth. A control holds where it ``holds`` or is an
-  ``identity``. The control that stands beside a claim in a table is the least favourable one: the weakest verdict, of
-  these the lowest effect.
-- A claim is ``not judged`` unless every experiment's frame that judges it is there and is what today's settings and
-  sources give; ``gradlab claims`` judges by stale frames too, and says so. Rows of committed measurements join those of
-  the experiments where there is one. A claim without experiments rests on its first measurement, and is ``not run
-  here`` where nobody has committed that.
+- The rows of a claim are its contrasts and scans: those *as stated*, which decide, and the controls.
+- A claim is as good as its weakest row as stated. From weak to strong, the verdicts are ``fails``, ``inconclusive``,
+  ``no difference``, ``holds when …``, ``holds``, ``identity``. Among equally weak rows the first counts. The claim's
+  effect, interval, seeds and cells are those of that row.
+- Controls do not change the verdict; they say what it is worth. A control holds where its verdict is ``holds`` or
+  ``identity``. The control beside a claim in a table is the least favourable one: it has the weakest verdict, and the
+  lowest effect among the controls with that verdict.
+- A claim is ``not judged`` unless the frame of every experiment that judges it is there and current, that is, made by
+  today's settings and sources. ``gradlab claims`` judges by stale frames too, and says so. Rows of committed
+  measurements join those of the experiments. A claim without experiments rests on its first measurement, and is
+  ``not run here`` where that measurement has not been committed.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ _WHOLE = ["seeds", "cells", *OUTCOMES]
 class Settled:
     """A claim with its verdict.
 
-    rows      what it was judged by, in the order of the experiments: rows of ``contrasts.judged`` with ``experiment``.
-    frames    the experiments that judge it, each ``current``, ``stale``, ``damaged`` or ``missing``.
-    measured  the measurements that judge it, too, of those that are there.
+    rows      the rows that decide and the controls, in the order of the experiments: rows of ``contrasts.judged``
+              with ``experiment``.
+    frames    the state of each experiment that judges the claim: ``current``, ``stale``, ``damaged`` or ``missing``.
+    measured  the measurements that judge the claim and are there.
     """
 
     name: str
@@ -58,22 +60,22 @@ class Settled:
 
     @property
     def decisive(self) -> Any:
-        """The weakest row as stated, which the verdict is; None where there is none."""
+        """Return the weakest row as stated, whose verdict is the claim's; None without such rows."""
         return min((row for row in self.rows if not row.control), key=lambda row: strength(row.verdict), default=None)
 
     @property
     def controls(self) -> list[Any]:
-        """The controls that do not hold, then those that do; each group in the order of the experiments."""
+        """Return the controls that do not hold, then those that do; each group in the order of the experiments."""
         return sorted((row for row in self.rows if row.control), key=holds)
 
     @property
     def beside(self) -> Any:
-        """The least favourable control; None where there is none."""
+        """Return the least favourable control; None without controls."""
         return min(self.controls, key=lambda row: (strength(row.verdict), row.effect), default=None)
 
     @property
     def why(self) -> str:
-        """Why there is no verdict; empty where there is one."""
+        """Return why the claim has no verdict; empty where it has a verdict."""
         if self.verdict == NOT_RUN:
             return self.claim.needs or MEASURED[self.claim.measurements[0]].needs
         if self.verdict != NOT_JUDGED:
@@ -82,7 +84,7 @@ class Settled:
 
 
 def lacking(frames: Mapping[str, str]) -> str:
-    """Which frames are not current, in words; empty where all are."""
+    """Return in words which frames are not current; empty where all are current."""
     by_state = {state: [name for name in frames if frames[name] == state] for state in ("stale", "damaged", "missing")}
     return "; ".join(f"{state} frames: {', '.join(names)}" for state, names in by_state.items() if names)
 
@@ -98,7 +100,7 @@ def strength(verdict: str) -> int:
 
 
 def holds(row: Any) -> bool:
-    """Whether a row holds without a condition."""
+    """Return whether a row holds without a condition."""
     return row.verdict in ("holds", "identity")
 
 
@@ -109,9 +111,9 @@ def judge_claims(
     quick: bool = False,
     stale_too: bool = False,
 ) -> dict[str, Settled]:
-    """The verdict on each of these claims, from the frames of ``folder``, by today's rules.
+    """Return these claims with their verdicts, from the frames in ``folder``, by today's rules.
 
-    stale_too  judge by stale frames as well, where today's rules can read them; they are still called stale.
+    stale_too  judge by stale frames as well, where today's rules can read them; their state remains ``stale``.
     Raises ValueError where a committed measurement is damaged.
     """
     chosen = [one_of("claim", name, CLAIMS) for name in names]
@@ -128,9 +130,9 @@ def judge_claims(
 
 
 def settle(table: pd.DataFrame, frames: Mapping[str, str], names: Iterable[str] = CLAIMS) -> dict[str, Settled]:
-    """The verdict on each of these claims, from the rows of all experiments.
+    """Return these claims with their verdicts, from the rows of all experiments.
 
-    table   rows of ``contrasts.judged`` with ``experiment``, corrected here as families; may be empty.
+    table   rows of ``contrasts.judged`` with ``experiment``, here corrected by families (Holm); may be empty.
     frames  the state of each experiment and measurement that judges one of the claims, as in ``Settled``.
     Raises ValueError where a row belongs to no claim.
     """
@@ -141,28 +143,28 @@ def settle(table: pd.DataFrame, frames: Mapping[str, str], names: Iterable[str] 
 
 
 def records(settled: Collection[Settled]) -> pd.DataFrame:
-    """The report as a frame: for each claim a row ``claim`` with its verdict, then its rows, stated and controls.
+    """Return the report as a frame: per claim a row ``claim`` with its verdict, then its rows as stated and controls.
 
-    Columns: claim, row ("claim", "as stated" or "control"), statement, verdict, value (of what the effect is the mean
-    difference, or ``SHARE_OF_CASES``), effect, low, high, margin, seeds, cells, how many cells say what, and the
-    experiment whose frame says so.
+    Columns: claim, row ("claim", "as stated" or "control"), statement, verdict, value (the quantity whose mean
+    difference is the effect, or ``SHARE_OF_CASES``), effect, low, high, margin, seeds, cells, the number of cells with
+    each outcome, and the experiment.
     """
-    found = []
-    for one in settled:
-        head = one.decisive._asdict() if one.decisive else {}
-        found.append({**head, "claim": one.name, "row": "claim", "statement": one.claim.claimed,
-                      "verdict": one.verdict})  # fmt: skip
-        found += [{**row._asdict(), "row": "control" if row.control else "as stated"} for row in one.rows]
-    return pd.DataFrame(found).reindex(columns=_COLUMNS).astype(dict.fromkeys(_WHOLE, "Int64"))
+    lines = []
+    for claim in settled:
+        head = claim.decisive._asdict() if claim.decisive else {}
+        lines.append({**head, "claim": claim.name, "row": "claim", "statement": claim.claim.claimed,
+                      "verdict": claim.verdict})  # fmt: skip
+        lines += [{**row._asdict(), "row": "control" if row.control else "as stated"} for row in claim.rows]
+    return pd.DataFrame(lines).reindex(columns=_COLUMNS).astype(dict.fromkeys(_WHOLE, "Int64"))
 
 
 def as_csv(settled: Collection[Settled]) -> str:
-    """The report as CSV; equal verdicts give equal bytes."""
+    """Return the report as CSV; equal verdicts give equal bytes."""
     return records(settled).to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def from_csv(text: str) -> pd.DataFrame:
-    """A report, as ``records`` made it, to the digits that were kept. ValueError where the text is none."""
+    """Return the report of ``records`` from its CSV, in the digits of the CSV. ValueError for any other text."""
     try:
         return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(_WHOLE, "Int64"), usecols=_COLUMNS)[_COLUMNS]
     except ValueError:
@@ -170,9 +172,9 @@ def from_csv(text: str) -> pd.DataFrame:
 
 
 def former(folder: Path, *, committed: bool = False) -> pd.DataFrame | None:
-    """The report that lies in the folder, or the one of the last git commit where ``committed`` and there is one.
+    """Return the report in the folder; with ``committed``, that of the last git commit if it has one.
 
-    None where there is no report. ValueError where the file is something else.
+    None where there is no report. ValueError where the file is no report.
     """
     path = folder / REPORT
     text = text_at_head(path) if committed else None
@@ -182,7 +184,7 @@ def former(folder: Path, *, committed: bool = False) -> pd.DataFrame | None:
 
 
 def changes(report: pd.DataFrame, settled: Mapping[str, Settled]) -> list[str]:
-    """The claims whose verdict is not the one in the report, in words: "ratio: identity → fails"."""
+    """Return the claims whose verdict differs from that in the report, in words: "ratio: identity → fails"."""
     heads = report[report["row"] == "claim"]
     before = dict(zip(heads["claim"], heads["verdict"], strict=True))
     pairs = [(name, before.get(name, "not in the report"), one.verdict) for name, one in settled.items()]
@@ -190,7 +192,7 @@ def changes(report: pd.DataFrame, settled: Mapping[str, Settled]) -> list[str]:
 
 
 def _verdicts_of(experiment: Experiment, data: Path, quick: bool, stale_too: bool) -> tuple[pd.DataFrame, str]:
-    """The rows of one experiment, none where it is not judged, and the state of its frame."""
+    """Return the rows of one experiment, none where it is not judged, and the state of its frame."""
     current = is_current(experiment, data, quick=quick)
     try:
         frame, _ = load_frame(frame_path(experiment, data))
@@ -207,7 +209,10 @@ def _verdicts_of(experiment: Experiment, data: Path, quick: bool, stale_too: boo
 
 
 def _measured(measurement: Measurement, folder: Path) -> tuple[pd.DataFrame, str]:
-    """The same for a committed measurement, which does not go stale; one that is quick, or in parts, is none."""
+    """Return the rows of a committed measurement, which cannot be stale, and its state.
+
+    It is missing where a file is missing, or its numbers are of a quick run.
+    """
     if not measurement.is_in(folder):
         return pd.DataFrame(), "missing"
     return measurement.verdict(measurement.load(folder)), "current"
@@ -215,11 +220,11 @@ def _measured(measurement: Measurement, folder: Path) -> tuple[pd.DataFrame, str
 
 def _settled(name: str, table: pd.DataFrame, frames: Mapping[str, str]) -> Settled:
     claim = CLAIMS[name]
-    states = {one: frames.get(one, "missing") for one in claim.experiments}
-    measured = tuple(one for one in claim.measurements if frames.get(one) == "current")
+    states = {experiment: frames.get(experiment, "missing") for experiment in claim.experiments}
+    measured = tuple(name for name in claim.measurements if frames.get(name) == "current")
     rows: tuple[Any, ...] = tuple(table[table["claim"] == name].itertuples(index=False)) if len(table) else ()
     if not {row.experiment for row in rows}.issuperset(claim.experiments or claim.measurements[:1]):
-        rows = ()
-    none = NOT_JUDGED if claim.experiments else NOT_RUN
-    return Settled(name, claim, min((row.verdict for row in rows if not row.control), key=strength, default=none),
-                   rows, states, measured)  # fmt: skip
+        rows = ()  # a frame that must judge the claim has given no row
+    unsettled = NOT_JUDGED if claim.experiments else NOT_RUN
+    verdict = min((row.verdict for row in rows if not row.control), key=strength, default=unsettled)
+    return Settled(name, claim, verdict, rows, states, measured)

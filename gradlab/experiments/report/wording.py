@@ -1,4 +1,4 @@
-"""A settled claim in words, without any layout: pages, terminal and explorer all say it with these."""
+"""A settled claim in words, without any layout; pages, terminal and explorer share these words."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ROW = ("row", "statement", "verdict", "effect", "95% interval", "seeds or cases"
 
 
 def effect(row: Any) -> str:
-    """The effect: a signed difference, or the share of cases that a scan found to hold."""
+    """Return the effect: a signed difference, or for a scan the share of cases that hold."""
     return f"{_share(row.effect)} of cases" if _is_scan(row) else f"{round(row.effect, 3) + 0.0:+.3f}"
 
 
 def interval(row: Any) -> str:
-    """The 95% interval; "exact" for a scan of declared cases, in which nothing is sampled."""
+    """Return the 95% interval; "exact" for a scan of declared cases, in which nothing is sampled."""
     if math.isnan(row.low):
         return "exact" if _is_scan(row) else "one seed"
     low, high = ((_share(end) if _is_scan(row) else f"{round(end, 3) + 0.0:+.3f}") for end in (row.low, row.high))
@@ -29,14 +29,14 @@ def interval(row: Any) -> str:
 
 
 def effect_and_interval(row: Any) -> str:
-    """Both, where there is a row."""
+    """Return effect and interval; a dash without a row."""
     if row is None:
         return "—"
     return f"{effect(row)} {interval(row)}" if not math.isnan(row.low) else f"{effect(row)}, {interval(row)}"
 
 
 def evidence(row: Any) -> str:
-    """How much the row rests on: seeds and cells, or cases."""
+    """Return how much evidence the row has: seeds and cells, or cases."""
     if row is None:
         return "—"
     cells = _many(row.cells, "case" if _is_scan(row) else "cell")
@@ -44,19 +44,19 @@ def evidence(row: Any) -> str:
 
 
 def tally(row: Any) -> str:
-    """How many cells say what, in the order of ``TALLY``."""
+    """Return the number of cells with each outcome, in the order of ``TALLY``."""
     return f"{row.holds} / {row.fails} / {row.no_difference} / {row.inconclusive}"
 
 
 def in_words(row: Any) -> str:
-    """The same in words, without what no cell says."""
+    """Return the number of cells with each outcome in words, without outcomes that no cell has."""
     said = {"hold": row.holds, "fail": row.fails, "show no difference": row.no_difference,
             "cannot tell": row.inconclusive}  # fmt: skip
     return ", ".join(f"{number:,} {words}" for words, number in said.items() if number)
 
 
 def judgement(one: Settled) -> dict[str, str]:
-    """Return the verdict, and what it rests on where there is a row that decides, by heading."""
+    """Return, by heading, the verdict, and the evidence where a row decides it."""
     said = {"verdict": f"{one.verdict}{because(one)}"}
     if one.decisive:
         said |= {"effect": finding(one.decisive), "decided by": one.decisive.statement}
@@ -64,17 +64,17 @@ def judgement(one: Settled) -> dict[str, str]:
 
 
 def because(one: Settled) -> str:
-    """Return why there is no verdict, to be set after one; empty where there is one."""
+    """Return why the claim has no verdict, to follow the verdict's place; empty where it has a verdict."""
     return f": {one.why}" if one.why else ""
 
 
 def finding(row: Any) -> str:
-    """Return effect, interval, evidence, and how many cells say what."""
+    """Return effect, interval, evidence, and the number of cells with each outcome."""
     return f"{effect_and_interval(row)}; {evidence(row)}: {in_words(row)}"
 
 
 def terms(one: Settled) -> dict[str, str]:
-    """Return what of the claim is stated and what is ours, the rule, and what would change the verdict."""
+    """Return the stated part of the claim, our part, the rule, and what would change the verdict."""
     return {name: getattr(one.claim, name) for name in ("stated", "ours", "rule", "changes")}
 
 
@@ -88,7 +88,7 @@ def rows(one: Settled) -> list[list[str]]:
 
 
 def beside(one: Settled, mark: str = "") -> str:
-    """Return the control beside a claim, its statement between two marks; or why there is none."""
+    """Return the control beside a claim, its statement between two marks; or why the claim has no verdict."""
     row = one.beside
     return f"{mark}{row.statement}{mark}: {row.verdict}, {effect(row)}" if row else one.why or "—"
 
@@ -99,14 +99,14 @@ def of_controls(one: Settled) -> str:
 
 
 def commands(one: Settled, *, quick: bool = False) -> list[str]:
-    """What makes the frames of a claim anew, and with them the report; those of missing measurements too."""
-    ours = f"gradlab figures {' '.join(one.frames)}{' --quick' if quick else ''} --fresh"
+    """Return the commands that make the frames of a claim again, those of missing measurements too, and the report."""
+    figures = f"gradlab figures {' '.join(one.frames)}{' --quick' if quick else ''} --fresh"
     measured = dict.fromkeys(MEASURED[name].command for name in one.claim.measurements)
-    return [*([ours] if one.frames else []), *measured]
+    return [*([figures] if one.frames else []), *measured]
 
 
 def data_files(one: Settled) -> list[str]:
-    """The frames that judge a claim, as paths in the folder of the figures; those that are not missing."""
+    """Return the frames that judge a claim and are not missing, as paths in the folder of the figures."""
     ours = [frame_file(name) for name, state in one.frames.items() if state != "missing"]
     return [*ours, *(file for name in one.measured for file in MEASURED[name].files.values())]
 
@@ -117,7 +117,7 @@ def frame_file(experiment: str) -> str:
 
 
 def code_files(one: Settled) -> list[str]:
-    """The files whose ``verdict`` holds a claim's contrasts, as paths in the repository."""
+    """Return the files whose ``verdict`` holds a claim's contrasts, as paths in the repository."""
     modules = [EXPERIMENTS[name].module for name in one.frames]
     modules += [MEASURED[name].module for name in one.claim.measurements]
     return list(map(file_of, dict.fromkeys(modules)))
@@ -129,7 +129,7 @@ def file_of(module: str) -> str:
 
 
 def _share(value: float) -> str:
-    """A share in percent that is rounded to all or none only where it is all or none."""
+    """Return a share in percent, which is 0% or 100% only where the share is exactly 0 or 1."""
     if 0 < value < 0.0005 or 0.9995 <= value < 1:
         return "under 0.1%" if value < 0.5 else "over 99.9%"
     return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
