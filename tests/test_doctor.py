@@ -19,9 +19,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradlab import cli
-from gradlab.doctor import LN2, SIGNS, SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE, examine_log, report, spikes
+from gradlab.doctor import (
+    LN2,
+    SIGNS,
+    SPIKE_EVALUATIONS,
+    SPIKE_FLOOR,
+    SPIKE_MULTIPLE,
+    examine_log,
+    report,
+    side_rules,
+    spikes,
+    training_rules,
+    validation_rules,
+)
 from gradlab.doctor.curves import Log
 from gradlab.doctor.loss_facts import LossFacts, loss_facts
+from gradlab.doctor.rule import Rule
+from gradlab.doctor.rules import RULES
 from gradlab.doctor.side_rules import weight_range
 from gradlab.doctor.training_log import COLUMNS, append_step, read_log, start_log
 from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps, facts_of, pair_loss
@@ -757,6 +771,12 @@ def logs(draw):
     log = pd.DataFrame({name: draw(values) for name, values in columns.items()})
     log.attrs = {"settings": draw(told_settings), "notes": draw(st.lists(st.text(max_size=9), max_size=2))}
     return log
+
+
+def test_every_rule_in_a_file_of_rules_is_listed_and_no_sign_is_taken_twice():
+    files = (training_rules, validation_rules, side_rules)
+    assert [rule for file in files for rule in vars(file).values() if isinstance(rule, Rule)] == list(RULES)
+    assert len(SIGNS) == len(RULES)
 
 
 @settings(deadline=None, max_examples=100)

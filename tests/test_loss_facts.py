@@ -4,7 +4,7 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from gradlab.losses import (
     slopes,
     unregister_loss,
 )
+from gradlab.losses.registry import FAMILIES
 
 KNOWN = {name: make() for name, make in PAIR_LOSSES.items()} | {
     "nbdpo, clip 2": NaiveBalancedDPO(clip=2.0),
@@ -75,6 +76,15 @@ def test_bounds_are_those_of_the_values(loss):
 def test_only_what_is_made_of_log_sigma_is_called_logistic():
     assert {name for name, loss in KNOWN.items() if not loss.logistic} - {"hinge"} == {"ipo", "ipo 0.1"}
     assert all(loss.start_value == math.log(2) for loss in KNOWN.values() if loss.logistic)
+
+
+def test_every_loss_of_a_family_is_registered_and_no_name_is_taken_twice():
+    names = [make().name for family in FAMILIES for make in family.LOSSES]
+    assert len(set(names)) == len(names)
+    assert set(names) <= set(PAIR_LOSSES)
+    for family in FAMILIES:
+        classes = {kind for kind in vars(family).values() if is_dataclass(kind) and kind.__module__ == family.__name__}
+        assert classes == {type(make()) for make in family.LOSSES}
 
 
 def test_labels_and_looks_tell_the_losses_apart():

@@ -12,7 +12,7 @@ Judge = Callable[[Log, Log | None], Iterator[Seen]]  # takes a log and the basel
 
 
 class Rule(NamedTuple):
-    """One rule; a new one goes into the list of ``gradlab.doctor.rules``."""
+    """One rule; a new one goes into ``RULES`` at the end of its file."""
 
     sign: str
     title: str

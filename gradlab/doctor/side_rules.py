@@ -10,7 +10,7 @@ import numpy as np
 
 from gradlab.doctor.curves import Curve, Log, tail
 from gradlab.doctor.findings import Seen, Unjudged
-from gradlab.doctor.rule import rule
+from gradlab.doctor.rule import Rule, rule
 from gradlab.doctor.thresholds import DEEP_FALL, EDGE, EDGE_MOST, EDGE_PAIRS, FALL, FALL_ERRORS, FALL_REWARD, ROWS
 
 _QUANTILES = {"win_weight_q10": 0.1, "win_weight_q50": 0.5, "win_weight_q90": 0.9}
@@ -142,3 +142,6 @@ def _share_at(log: Log, names: Sequence[str], floor: float, ceiling: float) -> t
 
 def _late(log: Log, name: str) -> float:
     return float(log.curve(name).late().values.mean())
+
+
+RULES: tuple[Rule, ...] = (both_falling, weight_at_edge)

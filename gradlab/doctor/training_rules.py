@@ -9,7 +9,7 @@ import numpy as np
 
 from gradlab.doctor.curves import LN2, Curve, Log, step_text
 from gradlab.doctor.findings import Seen, Unjudged
-from gradlab.doctor.rule import rule
+from gradlab.doctor.rule import Rule, rule
 from gradlab.doctor.thresholds import (
     LATE,
     REWARD_PROBLEM,
@@ -207,3 +207,6 @@ def _why_stuck(log: Log, rates: np.ndarray, warming: bool) -> str:
     if len(norms) and not norms.any():
         said.append("the gradient is 0.")
     return "".join(f" {sentence[0].upper()}{sentence[1:]}" for sentence in said)
+
+
+RULES: tuple[Rule, ...] = (not_finite, far_reference, stuck)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from gradlab.doctor.curves import LN2, Curve, Log, step_text, whole_steps
 from gradlab.doctor.findings import Seen, Unjudged
-from gradlab.doctor.rule import rule
+from gradlab.doctor.rule import Rule, rule
 from gradlab.doctor.thresholds import (
     GAIN_ACCURACY,
     GAIN_LOSS,
@@ -228,3 +228,6 @@ def _least(log: Log) -> dict[str, float]:
         "validation_loss": GAIN_LOSS,
         "validation_reward_margin": 0.0,
     }
+
+
+RULES: tuple[Rule, ...] = (validation_spike, overfitting, no_gain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from gradlab.checks import between, positive
 from gradlab.losses.facts import BETA_RANGE, Look, SliderRange, with_slider
-from gradlab.losses.pair import LogisticLoss, PairLogps
+from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps
 
 
 @dataclass(frozen=True)
@@ -110,3 +111,6 @@ class IPO:
     def __call__(self, logps: PairLogps) -> Tensor:
         """Return the loss of each pair, in nats squared; 1/(4β²) at the reference."""
         return (logps.win_logratio - logps.lose_logratio - 1 / (2 * self.beta)).square()
+
+
+LOSSES: tuple[Callable[..., KnownLoss], ...] = (DPO, ConservativeDPO, IPO)  # registered, each under its name

@@ -13,20 +13,12 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import one_of
+from gradlab.losses import margin, reweighted
 from gradlab.losses.facts import PLAIN, Look, SliderRange
-from gradlab.losses.margin import DPO, IPO, ConservativeDPO
 from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps, PairLoss, differentiated, slopes
-from gradlab.losses.reweighted import BalancedDPO, FixedWeightDPO, NaiveBalancedDPO
 
-_LOSSES: dict[str, Callable[..., KnownLoss]] = {
-    "dpo": DPO,
-    "cdpo": ConservativeDPO,
-    "ipo": IPO,
-    "bdpo": BalancedDPO,
-    "nbdpo": NaiveBalancedDPO,
-    "nbdpo-symmetric": partial(NaiveBalancedDPO, symmetric=True),
-    "fixed-weight": FixedWeightDPO,
-}
+FAMILIES = (margin, reweighted)  # each is a file whose ``LOSSES`` are registered
+_LOSSES: dict[str, Callable[..., KnownLoss]] = {make().name: make for family in FAMILIES for make in family.LOSSES}
 PAIR_LOSSES: Mapping[str, Callable[..., KnownLoss]] = _LOSSES
 _OURS = frozenset(_LOSSES)
 _Loss = TypeVar("_Loss")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from gradlab.checks import between, positive
 from gradlab.losses.facts import BETA_RANGE, Look, SliderRange, with_slider
-from gradlab.losses.pair import LogisticLoss, PairLogps
+from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps
 
 
 @dataclass(frozen=True)
@@ -164,3 +166,8 @@ def balanced_weights(win: Tensor, lose: Tensor) -> tuple[Tensor, Tensor]:
     win, lose = win.detach() - tiny, lose.detach() - tiny
     total = win + lose
     return lose / total, win / total
+
+
+LOSSES: tuple[Callable[..., KnownLoss], ...] = (  # registered, each under its name
+    BalancedDPO, NaiveBalancedDPO, partial(NaiveBalancedDPO, symmetric=True), FixedWeightDPO,
+)  # fmt: skip
