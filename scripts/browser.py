@@ -28,12 +28,12 @@ _PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUP
 
 
 def chromium() -> str | None:
-    """The path of a Chromium or Chrome that is installed here, or None."""
+    """Return the path of a Chromium or Chrome that is installed here, or None."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
 def why_not() -> str | None:
-    """What is missing for a browser, in words; None if nothing is."""
+    """Return in words what is missing for a browser; None if nothing is missing."""
     if chromium() is None:
         return "no Chromium on the PATH (on Debian: apt-get install chromium)"
     try:
@@ -46,7 +46,7 @@ def why_not() -> str | None:
 
 @contextlib.contextmanager
 def lab(root: Path, home: Path, *, dark: bool = False) -> Iterator[str]:
-    """JupyterLab on the notebooks in ``root``, with all its settings below ``home``; gives its address."""
+    """Run JupyterLab on the notebooks in ``root``, with all its settings below ``home``; give its address."""
     settings = dict(_SETTINGS)
     if dark:
         settings["apputils-extension/themes"] = {"theme": "JupyterLab Dark"}
@@ -89,7 +89,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 @contextlib.contextmanager
 def browser() -> Iterator[Any]:
-    """A headless Chromium, driven by Playwright."""
+    """Run a headless Chromium, driven by Playwright."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
@@ -135,7 +135,7 @@ class Page:
                        .every(cell => cell.type !== 'code' || cell.executionState === 'idle' && cell.executionCount)""")
 
     def cell_errors(self) -> list[str]:
-        """The error outputs of all cells."""
+        """Return the error outputs of all cells."""
         return self.page.evaluate(
             """() => [...jupyterapp.shell.currentWidget.content.model.cells]
                   .flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])
@@ -143,7 +143,7 @@ class Page:
         )
 
     def explorers(self) -> int:
-        """How many explorers there are, when all that the cells have put out is on the page."""
+        """Return how many explorers there are, once all outputs of the cells are on the page."""
         self._until(
             """[...jupyterapp.shell.currentWidget.content.model.cells]
                  .flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])
@@ -153,7 +153,7 @@ class Page:
         return self.page.locator(".gradlab-explorer").count()
 
     def explorer(self, index: int = 0) -> Explorer:
-        """One of the explorers on the page, once its pictures are there."""
+        """Return one of the explorers on the page, once its pictures are there."""
         found = self.page.locator(".gradlab-explorer").nth(index)
         found.locator(".gradlab-tools").wait_for()
         self._until(
@@ -171,21 +171,21 @@ class Explorer:
     """An explorer in the page."""
 
     def __init__(self, page: Any, root: Any) -> None:
-        """``root`` is its outermost element."""
+        """Take the explorer whose outermost element is ``root``."""
         self.page, self.root = page, root
 
     def status(self) -> str:
-        """The text of the status line."""
+        """Return the text of the status line."""
         return self.root.locator(".gradlab-status").inner_text()
 
     def pictures(self) -> list[bytes]:
-        """All pictures as they are on the screen."""
+        """Return all pictures as they are on the screen."""
         script = """async root => Promise.all([...root.querySelectorAll('.gradlab-picture')].map(async image =>
             [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]))"""
         return [bytes(picture) for picture in self.root.evaluate(script)]
 
     def handles(self) -> Any:
-        """The handles of all sliders that can be seen."""
+        """Return the handles of all visible sliders."""
         return self.root.locator(".noUi-handle:visible")
 
     def settled(self, act: Any) -> None:
@@ -213,7 +213,7 @@ class Explorer:
         self.root.evaluate(script)
 
     def press(self, name: str) -> None:
-        """Click the button of that name, and wait for what comes of it."""
+        """Click the button of that name, and wait until its effect is on the screen."""
         self.settled(lambda: self.root.get_by_role("button", name=name, exact=True).click())
 
     def _count(self) -> int:

@@ -1,4 +1,4 @@
-"""Run the notebooks anew and keep what belongs in git: outputs and static pictures, no widget state, no timings.
+"""Run the notebooks again and keep what belongs in git: outputs and static pictures, no widget state, no timings.
 
 ``make notebooks``, after a change to a notebook or to what it shows. Where nothing has changed, no file changes.
 """
@@ -24,7 +24,7 @@ THUMBNAIL = 360  # pixels across
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook after a run from its first cell, cleaned; raises where a cell does."""
+    """Return the notebook after a run from its first cell, cleaned; raises where a cell does."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
@@ -33,7 +33,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Without what changes from run to run, or is of no use where nothing is live."""
+    """Return the notebook without outputs that change from run to run, or are useless where nothing is live."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -48,7 +48,7 @@ def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def pictures(notebook: nbformat.NotebookNode) -> list[np.ndarray]:
-    """The pictures among the outputs, as pixels."""
+    """Return the pictures among the outputs, as pixels."""
     return [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))))
         for cell in notebook.cells
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def thumbnail(pixels: np.ndarray) -> bytes:
-    """A small picture for the start page."""
+    """Return a small picture for the start page, as PNG."""
     image = Image.fromarray(pixels)
     image = image.resize((THUMBNAIL, round(image.height * THUMBNAIL / image.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -39,7 +39,7 @@ class Pairs:
     lose: Tensor
 
     def __getitem__(self, index: Tensor) -> Pairs:
-        """Some of the pairs."""
+        """Return some of the pairs."""
         return Pairs(self.win[index], self.lose[index])
 
 
@@ -55,7 +55,7 @@ class TinyModel(nn.Module):
         self.head = nn.Linear(WIDTH, VOCABULARY)
 
     def logp(self, tokens: Tensor) -> Tensor:
-        """Summed log-probability of each response (N,), of tokens (N, 1 + LONGEST)."""
+        """Return the summed log-probability of each response, (N,), from tokens (N, 1 + LONGEST)."""
         mask = nn.Transformer.generate_square_subsequent_mask(LONGEST)
         hidden = self.body(self.embed(tokens[:, :-1]) + self.place[:-1], mask=mask, is_causal=True)
         target = tokens[:, 1:]
@@ -65,7 +65,7 @@ class TinyModel(nn.Module):
 
 
 def draw_pairs(number: int, generator: torch.Generator) -> Pairs:
-    """Preference pairs, labelled by Bradley–Terry from what the two responses are worth."""
+    """Draw preference pairs, labelled by Bradley–Terry from the worth of the two responses."""
     prompt = torch.randint(4, (number, 1), generator=generator)
     sides = []
     for _ in range(2):
@@ -82,7 +82,7 @@ def draw_pairs(number: int, generator: torch.Generator) -> Pairs:
 
 
 def batches(pairs: Pairs, steps: int, generator: torch.Generator) -> Iterator[Pairs]:
-    """Batches, in a new order each epoch."""
+    """Yield batches, in a new order each epoch."""
     order = torch.empty(0, dtype=torch.long)
     for _ in range(steps):
         if len(order) < BATCH:
@@ -92,7 +92,7 @@ def batches(pairs: Pairs, steps: int, generator: torch.Generator) -> Iterator[Pa
 
 
 def reference_model(pairs: Pairs, generator: torch.Generator) -> TinyModel:
-    """A model that has learnt what responses look like, good and bad alike."""
+    """Return a model that has learnt what responses look like, good and bad alike."""
     model = TinyModel()
     optimizer = torch.optim.AdamW(model.parameters(), lr=SFT_RATE)
     for batch in batches(pairs, SFT_STEPS, generator):
@@ -103,7 +103,7 @@ def reference_model(pairs: Pairs, generator: torch.Generator) -> TinyModel:
 
 
 def train(model: TinyModel, loss: Loss, data: Pairs, held_out: Pairs, steps: int) -> Iterator[dict]:
-    """Train a copy of the model, which is the reference, and yield what the log says of each step."""
+    """Train a copy of the model, which is the reference, and yield each step's row of the log."""
     reference, model = model, copy.deepcopy(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     for step, batch in enumerate(batches(data, steps, torch.Generator().manual_seed(1)), 1):
@@ -135,7 +135,7 @@ def train(model: TinyModel, loss: Loss, data: Pairs, held_out: Pairs, steps: int
 
 
 def both(model: TinyModel, reference: TinyModel, pairs: Pairs) -> PairLogps:
-    """Log-probabilities of both sides under both models; one forward a side, so that gradients come apart."""
+    """Return log-probabilities of both sides under both models, with one forward per side to separate gradients."""
     with torch.no_grad():
         frozen = [reference.logp(side) for side in (pairs.win, pairs.lose)]
     lengths = [(side != PADDING).sum(1) - 1 for side in (pairs.win, pairs.lose)]
@@ -143,12 +143,12 @@ def both(model: TinyModel, reference: TinyModel, pairs: Pairs) -> PairLogps:
 
 
 def gradient(model: TinyModel, logp: Tensor, slope: Tensor) -> Tensor:
-    """The parameters' gradient of a loss through one side's log-probabilities, as one vector."""
+    """Return the parameters' gradient of a loss through one side's log-probabilities, as one vector."""
     return flat(torch.autograd.grad(logp, list(model.parameters()), slope))
 
 
 def flat(parts: Sequence[Tensor]) -> Tensor:
-    """All of them as one vector."""
+    """Return all tensors as one vector."""
     return torch.cat([part.flatten() for part in parts])
 
 

@@ -18,17 +18,17 @@ SAMPLES = Path(__file__).resolve().parent.parent / "gradlab/widgets/samples"
 
 
 def shorter(left: str, right: str) -> str:
-    """The shorter text."""
+    """Prefer the shorter text."""
     return "tie" if len(left) == len(right) else "left" if len(left) < len(right) else "right"
 
 
 def much_shorter(left: str, right: str) -> str:
-    """The shorter text if it has at most a quarter of the other's length, else a tie."""
+    """Prefer the shorter text if it has at most a quarter of the other's length; otherwise answer a tie."""
     return "tie" if 4 * min(len(left), len(right)) > max(len(left), len(right)) else shorter(left, right)
 
 
 def always_left(left: str, right: str) -> str:
-    """Whatever stands on the left."""
+    """Prefer the text on the left."""
     return "left"
 
 
@@ -38,7 +38,7 @@ RULES: dict[str, Callable[[str, str], str]] = {
 
 
 def record(folder: Path = SAMPLES) -> None:
-    """Write ``rules.ratings.jsonl`` anew.
+    """Write ``rules.ratings.jsonl`` again.
 
     Args:
         folder: Where it goes.

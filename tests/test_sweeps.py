@@ -333,8 +333,8 @@ def test_bad_files_are_told_in_one_line(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (pd.DataFrame({"beta": []}), "a data frame with a row a run"),
-        ({"beta": 1.0}, "a data frame with a row a run"),
+        (pd.DataFrame({"beta": []}), "a data frame with one row per run"),
+        ({"beta": 1.0}, "a data frame with one row per run"),
         (pd.DataFrame({"sigmma": [1.0]}), "did you mean 'sigma'"),
         (pd.DataFrame({"beta": [[1.0]]}), r"beta must hold numbers or text, got \[1.0\]"),
         (pd.DataFrame({"beta": [np.ones(2)]}), "beta must hold numbers or text"),

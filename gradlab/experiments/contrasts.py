@@ -124,14 +124,14 @@ def judged(frame: pd.DataFrame, statements: Iterable[Contrast | Scan]) -> pd.Dat
     """Return a table of verdicts: one row per statement, in the given order."""
     rows = [
         {
-            "claim": one.claim,
-            "control": one.control,
-            "statement": one.statement,
-            "value": one.value if isinstance(one, Contrast) else SHARE_OF_CASES,
-            "by": one.by,
-            **one.judged(frame),
+            "claim": statement.claim,
+            "control": statement.control,
+            "statement": statement.statement,
+            "value": statement.value if isinstance(statement, Contrast) else SHARE_OF_CASES,
+            "by": statement.by,
+            **statement.judged(frame),
         }
-        for one in statements
+        for statement in statements
     ]
     return pd.DataFrame(rows)
 

@@ -45,17 +45,22 @@ def bring_up_to_date(
     The parts of all experiments are run together. Finished parts are kept until their frame is complete, so that an
     interrupted run goes on there.
     """
-    stale = [one for one in experiments if fresh or not is_current(one, data, quick=quick)]
-    parts = {one.name: _parts(one, quick, data / ".parts") for one in stale}
+    stale = [experiment for experiment in experiments if fresh or not is_current(experiment, data, quick=quick)]
+    parts = {experiment.name: _parts(experiment, quick, data / ".parts") for experiment in stale}
     if fresh:
         for name in parts:
             shutil.rmtree(data / ".parts" / name, ignore_errors=True)
     if stale:
-        run_parts(_run_part, [part for some in parts.values() for part in some], label="experiments", workers=workers)
-    for one in stale:
-        manifest = {"key": frame_key(one, quick), "settings": settings_of(one, quick), "quick": quick}
-        save_frame(_joined(parts[one.name]), frame_path(one, data), manifest, overwrite=True)
-        shutil.rmtree(data / ".parts" / one.name, ignore_errors=True)
+        run_parts(
+            _run_part,
+            [part for of_experiment in parts.values() for part in of_experiment],
+            label="experiments",
+            workers=workers,
+        )
+    for experiment in stale:
+        manifest = {"key": frame_key(experiment, quick), "settings": settings_of(experiment, quick), "quick": quick}
+        save_frame(_joined(parts[experiment.name]), frame_path(experiment, data), manifest, overwrite=True)
+        shutil.rmtree(data / ".parts" / experiment.name, ignore_errors=True)
     with contextlib.suppress(OSError):  # other experiments may still have parts there
         (data / ".parts").rmdir()
     return stale

@@ -35,13 +35,13 @@ def is_drawn(experiment: Experiment, folder: Path, *, quick: bool) -> bool:
 def draw_measured(folder: Path, *, fresh: bool = False) -> dict[str, list[Path]]:
     """Draw the figures of measurements whose frames are there, unless they are current; return the files by name."""
     drawn = {}
-    for name, one in MEASURED.items():
-        if one.figures is None or not one.is_in(folder):
+    for name, measurement in MEASURED.items():
+        if measurement.figures is None or not measurement.is_in(folder):
             continue
-        digests = [load_manifest(folder / file)["sha256"] for file in one.files.values()]
-        key = fingerprint(digests, module_hash(one.module), versions(["matplotlib"]))
-        make = functools.partial(one.figures, one.load(folder))
-        stale = fresh or not _is_drawn(one.captions, folder, name, key)
+        digests = [load_manifest(folder / file)["sha256"] for file in measurement.files.values()]
+        key = fingerprint(digests, module_hash(measurement.module), versions(["matplotlib"]))
+        make = functools.partial(measurement.figures, measurement.load(folder))
+        stale = fresh or not _is_drawn(measurement.captions, folder, name, key)
         drawn[name] = _draw(make, folder, name, key) if stale else []
     return drawn
 

@@ -40,11 +40,15 @@ def make_figures(
     folder = Path(folder) / "quick" if quick else Path(folder)
     chosen = {name: EXPERIMENTS[name] for name in names or EXPERIMENTS}
     ran = frames.bring_up_to_date(list(chosen.values()), folder / "data", quick=quick, fresh=fresh, workers=workers)
-    todo = [name for name, one in chosen.items() if one in ran or not gallery.is_drawn(one, folder, quick=quick)]
+    todo = [
+        name
+        for name, experiment in chosen.items()
+        if experiment in ran or not gallery.is_drawn(experiment, folder, quick=quick)
+    ]
     drawn = _draw(todo, folder, quick, workers)
-    for name, one in chosen.items():
+    for name, experiment in chosen.items():
         state = f"{len(drawn[name])} figures drawn" if name in drawn else "up to date"
-        print(f"{name:>16}: {'run' if one in ran else 'frame up to date'}, {state}")
+        print(f"{name:>16}: {'run' if experiment in ran else 'frame up to date'}, {state}")
     measured = gallery.draw_measured(folder, fresh=fresh and not names)
     for name, files in measured.items():
         print(f"{name:>16}: as committed, {f'{len(files)} figures drawn' if files else 'up to date'}")
@@ -70,7 +74,9 @@ def _draw_one(name: str, folder: Path, quick: bool) -> list[Path]:
 
 def _write_pages(folder: Path, *, quick: bool) -> None:
     """Write the gallery, the claims report and README's findings, and print which verdicts have changed."""
-    done = [one for one in EXPERIMENTS.values() if frames.is_current(one, folder / "data", quick=quick)]
+    done = [
+        experiment for experiment in EXPERIMENTS.values() if frames.is_current(experiment, folder / "data", quick=quick)
+    ]
     print(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, quick=quick)}")
     settled = verdicts.judge_claims(folder, quick=quick)
     former = None

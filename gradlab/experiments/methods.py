@@ -159,9 +159,9 @@ def _train_permuted(
         begin = start if start is None or start.ndim < 3 else start[block]
         # Eager by nature: a pair's λ depends on the other pairs.
         fits.append(fit(worlds[block], loss, training, seed=seeds[block], start=begin, engine="eager"))
-    histories = [one.history.assign(run=one.history["run"] + _PERMUTED_RUNS * k) for k, one in enumerate(fits)]
+    histories = [fitted.history.assign(run=fitted.history["run"] + _PERMUTED_RUNS * k) for k, fitted in enumerate(fits)]
     history = pd.concat(histories).sort_values(["step", "run"], ignore_index=True)
-    policies = torch.cat([one.policies for one in fits], 1)
+    policies = torch.cat([fitted.policies for fitted in fits], 1)
     return Fit(fits[0].steps, policies, None, {**fits[0].settings, "seed": seeds}, history.copy)
 
 

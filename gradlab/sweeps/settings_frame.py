@@ -1,6 +1,6 @@
 """The settings of a sweep: from a TOML file to a frame, and from its rows to world, loss and training.
 
-A settings frame has a row a run, and a column for each setting that is not left at its default: arguments of
+A settings frame has one row per run, and a column for each setting that is not left at its default: arguments of
 ``gaussian_world``, a ``loss`` with its hyper-parameters, ``policy``, arguments of ``fit``, and ``seed``, which draws a
 run's world and data.
 """
@@ -61,7 +61,7 @@ def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
     A missing value, such as NaN, leaves a setting at its default.
     """
     if not isinstance(settings, pd.DataFrame) or len(settings) == 0:
-        raise ValueError(f"settings must be a data frame with a row a run, got {settings!r:.80}")
+        raise ValueError(f"settings must be a data frame with one row per run, got {settings!r:.80}")
     known = setting_names()
     for name in settings:
         one_of("a setting", name, known)

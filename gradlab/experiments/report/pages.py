@@ -85,14 +85,14 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
 def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     """Return the section of one claim: statement, verdict, where to find everything, its figure, and every row."""
     row = one.decisive
-    found = f", {wording.finding(row)}. Decided by: {row.statement}" if row else ""
+    numbers = f", {wording.finding(row)}. Decided by: {row.statement}" if row else ""
     frames = [f"[{name}]({name}), [manifest]({Path(name).with_suffix('.json')})" for name in wording.data_files(one)]
     code = [_code(path, quick) for path in wording.code_files(one)]
     again = "; ".join(f"`{command}`" for command in wording.commands(one, quick=quick))
     drawn = [name for name in one.claim.figures if one.rows and (folder / f"{name}.png").exists()]
     lines = [
         f"## {one.name}", "", one.claim.claimed, "",
-        f"- **Verdict: {one.verdict}**{found}{wording.because(one)}.",
+        f"- **Verdict: {one.verdict}**{numbers}{wording.because(one)}.",
         f"- Stated: {one.claim.stated}", f"- Ours: {one.claim.ours}",
         f"- Rule: [METHODS.md](METHODS.md#{one.name}){', code ' if code else ''}{', '.join(code)}.",
         f"- Data: {'; '.join(frames) or 'none'}. Regenerate: {again or 'nothing does yet'}.",

@@ -35,10 +35,10 @@ def explained(one: Settled, folder: Path, *, quick: bool = False) -> str:
         if rows:
             lines += ["", f"{title} ({wording.TALLY}):", *(line for other in rows for line in _row(other))]
     figures = [str(folder / f"{name}.png") for name in one.claim.figures]
-    found = [path for path in figures if Path(path).exists()]
+    drawn = [path for path in figures if Path(path).exists()]
     frames = [str(folder / name) for name in wording.data_files(one)]
     lines.append("")
-    for name, paths in (("figures", found), ("data", frames), ("code", wording.code_files(one))):
+    for name, paths in (("figures", drawn), ("data", frames), ("code", wording.code_files(one))):
         lines += _paragraph(name, ", ".join(paths) or "none")
     return "\n".join([*lines, *_paragraph("command", "; ".join(wording.commands(one, quick=quick)) or "none yet")])
 

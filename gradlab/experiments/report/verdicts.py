@@ -187,7 +187,7 @@ def changes(report: pd.DataFrame, settled: Mapping[str, Settled]) -> list[str]:
     """Return the claims whose verdict differs from that in the report, in words: "ratio: identity → fails"."""
     heads = report[report["row"] == "claim"]
     before = dict(zip(heads["claim"], heads["verdict"], strict=True))
-    pairs = [(name, before.get(name, "not in the report"), one.verdict) for name, one in settled.items()]
+    pairs = [(name, before.get(name, "not in the report"), claim.verdict) for name, claim in settled.items()]
     return [f"{name}: {old} → {new}" for name, old, new in pairs if old != new]
 
 

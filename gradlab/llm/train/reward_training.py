@@ -20,7 +20,7 @@ from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import Template, prompt_text, responses_of
 from gradlab.llm.model.group import Group, Precision, computing
 from gradlab.llm.model.loading import check_weights, load_tokenizer, reading, remove, save_folder, weights_hash
-from gradlab.llm.model.reward_accuracy import held_out_accuracy
+from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy
 from gradlab.llm.model.reward_models import EXTRA, Scorer, quiet
 from gradlab.llm.model.rewards import CheckedReward
 from gradlab.llm.model.seeded import drawing
@@ -52,27 +52,16 @@ def train_reward(
     The training is a single process. Ctrl-C ends the step and saves a checkpoint, from which the same call goes on.
     Equal seeds give equal weights on one kind of processor.
     """
-    for name, value, least in (
-        ("batch", batch, 1),
-        ("micro", micro, 1),
-        ("max_length", max_length, 8),
-        ("seed", seed, 0),
-    ):
-        count(name, value, least)
-    for name, value in (("epochs", epochs), ("learning_rate", learning_rate), ("max_norm", max_norm)):
-        positive(name, value)
-    between("weight_decay", weight_decay, 0)
-    between("warmup", warmup, 0, 1)
-    one_of("precision", precision, get_args(Precision))
+    count("micro", micro, 1)
+    settings = RewardSettings(
+        template, epochs, learning_rate, batch, max_length, weight_decay, max_norm, warmup, seed, precision
+    )
     if not pairs:
         raise ValueError("pairs must hold at least one pair, got none")
     if (Path(base) / "adapter_config.json").is_file():
         raise ValueError(f"base must be a whole model, got {str(base)!r}, a LoRA adapter; merge it into its base first")
     out, device = Path(out), torch.device(device)
     tokenizer = load_tokenizer(base)
-    settings = RewardSettings(
-        template, epochs, learning_rate, batch, max_length, weight_decay, max_norm, warmup, seed, precision
-    )
     texts = [_texts(pair, template, tokenizer) for pair in pairs]
     key = fingerprint(asdict(settings), texts, weights_hash(base))
     if is_done(out, key):
@@ -81,25 +70,19 @@ def train_reward(
     model = _fresh(base, tokenizer, max_length).to(device).train()
     scorer = Scorer(model, tokenizer, batch=2 * micro, reads=None, ends=True, max_length=max_length, column=0)
     ids = scorer.encoded([text for both in texts for text in both])
-    cut = scorer.cut  # of the texts to train on: the scorer goes on counting
+    cut = scorer.cut  # texts to train on that were too long: the scorer goes on counting
     task = RewardTask(scorer, [ids[2 * i : 2 * i + 2] for i in range(len(texts))], micro)
     steps = math.ceil(epochs * steps_an_epoch(len(texts), batch))
     trained = RewardModel(model, Group(device=device), settings, rate=learning_rate, steps=steps)
     out.mkdir(parents=True, exist_ok=True)
     header = {"loss": "reward model", "steps": steps, "pairs": len(texts), **asdict(settings)}
-    said = run_steps(trained, task, out, key, header, "reward model")
+    summary = run_steps(trained, task, out, key, header, "reward model")
     model.eval()
-    judged = None
-    if held_out:
-        sizes = [tuple(map(len, tokenizer(list(responses_of(pair, template)))["input_ids"])) for pair in held_out]
-        judged = held_out_accuracy(
-            CheckedReward(scorer, str(out)), held_out, template=template, tokenizer=tokenizer, lengths=sizes
-        )
-        print(f"reward model: {judged}")
+    accuracy = _accuracy(scorer, held_out, out, template, tokenizer)
     save_folder(out / "model", model, tokenizer)
     page = {
-        "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **asdict(settings), **said,
-        "held_out": judged and asdict(judged),
+        "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **asdict(settings), **summary,
+        "held_out": accuracy and asdict(accuracy),
     }  # fmt: skip
     write_whole({out / DONE: json.dumps(page, indent=1) + "\n"})
     remove(out / "checkpoints")
@@ -120,6 +103,15 @@ class RewardSettings:
     warmup: float
     seed: int
     precision: Precision
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch", 1), ("max_length", 8), ("seed", 0)):
+            count(name, getattr(self, name), least)
+        for name in ("epochs", "learning_rate", "max_norm"):
+            positive(name, getattr(self, name))
+        between("weight_decay", self.weight_decay, 0)
+        between("warmup", self.warmup, 0, 1)
+        one_of("precision", self.precision, get_args(Precision))
 
     @property
     def schedule(self) -> str:
@@ -206,6 +198,20 @@ def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:
     setattr(model.config, EXTRA, {"ends": True, "max_length": max_length})
     model.config.pad_token_id = tokenizer.pad_token_id
     return model
+
+
+def _accuracy(
+    scorer: Scorer, held_out: Sequence[Pair], out: Path, template: Template, tokenizer: Any
+) -> Accuracy | None:
+    """Return and print the accuracy of the trained model on held-out pairs; None without such pairs."""
+    if not held_out:
+        return None
+    lengths = [tuple(map(len, tokenizer(list(responses_of(pair, template)))["input_ids"])) for pair in held_out]
+    accuracy = held_out_accuracy(
+        CheckedReward(scorer, str(out)), held_out, template=template, tokenizer=tokenizer, lengths=lengths
+    )
+    print(f"reward model: {accuracy}")
+    return accuracy
 
 
 def _texts(pair: Pair, template: Template, tokenizer: Any) -> tuple[str, str]:
