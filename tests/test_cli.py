@@ -13,6 +13,7 @@ import pytest
 from gradlab import cli
 from gradlab.cli import figures_command, fit_command, lab_command, options
 from gradlab.lab.fit import fit
+from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import PAIR_LOSSES, pair_loss
 from gradlab.store.artifacts import load_frame
@@ -94,7 +95,7 @@ def test_save_keeps_the_history_and_refuses_to_replace_another(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--loss", "bdp"], "loss must be one of dpo, cdpo, ipo, bdpo, nbdpo"),
+        (["--loss", "bdp"], f"loss must be one of {', '.join(PAIR_LOSSES)}; got 'bdp'"),
         (["--loss", "dpo", "--clip", "0.3"], "hyper-parameter of dpo must be one of beta; got 'clip'"),
         (["--beta", "0"], "beta must be finite and > 0, got 0.0"),
         (["--beta", "nan"], "beta must be finite and > 0, got nan"),
@@ -103,7 +104,7 @@ def test_save_keeps_the_history_and_refuses_to_replace_another(tmp_path, capsys)
         (["--mask-rate", "1"], "mask_rate must be finite and lie in [0, 1), got 1.0"),
         (["--mask-rate", "0.9"], "leaves every prompt without a pair"),
         (["--responses", "1"], "responses must be a whole number ≥ 2, got 1"),
-        (["--optimizer", "sgd"], "optimizer must be one of adam, gd; got 'sgd'"),
+        (["--optimizer", "sgd"], f"optimizer must be one of {', '.join(OPTIMIZERS)}; got 'sgd'"),
         (["--policy", "shred"], "did you mean 'shared'?"),
         (["--utility", "flat"], "utility must be one of gaussian"),
         (["--labels", "medium"], "labels must be one of soft, hard"),

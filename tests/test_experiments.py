@@ -381,6 +381,7 @@ def test_every_method_trains(tmp_path):
         gained = fitted.history.query("step == 40")["utility_share"].mean()
         # λ = 0.4 pushes losers down more than it pulls winners up, and so piles mass on unobserved responses.
         assert gained > 0 or method == "fixed λ=0.4", method
+    assert len(methods.train("ipo", worlds, steps=2, seeds=range(2)).history)  # registered; no experiment declares it
     with pytest.raises(ValueError, match="method must be one of dpo, "):
         methods.train("dpoo", worlds, seeds=range(2))
 

@@ -391,7 +391,7 @@ BAD_SETTINGS = [
     ({"samples": 0}, "samples must be a whole number ≥ 2, got 0"),
     ({"samples": 1}, "samples must be a whole number ≥ 2, got 1"),
     ({"steps": 0}, "steps must be a whole number ≥ 1, got 0"),
-    ({"optimizer": "sgd"}, "optimizer must be one of adam, gd; got 'sgd'"),
+    ({"optimizer": "sgd"}, "optimizer must be one of adam, gd"),
     ({"learning_rate": 0.0}, "learning_rate must be finite and > 0, got 0.0"),
     ({"reward": np.full((4, 8), np.nan)}, "reward must be finite everywhere, got nan"),
     ({"reward": torch.full((8,), -torch.inf)}, "reward must be finite everywhere, got -inf"),

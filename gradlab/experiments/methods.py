@@ -19,15 +19,14 @@ from gradlab.lab.ppo import PPO, fill_unobserved, fit_ppo, fit_reward
 from gradlab.lab.training import Training
 from gradlab.lab.world import World
 from gradlab.losses import (
-    DPO,
     PAIR_LOSSES,
     BalancedDPO,
     FixedWeightDPO,
     KnownLoss,
     LogisticLoss,
-    NaiveBalancedDPO,
     PairLogps,
     balanced_weights,
+    pair_loss,
 )
 from gradlab.plotting import add_looks, look_of
 from gradlab.streams import Purpose, stream
@@ -94,17 +93,15 @@ def _deal(pairs: int, columns: int, prompts: int, seeds: tuple[int, ...]) -> tup
     return torch.as_tensor(source.ravel()), torch.as_tensor(side)
 
 
-# Methods by name, with the function from β to the loss. A registered loss has its registry's name.
-LOSSES: dict[str, Callable[[float], KnownLoss]] = {
-    "dpo": DPO,
-    "bdpo": BalancedDPO,
+# Controls by name, with the function from β to the loss: registered losses with other numbers.
+CONTROLS: dict[str, Callable[[float], KnownLoss]] = {
     "bdpo at 2β": lambda beta: BalancedDPO(2 * beta),
-    "nbdpo": lambda beta: NaiveBalancedDPO(beta, clip=0.5),
-    "nbdpo-symmetric": lambda beta: NaiveBalancedDPO(beta, clip=0.5, symmetric=True),
     "fixed λ=0.4": lambda beta: FixedWeightDPO(beta, 0.4),
     "fixed λ=0.5": lambda beta: FixedWeightDPO(beta, 0.5),
     "fixed λ=0.6": lambda beta: FixedWeightDPO(beta, 0.6),
 }
+# The pair losses that the declared experiments compare. ``train`` takes every registered loss.
+LOSSES = ("dpo", "bdpo", "bdpo at 2β", "nbdpo", "nbdpo-symmetric", "fixed λ=0.4", "fixed λ=0.5", "fixed λ=0.6")
 PERMUTED = {"permuted λ": False, "permuted |λ−½|": True}  # whether oriented
 # Looks of controls, where they differ from their loss's look.
 _LOOKS: dict[str, dict[str, Any]] = {
@@ -112,8 +109,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "permuted λ": {"label": "permuted λ", "color": "#CC79A7", "linestyle": "--", "marker": "X"},
     "permuted |λ−½|": {"label": "permuted |λ − ½|", "color": "#882255", "linestyle": (0, (5, 1)), "marker": "d"},
 }
-_CONTROLS = {name: look_of(make(1.0)) for name, make in LOSSES.items() if name not in PAIR_LOSSES}
-add_looks({**_CONTROLS, **_LOOKS})
+add_looks({**{name: look_of(make(1.0)) for name, make in CONTROLS.items()}, **_LOOKS})
 _PERMUTED_RUNS = 24  # fewer than a block of the 20 × 20 world holds; in a larger world, ``margin`` raises an error
 PPO_REWARDS = ("model", "minimum", "mean", "maximum", "oracle")
 PPO_METHODS = {"ppo": "model", "ppo oracle": "oracle"}
@@ -131,17 +127,21 @@ def train(
     start: np.ndarray | None = None,
     **changes: Any,
 ) -> Fit:
-    """Train a method of the experiments on each world, with the data of its seed; arguments as in ``fit``.
+    """Train a method on each world, with the data of its seed; the other arguments are those of ``fit``.
+
+    method  a name in ``METHODS``, or the name of a registered loss.
 
     PPO gets a reward model of the same kind of policy, fitted to the same pairs by the same recipe, or the true
     utility.
     """
-    one_of("method", method, METHODS)
+    pair_losses = (*CONTROLS, *PAIR_LOSSES)
+    one_of("method", method, dict.fromkeys((*METHODS, *pair_losses)))
     training = training.but(**changes)
-    if training.gradients and method not in LOSSES:
-        raise ValueError(f"gradients are logged of pair losses only ({', '.join(LOSSES)}); got method {method!r}")
-    if method in LOSSES:
-        return fit(worlds, LOSSES[method](beta), training, seed=list(seeds), start=start)
+    if training.gradients and method not in pair_losses:
+        raise ValueError(f"gradients are logged of pair losses only ({', '.join(pair_losses)}); got method {method!r}")
+    if method in pair_losses:
+        loss = CONTROLS[method](beta) if method in CONTROLS else pair_loss(method, beta=beta)
+        return fit(worlds, loss, training, seed=list(seeds), start=start)
     if method in PERMUTED:
         return _train_permuted(worlds, beta, PERMUTED[method], list(seeds), start, training)
     return train_ppo(PPO_METHODS[method], worlds, training, beta=beta, seeds=seeds, start=start)

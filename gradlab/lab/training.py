@@ -27,7 +27,8 @@ class Training:
     """"free", which is ``FreeLogits()``: one logit for each prompt and response. "shared", which is ``RadialBasis()``:
     neighbouring responses share parameters."""
     optimizer: str = "adam"
-    """"adam" (β₁ = 0.9, β₂ = 0.999), or "gd" for plain gradient descent; see ``gradlab.lab.optimizers``."""
+    """Name of an optimiser in ``gradlab.lab.optimizers``, such as "adam" (β₁ = 0.9, β₂ = 0.999), or "gd" for plain
+    gradient descent."""
     learning_rate: float = 0.05
     """Step size of the optimiser, > 0."""
     steps: int = 500

@@ -14,7 +14,7 @@ class Look(NamedTuple):
     marker: str
 
 
-PLAIN = Look("#7F3C8D", (0, (3, 1, 1, 1)), "H")  # for a loss that names no look
+PLAIN = Look("#7F3C8D", (0, (3, 1, 1, 1)), "H")  # for a loss or method that names no look
 
 
 class SliderRange(NamedTuple):

@@ -43,11 +43,11 @@ def look(method: str) -> dict[str, Any]:
         return LOOK[method]
     if method.startswith("ppo "):  # PPO on other rewards
         return {**LOOK["ppo"], "label": method.replace("ppo", "PPO"), "marker": "o", "linestyle": "--"}
-    from gradlab.losses import PAIR_LOSSES  # not at the top: torch takes seconds
+    from gradlab.losses import PAIR_LOSSES, facts  # not at the top: torch takes seconds
 
     if method in PAIR_LOSSES:
         return look_of(PAIR_LOSSES[method]())
-    return {"label": method, "color": "#7F3C8D", "linestyle": (0, (3, 1, 1, 1)), "marker": "H"}
+    return {"label": method, **facts.PLAIN._asdict()}
 
 
 def look_of(loss: KnownLoss) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, Scan, judged
 from gradlab.experiments.experiment import Experiment
-from gradlab.experiments.methods import LOSSES, train
+from gradlab.experiments.methods import train
 from gradlab.experiments.questions.inner_products_network import (
     gradient_kernels,
     initial_weights,
@@ -31,6 +31,7 @@ from gradlab.experiments.questions.inner_products_network import (
 from gradlab.lab.policy import RadialBasis
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
+from gradlab.losses import DPO
 from gradlab.streams import Purpose, stream
 from gradlab.theory import gradient_cosines, gradient_inner_products, mean_off_diagonal
 from gradlab.theory.families import random_policy
@@ -177,7 +178,7 @@ def _trained(
     observed = np.stack([[np.flatnonzero(row) for row in world.observed] for world in worlds])
     if parameters == "mlp":
         found = train_network(
-            worlds, LOSSES["dpo"](1.0), seeds=range(seeds), steps=steps, pairs=training.pairs,
+            worlds, DPO(), seeds=range(seeds), steps=steps, pairs=training.pairs,
             learning_rate=training.learning_rate,
         )  # fmt: skip
         inputs = network_inputs(worlds[0].prompts, n)

@@ -21,6 +21,7 @@ from gradlab.experiments.questions import (
     stability,
     worlds,
 )
+from gradlab.lab.optimizers import optimizer_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ _CONTROLS = (
 _GRID = (
     "The utility's height, width and centres, the alternatives to it, the uniform reference, the two kinds of policy "
     f"(a free logit for each response, or shared parameters), {grid.TRAINING.pairs} hard-labelled pairs per prompt, "
-    f"{grid.TRAINING.optimizer.title()} at {grid.TRAINING.learning_rate:g}, {grid.TRAINING.steps} steps"
+    f"{optimizer_of(grid.TRAINING.optimizer).label} at {grid.TRAINING.learning_rate:g}, {grid.TRAINING.steps} steps"
 )
 _UNIFORM = (
     "Setting: every ordered pair equally often, both label orders, exact Bradley–Terry labels. Policy p and preference "
