@@ -126,7 +126,7 @@ def field():
     return pd.DataFrame([
         {"kind": "field", "loss": loss, "log_win": np.log(win), "log_lose": np.log(lose), "pull_win": scale / win,
          "pull_lose": -1 / lose, "step_win": win, "step_lose": -scale * lose}
-        for loss, scale in (("dpo", 1.0), ("bdpo", 2.0), ("ipo", 1.0)) for win, lose in pairs
+        for loss, scale in (("dpo", 1.0), ("bdpo", 2.0)) for win, lose in pairs
     ])  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def corrected():
             for win in line for lose in line]  # fmt: skip
     pairs = [{"kind": "sequence", "log_win": -90.0, "log_lose": -30.0, "imbalance": 60.0, "log_prob_ratio": 59.0,
               "length_share": 0.3, "nearer": 1 / 60}]  # fmt: skip
-    frames = [pd.DataFrame(grid + pairs).assign(loss=loss) for loss in ("dpo", "bdpo", "nbdpo", "nbdpo-symmetric")]
+    frames = [pd.DataFrame(grid + pairs).assign(loss=loss) for loss in ("bdpo", "nbdpo", "nbdpo-symmetric")]
     frame = pd.concat(frames, ignore_index=True)
     return frame.assign(balanced=np.log(1.25) - frame["log_prob_ratio"].abs())
 
@@ -212,7 +212,7 @@ def test_the_gradient_field_points_where_the_frame_says():
     frame = field()
     panels = plotting.gradient_field(frame).axes
     arrows = [one for axis in panels for one in axis.collections if isinstance(one, Quiver)]
-    assert [axis.get_title() for axis in panels[:2]] == ["DPO", "bDPO"]  # IPO would show DPO again
+    assert [axis.get_title() for axis in panels[:2]] == ["DPO", "bDPO"]
     assert len(arrows) == 4
     for drawn, (arrow, loss) in zip(arrows, [(a, b) for a in ("pull", "step") for b in ("dpo", "bdpo")], strict=True):
         part = frame[frame["loss"] == loss]

@@ -103,6 +103,13 @@ def ratio_frame():
     return run(ratios, losses=["dpo", "cdpo", "ipo", "bdpo", "nbdpo"])
 
 
+def test_the_field_shows_dpo_and_what_is_weighted_anew_and_the_map_only_the_latter(ratio_frame):
+    drawn = ratios.figures(ratio_frame)
+    assert [axis.get_title() for axis in drawn["gradient-field"].axes if axis.get_title()] == ["DPO", "bDPO", "nbDPO"]
+    titles = [axis.get_title() for axis in drawn["ratio-correction"].axes if axis.get_title()]
+    assert titles == ["bDPO", "nbDPO", "bDPO, whole sequences"]
+
+
 def loss_by_hand(name, win, lose):
     """The loss of a pair as a function of its probabilities, reference 1/20, λ where it now is."""
     if name == "dpo":

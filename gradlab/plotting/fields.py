@@ -11,7 +11,6 @@ from matplotlib.quiver import Quiver
 
 from gradlab.plotting.looks import look
 
-FIELD_LOSSES = ("dpo", "bdpo", "nbdpo", "nbdpo-symmetric")  # other margin losses draw the same arrows as DPO
 _ROWS = {"pull": "−∂L/∂π", "step": "a step on logits"}
 _TIMES = (2, 4, 8)  # colours end where one side moves this many times as far as the other
 # Arrows at the middle of the scale must show on white.
@@ -25,7 +24,7 @@ def gradient_field(frame: pd.DataFrame) -> Figure:
 
     frame: one row per loss and pair, with log_win, log_lose, and the winner's and the loser's part of both arrows.
     """
-    losses = [loss for loss in FIELD_LOSSES if loss in set(frame["loss"])]
+    losses = list(frame["loss"].unique())
     figure = Figure(figsize=(2.15 * len(losses) + 1.2, 4.8), layout="constrained")
     axes = figure.subplots(len(_ROWS), len(losses), squeeze=False, sharex=True, sharey=True)
     arrows = None

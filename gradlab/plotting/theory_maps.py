@@ -20,7 +20,6 @@ from gradlab.streams import Purpose, stream
 TRUE, NOT_TRUE = "#0072B2", "#D55E00"
 _SIGNED = LinearSegmentedColormap.from_list("signed", ["#9E4400", "#E07B2A", "#F9F5F0", "#4E9BCB", "#004D7A"])
 _SHARE = colormaps["cividis"].with_extremes(under=NOT_TRUE)
-_CORRECTED = ("bdpo", "nbdpo", "nbdpo-symmetric")
 _PLACES = {  # where Theorem 3 puts the extrema of a weight
     "dpo": ("outside", "DPO: extrema of w outside"),
     "balanced": ("inside", "balanced: extrema of w·p inside"),
@@ -38,7 +37,7 @@ def correction(frame: pd.DataFrame) -> Figure:
 
     frame: one row per loss and pair; ``nearer`` is the share, ``balanced`` is positive where the sides are symmetric.
     """
-    losses = [loss for loss in _CORRECTED if loss in set(frame["loss"])]
+    losses = list(frame["loss"].unique())
     figure = Figure(figsize=(9.8, 3.5), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.8, 1])[0]
     axes = left.subplots(1, len(losses), squeeze=False, sharex=True, sharey=True)[0]

@@ -193,9 +193,12 @@ CAPTIONS = {
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """Draw the field, and the map of the correction."""
+    # With a constant weight a loss corrects nothing, and draws the same arrows as DPO.
+    reweighted = [loss for loss in frame["loss"].unique() if not pair_loss(loss).constant_weight]
+    fields = frame[(frame["kind"] == "field") & frame["loss"].isin(["dpo", *reweighted])]
     return {
-        "gradient-field": plotting.gradient_field(frame[frame["kind"] == "field"]),
-        "ratio-correction": plotting.correction(cases(frame)),
+        "gradient-field": plotting.gradient_field(fields),
+        "ratio-correction": plotting.correction(cases(frame[frame["loss"].isin(reweighted)])),
     }
 
 
