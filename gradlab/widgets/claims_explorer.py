@@ -321,7 +321,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:
     rows = rows.assign(control=rows["row"] == "control")
     return report, {
         name: Settled(
-            name, claim, heads.get(name, verdicts.NOT_JUDGED), tuple(rows[rows["claim"] == name].itertuples()),
+            name, claim, heads.get(name, verdicts.NOT_JUDGED), verdicts.rows_of(rows, name),
             dict.fromkeys(claim.experiments, "as saved"),
             tuple(name for name in claim.measurements if name in set(rows.loc[rows["claim"] == name, "experiment"])),
         )

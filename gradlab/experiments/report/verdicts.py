@@ -19,7 +19,7 @@ import io
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import pandas as pd
 
@@ -41,6 +41,30 @@ _COLUMNS = ["claim", "row", "statement", "verdict", "value", "effect", "low", "h
 _WHOLE = ["seeds", "cells", *OUTCOMES]
 
 
+class Row(Protocol):
+    """A row of ``contrasts.judged`` with ``experiment``, as a named tuple of pandas. A saved report's lacks ``by``."""
+
+    claim: str
+    control: bool
+    statement: str
+    value: str
+    by: tuple[str, ...]
+    verdict: str
+    effect: float
+    low: float
+    high: float
+    margin: float
+    seeds: int
+    cells: int
+    holds: int
+    fails: int
+    no_difference: int
+    inconclusive: int
+    experiment: str
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Settled:
     """A claim with its verdict.
@@ -54,22 +78,22 @@ class Settled:
     name: str
     claim: Claim
     verdict: str
-    rows: tuple[Any, ...]
+    rows: tuple[Row, ...]
     frames: dict[str, str]
     measured: tuple[str, ...] = ()
 
     @property
-    def decisive(self) -> Any:
+    def decisive(self) -> Row | None:
         """Return the weakest row as stated, whose verdict is the claim's; None without such rows."""
         return min((row for row in self.rows if not row.control), key=lambda row: strength(row.verdict), default=None)
 
     @property
-    def controls(self) -> list[Any]:
+    def controls(self) -> list[Row]:
         """Return the controls that do not hold, then those that do; each group in the order of the experiments."""
         return sorted((row for row in self.rows if row.control), key=holds)
 
     @property
-    def beside(self) -> Any:
+    def beside(self) -> Row | None:
         """Return the least favourable control; None without controls."""
         return min(self.controls, key=lambda row: (strength(row.verdict), row.effect), default=None)
 
@@ -81,6 +105,12 @@ class Settled:
         if self.verdict != NOT_JUDGED:
             return ""
         return lacking(self.frames) or "no row states it"
+
+
+def rows_of(table: pd.DataFrame, claim: str) -> tuple[Row, ...]:
+    """Return a claim's rows of a table, which may be empty."""
+    rows = table[table["claim"] == claim].itertuples(index=False) if len(table) else ()
+    return cast("tuple[Row, ...]", tuple(rows))
 
 
 def lacking(frames: Mapping[str, str]) -> str:
@@ -99,7 +129,7 @@ def strength(verdict: str) -> int:
     return WEAKEST_FIRST.index(kind(verdict))
 
 
-def holds(row: Any) -> bool:
+def holds(row: Row) -> bool:
     """Return whether a row holds without a condition."""
     return row.verdict in ("holds", "identity")
 
@@ -222,7 +252,7 @@ def _settled(name: str, table: pd.DataFrame, frames: Mapping[str, str]) -> Settl
     claim = CLAIMS[name]
     states = {experiment: frames.get(experiment, "missing") for experiment in claim.experiments}
     measured = tuple(name for name in claim.measurements if frames.get(name) == "current")
-    rows: tuple[Any, ...] = tuple(table[table["claim"] == name].itertuples(index=False)) if len(table) else ()
+    rows = rows_of(table, name)
     if not {row.experiment for row in rows}.issuperset(claim.experiments or claim.measurements[:1]):
         rows = ()  # a frame that must judge the claim has given no row
     unsettled = NOT_JUDGED if claim.experiments else NOT_RUN

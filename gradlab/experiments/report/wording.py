@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import SHARE_OF_CASES
 from gradlab.experiments.frames import frame_path
-from gradlab.experiments.report.verdicts import Settled, holds
+from gradlab.experiments.report.verdicts import Row, Settled, holds
 
 TALLY = "holds / fails / no difference / inconclusive"
 ROW = ("row", "statement", "verdict", "effect", "95% interval", "seeds or cases", TALLY)  # the columns of ``rows``
 
 
-def effect(row: Any) -> str:
+def effect(row: Row) -> str:
     """Return the effect: a signed difference, or for a scan the share of cases that hold."""
     return f"{_share(row.effect)} of cases" if _is_scan(row) else f"{round(row.effect, 3) + 0.0:+.3f}"
 
 
-def interval(row: Any) -> str:
+def interval(row: Row) -> str:
     """Return the 95% interval; "exact" for a scan of declared cases, in which nothing is sampled."""
     if math.isnan(row.low):
         return "exact" if _is_scan(row) else "one seed"
@@ -28,14 +27,14 @@ def interval(row: Any) -> str:
     return f"[{low}, {high}]"
 
 
-def effect_and_interval(row: Any) -> str:
+def effect_and_interval(row: Row | None) -> str:
     """Return effect and interval; a dash without a row."""
     if row is None:
         return "—"
     return f"{effect(row)} {interval(row)}" if not math.isnan(row.low) else f"{effect(row)}, {interval(row)}"
 
 
-def evidence(row: Any) -> str:
+def evidence(row: Row | None) -> str:
     """Return how much evidence the row has: seeds and cells, or cases."""
     if row is None:
         return "—"
@@ -43,12 +42,12 @@ def evidence(row: Any) -> str:
     return cells if _is_scan(row) and math.isnan(row.low) else f"{_many(row.seeds, 'seed')}, {cells}"
 
 
-def tally(row: Any) -> str:
+def tally(row: Row) -> str:
     """Return the number of cells with each outcome, in the order of ``TALLY``."""
     return f"{row.holds} / {row.fails} / {row.no_difference} / {row.inconclusive}"
 
 
-def in_words(row: Any) -> str:
+def in_words(row: Row) -> str:
     """Return the number of cells with each outcome in words, without outcomes that no cell has."""
     said = {"hold": row.holds, "fail": row.fails, "show no difference": row.no_difference,
             "cannot tell": row.inconclusive}  # fmt: skip
@@ -68,7 +67,7 @@ def because(one: Settled) -> str:
     return f": {one.why}" if one.why else ""
 
 
-def finding(row: Any) -> str:
+def finding(row: Row) -> str:
     """Return effect, interval, evidence, and the number of cells with each outcome."""
     return f"{effect_and_interval(row)}; {evidence(row)}: {in_words(row)}"
 
@@ -135,7 +134,7 @@ def _share(value: float) -> str:
     return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
 
 
-def _is_scan(row: Any) -> bool:
+def _is_scan(row: Row) -> bool:
     return row.value == SHARE_OF_CASES
 
 
