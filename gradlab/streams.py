@@ -85,7 +85,7 @@ def stream(seed: int, purpose: Purpose, *more: int) -> np.random.Generator:
     more  whole numbers ≥ 0, as many as ``purpose.more`` names. ValueError for another number of them, or a purpose
           for which PyTorch draws.
     """
-    seed = _checked(seed, purpose, more)
+    seed, more = _checked(seed, purpose, more)
     if purpose.layout is Layout.SPAWNED:
         # A spawn key and not a longer seed: numpy pads seeds with zeros, so [s, 1] and [s, 1, 0] would be one stream.
         return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose.number, *more)))
@@ -101,16 +101,20 @@ def torch_seed(seed: int, purpose: Purpose, *more: int) -> int:
 
     more  as in ``stream``, and so are the errors, for a purpose for which NumPy draws.
     """
-    seed = _checked(seed, purpose, more)
+    seed, more = _checked(seed, purpose, more)
     if purpose.layout is Layout.AS_IS:
+        if seed >= 2**64:
+            raise ValueError(f"seed must be less than 2**64 for {purpose.name}, got {seed}")
         return seed
     if purpose.layout is Layout.HASHED:
-        words = (seed, *([purpose.number] if purpose.number else []), *map(int, more))
+        words = (seed, *([purpose.number] if purpose.number else []), *more)
         return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8], "little") >> 1
     raise ValueError(f"purpose must be one for which PyTorch draws, got {purpose.name}")
 
 
-def _checked(seed: int, purpose: Purpose, more: tuple[int, ...]) -> int:
+def _checked(seed: int, purpose: Purpose, more: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    if not isinstance(purpose, Purpose):
+        raise ValueError(f"purpose must be a Purpose, such as Purpose.DATA, got {purpose!r}")
     if len(more) != len(purpose.more):
         raise ValueError(f"{purpose.name} needs {len(purpose.more)} numbers besides the seed, got {len(more)}")
-    return count("seed", seed)
+    return count("seed", seed), tuple(count(*named) for named in zip(purpose.more, more, strict=True))

@@ -4,7 +4,7 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from own_losses import Hinge
 from gradlab import cli
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
+from gradlab.llm.train.run_settings import settings_of
 from gradlab.losses import (
     PAIR_LOSSES,
     FixedWeightDPO,
@@ -257,6 +258,44 @@ REFUSED = {
         logistic(weight_range=(0.5, 0.5)),
         r"weight_range of Other must hold λ_w .* 0\.3333",
     ),
+    "no range": (hinge(weight_range=5), r"weight_range of Other must be two numbers .* got 5"),
+    "a range of texts": (
+        hinge(weight_range=("a", "b")),
+        r"weight_range of Other must be two numbers .* got \('a', 'b'\)",
+    ),
+    "no number at the start": (hinge(start_value="1"), r"start_value of Other must be its loss at .* 1\.0, got '1'"),
+    "not constant": (
+        logistic(
+            margin=lambda self, logps: logps.win_logratio * logps.lose_logratio.exp() - logps.lose_logratio,
+            constant_weight=True,
+            start_value=None,
+        ),
+        r"constant_weight of Other must be False: λ_w varies, from 0",
+    ),
+    "no yes": (hinge(bounded_below="yes"), r"bounded_below of Other must be True or False, got 'yes'"),
+    "an equation that is a number": (hinge(start_equation=5), r"start_equation of Other must be a line of text"),
+    "no slopes": (
+        hinge(__call__=lambda self, logps: (logps.win > logps.lose).double()),
+        r"Other must have slopes in log π, but autograd raises RuntimeError: element 0",
+    ),
+    "changes its pairs": (
+        hinge(__call__=lambda self, logps: logps.win.mul_(2)),
+        r"Other must have slopes in log π, but autograd raises RuntimeError: a leaf Variable",
+    ),
+    "a path": (hinge(name="../other"), r"name of Other must be one word .*, got '\.\./other'"),
+    "an unknown type": (hinge(__annotations__={"beta": "flaot"}), r"annotations of Other must be types, but NameError"),
+    "a text to set": (
+        hinge(__annotations__={"beta": float, "kind": str}, kind="a"),
+        r"kind of Other must be a float, int or bool, got <class 'str'>",
+    ),
+    "no default number": (
+        hinge(__annotations__={"beta": float, "width": float}, width=math.nan),
+        r"width of Other must have a finite number as its default, got nan",
+    ),
+    "no slider": (
+        hinge(beta=field(default=1.0, metadata={"slider": 3})),
+        r"slider of beta of Other must be a SliderRange\(low, high, step\), got 3",
+    ),
     "no look": (hinge(look="red"), r"look of Other must be a Look\(color, linestyle, marker\), got 'red'"),
 }
 
@@ -279,8 +318,30 @@ def test_a_loss_may_state_its_facts(registered):
     assert replace(pair_loss("other"), beta=2.0).look.color == "red"
 
 
+@pytest.mark.parametrize("name", ["steps", "sigma", "seeds", "loss"])
+def test_a_hyper_parameter_named_like_another_option_is_refused_where_both_are_asked_for(name, registered, capsys):
+    import pandas as pd
+
+    from gradlab.sweeps.settings_frame import check_settings
+
+    registered(hinge(__annotations__={name: float}, **{name: 1.0}, __call__=lambda self, logps: -logps.win_logratio))
+    message = f"{name} of other must have another name, since a setting is called {name}"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        check_settings(pd.DataFrame({"loss": ["dpo"]}))
+    assert cli.main(["fit", "--steps", "2"]) == 2
+    assert capsys.readouterr().err == f"gradlab: {message}\n"
+
+
+def test_a_loss_that_is_called_like_a_part_of_a_run_is_no_loss_of_a_run(registered):
+    registered(hinge(name="reference"))
+    with pytest.raises(
+        ValueError, match=r"^loss must have another name than sft, reference, ppo, cache, .*'reference'"
+    ):
+        settings_of({"model": "a/b", "data": "d", "out": Path("o"), "loss": ("reference",)})
+
+
 def test_gradlabs_losses_stay():
-    with pytest.raises(ValueError, match=r"^loss to take out must be one of .*; got 'dpo'"):
+    with pytest.raises(ValueError, match=r"^loss to take out must be one .* added, and there is none, got 'dpo'"):
         unregister_loss("dpo")
     with pytest.raises(ValueError, match=r"^name of DPO must be one that no registered loss has, got 'dpo'"):
         register_loss(PAIR_LOSSES["dpo"])

@@ -84,6 +84,22 @@ def test_a_seed_is_a_whole_number(seed):
             draw(seed, purpose)
 
 
+@pytest.mark.parametrize("number", [-1, 1.5, "1", True, None])
+def test_a_further_number_is_a_whole_number_and_named(number):
+    with pytest.raises(ValueError, match=r"^split must be a whole number ≥ 0, got "):
+        stream(0, Purpose.DATA, number)
+    with pytest.raises(ValueError, match=r"^batch must be a whole number ≥ 0, got "):
+        torch_seed(0, Purpose.SAMPLES, number)
+
+
+def test_what_is_no_purpose_and_a_seed_that_pytorch_cannot_take_are_refused():
+    for draw in (stream, torch_seed):
+        with pytest.raises(ValueError, match=r"^purpose must be a Purpose, such as Purpose\.DATA, got 'MASK'$"):
+            draw(0, "MASK")
+    with pytest.raises(ValueError, match=r"^seed must be less than 2\*\*64 for TRACED, got 18446744073709551616$"):
+        torch_seed(2**64, Purpose.TRACED)
+
+
 def test_other_numbers_than_a_purpose_names_are_refused():
     with pytest.raises(ValueError, match=r"^MASK needs 0 numbers besides the seed, got 1$"):
         stream(0, Purpose.MASK, 0)

@@ -327,14 +327,53 @@ def test_a_recipe_and_its_fields_as_arguments_are_the_same_training():
     assert torch.equal(fit(world, DPO(), recipe, pairs=5).policies, fit(world, DPO(), recipe.but(pairs=5)).policies)
 
 
-@pytest.mark.parametrize("train", [
+every_training = pytest.mark.parametrize("train", [
     lambda world, **given: fit(world, DPO(), **given),
     lambda world, **given: fit_reward(world, **given),
     lambda world, **given: fit_ppo(world, world.utility, **given),
 ], ids=["fit", "fit_reward", "fit_ppo"])  # fmt: skip
+
+
+@every_training
 def test_an_unknown_field_of_the_recipe_is_refused_with_the_known_ones(train):
-    with pytest.raises(ValueError, match=r"^a field of Training must be one of .*; got 'lerning_rate'; did"):
+    with pytest.raises(ValueError, match=r"^a field of (PPO or )?Training must be one of .*; got 'lerning_rate'; did"):
         train(gaussian_world(2, 3), lerning_rate=0.1)
+
+
+@every_training
+@pytest.mark.parametrize("given", [None, {"steps": 3}, Training, DPO()])
+def test_what_is_no_recipe_is_refused(train, given):
+    with pytest.raises(ValueError, match=r"^training must be a Training, such as .*, got "):
+        train(gaussian_world(2, 3), training=given)
+
+
+@pytest.mark.parametrize("device", ["cudaa", "meta", "mps", None, 3])
+def test_a_device_that_this_machine_does_not_compute_on_is_refused(device):
+    with pytest.raises(ValueError, match=rf"^device must name a device of this machine, .*, got {device!r}$"):
+        Training(device=device)
+    assert Training(device=torch.device("cpu")) == Training()
+
+
+@pytest.mark.parametrize("gradients", ["yes", 1, None])
+def test_gradients_are_logged_or_not(gradients):
+    with pytest.raises(ValueError, match=r"^gradients must be True or False, got "):
+        Training(gradients=gradients)
+
+
+@pytest.mark.parametrize("name", ["float16", "flaot32", "randn"])
+def test_a_precision_by_name_is_one_of_the_two_that_are_meant(name):
+    with pytest.raises(ValueError, match=rf"^dtype must be one of float64, float32; got '{name}'"):
+        Training(dtype=name)
+
+
+def test_what_is_no_update_of_ppo_no_world_and_no_array_is_refused():
+    world = gaussian_world(2, 3)
+    with pytest.raises(ValueError, match=r"^update must be a PPO, such as PPO\(beta=1.0\), got "):
+        fit_ppo(world, world.utility, Training())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^world must be a World, got \["):
+        dpo_reference([world])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^start must be an array of numbers, got 'reference'$"):
+        fit(world, DPO(), start="reference")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("field", "value"), [("batch", 3), ("gradients", True)])

@@ -107,7 +107,8 @@ def with_every_option() -> type[FitCommand]:
     from gradlab.losses import hyper_parameters
 
     options = [option_of(Training, name) for name in TRAINING]
-    for name, (kind, losses, _) in hyper_parameters().items():
+    taken = {*TRAINING, *(field.name for field in dataclasses.fields(FitCommand))}
+    for name, (kind, losses, _) in hyper_parameters(taken).items():
         text = f"Hyper-parameter of {', '.join(losses)}. Left out: {_defaults(losses)}."
         annotation = Annotated[kind | None, tyro.conf.arg(help=text, help_behavior_hint="")]
         options.append((name, annotation, dataclasses.field(default=None, kw_only=True)))

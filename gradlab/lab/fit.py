@@ -19,7 +19,7 @@ from gradlab.lab.gradient_log import gradient_log
 from gradlab.lab.objective import PairObjective, pair_slots, to_columns
 from gradlab.lab.problem import PairProblem
 from gradlab.lab.runs import Runs, Worlds
-from gradlab.lab.training import Training
+from gradlab.lab.training import Training, recipe_of
 from gradlab.lab.world import World
 from gradlab.losses import DPO, PairLoss
 
@@ -84,7 +84,7 @@ def fit(
     Raises ValueError, in one line, for a bad argument; FloatingPointError if the policy stops being finite. Warns with
     ``EagerNotice``, once for each reason, where the engine was asked for and cannot train.
     """
-    training = training.but(**changes)
+    training = recipe_of(training, changes)
     if isinstance(loss, type) or not isinstance(loss, PairLoss):
         raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {loss!r}")
     runs = Runs.of(worlds, training.pairs, training.labels, seed)
@@ -115,6 +115,8 @@ def dpo_reference(world: World, steps: int = 300, **settings: Any) -> World:
     The paper does this with 300 steps on language models (stated); on the grid it is ours. ``settings`` go to ``fit``;
     the default loss is ``DPO()``.
     """
+    if not isinstance(world, World):
+        raise ValueError(f"world must be a World, got {world!r:.80}")
     loss = settings.pop("loss", DPO())
     trained = fit(world, loss, steps=steps, record=1, **settings)
     return world.with_reference(trained.logp.double().cpu().numpy())

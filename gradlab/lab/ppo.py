@@ -21,7 +21,7 @@ from gradlab.lab.fit import Fit, settings_of
 from gradlab.lab.objective import PairObjective, from_columns, pair_slots, to_columns
 from gradlab.lab.problem import Gradient
 from gradlab.lab.runs import Runs, Worlds
-from gradlab.lab.training import Training
+from gradlab.lab.training import FIELDS, Training, recipe_of
 from gradlab.lab.world import resample
 from gradlab.losses import DPO, policy_gradient, ppo_clip
 from gradlab.streams import Purpose, stream
@@ -108,7 +108,7 @@ def fit_reward(
     Raises the errors of ``fit``. Mini-batches and the gradient log are refused: a reward model has neither. Source:
     stated; Rafailov et al. 2023 (2305.18290), eq. 2.
     """
-    training = _exact(training.but(**changes), "a reward model")
+    training = _exact(recipe_of(training, changes), "a reward model")
     between("l2", l2, 0)
     runs = Runs.of(worlds, training.pairs, training.labels, seed)
     problem = RewardProblem(runs, runs.data(), l2)
@@ -209,9 +209,12 @@ def fit_ppo(
     −(E_π[r] − β KL), a mean over prompts, and ``held_out_loss`` is NaN, since no pairs are involved. ``Fit.settings``
     has the keys of ``fit``. Source: stated (a clipped surrogate with a KL penalty); batches and baseline ours.
     """
-    here = {name: changes.pop(name) for name in _OF_PPO if name in changes}
-    update = replace(update, **here) if here else update
-    training = _exact(training.but(**changes), "PPO")
+    if not isinstance(update, PPO):
+        raise ValueError(f"update must be a PPO, such as PPO(beta=1.0), got {update!r:.80}")
+    for name in changes:
+        one_of("a field of PPO or Training", name, (*_OF_PPO, *FIELDS))
+    update = replace(update, **{name: changes.pop(name) for name in _OF_PPO if name in changes})
+    training = _exact(recipe_of(training, changes), "PPO")
     runs = Runs.of(worlds, training.pairs, training.labels, seed)
     problem = PPOProblem(runs, update, runs.spread("reward", reward), runs.start(start))
     kept = recorded_steps(training.steps, training.record)

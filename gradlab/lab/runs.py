@@ -94,7 +94,10 @@ class Runs:
     def spread(self, name: str, values: np.ndarray | Tensor) -> Tensor:
         """Broadcast values to (..., X, Y); return a tensor (R, X, Y), float64 on the CPU. ValueError if not finite."""
         # A copy in numpy first: torch warns of read-only arrays, and of sequences of arrays.
-        given = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.array(values, dtype=float))
+        try:
+            given = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.array(values, dtype=float))
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must be an array of numbers, got {values!r:.80}") from None
         given = given.to("cpu", torch.float64)
         wanted = (*self.shape, self.prompts, self.responses)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -45,7 +46,7 @@ class Training:
     gradients: bool = False
     """Also keep the gradient log, see ``gradlab.lab.gradient_log``."""
     device: str = "cpu"
-    """The device to train on, by PyTorch's name for it."""
+    """The device to train on, by PyTorch's name for it; this machine must have it."""
     dtype: torch.dtype | str = torch.float64
     """The precision to train in: float64, which is the reference, or float32; as a type of PyTorch or its name."""
     engine: Engine = "auto"
@@ -64,6 +65,9 @@ class Training:
         if self.labels is not None:
             one_of("labels", self.labels, get_args(Labels))
         one_of("engine", self.engine, get_args(Engine))
+        if not isinstance(self.gradients, bool):
+            raise ValueError(f"gradients must be True or False, got {self.gradients!r}")
+        object.__setattr__(self, "device", _usable(self.device))
         if isinstance(self.policy, str):
             object.__setattr__(self, "policy", tabular_policy(self.policy))
         check_policy(self.policy)
@@ -99,14 +103,36 @@ class Training:
 
 
 FIELDS = tuple(field.name for field in fields(Training))
+_DTYPES = ("float64", "float32")
+
+
+def recipe_of(training: Training, changes: Mapping[str, Any]) -> Training:
+    """Return a recipe with some fields changed; ValueError, in one line, for something that is not a recipe."""
+    if not isinstance(training, Training):
+        raise ValueError(f"training must be a Training, such as Training(steps=100), got {training!r:.80}")
+    return training.but(**changes)
 
 
 def _floating(kind: torch.dtype | str) -> torch.dtype:
-    """Return a floating-point type, given as a type or by name."""
-    named = getattr(torch, kind, None) if isinstance(kind, str) else kind
-    if not isinstance(named, torch.dtype) or not named.is_floating_point:
-        raise ValueError(f"dtype must be a floating-point type such as torch.float64, got {kind}")
-    return named
+    """Return a floating-point type, given as a type, or by the name of one of the two that training is meant for."""
+    if isinstance(kind, str):
+        return getattr(torch, one_of("dtype", kind, _DTYPES))
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point type such as torch.float64, got {kind!r}")
+    return kind
+
+
+def _usable(device: str) -> str:
+    """Return the name of a device on which this machine can compute; ValueError for any other."""
+    name = str(device) if isinstance(device, torch.device) else device
+    try:
+        if name != "cpu":
+            torch.zeros(1, device=name).cpu()  # what PyTorch raises depends on the device
+    except (RuntimeError, AssertionError, TypeError, ValueError):
+        name = None
+    if not isinstance(name, str):
+        raise ValueError(f"device must name a device of this machine, such as cpu or cuda, got {device!r}")
+    return name
 
 
 def _text(value: Any) -> str:

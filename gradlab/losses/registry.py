@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from types import CodeType, FunctionType
@@ -44,10 +45,12 @@ class HyperParameter(NamedTuple):
     """The stops of its slider; None where it has no slider."""
 
 
-def hyper_parameters() -> dict[str, HyperParameter]:
+def hyper_parameters(taken: Collection[str] = ()) -> dict[str, HyperParameter]:
     """Return every hyper-parameter in ``PAIR_LOSSES`` that a user sets, by name; menus are made of them.
 
     A hyper-parameter that a registered name settles, as nbdpo-symmetric settles ``symmetric``, is not among them.
+
+    taken  the other names in the menu. ValueError where a user's loss has a hyper-parameter of such a name.
     """
     settled = {key for make in PAIR_LOSSES.values() if isinstance(make, partial) for key in make.keywords}
     parameters: dict[str, HyperParameter] = {}
@@ -55,6 +58,10 @@ def hyper_parameters() -> dict[str, HyperParameter]:
         loss = make()
         kinds = get_type_hints(type(loss))
         for field in fields(loss):  # type: ignore[arg-type]
+            if field.name in taken:
+                raise ValueError(
+                    f"{field.name} of {name} must have another name, since a setting is called {field.name}"
+                )
             if field.name not in settled:
                 new = HyperParameter(kinds[field.name], {}, field.metadata.get("slider"))
                 parameters.setdefault(field.name, new).defaults[name] = getattr(loss, field.name)
@@ -70,8 +77,9 @@ def register_loss(loss: _Loss) -> _Loss:
 
     A class that is registered again, as by a notebook's cell that is run twice, replaces the former one.
 
-    ValueError or TypeError, in one line: for a class that lacks a member, a name that is taken, a loss that fails on
-    pairs, returns another shape or is not finite at π = π_ref, and a stated fact that is not true.
+    ValueError or TypeError, in one line: for a class that lacks a member, a name that is taken or is no file's name, a
+    hyper-parameter that is no number, a loss that fails on pairs, returns another shape, is not finite at π = π_ref or
+    has no slopes, and a stated fact that is not true.
     """
     kind = loss if isinstance(loss, type) else type(loss)
     _check_class(kind)
@@ -80,6 +88,7 @@ def register_loss(loss: _Loss) -> _Loss:
     except TypeError as error:
         raise TypeError(f"{kind.__name__} must have a default for every hyper-parameter ({error})") from None
     _check_words(kind.__name__, ready)
+    _check_numbers(kind.__name__, ready)
     former = _LOSSES.get(ready.name)
     if former is not None and (ready.name in _OURS or _home(type(former())) != _home(kind)):
         raise ValueError(f"name of {kind.__name__} must be one that no registered loss has, got {ready.name!r}")
@@ -95,7 +104,10 @@ def register_loss(loss: _Loss) -> _Loss:
 
 def unregister_loss(name: str) -> None:
     """Take a loss that ``register_loss`` has added out of the registry; ValueError for any other name."""
-    one_of("loss to take out", name, [known for known in _LOSSES if known not in _OURS])
+    added = [known for known in _LOSSES if known not in _OURS]
+    if not added:
+        raise ValueError(f"loss to take out must be one that register_loss has added, and there is none, got {name!r}")
+    one_of("loss to take out", name, added)
     del _LOSSES[name]
 
 
@@ -175,10 +187,34 @@ def _check_words(title: str, loss: Any) -> None:
         text = getattr(loss, name)
         if not isinstance(text, str) or not text.strip() or len(text.splitlines()) != 1:
             raise ValueError(f"{name} of {title} must be one line of text, got {text!r}")
-    if loss.name.split() != [loss.name] or loss.name.startswith("-"):
-        raise ValueError(f"name of {title} must be one word that does not begin with a hyphen, got {loss.name!r}")
+    if not re.fullmatch(r"\w[\w.+-]*", loss.name):  # an option's value, and a folder's name
+        raise ValueError(
+            f"name of {title} must be one word of letters, digits, _, -, + and ., that begins with a letter or digit, "
+            f"got {loss.name!r}"
+        )
     if not isinstance(loss.antisymmetric, bool):
         raise ValueError(f"antisymmetric of {title} must be True or False, got {loss.antisymmetric!r}")
+
+
+def _check_numbers(title: str, loss: Any) -> None:
+    """Raise TypeError or ValueError unless every hyper-parameter is a finite number, and its slider a range."""
+    try:
+        kinds = get_type_hints(type(loss))
+    except Exception as error:  # an annotation may be any code
+        raise TypeError(f"annotations of {title} must be types, but {_one_line(error)}") from None
+    for field in fields(loss):
+        value = getattr(loss, field.name)
+        if kinds[field.name] not in (float, int, bool):
+            raise TypeError(f"{field.name} of {title} must be a float, int or bool, got {kinds[field.name]!r}")
+        if not isinstance(value, (float, int)) or not math.isfinite(value):
+            raise ValueError(f"{field.name} of {title} must have a finite number as its default, got {value!r}")
+        slider = field.metadata.get("slider")
+        if slider is not None and not isinstance(slider, SliderRange):
+            raise TypeError(f"slider of {field.name} of {title} must be a SliderRange(low, high, step), got {slider!r}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _check_values(title: str, loss: Any) -> None:
@@ -188,7 +224,7 @@ def _check_values(title: str, loss: Any) -> None:
         value = loss(pairs)
         start = loss(_at_reference(pairs))
     except Exception as error:  # whatever a user's own code may raise
-        raise ValueError(f"{title} must take a PairLogps, but raises {type(error).__name__}: {error}") from error
+        raise ValueError(f"{title} must take a PairLogps, but raises {_one_line(error)}") from error
     if not isinstance(value, Tensor) or value.shape != pairs.win.shape:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{title} must return a loss per pair, here of shape {tuple(pairs.win.shape)}, got {got}")
@@ -206,20 +242,47 @@ def _check_facts(title: str, loss: KnownLoss) -> None:
     """Raise ValueError or TypeError where a stated fact does not hold for made-up pairs."""
     if not isinstance(loss.label, str) or len(loss.label.splitlines()) != 1:
         raise ValueError(f"label of {title} must be one line of text, got {loss.label!r}")
+    if not isinstance(loss.start_equation, str) or len(loss.start_equation.splitlines()) > 1:
+        raise ValueError(f"start_equation of {title} must be a line of text, or empty, got {loss.start_equation!r}")
     if not isinstance(loss.look, Look):
         raise TypeError(f"look of {title} must be a Look(color, linestyle, marker), got {loss.look!r}")
     start = measured_start(loss)
     stated = loss.start_value
-    if stated is not None and (start is None or not math.isclose(stated, start, rel_tol=1e-6, abs_tol=1e-9)):
+    if stated is not None and not _is_near(stated, start):
         raise ValueError(f"start_value of {title} must be its loss at π = π_ref, {start}, got {stated!r}")
     ends = loss.weight_range
-    if not (len(ends) == 2 and 0 <= ends[0] <= ends[1] <= 1):
+    if not _is_share_range(ends):
         raise ValueError(f"weight_range of {title} must be two numbers in [0, 1], the least first, got {ends!r}")
-    win, lose = (side.abs() for side in slopes(differentiated(loss), _examples()))
-    weight = (win / (win + lose))[win + lose > 0]
+    for fact in ("constant_weight", "logistic", "bounded_below", "bounded_above"):
+        if not isinstance(getattr(loss, fact), bool):
+            raise ValueError(f"{fact} of {title} must be True or False, got {getattr(loss, fact)!r}")
+    weight = _win_weights(title, loss)
     outside = weight[(weight < ends[0] - 1e-9) | (weight > ends[1] + 1e-9)]
     if len(outside):
         raise ValueError(f"weight_range of {title} must hold λ_w of every pair, {ends!r} lacks {float(outside[0]):.4g}")
+    if loss.constant_weight and len(weight) and float(weight.max() - weight.min()) > 1e-9:
+        low, high = float(weight.min()), float(weight.max())
+        raise ValueError(f"constant_weight of {title} must be False: λ_w varies, from {low:.4g} to {high:.4g}")
+
+
+def _win_weights(title: str, loss: KnownLoss) -> Tensor:
+    """Return λ_w of the made-up pairs that have slopes; ValueError for a loss that autograd cannot follow."""
+    try:
+        win, lose = (side.abs() for side in slopes(differentiated(loss), _examples()))
+    except Exception as error:  # whatever a user's own code may raise
+        raise ValueError(f"{title} must have slopes in log π, but autograd raises {_one_line(error)}") from error
+    return (win / (win + lose))[win + lose > 0]
+
+
+def _is_near(stated: Any, start: float | None) -> bool:
+    if start is None or not isinstance(stated, (float, int)):
+        return False
+    return math.isclose(stated, start, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _is_share_range(ends: Any) -> bool:
+    pair = isinstance(ends, (tuple, list)) and len(ends) == 2 and all(isinstance(end, (float, int)) for end in ends)
+    return pair and 0 <= ends[0] <= ends[1] <= 1
 
 
 def _examples() -> PairLogps:

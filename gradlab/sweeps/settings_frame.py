@@ -28,7 +28,6 @@ WORLD = {
     name: argument.default for name, argument in inspect.signature(gaussian_world).parameters.items() if name != "seed"
 }
 _TRAINING = ("policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "dtype")
-_DTYPES = ("float64", "float32")
 MOST_RUNS = 10_000_000
 
 
@@ -52,7 +51,8 @@ def read_settings(path: Path | str) -> pd.DataFrame:
 
 def setting_names() -> tuple[str, ...]:
     """Return the names that a setting may have: those of the training, the world, and every registered loss."""
-    return ("loss", *hyper_parameters(), *_TRAINING, *WORLD, "seed")
+    others = (*_TRAINING, *WORLD, "seed")
+    return ("loss", *hyper_parameters(taken=("loss", "seeds", *others)), *others)
 
 
 def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
@@ -102,8 +102,6 @@ def world_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def training_of(given: Mapping[str, Any]) -> Training:
     """Return the recipe that the settings ask for: the defaults of ``Training``, but only the end recorded."""
-    if "dtype" in given:
-        one_of("dtype", given["dtype"], _DTYPES)
     return Training(**{"record": 1, **{name: given[name] for name in _TRAINING if name in given}})
 
 

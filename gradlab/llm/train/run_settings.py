@@ -20,6 +20,7 @@ from gradlab.llm.model.logps import CHUNK
 from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
 
 PPO = "ppo"
+_FOLDERS = ("sft", "reference", PPO, "cache")  # a run's folders that a user's loss must not take
 # Values of options that are left out. The paper states beta, clip (naive variants), epochs and reference.steps of
 # `paper`; its learning rate, and all of `gentle`, are ours.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -256,6 +257,10 @@ class Settings:
             raise ValueError(f"loss must name one or more losses, each once, got {' '.join(self.loss) or 'none'}")
         for name in self.loss:
             one_of("loss", name, (*PAIR_LOSSES, PPO))
+            if name in PAIR_LOSSES and name in _FOLDERS:
+                raise ValueError(
+                    f"loss must have another name than {', '.join(_FOLDERS)}, parts of a run, got {name!r}"
+                )
         self._check_ppo()
         for name in ("beta", "learning_rate", "epochs"):
             positive(name, self.of(name))
