@@ -1,4 +1,4 @@
-"""Train small Llamas from scratch by every loss, evaluate them, and print the tables.
+"""Train small Llamas from scratch with every loss, evaluate them, and print the tables.
 
 One task, size and seed take 5 to 20 minutes on one core; all 12 together, with data, one to four hours. Finished
 runs are not repeated, and an interrupted run goes on where it was.

@@ -56,7 +56,7 @@ class FitCommand:
     scale: float = 4.0
     """Height of the utility's peak: log-odds by which the best response beats a bad one."""
     mask_rate: float = 0.0
-    """Share hidden from the data, at least 0 and below 1."""
+    """Share of responses or pairs hidden from the data, at least 0 and below 1."""
     mask_kind: str = "responses"
     """What the mask hides: `responses`, or single `pairs` of them."""
     reference: str = "uniform"
