@@ -35,26 +35,19 @@ def log_probabilities(name: str, values: ArrayLike) -> Array:
 
 def log_distribution(name: str, values: ArrayLike, least: int = 2) -> Array:
     """Return ``values`` (..., n), if each row is the logarithm of a distribution over n ≥ ``least`` responses."""
-    array = finite(name, values)
-    if array.ndim < 1 or array.shape[-1] < least:
-        raise ValueError(f"{name} must have at least {least} responses along its last axis, got shape {array.shape}")
+    array = _over_responses(name, values, least)
     with np.errstate(over="ignore"):
         totals = np.asarray(np.exp(logsumexp(array, axis=-1)))
-    if not (np.abs(totals - 1) <= 1e-6).all():
-        raise ValueError(f"exp({name}) must sum to one, got a sum of {totals.flat[np.abs(totals - 1).argmax()]:.6g}")
+    _check_totals(f"exp({name})", totals)
     return array
 
 
 def distribution(name: str, values: ArrayLike, least: int = 2) -> Array:
     """Return ``values`` (..., n), if each row is a distribution over n ≥ ``least`` responses."""
-    array = finite(name, values)
-    if array.ndim < 1 or array.shape[-1] < least:
-        raise ValueError(f"{name} must have at least {least} responses along its last axis, got shape {array.shape}")
+    array = _over_responses(name, values, least)
     if (array < 0).any():
         raise ValueError(f"{name} must be ≥ 0, got {array.min():.6g}")
-    totals = array.sum(-1)
-    if not (np.abs(totals - 1) <= 1e-6).all():
-        raise ValueError(f"{name} must sum to one, got a sum of {totals.flat[np.abs(totals - 1).argmax()]:.6g}")
+    _check_totals(name, array.sum(-1))
     return array
 
 
@@ -90,3 +83,16 @@ def sigmoid(x: Array) -> Array:
         np.exp(np.negative(x, out=x), out=x)
     x += 1
     return np.reciprocal(x, out=x)
+
+
+def _over_responses(name: str, values: ArrayLike, least: int) -> Array:
+    """Return finite ``values``, if their last axis holds at least ``least`` responses."""
+    array = finite(name, values)
+    if array.ndim < 1 or array.shape[-1] < least:
+        raise ValueError(f"{name} must have at least {least} responses along its last axis, got shape {array.shape}")
+    return array
+
+
+def _check_totals(name: str, totals: Array) -> None:
+    if not (np.abs(totals - 1) <= 1e-6).all():
+        raise ValueError(f"{name} must sum to one, got a sum of {totals.flat[np.abs(totals - 1).argmax()]:.6g}")
