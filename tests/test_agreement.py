@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from gradlab.stats.agreement import krippendorff_alpha, wilson_interval
+from gradlab.stats.agreement import agreement, krippendorff_alpha, wilson_interval
 
 
 @pytest.mark.parametrize(("won", "number"), [(0, 1), (0, 12), (3, 12), (6, 12), (12, 12), (70, 100)])
@@ -53,3 +53,10 @@ def test_alpha_follows_its_definition_on_random_tables_with_gaps():
         observed = sum((unit[:, None] != unit).sum() / (len(unit) - 1) for unit in units) / len(values)
         by_chance = (values[:, None] != values).sum() / (len(values) * (len(values) - 1))
         assert krippendorff_alpha(pd.DataFrame(ratings)) == pytest.approx(1 - observed / by_chance, abs=1e-12)
+
+
+def test_two_answers_of_one_rater_to_one_item_are_refused():
+    answers = pd.DataFrame({"rater": ["ann", "ann", "bob"], "item": ["x", "x", "x"], "score": [1.0, 0.0, 1.0]})
+    with pytest.raises(ValueError, match=r"^answers must have one row per rater and item, got two of 'ann' to 'x'$"):
+        agreement(answers)
+    assert agreement(answers[1:]).raw == 0

@@ -127,6 +127,14 @@ def test_files_are_written_together_or_not_at_all(tmp_path):
         assert sorted(first.parent.iterdir()) == [first, second, third]
 
 
+@pytest.mark.parametrize("other", ["sub/../a", "a/b"])
+def test_a_path_that_is_given_twice_or_lies_in_another_is_refused_before_anything_is_written(tmp_path, other):
+    with pytest.raises(ValueError, match=r"^files must be different paths, none inside another, got .*/a"):
+        artifacts.write_whole({tmp_path / "a": "1", tmp_path / other: "2"})
+    assert list(tmp_path.iterdir()) == []
+    artifacts.write_whole({})
+
+
 def test_a_frame_holds_the_key_that_it_was_saved_under(tmp_path):
     path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {"key": "k"})
     assert artifacts.holds(path, "k")

@@ -142,6 +142,13 @@ def test_an_unknown_experiment_names_those_that_exist(tmp_path):
         make_figures(["world"], folder=tmp_path)
 
 
+def test_a_file_in_the_place_of_the_figures_folder_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "file").write_text("")
+    for quick in (False, True):
+        with pytest.raises(ValueError, match=r"^folder must be a folder, or not be there yet, got the file '.*/file'$"):
+            make_figures(["ratios"], folder=tmp_path / "file", quick=quick)
+
+
 def test_parts_can_be_written_down_and_are_all_different():
     for experiment in EXPERIMENTS.values():
         for quick in (False, True):

@@ -88,6 +88,15 @@ def test_a_random_policy_is_a_distribution_that_its_generator_decides(family, le
         (lambda: families.one_peak(20, 0, 1.0), r"rest must be finite and lie in \(0, 1\), got 1.0"),
         (lambda: families.gaussian_pair(20, 1.0, 1.0, -1.0), "sigma_q must be finite and > 0, got -1.0"),
         (lambda: families.dirichlet_pair(20, 0.0, 1.0, 0), "alpha must be finite and > 0, got 0.0"),
+        (lambda: families.one_peak(20, 20, 0.5), "at must be the number of a response, less than 20, got 20"),
+        (lambda: families.one_peak(1, 0, 0.5), "n must be a whole number ≥ 2, got 1"),
+        (lambda: families.random_peak(0, 0.5, 0), "n must be a whole number ≥ 2, got 0"),
+        (lambda: families.dirichlet_twins(0, 1.0, 0), "n must be a whole number ≥ 2, got 0"),
+        (lambda: families.random_policy("one-hot", 5, 2.0, np.random.default_rng(0)), r"level must .* \(0, 1\], got 2"),
+        (
+            lambda: families.random_policy("gaussian", 5, 0, np.random.default_rng(0)),
+            r"level must be finite and lie in",
+        ),
         (lambda: families.random_policy("flat", 5, 1.0, np.random.default_rng(0)), "family must be one of dirichlet"),
     ],
 )

@@ -33,11 +33,14 @@ def make_figures(
     workers  processes; left out: one per core. The numbers do not depend on it.
 
     Settings, sources and versions decide what is stale. Returns the figures that were drawn.
-    Raises ValueError for an unknown name.
+    Raises ValueError for an unknown name, or a folder that is a file.
     """
     for name in names:
         one_of("experiment", name, EXPERIMENTS)
     folder = Path(folder) / "quick" if quick else Path(folder)
+    for place in (folder.parent, folder, folder / "data"):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"folder must be a folder, or not be there yet, got the file {str(place)!r}")
     chosen = {name: EXPERIMENTS[name] for name in names or EXPERIMENTS}
     ran = frames.bring_up_to_date(list(chosen.values()), folder / "data", quick=quick, fresh=fresh, workers=workers)
     todo = [

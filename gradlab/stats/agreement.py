@@ -56,7 +56,14 @@ def wilson_interval(rate: float, number: int) -> tuple[float, float]:
 
 
 def agreement(answers: pd.DataFrame) -> Agreement:
-    """Return raw agreement and Krippendorff's α over the items that two or more raters have answered."""
+    """Return raw agreement and Krippendorff's α over the items that two or more raters have answered.
+
+    ValueError where a rater has answered an item twice.
+    """
+    twice = answers[answers.duplicated(["rater", "item"])]
+    if len(twice):
+        rater, item = twice.iloc[0][["rater", "item"]]
+        raise ValueError(f"answers must have one row per rater and item, got two of {rater!r} to {item!r}")
     counts = answers.groupby(["item", "score"]).size().unstack(fill_value=0)  # (items, scores): how many gave it
     counts = counts[counts.sum(axis=1) > 1]
     answered = counts.sum(axis=1)

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +113,10 @@ def write_whole(files: Mapping[Path, Content]) -> None:
     All contents are written, in the mapping's order and down to the disk, before the first file is renamed: a fault
     while writing (a full disk, a function that raises, Ctrl-C) leaves every path as it was, and no temporary file. The
     renames follow in the same order; a process killed between two of them leaves the first files new, the rest old.
-    Folders that are missing are made. OSError names the file that could not be written.
+    Folders that are missing are made. OSError names the file that could not be written; ValueError names a path that is
+    given twice, or lies inside another.
     """
+    _check_apart(files)
     staged: dict[Path, str] = {}
     try:
         for target, content in files.items():
@@ -127,6 +129,15 @@ def write_whole(files: Mapping[Path, Content]) -> None:
     finally:
         for name in staged.values():
             Path(name).unlink(missing_ok=True)
+
+
+def _check_apart(paths: Iterable[Path]) -> None:
+    """Raise ValueError where two paths are one, or one would be a folder of the other."""
+    places = [Path(os.path.abspath(path)) for path in paths]
+    for number, place in enumerate(places):
+        others = {*places[:number], *places[number + 1 :]}
+        if others & {place, *place.parents}:
+            raise ValueError(f"files must be different paths, none inside another, got {place} and another like it")
 
 
 def _temporary_beside(target: Path) -> str:

@@ -6,6 +6,7 @@ families are ours: the paper leaves open which distributions it means.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -51,12 +52,14 @@ def gaussian(n: int, mode: float, width: float) -> Array:
 def one_peak(n: int, at: int, rest: float) -> Array:
     """Return the log-distribution, (n,), of one likely response, number ``at``; the others share ``rest`` evenly."""
     between("rest", rest, 0, 1, open_low=True, open_high=True)
+    if count("at", at) >= count("n", n, least=2):
+        raise ValueError(f"at must be the number of a response, less than {n}, got {at}")
     return _log(np.where(np.arange(n) == at, 1 - rest, rest / (n - 1)))
 
 
 def random_peak(n: int, rest: float, seed: int) -> tuple[Array, int]:
     """Draw where ``one_peak`` has its likely response; return the log-distribution, (n,), and the response's number."""
-    at = int(stream(seed, Purpose.CONFIDENT, n).integers(n))
+    at = int(stream(seed, Purpose.CONFIDENT, n).integers(count("n", n, least=2)))
     return one_peak(n, at, rest), at
 
 
@@ -92,6 +95,8 @@ def random_policy(family: str, n: int, level: float, rng: np.random.Generator) -
             Dirichlet(1) draws it.
     """
     one_of("family", family, ("dirichlet", "gaussian", "one-hot"))
+    count("n", n, least=2)
+    between("level", level, 0, 1 if family == "one-hot" else math.inf, open_low=True)
     if family == "dirichlet":
         return rng.dirichlet(np.full(n, level))
     if family == "gaussian":
@@ -103,7 +108,7 @@ def random_policy(family: str, n: int, level: float, rng: np.random.Generator) -
 
 
 def _dirichlet(n: int, alpha: float, rng: np.random.Generator) -> Array:
-    return _log(rng.dirichlet(np.full(n, positive("alpha", alpha))))
+    return _log(rng.dirichlet(np.full(count("n", n, least=2), positive("alpha", alpha))))
 
 
 def _log(p: Array) -> Array:
