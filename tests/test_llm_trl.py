@@ -29,7 +29,10 @@ from gradlab.llm.trl import LOG, GradlabDPOTrainer, ImbalanceLog
 from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, PairLogps
 
 # TRL 1.16 uses names of transformers that 5.24 has begun to retire.
-pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated and will be:FutureWarning")
+pytestmark = [
+    pytest.mark.slow,  # TRL's trainers take seconds each
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated and will be:FutureWarning"),
+]
 WORDS = ["<pad>", "</s>", "<unk>", *"abcdefghijklmnopq"]
 SIZE = {"vocab_size": len(WORDS), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64,
@@ -119,9 +122,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[] if case == "plain" else pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.parametrize("case", CASES)
 def test_dpo_is_trls_sigmoid(make, case):
     trainers = [make(name="trl", **CASES[case]), make(DPO(beta=0.2), name="gradlab", **CASES[case])]
     for trainer in trainers:
@@ -139,7 +140,6 @@ def test_dpo_is_trls_sigmoid(make, case):
         torch.testing.assert_close(ends[1][name], ends[0][name], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.slow
 def test_the_loss_of_routers_is_added_as_trl_adds_it(make):
     torch.manual_seed(0)
     config = MixtralConfig(**SIZE, num_local_experts=2, output_router_logits=True, router_aux_loss_coef=0.3)
@@ -155,9 +155,7 @@ def test_the_loss_of_routers_is_added_as_trl_adds_it(make):
     assert ours[-1] == pytest.approx(theirs[-1], rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ("dpo", "bdpo") else pytest.mark.slow) for name in PAIR_LOSSES]
-)
+@pytest.mark.parametrize("name", PAIR_LOSSES)
 def test_every_loss_trains_with_the_gradient_found_by_hand(make, llamas, pairs, name):
     loss = PAIR_LOSSES[name](beta=0.2)
     settings = {"optim": "sgd", "max_grad_norm": 0.0, "max_steps": 1, "learning_rate": 0.5}
@@ -202,7 +200,6 @@ def test_the_log_has_every_column_of_log_probabilities_for_whole_steps(make):
     assert log.attrs["notes"] == []
 
 
-@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_its_log_and_a_new_one_keeps_the_old(make, tmp_path):
     settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     make(BalancedDPO(beta=0.2), settings=settings).train()
@@ -236,7 +233,6 @@ def test_what_is_outside_of_training_or_has_a_name_is_not_logged(make, pairs):
     assert Path(trainer.args.output_dir, LOG).read_text() == text
 
 
-@pytest.mark.slow
 def test_the_callback_gives_of_trls_own_trainer_what_its_logs_have(make):
     trainers = [
         make(name="trl", callbacks=[ImbalanceLog()], evaluate=True),
@@ -303,7 +299,6 @@ def test_args_are_needed(llamas):
         GradlabDPOTrainer(llamas[0], gradlab_loss=DPO())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["another reference", "no call"])
 def test_a_trl_that_computes_otherwise_is_noticed(make, monkeypatch, fault):
     own = DPOTrainer.compute_loss
@@ -340,7 +335,6 @@ def test_without_trl_one_line_says_what_to_install(monkeypatch):
         importlib.import_module("gradlab.llm.trl")
 
 
-@pytest.mark.slow
 def test_the_example_runs(llamas, tokenizer, pairs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     llamas[0].save_pretrained("model")
