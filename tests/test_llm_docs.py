@@ -19,7 +19,8 @@ from gradlab.doctor import SIGNS
 from gradlab.llm.model.memory import memory
 from gradlab.llm.model.memory_table import memory_markdown
 from gradlab.llm.model.shapes import LLAMAS, shape_of
-from gradlab.llm.train.run_settings import RECIPES, read_settings
+from gradlab.llm.train.command_line import read_settings
+from gradlab.llm.train.run_settings import RECIPES
 from gradlab.losses import PairLogps, pair_loss
 
 ROOT = Path(__file__).parent.parent

@@ -35,10 +35,11 @@ from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.train import checkpoints, stages
+from gradlab.llm.train.command_line import read_settings
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
-from gradlab.llm.train.run_settings import FLAT, read_settings
+from gradlab.llm.train.run_settings import FLAT
 from gradlab.llm.train.stages import train
 from gradlab.losses import DPO, PAIR_LOSSES, pair_loss
 

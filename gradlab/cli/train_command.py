@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> None:
-    from gradlab.llm.train.run_settings import read_settings
+    from gradlab.llm.train.command_line import read_settings
 
     with _heard_once():
         settings = read_settings(arguments, "gradlab train")

@@ -1,12 +1,10 @@
-"""The settings of a training run: options and their sections, the recipes behind them, and TOML files of both."""
+"""The settings of a training run: options, their sections, and the recipes behind them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -235,7 +233,7 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", located(self.model))
         for name, hint in get_type_hints(Settings).items():
-            kind, value = _kind(hint), getattr(self, name)
+            kind, value = kind_of(hint), getattr(self, name)
             if get_origin(kind) is Literal and not (value is None and kind is not hint):
                 one_of(name, value, get_args(kind))
         if self.choice is not None:
@@ -334,53 +332,12 @@ class Settings:
         return values
 
 
-class _Draft(Settings):
-    """Settings that are not checked yet: tyro would print a failed check as a box of many lines."""
-
-    def __post_init__(self) -> None:
-        pass
-
-
 def settings_of(options: Mapping[str, Any]) -> Settings:
     """Return the settings with these options; the name of an option in a section is SECTION.NAME: {"lora.rank": 8}."""
-    return Settings(**_nested(options))
+    return Settings(**nested(options))
 
 
-def read_settings(arguments: Sequence[str], prog: str) -> Settings:
-    """Read settings from a command line; ``--config FILE`` gives defaults, and options win over it.
-
-    FILE is TOML: keys are options' names, and a table is a section, such as ``[lora]`` with ``rank``.
-    ValueError with one line for a file that cannot be used and for a former name of an option; a wrong option ends the
-    program as command lines do.
-    """
-    given: dict[str, Any] = dict.fromkeys(("model", "data", "out"), tyro.MISSING_NONPROP)
-    rest: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        name, equals, file = word.partition("=")
-        if name != "--config":
-            rest.append(word)
-            continue
-        file = file if equals else next(words, "")
-        if not file:
-            raise ValueError("config must name a TOML file, got none")
-        given |= _read_config(Path(file))
-    _check_names(rest)
-    values = _nested(given)
-    start: Any = object.__new__(_Draft)
-    for field in dataclasses.fields(Settings):
-        default = None if field.default is dataclasses.MISSING else field.default
-        object.__setattr__(start, field.name, values.get(field.name, default))
-    draft = tyro.cli(
-        _Draft, prog=prog, args=rest, default=start,
-        description=f"{inspect.getdoc(Settings)}\n\n--config FILE: a TOML file of these options, with a table for each "
-        "section; options that are given here win.",
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
-    )  # fmt: skip
-    return Settings(**vars(draft))
-
-
-def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
+def nested(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of ``Settings``, sections as objects, from options by name."""
     fields: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
@@ -393,62 +350,6 @@ def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
     return fields | {name: SECTIONS[name](**values) for name, values in sections.items()}
 
 
-def _check_names(words: Sequence[str]) -> None:
-    """Raise ValueError for an option in a section that is given by its former, flat name."""
-    names = [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
-    moved = [(name, FLAT[name.replace("-", "_")].replace("_", "-")) for name in names if name.replace("-", "_") in FLAT]
-    if moved:
-        raise ValueError("; ".join(f"--{name} is now --{new}" for name, new in moved))
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """Return the options in a TOML file, those in a table by TABLE.NAME."""
-    try:
-        page = tomllib.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"config {path} is no TOML: {error}") from None
-    options: dict[str, Any] = {}
-    hints = get_type_hints(Settings)
-    for name, value in page.items():
-        if name in FLAT:
-            section, _, field = FLAT[name].partition(".")
-            raise ValueError(f"{name} in {path} is now {field} in the table [{section}]")
-        hint = hints[one_of(f"option in {path}", name, hints)]
-        if name not in SECTIONS:
-            options[name] = _fitting(name, value, hint, path)
-            continue
-        if not isinstance(value, dict):
-            raise ValueError(f"{name} in {path} must be a table, got {value!r}")
-        inside = get_type_hints(SECTIONS[name])
-        for field, part in value.items():
-            one_of(f"option of [{name}] in {path}", field, inside)
-            options[f"{name}.{field}"] = _fitting(f"{name}.{field}", part, inside[field], path)
-    return options
-
-
-def _kind(hint: Any) -> Any:
+def kind_of(hint: Any) -> Any:
     """Return an option's type hint, without the None of an option that may be left out."""
     return get_args(hint)[0] if NoneType in get_args(hint) else hint
-
-
-_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # an option's type: its types in TOML, and their name in messages
-    bool: ((bool,), "true or false"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    str: ((str,), "a text"),
-    Path: ((str,), "a text"),
-    tuple: ((str, list), "a text or a list of texts"),
-}
-
-
-def _fitting(name: str, value: Any, hint: Any, path: Path) -> Any:
-    """Return a value of a TOML file in its option's type; ValueError where the option does not accept it."""
-    kind = _kind(hint)
-    if get_origin(kind) is Literal:
-        return one_of(f"{name} in {path}", value, get_args(kind))
-    wanted = get_origin(kind) or kind
-    types, words = _KINDS[wanted]
-    items = [value] if wanted is tuple and isinstance(value, str) else value
-    if type(value) not in types or (wanted is tuple and not all(isinstance(item, str) for item in items)):
-        raise ValueError(f"{name} in {path} must be {words}, got {value!r}")
-    return wanted(items)

@@ -1,0 +1,112 @@
+"""The settings of a training run from a command line and from TOML files."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
+
+from gradlab.checks import one_of
+from gradlab.llm.train.run_settings import FLAT, SECTIONS, Settings, kind_of, nested
+
+
+class _Draft(Settings):
+    """Settings that are not checked yet: tyro would print a failed check as a box of many lines."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def read_settings(arguments: Sequence[str], prog: str) -> Settings:
+    """Read settings from a command line; ``--config FILE`` gives defaults, and options win over it.
+
+    FILE is TOML: keys are options' names, and a table is a section, such as ``[lora]`` with ``rank``.
+    ValueError with one line for a file that cannot be used and for a former name of an option; a wrong option ends the
+    program as command lines do.
+    """
+    given: dict[str, Any] = dict.fromkeys(("model", "data", "out"), tyro.MISSING_NONPROP)
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, file = word.partition("=")
+        if name != "--config":
+            rest.append(word)
+            continue
+        file = file if equals else next(words, "")
+        if not file:
+            raise ValueError("config must name a TOML file, got none")
+        given |= _read_config(Path(file))
+    _check_names(rest)
+    values = nested(given)
+    start: Any = object.__new__(_Draft)
+    for field in dataclasses.fields(Settings):
+        default = None if field.default is dataclasses.MISSING else field.default
+        object.__setattr__(start, field.name, values.get(field.name, default))
+    draft = tyro.cli(
+        _Draft, prog=prog, args=rest, default=start,
+        description=f"{inspect.getdoc(Settings)}\n\n--config FILE: a TOML file of these options, with a table for each "
+        "section; options that are given here win.",
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
+    )  # fmt: skip
+    return Settings(**vars(draft))
+
+
+def _check_names(words: Sequence[str]) -> None:
+    """Raise ValueError for an option in a section that is given by its former, flat name."""
+    names = [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
+    moved = [(name, FLAT[name.replace("-", "_")].replace("_", "-")) for name in names if name.replace("-", "_") in FLAT]
+    if moved:
+        raise ValueError("; ".join(f"--{name} is now --{new}" for name, new in moved))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Return the options in a TOML file, those in a table by TABLE.NAME."""
+    try:
+        page = tomllib.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"config {path} is no TOML: {error}") from None
+    options: dict[str, Any] = {}
+    hints = get_type_hints(Settings)
+    for name, value in page.items():
+        if name in FLAT:
+            section, _, field = FLAT[name].partition(".")
+            raise ValueError(f"{name} in {path} is now {field} in the table [{section}]")
+        hint = hints[one_of(f"option in {path}", name, hints)]
+        if name not in SECTIONS:
+            options[name] = _fitting(name, value, hint, path)
+            continue
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} in {path} must be a table, got {value!r}")
+        inside = get_type_hints(SECTIONS[name])
+        for field, part in value.items():
+            one_of(f"option of [{name}] in {path}", field, inside)
+            options[f"{name}.{field}"] = _fitting(f"{name}.{field}", part, inside[field], path)
+    return options
+
+
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # an option's type: its types in TOML, and their name in messages
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+    Path: ((str,), "a text"),
+    tuple: ((str, list), "a text or a list of texts"),
+}
+
+
+def _fitting(name: str, value: Any, hint: Any, path: Path) -> Any:
+    """Return a value of a TOML file in its option's type; ValueError where the option does not accept it."""
+    kind = kind_of(hint)
+    if get_origin(kind) is Literal:
+        return one_of(f"{name} in {path}", value, get_args(kind))
+    wanted = get_origin(kind) or kind
+    types, words = _KINDS[wanted]
+    items = [value] if wanted is tuple and isinstance(value, str) else value
+    if type(value) not in types or (wanted is tuple and not all(isinstance(item, str) for item in items)):
+        raise ValueError(f"{name} in {path} must be {words}, got {value!r}")
+    return wanted(items)
