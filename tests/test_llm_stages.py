@@ -129,6 +129,8 @@ def test_each_stage_starts_where_the_one_before_ended(inputs, tmp_path, lora):
         names = set(weights(tmp_path / "bdpo"))
         assert names
         assert all("lora_" in name for name in names)
+        layers = json.loads((tmp_path / "sft" / "model" / "adapter_config.json").read_text("utf-8"))["target_modules"]
+        assert layers == sorted(layers)  # a set's order would give each process another key of the next stage
         assert logs["bdpo"].attrs["settings"]["trained_parameters"] < logs["bdpo"].attrs["settings"]["parameters"] / 2
     assert differ(weights(tmp_path / "bdpo"), weights(tmp_path / "reference"))
     assert differ(weights(tmp_path / "reference"), weights(tmp_path / "sft"))

@@ -172,7 +172,7 @@ def train_bpe(texts: Iterable[str], size: int) -> Any:
 def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, torch.Tensor] | None = None) -> None:
     """Write a model and its tokenizer as a folder that transformers reads; the folder is written whole or not at all.
 
-    A LoRA adapter names its base as ``located`` does.
+    A LoRA adapter names its base as ``located`` does, and its layers in order, so that equal adapters give equal files.
     OSError, such as for a full disk, leaves the former folder as it was.
     """
     from safetensors import SafetensorError
@@ -182,6 +182,8 @@ def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, tor
     for adapter in getattr(model, "peft_config", {}).values():
         if adapter.base_model_name_or_path:
             adapter.base_model_name_or_path = located(adapter.base_model_name_or_path)
+        if not isinstance(adapter.target_modules, str):  # peft has a set, whose order differs from process to process
+            adapter.target_modules = sorted(adapter.target_modules or ())
     try:
         model.save_pretrained(part, state_dict=weights, safe_serialization=True)
         tokenizer.save_pretrained(part)
