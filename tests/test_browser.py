@@ -97,7 +97,7 @@ def test_results_can_be_copied_and_saved(opened, tmp_path):
     explorer.root.get_by_role("button", name="Copy as Python").click()
     explorer.root.get_by_text("copied", exact=True).wait_for()
     code = page.page.evaluate("() => navigator.clipboard.readText()")
-    assert code.startswith("from gradlab.losses import pair_loss")
+    assert code.startswith("import gradlab as gl")
     for kind, start in (("CSV", b"step,"), ("PNG", b"\x89PNG")):
         with page.page.expect_download() as download:
             explorer.root.get_by_role("button", name=kind, exact=True).click()
