@@ -29,7 +29,7 @@ from gradlab.losses import (
     slopes,
     unregister_loss,
 )
-from gradlab.losses.registry import FAMILIES
+from gradlab.losses.registry import FAMILIES, definition
 
 KNOWN = {name: make() for name, make in PAIR_LOSSES.items()} | {
     "nbdpo, clip 2": NaiveBalancedDPO(clip=2.0),
@@ -345,3 +345,30 @@ def test_gradlabs_losses_stay():
         unregister_loss("dpo")
     with pytest.raises(ValueError, match=r"^name of DPO must be one that no registered loss has, got 'dpo'"):
         register_loss(PAIR_LOSSES["dpo"])
+
+
+def made_of(base, static, shown, called):
+    """Return a loss of a class, and of a base, whose functions return these numbers."""
+    scope = {"dataclass": dataclass}
+    code = f"""
+class Base:
+    def shared(self): return {base}
+
+@dataclass(frozen=True)
+class Made(Base):
+    scale: float = 1.0
+    @staticmethod
+    def plain(): return {static}
+    @property
+    def shown(self): return {shown}
+    def __call__(self, logps): return {called}
+"""
+    exec(code, scope)
+    return scope["Made"]()
+
+
+def test_the_definition_of_a_loss_sees_its_bases_static_methods_and_properties():
+    cases = [(1, 2, 3, 4), (9, 2, 3, 4), (1, 9, 3, 4), (1, 2, 9, 4), (1, 2, 3, 9)]
+    definitions = [definition(made_of(*case)) for case in cases]
+    assert definition(made_of(*cases[0])) == definitions[0]
+    assert len(set(definitions)) == len(cases)

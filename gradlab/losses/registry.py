@@ -124,12 +124,25 @@ def restore_losses(losses: Iterable[KnownLoss]) -> None:
 
 
 def definition(loss: PairLoss) -> str:
-    """Return what a user's loss computes, as text: its numbers and the code of its methods, whatever file it is in."""
-    methods = {name: method for name, method in vars(type(loss)).items() if isinstance(method, FunctionType)}
-    written = {name: methods[name] for name in methods if not name.startswith("__") or name == "__call__"}
-    codes = {name: (method.__code__.co_code.hex(), _constants(method.__code__), method.__code__.co_names)
-             for name, method in sorted(written.items())}  # fmt: skip
-    return repr((repr(loss), codes))
+    """Return what a user's loss computes, as text: its numbers, and the code of its class and of the bases of that.
+
+    Functions elsewhere that this code calls are not part of it.
+    """
+    bases = [kind for kind in type(loss).__mro__ if kind is not object and not kind.__module__.startswith("gradlab.")]
+    written = [
+        (kind.__qualname__, name, code.co_code.hex(), _constants(code), code.co_names)
+        for kind in bases
+        for name, member in sorted(vars(kind).items())
+        if not name.startswith("__") or name == "__call__"
+        for code in _codes(member)
+    ]
+    return repr((repr(loss), written))
+
+
+def _codes(member: Any) -> list[CodeType]:
+    """Return the code of a method, a static or class method, or a property; of anything else, none."""
+    functions = (getattr(member, "__func__", None), getattr(member, "fget", None), member)
+    return [function.__code__ for function in functions if isinstance(function, FunctionType)]
 
 
 def _constants(code: CodeType) -> tuple[str, ...]:
