@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_addoption(parser):
     parser.addoption("--with-hinge", action="store_true", help="register README's hinge before tests are collected")
+    parser.addoption("--faults", metavar="FILE", help="write to FILE which faults were tried, and what was lost")
 
 
 def pytest_configure(config):
@@ -31,6 +34,58 @@ def pytest_configure(config):
         from gradlab.losses import register_loss
 
         register_loss(Hinge)
+
+
+def pytest_runtest_logreport(report):
+    """Keep what a test counted; with xdist this runs in the process that collects the reports."""
+    if report.when == "call":
+        _counted.extend(value for name, value in report.user_properties if name == "fault")
+
+
+def pytest_sessionfinish(session):
+    file = session.config.getoption("--faults")
+    if file and not hasattr(session.config, "workerinput"):
+        Path(file).write_text(faults_page([tuple(row) for row in _counted]), "utf-8")
+
+
+_counted = []  # of each fault: its kind, what it struck, how often it was tried, how often something was lost
+
+
+@pytest.fixture
+def faults(record_property):
+    """A function that counts the faults that a test tried, for figures/benchmarks/faults.md.
+
+    kind   such as kill, flipped bit, full disk, fuzzed input.
+    what   what the fault struck, and what had to hold.
+    lost   how often it did not hold; the test itself asserts that this is 0.
+    """
+
+    def count(kind, what, *, tried, lost=0):
+        record_property("fault", [kind, what, tried, lost])
+
+    return count
+
+
+def faults_page(rows):
+    """Return the page of counted faults: a sum per kind, then a row per test."""
+    sums = defaultdict(lambda: [0, 0])
+    for kind, _, tried, lost in rows:
+        sums[kind] = [sums[kind][0] + tried, sums[kind][1] + lost]
+    lines = [
+        "# Faults that were tried, and what was lost",
+        "",
+        "`make test-long` writes this page. A row is a test that struck the project many times; `lost` counts how",
+        "often a file, a number or a message was not as it must be.",
+        "",
+        "| kind | tried | lost |",
+        "|---|---|---|",
+        *(f"| {kind} | {tried:,} | {lost:,} |" for kind, (tried, lost) in sorted(sums.items())),
+        "",
+        "| kind | what was struck, and what had to hold | tried | lost |",
+        "|---|---|---|---|",
+        *(f"| {kind} | {what} | {tried:,} | {lost:,} |" for kind, what, tried, lost in sorted(rows)),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture
