@@ -22,6 +22,7 @@ PLUMBING = (
     "gradlab.stats.intervals",
     "gradlab.store.artifacts",
     "gradlab.store.pool",
+    "gradlab.store.private_files",
     "gradlab.store.provenance",
 )
 

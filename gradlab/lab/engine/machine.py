@@ -1,17 +1,17 @@
 """Compile LLVM's assembly, by llvmlite, to a function that Python can call; keep its machine code on disk.
 
 A compiled kernel is kept under a key made of its assembly (which holds all that the sources determine), llvmlite's and
-LLVM's versions, and the processor. A file that is read back must carry a checksum of key and code, and belong to this
-user: else it counts as missing, and is compiled again and replaced.
+LLVM's versions, and the processor. A file that is read back must carry a checksum of key and code, and be one that only
+this user can have written: else it counts as missing, and is compiled again and replaced. Where others may write to the
+folder, nothing is read or kept, with a notice.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import os
-import stat
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,8 +20,9 @@ import llvmlite.binding as llvm
 from platformdirs import user_cache_path
 
 from gradlab.lab.engine.kernel import ARGUMENTS, NAME
-from gradlab.store.artifacts import write_whole
+from gradlab.store.private_files import NotPrivate, read_private, write_private
 
+_SAID: set[str] = set()
 LARGEST = 2**24  # bytes of a kernel's code; a usual kernel takes some thousands
 
 
@@ -59,21 +60,32 @@ def load(assembly: str) -> bytes | None:
     """Return the machine code that was saved for this assembly; None if there is no file or it cannot be trusted."""
     path = _path(assembly)
     try:
-        state = path.stat()
-        ours = state.st_uid == os.getuid() and not state.st_mode & 0o022
-        if not (ours and stat.S_ISREG(state.st_mode) and state.st_size <= LARGEST):
-            return None
-        content = path.read_bytes()
-    except OSError:
+        content = read_private(path.parent, path.name, LARGEST) or b""
+    except NotPrivate as reason:
+        _not_kept(reason)
+        return None
+    except OSError:  # such as a link or a socket in the file's place
         return None
     code = content[32:]
     return code if content == _sealed(path, code) else None
 
 
 def save(assembly: str, code: bytes) -> None:
-    """Keep machine code for the next process. A folder that cannot be written to costs only that."""
-    with contextlib.suppress(OSError):
-        write_whole({_path(assembly): _sealed(_path(assembly), code)})
+    """Keep machine code for the next process. A folder that cannot be used costs only that."""
+    path = _path(assembly)
+    try:
+        write_private(path.parent, path.name, _sealed(path, code))
+    except NotPrivate as reason:
+        _not_kept(reason)
+    except OSError:  # such as a full disk
+        return
+
+
+def _not_kept(reason: NotPrivate) -> None:
+    """Say once in this process that kernels are compiled anew, and why."""
+    if not _SAID:
+        _SAID.add("not kept")
+        warnings.warn(f"compiled kernels are not kept (see GRADLAB_CACHE): {reason}", UserWarning, stacklevel=6)
 
 
 def _sealed(path: Path, code: bytes) -> bytes:
