@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,8 @@ from scipy.stats import binomtest
 
 from gradlab.stats.agreement import agreement, preference_rates, wilson_interval
 from gradlab.store.ratings import (
+    CHOICES,
+    AnswerFile,
     append_answer,
     read_answers,
     read_comparison,
@@ -97,6 +100,30 @@ def test_sides_are_fair_coins():
     comparison = read_comparison(SAMPLES["sample"])
     left = [sides(comparison, item, f"r{k}", k)[0] for k in range(40) for item in comparison.items]
     assert binomtest(sum(left), len(left)).pvalue > 0.001
+
+
+def test_answers_that_come_one_by_one_stand_as_if_the_file_were_read_whole(samples, tmp_path):
+    comparison, path, draw = read_comparison(samples), tmp_path / "a.jsonl", random.Random(3)
+    growing = AnswerFile(path, comparison)
+    for _ in range(120):
+        rater, item = draw.choice(["ann", "bob"]), draw.choice(comparison.items)
+        append_answer(path, rater, item.key, *draw.sample(comparison.systems, 2), draw.choice([*CHOICES, "undo"]))
+        if draw.random() < 0.1:  # somebody edits the file
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[3:]))
+        growing.update()
+        whole = read_answers(path, comparison)
+        pd.testing.assert_frame_equal(growing.frame(), whole)
+        assert growing.numbers() == whole["rater"].value_counts().to_dict()
+        assert list(growing.of("ann")) == list(whole.loc[whole["rater"] == "ann", "item"])
+
+
+def test_an_answer_that_another_page_gave_is_seen_at_the_next_one(samples):
+    first, second = (RatingExplorer(samples=samples, rater=rater) for rater in ("ann", "bob"))
+    first.answer("left")
+    second.answer("left")
+    assert first.result.numbers == {"ann": 1}
+    first.answer("left")
+    assert first.result.numbers == {"ann": 2, "bob": 1}
 
 
 def test_a_torn_answer_is_not_written_and_the_next_one_is(samples, tmp_path):
@@ -262,7 +289,7 @@ def test_the_rules_made_the_sample_again(tmp_path):
 def test_stories_are_true():
     explorer = RatingExplorer()
     explorer.tell("Three rules rate")
-    rates = explorer.result.rates.set_index("rater")
+    rates = explorer.result.revealed[0].set_index("rater")
     assert explorer.result.comparison.systems == ("terse", "wordy")
     assert rates.loc["rule: shorter", ["a", "b", "tie"]].tolist() == [12, 0, 0]
     assert rates.loc["rule: shorter", "high"] < 0.5
@@ -270,17 +297,17 @@ def test_stories_are_true():
     width = (rates["high"] - rates["low"]).max()
     assert 0.4 < width < 0.55  # the takeaway: one half
     explorer.tell("Do they agree?")
-    agreed = explorer.result.agreement
+    agreed = explorer.result.revealed[1]
     assert round(agreed.raw, 2) == 0.42
     assert -0.2 < agreed.alpha < 0
     number, counts = 36, rates.loc["all raters", ["a", "b", "tie"]]
     assert counts["a"] == 2 / 3 * number
     assert round(float((counts * (counts - 1)).sum()) / (number * (number - 1)), 2) == 0.49
     explorer.tell("The other way round")
-    mirrored = explorer.result.rates.set_index("rater")
+    mirrored = explorer.result.revealed[0].set_index("rater")
     pd.testing.assert_series_equal(mirrored["rate"], 1 - rates["rate"])
     pd.testing.assert_series_equal(mirrored["low"], 1 - rates["high"], check_names=False)
-    assert explorer.result.agreement.alpha == pytest.approx(agreed.alpha)
+    assert explorer.result.revealed[1].alpha == pytest.approx(agreed.alpha)
     explorer.tell("Still blind")
     assert set(explorer.numbers) == {"rater", "answered"}
     assert "rule: left has answered all 12 items" in explorer._pane.value

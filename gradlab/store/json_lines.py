@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,20 +34,61 @@ def append_line(path: Path | str, record: Mapping[str, Any], *, durable: bool = 
             os.close(handle)
 
 
-def read_lines(path: Path | str, kind: str) -> tuple[list[tuple[int, dict[str, Any]]], bool]:
+Numbered = list[tuple[int, dict[str, Any]]]  # objects, each with its line's number
+
+
+def read_lines(path: Path | str, kind: str) -> tuple[Numbered, bool]:
     """Return the objects in a file, each with its line's number, and whether a torn last line was left out.
 
     kind  what the file should be, for the error: ValueError names the file and the line that is not an object.
     """
-    lines = Path(path).read_bytes().split(b"\n")
+    return _parsed(Path(path).read_bytes(), 1, path, kind)
+
+
+class GrowingLines:
+    """A reader of a file to which others append: each ``read`` parses only what came since the last.
+
+    What was read before is compared by a checksum, so that a file that was edited, cut short or replaced is noticed:
+    it costs a hundredth of parsing it again.
+    """
+
+    def __init__(self, path: Path | str, kind: str) -> None:
+        """Read ``path``, which need not exist yet; ``kind`` as for ``read_lines``."""
+        self._path, self._kind = Path(path), kind
+        self._start_again()
+
+    def _start_again(self) -> None:
+        self._bytes = self._checksum = self._lines = 0  # what was read: its length, its checksum, its line breaks
+
+    def read(self) -> tuple[Numbered, bool]:
+        """Return the new objects, and whether they follow those of former calls; if not, they are all there are.
+
+        A torn last line counts as not written. Errors as in ``read_lines``.
+        """
+        content = self._path.read_bytes() if self._path.exists() else b""
+        follows = zlib.crc32(content[: self._bytes]) == self._checksum and len(content) >= self._bytes
+        if not follows:
+            self._start_again()
+        new = content[self._bytes :]
+        records, torn = _parsed(new, self._lines + 1, self._path, self._kind)
+        kept = new[: new.rfind(b"\n") + 1] if torn else new
+        self._bytes, self._lines = self._bytes + len(kept), self._lines + kept.count(b"\n")
+        self._checksum = zlib.crc32(kept, self._checksum)
+        return records, follows
+
+
+def _parsed(content: bytes, first: int, path: Path | str, kind: str) -> tuple[Numbered, bool]:
+    """Return the objects in lines of a file from its line number ``first`` on, see ``read_lines``."""
+    lines = content.split(b"\n")
     records = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first):
         if not line.strip():
             continue
         try:
             record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         except (ValueError, RecursionError):
-            if number == len(lines) > 1 and line.startswith(b"{"):  # without an end: its writer was killed
+            last = number == first + len(lines) - 1
+            if last and number > 1 and line.startswith(b"{"):  # without an end: its writer was killed
                 return records, True
             record = None
         if not isinstance(record, dict):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 
 from gradlab.checks import one_of
 from gradlab.stats.agreement import ALL
-from gradlab.store.json_lines import append_line, read_lines
+from gradlab.store.json_lines import GrowingLines, append_line, read_lines
 from gradlab.store.provenance import fingerprint
 
 CHOICES = ("left", "right", "tie", "skip")
@@ -39,6 +40,20 @@ class Comparison:
     items: tuple[Item, ...]
     left_out: int
     """Prompts for which one of the two has no sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One rater's answer to one item: the systems on the two sides, and the choice."""
+
+    rater: str
+    item: str
+    left: str
+    right: str
+    choice: str
+
+
+_FIELDS = tuple(field.name for field in fields(Answer))
 
 
 def read_comparison(path: Path | str, a: str = "", b: str = "") -> Comparison:
@@ -106,26 +121,66 @@ def read_answers(path: Path | str, comparison: Comparison) -> pd.DataFrame:
     answer to an item replaces the earlier one. A last line cut short counts as not written.
     ValueError names file, line and field.
     """
-    columns = ["rater", "item", "left", "right", "choice"]
-    stand: dict[tuple[str, str], dict[str, Any]] = {}
-    lines = read_lines(path, ANSWERS)[0] if Path(path).exists() else []
-    items = {item.key for item in comparison.items}
-    for number, line in lines:
-        for column in columns:
-            if not isinstance(line.get(column), str):
-                raise ValueError(f"{path}, line {number}: {column} must be a text, got {line.get(column)!r}; {ANSWERS}")
-        one_of(f"{path}, line {number}: choice", line["choice"], (*CHOICES, UNDO))
+    return AnswerFile(path, comparison).frame()
+
+
+class AnswerFile:
+    """The answers that stand in a file to which raters append; ``update`` reads only what came since the last time."""
+
+    def __init__(self, path: Path | str, comparison: Comparison) -> None:
+        """Read the answers to the comparison's items; there need not be a file yet."""
+        self._path, self._systems = path, comparison.systems
+        self._items = {item.key for item in comparison.items}
+        self._lines = GrowingLines(path, ANSWERS)
+        self._answers: dict[tuple[str, str], Answer] = {}  # by rater and item, in the order in which they came
+        self._by_rater: dict[str, dict[str, Answer]] = {}
+        self.update()
+
+    def update(self) -> None:
+        """Read what was appended; where the file was changed otherwise, read it all. ValueError as in read_answers."""
+        lines, follows = self._lines.read()
+        if not follows:
+            self._answers, self._by_rater = {}, {}
+        try:
+            for number, line in lines:
+                self._take(line, f"{self._path}, line {number}")
+        except ValueError:
+            self._lines = GrowingLines(self._path, ANSWERS)  # the next update finds the fault again
+            self._answers, self._by_rater = {}, {}
+            raise
+
+    def of(self, rater: str) -> Mapping[str, Answer]:
+        """Return a rater's answers by item, in the order in which they came."""
+        return self._by_rater.get(rater, {})
+
+    def numbers(self) -> dict[str, int]:
+        """Return how many items each rater has answered."""
+        return {rater: len(answers) for rater, answers in self._by_rater.items() if answers}
+
+    def frame(self) -> pd.DataFrame:
+        """Return the answers as ``read_answers`` does."""
+        answers = self._answers.values()
+        columns = {name: [getattr(answer, name) for answer in answers] for name in _FIELDS}
+        return pd.DataFrame({**columns, "score": [_score(answer, self._systems[1]) for answer in answers]})
+
+    def _take(self, line: dict[str, Any], place: str) -> None:
+        """Let one line of the file count."""
+        for name in _FIELDS:
+            if not isinstance(line.get(name), str):
+                raise ValueError(f"{place}: {name} must be a text, got {line.get(name)!r}; {ANSWERS}")
+        one_of(f"{place}: choice", line["choice"], (*CHOICES, UNDO))
         if line["rater"] == ALL:
-            raise ValueError(f"{path}, line {number}: rater must be another name than {ALL!r}")
-        if line["item"] not in items:
-            continue
-        if {line["left"], line["right"]} != set(comparison.systems):
-            raise ValueError(f"{path}, line {number}: left and right must be {' and '.join(comparison.systems)}")
-        stand.pop((line["rater"], line["item"]), None)
-        if line["choice"] != UNDO:
-            stand[line["rater"], line["item"]] = {column: line[column] for column in columns}
-    frame = pd.DataFrame(list(stand.values()), columns=columns)
-    return frame.assign(score=[_score(row, comparison.systems[1]) for row in stand.values()])
+            raise ValueError(f"{place}: rater must be another name than {ALL!r}")
+        if line["item"] not in self._items:
+            return
+        if {line["left"], line["right"]} != set(self._systems):
+            raise ValueError(f"{place}: left and right must be {' and '.join(self._systems)}")
+        answer = Answer(*(line[name] for name in _FIELDS))
+        of_rater = self._by_rater.setdefault(answer.rater, {})
+        of_rater.pop(answer.item, None)
+        self._answers.pop((answer.rater, answer.item), None)
+        if answer.choice != UNDO:
+            of_rater[answer.item] = self._answers[answer.rater, answer.item] = answer
 
 
 def _checked_sample(row: dict[str, Any], place: str) -> tuple[str, dict[str, str]]:
@@ -144,8 +199,7 @@ def _key(prompt: str, samples: dict[str, str], a: str, b: str) -> str:
     return fingerprint(prompt, sorted((system, samples[system]) for system in (a, b)))
 
 
-def _score(answer: dict[str, Any], b: str) -> float:
-    choice = answer["choice"]
-    if choice in ("left", "right"):
-        return float(answer[choice] == b)
-    return 0.5 if choice == "tie" else math.nan
+def _score(answer: Answer, b: str) -> float:
+    if answer.choice in ("left", "right"):
+        return float((answer.left if answer.choice == "left" else answer.right) == b)
+    return 0.5 if answer.choice == "tie" else math.nan

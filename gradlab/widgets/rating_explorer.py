@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,16 +18,17 @@ from gradlab.stats.agreement import ALL, Agreement, agreement, preference_rates
 from gradlab.store.provenance import fingerprint
 from gradlab.store.ratings import (
     UNDO,
+    Answer,
+    AnswerFile,
     Comparison,
     Item,
     append_answer,
-    read_answers,
     read_comparison,
     shuffled,
     sides,
 )
 from gradlab.widgets.controls import Controls, switch, text
-from gradlab.widgets.explorer import Explorer, Story, prose
+from gradlab.widgets.explorer import Explorer, Story, prose, stamp
 from gradlab.widgets.front import Keys
 from gradlab.widgets.view import View, look
 
@@ -49,18 +51,18 @@ class Rated:
     """The state of a rating."""
 
     comparison: Comparison
-    answers: pd.DataFrame
+    answers: AnswerFile
     rater: str
     item: Item | None  # the next one for this rater
     sides: tuple[int, int]  # the systems on the left and on the right
-    rates: pd.DataFrame
-    agreement: Agreement
-    revealed: bool
+    numbers: Mapping[str, int]  # of items that each rater has answered
+    last: Answer | None  # which undo would take back
+    revealed: tuple[pd.DataFrame, Agreement] | None  # rates and agreement; None while names are hidden
 
     @property
     def done(self) -> int:
         """The number of items that this rater has answered."""
-        return int((self.answers["rater"] == self.rater).sum())
+        return self.numbers.get(self.rater, 0)
 
 
 class RatingExplorer(Explorer):
@@ -141,15 +143,21 @@ class RatingExplorer(Explorer):
     def compute(self, state: SimpleNamespace) -> Rated:
         """Read both files."""
         path = SAMPLES.get(state.samples.strip()) or Path(state.samples.strip()).expanduser()
-        comparison = read_comparison(path, state.a.strip(), state.b.strip())
-        answers = read_answers(answers_path(state), comparison)
+        systems = state.a.strip(), state.b.strip()
+        comparison = self.remember("samples", (stamp(path), systems), lambda: read_comparison(path, *systems))
+        ratings = answers_path(state)
+        answers = self.remember("answers", (ratings, comparison), lambda: AnswerFile(ratings, comparison))
+        answers.update()
         rater = state.rater.strip() or NOBODY
-        answered = set(answers.loc[answers["rater"] == rater, "item"])
-        left = (item for item in shuffled(comparison, rater, state.seed) if item.key not in answered)
-        item = next(left, None)
+        order = self.remember("order", (comparison, rater, state.seed), lambda: shuffled(comparison, rater, state.seed))
+        given = answers.of(rater)
+        item = next((item for item in order if item.key not in given), None)
         shown = sides(comparison, item, rater, state.seed) if item else (0, 1)
-        rates, agreed = preference_rates(answers), agreement(answers)
-        return Rated(comparison, answers, rater, item, shown, rates, agreed, state.reveal)
+        last, revealed = next(reversed(given.values()), None), None
+        if state.reveal:
+            frame = answers.frame()
+            revealed = preference_rates(frame), agreement(frame)
+        return Rated(comparison, answers, rater, item, shown, answers.numbers(), last, revealed)
 
     def answer(self, choice: str) -> None:
         """Record left, right, tie or skip for the present item, and go on; ``undo`` takes the last answer back."""
@@ -163,11 +171,9 @@ class RatingExplorer(Explorer):
         if now.revealed:
             raise ValueError("no answers are taken while names and rates are shown; take the tick away to go on")
         if choice == UNDO:
-            given = now.answers[now.answers["rater"] == now.rater]
-            if given.empty:
+            if now.last is None:
                 raise ValueError(f"{now.rater} has no answer to take back")
-            last = given.iloc[-1]
-            append_answer(path, now.rater, last["item"], last["left"], last["right"], UNDO)
+            append_answer(path, now.rater, now.last.item, now.last.left, now.last.right, UNDO)
         elif now.item is None:
             raise ValueError(f"{now.rater} has answered all {len(now.comparison.items)} items")
         else:
@@ -207,15 +213,15 @@ class RatingExplorer(Explorer):
         self._keys.token = _token(result)
         number = len(result.comparison.items)
         a, b = result.comparison.systems
-        self._title.set_text(f"how often B ({b[:24]}) is preferred to A ({a[:24]})" if result.revealed else
-                             "answered so far")  # fmt: skip
-        self._scale.set_text("share of items" if not result.revealed else "rate, with its 95% interval; a tie counts ½")
+        hidden = result.revealed is None
+        self._title.set_text("answered so far" if hidden else f"how often B ({b[:24]}) is preferred to A ({a[:24]})")
+        self._scale.set_text("share of items" if hidden else "rate, with its 95% interval; a tie counts ½")
         self._show_rows(result)
         numbers: dict[str, Any] = {"rater": result.rater, "answered": f"{result.done} of {number}"}
         if result.comparison.left_out:
             numbers["prompts without both systems"] = result.comparison.left_out
-        if result.revealed and len(result.rates):
-            last, agreed = result.rates.iloc[-1], result.agreement
+        if result.revealed and len(result.revealed[0]):
+            last, agreed = result.revealed[0].iloc[-1], result.revealed[1]
             values = {"B over A": last["rate"], "from": last["low"], "to": last["high"], "raw agreement": agreed.raw,
                       "α": agreed.alpha}  # fmt: skip
             numbers |= {name: float(value) for name, value in values.items() if not math.isnan(value)}
@@ -225,7 +231,7 @@ class RatingExplorer(Explorer):
         """Return the items with their answers; after the reveal, also which system was where, and the score."""
         hidden = [] if self.result.revealed else ["left", "right", "score"]
         items = pd.DataFrame([{"item": item.key, "prompt": item.prompt} for item in self.result.comparison.items])
-        return items.merge(self.result.answers.drop(columns=hidden), how="left", on="item")
+        return items.merge(self.result.answers.frame().drop(columns=hidden), how="left", on="item")
 
     def code(self, state: SimpleNamespace) -> str:
         """Return code that reads the files, and computes rates and agreement."""
@@ -243,20 +249,19 @@ class RatingExplorer(Explorer):
 
     def _show_rows(self, result: Rated) -> None:
         """Draw one row per rater, the present rater included; after the reveal, the last row is all raters."""
-        rates = result.rates.set_index("rater")
-        raters = sorted(rates.index.drop(ALL, errors="ignore"), key=lambda name: (name != result.rater, name))
-        last = ALL if result.revealed and ALL in rates.index else ""
+        rates = result.revealed[0].set_index("rater") if result.revealed else None
+        raters = sorted(result.numbers, key=lambda name: (name != result.rater, name))
+        last = ALL if rates is not None and ALL in rates.index else ""
         raters = [*[*raters, *[""] * ROWS][:ROWS], last]
         number = len(result.comparison.items)
         for row, rater in enumerate(raters):
             self._names[row].set_text(rater if len(rater) <= 22 else f"{rater[:21]}…")
             bar, dot = ([], []), ([], [])
-            if rater and result.revealed:
+            if rater and rates is not None:
                 rate = rates.loc[rater]
                 bar, dot = ([rate["low"], rate["high"]], [row, row]), ([rate["rate"]], [row])
             elif rater:
-                share = float((result.answers["rater"] == rater).sum()) / number
-                bar = ([0, share], [row, row])
+                bar = ([0, result.numbers[rater] / number], [row, row])
             self._bars[row].set_data(*bar)
             self._dots[row].set_data(*dot)
 
@@ -272,8 +277,8 @@ def answers_path(state: SimpleNamespace) -> Path:
 def _token(result: Rated) -> str:
     """Return a hash of what the page shows: rater, item, sides, and the answer that undo would take back."""
     left, right = (result.comparison.systems[side] for side in result.sides)
-    given = result.answers[result.answers["rater"] == result.rater]
-    return fingerprint(result.rater, result.item.key if result.item else "", left, right, list(given["item"].tail(1)))
+    last = [result.last.item] if result.last else []
+    return fingerprint(result.rater, result.item.key if result.item else "", left, right, last)
 
 
 def _pane(result: Rated) -> str:
