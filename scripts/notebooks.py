@@ -16,7 +16,7 @@ import numpy as np
 from nbclient import NotebookClient
 from PIL import Image
 
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 LIVE = "application/vnd.jupyter.widget-view+json"

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -92,47 +91,6 @@ def test_a_torn_frame_is_noticed(tmp_path):
 def test_only_parquet_is_written(tmp_path):
     with pytest.raises(ValueError, match=r"path must end in \.parquet, got .*a\.csv"):
         artifacts.save_frame(FRAME, tmp_path / "a.csv", {})
-
-
-@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_fault_while_writing_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch, fault):
-    path = tmp_path / "a.txt"
-    artifacts.write_whole({path: "old"})
-
-    def broken(_):
-        raise fault
-
-    monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(type(fault)):
-        artifacts.write_whole({path: "new"})
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_files_are_written_together_or_not_at_all(tmp_path):
-    first, second, third = (tmp_path / "new" / name for name in ("a.txt", "b.bin", "c.txt"))
-    artifacts.write_whole({first: "1", second: b"1", third: lambda name: Path(name).write_text("1")})
-    assert [path.read_bytes() for path in (first, second, third)] == [b"1"] * 3
-    for fault in (OSError(28, "No space left on device"), ValueError("no such figure"), KeyboardInterrupt()):
-
-        def broken(_, fault=fault):
-            assert [path.read_bytes() for path in (first, second)] == [b"1"] * 2  # none is renamed so early
-            raise fault
-
-        with pytest.raises(type(fault)) as raised:
-            artifacts.write_whole({first: "2", second: broken, third: "2"})
-        if isinstance(fault, OSError):
-            assert raised.value.filename == str(second)
-        assert [path.read_bytes() for path in (first, second, third)] == [b"1"] * 3
-        assert sorted(first.parent.iterdir()) == [first, second, third]
-
-
-@pytest.mark.parametrize("other", ["sub/../a", "a/b"])
-def test_a_path_that_is_given_twice_or_lies_in_another_is_refused_before_anything_is_written(tmp_path, other):
-    with pytest.raises(ValueError, match=r"^files must be different paths, none inside another, got .*/a"):
-        artifacts.write_whole({tmp_path / "a": "1", tmp_path / other: "2"})
-    assert list(tmp_path.iterdir()) == []
-    artifacts.write_whole({})
 
 
 def test_a_frame_holds_the_key_that_it_was_saved_under(tmp_path):

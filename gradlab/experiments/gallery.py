@@ -13,7 +13,8 @@ from gradlab import plotting
 from gradlab.experiments import MEASURED
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.frames import frame_path
-from gradlab.store.artifacts import load_frame, load_manifest, write_whole
+from gradlab.store.artifacts import load_frame, load_manifest
+from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint, module_hash, versions
 
 QUICK_MARK = "**QUICK run: few seeds, worlds and steps. These are not results; captions describe the full run.**"

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradlab.stats.intervals import bootstrap_interval
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 
 if TYPE_CHECKING:
     from gradlab.losses import KnownLoss

@@ -6,19 +6,17 @@ import contextlib
 import hashlib
 import io
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 
+from gradlab.store.files import file_hash, write_whole
 from gradlab.store.provenance import commit, versions
 
 FORMAT = 1  # of the files this version writes and reads
-Content = bytes | str | Callable[[str], object]  # a function writes to the file name that it is given
 
 
 def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], *, overwrite: bool = False) -> Path:
@@ -56,7 +54,7 @@ def merge_frames(files: Sequence[Path], path: Path, manifest: dict[str, Any]) ->
         with pq.ParquetWriter(name, pq.read_schema(files[0]), compression="zstd") as writer:
             for file in files:
                 writer.write_table(pq.read_table(file))
-        digest = _digest(name)
+        digest = file_hash(name)
 
     def describe(name: str) -> None:  # after the data, so that their digest is known
         Path(name).write_text(_page(manifest, digest), encoding="utf-8")
@@ -69,13 +67,8 @@ def holds(path: Path, key: str) -> bool:
     """Return whether the frame at ``path`` is there and whole, and has this ``key`` in its manifest."""
     with contextlib.suppress(OSError, ValueError):
         manifest = load_manifest(path)
-        return manifest.get("key") == key and manifest.get("sha256") == _digest(path)
+        return manifest.get("key") == key and manifest.get("sha256") == file_hash(path)
     return False
-
-
-def _digest(path: Path | str) -> str:
-    with open(path, "rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def load_frame(path: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -103,70 +96,6 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
     if number != FORMAT:
         raise ValueError(f"{path} has format {number!r}; this version of gradlab reads format {FORMAT}: regenerate it")
     return manifest
-
-
-def write_whole(files: Mapping[Path, Content]) -> None:
-    """Write files so that each is the old one or the new one, never a part: to temporary files, then renamed.
-
-    files  the content of each path: bytes, text, or a function that writes to the file name that it is given.
-
-    All contents are written, in the mapping's order and down to the disk, before the first file is renamed: a fault
-    while writing (a full disk, a function that raises, Ctrl-C) leaves every path as it was, and no temporary file. The
-    renames follow in the same order; a process killed between two of them leaves the first files new, the rest old.
-    Folders that are missing are made. OSError names the file that could not be written; ValueError names a path that is
-    given twice, or lies inside another.
-    """
-    _check_apart(files)
-    staged: dict[Path, str] = {}
-    try:
-        for target, content in files.items():
-            with _naming(target):
-                staged[target] = _temporary_beside(target)
-                _write_through(staged[target], content)
-        for target, name in staged.items():
-            with _naming(target):
-                os.replace(name, target)
-    finally:
-        for name in staged.values():
-            Path(name).unlink(missing_ok=True)
-
-
-def _check_apart(paths: Iterable[Path]) -> None:
-    """Raise ValueError where two paths are one, or one would be a folder of the other."""
-    places = [Path(os.path.abspath(path)) for path in paths]
-    for number, place in enumerate(places):
-        others = {*places[:number], *places[number + 1 :]}
-        if others & {place, *place.parents}:
-            raise ValueError(f"files must be different paths, none inside another, got {place} and another like it")
-
-
-def _temporary_beside(target: Path) -> str:
-    """Make an empty temporary file in the folder of ``target``, and that folder; return its name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    return name
-
-
-def _write_through(name: str, content: Content) -> None:
-    """Write the content to the file, and wait until it is on the disk."""
-    if callable(content):
-        content(name)
-    else:
-        Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
-    with open(name, "rb") as written:
-        os.fsync(written.fileno())
-    os.chmod(name, 0o644)
-
-
-@contextlib.contextmanager
-def _naming(target: Path) -> Iterator[None]:
-    """Name the target in an OSError that names no file, such as the one for a full disk."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(target)
-        raise
 
 
 def between_markers(page: str, name: str, content: str) -> str:

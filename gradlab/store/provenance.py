@@ -21,6 +21,7 @@ PLUMBING = (
     "gradlab.plotting",
     "gradlab.stats.intervals",
     "gradlab.store.artifacts",
+    "gradlab.store.files",
     "gradlab.store.pool",
     "gradlab.store.private_files",
     "gradlab.store.provenance",

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 
 _RECORD = ".gradlab-notebooks.json"
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gradlab.lab.fit import fit
 from gradlab.lab.world import World, exact_pairs, gaussian_world
 from gradlab.losses import PairLogps, PairLoss, pair_loss
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 from scripts.benchmarks.lab_page import LOOP, ONE, page, with_table
 from scripts.benchmarks.timing import RESULTS, ROOT, Step, compared, in_turn, one_thread, peak_of, write_results
 

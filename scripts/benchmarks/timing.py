@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from gradlab.lab.descent import steady
-from gradlab.store.artifacts import Content, write_whole
+from gradlab.store.files import Content, write_whole
 from gradlab.store.provenance import commit, versions
 
 ROOT = Path(__file__).resolve().parents[2]

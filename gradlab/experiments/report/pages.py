@@ -22,7 +22,8 @@ from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.verdicts import Settled, holds
 from gradlab.lab.training import Training
 from gradlab.stats import intervals
-from gradlab.store.artifacts import between_markers, load_manifest, write_whole
+from gradlab.store.artifacts import between_markers, load_manifest
+from gradlab.store.files import write_whole
 from gradlab.store.markdown import markdown_table
 
 _WRITTEN = "Written by `make figures`; do not edit."

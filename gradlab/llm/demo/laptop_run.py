@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,8 @@ from gradlab.llm.train.run_settings import (
     SupervisedSettings,
 )
 from gradlab.llm.train.stages import train
-from gradlab.store.artifacts import load_frame, save_frame, write_whole
+from gradlab.store.artifacts import load_frame, save_frame
+from gradlab.store.files import file_hash, write_whole
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import fingerprint
 from gradlab.streams import Purpose, stream
@@ -187,10 +187,7 @@ def _key(task: str, size: str, seed: int, settings: dict[str, Any], data: str | 
     """Return a hash of all that a run's frames depend on; for data in a file the content counts, not the path."""
     if task not in NEEDS_DATA or data is None:
         return fingerprint(settings, task, size, seed)
-    named = data
-    if Path(data).is_file():
-        with open(data, "rb") as content:
-            named = hashlib.file_digest(content, "sha256").hexdigest()
+    named = file_hash(data) if Path(data).is_file() else data
     return fingerprint(settings, task, size, seed, named)
 
 

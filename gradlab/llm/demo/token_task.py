@@ -18,7 +18,7 @@ import numpy as np
 from gradlab.checks import count
 from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.model.loading import END, PAD, SPECIAL, START
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 from gradlab.streams import Purpose, stream
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ from gradlab.llm.model.group import Precision, start_group
 from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy, preferred
 from gradlab.llm.model.rewards import CheckedReward, check_template, load_reward
 from gradlab.llm.model.sampling import texts
-from gradlab.store.artifacts import save_frame, write_whole
+from gradlab.store.artifacts import save_frame
+from gradlab.store.files import write_whole
 from gradlab.store.provenance import versions
 
 FOLDER = "evaluation"

@@ -26,7 +26,7 @@ from gradlab.llm.model.sampling import Samples, sample
 from gradlab.llm.train.checkpoints import DONE
 from gradlab.llm.train.reference import score
 from gradlab.losses import PAIR_LOSSES
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint, versions
 
 REFERENCE = "reference"

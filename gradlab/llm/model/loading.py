@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from gradlab.checks import count
+from gradlab.store.files import file_hash, sync
 from gradlab.streams import Purpose, torch_seed
 
 START, END, PAD = "<s>", "</s>", "<pad>"
@@ -217,8 +217,7 @@ def weights_hash(source: str | Path) -> str:
 
 @functools.cache  # a model of 30 GB takes a minute, and each stage asks
 def _file_hash(file: Path, size: int, changed: int) -> bytes:
-    with open(file, "rb") as data:
-        return hashlib.file_digest(data, "sha256").digest()
+    return bytes.fromhex(file_hash(file))
 
 
 def located(source: str) -> str:
@@ -230,15 +229,6 @@ def remove(folder: Path) -> None:
     """Remove a folder, if it is there."""
     if folder.exists():
         shutil.rmtree(folder)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from gradlab.llm.model.group import Group, local, trainable
-from gradlab.llm.model.loading import remove, sync
+from gradlab.llm.model.loading import remove
+from gradlab.store.files import sync
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d+)")

@@ -19,7 +19,7 @@ from gradlab.llm.data.pairs import Pair
 from gradlab.llm.model.group import stop_asked
 from gradlab.llm.train.stage_log import StageLog
 from gradlab.llm.train.trained_model import TrainedModel
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 
 M = TypeVar("M", bound=TrainedModel[Any])
 

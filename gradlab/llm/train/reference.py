@@ -16,7 +16,7 @@ from tqdm import tqdm
 from gradlab.llm.data.batches import Row, collate, dealt, side_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 
 
 @torch.no_grad()

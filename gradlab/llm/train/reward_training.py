@@ -29,7 +29,7 @@ from gradlab.llm.train.loop import Task, run_steps
 from gradlab.llm.train.run_settings import LogSettings
 from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.losses import DPO, PairLogps
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint
 from gradlab.streams import Purpose, torch_seed
 

@@ -13,7 +13,7 @@ from gradlab.llm.data.prepare import DECIDING, Data
 from gradlab.llm.model.group import Group
 from gradlab.llm.train.checkpoints import differences
 from gradlab.llm.train.run_settings import Settings
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 
 
 def claim(out: Path, stack: contextlib.ExitStack) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gradlab.doctor.training_log import append_step, keep_steps, read_log, start_log
-from gradlab.llm.model.loading import sync
 from gradlab.llm.train.run_settings import LogSettings
+from gradlab.store.files import sync
 
 ENDED = ("validation_loss", "validation_accuracy", "reward")  # columns in a finished training's summary, where known
 

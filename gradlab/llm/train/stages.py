@@ -32,7 +32,7 @@ from gradlab.llm.train.stage_log import ENDED
 from gradlab.llm.train.start_model import start_model
 from gradlab.llm.train.supervised_task import SupervisedTask
 from gradlab.losses import DPO, PairLoss, facts_of
-from gradlab.store.artifacts import write_whole
+from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint
 
 # Settings, by their flat names, that change the numbers of every stage. The data's settings and the stage's own steps
