@@ -66,7 +66,8 @@ def healthy(loss="bdpo", steps=STEPS, **hyper):
     log["validation_loss"] = np.where(seen, LN2 - 0.2 * learnt + 0.002 * noise[:, 3], np.nan)
     log["validation_accuracy"] = np.where(seen, np.where(step > 1, 0.55 + 0.15 * learnt, 0.0), np.nan)
     log["validation_reward_margin"] = np.where(seen, 0.5 * learnt, np.nan)
-    log.attrs = {"settings": {"loss": loss, "beta": 0.1, "validation_pairs": 10_000, **hyper}, "notes": []}
+    held_out = {"validation_pairs": 10_000, "validation_prompts": 10_000, "validation_prompts_seen": 0}
+    log.attrs = {"settings": {"loss": loss, "beta": 0.1, **held_out, **hyper}, "notes": []}
     return log
 
 
@@ -658,7 +659,7 @@ def test_trl_s_log_is_judged_by_what_it_has(tmp_path, shifted):
     log = trl_state(tmp_path / "trainer_state.json", shifted)
     assert found(log) == {}
     missing = unjudged(log)
-    assert set(missing) == {"far-reference", "weight-at-edge"}
+    assert set(missing) == {"far-reference", "weight-at-edge", "seen-prompts"}
     assert "logging_first_step=True" in missing["far-reference"]
     assert "win_weight" in missing["weight-at-edge"]
     assert report(examine_log(log)).endswith("healthy, as far as it is judged")
@@ -693,9 +694,9 @@ def test_a_log_without_validation_says_what_it_cannot_judge():
 def test_one_row_is_too_short_for_nearly_all():
     log = healthy().head(1)
     assert found(log) == {}
-    assert set(unjudged(log)) == {*SIGNS} - {"not-finite", "far-reference", "weight-at-edge"}
+    assert set(unjudged(log)) == {*SIGNS} - {"not-finite", "far-reference", "weight-at-edge", "seen-prompts"}
     empty = healthy().head(0)
-    assert set(unjudged(empty)) == {*SIGNS}
+    assert set(unjudged(empty)) == {*SIGNS} - {"seen-prompts"}
 
 
 def test_empty_columns_count_as_missing_and_are_named():

@@ -300,6 +300,7 @@ def test_the_command_prints_and_saves(inputs, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert f"{PAIRS} pairs read, {PAIRS} kept" in out
+    assert re.search(r"\d+ prompts, (none|\d+) repeated", out)
     assert f"saved: {file}" in out
     frame, manifest = load_frame(file)
     assert len(frame) == PAIRS

@@ -423,6 +423,7 @@ def test_a_trained_reward_model_starts_at_ln_2_and_knows_what_is_preferred(train
     found = held_out_accuracy(trained[1], preferences(60, 1))
     assert found.accuracy > 0.95
     assert page["held_out"]["accuracy"] == found.accuracy
+    assert page["validation_pairs_seen"] == log.attrs["settings"]["validation_pairs_seen"] == 60  # all of one prompt
     assert found.beats_length
 
 

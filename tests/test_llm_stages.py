@@ -24,7 +24,7 @@ from llm_two_processes import Killed, not_finite, stopped_after
 from rounding import rounding, starts_at
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tiny_llm import LONGEST_ANSWER, OPTIONS, PAIRS, options, quick_collections, tiny_model, tiny_settings
+from tiny_llm import LONGEST_ANSWER, PAIRS, options, quick_collections, tiny_model, tiny_settings
 from transformers import LlamaForCausalLM
 
 from gradlab.cli import train_command
@@ -142,9 +142,7 @@ def test_each_stage_starts_where_the_one_before_ended(inputs, tmp_path, lora):
 
 
 def test_the_reference_that_is_kept_is_what_a_live_one_gives(inputs, straight):
-    data = prepare(OPTIONS | dict.fromkeys(("choice", "max_prompt", "validation")) | {
-        "data": str(inputs / "pairs.jsonl"), "split": "train", "template": "plain", "seed": 0,
-    }, loading.load_tokenizer(inputs / "model"))  # fmt: skip
+    data = prepare(tiny_settings(inputs, straight).flat(), loading.load_tokenizer(inputs / "model"))
     live = with_logps(loading.load_model(inputs / "model"))
     for part in ("train", "held_out"):
         pairs = data.part(getattr(data, part))
@@ -429,7 +427,7 @@ def test_settings_of_a_finished_stage_or_a_checkpoint_cannot_change(inputs, stra
     words = r"dpo was trained with .* or model \(loss: DPO\(beta=1.0\) there, DPO\(beta=0.5\) here\); go on with"
     complains(capsys, options(inputs, done, steps=6, beta=0.5), 2, words)
     complains(
-        capsys, options(inputs, done, steps=6, held_out=3), 2, r"other data \(held_out: 4 there, 3 here\); name another"
+        capsys, options(inputs, done, steps=6, held_out=3), 2, r"otherwise \(held_out: 4 there, 3 here\); name another"
     )
     (done / "dpo" / "done.json").write_text("{")
     complains(capsys, options(inputs, done, steps=6), 2, "done.json is damaged; remove .*, and it is trained")

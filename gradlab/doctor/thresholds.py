@@ -26,6 +26,7 @@ FALL_ERRORS = 3.0  # standard errors: log-probabilities vary from batch to batch
 
 # Gain on held-out pairs, and its loss.
 GAIN_ACCURACY = 0.02  # an accuracy is above another from here on, or from 2 standard errors if those are larger
+SEEN = 0.1  # so many of the held-out pairs have prompts that are trained on too: their accuracy says little
 GAIN_LOSS = 0.01  # a loss is below another from here on: a 70th of ln 2
 OVERFIT = 0.02  # rise of the validation loss from its best, and fall of the training loss since: a 35th of ln 2
 OVERFIT_CHANGES = 3.0  # and so many usual changes: the best of many noisy values is too good

@@ -1,4 +1,5 @@
-"""Rules on held-out pairs: spikes of the validation loss, overfitting, and no gain over chance or a baseline."""
+"""Rules on held-out pairs: spikes of the validation loss, overfitting, no gain over chance or a baseline, and prompts
+that are trained on too."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from gradlab.doctor.thresholds import (
     OVERFIT_CHANGES,
     OVERFIT_EVALUATIONS,
     ROWS,
+    SEEN,
     SPIKE_EVALUATIONS,
     SPIKE_FLOOR,
     SPIKE_MULTIPLE,
@@ -230,4 +232,22 @@ def _least(log: Log) -> dict[str, float]:
     }
 
 
-RULES: tuple[Rule, ...] = (validation_spike, overfitting, no_gain)
+@rule("seen-prompts", "held-out prompts that are trained on too")
+def seen_prompts(log: Log, _: Log | None) -> Iterator[Seen]:
+    """Find held-out pairs whose prompts are trained on too, where the settings count them."""
+    pairs, prompts = log.number("validation_pairs"), log.number("validation_prompts")
+    if pairs is None or prompts is None:
+        raise Unjudged("the log's settings do not say how many of the held-out prompts are trained on too")
+    seen_pairs, seen = (log.number(f"validation_{name}_seen") or 0 for name in ("pairs", "prompts"))
+    if seen_pairs < SEEN * pairs:
+        return
+    yield Seen(
+        "warning",
+        f"Held-out pairs share {seen / prompts:.0%} of their prompts with training ({seen:,.0f} of {prompts:,.0f}, "
+        f"with {seen_pairs:,.0f} of {pairs:,.0f} pairs): validation accuracy says little about other prompts.",
+        "",
+        "--hold-out prompts, or a validation file of other prompts.",
+    )
+
+
+RULES: tuple[Rule, ...] = (validation_spike, overfitting, no_gain, seen_prompts)

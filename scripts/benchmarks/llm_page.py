@@ -176,5 +176,6 @@ def _reached(reached: pd.DataFrame | None) -> list[str]:
     return [
         "On the laptop run's task of tokens, at the first look that finds it: median [least, most] over seeds; one",
         "that does not get there counts as never. Steps are the run's; tokens and seconds are those steps at the pace",
-        "of the tables above, without looks at held-out pairs and sides.", "", markdown(head, rows),
+        "of the tables above, without looks at held-out pairs and sides. Pairs were held out one by one, so that",
+        "nearly all prompts are trained on too, with other responses.", "", markdown(head, rows),
     ]  # fmt: skip

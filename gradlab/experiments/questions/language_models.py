@@ -3,6 +3,8 @@
 Judged from the frames of the laptop run (``make llm-demo``; ``gradlab.llm.demo.laptop_run`` has its settings). It
 has two tasks: ``hh``, real pairs of HH-RLHF, and ``tokens``, synthetic pairs whose true reward is known. The rules were
 committed before the run. A cell is a task and a size of model, unless something else is said; seeds are paired.
+The pairs were held out one by one (``--hold-out pairs``), not by whole prompts: in the task of tokens 98% of the
+held-out pairs have a prompt that is trained on too, with other responses, of the real pairs fewer than 1%.
 
 - *symmetric-unstable*: the number of sudden spikes of a run's validation loss, which ``gradlab.doctor.spikes`` finds;
   symmetric nbDPO minus DPO, on real pairs. A few small runs can show such spikes but cannot refute them: a cell that
@@ -300,7 +302,8 @@ CAPTIONS = {
         "has filled marks for one size of model and hollow marks for the other; small dots are seeds, bars 95% "
         "bootstrap intervals over them (rough: there are few). Right of ½ a method beats the reference. A small reward "
         "model judges the real pairs: CLAIMS.md says how often it is right, and how often “prefer the shorter answer” "
-        "is. The true reward judges the task of tokens. A method may win more because it moves farther."
+        "is. The true reward judges the task of tokens. A method may win more because it moves farther. Pairs were "
+        "held out one by one: nearly all prompts of the task of tokens are trained on too."
     ),
     "llm-log-ratio": (
         "Do the two sides of a language model's training follow π_l/π_w? One mark per logged step of DPO or bDPO, "
@@ -312,12 +315,14 @@ CAPTIONS = {
     "llm-validation": (
         "Validation loss of language models along training, one line per run, several seeds per method. A ring marks a "
         "sudden spike, as gradlab.doctor defines it. The paper says that symmetric nbDPO (light blue) spikes. All "
-        "losses start at ln 2; each is a different function, so levels of different methods cannot be compared."
+        "losses start at ln 2; each is a different function, so levels of different methods cannot be compared. Pairs "
+        "were held out one by one: nearly all prompts of the task of tokens are trained on too."
     ),
     "llm-length": (
         "Balanced-DPO's weight of the winner, λ_w = log π_l/(log π_w + log π_l), against the winner's share of both "
         "responses' tokens, one mark per held-out pair, all seeds. On the dashed line λ_w is the loser's share of "
-        "tokens and nothing else; R², a mean over runs, says how far the share of tokens explains λ_w."
+        "tokens and nothing else; R², a mean over runs, says how far the share of tokens explains λ_w. Pairs were held "
+        "out one by one: nearly all prompts of the task of tokens are trained on too."
     ),
 }
 

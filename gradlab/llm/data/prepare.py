@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.llm.data.hold_out import Overlap, prompt_key, split
 from gradlab.llm.data.pairs import Pair, Report, read_pairs
 from gradlab.llm.data.tokens import Encoded, data_fingerprint, encode_pairs
-from gradlab.streams import Purpose, stream
 
 # The settings that decide what the pairs are; a run keeps them, so that evaluation sees the same held-out pairs.
-DECIDING = ("data", "choice", "split", "template", "max_length", "max_prompt", "validation", "held_out", "seed")
+DECIDING = (
+    "data", "choice", "split", "template", "max_length", "max_prompt", "validation", "held_out", "hold_out", "seed",
+)  # fmt: skip
+# The values of settings in runs from before these settings existed.
+FORMER: dict[str, Any] = {"hold_out": "pairs"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Data:
     train: np.ndarray
     held_out: np.ndarray
     report: Report
+    overlap: Overlap
+    """How many of the held-out prompts are trained on too."""
     fingerprint: str
     """A hash of all tokens, and the split."""
 
@@ -48,7 +54,8 @@ class Data:
 def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
     """Read and split the pairs as these settings (those of ``DECIDING``) and this tokenizer say.
 
-    The pairs of the validation file are held out, or ``held_out`` pairs drawn by the seed.
+    The pairs of the validation file are held out; or about ``held_out`` pairs drawn by the seed, those of whole prompts
+    or single pairs as ``hold_out`` says, see ``hold_out.split``.
     ValueError where no pair is left to train on, or both sources are the same; errors of reading as in ``read_pairs``.
     """
     if settings["validation"] is not None and _same(settings["validation"], settings["data"]):
@@ -64,20 +71,23 @@ def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
         return [pairs[index] for index in kept], tokens, read.merged(cut)
 
     pairs, tokens, report = encoded(settings["data"], settings["split"])
-    order = stream(settings["seed"], Purpose.HELD_OUT).permutation(len(tokens))
     if settings["validation"] is not None:
         more, more_made, more_report = encoded(settings["validation"], settings["split"])
         train, held_out = np.arange(len(tokens)), np.arange(len(tokens), len(tokens) + len(more))
         pairs, tokens, report = pairs + more, tokens + more_made, report + more_report
+        keys = [prompt_key(pair.prompt) for pair in pairs]
     else:
-        held_out, train = np.sort(order[: settings["held_out"]]), np.sort(order[settings["held_out"] :])
-    if not len(train):
-        raise ValueError(
-            f"data must have more pairs than are held out, got {len(tokens)} from {settings['data']} and held_out "
-            f"{settings['held_out']}"
-        )
+        number = settings["held_out"]
+        if number >= len(tokens):
+            raise ValueError(
+                f"data must have more pairs than are held out, got {len(tokens)} from {settings['data']} and held_out "
+                f"{number}"
+            )
+        keys = [prompt_key(pair.prompt) for pair in pairs]
+        train, held_out = split(keys, number, settings["seed"], settings["hold_out"])
+    overlap = Overlap.of([keys[index] for index in train], [keys[index] for index in held_out])
     whole = data_fingerprint([*(tokens[index] for index in train), *(tokens[index] for index in held_out)])
-    return Data(pairs, tokens, train, held_out, report, f"{whole}-{len(train)}")
+    return Data(pairs, tokens, train, held_out, report, overlap, f"{whole}-{len(train)}")
 
 
 def _same(source: str, other: str) -> bool:

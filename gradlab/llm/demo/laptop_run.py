@@ -233,7 +233,8 @@ def _run_settings(seed: int, out: Path, task: dict[str, Any], settings: dict[str
     training = settings["training"]
     return Settings(
         model=str(out / "base"), data=str(out / "pairs.jsonl"), out=out / "run", loss=tuple(settings["losses"]),
-        recipe="paper", seed=seed, held_out=task["held_out"], max_length=task["max_length"], batch=task["batch"],
+        recipe="paper", seed=seed, held_out=task["held_out"], hold_out="pairs",  # as in the frames that are committed
+        max_length=task["max_length"], batch=task["batch"],
         micro=task["batch"], chunk=CHUNK, precision="fp32", device="cpu", epochs=training["epochs"],
         learning_rate=task["learning_rate"], reference=ReferenceSettings(steps=training["reference_steps"]),
         sft=SupervisedSettings(epochs=task["sft_epochs"], learning_rate=training["sft_learning_rate"]),

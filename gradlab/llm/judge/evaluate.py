@@ -75,7 +75,8 @@ def evaluate(
 
     Columns; means have a 95% bootstrap interval ``…_low`` and ``…_high`` over pairs or prompts:
 
-    - ``run``, ``out``, ``seed`` (of the training), ``pairs`` (held out), ``prompts``, ``samples``;
+    - ``run``, ``out``, ``seed`` (of the training), ``pairs`` (held out), ``pairs_seen`` (those of them whose
+      prompt was trained on too), ``prompts``, ``samples``;
     - ``accuracy`` (share of held-out pairs with h_w > h_l, ties ½), ``margin`` (h_w − h_l, nats; without β), and
       ``shorter_accuracy``, the accuracy of "prefer the shorter answer" there;
     - ``kl`` (mean of log π/π_ref over samples, nats per response of at most ``length`` tokens: an estimate of KL only
@@ -238,6 +239,7 @@ class _Evaluation:
         lengths, ref_lengths = self._lengths(drawn), self._lengths(reference)
         return {
             "run": name, "out": str(self.run.out), "seed": self.run.settings["seed"], "pairs": len(h),
+            "pairs_seen": self.run.data.overlap.shared_pairs,
             **with_interval("accuracy", preferred(h[:, 0], h[:, 1])), **with_interval("margin", h[:, 0] - h[:, 1]),
             "shorter_accuracy": float(preferred(sizes[:, 1], sizes[:, 0]).mean()),
             "prompts": self.shape[0], "samples": self.shape[1], **with_interval("kl", log_ratio.mean(1)),

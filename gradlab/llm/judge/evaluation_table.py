@@ -62,6 +62,12 @@ def notes(frame: pd.DataFrame) -> list[str]:
         f"{first['pairs']} held-out pairs, on which 'prefer the shorter answer' scores "
         f"{by_run['shorter_accuracy'].mean():.3f}; {first['prompts']} prompts, {first['samples']} samples each.",
     ]
+    seen = by_run["pairs_seen"] / by_run["pairs"] if "pairs_seen" in frame else pd.Series([0.0])
+    if seen.max() > 0:
+        lines[-1] += (
+            f" Of these pairs {seen.mean():.0%} have prompts that were trained on too: on those, accuracy shows what "
+            "is remembered."
+        )
     if "win_rate" in frame:
         accuracy = f"accuracy {by_run['reward_accuracy'].mean():.3f} on the held-out pairs."
         lines.append(f"reward {' and '.join(by_run['reward_model'].unique())}: {accuracy}")

@@ -16,7 +16,7 @@ from torch import Tensor
 from gradlab.checks import count, one_of
 from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.pairs import Pair
-from gradlab.llm.data.prepare import DECIDING, Data, prepare
+from gradlab.llm.data.prepare import DECIDING, FORMER, Data, prepare
 from gradlab.llm.data.templates import prompt_text
 from gradlab.llm.data.tokens import Encoded, encode_prompt
 from gradlab.llm.model.group import Group, Precision, computing
@@ -203,7 +203,7 @@ def _page(out: Path) -> dict[str, Any]:
     try:
         page = json.loads(file.read_text("utf-8"))
         return {"model": page["model"], "fingerprint": page["fingerprint"],
-                "settings": {name: page["settings"][name] for name in DECIDING}}  # fmt: skip
+                "settings": {name: {**FORMER, **page["settings"]}[name] for name in DECIDING}}  # fmt: skip
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file} is damaged, or of another version; train the run again in another folder") from None
 

@@ -19,11 +19,14 @@ _WIDTH = 100
 _Rows = Mapping[str, Mapping[str, float]]  # a table, by name of row and then of column
 
 
-def report(frame: pd.DataFrame, read: Report | None = None, *, title: str = "", clip: float = CLIP) -> str:
+def report(
+    frame: pd.DataFrame, read: Report | None = None, *, title: str = "", clip: float = CLIP, prompts: str = ""
+) -> str:
     """Return a frame of ``measured`` as text for a terminal: numbers, then what they mean for a run.
 
     read  the report on reading the data.
     clip  the clip that the frame was made with.
+    prompts  how many prompts the data have, in words.
     """
     numbers: _Rows = summary(frame).to_dict("index")  # type: ignore[assignment]
     losses = _named(frame, "log_prob_ratio_")
@@ -31,7 +34,7 @@ def report(frame: pd.DataFrame, read: Report | None = None, *, title: str = "", 
     naive = {f"weight_{name}": f"λ of {name}, clip {clip:g}" for name in _named(frame, "floor_")}
     ratios = {f"log_prob_ratio_{name}": name for name in losses}
     blocks = [
-        wrapped(title, _WIDTH) + wrapped(str(read) if read is not None else "", _WIDTH),
+        [line for text in (title, "" if read is None else str(read), prompts) for line in wrapped(text, _WIDTH)],
         _table("over pairs", numbers, {**MEASURES, **naive}),
         [
             *_table("log(|∂L/∂π_w| / |∂L/∂π_l|), h = 0", numbers, ratios, corrected=list(taken.values())),

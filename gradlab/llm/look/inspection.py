@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradlab.checks import count, one_of, positive
 from gradlab.llm.data.batches import side_rows
+from gradlab.llm.data.hold_out import prompt_key, repeats
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.tokens import Encoded, check_positions, check_vocabulary
@@ -31,11 +32,13 @@ class Inspection:
 
     frame     one row per pair, see ``inspect_pairs``, with ``place``, where the pair was read.
     read      the report on reading all pairs of the data.
+    prompts   in words, how many prompts these pairs have, and how many are repeated.
     settings  model, data, and whatever else decides the numbers: a manifest.
     """
 
     frame: pd.DataFrame
     read: Report
+    prompts: str
     settings: dict[str, Any]
 
     def __str__(self) -> str:
@@ -44,7 +47,7 @@ class Inspection:
         number = f"{len(self.frame):,} of {self.read.kept:,} pairs{drawn}"
         how = f"nats, {settings['precision']} on {settings['device']}"
         title = f"{settings['model']} on {settings['data']}: {number}; {how}"
-        return report(self.frame, self.read, title=title, clip=settings["clip"])
+        return report(self.frame, self.read, title=title, clip=settings["clip"], prompts=self.prompts)
 
 
 def inspect_data(
@@ -74,7 +77,7 @@ def inspect_data(
         "data": str(data), "choice": choice, "split": split, "template": template, "max_length": max_length,
         "max_prompt": max_prompt, "seed": seed,
     }  # fmt: skip
-    prepared = prepare({**asked, "validation": None, "held_out": 0}, tokenizer)
+    prepared = prepare({**asked, "validation": None, "held_out": 0, "hold_out": "pairs"}, tokenizer)
     chosen = prepared.train
     if 0 < number < len(chosen):
         chosen = np.sort(stream(seed, Purpose.INSPECTED).permutation(chosen)[:number])
@@ -94,7 +97,8 @@ def inspect_data(
         "pairs": number, "precision": kind, "device": device.type, "batch": batch, "clip": clip,
         "read": str(prepared.report),
     }  # fmt: skip
-    return Inspection(frame, prepared.report, settings)
+    prompts = repeats([prompt_key(pair.prompt) for pair in prepared.pairs])
+    return Inspection(frame, prepared.report, prompts, settings)
 
 
 def inspect_pairs(

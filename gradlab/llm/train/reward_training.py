@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gradlab.checks import between, count, one_of, positive
 from gradlab.llm.data.batches import batch_at, dealt, steps_an_epoch
+from gradlab.llm.data.hold_out import Overlap, prompt_key
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import Template, prompt_text, responses_of
 from gradlab.llm.model.group import Group, Precision, computing
@@ -45,7 +46,8 @@ def train_reward(
     base       a folder or hub name of a causal language model; its head becomes one output, which starts at 0.
     out        gets ``model/``, a sequence classifier that transformers reads, ``log.jsonl`` and ``done.json``. A
                training that is done is not repeated; ValueError where it had other settings, data or base.
-    held_out   pairs on which the finished model is judged, for the log and ``done.json``.
+    held_out   pairs on which the finished model is judged, for the log and ``done.json``; both say how many of their
+               prompts are trained on too.
     template   how the model whose responses are to be judged sees a prompt. A text is prompt, response and EOS.
     precision  "bf16": computes in bfloat16.
 
@@ -75,14 +77,17 @@ def train_reward(
     steps = math.ceil(epochs * steps_an_epoch(len(texts), batch))
     trained = RewardModel(model, Group(device=device), settings, rate=learning_rate, steps=steps)
     out.mkdir(parents=True, exist_ok=True)
-    header = {"loss": "reward model", "steps": steps, "pairs": len(texts), **asdict(settings)}
+    overlap = Overlap.of(*([prompt_key(pair.prompt) for pair in part] for part in (pairs, held_out)))
+    if overlap.shared_pairs:
+        print(f"reward model: {overlap}")
+    header = {"loss": "reward model", "steps": steps, "pairs": len(texts), **overlap.header(), **asdict(settings)}
     summary = run_steps(trained, task, out, key, header, "reward model")
     model.eval()
     accuracy = _accuracy(scorer, held_out, out, template, tokenizer)
     save_folder(out / "model", model, tokenizer)
     page = {
-        "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **asdict(settings), **summary,
-        "held_out": accuracy and asdict(accuracy),
+        "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **overlap.header(), **asdict(settings),
+        **summary, "held_out": accuracy and asdict(accuracy),
     }  # fmt: skip
     write_whole({out / DONE: json.dumps(page, indent=1) + "\n"})
     remove(out / "checkpoints")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from gradlab.llm.data.prepare import DECIDING, Data
+from gradlab.llm.data.prepare import DECIDING, FORMER, Data
 from gradlab.llm.model.group import Group
 from gradlab.llm.train.checkpoints import differences
 from gradlab.llm.train.run_settings import Settings
@@ -36,8 +36,12 @@ def describe(settings: Settings, data: Data, group: Group) -> None:
         print("as many pairs are held out as are trained on, or more; held_out says how many")
     if group.size > settings.batch:
         print(f"{group.size - settings.batch} of {group.size} processes have nothing to do: batch is {settings.batch}")
+    if settings.validation is None and len(data.held_out) != settings.held_out:
+        print(f"held_out is {settings.held_out}, and whole prompts are held out; --hold-out pairs draws single pairs")
     if data.seen:
         print(f"{data.seen} held-out pairs are among those to train on too, so they show less than they seem to")
+    if data.overlap.shared_pairs:
+        print(data.overlap)
     page = {
         "settings": {name: settings.get(name) for name in DECIDING}, "fingerprint": data.fingerprint,
         "report": dataclasses.asdict(data.report), "model": settings.model,
@@ -47,9 +51,11 @@ def describe(settings: Settings, data: Data, group: Group) -> None:
         try:
             before = json.loads(file.read_text("utf-8"))
             other = before["fingerprint"] != data.fingerprint
-            changed = differences(before["settings"], page["settings"])
+            changed = differences({**FORMER, **before["settings"]}, page["settings"])
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{file} is damaged; name another out, or remove {settings.out}") from None
         if other:
-            raise ValueError(f"{settings.out} holds a run on other data{changed}; name another out, or remove it")
+            raise ValueError(
+                f"{settings.out} holds a run on other data, or split otherwise{changed}; name another out, or remove it"
+            )
     write_whole({file: json.dumps(page, indent=1, ensure_ascii=False) + "\n"})

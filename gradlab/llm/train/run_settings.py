@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import tyro
 
 from gradlab.checks import between, count, one_of, positive
+from gradlab.llm.data.hold_out import HoldOut
 from gradlab.llm.data.pair_forms import CHOICES
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
@@ -170,7 +171,10 @@ class Settings:
     validation: Annotated[str | None, _optional("PAIRS")] = None
     """Held-out pairs; left out: `held_out` pairs of the data, drawn by the seed."""
     held_out: int = 200
-    """How many pairs of the data are held out where there is no validation file."""
+    """About how many pairs of the data are held out where there is no validation file."""
+    hold_out: HoldOut = "prompts"
+    """How they are drawn: `prompts`, all pairs of a prompt on one side, so that held-out prompts are new to the model;
+    `pairs`, each pair by itself. Prompts with the same last message of the user count as one."""
 
     # The stages.
     sft: SupervisedSettings = SupervisedSettings()

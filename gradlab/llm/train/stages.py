@@ -168,7 +168,8 @@ class Stage(ABC):
             "loss": self.name, "loss_facts": facts, **hyper, "learning_rate": self.rate, "steps": self.steps,
             "start": self.start, "reference": self.reference, "parameters": _number(policy.plain.parameters()),
             "trained_parameters": _number(policy.parameters), "pairs": len(data.train),
-            "validation_pairs": len(held_out), "data": settings.data,
+            **data.overlap.header(), "hold_out": settings.hold_out if settings.validation is None else "file",
+            "data": settings.data,
             "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
             **{name: flat[name] for name in _IN_HEADER}, "processes": policy.group.size,
         }  # fmt: skip
