@@ -146,18 +146,23 @@ def text_at_head(path: Path | str) -> str | None:
     None where the file is in no checkout or not in that commit, or git is missing. The file itself need not exist.
     """
     path = Path(path)
-    return _git(path.parent, "show", f"HEAD:./{path.name}")
+    return _git(path.parent, "cat-file", "blob", f"HEAD:./{path.name}")
 
 
 @functools.cache
 def commit() -> str | None:
-    """Return the commit of the source tree, as information; None outside a git checkout.
+    """Return the commit of the source tree, as information; None outside a git checkout that holds the sources.
 
     Where the sources are a copy without git, as in a container, the environment's GRADLAB_COMMIT names it.
     """
     if named := os.environ.get("GRADLAB_COMMIT"):
         return named
-    answer = _git(Path(__file__).parent, "rev-parse", "--short", "HEAD")
+    here = Path(__file__)
+    if (
+        _git(here.parent, "cat-file", "-e", f"HEAD:./{here.name}") is None
+    ):  # installed inside another project's checkout
+        return None
+    answer = _git(here.parent, "rev-parse", "--short", "HEAD")
     return answer.strip() or None if answer else None
 
 
@@ -203,11 +208,32 @@ def _origin(module: str) -> str | None:
     return spec.origin if spec else None
 
 
+# What makes git look elsewhere than in the folder, as in a hook.
+_ELSEWHERE = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY", "GIT_WORK_TREE",
+)  # fmt: skip
+# What a checkout of somebody else's could make git run. The environment wins over any configuration.
+_NOTHING_RUNS = {"GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1",
+                 "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}  # fmt: skip
+_SAFE = ("core.fsmonitor=false", "core.hooksPath=/dev/null", "safe.bareRepository=explicit")
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return git's output for a command in a folder; None where it fails or git is missing."""
-    command = ["git", "-C", str(folder), *arguments]
+    """Return git's output for a command that reads objects in a folder; None where it fails or git is missing.
+
+    The checkout may be somebody else's, with a configuration that names programs. Git itself reads such a checkout
+    where its owner is this user. It then fetches nothing here, over no protocol, and runs no hook and no monitor; the
+    commands must be ones without filters, conversions of text and aliases, as ``cat-file`` and ``rev-parse`` are.
+    """
+    settings = (part for setting in _SAFE for part in ("-c", setting))
+    command = ["git", "--no-pager", *settings, "-C", str(folder), *arguments]
+    environment = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE} | _NOTHING_RUNS
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=5, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", env=environment, timeout=5,
+            check=False,
+        )  # fmt: skip
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
