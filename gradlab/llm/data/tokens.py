@@ -18,6 +18,7 @@ from gradlab.checks import count
 from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.pairs import Pair, Report
 from gradlab.llm.data.templates import Refused, Template, check_tokenizer, prompt_text, texts_of
+from gradlab.llm.data.turn_ends import template_ends, turn_ends
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -30,7 +31,7 @@ class Encoded:
     """A pair as token ids.
 
     prompt     the ids that both responses follow, with the tokenizer's BOS where it sets one; never empty.
-    win, lose  the responses, never empty; each ends with the tokenizer's EOS unless it was cut.
+    win, lose  the responses, never empty; each ends as a turn does (see ``encode_pairs``) unless it was cut.
     """
 
     prompt: tuple[int, ...]
@@ -55,17 +56,21 @@ def encode_pairs(
     A response's tokens are those of the whole text that follow the prompt's tokens. Where tokens merge over the
     prompt's end, the prompt is the tokens that both sides share before it. A pair that is too long loses the beginning
     of its prompt, BOS aside, no more than is needed and never below ``max_prompt``; then the ends of its responses,
-    with their EOS.
+    with their last token.
+
+    A response's last token is the one that ends it when it is sampled: the tokenizer's EOS, or in a chat template the
+    token by which the template ends an answer, without what the template writes after it.
 
     A pair is left out where this makes its responses equal, where the template refuses its turns, or where a part of
     it has no tokens. ValueError where no pair is left, and where the tokenizer lacks a token or template.
     """
     check_tokenizer(template, tokenizer)
-    if tokenizer.eos_token_id is None:
-        raise ValueError("tokenizer must have an eos token, which ends a response; set tokenizer.eos_token")
+    ends = turn_ends(tokenizer)[:1]
+    if template == "chat":
+        ends = (*template_ends(tokenizer), *ends)
     start = _start(tokenizer, template)
     limits = _Limits.of(max_length, max_prompt, head=start or _bos(tokenizer))
-    encoder = _Encoder(tokenizer, template, start, limits)
+    encoder = _Encoder(tokenizer, template, start, limits, ends)
     encoded: list[Encoded] = []
     kept: list[int] = []
     hidden = None if os.environ.get("RANK", "0") == "0" else True  # one bar, however many processes torchrun started
@@ -182,12 +187,16 @@ class _Shared(dict[int, int]):
 
 @dataclass
 class _Encoder:
-    """An encoder of pairs as tokens, which counts the pairs that it leaves out and those that it changes."""
+    """An encoder of pairs as tokens, which counts the pairs that it leaves out and those that it changes.
+
+    ends  the ids that end a response; one without any gets the first.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     template: Template
     start: list[int]
     limits: _Limits
+    ends: tuple[int, ...]
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)  # changes of pairs that are kept
     refusal: str = ""  # the first refusal of a template
@@ -235,13 +244,12 @@ class _Encoder:
         """Return the pair, cut to its limits; or the reason why it is left out."""
         if not prompt:
             return "empty prompt"
-        eos = self.tokenizer.eos_token_id
-        if not win or not lose or [eos] in (win, lose):
-            return "empty response"
         win, lose = self._ended(win), self._ended(lose)
+        if len(win) == 1 or len(lose) == 1:
+            return "empty response"
         if win == lose:
             return "identical as tokens"
-        if eos in win[:-1] or eos in lose[:-1]:
+        if any(end in side[:-1] for end in self.ends for side in (win, lose)):
             notes.append("end token inside a response")
         shorter = self.limits.shortened(prompt, max(len(win), len(lose)))
         room = self.limits.length - len(shorter)
@@ -254,10 +262,9 @@ class _Encoder:
         return Encoded(*(tuple(map(self.shared.__getitem__, ids)) for ids in (shorter, win[:room], lose[:room])))
 
     def _ended(self, ids: list[int]) -> list[int]:
-        """Return a response with one EOS at its end; white space after an EOS, which templates write, is dropped."""
-        eos: Any = self.tokenizer.eos_token_id
-        if eos in ids:
-            last = len(ids) - ids[::-1].index(eos)
-            if last == len(ids) or not str(self.tokenizer.decode(ids[last:])).strip():
-                return ids[:last]
-        return [*ids, eos]
+        """Return a response with one end of turn; ends and white space after it, which templates write, are dropped."""
+        tail = len(ids)
+        while tail and (ids[tail - 1] in self.ends or not str(self.tokenizer.decode(ids[tail - 1 : tail])).strip()):
+            tail -= 1
+        last = next((place for place in range(tail, len(ids)) if ids[place] in self.ends), None)
+        return [*ids, self.ends[0]] if last is None else ids[: last + 1]

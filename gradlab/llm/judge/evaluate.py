@@ -81,7 +81,7 @@ def evaluate(
       ``shorter_accuracy``, the accuracy of "prefer the shorter answer" there;
     - ``kl`` (mean of log π/π_ref over samples, nats per response of at most ``length`` tokens: an estimate of KL only
       where ``temperature`` is 1) and ``kl_token``;
-    - ``length`` (tokens), ``finished`` (share of responses that end with EOS);
+    - ``length`` (tokens), ``finished`` (share of responses that the model ended);
     - with a reward: ``reward``, ``reward_gain`` over the reference's, ``win_rate`` against the reference (over all
       pairs of samples to a prompt, ties ½, then over prompts), ``shorter_wins`` (the win-rate if the shorter sample
       always won), ``wins_shorter`` (share of the wins in which the winner is shorter), ``reward_model``, its

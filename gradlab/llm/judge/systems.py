@@ -19,8 +19,9 @@ from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import DECIDING, FORMER, Data, prepare
 from gradlab.llm.data.templates import prompt_text
 from gradlab.llm.data.tokens import Encoded, encode_prompt
+from gradlab.llm.data.turn_ends import turn_ends
 from gradlab.llm.model.group import Group, Precision, computing
-from gradlab.llm.model.loading import load_model, load_tokenizer, weights_hash
+from gradlab.llm.model.loading import generation_of, load_model, load_tokenizer, weights_hash
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.sampling import Samples, sample
 from gradlab.llm.train.checkpoints import DONE
@@ -172,7 +173,8 @@ def draw(run: Run, prompts: Sequence[Sequence[int]], plan: Plan, folder: Path) -
     reference = run.systems[0]
     for system in [*run.systems[1:], reference]:
         key = fingerprint(
-            weights_hash(system.model), run.data.fingerprint, list(map(list, prompts)), system.mean,
+            weights_hash(system.model), turn_ends(run.tokenizer, generation_of(system.model)),
+            run.data.fingerprint, list(map(list, prompts)), system.mean,
             plan.each, plan.longest, plan.temperature, plan.seed, plan.batch, plan.precision, plan.device.type,
             versions(("torch", "transformers")),
         )  # fmt: skip

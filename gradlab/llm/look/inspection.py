@@ -17,6 +17,7 @@ from gradlab.llm.data.hold_out import prompt_key, repeats
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.tokens import Encoded, check_positions, check_vocabulary
+from gradlab.llm.data.turn_ends import turn_ends
 from gradlab.llm.look.imbalance import CLIP, measured
 from gradlab.llm.look.imbalance_words import report
 from gradlab.llm.model import loading
@@ -136,11 +137,11 @@ def inspect_pairs(
             f"log π is not finite for {strange} of {len(encoded)} pairs: the model's weights are broken, "
             f"or too large for {precision}"
         )
-    end = tokenizer.eos_token_id
+    ends = turn_ends(tokenizer)
     frame = pd.DataFrame({
         "prompt_len": [len(pair.prompt) for pair in encoded],
         "win_len": [len(pair.win) for pair in encoded], "lose_len": [len(pair.lose) for pair in encoded],
-        "cut": [pair.win[-1] != end or pair.lose[-1] != end for pair in encoded],
+        "cut": [pair.win[-1] not in ends or pair.lose[-1] not in ends for pair in encoded],
         "win": logps[:, 0].numpy(), "lose": logps[:, 1].numpy(),
     })  # fmt: skip
     return measured(frame, clip=clip)

@@ -40,7 +40,9 @@ def load_model(
         if meta:
             config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
             with torch.device("meta"):
-                return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+                model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+            model.generation_config = generation_of(source) or model.generation_config
+            return model
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(source), dtype=dtype, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -48,6 +50,19 @@ def load_model(
         model, info = loaded
         check_weights(info)
         return model
+
+
+def generation_of(source: str | Path) -> Any:
+    """Return the settings of generation beside a model, or an adapter's base; None where there are none."""
+    from transformers import GenerationConfig
+
+    if (Path(source) / _ADAPTER).is_file():
+        with _base_of(Path(source)) as base:
+            return generation_of(base)
+    try:
+        return GenerationConfig.from_pretrained(str(source))
+    except OSError:
+        return None
 
 
 def check_weights(info: Mapping[str, Any], new: tuple[str, ...] = ()) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from gradlab.checks import count, one_of, positive
 from gradlab.llm.data.batches import collate, dealt
+from gradlab.llm.data.turn_ends import turn_ends
 from gradlab.llm.model.group import Group, Precision, computing, plain
 from gradlab.llm.model.seeded import drawing
 from gradlab.streams import Purpose, torch_seed
@@ -26,7 +27,7 @@ class Samples:
     prompts: list[int]
     """The index of each response's prompt."""
     tokens: list[tuple[int, ...]]
-    """The token ids of each response, one or more; the last is EOS where the model ended it."""
+    """The token ids of each response, one or more; the last is an end of turn where the model ended it."""
     finished: list[bool]
     """Whether the model ended each response, and not the limit of its length."""
 
@@ -38,10 +39,11 @@ def sample(
 ) -> Samples:  # fmt: skip
     """Draw ``each`` responses to every prompt (token ids, as the model is to see them) from π at this temperature.
 
-    tokenizer    gives ``eos_token_id``, which ends a response, and ``pad_token_id``.
-    longest      the most tokens in a response, its EOS included.
+    tokenizer    gives, with the model's ``generation_config``, the ids that end a response (``turn_ends``), and
+                 ``pad_token_id``.
+    longest      the most tokens in a response, its end included.
     temperature  > 0, divides the logits; at 1 the responses are drawn from π itself. No top-k, top-p or other setting
-                 of the model's folder counts.
+                 of the model's folder counts, except the ids that end a turn.
     seed         a whole number ≥ 0. Equal seeds, steps, prompts, ``each``, ``longest`` and ``batch`` give equal
                  responses, whatever the global generators hold, which stay as they are; and on any number of
                  processes, as far as their rounding is the same.
@@ -59,9 +61,10 @@ def sample(
     one_of("precision", precision, get_args(Precision))
     for name, value in (("each", each), ("longest", longest), ("batch", batch)):
         count(name, value, 1)
-    eos, pad = _ends(tokenizer)
     base = plain(model)
     base = base.get_base_model() if hasattr(base, "get_base_model") else base  # LoRA's layers stand inside it
+    ends = turn_ends(tokenizer, getattr(base, "generation_config", None), base.config.get_text_config().vocab_size)
+    pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     check_room(prompts, longest, base.config)
     group = group or Group(device=base.device)
     seed = count("seed", seed)
@@ -70,7 +73,7 @@ def sample(
     drawn_ids = torch.zeros(len(rows), longest + 1, dtype=torch.long)  # each response's length, then its tokens
     # Unlike training's batches, these are the same on any number of processes: each batch has its seed.
     parts = dealt(np.array([len(row) for row in rows], int), batch)[group.rank :: group.size]
-    with _still(model, group), _bare(base, eos, pad, longest, temperature), computing(group.device, precision):
+    with _still(model, group), _bare(base, ends, pad, longest, temperature), computing(group.device, precision):
         for turn, part in enumerate(
             tqdm(parts, desc=title, unit="batch", disable=not (title and group.is_main), leave=False)
         ):
@@ -79,25 +82,25 @@ def sample(
             with drawing(torch_seed(seed, purpose, *steps, turn * group.size + group.rank), group.device):
                 drawn = base.generate(**inputs, synced_gpus=False)[:, inputs["input_ids"].shape[1] :].cpu()
             for place, row in zip(part, drawn, strict=True):
-                ends = (row == eos).nonzero()
-                length = int(ends[0]) + 1 if len(ends) else len(row)  # what follows EOS is padding
+                ended = torch.isin(row, torch.tensor(ends)).nonzero()
+                length = int(ended[0]) + 1 if len(ended) else len(row)  # what follows an end is padding
                 drawn_ids[place, 0], drawn_ids[place, 1 : length + 1] = length, row[:length]
     drawn_ids = group.total(drawn_ids)
     tokens = [tuple(row[1 : 1 + row[0]]) for row in drawn_ids.tolist()]
     return Samples(
         [index for index in range(len(prompts)) for _ in range(each)],
         tokens,
-        [response[-1:] == (eos,) for response in tokens],
+        [not set(ends).isdisjoint(response[-1:]) for response in tokens],
     )
 
 
 def texts(samples: Samples, tokenizer: Any) -> list[str]:
-    """Return the responses as text, without EOS, other special tokens, and ids that the tokenizer does not know."""
+    """Return the responses as text, without their end, special tokens, and ids that the tokenizer does not know."""
     known = len(tokenizer)
     return [
-        str(tokenizer.decode([token for token in tokens if token < known], skip_special_tokens=True,
-                             clean_up_tokenization_spaces=False))
-        for tokens in samples.tokens
+        str(tokenizer.decode([token for token in (tokens[:-1] if finished else tokens) if token < known],
+                             skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        for tokens, finished in zip(samples.tokens, samples.finished, strict=True)
     ]  # fmt: skip
 
 
@@ -115,26 +118,18 @@ def check_room(prompts: Sequence[Sequence[int]], longest: int, config: Any) -> N
         )
 
 
-def _ends(tokenizer: Any) -> tuple[int, int]:
-    """Return the ids of EOS and of padding."""
-    eos = tokenizer.eos_token_id
-    if eos is None:
-        raise ValueError("tokenizer must have an eos token, which ends a response; set tokenizer.eos_token")
-    return eos, eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-
-
 @contextlib.contextmanager
-def _bare(base: Any, eos: int, pad: int, longest: int, temperature: float) -> Iterator[None]:
+def _bare(base: Any, ends: Sequence[int], pad: int, longest: int, temperature: float) -> Iterator[None]:
     """Let generate() follow only these settings inside.
 
     It would take settings that a call leaves out from the model's folder, or else its defaults, such as top_k 50.
     """
     from transformers import GenerationConfig
 
-    kept = base.generation_config
+    kept = getattr(base, "generation_config", None)
     base.generation_config = GenerationConfig(
         do_sample=True, temperature=temperature, top_k=0, top_p=1.0, max_new_tokens=longest,
-        eos_token_id=eos, pad_token_id=pad, use_cache=True,
+        eos_token_id=list(ends), pad_token_id=pad, use_cache=True,
     )  # fmt: skip
     try:
         yield
