@@ -1,6 +1,8 @@
 """Notebooks and figures travel with the package; what a user has changed is never written over."""
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -73,26 +75,40 @@ def test_files_of_others_are_left_alone(source, tmp_path):
     assert "00-start.ipynb" not in json.loads((target / ".gradlab-notebooks.json").read_text())
 
 
-def test_what_an_interrupted_copy_has_written_is_known_as_ours(source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("renamed", range(4))
+def test_what_an_interrupted_copy_has_written_is_known_as_ours(source, tmp_path, monkeypatch, renamed):
     target = tmp_path / "mine"
     copy_notebooks(target)
     for file in source.glob("*.ipynb"):
         file.write_text(f"second {file.name}")
-    whole = shipped.write_whole
+    rename, calls = os.replace, []
 
-    def stopped(files):
-        if any(path.name == "01-more.ipynb" for path in files):
+    def stopped(old, new):
+        if len(calls) == renamed:
             raise KeyboardInterrupt
-        whole(files)
+        calls.append(rename(old, new))
 
-    monkeypatch.setattr(shipped, "write_whole", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        copy_notebooks(target)
-    monkeypatch.setattr(shipped, "write_whole", whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stopped)
+        with contextlib.suppress(KeyboardInterrupt):
+            copy_notebooks(target)
     for file in source.glob("*.ipynb"):
         file.write_text(f"third {file.name}")
     assert copy_notebooks(target) == []
-    assert (target / "00-start.ipynb").read_text() == "third 00-start.ipynb"
+    for name in ("00-start.ipynb", "01-more.ipynb"):
+        assert (target / name).read_text() == f"third {name}"
+
+
+def test_a_link_in_a_notebook_s_place_is_kept(source, tmp_path):
+    target = tmp_path / "mine"
+    copy_notebooks(target)
+    (tmp_path / "theirs").write_text("first 00-start.ipynb")
+    (target / "00-start.ipynb").unlink()
+    (target / "00-start.ipynb").symlink_to(tmp_path / "theirs")
+    (source / "00-start.ipynb").write_text("second")
+    assert copy_notebooks(target) == ["00-start.ipynb"]
+    assert (tmp_path / "theirs").read_text() == "first 00-start.ipynb"
+    assert (target / "00-start.ipynb").is_symlink()
 
 
 def test_a_folder_in_a_notebook_s_place_is_kept_and_the_rest_is_copied(source, tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from gradlab.checks import count, one_of
-from gradlab.store.json_lines import append_line, keep_lines, read_lines
+from gradlab.store.json_lines import append_line, keep_lines, read_lines, start_lines
 
 FORMAT = 1
 HEADER = "gradlab_training_log"  # key of the first line, whose value is the format
@@ -78,9 +78,7 @@ ACCEPTED = (
 
 def start_log(path: Path | str, settings: Mapping[str, Any]) -> None:
     """Begin a log with its header line; FileExistsError where there is one already (see ``keep_steps``)."""
-    with open(path, "x"):
-        pass
-    append_line(path, {HEADER: FORMAT, "settings": dict(settings)})
+    start_lines(path, {HEADER: FORMAT, "settings": dict(settings)})
 
 
 def append_step(path: Path | str, step: int, **values: float) -> None:

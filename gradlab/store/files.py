@@ -87,16 +87,20 @@ def sync(path: Path | str) -> None:
         os.close(handle)
 
 
-def write_all(handle: int, data: bytes) -> None:
+def write_all(handle: int, data: bytes, *, durable: bool = False) -> None:
     """Write all of ``data`` at the end of an open file; else leave the file as long as it was, and raise OSError.
 
     A disk that is nearly full takes a part of what it is given, and says so only by a number.
+
+    durable  wait until the data are on the disk.
     """
     before = os.fstat(handle).st_size
     rest = memoryview(data)
     try:
         while rest:
             rest = rest[os.write(handle, rest) :]
+        if durable:
+            os.fsync(handle)
     except BaseException:
         os.ftruncate(handle, before)
         raise

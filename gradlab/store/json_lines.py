@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -12,26 +13,36 @@ from typing import Any
 
 from filelock import FileLock
 
+from gradlab.store.files import naming, write_all, write_whole
+
 
 def append_line(path: Path | str, record: Mapping[str, Any], *, durable: bool = False) -> None:
-    """Append one object as one line, in a single write, after cutting off what a killed process left of its last line.
+    """Append one object as one line, whole, after cutting off what a killed process left of its last line.
 
-    Several processes may append to one file. Raises ValueError where the file ends in text that is not an object.
+    Several processes may append to one file. Raises ValueError where the file ends in text that is not an object;
+    OSError, such as for a full disk, leaves the lines that were there, and names the file.
 
     Numbers that JSON does not have are written as the strings "NaN", "Infinity" and "-Infinity".
 
     durable  wait until the line is on the disk.
     """
-    line = json.dumps({key: _plain(value) for key, value in record.items()}, ensure_ascii=False, allow_nan=False)
-    with _lock(path):  # else one writer would take another's half-written line for a torn one
+    line = _line(record)
+    with _lock(path), naming(path):  # else one writer would take another's half-written line for a torn one
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             _cut_torn_end(handle, path)
-            os.write(handle, line.encode() + b"\n")
-            if durable:
-                os.fsync(handle)
+            write_all(handle, line, durable=durable)
         finally:
             os.close(handle)
+
+
+def start_lines(path: Path | str, record: Mapping[str, Any]) -> None:
+    """Write a file of one object, whole or not at all; FileExistsError where there is a file already."""
+    line = _line(record)
+    with _lock(path):
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "there is a file already", str(path))
+        write_whole({Path(path): line})
 
 
 Numbered = list[tuple[int, dict[str, Any]]]  # objects, each with its line's number
@@ -98,10 +109,12 @@ def _parsed(content: bytes, first: int, path: Path | str, kind: str) -> tuple[Nu
 
 
 def keep_lines(path: Path | str, number: int) -> None:
-    """Shorten a file to its first ``number`` lines."""
+    """Shorten a file to its first ``number`` lines, in one step that needs no room on the disk."""
     with _lock(path):
-        kept = Path(path).read_bytes().split(b"\n")[:number]
-        os.truncate(path, sum(len(line) + 1 for line in kept))
+        content = Path(path).read_bytes()
+        kept = sum(len(line) + 1 for line in content.split(b"\n")[:number])
+        if kept < len(content):  # truncation to more than there is would add zeros
+            os.truncate(path, kept)
 
 
 def _lock(path: Path | str) -> FileLock:
@@ -115,16 +128,31 @@ def _cut_torn_end(handle: int, path: Path | str) -> None:
     size = os.fstat(handle).st_size
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
         return
-    content = os.pread(handle, size, 0)
-    whole = content.rfind(b"\n") + 1
+    last = _last_line(handle, size)
     try:
-        json.loads(content[whole:])
+        json.loads(last)
     except ValueError:
-        if not content[whole:].startswith(b"{"):
+        if not last.startswith(b"{"):
             raise ValueError(f"{path} ends in something that is no JSON object; nothing is appended to it") from None
-        os.ftruncate(handle, whole)
+        os.ftruncate(handle, size - len(last))
     else:
-        os.write(handle, b"\n")
+        write_all(handle, b"\n")
+
+
+def _last_line(handle: int, size: int, step: int = 2**16) -> bytes:
+    """Return what follows the last line break in an open file, which is read from its end."""
+    last, start = b"", size
+    while start and b"\n" not in last:
+        width = min(step, start)
+        start -= width
+        last = os.pread(handle, width, start) + last
+    return last.rpartition(b"\n")[2]
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    """Return an object as a line of JSON."""
+    plain = {key: _plain(value) for key, value in record.items()}
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _plain(value: Any) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from gradlab.store.files import write_whole
+from gradlab.store.files import file_hash, write_whole
 
 _RECORD = ".gradlab-notebooks.json"
 
@@ -29,7 +30,8 @@ def copy_notebooks(folder: Path) -> list[str]:
     """Copy the notebooks into ``folder``, new or existing; files that were changed there since the last copy are kept.
 
     Returns the names of the files that were kept although there is a newer version. A file that is as it was copied is
-    replaced by the newer one. The hashes of all copies are in a hidden file of the folder.
+    replaced by the newer one. The hashes of all copies, and of those that they replaced, are in a hidden file of the
+    folder.
     """
     source = shipped("notebooks")
     if folder.exists() and not folder.is_dir():
@@ -37,20 +39,21 @@ def copy_notebooks(folder: Path) -> list[str]:
     if folder.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"folder must lie outside of {source}, got {str(folder)!r}")
     record = _record(folder)
-    kept = []
-    try:
-        for name, content in _files(source):
-            target, newest = folder / name, _hash(content)
-            there = _hash(target.read_bytes()) if target.is_file() else None
-            if target.is_dir() or there not in (None, newest, record.get(name)):  # not ours, or changed
-                if record.get(name) != newest:
-                    kept.append(name)
-                continue
-            if there != newest:
-                write_whole({target: content})
-            record[name] = newest
-    finally:  # also when stopped on the way: the files that were written must be known as ours
-        write_whole({folder / _RECORD: json.dumps(record, indent=1) + "\n"})
+    kept: list[str] = []
+    files: dict[Path, bytes] = {}
+    for name, content in _files(source):
+        target, newest = folder / name, hashlib.sha256(content).hexdigest()
+        copied = record.get(name, [])
+        there = file_hash(target) if target.is_file() and not target.is_symlink() else None
+        if there not in (*copied, newest) and os.path.lexists(target):  # not ours, or changed
+            if newest not in copied[-1:]:
+                kept.append(name)
+            continue
+        if there != newest:
+            files[target] = content
+        record[name] = [*(known for known in (there,) if known in copied and known != newest), newest]
+    page = json.dumps(record, indent=1) + "\n"
+    write_whole({folder / _RECORD: page, **files})  # the record first: whatever is written is then known as ours
     return kept
 
 
@@ -62,13 +65,10 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
             yield "/".join(parts), file.read_bytes()
 
 
-def _record(folder: Path) -> dict[str, str]:
+def _record(folder: Path) -> dict[str, list[str]]:
+    """Return the hashes under which each file may be there unchanged: of the copy, after the one that it replaced."""
     with contextlib.suppress(OSError, ValueError):
         record = json.loads((folder / _RECORD).read_text("utf-8"))
         if isinstance(record, dict):
-            return record
+            return {name: hashes if isinstance(hashes, list) else [hashes] for name, hashes in record.items()}
     return {}
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
