@@ -42,7 +42,7 @@ check: .venv/.ready  ## style, types, import rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: .venv/.ready  ## speed of the lab, its engine, the explorers and language models; the cost of Balanced-DPO
+bench: .venv/.ready  ## speed of the lab, its engine, the explorers, language models and large inputs; the cost of Balanced-DPO
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -m scripts.benchmarks.lab_speed
 	$(BIN)/python -m scripts.benchmarks.engine_speed
@@ -50,6 +50,7 @@ bench: .venv/.ready  ## speed of the lab, its engine, the explorers and language
 	$(BIN)/python -m scripts.benchmarks.llm_speed
 	$(BIN)/python -m scripts.benchmarks.sweep_speed
 	$(BIN)/python -m scripts.benchmarks.explorer_speed
+	$(BIN)/python -m scripts.benchmarks.large_inputs
 
 llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=PAIRS (HH-RLHF's), SEEDS="0", SIZES="1M"
 	$(BIN)/gradlab demo $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
