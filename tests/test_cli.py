@@ -194,7 +194,7 @@ def started(monkeypatch, tmp_path):
 def test_lab_copies_the_notebooks_and_opens_the_first(started, tmp_path, capsys):
     assert cli.main(["lab"]) == 0
     assert cli.main(["lab", "mine/here"]) == 0
-    assert started == [["-m", "jupyterlab", str(tmp_path / place / "00-start.ipynb")]
+    assert started == [["-P", "-m", "jupyterlab", str(tmp_path / place / "00-start.ipynb")]
                        for place in ("gradlab-notebooks", "mine/here")]  # fmt: skip
     assert (tmp_path / "mine/here/02-grid-training.ipynb").is_file()
     (tmp_path / "mine/here/02-grid-training.ipynb").write_text("changed")
@@ -216,7 +216,7 @@ def test_lab_opens_the_notebooks_of_a_checkout_where_they_are(started, tmp_path)
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     assert cli.main(["lab"]) == 0
-    assert started == [["-m", "jupyterlab", str(tmp_path / "notebooks/00-start.ipynb")]]
+    assert started == [["-P", "-m", "jupyterlab", str(tmp_path / "notebooks/00-start.ipynb")]]
 
 
 def test_lab_without_jupyterlab_says_how_to_get_it(started, monkeypatch, capsys):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -143,3 +145,28 @@ def test_merged_frames_are_the_parts_in_order(parts, tmp_path):
     frame, manifest = load_frame(path)
     assert frame["square"].tolist() == [0, 1, 4, 9, 16]
     assert manifest["key"] == "k"
+
+
+@pytest.mark.slow
+def test_processes_run_nothing_of_the_current_folder_but_find_what_their_parent_finds(tmp_path):
+    for name in ("joblib", "runpy", "pickle", "argparse"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'RAN')!r}, 'a').write(__name__)\n")
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/work.py").write_text(
+        "import os, pandas as pd\ndef here(number): return pd.DataFrame({'process': [os.getpid()]})\n"
+    )
+    code = (
+        "import os, sys; sys.path.insert(0, 'modules'); from pathlib import Path; import pandas as pd; import work\n"
+        "from gradlab.store.pool import Part, run_parts\n"
+        "parts = [Part({'number': n}, Path(f'{n}.parquet'), 'key') for n in range(4)]\n"
+        "run_parts(work.here, parts, label='work', workers=2, progress=False)\n"
+        "seen = {pd.read_parquet(part.file)['process'][0] for part in parts}\n"
+        "print(os.getpid() not in seen, os.environ.get('PYTHONSAFEPATH'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment.pop("PYTHONSAFEPATH", None)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert done.stdout == "True None\n", done.stderr
+    assert not (tmp_path / "RAN").exists(), (tmp_path / "RAN").read_text()

@@ -43,7 +43,8 @@ class LabCommand:
         if self.copy_only:
             return 0
         start = (folder or Path("notebooks")).resolve() / "00-start.ipynb"
-        return subprocess.run([sys.executable, "-m", "jupyterlab", str(start)], check=False).returncode
+        command = [sys.executable, "-P", "-m", "jupyterlab", str(start)]  # -P: no jupyterlab.py of the current folder
+        return subprocess.run(command, check=False).returncode
 
 
 def run(arguments: Sequence[str]) -> int:

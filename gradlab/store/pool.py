@@ -19,6 +19,7 @@ from tqdm import tqdm
 from gradlab.checks import count
 from gradlab.store.artifacts import holds, save_frame
 
+_SAFE_PATH = "PYTHONSAFEPATH"
 DEATHS = 3  # how often workers may die in a row, with no part finished in between, before the work is given up
 
 
@@ -49,8 +50,12 @@ def processes(workers: int | None) -> int:
 
 @contextlib.contextmanager
 def calm() -> Iterator[None]:
-    """Use joblib's processes without its warnings of replaced workers; end them at once when the work is stopped."""
-    with warnings.catch_warnings():
+    """Use joblib's processes without its warnings of replaced workers; end them at once when the work is stopped.
+
+    They start without the current folder among the places of modules, where a file named as a module may lie that
+    nobody meant to run. Then they take this process's places, so that they find what it finds.
+    """
+    with warnings.catch_warnings(), _safe_path():
         # joblib replaces workers whose memory has grown: nothing is lost by that.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         try:
@@ -58,6 +63,20 @@ def calm() -> Iterator[None]:
         except BaseException:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
             raise
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let Python's processes that start inside leave the current folder out of ``sys.path``."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def run_parts(
