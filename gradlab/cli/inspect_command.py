@@ -17,6 +17,7 @@ import tyro
 from gradlab.cli.options import OPTIONAL, check_save, need, parsed, quiet_transformers, save
 from gradlab.llm.data.pair_forms import CHOICES
 
+_DATE = tyro.conf.arg(metavar="YYYY-MM-DD", help_behavior_hint="(left out: today)")
 _CHOICE = tyro.conf.arg(metavar="{" + ",".join(CHOICES) + "}", help_behavior_hint="")
 
 
@@ -34,6 +35,8 @@ class InspectCommand:
     """Split of a data set from a hub."""
     template: Literal["plain", "chat", "beaver"] = "plain"
     """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
+    template_date: Annotated[str | None, _DATE] = None
+    """The date that a chat template writes as today's."""
     max_length: int = 512
     """Tokens of prompt and response together; what is longer is cut, and counted."""
     max_prompt: Annotated[int | None, OPTIONAL] = None

@@ -15,10 +15,11 @@ from gradlab.llm.data.tokens import Encoded, data_fingerprint, encode_pairs
 
 # The settings that decide what the pairs are; a run keeps them, so that evaluation sees the same held-out pairs.
 DECIDING = (
-    "data", "choice", "split", "template", "max_length", "max_prompt", "validation", "held_out", "hold_out", "seed",
+    "data", "choice", "split", "template", "template_date", "max_length", "max_prompt", "validation", "held_out",
+    "hold_out", "seed",
 )  # fmt: skip
 # The values of settings in runs from before these settings existed.
-FORMER: dict[str, Any] = {"hold_out": "pairs"}
+FORMER: dict[str, Any] = {"hold_out": "pairs", "template_date": None}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Data:
 
 def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
     """Read and split the pairs as these settings (those of ``DECIDING``) and this tokenizer say.
+
+    ``template_dates.fix_date`` gives the tokenizer its date before.
 
     The pairs of the validation file are held out; or about ``held_out`` pairs drawn by the seed, those of whole prompts
     or single pairs as ``hold_out`` says, see ``hold_out.split``.

@@ -49,7 +49,8 @@ def encode_pairs(
 ) -> tuple[list[Encoded], list[int], Report]:
     """Return the pairs as token ids, the index in ``pairs`` of each, and a report of those left out or changed.
 
-    template    how prompt and response become one text, see ``prompt_text``.
+    template    how prompt and response become one text, see ``prompt_text``. A chat template that asks for today's date
+                reads the clock, unless ``template_dates.fix_date`` has fixed the tokenizer's date.
     max_length  tokens of prompt and response together, at most.
     max_prompt  tokens that a prompt keeps where the whole is too long; default: half of ``max_length``.
 

@@ -107,7 +107,7 @@ def evaluate(
         if precision == "auto" and group.device.type == "cuda":
             chosen = run.systems[-1].precision
         judges = {
-            name: None if spec is None else _judge(spec, run.out, group.device, batch, reward_template)
+            name: None if spec is None else _judge(spec, run, group.device, batch, reward_template)
             for name, spec in (("reward", reward), ("cost", cost))
         }
         plan = Plan(samples, response_length(run, length), temperature, seed, batch, chosen, group.device)
@@ -164,9 +164,9 @@ def may_offend(settings: Mapping[str, Any], pairs: Sequence[Pair]) -> bool:
     return named or any(isinstance(pair.prompt, str) and messages_of(pair.prompt) for pair in pairs)
 
 
-def _judge(spec: Spec, out: Path, device: Any, batch: int, template: Literal["chat"] | None) -> CheckedReward:
-    where = spec.replace("{out}", str(out)) if isinstance(spec, str) else spec
-    return load_reward(where, device=device, batch=batch, template=template)
+def _judge(spec: Spec, run: Run, device: Any, batch: int, template: Literal["chat"] | None) -> CheckedReward:
+    where = spec.replace("{out}", str(run.out)) if isinstance(spec, str) else spec
+    return load_reward(where, device=device, batch=batch, template=template, date=run.date)
 
 
 def _accuracy(run: Run, judge: CheckedReward, sign: int) -> Accuracy:
@@ -226,6 +226,7 @@ class _Evaluation:
         plan = {**dataclasses.asdict(self.plan), "device": self.plan.device.type}
         return {
             "out": str(self.run.out), "data": dict(self.run.settings), "data_fingerprint": self.run.data.fingerprint,
+            "started": self.run.date.started,
             "sampling": plan, "success": SUCCESS, **versions(("transformers",)),
             **{name: {"model": judge.name, **dataclasses.asdict(self.accuracies[name])}
                for name, judge in (("reward", self.reward), ("cost", self.cost)) if judge},

@@ -17,6 +17,7 @@ from gradlab.checks import count, one_of
 from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import DECIDING, FORMER, Data, prepare
+from gradlab.llm.data.template_dates import TemplateDate, fix_date
 from gradlab.llm.data.templates import prompt_text
 from gradlab.llm.data.tokens import Encoded, encode_prompt
 from gradlab.llm.data.turn_ends import turn_ends
@@ -26,6 +27,7 @@ from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.sampling import Samples, sample
 from gradlab.llm.train.checkpoints import DONE
 from gradlab.llm.train.reference import score
+from gradlab.llm.train.run_folder import date_of
 from gradlab.losses import PAIR_LOSSES
 from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint, versions
@@ -57,6 +59,8 @@ class Run:
     data: Data
     settings: Mapping[str, Any]
     """The settings that decide what the data are."""
+    date: TemplateDate
+    """The date that chat templates write, that of the training."""
 
     @property
     def held_out(self) -> list[tuple[Pair, Encoded]]:
@@ -112,13 +116,15 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
             said.get("precision", "fp32"),
         ))  # fmt: skip
     tokenizer = load_tokenizer(reference)
+    date = date_of(out)
+    fix_date(tokenizer, date)
     settings = {**page["settings"], **({"data": data} if data else {})}
     prepared = prepare(settings, tokenizer)
     if prepared.fingerprint != page["fingerprint"]:
         raise ValueError(f"{settings['data']} is not the data that {out} was trained on; name that file as data")
     if not len(prepared.held_out):
         raise ValueError(f"{out} has no held-out pairs to be evaluated on; train with held_out or validation")
-    return Run(out, systems, tokenizer, prepared, settings)
+    return Run(out, systems, tokenizer, prepared, settings, date)
 
 
 def models_of(out: Path | str, names: Iterable[str] = ()) -> list[str]:

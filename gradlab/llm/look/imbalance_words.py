@@ -20,13 +20,18 @@ _Rows = Mapping[str, Mapping[str, float]]  # a table, by name of row and then of
 
 
 def report(
-    frame: pd.DataFrame, read: Report | None = None, *, title: str = "", clip: float = CLIP, prompts: str = ""
+    frame: pd.DataFrame,
+    read: Report | None = None,
+    *,
+    title: str = "",
+    clip: float = CLIP,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return a frame of ``measured`` as text for a terminal: numbers, then what they mean for a run.
 
     read  the report on reading the data.
     clip  the clip that the frame was made with.
-    prompts  how many prompts the data have, in words.
+    notes  more sentences on the data.
     """
     numbers: _Rows = summary(frame).to_dict("index")  # type: ignore[assignment]
     losses = _named(frame, "log_prob_ratio_")
@@ -34,7 +39,7 @@ def report(
     naive = {f"weight_{name}": f"λ of {name}, clip {clip:g}" for name in _named(frame, "floor_")}
     ratios = {f"log_prob_ratio_{name}": name for name in losses}
     blocks = [
-        [line for text in (title, "" if read is None else str(read), prompts) for line in wrapped(text, _WIDTH)],
+        [line for text in (title, "" if read is None else str(read), *notes) for line in wrapped(text, _WIDTH)],
         _table("over pairs", numbers, {**MEASURES, **naive}),
         [
             *_table("log(|∂L/∂π_w| / |∂L/∂π_l|), h = 0", numbers, ratios, corrected=list(taken.values())),

@@ -16,6 +16,7 @@ from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.hold_out import prompt_key, repeats
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.data.prepare import prepare
+from gradlab.llm.data.template_dates import TemplateDate, check_date, fix_date, today
 from gradlab.llm.data.tokens import Encoded, check_positions, check_vocabulary
 from gradlab.llm.data.turn_ends import turn_ends
 from gradlab.llm.look.imbalance import CLIP, measured
@@ -33,13 +34,13 @@ class Inspection:
 
     frame     one row per pair, see ``inspect_pairs``, with ``place``, where the pair was read.
     read      the report on reading all pairs of the data.
-    prompts   in words, how many prompts these pairs have, and how many are repeated.
+    notes     on these pairs: how many prompts they have and how many are repeated, and the date of a chat template.
     settings  model, data, and whatever else decides the numbers: a manifest.
     """
 
     frame: pd.DataFrame
     read: Report
-    prompts: str
+    notes: tuple[str, ...]
     settings: dict[str, Any]
 
     def __str__(self) -> str:
@@ -48,19 +49,21 @@ class Inspection:
         number = f"{len(self.frame):,} of {self.read.kept:,} pairs{drawn}"
         how = f"nats, {settings['precision']} on {settings['device']}"
         title = f"{settings['model']} on {settings['data']}: {number}; {how}"
-        return report(self.frame, self.read, title=title, clip=settings["clip"], prompts=self.prompts)
+        return report(self.frame, self.read, title=title, clip=settings["clip"], notes=self.notes)
 
 
 def inspect_data(
     model: str, data: str, *, choice: str | None = None, split: str = "train", template: str = "plain",
-    max_length: int = 512, max_prompt: int | None = None, pairs: int = 500, seed: int = 0,
-    precision: Literal["auto", "fp32", "bf16"] = "auto", batch: int = 8, clip: float = CLIP, title: str = "",
+    template_date: str | None = None, max_length: int = 512, max_prompt: int | None = None, pairs: int = 500,
+    seed: int = 0, precision: Literal["auto", "fp32", "bf16"] = "auto", batch: int = 8, clip: float = CLIP,
+    title: str = "",
 ) -> Inspection:  # fmt: skip
     """Look at the pairs of a data set under a model, as a run of ``gradlab train`` would start with them.
 
     model       folder or hub name of a causal language model, or of a LoRA adapter.
     data        as for ``read_pairs``, with ``choice`` and ``split``.
     template, max_length, max_prompt  as for ``encode_pairs``.
+    template_date  the date that a chat template writes as today's, YYYY-MM-DD; left out: today.
     pairs       how many are scored, drawn by the seed from those that are kept; 0: all.
     precision   "auto": bfloat16 on a GPU, float32 on a CPU.
     batch       pairs scored at a time; the numbers depend on it by rounding only.
@@ -73,10 +76,14 @@ def inspect_data(
     number, seed = count("pairs", pairs), count("seed", seed)
     one_of("precision", precision, ("auto", "fp32", "bf16"))
     positive("clip", clip)
+    check_date("template_date", template_date)
     tokenizer = loading.load_tokenizer(model)
+    date = TemplateDate(template_date, today())
+    fix_date(tokenizer, date)
+    written = date.written_by(tokenizer) if template == "chat" else None
     asked = {
-        "data": str(data), "choice": choice, "split": split, "template": template, "max_length": max_length,
-        "max_prompt": max_prompt, "seed": seed,
+        "data": str(data), "choice": choice, "split": split, "template": template, "template_date": written,
+        "max_length": max_length, "max_prompt": max_prompt, "seed": seed,
     }  # fmt: skip
     prepared = prepare({**asked, "validation": None, "held_out": 0, "hold_out": "pairs"}, tokenizer)
     chosen = prepared.train
@@ -98,8 +105,10 @@ def inspect_data(
         "pairs": number, "precision": kind, "device": device.type, "batch": batch, "clip": clip,
         "read": str(prepared.report),
     }  # fmt: skip
-    prompts = repeats([prompt_key(pair.prompt) for pair in prepared.pairs])
-    return Inspection(frame, prepared.report, prompts, settings)
+    notes = [repeats([prompt_key(pair.prompt) for pair in prepared.pairs])]
+    if written is not None:
+        notes.append(f"the chat template writes a date: {written}, see --template-date")
+    return Inspection(frame, prepared.report, tuple(notes), settings)
 
 
 def inspect_pairs(

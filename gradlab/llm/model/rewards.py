@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradlab.checks import count
 from gradlab.llm.data.pair_forms import Prompt
+from gradlab.llm.data.template_dates import TemplateDate, fix_date, today
 from gradlab.llm.data.templates import Template, as_messages, prompt_text
 from gradlab.llm.model.loading import load_tokenizer, weights_hash
 from gradlab.llm.model.reward_functions import function_of, is_function
@@ -75,6 +76,7 @@ class CheckedReward:
 def load_reward(
     spec: str | Callable[..., Any], *, device: torch.device | str = "cpu", batch: int = 16, label: str | None = None,
     template: Literal["chat"] | None = None, dtype: torch.dtype | None = None, max_length: int | None = None,
+    date: TemplateDate | None = None,
 ) -> CheckedReward:  # fmt: skip
     """Load the reward that ``spec`` names.
 
@@ -87,6 +89,7 @@ def load_reward(
     template    "chat": a classifier's chat template writes the text, from messages.
     dtype       left out: bfloat16 on a GPU, else float32.
     max_length  tokens; longer texts lose their beginning. Left out: as many as the model can take.
+    date        the date that its chat template writes as today's; left out: today.
 
     Weights come from safetensors, and no code from a model's folder is run. OSError or ValueError with one line says
     what is wrong with ``spec``.
@@ -102,6 +105,7 @@ def load_reward(
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     model, score_head = model_of(spec, dtype)
     tokenizer = load_tokenizer(spec)
+    fix_date(tokenizer, date or TemplateDate(None, today()))
     extra = getattr(model.config, EXTRA, {})
     limits = (
         max_length, extra.get("max_length"), getattr(model.config, "max_position_embeddings", None),

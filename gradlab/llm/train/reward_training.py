@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gradlab.checks import between, count, one_of, positive
+from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import batch_at, dealt, steps_an_epoch
 from gradlab.llm.data.hold_out import Overlap, prompt_key
 from gradlab.llm.data.pairs import Pair
+from gradlab.llm.data.template_dates import TemplateDate, check_date, fix_date, today
 from gradlab.llm.data.templates import Template, prompt_text, responses_of
 from gradlab.llm.model.group import Group, Precision, computing
 from gradlab.llm.model.loading import check_weights, load_tokenizer, reading, remove, save_folder, weights_hash
@@ -39,7 +41,7 @@ def train_reward(
     base: str | Path, pairs: Sequence[Pair], out: Path | str, *, held_out: Sequence[Pair] = (),
     template: Template = "plain", epochs: float = 1.0, learning_rate: float = 1e-5, batch: int = 16, micro: int = 8,
     max_length: int = 512, weight_decay: float = 0.0, max_norm: float = 1.0, warmup: float = 0.1, seed: int = 0,
-    precision: Precision = "fp32", device: torch.device | str = "cpu",
+    precision: Precision = "fp32", device: torch.device | str = "cpu", template_date: str | None = None,
 ) -> str:  # fmt: skip
     """Train a reward model on pairs by Bradley–Terry's −log σ(r_w − r_l); return the folder of the model.
 
@@ -50,6 +52,7 @@ def train_reward(
                prompts are trained on too.
     template   how the model whose responses are to be judged sees a prompt. A text is prompt, response and EOS.
     precision  "bf16": computes in bfloat16.
+    template_date  the date that a chat template writes as today's, YYYY-MM-DD; left out: the day of the first start.
 
     The training is a single process. Ctrl-C ends the step and saves a checkpoint, from which the same call goes on.
     Equal seeds give equal weights on one kind of processor.
@@ -63,7 +66,11 @@ def train_reward(
     if (Path(base) / "adapter_config.json").is_file():
         raise ValueError(f"base must be a whole model, got {str(base)!r}, a LoRA adapter; merge it into its base first")
     out, device = Path(out), torch.device(device)
+    check_date("template_date", template_date)
     tokenizer = load_tokenizer(base)
+    date = TemplateDate(template_date, _first_day(out))
+    fix_date(tokenizer, date)
+    written = date.written_by(tokenizer) if template == "chat" else None
     texts = [_texts(pair, template, tokenizer) for pair in pairs]
     key = fingerprint(asdict(settings), texts, weights_hash(base))
     if is_done(out, key):
@@ -80,14 +87,17 @@ def train_reward(
     overlap = Overlap.of(*([prompt_key(pair.prompt) for pair in part] for part in (pairs, held_out)))
     if overlap.shared_pairs:
         print(f"reward model: {overlap}")
-    header = {"loss": "reward model", "steps": steps, "pairs": len(texts), **overlap.header(), **asdict(settings)}
+    header = {
+        "loss": "reward model", "steps": steps, "pairs": len(texts), **overlap.header(), **asdict(settings),
+        "template_date": written,
+    }  # fmt: skip
     summary = run_steps(trained, task, out, key, header, "reward model")
     model.eval()
     accuracy = _accuracy(scorer, held_out, out, template, tokenizer)
     save_folder(out / "model", model, tokenizer)
     page = {
         "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **overlap.header(), **asdict(settings),
-        **summary, "held_out": accuracy and asdict(accuracy),
+        **summary, "template_date": written, "held_out": accuracy and asdict(accuracy),
     }  # fmt: skip
     write_whole({out / DONE: json.dumps(page, indent=1) + "\n"})
     remove(out / "checkpoints")
@@ -183,6 +193,16 @@ class RewardTask(Task[RewardModel]):
         """Return the scores of winners and of losers."""
         with computing(policy.group.device, policy.settings.precision):
             return self.scorer.scores([ids for side in zip(*pairs, strict=True) for ids in side]).chunk(2)
+
+
+def _first_day(out: Path) -> str:
+    """Return the date that a chat template wrote in the training in ``out``, which may be unfinished; else today."""
+    try:
+        log = out / "log.jsonl"
+        written = read_log(log).attrs["settings"].get("template_date") if log.is_file() else None
+    except (OSError, ValueError):
+        written = None
+    return written if isinstance(written, str) else today()
 
 
 def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:

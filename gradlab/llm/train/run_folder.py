@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from gradlab.llm.data.prepare import DECIDING, FORMER, Data
+from gradlab.llm.data.template_dates import TemplateDate, today
 from gradlab.llm.model.group import Group
 from gradlab.llm.train.checkpoints import differences
 from gradlab.llm.train.run_settings import Settings
@@ -28,9 +30,29 @@ def claim(out: Path, stack: contextlib.ExitStack) -> None:
         raise ValueError(f"out must be a folder that no other run is using, got {out}") from None
 
 
-def describe(settings: Settings, data: Data, group: Group) -> None:
-    """Write data.json and print the report on the data; ValueError where the folder holds a run on other data."""
+def date_of(out: Path, given: str | None = None) -> TemplateDate:
+    """Return the date of chat templates in the run of this folder; ``given`` is that of the settings.
+
+    A folder that says nothing about its first start, of before runs did, was last started on the day of its data.json:
+    on another day its texts would have been others. The day of a new run is today.
+    """
+    file = out / "data.json"
+    try:
+        page = json.loads(file.read_text("utf-8"))
+        written = datetime.date.fromtimestamp(file.stat().st_mtime).isoformat()
+        return TemplateDate(given or page["settings"].get("template_date"), page.get("started") or written)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # ``describe`` complains of a damaged file
+        return TemplateDate(given, today())
+
+
+def describe(settings: Settings, data: Data, group: Group, date: TemplateDate, written: str | None) -> None:
+    """Write data.json and print the report on the data; ValueError where the folder holds a run on other data.
+
+    written  the date that the chat template writes, if it does.
+    """
     print(data.report)
+    if written is not None:
+        print(f"the chat template writes a date: {written} in all of this run, see --template-date")
     print(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")
     if settings.validation is None and len(data.held_out) >= len(data.train):
         print("as many pairs are held out as are trained on, or more; held_out says how many")
@@ -44,7 +66,7 @@ def describe(settings: Settings, data: Data, group: Group) -> None:
         print(data.overlap)
     page = {
         "settings": {name: settings.get(name) for name in DECIDING}, "fingerprint": data.fingerprint,
-        "report": dataclasses.asdict(data.report), "model": settings.model,
+        "report": dataclasses.asdict(data.report), "model": settings.model, "started": date.started,
     }  # fmt: skip
     file = settings.out / "data.json"
     if file.exists():

@@ -14,6 +14,7 @@ import tyro
 from gradlab.checks import between, count, one_of, positive
 from gradlab.llm.data.hold_out import HoldOut
 from gradlab.llm.data.pair_forms import CHOICES
+from gradlab.llm.data.template_dates import check_date
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
 from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
@@ -164,6 +165,8 @@ class Settings:
     """Split of a data set from a hub."""
     template: Literal["plain", "chat", "beaver"] = "plain"
     """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
+    template_date: Annotated[str | None, _optional("YYYY-MM-DD", "(left out: the day of the first start)")] = None
+    """The date that a chat template writes as today's. A run keeps its date, also when it goes on or is evaluated."""
     max_length: int = 512
     """Tokens of prompt and response together; what is longer is cut, and counted."""
     max_prompt: Annotated[int | None, _optional("INT")] = None
@@ -240,6 +243,7 @@ class Settings:
             kind, value = kind_of(hint), getattr(self, name)
             if get_origin(kind) is Literal and not (value is None and kind is not hint):
                 one_of(name, value, get_args(kind))
+        check_date("template_date", self.template_date)
         if self.choice is not None:
             one_of("choice", self.choice, CHOICES)
         for name in ("max_length", "batch", "micro", "ppo.samples", "ppo.length", "ppo.epochs", "chunk", "log.keep"):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gradlab.llm.data.batches import lengths, steps_an_epoch
 from gradlab.llm.data.prepare import Data, prepare
+from gradlab.llm.data.template_dates import fix_date
 from gradlab.llm.data.tokens import check_positions
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group, start_group, whole_state
@@ -26,7 +27,7 @@ from gradlab.llm.train.loop import Task, run_steps
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import reference_logps
-from gradlab.llm.train.run_folder import claim, describe
+from gradlab.llm.train.run_folder import claim, date_of, describe
 from gradlab.llm.train.run_settings import PPO, Settings
 from gradlab.llm.train.stage_log import ENDED
 from gradlab.llm.train.start_model import start_model
@@ -76,6 +77,8 @@ class Run:
     data: Data
     tokenizer: Any
     group: Group
+    template_date: str | None = None
+    """The date that the chat template writes, if it does."""
 
     @classmethod
     def opened(cls, settings: Settings, group: Group, stack: contextlib.ExitStack) -> Run:
@@ -83,10 +86,14 @@ class Run:
         reward = settings.ppo.reward
         group.on_all(lambda: reward and check_reward(reward))  # PPO comes last, after hours
         tokenizer = group.on_all(lambda: loading.load_tokenizer(settings.model))
+        date = group.on_main(lambda: date_of(settings.out, settings.template_date))
+        settings = dataclasses.replace(settings, template_date=date.given)
+        fix_date(tokenizer, date)
+        written = date.written_by(tokenizer) if settings.template == "chat" else None
         data = group.on_all(lambda: prepare(settings.flat(), tokenizer))
         group.on_main(lambda: claim(settings.out, stack))
-        group.on_main(lambda: describe(settings, data, group))
-        return cls(settings, data, tokenizer, group)
+        group.on_main(lambda: describe(settings, data, group, date, written))
+        return cls(settings, data, tokenizer, group, written)
 
     def steps(self, epochs: float) -> int:
         """Return the number of steps in epochs."""
@@ -169,7 +176,7 @@ class Stage(ABC):
             "start": self.start, "reference": self.reference, "parameters": _number(policy.plain.parameters()),
             "trained_parameters": _number(policy.parameters), "pairs": len(data.train),
             **data.overlap.header(), "hold_out": settings.hold_out if settings.validation is None else "file",
-            "data": settings.data,
+            "data": settings.data, "template_date": self.run.template_date,
             "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
             **{name: flat[name] for name in _IN_HEADER}, "processes": policy.group.size,
         }  # fmt: skip

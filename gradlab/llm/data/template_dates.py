@@ -1,0 +1,113 @@
+"""The date that a chat template writes as today's: fixed once per run, so that a run's texts outlive midnight.
+
+Templates of Llama 3.2 and Granite call ``strftime_now``, which reads the clock. Those of Llama 3 write ``date_string``
+where they are given one; Llama 3.1's else writes a date of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import string
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_CLOCK = "strftime_now"
+_STRING = "date_string"
+_PERCENT = "\ue000"  # stands for %% while directives are replaced: a character that no date has
+
+
+class TemplateDate(NamedTuple):
+    """The date of chat templates, both as YYYY-MM-DD.
+
+    given    the date that a user set, or None.
+    started  the day of the first start, which ``strftime_now`` gives where no date is set.
+    """
+
+    given: str | None
+    started: str
+
+    def written_by(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """Return the date that this tokenizer's chat template writes, as far as it is decided here; else None."""
+        if reads_clock(tokenizer):
+            return self.given or self.started
+        return self.given if any(_STRING in template for template in _templates(tokenizer)) else None
+
+
+def today() -> str:
+    """Return the local date."""
+    return datetime.date.today().isoformat()
+
+
+def check_date(name: str, value: str | None) -> None:
+    """Raise ValueError for a date that is not YYYY-MM-DD; None may be left out."""
+    if value is None:
+        return
+    try:
+        good = isinstance(value, str) and datetime.date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"{name} must be a date such as 2024-07-26, or left out, got {value!r}")
+
+
+def reads_clock(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Say whether the tokenizer's chat template asks for today's date."""
+    return any(_CLOCK in template for template in _templates(tokenizer))
+
+
+def fix_date(tokenizer: PreTrainedTokenizerBase, date: TemplateDate) -> None:
+    """Let ``tokenizer.apply_chat_template`` write this date, whenever it is called; the files of a tokenizer stay.
+
+    A template's ``strftime_now`` gives midnight of that day. ``date_string`` is given only where a user set the date,
+    as "26 Jul 2024", so that without one the text is what transformers writes on the day of the first start.
+    """
+    of_class = functools.partial(type(tokenizer).apply_chat_template, tokenizer)
+    variables = {_STRING: _day(date.given).strftime("%d %b %Y")} if date.given else {}
+    head = _clock_at(_day(date.given or date.started)) if reads_clock(tokenizer) else ""
+
+    def apply_chat_template(
+        conversation: Any, tools: Any = None, documents: Any = None, chat_template: str | None = None, **options: Any
+    ) -> Any:
+        if head:
+            chat_template = head + tokenizer.get_chat_template(chat_template, tools)
+        return of_class(conversation, tools, documents, chat_template=chat_template, **{**variables, **options})
+
+    tokenizer.apply_chat_template = apply_chat_template  # type: ignore[method-assign]
+
+
+def _templates(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    given: Any = tokenizer.chat_template
+    return [] if not given else list(given.values()) if isinstance(given, dict) else [given]
+
+
+def _day(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text)
+
+
+def _clock_at(day: datetime.datetime) -> str:
+    """Return the head of a template in which ``strftime_now`` gives this time; the rest then reads as it does alone.
+
+    It is a macro of the template, since transformers hands no function over to a template. The line's end after it is
+    dropped (``trim_blocks``).
+    """
+    said: dict[str, str] = {}
+    for flag in ("", "-"):
+        for letter in string.ascii_letters:
+            directive = f"%{flag}{letter}"
+            try:
+                text = day.strftime(directive)
+            except ValueError:  # unknown to this system
+                continue
+            if text != directive:
+                said[directive] = text
+    steps = "".join(f"|replace({_quoted(directive)}, {_quoted(text)})" for directive, text in said.items())
+    whole = f"format|replace('%%', '{_PERCENT}'){steps}|replace('{_PERCENT}', '%')"
+    return f"{{% macro {_CLOCK}(format) %}}{{{{ {whole} }}}}{{% endmacro %}}\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
