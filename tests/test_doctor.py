@@ -26,6 +26,7 @@ from gradlab.doctor import (
     SPIKE_FLOOR,
     SPIKE_MULTIPLE,
     examine_log,
+    nothing_judged,
     report,
     side_rules,
     spikes,
@@ -33,11 +34,12 @@ from gradlab.doctor import (
     validation_rules,
 )
 from gradlab.doctor.curves import Log
+from gradlab.doctor.log_columns import COLUMNS, is_loss
 from gradlab.doctor.loss_facts import LossFacts, loss_facts
 from gradlab.doctor.rule import Rule
 from gradlab.doctor.rules import RULES
 from gradlab.doctor.side_rules import weight_range
-from gradlab.doctor.training_log import COLUMNS, append_step, read_log, start_log
+from gradlab.doctor.training_log import append_step, read_log, start_log
 from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps, facts_of, pair_loss
 
 SAMPLES = sorted((Path(__file__).parent.parent / "gradlab/widgets/samples").glob("*dpo*.jsonl"))
@@ -77,7 +79,7 @@ def found(log, baseline=None):
 
 
 def unjudged(log, baseline=None):
-    return {one.sign: one.what for one in examine_log(log, baseline) if not one.judged}
+    return {one.sign: one.what for one in examine_log(log, baseline) if not one.judged and one.applies}
 
 
 def the(log, sign, baseline=None):
@@ -101,10 +103,10 @@ def told(log, **settings):
 
 def test_a_healthy_log_is_healthy_and_the_report_says_what_was_looked_for():
     findings = examine_log(healthy())
-    assert findings == []
+    assert [one.sign for one in findings] == ["no-end"]  # of PPO
     text = report(findings)
     assert text.endswith("\nhealthy")
-    assert all(title in text for title in SIGNS.values())
+    assert {title for title in SIGNS.values() if title not in text} == {SIGNS["no-end"]}
 
 
 @pytest.mark.parametrize("name", PAIR_LOSSES)
@@ -486,12 +488,15 @@ def test_a_number_that_is_not_finite_is_found_in_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["entropy", "mean/x"])
-def test_what_is_not_finite_in_an_unknown_column_is_a_note_on_the_file(tmp_path, name):
+def test_what_is_not_finite_in_an_unknown_column_is_noted_and_not_among_what_is_fine(tmp_path, name):
     path = tmp_path / "log.jsonl"
     path.write_text(f'{{"step": 1, "loss": 0.69}}\n{{"step": 2, "loss": 0.69, "{name}": NaN}}\n')
     log = read_log(path)
-    assert found(log) == {"log": "note"}
-    assert the(log, "log").what == f"{name} is not finite, first at line 2"
+    assert found(log) == {"not-finite": "note"}
+    assert the(log, "not-finite").what == f"Not finite: {name}, first at line 2 of the file."
+    assert (
+        "not finite, or underflow" not in report(examine_log(log)).partition("not found")[2].partition("Not judged")[0]
+    )
     assert the(healthy(), "log", log).what == f"baseline: {name} is not finite, first at line 2"
 
 
@@ -662,7 +667,9 @@ def test_trl_s_log_is_judged_by_what_it_has(tmp_path, shifted):
     assert set(missing) == {"far-reference", "weight-at-edge", "seen-prompts"}
     assert "logging_first_step=True" in missing["far-reference"]
     assert "win_weight" in missing["weight-at-edge"]
-    assert report(examine_log(log)).endswith("healthy, as far as it is judged")
+    assert report(examine_log(log)).endswith(
+        f"healthy, as far as it is judged: {len(SIGNS) - 4} of {len(SIGNS) - 1} signs"
+    )
 
 
 def test_trl_s_known_failures_are_found(tmp_path, shifted):
@@ -694,9 +701,9 @@ def test_a_log_without_validation_says_what_it_cannot_judge():
 def test_one_row_is_too_short_for_nearly_all():
     log = healthy().head(1)
     assert found(log) == {}
-    assert set(unjudged(log)) == {*SIGNS} - {"not-finite", "far-reference", "weight-at-edge", "seen-prompts"}
+    assert set(unjudged(log)) == {*SIGNS} - {"not-finite", "far-reference", "weight-at-edge", "seen-prompts", "no-end"}
     empty = healthy().head(0)
-    assert set(unjudged(empty)) == {*SIGNS} - {"seen-prompts"}
+    assert set(unjudged(empty)) == {*SIGNS} - {"seen-prompts", "no-end"}
 
 
 def test_empty_columns_count_as_missing_and_are_named():
@@ -724,7 +731,7 @@ def test_the_worst_comes_first_and_the_report_has_all():
     text = report(findings)
     words = " ".join(text.split())
     for one in findings:
-        assert " ".join(one.what.split()) in words
+        assert not one.applies or " ".join(one.what.split()) in words
         assert one.try_this in words
     assert max(map(len, text.splitlines())) <= 100
     assert re.fullmatch(r"\d problems, \d warnings?", text.splitlines()[-1])
@@ -787,7 +794,8 @@ def test_no_log_of_numbers_makes_it_stumble(log, baseline):
     text = report(findings)
     assert {one.sign for one in findings} <= {*SIGNS, "log"}
     assert all(one.what for one in findings if one.sign != "log")
-    assert all(title in text for sign, title in SIGNS.items())
+    left_out = {one.sign for one in findings if not one.applies}
+    assert all((title in text) == (sign not in left_out) for sign, title in SIGNS.items())
 
 
 @settings(deadline=None, max_examples=100)
@@ -795,6 +803,81 @@ def test_no_log_of_numbers_makes_it_stumble(log, baseline):
 def test_spikes_are_rises_beyond_the_floor(values):
     for _, size in spikes(range(len(values)), values):
         assert size >= SPIKE_FLOOR
+
+
+# Nothing judged, or a part
+
+
+@pytest.mark.parametrize("name", ["nll_loss", "train/nll_loss", "actor/pg_loss", "train_loss", "loss/train",
+                                  "eval_loss", "Loss", "critic/vf-loss", "rewards_eval/margins"])  # fmt: skip
+@pytest.mark.parametrize("value", ["NaN", "Infinity", '"-Infinity"'])
+def test_a_loss_that_is_not_finite_is_a_problem_under_every_name(tmp_path, name, value):
+    path = tmp_path / "log.jsonl"
+    path.write_text(
+        f'{{"step": 1, "grad_norm": 1, "{name}": 0.69}}\n{{"step": 2, "grad_norm": 1, "{name}": {value}}}\n'
+    )
+    one = the(read_log(path), "not-finite")
+    assert one.severity == "problem"
+    assert "line 2" in one.what or "first at step 2" in one.what
+    if is_loss(name):  # in a frame too
+        assert found(pd.DataFrame({"step": [1, 2], name: [0.5, math.inf]}))["not-finite"] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("curve.csv", "Wall time,Step,Value\n1.5,1,0.7\n2.5,2,nan\n", "Wall time, Value"),
+        ("log.jsonl", '{"step": 1, "epoch": 0.1, "train_runtime": 7}\n', "epoch, train_runtime"),
+        ("log.jsonl", '{"step": 1, "learning_rate": 0.1}\n', "learning_rate"),
+        ("log.csv", "step\n1\n2\n", "no column"),
+        ("log.csv", "step,loss\n1,\n2,\n", "loss"),
+    ],
+)
+def test_a_log_of_which_nothing_can_be_judged_is_not_healthy(tmp_path, capsys, name, content, columns):
+    (tmp_path / name).write_text(content)
+    assert cli.main(["doctor", str(tmp_path / name)]) == 4
+    out = capsys.readouterr().out
+    words = " ".join(out.split())
+    assert f"nothing could be judged: beside step, the log has {columns}; columns known are loss, reward_" in words
+    assert out.endswith("nothing could be judged\n")
+    assert "not found" not in out
+    assert ("Not finite: Value, first at line 3 of the file." in out) == ("nan" in content)
+    assert nothing_judged(examine_log(read_log(tmp_path / name)))
+
+
+def test_the_logs_of_others_are_judged(tmp_path, capsys):
+    """A stuck loss, NaN, and rewards far from 0 at the start are seen under the names of each."""
+    steps = range(1, 61)
+    authors = [{"loss/train": LN2, "rewards_train/chosen": 0.0, "rewards_train/rejected": 0.0, "grad_norm": 0.5,
+                "counters/updates": step, "counters/examples": 64 * step} for step in steps]  # fmt: skip
+    openrlhf = [{"train/loss": LN2, "train/chosen_reward": 3.0, "train/reject_reward": 1.0, "train/acc": 0.5,
+                 "train/global_step": step} for step in steps]  # fmt: skip
+    for name, rows in (("authors", authors), ("openrlhf", openrlhf)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert found(read_log(path))["stuck"] == "problem"
+        assert ("far-reference" in found(read_log(path))) == (name == "openrlhf")
+    curve = tmp_path / "run-.-tag-loss_train.csv"
+    curve.write_text("Wall time,Step,Value\n" + "".join(f"1.5,{step},{LN2}\n" for step in steps))
+    assert cli.main(["doctor", str(curve)]) == 3
+    assert "1 problem; " in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("steps", [["a", "b"], [[1], [2]], [None, None], [math.nan, 1], [{}, 3], [True, 2]])
+def test_steps_of_a_frame_that_are_no_numbers_are_left_out(steps):
+    assert examine_log(pd.DataFrame({"step": steps, "loss": [0.5, 0.4]}))
+
+
+def test_ppo_whose_responses_never_end():
+    def ppo(**columns):
+        return told(changed(reward=0.5, kl=0.1, response_length=64.0, **columns), loss="ppo")
+
+    assert "no-end" not in found(ppo(finished=0.5))
+    assert the(ppo(finished=0.02), "no-end").severity == "warning"
+    never = the(ppo(finished=np.where(np.arange(STEPS) < 50, 0.4, 0.0)), "no-end")
+    assert (never.severity, "finished 0.0%" in never.what) == ("problem", True)
+    assert unjudged(ppo())["no-end"] == "the log has no finished"
+    assert "no-end" not in unjudged(healthy())
 
 
 # The command

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gradlab.doctor.training_log import COLUMNS
+from gradlab.doctor.log_columns import COLUMNS
 from gradlab.llm.train.measures import batch_row
 from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, FixedWeightDPO, PairLogps, log_prob_ratio, slopes
 

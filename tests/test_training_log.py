@@ -15,16 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
-from gradlab.doctor.training_log import (
-    COLUMNS,
-    PPO_COLUMNS,
-    append_step,
-    keep_steps,
-    not_finite_notes,
-    read_log,
-    smoothed,
-    start_log,
-)
+from gradlab.doctor.log_columns import COLUMNS, PPO_COLUMNS
+from gradlab.doctor.training_log import append_step, keep_steps, not_finite_notes, read_log, smoothed, start_log
 from gradlab.store.json_lines import append_line, read_lines
 from scripts import record_sample_log
 
@@ -159,6 +151,143 @@ def test_a_chart_exported_from_wandb(tmp_path):
     path.write_text('"Step","run-7 - train/loss","run-8 - train/loss"\n1,0.7,0.6\n')
     with pytest.raises(ValueError, match="loss more than once, as run-7 - train/loss and run-8 - train/loss"):
         read_log(path)
+
+
+AUTHORS = {"rewards_{}/chosen": 0.1, "rewards_{}/rejected": -0.2, "rewards_{}/accuracies": 0.6,
+           "rewards_{}/margins": 0.3, "logps_{}/rejected": -140.0, "logps_{}/chosen": -120.5,
+           "loss/{}": 0.69}  # fmt: skip
+
+
+def of_the_authors(part, **more):
+    return {name.format(part): value for name, value in AUTHORS.items()} | more
+
+
+@pytest.mark.parametrize("step", ["_step", None], ids=["W&B's export", "without a step"])
+def test_the_log_of_the_dpo_authors(tmp_path, step):
+    rows = [of_the_authors("eval", _step=0)] if step else []
+    for update in range(1, 11):
+        counters = {"counters/examples": 64 * update, "counters/updates": update}
+        rows.append(of_the_authors("train", grad_norm=3.5, examples_per_second=9.0, **counters))
+        rows[-1] |= {"_step": 64 * update} if step else {}
+    rows += [of_the_authors("eval", _step=640)] if step else []
+    path = tmp_path / "run.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    frame = read_log(path)
+    assert_is_ours(frame)
+    assert frame["step"].tolist() == ([0] if step else []) + list(range(1, 11))
+    assert frame.attrs["notes"] == (["steps are updates of 64 examples, by counters/updates"] if step else [])
+    if step:
+        assert frame["validation_loss"].dropna().tolist() == [0.69, 0.69]
+        assert frame["validation_reward_margin"].dropna().tolist() == [0.3, 0.3]
+
+
+def test_the_log_of_openrlhf(tmp_path):
+    path = tmp_path / "history.jsonl"
+    train = {"loss": 0.69, "acc": 0.6, "chosen_reward": 0.1, "reject_reward": -0.2, "lr": 5e-7, "nll_loss": 2.0,
+             "loss_mean": 0.7, "acc_mean": 0.5, "global_step": 10}  # fmt: skip
+    eval_ = {"eval_loss": 0.65, "acc_mean": 0.7, "global_step": 10}
+    rows = [{f"train/{name}": value for name, value in train.items()} | {"_step": 0},
+            {f"eval/{name}": value for name, value in eval_.items()} | {"_step": 1}]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (row,) = read_log(path).to_dict("records")
+    expected = {"step": 10, "loss": 0.69, "accuracy": 0.6, "reward_win": 0.1, "reward_lose": -0.2,
+                "learning_rate": 5e-7, "validation_loss": 0.65, "validation_accuracy": 0.7}  # fmt: skip
+    assert {name: row[name] for name in expected} == expected
+    assert (row["train/nll_loss"], row["train/loss_mean"], row["train/acc_mean"]) == (2.0, 0.7, 0.5)
+    path.write_text(json.dumps({"train/global_step": 10, "eval/global_step": 11, "train/loss": 0.6}))
+    with pytest.raises(ValueError, match="line 1 has two steps, as eval/global_step and train/global_step"):
+        read_log(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("run-dpo_1-tag-train_loss.csv", "loss"),
+        ("run-.-tag-train_rewards_margins (1).csv", "reward_margin"),
+        ("run-.-tag-eval_rewards_accuracies.csv", "validation_accuracy"),
+        ("run-.-tag-eval_eval_loss.csv", "validation_loss"),  # OpenRLHF's
+        ("run-.-tag-train_chosen_reward.csv", "reward_win"),
+        ("run-.-tag-rewards_train_chosen.csv", "reward_win"),
+        ("run-.-tag-loss_eval.csv", "validation_loss"),
+        ("loss.csv", "loss"),
+        ("curve.csv", None),
+        ("run-.-tag-train_train_loss.csv", None),  # of the whole run
+    ],
+)
+def test_a_curve_of_tensorboard_has_its_column_from_the_file_s_name(tmp_path, name, column):
+    path = tmp_path / name
+    path.write_text("Wall time,Step,Value\n1700000000.5,1,0.7\n1700000001.5,2,0.5\n")
+    frame = read_log(path)
+    assert frame[column or "Value"].tolist() == [0.7, 0.5]
+    assert frame["step"].tolist() == [1, 2]
+    note = "TensorBoard's CSV holds one curve, and this file's name tells no column"
+    assert [said[: len(note)] for said in frame.attrs["notes"]] == ([] if column else [note])
+
+
+def test_the_logs_of_llama_factory_and_verl(tmp_path):
+    path = tmp_path / "trainer_log.jsonl"
+    path.write_text(
+        '{"current_steps": 10, "total_steps": 20, "loss": 0.69, "accuracy": 0.6, "lr": 5e-7, "epoch": 0.1, '
+        '"elapsed_time": "0:00:10"}\n{"current_steps": 10, "total_steps": 20, "eval_loss": 0.65}\n'
+    )
+    (row,) = read_log(path).to_dict("records")
+    assert (row["step"], row["loss"], row["accuracy"], row["validation_loss"]) == (10, 0.69, 0.6, 0.65)
+    assert (row["learning_rate"], row["elapsed_time"]) == (5e-7, "0:00:10")
+    data = {"actor/grad_norm": 3.5, "critic/score/mean": 0.4, "critic/rewards/mean": 0.3, "response_length/mean": 99.0,
+            "response_length/clip_ratio": 0.75, "actor/lr": 1e-6}  # fmt: skip
+    path.write_text(json.dumps({"step": 1, "data": data}))
+    (row,) = read_log(path).to_dict("records")
+    expected = {"step": 1, "grad_norm": 3.5, "reward": 0.4, "response_length": 99.0, "finished": 0.25,
+                "learning_rate": 1e-6, "critic/rewards/mean": 0.3}  # fmt: skip
+    assert row == expected
+
+
+def test_steps_that_go_back_are_said(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"step": {step}, "loss": {loss}}}\n' for step, loss in ((1, 1), (3, 2), (2, 3), (3, 4))))
+    frame = read_log(path)
+    assert frame["loss"].tolist() == [1, 3, 4]
+    assert frame.attrs["notes"] == ["steps go back, first from 3 to 2 at line 3: the later row of a step counts"]
+
+
+@pytest.mark.parametrize("step", ['"x"', "[1]", "{}", "true", "NaN", "Infinity", "-1", "1.5", "1e300"])
+def test_a_step_that_is_no_step_is_one_line_wherever_it_is_read(tmp_path, step):
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"step": 1, "loss": 0.5}}\n{{"step": {step}, "loss": 0.5}}\n')
+    for read in (lambda: read_log(path), lambda: keep_steps(path, 1)):
+        with pytest.raises(ValueError, match=f"{path}, line 2: step must be a (whole )?number") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+    assert path.read_text().count("\n") == 2
+
+
+def test_the_first_of_several_faults_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "accuracy": "x"}\n{"step": 3, "loss": "y"}\n{"step": 4, "loss": "z"}\n')
+    with pytest.raises(ValueError, match="line 2: accuracy must be a number, got 'x'"):
+        read_log(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['[{"step": 1, "a": [{"b": {}}]}, {"step": 2}]', ' [ {"step":1} ,\n{"step":2} ] ', '[]', '[1,]', '[{"step": 1},]',
+     '[{"step": 1} {"step": 2}]', '[{"step": 1}]]', '{"a": {"log_history": [1]}, "log_history": [{"step": 1}], "b": 2}',
+     '{"log_history": [{"step": 1}],}', '{"log_history" [{"step": 1}]}', '{"log_history": {}}', '{}', '', '7', '"a"',
+     '{"log_history": [{"step": 1}]', '{log_history: []}', '\ufeff[{"step": 1}]'],
+)  # fmt: skip
+def test_a_list_in_json_is_read_as_the_json_module_reads_it(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_text(content, encoding="utf-8")
+    try:
+        whole = json.loads(path.read_bytes())
+        steps = [row["step"] for row in (whole["log_history"] if isinstance(whole, dict) else whole)]
+    except (ValueError, TypeError, KeyError):
+        steps = []
+    if steps:
+        assert read_log(path)["step"].tolist() == steps
+    else:
+        with pytest.raises(ValueError, match=f"{path} (is damaged|has no list of rows)"):
+            read_log(path)
 
 
 @pytest.mark.parametrize(

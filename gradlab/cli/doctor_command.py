@@ -1,7 +1,8 @@
 """Look through the log of a preference training for known signatures of failure; say where, and what to try.
 
-It reads gradlab's logs and TRL's: trainer_state.json, or rows with a step as CSV, JSON or JSON lines. Exit status:
-0 where no problem was found (there may be warnings and notes), 3 where a problem was found.
+It reads gradlab's logs and TRL's: trainer_state.json, or rows with a step as CSV, JSON or JSON lines, also under the
+names of the DPO authors, OpenRLHF, LLaMA-Factory and verl; and a curve that TensorBoard exports. Exit status: 0 where
+no problem was found (there may be warnings and notes), 3 where a problem was found, 4 where nothing could be judged.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class DoctorCommand:
 
     def run(self) -> int:
         """Read, examine, print."""
-        from gradlab.doctor import examine_log, report
+        from gradlab.doctor import examine_log, nothing_judged, report
         from gradlab.doctor.training_log import read_log
 
         log = read_log(self.log)
@@ -36,6 +37,8 @@ class DoctorCommand:
         loss = log.attrs["settings"].get("loss")
         print(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")
         print(report(findings))
+        if nothing_judged(findings):
+            return 4
         return 3 if any(finding.severity == "problem" for finding in findings) else 0
 
 

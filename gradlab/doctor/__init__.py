@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from gradlab.doctor.curves import LN2, Log
-from gradlab.doctor.findings import SEVERITIES, Finding, Unjudged
-from gradlab.doctor.report import report
+from gradlab.doctor.findings import SEVERITIES, Finding, Inapplicable, Unjudged
+from gradlab.doctor.log_columns import COLUMNS
+from gradlab.doctor.report import nothing_judged, report
 from gradlab.doctor.rules import RULES, SIGNS
 from gradlab.doctor.thresholds import SPIKE_EVALUATIONS, SPIKE_FLOOR, SPIKE_MULTIPLE
-from gradlab.doctor.training_log import is_known, not_finite_notes
+from gradlab.doctor.training_log import not_finite_notes
 from gradlab.doctor.validation_rules import spikes
 
 
@@ -42,7 +43,10 @@ def examine_log(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list
                 for seen in rule.judge(read, other):  # one by one, to keep earlier findings of a rule that gives up
                     findings.append(Finding(rule.sign, *seen))
             except Unjudged as reason:
-                findings.append(Finding(rule.sign, "note", str(reason), judged=False))
+                applies = not isinstance(reason, Inapplicable)
+                findings.append(Finding(rule.sign, "note", str(reason), judged=False, applies=applies))
+    if nothing_judged(findings):
+        findings.append(Finding("log", "note", _nothing(read)))
     signs = [*SIGNS, "log"]
     return sorted(
         findings,
@@ -52,12 +56,22 @@ def examine_log(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list
 
 def _about_the_file(log: Log, which: str = "") -> list[Finding]:
     """Return the reader's notes on a file, and a note on columns that have no number, as findings."""
-    judged = {name: place for name, place in log.not_finite.items() if is_known(name) and not which}
-    notes = [note for note in log.notes if note not in not_finite_notes(judged)]  # a rule judges the latter
+    # A rule judges what is not finite in the log itself.
+    notes = [note for note in log.notes if which or note not in not_finite_notes(log.not_finite)]
     empty = [name for name, values in log.columns.items() if not len(values) or np.isnan(values).all()]
     if empty:
         notes.append(f"without any number: {', '.join(empty)}")
     return [Finding("log", "note", f"{which}{note}") for note in notes]
+
+
+def _nothing(log: Log) -> str:
+    """Return why nothing could be judged: the columns of the log, and those that gradlab knows."""
+    there = [*log.columns, *log.unknown]
+    return (
+        f"nothing could be judged: beside step, the log has {', '.join(there) or 'no column'}; columns known are "
+        f"{', '.join(name for name in COLUMNS if name != 'step')}, and their names at TRL, the DPO authors, OpenRLHF, "
+        "LLaMA-Factory, verl and TensorBoard"
+    )
 
 
 __all__ = [
@@ -68,6 +82,7 @@ __all__ = [
     "SPIKE_MULTIPLE",
     "Finding",
     "examine_log",
+    "nothing_judged",
     "report",
     "spikes",
 ]

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from gradlab.doctor.findings import Unjudged
+from gradlab.doctor.log_columns import is_known, is_loss
 from gradlab.doctor.loss_facts import LossFacts, loss_facts
 from gradlab.doctor.thresholds import LATE, START_PROBLEM
-from gradlab.doctor.training_log import is_known, positive_number
+from gradlab.doctor.training_log import positive_number
 
 LN2 = math.log(2)
 
@@ -53,6 +54,10 @@ class Log:
     settings: Mapping[str, Any]
     notes: Sequence[str]
     not_finite: Mapping[str, str]
+    other_losses: Mapping[str, np.ndarray]
+    """Columns that gradlab does not know, and whose names say that they are losses."""
+    unknown: Sequence[str]
+    """The names of all columns that gradlab does not know."""
 
     @classmethod
     def of(cls, log: pd.DataFrame, which: str = "log") -> Log:
@@ -65,7 +70,9 @@ class Log:
         steps = whole_steps(f"steps of {which}", _floats(log, "step"))
         order = np.argsort(steps, kind="stable")
         order = order[np.isfinite(steps[order])]
-        known = [name for name in dict.fromkeys(log.columns) if isinstance(name, str) and is_known(name)]
+        names = [name for name in dict.fromkeys(log.columns) if isinstance(name, str)]
+        known = [name for name in names if is_known(name)]
+        unknown = [name for name in names if not is_known(name)]
         settings, notes, not_finite = (log.attrs.get(name) for name in ("settings", "notes", "not_finite"))
         return cls(
             columns={name: _floats(log, name)[order] for name in known if name != "step"},
@@ -73,6 +80,8 @@ class Log:
             settings=settings if isinstance(settings, dict) else {},
             notes=[str(note) for note in notes] if isinstance(notes, list) else [],
             not_finite=not_finite if isinstance(not_finite, dict) else {},
+            other_losses={name: _floats(log, name)[order] for name in unknown if is_loss(name)},
+            unknown=unknown,
         )
 
     def curve(self, name: str) -> Curve:
@@ -142,4 +151,6 @@ def tail(rows: int) -> int:
 
 def _floats(log: pd.DataFrame, name: str) -> np.ndarray:
     column = log.loc[:, [column == name for column in log.columns]].iloc[:, 0]
+    if column.dtype == object:  # pandas refuses lists and the like
+        column = column.map(lambda value: value if isinstance(value, (str, int, float)) else None)
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=math.nan)

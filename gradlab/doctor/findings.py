@@ -25,6 +25,8 @@ class Finding:
     """What to do about it."""
     judged: bool = True
     """False: this log lacks the columns or settings that the sign is judged by."""
+    applies: bool = True
+    """False: the sign is of another kind of training; the report leaves it out."""
 
 
 class Seen(NamedTuple):
@@ -38,3 +40,7 @@ class Seen(NamedTuple):
 
 class Unjudged(Exception):
     """An exception: a rule cannot be applied to this log; its message says why."""
+
+
+class Inapplicable(Unjudged):
+    """An exception: a rule is about another kind of training."""

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from gradlab.doctor.training_log import TRL_LOSSES, positive_number
+from gradlab.doctor.log_columns import TRL_LOSSES
+from gradlab.doctor.training_log import positive_number
 
 KEY = "loss_facts"  # the key in a header's settings; the value is from ``gradlab.losses.facts_of``
 # Stages of our language models whose older logs have no facts.

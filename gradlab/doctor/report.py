@@ -13,7 +13,7 @@ def report(findings: Sequence[Finding], width: int = 100) -> str:
     """Return the findings as text for a terminal: each with what to try, then signs not found, then not judged."""
     lines = []
     seen = [finding for finding in findings if finding.judged]
-    unjudged = [finding for finding in findings if not finding.judged]
+    unjudged = [finding for finding in findings if not finding.judged and finding.applies]
     for finding in seen:
         title = SIGNS.get(finding.sign, "about the file")
         lines.append(f"{finding.severity.upper()}: {title}" + (f" ({finding.where})" if finding.where else ""))
@@ -28,11 +28,23 @@ def report(findings: Sequence[Finding], width: int = 100) -> str:
         for finding in unjudged:
             lines += wrapped(f"{SIGNS[finding.sign]}: {finding.what}", width, "  - ")
         lines.append("")
-    return "\n".join([*lines, _summary(seen, not unjudged)])
+    return "\n".join([*lines, _summary(findings)])
 
 
-def _summary(seen: Sequence[Finding], every: bool) -> str:
-    kinds = [finding.severity for finding in seen]
+def nothing_judged(findings: Sequence[Finding]) -> bool:
+    """Return whether no sign could be judged, so that the log is neither healthy nor ill; notes may be there."""
+    unjudged = {finding.sign for finding in findings if not finding.judged}
+    return unjudged >= {*SIGNS} and all(finding.severity == "note" for finding in findings)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    if nothing_judged(findings):
+        return "nothing could be judged"
+    kinds = [finding.severity for finding in findings if finding.judged]
     counts = [f"{kinds.count(kind)} {kind}{'s' * (kinds.count(kind) > 1)}" for kind in SEVERITIES if kind in kinds]
-    healthy = not {"problem", "warning"} & set(kinds)
-    return ", ".join(["healthy" if every else "healthy, as far as it is judged"] * healthy + counts)
+    signs = {finding.sign for finding in findings if not finding.judged and finding.applies}
+    every = len(SIGNS) - sum(not finding.applies for finding in findings)
+    partly = f", as far as it is judged: {every - len(signs)} of {every} signs" if signs else ""
+    if not {"problem", "warning"} & set(kinds):
+        return ", ".join([f"healthy{partly}", *counts])
+    return ", ".join(counts) + (f"; {len(signs)} of {every} signs are not judged" if signs else "")

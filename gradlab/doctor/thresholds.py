@@ -32,6 +32,9 @@ OVERFIT = 0.02  # rise of the validation loss from its best, and fall of the tra
 OVERFIT_CHANGES = 3.0  # and so many usual changes: the best of many noisy values is too good
 OVERFIT_EVALUATIONS = 5  # with fewer, the best is likely the first or the last
 
+# Sampled responses that end.
+FINISHED = 0.05  # a share of finished responses below this says that the end is not found, not that texts are long
+
 # How much of a log a judgement needs.
 TRAINED = 30  # steps; before that, a warm-up alone looks like a loss that is stuck, or like no gain
 LATE = 3  # evaluations by which the end is judged

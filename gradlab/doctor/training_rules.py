@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from gradlab.doctor.curves import LN2, Curve, Log, step_text
-from gradlab.doctor.findings import Seen, Unjudged
+from gradlab.doctor.findings import Inapplicable, Seen, Unjudged
+from gradlab.doctor.log_columns import PPO_COLUMNS, is_known, is_loss
 from gradlab.doctor.rule import Rule, rule
 from gradlab.doctor.thresholds import (
+    FINISHED,
     LATE,
     REWARD_PROBLEM,
     REWARD_WARNING,
@@ -20,10 +22,10 @@ from gradlab.doctor.thresholds import (
     STUCK_ROWS,
     TRAINED,
 )
-from gradlab.doctor.training_log import is_known
 
 _SERIOUS = ("loss", "reward_win", "reward_lose", "reward_margin", "margin", "logp_win", "logp_lose")  # lost, if NaN
 _GRADIENTS = ("grad_norm", "grad_norm_win", "grad_norm_lose", "slope_win", "slope_lose")
+_JUDGED = (*_SERIOUS, *_GRADIENTS, *PPO_COLUMNS)
 _NO_GRADIENT = (
     "The gradient of a logistic loss is 0 only where it underflows, or where nothing is trained.",
     "bfloat16 or float32 in place of float16; see that the parameters require gradients (load a LoRA adapter for "
@@ -39,29 +41,34 @@ _NO_REWARD = (
 @rule("not-finite", "numbers that are not finite, or underflow to 0")
 def not_finite(log: Log, _: Log | None) -> Iterator[Seen]:
     """Find numbers that are not finite, gradients of exactly 0, and a loss of exactly 0, which may hide NaN."""
-    if not log.columns or not len(log.steps):
-        raise Unjudged("the log has no column that gradlab knows")
     yield from _strange_numbers(log)
+    if not any(map(_can_be_judged, (log.columns | log.other_losses).items())):
+        raise Unjudged("the log has no loss, reward, log-probability or gradient")
     yield from _zero_gradients(log)
     yield from _zero_loss(log)
 
 
+def _can_be_judged(column: tuple[str, np.ndarray]) -> bool:
+    name, values = column
+    return (is_loss(name) or name.removeprefix("validation_") in _JUDGED) and not np.isnan(values).all()
+
+
 def _strange_numbers(log: Log) -> Iterator[Seen]:
-    """Find known columns with numbers that are not finite: noted when the file was read, or infinite in the frame."""
-    places = {name: f"first at {place} of the file" for name, place in log.not_finite.items() if is_known(name)}
-    for name, values in log.columns.items():
+    """Find columns with numbers that are not finite: noted when the file was read, or infinite in the frame."""
+    places = {name: f"first at {place} of the file" for name, place in log.not_finite.items()}
+    for name, values in (log.columns | log.other_losses).items():
         infinite = np.isinf(values)
         if infinite.any():
             rows = f"infinite in {infinite.sum()} of {(~np.isnan(values)).sum()} rows, first at step"
             places[name] = f"{rows} {step_text(log.steps[infinite][0])}"
     if not places:
         return
-    serious = any(name.removeprefix("validation_") in _SERIOUS for name in places)
+    serious = any(is_loss(name) or name.removeprefix("validation_") in _SERIOUS for name in places)
     what = "Not finite: " + "; ".join(f"{name}, {where}" for name, where in places.items()) + "."
-    if not serious:
+    if not serious and any(map(is_known, places)):
         what += " Losses and log-probabilities are finite: a float16 gradient scaler skips such steps."
     yield Seen(
-        "problem" if serious else "warning",
+        "problem" if serious else "warning" if any(map(is_known, places)) else "note",
         what,
         "",
         "bfloat16 or float32 in place of float16, with log-probabilities summed in float32; a lower learning rate, "
@@ -209,4 +216,27 @@ def _why_stuck(log: Log, rates: np.ndarray, warming: bool) -> str:
     return "".join(f" {sentence[0].upper()}{sentence[1:]}" for sentence in said)
 
 
-RULES: tuple[Rule, ...] = (not_finite, far_reference, stuck)
+@rule("no-end", "sampled responses that do not end")
+def no_end(log: Log, _: Log | None) -> Iterator[Seen]:
+    """Find sampled responses of which hardly any ends by itself; the others are cut at the largest length."""
+    names = [name for name in ("finished", "validation_finished") if len(log.curve(name).steps)]
+    if not names and log.loss != "ppo":
+        raise Inapplicable("the training samples no responses")
+    if not names:
+        raise Unjudged("the log has no finished")
+    late = {name: log.curve(name).late() for name in names}
+    shares = {name: float(curve.values.mean()) for name, curve in late.items()}
+    few = {name: share for name, share in shares.items() if share < FINISHED}
+    if not few:
+        return
+    yield Seen(
+        "problem" if min(few.values()) == 0 else "warning",
+        f"Hardly any sampled response ends by itself ({', '.join(f'{name} {share:.1%}' for name, share in few.items())}"
+        "): rewards, KL and lengths are those of texts that were cut.",
+        late[next(iter(few))].where(),
+        "the end-of-turn token of the model's chat template as a token to stop at; more tokens per response; a reward "
+        "that does not grow with length.",
+    )
+
+
+RULES: tuple[Rule, ...] = (not_finite, far_reference, stuck, no_end)

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradlab.doctor.training_log import COLUMNS, append_step, gradlab_name, keep_steps, start_log
+from gradlab.doctor.log_columns import COLUMNS, gradlab_name
+from gradlab.doctor.training_log import append_step, keep_steps, start_log
 from gradlab.llm.train.measures import batch_row
 from gradlab.losses import DPO, PairLogps, PairLoss, facts_of
 

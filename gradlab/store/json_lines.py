@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,24 +89,39 @@ class GrowingLines:
         return records, follows
 
 
+def stream_lines(
+    path: Path | str, kind: str, when_torn: Callable[[int], object]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield what ``read_lines`` returns, line by line, so that a long file need not fit into the memory.
+
+    when_torn  is called with the number of the last line where that was left out because it is torn.
+    """
+    with open(path, "rb") as file:
+        yield from _objects(file, 1, path, kind, when_torn)
+
+
 def _parsed(content: bytes, first: int, path: Path | str, kind: str) -> tuple[Numbered, bool]:
     """Return the objects in lines of a file from its line number ``first`` on, see ``read_lines``."""
-    lines = content.split(b"\n")
-    records = []
+    torn: list[int] = []
+    return list(_objects(io.BytesIO(content), first, path, kind, torn.append)), bool(torn)
+
+
+def _objects(
+    lines: Iterable[bytes], first: int, path: Path | str, kind: str, when_torn: Callable[[int], object]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, first):
         if not line.strip():
             continue
         try:
             record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         except (ValueError, RecursionError):
-            last = number == first + len(lines) - 1
-            if last and number > 1 and line.startswith(b"{"):  # without an end: its writer was killed
-                return records, True
+            if number > 1 and line.startswith(b"{") and not line.endswith(b"\n"):  # its writer was killed
+                when_torn(number)
+                return
             record = None
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number}, is no JSON object; {kind}")
-        records.append((number, record))
-    return records, False
+        yield number, record
 
 
 def keep_lines(path: Path | str, number: int) -> None:
