@@ -28,17 +28,58 @@ def test_equal_frames_give_equal_bytes(tmp_path):
 def test_other_data_are_not_overwritten_unless_asked(tmp_path):
     path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {})
     artifacts.save_frame(FRAME, path, {})  # the same data again is no conflict
-    with pytest.raises(FileExistsError, match=r"a\.parquet or its manifest holds something else"):
+    with pytest.raises(FileExistsError, match=r"a\.parquet holds another result; name another file"):
         artifacts.save_frame(FRAME * 2, path, {})
     artifacts.save_frame(FRAME * 2, path, {}, overwrite=True)
     assert artifacts.load_frame(path)[0]["utility"][0] == 0.2
 
 
-def test_a_file_that_is_not_ours_is_not_taken_for_a_manifest(tmp_path):
-    (tmp_path / "run.json").write_text('{"mine": 1}')
-    with pytest.raises(FileExistsError, match=r"run\.parquet or its manifest holds something else"):
-        artifacts.save_frame(FRAME, tmp_path / "run.parquet", {})
-    assert (tmp_path / "run.json").read_text() == '{"mine": 1}'
+LOCK = json.dumps({"lock": {"pkg": {"sha256": "abc"}}, "format": 1})
+FOREIGN = {
+    "a file of somebody else's": lambda path: path.with_suffix(".json").write_text('{"mine": 1}'),
+    "a file that speaks of sha256": lambda path: path.with_suffix(".json").write_text(LOCK),
+    "a folder": lambda path: path.with_suffix(".json").mkdir(),
+    "a frame without a manifest": lambda path: FRAME.to_parquet(path),
+    "another's frame beside our manifest": lambda path: (
+        artifacts.save_frame(FRAME, path, {}), (FRAME * 2).to_parquet(path),
+    ),
+    "a link to a frame of ours": lambda path: (
+        artifacts.save_frame(FRAME, path, {}), path.rename(path.with_name("x")), path.symlink_to(path.with_name("x")),
+    ),
+    "a link to a manifest of ours": lambda path: (
+        artifacts.save_frame(FRAME, path, {}), path.with_suffix(".json").rename(path.with_name("x")),
+        path.with_suffix(".json").symlink_to(path.with_name("x")),
+    ),
+    "a link to nothing": lambda path: path.symlink_to(path.with_name("nothing")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_no_manifest_proves_ours_is_never_written_over(tmp_path, kind, overwrite):
+    path = tmp_path / "run.parquet"
+    FOREIGN[kind](path)
+    before = {file: file.is_file() and file.read_bytes() for file in tmp_path.iterdir()}
+    assert not artifacts.is_ours(path)
+    with pytest.raises(FileExistsError, match=r"run\.\w+ is there and is no result that gradlab wrote, or is damaged"):
+        artifacts.save_frame(FRAME, path, {}, overwrite=overwrite)
+    artifacts.remove_frames(tmp_path)
+    assert {file: file.is_file() and file.read_bytes() for file in tmp_path.iterdir()} == before
+    with pytest.warns(UserWarning, match=r"is no result that gradlab wrote, or is damaged: kept as run\..*\.kept-1"):
+        artifacts.make_way(path)
+    artifacts.save_frame(FRAME, path, {}, overwrite=True)
+    after = [file.read_bytes() for file in tmp_path.iterdir() if file.is_file()]
+    assert all(content in after for content in before.values() if content)
+
+
+def test_a_manifest_whose_frame_was_still_to_come_is_ours(tmp_path):
+    path = artifacts.save_frame(FRAME, tmp_path / "a.parquet", {})
+    assert artifacts.is_ours(path)
+    path.unlink()
+    assert artifacts.is_ours(path)
+    artifacts.save_frame(FRAME * 2, path, {})
+    artifacts.remove_frames(tmp_path)
+    assert not tmp_path.exists()
 
 
 def test_a_fault_in_the_manifest_leaves_frame_and_manifest_as_they_were(tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def test_save_keeps_the_history_and_refuses_to_replace_another(tmp_path, capsys)
 
     capsys.readouterr()
     assert cli.main([*command, "--beta", "2"]) == 1
-    assert "holds something else" in capsys.readouterr().err
+    assert "holds another result; name another file, or allow overwriting (--overwrite)" in capsys.readouterr().err
     assert load_frame(path)[1]["training"]["loss"] == "DPO(beta=1.0)"
     assert cli.main([*command, "--beta", "2", "--overwrite"]) == 0
     assert load_frame(path)[1]["training"]["loss"] == "DPO(beta=2.0)"

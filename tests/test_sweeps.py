@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from gradlab.lab.fit import fit
 from gradlab.lab.policy import tabular_policy
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import PAIR_LOSSES, pair_loss
-from gradlab.store.artifacts import load_frame
+from gradlab.store.artifacts import load_frame, save_frame
 from gradlab.sweeps import sweep
 from gradlab.sweeps.settings_frame import check_settings, read_settings
 from gradlab.sweeps.sweep import run_sweep, sweep_status
@@ -388,15 +389,76 @@ def test_fresh_with_bad_arguments_throws_nothing_away(small, tmp_path):
     assert len(result(tmp_path / "out")) == 2
 
 
-@pytest.mark.parametrize("name", ["blocks/thesis.tex", "runs.parquet", "settings.parquet"])
-def test_files_of_others_are_left_alone(small, tmp_path, name):
+THEIRS = ["blocks/thesis.tex", "blocks/123456.png", "runs.parquet", "runs.json", "settings.parquet", "settings.json"]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("name", THEIRS)
+def test_files_of_others_are_left_alone(small, tmp_path, name, fresh):
     settings = read_settings(small).head(2)
     theirs = tmp_path / "out" / name
     theirs.parent.mkdir(parents=True)
-    theirs.write_text("mine")
-    with pytest.raises(ValueError, match="which is no sweep's; name another folder"):
-        run_sweep(settings, tmp_path / "out", fresh=True, progress=False)
-    assert theirs.read_text() == "mine"
+    theirs.write_text('{"theme": "dark", "sha256": "abc", "format": 1}')
+    message = f"holds {name.split('/')[0]}, which is no sweep's; name another folder"
+    with pytest.raises(ValueError, match=message):
+        run_sweep(settings, tmp_path / "out", fresh=fresh, progress=False)
+    assert theirs.read_text() == '{"theme": "dark", "sha256": "abc", "format": 1}'
+    with pytest.raises(ValueError, match="must hold a sweep"):
+        sweep_status(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["settings", "runs"])
+def test_another_result_of_ours_is_no_sweep(small, tmp_path, name):
+    saved = save_frame(pd.DataFrame({"a": [1]}), tmp_path / f"{name}.parquet", {"command": "gradlab fit"})
+    with pytest.raises(ValueError, match=rf"holds {name}\.json, which is no sweep's"):
+        run_sweep(read_settings(small).head(1), tmp_path, fresh=True, progress=False)
+    assert load_frame(saved)[0]["a"].tolist() == [1]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_in_a_sweep_s_folder_what_no_manifest_proves_is_kept(small, tmp_path, blocks_of_three, monkeypatch, fresh):
+    settings, folder = read_settings(small).head(12), tmp_path / "out"
+    with monkeypatch.context() as patch:  # a sweep that ends before its results are joined
+        patch.setattr(sweep, "merge_frames", lambda *_: exit())
+        with pytest.raises(SystemExit):
+            run_sweep(settings, folder, workers=1, progress=False)
+    blocks = folder / "blocks"
+    damaged = blocks / "000001.parquet"
+    flipped = bytearray(damaged.read_bytes())
+    flipped[100] ^= 1
+    damaged.write_bytes(flipped)
+    (blocks / "123456.png").write_text("picture")
+    (blocks / "999999.json").write_text('{"sha256": "abc"}')
+    with pytest.warns(UserWarning, match=r"000001\.parquet is no result .*: kept as 000001\.parquet\.kept-1"):
+        run_sweep(settings, folder, workers=1, fresh=fresh, progress=False)
+    kept = {file.name: file.read_bytes() for file in blocks.iterdir()}
+    assert kept == {
+        "123456.png": b"picture", "999999.json": b'{"sha256": "abc"}', "000001.parquet.kept-1": bytes(flipped),
+    }  # fmt: skip
+    run_sweep(settings, tmp_path / "whole", workers=1, progress=False)
+    assert (folder / "runs.parquet").read_bytes() == (tmp_path / "whole/runs.parquet").read_bytes()
+
+
+def test_a_sweep_s_folder_may_be_a_link(small, tmp_path):
+    settings = read_settings(small).head(2)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    for fresh in (False, True):
+        run_sweep(settings, tmp_path / "out", fresh=fresh, progress=False)
+    assert (tmp_path / "out").is_symlink()
+    assert len(result(tmp_path / "disk")) == 2
+
+
+def test_a_link_in_the_place_of_a_sweep_s_file_is_left_alone(small, tmp_path):
+    settings, folder = read_settings(small).head(2), tmp_path / "out"
+    run_sweep(settings, folder, progress=False)
+    (folder / "runs.parquet").rename(tmp_path / "moved")
+    (folder / "runs.parquet").symlink_to(tmp_path / "moved")
+    before = (tmp_path / "moved").read_bytes()
+    with pytest.raises(ValueError, match=r"holds runs\.json, which is no sweep's"):
+        run_sweep(settings.head(1), folder, fresh=True, progress=False)
+    assert (tmp_path / "moved").read_bytes() == before
+    assert (folder / "runs.parquet").is_symlink()
 
 
 def test_what_others_put_among_the_blocks_stays(small, tmp_path):
@@ -418,7 +480,10 @@ def test_damaged_settings_are_saved_again(small, tmp_path, damage):
     settings = read_settings(small).head(2)
     run_sweep(settings, tmp_path / "out", progress=False)
     damage(tmp_path / "out/settings.parquet")
-    run_sweep(settings, tmp_path / "out", progress=False)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        run_sweep(settings, tmp_path / "out", progress=False)
+    assert len(said) == len(list((tmp_path / "out").glob("*.kept-1")))
     assert sweep_status(tmp_path / "out").done == 2
 
 

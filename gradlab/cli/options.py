@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import inspect
 import itertools
+import os
 import textwrap
 import typing
 from collections.abc import Iterator, Sequence
@@ -70,19 +71,28 @@ def field_texts(kind: type) -> dict[str, str]:
 
 
 def check_save(file: Path | None) -> None:
-    """Raise ValueError for a file that --save cannot write; better before the work than after it."""
-    if file is not None and file.suffix != ".parquet":
+    """Raise ValueError or FileExistsError for a file that --save may not write; better before the work than after."""
+    if file is None:
+        return
+    if file.suffix != ".parquet":
         raise ValueError(f"save must name a file that ends in .parquet, got {str(file)!r}")
+    if os.path.lexists(file) or os.path.lexists(file.with_suffix(".json")):
+        from gradlab.store.artifacts import check_ours
+        from gradlab.store.files import remove_leftovers
+
+        remove_leftovers(file.parent)
+        check_ours(file)
 
 
 def save(frame: pd.DataFrame, file: Path, manifest: dict[str, Any], *, overwrite: bool) -> None:
     """Write a frame with its manifest and print the path; FileExistsError names the option that replaces a file."""
-    from gradlab.store.artifacts import save_frame
+    from gradlab.store.artifacts import is_ours, save_frame
 
     try:
         path = save_frame(frame, file, manifest, overwrite=overwrite)
     except FileExistsError as error:
-        raise FileExistsError(f"{one_line(error)} (--overwrite)") from None
+        hint = " (--overwrite)" if is_ours(file) else ""
+        raise FileExistsError(f"{one_line(error)}{hint}") from None
     print(f"\nsaved: {path}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from gradlab.experiments.experiment import Experiment, Settings, plain
-from gradlab.store.artifacts import holds, load_frame, save_frame
+from gradlab.store.artifacts import holds, load_frame, make_way, remove_frames, save_frame
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import code_key, fingerprint
 
@@ -49,7 +48,7 @@ def bring_up_to_date(
     parts = {experiment.name: _parts(experiment, quick, data / ".parts") for experiment in stale}
     if fresh:
         for name in parts:
-            shutil.rmtree(data / ".parts" / name, ignore_errors=True)
+            remove_frames(data / ".parts" / name)
     if stale:
         run_parts(
             _run_part,
@@ -59,8 +58,9 @@ def bring_up_to_date(
         )
     for experiment in stale:
         manifest = {"key": frame_key(experiment, quick), "settings": settings_of(experiment, quick), "quick": quick}
+        make_way(frame_path(experiment, data))
         save_frame(_joined(parts[experiment.name]), frame_path(experiment, data), manifest, overwrite=True)
-        shutil.rmtree(data / ".parts" / experiment.name, ignore_errors=True)
+        remove_frames(data / ".parts" / experiment.name)
     with contextlib.suppress(OSError):  # other experiments may still have parts there
         (data / ".parts").rmdir()
     return stale

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,11 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from gradlab.store.files import file_hash, write_whole
+from gradlab.store.files import file_hash, remove_leftovers, write_whole
 from gradlab.store.provenance import commit, versions
 
 FORMAT = 1  # of the files this version writes and reads
+STAMP = frozenset({"format", "versions", "commit", "sha256"})  # what ``save_frame`` adds to every manifest
 
 
 def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], *, overwrite: bool = False) -> Path:
@@ -24,8 +28,9 @@ def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], 
 
     manifest  settings, seeds and whatever else explains the frame, as JSON-able data; the format, the versions, the
               commit and the SHA-256 of the data are added here.
-    Equal frames give equal bytes. Returns the path of the frame. Raises FileExistsError where ``path`` holds other
-    data, unless ``overwrite``; OSError, such as for a full disk, leaves what was there before.
+    Equal frames give equal bytes. Returns the path of the frame. Raises FileExistsError where ``path`` holds another
+    result, unless ``overwrite``, or anything that is not ours (see ``check_ours``); OSError, such as for a full disk,
+    leaves what was there before.
     """
     path = Path(path)
     if path.suffix != ".parquet":
@@ -33,12 +38,10 @@ def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], 
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False, compression="zstd")
     data = buffer.getvalue()
-    page = path.with_suffix(".json")
-    if not overwrite and (
-        (path.exists() and path.read_bytes() != data) or (page.exists() and '"sha256"' not in page.read_text("utf-8"))
-    ):
-        raise FileExistsError(f"{path} or its manifest holds something else; name another file, or allow overwriting")
-    write_whole({path: data, page: _page(manifest, hashlib.sha256(data).hexdigest())})
+    check_ours(path)
+    if not overwrite and path.exists() and path.read_bytes() != data:
+        raise FileExistsError(f"{path} holds another result; name another file, or allow overwriting")
+    write_whole({path: data, path.with_suffix(".json"): _page(manifest, hashlib.sha256(data).hexdigest())})
     return path
 
 
@@ -47,6 +50,7 @@ def merge_frames(files: Sequence[Path], path: Path, manifest: dict[str, Any]) ->
 
     The manifest, the path that is returned and what is raised are as in ``save_frame``, with ``overwrite``.
     """
+    check_ours(path)
     digest = ""
 
     def write(name: str) -> None:
@@ -71,6 +75,68 @@ def holds(path: Path, key: str) -> bool:
     return False
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether a manifest of ours proves the frame at ``path``, by format and hash, or neither file is there.
+
+    A manifest without its frame is ours too: its writer was killed before the frame was there, or while removing both.
+    """
+    return foreign(path) is None
+
+
+def foreign(path: Path) -> Path | None:
+    """Return the file at ``path``, or at its manifest's, that no manifest proves to be ours; None where there is none.
+
+    A link is never ours: this package makes none.
+    """
+    page = path.with_suffix(".json")
+    if not has_manifest(path):
+        return next((file for file in (page, path) if os.path.lexists(file)), None)
+    if not os.path.lexists(path):
+        return None
+    proven = path.is_file() and not path.is_symlink() and file_hash(path) == load_manifest(path)["sha256"]
+    return None if proven else path
+
+
+def has_manifest(path: Path) -> bool:
+    """Return whether there is a manifest of ours for a frame at ``path``, be the frame as it says or not."""
+    try:
+        return not path.with_suffix(".json").is_symlink() and load_manifest(path).keys() >= STAMP
+    except (OSError, ValueError):
+        return False
+
+
+def check_ours(path: Path) -> None:
+    """Raise FileExistsError, which names the file, where ``path`` or its manifest's is there and not ours."""
+    if (file := foreign(path)) is not None:
+        raise FileExistsError(
+            f"{file} is there and is no result that gradlab wrote, or is damaged; name another file, or move it away"
+        )
+
+
+def make_way(path: Path) -> None:
+    """Move what is at ``path`` and not ours, such as a damaged frame, to a free name beside it, with a warning."""
+    while (file := foreign(path)) is not None:
+        names = (file.with_name(f"{file.name}.kept-{number}") for number in itertools.count(1))
+        aside = next(name for name in names if not os.path.lexists(name))
+        os.rename(file, aside)
+        warnings.warn(f"{file} is no result that gradlab wrote, or is damaged: kept as {aside.name}", stacklevel=2)
+
+
+def remove_frames(folder: Path, names: str = "*") -> None:
+    """Remove the frames in a folder that are ours, and then the folder, unless it holds something else.
+
+    names  a pattern for the frames' names without their ending.
+    """
+    remove_leftovers(folder)
+    for page in sorted(folder.glob(f"{names}.json")):
+        path = page.with_suffix(".parquet")
+        if is_ours(path):
+            path.unlink(missing_ok=True)  # the manifest last: as long as it is there, all is known as ours
+            page.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it is not there, or holds something else
+        folder.rmdir()
+
+
 def load_frame(path: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a frame and its manifest as ``save_frame`` wrote them.
 
@@ -90,7 +156,7 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
     path = Path(path).with_suffix(".json")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a manifest: {error}") from None
     number = manifest.get("format") if isinstance(manifest, dict) else None
     if number != FORMAT:

@@ -11,18 +11,20 @@ import ctypes
 import fcntl
 import functools
 import hashlib
+import json
 import os
 import platform
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 Content = bytes | str | Callable[[str], object]  # a function writes to the file name that it is given
 AGE = 60  # seconds after which another machine's temporary folder may be abandoned: its locks may not be seen here
 _LOCK = ".gradlab"  # in each temporary folder; its writer holds a lock on it
+_NOTE = ".gradlab-renames"  # there where several files are to be renamed
 _FORMER = ".former"  # ends the name under which a folder that is being replaced waits for its successor
 _TEMPORARY = re.compile(r"\..+\.gradlab-([0-9a-f]{6})-[a-z0-9_]{8}")
 _looked: dict[Path, float] = {}  # when this process last looked for leftovers in a folder
@@ -35,20 +37,32 @@ def write_whole(files: Mapping[Path, Content]) -> None:
 
     All contents are written, in the mapping's order and down to the disk, before the first file is renamed: a fault
     while writing (a full disk, a function that raises, Ctrl-C) leaves every path as it was, and no temporary file. The
-    renames follow in the same order; a process killed between two of them leaves the first files new, the rest old.
+    renames follow in reverse order, so that a file that describes those before it is there first. A process killed
+    between two of them leaves the last files new, the rest old; ``remove_leftovers`` does the renames that are missing.
     Folders that are missing are made. OSError names the file that could not be written; ValueError names a path that is
     given twice, or lies inside another.
     """
     _check_apart(files)
     with contextlib.ExitStack() as stack:
+        places: dict[Path, Path] = {}
         staged: dict[Path, Path] = {}
         for target, content in files.items():
             with naming(target):
-                staged[target] = stack.enter_context(_workplace(target)) / target.name
+                if target.parent not in places:
+                    places[target.parent] = stack.enter_context(_workplace(target))
+                staged[target] = places[target.parent] / target.name
                 _write_through(staged[target], content)
-        for target, new in staged.items():
-            with naming(target):
-                os.replace(new, target)
+        for parent, place in places.items():
+            with naming(parent):
+                _note(place, [target for target in staged if target.parent == parent])
+        try:
+            for target, new in reversed(staged.items()):
+                with naming(target):
+                    os.replace(new, target)
+        except KeyboardInterrupt:  # not between two renames
+            for place in places.values():
+                _complete(place)
+            raise
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
@@ -120,7 +134,9 @@ def naming(target: Path | str) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path | str) -> None:
-    """Remove what writers that were killed have left in a folder; their last rename of a folder is completed.
+    """Remove what writers that were killed have left in a folder, and do the renames that they were still to do.
+
+    That is done only where all was written, and only over files that are as the writer saw them.
 
     Only hidden folders under a name of ``write_whole`` and ``write_folder`` whose lock nobody holds are removed; if
     another machine made them, only after ``AGE`` seconds without a change. What cannot be removed stays.
@@ -236,12 +252,35 @@ def _put(new: Path, target: Path) -> None:
     os.rename(new, target)
 
 
+def _note(place: Path, targets: Sequence[Path]) -> None:
+    """Note what is at each target before the first is replaced, in case that this process is killed on the way."""
+    if len(targets) > 1:  # a single rename is done or not
+        seen = {target.name: _seen(target) for target in targets}
+        (place / _NOTE).write_text(json.dumps(seen), encoding="utf-8")
+
+
+def _seen(path: Path) -> list[int] | None:
+    """Return what changes whenever a file is replaced or written to; None where there is none."""
+    try:
+        state = path.lstat()
+    except FileNotFoundError:
+        return None
+    return [state.st_ino, state.st_size, state.st_mtime_ns]
+
+
 def _complete(place: Path) -> None:
-    """Rename a folder that was whole when its writer was killed, after the former one had given way."""
-    for former in place.glob(f"*{_FORMER}"):
+    """Do the renames that a killed writer had begun, or was about to begin, when all was written."""
+    for former in place.glob(f"*{_FORMER}"):  # of a folder
         name = former.name.removesuffix(_FORMER)
         if (place / name).is_dir() and not os.path.lexists(place.parent / name):
             os.rename(place / name, place.parent / name)
+    try:
+        noted = json.loads((place / _NOTE).read_text("utf-8"))
+    except (OSError, ValueError):  # not all was written, or only one file
+        return
+    for name, seen in reversed(noted.items()):
+        if (place / name).is_file() and _seen(place.parent / name) == seen:
+            os.replace(place / name, place.parent / name)
 
 
 def _exchanged(one: Path, other: Path) -> bool:

@@ -17,7 +17,7 @@ from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from gradlab.checks import count
-from gradlab.store.artifacts import holds, save_frame
+from gradlab.store.artifacts import holds, make_way, save_frame
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 DEATHS = 3  # how often workers may die in a row, with no part finished in between, before the work is given up
@@ -111,6 +111,7 @@ def run_parts(
             try:
                 for index, frame in pool(jobs):  # type: ignore[union-attr]
                     part = todo.pop(index)
+                    make_way(part.file)
                     save_frame(frame, part.file, {"key": part.key}, overwrite=True)
                     bar.update(part.size)
                     deaths = 0

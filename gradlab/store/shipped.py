@@ -53,7 +53,7 @@ def copy_notebooks(folder: Path) -> list[str]:
             files[target] = content
         record[name] = [*(known for known in (there,) if known in copied and known != newest), newest]
     page = json.dumps(record, indent=1) + "\n"
-    write_whole({folder / _RECORD: page, **files})  # the record first: whatever is written is then known as ours
+    write_whole({**files, folder / _RECORD: page})  # the record is renamed first: all that is there is known as ours
     return kept
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +28,18 @@ from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import PairLoss
 from gradlab.losses.pair import KnownLoss
 from gradlab.losses.registry import definition, restore_losses, users_losses
-from gradlab.store.artifacts import holds, load_frame, load_manifest, merge_frames, save_frame
+from gradlab.store.artifacts import (
+    STAMP,
+    has_manifest,
+    holds,
+    load_frame,
+    load_manifest,
+    make_way,
+    merge_frames,
+    remove_frames,
+    save_frame,
+)
+from gradlab.store.files import remove_leftovers
 from gradlab.store.pool import Part, processes, run_parts
 from gradlab.store.provenance import code_key, fingerprint
 from gradlab.sweeps.settings_frame import WORLD, check_settings, loss_of, rows_of, training_of, world_arguments
@@ -102,7 +114,8 @@ def run_sweep(
 def sweep_status(folder: Path | str) -> Status:
     """Return the progress of the sweep in a folder, running or not. Raises ValueError where there is none."""
     folder = Path(folder)
-    if not (folder / "settings.parquet").exists():
+    remove_leftovers(folder)
+    if not (_is_of_a_sweep(folder / "settings.parquet") and (folder / "settings.parquet").exists()):
         raise ValueError(f"folder must hold a sweep, with its settings.parquet; {str(folder)!r} does not")
     settings, manifest = load_frame(folder / "settings.parquet")
     key = manifest.get("key", "")
@@ -206,29 +219,44 @@ def _key(settings: pd.DataFrame) -> str:
 def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
     """Reserve the folder for this sweep; ValueError where it holds another sweep, or files of another kind."""
     path = folder / "settings.parquet"
-    ours = path.with_suffix(".json").exists()
-    foreign = [name for name in ("blocks", "runs.parquet", "settings.parquet") if not ours and (folder / name).exists()]
-    if foreign:
-        raise ValueError(f"folder {str(folder)!r} holds {foreign[0]}, which is no sweep's; name another folder")
-    if ours and fresh:
+    remove_leftovers(folder)
+    _refuse_others(folder)
+    begun = has_manifest(path)
+    if begun and fresh:
         _remove_blocks(folder)
-        for name in ("runs.parquet", "runs.json", "settings.parquet", "settings.json"):
-            (folder / name).unlink(missing_ok=True)
-    elif ours and load_manifest(path).get("key") != key:
+        remove_frames(folder, "runs")
+        remove_frames(folder, "settings")  # last: as long as they are there, the folder is known as a sweep's
+        folder.mkdir(exist_ok=True)
+    elif begun and load_manifest(path).get("key") != key:
         raise ValueError(
             f"folder {str(folder)!r} holds a sweep of other settings, or by other sources or versions; "
             "name another folder, or start again (--fresh)"
         )
+    make_way(path)
+    make_way(folder / "runs.parquet")
     if not holds(path, key):
         save_frame(settings, path, {"key": key}, overwrite=True)
 
 
+def _refuse_others(folder: Path) -> None:
+    """Raise ValueError, which names the file, where the folder holds something of another kind in a sweep's places."""
+    for name in ("settings", "runs"):
+        file = folder / f"{name}.parquet"
+        there = next((one for one in (file.with_suffix(".json"), file) if os.path.lexists(one)), None)
+        if there is not None and not _is_of_a_sweep(file):
+            raise ValueError(f"folder {str(folder)!r} holds {there.name}, which is no sweep's; name another folder")
+    if os.path.lexists(folder / "blocks") and not has_manifest(folder / "settings.parquet"):
+        raise ValueError(f"folder {str(folder)!r} holds blocks, which is no sweep's; name another folder")
+
+
+def _is_of_a_sweep(file: Path) -> bool:
+    """Return whether a frame's manifest is a sweep's, which adds nothing but the key; the frame may be damaged."""
+    return has_manifest(file) and load_manifest(file).keys() == {*STAMP, "key"} and not file.is_symlink()
+
+
 def _remove_blocks(folder: Path) -> None:
     """Remove the blocks that a sweep has saved, and nothing else."""
-    for file in (folder / "blocks").glob("[0-9]" * 6 + ".*"):
-        file.unlink()
-    with contextlib.suppress(OSError):  # there is none, or it holds something else
-        (folder / "blocks").rmdir()
+    remove_frames(folder / "blocks", "[0-9]" * 6)
 
 
 def _seconds_a_block(done: Sequence[Part]) -> float:
