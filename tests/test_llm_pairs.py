@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from gradlab.llm.data.pairs import Pair, Report, json_lines, messages_of, read_pairs
+from gradlab.llm.data.pair_forms import messages_of
+from gradlab.llm.data.pairs import Pair, Report, json_lines, read_pairs
 
 ROOT = Path(__file__).parent.parent
 HH_FILE = ROOT.parent / "shared/data/hh-rlhf/harmless-base-2000.jsonl.gz"
@@ -22,6 +23,9 @@ SAFE = {
     "prompt": "How?", "response_0": "Like this.", "response_1": "Rather not.", "is_response_0_safe": False,
     "is_response_1_safe": True, "better_response_id": 0, "safer_response_id": 1,
 }  # fmt: skip
+
+
+STEER = {"prompt": "Hi", "response_1": "Hello", "response_2": "No", "preference_strength": -2}
 
 
 def said(role, content):
@@ -76,6 +80,22 @@ def test_of_a_message_only_role_and_content_are_kept(file):
 )
 def test_safe_rlhf_has_two_preferences(file, choice, chosen, rejected):
     assert only(file(SAFE), choice=choice) == ("How?", chosen, rejected)
+
+
+@pytest.mark.parametrize(("strength", "chosen"), [(-3, "Hello"), (-1.0, "Hello"), (1, "No"), (3, "No")])
+def test_a_negative_strength_prefers_help_steers_first_response(file, strength, chosen):
+    assert only(file(STEER | {"preference_strength": strength}))[:2] == ("Hi", chosen)
+
+
+def test_pairs_without_a_preference_are_left_out_and_counted(file, tmp_path):
+    strengths = (-1, 0, None, float("nan"))
+    _, report = read_pairs(file(*(STEER | {"preference_strength": strength} for strength in strengths)))
+    assert (report.read, report.kept) == (4, 1)
+    assert report.left_out == {"no preference": 1, "no preference_strength": 2}
+    pd.DataFrame([SAFE, SAFE | {"better_response_id": None}]).to_parquet(tmp_path / "a.parquet")  # as floats
+    (pair,), report = read_pairs(str(tmp_path / "a.parquet"), choice="helpfulness")
+    assert pair.chosen == "Like this."
+    assert report.left_out == {"no better_response_id": 1}
 
 
 def test_safe_rlhf_without_a_choice_says_what_it_must_be(file):
@@ -191,6 +211,22 @@ def test_pairs_that_cannot_be_used_are_left_out_and_counted(file):
     assert report.left_out == {"different prompts": 1, "empty response": 2, "identical responses": 1}
 
 
+@pytest.mark.parametrize("record", [DIALOGUE, TEXTS, MESSAGES, IMPLICIT])
+def test_a_response_that_is_null_is_left_out_and_counted_wherever_it_stands(file, record):
+    nulls = [record | {"chosen": None}, record | {"rejected": None}, record | {"chosen": None, "rejected": None}]
+    for records in ([record, *nulls], [nulls[2], record, *nulls[:2]]):
+        (_,), report = read_pairs(file(*records))
+        assert (report.read, report.left_out) == (4, {"empty response": 3})
+
+
+def test_a_prompt_or_content_that_is_null_is_left_out_and_counted(file):
+    _, report = read_pairs(file(TEXTS, TEXTS | {"prompt": None}))
+    assert report.left_out == {"empty prompt": 1}
+    empty = MESSAGES | {"prompt": [said("user", None)]}
+    _, report = read_pairs(file(MESSAGES, empty, MESSAGES | {"prompt": None}))
+    assert report.left_out == {"message without content": 1, "empty prompt": 1}
+
+
 def test_messages_of_different_prompts_are_left_out(file):
     other = [said("user", "Hey"), said("assistant", "What?")]
     _, report = read_pairs(file(IMPLICIT, IMPLICIT | {"rejected": other}))
@@ -219,22 +255,29 @@ def test_bytes_that_are_no_utf8_name_file_and_line(file):
     ("record", "change", "fault"),
     [
         (TEXTS, {"chosen": 5}, "field 'chosen' must be a text, got 5"),
-        (TEXTS, {"chosen": None}, "field 'chosen' must be a text, got None"),
         (TEXTS, {"rejected": ...}, "field 'rejected' must be a text, got nothing"),
         (TEXTS, {"prompt": {"a": 1}}, "field 'prompt' must be a text, got {'a': 1}"),
         (TEXTS, {"prompt": "x\ud800"}, "field 'prompt' must be a text of whole characters, got 'x"),
         (DIALOGUE, {"rejected": ...}, "field 'rejected' must be a text, got nothing"),
         (DIALOGUE, {"chosen": "Hi"}, r"field 'chosen' must be a dialogue, .*Assistant: .*, got 'Hi'"),
         (SAFE, {"response_1": ...}, "field 'response_1' must be a text, got nothing"),
+        (SAFE, {"better_response_id": "1"}, "field 'better_response_id' must be 0 or 1, got '1'"),
+        (SAFE, {"better_response_id": 0.5}, "field 'better_response_id' must be 0 or 1, got 0.5"),
+        (STEER, {"preference_strength": 4}, "field 'preference_strength' must be from -3 to 3, got 4"),
+        (STEER, {"response_2": ...}, "field 'response_2' must be a text, got nothing"),
         (SAFE, {"better_response_id": 2}, "field 'better_response_id' must be 0 or 1, got 2"),
         (SAFE, {"better_response_id": True}, "field 'better_response_id' must be 0 or 1, got True"),
         (SAFE, {"better_response_id": ...}, "field 'better_response_id' must be 0 or 1, got nothing"),
         (MESSAGES, {"prompt": []}, r"field 'prompt' must be a list of messages, got \[\]"),
         (MESSAGES, {"prompt": [{"role": "user"}]}, r"field 'prompt\[0\].content' must be a text, got nothing"),
         (MESSAGES, {"prompt": ["Hi"]}, r"field 'prompt\[0\]' must be a message .* got 'Hi'"),
-        (MESSAGES, {"prompt": [said("tool", "x")]}, r"field 'prompt\[0\].role' must be user, assistant or system, got"),
+        (MESSAGES, {"prompt": [said("judge", "x")]}, r"field 'prompt\[0\].role' must be user, .* or tool, got 'judge'"),
         (MESSAGES, {"chosen": [said("user", "x")]}, r"field 'chosen' must end with a message of the assistant, got"),
-        (MESSAGES, {"rejected": IMPLICIT["rejected"]}, "field 'rejected' must be one message of the assistant, got"),
+        (
+            MESSAGES,
+            {"rejected": IMPLICIT["rejected"][1:]},
+            "field 'rejected' must be one message of the assistant, got",
+        ),
         (MESSAGES, {"rejected": ...}, "field 'rejected' must be a list of messages, got nothing"),
         (IMPLICIT, {"chosen": [said("assistant", "x")]}, "field 'chosen' must have a message before the last, got"),
     ],
@@ -248,9 +291,11 @@ def test_a_wrong_field_names_file_line_and_field(file, record, change, fault):
 
 
 def test_a_wrong_field_of_a_parquet_file_names_its_row(tmp_path):
-    pd.DataFrame([TEXTS, TEXTS | {"chosen": None}]).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"a\.parquet, row 2: field 'chosen' must be a text, got None"):
-        read_pairs(str(tmp_path / "a.parquet"))
+    pd.DataFrame([SAFE | {"better_response_id": None}, SAFE, SAFE | {"better_response_id": 2}]).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    with pytest.raises(ValueError, match=r"a\.parquet, row 3: field 'better_response_id' must be 0 or 1, got 2\.0"):
+        read_pairs(str(tmp_path / "a.parquet"), choice="helpfulness")
 
 
 def test_what_is_shown_of_a_wrong_value_is_short(file):
@@ -294,6 +339,8 @@ class Table(list):
     @property
     def column_names(self):
         return list(self[0])
+
+    features = SimpleNamespace(arrow_schema=())
 
     def select_columns(self, names):
         return Table({name: row[name] for name in names} for row in self)

@@ -16,8 +16,7 @@ from typing import Literal
 import numpy as np
 
 from gradlab.checks import one_of
-from gradlab.llm.data.pair_forms import Prompt
-from gradlab.llm.data.templates import as_messages
+from gradlab.llm.data.pair_forms import Prompt, as_messages
 from gradlab.streams import Purpose, stream
 
 HoldOut = Literal["prompts", "pairs"]

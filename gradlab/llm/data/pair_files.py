@@ -6,11 +6,11 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gradlab.llm.data.pair_forms import FIELDS, form_of
+from gradlab.llm.data.pair_forms import CONTEXT, FIELDS, UNREAD, form_of
 
 FILES = ".jsonl, .jsonl.gz or .parquet file"
 
@@ -69,10 +69,11 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         with pq.ParquetFile(path) as file:
             columns = _known(file.schema_arrow.names, str(path))
+            unread = _unread(file.schema_arrow, columns)
             for batch in file.iter_batches(batch_size=1_000, columns=columns):
                 for record in batch.to_pylist():
                     number += 1
-                    yield f"{path}, row {number}", record
+                    yield f"{path}, row {number}", record | unread
     except (pa.ArrowException, OSError) as error:
         first = str(error).partition("\n")[0]
         raise ValueError(f"{path} is damaged or no Parquet file ({first}); fetch it again") from None
@@ -93,13 +94,21 @@ def _hub_records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, An
         raise OSError(
             f"{source} is no file, and the hub gave no split {split!r} of that name ({first}); accepted is a {FILES}"
         ) from None
-    for number, record in enumerate(table.select_columns(_known(table.column_names, source)), 1):
-        yield f"{source}, row {number}", record
+    columns = _known(table.column_names, source)
+    unread = _unread(table.features.arrow_schema, columns)
+    for number, record in enumerate(table.select_columns(columns), 1):
+        yield f"{source}, row {number}", record | unread
 
 
 def _known(columns: Iterable[str], source: str) -> list[str]:
     """Return the columns that hold pairs: images and tables of scores beside them need not be read."""
-    known = [name for name in columns if name in FIELDS]
-    if not known:
-        form_of(dict.fromkeys(columns), source)
-    return known
+    names = list(columns)
+    if not set(names) & set(FIELDS):
+        form_of(dict.fromkeys(names), source)
+    return [name for name in names if name in (*FIELDS, *CONTEXT)]
+
+
+def _unread(schema: Any, columns: Collection[str]) -> dict[str, Any]:
+    """Return a mark for each other column of an Arrow schema that holds texts, alone or inside lists and structs."""
+    other = (one for one in schema if one.name not in columns)
+    return {one.name: UNREAD for one in other if "string" in str(one.type) and "binary" not in str(one.type)}

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gradlab.checks import one_of
 from gradlab.llm.data.pair_files import records
-from gradlab.llm.data.pair_forms import CHOICES, Form, Message, Prompt, Record, form_of
+from gradlab.llm.data.pair_forms import (
+    CHOICES,
+    TOOLS,
+    Form,
+    Message,
+    Prompt,
+    Record,
+    Response,
+    Side,
+    Unusable,
+    as_messages,
+    check_responses,
+    form_of,
+    messages_of,
+    parted,
+    unpacked,
+)
+from gradlab.llm.data.repeated_prompts import repeated
 
 
 @dataclass(frozen=True)
@@ -22,12 +38,14 @@ class Pair:
     chosen    the preferred response's text, with its white space.
     rejected  the other response's text.
     place     where the pair was read, for messages: "file.jsonl, line 3".
+    messages  both responses as messages, where one holds more than its text, such as a call of a tool; else None.
     """
 
     prompt: Prompt
     chosen: str
     rejected: str
     place: str
+    messages: tuple[Message, Message] | None = None
 
 
 @dataclass
@@ -36,16 +54,19 @@ class Report:
 
     left_out  reason → number of pairs.
     notes     what was changed and kept → number of pairs.
+    unused    field that no model sees → number of pairs that hold a text, a list or an object in it.
     """
 
     read: int = 0
     kept: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
+    unused: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [f"{self.read:,} pair{'s' if self.read != 1 else ''} read, {self.kept:,} kept"]
-        for title, numbers in (("left out", self.left_out), ("changed", self.notes)):
+        counts = ("left out", self.left_out), ("changed", self.notes), ("fields not used", self.unused)
+        for title, numbers in counts:
             if numbers:
                 parts.append(f"{title}: " + ", ".join(f"{name} ({number:,})" for name, number in numbers.items()))
         return "; ".join(parts)
@@ -58,8 +79,9 @@ class Report:
         """Return the report of the same steps on two data sets together."""
         return Report(self.read + other.read, self.kept + other.kept, *self._sums(other))
 
-    def _sums(self, other: Report) -> tuple[dict[str, int], dict[str, int]]:
-        return dict(Counter(self.left_out) + Counter(other.left_out)), dict(Counter(self.notes) + Counter(other.notes))
+    def _sums(self, other: Report) -> tuple[dict[str, int], ...]:
+        both = (self.left_out, other.left_out), (self.notes, other.notes), (self.unused, other.unused)
+        return tuple(dict(Counter(here) + Counter(there)) for here, there in both)
 
 
 def read_pairs(source: str, *, choice: str | None = None, split: str = "train") -> tuple[list[Pair], Report]:
@@ -70,8 +92,11 @@ def read_pairs(source: str, *, choice: str | None = None, split: str = "train") 
     choice  the preference that counts, from ``CHOICES``, where the form has several, as PKU-SafeRLHF; None otherwise.
     split   the split of a hub's data set; a file has no splits.
 
-    The fields of a record tell its form, see ``pair_forms.FORMS``; a file has one form. Pairs of different prompts,
-    with an empty response, or with one response twice (white space around them aside) are left out and counted.
+    The fields of a record tell its form, see ``pair_forms.FORMS``; a file has one form. What stands beside the prompt
+    as ``system``, ``history`` and ``tools`` becomes part of it; fields that are not used are counted by name. A prompt
+    that stands in its responses too is taken once, see ``repeated_prompts.repeated``. Pairs of different prompts,
+    without a prompt, a preference or a response, or with one response twice (white space around them aside) are left
+    out and counted.
 
     ValueError names the file, the line and the field of a record that cannot be read, and a source without a usable
     pair; FileNotFoundError names a missing file; OSError says what the hub cannot give; ImportError says that
@@ -79,28 +104,114 @@ def read_pairs(source: str, *, choice: str | None = None, split: str = "train") 
     """
     if choice is not None:
         one_of("choice", choice, CHOICES)
-    pairs: list[Pair] = []
-    left_out: Counter[str] = Counter()
-    form: Form | None = None
+    reader = _Reader(str(source), choice)
     for place, fields in records(str(source), split):
-        record_form = form_of(fields, place)
-        if form is None:
-            form = record_form
-            _check_choice(source, form, choice)
-        if record_form is not form:
-            raise ValueError(f"{place}: {record_form.name} in a file that began with {form.name}; a file has one form")
-        (prompt, chosen), (other, rejected) = form.read(Record(fields, place, choice))
-        reason = _unusable(prompt, other, chosen.strip(), rejected.strip())
-        if reason:
-            left_out[reason] += 1
-        else:
-            pairs.append(Pair(prompt, chosen, rejected, place))
-    report = Report(len(pairs) + left_out.total(), len(pairs), dict(left_out))
+        reader.read += 1
+        try:
+            reader.add(place, fields)
+        except Unusable as reason:
+            reader.left_out[str(reason)] += 1
+    pairs, report = reader.result()
     if not report.read:
         raise ValueError(f"{source} is empty; it must hold preference pairs")
     if not pairs:
         raise ValueError(f"{source} has no usable pair: {report}")
     return pairs, report
+
+
+@dataclass
+class _Reader:
+    """A reader of a source's records, which counts what it leaves out, changes and does not use."""
+
+    source: str
+    choice: str | None
+    form: Form | None = None
+    read: int = 0
+    pairs: list[Pair] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+
+    def add(self, place: str, fields: Mapping[str, Any]) -> None:
+        """Add the pair of a record; Unusable where it is left out, ValueError where it cannot be read."""
+        check_responses(fields)
+        fields, was_text = unpacked(fields, place)
+        form = self._form(place, fields)
+        record = Record(fields, place, self.choice)
+        if was_text:
+            record.notes.add("messages written as JSON text, read as messages")
+        pair = _pair(record, *form.read(record))
+        self.pairs.append(pair)
+        self.notes.update(record.notes)
+        self.unused.update(record.unused(form.fields))
+
+    def result(self) -> tuple[list[Pair], Report]:
+        """Return the pairs, and the report of them all."""
+        texts, left_out, notes = repeated(self.pairs)
+        pairs = []
+        for index, pair in enumerate(self.pairs):
+            try:
+                if index in left_out:
+                    raise left_out[index]
+                pairs.append(_usable(replace(pair, **texts[index])) if index in texts else pair)
+            except Unusable as reason:
+                self.left_out[str(reason)] += 1
+        self.notes.update(notes)
+        return pairs, Report(self.read, len(pairs), dict(self.left_out), dict(self.notes), dict(self.unused))
+
+    def _form(self, place: str, fields: Mapping[str, Any]) -> Form:
+        form = form_of(fields, place)
+        if self.form is None:
+            self.form = form
+            _check_choice(self.source, form, self.choice)
+        if form is not self.form:
+            if "prompt" in fields and fields["prompt"] is None:  # which tells no form
+                raise Unusable("empty prompt")
+            raise ValueError(f"{place}: {form.name} in a file that began with {self.form.name}; a file has one form")
+        return form
+
+
+def _pair(record: Record, chosen: Side, rejected: Side) -> Pair:
+    """Return the pair of two sides, with the context of its record; Unusable where they make no pair."""
+    prompt, sides, context = chosen[0], (chosen[1], rejected[1]), record.context()
+    if context:
+        if isinstance(prompt, str) and messages_of(prompt):  # a dialogue's white space stands between its turns
+            sides = tuple(side.strip() if isinstance(side, str) else side for side in sides)
+        prompt = _in_context(record, context, as_messages(prompt))
+    texts = [side if isinstance(side, str) else side["content"] for side in sides]
+    messages = None if sides == tuple(texts) else (_as_message(sides[0]), _as_message(sides[1]))
+    pair = Pair(prompt, texts[0], texts[1], record.place, messages)
+    return _usable(pair, same_prompt=chosen[0] == rejected[0])
+
+
+def _in_context(record: Record, context: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return the turns of a prompt after their context, of which nothing is said twice."""
+    after = tuple(message for message in context if message["role"] != TOOLS)
+    if turns[: len(after)] == after:
+        return context[: len(context) - len(after)] + turns
+    if turns[0]["role"] in ("system", "developer") and any(message["role"] == "system" for message in after):
+        system = next(message for message in after if message["role"] == "system")
+        if turns[0]["content"] != system["content"]:
+            raise record.wrong("system", "be the prompt's first message, which is another", system["content"])
+        turns = turns[1:]
+    return context + turns
+
+
+def _as_message(response: Response) -> Message:
+    return {"role": "assistant", "content": response} if isinstance(response, str) else response
+
+
+def _usable(pair: Pair, *, same_prompt: bool = True) -> Pair:
+    """Return the pair; Unusable where a response holds nothing, the prompts differ, or both responses are the same."""
+    sides = pair.chosen.strip(), pair.rejected.strip()
+    called = ["tool_calls" in message for message in pair.messages or ({}, {})]
+    if not all(text or call for text, call in zip(sides, called, strict=True)):
+        raise Unusable("empty response")
+    if not same_prompt:
+        raise Unusable("different prompts")
+    if sides[0] == sides[1] if pair.messages is None else pair.messages[0] == pair.messages[1]:
+        raise Unusable("identical responses")
+    return pair
 
 
 def json_lines(pairs: Iterable[Pair]) -> str:
@@ -109,37 +220,12 @@ def json_lines(pairs: Iterable[Pair]) -> str:
 
 
 def _as_record(pair: Pair) -> dict[str, Any]:
-    sides = {"chosen": pair.chosen, "rejected": pair.rejected}
     if isinstance(pair.prompt, str):
-        return {"prompt": pair.prompt, **sides}
-    answers = {name: [{"role": "assistant", "content": text}] for name, text in sides.items()}
-    return {"prompt": pair.prompt, **answers}
-
-
-def messages_of(prompt: str) -> tuple[Message, ...] | None:
-    """Return a dialogue of HH-RLHF's form ("\\n\\nHuman: … \\n\\nAssistant: …") as messages; None for any other text.
-
-    White space around a turn is dropped, and so is an empty last turn of the assistant, which asks for a response.
-    """
-    before, *turns = re.split(r"\n\n(Human|Assistant):", prompt)
-    if before or not turns:
-        return None
-    names = {"Human": "user", "Assistant": "assistant"}
-    messages = [
-        {"role": names[who], "content": text.strip()} for who, text in zip(turns[::2], turns[1::2], strict=True)
-    ]
-    if messages[-1] == {"role": "assistant", "content": ""}:
-        messages.pop()
-    return tuple(messages) or None
-
-
-def _unusable(prompt: Prompt, other: Prompt, chosen: str, rejected: str) -> str | None:
-    """Return why a pair cannot be used, or None."""
-    if not chosen or not rejected:
-        return "empty response"
-    if prompt != other:
-        return "different prompts"
-    return "identical responses" if chosen == rejected else None
+        return {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+    chosen, rejected = pair.messages or (_as_message(pair.chosen), _as_message(pair.rejected))
+    tools, turns = parted(pair.prompt)
+    record = {"prompt": turns, "chosen": [chosen], "rejected": [rejected]}
+    return record | ({"tools": tools} if tools else {})
 
 
 def _check_choice(source: str, form: Form, choice: str | None) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from gradlab.checks import one_of
-from gradlab.llm.data.pair_forms import Message, Prompt
-from gradlab.llm.data.pairs import Pair, messages_of
+from gradlab.llm.data.pair_forms import TOOLS, Message, Prompt, as_messages, messages_of, parted
+from gradlab.llm.data.pairs import Pair
+from gradlab.llm.data.turn_markers import TurnMarkers, turn_markers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,56 +24,118 @@ BEAVER_START = "BEGINNING OF CONVERSATION:"  # of each text of safe-rlhf's
 class Refused(ValueError):
     """An error: a template has no place for these turns."""
 
+    reason = "turns that the template refuses"  # under which a pair is counted
+
+
+class Templated(Refused):
+    """An error: a text that a template would be put around, or a response, is templated already."""
+
+    reason = "templated already"
+
 
 def prompt_text(prompt: Prompt, template: Template, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the text that the model sees for a prompt, up to where the response begins.
 
     "plain" is the prompt itself. "chat" is the tokenizer's chat template. "beaver" is safe-rlhf's: "BEGINNING OF
     CONVERSATION: USER: … ASSISTANT:", in which earlier answers end with the tokenizer's EOS. For the latter two, a
-    dialogue of HH-RLHF's form is taken apart, and any other text is one message of the user.
+    dialogue of HH-RLHF's form is taken apart, and any other text is one message of the user. The tokenizer's template
+    also gets the tools, and all that a message holds; safe-rlhf's has no place for them.
 
     ValueError for an unknown template, and for turns that the template refuses.
     """
     check_tokenizer(template, tokenizer)
     if template == "plain":
         if not isinstance(prompt, str):
-            raise ValueError("template must be chat or beaver for a prompt of messages, got 'plain'")
+            raise ValueError(
+                "template must be chat or beaver for a prompt of messages, got 'plain'; a text is one too where a "
+                "system text, former turns or tools stand beside it"
+            )
         return prompt
     messages = as_messages(prompt)
     if template == "beaver":
         return _beaver(messages, str(tokenizer.eos_token))
-    return _chat(messages, tokenizer, ask=True)
+    return chat_text(messages, tokenizer, ask=True)
 
 
-def as_messages(prompt: Prompt) -> tuple[Message, ...]:
-    """Return a prompt as messages: a dialogue of HH-RLHF's form is taken apart, other text is a message of the user."""
-    if isinstance(prompt, str):
-        return messages_of(prompt) or ({"role": "user", "content": prompt},)
-    return prompt
-
-
-def responses_of(pair: Pair, template: Template) -> tuple[str, str]:
+def responses_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     """Return winner and loser as the model sees them after its prompt.
 
     The responses of a dialogue of HH-RLHF's form lose the white space around them in a template, as its other turns do.
+    A response that holds more than a text is what the chat template writes for it. The end of turn, which the template
+    writes, is no part of a response.
     """
-    if template != "plain" and isinstance(pair.prompt, str) and messages_of(pair.prompt):
-        return pair.chosen.strip(), pair.rejected.strip()
-    return pair.chosen, pair.rejected
+    if template == "plain":
+        return pair.chosen, pair.rejected
+    chosen, rejected = pair.chosen, pair.rejected
+    if template == "chat" and pair.messages is not None:
+        (prompt, *wholes), _ = texts_of(pair, template, tokenizer)
+        chosen, rejected = (whole[len(prompt) :] for whole in wholes)
+    markers = markers_of(tokenizer)
+    chosen, rejected = markers.without_end(chosen), markers.without_end(rejected)
+    if isinstance(pair.prompt, str) and messages_of(pair.prompt):
+        return chosen.strip(), rejected.strip()
+    return chosen, rejected
 
 
 def texts_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool]:
     """Return the texts of the prompt and of prompt with each response; and whether these reword the prompt."""
     prompt = prompt_text(pair.prompt, template, tokenizer)
-    responses = responses_of(pair, template)
-    wholes = [prompt + response for response in responses]
-    if template == "chat":
-        messages = as_messages(pair.prompt)
-        written = [_chat([*messages, {"role": "assistant", "content": response}], tokenizer) for response in responses]
-        if not all(whole.startswith(prompt) for whole in written):
-            return [prompt, *wholes], True
-        wholes = written
-    return [prompt, *wholes], False
+    if template != "chat":
+        return [prompt, *(prompt + response for response in responses_of(pair, template, tokenizer))], False
+    answers = pair.messages or [
+        {"role": "assistant", "content": response} for response in responses_of(pair, template, tokenizer)
+    ]
+    written = [chat_text([*as_messages(pair.prompt), answer], tokenizer) for answer in answers]
+    if all(whole.startswith(prompt) for whole in written):
+        return [prompt, *written], False
+    if pair.messages:
+        raise Refused("template 'chat' rewords the prompt before a response that is more than a text")
+    return [prompt, *(prompt + answer["content"] for answer in answers)], True
+
+
+def marker_notes(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return notes on the markers of turns in a pair's texts that a template is put around.
+
+    Raises Templated where a text holds the question for an answer as the tokenizer's chat template writes it: a
+    prompt that a template would be put around, or a response, which would hold its prompt once more.
+    """
+    markers = markers_of(tokenizer)
+    responses = {"chosen": pair.chosen, "rejected": pair.rejected}
+    prompts = {} if template == "plain" else {"prompt": "\n".join(_contents(pair.prompt))}
+    for name, text in {**prompts, **responses}.items():
+        asked = markers.asked(text)
+        if asked is not None:
+            remedy = "template must be plain for such prompts" if name == "prompt" else "keep the response alone"
+            raise Templated(f"{name} holds {asked!r}, turn markers of the tokenizer: it is templated already; {remedy}")
+    if template == "plain" or pair.messages is not None:
+        return []
+    bare = [markers.without_end(text) for text in responses.values()]
+    notes = ["end of turn in a response, taken once"] if bare != [*responses.values()] else []
+    if markers.inside(*prompts.values()) or markers.inside(*bare, ends=False):
+        notes.append("the tokenizer's turn markers in a text")
+    return notes
+
+
+def unwritten(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the names of the fields of a pair's messages without which the template writes the same texts."""
+    turns = [*(() if isinstance(pair.prompt, str) else pair.prompt), *(pair.messages or ())]
+    held = {key for turn in turns for key, value in turn.items() if isinstance(value, str | list | dict)}
+    names = sorted(held - {"role", "content"}) + [TOOLS] * any(turn["role"] == TOOLS for turn in turns)
+    if not names:
+        return []
+    texts = texts_of(pair, template, tokenizer)
+    return [name for name in names if texts == _texts_or_none(_without(pair, name), template, tokenizer)]
+
+
+@lru_cache(maxsize=4)
+def _markers(tokenizer: PreTrainedTokenizerBase, template: str) -> TurnMarkers:
+    return turn_markers(tokenizer, lambda messages, **how: chat_text(messages, tokenizer, **how))
+
+
+def markers_of(tokenizer: PreTrainedTokenizerBase) -> TurnMarkers:
+    """Return the turn markers of the tokenizer's chat template; none without one."""
+    template = tokenizer.chat_template
+    return _markers(tokenizer, str(template)) if template else TurnMarkers()
 
 
 def check_tokenizer(template: str, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -85,21 +150,51 @@ def check_tokenizer(template: str, tokenizer: PreTrainedTokenizerBase) -> None:
         raise ValueError("tokenizer must have an eos token for template 'beaver'; set tokenizer.eos_token")
 
 
-def _beaver(messages: Sequence[Message], eos: str) -> str:
-    roles = [message["role"] for message in messages]
-    if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
-        raise Refused(f"template 'beaver' takes turns of user and assistant, from user to user, got {', '.join(roles)}")
-    turns = [
-        f"USER: {message['content']} ASSISTANT:" if message["role"] == "user" else f"{message['content']}{eos}"
-        for message in messages
-    ]
-    return f"{BEAVER_START} {''.join(turns)}"
-
-
-def _chat(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, ask: bool = False) -> str:
+def chat_text(messages: Iterable[Message], tokenizer: PreTrainedTokenizerBase, *, ask: bool = False) -> str:
+    """Return the text of the tokenizer's chat template for messages, tools among them; Refused where it fails."""
     from jinja2.exceptions import TemplateError
 
+    tools, turns = parted(messages)
+    how: dict[str, Any] = {"tools": tools} if tools else {}
     try:
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask))
-    except TemplateError as error:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **how))
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:  # of the template's own code
         raise Refused(f"template 'chat' says: {' '.join(str(error).split())}") from None
+
+
+def _beaver(messages: Sequence[Message], eos: str) -> str:
+    turns = parted(messages)[1]
+    roles = [turn["role"] for turn in turns]
+    if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
+        raise Refused(f"template 'beaver' takes turns of user and assistant, from user to user, got {', '.join(roles)}")
+    texts = [
+        f"USER: {turn['content']} ASSISTANT:" if turn["role"] == "user" else f"{turn['content']}{eos}" for turn in turns
+    ]
+    return f"{BEAVER_START} {''.join(texts)}"
+
+
+def _contents(prompt: Prompt) -> list[str]:
+    return [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt if turn["role"] != TOOLS]
+
+
+def _without(pair: Pair, name: str) -> Pair:
+    """Return a pair whose messages lack a field; for ``TOOLS``, whose prompt lacks the tools."""
+
+    def bare(turns: Iterable[Message]) -> list[Message]:
+        return [
+            {key: value for key, value in turn.items() if key != name}
+            for turn in turns if turn["role"] != name
+        ]  # fmt: skip
+
+    prompt = pair.prompt if isinstance(pair.prompt, str) else tuple(bare(pair.prompt))
+    if pair.messages is None:
+        return replace(pair, prompt=prompt)
+    chosen, rejected = bare(pair.messages)
+    return replace(pair, prompt=prompt, messages=(chosen, rejected))
+
+
+def _texts_or_none(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool] | None:
+    try:
+        return texts_of(pair, template, tokenizer)
+    except Refused:
+        return None

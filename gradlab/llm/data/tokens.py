@@ -17,7 +17,15 @@ from tqdm import tqdm
 from gradlab.checks import count
 from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.pairs import Pair, Report
-from gradlab.llm.data.templates import Refused, Template, check_tokenizer, prompt_text, texts_of
+from gradlab.llm.data.templates import (
+    Refused,
+    Template,
+    check_tokenizer,
+    marker_notes,
+    prompt_text,
+    texts_of,
+    unwritten,
+)
 from gradlab.llm.data.turn_ends import template_ends, turn_ends
 
 if TYPE_CHECKING:
@@ -62,8 +70,9 @@ def encode_pairs(
     A response's last token is the one that ends it when it is sampled: the tokenizer's EOS, or in a chat template the
     token by which the template ends an answer, without what the template writes after it.
 
-    A pair is left out where this makes its responses equal, where the template refuses its turns, or where a part of
-    it has no tokens. ValueError where no pair is left, and where the tokenizer lacks a token or template.
+    A pair is left out where this makes its responses equal, where the template refuses its turns, where its texts are
+    templated already, or where a part of it has no tokens. Fields of messages that the template does not write are
+    counted by name. ValueError where no pair is left, and where the tokenizer lacks a token or template.
     """
     check_tokenizer(template, tokenizer)
     ends = turn_ends(tokenizer)[:1]
@@ -82,7 +91,7 @@ def encode_pairs(
                 encoded.append(pair)
                 kept.append(first + index)
             bar.update(len(part))
-    report = Report(len(pairs), len(kept), dict(encoder.left_out), dict(encoder.notes))
+    report = Report(len(pairs), len(kept), dict(encoder.left_out), dict(encoder.notes), dict(encoder.unused))
     if pairs and not kept:
         raise ValueError(f"no pair is left: {report}{encoder.refusal}")
     return encoded, kept, report
@@ -200,34 +209,39 @@ class _Encoder:
     ends: tuple[int, ...]
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)  # changes of pairs that are kept
+    unused: Counter[str] = field(default_factory=Counter)  # fields of their messages that the template does not write
     refusal: str = ""  # the first refusal of a template
     shared: _Shared = field(default_factory=_Shared)
 
     def encoded(self, pairs: Sequence[Pair]) -> list[tuple[int, Encoded]]:
         """Return the pairs that are kept, each with its index."""
         indices: list[int] = []
-        rewritten: list[bool] = []
+        read: list[tuple[list[str], list[str]]] = []  # notes and unused fields of each
         texts: list[str] = []
         for index, pair in enumerate(pairs):
             try:
-                three, other = texts_of(pair, self.template, self.tokenizer)
+                notes = marker_notes(pair, self.template, self.tokenizer)
+                three, reworded = texts_of(pair, self.template, self.tokenizer)
+                unused = unwritten(pair, self.template, self.tokenizer)
             except Refused as refusal:
-                self.left_out["turns that the template refuses"] += 1
+                self.left_out[refusal.reason] += 1
                 self.refusal = self.refusal or f"; the first: {pair.place}: {refusal}"
                 continue
             texts += three
-            rewritten.append(other)
+            read.append((notes + ["response put after the chat template's prompt"] * reworded, unused))
             indices.append(index)
         ids = _tokens(texts, self.tokenizer, self.start)
         encoded = []
-        for index, other, prompt, win, lose in zip(indices, rewritten, ids[::3], ids[1::3], ids[2::3], strict=True):
-            notes = ["response put after the chat template's prompt"] if other else []
+        for index, (notes, unused), prompt, win, lose in zip(
+            indices, read, ids[::3], ids[1::3], ids[2::3], strict=True
+        ):
             pair = self._fitted(*self._parted(prompt, win, lose, notes), notes)
             if isinstance(pair, str):
                 self.left_out[pair] += 1
             else:
                 encoded.append((index, pair))
                 self.notes.update(notes)
+                self.unused.update(unused)
         return encoded
 
     def _parted(

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from gradlab.checks import count, one_of, positive
-from gradlab.llm.data.pairs import Pair, messages_of
+from gradlab.llm.data.pair_forms import messages_of
+from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import prompt_text
 from gradlab.llm.judge.evaluation_table import SUCCESS, as_text, notes, summary, with_interval
 from gradlab.llm.judge.systems import (

@@ -57,7 +57,7 @@ def held_out_accuracy(
         raise ValueError("pairs must hold at least one pair, got none")
     reward = load_reward(reward)
     prompts = reward.prompts([pair.prompt for pair in pairs], template, tokenizer)
-    both = [responses_of(pair, template) for pair in pairs]
+    both = [responses_of(pair, template, tokenizer) for pair in pairs]
     responses = [chosen for chosen, _ in both] + [rejected for _, rejected in both]
     win, lose = np.split(sign * reward(prompts + prompts, responses), 2)
     right = preferred(win, lose)

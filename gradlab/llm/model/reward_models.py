@@ -14,7 +14,7 @@ from torch import Tensor
 from gradlab.checks import one_of
 from gradlab.llm.data.batches import collate, dealt
 from gradlab.llm.data.pair_forms import Prompt
-from gradlab.llm.data.templates import BEAVER_START, prompt_text
+from gradlab.llm.data.templates import BEAVER_START, chat_text, prompt_text
 from gradlab.llm.model.loading import check_weights, reading
 from gradlab.llm.model.reward_functions import ACCEPTED
 
@@ -83,7 +83,7 @@ class Scorer:
         if isinstance(prompt, str):
             return prompt + response
         messages = [*prompt, {"role": "assistant", "content": response}]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False)
+        return chat_text(messages, self.tokenizer)
 
 
 def config_of(spec: str) -> tuple[Any, bool]:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import count
-from gradlab.llm.data.pair_forms import Prompt
+from gradlab.llm.data.pair_forms import Prompt, as_messages
 from gradlab.llm.data.template_dates import TemplateDate, fix_date, today
-from gradlab.llm.data.templates import Template, as_messages, prompt_text
+from gradlab.llm.data.templates import Template, prompt_text
 from gradlab.llm.model.loading import load_tokenizer, weights_hash
 from gradlab.llm.model.reward_functions import function_of, is_function
 from gradlab.llm.model.reward_models import EXTRA, Scorer, column_of, config_of, model_of

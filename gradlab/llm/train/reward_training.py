@@ -231,7 +231,9 @@ def _accuracy(
     """Return and print the accuracy of the trained model on held-out pairs; None without such pairs."""
     if not held_out:
         return None
-    lengths = [tuple(map(len, tokenizer(list(responses_of(pair, template)))["input_ids"])) for pair in held_out]
+    lengths = [
+        tuple(map(len, tokenizer(list(responses_of(pair, template, tokenizer)))["input_ids"])) for pair in held_out
+    ]
     accuracy = held_out_accuracy(
         CheckedReward(scorer, str(out)), held_out, template=template, tokenizer=tokenizer, lengths=lengths
     )
@@ -242,5 +244,5 @@ def _accuracy(
 def _texts(pair: Pair, template: Template, tokenizer: Any) -> tuple[str, str]:
     """Return winner and loser, each after its prompt, as the model sees them."""
     prompt = prompt_text(pair.prompt, template, tokenizer)
-    chosen, rejected = responses_of(pair, template)
+    chosen, rejected = responses_of(pair, template, tokenizer)
     return prompt + chosen, prompt + rejected

@@ -1,0 +1,63 @@
+"""The texts that a tokenizer's chat template writes around turns, and texts that hold them already."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_USER, _ANSWER = "first words", "last words"  # of a probe
+
+
+@dataclass(frozen=True)
+class TurnMarkers:
+    """The markers of turns in the texts of a chat template.
+
+    ask     text between the user's words and the assistant's, without white space at its ends; "" if it marks nothing.
+    tokens  the special tokens in it, in order.
+    end     text after the assistant's words, likewise; "" if no special token is in it.
+    """
+
+    ask: str = ""
+    tokens: tuple[str, ...] = ()
+    end: str = ""
+
+    def asked(self, text: str) -> str | None:
+        """Return the part of a text that asks the assistant for an answer, as the template does; None without one."""
+        if self.ask and self.ask in text:
+            return self.ask
+        if len(self.tokens) > 1:
+            found = re.search("[^\\n]{0,20}\\s*".join(map(re.escape, self.tokens)), text)
+            return found[0] if found else None
+        return None
+
+    def inside(self, *texts: str, ends: bool = True) -> bool:
+        """Say whether any special token of the markers, those of an answer's end among them or not, is in a text."""
+        tokens = [token for token in self.tokens if ends or token not in self.end]
+        return any(token in text for token in tokens for text in texts)
+
+    def without_end(self, text: str) -> str:
+        """Return a response without the end of turn that it brings along."""
+        bare = text.rstrip()
+        return bare.removesuffix(self.end) if self.end and bare.endswith(self.end) else text
+
+
+def turn_markers(tokenizer: PreTrainedTokenizerBase, chat: Callable[..., str]) -> TurnMarkers:
+    """Return the markers that ``chat`` writes: a function of messages and ``ask``, the tokenizer's chat template."""
+    user = {"role": "user", "content": _USER}
+    try:
+        asks, whole = chat([user], ask=True), chat([user, {"role": "assistant", "content": _ANSWER}])
+    except ValueError:
+        return TurnMarkers()
+    ask, end = asks.partition(_USER)[2].strip(), whole.partition(_ANSWER)[2].strip()
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    tokens = [(found.start(), token) for token in special for found in re.finditer(re.escape(token), ask)]
+    marks = bool(tokens) or bool(re.search(r"[<>\[\]{}|#]", ask))  # and no word of everyday, such as "Assistant:"
+    return TurnMarkers(
+        ask if marks else "", tuple(token for _, token in sorted(tokens)),
+        end if any(token in end for token in special) else "",
+    )  # fmt: skip
