@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gradlab.doctor.training_log import append_step, read_log, start_log
-from gradlab.widgets.training_log_explorer import SAMPLES, TrainingLogExplorer
+from gradlab.widgets.training_log_explorer import BUCKETS, SAMPLES, TrainingLogExplorer, drawn
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,16 @@ def test_a_log_of_trl_says_what_it_lacks(explorer, tmp_path):
     assert "loss" in explorer.frame().query("log == 'A'").dropna(axis=1)
 
 
+def test_a_log_of_which_nothing_can_be_shown_says_so(explorer, tmp_path):
+    path = tmp_path / "curve.csv"
+    path.write_text("Wall time,Step,Value\n1.5,1,0.7\n")
+    explorer.set(log_a=str(path), log_b="")
+    assert explorer.error is None
+    assert "nothing in it can be shown: beside step, it has Wall time, Value" in explorer.status
+    explorer.set(log_a="sample:dpo")
+    assert "nothing in it" not in explorer.status
+
+
 def test_a_running_log_is_read_again_and_a_torn_line_is_said(explorer, tmp_path):
     path = tmp_path / "running.jsonl"
     start_log(path, {"loss": "dpo"})
@@ -192,3 +202,24 @@ def test_every_value_at_the_ends_of_a_long_uneven_log(explorer, tmp_path):
             assert explorer.png()
     assert "loss is not finite, first at line 701" in explorer.status
     assert len(curve(explorer, "loss")) == len(steps) - 1
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_a_long_curve_is_drawn_with_all_its_spikes(uneven):
+    random = np.random.default_rng(0)
+    steps = np.cumsum(random.integers(1, 50, 100_000)) if uneven else np.arange(100_000)
+    values = random.normal(size=100_000)
+    spikes = random.choice(100_000, 50, replace=False)
+    values[spikes] = np.where(np.arange(50) % 2, 1e3, -1e3) + np.arange(50)
+    shown = drawn(steps, values)
+    assert len(shown) <= 3 * BUCKETS + 1
+    assert (np.diff(shown) > 0).all()
+    assert (shown[0], shown[-1]) == (0, 99_999)
+    buckets = np.minimum((steps - steps[0]) * BUCKETS // (steps[-1] - steps[0]), BUCKETS - 1)
+    for bucket in range(BUCKETS):
+        there = buckets == bucket
+        kept = there[shown]
+        assert values[shown][kept].min(initial=np.inf) == values[there].min(initial=np.inf)
+        assert values[shown][kept].max(initial=-np.inf) == values[there].max(initial=-np.inf)
+    assert drawn(steps[: 4 * BUCKETS], values[: 4 * BUCKETS]).tolist() == list(range(4 * BUCKETS))
+    assert not len(drawn(*(np.empty(0),) * 2))

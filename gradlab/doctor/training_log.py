@@ -90,4 +90,6 @@ def smoothed(log: pd.DataFrame, share: float) -> pd.DataFrame:
     and then keep pace with the others.
     """
     there = log.abs() < math.inf
+    if share == 0:
+        return log.where(there)
     return log.where(there).ewm(alpha=1 - share, ignore_na=False).mean().where(there)

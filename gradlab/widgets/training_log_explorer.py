@@ -45,6 +45,7 @@ _STATUS = {  # what the status line says about the ends of the curves
 }  # fmt: skip
 _DRAWN = [column for panels in _PANELS.values() for columns in panels.values() for column in columns]
 _SHOWN = list(dict.fromkeys([*_DRAWN, *BAND, *_STATUS.values()]))
+BUCKETS = 600  # parts of a long curve that are drawn: two per pixel
 Curve = tuple[np.ndarray, np.ndarray]
 NOTHING: Curve = (np.empty(0), np.empty(0))
 
@@ -200,7 +201,8 @@ class TrainingLogExplorer(Explorer):
                 _put(self._ghosts[column, side], _curve(before, column))
             low, high = (_curve(log, column) for column in BAND)
             whole_band = np.array_equal(low[0], high[0])
-            self._band[side].set_data(*((*low, high[1]) if whole_band else ([], [], [])))
+            shown = np.union1d(drawn(*low), drawn(*high)) if whole_band else np.arange(0)
+            self._band[side].set_data(*((low[0][shown], low[1][shown], high[1][shown]) if whole_band else ([], [], [])))
             self._labels[side].set_text(f"{side[1].upper()}: {log.label}" if log else "")
         for name, panels in _PANELS.items():
             for title, columns in panels.items():
@@ -304,8 +306,14 @@ def _read(name: str) -> Read:
     if {"grad_norm_win", "grad_norm_lose"} <= set(table.columns):
         win, lose = (table[column].where(table[column] > 0) for column in ("grad_norm_win", "grad_norm_lose"))
         table[RATIO] = np.log(win) - np.log(lose)
+    if table.isna().all(axis=None):
+        notes = [*notes, f"nothing in it can be shown: beside step, it has {_names(log)}"]
     table.attrs = {}  # pandas would copy them at every turn
     return Read(f"{short} ({', '.join(settings_shown)})" if settings_shown else short, table, notes)
+
+
+def _names(log: pd.DataFrame) -> str:
+    return ", ".join(str(name) for name in log.columns if name != "step") or "no column"
 
 
 def _numbers(result: Logs) -> dict[str, Any]:
@@ -328,8 +336,28 @@ def _curve(log: Curves | None, column: str) -> Curve:
     return log.curves.get(column, NOTHING) if log else NOTHING
 
 
+def drawn(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the indices of the points of a curve that its picture needs: all of a short curve.
+
+    A long one is cut into ``BUCKETS`` parts of equal width, of which the first point, the least and the largest value
+    remain, and the curve's last point: it looks the same, and no spike is lost.
+
+    steps   ascending, one-dimensional
+    values  finite, of the same length
+    """
+    if len(steps) <= 4 * BUCKETS:
+        return np.arange(len(steps))
+    edges = np.linspace(steps[0], steps[-1], BUCKETS, endpoint=False)
+    starts = np.unique(np.searchsorted(steps, edges))
+    ends = [*starts[1:], len(steps)]
+    extreme = [start + at(values[start:end]) for start, end in zip(starts, ends, strict=True)
+               for at in (np.argmin, np.argmax)]  # fmt: skip
+    return np.unique([*starts, *extreme, len(steps) - 1])
+
+
 def _put(line: Line2D, curve: Curve) -> None:
     """Set a line's data and about a dozen markers; an empty line takes no time to draw."""
-    line.set_data(*curve)
-    line.set_markevery(max(1, len(curve[0]) // 12))
+    shown = drawn(*curve)
+    line.set_data(curve[0][shown], curve[1][shown])
+    line.set_markevery(max(1, len(shown) // 12))
     line.set_visible(len(curve[0]) > 0)
