@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +13,6 @@ from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.data.template_dates import TemplateDate, fix_date
 from gradlab.llm.demo.token_task import task_tokenizer
 from gradlab.llm.judge.evaluate import evaluate
-from gradlab.llm.judge.systems import open_run
 from gradlab.llm.look.inspection import inspect_data
 from gradlab.llm.model.loading import load_tokenizer, save_folder, small_llama, train_bpe
 from gradlab.llm.model.rewards import load_reward
@@ -189,23 +187,6 @@ def test_runs_of_one_date_are_equal_on_every_day(inputs, tmp_path, clock, capsys
     train(of_run(inputs, outs[0], steps=2))  # the run's date holds where none is given
     with pytest.raises(ValueError, match=r"\(template_date: 2024-07-26 there, 2024-07-27 here\); name another out"):
         train(of_run(inputs, outs[0], template_date="2024-07-27", steps=2))
-
-
-def test_a_run_that_does_not_say_when_it_started_has_the_day_of_its_file(inputs, tmp_path, clock):
-    clock("2026-03-05")
-    train(of_run(inputs, tmp_path, steps=1))
-    file = tmp_path / "data.json"
-    page = json.loads(file.read_text("utf-8"))
-    del page["started"], page["settings"]["template_date"]
-    file.write_text(json.dumps(page), encoding="utf-8")
-    clock("2026-03-09")
-    with pytest.raises(ValueError, match="is not the data that"):
-        open_run(tmp_path)
-    noon = datetime.datetime(2026, 3, 5, 12).timestamp()
-    os.utime(file, (noon, noon))
-    assert open_run(tmp_path).date == TemplateDate(None, "2026-03-05")
-    train(of_run(inputs, tmp_path, steps=1))
-    assert json.loads(file.read_text("utf-8"))["started"] == "2026-03-05"
 
 
 def test_inspect_says_the_date(inputs, clock):

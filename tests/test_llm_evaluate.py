@@ -18,6 +18,7 @@ pytest.importorskip("transformers")
 import tiny_llm
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_llm import resealed
 from transformers.utils import logging
 
 from gradlab.cli import evaluate_command
@@ -30,10 +31,12 @@ from gradlab.llm.judge.evaluate import evaluate, evaluate_runs, may_offend
 from gradlab.llm.judge.evaluation_table import notes, summary, table, with_interval
 from gradlab.llm.judge.systems import open_run, prompts_of, response_length
 from gradlab.llm.look.samples_page import Shown, samples_page
+from gradlab.llm.model.finished import read_done, write_done
 from gradlab.llm.model.loading import load_model, save_folder, small_llama
 from gradlab.llm.train.stages import train
 from gradlab.store.artifacts import load_frame
 from gradlab.store.ratings import read_comparison
+from gradlab.store.sealed import read_sealed
 
 SCRIPT = Path(__file__).parent.parent / "scripts/llm_eval.py"
 HOW = {"samples": 3, "length": 12, "prompts": 8}
@@ -243,9 +246,7 @@ def test_a_run_that_was_moved_is_compared_with_its_own_reference(folder, tmp_pat
     shutil.copytree(folder / "run0", tmp_path / "moved")
     opened = open_run(tmp_path / "moved")
     assert opened.systems[0].model == str(tmp_path / "moved" / "reference" / "model")
-    page = tmp_path / "moved" / "dpo" / "done.json"
-    done = json.loads(page.read_text())
-    page.write_text(json.dumps(done | {"reference": str(folder / "base")}))
+    resealed(tmp_path / "moved" / "dpo" / "done.json", reference=str(folder / "base"))
     with pytest.raises(ValueError, match="has runs with different references"):
         open_run(tmp_path / "moved")
     alone = open_run(tmp_path / "moved", ["bdpo"]).systems[0].model
@@ -260,8 +261,7 @@ def test_a_run_that_was_moved_is_compared_with_its_own_reference(folder, tmp_pat
 def test_two_ways_to_write_a_path_are_one_reference(folder, tmp_path, monkeypatch):
     shutil.copytree(folder / "run0", tmp_path / "run")
     for name, base in (("dpo", folder / "base"), ("bdpo", "base")):
-        page = tmp_path / "run" / name / "done.json"
-        page.write_text(json.dumps(json.loads(page.read_text()) | {"reference": str(base)}))
+        resealed(tmp_path / "run" / name / "done.json", reference=str(base))
     monkeypatch.chdir(folder)
     assert open_run(tmp_path / "run").systems[0].model == str(folder / "base")
 
@@ -271,8 +271,7 @@ def test_means_are_compared_with_means(run, frame, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
     for name, reductions in (("dpo", "mean"), ("bdpo", "sum")):
-        page = moved / name / "done.json"
-        page.write_text(json.dumps(json.loads(page.read_text()) | {"reduction": reductions}))
+        resealed(moved / name / "done.json", reduction=reductions)
     row = evaluate(moved, ["dpo"], **HOW).iloc[1]
     parts = {name: json.loads((moved / "evaluation" / "parts" / f"{name}.json").read_text()) for name in
              ("dpo", "reference")}  # fmt: skip
@@ -546,12 +545,14 @@ def test_other_data_and_broken_models_are_refused(folder, run, tmp_path):
     file = own / "dpo" / "model" / "model.safetensors"
     weights = {name: torch.full_like(value, math.nan) for name, value in load_file(file).items()}
     save_file(weights, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=f"{file} is damaged, .*; remove {own / 'dpo'}, and it is trained again"):
+        evaluate(own, ["dpo"], **HOW)
+    write_done(own / "dpo", read_done(own / "dpo"))
     with pytest.raises(ValueError, match="dpo/model must give finite log-probabilities; its training went wrong"):
         evaluate(own, ["dpo"], **HOW)
-    page = json.loads((own / "data.json").read_text())
+    page = read_sealed(own / "data.json")
     none = prepare(page["settings"] | {"held_out": 0}, task_tokenizer())
-    page["settings"]["held_out"], page["fingerprint"] = 0, none.fingerprint
-    (own / "data.json").write_text(json.dumps(page))
+    resealed(own / "data.json", settings=page["settings"] | {"held_out": 0}, fingerprint=none.fingerprint)
     with pytest.raises(ValueError, match="has no held-out pairs to be evaluated on"):
         evaluate(own)
     with pytest.raises(ValueError, match="out must name one or more folders of runs, each once"):

@@ -1,7 +1,6 @@
 """Held-out prompts: which prompts count as one, how whole prompts are drawn, and who says what is shared."""
 
 import itertools
-import json
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from gradlab.llm.data.prepare import prepare
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
 from gradlab.llm.judge.systems import open_run
 from gradlab.llm.train.stages import train
+from gradlab.store.sealed import read_sealed
 from gradlab.streams import Purpose, stream
-from tests.tiny_llm import tiny_settings, write_inputs
+from tests.tiny_llm import resealed, tiny_settings, write_inputs
 
 QUESTION = "How do tides come about, and when?"
 
@@ -190,9 +190,9 @@ def test_a_run_says_what_is_held_out_and_goes_on_only_with_that(inputs, tmp_path
 def test_a_run_from_before_the_option_was_split_by_pairs(inputs, tmp_path):
     train(settings_by(inputs, tmp_path, "pairs"))
     file = tmp_path / "data.json"
-    page = json.loads(file.read_text("utf-8"))
-    del page["settings"]["hold_out"]
-    file.write_text(json.dumps(page), encoding="utf-8")
+    settings = read_sealed(file)["settings"]
+    del settings["hold_out"]
+    resealed(file, settings=settings)
     assert open_run(tmp_path).settings["hold_out"] == "pairs"
     with pytest.raises(ValueError, match=r"\(hold_out: pairs there, prompts here\)"):
         train(settings_by(inputs, tmp_path, "prompts"))

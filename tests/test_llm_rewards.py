@@ -486,7 +486,7 @@ def test_a_finished_reward_model_is_not_trained_again_and_another_is_not_overwri
             train_reward(base, pairs, folder / "rm", **how)
     (folder / "torn").mkdir()
     (folder / "torn" / "done.json").write_text("{")
-    with pytest.raises(ValueError, match=r"done.json is damaged; remove .*torn"):
+    with pytest.raises(ValueError, match=r"done.json is damaged, .*; remove .*torn"):
         train_reward(base, preferences(64, 0), folder / "torn", **HOW)
 
 

@@ -12,6 +12,7 @@ from gradlab.llm.data.pairs import json_lines
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
 from gradlab.llm.model.loading import save_folder, small_llama
 from gradlab.llm.train.run_settings import FLAT, settings_of
+from gradlab.store.sealed import read_sealed, sealed
 
 PAIRS = 14
 LONGEST_ANSWER = (-50.0, 11)  # log π to a model at its start, and tokens: ten words and the end
@@ -61,6 +62,11 @@ OPTIONS = {
 def settings(**options):
     """Settings from options by their flat names: lora_rank for lora.rank."""
     return settings_of({FLAT.get(name, name): value for name, value in options.items()})
+
+
+def resealed(file: Path, **changed):
+    """Change values in a sealed page as the program that sealed it could."""
+    file.write_text(sealed(read_sealed(file) | changed), encoding="utf-8")
 
 
 def tiny_settings(inputs: Path, out: Path, **changed):

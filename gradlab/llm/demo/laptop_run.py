@@ -25,8 +25,10 @@ from gradlab.llm.demo.token_task import task_tokenizer, token_task
 from gradlab.llm.judge.evaluate import evaluate
 from gradlab.llm.judge.evaluation_table import table
 from gradlab.llm.model import loading
+from gradlab.llm.model.finished import check_model, read_done, write_done
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
+from gradlab.llm.train.checkpoints import remove
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.reward_training import train_reward
 from gradlab.llm.train.run_settings import (
@@ -199,15 +201,25 @@ def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | No
     pairs, wanted = out / "pairs.jsonl", json_lines(_chosen(task, seed, data, of_task["pairs"]))
     if not pairs.exists() or pairs.read_bytes() != wanted.encode():
         for name in ("base", "run", "reward"):
-            loading.remove(out / name)
+            remove(out / name)
         for name in FRAMES:
             (out / f"{name}.parquet").unlink(missing_ok=True)
         write_whole({pairs: wanted})
-    if not (out / "base").exists():
+    if not _has_base(out):
         tokenizer = task_tokenizer() if task == "tokens" else _trained_tokenizer(pairs, of_task["vocabulary"])
         longest = of_task["max_length"] + of_task["sample_length"]
         model = loading.small_llama(len(tokenizer), **size, longest=longest, seed=seed)
         loading.save_folder(out / "base", model, tokenizer)
+        write_done(out, {}, ("base",))
+
+
+def _has_base(out: Path) -> bool:
+    """Return whether the model that a run starts from is there, as it was made."""
+    try:
+        check_model(out / "base")
+        return read_done(out) is not None and (out / "base").is_dir()
+    except ValueError:  # equal settings make it again, bit for bit
+        return False
 
 
 def _chosen(task: str, seed: int, data: str | None, number: int) -> list[Pair]:

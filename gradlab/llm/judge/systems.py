@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +21,17 @@ from gradlab.llm.data.template_dates import TemplateDate, fix_date
 from gradlab.llm.data.templates import prompt_text
 from gradlab.llm.data.tokens import Encoded, encode_prompt
 from gradlab.llm.data.turn_ends import turn_ends
+from gradlab.llm.model.finished import read_done
 from gradlab.llm.model.group import Group, Precision, computing
 from gradlab.llm.model.loading import generation_of, load_model, load_tokenizer, weights_hash
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.sampling import Samples, sample
-from gradlab.llm.train.checkpoints import DONE
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_folder import date_of
 from gradlab.losses import PAIR_LOSSES
 from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint, versions
+from gradlab.store.sealed import Damaged, read_sealed, sealed
 
 REFERENCE = "reference"
 LENGTH = 128  # the most tokens in a response, where there is room and no other length is given
@@ -209,11 +210,13 @@ def _page(out: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{out} is no run's folder, it has no data.json; gradlab train makes one")
     try:
-        page = json.loads(file.read_text("utf-8"))
+        page = read_sealed(file)
         return {"model": page["model"], "fingerprint": page["fingerprint"],
                 "settings": {name: {**FORMER, **page["settings"]}[name] for name in DECIDING}}  # fmt: skip
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} is damaged, or of another version; train the run again in another folder") from None
+        raise ValueError(
+            f"{file} is damaged, or of another version of gradlab; train the run again in another folder"
+        ) from None
 
 
 def _order() -> tuple[str, ...]:
@@ -225,14 +228,11 @@ def _finished(out: Path) -> dict[str, dict[str, Any]]:
     """Return the done.json of each finished model, by name."""
     pages = {}
     for name in _order():
-        file = out / name / DONE
-        if file.is_file():
+        page = read_done(out / name)
+        if page is not None:
             if not (out / name / "model").is_dir():
                 raise FileNotFoundError(f"{out / name} has no model/ though it was finished; remove it and train again")
-            try:
-                pages[name] = dict(json.loads(file.read_text("utf-8")))
-            except (ValueError, TypeError):
-                raise ValueError(f"{file} is damaged; remove {out / name} and train it again") from None
+            pages[name] = page
     if not pages:
         raise FileNotFoundError(f"{out} has no finished model; gradlab train goes on with a run that was stopped")
     return pages
@@ -322,11 +322,13 @@ def _rows(prompts: Sequence[Sequence[int]], page: Mapping[str, Any], each: int) 
 def _kept(file: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the page in ``file`` if it has this key; otherwise make the page and keep it there."""
     try:
-        page = json.loads(file.read_text("utf-8"))
+        page = read_sealed(file)
         if page["key"] == key:
             return page
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
         pass
+    except Damaged as error:
+        print(f"gradlab: {error}, and is made again", file=sys.stderr)
     page = {"key": key, **make()}
-    write_whole({file: json.dumps(page)})
+    write_whole({file: sealed(page)})
     return page

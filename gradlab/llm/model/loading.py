@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +12,15 @@ from typing import Any
 import torch
 
 from gradlab.checks import count
-from gradlab.store.files import file_hash, sync
+from gradlab.console import one_line
+from gradlab.llm.model.finished import check_model, known_hash
+from gradlab.store.files import write_folder
 from gradlab.streams import Purpose, torch_seed
 
 START, END, PAD = "<s>", "</s>", "<pad>"
 SPECIAL = (START, END, PAD)  # special tokens of gradlab's tokenizers; a place here is an id, also in ``small_llama``
 _ADAPTER = "adapter_config.json"
+_READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")  # files from which models and tokenizers are read
 
 
 def load_model(
@@ -34,6 +35,7 @@ def load_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    check_model(source, weights=not meta)
     if (Path(source) / _ADAPTER).is_file():
         return _with_adapter(Path(source), dtype, trainable, meta)
     with reading("model", source):
@@ -109,6 +111,7 @@ def load_tokenizer(source: str | Path) -> Any:
     """Load the tokenizer beside a model or LoRA adapter; without a padding token, it pads with the end token."""
     from transformers import AutoTokenizer
 
+    check_model(source, weights=False)
     with reading("tokenizer" if Path(source).is_dir() else "model", source):
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     if tokenizer.pad_token_id is None:
@@ -190,29 +193,27 @@ def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, tor
     A LoRA adapter names its base as ``located`` does, and its layers in order, so that equal adapters give equal files.
     OSError, such as for a full disk, leaves the former folder as it was.
     """
-    from safetensors import SafetensorError
-
-    part = folder.with_name(folder.name + ".tmp")
-    remove(part)
     for adapter in getattr(model, "peft_config", {}).values():
         if adapter.base_model_name_or_path:
             adapter.base_model_name_or_path = located(adapter.base_model_name_or_path)
         if not isinstance(adapter.target_modules, str):  # peft has a set, whose order differs from process to process
             adapter.target_modules = sorted(adapter.target_modules or ())
-    try:
+
+    def fill(part: Path) -> None:
         model.save_pretrained(part, state_dict=weights, safe_serialization=True)
         tokenizer.save_pretrained(part)
-        for file in (*part.iterdir(), part):
-            sync(file)
-    except (OSError, SafetensorError) as error:
-        remove(part)
-        raise OSError(f"model could not be written to {folder}: {error}") from None
-    remove(folder)
-    part.rename(folder)
+
+    try:
+        write_folder(folder, fill)
+    except Exception as error:  # for a full disk safetensors raises a type that is no OSError, and tokenizers another
+        raise OSError(f"model could not be written to {folder}: {one_line(error)}") from None
 
 
 def weights_hash(source: str | Path) -> str:
-    """Return the SHA-256 of a model's weights and config on disk, or of a hub model's name and commit in the cache."""
+    """Return the SHA-256 of all files of a model and its tokenizer, or of a hub model's name and commit in the cache.
+
+    ValueError where the folder is a finished training's and was damaged since.
+    """
     from transformers import AutoConfig
 
     folder = Path(source)
@@ -220,30 +221,19 @@ def weights_hash(source: str | Path) -> str:
         with reading("model", source):
             config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
         return hashlib.sha256(f"{source}@{getattr(config, '_commit_hash', None)}".encode()).hexdigest()
+    check_model(source)
     whole = hashlib.sha256()
     if (folder / _ADAPTER).is_file():
         with _base_of(folder) as base:
             whole.update(weights_hash(base).encode())
-    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob(_ADAPTER))):
-        kept = file.stat()
-        whole.update(_file_hash(file, kept.st_size, kept.st_mtime_ns))
+    for file in sorted(path for kind in _READ for path in folder.glob(kind)):
+        whole.update(f"{file.name} {known_hash(file)}\n".encode())
     return whole.hexdigest()
-
-
-@functools.cache  # a model of 30 GB takes a minute, and each stage asks
-def _file_hash(file: Path, size: int, changed: int) -> bytes:
-    return bytes.fromhex(file_hash(file))
 
 
 def located(source: str) -> str:
     """Return a folder's absolute path, which holds in any working folder; or a hub's name as it is."""
     return str(Path(source).absolute()) if Path(source).is_dir() else source
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder, if it is there."""
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

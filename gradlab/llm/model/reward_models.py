@@ -15,6 +15,7 @@ from gradlab.checks import one_of
 from gradlab.llm.data.batches import collate, dealt
 from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.templates import BEAVER_START, chat_text, prompt_text
+from gradlab.llm.model.finished import check_model
 from gradlab.llm.model.loading import check_weights, reading
 from gradlab.llm.model.reward_functions import ACCEPTED
 
@@ -94,6 +95,7 @@ def config_of(spec: str) -> tuple[Any, bool]:
 
     if (Path(spec) / "adapter_config.json").is_file():
         raise ValueError(f"reward must be {ACCEPTED}; {spec} is a LoRA adapter: merge it into its base first")
+    check_model(spec, weights=False)
     with reading("reward", spec, ACCEPTED), quiet():
         config = AutoConfig.from_pretrained(spec, trust_remote_code=False)
         named = list(config.architectures or [])
@@ -113,6 +115,7 @@ def model_of(spec: str, dtype: torch.dtype) -> tuple[Any, bool]:
 
     from gradlab.llm.model.score_head import LlamaForScore
 
+    check_model(spec)
     config, ours = config_of(spec)
     with reading("reward", spec, ACCEPTED), quiet():
         kind: Any = LlamaForScore if ours else AutoModelForSequenceClassification

@@ -1,28 +1,32 @@
-"""Checkpoints, and the file that says a training is done: whole or not at all, in safetensors and JSON alone."""
+"""Checkpoints, and whether a training is done: whole or not at all, hashed, in safetensors and JSON alone."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from gradlab.llm.model.finished import check_model, known_hash, read_done
 from gradlab.llm.model.group import Group, local, trainable
-from gradlab.llm.model.loading import remove
-from gradlab.store.files import sync
+from gradlab.llm.model.tensor_file import read_tensors, write_tensors
+from gradlab.store.files import remove_leftovers, sync, write_whole
+from gradlab.store.sealed import SEAL, Damaged, read_sealed, sealed
 
-FORMAT = 1
+FORMAT = 2
+CHECKPOINTS = "checkpoints"  # folder in that of a training which is not done yet
+LOG = "log.jsonl"  # a training's log, beside these
+PART = ".tmp"  # ends the names of folders that are being written or removed
 _NAME = re.compile(r"step-(\d+)")
 _STATE = "state.json"
-DONE = "done.json"  # in the folder of a finished training, with its key
 
 
 def save_checkpoint(
@@ -35,7 +39,7 @@ def save_checkpoint(
     OSError, such as for a full disk, leaves the former checkpoints as they were.
     """
     final = folder / f"step-{step:08d}"
-    part = folder / f"step-{step:08d}.tmp"
+    part = final.with_name(final.name + PART)
 
     def begin() -> None:
         remove(part)
@@ -43,25 +47,25 @@ def save_checkpoint(
 
     def write() -> None:
         if group.is_main or _is_spread(model):
-            _write(part / _file(group, model), {**_weights(model), **_moments(model, optimizer)})
+            tensors = {**_weights(model), **_moments(model, optimizer)}
+            write_tensors(part / _file(group, model), tensors, key=key, step=str(step))
 
     def finish() -> None:
         sizes = {file.name: file.stat().st_size for file in sorted(part.glob("*.safetensors"))}
         state = {"format": FORMAT, "step": step, "key": key, "parts": _parts(group, model), "files": sizes}
-        (part / _STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
-        sync(part / _STATE)
+        write_whole({part / _STATE: sealed(state)})
         sync(part)
         remove(final)
         part.rename(final)
         sync(folder)
         for _, old in _all(folder)[:-keep]:
-            shutil.rmtree(old)
+            remove(old)
 
     try:
         group.on_main(begin)
         group.on_all(write)
         group.on_main(finish)
-    except Exception as error:  # for a full disk safetensors raises a type that is no OSError
+    except Exception as error:
         group.on_main(lambda: shutil.rmtree(part, ignore_errors=True))
         if not group.is_main:
             raise
@@ -73,32 +77,53 @@ def save_checkpoint(
 def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, group: Group, key: str) -> int:
     """Load the newest whole checkpoint into model and optimizer; return its step, or 0 where there is no checkpoint.
 
-    ValueError where the checkpoint belongs to another run, or was written by another number of processes.
+    A damaged checkpoint, which has not the content that was written, is passed over with a notice.
+
+    ValueError where the checkpoint belongs to another run, or was written by another number of processes; and where all
+    checkpoints are damaged: their steps may have taken days, so it is for the user to say that these start again.
     """
-    newest = group.on_main(lambda: _newest(folder))
-    if newest is None:
-        return 0
-    path, state = Path(newest[0]), newest[1]
-    if state.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {state.get('format')!r}; this version of gradlab reads format {FORMAT}")
-    if state["key"] != key:
+    there = group.on_main(lambda: [(str(path), _state(path)) for _, path in reversed(_all(folder))])
+    for name, state in there:
+        path = Path(name)
+        if state is not None:
+            _check_fits(path, state, key, _parts(group, model))
+        tensors = None if state is None else _read(path / _file(group, model), state)
+        if not group.total(torch.tensor(float(tensors is None))):
+            assert tensors is not None
+            assert state is not None
+            _restore(model, optimizer, tensors)
+            return int(state["step"])
+        if group.is_main:
+            print(f"gradlab: {path} is damaged and is passed over", file=sys.stderr)
+    if there:
         raise ValueError(
-            f"{path} is of a run with other settings, data or model; go on with those, name another out, or remove it"
+            f"{folder} has no checkpoint that is not damaged; remove it, and the training starts again from step 1"
         )
-    parts = _parts(group, model)
-    if state["parts"] != parts:
-        raise ValueError(
-            f"{path} is of FSDP over {state['parts']} processes (1: of DDP, or a single process); resume it likewise, "
-            f"got {parts}"
-        )
-    tensors = load_file(path / _file(group, model))
-    with torch.no_grad():
-        for name, parameter in trainable(model).items():
-            local(parameter).copy_(tensors[f"weight/{name}"])
-            optimizer.state[parameter] = {
-                moment: _restored(tensors[f"{moment}/{name}"], parameter) for moment in _moment_names(tensors, name)
-            }
-    return int(state["step"])
+    return 0
+
+
+def sweep(folder: Path, *, done: bool) -> None:
+    """Remove what killed processes have left in a training's folder, which no other process may use meanwhile.
+
+    done  whether the training is finished, and needs no checkpoints any more.
+    """
+    remove_leftovers(folder)
+    for part in (*folder.glob(f"{CHECKPOINTS}.old{PART}"), *(folder / CHECKPOINTS).glob(f"step-*{PART}")):
+        remove(part)
+    if done:
+        remove(folder / CHECKPOINTS)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, if it is there; a process that is killed meanwhile leaves no part of it under its name."""
+    if not folder.exists():
+        return
+    gone = folder
+    if not folder.name.endswith(PART):
+        gone = folder.with_name(f"{folder.name}.old{PART}")
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) -> bool:
@@ -107,20 +132,19 @@ def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) ->
     decided  the values that the key was made of, so that an error can say which of them differ from those in ``DONE``.
     ValueError where the folder holds another training, or ``DONE`` is damaged.
     """
-    file = folder / DONE
-    if not file.exists():
+    page = read_done(folder)
+    if page is None:
         return False
-    try:
-        page = json.loads(file.read_text("utf-8"))
-        same = page["key"] == key
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} is damaged; remove {folder}, and it is trained again") from None
-    if not same:
+    if page.get("key") != key:
         changed = differences(page.get("decided"), decided)
         raise ValueError(
             f"{folder} was trained with other settings, data or model{changed}; go on with those, name another out, or "
             "remove it"
         )
+    check_model(folder / "model")
+    log = folder / LOG
+    if LOG in page["files"] and not (log.is_file() and known_hash(log) == page["files"][LOG]):
+        print(f"gradlab: {log} is not as the training wrote it; its numbers may be wrong", file=sys.stderr)
     return True
 
 
@@ -145,7 +169,7 @@ def _moments(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _moment_names(tensors: dict[str, Tensor], name: str) -> list[str]:
+def _moment_names(tensors: Mapping[str, Tensor], name: str) -> list[str]:
     names = [key.removesuffix(f"/{name}") for key in tensors if key.endswith(f"/{name}")]
     return [moment for moment in names if moment != "weight"]
 
@@ -180,18 +204,53 @@ def _all(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in names if match)
 
 
-def _newest(folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """Return the newest checkpoint whose files are all there at their full size, and its state."""
-    for _, path in reversed(_all(folder)):
-        try:
-            state = json.loads((path / _STATE).read_text("utf-8"))
-            if all((path / name).stat().st_size == size for name, size in state["files"].items()):
-                return str(path), state
-        except (OSError, ValueError, KeyError):
-            continue
-    return None
+def _state(path: Path) -> dict[str, Any] | None:
+    """Return a checkpoint's state; None where it is damaged, or not all of its files have their full size."""
+    try:
+        state = read_sealed(path / _STATE)
+        return state if all((path / name).stat().st_size == size for name, size in state["files"].items()) else None
+    except (OSError, ValueError):
+        return _older(path / _STATE)
 
 
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
-    sync(path)
+def _older(file: Path) -> dict[str, Any] | None:
+    """Return the state of a checkpoint that an older version of gradlab wrote, without a seal."""
+    try:
+        state = json.loads(file.read_bytes())
+        return state if SEAL not in state and state["format"] < FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _check_fits(path: Path, state: Mapping[str, Any], key: str, parts: int) -> None:
+    """Raise ValueError where a checkpoint is not one that this training can go on from."""
+    if state["format"] != FORMAT:
+        raise ValueError(f"{path} has format {state['format']!r}; this version of gradlab reads format {FORMAT}")
+    if state["key"] != key:
+        raise ValueError(
+            f"{path} is of a run with other settings, data or model; go on with those, name another out, or remove it"
+        )
+    if state["parts"] != parts:
+        raise ValueError(
+            f"{path} is of FSDP over {state['parts']} processes (1: of DDP, or a single process); resume it likewise, "
+            f"got {parts}"
+        )
+
+
+def _read(file: Path, state: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """Return the tensors of a checkpoint's part; None where they are damaged, or of another checkpoint."""
+    try:
+        tensors, about = read_tensors(file)
+    except Damaged:
+        return None
+    return tensors if about == {"key": state["key"], "step": str(state["step"])} else None
+
+
+def _restore(model: Any, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put weights and moments into model and optimizer."""
+    with torch.no_grad():
+        for name, parameter in trainable(model).items():
+            local(parameter).copy_(tensors[f"weight/{name}"])
+            optimizer.state[parameter] = {
+                moment: _restored(tensors[f"{moment}/{name}"], parameter) for moment in _moment_names(tensors, name)
+            }

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.model.group import stop_asked
+from gradlab.llm.train.checkpoints import CHECKPOINTS
 from gradlab.llm.train.stage_log import StageLog
 from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.store.files import write_whole
@@ -81,7 +82,7 @@ def run_steps(policy: M, task: Task[M], folder: Path, key: str, header: dict[str
     processes, and the training's last numbers.
     """
     group = policy.group
-    done = policy.resume(folder / "checkpoints", key)
+    done = policy.resume(folder / CHECKPOINTS, key)
     log = StageLog(folder, header, done, policy.settings.log, active=group.is_main)
     started = time.perf_counter()
     row = log.ended() if done == policy.steps else {}  # the training was stopped after its last step
@@ -132,7 +133,7 @@ class _Steps(Generic[M]):
         stop = (last or self.task.resumable(self.policy, step)) and self.asked()
         if stop or (not last and every and step % every == 0):
             self.log.sync()
-            self.policy.save(self.folder / "checkpoints", step, self.key)
+            self.policy.save(self.folder / CHECKPOINTS, step, self.key)
         if stop:
             raise KeyboardInterrupt
 
@@ -142,7 +143,8 @@ class _Steps(Generic[M]):
         seen = self.task.validate(policy) if policy.settings.log.validate_every else {}
         self.log.write(policy.steps + 1, seen)
         if self.asked():
-            policy.save(self.folder / "checkpoints", policy.steps, self.key)
+            self.log.sync()
+            policy.save(self.folder / CHECKPOINTS, policy.steps, self.key)
             raise KeyboardInterrupt
         return seen
 

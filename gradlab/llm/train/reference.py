@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from gradlab.llm.data.batches import Row, collate, dealt, side_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
+from gradlab.llm.model.tensor_file import read_tensors, write_tensors
 from gradlab.store.files import write_whole
+from gradlab.store.sealed import Damaged
 
 
 @torch.no_grad()
@@ -43,13 +44,14 @@ def reference_logps(
 ) -> Tensor:
     """Return log π_ref of both responses of each pair, (N, 2) in nats: read from ``file``, else scored and kept there.
 
-    key  names all that they depend on: model, data, kind of mean. ValueError where the file has another key.
+    key  names all that they depend on: model, data, kind of mean. ValueError where the file has another key; a damaged
+         file is made again, with a notice.
     how  options of ``score``.
     """
     kept = group.on_main(lambda: _read(file, key, len(pairs)))
     if kept is None:
         kept = score(forward, side_rows(pairs), group, **how).view(-1, 2)
-        group.on_main(lambda: write_whole({file: lambda name: save_file({"logps": kept}, name, {"key": key})}))
+        group.on_main(lambda: write_whole({file: lambda name: write_tensors(name, {"logps": kept}, key=key)}))
     return kept
 
 
@@ -57,10 +59,10 @@ def _read(file: Path, key: str, number: int) -> Tensor | None:
     if not file.exists():
         return None
     try:
-        with safe_open(file, "pt") as opened:
-            there, logps = (opened.metadata() or {}).get("key"), opened.get_tensor("logps")
-    except Exception:  # safetensors' error is no ValueError
-        raise ValueError(f"{file} is damaged, or no cache of a reference; remove it, and it is made again") from None
-    if there != key or logps.shape != (number, 2):
+        tensors, about = read_tensors(file)
+    except Damaged as error:
+        print(f"gradlab: {error}, and is made again", file=sys.stderr)
+        return None
+    if about.get("key") != key or tensors["logps"].shape != (number, 2):
         raise ValueError(f"{file} is the cache of another model or of other data; remove it, and it is made again")
-    return logps
+    return tensors["logps"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -21,18 +21,20 @@ from gradlab.llm.data.hold_out import Overlap, prompt_key
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.template_dates import TemplateDate, check_date, fix_date, today
 from gradlab.llm.data.templates import Template, prompt_text, responses_of
+from gradlab.llm.model.finished import write_done
 from gradlab.llm.model.group import Group, Precision, computing
-from gradlab.llm.model.loading import check_weights, load_tokenizer, reading, remove, save_folder, weights_hash
+from gradlab.llm.model.loading import check_weights, load_tokenizer, reading, save_folder, weights_hash
 from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy
 from gradlab.llm.model.reward_models import EXTRA, Scorer, quiet
 from gradlab.llm.model.rewards import CheckedReward
 from gradlab.llm.model.seeded import drawing
-from gradlab.llm.train.checkpoints import DONE, is_done
+from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
 from gradlab.llm.train.loop import Task, run_steps
+from gradlab.llm.train.run_folder import claim
 from gradlab.llm.train.run_settings import LogSettings
 from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.losses import DPO, PairLogps
-from gradlab.store.files import write_whole
+from gradlab.store.files import sync
 from gradlab.store.provenance import fingerprint
 from gradlab.streams import Purpose, torch_seed
 
@@ -73,35 +75,51 @@ def train_reward(
     written = date.written_by(tokenizer) if template == "chat" else None
     texts = [_texts(pair, template, tokenizer) for pair in pairs]
     key = fingerprint(asdict(settings), texts, weights_hash(base))
-    if is_done(out, key):
-        print(f"reward model: done before, {out}")
-        return str(out / "model")
-    model = _fresh(base, tokenizer, max_length).to(device).train()
-    scorer = Scorer(model, tokenizer, batch=2 * micro, reads=None, ends=True, max_length=max_length, column=0)
+    model = None if is_done(out, key) else _fresh(base, tokenizer, max_length)
+    with contextlib.ExitStack() as stack:
+        claim(out, stack)
+        sweep(out, done=model is None)
+        if model is None:
+            print(f"reward model: done before, {out}")
+        else:
+            overlap = Overlap.of(*([prompt_key(pair.prompt) for pair in part] for part in (pairs, held_out)))
+            if overlap.shared_pairs:
+                print(f"reward model: {overlap}")
+            _train(
+                model, base, tokenizer, texts, out, held_out, settings, micro=micro, key=key, device=device,
+                said={**overlap.header(), "template_date": written},
+            )  # fmt: skip
+    return str(out / "model")
+
+
+def _train(
+    model: Any, base: str | Path, tokenizer: Any, texts: Sequence[tuple[str, str]], out: Path, held_out: Sequence[Pair],
+    settings: RewardSettings, *, micro: int, key: str, device: torch.device, said: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Train on texts of winners and losers, from the newest checkpoint on, and write the model and ``done.json``.
+
+    said  facts on the data, for the log and ``done.json``.
+    """
+    length = settings.max_length
+    model = model.to(device).train()
+    scorer = Scorer(model, tokenizer, batch=2 * micro, reads=None, ends=True, max_length=length, column=0)
     ids = scorer.encoded([text for both in texts for text in both])
     cut = scorer.cut  # texts to train on that were too long: the scorer goes on counting
     task = RewardTask(scorer, [ids[2 * i : 2 * i + 2] for i in range(len(texts))], micro)
-    steps = math.ceil(epochs * steps_an_epoch(len(texts), batch))
-    trained = RewardModel(model, Group(device=device), settings, rate=learning_rate, steps=steps)
-    out.mkdir(parents=True, exist_ok=True)
-    overlap = Overlap.of(*([prompt_key(pair.prompt) for pair in part] for part in (pairs, held_out)))
-    if overlap.shared_pairs:
-        print(f"reward model: {overlap}")
-    header = {
-        "loss": "reward model", "steps": steps, "pairs": len(texts), **overlap.header(), **asdict(settings),
-        "template_date": written,
-    }  # fmt: skip
+    steps = math.ceil(settings.epochs * steps_an_epoch(len(texts), settings.batch))
+    trained = RewardModel(model, Group(device=device), settings, rate=settings.learning_rate, steps=steps)
+    header = {"loss": "reward model", "steps": steps, "pairs": len(texts), **said, **asdict(settings)}
     summary = run_steps(trained, task, out, key, header, "reward model")
     model.eval()
-    accuracy = _accuracy(scorer, held_out, out, template, tokenizer)
+    accuracy = _accuracy(scorer, held_out, out, settings.template, tokenizer)
     save_folder(out / "model", model, tokenizer)
     page = {
-        "key": key, "base": str(base), "pairs": len(pairs), "cut": cut, **overlap.header(), **asdict(settings),
-        **summary, "template_date": written, "held_out": accuracy and asdict(accuracy),
+        "key": key, "base": str(base), "pairs": len(texts), "cut": cut, **said, **asdict(settings),
+        **summary, "held_out": accuracy and asdict(accuracy),
     }  # fmt: skip
-    write_whole({out / DONE: json.dumps(page, indent=1) + "\n"})
-    remove(out / "checkpoints")
-    return str(out / "model")
+    sync(out / LOG)
+    write_done(out, page, ("model", LOG))
+    remove(out / CHECKPOINTS)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import json
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,11 +13,14 @@ from gradlab.llm.data.template_dates import TemplateDate, today
 from gradlab.llm.model.group import Group
 from gradlab.llm.train.checkpoints import differences
 from gradlab.llm.train.run_settings import Settings
-from gradlab.store.files import write_whole
+from gradlab.store.files import remove_leftovers, write_whole
+from gradlab.store.sealed import Damaged, read_sealed, sealed
+
+CACHE = "cache"  # folder in a run's: log-probabilities under its references
 
 
 def claim(out: Path, stack: contextlib.ExitStack) -> None:
-    """Make the run's folder, and keep other runs out of it until the stack is closed."""
+    """Make the run's folder, keep other runs out of it until the stack is closed, and remove what killed ones left."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -28,19 +29,16 @@ def claim(out: Path, stack: contextlib.ExitStack) -> None:
         stack.enter_context(FileLock(out / ".lock", timeout=0))
     except Timeout:
         raise ValueError(f"out must be a folder that no other run is using, got {out}") from None
+    for folder in (out, out / CACHE):
+        remove_leftovers(folder)
 
 
 def date_of(out: Path, given: str | None = None) -> TemplateDate:
-    """Return the date of chat templates in the run of this folder; ``given`` is that of the settings.
-
-    A folder that says nothing about its first start, of before runs did, was last started on the day of its data.json:
-    on another day its texts would have been others. The day of a new run is today.
-    """
+    """Return the date of chat templates in the run of this folder, today's in a new run; ``given``: the settings'."""
     file = out / "data.json"
     try:
-        page = json.loads(file.read_text("utf-8"))
-        written = datetime.date.fromtimestamp(file.stat().st_mtime).isoformat()
-        return TemplateDate(given or page["settings"].get("template_date"), page.get("started") or written)
+        page = read_sealed(file)
+        return TemplateDate(given or page["settings"]["template_date"], page["started"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # ``describe`` complains of a damaged file
         return TemplateDate(given, today())
 
@@ -71,13 +69,13 @@ def describe(settings: Settings, data: Data, group: Group, date: TemplateDate, w
     file = settings.out / "data.json"
     if file.exists():
         try:
-            before = json.loads(file.read_text("utf-8"))
+            before = read_sealed(file)
             other = before["fingerprint"] != data.fingerprint
             changed = differences({**FORMER, **before["settings"]}, page["settings"])
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{file} is damaged; name another out, or remove {settings.out}") from None
+        except Damaged as error:
+            raise ValueError(f"{error}; name another out, or remove {settings.out}") from None
         if other:
             raise ValueError(
                 f"{settings.out} holds a run on other data, or split otherwise{changed}; name another out, or remove it"
             )
-    write_whole({file: json.dumps(page, indent=1, ensure_ascii=False) + "\n"})
+    write_whole({file: sealed(page)})

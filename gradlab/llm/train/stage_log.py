@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from gradlab.console import one_line
 from gradlab.doctor.training_log import append_step, keep_steps, read_log, start_log
+from gradlab.llm.train.checkpoints import LOG
 from gradlab.llm.train.run_settings import LogSettings
-from gradlab.store.files import sync
+from gradlab.store.files import sync, write_all
 
 ENDED = ("validation_loss", "validation_accuracy", "reward")  # columns in a finished training's summary, where known
 
@@ -17,40 +23,35 @@ ENDED = ("validation_loss", "validation_accuracy", "reward")  # columns in a fin
 class StageLog:
     """The log.jsonl in a training's folder, and its copies for TensorBoard and Weights & Biases; a context manager.
 
+    A copy that cannot be written, as on a full disk, is given up with a notice; log.jsonl then still has everything.
+
     done    steps that the log keeps; later steps are made again.
     active  whether this process writes.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any], done: int, settings: LogSettings, *, active: bool) -> None:
-        self.file, self._active = folder / "log.jsonl", active
-        self._board = self._run = None
+        self.file, self._active = folder / LOG, active
+        self._copies: dict[str, _Copy] = {}
         if not active:
             return
         if self.file.exists() and not done:
             self.file.unlink()
         if self.file.exists():
-            keep_steps(self.file, done)
+            self._keep(done)
         else:
             start_log(self.file, header)
         if settings.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+            self._try("TensorBoard's log", lambda: _TensorBoard(folder / "tensorboard", done))
         if settings.wandb:
-            import wandb  # type: ignore[import-not-found]
-
-            self._run = wandb.init(project="gradlab", name=folder.name, config=header, dir=str(folder))
+            self._try("the log at Weights & Biases", lambda: _WeightsAndBiases(folder, header))
 
     def write(self, step: int, row: dict[str, float]) -> None:
         """Append a row of a step; nothing for an empty row."""
         if not self._active or not row:
             return
         append_step(self.file, step, **row)
-        if self._board is not None:
-            for name, value in row.items():
-                self._board.add_scalar(name.replace("validation_", "validation/"), value, step)
-        if self._run is not None:
-            self._run.log(row, step=step)
+        for name, copy in list(self._copies.items()):
+            self._try(name, lambda of=copy: of.write(step, row))
 
     def sync(self) -> None:
         """Wait until the whole log is on the disk."""
@@ -73,7 +74,103 @@ class StageLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._board is not None:
-            self._board.close()
-        if self._run is not None:
-            self._run.finish()
+        for name, copy in list(self._copies.items()):
+            self._try(name, copy.close)
+
+    def _keep(self, done: int) -> None:
+        """Drop the rows after the steps that are done; ValueError where the file is damaged, a notice for lost rows."""
+        try:
+            keep_steps(self.file, done)
+            rows = len(read_log(self.file))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{self.file} is damaged ({one_line(error)}); move it away, and the training goes on without its rows"
+            ) from None
+        if rows < done:
+            print(f"gradlab: {self.file} lacks {done - rows} of the {done} steps that are done", file=sys.stderr)
+
+    def _try(self, name: str, work: Callable[[], _Copy | None]) -> None:
+        """Begin a copy or write to it; where that fails, give the copy up."""
+        try:
+            made = work()
+        except Exception as error:
+            self._copies.pop(name, None)
+            print(
+                f"gradlab: {name} could not be written ({one_line(error)}); the training goes on without it, and "
+                f"{self.file} has all rows",
+                file=sys.stderr,
+            )
+        else:
+            if made is not None:
+                self._copies[name] = made
+
+
+class _Copy(Protocol):
+    """A copy of the log elsewhere."""
+
+    def write(self, step: int, row: Mapping[str, float], /) -> None: ...
+    def close(self) -> None: ...
+
+
+class _TensorBoard:
+    """A file of events for TensorBoard.
+
+    PyTorch's SummaryWriter writes in a thread, where an error is a traceback on the terminal, and perhaps a wait for
+    ever; here it is raised by the call.
+    """
+
+    def __init__(self, folder: Path, done: int) -> None:
+        from tensorboard.compat.proto import event_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+        from torch.utils.tensorboard.summary import scalar
+
+        proto: Any = event_pb2
+        self._event, self._scalar = proto.Event, scalar
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._records = RecordWriter(_Raw(self._file))
+        self._add(file_version="brain.Event:2")
+        self._add(
+            step=done + 1, session_log=proto.SessionLog(status=proto.SessionLog.START)
+        )  # later steps are made again
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Write the numbers of a step."""
+        for name, value in row.items():
+            self._add(step=step, summary=self._scalar(name.replace("validation_", "validation/"), value))
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _add(self, **what: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **what).SerializeToString())
+
+
+class _Raw:
+    """An open file for TensorBoard's writer of records, which takes all or nothing of what is written."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def write(self, data: bytes) -> None:
+        """Append the data."""
+        write_all(self._handle, data)
+
+
+class _WeightsAndBiases:
+    """A run at Weights & Biases."""
+
+    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
+        import wandb  # type: ignore[import-not-found]
+
+        self._run = wandb.init(project="gradlab", name=folder.name, config=dict(header), dir=str(folder))
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Send the numbers of a step."""
+        self._run.log(row, step=step)
+
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()

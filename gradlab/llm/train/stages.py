@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import json
 import math
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
@@ -20,20 +19,21 @@ from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.data.template_dates import fix_date
 from gradlab.llm.data.tokens import check_positions
 from gradlab.llm.model import loading
+from gradlab.llm.model.finished import write_done
 from gradlab.llm.model.group import Group, start_group, whole_state
 from gradlab.llm.model.rewards import check_reward, reward_hash
-from gradlab.llm.train.checkpoints import DONE, is_done
+from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
 from gradlab.llm.train.loop import Task, run_steps
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import reference_logps
-from gradlab.llm.train.run_folder import claim, date_of, describe
+from gradlab.llm.train.run_folder import CACHE, claim, date_of, describe
 from gradlab.llm.train.run_settings import PPO, Settings
 from gradlab.llm.train.stage_log import ENDED
 from gradlab.llm.train.start_model import start_model
 from gradlab.llm.train.supervised_task import SupervisedTask
 from gradlab.losses import DPO, PairLoss, facts_of
-from gradlab.store.files import write_whole
+from gradlab.store.files import sync
 from gradlab.store.provenance import fingerprint
 
 # Settings, by their flat names, that change the numbers of every stage. The data's settings and the stage's own steps
@@ -137,7 +137,9 @@ class Stage(ABC):
         folder, group = self.run.settings.out / self.name, self.run.group
         decided = self.decided()
         key = fingerprint(self.name, decided)
-        if group.on_main(lambda: is_done(folder, key, decided)):
+        done = group.on_main(lambda: is_done(folder, key, decided))
+        group.on_main(lambda: sweep(folder, done=done))
+        if done:
             if group.is_main:
                 print(f"{self.name}: done before, {folder}")
             return str(folder / "model")
@@ -198,8 +200,9 @@ class Stage(ABC):
 
         def write() -> None:
             loading.save_folder(folder / "model", policy.plain, self.run.tokenizer, weights)
-            write_whole({folder / DONE: json.dumps({**page, "decided": decided}, indent=1, default=str) + "\n"})
-            loading.remove(folder / "checkpoints")
+            sync(folder / LOG)
+            write_done(folder, {**page, "decided": decided}, ("model", LOG))
+            remove(folder / CHECKPOINTS)
 
         policy.group.on_main(write)
 
@@ -314,7 +317,7 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
     name = folder.name if folder.parent == settings.out else "model"  # stages with one reference share its cache
     with frozen(policy):
         return reference_logps(
-            settings.out / "cache" / f"{name}-{part}.safetensors", cache, policy, data.part(getattr(data, part)),
+            settings.out / CACHE / f"{name}-{part}.safetensors", cache, policy, data.part(getattr(data, part)),
             run.group, pad=policy.pad, micro=2 * settings.micro, title=f"reference, {part.replace('_', '-')} pairs",
         )  # fmt: skip
 

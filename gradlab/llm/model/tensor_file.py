@@ -1,0 +1,54 @@
+"""Tensors in a safetensors file that carries the hash of what was meant to be written to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gradlab.store.files import sync
+from gradlab.store.sealed import Damaged
+
+_HASH = "sha256"  # key in the file's metadata
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], **about: str) -> None:
+    """Write tensors to a file, down to the disk, with ``about`` as its metadata and the hash of all of this.
+
+    The hash is taken from the tensors in memory, so that also a bit flipped on its way to the disk is noticed.
+    Raises OSError, such as for a full disk.
+    """
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(whole, path, {**about, _HASH: _hash(whole, about)})
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}") from None
+    sync(path)
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors in a file of ``write_tensors``, and its metadata; Damaged where they are not as written."""
+    try:
+        with safe_open(path, "pt") as opened:
+            about = dict(opened.metadata() or {})
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        whole = about.pop(_HASH, None) == _hash(tensors, about)
+    except Exception:  # safetensors' error is no ValueError, and torch has its own for a strange shape
+        whole, tensors, about = False, {}, {}
+    if not whole:
+        raise Damaged(f"{path} is damaged")
+    return tensors, about
+
+
+def _hash(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    whole = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
