@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -171,3 +172,41 @@ def test_processes_run_nothing_of_the_current_folder_but_find_what_their_parent_
     )
     assert done.stdout == "True None\n", done.stderr
     assert not (tmp_path / "RAN").exists(), (tmp_path / "RAN").read_text()
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from gradlab.store.pool import Part, run_parts
+from test_pool import first_then_slow
+folder = Path(sys.argv[1])
+parts = [Part({{"number": n, "log": folder}}, folder / f"{{n}}.parquet", f"k {{n}}") for n in range(3)]
+run_parts(first_then_slow, parts, label="squares", workers=3, progress=False)
+"""
+
+
+def first_then_slow(number, log):
+    """A part that is at once done, so that its worker is idle, or one that takes long."""
+    (log / f"worker-{os.getpid()}").touch()
+    if number:
+        time.sleep(300)
+    return pd.DataFrame({"number": [number]})
+
+
+@pytest.mark.slow
+def test_workers_end_soon_after_a_parent_that_was_killed(tmp_path, faults):
+    psutil = pytest.importorskip("psutil")
+    parent = subprocess.Popen([sys.executable, "-c", PARENT.format(tests=str(Path(__file__).parent)), str(tmp_path)])
+    until = time.monotonic() + 60
+    while len(list(tmp_path.glob("worker-*"))) < 2 or not (tmp_path / "0.parquet").exists():
+        assert parent.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) >= 3
+    parent.kill()
+    parent.wait()
+    alive = psutil.wait_procs(children, timeout=10)[1]
+    faults("kill", "the parent of workers, busy and idle: all end within seconds", tried=1, lost=len(alive))
+    assert alive == []

@@ -239,8 +239,7 @@ def test_killed_parents_and_workers_lose_nothing(tmp_path):
     workers = psutil.Process(parent.pid).children(recursive=True)
     parent.kill()
     parent.wait()
-    for worker in workers:  # they would end by themselves, but idle for minutes first
-        worker.kill()
+    assert psutil.wait_procs(workers, timeout=20)[1] == []  # they look at their parent
     kept = {path: path.stat().st_mtime_ns for path in (folder / "blocks").glob("*.parquet")}
     assert not sweep_status(folder).running
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
+from joblib import delayed
 from tqdm import tqdm
 
 from gradlab.checks import one_of
 from gradlab.experiments import EXPERIMENTS, frames, gallery
 from gradlab.experiments.report import pages, verdicts
-from gradlab.store.pool import calm, processes
+from gradlab.store.pool import calm, pool_of, processes
 
 
 def make_figures(
@@ -66,7 +66,7 @@ def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) 
     names = sorted(names, key=lambda name: -frames.frame_path(EXPERIMENTS[name], folder / "data").stat().st_size)
     jobs = (delayed(_draw_one)(name, folder, quick) for name in names)
     with calm():
-        done: Any = Parallel(n_jobs=size, return_as="generator")(jobs)
+        done: Any = pool_of(size, "generator")(jobs)
         bar = tqdm(done, total=len(names), desc="figures", unit="experiment", disable=not names)
         return dict(zip(names, bar, strict=True))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from joblib import Parallel, delayed
@@ -21,6 +23,7 @@ from gradlab.store.artifacts import holds, make_way, save_frame
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 DEATHS = 3  # how often workers may die in a row, with no part finished in between, before the work is given up
+LOOK = 1.0  # seconds between two looks of a worker at its parent
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,31 @@ def calm() -> Iterator[None]:
             raise
 
 
+def pool_of(workers: int, order: Literal["generator", "generator_unordered"]) -> Parallel:
+    """Return joblib's pool of processes, or dask's where that is joblib's backend; use it inside ``calm``.
+
+    order  whether results come in the order of the jobs or as they are ready.
+
+    joblib's processes end within ``LOOK`` seconds after this one, also where it is killed; dask's are left alone.
+    """
+    return Parallel(n_jobs=workers, return_as=order, initializer=end_with, initargs=(os.getpid(),))
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent has ended, in whatever way. What it was doing is lost.
+
+    A thread looks every ``LOOK`` seconds: Linux could send a signal instead, but does so as soon as the parent's
+    thread that started this process ends.
+    """
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK)
+        os._exit(1)
+
+    threading.Thread(target=look, name="gradlab-parent", daemon=True).start()
+
+
 @contextlib.contextmanager
 def _safe_path() -> Iterator[None]:
     """Let Python's processes that start inside leave the current folder out of ``sys.path``."""
@@ -107,7 +135,7 @@ def run_parts(
     with bar, calm():
         while todo:
             jobs = [delayed(_run)(function, index, part.arguments) for index, part in todo.items()]
-            pool = Parallel(n_jobs=min(workers, len(todo)), return_as="generator_unordered")
+            pool = pool_of(min(workers, len(todo)), "generator_unordered")
             try:
                 for index, frame in pool(jobs):  # type: ignore[union-attr]
                     part = todo.pop(index)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from gradlab.lab.descent import steady
 from gradlab.store.files import Content, write_whole
+from gradlab.store.pool import end_with
 from gradlab.store.provenance import commit, versions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,8 +156,13 @@ def _watched(make: Callable[..., Step], arguments: Sequence[Any], steps: int, de
 
 def alone(work: Callable[..., Result], *arguments: Any) -> Result:
     """Return what ``work``, a function at the top of a module, returns in a fresh process of one thread."""
-    with ProcessPoolExecutor(1, FRESH, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(1, FRESH, initializer=_begin, initargs=(os.getpid(),)) as pool:
         return pool.submit(work, *arguments).result()
+
+
+def _begin(parent: int) -> None:
+    end_with(parent)
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
