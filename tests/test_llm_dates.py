@@ -5,7 +5,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from tiny_llm import tiny_settings
+from tiny_llm import quick_collections, tiny_settings
 from transformers.utils import chat_template_utils
 
 from gradlab.llm.data import template_dates
@@ -19,6 +19,8 @@ from gradlab.llm.model.rewards import load_reward
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.reward_training import train_reward
 from gradlab.llm.train.stages import train
+
+pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
 
 _TURNS = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
 LLAMA = (

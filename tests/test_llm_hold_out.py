@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from tiny_llm import quick_collections, resealed, tiny_settings, write_inputs
 
 from gradlab.doctor import examine_log
 from gradlab.doctor.training_log import read_log
@@ -15,7 +16,8 @@ from gradlab.llm.judge.systems import open_run
 from gradlab.llm.train.stages import train
 from gradlab.store.sealed import read_sealed
 from gradlab.streams import Purpose, stream
-from tests.tiny_llm import resealed, tiny_settings, write_inputs
+
+pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
 
 QUESTION = "How do tides come about, and when?"
 
@@ -212,7 +214,8 @@ def test_the_doctor_counts_shared_prompts_only_where_the_log_does():
     assert not found(**counted, validation_pairs_seen=10)
     (warned,) = found(**counted | {"validation_prompts_seen": 9}, validation_pairs_seen=100)
     assert "share 45% of their prompts with training (9 of 20, with 100 of 200 pairs)" in warned.what
-    assert not found(validation_pairs=200)[0].judged
+    assert "do not say" in found(validation_pairs=200)[0].what
+    assert found(validation_pairs=0, validation_prompts=0)[0].what == "no pairs are held out"
 
 
 @pytest.mark.slow

@@ -235,6 +235,8 @@ def _least(log: Log) -> dict[str, float]:
 @rule("seen-prompts", "held-out prompts that are trained on too")
 def seen_prompts(log: Log, _: Log | None) -> Iterator[Seen]:
     """Find held-out pairs whose prompts are trained on too, where the settings count them."""
+    if log.settings.get("validation_pairs") == 0:
+        raise Unjudged("no pairs are held out")
     pairs, prompts = log.number("validation_pairs"), log.number("validation_prompts")
     if pairs is None or prompts is None:
         raise Unjudged("the log's settings do not say how many of the held-out prompts are trained on too")

@@ -7,6 +7,7 @@ how well a model remembers, and whole prompts are held out unless single pairs a
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -27,17 +28,18 @@ SHORT = 20
 
 
 def prompt_key(prompt: Prompt) -> str:
-    """Return a text that is equal for prompts which count as one: those with the same last message of the user.
+    """Return a hash that is equal for prompts which count as one: those with the same last message of the user.
 
     Case, white space and variants of a character (Unicode NFKC) make no difference. A text that is no dialogue of
     HH-RLHF's form is one message of the user. Where the last message is shorter than ``SHORT`` bytes, or the user says
-    nothing, the whole prompt counts, in the same way.
+    nothing, the whole prompt counts, in the same way. A dialogue and its continuation are two prompts.
     """
     turns = [(str(message["role"]), _plain(message.get("content"))) for message in as_messages(prompt)]
     last = next((text for role, text in reversed(turns) if role == "user"), "")
-    if len(last.encode()) >= SHORT:
-        return last
-    return "\n".join(f"{role}: {text}" for role, text in turns)
+    said = last.encode(errors="surrogatepass")
+    if len(said) < SHORT:
+        said = "\n".join(f"{role}: {text}" for role, text in turns).encode(errors="surrogatepass")
+    return hashlib.blake2b(said, digest_size=16).hexdigest()
 
 
 def split(keys: Sequence[str], number: int, seed: int, by: HoldOut) -> tuple[np.ndarray, np.ndarray]:

@@ -6,10 +6,12 @@ where they are given one; Llama 3.1's else writes a date of its own.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import json
 import string
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -67,14 +69,17 @@ def fix_date(tokenizer: PreTrainedTokenizerBase, date: TemplateDate) -> None:
     """
     of_class = functools.partial(type(tokenizer).apply_chat_template, tokenizer)
     variables = {_STRING: _day(date.given).strftime("%d %b %Y")} if date.given else {}
-    head = _clock_at(_day(date.given or date.started)) if reads_clock(tokenizer) else ""
+    day = _day(date.given or date.started)
+
+    @functools.cache
+    def dated(template: str) -> str:
+        return _clock_at(day, template) + template if _CLOCK in template else template
 
     def apply_chat_template(
         conversation: Any, tools: Any = None, documents: Any = None, chat_template: str | None = None, **options: Any
     ) -> Any:
-        if head:
-            chat_template = head + tokenizer.get_chat_template(chat_template, tools)
-        return of_class(conversation, tools, documents, chat_template=chat_template, **{**variables, **options})
+        template = dated(tokenizer.get_chat_template(chat_template, tools))
+        return of_class(conversation, tools, documents, chat_template=template, **{**variables, **options})
 
     tokenizer.apply_chat_template = apply_chat_template  # type: ignore[method-assign]
 
@@ -88,25 +93,24 @@ def _day(text: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(text)
 
 
-def _clock_at(day: datetime.datetime) -> str:
+def _clock_at(day: datetime.datetime, template: str) -> str:
     """Return the head of a template in which ``strftime_now`` gives this time; the rest then reads as it does alone.
 
-    It is a macro of the template, since transformers hands no function over to a template. The line's end after it is
-    dropped (``trim_blocks``).
+    It is a macro of the template, since transformers hands no function over to a template. It knows the directives
+    that stand in the template: with all of them it would be slow. The line's end after it is dropped (``trim_blocks``).
     """
-    said: dict[str, str] = {}
-    for flag in ("", "-"):
-        for letter in string.ascii_letters:
-            directive = f"%{flag}{letter}"
-            try:
-                text = day.strftime(directive)
-            except ValueError:  # unknown to this system
-                continue
-            if text != directive:
-                said[directive] = text
-    steps = "".join(f"|replace({_quoted(directive)}, {_quoted(text)})" for directive, text in said.items())
+    steps = "".join(f"|replace({_quoted(name)}, {_quoted(text)})" for name, text in _directives(day, template))
     whole = f"format|replace('%%', '{_PERCENT}'){steps}|replace('{_PERCENT}', '%')"
     return f"{{% macro {_CLOCK}(format) %}}{{{{ {whole} }}}}{{% endmacro %}}\n"
+
+
+def _directives(day: datetime.datetime, template: str) -> Iterator[tuple[str, str]]:
+    """Return the directives of ``strftime`` in a template, each with its text."""
+    for letter in string.ascii_letters:
+        for name in (f"%{letter}", f"%-{letter}"):
+            with contextlib.suppress(ValueError):  # unknown to this system
+                if name in template and day.strftime(name) != name:
+                    yield name, day.strftime(name)
 
 
 def _quoted(text: str) -> str:
