@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from rounding import rounding
 
-from gradlab.experiments import EXPERIMENTS, MEASURED, frames, methods, questions
+from gradlab.experiments import EXPERIMENTS, MEASURED, frames, make, methods, questions
 from gradlab.experiments.experiment import plain
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.questions import frontier
@@ -101,7 +102,8 @@ def test_a_damaged_frame_is_run_again(copy):
     path = copy / "quick" / "data" / "log-ratio.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
-    make_figures(["log-ratio"], folder=copy, quick=True)
+    with pytest.warns(UserWarning, match=r"log-ratio\.parquet is no result .*, or is damaged: kept as"):
+        make_figures(["log-ratio"], folder=copy, quick=True)
     assert path.read_bytes() == whole
 
 
@@ -136,6 +138,24 @@ def test_the_number_of_workers_does_not_change_a_bit(quick):
     experiment = EXPERIMENTS["log-ratio"]
     alone = frames.run(experiment, quick=True, workers=1)
     pd.testing.assert_frame_equal(alone, load_frame(quick / "data" / "log-ratio.parquet")[0], check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "CLAIMS.md", "METHODS.md", "claims.csv", "data/grid.json", "data/grid.parquet", "starts.png",
+     "data/starts.figures.json"],
+)  # fmt: skip
+def test_files_of_others_are_refused_before_anything_runs(tmp_path, name):
+    theirs = tmp_path / name
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text('{"sha256": "mine", "key": "mine"}')
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} was not written by `gradlab figures`: name another"):
+        make_figures(["ratios"], folder=tmp_path)
+    assert theirs.read_text() == '{"sha256": "mine", "key": "mine"}'
+
+
+def test_the_committed_figures_are_known_as_ours():
+    make._refuse_others(Path(__file__).parent.parent / "figures")
 
 
 def test_an_unknown_experiment_names_those_that_exist(tmp_path):

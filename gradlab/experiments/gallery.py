@@ -56,8 +56,16 @@ def _draw(
 
 
 def _is_drawn(figures: Iterable[str], folder: Path, name: str, key: str) -> bool:
-    files = [folder / f"{figure}.{kind}" for figure in figures for kind in ("png", "pdf")]
-    return _stamped(_stamp(name, folder), key) and all(map(Path.exists, files))
+    stamp, *files = files_of(name, figures, folder)
+    return _stamped(stamp, key) and all(map(Path.exists, files))
+
+
+def files_of(name: str, figures: Iterable[str], folder: Path) -> list[Path]:
+    """Return the files that are drawn for an experiment or a measurement: the note of their sources, then the figures.
+
+    figures  their names.
+    """
+    return [_stamp(name, folder), *(folder / f"{figure}.{kind}" for figure in figures for kind in ("png", "pdf"))]
 
 
 def _stamp(name: str, folder: Path) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from joblib import delayed
 from tqdm import tqdm
 
 from gradlab.checks import one_of
-from gradlab.experiments import EXPERIMENTS, frames, gallery
+from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery
 from gradlab.experiments.report import pages, verdicts
+from gradlab.store.artifacts import our_manifest
+from gradlab.store.files import remove_leftovers
 from gradlab.store.pool import calm, pool_of, processes
 
 
@@ -33,7 +36,8 @@ def make_figures(
     workers  processes; left out: one per core. The numbers do not depend on it.
 
     Settings, sources and versions decide what is stale. Returns the figures that were drawn.
-    Raises ValueError for an unknown name, or a folder that is a file.
+    Raises ValueError for an unknown name, a folder that is a file, or a folder where a file of another kind has the
+    name of one of ours.
     """
     for name in names:
         one_of("experiment", name, EXPERIMENTS)
@@ -41,6 +45,7 @@ def make_figures(
     for place in (folder.parent, folder, folder / "data"):
         if place.exists() and not place.is_dir():
             raise ValueError(f"folder must be a folder, or not be there yet, got the file {str(place)!r}")
+    _refuse_others(folder)
     chosen = {name: EXPERIMENTS[name] for name in names or EXPERIMENTS}
     ran = frames.bring_up_to_date(list(chosen.values()), folder / "data", quick=quick, fresh=fresh, workers=workers)
     todo = [
@@ -57,6 +62,33 @@ def make_figures(
         print(f"{name:>16}: as committed, {f'{len(files)} figures drawn' if files else 'up to date'}")
     _write_pages(folder, quick=quick)
     return [file for files in (*drawn.values(), *measured.values()) for file in files]
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise ValueError, which names the file, where the folder holds something of another kind in our files' places."""
+    for place in (folder, folder / "data"):
+        remove_leftovers(place)
+    for file, proof in _written(folder):
+        if os.path.lexists(file) and (file.is_symlink() or not proof(file)):
+            raise ValueError(
+                f"folder must hold nothing else under the names of the figures; {file} was not written by "
+                "`gradlab figures`: name another folder, or move it away"
+            )
+
+
+def _written(folder: Path) -> Iterator[tuple[Path, Callable[[Path], bool]]]:
+    """Yield the files that a run may write over, each with what says whether such a file is ours."""
+    for page in ("README.md", "CLAIMS.md", "METHODS.md"):
+        yield folder / page, lambda file: "Written by `make figures`" in file.read_text("utf-8", "replace")
+    yield folder / verdicts.REPORT, lambda file: (folder / "CLAIMS.md").exists()  # written with it
+    for name, experiment in EXPERIMENTS.items():
+        frame = frames.frame_path(experiment, folder / "data")
+        ours = our_manifest(frame) is not None
+        for file in (frame.with_suffix(".json"), frame, *gallery.files_of(name, experiment.captions, folder)):
+            yield file, lambda _, ours=ours: ours
+    for name, measurement in MEASURED.items():
+        for file in gallery.files_of(name, measurement.captions, folder):
+            yield file, lambda _, measurement=measurement: measurement.is_in(folder)
 
 
 def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) -> dict[str, list[Path]]:

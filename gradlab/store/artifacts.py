@@ -89,20 +89,27 @@ def foreign(path: Path) -> Path | None:
     A link is never ours: this package makes none.
     """
     page = path.with_suffix(".json")
-    if not has_manifest(path):
+    manifest = our_manifest(path)
+    if manifest is None:
         return next((file for file in (page, path) if os.path.lexists(file)), None)
     if not os.path.lexists(path):
         return None
-    proven = path.is_file() and not path.is_symlink() and file_hash(path) == load_manifest(path)["sha256"]
+    proven = path.is_file() and not path.is_symlink() and file_hash(path) == manifest["sha256"]
     return None if proven else path
 
 
-def has_manifest(path: Path) -> bool:
-    """Return whether there is a manifest of ours for a frame at ``path``, be the frame as it says or not."""
+def our_manifest(path: Path) -> dict[str, Any] | None:
+    """Return the manifest for a frame at ``path``, of this version or another, be the frame as it says or not.
+
+    None where there is no manifest of ours.
+    """
+    page = path.with_suffix(".json")
     try:
-        return not path.with_suffix(".json").is_symlink() and load_manifest(path).keys() >= STAMP
-    except (OSError, ValueError):
-        return False
+        manifest = None if page.is_symlink() else json.loads(page.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(manifest, dict) and manifest.keys() >= STAMP and type(manifest["format"]) is int
+    return manifest if ours else None
 
 
 def check_ours(path: Path) -> None:

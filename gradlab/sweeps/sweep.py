@@ -30,12 +30,12 @@ from gradlab.losses.pair import KnownLoss
 from gradlab.losses.registry import definition, restore_losses, users_losses
 from gradlab.store.artifacts import (
     STAMP,
-    has_manifest,
     holds,
     load_frame,
     load_manifest,
     make_way,
     merge_frames,
+    our_manifest,
     remove_frames,
     save_frame,
 )
@@ -221,7 +221,7 @@ def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
     path = folder / "settings.parquet"
     remove_leftovers(folder)
     _refuse_others(folder)
-    begun = has_manifest(path)
+    begun = our_manifest(path) is not None
     if begun and fresh:
         _remove_blocks(folder)
         remove_frames(folder, "runs")
@@ -245,13 +245,13 @@ def _refuse_others(folder: Path) -> None:
         there = next((one for one in (file.with_suffix(".json"), file) if os.path.lexists(one)), None)
         if there is not None and not _is_of_a_sweep(file):
             raise ValueError(f"folder {str(folder)!r} holds {there.name}, which is no sweep's; name another folder")
-    if os.path.lexists(folder / "blocks") and not has_manifest(folder / "settings.parquet"):
+    if os.path.lexists(folder / "blocks") and our_manifest(folder / "settings.parquet") is None:
         raise ValueError(f"folder {str(folder)!r} holds blocks, which is no sweep's; name another folder")
 
 
 def _is_of_a_sweep(file: Path) -> bool:
     """Return whether a frame's manifest is a sweep's, which adds nothing but the key; the frame may be damaged."""
-    return has_manifest(file) and load_manifest(file).keys() == {*STAMP, "key"} and not file.is_symlink()
+    return (our_manifest(file) or {}).keys() == {*STAMP, "key"} and not file.is_symlink()
 
 
 def _remove_blocks(folder: Path) -> None:
