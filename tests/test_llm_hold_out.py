@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from tiny_llm import quick_collections, resealed, tiny_settings, write_inputs
 
@@ -12,6 +13,7 @@ from gradlab.llm.data.hold_out import SHORT, Overlap, prompt_key, repeats, split
 from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
+from gradlab.llm.judge.evaluation_table import notes
 from gradlab.llm.judge.systems import open_run
 from gradlab.llm.train.stages import train
 from gradlab.store.sealed import read_sealed
@@ -201,9 +203,15 @@ def test_a_run_from_before_the_option_was_split_by_pairs(inputs, tmp_path):
     train(settings_by(inputs, tmp_path, "pairs"))
 
 
-def test_the_doctor_counts_shared_prompts_only_where_the_log_does():
-    import pandas as pd
+def test_the_table_of_an_evaluation_says_what_is_remembered():
+    row = {"run": "dpo", "out": "here", "pairs": 40, "prompts": 9, "samples": 1, "shorter_accuracy": 0.5}
+    for seen, said in ((10, True), (0, False), (None, False)):
+        counted = {} if seen is None else {"pairs_seen": seen}
+        text = " ".join(notes(pd.DataFrame([row | counted])))
+        assert ("Of these pairs 25% have prompts that were trained on too" in text) == said
 
+
+def test_the_doctor_counts_shared_prompts_only_where_the_log_does():
     log = pd.DataFrame({"step": range(1, 60), "loss": 0.5})
     counted = {"validation_pairs": 200, "validation_prompts": 20, "validation_prompts_seen": 1}
 

@@ -318,7 +318,7 @@ def test_the_command_prints_and_saves(inputs, tmp_path, capsys):
     assert run(inputs, "--save", file) == 0, "the same result again is no conflict"
     capsys.readouterr()
     assert run(inputs, "--save", file, "--pairs", 3) == 1
-    assert "holds something else" in (err := capsys.readouterr().err)
+    assert "holds another result" in (err := capsys.readouterr().err)
     assert "(--overwrite)" in err
     assert run(inputs, "--save", file, "--pairs", 3, "--overwrite") == 0
     assert len(load_frame(file)[0]) == 3
