@@ -177,13 +177,23 @@ def test_a_run_of_the_same_data_goes_on(tmp_path):
     data, size, own = pairs_file(tmp_path / "cat.jsonl", "cat"), HH["sizes"]["tiny"], HH["tasks"]["hh"]
     laptop_run._start("hh", size, 0, tmp_path, data, own)
     kept = [tmp_path / name for name in ("run/dpo.json", "reward/done.json", "base/config.json", "logs.parquet")]
-    for file in kept:
+    for file in kept[:-1]:
         file.parent.mkdir(exist_ok=True)
         file.touch()
+    laptop_run.save_frame(pd.DataFrame({"a": [1]}), kept[-1], {})
     laptop_run._start("hh", size, 0, tmp_path, data, own)
     assert all(file.exists() for file in kept)
     laptop_run._start("hh", size, 1, tmp_path, data, own)  # another order of the pairs
     assert [file.exists() for file in kept] == [False, False, True, False]
+
+
+def test_a_folder_that_is_no_run_s_is_not_removed(tmp_path):
+    data, size, own = pairs_file(tmp_path / "cat.jsonl", "cat"), HH["sizes"]["tiny"], HH["tasks"]["hh"]
+    (tmp_path / "out/run").mkdir(parents=True)
+    (tmp_path / "out/run/thesis").touch()
+    with pytest.raises(FileExistsError, match="out/run is there without the pairs of a run; move it away"):
+        laptop_run._start("hh", size, 0, tmp_path / "out", data, own)
+    assert (tmp_path / "out/run/thesis").exists()
 
 
 def test_only_what_is_made_of_the_data_depends_on_them(tmp_path):

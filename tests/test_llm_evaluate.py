@@ -591,3 +591,17 @@ def test_the_command_lets_transformers_show_no_bars(run, capfd):
     assert evaluate_command.run([str(run), "--names", "dpo", "--samples", "1", "--length", "4", "--prompts", "2"]) == 0
     assert "Loading weights" not in capfd.readouterr().err
     assert logging.is_progress_bar_enabled()  # as it was before
+
+
+@pytest.mark.parametrize("name", ["a-samples.jsonl", "a-samples.html", "a.parquet", "a.json", ".gitignore"])
+def test_files_of_others_are_not_written_over(run, name):
+    theirs = run / "evaluation" / name
+    before = theirs.read_text() if theirs.exists() else None
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("mine")
+    with pytest.raises(FileExistsError, match=rf"{name} is there and is no"):
+        evaluate(run, ["dpo"], save_as="a", **HOW)
+    assert theirs.read_text() == "mine"
+    theirs.unlink()
+    if before is not None:
+        theirs.write_text(before)

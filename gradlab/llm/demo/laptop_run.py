@@ -40,7 +40,7 @@ from gradlab.llm.train.run_settings import (
     SupervisedSettings,
 )
 from gradlab.llm.train.stages import train
-from gradlab.store.artifacts import load_frame, save_frame
+from gradlab.store.artifacts import load_frame, remove_frames, save_frame
 from gradlab.store.files import file_hash, write_whole
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import fingerprint
@@ -201,9 +201,11 @@ def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | No
     pairs, wanted = out / "pairs.jsonl", json_lines(_chosen(task, seed, data, of_task["pairs"]))
     if not pairs.exists() or pairs.read_bytes() != wanted.encode():
         for name in ("base", "run", "reward"):
+            if (out / name).exists() and not pairs.exists():
+                raise FileExistsError(f"{out / name} is there without the pairs of a run; move it away")
             remove(out / name)
         for name in FRAMES:
-            (out / f"{name}.parquet").unlink(missing_ok=True)
+            remove_frames(out, name)
         write_whole({pairs: wanted})
     if not _has_base(out):
         tokenizer = task_tokenizer() if task == "tokens" else _trained_tokenizer(pairs, of_task["vocabulary"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,12 +35,13 @@ from gradlab.llm.model.group import Precision, start_group
 from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy, preferred
 from gradlab.llm.model.rewards import CheckedReward, check_template, load_reward
 from gradlab.llm.model.sampling import texts
-from gradlab.store.artifacts import save_frame
-from gradlab.store.files import write_whole
+from gradlab.store.artifacts import check_ours, save_frame
+from gradlab.store.files import remove_leftovers, write_whole
 from gradlab.store.provenance import versions
 
 FOLDER = "evaluation"
 WARNING = "These texts come from data that can offend."
+_SAMPLES = "gradlab_samples"  # in the first line of a file of samples
 _OFFENDS = re.compile(r"hh[-_]?rlhf|safe[-_]?rlhf|beaver|harmless|red[-_]?team", re.IGNORECASE)
 Spec = str | Callable[..., Any]
 
@@ -117,6 +119,7 @@ def evaluate(
             name: _accuracy(run, judge, 1 if name == "reward" else -1) for name, judge in judges.items() if judge
         }
         folder = run.out / FOLDER
+        _refuse_others(folder, save_as)
         write_whole({folder / ".gitignore": "*\n"})
         drawn = draw(run, ids, plan, folder / "parts")
         evaluation = _Evaluation(run, pairs, plan, drawn, judges["reward"], judges["cost"], accuracies)
@@ -178,6 +181,23 @@ def _accuracy(run: Run, judge: CheckedReward, sign: int) -> Accuracy:
     )  # fmt: skip
 
 
+def _sample_files(folder: Path, stem: str) -> tuple[Path, Path]:
+    """Return the file of samples and their page."""
+    before = "" if stem == FOLDER else f"{stem}-"
+    return folder / f"{before}samples.jsonl", folder / f"{before}samples.html"
+
+
+def _refuse_others(folder: Path, stem: str) -> None:
+    """Raise FileExistsError, which names the file, where something of another kind has the name of a file of ours."""
+    remove_leftovers(folder)
+    check_ours(folder / f"{stem}.parquet")
+    samples, page = _sample_files(folder, stem)
+    marks = {samples: _SAMPLES, page: "<h1>Samples of ", folder / ".gitignore": "*\n"}
+    for file, mark in marks.items():
+        if os.path.lexists(file) and (file.is_symlink() or mark not in file.read_text("utf-8", "replace")):
+            raise FileExistsError(f"{file} is there and is no file of an evaluation; move it away, or choose save_as")
+
+
 class _Evaluation:
     """The evaluation of a run: its systems' samples, with rewards and costs."""
 
@@ -200,7 +220,7 @@ class _Evaluation:
         warn = warn or may_offend(run.settings, self.pairs)
         prompts = [prompt_text(pair.prompt, run.settings["template"], run.tokenizer) for pair in self.pairs]
         about = {
-            "gradlab_samples": 1, "out": str(run.out), "seed": plan.seed, "temperature": plan.temperature,
+            _SAMPLES: 1, "out": str(run.out), "seed": plan.seed, "temperature": plan.temperature,
             "length": plan.longest, **({"warning": WARNING} if warn else {}),
         }  # fmt: skip
         lines = [about, *(
@@ -218,9 +238,8 @@ class _Evaluation:
             f"Samples of {run.out.resolve().name}", prompts[:shown], systems, as_text(summary(frame), ""), notes(frame),
             warning=WARNING if warn else "", left_out=max(len(prompts) - shown, 0),
         )  # fmt: skip
-        before = "" if stem == FOLDER else f"{stem}-"
         samples = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_whole({folder / f"{before}samples.jsonl": samples, folder / f"{before}samples.html": page})
+        write_whole(dict(zip(_sample_files(folder, stem), (samples, page), strict=True)))
         save_frame(frame, folder / f"{stem}.parquet", self._manifest(), overwrite=True)
 
     def _manifest(self) -> dict[str, Any]:
