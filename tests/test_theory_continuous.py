@@ -23,6 +23,7 @@ from gradlab.theory import (
     gaussian_log_density,
     log_ratio_weight,
 )
+from gradlab.theory.families import log_density
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -137,6 +138,126 @@ def test_dpos_weights_integrate_to_zero_and_vanish_where_p_is_q():
     np.testing.assert_array_equal(dpo_weight_limit(AT, LOG_Q, LOG_Q, LOW, HIGH), 0)
 
 
+# --- steep, kinked, narrow ---
+
+CLOSE = 2e-13  # of about 100 panels, each exact to 1e-14 and of both signs, and of the closed forms' own rounding
+
+
+def flat(y):
+    return np.zeros_like(y)
+
+
+def share_nearer(y, mode, low=0.0, high=20.0):
+    """Return the share of [low, high] that lies nearer to ``mode`` than y does."""
+    return (min(mode + abs(y - mode), high) - max(mode - abs(y - mode), low)) / (high - low)
+
+
+def mean_under_laplace(y, mode, width, low=0.0, high=20.0):
+    """Return E_t[σ(s(y) − s(t))] of s = −√2|t − mode|/width: ∫σ is a softplus."""
+    slope = math.sqrt(2) / width
+    top = -slope * abs(y - mode)
+    return sum(
+        (np.logaddexp(0, top + slope * reach) - np.logaddexp(0, top)) / slope for reach in (mode - low, high - mode)
+    ) / (high - low)
+
+
+@pytest.mark.parametrize("width", [20 / 500, 20 / 1000, 20 / 5000, 2e-6])
+def test_the_limit_is_exact_at_any_width_and_has_no_extrema_of_its_own(width):
+    log_p, log_q = gaussian_log_density(7.0, width), gaussian_log_density(13.0, width)
+    at = np.array([9.1, 9.6, 10.0, 11.0])  # at least 2 from both modes, with the mirrored place in the interval
+    # In u = s(y) − s(t), dt/du is width²/d − u width⁴/d³ at a distance d, and ∫u(σ(u) − [u > 0])du = −π²/6, twice. The
+    # next term is smaller by (width/d)⁴ < 2e-7 and numbers below 100.
+    nearer, bent = ([f(y, 7.0) - f(y, 13.0) for y in at] for f in (share_nearer, lambda y, mode: abs(y - mode) ** -3))
+    wanted = np.array(nearer) - math.pi**2 / 3 * width**4 / 20 * np.array(bent)
+    found = dpo_weight_limit(at, log_p, log_q, 0.0, 20.0)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=CLOSE)
+    y = np.linspace(0, 20, 401)
+    assert [one.kind for one in extrema(y, dpo_weight_limit(y, log_p, log_q, 0.0, 20.0))] == ["minimum", "maximum"]
+
+
+@pytest.mark.parametrize("width", [1e-3, 0.1, 0.75, 3.0])
+def test_kinks_are_exact(width):
+    at = np.array([0.0, 5.0, 7.2, 7.3, 7.3001, 7.5, 12.0, 20.0])
+    wanted = [mean_under_laplace(y, 7.3, width) - 0.5 for y in at]
+    found = dpo_weight_limit(at, flat, log_density("laplace", 7.3, width), 0.0, 20.0)
+    np.testing.assert_allclose(found, [-0.5 + one + 0.5 for one in wanted], rtol=0, atol=CLOSE)
+
+
+def box(y):
+    """A log-density that jumps: a tenth of [0, 1] holds everything, each of 10 cells in it with probability 1."""
+    return np.where(np.abs(y - 0.517) < 0.05, math.log(10), -50.0)
+
+
+def test_jumps_are_exact():
+    found = dpo_weight_limit([0.5, 0.9], flat, box, 0.0, 1.0)
+    np.testing.assert_allclose(found, [0.1 * 0.5 + 0.9 - 0.5, 0.9 * 0.5 - 0.5], rtol=0, atol=CLOSE)
+
+
+def test_two_certain_cells_weigh_a_half_each():
+    # At y in the box: λ is ½ and the margin 0 for t in the box, λ is 1 and the margin log 10 for t outside.
+    inside, outside_ = 0.1 * 0.5 * (0.5 - 0.5), 0.9 * (0.5 - expit(math.log(10)))
+    assert bdpo_weight_limit(0.5, box, flat, 0.0, 1.0, cells=10) == pytest.approx(inside + outside_, abs=CLOSE)
+
+
+def spike(width):
+    return lambda y: np.log(1e-3 + np.exp(-0.5 * ((y - 5.013) / width) ** 2))
+
+
+@pytest.mark.parametrize(("width", "points"), [(0.05, ()), (0.002, ()), (1e-5, (5.013,)), (1e-8, (5.013,))])
+def test_a_narrow_peak_is_seen(width, points):
+    def area(t):  # beside the peak, in its widths
+        return expit(math.log(1e-3) - math.log(1e-3 + math.exp(-0.5 * t**2))) - 0.5
+
+    wanted = 2 * width * sum(quad(area, *piece, epsabs=1e-14)[0] for piece in ((0, 3), (3, 6), (6, 9))) / 20
+    found = dpo_weight_limit(10.0, flat, spike(width), 0.0, 20.0, points=points)
+    assert found == pytest.approx(wanted, abs=CLOSE)
+
+
+def test_a_peak_of_almost_all_probability_in_a_cell_is_exact():
+    log_p, beta = gaussian_log_density(0.5, 0.01), 3.0
+    cells = math.exp(log_p(0.5)) * 1.0001
+
+    def by_quad(y):
+        def integrand(t):
+            mine, other = math.log(cells) - log_p(y), math.log(cells) - log_p(t)
+            return other / (mine + other) * (0.5 - expit(beta * (other - mine) / (mine + other) * math.log(cells)))
+
+        near = np.geomspace(1e-9, 1, 40)
+        turns = np.array([0.5, y, 1 - y])
+        edges = np.concatenate([[0, 1], turns, *np.add.outer(turns, near), *np.subtract.outer(turns, near)])
+        edges = np.unique(edges[(edges >= 0) & (edges <= 1)])
+        return sum(quad(integrand, *piece, epsabs=1e-14)[0] for piece in pairwise(edges))
+
+    at = [0.5, 0.501, 0.52]
+    found = bdpo_weight_limit(at, log_p, flat, 0.0, 1.0, beta=beta, cells=cells)
+    np.testing.assert_allclose(found, [by_quad(y) for y in at], rtol=0, atol=1e-12)
+
+
+@given(
+    widths=st.tuples(st.floats(0.5, 5), st.floats(0.5, 5)),
+    modes=st.tuples(st.floats(0, 20), st.floats(0, 20)),
+    cells=st.sampled_from([None, 100, 800]),
+)
+@PROPERTY
+def test_more_and_other_panels_change_nothing(widths, modes, cells):
+    log_p, log_q = (gaussian_log_density(*one) for one in zip(modes, widths, strict=True))
+    at = np.linspace(0, 20, 9)
+    limit = dpo_weight_limit
+    if cells:
+        limit, held = bdpo_weight_limit, math.log(quad(lambda t: math.exp(log_p(t)), 0, 20)[0])
+        given_p, log_p = log_p, lambda y: given_p(y) - held
+        kinds = {"cells": cells}
+    else:
+        kinds = {}
+    few, more = (limit(at, log_p, log_q, 0.0, 20.0, points=points, **kinds) for points in ((), (10.0,)))
+    np.testing.assert_allclose(few, more, rtol=0, atol=1e-10)
+
+
+def test_a_function_that_is_not_smooth_is_refused():
+    with pytest.raises(ValueError, match=r"^log_p and log_q must be smooth but for a few peaks, kinks and jumps"):
+        dpo_weight_limit([0.1, 0.6], flat, lambda y: 5 * np.sin(1e9 * y**2), 0.0, 20.0)
+
+
 # --- grids tend to it ---
 
 
@@ -246,6 +367,13 @@ def test_the_minimum_is_always_outside_the_modes_and_the_maximum_inside_where_th
     assert minimum < low < maximum
     assert low - minimum == pytest.approx((math.sqrt(half**2 + 4 * width**2) - half) / 2, rel=1e-9)
     assert (maximum <= high) == (share >= 1)
+
+
+def test_equal_means_have_no_extrema():
+    with pytest.raises(
+        ValueError, match=r"^mean_q must differ from mean_p, else there are no extrema, got 1\.5 for both$"
+    ):
+        equal_width_extrema(1.5, 1.5, 2.0)
 
 
 def test_at_the_threshold_the_maximum_is_the_preferences_mode():

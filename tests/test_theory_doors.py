@@ -16,7 +16,7 @@ PROBS, SHARE = [0.2, 0.3, 0.5], [1.0, -2.0, 3.0]
 GRID, BUMP = [0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 3.0, 2.0]
 SIDES = {"log_win": [-1.0, -2.0], "log_lose": [-3.0, -4.0]}
 DENSITY = theory.gaussian_log_density(0.5, 0.3)
-LIMIT = {"y": [0.5, 0.7], "log_p": DENSITY, "log_q": DENSITY, "low": 0.0, "high": 1.0, "beta": 1.0}
+LIMIT = {"y": [0.5, 0.7], "log_p": DENSITY, "log_q": DENSITY, "low": 0.0, "high": 1.0, "beta": 1.0, "points": [0.4]}
 BOTH = {"log_p": THREE, "log_q": OTHER}
 
 # A good call of every public function, with every argument that has a door.
@@ -211,7 +211,7 @@ KINDS = {
 OTHERWISE = {
     ("pair_weight", "win_weight"): "number",
     ("pair_weight", "lose_weight"): "number",
-    **{(name, "y"): "positions" for name in ("dpo_weight_limit", "bdpo_weight_limit")},
+    **{(name, at): "positions" for name in ("dpo_weight_limit", "bdpo_weight_limit") for at in ("y", "points")},
     **{(name, side): "density" for name in ("dpo_weight_limit", "bdpo_weight_limit") for side in ("log_p", "log_q")},
 }
 SWITCHES = ("symmetric", "baseline")

@@ -23,6 +23,7 @@ from gradlab.theory import (
     outside,
     variance_ratio,
 )
+from gradlab.theory.weight_variance import noise_to_signal
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -463,3 +464,7 @@ def test_variances_are_taken_row_by_row():
         for i, j in np.ndindex(3, 2):
             assert together[i, j] == pytest.approx(function(w[i, 0], p[j]), rel=1e-12)
     assert np.isnan(variance_ratio([[1.0, 1.0], [1.0, 2.0]], [0.3, 0.7])).tolist() == [True, False]
+
+
+def test_noise_to_signal_is_nan_where_there_is_no_signal():
+    np.testing.assert_array_equal(noise_to_signal([[0.0, 0.0], [1.0, 3.0]]), [np.nan, 0.25])

@@ -33,9 +33,13 @@ def covariance_gap(w: ArrayLike, p: ArrayLike) -> Array:
 
 
 def noise_to_signal(weight: ArrayLike) -> Array:
-    """Var[w] / E[|w|]² of weights (..., n): their variance over the square of their mean size. Source: ours."""
+    """Return Var[w] / E[|w|]² of weights (..., n): their variance over the square of their mean size.
+
+    NaN where all are 0. Source: ours.
+    """
     weight = finite("weight", weight)
-    return weight.var(-1) / np.abs(weight).mean(-1) ** 2
+    with np.errstate(invalid="ignore"):
+        return weight.var(-1) / np.abs(weight).mean(-1) ** 2
 
 
 def _inputs(w: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
