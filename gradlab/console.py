@@ -3,29 +3,87 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import signal
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
+
+# Characters that a terminal obeys, or that change the order of the text around them: C0 and C1 controls, DEL, marks and
+# overrides of direction, separators of lines and paragraphs, half characters of file names, invisible tags.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: object) -> str:
+    """Return a text for a terminal, whoever wrote it: what is not to be printed is spelled, as \\x1b or \\u202e.
+
+    Line breaks and tabs are spelled too, so that a text inside a line stays inside it.
+    """
+    return _UNPRINTABLE.sub(_spelled, str(text))
+
+
+def _spelled(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def say(*texts: object, file: TextIO | None = None, end: str = "\n") -> None:
+    """Print as ``print`` does, for all commands: only the line breaks reach the terminal, all else is ``printable``.
+
+    file  the stream; left out: stdout.
+    """
+    lines = " ".join(map(str, texts)).split("\n")
+    print("\n".join(map(printable, lines)), file=file, end=end)
 
 
 def one_line(said: object) -> str:
     """Return a message as one line; for an error its words, or its kind where it has none.
 
-    An error of the system says what went wrong and with which file, without its number.
+    Control characters are spelled. An error of the system says what went wrong and with which file, without its number.
     """
     if isinstance(said, OSError) and said.strerror:
         said = f"{said.strerror}: {said.filename}" if said.filename else said.strerror
-    return " ".join(str(said).split()) or type(said).__name__
+    return printable(" ".join(str(said).split())) or type(said).__name__
 
 
 def complain(prog: str, said: object, status: int) -> int:
     """Print a message or an error on stderr, in one line after the program's name; return the exit status."""
-    print(f"{prog}: {one_line(said)}", file=sys.stderr)
+    say(f"{prog}: {one_line(said)}", file=sys.stderr)
     return status
+
+
+@contextlib.contextmanager
+def printable_errors() -> Iterator[None]:
+    """Hold back what a parser of options writes to stderr inside, and then ``say`` it: it repeats what was typed."""
+    held = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(held):
+            yield
+    finally:
+        if held.getvalue():
+            say(held.getvalue(), file=sys.stderr, end="")
+
+
+@contextlib.contextmanager
+def printable_warnings() -> Iterator[None]:
+    """Let warnings that are shown inside spell control characters; ``warnings`` is restored afterwards."""
+    usual = warnings.formatwarning
+
+    def spelled(message: Warning | str, *rest: Any, **more: Any) -> str:
+        return "".join(f"{printable(line)}\n" for line in usual(message, *rest, **more).splitlines())
+
+    warnings.formatwarning = spelled
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 @contextlib.contextmanager
@@ -59,9 +117,10 @@ def leave(status: int) -> NoReturn:
 def wrapped(text: str, width: int, head: str = "") -> list[str]:
     """Return the text as lines of at most ``width`` characters: ``head`` begins the first, and the others are indented.
 
-    Words and what hyphens join stay whole, so that options and paths can be copied; a longer one has a line to itself.
+    Control characters are spelled. Words and what hyphens join stay whole, so that options and paths can be copied; a
+    longer one has a line to itself.
     """
     return textwrap.wrap(
-        text, width, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False,
-        break_on_hyphens=False,
+        printable(" ".join(text.split())), width, initial_indent=head, subsequent_indent=" " * len(head),
+        break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip

@@ -144,6 +144,16 @@ def test_a_log_of_which_nothing_can_be_shown_says_so(explorer, tmp_path):
     assert "nothing in it" not in explorer.status
 
 
+def test_html_in_a_log_or_its_name_is_text(explorer, tmp_path):
+    bad = "<img src=x onerror=alert(1)>"
+    path = tmp_path / f"{bad}.jsonl"
+    path.write_text(json.dumps({"step": 1, bad: 1}))
+    for values in ({"log_a": str(path)}, {"log_a": f"{bad}.csv"}):
+        explorer.set(**values)
+        assert bad in explorer.status
+        assert "<img" not in explorer._status.value
+
+
 def test_a_running_log_is_read_again_and_a_torn_line_is_said(explorer, tmp_path):
     path = tmp_path / "running.jsonl"
     start_log(path, {"loss": "dpo"})

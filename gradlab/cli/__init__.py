@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from gradlab import __version__
 from gradlab.checks import one_of
 from gradlab.cli.guard import PROGRAM, guarded
-from gradlab.console import complain, wrapped
+from gradlab.console import complain, say, wrapped
 
 DESCRIPTION = "See, test and settle what a preference loss really does to a policy."
 COMMANDS = (
@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     if name == "--version":
-        print(f"{PROGRAM} {__version__}")
+        say(f"{PROGRAM} {__version__}")
         return 0
     if name in ("-h", "--help"):
-        print(_overview())
+        say(_overview())
         return 0
     one_of("command", name, COMMANDS)
     return importlib.import_module(f"gradlab.cli.{name}_command").run(arguments)

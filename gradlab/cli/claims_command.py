@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from gradlab.cli.options import parsed
+from gradlab.console import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +38,15 @@ class ClaimsCommand:
         quick = self.folder.resolve().name == "quick"
         settled = verdicts.judge_claims(self.folder, names, quick=quick, stale_too=True)
         if self.name is None:
-            print(terminal.table(settled.values()))
+            say(terminal.table(settled.values()))
         else:
-            print(terminal.explained(settled[self.name], self.folder, quick=quick))
+            say(terminal.explained(settled[self.name], self.folder, quick=quick))
         report = verdicts.former(self.folder, committed=True)
         for note in terminal.notes(settled.values(), report, quick=quick):
-            print(f"gradlab: {note}", file=sys.stderr)
+            say(f"gradlab: {note}", file=sys.stderr)
         changed = verdicts.changes(report, settled) if report is not None else []
         for line in changed:
-            print(f"changed against the committed report: {line}")
+            say(f"changed against the committed report: {line}")
         return 3 if changed else 0
 
 

@@ -16,6 +16,7 @@ import tyro
 from gradlab.cli.guard import guarded
 from gradlab.cli.options import need, parsed, quiet_transformers
 from gradlab.cli.train_command import GOES_ON
+from gradlab.console import say
 
 _BOTH_TASKS = tyro.conf.arg(help_behavior_hint="(left out: both; tokens without data)")
 _BOTH = tyro.conf.arg(help_behavior_hint="(left out: both)")
@@ -60,13 +61,13 @@ class DemoCommand:
                 self.out, data=self.data, settings=settings, tasks=tasks, sizes=self.sizes, seeds=self.seeds,
                 workers=self.workers,
             )  # fmt: skip
-        print(laptop_run.demo_table(frames["evaluation"]))
+        say(laptop_run.demo_table(frames["evaluation"]))
         files = f"{self.out}/*/evaluation.parquet, logs.parquet, pairs.parquet"
-        print(f"\nframes, one of each per task, size and seed: {files}")
+        say(f"\nframes, one of each per task, size and seed: {files}")
         if self.keep:
             command = "gradlab demo --data PAIRS --keep"
             for file in laptop_run.save_demo(frames, self.folder / "llm", settings, command):
-                print(f"saved: {file}")
+                say(f"saved: {file}")
         return 0
 
 

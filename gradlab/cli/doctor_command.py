@@ -15,6 +15,7 @@ from typing import Annotated
 import tyro
 
 from gradlab.cli.options import parsed
+from gradlab.console import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,8 @@ class DoctorCommand:
         findings = examine_log(log, None if self.baseline is None else read_log(self.baseline))
         first, last = (log["step"].iloc[place] for place in (0, -1))
         loss = log.attrs["settings"].get("loss")
-        print(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")
-        print(report(findings))
+        say(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")
+        say(report(findings))
         if nothing_judged(findings):
             return 4
         return 3 if any(finding.severity == "problem" for finding in findings) else 0

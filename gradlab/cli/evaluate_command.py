@@ -14,6 +14,7 @@ import tyro
 
 from gradlab.cli.guard import guarded
 from gradlab.cli.options import need, parsed, quiet_transformers
+from gradlab.console import say
 
 _DPO = "(left out: dpo, where every folder has it)"
 _ALL = tyro.conf.arg(help_behavior_hint="(left out: all)")
@@ -78,9 +79,9 @@ class EvaluateCommand:
         given["reward_template"] = None if self.reward_template == "run" else self.reward_template
         with quiet_transformers():
             frame = evaluate_runs(outs, names, baseline=baseline, **given)
-        print(table(frame, baseline or BASELINE))
+        say(table(frame, baseline or BASELINE))
         for out in outs:
-            print(f"{out / FOLDER}: evaluation.parquet, samples.jsonl for blind rating, samples.html")
+            say(f"{out / FOLDER}: evaluation.parquet, samples.jsonl for blind rating, samples.html")
         return 0
 
 

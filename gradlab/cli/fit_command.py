@@ -17,6 +17,7 @@ import tyro
 
 from gradlab import checks
 from gradlab.cli.options import OPTIONAL, check_save, option_of, parsed, save
+from gradlab.console import say
 
 if typing.TYPE_CHECKING:
     import pandas as pd
@@ -86,9 +87,9 @@ class FitCommand:
         training = Training(**{name: getattr(self, name) for name in TRAINING})
         trained = fit(worlds, loss, training, seed=seeds, progress=sys.stderr.isatty())
         policy, optimizer, rate = training.policy_name, training.optimizer, training.learning_rate
-        print(f"{loss!r}, {policy} policy, {optimizer} at {rate:g}: ", end="")
-        print(f"{self.seeds} runs, mean ± standard deviation" if self.seeds > 1 else "1 run", end="\n\n")
-        print(history_table(trained.history))
+        say(f"{loss!r}, {policy} policy, {optimizer} at {rate:g}: ", end="")
+        say(f"{self.seeds} runs, mean ± standard deviation" if self.seeds > 1 else "1 run", end="\n\n")
+        say(history_table(trained.history))
         if self.save is not None:
             history = trained.history.rename(columns={"run": "seed"})  # run r has seed r
             manifest = {"command": "gradlab fit", "world": world, "training": trained.settings, "seeds": seeds}

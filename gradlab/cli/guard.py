@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from gradlab.console import complain, stop_on_sigterm
+from gradlab.console import complain, printable_warnings, stop_on_sigterm
 
 PROGRAM = "gradlab"
 STOPPED = "stopped; no file was left half-written"
@@ -22,7 +22,7 @@ def guarded(work: Callable[[], int], *, stopped: str = STOPPED, smaller: str = "
     stopped  the message after Ctrl-C.
     smaller  the advice where a GPU's memory is full.
     """
-    with stop_on_sigterm():
+    with stop_on_sigterm(), printable_warnings():
         return _status(work, stopped, smaller)
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from gradlab.cli.options import OPTIONAL, check_save, need, parsed, quiet_transformers, save
+from gradlab.console import say
 from gradlab.llm.data.pair_forms import CHOICES
 
 _DATE = tyro.conf.arg(metavar="YYYY-MM-DD", help_behavior_hint="(left out: today)")
@@ -65,7 +66,7 @@ class InspectCommand:
         given = {name: value for name, value in vars(self).items() if name not in ("save", "overwrite")}
         with quiet_transformers():
             seen = inspect_data(**given, title="log π" if sys.stderr.isatty() else "")
-        print(seen)
+        say(seen)
         if self.save is not None:
             manifest = {"command": "gradlab inspect", **seen.settings}
             save(seen.frame, self.save, manifest, overwrite=self.overwrite)

@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from gradlab.cli.options import need, parsed
+from gradlab.console import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +39,8 @@ class LabCommand:
         folder = self.folder or (Path("gradlab-notebooks") if self.copy_only or not _is_checkout() else None)
         if folder is not None:
             for name in copy_notebooks(folder):
-                print(f"gradlab: kept {folder / name}, which you have changed; there is a newer one", file=sys.stderr)
-            print(f"notebooks: {folder}")
+                say(f"gradlab: kept {folder / name}, which you have changed; there is a newer one", file=sys.stderr)
+            say(f"notebooks: {folder}")
         if self.copy_only:
             return 0
         start = (folder or Path("notebooks")).resolve() / "00-start.ipynb"

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from gradlab.cli.options import parsed
+from gradlab.console import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +15,7 @@ class LossesCommand:
 
     def run(self) -> int:
         """Print the registry."""
-        print(losses_table())
+        say(losses_table())
         return 0
 
 

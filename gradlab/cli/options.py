@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from gradlab.console import one_line
+from gradlab.console import one_line, printable_errors, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +31,11 @@ def parsed(options: type[T], name: str, description: str | None, arguments: Sequ
 
     ``--help`` and options that do not exist end the program, with status 0 and 2.
     """
-    return tyro.cli(
-        options, prog=f"gradlab {name}", description=description, args=list(arguments),
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-    )  # fmt: skip
+    with printable_errors():
+        return tyro.cli(
+            options, prog=f"gradlab {name}", description=description, args=list(arguments),
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+        )  # fmt: skip
 
 
 def option_of(kind: type, name: str) -> tuple[str, Any, Any]:
@@ -93,7 +94,7 @@ def save(frame: pd.DataFrame, file: Path, manifest: dict[str, Any], *, overwrite
     except FileExistsError as error:
         hint = " (--overwrite)" if is_ours(file) else ""
         raise FileExistsError(f"{one_line(error)}{hint}") from None
-    print(f"\nsaved: {path}")
+    say(f"\nsaved: {path}")
 
 
 def need(extra: str, *modules: str) -> None:

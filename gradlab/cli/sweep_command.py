@@ -15,6 +15,7 @@ from typing import Annotated
 import tyro
 
 from gradlab.cli.options import OPTIONAL, need, parsed
+from gradlab.console import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,8 @@ class SweepCommand:
         if not self.status:
             settings = read_settings(self.file)
             with self._backend():
-                print(f"saved: {run_sweep(settings, folder, workers=self.workers, fresh=self.fresh)}")
-        print(sweep_status(folder))
+                say(f"saved: {run_sweep(settings, folder, workers=self.workers, fresh=self.fresh)}")
+        say(sweep_status(folder))
         return 0
 
     @contextlib.contextmanager

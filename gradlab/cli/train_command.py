@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from gradlab.cli.guard import first_here, guarded
 from gradlab.cli.options import need, quiet_transformers
+from gradlab.console import say
 
 GOES_ON = "stopped; the same command goes on from the last checkpoint"
 _SMALLER = "a smaller --micro or --max-length, --gradient-checkpointing, or --distribution fsdp on several GPUs"
@@ -48,7 +49,7 @@ def _train(arguments: Sequence[str]) -> None:
     earlier = settings.out / "dpo"  # the DPO stage of this run, or of an earlier run in the same folder
     dpo = read_log(earlier / "log.jsonl") if (earlier / "done.json").exists() else None
     for name, log in logs.items():
-        print(f"\n{name}, gradlab doctor:\n{report(examine_log(log, dpo if name != 'dpo' else None))}")
+        say(f"\n{name}, gradlab doctor:\n{report(examine_log(log, dpo if name != 'dpo' else None))}")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from joblib import delayed
 from tqdm import tqdm
 
 from gradlab.checks import one_of
+from gradlab.console import say
 from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery
 from gradlab.experiments.report import pages, verdicts
 from gradlab.store.artifacts import our_manifest
@@ -56,10 +57,10 @@ def make_figures(
     drawn = _draw(todo, folder, quick, workers)
     for name, experiment in chosen.items():
         state = f"{len(drawn[name])} figures drawn" if name in drawn else "up to date"
-        print(f"{name:>16}: {'run' if experiment in ran else 'frame up to date'}, {state}")
+        say(f"{name:>16}: {'run' if experiment in ran else 'frame up to date'}, {state}")
     measured = gallery.draw_measured(folder, fresh=fresh and not names)
     for name, files in measured.items():
-        print(f"{name:>16}: as committed, {f'{len(files)} figures drawn' if files else 'up to date'}")
+        say(f"{name:>16}: as committed, {f'{len(files)} figures drawn' if files else 'up to date'}")
     _write_pages(folder, quick=quick)
     return [file for files in (*drawn.values(), *measured.values()) for file in files]
 
@@ -112,16 +113,16 @@ def _write_pages(folder: Path, *, quick: bool) -> None:
     done = [
         experiment for experiment in EXPERIMENTS.values() if frames.is_current(experiment, folder / "data", quick=quick)
     ]
-    print(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, quick=quick)}")
+    say(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, quick=quick)}")
     settled = verdicts.judge_claims(folder, quick=quick)
     former = None
     with contextlib.suppress(ValueError):  # a report that cannot be read is replaced
         former = verdicts.former(folder)
     pages.write(settled, folder, quick=quick)
-    print(f" claims: {folder / 'CLAIMS.md'}")
+    say(f" claims: {folder / 'CLAIMS.md'}")
     changed = verdicts.changes(former, settled) if former is not None else []
     if changed:
-        print(f"verdicts changed: {'; '.join(changed)}")
+        say(f"verdicts changed: {'; '.join(changed)}")
     readme = folder.resolve().parent / "README.md"
     if (
         not quick

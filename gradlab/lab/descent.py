@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradlab.checks import count
+from gradlab.console import printable
 from gradlab.lab.objective import from_columns, mix, to_columns
 from gradlab.lab.optimizers import optimizer_of
 from gradlab.lab.policy import is_free
@@ -45,7 +46,9 @@ def descend(problem: Problem, training: Training, wanted: np.ndarray, *, progres
 def progress_bar(problem: Problem, wanted: np.ndarray, progress: bool) -> tqdm:
     """Return a bar that counts the steps of all runs, shown if ``progress``."""
     runs = problem.runs.count
-    return tqdm(total=runs * int(wanted[-1]), desc=f"{problem.label}: {runs} runs", unit="step", disable=not progress)
+    return tqdm(
+        total=runs * int(wanted[-1]), desc=printable(f"{problem.label}: {runs} runs"), unit="step", disable=not progress
+    )
 
 
 def _follow(

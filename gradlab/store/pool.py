@@ -19,6 +19,7 @@ from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from gradlab.checks import count
+from gradlab.console import printable
 from gradlab.store.artifacts import holds, make_way, save_frame
 
 _SAFE_PATH = "PYTHONSAFEPATH"
@@ -130,7 +131,7 @@ def run_parts(
     workers = processes(workers)
     todo = {index: part for index, part in enumerate(parts) if not part.is_done()}
     total = sum(part.size for part in parts)
-    bar = tqdm(total=total, initial=total - _size(todo), desc=label, unit=unit, disable=not progress)
+    bar = tqdm(total=total, initial=total - _size(todo), desc=printable(label), unit=unit, disable=not progress)
     deaths = 0
     with bar, calm():
         while todo:

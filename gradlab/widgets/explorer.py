@@ -16,6 +16,7 @@ import pandas as pd
 
 from gradlab.checks import between, count, one_of
 from gradlab.lab.descent import steady
+from gradlab.store.csv_text import csv_text
 from gradlab.widgets.controls import Controls, Slider
 from gradlab.widgets.front import Tools
 from gradlab.widgets.view import View, montage
@@ -281,7 +282,7 @@ class Explorer(widgets.VBox):
         self.buttons = {button.description: button for button in buttons}
         tools = Tools(self.name, {
             "python": lambda: self._when_done(self.as_python).encode(), "png": self.png,
-            "csv": lambda: self._when_done(self.frame).to_csv(index=False).encode(),
+            "csv": lambda: csv_text(self._when_done(self.frame)).encode(),
         })  # fmt: skip
         groups = []
         for heading, controls in self._groups.items():

@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 from gradlab.lab.descent import steady
+from gradlab.store.csv_text import csv_text
 from gradlab.store.files import Content, write_whole
 from gradlab.store.pool import end_with
 from gradlab.store.provenance import commit, versions
@@ -249,6 +250,6 @@ def machine(libraries: Sequence[str], *, device: str = "cpu") -> str:
 def write_results(folder: Path, name: str, table: pd.DataFrame, page: str, picture: Content | None = None) -> None:
     """Write NAME.csv and NAME.md, and NAME.png where there is a picture, all or none."""
     files: dict[Path, Content] = {
-        folder / f"{name}.csv": table.to_csv(index=False, float_format="%.6g"), folder / f"{name}.md": page,
+        folder / f"{name}.csv": csv_text(table, float_format="%.6g"), folder / f"{name}.md": page,
     }  # fmt: skip
     write_whole({**files, folder / f"{name}.png": picture} if picture else files)

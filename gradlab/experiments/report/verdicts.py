@@ -31,6 +31,7 @@ from gradlab.experiments.frames import frame_path, is_current
 from gradlab.experiments.report.claims import CLAIMS, Claim
 from gradlab.stats.intervals import OUTCOMES
 from gradlab.store.artifacts import load_frame
+from gradlab.store.csv_text import csv_text
 from gradlab.store.provenance import text_at_head
 
 WEAKEST_FIRST = ("fails", "inconclusive", "no difference", "holds when", "holds", "identity")
@@ -190,7 +191,7 @@ def records(settled: Collection[Settled]) -> pd.DataFrame:
 
 def as_csv(settled: Collection[Settled]) -> str:
     """Return the report as CSV; equal verdicts give equal bytes."""
-    return records(settled).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return csv_text(records(settled), float_format="%.6g")
 
 
 def from_csv(text: str) -> pd.DataFrame:

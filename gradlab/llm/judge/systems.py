@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import count, one_of
+from gradlab.console import say
 from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import DECIDING, FORMER, Data, prepare
@@ -328,7 +329,7 @@ def _kept(file: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str,
     except FileNotFoundError:
         pass
     except Damaged as error:
-        print(f"gradlab: {error}, and is made again", file=sys.stderr)
+        say(f"gradlab: {error}, and is made again", file=sys.stderr)
     page = {"key": key, **make()}
     write_whole({file: sealed(page)})
     return page

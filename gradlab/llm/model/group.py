@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from gradlab.checks import one_of
+from gradlab.console import say
 
 Precision = Literal["fp32", "bf16"]
 DISTRIBUTIONS = ("ddp", "fsdp")
@@ -156,7 +157,7 @@ def stop_asked(group: Group) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         came.append(time.monotonic())
         if group.is_main and len(came) == 1:
-            print("\nstopping after this step; once more to stop at once", file=sys.stderr)
+            say("\nstopping after this step; once more to stop at once", file=sys.stderr)
 
     inside = threading.current_thread() is threading.main_thread()  # no other thread may take signals
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM) if inside}

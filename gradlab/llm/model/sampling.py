@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from tqdm import tqdm
 
 from gradlab.checks import count, one_of, positive
+from gradlab.console import printable
 from gradlab.llm.data.batches import collate, dealt
 from gradlab.llm.data.turn_ends import turn_ends
 from gradlab.llm.model.group import Group, Precision, computing, plain
@@ -75,7 +76,7 @@ def sample(
     parts = dealt(np.array([len(row) for row in rows], int), batch)[group.rank :: group.size]
     with _still(model, group), _bare(base, ends, pad, longest, temperature), computing(group.device, precision):
         for turn, part in enumerate(
-            tqdm(parts, desc=title, unit="batch", disable=not (title and group.is_main), leave=False)
+            tqdm(parts, desc=printable(title), unit="batch", disable=not (title and group.is_main), leave=False)
         ):
             inputs = collate([(rows[place], ()) for place in part], pad, group.device, left=True)
             inputs.pop("answer_mask")

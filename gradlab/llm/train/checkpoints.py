@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from gradlab.console import say
 from gradlab.llm.model.finished import check_model, known_hash, read_done
 from gradlab.llm.model.group import Group, local, trainable
 from gradlab.llm.model.tensor_file import read_tensors, write_tensors
@@ -94,7 +95,7 @@ def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
             _restore(model, optimizer, tensors)
             return int(state["step"])
         if group.is_main:
-            print(f"gradlab: {path} is damaged and is passed over", file=sys.stderr)
+            say(f"gradlab: {path} is damaged and is passed over", file=sys.stderr)
     if there:
         raise ValueError(
             f"{folder} has no checkpoint that is not damaged; remove it, and the training starts again from step 1"
@@ -144,7 +145,7 @@ def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) ->
     check_model(folder / "model")
     log = folder / LOG
     if LOG in page["files"] and not (log.is_file() and known_hash(log) == page["files"][LOG]):
-        print(f"gradlab: {log} is not as the training wrote it; its numbers may be wrong", file=sys.stderr)
+        say(f"gradlab: {log} is not as the training wrote it; its numbers may be wrong", file=sys.stderr)
     return True
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import tyro
 
 from gradlab.checks import one_of
+from gradlab.console import printable_errors
 from gradlab.llm.train.run_settings import FLAT, SECTIONS, Settings, kind_of, nested
 
 
@@ -47,12 +48,13 @@ def read_settings(arguments: Sequence[str], prog: str) -> Settings:
     for field in dataclasses.fields(Settings):
         default = None if field.default is dataclasses.MISSING else field.default
         object.__setattr__(start, field.name, values.get(field.name, default))
-    draft = tyro.cli(
-        _Draft, prog=prog, args=rest, default=start,
-        description=f"{inspect.getdoc(Settings)}\n\n--config FILE: a TOML file of these options, with a table for each "
-        "section; options that are given here win.",
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
-    )  # fmt: skip
+    with printable_errors():
+        draft = tyro.cli(
+            _Draft, prog=prog, args=rest, default=start,
+            description=f"{inspect.getdoc(Settings)}\n\n--config FILE: a TOML file of these options, with a table for "
+            "each section; options that are given here win.",
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
+        )  # fmt: skip
     return Settings(**vars(draft))
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gradlab.console import printable
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.model.group import stop_asked
 from gradlab.llm.train.checkpoints import CHECKPOINTS
@@ -87,7 +88,7 @@ def run_steps(policy: M, task: Task[M], folder: Path, key: str, header: dict[str
     started = time.perf_counter()
     row = log.ended() if done == policy.steps else {}  # the training was stopped after its last step
     with (
-        tqdm(total=policy.steps, initial=done, desc=title, unit="step", disable=not group.is_main) as bar,
+        tqdm(total=policy.steps, initial=done, desc=printable(title), unit="step", disable=not group.is_main) as bar,
         log,
         stop_asked(group) as asked,
     ):

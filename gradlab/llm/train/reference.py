@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gradlab.console import printable, say
 from gradlab.llm.data.batches import Row, collate, dealt, side_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
@@ -32,7 +33,7 @@ def score(
     lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
     scores = torch.zeros(len(rows), dtype=torch.float64)
     parts = dealt(lengths, micro, group.rank, group.size)
-    for part in tqdm(parts, desc=title, unit="batch", disable=not (title and group.is_main), leave=False):
+    for part in tqdm(parts, desc=printable(title), unit="batch", disable=not (title and group.is_main), leave=False):
         chosen = part if len(part) else np.zeros(1, int)  # FSDP needs every process in every forward
         logps = forward(**collate([rows[index] for index in chosen], pad, group.device)).double().cpu()
         scores[part] = logps[: len(part)]
@@ -61,7 +62,7 @@ def _read(file: Path, key: str, number: int) -> Tensor | None:
     try:
         tensors, about = read_tensors(file)
     except Damaged as error:
-        print(f"gradlab: {error}, and is made again", file=sys.stderr)
+        say(f"gradlab: {error}, and is made again", file=sys.stderr)
         return None
     if about.get("key") != key or tensors["logps"].shape != (number, 2):
         raise ValueError(f"{file} is the cache of another model or of other data; remove it, and it is made again")

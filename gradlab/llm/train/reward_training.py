@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gradlab.checks import between, count, one_of, positive
+from gradlab.console import say
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import batch_at, dealt, steps_an_epoch
 from gradlab.llm.data.hold_out import Overlap, prompt_key
@@ -80,11 +81,11 @@ def train_reward(
         claim(out, stack)
         sweep(out, done=model is None)
         if model is None:
-            print(f"reward model: done before, {out}")
+            say(f"reward model: done before, {out}")
         else:
             overlap = Overlap.of(*([prompt_key(pair.prompt) for pair in part] for part in (pairs, held_out)))
             if overlap.shared_pairs:
-                print(f"reward model: {overlap}")
+                say(f"reward model: {overlap}")
             _train(
                 model, base, tokenizer, texts, out, held_out, settings, micro=micro, key=key, device=device,
                 said={**overlap.header(), "template_date": written},
@@ -255,7 +256,7 @@ def _accuracy(
     accuracy = held_out_accuracy(
         CheckedReward(scorer, str(out)), held_out, template=template, tokenizer=tokenizer, lengths=lengths
     )
-    print(f"reward model: {accuracy}")
+    say(f"reward model: {accuracy}")
     return accuracy
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from gradlab.console import say
 from gradlab.llm.data.prepare import DECIDING, FORMER, Data
 from gradlab.llm.data.template_dates import TemplateDate, today
 from gradlab.llm.model.group import Group
@@ -48,20 +49,20 @@ def describe(settings: Settings, data: Data, group: Group, date: TemplateDate, w
 
     written  the date that the chat template writes, if it does.
     """
-    print(data.report)
+    say(data.report)
     if written is not None:
-        print(f"the chat template writes a date: {written} in all of this run, see --template-date")
-    print(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")
+        say(f"the chat template writes a date: {written} in all of this run, see --template-date")
+    say(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")
     if settings.validation is None and len(data.held_out) >= len(data.train):
-        print("as many pairs are held out as are trained on, or more; held_out says how many")
+        say("as many pairs are held out as are trained on, or more; held_out says how many")
     if group.size > settings.batch:
-        print(f"{group.size - settings.batch} of {group.size} processes have nothing to do: batch is {settings.batch}")
+        say(f"{group.size - settings.batch} of {group.size} processes have nothing to do: batch is {settings.batch}")
     if settings.validation is None and len(data.held_out) != settings.held_out:
-        print(f"held_out is {settings.held_out}, and whole prompts are held out; --hold-out pairs draws single pairs")
+        say(f"held_out is {settings.held_out}, and whole prompts are held out; --hold-out pairs draws single pairs")
     if data.seen:
-        print(f"{data.seen} held-out pairs are among those to train on too, so they show less than they seem to")
+        say(f"{data.seen} held-out pairs are among those to train on too, so they show less than they seem to")
     if data.overlap.shared_pairs:
-        print(data.overlap)
+        say(data.overlap)
     page = {
         "settings": {name: settings.get(name) for name in DECIDING}, "fingerprint": data.fingerprint,
         "report": dataclasses.asdict(data.report), "model": settings.model, "started": date.started,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from gradlab.console import one_line
+from gradlab.console import one_line, say
 from gradlab.doctor.training_log import append_step, keep_steps, read_log, start_log
 from gradlab.llm.train.checkpoints import LOG
 from gradlab.llm.train.run_settings import LogSettings
@@ -87,7 +87,7 @@ class StageLog:
                 f"{self.file} is damaged ({one_line(error)}); move it away, and the training goes on without its rows"
             ) from None
         if rows < done:
-            print(f"gradlab: {self.file} lacks {done - rows} of the {done} steps that are done", file=sys.stderr)
+            say(f"gradlab: {self.file} lacks {done - rows} of the {done} steps that are done", file=sys.stderr)
 
     def _try(self, name: str, work: Callable[[], _Copy | None]) -> None:
         """Begin a copy or write to it; where that fails, give the copy up."""
@@ -95,7 +95,7 @@ class StageLog:
             made = work()
         except Exception as error:
             self._copies.pop(name, None)
-            print(
+            say(
                 f"gradlab: {name} could not be written ({one_line(error)}); the training goes on without it, and "
                 f"{self.file} has all rows",
                 file=sys.stderr,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradlab.console import say
 from gradlab.llm.data.batches import lengths, steps_an_epoch
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.data.template_dates import fix_date
@@ -141,7 +142,7 @@ class Stage(ABC):
         group.on_main(lambda: sweep(folder, done=done))
         if done:
             if group.is_main:
-                print(f"{self.name}: done before, {folder}")
+                say(f"{self.name}: done before, {folder}")
             return str(folder / "model")
         group.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
         _free()  # the model of the stage before
@@ -150,7 +151,7 @@ class Stage(ABC):
         summary = run_steps(policy, task, folder, key, header, self.name)
         self._finish(policy, folder, {"key": key, **header, **summary}, decided)
         if group.is_main:
-            print(f"{self.name}: {_in_words(summary)}, {folder}")
+            say(f"{self.name}: {_in_words(summary)}, {folder}")
         return str(folder / "model")
 
     def decided(self) -> dict[str, Any]:
