@@ -224,6 +224,37 @@ def test_a_curve_of_tensorboard_has_its_column_from_the_file_s_name(tmp_path, na
     assert [said[: len(note)] for said in frame.attrs["notes"]] == ([] if column else [note])
 
 
+def test_a_folder_of_tensorboard_s_curves_is_one_log(tmp_path):
+    for tag, values in {"train_loss": (0.7, 0.5), "eval_loss": (0.6,), "train_epoch": (0.1, 0.2)}.items():
+        rows = "".join(f"1.5,{step},{value}\n" for step, value in enumerate(values, 1))
+        (tmp_path / f"run-.-tag-{tag}.csv").write_text(f"Wall time,Step,Value\n{rows}")
+    frame = read_log(tmp_path)
+    assert frame["step"].tolist() == [1, 2]
+    assert frame["loss"].tolist() == [0.7, 0.5]
+    assert frame["validation_loss"].dropna().tolist() == [0.6]
+    assert frame["run-.-tag-train_epoch"].tolist() == [0.1, 0.2]
+    assert frame.attrs["notes"] == []
+    (tmp_path / "other.csv").write_text("step,loss\n1,2\n")
+    with pytest.raises(FileNotFoundError, match="is no file; a training log is"):
+        read_log(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_folder_of_tensorboard_s_event_files_is_one_log(tmp_path):
+    pytest.importorskip("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as board:
+        for step in range(1, 4):
+            board.add_scalar("train/loss", 0.5, step)
+            board.add_scalar("train/rewards/margins", math.nan if step == 2 else 0.25, step)
+            board.add_scalar("eval/loss", 0.75, step)
+    frame = read_log(tmp_path)
+    assert frame["loss"].tolist() == [0.5] * 3
+    assert frame["validation_loss"].tolist() == [0.75] * 3
+    assert frame.attrs["not_finite"] == {"reward_margin": "row 2"}
+
+
 def test_the_logs_of_llama_factory_and_verl(tmp_path):
     path = tmp_path / "trainer_log.jsonl"
     path.write_text(

@@ -1,8 +1,9 @@
 """Look through the log of a preference training for known signatures of failure; say where, and what to try.
 
 It reads gradlab's logs and TRL's: trainer_state.json, or rows with a step as CSV, JSON or JSON lines, also under the
-names of the DPO authors, OpenRLHF, LLaMA-Factory and verl; and a curve that TensorBoard exports. Exit status: 0 where
-no problem was found (there may be warnings and notes), 3 where a problem was found, 4 where nothing could be judged.
+names of the DPO authors, OpenRLHF, LLaMA-Factory and verl; and of TensorBoard a curve that it exports, or a folder of
+such curves or of event files. Exit status: 0 where no problem was found (there may be warnings and notes), 3 where a
+problem was found, 4 where nothing could be judged.
 """
 
 from __future__ import annotations

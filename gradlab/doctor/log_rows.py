@@ -19,6 +19,11 @@ ACCEPTED = (
 )
 CURVE = ["Wall time", "Step", "Value"]  # the first line of the CSV file that TensorBoard exports: one curve
 Rows = Iterator[tuple[int, dict[str, Any]]]  # each with the number of its line, or of its row in a list
+_NAMELESS = (
+    "TensorBoard's CSV holds one curve, and this file's name tells no column that gradlab knows; name it as "
+    "TensorBoard does, such as run-NAME-tag-train_loss.csv"
+)
+_EVENTS = "*.tfevents.*"
 _SPACE = re.compile(r"\s*")
 
 
@@ -27,13 +32,15 @@ def log_rows(path: Path, settings: dict[str, Any], notes: list[str]) -> Rows:
 
     ValueError with one line that names the file, the place and the fault.
     """
+    if path.is_dir():
+        return _curves(path, notes)
     read = {".csv": _csv_rows, ".json": _json_rows}.get(path.suffix.lower())
     return read(path, notes) if read else _json_lines(path, settings, notes)
 
 
 def place_of(path: Path, number: int) -> str:
     """Return the place of a row, in words."""
-    return f"{'row' if path.suffix.lower() == '.json' else 'line'} {number}"
+    return f"{'row' if path.suffix.lower() == '.json' or path.is_dir() else 'line'} {number}"
 
 
 def _json_lines(path: Path, settings: dict[str, Any], notes: list[str]) -> Rows:
@@ -165,6 +172,46 @@ def _csv_rows(path: Path, notes: list[str]) -> Rows:
         yield before[0], dict(zip(names, before[1], strict=True))
 
 
+def _curves(folder: Path, notes: list[str]) -> Rows:
+    """Yield one row per step from a folder of TensorBoard: the curves that it exported as CSV, or its event files."""
+    steps: dict[Any, dict[str, Any]] = {}
+    for file in sorted(folder.glob("*.csv")):
+        said: list[str] = []
+        for _, row in _csv_rows(file, said):
+            value = row.pop("Value", None)  # of a curve that gradlab does not know
+            steps.setdefault(row["Step"], {}).update(row if value is None else row | {file.stem: value})
+        notes += [note for note in said if note != _NAMELESS]
+    for step, tag, value in _events(folder) if any(folder.glob(_EVENTS)) else ():
+        steps.setdefault(step, {"step": step})[tag] = value
+    yield from enumerate(steps.values(), 1)
+
+
+def is_board(path: Path) -> bool:
+    """Return whether a path is a folder with curves of TensorBoard: CSV files that it exported, or its event files."""
+    if not path.is_dir():
+        return False
+    curves = list(path.glob("*.csv"))
+    return any(path.glob(_EVENTS)) or (bool(curves) and all(map(_is_curve, curves)))
+
+
+def _is_curve(file: Path) -> bool:
+    with open(file, encoding="utf-8-sig", errors="replace") as text:
+        return text.readline(100).strip() == ",".join(CURVE)
+
+
+def _events(folder: Path) -> Iterator[tuple[int, str, float]]:
+    """Yield step, tag and value of each number in a folder of event files."""
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError:
+        raise ModuleNotFoundError(f"{folder} has event files; to read them: pip install tensorboard") from None
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})  # 0: all of them
+    events.Reload()
+    for tag in events.Tags()["scalars"]:
+        for event in events.Scalars(tag):
+            yield event.step, tag, event.value
+
+
 class _Refused(ValueError):
     """A fault that already has its words."""
 
@@ -173,8 +220,5 @@ def _curve_names(path: Path, names: list[str], notes: list[str]) -> list[str]:
     """Return the names of a curve that TensorBoard exported, whose column the file's name tells."""
     column = known_tag(path.name)
     if column is None:
-        notes.append(
-            "TensorBoard's CSV holds one curve, and this file's name tells no column that gradlab knows; name it as "
-            "TensorBoard does, such as run-NAME-tag-train_loss.csv"
-        )
+        notes.append(_NAMELESS)
     return [names[0], names[1], column or names[2]]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gradlab.checks import count, one_of
 from gradlab.doctor.log_columns import COLUMNS
-from gradlab.doctor.log_rows import ACCEPTED, FORMAT, HEADER, log_rows
+from gradlab.doctor.log_rows import ACCEPTED, FORMAT, HEADER, is_board, log_rows
 from gradlab.doctor.log_table import Table, whole_step
 from gradlab.store.json_lines import append_line, keep_lines, start_lines, stream_lines
 
@@ -45,7 +45,8 @@ def read_log(path: Path | str) -> pd.DataFrame:
 
     It recognises gradlab's JSON lines, TRL's trainer_state.json, and tables as CSV, JSON or JSON lines with the names
     of gradlab, TRL, LLaMA-Factory, OpenRLHF, verl or the DPO authors, also with the prefixes ``train/`` and ``eval/``
-    of Weights & Biases; and the curve that TensorBoard exports, whose column its file's name tells. Lines of one step
+    of Weights & Biases; and the curve that TensorBoard exports, whose column its file's name tells, or a
+    folder of such files or of TensorBoard's event files. Lines of one step
     are joined; the later one wins. Where a log has several names of one column, the others are kept as they are.
 
     ``attrs`` of the frame: ``settings`` of the run where the log has them; ``not_finite``, by column the place in the
@@ -55,7 +56,7 @@ def read_log(path: Path | str) -> pd.DataFrame:
     ValueError or OSError with one line that names the file, the place and the fault.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.is_file() and not is_board(path):
         raise FileNotFoundError(f"{path} is no file; {ACCEPTED}")
     settings: dict[str, Any] = {}
     notes: list[str] = []
