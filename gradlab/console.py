@@ -53,6 +53,16 @@ def one_line(said: object) -> str:
     return printable(" ".join(str(said).split())) or type(said).__name__
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is lack of memory: Python's, or PyTorch's for a GPU, or that of its allocator on a CPU."""
+    words = ("DefaultCPUAllocator", "you tried to allocate", "Cannot allocate memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+    )
+
+
 def complain(prog: str, said: object, status: int) -> int:
     """Print a message or an error on stderr, in one line after the program's name; return the exit status."""
     say(f"{prog}: {one_line(said)}", file=sys.stderr)

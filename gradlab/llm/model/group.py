@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gradlab.checks import one_of
 from gradlab.console import say
+from gradlab.llm.model.heads import decoder_of
 
 Precision = Literal["fp32", "bf16"]
 DISTRIBUTIONS = ("ddp", "fsdp")
@@ -168,23 +169,29 @@ def stop_asked(group: Group) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def placed(model: Any, group: Group, distribution: str) -> Any:
+    """Move a model to its device, unless FSDP is to spread it over several."""
+    return model if group.size > 1 and distribution == "fsdp" else model.to(group.device)
+
+
 def spread(model: Any, group: Group, distribution: str, precision: Precision) -> Any:
     """Move a model to its device, and spread it over all processes where there are several.
 
     With FSDP the main process's weights count; the others may hold the model on the meta device.
     """
+    model = placed(model, group, distribution)
     if group.size == 1:
-        return model.to(group.device)
+        return model
     if one_of("distribution", distribution, DISTRIBUTIONS) == "ddp":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # its other name is not in older versions
-            return DistributedDataParallel(model.to(group.device), broadcast_buffers=False)
+            return DistributedDataParallel(model, broadcast_buffers=False)
     mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
     whole = {name: value.detach() for name, value in model.state_dict().items()} if group.is_main else {}
     buffers = dict(model.named_buffers()) if group.is_main else {}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     mesh = init_device_mesh(group.device.type, (group.size,))
-    lists = [part for part in base.get_decoder().children() if isinstance(part, nn.ModuleList)]
+    lists = [part for part in decoder_of(base).children() if isinstance(part, nn.ModuleList)]
     for layer in max(lists, key=len, default=()):
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     fully_shard(model, mesh=mesh, mp_policy=mixed)

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from gradlab.llm.model.group import Group
+from gradlab.llm.model.heads import Way, way_of
+
 CHUNK = 1024  # tokens whose logits exist at one time; on a GPU fewer take longer, see figures/benchmarks/cuda
-# Names in a config whose value, unless 1 or None, says that logits are more than lm_head's output. Then the model's
-# whole forward computes the logits.
+# Names in a config whose value, unless 1 or None, says that logits are more than lm_head's output: a cap may not show
+# on the small logits of a model that starts from random weights.
 _SCALED = re.compile(r"(?!attn|attention|router).*logits?_\w*(scal|cap)\w*|(lm_head|output)_multiplier\w*")
 
 
-def with_logps(model: Any, *, chunk: int = CHUNK) -> Any:
+def with_logps(model: Any, *, chunk: int = CHUNK, group: Group | None = None) -> Any:
     """Make a causal language model give log-probabilities of responses; return the same model.
 
     Afterwards ``model(input_ids, attention_mask, answer_mask=mask)`` is Σ_t log π(y_t|x, y_<t) of each sequence, (B,)
@@ -25,36 +28,38 @@ def with_logps(model: Any, *, chunk: int = CHUNK) -> Any:
 
     Log-sum-exp is in float32 at least, whatever the model's type. Only responses' tokens get logits, ``chunk`` of them
     at a time, which are computed again for the gradient, except the last. Padding may be on either side. Source: ours.
+
+    The model is tried once, on six tokens: where its decoder and its output embedding do not give its own logits, its
+    whole forward does, with a notice (``way_of``). ValueError where log π cannot be right.
+
+    group  the processes that hold the model, which all make the same call before the model is spread: the main process
+           tries it, and the others may hold it on the meta device. Left out: this process alone.
     """
     plain_forward = model.forward
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under LoRA's wrapper
     config = base.config.get_text_config().to_dict()
     scaled = any(value not in (None, 1) for name, value in config.items() if _SCALED.fullmatch(name))
-    whole = plain_forward if scaled else None
+    way = (group or Group()).on_main(lambda: way_of(plain_forward, base, linear=not scaled))
 
     @functools.wraps(plain_forward)  # generate() looks at the signature
     def forward(*args: Any, answer_mask: Tensor | None = None, mean: bool = False, **inputs: Any) -> Any:
         if answer_mask is None:
             return plain_forward(*args, **inputs)
-        return _sequence_logps(base, whole, chunk, *args, answer_mask=answer_mask, mean=mean, **inputs)
+        return _sequence_logps(way, plain_forward, base, chunk, *args, answer_mask=answer_mask, mean=mean, **inputs)
 
     model.forward = forward
     return model
 
 
 def _sequence_logps(
-    base: Any, whole: Any, chunk: int, input_ids: Tensor, attention_mask: Tensor, *, answer_mask: Tensor, mean: bool
-) -> Tensor:
-    place = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # so that padding on the left changes nothing
-    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": place, "use_cache": False}
+    way: Way, whole: Any, base: Any, chunk: int, input_ids: Tensor, attention_mask: Tensor, *, answer_mask: Tensor,
+    mean: bool,
+) -> Tensor:  # fmt: skip
     asked = answer_mask[:, 1:].bool()  # a token is predicted at the position before it
     row, column = asked.nonzero(as_tuple=True)
     target = input_ids[row, column + 1]
-    if whole is not None:
-        by_token = _gathered(whole(**inputs).logits[row, column], target)
-    else:
-        hidden = base.get_decoder()(**inputs).last_hidden_state[row, column]
-        by_token = _chunked(base.get_output_embeddings(), hidden, target, chunk)
+    state = way.state(whole, base, {"input_ids": input_ids, "attention_mask": attention_mask})[row, column]
+    by_token = _gathered(state, target) if way.whole else _chunked(base.get_output_embeddings(), state, target, chunk)
     sums = by_token.new_zeros(len(input_ids)).index_add(0, row, by_token)
     return sums / asked.sum(1).clamp(min=1) if mean else sums
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradlab.llm.data.batches import Row, collate
-from gradlab.llm.model.group import Group, computing, gradients_meet, spread
+from gradlab.llm.model.group import Group, computing, gradients_meet, placed, spread
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.train.run_settings import Settings
@@ -33,7 +33,8 @@ class PolicyModel(TrainedModel[Settings]):
             enable({"use_reentrant": False})
             if settings.lora.rank:
                 model.enable_input_require_grads()
-        model = spread(with_logps(model, chunk=settings.chunk), group, settings.distribution, settings.precision)
+        model = with_logps(placed(model, group, settings.distribution), chunk=settings.chunk, group=group)
+        model = spread(model, group, settings.distribution, settings.precision)
         super().__init__(model, group, settings, rate=rate, steps=steps)
         self.pad = pad
 

@@ -257,8 +257,9 @@ def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callabl
         model, off = policy.plain, policy.plain.disable_adapter
     else:
         loaded = group.on_all(lambda: load(source)).requires_grad_(False)
-        model, off = with_logps(loaded, chunk=settings.chunk), contextlib.nullcontext
-        model = spread(model, group, "fsdp", settings.precision) if apart else model.to(group.device)
+        loaded = loaded if apart else loaded.to(group.device)
+        model, off = with_logps(loaded, chunk=settings.chunk, group=group), contextlib.nullcontext
+        model = spread(model, group, "fsdp", settings.precision) if apart else model
         model.eval()
 
     def forward(**batch: Tensor) -> Tensor:
