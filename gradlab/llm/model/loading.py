@@ -62,8 +62,11 @@ def generation_of(source: str | Path) -> Any:
         with _base_of(Path(source)) as base:
             return generation_of(base)
     try:
-        return GenerationConfig.from_pretrained(str(source))
+        with reading("generation_config", source, "JSON that transformers can read, beside the model"):
+            return GenerationConfig.from_pretrained(str(source))
     except OSError:
+        if (Path(source) / "generation_config.json").is_file():
+            raise
         return None
 
 
@@ -251,13 +254,13 @@ def reading(what: str, source: str | Path, accepted: str = "") -> Iterator[None]
     what      the argument's name. source: its value.
     accepted  what the value must be; left out: a folder or hub name of a model, or of a tokenizer by ``what``.
     """
-    from safetensors import SafetensorError
-
     needed = "a tokenizer" if what == "tokenizer" else "weights in safetensors"
     accepted = accepted or f"a folder that transformers can read, with {needed}, or a hub's name"
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning, SafetensorError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of any type, where a file is damaged or holds JSON of another type
         there = Path(source).exists() or not Path(source).is_absolute()  # else it may be a hub's name
         reason = " ".join(str(error).split())[:200] if there else "not there"
         raise OSError(f"{what} must be {accepted}; got {str(source)!r} ({reason})") from None

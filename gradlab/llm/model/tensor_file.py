@@ -15,18 +15,20 @@ from torch import Tensor
 from gradlab.store.files import sync
 from gradlab.store.sealed import Damaged
 
-_HASH = "sha256"  # key in the file's metadata
+_ABOUT = "gradlab"  # the only key in the file's metadata, as safetensors writes several in an order by chance
+_HASH = "sha256"
 
 
 def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], **about: str) -> None:
     """Write tensors to a file, down to the disk, with ``about`` as its metadata and the hash of all of this.
 
-    The hash is taken from the tensors in memory, so that also a bit flipped on its way to the disk is noticed.
+    Equal tensors give equal bytes. The hash is taken from the tensors in memory, so that also a bit flipped on its way
+    to the disk is noticed.
     Raises OSError, such as for a full disk.
     """
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
-        save_file(whole, path, {**about, _HASH: _hash(whole, about)})
+        save_file(whole, path, {_ABOUT: json.dumps({**about, _HASH: _hash(whole, about)}, sort_keys=True)})
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from None
     sync(path)
@@ -36,7 +38,7 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors in a file of ``write_tensors``, and its metadata; Damaged where they are not as written."""
     try:
         with safe_open(path, "pt") as opened:
-            about = dict(opened.metadata() or {})
+            about = json.loads(opened.metadata()[_ABOUT])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         whole = about.pop(_HASH, None) == _hash(tensors, about)
     except Exception:  # safetensors' error is no ValueError, and torch has its own for a strange shape

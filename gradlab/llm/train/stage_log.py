@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -94,7 +95,10 @@ class StageLog:
         try:
             made = work()
         except Exception as error:
-            self._copies.pop(name, None)
+            given_up = self._copies.pop(name, None)
+            if given_up is not None:
+                with contextlib.suppress(Exception):
+                    given_up.close()
             say(
                 f"gradlab: {name} could not be written ({one_line(error)}); the training goes on without it, and "
                 f"{self.file} has all rows",
@@ -130,10 +134,13 @@ class _TensorBoard:
         name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._records = RecordWriter(_Raw(self._file))
-        self._add(file_version="brain.Event:2")
-        self._add(
-            step=done + 1, session_log=proto.SessionLog(status=proto.SessionLog.START)
-        )  # later steps are made again
+        try:
+            self._add(file_version="brain.Event:2")
+            again = proto.SessionLog(status=proto.SessionLog.START)
+            self._add(step=done + 1, session_log=again)  # earlier files may have later steps, which do not count
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """Write the numbers of a step."""
