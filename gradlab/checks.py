@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
@@ -49,6 +50,16 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}{hint}")
     return value
+
+
+def utf8(name: object, head: bytes) -> None:
+    """Raise ValueError where the first bytes of a file, four or more, are those of a text in UTF-16 or UTF-32."""
+    encoding = json.detect_encoding(head[:4]) if any(head[:4]) else "utf-8"
+    if not encoding.startswith("utf-8"):
+        raise ValueError(
+            f"{name} must be UTF-8, and is {encoding.upper()}; change it by: "
+            f"iconv -f {encoding.removesuffix('-sig')} -t utf-8 OLD > NEW"
+        )
 
 
 def _is_real(value: Any) -> bool:

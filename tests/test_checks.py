@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gradlab.checks import between, count, one_of, positive
+from gradlab import read_log
+from gradlab.checks import between, count, one_of, positive, utf8
+from gradlab.store.ratings import read_comparison
+from gradlab.sweeps.settings_frame import read_settings
 
 NOT_NUMBERS = [True, False, np.True_, torch.tensor(True), "1", None, [1], np.ones(1), math.nan]
 
@@ -77,3 +80,29 @@ def test_nothing_near_means_no_suggestion(value):
 def test_an_integer_beyond_every_float_is_refused_in_words():
     with pytest.raises(ValueError, match="beta must be finite and > 0"):
         positive("beta", 10**400)
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"a", b"{}", b'{"a"', "é{}".encode(), "\ufeffa,b".encode(), bytes(8), b"\xff\xfa12"]
+)
+def test_bytes_that_are_not_utf_16_pass(head):
+    utf8("a.jsonl", head)
+
+
+def _config(path):
+    command_line = pytest.importorskip("gradlab.llm.train.command_line")
+    return command_line._read_config(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("log.jsonl", read_log), ("log.csv", read_log), ("samples.jsonl", read_comparison), ("sweep.toml", read_settings),
+        ("run.toml", _config),
+    ],
+)  # fmt: skip
+def test_every_reader_of_texts_names_utf_16_and_its_remedy(tmp_path, name, read, encoding):
+    (tmp_path / name).write_bytes('{"step": 1}\n'.encode(encoding))
+    with pytest.raises(ValueError, match=rf"{name} must be UTF-8, and is {encoding.upper()}; .*iconv -f {encoding} -t"):
+        read(tmp_path / name)

@@ -132,6 +132,15 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_fault(tmp_path):
     assert only(str(tmp_path / "a.jsonl")) == tuple(TEXTS.values())
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_utf_16_is_named_with_its_remedy(tmp_path, name):
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+        content = (json.dumps(TEXTS) + "\n").encode(encoding)
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        with pytest.raises(ValueError, match=rf"{name} must be UTF-8, .* iconv -f {encoding} -t utf-8 OLD > NEW$"):
+            read_pairs(str(tmp_path / name))
+
+
 @pytest.mark.parametrize("cut", [5, 30, -4])
 def test_a_gzip_file_that_is_cut_short_is_named(tmp_path, cut):
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(json.dumps(TEXTS).encode())[:cut])

@@ -181,6 +181,9 @@ def test_bad_answers_and_systems_are_named(samples, tmp_path):
     with pytest.raises(FileNotFoundError, match="is no file; a file of samples has"):
         read_comparison(tmp_path / "none")
     assert read_comparison(samples, "third").left_out == 7
+    rows = [{"prompt": f"{i}", "samples": {"one": "a", "other": None if i else "b"}} for i in range(3)]
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert read_comparison(samples).left_out == 2
 
 
 def press(explorer, act):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gradlab.checks import utf8
 from gradlab.doctor.log_columns import known_tag
 from gradlab.store.json_lines import stream_lines
 
@@ -146,6 +147,8 @@ def _expect(text: str, at: int, sign: str) -> int:
 
 
 def _csv_rows(path: Path, notes: list[str]) -> Rows:
+    with open(path, "rb") as file:
+        utf8(path, file.read(4))
     try:
         with open(path, newline="", encoding="utf-8-sig") as text:
             lines = csv.reader(text, strict=True)

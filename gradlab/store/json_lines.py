@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from gradlab.checks import utf8
 from gradlab.store.files import naming, write_all, write_whole
 
 
@@ -110,6 +111,8 @@ def _objects(
     lines: Iterable[bytes], first: int, path: Path | str, kind: str, when_torn: Callable[[int], object]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, first):
+        if number == 1:
+            utf8(path, line)
         if not line.strip():
             continue
         try:

@@ -60,7 +60,8 @@ def read_comparison(path: Path | str, a: str = "", b: str = "") -> Comparison:
     """Return the comparison of systems ``a`` and ``b`` in a file of samples, by default of the first two named there.
 
     The file has one object per line with ``prompt`` and ``samples``; a first line without a prompt is about the file.
-    ValueError or OSError with one line that names file, line and field.
+    A prompt without a sample of both, or with null in place of one, is left out and counted. ValueError or OSError
+    with one line that names file, line and field.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is no file; {SAMPLES}")
@@ -188,10 +189,10 @@ def _checked_sample(row: dict[str, Any], place: str) -> tuple[str, dict[str, str
     if not isinstance(prompt, str):
         raise ValueError(f"{place}: prompt must be a text, got {prompt!r}; {SAMPLES}")
     if not isinstance(samples, dict) or not all(
-        isinstance(text, str) and name.strip() == name for name, text in samples.items()
+        isinstance(text, str | None) and name.strip() == name for name, text in samples.items()
     ):
         raise ValueError(f"{place}: samples must give a text for each system; {SAMPLES}")
-    return prompt, samples
+    return prompt, {name: text for name, text in samples.items() if text is not None}
 
 
 def _key(prompt: str, samples: dict[str, str], a: str, b: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.checks import count, one_of
+from gradlab.checks import count, one_of, utf8
 from gradlab.lab.runs import Runs
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
@@ -39,8 +39,10 @@ def read_settings(path: Path | str) -> pd.DataFrame:
     that two grids ask for is run once. Raises ValueError, in one line that names file and key.
     """
     path = Path(path)
+    content = path.read_bytes()
+    utf8(path, content)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        document = tomllib.loads(content.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
     try:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gradlab.checks import utf8
 from gradlab.llm.data.pair_forms import CONTEXT, FIELDS, UNREAD, form_of
 
 FILES = ".jsonl, .jsonl.gz or .parquet file"
@@ -38,6 +39,8 @@ def records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, line in enumerate(_lines(path), 1):
         place = f"{path}, line {number}"
+        if number == 1:
+            utf8(path, line)
         if not line.strip():
             continue
         try:
