@@ -184,6 +184,15 @@ def test_what_a_template_does_not_write_is_counted_by_name(file):
     assert report == Report(1, 1)
 
 
+def test_a_prompt_whose_question_is_reworded_before_a_call_is_shared_as_far_as_it_goes(file):
+    thinks = CHATML.replace("<|im_start|>assistant\n{% endif", "<|im_start|>assistant\n<think>\n{% endif")
+    (three,), _ = seen(file(CALLS), tokenizer_of(thinks))
+    assert three[0] == ASKED.format("Weather in Oslo?")
+    forgets = CHATML.replace("{{ m.content }}", "{{ m.content if loop.last or not loop.first else 'x' }}")
+    with pytest.raises(ValueError, match=r"rewords the prompt before a response that is more than a text"):
+        seen(file(CALLS), tokenizer_of(forgets))
+
+
 def test_beaver_has_no_place_for_tools_and_says_so(file):
     record = {"prompt": CALLS["prompt"], "chosen": [called("Oslo")], "rejected": [said("assistant", "No.")]}
     (three,), report = seen(file(record | {"tools": [TOOL]}), template="beaver")
@@ -368,6 +377,14 @@ def test_an_end_of_turn_that_a_response_brings_along_is_taken_once(file):
     (three,), report = seen(file(TEMPLATED | {"prompt": "Two?"}))
     assert three == [ASKED.format("Two?"), "It is.<|im_end|>", "Maybe.<|im_end|>"]
     assert report.notes == {"end of turn in a response, taken once": 1}
+
+
+def test_one_marker_of_each_turn_is_enough(file):
+    template = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    with pytest.raises(ValueError, match=r"line 1: prompt holds '<\|im_end\|>'"):
+        seen(file(TEXTS | {"prompt": "<|im_start|>Two?<|im_end|>"}), tokenizer_of(template))
+    _, report = seen(file(TEXTS | {"prompt": "What is <|im_end|>?"}), tokenizer_of(template))
+    assert report.notes == {"the tokenizer's turn markers in a text": 1}
 
 
 def test_a_text_that_speaks_of_a_marker_is_kept_and_noted(file):

@@ -89,7 +89,7 @@ def texts_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase)
     if all(whole.startswith(prompt) for whole in written):
         return [prompt, *written], False
     if pair.messages:
-        raise Refused("template 'chat' rewords the prompt before a response that is more than a text")
+        return [_shared(pair.prompt, [prompt, *written], tokenizer), *written], False
     return [prompt, *(prompt + answer["content"] for answer in answers)], True
 
 
@@ -171,6 +171,15 @@ def _beaver(messages: Sequence[Message], eos: str) -> str:
         f"USER: {turn['content']} ASSISTANT:" if turn["role"] == "user" else f"{turn['content']}{eos}" for turn in turns
     ]
     return f"{BEAVER_START} {''.join(texts)}"
+
+
+def _shared(prompt: Prompt, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what texts of a prompt begin with alike, as TRL does; Refused where a turn of the prompt is not in it."""
+    same = [len({*letters}) == 1 for letters in zip(*texts, strict=False)]
+    shared = texts[0][: [*same, False].index(False)]
+    if not shared.startswith(chat_text(as_messages(prompt), tokenizer).rstrip()):
+        raise Refused("template 'chat' rewords the prompt before a response that is more than a text")
+    return shared
 
 
 def _contents(prompt: Prompt) -> list[str]:

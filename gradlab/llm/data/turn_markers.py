@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,23 +17,26 @@ _USER, _ANSWER = "first words", "last words"  # of a probe
 class TurnMarkers:
     """The markers of turns in the texts of a chat template.
 
+    begin   the special token that begins the user's turn; "" without one.
     ask     text between the user's words and the assistant's, without white space at its ends; "" if it marks nothing.
     tokens  the special tokens in it, in order.
     end     text after the assistant's words, likewise; "" if no special token is in it.
     """
 
+    begin: str = ""
     ask: str = ""
     tokens: tuple[str, ...] = ()
     end: str = ""
 
     def asked(self, text: str) -> str | None:
         """Return the part of a text that asks the assistant for an answer, as the template does; None without one."""
-        if self.ask and self.ask in text:
+        if self.ask and self.ask in text and self.begin in text.partition(self.ask)[0]:
             return self.ask
-        if len(self.tokens) > 1:
-            found = re.search("[^\\n]{0,20}\\s*".join(map(re.escape, self.tokens)), text)
-            return found[0] if found else None
-        return None
+        if not self.begin or not self.tokens or self.tokens[-1] not in text:
+            return None
+        asks = "[^\\n]{0,20}\\s*".join(map(re.escape, self.tokens))
+        found = re.search(f"{re.escape(self.begin)}.*?({asks})", text, re.DOTALL)
+        return found[1] if found else None
 
     def inside(self, *texts: str, ends: bool = True) -> bool:
         """Say whether any special token of the markers, those of an answer's end among them or not, is in a text."""
@@ -55,9 +58,15 @@ def turn_markers(tokenizer: PreTrainedTokenizerBase, chat: Callable[..., str]) -
         return TurnMarkers()
     ask, end = asks.partition(_USER)[2].strip(), whole.partition(_ANSWER)[2].strip()
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    tokens = [(found.start(), token) for token in special for found in re.finditer(re.escape(token), ask)]
+    begin = _in_order(special, asks.partition(_USER)[0])
+    tokens = _in_order(special, ask)
     marks = bool(tokens) or bool(re.search(r"[<>\[\]{}|#]", ask))  # and no word of everyday, such as "Assistant:"
     return TurnMarkers(
-        ask if marks else "", tuple(token for _, token in sorted(tokens)),
-        end if any(token in end for token in special) else "",
-    )  # fmt: skip
+        begin[-1] if begin else "", ask if marks else "", tokens, end if any(token in end for token in special) else ""
+    )
+
+
+def _in_order(tokens: Iterable[str], text: str) -> tuple[str, ...]:
+    """Return the tokens in a text, in the order in which they stand there."""
+    found = [(one.start(), token) for token in tokens for one in re.finditer(re.escape(token), text)]
+    return tuple(token for _, token in sorted(found))
