@@ -98,8 +98,8 @@ def _config(path):
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("log.jsonl", read_log), ("log.csv", read_log), ("samples.jsonl", read_comparison), ("sweep.toml", read_settings),
-        ("run.toml", _config),
+        ("log.jsonl", read_log), ("log.csv", read_log), ("samples.jsonl", read_comparison),
+        ("sweep.toml", read_settings), ("run.toml", _config),
     ],
 )  # fmt: skip
 def test_every_reader_of_texts_names_utf_16_and_its_remedy(tmp_path, name, read, encoding):
