@@ -3,6 +3,7 @@
 The TRL files here are made from the names that TRL documents for its DPO trainer, with the Trainer's own layout.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -14,7 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from gradlab.doctor import examine_log, report
 from gradlab.doctor.log_columns import COLUMNS, PPO_COLUMNS
 from gradlab.doctor.training_log import append_step, keep_steps, not_finite_notes, read_log, smoothed, start_log
 from gradlab.store.json_lines import append_line, read_lines
@@ -464,3 +468,40 @@ def test_more_damage_is_named_in_one_line(tmp_path, name, content, fault):
         read_log(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+_values = st.one_of(
+    st.floats(width=16), st.integers(-3, 2**70), st.booleans(), st.none(), st.text(max_size=3), st.just("NaN"),
+    st.lists(st.integers(0, 3), max_size=2), st.dictionaries(st.sampled_from("ab"), st.integers(0, 3), max_size=2),
+)  # fmt: skip
+_names = st.sampled_from([
+    "loss", "train/loss", "eval/loss", "loss/train", "acc", "acc_mean", "rewards_train/chosen", "nll_loss", "x", "data",
+    "counters/examples", "counters/updates", "_step", "global_step", "eval/global_step", "completions/clipped_ratio",
+    "gradlab_training_log", "settings", "",
+])  # fmt: skip
+_rows = st.dictionaries(_names, _values, max_size=4)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(_rows, st.one_of(st.integers(0, 4), st.just(1), _values)), max_size=5),
+    form=st.sampled_from(["jsonl", "json", "csv"]), cut=st.integers(0, 3),
+)  # fmt: skip
+def test_whatever_a_log_holds_it_is_read_and_judged_or_refused_in_one_line(tmp_path, rows, form, cut):
+    path = tmp_path / f"log.{form}"
+    rows = [row | {"step": step} for row, step in rows]
+    if form == "csv":
+        text = pd.DataFrame(rows).to_csv(index=False)
+    else:
+        text = json.dumps(rows) if form == "json" else "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(text[: len(text) - cut], encoding="utf-8", errors="replace")
+    for work in (lambda: report(examine_log(read_log(path))), lambda: keep_steps(path, 2) if form == "jsonl" else None):
+        said = str(path)
+        with contextlib.suppress(ValueError):
+            try:
+                work()
+            except ValueError as error:
+                said = str(error)
+                raise
+        assert str(path) in said
+        assert len(said.splitlines()) == 1

@@ -42,7 +42,7 @@ _NO_REWARD = (
 def not_finite(log: Log, _: Log | None) -> Iterator[Seen]:
     """Find numbers that are not finite, gradients of exactly 0, and a loss of exactly 0, which may hide NaN."""
     yield from _strange_numbers(log)
-    if not any(map(_can_be_judged, (log.columns | log.other_losses).items())):
+    if not any(map(_can_be_judged, {**log.columns, **log.other_losses}.items())):
         raise Unjudged("the log has no loss, reward, log-probability or gradient")
     yield from _zero_gradients(log)
     yield from _zero_loss(log)
@@ -56,7 +56,7 @@ def _can_be_judged(column: tuple[str, np.ndarray]) -> bool:
 def _strange_numbers(log: Log) -> Iterator[Seen]:
     """Find columns with numbers that are not finite: noted when the file was read, or infinite in the frame."""
     places = {name: f"first at {place} of the file" for name, place in log.not_finite.items()}
-    for name, values in (log.columns | log.other_losses).items():
+    for name, values in {**log.columns, **log.other_losses}.items():
         infinite = np.isinf(values)
         if infinite.any():
             rows = f"infinite in {infinite.sum()} of {(~np.isnan(values)).sum()} rows, first at step"

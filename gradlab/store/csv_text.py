@@ -19,7 +19,7 @@ def csv_text(frame: pd.DataFrame, *, float_format: str | None = None) -> str:
     for place in range(len(frame.columns)):
         column = frame.iloc[:, place]
         if not pd.api.types.is_numeric_dtype(column.dtype):
-            cells.isetitem(place, column.astype(object).map(_harmless))
+            cells.isetitem(place, [_harmless(cell) for cell in column.astype(object)])
     cells.columns = [_harmless(name) for name in frame.columns]
     return cells.to_csv(index=False, float_format=float_format, lineterminator="\n")
 
