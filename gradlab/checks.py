@@ -1,26 +1,45 @@
-"""Checks at the door: each returns its value, or raises ValueError with one line naming argument, value and remedy."""
+"""Checks at the door: each returns its value, or raises an error with one line naming argument, value and remedy."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import math
+import operator
+import os
+import stat
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+MOST = 2**63 - 1  # what an integer of 64 bits holds
+_NOT_REAL = ("bool", "complex", "datetime", "timedelta", "object", "str", "<U", "|S", "void")
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
 
-def count(name: str, value: Any, least: int = 0) -> int:
-    """Return ``value`` as an int if it is a whole number ≥ ``least``."""
-    if not _is_real(value) or not hasattr(value, "__index__") or value < least:
-        raise ValueError(f"{name} must be a whole number ≥ {least}, got {value!r}")
-    return int(value)
+
+def count(name: str, value: Any, least: int = 0, most: int = MOST) -> int:
+    """Return ``value`` as an int if it is a whole number from ``least`` to ``most``."""
+    number = None
+    if _is_real(value) and not isinstance(value, float):
+        try:
+            number = operator.index(value)
+        except TypeError:  # a tensor of floats
+            number = None
+    if number is None or number < least:
+        raise ValueError(f"{name} must be a whole number ≥ {least}, got {shown(value)}")
+    if number > most:
+        raise ValueError(f"{name} must be a whole number ≥ {least} and ≤ {most}, got {shown(value)}")
+    return number
 
 
 def positive(name: str, value: Any) -> float:
     """Return ``value`` as a float if it is a finite number > 0."""
-    if not _is_real(value) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be finite and > 0, got {value!r}")
+    if not _is_real(value) or not 0 < float(value) < math.inf:
+        raise ValueError(f"{name} must be finite and > 0, got {shown(value)}")
     return float(value)
 
 
@@ -34,21 +53,21 @@ def between(
     open_high: bool = False,
 ) -> float:
     """Return ``value`` as a float if it is finite and lies between the ends, which belong to the range unless open."""
-    inside = _is_real(value) and (low < value if open_low else low <= value)
-    inside = inside and (value < high if open_high else value <= high) and math.isfinite(value)
-    if not inside:
+    number = float(value) if _is_real(value) else math.nan
+    inside = (low < number if open_low else low <= number) and (number < high if open_high else number <= high)
+    if not inside or not math.isfinite(number):
         left, right = "(" if open_low else "[", ")" if open_high or high == math.inf else "]"
-        raise ValueError(f"{name} must be finite and lie in {left}{low:g}, {high:g}{right}, got {value!r}")
-    return float(value)
+        raise ValueError(f"{name} must be finite and lie in {left}{low:g}, {high:g}{right}, got {shown(value)}")
+    return number
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     """Return ``value`` if it is among ``choices``; the error names all of them and the nearest."""
     known: Sequence[str] = tuple(choices)
     if not isinstance(value, str) or value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(value[:100] if isinstance(value, str) else "", known, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}{hint}")
+        raise ValueError(f"{name} must be one of {', '.join(known)}; got {shown(value)}{hint}")
     return value
 
 
@@ -62,8 +81,67 @@ def utf8(name: object, head: bytes) -> None:
         )
 
 
+def input_file(name: str, path: Path | str) -> Path:
+    """Return the path of a file that can be read; links are followed.
+
+    Raises FileNotFoundError for a missing file; ValueError for a folder, and for a pipe, a socket or a device, which
+    could keep a reader waiting for ever; OSError for links that lead in a circle and folders that cannot be entered.
+    """
+    text = path_text(name, path)
+    try:
+        mode = os.stat(text).st_mode
+    except OSError as error:
+        kind = FileNotFoundError if isinstance(error, (FileNotFoundError, NotADirectoryError)) else type(error)
+        raise kind(f"{name} must be a file that can be read, got {text}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        what = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise ValueError(f"{name} must be a plain file, got {what}: {text}")
+    return Path(text)
+
+
+def resolved(name: str, path: Path | str) -> Path:
+    """Return a path from the root, without links; it need not exist. ValueError for links that lead in a circle."""
+    text = path_text(name, path)
+    try:
+        return Path(text).resolve()
+    except (OSError, RuntimeError):  # RuntimeError until Python 3.12
+        raise ValueError(f"{name} must not be a circle of links, got {text}") from None
+
+
+def path_text(name: str, path: Path | str) -> str:
+    """Return a path as text; ValueError for anything that no file can be called."""
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str) or "\0" in text:
+        raise ValueError(f"{name} must be a path, got {shown(path)}")
+    return text
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in an error: on one line, and not too long."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        words = " ".join(repr(value).split())
+    except Exception:  # whatever the value is
+        words = type(value).__name__
+    return words if len(words) <= 120 else f"{words[:117]}..."
+
+
 def _is_real(value: Any) -> bool:
-    scalar = hasattr(value, "__float__") and not isinstance(value, (bool, str)) and getattr(value, "ndim", 0) == 0
-    if isinstance(value, int) and abs(value) > sys.float_info.max:
+    """Return whether a value is a real number, in Python's, numpy's or torch's type: no truth value, date or text."""
+    if isinstance(value, (bool, str)):
         return False
-    return scalar and "bool" not in str(getattr(value, "dtype", ""))  # numpy's and torch's booleans are numbers too
+    if isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    if isinstance(value, float):
+        return True
+    if not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
+        return False
+    kind = str(getattr(value, "dtype", ""))
+    if any(word in kind for word in _NOT_REAL) or bool(getattr(value, "mask", False)):
+        return False
+    try:
+        float(value)
+    except Exception:  # such as a tensor without values
+        return False
+    return True

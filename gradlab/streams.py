@@ -117,4 +117,4 @@ def _checked(seed: int, purpose: Purpose, more: tuple[int, ...]) -> tuple[int, t
         raise ValueError(f"purpose must be a Purpose, such as Purpose.DATA, got {purpose!r}")
     if len(more) != len(purpose.more):
         raise ValueError(f"{purpose.name} needs {len(purpose.more)} numbers besides the seed, got {len(more)}")
-    return count("seed", seed), tuple(count(*named) for named in zip(purpose.more, more, strict=True))
+    return count("seed", seed, most=2**128 - 1), tuple(count(*named) for named in zip(purpose.more, more, strict=True))

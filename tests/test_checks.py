@@ -1,6 +1,7 @@
 """Checks let through what they promise, and answer the rest in one line with its name and value."""
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -106,3 +107,46 @@ def test_every_reader_of_texts_names_utf_16_and_its_remedy(tmp_path, name, read,
     (tmp_path / name).write_bytes('{"step": 1}\n'.encode(encoding))
     with pytest.raises(ValueError, match=rf"{name} must be UTF-8, and is {encoding.upper()}; .*iconv -f {encoding} -t"):
         read(tmp_path / name)
+
+
+def test_numbers_beyond_64_bits_are_refused_in_one_line():
+    assert count("steps", 2**63 - 1) == 2**63 - 1
+    with pytest.raises(ValueError, match=r"^steps must be a whole number ≥ 0 and ≤ 9223372036854775807, got 92233"):
+        count("steps", 2**63)
+    with pytest.raises(ValueError, match=r"^seed must be a whole number ≥ 0, got an integer of 33220 bits$"):
+        count("seed", 10**10_000)  # too long for Python to write out
+
+
+class Rude:
+    """An object whose words cannot be had."""
+
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.tensor(2.5), torch.tensor(1 + 2j), torch.zeros((), device="meta"), np.complex128(2),
+        np.datetime64("2020"), np.timedelta64(3), np.ma.masked, np.ma.array(3.0, mask=True), Decimal("NaN"), Rude(),
+        b"3", "x\ny",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("check", [count, positive, lambda *of: between(*of, 0), lambda *of: one_of(*of, ["a", "b"])])
+def test_whatever_it_is_the_answer_is_one_line(check, value):
+    said = answer(lambda: check("argument", value))
+    if said is None:
+        assert check is not count
+        assert float(value) == 2.5
+    else:
+        assert said.startswith("argument must be ")
+        assert len(said.splitlines()) == 1
+
+
+def answer(call):
+    """Return the words of a call's ValueError; None where it has none."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return None

@@ -609,7 +609,12 @@ def test_a_former_name_of_an_option_is_told_the_new_one(capsys):
 
 
 def test_no_file_of_settings(capsys):
-    complains(capsys, ["--config", "none.toml"], 1, "No such file or directory: none.toml")
+    complains(
+        capsys,
+        ["--config", "none.toml"],
+        1,
+        "config must be a file that can be read, got none.toml: No such file or directory",
+    )
     complains(capsys, ["--model", "m", "--config"], 2, "config must name a TOML file, got none")
 
 

@@ -296,7 +296,7 @@ def test_a_finished_sweep_is_not_run_again(small, tmp_path, monkeypatch):
         ("steps = [3, 2.5]", "steps must be a whole number ≥ 1, got 2.5"),
         ("seed = [0, -1]", "seed must be a whole number ≥ 0, got -1"),
         ("beta = 99999999999999999999999999", "beta must fit into 64 bits, got 99999999999999999999999999"),
-        ("seeds = 99999999999999999999999999", "seeds must be at most 10,000,000"),
+        ("seeds = 99999999999999999999999999", "seeds must be a whole number ≥ 1 and ≤ 10000000"),
         ("beta = nan", "beta must be a number, a text, or a list of such, got nan"),
         ("clip = 0.5", "hyper-parameter of dpo must be one of beta; got 'clip'"),
         ("loss = 'dppo'", "loss must be one of .* did you mean 'dpo'"),

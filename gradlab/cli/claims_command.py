@@ -13,6 +13,7 @@ from typing import Annotated
 
 import tyro
 
+from gradlab.checks import resolved
 from gradlab.cli.options import parsed
 from gradlab.console import say
 
@@ -35,7 +36,7 @@ class ClaimsCommand:
         if not (self.folder / "data").is_dir():
             raise ValueError(f"folder must be one that `gradlab figures` has filled, got {str(self.folder)!r}")
         names = [self.name] if self.name is not None else list(verdicts.CLAIMS)
-        quick = self.folder.resolve().name == "quick"
+        quick = resolved("folder", self.folder).name == "quick"
         settled = verdicts.judge_claims(self.folder, names, quick=quick, stale_too=True)
         if self.name is None:
             say(terminal.table(settled.values()))

@@ -26,6 +26,7 @@ if typing.TYPE_CHECKING:
 TRAINING = (
     "policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "device", "dtype", "engine",
 )  # fmt: skip
+_MOST_SEEDS = 10_000_000
 SHOWN = {  # columns of a training's history, with their names in the table
     "utility": "utility",
     "utility_share": "utility share",
@@ -76,7 +77,7 @@ class FitCommand:
         from gradlab.lab.world import gaussian_world
         from gradlab.losses import hyper_parameters, pair_loss
 
-        checks.count("seeds", self.seeds, least=1)
+        checks.count("seeds", self.seeds, least=1, most=_MOST_SEEDS)
         check_save(self.save)
         hyper = {name: getattr(self, name) for name in hyper_parameters() if getattr(self, name, None) is not None}
         loss = pair_loss(self.loss, **hyper)

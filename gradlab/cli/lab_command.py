@@ -15,6 +15,7 @@ from typing import Annotated
 
 import tyro
 
+from gradlab.checks import resolved
 from gradlab.cli.options import need, parsed
 from gradlab.console import say
 
@@ -43,7 +44,7 @@ class LabCommand:
             say(f"notebooks: {folder}")
         if self.copy_only:
             return 0
-        start = (folder or Path("notebooks")).resolve() / "00-start.ipynb"
+        start = resolved("folder", folder or Path("notebooks")) / "00-start.ipynb"
         command = [sys.executable, "-P", "-m", "jupyterlab", str(start)]  # -P: no jupyterlab.py of the current folder
         return subprocess.run(command, check=False).returncode
 

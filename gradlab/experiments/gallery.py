@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from gradlab import plotting
+from gradlab.checks import input_file
 from gradlab.experiments import MEASURED
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.frames import frame_path
@@ -80,7 +81,7 @@ def _key(experiment: Experiment, folder: Path, quick: bool) -> str:
 def _stamped(stamp: Path, key: str) -> bool:
     """Return whether the figures were drawn under this key; a missing or torn stamp says no."""
     try:
-        return json.loads(stamp.read_text(encoding="utf-8")) == {"key": key}
+        return json.loads(input_file("stamp", stamp).read_text(encoding="utf-8")) == {"key": key}
     except (OSError, ValueError):
         return False
 

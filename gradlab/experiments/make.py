@@ -11,7 +11,7 @@ from typing import Any
 from joblib import delayed
 from tqdm import tqdm
 
-from gradlab.checks import one_of
+from gradlab.checks import input_file, one_of, resolved
 from gradlab.console import say
 from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery
 from gradlab.experiments.report import pages, verdicts
@@ -80,7 +80,10 @@ def _refuse_others(folder: Path) -> None:
 def _written(folder: Path) -> Iterator[tuple[Path, Callable[[Path], bool]]]:
     """Yield the files that a run may write over, each with what says whether such a file is ours."""
     for page in ("README.md", "CLAIMS.md", "METHODS.md"):
-        yield folder / page, lambda file: "Written by `make figures`" in file.read_text("utf-8", "replace")
+        yield (
+            folder / page,
+            lambda file: "Written by `make figures`" in input_file("folder", file).read_text("utf-8", "replace"),
+        )
     yield folder / verdicts.REPORT, lambda file: (folder / "CLAIMS.md").exists()  # written with it
     for name, experiment in EXPERIMENTS.items():
         frame = frames.frame_path(experiment, folder / "data")
@@ -123,7 +126,7 @@ def _write_pages(folder: Path, *, quick: bool) -> None:
     changed = verdicts.changes(former, settled) if former is not None else []
     if changed:
         say(f"verdicts changed: {'; '.join(changed)}")
-    readme = folder.resolve().parent / "README.md"
+    readme = resolved("folder", folder).parent / "README.md"
     if (
         not quick
         and len(done) == len(EXPERIMENTS)

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from gradlab.checks import shown
 from gradlab.lab.descent import descend, recorded_steps, steady
 from gradlab.lab.engine import NotFusable, fused, notice
 from gradlab.lab.gradient_log import gradient_log
@@ -86,7 +87,7 @@ def fit(
     """
     training = recipe_of(training, changes)
     if isinstance(loss, type) or not isinstance(loss, PairLoss):
-        raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {loss!r}")
+        raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {shown(loss)}")
     runs = Runs.of(worlds, training.pairs, training.labels, seed)
     problem = PairProblem(runs, loss, runs.data(), runs.start(start))
     kept = recorded_steps(training.steps, training.record)
@@ -116,7 +117,7 @@ def dpo_reference(world: World, steps: int = 300, **settings: Any) -> World:
     the default loss is ``DPO()``.
     """
     if not isinstance(world, World):
-        raise ValueError(f"world must be a World, got {world!r:.80}")
+        raise ValueError(f"world must be a World, got {shown(world)}")
     loss = settings.pop("loss", DPO())
     trained = fit(world, loss, steps=steps, record=1, **settings)
     return world.with_reference(trained.logp.double().cpu().numpy())

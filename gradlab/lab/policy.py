@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, one_of, positive
+from gradlab.checks import count, one_of, positive, shown
 
 
 class Policy(Protocol):
@@ -83,7 +83,9 @@ def tabular_policy(name: str) -> Policy:
 def check_policy(policy: object) -> None:
     """Raise a ValueError for anything that is not a policy, such as a class."""
     if isinstance(policy, type) or not hasattr(policy, "features"):
-        raise ValueError(f"policy must be one of {', '.join(POLICIES)}, FreeLogits() or RadialBasis(), got {policy!r}")
+        raise ValueError(
+            f"policy must be one of {', '.join(POLICIES)}, FreeLogits() or RadialBasis(), got {shown(policy)}"
+        )
 
 
 def is_free(features: Tensor) -> bool:

@@ -6,7 +6,7 @@ penalty β to the reference. Learning rates, batches, epochs and the treatment o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.checks import between, count, one_of, positive
+from gradlab.arrays import bool_array, real_array
+from gradlab.checks import between, count, one_of, positive, shown
 from gradlab.lab.descent import descend, recorded_steps, steady
 from gradlab.lab.engine import notice
 from gradlab.lab.fit import Fit, settings_of
@@ -126,7 +127,7 @@ def fill_unobserved(reward: np.ndarray | Tensor, observed: np.ndarray | Tensor, 
     Returns a new tensor of reward's shape. Raises ValueError, in one line. Source: ours.
     """
     one_of("how", how, get_args(Fill))
-    reward, mask = _tensor(reward), _tensor(observed, bool)
+    reward, mask = _tensor("reward", reward, real_array), _tensor("observed", observed, bool_array)
     try:
         mask = mask.to(reward.device).broadcast_to(reward.shape)
     except RuntimeError:
@@ -150,7 +151,8 @@ def ideal_logp(reward: np.ndarray | Tensor, ref_logp: np.ndarray | Tensor, beta:
 
     reward and ref_logp (..., X, Y), broadcast against each other. Source: Rafailov et al. 2023 (2305.18290), eq. 4.
     """
-    return torch.log_softmax(_tensor(ref_logp) + _tensor(reward) / positive("beta", beta), -1)
+    reward, ref_logp = _tensor("reward", reward, real_array), _tensor("ref_logp", ref_logp, real_array)
+    return torch.log_softmax(ref_logp + reward / positive("beta", beta), -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +212,7 @@ def fit_ppo(
     has the keys of ``fit``. Source: stated (a clipped surrogate with a KL penalty); batches and baseline ours.
     """
     if not isinstance(update, PPO):
-        raise ValueError(f"update must be a PPO, such as PPO(beta=1.0), got {update!r:.80}")
+        raise ValueError(f"update must be a PPO, such as PPO(beta=1.0), got {shown(update)}")
     for name in changes:
         one_of("a field of PPO or Training", name, (*_OF_PPO, *FIELDS))
     update = replace(update, **{name: changes.pop(name) for name in _OF_PPO if name in changes})
@@ -286,6 +288,7 @@ def _objective(policies: Tensor, reward: Tensor, ref_logp: Tensor, beta: float) 
     return (logp.exp() * (reward - beta * (logp - ref_logp))).sum(-1).mean(-1)
 
 
-def _tensor(values: np.ndarray | Tensor, kind: type = float) -> Tensor:
-    """Return a tensor as it is, and anything else as a copy by numpy, since torch warns of read-only arrays."""
-    return values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.array(values, dtype=kind))
+def _tensor(name: str, values: np.ndarray | Tensor, check: Callable[[str, Any], np.ndarray]) -> Tensor:
+    """Return a tensor in its type, on its device; anything else as a copy, since torch warns of read-only arrays."""
+    array = check(name, values)
+    return values.detach() if isinstance(values, Tensor) else torch.from_numpy(array.copy())

@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, one_of
+from gradlab.arrays import real_array
+from gradlab.checks import count, one_of, shown
 from gradlab.lab import metrics
 from gradlab.lab.objective import COLUMNS
 from gradlab.lab.world import Labels, World, draw_pairs, exact_pairs
@@ -93,12 +94,7 @@ class Runs:
 
     def spread(self, name: str, values: np.ndarray | Tensor) -> Tensor:
         """Broadcast values to (..., X, Y); return a tensor (R, X, Y), float64 on the CPU. ValueError if not finite."""
-        # A copy in numpy first: torch warns of read-only arrays, and of sequences of arrays.
-        try:
-            given = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.array(values, dtype=float))
-        except (TypeError, ValueError):
-            raise ValueError(f"{name} must be an array of numbers, got {values!r:.80}") from None
-        given = given.to("cpu", torch.float64)
+        given = torch.from_numpy(real_array(name, values).copy())  # a copy: torch warns of read-only arrays
         wanted = (*self.shape, self.prompts, self.responses)
         try:
             given = given.broadcast_to(wanted)
@@ -133,7 +129,7 @@ def _flatten(worlds: Worlds) -> tuple[list[World], tuple[int, ...]]:
     if isinstance(worlds, World):
         return [worlds], ()
     if not isinstance(worlds, Sequence) or isinstance(worlds, str) or len(worlds) == 0:
-        raise ValueError(f"worlds must be a World or a sequence with at least one, got {worlds!r}")
+        raise ValueError(f"worlds must be a World or a sequence with at least one, got {shown(worlds)}")
     parts = [_flatten(part) for part in worlds]
     if len({shape for _, shape in parts}) > 1:
         raise ValueError("worlds must nest evenly: every sequence at one depth needs the same length")

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, one_of, positive
+from gradlab.checks import count, one_of, positive, shown
 from gradlab.lab.optimizers import optimizer_of
 from gradlab.lab.policy import FREE_LOGITS, Policy, check_policy, tabular_policy
 from gradlab.lab.world import Labels
@@ -57,16 +57,14 @@ class Training:
     def __post_init__(self) -> None:
         optimizer_of(self.optimizer)
         positive("learning_rate", self.learning_rate)
-        count("steps", self.steps, least=1)
-        count("record", self.record, least=1)
-        for name in ("pairs", "batch"):
-            if getattr(self, name) is not None:
-                count(name, getattr(self, name), least=1)
+        for name in ("steps", "record", "pairs", "batch"):
+            if name in ("steps", "record") or getattr(self, name) is not None:
+                count(name, getattr(self, name), least=1, most=MOST)
         if self.labels is not None:
             one_of("labels", self.labels, get_args(Labels))
         one_of("engine", self.engine, get_args(Engine))
         if not isinstance(self.gradients, bool):
-            raise ValueError(f"gradients must be True or False, got {self.gradients!r}")
+            raise ValueError(f"gradients must be True or False, got {shown(self.gradients)}")
         object.__setattr__(self, "device", _usable(self.device))
         if isinstance(self.policy, str):
             object.__setattr__(self, "policy", tabular_policy(self.policy))
@@ -102,6 +100,7 @@ class Training:
         }
 
 
+MOST = 10**12  # steps, records, pairs: more than any memory holds
 FIELDS = tuple(field.name for field in fields(Training))
 _DTYPES = ("float64", "float32")
 
@@ -109,7 +108,7 @@ _DTYPES = ("float64", "float32")
 def recipe_of(training: Training, changes: Mapping[str, Any]) -> Training:
     """Return a recipe with some fields changed; ValueError, in one line, for something that is not a recipe."""
     if not isinstance(training, Training):
-        raise ValueError(f"training must be a Training, such as Training(steps=100), got {training!r:.80}")
+        raise ValueError(f"training must be a Training, such as Training(steps=100), got {shown(training)}")
     return training.but(**changes)
 
 
@@ -117,8 +116,8 @@ def _floating(kind: torch.dtype | str) -> torch.dtype:
     """Return a floating-point type, given as a type, or by the name of one of the two that training is meant for."""
     if isinstance(kind, str):
         return getattr(torch, one_of("dtype", kind, _DTYPES))
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise ValueError(f"dtype must be a floating-point type such as torch.float64, got {kind!r}")
+    if kind not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"dtype must be a floating-point type such as torch.float64, got {shown(kind)}")
     return kind
 
 
@@ -131,7 +130,7 @@ def _usable(device: str) -> str:
     except (RuntimeError, AssertionError, TypeError, ValueError):
         name = None
     if not isinstance(name, str):
-        raise ValueError(f"device must name a device of this machine, such as cpu or cuda, got {device!r}")
+        raise ValueError(f"device must name a device of this machine, such as cpu or cuda, got {shown(device)}")
     return name
 
 

@@ -23,6 +23,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from gradlab.arrays import bool_array, real_array
 from gradlab.checks import between, count, one_of, positive
 from gradlab.streams import Purpose, stream
 
@@ -56,12 +57,10 @@ class World:
         if utility.ndim != 2 or utility.shape[0] < 1 or utility.shape[1] < 2:
             raise ValueError(f"utility must have shape (prompts ≥ 1, responses ≥ 2), got {utility.shape}")
         ref_logp = _real("ref_logp", self.ref_logp)
-        observed = np.asarray(self.observed)
+        observed = bool_array("observed", self.observed)
         for name, array in (("ref_logp", ref_logp), ("observed", observed)):
             if array.shape != utility.shape:
                 raise ValueError(f"{name} must have utility's shape {utility.shape}, got {array.shape}")
-        if observed.dtype != bool:
-            raise ValueError(f"observed must be boolean, got {observed.dtype}")
         with np.errstate(over="ignore"):  # an infinite sum raises a ValueError below
             totals = np.exp(ref_logp).sum(-1)
         if not np.allclose(totals, 1.0, atol=1e-6):
@@ -69,9 +68,9 @@ class World:
             raise ValueError(f"ref_logp must sum to one over responses in every prompt, got a sum of {worst:.6g}")
         arrays = {"utility": utility, "observed": observed, "ref_logp": ref_logp}
         if self.hidden_pairs is not None:
-            hidden = np.asarray(self.hidden_pairs)
+            hidden = bool_array("hidden_pairs", self.hidden_pairs)
             wanted = (*utility.shape, utility.shape[1])
-            if hidden.shape != wanted or hidden.dtype != bool or (hidden != hidden.swapaxes(1, 2)).any():
+            if hidden.shape != wanted or (hidden != hidden.swapaxes(1, 2)).any():
                 raise ValueError(f"hidden_pairs must be boolean, symmetric and of shape {wanted}, got {hidden.shape}")
             arrays["hidden_pairs"] = hidden
         for name, array in arrays.items():
@@ -274,7 +273,7 @@ def _sigmoid(value: np.ndarray) -> np.ndarray:
 
 
 def _real(name: str, value: np.ndarray) -> np.ndarray:
-    array = np.asarray(value, dtype=float)
+    array = real_array(name, value)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite everywhere, got {array[~np.isfinite(array)][0]}")
     return array

@@ -45,6 +45,8 @@ class PairLogps:
             ):
                 got = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
                 raise TypeError(f"{field.name} must be a floating-point tensor, got {got}")
+            if value.layout is not torch.strided:
+                raise TypeError(f"{field.name} must be a dense tensor, got one of {value.layout}")
         shapes = {name: value.shape for name, value in vars(self).items() if value is not None}
         if any(shape != self.win.shape for shape in shapes.values()):
             _check_shapes({name: tuple(shape) for name, shape in shapes.items()})
@@ -164,6 +166,8 @@ def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tens
 
     A side that the value does not depend on has slope 0.
     """
+    if not isinstance(logps, PairLogps):
+        raise TypeError(f"logps must be a PairLogps, got {type(logps).__name__}")
     shared = {name: side for name, side in vars(logps).items() if side is not None}
     pairs = dict(zip(shared, torch.broadcast_tensors(*shared.values()), strict=True))
     win, lose = (pairs.pop(name).detach().clone().requires_grad_() for name in ("win", "lose"))

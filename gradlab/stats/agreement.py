@@ -12,7 +12,11 @@ from statistics import NormalDist
 
 import pandas as pd
 
+from gradlab.arrays import check_columns
+from gradlab.checks import between, count
+
 LEVEL = 0.95
+_COLUMNS = ("rater", "item", "score")
 ALL = "all raters"  # the last row of the rates; no rater's name
 
 
@@ -36,6 +40,7 @@ def preference_rates(answers: pd.DataFrame) -> pd.DataFrame:
     with the number of items as the number of trials. With ties, and with several raters of an item, an item varies
     less than a coin does: the interval is then rather too wide than too narrow.
     """
+    check_columns("answers", answers, _COLUMNS)
     groups = [(str(rater), part) for rater, part in answers.groupby("rater")]
     groups += [(ALL, answers)] if len(groups) > 1 else []
     rows = [{"rater": rater, **_rate(part)} for rater, part in groups]
@@ -47,8 +52,9 @@ def wilson_interval(rate: float, number: int) -> tuple[float, float]:
 
     ``rate`` · ``number`` need not be whole, since ties count ½.
     """
-    if number == 0:
+    if count("number", number) == 0:
         return (math.nan, math.nan)
+    between("rate", rate, 0, 1)
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     spread = z * math.sqrt(rate * (1 - rate) / number + z**2 / (4 * number**2))
     centre, scale = rate + z**2 / (2 * number), 1 + z**2 / number
@@ -60,6 +66,7 @@ def agreement(answers: pd.DataFrame) -> Agreement:
 
     ValueError where a rater has answered an item twice.
     """
+    check_columns("answers", answers, _COLUMNS)
     twice = answers[answers.duplicated(["rater", "item"])]
     if len(twice):
         rater, item = twice.iloc[0][["rater", "item"]]

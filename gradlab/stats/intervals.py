@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradlab.arrays import check_columns, real_array
 from gradlab.streams import Purpose, stream
 
 LEVEL = 0.95
@@ -34,7 +35,7 @@ OUTCOMES = ("holds", "fails", "no_difference", "inconclusive")
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the mean of ``values`` (n,); NaN with fewer than two values."""
-    values = np.asarray(values, float)
+    values = _row("values", values)
     if len(values) < 2:
         return (np.nan, np.nan)
     drawn = stream(seed, Purpose.BOOTSTRAP).integers(len(values), size=(RESAMPLES, len(values)))
@@ -62,7 +63,7 @@ def share_interval(held: pd.Series, seeds: pd.Series, seed: int = 0) -> tuple[fl
 
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Return Holm's step-down correction of ``p_values`` (n,); NaN counts as 1. Source: Holm 1979."""
-    p_values = np.nan_to_num(np.asarray(p_values, float), nan=1.0)
+    p_values = np.nan_to_num(_row("p_values", p_values), nan=1.0)
     order = np.argsort(p_values)
     scaled = p_values[order] * np.arange(len(p_values), 0, -1)
     corrected = np.empty_like(p_values)
@@ -81,6 +82,7 @@ def paired_differences(
     Raises ValueError where a pair is not complete.
     """
     keys = [*by, pair]
+    check_columns("frame", frame, ["method", *keys, value])
     sides = [frame.loc[frame["method"] == name, [*keys, value]] for name in (method, baseline)]
     try:
         merged = sides[0].merge(sides[1], on=keys, suffixes=("", "_baseline"), how="outer", validate="one_to_one")
@@ -148,6 +150,14 @@ def overall(cells: pd.DataFrame, factors: Sequence[str]) -> str:
         return f"holds when {condition}"
     clear = (outcomes == "fails").any() or (outcomes == "no difference").mean() >= 0.5
     return "fails" if clear else "inconclusive"
+
+
+def _row(name: str, values: Any) -> np.ndarray:
+    """Return numbers as an array (n,); ValueError for any other shape."""
+    row = real_array(name, values)
+    if row.ndim != 1:
+        raise ValueError(f"{name} must have shape (n,), got {row.shape}")
+    return row
 
 
 def _p_value(values: np.ndarray) -> float:

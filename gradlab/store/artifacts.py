@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from gradlab.checks import input_file
 from gradlab.store.files import file_hash, remove_leftovers, write_whole
 from gradlab.store.provenance import commit, versions
 
@@ -39,7 +40,7 @@ def save_frame(frame: pd.DataFrame, path: Path | str, manifest: dict[str, Any], 
     frame.to_parquet(buffer, index=False, compression="zstd")
     data = buffer.getvalue()
     check_ours(path)
-    if not overwrite and path.exists() and path.read_bytes() != data:
+    if not overwrite and path.exists() and input_file("path", path).read_bytes() != data:
         raise FileExistsError(f"{path} holds another result; name another file, or allow overwriting")
     write_whole({path: data, path.with_suffix(".json"): _page(manifest, hashlib.sha256(data).hexdigest())})
     return path
@@ -105,7 +106,7 @@ def our_manifest(path: Path) -> dict[str, Any] | None:
     """
     page = path.with_suffix(".json")
     try:
-        manifest = None if page.is_symlink() else json.loads(page.read_text(encoding="utf-8"))
+        manifest = None if page.is_symlink() else json.loads(input_file("manifest", page).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     ours = isinstance(manifest, dict) and manifest.keys() >= STAMP and type(manifest["format"]) is int
@@ -152,7 +153,7 @@ def load_frame(path: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
     path = Path(path)
     manifest = load_manifest(path)
-    data = path.read_bytes()
+    data = input_file("frame", path).read_bytes()
     if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
         raise ValueError(f"{path} is not the data that its manifest describes; regenerate both")
     return pd.read_parquet(io.BytesIO(data)), manifest
@@ -162,7 +163,7 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
     """Read the manifest of the frame at ``path``; errors as in ``load_frame``."""
     path = Path(path).with_suffix(".json")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(input_file("manifest", path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a manifest: {error}") from None
     number = manifest.get("format") if isinstance(manifest, dict) else None

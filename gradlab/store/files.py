@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from gradlab.checks import input_file
+
 Content = bytes | str | Callable[[str], object]  # a function writes to the file name that it is given
 AGE = 60  # seconds after which another machine's temporary folder may be abandoned: its locks may not be seen here
 _LOCK = ".gradlab"  # in each temporary folder; its writer holds a lock on it
@@ -88,7 +90,7 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
 
 def file_hash(path: Path | str) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal digits."""
-    with open(path, "rb") as data:
+    with open(input_file("file", path), "rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 

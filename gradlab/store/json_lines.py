@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from gradlab.checks import utf8
+from gradlab.checks import input_file, utf8
 from gradlab.store.files import naming, write_all, write_whole
 
 
@@ -29,6 +29,8 @@ def append_line(path: Path | str, record: Mapping[str, Any], *, durable: bool = 
     durable  wait until the line is on the disk.
     """
     line = _line(record)
+    if os.path.exists(path):
+        input_file("log", path)  # a pipe or a device would take the line, and keep nothing
     with _lock(path), naming(path):  # else one writer would take another's half-written line for a torn one
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -55,7 +57,7 @@ def read_lines(path: Path | str, kind: str) -> tuple[Numbered, bool]:
 
     kind  what the file should be, for the error: ValueError names the file and the line that is not an object.
     """
-    return _parsed(Path(path).read_bytes(), 1, path, kind)
+    return _parsed(input_file("file", path).read_bytes(), 1, path, kind)
 
 
 class GrowingLines:
@@ -78,7 +80,7 @@ class GrowingLines:
 
         A torn last line counts as not written. Errors as in ``read_lines``.
         """
-        content = self._path.read_bytes() if self._path.exists() else b""
+        content = input_file("file", self._path).read_bytes() if self._path.exists() else b""
         follows = zlib.crc32(content[: self._bytes]) == self._checksum and len(content) >= self._bytes
         if not follows:
             self._start_again()
@@ -130,7 +132,7 @@ def _objects(
 def keep_lines(path: Path | str, number: int) -> None:
     """Shorten a file to its first ``number`` lines, in one step that needs no room on the disk."""
     with _lock(path):
-        content = Path(path).read_bytes()
+        content = input_file("file", path).read_bytes()
         kept = sum(len(line) + 1 for line in content.split(b"\n")[:number])
         if kept < len(content):  # truncation to more than there is would add zeros
             os.truncate(path, kept)

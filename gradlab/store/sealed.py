@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gradlab.checks import input_file
+
 SEAL = "sealed"  # key of the hash: the SHA-256 of everything else in the object
 
 
@@ -28,7 +30,7 @@ def read_sealed(file: Path | str) -> dict[str, Any]:
     written: other JSON, an object without a seal, or with changed content.
     """
     try:
-        page = json.loads(Path(file).read_bytes())
+        page = json.loads(input_file("file", file).read_bytes())
         seal = page.pop(SEAL)
         whole = seal == _seal(page)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

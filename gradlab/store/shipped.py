@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from gradlab.checks import input_file, path_text, resolved
 from gradlab.store.files import file_hash, write_whole
 
 _RECORD = ".gradlab-notebooks.json"
@@ -34,9 +35,10 @@ def copy_notebooks(folder: Path) -> list[str]:
     folder.
     """
     source = shipped("notebooks")
+    folder = Path(path_text("folder", folder))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder must be a folder, or not yet exist, got the file {str(folder)!r}")
-    if folder.resolve().is_relative_to(source.resolve()):
+    if resolved("folder", folder).is_relative_to(source.resolve()):
         raise ValueError(f"folder must lie outside of {source}, got {str(folder)!r}")
     record = _record(folder)
     kept: list[str] = []
@@ -68,7 +70,7 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
 def _record(folder: Path) -> dict[str, list[str]]:
     """Return the hashes under which each file may be there unchanged: of the copy, after the one that it replaced."""
     with contextlib.suppress(OSError, ValueError):
-        record = json.loads((folder / _RECORD).read_text("utf-8"))
+        record = json.loads(input_file("record", folder / _RECORD).read_text("utf-8"))
         if isinstance(record, dict):
             return {name: hashes if isinstance(hashes, list) else [hashes] for name, hashes in record.items()}
     return {}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.checks import count, one_of, utf8
+from gradlab.checks import count, input_file, one_of, shown, utf8
 from gradlab.lab.runs import Runs
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
@@ -39,11 +39,11 @@ def read_settings(path: Path | str) -> pd.DataFrame:
     that two grids ask for is run once. Raises ValueError, in one line that names file and key.
     """
     path = Path(path)
-    content = path.read_bytes()
+    content = input_file("file", path).read_bytes()
     utf8(path, content)
     try:
         document = tomllib.loads(content.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
     try:
         return check_settings(_expand(document))
@@ -63,7 +63,7 @@ def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
     A missing value, such as NaN, leaves a setting at its default.
     """
     if not isinstance(settings, pd.DataFrame) or len(settings) == 0:
-        raise ValueError(f"settings must be a data frame with one row per run, got {settings!r:.80}")
+        raise ValueError(f"settings must be a data frame with one row per run, got {shown(settings)}")
     known = setting_names()
     for name in settings:
         one_of("a setting", name, known)
@@ -130,9 +130,7 @@ def _lists(grid: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
     lists: dict[str, Sequence[Any]] = {}
     for name, value in grid.items():
         if name == "seeds":
-            if count("seeds", value, least=1) > MOST_RUNS:
-                raise ValueError(f"seeds must be at most {MOST_RUNS:,}, got {value}")
-            lists["seed"] = range(value)
+            lists["seed"] = range(count("seeds", value, least=1, most=MOST_RUNS))
             continue
         one_of("a setting", name, (*setting_names(), "seeds"))
         lists[name] = value if isinstance(value, list) else [value]

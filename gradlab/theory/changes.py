@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
+from gradlab.arrays import bool_array
 from gradlab.checks import between, count, positive
 from gradlab.theory.inputs import Array, distribution, finite, log_distribution, numbers
 from gradlab.theory.weights import in_logits
@@ -46,8 +47,8 @@ def mean_off_diagonal(matrix: ArrayLike, observed: ArrayLike | None = None) -> A
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] < 2:
         raise ValueError(f"matrix must have shape (..., n, n) with n ≥ 2, got {matrix.shape}")
     if observed is not None:
-        observed = np.asarray(observed)
-        if observed.dtype != bool or observed.shape != matrix.shape[-1:] or observed.sum() < 2:
+        observed = bool_array("observed", observed)
+        if observed.shape != matrix.shape[-1:] or observed.sum() < 2:
             needs = f"{matrix.shape[-1]} booleans, at least two of them true"
             raise ValueError(
                 f"observed must be {needs}, got {observed.dtype} of shape {observed.shape}: {observed!s:.40}"

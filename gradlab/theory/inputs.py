@@ -6,15 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
+from gradlab.arrays import real_array
+
 Array = np.ndarray
 
 
 def numbers(name: str, values: ArrayLike) -> Array:
     """Return ``values`` as floats; infinities and NaN may be among them."""
-    try:
-        return np.asarray(values, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be an array of numbers, got {type(values).__name__}") from None
+    return real_array(name, values)
 
 
 def finite(name: str, values: ArrayLike) -> Array:

@@ -14,6 +14,7 @@ import ipywidgets as widgets
 import matplotlib as mpl
 import pandas as pd
 
+from gradlab.checks import resolved
 from gradlab.stats.agreement import ALL, Agreement, agreement, preference_rates
 from gradlab.store.provenance import fingerprint
 from gradlab.store.ratings import (
@@ -166,7 +167,7 @@ class RatingExplorer(Explorer):
         if _token(now) != self._keys.token:  # nobody may answer what they have not seen
             self._refresh()
             raise ValueError("the files have changed meanwhile; this is the item to answer now")
-        if path.resolve() in {sample.resolve() for sample in ANSWERS.values()}:
+        if resolved("answers", path) in {sample.resolve() for sample in ANSWERS.values()}:
             raise ValueError("the answers of sample:rules can only be viewed; empty the field, or give a path")
         if now.revealed:
             raise ValueError("no answers are taken while names and rates are shown; take the tick away to go on")

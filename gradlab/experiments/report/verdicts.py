@@ -23,7 +23,7 @@ from typing import Any, Protocol, cast
 
 import pandas as pd
 
-from gradlab.checks import one_of
+from gradlab.checks import input_file, one_of
 from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import as_families
 from gradlab.experiments.experiment import Experiment, Measurement
@@ -210,7 +210,7 @@ def former(folder: Path, *, committed: bool = False) -> pd.DataFrame | None:
     path = folder / REPORT
     text = text_at_head(path) if committed else None
     if text is None and path.exists():
-        text = path.read_text(encoding="utf-8")
+        text = input_file("report", path).read_text(encoding="utf-8")
     return None if text is None else from_csv(text)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gradlab.checks import one_of
+from gradlab.checks import input_file, one_of
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import len_of, side_rows
 from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
@@ -199,7 +199,7 @@ def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | No
     Models and frames from other pairs are removed, since a stage goes on only from its own data.
     """
     pairs, wanted = out / "pairs.jsonl", json_lines(_chosen(task, seed, data, of_task["pairs"]))
-    if not pairs.exists() or pairs.read_bytes() != wanted.encode():
+    if not pairs.exists() or input_file("pairs", pairs).read_bytes() != wanted.encode():
         for name in ("base", "run", "reward"):
             if (out / name).exists() and not pairs.exists():
                 raise FileExistsError(f"{out / name} is there without the pairs of a run; move it away")

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from gradlab.checks import count, one_of, positive
+from gradlab.checks import count, input_file, one_of, positive, resolved
 from gradlab.llm.data.pair_forms import messages_of
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import prompt_text
@@ -137,7 +137,7 @@ def evaluate_runs(
               there is only one folder.
     """
     paths = [Path(out) for out in outs]
-    if not paths or len({path.resolve() for path in paths}) < len(paths):
+    if not paths or len({resolved("out", path) for path in paths}) < len(paths):
         raise ValueError(
             f"out must name one or more folders of runs, each once, got {' '.join(map(str, paths)) or 'none'}"
         )
@@ -194,7 +194,9 @@ def _refuse_others(folder: Path, stem: str) -> None:
     samples, page = _sample_files(folder, stem)
     marks = {samples: _SAMPLES, page: "<h1>Samples of ", folder / ".gitignore": "*\n"}
     for file, mark in marks.items():
-        if os.path.lexists(file) and (file.is_symlink() or mark not in file.read_text("utf-8", "replace")):
+        if os.path.lexists(file) and (
+            file.is_symlink() or mark not in input_file("samples", file).read_text("utf-8", "replace")
+        ):
             raise FileExistsError(f"{file} is there and is no file of an evaluation; move it away, or choose save_as")
 
 
@@ -235,7 +237,8 @@ class _Evaluation:
             for name in self.texts
         }
         page = samples_page(
-            f"Samples of {run.out.resolve().name}", prompts[:shown], systems, as_text(summary(frame), ""), notes(frame),
+            f"Samples of {resolved('out', run.out).name}", prompts[:shown], systems,
+            as_text(summary(frame), ""), notes(frame),
             warning=WARNING if warn else "", left_out=max(len(prompts) - shown, 0),
         )  # fmt: skip
         samples = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, one_of
+from gradlab.checks import count, one_of, resolved
 from gradlab.console import say
 from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.pairs import Pair
@@ -263,7 +263,7 @@ def _found(out: Path, model: str) -> str:
     inside = out / path.parent.name / "model"
     if path.parent.name in (REFERENCE, "sft") and inside.is_dir():
         return str(inside)
-    return str(path.resolve()) if path.exists() else model
+    return str(resolved("reference", path)) if path.exists() else model
 
 
 class _Loaded:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from gradlab.checks import input_file
 from gradlab.console import say
 from gradlab.llm.model.finished import check_model, known_hash, read_done
 from gradlab.llm.model.group import Group, local, trainable
@@ -217,7 +218,7 @@ def _state(path: Path) -> dict[str, Any] | None:
 def _older(file: Path) -> dict[str, Any] | None:
     """Return the state of a checkpoint that an older version of gradlab wrote, without a seal."""
     try:
-        state = json.loads(file.read_bytes())
+        state = json.loads(input_file("state", file).read_bytes())
         return state if SEAL not in state and state["format"] < FORMAT else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
