@@ -55,12 +55,10 @@ def one_line(said: object) -> str:
 
 def out_of_memory(error: BaseException) -> bool:
     """Say whether an error is lack of memory: Python's, or PyTorch's for a GPU, or that of its allocator on a CPU."""
-    words = ("DefaultCPUAllocator", "you tried to allocate", "Cannot allocate memory")
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
-    )
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    words = ("out of memory", "you tried to allocate")  # of CUDA and of other devices; of the CPU's allocator
+    return type(error).__name__ == "OutOfMemoryError" or any(word in str(error) for word in words)
 
 
 def complain(prog: str, said: object, status: int) -> int:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from gradlab import cli
+from gradlab.cli import main
 from gradlab.cli.guard import guarded
 from gradlab.cli.options import quiet_transformers
 from gradlab.console import complain, one_line, printable, say, wrapped
@@ -55,6 +56,12 @@ def test_text_hangs_below_its_head_and_words_stay_whole():
         (MemoryError(), 1, "not enough memory for these sizes"),
         (FloatingPointError("step 3: not finite"), 1, "step 3: not finite"),
         (torch.OutOfMemoryError("CUDA out of memory"), 1, "the GPU's memory is full; try a smaller --micro"),
+        (RuntimeError("process 1: OutOfMemoryError: CUDA out of memory"), 1, "the GPU's memory is full; try a smaller"),
+        (
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+            1,
+            "the machine's mem",
+        ),
     ],
 )
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -67,9 +74,54 @@ def test_a_script_says_what_went_wrong_and_what_all_processes_say_it_says_once(
     monkeypatch.setenv("LOCAL_RANK", rank)
     assert guarded(work, stopped="stopped; it can go on", smaller="a smaller --micro") == status
     err = capsys.readouterr().err
-    own = isinstance(error, OSError | MemoryError | FloatingPointError)  # of one process alone
+    own = isinstance(error, OSError | MemoryError | FloatingPointError | RuntimeError)  # of one process alone
     assert err.startswith(f"gradlab: {line}") if rank == "0" or own else err == ""
     assert err.count("\n") == len(err.splitlines()) <= 1
+
+
+def test_memory_that_no_machine_has_is_one_line_with_the_remedy(capsys):
+    assert guarded(lambda: torch.empty(1 << 50).dim(), smaller="a smaller --micro") == 1
+    assert capsys.readouterr().err == "gradlab: the machine's memory is full; try a smaller --micro\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "advice"),
+    [
+        (
+            ["train", "--model", "m", "--data", "d", "--out", "o"],
+            "gradlab.llm.train.stages.train",
+            "--micro or --max-l",
+        ),
+        (["evaluate", "o"], "gradlab.llm.judge.evaluate.evaluate_runs", "try a smaller --batch or --length"),
+        (["inspect", "m", "d"], "gradlab.llm.model.loading.load_model", "lower batch or max_length"),
+        (["demo", "--smoke"], "gradlab.llm.demo.laptop_run.run_demo", "try fewer --workers"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["gpu", "cpu", "python"])
+def test_commands_on_language_models_say_what_needs_less_memory(command, place, advice, kind, monkeypatch, capsys):
+    pytest.importorskip("transformers")
+    from types import SimpleNamespace
+
+    from gradlab.llm.look import inspection
+    from gradlab.llm.model import loading
+
+    def full(*_, **__):
+        if kind == "gpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        if kind == "python":
+            raise MemoryError
+        torch.empty(1 << 50)
+
+    data = SimpleNamespace(train=[0], part=lambda chosen: [], pairs=[])
+    monkeypatch.setattr(loading, "load_tokenizer", lambda source: None)
+    monkeypatch.setattr(inspection, "fix_date", lambda *_: None)
+    monkeypatch.setattr(inspection, "prepare", lambda *_: data)
+    monkeypatch.setattr(place, full)
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("gradlab: ")
+    assert err.count("\n") == 1
+    assert advice in err
 
 
 def test_an_error_of_ours_keeps_its_trace():

@@ -73,4 +73,6 @@ class DemoCommand:
 
 def run(arguments: Sequence[str]) -> int:
     """Do what the arguments say; return the exit status."""
-    return guarded(parsed(DemoCommand, "demo", __doc__, arguments).run, stopped=GOES_ON)
+    return guarded(
+        parsed(DemoCommand, "demo", __doc__, arguments).run, stopped=GOES_ON, smaller="fewer --workers or --sizes"
+    )

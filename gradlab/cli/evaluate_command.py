@@ -88,4 +88,4 @@ class EvaluateCommand:
 def run(arguments: Sequence[str]) -> int:
     """Do what the arguments say; return the exit status."""
     command = parsed(EvaluateCommand, "evaluate", __doc__, arguments)
-    return guarded(command.run, smaller="a smaller --batch or --length")
+    return guarded(command.run, smaller="a smaller --batch or --length, or --precision bf16")

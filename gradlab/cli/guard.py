@@ -8,19 +8,20 @@ import sys
 import time
 from collections.abc import Callable
 
-from gradlab.console import complain, printable_warnings, stop_on_sigterm
+from gradlab.console import complain, out_of_memory, printable_warnings, stop_on_sigterm
 
 PROGRAM = "gradlab"
+SMALLER = "smaller sizes"
 STOPPED = "stopped; no file was left half-written"
 
 
-def guarded(work: Callable[[], int], *, stopped: str = STOPPED, smaller: str = "a smaller model") -> int:
+def guarded(work: Callable[[], int], *, stopped: str = STOPPED, smaller: str = SMALLER) -> int:
     """Do the work and return its exit status, or 2 for bad input, 1 for other failures, 130 for Ctrl-C or SIGTERM.
 
     Errors of data, models, disks and numbers are printed in one line. Other errors are gradlab's, and keep their trace.
 
     stopped  the message after Ctrl-C.
-    smaller  the advice where a GPU's memory is full.
+    smaller  the advice where the memory of a GPU or of the machine is full.
     """
     with stop_on_sigterm(), printable_warnings():
         return _status(work, stopped, smaller)
@@ -37,12 +38,14 @@ def _status(work: Callable[[], int], stopped: str, smaller: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest of stdout at its end
         return 1
     except MemoryError as error:
-        return complain(PROGRAM, f"not enough memory for these sizes: {error}".removesuffix(": "), 1)
+        said = f"not enough memory for these sizes: {error}".removesuffix(": ")
+        return complain(PROGRAM, said if smaller == SMALLER else f"{said}; try {smaller}", 1)
     except (OSError, FloatingPointError, ImportError) as error:
         return complain(PROGRAM, error, 1)
     except RuntimeError as error:
-        if _is(error, "torch", "OutOfMemoryError"):
-            return _complain_once(f"the GPU's memory is full; try {smaller}", 1)
+        if out_of_memory(error):  # perhaps of one process alone, so each process says it
+            whose = "machine's" if "CPUAllocator" in str(error) else "GPU's"
+            return complain(PROGRAM, f"the {whose} memory is full; try {smaller}", 1)
         if _is(error, "gradlab.llm.model.group", "Elsewhere"):
             with contextlib.suppress(KeyboardInterrupt):
                 time.sleep(2)  # torchrun ends all processes when one ends, and the one that failed must print first

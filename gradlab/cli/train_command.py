@@ -16,7 +16,10 @@ from gradlab.cli.options import need, quiet_transformers
 from gradlab.console import say
 
 GOES_ON = "stopped; the same command goes on from the last checkpoint"
-_SMALLER = "a smaller --micro or --max-length, --gradient-checkpointing, or --distribution fsdp on several GPUs"
+_SMALLER = (
+    "a smaller --micro or --max-length, --precision bf16, --gradient-checkpointing, --lora.rank, or "
+    "--distribution fsdp on several GPUs"
+)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import count, one_of, positive
+from gradlab.console import out_of_memory
 from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.hold_out import prompt_key, repeats
 from gradlab.llm.data.pairs import Report
@@ -97,8 +98,13 @@ def inspect_data(
         frame = inspect_pairs(
             loaded, tokenizer, prepared.part(chosen), batch=batch, precision=kind, clip=clip, title=title
         )
-    except torch.OutOfMemoryError:
-        raise MemoryError("the device has too little memory for this model; lower batch or max_length") from None
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"the memory of the {device.type} is too small for this model; lower batch or max_length, or take "
+            "precision bf16"
+        ) from None
     frame.insert(0, "place", [prepared.pairs[index].place for index in chosen])
     settings = {
         "model": str(model), "weights": loading.weights_hash(model), **asked, "data_fingerprint": prepared.fingerprint,

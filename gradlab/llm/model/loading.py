@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gradlab.checks import count
-from gradlab.console import one_line
+from gradlab.console import one_line, out_of_memory
 from gradlab.llm.model.finished import check_model, known_hash
 from gradlab.store.files import write_folder
 from gradlab.streams import Purpose, torch_seed
@@ -258,9 +258,9 @@ def reading(what: str, source: str | Path, accepted: str = "") -> Iterator[None]
     accepted = accepted or f"a folder that transformers can read, with {needed}, or a hub's name"
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # of any type, where a file is damaged or holds JSON of another type
+        if out_of_memory(error):
+            raise
         there = Path(source).exists() or not Path(source).is_absolute()  # else it may be a hub's name
         reason = " ".join(str(error).split())[:200] if there else "not there"
         raise OSError(f"{what} must be {accepted}; got {str(source)!r} ({reason})") from None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import count
+from gradlab.console import out_of_memory
 from gradlab.llm.data.pair_forms import Prompt, as_messages
 from gradlab.llm.data.template_dates import TemplateDate, fix_date, today
 from gradlab.llm.data.templates import Template, prompt_text
@@ -42,9 +43,9 @@ class CheckedReward:
             return np.zeros(0)
         try:
             given = self.function(list(prompts), list(responses))
-        except (MemoryError, torch.OutOfMemoryError):  # the machine's fault, not the function's
-            raise
         except Exception as error:  # anyone may have written the function
+            if out_of_memory(error):  # the machine's fault, not the function's
+                raise
             raise ValueError(f"reward {self.name} failed: {type(error).__name__}: {error}") from error
         if isinstance(given, Tensor):
             given = given.detach().float().cpu()

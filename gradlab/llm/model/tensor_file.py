@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gradlab.console import out_of_memory
 from gradlab.store.files import sync
 from gradlab.store.sealed import Damaged
 
@@ -41,7 +42,9 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
             about = json.loads(opened.metadata()[_ABOUT])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         whole = about.pop(_HASH, None) == _hash(tensors, about)
-    except Exception:  # safetensors' error is no ValueError, and torch has its own for a strange shape
+    except Exception as error:  # safetensors' error is no ValueError, and torch has its own for a strange shape
+        if out_of_memory(error):
+            raise
         whole, tensors, about = False, {}, {}
     if not whole:
         raise Damaged(f"{path} is damaged")
