@@ -80,6 +80,8 @@ def main(inputs, folder, every):
         sft_epochs=0.5, steps=3, save_every=1, keep=1, sides_every=0, validate_every=0,
     )  # fmt: skip
     shutil.rmtree(out, ignore_errors=True)
+    train(settings)  # imports what the forks need
+    shutil.rmtree(out)
     status, words = in_fork(settings)
     assert status == 0, words
     clean, calls = state(out), json.loads(words)

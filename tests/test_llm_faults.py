@@ -23,7 +23,8 @@ from tiny_llm import quick_collections, tiny_settings
 from gradlab.llm.data.pairs import read_pairs
 from gradlab.llm.judge.evaluate import evaluate
 from gradlab.llm.model.finished import check_model
-from gradlab.llm.model.loading import load_model
+from gradlab.llm.model.loading import load_model, load_tokenizer, save_folder, with_lora
+from gradlab.llm.model.reward_models import EXTRA
 from gradlab.llm.model.rewards import load_reward
 from gradlab.llm.train.reward_training import train_reward
 from gradlab.llm.train.stages import train
@@ -216,6 +217,31 @@ def test_a_config_of_another_type_is_one_line(place, text, tmp_path):
         assert isinstance(done, (Exception, list))
 
 
+@pytest.mark.parametrize("value", [[1], -1.5, {}])
+def test_a_value_of_another_type_in_a_config_is_one_line(place, tmp_path, value):
+    def changed(source, name, key):
+        folder = shutil.copytree(source, tmp_path / key)
+        page = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(page | {key: value}))
+        return folder
+
+    model, adapter = place / "in" / "model", tmp_path / "adapter"
+    longest = changed(model, "tokenizer_config.json", "model_max_length")
+    if not isinstance(value, float):
+        with pytest.raises(OSError, match="model_max_length must be a number, got"):
+            load_tokenizer(longest)
+    save_folder(adapter, with_lora(load_model(model), 2, 4.0, ["q_proj"]), load_tokenizer(model))
+    with pytest.raises(OSError, match="LoRA adapter must be a folder") as caught:
+        load_model(changed(adapter, "adapter_config.json", "base_model_name_or_path"))
+    assert "\n" not in str(caught.value)
+    score = changed(model, "config.json", EXTRA)
+    page = json.loads((score / "config.json").read_text()) | {"architectures": ["LlamaForSequenceClassification"]}
+    (score / "config.json").write_text(json.dumps(page))
+    with pytest.raises((OSError, ValueError)) as caught:
+        load_reward(str(score))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_log_that_lost_rows_or_is_damaged_is_told(place):
     out = again(place, "half")
     log = out / "dpo" / "log.jsonl"
@@ -263,7 +289,7 @@ def killed(inputs, folder, every, timeout):
 
 @pytest.mark.slow
 def test_a_run_killed_here_and_there_ends_as_one_that_was_not(inputs, tmp_path, faults):
-    said = killed(inputs, tmp_path, 45, 300)
+    said = killed(inputs, tmp_path, 60, 300)
     faults("kill", "two trainings and PPO: equal files in the end", tried=said["tried"], lost=len(said["lost"]))
     assert not said["lost"]
 

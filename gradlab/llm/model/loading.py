@@ -102,7 +102,7 @@ def _base_of(folder: Path) -> Iterator[str]:
         if not (folder / "adapter_model.safetensors").is_file():
             raise ValueError("it has no adapter_model.safetensors")
         base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-        if not base:
+        if not base or not isinstance(base, str):
             raise ValueError("it does not say which model it belongs to, as base_model_name_or_path")
     try:
         yield base
@@ -117,6 +117,8 @@ def load_tokenizer(source: str | Path) -> Any:
     check_model(source, weights=False)
     with reading("tokenizer" if Path(source).is_dir() else "model", source):
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise ValueError(f"model_max_length must be a number, got {tokenizer.model_max_length!r}")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -104,6 +104,9 @@ def config_of(spec: str) -> tuple[Any, bool]:
             raise ValueError(f"of safe-rlhf's score models only Llamas are known, this is {named[0]}")
         if not ours and not any(name.endswith("ForSequenceClassification") for name in named):
             raise ValueError(f"{', '.join(named) or 'a model without a named architecture'} is no sequence classifier")
+        extra = getattr(config, EXTRA, {})
+        if not isinstance(extra, dict) or not isinstance(extra.get("max_length", 1), int):
+            raise ValueError(f"{EXTRA} must be an object with max_length, a whole number, got {extra!r}")
         if ours and config.model_type != "llama":
             raise ValueError(f"{named[0]} must be on a llama, got {config.model_type}")
     return config, ours
