@@ -79,9 +79,7 @@ def check_save(file: Path | None) -> None:
         raise ValueError(f"save must name a file that ends in .parquet, got {str(file)!r}")
     if os.path.lexists(file) or os.path.lexists(file.with_suffix(".json")):
         from gradlab.store.artifacts import check_ours
-        from gradlab.store.files import remove_leftovers
 
-        remove_leftovers(file.parent)
         check_ours(file)
 
 

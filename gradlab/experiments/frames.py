@@ -11,6 +11,7 @@ import pandas as pd
 
 from gradlab.experiments.experiment import Experiment, Settings, plain
 from gradlab.store.artifacts import holds, load_frame, make_way, remove_frames, save_frame
+from gradlab.store.files import remove_leftovers
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import code_key, fingerprint
 
@@ -44,6 +45,7 @@ def bring_up_to_date(
     The parts of all experiments are run together. Finished parts are kept until their frame is complete, so that an
     interrupted run goes on there.
     """
+    remove_leftovers(data)
     stale = [experiment for experiment in experiments if fresh or not is_current(experiment, data, quick=quick)]
     parts = {experiment.name: _parts(experiment, quick, data / ".parts") for experiment in stale}
     if fresh:
@@ -60,6 +62,7 @@ def bring_up_to_date(
         manifest = {"key": frame_key(experiment, quick), "settings": settings_of(experiment, quick), "quick": quick}
         make_way(frame_path(experiment, data))
         save_frame(_joined(parts[experiment.name]), frame_path(experiment, data), manifest, overwrite=True)
+    for experiment in experiments:  # also of those whose run was killed when their frame was saved
         remove_frames(data / ".parts" / experiment.name)
     with contextlib.suppress(OSError):  # other experiments may still have parts there
         (data / ".parts").rmdir()

@@ -87,8 +87,14 @@ def is_ours(path: Path) -> bool:
 def foreign(path: Path) -> Path | None:
     """Return the file at ``path``, or at its manifest's, that no manifest proves to be ours; None where there is none.
 
-    A link is never ours: this package makes none.
+    A link is never ours: this package makes none. What a killed writer was about to rename is renamed first.
     """
+    if _unproven(path) is not None:
+        remove_leftovers(path.parent)
+    return _unproven(path)
+
+
+def _unproven(path: Path) -> Path | None:
     page = path.with_suffix(".json")
     manifest = our_manifest(path)
     if manifest is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gradlab.checks import input_file, path_text, resolved
-from gradlab.store.files import file_hash, write_whole
+from gradlab.store.files import file_hash, remove_leftovers, write_whole
 
 _RECORD = ".gradlab-notebooks.json"
 
@@ -40,6 +40,7 @@ def copy_notebooks(folder: Path) -> list[str]:
         raise ValueError(f"folder must be a folder, or not yet exist, got the file {str(folder)!r}")
     if resolved("folder", folder).is_relative_to(source.resolve()):
         raise ValueError(f"folder must lie outside of {source}, got {str(folder)!r}")
+    remove_leftovers(folder)
     record = _record(folder)
     kept: list[str] = []
     files: dict[Path, bytes] = {}
@@ -53,7 +54,8 @@ def copy_notebooks(folder: Path) -> list[str]:
             continue
         if there != newest:
             files[target] = content
-        record[name] = [*(known for known in (there,) if known in copied and known != newest), newest]
+        if newest not in copied[-1:]:
+            record[name] = [*(known for known in (there,) if known in copied and known != newest), newest]
     page = json.dumps(record, indent=1) + "\n"
     write_whole({**files, folder / _RECORD: page})  # the record is renamed first: all that is there is known as ours
     return kept

@@ -224,9 +224,7 @@ def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
     begun = our_manifest(path) is not None
     if begun and fresh:
         _remove_blocks(folder)
-        remove_frames(folder, "runs")
-        remove_frames(folder, "settings")  # last: as long as they are there, the folder is known as a sweep's
-        folder.mkdir(exist_ok=True)
+        remove_frames(folder, "runs")  # the settings stay until they are replaced: they say that this is a sweep's
     elif begun and load_manifest(path).get("key") != key:
         raise ValueError(
             f"folder {str(folder)!r} holds a sweep of other settings, or by other sources or versions; "
