@@ -19,7 +19,13 @@ _LIBRARIES = ("llvmlite", "numpy", "pandas", "scipy", "torch")
 PLUMBING = (
     "gradlab",
     "gradlab.plotting",
+    "gradlab.stats.conditions",
+    "gradlab.stats.equivalence",
     "gradlab.stats.intervals",
+    "gradlab.stats.moderators",
+    "gradlab.stats.population",
+    "gradlab.stats.precision",
+    "gradlab.stats.words",
     "gradlab.store.artifacts",
     "gradlab.store.files",
     "gradlab.store.pool",

@@ -1,0 +1,151 @@
+"""Where an effect lies beyond its margin: a condition chosen on one half of the worlds, confirmed on the other half."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from gradlab.stats.equivalence import ALPHA, Array, mean_of
+from gradlab.stats.population import Units, judge_units
+
+FEWEST = 3  # worlds on each side, and within a condition, below which none is chosen or confirmed
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on worlds' factors, such as "mask ≥ 0.2 and policy is free": one or two terms that must all hold.
+
+    terms  (factor, relation, value); the relations are ≥ and ≤ for numbers, "is" and "is not" for names.
+    """
+
+    terms: tuple[tuple[str, str, object], ...]
+
+    @property
+    def words(self) -> str:
+        """Return the condition in words."""
+        return " and ".join(
+            f"{factor} {relation} {value:g}" if isinstance(value, float) else f"{factor} {relation} {value}"
+            for factor, relation, value in self.terms
+        )
+
+    def holds(self, factors: pd.DataFrame) -> Array:
+        """Return in which worlds the condition holds, (worlds,) bool; nowhere where a factor is missing."""
+        inside = np.ones(len(factors), bool)
+        for factor, relation, value in self.terms:
+            column = factors[factor]
+            if relation in ("≥", "≤"):
+                inside &= (column >= value if relation == "≥" else column <= value).to_numpy(bool)
+            else:
+                inside &= (column.notna() & ((column == value) == (relation == "is"))).to_numpy(bool)
+        return inside
+
+
+@dataclass(frozen=True)
+class Search:
+    """A condition with what it was chosen for and what became of it.
+
+    condition   the chosen one; None where no condition separates the worlds.
+    searched    how many conditions were tried.
+    confirmed   in the other half the worlds within the condition lie beyond the margin on average (one-sided t test
+                over worlds at 5%), and none of them is reversed.
+    effect, low, high  the average of those worlds with its 95% t interval over worlds; NaN without two of them.
+    worlds      how many they are.
+    undecided   numbers of the choosing half's rows that are neither beyond the margin nor reversed: they chose nothing.
+    """
+
+    condition: Condition | None
+    searched: int
+    confirmed: bool
+    effect: float
+    low: float
+    high: float
+    worlds: int
+    undecided: tuple[int, ...]
+
+
+def halves(seeds: ArrayLike) -> tuple[Array, Array]:
+    """Return which worlds choose and which confirm, (worlds,) bool each: every other one in the order of their seeds.
+
+    seeds  the number that drew each world, (worlds,), each once. Worlds are halved and not the seeds within a world:
+           else a condition that fits the worlds at hand by luck would meet the same luck again.
+    """
+    seeds = np.asarray(seeds)
+    if seeds.ndim != 1 or len(np.unique(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be one per world, each once, got shape {seeds.shape} with "
+                         f"{len(np.unique(seeds))} different")  # fmt: skip
+    chooses = np.zeros(len(seeds), bool)
+    chooses[np.argsort(seeds)[::2]] = True
+    return chooses, ~chooses
+
+
+def search_condition(
+    differences: ArrayLike, factors: pd.DataFrame, seeds: ArrayLike, margin: float, names: Sequence[str]
+) -> Search:
+    """Search the condition under which effects lie beyond the margin; choose it on one half, confirm it on the other.
+
+    differences  (worlds, seeds), as in ``population``.
+    factors      a row per world, with the columns ``names``.
+    seeds        the number that drew each world, (worlds,).
+
+    A condition is one that leaves out every reversed world of the choosing half, of at least three. Among those the one
+    is chosen that holds in most worlds beyond the margin, in at least half of them and three; one term wins over two,
+    then the first. Undecided worlds, and those within the margin, choose nothing.
+    """
+    values = np.asarray(differences, float)
+    missing = [name for name in names if name not in factors]
+    if missing or len(factors) != len(values) or len(np.asarray(seeds)) != len(values):
+        raise ValueError(f"factors and seeds must have a row per world, {len(values)}, got {len(factors)} and "
+                         f"{len(np.asarray(seeds))}{', without ' + ', '.join(missing) if missing else ''}")  # fmt: skip
+    chooses, confirms = halves(seeds)
+    units = judge_units(values[chooses], margin)
+    undecided = np.flatnonzero(chooses)[(units.state != "for") & ~units.reversed]
+    condition, searched = _choose(units, factors[chooses], names)
+    inside = np.zeros(0, int) if condition is None else np.flatnonzero(confirms)[condition.holds(factors[confirms])]
+    if condition is None or len(inside) < FEWEST:
+        return Search(condition, searched, False, np.nan, np.nan, np.nan, len(inside), tuple(map(int, undecided)))
+    mean = mean_of(mean_of(values[inside]).effect)
+    beyond = bool(mean.p_above(margin) <= ALPHA) and not judge_units(values[inside], margin).reversed.any()
+    effect, low, high = (float(number) for number in (mean.effect, *mean.interval()))
+    return Search(condition, searched, beyond, effect, low, high, len(inside), tuple(map(int, undecided)))
+
+
+def _choose(units: Units, factors: pd.DataFrame, names: Sequence[str]) -> tuple[Condition | None, int]:
+    """Return the condition that separates worlds beyond the margin from reversed ones, and how many were tried."""
+    beyond = units.state == "for"
+    conditions = list(_conditions(factors, names))
+    if min(beyond.sum(), units.reversed.sum()) < FEWEST:
+        return None, len(conditions)
+    best, most, terms = None, max(FEWEST, int(np.ceil(beyond.sum() / 2))) - 1, 1
+    for condition in conditions:
+        if best and len(condition.terms) > terms:
+            break
+        inside = condition.holds(factors)
+        if (inside & beyond).sum() > most and not (inside & units.reversed).any():
+            best, most, terms = condition, int((inside & beyond).sum()), len(condition.terms)
+    return best, len(conditions)
+
+
+def _conditions(factors: pd.DataFrame, names: Sequence[str]) -> Iterator[Condition]:
+    """Yield every condition of one term, then every one of two terms on different factors."""
+    terms = [term for name in names for term in _terms(factors[name])]
+    yield from (Condition((term,)) for term in terms)
+    yield from (Condition(pair) for pair in itertools.combinations(terms, 2) if pair[0][0] != pair[1][0])
+
+
+def _terms(column: pd.Series) -> Sequence[tuple[str, str, object]]:
+    """Return the terms on one factor: ≥ and ≤ at most nine values of a number, is and is not each value of a name."""
+    name, values = str(column.name), np.unique(column.dropna().to_numpy())
+    if len(values) < 2:
+        return []
+    if pd.api.types.is_numeric_dtype(column):
+        if len(values) > 10:  # where a factor is drawn, its deciles
+            values = np.unique(np.quantile(column.dropna(), np.linspace(0, 1, 11), method="nearest"))
+        above = [(name, "≥", float(value)) for value in values[1:]]
+        return above + [(name, "≤", float(value)) for value in values[:-1]]
+    terms = [(name, "is", value) for value in values]
+    return terms + ([(name, "is not", value) for value in values] if len(values) > 2 else [])

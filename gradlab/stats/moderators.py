@@ -1,0 +1,101 @@
+"""On what an effect depends: its average over worlds as a function of a dose, or of the value of a factor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from gradlab.checks import count
+from gradlab.stats.equivalence import Array, Mean, mean_of
+
+_COLUMNS = ("dose_low", "dose_high", "dose", "effect", "low", "high", "worlds")
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How much an effect changes per unit of dose: least squares over worlds, with its 95% t interval.
+
+    p  of the two-sided t test of no slope.
+    """
+
+    slope: float
+    low: float
+    high: float
+    p: float
+    worlds: int
+
+
+def effect_by_dose(effects: ArrayLike, dose: ArrayLike, bins: int = 6) -> pd.DataFrame:
+    """Return the average effect of worlds by dose, a row per bin, with its 95% t interval over the worlds of the bin.
+
+    effects  a world's mean difference, (worlds,).
+    dose     such as R/β, (worlds,). A bin holds one value where there are at most ``bins`` values, else about as many
+             worlds as every other: equal doses share a bin.
+
+    Columns: dose_low, dose_high (the least and the greatest dose of the bin), dose (median), effect, low, high (NaN
+    with one world), worlds. Each interval covers its bin's average 95% of the time; all of them together do so less
+    often.
+    """
+    effects, dose = _pair(effects, dose)
+    values = np.unique(dose)
+    if len(values) > count("bins", bins, least=1):
+        ends = np.unique(np.quantile(dose, np.linspace(0, 1, bins + 1), method="higher"))
+        which = np.searchsorted(ends[1:-1], dose, side="right")
+    else:
+        which = np.searchsorted(values, dose)
+    rows = []
+    for number in np.unique(which):
+        at, mean = dose[which == number], mean_of(effects[which == number])
+        low, high = mean.interval()
+        numbers = (at.min(), at.max(), np.median(at), mean.effect, low, high)
+        rows.append({**dict(zip(_COLUMNS, map(float, numbers), strict=False)), "worlds": len(at)})
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def effect_by_value(effects: ArrayLike, factor: pd.Series) -> pd.DataFrame:
+    """Return the average effect of worlds per value of a factor, such as a policy; a row per value, by name.
+
+    Columns: value, effect, low, high (95% t interval over worlds; NaN with one), worlds.
+    """
+    effects = np.asarray(effects, float)
+    if effects.shape != factor.shape or not np.isfinite(effects).all() or factor.isna().any():
+        raise ValueError(f"factor must have a value per effect, without gaps, got {factor.shape} for {effects.shape}")
+    rows = []
+    for value, at in sorted(factor.reset_index(drop=True).groupby(factor.to_numpy()).groups.items(), key=str):
+        mean = mean_of(effects[np.asarray(at)])
+        low, high = mean.interval()
+        rows.append({"value": value, "effect": float(mean.effect), "low": float(low), "high": float(high),
+                     "worlds": len(at)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def slope_over_dose(effects: ArrayLike, dose: ArrayLike) -> Slope:
+    """Return the least-squares slope of worlds' effects over dose, (worlds,) each, at least 3; pass log dose for a log.
+
+    The standard error is White's for unequal variances (HC3): worlds of one dose vary more than those of another.
+    """
+    effects, dose = _pair(effects, dose)
+    if len(dose) < 3 or np.ptp(dose) == 0:
+        raise ValueError(f"dose must have at least 3 worlds and 2 values, got {len(dose)} with {len(np.unique(dose))}")
+    centred = dose - dose.mean()
+    total = (centred**2).sum()
+    slope = (centred * effects).sum() / total
+    residual = effects - effects.mean() - slope * centred
+    leverage = 1 / len(dose) + centred**2 / total
+    error = np.sqrt(((centred * residual / np.maximum(1 - leverage, np.finfo(float).eps)) ** 2).sum()) / total
+    mean = Mean(np.asarray(slope), np.asarray(error), np.asarray(len(dose) - 2.0))
+    low, high = mean.interval()
+    return Slope(float(slope), float(low), float(high), float(mean.p_differs()), len(dose))
+
+
+def _pair(effects: ArrayLike, dose: ArrayLike) -> tuple[Array, Array]:
+    """Return effects and doses, if they are finite and as many."""
+    effects, dose = np.asarray(effects, float), np.asarray(dose, float)
+    if effects.ndim != 1 or not len(effects) or effects.shape != dose.shape:
+        raise ValueError(f"effects and dose must be one number per world, got {effects.shape} and {dose.shape}")
+    if not (np.isfinite(effects).all() and np.isfinite(dose).all()):
+        raise ValueError("effects and dose must be finite, got NaN or an infinity")
+    return effects, dose

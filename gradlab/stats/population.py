@@ -1,0 +1,193 @@
+"""What is true of a population: of declared cells, each of which is measured, or of worlds drawn from a distribution.
+
+- A *cell* is one combination of declared settings. Cells are fixed: another study would measure the same ones.
+- A *seed* draws what is random in a cell: centres, mask, data. One number means the same seed in every cell, so cells
+  are correlated, and intervals are over seeds.
+- A *world* is a draw from a declared distribution of settings, one draw each. Another study would draw other worlds,
+  so intervals are over worlds. The seeds of a world draw what is random within it, and are its own.
+
+Differences are arrays (cells or worlds, seeds). NaN means that a seed was not run there; each row needs two seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from gradlab.checks import positive
+from gradlab.stats.agreement import wilson_interval
+from gradlab.stats.equivalence import ALPHA, Array, Mean, false_discoveries_controlled, mean_of
+
+STATES = ("for", "none", "against", "undecided")
+
+
+@dataclass(frozen=True)
+class Units:
+    """Cells or worlds, each judged by its seeds; every array is (units,).
+
+    effect, low, high  mean difference with its 95% t interval.
+    state     ``for`` and ``against``: the interval lies beyond + or − margin. ``none``: equivalent to 0 within the
+              margin, by both one-sided tests at 5%. Else ``undecided``.
+    reversed  the effect lies below 0 after Benjamini and Hochberg's correction over all units, at 5%. The correction is
+              of one-sided tests: of two-sided ones, many clear effects above 0 would let a null pass as reversed.
+    """
+
+    effect: Array
+    low: Array
+    high: Array
+    state: Array
+    reversed: Array
+
+    def number(self, state: str) -> int:
+        """Return how many units are in a state."""
+        return int((self.state == state).sum())
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean effect of a population with its 95% interval and, uncorrected, the p-values of two questions.
+
+    units, replicates  how many cells or worlds there are, and over how many seeds or worlds the interval is.
+    """
+
+    effect: float
+    low: float
+    high: float
+    p_differs: float
+    p_equivalent: float
+    units: int
+    replicates: int
+
+
+@dataclass(frozen=True)
+class Transport:
+    """What is true of the worlds that a distribution draws.
+
+    average   over worlds.
+    between   standard deviation between worlds' true effects, without what seeds add; 0 where seeds explain all.
+    expected  the 95% prediction interval for the true effect in a new world, if effects are normal.
+    above, below  95% Wilson intervals of the share of worlds decided to be beyond + or − margin. Undecided worlds count
+              as not beyond: the share is of worlds that have been shown to be.
+    units     each world.
+    """
+
+    average: Average
+    between: float
+    expected: tuple[float, float]
+    above: tuple[float, float]
+    below: tuple[float, float]
+    units: Units
+
+
+def by_unit_and_seed(
+    frame: pd.DataFrame, by: Sequence[str], *, seed: str = "seed", value: str = "difference",
+    declared: Iterable[tuple[object, ...]] | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Return differences as a table: a row per unit (a cell or a world), a column per seed, NaN where none was run.
+
+    by        the columns that make a unit; the table's index has them as levels.
+    declared  the units that must be there, as tuples in the order of ``by``; None: any.
+    Raises ValueError for a NaN or an infinity among the values, a seed twice in a unit, and a missing or another unit.
+    """
+    by = list(by)
+    lost = [column for column in (*by, seed, value) if column not in frame]
+    if lost or not by or not len(frame):
+        raise ValueError(f"frame must have rows with the columns {', '.join((*by, seed, value))}, lacks "
+                         f"{', '.join(lost) or 'rows'}")  # fmt: skip
+    keys = [*by, seed]
+    wrong = frame[~np.isfinite(frame[value].to_numpy(float))]
+    if len(wrong):
+        raise ValueError(f"{value} must be finite, got {wrong[value].iloc[0]} at {_named(keys, wrong)}")
+    twice = frame[frame.duplicated(keys)]
+    if len(twice):
+        raise ValueError(f"each unit must have a {seed} once, got it twice at {_named(keys, twice)}")
+    table = frame.set_index(keys)[value].unstack(seed)
+    if declared is not None:
+        wanted = pd.MultiIndex.from_tuples([tuple(unit) for unit in declared], names=by)
+        there = pd.MultiIndex.from_frame(table.index.to_frame(index=False), names=by)
+        for units, words in ((wanted.difference(there), "is missing"), (there.difference(wanted), "is not declared")):
+            if len(units):
+                named = _named(by, units.to_frame(index=False))
+                raise ValueError(f"frame must have the declared units, {named} {words}")
+    return table
+
+
+def judge_units(differences: ArrayLike, margin: float) -> Units:
+    """Return each cell or world judged by its seeds; differences (units, seeds). ValueError for a margin ≤ 0."""
+    values, margin = _checked(differences), positive("margin", margin)
+    mean = mean_of(values)
+    low, high = mean.interval()
+    equivalent = mean.p_equivalent(margin) <= ALPHA
+    state = np.select([low > margin, high < -margin, equivalent], ["for", "against", "none"], "undecided")
+    return Units(mean.effect, low, high, state, false_discoveries_controlled(mean.p_below()) <= ALPHA)
+
+
+def average_over_cells(differences: ArrayLike, margin: float) -> Average:
+    """Return the mean over fixed cells, each counting once, with a t interval over seeds; differences (cells, seeds).
+
+    Each seed adds what it moves the mean: with n_c seeds in cell c of C, seed s moves it by r_s = Σ_c (d_cs − d̄_c)/(C
+    n_c). The variance is S/(S − 1) Σ_s r_s² over all S seeds, which is the t test of the seeds' means where every cell
+    has the same seeds. Degrees of freedom: the fewest seeds of a cell, minus one. Source: the cluster-robust variance
+    (Liang & Zeger 1986), with seeds as clusters.
+    """
+    values, margin = _checked(differences), positive("margin", margin)
+    run = ~np.isnan(values)
+    seeds = run.sum(1)
+    means = np.where(run, values, 0.0).sum(1) / seeds
+    moves = (np.where(run, values - means[:, None], 0.0) / (len(values) * seeds[:, None])).sum(0)
+    number = int(run.any(0).sum())
+    error = np.sqrt(number / (number - 1) * (moves**2).sum())
+    if np.abs(moves).max() <= 8 * np.finfo(float).eps * np.abs(np.nan_to_num(values)).max() / number:
+        error = np.zeros(())  # no spread but rounding
+    mean = Mean(np.asarray(means.mean()), np.asarray(error), np.asarray(seeds.min() - 1.0))
+    return _average(mean, margin, len(values), number)
+
+
+def over_worlds(differences: ArrayLike, margin: float) -> Transport:
+    """Return what is true of the distribution that drew the worlds; differences (worlds, seeds), at least 3 worlds.
+
+    The average is the mean of the worlds' means, with a t interval over worlds; it needs no model. The variance between
+    worlds is that of the worlds' means minus the mean of their squared standard errors. The prediction interval is mean
+    ± t √(between² + error²), for normal effects. Source: Higgins, Thompson & Spiegelhalter 2009, by moments.
+    """
+    values, margin = _checked(differences), positive("margin", margin)
+    if len(values) < 3:
+        raise ValueError(f"differences must have at least 3 worlds, got {len(values)}")
+    within, mean = mean_of(values), mean_of(mean_of(values).effect)
+    spread = len(values) * mean.error**2 - (within.error**2).mean()
+    between = float(np.sqrt(max(spread, 0.0)))
+    new = Mean(mean.effect, np.sqrt(between**2 + mean.error**2), mean.freedom)
+    low, high = new.interval()
+    units = judge_units(values, margin)
+    shares = [wilson_interval(units.number(state) / len(values), len(values)) for state in ("for", "against")]
+    average = _average(mean, margin, len(values), len(values))
+    return Transport(average, between, (float(low), float(high)), shares[0], shares[1], units)
+
+
+def _named(columns: Sequence[str], rows: pd.DataFrame) -> str:
+    """Return the first row's values of some columns in words."""
+    return ", ".join(f"{column} {rows[column].iloc[0]}" for column in columns)
+
+
+def _average(mean: Mean, margin: float, units: int, replicates: int) -> Average:
+    low, high = mean.interval()
+    differs, equivalent = float(mean.p_differs()), float(mean.p_equivalent(margin))
+    return Average(float(mean.effect), float(low), float(high), differs, equivalent, units, replicates)
+
+
+def _checked(differences: ArrayLike) -> Array:
+    """Return differences (units, seeds), if each unit has two."""
+    values = np.asarray(differences, float)
+    if np.isinf(values).any():
+        raise ValueError("differences must be finite, or NaN where a seed was not run, got an infinity")
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"differences must have shape (units, seeds), got {values.shape}")
+    fewest = int((~np.isnan(values)).sum(1).min())
+    if fewest < 2:
+        unit = int((~np.isnan(values)).sum(1).argmin())
+        raise ValueError(f"differences must have at least 2 seeds in each unit, got {fewest} in number {unit}")
+    return values
