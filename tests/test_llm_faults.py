@@ -284,7 +284,7 @@ def killed(inputs, folder, every, timeout):
         check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout)
+    return json.loads(run.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
