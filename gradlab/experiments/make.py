@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from joblib import delayed
 from tqdm import tqdm
 
-from gradlab.checks import input_file, one_of, resolved
+from gradlab.checks import one_of, resolved
 from gradlab.console import say
 from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery
 from gradlab.experiments.report import pages, verdicts
 from gradlab.store.artifacts import our_manifest
-from gradlab.store.files import remove_leftovers
+from gradlab.store.files import is_marked, remove_leftovers
 from gradlab.store.pool import calm, pool_of, processes
 
 
@@ -69,30 +69,28 @@ def _refuse_others(folder: Path) -> None:
     """Raise ValueError, which names the file, where the folder holds something of another kind in our files' places."""
     for place in (folder, folder / "data"):
         remove_leftovers(place)
-    for file, proof in _written(folder):
-        if os.path.lexists(file) and (file.is_symlink() or not proof(file)):
+    for file, is_ours in _written(folder):
+        if os.path.lexists(file) and (file.is_symlink() or not is_ours):
             raise ValueError(
                 f"folder must hold nothing else under the names of the figures; {file} was not written by "
                 "`gradlab figures`: name another folder, or move it away"
             )
 
 
-def _written(folder: Path) -> Iterator[tuple[Path, Callable[[Path], bool]]]:
-    """Yield the files that a run may write over, each with what says whether such a file is ours."""
+def _written(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield the files that a run may write over, each with whether what is there is known to be ours."""
     for page in ("README.md", "CLAIMS.md", "METHODS.md"):
-        yield (
-            folder / page,
-            lambda file: "Written by `make figures`" in input_file("folder", file).read_text("utf-8", "replace"),
-        )
-    yield folder / verdicts.REPORT, lambda file: (folder / "CLAIMS.md").exists()  # written with it
+        yield folder / page, is_marked(folder / page, "Written by `make figures`")
+    yield folder / verdicts.REPORT, (folder / "CLAIMS.md").exists()  # written with it
     for name, experiment in EXPERIMENTS.items():
         frame = frames.frame_path(experiment, folder / "data")
         ours = our_manifest(frame) is not None
         for file in (frame.with_suffix(".json"), frame, *gallery.files_of(name, experiment.captions, folder)):
-            yield file, lambda _, ours=ours: ours
+            yield file, ours
     for name, measurement in MEASURED.items():
-        for file in gallery.files_of(name, measurement.captions, folder):
-            yield file, lambda _, measurement=measurement: measurement.is_in(folder)
+        files = gallery.files_of(name, measurement.captions, folder)
+        ours = any(map(os.path.lexists, files)) and measurement.is_in(folder)
+        yield from ((file, ours) for file in files)
 
 
 def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) -> dict[str, list[Path]]:

@@ -94,6 +94,11 @@ def file_hash(path: Path | str) -> str:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
+def is_marked(file: Path, mark: str) -> bool:
+    """Return whether a plain file, and no link to one, holds the words by which its writer marks it as ours."""
+    return not file.is_symlink() and file.is_file() and mark in file.read_text("utf-8", "replace")
+
+
 def sync(path: Path | str) -> None:
     """Wait until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)

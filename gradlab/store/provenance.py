@@ -164,9 +164,7 @@ def commit() -> str | None:
     if named := os.environ.get("GRADLAB_COMMIT"):
         return named
     here = Path(__file__)
-    if (
-        _git(here.parent, "cat-file", "-e", f"HEAD:./{here.name}") is None
-    ):  # installed inside another project's checkout
+    if _git(here.parent, "cat-file", "-e", f"HEAD:./{here.name}") is None:  # inside another project's checkout
         return None
     answer = _git(here.parent, "rev-parse", "--short", "HEAD")
     return answer.strip() or None if answer else None

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from gradlab.checks import count, input_file, one_of, positive, resolved
+from gradlab.checks import count, one_of, positive, resolved
 from gradlab.llm.data.pair_forms import messages_of
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import prompt_text
@@ -36,7 +36,7 @@ from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy, prefe
 from gradlab.llm.model.rewards import CheckedReward, check_template, load_reward
 from gradlab.llm.model.sampling import texts
 from gradlab.store.artifacts import check_ours, save_frame
-from gradlab.store.files import remove_leftovers, write_whole
+from gradlab.store.files import is_marked, remove_leftovers, write_whole
 from gradlab.store.provenance import versions
 
 FOLDER = "evaluation"
@@ -194,9 +194,7 @@ def _refuse_others(folder: Path, stem: str) -> None:
     samples, page = _sample_files(folder, stem)
     marks = {samples: _SAMPLES, page: "<h1>Samples of ", folder / ".gitignore": "*\n"}
     for file, mark in marks.items():
-        if os.path.lexists(file) and (
-            file.is_symlink() or mark not in input_file("samples", file).read_text("utf-8", "replace")
-        ):
+        if os.path.lexists(file) and not is_marked(file, mark):
             raise FileExistsError(f"{file} is there and is no file of an evaluation; move it away, or choose save_as")
 
 
