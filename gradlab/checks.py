@@ -81,6 +81,18 @@ def utf8(name: object, head: bytes) -> None:
         )
 
 
+def toml_file(name: str, path: Path | str) -> dict[str, Any]:
+    """Return what a TOML file in UTF-8 says; errors as in ``input_file``, ValueError for a file of anything else."""
+    import tomllib
+
+    content = input_file(name, path).read_bytes()
+    utf8(path, content)
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
+
+
 def input_file(name: str, path: Path | str) -> Path:
     """Return the path of a file that can be read; links are followed.
 

@@ -589,7 +589,7 @@ BAD_FILES = {
     "lora = 2": "lora in {file} must be a table, got 2",
     "lora_rank = 2": "lora_rank in {file} is now rank in the table [lora]",
     "reward = 'm:f'": "reward in {file} is now reward in the table [ppo]",
-    "batch = ": "config {file} is no TOML: ",
+    "batch = ": "{file} is no TOML: ",
     "batch = 0": "batch must be a whole number ≥ 1, got 0",
     "loss = 'ppo'": "ppo.reward must name a reward model",
 }

@@ -318,7 +318,7 @@ def test_a_finished_sweep_is_not_run_again(small, tmp_path, monkeypatch):
         ("seed = -1", "seed must be a whole number ≥ 0, got -1"),
         ("grid = 3", r"grid must be one or more tables, each headed \[\[grid\]\], got 3"),
         ("seeds = 100000\nbeta = [1.0, 2.0]\nsteps = [" + ", ".join(map(str, range(1, 100))) + "]", "19,800,000 runs"),
-        ("beta = ", "is not TOML"),
+        ("beta = ", "is no TOML"),
     ],
 )
 def test_bad_files_are_told_in_one_line(tmp_path, text, message):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.checks import count, input_file, one_of, shown, utf8
+from gradlab.checks import count, one_of, shown, toml_file
 from gradlab.lab.runs import Runs
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
@@ -39,12 +38,7 @@ def read_settings(path: Path | str) -> pd.DataFrame:
     that two grids ask for is run once. Raises ValueError, in one line that names file and key.
     """
     path = Path(path)
-    content = input_file("file", path).read_bytes()
-    utf8(path, content)
-    try:
-        document = tomllib.loads(content.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
+    document = toml_file("file", path)
     try:
         return check_settings(_expand(document))
     except ValueError as error:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
-from gradlab.checks import input_file, one_of, utf8
+from gradlab.checks import one_of, toml_file
 from gradlab.console import printable_errors
 from gradlab.llm.train.run_settings import FLAT, SECTIONS, Settings, kind_of, nested
 
@@ -68,12 +67,7 @@ def _check_names(words: Sequence[str]) -> None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """Return the options in a TOML file, those in a table by TABLE.NAME."""
-    content = input_file("config", path).read_bytes()
-    utf8(f"config {path}", content)
-    try:
-        page = tomllib.loads(content.decode("utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ValueError(f"config {path} is no TOML: {error}") from None
+    page = toml_file("config", path)
     options: dict[str, Any] = {}
     hints = get_type_hints(Settings)
     for name, value in page.items():
