@@ -183,6 +183,9 @@ THEORY = {
 }  # fmt: skip
 
 
+WEIGHT_TITLES = ["DPO: $w$", r"balanced: $w\cdot p$", "bDPO"]
+
+
 def titled(figure):
     return {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
 
@@ -239,7 +242,7 @@ def test_the_correction_is_drawn_blank_where_there_is_nothing_to_correct():
 def test_whole_sequences_show_share_and_weight_of_each_pair():
     figure = plotting.correction(corrected())
     share = titled(figure)["bDPO, whole sequences"]
-    weight = next(axis for axis in figure.axes if axis.get_ylabel() == "λ_w")
+    weight = next(axis for axis in figure.axes if axis.get_ylabel() == r"$\lambda_w$")
     assert points_of(share) == pytest.approx(np.array([[60, 1 / 60]]))
     assert points_of(weight) == pytest.approx(np.array([[0.3, 30 / 120]]))
 
@@ -247,9 +250,10 @@ def test_whole_sequences_show_share_and_weight_of_each_pair():
 def test_weight_functions_are_scaled_and_marked_where_theorem_3_is_true():
     figure = plotting.weight_functions(weights())
     axes = titled(figure)
-    assert list(axes) == ["policy p, preference q", "DPO: w", "balanced: w·p", "bDPO"]
+    assert list(axes) == ["policy $p$, preference $q$", *WEIGHT_TITLES]
     assert len(figure.axes) == 4
-    for title, wanted in (("DPO: w", [True, True]), ("bDPO", [False, False])):  # a minimum at 6, a maximum at 14
+    # A minimum at 6, a maximum at 14.
+    for title, wanted in ((WEIGHT_TITLES[0], [True, True]), ("bDPO", [False, False])):
         dots, line, *marks = axes[title].lines
         assert dots.get_ydata() == pytest.approx(np.sin(np.pi * (dots.get_xdata() - 10) / 8), abs=0.02)
         assert len(dots.get_xdata()) == 20
@@ -265,9 +269,9 @@ def test_phases_colour_the_statement_of_each_weight():
     frame = phase()
     axes = [axis for axis in plotting.phases(frame).axes if axis.get_xlabel().startswith("distance")]
     assert [axis.get_title().splitlines() for axis in axes] == [
-        ["DPO: extrema of w outside", "true at 5 of 9 points"],
-        ["balanced: extrema of w·p inside", "true at 0 of 9 points"],
-        ["bDPO: extrema inside", "true at 0 of 9 points"],
+        ["DPO: extrema", "of $w$ outside", "true at 5 of 9 points"],
+        ["balanced: extrema", r"of $w\cdot p$ inside", "true at 0 of 9 points"],
+        ["bDPO: extrema", "inside", "true at 0 of 9 points"],
     ]
     for axis, (weight, place) in zip(
         axes, {"dpo": "outside", "balanced": "inside", "bdpo": "inside"}.items(), strict=True
@@ -276,8 +280,8 @@ def test_phases_colour_the_statement_of_each_weight():
         mesh = mesh_of(axis)
         assert np.asarray(mesh.get_array()).reshape(wide.shape) == pytest.approx(wide.to_numpy())
         above, below = mesh.cmap(mesh.norm(0.5)), mesh.cmap(mesh.norm(-0.5))
-        assert above[2] > above[0]  # blue where true
-        assert below[0] > below[2]  # orange where not
+        assert above[2] > above[0]  # teal where true
+        assert below[0] > below[2]  # brown where not
     border = axes[0].collections[-1]
     assert border.get_linewidths().max() > 1
     assert axes[1].collections[-1].get_linewidths().max() < 1  # no border where nothing is true
@@ -286,7 +290,7 @@ def test_phases_colour_the_statement_of_each_weight():
 def test_refinement_draws_each_grid_and_the_limit_last():
     frame = reaches()
     figure = plotting.refinement(frame)
-    assert list(titled(figure)) == ["DPO: w", "balanced: w·p", "bDPO"]
+    assert list(titled(figure)) == WEIGHT_TITLES
     axis = titled(figure)["bDPO"]
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["20", "200", "∞"]
     cell = next(line for line in axis.lines if line.get_label() == "one cell")
@@ -302,12 +306,15 @@ def test_the_variance_region_is_in_powers_of_ten_with_shares_of_draws():
     figure = plotting.variance_region(frame)
     axes = titled(figure)
     region = frame[frame["family"] == "region"]
-    for title, name in (("Var[w p] / (Var[w] E[p²])", "log_ratio"), ("noise of w p / noise of w", "log_noise")):
+    for title, name in (
+        (r"Var$[w\,p]$ / (Var$[w]$ E$[p^2]$)", "log_ratio"),
+        (r"noise of $w\,p$ / noise of $w$", "log_noise"),
+    ):
         wide = region.pivot(index="sigma_p", columns="distance", values=name) / np.log(10)
         mesh = mesh_of(axes[title])
         assert np.asarray(mesh.get_array()).reshape(wide.shape) == pytest.approx(wide.to_numpy())
         true = mesh.cmap(mesh.norm(-0.5))
-        assert true[2] > true[0]  # blue below zero, where the theorem is true
+        assert true[2] > true[0]  # teal below zero, where the theorem is true
     draws = next(axis for axis in figure.axes if axis.get_ylabel().startswith("Dirichlet"))
     assert [text.get_text() for text in draws.texts] == ["25%"] * 4
     assert [tick.get_text() for tick in draws.get_yticklabels()] == ["0.1, 1", "1, 1"]

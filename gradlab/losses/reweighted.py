@@ -84,8 +84,8 @@ class NaiveBalancedDPO(LogisticLoss):
 
     @property
     def look(self) -> Look:
-        """Return green, or light blue where symmetric."""
-        return Look("#56B4E9", "-.", "v") if self.symmetric else Look("#009E73", "-.", "^")
+        """Return green, light where symmetric."""
+        return Look("#66C2A5", "-.", "v") if self.symmetric else Look("#009E73", "-.", "^")
 
     @property
     def clip_range(self) -> tuple[float, float]:

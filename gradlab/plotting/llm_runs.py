@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from gradlab.plotting.looks import legend, look
+from gradlab.plotting.looks import WIDTH, legend, look, two_digits
+from gradlab.plotting.palette import INK, SETTINGS
 from gradlab.stats.intervals import bootstrap_interval
 
-_LINE = {"color": "#444444", "linestyle": "--", "linewidth": 1}
-_SIZE_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+_DASHES = ("-", "--", ":")  # of a method's runs
+_LINE = {"color": INK, "linestyle": "--", "linewidth": 1}
 
 
 def by_method(
@@ -29,7 +30,7 @@ def by_method(
     """
     methods, sizes = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["size"]))
     tall = 0.3 * len(methods) + 0.7
-    figure = Figure(figsize=(3.4 * len(values) + 1.4, tall * len(tasks) + 0.5), layout="constrained")
+    figure = Figure(figsize=(min(3.4 * len(values) + 1.4, WIDTH), tall * len(tasks) + 0.5), layout="constrained")
     axes = figure.subplots(len(tasks), len(values), squeeze=False, sharey=True, sharex="col")
     for ((task, title), (value, label)), axis in zip(
         itertools.product(tasks.items(), values.items()), axes.flat, strict=True
@@ -49,7 +50,7 @@ def by_method(
     for axis, label in zip(axes[-1], values.values(), strict=True):
         axis.set_xlabel(label)
     for turn, size in enumerate(sizes):
-        axes[0, 0].plot([], [], "o", color="#444444", markerfacecolor="white" if turn % 2 else "#444444",
+        axes[0, 0].plot([], [], "o", color=INK, markerfacecolor="white" if turn % 2 else INK,
                         label=f"{size} parameters")  # fmt: skip
     legend(figure, axes[0, 0])
     return figure
@@ -71,7 +72,7 @@ def side_clouds(frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mappin
     One row per task, one column per ratio. On the dashed diagonal the two are equal. Solid lines are least squares.
     """
     methods = list(dict.fromkeys(frame["method"]))
-    figure = Figure(figsize=(3.6 * len(values) + 0.6, 2.5 * len(tasks) + 0.7), layout="constrained")
+    figure = Figure(figsize=(min(3.6 * len(values) + 0.6, WIDTH), 2.7 * len(tasks) + 0.7), layout="constrained")
     axes = figure.subplots(len(tasks), len(values), squeeze=False)
     for ((task, title), (value, label)), axis in zip(
         itertools.product(tasks.items(), values.items()), axes.flat, strict=True
@@ -87,13 +88,13 @@ def side_clouds(frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mappin
             slope, level = np.polyfit(steps["log_lose_win"], steps[value], 1)
             axis.plot(ends, slope * ends + level, color=shown["color"], linewidth=1.4, marker=shown["marker"],
                       label=shown["label"])  # fmt: skip
-            axis.annotate(f"{shown['label']}: slope {slope:.2f}", (0.04, 0.92 - 0.09 * turn), color=shown["color"],
-                          xycoords="axes fraction")  # fmt: skip
+            axis.annotate(f"{shown['label']}: slope {two_digits(slope)}", (0.04, 0.92 - 0.09 * turn),
+                          color=shown["color"], xycoords="axes fraction")  # fmt: skip
         axis.set_xlim(*ends)
         high = max(1.05 * float(part[value].abs().max()), reach / 4)
         axis.set_ylim(-high, high)
-        axis.set_title(f"{title}: {label}", fontsize=8)
-        axis.set_xlabel("log(π_l / π_w), mean of the batch")
+        axis.set_title(f"{title}:\n{label}")
+        axis.set_xlabel(r"$\log(\pi_l/\pi_w)$, mean of the batch")
     for axis in axes[:, 0]:
         axis.set_ylabel("log ratio winner : loser")
     legend(figure, axes[0, 0])
@@ -101,28 +102,38 @@ def side_clouds(frame: pd.DataFrame, values: Mapping[str, str], *, tasks: Mappin
 
 
 def validation_losses(frame: pd.DataFrame, *, tasks: Mapping[str, str]) -> Figure:
-    """Draw the validation loss along training, one line per run: one row per task, one column per size of model.
+    """Draw the validation loss along training, one line per run: one column per method, one row per task and size.
 
-    A ring marks where the column ``spike`` is true.
+    Rows of a task share their axis. A ring marks where the column ``spike`` is true.
     """
     methods, sizes = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["size"]))
-    figure = Figure(figsize=(3.6 * len(sizes) + 0.8, 2.4 * len(tasks) + 0.9), layout="constrained")
-    axes = figure.subplots(len(tasks), len(sizes), squeeze=False, sharex="row", sharey="row")
-    for ((task, title), size), axis in zip(itertools.product(tasks.items(), sizes), axes.flat, strict=True):
-        part = frame[(frame["task"] == task) & (frame["size"] == size)]
-        for method in methods:
-            shown = {**look(method), "markersize": 2.5, "linewidth": 1.1, "alpha": 0.85}
-            for seed, (_, run) in enumerate(part[part["method"] == method].groupby("seed")):
-                axis.plot(run["step"], run["validation_loss"], **{**shown, "label": "" if seed else shown["label"]})
-                high = run[run["spike"]]
-                axis.plot(high["step"], high["validation_loss"], "o", markerfacecolor="none", markersize=9,
-                          markeredgewidth=1.3, color=shown["color"])  # fmt: skip
-        axis.set_title(f"{title}, {size} parameters")
-        axis.set_xlabel("step")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("validation loss (nats)")
-    legend(figure, axes[0, 0])
+    places = list(itertools.product(tasks.items(), sizes))
+    figure = Figure(figsize=(min(1.5 * len(methods) + 0.8, WIDTH), 1.45 * len(places) + 0.7), layout="constrained")
+    axes = figure.subplots(len(places), len(methods), squeeze=False)
+    first: dict[str, Axes] = {}
+    for ((task, title), size), line in zip(places, axes, strict=True):
+        for method, axis in zip(methods, line, strict=True):
+            axis.sharex(first.setdefault(task, axis))
+            axis.sharey(first[task])
+            axis.tick_params(labelleft=axis is line[0], labelbottom=size == sizes[-1])
+            chosen = (frame["task"] == task) & (frame["size"] == size) & (frame["method"] == method)
+            _losses(axis, frame[chosen], method)
+        line[0].set_ylabel(f"{title}\n{size} parameters")
+    for method, axis, last in zip(methods, axes[0], axes[-1], strict=True):
+        axis.set_title(look(method)["label"])
+        last.set_xlabel("step")
+    figure.supylabel("validation loss (nats)", fontsize="medium")
     return figure
+
+
+def _losses(axis: Axes, runs: pd.DataFrame, method: str) -> None:
+    """Draw the losses of one method's runs, with a ring at each spike."""
+    colour = look(method)["color"]
+    for (_, run), dash in zip(runs.groupby("seed"), itertools.cycle(_DASHES), strict=False):
+        axis.plot(run["step"], run["validation_loss"], color=colour, linestyle=dash, linewidth=1.3)
+        high = run[run["spike"]]
+        axis.plot(high["step"], high["validation_loss"], "o", markerfacecolor="none", markersize=8,
+                  markeredgewidth=1.3, color=INK)  # fmt: skip
 
 
 def weights_by_length(
@@ -133,23 +144,23 @@ def weights_by_length(
     On the dashed line λ_w is the loser's share. ``explained`` has r2, one row per task, method and run.
     """
     sizes = list(dict.fromkeys(frame["size"]))
-    figure = Figure(figsize=(3.1 * len(tasks) + 0.7, 2.7 * len(policies) + 0.7), layout="constrained")
+    figure = Figure(figsize=(min(3.1 * len(tasks) + 0.7, WIDTH), 2.7 * len(policies) + 0.7), layout="constrained")
     axes = figure.subplots(len(policies), len(tasks), squeeze=False, sharex=True, sharey=True)
     for ((method, policy), (task, title)), axis in zip(
         itertools.product(policies.items(), tasks.items()), axes.flat, strict=True
     ):
         part = frame[(frame["task"] == task) & (frame["method"] == method)]
         axis.plot([0, 1], [1, 0], **_LINE)
-        for size, colour, marker in zip(sizes, _SIZE_COLOURS, "o^s", strict=False):
+        for size, colour, marker in zip(sizes, SETTINGS, "o^s", strict=False):
             pairs = part[part["size"] == size]
             axis.plot(pairs["length_share"], pairs["weight"], linestyle="none", marker=marker, color=colour, alpha=0.3,
-                      markersize=3, markeredgewidth=0, rasterized=True, label=f"{size} parameters")  # fmt: skip
+                      markersize=3.5, markeredgewidth=0, rasterized=True, label=f"{size} parameters")  # fmt: skip
         r2 = explained.loc[(explained["task"] == task) & (explained["method"] == method), "r2"].mean()
-        axis.annotate(f"R² {r2:.2f}", (0.06, 0.06), xycoords="axes fraction")
+        axis.annotate(f"$R^2$ = {r2:.2f}", (0.06, 0.06), xycoords="axes fraction")
         axis.set(xlim=(0, 1), ylim=(0, 1), title=f"{title}, {policy}", aspect="equal")
     for axis in axes[-1]:
         axis.set_xlabel("winner's share of tokens")
     for axis in axes[:, 0]:
-        axis.set_ylabel("λ_w")
+        axis.set_ylabel(r"$\lambda_w$")
     legend(figure, axes[0, 0])
     return figure

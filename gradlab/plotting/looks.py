@@ -1,4 +1,7 @@
-"""The look of all figures, and saving them: one look per method, no global settings, equal files for equal frames."""
+"""The look of all figures, and saving them: one look per method, no global settings, equal files for equal frames.
+
+A figure is at most ``WIDTH`` inches wide. GitHub shows it at about 800 pixels, where text of 9 points has 12 pixels.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gradlab.plotting.symbols import typeset_all
 from gradlab.stats.intervals import bootstrap_interval
 from gradlab.store.files import write_whole
 
 if TYPE_CHECKING:
     from gradlab.losses import KnownLoss
 
+WIDTH = 8.0  # of a figure, in inches
+_DPI = 150
+
 # Methods that are not pair losses; ``add_looks`` adds those of an experiment's controls. Okabe and Ito's colours;
 # line styles and markers differ too, so that a print in grey can be read.
 LOOK: dict[str, dict[str, Any]] = {
     "ppo": {"label": "PPO", "color": "#0072B2", "linestyle": "-", "marker": "p"},
     "ppo oracle": {"label": "PPO, true utility", "color": "#0072B2", "linestyle": ":", "marker": "h"},
-    "ideal": {"label": "theorem: π_ref exp(u/β)", "color": "#000000", "linestyle": ":", "marker": ""},
+    "ideal": {"label": r"theorem: $\pi_\mathrm{ref}\,e^{u/\beta}$", "color": "#000000", "linestyle": ":", "marker": ""},
 }
 
 # None leaves an entry out: dates and versions would make equal drawings different files.
@@ -63,7 +70,7 @@ def add_looks(looks: Mapping[str, Mapping[str, Any]]) -> None:
 def style() -> dict[Any, Any]:
     """Return a fresh dict of settings for ``matplotlib.rc_context``; nothing global changes."""
     return {
-        "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8, "figure.dpi": 110,
+        "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 9, "figure.dpi": 110,
         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 1.6,
         "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.6, "axes.axisbelow": True,
         "pdf.fonttype": 42, "image.cmap": "cividis", "savefig.bbox": None,
@@ -71,19 +78,22 @@ def style() -> dict[Any, Any]:
 
 
 def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | None = None) -> list[Path]:
-    """Draw the figures that ``make`` returns and save each as PNG and PDF; equal frames give equal files.
+    """Draw the figures that ``make`` returns, with their symbols typeset, and save each as PNG and PDF.
+
+    Equal frames give equal files.
 
     mark  a line to print across each figure, such as a note that this is only a quick run.
     """
     saved = []
     with mpl.rc_context(style()):
         for name, figure in make().items():
+            typeset_all(figure)
             if mark:
                 figure.text(0.5, 0.5, mark, ha="center", va="center", rotation=20, fontsize=2 * figure.get_figwidth(),
                             color="#D55E00", alpha=0.35)  # fmt: skip
             for kind, metadata in _METADATA.items():
                 file = folder / f"{name}.{kind}"
-                write_whole({file: partial(figure.savefig, format=kind, metadata=metadata, dpi=130)})
+                write_whole({file: partial(figure.savefig, format=kind, metadata=metadata, dpi=_DPI)})
                 saved.append(file)
     return saved
 
@@ -91,8 +101,13 @@ def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | Non
 def legend(figure: Figure, axis: Axes) -> None:
     """Add one legend for the whole figure, above it, from one axis's entries."""
     handles, labels = axis.get_legend_handles_labels()
-    rows = -(-len(labels) // max(1, int(figure.get_figwidth() / 1.5)))
+    rows = -(-len(labels) // max(1, int(figure.get_figwidth() / 1.55)))
     figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // max(rows, 1)))
+
+
+def two_digits(number: float) -> str:
+    """Return the number with two decimals, a minus sign where it is below zero so, and zero without a sign."""
+    return f"{round(float(number), 2) + 0.0:.2f}".replace("-", "−")
 
 
 def errors(points: np.ndarray) -> np.ndarray:

@@ -11,14 +11,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradlab.plotting.looks import errors, legend
+from gradlab.plotting.looks import WIDTH, errors, legend
+from gradlab.plotting.palette import INK, SETTINGS
 
 # The looks of kinds of parameters: fill and marker tell them apart in grey, too.
 PARAMETERS: dict[str, dict[str, Any]] = {
     "free": {"label": "free logits", "marker": "o", "color": "#000000", "markerfacecolor": "#000000"},
-    "shared": {"label": "shared parameters", "marker": "s", "color": "#D55E00", "markerfacecolor": "#FFFFFF"},
-    "mlp": {"label": "small network", "marker": "^", "color": "#0072B2", "markerfacecolor": "#56B4E9"},
+    "shared": {"label": "shared parameters", "marker": "s", "color": SETTINGS[4], "markerfacecolor": "#FFFFFF"},
+    "mlp": {"label": "small network", "marker": "^", "color": SETTINGS[0], "markerfacecolor": SETTINGS[5]},
 }
+
+
+_COSINE = r"cosine of the angle between $\nabla\pi(i)$ and $\nabla\pi(j)$"
 
 
 def matrices(frame: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
@@ -28,7 +32,7 @@ def matrices(frame: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
     columns  which policies, with their titles.
     """
     down = [kind for kind in PARAMETERS if kind in set(frame["parameters"])]
-    figure = Figure(figsize=(2.05 * len(columns) + 1.0, 2.6 * len(down) + 0.4), layout="constrained")
+    figure = Figure(figsize=(min(2.0 * len(columns), WIDTH), 2.75 * len(down) + 1.2), layout="constrained")
     axes = figure.subplots(len(down), len(columns), squeeze=False, sharex=True, sharey=True)
     image = None
     for (parameters, policy), axis in zip(itertools.product(down, columns), axes.flat, strict=True):
@@ -38,16 +42,14 @@ def matrices(frame: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
         image = axis.imshow(cosines, cmap="cividis", vmin=-1, vmax=1)
         axis.grid(visible=False)
         mean = cosines[~np.eye(len(cosines), dtype=bool)].mean()
-        place = "response j\n" if parameters == down[-1] else ""
+        place = "response $j$\n" if parameters == down[-1] else ""
         axis.set_xlabel(f"{place}mean off-diagonal {'−' if mean < 0 else '+'}{abs(mean):.2f}")
         title = f"{columns[policy]}\n" if parameters == down[0] else ""
         _bars(axis, part[part["row"] == 0]["prob"].to_numpy(), title)
     for parameters, axis in zip(down, axes[:, 0], strict=True):
-        axis.set_ylabel(f"{PARAMETERS[parameters]['label']}\nresponse i")
+        axis.set_ylabel(f"{PARAMETERS[parameters]['label']}\nresponse $i$")
     if image is not None:
-        bar = figure.colorbar(
-            image, ax=axes, shrink=0.5, aspect=30, label="cosine of the angle between ∇π(i) and ∇π(j)"
-        )
+        bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=40, label=_COSINE)
         bar.set_ticks([-1, -0.5, 0, 0.5, 1], labels=["−1", "−½", "0", "½", "1"])
     return figure
 
@@ -65,13 +67,13 @@ def family_means(
     mark    a value to mark by a dotted line, and its name.
     """
     heights = _heights(frame, lines)
-    figure = Figure(figsize=(2.1 * len(panels) + 1.6, 0.36 * len(lines) + 1.5), layout="constrained")
+    figure = Figure(figsize=(min(2.1 * len(panels) + 1.6, WIDTH), 0.36 * len(lines) + 1.5), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, sharex=True)[0]
     kinds = [kind for kind in PARAMETERS if kind in set(frame["parameters"])]
     offsets = np.linspace(-0.27, 0.27, len(kinds))
     for (value, title), axis in zip(panels.items(), axes, strict=True):
-        axis.axvline(0, color="#444444", linewidth=1.2)
-        axis.axvline(mark[0], color="#444444", linewidth=1.2, linestyle=":", label=mark[1])
+        axis.axvline(0, color=INK, linewidth=1.2)
+        axis.axvline(mark[0], color=INK, linewidth=1.2, linestyle=":", label=mark[1])
         for kind, offset in zip(kinds, offsets, strict=True):
             rows = frame[frame["parameters"] == kind]
             points = [rows.loc[rows["line"] == line, value].to_numpy() for line in lines]
@@ -81,7 +83,7 @@ def family_means(
                 markeredgewidth=1, **PARAMETERS[kind],
             )  # fmt: skip
         axis.set_title(title)
-        axis.set_xlabel("mean over i ≠ j")
+        axis.set_xlabel(r"mean over $i \neq j$")
     axes[0].set_yticks(list(heights.values()), list(heights))
     axes[0].set_ylim(max(heights.values()) + 0.6, -0.6)
     legend(figure, axes[0])

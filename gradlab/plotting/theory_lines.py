@@ -11,17 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gradlab.plotting.looks import legend, look
+from gradlab.plotting.looks import WIDTH, legend, look
+from gradlab.plotting.palette import BALANCED_WEIGHT, FAINT, INK, SETTINGS
 from gradlab.theory import extrema
 
-WEIGHTS = {"dpo": "DPO: w", "balanced": "balanced: w·p", "bdpo": "bDPO"}
-_NAMES = {"policy": "p", "preference": "q"}
+WEIGHTS = {"dpo": "DPO: $w$", "balanced": r"balanced: $w\cdot p$", "bdpo": "bDPO"}
+_NAMES = {"policy": "$p$", "preference": "$q$"}
 _CASE = ["sigma_p", "sigma_q", "distance"]
 _SUPPORT = 20.0  # the drawn responses, with the modes around their centre
 _REFINED = 4.0  # distance of the modes
-# Pairs of widths are not methods, and have other colours: Paul Tol's muted set.
-_PAIRS = (("#332288", "o", "-"), ("#CC6677", "s", "--"), ("#44AA99", "^", "-."), ("#999933", "D", ":"),
-          ("#AA4499", "v", (0, (5, 1))), ("#88CCEE", "X", (0, (3, 1, 1, 1))))  # fmt: skip
+_PAIRS = tuple(zip(SETTINGS, "os^DvX", ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))), strict=True))
 
 
 def weight_functions(frame: pd.DataFrame) -> Figure:
@@ -30,8 +29,11 @@ def weight_functions(frame: pd.DataFrame) -> Figure:
     frame: one row per case, grid (``n``), weight and response, with ``y`` and ``value``. Triangles are extrema.
     """
     cases = list(frame[_CASE].drop_duplicates().itertuples(index=False, name=None))
-    columns = {("policy", "preference"): "policy p, preference q", **{(name,): text for name, text in WEIGHTS.items()}}
-    figure = Figure(figsize=(9.6, 1.6 * len(cases) + 0.9), layout="constrained")
+    columns = {
+        ("policy", "preference"): "policy $p$, preference $q$",
+        **{(name,): text for name, text in WEIGHTS.items()},
+    }
+    figure = Figure(figsize=(WIDTH, 1.6 * len(cases) + 1.0), layout="constrained")
     axes = figure.subplots(len(cases), len(columns), squeeze=False, sharex=True)
     for case, line in zip(cases, axes, strict=True):
         part = frame[(frame[_CASE] == list(case)).all(axis=1)]
@@ -46,9 +48,9 @@ def weight_functions(frame: pd.DataFrame) -> Figure:
     for text, axis in zip(columns.values(), axes[0], strict=True):
         axis.set_title(text)
     for axis in axes[-1]:
-        axis.set(xlabel="response y", xlim=(0, _SUPPORT), xticks=(0, 5, 10, 15, 20))
+        axis.set(xlabel="response $y$", xlim=(0, _SUPPORT), xticks=(0, 5, 10, 15, 20))
     sizes = sorted(frame["n"].unique())
-    figure.legend(handles=_weight_key(sizes[0], sizes[-1]), loc="outside upper center", ncols=5)
+    figure.legend(handles=_weight_key(sizes[0], sizes[-1]), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -62,7 +64,7 @@ def refinement(frame: pd.DataFrame) -> Figure:
     part = frame[frame["distance"] == near].sort_values("n")
     sizes = sorted(part.loc[np.isfinite(part["n"]), "n"].unique())
     end = sizes[-1] * 4  # where ∞ is drawn
-    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots(1, len(WEIGHTS), sharex=True, sharey=True)
     for (weight, text), axis in zip(WEIGHTS.items(), axes, strict=True):
         _refined(axis, part[part["weight"] == weight], end)
@@ -105,7 +107,7 @@ def _extrema(axis: Axes, curve: pd.DataFrame, low: float, high: float, colour: s
 
 
 def _weight_key(coarsest: float, finest: float) -> list[Line2D | Patch]:
-    grey = "#444444"
+    grey = INK
     return [
         Line2D([], [], color=grey, linewidth=1.3, label=f"{finest:g} responses"),
         Line2D([], [], color=grey, marker=".", linestyle="none", alpha=0.6, label=f"{coarsest:g} responses"),
@@ -125,7 +127,7 @@ def _refined(axis: Axes, part: pd.DataFrame, end: float) -> None:
         axis.plot(n[-2:], reach[-2:], color=colour, linestyle=(0, (2, 2)), linewidth=1)
         axis.plot(n[-1], reach[-1], marker=marker, markersize=5, color=colour, markerfacecolor="white")
     cells = part[np.isfinite(part["n"])].drop_duplicates("n")
-    axis.plot(cells["n"], cells["cell"], color="#999999", linewidth=2.5, label="one cell")
+    axis.plot(cells["n"], cells["cell"], color=FAINT, linewidth=2.5, label="one cell")
 
 
 def _pairs(part: pd.DataFrame) -> list[tuple[float, float]]:
@@ -137,9 +139,8 @@ def _pairs(part: pd.DataFrame) -> list[tuple[float, float]]:
 
 
 def _shown() -> dict[str, dict[str, Any]]:
-    """Return the looks of densities and weights; a weight has the colour of its method, the balanced weight PPO's."""
-    methods = {"dpo": "dpo", "balanced": "ppo", "bdpo": "bdpo"}
+    """Return the looks of densities and weights; a method's weight has its colour."""
     return {
         "policy": {"color": "#000000"}, "preference": {"color": "#777777", "linestyle": "--"},
-        **{name: {"color": look(method)["color"]} for name, method in methods.items()},
+        "balanced": {"color": BALANCED_WEIGHT}, **{name: {"color": look(name)["color"]} for name in ("dpo", "bdpo")},
     }  # fmt: skip

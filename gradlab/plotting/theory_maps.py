@@ -9,23 +9,22 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import AsinhNorm, Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colors import AsinhNorm, Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from gradlab.plotting.looks import look
+from gradlab.plotting.looks import WIDTH, look
+from gradlab.plotting.palette import INK, NOT_TRUE, SIGNED, TRUE
 from gradlab.streams import Purpose, stream
 
-# Blue where a statement is true, orange where not. In grey, the numbers on the lines tell the two apart.
-TRUE, NOT_TRUE = "#0072B2", "#D55E00"
-_SIGNED = LinearSegmentedColormap.from_list("signed", ["#9E4400", "#E07B2A", "#F9F5F0", "#4E9BCB", "#004D7A"])
 _SHARE = colormaps["cividis"].with_extremes(under=NOT_TRUE)
 _PLACES = {  # where Theorem 3 puts the extrema of a weight
-    "dpo": ("outside", "DPO: extrema of w outside"),
-    "balanced": ("inside", "balanced: extrema of w·p inside"),
-    "bdpo": ("inside", "bDPO: extrema inside"),
+    "dpo": ("outside", "DPO: extrema\nof $w$ outside"),
+    "balanced": ("inside", "balanced: extrema\nof $w\\cdot p$ inside"),
+    "bdpo": ("inside", "bDPO: extrema\ninside"),
 }
 _PLACE_LINES = (-8.0, -4.0, -2.0, -1.0, -0.5, -0.25, 0.0, 0.5, 1.0, 2.0)  # σ_p
+_WORST = r"not true  ←  worst extremum ($\sigma_p$)  →  true"
 _PLACE_TICKS = (-8, -4, -2, -1, 0, 1, 2, 4, 8)
 _VARIANCE_LINES = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)  # powers of ten
 
@@ -38,14 +37,14 @@ def correction(frame: pd.DataFrame) -> Figure:
     frame: one row per loss and pair; ``nearer`` is the share, ``balanced`` is positive where the sides are symmetric.
     """
     losses = list(frame["loss"].unique())
-    figure = Figure(figsize=(9.8, 3.5), layout="constrained")
-    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.8, 1])[0]
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.5, 1])[0]
     axes = left.subplots(1, len(losses), squeeze=False, sharex=True, sharey=True)[0]
     for loss, axis in zip(losses, axes, strict=True):
         mesh = _corrected(axis, frame[(frame["loss"] == loss) & (frame["kind"] == "grid")])
-        axis.set(title=look(loss)["label"], xlabel="log₁₀ π_w")
+        axis.set(title=look(loss)["label"], xlabel=r"$\log_{10}\,\pi_w$")
         if axis is axes[0]:
-            axis.set_ylabel("log₁₀ π_l")
+            axis.set_ylabel(r"$\log_{10}\,\pi_l$")
             left.colorbar(mesh, ax=axes, location="bottom", shrink=0.6, aspect=40,
                           label="share of DPO's imbalance taken away")  # fmt: skip
     above, below = right.subplots(2, 1)
@@ -56,43 +55,41 @@ def correction(frame: pd.DataFrame) -> Figure:
 def phases(frame: pd.DataFrame) -> Figure:
     """Draw one map per weight over distance and ratio of widths: by how much Theorem 3 is true or missed."""
     weights = [weight for weight in _PLACES if weight in set(frame["weight"])]
-    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.subplots(1, len(weights), squeeze=False, sharex=True, sharey=True)[0]
     for weight, axis in zip(weights, axes, strict=True):
         part = frame[frame["weight"] == weight]
         place, title = _PLACES[weight]
-        mesh = _mesh(axis, part, ("distance", "sigma_q", place), AsinhNorm(0.5, -12, 12), _SIGNED)
+        mesh = _mesh(axis, part, ("distance", "sigma_q", place), AsinhNorm(0.5, -12, 12), SIGNED)
         _lines(axis, part, ("distance", "sigma_q", place), _PLACE_LINES)
         _widths(axis, (0.25, 0.5, 1, 2, 4))
         axis.set_title(f"{title}\ntrue at {(part[place] >= 0).sum()} of {len(part)} points")
-        axis.set_xlabel("distance of the modes / σ_p")
+        axis.set_xlabel(r"distance of the modes / $\sigma_p$")
         if axis is axes[0]:
-            axis.set_ylabel("σ_q / σ_p")
-            bar = figure.colorbar(mesh, ax=axes, label="worst extremum (σ_p)")
+            axis.set_ylabel(r"$\sigma_q\,/\,\sigma_p$")
+            bar = figure.colorbar(mesh, ax=axes, location="bottom", shrink=0.6, aspect=40, label=_WORST)
             bar.set_ticks(_PLACE_TICKS, labels=[_signed(tick) for tick in _PLACE_TICKS])
             bar.minorticks_off()
-            bar.ax.set_title("true", fontsize=8)
-            bar.ax.set_xlabel("not true", fontsize=8)
     return figure
 
 
 def variance_region(frame: pd.DataFrame) -> Figure:
     """Draw two maps over distance and σ_p, of Theorems 4–5 and of noise against signal; right: the Dirichlet draws."""
-    figure = Figure(figsize=(9.8, 3.9), layout="constrained")
-    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.1, 1])[0]
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.9, 1])[0]
     axes = left.subplots(1, 2, sharex=True, sharey=True)
     region = frame[frame["family"] == "region"]
-    names = {"log_ratio": "Var[w p] / (Var[w] E[p²])", "log_noise": "noise of w p / noise of w"}
+    names = {"log_ratio": r"Var$[w\,p]$ / (Var$[w]$ E$[p^2]$)", "log_noise": r"noise of $w\,p$ / noise of $w$"}
     for (name, title), axis in zip(names.items(), axes, strict=True):
         shown = region.assign(**{name: region[name] / np.log(10)})
-        mesh = _mesh(axis, shown, ("distance", "sigma_p", name), Normalize(-1, 1), _SIGNED.reversed())
+        mesh = _mesh(axis, shown, ("distance", "sigma_p", name), Normalize(-1, 1), SIGNED.reversed())
         _lines(axis, shown, ("distance", "sigma_p", name), _VARIANCE_LINES)
         _widths(axis, (0.5, 1, 2, 4, 8))
-        axis.set(title=title, xlabel="distance of the modes (responses)")
+        axis.set(title=title, xlabel="distance of the modes")
         if axis is axes[0]:
-            axis.set_ylabel("σ_p (responses)")
+            axis.set_ylabel(r"$\sigma_p$ (responses)")
             left.colorbar(mesh, ax=axes, location="bottom", shrink=0.6, aspect=40, extend="both",
-                          ticks=(-1, -0.5, 0, 0.5, 1), label="log₁₀ of the ratio")  # fmt: skip
+                          ticks=(-1, -0.5, 0, 0.5, 1), label=r"$\log_{10}$ of the ratio")  # fmt: skip
     _draws(right.subplots(), frame[frame["family"] == "dirichlet"])
     return figure
 
@@ -113,14 +110,14 @@ def _sequences(above: Axes, below: Axes, pairs: pd.DataFrame) -> None:
     dots = {"marker": ".", "linestyle": "none", "color": look("bdpo")["color"], "alpha": 0.25, "markersize": 3,
             "markeredgewidth": 0, "rasterized": True}  # fmt: skip
     above.plot(-(pairs["log_win"] + pairs["log_lose"]) / 2, pairs["nearer"], **dots)
-    above.set(xscale="log", ylim=(-0.03, 1), xlabel="mean −log π (nats)", ylabel="share taken away")
+    above.set(xscale="log", ylim=(-0.03, 1), xlabel=r"mean $-\log\pi$ (nats)", ylabel="share taken away")
     above.set_xticks((30, 100, 300), ("30", "100", "300"))
     above.minorticks_off()
     above.annotate(f"median {pairs['nearer'].median():.1%}", (0.5, 0.2), xycoords="axes fraction", ha="center")
     above.set_title("bDPO, whole sequences")
     below.plot(pairs["length_share"], pairs["log_lose"] / (pairs["log_win"] + pairs["log_lose"]), **dots)
-    below.plot([0, 1], [0, 1], color="#444444", linestyle="--", linewidth=1)
-    below.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), xlabel="loser's share of tokens", ylabel="λ_w")
+    below.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
+    below.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), xlabel="loser's share of tokens", ylabel=r"$\lambda_w$")
 
 
 def _draws(axis: Axes, draws: pd.DataFrame) -> None:
@@ -138,14 +135,15 @@ def _draws(axis: Axes, draws: pd.DataFrame) -> None:
                 chosen = (points < 0) == true
                 axis.plot(points[chosen], jitter[chosen], marker=marker, color=colour, alpha=0.6, markersize=2.6,
                           markeredgewidth=0, linestyle="none", rasterized=True)  # fmt: skip
-            axis.text(1.02, height, f"{(points < 0).mean():.0%}", transform=axis.get_yaxis_transform(), va="center",
-                      fontsize=7)  # fmt: skip
+            axis.text(1.02, height, f"{(points < 0).mean():.0%}", transform=axis.get_yaxis_transform(), va="center")
     for size, marker in zip(sizes, "o^sD", strict=False):
-        axis.plot([], [], marker=marker, color="#444444", markersize=3, linestyle="none", label=f"{size:g} responses")
+        axis.plot([], [], marker=marker, color=INK, markersize=3, linestyle="none", label=f"{size:g} responses")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2, handletextpad=0, columnspacing=1)
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(list(names), list(names.values()))
-    axis.set(ylim=(max(names) + 1.2, -0.8), ylabel="Dirichlet α_p, α_q", xlabel="log₁₀ of the ratio")
+    axis.set(
+        ylim=(max(names) + 1.2, -0.8), ylabel=r"Dirichlet $\alpha_p$, $\alpha_q$", xlabel=r"$\log_{10}$ of the ratio"
+    )
     axis.grid(visible=False, axis="y")
 
 
@@ -171,7 +169,7 @@ def _lines(axis: Axes, part: pd.DataFrame, columns: Columns, levels: tuple[float
     widths = [0.6 if numbers and level else 1.5 for level in present]
     drawn = axis.contour(across, up, values, levels=present, colors="black", linewidths=widths, linestyles="-")
     if numbers:
-        axis.clabel(drawn, fontsize=7, fmt=_signed)
+        axis.clabel(drawn, fontsize=8, fmt=_signed)
 
 
 def _grid(part: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

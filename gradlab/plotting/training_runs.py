@@ -6,16 +6,21 @@ Intervals are 95% bootstrap intervals over seeds.
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradlab.plotting.looks import errors, legend, look
+from gradlab.plotting.looks import WIDTH, errors, legend, look, two_digits
+from gradlab.plotting.palette import INK, SETTINGS
 from gradlab.stats.intervals import bootstrap_interval
 from gradlab.streams import Purpose, stream
+
+_ACROSS = 3  # panels in a row
 
 
 def curves(
@@ -23,25 +28,33 @@ def curves(
 ) -> Figure:
     """Draw values along training: one row per value (and level of ``split``), one column per level of ``columns``.
 
-    Lines are means over seeds, bands 95% bootstrap intervals.
+    Lines are means over seeds, bands 95% bootstrap intervals. More than three levels go on in further rows.
     """
     levels = list(frame[columns].unique())
-    rows = [(value, label, None) for value, label in values.items()]
-    if split:
-        names = frame[split].unique()
-        rows = [(value, f"{label}\n({name} {split})", name) for value, label, _ in rows for name in names]
-    figure = Figure(figsize=(2.6 * len(levels) + 0.8, 2.0 * len(rows) + 0.9), layout="constrained")
-    axes = figure.subplots(len(rows), len(levels), squeeze=False, sharex=True, sharey="row")
-    for (value, label, name), line in zip(rows, axes, strict=True):
+    names = list(frame[split].unique()) if split else [None]
+    across = min(len(levels), _ACROSS)
+    blocks = [levels[first : first + across] for first in range(0, len(levels), across)]
+    rows = [
+        (value, f"{label}\n({name} {split})" if name else label, name, block)
+        for block in blocks for value, label in values.items() for name in names
+    ]  # fmt: skip
+    figure = Figure(figsize=(min(2.6 * across + 0.8, WIDTH), 1.75 * len(rows) + 0.9), layout="constrained")
+    axes = figure.subplots(len(rows), across, squeeze=False, sharex=True)
+    first: dict[Any, Axes] = {}
+    for (value, label, name, block), line in zip(rows, axes, strict=True):
         line[0].set_ylabel(label)
-        for level, axis in zip(levels, line, strict=True):
+        for axis in line[len(block) :]:
+            axis.set_visible(False)
+        for level, axis in zip(block, line, strict=False):
+            axis.sharey(first.setdefault((value, name), axis))
+            axis.tick_params(labelleft=axis is line[0])
             part = frame[(frame[columns] == level) & ((frame[split] == name) if split else True)]
             for method in methods:
                 _band(axis, part[part["method"] == method], value, method)
             axis.set_xscale("symlog", linthresh=1)
             axis.set_xlim(left=0)
-    for level, axis in zip(levels, axes[0], strict=True):
-        axis.set_title(f"{columns} {level:g}" if isinstance(level, float) else f"{level}")
+            if (value, name) == (next(iter(values)), names[0]):
+                axis.set_title(f"{columns} {level:g}" if isinstance(level, float) else f"{level}")
     for axis in axes[-1]:
         axis.set_xlabel("step")
     legend(figure, axes[0, 0])
@@ -55,7 +68,7 @@ def ends(
     (name, label), *_ = value.items()
     methods = list(dict.fromkeys(frame["method"]))
     across, down = list(frame[columns].unique()), list(frame[rows].unique())
-    size = (2.5 * len(across) + 1.6, (0.22 * len(methods) + 0.6) * len(down) + 0.7)
+    size = (min(2.2 * len(across) + 1.6, WIDTH), (0.22 * len(methods) + 0.6) * len(down) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(down), len(across), squeeze=False, sharey=True, sharex=True)
     spread = stream(0, Purpose.JITTER)
@@ -75,7 +88,7 @@ def ends(
                       markeredgewidth=0.6)  # fmt: skip
         for dash, (column, text) in zip((":", "--"), (lines or {}).items(), strict=False):
             place = part.loc[part["method"] == methods[0], column].mean()
-            axis.axvline(place, color="#444444", linestyle=dash, linewidth=1, label=text)
+            axis.axvline(place, color=INK, linestyle=dash, linewidth=1, label=text)
         axis.set_title(f"{columns} {level:g}, {row} {rows}")
     axes[0, 0].set_yticks(range(len(methods)), [look(method)["label"] for method in methods])
     axes[0, 0].invert_yaxis()
@@ -89,7 +102,7 @@ def ends(
 def trade(frame: pd.DataFrame, across: str, up: str, *, columns: str, rows: str, labels: tuple[str, str]) -> Figure:
     """Draw two values of each run against each other: one cloud of seeds per method, with its mean."""
     wide, high = list(frame[columns].unique()), list(frame[rows].unique())
-    figure = Figure(figsize=(2.6 * len(wide) + 0.8, 2.2 * len(high) + 0.8), layout="constrained")
+    figure = Figure(figsize=(min(2.6 * len(wide) + 0.8, WIDTH), 2.2 * len(high) + 0.8), layout="constrained")
     axes = figure.subplots(len(high), len(wide), squeeze=False, sharex=True, sharey=True)
     for (row, level), axis in zip(itertools.product(high, wide), axes.flat, strict=True):
         part = frame[(frame[rows] == row) & (frame[columns] == level)]
@@ -113,7 +126,7 @@ def trade(frame: pd.DataFrame, across: str, up: str, *, columns: str, rows: str,
 def frontier(frame: pd.DataFrame, value: str, label: str) -> Figure:
     """Draw a value against KL for many β: one line per method through its means over seeds; the ring is β = 1."""
     masks = list(frame["mask"].unique())
-    figure = Figure(figsize=(3.1 * len(masks) + 0.8, 3.6), layout="constrained")
+    figure = Figure(figsize=(min(2.9 * len(masks) + 0.8, WIDTH), 3.6), layout="constrained")
     axes = figure.subplots(1, len(masks), squeeze=False, sharey=True, sharex=True)[0]
     for mask, axis in zip(masks, axes, strict=True):
         for method, runs in frame[frame["mask"] == mask].groupby("method", sort=False):
@@ -151,21 +164,21 @@ def scatter(frame: pd.DataFrame, across: str, up: str, *, labels: tuple[str, str
 def clouds(frame: pd.DataFrame, across: str, values: Mapping[str, str], *, label: str) -> Figure:
     """Draw values against ``across``: one row per method, one column per value; with diagonal and regression line."""
     methods = list(dict.fromkeys(frame["method"]))
-    figure = Figure(figsize=(2.5 * len(values) + 0.7, 2.3 * len(methods) + 0.5), layout="constrained")
+    figure = Figure(figsize=(min(2.5 * len(values) + 0.7, WIDTH), 1.95 * len(methods) + 0.8), layout="constrained")
     axes = figure.subplots(len(methods), len(values), squeeze=False, sharex=True, sharey=True)
     reach = float(np.nanquantile(frame[across].abs(), 0.995))
     for (method, value), axis in zip(itertools.product(methods, values), axes.flat, strict=True):
         part = frame.loc[frame["method"] == method, [across, value]].dropna()
         axis.plot(part[across], part[value], ".", color=look(method)["color"], alpha=0.15, markersize=3)
         ends = np.array([-reach, reach])
-        axis.plot(ends, ends, color="#444444", linestyle="--", linewidth=1)
+        axis.plot(ends, ends, color=INK, linestyle="--", linewidth=1)
         slope, level = np.polyfit(part[across], part[value], 1)
-        axis.plot(ends, slope * ends + level, color="#0072B2", linewidth=1.8)
-        axis.annotate(f"slope {slope:.2f}", (0.04, 0.92), xycoords="axes fraction", color="#0072B2")
+        axis.plot(ends, slope * ends + level, color=SETTINGS[0], linewidth=1.8)
+        axis.annotate(f"slope {two_digits(slope)}", (0.04, 0.88), xycoords="axes fraction", color=SETTINGS[0])
         axis.set_xlim(-reach, reach)
         axis.set_ylim(-reach, reach)
     for title, axis in zip(values.values(), axes[0], strict=True):
-        axis.set_title(title, wrap=True, fontsize=8)
+        axis.set_title(textwrap.fill(title, 22))
     for axis in axes[-1]:
         axis.set_xlabel(label)
     for method, axis in zip(methods, axes[:, 0], strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.checks import between, one_of
+from gradlab.plotting.palette import CHOSEN
 from gradlab.widgets.controls import Controls, choice, slider, whole_slider
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
@@ -19,8 +20,8 @@ LENGTHS = np.unique(np.geomspace(1, 1000, 60).round()).astype(int)
 _LEAST = 0.1  # of the axis: 0 samples, which means no noise at all, are drawn here
 BASELINES = ("none", "mean")
 SCHEMES: dict[str, dict[str, Any]] = {
-    "whole": {"label": "credit for the whole", "color": "#0072B2", "linestyle": "-"},
-    "own": {"label": "credit for one's own token", "color": "#D55E00", "linestyle": "--"},
+    "whole": {"label": "credit for the whole", "color": CHOSEN[0], "linestyle": "-"},
+    "own": {"label": "credit for one's own token", "color": CHOSEN[1], "linestyle": "--"},
 }
 
 

@@ -17,6 +17,7 @@ from gradlab.lab.fit import Fit, fit
 from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.world import World
 from gradlab.losses import PairLogps, PairLoss, log_prob_ratio
+from gradlab.plotting.palette import MORE_OF_B
 from gradlab.widgets import world_controls
 from gradlab.widgets.controls import (
     Controls,
@@ -41,7 +42,7 @@ _CURVES = {
 _MAPS = {  # title, colours and scale of each map
     "utility": ("utility", "cividis", Normalize(0, 1)),
     "observed": ("pairs observed", "cividis", Normalize(0, 1)),
-    "difference": ("π of B − π of A", "RdBu_r", AsinhNorm(0.02, -1, 1)),
+    "difference": ("π of B − π of A", MORE_OF_B, AsinhNorm(0.02, -1, 1)),
     "_a": ("π of A", "cividis", PowerNorm(0.5, 0, 1)),
     "_b": ("π of B", "cividis", PowerNorm(0.5, 0, 1)),
 }
@@ -84,8 +85,8 @@ class GridExplorer(Explorer):
     reading = (
         "Maps have a row for each prompt and a column for each response; ▸ marks the chosen prompt, whose policies are "
         "drawn at the lower right with the reference (grey), the ideal π_ref exp(u/β) at A's β (dots) and a × at "
-        "each response that no pair shows. Curves: A blue and solid, B orange and dashed, the ring is the step that is "
-        "shown; faint lines are the setting before you touched this control. In the scatter each dot is a pair of "
+        "each response that no pair shows. Curves: A violet and solid, B ochre and dashed, the ring is the step that "
+        "is shown; faint lines are the setting before you touched this control. In the scatter each dot is a pair of "
         "the chosen prompt: on the diagonal the gradient in probabilities follows the paper's ratio π_l/π_w."
     )
     takeaway = (

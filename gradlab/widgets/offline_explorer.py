@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from gradlab.plotting.palette import CHOSEN
 from gradlab.theory.families import on_cells
 from gradlab.widgets.controls import Controls, log_slider, slider
 from gradlab.widgets.explorer import Explorer, Story
@@ -56,7 +57,7 @@ class OfflineExplorer(Explorer):
         "widths, away: how many samples from that policy itself are they worth? Guess before you move it."
     )
     reading = (
-        "Left: the distribution that wrote the data (grey) and the policy of the question (blue). Right: how many "
+        "Left: the distribution that wrote the data (grey) and the policy of the question (violet). Right: how many "
         "samples from the policy itself the data are worth, over its centre; the ring is its present place, the "
         "dotted line a single sample. Faint: the setting before."
     )
@@ -96,16 +97,16 @@ class OfflineExplorer(Explorer):
             left.set(xlim=(0, 19), ylim=(0, 0.8), xlabel="response", title="probability", xticks=(0, 5, 10, 15, 19))
             grey = {"color": "#777777", "marker": "s", "markersize": 3, "linewidth": 1}
             self._data = view.live(left.plot(RESPONSES, 0.0 * RESPONSES, label="data", **grey)[0])
-            self._before = view.live(left.plot([], [], color="#0072B2", alpha=0.3, linewidth=1)[0])
-            blue = {"color": "#0072B2", "marker": "o", "markersize": 3}
-            self._policy = view.live(left.plot(RESPONSES, 0.0 * RESPONSES, label="policy", **blue)[0])
+            self._before = view.live(left.plot([], [], color=CHOSEN[0], alpha=0.3, linewidth=1)[0])
+            chosen = {"color": CHOSEN[0], "marker": "o", "markersize": 3}
+            self._policy = view.live(left.plot(RESPONSES, 0.0 * RESPONSES, label="policy", **chosen)[0])
             left.legend(loc="upper left")
             right.set(yscale="log", xlim=(0, 19), ylim=(1e-4, _TOP), xlabel="centre of the policy",
                       title="worth how many samples of its own", xticks=(0, 5, 10, 15, 19))  # fmt: skip
             right.axhline(1, color="#777777", linestyle=":", linewidth=1)
-            self._worth_before = view.live(right.plot([], [], color="#0072B2", alpha=0.3, linewidth=1)[0])
-            self._worth = view.live(right.plot([], [], color="#0072B2")[0])
-            self._here = view.live(right.plot([], [], "o", color="#D55E00", fillstyle="none", markersize=8)[0])
+            self._worth_before = view.live(right.plot([], [], color=CHOSEN[0], alpha=0.3, linewidth=1)[0])
+            self._worth = view.live(right.plot([], [], color=CHOSEN[0])[0])
+            self._here = view.live(right.plot([], [], "o", color=CHOSEN[1], fillstyle="none", markersize=8)[0])
         return {"coverage": view}
 
     def compute(self, state: SimpleNamespace) -> Coverage:

@@ -105,7 +105,7 @@ class PairExplorer(Explorer):
         "= π_l. Policies lie where π_w + π_l ≤ 1; with two responses, on that edge. Arrows are directions of descent "
         "in the coordinates of the axes. Partial derivatives are perpendicular to the bands, except for nbDPO: both "
         "balanced losses hold λ fixed, which is a common factor in bDPO's derivatives but not in nbDPO's. Bars say "
-        "which way descent moves each response: A blue, B pale with a dashed edge; the last bar is any one of the "
+        "which way descent moves each response: A violet, B pale with a dashed edge; the last bar is any one of the "
         "others. Diamonds on the last panel are the step to first order; faint marks are the setting before you "
         "touched this control. In the line of numbers, ratio is |∂L/∂π_w| : |∂L/∂π_l|."
     )

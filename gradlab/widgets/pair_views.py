@@ -11,6 +11,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import PowerNorm
 from matplotlib.patches import Polygon
 
+from gradlab.plotting.palette import CHOSEN
 from gradlab.widgets.pair_effects import ARROWS, CELLS, Effect, Field, Surface, place
 from gradlab.widgets.view import SIDES, View, round_up
 
@@ -22,8 +23,8 @@ _PANELS = {
     "change": "Δ log π of one step (nats)",
 }
 _BARS = {
-    "_a": {"facecolor": "#0072B2", "edgecolor": "#0072B2"},
-    "_b": {"facecolor": "#F7D9C4", "edgecolor": "#D55E00", "linestyle": (0, (3, 1.5))},
+    "_a": {"facecolor": CHOSEN[0], "edgecolor": CHOSEN[0]},
+    "_b": {"facecolor": "#F1E3BC", "edgecolor": CHOSEN[1], "linestyle": (0, (3, 1.5))},
 }
 
 

@@ -15,6 +15,7 @@ import matplotlib as mpl
 import pandas as pd
 
 from gradlab.checks import resolved
+from gradlab.plotting.palette import CHOSEN
 from gradlab.stats.agreement import ALL, Agreement, agreement, preference_rates
 from gradlab.store.provenance import fingerprint
 from gradlab.store.ratings import (
@@ -194,7 +195,7 @@ class RatingExplorer(Explorer):
             self._scale = view.live(view.figure.text(0.6, 0.02, "", va="bottom", ha="center"))
             self._bars, self._dots, self._names = [], [], []
             for row in range(ROWS + 1):
-                kind = {"color": "#0072B2" if row < ROWS else "#000000", "clip_on": False}
+                kind = {"color": CHOSEN[0] if row < ROWS else "#000000", "clip_on": False}
                 self._bars.append(view.live(axis.plot([], [], "-", **kind, linewidth=2)[0]))
                 self._dots.append(view.live(axis.plot([], [], "o" if row < ROWS else "s", **kind)[0]))
                 right = {"ha": "right", "va": "center", "transform": axis.get_yaxis_transform()}

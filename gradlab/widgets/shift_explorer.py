@@ -17,7 +17,7 @@ from matplotlib.ticker import MultipleLocator
 from scipy.integrate import trapezoid
 
 from gradlab.plotting.looks import look as look_of
-from gradlab.plotting.theory_maps import NOT_TRUE, TRUE
+from gradlab.plotting.palette import BALANCED_WEIGHT, NOT_TRUE, TRUE
 from gradlab.theory import (
     Extremum,
     Placement,
@@ -38,7 +38,7 @@ from gradlab.widgets.view import View, look
 
 STATEMENTS: dict[str, Callable[..., Placement]] = {"dpo": outside, "balanced": inside, "bdpo": inside}
 _NAMES = {"dpo": "DPO's w", "balanced": "balanced w·p", "bdpo": "bDPO's own w"}
-_COLOURS = {"dpo": look_of("dpo")["color"], "balanced": look_of("ppo")["color"], "bdpo": look_of("bdpo")["color"]}
+_COLOURS = {"dpo": look_of("dpo")["color"], "balanced": BALANCED_WEIGHT, "bdpo": look_of("bdpo")["color"]}
 _P: dict[str, Any] = {"color": "black"}
 _Q: dict[str, Any] = {"color": "#777777", "linestyle": "--"}
 _BAND = "#E4E4E4"

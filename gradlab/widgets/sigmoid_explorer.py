@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from gradlab.plotting.palette import CHOSEN
 from gradlab.widgets.controls import Controls, slider
 from gradlab.widgets.explorer import Explorer, Story
 from gradlab.widgets.view import View, look
@@ -83,14 +84,14 @@ class SigmoidExplorer(Explorer):
         view = View(760, 320, "The sigmoid with the pair on it, and the expected loss over the margin")
         with mpl.rc_context(look()):
             left, right = view.figure.subplots(1, 2)
-            left.plot(MARGINS, expit(MARGINS), color="#0072B2")
+            left.plot(MARGINS, expit(MARGINS), color=CHOSEN[0])
             left.set(xlabel="Δu (nats)", title="P(w ≻ l) = σ(Δu)", ylim=(-0.03, 1.03))
-            self._pair = view.live(left.plot([0], [0], "o", color="#D55E00")[0])
+            self._pair = view.live(left.plot([0], [0], "o", color=CHOSEN[1])[0])
             right.set(xlim=(-8, 8), ylim=(0, 8), xlabel="margin m", title="expected loss (nats)")
-            self._before = view.live(right.plot([], [], color="#0072B2", alpha=0.3)[0])
-            self._loss = view.live(right.plot([], [], color="#0072B2")[0])
+            self._before = view.live(right.plot([], [], color=CHOSEN[0], alpha=0.3)[0])
+            self._loss = view.live(right.plot([], [], color=CHOSEN[0])[0])
             self._least = view.live(right.plot([], [], "^", color="#444444", markersize=8)[0])
-            self._here = view.live(right.plot([], [], "o", color="#D55E00")[0])
+            self._here = view.live(right.plot([], [], "o", color=CHOSEN[1])[0])
         return {"sigmoid": view}
 
     def compute(self, state: SimpleNamespace) -> Pull:

@@ -101,7 +101,7 @@ class TrainingLogExplorer(Explorer):
         "winner's log-probability itself rise? And what does λ_w of Balanced-DPO follow: quality, or something else?"
     )
     reading = (
-        "A is blue and solid, B orange and dashed. In log A or B, type the path of gradlab's JSON lines, of TRL's "
+        "A is violet and solid, B ochre and dashed. In log A or B, type the path of gradlab's JSON lines, of TRL's "
         "trainer_state.json, or of its CSV, and press Enter; sample:dpo, sample:bdpo and sample:dpo-half-beta come "
         "with gradlab; B may be empty. A file that has grown is read again when you move any control. A panel says "
         "which of its columns a log lacks. g_w and g_l are the gradients in the parameters through the winners and "

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from contourpy import contour_generator
 
-from gradlab.plotting.theory_maps import NOT_TRUE, TRUE
+from gradlab.plotting.palette import NOT_TRUE, SETTINGS, SIGNED, TRUE
 from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, families, variance_ratio
 from gradlab.theory.weight_variance import noise_to_signal
 from gradlab.widgets.controls import Controls, choice, log_slider, slider, whole_slider
@@ -24,12 +24,12 @@ DRAWS = 50  # of Dirichlet policies and preferences
 POINTS = 25  # of the map, each way
 _STRIDES = (8, 4, 2, 1)  # of the map, from coarse to fine
 _WORK = 1_200_000  # pairs of responses between two looks at the page, about 50 ms
-_SIDES = {"Var[w p]": TRUE, "Var[w] E[p²]": "#444444", "Cov(w², p²)": NOT_TRUE, "E[w p]²": "#009E73"}
+_SIDES = {"Var[w p]": TRUE, "Var[w] E[p²]": "#444444", "Cov(w², p²)": NOT_TRUE, "E[w p]²": SETTINGS[5]}
 _LOOKS: dict[str, dict[str, Any]] = {
     "p": {"color": "black", "label": "p"},
     "q": {"color": "#777777", "linestyle": "--", "label": "q"},
-    "w": {"color": "#0072B2", "label": "w"},
-    "product": {"color": "#D55E00", "linestyle": "--", "label": "w·p"},
+    "w": {"color": SETTINGS[0], "label": "w"},
+    "product": {"color": SETTINGS[1], "linestyle": "--", "label": "w·p"},
 }
 _MARKS: dict[str, dict[str, Any]] = {"hold": {"marker": "o", "color": TRUE}, "fail": {"marker": "x", "color": NOT_TRUE}}
 _RING: dict[str, Any] = {"marker": "o", "markersize": 11, "fillstyle": "none", "markeredgewidth": 2, "color": "black"}
@@ -127,9 +127,9 @@ class VarianceExplorer(Explorer):
         "Upper left: policy p and preference q; below them DPO's weight w and the balanced weight w·p, each divided "
         "by its largest size. The bars are the two sides of the theorems and of the condition that decides: with E[w] "
         "= 0, the theorems hold exactly where Cov(w², p²) < E[w p]². All bars are in units of Var[w] E[p²], so that "
-        "this bar is 1. The map shows the ratio of the theorems' two sides around the case: blue where they hold, red "
-        "where not, the black line between; the ring is the case, the faint ring the setting before you touched this "
-        "control. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross where not."
+        "this bar is 1. The map shows the ratio of the theorems' two sides around the case: teal where they hold, "
+        "brown where not, the black line between; the ring is the case, the faint ring the setting before you touched "
+        "this control. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross where not."
     )
     takeaway = (
         "The inequality is not a law: with E[w] = 0 it is the same as Cov(w², p²) < E[w p]², so it fails where the "
@@ -277,7 +277,7 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
         view = View(540, 400, "Map of the ratio of the theorems' two sides around the case, or the draws around it")
         axis = self._axis = view.figure.subplots()
         axis.grid(visible=False)
-        self._image = view.live(axis.imshow(np.zeros((2, 2)), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto",
+        self._image = view.live(axis.imshow(np.zeros((2, 2)), cmap=SIGNED.reversed(), vmin=-1, vmax=1, aspect="auto",
                                             origin="lower", interpolation="bilinear"))  # fmt: skip
         self._border = view.live(axis.plot([], [], color="black", linewidth=1.5)[0])
         self._draws = {key: view.live(axis.plot([], [], linestyle="", markersize=4, **mark)[0])
@@ -297,7 +297,7 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
             _, heights, ticks, name = _UP[family]
             axis.set(xlim=(0, 12), xlabel="distance of the modes (units of y)", ylabel=name,
                      ylim=np.log10(heights[[0, -1]]))  # fmt: skip
-            axis.title.set_text("where Theorems 4–5 hold (blue)")
+            axis.title.set_text("where Theorems 4–5 hold (teal)")
             axis.set_yticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
         else:
             axis.set(xlim=(-1, 1), ylim=(-1, DRAWS), xlabel="log₁₀ Var[w p] / (Var[w] E[p²])", ylabel="seed")

@@ -17,14 +17,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gradlab.plotting import style
+from gradlab.plotting.palette import CHOSEN
 from gradlab.widgets.front import Picture
 
 DPI = 100
 SIDES: dict[str, dict[str, Any]] = {  # the looks of the two sides, different in grey too
-    "_a": {"color": "#0072B2", "linestyle": "-"},
-    "_b": {"color": "#D55E00", "linestyle": "--"},
+    "_a": {"color": CHOSEN[0], "linestyle": "-"},
+    "_b": {"color": CHOSEN[1], "linestyle": "--"},
 }
-THIRD = {"_c": {"color": "#009E73", "linestyle": "-."}}
+THIRD = {"_c": {"color": CHOSEN[2], "linestyle": "-."}}
 Drawn = TypeVar("Drawn", bound=Artist)
 
 
@@ -117,7 +118,7 @@ class View:
 
 def look() -> dict:
     """Return the settings that explorers are drawn with, for ``matplotlib.rc_context``."""
-    return {**style(), "font.size": 9.5, "axes.titlesize": 10, "axes.labelsize": 9.5}
+    return {**style(), "font.size": 9.5, "axes.titlesize": 10, "axes.labelsize": 9.5, "legend.fontsize": 8}
 
 
 def encoded(pixels: np.ndarray) -> bytes:

@@ -144,7 +144,9 @@ CAPTIONS = {
         "hard-labelled pairs per prompt, Adam at 0.05. Small dots are seeds, large dots their mean with a 95% "
         "bootstrap interval. Compare bDPO with DPO, then with the controls: bDPO at 2β is bDPO with DPO's effective "
         "β; λ = 0.5 is DPO at β/2; permuted λ gives bDPO's weights to other pairs; permuted |λ − ½| does so but still "
-        "favours the same side."
+        "favours the same side. PPO on the true utility is no upper bound of reward: at β = 1 it comes to rest at the "
+        "ideal policy π_ref exp(u/β), while DPO on finite pairs may move farther from the reference (see the figure "
+        "ppo)."
     ),
     "grid-unobserved": (
         "Probability on responses that appear in no pair, at the end of training; same runs and marks. The dotted line "

@@ -255,19 +255,18 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     entries = frame[frame["kind"] == "entry"]
     entries = entries.assign(policy=_names(entries))
     first, *_, last = [name for name in entries["policy"].unique() if name.startswith("trained")]
-    chosen = {
-        first: "uniform", "Gaussian, width 0.15 n": "Gaussian, width 0.15 n", "one-hot, peak 0.9": "one-hot, peak 0.9",
-        last: last.removeprefix("trained, "),
-    }  # fmt: skip
+    drawn = ("Gaussian, width 0.15 $n$", "one-hot, peak 0.9")
+    chosen = {first: "uniform", **dict(zip(drawn, drawn, strict=True)), last: last.removeprefix("trained, ")}
     return {
         "inner-products": plotting.matrices(entries, chosen),
-        "inner-products-families": plotting.family_means(*_by_family(frame), (-1 / (PICTURED - 1), "−1/(n − 1)")),
+        "inner-products-families": plotting.family_means(*_by_family(frame), (-1 / (PICTURED - 1), "$-1/(n-1)$")),
     }
 
 
 def _names(frame: pd.DataFrame) -> pd.Series:
     """Return family and level in words."""
-    return frame["family"].replace({"dirichlet": "Dirichlet", "gaussian": "Gaussian"}) + ", " + frame["level"]
+    family = frame["family"].replace({"dirichlet": "Dirichlet", "gaussian": "Gaussian"})
+    return family + ", " + frame["level"].str.replace(" n", " $n$")
 
 
 def _by_family(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str], list[str]]:

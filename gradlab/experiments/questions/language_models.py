@@ -313,10 +313,11 @@ CAPTIONS = {
         "means that it does not. Solid lines are least squares over all runs. The y axis may be stretched."
     ),
     "llm-validation": (
-        "Validation loss of language models along training, one line per run, several seeds per method. A ring marks a "
-        "sudden spike, as gradlab.doctor defines it. The paper says that symmetric nbDPO (light blue) spikes. All "
-        "losses start at ln 2; each is a different function, so levels of different methods cannot be compared. Pairs "
-        "were held out one by one: nearly all prompts of the task of tokens are trained on too."
+        "Validation loss of language models along training: one column per method, one row per task and size of model, "
+        "one line per run; a seed has the same dashes in all panels. A ring marks a sudden spike, as gradlab.doctor "
+        "defines it. The paper says that symmetric nbDPO spikes. All losses start at ln 2; each is a different "
+        "function, so levels of different methods cannot be compared. Pairs were held out one by one: nearly all "
+        "prompts of the task of tokens are trained on too."
     ),
     "llm-length": (
         "Balanced-DPO's weight of the winner, λ_w = log π_l/(log π_w + log π_l), against the winner's share of both "

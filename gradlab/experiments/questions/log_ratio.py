@@ -129,7 +129,7 @@ CAPTIONS = {
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """Draw clouds of the four ratios, DPO above bDPO."""
     rows = frame[(frame["policy"] == "free") & (frame["mask"] == frame["mask"].max())]
-    return {"log-ratio": plotting.clouds(rows, "log_lose_win", RATIOS, label="log(π_l / π_w)")}
+    return {"log-ratio": plotting.clouds(rows, "log_lose_win", RATIOS, label=r"$\log(\pi_l/\pi_w)$")}
 
 
 EXPERIMENT = Experiment(

@@ -56,8 +56,10 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 _HOW = (
     "Rows of a panel are prompts, columns responses. First come the utility, which responses the data cover "
     "(dark: never seen), the reference, and the ideal policy π_ref exp(u/β); then what each method learns from all "
-    "observed pairs with exact labels (PPO on the true utility sees no pairs), on one colour scale. Crosses mark "
-    "unobserved responses."
+    "observed pairs with exact labels (PPO on the true utility sees no pairs). All probabilities are on one "
+    "logarithmic scale, on which the uniform reference, 0.05, is the middle grey: darker responses became less "
+    "probable than under it, lighter ones more. What lies at or below 0.001 is all equally dark. Crosses mark "
+    "unobserved responses. PPO on the true utility looks like the ideal policy, which is where it comes to rest."
 )
 CAPTIONS = {"picture-free": "Free logits. " + _HOW, "picture-shared": "Shared parameters. " + _HOW}
 

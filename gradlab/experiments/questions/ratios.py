@@ -177,13 +177,13 @@ CAPTIONS = {
         "The gradient field of each loss over (π_w, π_l), β = 1, uniform reference over 20 responses. Top: the partial "
         "derivatives −∂L/∂π; bottom: the change in a real step on softmax logits, to first order, with all other "
         "responses as one. All arrows have the same length; angle and colour say which side moves more (steep and "
-        "orange: the loser; flat and blue: the winner). The paper's imbalance is the orange below the diagonal of the "
+        "purple: the loser; flat and green: the winner). The paper's imbalance is the purple below the diagonal of the "
         "top row; in the bottom row the winner moves more there. Other losses of the margin, such as cDPO and IPO, "
         "have DPO's ratios and are left out."
     ),
     "ratio-correction": (
         "How much of DPO's imbalance |log π_l/π_w| a re-weighted loss takes away. Left: over (π_w, π_l), logarithmic "
-        "axes. 1: symmetry is restored. 0: as DPO. Below 0, which would be worse than DPO, would be orange. Blank: no "
+        "axes. 1: symmetry is restored. 0: as DPO. Below 0, which would be worse than DPO, would be brown. Blank: no "
         "imbalance. Between the black lines the sides are within a factor 1.25. Right: Balanced-DPO at the scale of "
         "whole sequences, one dot per pair: almost nothing is corrected, and λ_w = log π_l/(log π_w + log π_l) follows "
         "the share of tokens (the diagonal)."

@@ -159,7 +159,7 @@ CAPTIONS = {
     "shift-phase": (
         "Where Theorem 3's statements hold on a continuous response axis (support 24 σ_p). x axis: distance of the "
         "modes; y axis: σ_q/σ_p. Colours and numbers give the signed distance by which the worst extremum meets the "
-        "statement, in units of σ_p: blue and positive where it is true, orange and negative where it is not; a "
+        "statement, in units of σ_p: teal and positive where it is true, brown and negative where it is not; a "
         "thick line is the border, where there is one. bDPO's λ sees 800 responses."
     ),
     "shift-refinement": (

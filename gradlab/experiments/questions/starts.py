@@ -89,9 +89,11 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 
 CAPTIONS = {
     "starts": (
-        "Mass on unobserved responses along training from six starts (mask 0.4). 'inverted κ': a uniform reference "
-        "and a start ∝ exp(−κu): the larger κ, the more probable the losers. 'shifted d': reference and start are a "
-        "Gaussian d responses away from the best response, or at the edge. Mean over seeds, 95% bootstrap bands."
+        "Mass on unobserved responses along training from six starts (mask 0.4), with free logits and with shared "
+        "parameters; all panels of one kind of policy have one axis. Upper half, 'inverted κ': a uniform reference "
+        "and a start ∝ exp(−κu): the larger κ, the more probable the losers. Lower half, 'shifted d': reference and "
+        "start are a Gaussian d responses away from the best response, or at the edge. Mean over seeds, 95% bootstrap "
+        "bands. Where losers start out more probable, both bDPOs first raise the mass, and more than DPO does."
     )
 }
 
@@ -99,6 +101,7 @@ CAPTIONS = {
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """Draw unobserved mass along training, one column per start, one row per policy."""
     rows = frame[frame["mask"] == frame["mask"].max()]
+    rows = rows.assign(start=rows["start"].str.replace("d=", "$d$ = ").str.replace("κ=", "κ = "))
     methods = ("dpo", "bdpo", "bdpo at 2β", "permuted λ")
     values = {"unobserved_mass": "mass on unobserved\nresponses"}
     return {"starts": plotting.curves(rows, values, columns="start", methods=methods, split="policy")}

@@ -170,8 +170,8 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 CAPTIONS = {
     "variance-region": (
         "Where weighting by p lowers the variance as Theorems 4–5 say. Left: Gaussian p and q on 200 responses, σ_q = "
-        "3; colour, and the numbers on the lines, are the logarithm (base 10) of Var[w p]/(Var[w] E[p²]): blue and "
-        "negative where the theorem is true, orange where it is not, with the border as a thick line. Middle: the same "
+        "3; colour, and the numbers on the lines, are the logarithm (base 10) of Var[w p]/(Var[w] E[p²]): teal and "
+        "negative where the theorem is true, brown where it is not, with the border as a thick line. Middle: the same "
         "with noise against signal, Var/E|·|², of w p over that of w. Right: the first ratio for Dirichlet policies "
         "and preferences, one dot per draw; numbers are the shares for which the theorem is true."
     )

@@ -127,13 +127,16 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
 
 CAPTIONS = {
     "worlds-reward": (
-        "Who reaches more reward, in every declared world with free logits? Each square is a world (utility, scale R, "
-        "width σ, mask rate), coloured by the mean difference in the share of the reachable reward. + : bDPO better, "
-        "− : worse (95%, Holm-corrected), = : no difference beyond ±0.01, no mark: inconclusive. The first row of maps "
-        "is the comparison as stated; the others are its controls."
+        "Who reaches more reward, in every declared world with free logits? Each square is a world. Rows of maps are "
+        "kinds of utility; within a map, the scale R grows to the right and the width σ downwards, in one block per "
+        "mask rate. Independent utilities have no width, and log-Gaussian ones no scale. The colour is the mean "
+        "difference in the share of the reachable reward: teal and + where bDPO is better, brown and − where it is "
+        "worse (95%, Holm-corrected), = : no difference beyond ±0.01, no mark: inconclusive. The first column is the "
+        "comparison as stated; the others are its controls. Differences beyond the ends of the scale have its end "
+        "colours."
     ),
     "worlds-unobserved": (
-        "The same worlds, mass on unobserved responses; + and blue mean that bDPO puts less mass there, = that the "
+        "The same worlds, mass on unobserved responses; + and teal mean that bDPO puts less mass there, = that the "
         "difference is within ±0.005."
     ),
 }

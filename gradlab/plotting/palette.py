@@ -1,0 +1,30 @@
+"""The colours of figures and explorers: one palette per meaning, defined here and nowhere else.
+
+A method's colour is a fact of its loss (``gradlab.losses``); methods that are no losses have theirs in
+``gradlab.plotting.looks``. They form families: DPO black, Balanced-DPO orange, its naive variants green, PPO blue,
+constant λ grey, permuted λ pink. No other meaning uses these for lines.
+"""
+
+from __future__ import annotations
+
+from matplotlib.colors import LinearSegmentedColormap
+
+# A statement is true, or Balanced-DPO does better; the opposite. Teal and brown, which no colour blindness confuses.
+# Both ends are dark in grey: maps also print signs or numbers.
+TRUE, NOT_TRUE = "#01665E", "#8C510A"
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#543005", "#BF812D", "#F5F5F5", "#35978F", "#003C30"])
+
+BALANCED_WEIGHT = "#E69F00"  # w·p of Theorem 3, which is no loss
+
+# The two responses of a pair. In grey the winner is dark and the loser light.
+WINNER, LOSER = "#0F3D21", "#C77FD6"
+SIDES = LinearSegmentedColormap.from_list("sides", [LOSER, "#7A7A7A", WINNER])
+
+# The trainings that an explorer compares, whatever their losses are.
+CHOSEN = ("#4B3FA7", "#9A7400", "#C2418B")
+MORE_OF_B = LinearSegmentedColormap.from_list("chosen", [CHOSEN[0], "#F5F5F5", CHOSEN[1]])
+
+# Settings of one method, such as widths, sizes of models and kinds of parameters: Paul Tol's muted set.
+SETTINGS = ("#332288", "#CC6677", "#44AA99", "#999933", "#AA4499", "#88CCEE")
+
+INK, FAINT = "#444444", "#999999"  # lines of reference, and those that should stay behind
