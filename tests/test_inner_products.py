@@ -264,7 +264,7 @@ def test_the_figures_show_what_the_frame_says(quick):
     assert f"{abs(shown[off].mean()):.2f}" in panels[0].get_xlabel()
     assert panels[0].get_title() == "uniform\nlargest π 0.05"
     names = [label.get_text() for label in drawn["inner-products-families"].axes[0].get_yticklabels()]
-    assert names == ["Dirichlet, α = 0.1", "Dirichlet, α = 10", "Gaussian, width 0.15 n", "one-hot, peak 0.9",
+    assert names == ["Dirichlet, α = 0.1", "Dirichlet, α = 10", "Gaussian, width 0.15 $n$", "one-hot, peak 0.9",
                      "trained, 0 steps of DPO", "trained, 100 steps of DPO"]  # fmt: skip
 
 
