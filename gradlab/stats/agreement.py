@@ -22,7 +22,7 @@ ALL = "all raters"  # the last row of the rates; no rater's name
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often raters answer alike where two or more have rated an item; skips are no answers."""
+    """A measure of how often raters answer alike where two or more have rated an item; skips are no answers."""
 
     items: int
     """Items that two or more have rated."""

@@ -98,7 +98,7 @@ def _unproven(path: Path) -> Path | None:
     page = path.with_suffix(".json")
     manifest = our_manifest(path)
     if manifest is None:
-        return next((file for file in (page, path) if os.path.lexists(file)), None)
+        return next(filter(os.path.lexists, (page, path)), None)
     if not os.path.lexists(path):
         return None
     proven = path.is_file() and not path.is_symlink() and file_hash(path) == manifest["sha256"]

@@ -290,13 +290,13 @@ def _complete(place: Path) -> None:
             os.replace(place / name, place.parent / name)
 
 
-def _exchanged(one: Path, other: Path) -> bool:
+def _exchanged(first: Path, second: Path) -> bool:
     """Exchange two paths in one step; return False where the system or file system cannot."""
     try:
         rename, here = ctypes.CDLL(None).renameat2, -100  # Linux: AT_FDCWD
     except (OSError, AttributeError):
         return False
-    return rename(here, os.fsencode(one), here, os.fsencode(other), 2) == 0  # RENAME_EXCHANGE
+    return rename(here, os.fsencode(first), here, os.fsencode(second), 2) == 0  # RENAME_EXCHANGE
 
 
 def _is_temporary(name: object) -> bool:

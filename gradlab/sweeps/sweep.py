@@ -240,7 +240,7 @@ def _refuse_others(folder: Path) -> None:
     """Raise ValueError, which names the file, where the folder holds something of another kind in a sweep's places."""
     for name in ("settings", "runs"):
         file = folder / f"{name}.parquet"
-        there = next((one for one in (file.with_suffix(".json"), file) if os.path.lexists(one)), None)
+        there = next(filter(os.path.lexists, (file.with_suffix(".json"), file)), None)
         if there is not None and not _is_of_a_sweep(file):
             raise ValueError(f"folder {str(folder)!r} holds {there.name}, which is no sweep's; name another folder")
     if os.path.lexists(folder / "blocks") and our_manifest(folder / "settings.parquet") is None:

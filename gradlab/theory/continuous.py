@@ -169,7 +169,7 @@ class _Balanced:
 
     def arguments(self, row: Array, t: Array) -> tuple[Array, Array, Array]:
         # Shifted by the smallest normal number, which changes only 0/0: two certain cells weigh ½ each.
-        cost, other = (np.maximum(one, 0) + np.finfo(float).tiny for one in (self.at_y[row, None], self.cost(t)))
+        cost, other = (np.maximum(part, 0) + np.finfo(float).tiny for part in (self.at_y[row, None], self.cost(t)))
         margin = self.scale * ((other - cost) / (other + cost))
         return np.log(other) - np.log(cost), margin, self.preferred[row, None] - _values("log_q", self.log_q, t)
 

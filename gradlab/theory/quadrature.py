@@ -121,8 +121,8 @@ def refined_means(integrand: Integrand, y: Array, edges: Array) -> Array:
 
 def _means(integrand: Integrand, rows: Array, y: Array, edges: Array) -> Array:
     """Return ``refined_means`` for some rows of y."""
-    own = np.clip(y[rows], edges[0], edges[-1])
-    ends = np.sort(np.concatenate([np.broadcast_to(edges, (len(rows), len(edges))), own[:, None]], axis=1), axis=1)
+    kinks = np.clip(y[rows], edges[0], edges[-1])
+    ends = np.sort(np.concatenate([np.broadcast_to(edges, (len(rows), len(edges))), kinks[:, None]], axis=1), axis=1)
     row, left, right = np.repeat(rows, len(edges)), ends[:, :-1].ravel(), ends[:, 1:].ravel()
     most, span = len(row) + _MOST * len(rows), edges[-1] - edges[0]
     total, (before, _) = np.zeros(len(rows)), _panels(integrand, row, left, right, span)

@@ -50,7 +50,7 @@ COMMAND = "from gradlab.cli import main; assert main({arguments!r}) in (0, 3)"  
 
 @dataclass(frozen=True)
 class Extent:
-    """How much there is of everything."""
+    """The sizes of all inputs."""
 
     items: int
     raters: int

@@ -1,4 +1,4 @@
-"""Which pairs are held out, whole prompts or single pairs, and which prompts two sets of pairs share.
+"""Hold out pairs, whole prompts of them or single ones, and count the prompts that two sets of pairs share.
 
 Pairs of one prompt tell about one another: of six answers to a prompt in an order that is pure chance, the pairs that
 are trained on give away the order of the others. So accuracy on held-out pairs of prompts that were trained on says
@@ -90,7 +90,7 @@ def _whole_prompts(keys: Sequence[str], number: int, order: np.ndarray) -> set[s
 
 @dataclass(frozen=True)
 class Overlap:
-    """How far the prompts of held-out pairs are among those that are trained on, by ``prompt_key``."""
+    """A count of held-out pairs and prompts, and of those whose prompt is trained on too, by ``prompt_key``."""
 
     pairs: int
     """Held-out pairs."""

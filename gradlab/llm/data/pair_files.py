@@ -113,5 +113,5 @@ def _known(columns: Iterable[str], source: str) -> list[str]:
 
 def _unread(schema: Any, columns: Collection[str]) -> dict[str, Any]:
     """Return a mark for each other column of an Arrow schema that holds texts, alone or inside lists and structs."""
-    other = (one for one in schema if one.name not in columns)
-    return {one.name: UNREAD for one in other if "string" in str(one.type) and "binary" not in str(one.type)}
+    kinds = {column.name: str(column.type) for column in schema if column.name not in columns}
+    return {name: UNREAD for name, kind in kinds.items() if "string" in kind and "binary" not in kind}

@@ -35,8 +35,8 @@ class TurnMarkers:
         if not self.begin or not self.tokens or self.tokens[-1] not in text:
             return None
         asks = "[^\\n]{0,20}\\s*".join(map(re.escape, self.tokens))
-        found = re.search(f"{re.escape(self.begin)}.*?({asks})", text, re.DOTALL)
-        return found[1] if found else None
+        match = re.search(f"{re.escape(self.begin)}.*?({asks})", text, re.DOTALL)
+        return match[1] if match else None
 
     def inside(self, *texts: str, ends: bool = True) -> bool:
         """Say whether any special token of the markers, those of an answer's end among them or not, is in a text."""
@@ -68,5 +68,5 @@ def turn_markers(tokenizer: PreTrainedTokenizerBase, chat: Callable[..., str]) -
 
 def _in_order(tokens: Iterable[str], text: str) -> tuple[str, ...]:
     """Return the tokens in a text, in the order in which they stand there."""
-    found = [(one.start(), token) for token in tokens for one in re.finditer(re.escape(token), text)]
-    return tuple(token for _, token in sorted(found))
+    places = [(match.start(), token) for token in tokens for match in re.finditer(re.escape(token), text)]
+    return tuple(token for _, token in sorted(places))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,19 +93,12 @@ def inspect_data(
         chosen = np.sort(stream(seed, Purpose.INSPECTED).permutation(chosen)[:number])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind: Any = precision if precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
-    try:
+    with _in_memory_of(device):
         half = kind == "bf16" and device.type == "cuda"
         loaded = loading.load_model(model, dtype=torch.bfloat16 if half else torch.float32).to(device)
         frame = inspect_pairs(
             loaded, tokenizer, prepared.part(chosen), batch=batch, precision=kind, clip=clip, title=title
         )
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise MemoryError(
-            f"the memory of the {device.type} is too small for this model; lower batch or max_length, or take "
-            "precision bf16"
-        ) from None
     frame.insert(0, "place", [prepared.pairs[index].place for index in chosen])
     settings = {
         "model": str(model), "weights": loading.weights_hash(model), **asked, "data_fingerprint": prepared.fingerprint,
@@ -115,6 +109,20 @@ def inspect_data(
     if written is not None:
         notes.append(f"the chat template writes a date: {written}, see --template-date")
     return Inspection(frame, prepared.report, tuple(notes), settings)
+
+
+@contextlib.contextmanager
+def _in_memory_of(device: torch.device) -> Iterator[None]:
+    """Raise MemoryError, which names the options that need less, where the memory of the device is full inside."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"the memory of the {device.type} is too small for this model; lower batch or max_length, or take "
+            "precision bf16"
+        ) from None
 
 
 def inspect_pairs(

@@ -81,11 +81,11 @@ def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Wa
             raise ValueError(f"{name} must give logits of a text alone; it says {said}") from None
         if logits.ndim != 3 or logits.shape[:2] != at.shape:
             raise ValueError(f"{name} must give logits of every token, (2, {_LENGTH}, V), got {tuple(logits.shape)}")
-        own, alone = _logp(logits), _logp(alone)
-        if bool(own.isnan().any()):
+        logps, alone = _logp(logits), _logp(alone)
+        if bool(logps.isnan().any()):
             return Way(not linear, True)  # the weights are broken, which training and scoring say in their words
         tolerance = _rounding(base, logits)
-        if float((own[:, : _LENGTH // 2] - alone).abs().max()) > tolerance:
+        if float((logps[:, : _LENGTH // 2] - alone).abs().max()) > tolerance:
             raise ValueError(
                 f"{name} gives a token logits that depend on what follows it, later tokens or padding, so log π of a "
                 "response cannot be had from it; a model of BERT's kind needs is_decoder in its config"
@@ -93,7 +93,7 @@ def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Wa
         for whole in (False, True):
             for positions in (True, False):
                 way = Way(whole, positions)
-                if (linear or whole) and _agrees(way, forward, base, inputs, own[at], tolerance):
+                if (linear or whole) and _agrees(way, forward, base, inputs, logps[at], tolerance):
                     if whole:
                         _say(name, logits.shape[-1])
                     return way
@@ -101,15 +101,16 @@ def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Wa
 
 
 def _agrees(
-    way: Way, forward: Callable[..., Any], base: Any, inputs: dict[str, Tensor], own: Tensor, tolerance: float
+    way: Way, forward: Callable[..., Any], base: Any, inputs: dict[str, Tensor], logps: Tensor, tolerance: float
 ) -> bool:
+    """Return whether a way gives the log-probabilities of the model's own logits, (N, V)."""
     try:
-        found = _logp(way.logits(forward, base, inputs, inputs["attention_mask"].bool()))
+        by_way = _logp(way.logits(forward, base, inputs, inputs["attention_mask"].bool()))
     except Exception as error:  # the way does not exist in this model
         if out_of_memory(error):
             raise
         return False
-    return found.shape == own.shape and bool((found - own).abs().max() <= tolerance)
+    return by_way.shape == logps.shape and bool((by_way - logps).abs().max() <= tolerance)
 
 
 def _logp(logits: Tensor) -> Tensor:

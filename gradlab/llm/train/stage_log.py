@@ -93,7 +93,7 @@ class StageLog:
     def _try(self, name: str, work: Callable[[], _Copy | None]) -> None:
         """Begin a copy or write to it; where that fails, give the copy up."""
         try:
-            made = work()
+            copy = work()
         except Exception as error:
             given_up = self._copies.pop(name, None)
             if given_up is not None:
@@ -105,8 +105,8 @@ class StageLog:
                 file=sys.stderr,
             )
         else:
-            if made is not None:
-                self._copies[name] = made
+            if copy is not None:
+                self._copies[name] = copy
 
 
 class _Copy(Protocol):
