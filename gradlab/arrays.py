@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.checks import shown
+from gradlab.checks import in_words, shown
 
 _DEEPEST = 32  # axes of an array, and lists inside lists
 
@@ -74,5 +74,5 @@ def check_columns(name: str, frame: Any, columns: Sequence[str]) -> None:
     there = getattr(frame, "columns", None)
     missing = [column for column in columns if there is None or column not in there]
     if missing or not hasattr(frame, "loc"):
-        got = f"one without {', '.join(missing)}" if there is not None else shown(frame)
-        raise ValueError(f"{name} must be a data frame with the columns {', '.join(columns)}, got {got}")
+        got = f"one without {', '.join(map(in_words, missing))}" if there is not None else shown(frame)
+        raise ValueError(f"{name} must be a data frame with the columns {', '.join(map(in_words, columns))}, got {got}")

@@ -58,7 +58,7 @@ def between(
     if not inside or not math.isfinite(number):
         left, right = "(" if open_low else "[", ")" if open_high or high == math.inf else "]"
         raise ValueError(f"{name} must be finite and lie in {left}{low:g}, {high:g}{right}, got {shown(value)}")
-    return number
+    return number + 0.0  # −0 is 0
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
@@ -104,11 +104,17 @@ def input_file(name: str, path: Path | str) -> Path:
         mode = os.stat(text).st_mode
     except OSError as error:
         kind = FileNotFoundError if isinstance(error, (FileNotFoundError, NotADirectoryError)) else type(error)
-        raise kind(f"{name} must be a file that can be read, got {text}: {error.strerror}") from None
+        raise kind(f"{name} must be a file that can be read, got {in_words(text)}: {error.strerror}") from None
     if not stat.S_ISREG(mode):
         what = _KINDS.get(stat.S_IFMT(mode), "something else")
-        raise ValueError(f"{name} must be a plain file, got {what}: {text}")
+        raise ValueError(f"{name} must be a plain file, got {what}: {in_words(text)}")
     return Path(text)
+
+
+def in_words(path: object) -> str:
+    """Return a path or a name as it stands in an error: quoted where it would not be one line."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
 
 
 def resolved(name: str, path: Path | str) -> Path:
@@ -117,13 +123,17 @@ def resolved(name: str, path: Path | str) -> Path:
     try:
         return Path(text).resolve()
     except (OSError, RuntimeError):  # RuntimeError until Python 3.12
-        raise ValueError(f"{name} must not be a circle of links, got {text}") from None
+        raise ValueError(f"{name} must not be a circle of links, got {in_words(text)}") from None
 
 
 def path_text(name: str, path: Path | str) -> str:
     """Return a path as text; ValueError for anything that no file can be called."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
-    if not isinstance(text, str) or "\0" in text:
+    try:
+        fits = isinstance(text, str) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        fits = False
+    if not isinstance(text, str) or not fits:
         raise ValueError(f"{name} must be a path, got {shown(path)}")
     return text
 
@@ -147,8 +157,8 @@ def _is_real(value: Any) -> bool:
         return abs(value) <= sys.float_info.max
     if isinstance(value, float):
         return True
-    if not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
-        return False
+    if not hasattr(value, "__float__") or not hasattr(value, "dtype") or getattr(value, "ndim", 0) != 0:
+        return False  # fractions and decimals too: tensors do not compute with them
     kind = str(getattr(value, "dtype", ""))
     if any(word in kind for word in _NOT_REAL) or bool(getattr(value, "mask", False)):
         return False

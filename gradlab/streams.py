@@ -18,7 +18,7 @@ from enum import Enum
 
 import numpy as np
 
-from gradlab.checks import count
+from gradlab.checks import count, shown
 
 
 class Layout(Enum):
@@ -115,7 +115,7 @@ def torch_seed(seed: int, purpose: Purpose, *more: int) -> int:
 
 def _checked(seed: int, purpose: Purpose, more: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
     if not isinstance(purpose, Purpose):
-        raise ValueError(f"purpose must be a Purpose, such as Purpose.DATA, got {purpose!r}")
+        raise ValueError(f"purpose must be a Purpose, such as Purpose.DATA, got {shown(purpose)}")
     if len(more) != len(purpose.more):
         raise ValueError(f"{purpose.name} needs {len(purpose.more)} numbers besides the seed, got {len(more)}")
     return count("seed", seed, most=2**128 - 1), tuple(count(*named) for named in zip(purpose.more, more, strict=True))

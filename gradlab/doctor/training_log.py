@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from gradlab.checks import count, one_of
+from gradlab.checks import count, in_words, one_of, path_text
 from gradlab.doctor.log_columns import COLUMNS
 from gradlab.doctor.log_rows import ACCEPTED, FORMAT, HEADER, is_board, log_rows
 from gradlab.doctor.log_table import Table, whole_step
@@ -55,9 +55,9 @@ def read_log(path: Path | str) -> pd.DataFrame:
 
     ValueError or OSError with one line that names the file, the place and the fault.
     """
-    path = Path(path)
+    path = Path(path_text("path", path))
     if not path.is_file() and not is_board(path):
-        raise FileNotFoundError(f"{path} is no file; {ACCEPTED}")
+        raise FileNotFoundError(f"{in_words(path)} is no file; {ACCEPTED}")
     settings: dict[str, Any] = {}
     notes: list[str] = []
     table = Table(path)

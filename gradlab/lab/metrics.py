@@ -35,7 +35,7 @@ def _checked(metric: Metric) -> Metric:
 
 def _check_tensor(name: str, value: Tensor, kind: type) -> None:
     fits = isinstance(value, Tensor) and (value.dtype == torch.bool if kind is bool else value.is_floating_point())
-    if not fits or value.layout is not torch.strided:
+    if not fits or value.layout is not torch.strided or value.is_meta:
         got = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{name} must be a {'boolean' if kind is bool else 'floating-point'} tensor, got {got}")
     if value.ndim < 2 or 0 in value.shape[-2:]:

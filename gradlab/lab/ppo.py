@@ -47,9 +47,10 @@ class PPO:
     samples: int | None = None
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
-        if self.clip is not None:
-            positive("clip", self.clip)
+        for name in ("beta",) if self.clip is None else ("beta", "clip"):
+            number = positive(name, getattr(self, name))
+            if not isinstance(getattr(self, name), (int, float)):
+                object.__setattr__(self, name, number)
         count("epochs", self.epochs, least=1)
         if self.samples is not None:  # the mean of one sample is the sample: its advantage would always be 0
             count("samples", self.samples, least=2)
@@ -110,7 +111,7 @@ def fit_reward(
     stated; Rafailov et al. 2023 (2305.18290), eq. 2.
     """
     training = _exact(recipe_of(training, changes), "a reward model")
-    between("l2", l2, 0)
+    l2 = between("l2", l2, 0)
     runs = Runs.of(worlds, training.pairs, training.labels, seed)
     problem = RewardProblem(runs, runs.data(), l2)
     return runs.unflatten(descend(problem, training, np.array([training.steps]), progress=progress))[-1]

@@ -41,7 +41,8 @@ class Runs:
         sizes = {world.utility.shape for world in flat}
         if len(sizes) > 1:
             raise ValueError(f"worlds must have one size to train together, got {sorted(sizes)}")
-        seeds = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed] * len(flat)
+        several = isinstance(seed, Sequence) or (isinstance(seed, np.ndarray) and seed.ndim > 0)
+        seeds = list(seed) if several else [seed] * len(flat)  # type: ignore[arg-type]
         if len(seeds) != len(flat):
             raise ValueError(f"seed must be one number or one per run: {len(flat)} runs, got {len(seeds)} seeds")
         for each in seeds:

@@ -116,7 +116,7 @@ def _floating(kind: torch.dtype | str) -> torch.dtype:
     """Return a floating-point type, given as a type, or by the name of one of the two that training is meant for."""
     if isinstance(kind, str):
         return getattr(torch, one_of("dtype", kind, _DTYPES))
-    if kind not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+    if not isinstance(kind, torch.dtype) or kind not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"dtype must be a floating-point type such as torch.float64, got {shown(kind)}")
     return kind
 

@@ -145,14 +145,11 @@ def gaussian_world(
 
     Raises ValueError in one line that names the argument, its value and what would be accepted.
     """
-    count("prompts", prompts, least=1)
-    count("responses", responses, least=2)
-    positive("sigma", sigma)
-    positive("scale", scale)
-    positive("reference_sigma", reference_sigma)
-    between("jitter", jitter, 0)
-    between("shift", shift, 0)
-    between("mask_rate", mask_rate, 0, 1, open_high=True)
+    prompts, responses = count("prompts", prompts, least=1), count("responses", responses, least=2)
+    sigma, scale = positive("sigma", sigma), positive("scale", scale)
+    reference_sigma = positive("reference_sigma", reference_sigma)
+    jitter, shift = between("jitter", jitter, 0, 1e300), between("shift", shift, 0)
+    mask_rate = between("mask_rate", mask_rate, 0, 1, open_high=True)
     one_of("utility", utility, get_args(Utility))
     one_of("mask_kind", mask_kind, get_args(MaskKind))
     one_of("reference", reference, get_args(Reference))
@@ -170,7 +167,10 @@ def gaussian_world(
     elif reference == "random":
         ref_logits = stream(seed, Purpose.REFERENCE).standard_normal((prompts, responses))
     else:
-        ref_logits = _shifted_logits(values, shift, reference_sigma)
+        with np.errstate(all="ignore"):
+            ref_logits = _shifted_logits(values, shift, reference_sigma)
+        if not np.isfinite(ref_logits).all():
+            raise ValueError(f"reference_sigma must not be so small for this grid, got {reference_sigma:g}")
     return World(values, observed, _log_softmax(ref_logits), hidden_pairs)
 
 

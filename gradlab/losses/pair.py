@@ -166,13 +166,18 @@ def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tens
 
     A side that the value does not depend on has slope 0.
     """
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"value must be a loss, or a function of PairLogps, got {type(value).__name__}")
     if not isinstance(logps, PairLogps):
         raise TypeError(f"logps must be a PairLogps, got {type(logps).__name__}")
     shared = {name: side for name, side in vars(logps).items() if side is not None}
     pairs = dict(zip(shared, torch.broadcast_tensors(*shared.values()), strict=True))
     win, lose = (pairs.pop(name).detach().clone().requires_grad_() for name in ("win", "lose"))
     with torch.enable_grad():
-        total = value(replace(logps, win=win, lose=lose, **pairs)).sum()
+        result = value(replace(logps, win=win, lose=lose, **pairs))
+        if not isinstance(result, Tensor):
+            raise TypeError(f"value must return one loss per pair, a tensor, got {type(result).__name__}")
+        total = result.sum()
         win_slope, lose_slope = torch.autograd.grad(total, (win, lose), allow_unused=True, materialize_grads=True)
     return win_slope, lose_slope
 
@@ -192,6 +197,8 @@ def log_prob_ratio(loss: PairLoss, logps: PairLogps) -> Tensor:
     log π = −1000. For a ``LogisticLoss`` it is computed from the margin, see ``differentiated``. NaN where neither side
     has a gradient.
     """
+    if not callable(loss) or isinstance(loss, type):
+        raise TypeError(f"loss must be a loss, such as DPO(beta=1.0), got {type(loss).__name__}")
     win, lose = slopes(differentiated(loss), logps)
     return win.abs().log() - lose.abs().log() + (logps.lose.detach() - logps.win.detach())
 

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.arrays import check_columns, real_array
+from gradlab.checks import shown
 from gradlab.streams import Purpose, stream
 
 LEVEL = 0.95
@@ -81,6 +82,11 @@ def paired_differences(
     frame needs the columns method, value, pair and by, with one row for each combination.
     Raises ValueError where a pair is not complete.
     """
+    for name, word in {"value": value, "method": method, "baseline": baseline, "pair": pair}.items():
+        if not isinstance(word, str) or word != word.encode(errors="replace").decode():
+            raise ValueError(f"{name} must be a text, got {shown(word)}")
+    if not isinstance(by, (list, tuple)) or not all(isinstance(name, str) for name in by):
+        raise ValueError(f"by must be a list of columns, got {shown(by)}")
     keys = [*by, pair]
     check_columns("frame", frame, ["method", *keys, value])
     sides = [frame.loc[frame["method"] == name, [*keys, value]] for name in (method, baseline)]
