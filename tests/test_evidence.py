@@ -90,7 +90,7 @@ def test_the_variance_between_worlds_is_what_seeds_do_not_explain():
     # means 0, 2, 4 have variance 4; each has a squared standard error of 2/2
     assert found.between == pytest.approx(math.sqrt(3))
     assert (found.average.effect, found.average.replicates) == (2.0, 3)
-    half = stats.t.isf(0.025, 2) * math.sqrt(3 + 4 / 3)
+    half = stats.t.isf(0.025, 2) * math.sqrt(4 + 4 / 3)
     assert found.expected == pytest.approx((2 - half, 2 + half))
     assert population.over_worlds(np.zeros((3, 1)) + 5 * spread, 0.1).between == 0
 

@@ -116,7 +116,7 @@ def test_a_limit_has_the_shape_of_y_and_each_value_is_what_it_is_alone(cells, sh
     def limit(y):
         if cells is None:
             return dpo_weight_limit(y, LOG_P, LOG_Q, LOW, HIGH)
-        return bdpo_weight_limit(y, LOG_P, LOG_Q, LOW, HIGH, cells=cells)
+        return bdpo_weight_limit(y, log_p_normalised, LOG_Q, LOW, HIGH, cells=cells)
 
     y = np.random.default_rng(0).uniform(LOW, HIGH, shape)
     together = limit(y)

@@ -16,6 +16,7 @@ PROBS, SHARE = [0.2, 0.3, 0.5], [1.0, -2.0, 3.0]
 GRID, BUMP = [0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 3.0, 2.0]
 SIDES = {"log_win": [-1.0, -2.0], "log_lose": [-3.0, -4.0]}
 DENSITY = theory.gaussian_log_density(0.5, 0.3)
+HELD = 0.9044192954543706  # by the density on [0, 1]: erf(0.5/(0.3 √2))
 LIMIT = {"y": [0.5, 0.7], "log_p": DENSITY, "log_q": DENSITY, "low": 0.0, "high": 1.0, "beta": 1.0, "points": [0.4]}
 BOTH = {"log_p": THREE, "log_q": OTHER}
 
@@ -46,7 +47,7 @@ GOOD = {
     "realised_change": {"log_p": THREE, "weight": SHARE, "step": 0.1},
     "gaussian_log_density": {"mean": 0.0, "width": 1.0},
     "dpo_weight_limit": LIMIT,
-    "bdpo_weight_limit": {**LIMIT, "cells": 100},
+    "bdpo_weight_limit": {**LIMIT, "log_p": lambda y: DENSITY(y) - math.log(HELD), "cells": 100},
     "equal_width_extrema": {"mean_p": 0.0, "mean_q": 1.0, "width": 1.0},
 }
 
@@ -288,6 +289,15 @@ def test_a_cell_never_holds_more_than_all():
     with pytest.raises(ValueError, match=r"^cells must be so many that none holds more than probability 1, got 39$"):
         theory.bdpo_weight_limit(0.5, sharp, DENSITY, 0.0, 1.0, cells=39)
     assert np.isfinite(theory.bdpo_weight_limit(0.5, sharp, DENSITY, 0.0, 1.0, cells=41))
+
+
+@pytest.mark.parametrize(("width", "times", "total"), [(0.3, 1, "0.904419"), (1e-4, 2, "2")])
+def test_a_density_that_holds_less_or_more_than_all_has_no_cells(width, times, total):
+    def log_p(y):
+        return theory.gaussian_log_density(0.5, width)(y) + math.log(times)
+
+    with pytest.raises(ValueError, match=rf"^log_p must be normalised on \[low, high\] .* got a total of {total}$"):
+        theory.bdpo_weight_limit(0.5, log_p, DENSITY, 0.0, 1.0, cells=1e6)
 
 
 def test_the_theory_never_looks_at_the_losses():

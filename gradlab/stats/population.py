@@ -69,7 +69,8 @@ class Transport:
 
     average   over worlds.
     between   standard deviation between worlds' true effects, without what seeds add; 0 where seeds explain all.
-    expected  the 95% prediction interval for the true effect in a new world, if effects are normal.
+    expected  the 95% prediction interval for what a new world with as many seeds will show, if effects are normal. The
+              true effect of a new world, which seeds do not blur, lies in it at least as often.
     above, below  95% Wilson intervals of the share of worlds decided to be beyond + or − margin. Undecided worlds count
               as not beyond: the share is of worlds that have been shown to be.
     units     each world.
@@ -160,7 +161,7 @@ def over_worlds(differences: ArrayLike, margin: float) -> Transport:
     within, mean = mean_of(values), mean_of(mean_of(values).effect)
     spread = len(values) * mean.error**2 - (within.error**2).mean()
     between = float(np.sqrt(max(spread, 0.0)))
-    new = Mean(mean.effect, np.sqrt(between**2 + mean.error**2), mean.freedom)
+    new = Mean(mean.effect, mean.error * np.sqrt(len(values) + 1), mean.freedom)
     low, high = new.interval()
     units = judge_units(values, margin)
     shares = [wilson_interval(units.number(state) / len(values), len(values)) for state in ("for", "against")]

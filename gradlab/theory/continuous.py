@@ -84,7 +84,7 @@ def bdpo_weight_limit(
     points  as for ``dpo_weight_limit``, and so is the accuracy.
 
     λ is ½ between two cells that hold probability 1 each, as in ``bdpo_weight``. Raises ValueError where a cell would
-    hold more than probability one, and as ``dpo_weight_limit`` does.
+    hold more than probability one, where p's total is off by more than 1e-6, and as ``dpo_weight_limit`` does.
     """
     y, beta, points = finite("y", y), positive("beta", beta), finite("points", points).ravel()
     if np.ndim(cells) == 0 and cells == np.inf:
@@ -98,6 +98,13 @@ def bdpo_weight_limit(
     least = min(loss.at_y.min(initial=np.inf), loss.cost(edges if shared is None else shared[0]).min())
     if least < 0:
         raise ValueError(f"cells must be so many that none holds more than probability 1, got {cells:g}")
+    density = _Density(partial(_values, "log_p", log_p))
+    if shared is None:
+        total = (high - low) * float(refined_means(density, np.array([low]), edges)[0])
+    else:
+        total = (high - low) * float(density.value([_values("log_p", log_p, shared[0])]) @ shared[1])
+    if not abs(total - 1) <= 1e-6:
+        raise ValueError(f"log_p must be normalised on [low, high] where cells is finite, got a total of {total:.6g}")
     # λ turns within a few units of log p only where costs are small, and the margin no faster than β log p where not.
     if shared is None or least < max(1.0, np.log(cells) / 2):
         return refined_means(loss, y.ravel(), edges).reshape(y.shape)
@@ -154,6 +161,19 @@ class _Beats:
 
     def value(self, arguments: Sequence[Array]) -> Array:
         return sigmoid(arguments[0].copy())
+
+
+@dataclass(frozen=True)
+class _Density:
+    """A density, as the exponential of its logarithm."""
+
+    log_density: LogDensity
+
+    def arguments(self, row: Array, t: Array) -> tuple[Array]:
+        return (self.log_density(t),)
+
+    def value(self, arguments: Sequence[Array]) -> Array:
+        return np.exp(np.minimum(arguments[0], 700.0))  # short of an overflow
 
 
 class _Balanced:
