@@ -376,7 +376,7 @@ BAD_SETTINGS = [
         for value in (0, -1.0, math.nan, math.inf, True, "3")
     ],
     *[
-        ({name: value}, f"{name} must be finite and lie in [0, inf)")
+        ({name: value}, f"{name} must be finite and lie in [0, ")
         for name in ("jitter", "shift")
         for value in (-0.1, math.nan, math.inf, "1")
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -42,11 +42,10 @@ class Runs:
         if len(sizes) > 1:
             raise ValueError(f"worlds must have one size to train together, got {sorted(sizes)}")
         several = isinstance(seed, Sequence) or (isinstance(seed, np.ndarray) and seed.ndim > 0)
-        seeds = list(seed) if several else [seed] * len(flat)  # type: ignore[arg-type]
-        if len(seeds) != len(flat):
-            raise ValueError(f"seed must be one number or one per run: {len(flat)} runs, got {len(seeds)} seeds")
-        for each in seeds:
-            count("seed", each)
+        given: list[Any] = list(seed) if several else [seed] * len(flat)  # type: ignore[arg-type]
+        if len(given) != len(flat):
+            raise ValueError(f"seed must be one number or one per run: {len(flat)} runs, got {len(given)} seeds")
+        seeds = [count("seed", each) for each in given]
         if pairs is not None:
             count("pairs", pairs, least=1)
         if labels is None:

@@ -18,6 +18,7 @@ _LIBRARIES = ("llvmlite", "numpy", "pandas", "scipy", "torch")
 # Modules that cannot change a number that a training gives.
 PLUMBING = (
     "gradlab",
+    "gradlab.console",
     "gradlab.plotting",
     "gradlab.stats.conditions",
     "gradlab.stats.equivalence",
