@@ -54,7 +54,7 @@ def one_line(said: object) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is lack of memory: Python's, or PyTorch's for a GPU, or that of its allocator on a CPU."""
+    """Return whether an error is lack of memory: Python's, or PyTorch's, on a GPU or on a CPU."""
     if not isinstance(error, RuntimeError):
         return isinstance(error, MemoryError)
     words = ("out of memory", "you tried to allocate")  # of CUDA and of other devices; of the CPU's allocator
@@ -96,7 +96,7 @@ def printable_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM do inside what Ctrl-C does, which is what its sender wants; in threads but the main one do nothing.
+    """Let SIGTERM do inside what Ctrl-C does, which is what its sender wants; do nothing outside the main thread.
 
     Python lets only the main thread take signals.
     """

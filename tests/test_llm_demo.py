@@ -191,7 +191,7 @@ def test_a_folder_that_is_no_run_s_is_not_removed(tmp_path):
     data, size, own = pairs_file(tmp_path / "cat.jsonl", "cat"), HH["sizes"]["tiny"], HH["tasks"]["hh"]
     (tmp_path / "out/run").mkdir(parents=True)
     (tmp_path / "out/run/thesis").touch()
-    with pytest.raises(FileExistsError, match="out/run is there without the pairs of a run; move it away"):
+    with pytest.raises(FileExistsError, match=r"out/run is there and was not written by gradlab; .*move it away"):
         laptop_run._start("hh", size, 0, tmp_path / "out", data, own)
     assert (tmp_path / "out/run/thesis").exists()
 

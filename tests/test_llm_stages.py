@@ -30,6 +30,7 @@ from transformers import LlamaForCausalLM
 from gradlab.cli import train_command
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import side_rows
+from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.model import loading, tensor_file
 from gradlab.llm.model.group import Group
@@ -40,6 +41,7 @@ from gradlab.llm.train.command_line import read_settings
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
+from gradlab.llm.train.reward_training import train_reward
 from gradlab.llm.train.run_settings import FLAT
 from gradlab.llm.train.stages import train
 from gradlab.losses import DPO, PAIR_LOSSES, pair_loss
@@ -446,6 +448,27 @@ def test_a_file_is_no_folder_for_a_run(inputs, tmp_path, capsys):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         complains(capsys, options(inputs, out, steps=1), 2, f"out must be a folder, or a name for one, got {out}")
+
+
+@pytest.mark.parametrize("name", ["dpo/log.jsonl", "dpo/model/thesis.txt", "sft/thesis.txt", "cache/thesis.txt"])
+def test_what_others_have_put_in_the_place_of_a_stage_stays(inputs, tmp_path, capsys, name):
+    file = tmp_path / "run" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    words = f"run/{name.partition('/')[0]} is there and was not written by gradlab; name another out"
+    complains(capsys, options(inputs, tmp_path / "run", steps=1), 1, words)
+    assert file.read_text() == "mine"
+    assert not (tmp_path / "run" / "data.json").exists()
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "model/thesis.txt"])
+def test_what_others_have_put_in_the_place_of_a_reward_model_stays(inputs, tmp_path, name):
+    file = tmp_path / "reward" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(FileExistsError, match="is there and was not written by gradlab"):
+        train_reward(inputs / "model", [Pair("What?", "Yes.", "No!", "here")], tmp_path / "reward", max_length=96)
+    assert file.read_text() == "mine"
 
 
 def test_a_damaged_description_of_the_data_is_called_so(inputs, tmp_path, capsys):

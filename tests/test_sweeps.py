@@ -398,7 +398,7 @@ def test_files_of_others_are_left_alone(small, tmp_path, name, fresh):
     theirs = tmp_path / "out" / name
     theirs.parent.mkdir(parents=True)
     theirs.write_text('{"theme": "dark", "sha256": "abc", "format": 1}')
-    message = f"holds {name.split('/')[0]}, which is no sweep's; name another folder"
+    message = f"holds {name.split('/')[0]}, which no sweep wrote; name another folder"
     with pytest.raises(ValueError, match=message):
         run_sweep(settings, tmp_path / "out", fresh=fresh, progress=False)
     assert theirs.read_text() == '{"theme": "dark", "sha256": "abc", "format": 1}'
@@ -409,7 +409,7 @@ def test_files_of_others_are_left_alone(small, tmp_path, name, fresh):
 @pytest.mark.parametrize("name", ["settings", "runs"])
 def test_another_result_of_ours_is_no_sweep(small, tmp_path, name):
     saved = save_frame(pd.DataFrame({"a": [1]}), tmp_path / f"{name}.parquet", {"command": "gradlab fit"})
-    with pytest.raises(ValueError, match=rf"holds {name}\.json, which is no sweep's"):
+    with pytest.raises(ValueError, match=rf"holds {name}\.json, which no sweep wrote"):
         run_sweep(read_settings(small).head(1), tmp_path, fresh=True, progress=False)
     assert load_frame(saved)[0]["a"].tolist() == [1]
 
@@ -454,7 +454,7 @@ def test_a_link_in_the_place_of_a_sweep_s_file_is_left_alone(small, tmp_path):
     (folder / "runs.parquet").rename(tmp_path / "moved")
     (folder / "runs.parquet").symlink_to(tmp_path / "moved")
     before = (tmp_path / "moved").read_bytes()
-    with pytest.raises(ValueError, match=r"holds runs\.json, which is no sweep's"):
+    with pytest.raises(ValueError, match=r"holds runs\.json, which no sweep wrote"):
         run_sweep(settings.head(1), folder, fresh=True, progress=False)
     assert (tmp_path / "moved").read_bytes() == before
     assert (folder / "runs.parquet").is_symlink()

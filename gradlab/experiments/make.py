@@ -66,7 +66,7 @@ def make_figures(
 
 
 def _refuse_others(folder: Path) -> None:
-    """Raise ValueError, which names the file, where the folder holds something of another kind in our files' places."""
+    """Raise ValueError, which names the file, where a run would write over a file that is not ours."""
     for place in (folder, folder / "data"):
         remove_leftovers(place)
     for file, is_ours in _written(folder):

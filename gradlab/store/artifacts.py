@@ -85,7 +85,7 @@ def is_ours(path: Path) -> bool:
 
 
 def foreign(path: Path) -> Path | None:
-    """Return the file at ``path``, or at its manifest's, that no manifest proves to be ours; None where there is none.
+    """Return the frame at ``path``, or its manifest, if it is there and no manifest proves it ours; else None.
 
     A link is never ours: this package makes none. What a killed writer was about to rename is renamed first.
     """
@@ -106,9 +106,9 @@ def _unproven(path: Path) -> Path | None:
 
 
 def our_manifest(path: Path) -> dict[str, Any] | None:
-    """Return the manifest for a frame at ``path``, of this version or another, be the frame as it says or not.
+    """Return the manifest of the frame at ``path``, by this version or another; None where there is none of ours.
 
-    None where there is no manifest of ours.
+    The frame itself may be damaged or missing.
     """
     page = path.with_suffix(".json")
     try:

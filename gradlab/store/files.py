@@ -267,7 +267,7 @@ def _note(place: Path, targets: Sequence[Path]) -> None:
 
 
 def _seen(path: Path) -> list[int] | None:
-    """Return what changes whenever a file is replaced or written to; None where there is none."""
+    """Return numbers that change whenever a file is replaced or written to; None for a missing file."""
     try:
         state = path.lstat()
     except FileNotFoundError:

@@ -227,9 +227,9 @@ _SAFE = ("core.fsmonitor=false", "core.hooksPath=/dev/null", "safe.bareRepositor
 def _git(folder: Path, *arguments: str) -> str | None:
     """Return git's output for a command that reads objects in a folder; None where it fails or git is missing.
 
-    The checkout may be somebody else's, with a configuration that names programs. Git itself reads such a checkout
-    where its owner is this user. It then fetches nothing here, over no protocol, and runs no hook and no monitor; the
-    commands must be ones without filters, conversions of text and aliases, as ``cat-file`` and ``rev-parse`` are.
+    The checkout may come from somebody else, with a configuration that names programs. Here git fetches nothing, over
+    no protocol, and runs no hook and no monitor. The commands must have no filters, conversions of text or aliases, as
+    ``cat-file`` and ``rev-parse``.
     """
     settings = (part for setting in _SAFE for part in ("-c", setting))
     command = ["git", "--no-pager", *settings, "-C", str(folder), *arguments]

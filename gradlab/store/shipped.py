@@ -70,7 +70,7 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _record(folder: Path) -> dict[str, list[str]]:
-    """Return the hashes under which each file may be there unchanged: of the copy, after the one that it replaced."""
+    """Return the hashes of each file's copies, by name: of the newest, and before it of the copy that it replaced."""
     with contextlib.suppress(OSError, ValueError):
         record = json.loads(input_file("record", folder / _RECORD).read_text("utf-8"))
         if isinstance(record, dict):

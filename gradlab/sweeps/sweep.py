@@ -237,14 +237,14 @@ def _claim(folder: Path, settings: pd.DataFrame, key: str, fresh: bool) -> None:
 
 
 def _refuse_others(folder: Path) -> None:
-    """Raise ValueError, which names the file, where the folder holds something of another kind in a sweep's places."""
+    """Raise ValueError, which names the file, where a sweep would write over a file that is no sweep's."""
     for name in ("settings", "runs"):
         file = folder / f"{name}.parquet"
         there = next(filter(os.path.lexists, (file.with_suffix(".json"), file)), None)
         if there is not None and not _is_of_a_sweep(file):
-            raise ValueError(f"folder {str(folder)!r} holds {there.name}, which is no sweep's; name another folder")
+            raise ValueError(f"folder {str(folder)!r} holds {there.name}, which no sweep wrote; name another folder")
     if os.path.lexists(folder / "blocks") and our_manifest(folder / "settings.parquet") is None:
-        raise ValueError(f"folder {str(folder)!r} holds blocks, which is no sweep's; name another folder")
+        raise ValueError(f"folder {str(folder)!r} holds blocks, which no sweep wrote; name another folder")
 
 
 def _is_of_a_sweep(file: Path) -> bool:

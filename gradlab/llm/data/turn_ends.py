@@ -1,4 +1,4 @@
-"""The token ids that end a turn: the tokenizer's EOS, what its chat template writes, those of generation settings."""
+"""The token ids that end a turn: the tokenizer's EOS, its chat template's ends, the ids of generation settings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def template_ends(tokenizer: Any) -> tuple[int, ...]:
 
 
 def _after_answer(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
-    """Return the ids of what the chat template writes after the answer; none where it writes no such text."""
+    """Return the ids of the text that the chat template writes after the answer; none without a template."""
     if not getattr(tokenizer, "chat_template", None):
         return []
     from jinja2.exceptions import TemplateError

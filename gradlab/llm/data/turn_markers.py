@@ -39,7 +39,7 @@ class TurnMarkers:
         return match[1] if match else None
 
     def inside(self, *texts: str, ends: bool = True) -> bool:
-        """Say whether any special token of the markers, those of an answer's end among them or not, is in a text."""
+        """Return whether a special token of the markers is in a text; ``ends``: also one of an answer's end."""
         tokens = [token for token in self.tokens if ends or token not in self.end]
         return any(token in text for token in tokens for text in texts)
 

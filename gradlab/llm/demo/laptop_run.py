@@ -31,6 +31,7 @@ from gradlab.llm.model.logps import with_logps
 from gradlab.llm.train.checkpoints import remove
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.reward_training import train_reward
+from gradlab.llm.train.run_folder import refuse_others
 from gradlab.llm.train.run_settings import (
     PPO,
     LogSettings,
@@ -200,9 +201,9 @@ def _start(task: str, size: dict[str, int], seed: int, out: Path, data: str | No
     """
     pairs, wanted = out / "pairs.jsonl", json_lines(_chosen(task, seed, data, of_task["pairs"]))
     if not pairs.exists() or input_file("pairs", pairs).read_bytes() != wanted.encode():
-        for name in ("base", "run", "reward"):
-            if (out / name).exists() and not pairs.exists():
-                raise FileExistsError(f"{out / name} is there without the pairs of a run; move it away")
+        parts = ("base", "run", "reward")
+        refuse_others(out, parts, ours=pairs.exists())
+        for name in parts:
             remove(out / name)
         for name in FRAMES:
             remove_frames(out, name)

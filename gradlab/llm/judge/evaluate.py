@@ -188,7 +188,7 @@ def _sample_files(folder: Path, stem: str) -> tuple[Path, Path]:
 
 
 def _refuse_others(folder: Path, stem: str) -> None:
-    """Raise FileExistsError, which names the file, where something of another kind has the name of a file of ours."""
+    """Raise FileExistsError, which names the file, where an evaluation would write over a file that is not ours."""
     remove_leftovers(folder)
     check_ours(folder / f"{stem}.parquet")
     samples, page = _sample_files(folder, stem)

@@ -17,7 +17,7 @@ _TEXT = ".md"  # what transformers and peft write for people, who may change it
 
 
 def write_done(folder: Path, page: Mapping[str, Any], names: Sequence[str] = ("model",)) -> None:
-    """Write ``folder``/done.json: the page, and as ``files`` the hash of each of these files, and of those in folders.
+    """Write ``folder``/done.json: the page, and as ``files`` the hashes of these files, and of those in folders.
 
     The files must be on the disk already.
     """

@@ -225,7 +225,7 @@ def _older(file: Path) -> dict[str, Any] | None:
 
 
 def _check_fits(path: Path, state: Mapping[str, Any], key: str, parts: int) -> None:
-    """Raise ValueError where a checkpoint is not one that this training can go on from."""
+    """Raise ValueError where this training cannot go on from a checkpoint."""
     if state["format"] != FORMAT:
         raise ValueError(f"{path} has format {state['format']!r}; this version of gradlab reads format {FORMAT}")
     if state["key"] != key:

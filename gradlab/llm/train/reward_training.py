@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gradlab.checks import between, count, one_of, positive
 from gradlab.console import say
+from gradlab.doctor.log_rows import HEADER
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import batch_at, dealt, steps_an_epoch
 from gradlab.llm.data.hold_out import Overlap, prompt_key
@@ -31,11 +32,11 @@ from gradlab.llm.model.rewards import CheckedReward
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
 from gradlab.llm.train.loop import Task, run_steps
-from gradlab.llm.train.run_folder import claim
+from gradlab.llm.train.run_folder import claim, refuse_others
 from gradlab.llm.train.run_settings import LogSettings
 from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.losses import DPO, PairLogps
-from gradlab.store.files import sync
+from gradlab.store.files import is_marked, sync
 from gradlab.store.provenance import fingerprint
 from gradlab.streams import Purpose, torch_seed
 
@@ -50,7 +51,8 @@ def train_reward(
 
     base       a folder or hub name of a causal language model; its head becomes one output, which starts at 0.
     out        gets ``model/``, a sequence classifier that transformers reads, ``log.jsonl`` and ``done.json``. A
-               training that is done is not repeated; ValueError where it had other settings, data or base.
+               training that is done is not repeated; ValueError where it had other settings, data or base,
+               FileExistsError where something else is in its place.
     held_out   pairs on which the finished model is judged, for the log and ``done.json``; both say how many of their
                prompts are trained on too.
     template   how the model whose responses are to be judged sees a prompt. A text is prompt, response and EOS.
@@ -79,6 +81,7 @@ def train_reward(
     model = None if is_done(out, key) else _fresh(base, tokenizer, max_length)
     with contextlib.ExitStack() as stack:
         claim(out, stack)
+        refuse_others(out, ("model", LOG), ours=model is None or is_marked(out / LOG, HEADER))
         sweep(out, done=model is None)
         if model is None:
             say(f"reward model: done before, {out}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -34,6 +36,16 @@ def claim(out: Path, stack: contextlib.ExitStack) -> None:
         remove_leftovers(folder)
 
 
+def refuse_others(out: Path, names: Iterable[str], *, ours: bool) -> None:
+    """Raise FileExistsError, which names the file or folder, where one of these is in ``out`` and is not known as ours.
+
+    ours  whether what is there is known to be a training's.
+    """
+    there = next((out / name for name in names if os.path.lexists(out / name)), None)
+    if there is not None and not ours:
+        raise FileExistsError(f"{there} is there and was not written by gradlab; name another out, or move it away")
+
+
 def date_of(out: Path, given: str | None = None) -> TemplateDate:
     """Return the date of chat templates in the run of this folder, today's in a new run; ``given``: the settings'."""
     file = out / "data.json"
@@ -47,8 +59,12 @@ def date_of(out: Path, given: str | None = None) -> TemplateDate:
 def describe(settings: Settings, data: Data, group: Group, date: TemplateDate, written: str | None) -> None:
     """Write data.json and print the report on the data; ValueError where the folder holds a run on other data.
 
+    FileExistsError where it holds something else in the place of a stage.
+
     written  the date that the chat template writes, if it does.
     """
+    file = settings.out / "data.json"
+    refuse_others(settings.out, ("sft", "reference", *settings.loss, CACHE), ours=file.exists())
     say(data.report)
     if written is not None:
         say(f"the chat template writes a date: {written} in all of this run, see --template-date")
@@ -67,7 +83,6 @@ def describe(settings: Settings, data: Data, group: Group, date: TemplateDate, w
         "settings": {name: settings.get(name) for name in DECIDING}, "fingerprint": data.fingerprint,
         "report": dataclasses.asdict(data.report), "model": settings.model, "started": date.started,
     }  # fmt: skip
-    file = settings.out / "data.json"
     if file.exists():
         try:
             before = read_sealed(file)
