@@ -19,7 +19,7 @@ from gradlab.experiments.methods import METHODS
 from gradlab.plotting import palette
 from gradlab.plotting.looks import WIDTH
 from gradlab.plotting.symbols import typeset, typeset_all
-from gradlab.widgets.view import SIDES, THIRD
+from gradlab.widgets.view import SIDES, THIRD, View
 
 FIGURES = Path(__file__).parent.parent / "figures"
 SHOWN = 800  # pixels of a figure's width on GitHub
@@ -152,7 +152,8 @@ def test_policies_share_one_logarithmic_scale_with_its_bar_and_crosses_lie_on_un
     reference, dpo = figure.axes[2].images[0], figure.axes[3].images[0]
     assert reference.norm is dpo.norm
     assert dpo.norm(0.1) - dpo.norm(0.01) == pytest.approx(dpo.norm(1) - dpo.norm(0.1))
-    assert np.asarray(dpo.get_array()).ravel() == pytest.approx([0.2, 0.8, 1e-3, 0.01, 0.09, 0.9])
+    assert np.asarray(dpo.get_array()).ravel() == pytest.approx([0.2, 0.8, 1e-9, 0.01, 0.09, 0.9])
+    assert dpo.norm(1e-9) == dpo.norm(0) == dpo.norm(1e-3) == 0
     crosses = np.concatenate([line.get_xydata() for line in figure.axes[3].lines])
     assert crosses.tolist() == [[2, 0]]
     assert figure.axes[-1].get_xlabel() == r"probability $\pi$"
@@ -222,3 +223,13 @@ def test_ppo_on_the_true_utility_lies_below_dpo_for_the_reason_that_the_caption_
     assert finite["kl"] == pytest.approx(2 * oracle["kl"], rel=0.3)
     assert finite["trade"] < oracle["trade"]
     assert means.loc["exact", "dpo"].to_numpy() == pytest.approx(oracle.to_numpy(), abs=0.01)
+
+
+def test_an_explorer_typesets_still_texts_and_leaves_live_texts_and_names_of_logs_alone():
+    view = View(300, 200, "")
+    axis = view.figure.subplots()
+    axis.set_xlabel("π_w")
+    live = view.live(axis.text(0, 0, "λ_w"))
+    name = axis.text(0, 0.5, "runs/λ_w", parse_math=False)
+    view.redraw()
+    assert [axis.get_xlabel(), live.get_text(), name.get_text()] == [r"$\pi_{w}$", "λ_w", "runs/λ_w"]

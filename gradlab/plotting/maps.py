@@ -8,14 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, TwoSlopeNorm
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from gradlab.plotting.looks import WIDTH, look
-from gradlab.plotting.palette import SIGNED
+from gradlab.plotting.palette import LEAST, SIGNED, policies
 
 _ACROSS = 4  # panels of policies in a row
-_LEAST = 1e-3  # probabilities at or below it share the darkest colour
 _WORLDS = {"gaussian-random": "random\ncentres", "log-gaussian": "log-\nGaussian", "gaussian": "Gaussian"}
 _SIGNS = {"holds": "+", "fails": "−", "no difference": "="}
 
@@ -38,14 +37,14 @@ def heatmaps(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.92 * down + 0.9), layout="constrained")
     axes = figure.subplots(down, _ACROSS, sharex=True, sharey=True, squeeze=False)
     hidden = np.argwhere(grids["observed"] == 0)
-    norm = LogNorm(_LEAST, 1)
+    norm = policies()
     shared = None
     for name, axis in itertools.zip_longest(panels, axes.flat):
         if name is None:
             axis.set_visible(False)
             continue
         policy = name not in ("utility", "observed")
-        image = axis.imshow(np.maximum(grids[name], _LEAST) if policy else grids[name], norm=norm if policy else None)
+        image = axis.imshow(grids[name], norm=norm if policy else None)
         axis.grid(visible=False)
         axis.set_title(names.get(name) or look(name)["label"])
         axis.set(xticks=(0, 5, 10, 15), yticks=(0, 5, 10, 15))
@@ -58,7 +57,7 @@ def heatmaps(frame: pd.DataFrame) -> Figure:
         bar = figure.colorbar(
             shared, ax=axes, location="bottom", shrink=0.6, aspect=40, extend="min", label=r"probability $\pi$"
         )
-        bar.set_ticks([_LEAST, 0.01, 0.05, 0.1, 1], labels=["≤ 0.001", "0.01", "0.05", "0.1", "1"])
+        bar.set_ticks([LEAST, 0.01, 0.05, 0.1, 1], labels=["≤ 0.001", "0.01", "0.05", "0.1", "1"])
         bar.minorticks_off()
     for axis in axes[:, 0]:
         axis.set_ylabel("prompt")

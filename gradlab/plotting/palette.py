@@ -7,14 +7,14 @@ constant λ grey, permuted λ pink. No other meaning uses these for lines.
 
 from __future__ import annotations
 
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
 # A statement is true, or Balanced-DPO does better; the opposite. Teal and brown, which no colour blindness confuses.
 # Both ends are dark in grey: maps also print signs or numbers.
 TRUE, NOT_TRUE = "#01665E", "#8C510A"
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#543005", "#BF812D", "#F5F5F5", "#35978F", "#003C30"])
 
-BALANCED_WEIGHT = "#E69F00"  # w·p of Theorem 3, which is no loss
+BALANCED_WEIGHT = "#E69F00"  # w·p of Theorem 3: no loss, but of Balanced-DPO's family
 
 # The two responses of a pair. In grey the winner is dark and the loser light.
 WINNER, LOSER = "#0F3D21", "#C77FD6"
@@ -28,3 +28,10 @@ MORE_OF_B = LinearSegmentedColormap.from_list("chosen", [CHOSEN[0], "#F5F5F5", C
 SETTINGS = ("#332288", "#CC6677", "#44AA99", "#999933", "#AA4499", "#88CCEE")
 
 INK, FAINT = "#444444", "#999999"  # lines of reference, and those that should stay behind
+
+LEAST = 1e-3  # probabilities at or below it are all equally dark
+
+
+def policies() -> LogNorm:
+    """Return the scale of maps of policies: logarithmic from LEAST to 1, so that 1/20 lies in its middle greys."""
+    return LogNorm(LEAST, 1, clip=True)

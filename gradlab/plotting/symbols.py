@@ -29,15 +29,21 @@ def typeset(text: str) -> str:
 
 
 def typeset_all(figure: Figure) -> None:
-    """Typeset every text of a figure: titles, labels, legends, notes, and ticks with names."""
+    """Typeset every still text of a figure: titles, labels, legends, notes, and ticks with names."""
     for axis in figure.findobj(Axis):
         formatter = axis.get_major_formatter()  # ticks with names have one of these two
         if isinstance(formatter, FuncFormatter):
             formatter.func = _then_typeset(formatter.func)
         elif isinstance(formatter, FixedFormatter):
             formatter.seq = [typeset(name) for name in formatter.seq]
+    typeset_texts(figure)
+
+
+def typeset_texts(figure: Figure) -> None:
+    """Typeset the still texts of a figure, without the names of ticks; those that may not hold mathematics stay."""
     for text in figure.findobj(Text):
-        text.set_text(typeset(text.get_text()))
+        if text.get_parse_math() and not text.get_animated():
+            text.set_text(typeset(text.get_text()))
 
 
 def _then_typeset(name: Callable[..., str]) -> Callable[..., str]:

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import AsinhNorm, Normalize, PowerNorm
+from matplotlib.colors import AsinhNorm, Normalize
 
 from gradlab.lab.fit import Fit, fit
 from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.world import World
 from gradlab.losses import PairLogps, PairLoss, log_prob_ratio
-from gradlab.plotting.palette import MORE_OF_B
+from gradlab.plotting.palette import MORE_OF_B, policies
 from gradlab.widgets import world_controls
 from gradlab.widgets.controls import (
     Controls,
@@ -43,8 +43,8 @@ _MAPS = {  # title, colours and scale of each map
     "utility": ("utility", "cividis", Normalize(0, 1)),
     "observed": ("pairs observed", "cividis", Normalize(0, 1)),
     "difference": ("π of B − π of A", MORE_OF_B, AsinhNorm(0.02, -1, 1)),
-    "_a": ("π of A", "cividis", PowerNorm(0.5, 0, 1)),
-    "_b": ("π of B", "cividis", PowerNorm(0.5, 0, 1)),
+    "_a": ("π of A", "cividis", policies()),
+    "_b": ("π of B", "cividis", policies()),
 }
 
 
@@ -85,7 +85,8 @@ class GridExplorer(Explorer):
     reading = (
         "Maps have a row for each prompt and a column for each response; ▸ marks the chosen prompt, whose policies are "
         "drawn at the lower right with the reference (grey), the ideal π_ref exp(u/β) at A's β (dots) and a × at "
-        "each response that no pair shows. Curves: A violet and solid, B ochre and dashed, the ring is the step that "
+        "each response that no pair shows. Maps of π are on a logarithmic scale from 0.001 (dark) to 1 (light); the "
+        "uniform reference would be grey. Curves: A violet and solid, B ochre and dashed, the ring is the step that "
         "is shown; faint lines are the setting before you touched this control. In the scatter each dot is a pair of "
         "the chosen prompt: on the diagonal the gradient in probabilities follows the paper's ratio π_l/π_w."
     )

@@ -18,6 +18,7 @@ from PIL import Image
 
 from gradlab.plotting import style
 from gradlab.plotting.palette import CHOSEN
+from gradlab.plotting.symbols import typeset_texts
 from gradlab.widgets.front import Picture
 
 DPI = 100
@@ -104,6 +105,7 @@ class View:
 
     def _draw_still(self) -> None:
         """Draw all but the live parts, and keep the result; axes get their places the first time, and stay there."""
+        typeset_texts(self.figure)
         self.canvas.draw()
         self.figure.set_layout_engine("none")
         self._still = self.canvas.copy_from_bbox(self.figure.bbox)
