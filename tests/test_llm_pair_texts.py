@@ -176,9 +176,9 @@ def test_what_a_template_does_not_write_is_counted_by_name(file):
     other = [said("assistant", "No.")]
     thinks = {"prompt": CALLS["prompt"], "chosen": thought, "rejected": other, "tools": [TOOL]}
     _, report = seen(file(thinks, thinks | {"rejected": [called("Oslo")]}, CALLS), NARROW)
-    assert report.unused == {"reasoning_content": 2, "tools": 2, "tool_calls": 1}
-    assert report.left_out == {"identical as tokens": 1}  # two calls that nobody sees
-    assert str(report).endswith("; fields not used: reasoning_content (2), tools (2), tool_calls (1)")
+    assert report.left_out == {"identical as tokens": 1}  # two calls that nobody sees, and so they are counted too
+    assert report.unused == {"reasoning_content": 2, "tools": 2, "tool_calls": 2}
+    assert str(report).endswith("; fields not used: reasoning_content (2), tools (2), tool_calls (2)")
     (three,), report = seen(file(thinks))
     assert three[1] == "<think>Hm.</think>Yes.<|im_end|>"
     assert report == Report(1, 1)
@@ -303,6 +303,26 @@ def test_a_prompt_inside_a_foreign_template_is_counted(file):
     assert report.notes == {"both responses repeat the prompt, kept as they are": 1}
 
 
+def test_short_prompts_inside_a_foreign_template_are_counted_if_most_pairs_have_them(file):
+    whole = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+    records = [
+        {"prompt": ask, "chosen": whole.format(ask) + "a", "rejected": whole.format(ask) + "b"}
+        for ask in ("What is two?", "What is three?")
+    ]
+    _, report = read_pairs(file(*records))
+    assert report.notes == {"both responses repeat the prompt, kept as they are": 2}
+    _, report = read_pairs(file(*records[:1], TEXTS, {"prompt": "Hi", "chosen": "So, Hi.", "rejected": "So, Hi!"}))
+    assert report.notes == {}
+
+
+def test_a_prompt_that_one_response_begins_with_is_counted(file):
+    ask = "Question: what is two and two?\nAnswer:"
+    records = [{"prompt": prompt, "chosen": prompt + " It is.", "rejected": " Maybe."} for prompt in (ask, HH, "Hi")]
+    pairs, report = read_pairs(file(*records, {"prompt": HH, "chosen": " Two.", "rejected": HH + " Nine."}))
+    assert [pair.chosen for pair in pairs] == [record["chosen"] for record in records] + [" Two."]
+    assert report.notes == {"one response begins with the prompt, kept as it is": 3}
+
+
 def test_what_is_nothing_after_its_prompt_is_left_out(file):
     ask = "A prompt of many characters:"
     records = [{"prompt": ask, "chosen": ask + more, "rejected": ask + " no"} for more in ("", " no", " yes")]
@@ -345,6 +365,23 @@ def test_messages_written_as_json_text_are_read_as_messages(file):
     assert report.notes == {"messages written as JSON text, read as messages": 1}
     with pytest.raises(ValueError, match=r"line 1: field 'chosen' must be messages, or their JSON, got \"\[{'role'"):
         read_pairs(file(record | {"chosen": str(turns[0])}))
+
+
+def test_messages_written_as_json_text_may_have_their_keys_in_any_order(file):
+    turns = [[{"name": "Ann", **said("user", "Hi")}, {"weight": 1, **said("assistant", word)}] for word in ("Ho", "No")]
+    (pair,), report = read_pairs(file({"chosen": json.dumps(turns[0]), "rejected": json.dumps(turns[1])}))
+    assert (pair.prompt, pair.chosen) == ((turns[0][0],), "Ho")
+    assert report.notes == {"messages written as JSON text, read as messages": 1}
+
+
+@pytest.mark.parametrize("text", [
+    '[{"role": "admin", "name": "Ann"}]', '[{"role": "admin"}, {"role": "user"}]', '[{"content": "cut',
+    "[{role: 'user'",
+])  # fmt: skip
+def test_json_that_is_an_answer_stays_a_text(file, text):
+    pairs, report = read_pairs(file(TEXTS, {"prompt": "Name all users, as JSON.", "chosen": text, "rejected": "No."}))
+    assert pairs[1].chosen == text
+    assert report.notes == {}
 
 
 # The template once

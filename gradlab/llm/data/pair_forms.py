@@ -24,7 +24,8 @@ TURN = "\n\nAssistant:"  # of HH-RLHF's dialogues; what comes after the last one
 CONTEXT = ("system", "history", "tools")  # fields of any form, which become part of the prompt
 _MISSING: Any = object()
 UNREAD: Any = object()  # the value of a column that is not read, as it is not used
-_MESSAGES_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](role|content)['"]\s*:""")
+_OBJECTS = re.compile(r"\s*\[\s*\{")  # begin a list of objects that is written as text
+_ROLE = re.compile(rf"""['"]role['"]\s*:\s*['"]({"|".join(ROLES)})['"]""")
 
 
 class Unusable(ValueError):
@@ -206,19 +207,22 @@ def parted(messages: Iterable[Message]) -> tuple[list[Any], list[Message]]:
 
 
 def unpacked(fields: Mapping[str, Any], place: str) -> tuple[Mapping[str, Any], bool]:
-    """Return a record with its messages read where they are JSON text, and whether any was; ValueError if broken."""
-    packed = {name: fields[name] for name in FIELDS if _MESSAGES_AS_TEXT.match(_as_text(fields.get(name)))}
+    """Return a record with its messages read where they are JSON text, and whether any was; ValueError if broken.
+
+    A list of other objects, such as users who have a role of another name, is a text like any other.
+    """
     read = {}
-    for name, text in packed.items():
+    for name in FIELDS:
+        text = fields.get(name)
+        if not (isinstance(text, str) and _OBJECTS.match(text) and _ROLE.search(text)):
+            continue
         try:
-            read[name] = json.loads(text)
+            value = json.loads(text)
         except (ValueError, RecursionError):
             raise Record(fields, place).wrong(name, "be messages, or their JSON", text) from None
-    return ({**fields, **read} if read else fields), bool(read)
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+        if all(_is(message) and message.get("role") in ROLES for message in value):
+            read[name] = value
+    return {**fields, **read}, bool(read)
 
 
 def _is(value: Any) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 SHARE = 0.9  # of a source's pairs repeat their prompt: then it is the form of the source, and no answer's own words
 LENGTH = 20  # characters that such a prompt has; a shorter one, such as "Hi", may well begin two answers
 KEPT = "both responses repeat the prompt, kept as they are"
+KEPT_ONE = "one response begins with the prompt, kept as it is"
 
 
 def repeated(pairs: Sequence[Pair]) -> tuple[dict[int, dict[str, Any]], dict[int, Unusable], dict[str, int]]:
@@ -25,27 +26,32 @@ def repeated(pairs: Sequence[Pair]) -> tuple[dict[int, dict[str, Any]], dict[int
       turn; they are left out if it differs, or does not hold the prompt's words.
     - Where both begin with another prompt, of ``LENGTH`` characters or more, it is taken off if ``SHARE`` of the pairs
       of the source begin with theirs. Else nothing is changed, and the pairs are counted; so are those whose responses
-      both repeat such a prompt after the same words, as in a template that is not the tokenizer's.
+      both repeat a prompt after the same words, as in a template that is not the tokenizer's: such a prompt, or a
+      shorter one if ``SHARE`` of the pairs do so. Pairs of which one response begins with such a prompt are counted.
     """
     texts, left_out, notes = {}, {}, {}
     begin: list[int] = []
-    kept = 0
+    kept = inside = sides = 0  # inside: of shorter prompts
     for index, pair in enumerate(pairs):
         if pair.messages is not None:
             continue
         asked = _asked(pair.prompt)
         dialogues = all(text.startswith("\n\nHuman:") and TURN in text for text in (pair.chosen, pair.rejected))
-        begins = asked.strip() and all(text.startswith(asked) for text in (pair.chosen, pair.rejected))
-        if begins and (not dialogues or asked.rstrip().endswith(TURN)):
+        begins = asked.strip() and [text.startswith(asked) for text in (pair.chosen, pair.rejected)]
+        if begins and all(begins) and (not dialogues or asked.rstrip().endswith(TURN)):
             begin.append(index)
         elif dialogues:
             try:
                 texts[index] = _of_dialogues(asked, pair)
             except Unusable as reason:
                 left_out[index] = reason
-        elif len(asked.strip()) >= LENGTH and _inside_both(asked.strip(), pair):
-            kept += 1
+        elif begins and any(begins):
+            sides += len(asked.strip()) >= LENGTH
+        elif asked.strip() and _inside_both(asked.strip(), pair):
+            kept += len(asked.strip()) >= LENGTH
+            inside += len(asked.strip()) < LENGTH
     many = len(begin) >= SHARE * len(pairs)
+    kept += inside if kept + inside >= SHARE * len(pairs) else 0
     for index in begin:
         pair, asked = pairs[index], _asked(pairs[index].prompt)
         if messages_of(asked) or (many and len(asked.strip()) >= LENGTH):
@@ -54,7 +60,8 @@ def repeated(pairs: Sequence[Pair]) -> tuple[dict[int, dict[str, Any]], dict[int
             kept += 1
     if texts:
         notes[TAKEN_ONCE] = len(texts)
-    return texts, left_out, notes | ({KEPT: kept} if kept else {})
+    counts = {KEPT: kept, KEPT_ONE: sides}
+    return texts, left_out, notes | {note: number for note, number in counts.items() if number}
 
 
 def _asked(prompt: Prompt) -> str:

@@ -236,12 +236,12 @@ class _Encoder:
             indices, read, ids[::3], ids[1::3], ids[2::3], strict=True
         ):
             pair = self._fitted(*self._parted(prompt, win, lose, notes), notes)
+            self.unused.update(unused)
             if isinstance(pair, str):
                 self.left_out[pair] += 1
             else:
                 encoded.append((index, pair))
                 self.notes.update(notes)
-                self.unused.update(unused)
         return encoded
 
     def _parted(
