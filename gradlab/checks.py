@@ -37,8 +37,8 @@ def count(name: str, value: Any, least: int = 0, most: int = MOST) -> int:
 
 
 def positive(name: str, value: Any) -> float:
-    """Return ``value`` as a float if it is a finite number > 0."""
-    if not _is_real(value) or not 0 < float(value) < math.inf:
+    """Return ``value`` as a float if it is a finite number > 0; an int beyond 64 bits must be written as a float."""
+    if not _is_real(value) or _is_long(value) or not 0 < float(value) < math.inf:
         raise ValueError(f"{name} must be finite and > 0, got {shown(value)}")
     return float(value)
 
@@ -53,7 +53,7 @@ def between(
     open_high: bool = False,
 ) -> float:
     """Return ``value`` as a float if it is finite and lies between the ends, which belong to the range unless open."""
-    number = float(value) if _is_real(value) else math.nan
+    number = float(value) if _is_real(value) and not _is_long(value) else math.nan
     inside = (low < number if open_low else low <= number) and (number < high if open_high else number <= high)
     if not inside or not math.isfinite(number):
         left, right = "(" if open_low else "[", ")" if open_high or high == math.inf else "]"
@@ -147,6 +147,11 @@ def shown(value: Any) -> str:
     except Exception:  # whatever the value is
         words = type(value).__name__
     return words if len(words) <= 120 else f"{words[:117]}..."
+
+
+def _is_long(value: Any) -> bool:
+    """Return whether a value is an int of more than 64 bits, with which tensors do not compute."""
+    return isinstance(value, int) and abs(value) > MOST
 
 
 def _is_real(value: Any) -> bool:

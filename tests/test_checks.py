@@ -79,8 +79,11 @@ def test_nothing_near_means_no_suggestion(value):
 
 
 def test_an_integer_beyond_every_float_is_refused_in_words():
-    with pytest.raises(ValueError, match="beta must be finite and > 0"):
-        positive("beta", 10**400)
+    for value in (10**400, 2**63):
+        with pytest.raises(ValueError, match="beta must be finite and > 0"):
+            positive("beta", value)
+        with pytest.raises(ValueError, match="shift must be finite and lie in"):
+            between("shift", value, 0)
 
 
 @pytest.mark.parametrize(
