@@ -95,7 +95,8 @@ def write_page(experiments: Sequence[Experiment], every: Sequence[Experiment], f
     lines = [
         "# Figures", "", *([QUICK_MARK, ""] if quick else []),
         "What the figures say about the paper's claims: [CLAIMS.md](CLAIMS.md). How each claim is judged, and with",
-        "which settings: [METHODS.md](METHODS.md). Written by `make figures` from the frames in [data/](data); do not",
+        "which settings: [METHODS.md](METHODS.md). The paper, place by place, with what is here for each:",
+        "[PAPER.md](PAPER.md). Written by `make figures` from the frames in [data/](data); do not",
         f"edit. Settings marked *stated* and *ours*: [gradlab/lab/world.py]({root}/gradlab/lab/world.py).", "",
     ]  # fmt: skip
     if len(experiments) < len(every):

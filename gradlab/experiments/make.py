@@ -30,8 +30,8 @@ def make_figures(
 ) -> list[Path]:
     """Bring the figures of these experiments (left out: all) up to date, with the gallery and the claims report.
 
-    folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md and claims.csv (the
-             report), and data/ (frames and manifests).
+    folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md, PAPER.md and claims.csv
+             (the report), and data/ (frames and manifests).
     quick    fewer seeds and steps, marked so on every figure, in ``folder``/quick.
     fresh    do everything again, also what is not stale.
     workers  processes; left out: one per core. The numbers do not depend on it.
@@ -79,7 +79,7 @@ def _refuse_others(folder: Path) -> None:
 
 def _written(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Yield the files that a run may write over, each with whether what is there is known to be ours."""
-    for page in ("README.md", "CLAIMS.md", "METHODS.md"):
+    for page in ("README.md", "CLAIMS.md", "METHODS.md", "PAPER.md"):
         yield folder / page, is_marked(folder / page, "Written by `make figures`")
     yield folder / verdicts.REPORT, (folder / "CLAIMS.md").exists()  # written with it
     for name, experiment in EXPERIMENTS.items():

@@ -1,7 +1,7 @@
-"""The claims report: CLAIMS.md and claims.csv with every verdict, METHODS.md with every rule, and README's findings.
+"""The claims report: verdicts (CLAIMS.md, claims.csv), rules (METHODS.md), the paper's map (PAPER.md), and findings.
 
 No result is typed in by hand: verdicts and numbers come from frames, rules from the docstrings of the code that applies
-them, statements from ``claims``.
+them, statements from ``claims``, places in the paper from ``paper_map``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gradlab.experiments.gallery import QUICK_MARK
 from gradlab.experiments.questions import language_models
 from gradlab.experiments.report import verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
+from gradlab.experiments.report.paper_map import PAPER, Place
 from gradlab.experiments.report.verdicts import Settled, holds
 from gradlab.lab.training import Training
 from gradlab.stats import intervals
@@ -36,6 +37,7 @@ def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
     texts = ["\n".join(lines).rstrip() + "\n" for lines in pages]
     write_whole({
         folder / "CLAIMS.md": texts[0], folder / "METHODS.md": texts[1],
+        folder / "PAPER.md": paper_page({one.name: one.verdict for one in every}, folder, quick=quick),
         folder / verdicts.REPORT: verdicts.as_csv(every),
     })  # fmt: skip
 
@@ -51,6 +53,42 @@ def write_findings(readme: Path, settled: Collection[Settled], folder: str = "fi
         ),
     )  # fmt: skip
     write_whole({readme: between_markers(readme.read_text(encoding="utf-8"), "findings", "\n".join(lines))})
+
+
+def paper_page(verdict_of: Mapping[str, str], folder: Path, *, quick: bool) -> str:
+    """Return the paper's map as a page.
+
+    verdict_of  the verdict on each claim, by name.
+    """
+    lines = [
+        "# The paper, place by place", "", *([QUICK_MARK, ""] if quick else []),
+        "Find a place of the paper ([arXiv 2502.20847](https://arxiv.org/abs/2502.20847)) by its number or its subject:"
+        " its row leads to our code, figures, a command and the verdict. We worked from a summary of the paper:"
+        " *stated* is what the summary says, *ours* what it leaves open and we chose, *absent* what has no result here."
+        f" {_WRITTEN}",
+    ]  # fmt: skip
+    head = ["place", "what it says", "standing", "here", "verdict"]
+    for part, places in PAPER.items():
+        rows = (
+            [f"**{place.name}**", place.says, f"*{place.standing}*", _here(place, folder, quick),
+             "<br>".join(f"[{claim}](CLAIMS.md#{claim}): {verdict_of[claim]}" for claim in place.claims) or "—"]
+            for place in places
+        )  # fmt: skip
+        lines += ["", f"## {part}", "", *markdown_table(head, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _here(place: Place, folder: Path, quick: bool) -> str:
+    """Return links to the functions and the figures of a place, and its command."""
+    paths = (path.rpartition(".") for path in place.functions)
+    code = [_code(wording.file_of(module), quick, f"`{name}`") for module, _, name in paths]
+    drawn = [_picture(name, folder) for name in place.figures]
+    return "<br>".join(filter(None, [", ".join(code), ", ".join(drawn), place.command and f"`{place.command}`"])) or "—"
+
+
+def _picture(figure: str, folder: Path) -> str:
+    """Return a link to a figure, or its name alone where it has not been drawn."""
+    return f"[{figure}]({figure}.png)" if (folder / f"{figure}.png").exists() else figure
 
 
 def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
@@ -165,9 +203,8 @@ def _figures(folder: Path) -> Iterable[list[str]]:
     all_of = [(kind, name, one.captions) for kind, registry in kinds.items() for name, one in registry.items()]
     for kind, name, captions in all_of:
         for figure in captions:
-            shown = f"[{figure}]({figure}.png)" if (folder / f"{figure}.png").exists() else figure
             claims = [f"[{claim}](#{claim})" for claim, one in CLAIMS.items() if figure in one.figures]
-            yield [shown, ", ".join(claims), f"[{name}](#{kind}-{name})"]
+            yield [_picture(figure, folder), ", ".join(claims), f"[{name}](#{kind}-{name})"]
 
 
 def _settings(experiment: Experiment, quick: bool) -> list[str]:
@@ -208,6 +245,6 @@ def _rules(docstring: str | None) -> list[str]:
     return inspect.cleandoc(docstring or "").partition("\n\n")[2].replace("``", "`").splitlines()
 
 
-def _code(path: str, quick: bool) -> str:
-    """Return a link to a file of the repository."""
-    return f"[{path}]({'../..' if quick else '..'}/{path})"
+def _code(path: str, quick: bool, text: str = "") -> str:
+    """Return a link to a file of the repository, by its path or another text."""
+    return f"[{text or path}]({'../..' if quick else '..'}/{path})"
