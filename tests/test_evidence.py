@@ -398,3 +398,22 @@ def test_a_slope_is_least_squares_and_the_effect_by_value_a_mean():
 def test_the_doors_of_moderators(call, words_):
     with pytest.raises(ValueError, match=f"^{words_}"):
         call()
+
+
+HIDES = np.ma.array([[0.1, 0.2], [0.3, 9.0], [0.2, 0.1]], mask=[[False] * 2, [False, True], [False] * 2])
+DOORS = {
+    "values": lambda: equivalence.mean_of(HIDES),
+    "p_values": lambda: equivalence.false_discoveries_controlled(HIDES[1]),
+    "differences": lambda: population.judge_units(HIDES, 0.1),
+    "differences of a search": lambda: conditions.search_condition(HIDES, FRAME[:3], range(3), 0.1, ["mask"]),
+    "effects": lambda: moderators.effect_by_dose(HIDES[1], [1.0, 2.0]),
+    "effects by value": lambda: moderators.effect_by_value(HIDES[1], pd.Series(["a", "b"])),
+    "dose": lambda: moderators.slope_over_dose([1.0, 2.0], HIDES[1]),
+    "half_widths": lambda: precision.at_the_cap(HIDES[1], np.array([2, 2]), precision.Design(0.1)),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_numbers_under_a_mask_are_never_used(door):
+    with pytest.raises(ValueError, match=rf"^{door.partition(' ')[0]} must not hide entries under a mask"):
+        DOORS[door]()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from gradlab.arrays import real_array
 from gradlab.stats.equivalence import ALPHA, Array, mean_of
 from gradlab.stats.population import Units, judge_units
 
@@ -96,7 +97,7 @@ def search_condition(
     is chosen that holds in most worlds beyond the margin, in at least half of them and three; one term wins over two,
     then the first. Undecided worlds, and those within the margin, choose nothing.
     """
-    values = np.asarray(differences, float)
+    values = real_array("differences", differences)
     missing = [name for name in names if name not in factors]
     if missing or len(factors) != len(values) or len(np.asarray(seeds)) != len(values):
         raise ValueError(f"factors and seeds must have a row per world, {len(values)}, got {len(factors)} and "

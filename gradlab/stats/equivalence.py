@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
+from gradlab.arrays import real_array
 from gradlab.checks import between, positive
 
 LEVEL = 0.95
@@ -70,7 +71,7 @@ class Mean:
 
 def mean_of(values: ArrayLike) -> Mean:
     """Return the mean of replicates, values (..., n), with its standard error. ValueError for an infinity."""
-    values = np.asarray(values, float)
+    values = real_array("values", values)
     if np.isinf(values).any():
         raise ValueError("values must be finite, or NaN where a replicate was not run, got an infinity")
     run = ~np.isnan(values)
@@ -89,5 +90,5 @@ def false_discoveries_controlled(p_values: ArrayLike) -> Array:
     """Return Benjamini and Hochberg's adjusted p-values, (n,); NaN counts as 1. Source: Benjamini & Hochberg 1995."""
     from scipy.stats import false_discovery_control  # two seconds to import, for which no interval need wait
 
-    p_values = np.nan_to_num(np.asarray(p_values, float), nan=1.0)
+    p_values = np.nan_to_num(real_array("p_values", p_values), nan=1.0)
     return false_discovery_control(p_values) if p_values.size else p_values

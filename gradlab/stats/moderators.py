@@ -1,4 +1,4 @@
-"""On what an effect depends: its average over worlds as a function of a dose, or of the value of a factor."""
+"""The average of an effect over worlds as a function of a dose, or of the value of a factor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from gradlab.arrays import real_array
 from gradlab.checks import count
 from gradlab.stats.equivalence import Array, Mean, mean_of
 
@@ -16,7 +17,7 @@ _COLUMNS = ("dose_low", "dose_high", "dose", "effect", "low", "high", "worlds")
 
 @dataclass(frozen=True)
 class Slope:
-    """How much an effect changes per unit of dose: least squares over worlds, with its 95% t interval.
+    """A change of an effect per unit of dose: least squares over worlds, with its 95% t interval.
 
     p  of the two-sided t test of no slope.
     """
@@ -60,7 +61,7 @@ def effect_by_value(effects: ArrayLike, factor: pd.Series) -> pd.DataFrame:
 
     Columns: value, effect, low, high (95% t interval over worlds; NaN with one), worlds.
     """
-    effects = np.asarray(effects, float)
+    effects = real_array("effects", effects)
     if effects.shape != factor.shape or not np.isfinite(effects).all() or factor.isna().any():
         raise ValueError(f"factor must have a value per effect, without gaps, got {factor.shape} for {effects.shape}")
     rows = []
@@ -93,7 +94,7 @@ def slope_over_dose(effects: ArrayLike, dose: ArrayLike) -> Slope:
 
 def _pair(effects: ArrayLike, dose: ArrayLike) -> tuple[Array, Array]:
     """Return effects and doses, if they are finite and as many."""
-    effects, dose = np.asarray(effects, float), np.asarray(dose, float)
+    effects, dose = real_array("effects", effects), real_array("dose", dose)
     if effects.ndim != 1 or not len(effects) or effects.shape != dose.shape:
         raise ValueError(f"effects and dose must be one number per world, got {effects.shape} and {dose.shape}")
     if not (np.isfinite(effects).all() and np.isfinite(dose).all()):

@@ -1,4 +1,4 @@
-"""What is true of a population: of declared cells, each of which is measured, or of worlds drawn from a distribution.
+"""Judge a population: declared cells, each of which is measured, or worlds drawn from a distribution.
 
 - A *cell* is one combination of declared settings. Cells are fixed: another study would measure the same ones.
 - A *seed* draws what is random in a cell: centres, mask, data. One number means the same seed in every cell, so cells
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from gradlab.arrays import real_array
 from gradlab.checks import positive
 from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import ALPHA, Array, Mean, false_discoveries_controlled, mean_of
@@ -65,7 +66,7 @@ class Average:
 
 @dataclass(frozen=True)
 class Transport:
-    """What is true of the worlds that a distribution draws.
+    """An estimate for the worlds that a distribution draws.
 
     average   over worlds.
     between   standard deviation between worlds' true effects, without what seeds add; 0 where seeds explain all.
@@ -149,7 +150,7 @@ def average_over_cells(differences: ArrayLike, margin: float) -> Average:
 
 
 def over_worlds(differences: ArrayLike, margin: float) -> Transport:
-    """Return what is true of the distribution that drew the worlds; differences (worlds, seeds), at least 3 worlds.
+    """Return an estimate for the distribution that drew the worlds; differences (worlds, seeds), at least 3 worlds.
 
     The average is the mean of the worlds' means, with a t interval over worlds; it needs no model. The variance between
     worlds is that of the worlds' means minus the mean of their squared standard errors. The prediction interval is mean
@@ -183,7 +184,7 @@ def _average(mean: Mean, margin: float, units: int, replicates: int) -> Average:
 
 def _checked(differences: ArrayLike) -> Array:
     """Return differences (units, seeds), if each unit has two."""
-    values = np.asarray(differences, float)
+    values = real_array("differences", differences)
     if np.isinf(values).any():
         raise ValueError("differences must be finite, or NaN where a seed was not run, got an infinity")
     if values.ndim != 2 or not values.size:

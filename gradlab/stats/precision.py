@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from gradlab.arrays import real_array
 from gradlab.checks import count, positive
 from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import ALPHA, LEVEL, Array
@@ -19,7 +20,7 @@ MOST = 10**9  # seeds or worlds: more are no answer
 
 @dataclass(frozen=True)
 class Design:
-    """How precise each primary cell must be, and how its seeds are added.
+    """A design of precision: how precise each primary cell must be, and how its seeds are added.
 
     margin        differences within ± margin do not matter; > 0, in units of the endpoint.
     co_primaries  endpoints over which Holm corrects.
@@ -129,7 +130,7 @@ def worlds_for_share(share: float, observed: float = 1.0) -> int:
 
 
 def _widths(half_widths: ArrayLike, seeds: ArrayLike) -> tuple[Array, Array]:
-    widths, number = np.asarray(half_widths, float), np.asarray(seeds)
+    widths, number = real_array("half_widths", half_widths), np.asarray(seeds)
     if (widths < 0).any() or np.isinf(widths).any():
         raise ValueError(f"half_widths must be finite and ≥ 0, or NaN below two seeds, got {widths.min()}")
     if not np.issubdtype(number.dtype, np.integer) or number.shape != widths.shape or (number < 0).any():

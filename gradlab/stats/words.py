@@ -24,7 +24,7 @@ _WEAKEST_FIRST = ("not run", "refuted", "reversed", "undecided", "mixed", "no pr
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one endpoint in one population.
+    """A record of what was proved or measured of one endpoint in one population.
 
     algebra       ``proved`` or ``refuted`` by a proof; None: a matter of measurement.
     effect        the population's mean effect; NaN where nothing was measured.
@@ -65,7 +65,7 @@ def corrected(family: Sequence[Evidence]) -> tuple[Evidence, ...]:
     of claims. Both together may err in up to 10%, where one endpoint is null and another at the margin; of a single
     endpoint at most one question can err, since its effect cannot be 0 and at the margin.
     """
-    measured = [index for index, one in enumerate(family) if one.algebra is None and one.units]
+    measured = [index for index, evidence in enumerate(family) if evidence.algebra is None and evidence.units]
     differs = holm(np.array([family[index].p_differs for index in measured]))
     equivalent = holm(np.array([family[index].p_equivalent for index in measured]))
     result = list(family)
