@@ -241,6 +241,8 @@ def test_a_fall_a_slope_and_a_short_log_are_no_spikes():
     assert spikes([], []) == []
     with pytest.raises(ValueError, match="steps and values must have one length, got 2 and 3"):
         spikes([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match=r"^values must not hide entries under a mask"):
+        spikes([1, 2], np.ma.array([1.0, 9.0], mask=[False, True]))
 
 
 def test_steps_are_whole_numbers():

@@ -314,7 +314,7 @@ def raising(prompts, responses):
     [
         (nan, "reward mine must give finite numbers, got nan for response 1 of 16"),
         (too_few, r"reward mine must give one number per response, got shape \(1,\) for 16"),
-        (words, "reward mine must give one number per response .*good"),
+        (words, "reward mine must give one number per response, got .*good"),
         (raising, r"reward mine failed: KeyError: 'no such\\nanswer'"),
     ],
 )

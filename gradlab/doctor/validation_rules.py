@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gradlab.arrays import real_array
 from gradlab.doctor.curves import LN2, Curve, Log, step_text, whole_steps
 from gradlab.doctor.findings import Seen, Unjudged
 from gradlab.doctor.rule import Rule, rule
@@ -48,7 +49,7 @@ def spikes(steps: ArrayLike, values: ArrayLike) -> list[tuple[int, float]]:
 
     ValueError for other lengths, and for steps that are not whole numbers.
     """
-    at, loss = np.asarray(steps, float).ravel(), np.asarray(values, float).ravel()
+    at, loss = real_array("steps", steps).ravel(), real_array("values", values).ravel()
     if at.shape != loss.shape:
         raise ValueError(f"steps and values must have one length, got {len(at)} and {len(loss)}")
     there = np.isfinite(whole_steps("steps", at)) & np.isfinite(loss)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.checks import count
+from gradlab.arrays import real_array
+from gradlab.checks import count, shown
 from gradlab.console import out_of_memory
 from gradlab.llm.data.pair_forms import Prompt, as_messages
 from gradlab.llm.data.template_dates import TemplateDate, fix_date, today
@@ -50,9 +51,9 @@ class CheckedReward:
         if isinstance(given, Tensor):
             given = given.detach().float().cpu()
         try:
-            rewards = np.asarray(given, float)
-        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise ValueError(f"reward {self.name} must give one number per response ({error})") from None
+            rewards = real_array("rewards", given)
+        except ValueError:
+            raise ValueError(f"reward {self.name} must give one number per response, got {shown(given)}") from None
         if rewards.shape != (len(responses),):
             raise ValueError(
                 f"reward {self.name} must give one number per response, got shape {rewards.shape} for {len(responses)}"
