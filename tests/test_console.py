@@ -237,18 +237,9 @@ def commands(folder):
     yield ["lab", str(pairs), "--copy-only"]
     yield ["inspect", str(folder / HOSTILE), str(pairs)]
     yield ["inspect", str(folder), str(pairs)]
-    yield [
-        "train",
-        "--model",
-        str(folder / HOSTILE),
-        "--data",
-        str(pairs),
-        "--out",
-        str(folder / "out"),
-        "--loss",
-        HOSTILE,
-    ]
-    yield ["train", "--model", str(folder), "--data", str(pairs), "--out", str(folder / "out"), "--loss", "dpo"]
+    train = ["train", "--data", str(pairs), "--out", str(folder / "out")]
+    yield [*train, "--model", str(folder / HOSTILE), "--loss", HOSTILE]
+    yield [*train, "--model", str(folder), "--loss", "dpo"]
     yield ["evaluate", str(folder / HOSTILE)]
     yield ["losses"]
     yield [HOSTILE]
@@ -287,53 +278,13 @@ def test_no_run_of_a_language_model_prints_a_control_character_but_those_of_prog
     data = folder / f"{HOSTILE}.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     model, out = str(folder / "model"), str(folder / "out")
-    short = [
-        "--held-out",
-        "4",
-        "--steps",
-        "2",
-        "--batch",
-        "4",
-        "--micro",
-        "2",
-        "--precision",
-        "fp32",
-        "--max-length",
-        "32",
-    ]
+    short = "--loss dpo --reference.steps 0 --held-out 4 --steps 2 --batch 4 --micro 2 --precision fp32 --max-length 32"
+    train = ["train", "--model", model, "--data", str(data), "--out", out, *short.split()]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for command in (
-        ["inspect", model, str(data), "--save", str(folder / "seen.parquet")],
-        [
-            "train",
-            "--model",
-            model,
-            "--data",
-            str(data),
-            "--out",
-            out,
-            "--loss",
-            "dpo",
-            "--reference.steps",
-            "0",
-            *short,
-        ],
-        [
-            "train",
-            "--model",
-            model,
-            "--data",
-            str(data),
-            "--out",
-            out,
-            "--loss",
-            "dpo",
-            "--reference.steps",
-            "0",
-            *short,
-        ],
+        ["inspect", model, str(data), "--save", str(folder / "seen.parquet")], train, train,  # the second goes on
         ["evaluate", out, "--prompts", "2", "--samples", "1", "--length", "8"],
-    ):
+    ):  # fmt: skip
         status = cli.main(command)
         seen, err = capfd.readouterr()
         assert status == 0, (seen, err)
