@@ -180,6 +180,8 @@ class Table:
         examples, updates = (self._columns.get(f"counters/{name}") for name in ("examples", "updates"))
         if not (columns and examples and updates) or columns[0].name.startswith("counters/updates"):
             return steps, []
+        if examples.others or updates.others:  # counters that are no numbers
+            return steps, []
         seen, done = (column.values(len(steps)) for column in (examples, updates))
         both = (seen > 0) & (done > 0)
         sizes = np.unique(seen[both] / done[both])
