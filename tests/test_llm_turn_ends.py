@@ -159,6 +159,13 @@ def test_a_response_as_trained_ends_as_one_that_is_sampled(template, end):
     assert not frame["cut"].any()
 
 
+@pytest.mark.parametrize("template", [GEMMA, PHI])
+def test_eos_at_the_end_of_a_text_gives_way_to_the_end_that_the_template_writes(template):
+    pairs = [Pair("why", "good", "bad</s>", "line 1"), Pair("why", "good</s>", "bad <turn>", "line 2")]
+    for pair in encode_pairs(pairs, tokenizer_of(template), template="chat")[0]:
+        assert [pair.win, pair.lose] == [(ID["good"], ID["<turn>"]), (ID["bad"], ID["<turn>"])]
+
+
 def test_an_end_inside_a_response_is_noted_and_an_empty_one_is_left_out():
     given = [Pair("why", chosen, "bad", "line 1") for chosen in ("good<turn>so", "good</s>so", "", "<turn>")]
     encoded, kept, report = encode_pairs(given, tokenizer_of(), template="chat")

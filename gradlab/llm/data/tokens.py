@@ -282,4 +282,4 @@ class _Encoder:
         while tail and (ids[tail - 1] in self.ends or not str(self.tokenizer.decode(ids[tail - 1 : tail])).strip()):
             tail -= 1
         last = next((place for place in range(tail, len(ids)) if ids[place] in self.ends), None)
-        return [*ids, self.ends[0]] if last is None else ids[: last + 1]
+        return [*ids[:last], self.ends[0]]  # also where the text brought another end along, such as EOS in a chat
