@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import math
 import operator
@@ -118,11 +119,17 @@ def in_words(path: object) -> str:
 
 
 def resolved(name: str, path: Path | str) -> Path:
-    """Return a path from the root, without links; it need not exist. ValueError for links that lead in a circle."""
+    """Return a path from the root, without links; it need not exist.
+
+    Raises ValueError for links that lead in a circle, OSError for another path that the system cannot follow, such as
+    any relative one where the current folder has been removed.
+    """
     text = path_text(name, path)
     try:
         return Path(text).resolve()
-    except (OSError, RuntimeError):  # RuntimeError until Python 3.12
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:  # RuntimeError until Python 3.12
+            raise type(error)(f"{name} must be a usable path, got {in_words(text)}: {error.strerror}") from None
         raise ValueError(f"{name} must not be a circle of links, got {in_words(text)}") from None
 
 

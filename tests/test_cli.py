@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -109,11 +110,21 @@ def test_save_keeps_the_history_and_refuses_to_replace_another(tmp_path, capsys)
         (["--utility", "flat"], "utility must be one of gaussian"),
         (["--labels", "medium"], "labels must be one of soft, hard"),
         (["--save", "history.csv"], "save must name a file that ends in .parquet"),
+        (["--save", f"{__file__}/history.parquet"], "test_cli.py' is none"),
+        (["--save", "/dev/null/new/history.parquet"], "save must name a file in a folder; '/dev/null' is none"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
     assert cli.main(["fit", "--prompts", "2", "--responses", "4", "--steps", "3", *arguments]) == 2
     assert message in complaint(capsys)
+
+
+def test_a_result_that_cannot_be_saved_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)
+    assert cli.main(["fit", *SMALL, "--save", str(tmp_path / "new" / "history.parquet")]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("gradlab: save must name a file in a folder that can be written to, got '/")
+    assert said.out == ""
 
 
 def test_what_is_no_number_or_no_option_is_refused(capsys):

@@ -149,6 +149,17 @@ def test_the_kinds_are_named(tmp_path):
         resolved("folder", tmp_path / "circle")
 
 
+def test_a_folder_that_has_been_removed_is_no_circle_of_links(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["lab", "notebooks", "--copy-only"]) == 1
+    assert capsys.readouterr().err == (
+        "gradlab: folder must be a usable path, got notebooks: No such file or directory\n"
+    )
+
+
 def test_a_circle_of_links_is_no_folder_for_notebooks(tmp_path, capsys):
     circle(tmp_path / "loop")
     assert main(["lab", str(tmp_path / "loop"), "--copy-only"]) == 2

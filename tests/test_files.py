@@ -1,6 +1,8 @@
 """Files and folders are written whole or not at all; what killed writers leave is removed, and nothing else."""
 
+import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +170,71 @@ def test_only_what_a_killed_writer_left_is_removed(tmp_path):
     assert not ours.exists()
     assert sorted(tmp_path.iterdir()) == sorted([*theirs, link, with_a_file, tmp_path / "z"])
     files.remove_leftovers(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["../victim", "sub/../../victim", "/{folder}/victim", "..", ".", "", "new\0"])
+def test_a_note_moves_nothing_from_or_to_elsewhere(tmp_path, name):
+    """A folder from elsewhere may hold what looks like the rest of a killed writer."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "sub").mkdir()
+    place = leftover(data)
+    (place / "sub").symlink_to(place.parent / "sub")
+    (place / "victim").write_text("planted")
+    (data / "victim").write_text("mine")
+    (tmp_path / "outside").write_text("mine too")
+    name = name.format(folder=data)
+    (place / ".gradlab-renames").write_text(json.dumps({name: None}))
+    files.remove_leftovers(data)
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["data", "outside", "sub", "victim"]
+    assert (data / "victim").read_text() == "mine"
+
+
+def test_a_note_plants_nothing_outside_the_folder_that_is_looked_at(tmp_path):
+    data = tmp_path / "home" / "data"
+    (data / "sub").mkdir(parents=True)
+    (data / "deep" / "one").mkdir(parents=True)
+    (data / "deep" / "victim").write_text("planted")  # found as PLACE/sub/../victim
+    place = leftover(data)
+    (place / "sub").symlink_to(data / "deep" / "one")
+    (place / ".gradlab-renames").write_text(json.dumps({"sub/../../victim": None, "sub/../victim": None}))
+    files.remove_leftovers(data)
+    assert not (data.parent / "victim").exists()
+    assert not (data / "victim").exists()
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("note", ["[]", "null", "3", '"a"', "{", "[" * 100_000, "pipe", "link"])
+def test_a_note_that_is_none_ends_nothing_and_holds_up_nothing(tmp_path, note):
+    place = leftover(tmp_path)
+    if note == "pipe":
+        os.mkfifo(place / ".gradlab-renames")
+    elif note == "link":
+        (place / "b").symlink_to("/etc/hostname")
+        (place / ".gradlab-renames").write_text('{"b": null}')
+    else:
+        (place / ".gradlab-renames").write_text(note)
+    files.remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_permissions_are_those_that_the_user_has_set(tmp_path):
+    def modes(*names):
+        return [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names]
+
+    before = os.umask(0o077)
+    try:
+        files.write_whole({tmp_path / "a": "1", tmp_path / "b": lambda name: Path(name).write_text("1")})
+        files.write_folder(tmp_path / "c", lambda place: (place / "d").write_text("1"))
+        assert modes("a", "b", "c", "c/d") == [0o600, 0o600, 0o700, 0o600]
+        (tmp_path / "a").chmod(0o640)
+        (tmp_path / "c").chmod(0o750)
+        os.umask(0o022)
+        files.write_whole({tmp_path / name: "2" for name in ("a", "b", "e")})
+        files.write_folder(tmp_path / "c", lambda place: (place / "d").write_text("2"))
+        assert modes("a", "b", "c", "e") == [0o640, 0o600, 0o750, 0o644]
+    finally:
+        os.umask(before)
 
 
 def test_what_a_living_writer_holds_stays(tmp_path):

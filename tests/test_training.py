@@ -152,6 +152,14 @@ def test_one_seed_for_many_runs_is_that_seed_in_each():
     )
 
 
+@pytest.mark.parametrize("seed", [np.array(4), np.int8(4), torch.tensor(4), np.array([4, 4]), (4, 4)])
+def test_seeds_may_be_of_any_type_of_whole_numbers(seed):
+    worlds = worlds_of(3, 6, 2)
+    assert torch.equal(
+        fit(worlds, DPO(), pairs=5, steps=3, seed=seed).logp, fit(worlds, DPO(), pairs=5, steps=3, seed=4).logp
+    )
+
+
 def test_mini_batches_change_from_step_to_step():
     # Of one drawn pair a step, plain gradient descent moves two logits: five steps on one batch would move no others.
     world = gaussian_world(1, 12)

@@ -72,11 +72,16 @@ def field_texts(kind: type) -> dict[str, str]:
 
 
 def check_save(file: Path | None) -> None:
-    """Raise ValueError or FileExistsError for a file that --save may not write; better before the work than after."""
+    """Raise ValueError or OSError for a file that --save may not or cannot write; better before the work than after."""
     if file is None:
         return
     if file.suffix != ".parquet":
         raise ValueError(f"save must name a file that ends in .parquet, got {str(file)!r}")
+    folder = next(place for place in Path(os.path.abspath(file)).parents if os.path.lexists(place))
+    if not folder.is_dir():
+        raise ValueError(f"save must name a file in a folder; {str(folder)!r} is none")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"save must name a file in a folder that can be written to, got {str(file)!r}")
     if os.path.lexists(file) or os.path.lexists(file.with_suffix(".json")):
         from gradlab.store.artifacts import check_ours
 
@@ -90,7 +95,7 @@ def save(frame: pd.DataFrame, file: Path, manifest: dict[str, Any], *, overwrite
     try:
         path = save_frame(frame, file, manifest, overwrite=overwrite)
     except FileExistsError as error:
-        hint = " (--overwrite)" if is_ours(file) else ""
+        hint = " (--overwrite)" if is_ours(file) and file.exists() else ""
         raise FileExistsError(f"{one_line(error)}{hint}") from None
     say(f"\nsaved: {path}")
 

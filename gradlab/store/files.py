@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,8 +42,8 @@ def write_whole(files: Mapping[Path, Content]) -> None:
     while writing (a full disk, a function that raises, Ctrl-C) leaves every path as it was, and no temporary file. The
     renames follow in reverse order, so that a file that describes those before it is there first. A process killed
     between two of them leaves the last files new, the rest old; ``remove_leftovers`` does the renames that are missing.
-    Folders that are missing are made. OSError names the file that could not be written; ValueError names a path that is
-    given twice, or lies inside another.
+    Folders that are missing are made. Who may read a file stays as it was; for a new file the umask decides. OSError
+    names the file that could not be written; ValueError names a path that is given twice, or lies inside another.
     """
     _check_apart(files)
     with contextlib.ExitStack() as stack:
@@ -54,6 +55,7 @@ def write_whole(files: Mapping[Path, Content]) -> None:
                     places[target.parent] = stack.enter_context(_workplace(target))
                 staged[target] = places[target.parent] / target.name
                 _write_through(staged[target], content)
+                _take_permissions(staged[target], target)
         for parent, place in places.items():
             with naming(parent):
                 _note(place, [target for target in staged if target.parent == parent])
@@ -83,6 +85,7 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
         new = place / target.name
         new.mkdir()
         fill(new)
+        _take_permissions(new, target)
         for path in (*new.rglob("*"), new):
             sync(path)
         _put(new, target)
@@ -170,13 +173,21 @@ def _write_through(file: Path, content: Content) -> None:
     if callable(content):
         content(str(file))
     else:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             write_all(handle, content.encode() if isinstance(content, str) else content)
         finally:
             os.close(handle)
     sync(file)
-    os.chmod(file, 0o644)
+
+
+def _take_permissions(new: Path, former: Path) -> None:
+    """Give what replaces a file or folder its permissions; a link's are not looked at."""
+    with contextlib.suppress(FileNotFoundError):
+        state = former.lstat()
+        if not stat.S_ISLNK(state.st_mode):
+            needed = stat.S_IRWXU if new.is_dir() else 0  # else the folder could not be moved to its place
+            os.chmod(new, stat.S_IMODE(state.st_mode) | needed)
 
 
 @contextlib.contextmanager
@@ -281,13 +292,23 @@ def _complete(place: Path) -> None:
         name = former.name.removesuffix(_FORMER)
         if (place / name).is_dir() and not os.path.lexists(place.parent / name):
             os.rename(place / name, place.parent / name)
+    for name, seen in reversed(_noted(place).items()):
+        new, target = place / name, place.parent / name
+        if new.is_file() and not new.is_symlink() and _seen(target) == seen:
+            os.replace(new, target)
+
+
+def _noted(place: Path) -> dict[str, object]:
+    """Return what ``_note`` has noted of each name, none of them a path that leads elsewhere; {} for any other note.
+
+    A folder from elsewhere, such as an unpacked archive, may hold a note that nobody here has written.
+    """
     try:
-        noted = json.loads((place / _NOTE).read_text("utf-8"))
-    except (OSError, ValueError):  # not all was written, or only one file
-        return
-    for name, seen in reversed(noted.items()):
-        if (place / name).is_file() and _seen(place.parent / name) == seen:
-            os.replace(place / name, place.parent / name)
+        noted = json.loads(input_file("note", place / _NOTE).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):  # not all was written, or only one file
+        return {}
+    ours = isinstance(noted, dict) and all(Path(name).parts == (name,) and "\0" not in name for name in noted)
+    return noted if ours else {}
 
 
 def _exchanged(first: Path, second: Path) -> bool:
