@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_llm import quick_collections, resealed, tiny_settings, write_inputs
+from tiny_llm import quick_collections, tiny_settings, write_inputs
 
 from gradlab.doctor import examine_log
 from gradlab.doctor.training_log import read_log
@@ -14,9 +14,7 @@ from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
 from gradlab.llm.judge.evaluation_table import notes
-from gradlab.llm.judge.systems import open_run
 from gradlab.llm.train.stages import train
-from gradlab.store.sealed import read_sealed
 from gradlab.streams import Purpose, stream
 
 pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
@@ -189,18 +187,6 @@ def test_a_run_says_what_is_held_out_and_goes_on_only_with_that(inputs, tmp_path
         if warned:
             assert warned.severity == "warning"
             assert "share 100% of their prompts with training" in warned.what
-
-
-def test_a_run_from_before_the_option_was_split_by_pairs(inputs, tmp_path):
-    train(settings_by(inputs, tmp_path, "pairs"))
-    file = tmp_path / "data.json"
-    settings = read_sealed(file)["settings"]
-    del settings["hold_out"]
-    resealed(file, settings=settings)
-    assert open_run(tmp_path).settings["hold_out"] == "pairs"
-    with pytest.raises(ValueError, match=r"\(hold_out: pairs there, prompts here\)"):
-        train(settings_by(inputs, tmp_path, "prompts"))
-    train(settings_by(inputs, tmp_path, "pairs"))
 
 
 def test_the_table_of_an_evaluation_says_what_is_remembered():

@@ -85,6 +85,11 @@ def test_a_system_text_is_part_of_the_prompt(file):
     assert report == Report(3, 3)
 
 
+@pytest.mark.parametrize("name", ["system", "history", "tools"])
+def test_nan_beside_a_pair_is_nothing_as_null_is(file, name):
+    assert seen(file(TEXTS | {name: float("nan")}))[0] == seen(file(TEXTS | {name: None}))[0] == seen(file(TEXTS))[0]
+
+
 def test_a_system_text_without_a_chat_template_is_refused(file):
     with pytest.raises(ValueError, match=r"template must be chat or beaver .* a system text, former turns or tools"):
         seen(file(TEXTS | {"system": "Answer in French."}), template="plain")

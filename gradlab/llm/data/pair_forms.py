@@ -6,6 +6,7 @@ A new form is one more ``Form`` in ``FORMS``: its fields, its choices and its na
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -52,8 +53,9 @@ class Record:
         return ValueError(f"{self.place}: field {name!r} must {must}, got {got if len(got) < 80 else got[:79] + '…'}")
 
     def get(self, name: str) -> Any:
-        """Return a field's value, whatever it is."""
-        return self.fields.get(name, _MISSING)
+        """Return a field's value, whatever it is; None for NaN, which is how tables and some JSON write a null."""
+        value = self.fields.get(name, _MISSING)
+        return None if isinstance(value, float) and math.isnan(value) else value
 
     def text(self, name: str) -> str:
         """Return a field that is a text; Unusable where it is null."""
@@ -76,7 +78,7 @@ class Record:
     def label(self, name: str, accepted: Iterable[int]) -> int:
         """Return a field that is one of some whole numbers; Unusable where it is null or NaN."""
         value, accepted = self.get(name), list(accepted)
-        if value is None or value != value:
+        if value is None:
             raise Unusable(f"no {name}")
         if isinstance(value, bool) or not isinstance(value, int | float) or value not in accepted:
             span = " or ".join(map(str, accepted)) if len(accepted) == 2 else f"from {accepted[0]} to {accepted[-1]}"

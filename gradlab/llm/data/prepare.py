@@ -18,8 +18,6 @@ DECIDING = (
     "data", "choice", "split", "template", "template_date", "max_length", "max_prompt", "validation", "held_out",
     "hold_out", "seed",
 )  # fmt: skip
-# The values of settings in runs from before these settings existed.
-FORMER: dict[str, Any] = {"hold_out": "pairs", "template_date": None}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from gradlab.checks import count, one_of, resolved
 from gradlab.console import say
 from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.pairs import Pair
-from gradlab.llm.data.prepare import DECIDING, FORMER, Data, prepare
+from gradlab.llm.data.prepare import DECIDING, Data, prepare
 from gradlab.llm.data.template_dates import TemplateDate, fix_date
 from gradlab.llm.data.templates import prompt_text
 from gradlab.llm.data.tokens import Encoded, encode_prompt
@@ -213,7 +213,7 @@ def _page(out: Path) -> dict[str, Any]:
     try:
         page = read_sealed(file)
         return {"model": page["model"], "fingerprint": page["fingerprint"],
-                "settings": {name: {**FORMER, **page["settings"]}[name] for name in DECIDING}}  # fmt: skip
+                "settings": {name: page["settings"][name] for name in DECIDING}}  # fmt: skip
     except (ValueError, KeyError, TypeError):
         raise ValueError(
             f"{file} is damaged, or of another version of gradlab; train the run again in another folder"

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gradlab.console import say
-from gradlab.llm.data.prepare import DECIDING, FORMER, Data
+from gradlab.llm.data.prepare import DECIDING, Data
 from gradlab.llm.data.template_dates import TemplateDate, today
 from gradlab.llm.model.group import Group
 from gradlab.llm.train.checkpoints import differences
@@ -87,7 +87,7 @@ def describe(settings: Settings, data: Data, group: Group, date: TemplateDate, w
         try:
             before = read_sealed(file)
             other = before["fingerprint"] != data.fingerprint
-            changed = differences({**FORMER, **before["settings"]}, page["settings"])
+            changed = differences(before["settings"], page["settings"])
         except Damaged as error:
             raise ValueError(f"{error}; name another out, or remove {settings.out}") from None
         if other:
