@@ -133,6 +133,19 @@ def resolved(name: str, path: Path | str) -> Path:
         raise ValueError(f"{name} must not be a circle of links, got {in_words(text)}") from None
 
 
+def output_folder(name: str, path: Path | str) -> Path:
+    """Return the path of a folder, or of one that can still be made there; ValueError where something else is.
+
+    Raises what ``resolved`` raises, too.
+    """
+    resolved(name, path)
+    text = os.fspath(path)
+    if os.path.lexists(text) and not os.path.isdir(text):
+        what = "a link to nowhere" if os.path.islink(text) and not os.path.exists(text) else "the file"
+        raise ValueError(f"{name} must be a folder, or not be there yet, got {what} {in_words(text)!r}")
+    return Path(text)
+
+
 def path_text(name: str, path: Path | str) -> str:
     """Return a path as text; ValueError for anything that no file can be called."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None

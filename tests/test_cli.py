@@ -219,7 +219,7 @@ def test_lab_copies_the_notebooks_and_opens_the_first(started, tmp_path, capsys)
     )
     (tmp_path / "file").touch()
     assert cli.main(["lab", "file"]) == 2
-    assert "folder must be a folder, or not yet exist, got the file 'file'" in complaint(capsys)
+    assert "folder must be a folder, or not be there yet, got the file 'file'" in complaint(capsys)
 
 
 def test_lab_opens_the_notebooks_of_a_checkout_where_they_are(started, tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -158,6 +159,20 @@ def test_a_folder_that_has_been_removed_is_no_circle_of_links(tmp_path, monkeypa
     assert capsys.readouterr().err == (
         "gradlab: folder must be a usable path, got notebooks: No such file or directory\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("lab", ["--copy-only"]), ("sweep", ["--workers", "1"]), ("figures", ["variance"])],
+)
+def test_a_link_to_nowhere_is_no_folder_to_write_to(command, options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("nowhere")
+    Path("s.toml").write_text("prompts = 2\nresponses = 3\nsteps = 2\n")
+    where = {"lab": ["link"], "sweep": ["s.toml", "--folder", "link"], "figures": ["--folder", "link"]}[command]
+    assert main([command, *where, *options]) == 2
+    said = "gradlab: folder must be a folder, or not be there yet, got a link to nowhere 'link'\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_circle_of_links_is_no_folder_for_notebooks(tmp_path, capsys):

@@ -126,7 +126,7 @@ def test_the_shipped_ones_are_not_copied_into_themselves(source):
 
 def test_a_file_in_the_folder_s_place_is_refused(source, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="folder must be a folder, or not yet exist, got the file"):
+    with pytest.raises(ValueError, match="folder must be a folder, or not be there yet, got the file"):
         copy_notebooks(tmp_path / "file")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from joblib import delayed
 from tqdm import tqdm
 
-from gradlab.checks import one_of, resolved
+from gradlab.checks import one_of, output_folder, resolved
 from gradlab.console import say
 from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery
 from gradlab.experiments.report import pages, verdicts
@@ -44,8 +44,7 @@ def make_figures(
         one_of("experiment", name, EXPERIMENTS)
     folder = Path(folder) / "quick" if quick else Path(folder)
     for place in (folder.parent, folder, folder / "data"):
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"folder must be a folder, or not be there yet, got the file {str(place)!r}")
+        output_folder("folder", place)
     _refuse_others(folder)
     chosen = {name: EXPERIMENTS[name] for name in names or EXPERIMENTS}
     ran = frames.bring_up_to_date(list(chosen.values()), folder / "data", quick=quick, fresh=fresh, workers=workers)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from gradlab.checks import input_file, path_text, resolved
+from gradlab.checks import input_file, output_folder, resolved
 from gradlab.store.files import file_hash, remove_leftovers, write_whole
 
 _RECORD = ".gradlab-notebooks.json"
@@ -34,10 +34,7 @@ def copy_notebooks(folder: Path) -> list[str]:
     replaced by the newer one. The hashes of all copies, and of those that they replaced, are in a hidden file of the
     folder.
     """
-    source = shipped("notebooks")
-    folder = Path(path_text("folder", folder))
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"folder must be a folder, or not yet exist, got the file {str(folder)!r}")
+    source, folder = shipped("notebooks"), output_folder("folder", folder)
     if resolved("folder", folder).is_relative_to(source.resolve()):
         raise ValueError(f"folder must lie outside of {source}, got {str(folder)!r}")
     remove_leftovers(folder)

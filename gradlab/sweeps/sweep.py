@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
+from gradlab.checks import output_folder
 from gradlab.lab import metrics
 from gradlab.lab.descent import recorded_steps
 from gradlab.lab.fit import fit
@@ -96,9 +97,7 @@ def run_sweep(
     Raises ValueError for settings that are none, or a folder that holds something else; OSError for a full disk, or
     workers that die again and again: what is finished is kept.
     """
-    settings, folder, workers = check_settings(settings), Path(folder), processes(workers)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"folder must be a folder, or not be there yet, got the file {str(folder)!r}")
+    settings, folder, workers = check_settings(settings), output_folder("folder", folder), processes(workers)
     key, target = _key(settings), folder / "runs.parquet"
     parts = _parts(settings, folder, key)
     folder.mkdir(parents=True, exist_ok=True)
