@@ -252,8 +252,11 @@ def test_a_file_that_others_may_write_to_is_not_trusted(fresh, monkeypatch):
     assert not path.stat().st_mode & 0o022
 
 
-def test_a_cache_that_cannot_be_written_costs_only_that(fresh):
+def test_a_cache_that_cannot_be_written_costs_only_that_and_a_notice(fresh, monkeypatch):
+    monkeypatch.setattr(machine, "_SAID", set())
     fresh.parent.write_text("a file where a folder should be")
+    with pytest.warns(UserWarning, match=r"compiled kernels are not kept \(see GRADLAB_CACHE\): .*directory"):
+        fit(WORLDS, DPO(), steps=5, engine="fused")
     assert fit(WORLDS, DPO(), steps=5, engine="fused").settings["engine"] == "fused"
 
 

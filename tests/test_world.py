@@ -388,6 +388,12 @@ BAD_SETTINGS = [
 ]
 
 
+@pytest.mark.parametrize("sizes", [{"prompts": 10**9}, {"responses": 10**6}, {"prompts": 2**30 // 400 + 1}], ids=str)
+def test_a_grid_whose_pairs_no_memory_holds_is_refused_before_it_is_built(sizes):
+    with pytest.raises(ValueError, match=r"prompts × responses² must be at most 1,073,741,824, .* got \d+ × \d+²$"):
+        gaussian_world(**sizes)
+
+
 @pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS, ids=str)
 def test_a_bad_setting_is_refused_in_one_line_with_its_name_and_value(settings, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011

@@ -31,6 +31,7 @@ Utility = Literal["gaussian", "gaussian-random", "log-gaussian", "independent"]
 MaskKind = Literal["responses", "pairs"]
 Reference = Literal["uniform", "random", "shifted"]
 Labels = Literal["soft", "hard"]
+MOST_PAIRS = 2**30  # of all prompts: a table of them takes 8 GiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +147,11 @@ def gaussian_world(
     Raises ValueError in one line that names the argument, its value and what would be accepted.
     """
     prompts, responses = count("prompts", prompts, least=1), count("responses", responses, least=2)
+    if prompts * responses**2 > MOST_PAIRS:
+        raise ValueError(
+            f"prompts × responses² must be at most {MOST_PAIRS:,}, since tables of all pairs must fit into the memory, "
+            f"got {prompts} × {responses}²"
+        )
     sigma, scale = positive("sigma", sigma), positive("scale", scale)
     reference_sigma = positive("reference_sigma", reference_sigma)
     jitter, shift = between("jitter", jitter, 0, 1e300), between("shift", shift, 0)

@@ -19,6 +19,7 @@ import llvmlite
 import llvmlite.binding as llvm
 from platformdirs import user_cache_path
 
+from gradlab.console import one_line
 from gradlab.lab.engine.kernel import ARGUMENTS, NAME
 from gradlab.store.private_files import NotPrivate, read_private, write_private
 
@@ -75,17 +76,17 @@ def save(assembly: str, code: bytes) -> None:
     path = _path(assembly)
     try:
         write_private(path.parent, path.name, _sealed(path, code))
-    except NotPrivate as reason:
+    except (NotPrivate, OSError) as reason:  # such as for a full disk
         _not_kept(reason)
-    except OSError:  # such as a full disk
-        return
 
 
-def _not_kept(reason: NotPrivate) -> None:
+def _not_kept(reason: Exception) -> None:
     """Say once in this process that kernels are compiled anew, and why."""
     if not _SAID:
         _SAID.add("not kept")
-        warnings.warn(f"compiled kernels are not kept (see GRADLAB_CACHE): {reason}", UserWarning, stacklevel=6)
+        warnings.warn(
+            f"compiled kernels are not kept (see GRADLAB_CACHE): {one_line(reason)}", UserWarning, stacklevel=6
+        )
 
 
 def _sealed(path: Path, code: bytes) -> bytes:
