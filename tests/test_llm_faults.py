@@ -176,6 +176,35 @@ def test_a_damaged_finished_model_is_refused_by_all_who_read_it(place):
     check_model(out / "sft" / "model")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_base_that_changed_since_the_training_is_refused_by_all_who_read_what_was_made_with_it(
+    inputs, tmp_path, rank
+):
+    shutil.copytree(inputs, tmp_path / "in")
+    train(tiny_settings(tmp_path / "in", tmp_path / "out", lora_rank=rank, steps=1))
+    base, made = tmp_path / "in" / "model", tmp_path / "out" / "dpo" / "model"
+    (base / "README.md").write_text("What people write changes no number.")
+    (base / "generation_config.json").write_text('{"eos_token_id": [1, 3]}')
+    done, _ = quietly(partial(evaluate, tmp_path / "out", **HOW))
+    assert not isinstance(done, Exception)
+    for name in ("model.safetensors", "config.json"):
+        file = base / name
+        kept = file.read_bytes()
+        flip(file, 8 * (len(kept) // 2))
+        words = {
+            f"{base} has changed since it was the {role} of {made}; restore it, or remove {made.parent} and train again"
+            for role in ("base", "reference")
+        }
+        for read in [partial(evaluate, tmp_path / "out", **HOW), *([partial(load_model, made)] if rank else [])]:
+            done, _ = quietly(read)
+            assert str(done) in words
+        file.write_bytes(kept)
+    done, _ = quietly(partial(evaluate, tmp_path / "out", **HOW))
+    assert not isinstance(done, Exception)
+    assert len(load_model(made).state_dict())
+
+
 def test_damaged_checkpoints_are_never_passed_over_in_silence(place):
     out = again(place, "half")
     newest, older = sorted((out / "dpo" / "checkpoints").iterdir(), reverse=True)

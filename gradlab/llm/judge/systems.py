@@ -22,9 +22,9 @@ from gradlab.llm.data.template_dates import TemplateDate, fix_date
 from gradlab.llm.data.templates import prompt_text
 from gradlab.llm.data.tokens import Encoded, encode_prompt
 from gradlab.llm.data.turn_ends import turn_ends
-from gradlab.llm.model.finished import read_done
+from gradlab.llm.model.finished import check_same, read_done
 from gradlab.llm.model.group import Group, Precision, computing
-from gradlab.llm.model.loading import generation_of, load_model, load_tokenizer, weights_hash
+from gradlab.llm.model.loading import generation_of, load_model, load_tokenizer, model_hash, weights_hash
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.sampling import Samples, sample
 from gradlab.llm.train.reference import score
@@ -113,6 +113,8 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
     systems = []
     for name in sorted({REFERENCE, *chosen}, key=_order().index):
         said = finished.get(name, {})
+        if name != REFERENCE and said.get("reference"):
+            check_same(out / name / "model", "reference", model_hash(reference), reference)
         systems.append(System(
             name, reference if name == REFERENCE else str(out / name / "model"), said.get("reduction") == "mean",
             said.get("precision", "fp32"),

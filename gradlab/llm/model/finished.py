@@ -44,10 +44,7 @@ def check_model(source: str | Path, *, weights: bool = True) -> None:
     """
     model = Path(os.path.abspath(source))
     folder = model.parent
-    if not (folder / DONE).is_file() or SEAL.encode() not in (folder / DONE).read_bytes():
-        return
-    page = read_done(folder) or {}
-    for name, digest in page.get("files", {}).items():
+    for name, digest in _page_of(model).get("files", {}).items():
         file = folder / name
         if file.suffix == _TEXT or not file.is_relative_to(model) or (file.suffix == _WEIGHTS and not weights):
             continue
@@ -55,6 +52,30 @@ def check_model(source: str | Path, *, weights: bool = True) -> None:
             raise ValueError(
                 f"{file} is damaged, it is not what the training wrote; remove {folder}, and it is trained again"
             )
+
+
+def check_same(source: str | Path, role: str, now: str | None, other: str | Path) -> None:
+    """Raise ValueError where ``other`` is no longer the model by which the finished training's ``source`` was made.
+
+    role  that of the other model: ``base`` of a LoRA adapter, or ``reference``. now: its hash by ``model_hash``.
+    """
+    model = Path(os.path.abspath(source))
+    known = _page_of(model).get("weights", {}).get(role)
+    if known and now and known != now:
+        raise ValueError(
+            f"{other} has changed since it was the {role} of {model}; restore it, or remove {model.parent} and train "
+            "again"
+        )
+
+
+def _page_of(model: Path) -> dict[str, Any]:
+    """Return done.json beside a model that a training wrote; an empty page beside any other."""
+    done = model.parent / DONE
+    if not done.is_file() or SEAL.encode() not in done.read_bytes():
+        return {}
+    page = read_done(model.parent) or {}
+    ours = any((model.parent / name).is_relative_to(model) for name in page.get("files", {}))
+    return page if ours else {}
 
 
 def known_hash(file: Path) -> str:

@@ -13,13 +13,14 @@ import torch
 
 from gradlab.checks import count
 from gradlab.console import one_line, out_of_memory
-from gradlab.llm.model.finished import check_model, known_hash
+from gradlab.llm.model.finished import check_model, check_same, known_hash
 from gradlab.store.files import write_folder
 from gradlab.streams import Purpose, torch_seed
 
 START, END, PAD = "<s>", "</s>", "<pad>"
 SPECIAL = (START, END, PAD)  # special tokens of gradlab's tokenizers; a place here is an id, also in ``small_llama``
 _ADAPTER = "adapter_config.json"
+_DECIDING = ("*.safetensors", "config.json", _ADAPTER)  # files that decide log π of given tokens
 _READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")  # files from which models and tokenizers are read
 
 
@@ -87,6 +88,8 @@ def _with_adapter(folder: Path, dtype: torch.dtype, trainable: bool, meta: bool)
     from peft import PeftModel
 
     with _base_of(folder) as source:
+        if not meta:
+            check_same(folder, "base", model_hash(source), source)
         base = load_model(source, dtype=dtype, meta=meta)
     with reading("LoRA adapter", folder), _without_old_name():
         warnings.filterwarnings("error", message=".*missing adapter keys")
@@ -234,6 +237,31 @@ def weights_hash(source: str | Path) -> str:
     for file in sorted(path for kind in _READ for path in folder.glob(kind)):
         whole.update(f"{file.name} {known_hash(file)}\n".encode())
     return whole.hexdigest()
+
+
+def model_hash(source: str | Path) -> str | None:
+    """Return the SHA-256 of a folder's files that decide log π, and of its adapter's base; None for a hub's name.
+
+    ValueError where the folder is a finished training's and was damaged since.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return None
+    check_model(source)
+    whole = hashlib.sha256()
+    if (folder / _ADAPTER).is_file():
+        whole.update(f"{model_hash(base_of(folder))}\n".encode())
+    for file in sorted(path for kind in _DECIDING for path in folder.glob(kind)):
+        whole.update(f"{file.name} {known_hash(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def base_of(source: str | Path) -> str:
+    """Return the folder or hub name of a LoRA adapter's base; ``source`` itself where it is no adapter."""
+    if not (Path(source) / _ADAPTER).is_file():
+        return str(source)
+    with _base_of(Path(source)) as base:
+        return base
 
 
 def located(source: str) -> str:

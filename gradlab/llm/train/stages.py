@@ -145,11 +145,12 @@ class Stage(ABC):
                 say(f"{self.name}: done before, {folder}")
             return str(folder / "model")
         group.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
+        weights = group.on_main(self.weights)
         _free()  # the model of the stage before
         policy, task = self.task()
         header = self.header(policy)
         summary = run_steps(policy, task, folder, key, header, self.name)
-        self._finish(policy, folder, {"key": key, **header, **summary}, decided)
+        self._finish(policy, folder, {"key": key, **header, **summary, "weights": weights}, decided)
         if group.is_main:
             say(f"{self.name}: {_in_words(summary)}, {folder}")
         return str(folder / "model")
@@ -164,6 +165,14 @@ class Stage(ABC):
             "data": self.run.data.fingerprint, "start": hashes[self.start],
             "reference": hashes[self.reference] if self.reference else None, **{name: flat[name] for name in _COMMON},
         }  # fmt: skip
+
+    def weights(self) -> dict[str, str | None]:
+        """Return the hashes of the models without which this stage's model means nothing: adapter's base, reference."""
+        lora = self.run.settings.lora.rank
+        return {
+            "base": loading.model_hash(loading.base_of(self.start)) if lora else None,
+            "reference": loading.model_hash(self.reference) if self.reference else None,
+        }
 
     def header(self, policy: PolicyModel) -> dict[str, Any]:
         """Return the log's first line: the facts about this training that readers of the log need."""
