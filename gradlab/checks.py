@@ -62,6 +62,17 @@ def between(
     return number + 0.0  # −0 is 0
 
 
+def keep_plain(record: object, /, **checked: float | None) -> None:
+    """Put checked numbers into the fields of a frozen dataclass, from its ``__post_init__``.
+
+    Whatever kind of number was given, such as NumPy's or a tensor, the record computes and compares with Python's, and
+    settings are saved as numbers. Numbers that are Python's already stay as they are.
+    """
+    for name, value in checked.items():
+        if value is not None and type(getattr(record, name)) not in (int, float):
+            object.__setattr__(record, name, value)
+
+
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     """Return ``value`` if it is among ``choices``; the error names all of them and the nearest."""
     known: Sequence[str] = tuple(choices)

@@ -4,6 +4,7 @@ import math
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -664,3 +665,12 @@ def test_policy_gradient_losses_stay_finite_where_the_ratio_would_overflow(loss,
     value.sum().backward()
     assert torch.isfinite(value).all()
     assert torch.isfinite(logp.grad).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, torch.tensor], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("name", ["dpo", "cdpo", "ipo", "bdpo", "nbdpo", "fixed-weight"])
+def test_hyper_parameters_are_pythons_numbers_whatever_kind_is_given(name, kind):
+    loss = pair_loss(name, beta=kind(2.0))
+    assert loss == pair_loss(name, beta=2.0)
+    assert type(loss.beta) is float
+    assert repr(loss) == repr(pair_loss(name, beta=2.0))

@@ -716,3 +716,17 @@ def test_a_pickled_fit_leaves_its_data_behind():
         pd.testing.assert_frame_equal(one.history, trained.history)
         assert torch.equal(one.policies, trained.policies)
         assert one.settings == trained.settings
+
+
+# --- kinds of numbers ---
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, torch.tensor], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_a_number_of_numpys_or_pytorchs_trains_as_pythons_does(kind, engine):
+    world, plain = gaussian_world(2, 3), {"learning_rate": 0.5, "engine": engine}
+    given = fit(world, DPO(kind(2.0)), steps=3, **{**plain, "learning_rate": kind(0.5)})
+    expected = fit(world, DPO(2.0), steps=3, **plain)
+    assert torch.equal(given.logp, expected.logp)
+    assert given.settings == expected.settings
+    assert type(given.settings["learning_rate"]) is float

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, one_of, positive
+from gradlab.checks import count, keep_plain, one_of, positive
 from gradlab.lab.fit import Fit, fit
 from gradlab.lab.policy import Policy
 from gradlab.lab.ppo import PPO, fill_unobserved, fit_ppo, fit_reward
@@ -59,8 +59,7 @@ class PermutedBalancedDPO(LogisticLoss):
     antisymmetric = True
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
-        count("prompts", self.prompts, least=1)
+        keep_plain(self, beta=positive("beta", self.beta), prompts=count("prompts", self.prompts, least=1))
         for seed in self.seeds:
             count("seeds", seed)
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, one_of, positive, shown
+from gradlab.checks import count, keep_plain, one_of, positive, shown
 
 
 class Policy(Protocol):
@@ -53,8 +53,7 @@ class RadialBasis:
     name: ClassVar[str] = "shared"
 
     def __post_init__(self) -> None:
-        count("centres", self.centres, least=1)
-        positive("width", self.width)
+        keep_plain(self, centres=count("centres", self.centres, least=1), width=positive("width", self.width))
 
     def features(self, responses: int) -> Tensor:
         """Return Φ with rows of unit length, shape (Y, K)."""

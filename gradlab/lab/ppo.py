@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradlab.arrays import bool_array, real_array
-from gradlab.checks import between, count, one_of, positive, shown
+from gradlab.checks import between, count, keep_plain, one_of, positive, shown
 from gradlab.lab.descent import descend, recorded_steps, steady
 from gradlab.lab.engine import notice
 from gradlab.lab.fit import Fit, settings_of
@@ -47,13 +47,11 @@ class PPO:
     samples: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("beta",) if self.clip is None else ("beta", "clip"):
-            number = positive(name, getattr(self, name))
-            if not isinstance(getattr(self, name), (int, float)):
-                object.__setattr__(self, name, number)
-        count("epochs", self.epochs, least=1)
-        if self.samples is not None:  # the mean of one sample is the sample: its advantage would always be 0
-            count("samples", self.samples, least=2)
+        clip = None if self.clip is None else positive("clip", self.clip)
+        # The mean of one sample is the sample: its advantage would always be 0.
+        samples = None if self.samples is None else count("samples", self.samples, least=2)
+        epochs = count("epochs", self.epochs, least=1)
+        keep_plain(self, beta=positive("beta", self.beta), clip=clip, epochs=epochs, samples=samples)
 
 
 _OF_PPO = tuple(field.name for field in fields(PPO))

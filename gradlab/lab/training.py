@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, one_of, positive, shown
+from gradlab.checks import count, keep_plain, one_of, positive, shown
 from gradlab.lab.optimizers import optimizer_of
 from gradlab.lab.policy import FREE_LOGITS, Policy, check_policy, tabular_policy
 from gradlab.lab.world import Labels
@@ -56,10 +56,10 @@ class Training:
 
     def __post_init__(self) -> None:
         optimizer_of(self.optimizer)
-        positive("learning_rate", self.learning_rate)
+        keep_plain(self, learning_rate=positive("learning_rate", self.learning_rate))
         for name in ("steps", "record", "pairs", "batch"):
             if name in ("steps", "record") or getattr(self, name) is not None:
-                count(name, getattr(self, name), least=1, most=MOST)
+                keep_plain(self, **{name: count(name, getattr(self, name), least=1, most=MOST)})
         if self.labels is not None:
             one_of("labels", self.labels, get_args(Labels))
         one_of("engine", self.engine, get_args(Engine))

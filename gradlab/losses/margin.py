@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradlab.checks import between, positive
+from gradlab.checks import between, keep_plain, positive
 from gradlab.losses.facts import BETA_RANGE, Look, SliderRange, with_slider
 from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps
 
@@ -33,7 +33,7 @@ class DPO(LogisticLoss):
     look = Look("#000000", "-", "o")
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
+        keep_plain(self, beta=positive("beta", self.beta))
 
     def margin(self, logps: PairLogps) -> Tensor:
         """Return m = β(h_w − h_l)."""
@@ -68,8 +68,8 @@ class ConservativeDPO:
     look = Look("#6B6B00", (0, (5, 1, 1, 1)), "8")
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
-        between("label_smoothing", self.label_smoothing, 0, 0.5, open_high=True)
+        smoothing = between("label_smoothing", self.label_smoothing, 0, 0.5, open_high=True)
+        keep_plain(self, beta=positive("beta", self.beta), label_smoothing=smoothing)
 
     def __call__(self, logps: PairLogps) -> Tensor:
         """Return the loss of each pair, in nats; ln 2 at the reference."""
@@ -101,7 +101,7 @@ class IPO:
     look = Look("#A6761D", (0, (4, 2, 1, 2)), "*")
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
+        keep_plain(self, beta=positive("beta", self.beta))
 
     @property
     def start_value(self) -> float:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gradlab.checks import between, positive
+from gradlab.checks import between, keep_plain, positive
 from gradlab.losses.facts import BETA_RANGE, Look, SliderRange, with_slider
 from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps
 
@@ -34,7 +34,7 @@ class BalancedDPO(LogisticLoss):
     look = Look("#D55E00", "-", "s")
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
+        keep_plain(self, beta=positive("beta", self.beta))
 
     def margin(self, logps: PairLogps) -> Tensor:
         """Return m = β(λ_w h_w − λ_l h_l)."""
@@ -63,8 +63,7 @@ class NaiveBalancedDPO(LogisticLoss):
     constant_weight = False
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
-        positive("clip", self.clip)
+        keep_plain(self, beta=positive("beta", self.beta), clip=positive("clip", self.clip))
 
     @property
     def equation(self) -> str:
@@ -124,8 +123,8 @@ class FixedWeightDPO(LogisticLoss):
     constant_weight = True
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
-        between("win_weight", self.win_weight, 0, 1, open_low=True, open_high=True)
+        weight = between("win_weight", self.win_weight, 0, 1, open_low=True, open_high=True)
+        keep_plain(self, beta=positive("beta", self.beta), win_weight=weight)
 
     @property
     def antisymmetric(self) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from gradlab.arrays import real_array
-from gradlab.checks import count, positive
+from gradlab.checks import count, keep_plain, positive
 from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import ALPHA, LEVEL, Array
 
@@ -37,10 +37,12 @@ class Design:
     cap: int = 96
 
     def __post_init__(self) -> None:
-        positive("margin", self.margin)
-        count("co_primaries", self.co_primaries, least=1)
-        count("block", self.block, least=1)
-        if count("cap", self.cap, least=2) < count("first", self.first, least=2):
+        keep_plain(
+            self, margin=positive("margin", self.margin),
+            co_primaries=count("co_primaries", self.co_primaries, least=1), block=count("block", self.block, least=1),
+            cap=count("cap", self.cap, least=2), first=count("first", self.first, least=2),
+        )  # fmt: skip
+        if self.cap < self.first:
             raise ValueError(f"cap must be at least first = {self.first}, got {self.cap}")
 
     @property
