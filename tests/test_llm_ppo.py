@@ -419,6 +419,29 @@ def test_a_stopped_run_resumes_with_equal_bits(source, tmp_path, capfd):
     assert log.attrs["notes"] == []
 
 
+@pytest.mark.slow
+def test_a_reward_that_was_edited_after_the_start_is_told(source, tmp_path, capsys):
+    file, stop = source / "reward.py", tmp_path / "stop"
+    said = f"the file of reward {file}:reward was edited after {tmp_path / 'out' / 'ppo'} began"
+    stop.touch()
+    file.write_text(REWARD.format(stop=str(stop), calls=3))
+    run = settings_of(source, tmp_path / "out", reference_steps=0)
+    with pytest.raises(ValueError, match="no more"):
+        stages.train(run)
+    kept = file.read_text()
+    file.write_text(kept.replace('"e"', '"a"'))
+    with pytest.raises(ValueError, match="no more"):  # after its first steps
+        stages.train(settings_of(source, tmp_path / "new", reference_steps=0))
+    assert "edited" not in capsys.readouterr().err
+    stop.unlink()
+    for _ in range(2):  # resumed, and done before
+        stages.train(run)
+        assert said in capsys.readouterr().err
+    file.write_text(kept)
+    stages.train(run)
+    assert "edited" not in capsys.readouterr().err
+
+
 def test_a_response_must_have_room(source, tmp_path):
     (source / "reward.py").write_text(REWARD.format(stop="none", calls=0))
     with pytest.raises(ValueError, match=r"a response's length must be at most .* 96 positions .* got 90"):

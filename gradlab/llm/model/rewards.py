@@ -19,6 +19,7 @@ from gradlab.llm.data.templates import Template, prompt_text
 from gradlab.llm.model.loading import load_tokenizer, weights_hash
 from gradlab.llm.model.reward_functions import function_of, is_function
 from gradlab.llm.model.reward_models import EXTRA, Scorer, column_of, config_of, model_of
+from gradlab.store.files import file_hash
 
 
 class Reward(Protocol):
@@ -147,6 +148,12 @@ def reward_hash(spec: str) -> str:
         return spec
     name, label = _labelled(spec)
     return f"{weights_hash(name)}#{label or ''}"
+
+
+def reward_code(spec: str) -> str | None:
+    """Return the SHA-256 of the file of FILE.py:FUNCTION; None for any other reward."""
+    file = Path(spec.rpartition(":")[0])
+    return file_hash(file) if is_function(spec) and file.suffix == ".py" and file.is_file() else None
 
 
 def check_template(name: str, template: Any) -> None:

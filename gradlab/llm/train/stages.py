@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import math
+import sys
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gradlab.console import say
+from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import lengths, steps_an_epoch
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.data.template_dates import fix_date
@@ -22,7 +24,7 @@ from gradlab.llm.data.tokens import check_positions
 from gradlab.llm.model import loading
 from gradlab.llm.model.finished import write_done
 from gradlab.llm.model.group import Group, start_group, whole_state
-from gradlab.llm.model.rewards import check_reward, reward_hash
+from gradlab.llm.model.rewards import check_reward, reward_code, reward_hash
 from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
 from gradlab.llm.train.loop import Task, run_steps
 from gradlab.llm.train.pair_task import PairTask
@@ -277,6 +279,29 @@ class PPOStage(Stage):
 
     name = PPO
     reference: str
+
+    def model(self) -> str:
+        """Train, unless that has been done; say first where the file of the reward was edited after the start."""
+        self.run.group.on_main(self._say_edited)
+        return super().model()
+
+    def header(self, policy: PolicyModel) -> dict[str, Any]:
+        """Return the log's first line, with the hash of the reward's file where it is FILE.py:FUNCTION."""
+        return {**super().header(policy), "reward_code": reward_code(str(self.run.settings.ppo.reward))}
+
+    def _say_edited(self) -> None:
+        """Say where the reward's file is no longer that of the log: a repair may be wanted, so it is no error."""
+        folder, spec = self.run.settings.out / self.name, str(self.run.settings.ppo.reward)
+        try:
+            known = read_log(folder / LOG).attrs["settings"].get("reward_code") if (folder / LOG).is_file() else None
+        except (OSError, ValueError):  # a damaged log, which is said elsewhere
+            return
+        if known and known != reward_code(spec):
+            say(
+                f"gradlab: the file of reward {spec} was edited after {folder} began; what was trained before keeps "
+                "the former rewards",
+                file=sys.stderr,
+            )
 
     def decided(self) -> dict[str, Any]:
         """Return the values that the stage's numbers depend on, with PPO's settings and the hash of the reward."""
