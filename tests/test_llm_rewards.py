@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -29,8 +30,10 @@ from transformers import (
 
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.pairs import Pair
+from gradlab.llm.demo.token_task import task_tokenizer
 from gradlab.llm.model.loading import save_folder, small_llama
 from gradlab.llm.model.reward_accuracy import held_out_accuracy
+from gradlab.llm.model.reward_models import Scorer
 from gradlab.llm.model.rewards import CheckedReward, check_reward, load_reward, reward_hash
 from gradlab.llm.model.score_head import LlamaForScore
 from gradlab.llm.train.reward_training import train_reward
@@ -319,6 +322,19 @@ def test_a_reward_is_checked_without_its_weights(folder, one_output, monkeypatch
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(OSError, match=r"^reward must be a folder or hub name"):
         check_reward(str(tmp_path))
+
+
+def test_a_text_that_is_cut_ends_with_one_eos_where_the_tokenizer_adds_it_too():
+    tokenizer = task_tokenizer()
+    start, end = tokenizer.bos_token, tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(one, tokenizer.convert_tokens_to_ids(one)) for one in (start, end)]
+    )
+    model = SimpleNamespace(config=SimpleNamespace(get_text_config=SimpleNamespace))
+    scorer = Scorer(model, tokenizer, batch=2, reads=None, ends=True, max_length=6, column=0)
+    ids = scorer.encoded(["cold high", "cold high warm quick bitter low new old"])
+    assert [tokenizer.convert_ids_to_tokens(text)[-2:] for text in ids] == [["high", end], ["old", end]]
+    assert scorer.cut == 1
 
 
 def test_weights_and_label_tell_a_reward_model_from_another(folder, one_output, tmp_path):

@@ -73,7 +73,8 @@ class Scorer:
                 self.cut += 1
                 self.tokenizer.truncation_side = "left"
                 room = self.max_length - len(end)
-                ids[index] = self.tokenizer(texts[index], truncation=True, max_length=room, **how)["input_ids"] + end
+                cut = self.tokenizer(texts[index], truncation=True, max_length=room, **how)["input_ids"]
+                ids[index] = cut if cut[-1:] == end else cut + end
         return ids
 
     def _text(self, prompt: Prompt, response: str) -> str:
