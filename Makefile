@@ -26,7 +26,7 @@ test-all: .venv/.ready  ## every test but those that run weekly, in a quarter of
 	$(PYTEST) -m "not long" $(NOTEBOOKS)
 
 test-long: .venv/.ready  ## what runs weekly: kills, whole scans, and every comparison of numbers as on other processors
-	$(PYTEST) -m long --faults figures/benchmarks/faults.md
+	$(PYTEST) -m "long or faults" --faults figures/benchmarks/faults.md
 	$(AVX2) $(PYTEST) -m "numbers and not (browser or long)"
 	$(OLD) $(PYTEST) -m "numbers and not (browser or long)"
 

@@ -14,8 +14,10 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items):
-    """Mark tests that look at whole runs as slow, and those of files that compute as comparing numbers."""
+    """Mark tests that look at whole runs as slow, those that count faults, and those of files that compute."""
     for item in items:
+        if "faults" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.faults)
         if "whole_runs" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
         if {"np", "torch"} & set(vars(getattr(item, "module", None) or object)):
@@ -67,15 +69,16 @@ def faults(record_property):
 
 
 def faults_page(rows):
-    """Return the page of counted faults: a sum per kind, then a row per test."""
-    sums = defaultdict(lambda: [0, 0])
-    for kind, _, tried, lost in rows:
-        sums[kind] = [sums[kind][0] + tried, sums[kind][1] + lost]
+    """Return the page of counted faults: a sum per kind, then a row per thing that was struck."""
+    sums, things = defaultdict(lambda: [0, 0]), defaultdict(lambda: [0, 0])
+    for kind, what, tried, lost in rows:
+        for table, key in ((sums, kind), (things, (kind, what))):
+            table[key] = [table[key][0] + tried, table[key][1] + lost]
     lines = [
         "# Faults that were tried, and what was lost",
         "",
-        "`make test-long` writes this page. A row is a test that struck the project many times; `lost` counts how",
-        "often a file, a number or a message was not as it must be.",
+        "`make test-long` writes this page. Tests strike the project many times; `lost` counts how often a file, a",
+        "number or a message was not as it must be.",
         "",
         "| kind | tried | lost |",
         "|---|---|---|",
@@ -83,7 +86,7 @@ def faults_page(rows):
         "",
         "| kind | what was struck, and what had to hold | tried | lost |",
         "|---|---|---|---|",
-        *(f"| {kind} | {what} | {tried:,} | {lost:,} |" for kind, what, tried, lost in sorted(rows)),
+        *(f"| {kind} | {what} | {tried:,} | {lost:,} |" for (kind, what), (tried, lost) in sorted(things.items())),
     ]
     return "\n".join(lines) + "\n"
 
