@@ -10,12 +10,15 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from gradlab.cli.options import OPTIONAL, need, parsed
-from gradlab.console import say
+from gradlab.console import one_line, say
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +62,21 @@ class SweepCommand:
             yield
             return
         need("dask", "distributed")
-        with parallel_config(backend="dask", scheduler_host=self.scheduler):
+        with _client(self.scheduler) as client, parallel_config(backend="dask", client=client):
             if effective_n_jobs(-1) < 2:
                 raise ValueError(f"scheduler must have two worker threads or more, {self.scheduler!r} has less")
             yield
+
+
+def _client(address: str) -> Client:
+    """Connect to a dask scheduler, as dask is configured; an address or a configuration at fault is one line."""
+    from distributed import Client
+
+    try:
+        return Client(address, set_as_default=False)
+    except (TypeError, ValueError, RuntimeError) as error:
+        wanted = "the address of a dask scheduler, such as tcp://localhost:8786, that dask's configuration allows"
+        raise ValueError(f"scheduler must be {wanted}, got {address!r}: {one_line(error)}") from error
 
 
 def run(arguments: Sequence[str]) -> int:
