@@ -1,5 +1,6 @@
 """A dask cluster, here one on this machine, can do the work of a sweep, and gives the same bits."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,20 @@ def test_it_gives_the_same_bits(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "18 of 18 runs" in done.stdout
     assert (tmp_path / "here/runs.parquet").read_bytes() == (tmp_path / "small/runs.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "address", ["tls://127.0.0.1:1", "nonsense://127.0.0.1:1", "tcp://127.0.0.1:port", "tcp://127.0.0.1:1"]
+)
+def test_an_address_that_cannot_be_reached_is_one_line_at_once(tmp_path, address):
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL)
+    command = [sys.executable, "-m", "gradlab.cli", "sweep", str(file), "--scheduler", address]
+    limit = {**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False, env=limit)
+    assert done.returncode in (1, 2)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (tmp_path / "small").exists()
 
 
 def test_one_worker_thread_is_not_enough(tmp_path):

@@ -6,6 +6,7 @@ README.md shows a file.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -73,10 +74,20 @@ def _client(address: str) -> Client:
     from distributed import Client
 
     try:
+        asyncio.run(_reach(address))  # a client that fails to connect would keep the process for a minute at its end
         return Client(address, set_as_default=False)
     except (TypeError, ValueError, RuntimeError) as error:
         wanted = "the address of a dask scheduler, such as tcp://localhost:8786, that dask's configuration allows"
         raise ValueError(f"scheduler must be {wanted}, got {address!r}: {one_line(error)}") from error
+
+
+async def _reach(address: str) -> None:
+    """Connect to an address once, as a client would, and leave."""
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    comm = await connect(address, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 def run(arguments: Sequence[str]) -> int:
