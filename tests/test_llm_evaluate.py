@@ -32,7 +32,7 @@ from gradlab.llm.judge.evaluation_table import notes, summary, table, with_inter
 from gradlab.llm.judge.systems import open_run, prompts_of, response_length
 from gradlab.llm.look.samples_page import Shown, samples_page
 from gradlab.llm.model.finished import read_done, write_done
-from gradlab.llm.model.loading import load_model, save_folder, small_llama
+from gradlab.llm.model.loading import load_model, model_hash, save_folder, small_llama
 from gradlab.llm.train.stages import train
 from gradlab.store.artifacts import load_frame
 from gradlab.store.ratings import read_comparison
@@ -246,7 +246,8 @@ def test_a_run_that_was_moved_is_compared_with_its_own_reference(folder, tmp_pat
     shutil.copytree(folder / "run0", tmp_path / "moved")
     opened = open_run(tmp_path / "moved")
     assert opened.systems[0].model == str(tmp_path / "moved" / "reference" / "model")
-    resealed(tmp_path / "moved" / "dpo" / "done.json", reference=str(folder / "base"))
+    kept = {"base": None, "reference": model_hash(folder / "base")}
+    resealed(tmp_path / "moved" / "dpo" / "done.json", reference=str(folder / "base"), weights=kept)
     with pytest.raises(ValueError, match="has runs with different references"):
         open_run(tmp_path / "moved")
     alone = open_run(tmp_path / "moved", ["bdpo"]).systems[0].model
@@ -260,8 +261,9 @@ def test_a_run_that_was_moved_is_compared_with_its_own_reference(folder, tmp_pat
 
 def test_two_ways_to_write_a_path_are_one_reference(folder, tmp_path, monkeypatch):
     shutil.copytree(folder / "run0", tmp_path / "run")
+    kept = {"base": None, "reference": model_hash(folder / "base")}
     for name, base in (("dpo", folder / "base"), ("bdpo", "base")):
-        resealed(tmp_path / "run" / name / "done.json", reference=str(base))
+        resealed(tmp_path / "run" / name / "done.json", reference=str(base), weights=kept)
     monkeypatch.chdir(folder)
     assert open_run(tmp_path / "run").systems[0].model == str(folder / "base")
 
