@@ -110,8 +110,8 @@ def test_save_keeps_the_history_and_refuses_to_replace_another(tmp_path, capsys)
         (["--utility", "flat"], "utility must be one of gaussian"),
         (["--labels", "medium"], "labels must be one of soft, hard"),
         (["--save", "history.csv"], "save must name a file that ends in .parquet"),
-        (["--save", f"{__file__}/history.parquet"], "test_cli.py' is none"),
-        (["--save", "/dev/null/new/history.parquet"], "save must name a file in a folder; '/dev/null' is none"),
+        (["--save", f"{__file__}/history.parquet"], "test_cli.py' is no folder"),
+        (["--save", "/dev/null/new/history.parquet"], "save must name a file in a folder; '/dev/null' is no folder"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):

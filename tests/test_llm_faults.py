@@ -51,7 +51,7 @@ def place(inputs, tmp_path_factory):
 
 
 def quietly(work):
-    """What the work returns, or else its error, which is for a user and has one line; and what was said meanwhile."""
+    """Return the work's result, or its error, which has one line for a user; and what was said meanwhile."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:

@@ -79,7 +79,7 @@ def check_save(file: Path | None) -> None:
         raise ValueError(f"save must name a file that ends in .parquet, got {str(file)!r}")
     folder = next(place for place in Path(os.path.abspath(file)).parents if os.path.lexists(place))
     if not folder.is_dir():
-        raise ValueError(f"save must name a file in a folder; {str(folder)!r} is none")
+        raise ValueError(f"save must name a file in a folder; {str(folder)!r} is no folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"save must name a file in a folder that can be written to, got {str(file)!r}")
     if os.path.lexists(file) or os.path.lexists(file.with_suffix(".json")):

@@ -82,7 +82,7 @@ class Known(NamedTuple):
     rank: int
     """The name's place among the names of this column: the lowest counts."""
     complement: bool = False
-    """Whether the file has 1 − the column."""
+    """True where the file has 1 − the column."""
 
 
 def is_known(name: str) -> bool:

@@ -122,9 +122,10 @@ def measure(extent: Extent, checkouts: Mapping[str, Path]) -> Iterator[dict[str,
 
 def run(code: str, folder: Path, checkout: Path) -> tuple[float, float]:
     """Run code of a checkout in a folder; return its seconds, and the peak memory in MB of its largest process."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "TQDM_DISABLE": "1"}
     begun = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{_PEAK}"], cwd=folder, env={**os.environ, "PYTHONPATH": str(checkout)},
+        [sys.executable, "-c", f"{code}\n{_PEAK}"], cwd=folder, env=environment,
         stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     taken = time.perf_counter() - begun

@@ -1,7 +1,7 @@
 """The date that a chat template writes as today's: fixed once per run, so that a run's texts outlive midnight.
 
 Templates of Llama 3.2 and Granite call ``strftime_now``, which reads the clock. Those of Llama 3 write ``date_string``
-where they are given one; Llama 3.1's else writes a date of its own.
+where they are given one; without one, Llama 3.1's writes a fixed date.
 """
 
 from __future__ import annotations
