@@ -1,28 +1,68 @@
 """What a claim stands or falls with, declared as data before any result and judged by rule.
 
-A ``Contrast`` compares two methods, paired by seed. A ``Scan`` is a statement about every declared case, such as an
-inequality between closed forms. The rules of a contrast are those of ``gradlab.stats.intervals``. Those of a scan:
+A ``Contrast`` compares two methods, paired by seed, in declared cells or in worlds that a distribution draws: the rules
+are those of ``gradlab.stats.population`` and ``gradlab.stats.words``. A ``Scan`` is a statement about every declared
+case, such as an inequality between closed forms:
 
-- Each case is a cell. Its slack is signed, positive where the statement is true: the cell ``holds`` where slack is
-  above the declared tolerance, ``fails`` where it is below minus that, and shows ``no difference`` between.
-- The scan's verdict follows from its cells as a contrast's does. With ``identity`` it is ``identity`` where no error
-  exceeds the tolerance, else ``fails``.
-- Its effect is the share of cases that hold (of identities: that are exact). Its interval is a bootstrap over seeds,
-  which cases that are drawn at random carry; cases of a declared grid have none, and stay as they are.
+- A case is *for* the statement where its slack is above the declared tolerance, *against* it below minus that, and
+  *none* between. A case of an identity is for it where its error is within the tolerance, else against it.
+- With a proof, the scan is *proved*, unless a case contradicts it: then it is *refuted*. Where the proof refutes the
+  statement, the scan is *refuted* if a case shows that, else *undecided*.
+- Without a proof it takes the words of ``gradlab.stats.words.word_of_cases``. Shares of a declared grid measure the
+  grid, so they only illustrate: no primary rests on them.
+
+Roles. A *primary* carries the claim's word. A control *explains away* where the method does no better than it: then
+something else than the balancing has done the work. *Robustness* asks whether the answer stays under another budget,
+optimiser or metric. *Context* is worth knowing, and judges nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from gradlab.stats.intervals import decide, judge, judge_cells, overall, paired_differences, share_interval, tally
+from gradlab.arrays import check_columns
+from gradlab.checks import one_of, positive
+from gradlab.stats.conditions import Search, search_condition
+from gradlab.stats.intervals import paired_differences
+from gradlab.stats.moderators import effect_by_dose, effect_by_value
+from gradlab.stats.population import (
+    Average,
+    Transport,
+    average_over_cells,
+    by_unit_and_seed,
+    judge_units,
+    over_worlds,
+)
+from gradlab.stats.precision import factor, replicates_for
+from gradlab.stats.words import Evidence, evidence_of_cells, evidence_of_worlds, word_of, word_of_cases
 
-SHARE_OF_CASES = "share of cases"  # the value of a scan, in place of a contrast's
+Role = Literal["primary", "explains away", "robustness", "context"]
+Population = Literal["stated", "worlds", "cases"]
+Levels = Mapping[str, Iterable[object]]
+ROLES: tuple[Role, ...] = ("primary", "explains away", "robustness", "context")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of effects: a number in units of the value, times ``scale``, is so many ``words``."""
+
+    words: str
+    scale: float = 1.0
+    digits: int = 3
+
+    def size(self, value: float) -> str:
+        """Return a size without its sign, such as "4.7 points of the reachable reward"."""
+        return f"{abs(value) * self.scale:.{self.digits}f} {self.words}".rstrip()
+
+    def signed(self, value: float) -> str:
+        """Return a signed number without the words."""
+        return f"{round(value * self.scale, self.digits) + 0.0:+.{self.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -34,10 +74,16 @@ class Contrast:
     method, baseline, value  the difference is value(method) − value(baseline); the other way round where
                ``lower_is_better``, so that a positive effect always speaks for the method. Without a baseline it is
                value(method) − 0.
-    by         the columns that make a cell.
-    margin     differences within ± margin count as none, in units of value.
+    by         the columns that make a cell; of worlds, the column that numbers them.
+    margin     > 0: differences within ± margin do not matter, in units of value.
+    unit       of value, in words.
+    better, worse  the answer as a plain sentence for an effect above and below 0, with {size} for its size.
     where      a pandas query that picks the rows.
-    control    False: the claim as stated. True: a control that could refute it, or explain it away.
+    role, population  see above. ``stated`` cells are fixed, ``worlds`` are drawn.
+    label      a short name of the comparison, such as "λ = ½".
+    co_primaries  how many primaries of the claim share Holm's correction.
+    moderators  of worlds: the columns by which the effect is shown, the dose first.
+    complete   the cells are all combinations of the values of ``by``; False where some combinations cannot be.
     """
 
     claim: str
@@ -48,13 +94,31 @@ class Contrast:
     by: tuple[str, ...]
     margin: float
     where: str = ""
+    unit: Unit = Unit("")
+    better: str = ""
+    worse: str = ""
     lower_is_better: bool = False
-    control: bool = False
+    role: Role = "primary"
+    population: Literal["stated", "worlds"] = "stated"
+    label: str = ""
+    co_primaries: int = 1
+    moderators: tuple[str, ...] = ()
+    complete: bool = True
+
+    def __post_init__(self) -> None:
+        positive(f"margin of {self.statement!r}", self.margin)
+        one_of("role", self.role, ROLES)
+
+    @property
+    def target(self) -> float:
+        """Return the half-width at which a cell is precise enough."""
+        return factor(self.co_primaries) * self.margin
 
     def differences(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return paired differences in favour of the method: columns by, ``seed``, ``difference``."""
         rows = frame.query(self.where) if self.where else frame
         if self.baseline is None:
+            check_columns("frame", rows, ["method", *self.by, "seed", self.value])
             rows = rows[rows["method"] == self.method]
             differences = rows[[*self.by, "seed"]].assign(difference=rows[self.value])
         else:
@@ -62,25 +126,72 @@ class Contrast:
         sign = -1 if self.lower_is_better else 1
         return differences.assign(difference=sign * differences["difference"])
 
-    def cells(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return one judged row per cell, see ``intervals.judge_cells``."""
-        return judge_cells(self.differences(frame), self.by, self.margin)
+    def table(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the differences as a table, a row per cell or world, a column per seed; NaN where none was run.
 
-    def judged(self, frame: pd.DataFrame) -> dict[str, Any]:
-        """The verdict as a row, with its cells under ``evidence``."""
+        Raises ValueError where a value is missing, a seed is there twice, or a cell or world is missing.
+        """
         differences = self.differences(frame)
-        cells = judge_cells(differences, self.by, self.margin)
-        return {**judge(differences, cells, self.by), "evidence": cells}
+        if self.population == "worlds":
+            last = int(differences[self.by[0]].max())
+            units = [(number,) for number in range(last + 1)] if not self.where else None
+        else:
+            levels = (differences[name].unique() for name in self.by)
+            units = list(itertools.product(*levels)) if self.complete and self.by else None
+        return by_unit_and_seed(differences.assign(all=0), self.by or ("all",), declared=units)
+
+    def judged(self, frame: pd.DataFrame) -> Judged:
+        """Return the answer of the frame, before any correction over co-primaries."""
+        table = self.table(frame)
+        values = table.to_numpy(float)
+        units = judge_units(values, self.margin)
+        seeds = (~np.isnan(values)).sum(1)
+        rows = table.index.to_frame(index=False).assign(
+            effect=units.effect, low=units.low, high=units.high, state=units.state, reversed=units.reversed, seeds=seeds
+        )
+        if self.population == "stated":
+            average = average_over_cells(values, self.margin)
+            return self._answer(evidence_of_cells(average, units), average, rows)
+        transport = over_worlds(values, self.margin)
+        factors = _factors(frame.query(self.where) if self.where else frame, self.by[0], self.moderators, rows)
+        shown = {
+            name: (effect_by_dose if pd.api.types.is_float_dtype(factors[name]) else effect_by_value)(
+                rows["effect"].to_numpy(), factors[name]
+            )
+            for name in self.moderators
+        }
+        search = search_condition(values, factors, rows[self.by[0]], self.margin, self.moderators)
+        rows = pd.concat([rows, factors], axis=1)
+        answer = self._answer(evidence_of_worlds(transport), transport.average, rows)
+        return replace(answer, transport=transport, moderators=shown, search=search)
+
+    def _answer(self, evidence: Evidence, average: Average, rows: pd.DataFrame) -> Judged:
+        word = word_of(evidence)
+        wide = (rows["high"] - rows["low"]) / 2 > self.target if self.population == "stated" else pd.Series(dtype=bool)
+        return Judged(
+            statement=self, evidence=evidence, word=word, effect=average.effect, low=average.low, high=average.high,
+            replicates=average.replicates, rows=rows, wide=int(wide.sum()), needs=self._needs(word, average),
+        )  # fmt: skip
+
+    def _needs(self, word: str, average: Average) -> int:
+        """Return how many seeds or worlds would decide; 0 where the word is decided."""
+        half = (average.high - average.low) / 2
+        if word != "undecided" or not np.isfinite(half):
+            return 0
+        return replicates_for(half, average.replicates, self.target)
 
 
 @dataclass(frozen=True)
 class Scan:
     """A statement about every declared case that a claim stands or falls with.
 
-    claim, statement, by, where, control   as for a contrast.
+    claim, statement, by, where, role, label   as for a contrast.
     value      the column of slacks, positive where the statement is true; for an identity, the column of errors.
     tolerance  slacks within ± tolerance are on the boundary; errors within it are rounding. In units of value.
     identity   the statement is an equation, and value its error.
+    proof      the name of the proof, see ``experiments.report.proofs``; empty: none, the cases are all there is.
+    refutes    the proof refutes the statement.
+    holds, fails  the answer as a plain sentence where the statement is right, and where it is wrong.
     """
 
     claim: str
@@ -90,66 +201,142 @@ class Scan:
     tolerance: float = 0.0
     where: str = ""
     identity: bool = False
-    control: bool = False
+    role: Role = "primary"
+    label: str = ""
+    holds: str = ""
+    fails: str = ""
+    proof: str = ""
+    refutes: bool = False
+    population: Literal["cases"] = field(default="cases", init=False)
 
-    def cells(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return one judged row per case: by, ``seed`` where there are seeds, ``slack`` and ``verdict``."""
+    def judged(self, frame: pd.DataFrame) -> Judged:
+        """Return the answer of the frame; ValueError where a case has no value."""
         rows = frame.query(self.where) if self.where else frame
         if not len(rows) or rows[self.value].isna().any():
             raise ValueError(f"{self.statement!r} must have {self.value} in every case, got {len(rows)} with gaps")
         slack = rows[self.value].to_numpy(float)
         if self.identity:
-            verdict = np.where(np.abs(slack) <= self.tolerance, "holds", "fails")
+            state = np.where(np.abs(slack) <= self.tolerance, "for", "against")
         else:
-            verdict = np.select([slack > self.tolerance, slack < -self.tolerance], ["holds", "fails"], "no difference")
+            state = np.select([slack > self.tolerance, slack < -self.tolerance], ["for", "against"], "none")
         keep = [*self.by, *(["seed"] if "seed" in rows and "seed" not in self.by else [])]
-        return rows[keep].assign(slack=slack, verdict=verdict).reset_index(drop=True)
+        cases = rows[keep].assign(effect=slack, state=state, reversed=state == "against").reset_index(drop=True)
+        above, below = int((state == "for").sum()), int((state == "against").sum())
+        algebra = self._algebra(below)
+        word = algebra or word_of_cases(above, len(state) - above - below, below)
+        evidence = Evidence(algebra=algebra, units=len(state), above=above, below=below, reversed=below)
+        seeds = cases["seed"].nunique() if "seed" in cases else 0
+        return Judged(statement=self, evidence=evidence, word=word, rows=cases, replicates=seeds)
 
-    def judged(self, frame: pd.DataFrame) -> dict[str, Any]:
-        """The verdict as a row, with its cells under ``evidence``."""
-        cells = self.cells(frame)
-        words = overall(cells, self.by)
-        if self.identity:
-            words = "identity" if words == "holds" else "fails"
-        held = cells["verdict"] == "holds"
-        seeds = cells["seed"] if "seed" in cells else pd.Series(np.nan, cells.index)
-        low, high = share_interval(held, seeds)
-        return {
-            "verdict": words, "effect": float(held.mean()), "low": low, "high": high, "margin": self.tolerance,
-            "seeds": seeds.nunique(), "cells": len(cells), **tally(cells), "evidence": cells,
-        }  # fmt: skip
-
-
-def judged(frame: pd.DataFrame, statements: Iterable[Contrast | Scan]) -> pd.DataFrame:
-    """Return a table of verdicts: one row per statement, in the given order."""
-    rows = [
-        {
-            "claim": statement.claim,
-            "control": statement.control,
-            "statement": statement.statement,
-            "value": statement.value if isinstance(statement, Contrast) else SHARE_OF_CASES,
-            "by": statement.by,
-            **statement.judged(frame),
-        }
-        for statement in statements
-    ]
-    return pd.DataFrame(rows)
+    def _algebra(self, against: int) -> Literal["proved", "refuted"] | None:
+        """Return what the proof and the cases say together; None without a proof, or where no case shows it."""
+        if not self.proof:
+            return None
+        if self.refutes:
+            return "refuted" if against else None
+        return "refuted" if against else "proved"
 
 
-def as_families(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the verdicts with Holm's correction over one family per claim: all contrasts that state the claim.
+Statement = Contrast | Scan
 
-    table: rows of ``judged``, of all experiments. Controls, scans and identities stay as they are.
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A statement with its answer.
+
+    word        by rule, see ``gradlab.stats.words``.
+    evidence    the numbers from which the word follows.
+    effect, low, high  the average over cells or worlds with its 95% interval, in units of value; NaN for a scan.
+    replicates  over how many seeds or worlds the interval is; of a scan, how many seeds drew its cases, 0 for none.
+    rows        each cell, world or case: its columns, effect (of a case, its slack), low, high, state, reversed, seeds.
+    wide        how many stated cells are wider than their design asks for: they hit the cap of seeds.
+    needs       how many seeds or worlds would decide; 0 where the word is decided, or nobody can say.
+    transport   of worlds: the estimate for the distribution.
+    moderators  of worlds: the effect by dose or value, a table per factor.
+    search      of worlds: the condition that was searched, and whether the other half confirms it.
+    experiment  the experiment or measurement whose frame was judged.
+    note        more in words, for a reader of the row.
     """
-    table = table.copy()
-    cells_of: dict[Any, pd.DataFrame] = dict(table["evidence"])
-    stated = ~table["control"] & (table["verdict"] != "identity")
-    sampled = [index for index, cells in cells_of.items() if stated[index] and "p_raw" in cells]
-    for _, family in table.loc[sampled].groupby("claim", sort=False):
-        corrected = decide(pd.concat([cells_of[index] for index in family.index], keys=family.index))
-        for index, by in family["by"].items():
-            cells = corrected.loc[[index], list(cells_of[index].columns)].droplevel(0)
-            for name, value in {"verdict": overall(cells, by), **tally(cells)}.items():
-                table.loc[index, name] = value
-            cells_of[index] = cells
-    return table.assign(evidence=pd.Series(cells_of))
+
+    statement: Statement
+    evidence: Evidence
+    word: str
+    rows: pd.DataFrame
+    replicates: int
+    effect: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    wide: int = 0
+    needs: int = 0
+    transport: Transport | None = None
+    moderators: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    search: Search | None = None
+    experiment: str = ""
+    note: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """Return the answer as one plain sentence with its unit."""
+        statement = self.statement
+        if isinstance(statement, Scan):
+            said = statement.fails if self.word in ("refuted", "reversed") else statement.holds
+            return said or f"{statement.statement}: {self.word}"
+        size = statement.unit.size
+        said = (statement.better if self.effect >= 0 else statement.worse).format(size=size(self.effect))
+        if not said:
+            return f"{statement.statement}: {statement.unit.signed(self.effect)} {statement.unit.words}".rstrip()
+        if self.word == "no practical difference":
+            return f"{said}, within the {size(statement.margin)} that count as none"
+        return said
+
+    @property
+    def role(self) -> Role:
+        """Return the statement's role."""
+        return self.statement.role
+
+    @property
+    def population(self) -> Population:
+        """Return which population was judged: stated cells, worlds or cases."""
+        return self.statement.population
+
+    @property
+    def seeds(self) -> int:
+        """Return the fewest seeds of a cell or world; of a scan, how many drew its cases."""
+        return int(self.rows["seeds"].min()) if "seeds" in self.rows else self.replicates
+
+    def number(self, state: str) -> int:
+        """Return how many cells, worlds or cases are ``for``, ``none``, ``against`` or ``undecided``."""
+        return int((self.rows["state"] == state).sum())
+
+    def corrected(self, evidence: Evidence) -> Judged:
+        """Return the answer under corrected evidence."""
+        word = word_of(evidence) if evidence.algebra is None and evidence.units else self.word
+        if isinstance(self.statement, Scan) or word == self.word:
+            return replace(self, evidence=evidence)
+        average = Average(self.effect, self.low, self.high, np.nan, np.nan, len(self.rows), self.replicates)
+        return replace(self, evidence=evidence, word=word, needs=self.statement._needs(word, average))
+
+
+def judged(frame: pd.DataFrame, statements: Iterable[Statement], levels: Levels | None = None) -> list[Judged]:
+    """Return the answers of a frame, in the order of the statements.
+
+    levels  values that columns of the frame must have, all of them and no others; None: any.
+    Raises ValueError for a frame without them, with a gap, a seed that is there twice, or a missing cell.
+    """
+    for column, values in (levels or {}).items():
+        check_columns("frame", frame, [column])
+        there, wanted = set(frame[column]), set(values)
+        if there != wanted:
+            wrong = sorted(map(str, (wanted - there) or (there - wanted)))
+            state = "is missing" if wanted - there else "is not declared"
+            raise ValueError(f"frame must have the declared values of {column}; {wrong[0]} {state}")
+    return [statement.judged(frame) for statement in statements]
+
+
+def _factors(frame: pd.DataFrame, world: str, names: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row of factors per world, in the order of ``rows``; ValueError where a factor varies within a world."""
+    check_columns("frame", frame, [world, *names])
+    values = frame[[world, *names]].drop_duplicates()
+    if values[world].duplicated().any():
+        raise ValueError(f"frame must have one value of {', '.join(names)} per {world}, got several")
+    return values.set_index(world).loc[rows[world]].reset_index(drop=True)

@@ -13,11 +13,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradlab.experiments.contrasts import Judged
 from gradlab.lab.training import Training
 from gradlab.store.artifacts import load_frame, load_manifest
 
 Settings = dict[str, Any]  # numbers, words and recipes (``Training``), and lists and dictionaries of them
 Frames = Mapping[str, pd.DataFrame]
+# The first report used seeds from 0 on. What judges is drawn by seeds from here on, which nobody had looked at.
+FIRST_SEED = 1000
 
 
 def plain(settings: Settings) -> Settings:
@@ -40,7 +43,9 @@ class Experiment:
     quick     the settings that a quick run replaces.
     parts     cuts settings into the arguments of ``run_part``, one dictionary per part.
     run_part  makes the rows of one part. The rows depend only on its arguments.
-    verdict   judges the whole frame: a table as ``contrasts.judged`` makes it, empty where there is nothing to judge.
+    verdict   judges the whole frame under its settings: answers as ``contrasts.judged`` gives them.
+    more      the further parts that precision asks for, given the rows so far and the settings; empty where they are
+              enough. It sees widths, never effects. None: the first parts are all.
     figures   draws the whole frame: figures by their names, which are those of ``captions``.
     captions  say how to read each figure.
 
@@ -53,9 +58,10 @@ class Experiment:
     quick: Settings
     parts: Callable[[Settings], list[Settings]]
     run_part: Callable[..., pd.DataFrame]
-    verdict: Callable[[pd.DataFrame], pd.DataFrame]
+    verdict: Callable[[pd.DataFrame, Settings], list[Judged]]
     figures: Callable[[pd.DataFrame], dict[str, Figure]]
     captions: Mapping[str, str]
+    more: Callable[[pd.DataFrame, Settings], list[Settings]] | None = None
 
     @property
     def module(self) -> str:
@@ -75,7 +81,7 @@ class Measurement:
     name      in lower case, with hyphens. The claims that the frames judge name it, see ``report.claims``.
     files     where the frames are kept, in the folder of the figures, by their names.
     command   makes them.
-    verdict   judges the frames, by name: a table as an experiment's.
+    verdict   judges the frames, by name: answers as an experiment's.
     figures   draws the frames, by name; None where nothing is drawn.
     captions  say how to read each figure.
     """
@@ -83,7 +89,7 @@ class Measurement:
     name: str
     files: Mapping[str, str]
     command: str
-    verdict: Callable[[Frames], pd.DataFrame]
+    verdict: Callable[[Frames], list[Judged]]
     figures: Callable[[Frames], dict[str, Figure]] | None = None
     captions: Mapping[str, str] = field(default_factory=dict)
 

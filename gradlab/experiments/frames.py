@@ -29,11 +29,12 @@ def settings_of(experiment: Experiment, quick: bool) -> Settings:
 
 
 def frame_key(experiment: Experiment, quick: bool) -> str:
-    """Return a hash of all that a frame depends on: settings, how parts are cut and run, sources, library versions.
+    """Return a hash of all that a frame depends on: settings, sources, versions, how parts are cut, run and added.
 
     The code that judges, draws and words the frame does not count.
     """
-    roots = [function.__qualname__ for function in (experiment.parts, experiment.run_part)]
+    functions = (experiment.parts, experiment.run_part, *([experiment.more] if experiment.more else []))
+    roots = [function.__qualname__ for function in functions]
     return fingerprint(settings_of(experiment, quick), code_key(experiment.module, roots, without=_JUDGING))
 
 
@@ -51,13 +52,14 @@ def bring_up_to_date(
     if fresh:
         for name in parts:
             remove_frames(data / ".parts" / name)
-    if stale:
-        run_parts(
-            _run_part,
-            [part for of_experiment in parts.values() for part in of_experiment],
-            label="experiments",
-            workers=workers,
-        )
+    wanted = parts
+    while todo := [part for of_experiment in wanted.values() for part in of_experiment]:
+        run_parts(_run_part, todo, label="experiments", workers=workers)
+        wanted = {
+            experiment.name: _more(experiment, quick, data / ".parts", parts[experiment.name]) for experiment in stale
+        }
+        for name, further in wanted.items():
+            parts[name] += further
     for experiment in stale:
         manifest = {"key": frame_key(experiment, quick), "settings": settings_of(experiment, quick), "quick": quick}
         make_way(frame_path(experiment, data))
@@ -75,8 +77,11 @@ def run(experiment: Experiment, *, quick: bool = False, workers: int | None = No
     workers  processes; left out: one per core.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        parts = _parts(experiment, quick, Path(scratch))
-        run_parts(_run_part, parts, label=experiment.name, workers=workers)
+        parts = wanted = _parts(experiment, quick, Path(scratch))
+        while wanted:
+            run_parts(_run_part, wanted, label=experiment.name, workers=workers)
+            wanted = _more(experiment, quick, Path(scratch), parts)
+            parts = parts + wanted
         return _joined(parts)
 
 
@@ -91,10 +96,25 @@ def frame_path(experiment: Experiment, data: Path) -> Path:
 
 
 def _parts(experiment: Experiment, quick: bool, folder: Path) -> list[Part]:
+    return _as_parts(experiment, quick, folder, experiment.parts(declared(experiment, quick)))
+
+
+def _more(experiment: Experiment, quick: bool, folder: Path, parts: Sequence[Part]) -> list[Part]:
+    """Return the parts that precision asks for beside these, which have been run."""
+    if experiment.more is None:
+        return []
+    further = _as_parts(experiment, quick, folder, experiment.more(_joined(parts), declared(experiment, quick)))
+    twice = {part.file for part in further} & {part.file for part in parts}
+    if twice:
+        raise ValueError(f"more must ask {experiment.name} for parts that were not run, got {min(twice)}")
+    return further
+
+
+def _as_parts(experiment: Experiment, quick: bool, folder: Path, settings: Sequence[Settings]) -> list[Part]:
     key = frame_key(experiment, quick)
     return [
         Part({"function": experiment.run_part, "part": part}, folder / experiment.name / _file(part), key)
-        for part in experiment.parts(declared(experiment, quick))
+        for part in settings
     ]
 
 

@@ -109,6 +109,37 @@ def word_of(evidence: Evidence) -> str:
     return "undecided"
 
 
+def word_of_cases(above: int, none: int, below: int) -> str:
+    """Return the word on declared cases without chance, of which so many are above, within and below the margin.
+
+    mixed                    at least 10% above and at least 10% below.
+    no practical difference  at least 95% within.
+    holds throughout         at least 95% above, and none below.
+    holds on average, reversed  more above than below, or fewer; undecided where as many.
+    """
+    total = above + none + below
+    if total == 0:
+        return "not run"
+    if min(above, below) >= MIXED * total:
+        return "mixed"
+    if none >= THROUGHOUT * total:
+        return "no practical difference"
+    if above >= THROUGHOUT * total and not below:
+        return "holds throughout"
+    return "undecided" if above == below else "holds on average" if above > below else "reversed"
+
+
+def weakest_word(words: Iterable[str]) -> str:
+    """Return the weakest of some words: not run, refuted, reversed, undecided, mixed, no practical difference, ….
+
+    Of controls that could explain an effect away, the weakest word decides: one that does as well explains it.
+    """
+    said = [one_of("word", word, WORDS) for word in words]
+    if not said:
+        raise ValueError("words must be at least one, got none")
+    return min(said, key=_WEAKEST_FIRST.index)
+
+
 def joint_word(words: Iterable[str]) -> str:
     """Return the word on co-primaries together: a claim holds only as far as each of them does.
 
@@ -120,7 +151,7 @@ def joint_word(words: Iterable[str]) -> str:
         raise ValueError("words must be at least one, got none")
     if "reversed" in said and any(word.startswith("holds") for word in said) and "not run" not in said:
         return "mixed"
-    return min(said, key=_WEAKEST_FIRST.index)
+    return weakest_word(said)
 
 
 def _evidence(average: Average, units: Units, *, sampled: bool) -> Evidence:

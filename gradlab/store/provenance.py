@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from gradlab.checks import shown
+
 _LIBRARIES = ("llvmlite", "numpy", "pandas", "scipy", "torch")
 # Modules that cannot change a number that a training gives.
 PLUMBING = (
@@ -21,11 +23,7 @@ PLUMBING = (
     "gradlab.console",
     "gradlab.plotting",
     "gradlab.stats.conditions",
-    "gradlab.stats.equivalence",
-    "gradlab.stats.intervals",
     "gradlab.stats.moderators",
-    "gradlab.stats.population",
-    "gradlab.stats.precision",
     "gradlab.stats.words",
     "gradlab.store.artifacts",
     "gradlab.store.files",
@@ -154,6 +152,20 @@ def text_at_head(path: Path | str) -> str | None:
     """
     path = Path(path)
     return _git(path.parent, "cat-file", "blob", f"HEAD:./{path.name}")
+
+
+def text_at(path: Path | str, revision: str) -> str:
+    """Return a text file's content in a revision of the git checkout that it lies in; the file itself need not exist.
+
+    Raises ValueError, in one line, where the revision does not exist there, or does not have the file.
+    """
+    path = Path(path)
+    if revision.startswith("-") or _git(path.parent, "rev-parse", "--verify", f"{revision}^{{commit}}") is None:
+        raise ValueError(f"revision must be a commit of the git checkout around {path.parent}, got {shown(revision)}")
+    text = _git(path.parent, "cat-file", "blob", f"{revision}:./{path.name}")
+    if text is None:
+        raise ValueError(f"revision must be one that has {path}, got {shown(revision)}")
+    return text
 
 
 @functools.cache

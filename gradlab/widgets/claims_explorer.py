@@ -20,6 +20,7 @@ from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.report import verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.verdicts import Settled
+from gradlab.stats.words import WORDS
 from gradlab.store.artifacts import load_frame
 from gradlab.store.shipped import shipped
 from gradlab.widgets.controls import Controls, choice, whole_slider
@@ -28,7 +29,7 @@ from gradlab.widgets.front import Picture, Table
 from gradlab.widgets.view import View
 
 _ALL, _NONE = "all", "none"
-_KINDS = [*reversed(verdicts.WEAKEST_FIRST), verdicts.NOT_JUDGED, verdicts.NOT_RUN]
+_KINDS = [*WORDS, verdicts.NOT_JUDGED]
 _HEAD = ["claim", "statement", "verdict", "effect, 95% interval", "the control beside it"]
 _OURS = {name: caption for question in EXPERIMENTS.values() for name, caption in question.captions.items()}
 _CAPTIONS = {

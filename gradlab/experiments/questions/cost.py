@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Role, judged
 from gradlab.experiments.experiment import Measurement
 
 ALLOWED = 0.05  # more time or memory than DPO that still counts as next to nothing, as a share of DPO's
 LOSS_ONLY = "loss alone"  # the measurement of the loss alone, without the rest of a step
 
 
-def overhead(frame: pd.DataFrame) -> pd.DataFrame:
+def overhead(frame: pd.DataFrame) -> list[Judged]:
     """Judge whether bDPO's time and peak memory are within the allowance of DPO's.
 
     frame: one row per measurement: ``what`` was measured, ``device``, ``pair`` (the number of the interleaved
@@ -23,14 +23,18 @@ def overhead(frame: pd.DataFrame) -> pd.DataFrame:
     ``LOSS_ONLY`` is a control. Raises ValueError for other numbers.
     """
     alone = frame["what"] == LOSS_ONLY
-    return pd.concat([
-        within_allowance(frame[rows], value, f"{words} of {part}", by=("what", "device"), control=control)
-        for part, rows, control in (("a step", ~alone, False), ("the loss alone", alone, True)) if rows.any()
+    parts: tuple[tuple[str, pd.Series, Role], ...] = (
+        ("a step", ~alone, "primary"), ("the loss alone", alone, "context")
+    )  # fmt: skip
+    return [
+        answer
+        for part, rows, role in parts if rows.any()
         for words, value in (("time", "seconds"), ("peak memory", "peak_mb"))
-    ], ignore_index=True)  # fmt: skip
+        for answer in within_allowance(frame[rows], value, f"{words} of {part}", by=("what", "device"), role=role)
+    ]  # fmt: skip
 
 
-def trainer_overhead(frame: pd.DataFrame) -> pd.DataFrame:
+def trainer_overhead(frame: pd.DataFrame) -> list[Judged]:
     """Judge whether bDPO's time per step of the language models' trainer is within the allowance of DPO's.
 
     frame: that of ``scripts/benchmarks/llm_speed.py``, whose rows with ``part`` "steps" count: ``size`` of the model,
@@ -43,8 +47,8 @@ def trainer_overhead(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def within_allowance(
-    frame: pd.DataFrame, value: str, words: str, *, by: tuple[str, ...], control: bool = False
-) -> pd.DataFrame:
+    frame: pd.DataFrame, value: str, words: str, *, by: tuple[str, ...], role: Role = "primary"
+) -> list[Judged]:
     """Return the verdict on whether bDPO's ``value`` is within the allowance of DPO's, as a table of one row.
 
     frame  one row per measurement: ``pair``, ``method``, the columns ``by`` and ``value``, > 0 or missing.
@@ -55,13 +59,10 @@ def within_allowance(
         raise ValueError(f"measurements of the overhead must have {value} > 0 where they have any")
     allowance = np.where(frame["method"] == "dpo", np.log1p(ALLOWED), 0.0)
     rows = frame.assign(log=np.log(numbers) + allowance, seed=frame["pair"]).dropna(subset=["log"])
-    table = judged(rows, [Contrast(
+    return judged(rows, [Contrast(
         claim="overhead", statement=f"bDPO's {words} is within {ALLOWED:.0%} of DPO's", method="bdpo", baseline="dpo",
-        value="log", by=by, margin=0.0, lower_is_better=True, control=control,
+        value="log", by=by, margin=ALLOWED, lower_is_better=True, role=role,
     )])  # fmt: skip
-    more = float(np.expm1(np.log1p(ALLOWED) - table["effect"].iloc[0]))
-    said = f"{table['statement'].iloc[0]} (measured: {more:+.1%}; effect: log {1 + ALLOWED:g} − log bDPO/DPO)"
-    return table.assign(statement=said, value=f"log_{value}")
 
 
 OVERHEAD = Measurement(

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.contrasts import Contrast, Judged, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import history, train
 from gradlab.lab import metrics
@@ -110,9 +110,9 @@ def _at_levels(path: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"kl": levels, **values})
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Compare bDPO with DPO, and with the other controls, at equal KL from the reference."""
-    rows = []
+    rows = list[Judged]()
     ways = (
         (at_equal_kl(frame), "β and checkpoints pooled"),
         (ends_at_equal_kl(frame), "ends of training only, as drawn (added after the first results)"),
@@ -124,12 +124,13 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
         for levels, how in ways:
             for baseline, words in (("dpo", "DPO"), ("permuted λ", "λ permuted among the pairs")):
                 both = _overlap(levels.query("mask > 0") if lower else levels, "bdpo", baseline)
-                rows.append(judged(both, [Contrast(
+                rows += judged(both, [Contrast(
                     claim=claim, statement=f"bDPO against {words} at equal KL, {how}", method="bdpo",
                     baseline=baseline, value=value, by=("mask", "policy", "kl"), margin=margin, lower_is_better=lower,
-                    control=True,
-                )]))  # fmt: skip
-    return pd.concat(rows, ignore_index=True)
+                    role="robustness",
+                    complete=False,
+                )])  # fmt: skip
+    return rows
 
 
 def _overlap(levels: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:

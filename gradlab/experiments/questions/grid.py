@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.contrasts import Contrast, Judged, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import METHODS, final, history, train
 from gradlab.lab.training import Training
@@ -89,38 +89,38 @@ def _contrasts(fewest: int) -> list[Contrast]:
         found += [
             Contrast(
                 statement=statement + ", finite data", method=method, baseline=baseline, by=_CELL,
-                where=_PRIMARY + masked, control=True, **shared,
+                where=_PRIMARY + masked, role="robustness", **shared,
             )
             for statement, (method, baseline) in _CONTROLS.items()
         ]  # fmt: skip
         found.append(Contrast(
             statement="bDPO against DPO at β = 1, exact data", method="bdpo", baseline="dpo", by=_CELL,
-            where="training == 'adam 0.05' and data == 'exact'" + masked, control=True, **shared,
+            where="training == 'adam 0.05' and data == 'exact'" + masked, role="robustness", **shared,
         ))  # fmt: skip
         found.append(Contrast(
             statement="bDPO against DPO at β = 1, every optimiser and learning rate", method="bdpo", baseline="dpo",
-            by=(*_CELL, "training"), where=f"data != 'exact' and seed < {fewest}" + masked, control=True, **shared,
+            by=(*_CELL, "training"), where=f"data != 'exact' and seed < {fewest}" + masked, role="robustness", **shared,
         ))  # fmt: skip
     found.append(Contrast(
         statement="unobserved mass nearer to the ideal policy's, bDPO against DPO", method="bdpo", baseline="dpo",
-        by=_CELL, where=_PRIMARY + " and mask > 0", control=True, claim="grid-unobserved",
+        by=_CELL, where=_PRIMARY + " and mask > 0", role="robustness", claim="grid-unobserved",
         value="unobserved_gap", margin=0.005, lower_is_better=True,
     ))  # fmt: skip
     found += [
         Contrast(
             claim="ablation", statement=f"win-rate against the reference, bDPO against {name}", method="bdpo",
-            baseline=baseline, value="win_rate", by=_CELL, margin=0.01, where=_PRIMARY, control=control,
+            baseline=baseline, value="win_rate", by=_CELL, margin=0.01, where=_PRIMARY, role=role,
         )
-        for name, baseline, control in (
-            ("naive bDPO", "nbdpo", False),
-            ("naive bDPO v2 (symmetric)", "nbdpo-symmetric", False),
-            ("DPO", "dpo", True),
-            ("a constant λ = ½", "fixed λ=0.5", True),
+        for name, baseline, role in (
+            ("naive bDPO", "nbdpo", "primary"),
+            ("naive bDPO v2 (symmetric)", "nbdpo-symmetric", "primary"),
+            ("DPO", "dpo", "robustness"),
+            ("a constant λ = ½", "fixed λ=0.5", "robustness"),
         )
     ]  # fmt: skip
     found.append(Contrast(
         claim="ablation", statement="naive bDPO against DPO, win-rate against the reference", method="nbdpo",
-        baseline="dpo", value="win_rate", by=_CELL, margin=0.01, where=_PRIMARY, control=True,
+        baseline="dpo", value="win_rate", by=_CELL, margin=0.01, where=_PRIMARY, role="robustness",
     ))  # fmt: skip
     return found
 
@@ -131,7 +131,7 @@ def ends(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(unobserved_gap=(rows["unobserved_mass"] - rows["unobserved_mass_ideal"]).abs())
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return verdicts on the contrasts above, all at the end of training."""
     rows = ends(frame)
     fewest = int(rows.groupby("training")["seed"].nunique().min())

@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import train
 from gradlab.experiments.questions.inner_products_network import (
@@ -66,7 +66,7 @@ _ROUNDING = 1e-10  # of Σ c_ij against Σ c_ii
 
 _BY = ("family", "level", "n", "parameters")
 _SHARED: dict[str, Any] = {"claim": "inner-product", "method": "policy", "baseline": None, "by": _BY}
-_OPPOSED = {**_SHARED, "margin": _SIGN, "lower_is_better": True, "control": True}
+_OPPOSED = {**_SHARED, "margin": _SIGN, "lower_is_better": True, "role": "robustness"}
 STATEMENTS: list[Contrast | Scan] = [
     Scan(
         claim="inner-product", value="total", by=_BY, tolerance=_ROUNDING, where="set == 'full'", identity=True,
@@ -224,7 +224,7 @@ def _subset(matrix: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.take_along_axis(rows, chosen[..., None, :], -1)
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Judge in every family, size and kind of parameters: is the mean negative, are gradients nearly orthogonal?"""
     means = frame[frame["kind"] == "mean"]
     return judged(means.assign(slack=NEAR_ZERO - means["abs_cosine"]), STATEMENTS)

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -34,11 +35,11 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.doctor import SPIKE_EVALUATIONS, spikes
-from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Role, Scan, judged
 from gradlab.experiments.experiment import Measurement
 from gradlab.experiments.questions.log_ratio import TOLERANCE
 from gradlab.experiments.questions.ratios import HALF
-from gradlab.stats.intervals import overall, tally
+from gradlab.stats.words import WORDS
 from gradlab.theory import bdpo_log_rho, in_probabilities, share_corrected
 
 FILES = {name: f"llm/{name}.parquet" for name in ("evaluation", "logs", "pairs")}  # in the folder of the figures
@@ -68,7 +69,7 @@ _NEEDED = {
 _Z = 1.96  # of a 95% normal interval
 
 
-def verdict(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def verdict(frames: Mapping[str, pd.DataFrame]) -> list[Judged]:
     """Return all rows of all claims, from the frames ``evaluation``, ``logs`` and ``pairs`` of the laptop run.
 
     Raises ValueError where a frame lacks a column, or a run lacks values that a claim needs.
@@ -76,42 +77,39 @@ def verdict(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for name, needed in _NEEDED.items():
         if lacking := sorted(needed - set(frames[name])):
             raise ValueError(f"the frame {name} of the language models must have {', '.join(lacking)}")
-    return pd.concat(
-        [
-            unstable(frames["logs"]), ablation(frames["evaluation"]), followed(frames["logs"]),
-            corrected(frames["pairs"]),
-        ],
-        ignore_index=True,
-    )  # fmt: skip
+    return [
+        *unstable(frames["logs"]), *ablation(frames["evaluation"]), *followed(frames["logs"]),
+        *corrected(frames["pairs"]),
+    ]  # fmt: skip
 
 
 # --- symmetric-unstable ---
 
 
-def unstable(logs: pd.DataFrame) -> pd.DataFrame:
+def unstable(logs: pd.DataFrame) -> list[Judged]:
     """Judge whether the validation loss of symmetric nbDPO spikes more than that of others."""
     counts = spike_counts(logs)
 
-    def more_than(baseline: str, task: str, *, control: bool) -> Contrast:
+    def more_than(baseline: str, task: str, *, role: Role) -> Contrast:
         ours, theirs = (_in_all(counts, task, method) for method in ("nbdpo-symmetric", baseline))
         return Contrast(
             "symmetric-unstable", "symmetric naive bDPO has more sudden spikes of the validation loss than "
             f"{BASELINES[baseline]}, {_setting(counts, task)}: {ours}, against {theirs}",
-            "nbdpo-symmetric", baseline, "spikes", ("size",), SPIKE_MARGIN, f"task == '{task}'", control=control,
+            "nbdpo-symmetric", baseline, "spikes", ("size",), SPIKE_MARGIN, f"task == '{task}'", role=role,
         )  # fmt: skip
 
     contrasts = [
-        more_than("dpo", "hh", control=False), more_than("nbdpo", "hh", control=True),
-        *(more_than(baseline, "tokens", control=True) for baseline in ("dpo", "nbdpo")),
+        more_than("dpo", "hh", role="primary"), more_than("nbdpo", "hh", role="robustness"),
+        *(more_than(baseline, "tokens", role="robustness") for baseline in ("dpo", "nbdpo")),
     ]  # fmt: skip
     calm = Contrast(
         "symmetric-unstable", f"DPO's own runs are without spikes (fewer than {SPIKE_MARGIN:g} a run), "
         f"{_setting(counts)}: {_in_all(counts, 'hh', 'dpo')} on real pairs, {_in_all(counts, 'tokens', 'dpo')} on the "
-        "task of tokens", "dpo", None, "calm", ("task", "size"), 0.0, control=True,
+        "task of tokens", "dpo", None, "calm", ("task", "size"), SPIKE_MARGIN, role="context",
     )  # fmt: skip
-    return pd.concat(
-        [_undecided(judged(counts, contrasts), ("fails", "no difference")), judged(counts, [calm])], ignore_index=True
-    )
+    few = "a few small runs can show spikes, but never refute them"
+    weak = ("reversed", "no practical difference", "mixed")
+    return [*_undecided(judged(counts, contrasts), weak, few), *judged(counts, [calm])]
 
 
 def spike_counts(logs: pd.DataFrame) -> pd.DataFrame:
@@ -176,21 +174,21 @@ def judge_of(evaluation: pd.DataFrame, task: str) -> Judge:
     return Judge(str(names[0]), accuracy, accuracy - error, accuracy + error, shorter, int(pairs.sum()))
 
 
-def ablation(evaluation: pd.DataFrame) -> pd.DataFrame:
+def ablation(evaluation: pd.DataFrame) -> list[Judged]:
     """Judge whether bDPO wins more against the reference than each other method, task by task."""
-    tables = []
+    rows = list[Judged]()
     for task in TASKS:
         judge = judge_of(evaluation, task)
-        table = judged(evaluation, [
+        answers = judged(evaluation, [
             Contrast(
                 "ablation", f"bDPO against {words}, win-rate against the reference, {_setting(evaluation, task)}; "
                 f"judge: {judge}", "bdpo", baseline, "win_rate", ("size",), WIN_MARGIN, f"task == '{task}'",
-                control=True,
+                role="robustness",
             )
             for baseline, words in BASELINES.items()
         ])  # fmt: skip
-        tables.append(table if judge.counts else _undecided(table))
-    return pd.concat(tables, ignore_index=True)
+        rows += answers if judge.counts else _undecided(answers, WORDS, "the judge is not above chance and length")
+    return rows
 
 
 # --- log-ratio ---
@@ -233,7 +231,7 @@ def slopes(logs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def followed(logs: pd.DataFrame) -> pd.DataFrame:
+def followed(logs: pd.DataFrame) -> list[Judged]:
     """Judge whether parameter gradients and realised changes follow π_l/π_w in DPO training."""
     found = slopes(logs)
     means = found.groupby("method")["slope"].mean()
@@ -241,7 +239,7 @@ def followed(logs: pd.DataFrame) -> pd.DataFrame:
         Contrast(
             "log-ratio", f"{words} follows π_l/π_w in DPO training (slope 1 ± {TOLERANCE:g}), {_setting(found)}; mean "
             f"slope {means[name]:.2f}, effect: {TOLERANCE:g} − |slope − 1|", name, None, "slack", ("task", "size"),
-            SLOPE_MARGIN, control=True,
+            SLOPE_MARGIN, role="robustness",
         )
         for name, words in RATIOS.items()
     ])  # fmt: skip
@@ -271,26 +269,26 @@ def length_explains(weights: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def corrected(pairs: pd.DataFrame) -> pd.DataFrame:
+def corrected(pairs: pd.DataFrame) -> list[Judged]:
     """Judge how much of DPO's imbalance bDPO takes away on held-out pairs, and how far length explains λ_w."""
     weights = weighed(pairs[pairs["method"].isin(list(POLICIES))])
     explained = length_explains(weights)
-    tables = []
+    rows = list[Judged]()
     for method, words in POLICIES.items():
         case = f"held-out pairs of language models under {words}, {_setting(pairs)}"
         own = weights[(weights["method"] == method) & (weights["imbalance"] > 0)]
         scan = Scan(
             "ratio-corrected", f"bDPO takes away at least half of DPO's imbalance, {case}; median share corrected: "
-            f"{own['share'].median():.1%}", "half", ("task", "size"), control=True,
+            f"{own['share'].median():.1%}", "half", ("task", "size"), role="robustness",
         )  # fmt: skip
         r2 = explained[explained["method"] == method].groupby("task")["r2"].mean()
         length = Contrast(
             "ratio-corrected", f"λ_w is more than a share of length, which explains less than {HALF:.0%} of its "
             f"variance, {case}; mean R²: {', '.join(f'{r2[task]:.2f} ({words})' for task, words in TASKS.items())}",
-            method, None, "unexplained", ("task", "size"), LENGTH_MARGIN, control=True,
+            method, None, "unexplained", ("task", "size"), LENGTH_MARGIN, role="robustness",
         )  # fmt: skip
-        tables += [judged(own, [scan]), judged(explained, [length])]
-    return pd.concat(tables, ignore_index=True)
+        rows += [*judged(own, [scan]), *judged(explained, [length])]
+    return rows
 
 
 # --- figures ---
@@ -367,17 +365,9 @@ def _setting(frame: pd.DataFrame, task: str | None = None) -> str:
     return f"language models of {sizes} parameters{f' on {TASKS[task]}' if task else ''}"
 
 
-def _undecided(table: pd.DataFrame, outcomes: Collection[str] = ("holds", "fails", "no difference")) -> pd.DataFrame:
-    """Return the verdicts with cells of these outcomes as ``inconclusive``.
-
-    Their raw p-values are dropped, so that no correction over the rows of a claim decides these cells again.
-    """
-    rows = []
-    for row in table.to_dict("records"):
-        cells = row["evidence"].drop(columns="p_raw")
-        cells = cells.assign(verdict=cells["verdict"].where(~cells["verdict"].isin(list(outcomes)), "inconclusive"))
-        rows.append({**row, "verdict": overall(cells, row["by"]), **tally(cells), "evidence": cells})
-    return pd.DataFrame(rows)
+def _undecided(rows: list[Judged], words: Collection[str], note: str) -> list[Judged]:
+    """Return the answers with these words as ``undecided``, and why."""
+    return [replace(row, word="undecided", note=note) if row.word in words else row for row in rows]
 
 
 MEASUREMENT = Measurement("language-models", FILES, COMMAND, verdict, figures, CAPTIONS)

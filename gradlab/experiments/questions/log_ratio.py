@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import train
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
@@ -94,7 +94,7 @@ def slopes(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Judge whether each ratio follows π_l/π_w during DPO training; for the derivative in π it is an identity."""
     exact = Scan(
         "log-ratio", "∂L/∂π: the ratio is π_l/π_w, in every logged pair of DPO training", "error", ("mask", "policy"),
@@ -107,13 +107,13 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
             claim="log-ratio", method=name, baseline=None, value="slack", by=("mask", "policy"), margin=0.02,
             statement=f"{words} follows π_l/π_w in DPO training (slope 1 ± {TOLERANCE:g}); mean slope "
             f"{means[name]:.2f}, effect: {TOLERANCE:g} − |slope − 1|",
-            where="trained == 'dpo'", control=True,
+            where="trained == 'dpo'", role="robustness",
         )
         for name, words in RATIOS.items()
         if name != "prob_ratio"
     ]  # fmt: skip
     errors = frame.assign(error=frame["prob_ratio"] - frame["log_lose_win"])
-    return pd.concat([judged(errors, [exact]), judged(found, contrasts)], ignore_index=True)
+    return [*judged(errors, [exact]), *judged(found, contrasts)]
 
 
 CAPTIONS = {

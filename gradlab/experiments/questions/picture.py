@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
+from gradlab.experiments.contrasts import Judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import METHODS, train
 from gradlab.lab.training import Training
@@ -48,9 +49,9 @@ def run_part(method: str, policy: str, mask_rate: float, seed: int, training: Tr
     ], ignore_index=True)  # fmt: skip
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return no verdicts: these are pictures."""
-    return pd.DataFrame()
+    return []
 
 
 _HOW = (

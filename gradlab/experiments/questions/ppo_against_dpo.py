@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Role, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import final, train, train_ppo
 from gradlab.lab.policy import tabular_policy
@@ -65,16 +65,16 @@ def run_part(
     return frame.drop(columns=["loss", "held_out_loss"])
 
 
-def _contrast(statement: str, method: str, where: str = "", *, control: bool = True) -> Contrast:
+def _contrast(statement: str, method: str, where: str = "", *, role: Role = "context") -> Contrast:
     return Contrast(
         claim="ppo", statement=statement, method=method, baseline="dpo", value="utility_share", by=("mask", "policy"),
-        margin=0.01, where=where, control=control,
+        margin=0.01, where=where, role=role,
     )  # fmt: skip
 
 
 CONTRASTS = [
-    _contrast("PPO on a free reward model against DPO (as stated)", "ppo free model", control=False),
-    _contrast("PPO on a shared-parameter reward model against DPO (as stated)", "ppo shared model", control=False),
+    _contrast("PPO on a free reward model against DPO (as stated)", "ppo free model", role="primary"),
+    _contrast("PPO on a shared-parameter reward model against DPO (as stated)", "ppo shared model", role="primary"),
     *(
         _contrast(f"PPO on a {kind} reward model, unobserved rewards at the {filling}, against DPO",
                   f"ppo {kind} {filling}", "mask > 0")
@@ -85,7 +85,7 @@ CONTRASTS = [
 ]  # fmt: skip
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return verdicts on reward at the end of training."""
     return judged(frame, CONTRASTS)
 

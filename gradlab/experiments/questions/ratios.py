@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.losses import PairLogps, log_prob_ratio, pair_loss, slopes
 from gradlab.streams import Purpose, stream
@@ -132,29 +132,29 @@ STATEMENTS = [
     Scan("ratio", "DPO: |∂L/∂π_w| : |∂L/∂π_l| = π_l : π_w, so the loser's is larger once π_w > π_l", "dpo_error",
          ("kind",), ROUNDING, "loss == 'dpo'", identity=True),
     Scan("ratio", "DPO differs in this ratio from other margin losses (cDPO, IPO)", "beyond_dpo",
-         ("kind",), ROUNDING, "loss in ('cdpo', 'ipo')", control=True),
+         ("kind",), ROUNDING, "loss in ('cdpo', 'ipo')", role="robustness"),
     Scan("ratio", "DPO's two sides differ in log π too (|log ρ| > 0)", "log_rho",
-         ("kind",), ROUNDING, "loss == 'dpo'", control=True),
+         ("kind",), ROUNDING, "loss == 'dpo'", role="robustness"),
     Scan("ratio", "in a real step the loser's π falls by more than the winner's rises, where π_w > π_l",
          "loser_moves_more", _AT, ROUNDING, "loss == 'dpo' and kind == 'grid' and log_win > log_lose + 1e-9",
-         control=True),
+         role="robustness"),
     Scan("ratio-corrected", "bDPO: the ratio is π_l log π_l : π_w log π_w", "bdpo_error", ("kind",), ROUNDING,
          "loss == 'bdpo'", identity=True),
     Scan(statement=f"bDPO restores symmetry: sides within a factor {BALANCED:g}, where DPO's differ by more than "
          f"{IMBALANCED:g}", value="balanced", where=_IMBALANCED + "'bdpo'", **_CORRECTED),
     Scan("ratio-corrected", f"bDPO restores symmetry (factor {BALANCED:g}) where probabilities are evenly spaced, so "
          "mostly large (added after the first results)", "balanced", _AT, 0.0,
-         _IMBALANCED.replace("grid", "field") + "'bdpo'", control=True),
+         _IMBALANCED.replace("grid", "field") + "'bdpo'", role="robustness"),
     Scan(statement="bDPO is nearer to symmetry than DPO, same pairs", value="nearer", tolerance=ROUNDING,
-         where=_IMBALANCED + "'bdpo'", control=True, **_CORRECTED),
+         where=_IMBALANCED + "'bdpo'", role="robustness", **_CORRECTED),
     Scan(statement="bDPO takes away at least half of DPO's imbalance, same pairs", value="half",
-         where=_IMBALANCED + "'bdpo'", control=True, **_CORRECTED),
+         where=_IMBALANCED + "'bdpo'", role="robustness", **_CORRECTED),
     Scan("ratio-corrected", "bDPO takes away at least half of DPO's imbalance, whole sequences", "half", (), 0.0,
-         "kind == 'sequence' and loss == 'bdpo' and imbalance > 0", control=True),
+         "kind == 'sequence' and loss == 'bdpo' and imbalance > 0", role="robustness"),
 ]  # fmt: skip
 LENGTH = Contrast(
     "ratio-corrected", f"λ is more than a share of length: that share explains less than {HALF:.0%} of its variance, "
-    "whole sequences", "bdpo", None, "unexplained", (), 0.02, control=True,
+    "whole sequences", "bdpo", None, "unexplained", (), 0.02, role="robustness",
 )  # fmt: skip
 
 
@@ -167,9 +167,9 @@ def length_explains(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"method": "bdpo", "seed": range(len(together)), "unexplained": unexplained})
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return verdicts on the ratio and on its correction."""
-    return pd.concat([judged(cases(frame), STATEMENTS), judged(length_explains(frame), [LENGTH])], ignore_index=True)
+    return [*judged(cases(frame), STATEMENTS), *judged(length_explains(frame), [LENGTH])]
 
 
 CAPTIONS = {

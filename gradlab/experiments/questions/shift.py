@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Scan, judged
+from gradlab.experiments.contrasts import Judged, Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.questions.shift_cases import KINDS
 from gradlab.theory.extrema import ALLOWED_CELLS, ROUNDING
@@ -105,7 +105,8 @@ def _statements(claim: str, weight: str, place: str, words: str) -> list[Scan]:
         claim, f"{words} (Gaussians, grids of 20 to 800, one cell allowed)", place, _GAUSSIAN, ROUNDING, on + _SCAN
     )
     return [stated, *(
-        Scan(claim, f"{words}: {where}", place, by, ROUNDING, on + query, control=True) for where, query, by in _OTHERS
+        Scan(claim, f"{words}: {where}", place, by, ROUNDING, on + query, role="robustness")
+        for where, query, by in _OTHERS
     )]  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def _reach(claim: str, weight: str, other: str, words: str) -> list[Scan]:
             by,
             SAME,
             f"weight == '{weight}' and {query}",
-            control=True,
+            role="robustness",
         )
         for where, query, by in (("Gaussians", _SCAN, _GAUSSIAN), _OTHERS[0])
     ]
@@ -130,21 +131,21 @@ STATEMENTS = [
     *_statements("shift-dpo", "dpo", "outside", "DPO: the extrema of w lie outside [μ_p, μ_q]"),
     *_statements("shift-balanced", "balanced", "inside", f"balanced w·p: {_INSIDE}"),
     Scan("shift-balanced", f"balanced w·p, the lowest and the highest point alone: {_INSIDE}, Gaussians", "main_inside",
-         _GAUSSIAN, ROUNDING, f"weight == 'balanced' and {_SCAN}", control=True),
+         _GAUSSIAN, ROUNDING, f"weight == 'balanced' and {_SCAN}", role="robustness"),
     Scan("shift-balanced", f"with baseline, as in logits, (w − E_p[w])·p: {_INSIDE}, Gaussians", "inside", _GAUSSIAN,
-         ROUNDING, f"weight == 'balanced, baseline' and {_SCAN}", control=True),
+         ROUNDING, f"weight == 'balanced, baseline' and {_SCAN}", role="robustness"),
     Scan("shift-balanced", f"advantage log q − log p, times p: {_INSIDE}, Gaussians", "inside", _GAUSSIAN, ROUNDING,
-         f"weight == 'balanced, log ratio' and {_SCAN}", control=True),
+         f"weight == 'balanced, log ratio' and {_SCAN}", role="robustness"),
     *_reach("shift-balanced", "balanced", "dpo", "balanced w·p reaches less far out than DPO's w"),
     *_statements("shift-bdpo", "bdpo", "inside", f"bDPO's own weights: {_INSIDE}"),
     Scan("shift-bdpo", f"bDPO's own weights, in logits: {_INSIDE}, Gaussians", "inside", _GAUSSIAN, ROUNDING,
-         f"weight == 'bdpo, logits' and {_SCAN}", control=True),
+         f"weight == 'bdpo, logits' and {_SCAN}", role="robustness"),
     *_reach("shift-bdpo", "bdpo", "dpo", "bDPO's weights reach less far out than DPO's"),
     *_reach("shift-bdpo", "bdpo", "balanced", "bDPO's weights reach less far out than balanced w·p"),
 ]  # fmt: skip
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return verdicts on the three statements, and on their repetitions elsewhere."""
     return judged(cases(frame), STATEMENTS)
 

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.contrasts import Contrast, Judged, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import METHODS, history, train
 from gradlab.lab.training import Training
@@ -102,18 +102,18 @@ def ends(frame: pd.DataFrame) -> pd.DataFrame:
 _DRIFT = {"claim": "grid-stability", "value": "drift", "by": ("mask", "data"), "margin": 0.005, "lower_is_better": True}
 _LOST = {**_DRIFT, "value": "lost", "margin": 0.01}
 CONTRASTS = [
-    Contrast(statement=statement, method=method, baseline=baseline, control=control, **shared)
-    for statement, method, baseline, control, shared in (
-        ("settles better (drift over the last half), bDPO against DPO", "bdpo", "dpo", False, _DRIFT),
-        ("settles better, bDPO at 2β against DPO", "bdpo at 2β", "dpo", True, _DRIFT),
-        ("settles better, bDPO against a constant λ = ½", "bdpo", "fixed λ=0.5", True, _DRIFT),
-        ("settles better, bDPO against λ permuted among the pairs", "bdpo", "permuted λ", True, _DRIFT),
-        ("loses less of its best reward by the end, bDPO against DPO", "bdpo", "dpo", True, _LOST),
+    Contrast(statement=statement, method=method, baseline=baseline, role=role, **shared)
+    for statement, method, baseline, role, shared in (
+        ("settles better (drift over the last half), bDPO against DPO", "bdpo", "dpo", "primary", _DRIFT),
+        ("settles better, bDPO at 2β against DPO", "bdpo at 2β", "dpo", "robustness", _DRIFT),
+        ("settles better, bDPO against a constant λ = ½", "bdpo", "fixed λ=0.5", "robustness", _DRIFT),
+        ("settles better, bDPO against λ permuted among the pairs", "bdpo", "permuted λ", "robustness", _DRIFT),
+        ("loses less of its best reward by the end, bDPO against DPO", "bdpo", "dpo", "robustness", _LOST),
     )
 ]
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return verdicts at ten times the budget of the other experiments."""
     return judged(ends(frame), CONTRASTS)
 

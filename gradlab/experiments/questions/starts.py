@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.contrasts import Contrast, Judged, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import history, train
 from gradlab.lab.training import Training
@@ -71,7 +71,7 @@ def run_part(
     return frame[["start", "method", "mask", "policy", "seed", "step", "unobserved_mass", "utility_share", "kl"]]
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Compare bDPO with DPO, as stated and scale-matched, early and at the end, from every start."""
     last = frame["step"].max()
     early = frame.loc[frame["step"] >= last / 50, "step"].min()
@@ -79,7 +79,7 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
         Contrast(
             claim="grid-unobserved", statement=f"less unobserved mass from every start, {words} against DPO, {when}",
             method=method, baseline="dpo", value="unobserved_mass", by=("start", "mask", "policy"), margin=0.005,
-            where=f"step == {step}", lower_is_better=True, control=True,
+            where=f"step == {step}", lower_is_better=True, role="robustness",
         )
         for step, when in ((last, "at the end of training"), (early, f"after {early} steps"))
         for method, words in (("bdpo", "bDPO"), ("bdpo at 2β", "bDPO at 2β"))

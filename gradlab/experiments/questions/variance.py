@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.special import log_softmax
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Scan, judged
+from gradlab.experiments.contrasts import Judged, Scan, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import train
 from gradlab.lab.world import gaussian_world
@@ -148,21 +148,24 @@ _THEOREM = "Var[w p] < Var[w] E[p²]"
 STATEMENTS = [
     Scan("variance", f"{_THEOREM}, every declared family", "less", _BY, ROUNDING),
     *(
-        Scan("variance", f"{_THEOREM}, {family} policies", "less", by, ROUNDING, f"family == '{family}'", control=True)
+        Scan(
+            "variance", f"{_THEOREM}, {family} policies", "less", by, ROUNDING, f"family == '{family}'",
+            role="robustness",
+        )
         for family, by in _FAMILY_BY.items()
     ),
     Scan("variance", "it is true exactly where Cov(w², p²) < E[w p]²", "disagree", ("family",), 0.0, identity=True,
-         control=True),
+         role="robustness"),
     Scan("variance", "the ratio is lower than with p dealt out at random among the responses", "less_than_chance", _BY,
-         ROUNDING, control=True),
+         ROUNDING, role="robustness"),
     Scan("variance", "with a baseline, as in logits: Var[(w − E_p[w]) p] < Var[w] E[p²]", "less_baseline", _BY,
-         ROUNDING, control=True),
+         ROUNDING, role="robustness"),
     Scan("variance", "noise against signal, Var/E|·|², is lower for w p than for w", "less_noise", _BY, ROUNDING,
-         control=True),
+         role="robustness"),
 ]  # fmt: skip
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return verdicts on the theorem, on what makes it true, and on whether it means less noise."""
     return judged(cases(frame), STATEMENTS)
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.contrasts import Contrast, Judged, judged
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.methods import LOSSES, PERMUTED, final, train
 from gradlab.lab.training import Training
@@ -102,7 +102,7 @@ _MORE = (
 CONTRASTS = [
     Contrast(
         claim=claim, statement=statement, method=method, baseline=baseline, value=value, by=_CELL, margin=margin,
-        where=where, lower_is_better=lower, control=control,
+        where=where, lower_is_better=lower, role="robustness" if control else "primary",
     )
     for claim, value, margin, where, lower in (
         ("grid-reward", "utility_share", 0.01, "", False),
@@ -114,13 +114,13 @@ CONTRASTS = [
         claim=claim, statement=f"{statement}, all declared worlds, free logits (added after the first results)",
         method=method, baseline=baseline, value=value, by=_CELL[:-1], margin=0.01, where="policy == 'free'",
         # A claim is judged over the declared worlds, so the paper's statement is a row here too.
-        control=claim == "grid-reward" or (claim == "ablation" and baseline == "dpo"),
+        role="robustness" if claim == "grid-reward" or (claim == "ablation" and baseline == "dpo") else "primary",
     )
     for claim, statement, method, baseline, value in _MORE
 ]  # fmt: skip
 
 
-def verdict(frame: pd.DataFrame) -> pd.DataFrame:
+def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return verdicts over every declared world, at the end of training."""
     return judged(frame, CONTRASTS)
 

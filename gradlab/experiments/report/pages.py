@@ -20,7 +20,7 @@ from gradlab.experiments.questions import language_models
 from gradlab.experiments.report import verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.paper_map import PAPER, Place
-from gradlab.experiments.report.verdicts import Settled, holds
+from gradlab.experiments.report.verdicts import Settled
 from gradlab.lab.training import Training
 from gradlab.stats import intervals
 from gradlab.store.artifacts import between_markers, load_manifest
@@ -141,9 +141,6 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
         lines += [f"- Figure: [{drawn[0]}]({drawn[0]}.png){f'; also {more}' if more else ''}. How to read them: "
                   "[README.md](README.md).", "", f"![{drawn[0]}]({drawn[0]}.png)"]  # fmt: skip
     if one.rows:
-        if one.controls:
-            mixed = len({holds(control) for control in one.controls}) == 2
-            lines += ["", f"{wording.of_controls(one)}{'; those that do not hold come first' if mixed else ''}."]
         lines += ["", *_rows(one)]
     return lines
 

@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from gradlab.experiments.contrasts import Judged
 from gradlab.experiments.report import wording
-from gradlab.experiments.report.verdicts import Row, Settled, lacking
+from gradlab.experiments.report.verdicts import Settled, lacking
 
 WIDTH = 120
 _COLUMNS = {"claim": 18, "verdict": 22, "effect, 95% interval": 24, "evidence": 20, "the control beside it": 28}
@@ -53,7 +54,7 @@ def notes(settled: Iterable[Settled], report: object | None, *, quick: bool) -> 
         yield "there is no report to compare with; `gradlab figures` writes one"
 
 
-def _row(row: Row) -> list[str]:
+def _row(row: Judged) -> list[str]:
     head = f"  {row.verdict}; {wording.effect_and_interval(row)}; {wording.evidence(row)}; {wording.tally(row)}"
     return [*textwrap.wrap(row.statement, WIDTH - 2, initial_indent="- ", subsequent_indent="  "), head]
 

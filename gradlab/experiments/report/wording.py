@@ -6,95 +6,51 @@ import math
 from pathlib import Path
 
 from gradlab.experiments import EXPERIMENTS, MEASURED
-from gradlab.experiments.contrasts import SHARE_OF_CASES
+from gradlab.experiments.contrasts import Contrast, Judged
 from gradlab.experiments.frames import frame_path
-from gradlab.experiments.report.verdicts import Row, Settled, holds
+from gradlab.experiments.report.verdicts import Settled
 
-TALLY = "holds / fails / no difference / inconclusive"
-ROW = ("row", "statement", "verdict", "effect", "95% interval", "seeds or cases", TALLY)  # the columns of ``rows``
+TALLY = "for : none : against"
+_UNITS = {"stated": "cell", "worlds": "world", "cases": "case"}
+_BECAUSE = {
+    "holds throughout": "yes, against every control", "holds on average": "yes, on average, against every control",
+    "no practical difference": "no, {} does as well", "reversed": "no, {} does better",
+    "mixed": "in part, not against {}",
+    "undecided": "open, against {}", "not run": "not run",
+}  # fmt: skip
 
 
-def effect(row: Row) -> str:
-    """Return the effect: a signed difference, or for a scan the share of cases that hold."""
-    return f"{_share(row.effect)} of cases" if _is_scan(row) else f"{round(row.effect, 3) + 0.0:+.3f}"
+def counts(row: Judged) -> str:
+    """Return how many units are for, none and against, such as "4 : 0 : 2 cells", and how many are undecided."""
+    numbers = [row.number(state) for state in ("for", "none", "against")]
+    said = f"{' : '.join(f'{number:,}' for number in numbers)} {_UNITS[row.population]}s"
+    undecided = row.number("undecided")
+    return f"{said}, {undecided:,} undecided" if undecided else said
 
 
-def interval(row: Row) -> str:
-    """Return the 95% interval; "exact" for a scan of declared cases, in which nothing is sampled."""
+def effect(row: Judged) -> str:
+    """Return the average effect with its 95% interval and unit; a dash for a scan."""
+    statement = row.statement
+    if not isinstance(statement, Contrast) or math.isnan(row.effect):
+        return "—"
     if math.isnan(row.low):
-        return "exact" if _is_scan(row) else "one seed"
-    low, high = ((_share(end) if _is_scan(row) else f"{round(end, 3) + 0.0:+.3f}") for end in (row.low, row.high))
-    return f"[{low}, {high}]"
-
-
-def effect_and_interval(row: Row | None) -> str:
-    """Return effect and interval; a dash without a row."""
-    if row is None:
-        return "—"
-    return f"{effect(row)} {interval(row)}" if not math.isnan(row.low) else f"{effect(row)}, {interval(row)}"
-
-
-def evidence(row: Row | None) -> str:
-    """Return how much evidence the row has: seeds and cells, or cases."""
-    if row is None:
-        return "—"
-    cells = _many(row.cells, "case" if _is_scan(row) else "cell")
-    return cells if _is_scan(row) and math.isnan(row.low) else f"{_many(row.seeds, 'seed')}, {cells}"
-
-
-def tally(row: Row) -> str:
-    """Return the number of cells with each outcome, in the order of ``TALLY``."""
-    return f"{row.holds} / {row.fails} / {row.no_difference} / {row.inconclusive}"
-
-
-def in_words(row: Row) -> str:
-    """Return the number of cells with each outcome in words, without outcomes that no cell has."""
-    said = {"hold": row.holds, "fail": row.fails, "show no difference": row.no_difference,
-            "cannot tell": row.inconclusive}  # fmt: skip
-    return ", ".join(f"{number:,} {words}" for words, number in said.items() if number)
-
-
-def judgement(one: Settled) -> dict[str, str]:
-    """Return, by heading, the verdict, and the evidence where a row decides it."""
-    said = {"verdict": f"{one.verdict}{because(one)}"}
-    if one.decisive:
-        said |= {"effect": finding(one.decisive), "decided by": one.decisive.statement}
-    return said
+        return f"{statement.unit.signed(row.effect)} {statement.unit.words}".rstrip()
+    ends = f"[{statement.unit.signed(row.low)}, {statement.unit.signed(row.high)}]"
+    return f"{statement.unit.signed(row.effect)} {ends} {statement.unit.words}".rstrip()
 
 
 def because(one: Settled) -> str:
-    """Return why the claim has no verdict, to follow the verdict's place; empty where it has a verdict."""
-    return f": {one.why}" if one.why else ""
+    """Return whether it is the balancing, in words; empty where nothing was declared that could explain it away."""
+    row = one.explains
+    return _BECAUSE[one.because].format(row.statement.label or row.statement.statement) if row else ""
 
 
-def finding(row: Row) -> str:
-    """Return effect, interval, evidence, and the number of cells with each outcome."""
-    return f"{effect_and_interval(row)}; {evidence(row)}: {in_words(row)}"
-
-
-def terms(one: Settled) -> dict[str, str]:
-    """Return the stated part of the claim, our part, the rule, and what would change the verdict."""
-    return {name: getattr(one.claim, name) for name in ("stated", "ours", "rule", "changes")}
-
-
-def rows(one: Settled) -> list[list[str]]:
-    """Return every row with the columns ``ROW``: as stated, then controls that do not hold, then those that do."""
-    kinds = [("as stated", row) for row in one.rows if not row.control]
-    kinds += [(f"control that {'holds' if holds(row) else 'does not hold'}", row) for row in one.controls]
-    return [
-        [kind, row.statement, row.verdict, effect(row), interval(row), evidence(row), tally(row)] for kind, row in kinds
-    ]
-
-
-def beside(one: Settled, mark: str = "") -> str:
-    """Return the control beside a claim, its statement between two marks; or why the claim has no verdict."""
-    row = one.beside
-    return f"{mark}{row.statement}{mark}: {row.verdict}, {effect(row)}" if row else one.why or "—"
-
-
-def of_controls(one: Settled) -> str:
-    """Return how many of a claim's controls hold."""
-    return f"{sum(map(holds, one.controls))} of {_many(len(one.controls), 'control')} hold"
+def needs(row: Judged) -> str:
+    """Return what would decide an undecided row; empty for any other."""
+    if not row.needs:
+        return ""
+    what = "worlds" if row.population == "worlds" else "seeds"
+    return f"about {row.needs:,} {what} would decide; it has {row.replicates:,}"
 
 
 def commands(one: Settled, *, quick: bool = False) -> list[str]:
@@ -116,7 +72,7 @@ def frame_file(experiment: str) -> str:
 
 
 def code_files(one: Settled) -> list[str]:
-    """Return the files whose ``verdict`` holds a claim's contrasts, as paths in the repository."""
+    """Return the files whose ``verdict`` holds a claim's statements, as paths in the repository."""
     modules = [EXPERIMENTS[name].module for name in one.frames]
     modules += [MEASURED[name].module for name in one.claim.measurements]
     return list(map(file_of, dict.fromkeys(modules)))
@@ -125,18 +81,3 @@ def code_files(one: Settled) -> list[str]:
 def file_of(module: str) -> str:
     """Return the file of a module of gradlab, as a path in the repository."""
     return f"{module.replace('.', '/')}.py"
-
-
-def _share(value: float) -> str:
-    """Return a share in percent, which is 0% or 100% only where the share is exactly 0 or 1."""
-    if 0 < value < 0.0005 or 0.9995 <= value < 1:
-        return "under 0.1%" if value < 0.5 else "over 99.9%"
-    return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
-
-
-def _is_scan(row: Row) -> bool:
-    return row.value == SHARE_OF_CASES
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

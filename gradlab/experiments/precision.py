@@ -1,0 +1,54 @@
+"""Precision by design: which cells of an experiment get further seeds. It sees widths, never effects or signs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from gradlab.stats.equivalence import mean_of
+from gradlab.stats.intervals import paired_differences
+from gradlab.stats.population import by_unit_and_seed
+from gradlab.stats.precision import Design, seeds_to_add
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A primary endpoint with its design: the difference ``value`` of ``method`` − ``baseline`` in each cell of ``by``.
+
+    where  a pandas query that picks the rows.
+    """
+
+    value: str
+    method: str
+    baseline: str
+    by: tuple[str, ...]
+    design: Design
+    where: str = ""
+
+    def to_add(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a row per cell: the columns ``by``, ``seeds`` (so far), ``half_width``, and ``more`` to be added."""
+        rows = frame.query(self.where) if self.where else frame
+        differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
+        table = by_unit_and_seed(differences, self.by)
+        values = table.to_numpy(float)
+        seeds, half_width = (~np.isnan(values)).sum(1), mean_of(values).half_width()
+        return table.index.to_frame(index=False).assign(
+            seeds=seeds, half_width=half_width, more=seeds_to_add(half_width, seeds, self.design)
+        )
+
+
+def runs_to_add(frame: pd.DataFrame, endpoints: Iterable[Endpoint], by: tuple[str, ...]) -> pd.DataFrame:
+    """Return the runs that all endpoints together ask for: a row per method and cell that gets seeds.
+
+    by  the columns of a cell, the same for all endpoints. In a cell that gets seeds, every method of every endpoint
+        gets them, so that all of them stay paired. Columns: those of ``by``, ``method``, ``seeds`` (so far) and
+        ``more`` ≥ 1.
+    """
+    endpoints = list(endpoints)
+    asked = pd.concat([endpoint.to_add(frame)[[*by, "seeds", "more"]] for endpoint in endpoints])
+    cells = asked.groupby(list(by), sort=False, as_index=False).max()
+    methods = dict.fromkeys(name for endpoint in endpoints for name in (endpoint.method, endpoint.baseline))
+    return cells[cells["more"] > 0].merge(pd.DataFrame({"method": list(methods)}), how="cross")
