@@ -28,6 +28,8 @@ GOOD = {
     "fixed_weight_log_rho": {**SIDES, "win_weight": 0.5},
     "in_probabilities": {"log_rho": [0.0, 1.0], **SIDES},
     "share_corrected": {"log_prob_ratio": [0.0, 1.0], **SIDES},
+    "bdpo_share_corrected": SIDES,
+    "logarithmic_mean": {"a": [1.0, 2.0], "b": [3.0, 4.0]},
     "dpo_weight": {**BOTH, "log_ref": OTHER, "beta": 1.0},
     "bdpo_weight": {**BOTH, "log_ref": OTHER, "beta": 1.0},
     "log_ratio_weight": BOTH,
@@ -67,6 +69,12 @@ REFUSED = {
     "ratios": [
         *((value, "must be an array of numbers, got") for value in NO_NUMBERS.values()),
         ([0.0, 1.0, 2.0], "must broadcast, got shapes"),
+    ],
+    "numbers ≥ 0": [
+        *((value, "must be an array of numbers, got") for value in NO_NUMBERS.values()),
+        ([1.0, math.inf], "must be finite, got inf"),
+        ([1.0, -1e-3], "must be ≥ 0, got -0.001"),
+        ([1.0, 2.0, 3.0], "must broadcast, got shapes"),
     ],
     "log-distribution": [
         *((value, "must be an array of numbers, got") for value in NO_NUMBERS.values()),
@@ -180,6 +188,8 @@ KINDS = {
     "log_lose": "log-probabilities",
     "log_rho": "ratios",
     "log_prob_ratio": "ratios",
+    "a": "numbers ≥ 0",
+    "b": "numbers ≥ 0",
     "log_p": "log-distribution",
     "log_q": "log-distribution",
     "log_ref": "log-distribution",

@@ -13,9 +13,11 @@ from rounding import rounding
 from gradlab.losses import DPO, BalancedDPO, FixedWeightDPO, NaiveBalancedDPO, PairLogps, log_prob_ratio
 from gradlab.theory import (
     bdpo_log_rho,
+    bdpo_share_corrected,
     dpo_log_rho,
     fixed_weight_log_rho,
     in_probabilities,
+    logarithmic_mean,
     nbdpo_log_rho,
     share_corrected,
 )
@@ -172,3 +174,48 @@ def test_at_the_scale_of_sequences_bdpo_corrects_the_share_one_over_minus_log_pr
     win, lose = -nats, -nats - gap
     share = share_corrected(in_probabilities(bdpo_log_rho(win, lose), win, lose), win, lose)
     assert share == pytest.approx(1 / nats, rel=gap / nats + 1e-9 * nats)
+
+
+@given(a=st.floats(1e-290, 1e290), b=st.floats(1e-290, 1e290))
+@PROPERTY
+def test_the_logarithmic_mean_is_the_definition_and_lies_between_geometric_and_arithmetic_mean(a, b):
+    mean = float(logarithmic_mean(a, b))
+    assert mean == logarithmic_mean(b, a)
+    assert math.sqrt(a) * math.sqrt(b) * (1 - rounding(8)) <= mean <= (a / 2 + b / 2) * (1 + rounding(8))
+    if max(a, b) > 2 * min(a, b):  # the plain quotient loses few digits there
+        assert mean == pytest.approx((b - a) / (math.log(b) - math.log(a)), rel=rounding(16, 700.0))
+
+
+@pytest.mark.parametrize("gap", [1e-15, 1e-12, 1e-8, 1e-4, 0.5])
+@pytest.mark.parametrize("a", [1e-200, 0.3, 100.0, 1e200])
+def test_the_logarithmic_mean_of_near_equals_keeps_its_digits(a, gap):
+    b = a * (1 + gap)
+    x = (b - a) / a  # exact enough: b - a is exact
+    series = a * (1 + x / 2 - x**2 / 12 + x**3 / 24) if x < 1e-3 else (b - a) / math.log1p(x)
+    assert float(logarithmic_mean(a, b)) == pytest.approx(series, rel=rounding(8), abs=0)
+
+
+def test_the_logarithmic_mean_has_its_limits_and_broadcasts():
+    assert logarithmic_mean(0.0, 5.0) == 0
+    assert logarithmic_mean(-0.0, 0.0) == 0
+    assert logarithmic_mean(2.5, 2.5) == 2.5
+    assert logarithmic_mean(5e-324, 1e308) == pytest.approx(1e308 / (math.log(1e308) - math.log(5e-324)))
+    assert logarithmic_mean(np.ones((3, 1)), [1.0, 2.0]).shape == (3, 2)
+
+
+@given(win=log_probs, lose=log_probs)
+@PROPERTY
+def test_the_law_of_the_correction_is_the_share_that_the_ratio_gives(win, lose):
+    share = float(bdpo_share_corrected(win, lose))
+    if abs(win - lose) > 1e-6 * abs(win + lose):
+        by_ratio = share_corrected(in_probabilities(bdpo_log_rho(win, lose), win, lose), win, lose)
+        assert share == pytest.approx(float(by_ratio), rel=1e-8, abs=1e-8)
+    mean = float(logarithmic_mean(-win, -lose))
+    assert share == pytest.approx(1 / mean if mean >= 1 else 2 - 1 / mean, rel=1e-12)
+
+
+def test_the_law_of_the_correction_has_its_limits():
+    assert bdpo_share_corrected(-2.0, -2.0) == 0.5  # where share_corrected is NaN
+    assert bdpo_share_corrected(0.0, -5.0) == -math.inf
+    assert bdpo_share_corrected(0.0, -0.0) == -math.inf
+    assert bdpo_share_corrected(-1e6, -2e6) == pytest.approx(math.log(2) / 1e6)

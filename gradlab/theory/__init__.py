@@ -21,9 +21,11 @@ from gradlab.theory.continuous import (
 from gradlab.theory.extrema import Extremum, Placement, extrema, inside, outside, product_noise
 from gradlab.theory.gradient_ratios import (
     bdpo_log_rho,
+    bdpo_share_corrected,
     dpo_log_rho,
     fixed_weight_log_rho,
     in_probabilities,
+    logarithmic_mean,
     nbdpo_log_rho,
     share_corrected,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "Placement",
     "balanced_weight",
     "bdpo_log_rho",
+    "bdpo_share_corrected",
     "bdpo_weight",
     "bdpo_weight_limit",
     "covariance_gap",
@@ -53,6 +56,7 @@ __all__ = [
     "in_probabilities",
     "inside",
     "log_ratio_weight",
+    "logarithmic_mean",
     "mean_off_diagonal",
     "nbdpo_log_rho",
     "outside",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradlab.checks import between, positive
-from gradlab.theory.inputs import Array, log_probabilities, numbers
+from gradlab.theory.inputs import Array, finite, log_probabilities, numbers
 
 
 def dpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
@@ -66,6 +66,39 @@ def share_corrected(log_prob_ratio: ArrayLike, log_win: ArrayLike, log_lose: Arr
     with np.errstate(divide="ignore", invalid="ignore"):
         share = 1 - np.abs(log_prob_ratio) / imbalance
     return np.where(imbalance > 0, share, np.nan)
+
+
+def logarithmic_mean(a: ArrayLike, b: ArrayLike) -> Array:
+    """Return the logarithmic mean (b − a)/(log b − log a) of numbers ≥ 0; a where they are equal, 0 where one is 0.
+
+    Any shapes that broadcast; right to a few roundings, also where a and b are nearly equal. It lies between √(ab) and
+    (a + b)/2. Raises ValueError for numbers that are negative or not finite.
+    """
+    a, b = finite("a", a), finite("b", b)
+    _broadcast(a=a, b=b)
+    for name, values in (("a", a), ("b", b)):
+        if (values < 0).any():
+            raise ValueError(f"{name} must be ≥ 0, got {values.min():.6g}")
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        change = (high - low) / low
+        # Near each other the difference of logarithms would lose digits; far apart the quotient may overflow.
+        logs = np.where(change < 1, np.log1p(change), np.log(high) - np.log(low))
+        mean = (high - low) / logs
+    return np.where(low == high, low, np.where(low == 0, 0.0, mean))
+
+
+def bdpo_share_corrected(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
+    """Return the share of DPO's imbalance that Balanced-DPO takes away: 1 − |1 − 1/LM|.
+
+    LM is the logarithmic mean of −log π_w and −log π_l. 1/LM where it is at least 1; below that Balanced-DPO corrects
+    too much. For two responses to one prompt, π_w + π_l ≤ 1, the share is above 0; where LM < ½, as two probabilities
+    near 1 would have it, it is negative, and −∞ where one side is certain. Where π_w = π_l, so that ``share_corrected``
+    is NaN, this is its limit. Source: ours, from the paper's ratio; the proof is ``ratio-corrected``.
+    """
+    log_win, log_lose = _pair(log_win, log_lose)
+    with np.errstate(divide="ignore"):
+        return 1 - np.abs(1 - 1 / logarithmic_mean(-log_win, -log_lose))
 
 
 def _pair(log_win: ArrayLike, log_lose: ArrayLike) -> tuple[Array, Array]:

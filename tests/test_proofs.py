@@ -1,0 +1,341 @@
+"""The proofs of the report: each theorem is checked on random cases by a computation that does not use it."""
+
+import math
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from rounding import rounding
+
+import gradlab as gl
+from gradlab.experiments.report.proofs import PROOFS, SETTING
+from gradlab.losses import DPO, BalancedDPO, FixedWeightDPO, PairLogps, pair_loss, slopes
+from gradlab.theory import (
+    balanced_weight,
+    bdpo_share_corrected,
+    bdpo_weight,
+    bdpo_weight_limit,
+    covariance_gap,
+    dpo_weight,
+    dpo_weight_limit,
+    gradient_cosines,
+    in_logits,
+    log_ratio_weight,
+    logarithmic_mean,
+    mean_off_diagonal,
+    variance_ratio,
+)
+
+RNG_SEED = 20847
+FIVE = ([2, 3, 4, 2, 1], [1, 2, 3, 4, 1])  # p and q of the exact case
+
+
+def rng():
+    return np.random.default_rng(RNG_SEED)
+
+
+def tensor(values):
+    return torch.as_tensor(np.asarray(values, dtype=float))
+
+
+def prob_ratio(loss, win, lose):
+    """|∂L/∂π_w| : |∂L/∂π_l| by autograd in the probabilities themselves; the reference is 1/20."""
+    win, lose = tensor(win).requires_grad_(), tensor(lose).requires_grad_()
+    reference = torch.full_like(win, math.log(1 / 20)).detach()
+    loss(PairLogps(win.log(), lose.log(), reference, reference)).sum().backward()
+    return (win.grad.abs() / lose.grad.abs()).numpy()
+
+
+def two_probabilities(cases):
+    """Probabilities of two responses to one prompt, (cases,) each, of all sizes."""
+    random = rng()
+    shares = random.dirichlet(np.full(3, 0.3), cases)
+    small = np.exp(random.uniform(-40, -1, (cases, 2)))
+    both = np.concatenate([shares[:, :2], small])
+    return both[(both > 1e-30).all(1) & (both.sum(1) <= 1) & (both.max(1) < 1 - 1e-9)].T
+
+
+# --- the register ----------------------------------------------------------------------------------------------------
+
+
+def test_each_proof_names_a_test_of_this_file_and_says_theorem_and_proof():
+    tests = [proof.test for proof in PROOFS.values()]
+    assert len(set(tests)) == len(tests)
+    for name, proof in PROOFS.items():
+        assert name == proof.name
+        assert callable(globals().get(proof.test)), f"{name} names no test of this file: {proof.test}"
+        assert len(proof.theorem) > 40
+        assert len(proof.proof) > 100
+        assert proof.theorem.endswith(".")
+    assert SETTING.endswith(".")
+
+
+# --- ratios ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dpo", "cdpo", "ipo", "bdpo", "nbdpo", "fixed-weight"])
+def test_every_margin_loss_has_the_ratio_of_the_chain_rule(name):
+    loss, (win, lose) = pair_loss(name), two_probabilities(200)
+    reference = torch.full((len(win),), math.log(1 / 20), dtype=torch.float64)
+    by_log = [
+        side.abs().numpy() for side in slopes(loss, PairLogps(*map(tensor, np.log([win, lose])), *[reference] * 2))
+    ]
+    kept = (by_log[0] > 1e-280) & (by_log[1] > 1e-280)  # of IPO's and hinge's slopes, those that do not vanish
+    assert kept.mean() > 0.9
+    rho = by_log[0][kept] / by_log[1][kept]
+    np.testing.assert_allclose(prob_ratio(loss, win[kept], lose[kept]), rho * (lose / win)[kept], rtol=1e-10)
+    assert (np.abs(rho - 1) < 1e-10).all() == (name in ("dpo", "cdpo", "ipo", "fixed-weight"))
+
+
+def test_the_logged_ratio_of_a_training_follows_by_algebra():
+    world = gl.gaussian_world(prompts=3, responses=6, seed=1)
+    for name, is_dpo in (("dpo", True), ("bdpo", False)):
+        log = gl.fit([world], pair_loss(name), steps=8, pairs=20, record=4, gradients=True).gradients
+        rho = np.zeros(len(log)) if is_dpo else np.log(log["log_lose"] / log["log_win"])
+        np.testing.assert_allclose(log["log_prob_ratio"], log["log_lose"] - log["log_win"] + rho, atol=1e-10)
+        assert np.ptp(log["log_lose"] - log["log_win"]) > 0.5
+
+
+def test_the_correction_follows_the_logarithmic_mean():
+    win, lose = two_probabilities(400)
+    ratio = np.log(prob_ratio(BalancedDPO(), win, lose))
+    mean = logarithmic_mean(-np.log(win), -np.log(lose))
+    np.testing.assert_allclose(ratio, np.log(lose / win) * (1 - 1 / mean), atol=1e-9)
+    far = np.abs(np.log(lose / win)) > 1e-3
+    share = 1 - np.abs(ratio[far]) / np.abs(np.log(lose / win)[far])
+    np.testing.assert_allclose(bdpo_share_corrected(np.log(win), np.log(lose))[far], share, atol=1e-9)
+    assert (mean < 1).any()
+    assert (mean > 10).any()
+    # Equal sides where LM = 1: −π log π is the same at both, one on each side of 1/e.
+    assert prob_ratio(BalancedDPO(), [0.25], [0.5]) == pytest.approx(1, abs=1e-12)
+    assert bdpo_share_corrected(math.log(0.25), math.log(0.5)) == pytest.approx(1, abs=1e-12)
+    assert bdpo_share_corrected(-100.0, -101.0) == pytest.approx(0.01, rel=0.01)
+
+
+def test_two_responses_of_a_prompt_are_always_nearer_to_symmetry():
+    win, lose = two_probabilities(2000)
+    at_edge = np.linspace(1e-6, 1 - 1e-6, 999)  # the two responses are all there is
+    win, lose = np.append(win, at_edge), np.append(lose, 1 - at_edge)
+    far = np.abs(win - lose) > 1e-9
+    ratio = np.abs(np.log(prob_ratio(BalancedDPO(), win[far], lose[far])))
+    assert (ratio < np.abs(np.log(lose / win))[far]).all()
+    assert (logarithmic_mean(-np.log(win), -np.log(lose)) > 0.5).all()
+    assert bdpo_share_corrected(math.log(0.9), math.log(0.8)) < 0  # no two responses of a prompt
+
+
+def test_a_weight_of_one_half_is_dpo_at_half_beta():
+    random = rng()
+    sides = [tensor(-random.exponential(3, 50)) for _ in range(4)]
+    half, dpo = FixedWeightDPO(beta=1.4, win_weight=0.5), DPO(beta=0.7)
+    assert torch.allclose(half(PairLogps(*sides)), dpo(PairLogps(*sides)), rtol=0, atol=rounding(16, 20.0))
+    for mine, other in zip(slopes(half, PairLogps(*sides)), slopes(dpo, PairLogps(*sides)), strict=True):
+        assert torch.allclose(mine, other, rtol=0, atol=rounding(16, 20.0))
+    length = random.integers(1, 200, 50)
+    assert (length / (length + length) == 0.5).all()
+
+
+# --- inner products --------------------------------------------------------------------------------------------------
+
+
+def test_inner_products_sum_to_zero_and_cosines_have_no_fixed_sign():
+    generator = torch.Generator().manual_seed(RNG_SEED)
+    inputs = torch.randn(7, 4, generator=generator, dtype=torch.float64)  # 7 responses
+    hidden, out = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((4, 9), (9, 1)))
+
+    def probabilities(hidden, out):
+        return torch.softmax((torch.tanh(inputs @ hidden) @ out).squeeze(-1), 0)
+
+    jacobian = torch.cat(
+        [part.reshape(7, -1) for part in torch.autograd.functional.jacobian(probabilities, (hidden, out))], 1
+    )
+    products = (jacobian @ jacobian.T).numpy()
+    assert abs(products.sum()) < rounding(400, np.abs(products).sum())
+    assert mean_off_diagonal(products) == pytest.approx(-np.trace(products) / 42, rel=1e-12)
+    assert mean_off_diagonal(products) < 0
+    for n in range(3, 12):
+        assert mean_off_diagonal(gradient_cosines(np.full(n, 1 / n))) == pytest.approx(-1 / (n - 1))
+        peaked = np.full(n, 1e-9 / (n - 1))
+        peaked[0] = 1 - 1e-9
+        mean = mean_off_diagonal(gradient_cosines(peaked))
+        assert mean == pytest.approx((n - 2) / (2 * n) - math.sqrt(2 / (n * (n - 1))), abs=1e-6)
+        assert (mean > 0) == (n >= 6)
+
+
+# --- distribution shift ----------------------------------------------------------------------------------------------
+
+
+CELLS = 800
+
+
+def bell(y, mode, left, right):
+    """The logarithm of a smooth bump with another width on each side of its mode."""
+    return -0.5 * ((y - mode) / np.where(y < mode, left, right)) ** 2
+
+
+def shifted(cases, cells=CELLS):
+    """Random unimodal log p, log q on cells of [0, 1], and the cells of their modes, μ_p < μ_q.
+
+    Widths from 0.14: preferences that are much narrower than the distance have next to no slope at μ_p, and the minimum
+    misses the interval by less than a cell.
+    """
+    random = rng()
+    y = (np.arange(cells) + 0.5) / cells
+    for _ in range(cases):
+        at_p = int(random.integers(cells // 10, 7 * cells // 10))
+        at_q = int(random.integers(at_p + cells // 20, 9 * cells // 10))
+        log_p, log_q = (bell(y, y[at], *np.exp(random.uniform(-2, 1, 2))) for at in (at_p, at_q))
+        yield log_p - np.logaddexp.reduce(log_p), log_q - np.logaddexp.reduce(log_q), at_p, at_q
+
+
+def test_dpos_weight_increases_between_the_modes():
+    for log_p, log_q, at_p, at_q in shifted(12):
+        for beta in (0.2, 1.0, 5.0):
+            w = dpo_weight(log_p, log_q, beta=beta)
+            assert (np.diff(w[at_p : at_q + 1]) > 0).all()
+            assert abs(w.sum()) < rounding(CELLS**2, CELLS) or beta != 1
+    for log_p, log_q, at_p, at_q in shifted(40, cells=20):
+        assert (np.diff(dpo_weight(log_p, log_q)[at_p : at_q + 1]) > 0).all()
+    # In the continuum also past the modes themselves, by a little.
+    near = np.linspace(0.3 - 1e-3, 0.3 + 1e-3, 5), np.linspace(0.6 - 1e-3, 0.6 + 1e-3, 5)
+    for y in near:
+        w = dpo_weight_limit(y, lambda t: bell(t, 0.3, 0.1, 0.2), lambda t: bell(t, 0.6, 0.3, 0.1), 0, 1)
+        assert (np.diff(w) > 0).all()
+    # Where the policy rises on the way to μ_q, nothing is promised.
+    rising = np.exp(bell(np.linspace(0, 1, 50), 0.2, 0.1, 0.1)) + 3 * np.exp(
+        bell(np.linspace(0, 1, 50), 0.5, 0.02, 0.02)
+    )
+    w = dpo_weight(np.log(rising / rising.sum()), np.log(np.full(50, 1 / 50)) + 0.0)
+    assert (np.diff(w[10:25]) < 0).any()
+
+
+def fractions_of(p, q):
+    """DPO's weights and p as fractions, summed over pairs as the setting says."""
+    n = len(p)
+    w = [sum(Fraction(q[i], q[i] + q[j]) - Fraction(p[i], p[i] + p[j]) for j in range(n)) for i in range(n)]
+    return w, [Fraction(x, sum(p)) for x in p]
+
+
+def test_the_lowest_balanced_weight_lies_outside():
+    cases = set()
+    for log_p, log_q, at_p, at_q in shifted(40):
+        w = dpo_weight(log_p, log_q)
+        lowest = int(np.argmin(balanced_weight(log_p, log_q, weight=w)))
+        assert not at_p <= lowest <= at_q
+        cases.add(bool(w[at_p] < 0))
+    assert cases == {True, False}  # both cases of the proof occurred
+    w, p = fractions_of(*FIVE)
+    product = [a * b for a, b in zip(w, p, strict=True)]
+    assert sum(w) == 0
+    assert product == [Fraction(*pair) for pair in ((-37, 360), (-131, 1680), (-37, 630), (197, 1260), (1, 72))]
+    assert product.index(min(product)) == FIVE[0].index(max(FIVE[0])) - 2
+    stated = "(−37/360, −131/1680, −37/630, 197/1260, 1/72)"
+    assert stated in PROOFS["shift-balanced"].proof
+
+
+def test_the_lowest_balanced_weight_may_be_at_the_mode_where_preference_is_flat_there():
+    """The condition q′(μ_p) > 0: a preference that rises up to μ_q, but is flat at μ_p."""
+    y = (np.arange(CELLS) + 0.5) / CELLS
+    log_p = bell(y, y[300], 0.05, 0.05)
+    log_q = np.where(y < y[600], 40 * (y - y[300]) ** 3, 40 * (y[600] - y[300]) ** 3 - 60 * (y - y[600]) ** 2)
+    log_p, log_q = (values - np.logaddexp.reduce(values) for values in (log_p, log_q))
+    assert log_q.argmax() == 600
+    assert np.argmin(balanced_weight(log_p, log_q)) == 300
+
+
+def test_a_weight_that_rises_with_preference_is_lowest_outside():
+    for log_p, log_q, at_p, at_q in shifted(60):
+        if log_p[0] > log_p[at_q]:
+            continue
+        p, w = np.exp(log_p), dpo_weight(log_p, log_q)
+        bdpo = bdpo_weight(log_p, log_q)
+        for weight in (
+            w, w * p, balanced_weight(log_p, log_q, weight=w, baseline=True), p * log_ratio_weight(log_p, log_q), bdpo,
+            in_logits(bdpo, log_p), bdpo * np.sqrt(p),
+        ):  # fmt: skip
+            assert not at_p <= np.argmin(weight) <= at_q
+    # On a grid, with p symmetric about its mode.
+    random = rng()
+    for _ in range(50):
+        right = -np.cumsum(random.exponential(1, 6))
+        log_p = np.concatenate([right[::-1], [0.0], right])
+        log_q = np.concatenate([np.cumsum(random.exponential(1, 11)), [0.0, -5.0]])
+        weight = bdpo_weight(log_p - np.logaddexp.reduce(log_p), log_q - np.logaddexp.reduce(log_q))
+        assert not 6 < np.argmin(weight) <= 10
+
+
+def exact_bdpo_weights(p, q, digits=50):
+    """Balanced-DPO's weights of integers p and q in decimal arithmetic, whose functions round correctly."""
+    with localcontext() as context:
+        context.prec = digits
+        n, total = len(p), Decimal(sum(p))
+        cost = [-(Decimal(x) / total).ln() for x in p]
+        weights = []
+        for i in range(n):
+            terms = []
+            for j in range(n):
+                share = cost[j] / (cost[i] + cost[j])
+                loses = 1 / (1 + (-Decimal(n).ln() * (2 * share - 1)).exp())
+                terms.append(share * (Decimal(q[i]) / (q[i] + q[j]) - loses))
+            weights.append(sum(terms))
+        return weights
+
+
+def test_balanced_dpos_lowest_weight_lies_outside():
+    weights = exact_bdpo_weights(*FIVE)
+    assert [f"{float(w):.3f}" for w in weights] == ["-0.297", "-0.046", "0.091", "0.445", "-0.121"]
+    assert min(weights) == weights[0] < weights[2] - Decimal("0.3")
+    assert "(−.297, −.046, .091, .445, −.121)" in PROOFS["shift-bdpo"].proof
+    log_p, log_q = (np.log(np.array(one) / sum(one)) for one in FIVE)
+    np.testing.assert_allclose(bdpo_weight(log_p, log_q), np.array(weights, float), atol=rounding(64))
+    # The limit: half of DPO's weight at β/2, at a rate of 1/log n.
+    y = np.linspace(0.02, 0.98, 25)
+    p, q = (lambda t: bell(t, 0.4, 0.3, 0.2) + 0.8068), (lambda t: bell(t, 0.6, 0.2, 0.3))
+    total = np.exp(p((np.arange(10**5) + 0.5) / 10**5)).mean()
+    density = lambda t: p(t) - np.log(total)  # noqa: E731
+    target = 0.5 * dpo_weight_limit(y, density, q, 0, 1, beta=0.6)
+    errors = [
+        np.abs(bdpo_weight_limit(y, density, q, 0, 1, beta=1.2, cells=n) - target).max() for n in (1e3, 1e6, 1e12)
+    ]
+    assert errors[1] == pytest.approx(errors[0] / 2, rel=0.15)
+    assert errors[2] == pytest.approx(errors[1] / 2, rel=0.1)
+
+
+# --- variance --------------------------------------------------------------------------------------------------------
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def sides_of_the_theorem(p, q):
+    """Var[w p] and Var[w] E[p²] as fractions."""
+    w, p = fractions_of(p, q)
+    product = [a * b for a, b in zip(w, p, strict=True)]
+    assert sum(w) == 0
+    return mean([x**2 for x in product]) - mean(product) ** 2, mean([x**2 for x in w]) * mean([x**2 for x in p])
+
+
+def test_the_variance_grows_by_an_exact_counterexample():
+    random = rng()
+    for n in (3, 4, 20):
+        for a in (2, 3, 8, 100, 10**6):
+            left, right = sides_of_the_theorem([a] + [1] * (n - 1), [1] * n)
+            assert left > right
+    left, right = sides_of_the_theorem([8, 1, 1], [1, 1, 1])
+    assert left / right == Fraction(289, 198)
+    assert "289/198" in PROOFS["variance"].proof
+    for _ in range(300):
+        p, q = random.integers(1, 30, (2, int(random.integers(2, 9)))).tolist()
+        if p != q:
+            w, probs = fractions_of(p, q)
+            left, right = sides_of_the_theorem(p, q)
+            squares = [x**2 for x in w], [x**2 for x in probs]
+            covariance = mean([a * b for a, b in zip(*squares, strict=True)]) - mean(squares[0]) * mean(squares[1])
+            signal = mean([a * b for a, b in zip(w, probs, strict=True)]) ** 2
+            assert left - right == covariance - signal
+            if right:
+                numbers = np.array(w, float), np.array(probs, float)
+                assert variance_ratio(*numbers) == pytest.approx(float(left / right), rel=1e-9)
+                assert covariance_gap(*numbers) == pytest.approx(float(covariance - signal), rel=1e-9, abs=1e-15)
