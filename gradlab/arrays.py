@@ -31,6 +31,14 @@ def real_array(name: str, values: Any) -> np.ndarray:
     return array.astype(float, copy=False)
 
 
+def real_row(name: str, values: Any) -> np.ndarray:
+    """Return ``values`` as ``real_array`` does, if they have shape (n,); ValueError for any other shape."""
+    row = real_array(name, values)
+    if row.ndim != 1:
+        raise ValueError(f"{name} must have shape (n,), got {row.shape}")
+    return row
+
+
 def bool_array(name: str, values: Any) -> np.ndarray:
     """Return ``values`` as an array of booleans; ValueError, in one line, for anything else."""
     array = _plain(name, values)

@@ -19,7 +19,9 @@ from gradlab.cli import main
 from gradlab.lab.ppo import fill_unobserved
 from gradlab.losses import PAIR_LOSSES, slopes
 from gradlab.stats.agreement import agreement, preference_rates, wilson_interval
-from gradlab.stats.intervals import bootstrap_interval, holm, paired_differences
+from gradlab.stats.equivalence import holm
+from gradlab.stats.intervals import bootstrap_interval
+from gradlab.stats.population import paired_differences
 from gradlab.streams import Purpose, stream, torch_seed
 
 WORLD = gl.gaussian_world(2, 3)

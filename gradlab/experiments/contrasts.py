@@ -29,7 +29,6 @@ import pandas as pd
 from gradlab.arrays import check_columns
 from gradlab.checks import one_of, positive
 from gradlab.stats.conditions import Search, search_condition
-from gradlab.stats.intervals import paired_differences
 from gradlab.stats.moderators import effect_by_dose, effect_by_value
 from gradlab.stats.population import (
     Average,
@@ -38,6 +37,7 @@ from gradlab.stats.population import (
     by_unit_and_seed,
     judge_units,
     over_worlds,
+    paired_differences,
 )
 from gradlab.stats.precision import factor, replicates_for
 from gradlab.stats.words import Evidence, evidence_of_cells, evidence_of_worlds, word_of, word_of_cases

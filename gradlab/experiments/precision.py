@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.stats.equivalence import mean_of
-from gradlab.stats.intervals import paired_differences
-from gradlab.stats.population import by_unit_and_seed
+from gradlab.stats.population import by_unit_and_seed, paired_differences
 from gradlab.stats.precision import Design, seeds_to_add
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
-from gradlab.arrays import real_array
+from gradlab.arrays import real_array, real_row
 from gradlab.checks import between, positive
 
 LEVEL = 0.95
@@ -92,3 +92,13 @@ def false_discoveries_controlled(p_values: ArrayLike) -> Array:
 
     p_values = np.nan_to_num(real_array("p_values", p_values), nan=1.0)
     return false_discovery_control(p_values) if p_values.size else p_values
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Return Holm's step-down correction of ``p_values`` (n,); NaN counts as 1. Source: Holm 1979."""
+    p_values = np.nan_to_num(real_row("p_values", p_values), nan=1.0)
+    order = np.argsort(p_values)
+    scaled = p_values[order] * np.arange(len(p_values), 0, -1)
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return corrected

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from gradlab.arrays import real_array
-from gradlab.checks import positive
+from gradlab.arrays import check_columns, real_array
+from gradlab.checks import positive, shown
 from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import ALPHA, Array, Mean, false_discoveries_controlled, mean_of
 
@@ -83,6 +83,34 @@ class Transport:
     above: tuple[float, float]
     below: tuple[float, float]
     units: Units
+
+
+def paired_differences(
+    frame: pd.DataFrame, value: str, method: str, baseline: str, by: Sequence[str], pair: str = "seed"
+) -> pd.DataFrame:
+    """Return ``value`` of ``method`` minus that of ``baseline``, paired within (by, pair).
+
+    Columns: those of ``by``, ``pair`` and ``difference``.
+
+    frame needs the columns method, value, pair and by, with one row for each combination.
+    Raises ValueError where a pair is not complete.
+    """
+    for name, word in {"value": value, "method": method, "baseline": baseline, "pair": pair}.items():
+        if not isinstance(word, str) or word != word.encode(errors="replace").decode():
+            raise ValueError(f"{name} must be a text, got {shown(word)}")
+    if not isinstance(by, (list, tuple)) or not all(isinstance(name, str) for name in by):
+        raise ValueError(f"by must be a list of columns, got {shown(by)}")
+    keys = [*by, pair]
+    check_columns("frame", frame, ["method", *keys, value])
+    sides = [frame.loc[frame["method"] == name, [*keys, value]] for name in (method, baseline)]
+    try:
+        merged = sides[0].merge(sides[1], on=keys, suffixes=("", "_baseline"), how="outer", validate="one_to_one")
+    except pd.errors.MergeError:
+        raise ValueError(f"{method!r} and {baseline!r} must have one {value} for each {', '.join(keys)}") from None
+    differences = merged[value] - merged[f"{value}_baseline"]
+    if len(merged) == 0 or differences.isna().any():
+        raise ValueError(f"{method!r} and {baseline!r} must both have {value} for the same {', '.join(keys)}")
+    return merged[keys].assign(difference=differences)
 
 
 def by_unit_and_seed(

@@ -10,8 +10,7 @@ import numpy as np
 
 from gradlab.checks import one_of
 from gradlab.stats.agreement import wilson_interval
-from gradlab.stats.equivalence import ALPHA
-from gradlab.stats.intervals import holm
+from gradlab.stats.equivalence import ALPHA, holm
 from gradlab.stats.population import Average, Transport, Units
 
 WORDS = ("proved", "refuted", "mixed", "no practical difference", "holds throughout", "holds on average", "reversed",
