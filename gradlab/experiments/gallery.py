@@ -14,18 +14,22 @@ from gradlab.checks import input_file
 from gradlab.experiments import MEASURED
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.frames import frame_path
+from gradlab.experiments.report import answers
+from gradlab.experiments.report.verdicts import Settled
 from gradlab.store.artifacts import load_frame, load_manifest
 from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint, module_hash, versions
 
+ANSWERS = "answers"  # the name under which the figures of claims are stamped
+_QUICK_FIGURE = "QUICK: few seeds, short budget, not a result"
 QUICK_MARK = "**QUICK run: few seeds, worlds and steps. These are not results; captions describe the full run.**"
 
 
 def draw(experiment: Experiment, folder: Path, *, quick: bool) -> list[Path]:
     """Draw the experiment's figures as PNG and PDF into ``folder``, and note their sources; return the files."""
     frame, _ = load_frame(frame_path(experiment, folder / "data"))
-    mark = "QUICK: few seeds, short budget, not a result" if quick else None
     make = functools.partial(experiment.figures, frame)
+    mark = _QUICK_FIGURE if quick else None
     return _draw(make, folder, experiment.name, _key(experiment, folder, quick), mark)
 
 
@@ -46,6 +50,21 @@ def draw_measured(folder: Path, *, fresh: bool = False) -> dict[str, list[Path]]
         stale = fresh or not _is_drawn(measurement.captions, folder, name, key)
         drawn[name] = _draw(make, folder, name, key) if stale else []
     return drawn
+
+
+def draw_answers(settled: Iterable[Settled], folder: Path, *, quick: bool, fresh: bool = False) -> list[Path]:
+    """Draw the figure of every claim that has measured comparisons, unless they are current; return the files."""
+    chosen = {answers.figure_of(one): one for one in settled if answers.has_answer(one)}
+    shown = {name: answers.facts(one) for name, one in chosen.items()}
+    key = fingerprint(shown, module_hash(answers.__name__), quick, versions(["matplotlib"]))
+    if not fresh and _is_drawn(chosen, folder, ANSWERS, key):
+        return []
+    make = functools.partial(_answers, chosen)
+    return _draw(make, folder, ANSWERS, key, _QUICK_FIGURE if quick else None)
+
+
+def _answers(chosen: Mapping[str, Settled]) -> dict[str, Figure]:
+    return {name: answers.answer(one) for name, one in chosen.items()}
 
 
 def _draw(
@@ -86,10 +105,14 @@ def _stamped(stamp: Path, key: str) -> bool:
         return False
 
 
-def write_page(experiments: Sequence[Experiment], every: Sequence[Experiment], folder: Path, *, quick: bool) -> Path:
+def write_page(
+    experiments: Sequence[Experiment], every: Sequence[Experiment], settled: Iterable[Settled], folder: Path, *,
+    quick: bool,
+) -> Path:  # fmt: skip
     """Write README.md of the figures: every figure with how to read it.
 
     experiments  those whose frames are current; of ``every`` one, the others are named as not shown.
+    settled      the claims, whose figures come first.
     """
     root, again = ("../..", " --quick --fresh") if quick else ("..", " --fresh")
     lines = [
@@ -102,6 +125,11 @@ def write_page(experiments: Sequence[Experiment], every: Sequence[Experiment], f
     if len(experiments) < len(every):
         missing = ", ".join(one.name for one in every if one not in experiments)
         lines += [f"**Not shown, because stale or never run: {missing}.** Run `gradlab figures`.", ""]
+    lines += ["## The answers", "", answers.CAPTION, ""]
+    for one in filter(answers.has_answer, settled):
+        name = answers.figure_of(one)
+        lines += [f"**[{one.name}](CLAIMS.md#{one.name})** ([PDF]({name}.pdf)). {one.claim.claimed}", "",
+                  f"![{name}]({name}.png)", ""]  # fmt: skip
     for one in experiments:
         file = frame_path(one, Path("data"))
         lines += _shown(one.question, one.captions, [file], f"gradlab figures {one.name}{again}")

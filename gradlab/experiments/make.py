@@ -86,6 +86,8 @@ def _written(folder: Path) -> Iterator[tuple[Path, bool]]:
         ours = our_manifest(frame) is not None
         for file in (frame.with_suffix(".json"), frame, *gallery.files_of(name, experiment.captions, folder)):
             yield file, ours
+    files = gallery.files_of(gallery.ANSWERS, map("answer-{}".format, verdicts.CLAIMS), folder)
+    yield from ((file, (folder / "CLAIMS.md").exists()) for file in files)
     for name, measurement in MEASURED.items():
         files = gallery.files_of(name, measurement.captions, folder)
         ours = any(map(os.path.lexists, files)) and measurement.is_in(folder)
@@ -113,8 +115,10 @@ def _write_pages(folder: Path, *, quick: bool) -> None:
     done = [
         experiment for experiment in EXPERIMENTS.values() if frames.is_current(experiment, folder / "data", quick=quick)
     ]
-    say(f"gallery: {gallery.write_page(done, list(EXPERIMENTS.values()), folder, quick=quick)}")
     settled = verdicts.judge_claims(folder, quick=quick)
+    gallery.draw_answers(settled.values(), folder, quick=quick)
+    page = gallery.write_page(done, list(EXPERIMENTS.values()), settled.values(), folder, quick=quick)
+    say(f"gallery: {page}")
     former = None
     with contextlib.suppress(ValueError):  # a report that cannot be read is replaced
         former = verdicts.former(folder)

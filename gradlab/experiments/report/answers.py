@@ -1,0 +1,82 @@
+"""A figure per claim that was measured: the primaries as stated and elsewhere, and the controls beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gradlab import plotting
+from gradlab.experiments.contrasts import Contrast, Judged
+from gradlab.experiments.report.verdicts import Settled
+from gradlab.plotting import Comparison, Panel
+
+CAPTION = (
+    "The answer on the claim at a glance, one line per comparison. A black mark is the average over cells or worlds "
+    "with its 95% interval; dots are the cells or worlds: filled where they are decided for the claim or against it, "
+    " hollow within the margin, pale where undecided. Right of 0 speaks for the claim, and the grey band is "
+    "the margin within which a difference does not matter. Beneath the claim stand the controls that could explain it "
+    "away: one that lies in the band, or left of it, does as well as the method or better. Numbers at the right count "
+    "cells for : none : against."
+)
+_GROUPS = {"explains away": "is it the balancing?", "robustness": "does it stay?"}
+
+
+def figure_of(one: Settled) -> str:
+    """Return the name of a claim's figure."""
+    return f"answer-{one.name}"
+
+
+def has_answer(one: Settled) -> bool:
+    """Return whether the claim has measured comparisons to draw."""
+    return bool(_drawn(one.rows))
+
+
+def answer(one: Settled) -> Figure:
+    """Draw a claim's comparisons, a panel per quantity."""
+    panels = []
+    for key in dict.fromkeys(map(_quantity, _drawn(one.rows))):
+        rows = [row for row in _drawn(one.rows) if _quantity(row) == key]
+        statement = rows[0].statement
+        assert isinstance(statement, Contrast)
+        lines = [_line(row, statement) for row in sorted(rows, key=_order)]
+        panels.append(Panel(statement.unit.words, statement.margin * statement.unit.scale, lines))
+    return plotting.answers(panels)
+
+
+def facts(one: Settled) -> list[object]:
+    """Return all that a claim's figure shows, as plain data, for a key."""
+    return [
+        [row.statement.statement, row.role, row.population, row.effect, row.low, row.high, *map(str, row.rows["state"]),
+         *map(float, row.rows["effect"])]
+        for row in _drawn(one.rows)
+    ]  # fmt: skip
+
+
+def _drawn(rows: Iterable[Judged]) -> list[Judged]:
+    return [row for row in rows if isinstance(row.statement, Contrast) and row.role != "context" and len(row.rows)]
+
+
+def _quantity(row: Judged) -> tuple[str, str, float]:
+    statement = row.statement
+    assert isinstance(statement, Contrast)
+    return statement.value, statement.unit.words, statement.margin
+
+
+def _order(row: Judged) -> tuple[int, int]:
+    roles = ("primary", "explains away", "robustness")
+    return roles.index(row.role), int(row.population == "worlds")
+
+
+def _line(row: Judged, statement: Contrast) -> Comparison:
+    group = _GROUPS.get(row.role) or ("in drawn worlds" if row.population == "worlds" else "as stated")
+    worlds = " (worlds)" if row.population == "worlds" and row.role != "primary" else ""
+    scale = statement.unit.scale
+    counts = " : ".join(f"{row.number(state):,}" for state in ("for", "none", "against"))
+    assert isinstance(row.statement, Contrast)
+    return Comparison(
+        label=(row.statement.label or row.statement.statement) + worlds, group=group, effect=row.effect * scale,
+        low=row.low * scale, high=row.high * scale, dots=np.asarray(row.rows["effect"]) * scale,
+        states=np.asarray(row.rows["state"], dtype=str), counts=counts,
+    )  # fmt: skip

@@ -1,0 +1,116 @@
+"""The answer on a claim at a glance: each comparison's average with its interval, its cells or worlds as dots.
+
+One grammar for every claim: right of 0 speaks for the claim, the grey band is the margin within which differences do
+not matter, and what could explain the effect away stands beneath it in the same units.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradlab.plotting.looks import WIDTH
+from gradlab.plotting.palette import FAINT, INK, NOT_TRUE, TRUE
+from gradlab.streams import Purpose, stream
+
+_DOTS = {  # colour, marker and whether filled, by the state of a cell or world: they differ in grey too
+    "for": (TRUE, "o", True), "against": (NOT_TRUE, "s", True), "none": (INK, "o", False),
+    "undecided": (FAINT, "d", False),
+}  # fmt: skip
+_LEGEND = {"for": "for", "none": "none", "against": "against", "undecided": "undecided"}
+_LABEL = 34  # characters of a label in a line
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A line of the figure.
+
+    label    names the comparison.
+    group    lines of one group stand together under it as a heading.
+    effect, low, high  the average with its 95% interval.
+    dots     the effect of each cell or world, (units,), and ``states``, one word each.
+    counts   what to print at the right, such as "4 : 0 : 2".
+    """
+
+    label: str
+    group: str
+    effect: float
+    low: float
+    high: float
+    dots: np.ndarray
+    states: np.ndarray
+    counts: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Comparisons in the same units: the label of their axis, the margin in its units, and the lines."""
+
+    label: str
+    margin: float
+    lines: Sequence[Comparison]
+
+
+def answers(panels: Sequence[Panel]) -> Figure:
+    """Draw the panels beneath each other."""
+    heights = [_height(panel) for panel in panels]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.75 * len(panels) + 0.35), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, axis in zip(panels, axes, strict=True):
+        _panel(axis, panel)
+    shown = {str(state) for panel in panels for line in panel.lines for state in line.states}
+    handles = [
+        _dots(axes[0], np.array([]), np.array([]), state, label=_LEGEND[state]) for state in _DOTS if state in shown
+    ]
+    handles.append(axes[0].errorbar([], [], xerr=[], fmt="D", color="black", ms=5, capsize=3, label="average, 95%"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def _panel(axis: Axes, panel: Panel) -> None:
+    axis.axvspan(-panel.margin, panel.margin, color="#E3E3E3", zorder=0)
+    axis.axvline(0, color=INK, linewidth=0.8, zorder=1)
+    spread, height, group = stream(0, Purpose.JITTER), 0.0, ""
+    ticks, labels = [], []
+    for line in panel.lines:
+        if line.group != group:
+            group, height = line.group, height + 0.25
+            axis.annotate(group, (0.004, height), xycoords=("axes fraction", "data"), va="center", fontweight="bold")
+            height += 0.95
+        jitter = spread.uniform(-0.22, 0.22, len(line.dots)) if len(line.dots) > 1 else np.zeros(len(line.dots))
+        for state in _DOTS:
+            here = line.states == state
+            _dots(axis, line.dots[here], height + jitter[here], state)
+        if np.isfinite(line.low):
+            error = [[line.effect - line.low], [line.high - line.effect]]
+            axis.errorbar(line.effect, height, xerr=error, fmt="D", color="white", ecolor="white", ms=8, elinewidth=4.5)
+            axis.errorbar(line.effect, height, xerr=error, fmt="D", color="black", ms=5, elinewidth=2, capsize=3)
+        axis.annotate(line.counts, (1.01, height), xycoords=("axes fraction", "data"), va="center")
+        ticks.append(height)
+        labels.append("\n".join(textwrap.wrap(line.label, _LABEL)))
+        height += max(1.0, 0.55 * len(textwrap.wrap(line.label, _LABEL)) + 0.25)
+    axis.set_yticks(ticks, labels)
+    axis.set_ylim(height - 0.4, -0.3)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel(panel.label)
+
+
+def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, state: str, label: str = "") -> Line2D:
+    color, marker, filled = _DOTS[state]
+    size = 5 if len(x) < 30 else 3
+    return axis.plot(
+        x, y, linestyle="", marker=marker, markersize=size, alpha=0.75, color=color, label=label,
+        markerfacecolor=color if filled else "none",
+    )[0]  # fmt: skip
+
+
+def _height(panel: Panel) -> float:
+    """Return the height of a panel in inches."""
+    lines = sum(max(1.0, 0.55 * len(textwrap.wrap(line.label, _LABEL)) + 0.25) for line in panel.lines)
+    return 0.3 * (lines + 1.2 * len({line.group for line in panel.lines}))
