@@ -223,7 +223,8 @@ class Scan:
         cases = rows[keep].assign(effect=slack, state=state, reversed=state == "against").reset_index(drop=True)
         above, below = int((state == "for").sum()), int((state == "against").sum())
         algebra = self._algebra(below)
-        word = algebra or word_of_cases(above, len(state) - above - below, below)
+        unproved = "undecided" if self.refutes else word_of_cases(above, len(state) - above - below, below)
+        word = algebra or unproved
         evidence = Evidence(algebra=algebra, units=len(state), above=above, below=below, reversed=below)
         seeds = cases["seed"].nunique() if "seed" in cases else 0
         return Judged(statement=self, evidence=evidence, word=word, rows=cases, replicates=seeds)

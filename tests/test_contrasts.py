@@ -1,0 +1,161 @@
+"""Contrasts and scans give the words that their rules say, and refuse frames and declarations with one line."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gradlab.experiments.contrasts import Contrast, Scan, Unit, judged
+from gradlab.experiments.report.verdicts import settle
+
+SEEDS = 12
+POINTS = Unit("points", 100, 1)
+
+
+def frame(effects, seeds=SEEDS, noise=0.001, method="a", population="cell"):
+    """Return a frame in which ``method`` is better than "b" by the effect of each cell, up to noise by seed."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for cell, effect in enumerate(effects):
+        base, drawn = rng.standard_normal(seeds), effect + noise * rng.standard_normal(seeds)
+        for seed in range(seeds):
+            shared = {population: cell, "seed": seed}
+            rows += [
+                {**shared, "method": "b", "x": base[seed]},
+                {**shared, "method": method, "x": base[seed] + drawn[seed]},
+            ]
+    return pd.DataFrame(rows)
+
+
+def contrast(**changes):
+    given = {
+        "claim": "grid-reward", "statement": "a is more than b", "method": "a", "baseline": "b", "value": "x",
+        "by": ("cell",), "margin": 0.01, "unit": POINTS, "better": "a is {size} more", "worse": "a is {size} less",
+    }  # fmt: skip
+    return Contrast(**{**given, **changes})
+
+
+def answer(table, **changes):
+    return judged(table, [contrast(**changes)])[0]
+
+
+def test_an_answer_says_how_much_in_the_unit_of_the_claim():
+    one = answer(frame([0.05, 0.05, 0.05]))
+    assert one.word == "holds throughout"
+    assert one.sentence == "a is 5.0 points more"
+    assert [one.number(state) for state in ("for", "none", "against", "undecided")] == [3, 0, 0, 0]
+    assert answer(frame([-0.05] * 3)).sentence == "a is 5.0 points less"
+    same = answer(frame([0.001] * 3))
+    assert (same.word, same.sentence) == (
+        "no practical difference", "a is 0.1 points more, within the 1.0 points that count as none",
+    )  # fmt: skip
+
+
+def test_less_is_better_where_it_is_said():
+    assert answer(frame([-0.05] * 3), lower_is_better=True).word == "holds throughout"
+
+
+def test_a_few_cells_against_do_not_turn_an_average_and_many_make_it_mixed():
+    assert answer(frame([0.06] * 19 + [-0.02])).word == "holds on average"
+    assert answer(frame([0.06] * 17 + [-0.02] * 3)).word == "mixed"
+
+
+def test_an_undecided_answer_names_the_seeds_that_would_do():
+    one = answer(frame([0.002, -0.001], noise=0.05))
+    assert one.word == "undecided"
+    assert one.needs > SEEDS
+    assert answer(frame([0.05] * 3)).needs == 0
+
+
+def test_cells_wider_than_their_design_are_counted():
+    assert answer(frame([0.05, 0.05], noise=0.05)).wide == 2
+    assert answer(frame([0.05, 0.05])).wide == 0
+
+
+def test_worlds_have_a_spread_a_new_world_and_moderators():
+    rng = np.random.default_rng(3)
+    effects = np.linspace(0.02, 0.2, 40) + 0.01 * rng.standard_normal(40)
+    table = frame(effects, seeds=4, population="world")
+    dose = {number: float(number + 1) for number in range(40)}
+    table = table.assign(dose=table["world"].map(dose), policy=np.where(table["world"] % 2, "free", "shared"))
+    one = answer(table, by=("world",), population="worlds", moderators=("dose", "policy"))
+    assert one.word in ("holds throughout", "holds on average")
+    assert one.transport.between == pytest.approx(effects.std(ddof=1), rel=0.05)
+    assert one.transport.expected[0] < one.effect < one.transport.expected[1]
+    assert len(one.moderators["dose"]) == 6
+    assert list(one.moderators["policy"]["value"]) == ["free", "shared"]
+    assert one.search is not None
+    with pytest.raises(ValueError, match="one value of dose per world, got several"):
+        answer(table.assign(dose=np.arange(len(table.index), dtype=float)), by=("world",), population="worlds",
+               moderators=("dose",))  # fmt: skip
+
+
+def test_a_scan_takes_its_word_from_its_proof_and_a_case_can_contradict_it():
+    cases = pd.DataFrame({"case": [0, 1, 2], "slack": [1.0, 2.0, 3.0]})
+    scan = {"claim": "shift-dpo", "statement": "s", "value": "slack", "by": ("case",)}
+
+    def word(table, **changes):
+        return judged(table, [Scan(**{**scan, **changes})])[0].word
+
+    against = cases.assign(slack=[1.0, -2.0, 3.0])
+    assert word(cases, proof="p") == "proved"
+    assert word(against, proof="p") == "refuted"
+    assert word(against, proof="p", refutes=True) == "refuted"
+    assert word(cases, proof="p", refutes=True) == "undecided"
+    assert word(cases) == "holds throughout"
+    assert word(against) == "mixed"
+    errors = cases.assign(slack=[0.0, 1e-12, -1e-12])
+    assert word(errors, identity=True, tolerance=1e-10, proof="p") == "proved"
+    assert word(errors.assign(slack=1e-3), identity=True, tolerance=1e-10, proof="p") == "refuted"
+
+
+def spoilt(table, how):
+    if how == "a missing cell":
+        return table[table["cell"] != 1]
+    if how == "a seed twice":
+        return pd.concat([table, table.iloc[:1]])
+    if how == "NaN":
+        return table.assign(x=table["x"].where(table.index != 3))
+    if how == "a method without a seed":
+        return table.drop(table.index[0])
+    return table.rename(columns={"x": "y"})
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("a missing cell", "frame must have the declared values of cell; 1 is missing"),
+        ("a seed twice", "must have one x for each cell, seed"),
+        ("NaN", "must both have x for the same cell, seed"),
+        ("a method without a seed", "must both have x for the same cell, seed"),
+        ("another version's columns", "x"),
+    ],
+)
+def test_a_frame_that_cannot_be_judged_is_refused_in_one_line(how, words):
+    table = frame([0.05] * 3)
+    with pytest.raises(ValueError, match=words) as caught:
+        judged(spoilt(table, how), [contrast()], {"cell": [0, 1, 2]})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cell_that_the_product_of_the_factors_lacks_is_missing():
+    table = frame([0.05] * 4).assign(mask=lambda rows: rows["cell"] // 2, policy=lambda rows: rows["cell"] % 2)
+    by = {"by": ("mask", "policy")}
+    assert len(answer(table, **by).rows) == 4
+    with pytest.raises(ValueError, match="mask 1, policy 1 is missing"):
+        answer(table[table["cell"] != 3], **by)
+    assert len(answer(table[table["cell"] != 3], **by, complete=False).rows) == 3
+
+
+@pytest.mark.parametrize("margin", [0, -0.01, float("nan")])
+def test_a_margin_must_be_above_0(margin):
+    with pytest.raises(ValueError, match="margin of 'a is more than b' must be"):
+        contrast(margin=margin)
+
+
+def test_a_claim_without_a_primary_is_refused():
+    rows = judged(frame([0.05] * 3), [contrast(role="explains away")])
+    rows = [replace(row, experiment=name) for row in rows for name in ("grid", "worlds", "frontier")]
+    with pytest.raises(ValueError, match="grid-reward must have a primary, got rows of explains away"):
+        settle(rows, {}, ["grid-reward"])
