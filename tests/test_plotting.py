@@ -11,10 +11,12 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
+from scipy import stats
 
 from gradlab import plotting
 from gradlab.experiments.methods import METHODS
 from gradlab.losses import PAIR_LOSSES
+from gradlab.plotting.looks import errors
 
 
 def runs(methods=("dpo", "bdpo")):
@@ -87,6 +89,34 @@ def test_ends_shows_each_seed_and_the_mean():
     assert set(cell["value"].round(9)) <= set(drawn.round(9))
     assert cell.query("method == 'dpo'")["value"].mean().round(9) in set(drawn.round(9))
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["DPO", "bDPO"]
+
+
+def test_every_interval_over_seeds_is_the_t_interval():
+    """Of few seeds the percentile bootstrap covers the mean too seldom, see tests/test_rules_of_evidence.py."""
+    points = np.array([0.1, 0.4, 0.2])
+    wanted = stats.ttest_1samp(points, 0).confidence_interval(0.95)
+    frame = pd.DataFrame({
+        "method": "dpo", "mask": 0.0, "policy": "free", "seed": range(3), "step": 1, "value": points,
+        "task": "a", "size": "1M",
+    })  # fmt: skip
+    band = plotting.curves(frame, {"value": "value"}, columns="mask", methods=("dpo",)).axes[0].collections[0]
+    bars = [
+        plotting.ends(frame, {"value": "value"}, columns="mask", rows="policy").axes[0].lines[1].get_xdata(),
+        plotting.by_method(frame, {"value": "value"}, tasks={"a": "A"}, at={"value": 0.0}).axes[0].lines[1].get_xdata(),
+        points.mean() + errors(points)[:, 0] * [-1, 1],
+        np.unique(band.get_paths()[0].vertices[:, 1]),
+    ]
+    for bar in bars:
+        assert np.asarray(bar, float).ravel() == pytest.approx(tuple(wanted))
+
+
+def test_a_single_seed_and_uneven_numbers_of_seeds_are_drawn():
+    assert errors(np.array([0.3])).tolist() == [[0], [0]]
+    frame = runs().query("beta == 1 and policy == 'free'")
+    uneven = frame[(frame["step"] < 10) | (frame["seed"] < 3)]
+    axis = plotting.curves(uneven, {"value": "value"}, columns="mask", methods=("bdpo",)).axes[0]
+    wanted = uneven.query("method == 'bdpo' and mask == 0").groupby("step")["value"].mean()
+    assert axis.lines[0].get_ydata() == pytest.approx(wanted.to_numpy())
 
 
 def test_the_frontier_rings_beta_one():

@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from gradlab.plotting.looks import WIDTH, legend, look, two_digits
+from gradlab.plotting.looks import WIDTH, interval, legend, look, two_digits
 from gradlab.plotting.palette import INK, SETTINGS
-from gradlab.stats.intervals import bootstrap_interval
 
 _DASHES = ("-", "--", ":")  # of a method's runs
 _LINE = {"color": INK, "linestyle": "--", "linewidth": 1}
@@ -25,7 +24,7 @@ def by_method(
 ) -> Figure:  # fmt: skip
     """Draw values at the end of training: one row per task, one column per value, one line per method.
 
-    Each line has a mark per size of model. Small dots are seeds; a mark with a bar is their mean and 95% bootstrap
+    Each line has a mark per size of model. Small dots are seeds; a mark with a bar is their mean and its 95% t
     interval. A dashed line at ``at`` is the reference's value. The axes of values in ``far`` are logarithmic beyond ±1.
     """
     methods, sizes = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["size"]))
@@ -60,7 +59,7 @@ def _mean(axis: Axes, points: np.ndarray, height: float, method: str, *, hollow:
     shown = look(method)
     colour = shown["color"]
     axis.plot(points, np.full(len(points), height), ".", color=colour, alpha=0.35, markersize=3)
-    axis.plot(np.nan_to_num(bootstrap_interval(points), nan=points.mean()), [height, height], color=colour,
+    axis.plot(interval(points), [height, height], color=colour,
               linewidth=1.6, solid_capstyle="butt")  # fmt: skip
     axis.plot(points.mean(), height, marker=shown["marker"], color=colour, markersize=5,
               markerfacecolor="white" if hollow else colour, markeredgecolor=colour, markeredgewidth=0.9)  # fmt: skip

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradlab.plotting.symbols import typeset_all
-from gradlab.stats.intervals import bootstrap_interval
+from gradlab.stats.equivalence import mean_of
 from gradlab.store.files import write_whole
 
 if TYPE_CHECKING:
@@ -110,7 +110,17 @@ def two_digits(number: float) -> str:
     return f"{round(float(number), 2) + 0.0:.2f}".replace("-", "−")
 
 
+def interval(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the 95% t interval of the mean of points (..., n); the mean itself for a single point.
+
+    NaN marks a gap in a row, such as a seed that was not run there.
+    """
+    mean = mean_of(points)
+    low, high = (np.where(np.isnan(end), mean.effect, end) for end in mean.interval())
+    return low, high
+
+
 def errors(points: np.ndarray) -> np.ndarray:
     """Return the distances from the mean down and up to its 95% interval's ends, (2, 1); zero for a single point."""
-    low, high = np.nan_to_num(bootstrap_interval(points), nan=points.mean())
-    return np.maximum([[points.mean() - low], [high - points.mean()]], 0)
+    low, high = interval(points)
+    return np.array([[points.mean() - low], [high - points.mean()]])

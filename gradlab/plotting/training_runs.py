@@ -1,6 +1,6 @@
 """Runs as marks and lines: values along training, at its end, and against each other.
 
-Intervals are 95% bootstrap intervals over seeds.
+Intervals are 95% t intervals over seeds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradlab.plotting.looks import WIDTH, errors, legend, look, two_digits
+from gradlab.plotting.looks import WIDTH, errors, interval, legend, look, two_digits
 from gradlab.plotting.palette import INK, SETTINGS
-from gradlab.stats.intervals import bootstrap_interval
 from gradlab.streams import Purpose, stream
 
 _ACROSS = 3  # panels in a row
@@ -28,7 +27,7 @@ def curves(
 ) -> Figure:
     """Draw values along training: one row per value (and level of ``split``), one column per level of ``columns``.
 
-    Lines are means over seeds, bands 95% bootstrap intervals. More than three levels go on in further rows.
+    Lines are means over seeds, bands 95% t intervals. More than three levels go on in further rows.
     """
     levels = list(frame[columns].unique())
     names = list(frame[split].unique()) if split else [None]
@@ -81,7 +80,7 @@ def ends(
             colour, marker = look(method)["color"], look(method)["marker"]
             jitter = height + spread.uniform(-0.22, 0.22, len(points))
             axis.plot(points, jitter, ".", color=colour, alpha=0.35, markersize=3, linestyle="none")
-            low, high = bootstrap_interval(points)
+            low, high = interval(points)
             mean = points.mean()
             axis.plot([low, high], [height, height], color=colour, linewidth=2.2, solid_capstyle="butt")
             axis.plot(mean, height, marker=marker, color=colour, markersize=4.5, markeredgecolor="white",
@@ -187,17 +186,11 @@ def clouds(frame: pd.DataFrame, across: str, values: Mapping[str, str], *, label
 
 
 def _band(axis: Axes, runs: pd.DataFrame, value: str, method: str) -> None:
-    """Draw the mean over seeds at each step, with its 95% bootstrap interval as a band."""
+    """Draw the mean over seeds at each step, with its 95% t interval as a band."""
     if runs.empty:
         return
     shown = look(method)
-    steps, middle, low, high = [], [], [], []
-    for step, group in runs.groupby("step"):
-        points = group[value].to_numpy()
-        ends = bootstrap_interval(points)
-        steps.append(step)
-        middle.append(points.mean())
-        low.append(ends[0])
-        high.append(ends[1])
-    axis.fill_between(steps, low, high, color=shown["color"], alpha=0.18, linewidth=0)
-    axis.plot(steps, middle, **shown, markersize=3)
+    points = runs.assign(run=runs.groupby("step").cumcount()).pivot(index="step", columns="run", values=value)
+    low, high = interval(points.to_numpy(float))
+    axis.fill_between(points.index, low, high, color=shown["color"], alpha=0.18, linewidth=0)
+    axis.plot(points.index, points.mean(axis=1), **shown, markersize=3)

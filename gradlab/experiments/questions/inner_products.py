@@ -240,8 +240,8 @@ CAPTIONS = {
         "sum to zero in every one of these matrices."
     ),
     "inner-products-families": (
-        "Means over i ≠ j of n = 20 responses by family, level and kind of parameters: mean over 20 seeds with 95% "
-        "bootstrap intervals. Inner products are divided by the mean of c_ii. The first panel is algebra: over all "
+        "Means over i ≠ j of n = 20 responses by family, level and kind of parameters: mean over 20 seeds with 95% t "
+        "intervals. Inner products are divided by the mean of c_ii. The first panel is algebra: over all "
         "responses it is −1/(n − 1), the dotted line, for every policy, and says nothing about a model. Over observed "
         "responses (for trained policies those that the data cover, else 60% at random) it varies, and turns positive "
         "where a policy's peak is not among them; each subset is divided by the mean c_ii of that subset. The cosine "

@@ -297,8 +297,8 @@ CAPTIONS = {
     "llm-ablation": (
         "Language models at the end of training: how often their samples are preferred to the reference's, and how "
         "far they have moved from it (KL in nats per response, on an axis that is logarithmic beyond 1). Each method "
-        "has filled marks for one size of model and hollow marks for the other; small dots are seeds, bars 95% "
-        "bootstrap intervals over them (rough: there are few). Right of ½ a method beats the reference. A small reward "
+        "has filled marks for one size of model and hollow marks for the other; small dots are seeds, bars 95% t "
+        "intervals over them (wide: there are few). Right of ½ a method beats the reference. A small reward "
         "model judges the real pairs: CLAIMS.md says how often it is right, and how often “prefer the shorter answer” "
         "is. The true reward judges the task of tokens. A method may win more because it moves farther. Pairs were "
         "held out one by one: nearly all prompts of the task of tokens are trained on too."

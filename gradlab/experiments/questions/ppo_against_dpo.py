@@ -94,7 +94,7 @@ CAPTIONS = {
     "ppo": (
         "PPO against DPO on the same 100 pairs per prompt: share of the reachable reward at the end of training. "
         "'free' and 'shared' name the reward model's parameters, the last word how it values unobserved responses. "
-        "Small dots are seeds, large dots their mean with a 95% bootstrap interval; 'true utility' is PPO on u. "
+        "Small dots are seeds, large dots their mean with a 95% t interval; 'true utility' is PPO on u. "
         "PPO on the true utility is no upper bound of reward. What it maximises is u − β KL, with exact expectations "
         "instead of samples; at β = 1 the best policy for that is π_ref exp(u/β), where it comes to rest. DPO on 100 "
         "hard-labelled pairs goes on beyond: without a mask they cover the 190 pairs of responses less than once, so "

@@ -122,7 +122,7 @@ CAPTIONS = {
     "stability": (
         "Ten times the budget. Top: share of the reachable reward; bottom: drift, the total variation distance between "
         "the policy and that recorded nearest to half as many steps (it falls to 0 where training settles). "
-        "Columns: mask rate; 100 pairs per prompt; mean over seeds with 95% bootstrap bands."
+        "Columns: mask rate; 100 pairs per prompt; mean over seeds with 95% bands (t)."
     ),
     "stability-map": (
         "Where bDPO cannot settle. Each mark is a declared Gaussian world (all pairs, exact labels). x axis: the share "
