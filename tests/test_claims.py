@@ -14,7 +14,6 @@ from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import Contrast, judged
 from gradlab.experiments.make import make_figures
-from gradlab.experiments.questions import cost
 from gradlab.experiments.report import pages, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.store import provenance
@@ -105,78 +104,6 @@ def test_a_claim_without_its_measurement_is_not_run_here_and_says_what_it_needs(
 def test_a_row_of_no_claim_is_refused():
     with pytest.raises(ValueError, match=r"claim must be one of ratio, .*; got 'log-ration'; did you mean 'log-ratio'"):
         settle(row("holds", claim="log-ration"))
-
-
-def timings(time=1.0, memory=1.0, noise=0.004, loss_only=1.0):
-    """Invented measurements: a step on two devices, and the loss alone, at these ratios of bDPO to DPO."""
-    rng = np.random.default_rng(0)
-    times = pd.DataFrame([
-        {"what": what, "device": device, "pair": pair, "method": method,
-         "seconds": (ratio if method == "bdpo" else 1) * np.exp(noise * rng.standard_normal()),
-         "peak_mb": 100 * (size if method == "bdpo" else 1)}
-        for what, device, ratio, size in (("tabular step", "cpu", time, memory), ("tabular step", "cuda", time, memory),
-                                          (cost.LOSS_ONLY, "cpu", loss_only, 1.0))
-        for pair in range(12)
-        for method in ("dpo", "bdpo")
-    ])  # fmt: skip
-    peaks = times[times["pair"] < 5].drop(columns="seconds")
-    return pd.concat([times.drop(columns="peak_mb"), peaks], ignore_index=True)
-
-
-@pytest.mark.parametrize(
-    ("measurements", "verdict"),
-    [
-        ({"time": 1.01}, "holds"),
-        ({"time": 0.8, "memory": 0.9}, "holds"),
-        ({"time": 1.2}, "fails"),
-        ({"memory": 1.2}, "fails"),
-        ({"time": 1.04, "noise": 0.2}, "inconclusive"),
-        ({"time": 1.01, "loss_only": 2.0}, "holds"),
-    ],
-)
-def test_overhead_is_next_to_nothing_where_time_and_memory_are_within_the_allowance(measurements, verdict, tmp_path):
-    save_frame(timings(**measurements), tmp_path / "benchmarks/overhead.parquet", {})
-    one = verdicts.judge_claims(tmp_path, ["overhead"])["overhead"]
-    assert one.verdict == verdict
-    assert len(one.controls) == 2
-    assert (one.beside.verdict == "fails") == ("loss_only" in measurements)
-    assert wording.data_files(one) == ["benchmarks/overhead.parquet"]
-    assert wording.commands(one) == ["make bench"]
-    found = re.match(r"bDPO's time of a step is within 5% of DPO's \(measured: ([+-][\d.]+)%", one.rows[0].statement)
-    more, noise = measurements.get("time", 1.0) - 1, measurements.get("noise", 0.01)
-    assert float(found[1]) / 100 == pytest.approx(more, abs=noise)
-
-
-@pytest.mark.parametrize(("time", "verdict"), [(1.01, "holds"), (1.2, "fails")])
-def test_a_step_of_the_trainer_counts_beside_the_labs(time, verdict, tmp_path):
-    save_frame(timings(), tmp_path / "benchmarks/overhead.parquet", {})
-    rng = np.random.default_rng(0)
-    steps = pd.DataFrame([
-        {"part": part, "size": size, "method": method, "round": turn,
-         "seconds": own * np.exp(0.004 * rng.standard_normal()) * (100 if part == "trainers" else 1)}
-        for part in ("steps", "trainers") for size in ("small", "large")
-        for method, own in (("dpo", 1.0), ("bdpo", time), ("ipo", 9.0)) for turn in range(12)
-    ])  # fmt: skip
-    steps.loc[len(steps)] = {"part": "log-probs", "size": "head", "method": "full log_softmax"}
-    save_frame(steps, tmp_path / "benchmarks/llm.parquet", {})
-    one = verdicts.judge_claims(tmp_path, ["overhead"])["overhead"]
-    assert one.verdict == verdict
-    assert wording.data_files(one) == ["benchmarks/overhead.parquet", "benchmarks/llm.parquet"]
-    assert wording.commands(one) == ["make bench"]
-    trainer = next(row for row in one.rows if "trainer" in row.statement)
-    found = re.search(r"measured: ([+-][\d.]+)%", trainer.statement)
-    assert (trainer.verdict, trainer.cells) == (verdict, 2)
-    assert float(found[1]) / 100 == pytest.approx(time - 1, abs=0.01)
-
-
-def test_a_quick_measurement_is_none(tmp_path):
-    save_frame(timings(), tmp_path / "benchmarks/overhead.parquet", {"quick": True})
-    assert verdicts.judge_claims(tmp_path, ["overhead"])["overhead"].verdict == "not run here"
-
-
-def test_measurements_that_are_no_numbers_are_refused():
-    with pytest.raises(ValueError, match="peak_mb > 0 where they have any"):
-        cost.overhead(timings(memory=0.0))
 
 
 # --- claims, experiments and figures belong together -----------------------------------------------------------------

@@ -78,6 +78,8 @@ class Contrast:
     margin     > 0: differences within ± margin do not matter, in units of value.
     unit       of value, in words.
     better, worse  the answer as a plain sentence for an effect above and below 0, with {size} for its size.
+    same       the answer as a plain sentence where the effect is equivalent to 0 within the margin, with {size} and
+               {margin}; for claims that this confirms, such as "a step of bDPO takes as long as one of DPO".
     where      a pandas query that picks the rows.
     role, population  see above. ``stated`` cells are fixed, ``worlds`` are drawn.
     label      a short name of the comparison, such as "λ = ½".
@@ -97,6 +99,7 @@ class Contrast:
     unit: Unit = Unit("")
     better: str = ""
     worse: str = ""
+    same: str = ""
     lower_is_better: bool = False
     role: Role = "primary"
     population: Literal["stated", "worlds"] = "stated"
@@ -283,6 +286,8 @@ class Judged:
             said = statement.fails if self.word in ("refuted", "reversed") else statement.holds
             return said or f"{statement.statement}: {self.word}"
         size = statement.unit.size
+        if self.word == "no practical difference" and statement.same:
+            return statement.same.format(size=size(self.effect), margin=size(statement.margin))
         said = (statement.better if self.effect >= 0 else statement.worse).format(size=size(self.effect))
         if not said:
             return f"{statement.statement}: {statement.unit.signed(self.effect)} {statement.unit.words}".rstrip()

@@ -1,41 +1,55 @@
 """Does Balanced-DPO cost next to nothing? Its time and memory against DPO's, in the lab and in the models' trainer.
 
-Judged from the frames of the benchmarks (``make bench``). Claim: overhead.
+Judged from the frames of the benchmarks (``make bench``). Judged are whole steps of language models: a step in the lab
+lasts milliseconds, and most of it is not the loss. Claim: overhead.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
-from gradlab.experiments.contrasts import Contrast, Judged, Role, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, judged
 from gradlab.experiments.experiment import Measurement
 
-ALLOWED = 0.05  # more time or memory than DPO that still counts as next to nothing, as a share of DPO's
+ALLOWED = 0.05  # a difference of time or memory from DPO's that counts as none, as a share of DPO's
 LOSS_ONLY = "loss alone"  # the measurement of the loss alone, without the rest of a step
+WHOLE_STEP = "language-model step"  # the measurement of whole steps of a small language model
+
+
+class _Saved(Unit):
+    """A unit of log(DPO's value / bDPO's): percent of DPO's value, positive where bDPO needs less."""
+
+    def size(self, value: float) -> str:
+        """Return by how much bDPO's value differs from DPO's, such as "2.0%"."""
+        return f"{abs(math.expm1(-value)):.1%}"
+
+    def signed(self, value: float) -> str:
+        """Return the part of DPO's value that bDPO saves, in percent."""
+        return f"{round(-100 * math.expm1(-value), 1) + 0.0:+.1f}"
 
 
 def overhead(frame: pd.DataFrame) -> list[Judged]:
-    """Judge whether bDPO's time and peak memory are within the allowance of DPO's.
+    """Judge bDPO's time and peak memory against DPO's: of whole steps of a language model, and of parts in the lab.
 
     frame: one row per measurement: ``what`` was measured, ``device``, ``pair`` (the number of the interleaved
     repetition), ``method`` ("dpo" or "bdpo"), and either ``seconds`` or ``peak_mb``, > 0; the other is missing.
-    ``LOSS_ONLY`` is a control. Raises ValueError for other numbers.
+    Raises ValueError for other numbers.
     """
-    alone = frame["what"] == LOSS_ONLY
-    parts: tuple[tuple[str, pd.Series, Role], ...] = (
-        ("a step", ~alone, "primary"), ("the loss alone", alone, "context")
-    )  # fmt: skip
     return [
-        answer
-        for part, rows, role in parts if rows.any()
-        for words, value in (("time", "seconds"), ("peak memory", "peak_mb"))
-        for answer in within_allowance(frame[rows], value, f"{words} of {part}", by=("what", "device"), role=role)
+        compared(
+            rows, value, f"{'the' if what == LOSS_ONLY else 'a'} {what}", words, by=("device",),
+            role="robustness" if (what, value) == (WHOLE_STEP, "seconds") else "context",
+        )
+        for what, rows in frame.groupby("what", sort=False)
+        for value, words in (("seconds", "time"), ("peak_mb", "peak memory")) if rows[value].notna().any()
     ]  # fmt: skip
 
 
 def trainer_overhead(frame: pd.DataFrame) -> list[Judged]:
-    """Judge whether bDPO's time per step of the language models' trainer is within the allowance of DPO's.
+    """Judge bDPO's time per step of the language models' trainer against DPO's, one cell per size of model.
 
     frame: that of ``scripts/benchmarks/llm_speed.py``, whose rows with ``part`` "steps" count: ``size`` of the model,
     ``round`` (the number of the interleaved repetition), ``method``, ``seconds`` > 0. It has only one measurement of
@@ -43,26 +57,30 @@ def trainer_overhead(frame: pd.DataFrame) -> list[Judged]:
     """
     steps = frame[(frame["part"] == "steps") & frame["method"].isin(["dpo", "bdpo"])]
     rows = steps.assign(pair=steps["round"])
-    return within_allowance(rows, "seconds", "time of a step of the language models' trainer", by=("size",))
+    return [compared(rows, "seconds", "a whole step of a language model", "time", by=("size",), role="primary")]
 
 
-def within_allowance(
-    frame: pd.DataFrame, value: str, words: str, *, by: tuple[str, ...], role: Role = "primary"
-) -> list[Judged]:
-    """Return the verdict on whether bDPO's ``value`` is within the allowance of DPO's, as a table of one row.
+def compared(frame: pd.DataFrame, value: str, what: str, words: str, *, by: tuple[str, ...], role: Role) -> Judged:
+    """Return the answer on whether bDPO needs as much as DPO, within the allowance, which confirms the claim.
 
     frame  one row per measurement: ``pair``, ``method``, the columns ``by`` and ``value``, > 0 or missing.
-    words  the name of what is measured. Raises ValueError for other numbers.
+    what   names what was measured, ``words`` the value. Raises ValueError for other numbers.
+
+    The effect is the logarithm of DPO's value over bDPO's, a mean over pairs and cells.
     """
     numbers = frame[value]
     if not ((np.isfinite(numbers) & (numbers > 0)) | numbers.isna()).all():
         raise ValueError(f"measurements of the overhead must have {value} > 0 where they have any")
-    allowance = np.where(frame["method"] == "dpo", np.log1p(ALLOWED), 0.0)
-    rows = frame.assign(log=np.log(numbers) + allowance, seed=frame["pair"]).dropna(subset=["log"])
-    return judged(rows, [Contrast(
-        claim="overhead", statement=f"bDPO's {words} is within {ALLOWED:.0%} of DPO's", method="bdpo", baseline="dpo",
-        value="log", by=by, margin=ALLOWED, lower_is_better=True, role=role,
+    rows = frame.assign(log=np.log(numbers), seed=frame["pair"]).dropna(subset=["log"])
+    (answer,) = judged(rows, [Contrast(
+        claim="overhead", statement=f"{words} of {what}, bDPO against DPO: equal within {ALLOWED:.0%}",
+        label=f"{words} of {what}", method="bdpo", baseline="dpo", value="log", by=by, margin=math.log1p(ALLOWED),
+        unit=_Saved("%", 100, 1), role=role, lower_is_better=True,
+        better=f"{what} takes {{size}} less {words} with bDPO than with DPO",
+        worse=f"{what} takes {{size}} more {words} with bDPO than with DPO",
+        same=f"{what} takes as much {words} with bDPO as with DPO, within {ALLOWED:.0%} (the difference is {{size}})",
     )])  # fmt: skip
+    return answer
 
 
 OVERHEAD = Measurement(
