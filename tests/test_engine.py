@@ -17,6 +17,7 @@ import torch
 from own_losses import Hinge, SquaredMargin, every_loss
 from rounding import rounding
 
+from gradlab.experiments.methods import PermutedBalancedDPO
 from gradlab.lab.engine import EagerNotice, NotFusable, functions, fusion, machine, run
 from gradlab.lab.engine.kernel import Plan, write
 from gradlab.lab.engine.trace import derivative
@@ -24,7 +25,7 @@ from gradlab.lab.engine.vectors import ALIGNMENT, LANES, Emitter
 from gradlab.lab.fit import fit
 from gradlab.lab.policy import FreeLogits, RadialBasis
 from gradlab.lab.world import World, gaussian_world
-from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, NaiveBalancedDPO
+from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, NaiveBalancedDPO
 
 every_registered_loss = pytest.mark.parametrize("loss", [make() for make in PAIR_LOSSES.values()], ids=PAIR_LOSSES)
 every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(4)], ids=["free", "shared"])
@@ -181,6 +182,100 @@ def test_calls_are_short_and_miss_no_step(monkeypatch, steps_a_call):
     assert [first for first, _ in calls] == [0, *(last for _, last in calls[:-1])]
     assert calls[-1][1] == len(ends) - 1
     assert all(ends[last] - ends[first] <= steps_a_call for first, last in calls)
+
+
+# --- weights of other pairs ---
+
+
+@dataclass(frozen=True)
+class Turned(DealtLoss):
+    """A user's own: each pair gets the size of h_w − h_l of the pair before, in a run without a seed."""
+
+    name, equation, source = "turned", "", "a test"
+    root: bool = False
+    antisymmetric: bool = True
+    kept: int | None = None
+
+    def number(self, logps):
+        gap = logps.win_logratio - logps.lose_logratio
+        return gap.abs() ** 0.5 if self.root else gap
+
+    def deal(self, pairs, seed):
+        given = torch.arange(pairs).roll(1)
+        return given[: self.kept], torch.ones(pairs)
+
+    def margin(self, logps, dealt=None):
+        gap = self.number(logps) if dealt is None else dealt
+        return (1 + gap.square()) * logps.win_logratio - (1 + gap.square()) * logps.lose_logratio
+
+
+every_dealt_loss = pytest.mark.parametrize(
+    "loss", [PermutedBalancedDPO(), PermutedBalancedDPO(0.5, oriented=True), Turned()], ids=["any", "oriented", "own"]
+)
+INVERTED = np.stack([world.ref_logp - 0.3 * world.utility for world in WORLDS])
+INVERTED -= np.logaddexp.reduce(INVERTED, axis=-1, keepdims=True)
+
+
+@every_dealt_loss
+@every_policy
+@pytest.mark.parametrize("start", [None, INVERTED], ids=["reference", "given"])
+@pytest.mark.parametrize("pairs", [None, 30], ids=["exact", "finite"])
+def test_fused_weights_of_other_pairs_are_the_eager_ones(loss, policy, start, pairs):
+    settings = {"policy": policy, "start": start, "pairs": pairs, "seed": [5, 6, 7, 8], "record": 5, "steps": 50}
+    fused, eager = both(WORLDS, loss, optimizer="gd", learning_rate=0.5, **settings)
+    assert gap(fused, eager) < 1e-10
+    assert (fused.logp.exp() - fused.policies[0].exp()).abs().max() > 0.01
+    columns = ["loss", "held_out_loss", "utility", "kl"]
+    np.testing.assert_allclose(fused.history[columns], eager.history[columns], rtol=0, atol=1e-9)
+    if isinstance(loss, PermutedBalancedDPO):  # the other's slopes are larger, and so is what Adam makes of rounding
+        assert gap(*both(WORLDS, loss, learning_rate=0.01, **settings)) < ADAM
+
+
+@every_dealt_loss
+@pytest.mark.parametrize("prompts", [1, 7, LANES, LANES + 1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_a_batch_with_weights_of_other_pairs_gives_the_bits_of_each_run_alone(loss, prompts, dtype):
+    worlds = [gaussian_world(prompts, 9, mask_rate=0.1 * seed, seed=seed) for seed in range(5)]
+    settings = {"dtype": dtype, "pairs": 20, "steps": 10, "engine": "fused"}
+    together = fit(worlds, loss, seed=range(5), **settings)
+    for seed, world in enumerate(worlds):
+        assert torch.equal(together.policies[:, seed], fit(world, loss, seed=seed, **settings).policies)
+
+
+def test_how_the_work_is_cut_changes_no_bit_of_weights_of_other_pairs(monkeypatch):
+    settings = {"seed": range(12), "steps": 40, "record": 3, "engine": "fused"}
+    whole = fit(WORLDS * 3, PermutedBalancedDPO(), **settings)
+    monkeypatch.setattr(run, "PANEL", 1)
+    monkeypatch.setattr(run, "CALL", 1)
+    assert torch.equal(whole.policies, fit(WORLDS * 3, PermutedBalancedDPO(), **settings).policies)
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        (Turned(antisymmetric=False), "its pairs take numbers of other pairs, and it is not antisymmetric"),
+        (Turned(root=True), "its derivative needs pow with arguments unknown to the engine"),
+    ],
+    ids=["both orders", "operation"],
+)
+def test_what_cannot_be_dealt_in_a_kernel_is_eager_with_the_reason(fresh, loss, reason):
+    with pytest.warns(EagerNotice, match=f"^turned trains eager, which is slower, since {reason}$"):
+        assert fit(WORLDS, loss, steps=5).settings["engine"] == "eager"
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_a_deal_of_another_length_is_refused(engine):
+    with pytest.raises(
+        ValueError, match=r"^deal of Turned\(.*\) must return \d+ whole numbers below \d+, one per pair$"
+    ):
+        fit(WORLDS[0], Turned(kept=3), steps=2, engine=engine)
+
+
+def test_there_is_no_gradient_log_of_weights_of_other_pairs():
+    with pytest.raises(
+        ValueError, match=r"^gradients must be False for PermutedBalancedDPO\(.*\), whose pairs take numbers of other"
+    ):
+        fit(WORLDS[0], PermutedBalancedDPO(), steps=2, gradients=True)
 
 
 # --- one kernel for all hyper-parameters; kernels on disk ---

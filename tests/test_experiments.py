@@ -18,6 +18,7 @@ from gradlab.experiments.experiment import plain
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.questions import frontier
 from gradlab.lab.fit import fit
+from gradlab.lab.objective import Deal, PairObjective
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import BalancedDPO, PairLogps
 from gradlab.store import provenance
@@ -311,39 +312,57 @@ def test_every_question_has_a_file_of_its_name_and_is_listed():
 # --- the permuted-λ control -----------------------------------------------------------------------------------------
 
 
-def columns(runs, prompts=20, pairs=30, width=None, seed=0):
+def columns(runs, seed=0):
+    """Log-probabilities of all pairs of 9 responses, in 20 prompts per run."""
     rng = torch.Generator().manual_seed(seed)
-    width = width or -(-runs * prompts // 32) * 32
-    draw = lambda: -5 * torch.rand(pairs, width, dtype=torch.float64, generator=rng) - 0.01  # noqa: E731
+    width = -(-runs * 20 // 32) * 32
+    draw = lambda: -5 * torch.rand(36, width, dtype=torch.float64, generator=rng) - 0.01  # noqa: E731
     return PairLogps(draw(), draw(), draw(), draw())
 
 
-def excess(loss, logps, runs):
+def dealing(loss, seeds):
+    weights = np.tile(1.0 - np.eye(9), (len(seeds), 20, 1, 1))
+    return PairObjective(loss, weights, np.zeros(weights.shape[:3]), "cpu", torch.float64, Deal.of(loss, seeds)).dealt
+
+
+def excess(loss, logps, runs, dealt=None):
     """λ_w − ½ of every pair, by run: read off a margin with h_w = 1 and h_l = 0."""
     unit = PairLogps(logps.win, logps.lose, logps.win - 1, logps.lose)
-    return loss.margin(unit)[:, : runs * 20].unflatten(1, (runs, 20)) - 0.5
+    margin = loss.margin(unit) if dealt is None else loss.margin(unit, dealt(unit))
+    return margin[:, : runs * 20].unflatten(1, (runs, 20)) - 0.5
 
 
 @pytest.mark.parametrize("oriented", [False, True])
 @pytest.mark.parametrize("runs", [1, 3, 8])
 def test_permuted_weights_are_the_same_ones_dealt_to_other_pairs(runs, oriented):
-    logps = columns(runs)
-    dealt = excess(methods.PermutedBalancedDPO(1.0, 20, (3,) * runs, oriented), logps, runs)
-    own = excess(BalancedDPO(1.0), logps, runs)
+    logps, loss = columns(runs), methods.PermutedBalancedDPO(1.0, oriented)
+    dealt = excess(loss, logps, runs, dealing(loss, [3] * runs))
+    kept, balanced = (excess(each, logps, runs) for each in (loss, BalancedDPO(1.0)))
+    torch.testing.assert_close(kept, balanced, atol=1e-12, rtol=0)  # a loss alone deals nothing
     for run in range(runs):
-        sizes = [side[:, run].abs().flatten().sort().values for side in (dealt, own)]
+        sizes = [side[:, run].abs().flatten().sort().values for side in (dealt, balanced)]
         torch.testing.assert_close(*sizes, atol=1e-12, rtol=0)  # the sizes are a permutation
-        assert not torch.allclose(dealt[:, run].abs(), own[:, run].abs())
-    kept = (dealt.sign() == own.sign()).double().mean()
-    assert kept == 1 if oriented else 0.4 < kept < 0.6  # the direction: Balanced-DPO's, or a coin's
+        assert not torch.allclose(dealt[:, run].abs(), balanced[:, run].abs())
+    same = (dealt.sign() == balanced.sign()).double().mean()
+    assert same == 1 if oriented else 0.4 < same < 0.6  # the direction: Balanced-DPO's, or a coin's
+
+
+def test_in_a_tie_the_permuted_control_favours_neither_side():
+    loss, logps = methods.PermutedBalancedDPO(1.0, oriented=True), columns(1)
+    moved = torch.where(torch.arange(36)[:, None] < 3, logps.win * (1 + 1e-14), logps.lose)
+    tied = PairLogps(logps.win, moved, logps.ref_win, logps.ref_lose)
+    found = excess(loss, tied, 1, dealing(loss, [3]))
+    assert found[:3].abs().max() < rounding(8, 5.0)
+    assert (found[3:].abs() > 1e-6).double().mean() > 0.85  # but for those that get the number of a tie
 
 
 @pytest.mark.parametrize("oriented", [False, True])
 def test_the_permuted_control_keeps_antisymmetry_and_scale(oriented):
-    loss, half = (methods.PermutedBalancedDPO(beta, 20, (1, 2), oriented) for beta in (2.0, 1.0))
-    logps = columns(2)
-    torch.testing.assert_close(loss.margin(logps), -loss.margin(logps.swapped()), atol=rounding(8, 10.0), rtol=0)
-    torch.testing.assert_close(loss.margin(logps), 2 * half.margin(logps))
+    loss, half = (methods.PermutedBalancedDPO(beta, oriented) for beta in (2.0, 1.0))
+    logps, dealt = columns(2), dealing(loss, [1, 2])
+    margin, swapped = (loss.margin(pairs, dealt(pairs)) for pairs in (logps, logps.swapped()))
+    torch.testing.assert_close(margin, -swapped, atol=rounding(8, 10.0), rtol=0)
+    torch.testing.assert_close(margin, 2 * half.margin(logps, dealt(logps)))
 
 
 def test_each_seed_of_the_permuted_control_has_a_permutation_of_its_own():
@@ -386,21 +405,19 @@ def test_where_all_weights_agree_the_permuted_control_is_bdpo():
 
 
 @pytest.mark.parametrize("method", methods.PERMUTED)
-def test_the_permuted_control_trains_a_batch_as_it_trains_each_run(method, monkeypatch):
-    worlds = [gaussian_world(mask_rate=0.4, seed=seed) for seed in range(3)]
-    batch = methods.train(method, worlds, pairs=100, steps=30, seeds=range(3))
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_the_permuted_control_trains_a_batch_as_it_trains_each_run(method, engine, monkeypatch):
+    worlds = [gaussian_world(8, 6, mask_rate=rate, seed=seed) for seed, rate in enumerate((0.0, 0.4, 0.2, 0.4, 0.0))]
+    settings = {"pairs": 30, "steps": 30, "engine": engine}
+    batch = methods.train(method, worlds, seeds=range(5), **settings)
+    assert batch.settings["engine"] == engine
     for seed, (world, logp) in enumerate(zip(worlds, batch.logp, strict=True)):
-        assert torch.equal(methods.train(method, [world], pairs=100, steps=30, seeds=[seed]).logp[0], logp)
-    monkeypatch.setattr(methods, "_PERMUTED_RUNS", 2)
-    split = methods.train(method, worlds, pairs=100, steps=30, seeds=range(3))
+        assert torch.equal(methods.train(method, [world], seeds=[seed], **settings).logp[0], logp)
+    monkeypatch.setattr("gradlab.lab.runs.BLOCK_SLOTS", 1)
+    monkeypatch.setattr("gradlab.lab.engine.run.PANEL", 1)
+    split = methods.train(method, worlds, seeds=range(5), **settings)
     assert torch.equal(split.policies, batch.policies)
     pd.testing.assert_frame_equal(split.history, batch.history, check_exact=True)
-
-
-def test_the_permuted_control_refuses_more_runs_than_its_block_holds():
-    worlds = [gaussian_world(seed=seed) for seed in range(40)]
-    with pytest.raises(ValueError, match="seeds must be those of one block of runs, at most 33 here, got 40"):
-        fit(worlds, methods.PermutedBalancedDPO(seeds=tuple(range(40))), steps=1, record=1, engine="eager")
 
 
 def test_every_method_trains(tmp_path):

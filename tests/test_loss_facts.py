@@ -17,6 +17,7 @@ from gradlab.lab.world import gaussian_world
 from gradlab.llm.train.run_settings import settings_of
 from gradlab.losses import (
     PAIR_LOSSES,
+    DealtLoss,
     FixedWeightDPO,
     LogisticLoss,
     Look,
@@ -226,6 +227,10 @@ REFUSED = {
     "lacks fields": (hinge(equation=None, source=None), r"Other lacks equation, source, which every loss has"),
     "no call": (hinge(__call__=None), r"Other lacks __call__"),
     "not frozen": (type("Plain", (), {}), r"Plain must be a frozen dataclass"),
+    "dealt": (
+        dataclass(frozen=True)(type("Other", (DealtLoss,), {"name": "other", "equation": "", "source": ""})),
+        r"Other must not be a DealtLoss to be registered: only gradlab.fit deals numbers out",
+    ),
     "no defaults": (Demanding, r"Demanding must have a default for every hyper-parameter \(width is needed\)"),
     "taken": (hinge(name="dpo"), r"name of Other must be one that no registered loss has, got 'dpo'"),
     "two words": (hinge(name="my loss"), r"name of Other must be one word .*, got 'my loss'"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, keep_plain, one_of, positive
+from gradlab.checks import keep_plain, one_of, positive
 from gradlab.lab.fit import Fit, fit
 from gradlab.lab.policy import Policy
 from gradlab.lab.ppo import PPO, fill_unobserved, fit_ppo, fit_reward
@@ -21,9 +20,9 @@ from gradlab.lab.world import World
 from gradlab.losses import (
     PAIR_LOSSES,
     BalancedDPO,
+    DealtLoss,
     FixedWeightDPO,
     KnownLoss,
-    LogisticLoss,
     PairLogps,
     balanced_weights,
     pair_loss,
@@ -31,65 +30,50 @@ from gradlab.losses import (
 from gradlab.plotting import add_looks, look_of
 from gradlab.streams import Purpose, stream
 
+_TIE = 1e-9  # of λ − ½: far above rounding
+
 
 @dataclass(frozen=True)
-class PermutedBalancedDPO(LogisticLoss):
+class PermutedBalancedDPO(DealtLoss):
     """Balanced-DPO with its weights λ dealt out at random among the pairs of a run: a control (ours).
 
     It keeps the sizes |λ − ½| of a run and λ_ji = 1 − λ_ij, but breaks the tie between a pair's λ and the pair's
     probabilities. Where it does as well as Balanced-DPO, the balancing of single pairs is not what helps.
 
     beta      β > 0.
-    prompts   X of the world; the pairs of all X prompts of a run are shuffled together, those without data too.
-    seeds     one per run: draws the run's permutation, and which side of each pair is favoured; both stay fixed.
     oriented  False: the favoured side is drawn, so that a winner's λ is ½ on average. True: the favoured side is that
-              of Balanced-DPO, the more probable response, and only the size is another pair's.
+              of Balanced-DPO, the more probable response, and only the size is another pair's. In a tie, λ' is ½.
 
-    It needs the item-first layout of ``gradlab.lab.objective``, pairs × (run, prompt) columns.
+    A run's seed draws its permutation, and which side of each pair is favoured; both stay fixed. The pairs of all
+    prompts of a run are shuffled together, those without data too.
     """
 
     beta: float = 1.0
-    prompts: int = 20
-    seeds: tuple[int, ...] = (0,)
     oriented: bool = False
 
     name = "permuted"
     equation = "−log σ(β λ'_w h_w − β λ'_l h_l),  λ' = λ of another pair of the run"
     source = "ours (a control)"
-    antisymmetric = True
 
     def __post_init__(self) -> None:
-        keep_plain(self, beta=positive("beta", self.beta), prompts=count("prompts", self.prompts, least=1))
-        for seed in self.seeds:
-            count("seeds", seed)
+        keep_plain(self, beta=positive("beta", self.beta))
 
-    def margin(self, logps: PairLogps) -> Tensor:
-        """Return m = β(λ'_w h_w − λ'_l h_l), pairs × columns."""
-        excess = balanced_weights(logps.win, logps.lose)[0] - 0.5  # λ_w − ½; the loser's is its negative
-        runs = excess.shape[1] // self.prompts
-        if runs < len(self.seeds):
-            raise ValueError(f"seeds must be those of one block of runs, at most {runs} here, got {len(self.seeds)}")
-        source, side = _deal(*excess.shape, self.prompts, self.seeds)
-        dealt = excess.flatten().index_select(0, source).view_as(excess)
-        excess = dealt.abs() * excess.sign() if self.oriented else dealt * side
+    def number(self, logps: PairLogps) -> Tensor:
+        """Return λ_w − ½; that of the loser is its negative."""
+        return balanced_weights(logps.win, logps.lose)[0] - 0.5
+
+    def deal(self, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Return a random permutation and random signs."""
+        rng = stream(seed, Purpose.PERMUTATION)
+        return torch.as_tensor(rng.permutation(pairs)), torch.as_tensor(rng.choice([-1.0, 1.0], pairs))
+
+    def margin(self, logps: PairLogps, dealt: Tensor | None = None) -> Tensor:
+        """Return m = β(λ'_w h_w − λ'_l h_l)."""
+        excess = self.number(logps) if dealt is None or self.oriented else dealt
+        if self.oriented and dealt is not None:
+            # Small counts make ties, which only rounding would break: a tie favours neither side.
+            excess = dealt.abs() * torch.where(excess.abs() > _TIE, excess.sign(), 0.0)
         return self.beta * ((0.5 + excess) * logps.win_logratio - (0.5 - excess) * logps.lose_logratio)
-
-
-@functools.lru_cache(maxsize=16)
-def _deal(pairs: int, columns: int, prompts: int, seeds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return, for each pair of each column, the place from which its λ comes, and a sign: the side that is favoured.
-
-    Places are flat, (pairs · columns,); signs are (pairs, columns). Each run has its permutation; columns that only
-    fill up the block keep their λ.
-    """
-    source = np.arange(pairs * columns).reshape(pairs, columns)
-    side = np.ones((pairs, columns))
-    for run, rng in enumerate(stream(seed, Purpose.PERMUTATION) for seed in seeds):
-        of_run = slice(run * prompts, (run + 1) * prompts)
-        # A run's pairs in order, all prompts of the first, then of the next: its numbers are drawn in that order.
-        source[:, of_run] = source[:, of_run].ravel()[rng.permutation(pairs * prompts)].reshape(pairs, prompts)
-        side[:, of_run] = rng.choice([-1.0, 1.0], pairs * prompts).reshape(pairs, prompts)
-    return torch.as_tensor(source.ravel()), torch.as_tensor(side)
 
 
 # Controls by name, with the function from β to the loss: registered losses with other numbers.
@@ -109,7 +93,6 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "permuted |λ−½|": {"label": "permuted |λ − ½|", "color": "#882255", "linestyle": (0, (5, 1)), "marker": "d"},
 }
 add_looks({**{name: look_of(make(1.0)) for name, make in CONTROLS.items()}, **_LOOKS})
-_PERMUTED_RUNS = 24  # fewer than a block of the 20 × 20 world holds; in a larger world, ``margin`` raises an error
 PPO_REWARDS = ("model", "minimum", "mean", "maximum", "oracle")
 PPO_METHODS = {"ppo": "model", "ppo oracle": "oracle"}
 METHODS = (*LOSSES, *PERMUTED, *PPO_METHODS)
@@ -142,26 +125,8 @@ def train(
         loss = CONTROLS[method](beta) if method in CONTROLS else pair_loss(method, beta=beta)
         return fit(worlds, loss, training, seed=list(seeds), start=start)
     if method in PERMUTED:
-        return _train_permuted(worlds, beta, PERMUTED[method], list(seeds), start, training)
+        return fit(worlds, PermutedBalancedDPO(beta, PERMUTED[method]), training, seed=list(seeds), start=start)
     return train_ppo(PPO_METHODS[method], worlds, training, beta=beta, seeds=seeds, start=start)
-
-
-def _train_permuted(
-    worlds: Sequence[World], beta: float, oriented: bool, seeds: list[int], start: np.ndarray | None,
-    training: Training,
-) -> Fit:  # fmt: skip
-    """Train the permuted-λ control, a few runs at a time, so that the runs of each block are known."""
-    fits = []
-    for first in range(0, len(worlds), _PERMUTED_RUNS):
-        block = slice(first, first + _PERMUTED_RUNS)
-        loss = PermutedBalancedDPO(beta, worlds[0].prompts, tuple(seeds[block]), oriented)
-        begin = start if start is None or start.ndim < 3 else start[block]
-        # Eager by nature: a pair's λ depends on the other pairs.
-        fits.append(fit(worlds[block], loss, training, seed=seeds[block], start=begin, engine="eager"))
-    histories = [fitted.history.assign(run=fitted.history["run"] + _PERMUTED_RUNS * k) for k, fitted in enumerate(fits)]
-    history = pd.concat(histories).sort_values(["step", "run"], ignore_index=True)
-    policies = torch.cat([fitted.policies for fitted in fits], 1)
-    return Fit(fits[0].steps, policies, None, {**fits[0].settings, "seed": seeds}, history.copy)
 
 
 def train_ppo(

@@ -17,12 +17,12 @@ from gradlab.checks import shown
 from gradlab.lab.descent import descend, recorded_steps, steady
 from gradlab.lab.engine import NotFusable, fused, notice
 from gradlab.lab.gradient_log import gradient_log
-from gradlab.lab.objective import PairObjective, pair_slots, to_columns
+from gradlab.lab.objective import Deal, PairObjective, pair_slots, to_columns
 from gradlab.lab.problem import PairProblem
 from gradlab.lab.runs import Runs, Worlds
 from gradlab.lab.training import Training, recipe_of
 from gradlab.lab.world import World
-from gradlab.losses import DPO, PairLoss
+from gradlab.losses import DPO, DealtLoss, PairLoss
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +88,8 @@ def fit(
     training = recipe_of(training, changes)
     if isinstance(loss, type) or not isinstance(loss, PairLoss):
         raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {shown(loss)}")
+    if training.gradients and isinstance(loss, DealtLoss):
+        raise ValueError(f"gradients must be False for {loss!r}, whose pairs take numbers of other pairs, got True")
     runs = Runs.of(worlds, training.pairs, training.labels, seed)
     problem = PairProblem(runs, loss, runs.data(), runs.start(start))
     kept = recorded_steps(training.steps, training.record)
@@ -159,7 +161,8 @@ def _losses(loss: PairLoss, policies: Tensor, runs: Runs, data: np.ndarray) -> n
     """Return the mean loss of every recorded step and run, flat, step by step; policies (S, R, X, Y)."""
     values = []
     for block in runs.blocks(pair_slots(loss, data), "cpu"):
-        objective = PairObjective(loss, data[block], runs.ref_logp[block], "cpu", torch.float64)
+        deal = Deal.of(loss, runs.seeds[block])
+        objective = PairObjective(loss, data[block], runs.ref_logp[block], "cpu", torch.float64, deal)
         by_prompt = torch.stack([objective.value(to_columns(logp[block], "cpu", torch.float64)) for logp in policies])
         live = by_prompt[:, : (block.stop - block.start) * runs.prompts]
         values.append(live.unflatten(1, (-1, runs.prompts)).mean(-1))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.losses import LogisticLoss, PairLogps, PairLoss
+from gradlab.losses import DealtLoss, LogisticLoss, PairLogps, PairLoss
 
 # Columns come in multiples of COLUMNS: every column then takes the same vectorised path through torch's kernels,
 # whatever stands beside it, so a batch gives the same bits as each run gives alone. Matrix products need more.
@@ -14,24 +17,65 @@ COLUMNS = 32
 MATMUL_COLUMNS = 64
 
 
+@dataclass(frozen=True, eq=False)
+class Deal:
+    """The dealing of a ``DealtLoss`` among the pairs of each run: the loss, and one seed per run."""
+
+    loss: DealtLoss
+    seeds: Sequence[int]
+
+    @classmethod
+    def of(cls, loss: PairLoss, seeds: Sequence[int]) -> Deal | None:
+        """Return the dealing among runs of these seeds; None for a loss that deals nothing."""
+        return cls(loss, seeds) if isinstance(loss, DealtLoss) else None
+
+    def places(self, sizes: np.ndarray, slots: np.ndarray, prompts: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return where each slot's number comes from in its run, slot · X + prompt, and its sign; both (R, slots, X).
+
+        sizes  (R,) how many responses of a run occur in pairs; slots (2, slots) are numbers of paired responses, winner
+               and loser. A run's own pairs do not depend on the other runs; slots beyond them keep their number.
+        """
+        source = np.tile(np.arange(slots.shape[1] * prompts).reshape(1, -1, prompts), (len(sizes), 1, 1))
+        sign = np.ones(source.shape)
+        for run, (seed, size) in enumerate(zip(self.seeds, sizes, strict=True)):
+            inside = np.flatnonzero((slots < size).all(0))
+            given, signs = self._drawn(len(inside) * prompts, seed)
+            source[run, inside] = (inside[given // prompts] * prompts + given % prompts).reshape(-1, prompts)
+            sign[run, inside] = signs.reshape(-1, prompts)
+        return source, sign
+
+    def _drawn(self, pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the loss's own answer, checked."""
+        given, signs = (part.detach().cpu().numpy() for part in self.loss.deal(pairs, seed))
+        if given.shape != (pairs,) or given.dtype.kind != "i" or not ((given >= 0) & (given < pairs)).all():
+            raise ValueError(f"deal of {self.loss!r} must return {pairs} whole numbers below {pairs}, one per pair")
+        if signs.shape != (pairs,) or not (np.abs(signs) == 1).all():
+            raise ValueError(f"deal of {self.loss!r} must return {pairs} signs of 1 or −1, one per pair")
+        return given, signs
+
+
 class PairObjective:
     """The mean pair loss of a block of runs, item first: log π has shape (Y, C), columns are run · X + prompt.
 
     Only responses that occur in some pair take part. For an antisymmetric loss, one order of each pair stands for both.
-    weights (R, X, Y, Y) are the shares of the ordered pairs.
+    weights (R, X, Y, Y) are the shares of the ordered pairs; ``deal`` is that of a ``DealtLoss``.
     """
 
     def __init__(
-        self, loss: PairLoss, weights: np.ndarray, ref_logp: np.ndarray, device: str, dtype: torch.dtype
+        self,
+        loss: PairLoss,
+        weights: np.ndarray,
+        ref_logp: np.ndarray,
+        device: str,
+        dtype: torch.dtype,
+        deal: Deal | None = None,
     ) -> None:
         self.loss, self.device, self.dtype = loss, device, dtype
         self.antisymmetric = is_antisymmetric(loss)
-        columns = weights.reshape(-1, *weights.shape[2:])
-        seen = (columns.sum(1) + columns.sum(2)) > 0
-        size = int(seen.sum(1).max())
-        # Paired responses come first, in order; a column with fewer of them is filled up with unpaired responses.
-        everything = size == seen.shape[1]
-        order = np.argsort(~seen & (not everything), axis=1, kind="stable")[:, :size]
+        order, sizes = paired_first(weights)
+        size = int(sizes.max())
+        order = order[:, :size]
+        everything = bool((sizes == weights.shape[2]).all())
         rows = _pad(torch.as_tensor(order.T.copy(), device=device))
         rows[:, len(order) :] = torch.arange(size, device=device)[:, None]  # empty columns need distinct rows, too
         self.rows = None if everything else rows
@@ -41,6 +85,7 @@ class PairObjective:
         self._pair = (order[:, slots[0].numpy()], order[:, slots[1].numpy()])
         ref = self._paired(to_columns(ref_logp, device, dtype))
         self.ref_win, self.ref_lose = ref[self.win], ref[self.lose]
+        self._dealt = None if deal is None else self._dealing(deal, sizes, slots.numpy(), weights.shape[1])
         self.reweight(weights)
 
     def reweight(self, weights: np.ndarray) -> None:
@@ -59,7 +104,7 @@ class PairObjective:
         win, lose = (inner.index_select(0, side).requires_grad_() for side in (self.win, self.lose))
         logps = PairLogps(win, lose, self.ref_win, self.ref_lose)
         weights = (self.total_weight, self.lose_weight) if self.antisymmetric else (self.win_weight,)
-        value, outer = value_and_slope(self.loss, logps, *weights)
+        value, outer = value_and_slope(self.loss, logps, *weights, dealt=self.dealt(logps))
         win_grad, lose_grad = torch.autograd.grad(value, (win, lose), outer)
         total = torch.zeros_like(inner).index_add_(0, self.win, win_grad).index_add_(0, self.lose, lose_grad)
         return total if self.rows is None else torch.zeros_like(logp).scatter_(0, self.rows, total)
@@ -68,11 +113,36 @@ class PairObjective:
         """Return the loss of each column, shape (C,)."""
         inner = self._paired(logp)
         logps = PairLogps(inner[self.win], inner[self.lose], self.ref_win, self.ref_lose)
-        total = self.loss(logps) * self.win_weight
+        total = self._loss(logps) * self.win_weight
         if self.antisymmetric:
-            total = total + self.loss(logps.swapped()) * self.lose_weight
+            total = total + self._loss(logps.swapped()) * self.lose_weight
         # Added up in order, so that slots of weight zero change no bit; a batch has them where its runs' pairs differ.
         return torch.zeros_like(total[:1]).index_add_(0, torch.zeros_like(self.win), total)[0]
+
+    def dealt(self, logps: PairLogps) -> Tensor | None:
+        """Return the number that each pair gets from another of its run; None for a loss that deals nothing."""
+        if self._dealt is None:
+            return None
+        loss, source, sign = self._dealt
+        return loss.number(logps).detach().flatten().index_select(0, source).view_as(sign) * sign
+
+    def _loss(self, logps: PairLogps) -> Tensor:
+        dealt = self.dealt(logps)
+        return self.loss(logps) if dealt is None else self.loss(logps, dealt)  # type: ignore[call-arg]
+
+    def _dealing(
+        self, deal: Deal, sizes: np.ndarray, slots: np.ndarray, prompts: int
+    ) -> tuple[DealtLoss, Tensor, Tensor]:
+        """Return the loss, for each slot of each column the flat place of its number, and the signs."""
+        source, sign = deal.places(sizes, slots, prompts)
+        slot, prompt = np.divmod(source, prompts)
+        columns = self.ref_win.shape[1]
+        places = np.arange(slots.shape[1] * columns).reshape(-1, columns)  # columns that fill up keep their number
+        moved = slot * columns + np.arange(len(sizes))[:, None, None] * prompts + prompt
+        places[:, : len(sizes) * prompts] = moved.transpose(1, 0, 2).reshape(len(places), -1)
+        signs = sign.transpose(1, 0, 2).reshape(len(places), -1)
+        one_sign = torch.nn.functional.pad(torch.from_numpy(signs), (0, columns - signs.shape[1]), value=1.0)
+        return deal.loss, torch.from_numpy(places.ravel()).to(self.device), one_sign.to(self.device, self.dtype)
 
     def _paired(self, logp: Tensor) -> Tensor:
         """Return the responses that occur in some pair alone, (size, C)."""
@@ -83,19 +153,36 @@ class PairObjective:
 
 
 def value_and_slope(
-    loss: PairLoss, logps: PairLogps, weight: Tensor, swapped_weight: Tensor | None = None
+    loss: PairLoss,
+    logps: PairLogps,
+    weight: Tensor,
+    swapped_weight: Tensor | None = None,
+    dealt: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return what to differentiate for each pair, and what to multiply its gradient by; both of the pairs' shape.
 
     weight          of the pair; for an antisymmetric loss, the sum over its two orders.
     swapped_weight  of the pair's swapped order, for an antisymmetric loss alone.
+    dealt           what the pair gets from another, for a ``DealtLoss`` alone.
     """
     if not isinstance(loss, LogisticLoss):
         return loss(logps), weight
-    margin = loss.margin(logps)
+    margin = loss.margin(logps, dealt) if isinstance(loss, DealtLoss) else loss.margin(logps)
     slope = loss.slope(margin.detach()).mul_(weight)
     # slope(−m) = −1 − slope(m): the pair's two orders share one sigmoid.
     return margin, slope if swapped_weight is None else slope.add_(swapped_weight)
+
+
+def paired_first(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each column's order of responses, (C, Y), and how many of them a run's pairs need, (R,).
+
+    Paired responses come first, in order; a column with fewer of them than its run needs is filled up with others. A
+    run that needs all of them keeps their order. weights (R, X, Y, Y).
+    """
+    seen = (weights.sum(-1) + weights.sum(-2)) > 0
+    sizes = seen.sum(-1).max(-1)
+    last = ~seen & (sizes < seen.shape[-1])[:, None, None]
+    return np.argsort(last.reshape(-1, seen.shape[-1]), axis=1, kind="stable"), sizes
 
 
 def to_columns(values: np.ndarray | Tensor, device: str, dtype: torch.dtype) -> Tensor:

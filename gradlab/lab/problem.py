@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from gradlab.lab.objective import PairObjective, pair_slots
+from gradlab.lab.objective import Deal, PairObjective, pair_slots
 from gradlab.lab.runs import Runs
 from gradlab.lab.training import Training
 from gradlab.lab.world import resample
@@ -76,7 +76,8 @@ class PairProblem:
     def objective(self, block: slice, training: Training) -> PairObjective:
         """Return the mean pair loss of a block of runs."""
         ref_logp = self.runs.ref_logp[block]
-        return PairObjective(self.loss, self.data[block], ref_logp, training.device, training.precision)
+        deal = Deal.of(self.loss, self.runs.seeds[block])
+        return PairObjective(self.loss, self.data[block], ref_logp, training.device, training.precision, deal)
 
     def gradient(self, block: slice, training: Training) -> Gradient:
         """Return the objective's gradient; with ``training.batch``, on a fresh mini-batch at each call."""

@@ -5,7 +5,16 @@
 
 from gradlab.losses.facts import Look, SliderRange, with_slider
 from gradlab.losses.margin import DPO, IPO, ConservativeDPO
-from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps, PairLoss, differentiated, log_prob_ratio, slopes
+from gradlab.losses.pair import (
+    DealtLoss,
+    KnownLoss,
+    LogisticLoss,
+    PairLogps,
+    PairLoss,
+    differentiated,
+    log_prob_ratio,
+    slopes,
+)
 from gradlab.losses.policy_gradient import policy_gradient, ppo_clip
 from gradlab.losses.registry import (
     PAIR_LOSSES,
@@ -24,6 +33,7 @@ __all__ = [
     "PAIR_LOSSES",
     "BalancedDPO",
     "ConservativeDPO",
+    "DealtLoss",
     "FixedWeightDPO",
     "HyperParameter",
     "KnownLoss",

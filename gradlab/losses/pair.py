@@ -158,6 +158,37 @@ class LogisticLoss(ABC):
         return torch.neg(margin).sigmoid_().neg_()
 
 
+class DealtLoss(LogisticLoss):
+    """The family −log σ(m) whose margin also takes a number of another pair: weights that are dealt out anew (ours).
+
+    At every step each pair of a run gives one number, which depends on the policy, and gets that of the pair that
+    ``deal`` names, times a sign. ``gradlab.lab.fit`` does the dealing. A loss that is called by itself deals nothing:
+    each pair keeps its own number. The engine fuses it if ``antisymmetric`` holds, with numbers that change sign, too.
+    """
+
+    antisymmetric = True
+
+    @abstractmethod
+    def number(self, logps: PairLogps) -> Tensor:
+        """Return the number that each pair gives, in the pairs' shape; no gradient flows through it."""
+
+    @abstractmethod
+    def deal(self, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Return for each pair of the run of this seed which pair's number it gets, and the sign; both (pairs,).
+
+        A run's pairs stand in order: all prompts of the first pair of responses, then of the next; those without data
+        too. The deal is drawn once per run.
+        """
+
+    @abstractmethod
+    def margin(self, logps: PairLogps, dealt: Tensor | None = None) -> Tensor:
+        """Return m in the pairs' shape; ``dealt`` has what each pair gets, None: its own number."""
+
+    def __call__(self, logps: PairLogps, dealt: Tensor | None = None) -> Tensor:
+        """Return −log σ(m) of each pair, in nats."""
+        return -F.logsigmoid(self.margin(logps, dealt))
+
+
 def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tensor, Tensor]:
     """Return ∂L/∂log π_w and ∂L/∂log π_l of each pair by autograd, both in the pairs' shape.
 

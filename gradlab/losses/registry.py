@@ -16,7 +16,7 @@ from torch import Tensor
 from gradlab.checks import one_of
 from gradlab.losses import margin, reweighted
 from gradlab.losses.facts import PLAIN, Look, SliderRange
-from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps, PairLoss, differentiated, slopes
+from gradlab.losses.pair import DealtLoss, KnownLoss, LogisticLoss, PairLogps, PairLoss, differentiated, slopes
 
 FAMILIES = (margin, reweighted)  # each is a file whose ``LOSSES`` are registered
 _LOSSES: dict[str, Callable[..., KnownLoss]] = {make().name: make for family in FAMILIES for make in family.LOSSES}
@@ -193,6 +193,8 @@ def _check_class(kind: type) -> None:
     missing = [name for name in _OWED if not hasattr(kind, name)] + ["__call__"] * ("__call__" not in dir(kind))
     if missing:
         raise TypeError(f"{kind.__name__} lacks {', '.join(missing)}, which every loss has (see PairLoss)")
+    if issubclass(kind, DealtLoss):
+        raise TypeError(f"{kind.__name__} must not be a DealtLoss to be registered: only gradlab.fit deals numbers out")
 
 
 def _check_words(title: str, loss: Any) -> None:

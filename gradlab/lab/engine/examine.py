@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gradlab.lab.engine.kernel import Plan
 from gradlab.lab.engine.machine import Kernel
 from gradlab.lab.engine.run import Columns, KernelRun
 from gradlab.lab.engine.trace import NotFusable
+from gradlab.lab.objective import Deal
 from gradlab.lab.optimizers import optimizer_of
-from gradlab.losses import PairLogps, PairLoss
+from gradlab.losses import DealtLoss, PairLogps, PairLoss
 from gradlab.streams import Purpose, stream
 
 # Far above any rounding, far below the effect of a wrong formula. Both types are compared with PyTorch in float64: in
@@ -35,7 +37,8 @@ def examine(plan: Plan, kernel: Kernel, constants: Sequence[float], loss: PairLo
     start[0] -= np.log(np.exp(start[0]).sum())
     features = rng.standard_normal((PROMPTS, RESPONSES, FEATURES if plan.shared else 0))
     columns = Columns(weights, reference, start, features)
-    reached = KernelRun(plan, kernel, constants, RATE, np.array([STEPS])).follow(columns)[0]
+    deal = Deal.of(loss, [0])  # the prompts are one run
+    reached = KernelRun(plan, kernel, constants, RATE, np.array([STEPS]), deal=deal).follow(columns)[0]
     expected = _by_autograd(plan, loss, columns)
     if not np.allclose(np.exp(reached), np.exp(expected), rtol=0, atol=TOLERANCE[plan.dtype], equal_nan=True):
         raise NotFusable("its kernel does not do here what the loss does, with these numbers")
@@ -53,6 +56,21 @@ def _by_autograd(plan: Plan, loss: PairLoss, columns: Columns) -> np.ndarray:
     for factors in rule.factors(RATE, STEPS).tolist():
         logp = torch.log_softmax(start + (features @ theta.requires_grad_()[:, :, None])[:, :, 0], 1)
         pairs = PairLogps(logp[:, win], logp[:, lose], reference[:, win], reference[:, lose])
-        (gradient,) = torch.autograd.grad((loss(pairs) * weights[:, win, lose]).sum(), theta)
+        dealt = (_dealt(loss, pairs, win, lose),) if isinstance(loss, DealtLoss) else ()
+        value = loss(pairs, *dealt)
+        (gradient,) = torch.autograd.grad((value * weights[:, win, lose]).sum(), theta)
         theta, memory = rule.update(theta.detach(), gradient, memory, factors, torch.sqrt)
     return torch.log_softmax(start + (features @ theta[:, :, None])[:, :, 0], 1).numpy()
+
+
+def _dealt(loss: DealtLoss, pairs: PairLogps, win: Tensor, lose: Tensor) -> Tensor:
+    """Return what each ordered pair (win, lose) gets, (X, pairs): a pair's two orders get a pair's two orders."""
+    slots = np.triu_indices(RESPONSES, 1)
+    source, sign = (part[0].T for part in Deal(loss, [0]).places(np.array([RESPONSES]), np.stack(slots), PROMPTS))
+    slot, prompt = np.divmod(source, PROMPTS)
+    given = torch.empty(PROMPTS, RESPONSES, RESPONSES, dtype=torch.float64)
+    given[:, win, lose] = loss.number(pairs).detach()
+    taken = torch.empty_like(given)
+    for first, other in (slots, slots[::-1]):
+        taken[:, first, other] = given[prompt, first[slot], other[slot]] * torch.from_numpy(sign)
+    return taken[:, win, lose]

@@ -143,6 +143,7 @@ OPERATIONS: Mapping[str, Callable[..., Value]] = {
     "square": lambda x: x * x,
     "sqrt": sqrt,
     "abs": absolute,
+    "sign": lambda x: (x > 0.0).real() - (x < 0.0).real(),
     "sgn": lambda x: (x > 0.0).real() - (x < 0.0).real(),
     "exp": exp,
     "log": log,

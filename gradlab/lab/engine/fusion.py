@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradlab.lab.descent import check_finite, progress_bar
 from gradlab.lab.engine.trace import NotFusable, derivative
-from gradlab.lab.objective import is_antisymmetric
+from gradlab.lab.objective import Deal, is_antisymmetric
 from gradlab.lab.policy import is_free
 from gradlab.lab.problem import PairProblem
 from gradlab.lab.training import Training
@@ -70,7 +70,8 @@ def fused(problem: PairProblem, training: Training, wanted: np.ndarray, *, progr
             bar.update((done + column_steps) // runs.prompts - done // runs.prompts)
             done += column_steps
 
-        policies = KernelRun(plan, kernel, constants, training.learning_rate, wanted, tick).follow(columns)
+        deal = Deal.of(problem.loss, runs.seeds)
+        policies = KernelRun(plan, kernel, constants, training.learning_rate, wanted, tick, deal).follow(columns)
     logp = torch.from_numpy(policies).unflatten(1, (runs.count, runs.prompts))
     check_finite(logp, wanted, training.learning_rate)
     return logp

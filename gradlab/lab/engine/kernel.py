@@ -1,19 +1,23 @@
 """The fused training loop: many steps of exact training on ``LANES`` (run, prompt) columns, as one function.
 
 Columns do not interact, so a block of them takes all its steps before the next block begins, and everything it needs
-stays in the fastest cache. The loop knows only the loss's trace. This file writes LLVM's assembly, through the
-arithmetic of ``vectors``; nothing is computed before ``machine`` has compiled it.
+stays in the fastest cache. Only under a ``DealtLoss`` do the columns of a run interact: then several blocks, which hold
+whole runs, take each step together, first all pairs' numbers and then the slopes. The loop knows only the loss's trace.
+This file writes LLVM's assembly, through the arithmetic of ``vectors``; nothing is computed before ``machine`` has
+compiled it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 from gradlab.lab.engine.functions import OPERATIONS, exp, log, maximum, sqrt
-from gradlab.lab.engine.trace import INPUTS, Trace
-from gradlab.lab.engine.vectors import Array, Emitter, Kind, Value
+from gradlab.lab.engine.trace import DEALT, INPUTS, NotFusable, Trace
+from gradlab.lab.engine.vectors import LANES, Array, Emitter, Kind, Value
 from gradlab.lab.optimizers import optimizer_of
 
 NAME = "descend"
@@ -26,9 +30,13 @@ ARGUMENTS: dict[str, Kind] = {
     "stop": "integers",  # (stops + 1): where this call begins, and the steps to record
     "schedule": "scalars",  # (steps, 2): the two factors of the optimiser at each step
     "constants": "scalars",  # of the loss
+    "blocks": "integer",  # that take each step together: one, but for a DealtLoss; rows of blocks follow each other
     "partners": "integers",  # (responses + 1): where in ``partner`` a response's partners begin
     "partner": "integers",  # (pairs): the second response of each pair; pairs are sorted by the first
     "weight": "rows",  # pairs × 2: first over second, and swapped; for an antisymmetric loss, see ``derivative``
+    "source": "places",  # pairs: where in ``number``, counted in numbers, is what a pair gets, for a DealtLoss
+    "sign": "rows",  # pairs: by what that is multiplied
+    "number": "rows",  # pairs: scratch, the number that each pair gives
     "reference": "rows",  # log π_ref
     "start": "rows",  # log π at step 0
     "features": "rows",  # Φ, responses × parameters, if shared; each column has its own order of responses
@@ -49,24 +57,65 @@ class Plan:
     optimizer: str
     dtype: str
 
+    @property
+    def dealt(self) -> bool:
+        """Whether pairs take numbers of others."""
+        return len(self.derivative.outputs) > 2
+
 
 def write(plan: Plan) -> str:
     """Return the kernel, as LLVM assembly. Raises NotFusable if the derivative needs an unknown operation."""
     emitter = Emitter(NAME, plan.dtype, ARGUMENTS)
     at = SimpleNamespace(plan=plan, loop=emitter.loop, cell=emitter.cell, **emitter.arguments)
+    if plan.dealt and not plan.antisymmetric:
+        raise NotFusable("its pairs take numbers of other pairs, and it is not antisymmetric")
+    at.all_numbers, at.recorded = at.number, at.responses * at.blocks if plan.dealt else at.responses
     with at.loop(at.stops) as stop:
         with at.loop(at.stop[stop + 1], start=at.stop[stop]) as step:
-            _softmax(at)
-            total = _gradient_of_log_policy(at)
-            with at.loop(at.responses) as response:  # through the softmax: ∂L/∂logit = g − π Σ g
-                at.slope[response] = (-at.prob[response]).times_plus(total, at.slope[response])
-            with at.loop(at.parameters) as parameter:
-                gradient = _mix(at, at.slope, parameter, at.responses, first=parameter, stride=at.parameters)
-                _optimise(at, parameter, gradient, step)
-        _softmax(at)
-        with at.loop(at.responses) as response:
-            at.record[stop * at.responses + response] = at.logp[response]
+            if plan.dealt:
+                with _blocks(at) as block:
+                    _softmax(block)
+                    _numbers(block)
+            with _blocks(at) as block:
+                if not plan.dealt:
+                    _softmax(block)
+                _descend(block, step)
+        with _blocks(at) as block:
+            _softmax(block)
+            with at.loop(at.responses) as response:
+                block.record[stop * at.recorded + response] = block.logp[response]
     return emitter.finish()
+
+
+@contextlib.contextmanager
+def _blocks(at: SimpleNamespace) -> Iterator[SimpleNamespace]:
+    """Repeat what is written inside for each block, with the arrays of that block."""
+    if not at.plan.dealt:
+        yield at
+        return
+    pairs, memories = at.partners[at.responses], optimizer_of(at.plan.optimizer).memories
+    sizes = {"weight": pairs * 2, "sign": pairs, "number": pairs, "source": pairs * LANES}
+    sizes |= dict.fromkeys(("reference", "start", "logp", "prob", "slope", "record"), at.responses)
+    sizes |= {"theta": at.parameters, "memory": at.parameters * memories, "features": at.responses * at.parameters}
+    with at.loop(at.blocks) as number:
+        moved = {name: getattr(at, name).begin(number * size) for name, size in sizes.items()}
+        yield SimpleNamespace(**{**vars(at), **moved})
+
+
+def _descend(at: SimpleNamespace, step: Value) -> None:
+    """Take one step on one block, from ``logp`` and ``prob``."""
+    total = _gradient_of_log_policy(at)
+    with at.loop(at.responses) as response:  # through the softmax: ∂L/∂logit = g − π Σ g
+        at.slope[response] = (-at.prob[response]).times_plus(total, at.slope[response])
+    with at.loop(at.parameters) as parameter:
+        gradient = _mix(at, at.slope, parameter, at.responses, first=parameter, stride=at.parameters)
+        _optimise(at, parameter, gradient, step)
+
+
+def _numbers(at: SimpleNamespace) -> None:
+    """Write what each pair gives to ``number``."""
+    with at.loop(at.responses) as first, at.loop(at.partners[first + 1], start=at.partners[first]) as pair:
+        (at.number[pair],) = _replay(at, first, at.partner[pair], {}, slice(2, 3))
 
 
 def _softmax(at: SimpleNamespace) -> None:
@@ -120,9 +169,10 @@ def _gradient_of_log_policy(at: SimpleNamespace) -> Value:
 def _pull(at: SimpleNamespace, first: Value, other: Value, pair: Value) -> tuple[Value, Value]:
     """Return what a pair of responses, in both orders, adds to the slopes of the two."""
 
+    dealt = {DEALT: at.all_numbers.gather(at.source, pair) * at.sign[pair]} if at.plan.dealt else {}
+
     def slopes(win: Value, lose: Value, *weights: Value) -> list[Value]:
-        values = at.logp[win], at.logp[lose], at.reference[win], at.reference[lose], *weights
-        return at.plan.derivative.replay(OPERATIONS, dict(zip(INPUTS, values, strict=False)), at.constants)
+        return _replay(at, win, lose, {**dict(zip(INPUTS[4:], weights, strict=False)), **dealt}, slice(2))
 
     weights = at.weight[pair * 2], at.weight[pair * 2 + 1]
     if at.plan.antisymmetric:
@@ -134,6 +184,13 @@ def _pull(at: SimpleNamespace, first: Value, other: Value, pair: Value) -> tuple
         [(weight > 0.0).where(slope, 0.0) for slope in both] for weight, both in zip(weights, (won, lost), strict=True)
     )
     return won[0] + lost[1], won[1] + lost[0]
+
+
+def _replay(at: SimpleNamespace, win: Value, lose: Value, given: dict[str, Value], outputs: slice) -> list[Value]:
+    """Return these outputs of the loss's trace for a pair of responses."""
+    values = at.logp[win], at.logp[lose], at.reference[win], at.reference[lose]
+    inputs = {**dict(zip(INPUTS, values, strict=False)), **given}
+    return at.plan.derivative.replay(OPERATIONS, inputs, at.constants, outputs)
 
 
 def _optimise(at: SimpleNamespace, parameter: Value, gradient: Value, step: Value) -> None:

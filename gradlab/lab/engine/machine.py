@@ -42,8 +42,8 @@ class Kernel:
         self._call = kind(self._engine.get_function_address(name))
 
     def __call__(self, **given: int) -> None:
-        """Run the function."""
-        self._call(*(given[name] for name in self._names))
+        """Run the function; an argument that is not given is 0, for what the function does not use."""
+        self._call(*(given.get(name, 0) for name in self._names))
 
 
 def compile(assembly: str) -> bytes:

@@ -13,6 +13,7 @@ import numpy as np
 from gradlab.lab.engine.kernel import Plan
 from gradlab.lab.engine.machine import Kernel
 from gradlab.lab.engine.vectors import ALIGNMENT, LANES
+from gradlab.lab.objective import Deal, paired_first
 from gradlab.lab.optimizers import Optimizer, optimizer_of
 
 PANEL = 2**19  # numbers in the weights of one panel: few calls of numpy, and still in the processor's outer cache
@@ -25,7 +26,7 @@ class Columns(NamedTuple):
     """The problems of C = runs × prompts columns.
 
     weights (C, Y, Y) shares of the ordered pairs; reference, start (C, Y) log π_ref, and log π at step 0; features
-    (C, Y, K) Φ, if shared.
+    (C, Y, K) Φ, if shared. The prompts of a run follow each other.
     """
 
     weights: np.ndarray
@@ -36,7 +37,11 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class KernelRun:
-    """A kernel, with the constants of its loss, and how to train. ``tick`` is called with column-steps now and then."""
+    """A kernel, with the constants of its loss, and how to train.
+
+    tick  is called with column-steps now and then.
+    deal  that of a ``DealtLoss``.
+    """
 
     plan: Plan
     kernel: Kernel
@@ -44,26 +49,34 @@ class KernelRun:
     learning_rate: float
     wanted: np.ndarray
     tick: Callable[[int], None] = lambda done: None
+    deal: Deal | None = None
 
     def follow(self, columns: Columns) -> np.ndarray:
         """Return log π at the ``wanted`` steps, (S, C, Y)."""
         count, responses = columns.start.shape
         result = np.empty((len(self.wanted), count, responses), self.plan.dtype)
-        width = max(1, PANEL // (responses**2 * LANES)) * LANES
+        group, prompts = LANES, 1
+        if self.deal is not None:  # the fewest whole runs that fill their lanes
+            prompts = count // len(self.deal.seeds)
+            group = min(math.lcm(prompts, LANES), -(-count // LANES) * LANES)
+        width = max(1, PANEL // (responses**2 * group)) * group
         for first in range(0, count, width):
             panel = Columns(*(values[first : first + width] for values in columns))
-            rows, pairs, order = self._pack(panel)
-            logp = self._run(rows, pairs, len(order))
+            rows, pairs, order = self._pack(panel, slice(first // prompts, (first + width) // prompts), group)
+            logp = self._run(rows, pairs, len(order), group // LANES)
             result[:, first : first + width] = _reordered(logp, order.argsort(1))
         return result
 
-    def _pack(self, columns: Columns) -> tuple[Arrays, Arrays, np.ndarray]:
+    def _pack(self, columns: Columns, runs: slice, group: int) -> tuple[Arrays, Arrays, np.ndarray]:
         """Return the kernel's rows (blocks, rows, LANES), its pairs, and the order (C, Y) of each column's responses.
 
         Responses that occur in some pair come first: then few pairs serve all columns.
         """
         seen = columns.weights.any(1) | columns.weights.any(2)
         order, responses = np.argsort(~seen, axis=1, kind="stable"), columns.start.shape[1]
+        deal, sizes = None if self.deal is None else Deal(self.deal.loss, self.deal.seeds[runs]), np.empty(0, int)
+        if deal is not None:
+            order, sizes = paired_first(columns.weights.reshape(len(deal.seeds), -1, responses, responses))
         flat, in_order = columns.weights.reshape(len(order), -1), _is_sorted(order)
 
         def between(first: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -74,7 +87,7 @@ class KernelRun:
         first, other = np.triu_indices(int(seen.sum(1).max()), 1)
         won, lost = between(first, other), between(other, first)
         live = won.any(0) | lost.any(0)
-        if not live.all():  # pairs that no column has data on need no time
+        if deal is None and not live.all():  # pairs that no column has data on need no time
             first, other, won, lost = first[live], other[live], won[:, live], lost[:, live]
         rows = {
             "weight": np.stack([won + lost if self.plan.antisymmetric else won, lost], 2),
@@ -82,40 +95,57 @@ class KernelRun:
             "start": _reordered(columns.start, order),
             "features": np.take_along_axis(columns.features, order[:, :, None], 1),
         }
+        packed = {name: _lanes(values, self.plan.dtype, group) for name, values in rows.items()}
+        if deal is not None:
+            source, sign = deal.places(sizes, np.stack([first, other]), len(order) // len(sizes))
+            packed["sign"] = _lanes(sign.transpose(0, 2, 1).reshape(len(order), -1), self.plan.dtype, group)
+            packed["source"] = _lanes(_places(source, group), "int32", group)
         partners = np.searchsorted(first, np.arange(responses + 1))
         pairs = {"partners": partners.astype(np.int64), "partner": other.astype(np.int64)}
-        return {name: _lanes(values, self.plan.dtype) for name, values in rows.items()}, pairs, order
+        return packed, pairs, order
 
-    def _run(self, rows: Arrays, pairs: Arrays, count: int) -> np.ndarray:
-        """Take all steps, block by block; return log π of the ``count`` columns at the wanted steps, (S, C, Y)."""
+    def _run(self, rows: Arrays, pairs: Arrays, count: int, together: int) -> np.ndarray:
+        """Take all steps, ``together`` blocks at a time; return ``count`` columns at the wanted steps, (S, C, Y)."""
         plan, (blocks, responses) = self.plan, rows["start"].shape[:2]
         parameters = rows["features"].shape[1] // responses if plan.shared else responses
-        ends, calls = _calls(self.wanted, len(pairs["partner"]))
-        record = _rows(blocks, (len(ends) - 1) * responses, plan.dtype)
+        ends, calls = _calls(self.wanted, len(pairs["partner"]) * together)
+        record = _rows(blocks // together, (len(ends) - 1) * together * responses, plan.dtype)
         rule = optimizer_of(plan.optimizer)
-        theta, memory = (_rows(1, size * parameters, plan.dtype)[0] for size in (1, rule.memories))
-        scratch = _rows(3, responses, plan.dtype)
+        sizes = {"theta": parameters, "memory": rule.memories * parameters, "number": len(pairs["partner"])}
+        sizes |= dict.fromkeys(("logp", "prob", "slope"), responses)
         common = {
             **pairs,
-            **dict(zip(("theta", "memory", "logp", "prob", "slope"), (theta, memory, *scratch), strict=True)),
+            **{name: _rows(1, together * size, plan.dtype)[0] for name, size in sizes.items()},
             "schedule": _schedule(rule, self.learning_rate, int(self.wanted[-1]), plan.dtype),
             "constants": np.array(self.constants, plan.dtype),
         }
-        given = {"responses": responses, "parameters": parameters}
+        given = {"responses": responses, "parameters": parameters, "blocks": together}
         given |= {name: values.ctypes.data for name, values in common.items()}
-        by_block = {
-            name: (values.ctypes.data, values.strides[0]) for name, values in {**rows, "record": record}.items()
-        }
+        by_group = {name: (values.ctypes.data, values.strides[0] * together) for name, values in rows.items()}
+        by_group["record"] = (record.ctypes.data, record.strides[0])
         first_stop = ends.ctypes.data
-        for block in range(blocks):
-            theta[:] = memory[:] = 0
-            places = {name: address + block * stride for name, (address, stride) in by_block.items()}
+        for group in range(blocks // together):
+            common["theta"][:] = common["memory"][:] = 0
+            places = {name: address + group * stride for name, (address, stride) in by_group.items()}
             for first, last in calls:
                 self.kernel(**given, **places, stop=first_stop + first * ends.itemsize, stops=last - first)
-                places["record"] += (last - first) * responses * record.strides[1]
-                self.tick(int(ends[last] - ends[first]) * min(LANES, count - block * LANES))
-        record = record.reshape(blocks, -1, responses, LANES)[:, np.searchsorted(ends[1:], self.wanted)]
-        return record.transpose(1, 0, 3, 2).reshape(len(self.wanted), -1, responses)[:, :count]
+                places["record"] += (last - first) * together * responses * record.strides[1]
+                columns = min(together * LANES, count - group * together * LANES)
+                self.tick(int(ends[last] - ends[first]) * columns)
+        record = record.reshape(len(record), -1, together, responses, LANES)[:, np.searchsorted(ends[1:], self.wanted)]
+        return record.transpose(1, 0, 2, 4, 3).reshape(len(self.wanted), -1, responses)[:, :count]
+
+
+def _places(source: np.ndarray, group: int) -> np.ndarray:
+    """Return where in the numbers of its group each pair of each column finds what it gets, (C, pairs).
+
+    source (R, pairs, X) as ``Deal.places`` returns it. A group's numbers are (blocks, pairs, LANES).
+    """
+    runs, pairs, prompts = source.shape
+    slot, prompt = np.divmod(source, prompts)
+    column = (np.arange(runs)[:, None, None] * prompts + prompt) % group
+    places = (column // LANES * pairs + slot) * LANES + column % LANES
+    return places.transpose(0, 2, 1).reshape(runs * prompts, pairs)
 
 
 def _schedule(rule: Optimizer, learning_rate: float, steps: int, dtype: str) -> np.ndarray:
@@ -142,9 +172,9 @@ def _calls(wanted: np.ndarray, pairs: int) -> tuple[np.ndarray, list[tuple[int, 
     return ends, list(pairwise(np.searchsorted(ends, cuts).tolist()))
 
 
-def _lanes(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Return columns (C, ...) as (blocks, rows, LANES), filled up with columns of zeros."""
-    blocks, size = -(-len(values) // LANES), math.prod(values.shape[1:])
+def _lanes(values: np.ndarray, dtype: str, group: int) -> np.ndarray:
+    """Return columns (C, ...) as (blocks, rows, LANES), filled up with columns of zeros to a multiple of ``group``."""
+    blocks, size = -(-len(values) // group) * (group // LANES), math.prod(values.shape[1:])
     padded = np.zeros((blocks * LANES, size), dtype)
     padded[: len(values)] = values.reshape(len(values), size)
     packed = _rows(blocks, size, dtype)

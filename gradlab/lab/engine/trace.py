@@ -16,10 +16,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradlab.lab.objective import value_and_slope
-from gradlab.losses import PairLogps, PairLoss
+from gradlab.losses import DealtLoss, PairLogps, PairLoss
 from gradlab.streams import Purpose, torch_seed
 
 INPUTS = ("win", "lose", "ref_win", "ref_lose", "weight", "swapped_weight")
+DEALT = "dealt"  # a further input of a ``DealtLoss``, whose traces have one output more, the number that a pair gives
 
 
 class NotFusable(Exception):
@@ -36,36 +37,50 @@ class Trace(NamedTuple):
     outputs: tuple[str, ...]
 
     def replay(
-        self, operations: Mapping[str, Callable[..., Any]], inputs: Mapping[str, Any], constants: Any
+        self,
+        operations: Mapping[str, Callable[..., Any]],
+        inputs: Mapping[str, Any],
+        constants: Any,
+        outputs: slice = slice(None),
     ) -> list[Any]:
-        """Carry out the steps by ``operations``, on what these take; NotFusable if an output needs an unknown one."""
-        values = dict(inputs)
+        """Carry out the steps that these outputs need by ``operations``; NotFusable if that takes an unknown one."""
+        values, wanted = dict(inputs), self.outputs[outputs]
+        needed = self._needed(wanted)
 
         def look_up(argument: Any) -> Any:
             if not isinstance(argument, str):
                 return argument
-            value = constants[int(argument[1:])] if argument[0] == "#" else values[argument]
-            if isinstance(value, NotFusable):
-                raise value
-            return value
+            return constants[int(argument[1:])] if argument[0] == "#" else values[argument]
 
-        for number, (name, arguments) in enumerate(self.steps):
+        for number in needed:
+            name, arguments = self.steps[number]
             try:
                 if name not in operations:
                     raise NotFusable(f"its derivative needs {name}, which the engine does not know")
                 values[f"%{number}"] = operations[name](*map(look_up, arguments))
-            except NotFusable as reason:  # perhaps no output needs it: only the derivative matters
-                values[f"%{number}"] = reason
-            except Exception:  # any failure, such as at a truth where a number is expected
-                values[f"%{number}"] = NotFusable(f"its derivative needs {name} with arguments unknown to the engine")
-        return [look_up(output) for output in self.outputs]
+            except NotFusable:
+                raise
+            except Exception as error:  # any failure, such as at a truth where a number is expected
+                raise NotFusable(f"its derivative needs {name} with arguments unknown to the engine") from error
+        return [look_up(output) for output in wanted]
+
+    def _needed(self, outputs: Sequence[str]) -> list[int]:
+        """Return the steps on which these outputs depend, in order."""
+        needed, open_ = set(), list(outputs)
+        while open_:
+            name = open_.pop()
+            if isinstance(name, str) and name[:1] == "%" and int(name[1:]) not in needed:
+                needed.add(int(name[1:]))
+                open_ += self.steps[int(name[1:])][1]
+        return sorted(needed)
 
 
 def derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
     """Return the trace from a pair's ``INPUTS`` to its part of ∂/∂log π_w and ∂/∂log π_l; and the loss's constants.
 
     An antisymmetric loss has two weights, as in ``PairObjective``: the sum over both orders, and that of the swapped
-    order. Raises NotFusable for a loss that is not a fixed formula of the numbers of one pair.
+    order. A ``DealtLoss`` has the input ``DEALT`` too, and a third output: its number. Raises NotFusable for a loss
+    that is not a fixed formula of the numbers of one pair.
     """
     # gradlab's losses depend on their fields alone. For other losses nobody knows: a global may have changed.
     ours = type(loss).__module__.startswith("gradlab.losses.")
@@ -88,11 +103,12 @@ def _record(loss: PairLoss, dtype: torch.dtype, shape: tuple[int, int], seed: in
     generator = torch.Generator().manual_seed(torch_seed(seed, Purpose.TRACED))
     # Below zero, as log-probabilities are, and spread out: code that looks at them sees other numbers each time.
     names = INPUTS if loss.antisymmetric else INPUTS[:-1]
+    names += (DEALT,) if isinstance(loss, DealtLoss) else ()
     inputs = {name: -4 * torch.rand(shape, generator=generator, dtype=dtype) - 0.1 for name in names}
     recorder = _Recorder(inputs, dtype)
     try:
         with torch.random.fork_rng(devices=[]), _NoPeeking(), recorder:
-            outputs = _pair_gradient(loss, *inputs.values())
+            outputs = _pair_gradient(loss, **inputs)
     except NotFusable:
         raise
     except Exception as error:
@@ -102,12 +118,13 @@ def _record(loss: PairLoss, dtype: torch.dtype, shape: tuple[int, int], seed: in
 
 
 def _pair_gradient(
-    loss: PairLoss, win: Tensor, lose: Tensor, ref_win: Tensor, ref_lose: Tensor, *weights: Tensor
+    loss: PairLoss, win: Tensor, lose: Tensor, ref_win: Tensor, ref_lose: Tensor, **given: Tensor
 ) -> Any:
     logps = PairLogps(win.requires_grad_(), lose.requires_grad_(), ref_win, ref_lose)
-    value, outer = value_and_slope(loss, logps, *weights)
+    value, outer = value_and_slope(loss, logps, **given)
     value.register_hook(lambda grad: outer)  # not grad_outputs, for which PyTorch imports sympy: that takes a second
-    return torch.autograd.grad(value.sum(), (win, lose))
+    gradient = torch.autograd.grad(value.sum(), (win, lose))
+    return (*gradient, loss.number(logps)) if isinstance(loss, DealtLoss) else gradient
 
 
 _UNCHANGED = {"detach", "alias", "lift_fresh", "clone", "expand", "view", "_to_copy"}  # if type and shape stay the same

@@ -1,7 +1,8 @@
 """Code for many columns at once: arithmetic on ``Value`` in Python writes instructions on ``LANES`` numbers in LLVM.
 
 Each lane is a separate column: no instruction here lets one lane see another, so a column's bits do not depend on its
-neighbours. ``with emitter.loop(n) as i:`` writes a loop; ``rows[i]`` reads and writes a row of lanes.
+neighbours; only ``Array.gather`` reads other lanes, at places that are given. ``with emitter.loop(n) as i:`` writes a
+loop; ``rows[i]`` reads and writes a row of lanes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 LANES = 16
 ALIGNMENT = 128  # bytes: where LLVM expects a row of so many doubles to begin
 
-Kind = Literal["integer", "integers", "scalars", "rows"]
+Kind = Literal["integer", "integers", "places", "scalars", "rows"]
 Number = float | int
 
 _INTEGER = ir.IntType(64)
@@ -25,6 +26,8 @@ _INTEGER = ir.IntType(64)
 
 class Emitter:
     """A writer of one function, whose ``arguments`` are whole numbers, or pointers to them, to reals, or to rows.
+
+    "places" are whole numbers of 32 bits, LANES per row, which say where each lane reads.
 
     dtype  "float64" or "float32": what a real number is here, and its numpy type.
     """
@@ -34,7 +37,7 @@ class Emitter:
         self.scalar: Any = ir.DoubleType() if dtype == "float64" else ir.FloatType()
         self.reals = ir.VectorType(self.scalar, LANES)
         self.bits = ir.VectorType(ir.IntType(self.dtype.itemsize * 8), LANES)
-        types = {"integer": _INTEGER, "integers": _INTEGER.as_pointer()}
+        types = {"integer": _INTEGER, "integers": _INTEGER.as_pointer(), "places": ir.IntType(32).as_pointer()}
         types |= {"scalars": self.scalar.as_pointer(), "rows": self.reals.as_pointer()}
         self.module = ir.Module(name)
         signature = ir.FunctionType(ir.VoidType(), [types[kind] for kind in arguments.values()])
@@ -170,6 +173,20 @@ class Array:
 
     def __setitem__(self, index: Value | int, value: Value) -> None:
         self.emitter.build.store(value.code, self._at(index))
+
+    def begin(self, index: Value) -> Array:
+        """Return the numbers or rows from an index on."""
+        return Array(self.emitter, self._at(index))
+
+    def gather(self, places: Array, row: Value) -> Value:
+        """Return, in each lane, the number at the place which a row of ``places`` names: row · LANES + lane."""
+        build, lane = self.emitter.build, ir.IntType(32)
+        numbers = build.bitcast(self.code, self.emitter.scalar.as_pointer())
+        code = ir.Constant(self.emitter.reals, ir.Undefined)
+        for number in range(LANES):
+            place = build.zext(build.load(places._at(row * LANES + number)), _INTEGER)
+            code = build.insert_element(code, build.load(build.gep(numbers, [place])), lane(number))
+        return Value(self.emitter, code)
 
     def _at(self, index: Value | int) -> Any:
         return self.emitter.build.gep(self.code, [index.code if isinstance(index, Value) else _INTEGER(index)])
