@@ -44,15 +44,10 @@ def fused(problem: PairProblem, training: Training, wanted: np.ndarray, *, progr
     Each run gives the same bits as it gives alone. After 200 steps in float64, probabilities agree with the eager
     loop's to 1e-10. Raises NotFusable before anything is trained; FloatingPointError as ``descend`` does.
     """
-    dtype, device = training.precision, training.device
-    if training.batch is not None:
-        raise NotFusable("every step has a mini-batch of its own")
-    if device != "cpu" or dtype not in (torch.float64, torch.float32):
-        raise NotFusable(f"a kernel has no {dtype} on {device}, but float64 and float32 on the cpu")
     runs = problem.runs
     features = training.features(runs.responses)
     shared = not is_free(features)
-    plan, kernel, constants = _ready(problem.loss, training, shared)
+    plan, kernel, constants = ready(problem.loss, training, shared)
     from gradlab.lab.engine.run import Columns, KernelRun
 
     mixing = features.detach().double().numpy() if shared else np.empty((runs.responses, 0))
@@ -77,8 +72,16 @@ def fused(problem: PairProblem, training: Training, wanted: np.ndarray, *, progr
     return logp
 
 
-def _ready(loss: PairLoss, training: Training, shared: bool) -> tuple[Plan, Kernel, list[float]]:
-    """Return the loss's plan and kernel, from this process, the disk or the compiler; and the constants for a call."""
+def ready(loss: PairLoss, training: Training, shared: bool) -> tuple[Plan, Kernel, list[float]]:
+    """Return the loss's plan and kernel, from this process, the disk or the compiler; and the constants for a call.
+
+    Raises NotFusable where the engine cannot train so.
+    """
+    dtype, device = training.precision, training.device
+    if training.batch is not None:
+        raise NotFusable("every step has a mini-batch of its own")
+    if device != "cpu" or dtype not in (torch.float64, torch.float32):
+        raise NotFusable(f"a kernel has no {dtype} on {device}, but float64 and float32 on the cpu")
     try:
         from gradlab.lab.engine import machine
         from gradlab.lab.engine.examine import examine

@@ -1,4 +1,4 @@
-"""The fused training loop: many steps of exact training on ``LANES`` (run, prompt) columns, as one function.
+"""The fused training loop: many steps of exact training on ``lanes`` (run, prompt) columns, as one function.
 
 Columns do not interact, so a block of them takes all its steps before the next block begins, and everything it needs
 stays in the fastest cache. Only under a ``DealtLoss`` do the columns of a run interact: then several blocks, which hold
@@ -22,7 +22,7 @@ from gradlab.lab.optimizers import optimizer_of
 
 NAME = "descend"
 
-# The arguments of the function, in order. Rows are (responses, or what the comment says) × LANES.
+# The arguments of the function, in order. Rows are (responses, or what the comment says) × lanes.
 ARGUMENTS: dict[str, Kind] = {
     "responses": "integer",
     "parameters": "integer",  # K; the number of responses if each has its own logit
@@ -63,10 +63,10 @@ class Plan:
         return len(self.derivative.outputs) > 2
 
 
-def write(plan: Plan) -> str:
+def write(plan: Plan, lanes: int = LANES) -> str:
     """Return the kernel, as LLVM assembly. Raises NotFusable if the derivative needs an unknown operation."""
-    emitter = Emitter(NAME, plan.dtype, ARGUMENTS)
-    at = SimpleNamespace(plan=plan, loop=emitter.loop, cell=emitter.cell, **emitter.arguments)
+    emitter = Emitter(NAME, plan.dtype, ARGUMENTS, lanes)
+    at = SimpleNamespace(plan=plan, lanes=lanes, loop=emitter.loop, cell=emitter.cell, **emitter.arguments)
     if plan.dealt and not plan.antisymmetric:
         raise NotFusable("its pairs take numbers of other pairs, and it is not antisymmetric")
     at.all_numbers, at.recorded = at.number, at.responses * at.blocks if plan.dealt else at.responses
@@ -94,7 +94,7 @@ def _blocks(at: SimpleNamespace) -> Iterator[SimpleNamespace]:
         yield at
         return
     pairs, memories = at.partners[at.responses], optimizer_of(at.plan.optimizer).memories
-    sizes = {"weight": pairs * 2, "sign": pairs, "number": pairs, "source": pairs * LANES}
+    sizes = {"weight": pairs * 2, "sign": pairs, "number": pairs, "source": pairs * at.lanes}
     sizes |= dict.fromkeys(("reference", "start", "logp", "prob", "slope", "record"), at.responses)
     sizes |= {"theta": at.parameters, "memory": at.parameters * memories, "features": at.responses * at.parameters}
     with at.loop(at.blocks) as number:

@@ -1,4 +1,4 @@
-"""Code for many columns at once: arithmetic on ``Value`` in Python writes instructions on ``LANES`` numbers in LLVM.
+"""Code for many columns at once: arithmetic on ``Value`` in Python writes instructions on ``lanes`` numbers in LLVM.
 
 Each lane is a separate column: no instruction here lets one lane see another, so a column's bits do not depend on its
 neighbours; only ``Array.gather`` reads other lanes, at places that are given. ``with emitter.loop(n) as i:`` writes a
@@ -27,16 +27,17 @@ _INTEGER = ir.IntType(64)
 class Emitter:
     """A writer of one function, whose ``arguments`` are whole numbers, or pointers to them, to reals, or to rows.
 
-    "places" are whole numbers of 32 bits, LANES per row, which say where each lane reads.
+    "places" are whole numbers of 32 bits, ``lanes`` per row, which say where each lane reads.
 
     dtype  "float64" or "float32": what a real number is here, and its numpy type.
+    lanes  how many columns a row holds.
     """
 
-    def __init__(self, name: str, dtype: str, arguments: Mapping[str, Kind]) -> None:
-        self.dtype = np.dtype(dtype)
+    def __init__(self, name: str, dtype: str, arguments: Mapping[str, Kind], lanes: int = LANES) -> None:
+        self.dtype, self.lanes = np.dtype(dtype), lanes
         self.scalar: Any = ir.DoubleType() if dtype == "float64" else ir.FloatType()
-        self.reals = ir.VectorType(self.scalar, LANES)
-        self.bits = ir.VectorType(ir.IntType(self.dtype.itemsize * 8), LANES)
+        self.reals = ir.VectorType(self.scalar, lanes)
+        self.bits = ir.VectorType(ir.IntType(self.dtype.itemsize * 8), lanes)
         types = {"integer": _INTEGER, "integers": _INTEGER.as_pointer(), "places": ir.IntType(32).as_pointer()}
         types |= {"scalars": self.scalar.as_pointer(), "rows": self.reals.as_pointer()}
         self.module = ir.Module(name)
@@ -56,11 +57,11 @@ class Emitter:
 
     def real(self, value: Value | Number) -> Value:
         """Return a number as a value with that number in every lane; a value as it is."""
-        return value if isinstance(value, Value) else Value(self, ir.Constant(self.reals, [float(value)] * LANES))
+        return value if isinstance(value, Value) else Value(self, ir.Constant(self.reals, [float(value)] * self.lanes))
 
     def call(self, intrinsic: str, *arguments: Value) -> Value:
         """Call one of LLVM's built-in functions of vectors, such as sqrt."""
-        name = f"llvm.{intrinsic}.v{LANES}f{self.dtype.itemsize * 8}"
+        name = f"llvm.{intrinsic}.v{self.lanes}f{self.dtype.itemsize * 8}"
         kind = ir.FunctionType(self.reals, [self.reals] * len(arguments))
         function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
         return Value(self, self.build.call(function, [argument.code for argument in arguments]))
@@ -101,7 +102,7 @@ def _operator(reals: str, integers: str = "", swapped: bool = False) -> Callable
 
 
 class Value:
-    """A real number, a whole number or a truth in each of LANES lanes; or one whole number, such as an index."""
+    """A real number, a whole number or a truth in each lane; or one whole number, such as an index."""
 
     def __init__(self, emitter: Emitter, code: Any) -> None:
         self.emitter, self.code = emitter, code
@@ -145,7 +146,9 @@ class Value:
         if isinstance(other, Value):
             return other
         kind = self.code.type
-        return Value(self.emitter, ir.Constant(kind, [other] * LANES if isinstance(kind, ir.VectorType) else other))
+        return Value(
+            self.emitter, ir.Constant(kind, [other] * self.emitter.lanes if isinstance(kind, ir.VectorType) else other)
+        )
 
     def real(self) -> Value:
         """Return whole numbers as reals, truths as 1 and 0, and reals as they are."""
@@ -168,7 +171,9 @@ class Array:
         if code.type == self.emitter.scalar:
             empty, integer = ir.Constant(self.emitter.reals, ir.Undefined), ir.IntType(32)
             lane = build.insert_element(empty, code, integer(0))
-            code = build.shuffle_vector(lane, empty, ir.Constant(ir.VectorType(integer, LANES), [0] * LANES))
+            code = build.shuffle_vector(
+                lane, empty, ir.Constant(ir.VectorType(integer, self.emitter.lanes), [0] * self.emitter.lanes)
+            )
         return Value(self.emitter, code)
 
     def __setitem__(self, index: Value | int, value: Value) -> None:
@@ -179,12 +184,12 @@ class Array:
         return Array(self.emitter, self._at(index))
 
     def gather(self, places: Array, row: Value) -> Value:
-        """Return, in each lane, the number at the place which a row of ``places`` names: row · LANES + lane."""
+        """Return, in each lane, the number at the place which a row of ``places`` names: row · lanes + lane."""
         build, lane = self.emitter.build, ir.IntType(32)
         numbers = build.bitcast(self.code, self.emitter.scalar.as_pointer())
         code = ir.Constant(self.emitter.reals, ir.Undefined)
-        for number in range(LANES):
-            place = build.zext(build.load(places._at(row * LANES + number)), _INTEGER)
+        for number in range(self.emitter.lanes):
+            place = build.zext(build.load(places._at(row * self.emitter.lanes + number)), _INTEGER)
             code = build.insert_element(code, build.load(build.gep(numbers, [place])), lane(number))
         return Value(self.emitter, code)
 
