@@ -11,6 +11,7 @@ import pytest
 import torch
 from own_losses import Hinge, SquaredMargin, every_loss
 
+from gradlab.experiments.methods import PermutedBalancedDPO
 from gradlab.lab.engine import NotFusable, webassembly
 from gradlab.lab.engine.kernel import ARGUMENTS
 from gradlab.lab.engine.webassembly import linked, module, slopes_kernel, training_kernel
@@ -104,6 +105,11 @@ class Averaged:
 def test_a_loss_that_cannot_be_fused_has_no_module(kernel_of):
     with pytest.raises(NotFusable, match=r"^it does not treat every pair alike, by a fixed formula$"):
         kernel_of(Averaged())
+
+
+def test_so_has_a_loss_whose_pairs_take_numbers_of_others():
+    with pytest.raises(NotFusable, match=r"^its pairs take numbers of other pairs, which a page does not deal out$"):
+        training_kernel(PermutedBalancedDPO())
 
 
 @pytest.mark.parametrize(
