@@ -32,7 +32,7 @@ VALUES = ["raw", "cosine", "abs_cosine", "total"]
 
 def part(family, parameters, levels, n=20, seeds=2, pairs=100):
     training = Training(learning_rate=0.01 if parameters == "mlp" else 0.05, pairs=pairs, record=1)
-    return inner_products.run_part(family, parameters, levels, [n], 0.6, seeds, training)
+    return inner_products.run_part(family, parameters, levels, [n], 0.6, 0, seeds, training)
 
 
 def means(frame):
@@ -208,47 +208,83 @@ def test_the_policy_does_not_depend_on_its_parameters_nor_on_other_levels():
 
 
 def synthetic(raw=-0.3, cosine=-0.3, total=0.0, spread=1e-3):
+    """Invented means of four families at three sizes, with free logits."""
     rng = np.random.default_rng(0)
     rows = [
         {"kind": "mean", "method": "policy", "family": family, "level": level, "n": n, "parameters": "free",
          "set": chosen, "seed": seed, "raw": raw + noise, "cosine": cosine + noise,
          "abs_cosine": abs(cosine) + noise, "total": total}
-        for family, level in (("dirichlet", "α = 1"), ("one-hot", "peak 0.9")) for n in (4, 8, 20)
-        for chosen in ("full", "observed") for seed in range(8) for noise in rng.normal(0, spread, 1)
+        for family, level in (("dirichlet", "α = 1"), ("gaussian", "width 0.15 n"), ("one-hot", "peak 0.9"),
+                              ("trained", "0 steps of DPO"))
+        for n in (4, 20) for chosen in ("full", "observed") for seed in range(8)
+        for noise in rng.normal(0, spread, 1)
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
+def answers(frame):
+    return inner_products.verdict(
+        frame, {**inner_products.SETTINGS, "parameters": frame["parameters"].dropna().unique()}
+    )
+
+
 @pytest.mark.parametrize(
-    ("frame", "verdicts"),
+    ("frame", "words"),
     [
-        (synthetic(), ["identity", "fails", "holds", "holds", "holds"]),
-        (synthetic(raw=0.3, cosine=0.02), ["identity", "holds", "fails", "fails", "fails"]),
-        (synthetic(raw=0, cosine=0, spread=1e-5), ["identity", "holds", *["no difference"] * 3]),
-        (synthetic(total=1e-6), ["fails", "fails", "holds", "holds", "holds"]),
+        (synthetic(), ["proved", *["reversed"] * 2, *["holds throughout"] * 3]),
+        (synthetic(raw=0.3, cosine=0.02), ["proved", *["holds throughout"] * 2, *["reversed"] * 3]),
+        (synthetic(raw=0, cosine=0, spread=1e-5),
+         ["proved", *["holds throughout"] * 2, *["no practical difference"] * 3]),
+        (synthetic(total=1e-6), ["refuted", *["reversed"] * 2, *["holds throughout"] * 3]),
     ],
-)
-def test_the_verdict_follows_the_data(frame, verdicts):
-    table = inner_products.verdict(frame)
-    assert list(table["verdict"]) == verdicts
-    assert list(table["control"]) == [False, False, True, True, True]
-    assert set(table["claim"]) == {"inner-product"}
-    assert table["effect"].iloc[2] == pytest.approx(-frame.loc[frame["set"] == "observed", "raw"].mean())
+)  # fmt: skip
+def test_the_verdict_follows_the_data(frame, words):
+    rows = answers(frame)
+    assert [row.word for row in rows[:6]] == words
+    assert [row.role for row in rows] == [*["primary"] * 2, *["robustness"] * 4, *["context"] * 4]
+    assert rows[3].effect == pytest.approx(-frame.loc[frame["set"] == "observed", "raw"].mean())
+    assert all(row.word == words[1] for row in rows[6:])
 
 
-def test_a_verdict_names_the_family_in_which_the_sign_holds():
-    frame = synthetic()
-    frame.loc[frame["family"] == "one-hot", "cosine"] *= -1
-    table = inner_products.verdict(frame)
-    assert table["verdict"].iloc[3] == "holds when family is dirichlet"
-    assert table["fails"].iloc[3] == 3
+def test_the_mix_of_sizes_does_not_move_the_primary():
+    """Finding 10, here too: an average over cells is fixed by their mix, so each family has as many cells."""
+    frame = synthetic(cosine=0.02)
+    small = frame["n"] != 20
+    frame.loc[small, "abs_cosine"] = 0.6
+    rows = answers(frame)
+    assert (rows[1].word, rows[2].word) == ("holds throughout", "reversed")
+    assert len(rows[1].rows) == 4
+
+
+def test_each_family_has_as_many_cells_in_the_primary_and_a_row_of_its_own():
+    settings = inner_products.SETTINGS
+    assert {len(levels) for levels in settings["levels"].values()} == {3}
+    assert all(inner_products.PICTURED in sizes for sizes in settings["sizes"].values())
+    assert list(inner_products.FAMILIES) == list(settings["levels"])
+    frame = synthetic(cosine=0.02)
+    frame.loc[frame["family"] == "one-hot", "abs_cosine"] = 0.6
+    rows = {row.statement.label: row for row in answers(frame)}
+    assert rows["peaked policies"].word == "reversed"
+    assert "0.500 above 0.1 (peaked policies): not nearly orthogonal" in rows["peaked policies"].sentence
+    assert rows["Gaussian policies"].word == "holds throughout"
+    assert rows["20 responses"].word == "mixed"
+
+
+def test_a_missing_family_is_refused():
+    with pytest.raises(ValueError, match="the declared values of family; trained is missing"):
+        answers(synthetic().query("family != 'trained'"))
 
 
 def test_a_quick_run_is_judged_cell_by_cell(quick):
-    table, rows = inner_products.verdict(quick), means(quick)
-    cells = len(rows[["family", "level", "n", "parameters"]].drop_duplicates())
-    assert list(table["cells"]) == [len(rows.query("set == 'full'")), cells, cells, cells, cells]
-    assert table["verdict"].iloc[0] == "identity"
+    settings = {**inner_products.SETTINGS, **inner_products.QUICK}
+    rows, table = inner_products.verdict(quick, settings), means(quick)
+    cells = table[["family", "level", "n", "parameters"]].drop_duplicates()
+    chosen = (cells["n"] == 20).sum()
+    assert [len(row.rows) for row in rows[:6]] == [len(table.query("set == 'full'")), chosen, len(cells) - chosen,
+                                                   *[len(cells)] * 3]  # fmt: skip
+    assert rows[0].word == "proved"
+    assert sum(len(row.rows) for row in rows[6:]) == chosen
+    assert quick["seed"].min() == 0
 
 
 # --- drawings -------------------------------------------------------------------------------------------------------

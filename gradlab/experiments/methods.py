@@ -166,3 +166,8 @@ def history(fitted: Fit, seeds: Sequence[int], **keys: Any) -> pd.DataFrame:
     """Return all recorded rows, with the seed and these keys as columns."""
     frame = fitted.history.assign(seed=np.asarray(seeds)[fitted.history["run"]], **keys)
     return frame[[*keys, "seed", "step", *(name for name in fitted.history if name not in ("run", "step"))]]
+
+
+def seeds_from(first: int, number: int) -> range:
+    """Return so many seeds in a row. Of runs that judge, the first is ``FIRST_SEED`` or later; of quick runs, 0."""
+    return range(first, first + number)

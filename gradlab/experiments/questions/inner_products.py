@@ -19,9 +19,9 @@ import torch
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
-from gradlab.experiments.experiment import Experiment
-from gradlab.experiments.methods import train
+from gradlab.experiments.contrasts import Contrast, Judged, Role, Scan, Unit, judged
+from gradlab.experiments.experiment import FIRST_SEED, Experiment
+from gradlab.experiments.methods import seeds_from, train
 from gradlab.experiments.questions.inner_products_network import (
     gradient_kernels,
     initial_weights,
@@ -48,6 +48,7 @@ SETTINGS: dict[str, Any] = {
     "sizes": {"dirichlet": [4, 8, 20, 50, 200], "gaussian": [4, 8, 20, 50, 200], "one-hot": [20], "trained": [20]},
     "parameters": ["free", "shared", "mlp"],
     "observed": 0.6,  # share of a prompt's responses: for trained policies those that the data cover, else at random
+    "first_seed": FIRST_SEED,
     "seeds": 20,
     # For trained policies: the picture world, a mean over its prompts.
     "training": Training(optimizer="adam", learning_rate=0.05, pairs=100, record=1),
@@ -56,41 +57,65 @@ SETTINGS: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     "levels": {"dirichlet": [0.1, 10.0], "gaussian": [0.15], "one-hot": [0.9], "trained": [0, 100]},
     "sizes": {"dirichlet": [4, 20], "gaussian": [4, 20], "one-hot": [20], "trained": [20]},
-    "seeds": 2,
+    "first_seed": 0, "seeds": 2,
 }  # fmt: skip
 
+FAMILIES = {
+    "dirichlet": "Dirichlet policies", "gaussian": "Gaussian policies", "one-hot": "peaked policies",
+    "trained": "policies trained by DPO",
+}  # fmt: skip
 NEAR_ZERO = 0.1  # c_ij ≈ 0 where the mean |cosine| is below this
-_SLACK = 0.01  # margin of that statement
+MARGIN = 0.01  # of that statement
 _SIGN = 0.001  # margin of the statements on signs
 _ROUNDING = 1e-10  # of Σ c_ij against Σ c_ii
+PICTURED = 20  # responses, as on the grid: each family has as many cells at this n; of its first seed entries are kept
 
 _BY = ("family", "level", "n", "parameters")
-_SHARED: dict[str, Any] = {"claim": "inner-product", "method": "policy", "baseline": None, "by": _BY}
-_OPPOSED = {**_SHARED, "margin": _SIGN, "lower_is_better": True, "role": "robustness"}
+_CELL = {"claim": "inner-product", "method": "policy", "baseline": None, "by": _BY, "complete": False}
+
+
+def _near_zero(label: str, where: str, role: Role) -> Contrast:
+    """Return the contrast on whether the gradients of these policies are nearly orthogonal."""
+    return Contrast(
+        statement=f"c_ij ≈ 0, {label}: mean |cosine| over all responses below {NEAR_ZERO:g}", label=label,
+        value="below", margin=MARGIN, where=f"set == 'full' and {where}", role=role, unit=Unit("", 1, 3),
+        better=f"the mean |cosine| of two responses' gradients lies {{size}} below {NEAR_ZERO:g} ({label}): nearly "
+        "orthogonal",
+        worse=f"the mean |cosine| of two responses' gradients lies {{size}} above {NEAR_ZERO:g} ({label}): not nearly "
+        "orthogonal",
+        same=f"the mean |cosine| of two responses' gradients is {NEAR_ZERO:g}, within {{margin}} ({label})", **_CELL,
+    )  # fmt: skip
+
+
+def _opposed(value: str, words: str, of: str, unit: str) -> Contrast:
+    """Return the contrast on whether a mean over i ≠ j is negative."""
+    which = "all" if of == "full" else of
+    return Contrast(
+        statement=f"the mean {words} is negative over {which} responses", label=f"{words}, {which} responses",
+        value=value, where=f"set == '{of}'", margin=_SIGN, lower_is_better=True, role="robustness",
+        unit=Unit(unit, 1, 3), better=f"over {which} responses the mean {words} is negative, {{size}} below 0",
+        worse=f"over {which} responses the mean {words} is positive, {{size}} above 0",
+        same=f"over {which} responses the mean {words} is 0, within {{margin}}", **_CELL,
+    )  # fmt: skip
+
+
 STATEMENTS: list[Contrast | Scan] = [
     Scan(
         claim="inner-product", value="total", by=_BY, tolerance=_ROUNDING, where="set == 'full'", identity=True,
         statement="E[c_ij] < 0 over all responses: the c_ij sum to zero, so their mean over i ≠ j is negative",
+        label="sum of all c_ij", proof="inner-product",
+        holds="over all responses the inner products sum to zero, so their mean over i ≠ j is negative for any policy",
+        fails="there are policies whose inner products over all responses do not sum to zero",
     ),
-    Contrast(
-        statement=f"c_ij ≈ 0 over all responses: mean |cosine| below {NEAR_ZERO:g} (effect: {NEAR_ZERO:g} − it)",
-        value="slack", margin=_SLACK, where="set == 'full'", **_SHARED,
-    ),
-    Contrast(
-        statement="E[c_ij] < 0 over observed responses (effect: −mean over the mean c_ii)", value="raw",
-        where="set == 'observed'", **_OPPOSED,
-    ),
-    Contrast(
-        statement="E[cosine] < 0 over all responses (effect: −mean)", value="cosine", where="set == 'full'", **_OPPOSED
-    ),
-    Contrast(
-        statement="E[cosine] < 0 over observed responses (effect: −mean)", value="cosine", where="set == 'observed'",
-        **_OPPOSED,
-    ),
+    _near_zero(f"{PICTURED} responses", f"n == {PICTURED}", "primary"),
+    _near_zero("other numbers of responses", f"n != {PICTURED}", "robustness"),
+    _opposed("raw", "inner product", "observed", "times the mean squared length"),
+    _opposed("cosine", "cosine", "full", ""),
+    _opposed("cosine", "cosine", "observed", ""),
+    *(_near_zero(words, f"n == {PICTURED} and family == '{family}'", "context") for family, words in FAMILIES.items()),
 ]  # fmt: skip
 
 LEVELS = {"dirichlet": "α = {:g}", "gaussian": "width {:g} n", "one-hot": "peak {:g}", "trained": "{:g} steps of DPO"}
-PICTURED = 20  # single entries are kept at this n, of seed 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +129,7 @@ class Case:
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one part per family and kind of parameters; the longest come first."""
-    shared = {key: settings[key] for key in ("observed", "seeds")}
+    shared = {key: settings[key] for key in ("observed", "first_seed", "seeds")}
     of_network = settings["training"].but(learning_rate=settings["network_learning_rate"])
     return [
         {
@@ -117,7 +142,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(
-    family: str, parameters: str, levels: list[float], sizes: list[int], observed: float, seeds: int,
+    family: str, parameters: str, levels: list[float], sizes: list[int], observed: float, first_seed: int, seeds: int,
     training: Training,
 ) -> pd.DataFrame:  # fmt: skip
     """Return a frame with two kinds of rows.
@@ -127,35 +152,33 @@ def run_part(
     |Σ c_ij| / Σ c_ii.
     ``entry``: the cosine of responses ``row`` and ``column``, and the probability ``prob`` of the column.
     """
-    frames = []
+    frames, drawn = [], seeds_from(first_seed, seeds)
     for n in sizes:
         if family == "trained":
-            cases = _trained(parameters, [int(level) for level in levels], n, 1 - observed, seeds, training)
+            cases = _trained(parameters, [int(level) for level in levels], n, 1 - observed, drawn, training)
         else:
-            cases = _drawn(family, parameters, levels, n, observed, seeds)
+            cases = _drawn(family, parameters, levels, n, observed, drawn)
         for level, case in zip(levels, cases, strict=True):
             keys = {"family": family, "level": LEVELS[family].format(level), "n": n, "parameters": parameters}
-            frames += [rows.assign(**keys) for rows in _rows(case)]
+            frames += [rows.assign(**keys) for rows in _rows(case, drawn)]
     frame = pd.concat(frames, ignore_index=True).assign(method="policy")
     keys = ["kind", "method", *_BY, "set", "seed"]
     return frame[[*keys, *(name for name in frame if name not in keys)]]
 
 
-def _drawn(family: str, parameters: str, levels: list[float], n: int, observed: float, seeds: int) -> Iterator[Case]:
+def _drawn(family: str, parameters: str, levels: list[float], n: int, observed: float, seeds: range) -> Iterator[Case]:
     """Draw one policy per seed, for one prompt; the kernel and the observed responses do not depend on p."""
     key = list(LEVELS).index(family)
     kernel = _kernel(parameters, n, seeds)
     size = max(round(observed * n), 2)
-    dealt = [stream(seed, Purpose.OBSERVED_RESPONSES, key, n).permutation(n) for seed in range(seeds)]
+    dealt = [stream(seed, Purpose.OBSERVED_RESPONSES, key, n).permutation(n) for seed in seeds]
     chosen = np.stack([np.sort(order[:size]) for order in dealt])
     for level in levels:
-        p = np.stack(
-            [random_policy(family, n, level, stream(seed, Purpose.DRAWN_POLICY, key, n)) for seed in range(seeds)]
-        )
+        p = np.stack([random_policy(family, n, level, stream(seed, Purpose.DRAWN_POLICY, key, n)) for seed in seeds])
         yield Case(p[:, None], kernel, chosen[:, None])
 
 
-def _kernel(parameters: str, n: int, seeds: int) -> np.ndarray | None:
+def _kernel(parameters: str, n: int, seeds: range) -> np.ndarray | None:
     """Return kernels of one prompt, (S or 1, 1, n, n); a network is at its random start, its prompt drawn from 20."""
     if parameters == "free":
         return None
@@ -164,21 +187,21 @@ def _kernel(parameters: str, n: int, seeds: int) -> np.ndarray | None:
         return (features @ features.T)[None, None]
     inputs = network_inputs(20, n)
     kernels = []
-    for seed in range(seeds):
+    for seed in seeds:
         prompt = int(stream(seed, Purpose.PROMPT).integers(20))
         kernels.append(gradient_kernels(initial_weights([seed]), inputs[prompt : prompt + 1]))
     return torch.cat(kernels).numpy()
 
 
 def _trained(
-    parameters: str, steps: list[int], n: int, mask_rate: float, seeds: int, training: Training
+    parameters: str, steps: list[int], n: int, mask_rate: float, seeds: range, training: Training
 ) -> Iterator[Case]:
     """Train DPO for some steps on the picture world; observed are the responses that the data cover."""
-    worlds = [gaussian_world(responses=n, mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
+    worlds = [gaussian_world(responses=n, mask_rate=mask_rate, seed=seed) for seed in seeds]
     observed = np.stack([[np.flatnonzero(row) for row in world.observed] for world in worlds])
     if parameters == "mlp":
         found = train_network(
-            worlds, DPO(), seeds=range(seeds), steps=steps, pairs=training.pairs,
+            worlds, DPO(), seeds=seeds, steps=steps, pairs=training.pairs,
             learning_rate=training.learning_rate,
         )  # fmt: skip
         inputs = network_inputs(worlds[0].prompts, n)
@@ -189,14 +212,14 @@ def _trained(
         logp = np.stack([world.ref_logp for world in worlds])
         if step:
             recipe = training.but(policy=parameters, steps=step)
-            logp = train("dpo", worlds, recipe, seeds=range(seeds)).logp.numpy()
+            logp = train("dpo", worlds, recipe, seeds=seeds).logp.numpy()
         yield Case(np.exp(logp), _kernel(parameters, n, seeds), observed)
 
 
-def _rows(case: Case) -> list[pd.DataFrame]:
-    """Return the rows of one case, without its keys."""
+def _rows(case: Case, drawn: range) -> list[pd.DataFrame]:
+    """Return the rows of one case, without its keys, of these seeds."""
     products, cosines = gradient_inner_products(case.p, case.kernel), gradient_cosines(case.p, case.kernel)
-    seeds, n = np.arange(len(case.p)), case.p.shape[-1]
+    seeds, n = np.asarray(drawn), case.p.shape[-1]
     everything = np.broadcast_to(np.arange(n), case.p.shape)
     frames = []
     for name, chosen in (("full", everything), ("observed", case.observed)):
@@ -212,7 +235,7 @@ def _rows(case: Case) -> list[pd.DataFrame]:
         prompt = case.p.shape[1] // 2
         row, column = np.indices((n, n)).reshape(2, -1)
         frames.append(pd.DataFrame({
-            "kind": "entry", "set": "full", "seed": 0, "cosine": cosines[0, prompt].ravel(), "row": row,
+            "kind": "entry", "set": "full", "seed": drawn[0], "cosine": cosines[0, prompt].ravel(), "row": row,
             "column": column, "prob": case.p[0, prompt][column],
         }))  # fmt: skip
     return frames
@@ -227,13 +250,14 @@ def _subset(matrix: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Judge in every family, size and kind of parameters: is the mean negative, are gradients nearly orthogonal?"""
     means = frame[frame["kind"] == "mean"]
-    return judged(means.assign(slack=NEAR_ZERO - means["abs_cosine"]), STATEMENTS)
+    levels = {"family": settings["levels"], "parameters": settings["parameters"], "set": ("full", "observed")}
+    return judged(means.assign(below=NEAR_ZERO - means["abs_cosine"]), STATEMENTS, levels)
 
 
 CAPTIONS = {
     "inner-products": (
-        "Cosines of ∇π(i) and ∇π(j) for the responses of one prompt (n = 20, seed 0). Columns: policies, drawn above "
-        "each matrix as bars, each on its own scale; rows: free logits, shared parameters (eight bumps), a small "
+        "Cosines of ∇π(i) and ∇π(j) for the responses of one prompt (n = 20, the first seed). Columns: policies, drawn "
+        "above each matrix as bars, each on its own scale; rows: free logits, shared parameters (eight bumps), a small "
         "network. Grey is orthogonal; dark gradients oppose each other, light gradients agree. A light band beside the "
         "diagonal: neighbours move together. A dark cross: all other responses oppose the most probable one, and so "
         "agree among themselves. Below each: the mean over i ≠ j. It has no fixed sign, although the inner products "

@@ -1,7 +1,7 @@
 """Does the logged gradient ratio follow π_l/π_w during training?
 
-For derivatives with respect to the two probabilities it must (an identity). What moves a policy are parameter
-gradients and realised steps: do they follow too? Claim: log-ratio.
+For derivatives with respect to the two probabilities it does, by definition. What moves a policy are parameter
+gradients and realised steps: do their ratios correlate with π_l/π_w, and do they grow in proportion? Claim: log-ratio.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
-from gradlab.experiments.experiment import Experiment
-from gradlab.experiments.methods import train
+from gradlab.experiments.contrasts import Contrast, Judged, Role, Scan, Unit, judged
+from gradlab.experiments.experiment import FIRST_SEED, Experiment
+from gradlab.experiments.methods import seeds_from, train
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
@@ -26,12 +26,14 @@ SETTINGS: dict[str, Any] = {
     "mask_rates": [0.0, 0.2],
     "policies": ["free", "shared"],
     "training": TRAINING,
-    "seeds": 10,
+    "first_seed": FIRST_SEED,
+    "seeds": 12,
     "rows_per_step": 16,  # pairs that are kept of the 64 sampled per step and run
 }
-QUICK: dict[str, Any] = {"seeds": 2, "training": TRAINING.but(steps=100), "mask_rates": [0.2]}
+QUICK: dict[str, Any] = {"first_seed": 0, "seeds": 2, "training": TRAINING.but(steps=100), "mask_rates": [0.2]}
 
-# A ratio follows π_l/π_w where its logarithm grows with log(π_l/π_w) at slope 1 within this tolerance.
+MARGIN = 0.1  # of a correlation: less counts as none
+# A ratio follows π_l/π_w in proportion where its logarithm grows with log(π_l/π_w) at slope 1 within this tolerance.
 TOLERANCE = 0.2
 ROUNDING = 1e-9
 RATIOS = {
@@ -40,11 +42,16 @@ RATIOS = {
     "side_norm": "parameter gradient of a prompt's two sides",
     "realised": "realised change of log π in a step",
 }
+_SUBJECTS = {
+    "grad_norm": "the log ratio of the two sides' gradients",
+    "side_norm": "the log ratio of the gradients of all winning and all losing sides of a prompt",
+    "realised": "the log ratio of the two sides' realised changes",
+}
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one part per method, mask rate and policy."""
-    shared = {key: settings[key] for key in ("training", "seeds", "rows_per_step")}
+    shared = {key: settings[key] for key in ("training", "first_seed", "seeds", "rows_per_step")}
     return [
         {"method": method, "mask_rate": mask_rate, "policy": policy, **shared}
         for policy in settings["policies"]
@@ -54,11 +61,12 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_part(
-    method: str, mask_rate: float, policy: str, training: Training, seeds: int, rows_per_step: int
+    method: str, mask_rate: float, policy: str, training: Training, first_seed: int, seeds: int, rows_per_step: int
 ) -> pd.DataFrame:
     """Return the gradient log as logarithms of ratios winner : loser, beside log(π_l/π_w)."""
-    worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
-    fitted = train(method, worlds, training.but(policy=policy), seeds=range(seeds))
+    drawn = seeds_from(first_seed, seeds)
+    worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in drawn]
+    fitted = train(method, worlds, training.but(policy=policy), seeds=drawn)
     log = fitted.gradients
     assert log is not None  # it was asked for
     # Every few rows, not the first rows: the sample is sorted by prompt.
@@ -71,7 +79,7 @@ def run_part(
         return np.where(np.isfinite(ratio), ratio, np.nan)
 
     return pd.DataFrame({
-        "method": method, "mask": mask_rate, "policy": policy, "seed": log["run"].to_numpy(),
+        "method": method, "mask": mask_rate, "policy": policy, "seed": first_seed + log["run"].to_numpy(),
         "step": log["step"].to_numpy(),
         "log_lose_win": (log["log_lose"] - log["log_win"]).to_numpy(), "win_weight": log["win_weight"].to_numpy(),
         "prob_ratio": log["log_prob_ratio"].to_numpy(), "grad_norm": log_ratio("grad_norm_win", "grad_norm_lose"),
@@ -79,49 +87,74 @@ def run_part(
     })  # fmt: skip
 
 
-def slopes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the least-squares slope of each log ratio on log(π_l/π_w), per run, steps pooled, in the column ``slope``.
+def fits(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return how each log ratio goes with log(π_l/π_w), per run, with all steps and pairs of the run pooled.
 
-    ``slack`` is TOLERANCE − |slope − 1|: positive where the ratio follows. The column ``method`` names the ratio.
+    Columns: trained (the loss), mask, policy, seed, method (the ratio), ``r`` (Pearson's correlation) and ``excess``
+    (the least-squares slope minus 1). A ratio that does not vary has r = 0.
     """
     rows = []
     for key, run in frame.groupby(["method", "mask", "policy", "seed"], sort=False):
         for name in RATIOS:
-            pairs = run[["log_lose_win", name]].dropna().to_numpy()
-            slope = np.polyfit(pairs[:, 0], pairs[:, 1], 1)[0]
+            x, y = run[["log_lose_win", name]].dropna().to_numpy().T
+            x, y = x - x.mean(), y - y.mean()
+            sizes = np.sqrt((x**2).sum() * (y**2).sum())
             cell = dict(zip(["trained", "mask", "policy", "seed"], key, strict=True))
-            rows.append({**cell, "method": name, "slope": slope, "slack": TOLERANCE - abs(slope - 1)})
+            correlation = (x * y).sum() / sizes if sizes else 0.0
+            rows.append({**cell, "method": name, "r": correlation, "excess": (x * y).sum() / (x**2).sum() - 1})
     return pd.DataFrame(rows)
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Judge whether each ratio follows π_l/π_w during DPO training; for the derivative in π it is an identity."""
+    """Judge whether the ratios correlate with π_l/π_w during DPO training, and whether they follow in proportion."""
+    found = fits(frame)
+    means = 1 + found[found["trained"] == "dpo"].groupby("method")["excess"].mean()
+    slopes = means.map("{:.2f}".format).str.replace("-", "−")
+    shared: dict[str, Any] = {"claim": "log-ratio", "baseline": None, "by": ("mask", "policy"),
+                              "where": "trained == 'dpo'"}  # fmt: skip
+
+    def correlates(name: str, role: Role) -> Contrast:
+        words = f"{_SUBJECTS[name]} {{}} log(π_l/π_w)"
+        return Contrast(
+            statement=f"{RATIOS[name]}: its log ratio correlates with log(π_l/π_w) in DPO training",
+            label=RATIOS[name], method=name, value="r", margin=MARGIN, unit=Unit("", 1, 2), role=role,
+            better=f"{words.format('correlates with')} at r = {{size}}, slope {slopes[name]}",
+            worse=f"{words.format('correlates with')} at r = −{{size}}, slope {slopes[name]}",
+            same=f"{words.format('does not correlate with')}: r is within {{margin}} of 0", **shared,
+        )  # fmt: skip
+
+    def in_proportion(name: str) -> Contrast:
+        words = f"{_SUBJECTS[name]}, over log(π_l/π_w), has a slope"
+        return Contrast(
+            statement=f"{RATIOS[name]}: its log ratio follows log(π_l/π_w) at slope 1 ± {TOLERANCE:g} in DPO training",
+            label=f"slope of the {RATIOS[name]}", method=name, value="excess", margin=TOLERANCE, unit=Unit("", 1, 2),
+            role="context", better=f"{words} {{size}} above 1", worse=f"{words} {{size}} below 1, where 1 is in "
+            "proportion", same=f"{words} of 1, within {{margin}}: it follows in proportion", **shared,
+        )  # fmt: skip
+
     exact = Scan(
-        "log-ratio", "∂L/∂π: the ratio is π_l/π_w, in every logged pair of DPO training", "error", ("mask", "policy"),
-        ROUNDING, "method == 'dpo'", identity=True,
+        claim="log-ratio", statement="∂L/∂π: the ratio is π_l/π_w, in every logged pair of DPO training",
+        label="derivative by π", value="error", by=("mask", "policy"), tolerance=ROUNDING, where="method == 'dpo'",
+        identity=True, role="context", proof="log-ratio",
+        holds="the ratio of the derivatives by π_w and π_l is π_l/π_w by definition, so it shows nothing",
+        fails="the ratio of the derivatives by π_w and π_l is not π_l/π_w in every logged pair",
     )  # fmt: skip
-    found = slopes(frame)
-    means = found[found["trained"] == "dpo"].groupby("method")["slope"].mean()
-    contrasts = [
-        Contrast(
-            claim="log-ratio", method=name, baseline=None, value="slack", by=("mask", "policy"), margin=0.02,
-            statement=f"{words} follows π_l/π_w in DPO training (slope 1 ± {TOLERANCE:g}); mean slope "
-            f"{means[name]:.2f}, effect: {TOLERANCE:g} − |slope − 1|",
-            where="trained == 'dpo'", role="robustness",
-        )
-        for name, words in RATIOS.items()
-        if name != "prob_ratio"
-    ]  # fmt: skip
     errors = frame.assign(error=frame["prob_ratio"] - frame["log_lose_win"])
-    return [*judged(errors, [exact]), *judged(found, contrasts)]
+    contrasts = [
+        correlates("grad_norm", "primary"), correlates("side_norm", "robustness"),
+        correlates("realised", "robustness"), *map(in_proportion, _SUBJECTS),
+    ]  # fmt: skip
+    levels = {"mask": settings["mask_rates"], "policy": settings["policies"]}
+    return [*judged(found, contrasts, levels), *judged(errors, [exact])]
 
 
 CAPTIONS = {
     "log-ratio": (
         "Gradient log of DPO and bDPO training, pairs of all seeds and steps (mask 0.2, free logits). x axis: "
         "log(π_l/π_w); y axis: the logarithm of the ratio winner : loser of four quantities. On the dashed diagonal "
-        "the ratio follows π_l/π_w, as the derivative of DPO with respect to the probabilities must; a flat cloud "
-        "means that what moves the policy does not share that imbalance."
+        "the ratio follows π_l/π_w, as the derivative of DPO with respect to the probabilities must by definition. A "
+        "cloud that rises more slowly correlates with π_l/π_w without being in proportion; a flat one means that what "
+        "moves the policy does not share that imbalance."
     )
 }
 

@@ -15,6 +15,7 @@ from gradlab.experiments.questions import (
     cost,
     frontier,
     grid,
+    inner_products,
     language_models,
     log_ratio,
     ppo_against_dpo,
@@ -104,13 +105,17 @@ CLAIMS: dict[str, Claim] = {
         claimed="Gradients of two different responses' probabilities have a negative inner product on average, "
         "E[c_ij] < 0, and may be taken as orthogonal, c_ij ≈ 0.",
         stated="E[c_ij] < 0, and c_ij ≈ 0 as an assumption.",
-        ours="That c_ij belongs to the gradients of π_i and π_j, judged both as a raw inner product and as a cosine; "
-        "the policies (tabular and with shared parameters); the full set of responses, and only the observed ones.",
-        rule="Every declared policy is a case: is the mean over pairs negative, and are the cosines near zero? Over "
-        "the full set the mean of the raw inner products is negative for any model, because probabilities sum to "
-        "one: algebra, not evidence.",
-        changes="Declared policies whose mean inner product or cosine has another sign, or a size beyond the declared "
-        "threshold for “near zero”.",
+        ours="That c_ij belongs to the gradients of π_i and π_j; the policies (four families, each with three kinds of "
+        "parameters); and a scale for “≈ 0”. Every raw c_ij is tiny where there are many responses, so the scale is "
+        f"the cosine: near 0 means a mean |cosine| below {inner_products.NEAR_ZERO:g}.",
+        rule="Two primaries. E[c_ij] < 0 over all responses is algebra for any model, because probabilities sum to "
+        f"one: a proof, checked in every declared case. c_ij ≈ 0: {inner_products.NEAR_ZERO:g} minus the mean |cosine| "
+        f"of {inner_products.PICTURED} responses, as many as on the grid; a cell is a family, a level and a kind of "
+        f"parameters, and each family has as many cells; differences within ±{inner_products.MARGIN:g} count as none. "
+        "Robustness: other numbers of responses, and the signs of means that no algebra decides (inner products of "
+        "observed responses, cosines). Context: each family for itself, since the mix of families fixes an average.",
+        changes="For the sign, nothing. For orthogonality, families of policies whose mean |cosine| lies on the other "
+        "side of the threshold.",
         figures=("inner-products", "inner-products-families"),
         experiments=("inner-products",),
     ),
@@ -261,13 +266,16 @@ CLAIMS: dict[str, Claim] = {
     "log-ratio": Claim(
         claimed="The logged gradient ratio follows π_l/π_w during DPO training.",
         stated="The statement above.",
-        ours="Which gradient is logged. The gradient with respect to the two probabilities must follow, by algebra; "
-        "the open question is whether parameter gradients and realised steps follow.",
-        rule="A ratio follows where its logarithm grows with log(π_l/π_w) at slope "
-        f"1 ± {log_ratio.TOLERANCE:g}, one slope per run. As stated: the derivative in π, an identity. Controls: "
-        "parameter gradients of a pair's and of a prompt's two sides, and the realised change of log π; and, where the "
-        "laptop run of language models is there, both over the batches of its DPO trainings.",
-        changes="For the verdict, a pair whose ratio differs from π_l/π_w by more than rounding.",
+        ours="Which gradient is logged, and what following means. The ratio of the gradients with respect to the two "
+        "probabilities is π_l/π_w by algebra, whatever happens, so it shows nothing. The open question is about what "
+        "moves a policy: parameter gradients and realised steps.",
+        rule="As stated: Pearson's correlation r of the log ratio of a pair's two parameter gradients with "
+        "log(π_l/π_w), one r per run of DPO, over the sampled pairs of all logged steps; a cell is a mask rate and a "
+        f"kind of policy; correlations within ±{log_ratio.MARGIN:g} count as none. Robustness: the gradients of a "
+        "prompt's two sides, and the realised change of log π; and, where the laptop run of language models is there, "
+        f"the batches of its DPO trainings. Context: the slopes, which are 1 ± {log_ratio.TOLERANCE:g} where a ratio "
+        "is not only correlated but in proportion, and the identity. The first report's word rested on the identity.",
+        changes="Runs in which parameter gradients do not correlate with π_l/π_w, or do so with another sign.",
         figures=("log-ratio", "llm-log-ratio"),
         experiments=("log-ratio",),
         measurements=("language-models",),
