@@ -40,7 +40,7 @@ from gradlab.stats.population import (
     paired_differences,
 )
 from gradlab.stats.precision import factor, replicates_for
-from gradlab.stats.words import Evidence, evidence_of_cells, evidence_of_worlds, word_of, word_of_cases
+from gradlab.stats.words import WORDS, Evidence, evidence_of_cells, evidence_of_worlds, word_of, word_of_cases
 
 Role = Literal["primary", "explains away", "robustness", "context"]
 Population = Literal["stated", "worlds", "cases"]
@@ -249,7 +249,7 @@ class Judged:
     """A statement with its answer.
 
     word        by rule, see ``gradlab.stats.words``.
-    evidence    the numbers from which the word follows.
+    evidence    the numbers from which the word follows; without units where a rule of the question has set the word.
     effect, low, high  the average over cells or worlds with its 95% interval, in units of value; NaN for a scan.
     replicates  over how many seeds or worlds the interval is; of a scan, how many seeds drew its cases, 0 for none.
     rows        each cell, world or case: its columns, effect (of a case, its slack), low, high, state, reversed, seeds.
@@ -282,6 +282,8 @@ class Judged:
     def sentence(self) -> str:
         """Return the answer as one plain sentence with its unit."""
         statement = self.statement
+        if self.word == "not run":
+            return f"{statement.statement}: not run"
         if isinstance(statement, Scan):
             said = statement.fails if self.word in ("refuted", "reversed") else statement.holds
             return said or f"{statement.statement}: {self.word}"
@@ -314,13 +316,26 @@ class Judged:
         """Return how many cells, worlds or cases are ``for``, ``none``, ``against`` or ``undecided``."""
         return int((self.rows["state"] == state).sum())
 
+    def ruled(self, word: str, note: str) -> Judged:
+        """Return the answer with the word that a rule of its question demands, and why; no correction changes it."""
+        return replace(self, word=one_of("word", word, WORDS), note=note, evidence=Evidence())
+
     def corrected(self, evidence: Evidence) -> Judged:
-        """Return the answer under corrected evidence."""
+        """Return the answer under corrected evidence; a word without evidence stays."""
         word = word_of(evidence) if evidence.algebra is None and evidence.units else self.word
         if isinstance(self.statement, Scan) or word == self.word:
             return replace(self, evidence=evidence)
         average = Average(self.effect, self.low, self.high, np.nan, np.nan, len(self.rows), self.replicates)
         return replace(self, evidence=evidence, word=word, needs=self.statement._needs(word, average))
+
+
+def not_run(statement: Statement, note: str = "") -> Judged:
+    """Return the answer on a statement that was declared and that nobody has measured.
+
+    note  what is missing.
+    """
+    rows = pd.DataFrame(columns=[*statement.by, "effect", "low", "high", "state", "reversed"])
+    return Judged(statement, Evidence(), "not run", rows, 0, note=note)
 
 
 def judged(frame: pd.DataFrame, statements: Iterable[Statement], levels: Levels | None = None) -> list[Judged]:

@@ -6,26 +6,34 @@ committed before the run. A cell is a task and a size of model, unless something
 The pairs were held out one by one (``--hold-out pairs``), not by whole prompts: in the task of tokens 98% of the
 held-out pairs have a prompt that is trained on too, with other responses, of the real pairs fewer than 1%.
 
-- *symmetric-unstable*: the number of sudden spikes of a run's validation loss, which ``gradlab.doctor.spikes`` finds;
-  symmetric nbDPO minus DPO, on real pairs. A few small runs can show such spikes but cannot refute them: a cell that
-  says ``fails`` or ``no difference`` counts as ``inconclusive``. Controls: the number for symmetric nbDPO minus that
-  for asymmetric nbDPO, both comparisons on the task of tokens, and whether DPO's runs are without spikes.
-- *ablation*, controls: win-rate of sampled responses against the reference's at the end of training, bDPO minus each
-  other method. Where a reward model judges, every cell is ``inconclusive`` unless that model is better than chance and
-  than length: the 95% interval of its accuracy on held-out pairs, a mean over all runs, must lie above ½ and above the
-  score of the better of "prefer the shorter answer" and "prefer the longer answer" there (the interval is normal, for
-  the held-out pairs of all seeds; sizes share them).
-- *log-ratio*, controls: a ratio follows π_l/π_w where its logarithm grows with log(π_l/π_w), the batch's mean, at slope
-  1 within the experiment's tolerance; one least-squares slope per run of DPO, over its logged steps.
-- *ratio-corrected*, controls: on held-out pairs, under the policy that bDPO ends with and under the reference that it
-  starts from. A case is a pair, and its share corrected is 1 − |log of bDPO's ratio| / |log(π_l/π_w)|. Length explains
-  λ_w by R² on the winner's share of tokens, one number per run; it explains nothing where that share is constant.
+- *symmetric-unstable*: the share of runs whose validation loss has a sudden spike, which ``gradlab.doctor.spikes``
+  finds; symmetric nbDPO minus DPO, on real pairs, all sizes together. A run counts once, however many spikes it has.
+  The 95% interval is that of ``gradlab.stats.counts``: exact limits of both shares, which have a width where nothing
+  has happened. The claim *holds on average* where the interval lies above 0, and else is *undecided*: a few small runs
+  can show spikes, but never refute them. The row says how many runs would tell the difference. Robustness: against
+  asymmetric nbDPO, and both comparisons on the task of tokens. Context: DPO's spikes.
+- *ablation*, robustness: win-rate of sampled responses against the reference's at the end of training, bDPO minus each
+  other method. Context: the win-rate of each pair loss minus ½, that is, whether it beats the reference at all. Where a
+  reward model judges, every row is *undecided* unless that model is better than chance and than length: the 95%
+  interval of its accuracy on held-out pairs, a mean over all runs, must lie above ½ and above the score of the better
+  of "prefer the shorter answer" and "prefer the longer answer" there (the interval is normal, for the held-out pairs of
+  all seeds; sizes share them).
+- *ppo*, robustness: win-rate of PPO minus DPO's on the task of tokens, where the true reward judges. On real pairs the
+  judge is the reward model that PPO was trained on, so that row is context, and *undecided* whatever it shows.
+- *log-ratio*, robustness: in each run of DPO, over its logged steps, the correlation r of a ratio's logarithm with
+  log(π_l/π_w), the batch's mean. Context: the least-squares slope, which is 1 for a ratio that is π_l/π_w.
+- *ratio-corrected*: by the law, bDPO corrects the share 1 − |1 − 1/LM| of a pair's imbalance, LM the logarithmic mean
+  of −log π_w and −log π_l. Robustness: the median share of a run's held-out pairs minus ½, under the policy that bDPO
+  ends with and under the reference that it starts from. Context: the law at the mean log-probabilities of each batch of
+  a bDPO training, the median over its steps. 1/LM is convex, so where LM ≥ 1 the mean share of a batch is at least
+  that. Context: R² of λ_w on the winner's share of tokens minus ½, one number per run; a share of tokens that is
+  constant explains nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,30 +43,35 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.doctor import SPIKE_EVALUATIONS, spikes
-from gradlab.experiments.contrasts import Contrast, Judged, Role, Scan, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, judged
 from gradlab.experiments.experiment import Measurement
-from gradlab.experiments.questions.log_ratio import TOLERANCE
-from gradlab.experiments.questions.ratios import HALF
-from gradlab.stats.words import WORDS
-from gradlab.theory import bdpo_log_rho, in_probabilities, share_corrected
+from gradlab.stats.counts import Count, difference_of_shares, runs_to_decide
+from gradlab.stats.words import Evidence
+from gradlab.theory import bdpo_share_corrected
 
 FILES = {name: f"llm/{name}.parquet" for name in ("evaluation", "logs", "pairs")}  # in the folder of the figures
 COMMAND = "make llm-demo DATA=PAIRS KEEP=1"
-TASKS = {"hh": "real pairs", "tokens": "task of tokens"}
+TASKS = {"hh": "real pairs", "tokens": "the task of tokens"}
+SHORT = {"hh": "real pairs", "tokens": "task of tokens"}  # in figures
 REWARD_MODEL = "reward model"  # the judge whose accuracy is tested; the true reward needs no test
 WIN_MARGIN = 0.02  # of win-rate
-SPIKE_MARGIN = 0.5  # fewer spikes per run count as no spikes
-SLOPE_MARGIN = 0.02
-LENGTH_MARGIN = 0.02  # of R²
+SPIKE_MARGIN = 0.1  # of runs
+CORRELATION_MARGIN = 0.1
+SLOPE_MARGIN = 0.2
+SHARE_MARGIN = 0.02  # of the imbalance, and of the variance of λ
+HALF = 0.5
 BASELINES = {
     "nbdpo": "naive bDPO", "nbdpo-symmetric": "symmetric naive bDPO", "dpo": "DPO",
     "fixed-weight": "a constant λ = ½ (DPO at β/2)",
 }  # fmt: skip
+PAIR_LOSSES = {"bdpo": "bDPO", **BASELINES}
 POLICIES = {"bdpo": "bDPO's policy at the end", "reference": "the reference"}
 RATIOS = {
     "grad_norm": "parameter gradient of a batch's two sides",
     "delta": "realised change of log π of a batch in a step",
 }
+_WINS = Unit("points of win-rate", 100, 1)
+_OF_RUNS = Unit("percent of runs", 100, 0)
 _RUN = ["task", "size", "seed"]
 _NEEDED = {
     "evaluation": {*_RUN, "method", "judge", "win_rate", "pairs", "reward_accuracy", "shorter_accuracy"},
@@ -66,7 +79,15 @@ _NEEDED = {
              *(f"{name}_{side}" for name in RATIOS for side in ("win", "lose"))},
     "pairs": {*_RUN, "method", "win", "lose", "win_len", "lose_len"},
 }  # fmt: skip
+_Effect = tuple[float, float, float]  # a share of runs, or a difference of shares, with its 95% interval
+_Cells = dict[tuple[Hashable, ...], _Effect]
 _Z = 1.96  # of a 95% normal interval
+_FEW = "A few small runs can show spikes, but never refute them"
+_WEAK_JUDGE = "The reward model that judges is not above chance and length, so its win-rates decide nothing"
+_TRAINED_ON = (
+    "The reward model that judges is the one that PPO was trained on, so a higher win-rate shows only that PPO has "
+    "followed it"
+)
 
 
 def verdict(frames: Mapping[str, pd.DataFrame]) -> list[Judged]:
@@ -78,8 +99,8 @@ def verdict(frames: Mapping[str, pd.DataFrame]) -> list[Judged]:
         if lacking := sorted(needed - set(frames[name])):
             raise ValueError(f"the frame {name} of the language models must have {', '.join(lacking)}")
     return [
-        *unstable(frames["logs"]), *ablation(frames["evaluation"]), *followed(frames["logs"]),
-        *corrected(frames["pairs"]),
+        *unstable(frames["logs"]), *ablation(frames["evaluation"]), *ppo(frames["evaluation"]),
+        *followed(frames["logs"]), *corrected(frames["pairs"], frames["logs"]),
     ]  # fmt: skip
 
 
@@ -87,15 +108,18 @@ def verdict(frames: Mapping[str, pd.DataFrame]) -> list[Judged]:
 
 
 def unstable(logs: pd.DataFrame) -> list[Judged]:
-    """Judge whether the validation loss of symmetric nbDPO spikes more than that of others."""
+    """Judge whether the validation loss of symmetric nbDPO spikes in more runs than that of others."""
     counts = spike_counts(logs)
 
     def more_than(baseline: str, task: str, *, role: Role) -> Contrast:
-        ours, theirs = (_in_all(counts, task, method) for method in ("nbdpo-symmetric", baseline))
+        name = BASELINES[baseline]
         return Contrast(
-            "symmetric-unstable", "symmetric naive bDPO has more sudden spikes of the validation loss than "
-            f"{BASELINES[baseline]}, {_setting(counts, task)}: {ours}, against {theirs}",
-            "nbdpo-symmetric", baseline, "spikes", ("size",), SPIKE_MARGIN, f"task == '{task}'", role=role,
+            claim="symmetric-unstable", method="nbdpo-symmetric", baseline=baseline, value="spiked", by=("size",),
+            statement="the validation loss of symmetric naive bDPO has a sudden spike in more runs than that of "
+            f"{name}, {_setting(counts, task)}", margin=SPIKE_MARGIN, unit=_OF_RUNS, role=role,
+            where=f"task == '{task}'", label=f"{name}, {SHORT[task]}",
+            better=f"symmetric naive bDPO's validation loss spikes in {{size}} more than {name}'s, on {TASKS[task]}",
+            worse=f"symmetric naive bDPO's validation loss spikes in {{size}} fewer than {name}'s, on {TASKS[task]}",
         )  # fmt: skip
 
     contrasts = [
@@ -103,34 +127,90 @@ def unstable(logs: pd.DataFrame) -> list[Judged]:
         *(more_than(baseline, "tokens", role="robustness") for baseline in ("dpo", "nbdpo")),
     ]  # fmt: skip
     calm = Contrast(
-        "symmetric-unstable", f"DPO's own runs are without spikes (fewer than {SPIKE_MARGIN:g} a run), "
-        f"{_setting(counts)}: {_in_all(counts, 'hh', 'dpo')} on real pairs, {_in_all(counts, 'tokens', 'dpo')} on the "
-        "task of tokens", "dpo", None, "calm", ("task", "size"), SPIKE_MARGIN, role="context",
+        claim="symmetric-unstable", method="dpo", baseline=None, value="spiked", by=("task", "size"),
+        statement=f"DPO's own validation loss spikes too, {_setting(counts)}", margin=SPIKE_MARGIN, unit=_OF_RUNS,
+        role="context", label="DPO's own spikes", better="DPO's own validation loss spikes in {size}",
+        worse="DPO's own validation loss spikes in {size}",
     )  # fmt: skip
-    few = "a few small runs can show spikes, but never refute them"
-    weak = ("reversed", "no practical difference", "mixed")
-    return [*_undecided(judged(counts, contrasts), weak, few), *judged(counts, [calm])]
+    return [*(_in_more_runs(counts, contrast) for contrast in contrasts), _in_any_run(counts, calm)]
 
 
 def spike_counts(logs: pd.DataFrame) -> pd.DataFrame:
-    """Count the ``spikes`` of each run's validation loss, without PPO's; ``calm`` is SPIKE_MARGIN minus that number."""
+    """Count the ``spikes`` of each run's validation loss, without PPO's; ``spiked`` is 1 where it has any, else 0."""
     rows = []
     for key, run in logs[logs["method"] != "ppo"].groupby([*_RUN, "method"], sort=False):
         there = run["validation_loss"].notna().sum()
         if there < SPIKE_EVALUATIONS:
             raise ValueError(
-                f"validation_loss must have {SPIKE_EVALUATIONS} values a run or more, {' '.join(map(str, key))} has "
+                f"validation_loss must have {SPIKE_EVALUATIONS} values per run or more, {' '.join(map(str, key))} has "
                 f"{there}"
             )
         found = len(spikes(run["step"], run["validation_loss"]))
         cell = dict(zip([*_RUN, "method"], key, strict=True))
-        rows.append({**cell, "spikes": float(found), "calm": SPIKE_MARGIN - found})
+        rows.append({**cell, "spikes": float(found), "spiked": float(found > 0)})
     return pd.DataFrame(rows)
 
 
-def _in_all(counts: pd.DataFrame, task: str, method: str) -> str:
-    own = counts.loc[(counts["task"] == task) & (counts["method"] == method), "spikes"]
-    return f"{own.sum():.0f} in {len(own)} runs"
+def _in_more_runs(counts: pd.DataFrame, contrast: Contrast) -> Judged:
+    """Return in how many more runs of the method than of the baseline there is a spike, by size and in all."""
+    contrast.differences(counts)  # the door: both methods have the same runs
+    rows = counts.query(contrast.where)
+    ours, theirs = (rows[rows["method"] == name] for name in (contrast.method, contrast.baseline))
+
+    def compared(size: str | None) -> _Effect:
+        both = [_count(side if size is None else side[side["size"] == size]) for side in (ours, theirs)]
+        return both[0].share - both[1].share, *difference_of_shares(*both)
+
+    all_ours, all_theirs = _count(ours), _count(theirs)
+    sizes = list(ours["size"].unique())
+    more = runs_to_decide(all_ours, all_theirs, contrast.target)
+    note = (
+        f"{_hits(all_ours)} with a spike, against {_hits(all_theirs)}. {_FEW}: {more:,} runs of each method would tell "
+        f"the difference to ± {contrast.unit.size(contrast.target)}"
+    )
+    cells: _Cells = {(size,): compared(size) for size in sizes}
+    answer = _of_counts(contrast, compared(None), cells, ours, note)
+    return replace(answer, needs=math.ceil(more / len(sizes)) if answer.word == "undecided" else 0)
+
+
+def _in_any_run(counts: pd.DataFrame, contrast: Contrast) -> Judged:
+    """Return in how many runs of the method there is a spike."""
+    ours = counts[counts["method"] == contrast.method]
+    cells = {key: _share(_count(cell)) for key, cell in ours.groupby(list(contrast.by), sort=False)}
+    return _of_counts(contrast, _share(_count(ours)), cells, ours, f"{_hits(_count(ours))} with a spike")
+
+
+def _of_counts(
+    contrast: Contrast, every: _Effect, cells: _Cells,
+    runs: pd.DataFrame, note: str,
+) -> Judged:  # fmt: skip
+    """Return the answer from effects with their intervals; ``holds on average`` where the whole one lies above 0."""
+    effect, low, high = every
+    table = pd.DataFrame(
+        list(cells.values()),
+        columns=["effect", "low", "high"],
+        index=pd.MultiIndex.from_tuples(cells, names=contrast.by),
+    ).reset_index()
+    at = contrast.margin
+    decided = [table["low"] > at, table["high"] < -at, (table["low"] > -at) & (table["high"] < at)]
+    seeds = runs.groupby(list(contrast.by), sort=False).size().to_numpy()
+    table = table.assign(
+        state=np.select(decided, ["for", "against", "none"], "undecided"), reversed=table["high"] < 0, seeds=seeds
+    )
+    answer = Judged(contrast, Evidence(), "undecided", table, int(seeds.min()), effect, low, high)
+    return answer.ruled("holds on average" if low > 0 else "undecided", note)
+
+
+def _count(runs: pd.DataFrame) -> Count:
+    return Count(int(runs["spiked"].sum()), len(runs))
+
+
+def _share(count: Count) -> _Effect:
+    return count.share, *count.interval()
+
+
+def _hits(count: Count) -> str:
+    return f"{count.hits} of {count.runs} runs"
 
 
 # --- ablation ---
@@ -152,10 +232,9 @@ class Judge(NamedTuple):
         return self.name != REWARD_MODEL or self.low > max(0.5, self.shorter, 1 - self.shorter)
 
     def __str__(self) -> str:
-        more = "" if self.counts else "; not above chance and length, so inconclusive whatever the win-rates"
         return (
-            f"{self.name}, right on {self.accuracy:.1%} [{self.low:.1%}, {self.high:.1%}] of {self.pairs:,} held-out "
-            f"pairs, “prefer the shorter answer” on {self.shorter:.1%}{more}"
+            f"Judge: {self.name}, right on {self.accuracy:.1%} [{self.low:.1%}, {self.high:.1%}] of {self.pairs:,} "
+            f"held-out pairs, “prefer the shorter answer” on {self.shorter:.1%}"
         )
 
 
@@ -175,20 +254,67 @@ def judge_of(evaluation: pd.DataFrame, task: str) -> Judge:
 
 
 def ablation(evaluation: pd.DataFrame) -> list[Judged]:
-    """Judge whether bDPO wins more against the reference than each other method, task by task."""
+    """Judge whether bDPO wins more against the reference than each other method, and whether they beat it at all."""
     rows = list[Judged]()
-    for task in TASKS:
+    for task, where in TASKS.items():
         judge = judge_of(evaluation, task)
-        answers = judged(evaluation, [
+        common = {"claim": "ablation", "by": ("size",), "margin": WIN_MARGIN, "unit": _WINS,
+                  "where": f"task == '{task}'"}  # fmt: skip
+        against = [
             Contrast(
-                "ablation", f"bDPO against {words}, win-rate against the reference, {_setting(evaluation, task)}; "
-                f"judge: {judge}", "bdpo", baseline, "win_rate", ("size",), WIN_MARGIN, f"task == '{task}'",
-                role="robustness",
+                method="bdpo", baseline=baseline, value="win_rate", role="robustness", label=f"{name}, {SHORT[task]}",
+                statement=f"bDPO wins more often against the reference than {name}, {_setting(evaluation, task)}",
+                better=f"on {where} bDPO wins against the reference more often than {name}, by {{size}}",
+                worse=f"on {where} bDPO wins against the reference less often than {name}, by {{size}}", **common,
             )
-            for baseline, words in BASELINES.items()
-        ])  # fmt: skip
-        rows += answers if judge.counts else _undecided(answers, WORDS, "the judge is not above chance and length")
+            for baseline, name in BASELINES.items()
+        ]  # fmt: skip
+        at_all = [
+            Contrast(
+                method=method, baseline=None, value="above_half", role="context", label=f"{name}, {SHORT[task]}",
+                statement=f"{name} beats the reference (win-rate above ½), {_setting(evaluation, task)}",
+                better=f"on {where} {name} beats the reference, by {{size}} above ½",
+                worse=f"on {where} {name} loses to the reference, by {{size}} below ½", **common,
+            )
+            for method, name in PAIR_LOSSES.items()
+        ]  # fmt: skip
+        frame = evaluation.assign(above_half=evaluation["win_rate"] - HALF)
+        own = judged(frame, at_all, {"task": TASKS})
+        rows += _with_judge(judged(frame, against), judge, "") + _with_judge(own, judge, _losing(own, task))
     return rows
+
+
+def ppo(evaluation: pd.DataFrame) -> list[Judged]:
+    """Judge whether PPO wins more against the reference than DPO; on real pairs its own reward model judges."""
+    rows = list[Judged]()
+    for task, where in TASKS.items():
+        judge = judge_of(evaluation, task)
+        known = judge.name != REWARD_MODEL
+        contrast = Contrast(
+            claim="ppo", method="ppo", baseline="dpo", value="win_rate", by=("size",), margin=WIN_MARGIN, unit=_WINS,
+            statement=f"PPO wins more often against the reference than DPO, {_setting(evaluation, task)}",
+            where=f"task == '{task}'", role="robustness" if known else "context", label=f"DPO, {SHORT[task]}",
+            better=f"on {where} PPO wins against the reference more often than DPO, by {{size}}",
+            worse=f"on {where} PPO wins against the reference less often than DPO, by {{size}}",
+        )  # fmt: skip
+        answer = contrast.judged(evaluation)
+        rows.append(replace(answer, note=f"{judge}.") if known else answer.ruled("undecided", f"{_TRAINED_ON}."))
+    return rows
+
+
+def _with_judge(rows: list[Judged], judge: Judge, note: str) -> list[Judged]:
+    """Return the answers with what their judge is worth; ``undecided`` where it is worth nothing."""
+    note = f"{note}{judge}."
+    if judge.counts:
+        return [replace(row, note=note) for row in rows]
+    return [row.ruled("undecided", f"{note} {_WEAK_JUDGE}.") for row in rows]
+
+
+def _losing(rows: list[Judged], task: str) -> str:
+    """Return in words how many of these win-rates lie below ½."""
+    below, sure = (sum(end < 0 for end in ends) for ends in ([row.effect for row in rows], [row.high for row in rows]))
+    which = f"All {below}" if below == len(rows) else f"{below} of {len(rows)}"
+    return f"{which} pair losses lose to the reference on {TASKS[task]}, {sure} of them beyond chance. "
 
 
 # --- log-ratio ---
@@ -211,7 +337,7 @@ def side_ratios(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def slopes(logs: pd.DataFrame) -> pd.DataFrame:
-    """Return one slope per run of DPO and ratio: columns as in ``log_ratio.slopes``, with task and size."""
+    """Return the correlation ``r`` and the least-squares ``slope`` per run of DPO and ratio, which ``method`` names."""
     rows = []
     ratios = side_ratios(logs[logs["method"] == "dpo"])
     for key, run in ratios.groupby(_RUN, sort=False):
@@ -226,69 +352,119 @@ def slopes(logs: pd.DataFrame) -> pd.DataFrame:
                     f"{len(points)}"
                 )
             slope = float(np.polyfit(points[:, 0], points[:, 1], 1)[0])
-            cell = dict(zip(_RUN, key, strict=True))
-            rows.append({**cell, "method": name, "slope": slope, "slack": TOLERANCE - abs(slope - 1)})
+            r = float(np.corrcoef(points.T)[0, 1]) if np.ptp(points[:, 1]) > 0 else 0.0
+            rows.append({**dict(zip(_RUN, key, strict=True)), "method": name, "slope": slope, "r": r})
     return pd.DataFrame(rows)
 
 
 def followed(logs: pd.DataFrame) -> list[Judged]:
     """Judge whether parameter gradients and realised changes follow π_l/π_w in DPO training."""
     found = slopes(logs)
-    means = found.groupby("method")["slope"].mean()
-    return judged(found, [
-        Contrast(
-            "log-ratio", f"{words} follows π_l/π_w in DPO training (slope 1 ± {TOLERANCE:g}), {_setting(found)}; mean "
-            f"slope {means[name]:.2f}, effect: {TOLERANCE:g} − |slope − 1|", name, None, "slack", ("task", "size"),
-            SLOPE_MARGIN, role="robustness",
-        )
-        for name, words in RATIOS.items()
-    ])  # fmt: skip
+    rows = list[Judged]()
+    for name, words in RATIOS.items():
+        common = {"claim": "log-ratio", "method": name, "baseline": None, "by": ("task", "size")}
+        rows += judged(found, [
+            Contrast(
+                statement=f"{words}: the ratio correlates with π_l/π_w in DPO training, {_setting(found)}", value="r",
+                margin=CORRELATION_MARGIN, role="robustness", label=f"r of the {words}", unit=Unit("", 1, 2),
+                better=f"{words}: its ratio rises with π_l/π_w over a language model's training, r = {{size}}",
+                worse=f"{words}: its ratio falls as π_l/π_w rises over a language model's training, r = −{{size}}",
+                **common,
+            ),
+            Contrast(
+                statement=f"{words}: the ratio grows with π_l/π_w in DPO training, {_setting(found)}", value="slope",
+                margin=SLOPE_MARGIN, role="context", label=f"slope of the {words}", unit=Unit("", 1, 2),
+                better=f"{words}: the logarithm of its ratio grows at slope {{size}}, where 1 would be π_l/π_w",
+                worse=f"{words}: the logarithm of its ratio falls at slope −{{size}}, where 1 would be π_l/π_w",
+                **common,
+            ),
+        ], {"task": TASKS})  # fmt: skip
+    return rows
 
 
 # --- ratio-corrected ---
 
 
 def weighed(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return held-out pairs with ``imbalance`` |log(π_l/π_w)|, ``share`` of it that bDPO corrects, ``half`` (that share
-    minus HALF), bDPO's ``weight`` λ_w of the winner, and the winner's ``length_share`` of tokens."""
+    """Return held-out pairs with ``imbalance`` |log(π_l/π_w)|, the ``share`` of it that bDPO corrects by the law,
+    bDPO's ``weight`` λ_w of the winner, and the winner's ``length_share`` of tokens."""
     win, lose = (pairs[side].to_numpy(float) for side in ("win", "lose"))
-    share = share_corrected(in_probabilities(bdpo_log_rho(win, lose), win, lose), win, lose)
     lengths = pairs["win_len"] / (pairs["win_len"] + pairs["lose_len"])
     return pairs.assign(
-        imbalance=np.abs(lose - win), share=share, half=share - HALF, weight=lose / (win + lose), length_share=lengths
-    )
+        imbalance=np.abs(lose - win), share=bdpo_share_corrected(win, lose), weight=lose / (win + lose),
+        length_share=lengths,
+    )  # fmt: skip
 
 
 def length_explains(weights: pd.DataFrame) -> pd.DataFrame:
-    """Return R² of λ_w on the winner's share of tokens, per run and policy; ``unexplained`` is HALF minus R²."""
-    rows = []
-    for key, run in weights.groupby([*_RUN, "method"], sort=False):
+    """Return ``r2`` of λ_w on the winner's share of tokens, per run and policy; ``beyond`` is R² minus HALF."""
+
+    def r2(run: pd.DataFrame) -> float:
         x, y = (run[name].to_numpy(float) for name in ("length_share", "weight"))
-        r2 = float(np.corrcoef(x, y)[0, 1] ** 2) if min(np.ptp(x), np.ptp(y)) > 0 else 0.0
-        rows.append({**dict(zip([*_RUN, "method"], key, strict=True)), "r2": r2, "unexplained": HALF - r2})
-    return pd.DataFrame(rows)
+        return float(np.corrcoef(x, y)[0, 1] ** 2) if min(np.ptp(x), np.ptp(y)) > 0 else 0.0
+
+    return _per_run(weights, "r2", r2)
 
 
-def corrected(pairs: pd.DataFrame) -> list[Judged]:
-    """Judge how much of DPO's imbalance bDPO takes away on held-out pairs, and how far length explains λ_w."""
+def shares_along(logs: pd.DataFrame) -> pd.DataFrame:
+    """Return the median ``share`` corrected along each training of bDPO, by the law at each batch's mean log π."""
+    steps = logs[logs["method"] == "bdpo"].dropna(subset=["logp_win", "logp_lose"])
+    steps = steps.assign(share=bdpo_share_corrected(steps["logp_win"].to_numpy(), steps["logp_lose"].to_numpy()))
+    return _per_run(steps, "share", lambda run: float(run["share"].median()))
+
+
+def _per_run(frame: pd.DataFrame, name: str, measure: Callable[[pd.DataFrame], float]) -> pd.DataFrame:
+    """Return a number per run and method in the column ``name``; ``beyond`` is that minus HALF."""
+    rows = [
+        {**dict(zip([*_RUN, "method"], key, strict=True)), name: measure(run)}
+        for key, run in frame.groupby([*_RUN, "method"], sort=False)
+    ]
+    return pd.DataFrame(rows).assign(beyond=lambda table: table[name] - HALF)
+
+
+def corrected(pairs: pd.DataFrame, logs: pd.DataFrame) -> list[Judged]:
+    """Judge how much of DPO's imbalance bDPO takes away in language models, and how far length explains λ_w."""
     weights = weighed(pairs[pairs["method"].isin(list(POLICIES))])
-    explained = length_explains(weights)
+    shares = _per_run(weights[weights["imbalance"] > 0], "share", lambda run: float(run["share"].median()))
+    explained, along = length_explains(weights), shares_along(logs)
     rows = list[Judged]()
     for method, words in POLICIES.items():
-        case = f"held-out pairs of language models under {words}, {_setting(pairs)}"
-        own = weights[(weights["method"] == method) & (weights["imbalance"] > 0)]
-        scan = Scan(
-            "ratio-corrected", f"bDPO takes away at least half of DPO's imbalance, {case}; median share corrected: "
-            f"{own['share'].median():.1%}", "half", ("task", "size"), role="robustness",
-        )  # fmt: skip
-        r2 = explained[explained["method"] == method].groupby("task")["r2"].mean()
-        length = Contrast(
-            "ratio-corrected", f"λ_w is more than a share of length, which explains less than {HALF:.0%} of its "
-            f"variance, {case}; mean R²: {', '.join(f'{r2[task]:.2f} ({words})' for task, words in TASKS.items())}",
-            method, None, "unexplained", ("task", "size"), LENGTH_MARGIN, role="robustness",
-        )  # fmt: skip
-        rows += [*judged(own, [scan]), *judged(explained, [length])]
+        rows += _beyond_half(shares, "share", _half_gone(
+            method, f"held-out pairs of language models under {words}, {_setting(pairs)}", f"under {words}",
+            "robustness",
+        ))  # fmt: skip
+    rows += _beyond_half(along, "share", _half_gone(
+        "bdpo", f"batches of bDPO's trainings of language models, at their mean log π, {_setting(logs)}",
+        "along bDPO's trainings", "context",
+    ))  # fmt: skip
+    for method, words in POLICIES.items():
+        rows += _beyond_half(explained, "r2", Contrast(
+            claim="ratio-corrected", method=method, baseline=None, value="beyond", by=("task", "size"),
+            statement=f"λ_w follows the share of tokens, which explains more than half of its variance: held-out pairs "
+            f"of language models under {words}, {_setting(pairs)}", margin=SHARE_MARGIN, role="context",
+            unit=Unit("points of λ's variance", 100, 1), label=f"length, {words}",
+            better=f"under {words} length explains {{size}} more than half of λ's variance",
+            worse=f"under {words} length explains {{size}} less than half of λ's variance",
+        ))  # fmt: skip
     return rows
+
+
+def _half_gone(method: str, case: str, words: str, role: Role) -> Contrast:
+    return Contrast(
+        claim="ratio-corrected", method=method, baseline=None, value="beyond", by=("task", "size"), role=role,
+        statement=f"bDPO takes away at least half of DPO's imbalance: {case}", margin=SHARE_MARGIN,
+        unit=Unit("points of DPO's imbalance", 100, 1), label=words,
+        better=f"the median share of the imbalance that bDPO corrects lies {{size}} above one half {words}",
+        worse=f"the median share of the imbalance that bDPO corrects lies {{size}} below one half {words}",
+    )  # fmt: skip
+
+
+def _beyond_half(frame: pd.DataFrame, name: str, contrast: Contrast) -> list[Judged]:
+    """Return the answer of a contrast with one half, with the mean of the number itself, by task, as a note."""
+    means = frame[frame["method"] == contrast.method].groupby("task")[name].mean()
+    what = "Mean R²" if name == "r2" else "Median share corrected, mean over runs"
+    said = ", ".join(f"{means[task]:.2g} ({words})" for task, words in SHORT.items())
+    return [replace(row, note=f"{what}: {said}.") for row in judged(frame, [contrast], {"task": TASKS})]
 
 
 # --- figures ---
@@ -300,8 +476,9 @@ CAPTIONS = {
         "has filled marks for one size of model and hollow marks for the other; small dots are seeds, bars 95% t "
         "intervals over them (wide: there are few). Right of ½ a method beats the reference. A small reward "
         "model judges the real pairs: CLAIMS.md says how often it is right, and how often “prefer the shorter answer” "
-        "is. The true reward judges the task of tokens. A method may win more because it moves farther. Pairs were "
-        "held out one by one: nearly all prompts of the task of tokens are trained on too."
+        "is. The true reward judges the task of tokens. On real pairs PPO is judged by the reward model "
+        "that it was trained on, so its win-rate there is no evidence. A method may win more because it moves farther. "
+        "Pairs were held out one by one: nearly all prompts of the task of tokens are trained on too."
     ),
     "llm-log-ratio": (
         "Do the two sides of a language model's training follow π_l/π_w? One mark per logged step of DPO or bDPO, "
@@ -336,12 +513,12 @@ def figures(frames: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
         "llm-ablation": plotting.by_method(
             trained,
             {"win_rate": "win-rate against the reference", "kl": "KL from the reference (nats)"},
-            tasks=TASKS, at={"win_rate": 0.5, "kl": 0.0}, far={"kl"},
+            tasks=SHORT, at={"win_rate": 0.5, "kl": 0.0}, far={"kl"},
         ),
-        "llm-log-ratio": plotting.side_clouds(ratios[ratios["method"].isin(["dpo", "bdpo"])], RATIOS, tasks=TASKS),
-        "llm-validation": plotting.validation_losses(_seen(logs), tasks=TASKS),
+        "llm-log-ratio": plotting.side_clouds(ratios[ratios["method"].isin(["dpo", "bdpo"])], RATIOS, tasks=SHORT),
+        "llm-validation": plotting.validation_losses(_seen(logs), tasks=SHORT),
         "llm-length": plotting.weights_by_length(
-            weights, tasks=TASKS, policies=POLICIES, explained=length_explains(weights)
+            weights, tasks=SHORT, policies=POLICIES, explained=length_explains(weights)
         ),
     }  # fmt: skip
 
@@ -363,11 +540,6 @@ def _setting(frame: pd.DataFrame, task: str | None = None) -> str:
     """Return in words which models and pairs a statement is about."""
     sizes = " and ".join(dict.fromkeys(frame["size"]))
     return f"language models of {sizes} parameters{f' on {TASKS[task]}' if task else ''}"
-
-
-def _undecided(rows: list[Judged], words: Collection[str], note: str) -> list[Judged]:
-    """Return the answers with these words as ``undecided``, and why."""
-    return [replace(row, word="undecided", note=note) if row.word in words else row for row in rows]
 
 
 MEASUREMENT = Measurement("language-models", FILES, COMMAND, verdict, figures, CAPTIONS)

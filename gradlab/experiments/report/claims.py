@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradlab.doctor import SPIKE_FLOOR, SPIKE_MULTIPLE
-from gradlab.experiments.contrasts import Contrast
+from gradlab.experiments.contrasts import Contrast, Role, Unit
 from gradlab.experiments.questions import (
     cost,
     frontier,
@@ -39,6 +39,7 @@ class Claim:
     measurements  committed measurements that judge the claim, see ``gradlab.experiments.MEASURED``; without
                   experiments, the claim rests on the first.
     needs         what is needed to judge the claim, where it has neither.
+    not_run       statements that were declared and that nobody has measured.
     """
 
     claimed: str
@@ -50,6 +51,7 @@ class Claim:
     experiments: tuple[str, ...] = ()
     measurements: tuple[str, ...] = ()
     needs: str = ""
+    not_run: tuple[Contrast, ...] = ()
 
 
 def _margin(contrasts: Iterable[Contrast], claim: str) -> str:
@@ -84,6 +86,20 @@ _SEVEN_B = (  # as scripts/README.md has it
     "torchrun --nproc-per-node 8 -m gradlab.llm --config scripts/configs/one-node.toml --model MODEL "
     "--data PAIRS.jsonl --out runs/llama-7b --loss dpo bdpo"
 )
+
+
+def _never_run(claim: str, statement: str, baseline: str, label: str, role: Role = "primary") -> Contrast:
+    """Return a comparison of bDPO on language models that is declared here, before anybody runs it."""
+    return Contrast(
+        claim=claim, statement=statement, method="bdpo", baseline=baseline, value="win_rate", by=("model",),
+        margin=language_models.WIN_MARGIN, unit=Unit("points of win-rate", 100, 1), label=label,
+        better=f"bDPO wins {{size}} more than {label}", worse=f"bDPO wins {{size}} less than {label}", role=role,
+        co_primaries=2 if role == "primary" else 1,
+    )  # fmt: skip
+
+
+_BY_LENGTH = "λ = L_l/(L_w + L_l)"  # L: the number of tokens
+_LENGTH = "language models: bDPO wins more than a λ that sees lengths alone, L_l/(L_w + L_l)"
 
 CLAIMS: dict[str, Claim] = {
     "ratio": Claim(
@@ -227,13 +243,15 @@ CLAIMS: dict[str, Claim] = {
         "the symmetric variant; that the naive λ multiplies only the winner's side.",
         rule="As stated: win-rate at the end of training on the paper's grid and over all declared worlds, bDPO "
         f"against each naive variant, paired by seed; {_margin(worlds.CONTRASTS, 'ablation')}. Controls: against DPO "
-        "and constant λ; and, where the laptop run is there, the same on language models, inconclusive where the "
-        "reward model that judges is not above chance and above the accuracy of length alone. A method may win more "
-        "because it moves farther: the figures also show KL.",
+        "and constant λ; and, where the laptop run is there, the same on language models, undecided where the reward "
+        "model that judges is not above chance and above the accuracy of length alone, beside whether each of these "
+        "losses beats the reference at all. On language models a λ that sees lengths alone could explain a gain; "
+        "nobody has run it. A method may win more because it moves farther: the figures also show KL.",
         changes=_TURNS,
         figures=("ablation", "llm-ablation"),
         experiments=("grid", "worlds"),
         measurements=("language-models",),
+        not_run=(_never_run("ablation", _LENGTH, "length-weight", _BY_LENGTH, role="explains away"),),
     ),
     "symmetric-unstable": Claim(
         claimed="Symmetric naive bDPO is unstable on real data: its validation loss spikes suddenly.",
@@ -241,12 +259,14 @@ CLAIMS: dict[str, Claim] = {
         ours=f"Everything else: which models and data, and what counts as a spike. {_MODELS} A spike is a rise of the "
         f"validation loss, from one evaluation to the next, by {SPIKE_FLOOR:g} nats, by {SPIKE_MULTIPLE:g} usual "
         "changes, and without a run-up.",
-        rule="As stated: spikes per run on the real pairs, symmetric naive bDPO minus DPO, one cell per size, paired "
-        f"by seed; differences within ±{language_models.SPIKE_MARGIN:g} count as none. More spikes beyond chance show "
-        "it; anything else is inconclusive, as a few small runs can never refute it. Controls: symmetric minus "
-        "asymmetric naive bDPO, the same on the task of tokens, and DPO's spikes.",
-        changes="Runs in which its validation loss spikes more often than DPO's, beyond chance; a verdict against the "
-        "claim needs runs at the paper's scale.",
+        rule="The share of runs with a spike on the real pairs, symmetric naive bDPO minus DPO, both sizes together. "
+        "A run counts once, since several spikes of a run are no independent evidence. The interval comes from exact "
+        "limits of both shares, so it has a width where nothing or equally much has happened. The claim holds where "
+        "the interval lies above 0. Anything else is undecided, as a few small runs can show spikes but never refute "
+        f"them; the row says how many runs would tell the difference to ±{language_models.SPIKE_MARGIN / 2:.0%} of "
+        "runs. Robustness: against asymmetric naive bDPO, and the same on the task of tokens. Context: DPO's spikes.",
+        changes="Spikes in so many more of its runs than of DPO's that the interval lies above 0: with six runs each, "
+        "four against none. A verdict against the claim needs runs at the paper's scale.",
         figures=("llm-validation",),
         measurements=("language-models",),
     ),
@@ -258,10 +278,13 @@ CLAIMS: dict[str, Claim] = {
         "break that: the reward model's parameters, the reward of unobserved responses, the budget.",
         rule="As stated: share of the reachable reward at the end of training, PPO on a free and on a shared-parameter "
         f"reward model against DPO on the same pairs, paired by seed; {_margin(ppo_against_dpo.CONTRASTS, 'ppo')}. "
-        "Controls: unobserved rewards at the minimum, mean and maximum, the true utility, and all declared worlds.",
+        "Controls: unobserved rewards at the minimum, mean and maximum, the true utility, and all declared worlds; "
+        "and, where the laptop run is there, win-rates of language models on a task whose true reward judges. On real "
+        "pairs only the reward model that PPO was trained on could judge, so nothing rests on them.",
         changes="PPO ahead of DPO in every cell, or in all those that a simple condition picks out.",
         figures=("ppo",),
         experiments=("worlds", "ppo-against-dpo"),
+        measurements=("language-models",),
     ),
     "log-ratio": Claim(
         claimed="The logged gradient ratio follows π_l/π_w during DPO training.",
@@ -298,9 +321,24 @@ CLAIMS: dict[str, Claim] = {
         "helpfulness.",
         stated="The statement above; 2 epochs, β = 1, and as reference the policy after 300 steps of DPO.",
         ours="Everything else; the summary does not define “success”.",
-        rule="None yet. No form of a frame and no contrast has been declared for it, so nothing can be judged; they "
-        "will be committed before the first run. Results of small models on other claims are with those claims.",
+        rule="Success on SafeRLHF and harmlessness on HH are co-primaries: win-rate of bDPO minus DPO's, beyond "
+        f"±{language_models.WIN_MARGIN:.0%}. Explains away: a λ of the lengths alone, and a constant λ = ½. "
+        "Robustness: helpfulness. All of this is declared, and none of it run. Results of small models on other "
+        "claims are with those claims.",
         changes="Runs at 7B with these settings. Runs of small models show only that the pipeline works.",
         needs=f"needs runs of Llama-7B, by `{_SEVEN_B}`; none has been committed",
+        not_run=(
+            _never_run("llm", "on SafeRLHF bDPO succeeds more often than DPO", "dpo", "DPO, SafeRLHF"),
+            _never_run("llm", "on HH bDPO is harmless more often than DPO", "dpo", "DPO, HH"),
+            _never_run("llm", _LENGTH, "length-weight", _BY_LENGTH, role="explains away"),
+            _never_run(
+                "llm",
+                "language models: bDPO wins more than a constant λ = ½",
+                "fixed-weight",
+                "λ = ½",
+                role="explains away",
+            ),
+            _never_run("llm", "on HH bDPO is as helpful as DPO", "dpo", "DPO's helpfulness", role="robustness"),
+        ),
     ),
 }

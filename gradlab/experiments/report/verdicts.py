@@ -26,7 +26,7 @@ import pandas as pd
 
 from gradlab.checks import input_file, one_of
 from gradlab.experiments import EXPERIMENTS, MEASURED
-from gradlab.experiments.contrasts import ROLES, Contrast, Judged
+from gradlab.experiments.contrasts import ROLES, Contrast, Judged, not_run
 from gradlab.experiments.experiment import Experiment, Measurement
 from gradlab.experiments.frames import declared, frame_path, is_current
 from gradlab.experiments.report.claims import CLAIMS, Claim
@@ -280,6 +280,8 @@ def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Se
     measured = tuple(one for one in claim.measurements if frames.get(one) == "current")
     if not {row.experiment for row in rows}.issuperset(claim.experiments or claim.measurements[:1]):
         rows = ()  # a frame that must judge the claim has given no row
+    if rows or not (claim.experiments or claim.measurements):
+        rows = [*rows, *(not_run(statement, claim.needs) for statement in claim.not_run)]
     rows = [*_corrected(rows, "stated"), *_corrected(rows, "worlds"), *(row for row in rows if row.role != "primary")]
     rows.sort(key=lambda row: ROLES.index(row.role))
     if rows and rows[0].role != "primary":
