@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradlab.experiments.contrasts import Contrast, Scan, Unit, judged
+from gradlab.experiments.contrasts import Contrast, Scan, Unit, judged, not_run
 from gradlab.experiments.report.verdicts import settle
 
 SEEDS = 12
@@ -159,3 +159,30 @@ def test_a_claim_without_a_primary_is_refused():
     rows = [replace(row, experiment=name) for row in rows for name in ("grid", "worlds", "frontier")]
     with pytest.raises(ValueError, match="grid-reward must have a primary, got rows of explains away"):
         settle(rows, {}, ["grid-reward"])
+
+
+def test_a_word_that_a_rule_of_the_question_has_set_is_corrected_by_nothing():
+    rows = [
+        replace(answer(frame([0.05] * 3), statement=name, by=("cell",), co_primaries=2), experiment=experiment)
+        for name, experiment in (("first", "grid"), ("second", "worlds"))
+    ]
+    ruled = rows[0].ruled("undecided", "The judge is weak")
+    frames = dict.fromkeys(("grid", "worlds", "frontier"), "current")
+    context = replace(answer(frame([0.05] * 3), role="context"), experiment="frontier")
+    one = settle([ruled, rows[1], context], frames, ["grid-reward"])["grid-reward"]
+    assert [row.word for row in one.of("primary")] == ["undecided", "holds throughout"]
+    assert one.word == "undecided"
+    assert one.of("primary")[0].note == "The judge is weak"
+    assert one.of("primary")[0].effect == rows[0].effect  # the numbers stay
+    with pytest.raises(ValueError, match=r"^word must be one of .*; got 'fails'"):
+        ruled.ruled("fails", "")
+
+
+@pytest.mark.parametrize("role", ["primary", "explains away"])
+def test_a_declared_statement_that_nobody_has_measured_has_its_word_and_no_numbers(role):
+    one = not_run(contrast(role=role), "needs runs")
+    assert (one.word, one.sentence, one.note) == ("not run", "a is more than b: not run", "needs runs")
+    assert (one.seeds, one.replicates, one.needs, len(one.rows)) == (0, 0, 0, 0)
+    assert [one.number(state) for state in ("for", "none", "against", "undecided")] == [0] * 4
+    assert np.isnan([one.effect, one.low, one.high]).all()
+    assert one.corrected(one.evidence).word == "not run"

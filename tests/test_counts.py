@@ -1,4 +1,4 @@
-"""Shares of runs in which something happens: the interval of a difference, by counting every outcome, not by drawing."""
+"""Shares of runs in which something happens: the interval of a difference, by counting outcomes, not by drawing."""
 
 import math
 
