@@ -48,6 +48,12 @@ class Purpose(Enum):
     OBSERVED_RESPONSES = "the observed responses of the inner products", Layout.SPAWNED, 1002, ("family", "responses")
     PROMPT = "the prompt at which a network's kernel is taken", Layout.SPAWNED, 1003
     SIMULATED = "effects of a known truth, on which the rules of evidence are tested", Layout.SPAWNED, 1004, ("case",)
+    DRAWN_WORLD = (
+        "the settings of a drawn world; the seed names the draw",
+        Layout.SPAWNED,
+        1010,
+        ("world",),
+    )
 
     SEQUENCES = "lengths and log-probabilities of the ratios' sequences", Layout.NUMBERED, 7301
     SHIFT_DIRICHLET = "the Dirichlet distributions of the shift", Layout.NUMBERED, 7302

@@ -159,29 +159,6 @@ def test_policies_share_one_logarithmic_scale_with_its_bar_and_crosses_lie_on_un
     assert figure.axes[-1].get_xlabel() == r"probability $\pi$"
 
 
-def worlds():
-    rows = [
-        {"utility_kind": kind, "scale": scale, "sigma": sigma, "mask": mask, "effect": 0.1 * mask - 0.01 * (scale or 0),
-         "verdict": "holds" if mask else "fails"}
-        for kind, scales, sigmas in (("gaussian", (1.0, 8.0), (1.5, 6.0)), ("independent", (1.0, 8.0), (np.nan,)),
-                                     ("log-gaussian", (np.nan,), (1.5, 6.0)))
-        for scale in scales for sigma in sigmas for mask in (0.0, 0.4)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def test_a_map_of_verdicts_has_one_square_per_world_with_its_sign():
-    table = worlds().fillna({"effect": 0.0})
-    figure = plotting.verdict_map({"one": table, "two": table}, "difference")
-    panels = figure.axes[:6]
-    assert [axis.images[0].get_array().shape for axis in panels] == [(4, 2), (4, 2), (2, 2), (2, 2), (2, 2), (2, 2)]
-    gaussian = np.asarray(panels[0].images[0].get_array())
-    assert gaussian == pytest.approx(np.array([[-0.01, -0.08]] * 2 + [[0.03, -0.04]] * 2))
-    signs = [text.get_text() for text in panels[0].texts if text.get_text() in "+−="]
-    assert signs == ["−"] * 4 + ["+"] * 4
-    assert [axis.get_xlabel() for axis in panels[::2]] == ["$R$", "$R$", "mask"]
-
-
 def test_validation_losses_have_one_panel_per_method_task_and_size_with_rings_at_spikes():
     frame = pd.DataFrame([
         {"task": task, "size": size, "method": method, "seed": seed, "step": step, "validation_loss": seed + step,

@@ -132,16 +132,36 @@ class Contrast:
     def table(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the differences as a table, a row per cell or world, a column per seed; NaN where none was run.
 
-        Raises ValueError where a value is missing, a seed is there twice, or a cell or world is missing.
+        Worlds must be numbered from 0 on in the whole frame; those that ``where`` picks must have both methods. A
+        world's seeds are its own, so the columns number them within each world.
+
+        Raises ValueError where a value is missing, a seed is there twice, a cell or world is missing, or a world has
+        fewer seeds than another.
         """
         differences = self.differences(frame)
         if self.population == "worlds":
-            last = int(differences[self.by[0]].max())
-            units = [(number,) for number in range(last + 1)] if not self.where else None
+            units = [(number,) for number in self._worlds(frame)]
+            order = differences.groupby(list(self.by))["seed"].rank(method="dense")
+            differences = differences.assign(seed=order.astype(int) - 1)
         else:
             levels = (differences[name].unique() for name in self.by)
             units = list(itertools.product(*levels)) if self.complete and self.by else None
-        return by_unit_and_seed(differences.assign(all=0), self.by or ("all",), declared=units)
+        table = by_unit_and_seed(differences.assign(all=0), self.by or ("all",), declared=units)
+        seeds = table.notna().sum(axis=1)
+        if self.population == "worlds" and seeds.nunique() > 1:
+            raise ValueError(
+                f"frame must have {seeds.max()} seeds in every world; world {seeds.idxmin()} has {seeds.min()}"
+            )
+        return table
+
+    def _worlds(self, frame: pd.DataFrame) -> list[int]:
+        """Return the numbers of the worlds that ``where`` picks; ValueError where the frame's numbers have a gap."""
+        (world,) = self.by
+        there = set(frame[world])
+        gaps = set(range(max(there) + 1)) - there
+        if gaps:
+            raise ValueError(f"frame must have the worlds from 0 to {max(there)}; {world} {min(gaps)} is missing")
+        return sorted(set(frame.query(self.where)[world]) if self.where else there)
 
     def judged(self, frame: pd.DataFrame) -> Judged:
         """Return the answer of the frame, before any correction over co-primaries."""

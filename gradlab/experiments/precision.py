@@ -1,4 +1,4 @@
-"""Precision by design: which cells of an experiment get further seeds. It sees widths, never effects or signs."""
+"""Precision by design: which cells get further seeds, and how many worlds are drawn. It sees widths, never signs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from gradlab.stats.precision import Design, seeds_to_add
 class Endpoint:
     """A primary endpoint with its design: the difference ``value`` of ``method`` − ``baseline`` in each cell of ``by``.
 
-    baseline  None: the value of ``method`` itself.
-    where     a pandas query that picks the rows.
+    where  a pandas query that picks the rows.
     """
 
     value: str
     method: str
-    baseline: str | None
+    baseline: str
     by: tuple[str, ...]
     design: Design
     where: str = ""
@@ -31,11 +30,7 @@ class Endpoint:
     def to_add(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return a row per cell: the columns ``by``, ``seeds`` (so far), ``half_width``, and ``more`` to be added."""
         rows = frame.query(self.where) if self.where else frame
-        if self.baseline is None:
-            rows = rows[rows["method"] == self.method]
-            differences = rows[[*self.by, "seed"]].assign(difference=rows[self.value])
-        else:
-            differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
+        differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
         table = by_unit_and_seed(differences, self.by)
         values = table.to_numpy(float)
         seeds, half_width = (~np.isnan(values)).sum(1), mean_of(values).half_width()
@@ -54,5 +49,28 @@ def runs_to_add(frame: pd.DataFrame, endpoints: Iterable[Endpoint], by: tuple[st
     endpoints = list(endpoints)
     asked = pd.concat([endpoint.to_add(frame)[[*by, "seeds", "more"]] for endpoint in endpoints])
     cells = asked.groupby(list(by), sort=False, as_index=False).max()
-    methods = dict.fromkeys(name for endpoint in endpoints for name in (endpoint.method, endpoint.baseline) if name)
+    methods = dict.fromkeys(name for endpoint in endpoints for name in (endpoint.method, endpoint.baseline))
     return cells[cells["more"] > 0].merge(pd.DataFrame({"method": list(methods)}), how="cross")
+
+
+def worlds_to_add(frame: pd.DataFrame, endpoints: Iterable[Endpoint]) -> range:
+    """Return the numbers of the worlds to draw next; none where each endpoint is precise enough, or at its cap.
+
+    frame  worlds by their number in the column that each endpoint's ``by`` names, from 0 on and without a gap.
+
+    An endpoint's half-width is that of its average over the worlds of its ``where``; its design counts all worlds that
+    were drawn, with ``first``, ``block`` and ``cap``.
+    """
+    wanted, drawn = 0, 0
+    for endpoint in endpoints:
+        (world,) = endpoint.by
+        numbers = frame[world].unique()
+        drawn = len(numbers)
+        if set(numbers) != set(range(drawn)):
+            raise ValueError(f"{world} must run from 0 on without a gap, got {drawn} worlds up to {max(numbers)}")
+        rows = frame.query(endpoint.where) if endpoint.where else frame
+        differences = paired_differences(rows, endpoint.value, endpoint.method, endpoint.baseline, endpoint.by)
+        means = differences.groupby(world)["difference"].mean().to_numpy()
+        half_width = mean_of(means).half_width()
+        wanted = max(wanted, int(seeds_to_add([half_width], [drawn], endpoint.design)[0]))
+    return range(drawn, drawn + wanted)

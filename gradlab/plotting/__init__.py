@@ -5,18 +5,19 @@ Every drawing takes a frame and returns a ``Figure``; ``draw`` saves them, and `
 """
 
 from gradlab.plotting.answers import Comparison, Panel, answers
+from gradlab.plotting.effects import DosePanel, effect_by_dose
 from gradlab.plotting.fields import gradient_field
 from gradlab.plotting.llm_runs import by_method, side_clouds, validation_losses, weights_by_length
 from gradlab.plotting.looks import LOOK, add_looks, draw, look, look_of, style
-from gradlab.plotting.maps import heatmaps, verdict_map
+from gradlab.plotting.maps import heatmaps
 from gradlab.plotting.matrices import family_means, matrices
 from gradlab.plotting.theory_lines import refinement, weight_functions
 from gradlab.plotting.theory_maps import correction, phases, variance_region
 from gradlab.plotting.training_runs import clouds, curves, ends, frontier, scatter, trade
 
 __all__ = [
-    "LOOK", "Comparison", "Panel", "add_looks", "answers", "by_method", "clouds", "correction", "curves", "draw",
-    "ends", "family_means", "frontier", "gradient_field", "heatmaps", "look", "look_of", "matrices", "phases",
-    "refinement", "scatter", "side_clouds", "style", "trade", "validation_losses", "variance_region", "verdict_map",
-    "weight_functions", "weights_by_length",
+    "LOOK", "Comparison", "DosePanel", "Panel", "add_looks", "answers", "by_method", "clouds", "correction", "curves",
+    "draw", "effect_by_dose", "ends", "family_means", "frontier", "gradient_field", "heatmaps", "look", "look_of",
+    "matrices", "phases", "refinement", "scatter", "side_clouds", "style", "trade", "validation_losses",
+    "variance_region", "weight_functions", "weights_by_length",
 ]  # fmt: skip

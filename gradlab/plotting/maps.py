@@ -1,22 +1,17 @@
-"""Grids of cells as pictures: policies over prompts and responses, and verdicts over settings."""
+"""Grids of cells as pictures: policies over prompts and responses."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from gradlab.plotting.looks import WIDTH, look
-from gradlab.plotting.palette import LEAST, SIGNED, policies
+from gradlab.plotting.palette import LEAST, policies
 
 _ACROSS = 4  # panels of policies in a row
-_WORLDS = {"gaussian-random": "random\ncentres", "log-gaussian": "log-\nGaussian", "gaussian": "Gaussian"}
-_SIGNS = {"holds": "+", "fails": "−", "no difference": "="}
 
 
 def heatmaps(frame: pd.DataFrame) -> Figure:
@@ -64,65 +59,3 @@ def heatmaps(frame: pd.DataFrame) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("response")
     return figure
-
-
-def verdict_map(contrasts: Mapping[str, pd.DataFrame], label: str) -> Figure:
-    """Draw judged cells: one column per contrast, one row per kind of utility, one square per world.
-
-    Squares lie over R and σ, once per mask rate; where a utility has no R or no σ, mask rates take their place.
-    """
-    cells = pd.concat(contrasts.values())
-    reach = max(float(np.nanquantile(cells["effect"].abs(), 0.98)), 1e-6)
-    norm = TwoSlopeNorm(0.0, -reach, reach)
-    kinds = list(cells["utility_kind"].unique())
-    first = next(iter(contrasts.values()))
-    lines = [len(_squares(first[first["utility_kind"] == kind], "effect")) for kind in kinds]
-    height = 0.235 * sum(lines) + 0.36 * len(kinds) + 0.9
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(len(kinds), len(contrasts), squeeze=False, height_ratios=lines)
-    image = None
-    for (title, table), column in zip(contrasts.items(), axes.T, strict=True):
-        column[0].set_title(title)
-        for kind, axis in zip(kinds, column, strict=True):
-            part = table[table["utility_kind"] == kind]
-            effects = _squares(part, "effect")
-            image = axis.imshow(effects, cmap=SIGNED, norm=norm, aspect="auto")
-            for place, verdict in np.ndenumerate(_squares(part, "verdict").to_numpy()):
-                dark = abs(effects.to_numpy()[place]) > 0.5 * reach
-                axis.text(place[1], place[0], _SIGNS.get(str(verdict), ""), ha="center", va="center_baseline",
-                          color="white" if dark else "black")  # fmt: skip
-            _named(axis, effects, _WORLDS.get(kind, kind) if axis is axes[kinds.index(kind), 0] else None)
-    if image is not None:
-        figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=40, label=label)
-    return figure
-
-
-def _squares(part: pd.DataFrame, value: str) -> pd.DataFrame:
-    """Return the worlds of one utility as a table: R across and mask with σ down, or masks in the place of either."""
-    scaled, wide = part["scale"].notna().any(), part["sigma"].notna().any()
-    down = (["mask"] if scaled else []) + (["sigma"] if wide else [])
-    return part.pivot(index=down, columns="scale" if scaled else "mask", values=value)
-
-
-def _named(axis: Axes, squares: pd.DataFrame, title: str | None) -> None:
-    """Name the rows and columns of one panel; without a title, only the columns."""
-    across = {"scale": "$R$", "mask": "mask"}[str(squares.columns.name)]
-    axis.set_xticks(range(squares.shape[1]), [f"{value:g}" for value in squares.columns])
-    axis.set_xlabel(across, labelpad=1)
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0, pad=2)
-    steps = squares.index.get_level_values(0)
-    blocks = len(squares.index.names) > 1
-    for row in np.flatnonzero(steps[1:] != steps[:-1]) if blocks else ():
-        axis.axhline(row + 0.5, color="white", linewidth=3)
-    if title is None:
-        axis.set_yticks([])
-        return
-    down = [squares.index.names[-1], *squares.index.get_level_values(-1)]
-    axis.set_yticks(range(len(squares)), [f"{value:g}" for value in down[1:]])
-    for mask in steps.unique() if blocks else ():
-        axis.annotate(f"mask {mask:g}", (-0.2, float(np.flatnonzero(steps == mask).mean())), rotation=90, ha="center",
-                      va="center", xycoords=("axes fraction", "data"))  # fmt: skip
-    symbol = {"sigma": "σ", "mask": "mask"}[str(down[0])]
-    axis.set_ylabel(f"{title}\n{symbol}", labelpad=14 if blocks else 4)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from gradlab.arrays import real_array
 from gradlab.stats.equivalence import ALPHA, Array, mean_of
 from gradlab.stats.population import Units, judge_units
 
+Term = tuple[str, str, object]
 FEWEST = 3  # worlds on each side, and within a condition, below which none is chosen or confirmed
 
 
@@ -24,7 +24,7 @@ class Condition:
     terms  (factor, relation, value); the relations are ≥ and ≤ for numbers, "is" and "is not" for names.
     """
 
-    terms: tuple[tuple[str, str, object], ...]
+    terms: tuple[Term, ...]
 
     @property
     def words(self) -> str:
@@ -36,14 +36,7 @@ class Condition:
 
     def holds(self, factors: pd.DataFrame) -> Array:
         """Return in which worlds the condition holds, (worlds,) bool; nowhere where a factor is missing."""
-        inside = np.ones(len(factors), bool)
-        for factor, relation, value in self.terms:
-            column = factors[factor]
-            if relation in ("≥", "≤"):
-                inside &= (column >= value if relation == "≥" else column <= value).to_numpy(bool)
-            else:
-                inside &= (column.notna() & ((column == value) == (relation == "is"))).to_numpy(bool)
-        return inside
+        return np.logical_and.reduce([_holds(term, factors[term[0]]) for term in self.terms])
 
 
 @dataclass(frozen=True)
@@ -116,29 +109,40 @@ def search_condition(
 
 
 def _choose(units: Units, factors: pd.DataFrame, names: Sequence[str]) -> tuple[Condition | None, int]:
-    """Return the condition that separates worlds beyond the margin from reversed ones, and how many were tried."""
-    beyond = units.state == "for"
-    conditions = list(_conditions(factors, names))
-    if min(beyond.sum(), units.reversed.sum()) < FEWEST:
-        return None, len(conditions)
-    best, most, terms = None, max(FEWEST, int(np.ceil(beyond.sum() / 2))) - 1, 1
-    for condition in conditions:
-        if best and len(condition.terms) > terms:
-            break
-        inside = condition.holds(factors)
-        if (inside & beyond).sum() > most and not (inside & units.reversed).any():
-            best, most, terms = condition, int((inside & beyond).sum()), len(condition.terms)
-    return best, len(conditions)
+    """Return the condition that separates worlds beyond the margin from reversed ones, and how many were tried.
 
-
-def _conditions(factors: pd.DataFrame, names: Sequence[str]) -> Iterator[Condition]:
-    """Yield every condition of one term, then every one of two terms on different factors."""
+    Conditions of one term come first, then pairs of terms on different factors, in the order of the names.
+    """
     terms = [term for name in names for term in _terms(factors[name])]
-    yield from (Condition((term,)) for term in terms)
-    yield from (Condition(pair) for pair in itertools.combinations(terms, 2) if pair[0][0] != pair[1][0])
+    inside = np.array([_holds(term, factors[term[0]]) for term in terms], bool).reshape(len(terms), len(factors))
+    first, second = np.triu_indices(len(terms), 1)
+    apart = np.array([terms[one][0] != terms[other][0] for one, other in zip(first, second, strict=True)], bool)
+    first, second = first[apart], second[apart]
+    searched = len(terms) + len(first)
+    beyond = units.state == "for"
+    if min(beyond.sum(), units.reversed.sum()) < FEWEST:
+        return None, searched
+    least = max(FEWEST, int(np.ceil(beyond.sum() / 2)))
+    for conditions, holds in (
+        ([(one,) for one in range(len(terms))], inside),
+        (list(zip(first, second, strict=True)), inside[first] & inside[second]),
+    ):
+        held = np.where((holds & units.reversed).any(1), 0, (holds & beyond).sum(1))
+        if len(held) and held.max() >= least:
+            return Condition(tuple(terms[term] for term in conditions[int(held.argmax())])), searched
+    return None, searched
 
 
-def _terms(column: pd.Series) -> Sequence[tuple[str, str, object]]:
+def _holds(term: Term, column: pd.Series) -> Array:
+    """Return in which worlds a term holds, (worlds,) bool; nowhere where the factor is missing."""
+    _, relation, value = term
+    if relation in ("≥", "≤"):
+        numbers = column.to_numpy(float, na_value=np.nan)
+        return numbers >= value if relation == "≥" else numbers <= value
+    return column.notna().to_numpy() & ((column.to_numpy() == value) == (relation == "is"))
+
+
+def _terms(column: pd.Series) -> Sequence[Term]:
     """Return the terms on one factor: ≥ and ≤ at most nine values of a number, is and is not each value of a name."""
     name, values = str(column.name), np.unique(column.dropna().to_numpy())
     if len(values) < 2:

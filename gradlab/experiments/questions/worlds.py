@@ -1,10 +1,11 @@
-"""In which worlds does Balanced-DPO win? The declared grid of worlds: utilities × scales × widths × masks.
+"""In which worlds does Balanced-DPO help? Worlds that a declared distribution draws, see ``worlds_drawn``.
 
-Claims: grid-reward and grid-unobserved, judged over all declared worlds.
+Claims: grid-reward, grid-unobserved and ablation, transported to these worlds; and ppo.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,153 +13,207 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged, judged
-from gradlab.experiments.experiment import Experiment
-from gradlab.experiments.methods import LOSSES, PERMUTED, final, train
+from gradlab.experiments.contrasts import Contrast, Judged, Unit, judged
+from gradlab.experiments.experiment import FIRST_SEED, Experiment
+from gradlab.experiments.methods import final, train, train_ppo
+from gradlab.experiments.panels import dose_panel
+from gradlab.experiments.precision import Endpoint, worlds_to_add
+from gradlab.experiments.questions.worlds_drawn import BETA, dose, drawn
+from gradlab.lab.policy import FREE_LOGITS
 from gradlab.lab.training import Training
-from gradlab.lab.world import gaussian_world
+from gradlab.stats.precision import Design
 
-TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=1)
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, record=1)
+PRIMARY_METHODS = ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric"]
+_CONTROLS = ["bdpo at 2β", "fixed λ=0.5", "permuted λ", "permuted |λ−½|"]
 SETTINGS: dict[str, Any] = {
-    "utilities": ["gaussian", "gaussian-random", "log-gaussian", "independent"],
-    "scales": [1.0, 2.0, 4.0, 8.0],
-    "sigmas": [1.5, 3.0, 6.0],
-    "mask_rates": [0.0, 0.2, 0.4],
-    "methods": {
-        "free": [name for name in (*LOSSES, *PERMUTED, "ppo") if name not in ("fixed λ=0.4", "fixed λ=0.6")],
-        "shared": ["dpo", "bdpo", "bdpo at 2β", "fixed λ=0.5", "permuted λ"],
-    },
-    "training": TRAINING,
-    "seeds": 6,
+    "first_seed": FIRST_SEED,
+    "seeds": 6,  # of each world
+    "worlds": 120,  # with all methods
+    # PPO's reward model is free: with free logits PPO and DPO would have one optimum, and nothing would be compared.
+    "methods": {"free": [*PRIMARY_METHODS, *_CONTROLS], "shared": [*PRIMARY_METHODS, *_CONTROLS, "ppo"]},
+    "block": 120,  # worlds that are then added at a time, with the primaries' methods alone
+    "cap": 480,
+    "training": TRAINING,  # with each world's policy and number of pairs
 }
 QUICK: dict[str, Any] = {
-    "utilities": ["gaussian", "independent"],
-    "scales": [1.0, 8.0],
-    "sigmas": [1.5, 6.0],
-    "mask_rates": [0.0, 0.4],
-    "methods": {"free": SETTINGS["methods"]["free"]},
-    "training": TRAINING.but(steps=100),
-    "seeds": 2,
+    "first_seed": 0, "seeds": 2, "worlds": 12, "block": 12, "cap": 12, "training": TRAINING.but(steps=100),
+}  # fmt: skip
+# The primaries: value, baseline, margin, co-primaries of the claim, and the worlds that count.
+_PRIMARIES = {
+    "reward": ("utility_share", "dpo", 0.01, 1, ""),
+    "unobserved": ("unobserved_mass", "dpo", 0.005, 1, "mask > 0"),
+    "naive": ("win_rate", "nbdpo", 0.01, 2, ""),
+    "symmetric": ("win_rate", "nbdpo-symmetric", 0.01, 2, ""),
 }
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one part per utility, mask rate, policy and method; its scales, widths and seeds train together."""
+    """Return the parts of the first worlds, with every method."""
+    return _parts(settings, range(settings["worlds"]), settings["methods"])
+
+
+def more(frame: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the parts of the next worlds, with the primaries' methods; none once the averages are precise enough."""
+    endpoints = [
+        Endpoint(value, "bdpo", baseline, ("world",), where=where,
+                 design=Design(margin, number, settings["worlds"], settings["block"], settings["cap"]))
+        for value, baseline, margin, number, where in _PRIMARIES.values()
+    ]  # fmt: skip
+    return _parts(settings, worlds_to_add(frame, endpoints), dict.fromkeys(settings["methods"], PRIMARY_METHODS))
+
+
+def _parts(settings: dict[str, Any], numbers: Sequence[int], methods: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Return one part per method, policy and number of pairs: worlds that have these in common train together."""
+    shared = {key: settings[key] for key in ("first_seed", "seeds")}
+    groups: dict[tuple[str, int], list[int]] = {}
+    for number in numbers:
+        world = drawn(number, **shared)
+        groups.setdefault((world.policy, world.pairs), []).append(number)
     return [
-        {
-            "method": method, "utility": utility, "mask_rate": mask_rate, "policy": policy,
-            # A log-Gaussian utility has no scale, and an independent utility no width.
-            "scales": settings["scales"] if utility != "log-gaussian" else [None],
-            "sigmas": settings["sigmas"] if utility != "independent" else [None],
-            "training": settings["training"], "seeds": settings["seeds"],
-        }
-        for policy, methods in settings["methods"].items()
-        for utility in settings["utilities"]
-        for mask_rate in settings["mask_rates"]
-        for method in methods
+        {"method": method, "numbers": group, "training": settings["training"].but(policy=policy, pairs=pairs), **shared}
+        for (policy, pairs), group in sorted(groups.items())
+        for method in methods[policy]
+    ]
+
+
+def run_part(method: str, numbers: list[int], training: Training, first_seed: int, seeds: int) -> pd.DataFrame:
+    """Return the end of every run of one method on the worlds of these numbers, with each world's seeds."""
+    settings = [drawn(number, first_seed, seeds) for number in numbers]
+    by_world = [world.worlds() for world in settings]
+    worlds = [one for of_world in by_world for one in of_world]
+    runs = [seed for world in settings for seed in world.seeds]
+    if method == "ppo":
+        fitted = train_ppo("model", worlds, training, beta=BETA, seeds=runs, reward_policy=FREE_LOGITS)
+    else:
+        fitted = train(method, worlds, training, beta=BETA, seeds=runs)
+    columns = pd.DataFrame([
+        {**world.columns(), "dose": float(np.mean(list(map(dose, of_world)))), "seed": seed}
+        for world, of_world in zip(settings, by_world, strict=True) for seed in world.seeds
+    ])  # fmt: skip
+    return columns.merge(final(fitted, runs, method=method), on="seed", validate="one_to_one")
+
+
+MODERATORS = ("dose", "mask", "policy", "pairs", "reference", "utility_kind")
+_FIRST = f"world < {SETTINGS['worlds']}"
+
+
+def _contrast(primary: str, statement: str, words: tuple[str, str], **changes: Any) -> Contrast:
+    """Return a contrast on a primary endpoint.
+
+    words  for a positive and a negative effect.
+    """
+    value, baseline, margin, co_primaries, where = _PRIMARIES[primary]
+    claim, unit = {
+        "utility_share": ("grid-reward", Unit("points of the reachable reward", 100, 1)),
+        "unobserved_mass": ("grid-unobserved", Unit("points of probability", 100, 2)),
+        "win_rate": ("ablation", Unit("points of the win-rate", 100, 1)),
+    }[value]
+    given = {"claim": claim, "method": "bdpo", "baseline": baseline, "co_primaries": co_primaries, **changes}
+    where = " and ".join(filter(None, [where, given.pop("where", "")]))
+    better, worse = (f"in drawn worlds, {one} on average" for one in words)
+    return Contrast(
+        statement=f"{statement}, in drawn worlds", value=value, by=("world",), margin=margin, where=where, unit=unit,
+        better=better, worse=worse, lower_is_better=value == "unobserved_mass", population="worlds",
+        moderators=MODERATORS, **given,
+    )  # fmt: skip
+
+
+def _against_controls(primary: str, verb: str, more: str, less: str) -> list[Contrast]:
+    """Return the comparison with DPO, and those with the controls on the first worlds, on one endpoint."""
+    first = {"where": _FIRST, "role": "explains away"}
+
+    def words(method: str, other: str) -> tuple[str, str]:
+        return f"{method} {verb} {{size}} {more} than {other}", f"{method} {verb} {{size}} {less} than {other}"
+
+    return [
+        _contrast(primary, "bDPO against DPO at β = 1", words("bDPO", "DPO"), label="bDPO against DPO"),
+        _contrast(primary, "bDPO against a constant λ = ½, which is DPO at β/2", words("bDPO", "a constant λ = ½"),
+                  baseline="fixed λ=0.5", label="λ = ½", **first),
+        _contrast(primary, "bDPO at 2β, which has DPO's effective β, against DPO", words("bDPO at 2β", "DPO"),
+                  method="bdpo at 2β", label="bDPO at 2β", **first),
+        _contrast(primary, "bDPO against its λ permuted among the pairs", words("bDPO", "with permuted λ"),
+                  baseline="permuted λ", label="permuted λ", **first),
+        _contrast(primary, "bDPO against its |λ − ½| permuted among the pairs", words("bDPO", "with permuted |λ − ½|"),
+                  baseline="permuted |λ−½|", label="permuted |λ − ½|", **{**first, "role": "context"}),
     ]  # fmt: skip
 
 
-def run_part(
-    method: str,
-    utility: Any,
-    mask_rate: float,
-    policy: str,
-    scales: list[float | None],
-    sigmas: list[float | None],
-    training: Training,
-    seeds: int,
-) -> pd.DataFrame:
-    """Return the end of every run of one method on all worlds of one utility and mask rate."""
-    cells = [(scale, sigma, seed) for scale in scales for sigma in sigmas for seed in range(seeds)]
-    worlds = [
-        gaussian_world(utility=utility, scale=scale or 1.0, sigma=sigma or 1.0, mask_rate=mask_rate, seed=seed)
-        for scale, sigma, seed in cells
-    ]
-    seed_list = [seed for _, _, seed in cells]
-    fitted = train(method, worlds, training.but(policy=policy), seeds=seed_list)
-    frame = final(fitted, seed_list, method=method, utility_kind=utility, mask=mask_rate, policy=policy)
-    run = fitted.history.query("step == step.max()")["run"].to_numpy()
-    frame.insert(4, "scale", np.array([scale for scale, _, _ in cells], float)[run])
-    frame.insert(5, "sigma", np.array([sigma for _, sigma, _ in cells], float)[run])
-    return frame
+def _wins(other: str) -> tuple[str, str]:
+    return f"bDPO wins more often than {other}, by {{size}}", f"bDPO wins less often than {other}, by {{size}}"
 
 
-_CELL = ("utility_kind", "scale", "sigma", "mask", "policy")
-_PAIRS = (
-    ("bDPO against DPO at β = 1, all declared worlds (as stated)", "bdpo", "dpo", False),
-    ("bDPO at 2β (scale-matched) against DPO, all declared worlds", "bdpo at 2β", "dpo", True),
-    ("bDPO against a constant λ = ½ (DPO at β/2), all declared worlds", "bdpo", "fixed λ=0.5", True),
-    ("bDPO against λ permuted among the pairs, all declared worlds", "bdpo", "permuted λ", True),
-)
-# Only on the free policy, which has every method; added after the first results, from the same declared worlds.
-_MORE = (
-    ("ablation", "win-rate, bDPO against naive bDPO", "bdpo", "nbdpo", "win_rate"),
-    ("ablation", "win-rate, bDPO against naive bDPO v2 (symmetric)", "bdpo", "nbdpo-symmetric", "win_rate"),
-    ("ablation", "win-rate, bDPO against DPO", "bdpo", "dpo", "win_rate"),
-    ("grid-reward", "bDPO against permuted |λ − ½|", "bdpo", "permuted |λ−½|", "utility_share"),
-    ("ppo", "PPO on a free reward model against DPO", "ppo", "dpo", "utility_share"),
-)
 CONTRASTS = [
-    Contrast(
-        claim=claim, statement=statement, method=method, baseline=baseline, value=value, by=_CELL, margin=margin,
-        where=where, lower_is_better=lower, role="robustness" if control else "primary",
-    )
-    for claim, value, margin, where, lower in (
-        ("grid-reward", "utility_share", 0.01, "", False),
-        ("grid-unobserved", "unobserved_mass", 0.005, "mask > 0", True),
-    )
-    for statement, method, baseline, control in _PAIRS
-] + [
-    Contrast(
-        claim=claim, statement=f"{statement}, all declared worlds, free logits (added after the first results)",
-        method=method, baseline=baseline, value=value, by=_CELL[:-1], margin=0.01, where="policy == 'free'",
-        # A claim is judged over the declared worlds, so the paper's statement is a row here too.
-        role="robustness" if claim == "grid-reward" or (claim == "ablation" and baseline == "dpo") else "primary",
-    )
-    for claim, statement, method, baseline, value in _MORE
+    *_against_controls("reward", "reaches", "more", "less"),
+    *_against_controls("unobserved", "puts", "less on unobserved responses", "more on unobserved responses"),
+    _contrast("naive", "win-rate, bDPO against naive bDPO", _wins("naive bDPO"), label="naive bDPO"),
+    _contrast("symmetric", "win-rate, bDPO against naive bDPO v2 (symmetric)", _wins("naive bDPO v2"),
+              label="naive bDPO v2"),
+    _contrast("naive", "win-rate, bDPO against DPO", _wins("DPO"), baseline="dpo", label="DPO", role="context"),
+    _contrast("reward", "PPO on a free reward model against DPO, shared parameters",
+              ("PPO reaches {size} more than DPO", "PPO reaches {size} less than DPO"), claim="ppo", method="ppo",
+              label="drawn worlds", where=f"policy == 'shared' and {_FIRST}", role="robustness"),
 ]  # fmt: skip
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return verdicts over every declared world, at the end of training."""
-    return judged(frame, CONTRASTS)
+    """Return the answers over all worlds, at the end of training."""
+    return judged(frame, CONTRASTS, {"world": range(_number_of_worlds(frame, settings))})
 
 
+def _number_of_worlds(frame: pd.DataFrame, settings: dict[str, Any]) -> int:
+    """Return how many worlds the frame must have: the first ones and whole blocks, up to the cap."""
+    first, block, cap = (settings[key] for key in ("worlds", "block", "cap"))
+    blocks = -(-max(int(frame["world"].max()) + 1 - first, 0) // block)
+    return min(first + blocks * block, cap)
+
+
+_READ = (
+    "Each small mark is a world: ▲ and ▼ lie beyond the margin with 95% confidence, ○ within it, and dots are "
+    "undecided. To the right grows the dose, the mean over prompts of (max u − min u)/β, which is R/β for a Gaussian "
+    "utility. Squares are averages over a sixth of the worlds, with 95% intervals. The grey band is the margin; above "
+    "it bDPO does better."
+)
 CAPTIONS = {
     "worlds-reward": (
-        "Who reaches more reward, in every declared world with free logits? Each square is a world. Rows of maps are "
-        "kinds of utility; within a map, the scale R grows to the right and the width σ downwards, in one block per "
-        "mask rate. Independent utilities have no width, and log-Gaussian ones no scale. The colour is the mean "
-        "difference in the share of the reachable reward: teal and + where bDPO is better, brown and − where it is "
-        "worse (95%, Holm-corrected), = : no difference beyond ±0.01, no mark: inconclusive. The first column is the "
-        "comparison as stated; the others are its controls. Differences beyond the ends of the scale have its end "
-        "colours."
+        "Does bDPO reach more reward than DPO in worlds that a declared distribution draws? The difference in the "
+        f"share of the reachable reward, in percentage points. {_READ} Beside them are the averages over worlds: first "
+        "bDPO − DPO, then the controls, which could explain it away. Below are the controls by dose, in the first "
+        f"{SETTINGS['worlds']} worlds: bDPO − (λ = ½), bDPO at 2β − DPO, and bDPO − permuted λ."
     ),
     "worlds-unobserved": (
-        "The same worlds, mass on unobserved responses; + and teal mean that bDPO puts less mass there, = that the "
-        "difference is within ±0.005."
+        "The same for the probability on unobserved responses, in worlds with a mask. Upwards bDPO puts less there."
+    ),
+    "worlds-ablation": (
+        "Does full bDPO win more often against the reference than its naive variants? The difference in win-rate, in "
+        f"percentage points. {_READ}"
     ),
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Draw the verdicts over the grid of worlds as maps."""
-    reward, mass = CONTRASTS[: len(_PAIRS)], CONTRASTS[len(_PAIRS) : 2 * len(_PAIRS)]
-    titles = ["bDPO − DPO", "bDPO at 2β − DPO", "bDPO − (λ = ½)", "bDPO − permuted λ"]
+    """Draw effects by dose: the comparisons with DPO with their controls beside and below, and the ablation."""
+    answers = [contrast.judged(frame) for contrast in CONTRASTS if contrast.role in ("primary", "explains away")]
+    claims = ("grid-reward", "grid-unobserved", "ablation")
+    reward, unobserved, ablation = ([one for one in answers if one.statement.claim == claim] for claim in claims)
     return {
-        name: plotting.verdict_map(
-            {
-                title: contrast.cells(frame).query("policy == 'free'")
-                for title, contrast in zip(titles, contrasts, strict=True)
-            },
-            label,
-        )
-        for name, contrasts, label in (
-            ("worlds-reward", reward, "difference in share of the reachable reward"),
-            ("worlds-unobserved", mass, "difference in unobserved mass (positive: less)"),
-        )
-    }
+        "worlds-reward": _with_controls(reward),
+        "worlds-unobserved": _with_controls(unobserved),
+        "worlds-ablation": plotting.effect_by_dose({
+            title: dose_panel(one, title)
+            for title, one in zip(("bDPO − naive bDPO", "bDPO − naive bDPO v2"), ablation, strict=True)
+        }),
+    }  # fmt: skip
+
+
+def _with_controls(answers: Sequence[Judged]) -> Figure:
+    """Draw the answer on DPO with the controls' averages beside it, and below it the controls by dose."""
+    titles = ("bDPO − DPO", "bDPO − (λ = ½)", "bDPO at 2β − DPO", "bDPO − permuted λ")
+    first, *controls = zip(titles, answers, strict=True)
+    return plotting.effect_by_dose({
+        first[0]: dose_panel(first[1], first[0], dict(controls)),
+        **{title: dose_panel(one, title) for title, one in controls},
+    })  # fmt: skip
 
 
 EXPERIMENT = Experiment(
@@ -170,4 +225,5 @@ EXPERIMENT = Experiment(
     verdict=verdict,
     figures=figures,
     captions=CAPTIONS,
+    more=more,
 )

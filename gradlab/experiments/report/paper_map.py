@@ -206,7 +206,8 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
         Place(
             "Everything else of the world", "The utility's height, width and centres, the reference, the pairs, the "
             "policy and the optimiser.", "ours",
-            ("gradlab.lab.world.World", "gradlab.lab.policy.RadialBasis", "gradlab.lab.training.Training"),
+            ("gradlab.lab.world.World", "gradlab.lab.policy.RadialBasis", "gradlab.lab.training.Training",
+             "gradlab.experiments.questions.worlds_drawn.drawn"),
             ("worlds-reward", "starts"), "gradlab figures worlds starts",
         ),
         Place(
@@ -227,7 +228,7 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
         Place(
             "Ablation on the grid", "Naive, naive v2 and full Balanced-DPO side by side. Experiment 3 below "
             "asks for it on real pairs.", "ours",
-            ("gradlab.lab.metrics.win_rate", "gradlab.lab.metrics.kl_to_reference"), ("ablation",),
+            ("gradlab.lab.metrics.win_rate", "gradlab.lab.metrics.kl_to_reference"), ("ablation", "worlds-ablation"),
             "gradlab figures grid worlds", ("ablation",),
         ),
     ),

@@ -81,3 +81,26 @@ def code_files(one: Settled) -> list[str]:
 def file_of(module: str) -> str:
     """Return the file of a module of gradlab, as a path in the repository."""
     return f"{module.replace('.', '/')}.py"
+
+
+def reversed_units(row: Judged, most: int = 12) -> list[str]:
+    """Return the reversed cells or worlds in words, the strongest first: "world 7 (dose 3.2, mask 0.4, policy free)".
+
+    most  how many are named; a last entry says how many more there are.
+    """
+    statement = row.statement
+    if not isinstance(statement, Contrast) or "reversed" not in row.rows:
+        return []
+    turned = row.rows[row.rows["reversed"].astype(bool)].sort_values("effect")
+    named = []
+    for _, unit in turned.head(most).iterrows():
+        key = ", ".join(_setting(name, unit[name]) for name in statement.by) or "all together"
+        settings = ", ".join(_setting(name, unit[name]) for name in statement.moderators)
+        named.append(f"{key} ({settings})" if settings else key)
+    return [*named, f"{len(turned) - most} more"] if len(turned) > most else named
+
+
+def _setting(column: str, value: object) -> str:
+    """Return a setting in words, such as "dose 3.2"."""
+    shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{column.removesuffix('_kind')} {shown}"
