@@ -186,3 +186,20 @@ def test_a_declared_statement_that_nobody_has_measured_has_its_word_and_no_numbe
     assert [one.number(state) for state in ("for", "none", "against", "undecided")] == [0] * 4
     assert np.isnan([one.effect, one.low, one.high]).all()
     assert one.corrected(one.evidence).word == "not run"
+
+
+@pytest.mark.parametrize("role", ["explains away", "primary"])
+def test_effects_of_different_units_are_compared_in_margins(role):
+    """The first report took 0.05 of the reward for less than 0.3 nats, whatever the margins were."""
+    by_reward = answer(frame([0.05] * 3), label="reward", role=role, margin=0.01)
+    by_nats = answer(frame([0.3] * 3), label="nats", role=role, margin=0.2, unit=Unit("nats"))
+    assert by_reward.word == by_nats.word == "holds throughout"
+    others = [] if role == "primary" else [answer(frame([0.05] * 3))]
+    experiments = ["grid", "worlds", "frontier"]
+    for order in ([by_reward, by_nats], [by_nats, by_reward]):
+        rows = [*others, *order]
+        context = [replace(answer(frame([0.05] * 3)), statement=contrast(role="context"))] * (3 - len(rows))
+        rows = [replace(row, experiment=name) for row, name in zip([*rows, *context], experiments, strict=True)]
+        one = settle(rows, dict.fromkeys(experiments, "current"), ["grid-reward"])["grid-reward"]
+        found = one.decisive if role == "primary" else one.explains
+        assert found.statement.label == "nats"  # 1.5 margins, against 5
