@@ -32,7 +32,7 @@ VALUES = ["raw", "cosine", "abs_cosine", "total"]
 
 def part(family, parameters, levels, n=20, seeds=2, pairs=100):
     training = Training(learning_rate=0.01 if parameters == "mlp" else 0.05, pairs=pairs, record=1)
-    return inner_products.run_part(family, parameters, levels, [n], 0.6, 0, seeds, training)
+    return inner_products.run_part(family, parameters, levels, [n], 0.6, 0, seeds, training, n == 20)
 
 
 def means(frame):

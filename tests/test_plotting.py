@@ -161,15 +161,16 @@ def field():
 
 
 def corrected():
-    line = [-3.0, -2.0, -1.0]
-    grid = [{"kind": "grid", "log10_win": win, "log10_lose": lose, "imbalance": abs(lose - win),
-             "log_prob_ratio": 0.5 * (lose - win), "length_share": np.nan, "nearer": 0.1 * abs(lose - win)}
-            for win in line for lose in line]  # fmt: skip
-    pairs = [{"kind": "sequence", "log_win": -90.0, "log_lose": -30.0, "imbalance": 60.0, "log_prob_ratio": 59.0,
-              "length_share": 0.3, "nearer": 1 / 60}]  # fmt: skip
-    frames = [pd.DataFrame(grid + pairs).assign(loss=loss) for loss in ("bdpo", "nbdpo", "nbdpo-symmetric")]
-    frame = pd.concat(frames, ignore_index=True)
-    return frame.assign(balanced=np.log(1.25) - frame["log_prob_ratio"].abs())
+    """Two pairs of whole sequences, and trainings on the law; two seeds, one on each side of it."""
+    pairs = pd.DataFrame({"log_win": [-90.0, -20.0], "log_lose": [-30.0, -60.0], "length_share": [0.3, 0.7],
+                          "log_mean": [54.0, 36.0], "share": [1 / 54, 1 / 36]})  # fmt: skip
+    trainings = [
+        {"method": method, "policy": policy, "seed": seed, "step": step, "log_mean": 3.0 + step * scale + seed - 0.5,
+         "share": 1 / (3.0 + step * scale) + 0.01 * seed - 0.005}
+        for method in ("dpo", "bdpo") for policy, scale in (("free", 0.01), ("shared", 0.02)) for seed in (0, 1)
+        for step in (0, 10, 500)
+    ]  # fmt: skip
+    return pairs, pd.DataFrame(trainings)
 
 
 def weights():
@@ -234,7 +235,8 @@ def points_of(axis, *, dots=True):
 @pytest.mark.parametrize("name", THEORY)
 def test_the_theorys_drawings_are_reproducible_and_fit_a_page(name, tmp_path):
     def make():
-        return {name: getattr(plotting, name)(THEORY[name]())}
+        frames = THEORY[name]()
+        return {name: getattr(plotting, name)(*(frames if isinstance(frames, tuple) else (frames,)))}
 
     first, second = (plotting.draw(make, tmp_path / folder) for folder in ("one", "two"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -256,25 +258,27 @@ def test_the_gradient_field_points_where_the_frame_says():
         assert np.asarray(drawn.get_array()) == pytest.approx(np.log2(-win / lose))
 
 
-def test_the_correction_is_drawn_blank_where_there_is_nothing_to_correct():
-    frame = corrected()
-    axes = titled(plotting.correction(frame))
-    assert list(axes) == ["bDPO", "nbDPO", "nbDPO symmetric", "bDPO, whole sequences"]
-    part = frame[(frame["loss"] == "bdpo") & (frame["kind"] == "grid")]
-    drawn = np.ma.filled(mesh_of(axes["bDPO"]).get_array().astype(float), np.nan)
-    wanted = part.pivot(index="log10_lose", columns="log10_win", values="nearer").to_numpy()
-    np.testing.assert_allclose(drawn, np.where(np.eye(3, dtype=bool), np.nan, wanted))
-    border = axes["bDPO"].collections[-1].get_paths()  # |log ratio| = log 1.25, half of it a side
-    ends = np.concatenate([path.vertices for path in border])
-    assert np.abs(ends[:, 1] - ends[:, 0]) == pytest.approx(2 * np.log(1.25))
+def test_the_law_of_the_correction_is_drawn_with_trainings_from_start_to_end():
+    figure = plotting.correction(*corrected())
+    axes = titled(figure)
+    assert list(axes) == ["the law: 1 − |1 − 1/LM|", "along trainings in the lab", "whole sequences"]
+    law, *marks = axes["the law: 1 − |1 − 1/LM|"].lines[:-1]
+    mean, share = law.get_xydata().T
+    assert mean[0] == pytest.approx(0.5)
+    np.testing.assert_allclose(share, np.where(mean < 1, 2 - 1 / mean, 1 / mean))
+    points = [mark.get_xydata()[0] for mark in marks]
+    assert points[0] == pytest.approx([3, 1 / 3])
+    assert points[1] == pytest.approx([8, 1 / 8])
+    assert points[3] == pytest.approx([13, 1 / 13])
+    assert points[-1] == pytest.approx([45, (1 / 54 + 1 / 36) / 2])
+    along = axes["along trainings in the lab"].lines
+    assert [line.get_label() for line in along] == ["DPO, free", "DPO, shared", "bDPO, free", "bDPO, shared"]
+    assert along[1].get_xydata() == pytest.approx(np.array([[0, 1 / 3], [10, 1 / 3.2], [500, 1 / 13]]))
 
 
-def test_whole_sequences_show_share_and_weight_of_each_pair():
-    figure = plotting.correction(corrected())
-    share = titled(figure)["bDPO, whole sequences"]
-    weight = next(axis for axis in figure.axes if axis.get_ylabel() == r"$\lambda_w$")
-    assert points_of(share) == pytest.approx(np.array([[60, 1 / 60]]))
-    assert points_of(weight) == pytest.approx(np.array([[0.3, 30 / 120]]))
+def test_whole_sequences_show_the_weight_of_each_pair():
+    weight = titled(plotting.correction(*corrected()))["whole sequences"]
+    assert points_of(weight) == pytest.approx(np.array([[0.3, 30 / 120], [0.7, 60 / 80]]))
 
 
 def test_weight_functions_are_scaled_and_marked_where_theorem_3_is_true():
@@ -299,9 +303,9 @@ def test_phases_colour_the_statement_of_each_weight():
     frame = phase()
     axes = [axis for axis in plotting.phases(frame).axes if axis.get_xlabel().startswith("distance")]
     assert [axis.get_title().splitlines() for axis in axes] == [
-        ["DPO: extrema", "of $w$ outside", "true at 5 of 9 points"],
-        ["balanced: extrema", r"of $w\cdot p$ inside", "true at 0 of 9 points"],
-        ["bDPO: extrema", "inside", "true at 0 of 9 points"],
+        ["DPO: extrema", "of $w$ outside"],
+        ["balanced: extrema", r"of $w\cdot p$ inside"],
+        ["bDPO: extrema", "inside"],
     ]
     for axis, (weight, place) in zip(
         axes, {"dpo": "outside", "balanced": "inside", "bdpo": "inside"}.items(), strict=True

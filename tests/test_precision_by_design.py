@@ -142,3 +142,14 @@ def test_parts_that_were_run_cannot_be_asked_for_again(keyed):
     again = dataclasses.replace(EXPERIMENT, more=lambda frame, settings: parts(settings)[:1])
     with pytest.raises(ValueError, match=r"^more must ask by-design for parts that were not run, got .*\.parquet$"):
         frames.run(again, workers=1)
+
+
+def test_an_endpoint_without_a_baseline_is_a_value_of_its_method():
+    frame = first_block()
+    frame = frame[frame["method"] == "bdpo"]
+    endpoint = dataclasses.replace(ENDPOINTS[0], baseline=None)
+    asked = runs_to_add(frame, [endpoint], ("mask",))
+    assert set(asked["method"]) <= {"bdpo"}
+    widths = endpoint.to_add(frame).set_index("mask")["half_width"]
+    for mask, rows in frame.groupby("mask"):
+        assert widths[mask] == pytest.approx(float(mean_of(rows["x"].to_numpy()).half_width()))

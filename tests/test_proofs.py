@@ -89,6 +89,18 @@ def test_every_margin_loss_has_the_ratio_of_the_chain_rule(name):
     assert (np.abs(rho - 1) < 1e-10).all() == (name in ("dpo", "cdpo", "ipo", "fixed-weight"))
 
 
+def test_in_a_step_the_likelier_side_moves_more():
+    for shares in rng().dirichlet(np.full(4, 0.7), 200):
+        logits = tensor(np.log(shares)).requires_grad_()
+        logp = torch.log_softmax(logits, 0)
+        reference = torch.full((2,), math.log(1 / 4), dtype=torch.float64)
+        DPO()(PairLogps(logp[0], logp[1], *reference)).backward()
+        moved = (torch.softmax(logits.detach() - 1e-6 * logits.grad, 0) - logp.exp()).detach().numpy()
+        gained, lost = moved[0], -moved[1]
+        if abs(shares[0] - shares[1]) > 1e-3 and shares[2:].sum() > 1e-3:
+            assert (gained > lost) == (shares[0] > shares[1])
+
+
 def test_the_logged_ratio_of_a_training_follows_by_algebra():
     world = gl.gaussian_world(prompts=3, responses=6, seed=1)
     for name, is_dpo in (("dpo", True), ("bdpo", False)):

@@ -5,6 +5,7 @@ the streams are fixed. A word is "right in 95%" where its share is above .95 min
 """
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,9 @@ import pytest
 from scipy import stats
 from scipy.special import stdtrit
 
+from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.precision import Endpoint, runs_to_add
+from gradlab.experiments.report.verdicts import settle
 from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.conditions import search_condition
 from gradlab.stats.equivalence import ALPHA, mean_of
@@ -319,3 +323,147 @@ def test_a_true_condition_is_found_and_confirmed_and_a_chance_one_seldom_is():
         false += search_condition(measured(chance, draw, seeds=12), factors, seeds, MARGIN, list(factors)).confirmed
     assert right / times >= 0.95
     assert false / times <= 0.05
+
+
+# --- the whole path: frames, blocks of seeds, contrasts, claims ---
+
+CLAIM = {"claim": "shift-bdpo", "method": "a", "baseline": "b", "value": "x", "margin": MARGIN}  # any of one experiment
+STATED = Contrast(statement="a is more than b", by=("mask", "policy"), **CLAIM)
+ENDPOINT = Endpoint("x", "a", "b", ("mask", "policy"), DESIGN)
+SAMPLED = Contrast(
+    statement="a is more than b elsewhere", by=("world",), population="worlds", moderators=("dose", "policy"), **CLAIM
+)
+TWENTY = pd.DataFrame([(mask, policy) for mask in range(10) for policy in ("free", "shared")],
+                      columns=["mask", "policy"])  # fmt: skip
+BLOCK = 120  # worlds
+
+
+def as_frame(cells, values, draw):
+    """Return a row per method, cell and seed that was run: values (cells, seeds) are the differences, NaN not run."""
+    unit, seed = np.nonzero(~np.isnan(values))
+    base = draw.normal(size=len(unit))
+    rows = cells.iloc[unit].reset_index(drop=True).assign(seed=1000 + seed)
+    return pd.concat([rows.assign(method="a", x=base + values[unit, seed]), rows.assign(method="b", x=base)])
+
+
+def by_blocks(cells, truth, draw):
+    """Return the frame after as many blocks of seeds as ``runs_to_add`` asks for, which an experiment's ``more`` is."""
+    shared, own = draw.normal(0, NOISE, DESIGN.cap), draw.normal(0, NOISE, (len(cells), DESIGN.cap))
+    drawn = truth[:, None] + math.sqrt(0.3) * shared + math.sqrt(0.7) * own
+    seeds = np.full(len(cells), DESIGN.first)
+    while True:
+        frame = as_frame(cells, np.where(np.arange(DESIGN.cap) < seeds[:, None], drawn, np.nan), draw)
+        asked = runs_to_add(frame, [ENDPOINT], ENDPOINT.by)
+        if not len(asked):
+            return frame
+        more = cells.merge(asked[asked["method"] == "a"], how="left")["more"].fillna(0).to_numpy(int)
+        seeds = seeds + more
+
+
+def world_frame(effect_of, draw, *, worlds=BLOCK, seeds=6, noise=0.01):
+    """Return a frame of worlds with their factors, and the true effects."""
+    cells = pd.DataFrame({"world": np.arange(worlds), "dose": draw.uniform(0.5, 8, worlds),
+                          "policy": draw.choice(["free", "shared"], worlds)})  # fmt: skip
+    truth = effect_of(draw, worlds)
+    return as_frame(cells, truth[:, None] + draw.normal(0, noise, (worlds, seeds)), draw), truth
+
+
+def settled(*answers):
+    """Return the claim that these answers settle."""
+    rows = [replace(row, experiment="shift") for row in answers]
+    return settle(rows, {"shift": "current"}, [STATED.claim])[STATED.claim]
+
+
+WIRED = {
+    "all of +.06": (all_of(0.06), "holds throughout"),
+    "95% of +.06, 5% of −.02": (either(0.06, -0.02, 0.05), "holds on average"),
+    "half of +.06, half of −.06": (either(0.06, -0.06, 0.5), "mixed"),
+    "0": (all_of(0.0), "no practical difference"),
+    "one strong reversal": (one_reversal, "holds on average"),
+}
+
+
+def in_cells(name, units):
+    """Return the truth of a case in fixed cells."""
+    rank = np.arange(units)
+    return {
+        "all of +.06": np.full(units, 0.06), "0": np.zeros(units),
+        "95% of +.06, 5% of −.02": np.where(rank < round(0.05 * units), -0.02, 0.06),
+        "half of +.06, half of −.06": np.where(rank < units // 2, -0.06, 0.06),
+        "one strong reversal": np.where(rank == 0, -0.3, 0.06),
+    }[name]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIRED)
+def test_from_frames_to_claims_the_right_word_is_said_in_95_percent(name):
+    """Stated cells by blocks of seeds, and the same truth transported to a first block of worlds."""
+    truth, word = WIRED[name]
+    draw, times, said = rng(60 + list(WIRED).index(name)), 50, []
+    for _ in range(times):
+        stated = by_blocks(TWENTY, in_cells(name, len(TWENTY)), draw)
+        sampled, _ = world_frame(truth, draw)
+        (cells,) = judged(stated, [STATED])
+        assert cells.wide == 0  # every cell is as precise as designed
+        one = settled(cells, *judged(sampled, [SAMPLED]))
+        said.append((one.word, one.transported))
+    right = (np.array(said) == word).mean(0)
+    assert (right >= 0.95 - within(0.95, times)).all(), {one: said.count(one) for one in set(said)}
+
+
+@pytest.mark.parametrize("name", ["all of +.06", "half of +.06, half of −.06", "0"])
+def test_from_frames_to_claims_the_error_falls_with_seeds(name):
+    draw, times, wrong = rng(70 + list(WIRED).index(name)), 40, []
+    truth = in_cells(name, len(TWENTY))
+    for seeds in (3, 12, 96):
+        said = [
+            settled(*judged(as_frame(TWENTY, truth[:, None] + draw.normal(0, 0.06, (20, seeds)), draw), [STATED])).word
+            for _ in range(times)
+        ]
+        wrong.append(np.mean(np.array(said) != WIRED[name][1]))
+    assert wrong[0] > 0.5 or name == "0"  # the mean of 20 cells is precise at once
+    assert wrong[0] >= wrong[1] - within(0.25, times)
+    assert wrong[2] <= 0.05
+
+
+def test_from_frames_to_claims_the_error_falls_with_worlds():
+    draw, times, wrong = rng(75), 20, []
+    for worlds in (31, BLOCK, 4 * BLOCK):
+        frames = [world_frame(either(0.06, -0.06, 0.2), draw, worlds=worlds)[0] for _ in range(times)]
+        wrong.append(np.mean([settled(*judged(frame, [SAMPLED])).word != "mixed" for frame in frames]))
+    assert wrong[0] > wrong[1] >= wrong[2] == 0
+
+
+def test_every_interval_of_an_answer_covers():
+    """Of each world and cell over seeds, of the average over worlds or cells, of a new world, of bins and values."""
+    draw, times, hits = rng(76), 120, {}
+
+    def note(kind, low, high, truth):
+        hits.setdefault(kind, []).extend(np.atleast_1d((np.asarray(low) < truth) & (truth < np.asarray(high))))
+
+    for _ in range(times):
+        policies, dose = draw.choice(["free", "shared"], 60), draw.uniform(0.5, 8, 60)
+        expected = 0.01 * dose + np.where(policies == "free", 0.02, -0.02)
+        truth = expected + draw.normal(0, 0.02, 60)
+        cells = pd.DataFrame({"world": np.arange(60), "dose": dose, "policy": policies})
+        frame = as_frame(cells, truth[:, None] + draw.normal(0, 0.03, (60, 6)), draw)
+        (one,) = judged(frame, [SAMPLED])
+        note("a world, over seeds", one.rows["low"], one.rows["high"], truth)
+        note("the average over worlds", one.low, one.high, 0.0425)
+        new = 0.01 * draw.uniform(0.5, 8) + draw.choice([0.02, -0.02]) + draw.normal(0, 0.02)
+        note("a new world", *one.transport.expected, new + draw.normal(0, 0.03, 6).mean())
+        for _, row in one.moderators["dose"].iterrows():
+            inside = (dose >= row["dose_low"]) & (dose <= row["dose_high"])
+            note("a bin of doses", row["low"], row["high"], 0.01 * dose[inside].mean())
+        for _, row in one.moderators["policy"].iterrows():
+            note("a value of a factor", row["low"], row["high"], 0.0425 + (0.02 if row["value"] == "free" else -0.02))
+        fixed = np.linspace(-0.05, 0.05, 20)
+        (stated,) = judged(by_blocks(TWENTY, fixed, draw), [STATED])
+        order = stated.rows[["mask", "policy"]].merge(TWENTY.assign(truth=fixed), how="left")["truth"]
+        note("a cell, by blocks of seeds", stated.rows["low"], stated.rows["high"], order.to_numpy())
+        note("the average over cells, by blocks of seeds", stated.low, stated.high, 0.0)
+    for kind, covered in hits.items():
+        least = 0.935 if "blocks" in kind else 0.95  # the stop rule costs that much from 12 seeds on
+        number = times if "cell" in kind else len(covered)  # the cells of a run share their seeds
+        assert np.mean(covered) >= least - within(0.95, number), kind
+        assert np.mean(covered) <= 0.995 or "average" in kind or "new" in kind, kind
+    assert len(hits) == 7

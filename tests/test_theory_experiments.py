@@ -1,4 +1,7 @@
-"""The theory's verdicts, recomputed on small cases by another route, and turned over by other data."""
+"""The theory's answers, recomputed on small cases by another route, and turned over by other data."""
+
+import itertools
+import sys
 
 import numpy as np
 import pandas as pd
@@ -6,8 +9,12 @@ import pytest
 from scipy.special import expit, log_softmax, softmax
 
 from gradlab.experiments import EXPERIMENTS, frames
-from gradlab.experiments.contrasts import Contrast, Scan, judged
+from gradlab.experiments.methods import train
+from gradlab.experiments.report.claims import CLAIMS
+from gradlab.experiments.report.proofs import PROOFS
+from gradlab.lab.world import gaussian_world
 
+LOSSES = ["dpo", "cdpo", "ipo", "bdpo", "nbdpo"]
 ratios, shift, variance = (EXPERIMENTS[name] for name in ("ratios", "shift", "variance"))
 
 
@@ -16,64 +23,43 @@ def run(experiment, **settings):
     return pd.concat([experiment.run_part(**part) for part in parts], ignore_index=True)
 
 
-def row(table, words, claim=None):
-    found = table[table["statement"].str.contains(words, regex=False)]
-    found = found if claim is None else found[found["claim"] == claim]
-    assert len(found) == 1, (words, list(table["statement"]))
-    return found.iloc[0]
+def verdict(experiment, frame, **settings):
+    return experiment.verdict(frame, {**frames.declared(experiment, quick=True), **settings})
 
 
-# --- scans and families ----------------------------------------------------------------------------------------------
+def row(answers, words, claim=None):
+    found = [answer for answer in answers if words in answer.statement.statement]
+    found = [answer for answer in found if claim in (None, answer.statement.claim)]
+    assert len(found) == 1, (words, [answer.statement.statement for answer in answers])
+    return found[0]
 
 
-def scan_of(slack, **kind):
-    frame = pd.DataFrame({"slack": slack, "place": range(len(slack))})
-    return judged(frame, [Scan("c", "words", "slack", ("place",), 0.1, **kind)]).iloc[0]
+def primary(answers, claim):
+    found = [answer for answer in answers if answer.statement.claim == claim and answer.role == "primary"]
+    assert len(found) == 1
+    return found[0]
 
 
-def test_a_scan_says_of_every_case_on_which_side_of_the_boundary_it_lies():
-    found = scan_of([1.0, 0.1, -0.1, -0.2])
-    assert (found["holds"], found["fails"], found["no_difference"]) == (1, 1, 2)
-    assert found["effect"] == 0.25
-    assert np.isnan(found["low"])  # nothing was drawn at random
-    assert scan_of([1.0, 2.0])["verdict"] == "holds"
-    assert scan_of([-1.0, -2.0])["verdict"] == "fails"
-    assert scan_of([0.0, 0.0])["verdict"] == "no difference"
-    assert scan_of([-1.0] * 3 + [1.0] * 4)["verdict"] == "holds when place ≥ 3"
+@pytest.mark.parametrize("experiment", [ratios, shift, variance], ids=lambda one: one.name)
+def test_primaries_rest_on_proofs_that_exist_and_say_no_share(experiment):
+    statements = [*sys.modules[experiment.module].STATEMENTS]
+    for statement in statements:
+        assert statement.role in ("primary", "context")
+        assert not statement.proof or statement.proof in PROOFS
+        if statement.role == "primary":
+            assert statement.proof
+            sentence = statement.fails if statement.refutes else statement.holds
+            assert sentence
+            assert "%" not in sentence
+            assert "percent" not in sentence
+            assert statement.claim in CLAIMS
 
 
-def test_an_identity_is_one_only_if_no_case_is_off():
-    assert scan_of([0.1, -0.1, 0.0], identity=True)["verdict"] == "identity"
-    assert scan_of([0.1, -0.2, 0.0], identity=True)["verdict"] == "fails"
-
-
-def test_a_scan_over_draws_has_an_interval_over_seeds():
-    frame = pd.DataFrame({"slack": [1.0, 1.0, -1.0, 1.0, 1.0, 1.0], "seed": [0, 0, 1, 1, 2, 2]})
-    found = judged(frame, [Scan("c", "words", "slack", ())]).iloc[0]
-    assert found["effect"] == pytest.approx(5 / 6)
-    assert found["low"] < 5 / 6 < found["high"] <= 1
-    assert found["seeds"] == 3
-
-
-def test_a_scan_refuses_gaps():
-    with pytest.raises(ValueError, match="must have slack in every case"):
-        scan_of([1.0, np.nan])
-    with pytest.raises(ValueError, match="must have slack in every case, got 0"):
-        scan_of([])
-
-
-def sampled(claim, p_values, control=False):
-    """A contrast with one cell a p-value, built from pairs whose t-test gives about that."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for cell, target in enumerate(p_values):
-        noise = rng.normal(size=8)
-        noise = (noise - noise.mean()) / noise.std(ddof=1)
-        from scipy.stats import t
-
-        shift = t.isf(target / 2, 7) / np.sqrt(8)
-        rows += [{"method": "a", "cell": cell, "seed": seed, "x": shift + value} for seed, value in enumerate(noise)]
-    return judged(pd.DataFrame(rows), [Contrast(claim, "words", "a", None, "x", ("cell",), 0.0, control=control)])
+def test_seeds_are_those_that_the_first_report_did_not_use():
+    for experiment in (ratios, shift, variance):
+        assert experiment.settings["first_seed"] == 1000
+        assert experiment.quick["first_seed"] == 0
+        assert any("first_seed" in str(part) for part in experiment.parts(experiment.settings))
 
 
 # --- ratios ----------------------------------------------------------------------------------------------------------
@@ -81,14 +67,12 @@ def sampled(claim, p_values, control=False):
 
 @pytest.fixture(scope="module")
 def ratio_frame():
-    return run(ratios, losses=["dpo", "cdpo", "ipo", "bdpo", "nbdpo"])
+    return run(ratios, losses=LOSSES)
 
 
-def test_the_field_shows_dpo_and_what_is_weighted_anew_and_the_map_only_the_latter(ratio_frame):
+def test_the_field_shows_dpo_and_what_is_weighted_anew(ratio_frame):
     drawn = ratios.figures(ratio_frame)
     assert [axis.get_title() for axis in drawn["gradient-field"].axes if axis.get_title()] == ["DPO", "bDPO", "nbDPO"]
-    titles = [axis.get_title() for axis in drawn["ratio-correction"].axes if axis.get_title()]
-    assert titles == ["bDPO", "nbDPO", "bDPO, whole sequences"]
 
 
 def loss_by_hand(name, win, lose):
@@ -123,36 +107,59 @@ def test_the_steps_are_those_of_a_small_real_step(ratio_frame, name):
         assert (case.step_win, case.step_lose) == pytest.approx(moved[:2], abs=1e-4 * abs(moved).max() + 1e-9)
 
 
-def test_the_ratio_is_an_identity_which_all_margin_losses_share_and_a_step_turns_over(ratio_frame):
-    table = ratios.verdict(ratio_frame)
-    assert row(table, "|∂L/∂π_w| : |∂L/∂π_l| = π_l : π_w")["verdict"] == "identity"
-    assert row(table, "differs in this ratio from other margin losses")["verdict"] == "no difference"
-    assert row(table, "differ in log π too")["verdict"] == "no difference"
+def test_the_ratio_is_proved_and_a_step_turns_it_over(ratio_frame):
+    answers = verdict(ratios, ratio_frame, losses=LOSSES)
+    assert primary(answers, "ratio").word == "proved"
+    assert row(answers, "cDPO and IPO have the same ratio").word == "proved"
     # (a − b)(1 − a − b) > 0: the winner gains more than the loser loses wherever it is the more probable one.
-    assert row(table, "in a real step")["verdict"] == "fails"
-    assert row(table, "in a real step")["holds"] == 0
+    step = row(answers, "in a small step")
+    assert (step.word, step.number("for")) == ("proved", len(step.rows))
 
 
-def test_balance_is_restored_somewhere_and_not_at_the_scale_of_sequences(ratio_frame):
-    table = ratios.verdict(ratio_frame)
-    restored = row(table, "restores symmetry: sides")
-    grid = ratio_frame.query("kind == 'grid' and loss == 'bdpo'")
-    win, lose = grid["log_win"].to_numpy(), grid["log_lose"].to_numpy()
-    far = np.abs(win - lose) > np.log(2)
-    balanced = np.abs(lose - win + np.log(lose / win)) < np.log(1.25)
-    assert restored["effect"] == pytest.approx(balanced[far].mean())
-    assert row(table, "is nearer to symmetry")["verdict"] == "holds"
-    assert row(table, "half of DPO's imbalance, whole sequences")["effect"] < 0.05
-    assert row(table, "share of length")["verdict"] == "fails"
+def test_the_correction_is_a_law_and_no_restored_symmetry(ratio_frame):
+    answers = verdict(ratios, ratio_frame, losses=LOSSES)
+    assert primary(answers, "ratio-corrected").word == "refuted"
+    assert row(answers, "the law:").word == "proved"
+    assert row(answers, "nearer to symmetry").word == "proved"
+    sequences = row(answers, "the share corrected at the scale of whole sequences")
+    assert 0.005 < sequences.low < sequences.effect < sequences.high < 0.03
+    assert row(answers, "length explains").effect > 0.5
 
 
-def test_other_gradients_would_turn_the_verdict_on_the_ratio_over(ratio_frame):
+def test_the_share_along_a_training_is_that_of_its_pairs(ratio_frame):
+    answers = verdict(ratios, ratio_frame, losses=LOSSES)
+    world = gaussian_world(seed=1)
+    for method in ("dpo", "bdpo"):
+        judged_row = row(answers, f"end of {'bDPO' if method == 'bdpo' else 'DPO'} training")
+        fitted = train(method, [world], ratios.quick["training"], seeds=[1])
+        shares = []
+        for log_p in fitted.logp[0].numpy():
+            for one, other in itertools.combinations(log_p, 2):
+                ratio_of_bdpo = other - one + np.log(other / one)
+                shares.append(1 - abs(ratio_of_bdpo) / abs(other - one))
+        rows = ratio_frame.query(f"kind == 'training' and method == '{method}' and policy == 'free' and seed == 1")
+        assert rows["share"].iloc[0] == pytest.approx(1 / np.log(20))  # the uniform start
+        assert rows["share"].iloc[-1] == pytest.approx(np.median(shares), rel=1e-6)
+        assert judged_row.effect == pytest.approx(
+            ratio_frame.query(f"kind == 'training' and method == '{method}' and step == 100")["share"].mean()
+        )
+
+
+def test_other_gradients_would_turn_the_answers_over(ratio_frame):
     other = ratio_frame.assign(log_prob_ratio=ratio_frame["log_prob_ratio"] + 1e-6)
-    assert row(ratios.verdict(other), "|∂L/∂π_w| : |∂L/∂π_l| = π_l : π_w")["verdict"] == "fails"
+    assert primary(verdict(ratios, other, losses=LOSSES), "ratio").word == "refuted"
+    assert row(verdict(ratios, other, losses=LOSSES), "the law:").word == "refuted"
     balanced = ratio_frame.assign(
         log_prob_ratio=np.where(ratio_frame["loss"] == "bdpo", 0.0, ratio_frame["log_prob_ratio"])
     )
-    assert row(ratios.verdict(balanced), "restores symmetry: sides")["verdict"] == "holds"
+    assert primary(verdict(ratios, balanced, losses=LOSSES), "ratio-corrected").word == "undecided"
+
+
+def test_a_frame_without_a_declared_loss_or_training_is_refused(ratio_frame):
+    with pytest.raises(ValueError, match="frame must have the declared values of loss; cdpo is missing"):
+        verdict(ratios, ratio_frame[ratio_frame["loss"] != "cdpo"], losses=LOSSES)
+    with pytest.raises(ValueError, match="frame must have the declared values of policy; shared is missing"):
+        verdict(ratios, ratio_frame[ratio_frame["policy"] != "shared"], losses=LOSSES)
 
 
 # --- shift -----------------------------------------------------------------------------------------------------------
@@ -200,14 +207,39 @@ def test_extrema_lie_within_a_cell_of_those_of_the_weights_summed_by_hand(shift_
         assert cases.loc[name, "outside"] == pytest.approx((-signed).min(), abs=1)
 
 
-def test_dpos_extrema_lie_outside_for_unimodal_policies_and_the_balanced_ones_do_not_all_lie_inside(shift_frame):
-    table = shift.verdict(shift_frame)
-    assert row(table, "DPO: the extrema of w lie outside [μ_p, μ_q] (Gaussians")["verdict"] == "holds"
-    assert row(table, "w lie outside [μ_p, μ_q]: the continuous limit")["verdict"] == "holds"
-    assert row(table, "w lie outside [μ_p, μ_q]: other unimodal")["verdict"] == "holds"
-    stated = row(table, "balanced w·p: the extrema lie inside [μ_p, μ_q] (Gaussians")
-    assert stated["verdict"] != "holds"
-    assert row(table, "balanced w·p: the extrema lie inside [μ_p, μ_q]: the continuous limit")["verdict"] == "fails"
+def test_theorem_3_is_proved_for_dpo_and_refuted_for_balanced_weights(shift_frame):
+    answers = verdict(shift, shift_frame)
+    assert primary(answers, "shift-dpo").word == "proved"
+    assert row(answers, "w lie outside [μ_p, μ_q]: the continuous limit").word == "proved"
+    assert row(answers, "w lie outside [μ_p, μ_q]: other unimodal").word == "proved"
+    balanced = primary(answers, "shift-balanced")
+    assert (balanced.word, balanced.number("against")) == ("refuted", len(balanced.rows))  # always, says the theorem
+    assert primary(answers, "shift-bdpo").word == "refuted"
+
+
+def test_the_size_of_the_miss_and_the_weight_far_out_are_those_of_the_frame(shift_frame):
+    answers = verdict(shift, shift_frame)
+    limit = shift_frame.query("kind == 'limit'").set_index("weight")
+    miss = limit.loc["balanced", "miss"] / limit.loc["balanced", "sigma_p"]
+    sentence = row(answers, "the lowest value lies within one σ_p").sentence
+    assert f"{miss.median():.2f} σ_p outside" in sentence
+    assert f"from {miss.min():.2f} to {miss.max():.2f} σ_p" in sentence
+    far = limit.groupby(level=0)["far"].median()
+    sentence = row(answers, "farther than 2 σ_p outside").sentence
+    assert f"{far['balanced']:.1%} of w·p" in sentence
+    assert f"{far['dpo']:.0%} of DPO's" in sentence
+    assert far["balanced"] < 0.1 < far["dpo"]
+
+
+def test_the_share_far_out_is_summed_by_hand(shift_frame):
+    case = {"n": 20, "support": 20.0, "distance": 4.0, "sigma_p": 1.5, "sigma_q": 3.0}
+    y = np.arange(20) + 0.5
+    p, q = (softmax(-0.5 * ((y - at) / width) ** 2) for at, width in ((8.0, 1.5), (12.0, 3.0)))
+    found = shift_frame[(shift_frame[list(case)] == pd.Series(case)).all(axis=1) & (shift_frame["family"] == "gaussian")
+                        & (shift_frame["kind"] == "scan")].set_index("weight")  # fmt: skip
+    for name, weight in brute_force_weights(p, q).items():
+        away = np.array([8.0 - at if at < 10 else at - 12.0 for at in y]) > 3.0
+        assert found.loc[name, "far"] == pytest.approx(np.abs(weight[away]).sum() / np.abs(weight).sum())
 
 
 def test_the_minimum_of_the_balanced_weight_misses_as_the_closed_form_says(shift_frame):
@@ -223,13 +255,17 @@ def test_the_minimum_of_the_balanced_weight_misses_as_the_closed_form_says(shift
             )
 
 
-def test_other_places_would_turn_the_verdicts_over(shift_frame):
-    scans = shift_frame["kind"] == "scan"
-    moved = shift_frame.assign(inside=np.where(scans, 1.0, shift_frame["inside"]), outside=np.where(scans, -3.0, 1.0))
-    table = shift.verdict(moved)
-    assert row(table, "DPO: the extrema of w lie outside [μ_p, μ_q] (Gaussians")["verdict"] == "fails"
-    assert row(table, "balanced w·p: the extrema lie inside [μ_p, μ_q] (Gaussians")["verdict"] == "holds"
-    assert row(table, "bDPO's own weights: the extrema lie inside [μ_p, μ_q] (Gaussians")["verdict"] == "holds"
+def test_other_places_would_turn_the_answers_over(shift_frame):
+    moved = shift_frame.assign(inside=1.0, outside=-3.0, miss=-1.0)
+    answers = verdict(shift, moved)
+    assert primary(answers, "shift-dpo").word == "refuted"
+    assert primary(answers, "shift-balanced").word == "undecided"  # no case shows what the proof says
+    assert primary(answers, "shift-bdpo").word == "undecided"
+
+
+def test_a_frame_without_a_declared_kind_is_refused(shift_frame):
+    with pytest.raises(ValueError, match="frame must have the declared values of kind; limit is missing"):
+        verdict(shift, shift_frame[shift_frame["kind"] != "limit"])
 
 
 # --- variance --------------------------------------------------------------------------------------------------------
@@ -255,21 +291,29 @@ def test_the_two_sides_of_the_theorem_are_plain_moments(variance_frame):
     assert np.exp(case["log_noise"]) == pytest.approx(signal[0] / signal[1])
 
 
-def test_the_theorem_holds_in_a_region_and_has_counterexamples(variance_frame):
-    table = variance.verdict(variance_frame)
-    stated = row(table, "every declared family")
+def test_the_theorem_is_refuted_and_each_family_stands_by_itself(variance_frame):
+    answers = verdict(variance, variance_frame)
+    stated = primary(answers, "variance")
+    assert (stated.word, stated.number("against")) == ("refuted", len(stated.rows))
+    assert row(answers, "it is true exactly where").word == "proved"
     cases = variance_frame[variance_frame["family"] != "region"]
-    assert stated["effect"] == pytest.approx((cases["log_ratio"] < 0).mean())
-    assert stated["fails"] > 0
-    assert stated["verdict"] != "holds"
-    assert row(table, "it is true exactly where")["verdict"] == "identity"
     narrow = cases.query("family == 'gaussian' and sigma_p == 1.5 and sigma_q == 6 and distance == 0 and n == 20")
     assert len(narrow) == 1
     assert (narrow["log_ratio"] > 0).all()  # a policy much narrower than the preference
+    of_family = cases.groupby("family").size()
+    for answer in answers:
+        if answer.statement.statement != row(answers, "it is true exactly where").statement.statement:
+            assert len(answer.rows) in set(of_family)
+            assert "every declared family" not in answer.statement.statement
 
 
-def test_other_moments_would_turn_the_verdict_on_the_variance_over(variance_frame):
+def test_other_moments_would_turn_the_answer_on_the_variance_over(variance_frame):
     smaller = variance_frame.assign(log_ratio=-1.0, gap=-1.0)
-    assert row(variance.verdict(smaller), "every declared family")["verdict"] == "holds"
+    assert primary(verdict(variance, smaller), "variance").word == "undecided"
     disagreeing = variance_frame.assign(log_ratio=1.0, gap=-1.0)
-    assert row(variance.verdict(disagreeing), "it is true exactly where")["verdict"] == "fails"
+    assert row(verdict(variance, disagreeing), "it is true exactly where").word == "refuted"
+
+
+def test_a_frame_without_a_declared_family_is_refused(variance_frame):
+    with pytest.raises(ValueError, match="frame must have the declared values of family; trained is missing"):
+        verdict(variance, variance_frame[variance_frame["family"] != "trained"])

@@ -17,12 +17,13 @@ from gradlab.stats.precision import Design, seeds_to_add
 class Endpoint:
     """A primary endpoint with its design: the difference ``value`` of ``method`` − ``baseline`` in each cell of ``by``.
 
-    where  a pandas query that picks the rows.
+    baseline  None: the value of ``method`` itself.
+    where     a pandas query that picks the rows.
     """
 
     value: str
     method: str
-    baseline: str
+    baseline: str | None
     by: tuple[str, ...]
     design: Design
     where: str = ""
@@ -30,7 +31,11 @@ class Endpoint:
     def to_add(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return a row per cell: the columns ``by``, ``seeds`` (so far), ``half_width``, and ``more`` to be added."""
         rows = frame.query(self.where) if self.where else frame
-        differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
+        if self.baseline is None:
+            rows = rows[rows["method"] == self.method]
+            differences = rows[[*self.by, "seed"]].assign(difference=rows[self.value])
+        else:
+            differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
         table = by_unit_and_seed(differences, self.by)
         values = table.to_numpy(float)
         seeds, half_width = (~np.isnan(values)).sum(1), mean_of(values).half_width()
@@ -49,7 +54,7 @@ def runs_to_add(frame: pd.DataFrame, endpoints: Iterable[Endpoint], by: tuple[st
     endpoints = list(endpoints)
     asked = pd.concat([endpoint.to_add(frame)[[*by, "seeds", "more"]] for endpoint in endpoints])
     cells = asked.groupby(list(by), sort=False, as_index=False).max()
-    methods = dict.fromkeys(name for endpoint in endpoints for name in (endpoint.method, endpoint.baseline))
+    methods = dict.fromkeys(name for endpoint in endpoints for name in (endpoint.method, endpoint.baseline) if name)
     return cells[cells["more"] > 0].merge(pd.DataFrame({"method": list(methods)}), how="cross")
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import AsinhNorm, Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from gradlab.plotting.looks import WIDTH, look
-from gradlab.plotting.palette import INK, NOT_TRUE, SIGNED, TRUE
+from gradlab.plotting.looks import WIDTH, legend, look
+from gradlab.plotting.palette import FAINT, INK, NOT_TRUE, SIGNED, TRUE
 from gradlab.streams import Purpose, stream
 
-_SHARE = colormaps["cividis"].with_extremes(under=NOT_TRUE)
 _PLACES = {  # where Theorem 3 puts the extrema of a weight
     "dpo": ("outside", "DPO: extrema\nof $w$ outside"),
     "balanced": ("inside", "balanced: extrema\nof $w\\cdot p$ inside"),
@@ -31,24 +30,19 @@ _VARIANCE_LINES = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)  # powers of ten
 Columns = tuple[str, str, str]  # the columns on the x axis, on the y axis, and of the colour
 
 
-def correction(frame: pd.DataFrame) -> Figure:
-    """Draw the share of DPO's imbalance that each loss takes away, one map per loss; right: bDPO on whole sequences.
+def correction(pairs: pd.DataFrame, trainings: pd.DataFrame) -> Figure:
+    """Draw the law of Balanced-DPO's correction, the share corrected along trainings, and λ of whole sequences.
 
-    frame: one row per loss and pair; ``nearer`` is the share, ``balanced`` is positive where the sides are symmetric.
+    pairs      one row per pair of whole sequences: ``log_mean`` is the logarithmic mean of −log π_w and −log π_l,
+               ``share`` the share of DPO's imbalance that Balanced-DPO takes away.
+    trainings  one row per method, policy, seed and step, with medians of both over pairs.
     """
-    losses = list(frame["loss"].unique())
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.5, 1])[0]
-    axes = left.subplots(1, len(losses), squeeze=False, sharex=True, sharey=True)[0]
-    for loss, axis in zip(losses, axes, strict=True):
-        mesh = _corrected(axis, frame[(frame["loss"] == loss) & (frame["kind"] == "grid")])
-        axis.set(title=look(loss)["label"], xlabel=r"$\log_{10}\,\pi_w$")
-        if axis is axes[0]:
-            axis.set_ylabel(r"$\log_{10}\,\pi_l$")
-            left.colorbar(mesh, ax=axes, location="bottom", shrink=0.6, aspect=40,
-                          label="share of DPO's imbalance taken away")  # fmt: skip
-    above, below = right.subplots(2, 1)
-    _sequences(above, below, frame[(frame["loss"] == "bdpo") & (frame["kind"] == "sequence")])
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    law, along, length = figure.subplots(1, 3, width_ratios=[1.15, 1, 0.8])
+    _law(law, trainings, pairs)
+    _along(along, trainings)
+    _lengths(length, pairs)
+    legend(figure, along)
     return figure
 
 
@@ -63,7 +57,7 @@ def phases(frame: pd.DataFrame) -> Figure:
         mesh = _mesh(axis, part, ("distance", "sigma_q", place), AsinhNorm(0.5, -12, 12), SIGNED)
         _lines(axis, part, ("distance", "sigma_q", place), _PLACE_LINES)
         _widths(axis, (0.25, 0.5, 1, 2, 4))
-        axis.set_title(f"{title}\ntrue at {(part[place] >= 0).sum()} of {len(part)} points")
+        axis.set_title(title)
         axis.set_xlabel(r"distance of the modes / $\sigma_p$")
         if axis is axes[0]:
             axis.set_ylabel(r"$\sigma_q\,/\,\sigma_p$")
@@ -94,30 +88,52 @@ def variance_region(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _corrected(axis: Axes, part: pd.DataFrame) -> QuadMesh:
-    """Draw one map of the correction, blank where there is nothing to correct, with the border of symmetry."""
-    shown = part.assign(nearer=part["nearer"].where(part["imbalance"] > 0))
-    mesh = _mesh(axis, shown, ("log10_win", "log10_lose", "nearer"), Normalize(0, 1), _SHARE, shading="nearest")
-    # A line of |log ratio| = log(factor), drawn from the signed ratio, which has no kink on the diagonal.
-    factor = float((part["balanced"] + part["log_prob_ratio"].abs()).mean())
-    _lines(axis, part, ("log10_win", "log10_lose", "log_prob_ratio"), (-factor, factor), numbers=False)
-    axis.set(aspect="equal", xticks=(-6, -4, -2), yticks=(-6, -4, -2))
-    return mesh
+def _law(axis: Axes, trainings: pd.DataFrame, sequences: pd.DataFrame) -> None:
+    """Draw the share corrected against LM: the law as a line; on it the trainings' start and ends, and sequences."""
+    mean = np.geomspace(0.5, 300, 400)
+    axis.plot(mean, 1 - np.abs(1 - 1 / mean), color=INK, linewidth=1.2)
+    for shown, way in _ways(trainings):
+        axis.plot(way["log_mean"].iloc[0], way["share"].iloc[0], marker="o", color=INK, markerfacecolor="white")
+        axis.plot(way["log_mean"].iloc[-1], way["share"].iloc[-1], color=shown["color"], marker=shown["marker"],
+                  markersize=5)  # fmt: skip
+    middle = sequences["log_mean"].median(), sequences["share"].median()
+    axis.plot(*middle, marker="D", color=INK, clip_on=False)
+    axis.annotate("whole\nsequences", middle, (0, 8), textcoords="offset points", ha="center")
+    axis.annotate("trainings", (4.5, 0.3), (4, 4), textcoords="offset points")
+    axis.axvline(1, color=FAINT, linewidth=0.8, linestyle=":")
+    axis.set(xscale="log", ylim=(0, 1.04), xlim=(0.5, 300), title="the law: 1 − |1 − 1/LM|",
+             ylabel="share of the imbalance corrected",
+             xlabel=r"LM of $-\log\pi_w$, $-\log\pi_l$ (nats)")  # fmt: skip
+    axis.set_xticks((0.5, 1, 3, 10, 30, 100, 300), ("½", "1", "3", "10", "30", "100", "300"))
+    axis.minorticks_off()
 
 
-def _sequences(above: Axes, below: Axes, pairs: pd.DataFrame) -> None:
-    """Draw the share corrected against the mean −log π, and λ against the loser's share of tokens; one dot per pair."""
-    dots = {"marker": ".", "linestyle": "none", "color": look("bdpo")["color"], "alpha": 0.25, "markersize": 3,
-            "markeredgewidth": 0, "rasterized": True}  # fmt: skip
-    above.plot(-(pairs["log_win"] + pairs["log_lose"]) / 2, pairs["nearer"], **dots)
-    above.set(xscale="log", ylim=(-0.03, 1), xlabel=r"mean $-\log\pi$ (nats)", ylabel="share taken away")
-    above.set_xticks((30, 100, 300), ("30", "100", "300"))
-    above.minorticks_off()
-    above.annotate(f"median {pairs['nearer'].median():.1%}", (0.5, 0.2), xycoords="axes fraction", ha="center")
-    above.set_title("bDPO, whole sequences")
-    below.plot(pairs["length_share"], pairs["log_lose"] / (pairs["log_win"] + pairs["log_lose"]), **dots)
-    below.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
-    below.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), xlabel="loser's share of tokens", ylabel=r"$\lambda_w$")
+def _along(axis: Axes, trainings: pd.DataFrame) -> None:
+    """Draw the share corrected over the steps of each training, mean over seeds."""
+    for shown, way in _ways(trainings):
+        axis.plot(way.index, way["share"], **shown, markersize=3.5)
+    axis.set(xscale="symlog", ylim=(0, 0.5), title="along trainings in the lab", xlabel="step", xlim=(0, None))
+    axis.set_xticks((0, 1, 10, 100, 500), ("0", "1", "10", "100", "500"))
+    axis.minorticks_off()
+
+
+def _ways(trainings: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield the look of each training and its means over seeds, by step; shared parameters are dashed, with squares."""
+    for (method, policy), rows in trainings.groupby(["method", "policy"], sort=False):
+        free = policy == "free"
+        shown = {"color": look(str(method))["color"], "marker": "o" if free else "s",
+                 "linestyle": "-" if free else "--", "label": f"{look(str(method))['label']}, {policy}"}  # fmt: skip
+        yield shown, rows.groupby("step")[["log_mean", "share"]].mean()
+
+
+def _lengths(axis: Axes, pairs: pd.DataFrame) -> None:
+    """Draw λ of whole sequences against the loser's share of tokens, one dot per pair."""
+    axis.plot(pairs["length_share"], pairs["log_lose"] / (pairs["log_win"] + pairs["log_lose"]), marker=".",
+              linestyle="none", color=look("bdpo")["color"], alpha=0.25, markersize=3, markeredgewidth=0,
+              rasterized=True)  # fmt: skip
+    axis.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
+    axis.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), title="whole sequences",
+             xlabel="loser's share of tokens", ylabel=r"$\lambda_w$", box_aspect=1)  # fmt: skip
 
 
 def _draws(axis: Axes, draws: pd.DataFrame) -> None:
@@ -147,29 +163,21 @@ def _draws(axis: Axes, draws: pd.DataFrame) -> None:
     axis.grid(visible=False, axis="y")
 
 
-def _mesh(
-    axis: Axes,
-    part: pd.DataFrame,
-    columns: Columns,
-    norm: Normalize,
-    cmap: Colormap,
-    shading: Literal["gouraud", "nearest"] = "gouraud",
-) -> QuadMesh:
-    """Draw the frame's values as colours, smooth between them, or as cells with shading ``nearest``."""
+def _mesh(axis: Axes, part: pd.DataFrame, columns: Columns, norm: Normalize, cmap: Colormap) -> QuadMesh:
+    """Draw the frame's values as colours, smooth between them."""
     axis.grid(visible=False)
-    return axis.pcolormesh(*_grid(part, columns), norm=norm, cmap=cmap, shading=shading, rasterized=True)
+    return axis.pcolormesh(*_grid(part, columns), norm=norm, cmap=cmap, shading="gouraud", rasterized=True)
 
 
-def _lines(axis: Axes, part: pd.DataFrame, columns: Columns, levels: tuple[float, ...], numbers: bool = True) -> None:
-    """Draw lines of equal value where there are any; at zero, and without numbers, they are thicker."""
+def _lines(axis: Axes, part: pd.DataFrame, columns: Columns, levels: tuple[float, ...]) -> None:
+    """Draw lines of equal value with their values where there are any; at zero they are thicker."""
     across, up, values = _grid(part, columns)
     present = [level for level in levels if np.nanmin(values) < level < np.nanmax(values)]
     if not present:
         return
-    widths = [0.6 if numbers and level else 1.5 for level in present]
+    widths = [0.6 if level else 1.5 for level in present]
     drawn = axis.contour(across, up, values, levels=present, colors="black", linewidths=widths, linestyles="-")
-    if numbers:
-        axis.clabel(drawn, fontsize=8, fmt=_signed)
+    axis.clabel(drawn, fontsize=8, fmt=_signed)
 
 
 def _grid(part: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, Judged, Role, Scan, Unit, judged
 from gradlab.experiments.experiment import FIRST_SEED, Experiment
 from gradlab.experiments.methods import seeds_from, train
+from gradlab.experiments.precision import Endpoint, runs_to_add
 from gradlab.experiments.questions.inner_products_network import (
     gradient_kernels,
     initial_weights,
@@ -32,6 +33,7 @@ from gradlab.lab.policy import RadialBasis
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import DPO
+from gradlab.stats.precision import Design
 from gradlab.streams import Purpose, stream
 from gradlab.theory import gradient_cosines, gradient_inner_products, mean_off_diagonal
 from gradlab.theory.families import random_policy
@@ -49,7 +51,12 @@ SETTINGS: dict[str, Any] = {
     "parameters": ["free", "shared", "mlp"],
     "observed": 0.6,  # share of a prompt's responses: for trained policies those that the data cover, else at random
     "first_seed": FIRST_SEED,
-    "seeds": 20,
+    # At PICTURED responses, which are judged, each cell has this many seeds, and gets blocks up to the cap where it is
+    # too wide.
+    "seeds": 24,
+    "block": 24,
+    "cap": 96,
+    "other_seeds": 6,  # at other numbers of responses
     # For trained policies: the picture world, a mean over its prompts.
     "training": Training(optimizer="adam", learning_rate=0.05, pairs=100, record=1),
     "network_learning_rate": 0.01,
@@ -57,7 +64,7 @@ SETTINGS: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     "levels": {"dirichlet": [0.1, 10.0], "gaussian": [0.15], "one-hot": [0.9], "trained": [0, 100]},
     "sizes": {"dirichlet": [4, 20], "gaussian": [4, 20], "one-hot": [20], "trained": [20]},
-    "first_seed": 0, "seeds": 2,
+    "first_seed": 0, "seeds": 2, "block": 2, "cap": 4, "other_seeds": 2,
 }  # fmt: skip
 
 FAMILIES = {
@@ -128,29 +135,58 @@ class Case:
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one part per family and kind of parameters; the longest come first."""
-    shared = {key: settings[key] for key in ("observed", "first_seed", "seeds")}
-    of_network = settings["training"].but(learning_rate=settings["network_learning_rate"])
+    """Return two parts per family and kind of parameters, one of them for PICTURED responses; the longest first."""
     return [
-        {
-            "family": family, "parameters": parameters, "levels": levels, "sizes": settings["sizes"][family],
-            "training": of_network if parameters == "mlp" else settings["training"], **shared,
-        }
+        _part(settings, family, parameters, levels, sizes, 0, settings[seeds])
         for family, levels in reversed(settings["levels"].items())
         for parameters in reversed(settings["parameters"])
+        for sizes, seeds in (
+            ([PICTURED], "seeds"), ([n for n in settings["sizes"][family] if n != PICTURED], "other_seeds")
+        ) if sizes
     ]  # fmt: skip
+
+
+def more(frame: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the next block of seeds of each cell of PICTURED responses that is not yet precise enough."""
+    means = frame[(frame["kind"] == "mean") & (frame["set"] == "full") & (frame["n"] == PICTURED)]
+    design = Design(MARGIN, 1, settings["seeds"], settings["block"], settings["cap"])
+    cell = ("family", "level", "parameters")
+    asked = runs_to_add(means, [Endpoint("abs_cosine", "policy", None, cell, design)], cell)
+    numbers = {LEVELS[family].format(level): level for family, levels in settings["levels"].items() for level in levels}
+    return [
+        _part(
+            settings, row["family"], row["parameters"], [numbers[row["level"]]], [PICTURED], row["seeds"], row["more"]
+        )
+        for row in asked.to_dict("records")
+    ]
+
+
+def _part(
+    settings: dict[str, Any], family: str, parameters: str, levels: list[float], sizes: list[int], before: int,
+    seeds: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Return a part with so many seeds, after those ``before``."""
+    training = settings["training"]
+    if parameters == "mlp":
+        training = training.but(learning_rate=settings["network_learning_rate"])
+    return {
+        "family": family, "parameters": parameters, "levels": levels, "sizes": sizes, "training": training,
+        "observed": settings["observed"], "first_seed": settings["first_seed"] + before, "seeds": seeds,
+        "entries": sizes == [PICTURED] and before == 0,
+    }  # fmt: skip
 
 
 def run_part(
     family: str, parameters: str, levels: list[float], sizes: list[int], observed: float, first_seed: int, seeds: int,
-    training: Training,
+    training: Training, entries: bool,
 ) -> pd.DataFrame:  # fmt: skip
     """Return a frame with two kinds of rows.
 
     ``mean``: one row per level, n, set of responses and seed, a mean over prompts. ``raw`` is the mean of c_ij over
     i ≠ j, divided by the mean of c_ii; ``cosine`` and ``abs_cosine`` are means of the cosines; ``total`` is
     |Σ c_ij| / Σ c_ii.
-    ``entry``: the cosine of responses ``row`` and ``column``, and the probability ``prob`` of the column.
+    ``entry``, only with ``entries``, of the first seed: the cosine of responses ``row`` and ``column``, and the
+    probability ``prob`` of the column.
     """
     frames, drawn = [], seeds_from(first_seed, seeds)
     for n in sizes:
@@ -160,7 +196,7 @@ def run_part(
             cases = _drawn(family, parameters, levels, n, observed, drawn)
         for level, case in zip(levels, cases, strict=True):
             keys = {"family": family, "level": LEVELS[family].format(level), "n": n, "parameters": parameters}
-            frames += [rows.assign(**keys) for rows in _rows(case, drawn)]
+            frames += [rows.assign(**keys) for rows in _rows(case, drawn, entries)]
     frame = pd.concat(frames, ignore_index=True).assign(method="policy")
     keys = ["kind", "method", *_BY, "set", "seed"]
     return frame[[*keys, *(name for name in frame if name not in keys)]]
@@ -216,7 +252,7 @@ def _trained(
         yield Case(np.exp(logp), _kernel(parameters, n, seeds), observed)
 
 
-def _rows(case: Case, drawn: range) -> list[pd.DataFrame]:
+def _rows(case: Case, drawn: range, entries: bool) -> list[pd.DataFrame]:
     """Return the rows of one case, without its keys, of these seeds."""
     products, cosines = gradient_inner_products(case.p, case.kernel), gradient_cosines(case.p, case.kernel)
     seeds, n = np.asarray(drawn), case.p.shape[-1]
@@ -231,7 +267,7 @@ def _rows(case: Case, drawn: range) -> list[pd.DataFrame]:
         }  # fmt: skip
         means = {key: value.mean(1) for key, value in values.items()}
         frames.append(pd.DataFrame({"kind": "mean", "set": name, "seed": seeds, **means}))
-    if n == PICTURED:
+    if entries:
         prompt = case.p.shape[1] // 2
         row, column = np.indices((n, n)).reshape(2, -1)
         frames.append(pd.DataFrame({
@@ -264,8 +300,8 @@ CAPTIONS = {
         "sum to zero in every one of these matrices."
     ),
     "inner-products-families": (
-        "Means over i ≠ j of n = 20 responses by family, level and kind of parameters: mean over 20 seeds with 95% t "
-        "intervals. Inner products are divided by the mean of c_ii. The first panel is algebra: over all "
+        "Means over i ≠ j of n = 20 responses by family, level and kind of parameters: mean over 24 seeds or more with "
+        "95% t intervals. Inner products are divided by the mean of c_ii. The first panel is algebra: over all "
         "responses it is −1/(n − 1), the dotted line, for every policy, and says nothing about a model. Over observed "
         "responses (for trained policies those that the data cover, else 60% at random) it varies, and turns positive "
         "where a policy's peak is not among them; each subset is divided by the mean c_ii of that subset. The cosine "
@@ -316,4 +352,5 @@ EXPERIMENT = Experiment(
     verdict=verdict,
     figures=figures,
     captions=CAPTIONS,
+    more=more,
 )

@@ -16,9 +16,11 @@ from gradlab import plotting
 from gradlab.experiments.contrasts import Contrast, Judged, Role, Scan, Unit, judged
 from gradlab.experiments.experiment import FIRST_SEED, Experiment
 from gradlab.experiments.methods import seeds_from, train
+from gradlab.experiments.precision import Endpoint, runs_to_add
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
+from gradlab.stats.precision import Design
 
 TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=1, gradients=True)
 SETTINGS: dict[str, Any] = {
@@ -27,10 +29,17 @@ SETTINGS: dict[str, Any] = {
     "policies": ["free", "shared"],
     "training": TRAINING,
     "first_seed": FIRST_SEED,
-    "seeds": 12,
+    # DPO, which is judged, has this many seeds, and gets blocks up to the cap where a cell is too wide.
+    "seeds": 24,
+    "block": 24,
+    "cap": 240,
+    "other_seeds": 6,
     "rows_per_step": 16,  # pairs that are kept of the 64 sampled per step and run
 }
-QUICK: dict[str, Any] = {"first_seed": 0, "seeds": 2, "training": TRAINING.but(steps=100), "mask_rates": [0.2]}
+QUICK: dict[str, Any] = {
+    "first_seed": 0, "seeds": 2, "block": 2, "cap": 4, "other_seeds": 2, "training": TRAINING.but(steps=100),
+    "mask_rates": [0.2],
+}  # fmt: skip
 
 MARGIN = 0.1  # of a correlation: less counts as none
 # A ratio follows π_l/π_w in proportion where its logarithm grows with log(π_l/π_w) at slope 1 within this tolerance.
@@ -51,13 +60,35 @@ _SUBJECTS = {
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one part per method, mask rate and policy."""
-    shared = {key: settings[key] for key in ("training", "first_seed", "seeds", "rows_per_step")}
     return [
-        {"method": method, "mask_rate": mask_rate, "policy": policy, **shared}
+        _part(settings, method, mask_rate, policy, 0, settings["seeds" if method == "dpo" else "other_seeds"])
         for policy in settings["policies"]
         for mask_rate in settings["mask_rates"]
         for method in settings["methods"]
     ]
+
+
+def more(frame: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the next block of seeds of each cell in which the correlation is not yet precise enough."""
+    design = Design(MARGIN, 1, settings["seeds"], settings["block"], settings["cap"])
+    cell = ("mask", "policy")
+    asked = runs_to_add(
+        fits(frame[frame["method"] == "dpo"]), [Endpoint("r", "grad_norm", None, cell, design)], cell
+    )  # fmt: skip
+    return [
+        _part(settings, "dpo", row["mask"], row["policy"], row["seeds"], row["more"])
+        for row in asked.to_dict("records")
+    ]
+
+
+def _part(
+    settings: dict[str, Any], method: str, mask_rate: float, policy: str, before: int, seeds: int
+) -> dict[str, Any]:
+    """Return a part with so many seeds, after those ``before``."""
+    return {
+        "method": method, "mask_rate": mask_rate, "policy": policy, "training": settings["training"],
+        "first_seed": settings["first_seed"] + before, "seeds": seeds, "rows_per_step": settings["rows_per_step"],
+    }  # fmt: skip
 
 
 def run_part(
@@ -174,4 +205,5 @@ EXPERIMENT = Experiment(
     verdict=verdict,
     figures=figures,
     captions=CAPTIONS,
+    more=more,
 )

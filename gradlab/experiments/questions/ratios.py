@@ -1,7 +1,8 @@
 """How unequal are the two sides of a pair, in which coordinates, and how much of it does Balanced-DPO take away?
 
-Gradients of every registered loss by autograd, on a grid of (π_w, π_l) and at the scale of whole sequences, and the
-first-order step that they cause. Claims: ratio, ratio-corrected.
+Gradients of several losses by autograd, on a grid of (π_w, π_l) and at the scale of whole sequences, the first-order
+step that they cause, and the share that Balanced-DPO corrects on the pairs that trainings in the lab meet. Both claims
+are decided by proofs; cases illustrate them. Claims: ratio, ratio-corrected.
 """
 
 from __future__ import annotations
@@ -14,11 +15,22 @@ import torch
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
-from gradlab.experiments.experiment import Experiment
+from gradlab.experiments.contrasts import Contrast, Judged, Scan, Unit, judged
+from gradlab.experiments.experiment import FIRST_SEED, Experiment
+from gradlab.experiments.methods import train
+from gradlab.lab.training import Training
+from gradlab.lab.world import gaussian_world
 from gradlab.losses import PairLogps, log_prob_ratio, pair_loss, slopes
 from gradlab.streams import Purpose, stream
-from gradlab.theory import first_order_change, in_probabilities, share_corrected
+from gradlab.theory import (
+    bdpo_share_corrected,
+    first_order_change,
+    in_probabilities,
+    logarithmic_mean,
+    share_corrected,
+)
+
+TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=20)
 
 SETTINGS: dict[str, Any] = {
     "losses": ["dpo", "cdpo", "ipo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight"],
@@ -26,27 +38,65 @@ SETTINGS: dict[str, Any] = {
     "field": [0.02, 0.98, 13],  # of π_w and π_l, evenly spaced, for the picture of the field
     "sequences": 200,  # pairs per seed
     "seeds": 20,
+    "first_seed": FIRST_SEED,
     "length": [60.0, 0.7],  # tokens of a response: log-normal, median and σ
     "nll": [1.2, 0.25],  # nats per token, one rate per response: log-normal, median and σ
+    "trained": ["dpo", "bdpo"],  # in the picture world, on finite data
+    "policies": ["free", "shared"],
+    "training": TRAINING,
+    "training_seeds": 6,
 }
-QUICK: dict[str, Any] = {"log10_grid": [-6.0, 0.0, 0.5], "sequences": 50, "seeds": 3}
+QUICK: dict[str, Any] = {
+    "log10_grid": [-6.0, 0.0, 0.5], "sequences": 50, "seeds": 3, "first_seed": 0, "training_seeds": 2,
+    "training": TRAINING.but(steps=100),
+}  # fmt: skip
 
 RESPONSES = 20  # responses of a uniform reference; no ratio below depends on it
 ROUNDING = 1e-10
-BALANCED = 1.25  # sides within this factor of each other count as symmetric
-IMBALANCED = 2.0  # symmetry can be restored where DPO's sides differ by more than this factor
-HALF = 0.5  # share of the imbalance to be corrected, and of λ's variance to be explained by length
+_AT = ("log10_win", "log10_lose")
+MARGIN = 0.01  # of a share
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one part per loss; all losses see the same pairs."""
-    shared = {key: value for key, value in settings.items() if key != "losses"}
-    return [{"loss": loss, **shared} for loss in settings["losses"]]
+    """Return one part per loss, which all see the same pairs, and one per method and policy that is trained."""
+    shared = {
+        key: settings[key] for key in ("log10_grid", "field", "sequences", "seeds", "first_seed", "length", "nll")
+    }
+    first, seeds = settings["first_seed"], settings["training_seeds"]
+    return [
+        *({"kind": "pairs", "settings": {"loss": loss, **shared}} for loss in settings["losses"]),
+        *({"kind": "training", "settings": {"method": method, "policy": policy, "training": settings["training"],
+                                            "first_seed": first, "seeds": seeds}}
+          for method in settings["trained"] for policy in settings["policies"]),
+    ]  # fmt: skip
 
 
-def run_part(
-    loss: str, log10_grid: list[float], field: list[float], sequences: int, seeds: int, length: list[float],
-    nll: list[float],
+def run_part(kind: str, settings: dict[str, Any]) -> pd.DataFrame:
+    """Return gradients of a loss on pairs, or what Balanced-DPO corrects along a training."""
+    return _KINDS[kind](**settings)
+
+
+def _along(method: str, policy: str, training: Training, first_seed: int, seeds: int) -> pd.DataFrame:
+    """Train; return for each seed and recorded step medians over all pairs of responses to a prompt.
+
+    log_mean is the logarithmic mean of −log π_w and −log π_l, share the share of DPO's imbalance that Balanced-DPO's
+    weights correct there, whichever loss is trained; neither depends on which response has won.
+    """
+    numbers = range(first_seed, first_seed + seeds)
+    fitted = train(method, [gaussian_world(seed=seed) for seed in numbers], training.but(policy=policy), seeds=numbers)
+    logp = fitted.policies.double().numpy()  # (steps, runs, prompts, responses)
+    one, other = (logp[..., side] for side in np.triu_indices(logp.shape[-1], 1))
+    log_mean, share = logarithmic_mean(-one, -other), bdpo_share_corrected(one, other)
+    return pd.DataFrame([
+        {"kind": "training", "loss": "bdpo", "method": method, "policy": policy, "seed": seed, "step": int(step),
+         "log_mean": np.median(log_mean[k, run]), "share": np.median(share[k, run])}
+        for k, step in enumerate(fitted.steps) for run, seed in enumerate(numbers)
+    ])  # fmt: skip
+
+
+def _pairs(
+    loss: str, log10_grid: list[float], field: list[float], sequences: int, seeds: int, first_seed: int,
+    length: list[float], nll: list[float],
 ) -> pd.DataFrame:  # fmt: skip
     """Return gradients and first-order steps of one loss on all pairs.
 
@@ -57,7 +107,7 @@ def run_part(
     line = np.arange(first, last - step / 2, step)
     pairs = pd.concat([
         _square("grid", np.log(10) * line), _square("field", np.log(np.linspace(field[0], field[1], int(field[2])))),
-        *(_sequences(seed, sequences, length, nll) for seed in range(seeds)),
+        *(_sequences(seed, sequences, length, nll) for seed in range(first_seed, first_seed + seeds)),
     ], ignore_index=True)  # fmt: skip
     win, lose = (torch.tensor(pairs[side].to_numpy()) for side in ("log_win", "log_lose"))
     reference = torch.full_like(win, -np.log(RESPONSES))
@@ -104,72 +154,96 @@ def _divide(pull: np.ndarray, prob: np.ndarray) -> np.ndarray:
         return np.where(prob > 0, pull / prob, np.nan)
 
 
+_KINDS = {"pairs": _pairs, "training": _along}
+
+
 def cases(frame: pd.DataFrame) -> pd.DataFrame:
     """Return every pair with what the statements need; the grid's factors are log10_win and log10_lose."""
-    rows = frame.copy()
+    rows = frame[frame["kind"] != "training"].copy()
     win, lose, ratio = (rows[name].to_numpy() for name in ("log_win", "log_lose", "log_prob_ratio"))
     of_dpo = in_probabilities(0.0, win, lose)
-    rows["dpo_error"] = ratio - of_dpo
-    with np.errstate(divide="ignore"):
-        rows["bdpo_error"] = ratio - (of_dpo + np.log(-lose) - np.log(-win))
-    rows["beyond_dpo"] = np.abs(ratio - of_dpo)
+    rows["log_rho"] = ratio - of_dpo
     rows["imbalance"] = np.abs(of_dpo)
-    rows["balanced"] = np.log(BALANCED) - np.abs(ratio)
-    rows["nearer"] = np.where(rows["imbalance"] > 0, share_corrected(ratio, win, lose), 0.0)
-    rows["half"] = rows["nearer"] - HALF
-    rows["log_rho"] = np.abs(ratio - of_dpo)
-    rows["loser_moves_more"] = -rows["step_lose"] - rows["step_win"]
+    rows["log_mean"] = logarithmic_mean(-win, -lose)
+    with np.errstate(divide="ignore"):
+        rows["law_error"] = ratio - of_dpo * (1 - 1 / rows["log_mean"])
+    rows["share"] = share_corrected(ratio, win, lose)
     size = rows[["step_win", "step_lose"]].abs().sum(axis=1)
-    rows["loser_moves_more"] /= size.where(size > 0, 1.0)
+    rows["winner_moves_more"] = (rows["step_win"] + rows["step_lose"]) / size.where(size > 0, 1.0)
     rows["log10_win"], rows["log10_lose"] = (win / np.log(10)).round(2), (lose / np.log(10)).round(2)
     return rows
 
 
-_AT = ("log10_win", "log10_lose")
-_IMBALANCED = f"kind == 'grid' and imbalance > {np.log(IMBALANCED)} and loss == "
-_CORRECTED = {"claim": "ratio-corrected", "by": _AT}
+_OF_IMBALANCE = Unit("percent of DPO's imbalance", 100, 1)
 STATEMENTS = [
-    Scan("ratio", "DPO: |∂L/∂π_w| : |∂L/∂π_l| = π_l : π_w, so the loser's is larger once π_w > π_l", "dpo_error",
-         ("kind",), ROUNDING, "loss == 'dpo'", identity=True),
-    Scan("ratio", "DPO differs in this ratio from other margin losses (cDPO, IPO)", "beyond_dpo",
-         ("kind",), ROUNDING, "loss in ('cdpo', 'ipo')", role="robustness"),
-    Scan("ratio", "DPO's two sides differ in log π too (|log ρ| > 0)", "log_rho",
-         ("kind",), ROUNDING, "loss == 'dpo'", role="robustness"),
-    Scan("ratio", "in a real step the loser's π falls by more than the winner's rises, where π_w > π_l",
-         "loser_moves_more", _AT, ROUNDING, "loss == 'dpo' and kind == 'grid' and log_win > log_lose + 1e-9",
-         role="robustness"),
-    Scan("ratio-corrected", "bDPO: the ratio is π_l log π_l : π_w log π_w", "bdpo_error", ("kind",), ROUNDING,
-         "loss == 'bdpo'", identity=True),
-    Scan(statement=f"bDPO restores symmetry: sides within a factor {BALANCED:g}, where DPO's differ by more than "
-         f"{IMBALANCED:g}", value="balanced", where=_IMBALANCED + "'bdpo'", **_CORRECTED),
-    Scan("ratio-corrected", f"bDPO restores symmetry (factor {BALANCED:g}) where probabilities are evenly spaced, so "
-         "mostly large (added after the first results)", "balanced", _AT, 0.0,
-         _IMBALANCED.replace("grid", "field") + "'bdpo'", role="robustness"),
-    Scan(statement="bDPO is nearer to symmetry than DPO, same pairs", value="nearer", tolerance=ROUNDING,
-         where=_IMBALANCED + "'bdpo'", role="robustness", **_CORRECTED),
-    Scan(statement="bDPO takes away at least half of DPO's imbalance, same pairs", value="half",
-         where=_IMBALANCED + "'bdpo'", role="robustness", **_CORRECTED),
-    Scan("ratio-corrected", "bDPO takes away at least half of DPO's imbalance, whole sequences", "half", (), 0.0,
-         "kind == 'sequence' and loss == 'bdpo' and imbalance > 0", role="robustness"),
+    Scan("ratio", "DPO: |∂L/∂π_w| : |∂L/∂π_l| = π_l : π_w, so the loser's is larger once π_w > π_l", "log_rho",
+         ("kind",), ROUNDING, "loss == 'dpo'", identity=True, proof="ratio",
+         holds="DPO's derivatives by π_w and π_l stand as π_l : π_w, by the chain rule, so the loser's is the larger "
+         "one exactly where π_w > π_l."),
+    Scan("ratio", "cDPO and IPO have the same ratio as DPO", "log_rho", ("kind",), ROUNDING, "loss in ('cdpo', 'ipo')",
+         identity=True, role="context", proof="ratio",
+         holds="The ratio is not DPO's alone: every loss of log π_w − log π_l has it."),
+    Scan("ratio", "in a small step on free logits the winner's π rises by more than the loser's falls, where π_w > π_l",
+         "winner_moves_more", _AT, ROUNDING, "loss == 'dpo' and kind == 'grid' and log_win > log_lose + 1e-9",
+         role="context", proof="ratio-step",
+         holds="In a real step it is the other way round: where π_w > π_l, the winner's π rises by more than the "
+         "loser's falls."),
+    Scan("ratio-corrected", "bDPO restores symmetry: |∂L/∂π_w| = |∂L/∂π_l|", "log_prob_ratio", ("kind",), ROUNDING,
+         "loss == 'bdpo' and imbalance > 0", identity=True, proof="ratio-corrected", refutes=True,
+         fails="bDPO corrects the share 1 − |1 − 1/LM| of DPO's imbalance, LM being the logarithmic mean of −log π_w "
+         "and −log π_l: all of it only where LM = 1, and 1/LM where probabilities are smaller."),
+    Scan("ratio-corrected", "the law: log(|∂L/∂π_w| : |∂L/∂π_l|) = log(π_l/π_w) · (1 − 1/LM)", "law_error", ("kind",),
+         ROUNDING, "loss == 'bdpo'", identity=True, role="context", proof="ratio-corrected",
+         holds="The law of the correction is exact in every pair."),
+    Scan("ratio-corrected", "bDPO is nearer to symmetry than DPO", "share", _AT, ROUNDING,
+         "loss == 'bdpo' and imbalance > 0", role="context", proof="ratio-nearer",
+         holds="For two responses to one prompt bDPO is always nearer to symmetry than DPO."),
 ]  # fmt: skip
-LENGTH = Contrast(
-    "ratio-corrected", f"λ is more than a share of length: that share explains less than {HALF:.0%} of its variance, "
-    "whole sequences", "bdpo", None, "unexplained", (), 0.02, role="robustness",
-)  # fmt: skip
+CORRECTED = [
+    *(Contrast(
+        claim="ratio-corrected", method=method,
+        statement=f"the share corrected at the end of {words} training in the lab, median pair",
+         baseline=None, value="share", by=("policy",), margin=MARGIN, role="context",
+        unit=_OF_IMBALANCE, better=f"At the end of {words} training in the lab bDPO's weights correct {{size}} in the "
+        "median pair.",
+    ) for method, words in (("bdpo", "bDPO"), ("dpo", "DPO"))),
+]  # fmt: skip
+SEQUENCES = [
+    Contrast(
+        claim="ratio-corrected", statement="the share corrected at the scale of whole sequences, median pair",
+        method="bdpo", baseline=None, value="share", by=(), margin=MARGIN, role="context", unit=_OF_IMBALANCE,
+        better="Of whole sequences bDPO's weights correct {size} in the median pair.",
+    ),
+    Contrast(
+        claim="ratio-corrected", statement="how much of λ_w's variance length explains, whole sequences",
+        method="bdpo", baseline=None, value="explained", by=(), margin=MARGIN, role="context",
+        unit=Unit("percent of λ_w's variance", 100, 1),
+        better="Of whole sequences the loser's share of tokens explains {size}.",
+    ),
+]  # fmt: skip
 
 
-def length_explains(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return for each seed HALF − R² of bDPO's λ_w on the loser's share of tokens; columns as for a contrast."""
+def of_sequences(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return for each seed of whole sequences the median share corrected, and R² of λ_w on the loser's tokens."""
     rows = frame[(frame["kind"] == "sequence") & (frame["loss"] == "bdpo")]
-    weight = rows["log_lose"] / (rows["log_win"] + rows["log_lose"])
-    together = rows.assign(weight=weight).groupby("seed")[["weight", "length_share"]].corr().iloc[::2, 1]
-    unexplained = HALF - together.to_numpy() ** 2
-    return pd.DataFrame({"method": "bdpo", "seed": range(len(together)), "unexplained": unexplained})
+    rows = rows.assign(
+        weight=rows["log_lose"] / (rows["log_win"] + rows["log_lose"]),
+        share=bdpo_share_corrected(rows["log_win"], rows["log_lose"]),
+    )
+    together = rows.groupby("seed")[["weight", "length_share"]].corr().iloc[::2, 1].droplevel(1)
+    return pd.DataFrame({
+        "method": "bdpo", "share": rows.groupby("seed")["share"].median(), "explained": together**2,
+    }).reset_index()  # fmt: skip
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return verdicts on the ratio and on its correction."""
-    return [*judged(cases(frame), STATEMENTS), *judged(length_explains(frame), [LENGTH])]
+    """Return answers on the ratio and on its correction."""
+    answers = judged(frame[frame["kind"] != "training"], [], {"loss": settings["losses"]})
+    answers += judged(cases(frame), STATEMENTS)
+    levels = {"method": settings["trained"], "policy": settings["policies"]}
+    trainings = frame[frame["kind"] == "training"]
+    answers += judged(trainings[trainings["step"] == trainings["step"].max()], CORRECTED, levels)
+    return [*answers, *judged(of_sequences(frame), SEQUENCES)]
 
 
 CAPTIONS = {
@@ -182,23 +256,26 @@ CAPTIONS = {
         "have DPO's ratios and are left out."
     ),
     "ratio-correction": (
-        "How much of DPO's imbalance |log π_l/π_w| a re-weighted loss takes away. Left: over (π_w, π_l), logarithmic "
-        "axes. 1: symmetry is restored. 0: as DPO. Below 0, which would be worse than DPO, would be brown. Blank: no "
-        "imbalance. Between the black lines the sides are within a factor 1.25. Right: Balanced-DPO at the scale of "
-        "whole sequences, one dot per pair: almost nothing is corrected, and λ_w = log π_l/(log π_w + log π_l) follows "
-        "the share of tokens (the diagonal)."
+        "How much of DPO's imbalance |log(π_l/π_w)| Balanced-DPO corrects: 1 is all of it, 0 none. Left: the law, 1 − "
+        "|1 − 1/LM|, where LM is the logarithmic mean of −log π_w and −log π_l. At the dotted line the two sides are "
+        "equal; left of it the loss corrects too much, but two responses to one prompt never come to LM = ½. The "
+        "hollow mark is where trainings in the lab start, filled marks are where they end, medians over all "
+        "pairs of responses. Middle: the share along these trainings, means over seeds. Right: whole sequences, one "
+        "dot per pair: λ_w follows the loser's share of tokens (the diagonal)."
     ),
 }
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Draw the field, and the map of the correction."""
-    # With a constant weight a loss corrects nothing, and draws the same arrows as DPO.
+    """Draw the field, and the law of the correction."""
+    # With a constant weight a loss draws the same arrows as DPO.
     reweighted = [loss for loss in frame["loss"].unique() if not pair_loss(loss).constant_weight]
     fields = frame[(frame["kind"] == "field") & frame["loss"].isin(["dpo", *reweighted])]
+    trainings = frame[frame["kind"] == "training"]
+    sequences = cases(frame[(frame["kind"] == "sequence") & (frame["loss"] == "bdpo")])
     return {
         "gradient-field": plotting.gradient_field(fields),
-        "ratio-correction": plotting.correction(cases(frame[frame["loss"].isin(reweighted)])),
+        "ratio-correction": plotting.correction(sequences, trainings),
     }
 
 

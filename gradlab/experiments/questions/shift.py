@@ -1,21 +1,20 @@
 """Under distribution shift, where are the responses that a loss raises and lowers most?
 
 Theorem 3: the extrema of DPO's weights lie outside [μ_p, μ_q], the modes of policy and preference; the extrema of
-balanced weights lie inside. The scan is over distance, widths, support, grid size, families and the continuous limit.
-Claims: shift-dpo, shift-balanced, shift-bdpo.
+balanced weights lie inside. Proofs decide; the cases show them at work, and by how much a statement is missed: over
+distance, widths, support, grid size, families and the continuous limit. Claims: shift-dpo, shift-balanced, shift-bdpo.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Judged, Scan, judged
-from gradlab.experiments.experiment import Experiment
+from gradlab.experiments.experiment import FIRST_SEED, Experiment
 from gradlab.experiments.questions.shift_cases import KINDS
 from gradlab.theory.extrema import ALLOWED_CELLS, ROUNDING
 
@@ -29,12 +28,13 @@ SETTINGS: dict[str, Any] = {
     "trained_seeds": 5,
     "concentrations": [0.3, 1.0, 10.0],  # Dirichlet p and q on 20 responses: many modes
     "dirichlet_seeds": 100,
+    "first_seed": FIRST_SEED,
     "limit_points": 801,  # at which the continuous weights are evaluated
     "phase": [17, 17],  # points of the phase diagram: distance, ratio of widths
 }
 QUICK: dict[str, Any] = {
     "grids": [20, 200], "supports": [20.0], "distances": [1.0, 4.0, 12.0], "widths": [1.5, 3.0], "trained_seeds": 1,
-    "dirichlet_seeds": 10, "limit_points": 401, "phase": [5, 5],
+    "dirichlet_seeds": 10, "first_seed": 0, "limit_points": 401, "phase": [5, 5],
 }  # fmt: skip
 
 SAME = 0.01  # reaches within this many responses of each other are the same
@@ -49,8 +49,9 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
         for shape in settings["shapes"]
         for n in (20, 200)
     ]
-    trained = {"steps": settings["trained_steps"], "seeds": settings["trained_seeds"]}
-    dirichlet = {"concentrations": settings["concentrations"], "seeds": settings["dirichlet_seeds"]}
+    first = {"first_seed": settings["first_seed"]}
+    trained = {"steps": settings["trained_steps"], "seeds": settings["trained_seeds"], **first}
+    dirichlet = {"concentrations": settings["concentrations"], "seeds": settings["dirichlet_seeds"], **first}
     limits = [
         {"kind": "limit", "settings": {**scan, "supports": [support], "points": settings["limit_points"]}}
         for support in settings["supports"]
@@ -73,81 +74,105 @@ _CASE = [
 
 
 def cases(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every case with the slack of each statement; its reach is also compared with that of other weights."""
+    """Return every case with the slack of each statement; its reach and its far share are also compared with DPO's."""
     rows = frame[~frame["kind"].isin(("curves", "phase")) & (frame["distance"] > 0)].copy()
     allowed = ALLOWED_CELLS * rows["cell"]
     rows["outside"] += allowed
     rows["inside"] += allowed
-    rows["main_inside"] = np.where(rows["reach"] > 0, allowed - rows["reach"], rows["inside"])
-    for other in ("dpo", "balanced"):
-        reach = rows.loc[rows["weight"] == other, [*_CASE, "reach"]].rename(columns={"reach": "other"})
-        rows[f"nearer_than_{other}"] = (
-            rows[_CASE].merge(reach, on=_CASE, how="left")["other"].to_numpy() - rows["reach"]
-        )
+    rows["lowest_inside"] = allowed - rows["miss"]
+    rows["miss_in_widths"] = rows["miss"] / rows["sigma_p"]
+    rows["within_a_width"] = 1 - rows["miss_in_widths"]
+    of_dpo = rows.loc[rows["weight"] == "dpo", [*_CASE, "reach", "far"]]
+    of_dpo = rows[_CASE].merge(of_dpo, on=_CASE, how="left")
+    rows["nearer_than_dpo"] = of_dpo["reach"].to_numpy() - rows["reach"]
+    rows["less_far_than_dpo"] = of_dpo["far"].to_numpy() - rows["far"]
     return rows
 
 
 _GAUSSIAN = ("n", "support", "distance", "sigma_p", "sigma_q")
-_SCAN = "kind == 'scan' and family == 'gaussian'"
-_OTHERS = (  # families and limits on which each statement is judged again, as controls
-    ("the continuous limit, no cell allowed", "kind == 'limit'", _GAUSSIAN[1:]),
-    ("other unimodal families", "kind == 'scan' and family != 'gaussian'", ("family", *_GAUSSIAN)),
-    ("trained policies, uniform reference in w", "kind == 'trained' and reference == 'uniform'", ("step", "distance")),
-    ("trained policies, their own reference in w", "kind == 'trained' and reference == 'own'", ("step", "distance")),
-    ("Dirichlet draws, which have many modes", "kind == 'dirichlet'", ("alpha",)),
-)
+_GRIDS = "kind == 'scan' and family == 'gaussian'"
+_LIMIT = "kind == 'limit'"
+_OTHERS = {  # where each statement is looked at again
+    "the continuous limit": (_LIMIT, _GAUSSIAN[1:]),
+    "other unimodal families": ("kind == 'scan' and family != 'gaussian'", ("family", *_GAUSSIAN)),
+    "trained policies, uniform reference in w": ("kind == 'trained' and reference == 'uniform'", ("step", "distance")),
+    "trained policies, their own reference in w": ("kind == 'trained' and reference == 'own'", ("step", "distance")),
+    "Dirichlet draws, which have many modes": ("kind == 'dirichlet'", ("alpha",)),
+}
 
 
-def _statements(claim: str, weight: str, place: str, words: str) -> list[Scan]:
-    """Return the statement as stated, on Gaussians, and its repetitions elsewhere."""
-    on = f"weight == '{weight}' and "
-    stated = Scan(
-        claim, f"{words} (Gaussians, grids of 20 to 800, one cell allowed)", place, _GAUSSIAN, ROUNDING, on + _SCAN
-    )
-    return [stated, *(
-        Scan(claim, f"{words}: {where}", place, by, ROUNDING, on + query, role="robustness")
-        for where, query, by in _OTHERS
-    )]  # fmt: skip
-
-
-def _reach(claim: str, weight: str, other: str, words: str) -> list[Scan]:
-    """Return the statement that the lowest and highest point of one weight lie less far out than another's."""
+def _elsewhere(claim: str, weight: str, value: str, words: str, **proof: Any) -> list[Scan]:
+    """Return a statement on other cases; those on unimodal p and q have the proof, if one is given."""
     return [
-        Scan(
-            claim,
-            f"{words}, {where}",
-            f"nearer_than_{other}",
-            by,
-            SAME,
-            f"weight == '{weight}' and {query}",
-            role="robustness",
-        )
-        for where, query, by in (("Gaussians", _SCAN, _GAUSSIAN), _OTHERS[0])
-    ]
+        Scan(claim, f"{words}: {where}", value, by, ROUNDING, f"weight == '{weight}' and {query}", role="context",
+             **(proof if "limit" in where or "unimodal" in where else {}))
+        for where, (query, by) in _OTHERS.items()
+    ]  # fmt: skip
 
 
-_INSIDE = "the extrema lie inside [μ_p, μ_q]"
+def _nearer(claim: str, weight: str, words: str) -> Scan:
+    """Return the statement that a weight's lowest and highest points lie less far out than those of DPO's."""
+    return Scan(claim, f"{words} reaches less far out than DPO's w, in the continuous limit", "nearer_than_dpo",
+                _GAUSSIAN[1:], SAME, f"weight == '{weight}' and {_LIMIT}", role="context")  # fmt: skip
+
+
+_OUTSIDE, _INSIDE = "DPO: the extrema of w lie outside [μ_p, μ_q]", "the extrema lie inside [μ_p, μ_q]"
+_LEVELS: dict[str, Any] = {"role": "context", "proof": "shift-levels", "refutes": True}
 STATEMENTS = [
-    *_statements("shift-dpo", "dpo", "outside", "DPO: the extrema of w lie outside [μ_p, μ_q]"),
-    *_statements("shift-balanced", "balanced", "inside", f"balanced w·p: {_INSIDE}"),
-    Scan("shift-balanced", f"balanced w·p, the lowest and the highest point alone: {_INSIDE}, Gaussians", "main_inside",
-         _GAUSSIAN, ROUNDING, f"weight == 'balanced' and {_SCAN}", role="robustness"),
+    Scan("shift-dpo", f"{_OUTSIDE} (Gaussians, grids of 20 to 800, one cell allowed)", "outside", _GAUSSIAN, ROUNDING,
+         f"weight == 'dpo' and {_GRIDS}", proof="shift-dpo",
+         holds="Between policy and preference DPO's weight only increases, so all its extrema lie outside [μ_p, μ_q]."),
+    *_elsewhere("shift-dpo", "dpo", "outside", _OUTSIDE, proof="shift-dpo"),
+    Scan("shift-balanced", f"balanced w·p: {_INSIDE} (Gaussians, the continuous limit)", "lowest_inside", _GAUSSIAN[1:],
+         ROUNDING, f"weight == 'balanced' and {_LIMIT}", proof="shift-balanced", refutes=True,
+         fails="On a continuous axis the lowest value of w·p, our reconstruction of the balanced weight, always lies "
+         "outside [μ_p, μ_q]; on grids it does in some cases."),
+    Scan("shift-balanced", f"balanced w·p: {_INSIDE} (Gaussians, grids of 20 to 800, one cell allowed)", "inside",
+         _GAUSSIAN, ROUNDING, f"weight == 'balanced' and {_GRIDS}", role="context",
+         holds="On coarse grids the miss of w·p may hide in one cell.",
+         fails="On coarse grids the miss of w·p may hide in one cell."),
+    *_elsewhere("shift-balanced", "balanced", "inside", f"balanced w·p: {_INSIDE}")[1:],
     Scan("shift-balanced", f"with baseline, as in logits, (w − E_p[w])·p: {_INSIDE}, Gaussians", "inside", _GAUSSIAN,
-         ROUNDING, f"weight == 'balanced, baseline' and {_SCAN}", role="robustness"),
-    Scan("shift-balanced", f"advantage log q − log p, times p: {_INSIDE}, Gaussians", "inside", _GAUSSIAN, ROUNDING,
-         f"weight == 'balanced, log ratio' and {_SCAN}", role="robustness"),
-    *_reach("shift-balanced", "balanced", "dpo", "balanced w·p reaches less far out than DPO's w"),
-    *_statements("shift-bdpo", "bdpo", "inside", f"bDPO's own weights: {_INSIDE}"),
+         ROUNDING, f"weight == 'balanced, baseline' and {_GRIDS}", **_LEVELS),
+    Scan("shift-balanced", f"advantage log q − log p, times p: {_INSIDE}, Gaussians, the continuous limit",
+         "lowest_inside", _GAUSSIAN[1:], ROUNDING, f"weight == 'balanced, log ratio' and {_LIMIT}", **_LEVELS),
+    _nearer("shift-balanced", "balanced", "balanced w·p"),
+    Scan("shift-bdpo", f"bDPO's own weights: {_INSIDE} (Gaussians, grids of 20 to 800, one cell allowed)", "inside",
+         _GAUSSIAN, ROUNDING, f"weight == 'bdpo' and {_GRIDS}", proof="shift-bdpo", refutes=True,
+         fails="The lowest of bDPO's own weights lies outside [μ_p, μ_q] at every resolution, and on ever finer grids "
+         "they become DPO's weights at β/2, of whose extrema none lies inside."),
+    *_elsewhere("shift-bdpo", "bdpo", "inside", f"bDPO's own weights: {_INSIDE}"),
     Scan("shift-bdpo", f"bDPO's own weights, in logits: {_INSIDE}, Gaussians", "inside", _GAUSSIAN, ROUNDING,
-         f"weight == 'bdpo, logits' and {_SCAN}", role="robustness"),
-    *_reach("shift-bdpo", "bdpo", "dpo", "bDPO's weights reach less far out than DPO's"),
-    *_reach("shift-bdpo", "bdpo", "balanced", "bDPO's weights reach less far out than balanced w·p"),
+         f"weight == 'bdpo, logits' and {_GRIDS}", **_LEVELS),
+    _nearer("shift-bdpo", "bdpo", "bDPO's weight"),
 ]  # fmt: skip
 
 
+def sizes(rows: pd.DataFrame) -> list[Scan]:
+    """Return how far the lowest balanced weight misses, and how much weight lies far out, with the sizes in words."""
+    limit = rows.query(_LIMIT).set_index("weight")
+    miss, far = limit.loc["balanced", "miss_in_widths"], limit.groupby(level=0)["far"].median()
+    said = (
+        f"The lowest value of w·p lies {miss.median():.2f} σ_p outside [μ_p, μ_q] in the median case, and from "
+        f"{miss.min():.2f} to {miss.max():.2f} σ_p over the declared cases."
+    )
+    fair = (
+        f"In fairness, farther than 2 σ_p outside [μ_p, μ_q] lie {far['balanced']:.1%} of w·p, {far['bdpo']:.0%} of "
+        f"bDPO's weight and {far['dpo']:.0%} of DPO's, in the median case."
+    )
+    on = f"weight == 'balanced' and {_LIMIT}"
+    return [
+        Scan("shift-balanced", "balanced w·p: the lowest value lies within one σ_p of [μ_p, μ_q], in the continuous "
+             "limit", "within_a_width", _GAUSSIAN[1:], ROUNDING, on, role="context", holds=said, fails=said),
+        Scan("shift-balanced", "farther than 2 σ_p outside [μ_p, μ_q] there is less of w·p than of DPO's w",
+             "less_far_than_dpo", _GAUSSIAN[1:], ROUNDING, on, role="context", holds=fair, fails=fair),
+    ]  # fmt: skip
+
+
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return verdicts on the three statements, and on their repetitions elsewhere."""
-    return judged(cases(frame), STATEMENTS)
+    """Return answers on the three statements, and what is true of them elsewhere."""
+    rows = cases(frame)
+    return [*judged(frame, [], {"kind": KINDS}), *judged(rows, [*STATEMENTS, *sizes(rows)])]
 
 
 CAPTIONS = {

@@ -2,6 +2,8 @@
 
 outside, inside  signed distances to Theorem 3's statements, in responses: negative where the statement misses.
 reach            how far the lowest or the highest point lies outside the modes, in responses.
+miss             how far the lowest point lies outside the modes; negative where it is inside.
+far              share of the weight's size, Σ|w|, farther than 2 σ_p outside the modes, where p has a σ_p.
 extrema          the number of extrema.
 cell             width of a grid cell, in responses; 0 in the continuous limit.
 """
@@ -47,7 +49,7 @@ def scan(
         log_p, log_q = families.on_cells(family, y, low, sigma_p), families.on_cells(family, y, high, sigma_q)
         case = {"family": family, "n": responses, "support": support, "distance": distance, "sigma_p": sigma_p,
                 "sigma_q": sigma_q, "cell": support / responses}  # fmt: skip
-        yield from ({**case, **places} for places in _places(y, weights(log_p, log_q), log_p, low, high))
+        yield from ({**case, **places} for places in _places(y, weights(log_p, log_q), log_p, low, high, sigma_p))
 
 
 def weights(log_p: np.ndarray, log_q: np.ndarray, log_ref: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -64,16 +66,20 @@ def weights(log_p: np.ndarray, log_q: np.ndarray, log_ref: np.ndarray | None = N
 
 
 def _places(
-    y: np.ndarray, found: dict[str, np.ndarray], log_p: np.ndarray, low: float, high: float
+    y: np.ndarray, found: dict[str, np.ndarray], log_p: np.ndarray, low: float, high: float, sigma_p: float = np.nan
 ) -> Iterator[dict[str, Any]]:
     """Yield where the extrema of each weight lie; balanced weights are products with p, down to the farthest tails."""
     # A weight without any extremum misses neither statement: as far from the border as the interval is wide.
     bound = max(high - low, float(y[1] - y[0]))
+    away = np.maximum(low - y, y - high)
     for name, weight in found.items():
         noise = product_noise(weight, np.exp(log_p)) if name.startswith("balanced") else None
         out, within = outside(y, weight, low, high, noise), inside(y, weight, low, high, noise)
+        lowest = min(out.extrema, key=lambda extremum: extremum.value, default=None)
+        miss = -bound if lowest is None else max(low - lowest.position, lowest.position - high)
+        far = np.abs(weight[away > 2 * sigma_p]).sum() / np.abs(weight).sum() if np.isfinite(sigma_p) else np.nan
         yield {"weight": name, "outside": min(out.slack, bound), "inside": min(within.slack, bound),
-               "reach": out.reach, "extrema": len(out.extrema)}  # fmt: skip
+               "reach": out.reach, "extrema": len(out.extrema), "miss": miss, "far": far}  # fmt: skip
 
 
 def limit(supports: list[float], distances: list[float], widths: list[float], points: int) -> Iterator[dict[str, Any]]:
@@ -90,17 +96,18 @@ def limit(supports: list[float], distances: list[float], widths: list[float], po
         }  # fmt: skip
         case = {"family": "gaussian", "n": np.inf, "support": support, "distance": distance, "sigma_p": sigma_p,
                 "sigma_q": sigma_q, "cell": 0.0}  # fmt: skip
-        yield from ({**case, **places} for places in _places(y, found, log_p(y), low, high))
+        yield from ({**case, **places} for places in _places(y, found, log_p(y), low, high, sigma_p))
 
 
-def trained(steps: list[int], seeds: int) -> Iterator[dict[str, Any]]:
+def trained(steps: list[int], first_seed: int, seeds: int) -> Iterator[dict[str, Any]]:
     """Yield rows of DPO's policies from a shifted reference, against the utilities' softmax; one case per prompt."""
     y = np.arange(20.0)
+    numbers = range(first_seed, first_seed + seeds)
+    worlds = [gaussian_world(reference="shifted", seed=seed) for seed in numbers]
     for step in steps:
-        worlds = [gaussian_world(reference="shifted", seed=seed) for seed in range(seeds)]
-        fitted = train("dpo", worlds, steps=step, seeds=range(seeds))
-        for seed, world in enumerate(worlds):
-            for prompt, log_p in enumerate(fitted.logp[seed].numpy()):
+        fitted = train("dpo", worlds, steps=step, seeds=numbers)
+        for seed, world, logp in zip(numbers, worlds, fitted.logp, strict=True):
+            for prompt, log_p in enumerate(logp.numpy()):
                 log_q, log_ref = log_softmax(world.utility[prompt]), world.ref_logp[prompt]
                 low, high = sorted(float(y[values.argmax()]) for values in (log_p, log_q))
                 case = {"family": "trained", "n": 20, "step": step, "prompt": prompt, "seed": seed, "cell": 1.0,
@@ -110,10 +117,10 @@ def trained(steps: list[int], seeds: int) -> Iterator[dict[str, Any]]:
                     yield from ({**case, "reference": reference, **place} for place in places)
 
 
-def dirichlet(concentrations: list[float], seeds: int) -> Iterator[dict[str, Any]]:
+def dirichlet(concentrations: list[float], first_seed: int, seeds: int) -> Iterator[dict[str, Any]]:
     """Yield rows of random policies and preferences on 20 responses."""
     y = np.arange(20.0)
-    for alpha, seed in itertools.product(concentrations, range(seeds)):
+    for alpha, seed in itertools.product(concentrations, range(first_seed, first_seed + seeds)):
         log_p, log_q = families.dirichlet_twins(20, alpha, seed)
         low, high = sorted(float(y[values.argmax()]) for values in (log_p, log_q))
         case = {"family": "dirichlet", "n": 20, "alpha": alpha, "seed": seed, "distance": high - low, "cell": 1.0}

@@ -19,6 +19,7 @@ from gradlab.experiments.questions import (
     language_models,
     log_ratio,
     ppo_against_dpo,
+    ratios,
     stability,
     worlds,
     worlds_drawn,
@@ -114,13 +115,11 @@ CLAIMS: dict[str, Claim] = {
         "probable one, the loser gets the larger gradient.",
         stated="The equation ∂L/∂π_w : ∂L/∂π_l = −π_l/π_w, and that the losing side gets the larger gradient once "
         "π_w > π_l.",
-        ours="The cases (a grid over π_w and π_l, and pairs at the scale of whole sequences), and the question whether "
-        "only DPO has this ratio: by the chain rule every loss has the ratio ρ · π_l/π_w, where ρ is the ratio in "
-        "log π, and ρ = 1 for every loss of the margin log π_w − log π_l alone.",
-        rule="An identity: the ratio by autograd against the closed form, in every declared case, up to rounding. "
-        "Controls ask whether other margin losses differ from DPO, whether its two sides differ in log π too, and "
-        "whether a step on a softmax policy really moves the loser more.",
-        changes="One declared case in which autograd and the closed form disagree by more than rounding.",
+        ours="The question whether only DPO has this ratio (by the chain rule every loss has the ratio ρ π_l/π_w, ρ "
+        "being the ratio in log π, and ρ = 1 for every loss of log π_w − log π_l alone), and whether a real step moves "
+        "the loser more. The cases: a grid over π_w and π_l, and pairs at the scale of whole sequences.",
+        rule="A proof by the chain rule. Autograd must agree with it in every declared case, up to rounding.",
+        changes="One declared case in which autograd and the proof disagree by more than rounding.",
         figures=("gradient-field",),
         experiments=("ratios",),
     ),
@@ -146,24 +145,26 @@ CLAIMS: dict[str, Claim] = {
         claimed="Theorem 3 on DPO: under uniform sampling, DPO's weight w(y) has its local extrema outside "
         "[μ_p, μ_q], never between policy and preference.",
         stated="Theorem 3: under uniform sampling DPO's w(y) has its local extrema outside [μ_p, μ_q].",
-        ours="The weight, read off the loss: w_i = Σ_j [q_i/(q_i + q_j) − p_i/(p_i + p_j)]; that μ is a mode; the "
-        "families, widths, distances, supports and grids. For p and q with one mode each a proof is short: between "
-        "the modes q rises and p falls, so w only increases.",
-        rule=f"{_UNIFORM} Each case is a cell, which holds where no extremum of w lies inside the interval; one cell "
-        "of the response grid is allowed. Controls: the continuous limit, other families, trained policies.",
-        changes="A declared case with an extremum farther inside than one cell of the grid.",
+        ours="The weight, read off the loss: w_i = Σ_j [q_i/(q_i + q_j) − p_i/(p_i + p_j)]; that μ is a mode; that p "
+        "falls and q rises between the modes. At a mode with a kink, or on a grid, an extremum may lie at the mode "
+        "itself.",
+        rule=f"A short proof for p and q with one mode each. {_UNIFORM} An extremum farther inside than one cell of "
+        "the response grid would refute it. Context: the continuous limit, other families, and policies with many "
+        "modes, to which the proof does not apply.",
+        changes="A gap in the proof, or a declared case with one mode each and an extremum inside.",
         figures=("weight-functions", "shift-phase", "shift-refinement"),
         experiments=("shift",),
     ),
     "shift-balanced": Claim(
         claimed="Theorem 3 on balanced weights: PPO-like weights w·p keep their extrema inside [μ_p, μ_q].",
         stated="Theorem 3: PPO-like balanced weights keep the extrema inside [μ_p, μ_q].",
-        ours="That the balanced weight is w_i p_i with the w of the claim above, and the refinement of the response "
-        "grid: on a coarse grid a miss can hide between two responses.",
-        rule=f"{_UNIFORM} Each case is a cell, which holds where every extremum of w·p lies inside the interval; one "
-        "cell of the response grid is allowed. Controls: the continuous limit, where nothing is allowed; other "
-        "families; and the weaker statement that w·p reaches no farther out than DPO's w.",
-        changes="Extrema inside the interval in every declared case, the finest grids included.",
+        ours="That the balanced weight is w_i p_i with the w of the claim above. The answer is about this "
+        "reconstruction. By the theorem on levels it is the same for every weight that depends on p(y) and q(y) and "
+        "increases in q(y), if p comes down to its level at μ_q on its far side too.",
+        rule="A proof for smooth p and q with one mode each inside the support, and an exact case on five responses. "
+        f"{_UNIFORM} The cases show by how much the lowest value misses. In fairness: how much weight lies farther "
+        "than 2 σ_p outside the interval, for w·p and for DPO.",
+        changes="A gap in the proof, or another reading of the balanced weight.",
         figures=("weight-functions", "shift-phase", "shift-refinement"),
         experiments=("shift",),
     ),
@@ -172,21 +173,20 @@ CLAIMS: dict[str, Claim] = {
         "[μ_p, μ_q].",
         stated="Nothing literally; it is implied, since bDPO is proposed for this property.",
         ours="The test: bDPO's real weights, from its loss with its λ and its margin, and not w·p.",
-        rule=f"{_UNIFORM} Each case is a cell, which holds where every extremum of bDPO's weight lies inside the "
-        "interval; one cell of the response grid is allowed. Controls compare it with DPO's and with w·p.",
-        changes="Extrema of bDPO's weights inside the interval in every declared case.",
+        rule="Proofs: its lowest weight lies outside at every resolution, and on ever finer grids its weights become "
+        f"DPO's at β/2; an exact case on five responses. {_UNIFORM} The cases are grids of 20 to 800 responses.",
+        changes="A gap in the proofs.",
         figures=("weight-functions", "shift-phase", "shift-refinement"),
         experiments=("shift",),
     ),
     "variance": Claim(
         claimed="Theorems 4 and 5: balanced weights vary less, Var[w_i p_i] < Var[w_i] E[p_i²].",
         stated="Theorems 4–5: Var[w_i p_i] < Var[w_i] E[p_i²].",
-        ours="Where it is tested: Gaussian and Dirichlet families of p and q. As E[w] = 0, the inequality holds if "
-        "and only if Cov(w², p²) < (E[w p])².",
-        rule="Each declared pair of distributions is a case, which holds where the left side is the smaller one beyond "
-        "rounding.",
-        changes="The inequality in every declared case. Theory expects it to miss for a confident policy under a large "
-        "shift, and for a policy much narrower than the preference.",
+        ours="That moments are over responses drawn uniformly. As E[w] = 0, the inequality holds if and only if "
+        "Cov(w², p²) < (E[w p])², which the summary does not name as a condition.",
+        rule="A proof of the condition, and a family of exact counterexamples. Where the inequality is true is shown "
+        "for each declared family of p and q by itself, as the mix of families would fix any share of all.",
+        changes="A condition in the paper that excludes the counterexamples.",
         figures=("variance-region",),
         experiments=("variance",),
     ),
@@ -194,14 +194,14 @@ CLAIMS: dict[str, Claim] = {
         claimed="Balanced-DPO restores the symmetry between the gradients of winner and loser.",
         stated="The weights λ_w = log π_l/(log π_w + log π_l), detached, the ratio −π_l log π_l/(π_w log π_w) that "
         "they give, and that it restores symmetry.",
-        ours="What counts as restored; how much of DPO's imbalance is corrected, as a function of (π_w, π_l); and the "
-        "scale of whole sequences, where log π is around −100, the correction is a factor near 1, and λ follows the "
-        "lengths of the responses.",
-        rule="The equation is an identity, by autograd up to rounding. Symmetry is restored in a case where bDPO's two "
-        "sides are within a declared factor of each other although DPO's are not. Controls: nearer to symmetry than "
-        "DPO, at least half of the imbalance gone, whole sequences, and what length explains of λ; where the laptop "
-        "run of language models is there, the latter two on its held-out pairs, at the start and at the end.",
-        changes="Sides within the declared factor in every case where DPO's are not.",
+        ours="The law: bDPO corrects the share 1 − |1 − 1/LM| of DPO's imbalance |log(π_l/π_w)|, where LM is the "
+        "logarithmic mean of −log π_w and −log π_l. So all of it where LM = 1, and 1/LM where probabilities are "
+        "smaller. For two responses to one prompt LM > ½, and bDPO is always nearer to symmetry than DPO.",
+        rule="A proof of the law, with which autograd must agree in every declared case. Context: the share corrected "
+        f"along DPO's and bDPO's trainings in the lab ({ratios.SETTINGS['training_seeds']} seeds), for whole "
+        "sequences, and how much of λ length explains; where the laptop run of language models is there, the latter "
+        "two on its held-out pairs, at the start and at the end.",
+        changes="Another meaning of symmetry than equal derivatives by π_w and π_l.",
         figures=("ratio-correction", "gradient-field", "llm-length"),
         experiments=("ratios",),
         measurements=("language-models",),

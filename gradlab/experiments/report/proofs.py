@@ -46,6 +46,15 @@ _RATIO = (
         "test_every_margin_loss_has_the_ratio_of_the_chain_rule",
     ),
     Proof(
+        "ratio-step",
+        "In a small step of gradient descent on one pair with one free logit per response, DPO raises π_w by more than "
+        "it lowers π_l exactly where π_w > π_l, if other responses have any probability.",
+        "DPO moves the winner's logit by s > 0 and the loser's by −s. Since Δπ_i = π_i (Δz_i − Σ_j π_j Δz_j) to first "
+        "order, Δπ_w = s π_w (1 − π_w + π_l) and Δπ_l = −s π_l (1 + π_w − π_l). Their sum is s (π_w − π_l)(1 − π_w − "
+        "π_l). So the larger derivative by π_l does not mean a larger change of π_l.",
+        "test_in_a_step_the_likelier_side_moves_more",
+    ),
+    Proof(
         "log-ratio",
         "Logged as derivatives in π, the ratio of every loss obeys log(|∂L/∂π_w| : |∂L/∂π_l|) = log(π_l/π_w) + log ρ, "
         "with log ρ = 0 for DPO, in every pair and at every step.",
