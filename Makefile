@@ -14,7 +14,7 @@ AVX2 := $(AS) ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
   NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures test test-all test-long lab notebooks check bench llm-demo chromium versions dist clean
+.PHONY: figures test test-all test-long lab notebooks check web bench llm-demo chromium node versions dist clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
@@ -42,6 +42,16 @@ check: .venv/.ready  ## style, types, import rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
+# What runs in a browser; the packages that build it are those of its lock file.
+PACKAGES := gradlab/web/node_modules/.package-lock.json
+
+web: $(PACKAGES)  ## gradlab/web/gradlab.js and its licences, from gradlab/web/src; needs Node and npm
+	cd gradlab/web && npm run --silent build
+
+$(PACKAGES): gradlab/web/package-lock.json
+	cd gradlab/web && npm ci --silent --ignore-scripts
+	@touch $@
+
 bench: .venv/.ready  ## speed of the lab, its engine, the explorers, language models and large inputs; the cost of Balanced-DPO
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -m scripts.benchmarks.lab_speed
@@ -61,6 +71,11 @@ chromium:  ## Chromium for the browser tests, where there is none (Debian and it
 	  $$as_root apt-get update -q && $$as_root apt-get install -q -y chromium; }
 	command -v chromium  # without one they would be skipped
 
+node:  ## Node for the tests of gradlab/web, where there is none (Debian and its like), and the packages that build it
+	command -v npm || { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$as_root apt-get update -q && $$as_root apt-get install -q -y nodejs npm; }
+	$(MAKE) $(PACKAGES)
+
 versions: .venv/.ready  ## the versions in .venv, as constraints.txt has them
 	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'
 
@@ -70,7 +85,7 @@ dist: .venv/.ready  ## sdist and wheel in dist/; TAG=v1.2.3 also checks that eve
 	$(BIN)/python -m build
 
 clean:  ## what the other targets built, except results
-	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache figures/quick
+	rm -rf .venv gradlab/web/node_modules build dist .pytest_cache .ruff_cache .import_linter_cache figures/quick
 
 # .venv/.ready names what .venv was built with. Where the command line names something else, or another tool made
 # .venv, it is built from nothing.

@@ -62,7 +62,7 @@ def test_a_record_says_all_that_a_caller_needs():
     assert {2.0, 0.25} <= set(record.pop("constants"))
     assert record == {
         "function": "descend", "dtype": "float32", "lanes": 4, "antisymmetric": False, "shared": True,
-        "optimizer": "gd",
+        "optimizer": "gd", "memories": 0,
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from gradlab.lab.engine.fusion import ready
 from gradlab.lab.engine.kernel import ARGUMENTS, NAME, Plan, write
 from gradlab.lab.engine.trace import INPUTS, NotFusable
 from gradlab.lab.engine.vectors import Emitter, Kind
+from gradlab.lab.optimizers import optimizer_of
 from gradlab.lab.policy import FreeLogits
 from gradlab.lab.training import Training
 from gradlab.losses import PairLoss
@@ -50,7 +51,8 @@ class WebKernel:
     constants      numbers of the loss, for the argument of that name.
     antisymmetric  True if the sum of a pair's two weights, and that of the swapped order, are its weights.
     shared         True if logits are features × parameters, False if each response has its own.
-    optimizer      name in ``gradlab.lab.optimizers``; ``memories`` is how many numbers it keeps per parameter.
+    optimizer      name in ``gradlab.lab.optimizers``.
+    memories       how many numbers the optimiser keeps per parameter.
     """
 
     module: bytes
@@ -62,6 +64,7 @@ class WebKernel:
     antisymmetric: bool
     shared: bool
     optimizer: str
+    memories: int
 
     def record(self) -> dict[str, Any]:
         """Return the kernel as JSON-able data, the module in base64; ``kernelOf`` in ``kernel.ts`` reads it."""
@@ -75,10 +78,7 @@ def training_kernel(loss: PairLoss, training: Training = Training()) -> WebKerne
     llvmlite cannot compile to WebAssembly; both in one line.
     """
     plan, constants = _examined(loss, training)
-    return WebKernel(
-        _compiled(write(plan, LANES), NAME), NAME, tuple(ARGUMENTS.items()), plan.dtype, LANES, tuple(constants),
-        plan.antisymmetric, plan.shared, plan.optimizer,
-    )  # fmt: skip
+    return _kernel(write(plan, LANES), NAME, ARGUMENTS, plan, constants)
 
 
 def slopes_kernel(loss: PairLoss, dtype: str = "float64") -> WebKernel:
@@ -87,15 +87,20 @@ def slopes_kernel(loss: PairLoss, dtype: str = "float64") -> WebKernel:
     Raises as ``training_kernel`` does.
     """
     plan, constants = _examined(loss, Training(dtype=dtype))
-    return WebKernel(
-        _compiled(_write_slopes(plan), SLOPES), SLOPES, tuple(_SLOPE_ARGUMENTS.items()), plan.dtype, LANES,
-        tuple(constants), plan.antisymmetric, plan.shared, plan.optimizer,
-    )  # fmt: skip
+    return _kernel(_write_slopes(plan), SLOPES, _SLOPE_ARGUMENTS, plan, constants)
 
 
 def module(loss: PairLoss, training: Training = Training()) -> bytes:
     """Return the bytes of ``training_kernel``'s WebAssembly module."""
     return training_kernel(loss, training).module
+
+
+def _kernel(
+    assembly: str, name: str, arguments: Mapping[str, Kind], plan: Plan, constants: Sequence[float]
+) -> WebKernel:
+    facts = plan.antisymmetric, plan.shared, plan.optimizer, optimizer_of(plan.optimizer).memories
+    module = _compiled(assembly, name)
+    return WebKernel(module, name, tuple(arguments.items()), plan.dtype, LANES, tuple(constants), *facts)
 
 
 def _examined(loss: PairLoss, training: Training) -> tuple[Plan, list[float]]:

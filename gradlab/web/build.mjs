@@ -1,0 +1,38 @@
+// Bundles src/index.ts into one file, and writes the licences of the packages that are in it.
+// node build.mjs [FOLDER]: default is this folder. `make web` calls it.
+import { build } from "esbuild";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const folder = process.argv[2] ?? here;
+const { metafile } = await build({
+  absWorkingDir: here,
+  entryPoints: ["src/index.ts"],
+  outfile: join(folder, "gradlab.js"),
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  charset: "utf8",
+  legalComments: "none", // the licences stand in full in the other file
+  banner: { js: "// Built from src/ by `make web`; licences of others' code: gradlab.licenses.txt." },
+  metafile: true,
+});
+
+const packages = new Set();
+for (const file of Object.keys(metafile.inputs)) {
+  const found = file.match(/^node_modules\/((?:@[^/]+\/)?[^/]+)\//);
+  if (found) packages.add(found[1]);
+}
+const notices = [...packages].sort().map((name) => {
+  const at = join(here, "node_modules", name);
+  const { version, license } = JSON.parse(readFileSync(join(at, "package.json"), "utf8"));
+  const file = readdirSync(at).find((one) => /^licen[cs]e/i.test(one));
+  if (!file) throw new Error(`${name} ${version} must bring its licence as a file`);
+  return `${name} ${version} (${license})\n\n${readFileSync(join(at, file), "utf8").trim()}\n`;
+});
+const rule = `\n${"-".repeat(80)}\n\n`;
+const head = "gradlab.js contains code of these packages. gradlab's own licence is in LICENSE.\n";
+writeFileSync(join(folder, "gradlab.licenses.txt"), [head, ...notices].join(rule));

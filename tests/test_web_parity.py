@@ -1,0 +1,122 @@
+"""Training in a page is training here: WebAssembly in Node against the native kernel, from one definition of a loss."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from node import needs_node, node
+from own_losses import Hinge, SquaredMargin
+
+from gradlab.lab.engine.webassembly import training_kernel
+from gradlab.lab.fit import fit
+from gradlab.lab.policy import FreeLogits, RadialBasis
+from gradlab.lab.runs import Runs
+from gradlab.lab.training import Training
+from gradlab.lab.world import gaussian_world
+from gradlab.losses import PAIR_LOSSES, BalancedDPO, PairLoss
+
+pytestmark = needs_node
+
+WORLDS = [
+    gaussian_world(7, 9, mask_rate=rate, reference=reference, mask_kind=kind, seed=seed)
+    for seed, (rate, reference, kind) in enumerate(
+        [
+            (0.0, "uniform", "responses"),
+            (0.2, "random", "responses"),
+            (0.4, "shifted", "responses"),
+            (0.5, "random", "pairs"),
+        ]
+    )
+]
+POLICIES = {"free": FreeLogits(), "shared": RadialBasis(4)}
+OPTIMIZERS = {"adam": 0.01, "gd": 0.5}
+DTYPES = {"float64": 1e-10, "float32": 1e-5}  # how far apart probabilities may be after 200 steps
+OWN = {"README's hinge": Hinge(), "squared": SquaredMargin()}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loss and how it is trained."""
+
+    loss: PairLoss
+    training: Training
+
+    def request(self, worlds, wanted):
+        """Return what ``train.mjs`` needs."""
+        runs = Runs.of(worlds, self.training.pairs, self.training.labels, 0)
+        responses = runs.responses
+        columns = {
+            "count": runs.count * runs.prompts,
+            "responses": responses,
+            "weights": runs.data().ravel().tolist(),
+            "reference": runs.ref_logp.ravel().tolist(),
+            "start": runs.ref_logp.ravel().tolist(),
+        }
+        if not isinstance(self.training.policy, FreeLogits):
+            columns["features"] = self.training.features(responses).numpy().ravel().tolist()
+        kernel = training_kernel(self.loss, self.training).record()
+        return {
+            "kernel": kernel, "columns": columns, "learningRate": self.training.learning_rate, "wanted": wanted,
+        }  # fmt: skip
+
+
+def trained_in_node(cases, worlds, wanted):
+    requests = [case.request(worlds, wanted) for case in cases]
+    return [np.reshape(logp, (len(wanted), -1)) for logp in json.loads(node("test/train.mjs", given=requests))]
+
+
+def gap(case, logp, worlds):
+    """Return how far probabilities at the end are from the native ones, at most."""
+    native = fit(worlds, case.loss, case.training, seed=0, engine="fused")
+    assert native.settings["engine"] == "fused"
+    moved = (native.logp.double().exp() - native.policies[0].double().exp()).abs().max()
+    assert moved > 0.01
+    return np.abs(np.exp(logp) - native.logp.double().exp().numpy().ravel()).max()
+
+
+def recipe(policy, optimizer, dtype):
+    return Training(
+        policy=POLICIES[policy], optimizer=optimizer, learning_rate=OPTIMIZERS[optimizer], steps=200, record=1,
+        dtype=dtype,
+    )  # fmt: skip
+
+
+EVERY = [
+    (name, policy, optimizer, dtype)
+    for name in [*PAIR_LOSSES, *OWN]
+    for policy in POLICIES
+    for optimizer in OPTIMIZERS
+    for dtype in DTYPES
+]
+FAST = [("bdpo", "free", "adam", "float64"), ("dpo", "shared", "gd", "float32")]
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "optimizer", "dtype"),
+    [
+        pytest.param(*one, marks=[] if one in FAST else pytest.mark.slow if number % 3 == 0 else pytest.mark.long)
+        for number, one in enumerate(EVERY)
+    ],
+)
+def test_webassembly_trains_as_the_native_kernel_does(name, policy, optimizer, dtype):
+    loss = OWN[name] if name in OWN else PAIR_LOSSES[name]()
+    case = Case(loss, recipe(policy, optimizer, dtype))
+    (logp,) = trained_in_node([case], WORLDS, [200])
+    assert gap(case, logp[0], WORLDS) < DTYPES[dtype]
+
+
+SIZES = [(1, 2), (3, 3), (5, 17), (1, 60), (21, 4)]  # one column, blocks that are not full, memory that grows
+
+
+@pytest.mark.parametrize("policy", [pytest.param("free", marks=pytest.mark.slow), "shared"])
+def test_so_does_it_in_every_size_and_at_every_recorded_step(policy):
+    training = Training(policy=POLICIES[policy], steps=30, record=1000, pairs=12)
+    case = Case(BalancedDPO(), training)
+    for size in SIZES[:2] if policy == "shared" else SIZES:
+        worlds = [gaussian_world(*size, reference="random", seed=seed) for seed in range(2)]
+        native = fit(worlds, case.loss, training, seed=0, engine="fused")
+        (logp,) = trained_in_node([case], worlds, list(range(31)))
+        assert native.steps.tolist() == list(range(31))
+        expected = native.policies.exp().numpy().reshape(31, -1)
+        np.testing.assert_allclose(np.exp(logp), expected, rtol=0, atol=1e-10)
