@@ -5,6 +5,7 @@ import base64
 import gc
 import io
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,8 @@ def test_everything_has_a_name(explorer):
     assert len(names) == len(set(names)), "two controls of one name cannot be told apart"
     for text in (explorer.question, explorer.prediction, explorer.reading, explorer.takeaway):
         assert text
+        # What the report measures is read there, and not typed here, where it would grow old.
+        assert not re.search(r"\d ?%|\d of \d", text.replace("95% Wilson", "").replace("95% interval", "")), text
 
 
 def test_an_exception_is_shown_and_the_explorer_goes_on(explorer, monkeypatch):

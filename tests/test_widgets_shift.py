@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -169,6 +171,16 @@ def test_fine_grids_of_dpo_and_of_the_balanced_weight_meet_their_limit(explorer,
         shown = explorer.result.grid.values[name] / explorer.result.scale(name)
         expected = np.interp(explorer.result.grid.y, limit.y, limit.values[name])
         np.testing.assert_allclose(shown, expected, atol=0.01 * np.abs(expected).max())
+
+
+def test_balanced_weights_never_reached_farther_than_dpos_in_the_reports_gaussian_cases():
+    saved = pd.read_parquet(Path(__file__).parents[1] / "figures" / "data" / "shift.parquet")
+    case = ["kind", "n", "support", "distance", "sigma_p", "sigma_q"]
+    rows = saved[saved["kind"].isin(["scan", "limit"]) & (saved["family"] == "gaussian")]
+    reach = rows.pivot(index=case, columns="weight", values="reach")
+    assert len(reach) > 300
+    assert (reach["balanced"] <= reach["dpo"] + 0.01).all()
+    assert (reach["bdpo"] > reach["dpo"] + 0.01).any()
 
 
 def test_a_kink_holds_the_minimum_where_the_takeaway_says(explorer):

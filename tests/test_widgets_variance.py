@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gradlab.experiments.questions import variance
 from gradlab.theory import covariance_gap, dpo_weight, variance_ratio
 from gradlab.theory.families import gaussian_pair
 from gradlab.widgets import VarianceExplorer
@@ -71,7 +72,9 @@ def test_map_and_draws_are_the_experiments(explorer):
     np.testing.assert_allclose(both["log10_ratio"], both["log_ratio"] / np.log(10), atol=1e-9)
 
     explorer.set(family="Dirichlet", alpha_p=0.1, alpha_q=10.0)
-    rows = saved.query("family == 'dirichlet' and n == 200 and alpha_p == 0.1 and alpha_q == 10").sort_values("seed")
+    settings = {"responses": [200], "concentrations": [0.1, 10.0], "first_seed": 0, "draws": DRAWS}
+    rows = variance.run_part("dirichlet", settings, permutations=1)
+    rows = rows.query("alpha_p == 0.1 and alpha_q == 10").sort_values("seed")
     draws = explorer.frame().query("not shown")
     np.testing.assert_allclose(draws["log10_ratio"], rows["log_ratio"] / np.log(10), atol=1e-9)
     assert explorer._count.get_text() == f"hold for {(rows['log_ratio'] < 0).sum()} of {DRAWS} draws"
@@ -142,6 +145,16 @@ def test_stories_say_what_is_true():
     explorer.set(n=200)
     assert explorer._count.get_text() == "hold for 10 of 50 draws"
     explorer.close()
+
+
+def test_the_takeaway_and_the_notebook_say_what_the_report_shows():
+    saved = pd.read_parquet(DATA)
+    for _, rows in saved[~saved["family"].isin(["region", "indifferent"])].groupby("family"):
+        assert (rows["log_noise"] > 0).mean() > 0.5  # mostly the noisier weight
+    for n in (3, 4, 20):
+        p = np.full(n, 0.1 / (n - 1))
+        p[1] = 0.9
+        assert variance_ratio(dpo_weight(np.log(p), np.log(np.full(n, 1 / n))), p) > 1
 
 
 @pytest.mark.parametrize("state", [{"family": "one peak"}, *(story.state for story in VarianceExplorer.stories)])

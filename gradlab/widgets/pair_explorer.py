@@ -114,8 +114,9 @@ class PairExplorer(Explorer):
         "h_w − h_l alone: DPO shares it with cDPO and IPO. It does not say what moves, since probabilities share "
         "their logits: where there are others, a small step of DPO changes π more for the more probable of the two, "
         "and log π more for the less probable. Balanced-DPO has ρ = log π_l/log π_w. It gives the improbable side "
-        "less weight, comes closer to a ratio of 1, but seldom close (claims report, ratio-corrected). Its weights "
-        "sum to one: compare it with DPO at half the β."
+        "less weight, and comes closer to a ratio of 1 than DPO for any two responses to a prompt. How close is a law "
+        "(claims report, ratio-corrected): the smaller both probabilities, the less is corrected, about one part in "
+        "−log π. Its weights sum to one: compare it with DPO at half the β."
     )
     stories = (
         Story(

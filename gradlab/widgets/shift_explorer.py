@@ -122,11 +122,11 @@ class ShiftExplorer(Explorer):
     )
     takeaway = (
         "For p and q with one mode each, DPO's half of Theorem 3 is true: from μ_p to μ_q, q rises and p falls, so w "
-        "only grows. The balanced half, for Gaussians, is true only on coarse grids, where one cell is allowed: the "
-        "minimum of w·p lies just outside μ_p, and a finer grid shows it. In the continuous limit it failed in every "
-        "case. (A peak with a kink, as laplace has, can hold the minimum exactly at μ_p.) For Gaussians, w·p never "
-        "reached farther out than DPO's w. Balanced-DPO does not inherit this: its weights are not w·p, and on finer "
-        "grids they approach those of DPO at β/2, slowly, as 1/log n."
+        "only grows. The balanced half is true only on coarse grids, where one cell is allowed. In the continuous "
+        "limit it is always false for smooth p and q: w·p still rises at μ_p, so that lower values lie outside the "
+        "band. (A peak with a kink, as laplace has, can hold the minimum exactly at μ_p.) In the Gaussian cases of the "
+        "claims report w·p never reached farther out than DPO's w. Balanced-DPO does not inherit this: its weights are "
+        "not w·p, and on finer grids they approach those of DPO at β/2, slowly, as 1/log n."
     )
     stories = (
         Story(

@@ -133,10 +133,11 @@ class VarianceExplorer(Explorer):
     )
     takeaway = (
         "The inequality is not a law: with E[w] = 0 it is the same as Cov(w², p²) < E[w p]², so it fails where the "
-        "policy puts its mass on responses of large w². It held in 23% of the claims report's cases, in 67% of those "
-        "with Gaussians, and in 2% of those with trained policies. Less variance is also not less noise, since w·p is "
-        "smaller too: relative to the mean size, the variance was lower for w·p than for w in 2% of the cases. "
-        "The last number shows it."
+        "policy puts its mass on responses of large w². It fails for every policy that prefers one of three or more "
+        "responses and treats the others alike, where the preference is uniform. The claims report has the proof "
+        "(variance), and shows each family of p and q by itself. Less variance is also not less "
+        "noise, since w·p is smaller too. The last number compares both relative to their mean size: above 1, w·p is "
+        "the noisier weight."
     )
     stories = (
         Story(

@@ -159,7 +159,7 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
         ),
         Place(
             "Mechanism 3", "The factor of logarithms counters the ratio of probabilities, and so restores symmetry.",
-            "stated", ("gradlab.theory.gradient_ratios.share_corrected",), ("ratio-correction",),
+            "stated", ("gradlab.theory.gradient_ratios.bdpo_share_corrected",), ("ratio-correction",),
             "gradlab figures ratios", ("ratio-corrected",),
         ),
         Place(
