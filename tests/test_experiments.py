@@ -433,11 +433,13 @@ def test_equal_kl_reads_paths_where_they_pass_a_level_and_nowhere_else():
     path = pd.DataFrame({
         "method": "dpo", "mask": 0.0, "policy": "free", "seed": 0, "beta": 1.0, "step": [0, 1, 2, 3],
         "kl": [0.0, 0.4, 0.8, 0.6], "utility_share": [0.0, 0.2, 0.6, 9.0], "unobserved_mass": [0.4, 0.4, 0.2, 9.0],
+        "win_rate": [0.5, 0.6, 0.8, 9.0],
     })  # fmt: skip
     levels = frontier.at_equal_kl(path).set_index("kl")
     assert list(levels.index) == [0.25, 0.5]  # 1 nat is never reached
     assert levels.loc[0.5, "utility_share"] == pytest.approx(0.3)  # a quarter of the way from 0.2 to 0.6
     assert levels.loc[0.25, "utility_share"] == pytest.approx(0.125)
+    assert levels.loc[0.5, "win_rate"] == pytest.approx(0.65)
 
 
 def test_a_result_of_another_version_is_not_taken_for_ours(copy):

@@ -175,6 +175,30 @@ def test_inner_products_sum_to_zero_and_cosines_have_no_fixed_sign():
         assert (mean > 0) == (n >= 6)
 
 
+# --- the world -------------------------------------------------------------------------------------------------------
+
+
+def unobserved_masses(loss, **training):
+    """Unobserved mass minus the uniform reference's, along training with free logits on few pairs, (steps, runs)."""
+    worlds = [gl.gaussian_world(4, 20, mask_rate=0.4, seed=seed) for seed in range(4)]
+    history = gl.fit(worlds, loss, pairs=100, record=8, steps=40, seed=list(range(4)), **training).history
+    above = history["unobserved_mass"] - history["unobserved_mass_reference"]
+    return above[history["step"] > 0].to_numpy()
+
+
+@pytest.mark.parametrize("name", ["dpo", "cdpo", "ipo"])
+def test_gradient_descent_on_free_logits_never_raises_unobserved_mass(name):
+    for learning_rate in (0.5, 5.0, 30.0):
+        above = unobserved_masses(pair_loss(name), optimizer="gd", learning_rate=learning_rate)
+        assert above.max() <= 1e-12
+        assert above.min() < -1e-3
+
+
+def test_adam_raises_unobserved_mass_and_so_does_sharing():
+    assert unobserved_masses(DPO(), optimizer="adam", learning_rate=0.05).max() > 1e-4
+    assert unobserved_masses(DPO(), optimizer="gd", learning_rate=5.0, policy="shared").max() > 1e-3
+
+
 # --- distribution shift ----------------------------------------------------------------------------------------------
 
 

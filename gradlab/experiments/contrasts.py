@@ -36,6 +36,7 @@ from gradlab.stats.population import (
     average_over_cells,
     by_unit_and_seed,
     judge_units,
+    named,
     over_worlds,
     paired_differences,
 )
@@ -119,7 +120,7 @@ class Contrast:
 
     def differences(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return paired differences in favour of the method: columns by, ``seed``, ``difference``."""
-        rows = frame.query(self.where) if self.where else frame
+        rows = picked(frame, self.where)
         if self.baseline is None:
             check_columns("frame", rows, ["method", *self.by, "seed", self.value])
             rows = rows[rows["method"] == self.method]
@@ -176,7 +177,7 @@ class Contrast:
             average = average_over_cells(values, self.margin)
             return self._answer(evidence_of_cells(average, units), average, rows)
         transport = over_worlds(values, self.margin)
-        factors = _factors(frame.query(self.where) if self.where else frame, self.by[0], self.moderators, rows)
+        factors = _factors(picked(frame, self.where), self.by[0], self.moderators, rows)
         shown = {
             name: (effect_by_dose if pd.api.types.is_float_dtype(factors[name]) else effect_by_value)(
                 rows["effect"].to_numpy(), factors[name]
@@ -234,7 +235,8 @@ class Scan:
 
     def judged(self, frame: pd.DataFrame) -> Judged:
         """Return the answer of the frame; ValueError where a case has no value."""
-        rows = frame.query(self.where) if self.where else frame
+        rows = picked(frame, self.where)
+        check_columns("frame", rows, [*self.by, self.value])
         if not len(rows) or rows[self.value].isna().any():
             raise ValueError(f"{self.statement!r} must have {self.value} in every case, got {len(rows)} with gaps")
         slack = rows[self.value].to_numpy(float)
@@ -356,6 +358,37 @@ def not_run(statement: Statement, note: str = "") -> Judged:
     """
     rows = pd.DataFrame(columns=[*statement.by, "effect", "low", "high", "state", "reversed"])
     return Judged(statement, Evidence(), "not run", rows, 0, note=note)
+
+
+def picked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Return the rows that a query picks, all rows for an empty one; ValueError where the frame lacks a column."""
+    try:
+        return frame.query(where) if where else frame
+    except pd.errors.UndefinedVariableError as error:
+        raise ValueError(f"frame must have the columns of {where!r}, got one where {error}") from None
+
+
+def check_rows(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str], cells: Levels | None = None) -> None:
+    """Raise ValueError, in one line, for a frame that is not whole.
+
+    keys    columns that name a row: no two rows have the same.
+    values  columns of finite numbers.
+    cells   columns with the values that they must have: each combination must be there.
+    """
+    check_columns("frame", frame, [*keys, *values, *(cells or {})])
+    twice = frame[frame.duplicated(list(keys))]
+    if len(twice):
+        raise ValueError(f"frame must have one row for each {', '.join(keys)}, got two at {named(keys, twice)}")
+    wrong = frame[~np.isfinite(frame[list(values)].to_numpy(float)).all(1)]
+    if len(wrong):
+        raise ValueError(f"frame must have finite {', '.join(values)}, got others at {named(keys, wrong)}")
+    if not cells:
+        return
+    wanted = pd.DataFrame(itertools.product(*cells.values()), columns=list(cells))
+    both = wanted.merge(frame[list(cells)].drop_duplicates(), how="left", indicator=True)
+    missing = both[both["_merge"] == "left_only"]
+    if len(missing):
+        raise ValueError(f"frame must have the declared cells; {named(list(cells), missing)} is missing")
 
 
 def judged(frame: pd.DataFrame, statements: Iterable[Statement], levels: Levels | None = None) -> list[Judged]:

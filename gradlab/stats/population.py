@@ -106,10 +106,15 @@ def paired_differences(
     try:
         merged = sides[0].merge(sides[1], on=keys, suffixes=("", "_baseline"), how="outer", validate="one_to_one")
     except pd.errors.MergeError:
-        raise ValueError(f"{method!r} and {baseline!r} must have one {value} for each {', '.join(keys)}") from None
+        twice = named(keys, pd.concat([side[side.duplicated(keys)] for side in sides]))
+        raise ValueError(
+            f"{method!r} and {baseline!r} must have one {value} for each {', '.join(keys)}, got two at {twice}"
+        ) from None
     differences = merged[value] - merged[f"{value}_baseline"]
-    if len(merged) == 0 or differences.isna().any():
-        raise ValueError(f"{method!r} and {baseline!r} must both have {value} for the same {', '.join(keys)}")
+    gaps = merged[differences.isna()]
+    if len(merged) == 0 or len(gaps):
+        where = f"got a gap at {named(keys, gaps)}" if len(gaps) else "got no rows"
+        raise ValueError(f"{method!r} and {baseline!r} must both have {value} for the same {', '.join(keys)}; {where}")
     return merged[keys].assign(difference=differences)
 
 
@@ -131,18 +136,18 @@ def by_unit_and_seed(
     keys = [*by, seed]
     wrong = frame[~np.isfinite(frame[value].to_numpy(float))]
     if len(wrong):
-        raise ValueError(f"{value} must be finite, got {wrong[value].iloc[0]} at {_named(keys, wrong)}")
+        raise ValueError(f"{value} must be finite, got {wrong[value].iloc[0]} at {named(keys, wrong)}")
     twice = frame[frame.duplicated(keys)]
     if len(twice):
-        raise ValueError(f"each unit must have a {seed} once, got it twice at {_named(keys, twice)}")
+        raise ValueError(f"each unit must have a {seed} once, got it twice at {named(keys, twice)}")
     table = frame.set_index(keys)[value].unstack(seed)
     if declared is not None:
         wanted = pd.MultiIndex.from_tuples([tuple(unit) for unit in declared], names=by)
         there = pd.MultiIndex.from_frame(table.index.to_frame(index=False), names=by)
         for units, words in ((wanted.difference(there), "is missing"), (there.difference(wanted), "is not declared")):
             if len(units):
-                named = _named(by, units.to_frame(index=False))
-                raise ValueError(f"frame must have the declared units, {named} {words}")
+                first = named(by, units.to_frame(index=False))
+                raise ValueError(f"frame must have the declared units, {first} {words}")
     return table
 
 
@@ -199,7 +204,7 @@ def over_worlds(differences: ArrayLike, margin: float) -> Transport:
     return Transport(average, between, (float(low), float(high)), shares[0], shares[1], units)
 
 
-def _named(columns: Sequence[str], rows: pd.DataFrame) -> str:
+def named(columns: Sequence[str], rows: pd.DataFrame) -> str:
     """Return the first row's values of some columns in words."""
     return ", ".join(f"{column} {rows[column].iloc[0]}" for column in columns)
 

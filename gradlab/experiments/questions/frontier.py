@@ -1,10 +1,12 @@
 """At equal distance from the reference, does Balanced-DPO win? A sweep of β for every loss.
 
-Reward and unobserved mass against KL. Claims: grid-reward and grid-unobserved, their controls at equal KL.
+Reward, unobserved mass and win-rate against KL. Claims: grid-reward, grid-unobserved and ablation, their controls at
+equal KL.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ import torch
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged, judged
-from gradlab.experiments.experiment import Experiment
+from gradlab.experiments.contrasts import Judged, check_rows, judged
+from gradlab.experiments.experiment import FIRST_SEED, Experiment
 from gradlab.experiments.methods import history, train
+from gradlab.experiments.outcomes import MASS, REWARD, WINS
 from gradlab.lab import metrics
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
@@ -27,14 +30,19 @@ SETTINGS: dict[str, Any] = {
     "mask_rates": [0.0, 0.2, 0.4],
     "policies": ["free", "shared"],
     "training": TRAINING,
-    "seeds": 8,
+    "first_seed": FIRST_SEED,
+    "seeds": 12,  # of the methods that are judged at equal KL
+    "judged": ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric"],
+    "other_seeds": 6,
 }
 QUICK: dict[str, Any] = {
     "betas": [0.2, 1.0, 5.0],
     "mask_rates": [0.0, 0.4],
     "policies": ["free"],
     "training": TRAINING.but(steps=100),
-    "seeds": 2,
+    "first_seed": 0,
+    "seeds": 3,
+    "other_seeds": 2,
 }
 
 # KL levels at which methods are compared, in nats; log 20 = 3.0 is the most that is possible from a uniform reference.
@@ -43,102 +51,117 @@ LEVELS = (0.25, 0.5, 1.0, 1.5, 2.0)
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one part per method, β, mask rate and policy, and parts with the ideal policy in closed form."""
-    shared = {key: settings[key] for key in ("training", "seeds")}
+    shared = {key: settings[key] for key in ("training", "first_seed")}
     return [
-        {"method": method, "beta": beta, "mask_rate": mask_rate, "policy": policy, **shared}
+        {"method": method, "beta": beta, "mask_rate": mask_rate, "policy": policy, **shared,
+         "seeds": settings["seeds" if method in (*settings["judged"], "ideal") else "other_seeds"]}
         for policy in settings["policies"]
         for mask_rate in settings["mask_rates"]
         for method in (*settings["methods"], "ideal")
         for beta in (settings["betas"] if method != "ideal" else np.geomspace(0.1, 10, 25).tolist())
-    ]
+    ]  # fmt: skip
 
 
-def run_part(method: str, beta: float, mask_rate: float, policy: str, training: Training, seeds: int) -> pd.DataFrame:
-    """Return reward, KL and unobserved mass along one method's training at one β."""
-    worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in range(seeds)]
+def run_part(
+    method: str, beta: float, mask_rate: float, policy: str, training: Training, first_seed: int, seeds: int
+) -> pd.DataFrame:
+    """Return reward, KL, unobserved mass and win-rate along one method's training at one β."""
+    numbers = range(first_seed, first_seed + seeds)
+    worlds = [gaussian_world(mask_rate=mask_rate, seed=seed) for seed in numbers]
     keys = {"method": method, "beta": beta, "mask": mask_rate, "policy": policy}
     if method == "ideal":
         stacked = [torch.as_tensor(np.stack([getattr(w, name) for w in worlds])) for name in ("utility", "observed")]
         ref_logp = torch.as_tensor(np.stack([world.ref_logp for world in worlds]))
         ideal = torch.as_tensor(np.stack([world.ideal_logp(beta) for world in worlds]))
         frame = pd.DataFrame(metrics.summary(ideal, stacked[0], stacked[1], ref_logp, beta)).assign(
-            seed=range(seeds), step=training.steps, **keys
+            seed=numbers, step=training.steps, **keys
         )
     else:
-        fitted = train(method, worlds, training.but(policy=policy), beta=beta, seeds=range(seeds))
-        frame = history(fitted, range(seeds), **keys)
-    return frame[
-        [*keys, "seed", "step", "kl", "utility", "utility_share", "unobserved_mass", "unobserved_mass_reference"]
-    ]
+        fitted = train(method, worlds, training.but(policy=policy), beta=beta, seeds=numbers)
+        frame = history(fitted, numbers, **keys)
+    return frame[[*keys, "seed", "step", "kl", "utility", *_VALUES, "unobserved_mass_reference"]]
 
 
 _RUN = ["method", "mask", "policy", "seed"]
-_VALUES = ["utility_share", "unobserved_mass"]
+_VALUES = ["utility_share", "unobserved_mass", "win_rate"]
+_CELL = ["mask", "policy", "kl"]
 
 
 def at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return reward and unobserved mass of each method and seed at the KL levels, β and checkpoints pooled.
+    """Return the values of each method and seed at the KL levels, β and checkpoints pooled.
 
     There is one training path per β. Every path that passes a level is interpolated there between its checkpoints, and
     the paths' values are averaged, so nothing is selected by its reward. Levels that no path reaches are missing.
     """
-    trained = frame[frame["method"] != "ideal"].sort_values("step")
-    paths = trained.groupby([*_RUN, "beta"], sort=False)
-    return _each(paths).groupby([*_RUN, "kl"], as_index=False)[_VALUES].mean()
+    trained = frame[frame["method"] != "ideal"].sort_values([*_RUN, "beta", "step"])
+    return _at_levels(trained, [*_RUN, "beta"]).groupby([*_RUN, "kl"], as_index=False)[_VALUES].mean()
 
 
 def ends_at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return reward and unobserved mass at the KL levels, from ends of training: one curve per method and seed."""
+    """Return the values at the KL levels, from ends of training: one curve per method and seed."""
     ends = frame[(frame["method"] != "ideal") & (frame["step"] == frame["step"].max())]
-    curves = ends.sort_values("beta", ascending=False).groupby(_RUN, sort=False)
-    return _each(curves)
+    return _at_levels(ends.sort_values([*_RUN, "beta"], ascending=False), _RUN)
 
 
-def _each(paths: Any) -> pd.DataFrame:
-    """Return ``_at_levels`` of every group of a ``groupby``, with the group's key."""
-    found = pd.concat({key: _at_levels(path) for key, path in paths}, names=list(paths.keys))
-    return found.reset_index(level=-1, drop=True).reset_index()
+def _at_levels(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return each path's values where it first passes each KL level; the way back of a path that turns is ignored.
 
-
-def _at_levels(path: pd.DataFrame) -> pd.DataFrame:
-    """Return one path's values where it first passes each KL level; the way back of a path that turns is ignored."""
-    farthest = np.maximum.accumulate(path["kl"].to_numpy())
-    rising = np.flatnonzero(np.diff(farthest, prepend=-1.0) > 0)
-    reach = farthest[rising]
-    levels = [level for level in LEVELS if reach[0] <= level <= reach[-1]]
-    values = {name: np.interp(levels, reach, path[name].to_numpy()[rising]) for name in _VALUES}
-    return pd.DataFrame({"kl": levels, **values})
+    rows  sorted, so that the rows of a path, which have its keys in common, follow each other.
+    """
+    begins = np.flatnonzero((rows[keys] != rows[keys].shift()).any(axis=1))
+    kl, values = rows["kl"].to_numpy(), rows[_VALUES].to_numpy()
+    paths, levels, found = list[int](), list[float](), list[np.ndarray]()
+    for begin, end in itertools.pairwise([*begins, len(rows)]):
+        farthest = np.maximum.accumulate(kl[begin:end])
+        rising = np.flatnonzero(np.diff(farthest, prepend=-1.0) > 0)
+        reach = farthest[rising]
+        passed = [level for level in LEVELS if reach[0] <= level <= reach[-1]]
+        found.append(np.stack([np.interp(passed, reach, column[begin + rising]) for column in values.T], 1))
+        paths += [begin] * len(passed)
+        levels += passed
+    keyed = rows[keys].iloc[paths].reset_index(drop=True).assign(kl=levels)
+    return pd.concat([keyed, pd.DataFrame(np.concatenate(found), columns=_VALUES)], axis=1)
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Compare bDPO with DPO, and with the other controls, at equal KL from the reference."""
+    """Compare bDPO with DPO, permuted λ and its naive variants at equal KL from the reference."""
+    check_rows(
+        frame, [*_RUN, "beta", "step"], ["kl", *_VALUES],
+        {"method": settings["methods"], "mask": settings["mask_rates"], "policy": settings["policies"],
+         "beta": settings["betas"]},
+    )  # fmt: skip
+    pooled, at_ends = at_equal_kl(frame), ends_at_equal_kl(frame)
+    declared = [(outcome, "dpo", "DPO", pooled, "", "explains away") for outcome in (REWARD, MASS)]
+    declared += [
+        (WINS, "nbdpo", "naive bDPO", pooled, "", "explains away"),
+        (WINS, "nbdpo-symmetric", "symmetric naive bDPO", pooled, "", "explains away"),
+    ]
+    late = ", ends of training only, as drawn (added after the first results)"
+    for outcome in (REWARD, MASS):
+        declared += [
+            (outcome, "dpo", "DPO", at_ends, late, "robustness"),
+            (outcome, "permuted λ", "permuted λ", pooled, "", "robustness"),
+            (outcome, "permuted λ", "permuted λ", at_ends, late, "robustness"),
+        ]
     rows = list[Judged]()
-    ways = (
-        (at_equal_kl(frame), "β and checkpoints pooled"),
-        (ends_at_equal_kl(frame), "ends of training only, as drawn (added after the first results)"),
-    )
-    for claim, value, margin, lower in (
-        ("grid-reward", "utility_share", 0.01, False),
-        ("grid-unobserved", "unobserved_mass", 0.005, True),
-    ):
-        for levels, how in ways:
-            for baseline, words in (("dpo", "DPO"), ("permuted λ", "λ permuted among the pairs")):
-                both = _overlap(levels.query("mask > 0") if lower else levels, "bdpo", baseline)
-                rows += judged(both, [Contrast(
-                    claim=claim, statement=f"bDPO against {words} at equal KL, {how}", method="bdpo",
-                    baseline=baseline, value=value, by=("mask", "policy", "kl"), margin=margin, lower_is_better=lower,
-                    role="robustness",
-                    complete=False,
-                )])  # fmt: skip
+    for outcome, baseline, name, levels, how, role in declared:
+        both = _overlap(levels.query("mask > 0") if outcome is MASS else levels, "bdpo", baseline)
+        rows += judged(both, [outcome.contrast(
+            f"bDPO against {name} at equal KL{how or ', β and checkpoints pooled'}", "bdpo", baseline, tuple(_CELL),
+            label=f"{name} at equal KL" + (" (ends)" if how else ""), words="at equal KL, {}", role=role,
+            complete=False,
+        )])  # fmt: skip
     return rows
 
 
 def _overlap(levels: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
-    """Return the levels that both methods reach, with at least two seeds in common."""
-    both = levels[levels["method"].isin((method, baseline))]
-    cell = ["mask", "policy", "kl"]
-    both = both[both.groupby([*cell, "seed"])["method"].transform("nunique") == 2]
-    return both[both.groupby(cell)["seed"].transform("nunique") >= 2]
+    """Return the levels that both methods reach with at least half of the seeds that both have, and with two."""
+    sides = [levels[levels["method"] == name] for name in (method, baseline)]
+    common = set(sides[0]["seed"]) & set(sides[1]["seed"])
+    both = pd.concat(sides)
+    both = both[both["seed"].isin(common)]
+    both = both[both.groupby([*_CELL, "seed"])["method"].transform("nunique") == 2]
+    return both[both.groupby(_CELL)["seed"].transform("nunique") >= max(2, len(common) / 2)]
 
 
 CAPTIONS = {

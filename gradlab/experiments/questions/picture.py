@@ -10,37 +10,38 @@ from matplotlib.figure import Figure
 
 from gradlab import plotting
 from gradlab.experiments.contrasts import Judged
-from gradlab.experiments.experiment import Experiment
+from gradlab.experiments.experiment import FIRST_SEED, Experiment
 from gradlab.experiments.methods import METHODS, train
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
 
 TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, record=1)  # exact data
 SETTINGS: dict[str, Any] = {
-    "methods": list(METHODS), "policies": ["free", "shared"], "mask_rate": 0.2, "seed": 0, "training": TRAINING,
+    "methods": list(METHODS), "policies": ["free", "shared"], "mask_rate": 0.2, "first_seed": FIRST_SEED,
+    "training": TRAINING,
 }  # fmt: skip
-QUICK: dict[str, Any] = {"training": TRAINING.but(steps=100)}
+QUICK: dict[str, Any] = {"first_seed": 0, "training": TRAINING.but(steps=100)}
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one part for the world, then one per method and policy."""
-    shared = {key: settings[key] for key in ("mask_rate", "seed", "training")}
+    shared = {key: settings[key] for key in ("mask_rate", "first_seed", "training")}
     methods = [
         {"method": method, "policy": policy} for policy in settings["policies"] for method in settings["methods"]
     ]
     return [{**one, **shared} for one in [{"method": "world", "policy": ""}, *methods]]
 
 
-def run_part(method: str, policy: str, mask_rate: float, seed: int, training: Training) -> pd.DataFrame:
+def run_part(method: str, policy: str, mask_rate: float, first_seed: int, training: Training) -> pd.DataFrame:
     """Return one row per cell of a panel: ``panel``, ``policy``, ``prompt``, ``response``, ``value``."""
-    world = gaussian_world(mask_rate=mask_rate, seed=seed)
+    world = gaussian_world(mask_rate=mask_rate, seed=first_seed)
     if method == "world":
         panels = {
             "utility": world.utility, "observed": world.observed.astype(float), "reference": np.exp(world.ref_logp),
             "ideal": np.exp(world.ideal_logp()),
         }  # fmt: skip
     else:
-        fitted = train(method, [world], training.but(policy=policy), seeds=[seed])
+        fitted = train(method, [world], training.but(policy=policy), seeds=[first_seed])
         panels = {method: fitted.logp[0].exp().numpy()}
     prompt, response = np.indices(world.utility.shape).reshape(2, -1)
     return pd.concat([

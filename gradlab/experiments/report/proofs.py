@@ -111,6 +111,23 @@ _RATIO = (
     ),
 )
 
+_WORLD = (
+    Proof(
+        "free-logits",
+        "With free logits and a uniform start, gradient descent on any loss of the margin log π_w − log π_l, as DPO "
+        "is, never puts more mass on the responses that are in no pair than the start does, whatever the pairs and the "
+        "learning rate.",
+        "The normalisation cancels in log π_w − log π_l, so a pair's loss is f(θ_w − θ_l), with the gradients f′ on "
+        "θ_w, −f′ on θ_l and 0 on every other logit. Start at θ = 0. The k responses in no pair keep θ = 0, and the m "
+        "others keep the sum of their logits, 0. As exp is convex, their sum of exp θ is at least m (Jensen). So the "
+        "mass of the k is at most k/(k + m), which is the start's.\n\n"
+        "Adam divides each logit's gradient by its size, so the sum of logits moves, and the mass of the k may rise. "
+        "Shared parameters move their logits. Balanced-DPO is no loss of the margin alone: its two gradients differ in "
+        "size.",
+        "test_gradient_descent_on_free_logits_never_raises_unobserved_mass",
+    ),
+)
+
 _SHIFT = (
     Proof(
         "shift-dpo",
@@ -188,4 +205,4 @@ _SHIFT = (
     ),
 )
 
-PROOFS: dict[str, Proof] = {proof.name: proof for proof in (*_RATIO, *_SHIFT)}
+PROOFS: dict[str, Proof] = {proof.name: proof for proof in (*_RATIO, *_WORLD, *_SHIFT)}
