@@ -375,11 +375,11 @@ def check_rows(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str], 
     values  columns of finite numbers.
     cells   columns with the values that they must have: each combination must be there.
     """
-    check_columns("frame", frame, [*keys, *values, *(cells or {})])
+    check_columns("frame", frame, list(dict.fromkeys([*keys, *values, *(cells or {})])))
     twice = frame[frame.duplicated(list(keys))]
     if len(twice):
         raise ValueError(f"frame must have one row for each {', '.join(keys)}, got two at {named(keys, twice)}")
-    wrong = frame[~np.isfinite(frame[list(values)].to_numpy(float)).all(1)]
+    wrong = frame[~frame[list(values)].apply(np.isfinite).all(axis=1)]
     if len(wrong):
         raise ValueError(f"frame must have finite {', '.join(values)}, got others at {named(keys, wrong)}")
     if not cells:

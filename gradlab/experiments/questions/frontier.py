@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Judged, check_rows, judged
+from gradlab.experiments.contrasts import Judged, check_rows, not_run
 from gradlab.experiments.experiment import FIRST_SEED, Experiment
 from gradlab.experiments.methods import history, train
 from gradlab.experiments.outcomes import MASS, REWARD, WINS
@@ -111,7 +111,7 @@ def _at_levels(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     begins = np.flatnonzero((rows[keys] != rows[keys].shift()).any(axis=1))
     kl, values = rows["kl"].to_numpy(), rows[_VALUES].to_numpy()
     paths, levels, found = list[int](), list[float](), list[np.ndarray]()
-    for begin, end in itertools.pairwise([*begins, len(rows)]):
+    for begin, end in itertools.pairwise([*begins.tolist(), len(rows)]):
         farthest = np.maximum.accumulate(kl[begin:end])
         rising = np.flatnonzero(np.diff(farthest, prepend=-1.0) > 0)
         reach = farthest[rising]
@@ -146,11 +146,12 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     rows = list[Judged]()
     for outcome, baseline, name, levels, how, role in declared:
         both = _overlap(levels.query("mask > 0") if outcome is MASS else levels, "bdpo", baseline)
-        rows += judged(both, [outcome.contrast(
+        contrast = outcome.contrast(
             f"bDPO against {name} at equal KL{how or ', β and checkpoints pooled'}", "bdpo", baseline, tuple(_CELL),
             label=f"{name} at equal KL" + (" (ends)" if how else ""), words="at equal KL, {}", role=role,
             complete=False,
-        )])  # fmt: skip
+        )  # fmt: skip
+        rows.append(contrast.judged(both) if len(both) else not_run(contrast, "no KL level that both methods reach"))
     return rows
 
 

@@ -14,8 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.arrays import check_columns
-from gradlab.experiments.contrasts import Contrast, Judged, judged
+from gradlab.experiments.contrasts import Contrast, Judged, check_rows, judged
 from gradlab.experiments.experiment import FIRST_SEED, Experiment
 from gradlab.experiments.methods import METHODS, final, history, train
 from gradlab.experiments.outcomes import MASS, REWARD, WINS
@@ -71,9 +70,10 @@ def more(frame: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]:
     training = settings["training"].but(record=1)
     asked = runs_to_add(ends(frame).query(_STATED), _endpoints(settings), _CELL)
     return [
-        _part(row.method, row.mask, training.but(policy=row.policy), settings["first_seed"] + row.seeds, row.more)
-        for row in asked.itertuples()
-    ]
+        _part(row["method"], row["mask"], training.but(policy=row["policy"]), settings["first_seed"] + row["seeds"],
+              row["more"])
+        for row in asked.to_dict("records")
+    ]  # fmt: skip
 
 
 def _part(method: str, mask_rate: float, training: Training, first_seed: int, seeds: int) -> dict[str, Any]:
@@ -180,17 +180,18 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
 
 def ends(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the end of every run, with the gap between its unobserved mass and the ideal policy's."""
-    check_columns("frame", frame, ["step", "unobserved_mass", "unobserved_mass_ideal"])
     rows = frame[frame["step"] == frame["step"].max()]
     return rows.assign(unobserved_gap=(rows["unobserved_mass"] - rows["unobserved_mass_ideal"]).abs())
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return the answers on the contrasts above."""
+    cells = {"method": settings["methods"], "mask": settings["mask_rates"], "policy": settings["policies"]}
+    keys = ["method", *_CELL, "data", "training", "seed", "step"]
+    check_rows(frame, keys, ["utility_share", "unobserved_mass", "unobserved_mass_ideal", "win_rate"], cells)
     trainings = [settings["training"], *settings["other_training"]]
     levels = {
-        "mask": settings["mask_rates"], "policy": settings["policies"], "training": list(map(_name, trainings)),
-        "data": [_data(settings["training"]), "exact"], "method": settings["methods"],
+        **cells, "training": list(map(_name, trainings)), "data": [_data(settings["training"]), "exact"],
     }  # fmt: skip
     return judged(ends(frame), contrasts(settings), levels)
 

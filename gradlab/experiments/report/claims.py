@@ -68,19 +68,32 @@ _IN_WORLDS = (  # for every claim that is transported
     "is shown by dose, which is the mean over prompts of (max u − min u)/β, and by the other settings. Here a response "
     "is one token, so the weight by lengths alone, λ = L_l/(L_w + L_l), is λ = ½."
 )
-_TURNS = (
-    "A single cell that turns: the claim holds only where bDPO is ahead in every declared cell, or in all those that a "
-    "simple condition picks out. With more seeds, inconclusive cells may be decided."
+_STATED = grid.contrasts(grid.SETTINGS)
+_FRESH = (
+    "These rules were written after the first results, and are confirmed on seeds from "
+    f"{grid.SETTINGS['first_seed']:,} on, which the first report did not use."
+)
+_SEEDS = (
+    f"paired by seed, {grid.SETTINGS['seeds']} seeds and further blocks of {grid.SETTINGS['block']}, up to "
+    f"{grid.SETTINGS['cap']}, in each cell that is not precise enough"
 )
 _CONTROLS = (
-    "Controls: bDPO at 2β, which has DPO's effective β; constant λ; λ permuted among the pairs of a run; exact data; "
-    f"every optimiser and learning rate; and equal KL from the reference, at {min(frontier.LEVELS):g} to "
-    f"{max(frontier.LEVELS):g} nats."
+    "What could explain the effect away: a constant λ = ½, which is DPO at β/2 (does bDPO still do better?); bDPO at "
+    "2β, which has DPO's effective β (does it still do better than DPO?); bDPO's λ permuted among the pairs of a run "
+    "(does bDPO still do better?); and DPO at equal KL from the reference, at "
+    f"{min(frontier.LEVELS):g} to {max(frontier.LEVELS):g} nats, β and checkpoints pooled. Permuted |λ − ½|, which "
+    "keeps the side that bDPO favours, is context: where it does as well, the side matters and the size does not. "
+    "Whether the answer stays: a constant λ = 0.4 and 0.6, exact data, every optimiser and learning rate, equal KL at "
+    "the ends of training alone."
 )
 _GRID = (
-    "The utility's height, width and centres, the alternatives to it, the uniform reference, the two kinds of policy "
-    f"(a free logit for each response, or shared parameters), {grid.TRAINING.pairs} hard-labelled pairs per prompt, "
+    "R = 4, σ = 3, centres on the diagonal, the uniform reference, the two kinds of policy (a free logit for each "
+    f"response, or shared parameters), {grid.TRAINING.pairs} hard-labelled pairs per prompt, "
     f"{optimizer_of(grid.TRAINING.optimizer).label} at {grid.TRAINING.learning_rate:g}, {grid.TRAINING.steps} steps"
+)
+_TURNS = (
+    "An interval of the average on the other side of 0 or within the margin; at least a tenth of the cells decided "
+    "each way; for the part about balancing, a control that does as well."
 )
 _UNIFORM = (
     "Setting: every ordered pair equally often, both label orders, exact Bradley–Terry labels. Policy p and preference "
@@ -211,8 +224,9 @@ CLAIMS: dict[str, Claim] = {
         stated="20 prompts × 20 responses, a Gaussian preference utility, mask rates 0, 0.2 and 0.4, β = 1; bDPO "
         "reaches a higher reward than DPO.",
         ours=f"{_GRID}. That reward means the share of the reachable reward at the end of training.",
-        rule="As stated: bDPO against DPO at β = 1 on finite data, on the paper's grid, paired by seed; "
-        f"{_margin(worlds.CONTRASTS, 'grid-reward')}. {_CONTROLS} {_IN_WORLDS}",
+        rule="As stated: bDPO against DPO at β = 1 on the six cells of mask and policy, fixed and counted equally, "
+        f"{_SEEDS}; {_margin(_STATED, 'grid-reward')}. {_CONTROLS} "
+        f"{_IN_WORLDS} {_FRESH}",
         changes=_TURNS,
         figures=("grid-reward", "worlds-reward", "frontier-reward", "grid-curves", "picture-free", "picture-shared"),
         experiments=("grid", "worlds", "frontier"),
@@ -220,12 +234,14 @@ CLAIMS: dict[str, Claim] = {
     "grid-unobserved": Claim(
         claimed="bDPO puts less mass on responses that the data do not cover.",
         stated="On the same grid, bDPO puts less mass on such responses than DPO.",
-        ours=f"{_GRID}. That “not covered” means in no pair. With free logits DPO cannot raise unobserved mass from a "
-        "uniform reference at all, so shared parameters and starts away from the reference belong to the question.",
-        rule="As stated: mass on responses in no pair at the end of training, bDPO against DPO at β = 1, on the "
-        f"paper's grid with a mask, paired by seed; {_margin(worlds.CONTRASTS, 'grid-unobserved')}. {_CONTROLS} Also: "
-        "distance from the ideal policy's mass, and starts where losers are the more probable ones, early and late. "
-        f"{_IN_WORLDS} Worlds without a mask do not count.",
+        ours=f"{_GRID}. That “not covered” means in no pair. With free logits and a uniform reference, DPO by plain "
+        "gradient descent cannot raise the mass on such responses (a proof, free-logits); by Adam it can, and the rows "
+        "below count how often. Shared parameters and other starts can raise it too, so they belong to the question.",
+        rule="As stated: mass on responses in no pair at the end of training, bDPO against DPO at β = 1, on the four "
+        f"cells with a mask, fixed and counted equally, {_SEEDS}; {_margin(_STATED, 'grid-unobserved')}. "
+        f"{_CONTROLS} Also: distance from the ideal policy's mass, and starts "
+        f"where losers are the more probable ones, early and late. {_IN_WORLDS} Worlds without a mask "
+        f"do not count. {_FRESH}",
         changes=_TURNS,
         figures=("grid-unobserved", "worlds-unobserved", "frontier-unobserved", "starts"),
         experiments=("grid", "worlds", "frontier", "starts"),
@@ -248,16 +264,16 @@ CLAIMS: dict[str, Claim] = {
         stated="An ablation of naive asymmetric bDPO, “naive v2” and full bDPO, with clip 0.5 on the grid.",
         ours="That winning means the win-rate against the reference; that v2, which the summary does not define, is "
         "the symmetric variant; that the naive λ multiplies only the winner's side.",
-        rule="As stated: win-rate at the end of training on the paper's grid, bDPO "
-        f"against each naive variant, paired by seed; {_margin(worlds.CONTRASTS, 'ablation')}. Controls: against DPO "
-        "and constant λ; and, where the laptop run is there, the same on language models, undecided where the reward "
-        "model that judges is not above chance and above the accuracy of length alone, beside whether each of these "
-        "losses beats the reference at all. On language models a λ that sees lengths alone could explain a gain; "
-        "nobody has run it. A method may win more because it moves farther: the figures also show KL. "
-        f"{_IN_WORLDS}",
+        rule="As stated: win-rate at the end of training, bDPO against each naive variant, two co-primaries, on the "
+        f"six cells of mask and policy, {_SEEDS}; {_margin(_STATED, 'ablation')}. "
+        "What could explain the effect away: that bDPO moves farther or less far; so it is compared with each variant "
+        "at equal KL from the reference too. Also: against DPO and constant λ; and, where the laptop run is there, the "
+        "same on language models, undecided where the reward model that judges is not above chance and above the "
+        "accuracy of length alone, beside whether each of these losses beats the reference at all. On language models "
+        f"a λ that sees lengths alone could explain a gain; nobody has run it. {_IN_WORLDS} {_FRESH}",
         changes=_TURNS,
         figures=("ablation", "worlds-ablation", "llm-ablation"),
-        experiments=("grid", "worlds"),
+        experiments=("grid", "worlds", "frontier"),
         measurements=("language-models",),
         not_run=(_never_run("ablation", _LENGTH, "length-weight", _BY_LENGTH, role="explains away"),),
     ),
