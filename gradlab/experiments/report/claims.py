@@ -298,14 +298,18 @@ CLAIMS: dict[str, Claim] = {
         claimed="PPO-based RLHF beats DPO.",
         stated="The statement above.",
         ours="All of the PPO: a Bradley–Terry reward model on DPO's own pairs, the clipped surrogate, a KL penalty of "
-        "β. In a table with exact data both have the same optimum π_ref exp(r/β), so the experiment varies what can "
-        "break that: the reward model's parameters, the reward of unobserved responses, the budget.",
-        rule="As stated: share of the reachable reward at the end of training, PPO on a free and on a shared-parameter "
-        f"reward model against DPO on the same pairs, paired by seed; {_margin(ppo_against_dpo.CONTRASTS, 'ppo')}. "
-        "Controls: unobserved rewards at the minimum, mean and maximum, the true utility, and drawn worlds; "
+        "β. Where the reward model has the policy's parameters and scores unobserved responses itself, both have the "
+        "same optimum π_ref exp(r/β) by algebra. Such rows show only what a finite budget leaves; they are context, "
+        "and do not belong to the average. So the question is put to reward models with other parameters than the "
+        "policy's: shared ones for a policy with free logits, free ones for a policy with shared parameters.",
+        rule="As stated: share of the reachable reward at the end of training, PPO on such a reward model against DPO "
+        "on the same pairs, paired by seed; a cell is a mask rate and a kind of policy; differences within "
+        f"±{ppo_against_dpo.MARGIN:g} count as none. Robustness: unobserved rewards at the minimum, mean and maximum; "
         "and, where the laptop run is there, win-rates of language models on a task whose true reward judges. On real "
-        "pairs only the reward model that PPO was trained on could judge, so nothing rests on them.",
-        changes="PPO ahead of DPO in every cell, or in all those that a simple condition picks out.",
+        "pairs only the reward model that PPO was trained on could judge, so nothing rests on them. Context: the "
+        "identities, the true utility, and DPO with the reward model's parameters, where PPO with free logits ends by "
+        "the same algebra: what differs from DPO there is the parameters' work, and not PPO's.",
+        changes="PPO on a reward model with other parameters ahead of DPO in every cell, or behind it.",
         figures=("ppo",),
         experiments=("worlds", "ppo-against-dpo"),
         measurements=("language-models",),
