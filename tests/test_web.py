@@ -13,8 +13,10 @@ from rounding import rounding
 from gradlab.lab import metrics
 from gradlab.lab.engine.webassembly import slopes_kernel, training_kernel
 from gradlab.lab.optimizers import OPTIMIZERS
-from gradlab.lab.world import gaussian_world
+from gradlab.lab.policy import RadialBasis
+from gradlab.lab.world import draw_pairs, exact_pairs, gaussian_world
 from gradlab.losses import DPO, BalancedDPO, PairLogps, log_prob_ratio, slopes
+from gradlab.streams import Purpose, stream
 
 BUILT = ("gradlab.js", "gradlab.licenses.txt")
 
@@ -166,6 +168,99 @@ def check_slopes(loss):
     np.testing.assert_allclose(np.array(ratios, float), expected, rtol=0, atol=rounding(60, 800.0))
 
 
+# --- streams and worlds ---
+
+
+@needs_node
+def test_a_pages_streams_are_numpys():
+    asked = [(seed, ["data", split]) for seed in (0, 1, 7, 2**32 - 1, 2**32, 2**53 - 1) for split in (0, 1)]
+    asked += [(3, ["centres"]), (3, ["mask"])]
+    there = script("return given.map(([seed, purpose]) => new lab.Stream(seed, ...purpose).take(50));", asked)
+    for (seed, (purpose, *more)), numbers in zip(asked, there, strict=True):
+        assert numbers == stream(seed, Purpose[purpose.upper()], *more).random(50).tolist()
+
+
+SETTINGS = [
+    {},
+    {"prompts": 3, "responses": 7, "utility": "gaussian-random", "sigma": 1.5, "mask_rate": 0.4, "seed": 5},
+    {"utility": "log-gaussian", "scale": 2.0, "jitter": 0.1, "reference": "shifted", "shift": 4.5, "seed": 2**40},
+    {"responses": 5, "mask_rate": 0.5, "mask_kind": "pairs", "reference": "shifted", "reference_sigma": 1.0, "seed": 9},
+    {"responses": 10, "mask_rate": 0.25, "seed": 1},  # 2.5 responses: Python rounds to 2
+]
+
+
+@needs_node
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_worlds_and_their_pairs_are_those_of_the_library(settings):
+    body = """
+      const world = lab.checkWorld(lab.gaussianWorld(given.settings));
+      const { utility, observed, refLogp, hiddenPairs } = world;
+      const drawn = ["hard", "soft"].map((labels) => lab.drawPairs(world, 60, { labels, seed: 4, split: 1 }));
+      const exact = ["hard", "soft"].map((labels) => lab.exactPairs(world, labels));
+      return { utility, observed, refLogp, hiddenPairs, drawn, exact, ideal: lab.idealLogp(world, 0.5) };
+    """
+    spelt = {"mask_rate": "maskRate", "mask_kind": "maskKind", "reference_sigma": "referenceSigma"}
+    there = script(body, {"settings": {spelt.get(name, name): value for name, value in settings.items()}})
+    world = gaussian_world(**settings)
+    assert np.array_equal(np.array(there["observed"], bool), world.observed.ravel())
+    hidden = None if world.hidden_pairs is None else world.hidden_pairs.ravel().astype(int).tolist()
+    assert there.get("hiddenPairs") == hidden
+    size = float(max(np.abs(world.utility).max(), np.abs(world.ref_logp).max(), 1.0))
+    for name, here in (("utility", world.utility), ("refLogp", world.ref_logp), ("ideal", world.ideal_logp(0.5))):
+        np.testing.assert_allclose(there[name], here.ravel(), rtol=0, atol=rounding(40, 3 * size))
+    for labels, drawn, exact in zip(("hard", "soft"), there["drawn"], there["exact"], strict=True):
+        # The same pairs: another would move a weight by a sixtieth, or by its probability of that.
+        here = draw_pairs(world, 60, labels=labels, seed=4, split=1).ravel()
+        np.testing.assert_allclose(drawn, here, rtol=0, atol=rounding(10, 1.0))
+        np.testing.assert_allclose(exact, exact_pairs(world, labels=labels).ravel(), rtol=0, atol=rounding(10, 1.0))
+
+
+@needs_node
+@pytest.mark.parametrize("size", [(20, 8, 1.0), (9, 4, 0.5), (5, 1, 2.0)])
+def test_features_of_shared_parameters_are_those_of_the_library(size):
+    responses, centres, width = size
+    there = script("return lab.radialBasis(...given);", size)
+    here = RadialBasis(centres, width).features(responses).numpy().ravel()
+    np.testing.assert_allclose(there, here, rtol=0, atol=rounding(20, 40.0))
+
+
+@needs_node
+def test_a_world_or_a_setting_that_is_not_fit_is_refused_in_one_sentence():
+    body = """
+      const said = (action) => { try { action(); return "nothing"; } catch (error) { return error.message; } };
+      const good = () => lab.gaussianWorld({ prompts: 2, responses: 3 });
+      const changed = (change) => said(() => { const world = good(); change(world); lab.checkWorld(world); });
+      return [
+        changed((world) => { world.utility[3] = NaN; }),
+        changed((world) => { world.utility = new Float64Array(5); }),
+        changed((world) => { world.refLogp[0] = 0; }),
+        changed((world) => { world.observed.fill(0, 3, 5); }),
+        changed((world) => { world.responses = 1; }),
+        said(() => lab.gaussianWorld({ prompts: 2.5 })),
+        said(() => lab.gaussianWorld({ sigma: 0 })),
+        said(() => lab.gaussianWorld({ maskRate: 0.95 })),
+        said(() => lab.gaussianWorld({ maskKind: "pairs", maskRate: 1 })),
+        said(() => lab.gaussianWorld({ sigma: 1e-200, utility: "log-gaussian" })),
+        said(() => lab.gaussianWorld({ seed: -1 })),
+        said(() => lab.drawPairs(good(), 0)),
+      ];
+    """
+    assert script(body, None) == [
+        "utility must be finite everywhere, got NaN",
+        "utility must have 6 numbers for 2 prompts and 3 responses, got 5",
+        "refLogp must sum to one over responses in every prompt, got a sum of 1.66667",
+        "every prompt must keep a pair, but prompt 1 has none",
+        "a world must have at least 1 prompt and 2 responses, got 2 and 1",
+        "prompts must be a whole number of at least 1, got 2.5",
+        "sigma must be above 0, got 0",
+        "maskRate must leave two responses of each prompt, got 0.95",
+        "maskRate must leave a pair of each prompt, got 1",
+        "sigma, scale and referenceSigma must leave every number finite",
+        "seed must be a whole number from 0 to 2^53 − 1, got -1",
+        "pairs must be a whole number of at least 1, got 0",
+    ]
+
+
 # --- kernels and what they refuse ---
 
 
@@ -190,13 +285,13 @@ def test_a_kernel_or_a_problem_that_is_not_fit_is_refused_in_one_sentence():
       ];
     """
     assert script(body, training_kernel(DPO()).record()) == [
-        "This browser cannot run the kernel: it needs WebAssembly with SIMD, and an undamaged module.",
-        'The kernel has no function "ascend".',
+        "this browser cannot run the kernel: it needs WebAssembly with SIMD, and an undamaged module",
+        'the kernel has no function "ascend"',
         "start must have 2 numbers, got 1",
         "features must be absent for this kernel",
         "wanted must be whole steps that rise, got 3, 2",
         'optimizer must be one of adam, gd, got "lion"',
-        'The kernel takes no array "steps".',
+        'the kernel takes no array "steps"',
     ]
 
 

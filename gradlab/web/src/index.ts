@@ -4,4 +4,6 @@ export * from "./kernel";
 export * as metrics from "./metrics";
 export { FACTORS } from "./optimizers";
 export * from "./pairs";
+export { Stream } from "./random";
 export * from "./training";
+export * from "./world";

@@ -36,15 +36,15 @@ export class Kernel {
 
   /** Compiles a kernel's module. Throws an Error of one sentence where this browser or the module is not fit. */
   static async load(record: KernelRecord): Promise<Kernel> {
-    if (typeof WebAssembly === "undefined") throw new Error("This browser has no WebAssembly, so nothing can train here.");
+    if (typeof WebAssembly === "undefined") throw new Error("this browser has no WebAssembly, so nothing can train here");
     const bytes = Uint8Array.from(atob(record.module), (letter) => letter.charCodeAt(0));
     if (!WebAssembly.validate(bytes)) {
-      throw new Error("This browser cannot run the kernel: it needs WebAssembly with SIMD, and an undamaged module.");
+      throw new Error("this browser cannot run the kernel: it needs WebAssembly with SIMD, and an undamaged module");
     }
     const memory = new WebAssembly.Memory({ initial: 1 });
     const { instance } = await WebAssembly.instantiate(bytes, { env: { __linear_memory: memory } });
     const run = instance.exports[record.function];
-    if (typeof run !== "function") throw new Error(`The kernel has no function "${record.function}".`);
+    if (typeof run !== "function") throw new Error(`the kernel has no function "${record.function}"`);
     return new Kernel(record, memory, run as (...given: (bigint | number)[]) => void);
   }
 
@@ -64,7 +64,7 @@ export class Kernel {
     let end = ALIGNMENT; // not 0, so that no array is at a null pointer
     for (const [name, length] of Object.entries(lengths)) {
       const kind = kinds.get(name);
-      if (kind === undefined || kind === "integer" || kind === "places") throw new Error(`The kernel takes no array "${name}".`);
+      if (kind === undefined || kind === "integer" || kind === "places") throw new Error(`the kernel takes no array "${name}"`);
       places.push([name, kind, end, length]);
       end = Math.ceil((end + length * (kind === "integers" ? 8 : size)) / ALIGNMENT) * ALIGNMENT;
     }
