@@ -309,15 +309,29 @@ class Judged:
         if isinstance(statement, Scan):
             said = statement.fails if self.word in ("refuted", "reversed") else statement.holds
             return said or f"{statement.statement}: {self.word}"
-        size = statement.unit.size
+        size, above = statement.unit.size, self.effect >= 0
         if self.word == "no practical difference" and statement.same:
             return statement.same.format(size=size(self.effect), margin=size(statement.margin))
-        said = (statement.better if self.effect >= 0 else statement.worse).format(size=size(self.effect))
+        said = (statement.better if above else statement.worse).format(size=size(self.effect))
         if not said:
-            return f"{statement.statement}: {statement.unit.signed(self.effect)} {statement.unit.words}".rstrip()
+            said = f"{statement.statement}: {statement.unit.signed(self.effect)} {statement.unit.words}".rstrip()
         if self.word == "no practical difference":
             return f"{said}, within the {size(statement.margin)} that count as none"
+        if self.word == "undecided":
+            return f"{said} on average, which is not decided"
+        opposite = self._opposite(above)
+        if opposite:
+            return f"{said} on average; the opposite is true in {opposite:,} of {len(self.rows):,} {self.units}"
         return said
+
+    @property
+    def units(self) -> str:
+        """Return what is counted: cells, worlds or cases."""
+        return {"stated": "cells", "worlds": "worlds", "cases": "cases"}[self.population]
+
+    def _opposite(self, above: bool) -> int:
+        """Return how many cells or worlds are decided to lie on the other side of 0 than the average does."""
+        return int(self.rows["reversed"].sum()) if above else self.number("for")
 
     @property
     def role(self) -> Role:

@@ -111,7 +111,7 @@ def _draw_one(name: str, folder: Path, quick: bool) -> list[Path]:
 
 
 def _write_pages(folder: Path, *, quick: bool) -> None:
-    """Write the gallery, the claims report and README's findings, and print which verdicts have changed."""
+    """Write the gallery, the claims report and README's findings, and print which words have changed."""
     done = [
         experiment for experiment in EXPERIMENTS.values() if frames.is_current(experiment, folder / "data", quick=quick)
     ]
@@ -126,12 +126,12 @@ def _write_pages(folder: Path, *, quick: bool) -> None:
     say(f" claims: {folder / 'CLAIMS.md'}")
     changed = verdicts.changes(former, settled) if former is not None else []
     if changed:
-        say(f"verdicts changed: {'; '.join(changed)}")
+        say(f"words changed: {'; '.join(changed)}")
     readme = resolved("folder", folder).parent / "README.md"
     if (
         not quick
         and len(done) == len(EXPERIMENTS)
         and readme.exists()
-        and "<!-- findings -->" in readme.read_text("utf-8")
+        and f"<!-- {pages.FINDINGS} -->" in readme.read_text("utf-8")
     ):
-        pages.write_findings(readme, settled.values())
+        pages.write_findings(readme, settled)

@@ -50,7 +50,8 @@ def preference_rates(answers: pd.DataFrame) -> pd.DataFrame:
 def wilson_interval(rate: float, number: int) -> tuple[float, float]:
     """Return Wilson's 95% interval of a share, ``rate`` in ``number`` trials; NaN without any. Source: Wilson 1927.
 
-    ``rate`` · ``number`` need not be whole, since ties count ½.
+    With z = 1.96 its ends are (rate + z²/2n ± z √(rate (1 − rate)/n + z²/4n²))/(1 + z²/n). ``rate`` · ``number`` need
+    not be whole, since ties count ½.
     """
     if count("number", number) == 0:
         return (math.nan, math.nan)

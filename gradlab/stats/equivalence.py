@@ -36,7 +36,7 @@ class Mean:
     freedom: Array
 
     def half_width(self, level: float = LEVEL) -> Array:
-        """Return half the width of the t interval at ``level``."""
+        """Return half the width of the t interval at ``level``: t((1 + level)/2; n − 1) times the standard error."""
         between("level", level, 0, 1, open_low=True, open_high=True)
         return -stdtrit(self.freedom, (1 - level) / 2) * self.error
 
@@ -46,7 +46,10 @@ class Mean:
         return self.effect - half, self.effect + half
 
     def p_above(self, bound: float = 0.0) -> Array:
-        """Return the p-value of the one-sided t test that the mean lies above ``bound``."""
+        """Return the p-value of the one-sided t test that the mean lies above ``bound``.
+
+        It is P(T ≥ (mean − bound)/error), with T of n − 1 degrees of freedom.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             score = (self.effect - bound) / self.error
         score = np.where((self.error == 0) & (self.effect == bound), -np.inf, score)  # exactly at the bound: not above
@@ -57,7 +60,7 @@ class Mean:
         return Mean(-self.effect, self.error, self.freedom).p_above(-bound)
 
     def p_differs(self, bound: float = 0.0) -> Array:
-        """Return the p-value of the two-sided t test that the mean is not ``bound``."""
+        """Return the p-value of the two-sided t test that the mean is not ``bound``: twice the smaller one-sided."""
         return np.minimum(2 * np.minimum(self.p_above(bound), self.p_below(bound)), 1.0)
 
     def p_equivalent(self, margin: float) -> Array:
@@ -70,7 +73,10 @@ class Mean:
 
 
 def mean_of(values: ArrayLike) -> Mean:
-    """Return the mean of replicates, values (..., n), with its standard error. ValueError for an infinity."""
+    """Return the mean of replicates, values (..., n), with its standard error. ValueError for an infinity.
+
+    The standard error is s/√n, with s² = Σ (d − d̄)²/(n − 1) over the n replicates that were run.
+    """
     values = real_array("values", values)
     if np.isinf(values).any():
         raise ValueError("values must be finite, or NaN where a replicate was not run, got an infinity")
@@ -87,7 +93,10 @@ def mean_of(values: ArrayLike) -> Mean:
 
 
 def false_discoveries_controlled(p_values: ArrayLike) -> Array:
-    """Return Benjamini and Hochberg's adjusted p-values, (n,); NaN counts as 1. Source: Benjamini & Hochberg 1995."""
+    """Return Benjamini and Hochberg's adjusted p-values, (n,); NaN counts as 1. Source: Benjamini & Hochberg 1995.
+
+    In ascending order p_(i) becomes the least of n p_(j)/j over all j ≥ i, and at most 1.
+    """
     from scipy.stats import false_discovery_control  # two seconds to import, for which no interval need wait
 
     p_values = np.nan_to_num(real_array("p_values", p_values), nan=1.0)
@@ -95,7 +104,10 @@ def false_discoveries_controlled(p_values: ArrayLike) -> Array:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Return Holm's step-down correction of ``p_values`` (n,); NaN counts as 1. Source: Holm 1979."""
+    """Return Holm's step-down correction of ``p_values`` (n,); NaN counts as 1. Source: Holm 1979.
+
+    In ascending order p_(i) becomes the greatest of (n − j + 1) p_(j) over all j ≤ i, and at most 1.
+    """
     p_values = np.nan_to_num(real_row("p_values", p_values), nan=1.0)
     order = np.argsort(p_values)
     scaled = p_values[order] * np.arange(len(p_values), 0, -1)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from gradlab.arrays import real_array
+from gradlab.arrays import real_array, real_row
 from gradlab.checks import count
 from gradlab.stats.equivalence import Array, Mean, mean_of
 
@@ -71,6 +71,25 @@ def effect_by_value(effects: ArrayLike, factor: pd.Series) -> pd.DataFrame:
         rows.append({"value": value, "effect": float(mean.effect), "low": float(low), "high": float(high),
                      "worlds": len(at)})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def variance_explained(effects: ArrayLike, table: pd.DataFrame) -> float:
+    """Return ω²: the share of the variance between worlds that a factor explains, 0 in expectation if it does nothing.
+
+    effects  (worlds,), those of the ``table`` that ``effect_by_dose`` or ``effect_by_value`` made of them: ``effect``
+             and ``worlds`` of each of its k rows. With B = Σ n_k (e_k − ē)² and W = (Σ (e − ē)² − B)/(worlds − k), it
+             is (B − (k − 1) W)/(Σ (e − ē)² + W); it can be a little below 0. NaN where worlds do not vary, or k is
+             not below their number.
+    """
+    effects, number = real_row("effects", effects), table["worlds"].to_numpy(float)
+    if number.sum() != len(effects):
+        raise ValueError(f"table must be made of the {len(effects)} effects, got one of {number.sum():g}")
+    total, groups = ((effects - effects.mean()) ** 2).sum(), len(table)
+    if total == 0 or groups >= len(effects):
+        return float("nan")
+    between = (number * (table["effect"].to_numpy(float) - effects.mean()) ** 2).sum()
+    within = (total - between) / (len(effects) - groups)
+    return float((between - (groups - 1) * within) / (total + within))
 
 
 def slope_over_dose(effects: ArrayLike, dose: ArrayLike) -> Slope:

@@ -19,7 +19,7 @@ from gradlab.checks import one_of
 from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.report import verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
-from gradlab.experiments.report.verdicts import Settled
+from gradlab.experiments.report.verdicts import Line
 from gradlab.stats.words import WORDS
 from gradlab.store.artifacts import load_frame
 from gradlab.store.shipped import shipped
@@ -30,7 +30,6 @@ from gradlab.widgets.view import View
 
 _ALL, _NONE = "all", "none"
 _KINDS = [*WORDS, verdicts.NOT_JUDGED]
-_HEAD = ["claim", "statement", "verdict", "effect, 95% interval", "the control beside it"]
 _OURS = {name: caption for question in EXPERIMENTS.values() for name, caption in question.captions.items()}
 _CAPTIONS = {
     **_OURS,
@@ -55,14 +54,14 @@ def _data(claim: str, folder: Path) -> list[str]:
 def _opening(claim: str, figure: str | None = None) -> dict[str, str]:
     """Return the state of a story: this claim among all, with this figure or its main figure."""
     main = next(filter(_OURS.__contains__, CLAIMS[claim].figures), _NONE)
-    return {"verdict": _ALL, "claim": claim, "figure": figure or main, "data": _NONE}
+    return {"word": _ALL, "claim": claim, "figure": figure or main, "data": _NONE}
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The result to show: a claim, the names of the listed claims, a figure as PNG, and a frame; None if not shown."""
+    """A result to show: a claim's lines, the names of listed claims, a figure as PNG, a frame; None if not shown."""
 
-    settled: Settled
+    lines: list[Line]
     listed: list[str]
     figure: str
     png: bytes | None
@@ -72,61 +71,55 @@ class Opened:
 
 
 class ClaimsExplorer(Explorer):
-    """Every claim of the paper with its verdict, the reasons, its figures and its data; nothing is judged again."""
+    """Every claim of the paper with its answer, the reasons, its figures and its data; nothing is judged again."""
 
     name = "claims"
     wide = True
-    question = "Which of the paper's claims hold, how sure is that, and what would explain it away?"
+    question = "Which of the paper's claims hold, where, and is it the balancing?"
     prediction = (
-        "there are sixteen claims. Before you look: how many hold as they are stated, and how many of those are true "
-        "by algebra, for any loss and data?"
+        f"there are {len(CLAIMS)} claims. Before you look: how many are settled by algebra alone, for any data, and "
+        "how many of the others hold?"
     )
     reading = (
-        "Choose a claim in the table or in the menu. A claim is as good as its weakest row as stated. Controls do not "
-        "change a verdict: they say what it is worth, and the control beside a claim is the least favourable. Effects "
-        "are mean differences in favour of the statement, or shares of cases, with 95% intervals over seeds. “Fails” "
-        "means that some declared cell says the opposite, or at least half show no difference, whatever the mean. We "
-        "worked from a summary of the paper: “stated” is what it says, the rest is ours. The report is shown as it "
-        "was saved; “gradlab claims” judges again."
+        "Choose a claim in the table or in the menu. A sentence says what is true on average; “for : none : against” "
+        "counts the cells, worlds or cases where the statement is true beyond the margin, where it makes no "
+        "difference, and where the opposite is true. The claim's word is that on its primaries as stated; “elsewhere” "
+        "is the word on worlds that are drawn at random; “is it the balancing” compares with controls that balance "
+        "nothing. We worked from a summary of the paper: “stated” is what it says, the rest is ours. The report is "
+        "shown as it was saved; “gradlab claims” judges again."
     )
     takeaway = (
-        "What holds in every case is mostly algebra, which other losses share. In reward, Balanced-DPO is ahead of DPO "
-        "at β = 1 on average, but some declared worlds say the opposite, and a plain control, DPO at β/2, does better. "
-        "Balanced-DPO does put less mass on unobserved responses than DPO, even than DPO at β/2, and no declared cell "
-        "says the opposite. But with finite data, weights given to the wrong pairs do as well, and less mass is not "
-        "closer to the ideal. Two claims are only about language models. That on Llama-7B was not run here. The other "
-        "says that symmetric naive bDPO is unstable; small models on real pairs leave it open, since its validation "
-        "loss spiked as rarely as DPO's."
+        "A claim has an answer in parts. What algebra proves is true for any data, and often of other losses too; what "
+        "it refutes needs no statistics. For the rest ask three things: is it true as stated, is it true elsewhere, "
+        "and does something that balances nothing do as well? The table answers them side by side."
     )
     stories = (
         Story(
-            "Ahead on average, and yet it fails",
-            "bDPO's mean effect on reward is positive and its interval excludes zero, but many declared cells say the "
-            "opposite. Beside it: a constant λ = ½, which is DPO at β/2, is ahead of bDPO in all 6 cells of the "
-            "paper's grid; over all declared worlds it is ahead in 68 of 186, and behind in 2.",
+            "Ahead, and why?",
+            "the first table row of grid-reward compares bDPO with DPO as stated, the next in drawn worlds. Below them "
+            "are the controls that could explain the difference away, such as a constant λ = ½, which is DPO at β/2.",
             _opening("grid-reward"),
         ),
         Story(
             "True by algebra",
-            "the ratio holds in every case up to rounding. It also holds for cDPO and IPO (first control: no "
-            "difference): it is not a property of DPO alone.",
+            "the ratio holds in every case up to rounding, and a proof says why. The rows below it say which other "
+            "losses share it.",
             _opening("ratio"),
         ),
         Story(
             "What a coarse grid hides",
-            "balanced weights keep their extrema inside in about a quarter of the cases, one cell of the grid allowed; "
-            "in the continuous limit, where nothing is allowed, in none. The figure refines the grid.",
+            "Theorem 3 on balanced weights, for our reconstruction w·p. A coarse grid of responses can hide a miss "
+            "between two of them; the figure refines the grid.",
             _opening("shift-balanced", "shift-refinement"),
         ),
         Story(
-            "Holds, with a condition",
-            "full bDPO wins more than its naive variants in every cell of the paper's grid; over all declared worlds, "
-            "only under a condition, such as weak preferences. But a constant λ = ½ wins more than bDPO on average.",
+            "Against its own variants",
+            "full bDPO against naive bDPO, and against its symmetric variant: two primaries, which share a correction.",
             _opening("ablation"),
         ),
         Story(
-            "Not run here",
-            "the headline numbers on language models. No verdict, no figure and no data, and the report says what it "
+            "Not run",
+            "the headline numbers on language models. No word, no figure and no data, and the report says what it "
             "would take.",
             _opening("llm"),
         ),
@@ -138,7 +131,7 @@ class ClaimsExplorer(Explorer):
         The status line says so where the folder's report is incomplete. FileNotFoundError where the package has none.
         """
         self.folder = _found() if folder is None else Path(folder)
-        self._trouble, self._report, self._claims = "", pd.DataFrame(), dict[str, Settled]()
+        self._trouble, self._report, self._claims = "", pd.DataFrame(), dict[str, list[Line]]()
         try:
             self._report, self._claims = _read(self.folder)
         except (OSError, ValueError) as error:
@@ -154,12 +147,12 @@ class ClaimsExplorer(Explorer):
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls: which claims to list, the open claim, and its figure and data."""
-        there = {verdicts.kind(settled.verdict) for settled in self._claims.values()}
+        there = {lines[0].word for lines in self._claims.values()}
         first = next(iter(CLAIMS))
         figures = _figures(first, self.folder)
         return {
             "Claims": {
-                "verdict": choice("verdict", _ALL, [_ALL, *filter(there.__contains__, _KINDS)], "lists only these"),
+                "word": choice("word", _ALL, [_ALL, *filter(there.__contains__, _KINDS)], "lists only these"),
                 "claim": choice("claim", first, list(CLAIMS), "the one that is opened"),
             },
             "Of this claim": {
@@ -171,13 +164,13 @@ class ClaimsExplorer(Explorer):
 
     def adapt(self, state: SimpleNamespace) -> None:
         """Keep claim and filter consistent: the control that was moved stays. Figures and data are the claim's."""
-        matching = self._matching(state.verdict)
+        matching = self._matching(state.word)
         if matching and state.claim not in matching:
-            if state.verdict != self._filter:
+            if state.word != self._filter:
                 self.controls["claim"].value = matching[0]
             else:
-                self.controls["verdict"].value = _ALL
-        self._filter = self.controls["verdict"].value
+                self.controls["word"].value = _ALL
+        self._filter = self.controls["word"].value
         self._offer(self.controls["claim"].value)
         self.controls["rows"].layout.display = None if self.controls["data"].value != _NONE else "none"
 
@@ -192,7 +185,7 @@ class ClaimsExplorer(Explorer):
         if state.data != _NONE:
             frame = self.folder / state.data
             data = self.remember("data", stamp(frame), lambda: _frame(frame))
-        return Opened(self._claims[state.claim], self._matching(state.verdict), state.figure, png, state.data, data,
+        return Opened(self._claims[state.claim], self._matching(state.word), state.figure, png, state.data, data,
                       state.rows)  # fmt: skip
 
     def make_views(self) -> dict[str, View]:
@@ -205,30 +198,27 @@ class ClaimsExplorer(Explorer):
 
     def show(self, result: Opened, former: Opened | None) -> dict[str, Any]:
         """Fill the tables, and show the figure."""
-        settled = result.settled
+        head, *rows = result.lines
         self._listed = result.listed
         listed = [self._claims[name] for name in result.listed]
         self._table.put(
-            f"The paper's claims, {len(listed)} of {len(self._claims)}: choose one", _HEAD,
-            ([other.name, other.claim.claimed, other.verdict, wording.effect_and_interval(other.decisive),
-              wording.beside(other)] for other in listed),
+            f"The paper's claims, {len(listed)} of {len(self._claims)}: choose one", list(wording.HEAD),
+            map(wording.summary, listed),
         )  # fmt: skip
-        self._table.chosen = result.listed.index(settled.name)
-        self._about.put(settled.name, ["", "what the report says"], _about(settled, result.figure).items())
+        self._table.chosen = result.listed.index(head.claim)
+        self._about.put(head.claim, ["", "what the report says"], self._told(result.lines, result.figure).items())
         self._rows.put(
-            f"Every row of {settled.name}: as stated, then the controls that do not hold, then those that do",
-            wording.ROW,
-            wording.rows(settled),
+            f"Every row of {head.claim}: what it stands on, what could explain it away, robustness, context",
+            ["role", *wording.ROW],
+            ([wording.ROLE[row.row], *wording.row(row)] for row in rows),
         )
         self._picture.layout.display = None if result.png else "none"
         if result.png:
             self._picture.alt = f"{result.figure}: {_CAPTIONS.get(result.figure, '')}"
             self._picture.width = min(_WIDTH, Image.open(io.BytesIO(result.png)).width)
             self._picture.png = result.png
-        hold = f"{sum(map(verdicts.holds, settled.controls))} of {len(settled.controls)}"
-        numbers = {"claim": settled.name, "verdict": settled.verdict,
-                   "effect": wording.effect_and_interval(settled.decisive), "from": wording.evidence(settled.decisive),
-                   "controls that hold": hold}  # fmt: skip
+        numbers = {"claim": head.claim, "word": head.word, "average": wording.effect(head),
+                   wording.TALLY: wording.counts(head), "is it the balancing": wording.because(head)}  # fmt: skip
         if result.data is None:
             self._data.put("", [], [])
             return numbers
@@ -263,7 +253,7 @@ class ClaimsExplorer(Explorer):
         lines = ["from pathlib import Path", "", "from gradlab.store.artifacts import load_frame",
                  "from gradlab.experiments.report import verdicts", "", f"folder = Path({str(self.folder)!r})",
                  "report = verdicts.former(folder)", f"claim = report[report['claim'] == {state.claim!r}]",
-                 "print(claim[['row', 'verdict', 'effect', 'low', 'high']].to_string(index=False))"]  # fmt: skip
+                 "print(claim[['row', 'word', 'effect', 'low', 'high', 'unit']].to_string(index=False))"]  # fmt: skip
         if state.data != _NONE:
             lines += [f"data, manifest = load_frame(folder / {state.data!r})", f"print(data.head({state.rows}))"]
         return "\n".join([*lines, ""])
@@ -300,8 +290,23 @@ class ClaimsExplorer(Explorer):
             self.controls["claim"].value = self._listed[change["new"]]
 
     def _matching(self, kind: str) -> list[str]:
-        """Return the claims with this kind of verdict."""
-        return [name for name, settled in self._claims.items() if kind in (_ALL, verdicts.kind(settled.verdict))]
+        """Return the claims with this word."""
+        return [name for name, lines in self._claims.items() if kind in (_ALL, lines[0].word)]
+
+    def _told(self, lines: list[Line], figure: str) -> dict[str, str]:
+        """Return what the report says of a claim, by heading; without what there is nothing to say of."""
+        head = lines[0]
+        claim = CLAIMS[head.claim]
+        sections = {
+            "claimed": claim.claimed, "answer": f"{head.sentence}: {head.word}",
+            "average": wording.effect(head), "rests on": wording.basis(head), wording.TALLY: wording.counts(head),
+            "elsewhere": wording.elsewhere(lines), "is it the balancing": wording.because(head),
+            "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "what would change it": claim.changes,
+            "code": ", ".join(wording.code_files(claim)), "data": ", ".join(wording.data_files(claim, self.folder)),
+            "command": "; ".join(wording.commands(claim)) or "none yet",
+            "figure": f"{figure}. {_CAPTIONS.get(figure, '')}" if figure != _NONE else "",
+        }  # fmt: skip
+        return {heading: text for heading, text in sections.items() if text not in ("", "—")}
 
 
 def _found() -> Path:
@@ -310,24 +315,22 @@ def _found() -> Path:
     return here if (here / verdicts.REPORT).exists() else shipped("figures")
 
 
-def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Settled]]:
-    """Return the saved report, and each claim as the report settled it; ValueError if the report is incomplete."""
+def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, list[Line]]]:
+    """Return the saved report, and the lines of each claim, its head first; ValueError if the report is incomplete."""
     report = verdicts.former(folder)
     if report is None:
         raise ValueError(f"folder must hold {verdicts.REPORT}, which `make figures` writes; there is none in {folder}")
-    heads = report[report["row"] == "claim"].set_index("claim")["verdict"]
-    for verdict in report["verdict"]:
-        one_of(f"a verdict in {folder / verdicts.REPORT}", verdicts.kind(str(verdict)), _KINDS)
-    rows = report[report["row"] != "claim"]
-    rows = rows.assign(control=rows["row"] == "control")
-    return report, {
-        name: Settled(
-            name, claim, heads.get(name, verdicts.NOT_JUDGED), verdicts.rows_of(rows, name),
-            dict.fromkeys(claim.experiments, "as saved"),
-            tuple(name for name in claim.measurements if name in set(rows.loc[rows["claim"] == name, "experiment"])),
-        )
-        for name, claim in CLAIMS.items()
-    }  # fmt: skip
+    for word in report["word"]:
+        one_of(f"a word in {folder / verdicts.REPORT}", str(word), _KINDS)
+    claims = dict[str, list[Line]]()
+    for line in verdicts.lines_of(report):
+        claims.setdefault(line.claim, []).append(line)
+    for name in CLAIMS:
+        if name not in claims or claims[name][0].row != "claim":
+            raise ValueError(
+                f"{folder / verdicts.REPORT} must have a line of {name}; `gradlab figures` writes it again"
+            )
+    return report, {name: claims[name] for name in CLAIMS}
 
 
 def _png(path: Path) -> bytes:
@@ -344,23 +347,6 @@ def _frame(path: Path) -> pd.DataFrame:
         return load_frame(path)[0]
     except FileNotFoundError as error:
         raise ValueError(f"{path} or its manifest is missing; `gradlab figures` makes it again") from error
-
-
-def _about(settled: Settled, figure: str) -> dict[str, str]:
-    """Return what the report says of a claim, by heading; without what there is nothing to say of."""
-    terms = wording.terms(settled)
-    sections = {
-        "claimed": settled.claim.claimed,
-        **wording.judgement(settled),
-        "control beside it": wording.beside(settled) if settled.beside else "",
-        "controls": wording.of_controls(settled) if settled.controls else "",
-        **{heading: terms[heading] for heading in ("stated", "ours", "rule")},
-        "what would change it": terms["changes"],
-        "code": ", ".join(wording.code_files(settled)), "data": ", ".join(wording.data_files(settled)),
-        "command": "; ".join(wording.commands(settled)) or "none yet",
-        "figure": f"{figure}. {_CAPTIONS.get(figure, '')}" if figure != _NONE else "",
-    }  # fmt: skip
-    return {heading: text for heading, text in sections.items() if text}
 
 
 def _cell(value: Any) -> str:

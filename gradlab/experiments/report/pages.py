@@ -1,58 +1,50 @@
-"""The claims report: verdicts (CLAIMS.md, claims.csv), rules (METHODS.md), the paper's map (PAPER.md), and findings.
+"""The claims report: answers (CLAIMS.md, claims.csv), rules (METHODS.md), the paper's map (PAPER.md), and findings.
 
-No result is typed in by hand: verdicts and numbers come from frames, rules from the docstrings of the code that applies
-them, statements from ``claims``, places in the paper from ``paper_map``.
+No result is typed in by hand: words and numbers come from frames, rules from the docstrings of the code that applies
+them, statements from ``claims``, proofs from ``proofs``, places in the paper from ``paper_map``.
 """
 
 from __future__ import annotations
 
-import inspect
-import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from gradlab.experiments import EXPERIMENTS, MEASURED, contrasts
-from gradlab.experiments.experiment import Experiment, Measurement
-from gradlab.experiments.frames import declared
+from gradlab.experiments.contrasts import Judged, Scan
 from gradlab.experiments.gallery import QUICK_MARK
-from gradlab.experiments.questions import language_models
-from gradlab.experiments.report import verdicts, wording
-from gradlab.experiments.report.claims import CLAIMS
+from gradlab.experiments.report import links, methods_page, verdicts, wording
 from gradlab.experiments.report.paper_map import PAPER, Place
-from gradlab.experiments.report.verdicts import Settled
-from gradlab.lab.training import Training
-from gradlab.stats import intervals
-from gradlab.store.artifacts import between_markers, load_manifest
+from gradlab.experiments.report.proofs import PROOFS
+from gradlab.experiments.report.verdicts import Settled, line, lines, primaries
+from gradlab.store.artifacts import between_markers
 from gradlab.store.files import write_whole
 from gradlab.store.markdown import markdown_table
 
-_WRITTEN = "Written by `make figures`; do not edit."
+ANSWER, FINDINGS = "answer", "findings"  # the names of README's markers
 
 
 def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
     """Write the whole report into the folder of the figures."""
     every = list(settled.values())
-    pages = [_claims_page(every, folder, quick), _methods_page(every, folder, quick)]
-    texts = ["\n".join(lines).rstrip() + "\n" for lines in pages]
+    pages = [_claims_page(every, folder, quick), methods_page.page(every, folder, quick)]
+    texts = ["\n".join(said).rstrip() + "\n" for said in pages]
     write_whole({
         folder / "CLAIMS.md": texts[0], folder / "METHODS.md": texts[1],
-        folder / "PAPER.md": paper_page({one.name: one.verdict for one in every}, folder, quick=quick),
+        folder / "PAPER.md": paper_page({one.name: one.word for one in every}, folder, quick=quick),
         folder / verdicts.REPORT: verdicts.as_csv(every),
     })  # fmt: skip
 
 
-def write_findings(readme: Path, settled: Collection[Settled], folder: str = "figures") -> None:
-    """Put one line per claim between README's markers."""
-    lines = markdown_table(
-        ["claim", "verdict", "effect, 95% interval", "the control beside it"],
-        (
-            [f"[{one.name}]({folder}/CLAIMS.md#{one.name}): {one.claim.claimed}", f"**{one.verdict}**",
-             wording.effect_and_interval(one.decisive), wording.beside(one, "*")]
-            for one in settled
-        ),
+def write_findings(readme: Path, settled: Mapping[str, Settled], folder: str = "figures") -> None:
+    """Put the answer in three sentences, and a line per claim, between README's markers."""
+    told = [wording.summary(lines(one)) for one in settled.values()]
+    table = markdown_table(
+        ["claim", "in one sentence", "word", wording.TALLY, "is it the balancing"],
+        ([f"[{name}]({folder}/CLAIMS.md#{name})", sentence, f"**{word}**", counts, because]
+         for name, sentence, word, counts, _, because in told),
     )  # fmt: skip
-    write_whole({readme: between_markers(readme.read_text(encoding="utf-8"), "findings", "\n".join(lines))})
+    page = between_markers(readme.read_text(encoding="utf-8"), FINDINGS, "\n".join(table))
+    answer = " ".join(wording.three_sentences(settled["grid-reward"]))
+    write_whole({readme: between_markers(page, ANSWER, answer)})
 
 
 def paper_page(verdict_of: Mapping[str, str], folder: Path, *, quick: bool) -> str:
@@ -65,7 +57,7 @@ def paper_page(verdict_of: Mapping[str, str], folder: Path, *, quick: bool) -> s
         "Find a place of the paper ([arXiv 2502.20847](https://arxiv.org/abs/2502.20847)) by its number or its subject:"
         " its row leads to our code, figures, a command and the verdict. We worked from a summary of the paper:"
         " *stated* is what the summary says, *ours* what it leaves open and we chose, *absent* what has no result here."
-        f" {_WRITTEN}",
+        f" {links.WRITTEN}",
     ]  # fmt: skip
     head = ["place", "what it says", "standing", "here", "verdict"]
     for part, places in PAPER.items():
@@ -81,167 +73,106 @@ def paper_page(verdict_of: Mapping[str, str], folder: Path, *, quick: bool) -> s
 def _here(place: Place, folder: Path, quick: bool) -> str:
     """Return links to the functions and the figures of a place, and its command."""
     paths = (path.rpartition(".") for path in place.functions)
-    code = [_code(wording.file_of(module), quick, f"`{name}`") for module, _, name in paths]
-    drawn = [_picture(name, folder) for name in place.figures]
+    code = [links.code(wording.file_of(module), quick, f"`{name}`") for module, _, name in paths]
+    drawn = [links.picture(name, folder) for name in place.figures]
     return "<br>".join(filter(None, [", ".join(code), ", ".join(drawn), place.command and f"`{place.command}`"])) or "—"
 
 
-def _picture(figure: str, folder: Path) -> str:
-    """Return a link to a figure, or its name alone where it has not been drawn."""
-    return f"[{figure}]({figure}.png)" if (folder / f"{figure}.png").exists() else figure
-
-
 def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
-    lines = [
+    said = [
         "# Claims", "", *([QUICK_MARK, ""] if quick else []),
-        "Each claim of the paper, judged from frames by rules that were committed before them: [METHODS.md](METHODS.md)"
-        " has the rules. We worked from a summary of the paper: what it says is *stated*, the rest is ours."
-        f" {_WRITTEN} `gradlab claims` judges again and says whether a verdict has changed; [claims.csv](claims.csv)"
-        " holds all rows. Rows that were added after the first results of their frames say so;"
-        f" {_code('CHANGELOG.md', quick)} lists the other changes made then.",
+        "Each claim of the paper, judged from frames by rules that were committed before the frames:"
+        " [METHODS.md](METHODS.md) has the rules, the proofs, and how to compute a word by hand. We worked from a"
+        f" summary of the paper: what it says is *stated*, the rest is ours. {links.WRITTEN} `gradlab claims` judges"
+        " again and says whether a word has changed; [claims.csv](claims.csv) holds all rows.",
         "",
-        "A cell is one setting (mask, policy, world, …), a case one point of a scan. A row *holds* only if every cell"
-        " holds; it *holds when* a simple condition picks out cells that all hold. It *fails* if some cell says the"
-        " opposite, or most show no difference, even where the mean effect is positive. A claim is as good as its"
-        " weakest row as stated. Effects are means over cells, positive in favour of the statement; effects of scans"
-        " are shares of cases. A control is a row that could explain a claim away, or refute it; the control beside a"
-        " claim is the least favourable.",
+        f"In short: {wording.tally_of_words(one.word for one in settled)}.",
         "",
-        *markdown_table(
-            ["claim", "statement", "verdict", "effect, 95% interval", "seeds or cases", "the control beside it"],
-            (
-                [f"[{one.name}](#{one.name})", one.claim.claimed, f"**{one.verdict}**",
-                 wording.effect_and_interval(one.decisive), wording.evidence(one.decisive), wording.beside(one, "*")]
-                for one in settled
-            ),
-        ),
+        f"A sentence says what is true on average, and *{wording.TALLY}* of how many cells, worlds or cases the"
+        " statement is true beyond the margin, of how many it makes no difference, and of how many the opposite is"
+        " true. A cell is a declared setting; a world is drawn at random from a declared distribution of settings; a"
+        " case is a point of a grid, which illustrates a proof. *Is it the balancing* compares Balanced-DPO with"
+        " controls that balance nothing, and could explain its effect away.",
+        "",
+        *markdown_table(list(wording.HEAD), map(_bold_word, (wording.summary(lines(one)) for one in settled))),
     ]  # fmt: skip
     for one in settled:
-        lines += ["", *_section(one, folder, quick)]
-    return lines
+        said += ["", *_section(one, folder, quick)]
+    return said
+
+
+def _bold_word(cells: list[str]) -> list[str]:
+    name, sentence, word, *rest = cells
+    return [f"[{name}](#{name})", sentence, f"**{word}**", *rest]
 
 
 def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
-    """Return the section of one claim: statement, verdict, where to find everything, its figure, and every row."""
-    row = one.decisive
-    numbers = f", {wording.finding(row)}. Decided by: {row.statement}" if row else ""
-    frames = [f"[{name}]({name}), [manifest]({Path(name).with_suffix('.json')})" for name in wording.data_files(one)]
-    code = [_code(path, quick) for path in wording.code_files(one)]
-    again = "; ".join(f"`{command}`" for command in wording.commands(one, quick=quick))
-    drawn = [name for name in one.claim.figures if one.rows and (folder / f"{name}.png").exists()]
-    lines = [
-        f"## {one.name}", "", one.claim.claimed, "",
-        f"- **Verdict: {one.verdict}**{numbers}{wording.because(one)}.",
-        f"- Stated: {one.claim.stated}", f"- Ours: {one.claim.ours}",
-        f"- Rule: [METHODS.md](METHODS.md#{one.name}){', code ' if code else ''}{', '.join(code)}.",
-        f"- Data: {'; '.join(frames) or 'none'}. Regenerate: {again or 'nothing does yet'}.",
+    """Return the section of one claim: its answer in parts, its figure, every row, and where to find everything."""
+    claim, told = one.claim, lines(one)
+    head, worlds = told[0], primaries(one.rows, "worlds")
+    numbers = "; ".join(filter(None, [wording.effect(head).replace("—", ""), wording.basis(head)]))
+    said = [f"## {one.name}", "", claim.claimed, "", f"**{head.sentence or one.why}: {one.word}.**"]
+    if one.rows:
+        said += ["", f"{numbers}. {wording.TALLY}: {wording.counts(head)}. Decided by: {_decider(one)}."]
+        said += _paragraphs(filter(None, map(wording.wide_cells, one.rows)), "Cells at the cap")
+        said += _paragraphs(filter(None, map(wording.needs, one.rows)), "What would decide")
+    proved = [
+        PROOFS[row.statement.proof] for row in one.rows if isinstance(row.statement, Scan) and row.statement.proof
+    ]
+    for proof in dict.fromkeys(proved):
+        place = f"METHODS.md#{methods_page.anchor(proof.name)}"
+        said += ["", f"**Proof.** {proof.theorem} [Proof]({place}), checked on random cases by `{proof.test}`."]
+    said += [
+        "", f"- Stated: {claim.stated}", f"- Ours: {claim.ours}",
+        f"- Rule: {claim.rule} See [METHODS.md](METHODS.md#{one.name}).",
+        f"- What would change the word: {claim.changes}",
     ]  # fmt: skip
+    drawn = [name for name in claim.figures if one.rows and (folder / f"{name}.png").exists()]
     if drawn:
         more = ", ".join(f"[{name}]({name}.png)" for name in drawn[1:])
-        lines += [f"- Figure: [{drawn[0]}]({drawn[0]}.png){f'; also {more}' if more else ''}. How to read them: "
-                  "[README.md](README.md).", "", f"![{drawn[0]}]({drawn[0]}.png)"]  # fmt: skip
-    if one.rows:
-        lines += ["", *_rows(one)]
-    return lines
+        said += ["", f"![{drawn[0]}]({drawn[0]}.png)", "",
+                 f"How to read it: [README.md](README.md).{f' Also: {more}.' if more else ''}"]  # fmt: skip
+    if len(one.of("primary")) > 1 or not worlds:
+        said += _rows("What the claim stands on", one.of("primary"))
+    for row in worlds:
+        about = f": {verdicts.named(row)}" if len(worlds) > 1 else ""
+        said += _paragraphs(wording.new_worlds(row), f"Elsewhere{about}")
+        if table := wording.moderators(row):
+            said += ["", f"**On what it depends{about}.**", "",
+                     *markdown_table(["factor", "where it is", "average, 95% interval", "worlds"], table)]  # fmt: skip
+    for role, title in (
+        ("explains away", "Is it the balancing?"),
+        ("robustness", "Robustness"),
+        ("context", "Context"),
+    ):
+        said += _rows(title, one.of(role), wording.because(head) if role == "explains away" else "")
+    return [*said, "", *_places(one, folder, quick)]
 
 
-def _rows(one: Settled) -> list[str]:
-    """Return every row of a claim as a table; those as stated are printed bold."""
-    rows = wording.rows(one)
-    bold = ([f"**{kind}**" if kind == "as stated" else kind, *words] for kind, *words in rows)
-    return markdown_table(wording.ROW, bold)
+def _decider(one: Settled) -> str:
+    """Return the statement of the row that carries the word."""
+    return one.decisive.statement.statement if one.decisive else ""
 
 
-def _methods_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
-    lines = [
-        "# How the claims are judged", "", *([QUICK_MARK, ""] if quick else []),
-        "For each claim: the sentence of the paper's summary that it rests on, our reconstruction, the rule, and what"
-        f" would change the verdict. Then the figures and the settings of every experiment. {_WRITTEN} The verdicts:"
-        " [CLAIMS.md](CLAIMS.md). The rules below are the docstrings of the code that applies them.", "",
-    ]  # fmt: skip
-    for title, module in (
-        ("A contrast", intervals), ("A scan", contrasts), ("Language models", language_models), ("A claim", verdicts),
-    ):  # fmt: skip
-        lines += [f"## The rules: {title.lower()}", "", f"{_code(wording.file_of(module.__name__), quick)}:", "",
-                  *_rules(module.__doc__), ""]  # fmt: skip
-    lines += ["## The claims", ""]
-    for one in settled:
-        lines += [*_method(one, quick), ""]
-    lines += ["## The figures", "", *markdown_table(["figure", "claims", "made by"], _figures(folder)), ""]
-    lines += ["## The settings", "", "*Stated* and *ours*: see the claims above, and for the world and the losses"
-              f" {_code('gradlab/lab/world.py', quick)} and `gradlab losses`.", ""]  # fmt: skip
-    for experiment in EXPERIMENTS.values():
-        lines += [*_settings(experiment, quick), ""]
-    for one in MEASURED.values():
-        if one.captions:
-            lines += [*_measured_settings(one, folder, quick), ""]
-    return lines
+def _paragraphs(texts: Iterable[str], title: str) -> list[str]:
+    """Return sentences as a paragraph with a bold title, or nothing where there are none."""
+    said = " ".join(filter(None, texts))
+    return ["", f"**{title}.** {said}"] if said else []
 
 
-def _method(one: Settled, quick: bool) -> list[str]:
-    claim = one.claim
-    lines = [
-        f"### {one.name}", "", f"{claim.claimed} [Verdict](CLAIMS.md#{one.name}).", "",
-        f"- The summary states: {claim.stated}", f"- Our reconstruction: {claim.ours}", f"- Rule: {claim.rule}",
-        f"- What would change the verdict: {claim.changes}",
-        f"- Code: {', '.join(_code(path, quick) for path in wording.code_files(one)) or 'none'}.",
-    ]  # fmt: skip
-    rows = [
-        ["control" if row.control else "**as stated**", row.statement, ", ".join(row.by) or "all together",
-         f"±{row.margin:g}"]
-        for row in one.rows
-    ]  # fmt: skip
-    head = ["row", "statement", "a cell is one", "margin or tolerance"]
-    return [*lines, "", *markdown_table(head, rows)] if rows else lines
+def _rows(title: str, rows: list[Judged], word: str = "") -> list[str]:
+    """Return the rows of a role as a table with a title."""
+    if not rows:
+        return []
+    table = markdown_table(list(wording.ROW), (wording.row(line(row)) for row in rows))
+    return ["", f"**{title}**{f' {word[0].upper()}{word[1:]}.' if word else ''}", "", *table]
 
 
-def _figures(folder: Path) -> Iterable[list[str]]:
-    kinds = {"experiment": EXPERIMENTS, "measurement": MEASURED}
-    all_of = [(kind, name, one.captions) for kind, registry in kinds.items() for name, one in registry.items()]
-    for kind, name, captions in all_of:
-        for figure in captions:
-            claims = [f"[{claim}](#{claim})" for claim, one in CLAIMS.items() if figure in one.figures]
-            yield [_picture(figure, folder), ", ".join(claims), f"[{name}](#{kind}-{name})"]
-
-
-def _settings(experiment: Experiment, quick: bool) -> list[str]:
-    return [f"### Experiment {experiment.name}", "", _asked(experiment, quick), "",
-            f"{_listed(declared(experiment, quick))}."]  # fmt: skip
-
-
-def _measured_settings(one: Measurement, folder: Path, quick: bool) -> list[str]:
-    settings: dict[str, Any] = {}
-    if one.is_in(folder):
-        settings = load_manifest(folder / next(iter(one.files.values()))).get("settings", {})
-    return [f"### Measurement {one.name}", "", f"{_asked(one, quick)}; `{one.command}`", "",
-            f"{_listed(settings) or 'None has been committed'}."]  # fmt: skip
-
-
-def _asked(one: Experiment | Measurement, quick: bool) -> str:
-    """Return the question, with a link to its file."""
-    return f"{one.question} {_code(wording.file_of(one.module), quick)}"
-
-
-def _listed(settings: Mapping[str, Any]) -> str:
-    return "; ".join(f"`{key}` {_compact(value)}" for key, value in settings.items())
-
-
-def _compact(value: Any) -> str:
-    """Return a setting in one line; methods and other words without quotes."""
-    return json.dumps(value, ensure_ascii=False, default=_changed).replace('"', "").replace("null", "none")
-
-
-def _changed(training: Training) -> dict[str, Any]:
-    """Return optimiser, learning rate and steps of a recipe, and the other fields that are not the usual ones."""
-    usual, shown = Training().settings(), ("optimizer", "learning_rate", "steps")
-    return {name: value for name, value in training.settings().items() if name in shown or value != usual[name]}
-
-
-def _rules(docstring: str | None) -> list[str]:
-    """Return the rules in a module's docstring: all but its first paragraph, as Markdown."""
-    return inspect.cleandoc(docstring or "").partition("\n\n")[2].replace("``", "`").splitlines()
-
-
-def _code(path: str, quick: bool, text: str = "") -> str:
-    """Return a link to a file of the repository, by its path or another text."""
-    return f"[{text or path}]({'../..' if quick else '..'}/{path})"
+def _places(one: Settled, folder: Path, quick: bool) -> list[str]:
+    """Return where data, code and commands of a claim are."""
+    frames = [f"[{name}]({name}), [manifest]({Path(name).with_suffix('.json').as_posix()})"
+              for name in wording.data_files(one.claim, folder)]  # fmt: skip
+    code = [links.code(path, quick) for path in wording.code_files(one.claim)]
+    again = "; ".join(f"`{command}`" for command in wording.commands(one.claim, quick=quick))
+    return [f"- Data: {'; '.join(frames) or 'none'}.", f"- Code: {', '.join(code) or 'none'}.",
+            f"- Regenerate: {again or 'nothing does yet'}."]  # fmt: skip

@@ -6,45 +6,57 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from gradlab.experiments.contrasts import Judged
+from gradlab.experiments.contrasts import ROLES, Judged
 from gradlab.experiments.report import wording
-from gradlab.experiments.report.verdicts import Settled, lacking
+from gradlab.experiments.report.verdicts import Settled, lacking, line, lines, primaries
 
 WIDTH = 120
-_COLUMNS = {"claim": 18, "verdict": 22, "effect, 95% interval": 24, "evidence": 20, "the control beside it": 28}
+_TALLY = "for:none:against"
+_COLUMNS = {"claim": 18, "word": 16, "in one sentence": 44, _TALLY: 18, "is it the balancing": 16}
 
 
 def table(settled: Iterable[Settled]) -> str:
-    """Return all claims as text, one block of lines per claim; no verdict is shortened."""
-    lines = [*_cells(list(_COLUMNS)), "─" * WIDTH]
+    """Return all claims as text, one block of lines per claim; nothing is shortened."""
+    said = [*_cells(list(_COLUMNS)), "─" * WIDTH]
     for one in settled:
-        beside = one.beside
-        control = f"{beside.verdict}: {beside.statement}" if beside else one.why or "—"
-        row = one.decisive
-        lines += _cells([one.name, one.verdict, wording.effect_and_interval(row), wording.evidence(row), control])
-    return "\n".join(lines)
+        name, sentence, word, counts, _, because = wording.summary(lines(one))
+        said += _cells([name, word, sentence, counts, because])
+    return "\n".join(said)
 
 
 def explained(one: Settled, folder: Path, *, quick: bool = False) -> str:
-    """Return one claim as text: statement, verdict, rule, every row, and where to find figure, data and code."""
-    lines = [f"{one.name}: {one.claim.claimed}", ""]
-    for name, text in {**wording.judgement(one), **wording.terms(one)}.items():
-        lines += _paragraph(name, text)
-    stated = [other for other in one.rows if not other.control]
-    for title, rows in (("rows as stated", stated), (wording.of_controls(one), one.controls)):
+    """Return one claim as text: its answer in parts, its terms, every row, and where to find figure, data and code."""
+    claim, told = one.claim, lines(one)
+    head = told[0]
+    said = [f"{one.name}: {claim.claimed}", ""]
+    paragraphs = {
+        "word": one.word, "answer": head.sentence, "average": wording.effect(head) if one.rows else "",
+        "rests on": wording.basis(head), _TALLY: wording.counts(head) if one.rows else "",
+        "elsewhere": wording.elsewhere(told) if one.transported else "",
+        "balancing": wording.because(head) if one.because else "",
+        "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "would change": claim.changes,
+    }  # fmt: skip
+    for name, text in paragraphs.items():
+        said += _paragraph(name, text) if text else []
+    for row in primaries(one.rows, "worlds"):
+        said += ["", f"{wording.ROLE['primary']}, in drawn worlds:"]
+        said += [found for text in wording.new_worlds(row) for found in _item(text)]
+        said += ["", "on what it depends:", *_moderators(row)]
+    for role in ROLES:
+        rows = one.of(role)
         if rows:
-            lines += ["", f"{title} ({wording.TALLY}):", *(line for other in rows for line in _row(other))]
-    figures = [str(folder / f"{name}.png") for name in one.claim.figures]
+            said += ["", f"{wording.ROLE[role]} ({wording.TALLY}):", *(found for row in rows for found in _row(row))]
+    figures = [str(folder / f"{name}.png") for name in claim.figures]
     drawn = [path for path in figures if Path(path).exists()]
-    frames = [str(folder / name) for name in wording.data_files(one)]
-    lines.append("")
-    for name, paths in (("figures", drawn), ("data", frames), ("code", wording.code_files(one))):
-        lines += _paragraph(name, ", ".join(paths) or "none")
-    return "\n".join([*lines, *_paragraph("command", "; ".join(wording.commands(one, quick=quick)) or "none yet")])
+    frames = [str(folder / name) for name in wording.data_files(claim, folder)]
+    said.append("")
+    for name, paths in (("figures", drawn), ("data", frames), ("code", wording.code_files(claim))):
+        said += _paragraph(name, ", ".join(paths) or "none")
+    return "\n".join([*said, *_paragraph("command", "; ".join(wording.commands(claim, quick=quick)) or "none yet")])
 
 
 def notes(settled: Iterable[Settled], report: object | None, *, quick: bool) -> Iterator[str]:
-    """Yield notes for a reader on the frames, and on the report that the verdicts are compared with."""
+    """Yield notes for a reader on the frames, and on the report that the words are compared with."""
     if quick:
         yield "QUICK frames, these are not results"
     frames = {name: state for one in settled for name, state in one.frames.items()}
@@ -55,15 +67,41 @@ def notes(settled: Iterable[Settled], report: object | None, *, quick: bool) -> 
 
 
 def _row(row: Judged) -> list[str]:
-    head = f"  {row.verdict}; {wording.effect_and_interval(row)}; {wording.evidence(row)}; {wording.tally(row)}"
-    return [*textwrap.wrap(row.statement, WIDTH - 2, initial_indent="- ", subsequent_indent="  "), head]
+    compared, sentence, word, effect, counts = wording.row(line(row))
+    said = [*_item(f"{compared}: {sentence}"), *_indented(f"{word}; {effect}; {counts}")]
+    return [*said, *(found for text in (wording.needs(row), wording.wide_cells(row)) if text
+                     for found in _indented(text))]  # fmt: skip
+
+
+def _moderators(row: Judged) -> list[str]:
+    said = []
+    for title, value, effect, worlds in wording.moderators(row):
+        said += _item(title) if title else []
+        said += _indented(f"{value}: {effect}, {worlds} worlds")
+    return said or ["  no factor was declared"]
+
+
+def _item(text: str) -> list[str]:
+    return _wrapped(_plain(text), "- ", "  ")
+
+
+def _indented(text: str) -> list[str]:
+    return _wrapped(_plain(text), "  ", "  ")
 
 
 def _paragraph(name: str, text: str) -> list[str]:
+    return _wrapped(_plain(text), f"{name:<17}", " " * 17)
+
+
+def _plain(text: str) -> str:
+    """Return a text without Markdown's bold."""
+    return text.replace("**", "")
+
+
+def _wrapped(text: str, first: str, then: str) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=f"{name:<12}", subsequent_indent=" " * 12, break_on_hyphens=False,
-        break_long_words=False,
-    )  # fmt: skip
+        text, WIDTH, initial_indent=first, subsequent_indent=then, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _cells(texts: Sequence[str]) -> list[str]:
@@ -74,7 +112,7 @@ def _cells(texts: Sequence[str]) -> list[str]:
     ]
     deepest = max(map(len, wrapped))
     filled = [
-        [f"{line:<{width}}" for line in [*lines, *[""] * (deepest - len(lines))]]
-        for lines, width in zip(wrapped, _COLUMNS.values(), strict=True)
+        [f"{found:<{width}}" for found in [*column, *[""] * (deepest - len(column))]]
+        for column, width in zip(wrapped, _COLUMNS.values(), strict=True)
     ]
-    return ["  ".join(line).rstrip() for line in zip(*filled, strict=True)]
+    return ["  ".join(found).rstrip() for found in zip(*filled, strict=True)]

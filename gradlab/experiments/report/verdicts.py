@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,64 @@ from gradlab.store.provenance import text_at, text_at_head
 
 REPORT = "claims.csv"  # the report as data, in the folder of the figures
 NOT_JUDGED, NOT_RUN = "not judged", "not run"
-_COLUMNS = ["claim", "row", "population", "statement", "word", "transported", "because", "sentence", "unit",
-            "effect", "low",
-            "high", "margin", "replicates", "seeds", "units", *STATES, "between", "expected_low", "expected_high",
-            "wide", "needs", "experiment"]  # fmt: skip
-_WHOLE = ["replicates", "seeds", "units", *STATES, "wide", "needs"]
-_KEY = ["claim", "row", "population", "statement"]
+_STATE = {True: "current", False: "stale"}
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+_WHOLE = ["digits", "replicates", "seeds", "units", *STATES, "wide", "needs"]
+_KEY = ["claim", "row", "population", "statement", "experiment"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the report: the answer on a claim (``row`` is "claim") or on one of its statements (``row`` is a role).
+
+    word, transported, because  of a claim; a statement has only its word.
+    control     of a claim: the short name of the control that explains it away, or comes nearest to that.
+    label       the short name of what is compared.
+    sentence    the answer as one plain sentence with its unit.
+    unit, digits  what the numbers count, and to how many decimals they are shown.
+    effect, low, high  the average with its 95% interval, in that unit; NaN of cases, which have no average.
+    margin      in that unit; of cases the tolerance.
+    replicates  over how many seeds or worlds the interval is.
+    seeds       the fewest of a cell or world.
+    states      how many cells, worlds or cases there are in each of ``gradlab.stats.population.STATES``.
+    between     the standard deviation between worlds; expected_low and expected_high: the prediction interval of a new
+                world. NaN of anything but worlds.
+    wide        how many cells are wider than their design asks for; of primaries they are at the cap of seeds.
+    needs       how many seeds or worlds would decide; 0 where the word is decided, or nobody can say.
+    note        more in words.
+    """
+
+    claim: str
+    row: str
+    population: str
+    label: str
+    statement: str
+    word: str
+    transported: str
+    because: str
+    control: str
+    sentence: str
+    unit: str
+    digits: int
+    effect: float
+    low: float
+    high: float
+    margin: float
+    replicates: int
+    seeds: int
+    units: int
+    states: Mapping[str, int]
+    between: float
+    expected_low: float
+    expected_high: float
+    wide: int
+    needs: int
+    experiment: str
+    note: str
+
+
+_COLUMNS = [name for one in fields(Line) for name in (STATES if one.name == "states" else (one.name,))]
+_TEXTS = [one.name for one in fields(Line) if one.type == "str"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +133,18 @@ class Settled:
     def explains(self) -> Judged | None:
         """Return the control that explains the effect away, or comes nearest to it; None without such controls."""
         return _weakest([row for row in self.of("explains away") if row.word != NOT_RUN])
+
+    @property
+    def sentence(self) -> str:
+        """Return the answer as stated in one plain sentence; where co-primaries disagree, that of either side."""
+        row = self.decisive
+        if row is None:
+            return self.why
+        family = primaries(self.rows, "stated") or self.of("primary")
+        ahead = [one for one in family if one.word.startswith("holds")]
+        if row.word == "reversed" and ahead:
+            return f"{max(ahead, key=_in_margins).sentence}; but {row.sentence}"
+        return row.sentence
 
     @property
     def why(self) -> str:
@@ -140,22 +204,31 @@ def settle(rows: Sequence[Judged], frames: Mapping[str, str], names: Iterable[st
     return {name: _settled(name, [row for row in rows if row.statement.claim == name], frames) for name in names}
 
 
-def records(settled: Collection[Settled]) -> pd.DataFrame:
-    """Return the report as a frame: per claim a row ``claim`` with its words, then every statement.
+def lines(one: Settled) -> list[Line]:
+    """Return a claim's part of the report: the line of the claim, then a line per statement."""
+    rows = [line(row) for row in one.rows]
+    head = line(one.decisive) if one.decisive else _EMPTY
+    control = one.explains
+    return [replace(
+        head, claim=one.name, row="claim", statement=one.claim.claimed, word=one.word, transported=one.transported,
+        because=one.because, control=named(control) if control else "", sentence=one.sentence,
+    ), *rows]  # fmt: skip
 
-    Columns: claim, row ("claim" or a role), population, statement, word, transported and because (of the claim),
-    sentence, unit, effect, low, high, margin, replicates (over which the interval is), seeds (fewest of a unit), units,
-    how many are for, none, against and undecided, between (standard deviation between worlds), expected_low and
-    expected_high (the prediction interval of a new world), wide (cells at the cap), needs (seeds or worlds), and the
-    experiment.
-    """
-    lines = []
-    for one in settled:
-        head = _line(one.decisive) if one.decisive else {}
-        lines.append({**head, "claim": one.name, "row": "claim", "statement": one.claim.claimed, "word": one.word,
-                      "transported": one.transported, "because": one.because})  # fmt: skip
-        lines += [{**_line(row), "claim": one.name} for row in one.rows]
-    return pd.DataFrame(lines).reindex(columns=_COLUMNS).astype(dict.fromkeys(_WHOLE, "Int64"))
+
+def records(settled: Iterable[Settled]) -> pd.DataFrame:
+    """Return the report as a frame: the columns are the fields of ``Line``, of ``states`` one per state."""
+    table = [asdict(found) for one in settled for found in lines(one)]
+    frame = pd.DataFrame([{**found, **found.pop("states")} for found in table])
+    return frame.reindex(columns=_COLUMNS).astype(dict.fromkeys(_WHOLE, "Int64"))
+
+
+def lines_of(report: pd.DataFrame) -> list[Line]:
+    """Return the lines of a report, as ``records`` or ``from_csv`` gave it."""
+    return [
+        Line(**{str(name): value for name, value in row.items() if name not in STATES},
+             states={state: row[state] for state in STATES})
+        for row in report.to_dict("records")
+    ]  # fmt: skip
 
 
 def as_csv(settled: Collection[Settled]) -> str:
@@ -166,8 +239,10 @@ def as_csv(settled: Collection[Settled]) -> str:
 def from_csv(text: str) -> pd.DataFrame:
     """Return the report of ``records`` from its CSV, in the digits of the CSV. ValueError for any other text."""
     try:
-        report = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(_WHOLE, "Int64"), usecols=_COLUMNS)[_COLUMNS]
-        return report.fillna(dict.fromkeys(["transported", "because", "sentence", "unit"], ""))
+        whole = {**dict.fromkeys(_WHOLE, "Int64"), **dict.fromkeys(_TEXTS, "str")}
+        report = pd.read_csv(io.StringIO(text), dtype=whole, usecols=_COLUMNS, keep_default_na=False,
+                             na_values=dict.fromkeys(set(_COLUMNS) - set(_TEXTS), ""))  # fmt: skip
+        return report[_COLUMNS]
     except ValueError:
         raise ValueError(
             "claims.csv must be a report of `gradlab figures` of this version, and is not; restore it"
@@ -197,40 +272,57 @@ def changes(report: pd.DataFrame, settled: Mapping[str, Settled]) -> list[str]:
         if name not in heads.index:
             said.append(f"{name}: not in the report → {one.word}")
             continue
-        for column, what in (("word", ""), ("transported", ", transported"), ("because", ", because of balancing")):
+        for column, what in (("word", ""), ("transported", ", elsewhere"), ("because", ", because of balancing")):
             old, new = heads.at[name, column], getattr(one, column)
             if old != new:
                 said.append(f"{name}{what}: {old or 'none'} → {new or 'none'}")
     return said
 
 
-def moved(report: pd.DataFrame, settled: Collection[Settled]) -> list[str]:
-    """Return the statements whose effect has moved beyond both intervals, the former and the present, in words."""
-    both = report.merge(records(settled), on=_KEY, suffixes=("", "_now"))
-    both = both[both["row"] != "claim"]
-    apart = (both["low_now"] > both["high"]) | (both["high_now"] < both["low"])
-    return [
-        f"{row.claim}: {row.statement}: {row.effect:+.3g} [{row.low:+.3g}, {row.high:+.3g}] → {row.effect_now:+.3g} "
-        f"[{row.low_now:+.3g}, {row.high_now:+.3g}]"
-        for row in both[apart].itertuples()
-    ]
+def moved(report: pd.DataFrame, settled: Iterable[Settled]) -> list[str]:
+    """Return the statements whose effect lies beyond both intervals, the former and the present, in words."""
+    former = {tuple(getattr(old, name) for name in _KEY): old for old in lines_of(report) if old.row != "claim"}
+    said = []
+    for now in (found for one in settled for found in lines(one)[1:]):
+        old = former.get(tuple(getattr(now, name) for name in _KEY))
+        if old and old.unit == now.unit and (now.low > old.high or now.high < old.low):
+            ends = (f"{end.effect:+.{end.digits}f} [{end.low:+.{end.digits}f}, {end.high:+.{end.digits}f}]"
+                    for end in (old, now))  # fmt: skip
+            said.append(f"{now.claim}: {now.statement}: {' → '.join(ends)} {now.unit}".rstrip())
+    return said
 
 
-def _line(row: Judged) -> dict[str, object]:
-    """Return a row as a line of the report."""
+def named(row: Judged) -> str:
+    """Return the short name of what a row compares, or its statement where it has none."""
+    return row.statement.label or row.statement.statement
+
+
+def line(row: Judged) -> Line:
+    """Return an answer as a line of the report."""
     statement, transport = row.statement, row.transport
-    return {
-        "claim": statement.claim, "row": row.role, "population": row.population, "statement": statement.statement,
-        "word": row.word, "transported": "", "because": "", "sentence": row.sentence, "experiment": row.experiment,
-        "unit": statement.unit.words if isinstance(statement, Contrast) else "",
-        "effect": row.effect, "low": row.low, "high": row.high,
-        "margin": statement.margin if isinstance(statement, Contrast) else statement.tolerance,
-        "replicates": row.replicates, "seeds": row.seeds, "units": len(row.rows),
-        **{state: row.number(state) for state in STATES},
-        "between": transport.between if transport else np.nan,
-        "expected_low": transport.expected[0] if transport else np.nan,
-        "expected_high": transport.expected[1] if transport else np.nan, "wide": row.wide, "needs": row.needs,
-    }  # fmt: skip
+    contrast = statement if isinstance(statement, Contrast) else None
+    scale = contrast.unit.scale if contrast else 1.0
+    expected = transport.expected if transport else (np.nan, np.nan)
+    return Line(
+        claim=statement.claim, row=row.role, population=row.population, label=statement.label,
+        statement=statement.statement, word=row.word, transported="", because="", control="", sentence=row.sentence,
+        unit=contrast.unit.words if contrast else "", digits=contrast.unit.digits if contrast else 0,
+        effect=row.effect * scale, low=row.low * scale, high=row.high * scale,
+        margin=contrast.margin * scale if contrast else getattr(statement, "tolerance", 0.0),
+        replicates=row.replicates, seeds=row.seeds, units=len(row.rows),
+        states={state: row.number(state) for state in STATES},
+        between=transport.between * scale if transport else np.nan,
+        expected_low=expected[0] * scale, expected_high=expected[1] * scale,
+        wide=row.wide, needs=row.needs, experiment=row.experiment, note=row.note,
+    )  # fmt: skip
+
+
+_EMPTY = Line(
+    claim="", row="claim", population="stated", label="", statement="", word="", transported="", because="", control="",
+    sentence="", unit="", digits=0, effect=np.nan, low=np.nan, high=np.nan, margin=np.nan, replicates=0, seeds=0,
+    units=0, states=dict.fromkeys(STATES, 0), between=np.nan, expected_low=np.nan, expected_high=np.nan, wide=0,
+    needs=0, experiment="", note="",
+)  # fmt: skip
 
 
 def _weakest(rows: Sequence[Judged]) -> Judged | None:
@@ -255,13 +347,13 @@ def _answers_of(experiment: Experiment, data: Path, quick: bool, stale_too: bool
         return [], "missing"
     except (OSError, ValueError):
         return [], "damaged"
-    settings = declared(experiment, quick)
-    if current:
-        return experiment.verdict(frame, settings), "current"
     try:
-        return (experiment.verdict(frame, settings) if stale_too else []), "stale"
-    except Exception:  # a frame of other sources may lack anything that today's rules read
-        return [], "stale"
+        return (experiment.verdict(frame, declared(experiment, quick)) if current or stale_too else []), _STATE[current]
+    except _UNREADABLE as error:  # a frame of other sources may lack anything that today's rules read
+        if not current:
+            return [], "stale"
+        raise ValueError(_refused(frame_path(experiment, data), error, f"gradlab figures {experiment.name} --fresh")
+                         ) from None  # fmt: skip
 
 
 def _measured(measurement: Measurement, folder: Path) -> tuple[list[Judged], str]:
@@ -271,7 +363,18 @@ def _measured(measurement: Measurement, folder: Path) -> tuple[list[Judged], str
     """
     if not measurement.is_in(folder):
         return [], "missing"
-    return measurement.verdict(measurement.load(folder)), "current"
+    frames = measurement.load(folder)
+    try:
+        return measurement.verdict(frames), "current"
+    except _UNREADABLE as error:
+        file = folder / next(iter(measurement.files.values()))
+        raise ValueError(_refused(file, error, measurement.command)) from None
+
+
+def _refused(file: Path, error: Exception, command: str) -> str:
+    """Return in one line why a frame cannot be judged, and what makes it again."""
+    why = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it lacks {error}"
+    return f"{file} must be a frame that today's rules can judge: {why}; `{command}` makes it again"
 
 
 def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Settled:
