@@ -1,21 +1,25 @@
-"""Claims are judged by rule from frames, never typed in; the report leads from each verdict to its data and rule."""
+"""Claims are judged by rule from frames, never typed in; the report leads from each answer to its data and rule."""
 
 import itertools
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, MEASURED
-from gradlab.experiments.contrasts import Contrast, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.make import make_figures
-from gradlab.experiments.report import pages, verdicts, wording
+from gradlab.experiments.report import methods_page, pages, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
+from gradlab.stats.words import WORDS, Evidence
 from gradlab.store import provenance
 from gradlab.store.artifacts import load_frame, save_frame
 
@@ -23,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 CLAIM = "log-ratio"  # one that a single experiment judges
 NOT_RUN = [name for name, claim in CLAIMS.items() if not claim.experiments]  # in a folder without measurements
 PAGES = ("README.md", "CLAIMS.md", "METHODS.md", "PAPER.md")
+GRID = dict.fromkeys(CLAIMS[made_up.CLAIM].experiments, "current")
 
 
 @pytest.fixture(scope="module")
@@ -31,79 +36,246 @@ def settled(quick):
     return verdicts.judge_claims(quick, quick=True)
 
 
-def row(verdict, effect=0.1, *, control=False, statement="it is so", claim=CLAIM, experiment="log-ratio", **more):
-    """A row of a table of verdicts, of five seeds and one cell."""
-    counts = dict.fromkeys(("holds", "fails", "no_difference", "inconclusive"), 0) | {"holds": 1}
-    return {
-        "claim": claim, "control": control, "statement": statement, "value": "utility", "by": ("mask",),
-        "verdict": verdict, "effect": effect, "low": effect - 0.01, "high": effect + 0.01, "margin": 0.0, "seeds": 5,
-        "cells": 1, **counts, "evidence": pd.DataFrame({"verdict": ["holds"]}), "experiment": experiment, **more,
-    }  # fmt: skip
+def settle(rows, *more):
+    """The made-up claim as these rows settle it, each of its experiments having given a row."""
+    return settle_all(rows, *more)[made_up.CLAIM]
 
 
-def settle(*rows, frames=None):
-    """The verdict on the claim that these rows judge."""
-    return verdicts.settle(pd.DataFrame(rows), frames or {CLAIM: "current"})[CLAIM]
+def settle_all(rows, *more):
+    """All claims, of which the made-up one is settled by ``rows``, and others by ``more``."""
+    context = judged(made_up.frame(), [made_up.contrast(role="context", statement="it is there")])
+    rows = [replace(row, experiment=row.experiment or "grid") for row in rows]
+    rows += [replace(context[0], experiment=name) for name in GRID]
+    return verdicts.settle([*rows, *more], {**GRID, **{row.experiment: "current" for row in more}})
+
+
+@pytest.fixture(scope="module")
+def told():
+    """All claims, two of them settled by made-up frames."""
+    law = replace(*judged(made_up.cases(), [made_up.scan(refutes=True)]), experiment="variance")
+    return settle_all(made_up.answers(ahead_elsewhere=lambda dose, mask: 0.08 - 0.02 * dose), law)
+
+
+@pytest.fixture(scope="module")
+def written(told, tmp_path_factory):
+    """A folder with their report."""
+    folder = tmp_path_factory.mktemp("figures")
+    for name in ("README.md", "answer-grid-reward.png"):
+        (folder / name).touch()
+    pages.write(told, folder, quick=False)
+    return folder
+
+
+def row(word, effect=0.1, *, role="primary", population="stated", claim=made_up.CLAIM, **changes):
+    """An answer with this word, which no correction changes."""
+    statement = made_up.contrast(role=role, population=population, claim=claim, **changes)
+    state = "for" if effect > 0 else "against"
+    rows = pd.DataFrame({"effect": [effect], "low": [effect - 0.01], "high": [effect + 0.01], "state": [state],
+                         "reversed": [effect < 0], "seeds": [5], "mask": [0.0], "policy": ["free"]})  # fmt: skip
+    return Judged(statement, Evidence(), word, rows, 5, effect, effect - 0.01, effect + 0.01, experiment="grid")
 
 
 # --- the rules -------------------------------------------------------------------------------------------------------
 
 
-def test_a_claim_is_as_good_as_its_weakest_row_as_stated():
-    strongest_last = ("fails", "inconclusive", "no difference", "holds when mask ≥ 0.2", "holds", "identity")
+def test_a_claim_is_as_good_as_its_weakest_primary_as_stated_and_nothing_else_changes_its_word():
+    strongest_last = ("undecided", "mixed", "no practical difference", "holds on average", "holds throughout")
     for weak, strong in itertools.combinations(strongest_last, 2):
         for order in ((weak, strong), (strong, weak)):
-            one = settle(*(row(verdict, effect=len(verdict)) for verdict in order))
-            assert one.verdict == weak
+            others = [row("reversed", -9, role=role, statement=role) for role in ("robustness", "context")]
+            others.append(row("reversed", -9, population="worlds", by=("world",)))
+            one = settle([*(row(word, effect=len(word), statement=word) for word in order), *others])
+            assert (one.word, one.transported, one.because) == (weak, "reversed", "")
             assert one.decisive.effect == len(weak)
-    assert settle(row("holds", 0.3), row("fails", 0.2), row("fails", 0.1)).decisive.effect == 0.2  # ties: the first
 
 
-def test_controls_are_counted_and_do_not_change_the_verdict():
-    controls = [row("holds", control=True, statement="A"), row("fails", 0.2, control=True, statement="B"),
-                row("fails", -0.2, control=True, statement="C"), row("identity", control=True, statement="D"),
-                row("holds when mask ≥ 0.2", -9, control=True, statement="E")]  # fmt: skip
-    one = settle(row("holds"), *controls)
-    assert one.verdict == "holds"
-    assert "".join(control.statement for control in one.controls) == "BCEAD"
-    assert one.beside.statement == "C"
-    assert wording.of_controls(one) == "2 of 5 controls hold"
-    assert settle(row("holds")).beside is None
+def test_where_co_primaries_disagree_the_claim_is_mixed_and_says_both():
+    one = settle([row("holds throughout", 0.2, statement="A"), row("reversed", -0.1, statement="B")])
+    assert one.word == "mixed"
+    assert (
+        one.sentence == "bDPO reaches 20.0 points of reward more than DPO; but bDPO reaches 10.0 points of reward "
+        "less than DPO"
+    )
 
 
-def test_the_rows_that_state_a_claim_share_one_correction_and_each_control_has_its_own():
+def test_the_weakest_control_that_could_explain_it_away_answers_whether_it_is_the_balancing():
+    controls = [row("holds throughout", 0.3, role="explains away", label="A"),
+                row("no practical difference", 0.002, role="explains away", label="B"),
+                row("not run", np.nan, role="explains away", label="C")]  # fmt: skip
+    one = settle([row("holds throughout"), *controls])
+    head = verdicts.lines(one)[0]
+    assert (one.word, one.because, head.control) == ("holds throughout", "no practical difference", "B")
+    assert wording.because(head) == "no: B does as well"
+    assert wording.because(verdicts.lines(settle([row("holds throughout"), controls[2]]))[0]) == "—"
+    assert wording.because(verdicts.lines(settle([row("reversed"), controls[1]]))[0]) == "there is no gain to explain"
+
+
+def test_co_primaries_share_a_correction_and_each_control_has_its_own():
     noise = np.random.default_rng(0).standard_normal(10)
     noise = (noise - noise.mean()) / noise.std(ddof=1)
-    frame = pd.DataFrame({"method": "a", "seed": range(10), "x": 2.4 / np.sqrt(10) + noise})  # t = 2.4, p = 0.04
-    alone = Contrast(CLAIM, "x is positive", "a", None, "x", (), 0.001)
-    control = Contrast(CLAIM, "x is positive, really", "a", None, "x", (), 0.001, control=True)
-    for stated, verdict in ((1, "holds"), (2, "inconclusive")):
-        table = judged(frame, [*[alone] * stated, control]).assign(experiment="log-ratio")
-        one = verdicts.settle(table, {CLAIM: "current"})[CLAIM]
-        assert one.verdict == verdict
-        assert one.beside.verdict == "holds"
+    frame = pd.DataFrame({"method": "bdpo", "seed": range(10), "reward": 2.4 / np.sqrt(10) + noise})  # p = 0.04
+    kind = {"baseline": None, "by": (), "margin": 0.1}
+    control = made_up.contrast(role="explains away", label="really", **kind)
+    for primaries, word in ((1, "holds on average"), (2, "undecided")):
+        statements = [made_up.contrast(statement=f"{number}", **kind) for number in range(primaries)]
+        one = settle(judged(frame, [*statements, control]))
+        assert (one.word, one.because) == (word, "holds on average")
 
 
 def test_a_claim_without_its_frames_is_not_judged_and_says_why():
-    assert settle(frames={CLAIM: "stale"}).verdict == "not judged"
-    assert settle(frames={CLAIM: "stale"}).why == "stale frames: log-ratio"
-    frames = {"grid": "current", "worlds": "missing"}
-    one = verdicts.settle(pd.DataFrame([row("holds", claim="ablation", experiment="grid")]), frames)["ablation"]
-    assert (one.verdict, one.why) == ("not judged", "missing frames: worlds")
-    assert one.rows == ()
+    one = verdicts.settle([], {CLAIM: "stale"}, [CLAIM])[CLAIM]
+    assert (one.word, one.why, one.sentence) == ("not judged", "stale frames: log-ratio", one.why)
+    one = verdicts.settle([row("holds throughout")], {**GRID, "worlds": "missing"})[made_up.CLAIM]
+    assert (one.word, one.why, one.rows) == ("not judged", "missing frames: worlds", ())
 
 
 @pytest.mark.parametrize("name", NOT_RUN)
-def test_a_claim_without_its_measurement_is_not_run_here_and_says_what_it_needs(name, settled):
-    assert settled[name].verdict == "not run here"
-    assert settled[name].why.endswith("none has been committed")
+def test_a_claim_without_its_measurement_is_not_run_and_says_what_it_needs(name):
+    one = verdicts.settle([], {}, [name])[name]
+    assert one.word == "not run"
+    assert one.sentence == one.why
+    assert one.why.endswith("none has been committed")
     command = {"overhead": "make bench", "symmetric-unstable": "make llm-demo", "llm": "-m gradlab.llm"}[name]
-    assert command in settled[name].why
+    assert command in one.why
 
 
-def test_a_row_of_no_claim_is_refused():
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_of_no_claim_and_a_claim_without_a_primary_are_refused():
     with pytest.raises(ValueError, match=r"claim must be one of ratio, .*; got 'log-ration'; did you mean 'log-ratio'"):
-        settle(row("holds", claim="log-ration"))
+        verdicts.settle([row("holds throughout", claim="log-ration")], {})
+    with pytest.raises(ValueError, match=r"^grid-reward must have a primary, got rows of context, explains away$"):
+        settle([row("holds throughout", role="explains away")])
+
+
+HERE, ELSEWHERE = made_up.frame(seeds=3), made_up.worlds(number=4, seeds=3)
+LEVELS = {"mask": (0.0, 0.2, 0.4)}
+FRAMES = {
+    "without a cell": (HERE.query("mask != 0.2"), made_up.contrast(), LEVELS, "frame must have the declared values of "
+                       "mask; 0.2 is missing"),
+    "without a combination": (HERE.query("mask != 0.2 or policy != 'free'"), made_up.contrast(), LEVELS,
+                              "frame must have the declared units, mask 0.2, policy free is missing"),
+    "without a world": (ELSEWHERE.query("world != 2"), made_up.elsewhere(), None,
+                        "frame must have the declared units, world 2 is missing"),
+    "with a seed twice": (pd.concat([HERE, HERE]), made_up.contrast(), None,
+                          "'bdpo' and 'dpo' must have one reward for each mask, policy, seed"),
+    "with NaN": (HERE.assign(reward=HERE["reward"].where(HERE["seed"] != 1)), made_up.contrast(), None,
+                 "'bdpo' and 'dpo' must both have reward for the same mask, policy, seed"),
+    "of another version": (HERE.rename(columns={"reward": "utility"}), made_up.contrast(), None,
+                           "frame must be a data frame with the columns method, mask, policy, seed, reward, got one "
+                           "without reward"),
+    "without a column of the query": (HERE, made_up.contrast(where="data != 'exact'"), None,
+                                      "frame must have the columns of \"data != 'exact'\", got one without: name "
+                                      "'data' is not defined"),
+    "without the method": (HERE.query("method != 'dpo'"), made_up.contrast(), None,
+                           "'bdpo' and 'dpo' must both have reward for the same mask, policy, seed"),
+    "of cases with a gap": (made_up.cases([1.0, np.nan]), made_up.scan(), None,
+                            "'the left side is the smaller one' must have slack in every case, got 2 with gaps"),
+    "of cases of another version": (made_up.cases().rename(columns={"slack": "gap"}), made_up.scan(), None,
+                                    "frame must be a data frame with the columns family, slack, got one without slack"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_that_cannot_be_judged_is_one_line(name):
+    frame, statement, levels, words = FRAMES[name]
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        judged(frame, [statement], levels)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("margin", [0, -0.01, float("nan")])
+def test_a_margin_is_above_0(margin):
+    with pytest.raises(ValueError, match=r"^margin of 'reward at the end, bDPO against DPO' must be finite and > 0"):
+        made_up.contrast(margin=margin)
+
+
+# --- in words --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", [*WORDS, verdicts.NOT_JUDGED])
+def test_every_word_has_an_answer_in_three_sentences(word):
+    control = row("no practical difference", role="explains away", label="λ = ½")
+    rows = [] if word == verdicts.NOT_JUDGED else [row(word, np.nan if word == "not run" else 0.1), control]
+    one = settle(rows) if rows else verdicts.settle([], {})[made_up.CLAIM]
+    said = wording.three_sentences(one)
+    assert len(said) == 3
+    assert all(sentence.endswith(".") and sentence.count(". ") == 0 and "nan" not in sentence for sentence in said)
+    assert one.word == word
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_of_a_control_says_whether_it_is_the_balancing(word):
+    one = settle([row("holds throughout"), row(word, role="explains away", label="λ = ½")])
+    said = wording.because(verdicts.lines(one)[0])
+    assert said
+    assert (said == "—") == (word == "not run")
+    assert wording.three_sentences(one)[2].startswith("**Is it the balancing?** ")
+
+
+def test_the_three_sentences_follow_the_frames():
+    one = settle(made_up.answers(ahead_elsewhere=lambda dose, mask: 0.08 - 0.02 * dose, half=0.002))
+    helps, where, why = wording.three_sentences(one)
+    start = r"\*\*Does Balanced-DPO help\?\*\* Yes, throughout: on the paper's grid, "
+    assert re.match(start + r"bDPO reaches \d\.\d points of reward more than DPO "
+                    r"\(95% interval \+5\.\d to \+6\.\d\)\.$", helps)  # fmt: skip
+    assert "It depends: in 60 worlds that were drawn at random" in where
+    assert re.search(r"depends most on the dose .* from \+\d\.\d where it is .* to -\d\.\d where it is", where)
+    assert "No, what balances nothing does as well: bDPO reaches 0." in why
+
+
+def test_no_table_says_that_something_fails_by_a_positive_number():
+    for effects in ((0.06,), (0.06, -0.06), (0.0,), (-0.06,)):
+        one = settle(made_up.answers(effects))
+        said = wording.summary(verdicts.lines(one))
+        assert not set("".join(said).split()) & {"fails", "inconclusive"}
+        assert ("less than DPO" in said[1]) == (one.decisive.effect < 0)
+        assert said[2] in ("holds throughout", "mixed", "no practical difference", "reversed")
+        assert re.fullmatch(r"\d : \d : \d cells(, \d undecided)?", said[3])
+
+
+def test_numbers_are_in_the_unit_of_their_row():
+    head, stated, *_ = verdicts.lines(settle(made_up.answers(noise=0.0)))
+    assert (stated.effect, stated.unit, stated.margin) == (pytest.approx(6.0), "points of reward", pytest.approx(1.0))
+    assert wording.effect(head) == "+6.0 [+6.0, +6.0] points of reward"
+    assert wording.counts(head) == "6 : 0 : 0 cells"
+    scan = verdicts.line(*judged(made_up.cases(), [made_up.scan(refutes=True)]))
+    assert (wording.effect(scan), wording.counts(scan)) == ("—", "2 : 0 : 1 cases")
+    assert wording.effect(replace(stated, effect=-0.001, low=-0.2, high=0.2)) == "+0.0 [-0.2, +0.2] points of reward"
+    assert "%" not in scan.sentence
+
+
+def test_worlds_are_told_with_spread_reversals_factors_and_the_searched_condition():
+    (answer,) = judged(made_up.worlds(lambda dose, mask: 0.08 - 0.02 * dose), [made_up.elsewhere()])
+    text = " ".join(wording.new_worlds(answer))
+    shown = answer.transport
+    assert f"standard deviation of {100 * shown.between:.1f} points of reward" in text
+    assert f"between {100 * shown.expected[0]:+.1f} and {100 * shown.expected[1]:+.1f} (95%)" in text
+    assert f"above it {answer.number('for')} worlds" in text
+    assert f"below minus it {answer.number('against')} worlds" in text
+    first = answer.rows[answer.rows["reversed"]].iloc[0]
+    assert f"Reversed worlds: world {first['world']}, dose {first['dose']:.3g}, mask {first['mask']:.3g}" in text
+    assert f"{answer.search.searched:,} conditions were tried on one half" in text
+    assert "the other half confirms it" in text
+    table = wording.moderators(answer)
+    assert table[0][0].startswith("dose (max − min of u, over β): explains 9")
+    assert len(table) == sum(map(len, answer.moderators.values()))
+    assert wording.strongest(answer).startswith("dose")
+    (calm,) = judged(made_up.worlds(), [made_up.elsewhere()])
+    assert "Reversed worlds: none." in " ".join(wording.new_worlds(calm))
+
+
+def test_cells_at_the_cap_are_named_and_undecided_rows_say_what_they_need():
+    (answer,) = judged(made_up.frame((0.0, 0.004), noise=0.05), [made_up.contrast()])
+    assert answer.wide == 6
+    assert "6 of 6 cells hit the cap of seeds" in wording.wide_cells(answer)
+    assert "mask 0, policy free" in wording.wide_cells(answer)
+    (control,) = judged(made_up.frame((0.0, 0.004), noise=0.05), [made_up.contrast(role="explains away")])
+    assert wording.wide_cells(control) == ""
+    assert answer.word == "undecided"
+    assert answer.sentence.endswith("on average, which is not decided")
+    assert re.fullmatch(r"DPO: undecided with 12 seeds; about \d+ would decide\.", wording.needs(answer))
 
 
 # --- claims, experiments and figures belong together -----------------------------------------------------------------
@@ -120,15 +292,44 @@ def test_the_claims_are_the_declared_ones_in_their_order():
         assert bool(claim.needs) == (not claim.experiments and not claim.measurements), name
 
 
-def test_each_claim_is_judged_by_the_experiments_that_it_names_with_controls(settled):
+def test_each_claim_is_judged_by_the_experiments_that_it_names(settled):
     for name, one in settled.items():
-        if set(one.claim.experiments) - set(EXPERIMENTS) or name in NOT_RUN:
+        if name in NOT_RUN:
             continue
-        assert {row.experiment for row in one.rows} == set(one.claim.experiments), name
+        assert set(one.claim.experiments) <= {row.experiment for row in one.rows}, name
         assert one.decisive, name
-        assert one.controls, name
         for found in one.rows:
-            assert found.holds + found.fails + found.no_difference + found.inconclusive == found.cells
+            assert sum(map(found.number, verdicts.STATES)) == len(found.rows)
+
+
+@pytest.fixture(scope="module")
+def statements(settled):
+    """Every statement that a quick run judges."""
+    return [found.statement for one in settled.values() for found in one.rows]
+
+
+def test_every_contrast_says_in_a_plain_sentence_what_is_true(statements):
+    lacking = [
+        f"{one.claim}: {one.statement}"
+        for one in statements
+        if isinstance(one, Contrast) and not (one.unit.words and "{size}" in one.better and "{size}" in one.worse)
+    ]
+    assert not lacking
+    unnamed = [one.statement for one in statements if one.role == "explains away" and not one.label]
+    assert not unnamed
+
+
+def test_every_scan_says_what_is_true_and_primaries_rest_on_a_proof(statements):
+    scans = [one for one in statements if isinstance(one, Scan)]
+    assert not [one.statement for one in scans if not (one.holds and one.fails)]
+    assert not [one.statement for one in scans if one.role == "primary" and one.proof not in methods_page.PROOFS]
+
+
+def test_no_statement_has_a_result_typed_in(statements, settled):
+    """A statement is the same whatever the frame says; settings and thresholds have their own numbers."""
+    for one in statements:
+        assert not re.search(r"measured:|mean slope|median share|\d+ in \d+ runs", one.statement), one.statement
+        assert not re.search(r"[+−-]\d+\.\d", one.statement), one.statement
 
 
 def test_every_figure_belongs_to_a_claim_and_every_claim_has_the_figures_that_it_names():
@@ -150,18 +351,27 @@ def anchors(page):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_link_of_a_page_leads_somewhere(name, quick):
-    page = (quick / name).read_text("utf-8")
-    planned = {f"gradlab/experiments/questions/{one.replace('-', '_')}.py" for one in PLANNED}
+    check_links(quick, name, "../../")
+
+
+def check_links(folder, name, root):
+    page = (folder / name).read_text("utf-8")
     for link in re.findall(r"\]\((?!https://)([^)]+)\)", page):
         path, _, anchor = link.partition("#")
-        if path.startswith("../../"):
-            assert (ROOT / path[6:]).exists() or path[6:] in planned, link
+        if path.startswith(root):
+            assert (ROOT / path.removeprefix(root)).exists(), link
         else:
-            assert (quick / path).exists(), link
-            assert not anchor or anchor in anchors((quick / (path or name)).read_text("utf-8")), link
+            assert (folder / path).exists(), link
+            assert not anchor or anchor in anchors((folder / (path or name)).read_text("utf-8")), link
 
 
-PLANNED = {one for claim in CLAIMS.values() for one in claim.experiments if one not in EXPERIMENTS}
+@pytest.mark.parametrize("name", ["CLAIMS.md", "METHODS.md"])
+def test_every_link_between_the_pages_leads_somewhere(name, written):
+    page = (written / name).read_text("utf-8")
+    links = set(re.findall(r"\]\(((?:CLAIMS|METHODS)\.md)?#([^)]+)\)", page))
+    assert len(links) > len(CLAIMS)
+    for path, anchor in links:
+        assert anchor in anchors((written / (path or name)).read_text("utf-8")), anchor
 
 
 def section(page, title):
@@ -169,204 +379,402 @@ def section(page, title):
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_every_claim_has_a_section_that_leads_to_figure_data_and_rule(name, quick, settled):
-    one, page = settled[name], (quick / "CLAIMS.md").read_text("utf-8")
-    text = section(page, name)
-    assert f"**Verdict: {one.verdict}**" in text
-    assert f"(METHODS.md#{name})" in text
-    assert page.count(f"| [{name}](#{name}) | {one.claim.claimed} | **{one.verdict}** |") == 1
-    rule = section((quick / "METHODS.md").read_text("utf-8"), name)
-    for words in (one.claim.stated, one.claim.ours, one.claim.rule, one.claim.changes, f"CLAIMS.md#{name}"):
+def test_every_claim_has_a_section_with_its_answer_and_the_way_to_rule_and_code(name, told, written):
+    one, page = told[name], (written / "CLAIMS.md").read_text("utf-8")
+    head, *rows = verdicts.lines(one)
+    text, rule = section(page, name), section((written / "METHODS.md").read_text("utf-8"), name)
+    assert f"**{head.sentence}: {one.word}.**" in text
+    assert page.count(f"| [{name}](#{name}) | {head.sentence.replace('|', chr(92) + '|')} | **{one.word}** | ") == 1
+    for words in (one.claim.stated, one.claim.ours, one.claim.rule, one.claim.changes):
+        assert words in text
         assert words in rule
-    if one.rows:
-        assert f"![{one.claim.figures[0]}]({one.claim.figures[0]}.png)" in text
-        assert f"`gradlab figures {' '.join(one.claim.experiments)} --quick --fresh`" in text
-        for experiment in one.claim.experiments:
-            assert all(f"(data/{experiment}.{kind})" in text for kind in ("parquet", "json"))
-            assert f"/gradlab/experiments/questions/{experiment.replace('-', '_')}.py)" in text
-            assert f"/gradlab/experiments/questions/{experiment.replace('-', '_')}.py)" in rule
-        for found in one.rows:
-            assert found.statement.replace("|", "\\|") in text
-            assert found.statement.replace("|", "\\|") in rule
-    else:
-        assert one.why in text
+    assert f"(METHODS.md#{name})" in text
+    assert f"(CLAIMS.md#{name})" in rule
+    for experiment in one.claim.experiments:
+        assert f"/gradlab/experiments/questions/{experiment.replace('-', '_')}.py)" in text
+    for line in rows:
+        assert line.sentence in text
+        assert line.statement in rule
 
 
-def test_the_pages_mark_a_quick_run_and_hold_whole_tables(quick):
-    for name in PAGES:
-        page = (quick / name).read_text("utf-8")
-        assert "These are not results" in page
+def test_a_section_says_where_the_claim_holds_on_what_it_depends_and_whether_it_is_the_balancing(told, written):
+    text = section((written / "CLAIMS.md").read_text("utf-8"), made_up.CLAIM)
+    order = ("What the claim stands on", "Elsewhere", "On what it depends", "Is it the balancing?", "Robustness",
+             "Context")  # fmt: skip
+    places = [text.index(f"**{title}") for title in order]
+    assert places == sorted(places)
+    assert "![answer-grid-reward](answer-grid-reward.png)" in text
+    (worlds,) = verdicts.primaries(told[made_up.CLAIM].rows, "worlds")
+    assert " ".join(wording.new_worlds(worlds)) in text
+    assert "**Is it the balancing?** Yes: ahead of every control." in text
+
+
+def test_what_algebra_settles_has_its_proof_and_no_percentage(written):
+    text = section((written / "CLAIMS.md").read_text("utf-8"), "variance")
+    assert "[Proof](METHODS.md#proof-variance)" in text
+    answer = text.partition("- Stated")[0].partition("**Proof")[0]
+    assert "%" not in answer
+    assert "for : none : against: 2 : 0 : 1 cases" in answer
+    proof = section((written / "METHODS.md").read_text("utf-8"), "Proof: variance")
+    assert "(../tests/test_proofs.py)" in proof
+
+
+def test_tables_are_whole(written):
+    for name in ("CLAIMS.md", "METHODS.md", "PAPER.md"):
+        page = (written / name).read_text("utf-8")
         for _, lines in itertools.groupby(page.splitlines(), key=lambda line: line.startswith("|")):
             widths = {line.replace("\\|", "").count("|") for line in lines if line.startswith("|")}
             assert len(widths) <= 1
-    methods = (quick / "METHODS.md").read_text("utf-8")
+
+
+def test_the_rules_are_the_docstrings_of_what_applies_them(written):
+    page = (written / "METHODS.md").read_text("utf-8")
+    for words in (
+        "`average_over_cells`. Return the mean over fixed cells",
+        "`word_of`. Return the word on one endpoint",
+        "- `holds throughout`: a share beyond + margin of at least 95%, and no unit reversed.",
+        "`holm`. Return Holm's step-down correction",
+        "were written after the first results",
+        "confirmed on seeds from 1000 on",
+    ):
+        assert words in page
     for experiment in EXPERIMENTS.values():
-        assert all(f"`{key}` " in methods for key in experiment.settings)
-        assert all(f"[{figure}]({figure}.png)" in methods for figure in experiment.captions)
-    assert "A claim is as good as its weakest row as stated" in methods
-    assert "corrected by Holm" in methods
+        assert all(f"`{key}` " in page for key in experiment.settings)
+    assert methods_page.as_markdown("Do it.\n\na      what\n       more\nb, c   ``that``\n") == [
+        "Do it.", "", "- `a`: what more", "- `b`, `c`: `that`",
+    ]  # fmt: skip
 
 
-def test_findings_are_a_line_a_claim_in_the_readme(settled, tmp_path):
+def test_the_pages_mark_a_quick_run(quick):
+    for name in PAGES:
+        assert "These are not results" in (quick / name).read_text("utf-8")
+
+
+def test_findings_and_the_answer_stand_between_the_readmes_markers(told, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("x\n<!-- findings -->\n<!-- /findings -->\ny\n")
-    pages.write_findings(readme, settled.values())
-    lines = [line for line in readme.read_text("utf-8").splitlines() if line.startswith("| [")]
+    readme.write_text("x\n<!-- answer -->\n<!-- /answer -->\n<!-- findings -->\n<!-- /findings -->\ny\n")
+    pages.write_findings(readme, told)
+    page = readme.read_text("utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| [")]
     assert len(lines) == len(CLAIMS)
-    for line, (name, one) in zip(lines, settled.items(), strict=True):
-        assert line.startswith(f"| [{name}](figures/CLAIMS.md#{name}): ")
-        assert f"| **{one.verdict}** |" in line
+    for line, (name, one) in zip(lines, told.items(), strict=True):
+        assert line.startswith(f"| [{name}](figures/CLAIMS.md#{name}) | ")
+        assert f" | **{one.word}** | " in line
+    answer = page.partition("<!-- answer -->\n")[2].partition("\n<!-- /answer -->")[0]
+    assert answer == " ".join(wording.three_sentences(told[made_up.CLAIM]))
 
 
-def test_the_report_as_csv_comes_back_and_equal_verdicts_give_equal_bytes(settled, quick):
-    text = verdicts.as_csv(settled.values())
-    assert text == (quick / "claims.csv").read_text("utf-8")
+def test_the_readme_has_the_markers():
+    page = (ROOT / "README.md").read_text("utf-8")
+    for name in (pages.ANSWER, pages.FINDINGS):
+        assert page.count(f"<!-- {name} -->") == page.count(f"<!-- /{name} -->") == 1
+
+
+def by_hand(frame, cells):
+    """Effect, interval, tally and word of a primary, from its row of METHODS.md alone."""
+    value, less = re.fullmatch(r"`(\w+)`(, less is better)?", cells["value"]).groups()
+    method, baseline = re.fullmatch(r"`([^`]+)` − `([^`]+)`", cells["method − baseline"]).groups()
+    by, margin = re.findall(r"`(\w+)`", cells["a cell is one"]), float(cells["margin"].strip("±"))
+    rows = frame if cells["rows"] == "all" else frame.query(cells["rows"].strip("`"))
+    sides = [rows[rows["method"] == name].set_index([*by, "seed"])[value] for name in (method, baseline)]
+    differences = (sides[0] - sides[1]) * (-1 if less else 1)
+    table = differences.unstack("seed")
+    over = table.mean(axis=0 if cells["population"] == "stated" else 1)
+    number, error = len(over), over.std(ddof=1) / np.sqrt(len(over))
+    half = stats.t.ppf(0.975, number - 1) * error
+    tally = {"for": 0, "none": 0, "against": 0, "undecided": 0}
+    for values in table.to_numpy():
+        low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        sided = [stats.ttest_1samp(values, end, alternative=side).pvalue
+                 for end, side in ((-margin, "greater"), (margin, "less"))]  # fmt: skip
+        state = (
+            "for" if low > margin else "against" if high < -margin else "none" if max(sided) <= 0.05 else "undecided"
+        )
+        tally[state] += 1
+    return over.mean(), over.mean() - half, over.mean() + half, tally
+
+
+def test_an_answer_can_be_computed_again_from_the_methods_page_and_the_frame(told, written):
+    text = section((written / "METHODS.md").read_text("utf-8"), made_up.CLAIM)
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split(" | ")]
+                      for line in text.splitlines() if line.startswith("|")]  # fmt: skip
+    assert head == methods_page.CONTRAST
+    here, elsewhere = made_up.frame(half=0.02, double=0.08), made_up.worlds(lambda dose, mask: 0.08 - 0.02 * dose)
+    report = verdicts.from_csv((written / "claims.csv").read_text("utf-8"))
+    lines = {(line.row, line.population, line.statement): line for line in verdicts.lines_of(report)}
+    again = [dict(zip(head, row, strict=True)) for row in rows[:4]]
+    assert [cells["role"] for cells in again] == ["primary", "primary", "explains away", "explains away"]
+    for cells in again:
+        effect, low, high, tally = by_hand(here if cells["population"] == "stated" else elsewhere, cells)
+        line = lines[cells["role"], cells["population"], cells["statement"]]
+        factor = float(cells["unit"].rpartition("× ")[2])
+        found = [number * factor for number in (effect, low, high)]
+        assert found == pytest.approx([line.effect, line.low, line.high], rel=1e-5)
+        assert tally == line.states
+
+
+def test_the_report_as_csv_comes_back_and_equal_answers_give_equal_bytes(told, written):
+    text = verdicts.as_csv(told.values())
+    assert text == (written / "claims.csv").read_text("utf-8")
     back = verdicts.from_csv(text)
-    pd.testing.assert_frame_equal(back, verdicts.records(settled.values()), rtol=1e-5, check_dtype=False)
+    pd.testing.assert_frame_equal(back, verdicts.records(told.values()), rtol=1e-5, check_dtype=False)
     assert list(back["claim"].unique()) == list(CLAIMS)
-    assert set(back["row"]) == {"claim", "as stated", "control"}
-    assert verdicts.changes(back, settled) == []
-    for wrong in ("", "a,b\n1,2\n"):
-        with pytest.raises(ValueError, match=r"claims\.csv must be a report"):
+    assert set(back["row"]) == {"claim", "primary", "explains away", "robustness", "context"}
+    assert verdicts.changes(back, told) == verdicts.moved(back, told.values()) == []
+    for one, line in zip(verdicts.lines_of(back), itertools.chain(*map(verdicts.lines, told.values())), strict=True):
+        assert (one.sentence, one.states, wording.effect(one)) == (line.sentence, line.states, wording.effect(line))
+    for wrong in ("", "a,b\n1,2\n", text.replace(",between,", ",among,")):
+        with pytest.raises(ValueError, match=r"^claims\.csv must be a report .* of this version"):
             verdicts.from_csv(wrong)
 
 
-def test_numbers_are_words_that_do_not_promise_too_much():
-    def scan(effect, low=float("nan"), **more):
-        return settle(row("holds", effect, value="share of cases", low=low, high=low, **more)).decisive
-
-    assert wording.effect_and_interval(scan(1.0)) == "100% of cases, exact"
-    assert wording.effect_and_interval(scan(0.99999)) == "over 99.9% of cases, exact"
-    assert wording.effect(scan(0.0001)) == "under 0.1% of cases"
-    assert wording.effect_and_interval(scan(0.5, low=0.25)) == "50.0% of cases [25.0%, 25.0%]"
-    assert wording.evidence(scan(1.0, cells=1200)) == "1,200 cases"
-    assert wording.evidence(scan(1.0, low=0.9)) == "5 seeds, 1 case"
-    difference = settle(row("holds", -0.00001)).decisive
-    assert wording.effect_and_interval(difference) == "+0.000 [-0.010, +0.010]"
-    assert wording.evidence(difference) == "5 seeds, 1 cell"
+def test_words_that_changed_and_effects_that_moved_are_told_apart(told):
+    report = verdicts.records(told.values())
+    more = settle_all(made_up.answers((0.08,), ahead_elsewhere=lambda dose, mask: 0.08 - 0.02 * dose))
+    only = {made_up.CLAIM: more[made_up.CLAIM]}
+    assert verdicts.changes(report, only) == []
+    said = verdicts.moved(report, only.values())
+    assert [line.split(":")[1] for line in said] == [" reward at the end, bDPO against DPO", " without masks"]
+    assert re.search(r"bDPO against DPO: \+5\.9 \[.*\] → \+7\.9 \[.*\] points of reward$", said[0])
+    less = settle_all(made_up.answers((-0.06,), half=-0.06))
+    assert "grid-reward: holds throughout → reversed" in verdicts.changes(report, less)
+    assert "grid-reward, elsewhere: mixed → holds on average" in verdicts.changes(report, less)
 
 
 # --- nothing is typed in ---------------------------------------------------------------------------------------------
 
 
-def break_identity(folder):
-    """Alter one number of the log-ratio frame, so that what must be equal is not."""
+def halve(folder):
+    """Alter the log-ratio frame, so that nothing correlates any more."""
     path = folder / "data" / "log-ratio.parquet"
     frame, manifest = load_frame(path)
-    frame.loc[frame["method"] == "dpo", "prob_ratio"] *= 2
+    frame["grad_norm"] = np.random.default_rng(0).standard_normal(len(frame))
     save_frame(frame, path, {name: manifest[name] for name in ("key", "settings", "quick")}, overwrite=True)
 
 
-def test_another_frame_gives_another_verdict_in_report_and_terminal(copy, capsys):
+def test_another_frame_gives_another_word_in_report_and_terminal(copy, settled, capsys):
     folder = copy / "quick"
-    command = ["claims", CLAIM, "--folder", str(folder)]
+    command, word = ["claims", CLAIM, "--folder", str(folder)], settled[CLAIM].word
     assert cli.main(command) == 0
-    assert re.search(r"^verdict +identity$", capsys.readouterr().out, re.MULTILINE)
-    break_identity(folder)
+    assert re.search(rf"^word +{word}$", capsys.readouterr().out, re.MULTILINE)
+    halve(folder)
     assert cli.main(command) == 3
-    assert "changed against the committed report: log-ratio: identity → fails\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"changed against the committed report: log-ratio: {word} → " in said
+    assert "moved against the committed report: log-ratio: " in said
     make_figures([CLAIM], folder=copy, quick=True)
-    assert "verdicts changed: log-ratio: identity → fails\n" in capsys.readouterr().out
-    assert "**Verdict: fails**" in section((folder / "CLAIMS.md").read_text("utf-8"), CLAIM)
+    assert f"words changed: log-ratio: {word} → " in capsys.readouterr().out
+    assert f": {word}.**" not in section((folder / "CLAIMS.md").read_text("utf-8"), CLAIM)
     assert cli.main(command) == 0
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
-def test_the_table_names_every_claim_and_verdict_within_its_width(quick, settled, capsys):
-    assert cli.main(["claims", "--folder", str(quick)]) == 0
+@pytest.fixture
+def shown(told, tmp_path, monkeypatch):
+    """A folder with frames and a report, whose claims are the made-up ones."""
+    folder = tmp_path / "figures"
+    (folder / "data").mkdir(parents=True)
+    pages.write(told, folder, quick=False)
+    monkeypatch.setattr(
+        verdicts, "judge_claims", lambda _, names, **kind: {name: told[one] for one in names for name in (one,)}
+    )
+    return folder
+
+
+def test_the_table_names_every_claim_and_word_within_its_width(shown, told, capsys):
+    assert cli.main(["claims", "--folder", str(shown)]) == 0
     out, err = capsys.readouterr()
     assert max(map(len, out.splitlines())) <= 120
-    for name, one in settled.items():
-        assert re.search(rf"^{name} +{one.verdict.split()[0]}", out, re.MULTILINE), name
-    assert "QUICK frames, these are not results" in err
+    for name, one in told.items():
+        assert re.search(rf"^{name} +{one.word.split()[0]}", out, re.MULTILINE), name
+    assert "6 : 0 : 0 cells" in out
+    assert "missing frames: " in err
 
 
-def test_a_claim_is_explained_with_its_paths(quick, settled, capsys):
-    assert cli.main(["claims", CLAIM, "--folder", str(quick)]) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    one = settled[CLAIM]
-    for words in (one.claim.stated, one.claim.ours, one.claim.rule, one.claim.changes, one.beside.statement):
-        assert words in out
-    for path in (
-        quick / "log-ratio.png",
-        quick / "data/log-ratio.parquet",
-        "gradlab/experiments/questions/log_ratio.py",
-    ):
+def test_a_claim_is_explained_with_its_parts_and_its_paths(shown, told, capsys):
+    (shown / "grid-reward.png").touch()
+    (shown / "data" / "grid.parquet").touch()
+    assert cli.main(["claims", made_up.CLAIM, "--folder", str(shown)]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 120
+    one, text = told[made_up.CLAIM], " ".join(out.split())
+    for words in (one.claim.stated, one.claim.ours, one.claim.rule, one.claim.changes, one.sentence,
+                  *(found.replace("**", "") for row in one.rows for found in wording.new_worlds(row)),
+                  *(found.sentence for found in one.rows)):  # fmt: skip
+        assert " ".join(words.split()) in text.replace(" - ", " ")
+    for path in (shown / "grid-reward.png", shown / "data/grid.parquet", "gradlab/experiments/questions/grid.py"):
         assert str(path) in out
-    assert "gradlab figures log-ratio --quick --fresh" in out
-    assert "0 of 3 controls hold" in out
+    assert "gradlab figures grid worlds frontier --fresh" in text
 
 
-def test_an_unknown_claim_and_a_folder_without_results_are_one_line(quick, tmp_path, capsys):
+def test_an_unknown_claim_and_a_folder_without_results_are_one_line(tmp_path, capsys):
+    (tmp_path / "here" / "data").mkdir(parents=True)
     for arguments, message in (
-        (["log-ration", "--folder", str(quick)], "got 'log-ration'; did you mean 'log-ratio'?"),
+        (["log-ration", "--folder", str(tmp_path / "here")], "got 'log-ration'; did you mean 'log-ratio'?"),
         (["--folder", str(tmp_path)], f"folder must be one that `gradlab figures` has filled, got '{tmp_path}'"),
     ):
-        assert cli.main(["claims", *arguments]) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert message in err
-        assert err.count("\n") == 1
+        assert one_line(["claims", *arguments], capsys).endswith(message)
 
 
-def test_stale_and_missing_frames_are_told_and_what_cannot_be_judged_has_changed(copy, capsys):
-    data = copy / "quick" / "data"
-    stamp = data / "log-ratio.json"
-    stamp.write_text(re.sub(r'"key": "\w+"', '"key": "of other sources"', stamp.read_text("utf-8")))
-    assert cli.main(["claims", CLAIM, "--folder", str(copy / "quick")]) == 0
+def one_line(command, capsys):
+    """The one line that a command says, which ends with status 2 and prints nothing else."""
+    assert cli.main(command) == 2
     out, err = capsys.readouterr()
-    assert "gradlab: stale frames: log-ratio; `gradlab figures` brings them up to date\n" in err
-    assert re.search(r"^verdict +identity$", out, re.MULTILINE)
-
-    frame, manifest = load_frame(data / "log-ratio.parquet")
-    kept = {"key": manifest["key"], "quick": True}
-    save_frame(frame.rename(columns={"prob_ratio": "ratio"}), data / "log-ratio.parquet", kept, overwrite=True)
-    assert cli.main(["claims", CLAIM, "--folder", str(copy / "quick")]) == 3
-    assert "log-ratio: identity → not judged" in capsys.readouterr().out
-    (data / "log-ratio.parquet").unlink()
-    assert cli.main(["claims", CLAIM, "--folder", str(copy / "quick")]) == 3
-    assert "missing frames: log-ratio" in capsys.readouterr().err
+    assert out == ""
+    assert err.startswith("gradlab: ")
+    assert err.count("\n") == 1
+    return err.rstrip()
 
 
-def test_without_a_report_there_is_nothing_to_compare_with(copy, capsys):
-    (copy / "quick" / "claims.csv").unlink()
-    assert cli.main(["claims", CLAIM, "--folder", str(copy / "quick")]) == 0
-    assert "there is no report to compare with" in capsys.readouterr().err
+@pytest.mark.parametrize("name", FRAMES)
+def test_the_command_refuses_a_frame_that_cannot_be_judged_in_one_line(name, tmp_path, monkeypatch, capsys):
+    frame, statement, levels, words = FRAMES[name]
+    save_frame(frame.reset_index(drop=True), tmp_path / "data" / "log-ratio.parquet", {})
+    experiment = replace(EXPERIMENTS[CLAIM], verdict=lambda frame, _: judged(frame, [statement], levels))
+    monkeypatch.setitem(verdicts.EXPERIMENTS, CLAIM, experiment)
+    monkeypatch.setattr(verdicts, "is_current", lambda *_, **__: True)
+    said = one_line(["claims", CLAIM, "--folder", str(tmp_path)], capsys)
+    assert said.startswith(
+        f"gradlab: {tmp_path / 'data' / 'log-ratio.parquet'} must be a frame that today's rules can "
+    )
+    assert f"judge: {words}" in said.replace("judge: judge: ", "judge: ")
+    assert said.endswith("; `gradlab figures log-ratio --fresh` makes it again")
+    monkeypatch.setattr(verdicts, "is_current", lambda *_, **__: False)
+    assert verdicts.judge_claims(tmp_path, [CLAIM], stale_too=True)[CLAIM].why == "stale frames: log-ratio"
+
+
+def test_a_frame_of_other_columns_is_one_line_for_every_experiment(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verdicts, "is_current", lambda *_, **__: True)
+    for name in EXPERIMENTS:
+        if EXPERIMENTS[name].captions and any(name in claim.experiments for claim in CLAIMS.values()):
+            claim = next(claim for claim in CLAIMS if name in CLAIMS[claim].experiments)
+            monkeypatch.setattr(verdicts, "EXPERIMENTS", {name: EXPERIMENTS[name]})
+            save_frame(pd.DataFrame({"x": [1.0]}), tmp_path / "data" / f"{name}.parquet", {}, overwrite=True)
+            said = one_line(["claims", claim, "--folder", str(tmp_path)], capsys)
+            assert f"{name}.parquet must be a frame that today's rules can judge: " in said
+
+
+def test_a_claim_without_a_primary_is_one_line(tmp_path, monkeypatch, capsys):
+    save_frame(made_up.frame(), tmp_path / "data" / "log-ratio.parquet", {})
+    statement = made_up.contrast(claim=CLAIM, role="context")
+    experiment = replace(EXPERIMENTS[CLAIM], verdict=lambda frame, _: judged(frame, [statement]))
+    monkeypatch.setitem(verdicts.EXPERIMENTS, CLAIM, experiment)
+    monkeypatch.setattr(verdicts, "is_current", lambda *_, **__: True)
+    said = one_line(["claims", CLAIM, "--folder", str(tmp_path)], capsys)
+    assert said == "gradlab: log-ratio must have a primary, got rows of context"
 
 
 @pytest.fixture
-def checkout(copy):
-    """The copy as a git checkout, its report committed with another verdict on the claim than the one on disk."""
+def checkout(shown):
+    """The folder in a git checkout, whose commits have the report with other words or effects than today's."""
     if not shutil.which("git"):
         pytest.skip("needs git")
-    path = copy / "quick" / "claims.csv"
+    path, base = shown / "claims.csv", shown.parent
     now = path.read_text("utf-8")
-    path.write_text(now.replace(f"{CLAIMS[CLAIM].claimed},identity", f"{CLAIMS[CLAIM].claimed},holds"), "utf-8")
+    for name, text in {
+        "before": None,
+        "other-version": "a,b\n1,2\n",
+        "word": now.replace(",refuted,", ",proved,"),
+        "effect": re.sub(r"(?m)^(grid-reward,primary,stated,.*),5\.9\d*,5\.\d*,6\.\d*,", r"\1,1.5,1.4,1.6,", now),
+        "same": now,
+    }.items():
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text, "utf-8")
+            assert name in ("other-version", "same") or text != now
+        git(base, "init", "-q")
+        git(base, "add", "-A", ".")
+        git(base, "commit", "-qm", name, "--allow-empty")
+        git(base, "tag", name)
+    return shown
+
+
+def git(folder, *arguments):
     who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
-    for arguments in (["init", "-q"], ["add", "quick/claims.csv"], [*who, "commit", "-qm", "Report"]):
-        subprocess.run(["git", "-C", str(copy), *arguments], check=True)
-    path.write_text(now, "utf-8")
-    return copy / "quick"
+    subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True)
 
 
-def test_the_committed_report_is_the_one_of_the_last_commit(checkout, capsys, monkeypatch):
-    assert cli.main(["claims", CLAIM, "--folder", str(checkout)]) == 3
-    assert "log-ratio: holds → identity" in capsys.readouterr().out
-    assert provenance.text_at_head(checkout / "CLAIMS.md") is None  # was never committed
-    (checkout / "claims.csv").unlink()
-    assert "log-ratio,claim" in provenance.text_at_head(checkout / "claims.csv")
+def test_against_a_revision_it_says_which_words_and_which_effects_moved(checkout, capsys):
+    command = ["claims", made_up.CLAIM, "--folder", str(checkout), "--against"]
+    assert cli.main([*command, "same"]) == 0
+    assert "against" not in capsys.readouterr().out.partition("command  ")[2]
+    assert cli.main([*command, "effect"]) == 0  # words alone change the status
+    out = capsys.readouterr().out
+    assert "moved against effect: grid-reward: reward at the end, bDPO against DPO: +1.5 [+1.4, +1.6] → +5.9 [" in out
+    assert "changed against" not in out
+    assert cli.main([*command, "word"]) == 0
+    assert cli.main(["claims", "--folder", str(checkout), "--against", "word"]) == 3
+    assert "changed against word: variance: proved → refuted\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("revision", "words"),
+    [
+        ("nowhere", "revision must be a commit of the git checkout around .*, got 'nowhere'"),
+        ("--help", "revision must be a commit of the git checkout around .*, got '--help'"),
+        ("before", "revision must be one that has .*claims.csv, got 'before'"),
+        ("other-version", "claims.csv must be a report of `gradlab figures` of this version, and is not; restore it"),
+    ],
+)
+def test_a_revision_without_a_report_of_this_version_is_one_line(checkout, revision, words, capsys):
+    said = one_line(["claims", "--folder", str(checkout), f"--against={revision}"], capsys)
+    assert re.fullmatch(f"gradlab: {words}", said)
+
+
+def test_outside_a_checkout_there_is_no_revision(shown, capsys):
+    assert "must be a commit of the git checkout" in one_line(
+        ["claims", "--folder", str(shown), "--against", "HEAD"], capsys
+    )
+
+
+def test_the_committed_report_is_the_one_of_the_last_commit(checkout, told, capsys, monkeypatch):
+    path = checkout / "claims.csv"
+    path.write_text(path.read_text("utf-8").replace(",refuted,", ",proved,"), "utf-8")
+    assert cli.main(["claims", "variance", "--folder", str(checkout)]) == 0  # the commit has today's word
+    git(checkout.parent, "commit", "-qam", "Another word")
+    assert cli.main(["claims", "variance", "--folder", str(checkout)]) == 3
+    assert "changed against the committed report: variance: proved → refuted" in capsys.readouterr().out
+    assert provenance.text_at_head(checkout / "nothing.md") is None  # was never committed
+    path.unlink()
+    assert "variance,claim" in provenance.text_at_head(path)
 
     def no_git(*_, **__):
         raise FileNotFoundError("git")
 
     monkeypatch.setattr(provenance.subprocess, "run", no_git)
-    assert provenance.text_at_head(checkout / "claims.csv") is None
+    assert provenance.text_at_head(path) is None
 
 
-def test_a_damaged_frame_is_called_so(copy, capsys):
-    path = copy / "quick" / "data" / "log-ratio.parquet"
+def test_stale_and_missing_frames_are_told_and_what_cannot_be_judged_has_changed(copy, settled, capsys):
+    data, word = copy / "quick" / "data", settled[CLAIM].word
+    stamp = data / "log-ratio.json"
+    stamp.write_text(re.sub(r'"key": "\w+"', '"key": "of other sources"', stamp.read_text("utf-8")))
+    assert cli.main(["claims", CLAIM, "--folder", str(copy / "quick")]) == 0
+    out, err = capsys.readouterr()
+    assert "gradlab: stale frames: log-ratio; `gradlab figures` brings them up to date\n" in err
+    assert re.search(rf"^word +{word}$", out, re.MULTILINE)
+
+    frame, manifest = load_frame(data / "log-ratio.parquet")
+    kept = {"key": manifest["key"], "quick": True}
+    save_frame(frame.rename(columns={"grad_norm": "ratio"}), data / "log-ratio.parquet", kept, overwrite=True)
+    assert cli.main(["claims", CLAIM, "--folder", str(copy / "quick")]) == 3
+    assert f"log-ratio: {word} → not judged" in capsys.readouterr().out
+    (data / "log-ratio.parquet").unlink()
+    assert cli.main(["claims", CLAIM, "--folder", str(copy / "quick")]) == 3
+    assert "missing frames: log-ratio" in capsys.readouterr().err
+
+
+def test_without_a_report_there_is_nothing_to_compare_with(shown, capsys):
+    (shown / "claims.csv").unlink()
+    assert cli.main(["claims", CLAIM, "--folder", str(shown)]) == 0
+    assert "there is no report to compare with" in capsys.readouterr().err
+
+
+def test_a_damaged_frame_is_called_so(tmp_path, capsys):
+    path = tmp_path / "data" / "log-ratio.parquet"
+    save_frame(made_up.frame(), path, {})
     path.write_bytes(path.read_bytes()[:100])
-    cli.main(["claims", "--folder", str(copy / "quick")])
+    assert cli.main(["claims", CLAIM, "--folder", str(tmp_path)]) == 0
     assert "damaged frames: log-ratio" in capsys.readouterr().err

@@ -14,6 +14,8 @@ from own_losses import Hinge
 from gradlab import cli
 from gradlab.cli import lab_command
 from gradlab.experiments import make
+from gradlab.experiments.report import verdicts, wording
+from gradlab.experiments.report.claims import CLAIMS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -125,15 +127,16 @@ def test_the_speed_table_is_the_measured_one():
     assert shown[1].splitlines() == table, "run make bench: it writes both"
 
 
-def test_the_opening_answer_has_the_numbers_of_the_report():
-    report = pd.read_csv(ROOT / "figures/claims.csv")
-    worlds = report[(report["claim"] == "grid-reward") & (report["experiment"] == "worlds")].set_index("statement")
-    plain = worlds.loc["bDPO against DPO at β = 1, all declared worlds (as stated)"]
-    halved = worlds.loc["bDPO against a constant λ = ½ (DPO at β/2), all declared worlds"]
-    opening = " ".join(README.split("## Two commands")[0].split())
-    assert f"by {plain['effect']:.3f} on average over {plain['cells']:.0f} kinds of world" in opening
-    assert f"ends with {-halved['effect']:.3f} more than Balanced-DPO" in opening
-    assert plain["low"] > 0 > halved["high"]  # else it says more than is known
+def test_the_answer_and_the_findings_are_those_of_the_report():
+    report = verdicts.from_csv((ROOT / "figures/claims.csv").read_text("utf-8"))
+    lines = {name: [line for line in verdicts.lines_of(report) if line.claim == name] for name in CLAIMS}
+    answer = README.partition("<!-- answer -->")[2].partition("<!-- /answer -->")[0]
+    assert lines["grid-reward"][0].sentence in answer
+    findings = README.partition("<!-- findings -->")[2].partition("<!-- /findings -->")[0]
+    for name, told in lines.items():
+        _, sentence, word, counts, _, because = (text.replace("|", "\\|") for text in wording.summary(told))
+        link = f"[{name}](figures/CLAIMS.md#{name})"
+        assert f"| {link} | {sentence} | **{word}** | {counts} | {because} |" in findings, "run make figures"
 
 
 def test_what_is_said_of_the_trainers_speed_and_memory_is_what_was_measured():

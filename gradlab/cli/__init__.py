@@ -37,7 +37,7 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0, 2 for bad input, 1 for other failures, 130 for Ctrl-C.
 
-    ``gradlab claims`` also returns 3 where a verdict has changed, and ``gradlab doctor`` where it has found a problem;
+    ``gradlab claims`` also returns 3 where a word has changed, and ``gradlab doctor`` where it has found a problem;
     ``gradlab doctor`` returns 4 where it could judge nothing.
     """
     if os.name != "posix":

@@ -17,7 +17,7 @@ from PIL import Image
 
 from gradlab.checks import one_of
 from gradlab.experiments import EXPERIMENTS, MEASURED
-from gradlab.experiments.report import verdicts, wording
+from gradlab.experiments.report import answers, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.verdicts import Line
 from gradlab.stats.words import WORDS
@@ -34,13 +34,15 @@ _OURS = {name: caption for question in EXPERIMENTS.values() for name, caption in
 _CAPTIONS = {
     **_OURS,
     **{name: caption for measured in MEASURED.values() for name, caption in measured.captions.items()},
+    **dict.fromkeys((f"answer-{name}" for name in CLAIMS), answers.CAPTION),
 }
 _WIDTH = 1000  # pixels across of a figure, at most
 
 
 def _figures(claim: str, folder: Path) -> list[str]:
-    """Return the figures of a claim; figures of measurements only if they exist."""
-    there = [name for name in CLAIMS[claim].figures if name in _OURS or (folder / f"{name}.png").exists()]
+    """Return the figures of a claim, its answer first; that and figures of measurements only if they exist."""
+    names = (f"answer-{claim}", *CLAIMS[claim].figures)
+    there = [name for name in names if name in _OURS or (folder / f"{name}.png").exists()]
     return there or [_NONE]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gradlab.experiments.contrasts import Judged, Scan
 from gradlab.experiments.gallery import QUICK_MARK
-from gradlab.experiments.report import links, methods_page, verdicts, wording
+from gradlab.experiments.report import answers, links, methods_page, verdicts, wording
 from gradlab.experiments.report.paper_map import PAPER, Place
 from gradlab.experiments.report.proofs import PROOFS
 from gradlab.experiments.report.verdicts import Settled, line, lines, primaries
@@ -127,7 +127,8 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
         f"- Rule: {claim.rule} See [METHODS.md](METHODS.md#{one.name}).",
         f"- What would change the word: {claim.changes}",
     ]  # fmt: skip
-    drawn = [name for name in claim.figures if one.rows and (folder / f"{name}.png").exists()]
+    names = (answers.figure_of(one), *claim.figures)
+    drawn = [name for name in names if one.rows and (folder / f"{name}.png").exists()]
     if drawn:
         more = ", ".join(f"[{name}]({name}.png)" for name in drawn[1:])
         said += ["", f"![{drawn[0]}]({drawn[0]}.png)", "",

@@ -138,7 +138,7 @@ class Settled:
     def sentence(self) -> str:
         """Return the answer as stated in one plain sentence; where co-primaries disagree, that of either side."""
         row = self.decisive
-        if row is None:
+        if row is None or self.word == NOT_RUN:
             return self.why
         family = primaries(self.rows, "stated") or self.of("primary")
         ahead = [one for one in family if one.word.startswith("holds")]
@@ -150,7 +150,8 @@ class Settled:
     def why(self) -> str:
         """Return why the claim has no word; empty where it has one."""
         if self.word == NOT_RUN:
-            return self.claim.needs or MEASURED[self.claim.measurements[0]].needs
+            needed = [self.claim.needs, *(MEASURED[name].needs for name in self.claim.measurements)]
+            return next(filter(None, needed), "nobody has committed the measurement")
         return (lacking(self.frames) or "no row states it") if self.word == NOT_JUDGED else ""
 
     def of(self, role: str) -> list[Judged]:

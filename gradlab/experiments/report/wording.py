@@ -230,9 +230,8 @@ def three_sentences(reward: Settled) -> list[str]:
     reward  the settled claim on reward.
     """
     stated, worlds, control = reward.decisive, reward.in_worlds, reward.explains
-    first = f"**Does Balanced-DPO help?** {_HELPS[reward.word]}: on the paper's grid, {_in_brief(stated)}."
-    if stated is None:
-        first = f"**Does Balanced-DPO help?** {_HELPS[reward.word]}: {reward.why}."
+    said = f"on the paper's grid, {_in_brief(stated)}" if stated and not reward.why else reward.why
+    first = f"**Does Balanced-DPO help?** {_HELPS[reward.word]}: {said}."
     second = "**Does it elsewhere, and on what does that depend?** Nobody has run it in other worlds."
     if worlds is not None:
         depends = strongest(worlds)
