@@ -157,7 +157,7 @@ FRAMES = {
     "without a combination": (HERE.query("mask != 0.2 or policy != 'free'"), made_up.contrast(), LEVELS,
                               "frame must have the declared units, mask 0.2, policy free is missing"),
     "without a world": (ELSEWHERE.query("world != 2"), made_up.elsewhere(), None,
-                        "frame must have the declared units, world 2 is missing"),
+                        "frame must have the worlds from 0 to 3; world 2 is missing"),
     "with a seed twice": (pd.concat([HERE, HERE]), made_up.contrast(), None,
                           "'bdpo' and 'dpo' must have one reward for each mask, policy, seed"),
     "with NaN": (HERE.assign(reward=HERE["reward"].where(HERE["seed"] != 1)), made_up.contrast(), None,
@@ -254,8 +254,9 @@ def test_worlds_are_told_with_spread_reversals_factors_and_the_searched_conditio
     assert f"between {100 * shown.expected[0]:+.1f} and {100 * shown.expected[1]:+.1f} (95%)" in text
     assert f"above it {answer.number('for')} worlds" in text
     assert f"below minus it {answer.number('against')} worlds" in text
-    first = answer.rows[answer.rows["reversed"]].iloc[0]
-    assert f"Reversed worlds: world {first['world']}, dose {first['dose']:.3g}, mask {first['mask']:.3g}" in text
+    turned = wording.reversed_units(answer)
+    assert turned[-1] == f"{answer.rows['reversed'].sum() - 12} more"
+    assert f"Reversed worlds: {'; '.join(turned)}." in text
     assert f"{answer.search.searched:,} conditions were tried on one half" in text
     assert "the other half confirms it" in text
     table = wording.moderators(answer)
