@@ -166,7 +166,7 @@ FRAMES = {
                            "frame must be a data frame with the columns method, mask, policy, seed, reward, got one "
                            "without reward"),
     "without a column of the query": (HERE, made_up.contrast(where="data != 'exact'"), None,
-                                      "frame must have the columns of \"data != 'exact'\", got one without: name "
+                                      "frame must have the columns of \"data != 'exact'\", got one where name "
                                       "'data' is not defined"),
     "without the method": (HERE.query("method != 'dpo'"), made_up.contrast(), None,
                            "'bdpo' and 'dpo' must both have reward for the same mask, policy, seed"),
