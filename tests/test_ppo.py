@@ -1,6 +1,7 @@
 """The reward model and PPO: their optimum is the closed form, their path is DPO's, and no run feels its neighbours."""
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -8,15 +9,19 @@ import pytest
 import torch
 from rounding import rounding
 
+from gradlab.lab.engine import EagerNotice, functions
 from gradlab.lab.fit import fit
 from gradlab.lab.policy import FREE_LOGITS, RadialBasis
-from gradlab.lab.ppo import fill_unobserved, fit_ppo, fit_reward, ideal_logp
+from gradlab.lab.ppo import PPO, fill_unobserved, fit_ppo, fit_reward, ideal_logp
 from gradlab.lab.world import World, draw_pairs, gaussian_world
 from gradlab.losses import DPO
 
 SHARED = RadialBasis(4)
 POLICIES = pytest.mark.parametrize("policy", [FREE_LOGITS, SHARED], ids=["free", "shared"])
-SAMPLES = pytest.mark.parametrize("samples", [None, 16], ids=["exact", "sampled"])
+SAMPLES = pytest.mark.parametrize(
+    ("samples", "engine"), [(None, "fused"), (None, "eager"), (16, "auto")], ids=["exact", "eager", "sampled"]
+)
+ENGINES = pytest.mark.parametrize("engine", ["fused", "eager"])
 
 
 def small(**settings) -> World:
@@ -235,7 +240,8 @@ def test_identity_14_ppo_ends_where_dpo_ends_on_observed_and_unobserved_cells():
 # --- the update
 
 
-def test_one_unclipped_epoch_is_the_exact_policy_gradient():
+@ENGINES
+def test_one_unclipped_epoch_is_the_exact_policy_gradient(engine):
     world, beta, rate = small(reference="random"), 0.7, 0.3
     start = torch.log_softmax(torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), -1)
     expected = start.clone()
@@ -254,6 +260,7 @@ def test_one_unclipped_epoch_is_the_exact_policy_gradient():
             learning_rate=rate,
             steps=5,
             start=start,
+            engine=engine,
         )
         torch.testing.assert_close(made.policies[0], start, atol=rounding(8, 3.0), rtol=0)  # a log-softmax more
         torch.testing.assert_close(made.logp, expected, atol=1e-13, rtol=0)
@@ -312,17 +319,85 @@ def test_seeds():
     assert torch.equal(*exact)
 
 
+# --- the engine
+
+
+def both(train, **settings):
+    return [train(engine=engine, **settings) for engine in ("fused", "eager")]
+
+
+@pytest.mark.parametrize("descent", [("adam", 0.01), ("gd", 0.3)], ids=["adam", "gd"])
+@pytest.mark.parametrize("update", [PPO(), PPO(0.5, 0.05, 7), PPO(2.0, None, 1)], ids=["usual", "clipped", "plain"])
+@POLICIES
+def test_fused_ppo_is_the_eager_one(policy, update, descent):
+    worlds = [small(reference="random", mask_rate=0.25, seed=seed) for seed in range(5)]
+    start = np.stack([world.ref_logp - 0.3 * world.utility for world in worlds])
+    start -= np.logaddexp.reduce(start, axis=-1, keepdims=True)
+    settings = {"policy": policy, "optimizer": descent[0], "learning_rate": descent[1], "start": start, "steps": 200}
+    reward = np.stack([world.utility for world in worlds])
+    fused, eager = both(lambda **given: fit_ppo(worlds, reward, update, **given), **settings)
+    assert [made.settings["engine"] for made in (fused, eager)] == ["fused", "eager"]
+    torch.testing.assert_close(fused.policies.exp(), eager.policies.exp(), rtol=0, atol=1e-10)
+    pd.testing.assert_frame_equal(fused.history, eager.history, check_exact=False, rtol=0, atol=1e-8)
+    assert (fused.logp - fused.policies[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("pairs", [None, 20], ids=["exact", "finite"])
+@pytest.mark.parametrize("l2", [0.0, 0.03])
+@POLICIES
+def test_a_fused_reward_model_is_the_eager_one(policy, l2, pairs):
+    worlds = [small(mask_rate=0.25, seed=seed) for seed in range(5)]
+    settings = {"policy": policy, "l2": l2, "pairs": pairs, "seed": range(5), "steps": 200}
+    for descent in ({"optimizer": "gd", "learning_rate": 1.0}, {"learning_rate": 0.01}):
+        fused, eager = both(lambda **given: fit_reward(worlds, **given), **settings, **descent)
+        # Slopes that cancel, of 1 in sum at most, leave rounding, which Adam divides by its ε of 1e-8.
+        atol = 1e-10 if descent["learning_rate"] == 1.0 else 200 * 0.01 * rounding(8) / 1e-8
+        torch.testing.assert_close(fused, eager, rtol=0, atol=atol)
+        assert fused.abs().max() > 0.1
+
+
+def test_sampled_ppo_is_eager_and_says_so_where_the_engine_was_asked_for(monkeypatch):
+    monkeypatch.setattr("gradlab.lab.engine.fusion._SAID", set())
+    world = small()
+    quiet = fit_ppo(world, world.utility, samples=8, steps=3)
+    with pytest.warns(EagerNotice, match="^ppo trains eager, which is slower, since every batch is a new sample$"):
+        asked = fit_ppo(world, world.utility, samples=8, steps=3, engine="fused")
+    assert torch.equal(quiet.policies, asked.policies)
+    assert asked.settings["engine"] == "eager"
+
+
+@pytest.mark.parametrize("operation", ["minimum", "exp", "sigmoid"])
+def test_a_kernel_of_another_surrogate_or_score_is_found_out(operation, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr("gradlab.lab.engine.fusion._KERNELS", {})
+    monkeypatch.setattr("gradlab.lab.engine.fusion._SAID", set())
+    right = functions.OPERATIONS[operation]
+    wrong = {**functions.OPERATIONS, operation: lambda *given: right(*given) * 1.01}
+    monkeypatch.setattr("gradlab.lab.engine.kernel.OPERATIONS", wrong)
+    world = small()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        if operation == "sigmoid":
+            fit_reward(world, steps=3)
+        else:
+            engine = fit_ppo(world, world.utility, steps=3).settings["engine"]
+            assert engine == ("eager" if operation == "exp" else "fused")  # a gradient has no need of the minimum
+    assert [str(each.message).split(", since")[0] for each in said] == {
+        "sigmoid": ["reward model trains eager, which is slower"], "exp": ["ppo trains eager, which is slower"]
+    }.get(operation, [])  # fmt: skip
+
+
 # --- many runs
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @SAMPLES
 @POLICIES
-def test_a_batch_gives_the_bits_that_each_run_gives_alone(policy, samples, dtype):
+def test_a_batch_gives_the_bits_that_each_run_gives_alone(policy, samples, engine, dtype):
     worlds = [gaussian_world(3, 11, seed=seed, mask_rate=0.2, reference="random") for seed in range(7)]
     rewards = np.stack([world.utility for world in worlds])
     seeds = list(range(7))
-    settings = {"policy": policy, "samples": samples, "steps": 30, "dtype": dtype}
+    settings = {"policy": policy, "samples": samples, "steps": 30, "dtype": dtype, "engine": engine}
     together = fit_ppo(worlds, rewards, seed=seeds, **settings)
     assert together.policies.dtype == dtype
     assert together.policies.shape[1:] == (7, 3, 11)
@@ -333,10 +408,11 @@ def test_a_batch_gives_the_bits_that_each_run_gives_alone(policy, samples, dtype
         pd.testing.assert_frame_equal(row, alone.history.drop(columns="run"), check_exact=True)
 
 
+@ENGINES
 @POLICIES
-def test_a_batch_of_reward_models_gives_the_bits_that_each_gives_alone(policy):
+def test_a_batch_of_reward_models_gives_the_bits_that_each_gives_alone(policy, engine):
     worlds = [gaussian_world(3, 11, seed=seed, mask_rate=0.2) for seed in range(7)]
-    settings = {"policy": policy, "steps": 30, "pairs": 20, "l2": 0.01}
+    settings = {"policy": policy, "steps": 30, "pairs": 20, "l2": 0.01, "engine": engine}
     together = fit_reward(worlds, seed=list(range(7)), **settings)
     for seed in range(7):
         assert torch.equal(fit_reward(worlds[seed], seed=seed, **settings), together[seed])

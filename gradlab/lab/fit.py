@@ -20,7 +20,8 @@ from gradlab.lab.gradient_log import gradient_log
 from gradlab.lab.objective import Deal, PairObjective, pair_slots, to_columns
 from gradlab.lab.problem import PairProblem
 from gradlab.lab.runs import Runs, Worlds
-from gradlab.lab.training import Training, recipe_of
+from gradlab.lab.surrogate import PPOProblem
+from gradlab.lab.training import Engine, Training, recipe_of
 from gradlab.lab.world import World
 from gradlab.losses import DPO, DealtLoss, PairLoss
 
@@ -95,15 +96,28 @@ def fit(
     kept = recorded_steps(training.steps, training.record)
     logged = recorded_steps(training.steps, 10)[:-1] if training.gradients else np.empty(0, int)
     wanted = np.union1d(kept, np.union1d(logged, logged + 1)).astype(int)
-    policies = _fused(problem, training, wanted, progress)
-    engine = "eager" if policies is None else "fused"
-    if policies is None:
-        policies = descend(problem, training, wanted, progress=progress)
+    policies, engine = follow(problem, training, wanted, progress)
     recorded = policies[np.searchsorted(wanted, kept)]
     log = _gradient_log(problem, training, policies, wanted, logged) if training.gradients else None
     history = functools.partial(_history, problem, recorded, kept)
     settings = {"loss": repr(loss), **settings_of(training, runs, start), "engine": engine}
     return Fit(kept, runs.unflatten(recorded), log, settings, history)
+
+
+def follow(
+    problem: PairProblem | PPOProblem, training: Training, wanted: np.ndarray, progress: bool
+) -> tuple[Tensor, Engine]:
+    """Return log π at the wanted steps, (S, R, X, Y), and the engine that ran.
+
+    Warns with ``EagerNotice`` where the engine was asked for and cannot train.
+    """
+    unasked = training.engine == "auto" and (problem.stochastic(training) or training.device != "cpu")
+    if training.engine != "eager" and not unasked:
+        try:
+            return fused(problem, training, wanted, progress=progress), "fused"
+        except NotFusable as reason:
+            notice(problem.label, reason)
+    return descend(problem, training, wanted, progress=progress), "eager"
 
 
 def settings_of(training: Training, runs: Runs, start: np.ndarray | Tensor | None) -> dict[str, Any]:
@@ -123,18 +137,6 @@ def dpo_reference(world: World, steps: int = 300, **settings: Any) -> World:
     loss = settings.pop("loss", DPO())
     trained = fit(world, loss, steps=steps, record=1, **settings)
     return world.with_reference(trained.logp.double().cpu().numpy())
-
-
-def _fused(problem: PairProblem, training: Training, wanted: np.ndarray, progress: bool) -> Tensor | None:
-    """Return log π at the wanted steps by the engine; None, with a notice, where it was asked for and cannot train."""
-    unasked = training.engine == "auto" and (training.batch is not None or training.device != "cpu")
-    if training.engine == "eager" or unasked:
-        return None
-    try:
-        return fused(problem, training, wanted, progress=progress)
-    except NotFusable as reason:
-        notice(problem.label, reason)
-        return None
 
 
 def _gradient_log(

@@ -48,6 +48,10 @@ class Problem(Protocol):
         """True if the logits are log-probabilities; False if they are free scores, as in a reward model."""
         ...
 
+    def stochastic(self, training: Training) -> bool:
+        """Return whether steps draw random numbers."""
+        ...
+
     def gradient(self, block: slice, training: Training) -> Gradient:
         """Return the gradient of a block of runs."""
         ...
@@ -55,18 +59,35 @@ class Problem(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PairProblem:
-    """The mean pair loss of each prompt: runs, loss, data (R, X, Y, Y) of pair weights, and log π at step 0."""
+    """The mean pair loss of each prompt: runs, loss, data (R, X, Y, Y) of pair weights, and log π at step 0.
+
+    A reward model has scores r in place of log π, not ``normalised``, and a reference of zeros.
+
+    reference  log π_ref, (R, X, Y); None: that of the runs.
+    ridge      ≥ 0: adds ½ · ridge · Σ_y r(x, y)² to each prompt's mean; of scores alone.
+    """
 
     runs: Runs
     loss: PairLoss
     data: np.ndarray
     start: Tensor
-    normalised = True
+    reference: np.ndarray | None = None
+    normalised: bool = True
+    ridge: float = 0.0
 
     @property
     def label(self) -> str:
-        """The loss's name."""
-        return self.loss.name
+        """The loss's name, or the reward model's."""
+        return self.loss.name if self.normalised else "reward model"
+
+    @property
+    def ref_logp(self) -> np.ndarray:
+        """The reference, (R, X, Y)."""
+        return self.runs.ref_logp if self.reference is None else self.reference
+
+    def stochastic(self, training: Training) -> bool:
+        """Return whether each step has a mini-batch."""
+        return training.batch is not None
 
     @property
     def slots(self) -> int:
@@ -75,13 +96,15 @@ class PairProblem:
 
     def objective(self, block: slice, training: Training) -> PairObjective:
         """Return the mean pair loss of a block of runs."""
-        ref_logp = self.runs.ref_logp[block]
+        ref_logp = self.ref_logp[block]
         deal = Deal.of(self.loss, self.runs.seeds[block])
         return PairObjective(self.loss, self.data[block], ref_logp, training.device, training.precision, deal)
 
     def gradient(self, block: slice, training: Training) -> Gradient:
         """Return the objective's gradient; with ``training.batch``, on a fresh mini-batch at each call."""
         objective = self.objective(block, training)
+        if self.ridge:
+            return lambda scores: objective.gradient(scores) + self.ridge * scores
         if training.batch is None:
             return objective.gradient
         size, data = training.batch, self.data[block]

@@ -52,7 +52,7 @@ class Training:
     engine: Engine = "auto"
     """"eager": step by step in PyTorch, the reference. "fused": all steps in one compiled function, many times as
     fast, see ``gradlab.lab.engine``; where that is impossible, eager with a notice. "auto": fused, but eager without a
-    notice for mini-batches and off the CPU."""
+    notice for mini-batches, for sampled PPO and off the CPU."""
 
     def __post_init__(self) -> None:
         optimizer_of(self.optimizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,16 +11,18 @@ import torch
 from torch import Tensor
 
 from gradlab.lab.descent import check_finite, progress_bar
-from gradlab.lab.engine.trace import NotFusable, derivative
+from gradlab.lab.engine.trace import NotFusable, derivative, surrogate_derivative
 from gradlab.lab.objective import Deal, is_antisymmetric
 from gradlab.lab.policy import is_free
 from gradlab.lab.problem import PairProblem
+from gradlab.lab.surrogate import PPO, PPOProblem
 from gradlab.lab.training import Training
 from gradlab.losses import PairLoss
 
 if TYPE_CHECKING:
     from gradlab.lab.engine.kernel import Plan
     from gradlab.lab.engine.machine import Kernel
+    from gradlab.lab.engine.run import Columns, KernelRun
 
 # The kernels of this process, each with the constants that it was examined with.
 _KERNELS: dict[Plan, tuple[Kernel, set[tuple[float, ...]]]] = {}
@@ -38,59 +41,87 @@ def notice(label: str, reason: NotFusable | str) -> None:
         warnings.warn(text, EagerNotice, stacklevel=5)  # the line that calls ``fit``
 
 
-def fused(problem: PairProblem, training: Training, wanted: np.ndarray, *, progress: bool = False) -> Tensor:
+def fused(
+    problem: PairProblem | PPOProblem, training: Training, wanted: np.ndarray, *, progress: bool = False
+) -> Tensor:
     """Train as ``descend`` does, in one compiled function; return log π at the ``wanted`` steps, (S, R, X, Y).
 
     Each run gives the same bits as it gives alone. After 200 steps in float64, probabilities agree with the eager
     loop's to 1e-10. Raises NotFusable before anything is trained; FloatingPointError as ``descend`` does.
     """
-    runs = problem.runs
-    features = training.features(runs.responses)
+    features = training.features(problem.runs.responses)
     shared = not is_free(features)
-    plan, kernel, constants = ready(problem.loss, training, shared)
-    from gradlab.lab.engine.run import Columns, KernelRun
-
-    mixing = features.detach().double().numpy() if shared else np.empty((runs.responses, 0))
-    columns = Columns(
-        problem.data.reshape(-1, runs.responses, runs.responses),
-        runs.ref_logp.reshape(-1, runs.responses),
-        problem.start.numpy().reshape(-1, runs.responses),
-        np.broadcast_to(mixing, (runs.count * runs.prompts, *mixing.shape)),
-    )
-    done = 0
+    if isinstance(problem, PairProblem):
+        run = ready(problem.loss, training, shared, None if problem.normalised else problem.ridge)
+        run = replace(run, deal=Deal.of(problem.loss, problem.runs.seeds))
+    else:
+        run = ready(problem.update, training, shared)
+    mixing = features.detach().double().numpy() if shared else np.empty((len(features), 0))
+    done, prompts = 0, problem.runs.prompts
     with progress_bar(problem, wanted, progress) as bar:
 
         def tick(column_steps: int) -> None:
             nonlocal done
-            bar.update((done + column_steps) // runs.prompts - done // runs.prompts)
+            bar.update((done + column_steps) // prompts - done // prompts)
             done += column_steps
 
-        deal = Deal.of(problem.loss, runs.seeds)
-        policies = KernelRun(plan, kernel, constants, training.learning_rate, wanted, tick, deal).follow(columns)
-    logp = torch.from_numpy(policies).unflatten(1, (runs.count, runs.prompts))
+        policies = replace(run, wanted=wanted, tick=tick).follow(_columns(problem, mixing))
+    logp = torch.from_numpy(policies).unflatten(1, (problem.runs.count, prompts))
     check_finite(logp, wanted, training.learning_rate)
     return logp
 
 
-def ready(loss: PairLoss, training: Training, shared: bool) -> tuple[Plan, Kernel, list[float]]:
-    """Return the loss's plan and kernel, from this process, the disk or the compiler; and the constants for a call.
+def _columns(problem: PairProblem | PPOProblem, mixing: np.ndarray) -> Columns:
+    """Return the problems of all columns; ``mixing`` is Φ."""
+    from gradlab.lab.engine.run import Columns
+
+    runs, responses = problem.runs, problem.runs.responses
+    count = runs.count * runs.prompts
+    if isinstance(problem, PairProblem):
+        weights, reference = problem.data.reshape(-1, responses, responses), problem.ref_logp
+        reward = np.broadcast_to(0.0, (count, responses))
+    else:
+        weights, reference = np.broadcast_to(0.0, (count, responses, responses)), runs.ref_logp
+        reward = problem.reward.numpy().reshape(-1, responses)
+    start = problem.start.numpy().reshape(-1, responses)
+    features = np.broadcast_to(mixing, (count, *mixing.shape))
+    return Columns(weights, reference.reshape(-1, responses), start, features, reward)
+
+
+def ready(loss: PairLoss | PPO, training: Training, shared: bool, ridge: float | None = None) -> KernelRun:
+    """Return the kernel of a loss, from this process, the disk or the compiler, with all numbers but those of the runs.
+
+    ridge  of a reward model, whose scores are free; None: parameters give log-probabilities.
 
     Raises NotFusable where the engine cannot train so.
     """
     dtype, device = training.precision, training.device
     if training.batch is not None:
         raise NotFusable("every step has a mini-batch of its own")
+    if isinstance(loss, PPO) and loss.samples is not None:
+        raise NotFusable("every batch is a new sample")
     if device != "cpu" or dtype not in (torch.float64, torch.float32):
         raise NotFusable(f"a kernel has no {dtype} on {device}, but float64 and float32 on the cpu")
     try:
         from gradlab.lab.engine import machine
         from gradlab.lab.engine.examine import examine
         from gradlab.lab.engine.kernel import Plan, write
+        from gradlab.lab.engine.run import KernelRun
     except ImportError as error:  # where there is no wheel of llvmlite
         raise NotFusable(f"{error.name} is not installed") from error
-    trace, constants = derivative(loss, training.precision)
-    kind = str(training.precision).removeprefix("torch.")
-    plan = Plan(trace, is_antisymmetric(loss), shared, training.optimizer, kind)
+    kind = str(dtype).removeprefix("torch.")
+    if isinstance(loss, PPO):
+        trace, constants = surrogate_derivative(loss, dtype)
+        plan, penalty, epochs = (
+            Plan(trace, False, shared, training.optimizer, kind, "surrogate"),
+            loss.beta,
+            loss.epochs,
+        )
+    else:
+        trace, constants = derivative(loss, dtype)
+        goal = "pairs" if ridge is None else "scores"
+        plan = Plan(trace, is_antisymmetric(loss), shared, training.optimizer, kind, goal)
+        penalty, epochs = ridge or 0.0, 1
     if plan not in _KERNELS:
         assembly = write(plan)
         saved = machine.load(assembly)
@@ -103,7 +134,9 @@ def ready(loss: PairLoss, training: Training, shared: bool) -> tuple[Plan, Kerne
             machine.save(assembly, code)
     # Examined anew for every loss, not for every kernel: what has been compiled before must not matter.
     kernel, examined = _KERNELS[plan]
-    if tuple(constants) not in examined:
-        examine(plan, kernel, constants, loss)
-        examined.add(tuple(constants))
-    return plan, kernel, constants
+    run = KernelRun(plan, kernel, constants, training.learning_rate, np.empty(0, int), penalty, epochs)
+    numbers = (*constants, penalty, float(epochs))
+    if numbers not in examined:
+        examine(run, loss)
+        examined.add(numbers)
+    return run

@@ -14,9 +14,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Literal
 
 from gradlab.lab.engine.functions import OPERATIONS, exp, log, maximum, sqrt
-from gradlab.lab.engine.trace import DEALT, INPUTS, NotFusable, Trace
+from gradlab.lab.engine.trace import DEALT, INPUTS, OF_SURROGATE, NotFusable, Trace
 from gradlab.lab.engine.vectors import LANES, Array, Emitter, Kind, Value
 from gradlab.lab.optimizers import optimizer_of
 
@@ -30,6 +31,8 @@ ARGUMENTS: dict[str, Kind] = {
     "stop": "integers",  # (stops + 1): where this call begins, and the steps to record
     "schedule": "scalars",  # (steps, 2): the two factors of the optimiser at each step
     "constants": "scalars",  # of the loss
+    "penalty": "scalars",  # one: of squared scores, or of PPO's KL
+    "epochs": "integer",  # steps of PPO on one batch
     "blocks": "integer",  # that take each step together: one, but for a DealtLoss; rows of blocks follow each other
     "partners": "integers",  # (responses + 1): where in ``partner`` a response's partners begin
     "partner": "integers",  # (pairs): the second response of each pair; pairs are sorted by the first
@@ -38,24 +41,30 @@ ARGUMENTS: dict[str, Kind] = {
     "sign": "rows",  # pairs: by what that is multiplied
     "number": "rows",  # pairs: scratch, the number that each pair gives
     "reference": "rows",  # log π_ref
+    "reward": "rows",  # of PPO
     "start": "rows",  # log π at step 0
     "features": "rows",  # Φ, responses × parameters, if shared; each column has its own order of responses
     "theta": "rows",  # parameters; zeros at first, and kept from call to call
     "memory": "rows",  # memories × parameters of the optimiser; the same
     "logp": "rows", "prob": "rows", "slope": "rows",  # scratch
+    "old_logp": "rows", "share": "rows", "advantage": "rows",  # scratch of PPO: its batch, kept from call to call
     "record": "rows",  # stops × responses: log π at each stop
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a kernel depends on. Losses that differ only in their numbers share a kernel."""
+    """All that a kernel depends on. Losses that differ only in their numbers share a kernel.
+
+    goal  what the derivative belongs to: a policy's pairs, the pairs of free scores, or PPO's surrogate.
+    """
 
     derivative: Trace
     antisymmetric: bool
     shared: bool
     optimizer: str
     dtype: str
+    goal: Literal["pairs", "scores", "surrogate"] = "pairs"
 
     @property
     def dealt(self) -> bool:
@@ -104,9 +113,10 @@ def _blocks(at: SimpleNamespace) -> Iterator[SimpleNamespace]:
 
 def _descend(at: SimpleNamespace, step: Value) -> None:
     """Take one step on one block, from ``logp`` and ``prob``."""
-    total = _gradient_of_log_policy(at)
-    with at.loop(at.responses) as response:  # through the softmax: ∂L/∂logit = g − π Σ g
-        at.slope[response] = (-at.prob[response]).times_plus(total, at.slope[response])
+    total = _gradient_of_surrogate(at, step) if at.plan.goal == "surrogate" else _gradient_of_log_policy(at)
+    if at.plan.goal != "scores":
+        with at.loop(at.responses) as response:  # through the softmax: ∂L/∂logit = g − π Σ g
+            at.slope[response] = (-at.prob[response]).times_plus(total, at.slope[response])
     with at.loop(at.parameters) as parameter:
         gradient = _mix(at, at.slope, parameter, at.responses, first=parameter, stride=at.parameters)
         _optimise(at, parameter, gradient, step)
@@ -119,12 +129,14 @@ def _numbers(at: SimpleNamespace) -> None:
 
 
 def _softmax(at: SimpleNamespace) -> None:
-    """Write ``logp`` and ``prob`` from the parameters."""
+    """Write ``logp`` and ``prob`` from the parameters; of free scores, which have no softmax, only ``logp``."""
     largest, total = at.cell(-math.inf), at.cell(0.0)
     with at.loop(at.responses) as response:
         logit = _mix(at, at.theta, response, at.parameters, first=response * at.parameters, stride=1)
         at.logp[response] = at.start[response] + logit
         largest[0] = maximum(largest[0], at.logp[response])
+    if at.plan.goal == "scores":
+        return
     with at.loop(at.responses) as response:
         at.logp[response] = at.logp[response] - largest[0]
         at.prob[response] = exp(at.logp[response])
@@ -153,7 +165,7 @@ def _gradient_of_log_policy(at: SimpleNamespace) -> Value:
     """
     total, nothing = at.cell(0.0), at.cell(0.0)
     with at.loop(at.responses) as response:
-        at.slope[response] = nothing[0]
+        at.slope[response] = at.penalty[0] * at.logp[response] if at.plan.goal == "scores" else nothing[0]
     with at.loop(at.responses) as first:
         slope = at.cell(at.slope[first])
         with at.loop(at.partners[first + 1], start=at.partners[first]) as pair:
@@ -163,6 +175,25 @@ def _gradient_of_log_policy(at: SimpleNamespace) -> Value:
             slope[0] = slope[0] + first_slope
             at.slope[other] = at.slope[other] + other_slope
         at.slope[first] = slope[0]
+    return total[0]
+
+
+def _gradient_of_surrogate(at: SimpleNamespace, step: Value) -> Value:
+    """Write PPO's g = ∂L/∂log π to ``slope``; return Σ g. Every ``epochs`` steps the policy becomes the new batch."""
+    total = at.cell(0.0)
+    with at.loop(at.epochs.divides(step)):  # once or not at all
+        mean = at.cell(0.0)
+        with at.loop(at.responses) as response:
+            logp, share = at.logp[response], at.prob[response]
+            advantage = at.reward[response] - at.penalty[0] * (logp - at.reference[response])
+            at.old_logp[response], at.share[response], at.advantage[response] = logp, share, advantage
+            mean[0] = mean[0] + share * advantage
+        with at.loop(at.responses) as response:
+            at.advantage[response] = at.advantage[response] - mean[0]
+    with at.loop(at.responses) as response:
+        inputs = {name: getattr(at, name)[response] for name in OF_SURROGATE}
+        (at.slope[response],) = at.plan.derivative.replay(OPERATIONS, inputs, at.constants)
+        total[0] = total[0] + at.slope[response]
     return total[0]
 
 

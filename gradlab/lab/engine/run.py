@@ -26,21 +26,24 @@ class Columns(NamedTuple):
     """The problems of C = runs × prompts columns.
 
     weights (C, Y, Y) shares of the ordered pairs; reference, start (C, Y) log π_ref, and log π at step 0; features
-    (C, Y, K) Φ, if shared. The prompts of a run follow each other.
+    (C, Y, K) Φ, if shared; reward (C, Y), of PPO. A problem without pairs or reward has zeros there. The prompts of a
+    run follow each other.
     """
 
     weights: np.ndarray
     reference: np.ndarray
     start: np.ndarray
     features: np.ndarray
+    reward: np.ndarray
 
 
 @dataclass(frozen=True)
 class KernelRun:
     """A kernel, with the constants of its loss, and how to train.
 
-    tick  is called with column-steps now and then.
-    deal  that of a ``DealtLoss``.
+    penalty, epochs  as in ``kernel.ARGUMENTS``.
+    deal             that of a ``DealtLoss``.
+    tick             is called with column-steps now and then.
     """
 
     plan: Plan
@@ -48,8 +51,10 @@ class KernelRun:
     constants: Sequence[float]
     learning_rate: float
     wanted: np.ndarray
-    tick: Callable[[int], None] = lambda done: None
+    penalty: float = 0.0
+    epochs: int = 1
     deal: Deal | None = None
+    tick: Callable[[int], None] = lambda done: None
 
     def follow(self, columns: Columns) -> np.ndarray:
         """Return log π at the ``wanted`` steps, (S, C, Y)."""
@@ -93,6 +98,7 @@ class KernelRun:
             "weight": np.stack([won + lost if self.plan.antisymmetric else won, lost], 2),
             "reference": _reordered(columns.reference, order),
             "start": _reordered(columns.start, order),
+            "reward": _reordered(columns.reward, order),
             "features": np.take_along_axis(columns.features, order[:, :, None], 1),
         }
         packed = {name: _lanes(values, self.plan.dtype, group) for name, values in rows.items()}
@@ -108,18 +114,19 @@ class KernelRun:
         """Take all steps, ``together`` blocks at a time; return ``count`` columns at the wanted steps, (S, C, Y)."""
         plan, (blocks, responses) = self.plan, rows["start"].shape[:2]
         parameters = rows["features"].shape[1] // responses if plan.shared else responses
-        ends, calls = _calls(self.wanted, len(pairs["partner"]) * together)
+        ends, calls = _calls(self.wanted, max(len(pairs["partner"]), responses) * together)
         record = _rows(blocks // together, (len(ends) - 1) * together * responses, plan.dtype)
         rule = optimizer_of(plan.optimizer)
         sizes = {"theta": parameters, "memory": rule.memories * parameters, "number": len(pairs["partner"])}
-        sizes |= dict.fromkeys(("logp", "prob", "slope"), responses)
+        sizes |= dict.fromkeys(("logp", "prob", "slope", "old_logp", "share", "advantage"), responses)
         common = {
             **pairs,
             **{name: _rows(1, together * size, plan.dtype)[0] for name, size in sizes.items()},
             "schedule": _schedule(rule, self.learning_rate, int(self.wanted[-1]), plan.dtype),
             "constants": np.array(self.constants, plan.dtype),
+            "penalty": np.array([self.penalty], plan.dtype),
         }
-        given = {"responses": responses, "parameters": parameters, "blocks": together}
+        given = {"responses": responses, "parameters": parameters, "blocks": together, "epochs": self.epochs}
         given |= {name: values.ctypes.data for name, values in common.items()}
         by_group = {name: (values.ctypes.data, values.strides[0] * together) for name, values in rows.items()}
         by_group["record"] = (record.ctypes.data, record.strides[0])

@@ -16,10 +16,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradlab.lab.objective import value_and_slope
+from gradlab.lab.surrogate import PPO
 from gradlab.losses import DealtLoss, PairLogps, PairLoss
 from gradlab.streams import Purpose, torch_seed
 
 INPUTS = ("win", "lose", "ref_win", "ref_lose", "weight", "swapped_weight")
+OF_SURROGATE = ("logp", "old_logp", "advantage", "share")
 DEALT = "dealt"  # a further input of a ``DealtLoss``, whose traces have one output more, the number that a pair gives
 
 
@@ -87,9 +89,30 @@ def derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
     return _cached_derivative(loss, dtype) if ours else _derivative(loss, dtype)
 
 
+@functools.lru_cache(maxsize=128)
+def surrogate_derivative(update: PPO, dtype: torch.dtype) -> tuple[Trace, list[float]]:
+    """Return the trace from ``OF_SURROGATE`` to a response's part of ∂/∂log π of PPO's surrogate; and the constants."""
+
+    def gradient(logp: Tensor, old_logp: Tensor, advantage: Tensor, share: Tensor) -> Any:
+        value = update.loss(logp.requires_grad_(), old_logp, advantage)
+        value.register_hook(lambda grad: share)
+        return torch.autograd.grad(value.sum(), logp)
+
+    return _traced(gradient, OF_SURROGATE, dtype)
+
+
 def _derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
-    """Record the derivative three times, on other numbers and in other shapes: all records must agree."""
-    first, *others = (_record(loss, dtype, shape, seed) for seed, shape in enumerate([(3, 5), (4, 2), (190, 32)]))
+    names = INPUTS if loss.antisymmetric else INPUTS[:-1]
+    names += (DEALT,) if isinstance(loss, DealtLoss) else ()
+    return _traced(functools.partial(_pair_gradient, loss), names, dtype)
+
+
+def _traced(
+    function: Callable[..., Sequence[Tensor]], names: Sequence[str], dtype: torch.dtype
+) -> tuple[Trace, list[float]]:
+    """Record a function three times, on other numbers and in other shapes: all records must agree."""
+    shapes = enumerate([(3, 5), (4, 2), (190, 32)])
+    first, *others = (_record(function, names, dtype, shape, seed) for seed, shape in shapes)
     if any(repr(first) != repr(other) for other in others):  # as text, in which NaN equals NaN
         raise NotFusable("it does not treat every pair alike, by a fixed formula")
     return first
@@ -99,16 +122,20 @@ _cached_derivative = functools.lru_cache(maxsize=128)(_derivative)
 
 
 @torch.enable_grad()
-def _record(loss: PairLoss, dtype: torch.dtype, shape: tuple[int, int], seed: int) -> tuple[Trace, list[float]]:
+def _record(
+    function: Callable[..., Sequence[Tensor]],
+    names: Sequence[str],
+    dtype: torch.dtype,
+    shape: tuple[int, int],
+    seed: int,
+) -> tuple[Trace, list[float]]:
     generator = torch.Generator().manual_seed(torch_seed(seed, Purpose.TRACED))
     # Below zero, as log-probabilities are, and spread out: code that looks at them sees other numbers each time.
-    names = INPUTS if loss.antisymmetric else INPUTS[:-1]
-    names += (DEALT,) if isinstance(loss, DealtLoss) else ()
     inputs = {name: -4 * torch.rand(shape, generator=generator, dtype=dtype) - 0.1 for name in names}
     recorder = _Recorder(inputs, dtype)
     try:
         with torch.random.fork_rng(devices=[]), _NoPeeking(), recorder:
-            outputs = _pair_gradient(loss, **inputs)
+            outputs = function(**inputs)
     except NotFusable:
         raise
     except Exception as error:

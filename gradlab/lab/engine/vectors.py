@@ -132,6 +132,12 @@ class Value:
         compare = build.fcmp_unordered if sign == "!=" else build.fcmp_ordered
         return Value(self.emitter, compare(sign, self.code, self.like(other).code))
 
+    def divides(self, other: Value) -> Value:
+        """Return, for whole numbers, 1 where this one divides the other, and 0 elsewhere."""
+        build = self.emitter.build
+        divided = build.icmp_signed("==", build.srem(other.code, self.code), _INTEGER(0))
+        return Value(self.emitter, build.zext(divided, _INTEGER))
+
     def where(self, yes: Value | Number, no: Value | Number) -> Value:
         """Return ``yes`` in the lanes where this truth holds, ``no`` in the others; both are reals."""
         yes, no = self.emitter.real(yes), self.emitter.real(no)

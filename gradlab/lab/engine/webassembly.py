@@ -105,10 +105,10 @@ def _kernel(
 
 def _examined(loss: PairLoss, training: Training) -> tuple[Plan, list[float]]:
     """Return the plan and the loss's constants, after this machine's kernel of that plan has passed its examination."""
-    plan, _, constants = ready(loss, training, shared=not isinstance(training.policy, FreeLogits))
-    if plan.dealt:
+    run = ready(loss, training, shared=not isinstance(training.policy, FreeLogits))
+    if run.plan.dealt:
         raise NotFusable("its pairs take numbers of other pairs, which a page does not deal out")
-    return plan, constants
+    return run.plan, list(run.constants)
 
 
 def _write_slopes(plan: Plan) -> str:
