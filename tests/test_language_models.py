@@ -259,16 +259,16 @@ def test_a_ratio_follows_where_it_correlates(slope, realised, words):
     assert [row.word for row in follows] == words or slope == 0
     assert follows[1].word == words[1]
     for row, true in zip([row for row in answers if row.role == "context"], (slope, realised), strict=True):
-        assert row.effect == pytest.approx(true, abs=0.03)
+        assert row.effect == pytest.approx(true - 1, abs=0.03)
         assert len(row.rows) == len(SIZES) * len(language_models.TASKS)
 
 
 def test_a_correlation_is_not_a_slope():
-    found = language_models.slopes(logs(slope=0.1, realised=2.0)).groupby("method")[["r", "slope"]].mean()
+    found = language_models.fits(logs(slope=0.1, realised=2.0)).groupby("method")[["r", "excess"]].mean()
     assert found["r"].min() > 0.9
-    assert found.loc["grad_norm", "slope"] == pytest.approx(0.1, abs=0.03)
+    assert found.loc["grad_norm", "excess"] == pytest.approx(0.1 - 1, abs=0.03)
     flat = logs(slope=0.0).assign(grad_norm_win=1.0, grad_norm_lose=1.0)
-    assert (language_models.slopes(flat).query("method == 'grad_norm'")["r"] == 0).all()
+    assert (language_models.fits(flat).query("method == 'grad_norm'")["r"] == 0).all()
 
 
 def test_steps_without_gradients_of_both_sides_do_not_count():
@@ -286,20 +286,20 @@ def test_steps_without_gradients_of_both_sides_do_not_count():
 
 def test_at_the_scale_of_sequences_little_is_corrected_and_length_explains_the_weight():
     answers = language_models.corrected(pairs(), logs())
-    halves, lengths = rows(answers, "at least half"), rows(answers, "share of tokens")
-    assert [row.word for row in halves] == ["reversed"] * 3
-    assert [row.role for row in halves] == ["robustness", "robustness", "context"]
+    shares, lengths = rows(answers, "the share corrected"), rows(answers, "length explains")
+    assert {row.role for row in answers} == {"context"}
     assert [row.word for row in lengths] == ["holds throughout"] * 2
     assert "Mean R²: 1 (real pairs), 1 (task of tokens)" in lengths[0].note
-    assert len(rows(answers, "bDPO's policy at the end")) == 2
-    assert halves[0].sentence.endswith("points of DPO's imbalance below one half under bDPO's policy at the end")
+    assert [row.effect for row in shares] == pytest.approx([1 / 50, 1 / 50, 1 / 80], rel=0.2)  # about 1/LM
+    assert re.match(r"bDPO corrects 2\.\d percent of DPO's imbalance in the median held-out pair under bDPO's policy",
+                    shares[0].sentence)  # fmt: skip
 
 
-def test_where_probabilities_are_large_half_is_corrected_and_where_length_is_no_matter_the_weight_is_more_than_it():
+def test_where_probabilities_are_large_most_is_corrected_and_lengths_that_do_not_matter_explain_little():
     near = logs().assign(logp_win=-0.5, logp_lose=-2.0)
     answers = language_models.corrected(pairs(by_length=False, win=-0.5, lose=-2.0), near)
-    assert [row.word for row in rows(answers, "at least half")] == ["holds throughout"] * 3
-    assert {row.word for row in rows(answers, "share of tokens")} == {"reversed"}
+    assert min(row.effect for row in rows(answers, "the share corrected")) > 0.8
+    assert max(row.effect for row in rows(answers, "length explains")) < 0.1
 
 
 def test_the_share_corrected_is_that_of_the_law():

@@ -85,8 +85,8 @@ class FrontierExplorer(Explorer):
         "same: a constant λ = ½ is DPO at β/2, another mark on DPO's curve. With all pairs and exact labels no "
         "loss beats DPO at equal KL; that is a theorem. With free logits and few pairs bDPO's curve lies above DPO's "
         "over a middle range of KL, ends early, and never reaches DPO's highest reward; with shared parameters "
-        "the curves nearly meet. Judged at equal KL over seeds, masks and kinds of policy, “bDPO buys more than DPO” "
-        "fails; and at the end of training, weights given to the wrong pairs do as well on average."
+        "the curves nearly meet. That is one world: the claims report compares both at equal KL over seeds, masks and "
+        "kinds of policy, and with weights given to the wrong pairs, which balance nothing."
     )
     stories = (
         Story(

@@ -21,13 +21,12 @@ held-out pairs have a prompt that is trained on too, with other responses, of th
 - *ppo*, robustness: win-rate of PPO minus DPO's on the task of tokens, where the true reward judges. On real pairs the
   judge is the reward model that PPO was trained on, so that row is context, and *undecided* whatever it shows.
 - *log-ratio*, robustness: in each run of DPO, over its logged steps, the correlation r of a ratio's logarithm with
-  log(π_l/π_w), the batch's mean. Context: the least-squares slope, which is 1 for a ratio that is π_l/π_w.
-- *ratio-corrected*: by the law, bDPO corrects the share 1 − |1 − 1/LM| of a pair's imbalance, LM the logarithmic mean
-  of −log π_w and −log π_l. Robustness: the median share of a run's held-out pairs minus ½, under the policy that bDPO
-  ends with and under the reference that it starts from. Context: the law at the mean log-probabilities of each batch of
-  a bDPO training, the median over its steps. 1/LM is convex, so where LM ≥ 1 the mean share of a batch is at least
-  that. Context: R² of λ_w on the winner's share of tokens minus ½, one number per run; a share of tokens that is
-  constant explains nothing.
+  log(π_l/π_w), the batch's mean. Context: the least-squares slope minus 1, which is 0 for a ratio that is π_l/π_w.
+- *ratio-corrected*, context: by the law, bDPO corrects the share 1 − |1 − 1/LM| of a pair's imbalance, LM the
+  logarithmic mean of −log π_w and −log π_l. The median share of a run's held-out pairs, under the policy that bDPO ends
+  with and under the reference that it starts from; and along bDPO's trainings the law at each batch's mean
+  log-probabilities, the median over steps. 1/LM is convex, so where LM ≥ 1 a batch's mean share is at least that. And
+  R² of λ_w on the winner's share of tokens, one number per run; a share of tokens that is constant explains nothing.
 """
 
 from __future__ import annotations
@@ -45,6 +44,7 @@ from gradlab import plotting
 from gradlab.doctor import SPIKE_EVALUATIONS, spikes
 from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, judged
 from gradlab.experiments.experiment import Measurement
+from gradlab.experiments.questions import log_ratio, ratios
 from gradlab.stats.counts import Count, difference_of_shares, runs_to_decide
 from gradlab.stats.words import Evidence
 from gradlab.theory import bdpo_share_corrected
@@ -56,9 +56,6 @@ SHORT = {"hh": "real pairs", "tokens": "task of tokens"}  # in figures
 REWARD_MODEL = "reward model"  # the judge whose accuracy is tested; the true reward needs no test
 WIN_MARGIN = 0.02  # of win-rate
 SPIKE_MARGIN = 0.1  # of runs
-CORRELATION_MARGIN = 0.1
-SLOPE_MARGIN = 0.2
-SHARE_MARGIN = 0.02  # of the imbalance, and of the variance of λ
 HALF = 0.5
 BASELINES = {
     "nbdpo": "naive bDPO", "nbdpo-symmetric": "symmetric naive bDPO", "dpo": "DPO",
@@ -70,6 +67,7 @@ RATIOS = {
     "grad_norm": "parameter gradient of a batch's two sides",
     "delta": "realised change of log π of a batch in a step",
 }
+_SUBJECTS = {"grad_norm": "gradients of a batch's two sides", "delta": "realised changes of a batch's two sides"}
 _WINS = Unit("points of win-rate", 100, 1)
 _OF_RUNS = Unit("percent of runs", 100, 0)
 _RUN = ["task", "size", "seed"]
@@ -336,8 +334,8 @@ def side_ratios(logs: pd.DataFrame) -> pd.DataFrame:
     return rows[[*_RUN, "method", "step"]].assign(log_lose_win=rows["logp_lose"] - rows["logp_win"], **found)
 
 
-def slopes(logs: pd.DataFrame) -> pd.DataFrame:
-    """Return the correlation ``r`` and the least-squares ``slope`` per run of DPO and ratio, which ``method`` names."""
+def fits(logs: pd.DataFrame) -> pd.DataFrame:
+    """Return ``r`` and ``excess`` of each run of DPO and ratio, which ``method`` names, as in ``log_ratio.fits``."""
     rows = []
     ratios = side_ratios(logs[logs["method"] == "dpo"])
     for key, run in ratios.groupby(_RUN, sort=False):
@@ -353,29 +351,34 @@ def slopes(logs: pd.DataFrame) -> pd.DataFrame:
                 )
             slope = float(np.polyfit(points[:, 0], points[:, 1], 1)[0])
             r = float(np.corrcoef(points.T)[0, 1]) if np.ptp(points[:, 1]) > 0 else 0.0
-            rows.append({**dict(zip(_RUN, key, strict=True)), "method": name, "slope": slope, "r": r})
+            rows.append({**dict(zip(_RUN, key, strict=True)), "method": name, "excess": slope - 1, "r": r})
     return pd.DataFrame(rows)
 
 
 def followed(logs: pd.DataFrame) -> list[Judged]:
     """Judge whether parameter gradients and realised changes follow π_l/π_w in DPO training."""
-    found = slopes(logs)
+    found = fits(logs)
     rows = list[Judged]()
+    slopes = 1 + found.groupby("method")["excess"].mean()
     for name, words in RATIOS.items():
         common = {"claim": "log-ratio", "method": name, "baseline": None, "by": ("task", "size")}
+        subject = f"in language models the log ratio of the {_SUBJECTS[name]}"
+        slope = f"{slopes[name]:.2f}".replace("-", "−")
         rows += judged(found, [
             Contrast(
-                statement=f"{words}: the ratio correlates with π_l/π_w in DPO training, {_setting(found)}", value="r",
-                margin=CORRELATION_MARGIN, role="robustness", label=f"r of the {words}", unit=Unit("", 1, 2),
-                better=f"{words}: its ratio rises with π_l/π_w over a language model's training, r = {{size}}",
-                worse=f"{words}: its ratio falls as π_l/π_w rises over a language model's training, r = −{{size}}",
-                **common,
+                statement=f"{words}: its log ratio correlates with log(π_l/π_w) in DPO training, {_setting(found)}",
+                value="r", margin=log_ratio.MARGIN, role="robustness", label=f"{words}, language models",
+                unit=Unit("", 1, 2), better=f"{subject} correlates with log(π_l/π_w) at r = {{size}}, slope {slope}",
+                worse=f"{subject} correlates with log(π_l/π_w) at r = −{{size}}, slope {slope}",
+                same=f"{subject} does not correlate with log(π_l/π_w): r is within {{margin}} of 0", **common,
             ),
             Contrast(
-                statement=f"{words}: the ratio grows with π_l/π_w in DPO training, {_setting(found)}", value="slope",
-                margin=SLOPE_MARGIN, role="context", label=f"slope of the {words}", unit=Unit("", 1, 2),
-                better=f"{words}: the logarithm of its ratio grows at slope {{size}}, where 1 would be π_l/π_w",
-                worse=f"{words}: the logarithm of its ratio falls at slope −{{size}}, where 1 would be π_l/π_w",
+                statement=f"{words}: its log ratio follows log(π_l/π_w) at slope 1 ± {log_ratio.TOLERANCE:g} in DPO "
+                f"training, {_setting(found)}", value="excess", margin=log_ratio.TOLERANCE, role="context",
+                label=f"slope of the {words}, language models", unit=Unit("", 1, 2),
+                better=f"{subject}, over log(π_l/π_w), has a slope {{size}} above 1",
+                worse=f"{subject}, over log(π_l/π_w), has a slope {{size}} below 1, where 1 is in proportion",
+                same=f"{subject}, over log(π_l/π_w), has a slope of 1, within {{margin}}: it follows in proportion",
                 **common,
             ),
         ], {"task": TASKS})  # fmt: skip
@@ -397,7 +400,7 @@ def weighed(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def length_explains(weights: pd.DataFrame) -> pd.DataFrame:
-    """Return ``r2`` of λ_w on the winner's share of tokens, per run and policy; ``beyond`` is R² minus HALF."""
+    """Return ``r2`` of λ_w on the winner's share of tokens, per run and policy."""
 
     def r2(run: pd.DataFrame) -> float:
         x, y = (run[name].to_numpy(float) for name in ("length_share", "weight"))
@@ -410,61 +413,61 @@ def shares_along(logs: pd.DataFrame) -> pd.DataFrame:
     """Return the median ``share`` corrected along each training of bDPO, by the law at each batch's mean log π."""
     steps = logs[logs["method"] == "bdpo"].dropna(subset=["logp_win", "logp_lose"])
     steps = steps.assign(share=bdpo_share_corrected(steps["logp_win"].to_numpy(), steps["logp_lose"].to_numpy()))
-    return _per_run(steps, "share", lambda run: float(run["share"].median()))
+    return _medians(steps)
+
+
+def _medians(frame: pd.DataFrame) -> pd.DataFrame:
+    return _per_run(frame, "share", lambda run: float(run["share"].median()))
 
 
 def _per_run(frame: pd.DataFrame, name: str, measure: Callable[[pd.DataFrame], float]) -> pd.DataFrame:
-    """Return a number per run and method in the column ``name``; ``beyond`` is that minus HALF."""
+    """Return a number per run and method in the column ``name``."""
     rows = [
         {**dict(zip([*_RUN, "method"], key, strict=True)), name: measure(run)}
         for key, run in frame.groupby([*_RUN, "method"], sort=False)
     ]
-    return pd.DataFrame(rows).assign(beyond=lambda table: table[name] - HALF)
+    return pd.DataFrame(rows)
 
 
 def corrected(pairs: pd.DataFrame, logs: pd.DataFrame) -> list[Judged]:
-    """Judge how much of DPO's imbalance bDPO takes away in language models, and how far length explains λ_w."""
+    """Say how much of DPO's imbalance bDPO takes away in language models, and how far length explains λ_w."""
     weights = weighed(pairs[pairs["method"].isin(list(POLICIES))])
-    shares = _per_run(weights[weights["imbalance"] > 0], "share", lambda run: float(run["share"].median()))
-    explained, along = length_explains(weights), shares_along(logs)
+    shares, explained = _medians(weights[weights["imbalance"] > 0]), length_explains(weights)
+    common = {"claim": "ratio-corrected", "baseline": None, "by": ("task", "size"), "margin": ratios.MARGIN,
+              "role": "context"}  # fmt: skip
+
+    def share(method: str, what: str, label: str) -> Contrast:
+        return Contrast(
+            statement=f"the share corrected {what}, {_setting(pairs)}", method=method, value="share", label=label,
+            unit=Unit("percent of DPO's imbalance", 100, 1), better=f"bDPO corrects {{size}} {what}, language models",
+            worse=f"bDPO adds {{size}} {what}, language models", **common,
+        )  # fmt: skip
+
+    rows = _with_means(shares, "share", [
+        share(method, f"in the median held-out pair under {words}", words) for method, words in POLICIES.items()
+    ])  # fmt: skip
+    what = "in the median step of bDPO's trainings, at a batch's mean log π"
+    rows += _with_means(shares_along(logs), "share", [share("bdpo", what, "bDPO's trainings")])
+    return rows + _with_means(explained, "r2", [
+        Contrast(
+            statement=f"how much of λ_w's variance length explains, held-out pairs under {words}, {_setting(pairs)}",
+            method=method, value="r2", label=f"length, {words}", unit=Unit("percent of λ_w's variance", 100, 1),
+            better=f"the winner's share of tokens explains {{size}} in held-out pairs under {words}, language models",
+            worse=f"the winner's share of tokens explains {{size}} in held-out pairs under {words}, language models",
+            **common,
+        )
+        for method, words in POLICIES.items()
+    ])  # fmt: skip
+
+
+def _with_means(frame: pd.DataFrame, name: str, contrasts: list[Contrast]) -> list[Judged]:
+    """Return the answers, with the number's mean by task as a note."""
     rows = list[Judged]()
-    for method, words in POLICIES.items():
-        rows += _beyond_half(shares, "share", _half_gone(
-            method, f"held-out pairs of language models under {words}, {_setting(pairs)}", f"under {words}",
-            "robustness",
-        ))  # fmt: skip
-    rows += _beyond_half(along, "share", _half_gone(
-        "bdpo", f"batches of bDPO's trainings of language models, at their mean log π, {_setting(logs)}",
-        "along bDPO's trainings", "context",
-    ))  # fmt: skip
-    for method, words in POLICIES.items():
-        rows += _beyond_half(explained, "r2", Contrast(
-            claim="ratio-corrected", method=method, baseline=None, value="beyond", by=("task", "size"),
-            statement=f"λ_w follows the share of tokens, which explains more than half of its variance: held-out pairs "
-            f"of language models under {words}, {_setting(pairs)}", margin=SHARE_MARGIN, role="context",
-            unit=Unit("points of λ's variance", 100, 1), label=f"length, {words}",
-            better=f"under {words} length explains {{size}} more than half of λ's variance",
-            worse=f"under {words} length explains {{size}} less than half of λ's variance",
-        ))  # fmt: skip
+    for contrast, row in zip(contrasts, judged(frame, contrasts, {"task": TASKS}), strict=True):
+        means = frame[frame["method"] == contrast.method].groupby("task")[name].mean()
+        said = ", ".join(f"{means[task]:.2g} ({words})" for task, words in SHORT.items())
+        rows.append(replace(row, note=f"{'Mean R²' if name == 'r2' else 'Median share corrected'}: {said}."))
     return rows
-
-
-def _half_gone(method: str, case: str, words: str, role: Role) -> Contrast:
-    return Contrast(
-        claim="ratio-corrected", method=method, baseline=None, value="beyond", by=("task", "size"), role=role,
-        statement=f"bDPO takes away at least half of DPO's imbalance: {case}", margin=SHARE_MARGIN,
-        unit=Unit("points of DPO's imbalance", 100, 1), label=words,
-        better=f"the median share of the imbalance that bDPO corrects lies {{size}} above one half {words}",
-        worse=f"the median share of the imbalance that bDPO corrects lies {{size}} below one half {words}",
-    )  # fmt: skip
-
-
-def _beyond_half(frame: pd.DataFrame, name: str, contrast: Contrast) -> list[Judged]:
-    """Return the answer of a contrast with one half, with the mean of the number itself, by task, as a note."""
-    means = frame[frame["method"] == contrast.method].groupby("task")[name].mean()
-    what = "Mean R²" if name == "r2" else "Median share corrected, mean over runs"
-    said = ", ".join(f"{means[task]:.2g} ({words})" for task, words in SHORT.items())
-    return [replace(row, note=f"{what}: {said}.") for row in judged(frame, [contrast], {"task": TASKS})]
 
 
 # --- figures ---

@@ -213,7 +213,7 @@ CLAIMS: dict[str, Claim] = {
         rule="A proof of the law, with which autograd must agree in every declared case. Context: the share corrected "
         f"along DPO's and bDPO's trainings in the lab ({ratios.SETTINGS['training_seeds']} seeds), for whole "
         "sequences, and how much of λ length explains; where the laptop run of language models is there, the latter "
-        "two on its held-out pairs, at the start and at the end.",
+        "two on its held-out pairs, at the start and at the end, and the share along bDPO's trainings.",
         changes="Another meaning of symmetry than equal derivatives by π_w and π_l.",
         figures=("ratio-correction", "gradient-field", "llm-length"),
         experiments=("ratios",),
