@@ -91,6 +91,31 @@ def test_worlds_have_a_spread_a_new_world_and_moderators():
                moderators=("dose",))  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("world == 5", "frame must have the worlds from 0 to 9; world 5 is missing"),
+        ("world == 5 and seed == 2", "frame must have 4 seeds in every world; world 5 has 3"),
+        ("world == 5 and method == 'b'", "must both have x"),
+    ],
+)
+@pytest.mark.parametrize("where", ["", "world < 8"])
+def test_no_world_may_be_missing_also_where_only_some_are_judged(lost, words, where):
+    worlds = {"by": ("world",), "population": "worlds", "where": where}
+    table = frame([0.05] * 10, seeds=4, population="world")
+    assert len(answer(table, **worlds).rows) == (8 if where else 10)
+    with pytest.raises(ValueError, match=words):
+        answer(table.query(f"not ({lost})"), **worlds)
+
+
+def test_seeds_that_are_each_worlds_own_fill_the_table():
+    table = frame([0.05] * 5, seeds=4, population="world")
+    own = table.assign(seed=1000 + 4 * table["world"] + table["seed"])
+    found = [contrast(by=("world",), population="worlds").table(one) for one in (table, own)]
+    assert found[1].shape == (5, 4)
+    pd.testing.assert_frame_equal(*found)
+
+
 def test_a_scan_takes_its_word_from_its_proof_and_a_case_can_contradict_it():
     cases = pd.DataFrame({"case": [0, 1, 2], "slack": [1.0, 2.0, 3.0]})
     scan = {"claim": "shift-dpo", "statement": "s", "value": "slack", "by": ("case",)}

@@ -276,7 +276,7 @@ def test_the_figures_show_every_world_and_the_controls_beside():
     assert tuple(axis.get_title() for axis in reward.axes) == titles
     first, beside = reward.axes[:2]
     states = [line for line in first.lines if line.get_label() in ("for", "against", "none", "undecided")]
-    assert sum(len(line.get_xydata()) for line in states) == 120
+    assert sum(np.size(line.get_xdata()) for line in states) == 120
     assert len({str(line.get_marker()) for line in states}) == 4  # told apart in grey
     assert [text.get_text() for text in beside.texts] == ["+1.2", "+1.2", "+0.0", "+1.2"]
     assert first.get_xscale() == "log"
