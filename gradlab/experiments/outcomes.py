@@ -12,7 +12,7 @@ _WORDS = {
     "dpo": "DPO", "bdpo": "bDPO", "bdpo at 2β": "bDPO at 2β", "nbdpo": "naive bDPO",
     "nbdpo-symmetric": "symmetric naive bDPO", "permuted λ": "bDPO with permuted λ",
     "permuted |λ−½|": "bDPO with permuted |λ − ½|", "fixed λ=0.4": "a constant λ = 0.4",
-    "fixed λ=0.5": "a constant λ = ½", "fixed λ=0.6": "a constant λ = 0.6",
+    "fixed λ=0.5": "a constant λ = ½", "fixed λ=0.6": "a constant λ = 0.6", "ppo": "PPO",
 }  # fmt: skip
 
 

@@ -28,15 +28,17 @@ class Endpoint:
     design: Design
     where: str = ""
 
-    def to_add(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return a row per cell: the columns ``by``, ``seeds`` (so far), ``half_width``, and ``more`` to be added."""
+    def differences(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return paired differences: the columns ``by``, ``seed`` and ``difference``."""
         rows = frame.query(self.where) if self.where else frame
         if self.baseline is None:
             rows = rows[rows["method"] == self.method]
-            differences = rows[[*self.by, "seed"]].assign(difference=rows[self.value])
-        else:
-            differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
-        table = by_unit_and_seed(differences, self.by)
+            return rows[[*self.by, "seed"]].assign(difference=rows[self.value])
+        return paired_differences(rows, self.value, self.method, self.baseline, self.by)
+
+    def to_add(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a row per cell: the columns ``by``, ``seeds`` (so far), ``half_width``, and ``more`` to be added."""
+        table = by_unit_and_seed(self.differences(frame), self.by)
         values = table.to_numpy(float)
         seeds, half_width = (~np.isnan(values)).sum(1), mean_of(values).half_width()
         return table.index.to_frame(index=False).assign(
@@ -73,9 +75,7 @@ def worlds_to_add(frame: pd.DataFrame, endpoints: Iterable[Endpoint]) -> range:
         drawn = len(numbers)
         if set(numbers) != set(range(drawn)):
             raise ValueError(f"{world} must run from 0 on without a gap, got {drawn} worlds up to {max(numbers)}")
-        rows = frame.query(endpoint.where) if endpoint.where else frame
-        differences = paired_differences(rows, endpoint.value, endpoint.method, endpoint.baseline, endpoint.by)
-        means = differences.groupby(world)["difference"].mean().to_numpy()
+        means = endpoint.differences(frame).groupby(world)["difference"].mean().to_numpy()
         half_width = mean_of(means).half_width()
         wanted = max(wanted, int(seeds_to_add([half_width], [drawn], endpoint.design)[0]))
     return range(drawn, drawn + wanted)

@@ -13,9 +13,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged, Unit, judged
+from gradlab.experiments.contrasts import Contrast, Judged, judged
 from gradlab.experiments.experiment import FIRST_SEED, Experiment
 from gradlab.experiments.methods import final, train, train_ppo
+from gradlab.experiments.outcomes import MASS, REWARD, WINS, Outcome
 from gradlab.experiments.panels import dose_panel
 from gradlab.experiments.precision import Endpoint, worlds_to_add
 from gradlab.experiments.questions.worlds_drawn import BETA, dose, drawn
@@ -24,6 +25,7 @@ from gradlab.lab.training import Training
 from gradlab.stats.precision import Design
 
 TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, record=1)
+_WORLD = ("world",)
 PRIMARY_METHODS = ["dpo", "bdpo", "nbdpo", "nbdpo-symmetric"]
 _CONTROLS = ["bdpo at 2β", "fixed λ=0.5", "permuted λ", "permuted |λ−½|"]
 SETTINGS: dict[str, Any] = {
@@ -39,13 +41,10 @@ SETTINGS: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     "first_seed": 0, "seeds": 2, "worlds": 12, "block": 12, "cap": 12, "training": TRAINING.but(steps=100),
 }  # fmt: skip
-# The primaries: value, baseline, margin, co-primaries of the claim, and the worlds that count.
-_PRIMARIES = {
-    "reward": ("utility_share", "dpo", 0.01, 1, ""),
-    "unobserved": ("unobserved_mass", "dpo", 0.005, 1, "mask > 0"),
-    "naive": ("win_rate", "nbdpo", 0.01, 2, ""),
-    "symmetric": ("win_rate", "nbdpo-symmetric", 0.01, 2, ""),
-}
+# The primaries: outcome, baseline, how many share Holm's correction, and the worlds that count.
+_PRIMARIES = (
+    (REWARD, "dpo", 1, ""), (MASS, "dpo", 1, "mask > 0"), (WINS, "nbdpo", 2, ""), (WINS, "nbdpo-symmetric", 2, ""),
+)  # fmt: skip
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -56,9 +55,9 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 def more(frame: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the parts of the next worlds, with the primaries' methods; none once the averages are precise enough."""
     endpoints = [
-        Endpoint(value, "bdpo", baseline, ("world",), where=where,
-                 design=Design(margin, number, settings["worlds"], settings["block"], settings["cap"]))
-        for value, baseline, margin, number, where in _PRIMARIES.values()
+        Endpoint(outcome.value, "bdpo", baseline, _WORLD, where=where,
+                 design=Design(outcome.margin, number, settings["worlds"], settings["block"], settings["cap"]))
+        for outcome, baseline, number, where in _PRIMARIES
     ]  # fmt: skip
     return _parts(settings, worlds_to_add(frame, endpoints), dict.fromkeys(settings["methods"], PRIMARY_METHODS))
 
@@ -94,65 +93,40 @@ def run_part(method: str, numbers: list[int], training: Training, first_seed: in
     return columns.merge(final(fitted, runs, method=method), on="seed", validate="one_to_one")
 
 
-MODERATORS = ("dose", "mask", "policy", "pairs", "reference", "utility_kind")
 _FIRST = f"world < {SETTINGS['worlds']}"
+MODERATORS = ("dose", "mask", "policy", "pairs", "reference", "utility_kind")
 
 
-def _contrast(primary: str, statement: str, words: tuple[str, str], **changes: Any) -> Contrast:
-    """Return a contrast on a primary endpoint.
-
-    words  for a positive and a negative effect.
-    """
-    value, baseline, margin, co_primaries, where = _PRIMARIES[primary]
-    claim, unit = {
-        "utility_share": ("grid-reward", Unit("points of the reachable reward", 100, 1)),
-        "unobserved_mass": ("grid-unobserved", Unit("points of probability", 100, 2)),
-        "win_rate": ("ablation", Unit("points of the win-rate", 100, 1)),
-    }[value]
-    given = {"claim": claim, "method": "bdpo", "baseline": baseline, "co_primaries": co_primaries, **changes}
-    where = " and ".join(filter(None, [where, given.pop("where", "")]))
-    better, worse = (f"in drawn worlds, {one} on average" for one in words)
-    return Contrast(
-        statement=f"{statement}, in drawn worlds", value=value, by=("world",), margin=margin, where=where, unit=unit,
-        better=better, worse=worse, lower_is_better=value == "unobserved_mass", population="worlds",
-        moderators=MODERATORS, **given,
-    )  # fmt: skip
+def _contrast(outcome: Outcome, statement: str, method: str, baseline: str, label: str, **changes: Any) -> Contrast:
+    return outcome.contrast(statement, method, baseline, _WORLD, words="in drawn worlds, {}", label=label,
+                            population="worlds", moderators=MODERATORS, **changes)  # fmt: skip
 
 
-def _against_controls(primary: str, verb: str, more: str, less: str) -> list[Contrast]:
-    """Return the comparison with DPO, and those with the controls on the first worlds, on one endpoint."""
-    first = {"where": _FIRST, "role": "explains away"}
-
-    def words(method: str, other: str) -> tuple[str, str]:
-        return f"{method} {verb} {{size}} {more} than {other}", f"{method} {verb} {{size}} {less} than {other}"
-
+def _against_controls(outcome: Outcome, where: str) -> list[Contrast]:
+    """Return the comparisons with what could explain an effect away, on the first worlds."""
+    first = {"where": " and ".join(filter(None, [where, _FIRST])), "role": "explains away"}
     return [
-        _contrast(primary, "bDPO against DPO at β = 1", words("bDPO", "DPO"), label="bDPO against DPO"),
-        _contrast(primary, "bDPO against a constant λ = ½, which is DPO at β/2", words("bDPO", "a constant λ = ½"),
-                  baseline="fixed λ=0.5", label="λ = ½", **first),
-        _contrast(primary, "bDPO at 2β, which has DPO's effective β, against DPO", words("bDPO at 2β", "DPO"),
-                  method="bdpo at 2β", label="bDPO at 2β", **first),
-        _contrast(primary, "bDPO against its λ permuted among the pairs", words("bDPO", "with permuted λ"),
-                  baseline="permuted λ", label="permuted λ", **first),
-        _contrast(primary, "bDPO against its |λ − ½| permuted among the pairs", words("bDPO", "with permuted |λ − ½|"),
-                  baseline="permuted |λ−½|", label="permuted |λ − ½|", **{**first, "role": "context"}),
+        _contrast(outcome, "bDPO against a constant λ = ½, which is DPO at β/2", "bdpo", "fixed λ=0.5", "λ = ½",
+                  **first),
+        _contrast(outcome, "bDPO at 2β, which has DPO's effective β, against DPO", "bdpo at 2β", "dpo", "bDPO at 2β",
+                  **first),
+        _contrast(outcome, "bDPO against its λ permuted among the pairs", "bdpo", "permuted λ", "permuted λ", **first),
+        _contrast(outcome, "bDPO against its |λ − ½| permuted, each pair's direction kept", "bdpo", "permuted |λ−½|",
+                  "permuted |λ − ½|", **{**first, "role": "context"}),
     ]  # fmt: skip
 
 
-def _wins(other: str) -> tuple[str, str]:
-    return f"bDPO wins more often than {other}, by {{size}}", f"bDPO wins less often than {other}, by {{size}}"
-
-
+_NAMES = {"dpo": "DPO", "nbdpo": "naive bDPO", "nbdpo-symmetric": "symmetric naive bDPO"}
 CONTRASTS = [
-    *_against_controls("reward", "reaches", "more", "less"),
-    *_against_controls("unobserved", "puts", "less on unobserved responses", "more on unobserved responses"),
-    _contrast("naive", "win-rate, bDPO against naive bDPO", _wins("naive bDPO"), label="naive bDPO"),
-    _contrast("symmetric", "win-rate, bDPO against naive bDPO v2 (symmetric)", _wins("naive bDPO v2"),
-              label="naive bDPO v2"),
-    _contrast("naive", "win-rate, bDPO against DPO", _wins("DPO"), baseline="dpo", label="DPO", role="context"),
-    _contrast("reward", "PPO on a free reward model against DPO, shared parameters",
-              ("PPO reaches {size} more than DPO", "PPO reaches {size} less than DPO"), claim="ppo", method="ppo",
-              label="drawn worlds", where=f"policy == 'shared' and {_FIRST}", role="robustness"),
+    *(
+        _contrast(outcome, f"{'win-rate, ' if outcome is WINS else ''}bDPO against {_NAMES[baseline]} at β = 1", "bdpo",
+                  baseline, f"against {_NAMES[baseline]}", where=where, co_primaries=number)
+        for outcome, baseline, number, where in _PRIMARIES
+    ),
+    *(one for outcome, _, number, where in _PRIMARIES if number == 1 for one in _against_controls(outcome, where)),
+    _contrast(WINS, "win-rate, bDPO against DPO at β = 1", "bdpo", "dpo", "against DPO", role="context"),
+    _contrast(REWARD, "PPO on a free reward model against DPO, shared parameters", "ppo", "dpo", "drawn worlds",
+              claim="ppo", where=f"policy == 'shared' and {_FIRST}", role="robustness"),
 ]  # fmt: skip
 
 
@@ -201,7 +175,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
         "worlds-unobserved": _with_controls(unobserved),
         "worlds-ablation": plotting.effect_by_dose({
             title: dose_panel(one, title)
-            for title, one in zip(("bDPO − naive bDPO", "bDPO − naive bDPO v2"), ablation, strict=True)
+            for title, one in zip(("bDPO − naive bDPO", "bDPO − symmetric naive bDPO"), ablation, strict=True)
         }),
     }  # fmt: skip
 
