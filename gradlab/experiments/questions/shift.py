@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -125,8 +126,8 @@ STATEMENTS = [
     *_elsewhere("shift-dpo", "dpo", "outside", _OUTSIDE, proof="shift-dpo"),
     Scan("shift-balanced", f"balanced w·p: {_INSIDE} (Gaussians, the continuous limit)", "lowest_inside", _GAUSSIAN[1:],
          ROUNDING, f"weight == 'balanced' and {_LIMIT}", proof="shift-balanced", refutes=True,
-         fails="On a continuous axis the lowest value of w·p, our reconstruction of the balanced weight, always lies "
-         "outside [μ_p, μ_q]; on grids it does in some cases."),
+         fails="For smooth p and q with one mode each, on a continuous axis, the lowest value of w·p, our "
+         "reconstruction of the balanced weight, always lies outside [μ_p, μ_q]."),
     Scan("shift-balanced", f"balanced w·p: {_INSIDE} (Gaussians, grids of 20 to 800, one cell allowed)", "inside",
          _GAUSSIAN, ROUNDING, f"weight == 'balanced' and {_GRIDS}", role="context",
          holds="On coarse grids the miss of w·p may hide in one cell.",
@@ -139,8 +140,9 @@ STATEMENTS = [
     _nearer("shift-balanced", "balanced", "balanced w·p"),
     Scan("shift-bdpo", f"bDPO's own weights: {_INSIDE} (Gaussians, grids of 20 to 800, one cell allowed)", "inside",
          _GAUSSIAN, ROUNDING, f"weight == 'bdpo' and {_GRIDS}", proof="shift-bdpo", refutes=True,
-         fails="The lowest of bDPO's own weights lies outside [μ_p, μ_q] at every resolution, and on ever finer grids "
-         "they become DPO's weights at β/2, of whose extrema none lies inside."),
+         fails="On a continuous axis the lowest of bDPO's own weights lies outside [μ_p, μ_q], whatever number of "
+         "responses its λ sees; on ever finer grids they become DPO's weights at β/2, of whose extrema none lies "
+         "inside."),
     *_elsewhere("shift-bdpo", "bdpo", "inside", f"bDPO's own weights: {_INSIDE}"),
     Scan("shift-bdpo", f"bDPO's own weights, in logits: {_INSIDE}, Gaussians", "inside", _GAUSSIAN, ROUNDING,
          f"weight == 'bdpo, logits' and {_GRIDS}", **_LEVELS),
@@ -150,10 +152,11 @@ STATEMENTS = [
 
 def sizes(rows: pd.DataFrame) -> list[Scan]:
     """Return how far the lowest balanced weight misses, and how much weight lies far out, with the sizes in words."""
-    limit = rows.query(_LIMIT).set_index("weight")
-    miss, far = limit.loc["balanced", "miss_in_widths"], limit.groupby(level=0)["far"].median()
+    limit = rows.query(_LIMIT)
+    miss = limit.loc[limit["weight"] == "balanced", "miss_in_widths"].to_numpy()
+    far = {name: float(case["far"].median()) for name, case in limit.groupby("weight")}
     said = (
-        f"The lowest value of w·p lies {miss.median():.2f} σ_p outside [μ_p, μ_q] in the median case, and from "
+        f"The lowest value of w·p lies {np.median(miss):.2f} σ_p outside [μ_p, μ_q] in the median case, and from "
         f"{miss.min():.2f} to {miss.max():.2f} σ_p over the declared cases."
     )
     fair = (

@@ -186,8 +186,9 @@ CLAIMS: dict[str, Claim] = {
         "[μ_p, μ_q].",
         stated="Nothing literally; it is implied, since bDPO is proposed for this property.",
         ours="The test: bDPO's real weights, from its loss with its λ and its margin, and not w·p.",
-        rule="Proofs: its lowest weight lies outside at every resolution, and on ever finer grids its weights become "
-        f"DPO's at β/2; an exact case on five responses. {_UNIFORM} The cases are grids of 20 to 800 responses.",
+        rule="Proofs: on a continuous axis its lowest weight lies outside, whatever number of responses λ sees, and on "
+        "ever finer grids its weights become DPO's at β/2. An exact case on five responses. "
+        f"{_UNIFORM} The cases are grids of 20 to 800 responses.",
         changes="A gap in the proofs.",
         figures=("weight-functions", "shift-phase", "shift-refinement"),
         experiments=("shift",),

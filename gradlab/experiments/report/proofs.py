@@ -161,32 +161,33 @@ _SHIFT = (
     ),
     Proof(
         "shift-levels",
-        "Let the weight of y depend on y only through p(y) and q(y), and increase in q(y); if q rises up to μ_q, and p "
-        "is continuous and left of μ_p comes down to its level at μ_q, then the lowest weight is not in (μ_p, μ_q], "
-        "and not at μ_p either where the modes are inside the interval, everything is differentiable, and the weight's "
+        "Let the weight of y depend on y only through p(y) and q(y), and increase in q(y); if p and q are unimodal, p "
+        "is continuous, and left of μ_p it comes down to its level at μ_q, the lowest weight is not in (μ_p, μ_q], and "
+        "not at μ_p either where μ_p is inside the interval, everything is differentiable, and the weight's "
         "derivative by q and q′(μ_p) are positive.",
         "Let y be in (μ_p, μ_q]. Its level p(y) lies between p(μ_q) and p(μ_p), so p takes it left of μ_p too, at some "
         "y*. There p is the same and q lower, so the weight is lower at y* than at y. At μ_p the slope of p is 0, so "
         "the weight's slope has the sign of q′(μ_p), and just left of μ_p it is lower. On a grid the first part holds "
         "where p is symmetric about its mode and the grid reaches as far left of it as μ_q lies right.\n\n"
-        "This covers w, w·p, (w − E_p[w])·p, p log(q/p), and all that follow from DPO's or Balanced-DPO's weights by a "
-        "change of the policy's coordinates: no balancing by p alone can put the lowest weight between the modes.",
+        "This covers w, w·p, (w − E_p[w])·p, p log(q/p) and Balanced-DPO's weights, also in logits: no positive factor "
+        "that depends on p alone can put the lowest weight between the modes.",
         "test_a_weight_that_rises_with_preference_is_lowest_outside",
     ),
     Proof(
         "shift-bdpo",
         "Balanced-DPO's weight depends on p(y) and increases in q(y), so under the conditions of the theorem on "
-        "levels its lowest value lies outside [μ_p, μ_q] at every resolution and every β; and as the grid is refined "
-        "it tends, for continuous p and q, to half of DPO's weight at β/2, which has no extremum in [μ_p, μ_q] at all.",
+        "levels its lowest value lies outside [μ_p, μ_q], at every β and whatever number n of responses λ sees; and as "
+        "n grows it tends, for continuous p and q > 0 on a closed interval, to half of DPO's weight at β/2, which "
+        "under the conditions of the theorem on DPO has no extremum in [μ_p, μ_q] at all.",
         "With ℓ = −log p of a response among n, Balanced-DPO has λ_ij = ℓ_j/(ℓ_i + ℓ_j) and, as λ_ij ℓ_i = λ_ji ℓ_j, "
         "the margin m_ij = β log n (ℓ_j − ℓ_i)/(ℓ_i + ℓ_j). Both depend on i through p_i alone. In w_i = Σ_j "
         "λ_ij [q_i/(q_i + q_j) − σ(m_ij)] the bracket increases in q_i, so the theorem on levels applies.\n\n"
         "*Limit.* On n cells of an interval p_i = r(y)/n, with a density r relative to uniform, bounded away from 0 "
         "and ∞. So ℓ = log n − log r(y), every λ tends to ½, and m_ij to (β/2)(log r(y) − log r(t)), both uniformly "
         "and as 1/log n. That is DPO's margin at β/2, with weight ½.\n\n"
-        "*Case.* On the grid of five above, p ∝ (2, 3, 4, 2, 1) and q ∝ (1, 2, 3, 4, 1), the weights at β = 1 are "
-        "(−.297, −.046, .091, .445, −.121) to three places: the lowest is two cells left of μ_p, although p is largest "
-        "at the third response and q at the fourth.",
+        "*Case.* On a grid the lowest weight may be at μ_p itself, but need not. For p ∝ (2, 3, 4, 2, 1) and q ∝ (1, "
+        "2, 3, 4, 1), five responses, the weights at β = 1 are (−.297, −.046, .091, .445, −.121) to three places: "
+        "the lowest is two cells left of μ_p.",
         "test_balanced_dpos_lowest_weight_lies_outside",
     ),
     Proof(
