@@ -62,5 +62,5 @@ MASS = Outcome(
 )  # fmt: skip
 WINS = Outcome(
     "ablation", "win_rate", 0.01, Unit("points of win-rate", 100, 1),
-    "{method} is {size} ahead of {baseline}", "{method} is {size} behind {baseline}",
+    "{method} wins more often than {baseline}, by {size}", "{method} wins less often than {baseline}, by {size}",
 )  # fmt: skip
