@@ -1,18 +1,17 @@
-"""The paper's map leads from each place in the paper to things that exist, and its verdicts are those of the report."""
+"""The paper's map leads from each place in the paper to things that exist, and its answers are those of the report."""
 
 import contextlib
 import re
 import shlex
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from importlib import import_module
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, MEASURED
-from gradlab.experiments.report import pages
+from gradlab.experiments.report import pages, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.paper_map import PAPER
 
@@ -91,19 +90,41 @@ def test_numbers_that_the_code_names_are_on_the_map():
 
 
 def committed():
-    report = pd.read_csv(FIGURES / "claims.csv")
-    heads = report[report["row"] == "claim"]
-    return dict(zip(heads["claim"], heads["verdict"], strict=True))
+    """The answers of the committed report in brief."""
+    report = verdicts.former(FIGURES)
+    assert report is not None
+    lines = verdicts.lines_of(report)
+    return {name: wording.in_brief([line for line in lines if line.claim == name]) for name in CLAIMS}
 
 
-def test_the_committed_page_is_that_of_the_map_and_of_the_committed_verdicts():
+def invented(**answers):
+    return {name: answers.get(name, "not run") for name in CLAIMS}
+
+
+def test_the_committed_page_is_that_of_the_map_and_of_the_committed_answers():
     page = (FIGURES / "PAPER.md").read_text("utf-8")
     assert page == pages.paper_page(committed(), FIGURES, quick=False), "run make figures"
 
 
-def test_verdicts_are_filled_in_from_the_report():
-    altered = committed() | {"ratio": "of another report"}
-    assert "[ratio](CLAIMS.md#ratio): of another report |" in pages.paper_page(altered, FIGURES, quick=False)
+def test_answers_are_filled_in_from_the_report():
+    page = pages.paper_page(invented(ratio="of another report"), FIGURES, quick=False)
+    assert "[ratio](CLAIMS.md#ratio): of another report |" in page
+
+
+def test_an_answer_in_brief_has_the_words_that_were_asked_for():
+    """As stated; in drawn worlds; and whether it is the balancing."""
+    (head,) = verdicts.lines(verdicts.settle([], {}, ["ratio"])["ratio"])
+    assert wording.in_brief([head]) == "not judged"
+    elsewhere = replace(head, word="holds on average", transported="mixed")
+    assert wording.in_brief([elsewhere]) == "holds on average; elsewhere mixed"
+    explained = replace(elsewhere, because="no practical difference", control="λ = ½")
+    assert wording.in_brief([explained]) == "holds on average; elsewhere mixed; no: λ = ½ does as well"
+
+
+def test_the_page_names_figures_that_are_not_drawn_yet_without_a_link(tmp_path):
+    page = pages.paper_page(invented(), tmp_path, quick=False)
+    assert "png" not in page
+    assert ", ".join(dict.fromkeys(next(place.figures for place in PLACES if len(place.figures) > 1))) in page
 
 
 def test_every_link_of_the_page_leads_somewhere():

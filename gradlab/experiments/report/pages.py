@@ -29,7 +29,7 @@ def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
     texts = ["\n".join(said).rstrip() + "\n" for said in pages]
     write_whole({
         folder / "CLAIMS.md": texts[0], folder / "METHODS.md": texts[1],
-        folder / "PAPER.md": paper_page({one.name: one.word for one in every}, folder, quick=quick),
+        folder / "PAPER.md": paper_page({one.name: wording.in_brief(lines(one)) for one in every}, folder, quick=quick),
         folder / verdicts.REPORT: verdicts.as_csv(every),
     })  # fmt: skip
 
@@ -47,23 +47,24 @@ def write_findings(readme: Path, settled: Mapping[str, Settled], folder: str = "
     write_whole({readme: between_markers(page, ANSWER, answer)})
 
 
-def paper_page(verdict_of: Mapping[str, str], folder: Path, *, quick: bool) -> str:
+def paper_page(answers_to: Mapping[str, str], folder: Path, *, quick: bool) -> str:
     """Return the paper's map as a page.
 
-    verdict_of  the verdict on each claim, by name.
+    answers_to  the answer on each claim in brief, by name.
     """
     lines = [
         "# The paper, place by place", "", *([QUICK_MARK, ""] if quick else []),
         "Find a place of the paper ([arXiv 2502.20847](https://arxiv.org/abs/2502.20847)) by its number or its subject:"
-        " its row leads to our code, figures, a command and the verdict. We worked from a summary of the paper:"
+        " its row leads to our code, figures, a command and the answer: the word as stated, then elsewhere,"
+        " that is, in worlds drawn at random, then whether it is the balancing. We worked from a summary of the paper:"
         " *stated* is what the summary says, *ours* what it leaves open and we chose, *absent* what has no result here."
         f" {links.WRITTEN}",
     ]  # fmt: skip
-    head = ["place", "what it says", "standing", "here", "verdict"]
+    head = ["place", "what it says", "standing", "here", "answer"]
     for part, places in PAPER.items():
         rows = (
             [f"**{place.name}**", place.says, f"*{place.standing}*", _here(place, folder, quick),
-             "<br>".join(f"[{claim}](CLAIMS.md#{claim}): {verdict_of[claim]}" for claim in place.claims) or "—"]
+             "<br>".join(f"[{claim}](CLAIMS.md#{claim}): {answers_to[claim]}" for claim in place.claims) or "—"]
             for place in places
         )  # fmt: skip
         lines += ["", f"## {part}", "", *markdown_table(head, rows)]

@@ -1,7 +1,7 @@
 """The paper's map: each place in the paper that the summary names, what it says, and what gradlab has for it.
 
 We worked from a summary of the paper, and numbers of equations, theorems and sections are those that it gives. No
-verdict is here: the page fills them in from the judged claims.
+answer is here: the page fills them in from the judged claims.
 """
 
 from __future__ import annotations

@@ -79,6 +79,14 @@ def summary(lines: Sequence[Line]) -> list[str]:
     return [head.claim, head.sentence, head.word, counts(head), elsewhere(lines), because(head)]
 
 
+def in_brief(lines: Sequence[Line]) -> str:
+    """Return a claim's words: as stated, in drawn worlds, and whether it is the balancing, where each was asked."""
+    head = lines[0]
+    parts = [head.word, head.transported and f"elsewhere {head.transported}"]
+    parts.append(because(head) if head.because else "")
+    return "; ".join(filter(None, parts))
+
+
 def row(line: Line) -> list[str]:
     """Return a statement's row of a table whose columns are ``ROW``."""
     compared = line.label if line.row == "explains away" and line.label else line.statement

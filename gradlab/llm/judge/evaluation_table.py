@@ -72,7 +72,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
         accuracy = f"accuracy {by_run['reward_accuracy'].mean():.3f} on the held-out pairs."
         lines.append(f"reward {' and '.join(by_run['reward_model'].unique())}: {accuracy}")
         if not by_run["reward_beats_length"].all():
-            lines[-1] += " It is not above both chance and length there: win-rates by it are inconclusive."
+            lines[-1] += " It is not above both chance and length there: win-rates by it decide nothing."
     if "success" in frame:
         lines.append(SUCCESS + ".")
     return lines

@@ -1,0 +1,80 @@
+"""No text for readers has a result typed in: shares and counts are read from the report, or a test holds them."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# A share, or a count among many. The level of an interval is a choice, and so are quantiles and settings below.
+TYPED = re.compile(r"\b\d[\d.,]* ?%(?! (?:t |Wilson |\w+ )?intervals?\b)|\b\d[\d,]* of \d[\d,]*\b")
+OLD_WORDS = re.compile(r"\binconclusive\b|\bleast favou?rable\b|\bholds when\b|\bat least half show\b|\bmost show\b")
+SETTING, QUANTILE, STATED = "a setting of the story", "quantiles that are drawn", "what the paper states"
+ALLOWED = {
+    ("README.md", "95%"): "a rule of judging",
+    ("credit_explorer.py", "95%"): SETTING,
+    ("frontier_explorer.py", "40%"): SETTING,
+    ("grid_explorer.py", "40%"): SETTING,
+    ("sigmoid_explorer.py", "90%"): "arithmetic: 9 of 10, as Δu = log 9",
+    ("training_log_explorer.py", "10%"): QUANTILE,
+    ("training_log_explorer.py", "90%"): QUANTILE,
+    ("rating_explorer.py", "42%"): "of the sample; test_widgets_rating.py holds it",
+    ("rating_explorer.py", "49%"): "of the sample; test_widgets_rating.py holds it",
+    ("shift_explorer.py", "31%"): "of the story; test_widgets_shift.py holds it",
+    ("shift_explorer.py", "20%"): "of the story; test_widgets_shift.py holds it",
+    ("variance_explorer.py", "27 of 50"): "of the story; test_widgets_variance.py holds it",
+    ("07-training-log.ipynb", "80%"): QUANTILE,
+    ("08-rating.ipynb", "42%"): "of the sample; test_widgets_rating.py holds it",
+    ("08-rating.ipynb", "49%"): "of the sample; test_widgets_rating.py holds it",
+    ("08-rating.ipynb", "2 of 12"): "in the code of a test",
+    ("09-through-the-paper.ipynb", "18%"): STATED,
+    ("09-through-the-paper.ipynb", "21%"): STATED,
+}  # fmt: skip
+EXPLORERS = sorted((ROOT / "gradlab/widgets").glob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]  # scripts/README.md cites benchmarks
+
+
+def texts(path):
+    """The texts of a file as they are typed: what a program puts into them is not there."""
+    if path.suffix == ".py":
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        formats = {
+            part
+            for node in nodes
+            if isinstance(node, ast.FormattedValue)
+            for part in ast.walk(node.format_spec or node.value)
+        }
+        return [node.value for node in nodes
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in formats]  # fmt: skip
+    if path.suffix == ".ipynb":
+        return ["".join(cell["source"]) for cell in json.loads(path.read_text("utf-8"))["cells"]]
+    return [re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", path.read_text("utf-8"), flags=re.DOTALL)]  # without tables
+
+
+def typed(path):
+    return [found for text in texts(path) for found in TYPED.findall(text)]
+
+
+@pytest.mark.parametrize("path", [*EXPLORERS, *NOTEBOOKS, *PAGES], ids=lambda path: path.name)
+def test_no_share_and_no_count_is_typed(path):
+    wrong = [found for found in typed(path) if (path.name, found) not in ALLOWED]
+    assert not wrong, f"{path.name}: read {', '.join(wrong)} from the report, or hold it by a test and say so here"
+
+
+@pytest.mark.parametrize("path", [*EXPLORERS, *NOTEBOOKS, *PAGES], ids=lambda path: path.name)
+def test_no_word_of_the_former_rules_is_left(path):
+    assert not [found for text in texts(path) for found in OLD_WORDS.findall(text)]
+
+
+def test_what_is_allowed_is_there():
+    there = {(path.name, found) for path in (*EXPLORERS, *NOTEBOOKS, *PAGES) for found in typed(path)}
+    assert not set(ALLOWED) - there
+
+
+def test_a_typed_share_is_found_and_one_that_is_read_is_not(tmp_path):
+    path = tmp_path / "some_explorer.py"
+    path.write_text('share = 0.23\na = "held in 23% of cases, 68 of 186"\nb = f"held in {share:.0%}, 95% intervals"\n')
+    assert typed(path) == ["23%", "68 of 186"]
