@@ -128,7 +128,9 @@ def test_an_interrupted_run_resumes_without_losing_a_part(tmp_path, monkeypatch,
     assert len(list(tmp_path.rglob("*.parquet"))) == 2
     assert not [file for file in tmp_path.rglob("*") if file.name.startswith(".") and file.is_file()]
     assert frames.bring_up_to_date([experiment], tmp_path, quick=True, fresh=False, workers=1) == [experiment]
-    assert len(calls) == 3 + (len(experiment.parts(frames.declared(experiment, True))) - 2)
+    different = {json.dumps(plain(part), sort_keys=True) for part in calls}
+    assert len(calls) == len(different) + 1  # the broken part alone was run again, further seeds included
+    assert len(different) >= len(experiment.parts(frames.declared(experiment, True)))
     resumed = load_frame(frames.frame_path(experiment, tmp_path))[0]
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
     assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == []
