@@ -1,9 +1,13 @@
 """Answers that a test makes up: frames of two methods and controls with a known effect, judged by today's rules."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from gradlab.experiments.contrasts import Contrast, Scan, Unit, judged
+from gradlab.experiments.report import verdicts
+from gradlab.experiments.report.claims import CLAIMS
 from gradlab.streams import Purpose, stream
 
 CLAIM = "grid-reward"  # stated cells, worlds and controls
@@ -77,3 +81,21 @@ def answers(effects=(0.06,), *, ahead_elsewhere=lambda dose, mask: 0.06, half=0.
         *judged(here, [contrast(role="robustness", statement="without masks", where="mask == 0.0", by=("policy",)),
                        contrast("double", role="context", statement="for orientation")]),
     ]  # fmt: skip
+
+
+FRAMES = dict.fromkeys(CLAIMS[CLAIM].experiments, "current")
+
+
+def settle(rows, *more):
+    """All claims, of which the made-up one is settled by ``rows``, each of its experiments having given a row."""
+    (context,) = judged(frame(), [contrast(role="context", statement="it is there")])
+    rows = [replace(row, experiment=row.experiment or "grid") for row in rows]
+    rows += [replace(context, experiment=name) for name in FRAMES]
+    return verdicts.settle([*rows, *more], {**FRAMES, **{row.experiment: "current" for row in more}})
+
+
+def told():
+    """All claims, two of them settled: the made-up one, and a law that is refuted."""
+    (law,) = judged(cases(), [scan(refutes=True)])
+    rows = answers(ahead_elsewhere=lambda dose, mask: 0.08 - 0.02 * dose)
+    return settle(rows, replace(law, experiment="variance"))

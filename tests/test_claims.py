@@ -27,7 +27,6 @@ ROOT = Path(__file__).parent.parent
 CLAIM = "log-ratio"  # one that a single experiment judges
 NOT_RUN = [name for name, claim in CLAIMS.items() if not claim.experiments]  # in a folder without measurements
 PAGES = ("README.md", "CLAIMS.md", "METHODS.md", "PAPER.md")
-GRID = dict.fromkeys(CLAIMS[made_up.CLAIM].experiments, "current")
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +35,15 @@ def settled(quick):
     return verdicts.judge_claims(quick, quick=True)
 
 
-def settle(rows, *more):
-    """The made-up claim as these rows settle it, each of its experiments having given a row."""
-    return settle_all(rows, *more)[made_up.CLAIM]
-
-
-def settle_all(rows, *more):
-    """All claims, of which the made-up one is settled by ``rows``, and others by ``more``."""
-    context = judged(made_up.frame(), [made_up.contrast(role="context", statement="it is there")])
-    rows = [replace(row, experiment=row.experiment or "grid") for row in rows]
-    rows += [replace(context[0], experiment=name) for name in GRID]
-    return verdicts.settle([*rows, *more], {**GRID, **{row.experiment: "current" for row in more}})
+def settle(rows):
+    """The made-up claim as these rows settle it."""
+    return made_up.settle(rows)[made_up.CLAIM]
 
 
 @pytest.fixture(scope="module")
 def told():
     """All claims, two of them settled by made-up frames."""
-    law = replace(*judged(made_up.cases(), [made_up.scan(refutes=True)]), experiment="variance")
-    return settle_all(made_up.answers(ahead_elsewhere=lambda dose, mask: 0.08 - 0.02 * dose), law)
+    return made_up.told()
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +115,7 @@ def test_co_primaries_share_a_correction_and_each_control_has_its_own():
 def test_a_claim_without_its_frames_is_not_judged_and_says_why():
     one = verdicts.settle([], {CLAIM: "stale"}, [CLAIM])[CLAIM]
     assert (one.word, one.why, one.sentence) == ("not judged", "stale frames: log-ratio", one.why)
-    one = verdicts.settle([row("holds throughout")], {**GRID, "worlds": "missing"})[made_up.CLAIM]
+    one = verdicts.settle([row("holds throughout")], {**made_up.FRAMES, "worlds": "missing"})[made_up.CLAIM]
     assert (one.word, one.why, one.rows) == ("not judged", "missing frames: worlds", ())
 
 
@@ -531,13 +521,13 @@ def test_the_report_as_csv_comes_back_and_equal_answers_give_equal_bytes(told, w
 
 def test_words_that_changed_and_effects_that_moved_are_told_apart(told):
     report = verdicts.records(told.values())
-    more = settle_all(made_up.answers((0.08,), ahead_elsewhere=lambda dose, mask: 0.08 - 0.02 * dose))
+    more = made_up.settle(made_up.answers((0.08,), ahead_elsewhere=lambda dose, mask: 0.08 - 0.02 * dose))
     only = {made_up.CLAIM: more[made_up.CLAIM]}
     assert verdicts.changes(report, only) == []
     said = verdicts.moved(report, only.values())
     assert [line.split(":")[1] for line in said] == [" reward at the end, bDPO against DPO", " without masks"]
     assert re.search(r"bDPO against DPO: \+5\.9 \[.*\] → \+7\.9 \[.*\] points of reward$", said[0])
-    less = settle_all(made_up.answers((-0.06,), half=-0.06))
+    less = made_up.settle(made_up.answers((-0.06,), half=-0.06))
     assert "grid-reward: holds throughout → reversed" in verdicts.changes(report, less)
     assert "grid-reward, elsewhere: mixed → holds on average" in verdicts.changes(report, less)
 

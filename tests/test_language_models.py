@@ -330,9 +330,10 @@ def test_a_control_that_nobody_has_run_is_named_and_weakens_nothing():
     control = CLAIMS["ablation"].not_run[0]
     assert "L_l/(L_w + L_l)" in control.label
     row = not_run(control, "needs runs")
-    assert (row.word, row.role, row.seeds, row.needs, wording.effect(row)) == ("not run", "explains away", 0, 0, "—")
+    line = verdicts.line(row)
+    assert (row.word, row.role, row.seeds, row.needs, wording.effect(line)) == ("not run", "explains away", 0, 0, "—")
     assert row.sentence.endswith(": not run")
-    assert wording.counts(row) == "0 : 0 : 0 cells"
+    assert wording.counts(line) == "—"
     stated = language_models.ablation(evaluation({"dpo": 0.4, "nbdpo": 0.4}))[0]
     primary = replace(stated, statement=replace(stated.statement, role="primary"), experiment="grid")
     others = [replace(primary, statement=replace(stated.statement, role="context"), experiment="worlds")]
@@ -395,9 +396,9 @@ def test_claims_with_experiments_get_rows_where_the_frames_are_there_and_stay_as
         assert kept == [row.statement for row in before[name].rows]
         assert len(after[name].rows) == len(kept) + len(added)
         assert before[name].measured == ()
-        assert not any(file.startswith("llm/") for file in wording.data_files(before[name]))
-        assert wording.data_files(after[name])[-3:] == list(language_models.FILES.values())
-        assert wording.commands(after[name])[-1] == language_models.COMMAND
+        assert not any(file.startswith("llm/") for file in wording.data_files(before[name].claim, quick))
+        assert wording.data_files(after[name].claim, with_runs)[-3:] == list(language_models.FILES.values())
+        assert wording.commands(after[name].claim)[-1] == language_models.COMMAND
     assert before[STATED].why == f"needs a measurement that `{language_models.COMMAND}` makes; none has been committed"
     assert (before[STATED].word, after[STATED].word) == ("not run", "holds on average")
     for name in ("overhead", "llm"):
@@ -412,7 +413,7 @@ def test_frames_in_parts_or_of_a_quick_run_are_none(how, tmp_path):
     file = tmp_path / language_models.FILES["pairs"]
     {"one file is missing": file.unlink, "a manifest is missing": file.with_suffix(".json").unlink}.get(how, list)()
     one = verdicts.judge_claims(tmp_path, [STATED])[STATED]
-    assert (one.word, one.rows, wording.data_files(one)) == ("not run", (), [])
+    assert (one.word, one.rows, wording.data_files(one.claim, tmp_path)) == ("not run", (), [])
 
 
 def test_damaged_frames_are_one_line(with_runs, capsys):
@@ -491,7 +492,7 @@ def test_the_explorer_of_claims_shows_them_where_they_are_there(reported):
     explorer = widgets.ClaimsExplorer(folder=reported)
     explorer.set(claim=STATED, figure="llm-validation", data="llm/logs.parquet")
     assert explorer.error is None
-    assert explorer.numbers["verdict"] == "holds on average"
+    assert explorer.numbers["word"] == "holds on average"
     assert explorer.png() == (reported / "llm-validation.png").read_bytes()
     explorer.close()
 
