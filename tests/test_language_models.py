@@ -336,8 +336,9 @@ def test_a_control_that_nobody_has_run_is_named_and_weakens_nothing():
     assert wording.counts(line) == "—"
     stated = language_models.ablation(evaluation({"dpo": 0.4, "nbdpo": 0.4}))[0]
     primary = replace(stated, statement=replace(stated.statement, role="primary"), experiment="grid")
-    others = [replace(primary, statement=replace(stated.statement, role="context"), experiment="worlds")]
-    one = verdicts.settle([primary, *others], dict.fromkeys(("grid", "worlds"), "current"), ["ablation"])["ablation"]
+    context, names = replace(stated.statement, role="context"), CLAIMS["ablation"].experiments
+    others = [replace(primary, statement=context, experiment=name) for name in names]
+    one = verdicts.settle([primary, *others], dict.fromkeys(names, "current"), ["ablation"])["ablation"]
     assert (one.word, one.because, one.explains) == ("holds throughout", "", None)
     assert [row.word for row in one.of("explains away")] == ["not run"]
     assert verdicts.settle([], {}, ["ablation"])["ablation"].rows == ()
