@@ -30,7 +30,7 @@ from gradlab.losses import (
 from gradlab.plotting import add_looks, look_of
 from gradlab.streams import Purpose, stream
 
-_TIE = 1e-9  # of λ − ½: far above rounding
+_TIE = 1e-9  # of two log-probabilities, in nats: far above rounding
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,11 @@ class PermutedBalancedDPO(DealtLoss):
 
     def margin(self, logps: PairLogps, dealt: Tensor | None = None) -> Tensor:
         """Return m = β(λ'_w h_w − λ'_l h_l)."""
-        excess = self.number(logps) if dealt is None or self.oriented else dealt
+        excess = self.number(logps) if dealt is None else dealt
         if self.oriented and dealt is not None:
             # Small counts make ties, which only rounding would break: a tie favours neither side.
-            excess = dealt.abs() * torch.where(excess.abs() > _TIE, excess.sign(), 0.0)
+            ahead = (logps.win - logps.lose).detach()
+            excess = dealt.abs() * torch.where(ahead.abs() > _TIE, ahead.sign(), 0.0)
         return self.beta * ((0.5 + excess) * logps.win_logratio - (0.5 - excess) * logps.lose_logratio)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gradlab.losses import DealtLoss, LogisticLoss, PairLogps, PairLoss
@@ -113,9 +114,13 @@ class PairObjective:
         """Return the loss of each column, shape (C,)."""
         inner = self._paired(logp)
         logps = PairLogps(inner[self.win], inner[self.lose], self.ref_win, self.ref_lose)
-        total = self._loss(logps) * self.win_weight
-        if self.antisymmetric:
-            total = total + self._loss(logps.swapped()) * self.lose_weight
+        if self.antisymmetric and isinstance(self.loss, LogisticLoss):  # one margin serves both orders
+            margin = _margin(self.loss, logps, self.dealt(logps))
+            total = -(F.logsigmoid(margin) * self.win_weight + F.logsigmoid(-margin) * self.lose_weight)
+        else:
+            dealt = self.dealt(logps)
+            loss = self.loss(logps) if dealt is None else self.loss(logps, dealt)  # type: ignore[call-arg]
+            total = loss * self.win_weight
         # Added up in order, so that slots of weight zero change no bit; a batch has them where its runs' pairs differ.
         return torch.zeros_like(total[:1]).index_add_(0, torch.zeros_like(self.win), total)[0]
 
@@ -125,10 +130,6 @@ class PairObjective:
             return None
         loss, source, sign = self._dealt
         return loss.number(logps).detach().flatten().index_select(0, source).view_as(sign) * sign
-
-    def _loss(self, logps: PairLogps) -> Tensor:
-        dealt = self.dealt(logps)
-        return self.loss(logps) if dealt is None else self.loss(logps, dealt)  # type: ignore[call-arg]
 
     def _dealing(
         self, deal: Deal, sizes: np.ndarray, slots: np.ndarray, prompts: int
@@ -167,10 +168,14 @@ def value_and_slope(
     """
     if not isinstance(loss, LogisticLoss):
         return loss(logps), weight
-    margin = loss.margin(logps, dealt) if isinstance(loss, DealtLoss) else loss.margin(logps)
+    margin = _margin(loss, logps, dealt)
     slope = loss.slope(margin.detach()).mul_(weight)
     # slope(−m) = −1 − slope(m): the pair's two orders share one sigmoid.
     return margin, slope if swapped_weight is None else slope.add_(swapped_weight)
+
+
+def _margin(loss: LogisticLoss, logps: PairLogps, dealt: Tensor | None) -> Tensor:
+    return loss.margin(logps, dealt) if isinstance(loss, DealtLoss) else loss.margin(logps)
 
 
 def paired_first(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
