@@ -15,7 +15,7 @@ from scipy import stats
 
 from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, MEASURED
-from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Scan, Unit, judged
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.report import methods_page, pages, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
@@ -303,7 +303,8 @@ def test_every_contrast_says_in_a_plain_sentence_what_is_true(statements):
     lacking = [
         f"{one.claim}: {one.statement}"
         for one in statements
-        if isinstance(one, Contrast) and not (one.unit.words and "{size}" in one.better and "{size}" in one.worse)
+        if isinstance(one, Contrast)
+        and (one.unit == Unit("") or "{size}" not in one.better or "{size}" not in one.worse)
     ]
     assert not lacking
     unnamed = [one.statement for one in statements if one.role == "explains away" and not one.label]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, judged
-from gradlab.experiments.experiment import Measurement
+from gradlab.experiments.experiment import Frames, Measurement
 
 ALLOWED = 0.05  # a difference of time or memory from DPO's that counts as none, as a share of DPO's
 LOSS_ONLY = "loss alone"  # the measurement of the loss alone, without the rest of a step
@@ -83,12 +83,23 @@ def compared(frame: pd.DataFrame, value: str, what: str, words: str, *, by: tupl
     return answer
 
 
-OVERHEAD = Measurement(
-    "overhead", {"overhead": "benchmarks/overhead.parquet"}, "make bench", lambda frames: overhead(frames["overhead"])
-)
+def _of_the_lab(frames: Frames) -> list[Judged]:
+    """Return the answers on steps in the lab; the value is the logarithm of the column, and ``pair`` the seed."""
+    return overhead(frames["overhead"])
+
+
+def _of_the_trainer(frames: Frames) -> list[Judged]:
+    """Return the answers on whole steps of the trainer: rows with ``part`` "steps", the logarithm of ``seconds``.
+
+    ``round`` is the seed.
+    """
+    return trainer_overhead(frames["steps"])
+
+
+OVERHEAD = Measurement("overhead", {"overhead": "benchmarks/overhead.parquet"}, "make bench", _of_the_lab)
 TRAINER = Measurement(
     "trainer-overhead",
     {"steps": "benchmarks/llm.parquet"},
     "make bench",
-    lambda frames: trainer_overhead(frames["steps"]),
+    _of_the_trainer,
 )

@@ -124,7 +124,13 @@ def _at_levels(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Compare bDPO with DPO, permuted λ and its naive variants at equal KL from the reference."""
+    """Compare bDPO with DPO, permuted λ and its naive variants at equal KL from the reference.
+
+    Judged are values at KL levels. A path of training (one method, cell, seed and β) is interpolated linearly in ``kl``
+    at each level where it first passes it, and the values of a seed's paths are averaged. Of ends, one path per seed
+    runs through the last steps, from the largest β to the smallest. Levels count which both methods reach in at least
+    half of the seeds that both have, and in two.
+    """
     check_rows(
         frame, [*_RUN, "beta", "step"], ["kl", *_VALUES],
         {"method": settings["methods"], "mask": settings["mask_rates"], "policy": settings["policies"],

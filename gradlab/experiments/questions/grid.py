@@ -185,7 +185,10 @@ def ends(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return the answers on the contrasts above."""
+    """Return the answers at the end of training.
+
+    Judged are the rows of the frame's last ``step``; ``unobserved_gap`` is |unobserved_mass − unobserved_mass_ideal|.
+    """
     cells = {"method": settings["methods"], "mask": settings["mask_rates"], "policy": settings["policies"]}
     keys = ["method", *_CELL, "data", "training", "seed", "step"]
     check_rows(frame, keys, ["utility_share", "unobserved_mass", "unobserved_mass_ideal", "win_rate"], cells)

@@ -284,7 +284,10 @@ def _subset(matrix: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Judge in every family, size and kind of parameters: is the mean negative, are gradients nearly orthogonal?"""
+    """Judge in every family, size and kind of parameters: is the mean negative, are gradients nearly orthogonal?
+
+    Judged are the rows whose ``kind`` is "mean"; ``below`` is the threshold minus abs_cosine.
+    """
     means = frame[frame["kind"] == "mean"]
     levels = {"family": settings["levels"], "parameters": settings["parameters"], "set": ("full", "observed")}
     return judged(means.assign(below=NEAR_ZERO - means["abs_cosine"]), STATEMENTS, levels)

@@ -137,7 +137,12 @@ def fits(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Judge whether the ratios correlate with π_l/π_w during DPO training, and whether they follow in proportion."""
+    """Judge whether the ratios correlate with π_l/π_w during DPO training, and whether they follow in proportion.
+
+    Judged is one number per run and ratio, over all rows of the run: ``r``, Pearson's correlation of the ratio's
+    logarithm (the column named by the method) with log_lose_win, and ``excess``, the least-squares slope minus 1.
+    ``trained`` is the frame's method. ``error`` of the identity is prob_ratio − log_lose_win.
+    """
     found = fits(frame)
     means = 1 + found[found["trained"] == "dpo"].groupby("method")["excess"].mean()
     slopes = means.map("{:.2f}".format).str.replace("-", "−")

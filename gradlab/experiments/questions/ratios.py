@@ -237,7 +237,13 @@ def of_sequences(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return answers on the ratio and on its correction."""
+    """Return answers on the ratio and on its correction.
+
+    Cases are the rows whose ``kind`` is not "training": with r = log_lose − log_win, DPO's log ratio, ``log_rho`` is
+    log_prob_ratio − r, and ``law_error`` is log_prob_ratio − r (1 − 1/LM), LM the logarithmic mean of −log_win and
+    −log_lose; ``share`` is 1 − |log_prob_ratio|/|r|. Of trainings, the rows of the last step. Of whole sequences, per
+    seed, the median share, and the squared correlation of λ_w with the loser's share of tokens.
+    """
     answers = judged(frame[frame["kind"] != "training"], [], {"loss": settings["losses"]})
     answers += judged(cases(frame), STATEMENTS)
     levels = {"method": settings["trained"], "policy": settings["policies"]}

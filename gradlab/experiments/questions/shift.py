@@ -173,7 +173,11 @@ def sizes(rows: pd.DataFrame) -> list[Scan]:
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return answers on the three statements, and what is true of them elsewhere."""
+    """Return answers on the three statements, and what is true of them elsewhere.
+
+    Cases are the rows with a distance above 0 whose ``kind`` is neither "curves" nor "phase". ``inside`` and
+    ``outside`` are those of the frame plus the width of one cell of the response grid.
+    """
     rows = cases(frame)
     return [*judged(frame, [], {"kind": KINDS}), *judged(rows, [*STATEMENTS, *sizes(rows)])]
 

@@ -137,7 +137,10 @@ def scans(frame: pd.DataFrame) -> list[Scan]:
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return the answers on the contrasts and scans above."""
+    """Return the answers from every start, early and late.
+
+    Judged are all rows; ``below_reference`` is unobserved_mass_reference − unobserved_mass.
+    """
     cells = {
         "start": [_start(kind, amount) for kind, amount in settings["starts"]], "method": settings["methods"],
         "mask": settings["mask_rates"], "policy": settings["policies"],

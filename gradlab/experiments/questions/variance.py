@@ -181,7 +181,11 @@ STATEMENTS = [
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return answers on the theorem, on what makes it true, and on whether it means less noise."""
+    """Return answers on the theorem, on what makes it true, and on whether it means less noise.
+
+    Cases are the rows whose family is not "region". ``less`` is −log_ratio, ``less_noise`` −log_noise,
+    ``less_baseline`` −log_ratio_baseline, ``less_than_chance`` log_ratio_permuted − log_ratio.
+    """
     return judged(cases(frame), STATEMENTS, {"family": set(_FAMILIES) - {"region"}})
 
 

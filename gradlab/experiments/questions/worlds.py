@@ -131,7 +131,7 @@ CONTRASTS = [
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return the answers over all worlds, at the end of training."""
+    """Return the answers over all worlds, at the end of training. Judged are all rows of the frame."""
     return judged(frame, CONTRASTS, {"world": range(_number_of_worlds(frame, settings))})
 
 
