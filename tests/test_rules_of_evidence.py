@@ -450,6 +450,7 @@ def test_every_interval_of_an_answer_covers():
         note("a world, over seeds", one.rows["low"], one.rows["high"], truth)
         note("the average over worlds", one.low, one.high, 0.0425)
         new = 0.01 * draw.uniform(0.5, 8) + draw.choice([0.02, -0.02]) + draw.normal(0, 0.02)
+        assert one.transport is not None
         note("a new world", *one.transport.expected, new + draw.normal(0, 0.03, 6).mean())
         for _, row in one.moderators["dose"].iterrows():
             inside = (dose >= row["dose_low"]) & (dose <= row["dose_high"])

@@ -3,8 +3,8 @@
 Judged from the frames of the laptop run (``make llm-demo``; ``gradlab.llm.demo.laptop_run`` has its settings). It
 has two tasks: ``hh``, real pairs of HH-RLHF, and ``tokens``, synthetic pairs whose true reward is known. The rules were
 committed before the run. A cell is a task and a size of model, unless something else is said; seeds are paired.
-The pairs were held out one by one (``--hold-out pairs``), not by whole prompts: in the task of tokens 98% of the
-held-out pairs have a prompt that is trained on too, with other responses, of the real pairs fewer than 1%.
+The pairs were held out one by one (``--hold-out pairs``), not by whole prompts: in the task of tokens nearly all
+held-out pairs have a prompt that is trained on too, with other responses, of the real pairs hardly any.
 
 - *symmetric-unstable*: the share of runs whose validation loss has a sudden spike, which ``gradlab.doctor.spikes``
   finds; symmetric nbDPO minus DPO, on real pairs, all sizes together. A run counts once, however many spikes it has.
