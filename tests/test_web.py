@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.policy import RadialBasis
 from gradlab.lab.world import draw_pairs, exact_pairs, gaussian_world
 from gradlab.losses import DPO, BalancedDPO, PairLogps, log_prob_ratio, slopes
+from gradlab.plotting import palette
 from gradlab.streams import Purpose, stream
 
 BUILT = ("gradlab.js", "gradlab.licenses.txt")
@@ -166,6 +168,57 @@ def check_slopes(loss):
         np.testing.assert_allclose(there, here.numpy(), rtol=rounding(30, 800.0), atol=1e-300)
     expected = log_prob_ratio(loss, given).numpy()
     np.testing.assert_allclose(np.array(ratios, float), expected, rtol=0, atol=rounding(60, 800.0))
+
+
+# --- pictures: what needs no page ---
+
+
+@needs_node
+def test_readings_are_for_people():
+    body = """
+      const { spelt, nearest, extent, cellAt, moved } = lab.reading;
+      return [
+        [0, 3.14159, -0.5, 1e-5, -1234567, NaN, Infinity, -Infinity].map(spelt),
+        [[1, 2, 5], [], [7]].map((rising) => [0, 1.4, 1.5, 4, 9].map((at) => nearest(rising, at))),
+        [extent([3, NaN, -1], [Infinity, 7]), extent([NaN]), extent([])],
+        [[0, 0], [0.99, 0.5], [1, 0], [0.5, -0.01], [NaN, 0]].map(([right, down]) => cellAt(right, down, 2, 4)),
+        ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End", "x", "toString"]
+          .map((key) => moved(key, [0, 2], 3, 4)),
+      ];
+    """
+    numbers, places, ends, cells, steps = script(body, None)
+    assert numbers == ["0", "3.142", "−0.5", "1e−5", "−1.235e6", "no value", "∞", "−∞"]
+    assert places == [[0, 0, 0, 2, 2], [-1] * 5, [0] * 5]
+    assert ends == [[-1, 7], [0, 1], [0, 1]]
+    assert cells == [[0, 0], [1, 3], None, None, None]
+    assert steps == [[0, 2], [1, 2], [0, 1], [0, 3], [0, 0], [0, 3], None, None]
+
+
+@needs_node
+def test_colours_are_those_of_the_figures():
+    names = ["TRUE", "NOT_TRUE", "BALANCED_WEIGHT", "WINNER", "LOSER", "CHOSEN", "SETTINGS", "LEAST"]
+    there = script("return given.map((name) => lab.palette[name]);", names)
+    assert there == [list(one) if isinstance(one := getattr(palette, name), tuple) else one for name in names]
+    maps = {
+        "signed": palette.SIGNED, "sides": palette.SIDES, "moreOfB": palette.MORE_OF_B,
+        "cividis": mpl.colormaps["cividis"],
+    }  # fmt: skip
+    tables = script("return given.map(lab.palette.colorTable);", list(maps))
+    for table, colors in zip(tables, maps.values(), strict=True):
+        assert np.abs(np.reshape(table, (256, 3)) - 255 * colors(np.arange(256))[:, :3]).max() <= 1
+
+
+@needs_node
+def test_pixels_clip_at_the_ends_and_leave_what_is_no_number_transparent():
+    body = """
+      const table = lab.palette.colorTable("cividis");
+      const values = [-1, 0, 0.5, 1, 2, NaN];
+      return [lab.reading.pixels(values, table, [0, 1]), lab.reading.pixels(values, table, [1e-2, 1], true)];
+    """
+    linear, logarithmic = (np.reshape(one, (6, 4)) for one in script(body, None))
+    colors = np.rint(255 * mpl.colormaps["cividis"](np.arange(256))).astype(int)
+    assert linear.tolist() == [*colors[[0, 0, 128, 255, 255]].tolist(), [0, 0, 0, 0]]
+    assert logarithmic.tolist() == [*colors[[0, 0, 217, 255, 255]].tolist(), [0, 0, 0, 0]]
 
 
 # --- streams and worlds ---

@@ -15,16 +15,17 @@ const { metafile } = await build({
   minify: true,
   format: "esm",
   target: "es2022",
-  charset: "utf8",
+  loader: { ".css": "text" },
   legalComments: "none", // the licences stand in full in the other file
   banner: { js: "// Built from src/ by `make web`; licences of others' code: gradlab.licenses.txt." },
   metafile: true,
 });
 
 const packages = new Set();
-for (const file of Object.keys(metafile.inputs)) {
+const parts = Object.values(metafile.outputs).flatMap((output) => Object.entries(output.inputs));
+for (const [file, { bytesInOutput }] of parts) {
   const found = file.match(/^node_modules\/((?:@[^/]+\/)?[^/]+)\//);
-  if (found) packages.add(found[1]);
+  if (found && bytesInOutput > 0) packages.add(found[1]);
 }
 const notices = [...packages].sort().map((name) => {
   const at = join(here, "node_modules", name);

@@ -1,9 +1,13 @@
 /** What the built file offers to explorers, to the page and to tests. */
 
+export * from "./curves";
+export * from "./heatmap";
 export * from "./kernel";
 export * as metrics from "./metrics";
 export { FACTORS } from "./optimizers";
 export * from "./pairs";
+export * as palette from "./palette";
 export { Stream } from "./random";
+export * as reading from "./reading";
 export * from "./training";
 export * from "./world";

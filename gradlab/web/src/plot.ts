@@ -1,0 +1,223 @@
+/** A picture with axes that fills its parent's width: its frame, read-out, keyboard and export. */
+
+import { axisBottom, axisLeft } from "d3-axis";
+import { scaleLinear, scaleLog, scaleSymlog, type ScaleContinuousNumeric } from "d3-scale";
+import { type Selection, select } from "d3-selection";
+import css from "./plot.css";
+import { spelt } from "./reading";
+
+export type Scale = ScaleContinuousNumeric<number, number>;
+
+export interface Axis {
+  label: string;
+  domain: [number, number];
+  kind?: "linear" | "log" | "symlog";
+}
+
+export interface PlotOptions {
+  title: string;
+  /** What a reader who cannot see the picture is told about it. */
+  description: string;
+  x: Axis;
+  y: Axis;
+  /** Pixels from top to bottom, without the title. */
+  height?: number;
+  /** Pixels to the right of the axes. */
+  right?: number;
+}
+
+/** A base of pictures: `draw` is called whenever the size, the data or an axis has changed. */
+export abstract class Plot {
+  readonly element = document.createElement("figure");
+  x!: Scale;
+  y!: Scale;
+  protected readonly stage = document.createElement("div");
+  protected readonly svg: Selection<SVGSVGElement, unknown, null, undefined>;
+  protected readonly inner: Selection<SVGGElement, unknown, null, undefined>;
+  protected width = 0;
+  protected readonly height: number;
+  protected readonly margin: { top: number; right: number; bottom: number; left: number };
+  private readonly reading = document.createElement("output");
+  private readonly watch: ResizeObserver;
+
+  constructor(
+    parent: HTMLElement,
+    protected readonly options: PlotOptions,
+  ) {
+    this.height = options.height ?? 240;
+    this.margin = { top: 6, right: options.right ?? 14, bottom: 40, left: 52 };
+    this.element.className = "gl-plot";
+    this.element.tabIndex = 0;
+    this.element.setAttribute("aria-label", options.title);
+    this.reading.className = "gl-reading"; // an output is a live region
+    const title = document.createElement("span");
+    title.className = "gl-title";
+    title.textContent = options.title;
+    const header = document.createElement("header");
+    header.append(title, this.reading);
+    this.stage.className = "gl-stage";
+    this.element.append(header, this.stage);
+    this.svg = select(this.stage).append("svg").attr("role", "img").attr("aria-label", options.description);
+    this.inner = this.svg.append("g");
+    for (const name of ["x", "y"]) this.inner.append("g").attr("class", `gl-axis-${name}`);
+    for (const name of ["x", "y"]) this.inner.append("text").attr("class", `gl-label-${name}`).attr("text-anchor", "middle");
+    this.element.addEventListener("keydown", (event) => {
+      if (event.target === this.element && this.key(event.key)) {
+        event.preventDefault();
+        event.stopPropagation();
+      }
+    });
+    parent.append(this.element);
+    style(parent);
+    this.watch = new ResizeObserver(() => this.resize());
+    this.watch.observe(this.stage);
+  }
+
+  /** Forgets the picture: nothing is left on the page. */
+  remove(): void {
+    this.watch.disconnect();
+    this.element.remove();
+  }
+
+  /** Changes the ends of axes, and draws. */
+  limits(x: [number, number], y: [number, number]): void {
+    this.options.x.domain = x;
+    this.options.y.domain = y;
+    if (this.width) this.frame();
+  }
+
+  /** The picture as a file of its own, with the colours that it has on the page. */
+  svgText(): string {
+    const source = this.svg.node()!;
+    const copy = source.cloneNode(true) as SVGSVGElement;
+    const [shown, kept] = [source, copy].map((root) => [root, ...root.querySelectorAll("*")] as SVGElement[]);
+    shown.forEach((element, at) => {
+      const look = getComputedStyle(element);
+      kept[at].removeAttribute("style");
+      for (const name of LOOKS) kept[at].style.setProperty(name, plainColor(look.getPropertyValue(name)));
+      kept[at].removeAttribute("class");
+    });
+    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    title.textContent = this.options.title;
+    copy.prepend(title);
+    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+    copy.style.background = getComputedStyle(this.element).backgroundColor;
+    this.decorate(copy);
+    return new XMLSerializer().serializeToString(copy);
+  }
+
+  /** The picture as a PNG, with `ratio` pixels per pixel of the page. */
+  async png(ratio = 2): Promise<Blob> {
+    const image = new Image();
+    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(this.svgText())}`;
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.width * ratio, image.height * ratio];
+    const context = canvas.getContext("2d")!;
+    context.imageSmoothingEnabled = false;
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return new Promise((done, fail) =>
+      canvas.toBlob((blob) => (blob ? done(blob) : fail(new Error("this browser makes no PNG")))),
+    );
+  }
+
+  /** Draws the data in the inner part, which is `width` × `plotHeight` pixels. */
+  protected abstract draw(): void;
+
+  /** Answers a key; true if it did something. */
+  protected abstract key(name: string): boolean;
+
+  /** Adds to an export what is not in the SVG. */
+  protected decorate(_copy: SVGSVGElement): void {}
+
+  protected say(text: string): void {
+    if (this.reading.textContent !== text) this.reading.textContent = text;
+  }
+
+  protected get plotHeight(): number {
+    return this.height - this.margin.top - this.margin.bottom;
+  }
+
+  private resize(): void {
+    const { left, right } = this.margin;
+    const width = Math.max(40, Math.floor(this.stage.clientWidth) - left - right);
+    if (width === this.width) return;
+    this.width = width;
+    this.frame();
+  }
+
+  /** Pixels above the axes. */
+  protected head(): number {
+    return 6;
+  }
+
+  /** Draws everything: axes, and the data. */
+  protected frame(): void {
+    const { width, margin } = this;
+    margin.top = this.head();
+    const { plotHeight } = this;
+    this.inner.attr("transform", `translate(${margin.left},${margin.top})`);
+    const all = width + margin.left + margin.right;
+    this.svg.attr("width", all).attr("height", this.height).attr("viewBox", `0 0 ${all} ${this.height}`);
+    this.x = scaleOf(this.options.x).range([0, width]);
+    this.y = scaleOf(this.options.y).range([plotHeight, 0]);
+    const few = (pixels: number) => Math.max(2, Math.floor(pixels / 60));
+    const written = (value: unknown) => spelt(Number(value));
+    this.inner
+      .select<SVGGElement>(".gl-axis-x")
+      .attr("transform", `translate(0,${plotHeight})`)
+      .call(axisBottom(this.x).tickValues(ticks(this.options.x, this.x, few(width))).tickFormat(written).tickSizeOuter(0));
+    this.inner
+      .select<SVGGElement>(".gl-axis-y")
+      .call(axisLeft(this.y).tickValues(ticks(this.options.y, this.y, few(plotHeight * 1.5))).tickFormat(written).tickSizeOuter(0));
+    this.inner.select(".gl-label-x").attr("x", width / 2).attr("y", plotHeight + 34).text(this.options.x.label);
+    this.inner
+      .select(".gl-label-y")
+      .attr("transform", `translate(${12 - margin.left},${plotHeight / 2}) rotate(-90)`)
+      .text(this.options.y.label);
+    this.draw();
+  }
+}
+
+const LOOKS = [
+  "fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "stroke-linejoin", "opacity",
+  "font-family", "font-size", "font-weight", "text-anchor",
+];
+
+/** A colour that CSS mixes from others as red, green and blue, which every reader of SVG knows; other text as it is. */
+function plainColor(text: string): string {
+  if (!/^(color|oklab|color-mix)\(/.test(text)) return text;
+  const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d")!;
+  context.fillStyle = text;
+  context.fillRect(0, 0, 1, 1);
+  const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
+  return `rgb(${red}, ${green}, ${blue})`;
+}
+
+export function scaleOf({ kind, domain }: Axis): Scale {
+  return (kind === "log" ? scaleLog() : kind === "symlog" ? scaleSymlog() : scaleLinear()).domain(domain);
+}
+
+/** Few ticks; a logarithmic axis has powers of ten, and a symlog axis 0 and powers of ten. */
+export function ticks({ kind, domain: [low, high] }: Axis, scale: Scale, count: number): number[] {
+  if (kind !== "log" && kind !== "symlog") return scale.ticks(count);
+  const powers: number[] = kind === "symlog" && low <= 0 && high >= 0 ? [0] : [];
+  const least = kind === "symlog" ? Math.max(low, 1) : low;
+  for (let power = -12; power <= 12; power++) {
+    if (10 ** power >= least * (1 - 1e-9) && 10 ** power <= high * (1 + 1e-9)) powers.push(10 ** power);
+  }
+  return powers.length >= 2 ? powers : scale.ticks(count);
+}
+
+const styled = new WeakSet<Node>();
+
+/** Gives a document, or the shadow tree in which an element lies, the pictures' style, once. */
+function style(element: HTMLElement): void {
+  const found = element.getRootNode();
+  const root = found instanceof ShadowRoot ? found : document;
+  if (styled.has(root)) return;
+  styled.add(root);
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(css);
+  root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
+}

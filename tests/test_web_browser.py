@@ -1,0 +1,222 @@
+"""Pictures drawn in the page, in a real Chromium, from a file without a server: pointer, keyboard, themes, sizes.
+
+Skipped, with the reason, where there is no Chromium.
+"""
+
+import struct
+
+import pytest
+from web_page import STEPS, write_page
+
+from scripts import browser as chrome
+
+pytestmark = [
+    pytest.mark.browser, pytest.mark.skipif(chrome.why_not() is not None, reason=str(chrome.why_not())),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    file = tmp_path_factory.mktemp("page") / "page.html"
+    write_page(file)
+    return file.as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with chrome.browser() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(address, chromium):
+    """A function that opens the page; at the end it must have met no error and asked for nothing from outside."""
+    pages, problems = [], []
+
+    def open_page(width=1280, height=900, **more):
+        page = chromium.new_context(viewport={"width": width, "height": height}, **more).new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("request", lambda one: one.url.startswith(("file:", "blob:", "data:")) or problems.append(one.url))
+        page.goto(address)
+        page.wait_for_function("document.body.dataset.ready === 'yes'")
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.context.close()
+    assert problems == []
+
+
+def reading(page, plot):
+    return page.locator(".gl-plot").nth(plot).locator("output").inner_text()
+
+
+def over_cell(page, plot, row, column):
+    """The middle of a cell of a map, in pixels of the page."""
+    box = page.locator(".gl-plot").nth(plot).locator("canvas").first.bounding_box()
+    return box["x"] + (column + 0.5) * box["width"] / 20, box["y"] + (row + 0.5) * box["height"] / 20
+
+
+def test_the_pointer_reads_a_cell_in_both_maps_and_a_click_chooses_it(opened):
+    page = opened()
+    page.mouse.move(*over_cell(page, 1, 7, 6))
+    value = page.evaluate("lab.reading.spelt(Math.exp(trained.DPO.at(-1)[7 * 20 + 6]))")
+    assert reading(page, 1) == f"prompt 7, response 6: π {value}" + ", in no pair" * (
+        not page.evaluate("world.observed[146]")
+    )
+    assert reading(page, 2).startswith("prompt 7, response 6: π ")
+    assert reading(page, 2) != reading(page, 1)
+    page.mouse.click(*over_cell(page, 1, 19, 0))
+    assert page.evaluate("chosen") == [[19, 0]]
+    page.mouse.move(2, 2)
+    assert reading(page, 1) == reading(page, 2) == ""
+
+
+def test_the_keyboard_does_all_that_the_pointer_does(opened):
+    page = opened()
+    page.locator(".gl-plot").nth(1).focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "End", "ArrowLeft", "Enter"):
+        page.keyboard.press(key)
+    assert reading(page, 1).startswith("prompt 1, response 18: π ")
+    assert reading(page, 2).startswith("prompt 1, response 18: π ")
+    assert page.evaluate("chosen") == [[1, 18]]
+    page.keyboard.press("Escape")
+    assert reading(page, 1) == ""
+    page.locator(".gl-plot").nth(0).focus()
+    for key in ("Home", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    assert reading(page, 0).startswith(f"step {STEPS[2]}: DPO 1.")
+
+
+def test_curves_say_the_values_of_the_nearest_step(opened):
+    page = opened()
+    place = page.evaluate("(() => { const box = curves.element.querySelector('.gl-axis-x').getBoundingClientRect();"
+                          "return [box.left + curves.x(195) - curves.x(0), box.top - 60]; })()")  # fmt: skip
+    page.mouse.move(*place)
+    utility = "lab.reading.spelt(lab.metrics.expectedUtility(trained.{}[8], world.utility, 20))"
+    both = [page.evaluate(utility.format(name)) for name in ("DPO", "bDPO")]
+    assert reading(page, 0) == f"step 200: DPO {both[0]}, bDPO {both[1]}"
+
+
+def test_a_point_is_dragged_by_mouse_touch_and_keyboard(opened):
+    page = opened(has_touch=True)
+    handle = page.locator(".gl-handle")
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 30, y + 20, steps=4)
+    page.mouse.up()
+    after = page.evaluate("handle.at")
+    assert after[0] < 100
+    assert after[1] < 2
+    page.mouse.move(x - 30, y + 20)
+    page.mouse.down()
+    page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+    assert page.evaluate("handle.at") == pytest.approx([100, 2], rel=1e-6)  # there and back
+    handle.focus()
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("handle.at[1]") > 2
+    assert handle.get_attribute("aria-valuetext").startswith("step 100, E[u], nats 2.0")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(-500, 5000, steps=3)
+    page.mouse.up()
+    assert page.evaluate("handle.at") == [0, 0]  # kept inside the axes
+    session = page.context.new_cdp_session(page)
+    box = handle.bounding_box()
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    for kind, points in (
+        ("touchStart", [at]),
+        ("touchMove", [{"x": at["x"] + 80, "y": at["y"] - 60}]),
+        ("touchEnd", []),
+    ):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert page.evaluate("handle.at[0] > 0 && handle.at[1] > 0")
+
+
+@pytest.mark.parametrize("width", [360, 390, 1280, 1920])
+def test_it_fits_any_width_without_a_scroll_bar(opened, width):
+    page = opened(width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for plot in range(3):
+        svg = page.locator(".gl-plot").nth(plot).locator("svg")
+        parent = page.locator(".gl-plot").nth(plot).bounding_box()["width"]
+        assert parent - 1 <= svg.bounding_box()["width"] <= parent
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.wait_for_function("document.documentElement.scrollWidth <= 700")
+
+
+def test_a_map_has_one_pixel_per_cell_and_is_not_blurred_at_any_ratio(opened):
+    page = opened(device_scale_factor=2)
+    canvas = page.locator(".gl-plot").nth(1).locator("canvas").first
+    assert canvas.evaluate("one => [one.width, one.height]") == [20, 20]
+    assert canvas.evaluate("one => getComputedStyle(one).imageRendering") == "pixelated"
+
+
+def luminance(color):
+    red, green, blue = (float(part) for part in color.strip("rgb()").split(",")[:3])
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_curves_stand_out_in_both_themes_and_jupyterlabs_colours_win(opened, scheme):
+    page = opened(color_scheme=scheme)
+    ground = luminance(page.evaluate("getComputedStyle(curves.element).backgroundColor"))
+    assert (ground < 0.2) == (scheme == "dark")
+    text = page.evaluate("getComputedStyle(curves.element.querySelector('text')).fill")
+    assert abs(luminance(text) - ground) > 0.6
+    exported = page.evaluate("curves.svgText()")
+    assert "color-mix" not in exported
+    assert "color(" not in exported
+    page.evaluate("document.body.style.setProperty('--jp-ui-font-color1', 'rgb(1, 2, 3)')")
+    assert page.evaluate("getComputedStyle(curves.element.querySelector('text')).fill") == "rgb(1, 2, 3)"
+
+
+def test_pictures_are_saved_as_they_are_seen(opened):
+    page = opened()
+    for plot in ("curves", "maps[0]"):
+        text = page.evaluate(f"{plot}.svgText()")
+        kinds = page.evaluate(
+            """text => {
+              const made = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+              return [made.nodeName, made.querySelector("title").textContent, made.querySelectorAll("image").length,
+                      made.querySelectorAll("path").length > 1];
+            }""",
+            text,
+        )
+        title = "Expected utility" if plot == "curves" else "π of DPO"
+        assert kinds == ["svg", title, 0 if plot == "curves" else 2, True]
+        png = bytes(page.evaluate(f"{plot}.png(3).then(async one => [...new Uint8Array(await one.arrayBuffer())])"))
+        width = page.evaluate(f"{plot}.element.querySelector('svg').width.baseVal.value")
+        assert struct.unpack(">II", png[16:24]) == (3 * width, 3 * 260)
+
+
+def test_a_reader_who_cannot_see_it_is_told(opened):
+    page = opened()
+    assert page.get_by_role("img", name="Expected utility of both policies over training").count() == 1
+    assert page.get_by_role("slider", name="the point").count() == 1
+    assert page.get_by_role("figure", name="π of bDPO").locator("output").count() == 1  # a live region
+
+
+def test_many_moves_leave_nothing_behind_and_a_removed_picture_is_gone(opened):
+    page = opened()
+    count = "document.querySelectorAll('*').length"
+    page.mouse.move(*over_cell(page, 1, 0, 0))
+    before = page.evaluate(count)
+    page.evaluate(
+        """() => {
+          for (let move = 0; move < 2000; move++) {
+            maps[0].show(trained.DPO[move % 10].map(Math.exp));
+            maps[0].mark([move % 20, 3]);
+            handle.move([move % 500, 1]);
+          }
+          maps[0].show(trained.DPO.at(-1).map(Math.exp), world.observed.map((seen) => 1 - seen));
+        }"""
+    )
+    assert page.evaluate(count) == before
+    page.evaluate("[curves, ...maps].forEach((plot) => plot.remove())")
+    assert page.locator(".gl-plot").count() == 0
