@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from gradlab.experiments.experiment import FIRST_SEED
 from gradlab.experiments.precision import Endpoint, worlds_to_add
 from gradlab.experiments.questions import grid, worlds, worlds_drawn
 from gradlab.experiments.questions.worlds_drawn import dose, drawn
-from gradlab.experiments.report.wording import reversed_units
+from gradlab.experiments.report.wording import reversed_units, wide_average
 from gradlab.lab.world import gaussian_world
 from gradlab.stats.precision import Design
 
@@ -266,6 +267,20 @@ def test_worlds_that_say_the_opposite_are_named_with_their_settings_and_a_condit
     assert first.search.condition.words == "dose ≤ 7"
     assert first.search.confirmed
     assert reversed_units(answers[1], most=0)
+
+
+def test_an_average_that_stopped_at_the_cap_says_how_wide_it_is():
+    wide, narrow = (frame(120, noise=noise) for noise in (0.2, 0.001))
+    primary = worlds.CONTRASTS[0]
+    said = wide_average(primary.judged(wide))
+    assert re.fullmatch(
+        r"The average is known to ± \d\.\d points of the reachable reward\. The design asks for ± 0\.5 points of the "
+        r"reachable reward, which would take about \d,\d{3} worlds; the draw stopped at its cap before\.", said,
+    )  # fmt: skip
+    narrow = narrow.assign(utility_share=narrow["utility_share"].where(narrow["method"] != "bdpo", 0.6))
+    assert wide_average(primary.judged(narrow)) == ""
+    control = next(one for one in worlds.CONTRASTS if one.role == "explains away")
+    assert wide_average(control.judged(wide)) == ""
 
 
 def test_the_figures_show_every_world_and_the_controls_beside():

@@ -16,6 +16,7 @@ from gradlab.experiments.frames import frame_path
 from gradlab.experiments.report.claims import Claim
 from gradlab.experiments.report.verdicts import NOT_JUDGED, NOT_RUN, Line, Settled, named
 from gradlab.stats.moderators import variance_explained
+from gradlab.stats.precision import replicates_for
 from gradlab.stats.words import WORDS, weakest_word
 
 TALLY = "for : none : against"
@@ -131,7 +132,17 @@ def new_worlds(answer: Judged) -> list[str]:
         "with 95% intervals of the shares.",
         f"Reversed worlds: {'; '.join(reversed_units(answer)) or 'none'}.",
     ]  # fmt: skip
-    return [*said, condition(answer)]
+    return [*filter(None, [*said, wide_average(answer)]), condition(answer)]
+
+
+def wide_average(answer: Judged) -> str:
+    """Return that the average over worlds is less precise than its design asks for, in words; empty where it is not."""
+    statement, half = answer.statement, (answer.high - answer.low) / 2
+    if not isinstance(statement, Contrast) or answer.role != "primary" or not half > statement.target:
+        return ""
+    size, worlds = statement.unit.size, replicates_for(half, answer.replicates, statement.target)
+    return (f"The average is known to ± {size(half)}. The design asks for ± {size(statement.target)}, which would take "
+            f"about {worlds:,} worlds; the draw stopped at its cap before.")  # fmt: skip
 
 
 def condition(answer: Judged) -> str:
