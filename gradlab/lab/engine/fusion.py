@@ -112,11 +112,8 @@ def ready(loss: PairLoss | PPO, training: Training, shared: bool, ridge: float |
     kind = str(dtype).removeprefix("torch.")
     if isinstance(loss, PPO):
         trace, constants = surrogate_derivative(loss, dtype)
-        plan, penalty, epochs = (
-            Plan(trace, False, shared, training.optimizer, kind, "surrogate"),
-            loss.beta,
-            loss.epochs,
-        )
+        plan = Plan(trace, False, shared, training.optimizer, kind, "surrogate")
+        penalty, epochs = loss.beta, loss.epochs
     else:
         trace, constants = derivative(loss, dtype)
         goal = "pairs" if ridge is None else "scores"
