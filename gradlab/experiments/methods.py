@@ -24,6 +24,7 @@ from gradlab.losses import (
     FixedWeightDPO,
     KnownLoss,
     PairLogps,
+    PairLoss,
     balanced_weights,
     pair_loss,
 )
@@ -122,12 +123,16 @@ def train(
     training = training.but(**changes)
     if training.gradients and method not in pair_losses:
         raise ValueError(f"gradients are logged of pair losses only ({', '.join(pair_losses)}); got method {method!r}")
-    if method in pair_losses:
-        loss = CONTROLS[method](beta) if method in CONTROLS else pair_loss(method, beta=beta)
-        return fit(worlds, loss, training, seed=list(seeds), start=start)
+    if method in PPO_METHODS:
+        return train_ppo(PPO_METHODS[method], worlds, training, beta=beta, seeds=seeds, start=start)
+    return fit(worlds, loss_of(method, beta), training, seed=list(seeds), start=start)
+
+
+def loss_of(method: str, beta: float = 1.0) -> PairLoss:
+    """Return the loss of a method that trains by a pair loss: any but those of PPO."""
     if method in PERMUTED:
-        return fit(worlds, PermutedBalancedDPO(beta, PERMUTED[method]), training, seed=list(seeds), start=start)
-    return train_ppo(PPO_METHODS[method], worlds, training, beta=beta, seeds=seeds, start=start)
+        return PermutedBalancedDPO(beta, PERMUTED[method])
+    return CONTROLS[method](beta) if method in CONTROLS else pair_loss(method, beta=beta)
 
 
 def train_ppo(
