@@ -308,7 +308,9 @@ class Judged:
             return f"{statement.statement}: not run"
         if isinstance(statement, Scan):
             said = statement.fails if self.word in ("refuted", "reversed") else statement.holds
-            return said or f"{statement.statement}: {self.word}"
+            return (
+                said.removesuffix(".") or f"{statement.statement}: {self.number('for'):,} of {len(self.rows):,} cases"
+            )
         size, above = statement.unit.size, self.effect >= 0
         if self.word == "no practical difference" and statement.same:
             return statement.same.format(size=size(self.effect), margin=size(statement.margin))
@@ -322,7 +324,8 @@ class Judged:
         opposite = self._opposite(above)
         if opposite:
             return f"{said} on average; the opposite is true in {opposite:,} of {len(self.rows):,} {self.units}"
-        return said
+        agreed = self.word == "holds throughout" or self.number("for" if above else "against") == len(self.rows)
+        return said if agreed or len(self.rows) == 1 else f"{said} on average"
 
     @property
     def units(self) -> str:

@@ -57,7 +57,7 @@ def effect_by_dose(effects: ArrayLike, dose: ArrayLike, bins: int = 6) -> pd.Dat
 
 
 def effect_by_value(effects: ArrayLike, factor: pd.Series) -> pd.DataFrame:
-    """Return the average effect of worlds per value of a factor, such as a policy; a row per value, by name.
+    """Return the average effect of worlds per value of a factor, such as a policy; a row per value, in their order.
 
     Columns: value, effect, low, high (95% t interval over worlds; NaN with one), worlds.
     """
@@ -65,7 +65,8 @@ def effect_by_value(effects: ArrayLike, factor: pd.Series) -> pd.DataFrame:
     if effects.shape != factor.shape or not np.isfinite(effects).all() or factor.isna().any():
         raise ValueError(f"factor must have a value per effect, without gaps, got {factor.shape} for {effects.shape}")
     rows = []
-    for value, at in sorted(factor.reset_index(drop=True).groupby(factor.to_numpy()).groups.items(), key=str):
+    groups = factor.reset_index(drop=True).groupby(factor.to_numpy()).groups
+    for value, at in sorted(groups.items(), key=None if pd.api.types.is_numeric_dtype(factor) else str):
         mean = mean_of(effects[np.asarray(at)])
         low, high = mean.interval()
         rows.append({"value": value, "effect": float(mean.effect), "low": float(low), "high": float(high),

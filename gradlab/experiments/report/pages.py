@@ -112,7 +112,7 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     claim, told = one.claim, lines(one)
     head, worlds = told[0], primaries(one.rows, "worlds")
     numbers = "; ".join(filter(None, [wording.effect(head).replace("—", ""), wording.basis(head)]))
-    said = [f"## {one.name}", "", claim.claimed, "", f"**{head.sentence or one.why}: {one.word}.**"]
+    said = [f"## {one.name}", "", claim.claimed, "", f"**{head.sentence}.** Word: **{one.word}**."]
     if one.rows:
         said += ["", f"{numbers}. {wording.TALLY}: {wording.counts(head)}. Decided by: {_decider(one)}."]
         said += _paragraphs(filter(None, map(wording.wide_cells, one.rows)), "Cells at the cap")
@@ -139,9 +139,10 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     for row in worlds:
         about = f": {verdicts.named(row)}" if len(worlds) > 1 else ""
         said += _paragraphs(wording.new_worlds(row), f"Elsewhere{about}")
+        unit = f" ({line(row).unit})" if line(row).unit else ""
         if table := wording.moderators(row):
-            said += ["", f"**On what it depends{about}.**", "",
-                     *markdown_table(["factor", "where it is", "average, 95% interval", "worlds"], table)]  # fmt: skip
+            columns = ["factor", "where it is", f"average, 95% interval{unit}", "worlds"]
+            said += ["", f"**On what it depends{about}.**", "", *markdown_table(columns, table)]
     for role, title in (
         ("explains away", "Is it the balancing?"),
         ("robustness", "Robustness"),

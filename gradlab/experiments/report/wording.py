@@ -51,7 +51,16 @@ def counts(line: Line) -> str:
 
 def effect(line: Line) -> str:
     """Return the average with its 95% interval and unit; a dash for cases, which have no average."""
-    return _number(line, line.effect, line.low, line.high)
+    said = interval(line)
+    return said if said == "—" else f"{said} {line.unit}".rstrip()
+
+
+def interval(line: Line) -> str:
+    """Return the average with its 95% interval, without its unit; a dash for cases."""
+    if math.isnan(line.effect):
+        return "—"
+    ends = "" if math.isnan(line.low) else f" [{_signed(line.low, line.digits)}, {_signed(line.high, line.digits)}]"
+    return f"{_signed(line.effect, line.digits)}{ends}"
 
 
 def elsewhere(lines: Sequence[Line]) -> str:
@@ -91,10 +100,10 @@ def in_brief(lines: Sequence[Line]) -> str:
 def row(line: Line) -> list[str]:
     """Return a statement's row of a table whose columns are ``ROW``."""
     compared = line.label if line.row == "explains away" and line.label else line.statement
-    if line.population == "worlds":
+    if line.population == "worlds" and "drawn worlds" not in compared:
         compared = f"{compared}, in drawn worlds"
     said = f"{line.sentence} ({line.note})" if line.note else line.sentence
-    return [compared, said, line.word, effect(line), counts(line)]
+    return [compared, said, line.word, interval(line), counts(line)]
 
 
 def basis(line: Line) -> str:
@@ -124,7 +133,7 @@ def new_worlds(answer: Judged) -> list[str]:
     shares = [f"{where} {answer.number(state):,} worlds ({_share(share)})" for share, state, where in (
         (transport.above, "for", "above it"), (transport.below, "against", "below minus it"))]  # fmt: skip
     said = [
-        f"{answer.sentence}: **{answer.word}**.",
+        f"{_without_place(answer.sentence)}: **{answer.word}**.",
         f"Average over {number:,} drawn worlds: {_contrast(statement, average.effect, average.low, average.high)}.",
         f"True effects differ between worlds by a standard deviation of {unit.size(transport.between)}; a new world "
         f"will show between {ends} (95%).",
@@ -163,7 +172,7 @@ def condition(answer: Judged) -> str:
 
 
 def moderators(answer: Judged) -> list[list[str]]:
-    """Return the effect by dose and by value as rows: factor, value, average with interval, worlds.
+    """Return the effect by dose and by value as rows: factor, value, average with interval without unit, worlds.
 
     The first row of a factor says how much of the variance between worlds' means the factor explains.
     """
@@ -173,8 +182,10 @@ def moderators(answer: Judged) -> list[list[str]]:
     for name, table in answer.moderators.items():
         title = f"{FACTORS.get(name, name)}: explains {_explained(answer, table):.0%} of the variance between worlds"
         for place, value in enumerate(table.to_dict("records")):
-            found = _contrast(statement, value["effect"], value["low"], value["high"])
-            rows.append([title if place == 0 else "", _value(value), found, f"{value['worlds']:,}"])
+            found = _contrast(statement, value["effect"], value["low"], value["high"]).removesuffix(
+                statement.unit.words
+            )
+            rows.append([title if place == 0 else "", _value(value), found.strip(), f"{value['worlds']:,}"])
     return rows
 
 
@@ -269,7 +280,7 @@ def _in_brief(row: Judged | None) -> str:
     if row is None or not isinstance(row.statement, Contrast):
         return row.sentence if row else ""
     unit = row.statement.unit
-    return f"{row.sentence} (95% interval {unit.signed(row.low)} to {unit.signed(row.high)})"
+    return f"{_without_place(row.sentence)} (95% interval {unit.signed(row.low)} to {unit.signed(row.high)})"
 
 
 # --- where to find everything ---
@@ -317,12 +328,9 @@ def tally_of_words(words: Iterable[str]) -> str:
 # --- numbers ---
 
 
-def _number(line: Line, middle: float, low: float, high: float) -> str:
-    if math.isnan(middle):
-        return "—"
-    digits = line.digits
-    ends = "" if math.isnan(low) else f" [{_signed(low, digits)}, {_signed(high, digits)}]"
-    return f"{_signed(middle, digits)}{ends} {line.unit}".rstrip()
+def _without_place(sentence: str) -> str:
+    """Return a sentence on drawn worlds without saying so, where it stands beside that."""
+    return sentence.removeprefix("in drawn worlds, ")
 
 
 def _signed(value: float, digits: int) -> str:
