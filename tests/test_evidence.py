@@ -336,6 +336,13 @@ def test_two_terms_are_chosen_only_where_one_does_not_do():
     assert found.condition.words == "mask ≥ 0.4 and policy is free"
 
 
+def test_no_condition_is_searched_where_no_world_is_reversed():
+    found = conditions.search_condition(
+        np.tile([0.5, 0.51, 0.52], (20, 1)), pd.DataFrame({"dose": np.arange(20.0)}), np.arange(20), 0.1, ["dose"]
+    )
+    assert (found.condition, found.searched, found.confirmed) == (None, 0, False)
+
+
 def test_undecided_worlds_choose_nothing_and_are_listed():
     values, factors, seeds = worlds_of(lambda row: 0.1)
     found = conditions.search_condition(values, factors, seeds, 0.02, ["mask", "policy"])

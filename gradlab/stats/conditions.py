@@ -30,7 +30,7 @@ class Condition:
     def words(self) -> str:
         """Return the condition in words."""
         return " and ".join(
-            f"{factor} {relation} {value:g}" if isinstance(value, float) else f"{factor} {relation} {value}"
+            f"{factor} {relation} {value:.3g}" if isinstance(value, float) else f"{factor} {relation} {value}"
             for factor, relation, value in self.terms
         )
 
@@ -44,7 +44,7 @@ class Search:
     """A condition with what it was chosen for and what became of it.
 
     condition   the chosen one; None where no condition separates the worlds.
-    searched    how many conditions were tried.
+    searched    how many conditions were tried; 0 where fewer than three worlds are beyond the margin, or reversed.
     confirmed   in the other half the worlds within the condition lie beyond the margin on average (one-sided t test
                 over worlds at 5%), and none of them is reversed.
     effect, low, high  the average of those worlds with its 95% t interval over worlds; NaN without two of them.
@@ -121,7 +121,7 @@ def _choose(units: Units, factors: pd.DataFrame, names: Sequence[str]) -> tuple[
     searched = len(terms) + len(first)
     beyond = units.state == "for"
     if min(beyond.sum(), units.reversed.sum()) < FEWEST:
-        return None, searched
+        return None, 0
     least = max(FEWEST, int(np.ceil(beyond.sum() / 2)))
     for conditions, holds in (
         ([(one,) for one in range(len(terms))], inside),

@@ -159,6 +159,8 @@ def condition(answer: Judged) -> str:
     search, statement = answer.search, answer.statement
     if search is None or not isinstance(statement, Contrast):
         return ""
+    if not search.searched:
+        return "Where it holds: too few worlds are reversed, or beyond the margin, to search a condition."
     tried = f"{search.searched:,} conditions were tried on one half of the worlds"
     if search.condition is None:
         return f"Where it holds: {tried}; none keeps the worlds beyond the margin and leaves out the reversed ones."
