@@ -335,9 +335,12 @@ def test_a_kernel_or_a_problem_that_is_not_fit_is_refused_in_one_sentence():
         await said(() => lab.train(kernel, columns, 0.1, [3, 2])),
         await said(() => lab.train(other, columns, 0.1, [1])),
         await said(() => kernel.allocate({ steps: 3 })),
+        await said(async () => (await lab.Kernel.load({ ...given, laws: null })).at({ beta: 2 })),
+        await said(() => kernel.at({ gamma: 2 })),
+        await said(() => kernel.at({ beta: NaN })),
       ];
     """
-    assert script(body, training_kernel(DPO()).record()) == [
+    assert script(body, training_kernel(DPO(), general=True).record()) == [
         "this browser cannot run the kernel: it needs WebAssembly with SIMD, and an undamaged module",
         'the kernel has no function "ascend"',
         "start must have 2 numbers, got 1",
@@ -345,6 +348,9 @@ def test_a_kernel_or_a_problem_that_is_not_fit_is_refused_in_one_sentence():
         "wanted must be whole steps that rise, got 3, 2",
         'optimizer must be one of adam, gd, got "lion"',
         'the kernel takes no array "steps"',
+        "the kernel serves no other hyper-parameters than its own",
+        'the kernel has no hyper-parameter "gamma" that a page moves',
+        "beta must be a finite number, got NaN",
     ]
 
 

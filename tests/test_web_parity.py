@@ -120,3 +120,21 @@ def test_so_does_it_in_every_size_and_at_every_recorded_step(policy):
         assert native.steps.tolist() == list(range(31))
         expected = native.policies.exp().numpy().reshape(31, -1)
         np.testing.assert_allclose(np.exp(logp), expected, rtol=0, atol=1e-10)
+
+
+AT = {
+    "dpo": {"beta": 3.0}, "cdpo": {"beta": 0.2, "label_smoothing": 0.4}, "ipo": {"beta": 0.3}, "bdpo": {"beta": 5.0},
+    "nbdpo": {"beta": 2.0, "clip": 1.5}, "nbdpo-symmetric": {"clip": 1.5}, "fixed-weight": {"win_weight": 0.5},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AT)
+def test_one_kernel_serves_a_loss_at_all_hyper_parameters(name):
+    case = Case(PAIR_LOSSES[name](), recipe("shared", "adam", "float64"))
+    request = case.request(WORLDS, [200])
+    general = training_kernel(case.loss, case.training, general=True).record()
+    answers = node("test/train.mjs", given=[{**request, "kernel": general, "hyper": hyper} for hyper in ({}, AT[name])])
+    for logp, hyper in zip(json.loads(answers), ({}, AT[name]), strict=True):
+        moved = Case(PAIR_LOSSES[name](**hyper), case.training)
+        assert gap(moved, np.array(logp), WORLDS) < DTYPES["float64"]

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import zlib
+from dataclasses import dataclass, fields, replace
 
 import llvmlite.binding as llvm
 import pytest
@@ -13,10 +14,12 @@ from own_losses import Hinge, SquaredMargin, every_loss
 
 from gradlab.experiments.methods import PermutedBalancedDPO
 from gradlab.lab.engine import NotFusable, webassembly
+from gradlab.lab.engine.constants import laws
 from gradlab.lab.engine.kernel import ARGUMENTS
+from gradlab.lab.engine.trace import derivative
 from gradlab.lab.engine.webassembly import linked, module, slopes_kernel, training_kernel
 from gradlab.lab.training import Training
-from gradlab.losses import DPO, BalancedDPO, NaiveBalancedDPO
+from gradlab.losses import DPO, IPO, BalancedDPO, ConservativeDPO, FixedWeightDPO, NaiveBalancedDPO
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no Node on the PATH (make node installs it)")
 RECIPES = [
@@ -62,7 +65,7 @@ def test_a_record_says_all_that_a_caller_needs():
     assert {2.0, 0.25} <= set(record.pop("constants"))
     assert record == {
         "function": "descend", "dtype": "float32", "lanes": 4, "antisymmetric": False, "shared": True,
-        "optimizer": "gd", "memories": 0,
+        "optimizer": "gd", "memories": 0, "laws": None, "hyper": {},
     }  # fmt: skip
 
 
@@ -89,6 +92,68 @@ def test_node_finds_every_module_valid_with_one_import_and_one_export(losses, re
     run = subprocess.run(["node", "-e", script], input=records, capture_output=True, text=True, check=True)
     for offered, name in zip(json.loads(run.stdout), (kernel.function for kernel in kernels), strict=True):
         assert offered == [["env.__linear_memory"], [name], name]
+
+
+# --- one kernel for all hyper-parameters ---
+
+MOVED = {
+    "dpo": DPO(3.0),
+    "cdpo": ConservativeDPO(0.2, 0.4),
+    "ipo": IPO(0.05),
+    "bdpo": BalancedDPO(7.0),
+    "nbdpo": NaiveBalancedDPO(2.0, 1.5),
+    "nbdpo-symmetric": NaiveBalancedDPO(2.0, 1.5, symmetric=True),
+    "fixed-weight": FixedWeightDPO(2.0, 0.5),
+    "hinge": Hinge(2.0),
+}
+
+
+@pytest.mark.parametrize("loss", MOVED.values(), ids=MOVED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_laws_give_the_constants_of_a_loss_at_any_hyper_parameters(loss, dtype):
+    general, found, hyper = laws(loss, dtype)
+    assert set(hyper) == {field.name for field in fields(loss) if isinstance(getattr(loss, field.name), float)}
+    assert hyper == {name: getattr(loss, name) for name in hyper}
+    other = replace(general, **{name: 1.3 * getattr(general, name) for name in hyper})
+    _, constants = derivative(other, dtype)
+    at = {name: getattr(other, name) for name in hyper}
+    assert [law.at(at) for law in found] == pytest.approx(constants, rel=1e-12)
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A loss with one constant of two hyper-parameters, or with other operations from some value on."""
+
+    beta: float = 1.0
+    power: float = 1.0
+    branches: bool = False
+    name = "odd"
+    equation = source = "a test"
+    antisymmetric = False
+
+    def __call__(self, logps):
+        gap = logps.win_logratio - logps.lose_logratio
+        if self.branches:
+            return (gap * gap if self.beta > 1 else gap).exp()
+        return (self.beta * self.power * gap).exp()
+
+
+@pytest.mark.parametrize("loss", [Odd(), Odd(branches=True), SquaredMargin()], ids=["product", "branches", "no number"])
+def test_where_no_law_holds_the_kernel_serves_its_own_hyper_parameters(loss):
+    kernel = training_kernel(loss, general=True)
+    if isinstance(loss, SquaredMargin):
+        assert kernel.hyper == {}
+        assert all(law.name is None for law in kernel.laws)
+    else:
+        assert kernel.laws is None
+        assert kernel == training_kernel(loss)
+
+
+def test_a_general_kernel_is_that_of_no_special_value():
+    general = slopes_kernel(FixedWeightDPO(win_weight=0.5), general=True)
+    assert not general.antisymmetric
+    assert slopes_kernel(FixedWeightDPO(win_weight=0.5)).antisymmetric
+    assert general.hyper == {"beta": 1.0, "win_weight": 0.5}
 
 
 # --- what is refused ---

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import base64
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 
+from gradlab.lab.engine.constants import Law, laws
 from gradlab.lab.engine.functions import OPERATIONS
 from gradlab.lab.engine.fusion import ready
 from gradlab.lab.engine.kernel import ARGUMENTS, NAME, Plan, write
@@ -53,6 +54,8 @@ class WebKernel:
     shared         True if logits are features × parameters, False if each response has its own.
     optimizer      name in ``gradlab.lab.optimizers``.
     memories       how many numbers the optimiser keeps per parameter.
+    laws           how ``constants`` follow from hyper-parameters, for a general kernel; None: not known.
+    hyper          the loss's hyper-parameters that ``laws`` serve, by name, with the loss's own values.
     """
 
     module: bytes
@@ -65,28 +68,38 @@ class WebKernel:
     shared: bool
     optimizer: str
     memories: int
+    laws: tuple[Law, ...] | None = None
+    hyper: dict[str, float] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """Return the kernel as JSON-able data, the module in base64; ``kernelOf`` in ``kernel.ts`` reads it."""
         return {**vars(self), "module": base64.b64encode(self.module).decode()}
 
 
-def training_kernel(loss: PairLoss, training: Training = Training()) -> WebKernel:
+def training_kernel(loss: PairLoss, training: Training = Training(), *, general: bool = False) -> WebKernel:
     """Return the kernel that trains on a loss, with the recipe's optimiser, precision, and free or shared parameters.
+
+    general  return one that serves the loss at all hyper-parameters, with ``laws``. Its ``constants`` are those of
+             some others than the loss's. Where no laws are found, it is the loss's own, and ``laws`` is None.
 
     Equal arguments give equal bytes. Raises NotFusable where the engine cannot train so, and RuntimeError where
     llvmlite cannot compile to WebAssembly; both in one line.
     """
+    if general:
+        return _general(loss, training, lambda other: training_kernel(other, training))
     plan, constants = _examined(loss, training)
     return _kernel(write(plan, LANES), NAME, ARGUMENTS, plan, constants)
 
 
-def slopes_kernel(loss: PairLoss, dtype: str = "float64") -> WebKernel:
+def slopes_kernel(loss: PairLoss, dtype: str = "float64", *, general: bool = False) -> WebKernel:
     """Return the kernel that computes ``gradlab.losses.slopes`` of rows of pairs: ∂L/∂log π_w and ∂L/∂log π_l.
 
-    Raises as ``training_kernel`` does.
+    ``general`` and errors are as in ``training_kernel``.
     """
-    plan, constants = _examined(loss, Training(dtype=dtype))
+    training = Training(dtype=dtype)
+    if general:
+        return _general(loss, training, lambda other: slopes_kernel(other, dtype))
+    plan, constants = _examined(loss, training)
     return _kernel(_write_slopes(plan), SLOPES, _SLOPE_ARGUMENTS, plan, constants)
 
 
@@ -101,6 +114,14 @@ def _kernel(
     facts = plan.antisymmetric, plan.shared, plan.optimizer, optimizer_of(plan.optimizer).memories
     module = _compiled(assembly, name)
     return WebKernel(module, name, tuple(arguments.items()), plan.dtype, LANES, tuple(constants), *facts)
+
+
+def _general(loss: PairLoss, training: Training, kernel: Callable[[PairLoss], WebKernel]) -> WebKernel:
+    found = laws(loss, training.precision)
+    if found is None:
+        return kernel(loss)
+    other, lawful, hyper = found
+    return replace(kernel(other), laws=lawful, hyper=hyper)
 
 
 def _examined(loss: PairLoss, training: Training) -> tuple[Plan, list[float]]:

@@ -15,7 +15,12 @@ export interface KernelRecord {
   shared: boolean;
   optimizer: string;
   memories: number;
+  laws: Law[] | null;
+  hyper: Record<string, number>;
 }
+
+/** A constant as factor · (h + shift)^power + offset of the hyper-parameter of this name; null: always the offset. */
+export type Law = [name: string | null, factor: number, shift: number, power: number, offset: number];
 
 /** Arrays in a kernel's memory, by the names of its arguments. They are valid until the next `allocate`. */
 export interface Arrays {
@@ -46,6 +51,21 @@ export class Kernel {
     const run = instance.exports[record.function];
     if (typeof run !== "function") throw new Error(`the kernel has no function "${record.function}"`);
     return new Kernel(record, memory, run as (...given: (bigint | number)[]) => void);
+  }
+
+  /** The same kernel, with the same memory, at other hyper-parameters of its loss; those not named keep their values. */
+  at(changes: Record<string, number>): Kernel {
+    const { laws, hyper } = this.record;
+    if (!laws) throw new Error("the kernel serves no other hyper-parameters than its own");
+    for (const [name, value] of Object.entries(changes)) {
+      if (!Object.hasOwn(hyper, name)) throw new Error(`the kernel has no hyper-parameter "${name}" that a page moves`);
+      if (!Number.isFinite(value)) throw new Error(`${name} must be a finite number, got ${value}`);
+    }
+    const values = { ...hyper, ...changes };
+    const constants = laws.map(([name, factor, shift, power, offset]) =>
+      name === null ? offset : factor * (values[name] + shift) ** power + offset,
+    );
+    return new Kernel({ ...this.record, constants, hyper: values }, this.memory, this.run);
   }
 
   /** An array of the kernel's kind of real numbers, outside its memory. */

@@ -4,10 +4,12 @@ import { Kernel, train } from "../gradlab.js";
 
 const cases = JSON.parse(readFileSync(0, "utf8"));
 const results = [];
-for (const { kernel, columns, learningRate, wanted } of cases) {
+for (const { kernel: record, hyper, columns, learningRate, wanted } of cases) {
   const tables = Object.fromEntries(
     Object.entries(columns).map(([name, value]) => [name, Array.isArray(value) ? Float64Array.from(value) : value]),
   );
-  results.push([...train(await Kernel.load(kernel), tables, learningRate, wanted)]);
+  const loaded = await Kernel.load(record);
+  const kernel = hyper ? loaded.at(hyper) : loaded;
+  results.push([...train(kernel, tables, learningRate, wanted)]);
 }
 console.log(JSON.stringify(results));
