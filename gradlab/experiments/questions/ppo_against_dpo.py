@@ -20,9 +20,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Role, judged
 from gradlab.experiments.experiment import FIRST_SEED, Experiment
 from gradlab.experiments.methods import final, seeds_from, train, train_ppo
+from gradlab.experiments.outcomes import REWARD
 from gradlab.experiments.precision import Endpoint, runs_to_add
 from gradlab.lab.policy import tabular_policy
 from gradlab.lab.training import Training
@@ -52,9 +53,8 @@ QUICK: dict[str, Any] = {
     "mask_rates": [0.0, 0.4],
 }  # fmt: skip
 
-MARGIN = 0.01  # of the share of the reachable reward
+MARGIN = REWARD.margin
 _CELL = ("mask", "policy")
-_UNIT = Unit("points of the reachable reward", 100, 1)
 
 
 def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
 def more(frame: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the next block of seeds of each cell that is not yet precise enough, for PPO and for DPO."""
     design = Design(MARGIN, 1, settings["seeds"], settings["block"], settings["cap"])
-    asked = runs_to_add(by_parameters(frame), [Endpoint("utility_share", "other model", "dpo", _CELL, design)], _CELL)
+    asked = runs_to_add(by_parameters(frame), [Endpoint(REWARD.value, "other model", "dpo", _CELL, design)], _CELL)
     return [
         _part(settings, None if row["method"] == "dpo" else ["model", other_kind(row["policy"])], row["mask"],
               row["policy"], row["seeds"], row["more"])
@@ -141,7 +141,7 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
     ) -> Contrast:  # fmt: skip
         return Contrast(
             claim="ppo", statement=statement or f"{subject} against {words}", method=method, baseline=baseline,
-            value="utility_share", by=by, margin=MARGIN, where=where, role=role, label=label, unit=_UNIT, same=same,
+            value=REWARD.value, by=by, margin=MARGIN, where=where, role=role, label=label, unit=REWARD.unit, same=same,
             better=f"{subject} reaches {{size}} more than {words}",
             worse=f"{subject} reaches {{size}} less than {words}",
         )  # fmt: skip
