@@ -389,6 +389,25 @@ def test_a_slope_is_least_squares_and_the_effect_by_value_a_mean():
     assert by_value["effect"].tolist() == pytest.approx([0.5 / 3, 1.4 / 3])
 
 
+def test_the_variance_that_a_factor_explains_is_omega_squared():
+    effects = np.array([0.1, 0.3, 0.5, 0.9])
+    table = moderators.effect_by_value(effects, pd.Series(list("aabb")))
+    found = stats.f_oneway(effects[:2], effects[2:]).statistic
+    assert moderators.variance_explained(effects, table) == pytest.approx((found - 1) / (found + 3))  # (F − 1)/(F + 3)
+    assert math.isnan(moderators.variance_explained(np.ones(4), table.assign(effect=1.0)))
+    draw = stream(0, Purpose.SIMULATED, 7)
+    idle = [moderators.variance_explained(values, moderators.effect_by_value(values, pd.Series(list("abc") * 20)))
+            for values in draw.normal(size=(200, 60))]  # fmt: skip
+    assert abs(np.mean(idle)) < 4 * np.std(idle) / math.sqrt(200)
+    with pytest.raises(ValueError, match=r"^table must be made of the 3 effects, got one of 4$"):
+        moderators.variance_explained(effects[:3], table)
+
+
+def test_values_of_a_factor_are_in_their_order():
+    found = moderators.effect_by_value(np.arange(4.0), pd.Series([100, 25, 400, 25]))
+    assert found["value"].tolist() == [25, 100, 400]
+
+
 @pytest.mark.parametrize(
     ("call", "words_"),
     [
