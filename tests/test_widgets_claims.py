@@ -1,6 +1,7 @@
 """The claims explorer: what it shows is the saved report, word for word, and damage is one clear line."""
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from gradlab.experiments.report import pages, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
+from gradlab.stats.words import WORDS
 from gradlab.store.artifacts import save_frame
 from gradlab.widgets import ClaimsExplorer
 
@@ -228,6 +230,12 @@ def test_the_page_puts_texts_in_as_texts():
     assert "innerHTML" not in script
     assert 'cell("th", text, "col")' in script
     assert 'cell("th", "", "row")' in script
+    style = (FIGURES.parent / "gradlab/web/table.css").read_text("utf-8")
+    styled = set(re.findall(r'data-word="([^"]+)"', style))
+    assert styled <= set(WORDS)
+    assert {"proved", "refuted", "holds throughout", "holds on average", "mixed", "reversed"} <= styled
+    assert 'head[place] === "word"' in script
+    assert "word" in wording.HEAD
 
 
 @pytest.mark.parametrize("story", [None, *[story.title for story in ClaimsExplorer.stories]])

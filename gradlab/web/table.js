@@ -52,7 +52,7 @@ function render({ model, el }) {
       const row = body.insertRow();
       texts.forEach((text, place) => {
         const made = place ? cell("td", text) : heading(text, index);
-        if (head[place] === "verdict") made.dataset.verdict = text.startsWith("holds when") ? "holds when" : text;
+        if (head[place] === "word") made.dataset.word = text;
         row.append(made);
       });
     });
