@@ -220,3 +220,54 @@ def test_many_moves_leave_nothing_behind_and_a_removed_picture_is_gone(opened):
     assert page.evaluate(count) == before
     page.evaluate("[curves, ...maps].forEach((plot) => plot.remove())")
     assert page.locator(".gl-plot").count() == 0
+
+
+POOLS = {
+    "workers": "new lab.Pool(2)",
+    "no workers": "(() => { globalThis.Worker = undefined; return new lab.Pool(2); })()",
+    "workers that do not start": "(() => { const Before = Worker; globalThis.Worker = class extends Before {"
+    " constructor() { super('data:text/javascript,throw 1'); } }; return new lab.Pool(2); })()",
+}
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_a_pool_trains_as_the_page_does_and_stops_what_nobody_wants(opened, pool):
+    page = opened()
+    answer = page.evaluate(
+        f"""async () => {{
+          const pool = {pool};
+          const name = (error) => error.name + ": " + error.message;
+          const both = await Promise.all(["DPO", "bDPO"].map((name) => pool.train(job(name))));
+          const same = ["DPO", "bDPO"].every((name, at) => trained[name].flatMap((one) => [...one])
+            .every((value, number) => value === both[at][number]));
+          const stops = Array.from({{ length: 6 }}, () => new AbortController());
+          const waiting = stops.map(({{ signal }}) => pool.train(job("DPO"), signal).then(() => "trained", name));
+          stops.slice(1).forEach((one) => one.abort());
+          const long = new AbortController();
+          const columns = job("bDPO").columns;
+          const many = {{ ...columns, count: 4000 }};
+          for (const part of ["weights", "reference", "start"]) {{
+            const once = columns[part];
+            many[part] = new Float64Array(200 * once.length).map((_, at) => once[at % once.length]);
+          }}
+          const running = pool.train({{ ...job("bDPO"), columns: many }}, long.signal).then(() => "trained", name);
+          const began = performance.now();
+          await Promise.all(waiting);
+          setTimeout(() => long.abort(), 100);
+          const stopped = await running;
+          const bad = await pool.train({{ ...job("DPO"), wanted: [] }}).catch(name);
+          const after = await pool.train(job("DPO"));
+          const last = pool.train(job("DPO")).catch(name);
+          pool.close();
+          return [same, await Promise.all(waiting), stopped, performance.now() - began < 5000, bad, after.length];
+        }}"""
+    )
+    aborted = "AbortError: the training was stopped"
+    same, waiting, stopped, soon, bad, length = answer
+    assert same
+    assert waiting[0] == "trained"
+    assert waiting[2:] == [aborted] * 4
+    assert stopped == aborted
+    assert soon
+    assert bad == "Error: wanted must be whole steps that rise, got "
+    assert length == len(STEPS) * 400

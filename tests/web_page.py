@@ -53,7 +53,11 @@ SCRIPT = """
   for (const one of maps) one.onhover = (cell) => maps.forEach((other) => other !== one && other.mark(cell));
   const chosen = [];
   maps[0].onchoose = (cell) => chosen.push(cell);
-  Object.assign(globalThis, { lab, world, trained, curves, maps, chosen, handle, took: performance.now() - began });
+  const job = (name) => (
+    { kernel: KERNELS[name], columns: { ...columns, start: world.refLogp }, learningRate: 0.05, wanted: STEPS }
+  );
+  const took = performance.now() - began;
+  Object.assign(globalThis, { lab, job, world, trained, curves, maps, chosen, handle, took });
   document.body.dataset.ready = "yes";
 """
 

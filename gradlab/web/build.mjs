@@ -2,19 +2,33 @@
 // node build.mjs [FOLDER]: default is this folder. `make web` calls it.
 import { build } from "esbuild";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const folder = process.argv[2] ?? here;
+const common = { absWorkingDir: here, bundle: true, minify: true, target: "es2022" };
+
+// `import code from "./worker.ts?code"`: another file, bundled, as text, from which a page makes workers.
+const asCode = {
+  name: "code",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /\?code$/ }, ({ path, resolveDir }) => ({
+      path: relative(here, join(resolveDir, path.slice(0, -5))), namespace: "code",
+    }));
+    onLoad({ filter: /.*/, namespace: "code" }, async ({ path }) => {
+      const { outputFiles } = await build({ ...common, entryPoints: [path], format: "iife", write: false });
+      return { contents: outputFiles[0].text, loader: "text" };
+    });
+  },
+};
+
 const { metafile } = await build({
-  absWorkingDir: here,
+  ...common,
   entryPoints: ["src/index.ts"],
   outfile: join(folder, "gradlab.js"),
-  bundle: true,
-  minify: true,
   format: "esm",
-  target: "es2022",
+  plugins: [asCode],
   loader: { ".css": "text" },
   legalComments: "none", // the licences stand in full in the other file
   banner: { js: "// Built from src/ by `make web`; licences of others' code: gradlab.licenses.txt." },

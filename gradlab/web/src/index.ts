@@ -2,12 +2,14 @@
 
 export * from "./curves";
 export * from "./heatmap";
+export { type Job, Trainer } from "./job";
 export * from "./kernel";
 export * as metrics from "./metrics";
 export { FACTORS } from "./optimizers";
 export * from "./pairs";
 export * as palette from "./palette";
 export { Stream } from "./random";
+export * from "./pool";
 export * as reading from "./reading";
 export * from "./training";
 export * from "./world";

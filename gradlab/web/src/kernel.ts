@@ -53,6 +53,11 @@ export class Kernel {
     return new Kernel(record, memory, run as (...given: (bigint | number)[]) => void);
   }
 
+  /** The same module, with the same memory, under another record of it. */
+  as(record: KernelRecord): Kernel {
+    return new Kernel(record, this.memory, this.run);
+  }
+
   /** The same kernel, with the same memory, at other hyper-parameters of its loss; those not named keep their values. */
   at(changes: Record<string, number>): Kernel {
     const { laws, hyper } = this.record;
@@ -65,7 +70,7 @@ export class Kernel {
     const constants = laws.map(([name, factor, shift, power, offset]) =>
       name === null ? offset : factor * (values[name] + shift) ** power + offset,
     );
-    return new Kernel({ ...this.record, constants, hyper: values }, this.memory, this.run);
+    return this.as({ ...this.record, constants, hyper: values });
   }
 
   /** An array of the kernel's kind of real numbers, outside its memory. */
