@@ -98,7 +98,7 @@ def test_controls_have_a_direction():
         roles.setdefault((contrast.claim, contrast.role), []).append(contrast.label)
     for claim in ("grid-reward", "grid-unobserved"):
         assert roles[claim, "primary"] == ["against DPO"]
-        assert roles[claim, "explains away"] == ["λ = ½", "bDPO at 2β", "permuted λ"]
+        assert roles[claim, "explains away"] == ["λ = ½", "DPO at equal scale", "permuted λ"]
         assert roles[claim, "context"] == ["permuted |λ − ½|"]
     assert roles["ablation", "primary"] == ["against naive bDPO", "against symmetric naive bDPO"]
 

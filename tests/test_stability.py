@@ -15,7 +15,7 @@ from gradlab.lab.descent import recorded_steps
 from gradlab.lab.world import gaussian_world
 
 SETTINGS = {**stability.SETTINGS, "first_seed": 0}
-CONTROLS = {"λ = ½": "fixed λ=0.5", "bDPO at 2β": "bdpo at 2β", "permuted λ": "permuted λ"}
+CONTROLS = {"λ = ½": "fixed λ=0.5", "DPO at equal scale": "bdpo at 2β", "permuted λ": "permuted λ"}
 
 
 def ends(noise=1e-5, **of_bdpo):
@@ -72,7 +72,7 @@ def test_each_endpoint_has_each_control_that_could_explain_it():
         assert control in (one.method, one.baseline)
     halved = word_of(ends(rise=-0.1, drift=-0.05, jump=-0.1))
     assert halved.because == "no practical difference"  # bDPO at 2β is no better than DPO
-    assert halved.explains.statement.label.startswith("bDPO at 2β")
+    assert halved.explains.statement.label.startswith("DPO at equal scale")
 
 
 def test_sentences_are_plain_and_say_less_where_it_is_less():

@@ -240,7 +240,7 @@ def test_the_answers_are_the_declared_ones(answers):
     assert controls == [
         (claim, label)
         for claim in ("grid-reward", "grid-unobserved")
-        for label in ("λ = ½", "bDPO at 2β", "permuted λ")
+        for label in ("λ = ½", "DPO at equal scale", "permuted λ")
     ]
     for one in answers:
         assert one.population == "worlds"

@@ -133,7 +133,7 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
             outcome.contrast("bDPO against a constant λ = ½, which is DPO at β/2", "bdpo", "fixed λ=0.5", _CELL,
                              label="λ = ½", where=stated + first, role="explains away"),
             outcome.contrast("bDPO at 2β, which has DPO's effective β, against DPO", "bdpo at 2β", "dpo", _CELL,
-                             label="bDPO at 2β", where=stated + first, role="explains away"),
+                             label="DPO at equal scale", where=stated + first, role="explains away"),
             outcome.contrast("bDPO against its λ permuted among the pairs", "bdpo", "permuted λ", _CELL,
                              label="permuted λ", where=stated + first, role="explains away"),
             outcome.contrast(

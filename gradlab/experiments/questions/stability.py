@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "primary_methods": ["dpo", "bdpo"],
     "seeds": 12,
     "block": 12,
-    "cap": 60,
+    "cap": 120,
     "controls": ["bdpo at 2β", "fixed λ=0.5", "permuted λ"],  # the first block of seeds
     "other_methods": ["nbdpo", "nbdpo-symmetric"],
     "exact_methods": ["dpo", "bdpo", "bdpo at 2β"],  # also on exact data, which have no held-out loss
@@ -223,11 +223,12 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
         for name, one in ENDPOINTS.items()
     ]  # fmt: skip
     for control, method, baseline in (
-        ("λ = ½", "bdpo", "fixed λ=0.5"), ("bDPO at 2β", "bdpo at 2β", "dpo"), ("permuted λ", "bdpo", "permuted λ"),
+        ("λ = ½", "bdpo", "fixed λ=0.5"), ("DPO at equal scale", "bdpo at 2β", "dpo"),
+        ("permuted λ", "bdpo", "permuted λ"),
     ):  # fmt: skip
         said = {
             "λ = ½": "bDPO against a constant λ = ½, which is DPO at β/2",
-            "bDPO at 2β": "bDPO at 2β, which has DPO's effective β, against DPO",
+            "DPO at equal scale": "bDPO at 2β, which has DPO's effective β, against DPO",
             "permuted λ": "bDPO against its λ permuted among the pairs",
         }[control]
         declared += [

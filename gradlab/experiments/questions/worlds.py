@@ -108,8 +108,8 @@ def _against_controls(outcome: Outcome, where: str) -> list[Contrast]:
     return [
         _contrast(outcome, "bDPO against a constant λ = ½, which is DPO at β/2", "bdpo", "fixed λ=0.5", "λ = ½",
                   **first),
-        _contrast(outcome, "bDPO at 2β, which has DPO's effective β, against DPO", "bdpo at 2β", "dpo", "bDPO at 2β",
-                  **first),
+        _contrast(outcome, "bDPO at 2β, which has DPO's effective β, against DPO", "bdpo at 2β", "dpo",
+                  "DPO at equal scale", **first),
         _contrast(outcome, "bDPO against its λ permuted among the pairs", "bdpo", "permuted λ", "permuted λ", **first),
         _contrast(outcome, "bDPO against its |λ − ½| permuted, each pair's direction kept", "bdpo", "permuted |λ−½|",
                   "permuted |λ − ½|", **{**first, "role": "context"}),
