@@ -208,8 +208,8 @@ def test_a_word_that_a_rule_of_the_question_has_set_is_corrected_by_nothing():
 
 @pytest.mark.parametrize("role", ["primary", "explains away"])
 def test_a_declared_statement_that_nobody_has_measured_has_its_word_and_no_numbers(role):
-    one = not_run(contrast(role=role), "needs runs")
-    assert (one.word, one.sentence, one.note) == ("not run", "a is more than b: not run", "needs runs")
+    one = not_run(contrast(role=role), "no runs")
+    assert (one.word, one.sentence, one.note) == ("not run", "not measured", "no runs")
     assert (one.seeds, one.replicates, one.needs, len(one.rows)) == (0, 0, 0, 0)
     assert [one.number(state) for state in ("for", "none", "against", "undecided")] == [0] * 4
     assert np.isnan([one.effect, one.low, one.high]).all()

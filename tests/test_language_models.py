@@ -139,7 +139,7 @@ def test_one_spike_against_one_is_no_information_and_has_an_interval():
     assert set(stated.rows["state"]) == {"undecided"}
     assert "427 runs of each method would tell the difference to ± 5 percent of runs" in stated.note
     assert stated.needs == 214  # seeds, of two sizes each
-    assert stated.sentence.startswith("symmetric naive bDPO's validation loss spikes in 0 percent of runs more than")
+    assert "symmetric naive bDPO's validation loss spikes in 0 percent of runs more than DPO's" in stated.sentence
 
 
 def test_three_of_six_runs_against_none_are_not_enough_and_four_are():
@@ -329,10 +329,9 @@ def test_equal_lengths_explain_nothing():
 def test_a_control_that_nobody_has_run_is_named_and_weakens_nothing():
     control = CLAIMS["ablation"].not_run[0]
     assert "L_l/(L_w + L_l)" in control.label
-    row = not_run(control, "needs runs")
+    row = not_run(control)
     line = verdicts.line(row)
     assert (row.word, row.role, row.seeds, row.needs, wording.effect(line)) == ("not run", "explains away", 0, 0, "—")
-    assert row.sentence.endswith(": not run")
     assert wording.counts(line) == "—"
     stated = language_models.ablation(evaluation({"dpo": 0.4, "nbdpo": 0.4}))[0]
     primary = replace(stated, statement=replace(stated.statement, role="primary"), experiment="grid")
@@ -348,7 +347,7 @@ def test_what_was_declared_of_the_paper_s_scale_is_in_the_report_as_not_run():
     one = verdicts.settle([], {}, ["llm"])["llm"]
     assert (one.word, one.because) == ("not run", "")
     assert [row.role for row in one.rows] == ["primary", "primary", "explains away", "explains away", "robustness"]
-    assert all(row.note == CLAIMS["llm"].needs for row in one.rows)
+    assert one.why == CLAIMS["llm"].needs
     assert list(verdicts.records([one])["word"]) == ["not run"] * 6
 
 

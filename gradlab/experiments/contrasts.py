@@ -305,7 +305,7 @@ class Judged:
         """Return the answer as one plain sentence with its unit."""
         statement = self.statement
         if self.word == "not run":
-            return f"{statement.statement}: not run"
+            return "not measured"
         if isinstance(statement, Scan):
             said = statement.fails if self.word in ("refuted", "reversed") else statement.holds
             return (
@@ -371,7 +371,7 @@ class Judged:
 def not_run(statement: Statement, note: str = "") -> Judged:
     """Return the answer on a statement that was declared and that nobody has measured.
 
-    note  what is missing.
+    note  why there is no measurement.
     """
     rows = pd.DataFrame(columns=[*statement.by, "effect", "low", "high", "state", "reversed"])
     return Judged(statement, Evidence(), "not run", rows, 0, note=note)

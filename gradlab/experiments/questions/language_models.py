@@ -116,8 +116,8 @@ def unstable(logs: pd.DataFrame) -> list[Judged]:
             statement="the validation loss of symmetric naive bDPO has a sudden spike in more runs than that of "
             f"{name}, {_setting(counts, task)}", margin=SPIKE_MARGIN, unit=_OF_RUNS, role=role,
             where=f"task == '{task}'", label=f"{name}, {SHORT[task]}",
-            better=f"symmetric naive bDPO's validation loss spikes in {{size}} more than {name}'s, on {TASKS[task]}",
-            worse=f"symmetric naive bDPO's validation loss spikes in {{size}} fewer than {name}'s, on {TASKS[task]}",
+            better=f"on {TASKS[task]} symmetric naive bDPO's validation loss spikes in {{size}} more than {name}'s",
+            worse=f"on {TASKS[task]} symmetric naive bDPO's validation loss spikes in {{size}} fewer than {name}'s",
         )  # fmt: skip
 
     contrasts = [

@@ -385,7 +385,7 @@ def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Se
     if not {row.experiment for row in rows}.issuperset(claim.experiments or claim.measurements[:1]):
         rows = ()  # a frame that must judge the claim has given no row
     if rows or not (claim.experiments or claim.measurements):
-        rows = [*rows, *(not_run(statement, claim.needs) for statement in claim.not_run)]
+        rows = [*rows, *map(not_run, claim.not_run)]
     rows = [*_corrected(rows, "stated"), *_corrected(rows, "worlds"), *(row for row in rows if row.role != "primary")]
     rows.sort(key=lambda row: ROLES.index(row.role))
     if rows and rows[0].role != "primary":

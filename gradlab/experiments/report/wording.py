@@ -111,8 +111,8 @@ def basis(line: Line) -> str:
     if line.population == "cases":
         return f"{line.units:,} declared cases" if line.units else ""
     what = "worlds" if line.population == "worlds" else "seeds"
-    said = [f"over {line.replicates:,} {what}"]
-    if line.population == "stated":
+    said = [f"over {line.replicates:,} {what}"] if line.replicates else []
+    if line.population == "stated" and said:
         said[0] += f" (at least {line.seeds:,} in each of {line.units:,} cells)" if line.seeds else ""
     said.append(f"differences within ±{line.margin:.{line.digits}f} {line.unit}".rstrip() + " count as none")
     if line.needs:
