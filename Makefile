@@ -14,7 +14,7 @@ AVX2 := $(AS) ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
   NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures test test-all test-long lab notebooks check web bench llm-demo chromium node versions dist clean
+.PHONY: figures test test-all test-long lab notebooks check web bench llm-demo chromium firefox node versions dist clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
@@ -70,6 +70,10 @@ chromium:  ## Chromium for the browser tests, where there is none (Debian and it
 	command -v chromium || { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$as_root apt-get update -q && $$as_root apt-get install -q -y chromium; }
 	command -v chromium  # without one they would be skipped
+
+firefox:  ## Firefox for the browser tests, where there is none (Debian and its like)
+	command -v firefox-esr || command -v firefox || { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$as_root apt-get update -q && $$as_root apt-get install -q -y firefox-esr; }
 
 node:  ## Node for the tests of gradlab/web, where there is none (Debian and its like), and the packages that build it
 	command -v npm || { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from node import WEB, needs_node, node
+from node import WEB, needs_node, needs_packages, node
 from own_losses import every_loss
 from rounding import rounding
 
@@ -21,20 +21,6 @@ from gradlab.plotting import palette
 from gradlab.streams import Purpose, stream
 
 BUILT = ("gradlab.js", "gradlab.licenses.txt")
-
-
-def packages_missing():
-    """Return why the front end cannot be built here, or None."""
-    installed = WEB / "node_modules/.package-lock.json"
-    if not installed.exists():
-        return "no packages in gradlab/web/node_modules (make node installs them)"
-    wanted = json.loads((WEB / "package-lock.json").read_text("utf-8"))["packages"]
-    there = json.loads(installed.read_text("utf-8"))["packages"]
-    others = [name for name, one in there.items() if wanted.get(name, {}).get("version") != one["version"]]
-    return f"other versions than package-lock.json's are installed: {', '.join(others)}" if others else None
-
-
-needs_packages = pytest.mark.skipif(packages_missing() is not None, reason=str(packages_missing()))
 
 
 @needs_node

@@ -1,18 +1,23 @@
 """Pictures drawn in the page, in a real Chromium, from a file without a server: pointer, keyboard, themes, sizes.
 
-Skipped, with the reason, where there is no Chromium.
+The same page in a stock Firefox, too. Skipped, with the reason, where there is no Chromium, or no Firefox.
 """
 
+import json
+import shutil
 import struct
 
 import pytest
+from node import needs_node, needs_packages, node
 from web_page import STEPS, write_page
 
+from gradlab.lab.fit import fit
+from gradlab.lab.world import gaussian_world
+from gradlab.losses import DPO, BalancedDPO
 from scripts import browser as chrome
 
-pytestmark = [
-    pytest.mark.browser, pytest.mark.skipif(chrome.why_not() is not None, reason=str(chrome.why_not())),
-]  # fmt: skip
+pytestmark = pytest.mark.browser
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,8 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium():
+    if chrome.why_not():
+        pytest.skip(chrome.why_not())
     with chrome.browser() as running:
         yield running
 
@@ -271,3 +278,17 @@ def test_a_pool_trains_as_the_page_does_and_stops_what_nobody_wants(opened, pool
     assert soon
     assert bad == "Error: wanted must be whole steps that rise, got "
     assert length == len(STEPS) * 400
+
+
+@needs_node
+@needs_packages
+@pytest.mark.skipif(FIREFOX is None, reason="no Firefox on the PATH (make firefox installs it)")
+def test_a_stock_firefox_trains_draws_and_reads(address):
+    told = json.loads(node("test/firefox.mjs", FIREFOX, address))
+    assert told["problems"] == []
+    assert told["pool"]
+    world = gaussian_world(mask_rate=0.2)
+    for there, loss in zip(told["utility"], (DPO(), BalancedDPO()), strict=True):
+        assert there == pytest.approx(fit(world, loss, dtype="float32").history["utility"].iloc[-1], abs=1e-4)
+    assert [one.partition(":")[0] for one in told["readings"]] == ["", *["prompt 7, response 6"] * 2]
+    assert [one.partition(":")[0] for one in told["typed"]] == ["", *["prompt 9, response 6"] * 2]
