@@ -314,7 +314,7 @@ class Judged:
         size, above = statement.unit.size, self.effect >= 0
         if self.word == "no practical difference" and statement.same:
             return statement.same.format(size=size(self.effect), margin=size(statement.margin))
-        said = (statement.better if above else statement.worse).format(size=size(self.effect))
+        said = (statement.better if above else statement.worse).format(size=size(self.effect)).removesuffix(".")
         if not said:
             said = f"{statement.statement}: {statement.unit.signed(self.effect)} {statement.unit.words}".rstrip()
         if self.word == "no practical difference":

@@ -181,7 +181,12 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return verdicts on reward at the end of training."""
+    """Return the answers on reward at the end of training.
+
+    Judged are all rows. PPO is named by whether its reward model has the policy's parameters and by the reward of
+    unobserved responses: "ppo free minimum" is "same minimum" for a free policy, and "other minimum" for a shared one.
+    The rows of DPO with shared parameters count beside free policies too, as "dpo shared".
+    """
     levels = {"mask": settings["mask_rates"], "policy": settings["policies"]}
     return judged(by_parameters(frame), contrasts(settings), levels)
 

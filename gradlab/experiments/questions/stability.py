@@ -262,7 +262,11 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
-    """Return the answers at ten times the budget of the other experiments."""
+    """Return the answers at ten times the budget of the other experiments.
+
+    Judged are the rows of the last ``step`` with the ``kind`` "long"; ``lost`` is the largest utility_share of the run
+    minus the last.
+    """
     levels = {"mask": settings["mask_rates"], "policy": settings["policies"]}
     return judged(ends(frame), contrasts(settings), levels)
 
