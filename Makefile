@@ -14,7 +14,7 @@ AVX2 := $(AS) ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
   NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures test test-all test-long lab notebooks check web bench llm-demo chromium firefox node versions dist clean
+.PHONY: figures test test-all test-long lab notebooks site check web bench llm-demo chromium firefox node versions dist clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
@@ -35,6 +35,9 @@ lab: .venv/.ready  ## JupyterLab with the notebooks
 
 notebooks: .venv/.ready  ## run the notebooks anew, and keep their outputs as they belong in git
 	$(BIN)/python scripts/notebooks.py
+
+site: .venv/.ready  ## the site in build/site/html, from docs/, the pages, notebooks and docstrings; needs no network
+	$(BIN)/python -m scripts.site
 
 check: .venv/.ready  ## style, types, import rules
 	$(BIN)/ruff check .

@@ -1,10 +1,11 @@
-"""What README.md and CONTRIBUTING.md show is true: code runs, commands work, links lead somewhere."""
+"""What README.md, CONTRIBUTING.md and docs/ show is true: code runs, commands work, links lead somewhere."""
 
 import inspect
 import re
 import shlex
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -19,14 +20,23 @@ from gradlab.experiments.report.claims import CLAIMS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md", "scripts/README.md")
+DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+PAGES = ("README.md", "CONTRIBUTING.md", "scripts/README.md", *DOCS)
 
 
 def blocks(language: str, page: str = README) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    """The blocks of code in a language; those in lists are indented."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", page, re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(code) for _, code in found]
 
 
-COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("gradlab ")]
+def commands(page: str) -> list[str]:
+    lines = [line.split(" #")[0].strip() for block in blocks("bash", page) for line in block.splitlines()]
+    return [line for line in lines if line.startswith("gradlab ")]
+
+
+TEXTS = {page: (ROOT / page).read_text("utf-8") for page in DOCS}
+COMMANDS = list(dict.fromkeys(line for page in (README, *TEXTS.values()) for line in commands(page)))
 
 
 @pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[0])
@@ -39,6 +49,19 @@ def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
         import matplotlib.pyplot as plt
 
         plt.close("all")
+
+
+@pytest.mark.parametrize("page", [page for page, text in TEXTS.items() if blocks("python", text)])
+def test_python_blocks_of_a_page_of_the_site_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    for code in blocks("python", TEXTS[page]):
+        exec(compile(code, page, "exec"), names)
+
+
+def test_code_of_the_site_is_in_languages_that_are_run():
+    languages = {found for text in TEXTS.values() for found in re.findall(r"^ *```(\w+)", text, re.MULTILINE)}
+    assert languages <= {"python", "bash"}
 
 
 def test_there_are_the_promised_blocks():
@@ -56,7 +79,11 @@ def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
 
 
 @pytest.mark.parametrize(
-    "line", [pytest.param(line, marks=pytest.mark.slow if " train " in line else ()) for line in COMMANDS]
+    "line",
+    [
+        pytest.param(line, marks=pytest.mark.slow if re.search(" (train|inspect|claims)", line) else ())
+        for line in COMMANDS
+    ],
 )
 def test_commands_run(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -73,13 +100,16 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys):
         for log in (path for path in arguments if path.endswith(".jsonl")):
             (tmp_path / log).parent.mkdir(parents=True)
             shutil.copy(ROOT / f"gradlab/widgets/samples/{Path(log).parent.name}.jsonl", tmp_path / log)
-    if arguments[0] == "train":
+    if arguments[0] == "claims":
+        arguments += ["--folder", str(ROOT / "figures")]
+    if arguments[0] in ("train", "inspect"):
         pytest.importorskip("transformers")
         from tiny_llm import write_inputs
 
         write_inputs(tmp_path)
         places = {"MODEL": str(tmp_path / "model"), "PAIRS.jsonl": str(tmp_path / "pairs.jsonl")}
         arguments = [places.get(argument, argument) for argument in arguments]
+    if arguments[0] == "train":
         arguments += ["--held-out", "4", "--batch", "4", "--steps", "2", "--reference.steps", "1", "--device", "cpu"]
     cheap = ["--seeds", "1", "--steps", "2"] if arguments[0] == "fit" else []
     assert cli.main([*arguments, *cheap]) == 0

@@ -40,15 +40,15 @@ def runs():
     return [step["run"] for job in jobs() for step in job.values[0]["steps"] if "run" in step]
 
 
-def test_there_are_the_four_workflows_and_three_forms():
-    assert [path.stem for path in WORKFLOWS] == ["checks", "release", "tests", "weekly"]
+def test_there_are_the_five_workflows_and_three_forms():
+    assert [path.stem for path in WORKFLOWS] == ["checks", "release", "site", "tests", "weekly"]
     assert sorted(path.stem for path in FORMS) == ["bug", "loss", "number"]
 
 
 def test_every_make_line_names_targets_that_exist():
     lines = [line for run in runs() for line in run.splitlines() if line.startswith("make ")]
     named = {target for line in lines for target in targets(line)}
-    assert named >= {"check", "test", "test-all", "test-long", "dist"}
+    assert named >= {"check", "test", "test-all", "test-long", "dist", "site"}
     assert named <= TARGETS
 
 
@@ -76,7 +76,8 @@ def test_a_job_has_its_time_limit_and_actions_have_their_versions(job):
 
 def test_more_rights_are_given_only_to_report_and_to_publish():
     rights = {job.id: job.values[0]["permissions"] for job in jobs() if "permissions" in job.values[0]}
-    assert rights == {"weekly-report": {"issues": "write"}, "release-publish": {"id-token": "write"}}
+    assert rights == {"weekly-report": {"issues": "write"}, "release-publish": {"id-token": "write"},
+                      "site-publish": {"pages": "write", "id-token": "write"}}  # fmt: skip
 
 
 def test_no_secret_is_used_and_the_jobs_token_only_to_report():

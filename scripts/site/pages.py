@@ -1,0 +1,114 @@
+"""Pages of the site that are written from code: the theory with its proofs, the reference of the public names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from types import ModuleType
+
+import gradlab
+from gradlab import cli
+from gradlab.experiments.report.proofs import PROOFS, SETTING
+from scripts.site.sources import ROOT
+
+PROOFS_PAGE = "explanation/proofs.md"
+_TOC = "```{{toctree}}\n:hidden:\n\n{}\n```\n"
+
+
+def generated() -> dict[str, str]:
+    """Return the text of all pages written from code, by their path among the sources of the site."""
+    return {PROOFS_PAGE: proofs(), "reference/command-line.md": command_line(), **api()}
+
+
+def proofs() -> str:
+    """Return the page of docs/ with every proof as a section: theorem, proof, and the test that could refute it."""
+    lines = ["```{admonition} The setting of the theorems on weights", SETTING, "```"]
+    for name, proof in PROOFS.items():
+        lines += ["", f"## {name}", "", f"**Theorem.** {proof.theorem}", "", f"*Proof.* {proof.proof}", ""]
+        lines += [f"Checked by `{proof.test}`."]
+    page = (ROOT / "docs" / PROOFS_PAGE).read_text("utf-8")
+    return page.replace("<!-- proofs -->", "\n".join(lines))
+
+
+def command_line() -> str:
+    """Return a page with the help of every command, in its own words."""
+    lines = ["# The command line", "", "Exit status: 0 when all is well, 2 for bad input, 1 for any other failure."]
+    lines += ["[How to start](commands.md) has examples. `gradlab COMMAND --help` also lists the options.", ""]
+    for name in cli.COMMANDS:
+        text = importlib.import_module(f"gradlab.cli.{name}_command").__doc__ or ""
+        lines += [f"## gradlab {name}", "", _as_markdown(inspect.cleandoc(text)), ""]
+    return "\n".join(lines)
+
+
+def _as_markdown(text: str) -> str:
+    """Return the help of a command as Markdown: indented blocks as code, ``names`` as names."""
+    blocks = []
+    for block in text.split("\n\n"):
+        if block.startswith("  "):
+            blocks.append(f"```text\n{inspect.cleandoc(block)}\n```")
+        else:
+            blocks.append(re.sub(r"``(.+?)``", r"`\1`", re.sub(r"(?<!`)[<|*](?!`)", r"\\\g<0>", block)))
+    return "\n\n".join(blocks)
+
+
+def api() -> dict[str, str]:
+    """Return the reference: a page of the names of ``gradlab`` itself, and a page per room that it names."""
+    modules = {name: getattr(gradlab, name) for name in gradlab.__all__}
+    rooms = {name: room for name, room in modules.items() if isinstance(room, ModuleType)}
+    own = sorted(set(gradlab.__all__) - set(rooms), key=lambda name: (not inspect.isclass(modules[name]), name))
+    pages = {"reference/api/gradlab.md": _page("gradlab", gradlab, [f"gradlab.{name}" for name in own])}
+    for name, room in rooms.items():
+        pages[f"reference/api/{name}.md"] = _page(f"gradlab.{name}", room, _members(room, set(own)))
+    names = "\n".join(path.removeprefix("reference/api/") for path in pages)
+    index = [
+        "# Python",
+        "",
+        "What stands here is promised: `import gradlab as gl`, and these names are there. Each is imported when it is",
+        "first used. Shapes, units and errors stand in the docstrings; `[source]` leads to the code.",
+        "",
+        *(f"- [{name}]({name}.md): {_first_line(room)}" for name, room in {"gradlab": gradlab, **rooms}.items()),
+        "",
+        _TOC.format(names),
+    ]
+    return {"reference/api/index.md": "\n".join(index), **pages}
+
+
+def _first_line(thing: object) -> str:
+    text = inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0]
+    return _as_markdown(" ".join(text.split()))
+
+
+def _members(room: ModuleType, elsewhere: set[str]) -> list[str]:
+    """Return the full names of what a room offers, except the names that ``gradlab`` itself has."""
+    offered = list(getattr(room, "__all__", ())) or _defined(room)
+    if offered:
+        return [f"{room.__name__}.{name}" for name in offered if name not in elsewhere]
+    parts = [importlib.import_module(f"{room.__name__}.{part.name}") for part in pkgutil.iter_modules(room.__path__)]
+    return [f"{part.__name__}.{name}" for part in parts for name in _defined(part)]
+
+
+def _defined(module: ModuleType) -> list[str]:
+    return [
+        name
+        for name, thing in vars(module).items()
+        if not name.startswith("_") and callable(thing) and getattr(thing, "__module__", None) == module.__name__
+    ]
+
+
+def _page(title: str, module: ModuleType, names: list[str]) -> str:
+    lines = [f"# {title}", "", f"{_first_line(module)}", "", "```{eval-rst}"]
+    for name in names:
+        home, _, last = name.rpartition(".")
+        thing = getattr(importlib.import_module(home), last)
+        lines += [_directive(name, thing), ""]
+    return "\n".join([*lines, "```", ""])
+
+
+def _directive(name: str, thing: object) -> str:
+    if inspect.isclass(thing):
+        return f".. autoclass:: {name}\n   :members:\n   :member-order: bysource"
+    if isinstance(thing, ModuleType):
+        return f".. automodule:: {name}\n   :members:"
+    return f".. autofunction:: {name}" if inspect.isroutine(thing) else f".. py:data:: {name}"

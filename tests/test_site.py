@@ -1,0 +1,311 @@
+"""The site: what is laid out and rewritten for it, that it builds without a warning, and that it works offline."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sphinx", reason="the site's packages are not installed: pip install -e '.[site]'")
+
+from scripts import browser as chrome
+from scripts.site import docstrings, lab, links, mathml, sources
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+INCLUDE = re.compile(r'```\{include\} (\S+)\n:start-after: "(.+)"\n:end-before: "(.+)"\n```')
+
+
+# ---- what is laid out
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A small repository: a README of two sections, a page of docs/, a notebook, a file of code and one of data."""
+    files = {
+        "README.md": "# Name\n\n## First thing\n\n[a](docs/index.md)\n\n## Second\n\n[b](code.py)\n",
+        "docs/index.md": '# H\n\n```{include} ../README.md\n:start-after: "## First thing"\n:end-before: "## S"\n```\n',
+        "docs/guide/one.md": "# One\n\n[up](../index.md) [s](../../README.md#first-thing) [c](../../code.py) "
+        "[d](../../data)\n",
+        "notebooks/01.ipynb": json.dumps(
+            {
+                "cells": [
+                    {"cell_type": "markdown", "source": ["[x](#Step-1.-The-end) [y](../docs/guide/one.md#one)"]},
+                    {"cell_type": "code", "source": "assert True", "outputs": [
+                        {"data": {"image/png": "", "text/plain": ["A: why?"]}}], "metadata": {}},
+                ]
+            }
+        ),
+        "figures/a.md": "# A\n\n![p](p.png) [![p](p.png)](p.csv) [out](https://example.org)\n\n```\n[no](nowhere)\n```\n",
+        "figures/p.png": "png",
+        "figures/p.csv": "csv",
+        "data/x": "x",
+        "code.py": "x = 1\n",
+    }  # fmt: skip
+    for path, text in files.items():
+        (tmp_path / "repo" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "repo" / path).write_text(text, "utf-8")
+    return tmp_path / "repo"
+
+
+def test_pages_keep_their_place_and_links_their_meaning(tree, tmp_path):
+    out = tmp_path / "out"
+    assert sources.lay_out(out, {"made/up.md": "[here](../guide/one.md)"}, tree) == {"code.py"}
+    text = {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("*") if path.is_file()}
+    assert set(text) == {
+        "README.md", "index.md", "guide/one.md", "notebooks/01.ipynb", "figures/a.md", "figures/p.png", "figures/p.csv",
+        "made/up.md",
+    }  # fmt: skip
+    assert "[a](/index.md)" in text["README.md"]
+    assert "```{include} /README.md\n" in text["index.md"]
+    assert text["guide/one.md"].endswith("[up](/index.md) [s](/index.md) [c](source:code.py) d\n")
+    assert "![p](/figures/p.png) [![p](/figures/p.png)](/figures/p.csv) [out](https://" in text["figures/a.md"]
+    assert "[no](nowhere)" in text["figures/a.md"]
+    assert text["made/up.md"] == "[here](/guide/one.md)"
+    prose, code = json.loads(text["notebooks/01.ipynb"])["cells"]
+    assert prose["source"] == "[x](#step-1-the-end) [y](/guide/one.md#one)"
+    assert code["metadata"] == {"tags": ["hide-cell"], "mystnb": {"image": {"alt": "A: why?"}}}
+
+
+def test_a_second_time_only_what_has_changed_is_written(tree, tmp_path):
+    out = tmp_path / "out"
+    sources.lay_out(out, {"old.md": "old"}, tree)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.md")}
+    (tree / "docs/guide/one.md").write_text("# Other\n")
+    sources.lay_out(out, {}, tree)
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("*.md")}
+    assert {path.name for path in before if before[path] != after.get(path)} == {"one.md", "old.md"}
+
+
+def test_a_link_that_leads_nowhere_is_named_with_its_page(tree, tmp_path):
+    (tree / "docs/guide/one.md").write_text("# One\n\n[x](gone.md)\n")
+    with pytest.raises(ValueError, match=r"^links that lead nowhere: docs/guide/one.md: gone.md$"):
+        sources.lay_out(tmp_path / "out", {}, tree)
+
+
+def test_every_section_of_the_readme_stands_on_one_page():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    included = [found for page in DOCS for found in INCLUDE.findall(page.read_text("utf-8"))]
+    assert len(included) == sum(page.read_text("utf-8").count("{include}") for page in DOCS)
+    for _, start, end in included:
+        assert start in readme, start
+        assert end in readme.partition(start)[2], end
+    headings = re.findall(r"^## .+$", readme, re.MULTILINE)
+    assert sorted(start for _, start, _ in included if start.startswith("## ")) == sorted(headings)
+
+
+# ---- what is rendered
+
+
+def test_a_table_of_names_in_a_docstring_becomes_a_list():
+    text = """Return x_ of |y|.
+
+    steps      (S,) the steps;
+               more.
+    before, after  (S, X) two, see ``a_*``.
+
+    ==  ==
+    a   b
+    ==  ==
+    """
+    assert docstrings.rendered([line[4:] if line.startswith("    ") else line for line in text.splitlines()]) == [
+        "Return x\\_ of \\|y\\|.", "", "``steps``", "    (S,) the steps;", "    more.", "", "``before, after``",
+        "    (S, X) two, see ``a_*``.", "", "==  ==", "a   b", "==  ==", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tex", "has"),
+    [(r"\tfrac12", "<mfrac>"), (r"\sigma\big(x\big)", "σ"), (r"\hat p \pm \sqrt{n}", "<msqrt>")],
+)
+def test_mathematics_becomes_mathml(tex, has):
+    assert mathml.mathml(tex, block=False).startswith("<math")
+    assert has in mathml.mathml(tex, block=True)
+
+
+def test_a_formula_that_cannot_be_said_is_named():
+    with pytest.raises(ValueError, match=r"in the formula \\unheard x"):
+        mathml.mathml(r"\unheard x", block=False)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "offered"),
+    [
+        ("function a(){}export{a as mountLab};", True),
+        ("export{b as mountLabel,mountLab}", True),
+        ("function mountLab(){}", False),
+        ("", False),
+    ],
+)
+def test_the_lab_is_on_the_page_where_the_bundle_offers_it(tmp_path, bundle, offered):
+    (tmp_path / "gradlab.js").write_text(bundle + "// </script>", "utf-8")
+    script = lab.script(tmp_path / "gradlab.js")
+    assert bool(script) == offered
+    assert script.count("</script>") == offered
+    assert lab.script(tmp_path / "none.js") == ""
+
+
+# ---- the check of links
+
+
+def test_links_that_lead_nowhere_and_foreign_hosts_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html#here">1</a><a href="b.html#gone">2</a><a href="c.html">3</a><a href="../a.html">4</a>'
+        '<a href="https://example.org/x">5</a><script src="https://cdn.example/x.js"></script><img src="no.png">'
+        '<a href="#top">6</a><p id="top"></p>'
+    )
+    (tmp_path / "b.html").write_text('<p id="here"></p>')
+    (tmp_path / "s.css").write_text('a {background: url("//fonts.example/f")} b {background: url(x.png)}')
+    assert links.problems(tmp_path) == [
+        "a.html loads https://cdn.example/x.js",
+        "a.html: no.png is not there",
+        "a.html: b.html#gone has no such anchor",
+        "a.html: c.html is not there",
+        "a.html: ../a.html is not there",
+        "s.css loads //fonts.example/f",
+    ]
+
+
+# ---- the whole site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the built site; building it takes about 20 seconds."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "scripts.site", "--folder", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / "html"
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_all_its_links_lead_somewhere(site):
+    assert links.problems(site) == []
+    listed = (site / "llms.txt").read_text("utf-8")
+    for page in re.findall(r"\]\((.+?)\)", listed):
+        assert (site / page).is_file(), page
+    assert listed.count("notebooks/0") == len(list((ROOT / "notebooks").glob("0*.ipynb")))
+    assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) < 60e6
+
+
+@pytest.mark.slow
+def test_every_public_name_has_its_place_in_the_reference(site):
+    import gradlab as gl
+
+    text = "".join(path.read_text("utf-8") for path in (site / "reference/api").glob("*.html"))
+    missing = [name for name in gl.__all__ if f'id="gradlab.{name}"' not in text and f">gradlab.{name}<" not in text]
+    assert missing == []
+    assert "<dt><code" in text.replace("\n", "")  # tables of names are lists
+    assert "(X, Y) float: log π_ref(y|x), each row normalised." in text
+
+
+@pytest.mark.slow
+def test_the_first_page_has_the_answer_and_a_place_for_the_lab(site):
+    page = (site / "index.html").read_text("utf-8")
+    answer = (ROOT / "README.md").read_text("utf-8").partition("<!-- answer -->")[2].partition("<!-- /answer -->")[0]
+    words = re.sub(r"\s+", " ", answer.replace("*", "")).strip()
+    assert words in re.sub(r"\s+", " ", re.sub(r"<.+?>", "", page)).replace("’", "'")
+    assert re.search(r'<div id="gradlab-lab">\s*.*?<img [^>]*alt="The lab', page, re.DOTALL)
+
+
+# ---- in a browser, from file://
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if chrome.why_not() is not None:
+        pytest.skip(str(chrome.why_not()))
+    with chrome.browser() as running:
+        yield running
+
+
+class Window:
+    """A window of a browser that opens pages of the site from file://, and notes what goes wrong."""
+
+    def __init__(self, chromium, site, *, width=1280, theme="light"):
+        self.site, self.problems = site, []
+        self.context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        self.page = self.context.new_page()
+        self.page.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", self._asked)
+
+    def _asked(self, request):
+        if not request.url.startswith(("file:", "blob:", "data:")):
+            self.problems.append(f"asked for {request.url}")
+
+    def open(self, path):
+        self.page.goto(f"file://{self.site}/{path}")
+        self.page.wait_for_load_state("networkidle")
+        return self.page
+
+
+@pytest.fixture
+def window(chromium, site):
+    windows = []
+
+    def new(**how):
+        windows.append(Window(chromium, site, **how))
+        return windows[-1]
+
+    yield new
+    for one in windows:
+        one.context.close()
+
+
+PAGES = ("index.html", "notebooks/01-one-pair.html", "reference/api/gradlab.html", "figures/CLAIMS.html")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pages_open_from_a_folder_without_a_word_to_anybody(window, theme, width):
+    one = window(width=width, theme=theme)
+    for path in PAGES:
+        page = one.open(path)
+        assert page.evaluate("document.documentElement.dataset.theme") == theme
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.locator("h1").first.inner_text()
+    assert one.problems == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_mathematics_and_pictures_are_seen(window):
+    page = window().open("notebooks/01-one-pair.html")
+    assert page.locator("math").count() > 10
+    assert page.locator("math").first.evaluate("math => math.getBoundingClientRect().width") > 5
+    pictures = page.locator("article img")
+    assert pictures.count() > 0
+    for picture in pictures.all():
+        assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+        assert len(picture.get_attribute("alt")) > 10
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_search_finds_a_page_from_a_folder(window):
+    one = window()
+    page = one.open("search.html?q=logarithmic+mean")
+    page.locator("#search-results a").first.wait_for(timeout=20_000)
+    assert any("proofs" in link.get_attribute("href") for link in page.locator("#search-results a").all())
+    assert one.problems == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_bundle_that_offers_the_lab_takes_the_place_of_the_picture(window, tmp_path):
+    bundle = 'function show(root){root.textContent=`it is ${"<b>"} here </b>`}export{show as mountLab};'
+    (tmp_path / "gradlab.js").write_text(bundle, "utf-8")
+    one = window()
+    for text, seen in ((bundle, "it is <b> here </b>"), (bundle.replace("root.text", "root.no.text"), "does not run")):
+        (tmp_path / "gradlab.js").write_text(text, "utf-8")
+        page = f'<meta charset="utf-8"><div id="gradlab-lab"><img></div>{lab.script(tmp_path / "gradlab.js")}'
+        (one.site / "lab-test.html").write_text(page, "utf-8")
+        one.open("lab-test.html").get_by_text(seen).wait_for(timeout=5_000)
+    (one.site / "lab-test.html").unlink()
+    assert one.problems == []
