@@ -207,6 +207,114 @@ def test_pixels_clip_at_the_ends_and_leave_what_is_no_number_transparent():
     assert logarithmic.tolist() == [*colors[[0, 0, 217, 255, 255]].tolist(), [0, 0, 0, 0]]
 
 
+# --- states, links and sliders ---
+
+SPEC = """
+  const spec = {
+    beta: { kind: "number", low: 0.01, high: 100 }, seed: { kind: "number", low: 0, high: 99, whole: true },
+    loss: { kind: "choice", options: ["dpo", "bdpo"] }, hard: { kind: "flag" },
+  };
+  const start = { beta: 1, seed: 0, loss: "dpo", hard: false };
+"""
+
+
+@needs_node
+def test_undo_takes_back_a_whole_gesture_and_redo_brings_it_again():
+    body = f"""
+      {SPEC}
+      const history = new lab.History(start, spec);
+      const seen = [];
+      const stop = history.watch((state) => seen.push(state.beta));
+      for (const beta of [1.5, 2, 3]) history.set({{ beta }}, "drag");
+      history.rest();
+      for (const beta of [4, 5, 3]) history.set({{ beta }}, "drag"); // there and back: nothing to undo
+      history.rest();
+      history.set({{ loss: "bdpo" }});
+      history.set({{ loss: "bdpo" }});
+      const states = [history.state];
+      history.undo(); states.push(history.state, history.canRedo);
+      history.undo(); states.push(history.state === start, history.canUndo);
+      history.undo();
+      history.redo(); history.redo(); states.push(history.state);
+      history.undo(); history.set({{ seed: 7 }}); states.push(history.canRedo);
+      stop();
+      history.set({{ beta: 9 }});
+      return [states, seen];
+    """
+    states, seen = script(body, None)
+    moved = {"beta": 3, "seed": 0, "loss": "dpo", "hard": False}
+    other = {**moved, "loss": "bdpo"}
+    assert states == [other, moved, True, True, False, other, False]
+    assert seen == [1.5, 2, 3, 4, 5, 3, 3, 3, 1, 3, 3, 3, 3]
+
+
+@needs_node
+def test_a_link_brings_a_state_back_and_says_what_it_refuses():
+    body = f"""
+      {SPEC}
+      const state = {{ beta: 0.1 + 0.2, seed: 3, loss: "bdpo", hard: true }};
+      const link = lab.toFragment(state, start, spec);
+      const odd = "#beta=-1&seed=1.5&loss=<b>&hard=1&toString=1&beta=&gamma=2&%E0%A4%A";
+      const history = new lab.History(start, spec);
+      const said = [];
+      for (const changes of [{{ beta: NaN }}, {{ seed: "1" }}, {{ beta: 2, colour: 1 }}]) {{
+        try {{ history.set(changes); }} catch (error) {{ said.push(error.message); }}
+      }}
+      return [link, lab.fromFragment(link, start, spec), lab.toFragment(start, start, spec),
+              lab.fromFragment(odd, start, spec), said, history.state];
+    """
+    start = {"beta": 1, "seed": 0, "loss": "dpo", "hard": False}
+    link, back, nothing, odd, said, after = script(body, None)
+    assert link == "beta=0.30000000000000004&seed=3&loss=bdpo&hard=true"
+    assert back == {"state": {"beta": 0.1 + 0.2, "seed": 3, "loss": "bdpo", "hard": True}, "refused": []}
+    assert nothing == ""
+    assert odd["state"] == start
+    assert odd["refused"][:7] == [
+        "beta must be a number from 0.01 to 100, got -1",
+        "seed must be a whole number from 0 to 99, got 1.5",
+        'loss must be one of dpo, bdpo, got "<b>"',
+        'hard must be true or false, got "1"',
+        'there is no setting "toString" here',
+        'beta must be a number from 0.01 to 100, got ""',
+        'there is no setting "gamma" here',
+    ]
+    assert len(odd["refused"]) == 8
+    assert said == [
+        "beta must be a number from 0.01 to 100, got NaN",
+        'seed must be a whole number from 0 to 99, got "1"',
+        'there is no setting "colour" here',
+    ]
+    assert after == start
+
+
+@needs_node
+def test_a_slider_has_a_place_for_every_value_and_takes_what_people_type():
+    body = """
+      const scales = [
+        { low: 0.01, high: 100, scale: "log" }, { low: 1e-12, high: 1 - 1e-12, scale: "logit" },
+        { low: -2, high: 3 }, { low: 1, high: 500, scale: "log", whole: true },
+      ];
+      const places = [...Array(1001).keys()].map((stop) => stop / 1000);
+      const values = scales.map((scale) => places.map((place) => lab.valueAt(place, scale)));
+      const back = scales.map((scale, at) => values[at].map((value) => lab.placeOf(value, scale)));
+      const texts = "0.5|0,5| 1e-3 |−2|1 − 1e−3||x|1,000.5".split("|");
+      return [values, back, texts.map((text) => String(lab.typed(text))),
+              [0.25, 0.9995, 1 - 1e-9].map((value) => lab.written(value, scales[1]))];
+    """
+    values, back, typed, written = script(body, None)
+    places = np.arange(1001) / 1000
+    for value, place, ends in zip(values, back, [(0.01, 100), (1e-12, 1 - 1e-12), (-2, 3), (1, 500)], strict=True):
+        assert (value[0], value[-1]) == ends
+        assert (np.diff(value) >= 0).all()
+        # at most half a digit of three away, or half the way from 1 to 2, of the logarithms' whole way
+        most = np.log(1.5) / np.log(500) if ends == (1, 500) else 6e-4
+        assert np.abs(place - places).max() < most + 1e-3
+    assert values[1][500] == 0.5
+    assert len(set(values[1])) == 1001  # no two stops of a probability are one value
+    assert typed == ["0.5", "0.5", "0.001", "-2", "0.999", "NaN", "NaN", "NaN"]
+    assert written == ["0.25", "1 − 5e−4", "1 − 1e−9"]
+
+
 # --- streams and worlds ---
 
 

@@ -280,6 +280,50 @@ def test_a_pool_trains_as_the_page_does_and_stops_what_nobody_wants(opened, pool
     assert length == len(STEPS) * 400
 
 
+def test_a_slider_is_dragged_typed_and_moved_by_keys_and_comes_back(opened):
+    page = opened(390)
+    page.evaluate(
+        """() => {
+          globalThis.moves = [];
+          const options = { label: "π_w", low: 0.001, high: 0.999, scale: "logit" };
+          globalThis.slider = new lab.Slider(document.querySelector("main"), options, 0.5);
+          slider.onmove = (value, settled) => moves.push([value, settled]);
+        }"""
+    )
+    track, field = page.get_by_role("slider", name="π_w", exact=True), page.get_by_role("textbox", name="π_w, typed")
+    track.scroll_into_view_if_needed()
+    box = track.bounding_box()
+    assert box["width"] > 350
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] + 40, middle[1], steps=5)
+    assert page.evaluate("slider.value") == 0.999
+    page.mouse.move(*middle, steps=5)
+    page.mouse.up()
+    assert page.evaluate("slider.value") == pytest.approx(0.5, abs=0.02)
+    assert page.evaluate("moves.at(-1)[1]")  # the drag has settled
+    field.fill("0,123456")
+    field.press("Enter")
+    assert page.evaluate("moves.at(-1)") == [0.123456, True]
+    assert track.get_attribute("aria-valuetext") == "0.1235"
+    track.press("ArrowRight")
+    assert 0.1235 < page.evaluate("slider.value") < 0.13
+    before = page.evaluate("slider.value")
+    field.fill("1.5")
+    field.press("Enter")
+    assert page.locator(".gl-slider output").inner_text() == 'π_w must be a number from 0.001 to 0.999, got "1.5"'
+    assert page.evaluate("slider.value") == before
+    page.evaluate("""() => {
+      const options = { label: "steps", low: 1, high: 500, scale: "log", whole: true };
+      globalThis.whole = new lab.Slider(document.querySelector("main"), options, 1);
+    }""")
+    for key, value in (("ArrowRight", 2), ("ArrowUp", 3), ("ArrowLeft", 2), ("ArrowLeft", 1), ("ArrowLeft", 1)):
+        page.get_by_role("slider", name="steps").press(key)
+        assert page.evaluate("whole.value") == value
+
+
 @needs_node
 @needs_packages
 @pytest.mark.skipif(FIREFOX is None, reason="no Firefox on the PATH (make firefox installs it)")

@@ -11,5 +11,7 @@ export * as palette from "./palette";
 export { Stream } from "./random";
 export * from "./pool";
 export * as reading from "./reading";
+export * from "./slider";
+export * from "./state";
 export * from "./training";
 export * from "./world";

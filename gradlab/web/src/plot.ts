@@ -212,7 +212,7 @@ export function ticks({ kind, domain: [low, high] }: Axis, scale: Scale, count: 
 const styled = new WeakSet<Node>();
 
 /** Gives a document, or the shadow tree in which an element lies, the pictures' style, once. */
-function style(element: HTMLElement): void {
+export function style(element: HTMLElement): void {
   const found = element.getRootNode();
   const root = found instanceof ShadowRoot ? found : document;
   if (styled.has(root)) return;

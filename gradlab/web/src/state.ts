@@ -1,0 +1,131 @@
+/** An explorer's state: what may be set, undo and redo, and a link that brings it back. Pure, without a page. */
+
+/** What a field of a state takes: a number between ends, one of several names, or true and false. */
+export type Field =
+  | { kind: "number"; low: number; high: number; whole?: boolean }
+  | { kind: "choice"; options: readonly string[] }
+  | { kind: "flag" };
+
+export type Value = number | string | boolean;
+export type State = Readonly<Record<string, Value>>;
+export type Spec = Readonly<Record<string, Field>>;
+
+/** Says in one sentence why a field does not take a value; null if it does. */
+export function refusal(name: string, value: unknown, field: Field | undefined): string | null {
+  if (!field) return `there is no setting "${name}" here`;
+  const got = typeof value === "string" ? `"${value}"` : String(value);
+  if (field.kind === "flag") return typeof value === "boolean" ? null : `${name} must be true or false, got ${got}`;
+  if (field.kind === "choice") {
+    const known = typeof value === "string" && field.options.includes(value);
+    return known ? null : `${name} must be one of ${field.options.join(", ")}, got ${got}`;
+  }
+  const fits = typeof value === "number" && value >= field.low && value <= field.high && (!field.whole || Number.isInteger(value));
+  return fits ? null : `${name} must be a ${field.whole ? "whole " : ""}number from ${field.low} to ${field.high}, got ${got}`;
+}
+
+/** A state with its past and its future. */
+export class History {
+  private past: State[] = [];
+  private future: State[] = [];
+  private gesture: string | null = null;
+  private readonly listeners = new Set<(state: State) => void>();
+
+  constructor(
+    private current: State,
+    readonly spec: Spec,
+  ) {
+    for (const [name, value] of Object.entries(current)) {
+      const reason = refusal(name, value, spec[name]);
+      if (reason) throw new Error(reason);
+    }
+  }
+
+  get state(): State {
+    return this.current;
+  }
+
+  get canUndo(): boolean {
+    return this.past.length > 0;
+  }
+
+  get canRedo(): boolean {
+    return this.future.length > 0;
+  }
+
+  /**
+   * Changes some fields. All moves of one gesture, such as a drag, are undone together: they pass the same name until
+   * `rest` ends it. Throws an Error of one sentence for a value that a field does not take; nothing is changed then.
+   */
+  set(changes: Partial<Record<string, Value>>, gesture: string | null = null): void {
+    for (const [name, value] of Object.entries(changes)) {
+      const reason = refusal(name, value, this.spec[name]);
+      if (reason) throw new Error(reason);
+    }
+    const next = { ...this.current, ...changes } as State;
+    if (Object.keys(next).every((name) => Object.is(next[name], this.current[name]))) return;
+    if (gesture === null || gesture !== this.gesture) this.past.push(this.current);
+    this.gesture = gesture;
+    this.future = [];
+    this.move(next);
+  }
+
+  /** Ends a gesture. One that has come back to where it began leaves no step to undo. */
+  rest(): void {
+    const before = this.past.at(-1);
+    const back = before && Object.keys(before).every((name) => Object.is(before[name], this.current[name]));
+    if (this.gesture !== null && back) this.past.pop();
+    this.gesture = null;
+  }
+
+  undo(): void {
+    const before = this.past.pop();
+    if (!before) return;
+    this.gesture = null;
+    this.future.push(this.current);
+    this.move(before);
+  }
+
+  redo(): void {
+    const after = this.future.pop();
+    if (!after) return;
+    this.gesture = null;
+    this.past.push(this.current);
+    this.move(after);
+  }
+
+  /** Calls a listener with each new state; returns how to stop it. */
+  watch(listener: (state: State) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  private move(state: State): void {
+    this.current = state;
+    for (const listener of this.listeners) listener(state);
+  }
+}
+
+/** A state as the fragment of a link, without "#": what differs from the defaults, in the order of the spec. */
+export function toFragment(state: State, defaults: State, spec: Spec): string {
+  const parts = new URLSearchParams();
+  for (const name of Object.keys(spec)) {
+    if (name in state && !Object.is(state[name], defaults[name])) parts.append(name, String(state[name]));
+  }
+  return parts.toString();
+}
+
+/** The state of a fragment, and a sentence for each part of it that was refused; those keep their defaults. */
+export function fromFragment(fragment: string, defaults: State, spec: Spec): { state: State; refused: string[] } {
+  const changes: Record<string, Value> = {};
+  const refused: string[] = [];
+  for (const [name, text] of new URLSearchParams(fragment.replace(/^#/, ""))) {
+    const field = Object.hasOwn(spec, name) ? spec[name] : undefined;
+    let value: Value = text;
+    if (field?.kind === "number" && text.trim() !== "" && !Number.isNaN(Number(text))) value = Number(text);
+    if (field?.kind === "flag" && (text === "true" || text === "false")) value = text === "true";
+    const reason = refusal(name, value, field);
+    if (reason) refused.push(reason);
+    else changes[name] = value;
+  }
+  return { state: { ...defaults, ...changes }, refused };
+}
