@@ -473,11 +473,16 @@ def by_hand(frame, cells):
     sides = [rows[rows["method"] == name].set_index([*by, "seed"])[value] for name in (method, baseline)]
     differences = (sides[0] - sides[1]) * (-1 if less else 1)
     table = differences.unstack("seed")
-    over = table.mean(axis=0 if cells["population"] == "stated" else 1)
-    number, error = len(over), over.std(ddof=1) / np.sqrt(len(over))
-    half = stats.t.ppf(0.975, number - 1) * error
+    run, means = table.notna(), table.mean(axis=1)
+    if cells["population"] == "stated":
+        moves = (table.sub(means, axis=0).div(len(table) * run.sum(axis=1), axis=0)).sum(axis=0)
+        seeds, freedom = len(moves), run.sum(axis=1).min() - 1
+        error = np.sqrt(seeds / (seeds - 1) * (moves**2).sum())
+    else:
+        error, freedom = means.std(ddof=1) / np.sqrt(len(means)), len(means) - 1
+    half = stats.t.ppf(0.975, freedom) * error
     tally = {"for": 0, "none": 0, "against": 0, "undecided": 0}
-    for values in table.to_numpy():
+    for values in (row[~np.isnan(row)] for row in table.to_numpy()):
         low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
         sided = [stats.ttest_1samp(values, end, alternative=side).pvalue
                  for end, side in ((-margin, "greater"), (margin, "less"))]  # fmt: skip
@@ -485,25 +490,43 @@ def by_hand(frame, cells):
             "for" if low > margin else "against" if high < -margin else "none" if max(sided) <= 0.05 else "undecided"
         )
         tally[state] += 1
-    return over.mean(), over.mean() - half, over.mean() + half, tally
+    return means.mean(), means.mean() - half, means.mean() + half, tally
 
 
-def test_an_answer_can_be_computed_again_from_the_methods_page_and_the_frame(told, written):
-    text = section((written / "METHODS.md").read_text("utf-8"), made_up.CLAIM)
+def primaries_by_hand(folder, claim, frames):
+    """Each primary of a claim in the saved report, beside what the methods page and a frame give by hand."""
+    text = section((folder / "METHODS.md").read_text("utf-8"), claim)
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split(" | ")]
                       for line in text.splitlines() if line.startswith("|")]  # fmt: skip
     assert head == methods_page.CONTRAST
-    here, elsewhere = made_up.frame(half=0.02, double=0.08), made_up.worlds(lambda dose, mask: 0.08 - 0.02 * dose)
-    report = verdicts.from_csv((written / "claims.csv").read_text("utf-8"))
-    lines = {(line.row, line.population, line.statement): line for line in verdicts.lines_of(report)}
-    again = [dict(zip(head, row, strict=True)) for row in rows[:4]]
-    assert [cells["role"] for cells in again] == ["primary", "primary", "explains away", "explains away"]
-    for cells in again:
-        effect, low, high, tally = by_hand(here if cells["population"] == "stated" else elsewhere, cells)
-        line = lines[cells["role"], cells["population"], cells["statement"]]
+    report = verdicts.from_csv((folder / "claims.csv").read_text("utf-8"))
+    ours = [line for line in verdicts.lines_of(report) if (line.claim, line.row) == (claim, "primary")]
+    lines = {(line.population, line.statement): line for line in ours}
+    for cells in (dict(zip(head, row, strict=True)) for row in rows if row[0] == "primary"):
+        effect, low, high, tally = by_hand(frames[cells["population"]], cells)
         factor = float(cells["unit"].rpartition("× ")[2])
-        found = [number * factor for number in (effect, low, high)]
-        assert found == pytest.approx([line.effect, line.low, line.high], rel=1e-5)
+        yield lines[cells["population"], cells["statement"]], [effect * factor, low * factor, high * factor], tally
+
+
+def test_an_answer_can_be_computed_again_from_the_methods_page_and_the_frame(written):
+    frames = {"stated": made_up.frame(half=0.02, double=0.08),
+              "worlds": made_up.worlds(lambda dose, mask: 0.08 - 0.02 * dose)}  # fmt: skip
+    found = list(primaries_by_hand(written, made_up.CLAIM, frames))
+    assert [line.population for line, *_ in found] == ["stated", "worlds"]
+    for line, numbers, tally in found:
+        assert numbers == pytest.approx([line.effect, line.low, line.high], rel=1e-5)
+        assert tally == line.states
+
+
+@pytest.mark.parametrize("claim", ["grid-reward", "grid-unobserved", "ablation"])
+def test_three_claims_can_be_computed_again_from_the_methods_page_and_the_saved_frames(claim, quick):
+    grid = pd.read_parquet(quick / "data" / "grid.parquet")
+    frames = {"stated": grid[grid["step"] == grid["step"].max()],
+              "worlds": pd.read_parquet(quick / "data" / "worlds.parquet")}  # fmt: skip
+    found = list(primaries_by_hand(quick, claim, frames))
+    assert {line.population for line, *_ in found} == {"stated", "worlds"}
+    for line, numbers, tally in found:
+        assert numbers == pytest.approx([line.effect, line.low, line.high], rel=1e-4)
         assert tally == line.states
 
 
