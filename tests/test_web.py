@@ -170,14 +170,16 @@ def test_readings_are_for_people():
         [[0, 0], [0.99, 0.5], [1, 0], [0.5, -0.01], [NaN, 0]].map(([right, down]) => cellAt(right, down, 2, 4)),
         ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End", "x", "toString"]
           .map((key) => moved(key, [0, 2], 3, 4)),
+        [[0, 0], [0, 1], [2, 4], [-3, 0]].map((to) => lab.reading.cellsBetween([0, 0], to)),
       ];
     """
-    numbers, places, ends, cells, steps = script(body, None)
+    numbers, places, ends, cells, steps, strokes = script(body, None)
     assert numbers == ["0", "3.142", "−0.5", "1e−5", "−1.235e6", "no value", "∞", "−∞"]
     assert places == [[0, 0, 0, 2, 2], [-1] * 5, [0] * 5]
     assert ends == [[-1, 7], [0, 1], [0, 1]]
     assert cells == [[0, 0], [1, 3], None, None, None]
     assert steps == [[0, 2], [1, 2], [0, 1], [0, 3], [0, 0], [0, 3], None, None]
+    assert strokes == [[], [[0, 1]], [[1, 1], [1, 2], [2, 3], [2, 4]], [[-1, 0], [-2, 0], [-3, 0]]]
 
 
 @needs_node

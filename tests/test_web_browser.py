@@ -280,6 +280,32 @@ def test_a_pool_trains_as_the_page_does_and_stops_what_nobody_wants(opened, pool
     assert length == len(STEPS) * 400
 
 
+@pytest.mark.parametrize("pointer", ["mouse", "touch"])
+def test_a_stroke_paints_every_cell_that_it_passes(opened, pointer):
+    page = opened(has_touch=True)
+    page.evaluate(
+        "() => { globalThis.painted = []; maps[0].painting = true; maps[0].onpaint = (cell) => painted.push(cell); }"
+    )
+    (x, y), (end_x, end_y) = over_cell(page, 1, 4, 3), over_cell(page, 1, 4, 8)
+    if pointer == "mouse":
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(end_x, end_y)  # in one jump
+        page.mouse.up()
+        page.mouse.move(x, y)
+    else:
+        session = page.context.new_cdp_session(page)
+        for kind, points in (("Start", [(x, y)]), ("Move", [(end_x, end_y)]), ("End", [])):
+            places = [{"x": at_x, "y": at_y} for at_x, at_y in points]
+            session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": places})
+    assert page.evaluate("painted") == [*([4, column] for column in range(3, 9)), None]
+    assert page.evaluate("chosen") == []
+    page.evaluate("maps[0].painting = false")
+    page.mouse.click(x, y)
+    assert page.evaluate("chosen") == [[4, 3]]
+    assert page.evaluate("painted.length") == 7
+
+
 def test_a_slider_is_dragged_typed_and_moved_by_keys_and_comes_back(opened):
     page = opened(390)
     page.evaluate(

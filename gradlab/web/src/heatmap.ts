@@ -4,7 +4,7 @@ import { axisRight } from "d3-axis";
 import { pointer } from "d3-selection";
 import { type ColorsName, colorTable } from "./palette";
 import { Plot, type PlotOptions, scaleOf, ticks } from "./plot";
-import { cellAt, moved, pixels, spelt } from "./reading";
+import { cellAt, cellsBetween, moved, pixels, spelt } from "./reading";
 
 export interface MapOptions extends Omit<PlotOptions, "x" | "y"> {
   rows: number;
@@ -28,6 +28,10 @@ export class HeatMap extends Plot {
   onhover: (cell: Cell | null) => void = () => {};
   /** Called with a cell that is clicked, or chosen by Enter or the space bar. */
   onchoose: (cell: Cell) => void = () => {};
+  /** Called with every cell of a stroke while `painting` is on, and with null at its end. */
+  onpaint: (cell: Cell | null) => void = () => {};
+  private brush: Cell | null = null;
+  private paints = false;
   private readonly canvas = document.createElement("canvas");
   private readonly bar = document.createElement("canvas");
   private readonly table: Uint8ClampedArray;
@@ -51,12 +55,36 @@ export class HeatMap extends Plot {
     this.bar.getContext("2d")!.putImageData(new ImageData(pixels(shades, this.table, [0, 256]), 1, 256), 0, 0);
     this.stage.prepend(this.canvas, this.bar);
     for (const name of ["struck", "marks", "bar"]) this.inner.append("g").attr("class", `gl-${name}`);
-    this.stage.addEventListener("pointermove", (event) => this.hover(this.cell(event)));
+    this.stage.addEventListener("pointermove", (event) => {
+      const cell = this.cell(event);
+      this.hover(cell);
+      if (this.brush && cell) this.stroke(this.brush, cell);
+    });
     this.stage.addEventListener("pointerleave", () => this.hover(null));
     this.stage.addEventListener("click", (event) => {
       const cell = this.cell(event);
-      if (cell) this.onchoose(cell);
+      if (cell && !this.paints) this.onchoose(cell);
     });
+    this.stage.addEventListener("pointerdown", (event) => {
+      const cell = this.cell(event);
+      if (!cell || !this.paints || event.button !== 0) return;
+      this.stage.setPointerCapture(event.pointerId);
+      this.brush = cell;
+      this.onpaint(cell);
+    });
+    for (const end of ["pointerup", "pointercancel"]) {
+      this.stage.addEventListener(end, () => {
+        if (this.brush) this.onpaint(null);
+        this.brush = null;
+      });
+    }
+  }
+
+  /** Whether a pressed pointer paints; else a click chooses, and a finger scrolls the page. */
+  set painting(on: boolean) {
+    this.paints = on;
+    this.stage.style.touchAction = on ? "none" : "";
+    this.stage.style.cursor = on ? "crosshair" : "";
   }
 
   /** Shows values (rows × columns), row by row; cells with 1 in `hidden` are struck through. */
@@ -131,6 +159,11 @@ export class HeatMap extends Plot {
   private hover(cell: Cell | null): void {
     this.mark(cell);
     this.onhover(cell);
+  }
+
+  private stroke(from: Cell, to: Cell): void {
+    this.brush = to;
+    for (const cell of cellsBetween(from, to)) this.onpaint(cell);
   }
 
   private cell(event: PointerEvent | MouseEvent): Cell | null {

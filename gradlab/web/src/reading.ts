@@ -63,6 +63,13 @@ export function moved(key: string, [row, column]: [number, number], rows: number
   return [inside(row + step[0], rows), inside(column + step[1], columns)];
 }
 
+/** The cells that a straight stroke from one to another passes, without the first: a quick pointer skips some. */
+export function cellsBetween([row, column]: [number, number], [toRow, toColumn]: [number, number]): [number, number][] {
+  const steps = Math.max(Math.abs(toRow - row), Math.abs(toColumn - column));
+  const part = (from: number, to: number, step: number) => Math.round(from + ((to - from) * step) / steps);
+  return Array.from({ length: steps }, (_, at) => [part(row, toRow, at + 1), part(column, toColumn, at + 1)]);
+}
+
 /** Colours of values between two ends, linear or logarithmic, as pixels: (length × 4). NaN is left transparent. */
 export function pixels(
   values: ArrayLike<number>,
