@@ -1,4 +1,10 @@
-/** What the built file offers to explorers, to the page and to tests. */
+/**
+ * What the built file offers to explorers, to the page and to tests.
+ *
+ * random → world: worlds and data of a seed. kernel → training → job → pool: kernels of the engine, in the page or in
+ * workers. pairs, metrics: what there is to see. palette, reading → plot → curves, heatmap: pictures. state, slider:
+ * what a hand moves. Files without a page (all but plot, curves, heatmap, slider and pool) also run in Node.
+ */
 
 export * from "./curves";
 export * from "./heatmap";
