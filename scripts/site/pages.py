@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
+import os
 import pkgutil
-import re
 from types import ModuleType
 
 import gradlab
@@ -13,6 +15,7 @@ from gradlab import cli
 from gradlab.experiments.report.proofs import PROOFS, SETTING
 from scripts.site.sources import ROOT
 
+COLUMNS = 72  # of the help of a command
 PROOFS_PAGE = "explanation/proofs.md"
 _TOC = "```{{toctree}}\n:hidden:\n\n{}\n```\n"
 
@@ -33,24 +36,23 @@ def proofs() -> str:
 
 
 def command_line() -> str:
-    """Return a page with the help of every command, in its own words."""
-    lines = ["# The command line", "", "Exit status: 0 when all is well, 2 for bad input, 1 for any other failure."]
-    lines += ["[How to start](commands.md) has examples. `gradlab COMMAND --help` also lists the options.", ""]
+    """Return a page with the help of every command, as the command prints it."""
+    lines = ["# The command line", "", "[Commands by example](commands.md) shows how to start.", ""]
     for name in cli.COMMANDS:
-        text = importlib.import_module(f"gradlab.cli.{name}_command").__doc__ or ""
-        lines += [f"## gradlab {name}", "", _as_markdown(inspect.cleandoc(text)), ""]
+        lines += [f"## gradlab {name}", "", "```text", _help(name), "```", ""]
     return "\n".join(lines)
 
 
-def _as_markdown(text: str) -> str:
-    """Return the help of a command as Markdown: indented blocks as code, ``names`` as names."""
-    blocks = []
-    for block in text.split("\n\n"):
-        if block.startswith("  "):
-            blocks.append(f"```text\n{inspect.cleandoc(block)}\n```")
-        else:
-            blocks.append(re.sub(r"``(.+?)``", r"`\1`", re.sub(r"(?<!`)[<|*](?!`)", r"\\\g<0>", block)))
-    return "\n\n".join(blocks)
+def _help(name: str) -> str:
+    """Return what ``gradlab NAME --help`` prints into a file."""
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(COLUMNS)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+            cli.main([name, "--help"])
+    finally:
+        os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)
+    return printed.getvalue().strip()
 
 
 def api() -> dict[str, str]:
@@ -77,7 +79,7 @@ def api() -> dict[str, str]:
 
 def _first_line(thing: object) -> str:
     text = inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0]
-    return _as_markdown(" ".join(text.split()))
+    return " ".join(text.split()).replace("``", "`")
 
 
 def _members(room: ModuleType, elsewhere: set[str]) -> list[str]:
