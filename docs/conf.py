@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from gradlab import __version__
 from scripts.site.extension import linkcode
 
+NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("0[0-8]*.ipynb"))
+
 project = "gradlab"
 author = "The gradlab authors"
 copyright = author
@@ -43,6 +45,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "gradlab"
 html_static_path = ["_static"]
 templates_path = ["_templates"]
+html_favicon = "_static/icon.svg"
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_show_copyright = False
@@ -55,7 +58,10 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,
     "use_edit_page_button": False,
-    "secondary_sidebar_items": ["page-toc", "sourcelink"],
+    "secondary_sidebar_items": {
+        "**": ["page-toc", "sourcelink"],
+        **{f"notebooks/{path.stem}": [] for path in NOTEBOOKS},  # no sections: pictures take the place
+    },
     "footer_start": ["version"],
     "footer_end": [],
 }

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("sphinx", reason="the site's packages are not installed: pip install -e '.[site]'")
 
 from scripts import browser as chrome
-from scripts.site import docstrings, lab, links, mathml, sources
+from scripts.site import docstrings, lab, links, mathml, sources, symbols
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -125,6 +125,14 @@ def test_mathematics_becomes_mathml(tex, has):
     assert has in mathml.mathml(tex, block=True)
 
 
+def test_indices_of_symbols_are_lowered_and_names_are_not():
+    text = "|∂L/∂π_w| : E_t[Δπ_l] = c_ij, π_ref, Δ_max; log_rho, gl.x_y, a_b_c, p_value"
+    lowered = "".join(
+        f"<{part.astext()}>" if part.tagname == "subscript" else part.astext() for part in symbols.parts(text)
+    )
+    assert lowered == "|∂L/∂π<w>| : E<t>[Δπ<l>] = c<ij>, π<ref>, Δ<max>; log_rho, gl.x_y, a_b_c, p_value"
+
+
 def test_a_formula_that_cannot_be_said_is_named():
     with pytest.raises(ValueError, match=r"in the formula \\unheard x"):
         mathml.mathml(r"\unheard x", block=False)
@@ -199,14 +207,14 @@ def test_every_public_name_has_its_place_in_the_reference(site):
     missing = [name for name in gl.__all__ if f'id="gradlab.{name}"' not in text and f">gradlab.{name}<" not in text]
     assert missing == []
     assert "<dt><code" in text.replace("\n", "")  # tables of names are lists
-    assert "(X, Y) float: log π_ref(y|x), each row normalised." in text
+    assert "(X, Y) float: log π<sub>ref</sub>(y|x), each row normalised." in text
 
 
 @pytest.mark.slow
 def test_the_first_page_has_the_answer_and_a_place_for_the_lab(site):
     page = (site / "index.html").read_text("utf-8")
     answer = (ROOT / "README.md").read_text("utf-8").partition("<!-- answer -->")[2].partition("<!-- /answer -->")[0]
-    words = re.sub(r"\s+", " ", answer.replace("*", "")).strip()
+    words = re.sub(r"\s+", " ", re.sub("[*_]", "", answer)).strip()
     assert words in re.sub(r"\s+", " ", re.sub(r"<.+?>", "", page)).replace("’", "'")
     assert re.search(r'<div id="gradlab-lab">\s*.*?<img [^>]*alt="The lab', page, re.DOTALL)
 

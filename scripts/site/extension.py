@@ -1,4 +1,4 @@
-"""gradlab's part of Sphinx: docstrings, mathematics, pages of source text, and llms.txt."""
+"""gradlab's part of Sphinx: docstrings, mathematics and symbols, pages of source text, the lab, and llms.txt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name, get_lexer_for_filename
 from pygments.util import ClassNotFound
 
-from scripts.site import docstrings, lab, mathml
+from scripts.site import docstrings, lab, mathml, symbols
 from scripts.site.sources import ROOT
 
 SCHEME = "source:"
@@ -31,6 +31,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("doctree-resolved", _lead_to_sources)
     app.connect("doctree-resolved", _mark_long_cells)
+    app.connect("doctree-resolved", symbols.typeset)
     app.connect("html-collect-pages", _source_pages)
     app.connect("html-page-context", _lab)
     app.connect("build-finished", _llms)
