@@ -35,6 +35,7 @@ html_math_renderer = "mathml"
 myst_update_mathjax = False
 
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}  # and not all that it stands for
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
 python_maximum_signature_line_length = 80

@@ -53,3 +53,8 @@ def plain(line: str) -> str:
     parts = _LITERAL.split(line)
     parts[::2] = [re.sub(r"([*|`\\])|(?<=\w)(_)(?!\w)", r"\\\1\2", part) for part in parts[::2]]
     return "".join(parts)
+
+
+def without_private_fields(signature: str) -> str:
+    """Return a signature without a record's private fields, which stand at its end."""
+    return re.sub(r"(?:, |(?<=\())_\w+: .*\)$", ")", signature)

@@ -59,7 +59,7 @@ def api() -> dict[str, str]:
     """Return the reference: a page of the names of ``gradlab`` itself, and a page per room that it names."""
     modules = {name: getattr(gradlab, name) for name in gradlab.__all__}
     rooms = {name: room for name, room in modules.items() if isinstance(room, ModuleType)}
-    own = sorted(set(gradlab.__all__) - set(rooms), key=lambda name: (not inspect.isclass(modules[name]), name))
+    own = sorted(set(gradlab.__all__) - set(rooms), key=lambda name: (inspect.isclass(modules[name]), name))
     pages = {"reference/api/gradlab.md": _page("gradlab", gradlab, [f"gradlab.{name}" for name in own])}
     for name, room in rooms.items():
         pages[f"reference/api/{name}.md"] = _page(f"gradlab.{name}", room, _members(room, set(own)))
@@ -101,11 +101,17 @@ def _defined(module: ModuleType) -> list[str]:
 
 def _page(title: str, module: ModuleType, names: list[str]) -> str:
     lines = [f"# {title}", "", f"{_first_line(module)}", "", "```{eval-rst}"]
-    for name in names:
+    for name in sorted(names, key=_is_data):
         home, _, last = name.rpartition(".")
         thing = getattr(importlib.import_module(home), last)
         lines += [_directive(name, thing), ""]
     return "\n".join([*lines, "```", ""])
+
+
+def _is_data(name: str) -> bool:
+    home, _, last = name.rpartition(".")
+    thing = getattr(importlib.import_module(home), last)
+    return not (inspect.isclass(thing) or inspect.isroutine(thing) or isinstance(thing, ModuleType))
 
 
 def _directive(name: str, thing: object) -> str:
@@ -113,4 +119,8 @@ def _directive(name: str, thing: object) -> str:
         return f".. autoclass:: {name}\n   :members:\n   :member-order: bysource"
     if isinstance(thing, ModuleType):
         return f".. automodule:: {name}\n   :members:"
-    return f".. autofunction:: {name}" if inspect.isroutine(thing) else f".. py:data:: {name}"
+    if inspect.isroutine(thing):
+        return f".. autofunction:: {name}"
+    home, _, last = name.rpartition(".")
+    value = f"\n   :value: {thing!r}" if isinstance(thing, (int, float, str)) else ""
+    return f".. py:data:: {last}\n   :module: {home}\n   :type: {type(thing).__name__}{value}"
