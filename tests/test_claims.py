@@ -795,3 +795,13 @@ def test_a_damaged_frame_is_called_so(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:100])
     assert cli.main(["claims", CLAIM, "--folder", str(tmp_path)]) == 0
     assert "damaged frames: log-ratio" in capsys.readouterr().err
+
+
+def test_one_of_several_controls_explains_an_effect_only_after_correction():
+    """Alone, a control that is equivalent at p = .03 explains the effect away; one of three may do so by chance."""
+    (control,) = judged(made_up.frame((0.0,), noise=0.02), [made_up.contrast(role="explains away")])
+    control = replace(control, evidence=replace(control.evidence, p_equivalent=0.03, p_differs=0.8, above=0, below=0))
+    others = judged(made_up.frame((0.3,)), [made_up.contrast(role="explains away", label=name) for name in "AB"])
+    stated = row("holds throughout", 0.3)
+    assert settle([stated, control]).because == "no practical difference"
+    assert settle([stated, control, *others]).because == "undecided"

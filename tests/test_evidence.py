@@ -95,6 +95,18 @@ def test_the_variance_between_worlds_is_what_seeds_do_not_explain():
     assert population.over_worlds(np.zeros((3, 1)) + 5 * spread, 0.1).between == 0
 
 
+def test_a_new_world_is_predicted_by_order_where_there_are_many_whatever_their_distribution():
+    draw = np.random.default_rng(7)
+    means = draw.exponential(size=119)  # k = 3
+    found = population.over_worlds(means[:, None] + np.array([-1e-9, 1e-9]), 0.1)
+    assert found.expected == pytest.approx((np.sort(means)[2], np.sort(means)[-3]))
+    hits = 0
+    for _ in range(300):
+        low, high = population.over_worlds(draw.exponential(size=(80, 1)) + np.array([-1e-9, 1e-9]), 0.1).expected
+        hits += low < draw.exponential() < high
+    assert hits / 300 == pytest.approx(1 - 2 * 2 / 81, abs=0.04)
+
+
 FRAME = pd.DataFrame(
     {"mask": [0.0, 0.0, 0.2, 0.2], "policy": ["free"] * 4, "seed": [0, 1, 0, 1], "difference": [1.0, 2.0, 3.0, 4.0]}
 )

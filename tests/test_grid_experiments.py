@@ -116,13 +116,14 @@ def test_every_answer_is_a_plain_sentence_with_its_unit(name):
 # --- precision by design ---------------------------------------------------------------------------------------------
 
 
-def test_wide_cells_get_the_next_block_of_every_primary_method_at_the_end_of_training():
+def test_wide_cells_get_the_next_block_of_the_primaries_and_their_controls_at_the_end_of_training():
     assert grid.more(grid_frame(noise=1e-4), SETTINGS["grid"]) == []
     asked = grid.more(grid_frame(noise=1.0), SETTINGS["grid"])
     cells = {(part["mask_rate"], part["training"].policy_name) for part in asked}
     assert cells == set(itertools.product(SETTINGS["grid"]["mask_rates"], SETTINGS["grid"]["policies"]))
-    assert len(asked) == len(cells) * len(SETTINGS["grid"]["primary_methods"])
-    assert {part["method"] for part in asked} == set(SETTINGS["grid"]["primary_methods"])
+    methods = {*SETTINGS["grid"]["primary_methods"], *SETTINGS["grid"]["controls"]}
+    assert len(asked) == len(cells) * len(methods)
+    assert {part["method"] for part in asked} == methods
     first = SETTINGS["grid"]["first_seed"] + SETTINGS["grid"]["seeds"]
     assert {(part["first_seed"], part["seeds"], part["training"].record) for part in asked} == {(first, 24, 1)}
 

@@ -36,9 +36,9 @@ def answers(frame):
 @pytest.mark.parametrize(
     ("slope", "noise", "word", "sentence"),
     [
-        (0.3, 0.0, "holds throughout", "correlates with log(π_l/π_w) at r = 1.00, slope 0.30"),
+        (0.3, 0.0, "holds throughout", "correlates with log(π_l/π_w) at r = 1.00, with slope 0.30 where 1"),
         (1.0, 2.0, "holds throughout", "correlates with log(π_l/π_w) at r = 0.69"),
-        (-0.5, 0.0, "reversed", "correlates with log(π_l/π_w) at r = −1.00, slope −0.50"),
+        (-0.5, 0.0, "reversed", "correlates with log(π_l/π_w) at r = −1.00, with slope −0.50 where 1"),
         (0.0, 0.0, "no practical difference", "does not correlate with log(π_l/π_w): r is within 0.10 of 0"),
     ],
 )

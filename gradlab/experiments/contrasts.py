@@ -62,8 +62,8 @@ class Unit:
         return f"{abs(value) * self.scale:.{self.digits}f} {self.words}".rstrip()
 
     def signed(self, value: float) -> str:
-        """Return a signed number without the words."""
-        return f"{round(value * self.scale, self.digits) + 0.0:+.{self.digits}f}"
+        """Return a signed number without the words; a small one keeps its sign where only zeros are left."""
+        return f"{value * self.scale + 0.0:+.{self.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -318,10 +318,12 @@ class Judged:
         if not said:
             said = f"{statement.statement}: {statement.unit.signed(self.effect)} {statement.unit.words}".rstrip()
         if self.word == "no practical difference":
-            return f"{said}, within the {size(statement.margin)} that count as none"
+            beyond = self.number("for") + self.number("against")
+            said += f"{' on average' if beyond else ''}, within the {size(statement.margin)} that count as none"
+            return f"{said}; {beyond:,} of {len(self.rows):,} {self.units} lie beyond" if beyond else said
         if self.word == "undecided":
             return f"{said} on average, which is not decided"
-        opposite = self._opposite(above)
+        opposite = self.number("against" if above else "for")
         if opposite:
             return f"{said} on average; the opposite is true in {opposite:,} of {len(self.rows):,} {self.units}"
         agreed = self.word == "holds throughout" or self.number("for" if above else "against") == len(self.rows)
@@ -331,10 +333,6 @@ class Judged:
     def units(self) -> str:
         """Return what is counted: cells, worlds or cases."""
         return {"stated": "cells", "worlds": "worlds", "cases": "cases"}[self.population]
-
-    def _opposite(self, above: bool) -> int:
-        """Return how many cells or worlds are decided to lie on the other side of 0 than the average does."""
-        return int(self.rows["reversed"].sum()) if above else self.number("for")
 
     @property
     def role(self) -> Role:

@@ -46,18 +46,23 @@ class Endpoint:
         )
 
 
-def runs_to_add(frame: pd.DataFrame, endpoints: Iterable[Endpoint], by: tuple[str, ...]) -> pd.DataFrame:
+def runs_to_add(
+    frame: pd.DataFrame, endpoints: Iterable[Endpoint], by: tuple[str, ...], beside: Iterable[str] = ()
+) -> pd.DataFrame:
     """Return the runs that all endpoints together ask for: a row per method and cell that gets seeds.
 
-    by  the columns of a cell, the same for all endpoints. In a cell that gets seeds, every method of every endpoint
-        gets them, so that all of them stay paired. Columns: those of ``by``, ``method``, ``seeds`` (so far) and
-        ``more`` ≥ 1.
+    by      the columns of a cell, the same for all endpoints. In a cell that gets seeds, every method of every endpoint
+            gets them, so that all of them stay paired.
+    beside  further methods that get the same seeds, such as controls.
+
+    Columns: those of ``by``, ``method``, ``seeds`` (so far) and ``more`` ≥ 1.
     """
     endpoints = list(endpoints)
     asked = pd.concat([endpoint.to_add(frame)[[*by, "seeds", "more"]] for endpoint in endpoints])
     cells = asked.groupby(list(by), sort=False, as_index=False).max()
-    methods = dict.fromkeys(name for endpoint in endpoints for name in (endpoint.method, endpoint.baseline) if name)
-    return cells[cells["more"] > 0].merge(pd.DataFrame({"method": list(methods)}), how="cross")
+    compared = (name for endpoint in endpoints for name in (endpoint.method, endpoint.baseline) if name)
+    methods = pd.DataFrame({"method": list(dict.fromkeys([*compared, *beside]))})
+    return cells[cells["more"] > 0].merge(methods, how="cross")
 
 
 def worlds_to_add(frame: pd.DataFrame, endpoints: Iterable[Endpoint]) -> range:

@@ -70,8 +70,7 @@ class Transport:
 
     average   over worlds.
     between   standard deviation between worlds' true effects, without what seeds add; 0 where seeds explain all.
-    expected  the 95% prediction interval for what a new world with as many seeds will show, if effects are normal. The
-              true effect of a new world, which seeds do not blur, lies in it at least as often.
+    expected  the 95% prediction interval for what a new world with as many seeds will show.
     above, below  95% Wilson intervals of the share of worlds decided to be beyond + or − margin. Undecided worlds count
               as not beyond: the share is of worlds that have been shown to be.
     units     each world.
@@ -186,9 +185,11 @@ def over_worlds(differences: ArrayLike, margin: float) -> Transport:
     """Return an estimate for the distribution that drew the worlds; differences (worlds, seeds), at least 3 worlds.
 
     The average is the mean of the worlds' means, with a t interval over worlds; it needs no model. The variance between
-    worlds is that of the worlds' means minus the mean of their squared standard errors. The prediction interval is mean
-    ± t s √(1 + 1/worlds), with the standard deviation s of the worlds' means: exact for normal ones. Less what seeds
-    add, it would be narrower, but cover a new true effect in only 85% where worlds differ less than seeds blur them.
+    worlds is that of the worlds' means minus the mean of their squared standard errors. The prediction interval lies
+    between two of the n worlds' means in order, number k from below and number k from above with k = ⌊(n + 1)/40⌋,
+    whatever their distribution: a new one lies between them with probability 1 − 2k/(n + 1). Below 39 worlds it is
+    mean ± t s √(1 + 1/n), with the standard deviation s of the worlds' means, which is exact for normal ones. Less
+    what seeds add, it would be narrower, but cover a new true effect too seldom where seeds blur the worlds.
     """
     values, margin = _checked(differences), positive("margin", margin)
     if len(values) < 3:
@@ -196,17 +197,27 @@ def over_worlds(differences: ArrayLike, margin: float) -> Transport:
     within, mean = mean_of(values), mean_of(mean_of(values).effect)
     spread = len(values) * mean.error**2 - (within.error**2).mean()
     between = float(np.sqrt(max(spread, 0.0)))
-    new = Mean(mean.effect, mean.error * np.sqrt(len(values) + 1), mean.freedom)
-    low, high = new.interval()
+    low, high = _new_world(within.effect, mean)
     units = judge_units(values, margin)
     shares = [wilson_interval(units.number(state) / len(values), len(values)) for state in ("for", "against")]
     average = _average(mean, margin, len(values), len(values))
-    return Transport(average, between, (float(low), float(high)), shares[0], shares[1], units)
+    return Transport(average, between, (low, high), shares[0], shares[1], units)
 
 
 def named(columns: Sequence[str], rows: pd.DataFrame) -> str:
     """Return the first row's values of some columns in words."""
     return ", ".join(f"{column} {rows[column].iloc[0]}" for column in columns)
+
+
+def _new_world(effects: Array, mean: Mean) -> tuple[float, float]:
+    """Return the 95% prediction interval of a new world's mean, see ``over_worlds``; effects (worlds,)."""
+    number = len(effects)
+    place = int((number + 1) * ALPHA / 2)
+    if place:
+        ordered = np.sort(effects)
+        return float(ordered[place - 1]), float(ordered[-place])
+    low, high = Mean(mean.effect, mean.error * np.sqrt(number + 1), mean.freedom).interval()
+    return float(low), float(high)
 
 
 def _average(mean: Mean, margin: float, units: int, replicates: int) -> Average:

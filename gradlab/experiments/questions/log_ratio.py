@@ -151,11 +151,12 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
 
     def correlates(name: str, role: Role) -> Contrast:
         words = f"{_SUBJECTS[name]} {{}} log(π_l/π_w)"
+        slope = f"with slope {slopes[name]} where 1 would follow it"
         return Contrast(
             statement=f"{RATIOS[name]}: its log ratio correlates with log(π_l/π_w) in DPO training",
             label=RATIOS[name], method=name, value="r", margin=MARGIN, unit=Unit("", 1, 2), role=role,
-            better=f"{words.format('correlates with')} at r = {{size}}, slope {slopes[name]}",
-            worse=f"{words.format('correlates with')} at r = −{{size}}, slope {slopes[name]}",
+            better=f"{words.format('correlates with')} at r = {{size}}, {slope}",
+            worse=f"{words.format('correlates with')} at r = −{{size}}, {slope}",
             same=f"{words.format('does not correlate with')}: r is within {{margin}} of 0", **shared,
         )  # fmt: skip
 

@@ -124,6 +124,11 @@ CONTRASTS = [
         for outcome, baseline, number, where in _PRIMARIES
     ),
     *(one for outcome, _, number, where in _PRIMARIES if number == 1 for one in _against_controls(outcome, where)),
+    *(
+        _contrast(outcome, "bDPO against DPO at β = 1, in the worlds that the controls have", "bdpo", "dpo",
+                  "against DPO", role="context", where=" and ".join(filter(None, [where, _FIRST])))
+        for outcome, _, number, where in _PRIMARIES if number == 1
+    ),
     _contrast(WINS, "win-rate, bDPO against DPO at β = 1", "bdpo", "dpo", "against DPO", role="context"),
     _contrast(REWARD, "PPO on a free reward model against DPO, shared parameters", "ppo", "dpo", "drawn worlds",
               claim="ppo", where=f"policy == 'shared' and {_FIRST}", role="robustness"),

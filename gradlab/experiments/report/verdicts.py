@@ -4,8 +4,9 @@
   the claim holds only as far as each of them does: see ``gradlab.stats.words.joint_word``. Where a claim is stated for
   no cells, its primaries in worlds, or its cases, carry the word.
 - *Transported* is the word on its primaries in the worlds that a declared distribution draws, corrected likewise.
-- *Because of balancing* is the weakest word on the controls that could explain the effect away, each in the same units
-  as the claim: where the method does no better than a control, that control explains it.
+- *Because of balancing* is the weakest word on the controls that could explain the effect away, in stated cells and in
+  worlds, each in the same units as the claim: where the method does no better than a control, that control explains
+  it. One of several controls may seem to explain it by chance, so Holm corrects over all of them.
 - Robustness and context change no word. ``not run`` says that nobody has committed the measurement; such controls are
   named, and weaken nothing.
 - A claim is ``not judged`` unless the frame of every experiment that judges it is there and current, that is, made by
@@ -162,6 +163,11 @@ class Settled:
 def primaries(rows: Iterable[Judged], population: str) -> list[Judged]:
     """Return the primaries of a population: ``worlds``, or ``stated``, to which declared cases belong."""
     return [row for row in rows if row.role == "primary" and (row.population == "worlds") == (population == "worlds")]
+
+
+def controls_of(rows: Iterable[Judged]) -> list[Judged]:
+    """Return the controls that could explain the effect away."""
+    return [row for row in rows if row.role == "explains away"]
 
 
 def lacking(frames: Mapping[str, str]) -> str:
@@ -386,12 +392,14 @@ def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Se
         rows = ()  # a frame that must judge the claim has given no row
     if rows or not (claim.experiments or claim.measurements):
         rows = [*rows, *map(not_run, claim.not_run)]
-    rows = [*_corrected(rows, "stated"), *_corrected(rows, "worlds"), *(row for row in rows if row.role != "primary")]
+    families = (primaries(rows, "stated"), primaries(rows, "worlds"), controls_of(rows))
+    corrected_rows = [row for family in families for row in _corrected(family)]
+    rows = [*corrected_rows, *(row for row in rows if row.role not in ("primary", "explains away"))]
     rows.sort(key=lambda row: ROLES.index(row.role))
     if rows and rows[0].role != "primary":
         raise ValueError(f"{name} must have a primary, got rows of {', '.join(sorted({row.role for row in rows}))}")
     stated, worlds = ([row.word for row in primaries(rows, population)] for population in ("stated", "worlds"))
-    controls = [row.word for row in rows if row.role == "explains away" and row.word != NOT_RUN]
+    controls = [row.word for row in controls_of(rows) if row.word != NOT_RUN]
     unsettled = NOT_JUDGED if claim.experiments else NOT_RUN
     word = joint_word(stated or worlds) if rows else unsettled
     return Settled(
@@ -400,9 +408,8 @@ def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Se
     )  # fmt: skip
 
 
-def _corrected(rows: Iterable[Judged], population: str) -> list[Judged]:
-    """Return the primaries of a population, corrected over each other."""
-    family = primaries(rows, population)
+def _corrected(family: Sequence[Judged]) -> list[Judged]:
+    """Return the answers of a family, corrected over each other."""
     evidence = corrected([row.evidence for row in family])
     return [row.corrected(one) for row, one in zip(family, evidence, strict=True)]
 
