@@ -246,7 +246,7 @@ def test_worlds_are_told_with_spread_reversals_factors_and_the_searched_conditio
     assert f"below minus it {answer.number('against')} worlds" in text
     turned = wording.reversed_units(answer)
     assert turned[-1] == f"{answer.rows['reversed'].sum() - 12} more"
-    assert f"Reversed worlds: {'; '.join(turned)}." in text
+    assert f"Reversed worlds (below 0 at a false discovery rate of 5%; lowest first): {'; '.join(turned)}." in text
     assert f"{answer.search.searched:,} conditions were tried on one half" in text
     assert "the other half confirms it" in text
     table = wording.moderators(answer)
@@ -254,7 +254,7 @@ def test_worlds_are_told_with_spread_reversals_factors_and_the_searched_conditio
     assert len(table) == sum(map(len, answer.moderators.values()))
     assert wording.strongest(answer).startswith("dose")
     (calm,) = judged(made_up.worlds(), [made_up.elsewhere()])
-    assert "Reversed worlds: none." in " ".join(wording.new_worlds(calm))
+    assert "lowest first): none." in " ".join(wording.new_worlds(calm))
 
 
 def test_cells_at_the_cap_are_named_and_undecided_rows_say_what_they_need():

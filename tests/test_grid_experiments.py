@@ -1,5 +1,6 @@
 """The experiments grid, frontier and starts: what they declare, and what they say of hand-made frames."""
 
+import inspect
 import itertools
 
 import numpy as np
@@ -160,6 +161,11 @@ def test_equal_kl_explains_away_where_the_method_does_no_better_there():
         assert words(rows, "grid-reward", "explains away") == [word]
         assert words(rows, "ablation", "explains away") == [word] * 2
         assert len(words(rows, "grid-unobserved", "explains away")) == 1
+
+
+def test_the_levels_of_kl_are_those_that_the_verdict_names():
+    *most, last = (f"{level:g}" for level in frontier.LEVELS)
+    assert f"at the KL levels {', '.join(most)} and {last} nats" in " ".join(inspect.getdoc(frontier.verdict).split())
 
 
 def test_a_kl_level_that_few_seeds_reach_is_no_cell():

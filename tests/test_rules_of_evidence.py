@@ -239,6 +239,21 @@ def test_the_interval_of_an_average_over_cells_covers_where_seeds_are_common_and
     assert hits / times == pytest.approx(0.95, abs=0.01 + within(0.95, times))
 
 
+@pytest.mark.parametrize("common", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("mix", [(24, 96), (72, 240), (6, 96)])
+def test_the_fewest_seeds_as_freedom_keep_93_percent_where_cells_have_unequal_numbers(mix, common):
+    few, many = mix
+    draw, times = rng(59), 2000
+    for numbers in ([few, *[many] * 5], [*[few] * 5, many], [few, many] * 3):
+        ran = np.arange(many) < np.array(numbers)[:, None]
+        hits = 0
+        for _ in range(times):
+            values = math.sqrt(common) * draw.normal(size=many) + math.sqrt(1 - common) * draw.normal(size=(6, many))
+            average = average_over_cells(np.where(ran, values, np.nan), MARGIN)
+            hits += average.low < 0 < average.high
+        assert hits / times >= 0.93, (numbers, hits / times)
+
+
 @pytest.mark.parametrize(("worlds", "seeds"), [(10, 6), (30, 6), (100, 6)])
 @pytest.mark.parametrize("between", [0.0, 0.5, 2.0])
 def test_the_interval_over_worlds_covers_and_a_new_world_is_predicted(worlds, seeds, between):

@@ -44,12 +44,14 @@ class Search:
     """A condition with what it was chosen for and what became of it.
 
     condition   the chosen one; None where no condition separates the worlds.
-    searched    how many conditions were tried; 0 where fewer than three worlds are beyond the margin, or reversed.
+    searched    how many conditions were tried; 0 where fewer than three worlds of the choosing half are ``for``, or
+                fewer than three reversed.
     confirmed   in the other half the worlds within the condition lie beyond the margin on average (one-sided t test
                 over worlds at 5%), and none of them is reversed.
     effect, low, high  the average of those worlds with its 95% t interval over worlds; NaN without two of them.
     worlds      how many they are.
-    undecided   numbers of the choosing half's rows that are neither beyond the margin nor reversed: they chose nothing.
+    undecided   numbers of the choosing half's rows that are neither ``for`` nor reversed: they did not influence the
+                choice.
     """
 
     condition: Condition | None
@@ -86,9 +88,17 @@ def search_condition(
     factors      a row per world, with the columns ``names``.
     seeds        the number that drew each world, (worlds,).
 
-    A condition is one that leaves out every reversed world of the choosing half, of at least three. Among those the one
-    is chosen that holds in most worlds beyond the margin, in at least half of them and three; one term wins over two,
-    then the first. Undecided worlds, and those within the margin, choose nothing.
+    Vocabulary. A condition is one term, or two terms on different factors that must both hold. The terms on a factor
+    are made of its values in the choosing half. Of a number with at most ten values: ≥ each value but the least, and ≤
+    each but the greatest. Of a number with more: the same for its deciles and both ends instead of its values (NumPy's
+    ``quantile`` with the method "nearest"), so at most 20 terms. Of a name with two values: "is" each of them; with
+    more, "is not" each as well. All terms and all such pairs are tried; ``searched`` is their number.
+
+    Choice. Only two kinds of worlds of the choosing half take part: those that are ``for``, and those that are
+    ``reversed``, at least three of each. Worlds that are undecided, or within the margin, and not reversed have no
+    influence on the choice. A condition qualifies if it holds in no reversed world, and in at least half of the worlds
+    that are ``for``, three or more. A qualified term wins over any pair of terms; then the one that holds in most
+    worlds that are ``for``; then the first in the order of the names, ≥ before ≤ and from the least value up.
     """
     values = real_array("differences", differences)
     missing = [name for name in names if name not in factors]
@@ -143,7 +153,7 @@ def _holds(term: Term, column: pd.Series) -> Array:
 
 
 def _terms(column: pd.Series) -> Sequence[Term]:
-    """Return the terms on one factor: ≥ and ≤ at most nine values of a number, is and is not each value of a name."""
+    """Return the terms on one factor: ≥ and ≤ at most ten values of a number, is and is not each value of a name."""
     name, values = str(column.name), np.unique(column.dropna().to_numpy())
     if len(values) < 2:
         return []

@@ -34,11 +34,13 @@ def effect_by_dose(effects: ArrayLike, dose: ArrayLike, bins: int = 6) -> pd.Dat
 
     effects  a world's mean difference, (worlds,).
     dose     such as R/β, (worlds,). A bin holds one value where there are at most ``bins`` values, else about as many
-             worlds as every other: equal doses share a bin.
+             worlds as every other: equal doses share a bin. Then the bins' ends are the quantiles at 0, 1/bins, …, 1
+             (NumPy's ``quantile`` with the method "higher", so each end is a dose of the sample). A bin has its lower
+             end and not its upper one; the last bin has both.
 
     Columns: dose_low, dose_high (the least and the greatest dose of the bin), dose (median), effect, low, high (NaN
-    with one world), worlds. Each interval covers its bin's average 95% of the time; all of them together do so less
-    often.
+    with one world), worlds. Each interval covers its bin's average 95% of the time; they are not corrected for their
+    number, so all of them together cover less often.
     """
     effects, dose = _pair(effects, dose)
     values = np.unique(dose)
@@ -59,7 +61,8 @@ def effect_by_dose(effects: ArrayLike, dose: ArrayLike, bins: int = 6) -> pd.Dat
 def effect_by_value(effects: ArrayLike, factor: pd.Series) -> pd.DataFrame:
     """Return the average effect of worlds per value of a factor, such as a policy; a row per value, in their order.
 
-    Columns: value, effect, low, high (95% t interval over worlds; NaN with one), worlds.
+    Columns: value, effect, low, high (95% t interval over worlds, not corrected for the number of values; NaN with one),
+    worlds.
     """
     effects = real_array("effects", effects)
     if effects.shape != factor.shape or not np.isfinite(effects).all() or factor.isna().any():

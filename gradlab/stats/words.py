@@ -59,10 +59,11 @@ def evidence_of_worlds(transport: Transport) -> Evidence:
 def corrected(family: Sequence[Evidence]) -> tuple[Evidence, ...]:
     """Return the evidence of a claim's co-primaries with Holm's correction over them, of each question for itself.
 
-    The two one-sided tests come first: an endpoint's p-value of equivalence is the larger one of both. Then Holm
-    corrects these p-values over the endpoints, and those of differences likewise. Each question so errs in at most 5%
-    of claims. Both together may err in up to 10%, where one endpoint is null and another at the margin; of a single
-    endpoint at most one question can err, since its effect cannot be 0 and at the margin.
+    There are two questions: does an effect differ from 0, and is it equivalent to 0? The two one-sided tests come
+    first: an endpoint's p-value of equivalence is the larger one of both. Then Holm corrects these p-values over the
+    endpoints, and those of differences likewise. Each question so errs in at most 5% of claims. Both together may err
+    in up to 10%, where one endpoint's effect is 0 and another's lies at the margin. With a single endpoint only one of
+    the two answers can be wrong, since one effect is not both 0 and at the margin: both together err in at most 5%.
     """
     measured = [index for index, evidence in enumerate(family) if evidence.algebra is None and evidence.units]
     differs = holm(np.array([family[index].p_differs for index in measured]))
@@ -84,7 +85,7 @@ def word_of(evidence: Evidence) -> str:
     proved, refuted          ``algebra``.
     mixed                    shares beyond + margin and beyond − margin of at least 10% each.
     no practical difference  p_equivalent ≤ 5%: the average is equivalent to 0 within the margin.
-    holds throughout         a share beyond + margin of at least 95%, and no unit reversed.
+    holds throughout         a share beyond + margin of at least 95%, and no unit reversed (see ``Units``).
     holds on average         p_differs ≤ 5% and an effect above 0: the interval of the average lies above 0.
     reversed                 p_differs ≤ 5% and an effect below 0.
     undecided                none of these: too few seeds or worlds, see ``precision``.
@@ -131,7 +132,8 @@ def word_of_cases(above: int, none: int, below: int) -> str:
 def weakest_word(words: Iterable[str]) -> str:
     """Return the weakest of some words: not run, refuted, reversed, undecided, mixed, no practical difference, ….
 
-    Of controls that could explain an effect away, the weakest word decides: one that does as well explains it.
+    Of controls that could explain an effect away, the weakest word decides: one that does as well explains it. Controls
+    that were not run are removed before.
     """
     said = [one_of("word", word, WORDS) for word in words]
     if not said:

@@ -126,10 +126,15 @@ def _at_levels(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Compare bDPO with DPO, permuted λ and its naive variants at equal KL from the reference.
 
-    Judged are values at KL levels. A path of training (one method, cell, seed and β) is interpolated linearly in ``kl``
-    at each level where it first passes it, and the values of a seed's paths are averaged. Of ends, one path per seed
-    runs through the last steps, from the largest β to the smallest. Levels count which both methods reach in at least
-    half of the seeds that both have, and in two.
+    Judged are values at the KL levels 0.25, 0.5, 1, 1.5 and 2 nats. "β and checkpoints pooled": a path is one training
+    (one method, mask, policy, seed and β) in the order of its steps. First its rows that set no new maximum of ``kl``
+    are dropped. Then its values are interpolated linearly in ``kl`` at each level from the least to the greatest ``kl``
+    that is left, and the values of a seed's paths at a level are averaged. "Ends of training only": the same with one
+    path per method, mask, policy and seed, which runs through the last steps from the largest β to the smallest.
+
+    A pair is a seed in which both methods have a value in a cell (mask, policy and level). A cell counts if it has at
+    least two pairs, and pairs in at least half of the seeds that both methods have at any level of any cell. For
+    unobserved mass only masks above 0 count.
     """
     check_rows(
         frame, [*_RUN, "beta", "step"], ["kl", *_VALUES],

@@ -81,7 +81,7 @@ _CONTROLS = (
     "What could explain the effect away: a constant λ = ½, which is DPO at β/2 (does bDPO still do better?); bDPO at "
     "2β, which has DPO's effective β (does it still do better than DPO?); bDPO's λ permuted among the pairs of a run "
     "(does bDPO still do better?); and DPO at equal KL from the reference, at "
-    f"{min(frontier.LEVELS):g} to {max(frontier.LEVELS):g} nats, β and checkpoints pooled. Permuted |λ − ½|, which "
+    f"{', '.join(f'{level:g}' for level in frontier.LEVELS)} nats, β and checkpoints pooled. Permuted |λ − ½|, which "
     "keeps the side that bDPO favours, is context: where it does as well, the side matters and the size does not. "
     "Whether the answer stays: a constant λ = 0.4 and 0.6, exact data, every optimiser and learning rate, equal KL at "
     "the ends of training alone."

@@ -139,7 +139,8 @@ def new_worlds(answer: Judged) -> list[str]:
         f"will show between {ends} (95%).",
         f"Shown to lie beyond the margin of {unit.size(statement.margin)}: {', '.join(shares)} of all, "
         "with 95% intervals of the shares.",
-        f"Reversed worlds: {'; '.join(reversed_units(answer)) or 'none'}.",
+        "Reversed worlds (below 0 at a false discovery rate of 5%; lowest first): "
+        f"{'; '.join(reversed_units(answer)) or 'none'}.",
     ]  # fmt: skip
     return [*filter(None, [*said, wide_average(answer)]), condition(answer)]
 
@@ -169,7 +170,8 @@ def condition(answer: Judged) -> str:
         return f"Where it holds: {said}, but too few worlds of the other half meet it."
     found = _contrast(statement, search.effect, search.low, search.high)
     state = "confirms it" if search.confirmed else "does not confirm it"
-    undecided = f"; {len(search.undecided):,} worlds were undecided and chose nothing" if search.undecided else ""
+    number = len(search.undecided)
+    undecided = f"; {number:,} worlds were undecided and did not influence the choice" if number else ""
     return f"Where it holds: {said}, and the other half {state}: {found} in {search.worlds:,} worlds{undecided}."
 
 
@@ -230,7 +232,7 @@ def _explained(answer: Judged, table: pd.DataFrame) -> float:
 
 
 def reversed_units(row: Judged, most: int = 12) -> list[str]:
-    """Return the reversed cells or worlds in words, the strongest first: "world 7 (dose 3.2, mask 0.4, policy free)".
+    """Return the reversed cells or worlds in words, the lowest effect first: "world 7 (dose 3.2, mask 0.4, policy free)".
 
     most  how many are named; a last entry says how many more there are.
     """
