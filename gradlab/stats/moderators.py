@@ -61,7 +61,7 @@ def effect_by_dose(effects: ArrayLike, dose: ArrayLike, bins: int = 6) -> pd.Dat
 def effect_by_value(effects: ArrayLike, factor: pd.Series) -> pd.DataFrame:
     """Return the average effect of worlds per value of a factor, such as a policy; a row per value, in their order.
 
-    Columns: value, effect, low, high (95% t interval over worlds, not corrected for the number of values; NaN with one),
+    Columns: value, effect, low, high (95% t interval over worlds, not corrected for the number of rows; NaN with one),
     worlds.
     """
     effects = real_array("effects", effects)

@@ -31,8 +31,8 @@ class Units:
     """Cells or worlds, each judged by its seeds; every array is (units,).
 
     effect, low, high  mean difference with its 95% t interval.
-    state     ``for``: low > + margin. ``against``: high < − margin. ``none``: equivalent to 0 within the margin, by both
-              one-sided tests at 5%. Else ``undecided``. Units are not corrected for their number.
+    state     ``for``: low > + margin. ``against``: high < − margin. ``none``: equivalent to 0 within the margin, by
+              both one-sided tests at 5%. Else ``undecided``. Units are not corrected for their number.
     reversed  the effect lies below 0, by however little, at a false discovery rate of 5% over all units: Benjamini and
               Hochberg's adjusted p-value of the one-sided test is at most 5%. (Of two-sided tests, many clear effects
               above 0 would let a null pass as reversed.)

@@ -232,7 +232,7 @@ def _explained(answer: Judged, table: pd.DataFrame) -> float:
 
 
 def reversed_units(row: Judged, most: int = 12) -> list[str]:
-    """Return the reversed cells or worlds in words, the lowest effect first: "world 7 (dose 3.2, mask 0.4, policy free)".
+    """Return the reversed cells or worlds in words, the lowest first: "world 7 (dose 3.2, mask 0.4, policy free)".
 
     most  how many are named; a last entry says how many more there are.
     """
