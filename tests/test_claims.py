@@ -213,6 +213,9 @@ def test_the_three_sentences_follow_the_frames():
     assert "It depends: in 60 worlds that were drawn at random" in where
     assert re.search(r"depends most on the dose .* from \+\d\.\d where it is .* to -\d\.\d where it is", where)
     assert "No, what balances nothing does as well: bDPO reaches 0." in why
+    worlds = judged(made_up.worlds(lambda dose, mask: 0.0), [made_up.elsewhere(role="explains away")])
+    why = wording.three_sentences(settle([*made_up.answers(), *worlds]))[2]
+    assert "No, what balances nothing does as well: in 60 drawn worlds, bDPO reaches 0." in why
 
 
 def test_no_table_says_that_something_fails_by_a_positive_number():
@@ -262,6 +265,8 @@ def test_cells_at_the_cap_are_named_and_undecided_rows_say_what_they_need():
     assert answer.wide == 6
     assert "6 of 6 cells hit the cap of seeds" in wording.wide_cells(answer)
     assert "mask 0, policy free" in wording.wide_cells(answer)
+    measured = wording.wide_cells(replace(answer, experiment="overhead"))
+    assert "6 of 6 cells were measured once, and have half-widths above" in measured
     (control,) = judged(made_up.frame((0.0, 0.004), noise=0.05), [made_up.contrast(role="explains away")])
     assert wording.wide_cells(control) == ""
     assert answer.word == "undecided"
@@ -732,7 +737,11 @@ def test_against_a_revision_it_says_which_words_and_which_effects_moved(checkout
         ("nowhere", "revision must be a commit of the git checkout around .*, got 'nowhere'"),
         ("--help", "revision must be a commit of the git checkout around .*, got '--help'"),
         ("before", "revision must be one that has .*claims.csv, got 'before'"),
-        ("other-version", "claims.csv must be a report of `gradlab figures` of this version, and is not; restore it"),
+        (
+            "other-version",
+            "revision must be one whose claims.csv is a report by the rules of this version, got "
+            "'other-version', which has another",
+        ),
     ],
 )
 def test_a_revision_without_a_report_of_this_version_is_one_line(checkout, revision, words, capsys):

@@ -55,6 +55,19 @@ def test_an_answer_says_how_much_in_the_unit_of_the_claim():
     )  # fmt: skip
 
 
+def test_a_sentence_counts_the_opposite_as_the_tally_does():
+    one = answer(frame([0.06] * 4 + [-0.005] * 2))
+    assert (one.word, one.number("none"), one.number("against")) == ("holds on average", 2, 0)
+    assert one.rows["reversed"].sum() == 2
+    assert one.sentence == "a is 3.8 points more on average"
+
+
+def test_where_a_rule_of_the_question_decides_no_seeds_would():
+    one = answer(frame([0.002, -0.001], noise=0.05))
+    assert one.needs > 0
+    assert one.ruled("undecided", "the judge is weak").needs == 0
+
+
 def test_less_is_better_where_it_is_said():
     assert answer(frame([-0.05] * 3), lower_is_better=True).word == "holds throughout"
 

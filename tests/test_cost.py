@@ -8,7 +8,7 @@ import pytest
 
 from gradlab.experiments.contrasts import Contrast, Unit
 from gradlab.experiments.questions import cost
-from gradlab.experiments.report import verdicts
+from gradlab.experiments.report import methods_page, verdicts
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.store.artifacts import save_frame
 
@@ -66,6 +66,15 @@ def test_a_whole_step_is_judged_by_equivalence(ratio, noise, word, said):
     assert answer.effect == pytest.approx(-np.log(ratio), abs=0.5 * noise)
 
 
+def test_the_report_shows_the_percentage_that_the_sentence_says():
+    (answer,) = cost.trainer_overhead(steps(1.2))
+    line = verdicts.line(answer)
+    assert line.effect == pytest.approx(-20, abs=0.5)
+    assert f"takes {-line.effect:.1f}% more time" in answer.sentence
+    assert line.low < line.effect < line.high < 0
+    assert line.margin == pytest.approx(5)
+
+
 def test_an_interval_across_0_is_no_failure():
     """Finding 8: a difference that is null within the margin confirms the claim, and reads so."""
     (answer,) = cost.trainer_overhead(steps(1.0, 0.02))
@@ -81,6 +90,8 @@ def test_the_lab_and_memory_cannot_turn_the_claim(tmp_path):
     assert [row.role for row in one.rows] == ["primary", "robustness", *["context"] * 5]
     assert [row.word for row in one.rows[1:3]] == ["no practical difference", "reversed"]
     assert "peak memory of a language-model step" in one.rows[2].statement.statement
+    text = "\n".join(methods_page.page([one], tmp_path, quick=False))
+    assert text.count("The frames were committed without settings.") == 2
 
 
 def test_without_times_of_whole_steps_there_is_no_answer(tmp_path):

@@ -137,9 +137,10 @@ def test_one_spike_against_one_is_no_information_and_has_an_interval():
     assert stated.low == pytest.approx(-stated.high)
     assert stated.high > 0.4
     assert set(stated.rows["state"]) == {"undecided"}
-    assert "427 runs of each method would tell the difference to ± 5 percent of runs" in stated.note
+    assert "427 runs of each method would tell the difference to ± 5 percentage points" in stated.note
     assert stated.needs == 214  # seeds, of two sizes each
-    assert "symmetric naive bDPO's validation loss spikes in 0 percent of runs more than DPO's" in stated.sentence
+    share = "the share of runs whose validation loss spikes is 0 percentage points higher"
+    assert f"on real pairs {share} with symmetric naive bDPO than with DPO" in stated.sentence
 
 
 def test_three_of_six_runs_against_none_are_not_enough_and_four_are():
@@ -450,8 +451,8 @@ def test_report_and_terminal_tell_rows_data_and_command(reported, capsys):
         assert f"`{language_models.COMMAND}`" in section
         assert language_models.COMMAND in printed
         for row in one.rows:
-            statement = row.statement.replace("|", "\\|")
-            assert statement in section
+            statement = row.statement.statement.replace("|", "\\|")
+            assert statement in section or row.role == "explains away"
             assert statement in method
     assert cli.main(["claims", STATED, "--folder", str(reported)]) == 0
     assert "holds on average" in capsys.readouterr().out

@@ -57,13 +57,22 @@ class Unit:
     scale: float = 1.0
     digits: int = 3
 
+    @property
+    def factor(self) -> str:
+        """Return in words how a number in units of the value becomes one in this unit; empty where it is the same."""
+        return f"× {self.scale:g}" if self.scale != 1 else ""
+
+    def number(self, value: float) -> float:
+        """Return a number in units of the value as one in this unit."""
+        return value * self.scale
+
     def size(self, value: float) -> str:
         """Return a size without its sign, such as "4.7 points of the reachable reward"."""
-        return f"{abs(value) * self.scale:.{self.digits}f} {self.words}".rstrip()
+        return f"{abs(self.number(value)):.{self.digits}f} {self.words}".rstrip()
 
     def signed(self, value: float) -> str:
         """Return a signed number without the words; a small one keeps its sign where only zeros are left."""
-        return f"{value * self.scale + 0.0:+.{self.digits}f}"
+        return f"{self.number(value) + 0.0:+.{self.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -354,8 +363,8 @@ class Judged:
         return int((self.rows["state"] == state).sum())
 
     def ruled(self, word: str, note: str) -> Judged:
-        """Return the answer with the word that a rule of its question demands, and why; no correction changes it."""
-        return replace(self, word=one_of("word", word, WORDS), note=note, evidence=Evidence())
+        """Return the answer with the word that its question's rule demands, and why; no seeds change it."""
+        return replace(self, word=one_of("word", word, WORDS), note=note, evidence=Evidence(), needs=0)
 
     def corrected(self, evidence: Evidence) -> Judged:
         """Return the answer under corrected evidence; a word without evidence stays."""

@@ -22,13 +22,18 @@ WHOLE_STEP = "language-model step"  # the measurement of whole steps of a small 
 class _Saved(Unit):
     """A unit of log(DPO's value / bDPO's): percent of DPO's value, positive where bDPO needs less."""
 
+    @property
+    def factor(self) -> str:
+        """Return in words how a logarithm becomes a percentage."""
+        return "x as 100 (1 − exp(−x))"
+
+    def number(self, value: float) -> float:
+        """Return the part of DPO's value that bDPO saves, in percent; a margin's lower end is what it may cost."""
+        return -100 * math.expm1(-value)
+
     def size(self, value: float) -> str:
         """Return by how much bDPO's value differs from DPO's, such as "2.0%"."""
-        return f"{abs(math.expm1(-value)):.1%}"
-
-    def signed(self, value: float) -> str:
-        """Return the part of DPO's value that bDPO saves, in percent."""
-        return f"{round(-100 * math.expm1(-value), 1) + 0.0:+.1f}"
+        return f"{abs(self.number(value)):.1f}%"
 
 
 def overhead(frame: pd.DataFrame) -> list[Judged]:

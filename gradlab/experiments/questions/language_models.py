@@ -69,7 +69,7 @@ RATIOS = {
 }
 _SUBJECTS = {"grad_norm": "gradients of a batch's two sides", "delta": "realised changes of a batch's two sides"}
 _WINS = Unit("points of win-rate", 100, 1)
-_OF_RUNS = Unit("percent of runs", 100, 0)
+_OF_RUNS, _MORE_RUNS = Unit("percent of runs", 100, 0), Unit("percentage points", 100, 0)
 _RUN = ["task", "size", "seed"]
 _NEEDED = {
     "evaluation": {*_RUN, "method", "judge", "win_rate", "pairs", "reward_accuracy", "shorter_accuracy"},
@@ -114,10 +114,12 @@ def unstable(logs: pd.DataFrame) -> list[Judged]:
         return Contrast(
             claim="symmetric-unstable", method="nbdpo-symmetric", baseline=baseline, value="spiked", by=("size",),
             statement="the validation loss of symmetric naive bDPO has a sudden spike in more runs than that of "
-            f"{name}, {_setting(counts, task)}", margin=SPIKE_MARGIN, unit=_OF_RUNS, role=role,
+            f"{name}, {_setting(counts, task)}", margin=SPIKE_MARGIN, unit=_MORE_RUNS, role=role,
             where=f"task == '{task}'", label=f"{name}, {SHORT[task]}",
-            better=f"on {TASKS[task]} symmetric naive bDPO's validation loss spikes in {{size}} more than {name}'s",
-            worse=f"on {TASKS[task]} symmetric naive bDPO's validation loss spikes in {{size}} fewer than {name}'s",
+            better=f"on {TASKS[task]} the share of runs whose validation loss spikes is {{size}} higher with symmetric "
+            f"naive bDPO than with {name}",
+            worse=f"on {TASKS[task]} the share of runs whose validation loss spikes is {{size}} lower with symmetric "
+            f"naive bDPO than with {name}",
         )  # fmt: skip
 
     contrasts = [

@@ -41,7 +41,7 @@ def answer(one: Settled) -> Figure:
         statement = rows[0].statement
         assert isinstance(statement, Contrast)
         lines = [_line(row, statement) for row in sorted(rows, key=_order)]
-        panels.append(Panel(statement.unit.words, statement.margin * statement.unit.scale, lines))
+        panels.append(Panel(statement.unit.words, -statement.unit.number(-statement.margin), lines))
     return plotting.answers(panels)
 
 
@@ -72,11 +72,11 @@ def _order(row: Judged) -> tuple[int, int]:
 def _line(row: Judged, statement: Contrast) -> Comparison:
     group = _GROUPS.get(row.role) or ("in drawn worlds" if row.population == "worlds" else "as stated")
     worlds = " (worlds)" if row.population == "worlds" and row.role != "primary" else ""
-    scale = statement.unit.scale
+    number = statement.unit.number
     counts = " : ".join(f"{row.number(state):,}" for state in ("for", "none", "against"))
     assert isinstance(row.statement, Contrast)
     return Comparison(
-        label=(row.statement.label or row.statement.statement) + worlds, group=group, effect=row.effect * scale,
-        low=row.low * scale, high=row.high * scale, dots=np.asarray(row.rows["effect"]) * scale,
+        label=(row.statement.label or row.statement.statement) + worlds, group=group, effect=number(row.effect),
+        low=number(row.low), high=number(row.high), dots=np.array([number(effect) for effect in row.rows["effect"]]),
         states=np.asarray(row.rows["state"], dtype=str), counts=counts,
     )  # fmt: skip

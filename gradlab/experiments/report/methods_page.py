@@ -124,7 +124,7 @@ _BY_HAND = (
     " the claim. Holm corrects likewise over the controls that could explain the effect away; the weakest of them"
     " answers whether it is the balancing.",
     "",
-    "[claims.csv](claims.csv) has the results in the unit of each row: a number of the frame times the factor that the"
+    "[claims.csv](claims.csv) has the results in the unit of each row: a number x of the frame, converted as the"
     " table gives.",
 )
 
@@ -163,7 +163,7 @@ def _contrast(row: Judged) -> list[str]:
     assert isinstance(contrast, Contrast)
     sides = f"`{contrast.method}` − {f'`{contrast.baseline}`' if contrast.baseline is not None else '0'}"
     unit = contrast.unit.words or "as in the frame"
-    factor = f", × {contrast.unit.scale:g}" if contrast.unit.scale != 1 else ""
+    factor = f", {contrast.unit.factor}" if contrast.unit.factor else ""
     target = f"{contrast.target:.4g}" if contrast.role == "primary" else "—"
     return [
         contrast.role, contrast.population, contrast.statement, row.experiment,
@@ -206,11 +206,12 @@ def _measured_settings(one: Measurement, folder: Path, quick: bool) -> list[str]
     settings: dict[str, Any] = {}
     if one.is_in(folder):
         settings = load_manifest(folder / next(iter(one.files.values()))).get("settings", {})
+    lacking = "The frames were committed without settings" if one.is_in(folder) else "None has been committed"
     judged = " ".join((inspect.getdoc(one.verdict) or "").split())
     files = ", ".join(f"`{file}`" for file in one.files.values())
     return [f"### Measurement {one.name}", "", f"{_asked(one, quick)}; `{one.command}`", "", f"Frames: {files}.",
             "", *([f"What is judged: {judged}", ""] if judged else []),
-            f"{_listed(settings) or 'None has been committed'}."]  # fmt: skip
+            f"{_listed(settings) or lacking}."]  # fmt: skip
 
 
 def _asked(one: Experiment | Measurement, quick: bool) -> str:

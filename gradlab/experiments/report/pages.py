@@ -115,7 +115,7 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     said = [f"## {one.name}", "", claim.claimed, "", f"**{head.sentence}.** Word: **{one.word}**."]
     if one.rows:
         said += ["", f"{numbers}. {wording.TALLY}: {wording.counts(head)}. Decided by: {_decider(one)}."]
-        said += _paragraphs(filter(None, map(wording.wide_cells, one.rows)), "Cells at the cap")
+        said += _paragraphs(filter(None, map(wording.wide_cells, one.rows)), "Less precise than designed")
         said += _paragraphs(filter(None, map(wording.needs, one.rows)), "What would decide")
     proved = [
         PROOFS[row.statement.proof] for row in one.rows if isinstance(row.statement, Scan) and row.statement.proof

@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gradlab.checks import input_file, one_of
+from gradlab.checks import input_file, one_of, shown
 from gradlab.experiments import EXPERIMENTS, MEASURED
-from gradlab.experiments.contrasts import ROLES, Contrast, Judged, not_run
+from gradlab.experiments.contrasts import ROLES, Contrast, Judged, Unit, not_run
 from gradlab.experiments.experiment import Experiment, Measurement
 from gradlab.experiments.frames import declared, frame_path, is_current
 from gradlab.experiments.report.claims import CLAIMS, Claim
@@ -43,6 +43,10 @@ _STATE = {True: "current", False: "stale"}
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 _WHOLE = ["digits", "replicates", "seeds", "units", *STATES, "wide", "needs"]
 _KEY = ["claim", "row", "population", "statement", "experiment"]
+
+
+class NoReport(ValueError):
+    """A text that is no report of this version."""
 
 
 @dataclass(frozen=True)
@@ -244,14 +248,14 @@ def as_csv(settled: Collection[Settled]) -> str:
 
 
 def from_csv(text: str) -> pd.DataFrame:
-    """Return the report of ``records`` from its CSV, in the digits of the CSV. ValueError for any other text."""
+    """Return the report of ``records`` from its CSV, in the digits of the CSV. NoReport for any other text."""
     try:
         whole = {**dict.fromkeys(_WHOLE, "Int64"), **dict.fromkeys(_TEXTS, "str")}
         report = pd.read_csv(io.StringIO(text), dtype=whole, usecols=_COLUMNS, keep_default_na=False,
                              na_values=dict.fromkeys(set(_COLUMNS) - set(_TEXTS), ""))  # fmt: skip
         return report[_COLUMNS]
     except ValueError:
-        raise ValueError(
+        raise NoReport(
             "claims.csv must be a report of `gradlab figures` of this version, and is not; restore it"
         ) from None
 
@@ -264,7 +268,13 @@ def former(folder: Path, *, committed: bool = False, revision: str | None = None
     """
     path = folder / REPORT
     if revision is not None:
-        return from_csv(text_at(path, revision))
+        try:
+            return from_csv(text_at(path, revision))
+        except NoReport:
+            raise ValueError(
+                f"revision must be one whose {REPORT} is a report by the rules of this version, got {shown(revision)}, "
+                "which has another"
+            ) from None
     text = text_at_head(path) if committed else None
     if text is None and path.exists():
         text = input_file("report", path).read_text(encoding="utf-8")
@@ -308,18 +318,18 @@ def line(row: Judged) -> Line:
     """Return an answer as a line of the report."""
     statement, transport = row.statement, row.transport
     contrast = statement if isinstance(statement, Contrast) else None
-    scale = contrast.unit.scale if contrast else 1.0
+    unit = contrast.unit if contrast else Unit("", digits=0)
     expected = transport.expected if transport else (np.nan, np.nan)
     return Line(
         claim=statement.claim, row=row.role, population=row.population, label=statement.label,
         statement=statement.statement, word=row.word, transported="", because="", control="", sentence=row.sentence,
-        unit=contrast.unit.words if contrast else "", digits=contrast.unit.digits if contrast else 0,
-        effect=row.effect * scale, low=row.low * scale, high=row.high * scale,
-        margin=contrast.margin * scale if contrast else getattr(statement, "tolerance", 0.0),
+        unit=unit.words, digits=unit.digits,
+        effect=unit.number(row.effect), low=unit.number(row.low), high=unit.number(row.high),
+        margin=-unit.number(-contrast.margin) if contrast else getattr(statement, "tolerance", 0.0),
         replicates=row.replicates, seeds=row.seeds, units=len(row.rows),
         states={state: row.number(state) for state in STATES},
-        between=transport.between * scale if transport else np.nan,
-        expected_low=expected[0] * scale, expected_high=expected[1] * scale,
+        between=unit.number(transport.between) if transport else np.nan,
+        expected_low=unit.number(expected[0]), expected_high=unit.number(expected[1]),
         wide=row.wide, needs=row.needs, experiment=row.experiment, note=row.note,
     )  # fmt: skip
 

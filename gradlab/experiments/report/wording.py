@@ -206,15 +206,16 @@ def strongest(answer: Judged) -> str:
 
 
 def wide_cells(answer: Judged) -> str:
-    """Return which cells of a primary hit the cap of seeds, in words; empty where none did."""
+    """Return which cells of a primary are wider than their design asks for, and why; empty where none is."""
     statement = answer.statement
     if not answer.wide or answer.role != "primary" or not isinstance(statement, Contrast):
         return ""
     rows = answer.rows
     half = (rows["high"] - rows["low"]) / 2
     wide = rows[half > statement.target]
-    said = "; ".join(_named_units(answer, wide))
-    return (f"{named(answer)}: {len(wide):,} of {len(rows):,} cells hit the cap of seeds with half-widths above "
+    said, measured = "; ".join(_named_units(answer, wide)), answer.experiment in MEASURED
+    why = "were measured once, and have" if measured else "hit the cap of seeds with"
+    return (f"{named(answer)}: {len(wide):,} of {len(rows):,} cells {why} half-widths above "
             f"{statement.unit.size(statement.target)}: {said}.")  # fmt: skip
 
 
@@ -275,7 +276,8 @@ def three_sentences(reward: Settled) -> list[str]:
     third = "**Is it the balancing?** Nobody has run a control."
     if control is not None:
         said = "There is no gain to explain;" if reward.word in _NO_GAIN else _BALANCING[reward.because]
-        third = f"**Is it the balancing?** {said} {_in_brief(control)}."
+        where = f"in {len(control.rows):,} drawn worlds, " if control.population == "worlds" else ""
+        third = f"**Is it the balancing?** {said} {where}{_in_brief(control)}."
     return [first, second, third]
 
 
