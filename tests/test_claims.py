@@ -17,7 +17,7 @@ from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.make import make_figures
-from gradlab.experiments.report import methods_page, pages, verdicts, wording
+from gradlab.experiments.report import methods_page, pages, saved, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.stats.words import WORDS, Evidence
 from gradlab.store import provenance
@@ -93,11 +93,11 @@ def test_the_weakest_control_that_could_explain_it_away_answers_whether_it_is_th
                 row("no practical difference", 0.002, role="explains away", label="B"),
                 row("not run", np.nan, role="explains away", label="C")]  # fmt: skip
     one = settle([row("holds throughout"), *controls])
-    head = verdicts.lines(one)[0]
+    head = saved.lines(one)[0]
     assert (one.word, one.because, head.control) == ("holds throughout", "no practical difference", "B")
     assert wording.because(head) == "no: B does as well"
-    assert wording.because(verdicts.lines(settle([row("holds throughout"), controls[2]]))[0]) == "—"
-    assert wording.because(verdicts.lines(settle([row("reversed"), controls[1]]))[0]) == "there is no gain to explain"
+    assert wording.because(saved.lines(settle([row("holds throughout"), controls[2]]))[0]) == "—"
+    assert wording.because(saved.lines(settle([row("reversed"), controls[1]]))[0]) == "there is no gain to explain"
 
 
 def test_co_primaries_share_a_correction_and_each_control_has_its_own():
@@ -123,7 +123,8 @@ def test_a_claim_without_its_frames_is_not_judged_and_says_why():
 def test_a_claim_without_its_measurement_is_not_run_and_says_what_it_needs(name):
     one = verdicts.settle([], {}, [name])[name]
     assert one.word == "not run"
-    assert one.sentence == one.why
+    assert one.sentence == "nobody has measured it here"
+    assert saved.lines(one)[0].note == one.why
     assert one.why.endswith("none has been committed")
     command = {"overhead": "make bench", "symmetric-unstable": "make llm-demo", "llm": "-m gradlab.llm"}[name]
     assert command in one.why
@@ -198,7 +199,7 @@ def test_every_word_has_an_answer_in_three_sentences(word):
 @pytest.mark.parametrize("word", WORDS)
 def test_every_word_of_a_control_says_whether_it_is_the_balancing(word):
     one = settle([row("holds throughout"), row(word, role="explains away", label="λ = ½")])
-    said = wording.because(verdicts.lines(one)[0])
+    said = wording.because(saved.lines(one)[0])
     assert said
     assert (said == "—") == (word == "not run")
     assert wording.three_sentences(one)[2].startswith("**Is it the balancing?** ")
@@ -208,10 +209,10 @@ def test_the_three_sentences_follow_the_frames():
     one = settle(made_up.answers(ahead_elsewhere=lambda dose, mask: 0.08 - 0.02 * dose, half=0.002))
     helps, where, why = wording.three_sentences(one)
     start = r"\*\*Does Balanced-DPO help\?\*\* Yes, throughout: on the paper's grid, "
-    assert re.match(start + r"bDPO reaches \d\.\d points of reward more than DPO "
-                    r"\(95% interval \+5\.\d to \+6\.\d\)\.$", helps)  # fmt: skip
+    assert re.match(start + r"bDPO reaches \d\.\d points of reward "
+                    r"\(95% interval 5\.\d to 6\.\d\) more than DPO\.$", helps)  # fmt: skip
     assert "It depends: in 60 worlds that were drawn at random" in where
-    assert re.search(r"depends most on the dose .* from \+\d\.\d where it is .* to -\d\.\d where it is", where)
+    assert re.search(r"depends most on the dose .*: \+\d\.\d where it is .* and -\d\.\d where it is", where)
     assert "No, what balances nothing does as well: bDPO reaches 0." in why
     worlds = judged(made_up.worlds(lambda dose, mask: 0.0), [made_up.elsewhere(role="explains away")])
     why = wording.three_sentences(settle([*made_up.answers(), *worlds]))[2]
@@ -221,7 +222,7 @@ def test_the_three_sentences_follow_the_frames():
 def test_no_table_says_that_something_fails_by_a_positive_number():
     for effects in ((0.06,), (0.06, -0.06), (0.0,), (-0.06,)):
         one = settle(made_up.answers(effects))
-        said = wording.summary(verdicts.lines(one))
+        said = wording.summary(saved.lines(one))
         assert not set("".join(said).split()) & {"fails", "inconclusive"}
         assert ("less than DPO" in said[1]) == (one.decisive.effect < 0)
         assert said[2] in ("holds throughout", "mixed", "no practical difference", "reversed")
@@ -229,11 +230,11 @@ def test_no_table_says_that_something_fails_by_a_positive_number():
 
 
 def test_numbers_are_in_the_unit_of_their_row():
-    head, stated, *_ = verdicts.lines(settle(made_up.answers(noise=0.0)))
+    head, stated, *_ = saved.lines(settle(made_up.answers(noise=0.0)))
     assert (stated.effect, stated.unit, stated.margin) == (pytest.approx(6.0), "points of reward", pytest.approx(1.0))
     assert wording.effect(head) == "+6.0 [+6.0, +6.0] points of reward"
     assert wording.counts(head) == "6 : 0 : 0 cells"
-    scan = verdicts.line(*judged(made_up.cases(), [made_up.scan(refutes=True)]))
+    scan = saved.line(*judged(made_up.cases(), [made_up.scan(refutes=True)]))
     assert (wording.effect(scan), wording.counts(scan)) == ("—", "2 : 0 : 1 cases")
     assert wording.effect(replace(stated, effect=-0.001, low=-0.2, high=0.2)) == "+0.0 [-0.2, +0.2] points of reward"
     assert "%" not in scan.sentence
@@ -245,8 +246,8 @@ def test_worlds_are_told_with_spread_reversals_factors_and_the_searched_conditio
     shown = answer.transport
     assert f"standard deviation of {100 * shown.between:.1f} points of reward" in text
     assert f"between {100 * shown.expected[0]:+.1f} and {100 * shown.expected[1]:+.1f} (95%)" in text
-    assert f"above it {answer.number('for')} worlds" in text
-    assert f"below minus it {answer.number('against')} worlds" in text
+    assert f"{answer.number('for')} worlds for the claim (" in text
+    assert f"{answer.number('against')} worlds against it (" in text
     turned = wording.reversed_units(answer)
     assert turned[-1] == f"{answer.rows['reversed'].sum() - 12} more"
     assert f"Reversed worlds (below 0 at a false discovery rate of 5%; lowest first): {'; '.join(turned)}." in text
@@ -270,7 +271,7 @@ def test_cells_at_the_cap_are_named_and_undecided_rows_say_what_they_need():
     (control,) = judged(made_up.frame((0.0, 0.004), noise=0.05), [made_up.contrast(role="explains away")])
     assert wording.wide_cells(control) == ""
     assert answer.word == "undecided"
-    assert answer.sentence.endswith("on average, which is not decided")
+    assert answer.sentence.endswith(", but that decides nothing")
     assert re.fullmatch(r"DPO: undecided with 12 seeds; about \d+ would decide\.", wording.needs(answer))
 
 
@@ -380,7 +381,7 @@ def section(page, title):
 @pytest.mark.parametrize("name", CLAIMS)
 def test_every_claim_has_a_section_with_its_answer_and_the_way_to_rule_and_code(name, told, written):
     one, page = told[name], (written / "CLAIMS.md").read_text("utf-8")
-    head, *rows = verdicts.lines(one)
+    head, *rows = saved.lines(one)
     text, rule = section(page, name), section((written / "METHODS.md").read_text("utf-8"), name)
     assert f"**{head.sentence}.** Word: **{one.word}**." in text
     assert page.count(f"| [{name}](#{name}) | {head.sentence.replace('|', chr(92) + '|')} | **{one.word}** | ") == 1
@@ -504,8 +505,8 @@ def primaries_by_hand(folder, claim, frames):
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split(" | ")]
                       for line in text.splitlines() if line.startswith("|")]  # fmt: skip
     assert head == methods_page.CONTRAST
-    report = verdicts.from_csv((folder / "claims.csv").read_text("utf-8"))
-    ours = [line for line in verdicts.lines_of(report) if (line.claim, line.row) == (claim, "primary")]
+    report = saved.from_csv((folder / "claims.csv").read_text("utf-8"))
+    ours = [line for line in saved.lines_of(report) if (line.claim, line.row) == (claim, "primary")]
     lines = {(line.population, line.statement): line for line in ours}
     for cells in (dict(zip(head, row, strict=True)) for row in rows if row[0] == "primary"):
         effect, low, high, tally = by_hand(frames[cells["population"]], cells)
@@ -536,31 +537,31 @@ def test_three_claims_can_be_computed_again_from_the_methods_page_and_the_saved_
 
 
 def test_the_report_as_csv_comes_back_and_equal_answers_give_equal_bytes(told, written):
-    text = verdicts.as_csv(told.values())
+    text = saved.as_csv(told.values())
     assert text == (written / "claims.csv").read_text("utf-8")
-    back = verdicts.from_csv(text)
-    pd.testing.assert_frame_equal(back, verdicts.records(told.values()), rtol=1e-5, check_dtype=False)
+    back = saved.from_csv(text)
+    pd.testing.assert_frame_equal(back, saved.records(told.values()), rtol=1e-5, check_dtype=False)
     assert list(back["claim"].unique()) == list(CLAIMS)
     assert set(back["row"]) == {"claim", "primary", "explains away", "robustness", "context"}
-    assert verdicts.changes(back, told) == verdicts.moved(back, told.values()) == []
-    for one, line in zip(verdicts.lines_of(back), itertools.chain(*map(verdicts.lines, told.values())), strict=True):
+    assert saved.changes(back, told) == saved.moved(back, told.values()) == []
+    for one, line in zip(saved.lines_of(back), itertools.chain(*map(saved.lines, told.values())), strict=True):
         assert (one.sentence, one.states, wording.effect(one)) == (line.sentence, line.states, wording.effect(line))
     for wrong in ("", "a,b\n1,2\n", text.replace(",between,", ",among,")):
         with pytest.raises(ValueError, match=r"^claims\.csv must be a report .* of this version"):
-            verdicts.from_csv(wrong)
+            saved.from_csv(wrong)
 
 
 def test_words_that_changed_and_effects_that_moved_are_told_apart(told):
-    report = verdicts.records(told.values())
+    report = saved.records(told.values())
     more = made_up.settle(made_up.answers((0.08,), ahead_elsewhere=lambda dose, mask: 0.08 - 0.02 * dose))
     only = {made_up.CLAIM: more[made_up.CLAIM]}
-    assert verdicts.changes(report, only) == []
-    said = verdicts.moved(report, only.values())
+    assert saved.changes(report, only) == []
+    said = saved.moved(report, only.values())
     assert [line.split(":")[1] for line in said] == [" reward at the end, bDPO against DPO", " without masks"]
     assert re.search(r"bDPO against DPO: \+5\.9 \[.*\] → \+7\.9 \[.*\] points of reward$", said[0])
     less = made_up.settle(made_up.answers((-0.06,), half=-0.06))
-    assert "grid-reward: holds throughout → reversed" in verdicts.changes(report, less)
-    assert "grid-reward, elsewhere: mixed → holds on average" in verdicts.changes(report, less)
+    assert "grid-reward: holds throughout → reversed" in saved.changes(report, less)
+    assert "grid-reward, elsewhere: mixed → holds on average" in saved.changes(report, less)
 
 
 # --- nothing is typed in ---------------------------------------------------------------------------------------------

@@ -48,10 +48,10 @@ def test_an_answer_says_how_much_in_the_unit_of_the_claim():
     assert answer(frame([-0.05] * 3)).sentence == "a is 5.0 points less"
     assert answer(frame([0.06, 0.06, 0.01])).sentence == "a is 4.3 points more on average"
     assert answer(frame([0.06] * 2 + [-0.02])).sentence.endswith("on average; the opposite is true in 1 of 3 cells")
-    assert answer(frame([0.002, -0.001], noise=0.05)).sentence.endswith("on average, which is not decided")
+    assert answer(frame([0.002, -0.001], noise=0.05)).sentence.endswith(", but that decides nothing")
     same = answer(frame([0.001] * 3))
     assert (same.word, same.sentence) == (
-        "no practical difference", "a is 0.1 points more, within the 1.0 points that count as none",
+        "no practical difference", "a is 0.1 points more, too little to matter",
     )  # fmt: skip
 
 

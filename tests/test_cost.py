@@ -8,7 +8,7 @@ import pytest
 
 from gradlab.experiments.contrasts import Contrast, Unit
 from gradlab.experiments.questions import cost
-from gradlab.experiments.report import methods_page, verdicts
+from gradlab.experiments.report import methods_page, saved, verdicts
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.store.artifacts import save_frame
 
@@ -62,13 +62,13 @@ def timings(step=1.0, memory=1.0, other=1.0, noise=0.004):
 def test_a_whole_step_is_judged_by_equivalence(ratio, noise, word, said):
     (answer,) = cost.trainer_overhead(steps(ratio, noise))
     assert (answer.word, answer.role, len(answer.rows)) == (word, "primary", 2)
-    assert re.match(f"a whole step of a language model {said}", answer.sentence)
+    assert re.match(f"a whole training step of a language model {said}", answer.sentence)
     assert answer.effect == pytest.approx(-np.log(ratio), abs=0.5 * noise)
 
 
 def test_the_report_shows_the_percentage_that_the_sentence_says():
     (answer,) = cost.trainer_overhead(steps(1.2))
-    line = verdicts.line(answer)
+    line = saved.line(answer)
     assert line.effect == pytest.approx(-20, abs=0.5)
     assert f"takes {-line.effect:.1f}% more time" in answer.sentence
     assert line.low < line.effect < line.high < 0
@@ -124,5 +124,5 @@ def test_a_contrast_says_what_equivalence_means():
              "margin": 0.01, "unit": Unit("s", 1, 3), "better": "{size} longer"}  # fmt: skip
     plain = Contrast(**asked).judged(frame)
     assert plain.word == "no practical difference"
-    assert plain.sentence == "0.001 s longer, within the 0.010 s that count as none"
+    assert plain.sentence == "0.001 s longer, too little to matter"
     assert Contrast(**asked, same="as long, within {margin}").judged(frame).sentence == "as long, within 0.010 s"

@@ -99,8 +99,8 @@ def test_controls_have_a_direction():
         roles.setdefault((contrast.claim, contrast.role), []).append(contrast.label)
     for claim in ("grid-reward", "grid-unobserved"):
         assert roles[claim, "primary"] == ["against DPO"]
-        assert roles[claim, "explains away"] == ["λ = ½", "DPO at equal scale", "permuted λ"]
-        assert roles[claim, "context"] == ["permuted |λ − ½|"]
+        assert roles[claim, "explains away"] == ["DPO at β/2", "DPO at equal scale", "λ permuted among pairs"]
+        assert roles[claim, "context"] == ["|λ − ½| permuted among pairs"]
     assert roles["ablation", "primary"] == ["against naive bDPO", "against symmetric naive bDPO"]
 
 

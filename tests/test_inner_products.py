@@ -265,7 +265,10 @@ def test_each_family_has_as_many_cells_in_the_primary_and_a_row_of_its_own():
     frame.loc[frame["family"] == "one-hot", "abs_cosine"] = 0.6
     rows = {row.statement.label: row for row in answers(frame)}
     assert rows["peaked policies"].word == "reversed"
-    assert "0.500 above 0.1 (peaked policies): not nearly orthogonal" in rows["peaked policies"].sentence
+    assert (
+        "not nearly orthogonal (peaked policies): their mean |cosine| lies 0.500 above 0.1"
+        in rows["peaked policies"].sentence
+    )
     assert rows["Gaussian policies"].word == "holds throughout"
     assert rows["20 responses"].word == "mixed"
 

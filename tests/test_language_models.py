@@ -14,7 +14,7 @@ from gradlab.experiments import MEASURED, gallery
 from gradlab.experiments.contrasts import not_run
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.questions import language_models
-from gradlab.experiments.report import terminal, verdicts, wording
+from gradlab.experiments.report import saved, terminal, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.store.artifacts import save_frame
 from gradlab.theory import bdpo_share_corrected
@@ -118,7 +118,9 @@ def test_spikes_can_be_shown_and_never_refuted(spikes, word, calm, tmp_path):
     assert {row.word for row in answers} <= {"holds on average", "undecided"}
     assert [row.role for row in answers] == ["primary", *["robustness"] * 3, "context"]
     ours, theirs = (6 * (name in spikes) for name in ("nbdpo-symmetric", "dpo"))
-    assert f"{ours} of 6 runs with a spike, against {theirs} of 6 runs" in stated.note  # a run counts once
+    assert (
+        f"a sudden spike in {ours} of 6 runs, and that of DPO in {theirs} of 6 runs" in stated.sentence
+    )  # a run counts once
     assert stated.high - stated.low > 0.4
     save(tmp_path, invented(logs=logs(spikes)))
     one = verdicts.judge_claims(tmp_path, [STATED])[STATED]
@@ -132,15 +134,16 @@ def test_one_spike_against_one_is_no_information_and_has_an_interval():
     first = (frame["size"] == "1M") & (frame["seed"] == 0)
     frame.loc[~first, "validation_loss"] = calm.loc[~first, "validation_loss"]
     stated = language_models.unstable(frame)[0]
-    assert "1 of 6 runs with a spike, against 1 of 6 runs" in stated.note
     assert (stated.word, stated.effect) == ("undecided", 0)
     assert stated.low == pytest.approx(-stated.high)
     assert stated.high > 0.4
     assert set(stated.rows["state"]) == {"undecided"}
     assert "427 runs of each method would tell the difference to ± 5 percentage points" in stated.note
     assert stated.needs == 214  # seeds, of two sizes each
-    share = "the share of runs whose validation loss spikes is 0 percentage points higher"
-    assert f"on real pairs {share} with symmetric naive bDPO than with DPO" in stated.sentence
+    assert stated.sentence == (
+        "on real pairs the validation loss of symmetric naive bDPO has a sudden spike in 1 of 6 runs, and that of DPO "
+        "in 1 of 6 runs, but that decides nothing"
+    )
 
 
 def test_three_of_six_runs_against_none_are_not_enough_and_four_are():
@@ -331,7 +334,7 @@ def test_a_control_that_nobody_has_run_is_named_and_weakens_nothing():
     control = CLAIMS["ablation"].not_run[0]
     assert "L_l/(L_w + L_l)" in control.label
     row = not_run(control)
-    line = verdicts.line(row)
+    line = saved.line(row)
     assert (row.word, row.role, row.seeds, row.needs, wording.effect(line)) == ("not run", "explains away", 0, 0, "—")
     assert wording.counts(line) == "—"
     stated = language_models.ablation(evaluation({"dpo": 0.4, "nbdpo": 0.4}))[0]
@@ -349,7 +352,7 @@ def test_what_was_declared_of_the_paper_s_scale_is_in_the_report_as_not_run():
     assert (one.word, one.because) == ("not run", "")
     assert [row.role for row in one.rows] == ["primary", "primary", "explains away", "explains away", "robustness"]
     assert one.why == CLAIMS["llm"].needs
-    assert list(verdicts.records([one])["word"]) == ["not run"] * 6
+    assert list(saved.records([one])["word"]) == ["not run"] * 6
 
 
 # --- in the report ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, MEASURED
-from gradlab.experiments.report import pages, verdicts, wording
+from gradlab.experiments.report import pages, saved, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.paper_map import PAPER
 
@@ -91,9 +91,9 @@ def test_numbers_that_the_code_names_are_on_the_map():
 
 def committed():
     """The answers of the committed report in brief."""
-    report = verdicts.former(FIGURES)
+    report = saved.former(FIGURES)
     assert report is not None
-    lines = verdicts.lines_of(report)
+    lines = saved.lines_of(report)
     return {name: wording.in_brief([line for line in lines if line.claim == name]) for name in CLAIMS}
 
 
@@ -113,7 +113,7 @@ def test_answers_are_filled_in_from_the_report():
 
 def test_an_answer_in_brief_has_the_words_that_were_asked_for():
     """As stated; in drawn worlds; and whether it is the balancing."""
-    (head,) = verdicts.lines(verdicts.settle([], {}, ["ratio"])["ratio"])
+    (head,) = saved.lines(verdicts.settle([], {}, ["ratio"])["ratio"])
     assert wording.in_brief([head]) == "not judged"
     elsewhere = replace(head, word="holds on average", transported="mixed")
     assert wording.in_brief([elsewhere]) == "holds on average; elsewhere mixed"

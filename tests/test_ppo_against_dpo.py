@@ -119,7 +119,8 @@ def test_a_missing_cell_is_refused():
 def test_sentences_are_plain():
     rows = answers(ends(0.05))
     assert rows["other parameters"].sentence == (
-        "PPO on a reward model with other parameters reaches 5.0 points of the reachable reward more than DPO"
+        "PPO on a reward model with other parameters than the policy's reaches 5.0 points of the reachable reward more "
+        "than DPO"
     )
     assert rows["the policy's parameters"].sentence.endswith(
         "ends where DPO ends, within 1.0 points of the reachable reward, as algebra says"

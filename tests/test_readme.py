@@ -15,7 +15,7 @@ from own_losses import Hinge
 from gradlab import cli
 from gradlab.cli import lab_command
 from gradlab.experiments import make
-from gradlab.experiments.report import verdicts, wording
+from gradlab.experiments.report import saved, wording
 from gradlab.experiments.report.claims import CLAIMS
 
 ROOT = Path(__file__).parent.parent
@@ -158,8 +158,8 @@ def test_the_speed_table_is_the_measured_one():
 
 
 def test_the_answer_and_the_findings_are_those_of_the_report():
-    report = verdicts.from_csv((ROOT / "figures/claims.csv").read_text("utf-8"))
-    lines = {name: [line for line in verdicts.lines_of(report) if line.claim == name] for name in CLAIMS}
+    report = saved.from_csv((ROOT / "figures/claims.csv").read_text("utf-8"))
+    lines = {name: [line for line in saved.lines_of(report) if line.claim == name] for name in CLAIMS}
     answer = README.partition("<!-- answer -->")[2].partition("<!-- /answer -->")[0]
     assert lines["grid-reward"][0].sentence in answer
     findings = README.partition("<!-- findings -->")[2].partition("<!-- /findings -->")[0]

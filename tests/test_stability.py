@@ -15,7 +15,7 @@ from gradlab.lab.descent import recorded_steps
 from gradlab.lab.world import gaussian_world
 
 SETTINGS = {**stability.SETTINGS, "first_seed": 0}
-CONTROLS = {"λ = ½": "fixed λ=0.5", "DPO at equal scale": "bdpo at 2β", "permuted λ": "permuted λ"}
+CONTROLS = {"DPO at β/2": "fixed λ=0.5", "DPO at equal scale": "bdpo at 2β", "λ permuted among pairs": "permuted λ"}
 
 
 def ends(noise=1e-5, **of_bdpo):

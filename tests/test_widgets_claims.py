@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gradlab.experiments.report import pages, verdicts, wording
+from gradlab.experiments.report import pages, saved, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.stats.words import WORDS
 from gradlab.store.artifacts import save_frame
@@ -18,12 +18,12 @@ from gradlab.widgets import ClaimsExplorer
 
 FIGURES = Path(__file__).parents[1] / "figures"
 TOLD = made_up.told()
-REPORT = verdicts.records(TOLD.values())
+REPORT = saved.records(TOLD.values())
 DRAWN = ["answer-grid-reward", *dict.fromkeys(figure for claim in CLAIMS.values() for figure in claim.figures)]
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def home(tmp_path_factory):
     """A folder with a made-up report, some figures and a frame."""
     folder = tmp_path_factory.mktemp("figures")
     pages.write(TOLD, folder, quick=False)
@@ -35,8 +35,8 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def explorer(saved):
-    made = ClaimsExplorer(saved)
+def explorer(home):
+    made = ClaimsExplorer(home)
     yield made
     made.close()
 
@@ -48,9 +48,9 @@ def afresh(explorer):
 
 
 @pytest.fixture
-def folder(saved, tmp_path):
+def folder(home, tmp_path):
     """A copy of the folder that a test may damage."""
-    return shutil.copytree(saved, tmp_path / "copy")
+    return shutil.copytree(home, tmp_path / "copy")
 
 
 def markdown(rows):
@@ -59,16 +59,16 @@ def markdown(rows):
     return [[cell.replace("¦", "|").replace("*", "").strip() for cell in row] for row in cells]
 
 
-def test_the_table_is_the_one_of_the_written_report(explorer, saved):
-    page = (saved / "CLAIMS.md").read_text("utf-8")
+def test_the_table_is_the_one_of_the_written_report(explorer, home):
+    page = (home / "CLAIMS.md").read_text("utf-8")
     written = markdown(line for line in page.splitlines() if line.startswith("| [") and "](#" in line)
     assert len(explorer._table.rows) == len(written) == len(CLAIMS) == 16
     for (name, *rest), line in zip(explorer._table.rows, written, strict=True):
         assert [f"[{name}](#{name})", *rest] == line
 
 
-def test_every_row_of_every_claim_is_in_the_written_report(explorer, saved):
-    page = (saved / "CLAIMS.md").read_text("utf-8")
+def test_every_row_of_every_claim_is_in_the_written_report(explorer, home):
+    page = (home / "CLAIMS.md").read_text("utf-8")
     for name in CLAIMS:
         explorer.set(claim=name)
         assert explorer.error is None
@@ -80,11 +80,11 @@ def test_every_row_of_every_claim_is_in_the_written_report(explorer, saved):
         assert {row[0]: row[1] for row in explorer._about.rows}["rule"] == CLAIMS[name].rule
 
 
-def test_figures_are_the_saved_ones_and_in_the_static_picture(explorer, saved):
+def test_figures_are_the_saved_ones_and_in_the_static_picture(explorer, home):
     for name, claim in CLAIMS.items():
         for figure in filter(DRAWN.__contains__, (f"answer-{name}", *claim.figures)):
             explorer.set(claim=name, figure=figure)
-            png = (saved / f"{figure}.png").read_bytes()
+            png = (home / f"{figure}.png").read_bytes()
             assert explorer._picture.png == png == explorer.png()
             assert explorer._picture.alt.startswith(f"{figure}: ")
             assert len(explorer._picture.alt) > len(figure) + 40
@@ -98,12 +98,12 @@ def test_a_claims_answer_is_its_first_figure(explorer):
     assert explorer.controls["figure"].options[0] == "answer-grid-reward"
 
 
-def test_nothing_is_read_before_it_is_asked_for(saved, monkeypatch):
+def test_nothing_is_read_before_it_is_asked_for(home, monkeypatch):
     read = []
     whole = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or whole(path))
     monkeypatch.setattr(verdicts, "judge_claims", None)  # never judged anew
-    made = ClaimsExplorer(saved)
+    made = ClaimsExplorer(home)
     assert read == ["gradient-field.png"]
     made.set(data="data/ratios.parquet")
     made.set(rows=7)
@@ -111,10 +111,10 @@ def test_nothing_is_read_before_it_is_asked_for(saved, monkeypatch):
     made.close()
 
 
-def test_data_are_shown_with_their_number_of_rows(explorer, saved):
+def test_data_are_shown_with_their_number_of_rows(explorer, home):
     explorer.set(claim="variance", data="data/variance.parquet", rows=3)
-    frame = pd.read_parquet(saved / "data" / "variance.parquet")
-    assert explorer._data.caption == f"{saved.name}/data/variance.parquet: 3 of {len(frame):,} rows"
+    frame = pd.read_parquet(home / "data" / "variance.parquet")
+    assert explorer._data.caption == f"{home.name}/data/variance.parquet: 3 of {len(frame):,} rows"
     assert explorer._data.head == ["", *frame.columns]
     assert len(explorer._data.rows) == 3
     assert explorer._data.rows[2] == ["2", *(f"{v:.6g}" if isinstance(v, float) else str(v) for v in frame.iloc[2])]
@@ -260,10 +260,10 @@ def test_the_code_gives_what_is_shown(explorer, story, capsys):
 
 def test_an_answer_is_shown_in_its_parts(explorer):
     explorer.tell("Ahead, and why?")
-    head, *_ = verdicts.lines(TOLD[made_up.CLAIM])
+    head, *_ = saved.lines(TOLD[made_up.CLAIM])
     about = dict(explorer._about.rows)
     assert about["answer"] == f"{head.sentence}: {head.word}"
-    assert about["elsewhere"] == wording.elsewhere(verdicts.lines(TOLD[made_up.CLAIM]))
+    assert about["elsewhere"] == wording.elsewhere(saved.lines(TOLD[made_up.CLAIM]))
     assert about["is it the balancing"] == explorer.numbers["is it the balancing"] == wording.because(head)
     assert [row[0] for row in explorer._rows.rows][:2] == [wording.ROLE["primary"]] * 2
 
@@ -271,7 +271,8 @@ def test_an_answer_is_shown_in_its_parts(explorer):
 def test_not_run(explorer):
     explorer.tell("Not run")
     about = dict(explorer._about.rows)
-    assert about["answer"] == f"{CLAIMS['llm'].needs}: not run"
+    assert about["answer"] == "Nobody has measured it here: not run"
+    assert about["needs"] == CLAIMS["llm"].needs
     assert "figure" not in about
     assert "data" not in about
 

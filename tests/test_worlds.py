@@ -240,7 +240,7 @@ def test_the_answers_are_the_declared_ones(answers):
     assert controls == [
         (claim, label)
         for claim in ("grid-reward", "grid-unobserved")
-        for label in ("λ = ½", "DPO at equal scale", "permuted λ")
+        for label in ("DPO at β/2", "DPO at equal scale", "λ permuted among pairs")
     ]
     for one in answers:
         assert one.population == "worlds"

@@ -37,13 +37,13 @@ class ClaimsCommand:
 
     def run(self) -> int:
         """Judge, print, and compare with the report that is asked for."""
-        from gradlab.experiments.report import terminal, verdicts
+        from gradlab.experiments.report import saved, terminal, verdicts
 
         if not (self.folder / "data").is_dir():
             raise ValueError(f"folder must be one that `gradlab figures` has filled, got {str(self.folder)!r}")
         report = None
         if self.against is not None:
-            report = verdicts.former(self.folder, revision=self.against)
+            report = saved.former(self.folder, revision=self.against)
         names = [self.name] if self.name is not None else list(verdicts.CLAIMS)
         quick = resolved("folder", self.folder).name == "quick"
         settled = verdicts.judge_claims(self.folder, names, quick=quick, stale_too=True)
@@ -52,16 +52,16 @@ class ClaimsCommand:
         else:
             say(terminal.explained(settled[self.name], self.folder, quick=quick))
         if self.against is None:
-            report = verdicts.former(self.folder, committed=True)
+            report = saved.former(self.folder, committed=True)
         for note in terminal.notes(settled.values(), report, quick=quick):
             say(f"gradlab: {note}", file=sys.stderr)
         if report is None:
             return 0
         former = "the committed report" if self.against is None else self.against
-        changed = verdicts.changes(report, settled)
+        changed = saved.changes(report, settled)
         for line in changed:
             say(f"changed against {former}: {line}")
-        for line in verdicts.moved(report, settled.values()):
+        for line in saved.moved(report, settled.values()):
             say(f"moved against {former}: {line}")
         return 3 if changed else 0
 

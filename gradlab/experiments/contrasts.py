@@ -19,7 +19,7 @@ optimiser or metric. *Context* is worth knowing, and judges nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -28,6 +28,7 @@ import pandas as pd
 
 from gradlab.arrays import check_columns
 from gradlab.checks import one_of, positive
+from gradlab.experiments.frame_checks import Levels, check_levels, factors_of, picked
 from gradlab.stats.conditions import Search, search_condition
 from gradlab.stats.moderators import effect_by_dose, effect_by_value
 from gradlab.stats.population import (
@@ -36,7 +37,6 @@ from gradlab.stats.population import (
     average_over_cells,
     by_unit_and_seed,
     judge_units,
-    named,
     over_worlds,
     paired_differences,
 )
@@ -45,7 +45,6 @@ from gradlab.stats.words import WORDS, Evidence, evidence_of_cells, evidence_of_
 
 Role = Literal["primary", "explains away", "robustness", "context"]
 Population = Literal["stated", "worlds", "cases"]
-Levels = Mapping[str, Iterable[object]]
 ROLES: tuple[Role, ...] = ("primary", "explains away", "robustness", "context")
 
 
@@ -186,7 +185,7 @@ class Contrast:
             average = average_over_cells(values, self.margin)
             return self._answer(evidence_of_cells(average, units), average, rows)
         transport = over_worlds(values, self.margin)
-        factors = _factors(picked(frame, self.where), self.by[0], self.moderators, rows)
+        factors = factors_of(picked(frame, self.where), self.by[0], self.moderators, rows[self.by[0]])
         shown = {
             name: (effect_by_dose if pd.api.types.is_float_dtype(factors[name]) else effect_by_value)(
                 rows["effect"].to_numpy(), factors[name]
@@ -312,31 +311,43 @@ class Judged:
     @property
     def sentence(self) -> str:
         """Return the answer as one plain sentence with its unit."""
+        return self.said()
+
+    def said(self, *, interval: bool = False) -> str:
+        """Return the answer as one plain sentence; of a contrast, if asked for, with the interval behind the size."""
         statement = self.statement
         if self.word == "not run":
             return "not measured"
         if isinstance(statement, Scan):
-            said = statement.fails if self.word in ("refuted", "reversed") else statement.holds
+            told = statement.fails if self.word in ("refuted", "reversed") else statement.holds
             return (
-                said.removesuffix(".") or f"{statement.statement}: {self.number('for'):,} of {len(self.rows):,} cases"
+                told.removesuffix(".") or f"{statement.statement}: {self.number('for'):,} of {len(self.rows):,} cases"
             )
-        size, above = statement.unit.size, self.effect >= 0
+        unit, above = statement.unit, self.effect >= 0
+        size = unit.size(self.effect)
+        if interval:
+            low, high = (self.low, self.high) if above else (-self.high, -self.low)
+            ends = (unit.signed(end).removeprefix("+") for end in (low, high))
+            size = f"{size} (95% interval {' to '.join(ends)})"
         if self.word == "no practical difference" and statement.same:
-            return statement.same.format(size=size(self.effect), margin=size(statement.margin))
-        said = (statement.better if above else statement.worse).format(size=size(self.effect)).removesuffix(".")
-        if not said:
-            said = f"{statement.statement}: {statement.unit.signed(self.effect)} {statement.unit.words}".rstrip()
+            return statement.same.format(size=size, margin=unit.size(statement.margin))
+        told = (statement.better if above else statement.worse).format(size=size).removesuffix(".")
+        told = told or f"{statement.statement}: {unit.signed(self.effect)} {unit.words}".rstrip()
+        return f"{told}{self._qualified(above)}"
+
+    def _qualified(self, above: bool) -> str:
+        """Return what a sentence on the average must add: that it is small, open, or not true everywhere."""
         if self.word == "no practical difference":
             beyond = self.number("for") + self.number("against")
-            said += f"{' on average' if beyond else ''}, within the {size(statement.margin)} that count as none"
-            return f"{said}; {beyond:,} of {len(self.rows):,} {self.units} lie beyond" if beyond else said
+            told = f"{' on average' if beyond else ''}, too little to matter"
+            return f"{told}; {beyond:,} of {len(self.rows):,} {self.units} lie beyond the margin" if beyond else told
         if self.word == "undecided":
-            return f"{said} on average, which is not decided"
+            return ", but that decides nothing"
         opposite = self.number("against" if above else "for")
         if opposite:
-            return f"{said} on average; the opposite is true in {opposite:,} of {len(self.rows):,} {self.units}"
+            return f" on average; the opposite is true in {opposite:,} of {len(self.rows):,} {self.units}"
         agreed = self.word == "holds throughout" or self.number("for" if above else "against") == len(self.rows)
-        return said if agreed or len(self.rows) == 1 else f"{said} on average"
+        return "" if agreed or len(self.rows) == 1 else " on average"
 
     @property
     def units(self) -> str:
@@ -384,57 +395,11 @@ def not_run(statement: Statement, note: str = "") -> Judged:
     return Judged(statement, Evidence(), "not run", rows, 0, note=note)
 
 
-def picked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """Return the rows that a query picks, all rows for an empty one; ValueError where the frame lacks a column."""
-    try:
-        return frame.query(where) if where else frame
-    except pd.errors.UndefinedVariableError as error:
-        raise ValueError(f"frame must have the columns of {where!r}, got one where {error}") from None
-
-
-def check_rows(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str], cells: Levels | None = None) -> None:
-    """Raise ValueError, in one line, for a frame that is not whole.
-
-    keys    columns that name a row: no two rows have the same.
-    values  columns of finite numbers.
-    cells   columns with the values that they must have: each combination must be there.
-    """
-    check_columns("frame", frame, list(dict.fromkeys([*keys, *values, *(cells or {})])))
-    twice = frame[frame.duplicated(list(keys))]
-    if len(twice):
-        raise ValueError(f"frame must have one row for each {', '.join(keys)}, got two at {named(keys, twice)}")
-    wrong = frame[~frame[list(values)].apply(np.isfinite).all(axis=1)]
-    if len(wrong):
-        raise ValueError(f"frame must have finite {', '.join(values)}, got others at {named(keys, wrong)}")
-    if not cells:
-        return
-    wanted = pd.DataFrame(itertools.product(*cells.values()), columns=list(cells))
-    both = wanted.merge(frame[list(cells)].drop_duplicates(), how="left", indicator=True)
-    missing = both[both["_merge"] == "left_only"]
-    if len(missing):
-        raise ValueError(f"frame must have the declared cells; {named(list(cells), missing)} is missing")
-
-
 def judged(frame: pd.DataFrame, statements: Iterable[Statement], levels: Levels | None = None) -> list[Judged]:
     """Return the answers of a frame, in the order of the statements.
 
     levels  values that columns of the frame must have, all of them and no others; None: any.
     Raises ValueError for a frame without them, with a gap, a seed that is there twice, or a missing cell.
     """
-    for column, values in (levels or {}).items():
-        check_columns("frame", frame, [column])
-        there, wanted = set(frame[column]), set(values)
-        if there != wanted:
-            wrong = sorted(map(str, (wanted - there) or (there - wanted)))
-            state = "is missing" if wanted - there else "is not declared"
-            raise ValueError(f"frame must have the declared values of {column}; {wrong[0]} {state}")
+    check_levels(frame, levels or {})
     return [statement.judged(frame) for statement in statements]
-
-
-def _factors(frame: pd.DataFrame, world: str, names: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row of factors per world, in the order of ``rows``; ValueError where a factor varies within a world."""
-    check_columns("frame", frame, [world, *names])
-    values = frame[[world, *names]].drop_duplicates()
-    if values[world].duplicated().any():
-        raise ValueError(f"frame must have one value of {', '.join(names)} per {world}, got several")
-    return values.set_index(world).loc[rows[world]].reset_index(drop=True)

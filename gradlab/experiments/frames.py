@@ -15,7 +15,7 @@ from gradlab.store.files import remove_leftovers
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import code_key, fingerprint
 
-_JUDGING = ("gradlab.experiments", "gradlab.experiments.contrasts", "gradlab.experiments.experiment")
+_JUDGING = tuple(f"gradlab.experiments{name}" for name in ("", ".contrasts", ".experiment", ".frame_checks"))
 
 
 def declared(experiment: Experiment, quick: bool) -> Settings:

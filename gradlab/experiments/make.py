@@ -14,7 +14,7 @@ from tqdm import tqdm
 from gradlab.checks import one_of, output_folder, resolved
 from gradlab.console import say
 from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery
-from gradlab.experiments.report import pages, verdicts
+from gradlab.experiments.report import pages, saved, verdicts
 from gradlab.store.artifacts import our_manifest
 from gradlab.store.files import is_marked, remove_leftovers
 from gradlab.store.pool import calm, pool_of, processes
@@ -80,7 +80,7 @@ def _written(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Yield the files that a run may write over, each with whether what is there is known to be ours."""
     for page in ("README.md", "CLAIMS.md", "METHODS.md", "PAPER.md"):
         yield folder / page, is_marked(folder / page, "Written by `make figures`")
-    yield folder / verdicts.REPORT, (folder / "CLAIMS.md").exists()  # written with it
+    yield folder / saved.REPORT, (folder / "CLAIMS.md").exists()  # written with it
     for name, experiment in EXPERIMENTS.items():
         frame = frames.frame_path(experiment, folder / "data")
         ours = our_manifest(frame) is not None
@@ -121,10 +121,10 @@ def _write_pages(folder: Path, *, quick: bool) -> None:
     say(f"gallery: {page}")
     former = None
     with contextlib.suppress(ValueError):  # a report that cannot be read is replaced
-        former = verdicts.former(folder)
+        former = saved.former(folder)
     pages.write(settled, folder, quick=quick)
     say(f" claims: {folder / 'CLAIMS.md'}")
-    changed = verdicts.changes(former, settled) if former is not None else []
+    changed = saved.changes(former, settled) if former is not None else []
     if changed:
         say(f"words changed: {'; '.join(changed)}")
     readme = resolved("folder", folder).parent / "README.md"

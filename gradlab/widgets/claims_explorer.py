@@ -17,9 +17,9 @@ from PIL import Image
 
 from gradlab.checks import one_of
 from gradlab.experiments import EXPERIMENTS, MEASURED
-from gradlab.experiments.report import answers, verdicts, wording
+from gradlab.experiments.report import answers, saved, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
-from gradlab.experiments.report.verdicts import Line
+from gradlab.experiments.report.saved import Line
 from gradlab.stats.words import WORDS
 from gradlab.store.artifacts import load_frame
 from gradlab.store.shipped import shipped
@@ -139,7 +139,7 @@ class ClaimsExplorer(Explorer):
         except (OSError, ValueError) as error:
             self._trouble = f"{self.folder}: {error}"
         except (AttributeError, KeyError, TypeError) as error:  # rows or columns that are not those of a report
-            self._trouble = f"{self.folder / verdicts.REPORT} is damaged ({error}); `gradlab figures` writes it again"
+            self._trouble = f"{self.folder / saved.REPORT} is damaged ({error}); `gradlab figures` writes it again"
         self._table, self._about, self._rows, self._data = Table(selectable=True), Table(), Table(), Table()
         self._picture = Picture(width=_WIDTH, layout={"display": "none"})
         self._listed: list[str] = []
@@ -253,8 +253,8 @@ class ClaimsExplorer(Explorer):
     def code(self, state: SimpleNamespace) -> str:
         """Return code that reads the report, and the data where they are shown."""
         lines = ["from pathlib import Path", "", "from gradlab.store.artifacts import load_frame",
-                 "from gradlab.experiments.report import verdicts", "", f"folder = Path({str(self.folder)!r})",
-                 "report = verdicts.former(folder)", f"claim = report[report['claim'] == {state.claim!r}]",
+                 "from gradlab.experiments.report import saved", "", f"folder = Path({str(self.folder)!r})",
+                 "report = saved.former(folder)", f"claim = report[report['claim'] == {state.claim!r}]",
                  "print(claim[['row', 'word', 'effect', 'low', 'high', 'unit']].to_string(index=False))"]  # fmt: skip
         if state.data != _NONE:
             lines += [f"data, manifest = load_frame(folder / {state.data!r})", f"print(data.head({state.rows}))"]
@@ -301,6 +301,7 @@ class ClaimsExplorer(Explorer):
         claim = CLAIMS[head.claim]
         sections = {
             "claimed": claim.claimed, "answer": f"{head.sentence}: {head.word}",
+            "needs": head.note if head.word == verdicts.NOT_RUN else "",
             "average": wording.effect(head), "rests on": wording.basis(head), wording.TALLY: wording.counts(head),
             "elsewhere": wording.elsewhere(lines), "is it the balancing": wording.because(head),
             "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "what would change it": claim.changes,
@@ -314,24 +315,22 @@ class ClaimsExplorer(Explorer):
 def _found() -> Path:
     """Return the folder of figures: below the current folder if a report is there, else the package's."""
     here = Path("figures")
-    return here if (here / verdicts.REPORT).exists() else shipped("figures")
+    return here if (here / saved.REPORT).exists() else shipped("figures")
 
 
 def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, list[Line]]]:
     """Return the saved report, and the lines of each claim, its head first; ValueError if the report is incomplete."""
-    report = verdicts.former(folder)
+    report = saved.former(folder)
     if report is None:
-        raise ValueError(f"folder must hold {verdicts.REPORT}, which `make figures` writes; there is none in {folder}")
+        raise ValueError(f"folder must hold {saved.REPORT}, which `make figures` writes; there is none in {folder}")
     for word in report["word"]:
-        one_of(f"a word in {folder / verdicts.REPORT}", str(word), _KINDS)
+        one_of(f"a word in {folder / saved.REPORT}", str(word), _KINDS)
     claims = dict[str, list[Line]]()
-    for line in verdicts.lines_of(report):
+    for line in saved.lines_of(report):
         claims.setdefault(line.claim, []).append(line)
     for name in CLAIMS:
         if name not in claims or claims[name][0].row != "claim":
-            raise ValueError(
-                f"{folder / verdicts.REPORT} must have a line of {name}; `gradlab figures` writes it again"
-            )
+            raise ValueError(f"{folder / saved.REPORT} must have a line of {name}; `gradlab figures` writes it again")
     return report, {name: claims[name] for name in CLAIMS}
 
 

@@ -62,7 +62,9 @@ def trainer_overhead(frame: pd.DataFrame) -> list[Judged]:
     """
     steps = frame[(frame["part"] == "steps") & frame["method"].isin(["dpo", "bdpo"])]
     rows = steps.assign(pair=steps["round"])
-    return [compared(rows, "seconds", "a whole step of a language model", "time", by=("size",), role="primary")]
+    return [
+        compared(rows, "seconds", "a whole training step of a language model", "time", by=("size",), role="primary")
+    ]
 
 
 def compared(frame: pd.DataFrame, value: str, what: str, words: str, *, by: tuple[str, ...], role: Role) -> Judged:

@@ -15,8 +15,9 @@ import torch
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Judged, check_rows, not_run
+from gradlab.experiments.contrasts import Judged, not_run
 from gradlab.experiments.experiment import FIRST_SEED, Experiment
+from gradlab.experiments.frame_checks import check_rows
 from gradlab.experiments.methods import history, train
 from gradlab.experiments.outcomes import MASS, REWARD, WINS
 from gradlab.lab import metrics

@@ -14,8 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged, check_rows, judged
+from gradlab.experiments.contrasts import Contrast, Judged, judged
 from gradlab.experiments.experiment import FIRST_SEED, Experiment
+from gradlab.experiments.frame_checks import check_rows
 from gradlab.experiments.methods import METHODS, final, history, train
 from gradlab.experiments.outcomes import MASS, REWARD, WINS
 from gradlab.experiments.precision import Endpoint, runs_to_add
@@ -130,14 +131,15 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
             outcome.contrast("bDPO against DPO at β = 1, finite data (as stated)", "bdpo", "dpo", _CELL,
                              label="against DPO", where=stated),
             outcome.contrast("bDPO against a constant λ = ½, which is DPO at β/2", "bdpo", "fixed λ=0.5", _CELL,
-                             label="λ = ½", where=stated, role="explains away"),
+                             label="DPO at β/2", where=stated, role="explains away"),
             outcome.contrast("bDPO at 2β, which has DPO's effective β, against DPO", "bdpo at 2β", "dpo", _CELL,
                              label="DPO at equal scale", where=stated, role="explains away"),
             outcome.contrast("bDPO against its λ permuted among the pairs", "bdpo", "permuted λ", _CELL,
-                             label="permuted λ", where=stated, role="explains away"),
+                             label="λ permuted among pairs", where=stated, role="explains away"),
             outcome.contrast(
                 "bDPO against its |λ − ½| permuted, each pair's direction kept (added after the first results)", "bdpo",
-                "permuted |λ−½|", _CELL, label="permuted |λ − ½|", where=f"{stated} and {few}", role="context",
+                "permuted |λ−½|", _CELL, label="|λ − ½| permuted among pairs", where=f"{stated} and {few}",
+                role="context",
             ),
             *(
                 outcome.contrast(f"bDPO against a constant λ = {share}", "bdpo", f"fixed λ={share}", _CELL,
@@ -170,7 +172,7 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
                       role="robustness")
         for name, method, baseline, where in (
             ("bDPO against DPO", "bdpo", "dpo", _STATED),
-            ("bDPO against λ = ½", "bdpo", "fixed λ=0.5", _STATED),
+            ("bDPO against DPO at β/2 (a constant λ = ½)", "bdpo", "fixed λ=0.5", _STATED),
             ("naive bDPO against DPO", "nbdpo", "dpo", _STATED),
         )
     ]  # fmt: skip

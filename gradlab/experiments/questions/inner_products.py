@@ -86,10 +86,10 @@ def _near_zero(label: str, where: str, role: Role) -> Contrast:
     return Contrast(
         statement=f"c_ij ≈ 0, {label}: mean |cosine| over all responses below {NEAR_ZERO:g}", label=label,
         value="below", margin=MARGIN, where=f"set == 'full' and {where}", role=role, unit=Unit("", 1, 3),
-        better=f"the mean |cosine| of two responses' gradients lies {{size}} below {NEAR_ZERO:g} ({label}): nearly "
-        "orthogonal",
-        worse=f"the mean |cosine| of two responses' gradients lies {{size}} above {NEAR_ZERO:g} ({label}): not nearly "
-        "orthogonal",
+        better=f"gradients of two responses are nearly orthogonal ({label}): their mean |cosine| lies {{size}} below "
+        f"{NEAR_ZERO:g}",
+        worse=f"gradients of two responses are not nearly orthogonal ({label}): their mean |cosine| lies {{size}} "
+        f"above {NEAR_ZERO:g}",
         same=f"the mean |cosine| of two responses' gradients is {NEAR_ZERO:g}, within {{margin}} ({label})", **_CELL,
     )  # fmt: skip
 

@@ -116,10 +116,8 @@ def unstable(logs: pd.DataFrame) -> list[Judged]:
             statement="the validation loss of symmetric naive bDPO has a sudden spike in more runs than that of "
             f"{name}, {_setting(counts, task)}", margin=SPIKE_MARGIN, unit=_MORE_RUNS, role=role,
             where=f"task == '{task}'", label=f"{name}, {SHORT[task]}",
-            better=f"on {TASKS[task]} the share of runs whose validation loss spikes is {{size}} higher with symmetric "
-            f"naive bDPO than with {name}",
-            worse=f"on {TASKS[task]} the share of runs whose validation loss spikes is {{size}} lower with symmetric "
-            f"naive bDPO than with {name}",
+            better=f"on {TASKS[task]} the validation loss of symmetric naive bDPO has a sudden spike in {{ours}}, and "
+            f"that of {name} in {{theirs}}",
         )  # fmt: skip
 
     contrasts = [
@@ -164,12 +162,10 @@ def _in_more_runs(counts: pd.DataFrame, contrast: Contrast) -> Judged:
     all_ours, all_theirs = _count(ours), _count(theirs)
     sizes = list(ours["size"].unique())
     more = runs_to_decide(all_ours, all_theirs, contrast.target)
-    note = (
-        f"{_hits(all_ours)} with a spike, against {_hits(all_theirs)}. {_FEW}: {more:,} runs of each method would tell "
-        f"the difference to ± {contrast.unit.size(contrast.target)}"
-    )
+    note = f"{_FEW}: {more:,} runs of each method would tell the difference to ± {contrast.unit.size(contrast.target)}"
     cells: _Cells = {(size,): compared(size) for size in sizes}
-    answer = _of_counts(contrast, compared(None), cells, ours, note)
+    said = contrast.better.format(ours=_hits(all_ours), theirs=_hits(all_theirs))
+    answer = _of_counts(replace(contrast, better=said, worse=said), compared(None), cells, ours, note)
     return replace(answer, needs=math.ceil(more / len(sizes)) if answer.word == "undecided" else 0)
 
 

@@ -52,9 +52,9 @@ RATIOS = {
     "realised": "realised change of log π in a step",
 }
 _SUBJECTS = {
-    "grad_norm": "the log ratio of the two sides' gradients",
+    "grad_norm": "the log ratio of a pair's two parameter gradients",
     "side_norm": "the log ratio of the gradients of all winning and all losing sides of a prompt",
-    "realised": "the log ratio of the two sides' realised changes",
+    "realised": "the log ratio of a pair's two realised changes of log π",
 }
 
 

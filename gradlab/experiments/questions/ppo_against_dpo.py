@@ -146,7 +146,8 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
             worse=f"{subject} reaches {{size}} less than {words}",
         )  # fmt: skip
 
-    other, same = (f"PPO on a reward model with {words} parameters" for words in ("other", "the policy's"))
+    other = "PPO on a reward model with other parameters than the policy's"
+    same = "PPO on a reward model with the policy's parameters"
     return [
         contrast(
             other, "other model", "primary", "other parameters", where="", statement="PPO on a reward model with other "

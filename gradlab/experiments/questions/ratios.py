@@ -178,8 +178,8 @@ _OF_IMBALANCE = Unit("percent of DPO's imbalance", 100, 1)
 STATEMENTS = [
     Scan("ratio", "DPO: |∂L/∂π_w| : |∂L/∂π_l| = π_l : π_w, so the loser's is larger once π_w > π_l", "log_rho",
          ("kind",), ROUNDING, "loss == 'dpo'", identity=True, proof="ratio",
-         holds="DPO's derivatives by π_w and π_l stand as π_l : π_w, by the chain rule, so the loser's is the larger "
-         "one exactly where π_w > π_l."),
+         holds="DPO's derivatives with respect to the probabilities π_w of the winner and π_l of the loser stand as "
+         "π_l : π_w, so the loser's is the larger one exactly where π_w > π_l."),
     Scan("ratio", "cDPO and IPO have the same ratio as DPO", "log_rho", ("kind",), ROUNDING, "loss in ('cdpo', 'ipo')",
          identity=True, role="context", proof="ratio",
          holds="The ratio is not DPO's alone: every loss of log π_w − log π_l has it."),
@@ -191,7 +191,7 @@ STATEMENTS = [
     Scan("ratio-corrected", "bDPO restores symmetry: |∂L/∂π_w| = |∂L/∂π_l|", "log_prob_ratio", ("kind",), ROUNDING,
          "loss == 'bdpo' and imbalance > 0", identity=True, proof="ratio-corrected", refutes=True,
          fails="bDPO corrects the share 1 − |1 − 1/LM| of DPO's imbalance, LM being the logarithmic mean of −log π_w "
-         "and −log π_l: all of it only where LM = 1, and 1/LM where probabilities are smaller."),
+         "and −log π_l: all of it only where LM = 1, and the share 1/LM above that, where probabilities are small."),
     Scan("ratio-corrected", "the law: log(|∂L/∂π_w| : |∂L/∂π_l|) = log(π_l/π_w) · (1 − 1/LM)", "law_error", ("kind",),
          ROUNDING, "loss == 'bdpo'", identity=True, role="context", proof="ratio-corrected",
          holds="The law of the correction is exact in every pair."),

@@ -122,7 +122,8 @@ _LEVELS: dict[str, Any] = {"role": "context", "proof": "shift-levels", "refutes"
 STATEMENTS = [
     Scan("shift-dpo", f"{_OUTSIDE} (Gaussians, grids of 20 to 800, one cell allowed)", "outside", _GAUSSIAN, ROUNDING,
          f"weight == 'dpo' and {_GRIDS}", proof="shift-dpo",
-         holds="Between policy and preference DPO's weight only increases, so all its extrema lie outside [μ_p, μ_q]."),
+         holds="Between the modes μ_p of the policy and μ_q of the preference DPO's weight only increases, so all its "
+         "extrema lie outside [μ_p, μ_q]."),
     *_elsewhere("shift-dpo", "dpo", "outside", _OUTSIDE, proof="shift-dpo"),
     Scan("shift-balanced", f"balanced w·p: {_INSIDE} (Gaussians, the continuous limit)", "lowest_inside", _GAUSSIAN[1:],
          ROUNDING, f"weight == 'balanced' and {_LIMIT}", proof="shift-balanced", refutes=True,
@@ -140,9 +141,8 @@ STATEMENTS = [
     _nearer("shift-balanced", "balanced", "balanced w·p"),
     Scan("shift-bdpo", f"bDPO's own weights: {_INSIDE} (Gaussians, grids of 20 to 800, one cell allowed)", "inside",
          _GAUSSIAN, ROUNDING, f"weight == 'bdpo' and {_GRIDS}", proof="shift-bdpo", refutes=True,
-         fails="On a continuous axis the lowest of bDPO's own weights lies outside [μ_p, μ_q], whatever number of "
-         "responses its λ sees; on ever finer grids they become DPO's weights at β/2, of whose extrema none lies "
-         "inside."),
+         fails="On a continuous axis the lowest of bDPO's own weights lies outside [μ_p, μ_q], however many responses "
+         "there are; on ever finer grids they become DPO's weights at β/2, which have no extremum inside."),
     *_elsewhere("shift-bdpo", "bdpo", "inside", f"bDPO's own weights: {_INSIDE}"),
     Scan("shift-bdpo", f"bDPO's own weights, in logits: {_INSIDE}, Gaussians", "inside", _GAUSSIAN, ROUNDING,
          f"weight == 'bdpo, logits' and {_GRIDS}", **_LEVELS),

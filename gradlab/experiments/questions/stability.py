@@ -223,13 +223,13 @@ def contrasts(settings: dict[str, Any]) -> list[Contrast]:
         for name, one in ENDPOINTS.items()
     ]  # fmt: skip
     for control, method, baseline in (
-        ("λ = ½", "bdpo", "fixed λ=0.5"), ("DPO at equal scale", "bdpo at 2β", "dpo"),
-        ("permuted λ", "bdpo", "permuted λ"),
+        ("DPO at β/2", "bdpo", "fixed λ=0.5"), ("DPO at equal scale", "bdpo at 2β", "dpo"),
+        ("λ permuted among pairs", "bdpo", "permuted λ"),
     ):  # fmt: skip
         said = {
-            "λ = ½": "bDPO against a constant λ = ½, which is DPO at β/2",
+            "DPO at β/2": "bDPO against a constant λ = ½, which is DPO at β/2",
             "DPO at equal scale": "bDPO at 2β, which has DPO's effective β, against DPO",
-            "permuted λ": "bDPO against its λ permuted among the pairs",
+            "λ permuted among pairs": "bDPO against its λ permuted among the pairs",
         }[control]
         declared += [
             one.contrast(f"{name}, {said}", method, baseline, _CELL, label=f"{control} ({name})", where=first,

@@ -17,8 +17,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged, Scan, check_rows, judged, picked
+from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.experiment import FIRST_SEED, Experiment
+from gradlab.experiments.frame_checks import check_rows, picked
 from gradlab.experiments.methods import history, train
 from gradlab.experiments.outcomes import MASS
 from gradlab.lab.descent import recorded_steps

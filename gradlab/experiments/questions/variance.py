@@ -169,9 +169,9 @@ _ALSO = {  # other statements, by the column of their slack
 STATEMENTS = [
     Scan("variance", f"{_THEOREM}, one likely response among equals, uniform q", "less", ("n", "peak"), ROUNDING,
          "family == 'indifferent'", proof="variance", refutes=True,
-         fails="The variance is lower if and only if Cov(w², p²) < E[w p]²; it is higher for every policy that prefers "
+         fails="The inequality holds if and only if Cov(w², p²) < (E[w p])²; it is false for every policy that prefers "
          "one response and treats the others alike, where the preference is uniform."),
-    Scan("variance", "it is true exactly where Cov(w², p²) < E[w p]²", "disagree", ("family",), 0.0, identity=True,
+    Scan("variance", "it is true exactly where Cov(w², p²) < (E[w p])²", "disagree", ("family",), 0.0, identity=True,
          role="context", proof="variance", holds="The covariance condition decides in every case."),
     *(
         Scan("variance", f"{words}: {of}", slack, by, ROUNDING, f"family == '{family}'", role="context")

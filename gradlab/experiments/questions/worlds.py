@@ -106,13 +106,14 @@ def _against_controls(outcome: Outcome, where: str) -> list[Contrast]:
     """Return the comparisons with what could explain an effect away, on the first worlds."""
     first = {"where": " and ".join(filter(None, [where, _FIRST])), "role": "explains away"}
     return [
-        _contrast(outcome, "bDPO against a constant λ = ½, which is DPO at β/2", "bdpo", "fixed λ=0.5", "λ = ½",
+        _contrast(outcome, "bDPO against a constant λ = ½, which is DPO at β/2", "bdpo", "fixed λ=0.5", "DPO at β/2",
                   **first),
         _contrast(outcome, "bDPO at 2β, which has DPO's effective β, against DPO", "bdpo at 2β", "dpo",
                   "DPO at equal scale", **first),
-        _contrast(outcome, "bDPO against its λ permuted among the pairs", "bdpo", "permuted λ", "permuted λ", **first),
+        _contrast(outcome, "bDPO against its λ permuted among the pairs", "bdpo", "permuted λ",
+                  "λ permuted among pairs", **first),
         _contrast(outcome, "bDPO against its |λ − ½| permuted, each pair's direction kept", "bdpo", "permuted |λ−½|",
-                  "permuted |λ − ½|", **{**first, "role": "context"}),
+                  "|λ − ½| permuted among pairs", **{**first, "role": "context"}),
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from gradlab.plotting import Comparison, Panel
 CAPTION = (
     "The answer on the claim at a glance, one line per comparison. A black mark is the average over cells or worlds "
     "with its 95% interval; dots are the cells or worlds: filled where they are decided for the claim or against it, "
-    " hollow within the margin, pale where undecided. Right of 0 speaks for the claim, and the grey band is "
+    "hollow within the margin, pale where undecided. Right of 0 speaks for the claim, and the grey band is "
     "the margin within which a difference does not matter. Beneath the claim stand the controls that could explain it "
     "away: one that lies in the band, or left of it, does as well as the method or better. Numbers at the right count "
     "cells for : none : against."

@@ -374,7 +374,7 @@ CLAIMS: dict[str, Claim] = {
                 "llm",
                 "language models: bDPO wins more than a constant λ = ½",
                 "fixed-weight",
-                "λ = ½",
+                "DPO at β/2",
                 role="explains away",
             ),
             _never_run("llm", "on HH bDPO is as helpful as DPO", "dpo", "DPO's helpfulness", role="robustness"),

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from gradlab.experiments.contrasts import Judged, Scan
 from gradlab.experiments.gallery import QUICK_MARK
-from gradlab.experiments.report import answers, links, methods_page, verdicts, wording
+from gradlab.experiments.report import answers, links, methods_page, saved, verdicts, wording
 from gradlab.experiments.report.paper_map import PAPER, Place
 from gradlab.experiments.report.proofs import PROOFS
-from gradlab.experiments.report.verdicts import Settled, line, lines, primaries
+from gradlab.experiments.report.saved import line, lines
+from gradlab.experiments.report.verdicts import Settled, primaries
 from gradlab.store.artifacts import between_markers
 from gradlab.store.files import write_whole
 from gradlab.store.markdown import markdown_table
@@ -30,7 +31,7 @@ def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
     write_whole({
         folder / "CLAIMS.md": texts[0], folder / "METHODS.md": texts[1],
         folder / "PAPER.md": paper_page({one.name: wording.in_brief(lines(one)) for one in every}, folder, quick=quick),
-        folder / verdicts.REPORT: verdicts.as_csv(every),
+        folder / saved.REPORT: saved.as_csv(every),
     })  # fmt: skip
 
 
@@ -89,11 +90,12 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         "",
         f"In short: {wording.tally_of_words(one.word for one in settled)}.",
         "",
-        f"A sentence says what is true on average, and *{wording.TALLY}* of how many cells, worlds or cases the"
-        " statement is true beyond the margin, of how many it makes no difference, and of how many the opposite is"
-        " true. A cell is a declared setting; a world is drawn at random from a declared distribution of settings; a"
-        " case is a point of a grid, which illustrates a proof. *Is it the balancing* compares Balanced-DPO with"
-        " controls that balance nothing, and could explain its effect away.",
+        "A sentence says what is true, on average where not everywhere; a difference within a margin that was declared"
+        f" beforehand counts as none. *{wording.TALLY}* says in how many cells, worlds or cases the statement is true,"
+        " in how many there is no difference, and in how many the opposite is true. A cell is a declared setting; a"
+        " world is drawn at random from a declared distribution of settings; a case is a point of a grid, which"
+        " illustrates a proof. *Is it the balancing* compares Balanced-DPO with controls that balance nothing, and"
+        " could explain its effect away. [METHODS.md](METHODS.md#the-rules-a-word) has the words.",
         "",
         *markdown_table(list(wording.HEAD), map(_bold_word, (wording.summary(lines(one)) for one in settled))),
     ]  # fmt: skip
@@ -113,6 +115,7 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     head, worlds = told[0], primaries(one.rows, "worlds")
     numbers = "; ".join(filter(None, [wording.effect(head).replace("—", ""), wording.basis(head)]))
     said = [f"## {one.name}", "", claim.claimed, "", f"**{head.sentence}.** Word: **{one.word}**."]
+    said[-1] += f" The claim {one.why}." if one.word == verdicts.NOT_RUN else ""
     if one.rows:
         said += ["", f"{numbers}. {wording.TALLY}: {wording.counts(head)}. Decided by: {_decider(one)}."]
         said += _paragraphs(filter(None, map(wording.wide_cells, one.rows)), "Less precise than designed")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from gradlab.experiments.contrasts import ROLES, Judged
 from gradlab.experiments.report import wording
-from gradlab.experiments.report.verdicts import Settled, lacking, line, lines, primaries
+from gradlab.experiments.report.saved import line, lines
+from gradlab.experiments.report.verdicts import NOT_RUN, Settled, lacking, primaries
 
 WIDTH = 120
 _TALLY = "for:none:against"
@@ -30,7 +31,8 @@ def explained(one: Settled, folder: Path, *, quick: bool = False) -> str:
     head = told[0]
     said = [f"{one.name}: {claim.claimed}", ""]
     paragraphs = {
-        "word": one.word, "answer": head.sentence, "average": wording.effect(head) if one.rows else "",
+        "word": one.word, "answer": head.sentence,
+        "needs": one.why if one.word == NOT_RUN else "", "average": wording.effect(head) if one.rows else "",
         "rests on": wording.basis(head), _TALLY: wording.counts(head) if one.rows else "",
         "elsewhere": wording.elsewhere(told) if one.transported else "",
         "balancing": wording.because(head) if one.because else "",

@@ -14,7 +14,8 @@ from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import Contrast, Judged
 from gradlab.experiments.frames import frame_path
 from gradlab.experiments.report.claims import Claim
-from gradlab.experiments.report.verdicts import NOT_JUDGED, NOT_RUN, Line, Settled, named
+from gradlab.experiments.report.saved import Line, as_sentence
+from gradlab.experiments.report.verdicts import NOT_JUDGED, NOT_RUN, Settled, named
 from gradlab.stats.moderators import variance_explained
 from gradlab.stats.precision import replicates_for
 from gradlab.stats.words import WORDS, weakest_word
@@ -64,7 +65,7 @@ def interval(line: Line) -> str:
 
 
 def elsewhere(lines: Sequence[Line]) -> str:
-    """Return whether a claim holds in the worlds that are drawn, in words; lines as ``verdicts.lines`` gives them."""
+    """Return whether a claim holds in the worlds that are drawn, in words; lines as ``saved.lines`` gives them."""
     head, *rows = lines
     rows = [row for row in rows if row.row == "primary" and row.population == "worlds"]
     if not rows or (head.population != "worlds" and not head.transported):
@@ -83,10 +84,19 @@ def because(head: Line) -> str:
     return _BECAUSE[head.because].format(head.control)
 
 
+def tally(lines: Sequence[Line]) -> str:
+    """Return a claim's counts; those of each primary by its label where the claim is mixed, and none of them is."""
+    head, *rows = lines
+    family = [one for one in rows if one.row == "primary" and one.population == head.population]
+    if head.word != "mixed" or any(one.word == "mixed" for one in family):
+        return counts(head)
+    return "; ".join(f"{one.label}: {counts(one)}" for one in family)
+
+
 def summary(lines: Sequence[Line]) -> list[str]:
     """Return a claim's row of the table of claims, whose columns are ``HEAD``; the first is its bare name."""
     head = lines[0]
-    return [head.claim, head.sentence, head.word, counts(head), elsewhere(lines), because(head)]
+    return [head.claim, head.sentence, head.word, tally(lines), elsewhere(lines), because(head)]
 
 
 def in_brief(lines: Sequence[Line]) -> str:
@@ -130,15 +140,15 @@ def new_worlds(answer: Judged) -> list[str]:
         return []
     unit, average, number = statement.unit, transport.average, len(answer.rows)
     ends = f"{unit.signed(transport.expected[0])} and {unit.signed(transport.expected[1])}"
-    shares = [f"{where} {answer.number(state):,} worlds ({_share(share)})" for share, state, where in (
-        (transport.above, "for", "above it"), (transport.below, "against", "below minus it"))]  # fmt: skip
+    shares = [f"{answer.number(state):,} worlds {where} ({_share(share)})" for share, state, where in (
+        (transport.above, "for", "for the claim"), (transport.below, "against", "against it"))]  # fmt: skip
     said = [
-        f"{_without_place(answer.sentence)}: **{answer.word}**.",
+        f"{as_sentence(_without_place(answer.sentence))}: **{answer.word}**.",
         f"Average over {number:,} drawn worlds: {_contrast(statement, average.effect, average.low, average.high)}.",
         f"True effects differ between worlds by a standard deviation of {unit.size(transport.between)}; a new world "
         f"will show between {ends} (95%).",
-        f"Shown to lie beyond the margin of {unit.size(statement.margin)}: {', '.join(shares)} of all, "
-        "with 95% intervals of the shares.",
+        f"Shown to lie beyond the margin of {unit.size(statement.margin)}: {' and '.join(shares)}, "
+        "with 95% intervals of these shares.",
         "Reversed worlds (below 0 at a false discovery rate of 5%; lowest first): "
         f"{'; '.join(reversed_units(answer)) or 'none'}.",
     ]  # fmt: skip
@@ -202,7 +212,7 @@ def strongest(answer: Judged) -> str:
     ordered = table if "dose" in table else table.sort_values("effect", ascending=False)
     ends = (ordered.iloc[place].to_dict() for place in (0, -1))
     said = (f"{statement.unit.signed(end['effect'])} where it is {_value(end)}" for end in ends)
-    return f"{FACTORS.get(name, name)}, by which it goes from {' to '.join(said)}"
+    return f"{FACTORS.get(name, name)}: {' and '.join(said)}"
 
 
 def wide_cells(answer: Judged) -> str:
@@ -265,28 +275,20 @@ def three_sentences(reward: Settled) -> list[str]:
     reward  the settled claim on reward.
     """
     stated, worlds, control = reward.decisive, reward.in_worlds, reward.explains
-    said = f"on the paper's grid, {_in_brief(stated)}" if stated and not reward.why else reward.why
+    said = f"on the paper's grid, {stated.said(interval=True)}" if stated and not reward.why else reward.why
     first = f"**Does Balanced-DPO help?** {_HELPS[reward.word]}: {said}."
     second = "**Does it elsewhere, and on what does that depend?** Nobody has run it in other worlds."
     if worlds is not None:
         depends = strongest(worlds)
         second = (f"**Does it elsewhere, and on what does that depend?** {_HELPS[worlds.word]}: in "
-                  f"{len(worlds.rows):,} worlds that were drawn at random, {_in_brief(worlds)}"
-                  f"{f', and it depends most on the {depends}' if depends else ''}.")  # fmt: skip
+                  f"{len(worlds.rows):,} worlds that were drawn at random, {_without_place(worlds.said(interval=True))}"
+                  f"{f'; it depends most on the {depends}' if depends else ''}.")  # fmt: skip
     third = "**Is it the balancing?** Nobody has run a control."
     if control is not None:
         said = "There is no gain to explain;" if reward.word in _NO_GAIN else _BALANCING[reward.because]
         where = f"in {len(control.rows):,} drawn worlds, " if control.population == "worlds" else ""
-        third = f"**Is it the balancing?** {said} {where}{_in_brief(control)}."
+        third = f"**Is it the balancing?** {said} {where}{_without_place(control.said(interval=True))}."
     return [first, second, third]
-
-
-def _in_brief(row: Judged | None) -> str:
-    """Return an answer's sentence with its interval, to go on within a sentence."""
-    if row is None or not isinstance(row.statement, Contrast):
-        return row.sentence if row else ""
-    unit = row.statement.unit
-    return f"{_without_place(row.sentence)} (95% interval {unit.signed(row.low)} to {unit.signed(row.high)})"
 
 
 # --- where to find everything ---
