@@ -158,7 +158,7 @@ def test_a_formula_that_cannot_be_said_is_named():
 )
 def test_the_lab_is_on_the_page_where_the_bundle_offers_it(tmp_path, bundle, offered):
     (tmp_path / "gradlab.js").write_text(bundle + "// </script>", "utf-8")
-    script = lab.script(tmp_path / "gradlab.js")
+    script = lab.script(tmp_path / "gradlab.js", {})
     assert bool(script) == offered
     assert script.count("</script>") == offered
     assert lab.script(tmp_path / "none.js") == ""
@@ -322,7 +322,7 @@ def test_a_bundle_that_offers_the_lab_takes_the_place_of_the_picture(window, tmp
     one = window()
     for text, seen in ((bundle, "it is <b> here </b>"), (bundle.replace("root.text", "root.no.text"), "does not run")):
         (tmp_path / "gradlab.js").write_text(text, "utf-8")
-        page = f'<meta charset="utf-8"><div id="gradlab-lab"><img></div>{lab.script(tmp_path / "gradlab.js")}'
+        page = f'<meta charset="utf-8"><div id="gradlab-lab"><img></div>{lab.script(tmp_path / "gradlab.js", {})}'
         (one.site / "lab-test.html").write_text(page, "utf-8")
         one.open("lab-test.html").get_by_text(seen).wait_for(timeout=5_000)
     (one.site / "lab-test.html").unlink()

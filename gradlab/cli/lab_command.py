@@ -1,7 +1,7 @@
 """Open the notebooks in JupyterLab, live: when you drag a slider, policies are trained again.
 
 In a checkout they are opened where they are. Elsewhere they are copied into a folder first, never over files that
-you have changed there.
+you have changed there. With --page, a browser opens the live lab as one file, which needs no server and no network.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import tempfile
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -29,11 +31,17 @@ class LabCommand:
     ] = None  # fmt: skip
     """Where to copy the notebooks to; left out: `gradlab-notebooks`, or no copy where a checkout is opened."""
     copy_only: bool = False
-    """Copy, and do not open JupyterLab."""
+    """Copy (with --page: write), and do not open JupyterLab or a browser."""
+    page: bool = False
+    """Write the live lab into FOLDER as gradlab-lab.html, and open it in a browser; left out, FOLDER is a new one among
+    temporary files."""
 
     def run(self) -> int:
-        """Copy, start JupyterLab, and wait for it."""
+        """Copy, start JupyterLab, and wait for it; or write the page and open it."""
         from gradlab.store.shipped import copy_notebooks
+
+        if self.page:
+            return self._open_page()
 
         if not self.copy_only:
             need("lab", "jupyterlab", "anywidget")
@@ -47,6 +55,18 @@ class LabCommand:
         start = resolved("folder", folder or Path("notebooks")) / "00-start.ipynb"
         command = [sys.executable, "-P", "-m", "jupyterlab", str(start)]  # -P: no jupyterlab.py of the current folder
         return subprocess.run(command, check=False).returncode
+
+    def _open_page(self) -> int:
+        need("lab", "ipywidgets", "anywidget")
+        from gradlab.widgets.page import NAME, write_page
+
+        file = resolved("folder", self.folder or Path(tempfile.mkdtemp(prefix="gradlab-"))) / NAME
+        say("gradlab: compiling the registered losses to WebAssembly", file=sys.stderr)
+        write_page(file)
+        say(f"page: {file}")
+        if not self.copy_only and not webbrowser.open(file.as_uri()):
+            say("gradlab: no browser was found here; open the file in one", file=sys.stderr)
+        return 0
 
 
 def run(arguments: Sequence[str]) -> int:

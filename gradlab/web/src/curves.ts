@@ -1,8 +1,8 @@
 /** Curves over a common axis, with bands, a read-out at the pointer, and points that can be dragged. */
 
-import { drag } from "d3-drag";
 import { pointer } from "d3-selection";
 import { area, line } from "d3-shape";
+import { drawHandles, type Handle } from "./handles";
 import { Plot, type PlotOptions } from "./plot";
 import { nearest, spelt } from "./reading";
 
@@ -17,20 +17,13 @@ export interface Curve {
   high?: ArrayLike<number>;
 }
 
-/** A point that can be dragged, and moved by arrow keys in steps of a hundredth of the axes. */
-export interface Handle {
-  name: string;
-  color: string;
-  at: [number, number];
-  move: (at: [number, number]) => void;
-}
-
 export class CurvePlot extends Plot {
   /** Called with the x under the pointer, or null where it has left. */
   onhover: (x: number | null) => void = () => {};
   private curves: readonly Curve[] = [];
   private handles: readonly Handle[] = [];
   private marked: number | null = null;
+  private home: number | null = null;
 
   constructor(parent: HTMLElement, options: PlotOptions) {
     super(parent, options);
@@ -52,6 +45,12 @@ export class CurvePlot extends Plot {
   mark(x: number | null): void {
     this.marked = x;
     if (this.width) this.drawMarks();
+  }
+
+  /** Marks the points nearest to x, without words, while nothing is hovered over; null: none. */
+  rest(x: number | null): void {
+    this.home = x;
+    if (this.width && this.marked === null) this.drawMarks();
   }
 
   protected override head(): number {
@@ -141,10 +140,8 @@ export class CurvePlot extends Plot {
   }
 
   private drawMarks(): void {
-    const found =
-      this.marked === null
-        ? []
-        : this.curves.map((curve) => ({ curve, at: nearest(curve.x, this.marked!) })).filter(({ at }) => at >= 0);
+    const x = this.marked ?? this.home;
+    const found = x === null ? [] : this.curves.map((curve) => ({ curve, at: nearest(curve.x, x) })).filter(({ at }) => at >= 0);
     const marks = this.inner.select(".gl-marks");
     marks
       .selectAll("line")
@@ -165,43 +162,10 @@ export class CurvePlot extends Plot {
       .attr("cy", ({ curve, at }) => this.y(curve.y[at]));
     const words = found.map(({ curve, at }) => `${curve.name} ${spelt(curve.y[at])}`);
     const [first] = found;
-    this.say(first ? `${this.options.x.label} ${spelt(first.curve.x[first.at])}: ${words.join(", ")}` : "");
+    this.say(first && this.marked !== null ? `${this.options.x.label} ${spelt(first.curve.x[first.at])}: ${words.join(", ")}` : "");
   }
 
   private drawHandles(): void {
-    const clamp = (handle: Handle, [x, y]: [number, number]) => {
-      const inside = (value: number, [low, high]: [number, number]) => Math.min(Math.max(value, low), high);
-      handle.move([inside(x, this.options.x.domain), inside(y, this.options.y.domain)]);
-    };
-    const step = ([low, high]: [number, number]) => (high - low) / 100;
-    this.inner
-      .select(".gl-handles")
-      .selectAll<SVGCircleElement, Handle>("circle")
-      .data(this.handles)
-      .join("circle")
-      .attr("class", "gl-handle gl-color")
-      .attr("r", 8)
-      .attr("tabindex", 0)
-      .attr("role", "slider")
-      .attr("aria-label", (handle) => handle.name)
-      .attr("aria-valuenow", (handle) => handle.at[0])
-      .attr("aria-valuetext", ({ at: [x, y] }) => `${this.options.x.label} ${spelt(x)}, ${this.options.y.label} ${spelt(y)}`)
-      .style("--gl-color", (handle) => handle.color)
-      .attr("cx", (handle) => this.x(handle.at[0]))
-      .attr("cy", (handle) => this.y(handle.at[1]))
-      .on("keydown", (event: KeyboardEvent, handle) => {
-        const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[event.key];
-        if (!by) return;
-        event.preventDefault();
-        event.stopPropagation();
-        const [x, y] = handle.at;
-        clamp(handle, [x + by[0] * step(this.options.x.domain), y + by[1] * step(this.options.y.domain)]);
-      })
-      .call(
-        drag<SVGCircleElement, Handle>()
-          .container(() => this.inner.node()!)
-          .subject((_, handle) => ({ x: this.x(handle.at[0]), y: this.y(handle.at[1]) }))
-          .on("drag", ({ x, y }, handle) => clamp(handle, [this.x.invert(x), this.y.invert(y)])),
-      );
+    drawHandles(this.inner.select<SVGGElement>(".gl-handles"), this.handles, this.options, this.x, this.y);
   }
 }

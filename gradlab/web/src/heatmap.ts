@@ -87,6 +87,11 @@ export class HeatMap extends Plot {
     this.stage.style.cursor = on ? "crosshair" : "";
   }
 
+  /** Changes the values of the first and the last colour; the next `show` draws with them. */
+  set ends(ends: [number, number]) {
+    this.map.ends = ends;
+  }
+
   /** Shows values (rows × columns), row by row; cells with 1 in `hidden` are struck through. */
   show(values: ArrayLike<number>, hidden?: ArrayLike<number>): void {
     const { rows, columns } = this.map;

@@ -3,13 +3,19 @@
  *
  * random → world: worlds and data of a seed. kernel → training → job → pool: kernels of the engine, in the page or in
  * workers. pairs, metrics: what there is to see. palette, reading → plot → curves, heatmap: pictures. state, slider:
- * what a hand moves. Files without a page (all but plot, curves, heatmap, slider and pool) also run in Node.
+ * what a hand moves. lab: two explorers on all of that. Files that make no elements also run in Node.
  */
 
+export * from "./bars";
 export * from "./curves";
+export * as effects from "./effects";
+export * from "./field";
+export * from "./given";
+export * from "./handles";
 export * from "./heatmap";
 export { type Job, Trainer } from "./job";
 export * from "./kernel";
+export * from "./lab";
 export * as metrics from "./metrics";
 export { FACTORS } from "./optimizers";
 export * from "./pairs";
@@ -17,6 +23,8 @@ export * as palette from "./palette";
 export { Stream } from "./random";
 export * from "./pool";
 export * as reading from "./reading";
+export * as python from "./python";
+export * from "./runs";
 export * from "./slider";
 export * from "./state";
 export * from "./training";

@@ -37,6 +37,7 @@ export abstract class Plot {
   protected width = 0;
   protected readonly height: number;
   protected readonly margin: { top: number; right: number; bottom: number; left: number };
+  private readonly heading = document.createElement("span");
   private readonly reading = document.createElement("output");
   private readonly watch: ResizeObserver;
 
@@ -50,11 +51,10 @@ export abstract class Plot {
     this.element.tabIndex = 0;
     this.element.setAttribute("aria-label", options.title);
     this.reading.className = "gl-reading"; // an output is a live region
-    const title = document.createElement("span");
-    title.className = "gl-title";
-    title.textContent = options.title;
+    this.heading.className = "gl-title";
+    this.heading.textContent = options.title;
     const header = document.createElement("header");
-    header.append(title, this.reading);
+    header.append(this.heading, this.reading);
     this.stage.className = "gl-stage";
     this.element.append(header, this.stage);
     this.svg = select(this.stage).append("svg").attr("role", "img").attr("aria-label", options.description);
@@ -73,6 +73,14 @@ export abstract class Plot {
     this.watch.observe(this.stage);
   }
 
+  /** Changes the title, which is also the picture's name for a reader who cannot see it. */
+  set title(text: string) {
+    if (text === this.options.title) return;
+    this.options.title = text;
+    this.heading.textContent = text;
+    this.element.setAttribute("aria-label", text);
+  }
+
   /** Forgets the picture: nothing is left on the page. */
   remove(): void {
     this.watch.disconnect();
@@ -84,6 +92,12 @@ export abstract class Plot {
     this.options.x.domain = x;
     this.options.y.domain = y;
     if (this.width) this.frame();
+  }
+
+  /** Changes the ends of axes as `limits`, but draws only where they have changed. */
+  frameTo(x: [number, number], y: [number, number]): void {
+    const same = ([low, high]: [number, number], { domain }: Axis) => low === domain[0] && high === domain[1];
+    if (!same(x, this.options.x) || !same(y, this.options.y)) this.limits(x, y);
   }
 
   /** The picture as a file of its own, with the colours that it has on the page. */
@@ -209,15 +223,16 @@ export function ticks({ kind, domain: [low, high] }: Axis, scale: Scale, count: 
   return powers.length >= 2 ? powers : scale.ticks(count);
 }
 
-const styled = new WeakSet<Node>();
+const styled = new WeakMap<Node, Set<string>>();
 
-/** Gives a document, or the shadow tree in which an element lies, the pictures' style, once. */
-export function style(element: HTMLElement): void {
+/** Gives a document, or the shadow tree in which an element lies, a style, once; that of pictures if none is named. */
+export function style(element: HTMLElement, rules = css): void {
   const found = element.getRootNode();
   const root = found instanceof ShadowRoot ? found : document;
-  if (styled.has(root)) return;
-  styled.add(root);
+  const there = styled.get(root) ?? new Set();
+  if (there.has(rules)) return;
+  styled.set(root, there.add(rules));
   const sheet = new CSSStyleSheet();
-  sheet.replaceSync(css);
+  sheet.replaceSync(rules);
   root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }

@@ -1,10 +1,11 @@
 /** An explorer's state: what may be set, undo and redo, and a link that brings it back. Pure, without a page. */
 
-/** What a field of a state takes: a number between ends, one of several names, or true and false. */
+/** What a field of a state takes: a number between ends, one of several names, true and false, or a text of a form. */
 export type Field =
   | { kind: "number"; low: number; high: number; whole?: boolean }
   | { kind: "choice"; options: readonly string[] }
-  | { kind: "flag" };
+  | { kind: "flag" }
+  | { kind: "text"; pattern: RegExp; form: string };
 
 export type Value = number | string | boolean;
 export type State = Readonly<Record<string, Value>>;
@@ -15,6 +16,9 @@ export function refusal(name: string, value: unknown, field: Field | undefined):
   if (!field) return `there is no setting "${name}" here`;
   const got = typeof value === "string" ? `"${value}"` : String(value);
   if (field.kind === "flag") return typeof value === "boolean" ? null : `${name} must be true or false, got ${got}`;
+  if (field.kind === "text") {
+    return typeof value === "string" && field.pattern.test(value) ? null : `${name} must be ${field.form}, got ${got}`;
+  }
   if (field.kind === "choice") {
     const known = typeof value === "string" && field.options.includes(value);
     return known ? null : `${name} must be one of ${field.options.join(", ")}, got ${got}`;

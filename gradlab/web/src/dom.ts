@@ -1,0 +1,69 @@
+/** Elements of a page, made in one line each. */
+
+type Child = Node | string;
+
+export function make<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  properties: Partial<HTMLElementTagNameMap[K]> = {},
+  ...children: Child[]
+): HTMLElementTagNameMap[K] {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** Writes a text where it has changed: a live region then speaks once. */
+export function write(element: Element, text: string): void {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export interface Option {
+  value: string;
+  label: string;
+  group?: string;
+  title?: string;
+  disabled?: boolean;
+}
+
+/** A named menu; options of one group stand together. */
+export function menu(label: string, options: readonly Option[], choose: (value: string) => void) {
+  const select = make("select", { ariaLabel: label });
+  const groups = new Map<string, HTMLOptGroupElement>();
+  for (const { group, ...option } of options) {
+    const made = make("option", { value: option.value, textContent: option.label, title: option.title ?? "" });
+    made.disabled = option.disabled ?? false;
+    if (group === undefined) {
+      select.append(made);
+      continue;
+    }
+    if (!groups.has(group)) groups.set(group, make("optgroup", { label: group }));
+    groups.get(group)!.append(made);
+    select.append(groups.get(group)!);
+  }
+  select.addEventListener("change", () => choose(select.value));
+  return select;
+}
+
+/** A table of texts with a head; cells are written anew only where they change. */
+export class TextTable {
+  readonly element = make("table", { className: "gl-table" });
+  private shape = "";
+
+  constructor(private readonly caption: string) {}
+
+  show(head: readonly string[], rows: readonly (readonly string[])[]): void {
+    const shape = `${head.length}×${rows.length}`;
+    if (shape !== this.shape) {
+      this.shape = shape;
+      const row = (cells: readonly string[], top: boolean) =>
+        make("tr", {}, ...cells.map((_, at) => make(top || at === 0 ? "th" : "td", top || at > 0 ? {} : { scope: "row" })));
+      this.element.replaceChildren(
+        make("caption", { textContent: this.caption }),
+        make("thead", {}, row(head, true)),
+        make("tbody", {}, ...rows.map((cells) => row(cells, false))),
+      );
+    }
+    const cells = this.element.querySelectorAll("th, td");
+    [head, ...rows].flat().forEach((text, at) => write(cells[at], text));
+  }
+}

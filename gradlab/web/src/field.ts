@@ -1,0 +1,147 @@
+/** A field of arrows over the policies of one pair, with points to drag: axes π_w and π_l, linear or logarithmic. */
+
+import { pointer } from "d3-selection";
+import { drawHandles, type Handle } from "./handles";
+import { Plot, type PlotOptions } from "./plot";
+
+/** An arrow at (x, y); right and up are shares of the axes' lengths, of any size. */
+export interface Arrow {
+  x: number;
+  y: number;
+  right: number;
+  up: number;
+  color: string;
+}
+
+export type Point = [x: number, y: number];
+
+export class FieldPlot extends Plot {
+  /** Called with the point under the pointer, or null where it has left. */
+  onhover: (at: Point | null) => void = () => {};
+  /** Says in words what is at a point. */
+  describe: (at: Point) => string = () => "";
+  private arrows: readonly Arrow[] = [];
+  private handles: readonly Handle[] = [];
+  private trail: readonly Point[] = [];
+  private marked: Point | null = null;
+
+  constructor(parent: HTMLElement, options: PlotOptions) {
+    super(parent, options);
+    for (const name of ["beyond", "arrows", "trail", "marks", "handles"]) this.inner.append("g").attr("class", `gl-${name}`);
+    this.stage.style.touchAction = "none";
+    this.stage.addEventListener("pointermove", (event) => {
+      const [right, down] = pointer(event, this.inner.node());
+      const within = right >= 0 && right <= this.width && down >= 0 && down <= this.plotHeight;
+      this.hover(within ? [this.x.invert(right), this.y.invert(down)] : null);
+    });
+    this.stage.addEventListener("pointerleave", () => this.hover(null));
+  }
+
+  /** Changes both axes. */
+  axes(kind: "linear" | "log", domain: [number, number]): void {
+    if (this.options.x.kind === kind) return;
+    this.options.x.kind = this.options.y.kind = kind;
+    this.limits(domain, [...domain]);
+  }
+
+  show(arrows: readonly Arrow[], handles: readonly Handle[], trail: readonly Point[] = []): void {
+    this.arrows = arrows;
+    this.handles = handles;
+    this.trail = trail;
+    if (this.width) this.draw();
+  }
+
+  /** Marks a point, as where another picture is hovered over; null: none. */
+  mark(at: Point | null): void {
+    this.marked = at;
+    if (this.width) this.drawMark();
+  }
+
+  protected draw(): void {
+    const [low, high] = this.options.x.domain;
+    const edge = Array.from({ length: 61 }, (_, at) => {
+      const prob = Math.min(Math.max(this.x.invert((this.width * at) / 60), low), high);
+      return `${this.x(prob)},${this.y(Math.max(high - prob, low))}`;
+    });
+    const beyond = this.inner.select(".gl-beyond");
+    const corner = `L${this.width},0Z`;
+    beyond.selectAll("path").data([`M${edge.join("L")}${corner}`]).join("path").attr("d", (path) => path);
+    const even = [low, high].map((value) => [this.x(value), this.y(value)]);
+    beyond
+      .selectAll("line")
+      .data([even])
+      .join("line")
+      .attr("class", "gl-rule")
+      .attr("x1", ([from]) => from[0])
+      .attr("y1", ([from]) => from[1])
+      .attr("x2", ([, to]) => to[0])
+      .attr("y2", ([, to]) => to[1]);
+    this.inner
+      .select(".gl-arrows")
+      .selectAll("path")
+      .data(this.arrows)
+      .join("path")
+      .attr("class", "gl-arrow gl-color")
+      .style("--gl-color", ({ color }) => color)
+      .attr("d", (arrow) => this.path(arrow));
+    const places = this.trail.map(([x, y]) => `${this.x(Math.max(x, low))},${this.y(Math.max(y, low))}`);
+    this.inner
+      .select(".gl-trail")
+      .selectAll("path")
+      .data(places.length ? [`M${places.join("L")}`] : [])
+      .join("path")
+      .attr("class", "gl-step")
+      .attr("d", (path) => path);
+    const layer = this.inner.select<SVGGElement>(".gl-handles");
+    drawHandles(layer, this.handles, this.options, this.x, this.y);
+    this.drawMark();
+  }
+
+  protected key(name: string): boolean {
+    if (name === "Escape") {
+      this.hover(null);
+      return true;
+    }
+    const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[name];
+    if (!by) return false;
+    const [x, y] = this.marked ?? this.handles[0]?.at ?? [this.x.invert(this.width / 2), this.y.invert(this.plotHeight / 2)];
+    const inside = (value: number, most: number) => Math.min(Math.max(value, 0), most);
+    const right = inside(this.x(x) + (by[0] * this.width) / 25, this.width);
+    const down = inside(this.y(y) + (by[1] * this.plotHeight) / 25, this.plotHeight);
+    this.hover([this.x.invert(right), this.y.invert(down)]);
+    return true;
+  }
+
+  private path({ x, y, right, up }: Arrow): string {
+    const length = Math.hypot(right * this.width, up * this.plotHeight);
+    if (!(length > 0)) return "";
+    const [unitX, unitY] = [(right * this.width) / length, (-up * this.plotHeight) / length];
+    const half = 0.32 * Math.min(this.width, this.plotHeight) * SPACING;
+    const [fromX, fromY] = [this.x(x) - half * unitX, this.y(y) - half * unitY];
+    const [toX, toY] = [this.x(x) + half * unitX, this.y(y) + half * unitY];
+    const wing = (turn: number) =>
+      `M${toX},${toY}L${toX - 0.7 * half * (unitX - turn * 0.6 * unitY)},${toY - 0.7 * half * (unitY + turn * 0.6 * unitX)}`;
+    return `M${fromX},${fromY}L${toX},${toY}${wing(1)}${wing(-1)}`;
+  }
+
+  private hover(at: Point | null): void {
+    this.mark(at);
+    this.onhover(at);
+  }
+
+  private drawMark(): void {
+    const marks = this.inner.select(".gl-marks");
+    marks
+      .selectAll("circle")
+      .data(this.marked ? [this.marked] : [])
+      .join("circle")
+      .attr("class", "gl-point")
+      .attr("r", 5)
+      .attr("cx", ([x]) => this.x(x))
+      .attr("cy", ([, y]) => this.y(y));
+    this.say(this.marked ? this.describe(this.marked) : "");
+  }
+}
+
+/** Distance of arrows, as a share of an axis. */
+export const SPACING = 1 / 12;

@@ -1,0 +1,98 @@
+/** Worlds and trainings of the grid explorer's settings, as `gradlab.fit` does them. */
+
+import type { Slot } from "./given";
+import type { Job } from "./job";
+import { expectedUtility, klToReference, unobservedMass, utilityShare } from "./metrics";
+import type { Reals } from "./kernel";
+import type { Pool } from "./pool";
+import type { Value } from "./state";
+import { drawPairs, exactPairs, gaussianWorld, radialBasis, type World, type WorldSettings } from "./world";
+
+export type Settings = Record<string, Value>;
+
+const RECORD = 24; // log-spaced steps that the scrubber walks through
+const RESPONSES = 20;
+
+/** The steps that are recorded: 0, about `record` log-spaced steps from 1 on, and the last, as Python's `fit` does. */
+export function recordedSteps(steps: number, record = RECORD): number[] {
+  const spaced = Array.from({ length: record }, (_, at) => Math.round(10 ** ((Math.log10(steps) * at) / (record - 1))));
+  return [...new Set([0, ...spaced, steps])].sort((one, other) => one - other);
+}
+
+/** The world of a seed, with what was painted on it. */
+export function worldOf(settings: Settings, seed: number): World {
+  const names = ["utility", "sigma", "scale", "reference", "shift"] as const;
+  const same = Object.fromEntries(names.map((name) => [name, settings[name]])) as Partial<WorldSettings>;
+  const maskKind = settings.mask_kind as WorldSettings["maskKind"];
+  const world = gaussianWorld({ ...same, maskRate: settings.mask_rate as number, maskKind, seed });
+  const painted = settings.painted as string;
+  if (!painted) return world;
+  for (let at = 0; at < painted.length; at++) {
+    const stroke = Number(painted[at]);
+    if (stroke & 1) world.observed[at] ^= 1;
+    if (stroke & 2) world.utility[at] = settings.scale as number;
+    else if (stroke & 4) world.utility[at] = 0;
+  }
+  return world;
+}
+
+/** Says why a painted world cannot be trained on; null if it can. */
+export function unfit({ observed }: World): string | null {
+  for (let row = 0; row < observed.length; row += RESPONSES) {
+    const seen = observed.subarray(row, row + RESPONSES).reduce((sum, one) => sum + one, 0);
+    if (seen < 2) return `prompt ${row / RESPONSES} must keep two responses in the data, so that there is a pair`;
+  }
+  return null;
+}
+
+/** A trained policy at its recorded steps, with the curves of its metrics. */
+export interface Trained {
+  logp: Reals;
+  utility: number[];
+  kl: number[];
+  unobserved: number[];
+  share: number[];
+}
+
+/** What a seed's trainings have in common. */
+export class Ground {
+  readonly world: World;
+  readonly wanted: number[];
+  private readonly columns: Job["columns"];
+
+  constructor(
+    private readonly settings: Settings,
+    seed: number,
+  ) {
+    this.world = worldOf(settings, seed);
+    const reason = unfit(this.world);
+    if (reason) throw new Error(reason);
+    const pairs = settings.pairs === "exact" ? exactPairs(this.world) : drawPairs(this.world, Number(settings.pairs), { seed });
+    const { prompts: count, responses, refLogp } = this.world;
+    this.wanted = recordedSteps(settings.steps as number);
+    this.columns = { count, responses, weights: pairs, reference: refLogp, start: refLogp };
+    if (settings.policy === "shared") this.columns.features = radialBasis(responses);
+  }
+
+  async train({ loss, hyper }: Slot, pool: Pool, signal?: AbortSignal): Promise<Trained> {
+    const { settings, world, wanted, columns } = this;
+    const kernel = loss.trains![`${settings.policy} ${settings.optimizer}`];
+    const job = { kernel, hyper: Object.keys(hyper).length ? hyper : undefined, columns, learningRate: settings.learning_rate as number, wanted };
+    const logp = await pool.train(job, signal);
+    const size = world.utility.length;
+    const at = wanted.map((_, step) => logp.subarray(step * size, (step + 1) * size));
+    if (!at[at.length - 1].every(Number.isFinite)) throw new Error(`${loss.label} must have a smaller learning rate: its policy is no longer finite`);
+    return {
+      logp,
+      utility: at.map((one) => expectedUtility(one, world.utility, RESPONSES)),
+      kl: at.map((one) => klToReference(one, world.refLogp, RESPONSES)),
+      unobserved: at.map((one) => unobservedMass(one, world.observed, RESPONSES)),
+      share: at.map((one) => utilityShare(one, world.utility, world.refLogp, RESPONSES)),
+    };
+  }
+}
+
+/** The settings on which a training depends, as a key. */
+export function trainingKey({ when: _, prompt: __, guess: ___, seed: ____, seeds: _____, ...settings }: Settings, seed: number): string {
+  return JSON.stringify([settings, seed]);
+}

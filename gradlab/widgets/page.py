@@ -1,0 +1,160 @@
+"""The live lab as one page without a server: the registry, its kernels and the front end in one HTML file.
+
+The page opens from a file manager, asks for nothing from anywhere, and needs no Python once it is written. Kernels come
+from llvmlite, so that writing it needs no Node.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.metadata
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gradlab.lab.engine.trace import NotFusable
+from gradlab.lab.engine.webassembly import slopes_kernel, training_kernel
+from gradlab.lab.optimizers import OPTIMIZERS
+from gradlab.lab.policy import POLICIES
+from gradlab.lab.training import Training
+from gradlab.losses import PAIR_LOSSES, KnownLoss, hyper_parameters
+from gradlab.losses.registry import FAMILIES
+from gradlab.store.files import write_whole
+
+BUNDLE = Path(__file__).parents[1] / "web/gradlab.js"
+NAME = "gradlab-lab.html"
+_README = Path(__file__).parents[2] / "README.md"
+_START = """(() => {
+  const root = document.getElementById("gradlab-lab");
+  const url = URL.createObjectURL(new Blob([BUNDLE], { type: "text/javascript" }));
+  const failed = (error) => {
+    const note = document.createElement("p");
+    note.setAttribute("role", "status");
+    note.textContent = `The live lab does not run here: ${error.message ?? error}`;
+    root.append(note);
+  };
+  import(url).then((web) => web.mountLab(root, GIVEN)).then((lab) => { globalThis.gradlabLab = lab; }, failed)
+    .finally(() => URL.revokeObjectURL(url));
+})();
+"""
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="POLICY">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>gradlab: the live lab</title>
+<style>
+:root { color-scheme: light dark; --gl-page-paper: #fff; }
+body { margin: 0 auto; padding: 8px 14px 24px; max-width: 1840px; font: 14px/1.4 system-ui, sans-serif; }
+h1 { font-size: 17px; margin: 0 0 2px; }
+@media (prefers-color-scheme: dark) { body { background: #161616; color: #e4e4e4; } }
+</style>
+</head>
+<body>
+<main>
+<h1>gradlab: what a preference loss really does to a policy</h1>
+<div id="gradlab-lab"><p>The lab begins as soon as its script runs; without JavaScript it cannot.</p></div>
+</main>
+<script>SCRIPT</script>
+</body>
+</html>
+"""
+
+
+def write_page(file: Path) -> None:
+    """Write the whole page to ``file``; its folder is made if need be. Errors as in ``given``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole({file: page()})
+
+
+def page() -> str:
+    """Return the page as HTML, with a policy that lets nothing in but its own script. Errors as in ``given``."""
+    code = script()
+    own = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{own}' blob: 'wasm-unsafe-eval'; worker-src blob:; "
+        "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    return _PAGE.replace("POLICY", policy).replace("SCRIPT", code)
+
+
+def script(bundle: Path = BUNDLE, data: dict[str, Any] | None = None) -> str:
+    """Return a classic script that shows the lab in the element ``#gradlab-lab``; what is there stays if it fails.
+
+    bundle  the front end that ``make web`` builds.
+    data    what the lab is given; None: ``given()``, with its errors.
+    """
+    parts = {"BUNDLE": bundle.read_text("utf-8"), "GIVEN": given() if data is None else data}
+    return re.sub("BUNDLE|GIVEN", lambda found: _literal(parts[found[0]]), _START)
+
+
+@functools.lru_cache(maxsize=1)
+def given() -> dict[str, Any]:
+    """Return what the page knows: the answer, the registered losses with their kernels, and the explorers' texts.
+
+    ``Given`` in ``gradlab/web/src/given.ts`` describes it. RuntimeError in one line where llvmlite cannot compile to
+    WebAssembly; ImportError without ipywidgets, since the texts are those of the explorers.
+    """
+    from gradlab.widgets.explorer import Explorer
+    from gradlab.widgets.grid_explorer import GridExplorer
+    from gradlab.widgets.pair_explorer import PairExplorer
+
+    def texts(explorer: type[Explorer]) -> dict[str, Any]:
+        stories = [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in explorer.stories]
+        return {
+            "question": explorer.question, "reading": explorer.reading, "takeaway": explorer.takeaway,
+            "stories": stories,
+        }  # fmt: skip
+
+    sliders = {name: one.slider for name, one in hyper_parameters().items() if one.slider is not None}
+    return {
+        "answer": answer(),
+        "losses": [_loss(make()) for make in PAIR_LOSSES.values()],
+        "hyper": {name: {"low": it.low, "high": it.high, "log": it.log} for name, it in sliders.items()},
+        "pair": texts(PairExplorer),
+        "grid": texts(GridExplorer),
+    }
+
+
+def answer() -> list[str]:
+    """Return the sentences in which README answers whether Balanced-DPO helps; the report writes them. [] without."""
+    if _README.is_file():
+        text = _README.read_text("utf-8")
+    else:
+        text = importlib.metadata.metadata("gradlab").json.get("description") or ""
+    found = re.search(r"<!-- answer -->(.*?)<!-- /answer -->", str(text), re.DOTALL)
+    parts = re.split(r"(?=\*\*[^*]+\?\*\*)", found[1] if found else "")
+    return [" ".join(part.replace("**", "").split()) for part in parts if part.strip()]
+
+
+def _loss(loss: KnownLoss) -> dict[str, Any]:
+    facts = {"name": loss.name, "label": loss.label, "equation": loss.equation, "source": loss.source}
+    hyper = {name: value for name, value in vars(loss).items() if isinstance(value, float)}
+    entry: dict[str, Any] = {**facts, "family": _family(loss), "hyper": hyper, "reason": ""}
+    try:
+        trains = {
+            f"{policy} {optimizer}": training_kernel(
+                loss, Training(policy=policy, optimizer=optimizer, dtype="float32"), general=True
+            ).record()
+            for policy in POLICIES
+            for optimizer in OPTIMIZERS
+        }
+        return {**entry, "trains": trains, "slopes": slopes_kernel(loss, general=True).record()}
+    except NotFusable as error:
+        return {**entry, "trains": None, "slopes": None, "reason": str(error)}
+
+
+def _family(loss: KnownLoss) -> str:
+    """Return the file in which a loss is defined, which is its family; a user's losses are a family of their own."""
+    names = {family.__name__: family.__name__.rpartition(".")[2] for family in FAMILIES}
+    return names.get(type(loss).__module__, "your losses")
+
+
+def _literal(value: Any) -> str:
+    """Return a value as JavaScript that may stand in a page's script."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
