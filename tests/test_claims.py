@@ -17,7 +17,7 @@ from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.make import make_figures
-from gradlab.experiments.report import methods_page, pages, saved, verdicts, wording
+from gradlab.experiments.report import methods_page, pages, saved, sensitivity, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.stats.words import WORDS, Evidence
 from gradlab.store import provenance
@@ -406,6 +406,7 @@ def test_a_section_says_where_the_claim_holds_on_what_it_depends_and_whether_it_
     assert "![answer-grid-reward](answer-grid-reward.png)" in text
     (worlds,) = verdicts.primaries(told[made_up.CLAIM].rows, "worlds")
     assert " ".join(wording.new_worlds(worlds)) in text
+    assert "**On what it depends.** Each row has a 95% interval, not corrected for the number of rows." in text
     assert "**Is it the balancing?** Yes: ahead of every control." in text
 
 
@@ -445,6 +446,62 @@ def test_the_rules_are_the_docstrings_of_what_applies_them(written):
     ]  # fmt: skip
 
 
+def test_the_methods_page_has_a_key_to_every_column_of_the_report(written):
+    key = section((written / "METHODS.md").read_text("utf-8"), "The columns of claims.csv")
+    columns = (written / "claims.csv").read_text("utf-8").partition("\n")[0].split(",")
+    assert not [name for name in columns if f"`{name}`" not in key]
+
+
+def test_every_column_that_is_judged_has_its_formula_on_the_methods_page(settled, quick):
+    page = (quick / "METHODS.md").read_text("utf-8")
+    formulas = section(page, "The columns of the frames")
+    for one in itertools.chain(*(claim.rows for claim in settled.values())):
+        if one.experiment in EXPERIMENTS:
+            name = one.statement.value
+            said = section(page, f"Experiment {one.experiment}")
+            assert f"- `{name}`: " in formulas or f"``{name}``" in said, (one.experiment, name)
+
+
+def test_what_is_judged_of_ratios_can_be_picked_from_its_frame_by_the_query_alone(settled, quick):
+    frame = pd.read_parquet(quick / "data" / "ratios.parquet")
+    answers = [one for one in settled["ratio-corrected"].rows if isinstance(one.statement, Contrast)
+               and one.experiment == "ratios"]  # fmt: skip
+    assert len(answers) == 4
+    for one in answers:
+        picked = frame.query(one.statement.where)
+        assert set(picked["kind"]) <= {"training", "sequence"}
+        if set(picked["kind"]) == {"training"}:
+            means = picked.query("method == @one.statement.method").groupby("policy")["share"].mean()
+            assert one.rows["effect"].tolist() == pytest.approx(means.tolist())
+        assert one.seeds == picked["seed"].nunique()
+
+
+@pytest.mark.parametrize("multiple", [0.5, 1, 2])
+@pytest.mark.parametrize("kind", ["stated", "worlds"])
+def test_the_word_with_another_margin_is_that_of_judging_again(kind, multiple):
+    for effect in np.linspace(-0.06, 0.06, 13):
+        if kind == "stated":
+            frame, statement = made_up.frame((effect, 2 * effect), noise=0.01), made_up.contrast()
+        else:
+            frame = made_up.worlds(lambda dose, mask, size=effect: size - dose * size / 4, number=20)
+            statement = made_up.elsewhere()
+        (answer,) = judged(frame, [statement])
+        (again,) = judged(frame, [replace(statement, margin=multiple * statement.margin)])
+        assert sensitivity.words_by_margin([answer])[multiple] == again.word
+
+
+def test_the_methods_page_says_with_which_margins_a_word_stays(written, told):
+    said = section((written / "METHODS.md").read_text("utf-8"), made_up.CLAIM)
+    sentences = sensitivity.sentences(told[made_up.CLAIM])
+    assert [line.split()[0] for line in sentences] == ["As", "In"]
+    assert all(f"- With other margins: {line}" in said for line in sentences)
+    wide, narrow = (made_up.settle(made_up.answers((effect,)))[made_up.CLAIM] for effect in (0.06, 0.015))
+    stays = "and stays so with half the margin and with twice the margin."
+    assert sensitivity.sentences(wide)[0] == f"As stated the word is *holds throughout*, {stays}"
+    assert "with twice the margin it would be *no practical difference*." in sensitivity.sentences(narrow)[0]
+    assert sensitivity.sentences(settle([row("holds throughout")])) == []  # a rule of the question has set the word
+
+
 def test_the_pages_mark_a_quick_run(quick):
     for name in PAGES:
         assert "These are not results" in (quick / name).read_text("utf-8")
@@ -475,7 +532,7 @@ def by_hand(frame, cells):
     value, less = re.fullmatch(r"`(\w+)`(, less is better)?", cells["value"]).groups()
     method, baseline = re.fullmatch(r"`([^`]+)` − `([^`]+)`", cells["method − baseline"]).groups()
     by, margin = re.findall(r"`(\w+)`", cells["a cell is one"]), float(cells["margin"].strip("±"))
-    rows = frame if cells["rows"] == "all" else frame.query(cells["rows"].strip("`"))
+    rows = frame if cells["rows"] == methods_page.ALL else frame.query(cells["rows"].strip("`"))
     sides = [rows[rows["method"] == name].set_index([*by, "seed"])[value] for name in (method, baseline)]
     differences = (sides[0] - sides[1]) * (-1 if less else 1)
     table = differences.unstack("seed")

@@ -92,6 +92,12 @@ def mean_of(values: ArrayLike) -> Mean:
     return Mean(mean, np.where(number > 1, np.where(flat, 0.0, error), np.nan), freedom)
 
 
+def mean_of_interval(effect: ArrayLike, low: ArrayLike, high: ArrayLike, freedom: ArrayLike) -> Mean:
+    """Return the mean whose 95% t interval runs from ``low`` to ``high``, with so many degrees of freedom."""
+    effect, low, high, freedom = (np.asarray(part, float) for part in (effect, low, high, freedom))
+    return Mean(effect, (high - low) / 2 / -stdtrit(freedom, (1 - LEVEL) / 2), freedom)
+
+
 def false_discoveries_controlled(p_values: ArrayLike) -> Array:
     """Return Benjamini and Hochberg's adjusted p-values, (n,); NaN counts as 1. Source: Benjamini & Hochberg 1995.
 

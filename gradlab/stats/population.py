@@ -158,10 +158,15 @@ def judge_units(differences: ArrayLike, margin: float) -> Units:
     """Return each cell or world judged by its seeds; differences (units, seeds). ValueError for a margin ≤ 0."""
     values, margin = _checked(differences), positive("margin", margin)
     mean = mean_of(values)
+    reversed_ones = false_discoveries_controlled(mean.p_below()) <= ALPHA
+    return Units(mean.effect, *mean.interval(), states_of(mean, margin), reversed_ones)
+
+
+def states_of(mean: Mean, margin: float) -> Array:
+    """Return the state of each unit, one of ``STATES``, by the rules of ``Units``."""
     low, high = mean.interval()
     equivalent = mean.p_equivalent(margin) <= ALPHA
-    state = np.select([low > margin, high < -margin, equivalent], ["for", "against", "none"], "undecided")
-    return Units(mean.effect, low, high, state, false_discoveries_controlled(mean.p_below()) <= ALPHA)
+    return np.select([low > margin, high < -margin, equivalent], ["for", "against", "none"], "undecided")
 
 
 def average_over_cells(differences: ArrayLike, margin: float) -> Average:
@@ -172,7 +177,7 @@ def average_over_cells(differences: ArrayLike, margin: float) -> Average:
     of seeds with a value in any cell, which is the t test of the seeds' means where every cell has the same seeds.
     Degrees of freedom: the fewest seeds of a cell, minus one. Where cells have unequal numbers of seeds this is
     conservative or near it: in simulations with cells of 24 and 96, 72 and 240, or 6 and 96 seeds the 95% interval
-    covers in 93.4 to 98%. Source: the cluster-robust variance (Liang & Zeger 1986), with seeds as clusters.
+    covers in 93 to 98%. Source: the cluster-robust variance (Liang & Zeger 1986), with seeds as clusters.
     """
     values, margin = _checked(differences), positive("margin", margin)
     run = ~np.isnan(values)

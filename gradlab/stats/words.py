@@ -85,7 +85,7 @@ def word_of(evidence: Evidence) -> str:
     proved, refuted          ``algebra``.
     mixed                    shares beyond + margin and beyond − margin of at least 10% each.
     no practical difference  p_equivalent ≤ 5%: the average is equivalent to 0 within the margin.
-    holds throughout         a share beyond + margin of at least 95%, and no unit reversed (see ``Units``).
+    holds throughout         a share beyond + margin of at least 95%, and no unit reversed. See ``Units``.
     holds on average         p_differs ≤ 5% and an effect above 0: the interval of the average lies above 0.
     reversed                 p_differs ≤ 5% and an effect below 0.
     undecided                none of these: too few seeds or worlds, see ``precision``.

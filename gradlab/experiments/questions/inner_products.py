@@ -286,7 +286,10 @@ def _subset(matrix: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Judge in every family, size and kind of parameters: is the mean negative, are gradients nearly orthogonal?
 
-    Judged are the rows whose ``kind`` is "mean"; ``below`` is the threshold minus abs_cosine.
+    Judged are the rows whose ``kind`` is "mean". Of the c_ij of a prompt, ``raw`` is the mean over i ≠ j divided by the
+    mean of c_ii, ``cosine`` the mean over i ≠ j of c_ij/√(c_ii c_jj), and abs_cosine that of its size; ``total`` is
+    |Σ c_ij|/Σ c_ii, over all i and j. All of them are means over prompts. ``below`` is the claim's threshold minus
+    abs_cosine.
     """
     means = frame[frame["kind"] == "mean"]
     levels = {"family": settings["levels"], "parameters": settings["parameters"], "set": ("full", "observed")}

@@ -203,20 +203,23 @@ CORRECTED = [
     *(Contrast(
         claim="ratio-corrected", method=method,
         statement=f"the share corrected at the end of {words} training in the lab, median pair",
-         baseline=None, value="share", by=("policy",), margin=MARGIN, role="context",
+        baseline=None, value="share", by=("policy",), margin=MARGIN, role="context",
+        where="kind == 'training' and step == step.max()",
         unit=_OF_IMBALANCE, better=f"At the end of {words} training in the lab bDPO's weights correct {{size}} in the "
         "median pair.",
     ) for method, words in (("bdpo", "bDPO"), ("dpo", "DPO"))),
 ]  # fmt: skip
+_WHOLE = "kind == 'sequence' and loss == 'bdpo'"
 SEQUENCES = [
     Contrast(
         claim="ratio-corrected", statement="the share corrected at the scale of whole sequences, median pair",
         method="bdpo", baseline=None, value="share", by=(), margin=MARGIN, role="context", unit=_OF_IMBALANCE,
+        where=_WHOLE,
         better="Of whole sequences bDPO's weights correct {size} in the median pair.",
     ),
     Contrast(
         claim="ratio-corrected", statement="how much of λ_w's variance length explains, whole sequences",
-        method="bdpo", baseline=None, value="explained", by=(), margin=MARGIN, role="context",
+        method="bdpo", baseline=None, value="explained", by=(), margin=MARGIN, role="context", where=_WHOLE,
         unit=Unit("percent of λ_w's variance", 100, 1),
         better="Of whole sequences the loser's share of tokens explains {size}.",
     ),
@@ -225,30 +228,35 @@ SEQUENCES = [
 
 def of_sequences(frame: pd.DataFrame) -> pd.DataFrame:
     """Return for each seed of whole sequences the median share corrected, and R² of λ_w on the loser's tokens."""
-    rows = frame[(frame["kind"] == "sequence") & (frame["loss"] == "bdpo")]
+    rows = frame.query(_WHOLE)
     rows = rows.assign(
         weight=rows["log_lose"] / (rows["log_win"] + rows["log_lose"]),
         share=bdpo_share_corrected(rows["log_win"], rows["log_lose"]),
     )
     together = rows.groupby("seed")[["weight", "length_share"]].corr().iloc[::2, 1].droplevel(1)
     return pd.DataFrame({
-        "method": "bdpo", "share": rows.groupby("seed")["share"].median(), "explained": together**2,
+        "kind": "sequence", "loss": "bdpo", "method": "bdpo", "share": rows.groupby("seed")["share"].median(),
+        "explained": together**2,
     }).reset_index()  # fmt: skip
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return answers on the ratio and on its correction.
 
-    Cases are the rows whose ``kind`` is not "training": with r = log_lose − log_win, DPO's log ratio, ``log_rho`` is
-    log_prob_ratio − r, and ``law_error`` is log_prob_ratio − r (1 − 1/LM), LM the logarithmic mean of −log_win and
-    −log_lose; ``share`` is 1 − |log_prob_ratio|/|r|. Of trainings, the rows of the last step. Of whole sequences, per
-    seed, the median share, and the squared correlation of λ_w with the loser's share of tokens.
+    Cases are the rows whose ``kind`` is not "training". There ``log_prob_ratio`` is the logarithm of
+    |∂L/∂π_w|/|∂L/∂π_l|; with r = log_lose − log_win, which it is for DPO, ``log_rho`` is log_prob_ratio − r, and
+    ``law_error`` is log_prob_ratio − r (1 − 1/LM), LM the logarithmic mean of −log_win and −log_lose; ``imbalance`` is
+    |r|, ``share`` 1 − |log_prob_ratio|/|r|, and ``winner_moves_more`` (step_win + step_lose)/(|step_win| +
+    |step_lose|). Of trainings, ``share`` is the frame's, in the rows of the last step. Of whole sequences there is one
+    number per seed, from the rows with the kind "sequence" and the loss "bdpo": ``share`` is their median share, and
+    ``explained`` the squared correlation of λ_w = log_lose/(log_win + log_lose) with length_share, the loser's share of
+    tokens.
     """
     answers = judged(frame[frame["kind"] != "training"], [], {"loss": settings["losses"]})
     answers += judged(cases(frame), STATEMENTS)
     levels = {"method": settings["trained"], "policy": settings["policies"]}
     trainings = frame[frame["kind"] == "training"]
-    answers += judged(trainings[trainings["step"] == trainings["step"].max()], CORRECTED, levels)
+    answers += judged(trainings, CORRECTED, levels)
     return [*answers, *judged(of_sequences(frame), SEQUENCES)]
 
 

@@ -176,7 +176,11 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return answers on the three statements, and what is true of them elsewhere.
 
     Cases are the rows with a distance above 0 whose ``kind`` is neither "curves" nor "phase". ``inside`` and
-    ``outside`` are those of the frame plus the width of one cell of the response grid.
+    ``outside`` are those of the frame, signed distances that are negative where the statement misses, plus the width of
+    one cell of the response grid, the column cell. ``lowest_inside`` is cell − miss, ``within_a_width`` is 1 −
+    miss/sigma_p, miss being how far the lowest point lies outside [μ_p, μ_q]. ``nearer_than_dpo`` and
+    ``less_far_than_dpo`` are the columns reach and far of DPO's weight in the same case minus those of the row: how far
+    the farther one of the lowest and the highest point lies outside, and the share of Σ|w| farther than 2 σ_p outside.
     """
     rows = cases(frame)
     return [*judged(frame, [], {"kind": KINDS}), *judged(rows, [*STATEMENTS, *sizes(rows)])]

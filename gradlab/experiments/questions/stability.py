@@ -265,7 +265,7 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Return the answers at ten times the budget of the other experiments.
 
     Judged are the rows of the last ``step`` with the ``kind`` "long"; ``lost`` is the largest utility_share of the run
-    minus the last.
+    minus the last. ``rise_by_dpo`` and ``jump_by_dpo`` are rise and jump of DPO's loss on the same held-out pairs.
     """
     levels = {"mask": settings["mask_rates"], "policy": settings["policies"]}
     return judged(ends(frame), contrasts(settings), levels)

@@ -185,6 +185,8 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
 
     Cases are the rows whose family is not "region". ``less`` is −log_ratio, ``less_noise`` −log_noise,
     ``less_baseline`` −log_ratio_baseline, ``less_than_chance`` log_ratio_permuted − log_ratio.
+    log_ratio is the logarithm of Var[w p]/(Var[w] E[p²]), and gap is Cov(w², p²) − E[w p]² + E[w]² E[p²]. ``disagree``
+    is 1 where just one of both is below 0, rounding of log_ratio apart, else 0.
     """
     return judged(cases(frame), STATEMENTS, {"family": set(_FAMILIES) - {"region"}})
 

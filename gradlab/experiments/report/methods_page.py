@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,11 +16,12 @@ from gradlab.experiments.contrasts import Contrast, Judged, Scan
 from gradlab.experiments.experiment import FIRST_SEED, Experiment, Measurement
 from gradlab.experiments.frames import declared
 from gradlab.experiments.gallery import QUICK_MARK
-from gradlab.experiments.questions import language_models
-from gradlab.experiments.report import links, verdicts, wording
+from gradlab.experiments.questions import language_models, stability, stability_losses
+from gradlab.experiments.report import links, saved, sensitivity, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.proofs import PROOFS, SETTING
-from gradlab.experiments.report.verdicts import Settled
+from gradlab.experiments.report.verdicts import Settled, primaries
+from gradlab.lab import metrics
 from gradlab.lab.training import Training
 from gradlab.stats import agreement, conditions, equivalence, moderators, population, precision, words
 from gradlab.store.artifacts import load_manifest
@@ -63,6 +64,8 @@ def page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
         for part in parts:
             first, *more = as_markdown(inspect.getdoc(part))
             said += [f"`{part.__qualname__}`. {first}", *more, ""]
+    said += _columns_of_frames(quick)
+    said += ["## The columns of claims.csv", "", *as_markdown(inspect.getdoc(saved.Line)), ""]
     said += ["## The claims", ""]
     for one in settled:
         said += [*_method(one, quick), ""]
@@ -109,16 +112,20 @@ _ORDER = (
 _BY_HAND = (
     "## A word by hand",
     "",
-    "1. Load the frame that a statement's table names, `data/NAME.parquet`, and take the rows that are judged: under"
-    " “The settings” each experiment says which they are.",
+    "1. Load the frame that a statement's table names, `data/NAME.parquet`. Not all of its rows are judged: keep those"
+    " that the line “What is judged” of the experiment names, under “The settings”. That line also says how a column"
+    " that is not in the frame follows from others; “The columns of the frames” gives the formulas of the rest.",
     "2. Keep the rows of the statement's query. In each cell (the values of the columns under “a cell is one”) and for"
     " each seed, take *value* of the method minus *value* of the baseline, and turn its sign where the table says that"
     " less is better. So a positive difference speaks for the method.",
-    "3. Stated cells: the effect is the mean of the cells' means, and its interval that of `average_over_cells`. With"
-    " equal seeds in all cells this is the t interval of the seeds' means. Worlds: the effect is the mean of the"
-    " worlds' means, with the t interval over worlds.",
+    "3. Stated cells: the effect is the mean of the cells' means, and `average_over_cells` says how its interval is"
+    " computed. With equal seeds in all cells this is the t interval of the seeds' means. Worlds: the effect is the"
+    " mean of the worlds' means, with the t interval over worlds.",
     "4. Each cell or world is *for*, *none*, *against* or undecided by its t interval and both one-sided tests at the"
-    " margin (`judge_units`).",
+    " margin (`Units`). Two words are easily mixed up: a cell or world is *against* if it is decided to lie below minus"
+    " the margin, and *reversed* if it is decided to lie below 0, by however little, after Benjamini and Hochberg's"
+    " correction over all cells or worlds at a false discovery rate of 5%. Tallies count *against*; *holds throughout*"
+    " and the search of a condition look at *reversed*.",
     "5. Holm corrects the p-values of difference, and those of equivalence, over a claim's primaries in one population"
     " (`corrected`); with one primary nothing changes. `word_of` then gives the word on each, and `joint_word` that on"
     " the claim. Holm corrects likewise over the controls that could explain the effect away; the weakest of them"
@@ -127,6 +134,19 @@ _BY_HAND = (
     "[claims.csv](claims.csv) has the results in the unit of each row: a number x of the frame, converted as the"
     " table gives.",
 )
+
+# Columns of the frames that statements judge: the function that computes each, and its formula. π is the policy of a
+# run at a step, over the responses y of a prompt; π_ref the reference, u the utility, L the held-out loss.
+COLUMNS: dict[str, tuple[Callable[..., Any], str]] = {
+    "utility": (metrics.expected_utility, "Σ π(y) u(y)"),
+    "utility_share": (metrics.utility_share, "Σ (π(y) − π_ref(y)) u(y) / (max u − Σ π_ref(y) u(y))"),
+    "win_rate": (metrics.win_rate, "Σ Σ π(y) π_ref(y') / (1 + exp(u(y') − u(y))): the opponent is the reference"),
+    "kl": (metrics.kl_to_reference, "Σ π(y) log(π(y)/π_ref(y))"),
+    "unobserved_mass": (metrics.unobserved_mass, "Σ π(y) over the y that the mask leaves out of all pairs"),
+    "drift": (stability.run_part, "½ Σ |π(y) − π'(y)|, π' at the recorded step nearest to half the row's"),
+    "rise": (stability_losses.rise_at_the_end, "L at the last step − the least L of all recorded steps"),
+    "jump": (stability_losses.largest_rise, "the largest L at a recorded step − L at the one before, and at least 0"),
+}  # fmt: skip
 
 
 def anchor(name: str) -> str:
@@ -143,6 +163,8 @@ def _method(one: Settled, quick: bool) -> list[str]:
         f"- What would change the word: {claim.changes}",
         f"- Code: {', '.join(links.code(path, quick) for path in wording.code_files(claim)) or 'none'}.",
     ]  # fmt: skip
+    said += [f"- With other margins: {said_of}" for said_of in sensitivity.sentences(one)]
+    said += [f"- {searched}" for searched in dict.fromkeys(map(_searched, primaries(one.rows, "worlds"))) if searched]
     measured = [row for row in one.rows if isinstance(row.statement, Contrast)]
     cases = [row for row in one.rows if isinstance(row.statement, Scan)]
     if measured:
@@ -152,6 +174,7 @@ def _method(one: Settled, quick: bool) -> list[str]:
     return said
 
 
+ALL = "all that are judged"
 CONTRAST = ["role", "population", "statement", "frame", "value", "method − baseline", "rows", "a cell is one", "margin",
             "target half-width", "co-primaries", "unit"]  # fmt: skip
 SCAN = ["role", "statement", "frame", "value", "rows", "a case is for it where", "proof"]
@@ -184,7 +207,7 @@ def _scan(row: Judged) -> list[str]:
 
 
 def _query(where: str) -> str:
-    return f"`{where}`" if where else "all"
+    return f"`{where}`" if where else ALL
 
 
 def _figures(folder: Path) -> Iterable[list[str]]:
@@ -232,6 +255,29 @@ def _changed(training: Training) -> dict[str, Any]:
     """Return optimiser, learning rate and steps of a recipe, and the other fields that are not the usual ones."""
     usual, shown = Training().settings(), ("optimizer", "learning_rate", "steps")
     return {name: value for name, value in training.settings().items() if name in shown or value != usual[name]}
+
+
+def _columns_of_frames(quick: bool) -> list[str]:
+    """Return the formulas of the columns that statements judge, with the functions that compute them."""
+    said = ["## The columns of the frames", "",
+            "Sums go over the responses to a prompt, and each number is a mean over prompts. π is the policy at the"
+            " row's step, π_ref the reference, u the true utility, L the run's own loss on held-out pairs."
+            " The reachable reward is max u − Σ π_ref(y) u(y); prompts without any are left out of its share."
+            " Columns that only one experiment has are explained under “The settings”.", ""]  # fmt: skip
+    for name, (function, formula) in COLUMNS.items():
+        file = links.code(wording.file_of(function.__module__), quick, f"`{function.__name__}`")
+        said.append(f"- `{name}`: {formula}. Computed by {file}.")
+    return [*said, ""]
+
+
+def _searched(row: Judged) -> str:
+    """Return by which factors the effect of worlds is shown, and how many conditions on them were tried, in words."""
+    if row.search is None or not isinstance(row.statement, Contrast):
+        return ""
+    factors = ", ".join(f"`{name}`" for name in row.statement.moderators)
+    number = row.search.searched
+    tried = f"{number:,} conditions were tried" if number else "too few worlds are for, or reversed, to try a condition"
+    return f"Moderators, and the factors of conditions ({verdicts.named(row)}): {factors}; {tried}."
 
 
 def _rules(module: ModuleType) -> str:

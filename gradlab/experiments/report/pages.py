@@ -145,7 +145,8 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
         unit = f" ({line(row).unit})" if line(row).unit else ""
         if table := wording.moderators(row):
             columns = ["factor", "where it is", f"average, 95% interval{unit}", "worlds"]
-            said += ["", f"**On what it depends{about}.**", "", *markdown_table(columns, table)]
+            said += ["", f"**On what it depends{about}.** Each row has a 95% interval, not corrected for the number of"
+                     " rows.", "", *markdown_table(columns, table)]  # fmt: skip
     for role, title in (
         ("explains away", "Is it the balancing?"),
         ("robustness", "Robustness"),

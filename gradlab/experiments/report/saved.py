@@ -34,21 +34,32 @@ class NoReport(ValueError):
 class Line:
     """A line of the report: the answer on a claim (``row`` is "claim") or on one of its statements (``row`` is a role).
 
-    word, transported, because  of a claim; a statement has only its word.
+    claim       the claim's id.
+    population  ``stated`` (cells), ``worlds`` or ``cases``.
+    statement   of a claim, the claim in one sentence; else what was asked.
+    row         "claim", or the statement's role.
+    word, transported, because  of a claim: as stated, in worlds, and whether it is the balancing; empty where it was
+                not asked. A statement has only its word.
     control     of a claim: the short name of the control that explains it away, or comes nearest to that.
     label       the short name of what is compared.
     sentence    the answer as one plain sentence with its unit.
     unit, digits  what the numbers count, and to how many decimals they are shown.
     effect, low, high  the average with its 95% interval, in that unit; NaN of cases, which have no average.
     margin      in that unit; of cases the tolerance.
-    replicates  over how many seeds or worlds the interval is.
+    replicates  over how many seeds or worlds the interval is; of cases, how many seeds drew them.
     seeds       the fewest of a cell or world.
-    states      how many cells, worlds or cases there are in each of ``gradlab.stats.population.STATES``.
-    between     the standard deviation between worlds; expected_low and expected_high: the prediction interval of a new
-                world. NaN of anything but worlds.
-    wide        how many cells are wider than their design asks for; of primaries they are at the cap of seeds.
+    units       how many cells, worlds or cases there are.
+    states      how many of them are in each of ``gradlab.stats.population.STATES``; in the file these are the columns
+                ``for``, ``none``, ``against`` and ``undecided``.
+    between     the standard deviation between worlds' true effects; NaN of anything but worlds.
+    expected_low, expected_high  the prediction interval of a new world; NaN of anything but worlds.
+    wide        how many cells have an interval whose half is wider than the target; of primaries they are at the cap
+                of seeds. A row that is no primary has the target of a single one.
     needs       how many seeds or worlds would decide; 0 where the word is decided, or nobody can say.
+    experiment  the experiment or measurement whose frame was judged.
     note        more in words.
+
+    The line of a claim has the numbers of the primary that stands for it.
     """
 
     claim: str

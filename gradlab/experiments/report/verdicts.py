@@ -4,11 +4,14 @@
   the claim holds only as far as each of them does: see ``gradlab.stats.words.joint_word``. Where a claim is stated for
   no cells, its primaries in worlds, or its cases, carry the word.
 - *Transported* is the word on its primaries in the worlds that a declared distribution draws, corrected likewise.
-- *Because of balancing* is the weakest word on the controls that could explain the effect away, in stated cells and in
-  worlds, each in the same units as the claim: where the method does no better than a control, that control explains
-  it. One of several controls may seem to explain it by chance, so Holm corrects over all of them.
-- Robustness and context change no word. ``not run`` says that nobody has committed the measurement; such controls are
-  named, and weaken nothing.
+- *Because of balancing* is the weakest word on the claim's controls that could explain the effect away: all its rows
+  with the role *explains away* together, those on stated cells, those on worlds, those at equal KL, and those of
+  committed measurements. Where the method does no better than a control, that control explains the effect. One of
+  several controls may seem to explain it by chance, so Holm corrects over all of them. Controls that were not run are
+  removed before the weakest is taken.
+- Where several rows share the weakest word, the one with the least effect, divided by its margin, stands for them: its
+  sentence is that of the claim, or it is the control that is named. A scan counts as 0; then the first row wins.
+- Robustness and context change no word. ``not run`` says that nobody has committed the measurement.
 - A claim is ``not judged`` unless the frame of every experiment that judges it is there and current, that is, made by
   today's settings and sources. ``gradlab claims`` judges by stale frames too, and says so. Answers of committed
   measurements join those of the experiments. A claim without experiments rests on its first measurement, and is
