@@ -19,6 +19,7 @@ from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.report import methods_page, pages, saved, sensitivity, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
+from gradlab.stats.population import STATES
 from gradlab.stats.words import WORDS, Evidence
 from gradlab.store import provenance
 from gradlab.store.artifacts import load_frame, save_frame
@@ -296,7 +297,7 @@ def test_each_claim_is_judged_by_the_experiments_that_it_names(settled):
         assert set(one.claim.experiments) <= {row.experiment for row in one.rows}, name
         assert one.decisive, name
         for found in one.rows:
-            assert sum(map(found.number, verdicts.STATES)) == len(found.rows)
+            assert sum(map(found.number, STATES)) == len(found.rows)
 
 
 @pytest.fixture(scope="module")
