@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,10 +47,22 @@ def test_a_line_per_comparison_with_its_counts_in_the_units_of_the_claim():
     (axis,) = figure.axes
     texts = [text.get_text() for text in axis.texts]
     assert texts[:3] == ["as stated", "2 : 0 : 1", "is it the balancing?"]
+    assert texts[-1] == "for : none : against\n(undecided)"
     assert axis.get_yticklabels()[0].get_text() == "as it is"
-    assert axis.get_xlabel() == "points"
+    assert axis.get_xlabel() == "← against    points    for →"
     drawn = np.concatenate([line.get_xdata() for line in axis.lines if line.get_marker() in ("o", "s")])
     assert (drawn.min(), drawn.max()) == pytest.approx((-10, 20), abs=0.2)
+
+
+def test_undecided_cells_are_counted_in_brackets_and_worlds_named_once(monkeypatch):
+    monkeypatch.setitem(EFFECTS, "primary", (0.2, 0.2, 0.0105))
+    one = claim()
+    (axis,) = answers.answer(one).axes
+    assert "2 : 0 : 0 (1)" in [text.get_text() for text in axis.texts]
+    worlds = judged(made_up.worlds(), [made_up.elsewhere(role="robustness", label=label)
+                                       for label in ("drawn worlds", "λ = ½")])  # fmt: skip
+    *_, axis = answers.answer(replace(one, rows=(*one.rows, *worlds))).axes
+    assert [label.get_text() for label in axis.get_yticklabels()][-2:] == ["drawn worlds", "λ = ½ (worlds)"]
 
 
 def test_a_claim_that_algebra_settles_has_no_such_figure():

@@ -604,7 +604,10 @@ def test_the_report_as_csv_comes_back_and_equal_answers_give_equal_bytes(told, w
     assert saved.changes(back, told) == saved.moved(back, told.values()) == []
     for one, line in zip(saved.lines_of(back), itertools.chain(*map(saved.lines, told.values())), strict=True):
         assert (one.sentence, one.states, wording.effect(one)) == (line.sentence, line.states, wording.effect(line))
-    for wrong in ("", "a,b\n1,2\n", text.replace(",between,", ",among,")):
+    last = text.splitlines()[-1]
+    twice, half = f"{text}{last}\n", re.sub(r"(points of reward),\d+,", r"\1,2.5,", text)
+    assert half != text
+    for wrong in ("", "a,b\n1,2\n", text.replace(",between,", ",among,"), twice, half):
         with pytest.raises(ValueError, match=r"^claims\.csv must be a report .* of this version"):
             saved.from_csv(wrong)
 

@@ -68,6 +68,12 @@ def test_where_a_rule_of_the_question_decides_no_seeds_would():
     assert one.ruled("undecided", "the judge is weak").needs == 0
 
 
+def test_texts_and_truths_are_no_numbers():
+    for kind in (str, bool):
+        with pytest.raises(ValueError, match=rf"^frame must have numbers in x, got {kind.__name__}"):
+            answer(frame([0.05] * 3).astype({"x": kind}))
+
+
 def test_less_is_better_where_it_is_said():
     assert answer(frame([-0.05] * 3), lower_is_better=True).word == "holds throughout"
 

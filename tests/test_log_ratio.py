@@ -30,7 +30,7 @@ def logs(slope=0.5, noise=0.0, methods=("dpo", "bdpo"), pairs=200):
 
 
 def answers(frame):
-    return log_ratio.verdict(frame, QUICK)
+    return log_ratio.verdict(frame, {**QUICK, "rows_per_step": 200})
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,16 @@ def test_a_ratio_that_does_not_vary_does_not_correlate():
 def test_a_frame_without_a_policy_is_refused():
     with pytest.raises(ValueError, match="the declared values of policy; shared is missing"):
         answers(logs().query("policy == 'free'"))
+
+
+def test_rows_that_are_there_twice_lacking_or_infinite_are_refused():
+    whole = logs()
+    with pytest.raises(ValueError, match=r"^frame must have 200 rows per step of a run, got 400 at method bdpo, mask"):
+        answers(pd.concat([whole, whole]))
+    with pytest.raises(ValueError, match=r"^frame must have 200 rows per step of a run, got 199 at method dpo, mask"):
+        answers(whole[1:])
+    with pytest.raises(ValueError, match=r"^frame must have no infinity in log_lose_win, prob_ratio, grad_norm"):
+        answers(whole.assign(realised=np.inf))
 
 
 def test_seeds_begin_where_the_settings_say():

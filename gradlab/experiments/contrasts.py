@@ -28,7 +28,7 @@ import pandas as pd
 
 from gradlab.arrays import check_columns
 from gradlab.checks import one_of, positive
-from gradlab.experiments.frame_checks import Levels, check_levels, factors_of, picked
+from gradlab.experiments.frame_checks import Levels, check_levels, check_numbers, factors_of, picked
 from gradlab.stats.conditions import Search, search_condition
 from gradlab.stats.moderators import effect_by_dose, effect_by_value
 from gradlab.stats.population import (
@@ -129,6 +129,7 @@ class Contrast:
     def differences(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return paired differences in favour of the method: columns by, ``seed``, ``difference``."""
         rows = picked(frame, self.where)
+        check_numbers(rows, [self.value])
         if self.baseline is None:
             check_columns("frame", rows, ["method", *self.by, "seed", self.value])
             rows = rows[rows["method"] == self.method]

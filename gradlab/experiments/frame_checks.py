@@ -30,6 +30,7 @@ def check_rows(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str], 
     cells   columns with the values that they must have: each combination must be there.
     """
     check_columns("frame", frame, list(dict.fromkeys([*keys, *values, *(cells or {})])))
+    check_numbers(frame, values)
     twice = frame[frame.duplicated(list(keys))]
     if len(twice):
         raise ValueError(f"frame must have one row for each {', '.join(keys)}, got two at {named(keys, twice)}")
@@ -43,6 +44,14 @@ def check_rows(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str], 
     missing = both[both["_merge"] == "left_only"]
     if len(missing):
         raise ValueError(f"frame must have the declared cells; {named(list(cells), missing)} is missing")
+
+
+def check_numbers(frame: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raise ValueError where one of these columns is there and does not hold numbers."""
+    for column in columns:
+        kind = frame[column].dtype if column in frame else float
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
+            raise ValueError(f"frame must have numbers in {column}, got {kind}")
 
 
 def check_levels(frame: pd.DataFrame, levels: Levels) -> None:

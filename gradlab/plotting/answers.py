@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from gradlab.plotting.looks import WIDTH
 from gradlab.plotting.palette import FAINT, INK, NOT_TRUE, TRUE
@@ -24,6 +25,7 @@ _DOTS = {  # colour, marker and whether filled, by the state of a cell or world:
     "undecided": (FAINT, "d", False),
 }  # fmt: skip
 _LEGEND = {"for": "for", "none": "none", "against": "against", "undecided": "undecided"}
+_COUNTS = "for : none : against\n(undecided)"
 _LABEL = 34  # characters of a label in a line
 
 
@@ -35,7 +37,7 @@ class Comparison:
     group    lines of one group stand together under it as a heading.
     effect, low, high  the average with its 95% interval.
     dots     the effect of each cell or world, (units,), and ``states``, one word each.
-    counts   what to print at the right, such as "4 : 0 : 2".
+    counts   what to print at the right, such as "4 : 0 : 2 (1)".
     """
 
     label: str
@@ -95,10 +97,12 @@ def _panel(axis: Axes, panel: Panel) -> None:
         ticks.append(height)
         labels.append("\n".join(textwrap.wrap(line.label, _LABEL)))
         height += max(1.0, 0.55 * len(textwrap.wrap(line.label, _LABEL)) + 0.25)
+    axis.annotate(_COUNTS, (1.01, 0.25), xycoords=("axes fraction", "data"), va="center", fontsize="small")
     axis.set_yticks(ticks, labels)
     axis.set_ylim(height - 0.4, -0.3)
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel(panel.label)
+    axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.set_xlabel(f"← against    {panel.label or 'without unit'}    for →")
 
 
 def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, state: str, label: str = "") -> Line2D:

@@ -25,7 +25,8 @@ def by_method(
     """Draw values at the end of training: one row per task, one column per value, one line per method.
 
     Each line has a mark per size of model. Small dots are seeds; a mark with a bar is their mean and its 95% t
-    interval. A dashed line at ``at`` is the reference's value. The axes of values in ``far`` are logarithmic beyond ±1.
+    interval. A dashed line at ``at`` is the reference's value. The axes of values in ``far`` are logarithmic beyond 1
+    and begin at 0, or at the least value.
     """
     methods, sizes = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["size"]))
     tall = 0.3 * len(methods) + 0.7
@@ -43,6 +44,7 @@ def by_method(
         if value in far:
             axis.set_xscale("symlog", linthresh=1)
             axis.xaxis.set_major_formatter(ScalarFormatter())
+            axis.set_xlim(left=min(0.0, float(frame[value].min())))
         axis.set_title(f"{title}: {label}")
     axes[0, 0].set_yticks(range(len(methods)), [look(method)["label"] for method in methods])
     axes[0, 0].invert_yaxis()

@@ -20,6 +20,7 @@ from gradlab.experiments.precision import Endpoint, runs_to_add
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
+from gradlab.stats.population import named
 from gradlab.stats.precision import Design
 
 TRAINING = Training(optimizer="adam", learning_rate=0.05, steps=500, pairs=100, record=1, gradients=True)
@@ -136,6 +137,20 @@ def fits(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _check_log(frame: pd.DataFrame, rows_per_step: int) -> None:
+    """Raise ValueError where a step of a run has more or fewer rows, or a ratio is infinite."""
+    numbers = ["log_lose_win", *RATIOS]
+    step = ["method", "mask", "policy", "seed", "step"]
+    rows = frame.groupby(step, as_index=False).size()
+    if len(wrong := rows[rows["size"] != rows_per_step]):
+        raise ValueError(
+            f"frame must have {rows_per_step} rows per step of a run, got {wrong['size'].iloc[0]} at "
+            f"{named(step, wrong)}"
+        )
+    if len(wrong := frame[np.isinf(frame[numbers]).any(axis=1)]):
+        raise ValueError(f"frame must have no infinity in {', '.join(numbers)}, got one at {named(step, wrong)}")
+
+
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Judge whether the ratios correlate with π_l/π_w during DPO training, and whether they follow in proportion.
 
@@ -143,6 +158,7 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     logarithm (the column named by the method) with log_lose_win, and ``excess``, the least-squares slope minus 1.
     ``trained`` is the frame's method. ``error`` of the identity is prob_ratio − log_lose_win.
     """
+    _check_log(frame, settings["rows_per_step"])
     found = fits(frame)
     means = 1 + found[found["trained"] == "dpo"].groupby("method")["excess"].mean()
     slopes = means.map("{:.2f}".format).str.replace("-", "−")
@@ -188,7 +204,8 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
 CAPTIONS = {
     "log-ratio": (
         "Gradient log of DPO and bDPO training, pairs of all seeds and steps (mask 0.2, free logits). x axis: "
-        "log(π_l/π_w); y axis: the logarithm of the ratio winner : loser of four quantities. On the dashed diagonal "
+        "log(π_l/π_w); y axis: the logarithm of the ratio winner : loser of four quantities. A slope is that of the "
+        "drawn cloud; CLAIMS.md has the mean over runs, of shared parameters and mask 0 too. On the dashed diagonal "
         "the ratio follows π_l/π_w, as the derivative of DPO with respect to the probabilities must by definition. A "
         "cloud that rises more slowly correlates with π_l/π_w without being in proportion; a flat one means that what "
         "moves the policy does not share that imbalance."

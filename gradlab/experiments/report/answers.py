@@ -18,7 +18,7 @@ CAPTION = (
     "hollow within the margin, pale where undecided. Right of 0 speaks for the claim, and the grey band is "
     "the margin within which a difference does not matter. Beneath the claim stand the controls that could explain it "
     "away: one that lies in the band, or left of it, does as well as the method or better. Numbers at the right count "
-    "cells for : none : against."
+    "cells or worlds for : none : against, and in brackets those that are undecided."
 )
 _GROUPS = {"explains away": "is it the balancing?", "robustness": "does it stay?"}
 
@@ -71,12 +71,15 @@ def _order(row: Judged) -> tuple[int, int]:
 
 def _line(row: Judged, statement: Contrast) -> Comparison:
     group = _GROUPS.get(row.role) or ("in drawn worlds" if row.population == "worlds" else "as stated")
-    worlds = " (worlds)" if row.population == "worlds" and row.role != "primary" else ""
+    elsewhere = row.population == "worlds" and row.role != "primary"
     number = statement.unit.number
     counts = " : ".join(f"{row.number(state):,}" for state in ("for", "none", "against"))
+    undecided = row.number("undecided")
+    label = row.statement.label or row.statement.statement
     assert isinstance(row.statement, Contrast)
     return Comparison(
-        label=(row.statement.label or row.statement.statement) + worlds, group=group, effect=number(row.effect),
+        label=f"{label} (worlds)" if elsewhere and "worlds" not in label else label, group=group,
+        effect=number(row.effect),
         low=number(row.low), high=number(row.high), dots=np.array([number(effect) for effect in row.rows["effect"]]),
-        states=np.asarray(row.rows["state"], dtype=str), counts=counts,
+        states=np.asarray(row.rows["state"], dtype=str), counts=f"{counts} ({undecided:,})" if undecided else counts,
     )  # fmt: skip

@@ -134,8 +134,10 @@ def from_csv(text: str) -> pd.DataFrame:
         whole = {**dict.fromkeys(_WHOLE, "Int64"), **dict.fromkeys(_TEXTS, "str")}
         report = pd.read_csv(io.StringIO(text), dtype=whole, usecols=_COLUMNS, keep_default_na=False,
                              na_values=dict.fromkeys(set(_COLUMNS) - set(_TEXTS), ""))  # fmt: skip
+        if report.duplicated(_KEY).any():
+            raise ValueError("each row must be there once")
         return report[_COLUMNS]
-    except ValueError:
+    except (TypeError, ValueError):
         raise NoReport(
             "claims.csv must be a report of `gradlab figures` of this version, and is not; restore it"
         ) from None
@@ -158,7 +160,7 @@ def former(folder: Path, *, committed: bool = False, revision: str | None = None
             ) from None
     text = text_at_head(path) if committed else None
     if text is None and path.exists():
-        text = input_file("report", path).read_text(encoding="utf-8")
+        text = input_file("report", path).read_text(encoding="utf-8", errors="replace")
     return None if text is None else from_csv(text)
 
 

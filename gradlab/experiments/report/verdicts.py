@@ -180,6 +180,8 @@ def _answers_of(experiment: Experiment, data: Path, quick: bool, stale_too: bool
     except (OSError, ValueError):
         return [], "damaged"
     try:
+        if not len(frame):
+            raise ValueError("it must have rows, got none")
         return (experiment.verdict(frame, declared(experiment, quick)) if current or stale_too else []), _STATE[current]
     except _UNREADABLE as error:  # a frame of other sources may lack anything that today's rules read
         if not current:
