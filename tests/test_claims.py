@@ -740,6 +740,13 @@ def test_a_frame_of_other_columns_is_one_line_for_every_experiment(tmp_path, mon
             assert f"{name}.parquet must be a frame that today's rules can judge: " in said
 
 
+def test_a_frame_without_rows_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verdicts, "is_current", lambda *_, **__: True)
+    monkeypatch.setattr(verdicts, "EXPERIMENTS", {"worlds": EXPERIMENTS["worlds"]})
+    save_frame(pd.DataFrame({"world": [], "method": []}), tmp_path / "data" / "worlds.parquet", {})
+    assert ": it must have rows, got none; " in one_line(["claims", "grid-reward", "--folder", str(tmp_path)], capsys)
+
+
 def test_a_claim_without_a_primary_is_one_line(tmp_path, monkeypatch, capsys):
     save_frame(made_up.frame(), tmp_path / "data" / "log-ratio.parquet", {})
     statement = made_up.contrast(claim=CLAIM, role="context")

@@ -147,7 +147,8 @@ def _check_log(frame: pd.DataFrame, rows_per_step: int) -> None:
             f"frame must have {rows_per_step} rows per step of a run, got {wrong['size'].iloc[0]} at "
             f"{named(step, wrong)}"
         )
-    if len(wrong := frame[np.isinf(frame[numbers]).any(axis=1)]):
+    wrong: pd.DataFrame = frame.loc[np.isinf(frame[numbers].to_numpy()).any(axis=1)]
+    if len(wrong):
         raise ValueError(f"frame must have no infinity in {', '.join(numbers)}, got one at {named(step, wrong)}")
 
 
