@@ -1,5 +1,6 @@
 """Claims are judged by rule from frames, never typed in; the report leads from each answer to its data and rule."""
 
+import inspect
 import itertools
 import re
 import shutil
@@ -11,6 +12,7 @@ import made_up
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 from gradlab import cli
@@ -451,6 +453,28 @@ def test_the_methods_page_has_a_key_to_every_column_of_the_report(written):
     key = section((written / "METHODS.md").read_text("utf-8"), "The columns of claims.csv")
     columns = (written / "claims.csv").read_text("utf-8").partition("\n")[0].split(",")
     assert not [name for name in columns if f"`{name}`" not in key]
+
+
+def test_the_formulas_of_columns_are_what_their_functions_compute():
+    draw = np.random.default_rng(5)
+    p, ref = draw.dirichlet(np.ones(4), size=(2, 3))
+    u, observed, losses = draw.normal(size=(3, 4)), draw.random((3, 4)) < 0.5, draw.normal(size=(6, 2))
+    beats = 1 / (1 + np.exp(u[:, None, :] - u[:, :, None]))
+    base = (ref * u).sum(1)
+    by_hand = {
+        "utility": (p * u).sum(1), "utility_share": ((p - ref) * u).sum(1) / (u.max(1) - base),
+        "win_rate": (p[:, :, None] * ref[:, None, :] * beats).sum((1, 2)), "kl": (p * np.log(p / ref)).sum(1),
+        "unobserved_mass": np.where(observed, 0, p).sum(1),
+    }  # fmt: skip
+    tensors = {"logp": np.log(p), "ref_logp": np.log(ref), "opponent_logp": np.log(ref), "utility": u,
+               "observed": observed}  # fmt: skip
+    for name, value in by_hand.items():
+        function, _ = methods_page.COLUMNS[name]
+        given = {key: torch.as_tensor(tensors[key]) for key in inspect.signature(function).parameters}
+        assert function(**given).item() == pytest.approx(value.mean())
+    rise, jump = (methods_page.COLUMNS[name][0] for name in ("rise", "jump"))
+    assert rise(losses) == pytest.approx([column[-1] - min(column) for column in losses.T])
+    assert jump(losses) == pytest.approx([max(0, *(b - a for a, b in itertools.pairwise(c))) for c in losses.T])
 
 
 def test_every_column_that_is_judged_has_its_formula_on_the_methods_page(settled, quick):

@@ -44,6 +44,13 @@ def test_one_replicate_has_no_interval_and_none_no_mean():
         assert np.isnan(found).all()
 
 
+def test_a_mean_can_be_read_off_its_interval():
+    mean = equivalence.mean_of([[1.0, 2.0, 4.0], [3.0, 3.0, 3.0]])
+    back = equivalence.mean_of_interval(mean.effect, *mean.interval(), mean.freedom)
+    assert back.error == pytest.approx(mean.error)
+    assert back.p_equivalent(5.0) == pytest.approx(mean.p_equivalent(5.0))
+
+
 def test_equal_values_are_exact():
     mean = equivalence.mean_of([[0.1] * 3, [0.0] * 3, [-0.3] * 3])
     assert list(mean.p_differs()) == [0, 1, 0]

@@ -24,6 +24,7 @@ from gradlab.experiments.report.verdicts import Settled, primaries
 from gradlab.lab import metrics
 from gradlab.lab.training import Training
 from gradlab.stats import agreement, conditions, equivalence, moderators, population, precision, words
+from gradlab.stats.equivalence import ALPHA
 from gradlab.store.artifacts import load_manifest
 from gradlab.store.markdown import markdown_table
 
@@ -124,8 +125,8 @@ _BY_HAND = (
     "4. Each cell or world is *for*, *none*, *against* or undecided by its t interval and both one-sided tests at the"
     " margin (`Units`). Two words are easily mixed up: a cell or world is *against* if it is decided to lie below minus"
     " the margin, and *reversed* if it is decided to lie below 0, by however little, after Benjamini and Hochberg's"
-    " correction over all cells or worlds at a false discovery rate of 5%. Tallies count *against*; *holds throughout*"
-    " and the search of a condition look at *reversed*.",
+    f" correction over all cells or worlds at a false discovery rate of {ALPHA:.0%}. Tallies count *against*; *holds"
+    " throughout* and the search of a condition look at *reversed*.",
     "5. Holm corrects the p-values of difference, and those of equivalence, over a claim's primaries in one population"
     " (`corrected`); with one primary nothing changes. `word_of` then gives the word on each, and `joint_word` that on"
     " the claim. Holm corrects likewise over the controls that could explain the effect away; the weakest of them"

@@ -53,8 +53,8 @@ def _evidence(row: Judged, multiple: float) -> Evidence:
         return row.evidence
     margin = multiple * statement.margin
     seeds = row.rows["seeds"].to_numpy(float)
-    units = mean_of_interval(*(row.rows[name].to_numpy(float) for name in ("effect", "low", "high")), seeds - 1)
-    states = states_of(units, margin)
+    effect, low, high = (row.rows[name].to_numpy(float) for name in ("effect", "low", "high"))
+    states = states_of(mean_of_interval(effect, low, high, seeds - 1), margin)
     freedom = (row.replicates if row.population == "worlds" else seeds.min()) - 1
     average = mean_of_interval(row.effect, row.low, row.high, freedom)
     return replace(

@@ -16,6 +16,7 @@ from gradlab.experiments.frames import frame_path
 from gradlab.experiments.report.claims import Claim
 from gradlab.experiments.report.saved import Line, as_sentence
 from gradlab.experiments.report.verdicts import NOT_JUDGED, NOT_RUN, Settled, named
+from gradlab.stats.equivalence import ALPHA
 from gradlab.stats.moderators import variance_explained
 from gradlab.stats.precision import replicates_for
 from gradlab.stats.words import WORDS, weakest_word
@@ -149,7 +150,7 @@ def new_worlds(answer: Judged) -> list[str]:
         f"will show between {ends} (95%).",
         f"Shown to lie beyond the margin of {unit.size(statement.margin)}: {' and '.join(shares)}, "
         "with 95% intervals of these shares.",
-        "Reversed worlds (below 0 at a false discovery rate of 5%; lowest first): "
+        f"Reversed worlds (below 0 at a false discovery rate of {ALPHA:.0%}; lowest first): "
         f"{'; '.join(reversed_units(answer)) or 'none'}.",
     ]  # fmt: skip
     return [*filter(None, [*said, wide_average(answer)]), condition(answer)]
