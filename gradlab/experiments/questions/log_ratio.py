@@ -141,13 +141,15 @@ def _check_log(frame: pd.DataFrame, rows_per_step: int) -> None:
     """Raise ValueError where a step of a run has more or fewer rows, or a ratio is infinite."""
     numbers = ["log_lose_win", *RATIOS]
     step = ["method", "mask", "policy", "seed", "step"]
-    rows = frame.groupby(step, as_index=False).size()
-    if len(wrong := rows[rows["size"] != rows_per_step]):
+    rows = frame.assign(rows=frame.groupby(step)["step"].transform("size"))
+    wrong = rows.loc[(rows["rows"] != rows_per_step).to_numpy()]
+    if len(wrong):
+        found = wrong.sort_values(step)
         raise ValueError(
-            f"frame must have {rows_per_step} rows per step of a run, got {wrong['size'].iloc[0]} at "
-            f"{named(step, wrong)}"
+            f"frame must have {rows_per_step} rows per step of a run, got {found['rows'].iloc[0]} at "
+            f"{named(step, found)}"
         )
-    wrong: pd.DataFrame = frame.loc[np.isinf(frame[numbers].to_numpy()).any(axis=1)]
+    wrong = frame.loc[np.isinf(frame[numbers].to_numpy()).any(axis=1)]
     if len(wrong):
         raise ValueError(f"frame must have no infinity in {', '.join(numbers)}, got one at {named(step, wrong)}")
 
