@@ -5,13 +5,17 @@ import json
 import math
 import os
 import re
+import shutil
+import struct
 import time
+from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
-from node import WEB, needs_node, node
+from node import WEB, needs_node, needs_packages, node
 from rounding import rounding
 
 from gradlab.cli import lab_command
@@ -26,6 +30,7 @@ from scripts import browser as chrome
 
 MOST = 600_000  # bytes of code and kernels, compressed
 ROOT = WEB.parent.parent
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 
 
 def script(body, given):
@@ -427,7 +432,7 @@ def test_a_prediction_is_chosen_then_both_policies_train_before_the_eyes(opened)
     assert len(steps) > 5
     assert takeaway.is_visible()
     assert "?" not in cells.all_inner_texts()
-    assert re.match(r"(As|Not as) you expected: ", lab.page.locator("section:not([hidden]) .gl-told").inner_text())
+    assert re.match(r"(As|Not as) expected: ", lab.page.locator("section:not([hidden]) .gl-told").inner_text())
     lab.page.get_by_role("button", name="undo").click()
     assert set(cells.all_inner_texts()) == {"?"}
 
@@ -602,3 +607,53 @@ def test_many_moves_leave_nothing_behind(opened):
     assert abs(lab.page.evaluate(count) - before) < 20  # ticks of axes come and go
     lab.page.get_by_role("button", name="undo").click()  # to the other explorer
     assert lab.page.get_by_role("button", name="undo").is_disabled()
+
+
+@browser_test
+@pytest.mark.slow
+@pytest.mark.parametrize("view", ["pair", "grid"])
+def test_the_pictures_are_saved_as_they_are_seen(opened, view):
+    lab = begun(opened, view, accept_downloads=True)
+    with lab.page.expect_download() as download:
+        lab.page.get_by_role("button", name="SVG").click()
+    made = ElementTree.fromstring(Path(download.value.path()).read_text("utf-8"))
+    titles = [one.text for one in made.findall("{http://www.w3.org/2000/svg}text")]
+    assert (
+        titles[:3] == {"pair": ["A DPO", "B bDPO", "Gradient"], "grid": ["World: utility u", "A DPO", "B bDPO"]}[view]
+    )
+    with lab.page.expect_download() as download:
+        lab.page.get_by_role("button", name="PNG").click()
+    width, height = struct.unpack(">II", Path(download.value.path()).read_bytes()[16:24])
+    assert (width, height) == (2 * int(made.get("width")), 2 * int(made.get("height")))
+
+
+@browser_test
+@pytest.mark.slow
+def test_a_finger_drags_the_policy_and_still_scrolls_beside_it(opened):
+    lab = opened("#pair.guess=shown", width=390, height=844, has_touch=True)
+    policy = lab.page.get_by_role("slider", name="policy").first
+    policy.scroll_into_view_if_needed()
+    x, y = centre(policy)
+    session = lab.page.context.new_cdp_session(lab.page)
+    for kind, points in (("Start", [(x, y)]), ("Move", [(x - 30, y - 30)]), ("Move", [(x - 60, y - 40)]), ("End", [])):
+        places = [{"x": at_x, "y": at_y} for at_x, at_y in points]
+        session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": places})
+    assert lab.state("pair.win") < 0.4
+    assert lab.page.evaluate(
+        "getComputedStyle(document.querySelector('section:not([hidden]) .gl-stage')).touchAction"
+    ) == "pan-y"  # fmt: skip
+
+
+@browser_test
+@pytest.mark.slow
+@needs_node
+@needs_packages
+@pytest.mark.skipif(FIREFOX is None, reason="no Firefox on the PATH (make firefox installs it)")
+def test_a_stock_firefox_opens_it_trains_and_drags(file):
+    told = json.loads(node("test/firefox_lab.mjs", FIREFOX, file.as_uri() + "#view=grid&grid.guess=shown"))
+    assert told["problems"] == []
+    for slot, loss in (("a", "dpo"), ("b", "bdpo")):
+        fitted = fit(gaussian_world(), pair_loss(loss), dtype="float32")
+        assert told["numbers"][slot]["utility"] == pytest.approx(fitted.history["utility"].iloc[-1], abs=1e-4)
+    assert told["dragged"] < 0.45
+    assert told["undone"] == 0.5

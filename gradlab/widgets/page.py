@@ -105,10 +105,7 @@ def given() -> dict[str, Any]:
 
     def texts(explorer: type[Explorer]) -> dict[str, Any]:
         stories = [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in explorer.stories]
-        return {
-            "question": explorer.question, "reading": explorer.reading, "takeaway": explorer.takeaway,
-            "stories": stories,
-        }  # fmt: skip
+        return {"question": explorer.question, "takeaway": explorer.takeaway, "stories": stories}
 
     sliders = {name: one.slider for name, one in hyper_parameters().items() if one.slider is not None}
     return {

@@ -122,8 +122,8 @@ class PairExplorer(Explorer):
         Story(
             "Does DPO drain the winner?",
             "the loser's derivative is five times the winner's (ratio 0.2). Yet the step raises π of the winner by "
-            "0.049 and lowers π of the loser by 0.021. (In log π the loser moves more, 0.24 against 0.09, as the last "
-            "panel shows: 2.5 times as far, not 5.) The others pay the difference, though DPO has no "
+            "0.049 and lowers π of the loser by 0.021. (In log π the loser moves more, 0.24 against 0.09: "
+            "2.5 times as far, not 5.) The others pay the difference, though DPO has no "
             "gradient on their logits. On free logits no step of DPO on a pair lowers its winner.",
         ),
         Story(

@@ -28,7 +28,6 @@ export class FieldPlot extends Plot {
   constructor(parent: HTMLElement, options: PlotOptions) {
     super(parent, options);
     for (const name of ["beyond", "arrows", "trail", "marks", "handles"]) this.inner.append("g").attr("class", `gl-${name}`);
-    this.stage.style.touchAction = "none";
     this.stage.addEventListener("pointermove", (event) => {
       const [right, down] = pointer(event, this.inner.node());
       const within = right >= 0 && right <= this.width && down >= 0 && down <= this.plotHeight;

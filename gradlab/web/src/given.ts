@@ -34,7 +34,6 @@ export interface GivenStory {
 
 export interface GivenTexts {
   question: string;
-  reading: string;
   takeaway: string;
   stories: GivenStory[];
 }

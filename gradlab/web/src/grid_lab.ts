@@ -6,12 +6,19 @@ import { make, TextTable, write } from "./dom";
 import { type Given, partOf, type Slot, slotsOf } from "./given";
 import { type Cell, HeatMap } from "./heatmap";
 import { LEAST } from "./palette";
+import type { Plot } from "./plot";
 import { Pool } from "./pool";
 import { gridCode } from "./python";
 import { extent, spelt } from "./reading";
 import { Ground, trainingKey, type Trained } from "./runs";
 import type { History, State } from "./state";
 
+export const READING =
+  "Maps have a row for each prompt and a column for each response: the world's utility, then one policy per loss, on a " +
+  "logarithmic scale from 0.001 to 1. Responses that no pair shows are struck through. Point at a cell to read it in every " +
+  "map; click one to draw its prompt at the lower right, with the reference dotted. Curves run over the steps of training; " +
+  "the dots are the step that is shown, which the scrubber and play move. Bands hold 80% of the seeds, and the curve is " +
+  "then their mean. With paint on, a stroke on the world hides or shows responses, or sets their utility.";
 const SIDE = 20; // prompts, and responses
 const CURVES = [
   ["utility", "Reward", "E[u], nats"],
@@ -137,6 +144,11 @@ export class GridLab {
   /** log π of each loss at its last step, for tests. */
   policies(): Record<string, number[]> {
     return Object.fromEntries(this.runs.map(({ slot, trained }) => [slot.key, [...trained.logp.slice(-SIDE * SIDE)]]));
+  }
+
+  /** The pictures, for files. */
+  get plots(): Plot[] {
+    return [this.world, ...this.maps, ...this.curves, this.prompt];
   }
 
   update(state: State): void {
@@ -299,7 +311,7 @@ export class GridLab {
     const truth = gap <= CLOSE ? "equal" : first.slot.key;
     const sentence = gap <= CLOSE ? `the best two end within ${CLOSE} nats of each other` : `${first.slot.name} ends highest, by ${spelt(gap)} nats`;
     if (state["grid.guess"] === "shown") return `Here ${sentence}.`;
-    return `${state["grid.guess"] === truth ? "As you expected" : "Not as you expected"}: ${sentence}.`;
+    return `${state["grid.guess"] === truth ? "As expected" : "Not as expected"}: ${sentence}.`;
   }
 
   private map(title: string, quantity: string, kind: "linear" | "logarithmic"): HeatMap {

@@ -2,10 +2,10 @@
 
 import { make, write } from "./dom";
 import { type Explorer, type Given, specOf, storyState } from "./given";
-import { GridLab } from "./grid_lab";
+import { GridLab, READING as GRID } from "./grid_lab";
 import css from "./lab.css";
-import { PairLab } from "./pair_lab";
-import { style } from "./plot";
+import { PairLab, READING as PAIR } from "./pair_lab";
+import { pngOf, style, together } from "./plot";
 import { fromFragment, History, type State, toFragment } from "./state";
 
 const TABS: [Explorer, string][] = [
@@ -62,7 +62,12 @@ export async function mountLab(root: HTMLElement, given: Given): Promise<Lab> {
   const python = make("button", { type: "button", textContent: "copy as Python", title: "the same computation, for gradlab" });
   python.onclick = () => copy(explorers[history.state.view as Explorer].code(), "The code is copied.", say);
   const save = make("button", { type: "button", textContent: "save", title: "a file with this state" });
-  save.onclick = () => download("gradlab-lab.json", JSON.stringify(history.state, null, 1));
+  save.onclick = () => download("gradlab-lab.json", new Blob([JSON.stringify(history.state, null, 1)]));
+  const picture = () => together(explorers[history.state.view as Explorer].plots);
+  const svg = make("button", { type: "button", textContent: "SVG", title: "the pictures as they are seen" });
+  svg.onclick = () => download("gradlab-lab.svg", new Blob([picture()]));
+  const png = make("button", { type: "button", textContent: "PNG", title: "the pictures as they are seen" });
+  png.onclick = () => pngOf(picture()).then((blob) => download("gradlab-lab.png", blob), (error: Error) => say(`${error.message}.`));
   const file = make("input", { type: "file", accept: ".json", hidden: true, ariaLabel: "a file with a state" });
   const load = make("button", { type: "button", textContent: "load", title: "a state from a file", onclick: () => file.click() });
   file.onchange = async () => {
@@ -76,7 +81,7 @@ export async function mountLab(root: HTMLElement, given: Given): Promise<Lab> {
     }
     file.value = "";
   };
-  top.append(tabs, make("div", { className: "gl-tools" }, undo, redo, reset, link, python, save, load, file));
+  top.append(tabs, make("div", { className: "gl-tools" }, undo, redo, reset, link, python, svg, png, save, load, file));
   element.append(...answerOf(given.answer), top, notice, stages);
   root.replaceChildren(element);
   style(element, css);
@@ -154,7 +159,7 @@ class Texts {
     history: History,
     private readonly defaults: State,
   ) {
-    const { question, reading, takeaway, stories } = given[name];
+    const { question, takeaway, stories } = given[name];
     const row = make("div", { className: "gl-buttons", role: "group", ariaLabel: "stories" });
     this.stories = stories.map((story, at) => {
       const made = make("button", { type: "button", textContent: story.title });
@@ -168,7 +173,7 @@ class Texts {
     });
     const part = (title: string, text: string) => make("details", {}, make("summary", { textContent: title }), make("p", { textContent: text }));
     this.takeaway = part("What to take away", takeaway);
-    this.element.append(make("p", { className: "gl-question", textContent: question }), row, this.story, part("How to read it", reading), this.takeaway);
+    this.element.append(make("p", { className: "gl-question", textContent: question }), row, this.story, part("How to read it", name === "pair" ? PAIR : GRID), this.takeaway);
   }
 
   update(state: State): void {
@@ -201,8 +206,8 @@ function copy(text: string, done: string, say: (text: string) => void): void {
   navigator.clipboard.writeText(text).then(() => say(done), shown);
 }
 
-function download(name: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+function download(name: string, content: Blob): void {
+  const url = URL.createObjectURL(content);
   make("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }

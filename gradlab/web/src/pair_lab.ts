@@ -10,10 +10,18 @@ import type { Handle } from "./handles";
 import { Kernel } from "./kernel";
 import { logProbRatio, slopes, winWeight } from "./pairs";
 import { BALANCED_WEIGHT, colorTable, LOSER, TRUE, WINNER } from "./palette";
+import type { Plot } from "./plot";
 import { pairCode } from "./python";
 import { spelt } from "./reading";
 import type { History, State } from "./state";
 
+export const READING =
+  "Maps: one per loss, over π of the winner and of the loser; grey has no policies, since π_w + π_l ≤ 1, and on the " +
+  "dashed line both are equal. Arrows are directions of descent: of the partial derivatives, or of a small step on the " +
+  "logits. Their colour is the ratio of the two gradients in probabilities, pale where the loser's is larger, dark where " +
+  "the winner's is. The dot is the policy, the diamond the reference; drag them, or focus them and use arrow keys. The " +
+  "line leads to the policy after one real step. Bars say which way descent moves each response, and the table has the " +
+  "numbers; each other is any of the responses that the pair does not name.";
 const GROUPS = ["winner", "loser", "each other"];
 const LEAST = PROB.low;
 const SIDES = colorTable("sides");
@@ -53,7 +61,7 @@ export class PairLab {
     const pictures = make("div", { className: "gl-stage-all" });
     this.element.append(asked, make("div", { className: "gl-sides" }, controls, pictures));
     parent.append(this.element);
-    this.ask = prediction(asked, history, "pair.guess", "Predict: in one real step of loss A on the logits, whose π changes more?", () => [
+    this.ask = prediction(asked, history, "pair.guess", "Predict: in one real step of A on the logits, whose π changes more?", () => [
       ["winner", "the winner's"],
       ["loser", "the loser's"],
       ["equal", "both alike"],
@@ -101,6 +109,11 @@ export class PairLab {
     return Object.fromEntries(slots.map((slot) => [slot.key, effect(win, lose, n, this.slope(slot, win, lose, reference), step)]));
   }
 
+  /** The pictures, for files. */
+  get plots(): Plot[] {
+    return [...this.maps, this.gradients, this.steps];
+  }
+
   update(state: State): void {
     for (const show of this.shows) show(state);
     this.own.hidden = state["pair.reference"] !== "own values";
@@ -136,9 +149,9 @@ export class PairLab {
   private told(state: State, { changeProb: [win, lose] }: Effect): string {
     const [up, down] = [Math.abs(win), Math.abs(lose)];
     const truth = Math.abs(up - down) <= 0.02 * Math.max(up, down) ? "equal" : up > down ? "winner" : "loser";
-    const sentence = `π of the winner changes by ${spelt(win)}, π of the loser by ${spelt(lose)}.`;
+    const sentence = `Δπ is ${spelt(win)} for the winner, ${spelt(lose)} for the loser.`;
     if (state["pair.guess"] === "shown") return sentence;
-    return `${state["pair.guess"] === truth ? "As you expected" : "Not as you expected"}: ${sentence}`;
+    return `${state["pair.guess"] === truth ? "As expected" : "Not as expected"}: ${sentence}`;
   }
 
   private read(state: State) {

@@ -121,18 +121,8 @@ export abstract class Plot {
   }
 
   /** The picture as a PNG, with `ratio` pixels per pixel of the page. */
-  async png(ratio = 2): Promise<Blob> {
-    const image = new Image();
-    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(this.svgText())}`;
-    await image.decode();
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [image.width * ratio, image.height * ratio];
-    const context = canvas.getContext("2d")!;
-    context.imageSmoothingEnabled = false;
-    context.drawImage(image, 0, 0, canvas.width, canvas.height);
-    return new Promise((done, fail) =>
-      canvas.toBlob((blob) => (blob ? done(blob) : fail(new Error("this browser makes no PNG")))),
-    );
+  png(ratio = 2): Promise<Blob> {
+    return pngOf(this.svgText(), ratio);
   }
 
   /** Draws the data in the inner part, which is `width` × `plotHeight` pixels. */
@@ -193,6 +183,45 @@ export abstract class Plot {
   }
 }
 
+/** Several pictures as one file, each with its title, where they stand on the page. */
+export function together(plots: readonly Plot[]): string {
+  const boxes = plots.map(({ element }) => element.getBoundingClientRect());
+  const [left, top] = [Math.min(...boxes.map((box) => box.left)), Math.min(...boxes.map((box) => box.top))];
+  const [right, bottom] = [Math.max(...boxes.map((box) => box.right)), Math.max(...boxes.map((box) => box.bottom))];
+  const parts = plots.map(({ element, svgText }, at) => {
+    const { left: x, top: y } = boxes[at];
+    const below = element.querySelector("svg")!.getBoundingClientRect().top;
+    const look = getComputedStyle(element);
+    const title = document.createElementNS(SVG, "text");
+    title.textContent = element.getAttribute("aria-label");
+    Object.entries({ x: x - left, y: y - top + 13, fill: look.color, "font-family": look.fontFamily, "font-size": 13, "font-weight": 600 }).forEach(
+      ([name, value]) => title.setAttribute(name, String(value)),
+    );
+    const drawn = svgText.call(plots[at]).replace("<svg", `<svg x="${x - left}" y="${below - top}" overflow="visible"`);
+    return new XMLSerializer().serializeToString(title) + drawn;
+  });
+  const paper = plots.length ? getComputedStyle(plots[0].element).backgroundColor : "#fff";
+  const [width, height] = [Math.ceil(right - left), Math.ceil(bottom - top)];
+  return `<svg xmlns="${SVG}" width="${width}" height="${height}"><rect width="100%" height="100%" fill="${paper}"/>${parts.join("")}</svg>`;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** A picture in SVG as a PNG. */
+export async function pngOf(svg: string, ratio = 2): Promise<Blob> {
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.width * ratio, image.height * ratio];
+  const context = canvas.getContext("2d")!;
+  context.imageSmoothingEnabled = false;
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((done, fail) =>
+    canvas.toBlob((blob) => (blob ? done(blob) : fail(new Error("this browser makes no PNG")))),
+  );
+}
+
 const LOOKS = [
   "fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "stroke-linejoin", "opacity",
   "font-family", "font-size", "font-weight", "text-anchor",
@@ -212,7 +241,7 @@ export function scaleOf({ kind, domain }: Axis): Scale {
   return (kind === "log" ? scaleLog() : kind === "symlog" ? scaleSymlog() : scaleLinear()).domain(domain);
 }
 
-/** Few ticks; a logarithmic axis has powers of ten, and a symlog axis 0 and powers of ten. */
+/** Few ticks; a logarithmic axis has powers of ten, every second or third where there are many, and a symlog axis 0, too. */
 export function ticks({ kind, domain: [low, high] }: Axis, scale: Scale, count: number): number[] {
   if (kind !== "log" && kind !== "symlog") return scale.ticks(count);
   const powers: number[] = kind === "symlog" && low <= 0 && high >= 0 ? [0] : [];
@@ -220,7 +249,8 @@ export function ticks({ kind, domain: [low, high] }: Axis, scale: Scale, count: 
   for (let power = -12; power <= 12; power++) {
     if (10 ** power >= least * (1 - 1e-9) && 10 ** power <= high * (1 + 1e-9)) powers.push(10 ** power);
   }
-  return powers.length >= 2 ? powers : scale.ticks(count);
+  const stride = Math.ceil(powers.length / Math.max(1.5 * count, 4));
+  return powers.length >= 2 ? powers.filter((_, at) => at % stride === 0) : scale.ticks(count);
 }
 
 const styled = new WeakMap<Node, Set<string>>();

@@ -1,0 +1,140 @@
+"""Latency of the live lab's page in a real Chromium: ``python -m scripts.benchmarks.page_speed``.
+
+Each number is a median from an input event of a real mouse to the frame after the last picture has changed. Moves are
+further apart than they take; "drag" is a fast drag, and counts pictures per second. A check is printed beside: the
+numbers that are shown are those of ``fit``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from gradlab.lab.fit import fit
+from gradlab.lab.world import gaussian_world
+from gradlab.losses import pair_loss
+from gradlab.widgets.page import write_page
+from scripts import browser as chrome
+
+WATCH = """() => {
+  globalThis.took = [];
+  const { grid } = gradlabLab;
+  let began = 0;
+  const done = () => requestAnimationFrame(() => { const port = new MessageChannel(); port.port1.onmessage = () => {
+    if (began) took.push(performance.now() - began);
+    began = 0;
+  }; port.port2.postMessage(0); });
+  const listen = (event) => {
+    if (began) return;
+    began = event.timeStamp;
+    setTimeout(() => { if (grid.element.ariaBusy !== "true") done(); });
+  };
+  for (const kind of ["input", "pointermove", "mousemove"]) {
+    document.addEventListener(kind, (event) => (kind === "input" || event.buttons) && listen(event), { capture: true });
+  }
+  new MutationObserver(() => { if (grid.element.ariaBusy === "false") done(); })
+    .observe(grid.element, { attributes: true, attributeFilter: ["aria-busy"] });
+}"""
+MOVES = 40
+
+
+def measured(page: Any, place: Any, far: float) -> list[float]:
+    """Drag from the middle of a place to the right in small moves; return each move's latency in ms."""
+    box = place.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.evaluate("took.length = 0")
+    for move in range(MOVES):
+        page.mouse.move(x + far * (move + 1) / MOVES, y)
+        page.wait_for_timeout(60)
+        while page.evaluate("gradlabLab.grid.element.ariaBusy === 'true'"):
+            page.wait_for_timeout(10)
+        page.wait_for_timeout(40)
+    page.mouse.up()
+    return page.evaluate("took")
+
+
+def pictures(page: Any, place: Any, far: float) -> float:
+    """Drag as fast as events come; return changes of the picture per second."""
+    box = place.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.evaluate(
+        """() => {
+          globalThis.drawn = 0;
+          const draw = gradlabLab.grid.draw.bind(gradlabLab.grid);
+          gradlabLab.grid.draw = (state) => { drawn++; draw(state); };
+        }"""
+    )
+    page.mouse.move(x, y)
+    page.mouse.down()
+    start = time.perf_counter()
+    for move in range(150):
+        page.mouse.move(x + far * (move + 1) / 150, y)
+    seconds = time.perf_counter() - start
+    page.mouse.up()
+    return page.evaluate("drawn") / seconds
+
+
+def check(page: Any) -> str:
+    """Return how far the shown utilities are from those of ``fit``."""
+    state, numbers = page.evaluate("[gradlabLab.history.state, gradlabLab.grid.numbers()]")
+    world = gaussian_world(scale=state["grid.scale"])
+    gaps = []
+    for slot in "ab":
+        loss = pair_loss(state[f"loss_{slot}"], beta=state[f"beta_{slot}"])
+        utility = fit(world, loss, dtype="float32").history["utility"].iloc[-1]
+        gaps.append(abs(numbers[slot]["utility"] - utility))
+    return f"numbers beside fit: {max(gaps):.1e} nats apart"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.benchmarks.page_speed", description=__doc__)
+    parser.add_argument("--page", type=Path, help="a page that is there; default: a new one")
+    file = parser.parse_args().page
+    with tempfile.TemporaryDirectory() as folder, chrome.browser() as running:
+        if file is None:
+            file = Path(folder) / "lab.html"
+            write_page(file)
+        size = file.read_bytes()
+        print(f"page: {len(size) / 1e3:.0f} kB, {len(gzip.compress(size)) / 1e3:.0f} kB compressed")
+        for name, fragment, control, far in (
+            ("pair, two losses, policy dragged", "#pair.guess=shown", ("slider", "policy"), 60.0),
+            ("pair, six losses, β", "#pair.guess=shown&count=6", ("slider", "β of A"), 60.0),
+            ("grid, two losses, R: both trained anew", "#view=grid&grid.guess=shown", ("slider", "height R"), 60.0),
+            ("grid, two losses, β of A: one trained anew", "#view=grid&grid.guess=shown", ("slider", "β of A"), 60.0),
+            (
+                "grid, two losses, scrubber",
+                "#view=grid&grid.guess=shown",
+                ("slider", "how far through training, %"),
+                200,
+            ),
+            ("grid, six losses, R", "#view=grid&grid.guess=shown&count=6", ("slider", "height R"), 60.0),
+        ):
+            page = running.new_context(viewport={"width": 1280, "height": 800}).new_page()
+            start = time.perf_counter()
+            page.goto(file.resolve().as_uri() + fragment)
+            page.locator("section:not([hidden]) tbody td").first.wait_for()
+            opened = time.perf_counter() - start
+            page.wait_for_timeout(500)
+            page.evaluate(WATCH)
+            place = page.locator("section:not([hidden])").get_by_role(control[0], name=control[1], exact=True).first
+            if control[1] == "how far through training, %":
+                place.fill("300")
+            took = measured(page, place, far)
+            line = f"{name}: {statistics.median(took):.1f} ms ({len(took)} moves), opened in {opened:.2f} s"
+            if "trained anew" in name:
+                page.wait_for_timeout(300)
+                line += f", {check(page)}, drag {pictures(page, place, -far):.0f} pictures/s"
+            print(line, flush=True)
+            page.context.close()
+
+
+if __name__ == "__main__":
+    main()
