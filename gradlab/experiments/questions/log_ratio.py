@@ -149,7 +149,7 @@ def _check_log(frame: pd.DataFrame, rows_per_step: int) -> None:
             f"frame must have {rows_per_step} rows per step of a run, got {found['rows'].iloc[0]} at "
             f"{named(step, found)}"
         )
-    wrong = frame.loc[np.isinf(frame[numbers].to_numpy()).any(axis=1)]
+    wrong = frame.loc[frame[numbers].isin([np.inf, -np.inf]).any(axis=1)]
     if len(wrong):
         raise ValueError(f"frame must have no infinity in {', '.join(numbers)}, got one at {named(step, wrong)}")
 
