@@ -55,7 +55,7 @@ $(PACKAGES): gradlab/web/package-lock.json
 	cd gradlab/web && npm ci --silent --ignore-scripts
 	@touch $@
 
-bench: .venv/.ready  ## speed of the lab, its engine, the explorers, language models and large inputs; the cost of Balanced-DPO
+bench: .venv/.ready  ## speed of the lab, its engine, explorers and page, language models and large inputs; the cost of Balanced-DPO
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -m scripts.benchmarks.lab_speed
 	$(BIN)/python -m scripts.benchmarks.engine_speed
@@ -63,6 +63,7 @@ bench: .venv/.ready  ## speed of the lab, its engine, the explorers, language mo
 	$(BIN)/python -m scripts.benchmarks.llm_speed
 	$(BIN)/python -m scripts.benchmarks.sweep_speed
 	$(BIN)/python -m scripts.benchmarks.explorer_speed
+	$(BIN)/python -m scripts.benchmarks.page_speed
 	$(BIN)/python -m scripts.benchmarks.large_inputs
 
 llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=PAIRS (HH-RLHF's), SEEDS="0", SIZES="1M"

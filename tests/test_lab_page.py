@@ -16,14 +16,25 @@ import numpy as np
 import pytest
 import torch
 from node import WEB, needs_node, needs_packages, node
+from own_losses import Hinge
 from rounding import rounding
 
 from gradlab.cli import lab_command
 from gradlab.lab import metrics
 from gradlab.lab.descent import recorded_steps
+from gradlab.lab.engine import NotFusable
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
-from gradlab.losses import PAIR_LOSSES, PairLogps, log_prob_ratio, pair_loss, slopes
+from gradlab.losses import (
+    DPO,
+    PAIR_LOSSES,
+    PairLogps,
+    log_prob_ratio,
+    pair_loss,
+    register_loss,
+    slopes,
+    unregister_loss,
+)
 from gradlab.theory import first_order_change, realised_change
 from gradlab.widgets import page
 from scripts import browser as chrome
@@ -134,6 +145,33 @@ def test_the_page_is_small_has_every_loss_and_names_no_other_place(file):
     assert {one["family"] for one in given["losses"]} == {"margin", "reweighted"}
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
     assert "unsafe-eval" not in text.replace("wasm-unsafe-eval", "")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_loss")
+def test_a_loss_of_a_user_is_in_the_page_at_once():
+    (own,) = [one for one in page.given()["losses"] if one["name"] == Hinge.name]
+    assert own["family"] == "your losses"
+    assert own["hyper"] == vars(Hinge())
+    assert len(own["trains"]) == 4
+
+
+@pytest.fixture
+def own_loss():
+    register_loss(Hinge)
+    yield
+    unregister_loss(Hinge.name)
+
+
+@pytest.mark.slow
+def test_a_loss_that_the_engine_cannot_train_is_named_with_the_reason(monkeypatch):
+    def refuse(*arguments, **more):
+        raise NotFusable("it does not treat every pair alike")
+
+    monkeypatch.setattr(page, "training_kernel", refuse)
+    entry = page._loss(DPO())
+    assert entry["trains"] is entry["slopes"] is None
+    assert entry["reason"] == "it does not treat every pair alike"
 
 
 @pytest.mark.slow
@@ -563,6 +601,24 @@ def test_stories_set_their_state_and_say_when_it_is_left(opened):
         assert told.inner_text().startswith("You have left this story.")
         lab.page.get_by_role("button", name="undo").click()
         assert told.inner_text().startswith(story["title"])
+
+
+@browser_test
+@pytest.mark.slow
+def test_pinned_curves_stay_faintly_and_are_not_read(opened):
+    lab = opened("#view=grid&grid.guess=shown")
+    stage = lab.page.locator("section:not([hidden])")
+    stage.get_by_role("button", name="pin").click()
+    pinned = stage.locator(".gl-lines path[stroke-opacity]")
+    drawn = pinned.first.get_attribute("d")
+    assert pinned.count() == 6
+    lab.set(loss_a="ipo")
+    assert stage.locator(".gl-lines path.gl-curve").nth(2).get_attribute("d") != drawn
+    stage.locator(".gl-plot").nth(3).focus()
+    lab.page.keyboard.press("End")
+    assert stage.locator(".gl-plot output").nth(3).inner_text().count("DPO") == 1
+    stage.get_by_role("button", name="unpin").click()
+    assert pinned.count() == 0
 
 
 @browser_test

@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,17 @@ def script(bundle: Path = BUNDLE, data: dict[str, Any] | None = None) -> str:
     return re.sub("BUNDLE|GIVEN", lambda found: _literal(parts[found[0]]), _START)
 
 
-@functools.lru_cache(maxsize=1)
 def given() -> dict[str, Any]:
     """Return what the page knows: the answer, the registered losses with their kernels, and the explorers' texts.
 
     ``Given`` in ``gradlab/web/src/given.ts`` describes it. RuntimeError in one line where llvmlite cannot compile to
     WebAssembly; ImportError without ipywidgets, since the texts are those of the explorers.
     """
+    return _given(tuple(PAIR_LOSSES.items()))
+
+
+@functools.lru_cache(maxsize=1)
+def _given(registry: tuple[tuple[str, Callable[..., KnownLoss]], ...]) -> dict[str, Any]:
     from gradlab.widgets.explorer import Explorer
     from gradlab.widgets.grid_explorer import GridExplorer
     from gradlab.widgets.pair_explorer import PairExplorer
@@ -110,7 +115,7 @@ def given() -> dict[str, Any]:
     sliders = {name: one.slider for name, one in hyper_parameters().items() if one.slider is not None}
     return {
         "answer": answer(),
-        "losses": [_loss(make()) for make in PAIR_LOSSES.values()],
+        "losses": [_loss(make()) for _, make in registry],
         "hyper": {name: {"low": it.low, "high": it.high, "log": it.log} for name, it in sliders.items()},
         "pair": texts(PairExplorer),
         "grid": texts(GridExplorer),

@@ -23,7 +23,11 @@ def offers_lab(bundle: str) -> bool:
 
 
 def script(bundle: Path = page.BUNDLE, data: dict[str, Any] | None = None) -> str:
-    """Return the script of the first page, "" where there is no lab to show; ``data`` as ``page.script`` takes it."""
+    """Return the script of the first page, "" where there is no lab to show; ``data`` as ``page.script`` takes it.
+
+    The answer stands on the first page already.
+    """
     if not bundle.is_file() or not offers_lab(bundle.read_text("utf-8")):
         return ""
+    data = {**page.given(), "answer": []} if data is None else data
     return f"<script>\n{page.script(bundle, data)}</script>\n"

@@ -15,6 +15,8 @@ export interface Curve {
   y: ArrayLike<number>;
   low?: ArrayLike<number>;
   high?: ArrayLike<number>;
+  /** A curve to compare with: it is drawn faintly, and neither named nor read. */
+  faint?: boolean;
 }
 
 export class CurvePlot extends Plot {
@@ -57,12 +59,16 @@ export class CurvePlot extends Plot {
     return this.legend().height;
   }
 
+  private get named(): readonly Curve[] {
+    return this.curves.filter(({ faint }) => !faint);
+  }
+
   /** Where the legend's entries stand above the axes, in as many rows as they need. */
   private legend(): { height: number; places: [number, number][] } {
-    if (this.curves.length < 2) return { height: 6, places: [] };
+    if (this.named.length < 2) return { height: 6, places: [] };
     const places: [number, number][] = [];
     let [right, row] = [0, 0];
-    for (const { name } of this.curves) {
+    for (const { name } of this.named) {
       const size = 40 + 7 * name.length; // pixels: a line, the name at a usual width, a gap
       if (right > 0 && right + size > this.width) [right, row] = [0, row + 1];
       places.push([right, row * 16]);
@@ -77,7 +83,7 @@ export class CurvePlot extends Plot {
       .select(".gl-legend")
       .attr("transform", `translate(0,${10 - height})`)
       .selectAll<SVGGElement, Curve>("g")
-      .data(places.length ? this.curves : [])
+      .data(places.length ? this.named : [])
       .join((enter) => {
         const made = enter.append("g");
         made.append("line").attr("class", "gl-curve gl-color").attr("x2", 22);
@@ -118,13 +124,14 @@ export class CurvePlot extends Plot {
       .attr("class", "gl-curve gl-color")
       .style("--gl-color", (curve) => curve.color)
       .attr("stroke-dasharray", (curve) => curve.dash ?? null)
+      .attr("stroke-opacity", (curve) => (curve.faint ? 0.4 : null))
       .attr("d", path);
     this.drawHandles();
     this.drawMarks();
   }
 
   protected key(name: string): boolean {
-    const xs = this.curves[0]?.x;
+    const xs = this.named[0]?.x;
     if (!xs?.length) return false;
     const here = this.marked === null ? -1 : nearest(xs, this.marked);
     const next = { ArrowLeft: Math.max(here - 1, 0), ArrowRight: Math.min(here + 1, xs.length - 1), Home: 0, End: xs.length - 1 }[name];
@@ -141,7 +148,7 @@ export class CurvePlot extends Plot {
 
   private drawMarks(): void {
     const x = this.marked ?? this.home;
-    const found = x === null ? [] : this.curves.map((curve) => ({ curve, at: nearest(curve.x, x) })).filter(({ at }) => at >= 0);
+    const found = x === null ? [] : this.named.map((curve) => ({ curve, at: nearest(curve.x, x) })).filter(({ at }) => at >= 0);
     const marks = this.inner.select(".gl-marks");
     marks
       .selectAll("line")

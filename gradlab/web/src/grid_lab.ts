@@ -54,6 +54,7 @@ export class GridLab {
   private readonly table = new TextTable("At the step that is shown");
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
   private readonly play = make("button", { type: "button", textContent: "▶ play", className: "gl-play" });
+  private readonly pin = make("button", { type: "button", textContent: "pin", title: "keep these curves, faintly, to compare with" });
   private readonly step = make("span", { className: "gl-at" });
   private readonly ask: (state: State, told: string) => void;
   private readonly shift: HTMLElement;
@@ -69,6 +70,7 @@ export class GridLab {
   private played: number | null = null; // where a play is, in %
   private asked: unknown;
   private brush = 1;
+  private pinned: Record<string, Curve[]> | null = null;
 
   constructor(
     parent: HTMLElement,
@@ -115,11 +117,12 @@ export class GridLab {
 
     this.world = this.map("World: utility u", "u", "linear");
     this.world.onpaint = (cell) => this.paint(cell);
-    const times = make("div", { className: "gl-time" }, this.play, this.step);
+    const times = make("div", { className: "gl-time" }, this.play, this.pin, this.step);
     const lines = make("div", { className: "gl-pictures gl-lines" });
     stage.append(this.trouble, this.pictures, times, lines, this.table.element);
     this.scrub = slider(times, history, "grid.when", { label: "how far through training, %", low: 0, high: 100, whole: true });
     times.addEventListener("input", () => this.playing && this.halt());
+    this.pin.onclick = () => this.keep();
     this.play.onclick = () => (this.playing ? this.stop() : this.start());
     this.curves = CURVES.map(([, title, label]) => {
       const plot = new CurvePlot(lines, { title, description: `${title} of each loss over training`, height: 175, x: { label: "step", domain: [0, 500], kind: "symlog" }, y: { label, domain: [0, 1] } });
@@ -261,14 +264,14 @@ export class GridLab {
     this.drawCurves(wanted, wanted[at], revealed);
     this.drawPrompt(state, policies);
     write(this.step, `step ${wanted[at]} of ${wanted[wanted.length - 1]}`);
-    this.play.disabled = !revealed;
+    this.play.disabled = this.pin.disabled = !revealed;
     this.drawTable(at, revealed);
     this.ask(state, revealed ? this.told(state) : "Then they train before your eyes.");
   }
 
   private drawCurves(wanted: number[], step: number, revealed: boolean): void {
     CURVES.forEach(([name], number) => {
-      const curves = revealed ? this.runs.map((run) => curveOf(run, name, wanted)) : [];
+      const curves = revealed ? [...(this.pinned?.[name] ?? []), ...this.runs.map((run) => curveOf(run, name, wanted))] : [];
       const all = curves.flatMap(({ y, low = [], high = [] }) => [y, low, high]);
       const [least, most] = extent(...all);
       const ends: [number, number] = name === "utility" ? [Math.min(0, least), roundUp(most)] : [0, roundUp(Math.max(most, 0.1))];
@@ -357,6 +360,16 @@ export class GridLab {
     else painted[at] = this.brush === 1 ? painted[at] ^ 1 : (painted[at] & 1) | this.brush;
     const text = painted.join("");
     this.history.set({ "grid.painted": /[1-7]/.test(text) ? text : "" }, "paint");
+  }
+
+  /** Pins the curves that are shown, to be drawn faintly from now on, or takes the pinned ones away. */
+  private keep(): void {
+    const { wanted } = this.ground!;
+    const faint = (name: (typeof CURVES)[number][0]) =>
+      this.runs.map((run) => ({ ...curveOf({ ...run, band: undefined }, name, wanted), faint: true }));
+    this.pinned = this.pinned ? null : Object.fromEntries(CURVES.map(([name]) => [name, faint(name)]));
+    write(this.pin, this.pinned ? "unpin" : "pin");
+    this.draw(this.history.state);
   }
 
   /** Plays the training from its start, or from where it is if that is not the end. */

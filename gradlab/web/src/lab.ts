@@ -187,7 +187,8 @@ class Texts {
     });
     if (at >= 0 && open) this.told = at;
     this.stories.forEach((button, number) => (button.ariaPressed = String(number === at)));
-    const shown = this.told === null || !open ? null : stories[this.told];
+    if (this.told !== null && !open) return write(this.story, "Choose what you expect, above; then the story is told.");
+    const shown = this.told === null ? null : stories[this.told];
     this.story.classList.toggle("gl-left", shown !== null && at !== this.told);
     write(this.story, !shown ? "" : `${at === this.told ? "" : "You have left this story. "}${shown.title}: ${shown.lookAt}`);
   }
