@@ -577,7 +577,14 @@ def test_the_copied_python_computes_what_is_seen(opened, view, capsys):
 @pytest.mark.parametrize("width", [360, 390, 768, 1280, 1920])
 def test_it_fits_any_width_and_the_first_screen_holds_losses_controls_and_picture(opened, view, width):
     lab = opened(f"#view={view}&{view}.guess=shown", width=width)
-    assert lab.page.evaluate("document.documentElement.scrollWidth") <= width
+    for losses in (6, 2):
+        lab.set(count=losses)
+        assert lab.page.evaluate("document.documentElement.scrollWidth") <= width
+        rights = lab.page.evaluate(
+            "[...document.querySelectorAll('section:not([hidden]) .gl-plot')]"
+            ".map((one) => one.getBoundingClientRect().right)"
+        )
+        assert max(rights) <= width
     if width != 1280:
         return
     bottoms = lab.page.evaluate(

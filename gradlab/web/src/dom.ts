@@ -46,7 +46,9 @@ export function menu(label: string, options: readonly Option[], choose: (value: 
 
 /** A table of texts with a head; cells are written anew only where they change. */
 export class TextTable {
-  readonly element = make("table", { className: "gl-table" });
+  private readonly table = make("table", { className: "gl-table" });
+  /** The table in a part of the page that scrolls where it is too wide. */
+  readonly element = make("div", { className: "gl-wide" }, this.table);
   private shape = "";
 
   constructor(private readonly caption: string) {}
@@ -57,13 +59,13 @@ export class TextTable {
       this.shape = shape;
       const row = (cells: readonly string[], top: boolean) =>
         make("tr", {}, ...cells.map((_, at) => make(top || at === 0 ? "th" : "td", top || at > 0 ? {} : { scope: "row" })));
-      this.element.replaceChildren(
+      this.table.replaceChildren(
         make("caption", { textContent: this.caption }),
         make("thead", {}, row(head, true)),
         make("tbody", {}, ...rows.map((cells) => row(cells, false))),
       );
     }
-    const cells = this.element.querySelectorAll("th, td");
+    const cells = this.table.querySelectorAll("th, td");
     [head, ...rows].flat().forEach((text, at) => write(cells[at], text));
   }
 }

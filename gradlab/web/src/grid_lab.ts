@@ -43,7 +43,7 @@ interface Run {
 }
 
 export class GridLab {
-  readonly element = make("section", { className: "gl-explorer", ariaLabel: "Grid training" });
+  readonly element = make("section", { className: "gl-explorer", ariaLabel: "Training", role: "tabpanel" });
   private readonly pool = new Pool(Math.min(4, globalThis.navigator?.hardwareConcurrency ?? 2));
   private readonly shows: Show[] = [];
   private readonly maps: HeatMap[] = [];
@@ -70,6 +70,7 @@ export class GridLab {
   private played: number | null = null; // where a play is, in %
   private asked: unknown;
   private brush = 1;
+  private brief = false; // whether legends have a loss's letter alone
   private pinned: Record<string, Curve[]> | null = null;
 
   constructor(
@@ -261,6 +262,7 @@ export class GridLab {
       map.title = this.runs[number].slot.name;
       map.show(policies[number], hidden);
     });
+    this.brief = this.runs.length > 3;
     this.drawCurves(wanted, wanted[at], revealed);
     this.drawPrompt(state, policies);
     write(this.step, `step ${wanted[at]} of ${wanted[wanted.length - 1]}`);
@@ -271,7 +273,7 @@ export class GridLab {
 
   private drawCurves(wanted: number[], step: number, revealed: boolean): void {
     CURVES.forEach(([name], number) => {
-      const curves = revealed ? [...(this.pinned?.[name] ?? []), ...this.runs.map((run) => curveOf(run, name, wanted))] : [];
+      const curves = revealed ? [...(this.pinned?.[name] ?? []), ...this.runs.map((run) => curveOf(run, name, wanted, this.nameOf(run.slot)))] : [];
       const all = curves.flatMap(({ y, low = [], high = [] }) => [y, low, high]);
       const [least, most] = extent(...all);
       const ends: [number, number] = name === "utility" ? [Math.min(0, least), roundUp(most)] : [0, roundUp(Math.max(most, 0.1))];
@@ -282,13 +284,17 @@ export class GridLab {
     });
   }
 
+  private nameOf({ key, name }: Slot): string {
+    return this.brief ? key.toUpperCase() : name;
+  }
+
   private drawPrompt(state: State, policies: Float64Array[]): void {
     const { world } = this.ground!;
     const row = state["grid.prompt"] as number;
     const x = Array.from({ length: SIDE }, (_, at) => at);
     const part = (table: ArrayLike<number>) => x.map((at) => table[row * SIDE + at]);
     const reference: Curve = { name: "reference", color: "#888888", dash: "1 3", x, y: part(world.refLogp).map(Math.exp) };
-    const curves = this.runs.map(({ slot: { name, color, dash } }, at): Curve => ({ name, color, dash, x, y: part(policies[at]) }));
+    const curves = this.runs.map(({ slot }, at): Curve => ({ name: this.nameOf(slot), color: slot.color, dash: slot.dash, x, y: part(policies[at]) }));
     this.prompt.title = `Prompt ${row}`;
     const [, most] = extent(reference.y, ...curves.map(({ y }) => y));
     this.prompt.frameTo([0, SIDE - 1], [0, Math.min(1, roundUp(most))]);
@@ -366,7 +372,7 @@ export class GridLab {
   private keep(): void {
     const { wanted } = this.ground!;
     const faint = (name: (typeof CURVES)[number][0]) =>
-      this.runs.map((run) => ({ ...curveOf({ ...run, band: undefined }, name, wanted), faint: true }));
+      this.runs.map((run) => ({ ...curveOf({ ...run, band: undefined }, name, wanted, ""), faint: true }));
     this.pinned = this.pinned ? null : Object.fromEntries(CURVES.map(([name]) => [name, faint(name)]));
     write(this.pin, this.pinned ? "unpin" : "pin");
     this.draw(this.history.state);
@@ -404,7 +410,7 @@ export class GridLab {
   }
 }
 
-function curveOf({ slot: { name, color, dash }, trained, band }: Run, what: keyof Omit<Trained, "logp">, x: number[]): Curve {
+function curveOf({ slot: { color, dash }, trained, band }: Run, what: keyof Omit<Trained, "logp">, x: number[], name: string): Curve {
   const curve = { name, color, dash, x, y: trained[what] };
   if (!band) return curve;
   const at = x.map((_, step) => band.map((one) => one[what][step]).sort((one, other) => one - other));

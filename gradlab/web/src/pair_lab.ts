@@ -40,7 +40,7 @@ const STEP: [string, (one: Effect) => number][] = [
 ];
 
 export class PairLab {
-  readonly element = make("section", { className: "gl-explorer", ariaLabel: "Pair" });
+  readonly element = make("section", { className: "gl-explorer", ariaLabel: "One pair", role: "tabpanel" });
   private readonly kernels = new Map<string, Kernel>();
   private readonly shows: Show[] = [];
   private readonly maps: FieldPlot[] = [];
