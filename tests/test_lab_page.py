@@ -531,6 +531,35 @@ def test_a_link_brings_the_state_back_and_a_broken_one_is_said(opened):
 
 @browser_test
 @pytest.mark.slow
+def test_link_and_code_are_copied(opened):
+    lab = opened("#pair.win=0.25", permissions=["clipboard-read", "clipboard-write"])
+    for button, seen in (("copy link", "#pair.win=0.25"), ("copy as Python", "n, step, win, lose = 5, 1, 0.25, 0.1")):
+        lab.page.get_by_role("button", name=button).click()
+        lab.page.get_by_text("is copied.").wait_for()
+        assert seen in lab.page.evaluate("navigator.clipboard.readText()")
+
+
+@browser_test
+@pytest.mark.slow
+def test_undo_by_key_leaves_typed_text_alone_and_tabs_turn_by_arrows(opened):
+    lab = opened("#pair.guess=shown")
+    lab.set(pair__win=0.3)
+    field = lab.page.get_by_role("textbox", name="π_w, typed")
+    field.press("Control+z")
+    assert lab.state("pair.win") == 0.3
+    field.fill("1 − 1e-1")
+    field.press("Enter")
+    assert lab.state("pair.win") == 0.9
+    lab.page.get_by_role("slider", name="π_w", exact=True).press("Control+z")
+    assert lab.state("pair.win") == 0.3
+    lab.page.get_by_role("tab", name="One pair").press("ArrowRight")
+    assert lab.state("view") == "grid"
+    assert lab.page.get_by_role("tab", name="Training").get_attribute("aria-selected") == "true"
+    assert lab.page.get_by_role("tabpanel", name="Training").is_visible()
+
+
+@browser_test
+@pytest.mark.slow
 def test_a_file_brings_the_state_back_and_a_wrong_one_is_said(opened, tmp_path):
     lab = opened("#view=pair&pair.win=0.2", accept_downloads=True)
     with lab.page.expect_download() as download:

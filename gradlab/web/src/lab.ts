@@ -13,6 +13,9 @@ const TABS: [Explorer, string][] = [
   ["grid", "Training"],
 ];
 
+/** Where Ctrl+Z belongs to the text that is typed. */
+const TYPING = "input:not([type=range], [type=checkbox], [type=file]), textarea, [contenteditable]";
+
 /** What `mountLab` returns, for tests and for those who build on it. */
 export interface Lab {
   history: History;
@@ -108,7 +111,7 @@ export async function mountLab(root: HTMLElement, given: Given): Promise<Lab> {
   };
   history.watch(update);
   document.addEventListener("keydown", (event) => {
-    const typing = event.target instanceof HTMLInputElement && event.target.type === "text";
+    const typing = (event.target as Element).matches?.(TYPING);
     if (!(event.ctrlKey || event.metaKey) || typing || !element.isConnected) return;
     const key = event.key.toLowerCase();
     if (key === "z" && !event.shiftKey) history.undo();
