@@ -14,6 +14,11 @@ from gradlab.experiments import MEASURED, gallery
 from gradlab.experiments.contrasts import not_run
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.questions import language_models
+from gradlab.experiments.questions.language_models_runs import BASELINES, PAIR_LOSSES, TASKS
+from gradlab.experiments.questions.language_models_sides import fits, followed, side_ratios
+from gradlab.experiments.questions.language_models_spikes import unstable
+from gradlab.experiments.questions.language_models_weights import corrected, length_explains, weighed
+from gradlab.experiments.questions.language_models_wins import ablation, judge_of, ppo
 from gradlab.experiments.report import saved, terminal, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.store.artifacts import save_frame
@@ -28,7 +33,7 @@ STATED = "symmetric-unstable"
 
 def runs(*methods):
     """Every run of the laptop run: task, size, seed and method."""
-    keys = [(task, size, seed, method) for task in language_models.TASKS for size in SIZES for seed in SEEDS
+    keys = [(task, size, seed, method) for task in TASKS for size in SIZES for seed in SEEDS
             for method in methods]  # fmt: skip
     return pd.DataFrame(keys, columns=["task", "size", "seed", "method"])
 
@@ -112,7 +117,7 @@ def rows(answers, words):
     ],
 )
 def test_spikes_can_be_shown_and_never_refuted(spikes, word, calm, tmp_path):
-    answers = language_models.unstable(logs(spikes))
+    answers = unstable(logs(spikes))
     (stated,) = [row for row in answers if row.role == "primary"]
     assert (stated.word, rows(answers, "DPO's own")[0].word) == (word, calm)
     assert {row.word for row in answers} <= {"holds on average", "undecided"}
@@ -133,7 +138,7 @@ def test_one_spike_against_one_is_no_information_and_has_an_interval():
     frame, calm = logs({"nbdpo-symmetric": 1, "dpo": 1}), logs()
     first = (frame["size"] == "1M") & (frame["seed"] == 0)
     frame.loc[~first, "validation_loss"] = calm.loc[~first, "validation_loss"]
-    stated = language_models.unstable(frame)[0]
+    stated = unstable(frame)[0]
     assert (stated.word, stated.effect) == ("undecided", 0)
     assert stated.low == pytest.approx(-stated.high)
     assert stated.high > 0.4
@@ -151,18 +156,18 @@ def test_three_of_six_runs_against_none_are_not_enough_and_four_are():
         frame, calm = logs({"nbdpo-symmetric": 1}), logs()
         number = frame["seed"] + 3 * (frame["size"] == "2M")
         frame.loc[number >= runs_with_spikes, "validation_loss"] = calm["validation_loss"]
-        assert language_models.unstable(frame)[0].word == word
+        assert unstable(frame)[0].word == word
 
 
 def test_a_run_with_too_few_evaluations_is_no_evidence_of_calm():
     with pytest.raises(ValueError, match=r"validation_loss must have 6 values per run or more, hh 1M 0 dpo has 5"):
-        language_models.unstable(logs(evaluations=5))
+        unstable(logs(evaluations=5))
 
 
 def test_runs_that_one_method_lacks_are_refused():
     frame = logs()
     with pytest.raises(ValueError, match="must both have spiked for the same size, seed"):
-        language_models.unstable(frame[~((frame["method"] == "dpo") & (frame["seed"] == 1))])
+        unstable(frame[~((frame["method"] == "dpo") & (frame["seed"] == 1))])
 
 
 # --- ablation and ppo ------------------------------------------------------------------------------------------------
@@ -178,9 +183,9 @@ def test_runs_that_one_method_lacks_are_refused():
     ],
 )
 def test_win_rates_are_compared_with_each_other_method(others, word):
-    answers = language_models.ablation(evaluation({name: others for name in METHODS if name != "bdpo"}))
+    answers = ablation(evaluation({name: others for name in METHODS if name != "bdpo"}))
     against = [row for row in answers if row.role == "robustness"]
-    assert len(against) == len(language_models.TASKS) * len(language_models.BASELINES)
+    assert len(against) == len(TASKS) * len(BASELINES)
     assert {row.word for row in against} == {word}
     assert len(against[0].rows) == len(SIZES)
     more = "more" if others < 0.5 else "less"
@@ -189,8 +194,8 @@ def test_win_rates_are_compared_with_each_other_method(others, word):
 
 
 def test_it_is_said_which_losses_lose_to_the_reference():
-    below = dict.fromkeys(language_models.PAIR_LOSSES, 0.45)
-    answers = language_models.ablation(evaluation(below))
+    below = dict.fromkeys(PAIR_LOSSES, 0.45)
+    answers = ablation(evaluation(below))
     context = [row for row in answers if row.role == "context" and "real pairs" in row.statement.statement]
     assert [row.word for row in context] == ["reversed"] * len(below)
     assert {row.note.partition(".")[0] for row in context} == {
@@ -198,7 +203,7 @@ def test_it_is_said_which_losses_lose_to_the_reference():
     }
     assert re.match(r"on real pairs bDPO loses to the reference, by (4.9|5.0|5.1) points of win-rate below ½",
                     context[0].sentence)  # fmt: skip
-    mixed = language_models.ablation(evaluation({**below, "dpo": 0.6}))
+    mixed = ablation(evaluation({**below, "dpo": 0.6}))
     assert rows(mixed, "DPO beats the reference")[0].note.startswith("4 of 5 pair losses lose to the reference on real")
 
 
@@ -214,7 +219,7 @@ def test_it_is_said_which_losses_lose_to_the_reference():
     ],
 )
 def test_a_weak_reward_model_decides_nothing_whatever_the_win_rates(accuracy, shorter, counts):
-    answers = language_models.ablation(evaluation({"dpo": 0.4, "nbdpo": 0.6}, accuracy, shorter))
+    answers = ablation(evaluation({"dpo": 0.4, "nbdpo": 0.6}, accuracy, shorter))
     against = [row for row in answers if row.role == "robustness"]
     real, tokens = rows(against, "real pairs"), rows(against, "task of tokens")
     plain = ["reversed", "no practical difference", "holds throughout", "no practical difference"]
@@ -232,16 +237,16 @@ def test_the_judges_accuracy_is_pooled_over_seeds_and_sizes_share_their_pairs():
     frame["reward_accuracy"] = frame["seed"].map({0: 0.5, 1: 0.6, 2: 0.7}) + frame["size"].map(
         {"1M": -0.05, "2M": 0.05}
     )
-    judge = language_models.judge_of(frame, "hh")
+    judge = judge_of(frame, "hh")
     assert judge.pairs == 480
     assert judge.accuracy == pytest.approx(0.6)
     assert judge.high - judge.low == pytest.approx(2 * 1.96 * np.sqrt(0.6 * 0.4 / 480))
     with pytest.raises(ValueError, match="task hh must have one judge, got reward model, me"):
-        language_models.judge_of(frame.assign(judge=np.where(frame["seed"] == 1, "me", "reward model")), "hh")
+        judge_of(frame.assign(judge=np.where(frame["seed"] == 1, "me", "reward model")), "hh")
 
 
 def test_on_real_pairs_ppo_is_judged_by_its_own_reward_model_and_no_word_rests_on_it():
-    real, tokens = language_models.ppo(evaluation({"ppo": 0.7}))
+    real, tokens = ppo(evaluation({"ppo": 0.7}))
     assert (real.role, real.word) == ("context", "undecided")
     assert "is the one that PPO was trained on" in real.note
     assert (tokens.role, tokens.word) == ("robustness", "holds throughout")
@@ -258,38 +263,38 @@ def test_on_real_pairs_ppo_is_judged_by_its_own_reward_model_and_no_word_rests_o
      (-1.5, 1.0, ["reversed", "holds throughout"])],
 )  # fmt: skip
 def test_a_ratio_follows_where_it_correlates(slope, realised, words):
-    answers = language_models.followed(logs(slope=slope, realised=realised))
+    answers = followed(logs(slope=slope, realised=realised))
     follows = [row for row in answers if row.role == "robustness"]
     assert [row.word for row in follows] == words or slope == 0
     assert follows[1].word == words[1]
     for row, true in zip([row for row in answers if row.role == "context"], (slope, realised), strict=True):
         assert row.effect == pytest.approx(true - 1, abs=0.03)
-        assert len(row.rows) == len(SIZES) * len(language_models.TASKS)
+        assert len(row.rows) == len(SIZES) * len(TASKS)
 
 
 def test_a_correlation_is_not_a_slope():
-    found = language_models.fits(logs(slope=0.1, realised=2.0)).groupby("method")[["r", "excess"]].mean()
+    found = fits(logs(slope=0.1, realised=2.0)).groupby("method")[["r", "excess"]].mean()
     assert found["r"].min() > 0.9
     assert found.loc["grad_norm", "excess"] == pytest.approx(0.1 - 1, abs=0.03)
     flat = logs(slope=0.0).assign(grad_norm_win=1.0, grad_norm_lose=1.0)
-    assert (language_models.fits(flat).query("method == 'grad_norm'")["r"] == 0).all()
+    assert (fits(flat).query("method == 'grad_norm'")["r"] == 0).all()
 
 
 def test_steps_without_gradients_of_both_sides_do_not_count():
     frame = logs(slope=1.0)
-    assert len(language_models.side_ratios(frame)) == (frame["step"] % 15 == 0).sum()
+    assert len(side_ratios(frame)) == (frame["step"] % 15 == 0).sum()
     with pytest.raises(ValueError, match="grad_norm needs three logged steps or more, hh 1M 0 has 2"):
-        language_models.followed(frame[frame["step"] <= 30])
+        followed(frame[frame["step"] <= 30])
     same = r"log\(π_l/π_w\) must vary over a run's logged steps, hh 1M 0 has -20 in all of its 10"
     with pytest.raises(ValueError, match=same):
-        language_models.followed(frame.assign(logp_lose=-100.0))
+        followed(frame.assign(logp_lose=-100.0))
 
 
 # --- ratio-corrected -------------------------------------------------------------------------------------------------
 
 
 def test_at_the_scale_of_sequences_little_is_corrected_and_length_explains_the_weight():
-    answers = language_models.corrected(pairs(), logs())
+    answers = corrected(pairs(), logs())
     shares, lengths = rows(answers, "the share corrected"), rows(answers, "length explains")
     assert {row.role for row in answers} == {"context"}
     assert [row.word for row in lengths] == ["holds throughout"] * 2
@@ -301,14 +306,14 @@ def test_at_the_scale_of_sequences_little_is_corrected_and_length_explains_the_w
 
 def test_where_probabilities_are_large_most_is_corrected_and_lengths_that_do_not_matter_explain_little():
     near = logs().assign(logp_win=-0.5, logp_lose=-2.0)
-    answers = language_models.corrected(pairs(by_length=False, win=-0.5, lose=-2.0), near)
+    answers = corrected(pairs(by_length=False, win=-0.5, lose=-2.0), near)
     assert min(row.effect for row in rows(answers, "the share corrected")) > 0.8
     assert max(row.effect for row in rows(answers, "length explains")) < 0.1
 
 
 def test_the_share_corrected_is_that_of_the_law():
     one = pd.DataFrame({"win": [-20.0], "lose": [-80.0], "win_len": [10], "lose_len": [30]})
-    found = language_models.weighed(one).iloc[0]
+    found = weighed(one).iloc[0]
     assert found["weight"] == pytest.approx(0.8)
     assert found["share"] == pytest.approx(1 - abs(np.log(4) - 60) / 60)
     assert found["share"] == pytest.approx(np.log(4) / 60)  # 1/LM
@@ -324,7 +329,7 @@ def test_the_law_at_a_batchs_mean_is_at_most_the_mean_share_of_the_batch():
 
 def test_equal_lengths_explain_nothing():
     frame = pairs(by_length=False).assign(win_len=5, lose_len=5)
-    assert (language_models.length_explains(language_models.weighed(frame))["r2"] == 0).all()
+    assert (length_explains(weighed(frame))["r2"] == 0).all()
 
 
 # --- statements that nobody has run ----------------------------------------------------------------------------------
@@ -337,7 +342,7 @@ def test_a_control_that_nobody_has_run_is_named_and_weakens_nothing():
     line = saved.line(row)
     assert (row.word, row.role, row.seeds, row.needs, wording.effect(line)) == ("not run", "explains away", 0, 0, "—")
     assert wording.counts(line) == "—"
-    stated = language_models.ablation(evaluation({"dpo": 0.4, "nbdpo": 0.4}))[0]
+    stated = ablation(evaluation({"dpo": 0.4, "nbdpo": 0.4}))[0]
     primary = replace(stated, statement=replace(stated.statement, role="primary"), experiment="grid")
     context, names = replace(stated.statement, role="context"), CLAIMS["ablation"].experiments
     others = [replace(primary, statement=context, experiment=name) for name in names]

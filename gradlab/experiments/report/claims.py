@@ -16,7 +16,6 @@ from gradlab.experiments.questions import (
     frontier,
     grid,
     inner_products,
-    language_models,
     log_ratio,
     ppo_against_dpo,
     ratios,
@@ -24,6 +23,8 @@ from gradlab.experiments.questions import (
     worlds,
     worlds_drawn,
 )
+from gradlab.experiments.questions.language_models_spikes import SPIKE_MARGIN
+from gradlab.experiments.questions.language_models_wins import WIN_MARGIN
 from gradlab.lab.optimizers import optimizer_of
 
 
@@ -113,7 +114,7 @@ def _never_run(claim: str, statement: str, baseline: str, label: str, role: Role
     """Return a comparison of bDPO on language models that is declared here, before anybody runs it."""
     return Contrast(
         claim=claim, statement=statement, method="bdpo", baseline=baseline, value="win_rate", by=("model",),
-        margin=language_models.WIN_MARGIN, unit=Unit("points of win-rate", 100, 1), label=label,
+        margin=WIN_MARGIN, unit=Unit("points of win-rate", 100, 1), label=label,
         better=f"bDPO wins {{size}} more than {label}", worse=f"bDPO wins {{size}} less than {label}", role=role,
         co_primaries=2 if role == "primary" else 1,
     )  # fmt: skip
@@ -298,7 +299,7 @@ CLAIMS: dict[str, Claim] = {
         "A run counts once, since several spikes of a run are no independent evidence. The interval comes from exact "
         "limits of both shares, so it has a width where nothing or equally much has happened. The claim holds where "
         "the interval lies above 0. Anything else is undecided, as a few small runs can show spikes but never refute "
-        f"them; the row says how many runs would tell the difference to ±{language_models.SPIKE_MARGIN / 2:.0%} of "
+        f"them; the row says how many runs would tell the difference to ±{SPIKE_MARGIN / 2:.0%} of "
         "runs. Robustness: against asymmetric naive bDPO, and the same on the task of tokens. Context: DPO's spikes.",
         changes="Spikes in so many more of its runs than of DPO's that the interval lies above 0: with six runs each, "
         "four against none. A verdict against the claim needs runs at the paper's scale.",
@@ -361,7 +362,7 @@ CLAIMS: dict[str, Claim] = {
         stated="The statement above; 2 epochs, β = 1, and as reference the policy after 300 steps of DPO.",
         ours="Everything else; the summary does not define “success”.",
         rule="Success on SafeRLHF and harmlessness on HH are co-primaries: win-rate of bDPO minus DPO's, beyond "
-        f"±{language_models.WIN_MARGIN:.0%}. Explains away: a λ of the lengths alone, and a constant λ = ½. "
+        f"±{WIN_MARGIN:.0%}. Explains away: a λ of the lengths alone, and a constant λ = ½. "
         "Robustness: helpfulness. All of this is declared, and none of it run. Results of small models on other "
         "claims are with those claims.",
         changes="Runs at 7B with these settings. Runs of small models show only that the pipeline works.",
