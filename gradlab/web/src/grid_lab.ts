@@ -427,7 +427,7 @@ function curveOf({ slot: { color, dash }, trained, band }: Run, what: keyof Omit
 
 /** The least of 1, 2 and 5 times a power of ten, or a whole number, that is not below a value. */
 function roundUp(value: number): number {
-  if (value > 1) return Math.ceil(value - 1e-9);
+  if (value > 1) return Math.ceil(value - 1e-5);
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1e-9)));
-  return [1, 2, 5, 10].find((one) => one * power >= value * (1 - 1e-9))! * power;
+  return [1, 2, 5, 10].find((one) => one * power >= value * (1 - 1e-5))! * power; // float32 rounds
 }
