@@ -474,7 +474,7 @@ def test_figures_are_shown_and_explained_and_every_link_leads_somewhere(reported
         assert caption in pages["README"]
         assert f"[{figure}]({figure}.png)" in pages["CLAIMS"]
         assert f"| [{figure}]({figure}.png) | [" in pages["METHODS"]
-    assert "![llm-validation](llm-validation.png)" in pages["CLAIMS"]
+    assert "![answer-symmetric-unstable](answer-symmetric-unstable.png)" in pages["CLAIMS"]
     assert f"Regenerate: `{language_models.COMMAND}`." in pages["README"]
     for page in pages.values():
         links = [link for link in re.findall(r"\]\(([^)#]+)", page) if not link.startswith("..")]
