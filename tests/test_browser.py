@@ -151,7 +151,7 @@ def test_a_claim_is_opened_from_its_row_by_keyboard(opened):
     row = explorer.root.get_by_role("button", name="grid-reward")
     row.focus()
     explorer.settled(lambda: page.page.keyboard.press("Enter"))
-    assert explorer.status().startswith("claim grid-reward · verdict fails")
+    assert explorer.status().startswith("claim grid-reward · word mixed")
     assert row.get_attribute("aria-pressed") == "true"
     assert explorer.pictures() != before
     assert page.problems == []

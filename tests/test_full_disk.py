@@ -84,7 +84,7 @@ WRITERS = {
     "a frame and its manifest": lambda folder, n: save_frame(frame(n), folder / "a.parquet", {"n": n}, overwrite=True),
     "frames merged": merge,
     "a figure as PNG and PDF": lambda folder, n: plotting.draw(lambda: figure(n), folder),
-    "the page of figures": lambda folder, n: write_page([], list(EXPERIMENTS.values())[n:], folder, quick=False),
+    "the page of figures": lambda folder, n: write_page([], list(EXPERIMENTS.values())[n:], [], folder, quick=False),
     "a folder": folder_of_files,
     "notebooks copied": notebooks,
     "a sweep": sweep,

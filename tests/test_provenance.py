@@ -146,7 +146,11 @@ def test_imports_of_other_libraries_and_of_modules_that_are_there_are_followed(m
     assert provenance.source_hash(module_of("import no_such_library\nfrom gradlab.lab import world\n"))
 
 
-def test_no_key_depends_on_storage_statistics_or_drawing(monkeypatch):
+# The rule that adds seeds decides which runs a frame has.
+ADDS_SEEDS = {"agreement", "equivalence", "population", "precision"}
+
+
+def test_no_key_depends_on_storage_words_or_drawing(monkeypatch):
     read, source = [], provenance._source
     monkeypatch.setattr(provenance, "_source", lambda name: read.append(name) or source(name))
     for module in ("gradlab.sweeps.sweep", *(experiment.module for experiment in EXPERIMENTS.values())):
@@ -154,7 +158,8 @@ def test_no_key_depends_on_storage_statistics_or_drawing(monkeypatch):
         provenance.source_hash(module, without=(*provenance.PLUMBING, *frames._JUDGING))
     rooms = {name.split(".")[1] for name in read}
     assert {"lab", "losses", "streams", "theory"} <= rooms
-    assert not rooms & {"cli", "console", "doctor", "llm", "plotting", "stats", "store", "web", "widgets"}
+    assert not rooms & {"cli", "console", "doctor", "llm", "plotting", "store", "web", "widgets"}
+    assert {name.split(".")[2] for name in read if name.startswith("gradlab.stats.")} == ADDS_SEEDS
 
 
 def test_every_module_that_cannot_change_a_number_exists():

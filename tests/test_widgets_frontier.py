@@ -207,8 +207,9 @@ def test_the_takeaway_on_other_seeds(explorer):
 def test_it_agrees_with_the_experiment_at_equal_kl(explorer):
     shown = explorer.frame().query("side != 'ideal'")
     levels = ends_at_equal_kl(
-        shown.assign(method=shown["loss"], mask=0.0, policy="free", seed=0, step=500, utility_share=shown["utility"])
-    )
+        shown.assign(method=shown["loss"], mask=0.0, policy="free", seed=0, step=500, utility_share=shown["utility"],
+                     win_rate=0.5)
+    )  # fmt: skip
     assert set(levels["method"]) == {"dpo", "bdpo"}
     for row in levels.itertuples():
         side = {"dpo": "_a", "bdpo": "_b"}[row.method]

@@ -27,6 +27,7 @@ EXCEPTIONS = {
     ("gradlab/llm/demo/laptop_run.py", "open"): "what a run prints, for reading only",
     ("scripts/benchmarks/large_inputs.py", "write_text"): "into a temporary folder",
     ("scripts/benchmarks/large_inputs.py", "open"): "into a temporary folder",
+    ("scripts/site/sources.py", "write_bytes"): "into the folder of a build, which is made anew where it is torn",
     ("scripts/browser.py", "write_text"): "settings of a JupyterLab that a test starts",
     ("scripts/browser.py", "open"): "what that JupyterLab prints",
     ("scripts/benchmarks/explorer_speed.py", "copytree"): "into a temporary folder",

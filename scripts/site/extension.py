@@ -15,6 +15,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name, get_lexer_for_filename
 from pygments.util import ClassNotFound
 
+from gradlab.store.files import write_whole
 from scripts.site import docstrings, lab, mathml, symbols
 from scripts.site.sources import ROOT
 
@@ -119,7 +120,7 @@ def _llms(app: Any, error: Exception | None) -> None:
     for page in sorted(app.env.found_docs, key=lambda page: (page != "index", page)):
         title = app.env.titles[page].astext() if page in app.env.titles else page
         lines.append(f"- [{title}]({page}.html): {_first_sentence(app.env.get_doctree(page))}".rstrip(": "))
-    (Path(app.outdir) / "llms.txt").write_text("\n".join([*lines, ""]), "utf-8")
+    write_whole({Path(app.outdir) / "llms.txt": "\n".join([*lines, ""])})
 
 
 def _first_sentence(doctree: nodes.document) -> str:
