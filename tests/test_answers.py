@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from gradlab.experiments.contrasts import Contrast, Unit, judged
 from gradlab.experiments.report import answers
 from gradlab.experiments.report.verdicts import settle
-from gradlab.plotting.answers import _DOTS
+from gradlab.plotting.palette import STATES
 
 POINTS = Unit("points", 100, 1)
 EFFECTS = {"primary": (0.2, 0.2, -0.1), "control": (-0.05, -0.05, -0.05)}
@@ -50,7 +50,7 @@ def test_a_line_per_comparison_with_its_counts_in_the_units_of_the_claim():
     assert texts[-1] == "for : none : against\n(undecided)"
     assert axis.get_yticklabels()[0].get_text() == "as it is"
     assert axis.get_xlabel() == "← against    points    for →"
-    drawn = np.concatenate([line.get_xdata() for line in axis.lines if line.get_marker() in ("o", "s")])
+    drawn = np.concatenate([line.get_xdata() for line in axis.lines if line.get_marker() in ("^", "v")])
     assert (drawn.min(), drawn.max()) == pytest.approx((-10, 20), abs=0.2)
 
 
@@ -78,4 +78,4 @@ def test_the_facts_of_a_figure_follow_its_effects(monkeypatch):
 
 
 def test_what_differs_in_colour_differs_in_shape_too():
-    assert len({marker_and_fill[1:] for marker_and_fill in _DOTS.values()}) == len(_DOTS)
+    assert len({marker_and_fill[1:] for marker_and_fill in STATES.values()}) == len(STATES)

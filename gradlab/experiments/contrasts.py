@@ -130,12 +130,7 @@ class Contrast:
         """Return paired differences in favour of the method: columns by, ``seed``, ``difference``."""
         rows = picked(frame, self.where)
         check_numbers(rows, [self.value])
-        if self.baseline is None:
-            check_columns("frame", rows, ["method", *self.by, "seed", self.value])
-            rows = rows[rows["method"] == self.method]
-            differences = rows[[*self.by, "seed"]].assign(difference=rows[self.value])
-        else:
-            differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
+        differences = paired_differences(rows, self.value, self.method, self.baseline, self.by)
         sign = -1 if self.lower_is_better else 1
         return differences.assign(difference=sign * differences["difference"])
 
@@ -320,10 +315,8 @@ class Judged:
         if self.word == "not run":
             return "not measured"
         if isinstance(statement, Scan):
-            told = statement.fails if self.word in ("refuted", "reversed") else statement.holds
-            return (
-                told.removesuffix(".") or f"{statement.statement}: {self.number('for'):,} of {len(self.rows):,} cases"
-            )
+            told = (statement.fails if self.word in ("refuted", "reversed") else statement.holds).removesuffix(".")
+            return told or f"{statement.statement}: {self.number('for'):,} of {len(self.rows):,} cases"
         unit, above = statement.unit, self.effect >= 0
         size = unit.size(self.effect)
         if interval:

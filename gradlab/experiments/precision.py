@@ -31,9 +31,6 @@ class Endpoint:
     def differences(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return paired differences: the columns ``by``, ``seed`` and ``difference``."""
         rows = frame.query(self.where) if self.where else frame
-        if self.baseline is None:
-            rows = rows[rows["method"] == self.method]
-            return rows[[*self.by, "seed"]].assign(difference=rows[self.value])
         return paired_differences(rows, self.value, self.method, self.baseline, self.by)
 
     def to_add(self, frame: pd.DataFrame) -> pd.DataFrame:

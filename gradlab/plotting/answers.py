@@ -17,14 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradlab.plotting.looks import WIDTH
-from gradlab.plotting.palette import FAINT, INK, NOT_TRUE, TRUE
+from gradlab.plotting.palette import INK, STATES
 from gradlab.streams import Purpose, stream
 
-_DOTS = {  # colour, marker and whether filled, by the state of a cell or world: they differ in grey too
-    "for": (TRUE, "o", True), "against": (NOT_TRUE, "s", True), "none": (INK, "o", False),
-    "undecided": (FAINT, "d", False),
-}  # fmt: skip
-_LEGEND = {"for": "for", "none": "none", "against": "against", "undecided": "undecided"}
 _COUNTS = "for : none : against\n(undecided)"
 _LABEL = 34  # characters of a label in a line
 
@@ -67,9 +62,7 @@ def answers(panels: Sequence[Panel]) -> Figure:
     for panel, axis in zip(panels, axes, strict=True):
         _panel(axis, panel)
     shown = {str(state) for panel in panels for line in panel.lines for state in line.states}
-    handles = [
-        _dots(axes[0], np.array([]), np.array([]), state, label=_LEGEND[state]) for state in _DOTS if state in shown
-    ]
+    handles = [_dots(axes[0], np.array([]), np.array([]), state, label=state) for state in STATES if state in shown]
     handles.append(axes[0].errorbar([], [], xerr=[], fmt="D", color="black", ms=5, capsize=3, label="average, 95%"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
@@ -86,7 +79,7 @@ def _panel(axis: Axes, panel: Panel) -> None:
             axis.annotate(group, (0.004, height), xycoords=("axes fraction", "data"), va="center", fontweight="bold")
             height += 0.95
         jitter = spread.uniform(-0.22, 0.22, len(line.dots)) if len(line.dots) > 1 else np.zeros(len(line.dots))
-        for state in _DOTS:
+        for state in STATES:
             here = line.states == state
             _dots(axis, line.dots[here], height + jitter[here], state)
         if np.isfinite(line.low):
@@ -96,7 +89,7 @@ def _panel(axis: Axes, panel: Panel) -> None:
         axis.annotate(line.counts, (1.01, height), xycoords=("axes fraction", "data"), va="center")
         ticks.append(height)
         labels.append("\n".join(textwrap.wrap(line.label, _LABEL)))
-        height += max(1.0, 0.55 * len(textwrap.wrap(line.label, _LABEL)) + 0.25)
+        height += _line_height(line)
     axis.annotate(_COUNTS, (1.01, 0.25), xycoords=("axes fraction", "data"), va="center", fontsize="small")
     axis.set_yticks(ticks, labels)
     axis.set_ylim(height - 0.4, -0.3)
@@ -106,7 +99,7 @@ def _panel(axis: Axes, panel: Panel) -> None:
 
 
 def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, state: str, label: str = "") -> Line2D:
-    color, marker, filled = _DOTS[state]
+    color, marker, filled = STATES[state]
     size = 5 if len(x) < 30 else 3
     return axis.plot(
         x, y, linestyle="", marker=marker, markersize=size, alpha=0.75, color=color, label=label,
@@ -114,7 +107,12 @@ def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, state: str, label: str = "")
     )[0]  # fmt: skip
 
 
+def _line_height(line: Comparison) -> float:
+    """Return how much room a line takes, in lines of one row of text."""
+    return max(1.0, 0.55 * len(textwrap.wrap(line.label, _LABEL)) + 0.25)
+
+
 def _height(panel: Panel) -> float:
     """Return the height of a panel in inches."""
-    lines = sum(max(1.0, 0.55 * len(textwrap.wrap(line.label, _LABEL)) + 0.25) for line in panel.lines)
+    lines = sum(map(_line_height, panel.lines))
     return 0.3 * (lines + 1.2 * len({line.group for line in panel.lines}))

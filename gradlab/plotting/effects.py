@@ -13,19 +13,10 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from gradlab.plotting.looks import WIDTH
-from gradlab.plotting.palette import FAINT, INK, NOT_TRUE, TRUE
+from gradlab.plotting.palette import FAINT, INK, STATES
 
 _ACROSS = 3  # panels in a row
 _DOSE = "dose: range of the utility over β (nats)"
-# A world's state: label, marker, colour, filled. Told apart in grey by the shape.
-_STATES = {
-    "for": ("for", "^", TRUE, True),
-    "against": ("against", "v", NOT_TRUE, True),
-    "none": ("none", "o", INK, False),
-    "undecided": ("undecided", ".", FAINT, True),
-}
-
-
 _AVERAGES = "sDoX^v"  # markers of averages that stand side by side
 
 
@@ -103,10 +94,10 @@ def _margin(axis: Axes, one: DosePanel) -> None:
 
 def _worlds(axis: Axes, one: DosePanel) -> None:
     _margin(axis, one)
-    for state, (label, marker, colour, filled) in _STATES.items():
+    for state, (colour, marker, filled) in STATES.items():
         at = one.worlds[one.worlds["state"] == state]
         axis.plot(at["dose"], at["effect"] * one.scale, marker, color=colour, markersize=3.5, linestyle="", alpha=0.75,
-                  markerfacecolor=colour if filled else "none", markeredgewidth=0.8, label=label)  # fmt: skip
+                  markerfacecolor=colour if filled else "none", markeredgewidth=0.8, label=state)  # fmt: skip
     by_dose = one.by_dose
     axis.errorbar(by_dose["dose"], by_dose["effect"] * one.scale, _reach(by_dose, one.scale), color="black",
                   marker="s", markersize=4, capsize=2.5, linewidth=1.4, elinewidth=1.4, zorder=3,

@@ -29,6 +29,12 @@ SETTINGS = ("#332288", "#CC6677", "#44AA99", "#999933", "#AA4499", "#88CCEE")
 
 INK, FAINT = "#444444", "#999999"  # lines of reference, and those that should stay behind
 
+# A cell or world by its state: colour, marker, and whether it is filled. They differ in grey too.
+STATES = {
+    "for": (TRUE, "^", True), "against": (NOT_TRUE, "v", True), "none": (INK, "o", False),
+    "undecided": (FAINT, ".", True),
+}  # fmt: skip
+
 LEAST = 1e-3  # probabilities at or below it are all equally dark
 
 

@@ -89,22 +89,27 @@ class Transport:
 
 
 def paired_differences(
-    frame: pd.DataFrame, value: str, method: str, baseline: str, by: Sequence[str], pair: str = "seed"
+    frame: pd.DataFrame, value: str, method: str, baseline: str | None, by: Sequence[str], pair: str = "seed"
 ) -> pd.DataFrame:
     """Return ``value`` of ``method`` minus that of ``baseline``, paired within (by, pair).
 
     Columns: those of ``by``, ``pair`` and ``difference``.
 
     frame needs the columns method, value, pair and by, with one row for each combination.
+    baseline  None: nothing is subtracted, and nothing paired.
     Raises ValueError where a pair is not complete.
     """
-    for name, word in {"value": value, "method": method, "baseline": baseline, "pair": pair}.items():
+    texts = {"value": value, "method": method, "pair": pair, **({} if baseline is None else {"baseline": baseline})}
+    for name, word in texts.items():
         if not isinstance(word, str) or word != word.encode(errors="replace").decode():
             raise ValueError(f"{name} must be a text, got {shown(word)}")
     if not isinstance(by, (list, tuple)) or not all(isinstance(name, str) for name in by):
         raise ValueError(f"by must be a list of columns, got {shown(by)}")
     keys = [*by, pair]
     check_columns("frame", frame, ["method", *keys, value])
+    if baseline is None:
+        rows = frame[frame["method"] == method]
+        return rows[keys].assign(difference=rows[value])
     sides = [frame.loc[frame["method"] == name, [*keys, value]] for name in (method, baseline)]
     try:
         merged = sides[0].merge(sides[1], on=keys, suffixes=("", "_baseline"), how="outer", validate="one_to_one")

@@ -8,14 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.experiments.contrasts import Contrast, Judged
-from gradlab.experiments.report.verdicts import Settled
+from gradlab.experiments.contrasts import Contrast, Judged, Unit
+from gradlab.experiments.report.verdicts import Settled, named
 from gradlab.plotting import Comparison, Panel
 
 CAPTION = (
     "The answer on the claim at a glance, one line per comparison. A black mark is the average over cells or worlds "
     "with its 95% interval; dots are the cells or worlds: filled where they are decided for the claim or against it, "
-    "hollow within the margin, pale where undecided. Right of 0 speaks for the claim, and the grey band is "
+    "hollow circles within the margin, pale where undecided. Right of 0 speaks for the claim, and the grey band is "
     "the margin within which a difference does not matter. Beneath the claim stand the controls that could explain it "
     "away: one that lies in the band, or left of it, does as well as the method or better. Numbers at the right count "
     "cells or worlds for : none : against, and in brackets those that are undecided."
@@ -40,7 +40,7 @@ def answer(one: Settled) -> Figure:
         rows = [row for row in _drawn(one.rows) if _quantity(row) == key]
         statement = rows[0].statement
         assert isinstance(statement, Contrast)
-        lines = [_line(row, statement) for row in sorted(rows, key=_order)]
+        lines = [_line(row, statement.unit) for row in sorted(rows, key=_order)]
         panels.append(Panel(statement.unit.words, -statement.unit.number(-statement.margin), lines))
     return plotting.answers(panels)
 
@@ -69,14 +69,13 @@ def _order(row: Judged) -> tuple[int, int]:
     return roles.index(row.role), int(row.population == "worlds")
 
 
-def _line(row: Judged, statement: Contrast) -> Comparison:
+def _line(row: Judged, unit: Unit) -> Comparison:
     group = _GROUPS.get(row.role) or ("in drawn worlds" if row.population == "worlds" else "as stated")
     elsewhere = row.population == "worlds" and row.role != "primary"
-    number = statement.unit.number
+    number = unit.number
     counts = " : ".join(f"{row.number(state):,}" for state in ("for", "none", "against"))
     undecided = row.number("undecided")
-    label = row.statement.label or row.statement.statement
-    assert isinstance(row.statement, Contrast)
+    label = named(row)
     return Comparison(
         label=f"{label} (worlds)" if elsewhere and "worlds" not in label else label, group=group,
         effect=number(row.effect),

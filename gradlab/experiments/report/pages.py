@@ -94,8 +94,9 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         f" beforehand counts as none. *{wording.TALLY}* says in how many cells, worlds or cases the statement is true,"
         " in how many there is no difference, and in how many the opposite is true. A cell is a declared setting; a"
         " world is drawn at random from a declared distribution of settings; a case is a point of a grid, which"
-        " illustrates a proof. *Is it the balancing* compares Balanced-DPO with controls that balance nothing, and"
-        " could explain its effect away. [METHODS.md](METHODS.md#the-rules-a-word) has the words.",
+        " illustrates a proof. *Is it the balancing* compares Balanced-DPO with controls that could explain its effect"
+        " away: they balance nothing, or are its naive variants at an equal distance from the reference."
+        " [METHODS.md](METHODS.md#the-rules-a-word) has the words.",
         "",
         *markdown_table(list(wording.HEAD), map(_bold_word, (wording.summary(lines(one)) for one in settled))),
     ]  # fmt: skip

@@ -30,11 +30,10 @@ from gradlab.experiments.contrasts import ROLES, Contrast, Judged, not_run
 from gradlab.experiments.experiment import Experiment, Measurement
 from gradlab.experiments.frames import declared, frame_path, is_current
 from gradlab.experiments.report.claims import CLAIMS, Claim
-from gradlab.stats.words import WORDS, corrected, joint_word, weakest_word
+from gradlab.stats.words import corrected, joint_word, weakest_word
 from gradlab.store.artifacts import load_frame
 
 NOT_JUDGED, NOT_RUN = "not judged", "not run"
-_STATE = {True: "current", False: "stale"}
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
 
@@ -161,8 +160,8 @@ def _weakest(rows: Sequence[Judged]) -> Judged | None:
     """Return the row with the weakest word; among equals the one with the lowest effect in margins."""
     if not rows:
         return None
-    order = [row for row in rows if row.word == weakest_word(row.word for row in rows)]
-    return min(order, key=_in_margins)
+    weakest = weakest_word(row.word for row in rows)
+    return min((row for row in rows if row.word == weakest), key=_in_margins)
 
 
 def _in_margins(row: Judged) -> float:
@@ -182,7 +181,8 @@ def _answers_of(experiment: Experiment, data: Path, quick: bool, stale_too: bool
     try:
         if not len(frame):
             raise ValueError("it must have rows, got none")
-        return (experiment.verdict(frame, declared(experiment, quick)) if current or stale_too else []), _STATE[current]
+        rows = experiment.verdict(frame, declared(experiment, quick)) if current or stale_too else []
+        return rows, "current" if current else "stale"
     except _UNREADABLE as error:  # a frame of other sources may lack anything that today's rules read
         if not current:
             return [], "stale"
@@ -239,6 +239,3 @@ def _corrected(family: Sequence[Judged]) -> list[Judged]:
     """Return the answers of a family, corrected over each other."""
     evidence = corrected([row.evidence for row in family])
     return [row.corrected(one) for row, one in zip(family, evidence, strict=True)]
-
-
-assert NOT_RUN in WORDS

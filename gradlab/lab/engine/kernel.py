@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def dealt(self) -> bool:
-        """Whether pairs take numbers of others."""
+        """Return whether pairs take numbers of others."""
         return len(self.derivative.outputs) > 2
 
 
