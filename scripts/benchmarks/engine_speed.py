@@ -295,7 +295,7 @@ PREPARE: dict[str, Callable[[Case, contextlib.ExitStack], Step]] = {
 
 
 def has_jax() -> bool:
-    """Whether JAX is installed; it is no dependency."""
+    """Return true if JAX is installed; it is no dependency."""
     return importlib.util.find_spec("jax") is not None
 
 

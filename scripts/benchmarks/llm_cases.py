@@ -294,7 +294,7 @@ class HeadTraining:
 
 
 def has_room(size: Size, *, sides: bool) -> bool:
-    """Whether the GPU's memory is enough to train this size, with or without steps that look at both sides."""
+    """Return true if the GPU's memory is enough to train this size, with or without steps that look at both sides."""
     return size.needs(sides=sides) + ROOM < torch.cuda.mem_get_info()[1]
 
 

@@ -41,6 +41,15 @@ WATCH = """() => {
     .observe(grid.element, { attributes: true, attributeFilter: ["aria-busy"] });
 }"""
 MOVES = 40
+SCRUBBER = "how far through training, %"
+CASES = (  # name, settings in the address, slider, and how far it is dragged in pixels
+    ("pair, two losses, policy dragged", "#pair.guess=shown", "policy", 60.0),
+    ("pair, six losses, β", "#pair.guess=shown&count=6", "β of A", 60.0),
+    ("grid, two losses, R: both trained anew", "#view=grid&grid.guess=shown", "height R", 60.0),
+    ("grid, two losses, β of A: one trained anew", "#view=grid&grid.guess=shown", "β of A", 60.0),
+    ("grid, two losses, scrubber", "#view=grid&grid.guess=shown", SCRUBBER, 200.0),
+    ("grid, six losses, R", "#view=grid&grid.guess=shown&count=6", "height R", 60.0),
+)
 
 
 def measured(page: Any, place: Any, far: float) -> list[float]:
@@ -99,25 +108,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scripts.benchmarks.page_speed", description=__doc__)
     parser.add_argument("--page", type=Path, help="a page that is there; default: a new one")
     file = parser.parse_args().page
+    if file is not None and not file.is_file():
+        parser.error(f"--page must be a file that is there, got {file}")
     with tempfile.TemporaryDirectory() as folder, chrome.browser() as running:
         if file is None:
             file = Path(folder) / "lab.html"
             write_page(file)
         size = file.read_bytes()
         print(f"page: {len(size) / 1e3:.0f} kB, {len(gzip.compress(size)) / 1e3:.0f} kB compressed")
-        for name, fragment, control, far in (
-            ("pair, two losses, policy dragged", "#pair.guess=shown", ("slider", "policy"), 60.0),
-            ("pair, six losses, β", "#pair.guess=shown&count=6", ("slider", "β of A"), 60.0),
-            ("grid, two losses, R: both trained anew", "#view=grid&grid.guess=shown", ("slider", "height R"), 60.0),
-            ("grid, two losses, β of A: one trained anew", "#view=grid&grid.guess=shown", ("slider", "β of A"), 60.0),
-            (
-                "grid, two losses, scrubber",
-                "#view=grid&grid.guess=shown",
-                ("slider", "how far through training, %"),
-                200,
-            ),
-            ("grid, six losses, R", "#view=grid&grid.guess=shown&count=6", ("slider", "height R"), 60.0),
-        ):
+        for name, fragment, slider, far in CASES:
             page = running.new_context(viewport={"width": 1280, "height": 800}).new_page()
             start = time.perf_counter()
             page.goto(file.resolve().as_uri() + fragment)
@@ -125,8 +124,8 @@ def main() -> None:
             opened = time.perf_counter() - start
             page.wait_for_timeout(500)
             page.evaluate(WATCH)
-            place = page.locator("section:not([hidden])").get_by_role(control[0], name=control[1], exact=True).first
-            if control[1] == "how far through training, %":
+            place = page.locator("section:not([hidden])").get_by_role("slider", name=slider, exact=True).first
+            if slider == SCRUBBER:
                 place.fill("300")
             took = measured(page, place, far)
             quarter, middle, _ = statistics.quantiles(took, n=4)

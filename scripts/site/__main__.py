@@ -16,7 +16,11 @@ def build(folder: Path) -> int:
     from sphinx.cmd.build import build_main
 
     folder = folder.resolve()
-    shown = sources.lay_out(folder / "source", pages.generated())
+    try:
+        shown = sources.lay_out(folder / "source", pages.generated())
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
     os.environ["GRADLAB_SITE_SHOWN"] = " ".join(sorted(shown))
     status = build_main(
         ["-q", "-W", "--keep-going", "-b", "html", "-c", str(sources.ROOT / "docs"), "-d", str(folder / "doctrees"),

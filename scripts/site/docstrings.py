@@ -42,7 +42,7 @@ def rendered(lines: Sequence[str]) -> list[str]:
 
 
 class _State:
-    """Where the reader is: at the start of a paragraph, in a table of names, or in text that is kept as it is."""
+    """A reader's place: at the start of a paragraph, in a table of names, or in text that is kept as it is."""
 
     def __init__(self, *, table: int | None = None, fresh: bool = True, verbatim: bool = False) -> None:
         self.table, self.fresh, self.verbatim = table, fresh, verbatim

@@ -15,7 +15,7 @@ _NOT_LOADED = {"canonical", "next", "prev", "index", "search", "author"}
 
 @dataclass
 class _Page(HTMLParser):
-    """What a page has: its anchors, its links, and what it loads."""
+    """A page's anchors, its links, and the addresses that it loads."""
 
     anchors: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)

@@ -62,7 +62,7 @@ def place(page: str) -> str:
 
 
 class Links:
-    """What the links of all pages lead to; paths are those of the repository.
+    """The targets of the links of all pages; paths are those of the repository.
 
     copied  files that pages show or offer; shown  files whose text the site shows as a page; broken  links that lead
     nowhere, each with its page.
