@@ -91,6 +91,17 @@ def faults_page(rows):
     return "\n".join(lines) + "\n"
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    """A running Chromium; without one the test is skipped, with the reason."""
+    from scripts import browser
+
+    if browser.why_not() is not None:
+        pytest.skip(str(browser.why_not()))
+    with browser.browser() as running:
+        yield running
+
+
 @pytest.fixture
 def registered():
     """``register_loss``, whose losses leave the registry with the test."""

@@ -22,6 +22,8 @@ def packages_missing():
     return f"other versions than package-lock.json's are installed: {', '.join(others)}" if others else None
 
 
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
+needs_firefox = pytest.mark.skipif(FIREFOX is None, reason="no Firefox on the PATH (make firefox installs it)")
 needs_packages = pytest.mark.skipif(packages_missing() is not None, reason=str(packages_missing()))
 
 
@@ -30,3 +32,20 @@ def node(*arguments, given=None):
     run = subprocess.run(["node", *arguments], input=json.dumps(given), capture_output=True, text=True, cwd=WEB)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
+
+
+def with_bundle(body, given):
+    """Run the body of a function that has the built file as ``lab``, and ``given``; return what it returns."""
+    code = f"""
+      import {{ readFileSync }} from "node:fs";
+      import * as lab from "{(WEB / "gradlab.js").as_posix()}";
+      const given = JSON.parse(readFileSync(0, "utf8"));
+      const answer = await (async () => {{ {body} }})();
+      console.log(JSON.stringify(answer, (key, value) => ArrayBuffer.isView(value) ? [...value] : value));
+    """
+    return json.loads(node("--input-type=module", "-e", code, given=given))
+
+
+def in_firefox(file, address):
+    """Open an address in Firefox as a file of ``gradlab/web/test`` does; return what that prints."""
+    return json.loads(node(f"test/{file}", FIREFOX, address))

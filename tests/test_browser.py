@@ -30,12 +30,6 @@ def lab(tmp_path_factory):
         yield address
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with chrome.browser() as running:
-        yield running
-
-
 @pytest.fixture
 def opened(lab, chromium):
     """A function that opens a notebook and runs it."""

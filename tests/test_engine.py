@@ -16,6 +16,7 @@ import pytest
 import torch
 from own_losses import Hinge, SquaredMargin, every_loss
 from rounding import rounding
+from small_worlds import WORLDS
 
 from gradlab.experiments.methods import PermutedBalancedDPO
 from gradlab.lab.engine import EagerNotice, NotFusable, functions, fusion, machine, run
@@ -30,18 +31,6 @@ from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, NaiveB
 every_registered_loss = pytest.mark.parametrize("loss", [make() for make in PAIR_LOSSES.values()], ids=PAIR_LOSSES)
 every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(4)], ids=["free", "shared"])
 every_optimizer = pytest.mark.parametrize("descent", [("adam", 0.01), ("gd", 0.5)], ids=["adam", "gd"])
-
-WORLDS = [
-    gaussian_world(7, 9, mask_rate=rate, reference=reference, mask_kind=kind, seed=seed)
-    for seed, (rate, reference, kind) in enumerate(
-        [
-            (0.0, "uniform", "responses"),
-            (0.2, "random", "responses"),
-            (0.4, "shifted", "responses"),
-            (0.5, "random", "pairs"),
-        ]
-    )
-]
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """The live lab in one page: what it is given, and what it does under a hand in a real Chromium, from a file."""
 
 import gzip
-import json
 import math
 import os
 import re
-import shutil
 import struct
 import time
 from pathlib import Path
@@ -15,9 +13,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from node import WEB, needs_node, needs_packages, node
+from node import WEB, in_firefox, needs_firefox, needs_node, needs_packages, with_bundle
 from own_losses import Hinge
 from rounding import rounding
+from web_page import note_problems
 
 from gradlab.cli import lab_command
 from gradlab.lab import metrics
@@ -37,23 +36,10 @@ from gradlab.losses import (
 )
 from gradlab.theory import first_order_change, realised_change
 from gradlab.widgets import page
-from scripts import browser as chrome
+from scripts.benchmarks import page_speed
 
 MOST = 600_000  # bytes of code and kernels, compressed
 ROOT = WEB.parent.parent
-FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
-
-
-def script(body, given):
-    """Run a module that has the built file as ``lab`` and ``given``; return what it makes of them."""
-    code = f"""
-      import {{ readFileSync }} from "node:fs";
-      import * as lab from "{(WEB / "gradlab.js").as_posix()}";
-      const given = JSON.parse(readFileSync(0, "utf8"));
-      console.log(JSON.stringify(await (async () => {{ {body} }})()));
-    """
-    return json.loads(node("--input-type=module", "-e", code, given=given))
-
 
 # --- numbers, in Node ---
 
@@ -61,7 +47,7 @@ def script(body, given):
 @needs_node
 def test_the_steps_that_are_recorded_are_those_of_fit():
     asked = [1, 2, 3, 10, 37, 100, 499, 500, 777, 1000, 1999, 2000]
-    found = script("return given.map((steps) => lab.recordedSteps(steps));", asked)
+    found = with_bundle("return given.map((steps) => lab.recordedSteps(steps));", asked)
     assert found == [recorded_steps(steps, 24).tolist() for steps in asked]
 
 
@@ -80,7 +66,7 @@ def test_a_pair_moves_as_the_theory_says():
         return [found, lab.effects.firstOrder(win, lose, n, slopes.map((slope) => -slope))];
       });
     """
-    for (win, lose, n, pull, step), (found, first) in zip(asked, script(body, asked), strict=True):
+    for (win, lose, n, pull, step), (found, first) in zip(asked, with_bundle(body, asked), strict=True):
         log_p = np.log([win, lose] + [(1 - win - lose) / (n - 2)] * (n - 2))
         weight = np.zeros(n)
         weight[:2] = [-slope for slope in pull]
@@ -187,17 +173,16 @@ def test_the_command_writes_the_page_where_it_is_told(file, tmp_path, capsys, mo
     assert "page: " in capsys.readouterr().out
 
 
+def test_the_speed_of_a_page_that_is_not_there_is_not_measured(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["page_speed", "--page", "nowhere.html"])
+    with pytest.raises(SystemExit, match="2"):
+        page_speed.main()
+    assert capsys.readouterr().err.endswith("--page must be a file that is there, got nowhere.html\n")
+
+
 # --- in Chromium ---
 
 browser_test = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if chrome.why_not():
-        pytest.skip(chrome.why_not())
-    with chrome.browser() as running:
-        yield running
 
 
 class Lab:
@@ -246,9 +231,7 @@ def opened(file, chromium):
         one = chromium.new_context(viewport={"width": width, "height": height}, **more).new_page()
         if script:
             one.add_init_script(script)
-        one.on("pageerror", lambda error: problems.append(str(error)))
-        one.on("console", lambda message: problems.append(message.text))
-        one.on("request", lambda it: it.url.startswith(("file:", "blob:", "data:")) or problems.append(it.url))
+        note_problems(one, problems)
         one.goto(file.as_uri() + fragment)
         pages.append(one)
         lab = Lab(one)
@@ -738,11 +721,23 @@ def test_a_finger_drags_the_policy_and_still_scrolls_beside_it(opened):
 
 @browser_test
 @pytest.mark.slow
+def test_a_world_that_cannot_be_trained_on_gives_the_shown_curves_no_bands(opened):
+    lab = opened("#view=grid&grid.guess=shown")
+    seen = np.flatnonzero(gaussian_world(mask_rate=0.8).observed[0])
+    painted = "".join("1" if at in seen[:-1] else "0" for at in range(400))  # it leaves one; in other seeds, several
+    lab.set(grid__mask_rate=0.8, grid__seeds=2, grid__painted=painted)
+    assert lab.page.locator(".gl-trouble").inner_text().startswith("prompt 0 must keep two responses")
+    lab.until("!gradlabLab.grid.pool.running.size")
+    assert lab.page.evaluate("gradlabLab.grid.runs.map(({ band }) => band ?? null)") == [None, None]
+
+
+@browser_test
+@pytest.mark.slow
 @needs_node
 @needs_packages
-@pytest.mark.skipif(FIREFOX is None, reason="no Firefox on the PATH (make firefox installs it)")
+@needs_firefox
 def test_a_stock_firefox_opens_it_trains_and_drags(file):
-    told = json.loads(node("test/firefox_lab.mjs", FIREFOX, file.as_uri() + "#view=grid&grid.guess=shown"))
+    told = in_firefox("firefox_lab.mjs", file.as_uri() + "#view=grid&grid.guess=shown")
     assert told["problems"] == []
     for slot, loss in (("a", "dpo"), ("b", "bdpo")):
         fitted = fit(gaussian_world(), pair_loss(loss), dtype="float32")

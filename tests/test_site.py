@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("sphinx", reason="the site's packages are not installed: pip install -e '.[site]'")
 
-from scripts import browser as chrome
-from scripts.site import docstrings, lab, links, mathml, sources, symbols
+from scripts.site import docstrings, lab, links, mathml, pages, sources, symbols
+from scripts.site.__main__ import build
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -83,6 +83,16 @@ def test_a_link_that_leads_nowhere_is_named_with_its_page(tree, tmp_path):
     (tree / "docs/guide/one.md").write_text("# One\n\n[x](gone.md)\n")
     with pytest.raises(ValueError, match=r"^links that lead nowhere: docs/guide/one.md: gone.md$"):
         sources.lay_out(tmp_path / "out", {}, tree)
+
+
+def test_building_stops_at_it_with_one_line(tmp_path, monkeypatch, capsys):
+    def refuse(*arguments):
+        raise ValueError("links that lead nowhere: docs/faq.md: gone.md")
+
+    monkeypatch.setattr(sources, "lay_out", refuse)
+    monkeypatch.setattr(pages, "generated", dict)
+    assert build(tmp_path) == 1
+    assert capsys.readouterr().err == "links that lead nowhere: docs/faq.md: gone.md\n"
 
 
 def test_every_section_of_the_readme_stands_on_one_page():
@@ -230,14 +240,6 @@ def test_the_first_page_has_the_answer_and_a_place_for_the_lab(site):
 
 
 # ---- in a browser, from file://
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if chrome.why_not() is not None:
-        pytest.skip(str(chrome.why_not()))
-    with chrome.browser() as running:
-        yield running
 
 
 class Window:

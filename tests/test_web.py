@@ -1,13 +1,14 @@
-"""What runs in a browser: its built file is that of its sources, and its numbers are the library's."""
+"""The code that runs in a browser: its built file is that of its sources, and its numbers are the library's."""
 
 import json
+import re
 import subprocess
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from node import WEB, needs_node, needs_packages, node
+from node import WEB, needs_node, needs_packages, node, with_bundle
 from own_losses import every_loss
 from rounding import rounding
 
@@ -48,16 +49,12 @@ def test_every_package_is_pinned_and_no_address_is_locked():
     assert all("integrity" in one for name, one in lock.items() if name)
 
 
-def script(body, given):
-    """Run a module that has the built file as ``lab`` and ``given``; return what it makes of them."""
-    code = f"""
-      import {{ readFileSync }} from "node:fs";
-      import * as lab from "{(WEB / "gradlab.js").as_posix()}";
-      const given = JSON.parse(readFileSync(0, "utf8"));
-      const answer = await (async () => {{ {body} }})();
-      console.log(JSON.stringify(answer, (key, value) => ArrayBuffer.isView(value) ? [...value] : value));
-    """
-    return json.loads(node("--input-type=module", "-e", code, given=given))
+def test_every_package_is_for_something():
+    asked = set(json.loads((WEB / "package.json").read_text("utf-8"))["devDependencies"])
+    files = [*(WEB / "src").glob("*.ts"), *WEB.glob("*.mjs"), *(WEB / "test").glob("*.mjs")]
+    imported = {name for file in files for name in re.findall(r'from "([^."][^"]*)"', file.read_text("utf-8"))}
+    used = {*imported, *(f"@types/{name}" for name in imported), "typescript"}
+    assert asked - used == set()
 
 
 # --- metrics ---
@@ -91,7 +88,7 @@ def test_metrics_in_a_page_are_those_of_the_library():
             given = [arrays[argument].numpy().ravel().tolist() for argument in arguments]
             asked.append([there, *given, world.responses])
             expected.append(getattr(metrics, name)(*(arrays[argument] for argument in arguments)).item())
-    answers = script("return given.map(([name, ...rest]) => lab.metrics[name](...rest));", asked)
+    answers = with_bundle("return given.map(([name, ...rest]) => lab.metrics[name](...rest));", asked)
     # 54 terms of at most three functions and four products each, of at most 4 nats; a win rate sums 9 in each
     np.testing.assert_allclose(answers, expected, rtol=0, atol=rounding(54 * 10, 4.0))
 
@@ -103,7 +100,7 @@ def test_share_of_the_reward_is_nan_where_nothing_can_be_gained_and_ties_count_i
       const even = [0.5, 0.5, 0.5, 0.5].map(Math.log);
       return [String(lab.metrics.utilityShare(even, flat, even, 2)), lab.metrics.top1Accuracy(even, [1, 0, 2, 2], 2)];
     """
-    assert script(body, None) == ["NaN", 0.75]
+    assert with_bundle(body, None) == ["NaN", 0.75]
 
 
 # --- pairs ---
@@ -147,7 +144,7 @@ def check_slopes(loss):
     request = {
         "kernel": slopes_kernel(loss).record(), "pairs": {name: side.tolist() for name, side in sides.items()},
     }  # fmt: skip
-    *found, ratios, same = script(body, request)
+    *found, ratios, same = with_bundle(body, request)
     assert same
     # about thirty roundings, of which those before an exp count by its argument, here at most 800
     for there, here in zip(found, slopes(loss, given), strict=True):
@@ -173,7 +170,7 @@ def test_readings_are_for_people():
         [[0, 0], [0, 1], [2, 4], [-3, 0]].map((to) => lab.reading.cellsBetween([0, 0], to)),
       ];
     """
-    numbers, places, ends, cells, steps, strokes = script(body, None)
+    numbers, places, ends, cells, steps, strokes = with_bundle(body, None)
     assert numbers == ["0", "3.142", "−0.5", "1e−5", "−1.235e6", "no value", "∞", "−∞"]
     assert places == [[0, 0, 0, 2, 2], [-1] * 5, [0] * 5]
     assert ends == [[-1, 7], [0, 1], [0, 1]]
@@ -185,13 +182,13 @@ def test_readings_are_for_people():
 @needs_node
 def test_colours_are_those_of_the_figures():
     names = ["TRUE", "NOT_TRUE", "BALANCED_WEIGHT", "WINNER", "LOSER", "CHOSEN", "SETTINGS", "LEAST"]
-    there = script("return given.map((name) => lab.palette[name]);", names)
+    there = with_bundle("return given.map((name) => lab.palette[name]);", names)
     assert there == [list(one) if isinstance(one := getattr(palette, name), tuple) else one for name in names]
     maps = {
         "signed": palette.SIGNED, "sides": palette.SIDES, "moreOfB": palette.MORE_OF_B,
         "cividis": mpl.colormaps["cividis"],
     }  # fmt: skip
-    tables = script("return given.map(lab.palette.colorTable);", list(maps))
+    tables = with_bundle("return given.map(lab.palette.colorTable);", list(maps))
     for table, colors in zip(tables, maps.values(), strict=True):
         assert np.abs(np.reshape(table, (256, 3)) - 255 * colors(np.arange(256))[:, :3]).max() <= 1
 
@@ -203,7 +200,7 @@ def test_pixels_clip_at_the_ends_and_leave_what_is_no_number_transparent():
       const values = [-1, 0, 0.5, 1, 2, NaN];
       return [lab.reading.pixels(values, table, [0, 1]), lab.reading.pixels(values, table, [1e-2, 1], true)];
     """
-    linear, logarithmic = (np.reshape(one, (6, 4)) for one in script(body, None))
+    linear, logarithmic = (np.reshape(one, (6, 4)) for one in with_bundle(body, None))
     colors = np.rint(255 * mpl.colormaps["cividis"](np.arange(256))).astype(int)
     assert linear.tolist() == [*colors[[0, 0, 128, 255, 255]].tolist(), [0, 0, 0, 0]]
     assert logarithmic.tolist() == [*colors[[0, 0, 217, 255, 255]].tolist(), [0, 0, 0, 0]]
@@ -243,7 +240,7 @@ def test_undo_takes_back_a_whole_gesture_and_redo_brings_it_again():
       history.set({{ beta: 9 }});
       return [states, seen];
     """
-    states, seen = script(body, None)
+    states, seen = with_bundle(body, None)
     moved = {"beta": 3, "seed": 0, "loss": "dpo", "hard": False}
     other = {**moved, "loss": "bdpo"}
     assert states == [other, moved, True, True, False, other, False]
@@ -266,7 +263,7 @@ def test_a_link_brings_a_state_back_and_says_what_it_refuses():
               lab.fromFragment(odd, start, spec), said, history.state];
     """
     start = {"beta": 1, "seed": 0, "loss": "dpo", "hard": False}
-    link, back, nothing, odd, said, after = script(body, None)
+    link, back, nothing, odd, said, after = with_bundle(body, None)
     assert link == "beta=0.30000000000000004&seed=3&loss=bdpo&hard=true"
     assert back == {"state": {"beta": 0.1 + 0.2, "seed": 3, "loss": "bdpo", "hard": True}, "refused": []}
     assert nothing == ""
@@ -303,7 +300,7 @@ def test_a_slider_has_a_place_for_every_value_and_takes_what_people_type():
       return [values, back, texts.map((text) => String(lab.typed(text))),
               [0.25, 0.9995, 1 - 1e-9].map((value) => lab.written(value, scales[1]))];
     """
-    values, back, typed, written = script(body, None)
+    values, back, typed, written = with_bundle(body, None)
     places = np.arange(1001) / 1000
     for value, place, ends in zip(values, back, [(0.01, 100), (1e-12, 1 - 1e-12), (-2, 3), (1, 500)], strict=True):
         assert (value[0], value[-1]) == ends
@@ -324,7 +321,7 @@ def test_a_slider_has_a_place_for_every_value_and_takes_what_people_type():
 def test_a_pages_streams_are_numpys():
     asked = [(seed, ["data", split]) for seed in (0, 1, 7, 2**32 - 1, 2**32, 2**53 - 1) for split in (0, 1)]
     asked += [(3, ["centres"]), (3, ["mask"])]
-    there = script("return given.map(([seed, purpose]) => new lab.Stream(seed, ...purpose).take(50));", asked)
+    there = with_bundle("return given.map(([seed, purpose]) => new lab.Stream(seed, ...purpose).take(50));", asked)
     for (seed, (purpose, *more)), numbers in zip(asked, there, strict=True):
         assert numbers == stream(seed, Purpose[purpose.upper()], *more).random(50).tolist()
 
@@ -349,7 +346,7 @@ def test_worlds_and_their_pairs_are_those_of_the_library(settings):
       return { utility, observed, refLogp, hiddenPairs, drawn, exact, ideal: lab.idealLogp(world, 0.5) };
     """
     spelt = {"mask_rate": "maskRate", "mask_kind": "maskKind", "reference_sigma": "referenceSigma"}
-    there = script(body, {"settings": {spelt.get(name, name): value for name, value in settings.items()}})
+    there = with_bundle(body, {"settings": {spelt.get(name, name): value for name, value in settings.items()}})
     world = gaussian_world(**settings)
     assert np.array_equal(np.array(there["observed"], bool), world.observed.ravel())
     hidden = None if world.hidden_pairs is None else world.hidden_pairs.ravel().astype(int).tolist()
@@ -368,7 +365,7 @@ def test_worlds_and_their_pairs_are_those_of_the_library(settings):
 @pytest.mark.parametrize("size", [(20, 8, 1.0), (9, 4, 0.5), (5, 1, 2.0)])
 def test_features_of_shared_parameters_are_those_of_the_library(size):
     responses, centres, width = size
-    there = script("return lab.radialBasis(...given);", size)
+    there = with_bundle("return lab.radialBasis(...given);", size)
     here = RadialBasis(centres, width).features(responses).numpy().ravel()
     np.testing.assert_allclose(there, here, rtol=0, atol=rounding(20, 40.0))
 
@@ -394,7 +391,7 @@ def test_a_world_or_a_setting_that_is_not_fit_is_refused_in_one_sentence():
         said(() => lab.drawPairs(good(), 0)),
       ];
     """
-    assert script(body, None) == [
+    assert with_bundle(body, None) == [
         "utility must be finite everywhere, got NaN",
         "utility must have 6 numbers for 2 prompts and 3 responses, got 5",
         "refLogp must sum to one over responses in every prompt, got a sum of 1.66667",
@@ -436,7 +433,7 @@ def test_a_kernel_or_a_problem_that_is_not_fit_is_refused_in_one_sentence():
         await said(() => kernel.at({ beta: NaN })),
       ];
     """
-    assert script(body, training_kernel(DPO(), general=True).record()) == [
+    assert with_bundle(body, training_kernel(DPO(), general=True).record()) == [
         "this browser cannot run the kernel: it needs WebAssembly with SIMD, and an undamaged module",
         'the kernel has no function "ascend"',
         "start must have 2 numbers, got 1",
@@ -456,7 +453,7 @@ def test_factors_of_the_optimisers_are_those_of_the_library():
       const steps = [...Array(500).keys()];
       return Object.entries(lab.FACTORS).map(([name, of]) => [name, steps.map((step) => of(0.05, step + 1))]);
     """
-    there = dict(script(body, None))
+    there = dict(with_bundle(body, None))
     assert set(there) == set(OPTIMIZERS)
     for name, rule in OPTIMIZERS.items():  # a power of n rounds n times at most
         np.testing.assert_allclose(there[name], rule.factors(0.05, 500), rtol=rounding(500))

@@ -3,21 +3,17 @@
 The same page in a stock Firefox, too. Skipped, with the reason, where there is no Chromium, or no Firefox.
 """
 
-import json
-import shutil
 import struct
 
 import pytest
-from node import needs_node, needs_packages, node
-from web_page import STEPS, write_page
+from node import in_firefox, needs_firefox, needs_node, needs_packages
+from web_page import STEPS, note_problems, write_page
 
 from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
 from gradlab.losses import DPO, BalancedDPO
-from scripts import browser as chrome
 
 pytestmark = pytest.mark.browser
-FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +23,6 @@ def address(tmp_path_factory):
     return file.as_uri()
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    if chrome.why_not():
-        pytest.skip(chrome.why_not())
-    with chrome.browser() as running:
-        yield running
-
-
 @pytest.fixture
 def opened(address, chromium):
     """A function that opens the page; at the end it must have met no error and asked for nothing from outside."""
@@ -42,9 +30,7 @@ def opened(address, chromium):
 
     def open_page(width=1280, height=900, **more):
         page = chromium.new_context(viewport={"width": width, "height": height}, **more).new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("request", lambda one: one.url.startswith(("file:", "blob:", "data:")) or problems.append(one.url))
+        note_problems(page, problems)
         page.goto(address)
         page.wait_for_function("document.body.dataset.ready === 'yes'")
         pages.append(page)
@@ -352,9 +338,9 @@ def test_a_slider_is_dragged_typed_and_moved_by_keys_and_comes_back(opened):
 
 @needs_node
 @needs_packages
-@pytest.mark.skipif(FIREFOX is None, reason="no Firefox on the PATH (make firefox installs it)")
+@needs_firefox
 def test_a_stock_firefox_trains_draws_and_reads(address):
-    told = json.loads(node("test/firefox.mjs", FIREFOX, address))
+    told = in_firefox("firefox.mjs", address)
     assert told["problems"] == []
     assert told["pool"]
     world = gaussian_world(mask_rate=0.2)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from node import needs_node, node
 from own_losses import Hinge, SquaredMargin
+from small_worlds import WORLDS
 
 from gradlab.lab.engine.webassembly import training_kernel
 from gradlab.lab.fit import fit
@@ -18,17 +19,6 @@ from gradlab.losses import PAIR_LOSSES, BalancedDPO, PairLoss
 
 pytestmark = needs_node
 
-WORLDS = [
-    gaussian_world(7, 9, mask_rate=rate, reference=reference, mask_kind=kind, seed=seed)
-    for seed, (rate, reference, kind) in enumerate(
-        [
-            (0.0, "uniform", "responses"),
-            (0.2, "random", "responses"),
-            (0.4, "shifted", "responses"),
-            (0.5, "random", "pairs"),
-        ]
-    )
-]
 POLICIES = {"free": FreeLogits(), "shared": RadialBasis(4)}
 OPTIMIZERS = {"adam": 0.01, "gd": 0.5}
 DTYPES = {"float64": 1e-10, "float32": 1e-5}  # how far apart probabilities may be after 200 steps

@@ -77,3 +77,10 @@ def write_page(file):
         f'<script type="module">{constants}{SCRIPT}</script></html>',
         "utf-8",
     )
+
+
+def note_problems(page, problems):
+    """Append a page's messages, its errors, and the addresses outside the file that it asks for."""
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("request", lambda asked: asked.url.startswith(("file:", "blob:", "data:")) or problems.append(asked.url))

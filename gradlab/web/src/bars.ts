@@ -2,7 +2,7 @@
 
 import { pointer } from "d3-selection";
 import { Plot, type PlotOptions } from "./plot";
-import { spelt } from "./reading";
+import { roundUp, spelt } from "./reading";
 
 export interface Bars {
   name: string;
@@ -90,11 +90,4 @@ export class BarPlot extends Plot {
     const words = at === null ? [] : this.series.map(({ name, values }) => `${name} ${spelt(values[at])}`);
     this.say(at === null ? "" : `${this.groups[at]}: ${words.join(", ")}`);
   }
-}
-
-/** The least of 1, 2 and 5 times a power of ten that is not below a value. */
-function roundUp(value: number): number {
-  const power = 10 ** Math.floor(Math.log10(value));
-  const times = [1, 2, 5, 10].find((one) => one * power >= value * (1 - 1e-9))!;
-  return Number((times * power).toPrecision(1));
 }

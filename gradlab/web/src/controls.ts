@@ -1,7 +1,7 @@
 /** Controls that move a history: sliders, menus, and the places of losses. */
 
-import { make, menu, type Option } from "./dom";
-import { type Given, movable, type Range, sliderOf, SLOTS, slotsOf } from "./given";
+import { make, menu, type Option, write } from "./dom";
+import { type Explorer, type Given, movable, type Range, sliderOf, SLOTS, slotsOf } from "./given";
 import { Slider, type SliderOptions } from "./slider";
 import type { History, State, Value } from "./state";
 
@@ -28,6 +28,19 @@ export function choices(parent: HTMLElement, history: History, name: string, lab
   return (state) => {
     made.value = state[name] as string;
   };
+}
+
+/** Fills an explorer's element; returns places in it, and makers of controls that add to `shows`, by their short names. */
+export function layOut(element: HTMLElement, explorer: Explorer, history: History, shows: Show[]) {
+  const asked = make("div", { className: "gl-prediction" });
+  const controls = make("div", { className: "gl-controls" });
+  const stage = make("div", { className: "gl-stage-all" });
+  element.append(asked, make("div", { className: "gl-sides" }, controls, stage));
+  const add = (place: HTMLElement, name: string, options: SliderOptions) =>
+    shows.push(slider(place, history, `${explorer}.${name}`, options));
+  const pick = (place: HTMLElement, name: string, label: string, options: readonly (string | Option)[]) =>
+    shows.push(choices(place, history, `${explorer}.${name}`, label, options));
+  return { asked, controls, stage, add, pick };
 }
 
 /** The losses that are compared: a menu, and sliders of the numbers that the loss has. */
@@ -62,7 +75,7 @@ export function losses(parent: HTMLElement, history: History, given: Given): Sho
       chip.style.setProperty("--gl-color", chosen.color);
       made.value = chosen.loss.name;
       made.title = chosen.loss.source;
-      if (equation.textContent !== chosen.loss.equation) equation.textContent = chosen.loss.equation;
+      write(equation, chosen.loss.equation);
       const names = movable(chosen.loss);
       for (const { name, place, show } of sliders) {
         place.hidden = !names.includes(name);
@@ -104,6 +117,6 @@ export function prediction(
       );
       if (held >= 0) (buttons.children[held] as HTMLElement).focus();
     }
-    if (words.textContent !== told) words.textContent = told;
+    write(words, told);
   };
 }

@@ -63,7 +63,7 @@ export class CurvePlot extends Plot {
     return this.curves.filter(({ faint }) => !faint);
   }
 
-  /** Where the legend's entries stand above the axes, in as many rows as they need. */
+  /** Places of the legend's entries above the axes, in as many rows as they need. */
   private legend(): { height: number; places: [number, number][] } {
     if (this.named.length < 2) return { height: 6, places: [] };
     const places: [number, number][] = [];

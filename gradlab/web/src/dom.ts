@@ -1,5 +1,7 @@
 /** Elements of a page, made in one line each. */
 
+import { spelt } from "./reading";
+
 type Child = Node | string;
 
 export function make<K extends keyof HTMLElementTagNameMap>(
@@ -44,8 +46,8 @@ export function menu(label: string, options: readonly Option[], choose: (value: 
   return select;
 }
 
-/** A table of texts with a head; cells are written anew only where they change. */
-export class TextTable {
+/** A table of numbers with a head; cells are written anew only where they change. */
+export class NumberTable {
   private readonly table = make("table", { className: "gl-table" });
   /** The table in a part of the page that scrolls where it is too wide. */
   readonly element = make("div", { className: "gl-wide" }, this.table);
@@ -53,7 +55,15 @@ export class TextTable {
 
   constructor(private readonly caption: string) {}
 
-  show(head: readonly string[], rows: readonly (readonly string[])[]): void {
+  /** Shows a row per label with a number for each name, and B − A for two names; null is "?", not known yet. */
+  compare(names: readonly string[], rows: readonly (readonly [label: string, values: readonly number[] | null])[]): void {
+    const two = names.length === 2;
+    const known = (values: readonly number[]) => [...values, ...(two ? [values[1] - values[0]] : [])].map(spelt);
+    const unknown = Array<string>(names.length + Number(two)).fill("?");
+    this.show(["", ...names, ...(two ? ["B − A"] : [])], rows.map(([label, values]) => [label, ...(values ? known(values) : unknown)]));
+  }
+
+  private show(head: readonly string[], rows: readonly (readonly string[])[]): void {
     const shape = `${head.length}×${rows.length}`;
     if (shape !== this.shape) {
       this.shape = shape;

@@ -1,4 +1,4 @@
-/** What a gradient on one pair does in its softmax, as in gradlab/theory/changes.py: gradients in three spaces, a step. */
+/** Effects of a gradient on one pair in its softmax, as in gradlab/theory/changes.py: gradients in three spaces, a step. */
 
 /** Winner, loser, and each of the others, which share the rest evenly. */
 export type Three = [winner: number, loser: number, other: number];

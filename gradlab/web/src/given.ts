@@ -1,4 +1,4 @@
-/** What Python gives the lab in a page, and the settings that follow from it: gradlab/widgets/page.py writes it. */
+/** Data that Python gives the lab in a page, written by gradlab/widgets/page.py, and the settings that follow from them. */
 
 import type { KernelRecord } from "./kernel";
 import { CHOSEN, SETTINGS } from "./palette";

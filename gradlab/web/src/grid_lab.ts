@@ -1,15 +1,15 @@
 /** Grid training in a page: several losses train on one world, again at every move, side by side and to be played. */
 
-import { choices, losses, prediction, type Show, slider } from "./controls";
+import { layOut, losses, prediction, type Show, slider } from "./controls";
 import { type Curve, CurvePlot } from "./curves";
-import { make, TextTable, write } from "./dom";
+import { make, NumberTable, write } from "./dom";
 import { type Given, partOf, type Slot, slotsOf } from "./given";
 import { type Cell, HeatMap } from "./heatmap";
 import { LEAST } from "./palette";
 import type { Plot } from "./plot";
 import { Pool } from "./pool";
 import { gridCode } from "./python";
-import { extent, spelt } from "./reading";
+import { extent, roundUp, spelt } from "./reading";
 import { Ground, trainingKey, type Trained } from "./runs";
 import type { History, State } from "./state";
 
@@ -51,7 +51,7 @@ export class GridLab {
   private readonly world: HeatMap;
   private readonly curves: CurvePlot[];
   private readonly prompt: CurvePlot;
-  private readonly table = new TextTable("At the step that is shown");
+  private readonly table = new NumberTable("At the step that is shown");
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
   private readonly play = make("button", { type: "button", textContent: "▶ play", className: "gl-play" });
   private readonly pin = make("button", { type: "button", textContent: "pin", title: "keep these curves, faintly, to compare with" });
@@ -78,25 +78,18 @@ export class GridLab {
     private readonly history: History,
     private readonly given: Given,
   ) {
-    const asked = make("div", { className: "gl-prediction" });
-    const controls = make("div", { className: "gl-controls" });
-    const stage = make("div", { className: "gl-stage-all" });
-    this.element.append(asked, make("div", { className: "gl-sides" }, controls, stage));
+    const { asked, controls, stage, add, pick } = layOut(this.element, "grid", history, this.shows);
     parent.append(this.element);
     this.ask = prediction(asked, history, "grid.guess", "Predict: which policy ends with more reward?", (state) => [
       ...slotsOf(state, given.losses).map(({ key, name }): [string, string] => [key, name]),
       ["equal", "no difference"],
     ]);
     this.shows.push(losses(controls, history, given));
-    const add = (place: HTMLElement, name: string, options: Parameters<typeof slider>[3]) =>
-      this.shows.push(slider(place, history, `grid.${name}`, options));
     add(controls, "scale", { label: "height R", low: 0.25, high: 12 });
     add(controls, "sigma", { label: "width σ", low: 0.5, high: 10 });
     add(controls, "mask_rate", { label: "mask rate", low: 0, high: 0.8 });
     const menus = make("div", { className: "gl-choices" });
     controls.append(menus);
-    const pick = (place: HTMLElement, name: string, label: string, options: Parameters<typeof choices>[4]) =>
-      this.shows.push(choices(place, history, `grid.${name}`, label, options));
     const pairs = ["20", "100", "500"].map((value) => ({ value, label: `${value} per prompt` }));
     pick(menus, "pairs", "pairs", [{ value: "exact", label: "all, exact" }, ...pairs]);
     pick(menus, "policy", "parameters", ["free", "shared"]);
@@ -175,7 +168,7 @@ export class GridLab {
     return trainingKey({ ...partOf(state, "grid"), loss: slot.loss.name, ...slot.hyper }, this.seed(state));
   }
 
-  /** Whether what is shown was trained at these settings. */
+  /** True if the runs that are shown were trained at these settings. */
   private current(state: State): boolean {
     const slots = slotsOf(state, this.given.losses);
     return slots.length === this.runs.length && slots.every((slot, at) => this.runs[at].key === this.keyOf(state, slot));
@@ -208,7 +201,7 @@ export class GridLab {
     } while (this.again);
     this.busy = false;
     this.element.ariaBusy = "false";
-    this.fill(this.history.state);
+    if (this.current(this.history.state)) this.fill(this.history.state);
   }
 
   /** Trains the other seeds and then draws bands. */
@@ -238,8 +231,8 @@ export class GridLab {
       this.draw(this.history.state);
     };
     train().catch((error: Error) => {
-      if (error.name === "AbortError") this.filled = "";
-      else write(this.trouble, `${error.message}.`);
+      if (error.name !== "AbortError") write(this.trouble, `${error.message}.`);
+      else if (this.filled === key) this.filled = "";
     });
   }
 
@@ -276,7 +269,7 @@ export class GridLab {
       const curves = revealed ? [...(this.pinned?.[name] ?? []), ...this.runs.map((run) => curveOf(run, name, wanted, this.nameOf(run.slot)))] : [];
       const all = curves.flatMap(({ y, low = [], high = [] }) => [y, low, high]);
       const [least, most] = extent(...all);
-      const ends: [number, number] = name === "utility" ? [Math.min(0, least), roundUp(most)] : [0, roundUp(Math.max(most, 0.1))];
+      const ends: [number, number] = name === "utility" ? [Math.min(0, least), endAbove(most)] : [0, endAbove(Math.max(most, 0.1))];
       const plot = this.curves[number];
       plot.frameTo([0, wanted[wanted.length - 1]], ends);
       plot.show(curves);
@@ -297,19 +290,15 @@ export class GridLab {
     const curves = this.runs.map(({ slot }, at): Curve => ({ name: this.nameOf(slot), color: slot.color, dash: slot.dash, x, y: part(policies[at]) }));
     this.prompt.title = `Prompt ${row}`;
     const [, most] = extent(reference.y, ...curves.map(({ y }) => y));
-    this.prompt.frameTo([0, SIDE - 1], [0, Math.min(1, roundUp(most))]);
+    this.prompt.frameTo([0, SIDE - 1], [0, Math.min(1, endAbove(most))]);
     this.prompt.show([...curves, reference]);
     this.prompt.mark(this.cell && this.cell[0] === row ? this.cell[1] : null);
   }
 
   private drawTable(at: number, revealed: boolean): void {
-    const two = this.runs.length === 2;
-    const rows = TABLE.map(([label, name]) => {
-      const values = this.runs.map(({ trained }) => trained[name][at]);
-      if (!revealed && at === 0) return [label, ...values.map(() => "?"), ...(two ? ["?"] : [])];
-      return [label, ...values.map(spelt), ...(two ? [spelt(values[1] - values[0])] : [])];
-    });
-    this.table.show(["", ...this.runs.map(({ slot }) => slot.name), ...(two ? ["B − A"] : [])], rows);
+    const known = revealed || at > 0;
+    const rows = TABLE.map(([label, name]) => [label, known ? this.runs.map(({ trained }) => trained[name][at]) : null] as const);
+    this.table.compare(this.runs.map(({ slot }) => slot.name), rows);
   }
 
   private told(state: State): string {
@@ -425,9 +414,7 @@ function curveOf({ slot: { color, dash }, trained, band }: Run, what: keyof Omit
   };
 }
 
-/** The least of 1, 2 and 5 times a power of ten, or a whole number, that is not below a value. */
-function roundUp(value: number): number {
-  if (value > 1) return Math.ceil(value - 1e-5);
-  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1e-9)));
-  return [1, 2, 5, 10].find((one) => one * power >= value * (1 - 1e-5))! * power; // float32 rounds
+/** An end of an axis: a whole number above 1, else as `roundUp`; with room for the rounding of float32. */
+function endAbove(value: number): number {
+  return value > 1 ? Math.ceil(value - 1e-5) : roundUp(Math.max(value, 1e-9), 1e-5);
 }

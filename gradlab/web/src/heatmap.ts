@@ -3,7 +3,7 @@
 import { axisRight } from "d3-axis";
 import { pointer } from "d3-selection";
 import { type ColorsName, colorTable } from "./palette";
-import { Plot, type PlotOptions, scaleOf, ticks } from "./plot";
+import { Plot, type PlotOptions, scaleOf, SVG, ticks } from "./plot";
 import { cellAt, cellsBetween, moved, pixels, spelt } from "./reading";
 
 export interface MapOptions extends Omit<PlotOptions, "x" | "y"> {
@@ -11,7 +11,7 @@ export interface MapOptions extends Omit<PlotOptions, "x" | "y"> {
   columns: number;
   /** Names of a row and a column, such as "prompt" and "response". */
   names: [string, string];
-  /** What a value is, with its unit. */
+  /** The name of a value, with its unit. */
   quantity: string;
   colors: ColorsName;
   /** Values of the first and the last colour. */
@@ -80,7 +80,7 @@ export class HeatMap extends Plot {
     }
   }
 
-  /** Whether a pressed pointer paints; else a click chooses, and a finger scrolls the page. */
+  /** If true, a pressed pointer paints; else a click chooses, and a finger scrolls the page. */
   set painting(on: boolean) {
     this.paints = on;
     this.stage.style.touchAction = on ? "none" : "";
@@ -153,7 +153,7 @@ export class HeatMap extends Plot {
 
   protected override decorate(copy: SVGSVGElement): void {
     for (const [canvas, x, width] of [[this.canvas, 0, this.width], [this.bar, this.width + BAR.gap, BAR.width]] as const) {
-      const image = document.createElementNS("http://www.w3.org/2000/svg", "image");
+      const image = document.createElementNS(SVG, "image");
       const place = { x, y: 0, width, height: this.plotHeight, preserveAspectRatio: "none", href: canvas.toDataURL() };
       for (const [name, value] of Object.entries(place)) image.setAttribute(name, String(value));
       image.style.imageRendering = "pixelated";

@@ -1,5 +1,5 @@
 /**
- * What the built file offers to explorers, to the page and to tests.
+ * The names that the built file offers to explorers, to the page and to tests.
  *
  * random → world: worlds and data of a seed. kernel → training → job → pool: kernels of the engine, in the page or in
  * workers. pairs, metrics: what there is to see. palette, reading → plot → curves, heatmap: pictures. state, slider:

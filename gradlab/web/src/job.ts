@@ -1,4 +1,4 @@
-/** A training as a message: what a worker is asked, and what it answers. */
+/** A training as a message: the questions to a worker, and its answers. */
 
 import { Kernel, type KernelRecord, type Reals } from "./kernel";
 import { type Columns, training } from "./training";
@@ -23,7 +23,7 @@ export class Trainer {
   private readonly kernels = new Map<string, Promise<Kernel>>();
 
   /** Returns log π at the wanted steps, as `train`; null if `stopped` has become true. */
-  async run(job: Job, stopped: () => boolean = () => false, pause: () => Promise<void> = paused): Promise<Reals | null> {
+  async run(job: Job, stopped: () => boolean = () => false): Promise<Reals | null> {
     const kernel = await this.kernel(job.kernel);
     if (stopped()) return null;
     const steps = training(job.hyper ? kernel.at(job.hyper) : kernel, job.columns, job.learningRate, job.wanted);
@@ -31,7 +31,7 @@ export class Trainer {
       const next = steps.next();
       if (next.done) return next.value;
       if (performance.now() - began < SLICE) continue;
-      await pause();
+      await paused();
       if (stopped()) return null;
       began = performance.now();
     }
@@ -51,7 +51,7 @@ export class Trainer {
 }
 
 /** Lets other messages in. A timer would wait for 4 ms. */
-export function paused(): Promise<void> {
+function paused(): Promise<void> {
   const { port1, port2 } = new MessageChannel();
   return new Promise((done) => {
     port1.onmessage = () => {

@@ -3,7 +3,7 @@
 export type Kind = "integer" | "integers" | "places" | "scalars" | "rows";
 export type Reals = Float64Array | Float32Array;
 
-/** What `WebKernel.record()` sends; its fields are described there. The module is in base64. */
+/** The record that `WebKernel.record()` sends; its fields are described there. The module is in base64. */
 export interface KernelRecord {
   module: string;
   function: string;
@@ -53,12 +53,12 @@ export class Kernel {
     return new Kernel(record, memory, run as (...given: (bigint | number)[]) => void);
   }
 
-  /** The same module, with the same memory, under another record of it. */
+  /** Returns this module, with this memory, under another record of it. */
   as(record: KernelRecord): Kernel {
     return new Kernel(record, this.memory, this.run);
   }
 
-  /** The same kernel, with the same memory, at other hyper-parameters of its loss; those not named keep their values. */
+  /** Returns this kernel, with this memory, at other hyper-parameters of its loss; those not named keep their values. */
   at(changes: Record<string, number>): Kernel {
     const { laws, hyper } = this.record;
     if (!laws) throw new Error("the kernel serves no other hyper-parameters than its own");

@@ -13,10 +13,10 @@ const TABS: [Explorer, string][] = [
   ["grid", "Training"],
 ];
 
-/** Where Ctrl+Z belongs to the text that is typed. */
+/** Elements in which Ctrl+Z belongs to the text that is typed. */
 const TYPING = "input:not([type=range], [type=checkbox], [type=file]), textarea, [contenteditable]";
 
-/** What `mountLab` returns, for tests and for those who build on it. */
+/** The result of `mountLab`, for tests and for those who build on it. */
 export interface Lab {
   history: History;
   pair: PairLab;
@@ -148,7 +148,7 @@ function answerOf([first, ...rest]: readonly string[]): HTMLElement[] {
   return [make("div", { className: "gl-answer" }, make("p", {}, `${first} `, ...(rest.length ? [open] : [])), more)];
 }
 
-/** What an explorer says about itself: its question, how to read it, stories, and the takeaway after a prediction. */
+/** The texts of an explorer: its question, how to read it, stories, and the takeaway after a prediction. */
 class Texts {
   readonly element = make("div", { className: "gl-texts" });
   private readonly stories: HTMLButtonElement[] = [];

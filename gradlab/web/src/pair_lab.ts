@@ -1,8 +1,8 @@
 /** The pair explorer in a page: fields of arrows over policies to drag, gradients of both sides, and a real step. */
 
 import { BarPlot } from "./bars";
-import { choices, losses, prediction, type Show, slider } from "./controls";
-import { make, TextTable } from "./dom";
+import { layOut, losses, prediction, type Show } from "./controls";
+import { make, NumberTable } from "./dom";
 import { type Effect, effect, firstOrder } from "./effects";
 import { type Arrow, FieldPlot, type Point, SPACING } from "./field";
 import { type Given, partOf, PROB, ROOM, type Slot, slotsOf } from "./given";
@@ -47,7 +47,7 @@ export class PairLab {
   private readonly fields = make("div", { className: "gl-pictures gl-fields" });
   private readonly gradients: BarPlot;
   private readonly steps: BarPlot;
-  private readonly table = new TextTable("What each loss does to the pair");
+  private readonly table = new NumberTable("What each loss does to the pair");
   private readonly ask: (state: State, told: string) => void;
   private readonly own: HTMLElement;
 
@@ -56,10 +56,7 @@ export class PairLab {
     private readonly history: History,
     private readonly given: Given,
   ) {
-    const asked = make("div", { className: "gl-prediction" });
-    const controls = make("div", { className: "gl-controls" });
-    const pictures = make("div", { className: "gl-stage-all" });
-    this.element.append(asked, make("div", { className: "gl-sides" }, controls, pictures));
+    const { asked, controls, stage, add, pick } = layOut(this.element, "pair", history, this.shows);
     parent.append(this.element);
     this.ask = prediction(asked, history, "pair.guess", "Predict: in one real step of A on the logits, whose π changes more?", () => [
       ["winner", "the winner's"],
@@ -68,10 +65,6 @@ export class PairLab {
     ]);
     this.shows.push(losses(controls, history, given));
     const prob = { ...PROB, scale: "logit" as const };
-    const add = (place: HTMLElement, name: string, options: Parameters<typeof slider>[3]) =>
-      this.shows.push(slider(place, history, `pair.${name}`, options));
-    const pick = (place: HTMLElement, name: string, label: string, options: string[]) =>
-      this.shows.push(choices(place, history, `pair.${name}`, label, options));
     add(controls, "win", { label: "π_w", ...prob });
     add(controls, "lose", { label: "π_l", ...prob });
     const menus = make("div", { className: "gl-choices" });
@@ -86,7 +79,7 @@ export class PairLab {
     add(controls, "responses", { label: "responses n", low: 3, high: 20, whole: true });
     add(controls, "step", { label: "step size", low: 1e-3, high: 100, scale: "log" });
     const bars = make("div", { className: "gl-pictures" });
-    pictures.append(this.fields, scaleOfRatios(), bars, this.table.element);
+    stage.append(this.fields, scaleOfRatios(), bars, this.table.element);
     const bar = (title: string, label: string) =>
       new BarPlot(bars, GROUPS, { title, description: `${title} of winner, loser and each other response, per loss`, height: 140, x: { label, domain: [-1, 1] } });
     this.gradients = bar("Gradient", "−∂L/∂π");
@@ -136,13 +129,8 @@ export class PairLab {
     this.gradients.show(bars(({ byProb }) => byProb));
     const revealed = state["pair.guess"] !== "none";
     this.steps.show(revealed ? bars(({ changeProb }) => changeProb) : []);
-    const two = slots.length === 2;
-    const rows = [...TABLE, ...STEP].map(([label, of], at) => {
-      if (at >= TABLE.length && !revealed) return [label, ...slots.map(() => "?"), ...(two ? ["?"] : [])];
-      const values = effects.map(of);
-      return [label, ...values.map(spelt), ...(two ? [spelt(values[1] - values[0])] : [])];
-    });
-    this.table.show(["", ...slots.map(({ name }) => name), ...(two ? ["B − A"] : [])], rows);
+    const rows = [...TABLE, ...STEP].map(([label, of], at) => [label, revealed || at < TABLE.length ? effects.map(of) : null] as const);
+    this.table.compare(slots.map(({ name }) => name), rows);
     this.ask(state, revealed ? this.told(state, effects[0]) : "");
   }
 

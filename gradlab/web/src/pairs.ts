@@ -1,4 +1,4 @@
-/** What a loss does to single pairs, by its slopes kernel, and the ratios that follow from slopes. */
+/** Slopes of a loss on single pairs, by its slopes kernel, and the ratios that follow from slopes. */
 
 import type { Kernel, Reals } from "./kernel";
 

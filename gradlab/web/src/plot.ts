@@ -3,8 +3,11 @@
 import { axisBottom, axisLeft } from "d3-axis";
 import { scaleLinear, scaleLog, scaleSymlog, type ScaleContinuousNumeric } from "d3-scale";
 import { type Selection, select } from "d3-selection";
+import { write } from "./dom";
 import css from "./plot.css";
 import { spelt } from "./reading";
+
+export const SVG = "http://www.w3.org/2000/svg";
 
 export type Scale = ScaleContinuousNumeric<number, number>;
 
@@ -16,7 +19,7 @@ export interface Axis {
 
 export interface PlotOptions {
   title: string;
-  /** What a reader who cannot see the picture is told about it. */
+  /** Words for a reader who cannot see the picture. */
   description: string;
   x: Axis;
   y: Axis;
@@ -111,10 +114,10 @@ export abstract class Plot {
       for (const name of LOOKS) kept[at].style.setProperty(name, plainColor(look.getPropertyValue(name)));
       kept[at].removeAttribute("class");
     });
-    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    const title = document.createElementNS(SVG, "title");
     title.textContent = this.options.title;
     copy.prepend(title);
-    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+    copy.setAttribute("xmlns", SVG);
     copy.style.background = getComputedStyle(this.element).backgroundColor;
     this.decorate(copy);
     return new XMLSerializer().serializeToString(copy);
@@ -135,7 +138,7 @@ export abstract class Plot {
   protected decorate(_copy: SVGSVGElement): void {}
 
   protected say(text: string): void {
-    if (this.reading.textContent !== text) this.reading.textContent = text;
+    write(this.reading, text);
   }
 
   protected get plotHeight(): number {
@@ -204,8 +207,6 @@ export function together(plots: readonly Plot[]): string {
   const [width, height] = [Math.ceil(right - left), Math.ceil(bottom - top)];
   return `<svg xmlns="${SVG}" width="${width}" height="${height}"><rect width="100%" height="100%" fill="${paper}"/>${parts.join("")}</svg>`;
 }
-
-const SVG = "http://www.w3.org/2000/svg";
 
 /** A picture in SVG as a PNG. */
 export async function pngOf(svg: string, ratio = 2): Promise<Blob> {

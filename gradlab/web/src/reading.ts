@@ -1,4 +1,4 @@
-/** What pictures say in words and where a pointer is: pure functions, without a page. */
+/** Words of pictures, places of a pointer, ends of axes: pure functions, without a page. */
 
 import { format } from "d3-format";
 
@@ -39,6 +39,13 @@ export function extent(...arrays: ArrayLike<number>[]): [number, number] {
     }
   }
   return least <= most ? [least, most] : [0, 1];
+}
+
+/** The least of 1, 2 and 5 times a power of ten that is not below a value above 0, up to a share `slack` for rounding. */
+export function roundUp(value: number, slack = 1e-9): number {
+  const power = 10 ** Math.floor(Math.log10(value));
+  const times = [1, 2, 5, 10].find((one) => one * power >= value * (1 - slack))!;
+  return Number((times * power).toPrecision(1));
 }
 
 /** The cell (row, column) at a share of the way right and down, both in [0, 1]; null outside. */

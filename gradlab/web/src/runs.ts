@@ -54,7 +54,7 @@ export interface Trained {
   share: number[];
 }
 
-/** What a seed's trainings have in common. */
+/** The world, data and steps that a seed's trainings share. */
 export class Ground {
   readonly world: World;
   readonly wanted: number[];

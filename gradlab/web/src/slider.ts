@@ -7,10 +7,9 @@ export interface SliderOptions {
   label: string;
   low: number;
   high: number;
-  /** Where values lie on the track; "logit" is for probabilities, with ends inside (0, 1). */
+  /** The scale of the track; "logit" is for probabilities, with ends inside (0, 1). */
   scale?: "linear" | "log" | "logit";
   whole?: boolean;
-  unit?: string;
 }
 
 const STOPS = 1000; // places on the track
@@ -70,7 +69,7 @@ export class Slider {
   ) {
     this.element.className = "gl-slider";
     const name = document.createElement("label");
-    name.textContent = options.unit ? `${options.label}, ${options.unit}` : options.label;
+    name.textContent = options.label;
     Object.assign(this.track, { type: "range", min: "0", max: String(STOPS), step: "1" });
     Object.assign(this.field, { type: "text", inputMode: "decimal", size: 7 });
     this.track.setAttribute("aria-label", options.label);

@@ -1,6 +1,6 @@
 /** An explorer's state: what may be set, undo and redo, and a link that brings it back. Pure, without a page. */
 
-/** What a field of a state takes: a number between ends, one of several names, true and false, or a text of a form. */
+/** A field of a state takes a number between ends, one of several names, true and false, or a text of a form. */
 export type Field =
   | { kind: "number"; low: number; high: number; whole?: boolean }
   | { kind: "choice"; options: readonly string[] }
@@ -82,25 +82,26 @@ export class History {
   }
 
   undo(): void {
-    const before = this.past.pop();
-    if (!before) return;
-    this.gesture = null;
-    this.future.push(this.current);
-    this.move(before);
+    this.step(this.past, this.future);
   }
 
   redo(): void {
-    const after = this.future.pop();
-    if (!after) return;
-    this.gesture = null;
-    this.past.push(this.current);
-    this.move(after);
+    this.step(this.future, this.past);
   }
 
   /** Calls a listener with each new state; returns how to stop it. */
   watch(listener: (state: State) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
+  }
+
+  /** Moves to the last state of one list; the present one joins the other. Without one, nothing is done. */
+  private step(from: State[], to: State[]): void {
+    const state = from.pop();
+    if (!state) return;
+    this.gesture = null;
+    to.push(this.current);
+    this.move(state);
   }
 
   private move(state: State): void {

@@ -16,12 +16,6 @@ export interface Columns {
   features?: Float64Array;
 }
 
-/** How far a training is, in columns. */
-export interface Progress {
-  done: number;
-  count: number;
-}
-
 /** Returns log π at the wanted steps, which rise: (S, C, Y), row by row. */
 export function train(kernel: Kernel, columns: Columns, learningRate: number, wanted: readonly number[]): Reals {
   const steps = training(kernel, columns, learningRate, wanted);
@@ -37,7 +31,7 @@ export function* training(
   columns: Columns,
   learningRate: number,
   wanted: readonly number[],
-): Generator<Progress, Reals> {
+): Generator<void, Reals> {
   check(kernel, columns, wanted);
   const { count, responses } = columns;
   const { lanes, antisymmetric, shared, memories, optimizer, constants } = kernel.record;
@@ -107,7 +101,7 @@ export function* training(
         }
       }
     }
-    if (block + lanes < count) yield { done: block + lanes, count };
+    if (block + lanes < count) yield;
   }
   return result;
 }

@@ -1,4 +1,4 @@
-/** What runs in a worker: it trains one job after another, and drops those that are stopped. */
+/** The code of a worker: it trains one job after another, and drops those that are stopped. */
 
 import { type Answer, type Question, Trainer } from "./job";
 

@@ -101,10 +101,11 @@ export function checkWorld(world: World): World {
     const odd = world[name].find((value) => !Number.isFinite(value));
     if (odd !== undefined) throw new Error(`${name} must be finite everywhere, got ${odd}`);
   }
+  const pairs = comparable(world);
   for (let row = 0; row < size; row += responses) {
     const total = world.refLogp.subarray(row, row + responses).reduce((sum, value) => sum + Math.exp(value), 0);
     if (Math.abs(total - 1) > 1e-6) throw new Error(`refLogp must sum to one over responses in every prompt, got a sum of ${total.toPrecision(6)}`);
-    if (!comparable(world).subarray(row * responses, (row + responses) * responses).some(Boolean)) {
+    if (!pairs.subarray(row * responses, (row + responses) * responses).some(Boolean)) {
       throw new Error(`every prompt must keep a pair, but prompt ${row / responses} has none`);
     }
   }

@@ -1,17 +1,8 @@
-// Opens the lab's page in Firefox, drags a policy, and prints what there is to compare.
-// node test/firefox_lab.mjs FIREFOX ADDRESS; tests/test_lab_page.py calls it.
-import { launch } from "puppeteer-core";
+// Drags a policy on the lab's page in Firefox, and prints what there is to compare.
+// tests/test_lab_page.py calls it.
+import { inFirefox } from "./in_firefox.mjs";
 
-const [executablePath, address] = process.argv.slice(2);
-const browser = await launch({ browser: "firefox", executablePath, headless: true });
-try {
-  const page = await browser.newPage();
-  const problems = [];
-  page.on("console", (message) => problems.push(message.text()));
-  page.on("pageerror", (error) => problems.push(String(error)));
-  page.on("request", (request) => /^(file|blob|data):/.test(request.url()) || problems.push(request.url()));
-  await page.setViewport({ width: 1280, height: 800 });
-  await page.goto(address);
+await inFirefox(800, async (page) => {
   await page.waitForSelector(".gl-lab");
   const ready = () => globalThis.gradlabLab && gradlabLab.grid.element.ariaBusy === "false";
   while (!(await page.evaluate(ready))) await new Promise((done) => setTimeout(done, 50));
@@ -30,7 +21,5 @@ try {
   await page.keyboard.press("z");
   await page.keyboard.up("Control");
   const undone = await page.evaluate(() => gradlabLab.history.state["pair.win"]);
-  console.log(JSON.stringify({ problems, numbers, dragged, undone }));
-} finally {
-  await browser.close();
-}
+  return { numbers, dragged, undone };
+});

@@ -1,4 +1,4 @@
-// Trains on cases from standard input with the built file, and prints log π of each: tests/test_web.py compares them.
+// Trains on cases from standard input with the built file, and prints log π of each: tests/test_web_parity.py compares them.
 import { readFileSync } from "node:fs";
 import { Kernel, train } from "../gradlab.js";
 
