@@ -39,7 +39,7 @@ class PPO:
         keep_plain(self, beta=positive("beta", self.beta), clip=clip, epochs=epochs, samples=samples)
 
     def loss(self, logp: Tensor, old_logp: Tensor, advantage: Tensor) -> Tensor:
-        """Return the surrogate of each response, clipped or not."""
+        """Return the surrogate of each response, clipped or not, in the advantage's units; all have one shape."""
         if self.clip is None:
             return policy_gradient(logp, old_logp, advantage)
         return ppo_clip(logp, old_logp, advantage, self.clip)
@@ -47,7 +47,7 @@ class PPO:
 
 @dataclass(frozen=True, eq=False)
 class PPOProblem:
-    """PPO's surrogate: runs, the update, rewards (R, X, Y) in nats of preference, and log π at step 0."""
+    """PPO's surrogate: runs, the update, rewards in nats of preference and log π at step 0, (R, X, Y) each."""
 
     runs: Runs
     update: PPO

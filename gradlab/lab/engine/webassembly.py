@@ -72,7 +72,7 @@ class WebKernel:
     hyper: dict[str, float] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """Return the kernel as JSON-able data, the module in base64; ``kernelOf`` in ``kernel.ts`` reads it."""
+        """Return the kernel as JSON-able data, the module in base64; ``Kernel.load`` in ``kernel.ts`` reads it."""
         return {**vars(self), "module": base64.b64encode(self.module).decode()}
 
 
