@@ -41,6 +41,7 @@ for (const [file, { bytesInOutput }] of parts) {
   const found = file.match(/^node_modules\/((?:@[^/]+\/)?[^/]+)\//);
   if (found && bytesInOutput > 0) packages.add(found[1]);
 }
+if (!packages.size) throw new Error("node_modules must be a folder, not a link: the packages' licences are found by its name");
 const notices = [...packages].sort().map((name) => {
   const at = join(here, "node_modules", name);
   const { version, license } = JSON.parse(readFileSync(join(at, "package.json"), "utf8"));
