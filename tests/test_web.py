@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +17,7 @@ from gradlab.lab import metrics
 from gradlab.lab.engine.webassembly import slopes_kernel, training_kernel
 from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.policy import RadialBasis
-from gradlab.lab.world import draw_pairs, exact_pairs, gaussian_world
+from gradlab.lab.world import MaskKind, Reference, Utility, draw_pairs, exact_pairs, gaussian_world
 from gradlab.losses import DPO, BalancedDPO, PairLogps, log_prob_ratio, slopes
 from gradlab.plotting import palette
 from gradlab.streams import Purpose, stream
@@ -326,8 +327,24 @@ def test_a_pages_streams_are_numpys():
         assert numbers == stream(seed, Purpose[purpose.upper()], *more).random(50).tolist()
 
 
+@needs_node
+@pytest.mark.parametrize("purpose", ["utility", "reference"])
+def test_so_are_its_normal_numbers_to_the_last_bit_but_in_the_tail(purpose):
+    count = 100_000
+    there = with_bundle(f"return new lab.Stream(given, '{purpose}').normals({count});", 2**40)
+    here = stream(2**40, Purpose[purpose.upper()]).standard_normal(count)
+    tail = np.abs(here) > 3.6541528853610088
+    assert 10 < tail.sum() < 60
+    np.testing.assert_array_equal(np.array(there)[~tail], here[~tail])
+    # log1p of another library rounds otherwise: by its last digit, of numbers below 1 in a sum of about 4
+    np.testing.assert_allclose(np.array(there)[tail], here[tail], rtol=rounding(3))
+
+
 SETTINGS = [
     {},
+    {"utility": "independent", "scale": 2.5, "reference": "random", "mask_rate": 0.3, "seed": 3},
+    {"prompts": 7, "responses": 2, "utility": "independent", "reference": "shifted", "seed": 2**33},
+    {"prompts": 1, "responses": 30, "reference": "random", "mask_kind": "pairs", "mask_rate": 0.2, "seed": 8},
     {"prompts": 3, "responses": 7, "utility": "gaussian-random", "sigma": 1.5, "mask_rate": 0.4, "seed": 5},
     {"utility": "log-gaussian", "scale": 2.0, "jitter": 0.1, "reference": "shifted", "shift": 4.5, "seed": 2**40},
     {"responses": 5, "mask_rate": 0.5, "mask_kind": "pairs", "reference": "shifted", "reference_sigma": 1.0, "seed": 9},
@@ -352,13 +369,20 @@ def test_worlds_and_their_pairs_are_those_of_the_library(settings):
     hidden = None if world.hidden_pairs is None else world.hidden_pairs.ravel().astype(int).tolist()
     assert there.get("hiddenPairs") == hidden
     size = float(max(np.abs(world.utility).max(), np.abs(world.ref_logp).max(), 1.0))
-    for name, here in (("utility", world.utility), ("refLogp", world.ref_logp), ("ideal", world.ideal_logp(0.5))):
+    tables = {"utility": world.utility, "refLogp": world.ref_logp, "ideal": world.ideal_logp(0.5)}
+    for name, here in tables.items():
         np.testing.assert_allclose(there[name], here.ravel(), rtol=0, atol=rounding(40, 3 * size))
     for labels, drawn, exact in zip(("hard", "soft"), there["drawn"], there["exact"], strict=True):
         # The same pairs: another would move a weight by a sixtieth, or by its probability of that.
         here = draw_pairs(world, 60, labels=labels, seed=4, split=1).ravel()
         np.testing.assert_allclose(drawn, here, rtol=0, atol=rounding(10, 1.0))
         np.testing.assert_allclose(exact, exact_pairs(world, labels=labels).ravel(), rtol=0, atol=rounding(10, 1.0))
+
+
+@needs_node
+def test_a_page_offers_every_kind_of_world_that_the_library_has():
+    there = with_bundle("return [lab.UTILITIES, lab.MASK_KINDS, lab.REFERENCES];", None)
+    assert there == [list(get_args(kind)) for kind in (Utility, MaskKind, Reference)]
 
 
 @needs_node

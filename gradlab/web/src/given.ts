@@ -4,6 +4,7 @@ import type { KernelRecord } from "./kernel";
 import { CHOSEN, SETTINGS } from "./palette";
 import type { SliderOptions } from "./slider";
 import type { Field, State, Value } from "./state";
+import { MASK_KINDS, REFERENCES, UTILITIES } from "./world";
 
 /** A registered loss; `trains` is null, and `reason` says why, where the engine has no kernel of it. */
 export interface GivenLoss {
@@ -86,8 +87,8 @@ function entries({ losses, hyper }: Given): Record<string, Entry> {
     guess: choice("none", "winner", "loser", "equal", "shown"),
   };
   const grid = {
-    utility: choice("gaussian", "gaussian-random", "log-gaussian"), sigma: number(0.5, 10, 3), scale: number(0.25, 12, 4),
-    mask_rate: number(0, 0.8, 0), mask_kind: choice("responses", "pairs"), reference: choice("uniform", "shifted"),
+    utility: choice(...UTILITIES), sigma: number(0.5, 10, 3), scale: number(0.25, 12, 4),
+    mask_rate: number(0, 0.8, 0), mask_kind: choice(...MASK_KINDS), reference: choice(...REFERENCES),
     shift: number(0, 15, 6), seed: number(0, 99, 0, true), pairs: choice("exact", "20", "100", "500"),
     seeds: number(1, 20, 1, true), policy: choice("free", "shared"), optimizer: choice("adam", "gd"),
     learning_rate: number(1e-3, 10, 0.05), steps: number(10, 2000, 500, true), when: number(0, 100, 100),

@@ -12,6 +12,7 @@ import { gridCode } from "./python";
 import { extent, roundUp, spelt } from "./reading";
 import { Ground, trainingKey, type Trained } from "./runs";
 import type { History, State } from "./state";
+import { MASK_KINDS, REFERENCES, UTILITIES } from "./world";
 
 export const READING =
   "Maps have a row for each prompt and a column for each response: the world's utility, then one policy per loss, on a " +
@@ -102,9 +103,9 @@ export class GridLab {
     add(more, "seeds", { label: "seeds, with bands", low: 1, high: 20, whole: true });
     const rest = make("div", { className: "gl-choices" });
     more.append(rest);
-    pick(rest, "utility", "utility u", ["gaussian", "gaussian-random", "log-gaussian"]);
-    pick(rest, "mask_kind", "mask hides", ["responses", "pairs"]);
-    pick(rest, "reference", "reference", ["uniform", "shifted"]);
+    pick(rest, "utility", "utility u", UTILITIES);
+    pick(rest, "mask_kind", "mask hides", MASK_KINDS);
+    pick(rest, "reference", "reference", REFERENCES);
     this.shift = make("div");
     more.append(this.shift, this.brushes());
     add(this.shift, "shift", { label: "its shift", low: 0, high: 15 });

@@ -3,13 +3,15 @@
  * (after O'Neill's seed_seq_fe) into PCG64 (XSL-RR, 128 bits). Sources: M. E. O'Neill 2014, "PCG"; numpy.random.
  */
 
+import { normal } from "./ziggurat";
+
 /** The numbers of purposes in gradlab/streams.py; all of these are spawned streams. */
-export const PURPOSES = { centres: 0, mask: 2, data: 4 } as const;
+export const PURPOSES = { centres: 0, utility: 1, mask: 2, reference: 3, data: 4 } as const;
 
 const MULTIPLIER = 0x2360ed051fc65da44385df649fccf645n;
 const POOL = 4; // words of 32 bits
 
-/** A stream of numbers in [0, 1). */
+/** A stream of random numbers. */
 export class Stream {
   private state: bigint;
   private readonly increment: bigint;
@@ -22,18 +24,32 @@ export class Stream {
     this.step();
   }
 
-  /** The next number: 53 bits of 64. */
-  next(): number {
+  /** The next 64 bits. */
+  bits(): bigint {
     this.step();
     const mixed = BigInt.asUintN(64, (this.state >> 64n) ^ this.state);
     const turn = this.state >> 122n;
-    const bits = BigInt.asUintN(64, (mixed >> turn) | (mixed << (64n - turn)));
-    return Number(bits >> 11n) * 2 ** -53;
+    return BigInt.asUintN(64, (mixed >> turn) | (mixed << (64n - turn)));
   }
 
-  /** The next `count` numbers. */
+  /** The next number in [0, 1): 53 bits of 64. */
+  next(): number {
+    return Number(this.bits() >> 11n) * 2 ** -53;
+  }
+
+  /** The next normal number, mean 0 and variance 1. */
+  normal(): number {
+    return normal(this);
+  }
+
+  /** The next `count` numbers in [0, 1). */
   take(count: number): Float64Array {
     return Float64Array.from({ length: count }, () => this.next());
+  }
+
+  /** The next `count` normal numbers. */
+  normals(count: number): Float64Array {
+    return Float64Array.from({ length: count }, () => this.normal());
   }
 
   private step(): void {

@@ -13,18 +13,21 @@ export interface World {
 }
 
 export type Labels = "soft" | "hard";
+export const UTILITIES = ["gaussian", "gaussian-random", "log-gaussian", "independent"] as const;
+export const REFERENCES = ["uniform", "random", "shifted"] as const;
+export const MASK_KINDS = ["responses", "pairs"] as const;
 
-/** The settings of `gradlab.gaussian_world` that a page draws itself; other worlds come as arrays. */
+/** The settings of `gradlab.gaussian_world`; other worlds come as arrays. */
 export interface WorldSettings {
   prompts: number;
   responses: number;
-  utility: "gaussian" | "gaussian-random" | "log-gaussian";
+  utility: (typeof UTILITIES)[number];
   sigma: number;
   scale: number;
   jitter: number;
   maskRate: number;
-  maskKind: "responses" | "pairs";
-  reference: "uniform" | "shifted";
+  maskKind: (typeof MASK_KINDS)[number];
+  reference: (typeof REFERENCES)[number];
   shift: number;
   referenceSigma: number;
   seed: number;
@@ -76,8 +79,9 @@ export function gaussianWorld(changes: Partial<WorldSettings> = {}): World {
       observed[at] = row.some((hidden, other) => !hidden && other !== at % responses) ? 1 : 0;
     }
   }
-  const logits = new Float64Array(prompts * responses);
+  let logits: Float64Array = new Float64Array(prompts * responses);
   if (settings.reference === "shifted") shiftedLogits(utility, settings, logits);
+  else if (settings.reference === "random") logits = new Stream(seed, "reference").normals(logits.length);
   const refLogp = logSoftmax(logits, responses);
   if (!utility.every(Number.isFinite) || !refLogp.every(Number.isFinite)) {
     throw new Error("sigma, scale and referenceSigma must leave every number finite");
@@ -209,6 +213,7 @@ export function logSoftmax(logits: ArrayLike<number>, responses: number): Float6
 }
 
 function utilities({ utility, prompts, responses, sigma, scale, jitter, seed }: WorldSettings): Float64Array {
+  if (utility === "independent") return new Stream(seed, "utility").normals(prompts * responses).map((value) => scale * value);
   const stream = new Stream(seed, "centres");
   const values = new Float64Array(prompts * responses);
   for (let prompt = 0; prompt < prompts; prompt++) {
