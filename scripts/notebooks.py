@@ -1,6 +1,7 @@
 """Run the notebooks again and keep what belongs in git: outputs and static pictures, no widget state, no timings.
 
-``make notebooks``, after a change to a notebook or to what it shows. Where nothing has changed, no file changes.
+``make notebooks``, after a change to a notebook or to what it shows. Where nothing has changed, no file changes. Cells
+of checks are folded.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from gradlab.store.files import write_whole
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 LIVE = "application/vnd.jupyter.widget-view+json"
 THUMBNAIL = 360  # pixels across
+CHECK = "assert "  # in a cell for tests, which gives answers away
+FOLDED = {"jupyter": {"source_hidden": True}}
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
@@ -33,13 +36,14 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return the notebook without outputs that change from run to run, or are useless where nothing is live."""
+    """Return the notebook without what changes from run to run or is useless where nothing is live; checks fold."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
     for cell in notebook.cells:
-        cell.metadata = {}
+        checks = cell.cell_type == "code" and CHECK in cell.source
+        cell.metadata = nbformat.from_dict(FOLDED if checks else {})
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(LIVE, None)
             if "metadata" in output:

@@ -149,3 +149,19 @@ def test_a_claim_is_opened_from_its_row_by_keyboard(opened):
     assert row.get_attribute("aria-pressed") == "true"
     assert explorer.pictures() != before
     assert page.problems == []
+
+
+def test_checks_are_folded_and_a_takeaway_opens_with_its_mathematics(opened):
+    page = opened("01-one-pair.ipynb")
+    assert page.page.locator(".jp-CodeCell .jp-InputPlaceholder:visible").count() == 1
+    assert page.page.get_by_text("assert start").count() == 0
+    takeaway = page.page.locator(".jp-RenderedMarkdown details")
+    text = takeaway.get_by_text("calculus gives it to every loss")
+    assert takeaway.count() == 1
+    assert not text.is_visible()
+    takeaway.locator("summary").click()
+    text.wait_for()
+    assert takeaway.locator("mjx-container").count() == 8
+    assert "$" not in takeaway.inner_text()
+    assert takeaway.locator("a").first.get_attribute("href")
+    assert page.problems == []

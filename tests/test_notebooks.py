@@ -14,6 +14,10 @@ from scripts import notebooks
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CLOSED = re.compile(
+    r"^<details>\n<summary><b>Takeaway</b>: open it when you have made your prediction.</summary>(.*?)</details>$",
+    re.DOTALL | re.MULTILINE,
+)
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -79,6 +83,26 @@ def test_it_is_executed_reads_well_without_a_kernel_and_holds_nothing_live(path)
 
 
 @every_notebook
+def test_checks_are_folded_and_a_takeaway_is_closed_after_its_prediction(path):
+    predicted = False
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            assert cell.metadata == (notebooks.FOLDED if "assert " in cell.source else {})
+            continue
+        closed = CLOSED.findall(cell.source)
+        # Blank lines around the text: without them its markdown and mathematics would stay as they are written.
+        assert all(text == f"\n\n{text.strip()}\n\n" for text in closed)
+        assert "<details open" not in cell.source
+        # A prediction, a question and what to try stay open; only a closed text says what to take away.
+        assert not any("Prediction" in text or "Try this" in text for text in closed)
+        assert len(closed) == cell.source.count("Takeaway") == cell.source.count("<details>")
+        if closed:
+            assert predicted, cell.source
+            predicted = False
+        predicted |= "rediction" in CLOSED.sub("", cell.source)
+
+
+@every_notebook
 def test_its_links_lead_somewhere_in_a_copy_too(path):
     prose = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
     for target in re.findall(r"\]\(([^)#]+)\)", prose):
@@ -87,12 +111,15 @@ def test_its_links_lead_somewhere_in_a_copy_too(path):
             assert ".." not in target  # the notebooks travel without what is beside them
 
 
-def test_cleaning_takes_out_what_changes():
+def test_cleaning_takes_out_what_changes_and_folds_checks():
     output = nbformat.v4.new_output("display_data", {"text/plain": "x", notebooks.LIVE: {"model_id": "1"}})
-    cell = nbformat.v4.new_code_cell("1", outputs=[output], metadata={"execution": {"iopub.status.idle": "now"}})
+    timed = {"execution": {"iopub.status.idle": "now"}}
+    cell = nbformat.v4.new_code_cell("1", outputs=[output], metadata=timed)
+    check = nbformat.v4.new_code_cell("assert 1", metadata=timed)
+    text = nbformat.v4.new_markdown_cell("we assert that", metadata={"jupyter": {"source_hidden": True}})
     metadata = {"widgets": {"state": 1}, "language_info": {"name": "python", "version": "3"}}
-    cleaned = notebooks.cleaned(nbformat.v4.new_notebook(cells=[cell], metadata=metadata))
-    assert cleaned.cells[0].metadata == {}
+    cleaned = notebooks.cleaned(nbformat.v4.new_notebook(cells=[cell, check, text], metadata=metadata))
+    assert [cell.metadata for cell in cleaned.cells] == [{}, {"jupyter": {"source_hidden": True}}, {}]
     assert cleaned.cells[0].outputs[0].data == {"text/plain": "x"}
     assert set(cleaned.metadata) == {"kernelspec", "language_info"}
     assert cleaned.metadata.language_info == {"name": "python"}

@@ -34,7 +34,8 @@ def tree(tmp_path):
                 "cells": [
                     {"cell_type": "markdown", "source": ["[x](#Step-1.-The-end) [y](../docs/guide/one.md#one)"]},
                     {"cell_type": "code", "source": "assert True", "outputs": [
-                        {"data": {"image/png": "", "text/plain": ["A: why?"]}}], "metadata": {}},
+                        {"data": {"image/png": "", "text/plain": ["A: why?"]}}],
+                        "metadata": {"jupyter": {"source_hidden": True}}},
                 ]
             }
         ),
@@ -304,6 +305,20 @@ def test_mathematics_and_pictures_are_seen(window):
     for picture in pictures.all():
         assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
         assert len(picture.get_attribute("alt")) > 10
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_takeaway_is_closed_and_opens_with_its_mathematics(window):
+    page = window().open("notebooks/01-one-pair.html")
+    takeaway = page.locator("details", has_text="Takeaway")
+    text = takeaway.get_by_text("calculus gives it to every loss")
+    assert not text.is_visible()
+    takeaway.locator("summary").click()
+    assert text.is_visible()
+    assert takeaway.locator("math").count() == 8
+    assert "$" not in takeaway.inner_text()
+    assert not page.get_by_text("assert start").is_visible()
 
 
 @pytest.mark.browser

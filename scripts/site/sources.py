@@ -23,7 +23,6 @@ LINK = re.compile(r"(?P<open>!?)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<tar
 _CODE_BLOCK = re.compile(r"(^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)\s*?$)", re.DOTALL | re.MULTILINE)
 _INCLUDE = re.compile(r'^```\{include\} (\S*README\.md)\n:start-after: "?(.+?)"?\n', re.MULTILINE)
 _FROM_HERE = re.compile(r"^(```\{include\} )[./]*(README\.md)$", re.MULTILINE)
-_CHECK = "assert "
 
 
 def lay_out(folder: Path, generated: Mapping[str, str], root: Path = ROOT) -> set[str]:
@@ -151,14 +150,14 @@ def _relinked(text: str, link: Callable[[str], str | None]) -> str:
 
 
 def notebook(text: str, link: Callable[[str], str | None]) -> str:
-    """Return a notebook with its links rewritten, cells of checks folded, and words for its pictures."""
+    """Return a notebook with its links rewritten, folded cells folded, and words for its pictures."""
     content: dict[str, Any] = json.loads(text)
     for cell in content["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             cell["source"] = markdown(source, lambda target: link(_anchor_here(target)))
             continue
-        if _CHECK in source:
+        if cell["metadata"].get("jupyter", {}).get("source_hidden"):
             cell["metadata"] = {"tags": ["hide-cell"]}
         for output in cell["outputs"]:
             if "image/png" in output.get("data", {}):
