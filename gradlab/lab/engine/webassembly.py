@@ -16,20 +16,22 @@ from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
+import torch
 
 from gradlab.lab.engine.constants import Law, laws
 from gradlab.lab.engine.functions import OPERATIONS
 from gradlab.lab.engine.fusion import ready
 from gradlab.lab.engine.kernel import ARGUMENTS, NAME, Plan, write
-from gradlab.lab.engine.trace import INPUTS, NotFusable
+from gradlab.lab.engine.trace import INPUTS, NotFusable, derivative
 from gradlab.lab.engine.vectors import Emitter, Kind
 from gradlab.lab.optimizers import optimizer_of
 from gradlab.lab.policy import FreeLogits
 from gradlab.lab.training import Training
-from gradlab.losses import PairLoss
+from gradlab.losses import DealtLoss, PairLoss
 
 LANES = 4
 TRIPLE = "wasm32-unknown-unknown"
+_DEALT = "its pairs take numbers of other pairs, which a page does not deal out"
 FEATURES = "+simd128,+bulk-memory,+nontrapping-fptoint"
 
 SLOPES = "slopes"
@@ -103,6 +105,15 @@ def slopes_kernel(loss: PairLoss, dtype: str = "float64", *, general: bool = Fal
     return _kernel(_write_slopes(plan), SLOPES, _SLOPE_ARGUMENTS, plan, constants)
 
 
+def refusal(loss: PairLoss) -> str:
+    """Return why no kernel can be made of a loss, "" if none is known; found by tracing alone, in milliseconds."""
+    try:
+        derivative(loss, torch.float64)
+    except NotFusable as error:
+        return str(error)
+    return _DEALT if isinstance(loss, DealtLoss) else ""
+
+
 def module(loss: PairLoss, training: Training = Training()) -> bytes:
     """Return the bytes of ``training_kernel``'s WebAssembly module."""
     return training_kernel(loss, training).module
@@ -128,7 +139,7 @@ def _examined(loss: PairLoss, training: Training) -> tuple[Plan, list[float]]:
     """Return the plan and the loss's constants, after this machine's kernel of that plan has passed its examination."""
     run = ready(loss, training, shared=not isinstance(training.policy, FreeLogits))
     if run.plan.dealt:
-        raise NotFusable("its pairs take numbers of other pairs, which a page does not deal out")
+        raise NotFusable(_DEALT)
     return run.plan, list(run.constants)
 
 

@@ -1,0 +1,264 @@
+"""Controls of explorers: a value each, with a name, a hint and what it accepts; the page draws them from these facts.
+
+They are ipywidgets, so that ``observe``, ``jslink`` and boxes of one's own work; a control reaches the page only when it
+is linked or shown by itself, since the explorer's front end draws all of an explorer's controls.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import ipywidgets as widgets
+import traitlets
+
+from gradlab.checks import between, count
+from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, hyper_parameters, pair_loss
+
+Scale = Literal["linear", "log", "logit"]
+
+
+class Control:
+    """The part that all controls share.
+
+    Attributes
+    ----------
+    label, hint  the control's name in the page, and words on what it is.
+    hidden       whether the control has no effect in the present state; explorers set it in ``adapt``.
+    part         {} or what the control belongs to, such as ``{"loss": "a"}``: the menu of loss A.
+    """
+
+    kind: str
+    value: Any
+
+    def __init__(self, label: str, value: Any, hint: str, **more: Any) -> None:
+        """Make a control with this value; ``more`` as the ipywidget takes it."""
+        self.label, self.hint, self.hidden = label, hint, False
+        self.part: dict[str, str] = {}
+        super().__init__(value=value, description=label, tooltip=hint or label, **more)  # type: ignore[call-arg]
+
+    def open(self) -> None:
+        """Leave the page alone until something shows or links the control."""
+
+    @property
+    def model_id(self) -> str:
+        """The control's name in the page, which knows it from now on."""
+        if self.comm is None:  # type: ignore[attr-defined]
+            super().open()  # type: ignore[misc]
+        return self.comm.comm_id  # type: ignore[attr-defined]
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        assert self.model_id
+        return super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+
+    def accepted(self, key: str, value: Any) -> Any:
+        """Return the value if the control takes it; ValueError in one line if not, which names it ``key``."""
+        raise NotImplementedError
+
+    def parsed(self, text: str) -> Any:
+        """Return the value that a link writes as this text; the text itself where it is none, to be refused."""
+        return text
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control."""
+        return {"kind": self.kind, "label": self.label, "hint": self.hint, "start": self.value, **self.part}
+
+    @traitlets.validate("value")
+    def _validate_value(self, proposal: Any) -> Any:
+        try:
+            return self.accepted(self.label, proposal.value)
+        except (ValueError, TypeError) as error:
+            raise traitlets.TraitError(str(error)) from error
+
+
+class Number(Control, widgets.FloatText):
+    """A number between two ends, on a linear, logarithmic or logit track."""
+
+    kind = "number"
+
+    def __init__(self, label: str, value: float, low: float, high: float, hint: str = "", scale: Scale = "linear"):
+        """Make the control; ``low`` and ``high`` are the ends of the track and of what is accepted."""
+        self.low, self.high, self.scale = low, high, scale
+        super().__init__(label, float(value), hint)
+
+    def accepted(self, key: str, value: Any) -> float:
+        """Return the value as a float; ValueError unless it is a number between the ends."""
+        return float(between(key, value, self.low, self.high))
+
+    def parsed(self, text: str) -> Any:
+        """Return the number that a link writes as this text; the text itself where it is none, to be refused."""
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control; null is no end."""
+        low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
+        return {**super().spec(), "low": low, "high": high, "scale": self.scale}
+
+
+class Whole(Control, widgets.IntText):
+    """A whole number between two ends."""
+
+    kind = "whole"
+
+    def __init__(self, label: str, value: int, low: int, high: int, hint: str = "") -> None:
+        """Make the control; ``low`` and ``high`` are accepted too."""
+        self.low, self.high = low, high
+        super().__init__(label, value, hint)
+
+    def accepted(self, key: str, value: Any) -> int:
+        """Return the value; ValueError unless it is a whole number between the ends."""
+        return count(key, value, self.low, self.high)
+
+    def parsed(self, text: str) -> Any:
+        """Return the number that a link writes as this text; the text itself where it is none, to be refused."""
+        return int(text) if text.lstrip("-").isdecimal() else text
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control."""
+        return {**super().spec(), "low": self.low, "high": self.high}
+
+
+class Choice(Control, widgets.Dropdown):
+    """One of several values, each with a text that is shown."""
+
+    kind = "choice"
+
+    def __init__(self, label: str, value: Any, options: Iterable[Any] | Mapping[str, Any], hint: str = "") -> None:
+        """Make the menu; a mapping gives shown text and value."""
+        listed = list(options.items()) if isinstance(options, Mapping) else [(str(one), one) for one in options]
+        super().__init__(label, value, hint, options=listed)
+
+    def accepted(self, key: str, value: Any) -> Any:
+        """Return the value; ValueError unless it is one of the menu's."""
+        values = [each for _, each in self.options]
+        if not any(type(each) is type(value) and each == value for each in values):
+            raise ValueError(f"{key} must be one of {', '.join(map(str, values))}; got {value!r}")
+        return value
+
+    def parsed(self, text: str) -> Any:
+        """Return the option that a link writes as this text; the text itself where it is none, to be refused."""
+        return next((value for _, value in self.options if str(value) == text), text)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control."""
+        return {**super().spec(), "options": [{"label": label, "value": value} for label, value in self.options]}
+
+
+class Switch(Control, widgets.Checkbox):
+    """A tick box."""
+
+    kind = "flag"
+
+    def accepted(self, key: str, value: Any) -> bool:
+        """Return the value; ValueError unless it is True or False."""
+        if not isinstance(value, bool):
+            raise ValueError(f"{key} must be True or False, got {value!r}")
+        return value
+
+    def parsed(self, text: str) -> Any:
+        """Return the truth that a link writes as this text; the text itself where it is none, to be refused."""
+        return {"true": True, "false": False}.get(text, text)
+
+
+class Line(Control, widgets.Text):
+    """A line to type in, read when Enter is pressed or the line is left."""
+
+    kind = "text"
+
+    def __init__(self, label: str, value: str, hint: str = "") -> None:
+        """Make the line with this text."""
+        super().__init__(label, value, hint, continuous_update=False, placeholder=hint)
+
+    def accepted(self, key: str, value: Any) -> str:
+        """Return the value; ValueError unless it is a text."""
+        if not isinstance(value, str):
+            raise ValueError(f"{key} must be a text, got {value!r}")
+        return value
+
+
+Controls = dict[str, Any]  # Control by name; Any, since a type that is both Control and Widget cannot be written
+
+
+def slider(label: str, value: float, low: float, high: float, hint: str = "") -> Number:
+    """Return a slider over the numbers from ``low`` to ``high``."""
+    return Number(label, value, low, high, hint)
+
+
+def log_slider(label: str, value: float, low: float, high: float, hint: str = "") -> Number:
+    """Return a logarithmic slider over the numbers from 10**low to 10**high."""
+    return Number(label, value, float(f"{10**low:.12g}"), float(f"{10**high:.12g}"), hint, "log")
+
+
+def probability(label: str, value: float, low: float, high: float, hint: str = "") -> Number:
+    """Return a slider over probabilities, with as much room near 0 as near 1."""
+    return Number(label, value, low, high, hint, "logit")
+
+
+def loss_controls(slots: str, losses: Iterable[str], beta: Mapping[str, float] | float = 1.0) -> Controls:
+    """Return the menus of losses A, B, … and a control for each number of any loss, with β first.
+
+    slots   the letters of the losses, such as "ab": controls are ``loss_a``, ``beta_a``, ….
+    losses  the loss with which each begins. beta: with which β, for all, or by letter.
+    """
+    controls: Controls = {}
+    for slot, loss in zip(slots, losses, strict=True):
+        menu = Choice(f"loss {slot.upper()}", loss, list(PAIR_LOSSES), "from the registry of losses")
+        menu.part = {"loss": slot}
+        controls[f"loss_{slot}"] = menu
+        for name, of in known_hyper_parameters().items():
+            start = next(iter(of.defaults.values()))
+            if name == "beta":
+                start = beta if isinstance(beta, float | int) else beta.get(slot, 1.0)
+            control = _hyper_control(name, start, of)
+            control.part = {"hyper": name, "of": slot}
+            controls[f"{name}_{slot}"] = control
+    return controls
+
+
+def chosen_loss(state: Mapping[str, Any], slot: str) -> PairLoss:
+    """Return the loss that the controls of this letter are set to."""
+    name = state[f"loss_{slot}"]
+    return pair_loss(name, **{field: state[f"{field}_{slot}"] for field in fields_of(name)})
+
+
+def loss_code(state: Mapping[str, Any], slot: str) -> str:
+    """Return that loss as Python code."""
+    name = state[f"loss_{slot}"]
+    given = [f"{field}={state[f'{field}_{slot}']!r}" for field in fields_of(name)]
+    return f"gl.pair_loss({', '.join([repr(name), *given])})"
+
+
+def hide_unused(controls: Controls, slots: str) -> None:
+    """Hide the numbers that the chosen losses lack."""
+    for slot in slots:
+        fields = fields_of(controls[f"loss_{slot}"].value)
+        for field in known_hyper_parameters():
+            controls[f"{field}_{slot}"].hidden = field not in fields
+
+
+def fields_of(loss: str) -> list[str]:
+    """Return the names of the numbers that a registered loss has."""
+    return [name for name, of in known_hyper_parameters().items() if loss in of.defaults]
+
+
+def known_hyper_parameters() -> dict[str, HyperParameter]:
+    """Return ``hyper_parameters()``, computed once per registry, since each move of a control asks many times."""
+    return _of_registry(tuple(PAIR_LOSSES.items()))
+
+
+@functools.lru_cache(maxsize=1)
+def _of_registry(registry: tuple[Any, ...]) -> dict[str, HyperParameter]:
+    return hyper_parameters()
+
+
+def _hyper_control(name: str, start: float, of: HyperParameter) -> Control:
+    title, hint = ("β", "inverse temperature; the paper's is 1") if name == "beta" else (name.replace("_", " "), "")
+    if of.slider is None:
+        return Number(title, start, -math.inf, math.inf, hint)
+    low, high, _, log = of.slider
+    return log_slider(title, start, low, high, hint) if log else slider(title, start, low, high, hint)

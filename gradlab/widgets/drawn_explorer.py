@@ -1,0 +1,490 @@
+"""The base of every explorer: controls, charts and a table of numbers, which the browser draws."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import ipywidgets as widgets
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradlab.checks import one_of
+from gradlab.lab.descent import steady
+from gradlab.plotting.chart_figure import drawn
+from gradlab.plotting.charts import Chart
+from gradlab.store.csv_text import csv_text
+from gradlab.store.files import write_whole
+from gradlab.widgets.chart_messages import as_messages
+from gradlab.widgets.drawing_front import Front
+from gradlab.widgets.drawn_controls import Choice, Controls, known_hyper_parameters
+from gradlab.widgets.losses_in_page import facts_of_losses
+from gradlab.widgets.states import read_state, to_json, to_link
+
+PAGE = 11.3  # inches, at 100 pixels each: the picture that replaces an explorer on pages where nothing runs
+UNASKED, SHOWN = "none", "shown"  # values of the guess: not yet made, and not wanted
+_NO_MORE = object()
+_IN_CELLS: dict[
+    tuple[type, str], tuple[str, list[DrawnExplorer]]
+] = {}  # by class and cell: the cell's last run, and its explorers
+
+
+@dataclass(frozen=True)
+class Story:
+    """A setting worth looking at: the text of its button, what to see, and the controls that differ from the start."""
+
+    title: str
+    look_at: str
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A row of the table of numbers: one value, or one per side, such as ``{"A": 0.2, "B": 0.3}``.
+
+    Two numbers get their difference, B − A, in a column of its own.
+    """
+
+    name: str
+    value: Any
+    unit: str = ""
+
+    def flat(self) -> dict[str, Any]:
+        """Return the values by name, or by name and side."""
+        if isinstance(self.value, Mapping):
+            return {f"{self.name} {side}": value for side, value in self.value.items()}
+        return {self.name: self.value}
+
+    def message(self) -> dict[str, Any]:
+        """Return the row as the page takes it; what is no finite number travels as a text."""
+        one = self.value
+        value = {side: _sent(each) for side, each in one.items()} if isinstance(one, Mapping) else _sent(one)
+        return {"name": self.name, "value": value, "unit": self.unit}
+
+
+class DrawnExplorer(widgets.VBox):
+    """The base of all explorers. A subclass defines texts, controls, numbers and charts; everything else is here.
+
+    A subclass defines the texts below and these methods: ``make_controls`` (by heading), ``compute`` (from the state to
+    a result, without touching widgets), ``charts`` and ``readings`` (what of the result is seen), ``code`` (the
+    computation in Python, for the reader) and ``frame`` (the numbers that are shown).
+
+    ``compute`` may be a generator that yields better and better results: the first is shown at once, the others when
+    they are ready, and a new setting stops it. ``finish()`` waits for the last.
+
+    Where the page computes by itself (``in_page``), Python computes only when it is asked for ``result``, ``numbers``,
+    ``frame()`` or ``figure()``.
+
+    Faint curves show the setting before the reader touched the present control, or the one that was pinned. An
+    exception in any callback is shown in the page and kept in ``error``; the explorer goes on.
+    """
+
+    name: ClassVar[str]  # also of saved files, and of the explorer in links
+    question: ClassVar[str]
+    prediction: ClassVar[str]  # what the reader is told before the guess
+    ask: ClassVar[str] = ""  # the question of the guess; "" for none
+    answers: ClassVar[Mapping[str, str]] = {}  # the guesses, by value
+    reading: ClassVar[str]  # how to read the charts
+    takeaway: ClassVar[str]  # shown on demand, after a guess
+    stories: ClassVar[tuple[Story, ...]] = ()
+    unfolds: ClassVar[tuple[str, ...]] = ()  # headings of controls that stay folded at first
+    in_page: ClassVar[bool] = False
+
+    def __init__(self, **start: Any) -> None:
+        """Build the explorer and show it; ``start`` replaces start values of controls, also for ``reset()``."""
+        super().__init__()
+        self._groups = self.make_controls()
+        self.controls: Controls = {key: control for group in self._groups.values() for key, control in group.items()}
+        if self.ask:
+            options = {UNASKED: UNASKED, **{label: value for value, label in self.answers.items()}, SHOWN: SHOWN}
+            self.controls["guess"] = Choice("your guess", UNASKED, options, self.ask)
+        self._result: Any = None
+        self._error: Exception | None = None
+        self.former: Any = None
+        self._kept: dict[str, tuple[Any, Any]] = {}
+        self._work: Iterator[Any] | None = None
+        self._touched: frozenset[str] = frozenset()
+        self._stale = True
+        self._quiet = False
+        self._set(start)
+        self._start = self.state
+        self.adapt(SimpleNamespace(**self.state))
+        self.front = Front(self.spec(), self.state, self._hidden(), self._answer)
+        self.front.observe(lambda change: self._guarded(self._received), "state")
+        self.front.observe(lambda change: self._guarded(self._pin), "pinned")
+        self.children = [self.front, *self.more_widgets()]
+        self.add_class("gradlab-explorer")
+        for key, control in self.controls.items():
+            control.observe(lambda change, key=key: self._moved({key}), "value")
+        self._refresh()
+        self._close_former_runs()
+
+    def make_controls(self) -> dict[str, Controls]:
+        """Return the controls, by heading and name."""
+        raise NotImplementedError
+
+    def compute(self, state: SimpleNamespace) -> Any:
+        """Return the result for these values of the controls; or yield better and better results."""
+        raise NotImplementedError
+
+    def charts(self, result: Any, former: Any) -> Sequence[Chart]:
+        """Return what of the result is seen, with the former result drawn faintly where there is one."""
+        raise NotImplementedError
+
+    def readings(self, result: Any) -> Sequence[Reading]:
+        """Return the table of numbers."""
+        raise NotImplementedError
+
+    def outcome(self, result: Any) -> tuple[str, str]:
+        """Return the guess that is true now, and one sentence that says so; only where there is an ``ask``."""
+        raise NotImplementedError
+
+    def code(self, state: SimpleNamespace) -> str:
+        """Return Python code that computes what is shown, with gradlab's public functions."""
+        raise NotImplementedError
+
+    def frame(self) -> pd.DataFrame:
+        """Return the numbers that are shown, as a tidy frame."""
+        raise NotImplementedError
+
+    def adapt(self, state: SimpleNamespace) -> None:
+        """Hide controls without effect in this state, and set ends that depend on other controls; default: nothing."""
+
+    def more_widgets(self) -> list[widgets.Widget]:
+        """Return the widgets below the charts; default: none."""
+        return []
+
+    def answer(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """Return the answer to a message of the page that the base does not know."""
+        raise ValueError(f"message must be one that the explorer knows, got {dict(message)!r}")
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a control by its name, as in ``explorer.beta_a.value = 0.5``."""
+        controls = self.__dict__.get("controls", {})
+        if name in controls:
+            return controls[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute or control {name!r}")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The value of every control, by name; ``set(**state)`` brings it back."""
+        return {key: control.value for key, control in self.controls.items()}
+
+    @property
+    def result(self) -> Any:
+        """What ``compute`` gives for the present state."""
+        self._catch_up()
+        return self._result
+
+    @property
+    def error(self) -> Exception | None:
+        """The exception that keeps the present state from being shown, if any."""
+        self._catch_up()
+        return self._error
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The numbers of the table, by name, or by name and side: ``numbers["E[u] A"]``."""
+        result = self.result
+        return {} if result is None else {k: v for row in self.readings(result) for k, v in row.flat().items()}
+
+    @property
+    def status(self) -> str:
+        """The table as one line of text; the error where there is one."""
+        if self.error is not None:
+            return _in_words(self.error)
+        return " · ".join(f"{key} {_short(value)}" for key, value in self.numbers.items())
+
+    def set(self, **values: Any) -> None:
+        """Move several controls at once. ValueError for a name or value that the explorer does not have."""
+        self._set(values)
+        self.former, self._touched = None, frozenset()
+        self._refresh()
+
+    def reset(self) -> None:
+        """Move all controls back to the start."""
+        self.set(**self._start)
+
+    def tell(self, title: str) -> None:
+        """Move the controls to where the story with this title is told."""
+        story = {story.title: story for story in self.stories}[one_of("story", title, [s.title for s in self.stories])]
+        kept = {"guess": self.state["guess"]} if self.ask else {}
+        self.set(**{**self._start, **kept, **story.state})
+
+    def finish(self) -> None:
+        """Finish the computation now, if it is still going on."""
+        while self._work is not None:
+            self._go_on()
+
+    def as_python(self) -> str:
+        """Return code that computes what is shown."""
+        return self.code(SimpleNamespace(**self.state))
+
+    def figure(self) -> Figure:
+        """Return what is shown as a matplotlib figure."""
+        return drawn(self.charts(self._shown(), None if self.in_page else self.former), width=PAGE)
+
+    def png(self) -> bytes:
+        """Return what is shown as a PNG."""
+        return self._file("png")
+
+    def pdf(self) -> bytes:
+        """Return what is shown as a PDF."""
+        return self._file("pdf")
+
+    def link(self, page: str = "gradlab-lab.html") -> str:
+        """Return a link that brings this state back in the live lab's page, where the page has this explorer."""
+        return to_link(page, self.name, self.state, self._start)
+
+    def save(self, path: Path | str) -> None:
+        """Write the state as JSON, for ``load`` and for the page's *load*."""
+        write_whole({Path(path): to_json(self.name, self.state)})
+
+    def load(self, source: Path | str | Mapping[str, Any]) -> None:
+        """Bring a state back from a JSON file, its content, or a link. ValueError in one line for another."""
+        self.set(**{**self._start, **read_state(source, self.name, self.controls)})
+
+    def spec(self) -> dict[str, Any]:
+        """Return the texts and the controls, as the page takes them."""
+        groups = [
+            {"heading": heading, "folded": heading in self.unfolds, "controls": list(group)}
+            for heading, group in self._groups.items()
+        ]
+        hyper = {
+            name: None if of.slider is None else of.slider._asdict() for name, of in known_hyper_parameters().items()
+        }
+        with_losses = any(control.part for control in self.controls.values())
+        return {
+            "name": self.name, "question": self.question, "prediction": self.prediction, "ask": self.ask,
+            "answers": list(map(list, self.answers.items())), "reading": self.reading, "takeaway": self.takeaway,
+            "stories": [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in self.stories],
+            "inPage": self.in_page, "groups": groups,
+            "controls": {key: control.spec() for key, control in self.controls.items()},
+            "losses": facts_of_losses() if with_losses else [], "hyper": hyper if with_losses else {},
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Close every widget of the explorer."""
+        self._work = None
+        for _, explorers in _IN_CELLS.values():
+            if self in explorers:
+                explorers.remove(self)
+        for widget in [*self.controls.values(), *_all_in(self)]:
+            for part in (widget, *(widget._trait_values.get(name) for name in ("layout", "style"))):
+                if isinstance(part, widgets.Widget):
+                    widgets.Widget.close(part)
+
+    def remember(self, slot: str, key: Any, make: Callable[[], Any]) -> Any:
+        """Return the value of ``make()``, computed again only when ``key`` differs from last time."""
+        if slot not in self._kept or self._kept[slot][0] != key:
+            self._kept[slot] = (key, make())
+        return self._kept[slot][1]
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Return the live widget, and beside it a picture for pages where nothing runs."""
+        live = super()._repr_mimebundle_(**kwargs) or {}
+        alt = f"{type(self).__name__}: {self.question}"
+        return {**live, "text/plain": alt, "image/png": base64.b64encode(self.png()).decode()}
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        checked = {
+            key: self.controls[one_of("control", key, self.controls)].accepted(key, value)
+            for key, value in values.items()
+        }
+        was, self._quiet = self._quiet, True
+        try:
+            for key, value in checked.items():
+                self.controls[key].value = value
+        finally:
+            self._quiet = was
+
+    def _received(self) -> None:
+        """Take a state that the page has sent."""
+        changed = {key for key, value in self.front.state.items() if self.controls[key].value != value}
+        if not changed:
+            return
+        self._set({key: self.front.state[key] for key in changed})
+        self._moved(changed)
+
+    def _moved(self, keys: set[str]) -> None:
+        if self._quiet:
+            return
+        if not self.front.pinned and frozenset(keys) != self._touched:
+            self._touched, self.former = frozenset(keys), self._result
+        self._refresh()
+
+    def _pin(self) -> None:
+        """Keep the present result to compare with, or let it go."""
+        self.former, self._touched = (self.result if self.front.pinned else None), frozenset()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Compute anew, and show; where the page computes, only say that what Python knows is stale."""
+        self._work, self._stale = None, True
+        was, self._quiet = self._quiet, True  # adapting may move a control
+        try:
+            self.adapt(SimpleNamespace(**self.state))
+            with self.front.hold_sync():
+                self.front.state, self.front.hidden = self.state, self._hidden()
+        except Exception as error:
+            self._fail(error)
+            return
+        finally:
+            self._quiet = was
+        if not self.in_page:
+            self._compute()
+
+    @steady("cpu")
+    def _compute(self) -> None:
+        self._stale = False
+        try:
+            result = self.compute(SimpleNamespace(**self.state))
+            if not isinstance(result, Iterator):
+                self._present(result)
+                return
+            self._work = result
+            self._go_on()
+            if not self.in_page:
+                self._schedule()
+        except Exception as error:
+            self._fail(error)
+
+    def _catch_up(self) -> None:
+        """Compute what is stale, to its end."""
+        if self._stale:
+            self._compute()
+        if self.in_page:
+            self.finish()
+
+    def _schedule(self) -> None:
+        """Leave the rest of the work to the event loop, so that the page stays responsive; with no loop, do it now."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.finish()
+            return
+        work = self._work
+
+        async def rest() -> None:
+            while work is not None and self._work is work:
+                await asyncio.sleep(0)
+                if self._work is work:
+                    self._go_on()
+
+        self._task = loop.create_task(rest())
+
+    @steady("cpu")
+    def _go_on(self) -> None:
+        """Do one more piece of the work."""
+        assert self._work is not None
+        try:
+            result = next(self._work, _NO_MORE)
+            if result is _NO_MORE:
+                self._work = None
+                self.front.busy = False
+            else:
+                self._present(result)
+        except Exception as error:
+            self._work = None
+            self._fail(error)
+
+    def _present(self, result: Any) -> None:
+        self._result, self._error = result, None
+        if self.in_page:
+            return
+        outcome = self.outcome(result) if self.ask else ("", "")
+        self.front.present(
+            as_messages(self.charts(result, self.former)), [row.message() for row in self.readings(result)],
+            outcome, more=self._work is not None,
+        )  # fmt: skip
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        self.front.fail(_in_words(error))
+
+    def _shown(self) -> Any:
+        """Return the finished result; ValueError if nothing is shown for the present state."""
+        self.finish()
+        if self.error is not None:
+            raise ValueError(f"nothing is shown for these controls: {self.error}")
+        return self.result
+
+    def _file(self, kind: str) -> bytes:
+        buffer = io.BytesIO()
+        figure = self.figure()
+        with mpl.rc_context({"pdf.fonttype": 42}):
+            figure.savefig(buffer, format=kind, dpi=100, metadata={"CreationDate": None} if kind == "pdf" else None)
+        return buffer.getvalue()
+
+    def _answer(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """Return what the page asks for: code, numbers or pictures as bytes, or what a subclass knows."""
+        kinds: dict[str, Callable[[], bytes]] = {
+            "python": lambda: (self._shown(), self.as_python())[1].encode(),
+            "csv": lambda: (self._shown(), csv_text(self.frame()))[1].encode(),
+            "png": self.png, "pdf": self.pdf,
+        }  # fmt: skip
+        want = message.get("want")
+        if want in kinds:
+            return {}, [kinds[str(want)]()]
+        return self.answer(message)
+
+    def _hidden(self) -> list[str]:
+        return [key for key, control in self.controls.items() if control.hidden]
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self._fail(error)
+
+    def _close_former_runs(self) -> None:
+        """Close the explorers that an earlier run of this cell created: else widgets and callbacks would pile up."""
+        running = _cell()
+        if running is None:
+            return
+        cell, run = running
+        former_run, explorers = _IN_CELLS.get((type(self), cell), (run, []))
+        if former_run != run:
+            while explorers:
+                explorers.pop().close()
+        _IN_CELLS[type(self), cell] = (run, [*explorers, self])
+
+
+def _cell() -> tuple[str, str] | None:
+    """Return the id of the running notebook cell, if any, and the id of this run."""
+    try:
+        from IPython.core.getipython import get_ipython
+
+        parent = get_ipython().get_parent()  # type: ignore[union-attr]
+        return parent["metadata"]["cellId"], parent["header"]["msg_id"]
+    except (ImportError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def _all_in(widget: widgets.Widget) -> Iterator[widgets.Widget]:
+    for child in getattr(widget, "children", ()):
+        yield from _all_in(child)
+    yield widget
+
+
+def _sent(value: Any) -> float | str:
+    """Return a value as the page takes it."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        return str(value)
+    return float(value) if math.isfinite(value) else str(float(value))
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}".replace("-", "−") if isinstance(value, float) else str(value)

@@ -1,0 +1,56 @@
+"""The state of an explorer as a link and as a file: what its controls are set to, under the names that Python has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+from gradlab.checks import input_file
+from gradlab.widgets.drawn_controls import Controls
+
+VIEW = "view"  # the parameter of a link that names the explorer
+
+
+def to_link(page: str, name: str, state: Mapping[str, Any], start: Mapping[str, Any]) -> str:
+    """Return a link to the page of the live lab that brings this state back: all that differs from the start."""
+    changed = {key: _written(value) for key, value in state.items() if key not in start or value != start[key]}
+    return f"{page}#{urlencode({VIEW: name, **changed}, quote_via=quote)}"
+
+
+def to_json(name: str, state: Mapping[str, Any]) -> str:
+    """Return the text of a file that brings this state back, in Python and in the page."""
+    return json.dumps({"explorer": name, "state": dict(state)}, ensure_ascii=False, indent=1) + "\n"
+
+
+def read_state(source: str | Path | Mapping[str, Any], name: str, controls: Controls) -> dict[str, Any]:
+    """Return the values of controls that a link, its fragment, a JSON file or its content names; not yet checked.
+
+    ValueError in one line where the source is of another explorer or no state at all; OSError for a file that is not
+    there.
+    """
+    if isinstance(source, str) and ("#" in source or "=" in source):
+        pairs = dict(parse_qsl(source.rpartition("#")[2], keep_blank_values=True))
+        _check_explorer(pairs.pop(VIEW, name), name)
+        return {key: controls[key].parsed(text) if key in controls else text for key, text in pairs.items()}
+    if not isinstance(source, Mapping):
+        text = input_file("state", source).read_text("utf-8")
+        try:
+            source = json.loads(text)
+        except ValueError:
+            raise ValueError("state must be a link of the lab, or JSON as the lab saves it") from None
+    if not isinstance(source, Mapping) or not isinstance(source.get("state"), Mapping):
+        raise ValueError('state must be JSON with "explorer" and "state", as the lab saves it')
+    _check_explorer(source.get("explorer", name), name)
+    return dict(source["state"])
+
+
+def _check_explorer(found: Any, name: str) -> None:
+    if found != name:
+        raise ValueError(f'state must be of the explorer "{name}", got "{found}"')
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
