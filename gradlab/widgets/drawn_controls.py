@@ -1,6 +1,6 @@
 """Controls of explorers: a value each, with a name, a hint and what it accepts; the page draws them from these facts.
 
-They are ipywidgets, so that ``observe``, ``jslink`` and boxes of one's own work; a control reaches the page only when it
+They are ipywidgets, so that ``observe``, ``jslink`` and other boxes work; a control reaches the page only when it
 is linked or shown by itself, since the explorer's front end draws all of an explorer's controls.
 """
 

@@ -1,4 +1,4 @@
-"""Losses as a page knows them: their facts for menus, and their kernels as WebAssembly, made when they are asked for."""
+"""Losses as a page knows them: facts for menus, and kernels as WebAssembly, made when they are asked for."""
 
 from __future__ import annotations
 
