@@ -7,13 +7,14 @@ colours are those of ``palette``, written as ``#RRGGBB``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-Kind = Literal["linear", "log", "symlog"]  # of an axis; symlog is linear from −1 to 1
+Kind = Literal["linear", "log", "symlog"]  # of an axis; symlog is sign(v)·log(1 + |v|), linear near 0
 Dash = Literal["", "dashed", "dotted", "dashdot"]
 Marker = Literal["dot", "ring", "cross", "triangle-up", "triangle-down", "diamond"]
 Colors = Literal["cividis", "signed", "sides", "moreOfB"]  # of a map
@@ -27,6 +28,14 @@ class Axis:
     low: float
     high: float
     kind: Kind = "linear"
+
+    def __post_init__(self) -> None:
+        """Refuse ends that no picture can have."""
+        ends = (self.low, self.high)
+        if not all(map(math.isfinite, ends)):
+            raise ValueError(f"ends of the axis {self.label!r} must be two finite numbers, got {ends}")
+        if self.kind == "log" and min(ends) <= 0:
+            raise ValueError(f"ends of the log axis {self.label!r} must be above 0, got {ends}")
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,11 @@ class Curve:
     low: np.ndarray | None = None  # ends of a band around the curve, (N,)
     high: np.ndarray | None = None
     faint: bool = False  # a curve to compare with: neither named in the legend nor read at the pointer
+
+    def __post_init__(self) -> None:
+        """Refuse points without an x or a y."""
+        if len(self.x) != len(self.y):
+            raise ValueError(f"curve {self.name!r} must have as many y as x, got {len(self.y)} and {len(self.x)}")
 
 
 @dataclass(frozen=True)
@@ -167,10 +181,20 @@ class Map:
     link: str = ""
     height: int = 240
 
+    def __post_init__(self) -> None:
+        """Refuse values that are not one per row and column."""
+        shape, found = (len(self.rows), len(self.columns)), np.shape(self.values)
+        if shape != found:
+            raise ValueError(f"values must be {shape}, as there are rows and columns, got {found}")
+
 
 @dataclass(frozen=True)
 class Arrows:
-    """Arrows at (x, y), each (N,); right and up are shares of the axes' lengths, with one colour per arrow."""
+    """Arrows over the probabilities of two responses, at (at_x, at_y), each (N,), all drawn equally long.
+
+    right, up  where an arrow points, (N,), in shares of the axes' lengths; an arrow without length is not drawn.
+    trail      points that a line connects. Where x + y > 1 there is no policy: that part of the chart is grey.
+    """
 
     title: str
     description: str
