@@ -169,14 +169,16 @@ def test_readings_are_for_people():
         ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End", "x", "toString"]
           .map((key) => moved(key, [0, 2], 3, 4)),
         [[0, 0], [0, 1], [2, 4], [-3, 0]].map((to) => lab.reading.cellsBetween([0, 0], to)),
+        [[0, 0.1, 0.2], [1, 2, 4], [3, 2, 1], [5], []].map(lab.reading.stepOf),
       ];
     """
-    numbers, places, ends, cells, steps, strokes = with_bundle(body, None)
+    numbers, places, ends, cells, steps, strokes, even = with_bundle(body, None)
     assert numbers == ["0", "3.142", "−0.5", "1e−5", "−1.235e6", "no value", "∞", "−∞"]
     assert places == [[0, 0, 0, 2, 2], [-1] * 5, [0] * 5]
     assert ends == [[-1, 7], [0, 1], [0, 1]]
     assert cells == [[0, 0], [1, 3], None, None, None]
     assert steps == [[0, 2], [1, 2], [0, 1], [0, 3], [0, 0], [0, 3], None, None]
+    assert even == [pytest.approx(0.1), None, None, None, None]
     assert strokes == [[], [[0, 1]], [[1, 1], [1, 2], [2, 3], [2, 4]], [[-1, 0], [-2, 0], [-3, 0]]]
 
 
@@ -189,9 +191,20 @@ def test_colours_are_those_of_the_figures():
         "signed": palette.SIGNED, "sides": palette.SIDES, "moreOfB": palette.MORE_OF_B,
         "cividis": mpl.colormaps["cividis"],
     }  # fmt: skip
-    tables = with_bundle("return given.map(lab.palette.colorTable);", list(maps))
+    body = "return [false, true].map((back) => given.map((name) => lab.palette.colorTable(name, back)));"
+    tables, backwards = np.reshape(with_bundle(body, list(maps)), (2, len(maps), 256, 3))
     for table, colors in zip(tables, maps.values(), strict=True):
-        assert np.abs(np.reshape(table, (256, 3)) - 255 * colors(np.arange(256))[:, :3]).max() <= 1
+        assert np.abs(table - 255 * colors(np.arange(256))[:, :3]).max() <= 1
+    assert (backwards == tables[:, ::-1]).all()
+
+
+@needs_node
+def test_marks_of_all_shapes_are_about_equally_large_and_stand_where_they_are_put():
+    markers = ["dot", "cross", "triangle-up", "triangle-down", "diamond", "ring"]
+    paths = with_bundle("return given.map((marker) => lab.markPath(marker, 5, 30, 40));", markers)
+    assert all(path.startswith("M30,40m") for path in paths)
+    assert len(set(paths)) == 5  # a ring is a dot that is not filled
+    assert "NaN" not in "".join(paths)
 
 
 @needs_node

@@ -348,3 +348,186 @@ def test_a_stock_firefox_trains_draws_and_reads(address):
         assert there == pytest.approx(fit(world, loss, dtype="float32").history["utility"].iloc[-1], abs=1e-4)
     assert [one.partition(":")[0] for one in told["readings"]] == ["", *["prompt 7, response 6"] * 2]
     assert [one.partition(":")[0] for one in told["typed"]] == ["", *["prompt 9, response 6"] * 2]
+
+
+CHARTS = """() => {
+  document.querySelector("main").replaceChildren();
+  const stage = document.querySelector("main");
+  const x = Array.from({ length: 41 }, (_, at) => at / 2 - 10);
+  const weight = new lab.CurvePlot(stage, {
+    title: "Weight", description: "A weight and its extrema", height: 260,
+    x: { label: "y", domain: [-10, 10] }, y: { label: "w", domain: [-1.2, 1.6] },
+  });
+  weight.show(
+    [
+      { name: "w", color: "#4B3FA7", x, y: x.map((at) => Math.sin(at / 2)), marker: "dot", size: 2 },
+      { name: "limit", color: "#444444", dash: "1 3", x, y: x.map((at) => 0.9 * Math.sin(at / 2.2)) },
+      { name: "minima", color: "#4B3FA7", x: [-3, 9.4], y: [-1, -1], marker: "triangle-down", line: false, size: 6 },
+      { name: "maxima", color: "#4B3FA7", x: [3, -9.4], y: [1, 1], marker: "triangle-up", line: false, size: 6,
+        filled: [true, false] },
+    ],
+    [],
+    {
+      bands: [{ from: -4, to: 4, label: "[μ_p, μ_q]" }],
+      rules: [{ y: 0 }, { x: 6, label: "β", dash: "4 2" }, { y: 99 }],
+      labels: [{ x: 3, y: 1, text: "highest", color: "#01665E" }, { x: 77, y: 1, text: "nowhere" }],
+    },
+  );
+  const draws = new lab.CurvePlot(stage, {
+    title: "Draws", description: "Draws for which a theorem holds, and others", height: 260,
+    x: { label: "log ratio", domain: [-1, 1] }, y: { label: "seed", domain: [-1, 20] },
+  });
+  const seeds = Array.from({ length: 20 }, (_, at) => at);
+  const part = (name, color, marker, holds) => {
+    const some = seeds.filter((at) => Math.sin(7 * at) < 0 === holds);
+    return { name, color, marker, line: false, x: some.map((at) => Math.sin(7 * at)), y: some };
+  };
+  draws.show(
+    [part("hold", "#01665E", "dot", true), part("fail", "#8C510A", "cross", false),
+     { name: "this draw", color: "#444444", marker: "ring", line: false, size: 9, x: [Math.sin(21)], y: [3] },
+     { name: "", color: "#C2418B", marker: "diamond", line: false, faint: true, x: [0.5], y: [10] }],
+    [], { rules: [{ x: 0 }] },
+  );
+  const across = Array.from({ length: 25 }, (_, at) => at / 2);
+  const up = Array.from({ length: 17 }, (_, at) => 0.375 * 2 ** (at * 5 / 16));
+  const value = (one, two) => Math.log10(two) + (one - 6) / 8;
+  const map = new lab.HeatMap(stage, {
+    title: "Ratio", description: "Where a theorem holds", rows: 17, columns: 25, height: 260, quantity: "log ratio",
+    colors: "signed", reversed: true, ends: [-1, 1], smooth: true, ring: [3, 2],
+    x: { label: "distance", values: across }, y: { label: "σ_p", values: up, kind: "log" },
+    levels: [{ value: 0, color: "#000000", label: "equal" }],
+  });
+  const values = up.flatMap((two) => across.map((one) => value(one, two)));
+  map.show(values, undefined, { ghost: [8, 6] });
+  globalThis.picked = [];
+  map.onpick = (...at) => picked.push(at);
+  draws.onpick = (curve, at) => picked.push([curve.name, at]);
+  Object.assign(globalThis, { weight, draws, map, across, up, values });
+}"""
+
+
+@pytest.fixture
+def charts(opened):
+    def open_charts(*sizes, **more):
+        page = opened(*sizes, **more)
+        page.evaluate(CHARTS)
+        page.wait_for_function("map.width > 0")
+        return page
+
+    return open_charts
+
+
+def inside(page, plot, x, y):
+    """The place of a point of a plot's axes, in pixels of the page."""
+    return page.evaluate(
+        "([name, x, y]) => { const plot = globalThis[name];"
+        "const box = plot.element.querySelector('svg').getBoundingClientRect();"
+        "return [box.left + plot.margin.left + plot.x(x), box.top + plot.margin.top + plot.y(y)]; }",
+        [plot, x, y],
+    )
+
+
+def test_marks_bands_rules_and_labels_stand_where_they_belong(charts):
+    page = charts()
+    counts = {".gl-lines path": 2, ".gl-points path": 4, ".gl-spans rect": 1, ".gl-rules line": 2, ".gl-words text": 3}
+    for look, count in counts.items():
+        assert page.locator(".gl-plot").nth(0).locator(look).count() == count, look
+    assert page.locator(".gl-plot").nth(0).locator(".gl-hollow").count() == 1  # one maximum of two
+    band = page.locator(".gl-spans rect").bounding_box()
+    assert [band["x"], band["x"] + band["width"]] == pytest.approx(
+        [inside(page, "weight", -4, 0)[0], inside(page, "weight", 4, 0)[0]], abs=0.5
+    )
+    words = page.locator(".gl-plot").nth(0).locator(".gl-words").text_content()
+    assert "highest" in words
+    assert "nowhere" not in words
+    legend = page.locator(".gl-plot").nth(1).locator(".gl-legend text").all_text_contents()
+    assert legend == ["hold", "fail", "this draw"]
+
+
+def test_a_mark_is_read_by_pointer_and_keys_and_picked(charts):
+    page = charts()
+    page.mouse.move(*(part + 5 for part in inside(page, "draws", page.evaluate("Math.sin(35)"), 5)))
+    assert reading(page, 1) == f"hold: log ratio {page.evaluate('lab.reading.spelt(Math.sin(35))')}, seed 5"
+    page.mouse.down()
+    page.mouse.up()
+    page.mouse.move(*inside(page, "draws", 0.03, -0.9))
+    assert page.evaluate("picked.length") == 1
+    name, at = page.evaluate("picked[0]")
+    assert name == "hold"
+    assert page.evaluate("at => seeds = Array.from({ length: 20 }, (_, n) => n).filter((n) => Math.sin(7 * n) < 0)[at]",
+                         at) == 5  # fmt: skip
+    page.locator(".gl-plot").nth(1).focus()
+    page.keyboard.press("Home")
+    first = reading(page, 1)
+    page.keyboard.press("ArrowRight")
+    assert reading(page, 1) != first
+    page.keyboard.press("Enter")
+    assert page.evaluate("picked.length") == 2
+    page.keyboard.press("Escape")
+    assert reading(page, 1) == ""
+
+
+def test_a_map_with_numeric_axes_reads_picks_and_draws_a_line_where_values_are_equal(charts):
+    page = charts()
+    assert page.evaluate("[map.x.domain(), map.y.domain().map(Math.log2)]") == [
+        pytest.approx([-0.25, 12.25]),
+        pytest.approx([-1.4150 - 5 / 32, 3.5850 + 5 / 32], abs=1e-3),
+    ]
+    ticks = page.locator(".gl-plot").nth(2).locator(".gl-axis-y .tick text").all_text_contents()
+    assert ticks == ["0.5", "1", "2", "5", "10"]
+    page.mouse.move(*inside(page, "map", 3.1, 0.375))
+    value = page.evaluate("lab.reading.spelt(values[6])")
+    assert reading(page, 2) == f"distance 3, σ_p 0.375: log ratio {value}"
+    page.mouse.click(*inside(page, "map", 4.2, 2.5))
+    assert page.evaluate("picked[0]") == pytest.approx([4.2, 2.5], rel=0.02)
+    page.locator(".gl-plot").nth(2).focus()
+    page.keyboard.press("Escape")
+    for key in ("ArrowUp", "ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    assert page.evaluate("picked[1]") == pytest.approx([0, page.evaluate("up[1]")])
+    places = page.evaluate(
+        """() => {
+          const line = document.querySelector(".gl-contour");
+          const total = line.getTotalLength();
+          return Array.from({ length: 9 }, (_, at) => {
+            const { x, y } = line.getPointAtLength((total * (at + 0.5)) / 9);
+            return Math.log10(map.y.invert(y)) + (map.x.invert(x) - 6) / 8;
+          });
+        }"""
+    )
+    assert places == pytest.approx([0] * 9, abs=0.01)
+    left = page.evaluate("[...map.canvas.getContext('2d').getImageData(0, 0, 1, 17).data]")  # distance 0
+    red, _, blue, _ = left[-4:]  # the least σ_p and the lowest value: teal, since colours are reversed
+    assert blue > red
+    red, _, blue, _ = left[:4]
+    assert blue < red
+    exported = page.evaluate("map.svgText()")
+    assert "equal" in exported
+    with pytest.raises(Exception, match="distance must rise evenly"):
+        page.evaluate("new lab.HeatMap(document.body, { title: '', description: '', rows: 2, columns: 3, quantity: '',"
+                      "colors: 'signed', ends: [-1, 1], x: { label: 'distance', values: [0, 1, 3] },"
+                      "y: { label: 'σ', values: [0, 1] } })")  # fmt: skip
+
+
+def test_a_tap_reads_and_stays_until_the_next_and_a_finger_that_drags_a_point_does_not_scroll(charts):
+    page = charts(390, 500, has_touch=True)
+    page.touchscreen.tap(*inside(page, "weight", 0.1, 0.3))
+    assert reading(page, 0).startswith("y 0: w 0, limit 0")
+    page.evaluate("document.querySelectorAll('.gl-plot')[2].scrollIntoView({ block: 'center' })")
+    page.touchscreen.tap(*inside(page, "map", 6, 1))
+    assert reading(page, 2).startswith("distance 6, σ_p ")
+    assert reading(page, 0) == ""
+    page.evaluate("""() => {
+      globalThis.moved = [];
+      map.show(values, undefined, { handles: [
+        { name: "the case", color: "#01665E", at: [6, 2], move: (at) => moved.push(at) },
+      ] });
+    }""")
+    before = page.evaluate("scrollY")
+    x, y = inside(page, "map", 6, 2)
+    session = page.context.new_cdp_session(page)
+    for kind, points in (("Start", [(x, y)]), ("Move", [(x, y - 30)]), ("Move", [(x, y - 60)]), ("End", [])):
+        places = [{"x": at_x, "y": at_y} for at_x, at_y in points]
+        session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": places})
+    assert page.evaluate("scrollY") == before
+    assert page.evaluate("moved.at(-1)[1]") > 3

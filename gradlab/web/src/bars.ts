@@ -1,6 +1,5 @@
 /** Bars to both sides of zero: a few groups, with one bar per series in each. */
 
-import { pointer } from "d3-selection";
 import { Plot, type PlotOptions } from "./plot";
 import { roundUp, spelt } from "./reading";
 
@@ -24,11 +23,10 @@ export class BarPlot extends Plot {
     super(parent, { ...options, y: { label: "", domain: [groups.length, 0] } });
     for (const name of ["bars", "zero", "names"]) this.inner.append("g").attr("class", `gl-${name}`);
     this.margin.left = 70;
-    this.stage.addEventListener("pointermove", (event) => {
-      const group = Math.floor(this.y.invert(pointer(event, this.inner.node())[1]));
+    this.track((at) => {
+      const group = at ? Math.floor(this.y.invert(at[1])) : -1;
       this.choose(group >= 0 && group < this.groups.length ? group : null);
     });
-    this.stage.addEventListener("pointerleave", () => this.choose(null));
   }
 
   show(series: readonly Bars[]): void {

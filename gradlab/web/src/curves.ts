@@ -1,12 +1,12 @@
-/** Curves over a common axis, with bands, a read-out at the pointer, and points that can be dragged. */
+/** Curves over a common axis and marks at points, with bands, rules, labels, read-outs, and points that can be dragged. */
 
-import { pointer } from "d3-selection";
 import { area, line } from "d3-shape";
 import { drawHandles, type Handle } from "./handles";
+import { type Marker, markPath } from "./marks";
 import { Plot, type PlotOptions } from "./plot";
 import { nearest, spelt } from "./reading";
 
-/** A curve: x rises; low and high are the ends of a band. NaN is a gap. */
+/** A curve: x rises, but where there are marks alone, it need not. low and high are the ends of a band. NaN is a gap. */
 export interface Curve {
   name: string;
   color: string;
@@ -17,26 +17,76 @@ export interface Curve {
   high?: ArrayLike<number>;
   /** A curve to compare with: it is drawn faintly, and neither named nor read. */
   faint?: boolean;
+  /** A mark at each point; without one, points have none. */
+  marker?: Marker;
+  /** False: marks alone. */
+  line?: boolean;
+  /** Whether marks are filled, for all or for each; default: they are. */
+  filled?: boolean | readonly boolean[];
+  /** Pixels from the middle of a mark to its edge. */
+  size?: number;
 }
+
+/** What is drawn with curves: ranges of x that are shaded, straight lines across at an x or a y, and words at points. */
+export interface Extras {
+  bands?: readonly { from: number; to: number; label?: string }[];
+  rules?: readonly { x?: number; y?: number; label?: string; dash?: string }[];
+  labels?: readonly { x: number; y: number; text: string; color?: string }[];
+}
+
+interface Point {
+  curve: Curve;
+  at: number;
+}
+
+/** A text in pixels. */
+interface Word {
+  x: number;
+  y: number;
+  text: string;
+  anchor: "start" | "middle" | "end";
+  color?: string;
+}
+
+const SIZE = 4; // pixels
+const NEAR = 24; // pixels within which a pointer reads a mark
+
+let count = 0; // of plots: each has a name for its frame
 
 export class CurvePlot extends Plot {
   /** Called with the x under the pointer, or null where it has left. */
   onhover: (x: number | null) => void = () => {};
+  /** Called with a mark without a line that is clicked, or chosen by Enter: its curve, and its place in it. */
+  onpick: (curve: Curve, at: number) => void = () => {};
   private curves: readonly Curve[] = [];
   private handles: readonly Handle[] = [];
+  private extras: Extras = {};
   private marked: number | null = null;
   private home: number | null = null;
+  private point: Point | null = null;
+  private readonly clip = `gl-frame-${count++}`;
 
   constructor(parent: HTMLElement, options: PlotOptions) {
     super(parent, options);
-    for (const name of ["legend", "bands", "lines", "marks", "handles"]) this.inner.append("g").attr("class", `gl-${name}`);
-    this.stage.addEventListener("pointermove", (event) => this.hover(this.x.invert(pointer(event, this.inner.node())[0])));
-    this.stage.addEventListener("pointerleave", () => this.hover(null));
+    this.inner.append("clipPath").attr("id", this.clip).append("rect").attr("x", -2).attr("y", -2);
+    const layers = ["legend", "spans", "rules", "bands", "lines", "points", "marks", "words", "handles"];
+    for (const name of layers) this.inner.append("g").attr("class", `gl-${name}`);
+    for (const name of ["bands", "lines"]) this.inner.select(`.gl-${name}`).attr("clip-path", `url(#${this.clip})`);
+    this.track((at) => {
+      this.point = at && this.nearestMark(at);
+      this.hover(at && this.x.invert(at[0]));
+    });
+    this.stage.addEventListener("click", () => this.pick());
   }
 
-  show(curves: readonly Curve[], handles: readonly Handle[] = []): void {
+  show(curves: readonly Curve[], handles: readonly Handle[] = [], extras: Extras = {}): void {
+    if (this.point) {
+      const curve = curves[this.curves.indexOf(this.point.curve)];
+      this.point = curve && this.point.at < curve.x.length ? { curve, at: this.point.at } : null;
+    }
     this.curves = curves;
     this.handles = handles;
+    this.extras = extras;
     if (!this.width) return;
     const top = this.margin.top;
     if (this.legend().height === top) this.draw();
@@ -63,6 +113,19 @@ export class CurvePlot extends Plot {
     return this.curves.filter(({ faint }) => !faint);
   }
 
+  /** Curves that are read at an x. */
+  private get lined(): readonly Curve[] {
+    return this.named.filter(({ line }) => line !== false);
+  }
+
+  /** Marks that are read one by one, from left to right. */
+  private get points(): Point[] {
+    const all = this.named
+      .filter(({ line }) => line === false)
+      .flatMap((curve) => Array.from(curve.x, (_, at) => ({ curve, at })).filter(({ at }) => this.inside(curve, at)));
+    return all.sort((one, other) => one.curve.x[one.at] - other.curve.x[other.at]);
+  }
+
   /** Places of the legend's entries above the axes, in as many rows as they need. */
   private legend(): { height: number; places: [number, number][] } {
     if (this.named.length < 2) return { height: 6, places: [] };
@@ -85,29 +148,107 @@ export class CurvePlot extends Plot {
       .selectAll<SVGGElement, Curve>("g")
       .data(places.length ? this.named : [])
       .join((enter) => {
-        const made = enter.append("g");
-        made.append("line").attr("class", "gl-curve gl-color").attr("x2", 22);
-        made.append("text").attr("x", 27).attr("dy", "0.35em");
-        return made;
+        const entry = enter.append("g");
+        entry.append("line").attr("class", "gl-curve gl-color").attr("x2", 22);
+        entry.append("path");
+        entry.append("text").attr("x", 27).attr("dy", "0.35em");
+        return entry;
       })
       .attr("transform", (_, at) => `translate(${places[at]})`);
     entries
       .select("line")
       .style("--gl-color", (curve) => curve.color)
+      .attr("x2", (curve) => (curve.line === false ? 0 : 22))
       .attr("stroke-dasharray", (curve) => curve.dash ?? null);
+    entries
+      .select("path")
+      .attr("class", (curve) => markClass(curve, curve.filled !== false))
+      .style("--gl-color", (curve) => curve.color)
+      .attr("d", ({ marker, size = SIZE }) => (marker ? markPath(marker, Math.min(size, 6), 11) : null));
     entries.select("text").text((curve) => curve.name);
   }
 
   protected draw(): void {
+    this.inner.select(`#${this.clip} rect`).attr("width", this.width + 4).attr("height", this.plotHeight + 4);
     this.drawLegend();
-    const defined = (value: number) => Number.isFinite(this.y(value)) && Number.isFinite(value);
+    this.drawExtras();
+    this.drawBands();
+    this.drawLines();
+    this.drawPoints();
+    this.drawHandles();
+    this.drawMarks();
+  }
+
+  private drawExtras(): void {
+    const { width, plotHeight } = this;
+    this.inner
+      .select(".gl-spans")
+      .selectAll("rect")
+      .data(this.extras.bands ?? [])
+      .join("rect")
+      .attr("x", ({ from, to }) => this.across(Math.min(from, to)))
+      .attr("width", ({ from, to }) => Math.abs(this.across(to) - this.across(from)))
+      .attr("height", plotHeight);
+    this.inner
+      .select(".gl-rules")
+      .selectAll("line")
+      .data(this.rules)
+      .join("line")
+      .attr("class", "gl-rule")
+      .style("stroke-dasharray", ({ dash }) => dash ?? null)
+      .attr("x1", ({ x }) => (x === undefined ? 0 : this.x(x)))
+      .attr("x2", ({ x }) => (x === undefined ? width : this.x(x)))
+      .attr("y1", ({ y }) => (y === undefined ? 0 : this.y(y)))
+      .attr("y2", ({ y }) => (y === undefined ? plotHeight : this.y(y)));
+    this.inner
+      .select(".gl-words")
+      .selectAll("text")
+      .data(this.words())
+      .join("text")
+      .attr("class", ({ color }) => (color ? "gl-word gl-color gl-colored" : "gl-word"))
+      .style("--gl-color", ({ color }) => color ?? null)
+      .attr("text-anchor", ({ anchor }) => anchor)
+      .attr("x", ({ x }) => x)
+      .attr("y", ({ y }) => y)
+      .text(({ text }) => text);
+  }
+
+  /** Rules that lie between the ends of their axis. */
+  private get rules() {
+    const [{ domain: across }, { domain: up }] = [this.options.x, this.options.y];
+    return (this.extras.rules ?? []).filter(({ x = across[0], y = up[0] }) => this.reaches(x, y));
+  }
+
+  /** A place on the x axis in pixels, kept inside. */
+  private across(x: number): number {
+    return Math.min(Math.max(this.x(x), 0), this.width);
+  }
+
+  /** Words beside points, at the top of bands and upright rules, and at the right end of level rules. */
+  private words(): Word[] {
+    const { bands = [], labels = [] } = this.extras;
+    const { width } = this;
+    const ofBands = bands.map(({ from, to, label }): Word => (
+      { x: (this.across(from) + this.across(to)) / 2, y: 12, text: label ?? "", anchor: "middle" }
+    ));
+    const ofRules = this.rules.map(({ x, y, label = "" }): Word =>
+      x === undefined
+        ? { x: width - 4, y: this.y(y!) - 4, text: label, anchor: "end" }
+        : { x: this.x(x) + 4, y: 12, text: label, anchor: "start" },
+    );
+    const ofPoints = labels.filter(({ x, y }) => this.reaches(x, y)).map(({ x, y, text, color }): Word => {
+      const left = this.x(x) > width / 2; // where there is room
+      return { x: this.x(x) + (left ? -8 : 8), y: this.y(y) - 6, text, color, anchor: left ? "end" : "start" };
+    });
+    return [...ofBands, ...ofRules, ...ofPoints].filter(({ text }) => text);
+  }
+
+  private drawBands(): void {
     const places = (curve: Curve) => Array.from(curve.x, (_, at) => at);
-    const path = (curve: Curve) =>
-      line<number>((at) => this.x(curve.x[at]), (at) => this.y(curve.y[at])).defined((at) => defined(curve.y[at]))(places(curve));
     const band = ({ low, high, ...curve }: Curve) =>
       area<number>((at) => this.x(curve.x[at]), (at) => this.y(low![at]), (at) => this.y(high![at])).defined(
-        (at) => defined(low![at]) && defined(high![at]),
-      )(Array.from(curve.x, (_, at) => at));
+        (at) => this.defined(low![at]) && this.defined(high![at]),
+      )(places(curve));
     this.inner
       .select(".gl-bands")
       .selectAll("path")
@@ -116,28 +257,99 @@ export class CurvePlot extends Plot {
       .attr("class", "gl-band gl-color")
       .style("--gl-color", (curve) => curve.color)
       .attr("d", band);
+  }
+
+  private drawLines(): void {
+    const places = (curve: Curve) => Array.from(curve.x, (_, at) => at);
+    const path = (curve: Curve) => {
+      const drawn = line<number>((at) => this.x(curve.x[at]), (at) => this.y(curve.y[at]));
+      return drawn.defined((at) => this.defined(curve.y[at]))(places(curve));
+    };
     this.inner
       .select(".gl-lines")
       .selectAll("path")
-      .data(this.curves)
+      .data(this.curves.filter(({ line }) => line !== false))
       .join("path")
       .attr("class", "gl-curve gl-color")
       .style("--gl-color", (curve) => curve.color)
       .attr("stroke-dasharray", (curve) => curve.dash ?? null)
       .attr("stroke-opacity", (curve) => (curve.faint ? 0.4 : null))
       .attr("d", path);
-    this.drawHandles();
-    this.drawMarks();
+  }
+
+  /** Draws the marks of a curve as two paths: those that are filled, and those that are hollow. */
+  private drawPoints(): void {
+    const parts = this.curves
+      .filter(({ marker }) => marker)
+      .flatMap((curve) => [true, false].map((filled) => ({ curve, filled, path: this.marksOf(curve, filled) })))
+      .filter(({ path }) => path);
+    this.inner
+      .select(".gl-points")
+      .selectAll("path")
+      .data(parts)
+      .join("path")
+      .attr("class", ({ curve, filled }) => markClass(curve, filled))
+      .style("--gl-color", ({ curve }) => curve.color)
+      .attr("opacity", ({ curve }) => (curve.faint ? 0.4 : null))
+      .attr("d", ({ path }) => path);
+  }
+
+  private marksOf(curve: Curve, filled: boolean): string {
+    const { marker, size = SIZE } = curve;
+    const is = (at: number) => (typeof curve.filled === "object" ? curve.filled[at] : (curve.filled ?? true));
+    const places = Array.from(curve.x, (_, at) => at).filter((at) => is(at) === filled && this.inside(curve, at));
+    return places.map((at) => markPath(marker!, size, this.x(curve.x[at]), this.y(curve.y[at]))).join("");
+  }
+
+  private defined(value: number): boolean {
+    return Number.isFinite(this.y(value)) && Number.isFinite(value);
+  }
+
+  /** True if a point lies between the ends of both axes. */
+  private reaches(x: number, y: number): boolean {
+    return this.within([this.x(x), this.y(y)]);
+  }
+
+  private inside({ x, y }: Curve, at: number): boolean {
+    return this.reaches(x[at], y[at]);
   }
 
   protected key(name: string): boolean {
-    const xs = this.named[0]?.x;
-    if (!xs?.length) return false;
+    if (name === "Enter" || name === " ") return this.pick();
+    const xs = this.lined[0]?.x;
+    if (!xs?.length) return this.walk(name);
     const here = this.marked === null ? -1 : nearest(xs, this.marked);
-    const next = { ArrowLeft: Math.max(here - 1, 0), ArrowRight: Math.min(here + 1, xs.length - 1), Home: 0, End: xs.length - 1 }[name];
-    if (next === undefined && name !== "Escape") return false;
-    this.hover(next === undefined ? null : xs[next]);
+    const next = step(name, here, xs.length);
+    if (next === undefined) return false;
+    this.hover(next === null ? null : xs[next]);
     return true;
+  }
+
+  /** Goes from mark to mark, where there are no lines. */
+  private walk(name: string): boolean {
+    const { points } = this;
+    const here = points.findIndex(({ curve, at }) => curve === this.point?.curve && at === this.point.at);
+    const next = step(name, here, points.length);
+    if (next === undefined || !points.length) return false;
+    this.point = next === null ? null : points[next];
+    this.hover(this.point && this.point.curve.x[this.point.at]);
+    return true;
+  }
+
+  private pick(): boolean {
+    if (this.point) this.onpick(this.point.curve, this.point.at);
+    return this.point !== null;
+  }
+
+  private nearestMark([right, down]: [number, number]): Point | null {
+    let best: Point | null = null;
+    let least = NEAR;
+    for (const point of this.points) {
+      const { curve, at } = point;
+      const far = Math.hypot(this.x(curve.x[at]) - right, this.y(curve.y[at]) - down);
+      if (far < least) [best, least] = [point, far];
+    }
+    return best;
   }
 
   private hover(x: number | null): void {
@@ -148,31 +360,58 @@ export class CurvePlot extends Plot {
 
   private drawMarks(): void {
     const x = this.marked ?? this.home;
-    const found = x === null ? [] : this.named.map((curve) => ({ curve, at: nearest(curve.x, x) })).filter(({ at }) => at >= 0);
+    const points = x === null ? [] : this.lined.map((curve) => ({ curve, at: nearest(curve.x, x) })).filter(({ at }) => at >= 0);
     const marks = this.inner.select(".gl-marks");
     marks
       .selectAll("line")
-      .data(found.slice(0, 1))
+      .data(points.slice(0, 1))
       .join("line")
-      .attr("class", "gl-rule")
+      .attr("class", "gl-rule gl-here")
       .attr("x1", ({ curve, at }) => this.x(curve.x[at]))
       .attr("x2", ({ curve, at }) => this.x(curve.x[at]))
       .attr("y2", this.plotHeight);
     marks
       .selectAll("circle")
-      .data(found.filter(({ curve, at }) => Number.isFinite(this.y(curve.y[at]))))
+      .data(points.filter(({ curve, at }) => Number.isFinite(this.y(curve.y[at]))))
       .join("circle")
       .attr("class", "gl-dot gl-color")
       .attr("r", 4)
       .style("--gl-color", ({ curve }) => curve.color)
       .attr("cx", ({ curve, at }) => this.x(curve.x[at]))
       .attr("cy", ({ curve, at }) => this.y(curve.y[at]));
-    const words = found.map(({ curve, at }) => `${curve.name} ${spelt(curve.y[at])}`);
-    const [first] = found;
-    this.say(first && this.marked !== null ? `${this.options.x.label} ${spelt(first.curve.x[first.at])}: ${words.join(", ")}` : "");
+    marks
+      .selectAll("path")
+      .data(this.point ? [this.point] : [])
+      .join("path")
+      .attr("class", "gl-point")
+      .attr("d", ({ curve, at }) => markPath("ring", (curve.size ?? SIZE) + 4, this.x(curve.x[at]), this.y(curve.y[at])));
+    this.say(this.marked === null ? "" : this.reads(points));
+  }
+
+  private reads(points: readonly Point[]): string {
+    const { x, y } = this.options;
+    const words: string[] = [];
+    const [first] = points;
+    const values = points.map(({ curve, at }) => `${curve.name} ${spelt(curve.y[at])}`);
+    if (first) words.push(`${x.label} ${spelt(first.curve.x[first.at])}: ${values.join(", ")}`);
+    if (this.point) {
+      const { curve, at } = this.point;
+      words.push(`${curve.name}: ${x.label} ${spelt(curve.x[at])}, ${y.label} ${spelt(curve.y[at])}`);
+    }
+    return words.join("; ");
   }
 
   private drawHandles(): void {
     drawHandles(this.inner.select<SVGGElement>(".gl-handles"), this.handles, this.options, this.x, this.y);
   }
+}
+
+function markClass({ marker }: Curve, filled: boolean): string {
+  return `gl-mark gl-color${filled && marker !== "ring" ? "" : " gl-hollow"}${marker === "ring" ? " gl-open" : ""}`;
+}
+
+/** The next place among `length` by an arrow key; null to leave, undefined for other keys. */
+function step(name: string, here: number, length: number): number | null | undefined {
+  const last = length - 1;
+  return { ArrowLeft: Math.max(here - 1, 0), ArrowRight: Math.min(here + 1, last), Home: 0, End: last, Escape: null }[name];
 }

@@ -1,6 +1,5 @@
 /** A field of arrows over the policies of one pair, with points to drag: axes π_w and π_l, linear or logarithmic. */
 
-import { pointer } from "d3-selection";
 import { drawHandles, type Handle } from "./handles";
 import { Plot, type PlotOptions } from "./plot";
 
@@ -28,12 +27,7 @@ export class FieldPlot extends Plot {
   constructor(parent: HTMLElement, options: PlotOptions) {
     super(parent, options);
     for (const name of ["beyond", "arrows", "trail", "marks", "handles"]) this.inner.append("g").attr("class", `gl-${name}`);
-    this.stage.addEventListener("pointermove", (event) => {
-      const [right, down] = pointer(event, this.inner.node());
-      const within = right >= 0 && right <= this.width && down >= 0 && down <= this.plotHeight;
-      this.hover(within ? [this.x.invert(right), this.y.invert(down)] : null);
-    });
-    this.stage.addEventListener("pointerleave", () => this.hover(null));
+    this.track((at) => this.hover(at && this.within(at) ? [this.x.invert(at[0]), this.y.invert(at[1])] : null));
   }
 
   /** Changes both axes. */

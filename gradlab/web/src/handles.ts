@@ -2,6 +2,7 @@
 
 import { drag } from "d3-drag";
 import type { Selection } from "d3-selection";
+import { type Marker, markPath } from "./marks";
 import type { PlotOptions, Scale } from "./plot";
 import { spelt } from "./reading";
 
@@ -13,10 +14,10 @@ export interface Handle {
   move: (at: [number, number]) => void;
   /** Called at the end of a drag, and after each key. */
   end?: () => void;
-  shape?: "dot" | "diamond";
+  shape?: Marker;
 }
 
-const SHAPES = { dot: "M-8,0a8,8 0 1,0 16,0a8,8 0 1,0 -16,0Z", diamond: "M0,-9L9,0L0,9L-9,0Z" };
+const RADIUS = 8; // pixels
 
 export function drawHandles(
   layer: Selection<SVGGElement, unknown, null, undefined>,
@@ -34,7 +35,7 @@ export function drawHandles(
     .data(handles)
     .join("path")
     .attr("class", "gl-handle gl-color")
-    .attr("d", ({ shape = "dot" }) => SHAPES[shape])
+    .attr("d", ({ shape = "dot" }) => markPath(shape, RADIUS))
     .attr("tabindex", 0)
     .attr("role", "slider")
     .attr("aria-label", (handle) => handle.name)

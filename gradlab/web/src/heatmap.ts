@@ -1,25 +1,62 @@
-/** A table of numbers as a map: one pixel per cell on a canvas, which the browser enlarges without blur. */
+/** A table of numbers as a map: one pixel per cell on a canvas, which the browser enlarges. Axes count cells, or are numbers. */
 
 import { axisRight } from "d3-axis";
-import { pointer } from "d3-selection";
+import { contours } from "d3-contour";
+import { drawHandles, type Handle } from "./handles";
+import { markPath } from "./marks";
 import { type ColorsName, colorTable } from "./palette";
-import { Plot, type PlotOptions, scaleOf, SVG, ticks } from "./plot";
-import { cellAt, cellsBetween, moved, pixels, spelt } from "./reading";
+import { type Axis, Plot, type PlotOptions, scaleOf, SVG, ticks } from "./plot";
+import { cellAt, cellsBetween, moved, pixels, spelt, stepOf } from "./reading";
+
+/** A numeric axis: the middles of its cells rise evenly, in the logarithm for "log". */
+export interface NumericAxis {
+  label: string;
+  values: readonly number[];
+  kind?: "linear" | "log";
+  ticks?: readonly number[];
+}
+
+/** A line on which the values are equal to one. */
+export interface Level {
+  value: number;
+  color?: string;
+  label?: string;
+}
 
 export interface MapOptions extends Omit<PlotOptions, "x" | "y"> {
   rows: number;
   columns: number;
-  /** Names of a row and a column, such as "prompt" and "response". */
-  names: [string, string];
+  /** Names of a row and a column, such as "prompt" and "response"; default: the labels of numeric axes. */
+  names?: [string, string];
   /** The name of a value, with its unit. */
   quantity: string;
   colors: ColorsName;
+  /** True: the first colour is for the largest value. */
+  reversed?: boolean;
   /** Values of the first and the last colour. */
   ends: [number, number];
   logarithmic?: boolean;
+  /** Numbers along the columns and the rows; both or neither. Row 0 is then at the bottom. */
+  x?: NumericAxis;
+  y?: NumericAxis;
+  /** True: colours go over from cell to cell. */
+  smooth?: boolean;
+  levels?: readonly Level[];
+  /** A point of numeric axes that is ringed. */
+  ring?: [number, number] | null;
+}
+
+/** What may change with the values; what is not named stays. */
+export interface MapExtras {
+  levels?: readonly Level[];
+  ring?: [number, number] | null;
+  /** A ring to compare with, drawn faintly. */
+  ghost?: [number, number] | null;
+  handles?: readonly Handle[];
 }
 
 const BAR = { gap: 10, width: 12 }; // pixels
+const RING = 6.5; // pixels
 
 export type Cell = [row: number, column: number];
 
@@ -28,6 +65,8 @@ export class HeatMap extends Plot {
   onhover: (cell: Cell | null) => void = () => {};
   /** Called with a cell that is clicked, or chosen by Enter or the space bar. */
   onchoose: (cell: Cell) => void = () => {};
+  /** Called with the numbers at which a map with numeric axes is clicked, or with those of a cell chosen by keys. */
+  onpick: (x: number, y: number) => void = () => {};
   /** Called with every cell of a stroke while `painting` is on, and with null at its end. */
   onpaint: (cell: Cell | null) => void = () => {};
   private brush: Cell | null = null;
@@ -39,34 +78,36 @@ export class HeatMap extends Plot {
   private values: ArrayLike<number> = [];
   private hidden: ArrayLike<number> | undefined;
   private marked: Cell | null = null;
+  private extras: MapExtras;
+  private readonly names: [string, string];
 
   constructor(
     parent: HTMLElement,
     private readonly map: MapOptions,
   ) {
-    const [row, column] = map.names;
-    const whole = (count: number): [number, number] => [-0.5, count - 0.5];
-    const [low, high] = whole(map.rows);
-    super(parent, { right: 74, ...map, x: { label: column, domain: whole(map.columns) }, y: { label: row, domain: [high, low] } });
-    this.table = colorTable(map.colors);
+    const names = map.names ?? [map.y?.label ?? "row", map.x?.label ?? "column"];
+    const upright = axisOf(names[0], map.rows, map.y);
+    if (!map.y) upright.domain.reverse();
+    super(parent, { right: 74, ...map, x: axisOf(names[1], map.columns, map.x), y: upright });
+    this.names = names;
+    this.extras = { levels: map.levels, ring: map.ring };
+    this.table = colorTable(map.colors, map.reversed);
     [this.canvas.width, this.canvas.height] = [map.columns, map.rows];
     [this.bar.width, this.bar.height] = [1, 256];
     const shades = Float64Array.from({ length: 256 }, (_, at) => 255 - at);
     this.bar.getContext("2d")!.putImageData(new ImageData(pixels(shades, this.table, [0, 256]), 1, 256), 0, 0);
+    if (map.smooth) this.canvas.style.imageRendering = "auto";
     this.stage.prepend(this.canvas, this.bar);
-    for (const name of ["struck", "marks", "bar"]) this.inner.append("g").attr("class", `gl-${name}`);
-    this.stage.addEventListener("pointermove", (event) => {
-      const cell = this.cell(event);
+    const layers = ["struck", "levels", "rings", "marks", "words", "bar", "handles"];
+    for (const name of layers) this.inner.append("g").attr("class", `gl-${name}`);
+    this.track((at) => {
+      const cell = at && this.cellOf(at);
       this.hover(cell);
       if (this.brush && cell) this.stroke(this.brush, cell);
     });
-    this.stage.addEventListener("pointerleave", () => this.hover(null));
-    this.stage.addEventListener("click", (event) => {
-      const cell = this.cell(event);
-      if (cell && !this.paints) this.onchoose(cell);
-    });
+    this.stage.addEventListener("click", (event) => this.click(this.placeOf(event)));
     this.stage.addEventListener("pointerdown", (event) => {
-      const cell = this.cell(event);
+      const cell = this.cellOf(this.placeOf(event));
       if (!cell || !this.paints || event.button !== 0) return;
       this.stage.setPointerCapture(event.pointerId);
       this.brush = cell;
@@ -93,13 +134,16 @@ export class HeatMap extends Plot {
   }
 
   /** Shows values (rows × columns), row by row; cells with 1 in `hidden` are struck through. */
-  show(values: ArrayLike<number>, hidden?: ArrayLike<number>): void {
-    const { rows, columns } = this.map;
+  show(values: ArrayLike<number>, hidden?: ArrayLike<number>, extras: MapExtras = {}): void {
+    const { rows, columns, y } = this.map;
     if (values.length !== rows * columns) throw new Error(`values must have ${rows * columns} numbers, got ${values.length}`);
     this.values = values;
     this.hidden = hidden;
-    const image = pixels(values, this.table, this.map.ends, this.map.logarithmic);
-    this.canvas.getContext("2d")!.putImageData(new ImageData(image, columns, rows), 0, 0);
+    this.extras = { ...this.extras, ...extras };
+    const image = new ImageData(pixels(values, this.table, this.map.ends, this.map.logarithmic), columns, rows);
+    const context = this.canvas.getContext("2d")!;
+    if (!y) context.putImageData(image, 0, 0);
+    else for (let row = 0; row < rows; row++) context.putImageData(image, 0, rows - 1 - 2 * row, 0, row, columns, 1);
     if (this.width) this.draw();
   }
 
@@ -110,7 +154,7 @@ export class HeatMap extends Plot {
   }
 
   protected draw(): void {
-    const { columns, ends, logarithmic } = this.map;
+    const { ends, logarithmic } = this.map;
     const { left, top } = this.margin;
     const box = (from: number, width: number) => ({
       left: `${left + from}px`, top: `${top}px`, width: `${width}px`, height: `${this.plotHeight}px`,
@@ -124,10 +168,18 @@ export class HeatMap extends Plot {
       .select<SVGGElement>(".gl-bar")
       .attr("transform", `translate(${this.width + BAR.gap + BAR.width},0)`)
       .call(axisRight(this.level).tickValues(values).tickFormat((value) => spelt(Number(value))).tickSizeOuter(0));
+    this.drawStruck();
+    this.drawLevels();
+    this.drawRings();
+    drawHandles(this.inner.select<SVGGElement>(".gl-handles"), this.extras.handles ?? [], this.options, this.x, this.y);
+    this.drawMark();
+  }
+
+  private drawStruck(): void {
     const struck = Array.from(this.hidden ?? [], (one, at) => (one ? at : -1)).filter((at) => at >= 0);
     const strokes = struck.map((at) => {
-      const [row, column] = [Math.floor(at / columns), at % columns];
-      return `M${this.x(column - 0.3)},${this.y(row + 0.3)}L${this.x(column + 0.3)},${this.y(row - 0.3)}`;
+      const { x, y, width, height } = this.boxOf([Math.floor(at / this.map.columns), at % this.map.columns]);
+      return `M${x + 0.2 * width},${y + 0.8 * height}l${0.6 * width},${-0.6 * height}`;
     });
     this.inner
       .select(".gl-struck")
@@ -136,16 +188,71 @@ export class HeatMap extends Plot {
       .join("path")
       .attr("class", (look) => look)
       .attr("d", strokes.join(""));
-    this.drawMark();
+  }
+
+  private drawLevels(): void {
+    const { rows, columns, y } = this.map;
+    const table = contours().size([columns, rows]);
+    const place = ([across, down]: number[]): [number, number] => {
+      const share = down / rows;
+      return [(across / columns) * this.width, (y ? 1 - share : share) * this.plotHeight];
+    };
+    const levels = (this.extras.levels ?? []).filter(() => this.values.length > 0);
+    const drawn = levels.map((level) => {
+      const rings = table.contour(this.values as number[], level.value).coordinates.flat();
+      return { ...level, lines: rings.flatMap((ring) => piecesOf(ring, columns, rows)).map((line) => line.map(place)) };
+    });
+    const looks = drawn.flatMap(({ lines, color }) => {
+      const path = lines.map((line) => `M${line.join("L")}`).join("");
+      return [{ look: "gl-contour-halo", path, color }, { look: "gl-contour gl-color", path, color }];
+    });
+    this.inner
+      .select(".gl-levels")
+      .selectAll("path")
+      .data(looks)
+      .join("path")
+      .attr("class", ({ look }) => look)
+      .style("--gl-color", ({ color }) => color ?? null)
+      .attr("d", ({ path }) => path);
+    const named = drawn.filter(({ label, lines }) => label && lines.length);
+    const middles = named.map(({ label, lines }) => {
+      const longest = lines.reduce((best, line) => (line.length > best.length ? line : best));
+      return { text: label!, at: longest[longest.length >> 1] };
+    });
+    this.inner
+      .select(".gl-words")
+      .selectAll("text")
+      .data(middles)
+      .join("text")
+      .attr("class", "gl-word")
+      .attr("x", ({ at }) => at[0] + (at[0] > this.width / 2 ? -6 : 6))
+      .attr("y", ({ at }) => at[1] - 4)
+      .attr("text-anchor", ({ at }) => (at[0] > this.width / 2 ? "end" : "start"))
+      .text(({ text }) => text);
+  }
+
+  private drawRings(): void {
+    const { ring, ghost } = this.extras;
+    const rings = [{ at: ghost, faint: true }, { at: ring, faint: false }].filter(({ at }) => at);
+    const looks = rings.flatMap((one) => ["gl-cell-halo", "gl-cell"].map((look) => ({ ...one, look })));
+    this.inner
+      .select(".gl-rings")
+      .selectAll("path")
+      .data(looks)
+      .join("path")
+      .attr("class", ({ look }) => look)
+      .attr("opacity", ({ faint }) => (faint ? 0.4 : null))
+      .attr("d", ({ at }) => markPath("ring", RING, this.x(at![0]), this.y(at![1])));
   }
 
   protected key(name: string): boolean {
-    const { rows, columns } = this.map;
+    const { rows, columns, y } = this.map;
     if (name === "Enter" || name === " ") {
-      if (this.marked) this.onchoose(this.marked);
+      if (this.marked) this.choose(this.marked);
       return this.marked !== null;
     }
-    const next = this.marked ? moved(name, this.marked, rows, columns) : moved(name, [0, 0], rows, columns) && ([0, 0] as Cell);
+    const key = (y && { ArrowUp: "ArrowDown", ArrowDown: "ArrowUp" }[name]) || name; // row 0 of numbers is at the bottom
+    const next = this.marked ? moved(key, this.marked, rows, columns) : moved(key, [0, 0], rows, columns) && ([0, 0] as Cell);
     if (!next && name !== "Escape") return false;
     this.hover(next);
     return true;
@@ -156,9 +263,23 @@ export class HeatMap extends Plot {
       const image = document.createElementNS(SVG, "image");
       const place = { x, y: 0, width, height: this.plotHeight, preserveAspectRatio: "none", href: canvas.toDataURL() };
       for (const [name, value] of Object.entries(place)) image.setAttribute(name, String(value));
-      image.style.imageRendering = "pixelated";
+      image.style.imageRendering = canvas === this.canvas && this.map.smooth ? "auto" : "pixelated";
       copy.querySelector("g")!.prepend(image);
     }
+  }
+
+  private click(at: [number, number]): void {
+    const cell = this.cellOf(at);
+    if (!cell || this.paints) return;
+    this.onchoose(cell);
+    const { x, y } = this.map;
+    if (x && y) this.onpick(between(this.x.invert(at[0]), x.values), between(this.y.invert(at[1]), y.values));
+  }
+
+  private choose([row, column]: Cell): void {
+    this.onchoose([row, column]);
+    const { x, y } = this.map;
+    if (x && y) this.onpick(x.values[column], y.values[row]);
   }
 
   private hover(cell: Cell | null): void {
@@ -171,36 +292,80 @@ export class HeatMap extends Plot {
     for (const cell of cellsBetween(from, to)) this.onpaint(cell);
   }
 
-  private cell(event: PointerEvent | MouseEvent): Cell | null {
-    const [x, y] = pointer(event, this.inner.node());
-    return cellAt(x / this.width, y / this.plotHeight, this.map.rows, this.map.columns);
+  private cellOf([right, down]: [number, number]): Cell | null {
+    const { rows, columns, y } = this.map;
+    const cell = cellAt(right / this.width, down / this.plotHeight, rows, columns);
+    return cell && y ? [rows - 1 - cell[0], cell[1]] : cell;
+  }
+
+  /** A cell's place in pixels. */
+  private boxOf([row, column]: Cell): { x: number; y: number; width: number; height: number } {
+    const { rows, columns, y } = this.map;
+    const [width, height] = [this.width / columns, this.plotHeight / rows];
+    return { x: column * width, y: (y ? rows - 1 - row : row) * height, width, height };
   }
 
   private drawMark(): void {
-    const { columns, names, quantity } = this.map;
     const marks = this.inner.select(".gl-marks");
     for (const look of ["gl-cell-halo", "gl-cell"]) {
       marks
         .selectAll(`.${look}`)
-        .data(this.marked ? [this.marked] : [])
+        .data(this.marked ? [this.boxOf(this.marked)] : [])
         .join("rect")
         .attr("class", look)
-        .attr("x", ([, column]) => this.x(column - 0.5))
-        .attr("y", ([row]) => this.y(row - 0.5))
-        .attr("width", this.x(1) - this.x(0))
-        .attr("height", this.y(1) - this.y(0));
+        .attr("x", ({ x }) => x)
+        .attr("y", ({ y }) => y)
+        .attr("width", ({ width }) => width)
+        .attr("height", ({ height }) => height);
     }
-    const at = this.marked ? this.marked[0] * columns + this.marked[1] : 0;
-    const shown = this.marked && Number.isFinite(this.values[at]) ? [this.level(this.values[at])] : [];
+    const value = this.marked ? this.values[this.marked[0] * this.map.columns + this.marked[1]] : NaN;
     marks
       .selectAll("path")
-      .data(shown)
+      .data(Number.isFinite(value) ? [this.level(value)] : [])
       .join("path") // a triangle beside the colour bar
       .attr("class", "gl-level")
       .attr("d", (level) => `M${this.width + BAR.gap},${level}l-7,-4v8Z`);
-    if (!this.marked) return this.say("");
-    const [row, column] = this.marked;
-    const seen = this.hidden?.[at] ? ", in no pair" : "";
-    this.say(`${names[0]} ${row}, ${names[1]} ${column}: ${quantity} ${spelt(this.values[at] ?? NaN)}${seen}`);
+    this.say(this.marked ? this.reads(this.marked) : "");
   }
+
+  private reads([row, column]: Cell): string {
+    const { columns, quantity, x, y } = this.map;
+    const at = row * columns + column;
+    const seen = this.hidden?.[at] ? ", in no pair" : "";
+    const place = [`${this.names[0]} ${y ? spelt(y.values[row]) : row}`, `${this.names[1]} ${x ? spelt(x.values[column]) : column}`];
+    return `${(x ? place.reverse() : place).join(", ")}: ${quantity} ${spelt(this.values[at] ?? NaN)}${seen}`;
+  }
+}
+
+/** The axis of cells, which ends at the edges of the first and the last. Throws an Error if the numbers are not even. */
+function axisOf(label: string, count: number, numeric?: NumericAxis): Axis {
+  if (!numeric) return { label, domain: [-0.5, count - 0.5] };
+  const { values, kind = "linear", ticks } = numeric;
+  if (values.length !== count) throw new Error(`${numeric.label} must have ${count} values, got ${values.length}`);
+  const [to, from] = kind === "log" ? [Math.log, Math.exp] : [(value: number) => value, (value: number) => value];
+  const step = stepOf(values.map(to));
+  if (step === null) throw new Error(`${numeric.label} must rise evenly${kind === "log" ? " in its logarithm" : ""}`);
+  const domain: [number, number] = [from(to(values[0]) - step / 2), from(to(values[count - 1]) + step / 2)];
+  return { label: numeric.label, domain, kind, ticks };
+}
+
+function between(value: number, values: readonly number[]): number {
+  return Math.min(Math.max(value, values[0]), values[values.length - 1]);
+}
+
+/** The pieces of a ring of `contours` that are inside the table: along its edge the ring only closes the area. */
+function piecesOf(ring: number[][], columns: number, rows: number): number[][][] {
+  const edge = ([across, down]: number[]) => across <= 0 || down <= 0 || across >= columns || down >= rows;
+  const first = ring.findIndex(edge);
+  if (first < 0) return [ring];
+  const pieces: number[][][] = [];
+  let piece: number[][] = [];
+  for (const point of [...ring.slice(first), ...ring.slice(1, first + 1)]) {
+    if (!edge(point)) piece.push(point);
+    else {
+      if (piece.length > 1) pieces.push(piece);
+      piece = [];
+    }
+  }
+  return pieces;
 }

@@ -16,6 +16,7 @@ export * from "./heatmap";
 export { type Job, Trainer } from "./job";
 export * from "./kernel";
 export * from "./lab";
+export * from "./marks";
 export * as metrics from "./metrics";
 export { FACTORS } from "./optimizers";
 export * from "./pairs";

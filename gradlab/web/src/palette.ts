@@ -39,14 +39,14 @@ const CIVIDIS = [
 
 export type ColorsName = keyof typeof STOPS | "cividis";
 
-/** A map's colours as 256 × (red, green, blue). */
-export function colorTable(name: ColorsName): Uint8ClampedArray {
+/** A map's colours as 256 × (red, green, blue), from the last to the first if reversed. */
+export function colorTable(name: ColorsName, reversed = false): Uint8ClampedArray {
   const table = new Uint8ClampedArray(256 * 3);
   const stops = name === "cividis" ? [] : STOPS[name];
   const between = scaleLinear<string>(stops.map((_, at) => at / (stops.length - 1)), stops);
   for (let at = 0; at < 256; at++) {
     const { r, g, b } = rgb(name === "cividis" ? `#${CIVIDIS.slice(6 * at, 6 * at + 6)}` : between(at / 255));
-    table.set([r, g, b], 3 * at);
+    table.set([r, g, b], 3 * (reversed ? 255 - at : at));
   }
   return table;
 }

@@ -2,7 +2,7 @@
 
 import { axisBottom, axisLeft } from "d3-axis";
 import { scaleLinear, scaleLog, scaleSymlog, type ScaleContinuousNumeric } from "d3-scale";
-import { type Selection, select } from "d3-selection";
+import { pointer, type Selection, select } from "d3-selection";
 import { write } from "./dom";
 import css from "./plot.css";
 import { spelt } from "./reading";
@@ -15,6 +15,8 @@ export interface Axis {
   label: string;
   domain: [number, number];
   kind?: "linear" | "log" | "symlog";
+  /** Numbers that are written on the axis; default: few round ones. */
+  ticks?: readonly number[];
 }
 
 export interface PlotOptions {
@@ -126,6 +128,26 @@ export abstract class Plot {
   /** The picture as a PNG, with `ratio` pixels per pixel of the page. */
   png(ratio = 2): Promise<Blob> {
     return pngOf(this.svgText(), ratio);
+  }
+
+  /** Calls back with a pointer's place in the inner part, in pixels, and with null where it has left; a tap is a place, too. */
+  protected track(move: (at: [number, number] | null) => void): void {
+    const here = (event: PointerEvent | MouseEvent) => move(this.placeOf(event));
+    this.stage.addEventListener("pointermove", here);
+    this.stage.addEventListener("click", here);
+    this.stage.addEventListener("pointerleave", ({ pointerType }) => pointerType === "touch" || move(null));
+    this.stage.addEventListener("pointercancel", () => move(null)); // such as a finger that scrolls
+    this.element.addEventListener("focusout", ({ relatedTarget }) => this.element.contains(relatedTarget as Node) || move(null));
+  }
+
+  /** The place of a pointer in the inner part, in pixels. */
+  protected placeOf(event: PointerEvent | MouseEvent): [number, number] {
+    return pointer(event, this.inner.node());
+  }
+
+  /** True for a place in the inner part, in pixels. */
+  protected within([right, down]: [number, number]): boolean {
+    return right >= 0 && right <= this.width && down >= 0 && down <= this.plotHeight;
   }
 
   /** Draws the data in the inner part, which is `width` × `plotHeight` pixels. */
@@ -242,13 +264,22 @@ export function scaleOf({ kind, domain }: Axis): Scale {
   return (kind === "log" ? scaleLog() : kind === "symlog" ? scaleSymlog() : scaleLinear()).domain(domain);
 }
 
-/** Few ticks; a logarithmic axis has powers of ten, every second or third where there are many, and a symlog axis 0, too. */
-export function ticks({ kind, domain: [low, high] }: Axis, scale: Scale, count: number): number[] {
+/**
+ * Few ticks; a logarithmic axis has powers of ten, every second or third where there are many, with 2 and 5 times as much
+ * where there are fewer than three, and a symlog axis 0, too.
+ */
+export function ticks({ kind, domain: [low, high], ticks: chosen }: Axis, scale: Scale, count: number): number[] {
+  if (chosen) return chosen.filter((value) => value >= low && value <= high);
   if (kind !== "log" && kind !== "symlog") return scale.ticks(count);
   const powers: number[] = kind === "symlog" && low <= 0 && high >= 0 ? [0] : [];
   const least = kind === "symlog" ? Math.max(low, 1) : low;
   for (let power = -12; power <= 12; power++) {
     if (10 ** power >= least * (1 - 1e-9) && 10 ** power <= high * (1 + 1e-9)) powers.push(10 ** power);
+  }
+  if (kind === "log" && powers.length > 0 && powers.length < 3) {
+    return [powers[0] / 10, ...powers]
+      .flatMap((power) => [1, 2, 5].map((times) => Number((times * power).toPrecision(1))))
+      .filter((value) => value >= low && value <= high);
   }
   const stride = Math.ceil(powers.length / Math.max(1.5 * count, 4));
   return powers.length >= 2 ? powers.filter((_, at) => at % stride === 0) : scale.ticks(count);

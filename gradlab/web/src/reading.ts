@@ -27,6 +27,13 @@ export function nearest(rising: ArrayLike<number>, at: number): number {
   return Math.abs(rising[low] - at) <= Math.abs(rising[high] - at) ? low : high;
 }
 
+/** The distance of numbers that rise evenly, up to rounding; null for others, and for fewer than two. */
+export function stepOf(values: readonly number[]): number | null {
+  const step = (values[values.length - 1] - values[0]) / (values.length - 1);
+  const even = values.every((value, at) => Math.abs(value - values[0] - at * step) <= 1e-3 * step);
+  return step > 0 && even ? step : null;
+}
+
 /** The least and the greatest finite number of several arrays; [0, 1] where there is none. */
 export function extent(...arrays: ArrayLike<number>[]): [number, number] {
   let least = Infinity;
