@@ -1,7 +1,9 @@
 """The site: what is laid out and rewritten for it, that it builds without a warning, and that it works offline."""
 
+import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("sphinx", reason="the site's packages are not installed: pip install -e '.[site]'")
+
+from docutils import nodes
 
 from scripts.site import docstrings, lab, links, mathml, pages, sources, symbols
 from scripts.site.__main__ import build
@@ -148,7 +152,7 @@ def test_mathematics_becomes_mathml(tex, has):
 def test_indices_of_symbols_are_lowered_and_names_are_not():
     text = "|∂L/∂π_w| : E_t[Δπ_l] = c_ij, π_ref, Δ_max; log_rho, gl.x_y, a_b_c, p_value"
     lowered = "".join(
-        f"<{part.astext()}>" if part.tagname == "subscript" else part.astext() for part in symbols.parts(text)
+        f"<{part.astext()}>" if isinstance(part, nodes.subscript) else part.astext() for part in symbols.parts(text)
     )
     assert lowered == "|∂L/∂π<w>| : E<t>[Δπ<l>] = c<ij>, π<ref>, Δ<max>; log_rho, gl.x_y, a_b_c, p_value"
 
@@ -159,20 +163,28 @@ def test_a_formula_that_cannot_be_said_is_named():
 
 
 @pytest.mark.parametrize(
-    ("bundle", "offered"),
+    ("source", "explorer", "state"),
     [
-        ("function a(){}export{a as mountLab};", True),
-        ("export{b as mountLabel,mountLab}", True),
-        ("function mountLab(){}", False),
-        ("", False),
+        ("import gradlab as gl\n\nexplorer = gl.widgets.PairExplorer()\nexplorer", "pair", {}),
+        ("grid = gl.widgets.GridExplorer(mask_rate=0.2, loss_a='ipo')", "grid", {"mask_rate": 0.2, "loss_a": "ipo"}),
+        ("log = gl.widgets.TrainingLogExplorer()", "training_log", {}),
     ],
 )
-def test_the_lab_is_on_the_page_where_the_bundle_offers_it(tmp_path, bundle, offered):
-    (tmp_path / "gradlab.js").write_text(bundle + "// </script>", "utf-8")
-    script = lab.script(tmp_path / "gradlab.js", {})
-    assert bool(script) == offered
-    assert script.count("</script>") == offered
-    assert lab.script(tmp_path / "none.js") == ""
+def test_a_cell_that_shows_an_explorer_has_a_place_for_the_live_one(source, explorer, state):
+    (found,) = re.findall(
+        r'^<span class="gradlab-place" data-explorer="(.*)" data-state="(.*)"></span>$', lab.marker(source)
+    )
+    assert (found[0], json.loads(html.unescape(found[1]))) == (explorer, state)
+    output = {"data": {"image/png": "", "text/plain": "A: why?"}}
+    cell = {"cell_type": "code", "source": source, "outputs": [output], "metadata": {}}
+    (after,) = json.loads(sources.notebook(json.dumps({"cells": [cell]}), str))["cells"]
+    assert [*after["outputs"][0]["data"].values(), after["outputs"][1]] == [lab.marker(source), output]
+
+
+def test_other_cells_and_pages_have_no_place_and_load_no_scripts():
+    assert lab.marker("explorer.reset()\nassert explorer.numbers") == ""
+    assert lab.scripts("<p>gradlab-place</p>", str) == ""
+    assert lab.scripts('<div id="gradlab-lab"></div>', "../{}".format).count('<script defer src="../lab') == 3
 
 
 # ---- the check of links
@@ -331,16 +343,64 @@ def test_the_search_finds_a_page_from_a_folder(window):
     assert one.problems == []
 
 
+BUNDLE = """
+const show = (name) => (root, given, ...more) => {
+  if (more[0] === "grid" && given.broken) throw new Error("no kernel");
+  root.textContent = [name, ...more.map((one) => JSON.stringify(one))].join(" ");
+};
+const mountLab = show("lab"), mountExplorer = show("explorer");
+export { EXPORTS };
+"""
+
+
+@pytest.fixture
+def page_with_places(chromium, tmp_path):
+    """A function that opens a page with places, a bundle and data; nothing may go wrong in its console."""
+    windows = []
+
+    def open_page(bundle, **data):
+        (tmp_path / "bundle.js").write_text(bundle, "utf-8")
+        lab.write_files(tmp_path, tmp_path / "bundle.js", {"pair": {}, "grid": {}, "words": "</script>\u2028", **data})
+        shutil.copy(ROOT / "docs/_static/lab.js", tmp_path)
+        cells = [f"gl.widgets.{name}" for name in ("PairExplorer()", "ClaimsExplorer()", "GridExplorer(seed=3)")]
+        places = "".join(f'<div class="cell_output"><p>{lab.marker(cell)}</p><img></div>' for cell in cells)
+        body = f'<div id="gradlab-lab"><img></div>{places}'
+        (tmp_path / "page.html").write_text(f'<meta charset="utf-8">{body}{lab.scripts(body, str)}', "utf-8")
+        windows.append(Window(chromium, tmp_path))
+        page = windows[-1].open("page.html")
+        page.wait_for_timeout(300)
+        return [div.inner_text() + "picture" * div.locator("img").count() for div in page.locator("body > div").all()]
+
+    yield open_page
+    for one in windows:
+        one.context.close()
+        assert one.problems == []
+
+
+@pytest.mark.browser
+def test_live_explorers_take_the_place_of_the_pictures_that_the_bundle_can_replace(page_with_places):
+    live = ["lab", 'explorer "pair" {}', "picture", 'explorer "grid" {"seed":3}']
+    assert page_with_places(BUNDLE.replace("EXPORTS", "mountLab, mountExplorer")) == live
+    assert page_with_places(BUNDLE.replace("EXPORTS", "mountLab")) == ["lab", *["picture"] * 3]
+    assert page_with_places(BUNDLE.replace("EXPORTS", "show")) == ["picture"] * 4
+
+
+@pytest.mark.browser
+def test_what_does_not_run_leaves_its_picture_and_says_so(page_with_places):
+    said = "The live explorer does not run here: "
+    *_, grid = page_with_places(BUNDLE.replace("EXPORTS", "mountLab, mountExplorer"), broken=True)
+    assert grid == f"{said}no kernelpicture"
+    first, *rest = page_with_places("import 1")
+    assert first.startswith(said)
+    assert first.endswith("picture")
+    assert rest == ["picture"] * 3
+
+
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_bundle_that_offers_the_lab_takes_the_place_of_the_picture(window, tmp_path):
-    bundle = 'function show(root){root.textContent=`it is ${"<b>"} here </b>`}export{show as mountLab};'
-    (tmp_path / "gradlab.js").write_text(bundle, "utf-8")
+def test_the_first_page_is_live(window):
     one = window()
-    for text, seen in ((bundle, "it is <b> here </b>"), (bundle.replace("root.text", "root.no.text"), "does not run")):
-        (tmp_path / "gradlab.js").write_text(text, "utf-8")
-        page = f'<meta charset="utf-8"><div id="gradlab-lab"><img></div>{lab.script(tmp_path / "gradlab.js", {})}'
-        (one.site / "lab-test.html").write_text(page, "utf-8")
-        one.open("lab-test.html").get_by_text(seen).wait_for(timeout=5_000)
-    (one.site / "lab-test.html").unlink()
+    page = one.open("index.html")
+    page.locator("#gradlab-lab .gl-lab").wait_for()
+    assert page.locator("#gradlab-lab > img").count() == 0
     assert one.problems == []

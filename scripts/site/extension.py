@@ -37,6 +37,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("doctree-resolved", symbols.typeset)
     app.connect("html-collect-pages", _source_pages)
     app.connect("html-page-context", _lab)
+    app.connect("build-finished", _lab_files)
     app.connect("build-finished", _llms)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -107,9 +108,15 @@ def _source_pages(app: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 
 def _lab(app: Any, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Add the live lab to the first page."""
-    if page == "index":
-        context["body"] += lab.script()
+    """Add the scripts of live explorers to the pages that have a place for one."""
+    if "body" in context:
+        context["body"] += lab.scripts(context["body"], lambda name: context["pathto"](f"_static/{name}", 1))
+
+
+def _lab_files(app: Any, error: Exception | None) -> None:
+    """Write the files that the pages with live explorers share."""
+    if error is None and app.builder.name == "html":
+        lab.write_files(Path(app.outdir) / "_static")
 
 
 def _llms(app: Any, error: Exception | None) -> None:

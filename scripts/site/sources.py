@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from scripts.site import lab
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = (
     "docs/**/*.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md",
@@ -150,7 +152,7 @@ def _relinked(text: str, link: Callable[[str], str | None]) -> str:
 
 
 def notebook(text: str, link: Callable[[str], str | None]) -> str:
-    """Return a notebook with its links rewritten, folded cells folded, and words for its pictures."""
+    """Return a notebook with its links rewritten, folded cells folded, words for its pictures, places for explorers."""
     content: dict[str, Any] = json.loads(text)
     for cell in content["cells"]:
         source = "".join(cell["source"])
@@ -159,8 +161,15 @@ def notebook(text: str, link: Callable[[str], str | None]) -> str:
             continue
         if cell["metadata"].get("jupyter", {}).get("source_hidden"):
             cell["metadata"] = {"tags": ["hide-cell"]}
-        for output in cell["outputs"]:
+        for output in list(cell["outputs"]):
             if "image/png" in output.get("data", {}):
                 words = "".join(output["data"].get("text/plain", "a picture")).replace('"', "”")
                 cell["metadata"] = {**cell["metadata"], "mystnb": {"image": {"alt": words}}}
+                cell["outputs"] = [*_place(source), *cell["outputs"]]
     return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def _place(source: str) -> list[dict[str, Any]]:
+    """Return the output that marks the place of a cell's explorer; none where it shows none."""
+    marker = lab.marker(source)
+    return [{"output_type": "display_data", "data": {"text/html": marker}, "metadata": {}}] if marker else []
