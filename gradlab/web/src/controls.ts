@@ -1,9 +1,9 @@
 /** Controls that move a history: sliders, menus, and the places of losses. */
 
 import { make, menu, type Option, write } from "./dom";
-import { type Explorer, type Given, movable, type Range, sliderOf, SLOTS, slotsOf } from "./given";
+import { type ControlSpec, type LossFacts, movable, sliderOf, SLOTS, slotsOf, type Spec } from "./spec";
 import { Slider, type SliderOptions } from "./slider";
-import type { History, State, Value } from "./state";
+import { type History, refusal, type State, type Value } from "./state";
 
 /** A part of a page that shows a state. */
 export type Show = (state: State) => void;
@@ -20,56 +20,114 @@ export function slider(parent: HTMLElement, history: History, name: string, opti
   };
 }
 
-/** A menu of a setting. */
-export function choices(parent: HTMLElement, history: History, name: string, label: string, options: readonly (string | Option)[]): Show {
-  const full = options.map((one) => (typeof one === "string" ? { value: one, label: one } : one));
-  const made = menu(label, full, (value) => history.set({ [name]: value }));
-  parent.append(make("label", { className: "gl-choice" }, make("span", { textContent: label }), made));
+/** A menu of a setting; the values of its options need not be texts. */
+export function choices(parent: HTMLElement, history: History, name: string, { label, hint, options = [] }: ControlSpec): Show {
+  const full = options.map(({ label, value }) => ({ value: String(value), label }));
+  const made = menu(label, full, (text) => history.set({ [name]: options.find(({ value }) => String(value) === text)!.value }));
+  parent.append(make("label", { className: "gl-choice", title: hint }, make("span", { textContent: label }), made));
   return (state) => {
-    made.value = state[name] as string;
+    made.value = String(state[name]);
   };
 }
 
-/** Fills an explorer's element; returns places in it, and makers of controls that add to `shows`, by their short names. */
-export function layOut(element: HTMLElement, explorer: Explorer, history: History, shows: Show[]) {
-  const asked = make("div", { className: "gl-prediction" });
-  const controls = make("div", { className: "gl-controls" });
-  const stage = make("div", { className: "gl-stage-all" });
-  element.append(asked, make("div", { className: "gl-sides" }, controls, stage));
-  const add = (place: HTMLElement, name: string, options: SliderOptions) =>
-    shows.push(slider(place, history, `${explorer}.${name}`, options));
-  const pick = (place: HTMLElement, name: string, label: string, options: readonly (string | Option)[]) =>
-    shows.push(choices(place, history, `${explorer}.${name}`, label, options));
-  return { asked, controls, stage, add, pick };
+/** A tick box of a setting. */
+function tick(parent: HTMLElement, history: History, name: string, { label, hint }: ControlSpec): Show {
+  const box = make("input", { type: "checkbox" });
+  box.onchange = () => history.set({ [name]: box.checked });
+  parent.append(make("label", { title: hint }, box, ` ${label}`));
+  return (state) => {
+    box.checked = state[name] as boolean;
+  };
+}
+
+/** A line to type in; what a setting does not take is said under it. */
+function line(parent: HTMLElement, history: History, name: string, { label, hint }: ControlSpec): Show {
+  const field = make("input", { type: "text", placeholder: hint, ariaLabel: label });
+  const note = make("output", { className: "gl-note" });
+  field.onchange = () => {
+    const reason = refusal(label, field.value, history.spec[name]);
+    write(note, reason ?? "");
+    if (!reason) history.set({ [name]: field.value });
+  };
+  parent.append(make("label", { className: "gl-choice", title: hint }, make("span", { textContent: label }), field), note);
+  return (state) => {
+    field.value = state[name] as string;
+  };
+}
+
+/** Lays out the controls of a spec by groups, but for those that an explorer places itself; returns what shows a state. */
+export function layOut(
+  parent: HTMLElement,
+  { groups, controls, losses: facts }: Spec,
+  history: History,
+  placed: readonly string[],
+  hidden: (state: State) => readonly string[],
+): Show {
+  const shows: Show[] = [];
+  const places = new Map<string, HTMLElement>();
+  for (const { heading, folded, controls: all } of groups) {
+    const names = all.filter((name) => !placed.includes(name) && name !== "count");
+    if (!names.length) continue;
+    const place = folded ? make("details", {}, make("summary", { textContent: heading })) : make("div", { className: "gl-group" });
+    if (!folded && groups.length > 1) place.append(make("div", { className: "gl-heading", textContent: heading }));
+    parent.append(place);
+    if (names.some((name) => controls[name].loss)) shows.push(losses(place, history, facts, controls));
+    let menus: HTMLElement | null = null;
+    for (const name of names) {
+      const control = controls[name];
+      if (control.loss || control.hyper) continue;
+      const short = control.kind === "choice" || control.kind === "flag";
+      if (!short) menus = null;
+      else if (!menus) place.append((menus = make("div", { className: "gl-choices" })));
+      const box = make("div", { className: "gl-control" });
+      (menus ?? place).append(box);
+      places.set(name, box);
+      shows.push(draw(box, history, name, control));
+    }
+  }
+  return (state) => {
+    const without = hidden(state);
+    for (const [name, box] of places) box.hidden = without.includes(name);
+    for (const show of shows) show(state);
+  };
+}
+
+/** Draws a control by its kind. */
+export function draw(parent: HTMLElement, history: History, name: string, control: ControlSpec): Show {
+  if (control.kind === "choice") return choices(parent, history, name, control);
+  if (control.kind === "flag") return tick(parent, history, name, control);
+  if (control.kind === "text") return line(parent, history, name, control);
+  return slider(parent, history, name, sliderOf(control));
 }
 
 /** The losses that are compared: a menu, and sliders of the numbers that the loss has. */
-export function losses(parent: HTMLElement, history: History, given: Given): Show {
+function losses(parent: HTMLElement, history: History, facts: readonly LossFacts[], controls: Spec["controls"]): Show {
   const box = make("div", { className: "gl-slots", role: "group", ariaLabel: "losses" });
   const more = make("button", { type: "button", textContent: "+ loss", title: "compare one loss more" });
   const fewer = make("button", { type: "button", textContent: "− loss", title: "take the last loss away" });
   more.onclick = () => history.set({ count: (history.state.count as number) + 1 });
   fewer.onclick = () => history.set({ count: (history.state.count as number) - 1 });
-  parent.append(box, make("div", { className: "gl-buttons" }, more, fewer));
-  const options: Option[] = given.losses.map(({ name, label, equation, source, family, trains, reason }) => ({
-    value: name, label: trains ? label : `${label} (in Python only)`, group: family, disabled: !trains,
-    title: trains ? `${equation}\n${source}` : reason,
+  const counted = controls.count;
+  parent.append(box, ...(counted ? [make("div", { className: "gl-buttons" }, more, fewer)] : []));
+  const options: Option[] = facts.map(({ name, label, equation, source, family, reason }) => ({
+    value: name, label: reason ? `${label} (in Python only)` : label, group: family, disabled: reason !== "",
+    title: reason || `${equation}\n${source}`,
   }));
-  const shows = SLOTS.map((key) => {
+  const shows = SLOTS.filter((key) => `loss_${key}` in controls).map((key) => {
     const slot = make("div", { className: "gl-slot" });
     const made = menu(`loss ${key.toUpperCase()}`, options, (value) => history.set({ [`loss_${key}`]: value }));
     const chip = make("span", { className: "gl-chip gl-color", textContent: key.toUpperCase(), ariaHidden: "true" });
     const equation = make("div", { className: "gl-equation" });
     slot.append(make("div", { className: "gl-slot-head" }, chip, made), equation);
     box.append(slot);
-    const sliders = Object.entries(given.hyper).map(([name, range]: [string, Range]) => {
+    const sliders = Object.entries(controls).filter(([, { of }]) => of === key).map(([name, control]) => {
       const place = make("div");
       slot.append(place);
-      const options = sliderOf(name, range);
-      return { name, place, show: slider(place, history, `${name}_${key}`, { ...options, label: `${options.label} of ${key.toUpperCase()}` }) };
+      const options = sliderOf(control);
+      return { name: control.hyper!, place, show: slider(place, history, name, { ...options, label: `${options.label} of ${key.toUpperCase()}` }) };
     });
     return (state: State) => {
-      const chosen = slotsOf(state, given.losses).find((one) => one.key === key);
+      const chosen = slotsOf(state, facts).find((one) => one.key === key);
       slot.hidden = !chosen;
       if (!chosen) return;
       chip.style.setProperty("--gl-color", chosen.color);
@@ -85,38 +143,37 @@ export function losses(parent: HTMLElement, history: History, given: Given): Sho
   });
   return (state) => {
     for (const show of shows) show(state);
-    more.disabled = state.count === SLOTS.length;
-    fewer.disabled = state.count === 2;
+    more.disabled = state.count === counted?.high;
+    fewer.disabled = state.count === counted?.low;
   };
 }
 
-/** A prediction to choose before anything is revealed; `told` says what came of it. */
-export function prediction(
-  parent: HTMLElement,
-  history: History,
-  name: string,
-  question: string,
-  answers: (state: State) => [value: string, label: string][],
-): (state: State, told: string) => void {
+/** A prediction to choose before anything is revealed; then it says what came of it. */
+export function prediction(parent: HTMLElement, history: History, question: string) {
   const buttons = make("span", { className: "gl-buttons" });
   const words = make("output", { className: "gl-told" });
   parent.append(make("span", { className: "gl-ask", textContent: question }), buttons, words);
   let drawn = "";
-  return (state, told) => {
-    const all: [Value, string][] = [...answers(state), ["shown", "just show me"]];
-    const key = JSON.stringify([all, state[name]]);
+  return (guess: Value, answers: readonly (readonly [value: string, label: string])[], outcome: readonly [string, string] | null) => {
+    const all = [...answers, ["shown", "just show me"] as const];
+    const key = JSON.stringify([all, guess]);
     if (key !== drawn) {
       drawn = key;
       const held = [...buttons.children].indexOf(document.activeElement!);
       buttons.replaceChildren(
         ...all.map(([value, label]) => {
-          const made = make("button", { type: "button", textContent: label, ariaPressed: String(state[name] === value) });
-          made.onclick = () => history.set({ [name]: value });
+          const made = make("button", { type: "button", textContent: label, ariaPressed: String(guess === value) });
+          made.onclick = () => history.set({ guess: value });
           return made;
         }),
       );
       if (held >= 0) (buttons.children[held] as HTMLElement).focus();
     }
-    write(words, told);
+    write(words, guess === "none" || !outcome ? "" : told(guess, ...outcome));
   };
+}
+
+function told(guess: Value, truth: string, sentence: string): string {
+  if (guess === "shown") return sentence;
+  return `${guess === truth ? "As expected" : "Not as expected"}: ${sentence}`;
 }

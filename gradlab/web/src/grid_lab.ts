@@ -1,9 +1,9 @@
 /** Grid training in a page: several losses train on one world, again at every move, side by side and to be played. */
 
-import { layOut, losses, prediction, type Show, slider } from "./controls";
+import { type Show, slider } from "./controls";
 import { type Curve, CurvePlot } from "./curves";
 import { make, NumberTable, write } from "./dom";
-import { type Given, partOf, type Slot, slotsOf } from "./given";
+import type { Context, ExplorerView } from "./explorer";
 import { type Cell, HeatMap } from "./heatmap";
 import { LEAST } from "./palette";
 import type { Plot } from "./plot";
@@ -11,15 +11,9 @@ import { Pool } from "./pool";
 import { gridCode } from "./python";
 import { extent, roundUp, spelt } from "./reading";
 import { Ground, trainingKey, type Trained } from "./runs";
-import type { History, State } from "./state";
-import { MASK_KINDS, REFERENCES, UTILITIES } from "./world";
+import { type Slot, sliderOf, slotsOf } from "./spec";
+import type { State } from "./state";
 
-export const READING =
-  "Maps have a row for each prompt and a column for each response: the world's utility, then one policy per loss, on a " +
-  "logarithmic scale from 0.001 to 1. Responses that no pair shows are struck through. Point at a cell to read it in every " +
-  "map; click one to draw its prompt at the lower right, with the reference dotted. Curves run over the steps of training; " +
-  "the dots are the step that is shown, which the scrubber and play move. Bands hold 80% of the seeds, and the curve is " +
-  "then their mean. With paint on, a stroke on the world hides or shows responses, or sets their utility.";
 const SIDE = 20; // prompts, and responses
 const CURVES = [
   ["utility", "Reward", "E[u], nats"],
@@ -43,10 +37,9 @@ interface Run {
   band?: Trained[];
 }
 
-export class GridLab {
-  readonly element = make("section", { className: "gl-explorer", ariaLabel: "Training", role: "tabpanel" });
+export class GridLab implements ExplorerView {
+  static readonly places = ["when", "prompt", "painted"];
   private readonly pool = new Pool(Math.min(4, globalThis.navigator?.hardwareConcurrency ?? 2));
-  private readonly shows: Show[] = [];
   private readonly maps: HeatMap[] = [];
   private readonly pictures = make("div", { className: "gl-pictures" });
   private readonly world: HeatMap;
@@ -55,10 +48,7 @@ export class GridLab {
   private readonly table = new NumberTable("At the step that is shown");
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
   private readonly play = make("button", { type: "button", textContent: "▶ play", className: "gl-play" });
-  private readonly pin = make("button", { type: "button", textContent: "pin", title: "keep these curves, faintly, to compare with" });
   private readonly step = make("span", { className: "gl-at" });
-  private readonly ask: (state: State, told: string) => void;
-  private readonly shift: HTMLElement;
   private readonly scrub: Show;
   private ground: Ground | null = null;
   private runs: Run[] = [];
@@ -74,50 +64,16 @@ export class GridLab {
   private brief = false; // whether legends have a loss's letter alone
   private pinned: Record<string, Curve[]> | null = null;
 
-  constructor(
-    parent: HTMLElement,
-    private readonly history: History,
-    private readonly given: Given,
-  ) {
-    const { asked, controls, stage, add, pick } = layOut(this.element, "grid", history, this.shows);
-    parent.append(this.element);
-    this.ask = prediction(asked, history, "grid.guess", "Predict: which policy ends with more reward?", (state) => [
-      ...slotsOf(state, given.losses).map(({ key, name }): [string, string] => [key, name]),
-      ["equal", "no difference"],
-    ]);
-    this.shows.push(losses(controls, history, given));
-    add(controls, "scale", { label: "height R", low: 0.25, high: 12 });
-    add(controls, "sigma", { label: "width σ", low: 0.5, high: 10 });
-    add(controls, "mask_rate", { label: "mask rate", low: 0, high: 0.8 });
-    const menus = make("div", { className: "gl-choices" });
-    controls.append(menus);
-    const pairs = ["20", "100", "500"].map((value) => ({ value, label: `${value} per prompt` }));
-    pick(menus, "pairs", "pairs", [{ value: "exact", label: "all, exact" }, ...pairs]);
-    pick(menus, "policy", "parameters", ["free", "shared"]);
-    pick(menus, "optimizer", "optimiser", [{ value: "adam", label: "Adam" }, "gd"]);
-    add(controls, "learning_rate", { label: "learning rate", low: 1e-3, high: 10, scale: "log" });
-    add(controls, "steps", { label: "steps", low: 10, high: 2000, whole: true });
-    add(controls, "seed", { label: "seed", low: 0, high: 99, whole: true });
-    const more = make("details", {}, make("summary", { textContent: "more of the world, and painting" }));
-    controls.append(more);
-    add(more, "seeds", { label: "seeds, with bands", low: 1, high: 20, whole: true });
-    const rest = make("div", { className: "gl-choices" });
-    more.append(rest);
-    pick(rest, "utility", "utility u", UTILITIES);
-    pick(rest, "mask_kind", "mask hides", MASK_KINDS);
-    pick(rest, "reference", "reference", REFERENCES);
-    this.shift = make("div");
-    more.append(this.shift, this.brushes());
-    add(this.shift, "shift", { label: "its shift", low: 0, high: 15 });
-
+  constructor(private readonly context: Context) {
+    const { history, stage, spec } = context;
+    context.controls.append(make("details", {}, make("summary", { textContent: "paint" }), this.brushes()));
     this.world = this.map("World: utility u", "u", "linear");
     this.world.onpaint = (cell) => this.paint(cell);
-    const times = make("div", { className: "gl-time" }, this.play, this.pin, this.step);
+    const times = make("div", { className: "gl-time" }, this.play, this.step);
     const lines = make("div", { className: "gl-pictures gl-lines" });
     stage.append(this.trouble, this.pictures, times, lines, this.table.element);
-    this.scrub = slider(times, history, "grid.when", { label: "how far through training, %", low: 0, high: 100, whole: true });
+    this.scrub = slider(times, history, "when", sliderOf(spec.controls.when));
     times.addEventListener("input", () => this.playing && this.halt());
-    this.pin.onclick = () => this.keep();
     this.play.onclick = () => (this.playing ? this.stop() : this.start());
     this.curves = CURVES.map(([, title, label]) => {
       const plot = new CurvePlot(lines, { title, description: `${title} of each loss over training`, height: 175, x: { label: "step", domain: [0, 500], kind: "symlog" }, y: { label, domain: [0, 1] } });
@@ -125,11 +81,19 @@ export class GridLab {
       return plot;
     });
     this.prompt = new CurvePlot(lines, { title: "", description: "π of each loss over the responses of one prompt", height: 175, x: { label: "response", domain: [0, SIDE - 1] }, y: { label: "π", domain: [0, 1] } });
-    this.prompt.onhover = (x) => this.point(x === null ? null : [this.history.state["grid.prompt"] as number, Math.round(x)]);
+    this.prompt.onhover = (x) => this.point(x === null ? null : [this.history.state.prompt as number, Math.round(x)]);
   }
 
   code(): string {
-    return gridCode(partOf(this.history.state, "grid"), slotsOf(this.history.state, this.given.losses));
+    return gridCode(this.history.state, this.slots(this.history.state));
+  }
+
+  hidden({ reference }: State): string[] {
+    return reference === "shifted" ? [] : ["shift"];
+  }
+
+  answers(state: State): [value: string, label: string][] {
+    return [...this.slots(state).map(({ key, name }): [string, string] => [key, name]), ["equal", "no difference"]];
   }
 
   /** The numbers at the last step, for tests and for a file. */
@@ -150,46 +114,64 @@ export class GridLab {
   }
 
   update(state: State): void {
-    for (const show of this.shows) show(state);
-    this.shift.hidden = state["grid.reference"] !== "shifted";
     if (this.runs.length && this.current(state)) this.draw(state);
     else if (this.busy) this.again = true;
     else void this.retrain();
     if (this.current(state)) this.fill(state);
-    const chosen = state["grid.guess"];
+    const chosen = state.guess;
     if (this.asked === "none" && chosen !== "none" && this.runs.length) this.start();
     this.asked = chosen;
   }
 
+  close(): void {
+    this.halt();
+    this.filling?.abort();
+    this.pool.close();
+  }
+
+  private get history() {
+    return this.context.history;
+  }
+
+  private slots(state: State): Slot[] {
+    return slotsOf(state, this.context.losses);
+  }
+
+  /** The settings of the world and of the trainings, without the losses. */
+  private settings(state: State): State {
+    const { controls } = this.context.spec;
+    return Object.fromEntries(Object.entries(state).filter(([name]) => name !== "count" && !controls[name].loss && !controls[name].hyper));
+  }
+
   private seed(state: State): number {
-    return state["grid.seed"] as number;
+    return state.seed as number;
   }
 
   private keyOf(state: State, slot: Slot): string {
-    return trainingKey({ ...partOf(state, "grid"), loss: slot.loss.name, ...slot.hyper }, this.seed(state));
+    return trainingKey({ ...this.settings(state), loss: slot.loss.name, ...slot.hyper }, this.seed(state));
   }
 
   /** True if the runs that are shown were trained at these settings. */
   private current(state: State): boolean {
-    const slots = slotsOf(state, this.given.losses);
+    const slots = this.slots(state);
     return slots.length === this.runs.length && slots.every((slot, at) => this.runs[at].key === this.keyOf(state, slot));
   }
 
   /** Trains what has changed, until nothing has changed meanwhile; every picture moves at once. */
   private async retrain(): Promise<void> {
     this.busy = true;
-    this.element.ariaBusy = "true";
+    this.context.stage.ariaBusy = "true";
     this.filling?.abort();
     do {
       this.again = false;
       const state = this.history.state;
       try {
-        const ground = new Ground(partOf(state, "grid"), this.seed(state));
+        const ground = new Ground(this.settings(state), this.seed(state));
         const runs = await Promise.all(
-          slotsOf(state, this.given.losses).map(async (slot): Promise<Run> => {
+          this.slots(state).map(async (slot): Promise<Run> => {
             const key = this.keyOf(state, slot);
             const known = this.runs.find((run) => run.key === key);
-            return { ...(known ?? { trained: await ground.train(slot, this.pool) }), slot, key };
+            return { ...(known ?? { trained: await ground.train(slot, await this.kernel(state, slot), this.pool) }), slot, key };
           }),
         );
         [this.ground, this.runs] = [ground, runs];
@@ -201,14 +183,18 @@ export class GridLab {
       }
     } while (this.again);
     this.busy = false;
-    this.element.ariaBusy = "false";
+    this.context.stage.ariaBusy = "false";
     if (this.current(this.history.state)) this.fill(this.history.state);
+  }
+
+  private kernel({ policy, optimizer }: State, slot: Slot) {
+    return this.context.shelf.record(slot, `${policy} ${optimizer}`);
   }
 
   /** Trains the other seeds and then draws bands. */
   private fill(state: State): void {
-    const seeds = state["grid.seeds"] as number;
-    const slots = slotsOf(state, this.given.losses);
+    const seeds = state.seeds as number;
+    const slots = this.slots(state);
     const key = JSON.stringify([seeds, slots.map((slot) => this.keyOf(state, slot))]);
     if (this.busy || key === this.filled) return;
     this.filling?.abort();
@@ -221,10 +207,11 @@ export class GridLab {
     const { signal } = (this.filling = new AbortController());
     const others = Array.from({ length: seeds - 1 }, (_, at) => this.seed(state) + at + 1);
     const train = async () => {
+      const kernels = await Promise.all(slots.map((slot) => this.kernel(state, slot)));
       const bands: Trained[][] = this.runs.map(({ trained }) => [trained]);
       for (const seed of others) {
-        const ground = new Ground(partOf(state, "grid"), seed);
-        const found = await Promise.all(slots.map((slot) => ground.train(slot, this.pool, signal)));
+        const ground = new Ground(this.settings(state), seed);
+        const found = await Promise.all(slots.map((slot, at) => ground.train(slot, kernels[at], this.pool, signal)));
         found.forEach((one, at) => bands[at].push(one));
       }
       if (signal.aborted) return;
@@ -241,10 +228,10 @@ export class GridLab {
     if (!this.ground) return;
     const { world, wanted } = this.ground;
     const hidden = world.observed.map((seen) => 1 - seen);
-    const revealed = state["grid.guess"] !== "none";
-    const when = revealed ? (this.played ?? (state["grid.when"] as number)) : 0;
+    const revealed = state.guess !== "none";
+    const when = revealed ? (this.played ?? (state.when as number)) : 0;
     const at = Math.round((when / 100) * (wanted.length - 1));
-    this.scrub({ ...state, "grid.when": when });
+    this.scrub({ ...state, when });
     this.world.ends = extent(world.utility);
     this.world.show(world.utility, hidden);
     while (this.maps.length > this.runs.length) this.maps.pop()!.remove();
@@ -260,9 +247,9 @@ export class GridLab {
     this.drawCurves(wanted, wanted[at], revealed);
     this.drawPrompt(state, policies);
     write(this.step, `step ${wanted[at]} of ${wanted[wanted.length - 1]}`);
-    this.play.disabled = this.pin.disabled = !revealed;
+    this.play.disabled = !revealed;
     this.drawTable(at, revealed);
-    this.ask(state, revealed ? this.told(state) : "Then they train before your eyes.");
+    this.context.changed();
   }
 
   private drawCurves(wanted: number[], step: number, revealed: boolean): void {
@@ -284,7 +271,7 @@ export class GridLab {
 
   private drawPrompt(state: State, policies: Float64Array[]): void {
     const { world } = this.ground!;
-    const row = state["grid.prompt"] as number;
+    const row = state.prompt as number;
     const x = Array.from({ length: SIDE }, (_, at) => at);
     const part = (table: ArrayLike<number>) => x.map((at) => table[row * SIDE + at]);
     const reference: Curve = { name: "reference", color: "#888888", dash: "1 3", x, y: part(world.refLogp).map(Math.exp) };
@@ -302,15 +289,13 @@ export class GridLab {
     this.table.compare(this.runs.map(({ slot }) => slot.name), rows);
   }
 
-  private told(state: State): string {
+  outcome(): [truth: string, sentence: string] | null {
     const ends = this.runs.map(({ slot, trained }) => ({ slot, end: trained.utility.at(-1)! })).sort((one, other) => other.end - one.end);
     const [first, second] = ends;
-    if (!second) return "";
+    if (!second) return null;
     const gap = first.end - second.end;
-    const truth = gap <= CLOSE ? "equal" : first.slot.key;
-    const sentence = gap <= CLOSE ? `the best two end within ${CLOSE} nats of each other` : `${first.slot.name} ends highest, by ${spelt(gap)} nats`;
-    if (state["grid.guess"] === "shown") return `Here ${sentence}.`;
-    return `${state["grid.guess"] === truth ? "As expected" : "Not as expected"}: ${sentence}.`;
+    if (gap <= CLOSE) return ["equal", `the best two end within ${CLOSE} nats of each other.`];
+    return [first.slot.key, `${first.slot.name} ends highest, by ${spelt(gap)} nats.`];
   }
 
   private map(title: string, quantity: string, kind: "linear" | "logarithmic"): HeatMap {
@@ -320,7 +305,7 @@ export class GridLab {
       height: 200, names: ["prompt", "response"], quantity, colors: "cividis", ends: logarithmic ? [LEAST, 1] : [0, 4], logarithmic,
     });
     map.onhover = (cell) => this.point(cell, map);
-    map.onchoose = ([prompt]) => this.history.set({ "grid.prompt": prompt });
+    map.onchoose = ([prompt]) => this.history.set({ prompt: prompt });
     return map;
   }
 
@@ -328,13 +313,13 @@ export class GridLab {
   private point(cell: Cell | null, from?: HeatMap): void {
     this.cell = cell;
     for (const map of [this.world, ...this.maps]) if (map !== from) map.mark(cell);
-    if (from) this.prompt.mark(cell && cell[0] === this.history.state["grid.prompt"] ? cell[1] : null);
+    if (from) this.prompt.mark(cell && cell[0] === this.history.state.prompt ? cell[1] : null);
   }
 
   private brushes(): HTMLElement {
     const on = make("input", { type: "checkbox" });
     const none = make("button", { type: "button", textContent: "wipe all paint" });
-    none.onclick = () => this.history.set({ "grid.painted": "" });
+    none.onclick = () => this.history.set({ painted: "" });
     on.onchange = () => (this.world.painting = on.checked);
     const kinds = make("select", { ariaLabel: "brush" }, ...Object.keys(BRUSHES).map((name) => make("option", { value: name, textContent: name })));
     kinds.onchange = () => (this.brush = BRUSHES[kinds.value]);
@@ -351,26 +336,26 @@ export class GridLab {
     const at = cell[0] * SIDE + cell[1];
     if (this.stroke.has(at)) return;
     this.stroke.add(at);
-    const painted = [...((this.history.state["grid.painted"] as string) || "0".repeat(SIDE * SIDE))].map(Number);
+    const painted = [...((this.history.state.painted as string) || "0".repeat(SIDE * SIDE))].map(Number);
     if (this.brush === 0) painted[at] = 0;
     else painted[at] = this.brush === 1 ? painted[at] ^ 1 : (painted[at] & 1) | this.brush;
     const text = painted.join("");
-    this.history.set({ "grid.painted": /[1-7]/.test(text) ? text : "" }, "paint");
+    this.history.set({ painted: /[1-7]/.test(text) ? text : "" }, "paint");
   }
 
-  /** Pins the curves that are shown, to be drawn faintly from now on, or takes the pinned ones away. */
-  private keep(): void {
-    const { wanted } = this.ground!;
+  /** Keeps the curves that are shown, to be drawn faintly from now on, or lets the kept ones go. */
+  pin(on: boolean): void {
+    if (!this.ground) return;
+    const { wanted } = this.ground;
     const faint = (name: (typeof CURVES)[number][0]) =>
       this.runs.map((run) => ({ ...curveOf({ ...run, band: undefined }, name, wanted, ""), faint: true }));
-    this.pinned = this.pinned ? null : Object.fromEntries(CURVES.map(([name]) => [name, faint(name)]));
-    write(this.pin, this.pinned ? "unpin" : "pin");
+    this.pinned = on ? Object.fromEntries(CURVES.map(([name]) => [name, faint(name)])) : null;
     this.draw(this.history.state);
   }
 
   /** Plays the training from its start, or from where it is if that is not the end. */
   start(): void {
-    const before = this.history.state["grid.when"] as number;
+    const before = this.history.state.when as number;
     const from = before < 100 ? before : 0;
     write(this.play, "❚❚ pause");
     const began = performance.now();
@@ -393,9 +378,9 @@ export class GridLab {
 
   /** Ends the play; the scrubber stays where it is. */
   private stop(): void {
-    const when = this.played ?? (this.history.state["grid.when"] as number);
+    const when = this.played ?? (this.history.state.when as number);
     this.halt();
-    if (when !== this.history.state["grid.when"]) this.history.set({ "grid.when": when });
+    if (when !== this.history.state.when) this.history.set({ when: when });
     else this.draw(this.history.state);
   }
 }

@@ -10,7 +10,7 @@ export * from "./bars";
 export * from "./curves";
 export * as effects from "./effects";
 export * from "./field";
-export * from "./given";
+export * from "./spec";
 export * from "./handles";
 export * from "./heatmap";
 export { type Job, Trainer } from "./job";
@@ -30,3 +30,9 @@ export * from "./slider";
 export * from "./state";
 export * from "./training";
 export * from "./world";
+export * from "./shell";
+export { render } from "./jupyter";
+
+import { render } from "./jupyter";
+
+export default { render };

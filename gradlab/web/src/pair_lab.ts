@@ -1,27 +1,23 @@
 /** The pair explorer in a page: fields of arrows over policies to drag, gradients of both sides, and a real step. */
 
 import { BarPlot } from "./bars";
-import { layOut, losses, prediction, type Show } from "./controls";
-import { make, NumberTable } from "./dom";
+import { make, NumberTable, write } from "./dom";
 import { type Effect, effect, firstOrder } from "./effects";
 import { type Arrow, FieldPlot, type Point, SPACING } from "./field";
-import { type Given, partOf, PROB, ROOM, type Slot, slotsOf } from "./given";
+import type { Context, ExplorerView } from "./explorer";
 import type { Handle } from "./handles";
-import { Kernel } from "./kernel";
+import { Kernel, type KernelRecord } from "./kernel";
 import { logProbRatio, slopes, winWeight } from "./pairs";
 import { BALANCED_WEIGHT, colorTable, LOSER, TRUE, WINNER } from "./palette";
 import type { Plot } from "./plot";
 import { pairCode } from "./python";
 import { spelt } from "./reading";
-import type { History, State } from "./state";
+import { type Slot, slotsOf } from "./spec";
+import type { State } from "./state";
 
-export const READING =
-  "Maps: one per loss, over π of the winner and of the loser; grey has no policies, since π_w + π_l ≤ 1, and on the " +
-  "dashed line both are equal. Arrows are directions of descent: of the partial derivatives, or of a small step on the " +
-  "logits. Their colour is the ratio of the two gradients in probabilities, pale where the loser's is larger, dark where " +
-  "the winner's is. The dot is the policy, the diamond the reference; drag them, or focus them and use arrow keys. The " +
-  "line leads to the policy after one real step. Bars say which way descent moves each response, and the table has the " +
-  "numbers; each other is any of the responses that the pair does not name.";
+/** Ends of a probability, and the largest π_w + π_l: others hold the rest. */
+const PROB = { low: 1e-12, high: 0.999 };
+const ROOM = 1 - 1e-4;
 const GROUPS = ["winner", "loser", "each other"];
 const LEAST = PROB.low;
 const SIDES = colorTable("sides");
@@ -39,66 +35,38 @@ const STEP: [string, (one: Effect) => number][] = [
   ["Δ log π of the loser in one step, nats", ({ changeLogp }) => changeLogp[1]],
 ];
 
-export class PairLab {
-  readonly element = make("section", { className: "gl-explorer", ariaLabel: "One pair", role: "tabpanel" });
-  private readonly kernels = new Map<string, Kernel>();
-  private readonly shows: Show[] = [];
+export class PairLab implements ExplorerView {
+  private readonly kernels = new Map<KernelRecord, Kernel>();
   private readonly maps: FieldPlot[] = [];
   private readonly fields = make("div", { className: "gl-pictures gl-fields" });
   private readonly gradients: BarPlot;
   private readonly steps: BarPlot;
   private readonly table = new NumberTable("What each loss does to the pair");
-  private readonly ask: (state: State, told: string) => void;
-  private readonly own: HTMLElement;
+  private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
+  private effects: Effect[] = [];
+  private waiting = "";
 
-  constructor(
-    parent: HTMLElement,
-    private readonly history: History,
-    private readonly given: Given,
-  ) {
-    const { asked, controls, stage, add, pick } = layOut(this.element, "pair", history, this.shows);
-    parent.append(this.element);
-    this.ask = prediction(asked, history, "pair.guess", "Predict: in one real step of A on the logits, whose π changes more?", () => [
-      ["winner", "the winner's"],
-      ["loser", "the loser's"],
-      ["equal", "both alike"],
-    ]);
-    this.shows.push(losses(controls, history, given));
-    const prob = { ...PROB, scale: "logit" as const };
-    add(controls, "win", { label: "π_w", ...prob });
-    add(controls, "lose", { label: "π_l", ...prob });
-    const menus = make("div", { className: "gl-choices" });
-    controls.append(menus);
-    pick(menus, "reference", "reference", ["uniform", "the policy", "own values"]);
-    pick(menus, "axes", "axes", ["π", "log π"]);
-    pick(menus, "arrows", "arrows", ["partial derivatives", "step on logits"]);
-    this.own = make("div");
-    controls.append(this.own);
-    add(this.own, "ref_win", { label: "π_ref of the winner", ...prob });
-    add(this.own, "ref_lose", { label: "π_ref of the loser", ...prob });
-    add(controls, "responses", { label: "responses n", low: 3, high: 20, whole: true });
-    add(controls, "step", { label: "step size", low: 1e-3, high: 100, scale: "log" });
+  constructor(private readonly context: Context) {
     const bars = make("div", { className: "gl-pictures" });
-    stage.append(this.fields, scaleOfRatios(), bars, this.table.element);
+    context.stage.append(this.trouble, this.fields, scaleOfRatios(), bars, this.table.element);
     const bar = (title: string, label: string) =>
       new BarPlot(bars, GROUPS, { title, description: `${title} of winner, loser and each other response, per loss`, height: 140, x: { label, domain: [-1, 1] } });
     this.gradients = bar("Gradient", "−∂L/∂π");
     this.steps = bar("One real step on the logits", "Δπ");
   }
 
-  /** Loads the kernels. */
-  async load(): Promise<void> {
-    for (const { name, slopes: record } of this.given.losses) if (record) this.kernels.set(name, await Kernel.load(record));
+  hidden(state: State): string[] {
+    return state.reference === "own values" ? [] : ["ref_win", "ref_lose"];
   }
 
   code(): string {
-    const part = partOf(this.history.state, "pair");
-    return pairCode(part, slotsOf(this.history.state, this.given.losses), this.reference(this.history.state));
+    const { state } = this.context.history;
+    return pairCode(state, slotsOf(state, this.context.losses), this.reference(state));
   }
 
   /** The numbers that are shown, for tests and for a file. */
   numbers(): Record<string, Effect> {
-    const { win, lose, n, step, slots, reference } = this.read(this.history.state);
+    const { win, lose, n, step, slots, reference } = this.read(this.context.history.state);
     return Object.fromEntries(slots.map((slot) => [slot.key, effect(win, lose, n, this.slope(slot, win, lose, reference), step)]));
   }
 
@@ -108,54 +76,81 @@ export class PairLab {
   }
 
   update(state: State): void {
-    for (const show of this.shows) show(state);
-    this.own.hidden = state["pair.reference"] !== "own values";
+    if (!this.ready(state)) return;
     const { win, lose, n, step, slots, reference } = this.read(state);
-    const kind = state["pair.axes"] === "π" ? "linear" : "log";
+    const kind = state.axes === "π" ? "linear" : "log";
     while (this.maps.length > slots.length) this.maps.pop()!.remove();
     while (this.maps.length < slots.length) this.addMap(kind);
     const effects = slots.map((slot) => effect(win, lose, n, this.slope(slot, win, lose, reference), step));
+    this.effects = effects;
     slots.forEach((slot, at) => {
       const map = this.maps[at];
       map.title = slot.name;
       map.axes(kind, kind === "log" ? [LEAST, 1] : [0, 1]);
       map.describe = ([one, two]) => this.describe(slot, one, two, reference);
       const after: Point = [win + effects[at].changeProb[0], lose + effects[at].changeProb[1]];
-      const trail: Point[] = state["pair.guess"] === "none" ? [] : [[win, lose], after];
+      const trail: Point[] = state.guess === "none" ? [] : [[win, lose], after];
       map.show(this.arrows(slot, state, n, reference), this.handles(state, win, lose, reference), trail);
     });
     const bars = (of: (one: Effect) => readonly number[]) =>
       slots.map(({ name, color, dash }, at) => ({ name, color, dashed: dash !== undefined, values: of(effects[at]) }));
     this.gradients.show(bars(({ byProb }) => byProb));
-    const revealed = state["pair.guess"] !== "none";
+    const revealed = state.guess !== "none";
     this.steps.show(revealed ? bars(({ changeProb }) => changeProb) : []);
     const rows = [...TABLE, ...STEP].map(([label, of], at) => [label, revealed || at < TABLE.length ? effects.map(of) : null] as const);
     this.table.compare(slots.map(({ name }) => name), rows);
-    this.ask(state, revealed ? this.told(state, effects[0]) : "");
   }
 
-  private told(state: State, { changeProb: [win, lose] }: Effect): string {
+  outcome(): [truth: string, sentence: string] | null {
+    if (!this.effects.length) return null;
+    const [win, lose] = this.effects[0].changeProb;
     const [up, down] = [Math.abs(win), Math.abs(lose)];
     const truth = Math.abs(up - down) <= 0.02 * Math.max(up, down) ? "equal" : up > down ? "winner" : "loser";
-    const sentence = `Δπ is ${spelt(win)} for the winner, ${spelt(lose)} for the loser.`;
-    if (state["pair.guess"] === "shown") return sentence;
-    return `${state["pair.guess"] === truth ? "As expected" : "Not as expected"}: ${sentence}`;
+    return [truth, `Δπ is ${spelt(win)} for the winner, ${spelt(lose)} for the loser.`];
+  }
+
+  /** True if all kernels are here; else they are fetched, and the view is drawn then. */
+  private ready(state: State): boolean {
+    const { losses, shelf, history, changed } = this.context;
+    const slots = slotsOf(state, losses);
+    const missing = slots.filter((slot) => !this.kernels.has(shelf.known(slot, "slopes")!));
+    if (!missing.length) return true;
+    const waiting = missing.map(({ loss, hyper }) => JSON.stringify([loss.name, hyper])).join();
+    if (waiting === this.waiting) return false;
+    this.waiting = waiting;
+    const fetch = async (slot: Slot) => {
+      const record = await shelf.record(slot, "slopes");
+      this.kernels.set(record, await Kernel.load(record));
+    };
+    const done = (text: string) => {
+      this.waiting = "";
+      write(this.trouble, text);
+    };
+    Promise.all(missing.map(fetch)).then(
+      () => {
+        done("");
+        this.update(history.state);
+        changed();
+      },
+      (error: Error) => done(`${error.message}.`),
+    );
+    return false;
   }
 
   private read(state: State) {
-    const slots = slotsOf(state, this.given.losses);
-    const [win, lose] = [state["pair.win"] as number, state["pair.lose"] as number];
+    const slots = slotsOf(state, this.context.losses);
+    const [win, lose] = [state.win as number, state.lose as number];
     return {
-      win, lose: Math.min(lose, ROOM - win), n: state["pair.responses"] as number, step: state["pair.step"] as number, slots,
+      win, lose: Math.min(lose, ROOM - win), n: state.responses as number, step: state.step as number, slots,
       reference: this.reference(state),
     };
   }
 
   private reference(state: State): [number, number] {
-    const kind = state["pair.reference"];
-    const even = 1 / (state["pair.responses"] as number);
+    const kind = state.reference;
+    const even = 1 / (state.responses as number);
     if (kind === "uniform") return [even, even];
-    const [win, lose] = kind === "the policy" ? ["pair.win", "pair.lose"] : ["pair.ref_win", "pair.ref_lose"];
+    const [win, lose] = kind === "the policy" ? ["win", "lose"] : ["ref_win", "ref_lose"];
     return [state[win] as number, state[lose] as number];
   }
 
@@ -164,11 +159,11 @@ export class PairLab {
     return [found.win[0], found.lose[0]];
   }
 
-  private slopes({ loss, hyper }: Slot, win: number[], lose: number[], [refWin, refLose]: [number, number]) {
-    const kernel = this.kernels.get(loss.name)!;
+  private slopes(slot: Slot, win: number[], lose: number[], [refWin, refLose]: [number, number]) {
+    const kernel = this.kernels.get(this.context.shelf.known(slot, "slopes")!)!;
     const same = (value: number) => win.map(() => Math.log(value));
     const pairs = { win, lose, refWin: same(refWin), refLose: same(refLose) };
-    return slopes(Object.keys(hyper).length ? kernel.at(hyper) : kernel, pairs);
+    return slopes(kernel.record.laws && Object.keys(slot.hyper).length ? kernel.at(slot.hyper) : kernel, pairs);
   }
 
   private describe(slot: Slot, win: number, lose: number, reference: [number, number]): string {
@@ -180,8 +175,8 @@ export class PairLab {
   }
 
   private arrows(slot: Slot, state: State, n: number, reference: [number, number]): Arrow[] {
-    const logarithmic = state["pair.axes"] !== "π";
-    const stepping = state["pair.arrows"] === "step on logits";
+    const logarithmic = state.axes !== "π";
+    const stepping = state.arrows === "step on logits";
     const line = Array.from({ length: 1 / SPACING }, (_, at) => (at + 0.5) * SPACING).map((place) => (logarithmic ? LEAST ** (1 - place) : place));
     const places = line.flatMap((win) => line.map((lose): Point => [win, lose])).filter(([win, lose]) => win + lose < ROOM);
     const found = this.slopes(slot, places.map(([win]) => Math.log(win)), places.map(([, lose]) => Math.log(lose)), reference);
@@ -203,19 +198,19 @@ export class PairLab {
       const share = Math.min(1, ROOM / (one + two));
       return [one * share, two * share];
     };
-    const end = () => this.history.rest();
+    const end = () => this.context.history.rest();
     const moved = (at: Point, names: [string, string], gesture: string, more = {}) => {
       const [one, two] = inside(at);
-      this.history.set({ [names[0]]: one, [names[1]]: two, ...more }, gesture);
+      this.context.history.set({ [names[0]]: one, [names[1]]: two, ...more }, gesture);
     };
     const policy: Handle = {
-      name: "policy", color: TRUE, at: [win, lose], end, move: (at) => moved(at, ["pair.win", "pair.lose"], "policy"),
+      name: "policy", color: TRUE, at: [win, lose], end, move: (at) => moved(at, ["win", "lose"], "policy"),
     };
     const reference: Handle = {
       name: "reference", color: BALANCED_WEIGHT, at: [refWin, refLose], end, shape: "diamond",
-      move: (at) => moved(at, ["pair.ref_win", "pair.ref_lose"], "reference", { "pair.reference": "own values" }),
+      move: (at) => moved(at, ["ref_win", "ref_lose"], "reference", { "reference": "own values" }),
     };
-    return state["pair.reference"] === "the policy" ? [policy] : [reference, policy];
+    return state.reference === "the policy" ? [policy] : [reference, policy];
   }
 
   private addMap(kind: "linear" | "log"): void {

@@ -1,6 +1,6 @@
 /** The lab's state as Python, to be run where gradlab is installed. */
 
-import type { Slot } from "./given";
+import type { Slot } from "./spec";
 import type { Value } from "./state";
 
 type Part = Record<string, Value>;

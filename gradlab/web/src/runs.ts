@@ -1,9 +1,9 @@
 /** Worlds and trainings of the grid explorer's settings, as `gradlab.fit` does them. */
 
-import type { Slot } from "./given";
+import type { Slot } from "./spec";
 import type { Job } from "./job";
 import { expectedUtility, klToReference, unobservedMass, utilityShare } from "./metrics";
-import type { Reals } from "./kernel";
+import type { KernelRecord, Reals } from "./kernel";
 import type { Pool } from "./pool";
 import type { Value } from "./state";
 import { drawPairs, exactPairs, gaussianWorld, radialBasis, type World, type WorldSettings } from "./world";
@@ -74,10 +74,9 @@ export class Ground {
     if (settings.policy === "shared") this.columns.features = radialBasis(responses);
   }
 
-  async train({ loss, hyper }: Slot, pool: Pool, signal?: AbortSignal): Promise<Trained> {
+  async train({ loss, hyper }: Slot, kernel: KernelRecord, pool: Pool, signal?: AbortSignal): Promise<Trained> {
     const { settings, world, wanted, columns } = this;
-    const kernel = loss.trains![`${settings.policy} ${settings.optimizer}`];
-    const job = { kernel, hyper: Object.keys(hyper).length ? hyper : undefined, columns, learningRate: settings.learning_rate as number, wanted };
+    const job = { kernel, hyper: kernel.laws && Object.keys(hyper).length ? hyper : undefined, columns, learningRate: settings.learning_rate as number, wanted };
     const logp = await pool.train(job, signal);
     const size = world.utility.length;
     const at = wanted.map((_, step) => logp.subarray(step * size, (step + 1) * size));

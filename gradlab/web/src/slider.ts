@@ -5,6 +5,7 @@ import { spelt } from "./reading";
 
 export interface SliderOptions {
   label: string;
+  hint?: string;
   low: number;
   high: number;
   /** The scale of the track; "logit" is for probabilities, with ends inside (0, 1). */
@@ -70,6 +71,8 @@ export class Slider {
     this.element.className = "gl-slider";
     const name = document.createElement("label");
     name.textContent = options.label;
+    this.element.title = options.hint ?? "";
+    this.track.hidden = !Number.isFinite(options.high - options.low); // only typed
     Object.assign(this.track, { type: "range", min: "0", max: String(STOPS), step: "1" });
     Object.assign(this.field, { type: "text", inputMode: "decimal", size: 7 });
     this.track.setAttribute("aria-label", options.label);

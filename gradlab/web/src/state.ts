@@ -3,13 +3,13 @@
 /** A field of a state takes a number between ends, one of several names, true and false, or a text of a form. */
 export type Field =
   | { kind: "number"; low: number; high: number; whole?: boolean }
-  | { kind: "choice"; options: readonly string[] }
+  | { kind: "choice"; options: readonly Value[] }
   | { kind: "flag" }
   | { kind: "text"; pattern: RegExp; form: string };
 
 export type Value = number | string | boolean;
 export type State = Readonly<Record<string, Value>>;
-export type Spec = Readonly<Record<string, Field>>;
+export type Fields = Readonly<Record<string, Field>>;
 
 /** Says in one sentence why a field does not take a value; null if it does. */
 export function refusal(name: string, value: unknown, field: Field | undefined): string | null {
@@ -20,10 +20,10 @@ export function refusal(name: string, value: unknown, field: Field | undefined):
     return typeof value === "string" && field.pattern.test(value) ? null : `${name} must be ${field.form}, got ${got}`;
   }
   if (field.kind === "choice") {
-    const known = typeof value === "string" && field.options.includes(value);
+    const known = field.options.some((option) => Object.is(option, value));
     return known ? null : `${name} must be one of ${field.options.join(", ")}, got ${got}`;
   }
-  const fits = typeof value === "number" && value >= field.low && value <= field.high && (!field.whole || Number.isInteger(value));
+  const fits = typeof value === "number" && Number.isFinite(value) && value >= field.low && value <= field.high && (!field.whole || Number.isInteger(value));
   return fits ? null : `${name} must be a ${field.whole ? "whole " : ""}number from ${field.low} to ${field.high}, got ${got}`;
 }
 
@@ -36,7 +36,7 @@ export class History {
 
   constructor(
     private current: State,
-    readonly spec: Spec,
+    readonly spec: Fields,
   ) {
     for (const [name, value] of Object.entries(current)) {
       const reason = refusal(name, value, spec[name]);
@@ -111,7 +111,7 @@ export class History {
 }
 
 /** A state as the fragment of a link, without "#": what differs from the defaults, in the order of the spec. */
-export function toFragment(state: State, defaults: State, spec: Spec): string {
+export function toFragment(state: State, defaults: State, spec: Fields): string {
   const parts = new URLSearchParams();
   for (const name of Object.keys(spec)) {
     if (name in state && !Object.is(state[name], defaults[name])) parts.append(name, String(state[name]));
@@ -120,13 +120,14 @@ export function toFragment(state: State, defaults: State, spec: Spec): string {
 }
 
 /** The state of a fragment, and a sentence for each part of it that was refused; those keep their defaults. */
-export function fromFragment(fragment: string, defaults: State, spec: Spec): { state: State; refused: string[] } {
+export function fromFragment(fragment: string, defaults: State, spec: Fields): { state: State; refused: string[] } {
   const changes: Record<string, Value> = {};
   const refused: string[] = [];
   for (const [name, text] of new URLSearchParams(fragment.replace(/^#/, ""))) {
     const field = Object.hasOwn(spec, name) ? spec[name] : undefined;
     let value: Value = text;
     if (field?.kind === "number" && text.trim() !== "" && !Number.isNaN(Number(text))) value = Number(text);
+    if (field?.kind === "choice") value = field.options.find((option) => String(option) === text) ?? text;
     if (field?.kind === "flag" && (text === "true" || text === "false")) value = text === "true";
     const reason = refusal(name, value, field);
     if (reason) refused.push(reason);

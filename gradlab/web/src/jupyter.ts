@@ -1,0 +1,173 @@
+/** An explorer in a notebook: the widget's side in the browser, with the state in traits and Python behind it. */
+
+import { ChartView } from "./chart_view";
+import type { ExplorerKind } from "./explorer";
+import { KINDS } from "./lab";
+import type { KernelRecord } from "./kernel";
+import { type Host, Shell } from "./shell";
+import type { Spec } from "./spec";
+import type { State } from "./state";
+
+/** The model of a widget, as anywidget gives it. */
+export interface Model {
+  get(name: string): unknown;
+  set(name: string, value: unknown): void;
+  save_changes(): void;
+  send(content: unknown): void;
+  on(event: string, listener: (...given: never[]) => void): void;
+  off(event: string, listener: (...given: never[]) => void): void;
+}
+
+interface Reply {
+  to: number;
+  error?: string;
+  record?: KernelRecord;
+}
+
+const GONE = "The kernel is gone: run the cell again";
+
+/** Shows a widget's explorer; returns how to take it away. */
+export function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
+  const link = new Link(model);
+  let shown = new Shown(model, link, el);
+  const respec = () => {
+    shown.close();
+    shown = new Shown(model, link, el);
+  };
+  // JupyterLab looks for this on the focused element itself; else "d d" on a slider would delete the cell.
+  el.addEventListener("focusin", ({ target }) => ((target as HTMLElement).dataset.lmSuppressShortcuts = "true"));
+  model.on("change:spec", respec);
+  return () => {
+    model.off("change:spec", respec);
+    shown.close();
+    link.close();
+  };
+}
+
+/** Questions to Python, and its answers. */
+class Link {
+  private number = 0;
+  private readonly waiting = new Map<number, { done: (reply: Reply, buffers: DataView[]) => void; fail: (error: Error) => void }>();
+
+  constructor(private readonly model: Model) {
+    model.on("msg:custom", this.receive);
+  }
+
+  ask(question: Record<string, unknown>): Promise<[Reply, DataView[]]> {
+    const number = ++this.number;
+    return new Promise((done, fail) => {
+      this.waiting.set(number, { done: (reply, buffers) => done([reply, buffers]), fail });
+      this.model.send({ ...question, number });
+    });
+  }
+
+  /** Fails what waits, since nobody will answer. */
+  break(): void {
+    for (const { fail } of this.waiting.values()) fail(new Error(GONE));
+    this.waiting.clear();
+  }
+
+  close(): void {
+    this.model.off("msg:custom", this.receive);
+    this.break();
+  }
+
+  private readonly receive = (reply: Reply, buffers: DataView[]) => {
+    const found = this.waiting.get(reply.to);
+    this.waiting.delete(reply.to);
+    if (reply.error) found?.fail(new Error(reply.error));
+    else found?.done(reply, buffers);
+  };
+}
+
+/** A shell on the traits of a widget. */
+class Shown {
+  private readonly shell: Shell;
+  private readonly unwatch: () => void;
+  private incoming = false;
+
+  constructor(
+    private readonly model: Model,
+    private readonly link: Link,
+    el: HTMLElement,
+  ) {
+    const spec = model.get("spec") as Spec;
+    const kind: ExplorerKind = spec.inPage ? KINDS[spec.name].kind : ChartView;
+    this.shell = new Shell(el, spec, kind, this.host(), model.get("state") as State);
+    this.unwatch = this.shell.history.watch((state) => this.send(state));
+    model.on("change:state", this.receive);
+    model.on("change:hidden", this.refresh);
+    model.on("change:shown", this.present);
+    model.on("change:busy", this.present);
+    model.on("comm_live_update", this.lost);
+    this.present();
+  }
+
+  close(): void {
+    const { model } = this;
+    this.unwatch();
+    model.off("change:state", this.receive);
+    model.off("change:hidden", this.refresh);
+    model.off("change:shown", this.present);
+    model.off("change:busy", this.present);
+    model.off("comm_live_update", this.lost);
+    this.shell.close();
+  }
+
+  private host(): Host {
+    return {
+      kernel: async (loss, what, hyper) => (await this.link.ask({ want: "kernel", loss, what, hyper }))[0].record!,
+      file: async (kind) => {
+        const [, [bytes]] = await this.link.ask({ want: kind });
+        return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      },
+      hidden: () => this.model.get("hidden") as string[],
+      pin: (on) => {
+        this.model.set("pinned", on);
+        this.model.save_changes();
+      },
+      page: () => "gradlab-lab.html",
+    };
+  }
+
+  private send(state: State): void {
+    if (this.incoming) return;
+    this.model.set("state", { ...state });
+    this.model.set("asked", (this.model.get("asked") as number) + 1);
+    this.model.save_changes();
+    this.mark();
+  }
+
+  private readonly receive = () => {
+    this.incoming = true;
+    try {
+      this.shell.history.set(this.model.get("state") as State, "Python");
+    } finally {
+      this.incoming = false;
+    }
+  };
+
+  private readonly refresh = () => this.shell.update(this.shell.history.state);
+
+  private readonly present = () => {
+    const shown = this.model.get("shown") as { error?: string };
+    this.shell.fail(shown.error ? `${shown.error}.` : "");
+    const { view } = this.shell;
+    if (view instanceof ChartView && !shown.error) view.present(shown as never);
+    this.refresh();
+    this.mark();
+  };
+
+  /** Marks pictures that are about to change. */
+  private mark(): void {
+    const { asked } = this.model.get("shown") as { asked?: number };
+    const late = this.shell.view instanceof ChartView && (asked ?? 0) < (this.model.get("asked") as number);
+    this.shell.element.ariaBusy = String(late || this.model.get("busy") === true);
+  }
+
+  private readonly lost = () => {
+    this.link.break();
+    this.shell.fail(`${GONE}.`);
+    this.shell.element.classList.add("gl-lost");
+  };
+}

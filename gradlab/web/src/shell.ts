@@ -1,0 +1,266 @@
+/** The frame of an explorer: its question, the reader's guess, controls, stories, and the tools that keep results. */
+
+import { layOut, prediction, type Show } from "./controls";
+import { make, write } from "./dom";
+import type { Context, ExplorerKind, ExplorerView } from "./explorer";
+import css from "./lab.css";
+import { pngOf, style, together } from "./plot";
+import { type Fetch, Shelf } from "./shelf";
+import { fieldsOf, type Spec, storyState } from "./spec";
+import { fromFragment, History, type State, toFragment, type Value } from "./state";
+
+/** Files that Python makes. */
+export type FileKind = "python" | "csv" | "pdf";
+
+/** What a shell stands on: a page with all data in it, or a kernel of Python. */
+export interface Host {
+  kernel: Fetch;
+  /** The file as bytes, from Python; missing where there is none. */
+  file?: (kind: FileKind) => Promise<Uint8Array>;
+  /** Names of the controls without effect, as Python says. */
+  hidden?: () => readonly string[];
+  /** A result that is kept to compare with, where Python computes. */
+  pin?: (on: boolean) => void;
+  /** The address of the page that reads links. */
+  page: () => string;
+}
+
+/** Elements in which Ctrl+Z belongs to the text that is typed. */
+const TYPING = "input:not([type=range], [type=checkbox], [type=file]), textarea, [contenteditable]";
+/** Settings that may differ while a story is still told: how one looks at it. */
+const LOOKS = ["when", "prompt", "guess", "arrows", "axes"];
+
+export class Shell {
+  readonly element = make("section", { className: "gl-lab gl-explorer" });
+  readonly history: History;
+  readonly defaults: State;
+  readonly view: ExplorerView;
+  private readonly notice = make("p", { className: "gl-notice", role: "status" });
+  private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
+  private readonly show: Show;
+  private readonly texts: Texts;
+  private readonly ask: ReturnType<typeof prediction> | null;
+  private readonly undo: HTMLButtonElement;
+  private readonly redo: HTMLButtonElement;
+  private readonly unwatch: () => void;
+
+  /** Builds an explorer with a state to begin with; `kind` draws it. Errors in that state's values are thrown. */
+  constructor(parent: HTMLElement, readonly spec: Spec, kind: ExplorerKind, private readonly host: Host, start: Partial<State> = {}) {
+    const { fields, defaults } = fieldsOf(spec);
+    this.defaults = defaults;
+    this.history = new History({ ...defaults, ...start } as State, fields);
+    this.element.ariaLabel = spec.question;
+    const tools = make("div", { className: "gl-tools" });
+    const asked = make("div", { className: "gl-prediction" });
+    const controls = make("div", { className: "gl-controls" });
+    const stage = make("div", { className: "gl-stage-all" });
+    const question = make("p", { className: "gl-question", textContent: spec.question });
+    this.element.append(
+      make("div", { className: "gl-top" }, question, tools), this.notice, asked,
+      make("div", { className: "gl-sides" }, controls, stage),
+    );
+    parent.append(this.element);
+    stage.append(this.trouble);
+    const context: Context = {
+      spec, losses: spec.losses, history: this.history, shelf: new Shelf(host.kernel), controls, stage,
+      changed: () => this.tell(this.history.state),
+    };
+    const places = kind.places ?? [];
+    const all = (state: State) => [...(host.hidden?.() ?? []), ...(this.view.hidden?.(state) ?? [])];
+    this.show = layOut(controls, spec, this.history, [...places, "guess"], all);
+    this.ask = spec.ask ? prediction(asked, this.history, spec.ask) : null;
+    this.view = new kind(context);
+    this.texts = new Texts(spec, this.history, defaults);
+    this.element.append(this.texts.element);
+    [this.undo, this.redo] = this.tools(tools);
+    style(this.element, css);
+    this.unwatch = this.history.watch((state) => this.update(state));
+    this.element.addEventListener("keydown", (event) => this.key(event));
+    this.update(this.history.state);
+  }
+
+  /** The fragment of a link to this state, without "#". */
+  fragment(): string {
+    const rest = toFragment(this.history.state, this.defaults, this.history.spec);
+    return `view=${this.spec.name}${rest && `&${rest}`}`;
+  }
+
+  /** Goes to the state of a fragment, and says what of it was refused. */
+  read(fragment: string): void {
+    const { state, refused } = fromFragment(fragment, this.defaults, this.history.spec);
+    const more = refused.length > 1 ? ` (and ${refused.length - 1} more)` : "";
+    this.say(refused.length ? `The link was read in part: ${refused[0].slice(0, 300)}${more}.` : "");
+    this.history.set(state);
+  }
+
+  /** Says a sentence about what the reader has done; "" for none. */
+  say(text: string): void {
+    write(this.notice, text);
+  }
+
+  /** Says why there is nothing new to see; "" takes that back. */
+  fail(text: string): void {
+    write(this.trouble, text);
+  }
+
+  update(state: State): void {
+    this.show(state);
+    this.view.update(state);
+    this.tell(state);
+    this.undo.disabled = !this.history.canUndo;
+    this.redo.disabled = !this.history.canRedo;
+  }
+
+  /** Forgets the explorer: nothing is left on the page. */
+  close(): void {
+    this.unwatch();
+    this.view.close?.();
+    for (const plot of this.view.plots) plot.remove();
+    this.element.remove();
+  }
+
+  private tell(state: State): void {
+    const answers = this.view.answers?.(state) ?? this.spec.answers;
+    this.ask?.(state.guess, answers, this.view.outcome(state));
+    this.texts.update(state);
+  }
+
+  private key(event: KeyboardEvent): void {
+    if (!(event.ctrlKey || event.metaKey) || (event.target as Element).matches?.(TYPING)) return;
+    const key = event.key.toLowerCase();
+    if (key === "z" && !event.shiftKey) this.history.undo();
+    else if (key === "y" || key === "z") this.history.redo();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  private tools(place: HTMLElement): [HTMLButtonElement, HTMLButtonElement] {
+    const { history, host, view, spec } = this;
+    const add = (label: string, title: string, onclick: () => void) => {
+      const button = make("button", { type: "button", textContent: label, title, onclick });
+      place.append(button);
+      return button;
+    };
+    const ask = (kind: FileKind, then: (bytes: Uint8Array) => void) => () =>
+      void host.file!(kind).then(then, (error: Error) => this.say(`${error.message}.`));
+    const save = (name: string, content: BlobPart) => download(name, new Blob([content]));
+    const undo = add("↶ undo", "Ctrl+Z", () => history.undo());
+    const redo = add("↷ redo", "Ctrl+Y", () => history.redo());
+    add("reset", "as the explorer begins; undo brings this back", () => history.set({ ...this.defaults }));
+    if (view.pin || host.pin) this.addPin(add);
+    add("copy link", "a link that brings this state back", () => this.copy(`${host.page()}#${this.fragment()}`, "The link is copied."));
+    const code = (text: string) => this.copy(text, "The code is copied.");
+    if (host.file) add("copy as Python", "code that computes what is shown", ask("python", (bytes) => code(new TextDecoder().decode(bytes))));
+    else if (view.code) add("copy as Python", "the same computation, for gradlab", () => code(view.code!()));
+    if (host.file) add("CSV", "the numbers that are shown", ask("csv", (bytes) => save(`${spec.name}.csv`, bytes as BlobPart)));
+    add("SVG", "the pictures as they are seen", () => save(`${spec.name}.svg`, together(view.plots)));
+    add("PNG", "the pictures as they are seen", () =>
+      void pngOf(together(view.plots)).then((blob) => download(`${spec.name}.png`, blob), (error: Error) => this.say(`${error.message}.`)));
+    if (host.file) add("PDF", "the figure for a paper", ask("pdf", (bytes) => save(`${spec.name}.pdf`, bytes as BlobPart)));
+    add("save", "a file with this state", () => save(`${spec.name}.json`, JSON.stringify({ explorer: spec.name, state: history.state }, null, 1)));
+    const file = make("input", { type: "file", accept: ".json", hidden: true, ariaLabel: "a file with a state" });
+    file.onchange = async () => {
+      await this.load(file.files![0]);
+      file.value = "";
+    };
+    place.append(file);
+    add("load", "a state from a file", () => file.click());
+    return [undo, redo];
+  }
+
+  private addPin(add: (label: string, title: string, onclick: () => void) => HTMLButtonElement): void {
+    let on = false;
+    const button = add("pin", "keep what is shown, faintly, to compare with", () => {
+      on = !on;
+      write(button, on ? "unpin" : "pin");
+      button.ariaPressed = String(on);
+      if (this.view.pin) this.view.pin(on);
+      else this.host.pin!(on);
+    });
+  }
+
+  private async load(file: File): Promise<void> {
+    try {
+      this.history.set({ ...this.defaults, ...stateOf(await file.text(), this.spec.name) });
+      this.say("");
+    } catch (error) {
+      this.say(`The file was not loaded: ${(error as Error).message}.`);
+    }
+  }
+
+  private copy(text: string, done: string): void {
+    const shown = () => {
+      const field = make("textarea", { value: text });
+      this.element.append(field);
+      field.select();
+      const copied = document.execCommand("copy");
+      field.remove();
+      this.say(copied ? done : `Copy this: ${text}`);
+    };
+    if (!navigator.clipboard) return shown();
+    navigator.clipboard.writeText(text).then(() => this.say(done), shown);
+  }
+}
+
+/** The state in a file's text. Throws an Error of one sentence for another explorer's, and for what is none. */
+export function stateOf(text: string, name: string): Record<string, Value> {
+  let found: unknown;
+  try {
+    found = JSON.parse(text);
+  } catch {
+    throw new Error("it must be JSON, as the lab saves it");
+  }
+  const { explorer = name, state } = (typeof found === "object" && found ? found : {}) as Record<string, unknown>;
+  if (explorer !== name) throw new Error(`it must be of the explorer "${name}", got "${String(explorer)}"`);
+  if (typeof state !== "object" || state === null || Array.isArray(state)) throw new Error('it must have "explorer" and "state"');
+  return state as Record<string, Value>;
+}
+
+/** The texts of an explorer: stories, how to read it, and the takeaway after a guess. */
+class Texts {
+  readonly element = make("div", { className: "gl-texts" });
+  private readonly stories: HTMLButtonElement[];
+  private readonly story = make("p", { className: "gl-story" });
+  private readonly takeaway: HTMLDetailsElement;
+  private told: number | null = null;
+
+  constructor(private readonly spec: Spec, history: History, private readonly defaults: State) {
+    const row = make("div", { className: "gl-buttons", role: "group", ariaLabel: "stories" });
+    this.stories = spec.stories.map((story, at) => {
+      const made = make("button", { type: "button", textContent: story.title });
+      made.onclick = () => {
+        this.told = at;
+        history.set(storyState(story, defaults, history.state));
+        this.update(history.state);
+      };
+      row.append(made);
+      return made;
+    });
+    const part = (title: string, text: string) => make("details", {}, make("summary", { textContent: title }), make("p", { textContent: text }));
+    this.takeaway = part("What to take away", spec.takeaway);
+    this.element.append(row, this.story, part("How to read it", spec.reading), part("A prediction to test", spec.prediction), this.takeaway);
+  }
+
+  update(state: State): void {
+    const { stories } = this.spec;
+    const open = state.guess !== "none";
+    this.takeaway.hidden = !open;
+    const at = stories.findIndex((story) => {
+      const told = storyState(story, this.defaults, state);
+      return Object.keys(told).every((name) => LOOKS.includes(name) || told[name] === state[name]);
+    });
+    if (at >= 0 && open) this.told = at;
+    this.stories.forEach((button, number) => (button.ariaPressed = String(number === at)));
+    if (this.told !== null && !open) return write(this.story, "Choose what you expect, above; then the story is told.");
+    const shown = this.told === null ? null : stories[this.told];
+    this.story.classList.toggle("gl-left", shown !== null && at !== this.told);
+    write(this.story, !shown ? "" : `${at === this.told ? "" : "You have left this story. "}${shown.title}: ${shown.lookAt}`);
+  }
+}
+
+function download(name: string, content: Blob): void {
+  const url = URL.createObjectURL(content);
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}

@@ -1,0 +1,128 @@
+/** What Python says of an explorer: its texts, its controls with their ranges, and the losses that it offers. */
+
+import type { KernelRecord } from "./kernel";
+import { CHOSEN, SETTINGS } from "./palette";
+import type { SliderOptions } from "./slider";
+import type { Field, Fields, State, Value } from "./state";
+
+/** A control's facts, as `Control.spec()` in Python gives them; `loss`, `hyper` and `of` say to which loss it belongs. */
+export interface ControlSpec {
+  kind: "number" | "whole" | "choice" | "flag" | "text";
+  label: string;
+  hint: string;
+  start: Value;
+  low?: number | null;
+  high?: number | null;
+  scale?: "linear" | "log" | "logit";
+  options?: { label: string; value: Value }[];
+  loss?: string;
+  hyper?: string;
+  of?: string;
+}
+
+/** A registered loss; `reason` says why there is no kernel of it. A page without Python brings all kernels. */
+export interface LossFacts {
+  name: string;
+  label: string;
+  equation: string;
+  source: string;
+  family: string;
+  hyper: Record<string, number>;
+  reason: string;
+  slopes?: KernelRecord | null;
+  /** Kernels that train, by "policy optimizer". */
+  trains?: Record<string, KernelRecord> | null;
+}
+
+export interface Story {
+  title: string;
+  lookAt: string;
+  state: Record<string, Value>;
+}
+
+export interface Spec {
+  name: string;
+  question: string;
+  prediction: string;
+  ask: string;
+  answers: [value: string, label: string][];
+  reading: string;
+  takeaway: string;
+  stories: Story[];
+  /** True: the page computes. False: Python sends charts. */
+  inPage: boolean;
+  groups: { heading: string; folded: boolean; controls: string[] }[];
+  controls: Record<string, ControlSpec>;
+  losses: LossFacts[];
+}
+
+/** Data that Python gives the lab's page, written by gradlab/widgets/page.py. */
+export interface Given {
+  /** Sentences of the report: first the answer, then the rest. */
+  answer: string[];
+  losses: LossFacts[];
+  explorers: Record<string, Omit<Spec, "losses">>;
+}
+
+export const SLOTS = ["a", "b", "c", "d", "e", "f"] as const;
+const LOOKS: [string, string | undefined][] = [
+  [CHOSEN[0], undefined],
+  [CHOSEN[1], "7 3"],
+  [CHOSEN[2], "2 3"],
+  [SETTINGS[2], "9 3 2 3"],
+  [SETTINGS[5], undefined],
+  [SETTINGS[1], "7 3"],
+];
+
+function fieldOf({ kind, low, high, options }: ControlSpec): Field {
+  if (kind === "choice") return { kind, options: options!.map(({ value }) => value) };
+  if (kind === "flag") return { kind };
+  if (kind === "text") return { kind, pattern: /^/, form: "a text" };
+  return { kind: "number", low: low ?? -Infinity, high: high ?? Infinity, whole: kind === "whole" };
+}
+
+/** What may be set, and the values at the start. */
+export function fieldsOf({ controls }: Pick<Spec, "controls">): { fields: Fields; defaults: State } {
+  const all = Object.entries(controls);
+  return {
+    fields: Object.fromEntries(all.map(([name, control]) => [name, fieldOf(control)])),
+    defaults: Object.fromEntries(all.map(([name, { start }]) => [name, start])),
+  };
+}
+
+/** A loss as it is chosen: its place, name, look, and the hyper-parameters that are moved. */
+export interface Slot {
+  key: string;
+  name: string;
+  loss: LossFacts;
+  color: string;
+  dash: string | undefined;
+  hyper: Record<string, number>;
+}
+
+/** The losses that a state chooses, in their order; `count` of them where the explorer has that control. */
+export function slotsOf(state: State, losses: readonly LossFacts[]): Slot[] {
+  const there = SLOTS.filter((key) => `loss_${key}` in state);
+  return there.slice(0, (state.count as number | undefined) ?? there.length).map((key) => {
+    const loss = losses.find(({ name }) => name === state[`loss_${key}`])!;
+    const hyper = Object.fromEntries(movable(loss).map((name) => [name, state[`${name}_${key}`] as number]));
+    const [color, dash] = LOOKS[SLOTS.indexOf(key)];
+    return { key, name: `${key.toUpperCase()} ${loss.label}`, loss, color, dash, hyper };
+  });
+}
+
+/** The hyper-parameters of a loss that can be moved: all where Python makes kernels, else those that the kernels serve. */
+export function movable({ hyper, slopes, trains }: LossFacts): string[] {
+  const kernels = [slopes, ...Object.values(trains ?? {})].filter((kernel) => kernel !== undefined);
+  return Object.keys(hyper).filter((name) => kernels.every((kernel) => kernel?.laws && name in kernel.hyper));
+}
+
+/** How a slider shows a number. */
+export function sliderOf({ label, hint, kind, low, high, scale }: ControlSpec): SliderOptions {
+  return { label, hint, low: low ?? -Infinity, high: high ?? Infinity, scale, whole: kind === "whole" };
+}
+
+/** The whole state at which a story is told; the reader's guess stays. */
+export function storyState({ state: told }: Story, defaults: State, state: State): State {
+  return { ...defaults, ...("guess" in state ? { guess: state.guess } : {}), ...told };
+}
