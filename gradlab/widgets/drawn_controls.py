@@ -25,7 +25,7 @@ class Control:
 
     Attributes
     ----------
-    label, hint  the control's name in the page, and words on what it is.
+    title, hint  the control's name in the page, and words on what it is.
     hidden       whether the control has no effect in the present state; explorers set it in ``adapt``.
     part         {} or what the control belongs to, such as ``{"loss": "a"}``: the menu of loss A.
     """
@@ -35,7 +35,7 @@ class Control:
 
     def __init__(self, label: str, value: Any, hint: str, **more: Any) -> None:
         """Make a control with this value; ``more`` as the ipywidget takes it."""
-        self.label, self.hint, self.hidden = label, hint, False
+        self.title, self.hint, self.hidden = label, hint, False
         self.part: dict[str, str] = {}
         super().__init__(value=value, description=label, tooltip=hint or label, **more)  # type: ignore[call-arg]
 
@@ -63,12 +63,12 @@ class Control:
 
     def spec(self) -> dict[str, Any]:
         """Return the facts from which the page draws the control."""
-        return {"kind": self.kind, "label": self.label, "hint": self.hint, "start": self.value, **self.part}
+        return {"kind": self.kind, "label": self.title, "hint": self.hint, "start": self.value, **self.part}
 
     @traitlets.validate("value")
     def _validate_value(self, proposal: Any) -> Any:
         try:
-            return self.accepted(self.label, proposal.value)
+            return self.accepted(self.title, proposal.value)
         except (ValueError, TypeError) as error:
             raise traitlets.TraitError(str(error)) from error
 
