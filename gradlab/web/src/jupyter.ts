@@ -24,7 +24,9 @@ interface Reply {
   record?: KernelRecord;
 }
 
+const PATIENCE = 20; // seconds in which a kernel that lives and has time answers
 const GONE = "The kernel is gone: run the cell again";
+const LATE = `The kernel has not answered for ${PATIENCE} seconds: it is busy, or gone.`;
 
 /** Shows a widget's explorer; returns how to take it away. */
 export function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
@@ -85,6 +87,7 @@ class Shown {
   private readonly shell: Shell;
   private readonly unwatch: () => void;
   private incoming = false;
+  private waiting: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly model: Model,
@@ -106,6 +109,7 @@ class Shown {
   close(): void {
     const { model } = this;
     this.unwatch();
+    clearTimeout(this.waiting);
     model.off("change:state", this.receive);
     model.off("change:hidden", this.refresh);
     model.off("change:shown", this.present);
@@ -136,6 +140,8 @@ class Shown {
     this.model.set("asked", (this.model.get("asked") as number) + 1);
     this.model.save_changes();
     this.mark();
+    clearTimeout(this.waiting);
+    if (this.late) this.waiting = setTimeout(() => this.late && this.shell.fail(LATE), PATIENCE * 1000);
   }
 
   private readonly receive = () => {
@@ -158,11 +164,15 @@ class Shown {
     this.mark();
   };
 
+  /** True while Python has not yet shown the state that was sent last. */
+  private get late(): boolean {
+    const { asked } = this.model.get("shown") as { asked?: number };
+    return this.shell.view instanceof ChartView && (asked ?? 0) < (this.model.get("asked") as number);
+  }
+
   /** Marks pictures that are about to change. */
   private mark(): void {
-    const { asked } = this.model.get("shown") as { asked?: number };
-    const late = this.shell.view instanceof ChartView && (asked ?? 0) < (this.model.get("asked") as number);
-    this.shell.element.ariaBusy = String(late || this.model.get("busy") === true);
+    this.shell.element.ariaBusy = String(this.late || this.model.get("busy") === true);
   }
 
   private readonly lost = () => {

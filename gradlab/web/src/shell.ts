@@ -56,7 +56,7 @@ export class Shell {
     const stage = make("div", { className: "gl-stage-all" });
     const question = make("p", { className: "gl-question", textContent: spec.question });
     this.element.append(
-      make("div", { className: "gl-top" }, question, tools), this.notice, asked,
+      question, make("div", { className: "gl-top" }, asked, tools), this.notice,
       make("div", { className: "gl-sides" }, controls, stage),
     );
     parent.append(this.element);
