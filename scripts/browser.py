@@ -148,18 +148,15 @@ class Page:
             """[...jupyterapp.shell.currentWidget.content.model.cells]
                  .flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])
                  .filter(output => output.data?.['application/vnd.jupyter.widget-view+json']).length
-               === document.querySelectorAll('.gradlab-explorer').length"""
+               === document.querySelectorAll('.gl-explorer').length"""
         )
-        return self.page.locator(".gradlab-explorer").count()
+        return self.page.locator(".gl-explorer").count()
 
     def explorer(self, index: int = 0) -> Explorer:
-        """Return one of the explorers on the page, once its pictures are there."""
-        found = self.page.locator(".gradlab-explorer").nth(index)
-        found.locator(".gradlab-tools").wait_for()
-        self._until(
-            f"""[...document.querySelectorAll('.gradlab-explorer')[{index}].querySelectorAll('.gradlab-picture')]
-                .every(picture => Number(picture.dataset.frame) > 0)"""
-        )
+        """Return one of the explorers on the page, once it is drawn."""
+        found = self.page.locator(".gl-explorer").nth(index)
+        found.wait_for()
+        self._until(f"Number(document.querySelectorAll('.gl-explorer')[{index}].dataset.drawn) > 0")
         return Explorer(self.page, found)
 
     def close(self) -> None:
@@ -174,47 +171,47 @@ class Explorer:
         """Take the explorer whose outermost element is ``root``."""
         self.page, self.root = page, root
 
-    def status(self) -> str:
-        """Return the text of the status line."""
-        return self.root.locator(".gradlab-status").inner_text()
+    def table(self) -> str:
+        """Return the text of the table of numbers."""
+        return self.root.locator(".gl-table").first.inner_text()
 
-    def pictures(self) -> list[bytes]:
-        """Return all pictures as they are on the screen."""
-        script = """async root => Promise.all([...root.querySelectorAll('.gradlab-picture')].map(async image =>
-            [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]))"""
-        return [bytes(picture) for picture in self.root.evaluate(script)]
+    def trouble(self) -> str:
+        """Return what the explorer says of its troubles; "" for none."""
+        return "".join(self.root.locator(".gl-trouble").all_inner_texts())
 
-    def handles(self) -> Any:
-        """Return the handles of all visible sliders."""
-        return self.root.locator(".noUi-handle:visible")
+    def picture(self) -> bytes:
+        """Return the stage with all its charts as it is on the screen, as a PNG."""
+        return self.root.locator(".gl-stage-all").screenshot()
+
+    def slider(self, label: str) -> Any:
+        """Return the track of the slider with this label."""
+        return self.root.get_by_role("slider", name=label, exact=True)
 
     def settled(self, act: Any) -> None:
-        """Do something, and wait until the status line has changed and the last picture is on the screen."""
-        count = self._count()
+        """Do something, and wait until its effect is drawn."""
+        count = self.drawn()
         act()
         self.page.wait_for_function(
-            "([root, count]) => Number(root.querySelector('.gradlab-status').dataset.count) > count",
-            arg=[self.root.element_handle(), count],
+            "([root, count]) => Number(root.dataset.drawn) > count", arg=[self.root.element_handle(), count]
         )
         self.still()
 
     def still(self) -> None:
         """Wait until nothing has changed for a while: coalesced moves and longer work are then over."""
         script = """async root => {
-          const now = () => [...root.querySelectorAll('.gradlab-picture')].map(p => p.dataset.frame).join()
-            + root.querySelector('.gradlab-status').outerHTML;
-          let last = now(), since = performance.now();
-          while (performance.now() - since < 500) {
+          let last = "", since = performance.now();
+          while (performance.now() - since < 300) {
             await new Promise(requestAnimationFrame);
-            const here = now();
-            if (here !== last) [last, since] = [here, performance.now()];
+            const here = `${root.dataset.drawn} ${root.ariaBusy}`;
+            if (here !== last || root.ariaBusy === "true") [last, since] = [here, performance.now()];
           }
         }"""
         self.root.evaluate(script)
 
     def press(self, name: str) -> None:
-        """Click the button of that name, and wait until its effect is on the screen."""
+        """Click the button of that name, and wait until its effect is drawn."""
         self.settled(lambda: self.root.get_by_role("button", name=name, exact=True).click())
 
-    def _count(self) -> int:
-        return int(self.root.locator(".gradlab-status").get_attribute("data-count"))
+    def drawn(self) -> int:
+        """Return how often the explorer was drawn for the last state."""
+        return int(self.root.get_attribute("data-drawn") or 0)

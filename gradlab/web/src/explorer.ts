@@ -9,6 +9,8 @@ import type { History, State } from "./state";
 export interface ExplorerView {
   /** The pictures, for files. */
   readonly plots: Plot[];
+  /** True while what is shown is not yet that of the last state. */
+  readonly busy?: boolean;
   update(state: State): void;
   /** Names of the controls without effect in a state. */
   hidden?(state: State): string[];

@@ -53,7 +53,7 @@ export class GridLab implements ExplorerView {
   private ground: Ground | null = null;
   private runs: Run[] = [];
   private cell: Cell | null = null;
-  private busy = false;
+  private training = false;
   private again = false;
   private filling: AbortController | null = null;
   private filled = "";
@@ -92,6 +92,10 @@ export class GridLab implements ExplorerView {
     return reference === "shifted" ? [] : ["shift"];
   }
 
+  get busy(): boolean {
+    return this.training;
+  }
+
   answers(state: State): [value: string, label: string][] {
     return [...this.slots(state).map(({ key, name }): [string, string] => [key, name]), ["equal", "no difference"]];
   }
@@ -115,7 +119,7 @@ export class GridLab implements ExplorerView {
 
   update(state: State): void {
     if (this.runs.length && this.current(state)) this.draw(state);
-    else if (this.busy) this.again = true;
+    else if (this.training) this.again = true;
     else void this.retrain();
     if (this.current(state)) this.fill(state);
     const chosen = state.guess;
@@ -159,8 +163,7 @@ export class GridLab implements ExplorerView {
 
   /** Trains what has changed, until nothing has changed meanwhile; every picture moves at once. */
   private async retrain(): Promise<void> {
-    this.busy = true;
-    this.context.stage.ariaBusy = "true";
+    this.training = true;
     this.filling?.abort();
     do {
       this.again = false;
@@ -182,8 +185,8 @@ export class GridLab implements ExplorerView {
         write(this.trouble, `${(error as Error).message}.`);
       }
     } while (this.again);
-    this.busy = false;
-    this.context.stage.ariaBusy = "false";
+    this.training = false;
+    this.context.changed();
     if (this.current(this.history.state)) this.fill(this.history.state);
   }
 
@@ -196,7 +199,7 @@ export class GridLab implements ExplorerView {
     const seeds = state.seeds as number;
     const slots = this.slots(state);
     const key = JSON.stringify([seeds, slots.map((slot) => this.keyOf(state, slot))]);
-    if (this.busy || key === this.filled) return;
+    if (this.training || key === this.filled) return;
     this.filling?.abort();
     this.filled = key;
     if (this.runs.some(({ band }) => band)) {

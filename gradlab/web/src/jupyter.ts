@@ -85,7 +85,6 @@ class Link {
 /** A shell on the traits of a widget. */
 class Shown {
   private readonly shell: Shell;
-  private readonly unwatch: () => void;
   private incoming = false;
   private waiting: ReturnType<typeof setTimeout> | undefined;
 
@@ -97,7 +96,6 @@ class Shown {
     const spec = model.get("spec") as Spec;
     const kind: ExplorerKind = spec.inPage ? KINDS[spec.name].kind : ChartView;
     this.shell = new Shell(el, spec, kind, this.host(), model.get("state") as State);
-    this.unwatch = this.shell.history.watch((state) => this.send(state));
     model.on("change:state", this.receive);
     model.on("change:hidden", this.refresh);
     model.on("change:shown", this.present);
@@ -108,7 +106,6 @@ class Shown {
 
   close(): void {
     const { model } = this;
-    this.unwatch();
     clearTimeout(this.waiting);
     model.off("change:state", this.receive);
     model.off("change:hidden", this.refresh);
@@ -125,7 +122,9 @@ class Shown {
         const [, [bytes]] = await this.link.ask({ want: kind });
         return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
       },
+      moved: (state) => this.send(state),
       hidden: () => this.model.get("hidden") as string[],
+      busy: () => this.late || this.model.get("busy") === true,
       pin: (on) => {
         this.model.set("pinned", on);
         this.model.save_changes();
@@ -139,7 +138,6 @@ class Shown {
     this.model.set("state", { ...state });
     this.model.set("asked", (this.model.get("asked") as number) + 1);
     this.model.save_changes();
-    this.mark();
     clearTimeout(this.waiting);
     if (this.late) this.waiting = setTimeout(() => this.late && this.shell.fail(LATE), PATIENCE * 1000);
   }
@@ -161,18 +159,12 @@ class Shown {
     const { view } = this.shell;
     if (view instanceof ChartView && !shown.error) view.present(shown as never);
     this.refresh();
-    this.mark();
   };
 
   /** True while Python has not yet shown the state that was sent last. */
   private get late(): boolean {
     const { asked } = this.model.get("shown") as { asked?: number };
-    return this.shell.view instanceof ChartView && (asked ?? 0) < (this.model.get("asked") as number);
-  }
-
-  /** Marks pictures that are about to change. */
-  private mark(): void {
-    this.shell.element.ariaBusy = String(this.late || this.model.get("busy") === true);
+    return this.shell?.view instanceof ChartView && (asked ?? 0) < (this.model.get("asked") as number);
   }
 
   private readonly lost = () => {

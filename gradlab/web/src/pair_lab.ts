@@ -55,6 +55,10 @@ export class PairLab implements ExplorerView {
     this.steps = bar("One real step on the logits", "Δπ");
   }
 
+  get busy(): boolean {
+    return this.waiting !== "";
+  }
+
   hidden(state: State): string[] {
     return state.reference === "own values" ? [] : ["ref_win", "ref_lose"];
   }

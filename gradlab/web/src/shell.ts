@@ -19,6 +19,10 @@ export interface Host {
   file?: (kind: FileKind) => Promise<Uint8Array>;
   /** Names of the controls without effect, as Python says. */
   hidden?: () => readonly string[];
+  /** Called with each new state, before it is shown. */
+  moved?: (state: State) => void;
+  /** True while Python still works on what is to be shown. */
+  busy?: () => boolean;
   /** A result that is kept to compare with, where Python computes. */
   pin?: (on: boolean) => void;
   /** The address of the page that reads links. */
@@ -43,6 +47,7 @@ export class Shell {
   private readonly undo: HTMLButtonElement;
   private readonly redo: HTMLButtonElement;
   private readonly unwatch: () => void;
+  private drawn = 0; // times that all was drawn for the last state
 
   /** Builds an explorer with a state to begin with; `kind` draws it. Errors in that state's values are thrown. */
   constructor(parent: HTMLElement, readonly spec: Spec, kind: ExplorerKind, private readonly host: Host, start: Partial<State> = {}) {
@@ -74,7 +79,10 @@ export class Shell {
     this.element.append(this.texts.element);
     [this.undo, this.redo] = this.tools(tools);
     style(this.element, css);
-    this.unwatch = this.history.watch((state) => this.update(state));
+    this.unwatch = this.history.watch((state) => {
+      host.moved?.(state);
+      this.update(state);
+    });
     this.element.addEventListener("keydown", (event) => this.key(event));
     this.update(this.history.state);
   }
@@ -123,6 +131,9 @@ export class Shell {
     const answers = this.view.answers?.(state) ?? this.spec.answers;
     this.ask?.(state.guess, answers, this.view.outcome(state));
     this.texts.update(state);
+    const busy = Boolean(this.view.busy || this.host.busy?.());
+    this.element.ariaBusy = String(busy);
+    if (!busy) this.element.dataset.drawn = String(++this.drawn);
   }
 
   private key(event: KeyboardEvent): void {
