@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from types import CodeType, FunctionType
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
@@ -23,6 +24,15 @@ _LOSSES: dict[str, Callable[..., KnownLoss]] = {make().name: make for family in 
 PAIR_LOSSES: Mapping[str, Callable[..., KnownLoss]] = _LOSSES
 _OURS = frozenset(_LOSSES)
 _Loss = TypeVar("_Loss")
+
+
+class Watcher(Protocol):
+    """A thing that is told when the registry has changed; it must not raise."""
+
+    def losses_changed(self) -> None: ...  # noqa: D102
+
+
+WATCHERS: weakref.WeakSet[Watcher] = weakref.WeakSet()  # menus that are open; they are not kept alive by this
 
 
 def pair_loss(name: str, **hyper: Any) -> KnownLoss:
@@ -99,6 +109,7 @@ def register_loss(loss: _Loss) -> _Loss:
     _check_facts(kind.__name__, ready)
     make: Any = kind if isinstance(loss, type) else partial(replace, ready)
     _LOSSES[ready.name] = make
+    _tell_watchers()
     return loss
 
 
@@ -109,6 +120,12 @@ def unregister_loss(name: str) -> None:
         raise ValueError(f"loss to take out must be one that register_loss has added, and there is none, got {name!r}")
     one_of("loss to take out", name, added)
     del _LOSSES[name]
+    _tell_watchers()
+
+
+def _tell_watchers() -> None:
+    for watcher in list(WATCHERS):
+        watcher.losses_changed()
 
 
 def users_losses(names: Iterable[str]) -> list[KnownLoss]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import ipywidgets as widgets
@@ -105,9 +107,11 @@ class Whole(Control, widgets.IntText):
 
     kind = "whole"
 
-    def __init__(self, label: str, value: int, low: int, high: int, hint: str = "") -> None:
+    def __init__(
+        self, label: str, value: int, low: int, high: int, hint: str = "", scale: Literal["linear", "log"] = "linear"
+    ) -> None:
         """Make the control; ``low`` and ``high`` are accepted too."""
-        self.low, self.high = low, high
+        self.low, self.high, self.scale = low, high, scale
         super().__init__(label, value, hint)
 
     def accepted(self, key: str, value: Any) -> int:
@@ -120,24 +124,27 @@ class Whole(Control, widgets.IntText):
 
     def spec(self) -> dict[str, Any]:
         """Return the facts from which the page draws the control."""
-        return {**super().spec(), "low": self.low, "high": self.high}
+        return {**super().spec(), "low": self.low, "high": self.high, "scale": self.scale}
 
 
 class Choice(Control, widgets.Dropdown):
-    """One of several values, each with a text that is shown."""
+    """One of several values, each with a text that is shown; ``refused`` says why some cannot be chosen, by value."""
 
     kind = "choice"
 
     def __init__(self, label: str, value: Any, options: Iterable[Any] | Mapping[str, Any], hint: str = "") -> None:
         """Make the menu; a mapping gives shown text and value."""
         listed = list(options.items()) if isinstance(options, Mapping) else [(str(one), one) for one in options]
+        self.refused: dict[Any, str] = {}
         super().__init__(label, value, hint, options=listed)
 
     def accepted(self, key: str, value: Any) -> Any:
-        """Return the value; ValueError unless it is one of the menu's."""
+        """Return the value; ValueError unless it is one of the menu's that can be chosen."""
         values = [each for _, each in self.options]
         if not any(type(each) is type(value) and each == value for each in values):
             raise ValueError(f"{key} must be one of {', '.join(map(str, values))}; got {value!r}")
+        if value in self.refused:
+            raise ValueError(f"{key} must be one that can be shown; {value} cannot: {self.refused[value]}")
         return value
 
     def parsed(self, text: str) -> Any:
@@ -199,56 +206,99 @@ def probability(label: str, value: float, low: float, high: float, hint: str = "
     return Number(label, value, low, high, hint, "logit")
 
 
-def loss_controls(slots: str, losses: Iterable[str], beta: Mapping[str, float] | float = 1.0) -> Controls:
+Losses = Mapping[str, PairLoss]  # losses by name that the registry does not have
+NO_LOSSES: Losses = MappingProxyType({})
+
+
+def loss_controls(
+    slots: str, losses: Iterable[str], beta: Mapping[str, float] | float = 1.0, given: Losses = NO_LOSSES
+) -> Controls:
     """Return the menus of losses A, B, … and a control for each number of any loss, with β first.
 
     slots   the letters of the losses, such as "ab": controls are ``loss_a``, ``beta_a``, ….
     losses  the loss with which each begins. beta: with which β, for all, or by letter.
+    given   losses by name that the registry does not have.
     """
     controls: Controls = {}
     for slot, loss in zip(slots, losses, strict=True):
-        menu = Choice(f"loss {slot.upper()}", loss, list(PAIR_LOSSES), "from the registry of losses")
+        menu = Choice(f"loss {slot.upper()}", loss, loss_names(given), "from the registry of losses")
         menu.part = {"loss": slot}
         controls[f"loss_{slot}"] = menu
-        for name, of in known_hyper_parameters().items():
-            start = next(iter(of.defaults.values()))
-            if name == "beta":
-                start = beta if isinstance(beta, float | int) else beta.get(slot, 1.0)
-            control = _hyper_control(name, start, of)
-            control.part = {"hyper": name, "of": slot}
-            controls[f"{name}_{slot}"] = control
+        controls |= hyper_controls(slot, known_hyper_parameters(given), beta)
     return controls
 
 
-def chosen_loss(state: Mapping[str, Any], slot: str) -> PairLoss:
+def hyper_controls(
+    slot: str, parameters: Mapping[str, HyperParameter], beta: Mapping[str, float] | float = 1.0
+) -> Controls:
+    """Return a control for each of these hyper-parameters of a slot, by its name and the slot's letter."""
+    controls: Controls = {}
+    for name, of in parameters.items():
+        start = next(iter(of.defaults.values()))
+        if name == "beta":
+            start = beta if isinstance(beta, float | int) else beta.get(slot, 1.0)
+        control = _hyper_control(name, start, of)
+        control.part = {"hyper": name, "of": slot}
+        controls[f"{name}_{slot}"] = control
+    return controls
+
+
+def loss_names(given: Losses = NO_LOSSES) -> list[str]:
+    """Return the names of a menu of losses: the registered ones, then those that were given."""
+    return list(dict.fromkeys([*PAIR_LOSSES, *given]))
+
+
+def chosen_loss(state: Mapping[str, Any], slot: str, given: Losses = NO_LOSSES) -> PairLoss:
     """Return the loss that the controls of this letter are set to."""
     name = state[f"loss_{slot}"]
-    return pair_loss(name, **{field: state[f"{field}_{slot}"] for field in fields_of(name)})
+    hyper = {field: state[f"{field}_{slot}"] for field in fields_of(name, given)}
+    return pair_loss(name, **hyper) if name in PAIR_LOSSES else with_numbers(given[name], hyper)
 
 
-def loss_code(state: Mapping[str, Any], slot: str) -> str:
-    """Return that loss as Python code."""
+def with_numbers(loss: PairLoss, hyper: Mapping[str, Any]) -> PairLoss:
+    """Return a loss with other hyper-parameters."""
+    return replace(loss, **hyper) if hyper else loss  # type: ignore[type-var]
+
+
+def loss_code(state: Mapping[str, Any], slot: str, given: Losses = NO_LOSSES) -> str:
+    """Return that loss as Python code; a loss that was given is written as its class's call."""
     name = state[f"loss_{slot}"]
-    given = [f"{field}={state[f'{field}_{slot}']!r}" for field in fields_of(name)]
-    return f"gl.pair_loss({', '.join([repr(name), *given])})"
+    if name not in PAIR_LOSSES:
+        return repr(chosen_loss(state, slot, given))
+    numbers = [f"{field}={state[f'{field}_{slot}']!r}" for field in fields_of(name)]
+    return f"gl.pair_loss({', '.join([repr(name), *numbers])})"
 
 
-def hide_unused(controls: Controls, slots: str) -> None:
+def hide_unused(controls: Controls, slots: str, given: Losses = NO_LOSSES) -> None:
     """Hide the numbers that the chosen losses lack."""
     for slot in slots:
-        fields = fields_of(controls[f"loss_{slot}"].value)
-        for field in known_hyper_parameters():
+        fields = fields_of(controls[f"loss_{slot}"].value, given)
+        for field in known_hyper_parameters(given):
             controls[f"{field}_{slot}"].hidden = field not in fields
 
 
-def fields_of(loss: str) -> list[str]:
-    """Return the names of the numbers that a registered loss has."""
-    return [name for name, of in known_hyper_parameters().items() if loss in of.defaults]
+def fields_of(loss: str, given: Losses = NO_LOSSES) -> list[str]:
+    """Return the names of the numbers that a loss has."""
+    return [name for name, of in known_hyper_parameters(given).items() if loss in of.defaults]
 
 
-def known_hyper_parameters() -> dict[str, HyperParameter]:
-    """Return ``hyper_parameters()``, computed once per registry, since each move of a control asks many times."""
-    return _of_registry(tuple(PAIR_LOSSES.items()))
+def known_hyper_parameters(given: Losses = NO_LOSSES) -> dict[str, HyperParameter]:
+    """Return ``hyper_parameters()``, with those of losses that were given.
+
+    Those of the registry are computed once per registry, since each move of a control asks many times.
+    """
+    registered = _of_registry(tuple(PAIR_LOSSES.items()))
+    others = {name: loss for name, loss in given.items() if name not in PAIR_LOSSES}
+    if not others:
+        return registered
+    parameters = {name: of._replace(defaults=dict(of.defaults)) for name, of in registered.items()}
+    for title, loss in others.items():
+        for field in fields(loss) if is_dataclass(loss) else ():
+            value = getattr(loss, field.name)
+            if isinstance(value, float | int):
+                new = HyperParameter(type(value), {}, field.metadata.get("slider"))
+                parameters.setdefault(field.name, new).defaults[title] = value
+    return parameters
 
 
 @functools.lru_cache(maxsize=1)
@@ -258,6 +308,10 @@ def _of_registry(registry: tuple[Any, ...]) -> dict[str, HyperParameter]:
 
 def _hyper_control(name: str, start: float, of: HyperParameter) -> Control:
     title, hint = ("β", "inverse temperature; the paper's is 1") if name == "beta" else (name.replace("_", " "), "")
+    if of.kind is bool:
+        return Switch(title, bool(start), hint)
+    if of.kind is int:
+        return Whole(title, int(start), -(2**53), 2**53, hint)
     if of.slider is None:
         return Number(title, start, -math.inf, math.inf, hint)
     low, high, _, log = of.slider

@@ -19,13 +19,20 @@ from matplotlib.figure import Figure
 
 from gradlab.checks import one_of
 from gradlab.lab.descent import steady
-from gradlab.plotting.chart_figure import drawn
+from gradlab.losses.registry import WATCHERS
 from gradlab.plotting.charts import Chart
 from gradlab.store.csv_text import csv_text
 from gradlab.store.files import write_whole
-from gradlab.widgets.chart_messages import as_messages
 from gradlab.widgets.drawing_front import Front
-from gradlab.widgets.drawn_controls import Choice, Controls, known_hyper_parameters
+from gradlab.widgets.drawn_controls import (
+    NO_LOSSES,
+    Choice,
+    Controls,
+    Losses,
+    hyper_controls,
+    known_hyper_parameters,
+    loss_names,
+)
 from gradlab.widgets.losses_in_page import facts_of_losses
 from gradlab.widgets.states import read_state, to_json, to_link
 
@@ -50,18 +57,20 @@ class Story:
 class Reading:
     """A row of the table of numbers: one value, or one per side, such as ``{"A": 0.2, "B": 0.3}``.
 
-    Two numbers get their difference, B − A, in a column of its own.
+    Two numbers get their difference, B − A, in a column of its own. ``key`` is a shorter name, for ``numbers``.
     """
 
     name: str
     value: Any
     unit: str = ""
+    key: str = ""
 
     def flat(self) -> dict[str, Any]:
         """Return the values by name, or by name and side."""
+        name = self.key or self.name
         if isinstance(self.value, Mapping):
-            return {f"{self.name} {side}": value for side, value in self.value.items()}
-        return {self.name: self.value}
+            return {f"{name} {side}": value for side, value in self.value.items()}
+        return {name: self.value}
 
     def message(self) -> dict[str, Any]:
         """Return the row as the page takes it; what is no finite number travels as a text."""
@@ -101,8 +110,12 @@ class DrawnExplorer(widgets.VBox):
     def __init__(self, **start: Any) -> None:
         """Build the explorer and show it; ``start`` replaces start values of controls, also for ``reset()``."""
         super().__init__()
+        self.given_losses: Losses = NO_LOSSES
+        self.take_losses(start)
         self._groups = self.make_controls()
         self.controls: Controls = {key: control for group in self._groups.values() for key, control in group.items()}
+        for menu in self._loss_menus().values():
+            menu.refused = self.refused_losses()
         if self.ask:
             options = {UNASKED: UNASKED, **{label: value for value, label in self.answers.items()}, SHOWN: SHOWN}
             self.controls["guess"] = Choice("your guess", UNASKED, options, self.ask)
@@ -126,10 +139,18 @@ class DrawnExplorer(widgets.VBox):
             control.observe(lambda change, key=key: self._moved({key}), "value")
         self._refresh()
         self._close_former_runs()
+        WATCHERS.add(self)
 
     def make_controls(self) -> dict[str, Controls]:
-        """Return the controls, by heading and name."""
+        """Return the controls, by heading and name; those without a heading, "", are left to the page's own tools."""
         raise NotImplementedError
+
+    def refused_losses(self) -> dict[str, str]:
+        """Return why losses of the menus cannot be chosen, by name; default: all can."""
+        return {}
+
+    def take_losses(self, start: dict[str, Any]) -> None:
+        """Take ``losses`` out of the start values where the explorer is given losses; default: nothing."""
 
     def compute(self, state: SimpleNamespace) -> Any:
         """Return the result for these values of the controls; or yield better and better results."""
@@ -230,6 +251,8 @@ class DrawnExplorer(widgets.VBox):
 
     def figure(self) -> Figure:
         """Return what is shown as a matplotlib figure."""
+        from gradlab.plotting.chart_figure import drawn
+
         return drawn(self.charts(self._shown(), None if self.in_page else self.former), width=PAGE)
 
     def png(self) -> bytes:
@@ -257,9 +280,11 @@ class DrawnExplorer(widgets.VBox):
         groups = [
             {"heading": heading, "folded": heading in self.unfolds, "controls": list(group)}
             for heading, group in self._groups.items()
+            if heading
         ]
         hyper = {
-            name: None if of.slider is None else of.slider._asdict() for name, of in known_hyper_parameters().items()
+            name: None if of.slider is None else of.slider._asdict()
+            for name, of in known_hyper_parameters(self.given_losses).items()
         }
         with_losses = any(control.part for control in self.controls.values())
         return {
@@ -268,12 +293,17 @@ class DrawnExplorer(widgets.VBox):
             "stories": [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in self.stories],
             "inPage": self.in_page, "groups": groups,
             "controls": {key: control.spec() for key, control in self.controls.items()},
-            "losses": facts_of_losses() if with_losses else [], "hyper": hyper if with_losses else {},
+            "losses": facts_of_losses(self.given_losses) if with_losses else [], "hyper": hyper if with_losses else {},
         }  # fmt: skip
+
+    def losses_changed(self) -> None:
+        """Follow the registry of losses: new ones join the menus, with controls of their numbers."""
+        self._guarded(self._follow_losses)
 
     def close(self) -> None:
         """Close every widget of the explorer."""
         self._work = None
+        WATCHERS.discard(self)
         for _, explorers in _IN_CELLS.values():
             if self in explorers:
                 explorers.remove(self)
@@ -305,6 +335,37 @@ class DrawnExplorer(widgets.VBox):
                 self.controls[key].value = value
         finally:
             self._quiet = was
+
+    def _loss_menus(self) -> Controls:
+        return {key: control for key, control in self.controls.items() if "loss" in control.part}
+
+    def _follow_losses(self) -> None:
+        menus = self._loss_menus()
+        if not menus:
+            return
+        was, self._quiet = self._quiet, True
+        names = loss_names(self.given_losses)
+        known = known_hyper_parameters(self.given_losses)
+        refused = self.refused_losses()
+        try:
+            for key, menu in menus.items():
+                menu.refused = refused
+                slot, value = menu.part["loss"], menu.value
+                menu.options = [(name, name) for name in names]  # which moves the menu to the first
+                menu.value = value if value in names and value not in refused else names[0]
+                if self._start[key] not in names:
+                    self._start[key] = menu.value
+                group = next(group for group in self._groups.values() if key in group)
+                missing = {name: of for name, of in known.items() if f"{name}_{slot}" not in self.controls}
+                for name, control in hyper_controls(slot, missing).items():
+                    group[name] = self.controls[name] = control
+                    self._start[name] = control.value
+                    control.observe(lambda change, name=name: self._moved({name}), "value")
+        finally:
+            self._quiet = was
+        with self.front.hold_sync():
+            self._refresh()
+            self.front.spec = self.spec()
 
     def _received(self) -> None:
         """Take a state that the page has sent."""
@@ -400,6 +461,8 @@ class DrawnExplorer(widgets.VBox):
         self._result, self._error = result, None
         if self.in_page:
             return
+        from gradlab.widgets.chart_messages import as_messages
+
         outcome = self.outcome(result) if self.ask else ("", "")
         self.front.present(
             as_messages(self.charts(result, self.former)), [row.message() for row in self.readings(result)],

@@ -1,94 +1,139 @@
-"""Grid training: two losses train a tabular policy side by side, again at every move of a control."""
+"""Grid training: two to six losses train a policy side by side, on a world that is drawn, given or painted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import AsinhNorm, Normalize
 
+from gradlab.lab import metrics
+from gradlab.lab.descent import recorded_steps
 from gradlab.lab.fit import Fit, fit
-from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.world import World
-from gradlab.losses import PairLogps, PairLoss, log_prob_ratio
-from gradlab.plotting.palette import MORE_OF_B, policies
-from gradlab.widgets import world_controls
-from gradlab.widgets.controls import (
-    Controls,
-    choice,
-    chosen_loss,
-    hide_unused,
-    log_slider,
-    loss_code,
-    loss_controls,
-    whole_slider,
+from gradlab.losses import PairLoss
+from gradlab.plotting.chart_scales import spelt
+from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Map, Rule
+from gradlab.plotting.palette import LEAST
+from gradlab.widgets import drawn_world
+from gradlab.widgets.compared_losses import LOOKS, SLOTS, ComparingExplorer, title_of
+from gradlab.widgets.drawn_controls import Controls, Line, Whole
+from gradlab.widgets.drawn_explorer import Reading, Story
+from gradlab.widgets.world_texts import (
+    MOST_PROMPTS,
+    check_size,
+    fits,
+    read_paint,
+    read_world,
+    world_lines,
+    world_text,
 )
-from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import SIDES, View, look, round_up
 
 RECORD = 24  # log-spaced steps that the scrubber walks through
-_TRAINING = ("policy", "pairs", "optimizer", "learning_rate", "steps")
-_CURVES = {
-    "utility": "expected utility (nats)",
-    "kl": "KL from reference (nats)",
-    "unobserved_mass": "mass on unobserved",
-}
-_MAPS = {  # title, colours and scale of each map
-    "utility": ("utility", "cividis", Normalize(0, 1)),
-    "observed": ("pairs observed", "cividis", Normalize(0, 1)),
-    "difference": ("π of B − π of A", MORE_OF_B, AsinhNorm(0.02, -1, 1)),
-    "_a": ("π of A", "cividis", policies()),
-    "_b": ("π of B", "cividis", policies()),
-}
+_CLOSE = 0.02  # nats of utility within which two losses count as equal
+_DRAWN = ("prompts", "responses", "utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift")
+_ROWS = (  # name, unit, key in ``numbers``, and metric
+    ("expected utility E[u]", "nats", "E[u]", "utility"),
+    ("share of the reachable reward", "", "share", "share"),
+    ("mass on responses in no pair", "", "unobserved", "unobserved_mass"),
+    ("KL from the reference", "nats", "KL", "kl"),
+)
+_CURVES = (  # title, label of the axis, and metric
+    ("Reward", "E[u], nats", "utility"),
+    ("Mass where there are no data", "mass", "unobserved_mass"),
+    ("Distance from the reference", "KL, nats", "kl"),
+)
+
+
+class WorldLine(Line):
+    """The text of a world, "" for one that is drawn; it also takes a ``World``."""
+
+    def accepted(self, key: str, value: Any) -> str:
+        """Return the text; ValueError in one line where it is no world."""
+        if isinstance(value, World):
+            return world_text(value)
+        if super().accepted(key, value):
+            read_world(value)
+        return value
+
+
+class PaintLine(Line):
+    """The text of what is painted on the world, "" for nothing."""
+
+    def accepted(self, key: str, value: Any) -> str:
+        """Return the text; ValueError in one line where it is no paint."""
+        if super().accepted(key, value):
+            read_paint(value)
+        return value
+
+
+@dataclass(frozen=True)
+class Side:
+    """The policies that one loss trained: one run per seed, the first of which is shown in the maps."""
+
+    loss: PairLoss
+    fit: Fit  # policies (S, seeds, X, Y)
+    curves: dict[str, np.ndarray]  # by metric, (seeds, S)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A world, and the policies that both losses trained on it."""
+    """The worlds of the seeds, and the policies that the losses trained on them, by letter."""
 
-    world: World
-    fits: dict[str, Fit]
-    curves: dict[str, dict[str, np.ndarray]]  # by side and metric, over the recorded steps
+    state: SimpleNamespace
+    worlds: list[World]
+    sides: dict[str, Side]
+    steps: np.ndarray  # (S,) the recorded ones
     index: int  # of the recorded step that is shown
     prompt: int
-    ideal: np.ndarray  # (Y,) log-probabilities of that prompt, at A's β
+
+    @property
+    def world(self) -> World:
+        """The world of the first seed."""
+        return self.worlds[0]
 
     @property
     def step(self) -> int:
         """The recorded step that is shown."""
-        return int(self.fits["_a"].steps[self.index])
+        return int(self.steps[self.index])
 
-    def logp(self, side: str) -> torch.Tensor:
-        """Return log π of one side at that step, (X, Y)."""
-        return self.fits[side].policies[self.index]
+    def logp(self, slot: str) -> torch.Tensor:
+        """Return log π of one loss at that step, (X, Y)."""
+        return self.sides[slot].fit.policies[self.index, 0]
 
-    def at_step(self, side: str, metric: str) -> float:
-        """Return that side's metric at that step."""
-        return float(self.curves[side][metric][self.index])
+    def at_step(self, slot: str, metric: str) -> float:
+        """Return that loss's metric at that step."""
+        return float(self.sides[slot].curves[metric][0, self.index])
 
 
-class GridExplorer(Explorer):
-    """A 20×20 world and two losses from the registry, really trained at every move: maps, curves and ratios."""
+class GridExplorer(ComparingExplorer):
+    """A world of prompts and responses, and two to six losses, really trained at every move: maps and curves.
+
+    ``world`` may be any ``gl.World`` of at most a million prompts × responses²; it is kept in the state, so that links
+    and files have it too. All controls that draw a world then have no effect.
+    """
 
     name = "grid"
     question = "What does a preference loss do to a whole policy, and does Balanced-DPO gain more reward than DPO?"
     prediction = (
-        "the paper says that Balanced-DPO reaches a higher reward than DPO. Before you move anything: which "
-        "curve of the expected utility will be higher at β = 1, and will it still be if DPO may use β = 0.5?"
+        "the paper says that Balanced-DPO reaches a higher reward than DPO. Before you move anything, say which policy "
+        "will end with the higher expected utility at β = 1. And will it still if DPO may use β = 0.5?"
     )
+    ask = "Predict: which policy ends with more reward?"
+    answers = {**{slot: slot.upper() for slot in SLOTS}, "equal": "no difference"}  # noqa: RUF012
     reading = (
-        "Maps have a row for each prompt and a column for each response; ▸ marks the chosen prompt, whose policies are "
-        "drawn at the lower right with the reference (grey), the ideal π_ref exp(u/β) at A's β (dots) and a × at "
-        "each response that no pair shows. Maps of π are on a logarithmic scale from 0.001 (dark) to 1 (light); the "
-        "uniform reference would be grey. Curves: A violet and solid, B ochre and dashed, the ring is the step that "
-        "is shown; faint lines are the setting before you touched this control. In the scatter each dot is a pair of "
-        "the chosen prompt: on the diagonal the gradient in probabilities follows the paper's ratio π_l/π_w."
+        "Maps have a row for each prompt and a column for each response: the world's utility, then one policy per "
+        "loss, on a logarithmic scale from 0.001 to 1. Responses that no pair shows are struck through. Point at a "
+        "cell to read it in every map; click one to draw its prompt at the lower right, with the reference dotted. "
+        "Curves run over the steps of training; the dots are the step that is shown, which the scrubber and play move. "
+        "Bands hold 80% of the seeds, and the curve is then their mean. With paint on, a stroke on the world hides or "
+        "shows responses, sets their utility, or moves the reference there by one nat. A file with utilities, or with "
+        "a whole world, can be dropped here."
     )
     takeaway = (
         "At equal β Balanced-DPO pulls about half as hard, since its two weights sum to one: much of what looks like "
@@ -124,205 +169,188 @@ class GridExplorer(Explorer):
         ),
     )
 
+    unfolds = ("More of the world",)
+
     def make_controls(self) -> dict[str, Controls]:
-        """Return the controls of losses, world, training, and what to show."""
+        """Return the controls of losses, world and training; what to look at and what is painted has no heading."""
+        recipe = drawn_world.recipe_controls()
         return {
-            "Losses": {**loss_controls("A", "_a", "dpo"), **loss_controls("B", "_b", "bdpo")},
-            "World and data": world_controls.world_controls(),
-            "Training": {
-                "policy": world_controls.policy_control(),
-                "optimizer": choice("optimiser", "adam", list(OPTIMIZERS)),
-                "learning_rate": log_slider("step size", 0.05, -3, 1, "learning rate", step=0.1),
-                "steps": whole_slider("steps", 500, 10, 2000, "of the optimiser", step=10),
+            "Losses": self.loss_group(),
+            "World": drawn_world.shape_controls(),
+            "Training": {"pairs": drawn_world.pairs_control(), **recipe, "seed": drawn_world.seed_control()},
+            "More of the world": {
+                "seeds": Whole("seeds, with bands", 1, 1, 20, "how many worlds and data sets are drawn"),
+                "prompts": Whole("prompts", 20, 2, 200, "rows of the world", "log"),
+                "responses": Whole("responses", 20, 2, 200, "columns of the world", "log"),
+                **drawn_world.kind_controls(),
             },
-            "Look at": {
-                "when": whole_slider("when", 100, 0, 100, "how far through training, % of recorded steps", step=4),
-                "prompt": whole_slider("prompt", 10, 0, 19, "the prompt whose distributions and pairs are drawn"),
+            "": {
+                "when": Whole("how far through training, %", 100, 0, 100, "% of the recorded steps"),
+                "prompt": Whole("prompt", 10, 0, MOST_PROMPTS - 1, "the prompt whose policies are drawn"),
+                "painted": PaintLine("paint", "", "a size and marks of paint, such as 2x3:5AB, or nothing"),
+                "world": WorldLine("world", "", "a world as JSON, or nothing"),
             },
-        }  # fmt: skip
+        }
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Hide numbers that the chosen losses and reference do not have."""
-        for key in SIDES:
-            hide_unused(self.controls, key)
-        world_controls.adapt_world(self.controls)
+        """Hide numbers that the chosen losses and reference do not have, and what draws a world if one is given."""
+        super().adapt(state)
+        for key in _DRAWN:
+            self.controls[key].hidden = state.world != ""
+        if not state.world:
+            drawn_world.adapt_world(self.controls)
 
     def compute(self, state: SimpleNamespace) -> Trained:
-        """Train the sides that have changed."""
-        values, where = vars(state), world_controls.arguments_of(state)
-        world = self.remember("world", where, lambda: world_controls.world_of(state))
-        how = {key: values[key] for key in _TRAINING}
-        fits, curves = {}, {}
-        for side in SIDES:
-            loss = chosen_loss(values, side)
-            key = (where, how, loss)
-            fits[side] = self.remember(side, key, lambda loss=loss: _train(world, loss, state))
-            curves[side] = self.remember(
-                f"curves{side}", key, lambda side=side: world_controls.curves_of(world, fits[side].policies)
+        """Train the losses that have changed."""
+        seeds = range(state.seed, state.seed + state.seeds)
+        where = drawn_world.arguments_of(state), state.world, state.painted, state.seeds
+        worlds = self.remember("worlds", where, lambda: [_world_of(state, seed) for seed in seeds])
+        recipe = drawn_world.recipe_of(state, record=RECORD)
+        sides = {}
+        for slot in self.slots(state):
+            loss = self.loss(state, slot)
+            sides[slot] = self.remember(
+                slot, (where, recipe, loss), lambda loss=loss: _trained(worlds, loss, recipe, seeds)
             )
-        index = round(state.when / 100 * (len(fits["_a"].steps) - 1))
-        return Trained(world, fits, curves, index, state.prompt, world.ideal_logp(state.beta_a)[state.prompt])
+        steps = recorded_steps(state.steps, RECORD)
+        prompt = min(state.prompt, worlds[0].prompts - 1)
+        return Trained(state, worlds, sides, steps, _index(state, steps), prompt)
 
-    def make_views(self) -> dict[str, View]:
-        """Return the views of maps and curves."""
-        with mpl.rc_context(look()):
-            return {"maps": self._make_maps(), "curves": self._make_curves()}
+    def charts(self, result: Trained, former: Trained | None) -> Sequence[Chart]:
+        """Return maps of the utility and of each policy, curves over training, and the policies of one prompt."""
+        utility = result.world.utility
+        low, high = float(utility.min()), float(utility.max())
+        maps = [_map(result, "World: utility u", utility, "u", low, high if high > low else low + 1)]
+        for slot, side in result.sides.items():
+            policy = result.logp(slot).exp().double().numpy()
+            maps.append(replace(
+                _map(result, title_of(slot, side.loss), policy, "π", LEAST, 1.0), logarithmic=True
+            ))  # fmt: skip
+        return [*maps, *(_curves(result, *row) for row in _CURVES), _prompt(result)]
 
-    def show(self, result: Trained, former: Trained | None) -> dict[str, Any]:
-        """Show maps, curves, scatter and the chosen prompt."""
-        self._show_maps(result)
-        self._show_prompt(result)
-        self._show_curves(result, former)
-        self._show_ratios(result)
-        numbers: dict[str, Any] = {"step": result.step}
-        for title, key in (("E[u]", "utility"), ("KL", "kl"), ("unobserved", "unobserved_mass")):
-            for side in SIDES:
-                numbers[f"{title} {side[1].upper()}"] = result.at_step(side, key)
-        return numbers
+    def readings(self, result: Trained) -> Sequence[Reading]:
+        """Return the step that is shown, and the metrics at it, per loss, of the first seed."""
+        rows = [
+            Reading(name, {slot.upper(): result.at_step(slot, metric) for slot in result.sides}, unit, key)
+            for name, unit, key, metric in _ROWS
+        ]
+        return [Reading("step", result.step), *rows]
+
+    def outcome(self, result: Trained) -> tuple[str, str]:
+        """Return whose policy ends with the highest expected utility, and by how much."""
+        ends = {slot: float(side.curves["utility"][0, -1]) for slot, side in result.sides.items()}
+        first, second = sorted(ends, key=lambda slot: -ends[slot])[:2]
+        gap = ends[first] - ends[second]
+        if gap <= _CLOSE:
+            return "equal", f"The best two end within {_CLOSE} nats of each other."
+        return first, f"{title_of(first, result.sides[first].loss)} ends highest, by {spelt(gap)} nats."
 
     def frame(self) -> pd.DataFrame:
-        """Return the history of both trainings."""
-        return pd.concat(
-            [fit.history.assign(side=side[1].upper()) for side, fit in self.result.fits.items()], ignore_index=True
-        )
+        """Return the history of all trainings, with the side and the seed of each."""
+        seed = self.result.state.seed
+        histories = [
+            side.fit.history.assign(side=slot.upper(), seed=lambda table: table["run"] + seed)
+            for slot, side in self.result.sides.items()
+        ]
+        return pd.concat(histories, ignore_index=True)
 
     def code(self, state: SimpleNamespace) -> str:
-        """Return code for both trainings and their ends."""
-        values = vars(state)
-        lines = [
-            "import gradlab as gl", "",
-            f"world = {world_controls.world_code(state)}",
-            f"training = {world_controls.recipe_code(state, record=RECORD)}",
-        ]  # fmt: skip
-        lines += [
-            f"{side[1]} = gl.fit(world, {loss_code(values, side)}, training, seed={state.seed!r})" for side in SIDES
-        ]
-        at = f"index = {self.result.index}  # of the recorded steps"
-        shown = 'print(trained.history.iloc[index][["step", "utility", "kl", "unobserved_mass"]])'
-        return "\n".join([*lines, at, "for trained in (a, b):", f"    {shown}", ""])
-
-    def _make_maps(self) -> View:
-        view = View(560, 400, "Heatmaps of utility, observed pairs, both policies and their difference; "
-                              "the policies of one prompt as lines")  # fmt: skip
-        axes = view.figure.subplots(2, 3)
-        places = dict(zip(("utility", "observed", "difference", "_a", "_b"), axes.flat, strict=False))
-        self._images, self._markers = {}, []
-        for name, axis in places.items():
-            title, colours, norm = _MAPS[name]
-            axis.set(title=title, xticks=(), yticks=())
-            axis.grid(visible=False)
-            image = axis.imshow(np.zeros((20, 20)), cmap=colours, norm=norm, aspect="auto")
-            self._images[name] = view.live(image, seldom=name in ("utility", "observed"))
-            self._markers.append(view.live(axis.plot([-1.4], [0], marker=5, color="black", clip_on=False)[0]))
-            axis.set(xlim=(-0.5, 19.5), ylim=(19.5, -0.5))
-        axes[1, 0].set_xlabel("response")
-        axes[1, 0].set_ylabel("prompt", labelpad=10)
-        self._make_prompt(view, axes[1, 2])
-        return view
-
-    def _make_prompt(self, view: View, axis: Axes) -> None:
-        axis.set(xlim=(-0.5, 19.5), ylim=(0, 0.2), title="the chosen prompt", xlabel="response", xticks=(0, 10, 19))
-        here = np.arange(20)
-        self._prompt_axis = axis
-        grey = {"color": "#888888", "linewidth": 1}
-        self._prompt = {
-            "reference": view.live(axis.plot(here, here * 0, **grey)[0]),
-            "ideal": view.live(axis.plot(here, here * 0, "k:", linewidth=1.2)[0]),
-            **{side: view.live(axis.plot(here, here * 0, **shown)[0]) for side, shown in SIDES.items()},
-            "unobserved": view.live(axis.plot([], [], "x", color="#444444", markersize=4, clip_on=False)[0]),
-        }
-
-    def _make_curves(self) -> View:
-        view = View(560, 400, "Curves of expected utility, KL and unobserved mass over training for both losses; "
-                              "a scatter of gradient ratios")  # fmt: skip
-        axes = view.figure.subplots(2, 2)
-        self._axes = dict(zip(_CURVES, axes.flat, strict=False))
-        self._lines, self._ghosts, self._rings, self._labels = {}, {}, {}, {}
-        for key, axis in self._axes.items():
-            axis.set_xscale("symlog", linthresh=1, linscale=0.4)
-            axis.set(title=_CURVES[key], xlim=(0, 500))
-            for side, shown in SIDES.items():
-                self._ghosts[key, side] = view.live(axis.plot([], [], **shown, alpha=0.3, linewidth=1)[0])
-                self._lines[key, side] = view.live(axis.plot([], [], **shown)[0])
-                ring = {"color": shown["color"], "fillstyle": "none", "clip_on": False, "zorder": 5}
-                self._rings[key, side] = view.live(axis.plot([], [], "o", **ring)[0])
-        self._axes["unobserved_mass"].set_xlabel("step")
-        scatter = axes[1, 1]
-        scatter.set(xlim=(-6, 6), ylim=(-6, 6), title="log |∂L/∂π_w| − log |∂L/∂π_l|", xlabel="log π_l − log π_w")
-        scatter.plot([-6, 6], [-6, 6], color="#999999", linewidth=0.8)
-        scatter.axhline(0, color="#999999", linewidth=0.8, linestyle=":")
-        marks = {"_a": "o", "_b": "x"}
-        self._dots = {
-            side: view.live(
-                scatter.plot([], [], linestyle="", marker=marks[side], color=shown["color"], markersize=3)[0]
-            )
-            for side, shown in SIDES.items()
-        }
-        for column, (side, shown) in enumerate(SIDES.items()):
-            text = view.figure.text(0.01 + 0.5 * column, 0.995, "", color=shown["color"], va="top", fontsize=9)
-            self._labels[side] = view.live(text, seldom=True)
-        view.leave_room(above=0.06)
-        return view
-
-    def _show_maps(self, result: Trained) -> None:
-        utility, pairs = result.world.utility, result.world.comparable().sum(2)
-        policies = {side: result.logp(side).exp().numpy() for side in SIDES}
-        maps = {
-            "utility": (utility - utility.min()) / max(np.ptp(utility), 1e-300),
-            "observed": pairs / (result.world.responses - 1),
-            "difference": policies["_b"] - policies["_a"],
-            **policies,
-        }
-        for name, values in maps.items():
-            if not np.array_equal(self._images[name].get_array(), values):
-                self._images[name].set_data(values)
-        for marker in self._markers:
-            marker.set_ydata([result.prompt])
-
-    def _show_prompt(self, result: Trained) -> None:
-        world, prompt = result.world, result.prompt
-        rows = {side: result.logp(side)[prompt].exp().numpy() for side in SIDES}
-        rows |= {"reference": np.exp(world.ref_logp[prompt]), "ideal": np.exp(result.ideal)}
-        for name, values in rows.items():
-            self._prompt[name].set_ydata(values)
-        unseen = np.flatnonzero(~world.observed[prompt])
-        self._prompt["unobserved"].set_data(unseen, np.zeros(len(unseen)))
-        highest = max(values.max() for values in rows.values())
-        self.views["maps"].limits(self._prompt_axis, "y", 0, world_controls.top_of(highest))
-
-    def _show_curves(self, result: Trained, former: Trained | None) -> None:
-        view = self.views["curves"]
-        for key, axis in self._axes.items():
-            for side in SIDES:
-                self._lines[key, side].set_data(result.fits[side].steps, result.curves[side][key])
-                self._rings[key, side].set_data([result.step], [result.at_step(side, key)])
-                before = ([], []) if former is None else (former.fits[side].steps, former.curves[side][key])
-                self._ghosts[key, side].set_data(*before)
-            values = np.concatenate([result.curves[side][key] for side in SIDES])
-            least, most = values.min(), values.max()
-            if key != "utility":
-                view.limits(axis, "y", 0, round_up(most, least=0.1))
-            else:
-                low = min(0.0, np.floor(least))
-                view.limits(axis, "y", low, max(np.ceil(result.world.utility.max(1).mean()), most))
-            view.limits(axis, "x", 0, int(result.fits["_a"].steps[-1]))
-        for side, trained in result.fits.items():
-            self._labels[side].set_text(f"{side[1].upper()}: {trained.settings['loss']}")
-
-    def _show_ratios(self, result: Trained) -> None:
-        world, prompt = result.world, result.prompt
-        better = world.utility[prompt][:, None] > world.utility[prompt][None, :]
-        win, lose = np.nonzero(world.comparable()[prompt] & better)
-        ref = torch.as_tensor(world.ref_logp[prompt].copy())
-        for side, dots in self._dots.items():
-            logp = result.logp(side)[prompt].double()
-            pairs = PairLogps(logp[win], logp[lose], ref[win], ref[lose])
-            ratio = log_prob_ratio(self._loss(side), pairs)
-            dots.set_data((pairs.lose - pairs.win).numpy(), ratio.numpy())
-
-    def _loss(self, side: str) -> PairLoss:
-        return chosen_loss(self.state, side)
+        """Return code for the trainings of all seeds, and their metrics at the step that is shown."""
+        imports, losses = self.losses_code(state)
+        drawn = [f"world = {drawn_world.world_code(state, seed='seed')}"]
+        made = world_lines(read_world(state.world)) if state.world else drawn
+        base = _base_of(state, state.seed)
+        made += read_paint(state.painted).code() if fits(state.painted, base) else []
+        numpy = ["import numpy as np", ""] if any("np." in line for line in made) else []
+        index = _index(state, recorded_steps(state.steps, RECORD))
+        return "\n".join([
+            *numpy, "import gradlab as gl", *imports, "",
+            "", "def world_of(seed):", *(f"    {line}" for line in made), "    return world", "",
+            "", f"seeds = {list(range(state.seed, state.seed + state.seeds))}",
+            "worlds = [world_of(seed) for seed in seeds]",
+            f"training = {drawn_world.recipe_code(state, record=RECORD)}",
+            f"index = {index}  # of the recorded steps",
+            "trained = {}",
+            f"for side, loss in {losses}.items():",
+            "    trained[side] = gl.fit(worlds, loss, training, seed=seeds)",
+            "    at_step = trained[side].history.query(f\"step == {trained[side].steps[index]}\")",
+            '    print(side, at_step[["run", "step", "utility", "kl", "unobserved_mass"]].to_string(index=False))',
+            "",
+        ])  # fmt: skip
 
 
-def _train(world: World, loss: PairLoss, state: SimpleNamespace) -> Fit:
-    return fit(world, loss, world_controls.recipe_of(state, record=RECORD), seed=state.seed)
+def _base_of(state: SimpleNamespace, seed: int) -> World:
+    """Return the world of a seed without paint."""
+    if state.world:
+        return read_world(state.world)
+    check_size(state.prompts, state.responses)
+    return drawn_world.world_of(SimpleNamespace(**{**vars(state), "seed": seed}))
+
+
+def _world_of(state: SimpleNamespace, seed: int) -> World:
+    base = _base_of(state, seed)
+    return read_paint(state.painted).on(base) if fits(state.painted, base) else base
+
+
+def _trained(worlds: list[World], loss: PairLoss, recipe: Any, seeds: Sequence[int]) -> Side:
+    made = fit(worlds, loss, recipe, seed=list(seeds))
+    runs = [_metrics_of(world, made.policies[:, run]) for run, world in enumerate(worlds)]
+    return Side(loss, made, {name: np.stack([run[name] for run in runs]) for name in runs[0]})
+
+
+def _metrics_of(world: World, logp: torch.Tensor) -> dict[str, np.ndarray]:
+    share = metrics.utility_share(logp, *(torch.tensor(table) for table in (world.utility, world.ref_logp)))
+    return {**drawn_world.curves_of(world, logp), "share": share.numpy()}
+
+
+def _index(state: SimpleNamespace, steps: np.ndarray) -> int:
+    """Return which recorded step is shown; halves go up, as in the page."""
+    return math.floor(state.when / 100 * (len(steps) - 1) + 0.5)
+
+
+def _map(result: Trained, title: str, values: np.ndarray, quantity: str, low: float, high: float) -> Map:
+    prompts, responses = values.shape
+    return Map(
+        title, f"{quantity} by prompt and response; responses in no pair are struck through",
+        Axis("response", -0.5, responses - 0.5), Axis("prompt", prompts - 0.5, -0.5),
+        np.arange(responses), np.arange(prompts), values, quantity, low, high,
+        struck=~result.world.observed, picks=("", "prompt"), link="cells", height=200,
+    )  # fmt: skip
+
+
+def _curves(result: Trained, title: str, label: str, metric: str) -> Curves:
+    several = len(result.worlds) > 1
+    curves = []
+    for slot, side in result.sides.items():
+        values = side.curves[metric]
+        low, high = np.quantile(values, [0.1, 0.9], axis=0) if several else (None, None)
+        color, dash = LOOKS[slot]
+        curves.append(Curve(title_of(slot, side.loss), result.steps, values.mean(0), color, dash, low=low, high=high))
+    known = np.concatenate([part for one in curves for part in (one.y, one.low, one.high) if part is not None])
+    ends = (min(0.0, known.min()), _end(known.max())) if metric == "utility" else (0.0, _end(max(known.max(), 0.1)))
+    return Curves(
+        title, f"{title} of each loss over training", Axis("step", 0, float(result.steps[-1]), "symlog"),
+        Axis(label, *map(float, ends)), curves, rules=[Rule(x=result.step)], link="steps", height=175,
+    )  # fmt: skip
+
+
+def _prompt(result: Trained) -> Curves:
+    row, x = result.prompt, np.arange(result.world.responses)
+    curves = [
+        Curve(title_of(slot, side.loss), x, result.logp(slot)[row].exp().double().numpy(), *LOOKS[slot])
+        for slot, side in result.sides.items()
+    ]
+    curves.append(Curve("reference", x, np.exp(result.world.ref_logp[row]), "#888888", "dotted"))
+    top = min(1.0, _end(max(float(one.y.max()) for one in curves)))
+    return Curves(
+        f"Prompt {row}", "π of each loss over the responses of one prompt", Axis("response", 0, float(x[-1])),
+        Axis("π", 0, top), curves, height=175,
+    )  # fmt: skip
+
+
+def _end(value: float) -> float:
+    """Return the end of an axis: a whole number above 1, else 1, 2 or 5 times a power of ten."""
+    if value > 1:
+        return math.ceil(value - 1e-5)
+    power = 10.0 ** math.floor(math.log10(max(value, 1e-9)))
+    return next(float(f"{step * power:.1g}") for step in (1, 2, 5, 10) if value <= step * power * (1 + 1e-5))

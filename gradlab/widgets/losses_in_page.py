@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+from gradlab.checks import one_of
 from gradlab.lab.engine.webassembly import refusal, slopes_kernel, training_kernel
 from gradlab.lab.training import Training
-from gradlab.losses import PAIR_LOSSES, KnownLoss, pair_loss
+from gradlab.losses import PAIR_LOSSES, PairLoss, pair_loss
 from gradlab.losses.registry import FAMILIES
+from gradlab.widgets.drawn_controls import NO_LOSSES, Losses, loss_names, with_numbers
 
 SLOPES = "slopes"  # the kernel of ∂L/∂log π of pairs; others are named by what trains: "free adam"
 
 
-def facts_of_losses() -> list[dict[str, Any]]:
-    """Return the facts of every registered loss, in the order of menus."""
-    return [facts_of(make()) for make in PAIR_LOSSES.values()]
+def facts_of_losses(given: Losses = NO_LOSSES) -> list[dict[str, Any]]:
+    """Return the facts of every registered loss and of those that were given, in the order of menus."""
+    others = (loss for name, loss in given.items() if name not in PAIR_LOSSES)
+    return [facts_of(loss) for loss in (*(make() for make in PAIR_LOSSES.values()), *others)]
 
 
-def facts_of(loss: KnownLoss) -> dict[str, Any]:
+def facts_of(loss: PairLoss) -> dict[str, Any]:
     """Return what a page says of a loss; ``reason`` says why the engine cannot compile it, "" if it can."""
     return {
-        "name": loss.name, "label": loss.label, "equation": loss.equation, "source": loss.source,
+        "name": loss.name, "label": getattr(loss, "label", loss.name), "equation": loss.equation, "source": loss.source,
         "family": _family(loss), "hyper": _numbers_of(loss), "reason": refusal(loss),
     }  # fmt: skip
 
 
-def kernel_of(loss: KnownLoss, what: str) -> dict[str, Any]:
+def kernel_of(loss: PairLoss, what: str) -> dict[str, Any]:
     """Return the record of a loss's kernel, general where laws of its hyper-parameters are found.
 
     what  ``SLOPES``, or a policy and an optimizer such as "shared gd". NotFusable for a loss that cannot be compiled.
@@ -38,22 +41,24 @@ def kernel_of(loss: KnownLoss, what: str) -> dict[str, Any]:
     return training_kernel(loss, Training(policy=policy, optimizer=optimizer, dtype="float32"), general=True).record()
 
 
-def asked_kernel(message: Mapping[str, Any], losses: Mapping[str, KnownLoss] | None = None) -> dict[str, Any]:
+def asked_kernel(message: Mapping[str, Any], given: Losses = NO_LOSSES) -> dict[str, Any]:
     """Return the kernel that a page asks for by a loss's name, its hyper-parameters and what it does.
 
-    losses  losses by name that the registry does not have.
+    given  losses by name that the registry does not have. ValueError or NotFusable, in one line, for what is not there.
     """
     name, hyper = message["loss"], dict(message.get("hyper", {}))
-    known = (losses or {}).get(name)
-    loss = pair_loss(name, **hyper) if known is None else known
+    one_of("loss", name, loss_names(given))
+    loss = pair_loss(name, **hyper) if name in PAIR_LOSSES else with_numbers(given[name], hyper)
     return kernel_of(loss, message["what"])
 
 
-def _numbers_of(loss: KnownLoss) -> dict[str, float]:
-    return {one.name: value for one in fields(loss) if isinstance(value := getattr(loss, one.name), float)}  # type: ignore[arg-type]
+def _numbers_of(loss: PairLoss) -> dict[str, float]:
+    """Return the hyper-parameters that a page can move."""
+    found = {one.name: getattr(loss, one.name) for one in fields(loss)} if is_dataclass(loss) else {}
+    return {name: value for name, value in found.items() if isinstance(value, float)}
 
 
-def _family(loss: KnownLoss) -> str:
+def _family(loss: PairLoss) -> str:
     """Return the file in which a loss is defined, which is its family; a user's losses are a family of their own."""
     names = {family.__name__: family.__name__.rpartition(".")[2] for family in FAMILIES}
     return names.get(type(loss).__module__, "your losses")

@@ -14,16 +14,17 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradlab.lab.engine.trace import NotFusable
-from gradlab.lab.engine.webassembly import slopes_kernel, training_kernel
 from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.policy import POLICIES
-from gradlab.lab.training import Training
-from gradlab.losses import PAIR_LOSSES, KnownLoss, hyper_parameters
-from gradlab.losses.registry import FAMILIES
+from gradlab.losses import PAIR_LOSSES, KnownLoss
 from gradlab.store.files import write_whole
+from gradlab.widgets.losses_in_page import SLOPES, facts_of, kernel_of
+
+if TYPE_CHECKING:
+    from gradlab.widgets.drawn_explorer import DrawnExplorer
 
 BUNDLE = Path(__file__).parents[1] / "web/gradlab.js"
 NAME = "gradlab-lab.html"
@@ -96,7 +97,7 @@ def script(bundle: Path = BUNDLE, data: dict[str, Any] | None = None) -> str:
 def given() -> dict[str, Any]:
     """Return what the page knows: the answer, the registered losses with their kernels, and the explorers' texts.
 
-    ``Given`` in ``gradlab/web/src/given.ts`` describes it. RuntimeError in one line where llvmlite cannot compile to
+    ``Given`` in ``gradlab/web/src/spec.ts`` describes it. RuntimeError in one line where llvmlite cannot compile to
     WebAssembly; ImportError without ipywidgets, since the texts are those of the explorers.
     """
     return _given(tuple(PAIR_LOSSES.items()))
@@ -104,22 +105,23 @@ def given() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1)
 def _given(registry: tuple[tuple[str, Callable[..., KnownLoss]], ...]) -> dict[str, Any]:
-    from gradlab.widgets.explorer import Explorer
     from gradlab.widgets.grid_explorer import GridExplorer
     from gradlab.widgets.pair_explorer import PairExplorer
 
-    def texts(explorer: type[Explorer]) -> dict[str, Any]:
-        stories = [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in explorer.stories]
-        return {"question": explorer.question, "takeaway": explorer.takeaway, "stories": stories}
-
-    sliders = {name: one.slider for name, one in hyper_parameters().items() if one.slider is not None}
     return {
         "answer": answer(),
         "losses": [_loss(make()) for _, make in registry],
-        "hyper": {name: {"low": it.low, "high": it.high, "log": it.log} for name, it in sliders.items()},
-        "pair": texts(PairExplorer),
-        "grid": texts(GridExplorer),
+        "explorers": {kind.name: _spec(kind) for kind in (PairExplorer, GridExplorer)},
     }
+
+
+def _spec(kind: type[DrawnExplorer]) -> dict[str, Any]:
+    """Return an explorer's texts and controls, without the losses, which the page has once."""
+    explorer = kind()
+    try:
+        return {name: part for name, part in explorer.spec().items() if name not in ("losses", "hyper")}
+    finally:
+        explorer.close()
 
 
 def answer() -> list[str]:
@@ -134,26 +136,16 @@ def answer() -> list[str]:
 
 
 def _loss(loss: KnownLoss) -> dict[str, Any]:
-    facts = {"name": loss.name, "label": loss.label, "equation": loss.equation, "source": loss.source}
-    hyper = {name: value for name, value in vars(loss).items() if isinstance(value, float)}
-    entry: dict[str, Any] = {**facts, "family": _family(loss), "hyper": hyper, "reason": ""}
+    """Return a loss's facts with all its kernels; null for kernels that cannot be made, and why."""
     try:
         trains = {
-            f"{policy} {optimizer}": training_kernel(
-                loss, Training(policy=policy, optimizer=optimizer, dtype="float32"), general=True
-            ).record()
+            f"{policy} {optimizer}": kernel_of(loss, f"{policy} {optimizer}")
             for policy in POLICIES
             for optimizer in OPTIMIZERS
         }
-        return {**entry, "trains": trains, "slopes": slopes_kernel(loss, general=True).record()}
+        return {**facts_of(loss), "trains": trains, "slopes": kernel_of(loss, SLOPES)}
     except NotFusable as error:
-        return {**entry, "trains": None, "slopes": None, "reason": str(error)}
-
-
-def _family(loss: KnownLoss) -> str:
-    """Return the file in which a loss is defined, which is its family; a user's losses are a family of their own."""
-    names = {family.__name__: family.__name__.rpartition(".")[2] for family in FAMILIES}
-    return names.get(type(loss).__module__, "your losses")
+        return {**facts_of(loss), "trains": None, "slopes": None, "reason": str(error)}
 
 
 def _literal(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The effects of a loss on one pair in a softmax: gradients in three spaces, the real step, and maps of both."""
+"""The effects of a loss on one pair in a softmax: gradients in three spaces, the real step, and fields of arrows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.colors import to_hex
 
 from gradlab.losses import LogisticLoss, PairLogps, PairLoss, log_prob_ratio, slopes
+from gradlab.plotting.palette import SIDES
 from gradlab.theory import first_order_change, realised_change
 
-DECADES = 12  # of the logarithmic axes
-ROOM = 1 - 1e-4  # the largest π_w + π_l where there are other responses
-CELLS, ARROWS = 80, 10  # along each axis of a map
-SHOWN = ("winner", "loser", "each other")  # responses whose gradients are kept; with n = 2, the last is NaN
+LEAST, MOST = 1e-12, 0.999  # ends of probabilities
+ROOM = 1 - 1e-4  # the largest π_w + π_l, since others hold the rest
+ARROWS = 12  # along each axis of a map
+SHOWN = ("winner", "loser", "each other")  # responses whose gradients are kept
+_NO_RATIO = "#7A7A7A"
 
 
 @dataclass(frozen=True)
@@ -23,44 +26,33 @@ class Effect:
 
     loss: PairLoss
     value: float  # L
+    rho: float  # |∂L/∂log π_w| / |∂L/∂log π_l|, NaN where both vanish
     ratio: float  # |∂L/∂π_w| / |∂L/∂π_l|, NaN where both vanish
+    win_weight: float  # λ_w, the winner's share of both slopes in log π, NaN where both vanish
     by_prob: np.ndarray  # −∂L/∂π
     by_logp: np.ndarray  # −∂L/∂log π
     by_logit: np.ndarray  # −∂L/∂z
     change: np.ndarray  # Δ log π of one step on the logits, in nats
     first_order: np.ndarray  # the same to first order
     change_in_prob: np.ndarray  # Δπ of that step
-    after: np.ndarray  # (2,) log π of winner and loser after it
-
-
-@dataclass(frozen=True)
-class Surface:
-    """The loss over a map, and its span over the policies; the formula has values beyond them too."""
-
-    values: np.ndarray  # (CELLS, CELLS)
-    span: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Field:
-    """Arrows on a map: (ARROWS², 2) places, and directions of length one, NaN where there is none."""
+    """Arrows over policies: probabilities (K, 2), directions (K, 2) in shares of the axes, and a colour for each."""
 
     places: np.ndarray
     directions: np.ndarray
+    colors: list[str]
 
 
-def sides(names: tuple[str, str], win: float, lose: float, n: int) -> np.ndarray:
-    """Return logarithms of two probabilities, (2,); with n = 2 responses, the second is one minus the first."""
-    if n > 2 and not win + lose <= ROOM * (1 + 1e-12):
-        raise ValueError(f"{' + '.join(names)} must be at most {ROOM:g}, since others hold the rest; "
-                         f"got {win:g} + {lose:g}")  # fmt: skip
-    return np.log([win, lose if n > 2 else 1 - win])
+def kept_apart(win: float, lose: float) -> tuple[float, float]:
+    """Return two probabilities that leave room for the others: the loser's gives way."""
+    return win, min(lose, ROOM - win)
 
 
 def policy(pair: np.ndarray, n: int) -> np.ndarray:
-    """Return log π of n responses, (..., n), from winner's and loser's, (..., 2); the others share the rest evenly."""
-    if n == 2:
-        return pair
+    """Return log π of n > 2 responses, (..., n), from winner's and loser's, (..., 2); others share the rest evenly."""
     others = np.log1p(-np.exp(pair).sum(-1, keepdims=True)) - math.log(n - 2)
     return np.concatenate([pair, np.repeat(others, n - 2, -1)], -1)
 
@@ -76,54 +68,42 @@ def effect(loss: PairLoss, log_p: np.ndarray, ref: np.ndarray, step: float) -> E
         pair = PairLogps(logp[0], logp[1], *torch.from_numpy(ref))
         value = loss(pair)
         by_logp, by_logit = (0.0 - grad.numpy() for grad in torch.autograd.grad(value, (logp, logits)))
+    log_ratio = log_prob_ratio(loss, pair).item()
+    log_rho = log_ratio + log_p[0] - log_p[1]
     change = realised_change(log_p, by_logp, step)
     return Effect(
-        loss, value.item(), log_prob_ratio(loss, pair).exp().item(), _three(by_logp / np.exp(log_p)), _three(by_logp),
-        _three(by_logit), _three(change), _three(step * first_order_change(log_p, by_logp)),
-        _three(np.exp(log_p) * np.expm1(change)), (log_p + change)[:2],
+        loss, value.item(), float(np.exp(log_rho)), float(np.exp(log_ratio)), float(1 / (1 + np.exp(-log_rho))),
+        (by_logp / np.exp(log_p))[:3], by_logp[:3], by_logit[:3], change[:3],
+        (step * first_order_change(log_p, by_logp))[:3], (np.exp(log_p) * np.expm1(change))[:3],
     )  # fmt: skip
 
 
-def surface(loss: PairLoss, ref: np.ndarray, axes: str) -> Surface:
-    """Return the loss over (π_w, π_l) or their logarithms; ref (2,) as above, axes "π" or "log π"."""
-    win, lose = np.meshgrid(*[log_at(_middles(CELLS), axes)] * 2)
-    values = loss(PairLogps(torch.from_numpy(win), torch.from_numpy(lose), *torch.from_numpy(ref))).numpy()
-    within = values[np.exp(win) + np.exp(lose) < 1]
-    return Surface(values, (float(within.min()), float(within.max())))
-
-
 def field(loss: PairLoss, ref: np.ndarray, axes: str, n: int, stepping: bool) -> Field:
-    """Return the directions of descent, in the coordinates of the axes.
+    """Return the directions of descent, in the coordinates of the axes, "π" or "log π".
 
     stepping  True: the change of both in a small step on the logits of n responses. False: the partial derivatives.
+    A colour is that of the ratio of both gradients in probabilities, from 10 : 1 for the loser to 10 : 1 for the other.
     """
-    line = log_at(_middles(ARROWS), axes)
-    if n == 2:  # all policies lie on the edge
-        edge = np.stack([line, np.log1p(-np.exp(line))], 1)
-        at = np.concatenate([edge, edge[:, ::-1]])
-    else:
-        at = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
-        at = at[np.exp(at).sum(1) < ROOM]
-    move = _pull(loss, at, ref)
+    line = log_at((np.arange(ARROWS) + 0.5) / ARROWS, axes)
+    at = np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
+    at = at[np.exp(at).sum(1) < ROOM]
+    pull = _pull(loss, at, ref)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sizes = np.log(np.abs(pull))
+        powers = (sizes[:, 0] - sizes[:, 1] + at[:, 1] - at[:, 0]) / math.log(10)
+    move = pull
     if stepping:
-        weight = np.pad(move, ((0, 0), (0, n - 2)))
-        move = first_order_change(policy(at, n), weight)[:, :2]
+        move = first_order_change(policy(at, n), np.pad(pull, ((0, 0), (0, n - 2))))[:, :2]
     if axes == "π":
         move = move * np.exp(at) if stepping else move / np.exp(at)
     length = np.hypot(*move.T)[:, None]
-    unit = np.divide(move, length, out=np.full_like(move, np.nan), where=length > 0)
-    unused = ((0, ARROWS**2 - len(at)), (0, 0))
-    return Field(np.pad(place(at, axes), unused), np.pad(unit, unused, constant_values=np.nan))
+    unit = np.divide(move, length, out=np.zeros_like(move), where=length > 0)
+    return Field(np.exp(at), unit, [_color(power) for power in powers])
 
 
 def log_at(place: np.ndarray, axes: str) -> np.ndarray:
     """Return log π at a place, from 0 to 1, of an axis."""
-    return np.log(place) if axes == "π" else (place - 1) * DECADES * math.log(10)
-
-
-def place(log_p: np.ndarray, axes: str) -> np.ndarray:
-    """Return the place of log π on an axis; values below the least are at 0."""
-    return np.exp(log_p) if axes == "π" else np.maximum(1 + log_p / (DECADES * math.log(10)), 0)
+    return np.log(place) if axes == "π" else (1 - place) * math.log(LEAST)
 
 
 def _pull(loss: PairLoss, at: np.ndarray, ref: np.ndarray) -> np.ndarray:
@@ -134,9 +114,6 @@ def _pull(loss: PairLoss, at: np.ndarray, ref: np.ndarray) -> np.ndarray:
     return -torch.stack(slopes(loss, pairs), 1).numpy()
 
 
-def _middles(cells: int) -> np.ndarray:
-    return (np.arange(cells) + 0.5) / cells
-
-
-def _three(values: np.ndarray) -> np.ndarray:
-    return np.append(values, np.nan)[:3]
+def _color(power: float) -> str:
+    """Return the colour of a ratio's logarithm to base ten."""
+    return _NO_RATIO if math.isnan(power) else to_hex(SIDES(min(max((power + 1) / 2, 0.0), 1.0)))

@@ -1,60 +1,39 @@
-"""One pair: the effects of two losses on a winner and a loser, as gradients in three spaces and as a real step."""
+"""One pair: the effects of two to six losses on a winner and a loser, as gradients in three spaces and a real step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import torch
 
-from gradlab.losses import balanced_weights
-from gradlab.widgets.controls import (
-    Controls,
-    choice,
-    chosen_loss,
-    hide_unused,
-    log_slider,
-    loss_code,
-    loss_controls,
-    whole_slider,
-)
-from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.pair_effects import (
-    DECADES,
-    ROOM,
-    SHOWN,
-    Effect,
-    Field,
-    Surface,
-    effect,
-    field,
-    policy,
-    sides,
-    surface,
-)
-from gradlab.widgets.pair_views import Bars, Maps
-from gradlab.widgets.view import SIDES, View, look
+from gradlab.plotting.chart_scales import spelt
+from gradlab.plotting.charts import Arrows, Axis, Bar, Bars, Chart, Handle, Move
+from gradlab.plotting.palette import BALANCED_WEIGHT, TRUE
+from gradlab.widgets.compared_losses import LOOKS, ComparingExplorer, title_of
+from gradlab.widgets.drawn_controls import Choice, Controls, Whole, log_slider, probability
+from gradlab.widgets.drawn_explorer import Reading, Story
+from gradlab.widgets.pair_effects import LEAST, MOST, SHOWN, Effect, Field, effect, field, kept_apart, policy
 
-_PAIRS = (("win", "lose"), ("ref_win", "ref_lose"))
 _PARTIAL, _STEP = "partial derivatives", "step on logits"
+_CLOSE = 0.02  # of the larger change: the two count as equal
 _CODE = """\
 import numpy as np
 import pandas as pd
 import torch
 
 import gradlab as gl
-
+{imports}
 n, step = {n!r}, {step!r}
 win, lose = {win!r}, {lose!r}
-log_p = np.log([win, lose] + [(1 - win - lose) / max(n - 2, 1)] * (n - 2))  # winner, loser, others
+log_p = np.log([win, lose] + [(1 - win - lose) / (n - 2)] * (n - 2))  # winner, loser, others
 ref = {ref}  # of winner and loser
 results = {{}}
-for side, loss in {{"A": {a}, "B": {b}}}.items():
+for side, loss in {losses}.items():
     logits = torch.tensor(log_p, requires_grad=True)
     logp = torch.log_softmax(logits, 0)
     pair = gl.PairLogps(logp[0], logp[1], *torch.from_numpy(ref))
@@ -63,7 +42,7 @@ for side, loss in {{"A": {a}, "B": {b}}}.items():
     results[side] = {{
         "loss": loss(pair).item(),
         "|∂L/∂π_w| / |∂L/∂π_l|": gl.log_prob_ratio(loss, pair).exp().item(),
-        "λ_w of bDPO": gl.losses.balanced_weights(pair.win, pair.lose)[0].item(),
+        "λ_w": abs(by_logp[0]) / (abs(by_logp[0]) + abs(by_logp[1])),
         "−∂L/∂π": (by_logp / np.exp(log_p))[:3],
         "−∂L/∂log π": by_logp[:3],
         "−∂L/∂logit": by_logit[:3],
@@ -73,41 +52,49 @@ for side, loss in {{"A": {a}, "B": {b}}}.items():
     }}
 print(pd.DataFrame(results).to_string())
 """
+_ROWS = (  # name, unit, key in ``numbers``, and the value of an effect
+    ("ρ = |∂L/∂log π_w| : |∂L/∂log π_l|", "", "ρ", lambda one: one.rho),
+    ("ratio |∂L/∂π_w| : |∂L/∂π_l|", "", "ratio", lambda one: one.ratio),
+    ("λ_w, the winner's share of both slopes", "", "λ_w", lambda one: one.win_weight),
+    ("−∂L/∂π of the winner", "", "−∂L/∂π_w", lambda one: one.by_prob[0]),
+    ("−∂L/∂π of the loser", "", "−∂L/∂π_l", lambda one: one.by_prob[1]),
+    ("Δπ of the winner in one step", "", "Δπ_w", lambda one: one.change_in_prob[0]),
+    ("Δπ of the loser in one step", "", "Δπ_l", lambda one: one.change_in_prob[1]),
+    ("Δ log π of the winner in one step", "nats", "Δ log π_w", lambda one: one.change[0]),
+    ("Δ log π of the loser in one step", "nats", "Δ log π_l", lambda one: one.change[1]),
+)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair in its softmax, and the effects of both losses on it."""
+    """A pair in its softmax, and the effects of the losses on it, by letter."""
 
     state: SimpleNamespace
     log_p: np.ndarray  # (n,) winner, loser, others
     ref: np.ndarray  # (2,) log π_ref of winner and loser
-    win_weight: float  # λ_w of Balanced-DPO
     effects: dict[str, Effect]
-    surfaces: dict[str, Surface]
     fields: dict[str, Field]
 
 
-class PairExplorer(Explorer):
-    """Two probabilities in a softmax, and two losses: surfaces, fields of arrows, gradients and the real step."""
+class PairExplorer(ComparingExplorer):
+    """Two probabilities in a softmax, and two to six losses: fields of arrows, gradients and the real step."""
 
     name = "pair"
     question = "What does a preference loss really do to one pair, and does the larger gradient mean the larger change?"
     prediction = (
         "the paper says that DPO's gradients on winner and loser have the ratio −π_l : π_w, so a probable winner is "
-        "pulled less than its loser is pushed. Here π_w = 0.5 and π_l = 0.1. Before you move anything: in one real "
-        "step on the logits, which of the two changes more, in π and not in log π? And which loss in the menu has "
-        "another ratio?"
+        "pulled less than its loser is pushed. Here π_w = 0.5 and π_l = 0.1. Before you move anything, say which of "
+        "the two changes more in one real step: in π, not in log π. And which loss in the menu has another ratio?"
     )
+    ask = "Predict: in one real step of A on the logits, whose π changes more?"
+    answers = {"winner": "the winner's", "loser": "the loser's", "equal": "both alike"}  # noqa: RUF012
     reading = (
-        "Maps: the loss in bands from dark (low) to bright; above them its value here and its range on the map. The "
-        "dot is the policy, + the reference, and the small diamond the policy after one step; on the dashed line π_w "
-        "= π_l. Policies lie where π_w + π_l ≤ 1; with two responses, on that edge. Arrows are directions of descent "
-        "in the coordinates of the axes. Partial derivatives are perpendicular to the bands, except for nbDPO: both "
-        "balanced losses hold λ fixed, which is a common factor in bDPO's derivatives but not in nbDPO's. Bars say "
-        "which way descent moves each response: A violet, B pale with a dashed edge; the last bar is any one of the "
-        "others. Diamonds on the last panel are the step to first order; faint marks are the setting before you "
-        "touched this control. In the line of numbers, ratio is |∂L/∂π_w| : |∂L/∂π_l|."
+        "Maps: one per loss, over π of the winner and of the loser; grey has no policies, since π_w + π_l ≤ 1, and on "
+        "the dashed line both are equal. Arrows are directions of descent: of the partial derivatives, or of a small "
+        "step on the logits. Their colour is the ratio of the two gradients in probabilities, pale where the loser's "
+        "is larger, dark where the winner's is. The dot is the policy, the diamond the reference; drag them, or focus "
+        "them and use arrow keys. The line leads to the policy after one real step. Bars say which way descent moves "
+        "each response, and the table has the numbers; each other is any of the responses that the pair does not name."
     )
     takeaway = (
         "The ratio of ∂L/∂π is ρ · π_l/π_w for every loss, by the chain rule, and ρ = 1 for every loss of the margin "
@@ -156,112 +143,131 @@ class PairExplorer(Explorer):
         ),
     )
 
-    def make_controls(self) -> dict[str, Controls]:
-        """Return the controls of policy, reference, losses, step and map."""
+    unfolds = ("Reference",)
 
-        def probability(name: str, value: float) -> Any:
-            return log_slider(name, value, -DECADES, math.log10(0.999), "the other probability gives way", step=0.02)
+    def make_controls(self) -> dict[str, Controls]:
+        """Return the controls of losses, policy, map and reference."""
+
+        def control(label: str, value: float, hint: str) -> Any:
+            return probability(label, value, LEAST, MOST, hint)
 
         return {
+            "Losses": self.loss_group(),
             "Policy": {
-                "responses": whole_slider(
-                    "responses n", 5, 2, 20, "winner, loser, and others that share the rest evenly"
-                ),
-                "win": probability("π_w", 0.5),
-                "lose": probability("π_l", 0.1),
+                "win": control("π_w", 0.5, "probability of the winner"),
+                "lose": control("π_l", 0.1, "probability of the loser, at most what the winner leaves"),
+                "responses": Whole("responses n", 5, 3, 20, "winner, loser, and others that share the rest evenly"),
                 "step": log_slider("step size", 1.0, -3, 2, "of one gradient step on the logits"),
             },
-            "Losses": {**loss_controls("A", "_a", "dpo"), **loss_controls("B", "_b", "bdpo")},
-            "Reference": {
-                "reference": choice("reference", "uniform", ["uniform", "the policy", "own values"]),
-                "ref_win": probability("π_ref of y_w", 0.2),
-                "ref_lose": probability("π_ref of y_l", 0.2),
-            },
             "Map": {
-                "axes": choice("axes", "π", ["π", "log π"]),
-                "arrows": choice("arrows", _PARTIAL, [_PARTIAL, _STEP]),
+                "axes": Choice("axes", "π", ["π", "log π"]),
+                "arrows": Choice("arrows", _PARTIAL, [_PARTIAL, _STEP]),
+            },
+            "Reference": {
+                "reference": Choice("reference", "uniform", ["uniform", "the policy", "own values"]),
+                "ref_win": control("π_ref of the winner", 0.2, "under the reference"),
+                "ref_lose": control("π_ref of the loser", 0.2, "at most what the winner's leaves"),
             },
         }
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Hide what other controls settle; where π_w + π_l would reach one, the probability not in hand gives way."""
-        for key in SIDES:
-            hide_unused(self.controls, key)
-        typed, others = state.reference == "own values", state.responses > 2
-        for key, shown in {"lose": others, "ref_win": typed, "ref_lose": typed and others}.items():
-            self.controls[key].layout.display = None if shown else "none"
-        for pair in _PAIRS:
-            values = {key: getattr(state, key) for key in pair}
-            if self.result is None or sum(values.values()) <= ROOM:
-                continue
-            moved = [key for key in pair if values[key] != getattr(self.result.state, key)]
-            if len(moved) < 2:  # else both were asked for, and compute says what is wrong
-                stays, yields = pair[::-1] if moved == [pair[1]] else pair
-                self.controls[yields].include(ROOM - values[stays])
+        """Hide what other controls settle."""
+        super().adapt(state)
+        for key in ("ref_win", "ref_lose"):
+            self.controls[key].hidden = state.reference != "own values"
 
     def compute(self, state: SimpleNamespace) -> Pair:
-        """Return gradients and step of both losses; surfaces and arrows are computed only when they change."""
+        """Return gradients, step and arrows of each loss; arrows are computed only when they change."""
         n = state.responses
-        pair = sides(_PAIRS[0], state.win, state.lose, n)
+        pair = np.log(kept_apart(state.win, state.lose))
         log_p = policy(pair, n)
         ref = {"uniform": np.full(2, -math.log(n)), "the policy": pair}.get(state.reference)
         if ref is None:
-            ref = sides(_PAIRS[1], state.ref_win, state.ref_lose, n)
-        losses = {side: chosen_loss(vars(state), side) for side in SIDES}
-        surfaces, fields = {}, {}
-        for side, loss in losses.items():
-            key = (loss, tuple(ref), state.axes)
-            surfaces[side] = self.remember(f"surface{side}", key, lambda loss=loss: surface(loss, ref, state.axes))
-            fields[side] = self.remember(f"field{side}", (*key, state.arrows, n), lambda loss=loss: field(
+            ref = np.log(kept_apart(state.ref_win, state.ref_lose))
+        effects, fields = {}, {}
+        for slot in self.slots(state):
+            loss = self.loss(state, slot)
+            key = (loss, tuple(ref), state.axes, state.arrows, n)
+            effects[slot] = effect(loss, log_p, ref, state.step)
+            fields[slot] = self.remember(f"field_{slot}", key, lambda loss=loss: field(
                 loss, ref, state.axes, n, stepping=state.arrows == _STEP))  # fmt: skip
-        win_weight, _ = balanced_weights(*torch.from_numpy(pair))
-        effects = {side: effect(loss, log_p, ref, state.step) for side, loss in losses.items()}
-        return Pair(state, log_p, ref, win_weight.item(), effects, surfaces, fields)
+        return Pair(state, log_p, ref, effects, fields)
 
-    def make_views(self) -> dict[str, View]:
-        """Return the views of maps and bars."""
-        with mpl.rc_context(look()):
-            self._maps, self._bars = Maps(), Bars()
-        return {"maps": self._maps.view, "bars": self._bars.view}
+    def charts(self, result: Pair, former: Pair | None) -> Sequence[Chart]:
+        """Return a map of arrows per loss, and bars of the gradients and of the step."""
+        return [
+            *(_map(result, slot) for slot in result.effects),
+            _bars(result, "Gradient", "−∂L/∂π", lambda one: one.by_prob),
+            _bars(result, "One real step on the logits", "Δπ", lambda one: one.change_in_prob),
+        ]
 
-    def show(self, result: Pair, former: Pair | None) -> dict[str, Any]:
-        """Show the policy on both maps, and the bars."""
-        shown = {side: (result.effects[side], result.surfaces[side], result.fields[side]) for side in SIDES}
-        self._maps.show(result.state.axes, result.log_p, result.ref, None if former is None else former.log_p, shown)
-        self._bars.show(result.effects, None if former is None else former.effects)
-        numbers: dict[str, Any] = {"π_l/π_w": float(np.exp(result.log_p[1] - result.log_p[0]))}
-        named = {side[1].upper(): effect for side, effect in result.effects.items()}
-        numbers |= {
-            f"ratio {name}": "0/0" if math.isnan(effect.ratio) else effect.ratio for name, effect in named.items()
-        }
-        numbers["λ_w of bDPO"] = result.win_weight
-        for index, who in enumerate("wl"):
-            numbers |= {f"Δπ_{who} {name}": float(effect.change_in_prob[index]) for name, effect in named.items()}
-        return numbers
+    def readings(self, result: Pair) -> Sequence[Reading]:
+        """Return ratios, gradients and the step, per loss; "0/0" for a ratio of gradients that both vanish."""
+        return [
+            Reading(name, {slot.upper(): _number(of(one)) for slot, one in result.effects.items()}, unit, key)
+            for name, unit, key, of in _ROWS
+        ]
+
+    def outcome(self, result: Pair) -> tuple[str, str]:
+        """Return whose probability A's step changes more, and by how much both change."""
+        win, lose = result.effects["a"].change_in_prob[:2]
+        up, down = abs(win), abs(lose)
+        truth = "equal" if abs(up - down) <= _CLOSE * max(up, down) else "winner" if up > down else "loser"
+        return truth, f"Δπ is {spelt(win)} for the winner, {spelt(lose)} for the loser."
 
     def frame(self) -> pd.DataFrame:
         """Return one row per loss and response: probability, −∂L/∂(π, log π, logit), and the step, Δ log π and Δπ."""
-        count = min(len(self.result.log_p), 3)
         return pd.concat([
             pd.DataFrame({
-                "side": side[1].upper(), "loss": effect.loss.name, "response": SHOWN[:count],
-                "prob": np.exp(self.result.log_p[:count]), "minus_grad_prob": effect.by_prob[:count],
-                "minus_grad_logp": effect.by_logp[:count], "minus_grad_logit": effect.by_logit[:count],
-                "delta_logp": effect.change[:count], "delta_logp_first_order": effect.first_order[:count],
-                "delta_prob": effect.change_in_prob[:count], "loss_value": effect.value, "prob_ratio": effect.ratio,
-                "bdpo_win_weight": self.result.win_weight,
+                "side": slot.upper(), "loss": effect.loss.name, "response": SHOWN,
+                "prob": np.exp(self.result.log_p[:3]), "minus_grad_prob": effect.by_prob,
+                "minus_grad_logp": effect.by_logp, "minus_grad_logit": effect.by_logit,
+                "delta_logp": effect.change, "delta_logp_first_order": effect.first_order,
+                "delta_prob": effect.change_in_prob, "loss_value": effect.value, "prob_ratio": effect.ratio,
+                "win_weight": effect.win_weight,
             })
-            for side, effect in self.result.effects.items()
+            for slot, effect in self.result.effects.items()
         ], ignore_index=True)  # fmt: skip
 
     def code(self, state: SimpleNamespace) -> str:
         """Return code for policy and reference, and for each loss's gradients and step."""
-        two = state.responses == 2
-        lose, ref_lose = (1 - state.win, 1 - state.ref_win) if two else (state.lose, state.ref_lose)
+        win, lose = kept_apart(state.win, state.lose)
         ref = {
             "uniform": "np.full(2, -np.log(n))",
             "the policy": "log_p[:2]",
-            "own values": f"np.log([{state.ref_win!r}, {ref_lose!r}])",
+            "own values": f"np.log({list(kept_apart(state.ref_win, state.ref_lose))!r})",
         }[state.reference]
-        a, b = (loss_code(vars(state), side) for side in SIDES)
-        return _CODE.format(n=state.responses, step=state.step, win=state.win, lose=lose, ref=ref, a=a, b=b)
+        imports, losses = self.losses_code(state)
+        above = "".join(f"{line}\n" for line in imports)
+        return _CODE.format(
+            n=state.responses, step=state.step, win=win, lose=lose, ref=ref, losses=losses, imports=above
+        )
+
+
+def _map(result: Pair, slot: str) -> Arrows:
+    shown, one, state = result.fields[slot], result.effects[slot], result.state
+    log = state.axes == "log π"
+    ends = (LEAST, 1.0, "log") if log else (0.0, 1.0, "linear")
+    here, ref = np.exp(result.log_p[:2]), np.exp(result.ref)
+    policy = Handle("policy", *here.tolist(), TRUE, (Move("win", "x"), Move("lose", "y")))
+    moves = (Move("ref_win", "x"), Move("ref_lose", "y"))
+    reference = Handle("reference", *ref.tolist(), BALANCED_WEIGHT, moves, shape="diamond")
+    return Arrows(
+        title_of(slot, one.loss),
+        "Directions of descent over the policies of one pair, coloured by the ratio of both gradients",
+        Axis("π_w", *ends), Axis("π_l", *ends), *shown.places.T, *shown.directions.T, shown.colors,
+        [policy] if state.reference == "the policy" else [reference, policy],
+        [tuple(here.tolist()), tuple((here + one.change_in_prob[:2]).tolist())],
+    )  # fmt: skip
+
+
+def _bars(result: Pair, title: str, label: str, of: Any) -> Bars:
+    bars = [
+        Bar(title_of(slot, one.loss), of(one), LOOKS[slot][0], dashed=LOOKS[slot][1] != "")
+        for slot, one in result.effects.items()
+    ]
+    return Bars(title, f"{title} of winner, loser and each other response, per loss", label, SHOWN, bars)
+
+
+def _number(value: float) -> float | str:
+    return "0/0" if math.isnan(value) else float(value)
