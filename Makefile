@@ -36,8 +36,8 @@ lab: .venv/.ready  ## JupyterLab with the notebooks
 notebooks: .venv/.ready  ## run the notebooks anew, and keep their outputs as they belong in git
 	$(BIN)/python scripts/notebooks.py
 
-site: .venv/.ready  ## the site in build/site/html, from docs/, the pages, notebooks and docstrings; needs no network
-	$(BIN)/python -m scripts.site
+site: .venv/.ready  ## the site in build/site/html; VERSIONS=FOLDER adds it to a folder of versions, as latest or TAG=v1.2.3
+	$(BIN)/python -m scripts.site $(if $(VERSIONS),--versions $(VERSIONS)) $(if $(TAG),--tag $(TAG))
 
 check: .venv/.ready  ## style, types, import rules
 	$(BIN)/ruff check .

@@ -48,7 +48,7 @@ html_static_path = ["_static"]
 templates_path = ["_templates"]
 html_favicon = "_static/icon.svg"
 html_css_files = ["site.css"]
-html_js_files = ["site.js"]
+html_js_files = ["versions.js", "site.js"]
 html_show_copyright = False
 html_copy_source = True
 html_show_sourcelink = True
@@ -56,6 +56,7 @@ html_theme_options = {
     "logo": {"text": "gradlab"},
     "navbar_align": "left",
     "header_links_before_dropdown": 7,
+    "navbar_end": ["version-menu", "theme-switcher"],
     "navigation_with_keys": False,
     "show_toc_level": 2,
     "use_edit_page_button": False,

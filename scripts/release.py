@@ -15,9 +15,10 @@ TAG = re.compile(r"v\d+\.\d+\.\d+((a|b|rc)\d+)?")
 
 def problems(tag: str, root: Path = ROOT) -> list[str]:
     """Return what keeps the tag from being released, one line per reason; empty where nothing does."""
-    if not TAG.fullmatch(tag):
-        return [f"tag: {tag!r} is not a version; accepted: v1.2.3, v1.2.3a1, v1.2.3b1, v1.2.3rc1"]
-    version = tag[1:]
+    try:
+        version = version_of(tag)
+    except ValueError as error:
+        return [str(error)]
     wrong = [
         f"{file}: its version is {stated}, the tag's {version}"
         for file, stated in stated_versions(root).items()
@@ -27,6 +28,13 @@ def problems(tag: str, root: Path = ROOT) -> list[str]:
     if not re.search(heading, (root / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE):
         wrong.append(f"CHANGELOG.md: no heading '## {version} (YYYY-MM-DD)'")
     return wrong
+
+
+def version_of(tag: str) -> str:
+    """Return the version that a tag names, "1.2.3" for "v1.2.3". ValueError in one line for another text."""
+    if not TAG.fullmatch(tag):
+        raise ValueError(f"tag: {tag!r} is not a version; accepted: v1.2.3, v1.2.3a1, v1.2.3b1, v1.2.3rc1")
+    return tag[1:]
 
 
 def stated_versions(root: Path) -> dict[str, str | None]:

@@ -14,7 +14,7 @@ pytest.importorskip("sphinx", reason="the site's packages are not installed: pip
 
 from docutils import nodes
 
-from scripts.site import docstrings, lab, links, mathml, pages, sources, symbols
+from scripts.site import docstrings, lab, links, mathml, pages, sources, symbols, versions
 from scripts.site.__main__ import build
 
 ROOT = Path(__file__).parent.parent
@@ -206,6 +206,93 @@ def test_links_that_lead_nowhere_and_foreign_hosts_are_found(tmp_path):
         "a.html: ../a.html is not there",
         "s.css loads //fonts.example/f",
     ]
+
+
+# ---- versions
+
+
+@pytest.fixture
+def built(tmp_path):
+    """A function that writes a small site of some pages, with the scripts of the real one."""
+
+    def write(*names):
+        folder = tmp_path / "html"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "_static").mkdir(parents=True)
+        shutil.copy(ROOT / "docs/_static/site.js", folder / "_static")
+        (folder / versions.MENU).write_text(versions.menu())
+        (folder / "llms.txt").write_text("- [One](guide/one.html): x\n")
+        for name in names:
+            root = "../" * name.count("/") or "./"
+            scripts = "".join(f'<script src="{root}_static/{file}.js"></script>' for file in ("versions", "site"))
+            menu = (ROOT / "docs/_templates/version-menu.html").read_text().replace("{{ pagename }}", name)
+            (folder / f"{name}.html").parent.mkdir(exist_ok=True)
+            text = f'<html data-content_root="{root}"><meta charset="utf-8">{menu}<h1>{name}</h1>{scripts}</html>'
+            (folder / f"{name}.html").write_text(text)
+        return folder
+
+    return write
+
+
+def test_versions_stand_side_by_side_and_all_menus_follow(built, tmp_path):
+    folder = tmp_path / "versions"
+    for tag in ("v0.9.0", "v0.10.0", "v0.11.0rc1", ""):
+        versions.add(built("index", "guide/one", "source/x.py"), folder, tag)
+    order = ["latest", "0.11.0rc1", "0.10.0", "0.9.0"]
+    assert versions.names(folder) == order
+    for name in order:
+        value = json.loads(
+            (folder / name / versions.MENU).read_text().removeprefix("globalThis.gradlabVersions = ")[:-2]
+        )
+        assert value == {"here": name, "pages": {each: ["guide/one", "index"] for each in order}}
+    assert 'url=0.10.0/index.html"' in (folder / "index.html").read_text()
+    assert (folder / "llms.txt").read_text() == "- [One](0.10.0/guide/one.html): x\n"
+    assert links.problems(folder) == []
+    versions.add(built("index"), folder, "v0.9.0")  # built again: nothing of the former one is left
+    assert not (folder / "0.9.0/guide").exists()
+    assert '"0.9.0": ["index"]' in (folder / "latest" / versions.MENU).read_text()
+
+
+def test_before_a_release_the_start_page_leads_to_latest(built, tmp_path):
+    versions.add(built("index"), tmp_path / "versions")
+    assert 'url=latest/index.html"' in (tmp_path / "versions/index.html").read_text()
+    assert versions.newest(["latest", "1.0.0rc1"]) == "latest"
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"), [("main", "tag: 'main' is not a version"), ("", "index.html was not written by make site")]
+)
+def test_what_is_no_version_or_no_folder_of_versions_is_refused(built, tmp_path, tag, said):
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    (folder / "index.html").write_text("my own")
+    with pytest.raises(ValueError, match=said):
+        versions.add(built("index"), folder, tag)
+    assert [path.name for path in folder.iterdir()] == ["index.html"]
+
+
+@pytest.mark.browser
+def test_the_menu_leads_to_the_same_page_of_another_version_or_to_its_first(chromium, built, tmp_path):
+    folder = tmp_path / "versions"
+    versions.add(built("index", "guide/one"), folder, "v0.9.0")
+    versions.add(built("index", "guide/one", "guide/two"), folder)
+    one = Window(chromium, folder)
+    page = one.open("latest/guide/one.html")
+    select = page.get_by_label("version")
+    assert select.locator("option").all_inner_texts() == ["latest", "0.9.0"]
+    assert select.input_value() == "latest"
+    select.select_option("0.9.0")
+    page.wait_for_url("**/0.9.0/guide/one.html")
+    page.get_by_label("version").select_option("latest")
+    page.wait_for_url("**/latest/guide/one.html")
+    one.open("latest/guide/two.html").get_by_label("version").select_option("0.9.0")
+    page.wait_for_url("**/0.9.0/index.html")
+    page.go_back()
+    assert page.get_by_label("version").input_value() == "latest"
+    one.site = built("index")
+    assert one.open("index.html").locator(".version-menu").is_hidden()
+    assert one.problems == []
+    one.context.close()
 
 
 # ---- the whole site

@@ -77,14 +77,15 @@ def test_a_job_has_its_time_limit_and_actions_have_their_versions(job):
 def test_more_rights_are_given_only_to_report_and_to_publish():
     rights = {job.id: job.values[0]["permissions"] for job in jobs() if "permissions" in job.values[0]}
     assert rights == {"weekly-report": {"issues": "write"}, "release-publish": {"id-token": "write"},
+                      "site-keep": {"contents": "write", "actions": "write"},
                       "site-publish": {"pages": "write", "id-token": "write"}}  # fmt: skip
 
 
-def test_no_secret_is_used_and_the_jobs_token_only_to_report():
+def test_no_secret_is_used_and_the_jobs_token_only_to_report_and_to_keep_a_site():
     for path in WORKFLOWS:
         text = path.read_text("utf-8")
         assert "secrets" not in text
-        assert text.count("github.token") == (1 if path.stem == "weekly" else 0)
+        assert text.count("github.token") == (1 if path.stem in ("site", "weekly") else 0)
         assert not re.search(r"(password|api[-_]token|api[-_]key)\s*:", text)
 
 
@@ -225,6 +226,41 @@ def test_a_second_failure_opens_no_second_issue(tmp_path, titles, said):
     (step,) = REPORT["steps"]
     done = subprocess.run(["bash", "-e", "-c", step["run"]], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, said.format(title))
+
+
+def step(job, name):
+    (found,) = [
+        step for step in load(ROOT / ".github/workflows/site.yml")["jobs"][job]["steps"] if step.get("name") == name
+    ]
+    return found["run"]
+
+
+def test_a_releases_site_is_kept_beside_the_former_ones(tmp_path):
+    """Two tags and a push to main, with a bare repository in GitHub's place and a site of one file."""
+    repo = tmp_path / "repo.git"
+    subprocess.run(["git", "init", "-q", "--bare", repo], check=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gh").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "bin/gh").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "BRANCH": "site-versions"}
+
+    def run(folder, script, *, at=repo, **more):
+        folder.mkdir(exist_ok=True)
+        return subprocess.run(["bash", "-e", "-c", script], cwd=folder, env=environment | {"REPO": str(at), **more},
+                              capture_output=True, text=True)  # fmt: skip
+
+    former, push = "Versions that were published before", "Push the branch, and publish from main"
+    assert step("keep", former) == step("build", former)
+    for tag in ("v1.0.0", "v1.1.0"):
+        assert run(tmp_path / tag, step("keep", former)).returncode == 0
+        (tmp_path / tag / "build/versions" / tag[1:]).mkdir()
+        (tmp_path / tag / "build/versions" / tag[1:] / "index.html").touch()
+        pushed = run(tmp_path / tag, step("keep", push), TAG=tag)
+        assert (pushed.returncode, pushed.stdout) == (0, "workflow run site.yml --ref main\n"), pushed.stderr
+    assert run(tmp_path / "main", step("build", former)).returncode == 0
+    assert sorted(path.parent.name for path in tmp_path.glob("main/build/versions/*/index.html")) == ["1.0.0", "1.1.0"]
+    # Where the repository does not answer, nothing is published: the former versions would be lost.
+    assert run(tmp_path / "lost", step("build", former), at=tmp_path / "none.git").returncode != 0
 
 
 def make(folder, *arguments):

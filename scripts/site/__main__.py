@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.site import links, pages, sources
+from scripts.site import links, pages, sources, versions
 
 
 def build(folder: Path) -> int:
@@ -38,9 +38,18 @@ def main() -> int:
     """Build the site and say where it is."""
     parser = argparse.ArgumentParser(prog="python -m scripts.site", description=__doc__)
     parser.add_argument("--folder", type=Path, default=sources.ROOT / "build/site", help="where; default: build/site")
-    folder = parser.parse_args().folder
+    parser.add_argument("--versions", type=Path, help="folder of versions to which the site is added; left out: none")
+    parser.add_argument("--tag", default="", help="with --versions: the tag of its version; left out: latest")
+    asked = parser.parse_args()
+    folder = asked.folder
     start = time.perf_counter()
     status = build(folder)
+    if status == 0 and asked.versions:
+        try:
+            versions.add(folder / "html", asked.versions, asked.tag)
+        except ValueError as error:
+            parser.error(str(error))
+        print(f"{asked.versions}/index.html: {', '.join(versions.names(asked.versions))}")
     if status == 0:
         size = sum(path.stat().st_size for path in (folder / "html").rglob("*") if path.is_file())
         print(f"{folder}/html/index.html: {size / 1e6:.0f} MB in {time.perf_counter() - start:.0f} s")

@@ -16,7 +16,7 @@ from pygments.lexers import get_lexer_by_name, get_lexer_for_filename
 from pygments.util import ClassNotFound
 
 from gradlab.store.files import write_whole
-from scripts.site import docstrings, lab, mathml, symbols
+from scripts.site import docstrings, lab, mathml, symbols, versions
 from scripts.site.sources import ROOT
 
 SCHEME = "source:"
@@ -37,7 +37,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("doctree-resolved", symbols.typeset)
     app.connect("html-collect-pages", _source_pages)
     app.connect("html-page-context", _lab)
-    app.connect("build-finished", _lab_files)
+    app.connect("build-finished", _scripts)
     app.connect("build-finished", _llms)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -113,10 +113,11 @@ def _lab(app: Any, page: str, template: str, context: dict[str, Any], doctree: n
         context["body"] += lab.scripts(context["body"], lambda name: context["pathto"](f"_static/{name}", 1))
 
 
-def _lab_files(app: Any, error: Exception | None) -> None:
-    """Write the files that the pages with live explorers share."""
+def _scripts(app: Any, error: Exception | None) -> None:
+    """Write the scripts that pages share: those of live explorers, and the menu of versions."""
     if error is None and app.builder.name == "html":
         lab.write_files(Path(app.outdir) / "_static")
+        write_whole({Path(app.outdir) / versions.MENU: versions.menu()})
 
 
 def _llms(app: Any, error: Exception | None) -> None:
