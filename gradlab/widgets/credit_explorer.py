@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
 from gradlab.checks import between, one_of
+from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Dash, Handle, Move
 from gradlab.plotting.palette import CHOSEN
-from gradlab.widgets.controls import Controls, choice, slider, whole_slider
-from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import View, look
+from gradlab.widgets.drawn_controls import Choice, Controls, Whole, slider
+from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
 
 LENGTHS = np.unique(np.geomspace(1, 1000, 60).round()).astype(int)
 _LEAST = 0.1  # of the axis: 0 samples, which means no noise at all, are drawn here
 BASELINES = ("none", "mean")
-SCHEMES: dict[str, dict[str, Any]] = {
-    "whole": {"label": "credit for the whole", "color": CHOSEN[0], "linestyle": "-"},
-    "own": {"label": "credit for one's own token", "color": CHOSEN[1], "linestyle": "--"},
+SCHEMES: dict[str, tuple[str, str, Dash]] = {  # label, colour and dash
+    "whole": ("credit for the whole", CHOSEN[0], ""),
+    "own": ("credit for one's own token", CHOSEN[1], "dashed"),
 }
+_SHORT, _LONG = 100, 1000  # tokens, of the guess
 
 
 def gradient_moments(right: float, length: np.ndarray | int, baseline: str) -> dict[str, tuple[Any, Any]]:
@@ -58,21 +58,25 @@ class Credit:
     needed: dict[str, np.ndarray]
     here: dict[str, float]
     length: int
+    growth: float  # times as many samples at 1,000 tokens as at 100, credit for the whole
 
 
-class CreditExplorer(Explorer):
+class CreditExplorer(DrawnExplorer):
     """A response of T tokens, a reward at its end, and a gradient from samples."""
 
     name = "credit"
     question = "How many samples does a policy gradient need before it knows which way to go?"
     prediction = (
-        "a reward at the end of a response is credited to all its tokens. If a response gets ten times as long, how "
-        "many more samples are needed? And does a baseline help a long response or a short one?"
+        "a reward at the end of a response is credited to all its tokens. Try your guess without a baseline and with "
+        "one."
     )
+    ask = "Credit for the whole reward: how many times as many samples do 1,000 tokens need as 100?"
+    answers: ClassVar = {"same": "about as many", "ten": "about 10 times", "hundred": "about 100 times"}
     reading = (
         "Samples needed for a gradient as large as its standard error, over the length of the response, both axes "
-        "logarithmic. Blue, solid: every token is credited with the whole reward. Orange, dashed: only with its part. "
-        "Rings mark the chosen length; no noise at all, 0 samples, is drawn at 0.1; faint lines are the setting before."
+        "logarithmic. Violet, solid: every token is credited with the whole reward. Ochre, dashed: only with its part. "
+        "Dots mark the chosen length: drag one of them. No noise at all, 0 samples, is drawn at 0.1; faint lines are "
+        "the setting before."
     )
     takeaway = (
         "Without a baseline, the samples needed grow with the square of the length; with a baseline, in proportion to "
@@ -93,46 +97,50 @@ class CreditExplorer(Explorer):
         """Return the controls of the response and the estimator."""
         return {
             "The response": {
-                "length": whole_slider("tokens T", 20, 1, 1000, "length of the response"),
-                "right": slider("P(right)", 0.5, 0.05, 0.95, 0.05, "probability that a token is right"),
+                "length": Whole("tokens T", 20, 1, 1000, "length of the response"),
+                "right": slider("P(right)", 0.5, 0.05, 0.95, "probability that a token is right"),
             },
-            "The estimator": {"baseline": choice("baseline", "none", BASELINES, "what is taken off the reward")},
+            "The estimator": {"baseline": Choice("baseline", "none", BASELINES, "what is taken off the reward")},
         }
-
-    def make_views(self) -> dict[str, View]:
-        """Return the view of the samples needed over the length."""
-        view = View(620, 340, "Samples needed over the length of the response, for two ways to give credit")
-        with mpl.rc_context(look()):
-            axis = view.figure.subplots()
-            axis.set(xscale="log", yscale="log", xlim=(1, 1000), ylim=(_LEAST / 2, 1e8), xlabel="tokens T",
-                     title="samples until the gradient equals its standard error")  # fmt: skip
-            self._lines, self._before, self._rings = {}, {}, {}
-            for scheme, shown in SCHEMES.items():
-                faint = {**shown, "alpha": 0.3, "linewidth": 1, "label": None}
-                self._before[scheme] = view.live(axis.plot([], [], **faint)[0])
-                self._lines[scheme] = view.live(axis.plot([], [], **shown)[0])
-                ring = {"color": shown["color"], "fillstyle": "none", "markersize": 8}
-                self._rings[scheme] = view.live(axis.plot([], [], "o", **ring)[0])
-            axis.legend(loc="upper left")
-        return {"samples": view}
 
     def compute(self, state: SimpleNamespace) -> Credit:
         """Return the samples needed: variance over squared mean."""
-        over = gradient_moments(state.right, LENGTHS, state.baseline)
-        here = gradient_moments(state.right, state.length, state.baseline)
+        lengths = np.array([*LENGTHS, state.length, _SHORT, _LONG])
+        moments = gradient_moments(state.right, lengths, state.baseline)
+        needed = {scheme: variance / mean**2 for scheme, (mean, variance) in moments.items()}
         return Credit(
-            {scheme: variance / mean**2 for scheme, (mean, variance) in over.items()},
-            {scheme: float(variance / mean**2) for scheme, (mean, variance) in here.items()},
-            state.length,
-        )
+            {scheme: samples[:-3] for scheme, samples in needed.items()},
+            {scheme: float(samples[-3]) for scheme, samples in needed.items()},
+            state.length, float(needed["whole"][-1] / needed["whole"][-2]),
+        )  # fmt: skip
 
-    def show(self, result: Credit, former: Credit | None) -> dict[str, Any]:
-        """Show two lines and two rings."""
-        for scheme in SCHEMES:
-            self._lines[scheme].set_data(LENGTHS, np.maximum(result.needed[scheme], _LEAST))
-            self._rings[scheme].set_data([result.length], [max(result.here[scheme], _LEAST)])
-            self._before[scheme].set_data(*(([], []) if former is None else (LENGTHS, former.needed[scheme])))
-        return {f"samples, {shown['label']}": result.here[scheme] for scheme, shown in SCHEMES.items()}
+    def charts(self, result: Credit, former: Credit | None) -> list[Chart]:
+        """Return the samples needed over the length, for both ways to give credit."""
+        curves, handles = [], []
+        for scheme, (label, color, dash) in SCHEMES.items():
+            if former:
+                before = np.maximum(former.needed[scheme], _LEAST)
+                curves.append(Curve(f"{label}, before", LENGTHS, before, color, dash, faint=True))
+            curves.append(Curve(label, LENGTHS, np.maximum(result.needed[scheme], _LEAST), color, dash))
+            up = max(result.here[scheme], _LEAST)
+            handles.append(Handle(f"tokens T, {label}", result.length, up, color, [Move("length", "x")]))
+        return [
+            Curves(
+                "samples until the gradient equals its standard error",
+                "Samples needed over the length of the response, for two ways to give credit",
+                Axis("tokens T", 1, 1000, "log"), Axis("samples needed", _LEAST / 2, 1e8, "log"), curves,
+                handles=handles, height=280,
+            )
+        ]  # fmt: skip
+
+    def readings(self, result: Credit) -> list[Reading]:
+        """Return the samples needed at the chosen length."""
+        return [Reading(f"samples, {label}", result.here[scheme]) for scheme, (label, *_) in SCHEMES.items()]
+
+    def outcome(self, result: Credit) -> tuple[str, str]:
+        """Return how the samples grow with the length, for these settings."""
+        truth = "same" if result.growth < 10**0.5 else "ten" if result.growth < 10**1.5 else "hundred"
+        return truth, f"With these settings 1,000 tokens need {result.growth:.3g} times as many samples as 100."
 
     def frame(self) -> pd.DataFrame:
         """Return the samples needed over the length."""

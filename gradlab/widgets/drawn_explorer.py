@@ -110,10 +110,22 @@ class DrawnExplorer(widgets.VBox):
     def __init__(self, **start: Any) -> None:
         """Build the explorer and show it; ``start`` replaces start values of controls, also for ``reset()``."""
         super().__init__()
+        try:
+            self._build(start)
+        except Exception:
+            self.close()
+            raise
+        self._refresh()
+        self._close_former_runs()
+        WATCHERS.add(self)
+
+    def _build(self, start: dict[str, Any]) -> None:
+        """Make controls and the front end; ValueError for start values that controls refuse."""
+        self.controls: Controls = {}
         self.given_losses: Losses = NO_LOSSES
         self.take_losses(start)
         self._groups = self.make_controls()
-        self.controls: Controls = {key: control for group in self._groups.values() for key, control in group.items()}
+        self.controls |= {key: control for group in self._groups.values() for key, control in group.items()}
         for menu in self._loss_menus().values():
             menu.refused = self.refused_losses()
         if self.ask:
@@ -137,9 +149,6 @@ class DrawnExplorer(widgets.VBox):
         self.add_class("gradlab-explorer")
         for key, control in self.controls.items():
             control.observe(lambda change, key=key: self._moved({key}), "value")
-        self._refresh()
-        self._close_former_runs()
-        WATCHERS.add(self)
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls, by heading and name; those without a heading, "", are left to the page's own tools."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import ClassVar
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from gradlab.plotting.palette import CHOSEN
+from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Handle, Move, Rule
+from gradlab.plotting.palette import CHOSEN, INK
 from gradlab.theory.families import on_cells
-from gradlab.widgets.controls import Controls, log_slider, slider
-from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import View, look
+from gradlab.widgets.drawn_controls import Controls, log_slider, slider
+from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
 
 RESPONSES = np.arange(20)
 PLACES = np.linspace(0, 19, 77)  # of the policy's centre
-_TOP = 1e6  # of the axis of samples
+_ENDS = (1e-4, 1e6)  # of the axis of samples
+_TOPS = (0.25, 0.5, 0.9)  # of the axis of probabilities
 
 
 def bell(centre: float, width: float) -> np.ndarray:
@@ -39,27 +39,36 @@ def effective_share(log_policy: np.ndarray, log_data: np.ndarray) -> float:
 class Coverage:
     """Two distributions, and the effective share of the samples as the policy moves."""
 
+    data: tuple[float, float]  # centre and width, in responses
+    policy: tuple[float, float]
     log_data: np.ndarray
     log_policy: np.ndarray
-    shares: np.ndarray
+    shares: np.ndarray  # at ``PLACES``
     share: float
     samples: float
-    centre: float
+
+    @property
+    def shift(self) -> float:
+        """The distance between the two means, in responses."""
+        return float(abs(np.exp(self.log_policy) @ RESPONSES - np.exp(self.log_data) @ RESPONSES))
 
 
-class OfflineExplorer(Explorer):
+class OfflineExplorer(DrawnExplorer):
     """Samples from a data distribution, and a policy somewhere else."""
 
     name = "offline"
     question = "How far from its data may a policy go before the data say nothing about it?"
     prediction = (
         "10,000 samples come from a policy of width 2. A second policy of the same width is centred 6 responses, three "
-        "widths, away: how many samples from that policy itself are they worth? Guess before you move it."
+        "widths, away."
     )
+    ask = "How many samples of a policy's own are 10,000 samples worth that were drawn three widths away?"
+    answers: ClassVar = {"two": "about 2", "hundred": "about 100", "thousand": "about 1,000"}
     reading = (
-        "Left: the distribution that wrote the data (grey) and the policy of the question (violet). Right: how many "
-        "samples from the policy itself the data are worth, over its centre; the ring is its present place, the "
-        "dotted line a single sample. Faint: the setting before."
+        "Left: the distribution that wrote the data (grey, diamonds) and the policy of the question (violet, dots). "
+        "Drag the mark at the top of a bell to move it, the mark on its side to make it wider. Right: how many samples "
+        "from the policy itself the data are worth, over its centre; drag the dot along it. The dotted line is a "
+        "single sample. Faint: the setting before."
     )
     takeaway = (
         "With equal widths s at distance d the share that is left is about exp(−d²/s²), away from the ends: 1 in 8,000 "
@@ -79,52 +88,72 @@ class OfflineExplorer(Explorer):
         """Return the controls of the data and the policy."""
         return {
             "The data": {
-                "data_centre": slider("their centre", 7.0, 0, 19, 0.25, "the centre of the policy that wrote the data"),
-                "data_width": slider("their width", 2.0, 0.5, 6, 0.25, "in responses"),
+                "data_centre": slider("their centre", 7.0, 0, 19, "the centre of the policy that wrote the data"),
+                "data_width": slider("their width", 2.0, 0.5, 6, "in responses"),
                 "samples": log_slider("samples", 10000.0, 2, 6, "how many"),
             },
             "The policy": {
-                "centre": slider("its centre", 9.0, 0, 19, 0.25, "the centre of the policy of the question"),
-                "width": slider("its width", 2.0, 0.5, 6, 0.25, "in responses"),
+                "centre": slider("its centre", 9.0, 0, 19, "the centre of the policy of the question"),
+                "width": slider("its width", 2.0, 0.5, 6, "in responses"),
             },
         }
-
-    def make_views(self) -> dict[str, View]:
-        """Return the view of the distributions and of what the data are worth."""
-        view = View(760, 320, "Data and policy over responses, and the effective samples as the policy moves")
-        with mpl.rc_context(look()):
-            left, right = view.figure.subplots(1, 2)
-            left.set(xlim=(0, 19), ylim=(0, 0.8), xlabel="response", title="probability", xticks=(0, 5, 10, 15, 19))
-            grey = {"color": "#777777", "marker": "s", "markersize": 3, "linewidth": 1}
-            self._data = view.live(left.plot(RESPONSES, 0.0 * RESPONSES, label="data", **grey)[0])
-            self._before = view.live(left.plot([], [], color=CHOSEN[0], alpha=0.3, linewidth=1)[0])
-            chosen = {"color": CHOSEN[0], "marker": "o", "markersize": 3}
-            self._policy = view.live(left.plot(RESPONSES, 0.0 * RESPONSES, label="policy", **chosen)[0])
-            left.legend(loc="upper left")
-            right.set(yscale="log", xlim=(0, 19), ylim=(1e-4, _TOP), xlabel="centre of the policy",
-                      title="worth how many samples of its own", xticks=(0, 5, 10, 15, 19))  # fmt: skip
-            right.axhline(1, color="#777777", linestyle=":", linewidth=1)
-            self._worth_before = view.live(right.plot([], [], color=CHOSEN[0], alpha=0.3, linewidth=1)[0])
-            self._worth = view.live(right.plot([], [], color=CHOSEN[0])[0])
-            self._here = view.live(right.plot([], [], "o", color=CHOSEN[1], fillstyle="none", markersize=8)[0])
-        return {"coverage": view}
 
     def compute(self, state: SimpleNamespace) -> Coverage:
         """Return the result by exact sums over the responses."""
         data, policy = bell(state.data_centre, state.data_width), bell(state.centre, state.width)
         shares = np.array([effective_share(bell(place, state.width), data) for place in PLACES])
-        return Coverage(data, policy, shares, effective_share(policy, data), state.samples, state.centre)
+        return Coverage(
+            (state.data_centre, state.data_width), (state.centre, state.width), data, policy, shares,
+            effective_share(policy, data), state.samples,
+        )  # fmt: skip
 
-    def show(self, result: Coverage, former: Coverage | None) -> dict[str, Any]:
-        """Show both panels."""
-        self._data.set_ydata(np.exp(result.log_data))
-        self._policy.set_ydata(np.exp(result.log_policy))
-        self._worth.set_data(PLACES, result.samples * result.shares)
-        self._here.set_data([result.centre], [result.samples * result.share])
-        self._before.set_data(*(([], []) if former is None else (RESPONSES, np.exp(former.log_policy))))
-        self._worth_before.set_data(*(([], []) if former is None else (PLACES, former.samples * former.shares)))
-        shift = float(abs(np.exp(result.log_policy) @ RESPONSES - np.exp(result.log_data) @ RESPONSES))
-        return {"shift of the mean": shift, "share left": result.share, "worth samples": result.samples * result.share}
+    def charts(self, result: Coverage, former: Coverage | None) -> list[Chart]:
+        """Return both distributions, and what the data are worth as the policy moves."""
+        violet, ochre, _ = CHOSEN
+        response = Axis("response", 0, 19)
+        before, worth_before = [], []
+        if former:
+            before = [Curve("policy, before", RESPONSES, np.exp(former.log_policy), violet, faint=True)]
+            worth_before = [Curve("worth, before", PLACES, former.samples * former.shares, violet, faint=True)]
+        handles = [
+            *_handles("data_", "the data's", *result.data, INK), *_handles("", "the policy's", *result.policy, violet),
+        ]  # fmt: skip
+        top = next(end for end in _TOPS if end >= max(handle.y for handle in handles))
+        here = float(np.clip(result.samples * result.share, *_ENDS))
+        return [
+            Curves(
+                "data and policy", "The probabilities of 20 responses under the data's distribution and the policy",
+                response, Axis("probability", 0, top),
+                [
+                    *before, Curve("data", RESPONSES, np.exp(result.log_data), INK, marker="diamond"),
+                    Curve("policy", RESPONSES, np.exp(result.log_policy), violet, marker="dot"),
+                ],
+                handles=handles,
+            ),
+            Curves(
+                "what the data are worth",
+                "What the data are worth over the centre of the policy",
+                Axis("centre of the policy (response)", 0, 19), Axis("samples of the policy's own", *_ENDS, "log"),
+                [*worth_before, Curve("worth", PLACES, result.samples * result.shares, violet)],
+                rules=[Rule(y=1.0, label="a single sample", dash="dotted")],
+                handles=[Handle("the policy's centre", result.policy[0], here, ochre, [Move("centre", "x")])],
+            ),
+        ]  # fmt: skip
+
+    def readings(self, result: Coverage) -> list[Reading]:
+        """Return the shift, and what is left of the samples."""
+        return [
+            Reading("shift of the mean", result.shift, "responses"), Reading("share left", result.share),
+            Reading("worth samples", result.samples * result.share),
+        ]  # fmt: skip
+
+    def outcome(self, result: Coverage) -> tuple[str, str]:
+        """Return what 10,000 samples are worth at three widths, and what they are worth here."""
+        told = 10_000 * effective_share(bell(13, 2), bell(7, 2))
+        return "two", (
+            f"10,000 samples around 7 are worth {told:.2g} of a policy around 13, both of width 2; here "
+            f"{result.samples:,.0f} are worth {result.samples * result.share:.3g}."
+        )  # fmt: skip
 
     def frame(self) -> pd.DataFrame:
         """Return the numbers of the right panel."""
@@ -140,3 +169,15 @@ policy = bell({state.centre!r}, {state.width!r})
 share = effective_share(policy, data)
 print(share, {state.samples!r} * share)
 """
+
+
+def _handles(prefix: str, whose: str, centre: float, width: float, color: str) -> list[Handle]:
+    """Return the marks on a bell that move its centre and its width; the second is where there is more room."""
+    top = 1 / np.exp(-(((RESPONSES - centre) / width) ** 2) / 2).sum()
+    side = 1 if centre <= 9.5 else -1
+    shape = "diamond" if prefix else "dot"
+    return [
+        Handle(f"{whose} centre", centre, float(top), color, [Move(f"{prefix}centre", "x")], shape=shape),
+        Handle(f"{whose} width", centre + side * width, float(top * np.exp(-0.5)), color,
+               [Move(f"{prefix}width", "x", centre, side)], shape=shape),
+    ]  # fmt: skip

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import ClassVar
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from gradlab.plotting.palette import CHOSEN
-from gradlab.widgets.controls import Controls, slider
-from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import View, look
+from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Handle, Move
+from gradlab.plotting.palette import CHOSEN, INK
+from gradlab.widgets.drawn_controls import Controls, slider
+from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
 
 MARGINS = np.linspace(-8, 8, 321)
+_BELOW = 0.25  # nats from the lowest point to the triangle under it
 
 
 def expected_loss(gap: float, margin: np.ndarray | float) -> np.ndarray:
@@ -36,6 +36,11 @@ class Pull:
     loss: np.ndarray
 
     @property
+    def here(self) -> float:
+        """The expected loss at the policy's margin, in nats."""
+        return float(expected_loss(self.gap, self.margin))
+
+    @property
     def wins(self) -> float:
         """The probability that the winner wins, P(w ≻ l) = σ(Δu)."""
         return float(expit(self.gap))
@@ -46,19 +51,22 @@ class Pull:
         return float(expit(self.gap) - expit(self.margin))
 
 
-class SigmoidExplorer(Explorer):
+class SigmoidExplorer(DrawnExplorer):
     """A pair with utilities Δu apart, and a policy with margin m."""
 
     name = "sigmoid"
     question = "How much better must a response be to win nine times out of ten, and where does a pair stop pulling?"
     prediction = (
         "a pair that is always won (Δu → ∞) never stops pulling its margin up; a pair that is won with probability "
-        "σ(Δu) stops at some margin. At which? Guess, then move m until the pull is zero."
+        "σ(Δu) stops at some margin."
     )
+    ask = "At which margin m does a pair that is won with probability σ(Δu) stop pulling?"
+    answers: ClassVar = {"zero": "at m = 0", "gap": "at m = Δu", "end": "at no finite margin"}
     reading = (
-        "Left: the share of comparisons that the better response wins, by Bradley–Terry; the dot is the pair. Right: "
-        "the loss −log σ(m), expected over the labels of such a pair; the dot is the policy's margin m = "
-        "β(h_w − h_l), the triangle the lowest point. The faint curve is the setting before."
+        "Left: the share of comparisons that the better response wins, by Bradley–Terry; drag the dot to change the "
+        "pair's Δu. Right: the loss −log σ(m), expected over the labels of such a pair; drag the dot to change the "
+        "policy's margin m = β(h_w − h_l). The triangle is under the lowest point. The faint curve is the setting "
+        "before."
     )
     takeaway = (
         "The lowest point is at m = Δu: DPO makes the policy's margin a measurement of the gap in utility. Where "
@@ -75,38 +83,50 @@ class SigmoidExplorer(Explorer):
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls of the pair and the policy."""
         return {
-            "The pair": {"gap": slider("gap Δu", 1.0, -8, 8, 0.1, "utility of the winner minus the loser's, in nats")},
-            "The policy": {"margin": slider("margin m", 0.0, -8, 8, 0.1, "β(h_w − h_l): 0 at the reference")},
+            "The pair": {"gap": slider("gap Δu", 1.0, -8, 8, "utility of the winner minus the loser's, in nats")},
+            "The policy": {"margin": slider("margin m", 0.0, -8, 8, "β(h_w − h_l): 0 at the reference")},
         }
-
-    def make_views(self) -> dict[str, View]:
-        """Return the view of the sigmoid and of the expected loss."""
-        view = View(760, 320, "The sigmoid with the pair on it, and the expected loss over the margin")
-        with mpl.rc_context(look()):
-            left, right = view.figure.subplots(1, 2)
-            left.plot(MARGINS, expit(MARGINS), color=CHOSEN[0])
-            left.set(xlabel="Δu (nats)", title="P(w ≻ l) = σ(Δu)", ylim=(-0.03, 1.03))
-            self._pair = view.live(left.plot([0], [0], "o", color=CHOSEN[1])[0])
-            right.set(xlim=(-8, 8), ylim=(0, 8), xlabel="margin m", title="expected loss (nats)")
-            self._before = view.live(right.plot([], [], color=CHOSEN[0], alpha=0.3)[0])
-            self._loss = view.live(right.plot([], [], color=CHOSEN[0])[0])
-            self._least = view.live(right.plot([], [], "^", color="#444444", markersize=8)[0])
-            self._here = view.live(right.plot([], [], "o", color=CHOSEN[1])[0])
-        return {"sigmoid": view}
 
     def compute(self, state: SimpleNamespace) -> Pull:
         """Return the curve and the point."""
         return Pull(state.gap, state.margin, expected_loss(state.gap, MARGINS))
 
-    def show(self, result: Pull, former: Pull | None) -> dict[str, Any]:
-        """Show curve, point and lowest point."""
-        here = float(expected_loss(result.gap, result.margin))
-        self._pair.set_data([result.gap], [result.wins])
-        self._loss.set_data(MARGINS, result.loss)
-        self._least.set_data([result.gap], [float(expected_loss(result.gap, result.gap)) - 0.25])
-        self._here.set_data([result.margin], [here])
-        self._before.set_data(*(([], []) if former is None else (MARGINS, former.loss)))
-        return {"P(w ≻ l)": result.wins, "loss": here, "pull on m": result.pull}
+    def charts(self, result: Pull, former: Pull | None) -> list[Chart]:
+        """Return the sigmoid with the pair on it, and the expected loss over the margin."""
+        violet, ochre, _ = CHOSEN
+        before = [Curve("before", MARGINS, former.loss, violet, faint=True)] if former else []
+        lowest = float(expected_loss(result.gap, result.gap)) - _BELOW
+        return [
+            Curves(
+                "share of comparisons won", "The sigmoid over the gap in utility, with the pair on it",
+                Axis("gap Δu (nats)", -8, 8), Axis("P(w ≻ l) = σ(Δu)", 0, 1),
+                [Curve("σ(Δu)", MARGINS, expit(MARGINS), violet)],
+                handles=[Handle("gap Δu", result.gap, result.wins, ochre, [Move("gap", "x")])],
+            ),
+            Curves(
+                "expected loss of the pair", "The expected loss over the policy's margin, with its lowest point",
+                Axis("margin m", -8, 8), Axis("expected loss (nats)", 0, 8),
+                [
+                    *before, Curve("loss", MARGINS, result.loss, violet),
+                    Curve("lowest point", np.array([result.gap]), np.array([lowest]), INK,
+                          marker="triangle-up", line=False),
+                ],
+                handles=[Handle("margin m", result.margin, result.here, ochre, [Move("margin", "x")])],
+            ),
+        ]  # fmt: skip
+
+    def readings(self, result: Pull) -> list[Reading]:
+        """Return the share won, the loss and the pull at the policy's margin."""
+        return [
+            Reading("P(w ≻ l)", result.wins), Reading("loss", result.here, "nats"), Reading("pull on m", result.pull),
+        ]  # fmt: skip
+
+    def outcome(self, result: Pull) -> tuple[str, str]:
+        """Return the margin at which the pull is zero."""
+        return "gap", (
+            f"The pull is σ(Δu) − σ(m): zero at m = Δu = {result.gap:.3g}, and {result.pull:.3g} at m = "
+            f"{result.margin:.3g}."
+        )  # fmt: skip
 
     def frame(self) -> pd.DataFrame:
         """Return the curve of the loss."""

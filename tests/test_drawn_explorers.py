@@ -1,0 +1,377 @@
+"""Every explorer that the page draws: controls, stories, handles, the guess, what is sent, and what stays behind."""
+
+import asyncio
+import base64
+import gc
+import io
+import itertools
+import re
+from dataclasses import replace
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import pytest
+from ipywidgets.widgets.widget import _instances
+from matplotlib.figure import Figure
+from PIL import Image
+
+from gradlab.losses import PAIR_LOSSES
+from gradlab.plotting.charts import Arrows, Curves, Picture
+from gradlab.widgets import EXPLORERS, SigmoidExplorer
+from gradlab.widgets import drawn_explorer as module
+from gradlab.widgets.chart_messages import as_messages
+from gradlab.widgets.drawn_controls import Choice, Number, Whole
+from gradlab.widgets.drawn_explorer import DrawnExplorer
+
+SLOW = ["frontier", "grid"]  # explorers that train whole policies at each move
+EACH = [
+    pytest.param(kind, id=name, marks=pytest.mark.slow if name in SLOW else ())
+    for name, kind in EXPLORERS.items()
+    if issubclass(kind, DrawnExplorer)
+]
+
+
+@pytest.fixture(scope="module", params=EACH)
+def made(request, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("explorers"))  # explorers that keep something do so in the current folder
+        explorer = request.param()
+        yield explorer
+        explorer.close()
+
+
+@pytest.fixture
+def explorer(made):
+    """Each of the explorers, at its start."""
+    made.reset()
+    made.finish()
+    return made
+
+
+def some_of(control):
+    """The values at the ends of a control and between them, or all there are where it has no ends."""
+    if isinstance(control, Number) and np.isfinite([control.low, control.high]).all():
+        return [control.low, control.low + 0.38196601125 * (control.high - control.low), control.high]
+    if isinstance(control, Whole):
+        return [control.low, (control.low + control.high) // 2, control.high]
+    if isinstance(control, Choice):
+        return [value for _, value in control.options]
+    return [not control.value, control.value] if isinstance(control, ipywidgets.Checkbox) else [control.value]
+
+
+def seen(explorer):
+    """What the page draws."""
+    return as_messages(explorer.charts(explorer.result, explorer.former))
+
+
+def handles_of(explorer):
+    """Every handle with the chart that it is on."""
+    charts = explorer.charts(explorer.result, None)
+    return [(chart, one) for chart in charts if isinstance(chart, Curves | Arrows) for one in chart.handles]
+
+
+def test_every_control_works_at_its_ends_and_between_them(explorer):
+    for key, control in explorer.controls.items():
+        before = control.value
+        for value in some_of(control):
+            control.value = value
+            explorer.finish()
+            assert explorer.error is None, f"{key} = {value!r}: {explorer.status}"
+            assert explorer.controls[key].value == value
+            explorer.charts(explorer.result, explorer.former)
+        explorer.reset()
+        assert control.value == before
+
+
+def test_every_registered_loss_is_on_every_menu_of_losses(explorer):
+    for control in explorer.controls.values():
+        if "loss" in control.part:
+            assert set(PAIR_LOSSES) <= set(some_of(control))
+
+
+def test_reset_brings_back_state_numbers_and_charts(explorer):
+    state, numbers, charts = explorer.state, dict(explorer.numbers), seen(explorer)
+    for control in explorer.controls.values():
+        control.value = some_of(control)[-1]
+    explorer.reset()
+    explorer.finish()
+    assert explorer.state == state
+    assert explorer.numbers == numbers
+    assert seen(explorer) == charts
+
+
+def test_stories_move_the_controls_and_keep_the_guess(explorer):
+    guess = {"guess": next(iter(explorer.answers))} if explorer.ask else {}
+    explorer.set(**guess)
+    start = seen(explorer)
+    for story in explorer.stories:
+        explorer.tell(story.title)
+        explorer.finish()
+        assert explorer.error is None, explorer.status
+        assert (seen(explorer) != start) == any(explorer._start[key] != value for key, value in story.state.items())
+        assert {**explorer._start, **story.state, **guess} == explorer.state
+
+
+def test_the_guess_is_judged(explorer):
+    assert bool(explorer.ask) == bool(explorer.answers)
+    for title in (None, *(story.title for story in explorer.stories)):
+        if title:
+            explorer.tell(title)
+            explorer.finish()
+        if explorer.ask:
+            truth, sentence = explorer.outcome(explorer.result)
+            assert truth in explorer.answers
+            assert sentence.endswith(".")
+            assert "nan" not in sentence
+
+
+def test_results_can_be_taken_out(explorer):
+    frame = explorer.frame()
+    assert isinstance(frame, pd.DataFrame)
+    assert len(frame)
+    compile(explorer.as_python(), "<copied>", "exec")
+    bundle = explorer._repr_mimebundle_()  # a page where nothing is live gets the picture
+    assert explorer.question in bundle["text/plain"]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))))
+    assert pixels.min() < 100 < pixels.max()  # not an empty page
+    state = explorer.state
+    explorer.set(**state)
+    assert explorer.state == state
+
+
+def test_a_state_travels_as_link_and_as_file(explorer, tmp_path):
+    story = explorer.stories[-1]
+    explorer.tell(story.title)
+    state, link = explorer.state, explorer.link()
+    explorer.save(tmp_path / "state.json")
+    for source in (link, tmp_path / "state.json"):
+        explorer.reset()
+        explorer.load(source)
+        assert explorer.state == state
+
+
+def test_everything_has_a_name(explorer):
+    for control in explorer.controls.values():
+        assert control.description
+        assert control.tooltip
+        assert None not in some_of(control), "a menu shows None as an empty box"
+    for chart in explorer.charts(explorer.result, None):
+        assert chart.title
+        assert len(chart.description) > 20
+        if isinstance(chart, Curves | Arrows):
+            names = [handle.name for handle in chart.handles]
+            assert len(names) == len(set(names))
+    for text in (explorer.question, explorer.prediction, explorer.reading, explorer.takeaway):
+        assert text
+        # What the report measures is read there, and not typed here, where it would grow old.
+        assert not re.search(r"\d ?%|\d of \d", re.sub("95% (Wilson|interval)|80% of the seeds", "", text)), text
+
+
+def test_handles_lie_inside_their_charts_where_their_controls_say(explorer):
+    for chart, handle in handles_of(explorer):
+        for at, axis in ((handle.x, chart.x), (handle.y, chart.y)):
+            assert min(axis.low, axis.high) <= at <= max(axis.low, axis.high), handle
+        for move in handle.moves:
+            at = (getattr(handle, move.axis) - move.origin) * move.factor
+            assert at == pytest.approx(explorer.controls[move.control].value, rel=1e-9, abs=1e-9)
+        if handle.track is not None:
+            track = handle.track
+            values = [explorer.controls[track.control].accepted(track.control, float(one)) for one in track.values]
+            nearest = np.abs(np.log(np.array(values) / explorer.controls[track.control].value)).argmin()
+            assert (track.x[nearest], track.y[nearest]) == pytest.approx((handle.x, handle.y), rel=0.02, abs=0.02)
+        assert handle.moves or handle.track is not None
+
+
+def test_what_picks_names_are_controls(explorer):
+    for chart in explorer.charts(explorer.result, None):
+        for key in () if isinstance(chart, Picture) else getattr(chart, "picks", ()):
+            assert not key or key in explorer.controls
+
+
+def test_a_state_of_the_page_is_answered_with_charts_and_numbers(explorer):
+    if explorer.in_page:
+        pytest.skip("the page computes")
+    shown = explorer.front.shown
+    assert {chart["type"] for chart in shown["charts"]} <= {"curves", "map", "arrows", "bars", "picture"}
+    assert [row["name"] for row in shown["readings"]] == [row.name for row in explorer.readings(explorer.result)]
+    key, control = next((key, one) for key, one in explorer.controls.items() if isinstance(one, Number | Whole))
+    explorer.front.state = {**explorer.state, key: control.high}
+    explorer.finish()
+    assert explorer.state[key] == control.high
+    assert explorer.front.shown != shown
+
+
+def test_an_exception_is_shown_and_the_explorer_goes_on(explorer, monkeypatch):
+    def broken(state):
+        raise RuntimeError("the <world> is flat")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer, "compute", broken)
+        explorer.reset()
+        assert "RuntimeError: the <world> is flat" in explorer.status
+        assert isinstance(explorer.error, RuntimeError)
+        with pytest.raises(ValueError, match="nothing is shown for these controls: the <world> is flat"):
+            explorer.png()
+    explorer.reset()
+    explorer.finish()
+    assert explorer.error is None
+    assert "RuntimeError" not in explorer.status
+
+
+class Counting(DrawnExplorer):
+    """Works in three pieces."""
+
+    name, question, prediction, reading, takeaway = "counting", "How far?", "three", "a line", "three it was"
+
+    def make_controls(self):
+        return {"": {"by": Whole("by", 1, 1, 9)}}
+
+    def compute(self, state):
+        for count in (1, 2, 3):
+            if state.by == 9 and count == 2:
+                raise RuntimeError("broken on the way")
+            yield count * state.by
+
+    def charts(self, result, former):
+        sigmoid = SigmoidExplorer()
+        chart = sigmoid.charts(sigmoid.result, None)[0]
+        return [replace(chart, title=f"{former} {result}")]
+
+    def readings(self, result):
+        return [module.Reading("sum", result)]
+
+
+def test_longer_work_shows_its_first_result_at_once_and_gives_way_to_the_next_move():
+    async def drag():
+        counting = Counting()
+        assert counting.numbers == {"sum": 1}
+        assert counting.front.busy
+        counting.controls["by"].value = 5
+        assert counting.numbers == {"sum": 5}
+        seen = []
+        while counting._work is not None:
+            await asyncio.sleep(0)
+            seen.append(counting.numbers["sum"])
+        assert seen[-1] == 15
+        assert set(seen) <= {5, 10, 15}  # nothing of the former work
+        assert not counting.front.busy
+        counting.controls["by"].value = 9
+        await counting._task
+        assert "broken on the way" in counting.status
+        counting.reset()
+        counting.finish()
+        assert counting.numbers == {"sum": 3}
+
+    asyncio.run(drag())
+
+
+def test_without_an_event_loop_the_work_is_done_at_once():
+    assert Counting().numbers == {"sum": 3}
+
+
+def test_the_faint_charts_are_those_from_before_the_control_in_hand_or_pinned():
+    explorer = SigmoidExplorer()
+    first = explorer.result
+    for gap in (1.3, 1.4):
+        explorer.gap.value = gap
+        assert explorer.former is first
+    second = explorer.result
+    explorer.margin.value = 4.0
+    assert explorer.former is second
+    explorer.front.pinned = True
+    explorer.gap.value = 0.0
+    assert explorer.former.margin == 4.0
+    explorer.margin.value = 1.0
+    assert (explorer.former.gap, explorer.former.margin) == (1.4, 4.0)
+    explorer.front.pinned = False
+    explorer.reset()
+    assert explorer.former is None
+
+
+@pytest.mark.parametrize(
+    ("runs", "others"),
+    [
+        (5, []),
+        pytest.param(10, EACH, marks=pytest.mark.slow),
+        pytest.param(200, EACH, marks=pytest.mark.long),
+    ],
+    ids=["few", "some", "many"],
+)
+def test_runs_of_a_cell_and_moves_leak_nothing(monkeypatch, runs, others):
+    runs_of_the_cell = itertools.count()
+    monkeypatch.setattr(module, "_cell", lambda: ("the one cell", str(next(runs_of_the_cell))))
+
+    def count():
+        gc.collect()
+        return sum(type(one) is Figure for one in gc.get_objects()), len(_instances)
+
+    kinds = [(SigmoidExplorer, runs), *((param.values[0], 1 + runs // 100) for param in others)]
+    for kind, times in kinds:
+        kind()
+        before = count()
+        for _ in range(times):
+            last = kind()
+        assert count() == before, kind.name
+        observers = {key: len(one._trait_notifiers["value"]["change"]) for key, one in last.controls.items()}
+        key, control = next((key, one) for key, one in last.controls.items() if isinstance(one, Number | Whole))
+        for move in range(times):
+            control.value = (control.low, control.high)[move % 2]
+        assert count() == before, (kind.name, key)
+        assert observers == {key: len(one._trait_notifiers["value"]["change"]) for key, one in last.controls.items()}
+
+
+def test_two_explorers_of_one_cell_live_side_by_side_until_it_is_run_again(monkeypatch):
+    run = "first"
+    monkeypatch.setattr(module, "_cell", lambda: ("a cell", run))
+    one, other = SigmoidExplorer(), SigmoidExplorer()
+    assert one.comm is not None
+    run = "second"
+    again = SigmoidExplorer()
+    assert one.comm is other.comm is None
+    assert again.comm is not None
+
+
+def test_bad_values_are_refused_in_one_line_and_change_nothing():
+    explorer = SigmoidExplorer()
+    state = explorer.state
+    for values, said in [
+        ({"beta": 1.0}, "control must be one of gap, margin, guess"),
+        ({"gap": 1e9}, r"gap must be finite and lie in \[-8, 8\], got 1000000000.0"),
+        ({"gap": float("nan")}, "gap must be finite"),
+        ({"guess": "maybe"}, "guess must be one of none, zero, gap, end, shown; got 'maybe'"),
+    ]:
+        with pytest.raises(ValueError, match=said) as caught:
+            explorer.set(margin=5.0, **values)
+        assert "\n" not in str(caught.value)
+        assert explorer.state == state
+    with pytest.raises(ValueError, match="story must be one of"):
+        explorer.tell("no such story")
+    before = len(_instances)
+    with pytest.raises(ValueError, match="gap must be finite"):
+        SigmoidExplorer(gap=-9.0)
+    assert len(_instances) == before
+
+
+def test_a_start_of_ones_own_is_where_reset_leads():
+    explorer = SigmoidExplorer(gap=0.123)
+    explorer.set(gap=2.0)
+    explorer.reset()
+    assert explorer.state["gap"] == 0.123
+
+
+def test_equal_settings_look_equal_however_they_were_reached():
+    one = SigmoidExplorer()
+    one.gap.value = 3.0
+    one.set(**one.state)
+    assert one.png() == SigmoidExplorer(gap=3.0).png()
+    assert one.pdf().startswith(b"%PDF")
+
+
+def test_files_that_the_page_asks_for():
+    explorer = SigmoidExplorer()
+    assert explorer._answer({"want": "csv"})[1][0].startswith(b"margin,")
+    assert explorer._answer({"want": "python"})[1][0].startswith(b"import gradlab")
+    assert explorer._answer({"want": "png"})[1][0].startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="message must be one that the explorer knows"):
+        explorer._answer({"want": "more"})
