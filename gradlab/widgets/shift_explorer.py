@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import ClassVar
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MultipleLocator
 from scipy.integrate import trapezoid
 
+from gradlab.plotting.charts import Axis, Band, Curve, Curves, Dash, Handle, Label, Marker, Move, Rule
 from gradlab.plotting.looks import look as look_of
-from gradlab.plotting.palette import BALANCED_WEIGHT, NOT_TRUE, TRUE
+from gradlab.plotting.palette import BALANCED_WEIGHT, INK, NOT_TRUE, TRUE
 from gradlab.theory import (
     Extremum,
     Placement,
@@ -32,18 +28,21 @@ from gradlab.theory import (
     product_noise,
 )
 from gradlab.theory.extrema import ALLOWED_CELLS, ROUNDING
-from gradlab.widgets.controls import Controls, choice, slider, whole_slider
-from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import View, look
+from gradlab.widgets.drawn_controls import Choice, Controls, Whole, slider
+from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
 
 STATEMENTS: dict[str, Callable[..., Placement]] = {"dpo": outside, "balanced": inside, "bdpo": inside}
 _NAMES = {"dpo": "DPO's w", "balanced": "balanced w·p", "bdpo": "bDPO's own w"}
-_COLOURS = {"dpo": look_of("dpo")["color"], "balanced": BALANCED_WEIGHT, "bdpo": look_of("bdpo")["color"]}
-_P: dict[str, Any] = {"color": "black"}
-_Q: dict[str, Any] = {"color": "#777777", "linestyle": "--"}
-_BAND = "#E4E4E4"
+_SHORT = {"dpo": "w", "balanced": "w·p", "bdpo": "bDPO"}  # columns of the table
+_COLORS = {"dpo": look_of("dpo")["color"], "balanced": BALANCED_WEIGHT, "bdpo": look_of("bdpo")["color"]}
+_SHAPES: dict[str, tuple[str, str, Dash]] = {
+    "p": ("policy p", "#000000", ""),
+    "q": ("preference q", "#777777", "dashed"),
+}
 _LIMIT_POINTS = 201  # at which the continuous limit is evaluated
+_LIMIT_MISS = 0.01  # in units of y: a miss in the limit that is no error of its points
 _DOTTED = 60  # up to this many responses, each has a dot
+_LEVEL = 1e-9  # weights below this size are rounding
 _CASE = ("family", "mu_p", "mu_q", "sigma_p", "sigma_q", "support")
 
 
@@ -62,11 +61,24 @@ class Weights:
 class Shift:
     """A case on its grid, and in the continuous limit."""
 
-    low: float
-    high: float
-    cell: float
+    state: SimpleNamespace
     grid: Weights
     limit: Weights
+
+    @property
+    def low(self) -> float:
+        """The lower of the two modes."""
+        return min(self.state.mu_p, self.state.mu_q)
+
+    @property
+    def high(self) -> float:
+        """The higher of the two modes."""
+        return max(self.state.mu_p, self.state.mu_q)
+
+    @property
+    def cell(self) -> float:
+        """The length of a cell of the grid."""
+        return self.state.support / self.state.n
 
     def says(self, name: str) -> str:
         """Say whether Theorem 3's statement on that weight is true: it may miss by a cell of the grid."""
@@ -86,7 +98,7 @@ class Shift:
     def size(self, name: str) -> float:
         """Return the largest size of a weight, on the grid or in the limit."""
         on_grid, limit = self.grid.values[name] / self.scale(name), self.limit.values[name]
-        return max(float(np.abs(on_grid).max()), float(np.abs(limit).max()), 1e-9)  # less is rounding
+        return max(float(np.abs(on_grid).max()), float(np.abs(limit).max()), _LEVEL)
 
     def extrema(self, name: str) -> tuple[Extremum, ...]:
         """Return a weight's extrema; none where the modes coincide, since p = q leaves only rounding."""
@@ -101,19 +113,22 @@ class Shift:
         return float(apart.max() / max(np.ptp(limit), 1e-300))
 
 
-class ShiftExplorer(Explorer):
+class ShiftExplorer(DrawnExplorer):
     """Policy and preference apart: the weights of DPO, of w·p and of Balanced-DPO, and whether Theorem 3 holds."""
 
     name = "shift"
     question = "When policy and preference differ, which responses does a loss raise and lower most?"
     prediction = (
         "Theorem 3 of the paper puts the extrema of DPO's weight outside [μ_p, μ_q], and those of the balanced weight "
-        "w·p inside. Here both statements are true, on 20 responses. Before you move anything: which of them will "
-        "still be true on 800?"
+        "w·p inside. At the start both statements are true, on 20 responses, where an extremum may miss by one cell."
     )
+    ask = "Theorem 3: DPO's extrema lie outside [μ_p, μ_q], those of w·p inside. Which stays true on ever finer grids?"
+    answers: ClassVar = {"both": "both", "dpo": "only DPO's half", "balanced": "only the half on w·p"}
     reading = (
-        "Upper left: policy p (solid) and preference q (dashed); the grey band is [μ_p, μ_q], the interval between the "
-        "modes. Each weight is scaled, with its limit, to a largest size of 1; responses above zero are raised, those "
+        "First: policy p (solid) and preference q (dashed), each divided by the larger of their peaks; the grey band "
+        "is [μ_p, μ_q], the interval between the modes. Drag a peak to move a mode, and the diamond on a slope, one σ "
+        "away, to change a width. "
+        "Each weight is scaled, with its limit, to a largest size of 1; responses above zero are raised, those "
         "below are lowered. "
         "Triangles are the extrema, filled where Theorem 3 puts them, hollow elsewhere. Dotted: the continuous limit, "
         "infinitely many responses; faint: the setting before you touched this control. As in the claims "
@@ -144,7 +159,7 @@ class ShiftExplorer(Explorer):
         Story(
             "Balanced-DPO on a fine grid",
             "the finer the grid, the smaller all probabilities, and the closer every λ is to ½: bDPO's weight "
-            "approaches the dotted line, which is DPO at β/2. It does so slowly: the number bDPO − DPO(β/2) is 31% of "
+            "approaches the dotted line, which is DPO at β/2. It does so slowly: its distance to DPO(β/2) is 31% of "
             "the range on 20 responses, and still 20% on 800. Its extrema approach those of DPO, outside the band.",
             {"n": 800, "mu_p": -3.0, "mu_q": 3.0, "sigma_p": 3.0, "sigma_q": 3.0},
         ),
@@ -157,77 +172,58 @@ class ShiftExplorer(Explorer):
         ),
     )
 
+    unfolds = ("Family and support",)
+
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls of policy, preference and responses."""
         return {
             "Policy p": {
-                "mu_p": slider("μ_p", -4.0, -8.0, 8.0, 0.25, "its mode; 0 is the middle of the support"),
-                "sigma_p": slider("σ_p", 1.5, 0.75, 8.0, 0.25, "its width"),
+                "mu_p": slider("μ_p", -4.0, -8.0, 8.0, "its mode; 0 is the middle of the support"),
+                "sigma_p": slider("σ_p", 1.5, 0.75, 8.0, "its width"),
             },
             "Preference q": {
-                "mu_q": slider("μ_q", 4.0, -8.0, 8.0, 0.25, "its mode"),
-                "sigma_q": slider("σ_q", 1.5, 0.75, 8.0, 0.25, "its width"),
+                "mu_q": slider("μ_q", 4.0, -8.0, 8.0, "its mode"),
+                "sigma_q": slider("σ_q", 1.5, 0.75, 8.0, "its width"),
             },
-            "Responses": {
-                "family": choice("family", "gaussian", list(families.SHAPES), "of p and of q"),
-                "support": slider("support", 20.0, 16.0, 40.0, 4.0, "length of the interval of responses"),
-                "n": whole_slider("responses n", 20, 10, 800, "grid resolution", step=10),
+            "Responses": {"n": Whole("responses n", 20, 10, 800, "grid resolution")},
+            "Family and support": {
+                "family": Choice("family", "gaussian", list(families.SHAPES), "of p and of q"),
+                "support": slider("support", 20.0, 16.0, 40.0, "length of the interval of responses"),
             },
         }
 
     def compute(self, state: SimpleNamespace) -> Shift:
         """Return the weights on the grid, and their limit where the case is new."""
         case = tuple(getattr(state, key) for key in _CASE)
-        limit = self.remember("limit", case, lambda: _limit(state))
-        low, high = sorted((state.mu_p, state.mu_q))
-        return Shift(low, high, state.support / state.n, _on_grid(state), limit)
+        return Shift(state, _on_grid(state), self.remember("limit", case, lambda: _limit(state)))
 
-    def make_views(self) -> dict[str, View]:
-        """Return the views: distributions and DPO's weight; the balanced weight and Balanced-DPO's."""
-        with mpl.rc_context(look()):
-            left = View(550, 420, "Policy, preference and DPO's weight over the responses, with its extrema")
-            right = View(550, 420, "The balanced weight and Balanced-DPO's weight over the responses, with extrema")
-            (shape, dpo), (balanced, bdpo) = (view.figure.subplots(2, 1, sharex=True) for view in (left, right))
-            self._make_shapes(left, shape)
-            self._parts = {
-                name: _make_weight(view, axis, name)
-                for name, view, axis in (("dpo", left, dpo), ("balanced", right, balanced), ("bdpo", right, bdpo))
-            }
-            self._bands = [_band(view, axis) for view, axis in
-                           ((left, shape), (left, dpo), (right, balanced), (right, bdpo))]  # fmt: skip
-            self._across = (dpo, bdpo)
-            grey = "#444444"
-            left.figure.legend(ncols=3, loc="outside upper center", handles=[
-                Line2D([], [], **_P, label="policy p"), Line2D([], [], **_Q, label="preference q"),
-                Patch(color=_BAND, label="[μ_p, μ_q]"),
-            ])  # fmt: skip
-            right.figure.legend(ncols=3, loc="outside upper center", handles=[
-                Line2D([], [], color=grey, marker="^", linestyle="", label="extremum as stated"),
-                Line2D([], [], color=grey, marker="^", linestyle="", markerfacecolor="white", label="elsewhere"),
-                Line2D([], [], color=grey, linestyle=":", linewidth=1.2, label="n → ∞"),
-            ])  # fmt: skip
-        return {"dpo": left, "balanced": right}
+    def charts(self, result: Shift, former: Shift | None) -> list[Curves]:
+        """Return four charts: policy and preference, then the weights with their extrema."""
+        return [_shapes_chart(result, former), *(_weight_chart(name, result, former) for name in STATEMENTS)]
 
-    def show(self, result: Shift, former: Shift | None) -> dict[str, Any]:
-        """Show curves, band and triangles; return verdicts and reaches."""
-        half = result.cell * len(result.grid.y) / 2
-        for axis, view in zip(self._across, self.views.values(), strict=True):
-            view.limits(axis, "x", -half, half)
-        for band in self._bands:
-            band.set_x(result.low)
-            band.set_width(result.high - result.low)
-        top = max(result.grid.p.max(), result.grid.q.max())
-        for line, values in zip(self._shapes, (result.grid.p, result.grid.q), strict=True):
-            _set(line, result.grid.y, values / top)
-        for name in STATEMENTS:
-            self._show_weight(name, result, former)
-        numbers: dict[str, Any] = {
-            f"{_NAMES[name]} {wanted.__name__}": result.says(name) for name, wanted in STATEMENTS.items()
-        }
-        for name, text in (("dpo", "w"), ("balanced", "w·p"), ("bdpo", "bDPO")):
-            if result.low < result.high:
-                numbers[f"reach {text}"] = result.grid.places[name].reach
-        return {**numbers, "bDPO − DPO(β/2)": f"{result.gap:.0%} of its range"}
+    def readings(self, result: Shift) -> list[Reading]:
+        """Return verdicts, reaches, and the distance of Balanced-DPO from its limit."""
+        rows = [Reading("Theorem 3", {_SHORT[name]: result.says(name) for name in STATEMENTS})]
+        if result.low < result.high:
+            reach = {_SHORT[name]: place.reach for name, place in result.grid.places.items()}
+            rows.append(Reading("reach", reach, "units of y"))
+        return [*rows, Reading("distance to DPO(β/2)", {_SHORT["bdpo"]: f"{result.gap:.0%} of its range"})]
+
+    def outcome(self, result: Shift) -> tuple[str, str]:
+        """Return which half of Theorem 3 is true in the continuous limit."""
+        if result.low == result.high:
+            return "", "Where μ_p = μ_q there is no interval, and Theorem 3 says nothing."
+        misses = {name: max(-result.limit.places[name].slack, 0.0) for name in ("dpo", "balanced")}
+        kink = result.state.family == "laplace"  # an extremum at its kink is found to half a step
+        allowed = result.state.support / (_LIMIT_POINTS - 1) if kink else _LIMIT_MISS
+        true = {name: miss <= allowed for name, miss in misses.items()}
+        if all(true.values()):
+            return "both", "Both stay true here: a peak with a kink can hold the minimum of w·p exactly at μ_p."
+        said = [
+            f"{_NAMES[name]} {'stays as stated' if true[name] else f'misses by {misses[name]:.2f} in y'}"
+            for name in true
+        ]
+        return next((name for name in true if true[name]), "none"), f"With infinitely many responses {', '.join(said)}."
 
     def frame(self) -> pd.DataFrame:
         """Return the curves, one row per response: probabilities, and weights without scaling."""
@@ -262,32 +258,96 @@ for name, place in places.items():  # a miss of one cell is allowed
     print(name, "true" if true else miss, f"reach {{place.reach:.3g}}")
 """
 
-    def _make_shapes(self, view: View, axis: Axes) -> None:
-        axis.set(ylim=(0, 1.1), title="policy and preference", yticks=(0, 0.5, 1))
-        self._shapes = [view.live(axis.plot([], [], **shown, markersize=5)[0]) for shown in (_P, _Q)]
 
-    def _show_weight(self, name: str, result: Shift, former: Shift | None) -> None:
-        parts, size = self._parts[name], result.size(name)
-        scale = result.scale(name) * size
-        _set(parts["line"], result.grid.y, result.grid.values[name] / scale)
-        parts["limit"].set_data(result.limit.y, result.limit.values[name] / size)
-        parts["ghost"].set_data([], [])
-        if former is not None:
-            of_former = former.scale(name) * former.size(name)
-            parts["ghost"].set_data(former.grid.y, former.grid.values[name] / of_former)
-        everything = result.extrema(name)
-        for kind in ("minimum", "maximum"):
-            for where in ("as stated", "elsewhere"):
-                shown = [at for at in everything if at.kind == kind and self._where(name, at.position, result) == where]
-                parts[kind, where].set_data([at.position for at in shown], [at.value / scale for at in shown])
-        says = result.says(name)
-        parts["text"].set_text(says)
-        parts["text"].set_color(TRUE if says == "true" else NOT_TRUE)
+def _shapes_chart(result: Shift, former: Shift | None) -> Curves:
+    """Return policy and preference, with handles that move their modes and widths."""
+    curves = [] if former is None else [*_shapes(former, faint=True)]
+    curves += _shapes(result)
+    return Curves(
+        "policy and preference",
+        f"Curves of policy p, with its mode at {result.state.mu_p:g}, and of preference q, at {result.state.mu_q:g}.",
+        _across(result), Axis("relative probability", 0, 1.15), curves, bands=[_band(result, "[μ_p, μ_q]")],
+        handles=[handle for curve, which in zip(curves[-2:], "pq", strict=True) for handle in
+                 _handles(curve, which, result.state)],
+        link="y", height=150,
+    )  # fmt: skip
 
-    @staticmethod
-    def _where(name: str, position: float, result: Shift) -> str:
-        within = result.low <= position <= result.high
-        return "as stated" if within == (STATEMENTS[name] is inside) else "elsewhere"
+
+def _shapes(of: Shift, *, faint: bool = False) -> Iterator[Curve]:
+    top = max(of.grid.p.max(), of.grid.q.max())
+    for which, (name, color, dash) in _SHAPES.items():
+        values = getattr(of.grid, which) / top
+        yield Curve(name, of.grid.y, values, color, dash, faint=faint)
+
+
+def _handles(curve: Curve, which: str, state: SimpleNamespace) -> Iterator[Handle]:
+    """Yield a handle on the peak, which moves the mode, and one a width away, which changes the width."""
+    mode, width = _bump(state, which)
+    side = -1 if mode > 0 else 1  # the side with more room, so that any width can be reached
+    place = mode + side * width
+    peak, slope = (float(np.interp(at, curve.x, curve.y)) for at in (mode, place))
+    yield Handle(f"μ_{which}, the mode of {which}", mode, peak, curve.color, [Move(f"mu_{which}", "x")])
+    yield Handle(
+        f"σ_{which}, the width of {which}", place, slope, curve.color,
+        [Move(f"sigma_{which}", "x", origin=mode, factor=side)], shape="diamond",
+    )  # fmt: skip
+
+
+def _weight_chart(name: str, result: Shift, former: Shift | None) -> Curves:
+    """Return a weight on the grid and in the limit, with its extrema and what Theorem 3 says of them."""
+    size, says = result.size(name), result.says(name)
+    scale = result.scale(name) * size
+    curves = [] if former is None else [_weight(name, former, former.size(name), faint=True)]
+    curves += [
+        Curve("n → ∞", result.limit.y, result.limit.values[name] / size, INK, "dotted"),
+        _weight(name, result, size),
+        *_triangles(name, result, scale),
+    ]
+    where = f"{'implied' if name == 'bdpo' else 'stated'}: extrema {STATEMENTS[name].__name__}"
+    verdict = Label(_across(result).low, 1.22, says, TRUE if says == "true" else NOT_TRUE)
+    return Curves(
+        f"{_NAMES[name]}; {where}", f"The weight over the responses, with its extrema; Theorem 3 here: {says}.",
+        _across(result), Axis("relative weight", -1.15, 1.6), curves, bands=[_band(result)], rules=[Rule(y=0)],
+        labels=[verdict], link="y", height=150,
+    )  # fmt: skip
+
+
+def _weight(name: str, of: Shift, size: float, *, faint: bool = False) -> Curve:
+    values = of.grid.values[name] / (of.scale(name) * size)
+    return Curve(_NAMES[name], of.grid.y, values, _COLORS[name], marker=None if faint else _dots(of), faint=faint)
+
+
+def _triangles(name: str, result: Shift, scale: float) -> Iterator[Curve]:
+    """Yield the minima and the maxima, those as stated and those elsewhere."""
+    markers: dict[str, Marker] = {"minimum": "triangle-down", "maximum": "triangle-up"}
+    for kind, marker in markers.items():
+        for stated in (True, False):
+            shown = [
+                (at.position, at.value / scale)
+                for at in result.extrema(name)
+                if at.kind == kind and _as_stated(name, at.position, result) == stated
+            ]
+            if shown:
+                x, y = np.array(shown).T
+                called = kind if stated else f"{kind} elsewhere"
+                yield Curve(called, x, y, _COLORS[name], marker=marker, line=False, filled=stated)
+
+
+def _as_stated(name: str, position: float, result: Shift) -> bool:
+    return (result.low <= position <= result.high) == (STATEMENTS[name] is inside)
+
+
+def _across(of: Shift) -> Axis:
+    return Axis("response y", -of.state.support / 2, of.state.support / 2)
+
+
+def _band(of: Shift, label: str = "") -> Band:
+    return Band(of.low, of.high, label)
+
+
+def _dots(of: Shift) -> Marker | None:
+    """Return the mark at each response, where there are few."""
+    return "dot" if of.state.n <= _DOTTED else None
 
 
 def _bump(state: SimpleNamespace, which: str) -> tuple[float, float]:
@@ -319,40 +379,3 @@ def _placed(
     noise = {"balanced": product_noise(values["balanced"], p)}  # true down to its farthest tails
     places = {name: place(y, values[name], low, high, noise.get(name)) for name, place in STATEMENTS.items()}
     return Weights(y, p, q, values, places)
-
-
-def _make_weight(view: View, axis: Axes, name: str) -> dict[Any, Any]:
-    """Make the live parts of one weight's panel."""
-    colour, stated = _COLOURS[name], "implied" if name == "bdpo" else "stated"
-    axis.set(
-        ylim=(-1.15, 1.6), yticks=(-1, 0, 1), title=f"{_NAMES[name]}: {stated}, extrema {STATEMENTS[name].__name__}"
-    )
-    if name != "balanced":
-        axis.set_xlabel("response y")
-    axis.axhline(0, color="#999999", linewidth=0.8)
-    axis.xaxis.set_major_locator(MultipleLocator(5))
-    parts: dict[Any, Any] = {
-        "ghost": axis.plot([], [], color=colour, alpha=0.3, linewidth=1)[0],
-        "limit": axis.plot([], [], color="#444444", linestyle=":", linewidth=1.2)[0],
-        "line": axis.plot([], [], color=colour, markersize=5)[0],
-        "text": axis.text(0.02, 0.97, "", transform=axis.transAxes, va="top"),
-    }
-    for kind, marker in (("minimum", "v"), ("maximum", "^")):
-        for where, face in (("as stated", colour), ("elsewhere", "white")):
-            parts[kind, where] = axis.plot([], [], marker, markersize=8, color=colour, markerfacecolor=face,
-                                           clip_on=False, zorder=5)[0]  # fmt: skip
-    return {key: view.live(part) for key, part in parts.items()}
-
-
-def _band(view: View, axis: Axes) -> Rectangle:
-    """Draw the interval between the modes, not yet in its place."""
-    band = Rectangle((0, 0), 0, 1, color=_BAND, alpha=0.7, linewidth=0, zorder=0.5)
-    band.set_transform(axis.get_xaxis_transform())
-    axis.add_artist(band)
-    return view.live(band)
-
-
-def _set(line: Line2D, y: np.ndarray, values: np.ndarray) -> None:
-    """Set the curve, with a dot at each response where there are few."""
-    line.set_data(y, values)
-    line.set_marker("." if len(y) <= _DOTTED else "")
