@@ -1,6 +1,8 @@
 /** Curves over a common axis and marks at points, with bands, rules, labels, read-outs, and points that can be dragged. */
 
+import type { Selection } from "d3-selection";
 import { area, line } from "d3-shape";
+import { draw, put } from "./draw";
 import { drawHandles, type Handle } from "./handles";
 import { type Marker, markPath } from "./marks";
 import { Plot, type PlotOptions } from "./plot";
@@ -65,13 +67,14 @@ export class CurvePlot extends Plot {
   private home: number | null = null;
   private point: Point | null = null;
   private readonly clip = `gl-frame-${count++}`;
+  private readonly frameClip: Selection<SVGRectElement, unknown, null, undefined>;
 
   constructor(parent: HTMLElement, options: PlotOptions) {
     super(parent, options);
-    this.inner.append("clipPath").attr("id", this.clip).append("rect").attr("x", -2).attr("y", -2);
+    this.frameClip = this.inner.append("clipPath").attr("id", this.clip).append("rect").attr("x", -2).attr("y", -2);
     const layers = ["legend", "spans", "rules", "bands", "lines", "points", "marks", "words", "handles"];
-    for (const name of layers) this.inner.append("g").attr("class", `gl-${name}`);
-    for (const name of ["bands", "lines"]) this.inner.select(`.gl-${name}`).attr("clip-path", `url(#${this.clip})`);
+    this.layers(...layers);
+    for (const name of ["bands", "lines"]) this.layer(name).attr("clip-path", `url(#${this.clip})`);
     this.track((at) => {
       this.point = at && this.nearestMark(at);
       this.hover(at && this.x.invert(at[0]));
@@ -87,10 +90,7 @@ export class CurvePlot extends Plot {
     this.curves = curves;
     this.handles = handles;
     this.extras = extras;
-    if (!this.width) return;
-    const top = this.margin.top;
-    if (this.legend().height === top) this.draw();
-    else this.frame();
+    this.redraw();
   }
 
   /** Marks the points nearest to x, as where another picture is hovered over; null: none. */
@@ -142,75 +142,61 @@ export class CurvePlot extends Plot {
 
   private drawLegend(): void {
     const { height, places } = this.legend();
-    const entries = this.inner
-      .select(".gl-legend")
-      .attr("transform", `translate(0,${10 - height})`)
+    const entries = this.layer("legend")
       .selectAll<SVGGElement, Curve>("g")
       .data(places.length ? this.named : [])
       .join((enter) => {
         const entry = enter.append("g");
-        entry.append("line").attr("class", "gl-curve gl-color").attr("x2", 22);
+        entry.append("line").attr("class", "gl-curve gl-color");
         entry.append("path");
         entry.append("text").attr("x", 27).attr("dy", "0.35em");
         return entry;
-      })
-      .attr("transform", (_, at) => `translate(${places[at]})`);
-    entries
-      .select("line")
-      .style("--gl-color", (curve) => curve.color)
-      .attr("x2", (curve) => (curve.line === false ? 0 : 22))
-      .attr("stroke-dasharray", (curve) => curve.dash ?? null);
-    entries
-      .select("path")
-      .attr("class", (curve) => markClass(curve, curve.filled !== false))
-      .style("--gl-color", (curve) => curve.color)
-      .attr("d", ({ marker, size = SIZE }) => (marker ? markPath(marker, Math.min(size, 6), 11) : null));
-    entries.select("text").text((curve) => curve.name);
+      });
+    put(this.layer("legend"), { transform: `translate(0,${10 - height})` });
+    put(entries, { transform: (_, at) => `translate(${places[at]})` });
+    put(entries.select<SVGElement>("line"), {
+      "--gl-color": ({ color }) => color, x2: ({ line }) => (line === false ? 0 : 22), "stroke-dasharray": ({ dash }) => dash,
+    });
+    put(entries.select<SVGElement>("path"), {
+      class: (curve) => markClass(curve, curve.filled !== false), "--gl-color": ({ color }) => color,
+      d: ({ marker, size = SIZE }) => marker && markPath(marker, Math.min(size, 6), 11),
+    });
+    put(entries.select<SVGElement>("text"), { text: ({ name }) => name });
   }
 
   protected draw(): void {
-    this.inner.select(`#${this.clip} rect`).attr("width", this.width + 4).attr("height", this.plotHeight + 4);
+    put(this.frameClip, { width: this.width + 4, height: this.plotHeight + 4 });
     this.drawLegend();
     this.drawExtras();
     this.drawBands();
     this.drawLines();
     this.drawPoints();
-    this.drawHandles();
+    drawHandles(this.layer("handles"), this.handles, this.options, this);
     this.drawMarks();
   }
 
   private drawExtras(): void {
     const { width, plotHeight } = this;
-    this.inner
-      .select(".gl-spans")
-      .selectAll("rect")
-      .data(this.extras.bands ?? [])
-      .join("rect")
-      .attr("x", ({ from, to }) => this.across(Math.min(from, to)))
-      .attr("width", ({ from, to }) => Math.abs(this.across(to) - this.across(from)))
-      .attr("height", plotHeight);
-    this.inner
-      .select(".gl-rules")
-      .selectAll("line")
-      .data(this.rules)
-      .join("line")
-      .attr("class", "gl-rule")
-      .style("stroke-dasharray", ({ dash }) => dash ?? null)
-      .attr("x1", ({ x }) => (x === undefined ? 0 : this.x(x)))
-      .attr("x2", ({ x }) => (x === undefined ? width : this.x(x)))
-      .attr("y1", ({ y }) => (y === undefined ? 0 : this.y(y)))
-      .attr("y2", ({ y }) => (y === undefined ? plotHeight : this.y(y)));
-    this.inner
-      .select(".gl-words")
-      .selectAll("text")
-      .data(this.words())
-      .join("text")
-      .attr("class", ({ color }) => (color ? "gl-word gl-color gl-colored" : "gl-word"))
-      .style("--gl-color", ({ color }) => color ?? null)
-      .attr("text-anchor", ({ anchor }) => anchor)
-      .attr("x", ({ x }) => x)
-      .attr("y", ({ y }) => y)
-      .text(({ text }) => text);
+    draw(this.layer("spans"), "rect", this.extras.bands ?? [], {
+      x: ({ from, to }) => this.across(Math.min(from, to)), width: ({ from, to }) => Math.abs(this.across(to) - this.across(from)),
+      height: plotHeight,
+    });
+    draw(this.layer("rules"), "line", this.rules, {
+      class: "gl-rule",
+      "--gl-dash": ({ dash }) => dash,
+      x1: ({ x }) => (x === undefined ? 0 : this.x(x)),
+      x2: ({ x }) => (x === undefined ? width : this.x(x)),
+      y1: ({ y }) => (y === undefined ? 0 : this.y(y)),
+      y2: ({ y }) => (y === undefined ? plotHeight : this.y(y)),
+    });
+    draw(this.layer("words"), "text", this.words(), {
+      class: ({ color }) => (color ? "gl-word gl-color gl-colored" : "gl-word"),
+      "--gl-color": ({ color }) => color,
+      "text-anchor": ({ anchor }) => anchor,
+      x: ({ x }) => x,
+      y: ({ y }) => y,
+      text: ({ text }) => text,
+    });
   }
 
   /** Rules that lie between the ends of their axis. */
@@ -244,37 +230,27 @@ export class CurvePlot extends Plot {
   }
 
   private drawBands(): void {
-    const places = (curve: Curve) => Array.from(curve.x, (_, at) => at);
     const band = ({ low, high, ...curve }: Curve) =>
       area<number>((at) => this.x(curve.x[at]), (at) => this.y(low![at]), (at) => this.y(high![at])).defined(
         (at) => this.defined(low![at]) && this.defined(high![at]),
-      )(places(curve));
-    this.inner
-      .select(".gl-bands")
-      .selectAll("path")
-      .data(this.curves.filter(({ low, high }) => low && high))
-      .join("path")
-      .attr("class", "gl-band gl-color")
-      .style("--gl-color", (curve) => curve.color)
-      .attr("d", band);
+      )(placesOf(curve));
+    draw(this.layer("bands"), "path", this.curves.filter(({ low, high }) => low && high), {
+      class: "gl-band gl-color", "--gl-color": ({ color }) => color, d: band,
+    });
   }
 
   private drawLines(): void {
-    const places = (curve: Curve) => Array.from(curve.x, (_, at) => at);
     const path = (curve: Curve) => {
       const drawn = line<number>((at) => this.x(curve.x[at]), (at) => this.y(curve.y[at]));
-      return drawn.defined((at) => this.defined(curve.y[at]))(places(curve));
+      return drawn.defined((at) => this.defined(curve.y[at]))(placesOf(curve));
     };
-    this.inner
-      .select(".gl-lines")
-      .selectAll("path")
-      .data(this.curves.filter(({ line }) => line !== false))
-      .join("path")
-      .attr("class", "gl-curve gl-color")
-      .style("--gl-color", (curve) => curve.color)
-      .attr("stroke-dasharray", (curve) => curve.dash ?? null)
-      .attr("stroke-opacity", (curve) => (curve.faint ? 0.4 : null))
-      .attr("d", path);
+    draw(this.layer("lines"), "path", this.curves.filter((curve) => curve.line !== false), {
+      class: "gl-curve gl-color",
+      "--gl-color": ({ color }) => color,
+      "stroke-dasharray": ({ dash }) => dash,
+      "stroke-opacity": ({ faint }) => (faint ? 0.4 : null),
+      d: path,
+    });
   }
 
   /** Draws the marks of a curve as two paths: those that are filled, and those that are hollow. */
@@ -283,21 +259,18 @@ export class CurvePlot extends Plot {
       .filter(({ marker }) => marker)
       .flatMap((curve) => [true, false].map((filled) => ({ curve, filled, path: this.marksOf(curve, filled) })))
       .filter(({ path }) => path);
-    this.inner
-      .select(".gl-points")
-      .selectAll("path")
-      .data(parts)
-      .join("path")
-      .attr("class", ({ curve, filled }) => markClass(curve, filled))
-      .style("--gl-color", ({ curve }) => curve.color)
-      .attr("opacity", ({ curve }) => (curve.faint ? 0.4 : null))
-      .attr("d", ({ path }) => path);
+    draw(this.layer("points"), "path", parts, {
+      class: ({ curve, filled }) => markClass(curve, filled),
+      "--gl-color": ({ curve }) => curve.color,
+      opacity: ({ curve }) => (curve.faint ? 0.4 : null),
+      d: ({ path }) => path,
+    });
   }
 
   private marksOf(curve: Curve, filled: boolean): string {
     const { marker, size = SIZE } = curve;
     const is = (at: number) => (typeof curve.filled === "object" ? curve.filled[at] : (curve.filled ?? true));
-    const places = Array.from(curve.x, (_, at) => at).filter((at) => is(at) === filled && this.inside(curve, at));
+    const places = placesOf(curve).filter((at) => is(at) === filled && this.inside(curve, at));
     return places.map((at) => markPath(marker!, size, this.x(curve.x[at]), this.y(curve.y[at]))).join("");
   }
 
@@ -361,30 +334,15 @@ export class CurvePlot extends Plot {
   private drawMarks(): void {
     const x = this.marked ?? this.home;
     const points = x === null ? [] : this.lined.map((curve) => ({ curve, at: nearest(curve.x, x) })).filter(({ at }) => at >= 0);
-    const marks = this.inner.select(".gl-marks");
-    marks
-      .selectAll("line")
-      .data(points.slice(0, 1))
-      .join("line")
-      .attr("class", "gl-rule gl-here")
-      .attr("x1", ({ curve, at }) => this.x(curve.x[at]))
-      .attr("x2", ({ curve, at }) => this.x(curve.x[at]))
-      .attr("y2", this.plotHeight);
-    marks
-      .selectAll("circle")
-      .data(points.filter(({ curve, at }) => Number.isFinite(this.y(curve.y[at]))))
-      .join("circle")
-      .attr("class", "gl-dot gl-color")
-      .attr("r", 4)
-      .style("--gl-color", ({ curve }) => curve.color)
-      .attr("cx", ({ curve, at }) => this.x(curve.x[at]))
-      .attr("cy", ({ curve, at }) => this.y(curve.y[at]));
-    marks
-      .selectAll("path")
-      .data(this.point ? [this.point] : [])
-      .join("path")
-      .attr("class", "gl-point")
-      .attr("d", ({ curve, at }) => markPath("ring", (curve.size ?? SIZE) + 4, this.x(curve.x[at]), this.y(curve.y[at])));
+    const marks = this.layer("marks");
+    const here = ({ curve, at }: Point) => this.x(curve.x[at]);
+    draw(marks, "line", points.slice(0, 1), { class: "gl-rule gl-here", x1: here, x2: here, y2: this.plotHeight });
+    draw(marks, "circle", points.filter(({ curve, at }) => Number.isFinite(this.y(curve.y[at]))), {
+      class: "gl-dot gl-color", r: 4, "--gl-color": ({ curve }) => curve.color, cx: here, cy: ({ curve, at }) => this.y(curve.y[at]),
+    });
+    draw(marks, "path", this.point ? [this.point] : [], {
+      class: "gl-point", d: ({ curve, at }) => markPath("ring", (curve.size ?? SIZE) + 4, this.x(curve.x[at]), this.y(curve.y[at])),
+    });
     this.say(this.marked === null ? "" : this.reads(points));
   }
 
@@ -400,10 +358,10 @@ export class CurvePlot extends Plot {
     }
     return words.join("; ");
   }
+}
 
-  private drawHandles(): void {
-    drawHandles(this.inner.select<SVGGElement>(".gl-handles"), this.handles, this.options, this.x, this.y);
-  }
+function placesOf({ x }: Curve): number[] {
+  return Array.from({ length: x.length }, (_, at) => at);
 }
 
 function markClass({ marker }: Curve, filled: boolean): string {

@@ -1,5 +1,6 @@
 /** A field of arrows over the policies of one pair, with points to drag: axes π_w and π_l, linear or logarithmic. */
 
+import { draw } from "./draw";
 import { drawHandles, type Handle } from "./handles";
 import { Plot, type PlotOptions } from "./plot";
 
@@ -26,7 +27,7 @@ export class FieldPlot extends Plot {
 
   constructor(parent: HTMLElement, options: PlotOptions) {
     super(parent, options);
-    for (const name of ["beyond", "arrows", "trail", "marks", "handles"]) this.inner.append("g").attr("class", `gl-${name}`);
+    this.layers("beyond", "arrows", "trail", "marks", "handles");
     this.track((at) => this.hover(at && this.within(at) ? [this.x.invert(at[0]), this.y.invert(at[1])] : null));
   }
 
@@ -41,7 +42,7 @@ export class FieldPlot extends Plot {
     this.arrows = arrows;
     this.handles = handles;
     this.trail = trail;
-    if (this.width) this.draw();
+    this.redraw();
   }
 
   /** Marks a point, as where another picture is hovered over; null: none. */
@@ -56,37 +57,18 @@ export class FieldPlot extends Plot {
       const prob = Math.min(Math.max(this.x.invert((this.width * at) / 60), low), high);
       return `${this.x(prob)},${this.y(Math.max(high - prob, low))}`;
     });
-    const beyond = this.inner.select(".gl-beyond");
-    const corner = `L${this.width},0Z`;
-    beyond.selectAll("path").data([`M${edge.join("L")}${corner}`]).join("path").attr("d", (path) => path);
-    const even = [low, high].map((value) => [this.x(value), this.y(value)]);
-    beyond
-      .selectAll("line")
-      .data([even])
-      .join("line")
-      .attr("class", "gl-rule")
-      .attr("x1", ([from]) => from[0])
-      .attr("y1", ([from]) => from[1])
-      .attr("x2", ([, to]) => to[0])
-      .attr("y2", ([, to]) => to[1]);
-    this.inner
-      .select(".gl-arrows")
-      .selectAll("path")
-      .data(this.arrows)
-      .join("path")
-      .attr("class", "gl-arrow gl-color")
-      .style("--gl-color", ({ color }) => color)
-      .attr("d", (arrow) => this.path(arrow));
+    const beyond = this.layer("beyond");
+    draw(beyond, "path", [`M${edge.join("L")}L${this.width},0Z`], { d: (path) => path });
+    draw(beyond, "line", [[low, high]], {
+      class: "gl-rule", x1: ([from]) => this.x(from), y1: ([from]) => this.y(from), x2: ([, to]) => this.x(to), y2: ([, to]) => this.y(to),
+    });
+    draw(this.layer("arrows"), "path", this.arrows, {
+      class: "gl-arrow gl-color", "--gl-color": ({ color }) => color, d: (arrow) => this.path(arrow),
+    });
     const places = this.trail.map(([x, y]) => `${this.x(Math.max(x, low))},${this.y(Math.max(y, low))}`);
-    this.inner
-      .select(".gl-trail")
-      .selectAll("path")
-      .data(places.length ? [`M${places.join("L")}`] : [])
-      .join("path")
-      .attr("class", "gl-step")
-      .attr("d", (path) => path);
-    const layer = this.inner.select<SVGGElement>(".gl-handles");
-    drawHandles(layer, this.handles, this.options, this.x, this.y);
+    const trail = places.length ? [`M${places.join("L")}`] : [];
+    draw(this.layer("trail"), "path", trail, { class: "gl-step", d: (path) => path });
+    drawHandles(this.layer("handles"), this.handles, this.options, this);
     this.drawMark();
   }
 
@@ -123,15 +105,8 @@ export class FieldPlot extends Plot {
   }
 
   private drawMark(): void {
-    const marks = this.inner.select(".gl-marks");
-    marks
-      .selectAll("circle")
-      .data(this.marked ? [this.marked] : [])
-      .join("circle")
-      .attr("class", "gl-point")
-      .attr("r", 5)
-      .attr("cx", ([x]) => this.x(x))
-      .attr("cy", ([, y]) => this.y(y));
+    const at = this.marked ? [this.marked] : [];
+    draw(this.layer("marks"), "circle", at, { class: "gl-point", r: 5, cx: ([x]) => this.x(x), cy: ([, y]) => this.y(y) });
     this.say(this.marked ? this.describe(this.marked) : "");
   }
 }

@@ -2,6 +2,7 @@
 
 import { drag } from "d3-drag";
 import type { Selection } from "d3-selection";
+import { type Layer, put } from "./draw";
 import { type Marker, markPath } from "./marks";
 import type { PlotOptions, Scale } from "./plot";
 import { spelt } from "./reading";
@@ -17,44 +18,58 @@ export interface Handle {
   shape?: Marker;
 }
 
+/** A picture's scales as they are now. */
+interface Scales {
+  readonly x: Scale;
+  readonly y: Scale;
+}
+
 const RADIUS = 8; // pixels
 
-export function drawHandles(
-  layer: Selection<SVGGElement, unknown, null, undefined>,
-  handles: readonly Handle[],
+export function drawHandles(layer: Layer, handles: readonly Handle[], { x: across, y: up }: Pick<PlotOptions, "x" | "y">, scales: Scales): void {
+  const paths = layer
+    .selectAll<SVGPathElement, Handle>("path")
+    .data(handles)
+    .join((enter) => enter.append("path").call(listen, layer, { x: across, y: up }, scales));
+  put(paths, {
+    class: "gl-handle gl-color",
+    d: ({ shape = "dot" }) => markPath(shape, RADIUS),
+    tabindex: 0,
+    role: "slider",
+    "aria-label": ({ name }) => name,
+    "aria-valuenow": ({ at }) => at[0],
+    "aria-valuetext": ({ at }) => `${across.label} ${spelt(at[0])}, ${up.label} ${spelt(at[1])}`,
+    "--gl-color": ({ color }) => color,
+    transform: ({ at }) => `translate(${scales.x(at[0])},${scales.y(at[1])})`,
+  });
+}
+
+/** Lets new handles be moved; the handle that an element stands for, and the scales, may change later. */
+function listen(
+  paths: Selection<SVGPathElement, Handle, SVGGElement, unknown>,
+  layer: Layer,
   { x: across, y: up }: Pick<PlotOptions, "x" | "y">,
-  x: Scale,
-  y: Scale,
+  scales: Scales,
 ): void {
   const inside = (value: number, [low, high]: [number, number]) => Math.min(Math.max(value, low), high);
   const go = (handle: Handle, right: number, down: number) =>
-    handle.move([inside(x.invert(right), across.domain), inside(y.invert(down), up.domain)]);
+    handle.move([inside(scales.x.invert(right), across.domain), inside(scales.y.invert(down), up.domain)]);
   const step = (scale: Scale) => Math.abs(scale.range()[1] - scale.range()[0]) / 100; // pixels
-  layer
-    .selectAll<SVGPathElement, Handle>("path")
-    .data(handles)
-    .join("path")
-    .attr("class", "gl-handle gl-color")
-    .attr("d", ({ shape = "dot" }) => markPath(shape, RADIUS))
-    .attr("tabindex", 0)
-    .attr("role", "slider")
-    .attr("aria-label", (handle) => handle.name)
-    .attr("aria-valuenow", (handle) => handle.at[0])
-    .attr("aria-valuetext", ({ at }) => `${across.label} ${spelt(at[0])}, ${up.label} ${spelt(at[1])}`)
-    .style("--gl-color", (handle) => handle.color)
-    .attr("transform", ({ at }) => `translate(${x(at[0])},${y(at[1])})`)
+  const place = ({ at: [x, y] }: Handle): [number, number] => [scales.x(x), scales.y(y)];
+  paths
     .on("keydown", (event: KeyboardEvent, handle) => {
       const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key];
       if (!by) return;
       event.preventDefault();
       event.stopPropagation();
-      go(handle, x(handle.at[0]) + by[0] * step(x), y(handle.at[1]) + by[1] * step(y));
+      const [right, down] = place(handle);
+      go(handle, right + by[0] * step(scales.x), down + by[1] * step(scales.y));
       handle.end?.();
     })
     .call(
       drag<SVGPathElement, Handle>()
         .container(() => layer.node()!)
-        .subject((_, handle) => ({ x: x(handle.at[0]), y: y(handle.at[1]) }))
+        .subject((_, handle) => ({ x: place(handle)[0], y: place(handle)[1] }))
         .on("drag", (event: { x: number; y: number }, handle) => go(handle, event.x, event.y))
         .on("end", (_, handle) => handle.end?.()),
     );

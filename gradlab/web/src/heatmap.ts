@@ -2,6 +2,7 @@
 
 import { axisRight } from "d3-axis";
 import { contours } from "d3-contour";
+import { draw } from "./draw";
 import { drawHandles, type Handle } from "./handles";
 import { markPath } from "./marks";
 import { type ColorsName, colorTable } from "./palette";
@@ -79,6 +80,8 @@ export class HeatMap extends Plot {
   private hidden: ArrayLike<number> | undefined;
   private marked: Cell | null = null;
   private extras: MapExtras;
+  private painted = new Uint8ClampedArray(0);
+  private barKey = "";
   private readonly names: [string, string];
 
   constructor(
@@ -99,10 +102,10 @@ export class HeatMap extends Plot {
     if (map.smooth) this.canvas.style.imageRendering = "auto";
     this.stage.prepend(this.canvas, this.bar);
     const layers = ["struck", "levels", "rings", "marks", "words", "bar", "handles"];
-    for (const name of layers) this.inner.append("g").attr("class", `gl-${name}`);
-    this.track((at) => {
-      const cell = at && this.cellOf(at);
-      this.hover(cell);
+    this.layers(...layers);
+    this.track((at) => this.hover(at && this.cellOf(at)));
+    this.stage.addEventListener("pointermove", (event) => {
+      const cell = this.brush && this.cellOf(this.placeOf(event));
       if (this.brush && cell) this.stroke(this.brush, cell);
     });
     this.stage.addEventListener("click", (event) => this.click(this.placeOf(event)));
@@ -135,16 +138,13 @@ export class HeatMap extends Plot {
 
   /** Shows values (rows × columns), row by row; cells with 1 in `hidden` are struck through. */
   show(values: ArrayLike<number>, hidden?: ArrayLike<number>, extras: MapExtras = {}): void {
-    const { rows, columns, y } = this.map;
+    const { rows, columns } = this.map;
     if (values.length !== rows * columns) throw new Error(`values must have ${rows * columns} numbers, got ${values.length}`);
     this.values = values;
     this.hidden = hidden;
     this.extras = { ...this.extras, ...extras };
-    const image = new ImageData(pixels(values, this.table, this.map.ends, this.map.logarithmic), columns, rows);
-    const context = this.canvas.getContext("2d")!;
-    if (!y) context.putImageData(image, 0, 0);
-    else for (let row = 0; row < rows; row++) context.putImageData(image, 0, rows - 1 - 2 * row, 0, row, columns, 1);
-    if (this.width) this.draw();
+    this.paintCells(pixels(values, this.table, this.map.ends, this.map.logarithmic));
+    this.redraw();
   }
 
   /** Marks a cell, as where another picture is hovered over; null: none. */
@@ -153,8 +153,37 @@ export class HeatMap extends Plot {
     if (this.width) this.drawMark();
   }
 
+  /** Puts colours on the canvas where they have changed: a browser copies the whole canvas to the screen each time. */
+  private paintCells(colors: Uint8ClampedArray<ArrayBuffer>): void {
+    const { rows, columns, y } = this.map;
+    if (colors.length === this.painted.length && colors.every((value, at) => value === this.painted[at])) return;
+    this.painted = colors;
+    const image = new ImageData(colors, columns, rows);
+    const context = this.canvas.getContext("2d")!;
+    if (!y) context.putImageData(image, 0, 0);
+    else for (let row = 0; row < rows; row++) context.putImageData(image, 0, rows - 1 - 2 * row, 0, row, columns, 1);
+  }
+
+  protected override frame(): void {
+    this.barKey = "";
+    super.frame();
+  }
+
   protected draw(): void {
+    this.drawBar();
+    this.drawStruck();
+    this.drawLevels();
+    this.drawRings();
+    drawHandles(this.layer("handles"), this.extras.handles ?? [], this.options, this);
+    this.drawMark();
+  }
+
+  /** Draws the colour bar with its axis, and places both canvases. */
+  private drawBar(): void {
     const { ends, logarithmic } = this.map;
+    const key = ends.join();
+    if (key === this.barKey) return;
+    this.barKey = key;
     const { left, top } = this.margin;
     const box = (from: number, width: number) => ({
       left: `${left + from}px`, top: `${top}px`, width: `${width}px`, height: `${this.plotHeight}px`,
@@ -164,15 +193,9 @@ export class HeatMap extends Plot {
     const axis = { label: "", domain: ends, kind: logarithmic ? ("log" as const) : ("linear" as const) };
     this.level = scaleOf(axis).range([this.plotHeight, 0]).clamp(true);
     const values = ticks(axis, this.level, Math.max(2, Math.floor(this.plotHeight / 40)));
-    this.inner
-      .select<SVGGElement>(".gl-bar")
+    this.layer("bar")
       .attr("transform", `translate(${this.width + BAR.gap + BAR.width},0)`)
       .call(axisRight(this.level).tickValues(values).tickFormat((value) => spelt(Number(value))).tickSizeOuter(0));
-    this.drawStruck();
-    this.drawLevels();
-    this.drawRings();
-    drawHandles(this.inner.select<SVGGElement>(".gl-handles"), this.extras.handles ?? [], this.options, this.x, this.y);
-    this.drawMark();
   }
 
   private drawStruck(): void {
@@ -181,13 +204,8 @@ export class HeatMap extends Plot {
       const { x, y, width, height } = this.boxOf([Math.floor(at / this.map.columns), at % this.map.columns]);
       return `M${x + 0.2 * width},${y + 0.8 * height}l${0.6 * width},${-0.6 * height}`;
     });
-    this.inner
-      .select(".gl-struck")
-      .selectAll("path")
-      .data(["gl-hidden-halo", "gl-hidden"]) // one path each for all cells
-      .join("path")
-      .attr("class", (look) => look)
-      .attr("d", strokes.join(""));
+    const looks = strokes.length ? ["gl-hidden-halo", "gl-hidden"] : [];
+    draw(this.layer("struck"), "path", looks, { class: (look) => look, d: strokes.join("") }); // one path each for all cells
   }
 
   private drawLevels(): void {
@@ -206,43 +224,29 @@ export class HeatMap extends Plot {
       const path = lines.map((line) => `M${line.join("L")}`).join("");
       return [{ look: "gl-contour-halo", path, color }, { look: "gl-contour gl-color", path, color }];
     });
-    this.inner
-      .select(".gl-levels")
-      .selectAll("path")
-      .data(looks)
-      .join("path")
-      .attr("class", ({ look }) => look)
-      .style("--gl-color", ({ color }) => color ?? null)
-      .attr("d", ({ path }) => path);
+    draw(this.layer("levels"), "path", looks, { class: ({ look }) => look, "--gl-color": ({ color }) => color, d: ({ path }) => path });
     const named = drawn.filter(({ label, lines }) => label && lines.length);
     const middles = named.map(({ label, lines }) => {
       const longest = lines.reduce((best, line) => (line.length > best.length ? line : best));
       return { text: label!, at: longest[longest.length >> 1] };
     });
-    this.inner
-      .select(".gl-words")
-      .selectAll("text")
-      .data(middles)
-      .join("text")
-      .attr("class", "gl-word")
-      .attr("x", ({ at }) => at[0] + (at[0] > this.width / 2 ? -6 : 6))
-      .attr("y", ({ at }) => at[1] - 4)
-      .attr("text-anchor", ({ at }) => (at[0] > this.width / 2 ? "end" : "start"))
-      .text(({ text }) => text);
+    const left = ({ at }: { at: [number, number] }) => at[0] > this.width / 2;
+    draw(this.layer("words"), "text", middles, {
+      class: "gl-word",
+      x: (word) => word.at[0] + (left(word) ? -6 : 6),
+      y: ({ at }) => at[1] - 4,
+      "text-anchor": (word) => (left(word) ? "end" : "start"),
+      text: ({ text }) => text,
+    });
   }
 
   private drawRings(): void {
     const { ring, ghost } = this.extras;
     const rings = [{ at: ghost, faint: true }, { at: ring, faint: false }].filter(({ at }) => at);
     const looks = rings.flatMap((one) => ["gl-cell-halo", "gl-cell"].map((look) => ({ ...one, look })));
-    this.inner
-      .select(".gl-rings")
-      .selectAll("path")
-      .data(looks)
-      .join("path")
-      .attr("class", ({ look }) => look)
-      .attr("opacity", ({ faint }) => (faint ? 0.4 : null))
-      .attr("d", ({ at }) => markPath("ring", RING, this.x(at![0]), this.y(at![1])));
+    draw(this.layer("rings"), "path", looks, {
+      class: ({ look }) => look, opacity: ({ faint }) => (faint ? 0.4 : null), d: ({ at }) => markPath("ring", RING, this.x(at![0]), this.y(at![1])),
+    });
   }
 
   protected key(name: string): boolean {
@@ -306,25 +310,12 @@ export class HeatMap extends Plot {
   }
 
   private drawMark(): void {
-    const marks = this.inner.select(".gl-marks");
-    for (const look of ["gl-cell-halo", "gl-cell"]) {
-      marks
-        .selectAll(`.${look}`)
-        .data(this.marked ? [this.boxOf(this.marked)] : [])
-        .join("rect")
-        .attr("class", look)
-        .attr("x", ({ x }) => x)
-        .attr("y", ({ y }) => y)
-        .attr("width", ({ width }) => width)
-        .attr("height", ({ height }) => height);
-    }
+    const marks = this.layer("marks");
+    const box = this.marked && this.boxOf(this.marked);
+    draw(marks, "rect", box ? ["gl-cell-halo", "gl-cell"] : [], { class: (look) => look, ...box });
     const value = this.marked ? this.values[this.marked[0] * this.map.columns + this.marked[1]] : NaN;
-    marks
-      .selectAll("path")
-      .data(Number.isFinite(value) ? [this.level(value)] : [])
-      .join("path") // a triangle beside the colour bar
-      .attr("class", "gl-level")
-      .attr("d", (level) => `M${this.width + BAR.gap},${level}l-7,-4v8Z`);
+    const level = Number.isFinite(value) ? [this.level(value)] : []; // a triangle beside the colour bar
+    draw(marks, "path", level, { class: "gl-level", d: (at) => `M${this.width + BAR.gap},${at}l-7,-4v8Z` });
     this.say(this.marked ? this.reads(this.marked) : "");
   }
 

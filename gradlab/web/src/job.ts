@@ -12,6 +12,41 @@ export interface Job {
   wanted: readonly number[];
 }
 
+/** Returns a job in about equal parts, at most so many, each with whole blocks of its kernel's lanes. */
+export function shares(job: Job, most: number): Job[] {
+  const { columns, kernel } = job;
+  const blocks = Math.ceil(columns.count / kernel.lanes);
+  const parts = Math.min(blocks, most);
+  if (parts <= 1) return [job];
+  const edges = Array.from({ length: parts + 1 }, (_, at) => Math.min(Math.ceil((blocks * at) / parts) * kernel.lanes, columns.count));
+  return edges.slice(1).map((end, at) => ({ ...job, columns: part(columns, edges[at], end) }));
+}
+
+/** Returns the log π of a job's parts as that of the whole, (S, C, Y). */
+export function joined(logp: readonly Reals[], parts: readonly Job[], { columns, wanted }: Job): Reals {
+  if (parts.length === 1) return logp[0];
+  const { count, responses } = columns;
+  const length = wanted.length * count * responses;
+  const result = logp[0] instanceof Float64Array ? new Float64Array(length) : new Float32Array(length);
+  let first = 0;
+  parts.forEach(({ columns: { count: some } }, at) => {
+    const size = some * responses;
+    wanted.forEach((_, step) => result.set(logp[at].subarray(step * size, (step + 1) * size), (step * count + first) * responses));
+    first += some;
+  });
+  return result;
+}
+
+/** The columns from one place to another, as copies. */
+function part(columns: Columns, from: number, to: number): Columns {
+  const { responses, weights, reference, start } = columns;
+  const rows = (table: Float64Array) => table.slice(from * responses, to * responses);
+  return {
+    ...columns, count: to - from, weights: weights.slice(from * responses ** 2, to * responses ** 2),
+    reference: rows(reference), start: rows(start),
+  };
+}
+
 export type Question = { number: number; job: Job } | { number: number; stop: true };
 export type Answer = { number: number; logp: Reals } | { number: number; error: string };
 

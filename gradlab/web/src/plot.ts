@@ -4,6 +4,7 @@ import { axisBottom, axisLeft } from "d3-axis";
 import { scaleLinear, scaleLog, scaleSymlog, type ScaleContinuousNumeric } from "d3-scale";
 import { pointer, type Selection, select } from "d3-selection";
 import { write } from "./dom";
+import type { Layer } from "./draw";
 import css from "./plot.css";
 import { spelt } from "./reading";
 
@@ -45,6 +46,8 @@ export abstract class Plot {
   private readonly heading = document.createElement("span");
   private readonly reading = document.createElement("output");
   private readonly watch: ResizeObserver;
+  private readonly groups = new Map<string, Layer>();
+  private stale = false;
 
   constructor(
     parent: HTMLElement,
@@ -64,7 +67,7 @@ export abstract class Plot {
     this.element.append(header, this.stage);
     this.svg = select(this.stage).append("svg").attr("role", "img").attr("aria-label", options.description);
     this.inner = this.svg.append("g");
-    for (const name of ["x", "y"]) this.inner.append("g").attr("class", `gl-axis-${name}`);
+    this.layers("axis-x", "axis-y");
     for (const name of ["x", "y"]) this.inner.append("text").attr("class", `gl-label-${name}`).attr("text-anchor", "middle");
     this.element.addEventListener("keydown", (event) => {
       if (event.target === this.element && this.key(event.key)) {
@@ -99,10 +102,13 @@ export abstract class Plot {
     if (this.width) this.frame();
   }
 
-  /** Changes the ends of axes as `limits`, but draws only where they have changed. */
+  /** Changes the ends of axes as `limits`, but the next `show` draws with them. */
   frameTo(x: [number, number], y: [number, number]): void {
     const same = ([low, high]: [number, number], { domain }: Axis) => low === domain[0] && high === domain[1];
-    if (!same(x, this.options.x) || !same(y, this.options.y)) this.limits(x, y);
+    if (same(x, this.options.x) && same(y, this.options.y)) return;
+    this.options.x.domain = x;
+    this.options.y.domain = y;
+    this.stale = true;
   }
 
   /** The picture as a file of its own, with the colours that it has on the page. */
@@ -130,14 +136,26 @@ export abstract class Plot {
     return pngOf(this.svgText(), ratio);
   }
 
-  /** Calls back with a pointer's place in the inner part, in pixels, and with null where it has left; a tap is a place, too. */
+  /**
+   * Calls back with a pointer's place in the inner part, in pixels, and with null where it has left; a tap is a place, too.
+   * Moves are told once per frame, after all that they do elsewhere.
+   */
   protected track(move: (at: [number, number] | null) => void): void {
-    const here = (event: PointerEvent | MouseEvent) => move(this.placeOf(event));
-    this.stage.addEventListener("pointermove", here);
-    this.stage.addEventListener("click", here);
-    this.stage.addEventListener("pointerleave", ({ pointerType }) => pointerType === "touch" || move(null));
-    this.stage.addEventListener("pointercancel", () => move(null)); // such as a finger that scrolls
-    this.element.addEventListener("focusout", ({ relatedTarget }) => this.element.contains(relatedTarget as Node) || move(null));
+    let frame = 0;
+    let last: [number, number] | null = null;
+    const tell = (at: [number, number] | null) => {
+      cancelAnimationFrame(frame);
+      frame = 0;
+      move(at);
+    };
+    this.stage.addEventListener("pointermove", (event) => {
+      last = this.placeOf(event);
+      frame ||= requestAnimationFrame(() => tell(last));
+    });
+    this.stage.addEventListener("click", (event) => tell(this.placeOf(event)));
+    this.stage.addEventListener("pointerleave", ({ pointerType }) => pointerType === "touch" || tell(null));
+    this.stage.addEventListener("pointercancel", () => tell(null)); // such as a finger that scrolls
+    this.element.addEventListener("focusout", ({ relatedTarget }) => this.element.contains(relatedTarget as Node) || tell(null));
   }
 
   /** The place of a pointer in the inner part, in pixels. */
@@ -180,8 +198,25 @@ export abstract class Plot {
     return 6;
   }
 
+  /** Makes layers of the picture, from back to front. */
+  protected layers(...names: string[]): void {
+    for (const name of names) this.groups.set(name, this.inner.append("g").attr("class", `gl-${name}`));
+  }
+
+  protected layer(name: string): Layer {
+    return this.groups.get(name)!;
+  }
+
+  /** Draws the data, and the axes where they have changed. */
+  protected redraw(): void {
+    if (!this.width) return;
+    if (this.stale || this.head() !== this.margin.top) this.frame();
+    else this.draw();
+  }
+
   /** Draws everything: axes, and the data. */
   protected frame(): void {
+    this.stale = false;
     const { width, margin } = this;
     margin.top = this.head();
     const { plotHeight } = this;
@@ -192,12 +227,10 @@ export abstract class Plot {
     this.y = scaleOf(this.options.y).range([plotHeight, 0]);
     const few = (pixels: number) => Math.max(2, Math.floor(pixels / 60));
     const written = (value: unknown) => spelt(Number(value));
-    this.inner
-      .select<SVGGElement>(".gl-axis-x")
+    this.layer("axis-x")
       .attr("transform", `translate(0,${plotHeight})`)
       .call(axisBottom(this.x).tickValues(ticks(this.options.x, this.x, few(width))).tickFormat(written).tickSizeOuter(0));
-    this.inner
-      .select<SVGGElement>(".gl-axis-y")
+    this.layer("axis-y")
       .call(axisLeft(this.y).tickValues(ticks(this.options.y, this.y, few(plotHeight * 1.5))).tickFormat(written).tickSizeOuter(0));
     this.inner.select(".gl-label-x").attr("x", width / 2).attr("y", plotHeight + 34).text(this.options.x.label);
     this.inner

@@ -1,6 +1,9 @@
-/** Trainings beside the page, several at once: in workers that are made from this file, or in the page without them. */
+/**
+ * Trainings beside the page, several at once: in workers that are made from this file, or in the page without them. Each
+ * training is shared out over the workers by its columns, so that one alone, too, keeps them all at work.
+ */
 
-import { type Answer, type Job, Trainer } from "./job";
+import { type Answer, type Job, joined, shares, Trainer } from "./job";
 import type { Reals } from "./kernel";
 import code from "./worker.ts?code";
 
@@ -36,7 +39,13 @@ export class Pool {
    * Returns log π at the job's wanted steps, (S, C, Y). Jobs begin in the order in which they were given.
    * Rejects with an AbortError if `signal` aborts: a job that waits never begins, one that runs stops soon.
    */
-  train(job: Job, signal?: AbortSignal): Promise<Reals> {
+  async train(job: Job, signal?: AbortSignal): Promise<Reals> {
+    const parts = shares(job, this.workers.length);
+    const logp = await Promise.all(parts.map((part) => this.start(part, signal)));
+    return joined(logp, parts, job);
+  }
+
+  private start(job: Job, signal?: AbortSignal): Promise<Reals> {
     return new Promise((done, fail) => {
       if (signal?.aborted) return fail(aborted());
       const task: Task = { number: this.count++, job, signal, done, fail };
