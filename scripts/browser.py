@@ -134,6 +134,26 @@ class Page:
         self._until("""[...jupyterapp.shell.currentWidget.content.model.cells]
                        .every(cell => cell.type !== 'code' || cell.executionState === 'idle' && cell.executionCount)""")
 
+    def do(self, code: str) -> str:
+        """Run code in the notebook's kernel; return what it prints. RuntimeError where it raises."""
+        told = self.page.evaluate(
+            """async code => {
+              const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+              const future = kernel.requestExecute({ code, store_history: false });
+              let printed = "", problem = null;
+              future.onIOPub = ({ header, content }) => {
+                if (header.msg_type === 'stream' && content.name === 'stdout') printed += content.text;
+                if (header.msg_type === 'error') problem = `${content.ename}: ${content.evalue}`;
+              };
+              await future.done;
+              return { printed, problem };
+            }""",
+            code,
+        )
+        if told["problem"]:
+            raise RuntimeError(told["problem"])
+        return told["printed"]
+
     def cell_errors(self) -> list[str]:
         """Return the error outputs of all cells."""
         return self.page.evaluate(
@@ -179,9 +199,11 @@ class Explorer:
         """Return what the explorer says of its troubles; "" for none."""
         return "".join(self.root.locator(".gl-trouble").all_inner_texts())
 
-    def picture(self) -> bytes:
-        """Return the stage with all its charts as it is on the screen, as a PNG."""
-        return self.root.locator(".gl-stage-all").screenshot()
+    def content(self) -> list[str]:
+        """Return all charts and tables, so that two equal contents look equal to the last pixel."""
+        script = """root => [...root.querySelectorAll('.gl-stage-all :is(svg, canvas, img, table)')].map(part =>
+            part.tagName === 'CANVAS' ? part.toDataURL() : part.tagName === 'IMG' ? part.alt : part.outerHTML)"""
+        return self.root.evaluate(script)
 
     def slider(self, label: str) -> Any:
         """Return the track of the slider with this label."""
