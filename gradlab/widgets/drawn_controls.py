@@ -35,7 +35,7 @@ class Control:
     kind: str
     value: Any
 
-    def __init__(self, label: str, value: Any, hint: str, **more: Any) -> None:
+    def __init__(self, label: str, value: Any, hint: str = "", **more: Any) -> None:
         """Make a control with this value; ``more`` as the ipywidget takes it."""
         self.title, self.hint, self.hidden = label, hint, False
         self.part: dict[str, str] = {}
