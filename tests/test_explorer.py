@@ -224,8 +224,8 @@ def test_the_faint_curves_are_those_from_before_the_control_in_hand_or_the_pinne
     second = explorer.result
     explorer.count.value = 4
     assert explorer.former is second
-    explorer.front.pinned = True
     pinned = explorer.result
+    explorer.front.pinned = True
     explorer.slope.value = -1
     explorer.count.value = 3
     assert explorer.former is pinned
