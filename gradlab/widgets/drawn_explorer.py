@@ -530,6 +530,12 @@ class DrawnExplorer(widgets.VBox):
         _IN_CELLS[type(self), cell] = (run, [*explorers, self])
 
 
+def stamp(path: Path) -> tuple[Any, ...]:
+    """Return a key for ``remember`` that differs whenever the file has changed."""
+    stat = path.stat() if path.is_file() else None
+    return (path, stat and stat.st_mtime_ns, stat and stat.st_size)
+
+
 def _cell() -> tuple[str, str] | None:
     """Return the id of the running notebook cell, if any, and the id of this run."""
     try:

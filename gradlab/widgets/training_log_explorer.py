@@ -2,52 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-import matplotlib as mpl
+import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure
 
+from gradlab import doctor
 from gradlab.checks import one_of
 from gradlab.doctor.training_log import read_log, smoothed
-from gradlab.widgets.controls import Controls, slider, text, whole_slider
-from gradlab.widgets.explorer import Explorer, Story, stamp
-from gradlab.widgets.view import SIDES, View, look
+from gradlab.plotting import charts
+from gradlab.plotting.palette import CHOSEN
+from gradlab.widgets.drawn_controls import Controls, Line, Whole, slider
+from gradlab.widgets.drawn_explorer import PAGE, UNASKED, DrawnExplorer, Reading, Story, stamp
+from gradlab.widgets.parts import Table
 
 SAMPLES = {f"sample:{path.stem}": path for path in sorted((Path(__file__).parent / "samples").glob("*dpo*.jsonl"))}
+SIDES = {"A": CHOSEN[0], "B": CHOSEN[1]}
 BAND = ("win_weight_q10", "win_weight_q90")
 RATIO = "log_grad_norm_ratio"  # log ‖g_w‖ − log ‖g_l‖, the only column that is computed here
-# The panels of each view: title, and the columns with the markers that tell them apart.
-_PANELS: dict[str, dict[str, dict[str, str]]] = {
-    "learning": {
-        "loss    ○ validation": {"loss": "", "validation_loss": "o"},
-        "accuracy    ○ validation": {"accuracy": "", "validation_accuracy": "o"},
-        "reward margin, nats    ○ validation": {"reward_margin": "", "validation_reward_margin": "o"},
-        "log π, nats    ▽ loser": {"logp_win": "", "logp_lose": "v"},
-    },
-    "gradients": {
-        "λ_w: mean, 10% to 90% of pairs": {"win_weight": ""},
-        "|∂L/∂log π|    ▽ loser": {"slope_win": "", "slope_lose": "v"},
-        "‖g_w‖    ▽ ‖g_l‖    × ‖g_w + g_l‖": {"grad_norm_win": "", "grad_norm_lose": "v", "grad_norm": "x"},
-        "log winner/loser: ∂L/∂π    ○ ‖g‖": {"log_prob_ratio": "", RATIO: "o"},
-    },
-}
-_STATUS = {  # what the status line says about the ends of the curves
-    "loss": "loss", "validation": "validation_loss", "its accuracy": "validation_accuracy",
-    "cos(g_w, g_l)": "grad_cosine", "λ~length": "win_weight_length_correlation",
+LOSS = {"loss": "", "validation_loss": "○"}
+
+
+class Panel(NamedTuple):
+    """A chart of one quantity."""
+
+    title: str
+    unit: str  # of the upright axis
+    columns: Mapping[str, str]  # of the log, with their names in the legend
+
+
+PANELS = (
+    Panel("loss, ○ validation", "loss", LOSS),
+    Panel("accuracy, ○ validation", "share of pairs", {"accuracy": "", "validation_accuracy": "○"}),
+    Panel("reward margin, ○ validation", "nats", {"reward_margin": "", "validation_reward_margin": "○"}),
+    Panel("log π: winners w, losers l", "nats", {"logp_win": "w", "logp_lose": "l"}),
+    Panel("λ_w: mean, 10% to 90% of pairs", "share", {"win_weight": ""}),
+    Panel("slopes |∂L/∂log π|: winners w, losers l", "size", {"slope_win": "w", "slope_lose": "l"}),
+    Panel("parameters: w ‖g_w‖, l ‖g_l‖, + ‖g_w + g_l‖", "norm",
+          {"grad_norm_win": "w", "grad_norm_lose": "l", "grad_norm": "+"}),
+    Panel("log winner/loser: ∂ of ∂L/∂π, g of ‖g‖", "nats", {"log_prob_ratio": "∂", RATIO: "g"}),
+)  # fmt: skip
+_CLOSED = "logp_win"  # of the chart that answers the question of the guess
+_DASHES: tuple[charts.Dash, ...] = ("", "dashed", "dotted")  # of a chart's columns
+_READ = {  # what is read at the ends of the curves: column and unit
+    "loss": ("loss", ""), "validation": ("validation_loss", ""), "its accuracy": ("validation_accuracy", "share"),
+    "cos(g_w, g_l)": ("grad_cosine", ""), "λ~length": ("win_weight_length_correlation", "correlation"),
 }  # fmt: skip
-_DRAWN = [column for panels in _PANELS.values() for columns in panels.values() for column in columns]
-_SHOWN = list(dict.fromkeys([*_DRAWN, *BAND, *_STATUS.values()]))
-BUCKETS = 600  # parts of a long curve that are drawn: two per pixel
-Curve = tuple[np.ndarray, np.ndarray]
-NOTHING: Curve = (np.empty(0), np.empty(0))
+_DRAWN = [column for panel in PANELS for column in panel.columns]
+_SHOWN = list(dict.fromkeys([*_DRAWN, *BAND, *(column for column, _ in _READ.values())]))
+POINTS = 9_000  # of all curves together, which a message to the page holds: 16 bytes each
+FEWEST, MOST = 40, 1_000  # parts of a long curve of which the extremes are drawn
+HEIGHT = 150  # of a chart, in pixels
+_RINGS = 80  # marks on a curve, at most: more hide it
 
 
 class Read(NamedTuple):
@@ -56,30 +71,58 @@ class Read(NamedTuple):
     label: str
     table: pd.DataFrame  # by step: the shown columns that the log has
     notes: list[str]
+    findings: list[doctor.Finding]
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of one log within the shown steps."""
+    """The curves of one log: smoothed, and cut to the shown steps."""
 
-    label: str
-    raw: pd.DataFrame = field(repr=False)  # as logged; NaN where the log says nothing
-    table: pd.DataFrame = field(repr=False)  # the same, smoothed
-    notes: list[str]
+    read: Read = field(repr=False)
+    whole: pd.DataFrame = field(repr=False)  # smoothed, all steps
+    extent: dict[str, tuple[float, float]]  # of each column as it was logged within the shown steps; NaN for none
+    first: int
+    last: int
+    _thin: dict[int, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    @property
+    def label(self) -> str:
+        """The log's name."""
+        return self.read.label
 
     @cached_property
-    def curves(self) -> dict[str, Curve]:
-        """Steps and values of each column, as drawn."""
-        steps, curves = self.table.index.to_numpy(), {}
-        for name, values in zip(self.table.columns, self.table.to_numpy().T, strict=True):
-            there = np.isfinite(values)
-            curves[name] = (steps[there], _size(name, values[there]))
-        return curves
+    def table(self) -> pd.DataFrame:
+        """The smoothed columns within the shown steps; NaN where the log says nothing."""
+        return self.whole.loc[self.first : self.last]
 
-    def end(self, column: str) -> float | None:
-        """Return the last drawn value of a column, if there is one."""
-        values = self.curves.get(column, NOTHING)[1]
-        return float(values[-1]) if len(values) else None
+    @cached_property
+    def curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Steps and values of each column."""
+        steps = self.table.index.to_numpy()
+        columns = zip(self.table.columns, self.table.to_numpy().T, strict=True)
+        return {name: _there(steps, _size(name, values)) for name, values in columns}
+
+    def thin(self, parts: int) -> dict[str, np.ndarray]:
+        """Return, by column, the rows of ``table`` whose points a chart needs; ``parts`` as in ``thinned``."""
+        if parts not in self._thin:
+            found = dict(
+                zip(
+                    map(str, self.table),
+                    thinned(self.table.index.to_numpy(), self.table.to_numpy().T, parts),
+                    strict=True,
+                )
+            )
+            if {"win_weight", *BAND} <= set(found):
+                every = np.unique(np.concatenate([found[name] for name in ("win_weight", *BAND)]))
+                found["win_weight"] = every[np.isfinite(self.table["win_weight"].to_numpy()[every])]
+            self._thin[parts] = found
+        return self._thin[parts]
+
+    def ends(self, column: str) -> tuple[float, float] | None:
+        """Return the first and the last shown value of a column, if there are any."""
+        values = self.table[column].to_numpy() if column in self.table else np.empty(0)
+        there = np.flatnonzero(np.isfinite(values))
+        return tuple(_size(column, values[there[[0, -1]]]).tolist()) if len(there) else None
 
 
 @dataclass(frozen=True)
@@ -89,9 +132,15 @@ class Logs:
     logs: dict[str, Curves]
     first: int
     last: int
+    end: int  # the last step of the longest log
+    guessed: bool  # whether the reader may see all
+
+    def count(self) -> int:
+        """Return the number of curves."""
+        return sum(len(log.whole.columns) + 1 for log in self.logs.values())
 
 
-class TrainingLogExplorer(Explorer):
+class TrainingLogExplorer(DrawnExplorer):
     """Curves of one or two training logs: loss, margins, log-probabilities, λ, gradients of both sides."""
 
     name = "training-log"
@@ -100,14 +149,18 @@ class TrainingLogExplorer(Explorer):
         "DPO raises the margin between the winner's log-probability and the loser's. Before you look: does the "
         "winner's log-probability itself rise? And what does λ_w of Balanced-DPO follow: quality, or something else?"
     )
+    ask = "In log A, while the loss falls: what does log π of the winners do?"
+    answers: ClassVar = {"rises": "it rises", "falls": "it falls"}
     reading = (
-        "A is violet and solid, B ochre and dashed. In log A or B, type the path of gradlab's JSON lines, of TRL's "
-        "trainer_state.json, or of its CSV, and press Enter; sample:dpo, sample:bdpo and sample:dpo-half-beta come "
-        "with gradlab; B may be empty. A file that has grown is read again when you move any control. A panel says "
-        "which of its columns a log lacks. g_w and g_l are the gradients in the parameters through the winners and "
-        "through the losers. The accuracy is the share of pairs with h_w > h_l; at the first step of the samples the "
-        "policy is the reference, all pairs tie, and it is 0. Faint lines are the setting before you touched this "
-        "control."
+        "A is violet and B ochre; what is dashed or dotted is in each chart's legend, and ○ is validation. In log A or "
+        "B, type the path of gradlab's JSON lines, of TRL's trainer_state.json, or of its CSV, and press Enter; "
+        "sample:dpo, sample:bdpo and sample:dpo-half-beta come with gradlab; B may be empty. A file that has grown is "
+        "read again when you move any control. Drag the two points of the first chart to choose the steps that the "
+        "others show; a click on a finding of the doctor shows its steps. A chart says which of its columns a log "
+        "lacks. g_w and g_l are the gradients in the parameters through the winners and through the losers. The "
+        "accuracy is the share of pairs with h_w > h_l; at the first step of the samples the policy is the reference, "
+        "all pairs tie, and it is 0. The table has the last values shown. Faint lines are the setting before you "
+        "touched this control. Of a long log each chart has the least and the largest value of every part."
     )
     takeaway = (
         "A falling loss is a growing difference, and here both log-probabilities fall. λ_w follows length: summed "
@@ -119,13 +172,13 @@ class TrainingLogExplorer(Explorer):
     stories = (
         Story(
             "Both sides fall",
-            "the margin grows and the loss falls, but log π of the winner falls too, and the loser's (▽) faster.",
+            "the margin grows and the loss falls, but log π of the winner falls too, and the loser's (dashed) faster.",
             {"log_b": "", "smoothing": 0.8},
         ),
         Story(
             "λ is a length share",
             "for most pairs λ_w of Balanced-DPO (B) lies between 0.3 and 0.8. Its correlation with the winner's share "
-            "of the tokens, λ~length in the status line, stays below −0.9: the longer side gets the smaller weight.",
+            "of the tokens, λ~length in the table, stays below −0.9: the longer side gets the smaller weight.",
             {"smoothing": 0.8},
         ),
         Story(
@@ -137,8 +190,8 @@ class TrainingLogExplorer(Explorer):
         Story(
             "Two ratios that disagree",
             "the last panel: the log ratio of ∂L/∂π falls far below 0, as log π_l/π_w does, so in probabilities the "
-            "losing side has the larger gradient by many nats. The log ratio of the parameters' gradients (○) stays "
-            "near 0: there ‖g_w‖ is about ‖g_l‖.",
+            "losing side has the larger gradient by many nats. The log ratio of the parameters' gradients (dashed) "
+            "stays near 0: there ‖g_w‖ is about ‖g_l‖.",
             {"log_b": "", "smoothing": 0.8},
         ),
         Story(
@@ -149,83 +202,99 @@ class TrainingLogExplorer(Explorer):
         ),
     )
 
+    def __init__(self, **start: Any) -> None:
+        """Show two logs; ``start`` replaces start values of controls."""
+        self._findings = Table(selectable=True)
+        self._places: list[tuple[int, int] | None] = []  # of the findings: from and to, in percent
+        super().__init__(**start)
+        self._findings.observe(lambda change: self._guarded(self._picked), "chosen")
+
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls: which logs, and what to show of them."""
         return {
             "Logs": {
-                "log_a": text("log A", "sample:dpo", "path of a log, or sample:dpo"),
-                "log_b": text("log B", "sample:bdpo", "a second log; may be empty"),
+                "log_a": Line("log A", "sample:dpo", "path of a log, or sample:dpo"),
+                "log_b": Line("log B", "sample:bdpo", "a second log; may be empty"),
             },
             "Look at": {
-                "smoothing": slider("smoothing", 0.0, 0.0, 0.98, 0.02, "weight of a row in the next row; 0: as logged"),
-                "first": whole_slider("from, %", 0, 0, 95, "of the steps", step=5),
-                "last": whole_slider("to, %", 100, 5, 100, "of the steps", step=5),
+                "smoothing": slider("smoothing", 0.0, 0.0, 0.98, "weight of a row in the next row; 0: as logged"),
+                "first": Whole("from, %", 0, 0, 95, "of the steps"),
+                "last": Whole("to, %", 100, 5, 100, "of the steps"),
             },
         }
 
     def compute(self, state: SimpleNamespace) -> Logs:
-        """Read the files that have changed; smooth and cut the curves."""
+        """Read the files that have changed; smooth the curves, and cut them."""
         if state.last <= state.first:
             raise ValueError(f"to must be more than from, got {state.last}% and {state.first}%")
-        names = {side: vars(state)[f"log{side}"].strip() for side in SIDES}
-        read = {
-            side: self.remember(side, stamp(log_path(name)), lambda name=name: _read(name))
-            for side, name in names.items()
-            if name
-        }
+        names = {side: name for side in SIDES if (name := _name(state, side))}
+        stamps = {side: stamp(log_path(name)) for side, name in names.items()}
+        read = {side: self.remember(side, stamps[side], lambda name=name: _read(name)) for side, name in names.items()}
         if not read:
             raise ValueError("log A and log B are empty; type the path of a training log, such as sample:dpo")
         end = max(int(log.table.index[-1]) for log in read.values())
         first, last = int(end * state.first / 100), int(np.ceil(end * state.last / 100))
         logs = {}
         for side, log in read.items():
-            smooth = smoothed(log.table, state.smoothing)
-            logs[side] = Curves(log.label, log.table.loc[first:last], smooth.loc[first:last], log.notes)
-        return Logs(logs, first, last)
+            share = state.smoothing
+            whole = self.remember(
+                f"smoothed {side}", (stamps[side], share), lambda log=log, share=share: smoothed(log.table, share)
+            )
+            shown = log.table.loc[first:last]
+            extent = self.remember(f"extent {side}", (stamps[side], first, last), lambda shown=shown: _extent(shown))
+            logs[side] = Curves(log, whole, extent, first, last)
+        return Logs(logs, first, last, end, state.guess != UNASKED)
 
-    def make_views(self) -> dict[str, View]:
-        """Return the views of learning and of gradients."""
-        self._axes: dict[str, Axes] = {}
-        self._lines: dict[tuple[str, str], Line2D] = {}
-        self._ghosts: dict[tuple[str, str], Line2D] = {}
-        self._lacking: dict[tuple[str, str], Any] = {}
-        with mpl.rc_context(look()):
-            return {name: self._make_view(name) for name in _PANELS}
+    def charts(self, result: Logs, former: Logs | None) -> list[charts.Curves]:
+        """Return the loss of all steps with the ends of those shown, and a chart per panel."""
+        share = POINTS / (result.count() + (former.count() / 3 if former else 0))
+        parts = int(np.clip(share / 2, FEWEST, MOST))
+        return [_overview(result, parts), *(_chart(panel, result, former, parts) for panel in PANELS)]
 
-    def show(self, result: Logs, former: Logs | None) -> dict[str, Any]:
-        """Show all curves, and what a log lacks."""
-        for side in SIDES:
-            log, before = result.logs.get(side), former.logs.get(side) if former else None
-            for column in _DRAWN:
-                _put(self._lines[column, side], _curve(log, column))
-                _put(self._ghosts[column, side], _curve(before, column))
-            low, high = (_curve(log, column) for column in BAND)
-            whole_band = np.array_equal(low[0], high[0])
-            shown = np.union1d(drawn(*low), drawn(*high)) if whole_band else np.arange(0)
-            self._band[side].set_data(*((low[0][shown], low[1][shown], high[1][shown]) if whole_band else ([], [], [])))
-            self._labels[side].set_text(f"{side[1].upper()}: {log.label}" if log else "")
-        for name, panels in _PANELS.items():
-            for title, columns in panels.items():
-                self._say_what_lacks(title, list(columns), result)
-                self._fit(self.views[name], title, list(columns), result)
-        return _numbers(result)
+    def readings(self, result: Logs) -> list[Reading]:
+        """Return the ends of the curves, and notes on the files."""
+        rows = [Reading("steps", f"{max(result.first, 1)} to {result.last}")]
+        for name, (column, unit) in _READ.items():
+            ends = {side: ends[1] for side, log in result.logs.items() if (ends := log.ends(column))}
+            rows += [Reading(name, ends, unit)] if ends else []
+        notes = {side: "; ".join(log.read.notes) for side, log in result.logs.items()}
+        return [*rows, *(Reading(f"note on {side}", note) for side, note in notes.items() if note)]
+
+    def outcome(self, result: Logs) -> tuple[str, str]:
+        """Return whether log π of the winners rises in A, within the steps shown."""
+        log = result.logs.get("A")
+        ends = log.ends("logp_win") if log else None
+        if ends is None or ends[0] == ends[1]:
+            return "", "Log A does not say here whether log π of winners rises or falls."
+        word = "rises" if ends[1] > ends[0] else "falls"
+        return word, f"it {word}, from {ends[0]:.4g} to {ends[1]:.4g} nats within the steps shown.".replace("-", "−")
+
+    def more_widgets(self) -> list[widgets.Widget]:
+        """Return the table of the doctor's findings."""
+        return [self._findings]
 
     def frame(self) -> pd.DataFrame:
-        """Return the curves as they are drawn, one row per step and log."""
+        """Return the curves as they are smoothed and cut, one row per step and log."""
         parts = [
-            log.table.dropna(how="all").reset_index().assign(log=side[1].upper(), name=log.label)
+            log.table.dropna(how="all").reset_index().assign(log=side, name=log.label)
             for side, log in self.result.logs.items()
         ]
         return pd.concat(parts, ignore_index=True)
 
+    def figure(self) -> Figure:
+        """Return what is shown as a matplotlib figure, with the chart that the page opens after the guess."""
+        from gradlab.plotting.chart_figure import drawn
+
+        return drawn(self.charts(replace(self._shown(), guessed=True), self.former), width=PAGE)
+
     def code(self, state: SimpleNamespace) -> str:
         """Return code that reads and smooths, and prints the ends of the curves."""
-        names = {side[1].upper(): vars(state)[f"log{side}"].strip() for side in SIDES}
+        names = {side: name for side in SIDES if (name := _name(state, side))}
         return "\n".join([
             "import gradlab as gl", "from gradlab.doctor.training_log import smoothed",
             "from gradlab.widgets.training_log_explorer import log_path", "",
-            f"logs = {({key: name for key, name in names.items() if name})!r}",
-            f"columns = {list(_STATUS.values())!r}", "ends = {}", "for key, name in logs.items():",
+            f"logs = {names!r}",
+            f"columns = {[column for column, _ in _READ.values()]!r}", "ends = {}", "for key, name in logs.items():",
             '    log = gl.read_log(log_path(name)).set_index("step").reindex(columns=columns)',
             f"    curves = smoothed(log, {state.smoothing!r}).loc[{self.result.first}:{self.result.last}]",
             "    there = curves.ffill().dropna(axis=1, how='all')  # a shorter log may end before",
@@ -233,68 +302,35 @@ class TrainingLogExplorer(Explorer):
             "    print(key, ends[key])", "",
         ])  # fmt: skip
 
-    def _make_view(self, name: str) -> View:
-        view = View(560, 400, f"Four panels of curves over training steps: {'; '.join(_PANELS[name])}")
-        axes = view.figure.subplots(2, 2)
-        for (title, columns), axis in zip(_PANELS[name].items(), axes.flat, strict=True):
-            self._axes[title] = axis
-            axis.set(title=title, xlim=(0, 1), ylim=(0, 1))
-            for side, shown in SIDES.items():
-                self._make_side(view, axis, columns, side, shown)
-                box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-                at = {"x": 0.5, "y": 0.6 if side == "_a" else 0.3, "transform": axis.transAxes, "bbox": box}
-                words = axis.text(s="", ha="center", fontsize=8, color=shown["color"], zorder=5, parse_math=False, **at)
-                self._lacking[title, side] = view.live(words)
-        for axis in axes[1]:
-            axis.set_xlabel("step")
-        if name == "learning":
-            places = zip((0.01, 0.51), SIDES, strict=True)
-            self._labels = {
-                side: view.live(
-                    view.figure.text(x, 0.995, "", va="top", fontsize=9, color=SIDES[side]["color"], parse_math=False),
-                    seldom=True,
-                )
-                for x, side in places
-            }
-        else:
-            self._band = {
-                side: view.live(axes[0, 0].fill_between([], [], color=shown["color"], alpha=0.15, linewidth=0))
-                for side, shown in SIDES.items()
-            }
-        view.leave_room(above=0.06)
-        return view
+    def _present(self, result: Logs) -> None:
+        super()._present(result)
+        found = list(_findings(result))
+        self._places = [place for _, place in found]
+        window = (self.state["first"], self.state["last"])
+        here = self._findings.chosen if self._chosen_place() == window else -1
+        rows = [row for row, _ in found] if result.guessed else []  # a finding may answer the question
+        self._findings.put("Findings of the doctor; `gradlab doctor FILE` says what else it looked for",
+                           ["sign", "severity", "where", "what it saw", "try this"], rows, here)  # fmt: skip
 
-    def _make_side(self, view: View, axis: Axes, columns: dict[str, str], side: str, shown: dict[str, Any]) -> None:
-        for column, marker in columns.items():
-            hollow = {"marker": marker, "markersize": 4.5, "fillstyle": "none", "linewidth": 1} if marker else {}
-            self._ghosts[column, side] = view.live(axis.plot([], [], **shown, linewidth=1, alpha=0.3)[0])
-            self._lines[column, side] = view.live(axis.plot([], [], **{**shown, **hollow})[0])
+    def _chosen_place(self) -> tuple[int, int] | None:
+        chosen = self._findings.chosen
+        return self._places[chosen] if 0 <= chosen < len(self._places) else None
 
-    def _say_what_lacks(self, title: str, columns: list[str], result: Logs) -> None:
-        for side in SIDES:
-            log = result.logs.get(side)
-            lacking = [column for column in columns if log and not len(_curve(log, column)[0])]
-            self._lacking[title, side].set_text("\n".join(f"{side[1].upper()} has no {name} here" for name in lacking))
-
-    def _fit(self, view: View, title: str, columns: list[str], result: Logs) -> None:
-        """Return limits that contain all logged values, in round numbers: they do not change with smoothing."""
-        axis, names = self._axes[title], [*columns, *(BAND if "win_weight" in columns else ())]
-        logged = [
-            _size(name, log.raw[name].to_numpy()) for log in result.logs.values() for name in names if name in log.raw
-        ]
-        values = np.concatenate([*logged, []])
-        values = values[np.isfinite(values)]
-        low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-        if high - low < 1e-6 * max(abs(low), 1e-3):
-            low, high = low - 0.5 * max(abs(low), 1e-3), high + 0.5 * max(abs(high), 1e-3)
-        ticks = MaxNLocator(4).tick_values(low, high)
-        view.limits(axis, "x", result.first, max(result.last, result.first + 1))
-        view.limits(axis, "y", float(ticks[0]), float(ticks[-1]))
+    def _picked(self) -> None:
+        """Show the steps of the finding that was chosen in the page."""
+        place = self._chosen_place()
+        if place is not None and place != (self.state["first"], self.state["last"]):
+            self._set(dict(zip(("first", "last"), place, strict=True)))
+            self._moved({"first", "last"})
 
 
 def log_path(name: str) -> Path:
     """Return the path for a typed name; ``sample:NAME`` is a log that comes with gradlab."""
     return SAMPLES[one_of("log", name, SAMPLES)] if name.startswith("sample:") else Path(name).expanduser()
+
+
+def _name(state: SimpleNamespace, side: str) -> str:
+    return str(vars(state)[f"log_{side.lower()}"]).strip()
 
 
 def _read(name: str) -> Read:
@@ -309,21 +345,40 @@ def _read(name: str) -> Read:
     if table.isna().all(axis=None):
         notes = [*notes, f"nothing in it can be shown: beside step, it has {_names(log)}"]
     table.attrs = {}  # pandas would copy them at every turn
-    return Read(f"{short} ({', '.join(settings_shown)})" if settings_shown else short, table, notes)
+    label = f"{short} ({', '.join(settings_shown)})" if settings_shown else short
+    return Read(label, table, notes, _examined(log))
+
+
+def _examined(log: pd.DataFrame) -> list[doctor.Finding]:
+    """Return the doctor's findings; what it refuses is a finding too, since the curves can be shown all the same."""
+    try:
+        return doctor.examine_log(log)
+    except ValueError as error:
+        return [doctor.Finding("log", "note", str(error))]
 
 
 def _names(log: pd.DataFrame) -> str:
     return ", ".join(str(name) for name in log.columns if name != "step") or "no column"
 
 
-def _numbers(result: Logs) -> dict[str, Any]:
-    """Return the ends of the curves, and notes on the files."""
-    numbers: dict[str, Any] = {"steps": f"{max(result.first, 1)} to {result.last}"}
-    for name, column in _STATUS.items():
-        ends = {side: log.end(column) for side, log in result.logs.items()}
-        numbers |= {f"{name} {side[1].upper()}": end for side, end in ends.items() if end is not None}
-    notes = {f"note on {side[1].upper()}:": "; ".join(log.notes) for side, log in result.logs.items()}
-    return numbers | {key: note for key, note in notes.items() if note}
+def _findings(result: Logs) -> Iterator[tuple[list[str], tuple[int, int] | None]]:
+    """Yield a row per finding, and the steps that it is about, in percent: from and to."""
+    for side, log in result.logs.items():
+        judged = [one for one in log.read.findings if one.judged]
+        if not judged:
+            yield [f"{side}: nothing found", "", "", "", ""], None
+        for one in judged:
+            title = doctor.SIGNS.get(one.sign, "about the file")
+            yield [f"{side}: {title}", one.severity, one.where, one.what, one.try_this], _place(one.where, result.end)
+
+
+def _place(where: str, end: int) -> tuple[int, int] | None:
+    """Return a stretch around the steps that a finding names, in percent of all; None where it names none."""
+    steps = [min(int(step), end) for step in re.findall(r"\d+", where.partition(",")[0])]
+    if not steps:
+        return None
+    first = int(np.clip(100 * min(steps) // max(end, 1) - 2, 0, 95))
+    return first, int(np.clip(-(-100 * max(steps) // max(end, 1)) + 2, first + 5, 100))
 
 
 def _size(name: str, values: np.ndarray) -> np.ndarray:
@@ -331,33 +386,131 @@ def _size(name: str, values: np.ndarray) -> np.ndarray:
     return np.abs(values) if name.startswith("slope_") else values
 
 
-def _curve(log: Curves | None, column: str) -> Curve:
-    """Return steps and values of a column; empty where there are none."""
-    return log.curves.get(column, NOTHING) if log else NOTHING
+def _extent(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Return the least and the largest size of each column; NaN for a column without a number."""
+    values = table.to_numpy()
+    values = np.where(np.isfinite(values), values, math.nan)
+    ends = zip(np.fmin.reduce(values, initial=math.nan), np.fmax.reduce(values, initial=math.nan), strict=True)
+    found = {name: (float(low), float(high)) for name, (low, high) in zip(table.columns, ends, strict=True)}
+    return {name: _sizes(*both) if name.startswith("slope_") else both for name, both in found.items()}
 
 
-def drawn(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the indices of the points of a curve that its picture needs: all of a short curve.
+def _sizes(low: float, high: float) -> tuple[float, float]:
+    """Return the ends of the sizes of numbers between two ends."""
+    return (0.0 if low < 0 < high else min(abs(low), abs(high)), max(abs(low), abs(high)))
 
-    A long one is cut into ``BUCKETS`` parts of equal width, of which the first point, the least and the largest value
-    remain, and the curve's last point: it looks the same, and no spike is lost.
 
-    steps   ascending, one-dimensional
-    values  finite, of the same length
+def _there(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    there = np.isfinite(values)
+    return steps[there], values[there]
+
+
+def _overview(result: Logs, parts: int) -> charts.Curves:
+    """Return the loss of all steps, with two points to drag: the ends of what the other charts show."""
+    curves = []
+    for side, log in result.logs.items():
+        for column in [name for name in LOSS if name in log.whole][:1]:
+            steps, values = log.whole.index.to_numpy(), log.whole[column].to_numpy()
+            (shown,) = thinned(steps, values[None], parts)
+            curves.append(charts.Curve(side, steps[shown], values[shown], SIDES[side]))
+    low, high = _round([_ends(curve.y) for curve in curves])
+    move = {name: charts.Move(name, "x", 0.0, 100 / result.end) for name in ("first", "last")}
+    handles = (
+        [
+            charts.Handle(label, x, (low + high) / 2, "#444444", [move[name]], shape="diamond")
+            for label, name, x in (("from", "first", result.first), ("to", "last", result.last))
+        ]
+        if result.end
+        else []
+    )
+    labels = ", ".join(f"{side}: {log.label}" for side, log in result.logs.items())
+    return charts.Curves(
+        "the steps shown: drag an end", f"The loss of the whole log over steps. {labels}",
+        charts.Axis("step", 0, max(result.end, 1)), charts.Axis("loss", low, high), curves,
+        bands=[charts.Band(result.first, result.last)], handles=handles, link="step", height=HEIGHT,
+    )  # fmt: skip
+
+
+def _chart(panel: Panel, result: Logs, former: Logs | None, parts: int) -> charts.Curves:
+    """Return a chart of the panel's columns, and of what a log lacks of them."""
+    closed = _CLOSED in panel.columns and not result.guessed
+    ends = [
+        log.extent[name] for log in result.logs.values()
+        for name in (*panel.columns, *(BAND if "win_weight" in panel.columns else ())) if name in log.extent
+    ]  # fmt: skip
+    x = charts.Axis("step", result.first, max(result.last, result.first + 1))
+    y = charts.Axis(panel.unit, *_round(ends))
+    curves, words = [], ["choose what you expect, above"] if closed else []
+    for side, log in {} if closed else result.logs.items():
+        lacking = [column for column in panel.columns if not math.isfinite(log.extent.get(column, (math.nan,))[0])]
+        words += [f"{side} has no {column} here" for column in lacking]
+        curves += _of(panel, side, former.logs.get(side) if former else None, parts // 3, faint=True)
+        curves += _of(panel, side, log, parts)
+    places = np.linspace(y.high, y.low, len(words) + 2)[1:-1]
+    labels = [charts.Label((2 * x.low + x.high) / 3, float(at), word, SIDES.get(word[0], ""))
+              for at, word in zip(places, words, strict=True)]  # fmt: skip
+    return charts.Curves(panel.title, f"{panel.title} over training steps", x, y, curves, labels=labels, link="step",
+                         height=HEIGHT)  # fmt: skip
+
+
+def _of(panel: Panel, side: str, log: Curves | None, parts: int, faint: bool = False) -> Iterator[charts.Curve]:
+    """Yield a panel's curves of one log."""
+    if log is None:
+        return
+    for (column, name), dash in zip(panel.columns.items(), _DASHES, strict=False):
+        if column not in log.table:
+            continue
+        shown = log.thin(parts)[column]
+        if not len(shown):
+            continue
+        steps, values = log.table.index.to_numpy()[shown], log.table[column].to_numpy()[shown]
+        low, high = (log.table[edge].to_numpy()[shown] if column == "win_weight" and edge in log.table else None
+                     for edge in BAND)  # fmt: skip
+        yield charts.Curve(
+            f"{side} {name}".strip(), steps, _size(column, values), SIDES[side], dash,
+            marker="ring" if column.startswith("validation_") and len(shown) < _RINGS else None,
+            low=low if high is not None else None, high=high if low is not None else None, faint=faint,
+        )  # fmt: skip
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    return (float(values.min()), float(values.max())) if len(values) else (math.nan, math.nan)
+
+
+def _round(ends: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return ends of an axis around all these values, with a little room; 0 to 1 where there are none."""
+    finite = [end for both in ends for end in both if math.isfinite(end)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    room = max(0.05 * (high - low), 0.5e-6 * max(abs(low), abs(high)), 1e-9)
+    if high - low < 1e-6 * max(abs(low), 1e-3):
+        room = 0.5 * max(abs(low), abs(high), 1e-3)
+    return low - room, high + room
+
+
+def thinned(steps: np.ndarray, values: np.ndarray, parts: int) -> list[np.ndarray]:
+    """Return, per curve, the places of the points that its picture needs: all finite ones of a short curve.
+
+    A long one is cut into ``parts`` of equal width, of which the least and the largest value remain, and the curve's
+    ends: it looks the same where a part is not wider than a pixel, and no spike is lost.
+
+    steps   (N,), ascending.
+    values  (C, N), one row per curve; what is not finite is left out.
     """
-    if len(steps) <= 4 * BUCKETS:
-        return np.arange(len(steps))
-    edges = np.linspace(steps[0], steps[-1], BUCKETS, endpoint=False)
+    finite = np.isfinite(values)
+    kept = [np.flatnonzero(row) for row in finite]
+    long = [at for at, places in enumerate(kept) if len(places) > 2 * parts + 2]
+    if not long:
+        return kept
+    whole = bool(finite[long].all())
+    low = values[long] if whole else np.where(finite[long], values[long], math.inf)
+    high = low if whole else np.where(finite[long], values[long], -math.inf)
+    edges = np.linspace(steps[0], steps[-1], parts, endpoint=False)
     starts = np.unique(np.searchsorted(steps, edges))
-    ends = [*starts[1:], len(steps)]
-    extreme = [start + at(values[start:end]) for start, end in zip(starts, ends, strict=True)
-               for at in (np.argmin, np.argmax)]  # fmt: skip
-    return np.unique([*starts, *extreme, len(steps) - 1])
-
-
-def _put(line: Line2D, curve: Curve) -> None:
-    """Set a line's data and about a dozen markers; an empty line takes no time to draw."""
-    shown = drawn(*curve)
-    line.set_data(curve[0][shown], curve[1][shown])
-    line.set_markevery(max(1, len(shown) // 12))
-    line.set_visible(len(curve[0]) > 0)
+    picked = np.concatenate([
+        [start + low[:, start:end].argmin(axis=1), start + high[:, start:end].argmax(axis=1)]
+        for start, end in zip(starts, [*starts[1:], len(steps)], strict=True)
+    ])  # (2 · parts, long curves)  # fmt: skip
+    for at, places in zip(long, picked.T, strict=True):
+        shown = np.unique(np.concatenate([places, kept[at][[0, -1]]]))
+        kept[at] = shown[finite[at][shown]]
+    return kept
