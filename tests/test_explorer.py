@@ -19,6 +19,7 @@ from gradlab.plotting.charts import Axis, Curve, Curves
 from gradlab.widgets import drawn_explorer as module
 from gradlab.widgets.drawn_controls import Choice, Line, Number, Switch, Whole, log_slider, probability, slider
 from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
+from gradlab.widgets.losses_in_page import asked_kernel
 
 
 class Slope(DrawnExplorer):
@@ -368,3 +369,9 @@ def test_a_start_of_ones_own_is_where_reset_leads():
     explorer.reset()
     assert explorer.state["slope"] == 0.123
     assert explorer.front.spec["controls"]["slope"]["start"] == 0.123
+
+
+def test_a_kernel_that_the_page_asks_for_moves_whatever_the_number_looks_like():
+    record = asked_kernel({"loss": "dpo", "what": "free adam", "hyper": {"beta": 1}})  # as JavaScript writes 1.0
+    assert record["hyper"] == {"beta": 1.0}
+    assert record["laws"]

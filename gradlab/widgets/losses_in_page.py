@@ -46,7 +46,8 @@ def asked_kernel(message: Mapping[str, Any], given: Losses = NO_LOSSES) -> dict[
 
     given  losses by name that the registry does not have. ValueError or NotFusable, in one line, for what is not there.
     """
-    name, hyper = message["loss"], dict(message.get("hyper", {}))
+    name = message["loss"]
+    hyper = {key: float(value) for key, value in message.get("hyper", {}).items()}  # the page writes 1.0 as 1
     one_of("loss", name, loss_names(given))
     loss = pair_loss(name, **hyper) if name in PAIR_LOSSES else with_numbers(given[name], hyper)
     return kernel_of(loss, message["what"])
