@@ -177,6 +177,10 @@ class DrawnExplorer(widgets.VBox):
         """Return the guess that is true now, and one sentence that says so; only where there is an ``ask``."""
         raise NotImplementedError
 
+    def before_guess(self, charts: Sequence[Chart]) -> Sequence[Chart]:
+        """Return the charts without what answers the ``ask``, for a page whose reader has not yet guessed."""
+        return charts
+
     def code(self, state: SimpleNamespace) -> str:
         """Return Python code that computes what is shown, with gradlab's public functions."""
         raise NotImplementedError
@@ -473,8 +477,11 @@ class DrawnExplorer(widgets.VBox):
         from gradlab.widgets.chart_messages import as_messages
 
         outcome = self.outcome(result) if self.ask else ("", "")
+        charts = self.charts(result, self.former)
+        if self.ask and self.controls["guess"].value == UNASKED:
+            charts = self.before_guess(charts)
         self.front.present(
-            as_messages(self.charts(result, self.former)), [row.message() for row in self.readings(result)],
+            as_messages(charts), [row.message() for row in self.readings(result)],
             outcome, more=self._work is not None,
         )  # fmt: skip
 

@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from contourpy import contour_generator
 
-from gradlab.plotting.palette import NOT_TRUE, SETTINGS, SIGNED, TRUE
+from gradlab.plotting.charts import Axis, Bar, Bars, Chart, Curve, Curves, Dash, Handle, Level, Map, Move, Rule
+from gradlab.plotting.palette import INK, NOT_TRUE, SETTINGS, TRUE
 from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, families, variance_ratio
 from gradlab.theory.weight_variance import noise_to_signal
-from gradlab.widgets.controls import Controls, choice, log_slider, slider, whole_slider
-from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import View, look
+from gradlab.widgets.drawn_controls import Choice, Controls, Whole, log_slider, slider
+from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
 
 DRAWS = 50  # of Dirichlet policies and preferences
 POINTS = 25  # of the map, each way
 _STRIDES = (8, 4, 2, 1)  # of the map, from coarse to fine
 _WORK = 1_200_000  # pairs of responses between two looks at the page, about 50 ms
-_SIDES = {"Var[w p]": TRUE, "Var[w] E[p²]": "#444444", "Cov(w², p²)": NOT_TRUE, "E[w p]²": SETTINGS[5]}
-_LOOKS: dict[str, dict[str, Any]] = {
-    "p": {"color": "black", "label": "p"},
-    "q": {"color": "#777777", "linestyle": "--", "label": "q"},
-    "w": {"color": SETTINGS[0], "label": "w"},
-    "product": {"color": SETTINGS[1], "linestyle": "--", "label": "w·p"},
+_SIDES = ("Var[w p]", "Var[w] E[p²]", "Cov(w², p²)", "E[w p]²")
+_LOOKS: dict[str, tuple[str, str, Dash]] = {
+    "p": ("policy p", "#000000", ""),
+    "q": ("preference q", "#777777", "dashed"),
+    "w": ("w", SETTINGS[0], ""),
+    "product": ("w·p", SETTINGS[1], "dashed"),
 }
-_MARKS: dict[str, dict[str, Any]] = {"hold": {"marker": "o", "color": TRUE}, "fail": {"marker": "x", "color": NOT_TRUE}}
-_RING: dict[str, Any] = {"marker": "o", "markersize": 11, "fillstyle": "none", "markeredgewidth": 2, "color": "black"}
-_TOPS = (2.5, 5.0, 10.0, 20.0, 50.0, 200.0)  # of the axis of sides
+_HEIGHT = 165  # of each chart, in pixels
+_RATIO = "log₁₀ (Var[w] E[p²] / Var[w p])"  # above 0 where the theorems hold
 
 FAMILIES: dict[str, Callable[..., families.Pair]] = {
     "gaussian": families.gaussian_pair,
     "one peak": families.peak_pair,
     "Dirichlet": families.dirichlet_pair,
 }
-_UP = {  # the y axis of the map: its name, its ends, its ticks and their labels
-    "gaussian": ("sigma_p", np.geomspace(0.375, 12, POINTS), (0.5, 1, 2, 4, 8), "σ_p (units of y)"),
-    "one peak": ("rest", np.geomspace(1e-4, 0.5, POINTS), (1e-4, 1e-3, 0.01, 0.1, 0.5), "1 − peak"),
+_UP = {  # the y axis of the map: its control, its values and its name
+    "gaussian": ("sigma_p", np.geomspace(0.375, 12, POINTS), "σ_p (units of y)"),
+    "one peak": ("rest", np.geomspace(1e-4, 0.5, POINTS), "1 − peak"),
 }
 _ACROSS = np.linspace(0, 12, POINTS)
 
@@ -55,7 +52,7 @@ class Around:
         self._family = FAMILIES[family]
         self._at_once = max(1, _WORK // arguments["n"] ** 2)
         if family in _UP:
-            up, heights, *_ = _UP[family]
+            up, heights, _ = _UP[family]
             self.settings = [{**arguments, "distance": across, up: height} for height in heights for across in _ACROSS]
             self.values = np.full((POINTS, POINTS), np.nan)  # up and across
         else:
@@ -68,6 +65,14 @@ class Around:
     def known(self) -> np.ndarray:
         """The finest complete map."""
         return self.values[:: self.stride, :: self.stride]
+
+    @property
+    def whole(self) -> np.ndarray:
+        """The finest complete map at all points, interpolated where it is coarser."""
+        places, known = np.arange(POINTS), self.known
+        for _ in range(2):
+            known = np.stack([np.interp(places, places[:: self.stride], column) for column in known.T])
+        return known
 
     def go_on(self) -> bool:
         """Compute one more part; return False if nothing is left. It can stop anywhere: the values say what is done."""
@@ -114,29 +119,33 @@ class Variances:
         return float(noise_to_signal(self.product) / noise_to_signal(self.w))
 
 
-class VarianceExplorer(Explorer):
+class VarianceExplorer(DrawnExplorer):
     """Two distributions, their weights, and whether weighting by p lowers the weights' variance."""
 
     name = "variance"
     question = "Does weighting by p make DPO's weights vary less?"
     prediction = (
-        "Theorems 4 and 5 of the paper say that it does: Var[w p] < Var[w] E[p²]. Here it does. Before you move "
-        "anything: will it still, for a policy that is much narrower than the preference?"
+        "Theorems 4 and 5 of the paper say that it does: Var[w p] < Var[w] E[p²]. At the start it does. Policies "
+        "around this one are narrower or wider, and nearer to the preference or farther away."
     )
+    ask = "Here Var[w p] < Var[w] E[p²], as Theorems 4–5 say. For how many of the policies around this one is it so?"
+    answers: ClassVar = {"all": "for all", "most": "for more than half", "few": "for half or fewer"}
     reading = (
-        "Upper left: policy p and preference q; below them DPO's weight w and the balanced weight w·p, each divided "
-        "by its largest size. The bars are the two sides of the theorems and of the condition that decides: with E[w] "
-        "= 0, the theorems hold exactly where Cov(w², p²) < E[w p]². All bars are in units of Var[w] E[p²], so that "
-        "this bar is 1. The map shows the ratio of the theorems' two sides around the case: teal where they hold, "
-        "brown where not, the black line between; the ring is the case, the faint ring the setting before you touched "
-        "this control. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross where not."
+        "First: policy p and preference q, each divided by the larger of their peaks. Drag a peak to move both modes "
+        "apart, and the diamonds, one σ away, to change a width. Below: DPO's weight w and the balanced weight w·p, "
+        "each divided by its largest size. The bars are the two sides of the theorems, Var[w p] < Var[w] E[p²], and of "
+        "the condition that decides, Cov(w², p²) < E[w p]², in units of Var[w] E[p²]: each statement is true where its "
+        "left side is the shorter bar. With E[w] = 0 both are always true together. The map shows the ratio of the "
+        "theorems' two sides around the case: teal where they hold, brown where not, the line between; the ring is the "
+        "case, and a click moves it. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross "
+        "where not. Faint curves: the setting before you touched this control."
     )
     takeaway = (
         "The inequality is not a law: with E[w] = 0 it is the same as Cov(w², p²) < E[w p]², so it fails where the "
         "policy puts its mass on responses of large w². It fails for every policy that prefers one of three or more "
         "responses and treats the others alike, where the preference is uniform. The claims report has the proof "
         "(variance), and shows each family of p and q by itself. Less variance is also not less "
-        "noise, since w·p is smaller too. The last number compares both relative to their mean size: above 1, w·p is "
+        "noise, since w·p is smaller too. The row on noise compares both relative to their mean size: above 1, w·p is "
         "the noisier weight."
     )
     stories = (
@@ -165,31 +174,33 @@ class VarianceExplorer(Explorer):
         ),
     )
 
+    unfolds = ("Family and responses",)
+
     def make_controls(self) -> dict[str, Controls]:
-        """Return the controls of family, policy, preference and responses."""
+        """Return the controls of policy, preference, family and responses."""
         return {
             "Policy p": {
-                "family": choice("family", "gaussian", list(FAMILIES), "of policy and preference"),
-                "distance": slider("distance", 3.0, 0.0, 12.0, 0.25, "of the modes, in units of y"),
+                "distance": slider("distance", 3.0, 0.0, 12.0, "of the modes, in units of y"),
                 "sigma_p": log_slider("σ_p", 2.5, np.log10(0.375), np.log10(12), "width of p, in units of y"),
                 "rest": log_slider("1 − peak", 0.1, -4, np.log10(0.5), "probability that is not on the peak"),
                 "alpha_p": log_slider("α of p", 1.0, -1, 1, "concentration: the lower, the fewer likely responses"),
+                "seed": Whole("seed", 0, 0, DRAWS - 1, "draws p and q"),
             },
             "Preference q": {
-                "sigma_q": slider("σ_q", 3.0, 0.75, 8.0, 0.25, "width of q, in units of y"),
+                "sigma_q": slider("σ_q", 3.0, 0.75, 8.0, "width of q, in units of y"),
                 "alpha_q": log_slider("α of q", 1.0, -1, 1, "concentration"),
             },
-            "Responses": {
-                "n": whole_slider("responses n", 100, 20, 200, "on a support of 20 units", step=10),
-                "seed": whole_slider("seed", 0, 0, DRAWS - 1, "draws p and q"),
+            "Family and responses": {
+                "family": Choice("family", "gaussian", list(FAMILIES), "of policy and preference"),
+                "n": Whole("responses n", 100, 20, 200, "on a support of 20 units"),
             },
         }
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Show only the controls that the family has."""
+        """Hide the controls that the family does not have."""
         arguments = _arguments(state.family)
         for key, control in self.controls.items():
-            control.layout.display = None if key == "family" or key in arguments else "none"
+            control.hidden = key not in ("family", "guess", *arguments)
 
     def compute(self, state: SimpleNamespace) -> Iterator[Variances]:
         """Yield the case at once, and then again with finer maps; a map is kept until q or n changes."""
@@ -208,22 +219,40 @@ class VarianceExplorer(Explorer):
         while around.go_on():
             yield case
 
-    def make_views(self) -> dict[str, View]:
-        """Return the views: weights and sides; the map."""
-        with mpl.rc_context(look()):
-            return {"weights": self._make_weights(), "map": self._make_map()}
+    def charts(self, result: Variances, former: Variances | None) -> list[Chart]:
+        """Return four charts: policy and preference; the map or the draws; the weights; both sides."""
+        around = _map(result) if result.state.family in _UP else _draws(result)
+        return [_shapes(result, former), around, _weights(result, former), _sides(result)]
 
-    def show(self, result: Variances, former: Variances | None) -> dict[str, Any]:
-        """Show curves, bars and map; return both sides, and noise against signal."""
-        self._show_weights(result, former)
-        self._show_sides(result)
-        self._show_around(result, former)
+    def before_guess(self, charts: Sequence[Chart]) -> list[Chart]:
+        """Return the charts with an empty map, since the map answers."""
+        return [
+            replace(chart, title="the map opens with your guess", values=np.full_like(chart.values, np.nan), levels=())
+            if isinstance(chart, Map)
+            else chart
+            for chart in charts
+        ]
+
+    def readings(self, result: Variances) -> list[Reading]:
+        """Return both sides of both statements, and noise against signal."""
         variance, bound, covariance, mean = result.sides.values()
-        return {
-            "Var[w p]": variance, "Var[w] E[p²]": bound, "ratio": result.ratio,
-            "theorems": "hold" if variance < bound else "do not hold", "Cov(w², p²)": covariance, "E[w p]²": mean,
-            "condition": "true" if covariance < mean else "not true", "noise of w·p / of w": result.noise,
-        }  # fmt: skip
+        left, right, other_left, other_right = _SIDES
+        theorems = {"left": variance, "right": bound, "left / right": result.ratio,
+                    "verdict": "hold" if variance < bound else "do not hold"}  # fmt: skip
+        condition = {"left": covariance, "right": mean, "verdict": "true" if covariance < mean else "not true"}
+        return [
+            Reading("theorems", theorems, f"{left} < {right}"),
+            Reading("condition", condition, f"{other_left} < {other_right}"),
+            Reading("noise", {"left / right": result.noise}, "of w·p over that of w"),
+        ]
+
+    def outcome(self, result: Variances) -> tuple[str, str]:
+        """Return for how many of the settings around the case the theorems hold."""
+        known = result.around.values[np.isfinite(result.around.values)]
+        holds = int((known < 0).sum())
+        truth = "all" if holds == len(known) else "most" if 2 * holds > len(known) else "few"
+        where = "settings of the map" if result.state.family in _UP else "draws"
+        return truth, f"They hold for {holds} of {len(known)} {where}."
 
     def frame(self) -> pd.DataFrame:
         """Return the case first, then the cases around it: settings, and log₁₀ of the ratio of the theorems' sides."""
@@ -250,110 +279,93 @@ print("ratio", variance_ratio(w, p))  # below 1 where the theorems hold
 print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they hold
 """
 
-    def _make_weights(self) -> View:
-        view = View(560, 400, "Policy and preference, DPO's weight and the balanced weight over the responses; "
-                              "bars of both sides of the theorems")  # fmt: skip
-        grid = view.figure.add_gridspec(3, 1, height_ratios=(1, 1.2, 0.9))
-        shapes, weights, bars = (view.figure.add_subplot(place) for place in grid)
-        shapes.set(xlim=(-10, 10), ylim=(0, 1.1), yticks=(0, 1), title="policy p and preference q")
-        weights.set(xlim=(-10, 10), ylim=(-1.1, 1.1), yticks=(-1, 0, 1), title="weights, scaled to 1",
-                    xlabel="response y")  # fmt: skip
-        shapes.tick_params(labelbottom=False)
-        self._lines, self._ghosts = {}, {}
-        for axis, names in ((shapes, ("p", "q")), (weights, ("w", "product"))):
-            for name in names:
-                self._ghosts[name] = view.live(axis.plot([], [], **{**_LOOKS[name], "alpha": 0.3, "label": "_"})[0])
-                self._lines[name] = view.live(axis.plot([], [], **_LOOKS[name])[0])
-            axis.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, borderaxespad=0)
-        bars.set(xlim=(-1.1, _TOPS[0]), ylim=(3.6, -0.6), title="in units of Var[w] E[p²]")
-        bars.set_yticks(range(4), list(_SIDES))
-        bars.grid(visible=False, axis="y")
-        for at in (0, 1):
-            bars.axvline(at, color="#444444", linewidth=0.8, linestyle="-" if at == 0 else ":")
-        self._bars_axis = bars
-        self._bars = [view.live(bar) for bar in bars.barh(range(4), [0, 1, 0, 0], 0.7, color=list(_SIDES.values()))]
-        return view
 
-    def _make_map(self) -> View:
-        view = View(540, 400, "Map of the ratio of the theorems' two sides around the case, or the draws around it")
-        axis = self._axis = view.figure.subplots()
-        axis.grid(visible=False)
-        self._image = view.live(axis.imshow(np.zeros((2, 2)), cmap=SIGNED.reversed(), vmin=-1, vmax=1, aspect="auto",
-                                            origin="lower", interpolation="bilinear"))  # fmt: skip
-        self._border = view.live(axis.plot([], [], color="black", linewidth=1.5)[0])
-        self._draws = {key: view.live(axis.plot([], [], linestyle="", markersize=4, **mark)[0])
-                       for key, mark in _MARKS.items()}  # fmt: skip
-        self._former = view.live(axis.plot([], [], **_RING, alpha=0.3, clip_on=False)[0])
-        self._ring = view.live(axis.plot([], [], **_RING, clip_on=False, zorder=5)[0])
-        self._count = view.live(axis.text(0.02, 0.98, "", transform=axis.transAxes, va="top"))
-        view.figure.colorbar(self._image, ax=axis, label="log₁₀ Var[w p] / (Var[w] E[p²])", extend="both")
-        self._family = ""
-        self._frame_map("gaussian")
-        return view
+def _shapes(result: Variances, former: Variances | None) -> Curves:
+    """Return policy and preference, with handles that move their modes and widths."""
+    return Curves(
+        "policy and preference", "Curves of policy p and of preference q over the responses.",
+        Axis("response y", -10, 10), Axis("relative probability", 0, 1.15), _curves("pq", result, former),
+        handles=[*_handles(result)], link="y", height=_HEIGHT,
+    )  # fmt: skip
 
-    def _frame_map(self, family: str) -> None:
-        """Set limits, ticks and names of the map's axes."""
-        axis, self._family = self._axis, family
-        if family in _UP:
-            _, heights, ticks, name = _UP[family]
-            axis.set(xlim=(0, 12), xlabel="distance of the modes (units of y)", ylabel=name,
-                     ylim=np.log10(heights[[0, -1]]))  # fmt: skip
-            axis.title.set_text("where Theorems 4–5 hold (teal)")
-            axis.set_yticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
-        else:
-            axis.set(xlim=(-1, 1), ylim=(-1, DRAWS), xlabel="log₁₀ Var[w p] / (Var[w] E[p²])", ylabel="seed")
-            axis.title.set_text("draws for which Theorems 4–5 hold (left of 0)")
-            axis.set_yticks(range(0, DRAWS, 10), [str(tick) for tick in range(0, DRAWS, 10)])
 
-    def _show_weights(self, result: Variances, former: Variances | None) -> None:
-        for parts, of in ((self._lines, result), (self._ghosts, former)):
-            for name, line in parts.items():
-                values = None if of is None else getattr(of, name)
-                if of is None or values is None:
-                    line.set_data([], [])
-                    continue
-                top = max(of.p.max(), of.q.max()) if name in "pq" else np.abs(values).max()
-                line.set_data(of.y, values / top)
+def _weights(result: Variances, former: Variances | None) -> Curves:
+    return Curves(
+        "weights", "Curves of DPO's weight and of the balanced weight over the responses.",
+        Axis("response y", -10, 10), Axis("relative weight", -1.1, 1.1), _curves(("w", "product"), result, former),
+        rules=[Rule(y=0)], link="y", height=_HEIGHT,
+    )  # fmt: skip
 
-    def _show_sides(self, result: Variances) -> None:
-        sides = np.array(list(result.sides.values())) / result.sides["Var[w] E[p²]"]
-        for bar, side in zip(self._bars, sides, strict=True):
-            bar.set_width(side)
-        top = next((top for top in _TOPS if sides.max() <= top), _TOPS[-1])
-        self.views["weights"].limits(self._bars_axis, "x", -1.1 * top / _TOPS[0], top)
 
-    def _show_around(self, result: Variances, former: Variances | None) -> None:
-        family = result.state.family
-        if family != self._family:
-            self._frame_map(family)
-            self.views["map"].restyle()
-        if family in _UP:
-            self._show_region(result.around.known, family)
-        else:
-            self._show_draws(result.around.values.ravel())
-        self._image.set_visible(family in _UP)
-        for ring, of in ((self._ring, result), (self._former, former)):
-            ring.set_data(*_place(of) if of is not None and of.state.family == family else ([], []))
+def _curves(names: Sequence[str], result: Variances, former: Variances | None) -> list[Curve]:
+    """Return functions of the responses, p and q with one divisor, weights with one each."""
+    curves = []
+    for of, faint in ((former, True), (result, False)):
+        for name in names if of is not None else ():
+            values = getattr(of, name)
+            top = max(of.p.max(), of.q.max()) if name in "pq" else np.abs(values).max()
+            curves.append(Curve(_LOOKS[name][0], of.y, values / top, *_LOOKS[name][1:], faint=faint))
+    return curves
 
-    def _show_region(self, known: np.ndarray, family: str) -> None:
-        """Show the map, its outermost points on the ends of the axes, and the line on which both sides are equal."""
-        low, high = np.log10(_UP[family][1][[0, -1]])
-        across, up = np.linspace(0, 12, len(known)), np.linspace(low, high, len(known))
-        half = across[1] / 2, (up[1] - up[0]) / 2
-        self._image.set_data(known)
-        self._image.set_extent((-half[0], 12 + half[0], low - half[1], high + half[1]))
-        gap = np.full((1, 2), np.nan)  # between pieces of the line
-        pieces = [gap, *(part for line in contour_generator(across, up, known).lines(0.0) for part in (line, gap))]
-        self._border.set_data(*np.concatenate(pieces).T)  # pyright: ignore[reportArgumentType, reportCallIssue]
-        self._count.set_text("")
-        for dots in self._draws.values():
-            dots.set_data([], [])
 
-    def _show_draws(self, draws: np.ndarray) -> None:
-        self._border.set_data([0, 0], [-1, DRAWS])
-        self._count.set_text(f"hold for {(draws < 0).sum()} of {np.isfinite(draws).sum()} draws")
-        for key, chosen in (("hold", draws < 0), ("fail", draws >= 0)):
-            self._draws[key].set_data(draws[chosen], np.flatnonzero(chosen))
+def _handles(result: Variances) -> Iterator[Handle]:
+    """Yield handles on the peaks, which move the modes apart, and one width away, which change the widths."""
+    state = result.state
+    if state.family not in _UP:
+        return
+    top = max(result.p.max(), result.q.max())
+    for name, side in (("p", -1), ("q", 1)):
+        mode, values, color = side * state.distance / 2, getattr(result, name) / top, _LOOKS[name][1]
+        peak = float(np.interp(mode, result.y, values))
+        yield Handle(f"distance, by the mode of {name}", mode, peak, color, [Move("distance", "x", factor=2 * side)])
+        width = f"sigma_{name}"
+        place = mode - side * getattr(state, width)  # towards the other mode, where there is room
+        if width in _arguments(state.family) and abs(place) <= 10:
+            move = Move(width, "x", origin=mode, factor=-side)
+            slope = float(np.interp(place, result.y, values))
+            yield Handle(f"σ_{name}, the width of {name}", place, slope, color, [move], shape="diamond")
+
+
+def _sides(result: Variances) -> Bars:
+    """Return bars of both sides of the theorems and of the condition."""
+    left, right, other_left, other_right = np.array([*result.sides.values()]) / result.sides[_SIDES[1]]
+    said, color = ("smaller", TRUE) if left < right else ("larger", NOT_TRUE)
+    return Bars(
+        "both sides", f"Bars of the two sides of the theorems, {_SIDES[0]} < {_SIDES[1]}, and of the condition, "
+        f"{_SIDES[2]} < {_SIDES[3]}.", f"in units of {_SIDES[1]}", ["theorems", "condition"],
+        [Bar(f"left side, {said}", np.array([left, other_left]), color),
+         Bar("right side", np.array([right, other_right]), "#777777")], height=_HEIGHT,
+    )  # fmt: skip
+
+
+def _map(result: Variances) -> Map:
+    """Return the ratio of the theorems' sides around the case, which a click moves."""
+    control, heights, label = _UP[result.state.family]
+    return Map(
+        "where Theorems 4–5 hold (teal)", f"Map of the ratio of the theorems' two sides, by distance and {label}.",
+        Axis("distance of the modes (units of y)", 0, 12), Axis(label, *heights[[0, -1]], "log"), _ACROSS, heights,
+        -result.around.whole, _RATIO, -1, 1, "signed", levels=[Level(0.0, "#000000")],
+        ring=(result.state.distance, getattr(result.state, control)), picks=("distance", control), height=_HEIGHT,
+    )  # fmt: skip
+
+
+def _draws(result: Variances) -> Curves:
+    """Return the ratio of the theorems' sides for each draw; a click chooses a draw."""
+    ratios, seeds = -result.around.values.ravel(), np.arange(DRAWS)
+    known = np.isfinite(ratios)
+    end = max(1.0, float(np.ceil(np.abs(ratios[known]).max())))
+    kinds = (("hold", TRUE, "dot", known & (ratios > 0)), ("do not hold", NOT_TRUE, "cross", known & (ratios <= 0)))
+    curves = [
+        Curve(name, ratios[chosen], seeds[chosen].astype(float), color, marker=marker, line=False)
+        for name, color, marker, chosen in kinds
+    ]
+    here = Curve("this draw", np.array([-np.log10(result.ratio)]), np.array([float(result.state.seed)]), INK,
+                 marker="ring", line=False)  # fmt: skip
+    return Curves(
+        f"Theorems 4–5 hold for {(ratios[known] > 0).sum()} of {known.sum()} draws",
+        "One mark per draw of p and q: to the right of 0 the theorems hold.", Axis(_RATIO, -end, end),
+        Axis("seed", -1, DRAWS), [*curves, here], rules=[Rule(x=0)], picks=("", "seed"), height=_HEIGHT,
+    )  # fmt: skip
 
 
 def _arguments(family: str) -> tuple[str, ...]:
@@ -366,11 +378,3 @@ def _log_ratios(family: Callable[..., families.Pair], settings: list[dict[str, A
         settings = [{**setting, "sigma_p": setting["sigma_p"] * 1.0001} for setting in settings]
     log_p, log_q = (np.stack(logs) for logs in zip(*(family(**setting) for setting in settings), strict=True))
     return np.log10(variance_ratio(dpo_weight(log_p, log_q), np.exp(log_p)))
-
-
-def _place(of: Variances) -> tuple[list[float], list[float]]:
-    """Return the place of the case on the map, or among the draws."""
-    family = of.state.family
-    if family in _UP:
-        return [of.state.distance], [float(np.log10(getattr(of.state, _UP[family][0])))]
-    return [float(np.log10(of.ratio))], [of.state.seed]
