@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
+from node import needs_node, with_bundle
 
 from gradlab.plotting import charts
 from gradlab.plotting.charts import Arrows, Axis, Bar, Bars, Curve, Curves, Handle, Map, Move, Picture, Track
@@ -21,7 +22,7 @@ CURVES = Curves(
 )  # fmt: skip
 EVERY = [
     CURVES,
-    Map("M", "d", X, Y, np.arange(3), np.arange(2), np.arange(6).reshape(2, 3), "π", np.float32(0), 1,
+    Map("M", "d", X, Y, np.arange(3), np.array([1, 10]), np.arange(6).reshape(2, 3), "π", np.float32(0), 1,
         struck=np.array([[True, False, True]] * 2), ring=(0.5, 1)),
     Arrows("F", "d", X, X, *[np.zeros(0)] * 4, []),
     Bars("B", "d", "nats", ("π_w", "π_l"), [Bar("A", np.array([1, 2]), "#000000")]),
@@ -72,3 +73,29 @@ def test_what_is_not_bytes_is_json():
 
 def test_equal_charts_are_equal_messages():
     assert as_messages([CURVES]) == as_messages([CURVES])
+
+
+@needs_node
+def test_the_page_reads_the_numbers_to_the_last_bit():
+    body = """
+      const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"));
+      const padded = new Uint8Array([9, ...bytes(given.f8.base64)]);  // a view that begins at an odd place
+      const view = new DataView(padded.buffer, 1);
+      const read = [view, bytes(given.f8.base64).buffer].map((f8) => lab.arrayOf({ f8, shape: given.shape }));
+      const plain = lab.arrayOf([1.5, null]);
+      return [...read.map((numbers) => Buffer.from(numbers.buffer).toString("base64")), plain.map(Number.isNaN)];
+    """
+    sent = in_text(as_messages([CURVES]))[0]["curves"][0]["x"]
+    assert with_bundle(body, sent) == [sent["f8"]["base64"]] * 2 + [[0, 1]]
+
+
+@needs_node
+def test_controls_are_set_within_their_ends_and_rounded_as_their_slider_rounds():
+    number = {"kind": "number", "low": 0.01, "high": 10, "scale": "log"}
+    cases = [
+        [0.123456, number], [99, number], [-1, number], [3.4, {"kind": "whole", "low": 0, "high": 9}],
+        [3.4, {"kind": "whole", "low": 0, "high": None}], [-3.4, {"low": 0, "high": None}], [7.77, None],
+        [0.12345, {"kind": "number", "low": 0, "high": 1, "scale": "linear"}],
+    ]  # fmt: skip
+    body = "return given.map(([value, control]) => lab.heldBy(value, control ?? undefined))"
+    assert with_bundle(body, cases) == [0.123, 10, 0.01, 3, 3, 0, 7.77, 0.123]

@@ -185,7 +185,7 @@ def test_cells_of_a_logarithmic_axis_are_equally_wide():
         [a_map([[0, 1, 0]], columns=np.array([0.01, 0.1, 1]), x=Axis("p", 0.01, 1, "log"), colors="moreOfB")]
     )
     low, high = (to_hex(MORE_OF_B(value)) for value in (0.0, 1.0))
-    places = (0.011, 0.029, 0.035, 0.29, 0.35, 0.95)
+    places = (0.0033, 0.031, 0.033, 0.31, 0.33, 3.0)
     assert [color_at(figure, figure.axes[0], p, 0) for p in places] == [low, low, high, high, low, low]
 
 
@@ -324,6 +324,25 @@ def test_an_axis_without_length_is_drawn():
 def test_a_map_whose_positions_are_not_those_of_its_values_is_refused():
     with pytest.raises(ValueError, match=r"values must be \(2, 3\), as there are rows and columns, got \(3, 2\)"):
         a_map(np.zeros((3, 2)), columns=np.arange(3), rows=np.arange(2))
+
+
+@pytest.mark.parametrize(
+    ("places", "axis", "words"),
+    [([1, 2, 4], Axis("p", 1, 4), r"columns must rise evenly on the linear axis 'p'"),
+     ([3, 2, 1], Axis("p", 1, 3), r"columns must rise evenly"),
+     ([1, 2, 3], Axis("p", 1, 4, "log"), r"columns must rise evenly on the log axis"),
+     ([1, 2, 3], Axis("p", 4, 1), r"the x axis of a map must run to the right, got 4 to 1"),
+     ([1, 2, 3], Axis("p", 1, 4, "symlog"), r"the axis 'p' of a map must be linear or log, got symlog")],
+)  # fmt: skip
+def test_a_map_whose_cells_have_no_place_is_refused(places, axis, words):
+    with pytest.raises(ValueError, match=words):
+        a_map(np.zeros((2, 3)), columns=np.array(places), x=axis)
+
+
+def test_a_map_ends_at_the_edges_of_its_cells():
+    axes = drawn([a_map(np.zeros((2, 3)), columns=np.array([0.01, 0.1, 1]), x=Axis("p", 0.01, 1, "log"))]).axes[0]
+    assert axes.get_xlim() == pytest.approx((10**-2.5, 10**0.5))
+    assert axes.get_ylim() == (1.5, -0.5)
 
 
 def test_a_curve_of_other_lengths_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import singledispatch
 from typing import Literal, cast
 
@@ -57,20 +58,19 @@ def _curves(chart: charts.Curves, axes: Axes) -> None:
 
 @draw_chart.register
 def _map(chart: charts.Map, axes: Axes) -> None:
-    _frame(axes, chart.x, chart.y)
+    x, y = _over(chart.columns, chart.x), _over(chart.rows, chart.y)
+    _frame(axes, x, y)
     axes.grid(visible=False)
-    left, right, columns = _cells(chart.columns, chart.x)
-    bottom, top, rows = _cells(chart.rows, chart.y)
-    values = np.asarray(chart.values, float)[rows][:, columns]
+    rows = slice(None, None, 1 if y.low < y.high else -1)
+    values = np.asarray(chart.values, float)[rows]
     axes.imshow(
-        np.maximum(values, chart.low) if chart.logarithmic else values, extent=(left, right, bottom, top),
-        transform=axes.transAxes, origin="lower", aspect="auto", interpolation="nearest", cmap=COLORS[chart.colors],
-        norm=_norm(chart),
+        np.maximum(values, chart.low) if chart.logarithmic else values, extent=(0, 1, 0, 1), transform=axes.transAxes,
+        origin="lower", aspect="auto", interpolation="nearest", cmap=COLORS[chart.colors], norm=_norm(chart),
     )  # fmt: skip
     for level in chart.levels:
         _contour(axes, chart, level)
     if chart.struck is not None:
-        _strike(axes, np.asarray(chart.struck)[rows][:, columns], (left, right, bottom, top))
+        _strike(axes, np.asarray(chart.struck)[rows])
     if chart.ring is not None:
         for size, width, color in ((12, 3.5, "black"), (12, 1.8, "white")):
             axes.plot(*chart.ring, "o", markersize=size, markerfacecolor="none", markeredgewidth=width,
@@ -223,14 +223,16 @@ def _norm(chart: charts.Map) -> Normalize:
     return (LogNorm if chart.logarithmic else Normalize)(chart.low, chart.high, clip=True)
 
 
-def _cells(centres: np.ndarray, axis: charts.Axis) -> tuple[float, float, slice]:
-    """Return where cells begin and end, in shares of the axis, and the order that goes from there to there."""
-    places = share(np.asarray(centres, float), axis)
-    half = (places[-1] - places[0]) / (2 * (len(places) - 1)) if len(places) > 1 else 0.5
-    low, high = float(places[0] - half), float(places[-1] + half)
-    if len(places) == 1:
-        return 0.0, 1.0, slice(None)
-    return (low, high, slice(None)) if low < high else (high, low, slice(None, None, -1))
+def _over(centres: np.ndarray, axis: charts.Axis) -> charts.Axis:
+    """Return the axis with its ends at the edges of the outer cells; as it is for a single cell, which has no edges."""
+    if len(centres) < 2:
+        return axis
+    log = axis.kind == "log"
+    places = np.log(centres) if log else np.asarray(centres, float)
+    half = (places[-1] - places[0]) / (2 * (len(places) - 1))
+    ends = np.array([places[0] - half, places[-1] + half])
+    low, high = (np.exp(ends) if log else ends).tolist()
+    return replace(axis, low=low, high=high) if axis.low <= axis.high else replace(axis, low=high, high=low)
 
 
 def _contour(axes: Axes, chart: charts.Map, level: charts.Level) -> None:
@@ -250,12 +252,10 @@ def _contour(axes: Axes, chart: charts.Map, level: charts.Level) -> None:
         _note(axes, (across, up), level.label, level.color, ha="center", va="center")
 
 
-def _strike(axes: Axes, struck: np.ndarray, extent: tuple[float, float, float, float]) -> None:
+def _strike(axes: Axes, struck: np.ndarray) -> None:
     rows, columns = np.nonzero(struck)
-    left, right, bottom, top = extent
-    wide, tall = (right - left) / struck.shape[1], (top - bottom) / struck.shape[0]
-    x = left + wide * (columns[:, None] + np.array([0.2, 0.8, np.nan]))
-    y = bottom + tall * (rows[:, None] + np.array([0.2, 0.8, np.nan]))
+    part = np.array([0.2, 0.8, np.nan])
+    x, y = (columns[:, None] + part) / struck.shape[1], (rows[:, None] + part) / struck.shape[0]
     for width, color, alpha in ((2.4, "black", 0.3), (0.9, "white", 1.0)):
         axes.plot(x.ravel(), y.ravel(), color=color, alpha=alpha, linewidth=width, transform=axes.transAxes, zorder=4)
 

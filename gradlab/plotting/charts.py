@@ -157,8 +157,11 @@ class Level:
 class Map:
     """Values (R, C) as colours; NaN is left empty, and cells that ``struck`` (R, C) names are struck through.
 
-    rows, columns  positions of the cells' centres on the axes, (R,) and (C,), evenly spaced in the axis's scale.
+    rows, columns  positions of the cells' centres on the axes, (R,) and (C,), rising evenly in the axis's scale, which
+                   is linear or log. The axes end at the edges of the outer cells; an axis's own ends say which way y
+                   runs, and where a single row or column ends.
     quantity       the name of a value, with its unit; low and high are the values of the first and last colour.
+    struck_means   what a reader is told of a cell that is struck through.
     ring           a point (x, y) that is marked. picks: controls that a click sets to the x and y of the click.
     """
 
@@ -176,16 +179,26 @@ class Map:
     logarithmic: bool = False
     levels: Sequence[Level] = ()
     struck: np.ndarray | None = None
+    struck_means: str = "struck through"
     ring: tuple[float, float] | None = None
     picks: tuple[str, str] = ("", "")
     link: str = ""
     height: int = 240
 
     def __post_init__(self) -> None:
-        """Refuse values that are not one per row and column."""
+        """Refuse values that are not one per row and column, and positions that no map can have."""
         shape, found = (len(self.rows), len(self.columns)), np.shape(self.values)
         if shape != found:
             raise ValueError(f"values must be {shape}, as there are rows and columns, got {found}")
+        if self.x.low > self.x.high:
+            raise ValueError(f"the x axis of a map must run to the right, got {self.x.low} to {self.x.high}")
+        for name, axis, places in (("columns", self.x, self.columns), ("rows", self.y, self.rows)):
+            if axis.kind == "symlog":
+                raise ValueError(f"the axis {axis.label!r} of a map must be linear or log, got symlog")
+            with np.errstate(divide="ignore", invalid="ignore"):
+                steps = np.diff(np.log(places) if axis.kind == "log" else places)
+            if not (np.all(steps > 0) and np.allclose(steps, steps.mean() if len(steps) else 0, rtol=1e-3, atol=0)):
+                raise ValueError(f"{name} must rise evenly on the {axis.kind} axis {axis.label!r}, got {places}")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import { area, line } from "d3-shape";
 import { draw, put } from "./draw";
 import { drawHandles, type Handle } from "./handles";
 import { type Marker, markPath } from "./marks";
-import { Plot, type PlotOptions } from "./plot";
+import { inside, Plot, type PlotOptions } from "./plot";
 import { nearest, spelt } from "./reading";
 
 /** A curve: x rises, but where there are marks alone, it need not. low and high are the ends of a band. NaN is a gap. */
@@ -29,7 +29,10 @@ export interface Curve {
   size?: number;
 }
 
-/** What is drawn with curves: ranges of x that are shaded, straight lines across at an x or a y, and words at points. */
+/**
+ * What is drawn with curves: ranges of x that are shaded, straight lines across at an x or a y, lines of slope 1 through
+ * an x and a y, and words at points.
+ */
 export interface Extras {
   bands?: readonly { from: number; to: number; label?: string }[];
   rules?: readonly { x?: number; y?: number; label?: string; dash?: string }[];
@@ -60,6 +63,8 @@ export class CurvePlot extends Plot {
   onhover: (x: number | null) => void = () => {};
   /** Called with a mark without a line that is clicked, or chosen by Enter: its curve, and its place in it. */
   onpick: (curve: Curve, at: number) => void = () => {};
+  /** Called with the place of a click inside the axes, or of the mark that Enter chooses. */
+  onplace: (x: number, y: number) => void = () => {};
   private curves: readonly Curve[] = [];
   private handles: readonly Handle[] = [];
   private extras: Extras = {};
@@ -79,7 +84,12 @@ export class CurvePlot extends Plot {
       this.point = at && this.nearestMark(at);
       this.hover(at && this.x.invert(at[0]));
     });
-    this.stage.addEventListener("click", () => this.pick());
+    this.stage.addEventListener("click", (event) => {
+      this.pick();
+      const at = this.placeOf(event);
+      const held = (event.target as Element).closest(".gl-handle");
+      if (!held && this.within(at)) this.onplace(this.x.invert(at[0]), this.y.invert(at[1]));
+    });
   }
 
   show(curves: readonly Curve[], handles: readonly Handle[] = [], extras: Extras = {}): void {
@@ -176,18 +186,12 @@ export class CurvePlot extends Plot {
   }
 
   private drawExtras(): void {
-    const { width, plotHeight } = this;
     draw(this.layer("spans"), "rect", this.extras.bands ?? [], {
       x: ({ from, to }) => this.across(Math.min(from, to)), width: ({ from, to }) => Math.abs(this.across(to) - this.across(from)),
-      height: plotHeight,
+      height: this.plotHeight,
     });
-    draw(this.layer("rules"), "line", this.rules, {
-      class: "gl-rule",
-      "--gl-dash": ({ dash }) => dash,
-      x1: ({ x }) => (x === undefined ? 0 : this.x(x)),
-      x2: ({ x }) => (x === undefined ? width : this.x(x)),
-      y1: ({ y }) => (y === undefined ? 0 : this.y(y)),
-      y2: ({ y }) => (y === undefined ? plotHeight : this.y(y)),
+    draw(this.layer("rules"), "path", this.rules, {
+      class: "gl-rule", "--gl-dash": ({ dash }) => dash, d: ({ places }) => `M${places.join("L")}`,
     });
     draw(this.layer("words"), "text", this.words(), {
       class: ({ color }) => (color ? "gl-word gl-color gl-colored" : "gl-word"),
@@ -199,10 +203,21 @@ export class CurvePlot extends Plot {
     });
   }
 
-  /** Rules that lie between the ends of their axis. */
-  private get rules() {
-    const [{ domain: across }, { domain: up }] = [this.options.x, this.options.y];
-    return (this.extras.rules ?? []).filter(({ x = across[0], y = up[0] }) => this.reaches(x, y));
+  /** Rules that lie between the ends of their axes, with their places in pixels. */
+  private get rules(): { x?: number; y?: number; label?: string; dash?: string; places: [number, number][] }[] {
+    const rules = (this.extras.rules ?? []).map((rule) => ({ ...rule, places: this.placesOf(rule.x, rule.y) }));
+    return rules.filter(({ places }) => places.length > 1);
+  }
+
+  private placesOf(x: number | undefined, y: number | undefined): [number, number][] {
+    const { width, plotHeight } = this;
+    if (x !== undefined && y !== undefined) {
+      const across = Array.from({ length: width + 1 }, (_, right) => right);
+      const places = across.map((right): [number, number] => [right, this.y(this.x.invert(right) + y - x)]);
+      return places.filter((at) => this.within(at));
+    }
+    const ends: [number, number][] = x === undefined ? [[0, this.y(y!)], [width, this.y(y!)]] : [[this.x(x), 0], [this.x(x), plotHeight]];
+    return ends.filter((at) => this.within(at));
   }
 
   /** A place on the x axis in pixels, kept inside. */
@@ -217,11 +232,11 @@ export class CurvePlot extends Plot {
     const ofBands = bands.map(({ from, to, label }): Word => (
       { x: (this.across(from) + this.across(to)) / 2, y: 12, text: label ?? "", anchor: "middle" }
     ));
-    const ofRules = this.rules.map(({ x, y, label = "" }): Word =>
-      x === undefined
-        ? { x: width - 4, y: this.y(y!) - 4, text: label, anchor: "end" }
-        : { x: this.x(x) + 4, y: 12, text: label, anchor: "start" },
-    );
+    const ofRules = this.rules.map(({ x, y, label = "", places }): Word => {
+      const [right, down] = places[places.length - 1];
+      if (x !== undefined && y === undefined) return { x: right + 4, y: 12, text: label, anchor: "start" };
+      return { x: right - 4, y: Math.max(down - 4, 12), text: label, anchor: "end" };
+    });
     const ofPoints = labels.filter(({ x, y }) => this.reaches(x, y)).map(({ x, y, text, color }): Word => {
       const left = this.x(x) > width / 2; // where there is room
       return { x: this.x(x) + (left ? -8 : 8), y: this.y(y) - 6, text, color, anchor: left ? "end" : "start" };
@@ -288,7 +303,7 @@ export class CurvePlot extends Plot {
   }
 
   protected key(name: string): boolean {
-    if (name === "Enter" || name === " ") return this.pick();
+    if (name === "Enter" || name === " ") return this.choose();
     const xs = this.lined[0]?.x;
     if (!xs?.length) return this.walk(name);
     const here = this.marked === null ? -1 : nearest(xs, this.marked);
@@ -309,9 +324,17 @@ export class CurvePlot extends Plot {
     return true;
   }
 
-  private pick(): boolean {
+  private choose(): boolean {
+    const [curve] = this.lined;
+    const at = this.marked === null || !curve ? -1 : nearest(curve.x, this.marked);
+    const chosen = this.point ?? (at < 0 ? null : { curve, at });
+    this.pick();
+    if (chosen) this.onplace(chosen.curve.x[chosen.at], chosen.curve.y[chosen.at]);
+    return chosen !== null;
+  }
+
+  private pick(): void {
     if (this.point) this.onpick(this.point.curve, this.point.at);
-    return this.point !== null;
   }
 
   private nearestMark([right, down]: [number, number]): Point | null {
@@ -326,8 +349,7 @@ export class CurvePlot extends Plot {
   }
 
   private hover(x: number | null): void {
-    const [low, high] = this.options.x.domain;
-    this.mark(x !== null && x >= low && x <= high ? x : null);
+    this.mark(x !== null && x === inside(x, this.options.x.domain) ? x : null);
     this.onhover(this.marked);
   }
 

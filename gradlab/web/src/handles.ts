@@ -4,7 +4,7 @@ import { drag } from "d3-drag";
 import type { Selection } from "d3-selection";
 import { type Layer, put } from "./draw";
 import { type Marker, markPath } from "./marks";
-import type { PlotOptions, Scale } from "./plot";
+import { inside, type PlotOptions, type Scale } from "./plot";
 import { spelt } from "./reading";
 
 /** A point that can be dragged, and moved by arrow keys in steps of a hundredth of the axes. */
@@ -16,6 +16,8 @@ export interface Handle {
   /** Called at the end of a drag, and after each key. */
   end?: () => void;
   shape?: Marker;
+  /** Answers an arrow key instead of a move by a hundredth of the axes; right and up are −1, 0 or 1. */
+  step?: (right: number, up: number) => void;
 }
 
 /** A picture's scales as they are now. */
@@ -51,7 +53,6 @@ function listen(
   { x: across, y: up }: Pick<PlotOptions, "x" | "y">,
   scales: Scales,
 ): void {
-  const inside = (value: number, [low, high]: [number, number]) => Math.min(Math.max(value, low), high);
   const go = (handle: Handle, right: number, down: number) =>
     handle.move([inside(scales.x.invert(right), across.domain), inside(scales.y.invert(down), up.domain)]);
   const step = (scale: Scale) => Math.abs(scale.range()[1] - scale.range()[0]) / 100; // pixels
@@ -63,7 +64,8 @@ function listen(
       event.preventDefault();
       event.stopPropagation();
       const [right, down] = place(handle);
-      go(handle, right + by[0] * step(scales.x), down + by[1] * step(scales.y));
+      if (handle.step) handle.step(by[0], -by[1]);
+      else go(handle, right + by[0] * step(scales.x), down + by[1] * step(scales.y));
       handle.end?.();
     })
     .call(

@@ -15,6 +15,8 @@ export interface NumericAxis {
   values: readonly number[];
   kind?: "linear" | "log";
   ticks?: readonly number[];
+  /** Of rows: true if the first is at the top. */
+  down?: boolean;
 }
 
 /** A line on which the values are equal to one. */
@@ -37,9 +39,11 @@ export interface MapOptions extends Omit<PlotOptions, "x" | "y"> {
   /** Values of the first and the last colour. */
   ends: [number, number];
   logarithmic?: boolean;
-  /** Numbers along the columns and the rows; both or neither. Row 0 is then at the bottom. */
+  /** Numbers along the columns and the rows; both or neither. Row 0 is then at the bottom, unless y goes down. */
   x?: NumericAxis;
   y?: NumericAxis;
+  /** Words for cells that are struck through; default: "in no pair". */
+  struck?: string;
   /** True: colours go over from cell to cell. */
   smooth?: boolean;
   levels?: readonly Level[];
@@ -90,7 +94,7 @@ export class HeatMap extends Plot {
   ) {
     const names = map.names ?? [map.y?.label ?? "row", map.x?.label ?? "column"];
     const upright = axisOf(names[0], map.rows, map.y);
-    if (!map.y) upright.domain.reverse();
+    if (!map.y || map.y.down) upright.domain.reverse();
     super(parent, { right: 74, ...map, x: axisOf(names[1], map.columns, map.x), y: upright });
     this.names = names;
     this.extras = { levels: map.levels, ring: map.ring };
@@ -155,12 +159,12 @@ export class HeatMap extends Plot {
 
   /** Puts colours on the canvas where they have changed: a browser copies the whole canvas to the screen each time. */
   private paintCells(colors: Uint8ClampedArray<ArrayBuffer>): void {
-    const { rows, columns, y } = this.map;
+    const { rows, columns } = this.map;
     if (colors.length === this.painted.length && colors.every((value, at) => value === this.painted[at])) return;
     this.painted = colors;
     const image = new ImageData(colors, columns, rows);
     const context = this.canvas.getContext("2d")!;
-    if (!y) context.putImageData(image, 0, 0);
+    if (!this.upwards) context.putImageData(image, 0, 0);
     else for (let row = 0; row < rows; row++) context.putImageData(image, 0, rows - 1 - 2 * row, 0, row, columns, 1);
   }
 
@@ -209,11 +213,11 @@ export class HeatMap extends Plot {
   }
 
   private drawLevels(): void {
-    const { rows, columns, y } = this.map;
+    const { rows, columns } = this.map;
     const table = contours().size([columns, rows]);
     const place = ([across, down]: number[]): [number, number] => {
       const share = down / rows;
-      return [(across / columns) * this.width, (y ? 1 - share : share) * this.plotHeight];
+      return [(across / columns) * this.width, (this.upwards ? 1 - share : share) * this.plotHeight];
     };
     const levels = (this.extras.levels ?? []).filter(() => this.values.length > 0);
     const drawn = levels.map((level) => {
@@ -250,12 +254,12 @@ export class HeatMap extends Plot {
   }
 
   protected key(name: string): boolean {
-    const { rows, columns, y } = this.map;
+    const { rows, columns } = this.map;
     if (name === "Enter" || name === " ") {
       if (this.marked) this.choose(this.marked);
       return this.marked !== null;
     }
-    const key = (y && { ArrowUp: "ArrowDown", ArrowDown: "ArrowUp" }[name]) || name; // row 0 of numbers is at the bottom
+    const key = (this.upwards && { ArrowUp: "ArrowDown", ArrowDown: "ArrowUp" }[name]) || name;
     const next = this.marked ? moved(key, this.marked, rows, columns) : moved(key, [0, 0], rows, columns) && ([0, 0] as Cell);
     if (!next && name !== "Escape") return false;
     this.hover(next);
@@ -297,16 +301,21 @@ export class HeatMap extends Plot {
   }
 
   private cellOf([right, down]: [number, number]): Cell | null {
-    const { rows, columns, y } = this.map;
+    const { rows, columns } = this.map;
     const cell = cellAt(right / this.width, down / this.plotHeight, rows, columns);
-    return cell && y ? [rows - 1 - cell[0], cell[1]] : cell;
+    return cell && this.upwards ? [rows - 1 - cell[0], cell[1]] : cell;
+  }
+
+  /** True if row 0 is at the bottom. */
+  private get upwards(): boolean {
+    return this.map.y !== undefined && !this.map.y.down;
   }
 
   /** A cell's place in pixels. */
   private boxOf([row, column]: Cell): { x: number; y: number; width: number; height: number } {
-    const { rows, columns, y } = this.map;
+    const { rows, columns } = this.map;
     const [width, height] = [this.width / columns, this.plotHeight / rows];
-    return { x: column * width, y: (y ? rows - 1 - row : row) * height, width, height };
+    return { x: column * width, y: (this.upwards ? rows - 1 - row : row) * height, width, height };
   }
 
   private drawMark(): void {
@@ -322,7 +331,7 @@ export class HeatMap extends Plot {
   private reads([row, column]: Cell): string {
     const { columns, quantity, x, y } = this.map;
     const at = row * columns + column;
-    const seen = this.hidden?.[at] ? ", in no pair" : "";
+    const seen = this.hidden?.[at] ? `, ${this.map.struck ?? "in no pair"}` : "";
     const place = [`${this.names[0]} ${y ? spelt(y.values[row]) : row}`, `${this.names[1]} ${x ? spelt(x.values[column]) : column}`];
     return `${(x ? place.reverse() : place).join(", ")}: ${quantity} ${spelt(this.values[at] ?? NaN)}${seen}`;
   }

@@ -7,10 +7,13 @@
  */
 
 export * from "./bars";
+export { arrayOf } from "./chart_messages";
+export * from "./charts";
 export * from "./curves";
 export * as effects from "./effects";
 export * from "./field";
 export * from "./spec";
+export { heldBy } from "./grips";
 export * from "./handles";
 export * from "./heatmap";
 export { type Job, Trainer } from "./job";

@@ -89,6 +89,12 @@ export abstract class Plot {
     this.element.setAttribute("aria-label", text);
   }
 
+  /** Changes the words for a reader who cannot see the picture. */
+  set description(text: string) {
+    this.options.description = text;
+    this.svg.attr("aria-label", text);
+  }
+
   /** Forgets the picture: nothing is left on the page. */
   remove(): void {
     this.watch.disconnect();
@@ -293,6 +299,11 @@ function plainColor(text: string): string {
   return `rgb(${red}, ${green}, ${blue})`;
 }
 
+/** A value kept within an axis, which may run either way. */
+export function inside(value: number, [one, other]: readonly [number, number]): number {
+  return Math.min(Math.max(value, Math.min(one, other)), Math.max(one, other));
+}
+
 export function scaleOf({ kind, domain }: Axis): Scale {
   return (kind === "log" ? scaleLog() : kind === "symlog" ? scaleSymlog() : scaleLinear()).domain(domain);
 }
@@ -301,7 +312,8 @@ export function scaleOf({ kind, domain }: Axis): Scale {
  * Few ticks; a logarithmic axis has powers of ten, every second or third where there are many, with 2 and 5 times as much
  * where there are fewer than three, and a symlog axis 0, too.
  */
-export function ticks({ kind, domain: [low, high], ticks: chosen }: Axis, scale: Scale, count: number): number[] {
+export function ticks({ kind, domain, ticks: chosen }: Axis, scale: Scale, count: number): number[] {
+  const [low, high] = [Math.min(...domain), Math.max(...domain)]; // an axis may run downwards
   if (chosen) return chosen.filter((value) => value >= low && value <= high);
   if (kind !== "log" && kind !== "symlog") return scale.ticks(count);
   const powers: number[] = kind === "symlog" && low <= 0 && high >= 0 ? [0] : [];
