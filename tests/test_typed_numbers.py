@@ -15,6 +15,7 @@ SETTING, QUANTILE, STATED = "a setting of the story", "quantiles that are drawn"
 ALLOWED = {
     ("frontier_explorer.py", "40%"): SETTING,
     ("grid_explorer.py", "40%"): SETTING,
+    ("grid_explorer.py", "80%"): QUANTILE,
     ("sigmoid_explorer.py", "90%"): "arithmetic: 9 of 10, as Δu = log 9",
     ("training_log_explorer.py", "10%"): QUANTILE,
     ("training_log_explorer.py", "90%"): QUANTILE,

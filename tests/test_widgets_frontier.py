@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from own_losses import SquaredMargin
 
 from gradlab.experiments.questions.frontier import ends_at_equal_kl
 from gradlab.lab.fit import fit
@@ -41,10 +42,10 @@ def ideal_at_kl(explorer, level, value):
 
 
 def test_points_are_trainings_judged_by_the_librarys_metrics(explorer):
-    explorer.set(beta=10**0.35, mask_rate=0.2, seed=3, loss_c="nbdpo")
+    explorer.set(beta_c=10**0.35, mask_rate=0.2, seed=3, count=3, loss_c="nbdpo")
     world = gaussian_world(mask_rate=0.2, seed=3)
     frame = explorer.frame().query("side != 'ideal'")
-    assert len(frame) == 3 * 12 == explorer.numbers["trained"]
+    assert len(frame) == 2 * 11 + 12 == explorer.numbers["trained"]
     for side, name, beta in (("A", "dpo", 0.1), ("B", "bdpo", 1.0), ("C", "nbdpo", 10**0.35)):
         row = frame[(frame["side"] == side) & (frame["beta"] == beta)].iloc[0]
         end = fit(world, pair_loss(name, beta=beta), pairs=100, seed=3).history.iloc[-1]
@@ -55,7 +56,11 @@ def test_points_are_trainings_judged_by_the_librarys_metrics(explorer):
 
 
 def test_no_policy_lies_above_the_ideal_curve(explorer):
-    for state in ({}, {"mask_rate": 0.8, "pairs": 20, "loss_c": "fixed-weight"}, {"utility": "independent"}):
+    for state in (
+        {},
+        {"mask_rate": 0.8, "pairs": 20, "count": 3, "loss_c": "fixed-weight"},
+        {"utility": "independent"},
+    ):
         explorer.set(**state)
         frame = explorer.frame()
         assert (frame["below_ideal"] > -1e-9).all()
@@ -70,25 +75,65 @@ def test_no_policy_lies_above_the_ideal_curve(explorer):
 
 
 def test_below_ideal_is_the_distance_to_the_curve_at_that_kl(explorer):
-    line = explorer.result.of("_b")
+    line = explorer.result.of("b")
     above = np.array([ideal_at_kl(explorer, kl, "utility") for kl in line["kl"]])
     np.testing.assert_allclose(explorer.result.below_ideal(line), above - line["utility"], atol=2e-3)
 
 
-def test_the_kl_axis_is_wide_enough_for_any_policy_from_a_uniform_reference(explorer):
-    low, high = explorer.views["frontier"].figure.axes[0].get_xlim()
-    assert low < 0
-    assert np.log(20) < high
+def test_the_kl_axes_are_wide_enough_for_any_policy_from_a_uniform_reference(explorer):
+    frontier, distance = explorer.charts(explorer.result, None)
+    for axis in (frontier.x, distance.y):
+        assert axis.low == 0
+        assert np.log(20) < axis.high
+    explorer.set(reference="shifted", shift=15.0, scale=12.0)  # and for others
+    frontier, distance = explorer.charts(explorer.result, None)
+    assert max(curve.x.max() for curve in frontier.curves if curve.dash != "dotted") <= frontier.x.high
+    assert max(curve.y.max() for curve in distance.curves) <= distance.y.high
 
 
 def test_moving_beta_costs_one_training_a_loss(explorer, monkeypatch):
     calls = []
     monkeypatch.setattr("gradlab.widgets.frontier_explorer.fit", lambda *a, **k: calls.append(a[1]) or fit(*a, **k))
-    explorer.set(beta=10**0.15)
-    assert [(loss.name, loss.beta) for loss in calls] == [("bdpo", 10**0.15), ("dpo", 10**0.15)]
+    explorer.set(beta_a=10**0.15, beta_b=10**0.17)
+    assert [(loss.name, loss.beta) for loss in calls] == [("dpo", 10**0.15), ("bdpo", 10**0.17)]
     explorer.set(value="unobserved_mass")
-    explorer.set(beta=10**0.2)  # one of the curves' own
+    explorer.set(beta_b=10**0.2)  # one of the curves' own
     assert len(calls) == 2
+
+
+def test_a_mark_is_dragged_along_the_curve_it_lies_on(explorer):
+    explorer.set(beta_a=2.0)
+    for value in ("utility", "unobserved_mass"):
+        explorer.set(value=value)
+        frontier, distance = explorer.charts(explorer.result, None)
+        for slot, curve, handle, far in zip(
+            "ab", frontier.curves[1:], frontier.handles, distance.handles, strict=False
+        ):
+            point = explorer.result.mark(slot)
+            assert (handle.x, handle.y) == (point["kl"][0], point[value][0])
+            assert (far.x, far.y) == (explorer.state[f"beta_{slot}"], point["kl"][0])
+            track = handle.track
+            assert track.control == f"beta_{slot}"
+            assert (np.diff(track.values) > 0).all()
+            assert track.values[[0, -1]].tolist() == [0.1, 10.0]
+            assert {*curve.x} <= {*track.x}  # it goes through every dot
+            assert {float(f"{beta:.3g}") for beta in BETAS} <= {*track.values.tolist()}
+    stop = 31  # a place between two dots of B's: its training ends about there
+    explorer.set(beta_b=float(track.values[stop]))
+    assert explorer.result.mark("b")["kl"][0] == pytest.approx(track.x[stop], abs=0.02)
+    assert explorer.charts(explorer.result, None)[0].handles[1].x == explorer.result.mark("b")["kl"][0]
+
+
+def test_losses_have_their_other_numbers_and_may_be_ones_own(explorer):
+    explorer.set(loss_b="cdpo", label_smoothing_b=0.3)
+    end = fit(gaussian_world(), pair_loss("cdpo", label_smoothing=0.3), pairs=100).history.iloc[-1]
+    assert explorer.numbers["E[u] B"] == pytest.approx(end["utility"], abs=1e-12)
+    made = FrontierExplorer(losses=["dpo", SquaredMargin(), "ipo"], steps=50)
+    assert [curve.name for curve in made.charts(made.result, None)[0].curves[1:4]] == ["A DPO", "B squared", "C IPO"]
+    assert made.frame().groupby("side").size()[["A", "B", "C"]].tolist() == [11, 1, 11]
+    assert [handle.name for handle in made.charts(made.result, None)[0].handles] == ["β of A", "β of C"]
+    assert made.error is None
+    made.close()
 
 
 def test_the_chosen_beta_comes_first_and_the_page_is_free_between_trainings():
@@ -96,12 +141,12 @@ def test_the_chosen_beta_comes_first_and_the_page_is_free_between_trainings():
         explorer = FrontierExplorer()
         first = explorer.result
         assert [len(line["beta"]) for line in first.curves.values()] == [1, 1]
-        assert first.of("_a", 1.0)["beta"] == [1.0]
+        assert first.mark("a")["beta"] == [1.0]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert 1 < len(explorer.result.of("_a")["beta"]) < len(BETAS)
+        assert 1 < len(explorer.result.of("a")["beta"]) < len(BETAS)
         explorer.set(scale=2.0)  # ends the work for the former world
-        assert len(explorer.result.of("_a")["beta"]) == 1
+        assert len(explorer.result.of("a")["beta"]) == 1
         explorer.finish()
         grown = explorer.frame()
         explorer.close()
@@ -113,26 +158,38 @@ def test_the_chosen_beta_comes_first_and_the_page_is_free_between_trainings():
 
 
 def test_the_former_curves_stay_faint_while_new_ones_grow(explorer):
-    before = explorer.result.of("_a")
+    before = explorer.result.of("a")
     explorer.controls["scale"].value = 3.0
-    ghost = explorer._artists["frontier", "_a", "former"]
-    np.testing.assert_array_equal(ghost.get_xdata(), before["kl"])
-    assert ghost.get_alpha() < 0.5
+    (ghost, _) = [one for one in explorer.charts(explorer.result, explorer.former)[0].curves if one.faint]
+    np.testing.assert_array_equal(ghost.x, before["kl"][::-1])
     explorer.reset()
-    assert not ghost.get_visible()
+    assert not any(one.faint for chart in explorer.charts(explorer.result, explorer.former) for one in chart.curves)
 
 
-def test_fewer_losses_and_the_same_loss_twice(explorer):
-    explorer.set(loss_b="none")
-    assert set(explorer.frame()["side"]) == {"A", "ideal"}
-    assert not explorer._artists["frontier", "_b", "line"].get_visible()
+def test_more_losses_and_the_same_loss_twice(explorer):
     explorer.set(loss_b="dpo")
     sides = explorer.frame().set_index("side")
     np.testing.assert_array_equal(sides.loc["A", "kl"], sides.loc["B", "kl"])
+    explorer.set(count=6)
+    assert set(explorer.frame()["side"]) == {*"ABCDEF", "ideal"}
+    assert len({(one.color, one.dash) for one in explorer.charts(explorer.result, None)[1].curves}) == 6
+    explorer.set(count=2)
+    assert set(explorer.frame()["side"]) == {"A", "B", "ideal"}
+
+
+def test_the_guess_is_judged_at_equal_kl(explorer):
+    truth, sentence = explorer.outcome(explorer.result)
+    a, b = (at_kl(explorer, side, explorer.numbers["KL B"]) for side in "ab")
+    assert truth == "b"
+    assert f"A's curve is at {a:.2f} nats of utility, and B's at {b:.2f}." in sentence
+    explorer.set(loss_b="dpo", beta_b=3.0)
+    assert explorer.outcome(explorer.result)[0] == "equal"
+    explorer.tell("The theorem")
+    assert explorer.outcome(explorer.result)[0] == "a"
 
 
 def test_a_bad_value_is_one_line():
-    for bad in ({"loss_a": None}, {"beta": 0.01}, {"value": "kl"}):
+    for bad in ({"loss_a": None}, {"beta_a": 0.01}, {"value": "kl"}, {"count": 1}):
         with pytest.raises(ValueError, match=f"^{next(iter(bad))} must .*") as refused:
             FrontierExplorer(**bad)
         assert "\n" not in str(refused.value)
@@ -143,6 +200,7 @@ def test_the_code_gives_the_numbers_shown(explorer, story, capsys):
     if story:
         explorer.tell(story)
     space = {}
+    explorer.set(beta_b=3.0)
     exec(explorer.as_python(), space)
     assert "dpo" in capsys.readouterr().out
     shown = explorer.frame().query("side != 'ideal'")
@@ -154,8 +212,8 @@ def test_equal_beta_or_equal_kl(explorer):
     explorer.tell("Equal β or equal KL")
     numbers = explorer.numbers
     assert numbers["E[u] A"] > numbers["E[u] B"] + 0.1
-    assert at_kl(explorer, "_a", numbers["KL B"]) < numbers["E[u] B"] - 0.1
-    explorer.set(beta=10**0.3)
+    assert at_kl(explorer, "a", numbers["KL B"]) < numbers["E[u] B"] - 0.1
+    explorer.set(beta_c=10**0.3)
     world = gaussian_world()
     half = fit(world, pair_loss("dpo", beta=10**0.3 / 2), pairs=100).history.iloc[-1]
     assert explorer.numbers["E[u] C"] == pytest.approx(half["utility"], abs=1e-9)
@@ -163,14 +221,14 @@ def test_equal_beta_or_equal_kl(explorer):
 
 def test_the_theorem(explorer):
     explorer.tell("The theorem")
-    a, b = explorer.result.of("_a"), explorer.result.of("_b")
+    a, b = explorer.result.of("a"), explorer.result.of("b")
     assert explorer.result.below_ideal(a).max() < 0.002
     assert explorer.result.below_ideal(b)[b["beta"] <= 1].min() > 0.03
     assert BETAS[b["kl"].argmax()] == 1.0
     turn = b["kl"].max()
     assert (np.diff(b["kl"][b["beta"] <= 1]) > 0).all()
     explorer.set(steps=2000)
-    more = explorer.result.of("_b")
+    more = explorer.result.of("b")
     assert turn < more["kl"].max() < turn + 0.25
     assert more["kl"][0] < 1 < more["kl"].max()
 
@@ -187,7 +245,7 @@ def test_what_shared_parameters_buy(explorer):
 
 def test_less_is_not_nearer(explorer):
     explorer.tell("Less mass is not closer to the ideal")
-    a, b = (at_kl(explorer, side, 1.0, "unobserved_mass") for side in ("_a", "_b"))
+    a, b = (at_kl(explorer, side, 1.0, "unobserved_mass") for side in ("a", "b"))
     assert b / a == pytest.approx(0.25, abs=0.05)
     assert ideal_at_kl(explorer, 1.0, "unobserved_mass") > a > b
 
@@ -196,12 +254,12 @@ def test_the_takeaway_on_other_seeds(explorer):
     """Free logits, 100 pairs: bDPO's curve is the higher one in the middle and ends early; not so with sharing."""
     for seed in range(4):
         explorer.set(seed=seed)
-        assert all(at_kl(explorer, "_b", kl) > at_kl(explorer, "_a", kl) for kl in (0.5, 0.75, 1.0))
-        a, b = explorer.result.of("_a"), explorer.result.of("_b")
+        assert all(at_kl(explorer, "b", kl) > at_kl(explorer, "a", kl) for kl in (0.5, 0.75, 1.0))
+        a, b = explorer.result.of("a"), explorer.result.of("b")
         assert b["kl"].max() < a["kl"].max() - 1
         assert b["utility"].max() < a["utility"].max() - 0.2
     explorer.set(seed=0, policy="shared")
-    assert all(abs(at_kl(explorer, "_b", kl) - at_kl(explorer, "_a", kl)) < 0.06 for kl in (0.5, 0.75, 1.0))
+    assert all(abs(at_kl(explorer, "b", kl) - at_kl(explorer, "a", kl)) < 0.06 for kl in (0.5, 0.75, 1.0))
 
 
 def test_it_agrees_with_the_experiment_at_equal_kl(explorer):
@@ -212,5 +270,5 @@ def test_it_agrees_with_the_experiment_at_equal_kl(explorer):
     )  # fmt: skip
     assert set(levels["method"]) == {"dpo", "bdpo"}
     for row in levels.itertuples():
-        side = {"dpo": "_a", "bdpo": "_b"}[row.method]
+        side = {"dpo": "a", "bdpo": "b"}[row.method]
         assert row.utility_share == pytest.approx(at_kl(explorer, side, row.kl), abs=1e-12)

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.lines import Line2D
 
 from gradlab.lab.fit import fit
 from gradlab.lab.world import World
-from gradlab.losses import PAIR_LOSSES, pair_loss
-from gradlab.widgets import world_controls
-from gradlab.widgets.controls import Controls, choice, log_slider, whole_slider
-from gradlab.widgets.explorer import Explorer, Story
-from gradlab.widgets.view import SIDES as TWO
-from gradlab.widgets.view import THIRD, View, look
+from gradlab.losses import PairLoss
+from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Handle, Move, Rule, Track
+from gradlab.plotting.palette import INK
+from gradlab.widgets import drawn_world
+from gradlab.widgets.compared_losses import LOOKS, SLOTS, ComparingExplorer, title_of
+from gradlab.widgets.drawn_controls import Choice, Controls, with_numbers
+from gradlab.widgets.drawn_explorer import Reading, Story
 
-SIDES = {
-    side: {**shown, "marker": marker} for (side, shown), marker in zip({**TWO, **THIRD}.items(), "os^", strict=True)
-}
 BETAS = tuple(float(beta) for beta in 10.0 ** (np.arange(-5, 6) / 5))  # of the curves: from 0.1 to 10, with 1
 IDEAL_BETAS = np.geomspace(0.02, 2000, 160)  # of the dotted curve
-_VALUES = {"utility": "expected utility (nats)", "unobserved_mass": "mass on unobserved responses"}
-_NO_LOSS = "none"
+_VALUES = {"utility": "expected utility E[u] (nats)", "unobserved_mass": "mass on unobserved responses"}
 _KEPT = 2000  # ends of training, five numbers each
 _FARTHEST = 3.05  # KL from a uniform reference over 20 responses is at most log 20 = 3.0
+_CLOSE = 0.03  # nats of utility within which two curves count as meeting
+_STOPS = 9  # of a dragged mark, from one trained β to the next
 
 Line = dict[str, np.ndarray]  # beta, kl, utility and unobserved_mass along one curve, by rising β
 _NOTHING: Line = {key: np.empty(0) for key in ("beta", "kl", "utility", "unobserved_mass")}
@@ -40,17 +37,26 @@ _NOTHING: Line = {key: np.empty(0) for key in ("beta", "kl", "utility", "unobser
 class Frontiers:
     """The curve of each loss as far as it is trained, and the ideal curve."""
 
-    beta: float  # the chosen β
     value: str  # the quantity on the vertical axis
-    losses: dict[str, str]  # by side
-    curves: dict[str, Line]  # by side: the ends of training at ``BETAS`` and at the chosen β
+    losses: dict[str, PairLoss]  # by letter
+    curves: dict[str, Line]  # by letter: the ends of training at ``BETAS`` and at the loss's β
     ideal: Line
     ends: tuple[float, float]  # E[u] of the reference, and of the best response of each prompt
 
-    def of(self, side: str, beta: float | None = None) -> Line:
-        """Return a side's curve, or its point at one β; empty where nothing is trained."""
-        line = self.curves.get(side, _NOTHING)
+    def of(self, slot: str, beta: float | None = None) -> Line:
+        """Return a loss's curve, or its point at one β; empty where nothing is trained."""
+        line = self.curves.get(slot, _NOTHING)
         return line if beta is None else {key: values[line["beta"] == beta] for key, values in line.items()}
+
+    def mark(self, slot: str) -> Line:
+        """Return the point at the loss's own β."""
+        return self.of(slot, beta_of(self.losses[slot]))
+
+    def at_kl(self, slot: str, level: float) -> float:
+        """Return the expected utility where a curve, as β falls, first passes a KL; NaN where it does not yet."""
+        kl, utility = (self.of(slot)[key][::-1] for key in ("kl", "utility"))
+        rising = np.flatnonzero(np.diff(np.maximum.accumulate(kl), prepend=-1.0) > 0)
+        return float(np.interp(level, kl[rising], utility[rising], np.nan, np.nan)) if len(rising) else np.nan
 
     def below_ideal(self, line: Line) -> np.ndarray:
         """Return how much more expected utility is possible at the same KL, in nats, ≥ 0: 0 on the dotted curve.
@@ -62,23 +68,25 @@ class Frontiers:
         return np.minimum(possible, self.ends[1]) - line["utility"]
 
 
-class FrontierExplorer(Explorer):
-    """Up to three losses: the reward of each at a given KL, and the place of β = 1 on its curve."""
+class FrontierExplorer(ComparingExplorer):
+    """Two to six losses: the reward of each at a given KL, and the place of its β on its curve."""
 
+    in_page: ClassVar[bool] = False
     name = "frontier"
     question = "At equal distance from the reference, which loss buys more reward, and how much of “better” is β?"
     prediction = (
-        "the paper compares Balanced-DPO with DPO at β = 1, and says that it reaches a higher reward. Before you move "
-        "anything: if DPO may use another β, so that both are at the same KL, whose curve will lie higher?"
+        "the paper compares Balanced-DPO with DPO at β = 1, and says that it reaches a higher reward. At one β the two "
+        "stop at different distances from the reference; another β of DPO stops where Balanced-DPO does."
     )
+    ask = "At the same KL, at the mark that is nearer to the reference: whose curve is higher, A's or B's?"
+    answers: ClassVar = {"a": "A's", "b": "B's", "equal": "they meet"}
     reading = (
         "Expected utility: every dot is the end of a training at one β, from 10 (near the reference, lower left) to "
-        "0.1; a curve that lies higher buys more reward for the same KL. Filled marks are at your β, rings at the "
-        "paper's β = 1. The dotted curve is the best possible trade, π_ref exp(u/β); no policy lies above it in "
-        "expected utility. For mass on unobserved responses it is not a bound, only the ideal policy's mass. The "
-        "second panel shows how far each loss goes at each β. Faint: the setting before you touched this control. "
-        "Curves grow as trainings end. Losses use their default numbers besides β: clip 0.5, label smoothing 0.1, "
-        "constant λ = ½."
+        "0.1; a curve that lies higher buys more reward for the same KL. Large marks are at the β that you choose: "
+        "drag one along its curve, or in the second panel, which shows how far each loss goes at each β. Rings are at "
+        "the paper's β = 1, where the marks begin. The dotted curve is the best possible trade, π_ref exp(u/β); no "
+        "policy lies above it in expected utility. For mass on unobserved responses it is not a bound, only the ideal "
+        "policy's mass. Faint: the setting before you touched this control. Curves grow as trainings end."
     )
     takeaway = (
         "At one β the losses stop at different distances, so their rewards differ there even where the curves are the "
@@ -93,15 +101,15 @@ class FrontierExplorer(Explorer):
             "Equal β or equal KL",
             "at β = 1 DPO (A) has the higher mark, and at bDPO's KL (B) the lower curve: which loss is ahead depends "
             "on what is held equal. C has a constant λ = ½, which is DPO at β/2: its mark is elsewhere, its curve is "
-            "A's.",
-            {"loss_c": "fixed-weight"},
+            "A's. Drag A's mark to B's KL, and the marks change places.",
+            {"count": 3, "loss_c": "fixed-weight"},
         ),
         Story(
             "The theorem",
             "all pairs with exact labels, nothing masked: DPO's dots lie on the dotted curve, and nothing can lie "
             "above it. bDPO's are below, and from β = 1 on a smaller β brings it back towards the reference: its "
             "margin is bounded by β|log π_ref|. More steps move this turn a little but do not remove it.",
-            {"pairs": world_controls.EXACT},
+            {"pairs": drawn_world.EXACT},
         ),
         Story(
             "What shared parameters buy",
@@ -118,204 +126,245 @@ class FrontierExplorer(Explorer):
         ),
     )
 
-    def __init__(self, **start: Any) -> None:
-        """Build the explorer and show it; ``start`` replaces start values of controls."""
-        self._ends: dict[Any, dict[str, float]] = {}  # ends of trainings, so that a new β costs one training per loss
-        super().__init__(**start)
+    unfolds = ("More of world and training",)
+
+    def __init__(self, losses: Any = None, **start: Any) -> None:
+        """Build the explorer and show it.
+
+        losses  two to six losses to compare, names in the registry or loss objects; they need not be registered.
+        start   start values of controls, also for ``reset()``.
+        """
+        self._ends: dict[Any, dict[str, float]] = {}  # ends of trainings, so that a new β costs one training
+        super().__init__(losses, **start)
+
+    def refused_losses(self) -> dict[str, str]:
+        """Return nothing: Python trains any loss."""
+        return {}
 
     def make_controls(self) -> dict[str, Controls]:
-        """Return the controls of world, training, losses, and what to show."""
-        losses = list(PAIR_LOSSES)
+        """Return the controls of losses, world, training, and what to show."""
+        shape, recipe = drawn_world.shape_controls(), drawn_world.recipe_controls()
+        losses = self.loss_group()
+        for slot in SLOTS:
+            losses[f"beta_{slot}"].low, losses[f"beta_{slot}"].high = BETAS[0], BETAS[-1]
         return {
-            "World and data": world_controls.world_controls(pairs=100),
-            "Training": {
-                "policy": world_controls.policy_control(),
-                "steps": whole_slider("steps", 500, 50, 2000, "of Adam at 0.05", step=50),
+            "Losses": losses,
+            "World and data": {
+                "pairs": drawn_world.pairs_control(100), "policy": recipe["policy"],
+                "mask_rate": shape["mask_rate"], "scale": shape["scale"],
             },
-            "Losses": {
-                "loss_a": choice("A", "dpo", losses, "from the registry of losses"),
-                "loss_b": choice("B", "bdpo", [_NO_LOSS, *losses], "from the registry of losses"),
-                "loss_c": choice("C", _NO_LOSS, [_NO_LOSS, *losses], "from the registry of losses"),
+            "Look at": {"value": Choice("vertical", "utility", {text: key for key, text in _VALUES.items()})},
+            "More of world and training": {
+                "sigma": shape["sigma"], **drawn_world.kind_controls(), "steps": recipe["steps"],
+                "seed": drawn_world.seed_control(),
             },
-            "Look at": {
-                "beta": log_slider("β", 1.0, -1, 1, "of the filled marks; the paper's is 1"),
-                "value": choice("vertical", "utility", {text: key for key, text in _VALUES.items()}),
-            },
-        }
+        }  # fmt: skip
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Hide the shift where the reference has none."""
-        world_controls.adapt_world(self.controls)
+        """Hide numbers that the chosen losses and reference do not have."""
+        super().adapt(state)
+        drawn_world.adapt_world(self.controls)
 
     def compute(self, state: SimpleNamespace) -> Iterator[Frontiers]:
-        """Train at the chosen β first, then at the missing β of the curves, from the nearest outwards."""
+        """Train each loss at its own β first, then at the missing β of the curves, from the nearest outwards."""
         if len(self._ends) > _KEPT:
             self._ends.clear()
-        where = world_controls.arguments_of(state)
-        world = self.remember("world", where, lambda: world_controls.world_of(state))
+        where = drawn_world.arguments_of(state)
+        world = self.remember("world", where, lambda: drawn_world.world_of(state))
         ideal = self.remember("ideal", where, lambda: _ideal(world))
         setting = (*where.values(), state.policy, state.pairs, state.steps)
-        losses = _losses(state)
-        shown = sorted({*BETAS, state.beta})
-        outwards = sorted(shown, key=lambda beta: abs(np.log(beta / state.beta)))
-        for beta in outwards:
-            lacking = {name for name in losses.values() if (setting, name, beta) not in self._ends}
-            if beta != state.beta and not lacking:
+        losses = {slot: self.loss(state, slot) for slot in self.slots(state)}
+        along = {slot: {beta: with_beta(loss, beta) for beta in betas_of(loss)} for slot, loss in losses.items()}
+        outwards = {slot: sorted(along[slot], key=_distance_from(losses[slot])) for slot in losses}
+        for rank in range(max(map(len, along.values()))):
+            due = [along[slot][betas[rank]] for slot, betas in outwards.items() if rank < len(betas)]
+            lacking = {key: loss for loss in due if (key := (setting, *_key_of(loss))) not in self._ends}
+            if rank and not lacking:
                 continue
-            for name in sorted(lacking):
-                self._ends[setting, name, beta] = _end(world, name, beta, state)
-            curves = {side: [self._ends.get((setting, name, b)) for b in shown] for side, name in losses.items()}
-            lines = {side: _line([end for end in ends if end]) for side, ends in curves.items()}
-            yield Frontiers(state.beta, state.value, losses, lines, ideal, _ends_of(world))
+            for key, loss in lacking.items():
+                self._ends[key] = _end(world, loss, state)
+            curves = {
+                slot: _line({beta: self._ends.get((setting, *_key_of(at))) for beta, at in line.items()})
+                for slot, line in along.items()
+            }
+            yield Frontiers(state.value, losses, curves, ideal, _ends_of(world))
 
-    def make_views(self) -> dict[str, View]:
-        """Return the views of the frontier and of how far each β goes."""
-        self._artists: dict[tuple[str, str, str], Line2D] = {}
-        with mpl.rc_context(look()):
-            return {"frontier": self._make_frontier(), "distance": self._make_distance()}
+    def charts(self, result: Frontiers, former: Frontiers | None) -> list[Chart]:
+        """Return the frontier, and how far each β goes."""
+        return [_frontier(result, former), _distance(result, former)]
 
-    def show(self, result: Frontiers, former: Frontiers | None) -> dict[str, Any]:
-        """Set the curves, their marks, and the former curves."""
-        self._set_limits(result)
-        self._ideal.set_data(result.ideal["kl"], result.ideal[result.value])
-        self._chosen.set_xdata([result.beta, result.beta])
-        for side, name in self._names.items():
-            name.set_text(f"{side[1].upper()}: {result.losses.get(side, 'none')}")
-        betas = {"mark": result.beta, "ring": 1.0, "former mark": former.beta if former else None}
-        for (view, side, kind), artist in self._artists.items():
-            source = former if kind.startswith("former") else result
-            line = source.of(side, betas.get(kind)) if source else _NOTHING
-            across, up = ("kl", result.value) if view == "frontier" else ("beta", "kl")
-            artist.set_data(line[across], line[up])
-            artist.set_visible(len(line["beta"]) > 0)  # empty curves need not be drawn
-        numbers: dict[str, Any] = {"β": result.beta}
-        titles = {"KL": "kl", "E[u]" if result.value == "utility" else "unobserved": result.value}
-        points = {side[1].upper(): result.of(side, result.beta) for side in result.losses}
-        for title, key in titles.items():
-            numbers |= {f"{title} {side}": float(point[key][0]) for side, point in points.items()}
-        numbers |= {f"below ideal {side}": float(result.below_ideal(point)[0]) for side, point in points.items()}
-        return {**numbers, "trained": sum(len(line["beta"]) for line in result.curves.values())}
+    def readings(self, result: Frontiers) -> list[Reading]:
+        """Return, at each loss's β, where its policy ends; and how many trainings the curves hold."""
+        points = {slot.upper(): result.mark(slot) for slot in result.losses}
+        title, unit = ("E[u]", "nats") if result.value == "utility" else ("unobserved", "")
+        return [
+            Reading("β", {slot.upper(): beta_of(loss) for slot, loss in result.losses.items()}),
+            Reading("KL from the reference", _only(points, "kl"), "nats", "KL"),
+            Reading(_VALUES[result.value].removesuffix(" (nats)"), _only(points, result.value), unit, title),
+            Reading("below the ideal at that KL",
+                    {side: float(result.below_ideal(point)[0]) for side, point in points.items()}, "nats",
+                    "below ideal"),
+            Reading("trained", sum(len(line["beta"]) for line in result.curves.values())),
+        ]  # fmt: skip
+
+    def outcome(self, result: Frontiers) -> tuple[str, str]:
+        """Return whose curve is higher at the KL of the nearer mark of A's and B's; nothing until both reach it."""
+        level = min(float(result.mark(slot)["kl"][0]) for slot in "ab")
+        a, b = (result.at_kl(slot, level) for slot in "ab")
+        if not np.isfinite(a - b):
+            return "", ""
+        truth = "equal" if abs(a - b) < _CLOSE else "a" if a > b else "b"
+        return truth, f"At a KL of {level:.2f} nats A's curve is at {a:.2f} nats of utility, and B's at {b:.2f}."
 
     def frame(self) -> pd.DataFrame:
         """Return every dot of the curves, and the ideal curve: one row per side and β."""
         result: Frontiers = self.result
         rows = [
-            pd.DataFrame(result.of(side)).assign(side=side[1].upper(), loss=loss,
-                                                 below_ideal=result.below_ideal(result.of(side)))
-            for side, loss in result.losses.items()
+            pd.DataFrame(result.of(slot)).assign(side=slot.upper(), loss=loss.name,
+                                                 below_ideal=result.below_ideal(result.of(slot)))
+            for slot, loss in result.losses.items()
         ]  # fmt: skip
         ideal = pd.DataFrame(result.ideal).assign(side="ideal", loss="", below_ideal=0.0)
         return pd.concat([*rows, ideal], ignore_index=True)
 
     def code(self, state: SimpleNamespace) -> str:
         """Return code for all trainings of the curves."""
+        imports, losses = self.losses_code(state)
         return "\n".join([
-            "import pandas as pd", "", "import gradlab as gl", "",
-            f"world = {world_controls.world_code(state)}",
-            f"training = {world_controls.recipe_code(state, record=1)}",
-            f"betas = {sorted({*BETAS, state.beta})!r}", "rows = []",
-            f"for name in {list(_losses(state).values())!r}:", "    for beta in betas:",
-            "        loss = gl.pair_loss(name, beta=beta)",
+            "from dataclasses import replace", "", "import pandas as pd", "", "import gradlab as gl", *imports, "",
+            f"world = {drawn_world.world_code(state)}",
+            f"training = {drawn_world.recipe_code(state, record=1)}",
+            f"betas = {list(BETAS)!r}", "rows = []",
+            f"for side, chosen in {losses}.items():",
+            '    own = {*betas, chosen.beta} if hasattr(chosen, "beta") else {1.0}',
+            "    for beta in sorted(own):",
+            '        loss = replace(chosen, beta=beta) if hasattr(chosen, "beta") else chosen',
             f"        end = gl.fit(world, loss, training, seed={state.seed!r}).history.iloc[-1]",
-            '        rows.append({"loss": name, "beta": beta, **end[["kl", "utility", "unobserved_mass"]]})',
+            '        found = end[["kl", "utility", "unobserved_mass"]]',
+            '        rows.append({"side": side, "loss": loss.name, "beta": beta, **found})',
             "curves = pd.DataFrame(rows)", "print(curves)", "",
         ])  # fmt: skip
 
-    def _make_frontier(self) -> View:
-        view = View(620, 400, "Expected utility or mass on unobserved responses against KL from the reference: "
-                              "one curve per loss, marks at the chosen β and at 1, and the ideal curve")  # fmt: skip
-        self._axis = view.figure.subplots()
-        self._axis.set(xlim=(-0.03, _FARTHEST), ylim=(0, 4), xlabel="KL from the reference (nats)", title=" ")
-        self._axis.set_ylabel(" ")  # room for long numbers beside the axis
-        self._ideal = view.live(self._axis.plot([], [], "k:", linewidth=1.4)[0])
-        self._add_curves("frontier", view)
-        self._names = {}
-        for column, (side, shown) in enumerate(SIDES.items()):
-            _sample(view, column / 3, 0.97, **shown)
-            name = view.figure.text(column / 3 + 0.095, 0.97, "", va="center")
-            self._names[side] = view.live(name, seldom=True)
-        grey = {"color": "#666666", "linestyle": "", "markersize": 9}
-        for column, (text, shown) in enumerate({
-            "ideal, π_ref exp(u/β)": {"color": "k", "linestyle": ":"},
-            "at your β": {**grey, "marker": "o"},
-            "at the paper's β = 1": {**grey, "marker": "o", "fillstyle": "none", "markersize": 12},
-        }.items()):  # fmt: skip
-            _sample(view, column / 3, 0.915, **shown)
-            view.figure.text(column / 3 + 0.095, 0.915, text, va="center")
-        view.leave_room(above=0.12)
-        return view
 
-    def _make_distance(self) -> View:
-        view = View(460, 400, "KL from the reference against β, one curve per loss, marks at the chosen β and at 1")
-        axis = view.figure.subplots()
-        axis.set_xscale("log")
-        axis.set(xlim=(0.085, 11.8), ylim=(0, _FARTHEST), xlabel="β", ylabel="KL from the reference (nats)",
-                 title="how far each β goes", xticks=(0.1, 1, 10), xticklabels=("0.1", "1", "10"))  # fmt: skip
-        self._chosen = view.live(axis.axvline(1.0, color="#666666", linewidth=1))
-        self._add_curves("distance", view)
-        return view
-
-    def _add_curves(self, name: str, view: View) -> None:
-        """Add one curve per side with its marks, and the faint former curves, to the view's only axis."""
-        for side, shown in SIDES.items():
-            bare = {"color": shown["color"], "linestyle": "", "marker": shown["marker"], "clip_on": False}
-            for kind, how in {
-                "former": {**shown, "marker": "", "alpha": 0.3},
-                "former mark": {**bare, "markersize": 9, "alpha": 0.3},
-                "line": {**shown, "markersize": 3.5, "clip_on": False},
-                "ring": {**bare, "markersize": 13, "fillstyle": "none"},
-                "mark": {**bare, "markersize": 9},
-            }.items():
-                self._artists[name, side, kind] = view.live(view.figure.axes[0].plot([], [], **how)[0])
-
-    def _set_limits(self, result: Frontiers) -> None:
-        """Return limits of the vertical axis in whole steps, so that they seldom change."""
-        values = np.concatenate([line[result.value] for line in result.curves.values()])
-        if result.value == "utility":
-            low, high = min(values.min(), result.ends[0]), result.ends[1]
-            step = 10.0 ** np.floor(np.log10(max(high - low, 1e-9))) / 2
-            limits = (float(np.floor(low / step) * step), float(np.ceil(high / step) * step))
-        else:
-            highest = max(values.max(), result.ideal[result.value].max())
-            limits = (0.0, world_controls.top_of(highest))
-        self.views["frontier"].limits(self._axis, "y", *limits)
-        if self._axis.get_title() != _VALUES[result.value]:
-            self._axis.title.set_text(_VALUES[result.value])
-            self.views["frontier"].restyle()
+def beta_of(loss: PairLoss) -> float:
+    """Return a loss's β; 1 for a loss that has none."""
+    return getattr(loss, "beta", 1.0)
 
 
-def _end(world: World, name: str, beta: float, state: SimpleNamespace) -> dict[str, float]:
+def betas_of(loss: PairLoss) -> list[float]:
+    """Return the β at which a loss is trained, rising: those of the curves and its own; [1] for a loss without β."""
+    return sorted({*BETAS, beta_of(loss)}) if hasattr(loss, "beta") else [1.0]
+
+
+def with_beta(loss: PairLoss, beta: float) -> PairLoss:
+    """Return the loss at another β; the loss itself where it has none."""
+    return with_numbers(loss, {"beta": beta} if hasattr(loss, "beta") else {})
+
+
+def _key_of(loss: PairLoss) -> tuple[type, str]:
+    """Return what tells losses apart, also those that cannot be hashed."""
+    return type(loss), repr(loss)
+
+
+def _distance_from(loss: PairLoss) -> Any:
+    return lambda beta: abs(np.log(beta / beta_of(loss)))
+
+
+def _frontier(result: Frontiers, former: Frontiers | None) -> Curves:
+    ideal = _by_kl(Curve("ideal, π_ref exp(u/β)", result.ideal["kl"], result.ideal[result.value], INK, "dotted"))
+    kl, value = (np.concatenate([result.of(slot, 1.0)[key] for slot in result.losses]) for key in ("kl", result.value))
+    at_one = Curve("at the paper's β = 1", kl, value, INK, marker="ring", line=False)
+    handles = [
+        Handle(f"β of {slot.upper()}", float(point["kl"][0]), float(point[result.value][0]), LOOKS[slot][0],
+               track=_track(f"beta_{slot}", result.of(slot), result.value))
+        for slot, loss in result.losses.items() if hasattr(loss, "beta") and len((point := result.mark(slot))["kl"])
+    ]  # fmt: skip
+    return Curves(
+        "what each loss buys", "Expected utility, or mass on unobserved responses, against KL from the reference: one "
+        "curve per loss, marks at the chosen β and at 1, and the ideal curve",
+        Axis("KL from the reference (nats)", 0, _farthest(result)), Axis(_VALUES[result.value], *_limits(result)),
+        [ideal, *map(_by_kl, _lines(result, former, "kl", result.value)), at_one], handles=handles, height=300,
+    )  # fmt: skip
+
+
+def _distance(result: Frontiers, former: Frontiers | None) -> Curves:
+    handles = [
+        Handle(f"β of {slot.upper()}, how far", beta_of(loss), float(point["kl"][0]), LOOKS[slot][0],
+               [Move(f"beta_{slot}", "x")])
+        for slot, loss in result.losses.items() if hasattr(loss, "beta") and len((point := result.mark(slot))["kl"])
+    ]  # fmt: skip
+    return Curves(
+        "how far each β goes", "KL from the reference against β, one curve per loss, marks at the chosen β",
+        Axis("β", BETAS[0], BETAS[-1], "log"), Axis("KL from the reference (nats)", 0, _farthest(result)),
+        _lines(result, former, "beta", "kl"), rules=[Rule(x=1.0, label="the paper's β")], handles=handles, height=300,
+    )  # fmt: skip
+
+
+def _lines(result: Frontiers, former: Frontiers | None, across: str, up: str) -> list[Curve]:
+    """Return the curves of all losses, by rising β, with the former ones faintly behind."""
+    curves = []
+    for slot, loss in result.losses.items():
+        color, dash = LOOKS[slot]
+        if former and slot in former.losses:
+            before = former.of(slot)
+            curves.append(Curve(f"{slot.upper()}, before", before[across], before[up], color, dash, faint=True))
+        line = result.of(slot)
+        curves.append(Curve(title_of(slot, loss), line[across], line[up], color, dash, marker="dot"))
+    return curves
+
+
+def _by_kl(curve: Curve) -> Curve:
+    """Return a curve by falling β, so that its KL rises from left to right until it turns."""
+    return replace(curve, x=curve.x[::-1], y=curve.y[::-1])
+
+
+def _track(control: str, line: Line, value: str) -> Track:
+    """Return the path of a mark: the drawn line, with stops between the trained β."""
+    at = np.arange(len(line["beta"]))
+    stops = np.linspace(0, max(len(at) - 1, 0), _STOPS * max(len(at) - 1, 0) + 1)
+    betas = np.exp(np.interp(stops, at, np.log(line["beta"])))
+    rounded = np.array([float(f"{beta:.3g}") for beta in betas])
+    return Track(control, rounded, np.interp(stops, at, line["kl"]), np.interp(stops, at, line[value]))
+
+
+def _farthest(result: Frontiers) -> float:
+    """Return the end of an axis of KL, in whole steps."""
+    highest = max(line["kl"].max() for line in result.curves.values())
+    return _FARTHEST if highest <= _FARTHEST else float(np.ceil(highest))
+
+
+def _limits(result: Frontiers) -> tuple[float, float]:
+    """Return limits of the vertical axis in whole steps, so that they seldom change."""
+    values = np.concatenate([line[result.value] for line in result.curves.values()])
+    if result.value != "utility":
+        return 0.0, drawn_world.top_of(max(values.max(), result.ideal[result.value].max()))
+    low, high = min(values.min(), result.ends[0]), result.ends[1]
+    step = 10.0 ** np.floor(np.log10(max(high - low, 1e-9))) / 2
+    return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
+
+
+def _only(points: dict[str, Line], key: str) -> dict[str, float]:
+    return {side: float(point[key][0]) for side, point in points.items()}
+
+
+def _end(world: World, loss: PairLoss, state: SimpleNamespace) -> dict[str, float]:
     """Return the metrics at the end of one training."""
-    recipe = world_controls.recipe_of(state, record=1)
-    trained = fit(world, pair_loss(name, beta=beta), recipe, seed=state.seed)
-    return {key: float(values[0]) for key, values in _measured(world, trained.logp[None], np.array([beta])).items()}
+    trained = fit(world, loss, drawn_world.recipe_of(state, record=1), seed=state.seed)
+    return {key: float(values[0]) for key, values in drawn_world.curves_of(world, trained.logp[None]).items()}
 
 
 def _ideal(world: World) -> Line:
     logp = torch.as_tensor(np.stack([world.ideal_logp(beta) for beta in IDEAL_BETAS]))
-    return _measured(world, logp, IDEAL_BETAS)
+    return {"beta": IDEAL_BETAS, **drawn_world.curves_of(world, logp)}
 
 
-def _measured(world: World, logp: torch.Tensor, betas: np.ndarray) -> Line:
-    """Return the metrics that are drawn, of policies (B, X, Y)."""
-    return {"beta": betas, **world_controls.curves_of(world, logp)}
-
-
-def _losses(state: SimpleNamespace) -> dict[str, str]:
-    """Return the chosen losses, by side."""
-    return {side: name for side in SIDES if (name := getattr(state, f"loss{side}")) != _NO_LOSS}
-
-
-def _line(ends: list[dict[str, float]]) -> Line:
-    return {key: np.array([end[key] for end in ends]) for key in _NOTHING}
+def _line(ends: dict[float, dict[str, float] | None]) -> Line:
+    """Return the curve through the ends of training that are there, by β."""
+    there = {beta: end for beta, end in ends.items() if end}
+    measured = {key: np.array([end[key] for end in there.values()]) for key in _NOTHING if key != "beta"}
+    return {"beta": np.array(list(there)), **measured}
 
 
 def _ends_of(world: World) -> tuple[float, float]:
     """Return E[u] of the reference, and of the best response of each prompt."""
     return float((np.exp(world.ref_logp) * world.utility).sum(1).mean()), float(world.utility.max(1).mean())
-
-
-def _sample(view: View, left: float, height: float, **shown: Any) -> None:
-    """Draw a piece of a line beside a text above the axes."""
-    places = [left + 0.02, left + 0.05, left + 0.08]
-    view.figure.add_artist(Line2D(places, [height] * 3, transform=view.figure.transFigure, markevery=[1], **shown))
