@@ -163,18 +163,18 @@ def test_a_formula_that_cannot_be_said_is_named():
 
 
 @pytest.mark.parametrize(
-    ("source", "explorer", "state"),
+    ("source", "explorer", "start"),
     [
         ("import gradlab as gl\n\nexplorer = gl.widgets.PairExplorer()\nexplorer", "pair", {}),
         ("grid = gl.widgets.GridExplorer(mask_rate=0.2, loss_a='ipo')", "grid", {"mask_rate": 0.2, "loss_a": "ipo"}),
-        ("log = gl.widgets.TrainingLogExplorer()", "training_log", {}),
+        ("log = gl.widgets.TrainingLogExplorer()", "training-log", {}),
     ],
 )
-def test_a_cell_that_shows_an_explorer_has_a_place_for_the_live_one(source, explorer, state):
+def test_a_cell_that_shows_an_explorer_has_a_place_for_the_live_one(source, explorer, start):
     (found,) = re.findall(
-        r'^<span class="gradlab-place" data-explorer="(.*)" data-state="(.*)"></span>$', lab.marker(source)
+        r'^<span class="gradlab-place" data-explorer="(.*)" data-start="(.*)"></span>$', lab.marker(source)
     )
-    assert (found[0], json.loads(html.unescape(found[1]))) == (explorer, state)
+    assert (found[0], json.loads(html.unescape(found[1]))) == (explorer, start)
     output = {"data": {"image/png": "", "text/plain": "A: why?"}}
     cell = {"cell_type": "code", "source": source, "outputs": [output], "metadata": {}}
     (after,) = json.loads(sources.notebook(json.dumps({"cells": [cell]}), str))["cells"]
@@ -183,6 +183,8 @@ def test_a_cell_that_shows_an_explorer_has_a_place_for_the_live_one(source, expl
 
 def test_other_cells_and_pages_have_no_place_and_load_no_scripts():
     assert lab.marker("explorer.reset()\nassert explorer.numbers") == ""
+    assert lab.marker("gl.widgets.GridExplorer(world=gl.gaussian_world())") == ""
+    assert lab.marker("gl.widgets.ExplorerOfMine()") == ""
     assert lab.scripts("<p>gradlab-place</p>", str) == ""
     assert lab.scripts('<div id="gradlab-lab"></div>', "../{}".format).count('<script defer src="../lab') == 3
 
@@ -433,7 +435,7 @@ def test_the_search_finds_a_page_from_a_folder(window):
 BUNDLE = """
 const show = (name) => (root, given, ...more) => {
   if (more[0] === "grid" && given.broken) throw new Error("no kernel");
-  root.textContent = [name, ...more.map((one) => JSON.stringify(one))].join(" ");
+  root.textContent = [name, ...more.map((one) => JSON.stringify([one, given.explorers[one].controls]))].join(" ");
 };
 const mountLab = show("lab"), mountExplorer = show("explorer");
 export { EXPORTS };
@@ -447,7 +449,9 @@ def page_with_places(chromium, tmp_path):
 
     def open_page(bundle, **data):
         (tmp_path / "bundle.js").write_text(bundle, "utf-8")
-        lab.write_files(tmp_path, tmp_path / "bundle.js", {"pair": {}, "grid": {}, "words": "</script>\u2028", **data})
+        explorers = {"pair": {"controls": {}}, "grid": {"controls": {"seed": {"low": 0, "start": 1}}}}
+        given = {"explorers": explorers, "words": "</script>\u2028", **data}
+        lab.write_files(tmp_path, tmp_path / "bundle.js", given)
         shutil.copy(ROOT / "docs/_static/lab.js", tmp_path)
         cells = [f"gl.widgets.{name}" for name in ("PairExplorer()", "ClaimsExplorer()", "GridExplorer(seed=3)")]
         places = "".join(f'<div class="cell_output"><p>{lab.marker(cell)}</p><img></div>' for cell in cells)
@@ -466,7 +470,7 @@ def page_with_places(chromium, tmp_path):
 
 @pytest.mark.browser
 def test_live_explorers_take_the_place_of_the_pictures_that_the_bundle_can_replace(page_with_places):
-    live = ["lab", 'explorer "pair" {}', "picture", 'explorer "grid" {"seed":3}']
+    live = ["lab", 'explorer ["pair",{}]', "picture", 'explorer ["grid",{"seed":{"low":0,"start":3}}]']
     assert page_with_places(BUNDLE.replace("EXPORTS", "mountLab, mountExplorer")) == live
     assert page_with_places(BUNDLE.replace("EXPORTS", "mountLab")) == ["lab", *["picture"] * 3]
     assert page_with_places(BUNDLE.replace("EXPORTS", "show")) == ["picture"] * 4
@@ -490,4 +494,25 @@ def test_the_first_page_is_live(window):
     page = one.open("index.html")
     page.locator("#gradlab-lab .gl-lab").wait_for()
     assert page.locator("#gradlab-lab > img").count() == 0
+    assert one.problems == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_pages_of_notebooks_are_live_where_the_page_can_compute(window):
+    one = window()
+    for name, live in (("00-start", 1), ("01-one-pair", 1), ("02-grid-training", 1), ("06-claims", 0)):
+        page = one.open(f"notebooks/{name}.html")
+        page.wait_for_timeout(500)
+        assert page.locator(".cell_output .gl-explorer").count() == live, name
+        assert page.locator(".cell_output > img").count() == 1 - live, name
+    page = one.open("notebooks/09-through-the-paper.html")
+    grid = page.locator(".cell_output .gl-explorer", has_text="mask rate")
+    grid.wait_for()
+    mask = grid.get_by_label("mask rate", exact=True).and_(grid.locator("input[type=range]"))
+    start = mask.input_value()
+    mask.press("ArrowRight")
+    assert mask.input_value() != start
+    grid.get_by_role("button", name="reset", exact=True).click()
+    assert mask.input_value() == start != "0"
     assert one.problems == []

@@ -23,8 +23,18 @@
     }
   };
 
+  // What an explorer is given, with the start values of its cell, to which Reset returns.
+  const givenAt = (name, start) => {
+    const spec = gradlabGiven.explorers[name];
+    const values = Object.entries(start).map(([key, value]) => [key, { ...spec.controls[key], start: value }]);
+    const changed = { ...spec, controls: { ...spec.controls, ...Object.fromEntries(values) } };
+    return { ...gradlabGiven, explorers: { ...gradlabGiven.explorers, [name]: changed } };
+  };
+
   const lab = document.getElementById("gradlab-lab");
-  const places = [...document.querySelectorAll(".gradlab-place")].filter((place) => place.dataset.explorer in gradlabGiven);
+  const known = (place) => place.dataset.explorer in gradlabGiven.explorers;
+  const places = [...document.querySelectorAll(".gradlab-place")].filter(known);
+  if (!lab && !places.length) return;
   const url = URL.createObjectURL(new Blob([gradlabBundle], { type: "text/javascript" }));
   let web;
   try {
@@ -38,8 +48,8 @@
   if (lab && web.mountLab) globalThis.gradlabLab = await replace(lab, (root) => web.mountLab(root, gradlabGiven));
   if (!web.mountExplorer) return;
   for (const place of places) {
-    const { explorer, state } = place.dataset;
-    const mount = (root) => web.mountExplorer(root, gradlabGiven, explorer, JSON.parse(state));
+    const { explorer, start } = place.dataset;
+    const mount = (root) => web.mountExplorer(root, givenAt(explorer, JSON.parse(start)), explorer);
     await replace(place.closest(".cell_output"), mount);
   }
 })();

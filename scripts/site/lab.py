@@ -2,13 +2,14 @@
 
 The first page holds the lab's picture in ``#gradlab-lab``; a page of a notebook has a ``marker`` before the picture of
 each explorer. ``docs/_static/lab.js`` puts the live one in place of the picture, where the bundle that ``make web``
-builds offers it: ``mountLab(root, given)``, ``mountExplorer(root, given, name, state)``. Where it does not, where
-anything fails, and without JavaScript, the picture stays.
+builds offers it: ``mountLab(root, given)``, ``mountExplorer(root, given, name)``. Where it does not, where anything
+fails, and without JavaScript, the picture stays.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import html
 import json
 import re
@@ -17,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from gradlab.store.files import write_whole
-from gradlab.widgets import page
+from gradlab.widgets import EXPLORERS, page
 
 START = "lab.js"
 SHARED = ("lab-bundle.js", "lab-given.js")  # classic scripts: from file:// a page can load neither modules nor JSON
 PLACE = re.compile(r'id="gradlab-lab"|class="gradlab-place"')
-_CALL = "Explorer"
 
 
 def write_files(folder: Path, bundle: Path = page.BUNDLE, data: dict[str, Any] | None = None) -> None:
@@ -50,13 +50,17 @@ def scripts(body: str, static: Callable[[str], str]) -> str:
 def marker(source: str) -> str:
     """Return the element that marks the place of a cell's explorer, "" for a cell that shows none.
 
-    It names the explorer as the front end does, and holds the settings that the cell gives to it:
-    ``gl.widgets.GridExplorer(mask_rate=0.2)`` becomes ``data-explorer="grid"``, ``data-state='{"mask_rate": 0.2}'``.
+    It has the explorer's name and the start values that the cell gives: ``gl.widgets.GridExplorer(mask_rate=0.2)``
+    becomes ``data-explorer="grid"``, ``data-start='{"mask_rate": 0.2}'``. An explorer with a start value that is no
+    literal, such as a world, keeps its picture.
     """
+    names = {explorer.__name__: explorer.name for explorer in EXPLORERS.values()}
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith(_CALL):
-            name = re.sub(r"(?<!^)(?=[A-Z])", "_", node.func.attr.removesuffix(_CALL)).lower()
-            state = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
-            settings = html.escape(json.dumps(state))
-            return f'<span class="gradlab-place" data-explorer="{name}" data-state="{settings}"></span>'
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names:
+            with contextlib.suppress(ValueError):
+                start = {word.arg: ast.literal_eval(word.value) for word in node.keywords}
+                values = html.escape(json.dumps(start))
+                return (
+                    f'<span class="gradlab-place" data-explorer="{names[node.func.attr]}" data-start="{values}"></span>'
+                )
     return ""
