@@ -20,7 +20,7 @@ from PIL import Image
 
 from gradlab import widgets as widgets_package
 from gradlab.losses import PAIR_LOSSES
-from gradlab.widgets import EXPLORERS, Explorer, GridExplorer
+from gradlab.widgets import EXPLORERS, Explorer
 from gradlab.widgets import explorer as module
 from gradlab.widgets.controls import Slider, log_slider, slider, whole_slider
 from gradlab.widgets.view import View
@@ -34,7 +34,7 @@ def a_folder_of_our_own(tmp_path_factory):
         yield
 
 
-SLOW = ["frontier", "grid"]  # explorers that train whole policies at each move
+SLOW = ["frontier"]  # explorers that train whole policies at each move
 OLD = {name: kind for name, kind in EXPLORERS.items() if issubclass(kind, Explorer)}  # test_drawn_explorers.py: others
 EACH = [pytest.param(kind, id=name, marks=pytest.mark.slow if name in SLOW else ()) for name, kind in OLD.items()]
 
@@ -157,51 +157,6 @@ def test_an_exception_is_shown_and_the_explorer_goes_on(explorer, monkeypatch):
     assert "RuntimeError" not in explorer.status
 
 
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"beta": 1.0}, "control must be one of"),
-        ({"beta_a": 1e9}, r"beta_a must be finite and lie in \[0.01, 100\], got 1000000000.0"),
-        ({"beta_a": float("nan")}, "beta_a must be finite"),
-        ({"steps": 70.5}, "steps must be a whole number"),
-        ({"steps": True}, "steps must be a whole number"),
-        ({"loss_a": "dpoo"}, "loss_a must be one of dpo, cdpo"),
-        ({"pairs": -1}, "pairs must be one of exact, 20"),
-    ],
-)
-def test_bad_values_are_refused_in_one_line_and_change_nothing(values, said):
-    grid = GridExplorer()
-    state = grid.state
-    with pytest.raises(ValueError, match=said) as caught:
-        grid.set(sigma=5.0, **values)
-    assert "\n" not in str(caught.value)
-    assert grid.state == state
-    with pytest.raises(ValueError, match="story must be one of"):
-        grid.tell("no such story")
-    with pytest.raises(ValueError, match="control must be one of"):
-        GridExplorer(no_such=1)
-
-
-def test_a_start_of_ones_own_is_where_reset_leads():
-    grid = GridExplorer(mask_rate=0.37, beta_a=0.123)  # no stops of the sliders until now
-    grid.set(beta_a=2.0)
-    grid.reset()
-    assert (grid.state["mask_rate"], grid.state["beta_a"]) == (0.37, 0.123)
-
-
-def test_the_faint_curves_are_those_from_before_the_control_in_hand():
-    grid = GridExplorer()
-    first = grid.result
-    for beta in (1.3, 1.4):
-        grid.controls["beta_a"].value = beta
-        assert grid.former is first
-    second = grid.result
-    grid.controls["sigma"].value = 4.0
-    assert grid.former is second
-    grid.reset()
-    assert grid.former is None
-
-
 def test_sliders_have_exact_stops_and_take_more():
     assert slider("s", 0.3, 0, 1, 0.1).stops == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     beta = log_slider("β", 1.0, -1, 1)
@@ -227,17 +182,6 @@ def test_equal_pictures_are_sent_once():
     line.set_ydata([1, 0])
     assert view.redraw()
     assert view.picture.png != sent
-
-
-def test_a_live_redraw_has_the_pixels_of_a_full_one():
-    grid = GridExplorer()
-    for values in ({"sigma": 5.0}, {"beta_b": 0.2}, {"prompt": 3}):
-        grid.set(**values)
-        for view in grid.views.values():
-            live = view.pixels.copy()
-            view.restyle()
-            view.redraw()
-            np.testing.assert_array_equal(view.pixels, live)
 
 
 class Counting(Explorer):
@@ -292,6 +236,17 @@ def test_longer_work_shows_its_first_result_at_once_and_gives_way_to_the_next_mo
     asyncio.run(drag())
 
 
+def test_a_live_redraw_has_the_pixels_of_a_full_one():
+    counting = Counting()
+    (view,) = counting.views.values()
+    for by in (2, 5):
+        counting.set(by=by)
+        live = view.pixels.copy()
+        view.restyle()
+        view.redraw()
+        np.testing.assert_array_equal(view.pixels, live)
+
+
 def test_without_an_event_loop_the_work_is_done_at_once():
     assert Counting().numbers == {"sum": 3}
 
@@ -320,17 +275,16 @@ def test_runs_of_a_cell_and_moves_leak_nothing(monkeypatch, runs, moves, others)
         for _ in range(times):
             kind()
         assert count() == before, kind.name
-    grid = GridExplorer(steps=20)
+    moved = Counting()
     before = count()
-    observers = {key: len(control._trait_notifiers["value"]["change"]) for key, control in grid.controls.items()}
-    artists = {name: len(view.figure.findobj()) for name, view in grid.views.items()}
-    seed = grid.controls["seed"]
+    observers = {key: len(control._trait_notifiers["value"]["change"]) for key, control in moved.controls.items()}
+    artists = {name: len(view.figure.findobj()) for name, view in moved.views.items()}
     for move in range(moves):
-        seed.value = move % 100
-    assert grid.error is None
+        moved.controls["by"].value = 1 + move % 8
+    assert moved.error is None
     assert count() == before
-    assert observers == {key: len(one._trait_notifiers["value"]["change"]) for key, one in grid.controls.items()}
-    assert artists == {name: len(view.figure.findobj()) for name, view in grid.views.items()}
+    assert observers == {key: len(one._trait_notifiers["value"]["change"]) for key, one in moved.controls.items()}
+    assert artists == {name: len(view.figure.findobj()) for name, view in moved.views.items()}
 
 
 def test_two_explorers_of_one_cell_live_side_by_side_until_it_is_run_again(monkeypatch):
@@ -346,8 +300,8 @@ def test_two_explorers_of_one_cell_live_side_by_side_until_it_is_run_again(monke
 
 def test_a_start_that_is_refused_leaves_no_widget_behind():
     before = len(_instances)
-    with pytest.raises(ValueError, match="sigma must be finite"):
-        GridExplorer(sigma=-1.0)
+    with pytest.raises(ValueError, match="by must be"):
+        Counting(by=-1)
     assert len(_instances) == before
 
 
@@ -363,7 +317,7 @@ def test_every_explorer_has_a_file_and_is_listed():
     files = {
         path.stem
         for path in Path(module.__file__).parent.glob("*.py")
-        if re.search(r"Explorer\((Drawn)?Explorer\)", path.read_text())
+        if re.search(r"Explorer\((Drawn|Comparing)?Explorer\)", path.read_text()) and path.stem.endswith("_explorer")
     }
     assert {kind.__module__.rpartition(".")[2] for kind in EXPLORERS.values()} == files
     assert {kind.__name__ for kind in EXPLORERS.values()} < set(widgets_package.__all__) == set(dir(widgets_package))

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from rounding import rounding
 
 from gradlab.losses import PAIR_LOSSES, PairLogps, pair_loss
+from gradlab.plotting.palette import SIDES
 from gradlab.theory import bdpo_log_rho, in_logits, in_probabilities
 from gradlab.widgets import PairExplorer
 from gradlab.widgets import pair_effects as effects
@@ -30,13 +32,18 @@ def explorer(shared):
     assert shared.error is None
 
 
+def place(prob, axes):
+    """Return the place of a probability on an axis, from 0 to 1."""
+    return prob if axes == "π" else 1 - np.log(prob) / np.log(effects.LEAST)
+
+
 def rows(explorer, side):
     return explorer.frame().query("side == @side").set_index("response")
 
 
 @pytest.mark.parametrize("name", PAIR_LOSSES)
 @pytest.mark.parametrize("state", [
-    {}, {"win": 1e-4, "lose": 0.6, "responses": 20}, {"win": 0.3, "responses": 2}, {"beta_a": 0.1, "lose": 1e-9},
+    {}, {"win": 1e-4, "lose": 0.6, "responses": 20}, {"win": 0.3, "responses": 3}, {"beta_a": 0.1, "lose": 1e-9},
     {"reference": "own values", "ref_win": 1e-3, "ref_lose": 0.5},
 ])  # fmt: skip
 def test_gradients_are_those_of_the_loss_in_all_three_spaces(explorer, name, state):
@@ -64,7 +71,7 @@ def test_ratios_are_the_papers(explorer, win, lose, beta):
     assert explorer.numbers["ratio A"] == pytest.approx(lose / win, rel=1e-9)
     of_bdpo = in_probabilities(bdpo_log_rho(np.log(win), np.log(lose)), np.log(win), np.log(lose))
     assert explorer.numbers["ratio B"] == pytest.approx(np.exp(of_bdpo), rel=1e-9)
-    assert explorer.numbers["λ_w of bDPO"] == pytest.approx(np.log(lose) / (np.log(win) + np.log(lose)), rel=1e-9)
+    assert explorer.numbers["λ_w B"] == pytest.approx(np.log(lose) / (np.log(win) + np.log(lose)), rel=1e-9)
 
 
 def test_margin_losses_share_dpos_ratio(explorer):
@@ -90,42 +97,57 @@ def test_the_step_is_a_step_on_logits(explorer):
     assert -moves["winner"] / moves["loser"] == pytest.approx(win * (1 - win + lose) / (lose * (1 + win - lose)))
 
 
-def test_two_responses_leave_no_choice_for_the_loser(explorer):
-    explorer.set(responses=2, win=0.8)
-    assert np.exp(explorer.result.log_p) == pytest.approx([0.8, 0.2])
-    assert explorer.controls["lose"].layout.display == "none"
-    assert list(rows(explorer, "A").index) == ["winner", "loser"]
-    used = ~np.isnan(explorer.result.fields["_a"].directions[:, 0])
-    assert explorer.result.fields["_a"].places[used].sum(1) == pytest.approx(1.0)
-
-
-def test_the_probability_not_in_hand_gives_way(explorer):
-    explorer.set(win=0.95)
+def test_the_loser_gives_way_where_it_is_computed_and_not_in_the_state(explorer):
+    before = explorer.result.effects["a"].change
+    explorer.win.value = 0.95
     assert explorer.error is None
-    assert explorer.state["lose"] == pytest.approx(effects.ROOM - 0.95)
-    near = min(explorer.controls["lose"].stops, key=lambda stop: abs(stop - 0.7))
-    explorer.controls["lose"].value = near
-    assert explorer.error is None
-    assert explorer.state["win"] == pytest.approx(effects.ROOM - near)
-    explorer.set(responses=2, win=0.999)
-    explorer.controls["responses"].value = 3
-    assert explorer.error is None
-    assert explorer.state["win"] == pytest.approx(0.999)
-    explorer.set(reference="own values", ref_lose=0.9)
-    assert explorer.error is None
-    assert explorer.state["ref_win"] == pytest.approx(effects.ROOM - 0.9)
+    assert explorer.state["lose"] == 0.1
+    assert np.exp(explorer.result.log_p[:2]) == pytest.approx([0.95, effects.ROOM - 0.95])
+    explorer.win.value = 0.5  # a drag there and back changes nothing
+    assert np.array_equal(explorer.result.effects["a"].change, before)
+    explorer.set(reference="own values", ref_win=0.7, ref_lose=0.9)
+    assert np.exp(explorer.result.ref) == pytest.approx([0.7, effects.ROOM - 0.7])
+    explorer.set(reference="the policy", win=0.999, lose=0.999)
+    assert np.array_equal(explorer.result.ref, explorer.result.log_p[:2])
+    assert np.exp(explorer.result.log_p).sum() == pytest.approx(1)
+    assert np.isfinite(explorer.result.effects["b"].change).all()
 
 
 def test_impossible_values_are_answered_in_one_line(explorer):
-    explorer.set(win=0.8, lose=0.5)
-    assert explorer.status == "ValueError: win + lose must be at most 0.9999, since others hold the rest; got 0.8 + 0.5"
-    made = PairExplorer(reference="own values", ref_win=0.9, ref_lose=0.6)
-    assert "ref_win + ref_lose must be at most 0.9999" in made.status
-    made.close()
     with pytest.raises(ValueError, match=r"win must be finite and lie in \[1e-12, 0.999\], got 1.5"):
         explorer.set(win=1.5)
     with pytest.raises(ValueError, match="loss_a must be one of dpo, cdpo"):
         explorer.set(loss_a="simpo")
+    with pytest.raises(ValueError, match="responses must be a whole number ≥ 3, got 2"):
+        explorer.set(responses=2)
+
+
+def test_the_guess_is_judged_by_the_step_of_a(explorer):
+    assert explorer.outcome(explorer.result) == (
+        "winner", "Δπ is 0.0493 for the winner, −0.02128 for the loser.",
+    )  # fmt: skip
+    explorer.tell("A rare winner")
+    assert explorer.outcome(explorer.result)[0] == "loser"
+    explorer.set(win=0.2, lose=0.2, step=0.01)
+    assert explorer.outcome(explorer.result)[0] == "equal"
+
+
+def test_charts_show_the_policy_the_step_and_every_loss(explorer):
+    explorer.set(count=3, axes="log π", win=0.3)
+    charts = explorer.charts(explorer.result, None)
+    assert [chart.title for chart in charts] == [
+        "A DPO", "B bDPO", "C nbDPO", "Gradient", "One real step on the logits",
+    ]  # fmt: skip
+    for chart, slot in zip(charts[:3], "ABC", strict=True):
+        reference, policy = chart.handles
+        assert (policy.x, policy.y) == pytest.approx((0.3, 0.1))
+        assert (reference.x, reference.y) == pytest.approx((0.2, 0.2))
+        moved = rows(explorer, slot)["delta_prob"]
+        assert chart.trail[1] == pytest.approx((0.3 + moved["winner"], 0.1 + moved["loser"]))
+        assert (chart.x.low, chart.x.kind) == (1e-12, "log")
+    gradient, step = charts[3:]
+    np.testing.assert_array_equal(gradient.bars[2].values, rows(explorer, "C")["minus_grad_prob"])
+    np.testing.assert_array_equal(step.bars[1].values, rows(explorer, "B")["delta_prob"])
 
 
 @pytest.mark.parametrize("axes", ["π", "log π"])
@@ -133,8 +155,7 @@ def test_impossible_values_are_answered_in_one_line(explorer):
 def test_partial_derivatives_stand_across_the_bands_but_for_nbdpo(axes, name, across):
     loss, ref = pair_loss(name), np.log([0.2, 0.2])
     field = effects.field(loss, ref, axes, 5, stepping=False)
-    used = ~np.isnan(field.directions[:, 0])
-    places, arrows = field.places[used], field.directions[used]
+    places, arrows = place(field.places, axes), field.directions
 
     def value(place):
         win, lose = torch.from_numpy(effects.log_at(place, axes)).T
@@ -151,20 +172,20 @@ def test_partial_derivatives_stand_across_the_bands_but_for_nbdpo(axes, name, ac
 def test_arrows_of_the_step_are_where_a_small_step_goes(axes):
     loss, ref = pair_loss("bdpo"), np.log([0.2, 0.2])
     field = effects.field(loss, ref, axes, 6, stepping=True)
-    for index in np.flatnonzero(~np.isnan(field.directions[:, 0]))[::7]:
-        log_p = effects.policy(effects.log_at(field.places[index], axes), 6)
-        moved = effects.place(effects.effect(loss, log_p, ref, 1e-4).after, axes) - field.places[index]
+    for index in range(0, len(field.places), 7):
+        log_p = effects.policy(np.log(field.places[index]), 6)
+        after = np.exp((log_p + effects.effect(loss, log_p, ref, 1e-4).change[[0, 1, 2, 2, 2, 2]])[:2])
+        moved = place(after, axes) - place(field.places[index], axes)
         if np.hypot(*moved) > 1e-9:
             np.testing.assert_allclose(moved / np.hypot(*moved), field.directions[index], atol=1e-3)
 
 
-def test_surface_is_the_loss(explorer):
-    surface = explorer.result.surfaces["_b"]
-    middle = torch.tensor([30.5, 10.5], dtype=torch.float64).div(80).log()
-    third = torch.tensor(1 / 5, dtype=torch.float64).log()
-    assert surface.values[10, 30] == pytest.approx(pair_loss("bdpo")(PairLogps(*middle, third, third)).item())
-    least, most = surface.span
-    assert least < explorer.result.effects["_b"].value < most
+def test_arrows_have_the_colour_of_the_ratio():
+    field = effects.field(pair_loss("dpo"), np.log([0.2, 0.2]), "π", 5, stepping=False)
+    powers = np.log10(field.places[:, 1] / field.places[:, 0])  # of DPO's ratio
+    for power, color in zip(powers, field.colors, strict=True):
+        assert color == to_hex(SIDES(np.clip((power + 1) / 2, 0, 1)))
+    assert {SIDES(0.0), SIDES(1.0)} <= {SIDES(np.clip((power + 1) / 2, 0, 1)) for power in powers}
 
 
 def test_does_dpo_drain_the_winner(explorer):
@@ -189,7 +210,7 @@ def test_a_rare_loser(explorer):
     assert 1 / explorer.numbers["ratio A"] == pytest.approx(500_000)
     assert dpo["delta_logp"]["loser"] == pytest.approx(-0.78, abs=5e-3)
     assert bdpo["delta_logp"]["loser"] == pytest.approx(-0.12, abs=5e-3)
-    assert explorer.numbers["λ_w of bDPO"] == pytest.approx(0.95, abs=5e-3)
+    assert explorer.numbers["λ_w B"] == pytest.approx(0.95, abs=5e-3)
     for shown, gain in ((dpo, 0.12), (bdpo, 0.08)):
         assert shown["delta_prob"]["winner"] == pytest.approx(gain, abs=5e-3)
         assert -3 * shown["delta_prob"]["each other"] == pytest.approx(shown["delta_prob"]["winner"], rel=1e-4)
@@ -198,7 +219,7 @@ def test_a_rare_loser(explorer):
 def test_a_rare_winner(explorer):
     explorer.tell("A rare winner")
     assert explorer.numbers["ratio A"] == pytest.approx(70)
-    assert explorer.numbers["λ_w of bDPO"] == pytest.approx(0.07, abs=5e-3)
+    assert explorer.numbers["λ_w B"] == pytest.approx(0.07, abs=5e-3)
     for side, taken, given, digits in (("A", 0.25, 0.04, 5e-3), ("B", 0.07, 0.002, 5e-4)):
         change = rows(explorer, side)["delta_prob"]
         assert change["loser"] == pytest.approx(-taken, abs=5e-3)
@@ -231,7 +252,7 @@ def test_long_sequences_the_correction_fades(explorer):
 
 @pytest.mark.parametrize("title", [None, *STORIES])
 @pytest.mark.parametrize("change", [
-    {}, {"responses": 2, "reference": "own values"}, {"reference": "own values", "loss_b": "nbdpo-symmetric"},
+    {}, {"responses": 3, "reference": "own values"}, {"reference": "own values", "loss_b": "nbdpo-symmetric"},
 ])  # fmt: skip
 def test_copied_code_gives_the_numbers_shown(explorer, title, change, capsys):
     if title:
@@ -239,11 +260,11 @@ def test_copied_code_gives_the_numbers_shown(explorer, title, change, capsys):
     explorer.set(**change)
     names: dict = {}
     exec(explorer.as_python(), names)
-    assert "λ_w of bDPO" in capsys.readouterr().out
+    assert "λ_w" in capsys.readouterr().out
     columns = {
         "−∂L/∂π": "minus_grad_prob", "−∂L/∂log π": "minus_grad_logp", "−∂L/∂logit": "minus_grad_logit",
         "Δ log π": "delta_logp", "Δ log π, first order": "delta_logp_first_order", "Δπ": "delta_prob",
-        "loss": "loss_value", "|∂L/∂π_w| / |∂L/∂π_l|": "prob_ratio", "λ_w of bDPO": "bdpo_win_weight",
+        "loss": "loss_value", "|∂L/∂π_w| / |∂L/∂π_l|": "prob_ratio", "λ_w": "win_weight",
     }  # fmt: skip
     for side in "AB":
         shown = rows(explorer, side)
@@ -251,21 +272,11 @@ def test_copied_code_gives_the_numbers_shown(explorer, title, change, capsys):
             np.testing.assert_allclose(shown[column], names["results"][side][key], rtol=1e-9, atol=1e-15, err_msg=key)
 
 
-def test_a_moved_control_leaves_its_former_setting_faintly(explorer):
-    explorer.set(step=1.0)
-    start = explorer.png()
-    explorer.controls["win"].value = 0.3
-    assert explorer.former.log_p[0] == pytest.approx(np.log(0.5))
-    moved = explorer.png()
-    explorer.reset()
-    assert explorer.png() == start != moved
-    explorer.set(win=0.3)
-    assert explorer.png() != moved  # set shows no former setting
-
-
-def test_the_frame_is_of_what_is_shown_even_after_an_error(explorer):
-    explorer.set(responses=2)
+def test_the_frame_is_of_what_is_shown_even_after_an_error(explorer, monkeypatch):
+    explorer.set(responses=3)
     shown = explorer.frame()
-    explorer.set(responses=9, win=0.9, lose=0.9)
-    assert explorer.error is not None
-    assert explorer.frame().equals(shown)
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer, "compute", lambda state: 1 / 0)
+        explorer.set(responses=9)
+        assert explorer.error is not None
+        assert explorer.frame().equals(shown)

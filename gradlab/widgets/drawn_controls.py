@@ -237,8 +237,9 @@ def hyper_controls(
         start = next(iter(of.defaults.values()))
         if name == "beta":
             start = beta if isinstance(beta, float | int) else beta.get(slot, 1.0)
-        control = _hyper_control(name, start, of)
+        control: Any = _hyper_control(name, start, of)
         control.part = {"hyper": name, "of": slot}
+        control.description = f"{control.title} of {slot.upper()}"  # where it is shown by itself
         controls[f"{name}_{slot}"] = control
     return controls
 

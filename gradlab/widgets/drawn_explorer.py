@@ -305,7 +305,7 @@ class DrawnExplorer(widgets.VBox):
             "answers": list(map(list, self.answers.items())), "reading": self.reading, "takeaway": self.takeaway,
             "stories": [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in self.stories],
             "inPage": self.in_page, "groups": groups,
-            "controls": {key: control.spec() for key, control in self.controls.items()},
+            "controls": {key: {**control.spec(), "start": self._start[key]} for key, control in self.controls.items()},
             "losses": facts_of_losses(self.given_losses) if with_losses else [], "hyper": hyper if with_losses else {},
         }  # fmt: skip
 

@@ -68,11 +68,11 @@ def effect(loss: PairLoss, log_p: np.ndarray, ref: np.ndarray, step: float) -> E
         pair = PairLogps(logp[0], logp[1], *torch.from_numpy(ref))
         value = loss(pair)
         by_logp, by_logit = (0.0 - grad.numpy() for grad in torch.autograd.grad(value, (logp, logits)))
-    log_ratio = log_prob_ratio(loss, pair).item()
-    log_rho = log_ratio + log_p[0] - log_p[1]
+    log_ratio = log_prob_ratio(loss, pair).detach()
+    log_rho = log_ratio + (pair.win - pair.lose).detach()
     change = realised_change(log_p, by_logp, step)
     return Effect(
-        loss, value.item(), float(np.exp(log_rho)), float(np.exp(log_ratio)), float(1 / (1 + np.exp(-log_rho))),
+        loss, value.item(), log_rho.exp().item(), log_ratio.exp().item(), log_rho.sigmoid().item(),
         (by_logp / np.exp(log_p))[:3], by_logp[:3], by_logit[:3], change[:3],
         (step * first_order_change(log_p, by_logp))[:3], (np.exp(log_p) * np.expm1(change))[:3],
     )  # fmt: skip

@@ -39,10 +39,11 @@ for side, loss in {losses}.items():
     pair = gl.PairLogps(logp[0], logp[1], *torch.from_numpy(ref))
     by_logp, by_logit = (-grad.numpy() for grad in torch.autograd.grad(loss(pair), (logp, logits)))
     change = gl.theory.realised_change(log_p, by_logp, step)
+    ratio = gl.log_prob_ratio(loss, pair)
     results[side] = {{
         "loss": loss(pair).item(),
-        "|∂L/∂π_w| / |∂L/∂π_l|": gl.log_prob_ratio(loss, pair).exp().item(),
-        "λ_w": abs(by_logp[0]) / (abs(by_logp[0]) + abs(by_logp[1])),
+        "|∂L/∂π_w| / |∂L/∂π_l|": ratio.exp().item(),
+        "λ_w": (ratio + pair.win - pair.lose).sigmoid().item(),
         "−∂L/∂π": (by_logp / np.exp(log_p))[:3],
         "−∂L/∂log π": by_logp[:3],
         "−∂L/∂logit": by_logit[:3],
