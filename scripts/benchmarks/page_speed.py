@@ -1,8 +1,8 @@
 """Latency of the live lab's page in a real Chromium: ``python -m scripts.benchmarks.page_speed``.
 
-Each number is a median from an input event of a real mouse to the frame after the last picture has changed. Moves are
-further apart than they take; "drag" is a fast drag, and counts pictures per second. A check is printed beside: the
-numbers that are shown are those of ``fit``.
+Each number is a median from an input event of a real mouse to the end of the frame in which the last picture changed.
+Moves are further apart than they take; "drag" is a fast drag, and counts pictures per second. A check is printed beside:
+the numbers that are shown are those of ``fit``.
 """
 
 from __future__ import annotations
@@ -23,32 +23,29 @@ from scripts import browser as chrome
 
 WATCH = """() => {
   globalThis.took = [];
-  const { grid } = gradlabLab;
+  globalThis.shell = Object.values(gradlabLab.shells)[0];
   let began = 0;
-  const done = () => requestAnimationFrame(() => { const port = new MessageChannel(); port.port1.onmessage = () => {
+  const port = new MessageChannel();
+  port.port1.onmessage = () => {
     if (began) took.push(performance.now() - began);
     began = 0;
-  }; port.port2.postMessage(0); });
-  const listen = (event) => {
-    if (began) return;
-    began = event.timeStamp;
-    setTimeout(() => { if (grid.element.ariaBusy !== "true") done(); });
   };
+  const listen = (event) => (began ||= event.timeStamp);
   for (const kind of ["input", "pointermove", "mousemove"]) {
     document.addEventListener(kind, (event) => (kind === "input" || event.buttons) && listen(event), { capture: true });
   }
-  new MutationObserver(() => { if (grid.element.ariaBusy === "false") done(); })
-    .observe(grid.element, { attributes: true, attributeFilter: ["aria-busy"] });
+  new MutationObserver(() => requestAnimationFrame(() => port.port2.postMessage(0)))
+    .observe(shell.element, { attributes: true, attributeFilter: ["data-drawn"] });
 }"""
 MOVES = 40
 SCRUBBER = "how far through training, %"
 CASES = (  # name, settings in the address, slider, and how far it is dragged in pixels
-    ("pair, two losses, policy dragged", "#pair.guess=shown", "policy", 60.0),
-    ("pair, six losses, β", "#pair.guess=shown&count=6", "β of A", 60.0),
-    ("grid, two losses, R: both trained anew", "#view=grid&grid.guess=shown", "height R", 60.0),
-    ("grid, two losses, β of A: one trained anew", "#view=grid&grid.guess=shown", "β of A", 60.0),
-    ("grid, two losses, scrubber", "#view=grid&grid.guess=shown", SCRUBBER, 200.0),
-    ("grid, six losses, R", "#view=grid&grid.guess=shown&count=6", "height R", 60.0),
+    ("pair, two losses, policy dragged", "#view=pair&guess=shown", "policy", 60.0),
+    ("pair, six losses, β", "#view=pair&guess=shown&count=6", "β of A", 60.0),
+    ("grid, two losses, R: both trained anew", "#view=grid&guess=shown", "height R", 60.0),
+    ("grid, two losses, β of A: one trained anew", "#view=grid&guess=shown", "β of A", 60.0),
+    ("grid, two losses, scrubber", "#view=grid&guess=shown", SCRUBBER, 200.0),
+    ("grid, six losses, R", "#view=grid&guess=shown&count=6", "height R", 60.0),
 )
 
 
@@ -63,7 +60,7 @@ def measured(page: Any, place: Any, far: float) -> list[float]:
     for move in range(MOVES):
         page.mouse.move(x + far * (move + 1) / MOVES, y)
         page.wait_for_timeout(60)
-        while page.evaluate("gradlabLab.grid.element.ariaBusy === 'true'"):
+        while page.evaluate("shell.element.ariaBusy === 'true'"):
             page.wait_for_timeout(10)
         page.wait_for_timeout(40)
     page.mouse.up()
@@ -77,8 +74,8 @@ def pictures(page: Any, place: Any, far: float) -> float:
     page.evaluate(
         """() => {
           globalThis.drawn = 0;
-          const draw = gradlabLab.grid.draw.bind(gradlabLab.grid);
-          gradlabLab.grid.draw = (state) => { drawn++; draw(state); };
+          const draw = shell.view.draw.bind(shell.view);
+          shell.view.draw = (state) => { drawn++; draw(state); };
         }"""
     )
     page.mouse.move(x, y)
@@ -93,8 +90,8 @@ def pictures(page: Any, place: Any, far: float) -> float:
 
 def check(page: Any) -> str:
     """Return how far the shown utilities are from those of ``fit``."""
-    state, numbers = page.evaluate("[gradlabLab.history.state, gradlabLab.grid.numbers()]")
-    world = gaussian_world(scale=state["grid.scale"])
+    state, numbers = page.evaluate("[shell.history.state, shell.view.numbers()]")
+    world = gaussian_world(scale=state["scale"])
     gaps = []
     for slot in "ab":
         loss = pair_loss(state[f"loss_{slot}"], beta=state[f"beta_{slot}"])
@@ -107,24 +104,27 @@ def main() -> None:
     """Print a line per case."""
     parser = argparse.ArgumentParser(prog="python -m scripts.benchmarks.page_speed", description=__doc__)
     parser.add_argument("--page", type=Path, help="a page that is there; default: a new one")
-    file = parser.parse_args().page
+    parser.add_argument("--width", type=int, default=1280, help="of the window, in pixels; default: %(default)s")
+    parser.add_argument("--scale", type=float, default=1.0, help="pixels of the screen per pixel; default: %(default)s")
+    arguments = parser.parse_args()
+    file, size = arguments.page, {"width": arguments.width, "height": 800}
     if file is not None and not file.is_file():
         parser.error(f"--page must be a file that is there, got {file}")
     with tempfile.TemporaryDirectory() as folder, chrome.browser() as running:
         if file is None:
             file = Path(folder) / "lab.html"
             write_page(file)
-        size = file.read_bytes()
-        print(f"page: {len(size) / 1e3:.0f} kB, {len(gzip.compress(size)) / 1e3:.0f} kB compressed")
+        code = file.read_bytes()
+        print(f"page: {len(code) / 1e3:.0f} kB, {len(gzip.compress(code)) / 1e3:.0f} kB compressed")
         for name, fragment, slider, far in CASES:
-            page = running.new_context(viewport={"width": 1280, "height": 800}).new_page()
+            page = running.new_context(viewport=size, device_scale_factor=arguments.scale).new_page()
             start = time.perf_counter()
             page.goto(file.resolve().as_uri() + fragment)
-            page.locator("section:not([hidden]) tbody td").first.wait_for()
+            page.locator(".gl-stage-all tbody td").first.wait_for()
             opened = time.perf_counter() - start
             page.wait_for_timeout(500)
             page.evaluate(WATCH)
-            place = page.locator("section:not([hidden])").get_by_role("slider", name=slider, exact=True).first
+            place = page.get_by_role("slider", name=slider, exact=True).first
             if slider == SCRUBBER:
                 place.fill("300")
             took = measured(page, place, far)
