@@ -68,40 +68,44 @@ def worlds():
         yield world, torch.log_softmax(torch.from_numpy(3 * rng.standard_normal(world.utility.shape)), -1)
 
 
-METRICS = {  # by their names here: their names in the page, and their arguments
-    "expected_utility": ("expectedUtility", ("logp", "utility")),
-    "utility_share": ("utilityShare", ("logp", "utility", "ref_logp")),
-    "kl_to_reference": ("klToReference", ("logp", "ref_logp")),
-    "entropy": ("entropy", ("logp",)),
-    "unobserved_mass": ("unobservedMass", ("logp", "observed")),
-    "top1_accuracy": ("top1Accuracy", ("logp", "utility")),
-    "win_rate": ("winRate", ("logp", "ref_logp", "utility")),
+METRICS = {  # by their names in the page: their names here, and their arguments
+    "utility": ("expected_utility", ("logp", "utility")),
+    "share": ("utility_share", ("logp", "utility", "ref_logp")),
+    "kl": ("kl_to_reference", ("logp", "ref_logp")),
+    "unobserved": ("unobserved_mass", ("logp", "observed")),
 }
+MEASURED = """
+  return given.map(({ policies, utility, observed, refLogp, responses }) => lab.metricsOf(policies, {
+    utility: Float64Array.from(utility), observed, refLogp, responses,
+  }));
+"""
 
 
 @needs_node
 def test_metrics_in_a_page_are_those_of_the_library():
     asked, expected = [], []
     for world, logp in worlds():
-        arrays = {name: torch.tensor(getattr(world, name)) for name in ("utility", "ref_logp", "observed")}
-        arrays["logp"] = logp
-        for name, (there, arguments) in METRICS.items():
-            given = [arrays[argument].numpy().ravel().tolist() for argument in arguments]
-            asked.append([there, *given, world.responses])
-            expected.append(getattr(metrics, name)(*(arrays[argument] for argument in arguments)).item())
-    answers = with_bundle("return given.map(([name, ...rest]) => lab.metrics[name](...rest));", asked)
-    # 54 terms of at most three functions and four products each, of at most 4 nats; a win rate sums 9 in each
-    np.testing.assert_allclose(answers, expected, rtol=0, atol=rounding(54 * 10, 4.0))
+        tables = {name: torch.tensor(getattr(world, name)) for name in ("utility", "ref_logp", "observed")}
+        policies = [logp, tables["ref_logp"]]
+        flat = {name: table.numpy().ravel().astype(float).tolist() for name, table in tables.items()}
+        flat["refLogp"] = flat.pop("ref_logp")
+        flat["policies"] = [policy.numpy().ravel().tolist() for policy in policies]
+        asked.append({**flat, "responses": world.responses})
+        for policy in policies:
+            given = {**tables, "logp": policy}
+            expected.append(
+                [getattr(metrics, name)(*map(given.get, wanted)).item() for name, wanted in METRICS.values()]
+            )
+    found = [[one[name] for name in METRICS] for world in with_bundle(MEASURED, asked) for one in world]
+    # 54 terms of at most three functions and four products each, of at most 4 nats
+    np.testing.assert_allclose(found, expected, rtol=0, atol=rounding(54 * 10, 4.0))
 
 
 @needs_node
-def test_share_of_the_reward_is_nan_where_nothing_can_be_gained_and_ties_count_in_part():
-    body = """
-      const flat = [1, 1, 2, 2];
-      const even = [0.5, 0.5, 0.5, 0.5].map(Math.log);
-      return [String(lab.metrics.utilityShare(even, flat, even, 2)), lab.metrics.top1Accuracy(even, [1, 0, 2, 2], 2)];
-    """
-    assert with_bundle(body, None) == ["NaN", 0.75]
+def test_share_of_the_reward_is_no_number_where_nothing_can_be_gained():
+    even = np.log([0.5] * 4).tolist()
+    flat = {"policies": [even], "utility": [1, 1, 2, 2], "observed": [1] * 4, "refLogp": even, "responses": 2}
+    assert with_bundle(MEASURED, [flat])[0][0]["share"] is None  # JSON has no NaN
 
 
 # --- pairs ---
@@ -373,7 +377,7 @@ def test_worlds_and_their_pairs_are_those_of_the_library(settings):
       const { utility, observed, refLogp, hiddenPairs } = world;
       const drawn = ["hard", "soft"].map((labels) => lab.drawPairs(world, 60, { labels, seed: 4, split: 1 }));
       const exact = ["hard", "soft"].map((labels) => lab.exactPairs(world, labels));
-      return { utility, observed, refLogp, hiddenPairs, drawn, exact, ideal: lab.idealLogp(world, 0.5) };
+      return { utility, observed, refLogp, hiddenPairs, drawn, exact };
     """
     spelt = {"mask_rate": "maskRate", "mask_kind": "maskKind", "reference_sigma": "referenceSigma"}
     there = with_bundle(body, {"settings": {spelt.get(name, name): value for name, value in settings.items()}})
@@ -382,7 +386,7 @@ def test_worlds_and_their_pairs_are_those_of_the_library(settings):
     hidden = None if world.hidden_pairs is None else world.hidden_pairs.ravel().astype(int).tolist()
     assert there.get("hiddenPairs") == hidden
     size = float(max(np.abs(world.utility).max(), np.abs(world.ref_logp).max(), 1.0))
-    tables = {"utility": world.utility, "refLogp": world.ref_logp, "ideal": world.ideal_logp(0.5)}
+    tables = {"utility": world.utility, "refLogp": world.ref_logp}
     for name, here in tables.items():
         np.testing.assert_allclose(there[name], here.ravel(), rtol=0, atol=rounding(40, 3 * size))
     for labels, drawn, exact in zip(("hard", "soft"), there["drawn"], there["exact"], strict=True):

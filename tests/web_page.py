@@ -30,7 +30,7 @@ SCRIPT = """
     x: { label: "step", domain: [0, 500], kind: "symlog" }, y: { label: "E[u], nats", domain: [0, top] },
   });
   const colors = lab.palette.CHOSEN;
-  const utility = (steps) => steps.map((logp) => lab.metrics.expectedUtility(logp, world.utility, world.responses));
+  const utility = (steps) => lab.metricsOf(steps, world).map((one) => one.utility);
   const lines = Object.entries(trained).map(([name, steps], at) => (
     { name, color: colors[at], dash: at ? "6 3" : undefined, x: STEPS, y: utility(steps) }
   ));

@@ -1,8 +1,8 @@
 """Latency of the live lab's page in a real Chromium: ``python -m scripts.benchmarks.page_speed``.
 
 Each number is a median from an input event of a real mouse to the end of the frame in which the last picture changed.
-Moves are further apart than they take; "drag" is a fast drag, and counts pictures per second. A check is printed beside:
-the numbers that are shown are those of ``fit``.
+Moves are further apart than they take; "drag" is a fast drag, and counts pictures per second. A check is printed
+beside: the numbers that are shown are those of ``fit``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ export { type Job, Trainer } from "./job";
 export * from "./kernel";
 export * from "./lab";
 export * from "./marks";
-export * as metrics from "./metrics";
+export * from "./metrics";
 export { FACTORS } from "./optimizers";
 export * from "./pairs";
 export * as palette from "./palette";

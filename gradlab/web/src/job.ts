@@ -74,14 +74,14 @@ export class Trainer {
 
   private async kernel(record: KernelRecord): Promise<Kernel> {
     const key = record.function + record.module;
-    let found = this.kernels.get(key);
-    if (!found) {
-      found = Kernel.load(record);
-      this.kernels.set(key, found);
-      found.catch(() => this.kernels.delete(key));
+    let kernel = this.kernels.get(key);
+    if (!kernel) {
+      kernel = Kernel.load(record);
+      this.kernels.set(key, kernel);
+      kernel.catch(() => this.kernels.delete(key));
       if (this.kernels.size > MOST) this.kernels.delete(this.kernels.keys().next().value!);
     }
-    return (await found).as(record);
+    return (await kernel).as(record);
   }
 }
 

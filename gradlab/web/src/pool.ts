@@ -1,23 +1,27 @@
 /**
- * Trainings beside the page, several at once: in workers that are made from this file, or in the page without them. Each
- * training is shared out over the workers by its columns, so that one alone, too, keeps them all at work.
+ * Trainings beside the page, several at once: in workers that are made from this file, or in the page without them. Where
+ * whole trainings would leave workers idle, each is shared out over the workers by its columns.
  */
 
 import { type Answer, type Job, joined, shares, Trainer } from "./job";
 import type { Reals } from "./kernel";
 import code from "./worker.ts?code";
 
-interface Task {
-  number: number;
+interface Given {
   job: Job;
   signal?: AbortSignal;
   done: (logp: Reals) => void;
   fail: (error: Error) => void;
 }
 
+interface Task extends Given {
+  number: number;
+}
+
 export class Pool {
   private readonly workers: Worker[] = [];
   private readonly idle: Worker[] = [];
+  private readonly given: Given[] = [];
   private readonly queue: Task[] = [];
   private readonly running = new Map<number, { task: Task; worker: Worker }>();
   private count = 0;
@@ -39,10 +43,23 @@ export class Pool {
    * Returns log π at the job's wanted steps, (S, C, Y). Jobs begin in the order in which they were given.
    * Rejects with an AbortError if `signal` aborts: a job that waits never begins, one that runs stops soon.
    */
-  async train(job: Job, signal?: AbortSignal): Promise<Reals> {
-    const parts = shares(job, this.workers.length);
-    const logp = await Promise.all(parts.map((part) => this.start(part, signal)));
-    return joined(logp, parts, job);
+  train(job: Job, signal?: AbortSignal): Promise<Reals> {
+    return new Promise((done, fail) => {
+      if (!this.given.length) queueMicrotask(() => this.share());
+      this.given.push({ job, signal, done, fail });
+    });
+  }
+
+  /** Starts the trainings that were given together. */
+  private share(): void {
+    const given = this.given.splice(0);
+    const workers = this.workers.length;
+    const most = workers && given.length % workers ? workers : 1;
+    for (const { job, signal, done, fail } of given) {
+      const parts = shares(job, most);
+      const logp = Promise.all(parts.map((part) => this.start(part, signal)));
+      logp.then((tables) => done(joined(tables, parts, job)), fail);
+    }
   }
 
   private start(job: Job, signal?: AbortSignal): Promise<Reals> {
@@ -58,18 +75,18 @@ export class Pool {
   /** Ends all workers. What is under way is aborted. */
   close(): void {
     for (const worker of this.workers) worker.terminate();
-    for (const task of [...this.queue, ...[...this.running.values()].map((one) => one.task)]) task.fail(aborted());
-    this.queue.length = this.workers.length = this.idle.length = 0;
+    for (const { fail } of [...this.given, ...this.queue, ...[...this.running.values()].map(({ task }) => task)]) fail(aborted());
+    this.given.length = this.queue.length = this.workers.length = this.idle.length = 0;
     this.running.clear();
   }
 
   private hire(worker: Worker): void {
     worker.onmessage = ({ data }: MessageEvent<Answer>) => {
-      const found = this.running.get(data.number);
+      const task = this.running.get(data.number)?.task;
       this.running.delete(data.number);
       this.idle.push(worker);
-      if (found && "logp" in data) found.task.done(data.logp);
-      else if (found && "error" in data) found.task.fail(data.error === "stopped" ? aborted() : new Error(data.error));
+      if ("logp" in data) task?.done(data.logp);
+      else task?.fail(data.error === "stopped" ? aborted() : new Error(data.error));
       this.next();
     };
     worker.onerror = (event) => {
@@ -83,7 +100,7 @@ export class Pool {
   private withoutWorkers(): void {
     for (const worker of this.workers) worker.terminate();
     this.workers.length = this.idle.length = 0;
-    this.queue.unshift(...[...this.running.values()].map((one) => one.task));
+    this.queue.unshift(...[...this.running.values()].map(({ task }) => task));
     this.running.clear();
     this.here ??= new Trainer();
     this.next();

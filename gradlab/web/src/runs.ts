@@ -2,7 +2,7 @@
 
 import type { Slot } from "./spec";
 import type { Job } from "./job";
-import { expectedUtility, klToReference, unobservedMass, utilityShare } from "./metrics";
+import { type Metrics, metricsOf } from "./metrics";
 import type { KernelRecord, Reals } from "./kernel";
 import type { Pool } from "./pool";
 import type { Value } from "./state";
@@ -81,13 +81,9 @@ export class Ground {
     const size = world.utility.length;
     const at = wanted.map((_, step) => logp.subarray(step * size, (step + 1) * size));
     if (!at[at.length - 1].every(Number.isFinite)) throw new Error(`${loss.label} must have a smaller learning rate: its policy is no longer finite`);
-    return {
-      logp,
-      utility: at.map((one) => expectedUtility(one, world.utility, RESPONSES)),
-      kl: at.map((one) => klToReference(one, world.refLogp, RESPONSES)),
-      unobserved: at.map((one) => unobservedMass(one, world.observed, RESPONSES)),
-      share: at.map((one) => utilityShare(one, world.utility, world.refLogp, RESPONSES)),
-    };
+    const metrics = metricsOf(at, world);
+    const along = (name: keyof Metrics) => metrics.map((one) => one[name]);
+    return { logp, utility: along("utility"), kl: along("kl"), unobserved: along("unobserved"), share: along("share") };
   }
 }
 

@@ -176,11 +176,6 @@ export function drawPairs(world: World, pairs: number, { labels = "hard" as Labe
   });
 }
 
-/** log π of the policy that maximises E[u] − β KL(π‖π_ref), (X, Y). */
-export function idealLogp({ utility, refLogp, responses }: World, beta = 1): Float64Array {
-  return logSoftmax(refLogp.map((value, at) => value + utility[at] / beta), responses);
-}
-
 /** Φ of `RadialBasis`, with rows of unit length, (Y, K). */
 export function radialBasis(responses: number, centres = 8, width = 1): Float64Array {
   const last = responses - 1;

@@ -11,7 +11,7 @@ await inFirefox(900, async (page) => {
   await page.mouse.move(x, y);
   const readings = await page.$$eval(".gl-plot output", (all) => all.map((one) => one.textContent));
   const utility = await page.evaluate(() =>
-    Object.values(trained).map((steps) => lab.metrics.expectedUtility(steps.at(-1), world.utility, world.responses)),
+    Object.values(trained).map((steps) => lab.metricsOf([steps.at(-1)], world)[0].utility),
   );
   const pool = await page.evaluate(async () => {
     const pool = new lab.Pool(2);
