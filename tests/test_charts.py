@@ -295,6 +295,13 @@ def test_long_titles_and_labels_are_wrapped_into_the_page():
     assert box.height <= figure.axes[0].bbox.height * 1.1
 
 
+def test_a_dollar_sign_is_a_dollar_sign():
+    chart = curves(line("a$^$b"), line("$x_$"), labels=[Label(0, 0, "$β$")], x=Axis("5 $", 0, 1))
+    figure = drawn([chart, Bars("100 $ and $\\", "described", "$", ["$_$"], [Bar("$", np.zeros(1), "#000000")])])
+    pixels(figure)
+    assert "a\\$^\\$b" in texts(figure)
+
+
 def test_drawing_changes_no_setting():
     before = dict(mpl.rcParams)
     figure = drawn([curves(line())])

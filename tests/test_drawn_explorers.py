@@ -60,6 +60,14 @@ def some_of(control):
     return [not control.value, control.value] if isinstance(control, ipywidgets.Checkbox) else [control.value]
 
 
+def ends_of(explorer):
+    """The names of controls with two values each, the present one not second."""
+    for key, control in explorer.controls.items():
+        values = some_of(control)
+        if key != "guess" and len(values) > 1:
+            yield key, (values[0], values[-1]) if control.value != values[-1] else (values[-1], values[0])
+
+
 def seen(explorer):
     """What the page draws."""
     return as_messages(explorer.charts(explorer.result, explorer.former))
@@ -195,10 +203,10 @@ def test_a_state_of_the_page_is_answered_with_charts_and_numbers(explorer):
     shown = explorer.front.shown
     assert {chart["type"] for chart in shown["charts"]} <= {"curves", "map", "arrows", "bars", "picture"}
     assert [row["name"] for row in shown["readings"]] == [row.name for row in explorer.readings(explorer.result)]
-    key, control = next((key, one) for key, one in explorer.controls.items() if isinstance(one, Number | Whole))
-    explorer.front.state = {**explorer.state, key: control.high}
+    key, value = next((key, two[1]) for key, two in ends_of(explorer))
+    explorer.front.state = {**explorer.state, key: value}
     explorer.finish()
-    assert explorer.state[key] == control.high
+    assert explorer.state[key] == value
     assert explorer.front.shown != shown
 
 
@@ -314,9 +322,9 @@ def test_runs_of_a_cell_and_moves_leak_nothing(monkeypatch, runs, others):
             last = kind()
         assert count() == before, kind.name
         observers = {key: len(one._trait_notifiers["value"]["change"]) for key, one in last.controls.items()}
-        key, control = next((key, one) for key, one in last.controls.items() if isinstance(one, Number | Whole))
+        key, two = next(ends_of(last))
         for move in range(times):
-            control.value = (control.low, control.high)[move % 2]
+            last.controls[key].value = two[move % 2]
         assert count() == before, (kind.name, key)
         assert observers == {key: len(one._trait_notifiers["value"]["change"]) for key, one in last.controls.items()}
 

@@ -15,11 +15,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradlab.plotting.chart_marks import draw_bar, draw_chart, named
+from gradlab.plotting.chart_marks import draw_bar, draw_chart, named, written
 from gradlab.plotting.chart_scales import spelt, ticks
 from gradlab.plotting.charts import Axis, Bars, Chart, Map, Picture
 from gradlab.plotting.looks import WIDTH, style
-from gradlab.plotting.symbols import typeset
 
 _PIXELS = 80  # of a chart's height that become an inch, so that larger letters have their room
 _ACROSS = 3  # charts in a row, at most
@@ -133,14 +132,14 @@ class _Panel:
         draw_chart(self.chart, axes)
         height = figure.get_figheight()
         above = bottom + inner + self.legend * self.line + 0.06
-        figure.text((left + self.left) / figure.get_figwidth(), above / height, typeset("\n".join(self.title)),
+        figure.text((left + self.left) / figure.get_figwidth(), above / height, written("\n".join(self.title)),
                     ha="left", va="bottom", fontweight="bold")  # fmt: skip
         if isinstance(self.chart, Map):
             bar = _axes(figure, (left + self.left + room + _GAP, bottom, _BAR, inner))
             draw_bar(self.chart, bar)
-            bar.set_ylabel(typeset("\n".join(self._wrapped(self.chart.quantity))))
+            bar.set_ylabel(written("\n".join(self._wrapped(self.chart.quantity))))
         elif not isinstance(self.chart, (Picture, Bars)):
-            axes.set_ylabel(typeset("\n".join(self.label)))
+            axes.set_ylabel(written("\n".join(self.label)))
         if self.legend:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=self.columns, borderaxespad=0.2, borderpad=0,
                         columnspacing=1.2, handletextpad=0.5, labelspacing=0.25)  # fmt: skip

@@ -110,18 +110,23 @@ def _bars(chart: charts.Bars, axes: Axes) -> None:
     thick = 0.8 / max(len(chart.bars), 1)
     for at, bar in enumerate(chart.bars):
         places = np.arange(groups) + 0.1 + (at + 0.5) * thick
-        axes.barh(places, bar.values, 0.9 * thick, label=typeset(bar.name), edgecolor=bar.color, linewidth=1,
+        axes.barh(places, bar.values, 0.9 * thick, label=written(bar.name), edgecolor=bar.color, linewidth=1,
                   facecolor="white" if bar.dashed else bar.color, hatch="////" if bar.dashed else None)  # fmt: skip
     axes.axvline(0, color=INK, linewidth=0.9)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    axes.set_yticks(np.arange(groups) + 0.5, [typeset(name) for name in chart.groups])
+    axes.set_yticks(np.arange(groups) + 0.5, [written(name) for name in chart.groups])
 
 
 @draw_chart.register
 def _picture(chart: charts.Picture, axes: Axes) -> None:
     axes.set_axis_off()
     axes.imshow(mpimg.imread(io.BytesIO(chart.png), format="png"), aspect="auto", interpolation="antialiased")
+
+
+def written(text: str) -> str:
+    """Return a chart's text with its symbols typeset; a dollar sign is one, since the page knows no other notation."""
+    return typeset(text.replace("$", r"\$"))
 
 
 def draw_bar(chart: charts.Map, axes: Axes) -> None:
@@ -135,7 +140,7 @@ def draw_bar(chart: charts.Map, axes: Axes) -> None:
     axes.grid(visible=False)
     axes.yaxis.tick_right()
     axes.yaxis.set_label_position("right")
-    axes.set_ylabel(typeset(chart.quantity))
+    axes.set_ylabel(written(chart.quantity))
     axes.spines[:].set_visible(False)
 
 
@@ -147,8 +152,8 @@ def tick_counts(axes: Axes) -> tuple[int, int]:
 
 def _frame(axes: Axes, x: charts.Axis, y: charts.Axis) -> None:
     set_axes(axes, x, y, tick_counts(axes))
-    axes.set_xlabel(typeset(x.label))
-    axes.set_ylabel(typeset(y.label))
+    axes.set_xlabel(written(x.label))
+    axes.set_ylabel(written(y.label))
 
 
 def _curve(axes: Axes, curve: charts.Curve) -> None:
@@ -160,7 +165,7 @@ def _curve(axes: Axes, curve: charts.Curve) -> None:
         x, y, color=curve.color, linestyle=_DASHES[curve.dash] if curve.line else "none", alpha=alpha,
         marker=_MARKERS[curve.marker] if curve.marker else "o" if alone else None, markevery=alone or None,
         markersize=5.5 if curve.marker else 2.5, markerfacecolor="white" if hollow else curve.color,
-        markeredgewidth=1.3, label="_faint" if curve.faint else typeset(curve.name), zorder=2 if curve.faint else 3,
+        markeredgewidth=1.3, label="_faint" if curve.faint else written(curve.name), zorder=2 if curve.faint else 3,
     )  # fmt: skip
     if curve.low is not None and curve.high is not None:
         axes.fill_between(x, np.asarray(curve.low, float), np.asarray(curve.high, float), color=curve.color,
@@ -214,7 +219,7 @@ def _handles(axes: Axes, handles: Iterable[charts.Handle]) -> None:
 def _note(axes: Axes, at: tuple[float, float], text: str, color: str, *, ha: str, va: str,
           offset: tuple[float, float] = (0, 0), frame: Literal["data"] | Transform = "data") -> Text:  # fmt: skip
     return axes.annotate(
-        typeset(text), at, offset, xycoords=frame, textcoords="offset points", color=color, ha=ha, va=va,
+        written(text), at, offset, xycoords=frame, textcoords="offset points", color=color, ha=ha, va=va,
         fontsize="small", path_effects=_BESIDE, annotation_clip=True, zorder=7,
     )  # fmt: skip
 

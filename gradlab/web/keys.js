@@ -1,5 +1,5 @@
-// Buttons with one key each; a key works anywhere in the explorer except in fields and on sliders.
-const FIELDS = "input, textarea, select, [contenteditable='true'], .noUi-handle, [role='slider']";
+// Buttons with one key each; a key works anywhere in the explorer except in fields, on sliders and on charts.
+const FIELDS = "input, textarea, select, [contenteditable='true'], [role='slider'], .gl-plot";
 const RESTING = `${FIELDS}, button, a, summary`;
 
 function render({ model, el }) {

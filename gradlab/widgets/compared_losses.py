@@ -105,11 +105,11 @@ class ComparingExplorer(DrawnExplorer):
         listed = [f'"{slot.upper()}": {loss_code(vars(state), slot, given)}' for slot in self.slots(state)]
         return list(imports), "{" + ", ".join(listed) + "}"
 
-    def answer(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    def reply(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Return the kernel of a loss that the page asks for."""
         if message.get("want") == "kernel":
             return {"record": asked_kernel(message, self.given_losses)}, []
-        return super().answer(message)
+        return super().reply(message)
 
 
 def title_of(slot: str, loss: PairLoss) -> str:

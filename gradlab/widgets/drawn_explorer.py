@@ -196,7 +196,7 @@ class DrawnExplorer(widgets.VBox):
         """Return the widgets below the charts; default: none."""
         return []
 
-    def answer(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    def reply(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Return the answer to a message of the page that the base does not know."""
         raise ValueError(f"message must be one that the explorer knows, got {dict(message)!r}")
 
@@ -513,7 +513,7 @@ class DrawnExplorer(widgets.VBox):
         want = message.get("want")
         if want in kinds:
             return {}, [kinds[str(want)]()]
-        return self.answer(message)
+        return self.reply(message)
 
     def _hidden(self) -> list[str]:
         return [key for key, control in self.controls.items() if control.hidden]

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import ipywidgets as widgets
-import matplotlib as mpl
+import numpy as np
 import pandas as pd
 
 from gradlab.checks import resolved
-from gradlab.plotting.palette import CHOSEN
+from gradlab.plotting.charts import Axis, Curve, Curves, Label, Rule
+from gradlab.plotting.palette import CHOSEN, INK
 from gradlab.stats.agreement import ALL, Agreement, agreement, preference_rates
 from gradlab.store.provenance import fingerprint
 from gradlab.store.ratings import (
@@ -29,10 +30,9 @@ from gradlab.store.ratings import (
     shuffled,
     sides,
 )
-from gradlab.widgets.controls import Controls, switch, text
-from gradlab.widgets.explorer import Explorer, Story, prose, stamp
-from gradlab.widgets.front import Keys
-from gradlab.widgets.view import View, look
+from gradlab.widgets.drawn_controls import Controls, Line, Switch
+from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story, stamp
+from gradlab.widgets.parts import Keys
 
 _OURS = Path(__file__).parent / "samples"
 SAMPLES = {"sample": _OURS / "samples.jsonl"}  # by the typed name
@@ -44,7 +44,7 @@ _KEYS = {
     "tie": ("↓ a tie", ["ArrowDown"]),
     "skip": ("↑ or S skip", ["ArrowUp", "s", "S"]),
     "right": ("right is better →", ["ArrowRight"]),
-    UNDO: ("⌫ undo", ["Backspace"]),
+    UNDO: ("⌫ take back", ["Backspace"]),
 }
 
 
@@ -67,7 +67,7 @@ class Rated:
         return self.numbers.get(self.rater, 0)
 
 
-class RatingExplorer(Explorer):
+class RatingExplorer(DrawnExplorer):
     """A tool to rate two systems' samples, blind."""
 
     name = "rating"
@@ -79,12 +79,12 @@ class RatingExplorer(Explorer):
     reading = (
         "Read both texts and press ← or → for the better text, ↓ for a tie, ↑ or S to skip, Backspace to take the "
         "last answer back; the keys work when the focus is in the explorer and not on a field (click on a text). Each "
-        "answer is saved at once, and the same name continues where it stopped. Sides and order are shuffled for each "
-        "rater. Until you reveal, the picture shows how far each rater is. After that, it shows how often B was "
-        "preferred to A, a tie as one half, with the 95% Wilson interval: ● a rater, ■ all raters, by items; no "
-        "answers are taken while it does. To use other samples, write a file with one JSON object per line, with a "
-        "prompt and samples: {system: text, …}. Answers go to NAME.ratings.jsonl beside it; answers to our samples go "
-        "to ratings.jsonl in the current folder."
+        "answer is saved at once, and the same name continues where it stopped; undo and redo are about settings, and "
+        "leave answers alone. Sides and order are shuffled for each rater. Until you reveal, the chart shows how far "
+        "each rater is. After that, it shows how often B was preferred to A, a tie as one half, with the 95% Wilson "
+        "interval: ● a rater, ◆ all raters, by items; no answers are taken while it does. To use other samples, write "
+        "a file with one JSON object per line, with a prompt and samples: {system: text, …}. Answers go to "
+        "NAME.ratings.jsonl beside it; answers to our samples go to ratings.jsonl in the current folder."
     )
     takeaway = (
         "A rate without its interval says little: with twelve items the interval may be one half wide. A rate is a "
@@ -119,26 +119,31 @@ class RatingExplorer(Explorer):
         ),
     )
 
+    unfolds = ("Files", "Systems")
+
     def __init__(self, samples: Path | str | None = None, answers: Path | str | None = None, **start: Any) -> None:
         """Rate ``samples`` (a path; default: gradlab's) into ``answers`` (a path), as ``rater``."""
         files = {"samples": samples, "answers": answers}
+        self._pane = widgets.HTML()
+        self._keys = Keys(_KEYS, lambda choice: self._guarded(lambda: self.answer(choice)))
         super().__init__(**{key: str(path) for key, path in files.items() if path is not None}, **start)
+        self.children = [self._pane, self._keys, self.front]  # the texts first: they are what is looked at
 
     def make_controls(self) -> dict[str, Controls]:
-        """Return the controls of files, rater, systems, and the reveal."""
+        """Return the controls of rater and reveal, files, and systems."""
         return {
+            "Who": {
+                "rater": Line("rater", "", "your name; may be empty"),
+                "reveal": Switch("reveal names and rates", False, "no answers are taken while it is ticked"),
+            },
             "Files": {
-                "samples": text("samples", "sample", "path of a file of samples, or sample"),
-                "answers": text("answers", "", "a path; if empty, beside the samples"),
+                "samples": Line("samples", "sample", "path of a file of samples, or sample"),
+                "answers": Line("answers", "", "a path; if empty, beside the samples"),
             },
-            "Who and what": {
-                "rater": text("rater", "", "your name; may be empty"),
-                "a": text("system A", "", "a system; if empty, the first in the file"),
-                "b": text("system B", "", "a system; if empty, the second in the file"),
-                "seed": text("seed", "0", "any word; it shuffles order and sides"),
-            },
-            "At the end": {
-                "reveal": switch("reveal names and rates", False, "no answers are taken while it is ticked")
+            "Systems": {
+                "a": Line("system A", "", "a system; if empty, the first in the file"),
+                "b": Line("system B", "", "a system; if empty, the second in the file"),
+                "seed": Line("seed", "0", "any word; it shuffles order and sides"),
             },
         }
 
@@ -183,51 +188,27 @@ class RatingExplorer(Explorer):
             append_answer(path, now.rater, now.item.key, left, right, choice)
         self._refresh()
 
-    def make_views(self) -> dict[str, View]:
-        """Return the view of how far each rater is, or of their rates."""
-        with mpl.rc_context(look()):
-            view = View(560, 220, "How many items each rater has answered; after the reveal, how often each prefers B")
-            view.figure.set_layout_engine("none")  # the text left of the axis is live, and needs room
-            axis = view.figure.add_axes((0.25, 0.2, 0.7, 0.66))
-            axis.set(xlim=(0, 1), ylim=(ROWS + 0.5, -0.5), yticks=())
-            axis.axvline(0.5, color="#999999", linewidth=0.8, linestyle=":")
-            self._title = view.live(view.figure.text(0.25, 0.97, "", va="top", parse_math=False))
-            self._scale = view.live(view.figure.text(0.6, 0.02, "", va="bottom", ha="center"))
-            self._bars, self._dots, self._names = [], [], []
-            for row in range(ROWS + 1):
-                kind = {"color": CHOSEN[0] if row < ROWS else "#000000", "clip_on": False}
-                self._bars.append(view.live(axis.plot([], [], "-", **kind, linewidth=2)[0]))
-                self._dots.append(view.live(axis.plot([], [], "o" if row < ROWS else "s", **kind)[0]))
-                right = {"ha": "right", "va": "center", "transform": axis.get_yaxis_transform()}
-                words = axis.text(-0.02, row, "", **right, parse_math=False)
-                self._names.append(view.live(words))
-        self._pane = prose("")
-        self._keys = Keys(_KEYS, lambda choice: self._guarded(lambda: self.answer(choice)))
-        return {"rates": view}
+    def charts(self, result: Rated, former: Rated | None) -> list[Curves]:
+        """Return how far each rater is, or their rates; never a former result, which may have been revealed."""
+        return [_rates(result) if result.revealed else _progress(result)]
 
-    def more_widgets(self) -> list[widgets.Widget]:
-        """Return the texts side by side, and the buttons."""
-        return [self._pane, self._keys]
-
-    def show(self, result: Rated, former: Rated | None) -> dict[str, Any]:
-        """Show the next item, and the picture."""
-        self._pane.value = _pane(result)
-        self._keys.token = _token(result)
+    def readings(self, result: Rated) -> list[Reading]:
+        """Return how far the rater is; after the reveal, rate and agreement of all raters."""
         number = len(result.comparison.items)
-        a, b = result.comparison.systems
-        hidden = result.revealed is None
-        self._title.set_text("answered so far" if hidden else f"how often B ({b[:24]}) is preferred to A ({a[:24]})")
-        self._scale.set_text("share of items" if hidden else "rate, with its 95% interval; a tie counts ½")
-        self._show_rows(result)
-        numbers: dict[str, Any] = {"rater": result.rater, "answered": f"{result.done} of {number}"}
+        rows = [Reading("rater", result.rater), Reading("answered", f"{result.done} of {number}")]
         if result.comparison.left_out:
-            numbers["prompts without both systems"] = result.comparison.left_out
+            rows.append(Reading("prompts without both systems", result.comparison.left_out))
         if result.revealed and len(result.revealed[0]):
             last, agreed = result.revealed[0].iloc[-1], result.revealed[1]
-            values = {"B over A": last["rate"], "from": last["low"], "to": last["high"], "raw agreement": agreed.raw,
-                      "α": agreed.alpha}  # fmt: skip
-            numbers |= {name: float(value) for name, value in values.items() if not math.isnan(value)}
-        return numbers
+            shares = {"B over A": last["rate"], "from": last["low"], "to": last["high"], "raw agreement": agreed.raw}
+            values = [*((name, value, "share") for name, value in shares.items()), ("α", agreed.alpha, "")]
+            rows += [Reading(name, float(value), unit) for name, value, unit in values if not math.isnan(value)]
+        return rows
+
+    def _present(self, result: Rated) -> None:
+        super()._present(result)
+        self._pane.value = _pane(result)
+        self._keys.token = _token(result)
 
     def frame(self) -> pd.DataFrame:
         """Return the items with their answers; after the reveal, also which system was where, and the score."""
@@ -249,24 +230,6 @@ class RatingExplorer(Explorer):
             lines += ["rates, agreed = preference_rates(answers), agreement(answers)", "print(rates, agreed)"]
         return "\n".join([*lines, ""])
 
-    def _show_rows(self, result: Rated) -> None:
-        """Draw one row per rater, the present rater included; after the reveal, the last row is all raters."""
-        rates = result.revealed[0].set_index("rater") if result.revealed else None
-        raters = sorted(result.numbers, key=lambda name: (name != result.rater, name))
-        last = ALL if rates is not None and ALL in rates.index else ""
-        raters = [*[*raters, *[""] * ROWS][:ROWS], last]
-        number = len(result.comparison.items)
-        for row, rater in enumerate(raters):
-            self._names[row].set_text(rater if len(rater) <= 22 else f"{rater[:21]}…")
-            bar, dot = ([], []), ([], [])
-            if rater and rates is not None:
-                rate = rates.loc[rater]
-                bar, dot = ([rate["low"], rate["high"]], [row, row]), ([rate["rate"]], [row])
-            elif rater:
-                bar = ([0, result.numbers[rater] / number], [row, row])
-            self._bars[row].set_data(*bar)
-            self._dots[row].set_data(*dot)
-
 
 def answers_path(state: SimpleNamespace) -> Path:
     """Return the path of the answers: as typed, else beside the samples, or for gradlab's in the current folder."""
@@ -283,11 +246,59 @@ def _token(result: Rated) -> str:
     return fingerprint(result.rater, result.item.key if result.item else "", left, right, last)
 
 
+def _progress(result: Rated) -> Curves:
+    """Return the share of the items that each rater has answered."""
+    raters, number = _raters(result), len(result.comparison.items)
+    shares = [result.numbers[rater] / number for rater in raters]
+    lines = [(0.0, share) for share in shares]
+    points = [Curve("answered", np.array(shares), 1.0 + np.arange(len(shares)), CHOSEN[0], line=False, marker="dot")]
+    return _rows("answered so far", "share of items", raters, lines, points)
+
+
+def _rates(result: Rated) -> Curves:
+    """Return how often each rater prefers B, with its interval; the last row is of all raters."""
+    assert result.revealed is not None
+    rates = result.revealed[0].set_index("rater")
+    raters = [rater for rater in _raters(result) if rater in rates.index]
+    every = [ALL] if ALL in rates.index else []
+    rows = rates.loc[[*raters, *every]]
+    places = 1.0 + np.arange(len(rows))
+    rate, last = rows["rate"].to_numpy(), len(raters)
+    points = [Curve("a rater", rate[:last], places[:last], CHOSEN[0], line=False, marker="dot")]
+    if every:
+        points.append(Curve(ALL, rate[last:], places[last:], INK, line=False, marker="diamond"))
+    a, b = result.comparison.systems
+    title = f"how often B ({b[:24]}) is preferred to A ({a[:24]})"
+    ends = list(rows[["low", "high"]].itertuples(index=False, name=None))
+    return _rows(title, "rate, with its 95% interval; a tie counts ½", list(rows.index), ends, points)
+
+
+def _raters(result: Rated) -> list[str]:
+    """Return the raters of the chart, the present one first."""
+    return sorted(result.numbers, key=lambda name: (name != result.rater, name))[:ROWS]
+
+
+def _rows(title: str, unit: str, names: list[str], lines: list[tuple[float, float]], points: list[Curve]) -> Curves:
+    """Return a chart with a named row per rater: a line, and a point."""
+    places = 1.0 + np.arange(len(names))
+    gap = np.full(len(names), math.nan)
+    ends = np.array(lines, float).reshape(len(names), 2)
+    x, y = np.stack([*ends.T, gap], axis=1).ravel(), np.stack([places, places, gap], axis=1).ravel()
+    labels = [Label(0.0, place - 0.1, name if len(name) <= 22 else f"{name[:21]}…")
+              for place, name in zip(places, names, strict=True)]  # fmt: skip
+    return Curves(
+        title, f"{title}, one row per rater", Axis(unit, 0.0, 1.0), Axis("rater", max(len(names), 1) + 0.5, 0.25),
+        [Curve("", x, y, CHOSEN[0], faint=True), *points], rules=[Rule(x=0.5)], labels=labels,
+        height=70 + 30 * max(len(names), 1),
+    )  # fmt: skip
+
+
 def _pane(result: Rated) -> str:
     """Return the item in HTML; the systems' samples are escaped, whatever they contain."""
     if result.item is None:
         number = len(result.comparison.items)
-        return f"<b>{html.escape(result.rater)} has answered all {number} items.</b> Reveal to see the rates."
+        said = f"{html.escape(result.rater)} has answered all {number} items."
+        return f'<div class="gradlab-pair"><p><b>{said}</b> Reveal to see the rates.</p></div>'
     left, right = (html.escape(result.item.texts[side]) for side in result.sides)
     prompt = html.escape(result.item.prompt)
     return (
