@@ -215,6 +215,55 @@ def test_many_moves_leave_nothing_behind_and_a_removed_picture_is_gone(opened):
     assert page.locator(".gl-plot").count() == 0
 
 
+def test_2000_moves_leave_no_memory_element_listener_address_or_worker_behind(charts):
+    page = charts()
+    page.evaluate(
+        """() => {
+          globalThis.kept = 0;
+          const [make, revoke, Before] = [URL.createObjectURL, URL.revokeObjectURL, Worker];
+          URL.createObjectURL = (blob) => (kept++, make.call(URL, blob));
+          URL.revokeObjectURL = (url) => (kept--, revoke.call(URL, url));
+          globalThis.Worker = class extends Before {
+            constructor(url) { super(url); kept++; }
+            terminate() { super.terminate(); kept--; }
+          };
+          const moved = [];
+          const handle = (at) => ({ name: "the case", color: "#01665E", at, move: (place) => moved.push(place) });
+          const wave = (move) => across.map((one) => Math.sin(one + move));
+          globalThis.moves = async (count) => {
+            const pool = new lab.Pool(2);
+            for (let move = 0; move < count; move++) {
+              weight.frameTo([-10, 10], [-1.2, 1.6 + (move % 3)]);
+              weight.show([{ name: "w", color: "#4B3FA7", x: across, y: wave(move), marker: "dot" }], [handle([0, 1])],
+                { labels: [{ x: 1, y: 1, text: String(move % 9) }] });
+              draws.mark((move % 20) / 10 - 1);
+              map.show(values.map((value) => value + (move % 7) / 7), undefined, { handles: [handle([move % 12, 2])] });
+              map.mark([move % 17, move % 25]);
+              if (move % 50 === 0) await pool.train({ ...job("DPO"), wanted: [0, 20] });
+            }
+            draws.mark(null);
+            map.mark(null);
+            pool.close();
+          };
+        }"""
+    )
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def held():
+        session.send("HeapProfiler.collectGarbage")
+        found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+        return [found["Nodes"], found["JSEventListeners"], page.evaluate("kept"), found["JSHeapUsedSize"]]
+
+    page.evaluate("moves(100)")
+    *before, memory = held()
+    page.evaluate("moves(2000)")
+    *after, memory_after = held()
+    assert after[0] - before[0] < 50  # ticks of axes come and go
+    assert after[1:] == before[1:]
+    assert memory_after - memory < 1e6  # bytes
+
+
 POOLS = {
     "workers": "new lab.Pool(2)",
     "no workers": "(() => { globalThis.Worker = undefined; return new lab.Pool(2); })()",

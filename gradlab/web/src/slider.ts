@@ -2,6 +2,7 @@
 
 import { style } from "./plot";
 import { spelt } from "./reading";
+import { refusal } from "./state";
 
 export interface SliderOptions {
   label: string;
@@ -126,13 +127,11 @@ export class Slider {
   /** Takes what was typed, exactly as it was typed, or says what would be accepted. */
   private take(): void {
     const { low, high, whole, label } = this.options;
-    const value = typed(this.field.value);
-    if (value >= low && value <= high && (!whole || Number.isInteger(value))) {
-      this.value = value;
-      return this.onmove(value, true);
-    }
     const text = this.field.value;
-    this.value = this.current;
-    this.note.textContent = `${label} must be a ${whole ? "whole " : ""}number from ${spelt(low)} to ${spelt(high)}, got "${text}"`;
+    const value = typed(text);
+    const reason = refusal(label, value, { kind: "number", low, high, whole }, text);
+    this.value = reason ? this.current : value;
+    if (reason) this.note.textContent = reason;
+    else this.onmove(value, true);
   }
 }

@@ -1,5 +1,7 @@
 /** An explorer's state: what may be set, undo and redo, and a link that brings it back. Pure, without a page. */
 
+import { spelt } from "./reading";
+
 /** A field of a state takes a number between ends, one of several names, true and false, or a text of a form. */
 export type Field =
   | { kind: "number"; low: number; high: number; whole?: boolean }
@@ -11,10 +13,10 @@ export type Value = number | string | boolean;
 export type State = Readonly<Record<string, Value>>;
 export type Fields = Readonly<Record<string, Field>>;
 
-/** Says in one sentence why a field does not take a value; null if it does. */
-export function refusal(name: string, value: unknown, field: Field | undefined): string | null {
+/** Says in one sentence why a field does not take a value, which may have been typed as `text`; null if it does. */
+export function refusal(name: string, value: unknown, field: Field | undefined, text = value): string | null {
   if (!field) return `there is no setting "${name}" here`;
-  const got = typeof value === "string" ? `"${value}"` : String(value);
+  const got = typeof text === "string" ? `"${text}"` : String(text);
   if (field.kind === "flag") return typeof value === "boolean" ? null : `${name} must be true or false, got ${got}`;
   if (field.kind === "text") {
     return typeof value === "string" && field.pattern.test(value) ? null : `${name} must be ${field.form}, got ${got}`;
@@ -23,8 +25,9 @@ export function refusal(name: string, value: unknown, field: Field | undefined):
     const known = field.options.some((option) => Object.is(option, value));
     return known ? null : `${name} must be one of ${field.options.join(", ")}, got ${got}`;
   }
-  const fits = typeof value === "number" && Number.isFinite(value) && value >= field.low && value <= field.high && (!field.whole || Number.isInteger(value));
-  return fits ? null : `${name} must be a ${field.whole ? "whole " : ""}number from ${field.low} to ${field.high}, got ${got}`;
+  const within = typeof value === "number" && Number.isFinite(value) && value >= field.low && value <= field.high;
+  const fits = within && (!field.whole || Number.isInteger(value));
+  return fits ? null : `${name} must be a ${field.whole ? "whole " : ""}number from ${spelt(field.low)} to ${spelt(field.high)}, got ${got}`;
 }
 
 /** A state with its past and its future. */
