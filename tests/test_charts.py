@@ -286,6 +286,12 @@ def test_rows_fill_the_width_and_nothing_lies_over_anything_else(count):
     assert all(one.get_fontsize() >= 8 for one in figure.findobj(Text))
 
 
+@pytest.mark.parametrize(("count", "rows"), [(3, [3]), (4, [2, 2]), (5, [3, 2]), (7, [3, 2, 2])])
+def test_the_first_rows_have_the_most_charts(count, rows):
+    bottoms = [round(axes.get_position().y0, 6) for axes in drawn([curves(line())] * count).axes]
+    assert [bottoms.count(bottom) for bottom in dict.fromkeys(bottoms)] == rows
+
+
 def test_long_titles_and_labels_are_wrapped_into_the_page():
     words = "a label of very many words that says everything about its axis and its unit, nats"
     figure = drawn([curves(line(), y=Axis(words, 0, 1)), a_map(np.eye(2)), curves(line())], width=8)

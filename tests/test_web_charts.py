@@ -200,6 +200,7 @@ def test_every_kind_of_chart_is_drawn(shown):
     assert page.locator(".gl-plot").nth(3).locator(".gl-rings path").count() == 2
     assert page.locator(".gl-plot").nth(4).locator(".gl-arrows path").count() == 10
     assert page.locator(".gl-plot").nth(5).locator(".gl-bars rect").count() == 3  # no bar for NaN
+    assert page.locator(".gl-plot").nth(5).locator(".gl-legend text").all_text_contents() == ["A", "B"]
     image = page.locator("img")
     assert image.get_attribute("alt") == "violet"
     assert image.evaluate("(image) => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -71,7 +72,8 @@ def _rows(charts: Sequence[Chart]) -> list[list[Chart]]:
             run.append(chart)
             continue
         count = -(-len(run) // _ACROSS)
-        rows += [run[at * len(run) // count : (at + 1) * len(run) // count] for at in range(count)]
+        ends = [-(-at * len(run) // max(count, 1)) for at in range(count + 1)]  # the first rows have one more
+        rows += [run[one:other] for one, other in pairwise(ends)]
         run = []
         if chart is not None:
             rows.append([chart])

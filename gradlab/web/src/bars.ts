@@ -20,10 +20,12 @@ export class BarPlot extends Plot {
     parent: HTMLElement,
     private readonly groupNames: readonly string[],
     options: Omit<PlotOptions, "y">,
+    /** False where colours are named elsewhere on the page. */
+    private readonly named = true,
   ) {
     super(parent, { ...options, y: { label: "", domain: [groupNames.length, 0], ticks: [] } });
     this.element.classList.add("gl-grouped");
-    this.layers("bars", "zero", "names");
+    this.layers("legend", "bars", "zero", "names");
     this.margin.left = 70;
     this.track((at) => {
       const group = at ? Math.floor(this.y.invert(at[1])) : -1;
@@ -39,7 +41,27 @@ export class BarPlot extends Plot {
     this.redraw();
   }
 
+  protected override head(): number {
+    return this.legend().height;
+  }
+
+  private legend(): { height: number; places: [number, number][] } {
+    return this.entries(this.named ? this.series.map(({ name }) => name) : []);
+  }
+
+  private drawLegend(): void {
+    const { height, places } = this.legend();
+    const entries = places.map(([x, y], at) => ({ x, y: y + 10 - height, one: this.series[at] }));
+    draw(this.layer("legend"), "rect", entries, {
+      class: "gl-bar-value gl-color", "--gl-color": ({ one }) => one.color, width: 22, height: 9,
+      x: ({ x }) => x, y: ({ y }) => y - 5,
+      "fill-opacity": ({ one }) => (one.dashed ? 0.45 : 1), "stroke-dasharray": ({ one }) => (one.dashed ? "4 2" : null),
+    });
+    draw(this.layer("legend"), "text", entries, { x: ({ x }) => x + 27, y: ({ y }) => y, dy: "0.35em", text: ({ one }) => one.name });
+  }
+
   protected draw(): void {
+    this.drawLegend();
     const thick = 0.8 / Math.max(this.series.length, 1);
     const bars = this.series.flatMap((one, at) =>
       one.values.map((value, group) => ({ one, value, top: group + 0.1 + at * thick })),

@@ -136,18 +136,8 @@ export class CurvePlot extends Plot {
     return all.sort((one, other) => one.curve.x[one.at] - other.curve.x[other.at]);
   }
 
-  /** Places of the legend's entries above the axes, in as many rows as they need. */
   private legend(): { height: number; places: [number, number][] } {
-    if (this.named.length < 2) return { height: 6, places: [] };
-    const places: [number, number][] = [];
-    let [right, row] = [0, 0];
-    for (const { name } of this.named) {
-      const size = 40 + 7 * name.length; // pixels: a line, the name at a usual width, a gap
-      if (right > 0 && right + size > this.width) [right, row] = [0, row + 1];
-      places.push([right, row * 16]);
-      right += size;
-    }
-    return { height: (row + 1) * 16 + 6, places };
+    return this.entries(this.named.map(({ name }) => name));
   }
 
   private drawLegend(): void {

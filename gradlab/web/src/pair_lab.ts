@@ -50,7 +50,7 @@ export class PairLab implements ExplorerView {
     const bars = make("div", { className: "gl-pictures" });
     context.stage.append(this.trouble, this.fields, scaleOfRatios(), bars, this.table.element);
     const bar = (title: string, label: string) =>
-      new BarPlot(bars, GROUPS, { title, description: `${title} of winner, loser and each other response, per loss`, height: 140, x: { label, domain: [-1, 1] } });
+      new BarPlot(bars, GROUPS, { title, description: `${title} of winner, loser and each other response, per loss`, height: 140, x: { label, domain: [-1, 1] } }, false);
     this.gradients = bar("Gradient", "−∂L/∂π");
     this.steps = bar("One real step on the logits", "Δπ");
   }

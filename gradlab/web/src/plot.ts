@@ -204,6 +204,20 @@ export abstract class Plot {
     return 6;
   }
 
+  /** Places of a legend's entries above the axes, in as many rows as they need; a single name needs none. */
+  protected entries(names: readonly string[]): { height: number; places: [number, number][] } {
+    if (names.length < 2) return { height: 6, places: [] };
+    const places: [number, number][] = [];
+    let [right, row] = [0, 0];
+    for (const name of names) {
+      const size = 40 + 7 * name.length; // pixels: a line, the name at a usual width, a gap
+      if (right > 0 && right + size > this.width) [right, row] = [0, row + 1];
+      places.push([right, row * 16]);
+      right += size;
+    }
+    return { height: (row + 1) * 16 + 6, places };
+  }
+
   /** Makes layers of the picture, from back to front. */
   protected layers(...names: string[]): void {
     for (const name of names) this.groups.set(name, this.inner.append("g").attr("class", `gl-${name}`));
