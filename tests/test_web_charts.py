@@ -209,6 +209,17 @@ def test_every_kind_of_chart_is_drawn(shown):
     ]
 
 
+def test_a_line_that_turns_back_is_read_by_its_marks(shown):
+    across, up = np.array([1.0, 4.0, 8.0, 6.0, 3.0]), np.array([-1.0, 0.0, 0.5, 1.0, 1.2])
+    lines = [Curve("even", X, 0 * X, CHOSEN[1]), Curve("turns", across, up, CHOSEN[0], marker="dot")]
+    page = shown([Curves("Turns", "a turn", Axis("time", 0, 10), Axis("value", -1.5, 1.5), lines)])
+    for x, y in zip(across, up, strict=True):
+        page.mouse.move(*place(page, 0, x, y))
+        assert reading(page, 0).endswith(f"turns: time {x:g}, value {y:g}".replace("-", "−"))
+    page.mouse.move(*place(page, 0, 2.0, 1.0))
+    assert reading(page, 0) == "time 2: even 0"
+
+
 def test_the_line_of_slope_1_is_where_it_belongs(shown):
     page = shown([curves()])
     ends = page.evaluate("""() => {

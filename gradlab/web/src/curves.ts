@@ -8,7 +8,7 @@ import { type Marker, markPath } from "./marks";
 import { inside, Plot, type PlotOptions } from "./plot";
 import { nearest, spelt } from "./reading";
 
-/** A curve: x rises, but where there are marks alone, it need not. low and high are the ends of a band. NaN is a gap. */
+/** A curve: x rises, but where there are marks it need not. low and high are the ends of a band. NaN is a gap. */
 export interface Curve {
   name: string;
   color: string;
@@ -125,13 +125,13 @@ export class CurvePlot extends Plot {
 
   /** Curves that are read at an x. */
   private get lined(): readonly Curve[] {
-    return this.named.filter(({ line }) => line !== false);
+    return this.named.filter(({ line, x }) => line !== false && rises(x));
   }
 
-  /** Marks that are read one by one, from left to right. */
+  /** Marks that are read one by one, from left to right: those alone, and those on a line that turns back. */
   private get points(): Point[] {
     const all = this.named
-      .filter(({ line }) => line === false)
+      .filter(({ line, marker, x }) => line === false || (marker && !rises(x)))
       .flatMap((curve) => Array.from(curve.x, (_, at) => ({ curve, at })).filter(({ at }) => this.inside(curve, at)));
     return all.sort((one, other) => one.curve.x[one.at] - other.curve.x[other.at]);
   }
@@ -374,6 +374,11 @@ export class CurvePlot extends Plot {
 
 function placesOf({ x }: Curve): number[] {
   return Array.from({ length: x.length }, (_, at) => at);
+}
+
+function rises(x: ArrayLike<number>): boolean {
+  for (let at = 1; at < x.length; at++) if (x[at] < x[at - 1]) return false;
+  return true;
 }
 
 function markClass({ marker }: Curve, filled: boolean): string {
