@@ -45,7 +45,8 @@ def test_points_are_trainings_judged_by_the_librarys_metrics(explorer):
     explorer.set(beta_c=10**0.35, mask_rate=0.2, seed=3, count=3, loss_c="nbdpo")
     world = gaussian_world(mask_rate=0.2, seed=3)
     frame = explorer.frame().query("side != 'ideal'")
-    assert len(frame) == 2 * 11 + 12 == explorer.numbers["trained"]
+    assert [explorer.numbers[f"trained {side}"] for side in "ABC"] == [11, 11, 12]
+    assert len(frame) == 11 + 11 + 12
     for side, name, beta in (("A", "dpo", 0.1), ("B", "bdpo", 1.0), ("C", "nbdpo", 10**0.35)):
         row = frame[(frame["side"] == side) & (frame["beta"] == beta)].iloc[0]
         end = fit(world, pair_loss(name, beta=beta), pairs=100, seed=3).history.iloc[-1]

@@ -97,7 +97,7 @@ class CreditExplorer(DrawnExplorer):
         """Return the controls of the response and the estimator."""
         return {
             "The response": {
-                "length": Whole("tokens T", 20, 1, 1000, "length of the response"),
+                "length": Whole("tokens T", 20, 1, 1000, "length of the response", "log"),
                 "right": slider("P(right)", 0.5, 0.05, 0.95, "probability that a token is right"),
             },
             "The estimator": {"baseline": Choice("baseline", "none", BASELINES, "what is taken off the reward")},

@@ -204,7 +204,8 @@ class FrontierExplorer(ComparingExplorer):
             Reading("below the ideal at that KL",
                     {side: float(result.below_ideal(point)[0]) for side, point in points.items()}, "nats",
                     "below ideal"),
-            Reading("trained", sum(len(line["beta"]) for line in result.curves.values())),
+            Reading("trainings so far", {slot.upper(): len(line["beta"]) for slot, line in result.curves.items()}, "",
+                    "trained"),
         ]  # fmt: skip
 
     def outcome(self, result: Frontiers) -> tuple[str, str]:

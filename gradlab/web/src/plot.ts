@@ -48,13 +48,14 @@ export abstract class Plot {
   private readonly watch: ResizeObserver;
   private readonly groups = new Map<string, Layer>();
   private stale = false;
+  private leastLeft?: number;
 
   constructor(
     parent: HTMLElement,
     protected readonly options: PlotOptions,
   ) {
     this.height = options.height ?? 240;
-    this.margin = { top: 6, right: options.right ?? 14, bottom: 40, left: 52 };
+    this.margin = { top: 6, right: options.right ?? 16, bottom: 40, left: 52 };
     this.element.className = "gl-plot";
     this.element.tabIndex = 0;
     this.element.setAttribute("aria-label", options.title);
@@ -237,27 +238,38 @@ export abstract class Plot {
   /** Draws everything: axes, and the data. */
   protected frame(): void {
     this.stale = false;
-    const { width, margin } = this;
+    const { margin } = this;
     margin.top = this.head();
     const { plotHeight } = this;
+    const few = (pixels: number) => Math.max(2, Math.floor(pixels / 60));
+    const written = (value: unknown) => spelt(Number(value));
+    this.y = scaleOf(this.options.y).range([plotHeight, 0]);
+    const upright = ticks(this.options.y, this.y, few(plotHeight * 1.5));
+    this.makeRoom(Math.max(0, ...upright.map((value) => written(value).length)));
+    const { width } = this;
     this.inner.attr("transform", `translate(${margin.left},${margin.top})`);
     const all = width + margin.left + margin.right;
     this.svg.attr("width", all).attr("height", this.height).attr("viewBox", `0 0 ${all} ${this.height}`);
     this.x = scaleOf(this.options.x).range([0, width]);
-    this.y = scaleOf(this.options.y).range([plotHeight, 0]);
-    const few = (pixels: number) => Math.max(2, Math.floor(pixels / 60));
-    const written = (value: unknown) => spelt(Number(value));
     this.layer("axis-x")
       .attr("transform", `translate(0,${plotHeight})`)
       .call(axisBottom(this.x).tickValues(ticks(this.options.x, this.x, few(width))).tickFormat(written).tickSizeOuter(0));
     this.layer("axis-y")
-      .call(axisLeft(this.y).tickValues(ticks(this.options.y, this.y, few(plotHeight * 1.5))).tickFormat(written).tickSizeOuter(0));
+      .call(axisLeft(this.y).tickValues(upright).tickFormat(written).tickSizeOuter(0));
     this.inner.select(".gl-label-x").attr("x", width / 2).attr("y", plotHeight + 34).text(this.options.x.label);
     this.inner
       .select(".gl-label-y")
       .attr("transform", `translate(${12 - margin.left},${plotHeight / 2}) rotate(-90)`)
       .text(this.options.y.label);
     this.draw();
+  }
+
+  /** Moves the upright axis so far to the right that its label stands beside ticks of so many letters. */
+  private makeRoom(letters: number): void {
+    this.leastLeft ??= this.margin.left;
+    const left = Math.max(this.leastLeft, 31 + 7 * letters); // pixels: the label, a gap and the tick, letters
+    this.width += this.margin.left - left;
+    this.margin.left = left;
   }
 }
 
