@@ -435,7 +435,7 @@ def test_a_world_or_a_setting_that_is_not_fit_is_refused_in_one_sentence():
     assert with_bundle(body, None) == [
         "utility must be finite everywhere, got NaN",
         "utility must have 6 numbers for 2 prompts and 3 responses, got 5",
-        "refLogp must sum to one over responses in every prompt, got a sum of 1.66667",
+        "ref_logp must sum to one over responses in every prompt, got a sum of 1.66667",
         "every prompt must keep a pair, but prompt 1 has none",
         "a world must have at least 1 prompt and 2 responses, got 2 and 1",
         "prompts must be a whole number of at least 1, got 2.5",

@@ -5,6 +5,11 @@ import { type ControlSpec, type LossFacts, movable, sliderOf, SLOTS, slotsOf, ty
 import { Slider, type SliderOptions } from "./slider";
 import { type History, refusal, type State, type Value } from "./state";
 
+/** PPO is no loss of pairs: the menu says where it runs. */
+const PPO: Option = {
+  value: "ppo", label: "PPO (in Python only: gl.fit_ppo(world, world.utility))", group: "reinforcement learning", disabled: true,
+};
+
 /** A part of a page that shows a state. */
 export type Show = (state: State) => void;
 
@@ -110,9 +115,10 @@ function losses(parent: HTMLElement, history: History, facts: readonly LossFacts
   const counted = controls.count;
   parent.append(box, ...(counted ? [make("div", { className: "gl-buttons" }, more, fewer)] : []));
   const options: Option[] = facts.map(({ name, label, equation, source, family, reason }) => ({
-    value: name, label: reason ? `${label} (in Python only)` : label, group: family, disabled: reason !== "",
+    value: name, label: reason ? `${label} (in Python only: ${reason})` : label, group: family, disabled: reason !== "",
     title: reason || `${equation}\n${source}`,
   }));
+  if (counted) options.push(PPO);
   const shows = SLOTS.filter((key) => `loss_${key}` in controls).map((key) => {
     const slot = make("div", { className: "gl-slot" });
     const made = menu(`loss ${key.toUpperCase()}`, options, (value) => history.set({ [`loss_${key}`]: value }));

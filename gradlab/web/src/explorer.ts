@@ -3,7 +3,7 @@
 import type { Plot } from "./plot";
 import type { Shelf } from "./shelf";
 import type { LossFacts, Spec } from "./spec";
-import type { History, State } from "./state";
+import type { Fields, History, State } from "./state";
 
 /** An explorer's part of a page: charts and tables that follow a state. */
 export interface ExplorerView {
@@ -40,4 +40,6 @@ export interface Context {
 export interface ExplorerKind {
   new (context: Context): ExplorerView;
   readonly places?: readonly string[];
+  /** What some settings take, where it is more than their facts say, by name. */
+  readonly fields?: Fields;
 }

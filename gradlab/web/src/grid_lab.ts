@@ -2,9 +2,11 @@
 
 import { type Show, slider } from "./controls";
 import { type Curve, CurvePlot } from "./curves";
-import { make, NumberTable, write } from "./dom";
+import { make, menu, NumberTable, type Option, write } from "./dom";
 import type { Context, ExplorerView } from "./explorer";
 import { type Cell, HeatMap } from "./heatmap";
+import { type Part, textOfWorld, tooLarge, worldOfFile, worldRefusal } from "./own_world";
+import { BRUSHES, misfit, PAINTED, paintOfText, paintRefusal, textOfPaint, unpainted } from "./paint";
 import { LEAST } from "./palette";
 import type { Plot } from "./plot";
 import { Pool } from "./pool";
@@ -12,9 +14,11 @@ import { gridCode } from "./python";
 import { extent, roundUp, spelt } from "./reading";
 import { Ground, trainingKey, type Trained } from "./runs";
 import { type Slot, sliderOf, slotsOf } from "./spec";
-import type { State } from "./state";
+import type { Fields, State } from "./state";
+import { checkWorld, type World } from "./world";
 
-const SIDE = 20; // prompts, and responses
+/** The settings of which a world of one's own has none. */
+const DRAWN = ["prompts", "responses", "utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift"];
 const CURVES = [
   ["utility", "Reward", "E[u], nats"],
   ["unobserved", "Mass where there are no data", "mass"],
@@ -28,7 +32,11 @@ const TABLE: [string, keyof Omit<Trained, "logp">][] = [
 ];
 const CLOSE = 0.02; // nats of utility within which two losses count as equal
 const PLAY = 2500; // ms
-const BRUSHES: Record<string, number> = { "hide or show": 1, "best (u = R)": 2, "worst (u = 0)": 4, erase: 0 };
+const PARTS: Option[] = [
+  { value: "utility", label: "a world, or its utility" },
+  { value: "observed", label: "observed: 1, hidden: 0" },
+  { value: "ref_logp", label: "the reference" },
+];
 
 interface Run {
   slot: Slot;
@@ -38,7 +46,11 @@ interface Run {
 }
 
 export class GridLab implements ExplorerView {
-  static readonly places = ["when", "prompt", "painted"];
+  static readonly places = ["when", "prompt", "painted", "world"];
+  static readonly fields: Fields = {
+    painted: { kind: "text", pattern: PAINTED, form: "a size and marks of paint, such as 2x3:5AB, or nothing", refuse: paintRefusal },
+    world: { kind: "text", pattern: /^(\{.*\})?$/s, form: "a world as JSON, or nothing", refuse: worldRefusal },
+  };
   private readonly pool = new Pool(Math.min(4, globalThis.navigator?.hardwareConcurrency ?? 2));
   private readonly maps: HeatMap[] = [];
   private readonly pictures = make("div", { className: "gl-pictures" });
@@ -60,18 +72,22 @@ export class GridLab implements ExplorerView {
   private playing = 0;
   private played: number | null = null; // where a play is, in %
   private asked: unknown;
-  private brush = 1;
+  private brush = Object.keys(BRUSHES)[0];
+  private painting = false;
+  private part: Part = "utility"; // what a file is loaded as
+  private readonly own = make("span");
   private brief = false; // whether legends have a loss's letter alone
   private pinned: Record<string, Curve[]> | null = null;
 
   constructor(private readonly context: Context) {
     const { history, stage, spec } = context;
-    context.controls.append(make("details", {}, make("summary", { textContent: "paint" }), this.brushes()));
+    const hand = make("details", {}, make("summary", { textContent: "Paint, or load a world of your own" }));
+    hand.append(make("div", { className: "gl-brushes" }, ...this.brushes(), ...this.files()));
     this.world = this.map("World: utility u", "u", "linear");
     this.world.onpaint = (cell) => this.paint(cell);
     const times = make("div", { className: "gl-time" }, this.play, this.step);
     const lines = make("div", { className: "gl-pictures gl-lines" });
-    stage.append(this.trouble, this.pictures, times, lines, this.table.element);
+    stage.append(this.trouble, this.pictures, hand, times, lines, this.table.element);
     this.scrub = slider(times, history, "when", sliderOf(spec.controls.when));
     times.addEventListener("input", () => this.playing && this.halt());
     this.play.onclick = () => (this.playing ? this.stop() : this.start());
@@ -80,16 +96,19 @@ export class GridLab implements ExplorerView {
       plot.onhover = (x) => this.curves.forEach((other) => other !== plot && other.mark(x));
       return plot;
     });
-    this.prompt = new CurvePlot(lines, { title: "", description: "π of each loss over the responses of one prompt", height: 175, x: { label: "response", domain: [0, SIDE - 1] }, y: { label: "π", domain: [0, 1] } });
-    this.prompt.onhover = (x) => this.point(x === null ? null : [this.history.state.prompt as number, Math.round(x)]);
+    this.prompt = new CurvePlot(lines, {
+      title: "", description: "π of each loss over the responses of one prompt", height: 175,
+      x: { label: "response", domain: [0, 1], whole: true }, y: { label: "π", domain: [0, 1] },
+    });
+    this.prompt.onhover = (x) => this.point(x === null ? null : [this.row(), Math.round(x)]);
   }
 
   code(): string {
     return gridCode(this.history.state, this.slots(this.history.state));
   }
 
-  hidden({ reference }: State): string[] {
-    return reference === "shifted" ? [] : ["shift"];
+  hidden({ reference, world }: State): string[] {
+    return world ? DRAWN : reference === "shifted" ? [] : ["shift"];
   }
 
   get busy(): boolean {
@@ -109,7 +128,25 @@ export class GridLab implements ExplorerView {
 
   /** log π of each loss at its last step, for tests. */
   policies(): Record<string, number[]> {
-    return Object.fromEntries(this.runs.map(({ slot, trained }) => [slot.key, [...trained.logp.slice(-SIDE * SIDE)]]));
+    const size = this.ground?.world.utility.length ?? 0;
+    return Object.fromEntries(this.runs.map(({ slot, trained }) => [slot.key, [...trained.logp.slice(-size)]]));
+  }
+
+  /** Shows a world of one's own, in place of the drawn one. Throws an Error of one sentence where it is not fit. */
+  loadWorld(world: World): void {
+    const reason = tooLarge(world.prompts, world.responses);
+    if (reason) throw new Error(reason);
+    this.history.set({ world: textOfWorld(checkWorld(world)), painted: "" });
+  }
+
+  /** Shows the world of a file, or the shown world with a part from it; says in one sentence why a file is refused. */
+  async loadFile(file: File, part: Part = this.part): Promise<void> {
+    try {
+      const bytes = new Uint8Array(await file.arrayBuffer());
+      this.loadWorld(worldOfFile(bytes, part, part === "utility" ? null : this.ground!.world));
+    } catch (error) {
+      write(this.trouble, `${file.name} was not loaded: ${(error as Error).message}.`);
+    }
   }
 
   /** The pictures, for files. */
@@ -118,8 +155,11 @@ export class GridLab implements ExplorerView {
   }
 
   update(state: State): void {
-    if (this.runs.length && this.current(state)) this.draw(state);
-    else if (this.training) this.again = true;
+    this.own.hidden = state.world === "";
+    if (this.runs.length && this.current(state)) {
+      this.note();
+      this.draw(state);
+    } else if (this.training) this.again = true;
     else void this.retrain();
     if (this.current(state)) this.fill(state);
     const chosen = state.guess;
@@ -178,11 +218,11 @@ export class GridLab implements ExplorerView {
           }),
         );
         [this.ground, this.runs] = [ground, runs];
-        write(this.trouble, "");
+        this.note();
         if (this.current(this.history.state)) this.again = false;
         this.draw(this.history.state);
       } catch (error) {
-        write(this.trouble, `${(error as Error).message}.`);
+        if (!this.current(this.history.state)) write(this.trouble, `${(error as Error).message}.`);
       }
     } while (this.again);
     this.training = false;
@@ -192,6 +232,12 @@ export class GridLab implements ExplorerView {
 
   private kernel({ policy, optimizer }: State, slot: Slot) {
     return this.context.shelf.record(slot, `${policy} ${optimizer}`);
+  }
+
+  /** Says what there is to say of the world that is shown. */
+  private note(): void {
+    const { note } = this.ground!;
+    write(this.trouble, note && `${note}.`);
   }
 
   /** Trains the other seeds and then draws bands. */
@@ -235,12 +281,12 @@ export class GridLab implements ExplorerView {
     const when = revealed ? (this.played ?? (state.when as number)) : 0;
     const at = Math.round((when / 100) * (wanted.length - 1));
     this.scrub({ ...state, when });
-    this.world.ends = extent(world.utility);
-    this.world.show(world.utility, hidden);
+    for (const map of [this.world, ...this.maps]) map.reshape(world.prompts, world.responses);
+    this.drawWorld(world, hidden);
     while (this.maps.length > this.runs.length) this.maps.pop()!.remove();
     while (this.maps.length < this.runs.length) this.maps.push(this.map("", "π", "logarithmic"));
     this.pictures.classList.toggle("gl-many", this.runs.length > 2);
-    const size = SIDE * SIDE;
+    const size = world.utility.length;
     const policies = this.runs.map(({ trained }) => Float64Array.from(trained.logp.subarray(at * size, (at + 1) * size), Math.exp));
     this.maps.forEach((map, number) => {
       map.title = this.runs[number].slot.name;
@@ -248,11 +294,21 @@ export class GridLab implements ExplorerView {
     });
     this.brief = this.runs.length > 3;
     this.drawCurves(wanted, wanted[at], revealed);
-    this.drawPrompt(state, policies);
+    this.drawPrompt(policies);
     write(this.step, `step ${wanted[at]} of ${wanted[wanted.length - 1]}`);
     this.play.disabled = !revealed;
     this.drawTable(at, revealed);
     this.context.changed();
+  }
+
+  /** Draws the utility; while a brush paints on the reference, that. */
+  private drawWorld(world: World, hidden: Uint8Array): void {
+    const reference = this.painting && this.brush.startsWith("reference");
+    const values = reference ? world.refLogp.map(Math.exp) : world.utility;
+    this.world.title = reference ? "World: reference π_ref" : "World: utility u";
+    this.world.quantity = reference ? "π_ref" : "u";
+    this.world.ends = reference ? [0, Math.max(...extent(values))] : apart(extent(values));
+    this.world.show(values, hidden);
   }
 
   private drawCurves(wanted: number[], step: number, revealed: boolean): void {
@@ -272,16 +328,17 @@ export class GridLab implements ExplorerView {
     return this.brief ? key.toUpperCase() : name;
   }
 
-  private drawPrompt(state: State, policies: Float64Array[]): void {
+  private drawPrompt(policies: Float64Array[]): void {
     const { world } = this.ground!;
-    const row = state.prompt as number;
-    const x = Array.from({ length: SIDE }, (_, at) => at);
-    const part = (table: ArrayLike<number>) => x.map((at) => table[row * SIDE + at]);
+    const { responses } = world;
+    const row = this.row();
+    const x = Array.from({ length: responses }, (_, at) => at);
+    const part = (table: ArrayLike<number>) => x.map((at) => table[row * responses + at]);
     const reference: Curve = { name: "reference", color: "#888888", dash: "1 3", x, y: part(world.refLogp).map(Math.exp) };
     const curves = this.runs.map(({ slot }, at): Curve => ({ name: this.nameOf(slot), color: slot.color, dash: slot.dash, x, y: part(policies[at]) }));
     this.prompt.title = `Prompt ${row}`;
     const [, most] = extent(reference.y, ...curves.map(({ y }) => y));
-    this.prompt.frameTo([0, SIDE - 1], [0, Math.min(1, endAbove(most))]);
+    this.prompt.frameTo([0, responses - 1], [0, Math.min(1, endAbove(most))]);
     this.prompt.show([...curves, reference]);
     this.prompt.mark(this.cell && this.cell[0] === row ? this.cell[1] : null);
   }
@@ -304,7 +361,8 @@ export class GridLab implements ExplorerView {
   private map(title: string, quantity: string, kind: "linear" | "logarithmic"): HeatMap {
     const logarithmic = kind === "logarithmic";
     const map = new HeatMap(this.pictures, {
-      title, description: `${quantity} by prompt and response; responses in no pair are struck through`, rows: SIDE, columns: SIDE,
+      title, description: `${quantity} by prompt and response; responses in no pair are struck through`,
+      rows: this.ground?.world.prompts ?? 1, columns: this.ground?.world.responses ?? 1,
       height: 200, names: ["prompt", "response"], quantity, colors: "cividis", ends: logarithmic ? [LEAST, 1] : [0, 4], logarithmic,
     });
     map.onhover = (cell) => this.point(cell, map);
@@ -312,21 +370,52 @@ export class GridLab implements ExplorerView {
     return map;
   }
 
+  /** The prompt that is drawn: the chosen one, or the last where the world has fewer. */
+  private row(): number {
+    return Math.min(this.history.state.prompt as number, this.ground!.world.prompts - 1);
+  }
+
   /** Marks a cell in every picture that has it. */
   private point(cell: Cell | null, from?: HeatMap): void {
     this.cell = cell;
     for (const map of [this.world, ...this.maps]) if (map !== from) map.mark(cell);
-    if (from) this.prompt.mark(cell && cell[0] === this.history.state.prompt ? cell[1] : null);
+    if (from) this.prompt.mark(cell && cell[0] === this.row() ? cell[1] : null);
   }
 
-  private brushes(): HTMLElement {
+  /** A button that loads a file, a menu of what it holds, and the way back to a drawn world; files may also be dropped. */
+  private files(): HTMLElement[] {
+    const file = make("input", { type: "file", accept: ".csv,.txt,.npy,.json", hidden: true, ariaLabel: "a file with a world" });
+    const load = make("button", { type: "button", textContent: "load a file…", title: "CSV, .npy or JSON; also to be dropped" });
+    const back = make("button", { type: "button", textContent: "back to a drawn world" });
+    load.onclick = () => file.click();
+    file.onchange = () => void this.loadFile(file.files![0]).then(() => (file.value = ""));
+    back.onclick = () => this.history.set({ world: "", painted: "" });
+    this.own.append("This is a world of your own. ", back);
+    const { stage } = this.context;
+    stage.addEventListener("dragover", (event) => event.preventDefault());
+    stage.addEventListener("drop", (event) => {
+      event.preventDefault();
+      const dropped = event.dataTransfer?.files[0];
+      if (dropped) void this.loadFile(dropped);
+    });
+    const kinds = menu("what a file holds", PARTS, (part) => (this.part = part as Part));
+    return [kinds, load, file, this.own];
+  }
+
+  private brushes(): HTMLElement[] {
     const on = make("input", { type: "checkbox" });
     const none = make("button", { type: "button", textContent: "wipe all paint" });
     none.onclick = () => this.history.set({ painted: "" });
-    on.onchange = () => (this.world.painting = on.checked);
-    const kinds = make("select", { ariaLabel: "brush" }, ...Object.keys(BRUSHES).map((name) => make("option", { value: name, textContent: name })));
-    kinds.onchange = () => (this.brush = BRUSHES[kinds.value]);
-    return make("div", { className: "gl-brushes" }, make("label", {}, on, " paint on the world with"), kinds, none);
+    on.onchange = () => {
+      this.world.painting = this.painting = on.checked;
+      this.draw(this.history.state);
+    };
+    const names = Object.keys(BRUSHES).map((value) => ({ value, label: value }));
+    const kinds = menu("brush", names, (name) => {
+      this.brush = name;
+      this.draw(this.history.state);
+    });
+    return [make("label", {}, on, " paint on the world with"), kinds, none];
   }
 
   private stroke = new Set<number>();
@@ -336,14 +425,14 @@ export class GridLab implements ExplorerView {
       this.stroke.clear();
       return this.history.rest();
     }
-    const at = cell[0] * SIDE + cell[1];
+    const { world } = this.ground!;
+    const at = cell[0] * world.responses + cell[1];
     if (this.stroke.has(at)) return;
     this.stroke.add(at);
-    const painted = [...((this.history.state.painted as string) || "0".repeat(SIDE * SIDE))].map(Number);
-    if (this.brush === 0) painted[at] = 0;
-    else painted[at] = this.brush === 1 ? painted[at] ^ 1 : (painted[at] & 1) | this.brush;
-    const text = painted.join("");
-    this.history.set({ painted: /[1-7]/.test(text) ? text : "" }, "paint");
+    const before = this.history.state.painted as string;
+    const paint = before && !misfit(before, world) ? paintOfText(before) : unpainted(world);
+    paint.marks[at] = BRUSHES[this.brush](paint.marks[at]);
+    this.history.set({ painted: textOfPaint(paint) }, "paint");
   }
 
   /** Keeps the curves that are shown, to be drawn faintly from now on, or lets the kept ones go. */
@@ -401,6 +490,11 @@ function curveOf({ slot: { color, dash }, trained, band }: Run, what: keyof Omit
     ...curve, y: at.map((sorted) => sorted.reduce((sum, one) => sum + one, 0) / sorted.length),
     low: at.map((sorted) => quantile(sorted, 0.1)), high: at.map((sorted) => quantile(sorted, 0.9)),
   };
+}
+
+/** Ends of a colour scale, which must not be one number. */
+function apart([low, high]: [number, number]): [number, number] {
+  return low < high ? [low, high] : [low, low + 1];
 }
 
 /** An end of an axis: a whole number above 1, else as `roundUp`; with room for the rounding of float32. */

@@ -62,6 +62,7 @@ export interface MapExtras {
 
 const BAR = { gap: 10, width: 12 }; // pixels
 const RING = 6.5; // pixels
+const SMALL = 5; // pixels of a cell in which no stroke can be seen
 
 export type Cell = [row: number, column: number];
 
@@ -135,12 +136,26 @@ export class HeatMap extends Plot {
     this.stage.style.cursor = on ? "crosshair" : "";
   }
 
+  /** Changes how many rows and columns there are; `show` then fills them. */
+  reshape(rows: number, columns: number): void {
+    if (rows === this.map.rows && columns === this.map.columns) return;
+    Object.assign(this.map, { rows, columns });
+    [this.canvas.width, this.canvas.height] = [columns, rows];
+    [this.values, this.hidden, this.marked, this.painted] = [[], undefined, null, new Uint8ClampedArray(0)];
+    this.frameTo([-0.5, columns - 0.5], [rows - 0.5, -0.5]);
+  }
+
+  /** Changes the name of a value. */
+  set quantity(name: string) {
+    this.map.quantity = name;
+  }
+
   /** Changes the values of the first and the last colour; the next `show` draws with them. */
   set ends(ends: [number, number]) {
     this.map.ends = ends;
   }
 
-  /** Shows values (rows × columns), row by row; cells with 1 in `hidden` are struck through. */
+  /** Shows values (rows × columns), row by row; cells with 1 in `hidden` are struck through, small ones veiled. */
   show(values: ArrayLike<number>, hidden?: ArrayLike<number>, extras: MapExtras = {}): void {
     const { rows, columns } = this.map;
     if (values.length !== rows * columns) throw new Error(`values must have ${rows * columns} numbers, got ${values.length}`);
@@ -204,12 +219,15 @@ export class HeatMap extends Plot {
 
   private drawStruck(): void {
     const struck = Array.from(this.hidden ?? [], (one, at) => (one ? at : -1)).filter((at) => at >= 0);
+    const { width, height } = this.boxOf([0, 0]);
+    const small = Math.min(width, height) < SMALL;
     const strokes = struck.map((at) => {
-      const { x, y, width, height } = this.boxOf([Math.floor(at / this.map.columns), at % this.map.columns]);
+      const { x, y } = this.boxOf([Math.floor(at / this.map.columns), at % this.map.columns]);
+      if (small) return `M${x},${y}h${width}v${height}h${-width}Z`;
       return `M${x + 0.2 * width},${y + 0.8 * height}l${0.6 * width},${-0.6 * height}`;
     });
-    const looks = strokes.length ? ["gl-hidden-halo", "gl-hidden"] : [];
-    draw(this.layer("struck"), "path", looks, { class: (look) => look, d: strokes.join("") }); // one path each for all cells
+    const looks = !strokes.length ? [] : small ? ["gl-veil"] : ["gl-hidden-halo", "gl-hidden"]; // one path each for all cells
+    draw(this.layer("struck"), "path", looks, { class: (look) => look, d: strokes.join("") });
   }
 
   private drawLevels(): void {
@@ -339,7 +357,7 @@ export class HeatMap extends Plot {
 
 /** The axis of cells, which ends at the edges of the first and the last. Throws an Error if the numbers are not even. */
 function axisOf(label: string, count: number, numeric?: NumericAxis): Axis {
-  if (!numeric) return { label, domain: [-0.5, count - 0.5] };
+  if (!numeric) return { label, domain: [-0.5, count - 0.5], whole: true };
   const { values, kind = "linear", ticks } = numeric;
   if (values.length !== count) throw new Error(`${numeric.label} must have ${count} values, got ${values.length}`);
   const [to, from] = kind === "log" ? [Math.log, Math.exp] : [(value: number) => value, (value: number) => value];

@@ -16,6 +16,8 @@ export interface Axis {
   label: string;
   domain: [number, number];
   kind?: "linear" | "log" | "symlog";
+  /** If true, ticks stand at whole numbers only. */
+  whole?: boolean;
   /** Numbers that are written on the axis; default: few round ones. */
   ticks?: readonly number[];
 }
@@ -338,10 +340,10 @@ export function scaleOf({ kind, domain }: Axis): Scale {
  * Few ticks; a logarithmic axis has powers of ten, every second or third where there are many, with 2 and 5 times as much
  * where there are fewer than three, and a symlog axis 0, too.
  */
-export function ticks({ kind, domain, ticks: chosen }: Axis, scale: Scale, count: number): number[] {
+export function ticks({ kind, domain, whole, ticks: chosen }: Axis, scale: Scale, count: number): number[] {
   const [low, high] = [Math.min(...domain), Math.max(...domain)]; // an axis may run downwards
   if (chosen) return chosen.filter((value) => value >= low && value <= high);
-  if (kind !== "log" && kind !== "symlog") return scale.ticks(count);
+  if (kind !== "log" && kind !== "symlog") return scale.ticks(count).filter((tick) => !whole || Number.isInteger(tick));
   const powers: number[] = kind === "symlog" && low <= 0 && high >= 0 ? [0] : [];
   const least = kind === "symlog" ? Math.max(low, 1) : low;
   for (let power = -12; power <= 12; power++) {

@@ -1,7 +1,10 @@
 /** The lab's state as Python, to be run where gradlab is installed. */
 
+import { type Mark, misfit, paintOfText } from "./paint";
+import { baseOf } from "./runs";
 import type { Slot } from "./spec";
 import type { Value } from "./state";
+import type { World } from "./world";
 
 type Part = Record<string, Value>;
 const quoted = (value: Value): string =>
@@ -10,28 +13,68 @@ const called = (names: readonly string[], part: Part) => names.map((name) => `${
 const lossCode = ({ loss, hyper }: Slot) => `gl.pair_loss(${[quoted(loss.name), called(Object.keys(hyper), hyper)].filter(Boolean).join(", ")})`;
 const dictionary = (slots: readonly Slot[]) => `{${slots.map((slot) => `${quoted(slot.name)}: ${lossCode(slot)}`).join(", ")}}`;
 
+const WORLD = ["prompts", "responses", "utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift", "seed"];
+
 export function gridCode(part: Part, slots: readonly Slot[]): string {
-  const world = ["utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift", "seed"];
+  const base = baseOf(part, part.seed as number);
+  const paint = part.painted && !misfit(part.painted as string, base) ? paintCode(part.painted as string) : [];
+  const world = part.world ? worldCode(base) : [`world = gl.gaussian_world(${called(WORLD, part)})`];
   const training = `${called(["policy", "optimizer", "learning_rate", "steps"], part)}, pairs=${part.pairs === "exact" ? "None" : part.pairs}`;
-  const painted = part.painted
-    ? [
-        "import numpy as np",
-        `painted = np.array(list(${quoted(part.painted)}), int).reshape(20, 20)  # 1: seen and hidden change places, 2: u = max, 4: u = 0`,
-        `utility = np.where(painted & 2, ${part.scale}, np.where(painted & 4, 0.0, world.utility))`,
-        "world = gl.World(utility, world.observed ^ (painted & 1 > 0), world.ref_logp, world.hidden_pairs)",
-      ]
-    : [];
   return [
+    ...(part.world || paint.length ? ["import numpy as np", ""] : []),
     "import gradlab as gl",
     "",
-    `world = gl.gaussian_world(${called(world, part)})`,
-    ...painted,
+    ...world,
+    ...paint,
     `training = gl.Training(${training}, record=24, dtype="float32")`,
     `for name, loss in ${dictionary(slots)}.items():`,
     `    trained = gl.fit(world, loss, training, seed=${part.seed})`,
     '    print(name, trained.history.iloc[-1][["step", "utility", "kl", "unobserved_mass"]].to_dict())',
     "",
   ].join("\n");
+}
+
+/** A world of one's own, written out. */
+function worldCode({ prompts, responses, utility, observed, refLogp, hiddenPairs }: World): string[] {
+  const table = (values: ArrayLike<number>) =>
+    Array.from({ length: prompts }, (_, row) => {
+      const numbers = Array.from({ length: responses }, (__, at) => values[row * responses + at]);
+      return `    [${numbers.join(", ")}],`;
+    });
+  const array = (name: string, values: ArrayLike<number>, type = "") => [`${name} = np.array([`, ...table(values), `]${type})`];
+  const hidden = [...(hiddenPairs ?? []).entries()].filter(([, one]) => one).map(([slot]) => slot);
+  const hiding = [
+    `hidden_pairs = np.zeros((${prompts}, ${responses}, ${responses}), bool)`,
+    `hidden_pairs.flat[[${hidden.join(", ")}]] = True`,
+  ];
+  return [
+    ...array("utility", utility),
+    ...(observed.every(Boolean) ? ["observed = np.ones_like(utility, bool)"] : array("observed", observed, ", bool")),
+    ...array("ref_logp", refLogp),
+    ...(hiddenPairs ? hiding : []),
+    `world = gl.World(utility, observed, ref_logp${hiddenPairs ? ", hidden_pairs" : ""})`,
+  ];
+}
+
+/** Paint on the world that the code has made. */
+function paintCode(text: string): string[] {
+  const { marks } = paintOfText(text);
+  const array = (name: string, of: (mark: Mark) => number, words: string) => {
+    const numbers = marks.map(of);
+    if (!numbers.some(Boolean)) return [];
+    return [`${name} = np.array([${numbers.join(", ")}]).reshape(world.utility.shape)  # ${words}`];
+  };
+  const flips = array("flips", ({ flip }) => Number(flip), "1: seen and hidden change places");
+  const level = ({ utility }: Mark) => ["worst", "", "best"].indexOf(utility) - 1;
+  const levels = array("levels", level, "1: the highest utility, -1: the lowest");
+  const steps = array("steps", (mark) => mark.steps, "nats by which log π_ref moves before it is normalised");
+  const normalised = ["logits = world.ref_logp + steps", "ref_logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))"];
+  const utility = "np.select([levels > 0, levels < 0], [world.utility.max(), world.utility.min()], world.utility)";
+  const parts = [
+    levels.length ? utility : "world.utility", flips.length ? "world.observed ^ (flips > 0)" : "world.observed",
+    steps.length ? "ref_logp" : "world.ref_logp", "world.hidden_pairs",
+  ];
+  return [...flips, ...levels, ...steps, ...(steps.length ? normalised : []), `world = gl.World(${parts.join(", ")})`];
 }
 
 export function pairCode(part: Part, slots: readonly Slot[], [refWin, refLose]: [number, number]): string {

@@ -1,17 +1,18 @@
 /** Worlds and trainings of the grid explorer's settings, as `gradlab.fit` does them. */
 
-import type { Slot } from "./spec";
 import type { Job } from "./job";
 import { type Metrics, metricsOf } from "./metrics";
 import type { KernelRecord, Reals } from "./kernel";
+import { tooLarge, worldOfText } from "./own_world";
+import { misfit, painted } from "./paint";
 import type { Pool } from "./pool";
+import type { Slot } from "./spec";
 import type { Value } from "./state";
-import { drawPairs, exactPairs, gaussianWorld, radialBasis, type World, type WorldSettings } from "./world";
+import { comparable, drawPairs, exactPairs, gaussianWorld, radialBasis, type World, type WorldSettings } from "./world";
 
 export type Settings = Record<string, Value>;
 
 const RECORD = 24; // log-spaced steps that the scrubber walks through
-const RESPONSES = 20;
 
 /** The steps that are recorded: 0, about `record` log-spaced steps from 1 on, and the last, as Python's `fit` does. */
 export function recordedSteps(steps: number, record = RECORD): number[] {
@@ -21,26 +22,28 @@ export function recordedSteps(steps: number, record = RECORD): number[] {
 
 /** The world of a seed, with what was painted on it. */
 export function worldOf(settings: Settings, seed: number): World {
-  const names = ["utility", "sigma", "scale", "reference", "shift"] as const;
+  const world = baseOf(settings, seed);
+  return misfit(settings.painted as string, world) ? world : painted(world, settings.painted as string);
+}
+
+/** The world of a seed without paint: one's own, or a drawn one. Throws an Error of one sentence. */
+export function baseOf(settings: Settings, seed: number): World {
+  if (settings.world) return worldOfText(settings.world as string);
+  const names = ["prompts", "responses", "utility", "sigma", "scale", "reference", "shift"] as const;
   const same = Object.fromEntries(names.map((name) => [name, settings[name]])) as Partial<WorldSettings>;
+  const reason = tooLarge(same.prompts!, same.responses!);
+  if (reason) throw new Error(reason);
   const maskKind = settings.mask_kind as WorldSettings["maskKind"];
-  const world = gaussianWorld({ ...same, maskRate: settings.mask_rate as number, maskKind, seed });
-  const painted = settings.painted as string;
-  if (!painted) return world;
-  for (let at = 0; at < painted.length; at++) {
-    const stroke = Number(painted[at]);
-    if (stroke & 1) world.observed[at] ^= 1;
-    if (stroke & 2) world.utility[at] = settings.scale as number;
-    else if (stroke & 4) world.utility[at] = 0;
-  }
-  return world;
+  return gaussianWorld({ ...same, maskRate: settings.mask_rate as number, maskKind, seed });
 }
 
 /** Says why a painted world cannot be trained on; null if it can. */
-export function unfit({ observed }: World): string | null {
-  for (let row = 0; row < observed.length; row += RESPONSES) {
-    const seen = observed.subarray(row, row + RESPONSES).reduce((sum, one) => sum + one, 0);
-    if (seen < 2) return `prompt ${row / RESPONSES} must keep two responses in the data, so that there is a pair`;
+export function unfit(world: World): string | null {
+  const area = world.responses ** 2;
+  const live = comparable(world);
+  for (let prompt = 0; prompt < world.prompts; prompt++) {
+    const paired = live.subarray(prompt * area, (prompt + 1) * area).includes(1);
+    if (!paired) return `prompt ${prompt} must keep two responses in the data, so that there is a pair`;
   }
   return null;
 }
@@ -58,6 +61,8 @@ export interface Trained {
 export class Ground {
   readonly world: World;
   readonly wanted: number[];
+  /** A sentence on paint that is not put on this world, or nothing. */
+  readonly note: string;
   private readonly columns: Job["columns"];
 
   constructor(
@@ -65,6 +70,7 @@ export class Ground {
     seed: number,
   ) {
     this.world = worldOf(settings, seed);
+    this.note = misfit(settings.painted as string, this.world) ?? "";
     const reason = unfit(this.world);
     if (reason) throw new Error(reason);
     const pairs = settings.pairs === "exact" ? exactPairs(this.world) : drawPairs(this.world, Number(settings.pairs), { seed });
@@ -76,7 +82,8 @@ export class Ground {
 
   async train({ loss, hyper }: Slot, kernel: KernelRecord, pool: Pool, signal?: AbortSignal): Promise<Trained> {
     const { settings, world, wanted, columns } = this;
-    const job = { kernel, hyper: kernel.laws && Object.keys(hyper).length ? hyper : undefined, columns, learningRate: settings.learning_rate as number, wanted };
+    const moved = kernel.laws && Object.keys(hyper).length ? hyper : undefined;
+    const job = { kernel, hyper: moved, columns, learningRate: settings.learning_rate as number, wanted };
     const logp = await pool.train(job, signal);
     const size = world.utility.length;
     const at = wanted.map((_, step) => logp.subarray(step * size, (step + 1) * size));
@@ -89,5 +96,15 @@ export class Ground {
 
 /** The settings on which a training depends, as a key. */
 export function trainingKey({ when: _, prompt: __, guess: ___, seed: ____, seeds: _____, ...settings }: Settings, seed: number): string {
-  return JSON.stringify([settings, seed]);
+  const short = Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, numbered(value)]));
+  return JSON.stringify([short, seed]);
+}
+
+const texts = new Map<string, string>();
+
+/** A long text as its number among those that were met, so that keys stay short. */
+function numbered(value: Value): Value {
+  if (typeof value !== "string" || value.length < 100) return value;
+  if (!texts.has(value)) texts.set(value, `text ${texts.size}`);
+  return texts.get(value)!;
 }

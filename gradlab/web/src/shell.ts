@@ -7,7 +7,7 @@ import css from "./lab.css";
 import { pngOf, style, together } from "./plot";
 import { type Fetch, Shelf } from "./shelf";
 import { fieldsOf, type Spec, storyState } from "./spec";
-import { fromFragment, History, type State, toFragment, type Value } from "./state";
+import { copiedWords, fromFragment, History, type State, toFragment, type Value } from "./state";
 
 /** Files that Python makes. */
 export type FileKind = "python" | "csv" | "pdf";
@@ -53,7 +53,7 @@ export class Shell {
   constructor(parent: HTMLElement, readonly spec: Spec, kind: ExplorerKind, private readonly host: Host, start: Partial<State> = {}) {
     const { fields, defaults } = fieldsOf(spec);
     this.defaults = defaults;
-    this.history = new History({ ...defaults, ...start } as State, fields);
+    this.history = new History({ ...defaults, ...start } as State, { ...fields, ...kind.fields });
     this.element.ariaLabel = spec.question;
     const tools = make("div", { className: "gl-tools" });
     const asked = make("div", { className: "gl-prediction" });
@@ -160,7 +160,7 @@ export class Shell {
     const redo = add("↷ redo", "Ctrl+Y", () => history.redo());
     add("reset", "as the explorer begins; undo brings this back", () => history.set({ ...this.defaults }));
     if (view.pin || host.pin) this.addPin(add);
-    add("copy link", "a link that brings this state back", () => this.copy(`${host.page()}#${this.fragment()}`, "The link is copied."));
+    add("copy link", "a link that brings this state back", () => this.copy(`${host.page()}#${this.fragment()}`, copiedWords(history.state)));
     const code = (text: string) => this.copy(text, "The code is copied.");
     if (host.file) add("copy as Python", "code that computes what is shown", ask("python", (bytes) => code(new TextDecoder().decode(bytes))));
     else if (view.code) add("copy as Python", "the same computation, for gradlab", () => code(view.code!()));

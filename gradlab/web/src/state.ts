@@ -2,12 +2,19 @@
 
 import { spelt } from "./reading";
 
-/** A field of a state takes a number between ends, one of several names, true and false, or a text of a form. */
+/**
+ * A field of a state takes a number between ends, one of several names, true and false, or a text of a form, of which
+ * `refuse` may say in one sentence what is not right.
+ */
 export type Field =
   | { kind: "number"; low: number; high: number; whole?: boolean }
   | { kind: "choice"; options: readonly Value[] }
   | { kind: "flag" }
-  | { kind: "text"; pattern: RegExp; form: string };
+  | { kind: "text"; pattern: RegExp; form: string; refuse?: (text: string) => string | null };
+
+/** The longest text that a link carries, in characters; in place of another it has the word `LEFT_OUT`. */
+export const LONGEST = 4000;
+export const LEFT_OUT = "left-out";
 
 export type Value = number | string | boolean;
 export type State = Readonly<Record<string, Value>>;
@@ -16,10 +23,13 @@ export type Fields = Readonly<Record<string, Field>>;
 /** Says in one sentence why a field does not take a value, which may have been typed as `text`; null if it does. */
 export function refusal(name: string, value: unknown, field: Field | undefined, text = value): string | null {
   if (!field) return `there is no setting "${name}" here`;
-  const got = typeof text === "string" ? `"${text}"` : String(text);
+  const got = typeof text === "string" ? `"${text.slice(0, 60)}${text.length > 60 ? "…" : ""}"` : String(text);
   if (field.kind === "flag") return typeof value === "boolean" ? null : `${name} must be true or false, got ${got}`;
   if (field.kind === "text") {
-    return typeof value === "string" && field.pattern.test(value) ? null : `${name} must be ${field.form}, got ${got}`;
+    if (value === LEFT_OUT) return `${name} was too long for a link, which goes without it: load it from a file`;
+    if (typeof value !== "string" || !field.pattern.test(value)) return `${name} must be ${field.form}, got ${got}`;
+    const reason = field.refuse?.(value) ?? null;
+    return reason && `${name} is refused: ${reason}`;
   }
   if (field.kind === "choice") {
     const known = field.options.some((option) => Object.is(option, value));
@@ -113,11 +123,25 @@ export class History {
   }
 }
 
+/** The settings that a link does not carry, since their texts are too long. */
+export function leftOut(state: State): string[] {
+  return Object.keys(state).filter((name) => String(state[name]).length > LONGEST);
+}
+
+/** What is said when a link has been copied. */
+export function copiedWords(state: State): string {
+  const names = leftOut(state);
+  if (!names.length) return "The link is copied.";
+  return `The link is copied, without ${names.join(" and ")}, too long for a link: save a file, which has all.`;
+}
+
 /** A state as the fragment of a link, without "#": what differs from the defaults, in the order of the spec. */
 export function toFragment(state: State, defaults: State, spec: Fields): string {
   const parts = new URLSearchParams();
+  const omitted = leftOut(state);
   for (const name of Object.keys(spec)) {
-    if (name in state && !Object.is(state[name], defaults[name])) parts.append(name, String(state[name]));
+    if (!(name in state) || Object.is(state[name], defaults[name])) continue;
+    parts.append(name, omitted.includes(name) ? LEFT_OUT : String(state[name]));
   }
   return parts.toString();
 }

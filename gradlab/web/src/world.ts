@@ -89,6 +89,9 @@ export function gaussianWorld(changes: Partial<WorldSettings> = {}): World {
   return { prompts, responses, utility, observed, refLogp, hiddenPairs };
 }
 
+/** Names of a world's arrays in Python and in files. */
+const NAMES = { utility: "utility", observed: "observed", refLogp: "ref_logp", hiddenPairs: "hidden_pairs" };
+
 /** Checks a world that came from elsewhere. Throws an Error of one sentence that says what is not right. */
 export function checkWorld(world: World): World {
   const { prompts, responses } = world;
@@ -99,16 +102,22 @@ export function checkWorld(world: World): World {
   const sizes = { utility: size, observed: size, refLogp: size, ...(world.hiddenPairs && { hiddenPairs: size * responses }) };
   for (const [name, wanted] of Object.entries(sizes) as [keyof typeof sizes, number][]) {
     const got = world[name]?.length;
-    if (got !== wanted) throw new Error(`${name} must have ${wanted} numbers for ${prompts} prompts and ${responses} responses, got ${got}`);
+    const of = `${prompts} prompts and ${responses} responses`;
+    if (got !== wanted) throw new Error(`${NAMES[name]} must have ${wanted} numbers for ${of}, got ${got}`);
   }
   for (const name of ["utility", "refLogp"] as const) {
     const odd = world[name].find((value) => !Number.isFinite(value));
-    if (odd !== undefined) throw new Error(`${name} must be finite everywhere, got ${odd}`);
+    if (odd !== undefined) throw new Error(`${NAMES[name]} must be finite everywhere, got ${odd}`);
+  }
+  if (world.hiddenPairs?.some((hidden, slot) => hidden !== world.hiddenPairs![swapped(slot, responses)])) {
+    throw new Error("hidden_pairs must be symmetric");
   }
   const pairs = comparable(world);
   for (let row = 0; row < size; row += responses) {
     const total = world.refLogp.subarray(row, row + responses).reduce((sum, value) => sum + Math.exp(value), 0);
-    if (Math.abs(total - 1) > 1e-6) throw new Error(`refLogp must sum to one over responses in every prompt, got a sum of ${total.toPrecision(6)}`);
+    if (Math.abs(total - 1) > 1e-6) {
+      throw new Error(`ref_logp must sum to one over responses in every prompt, got a sum of ${total.toPrecision(6)}`);
+    }
     if (!pairs.subarray(row * responses, (row + responses) * responses).some(Boolean)) {
       throw new Error(`every prompt must keep a pair, but prompt ${row / responses} has none`);
     }
@@ -170,10 +179,14 @@ export function drawPairs(world: World, pairs: number, { labels = "hard" as Labe
   }
   const drawn = resample(upper, prompts, pairs, stream);
   return preference(world).map((win, slot) => {
-    const at = slot % area;
-    const swapped = slot - at + (at % responses) * responses + Math.floor(at / responses);
-    return (drawn[slot] + drawn[swapped]) * win;
+    return (drawn[slot] + drawn[swapped(slot, responses)]) * win;
   });
+}
+
+/** The place of a pair (X, Y, Y) with its responses in the other order. */
+function swapped(slot: number, responses: number): number {
+  const at = slot % responses ** 2;
+  return slot - at + (at % responses) * responses + Math.floor(at / responses);
 }
 
 /** Φ of `RadialBasis`, with rows of unit length, (Y, K). */

@@ -1,0 +1,310 @@
+"""Worlds of any size in the page's Training lab: from a file, painted, undone, saved, and copied as Python."""
+
+import time
+
+import numpy as np
+import pytest
+from node import needs_node
+from own_losses import Hinge
+from web_page import note_problems
+
+from gradlab.lab.fit import fit
+from gradlab.lab.world import World, gaussian_world
+from gradlab.losses import DPO, register_loss, unregister_loss
+from gradlab.widgets import page
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, needs_node]
+
+SHOWN = "#view=grid&guess=shown"
+PAINT = "Paint, or load a world of your own"
+
+
+class Lab:
+    """The Training lab in Chromium."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def ask(self, expression):
+        """Evaluate with the explorer's shell as ``shell`` and its view as ``view``."""
+        return self.page.evaluate(
+            f"(() => {{ const shell = gradlabLab.shells.grid, {{ view }} = shell; return {expression}; }})()"
+        )
+
+    def state(self, name=None):
+        state = self.ask("shell.history.state")
+        return state if name is None else state[name]
+
+    def until(self, expression, *, seconds=10):
+        end = time.monotonic() + seconds
+        while not self.ask(expression):
+            assert time.monotonic() < end, expression
+            self.page.wait_for_timeout(5)
+
+    def settled(self):
+        self.until("shell.element.ariaBusy !== 'true'")
+
+    def set(self, **changes):
+        self.page.evaluate("changes => gradlabLab.shells.grid.history.set(changes)", changes)
+        self.settled()
+
+    def press(self, button):
+        self.page.get_by_role("button", name=button, exact=True).click()
+        self.settled()
+
+    def numbers(self):
+        return self.ask("view.numbers()")
+
+    def policies(self, slot="a"):
+        world = self.ask("[view.ground.world.prompts, view.ground.world.responses]")
+        return np.exp(self.ask(f"view.policies().{slot}")).reshape(world)
+
+    def trouble(self):
+        return self.ask("view.trouble.textContent")
+
+    def unfold(self, title):
+        self.page.get_by_text(title, exact=True).click()
+
+    def picture(self):
+        """All that is drawn: text, vectors, and the pixels of maps."""
+        self.settled()
+        return self.page.evaluate(
+            """() => {
+              const all = (names) => [...document.querySelectorAll(`section:not([hidden]) :is(${names})`)];
+              const drawn = all("canvas").map((one) => one.toDataURL());
+              return [...all(".gl-plot, .gl-table").map((one) => one.innerHTML), ...drawn].join();
+            }"""
+        )
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory):
+    target = tmp_path_factory.mktemp("lab worlds") / "lab.html"
+    page.write_page(target)
+    return target
+
+
+@pytest.fixture
+def opened(file, chromium):
+    """A function that opens the page; at the end it must have met no error and asked for nothing from outside."""
+    pages, problems = [], []
+
+    def open_page(fragment=SHOWN, **more):
+        one = chromium.new_context(viewport={"width": 1280, "height": 800}, **more).new_page()
+        note_problems(one, problems)
+        one.goto(file.as_uri() + fragment)
+        pages.append(one)
+        lab = Lab(one)
+        one.locator(".gl-explorer").wait_for()
+        end = time.monotonic() + 10
+        while not one.evaluate("'gradlabLab' in globalThis && 'grid' in gradlabLab.shells"):
+            assert time.monotonic() < end
+            one.wait_for_timeout(5)
+        lab.settled()
+        return lab
+
+    yield open_page
+    for one in pages:
+        one.context.close()
+    assert problems == []
+
+
+def drag(lab, start, *stops):
+    lab.page.mouse.move(*start)
+    lab.page.mouse.down()
+    for stop in stops:
+        lab.page.mouse.move(*stop, steps=4)
+    lab.page.mouse.up()
+
+
+def assert_trained(lab, world, loss, seed=0):
+    """Loss A's policy is that of ``fit``."""
+    fitted = fit(world, loss, seed=seed, dtype="float32")
+    np.testing.assert_allclose(lab.policies(), fitted.logp.squeeze(0).double().exp().numpy(), rtol=0, atol=1e-5)
+
+
+class Deciding(Hinge):
+    """A hinge that looks at its numbers, which the engine cannot fuse."""
+
+    name = "deciding"
+    label = "Deciding"
+
+    def __call__(self, logps):
+        margin = logps.win_logratio - logps.lose_logratio
+        return super().__call__(logps) if (margin > 0).all() else 1 - margin
+
+
+def test_a_brush_hides_and_raises_cells_and_a_world_without_pairs_is_refused(opened):
+    lab = opened(SHOWN + "&seed=5&scale=3")
+    before = lab.numbers()
+    lab.unfold(PAINT)
+    lab.page.get_by_role("checkbox").check()
+    assert lab.page.evaluate("scrollY") == 0  # brushes and picture are on one screen
+    box = lab.page.locator("section:not([hidden]) canvas").first.bounding_box()
+
+    def cell(row, column):
+        return box["x"] + (column + 0.5) * box["width"] / 20, box["y"] + (row + 0.5) * box["height"] / 20
+
+    drag(lab, cell(3, 2), cell(3, 6))
+    painted = lab.state("painted")
+    assert painted == "20x20:62A5B333A"
+    lab.settled()
+    assert lab.numbers() != before
+    drag(lab, cell(4, 0), cell(4, 19))
+    lab.settled()
+    assert lab.page.get_by_text("prompt 4 must keep two responses in the data").count() == 1
+    lab.press("↶ undo")
+    assert lab.state("painted") == painted
+    assert lab.trouble() == ""
+    lab.page.get_by_role("combobox", name="brush").select_option("best (highest u)")
+    drag(lab, cell(19, 0), cell(19, 1))
+    assert lab.state("painted") == "20x20:62A5B313A2C18A"
+    lab.page.get_by_role("combobox", name="brush").select_option("reference: less likely")
+    before_it = lab.state("painted")
+    assert lab.page.get_by_role("figure", name="World: reference π_ref").count() == 1
+    drag(lab, cell(10, 0), cell(10, 2))
+    drag(lab, cell(10, 0), cell(10, 2))
+    assert lab.state("painted") == "20x20:62A5B133A3Y177A2C18A"
+    lab.settled()
+    reference = np.exp(lab.ask("[...view.ground.world.refLogp.slice(200, 220)]"))
+    np.testing.assert_allclose(reference, np.r_[[np.exp(-2)] * 3, [1] * 17] / (17 + 3 * np.exp(-2)), rtol=1e-12)
+    lab.press("↶ undo")
+    lab.press("↶ undo")
+    assert lab.state("painted") == before_it  # each stroke is one step
+    lab.press("wipe all paint")
+    assert lab.numbers() == before
+
+
+def test_a_world_of_any_size_is_trained_drawn_and_undone(opened):
+    lab = opened(SHOWN + "&seed=5&reference=shifted&shift=3&beta_a=0.7&beta_b=2")
+    before, picture = lab.state(), lab.picture()
+    lab.set(prompts=7, responses=33, prompt=19, mask_rate=0.2)
+    world = gaussian_world(7, 33, mask_rate=0.2, reference="shifted", shift=3, seed=5)
+    assert_trained(lab, world, DPO(0.7), seed=5)
+    assert lab.page.get_by_role("figure", name="Prompt 6").count() == 1
+    canvases = lab.page.locator("section:not([hidden]) .gl-pictures canvas").evaluate_all(
+        "all => all.map((one) => [one.width, one.height])"
+    )
+    assert canvases[::2] == [[33, 7]] * 3
+    lab.press("↶ undo")
+    assert lab.state() == before
+    assert lab.picture() == picture
+    lab.set(prompts=200, responses=200)
+    assert lab.trouble().startswith("prompts × responses² must be at most 1,000,000")
+    lab.press("↶ undo")
+    assert lab.picture() == picture
+    lab.set(painted="20x20:399AC", prompts=19)
+    told = "The paint is of another world, 20 prompts × 20 responses, and is not put on this one of 19 × 20."
+    assert lab.trouble() == told
+
+
+def test_a_world_from_a_file_is_trained_undone_saved_and_left_out_of_a_link(opened, tmp_path, capsys):
+    lab = opened(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
+    before, picture = lab.state(), lab.picture()
+    lab.unfold(PAINT)
+    rng = np.random.default_rng(0)
+    utility = 2 * rng.standard_normal((20, 19))
+    np.save(tmp_path / "utility.npy", utility)
+    observed = np.ones((20, 19), int)
+    observed[:, 3] = 0
+    np.savetxt(tmp_path / "observed.csv", observed, fmt="%d", delimiter=",")
+    reference = rng.dirichlet(np.ones(19), 20)
+    np.save(tmp_path / "reference.npy", np.asfortranarray(reference))
+    chooser = lab.page.get_by_label("a file with a world")
+    kinds = lab.page.get_by_role("combobox", name="what a file holds")
+    for name, kind in (("utility.npy", "utility"), ("observed.csv", "observed"), ("reference.npy", "ref_logp")):
+        kinds.select_option(kind)
+        former = lab.state("world")
+        chooser.set_input_files(tmp_path / name)
+        lab.until(f"shell.history.state.world !== {former!r}")
+        lab.settled()
+    world = World(utility, observed > 0, np.log(reference))
+    assert_trained(lab, world, DPO())
+    assert not lab.page.get_by_role("slider", name="width σ", exact=True).is_visible()
+    exec(lab.ask("view.code()"), {})
+    printed = eval("{" + capsys.readouterr().out.splitlines()[0].split(" {", 1)[1])
+    assert printed["utility"] == pytest.approx(lab.numbers()["a"]["utility"], abs=2e-4)
+    lab.press("copy link")
+    lab.page.get_by_text("The link is copied, without world, too long for a link").wait_for()
+    again = opened("#" + lab.page.evaluate("navigator.clipboard.readText()").split("#")[1])
+    assert "world was too long for a link" in again.page.locator(".gl-notice").inner_text()
+    with lab.page.expect_download() as download:
+        lab.page.get_by_role("button", name="save").click()
+    download.value.save_as(tmp_path / "state.json")
+    own = lab.state()
+    again.page.get_by_label("a file with a state").set_input_files(tmp_path / "state.json")
+    again.until("shell.history.state.world !== ''")
+    again.settled()
+    assert again.state() == own
+    assert np.array_equal(again.policies(), lab.policies())
+    for _ in range(3):
+        lab.press("↶ undo")
+        lab.settled()
+    assert lab.state() == before
+    assert lab.picture() == picture
+
+
+def test_a_file_is_dropped_and_one_that_is_no_world_is_said_and_nothing_changes(opened):
+    lab = opened()
+
+    def drop(name, text):
+        lab.page.evaluate(
+            """([name, text]) => {
+              const data = new DataTransfer();
+              data.items.add(new File([text], name));
+              const event = new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
+              document.querySelector("section:not([hidden]) canvas").dispatchEvent(event);
+            }""",
+            [name, text],
+        )
+
+    state, picture = lab.state(), lab.picture()
+    for text, told in (
+        ("", "bad.csv was not loaded: the file must hold a table of numbers, but it is empty."),
+        ("1,2\n3", "bad.csv was not loaded: every line must have 2 numbers as the first has, got 1 in line 2."),
+        ("1,nan", 'bad.csv was not loaded: every cell must be a number, got "nan" in line 1.'),
+    ):
+        drop("bad.csv", text)
+        lab.until("view.trouble.textContent !== ''")
+        assert lab.trouble() == told
+        assert lab.state() == state
+        lab.ask("(view.trouble.textContent = '')")
+    assert lab.picture() == picture
+    drop("good.csv", "1,2,3\n4,5,7\n")
+    lab.until("shell.history.state.world !== ''")
+    lab.settled()
+    assert lab.state("world") == '{"utility":[[1,2,3],[4,5,7]]}'
+    assert lab.page.get_by_role("figure", name="Prompt 1").count() == 1
+    lab.page.evaluate(
+        """() => gradlabLab.shells.grid.view.loadWorld({
+          prompts: 1, responses: 2, utility: Float64Array.of(0, 0), observed: Uint8Array.of(1, 1),
+          refLogp: Float64Array.of(Math.log(0.25), Math.log(0.75)),
+        })"""
+    )
+    lab.settled()
+    assert lab.policies().sum() == pytest.approx(1)
+    lab.unfold(PAINT)
+    lab.press("back to a drawn world")
+    assert lab.state() == state
+
+
+def test_menus_say_why_a_loss_and_ppo_run_in_python_only(chromium, tmp_path):
+    register_loss(Deciding)
+    try:
+        refused = page._loss(Deciding())
+    finally:
+        unregister_loss(Deciding.name)
+    given = page.given()
+    data = given | {"losses": [*given["losses"], refused]}
+    policy = "<!doctype html><meta charset=utf-8><div id=gradlab-lab></div><script>SCRIPT</script>"
+    (tmp_path / "lab.html").write_text(policy.replace("SCRIPT", page.script(data=data)), "utf-8")
+    shown = chromium.new_page()
+    shown.goto((tmp_path / "lab.html").as_uri() + SHOWN)
+    menu = shown.locator("section:not([hidden])").get_by_role("combobox", name="loss A")
+    menu.wait_for()
+    disabled = menu.locator("option:disabled").all_inner_texts()
+    assert disabled == [
+        "Deciding (in Python only: it computes in torch.bool (all))",
+        "PPO (in Python only: gl.fit_ppo(world, world.utility))",
+    ]
+    shown.close()
