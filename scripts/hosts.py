@@ -29,6 +29,7 @@ from scripts import browser as chrome
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks/02-grid-training.ipynb"
 SLIDER = ".gradlab-explorer :is([role=slider], input[type=range]), .gl-explorer input[type=range]"
+REVEAL = "just show me"
 WAIT = 60  # seconds until an explorer is there, and until it answers
 _MARIMO = """import marimo
 
@@ -89,9 +90,7 @@ def _until_answers(url: str, server: subprocess.Popen[bytes]) -> None:
 
 def _voila(folder: Path) -> AbstractContextManager[str]:
     shutil.copy(NOTEBOOK, folder)
-    # Voila's page loads require.js from another host, unless it is told of the file that it brings along.
-    own = "--VoilaExporter.require_js_url=/voila/templates/base/static/require.min.js"
-    return _served(lambda port: ["voila", NOTEBOOK.name, "--no-browser", f"--port={port}", own], folder)
+    return _served(lambda port: ["voila", NOTEBOOK.name, "--no-browser", f"--port={port}"], folder)
 
 
 def _marimo(folder: Path) -> AbstractContextManager[str]:
@@ -133,6 +132,7 @@ def tried(host: str, browser: Any, picture: Path | None = None) -> Tried:
         seen.moved = _moved(page)
         seen.problems += page.locator(".gl-trouble:visible").all_inner_texts()
         if picture:
+            page.locator(SLIDER).first.scroll_into_view_if_needed()
             page.screenshot(path=picture)
         return seen
 
@@ -150,6 +150,8 @@ def _moved(page: Any) -> bool:
         page.locator(SLIDER).first.wait_for(timeout=1000 * WAIT)
     except TooLate:
         return False
+    if (button := page.get_by_role("button", name=REVEAL, exact=True)).count():
+        button.first.click()  # before a guess, what it is about is not drawn
     slider = page.locator(SLIDER).first
     slider.scroll_into_view_if_needed()
     shown = slider.locator(
