@@ -13,11 +13,20 @@ const PPO: Option = {
 /** A part of a page that shows a state. */
 export type Show = (state: State) => void;
 
+/** Settings that may differ while a story is still told: how one looks at it. */
+export const LOOKS = ["when", "prompt", "guess", "arrows", "axes"];
+
+/** Moves a setting by hand. Who moves one before guessing wants to see: nothing stays concealed. */
+function move(history: History, name: string, value: Value, gesture: string | null = null): void {
+  const seen = history.state.guess === "none" && !LOOKS.includes(name) ? { guess: "shown" } : {};
+  history.set({ [name]: value, ...seen }, gesture);
+}
+
 /** A slider of a setting. */
 export function slider(parent: HTMLElement, history: History, name: string, options: SliderOptions): Show {
   const made = new Slider(parent, options, history.state[name] as number);
   made.onmove = (value, settled) => {
-    history.set({ [name]: value }, name);
+    move(history, name, value, name);
     if (settled) history.rest();
   };
   return (state) => {
@@ -28,7 +37,7 @@ export function slider(parent: HTMLElement, history: History, name: string, opti
 /** A menu of a setting; the values of its options need not be texts. */
 export function choices(parent: HTMLElement, history: History, name: string, { label, hint, options = [] }: ControlSpec): Show {
   const full = options.map(({ label, value }) => ({ value: String(value), label }));
-  const made = menu(label, full, (text) => history.set({ [name]: options.find(({ value }) => String(value) === text)!.value }));
+  const made = menu(label, full, (text) => move(history, name, options.find(({ value }) => String(value) === text)!.value));
   parent.append(make("label", { className: "gl-choice", title: hint }, make("span", { textContent: label }), made));
   return (state) => {
     made.value = String(state[name]);
@@ -38,7 +47,7 @@ export function choices(parent: HTMLElement, history: History, name: string, { l
 /** A tick box of a setting. */
 function tick(parent: HTMLElement, history: History, name: string, { label, hint }: ControlSpec): Show {
   const box = make("input", { type: "checkbox" });
-  box.onchange = () => history.set({ [name]: box.checked });
+  box.onchange = () => move(history, name, box.checked);
   parent.append(make("label", { title: hint }, box, ` ${label}`));
   return (state) => {
     box.checked = state[name] as boolean;
@@ -121,7 +130,7 @@ function losses(parent: HTMLElement, history: History, facts: readonly LossFacts
   if (counted) options.push(PPO);
   const shows = SLOTS.filter((key) => `loss_${key}` in controls).map((key) => {
     const slot = make("div", { className: "gl-slot" });
-    const made = menu(`loss ${key.toUpperCase()}`, options, (value) => history.set({ [`loss_${key}`]: value }));
+    const made = menu(`loss ${key.toUpperCase()}`, options, (value) => move(history, `loss_${key}`, value));
     const chip = make("span", { className: "gl-chip gl-color", textContent: key.toUpperCase(), ariaHidden: "true" });
     const equation = make("div", { className: "gl-equation" });
     slot.append(make("div", { className: "gl-slot-head" }, chip, made), equation);

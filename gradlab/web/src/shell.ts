@@ -1,6 +1,6 @@
 /** The frame of an explorer: its question, the reader's guess, controls, stories, and the tools that keep results. */
 
-import { layOut, prediction, type Show } from "./controls";
+import { layOut, LOOKS, prediction, type Show } from "./controls";
 import { make, write } from "./dom";
 import type { Context, ExplorerKind, ExplorerView } from "./explorer";
 import css from "./lab.css";
@@ -31,8 +31,6 @@ export interface Host {
 
 /** Elements in which Ctrl+Z belongs to the text that is typed. */
 const TYPING = "input:not([type=range], [type=checkbox], [type=file]), textarea, [contenteditable]";
-/** Settings that may differ while a story is still told: how one looks at it. */
-const LOOKS = ["when", "prompt", "guess", "arrows", "axes"];
 
 export class Shell {
   readonly element = make("section", { className: "gl-lab gl-explorer" });
