@@ -10,6 +10,7 @@ from node import needs_node, with_bundle
 from rounding import rounding
 
 from gradlab.lab.world import World, exact_pairs, gaussian_world
+from gradlab.widgets.world_texts import fits, paint_text, read_paint, read_world, world_text
 
 pytestmark = needs_node
 
@@ -229,6 +230,39 @@ def test_paint_goes_through_its_text_whatever_it_is():
     *fine, short = with_bundle(body, None)
     assert fine == [True, True, ""]
     assert len(short) == len("20x20:399Ax")
+
+
+SIZED = [
+    gaussian_world(3, 4, reference="random", mask_rate=0.25, mask_kind="pairs", seed=2),
+    gaussian_world(5, 7, utility="independent", mask_rate=0.3),
+    World(np.array([[1.0, 2.0], [1e-7, 1e300]]), np.ones((2, 2), bool), np.log(np.full((2, 2), 0.5))),
+]
+
+
+def test_texts_of_worlds_and_paint_are_those_of_the_explorer_in_python():
+    texts = [world_text(world) for world in SIZED]
+    paints = ["2x3:BCEGMA", "2x4:MGYASk2A", "20x20:62A5B133A3Y177A2C18A"]
+    body = """
+      const { paintOfText, textOfPaint } = lab.paint;
+      const worlds = given.texts.map(lab.worldOfText);
+      return [worlds.map((world) => lab.textOfWorld(world)), worlds,
+              given.paints.map((text) => [textOfPaint(paintOfText(text)), paintOfText(text).marks])];
+    """
+    again, worlds, paints_there = with_bundle(body, {"texts": texts, "paints": paints})
+    for world, there, text in zip(SIZED, worlds, again, strict=True):
+        assert there["utility"] == world.utility.ravel().tolist()
+        assert there["refLogp"] == world.ref_logp.ravel().tolist()
+        back = read_world(text)
+        for name in ("utility", "observed", "ref_logp"):
+            assert np.array_equal(getattr(back, name), getattr(world, name))
+        assert (back.hidden_pairs is None) == (world.hidden_pairs is None)
+    for text, (same, marks) in zip(paints, paints_there, strict=True):
+        paint = read_paint(text)
+        assert text == same == paint_text(paint)
+        assert [one["flip"] for one in marks] == paint.flips.ravel().tolist()
+        assert [one["steps"] for one in marks] == paint.steps.ravel().tolist()
+        assert [{"": 0, "best": 1, "worst": -1}[one["utility"]] for one in marks] == paint.levels.ravel().tolist()
+    assert fits(paints[2], gaussian_world())
 
 
 def test_brushes_hide_set_utilities_and_move_a_reference_that_stays_one():
