@@ -480,7 +480,7 @@ def inside(page, plot, x, y):
 
 def test_marks_bands_rules_and_labels_stand_where_they_belong(charts):
     page = charts()
-    counts = {".gl-lines path": 2, ".gl-points path": 4, ".gl-spans rect": 1, ".gl-rules line": 2, ".gl-words text": 3}
+    counts = {".gl-lines path": 2, ".gl-points path": 4, ".gl-spans rect": 1, ".gl-rules path": 2, ".gl-words text": 3}
     for look, count in counts.items():
         assert page.locator(".gl-plot").nth(0).locator(look).count() == count, look
     assert page.locator(".gl-plot").nth(0).locator(".gl-hollow").count() == 1  # one maximum of two
