@@ -131,13 +131,14 @@ def test_a_table_of_names_in_a_docstring_becomes_a_list():
     ]  # fmt: skip
 
 
-def test_a_signature_shows_no_private_field():
+def test_a_signature_shows_no_private_field_and_plain_types():
     for shown, whole in (
         ("(log_p: float, at_end: bool = False)", "(log_p: float, at_end: bool = False)"),
         ("(steps: int)", "(steps: int, _history: Callable[[], int])"),
         ("()", "(_history: int)"),
+        ("(w: ArrayLike | None = None)", "(w: TypeAliasForwardRef('ArrayLike') | None = None)"),
     ):
-        assert docstrings.without_private_fields(whole) == shown
+        assert docstrings.for_readers(whole) == shown
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,13 @@ def test_indices_of_symbols_are_lowered_and_names_are_not():
         f"<{part.astext()}>" if isinstance(part, nodes.subscript) else part.astext() for part in symbols.parts(text)
     )
     assert lowered == "|∂L/∂π<w>| : E<t>[Δπ<l>] = c<ij>, π<ref>, Δ<max>; log_rho, gl.x_y, a_b_c, p_value"
+
+
+def test_the_reference_says_what_the_shapes_of_a_file_mean():
+    page = pages.api()["reference/api/theory.md"]
+    weights = page.partition("## weights")[2].partition("\n## ")[0]
+    assert "All functions take and give arrays (..., n), responses last" in weights
+    assert ".. autofunction:: gradlab.theory.dpo_weight" in weights
 
 
 def test_a_formula_that_cannot_be_said_is_named():
@@ -328,6 +336,7 @@ def test_every_public_name_has_its_place_in_the_reference(site):
     missing = [name for name in gl.__all__ if f'id="gradlab.{name}"' not in text and f">gradlab.{name}<" not in text]
     assert missing == []
     assert "Alias for field" not in text
+    assert "ForwardRef" not in text
     assert "<dt><code" in text.replace("\n", "")  # tables of names are lists
     assert "(X, Y) float: log π<sub>ref</sub>(y|x), each row normalised." in text
 

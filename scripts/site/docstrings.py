@@ -55,6 +55,7 @@ def plain(line: str) -> str:
     return "".join(parts)
 
 
-def without_private_fields(signature: str) -> str:
-    """Return a signature without a record's private fields, which stand at its end."""
-    return re.sub(r"(?:, |(?<=\())_\w+: .*\)$", ")", signature)
+def for_readers(signature: str) -> str:
+    """Return a signature without a record's private fields, which stand at its end, and with plain names of types."""
+    plain_names = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature)
+    return re.sub(r"(?:, |(?<=\())_\w+: .*\)$", ")", plain_names)

@@ -31,7 +31,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (mathml.visit_inline, None), (mathml.visit_block, None))
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("autodoc-skip-member", _skip_unexplained_fields)
-    app.connect("autodoc-process-signature", _without_private_fields)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("doctree-resolved", _lead_to_sources)
     app.connect("doctree-resolved", _mark_long_cells)
     app.connect("doctree-resolved", symbols.typeset)
@@ -64,10 +64,10 @@ def _skip_unexplained_fields(app: Any, what: str, name: str, thing: object, skip
     return True if (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
-def _without_private_fields(
+def _signature(
     app: Any, what: str, name: str, thing: object, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str, str | None] | None:
-    return None if signature is None else (docstrings.without_private_fields(signature), returned)
+    return None if signature is None else (docstrings.for_readers(signature), returned)
 
 
 def _lead_to_sources(app: Any, doctree: nodes.document, page: str) -> None:

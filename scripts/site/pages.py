@@ -13,6 +13,7 @@ from types import ModuleType
 import gradlab
 from gradlab import cli
 from gradlab.experiments.report.proofs import PROOFS, SETTING
+from scripts.site import docstrings
 from scripts.site.sources import ROOT
 
 COLUMNS = 72  # of the help of a command
@@ -100,17 +101,33 @@ def _defined(module: ModuleType) -> list[str]:
 
 
 def _page(title: str, module: ModuleType, names: list[str]) -> str:
-    lines = [f"# {title}", "", f"{_first_line(module)}", "", "```{eval-rst}"]
+    """Return a page of names. A room has a section per file, with the file's docstring, which says what shapes mean."""
+    files: dict[str, list[str]] = {}
     for name in sorted(names, key=_is_data):
-        home, _, last = name.rpartition(".")
-        thing = getattr(importlib.import_module(home), last)
-        lines += [_directive(name, thing), ""]
-    return "\n".join([*lines, "```", ""])
+        files.setdefault(module.__name__ if module is gradlab else _file(name), []).append(name)
+    lines = [f"# {title}", "", _first_line(module)]
+    for file, its in files.items():
+        if file != module.__name__:
+            lines += ["", f"## {file.removeprefix(f'{module.__name__}.')}"]
+        text = inspect.cleandoc(importlib.import_module(file).__doc__ or "") if len(files) > 1 else ""
+        more = docstrings.rendered(text.splitlines()) if file != module.__name__ else []
+        lines += ["", "```{eval-rst}", *more, "", *(f"{_directive(name, _thing(name))}\n" for name in its), "```"]
+    return "\n".join([*lines, ""])
+
+
+def _thing(name: str) -> object:
+    home, _, last = name.rpartition(".")
+    return getattr(importlib.import_module(home), last)
+
+
+def _file(name: str) -> str:
+    """Return the module in whose file a thing is defined; that of its full name where it does not say."""
+    found = getattr(_thing(name), "__module__", None)
+    return found if found and found.startswith("gradlab.") else name.rpartition(".")[0]
 
 
 def _is_data(name: str) -> bool:
-    home, _, last = name.rpartition(".")
-    thing = getattr(importlib.import_module(home), last)
+    thing = _thing(name)
     return not (inspect.isclass(thing) or inspect.isroutine(thing) or isinstance(thing, ModuleType))
 
 
