@@ -95,6 +95,7 @@ def test_a_file_that_is_no_table_is_refused_in_one_sentence():
 
 def part_files():
     world = gaussian_world(3, 4, reference="random", mask_rate=0.25, mask_kind="pairs", seed=2)
+    assert world.hidden_pairs is not None
     return world, json.dumps({
         "utility": world.utility.tolist(), "observed": world.observed.tolist(), "ref_logp": world.ref_logp.tolist(),
         "hidden_pairs": world.hidden_pairs.tolist(),
@@ -103,6 +104,7 @@ def part_files():
 
 def test_a_world_goes_through_a_file_and_through_a_text_bit_for_bit():
     world, file = part_files()
+    assert world.hidden_pairs is not None
     body = f"""
       {FILE}
       const world = lab.worldOfFile(bytes(given[0]), "utility", null);

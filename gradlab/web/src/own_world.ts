@@ -3,7 +3,7 @@
 import { readTable, type Table } from "./tables";
 import { checkWorld, logSoftmax, type World } from "./world";
 
-/** The largest prompts × responses² that the page trains on: a training of 500 steps then takes about two seconds. */
+/** The largest prompts × responses² that the page trains on: two trainings of 500 steps then take about four seconds. */
 export const MOST_PAIRS = 1_000_000;
 export const MOST_PROMPTS = 1000; // rows of a map
 
