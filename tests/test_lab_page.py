@@ -154,7 +154,7 @@ def test_a_loss_that_the_engine_cannot_train_is_named_with_the_reason(monkeypatc
     def refuse(*arguments, **more):
         raise NotFusable("it does not treat every pair alike")
 
-    monkeypatch.setattr(page, "training_kernel", refuse)
+    monkeypatch.setattr(page, "kernel_of", refuse)
     entry = page._loss(DPO())
     assert entry["trains"] is entry["slopes"] is None
     assert entry["reason"] == "it does not treat every pair alike"

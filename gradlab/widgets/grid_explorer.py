@@ -327,10 +327,11 @@ def _curves(result: Trained, title: str, label: str, metric: str) -> Curves:
         color, dash = LOOKS[slot]
         curves.append(Curve(title_of(slot, side.loss), result.steps, values.mean(0), color, dash, low=low, high=high))
     known = np.concatenate([part for one in curves for part in (one.y, one.low, one.high) if part is not None])
-    ends = (min(0.0, known.min()), _end(known.max())) if metric == "utility" else (0.0, _end(max(known.max(), 0.1)))
+    low = min(0.0, float(known.min())) if metric == "utility" else 0.0
+    high = _end(float(known.max()) if metric == "utility" else max(float(known.max()), 0.1))
     return Curves(
         title, f"{title} of each loss over training", Axis("step", 0, float(result.steps[-1]), "symlog"),
-        Axis(label, *map(float, ends)), curves, rules=[Rule(x=result.step)], link="steps", height=175,
+        Axis(label, low, high), curves, rules=[Rule(x=result.step)], link="steps", height=175,
     )  # fmt: skip
 
 

@@ -247,19 +247,22 @@ class PairExplorer(ComparingExplorer):
 
 def _map(result: Pair, slot: str) -> Arrows:
     shown, one, state = result.fields[slot], result.effects[slot], result.state
-    log = state.axes == "log π"
-    ends = (LEAST, 1.0, "log") if log else (0.0, 1.0, "linear")
-    here, ref = np.exp(result.log_p[:2]), np.exp(result.ref)
-    policy = Handle("policy", *here.tolist(), TRUE, (Move("win", "x"), Move("lose", "y")))
+    (win, lose), (ref_win, ref_lose) = (np.exp(pair[:2]).tolist() for pair in (result.log_p, result.ref))
+    policy = Handle("policy", win, lose, TRUE, (Move("win", "x"), Move("lose", "y")))
     moves = (Move("ref_win", "x"), Move("ref_lose", "y"))
-    reference = Handle("reference", *ref.tolist(), BALANCED_WEIGHT, moves, shape="diamond")
+    reference = Handle("reference", ref_win, ref_lose, BALANCED_WEIGHT, moves, shape="diamond")
+    after = win + float(one.change_in_prob[0]), lose + float(one.change_in_prob[1])
     return Arrows(
         title_of(slot, one.loss),
         "Directions of descent over the policies of one pair, coloured by the ratio of both gradients",
-        Axis("π_w", *ends), Axis("π_l", *ends), *shown.places.T, *shown.directions.T, shown.colors,
-        [policy] if state.reference == "the policy" else [reference, policy],
-        [tuple(here.tolist()), tuple((here + one.change_in_prob[:2]).tolist())],
+        _axis("π_w", state.axes), _axis("π_l", state.axes), shown.places[:, 0], shown.places[:, 1],
+        shown.directions[:, 0], shown.directions[:, 1], shown.colors,
+        [policy] if state.reference == "the policy" else [reference, policy], [(win, lose), after],
     )  # fmt: skip
+
+
+def _axis(label: str, axes: str) -> Axis:
+    return Axis(label, LEAST, 1.0, "log") if axes == "log π" else Axis(label, 0.0, 1.0)
 
 
 def _bars(result: Pair, title: str, label: str, of: Any) -> Bars:
