@@ -36,7 +36,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def explorer(home):
-    made = ClaimsExplorer(home)
+    made = ClaimsExplorer(home, guess="shown")
     yield made
     made.close()
 
@@ -51,6 +51,11 @@ def afresh(explorer):
 def folder(home, tmp_path):
     """A copy of the folder that a test may damage."""
     return shutil.copytree(home, tmp_path / "copy")
+
+
+def values(explorer, key):
+    """What a menu offers."""
+    return [value for _, value in explorer.controls[key].options]
 
 
 def markdown(rows):
@@ -85,17 +90,21 @@ def test_figures_are_the_saved_ones_and_in_the_static_picture(explorer, home):
         for figure in filter(DRAWN.__contains__, (f"answer-{name}", *claim.figures)):
             explorer.set(claim=name, figure=figure)
             png = (home / f"{figure}.png").read_bytes()
-            assert explorer._picture.png == png == explorer.png()
-            assert explorer._picture.alt.startswith(f"{figure}: ")
-            assert len(explorer._picture.alt) > len(figure) + 40
+            (picture,) = explorer.charts(explorer.result, None)
+            assert picture.png == png == explorer.png()
+            assert picture.width == Image.open(io.BytesIO(png)).width
+            assert picture.description.startswith(f"{figure}: ")
+            assert len(picture.description) > len(figure) + 40
+            assert bytes(explorer.front.shown["charts"][0]["png"]) == png
+    assert explorer.pdf().startswith(b"%PDF")
     explorer.set(claim="llm")
-    assert explorer._picture.layout.display == "none"
+    assert explorer.charts(explorer.result, None) == []
     assert Image.open(io.BytesIO(explorer.png())).size == (1000, 60)
 
 
 def test_a_claims_answer_is_its_first_figure(explorer):
     explorer.set(claim=made_up.CLAIM)
-    assert explorer.controls["figure"].options[0] == "answer-grid-reward"
+    assert values(explorer, "figure")[0] == "answer-grid-reward"
 
 
 def test_nothing_is_read_before_it_is_asked_for(home, monkeypatch):
@@ -125,8 +134,8 @@ def test_data_are_shown_with_their_number_of_rows(explorer, home):
 
 def test_filter_and_claim_stay_together(explorer):
     words = {name: one.word for name, one in TOLD.items()}
-    assert explorer.controls["word"].options == ("all", "refuted", "holds throughout", "not run", "not judged")
-    for word in explorer.controls["word"].options[1:]:
+    assert values(explorer, "word") == ["all", "refuted", "holds throughout", "not run", "not judged"]
+    for word in values(explorer, "word")[1:]:
         explorer.set(word=word)
         listed = [row[0] for row in explorer._table.rows]
         assert listed == [name for name in words if words[name] == word]
@@ -147,6 +156,32 @@ def test_a_row_of_the_table_opens_its_claim(explorer):
     assert explorer._table.rows[explorer._table.chosen][0] == "variance"
 
 
+def test_menus_of_a_claim_change_with_it_in_the_page_too(explorer):
+    explorer.set(claim="ratio")
+    assert [one["value"] for one in explorer.front.offers["figure"]] == values(explorer, "figure")
+    assert explorer.spec()["controls"]["figure"]["changing"]
+    before = explorer.state
+    explorer.front.state = {**before, "claim": "shift-bdpo"}  # the page does not know the figures of that claim yet
+    assert explorer.error is None
+    assert explorer.state["figure"] in values(explorer, "figure") != [before["figure"]]
+    assert [one["value"] for one in explorer.front.offers["figure"]] == values(explorer, "figure")
+    assert explorer.front.state == explorer.state
+    explorer.front.state = before  # undo
+    assert (explorer.error, explorer.state) == (None, before)
+
+
+def test_the_words_come_after_the_guess(explorer):
+    explorer.set(guess="none")
+    assert {text for row in explorer._table.rows for text in row[2:]} == {"…"}
+    assert explorer._table.layout.display is None
+    settled = sum(one.word in ("proved", "refuted") for one in TOLD.values())
+    truth, sentence = explorer.outcome(explorer.result)
+    assert sentence == f"{settled} of the 16 claims are proved or refuted."
+    assert truth == ("few" if settled <= 5 else "half" if settled <= 10 else "most")
+    explorer.set(guess=truth)
+    assert {row[2] for row in explorer._table.rows} == {one.word for one in TOLD.values()}
+
+
 def test_a_state_comes_back_from_any_other(explorer):
     explorer.set(claim="shift-bdpo", figure="shift-phase", data="data/shift.parquet", rows=9)
     explorer.set(data="none")
@@ -158,7 +193,7 @@ def test_a_state_comes_back_from_any_other(explorer):
         explorer.set(figure="ppo")
     with pytest.raises(ValueError, match=r"^claim must be one of ratio, .*; got 'nonsense'$"):
         explorer.set(claim="nonsense", figure="ppo")
-    with pytest.raises(ValueError, match=r"^rows must be finite and lie in"):
+    with pytest.raises(ValueError, match=r"^rows must be"):
         explorer.set(claim="ppo", rows=1000)
     assert explorer.state == state
 
@@ -166,11 +201,11 @@ def test_a_state_comes_back_from_any_other(explorer):
 def test_a_missing_or_damaged_folder_is_one_line(folder):
     def line(**state):
         made = ClaimsExplorer(folder, **state)
-        status, error, png = made.status, made.error, made.png()
+        status, error = made.status, made.error
+        assert "text/plain" in made._repr_mimebundle_()  # it can be shown, with its error
         made.close()
         assert error is not None
         assert "\n" not in status
-        assert png.startswith(b"\x89PNG")
         return status
 
     (folder / "variance-region.png").unlink()
@@ -242,7 +277,7 @@ def test_the_page_puts_texts_in_as_texts():
 def test_the_code_gives_what_is_shown(explorer, story, capsys):
     if story:
         explorer.tell(story)
-    data = next((one for one in explorer.controls["data"].options[1:] if (explorer.folder / one).exists()), "none")
+    data = next((one for one in values(explorer, "data")[1:] if (explorer.folder / one).exists()), "none")
     explorer.set(data=data)
     space = {}
     exec(explorer.as_python(), space)

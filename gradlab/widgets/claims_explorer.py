@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
-import ipywidgets as widgets
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
@@ -20,13 +18,13 @@ from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.report import answers, saved, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.saved import Line
+from gradlab.plotting.charts import Picture
 from gradlab.stats.words import WORDS
 from gradlab.store.artifacts import load_frame
 from gradlab.store.shipped import shipped
-from gradlab.widgets.controls import Controls, choice, whole_slider
-from gradlab.widgets.explorer import Explorer, Story, stamp
-from gradlab.widgets.front import Picture, Table
-from gradlab.widgets.view import View
+from gradlab.widgets.drawn_controls import Choice, Controls, Whole
+from gradlab.widgets.drawn_explorer import UNASKED, DrawnExplorer, Reading, Story, stamp
+from gradlab.widgets.parts import Table
 
 _ALL, _NONE = "all", "none"
 _KINDS = [*WORDS, verdicts.NOT_JUDGED]
@@ -70,25 +68,28 @@ class Opened:
     file: str
     data: pd.DataFrame | None
     rows: int  # rows of the frame that are shown
+    guessed: bool  # whether the reader may see the words of all claims
 
 
-class ClaimsExplorer(Explorer):
+class ClaimsExplorer(DrawnExplorer):
     """Every claim of the paper with its answer, the reasons, its figures and its data; nothing is judged again."""
 
     name = "claims"
-    wide = True
     question = "Which of the paper's claims hold, where, and is it the balancing?"
     prediction = (
         f"there are {len(CLAIMS)} claims. Before you look: how many are settled by algebra alone, for any data, and "
         "how many of the others hold?"
     )
+    ask = f"Of the {len(CLAIMS)} claims, how many does algebra alone settle: proved or refuted?"
+    answers: ClassVar = {"few": "at most a third", "half": "about half", "most": "more than two thirds"}
     reading = (
-        "Choose a claim in the table or in the menu. A sentence says what is true on average; “for : none : against” "
-        "counts the cells, worlds or cases where the statement is true beyond the margin, where it makes no "
-        "difference, and where the opposite is true. The claim's word is that on its primaries as stated; “elsewhere” "
-        "is the word on worlds that are drawn at random; “is it the balancing” compares with controls that balance "
-        "nothing. We worked from a summary of the paper: “stated” is what it says, the rest is ours. The report is "
-        "shown as it was saved; “gradlab claims” judges again."
+        "Choose a claim in the table or in the menu; the words are in the table once you have made a guess. A "
+        "sentence says what is true on average; “for : none : against” counts the cells, worlds or cases where the "
+        "statement is true beyond the margin, where it makes no difference, and where the opposite is true. The "
+        "claim's word is that on its primaries as stated; “elsewhere” is the word on worlds that are drawn at random; "
+        "“is it the balancing” compares with controls that balance nothing. We worked from a summary of the paper: "
+        "“stated” is what it says, the rest is ours. The report is shown as it was saved; “gradlab claims” judges "
+        "again."
     )
     takeaway = (
         "A claim has an answer in parts. What algebra proves is true for any data, and often of other losses too; what "
@@ -141,11 +142,11 @@ class ClaimsExplorer(Explorer):
         except (AttributeError, KeyError, TypeError) as error:  # rows or columns that are not those of a report
             self._trouble = f"{self.folder / saved.REPORT} is damaged ({error}); `gradlab figures` writes it again"
         self._table, self._about, self._rows, self._data = Table(selectable=True), Table(), Table(), Table()
-        self._picture = Picture(width=_WIDTH, layout={"display": "none"})
         self._listed: list[str] = []
         self._filter = _ALL
         super().__init__(**start)
-        self._table.observe(self._picked, "chosen")
+        self.children = [self._table, self.front, self._about, self._rows, self._data]
+        self._table.observe(lambda change: self._guarded(self._picked), "chosen")
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls: which claims to list, the open claim, and its figure and data."""
@@ -154,13 +155,13 @@ class ClaimsExplorer(Explorer):
         figures = _figures(first, self.folder)
         return {
             "Claims": {
-                "word": choice("word", _ALL, [_ALL, *filter(there.__contains__, _KINDS)], "lists only these"),
-                "claim": choice("claim", first, list(CLAIMS), "the one that is opened"),
+                "word": Choice("word", _ALL, [_ALL, *filter(there.__contains__, _KINDS)], "lists only these"),
+                "claim": Choice("claim", first, list(CLAIMS), "the one that is opened"),
             },
             "Of this claim": {
-                "figure": choice("figure", figures[0], figures, "the main one first"),
-                "data": choice("data", _NONE, _data(first, self.folder), "the frames that judge it"),
-                "rows": whole_slider("first rows", 5, 1, 50, "how many rows of the data are shown"),
+                "figure": Choice("figure", figures[0], figures, "the main one first", changing=True),
+                "data": Choice("data", _NONE, _data(first, self.folder), "the frames that judge it", changing=True),
+                "rows": Whole("first rows", 5, 1, 50, "how many rows of the data are shown"),
             },
         }
 
@@ -174,7 +175,7 @@ class ClaimsExplorer(Explorer):
                 self.controls["word"].value = _ALL
         self._filter = self.controls["word"].value
         self._offer(self.controls["claim"].value)
-        self.controls["rows"].layout.display = None if self.controls["data"].value != _NONE else "none"
+        self.controls["rows"].hidden = self.controls["data"].value == _NONE
 
     def compute(self, state: SimpleNamespace) -> Opened:
         """Read the claim, the figure and the data that the controls name."""
@@ -188,67 +189,75 @@ class ClaimsExplorer(Explorer):
             frame = self.folder / state.data
             data = self.remember("data", stamp(frame), lambda: _frame(frame))
         return Opened(self._claims[state.claim], self._matching(state.word), state.figure, png, state.data, data,
-                      state.rows)  # fmt: skip
+                      state.rows, state.guess != UNASKED)  # fmt: skip
 
-    def make_views(self) -> dict[str, View]:
-        """Return no views: the figures are shown as they were saved."""
-        return {}
+    def charts(self, result: Opened, former: Opened | None) -> list[Picture]:
+        """Return the figure as it was saved, where the claim has one."""
+        if not result.png:
+            return []
+        width = min(_WIDTH, Image.open(io.BytesIO(result.png)).width)
+        return [Picture(result.figure, f"{result.figure}: {_CAPTIONS.get(result.figure, '')}", result.png, width)]
 
-    def more_widgets(self) -> list[widgets.Widget]:
-        """Return the table of claims; and the chosen claim's summary, figure, rows and data."""
-        return [self._table, self._about, self._picture, self._rows, self._data]
+    def readings(self, result: Opened) -> list[Reading]:
+        """Return the claim's answer in its parts, and how many rows the data have."""
+        head = result.lines[0]
+        parts = {"claim": head.claim, "word": head.word, "average": wording.effect(head),
+                 wording.TALLY: wording.counts(head), "is it the balancing": wording.because(head)}  # fmt: skip
+        rows = [] if result.data is None else [Reading("rows of data", len(result.data))]
+        return [*(Reading(name, text) for name, text in parts.items()), *rows]
 
-    def show(self, result: Opened, former: Opened | None) -> dict[str, Any]:
-        """Fill the tables, and show the figure."""
+    def outcome(self, result: Opened) -> tuple[str, str]:
+        """Return whether algebra settles few, about half or most of the claims."""
+        settled = sum(lines[0].word in ("proved", "refuted") for lines in self._claims.values())
+        share = settled / len(self._claims)
+        word = "few" if share <= 1 / 3 else "half" if share <= 2 / 3 else "most"
+        return word, f"{settled} of the {len(self._claims)} claims are proved or refuted."
+
+    def figure(self) -> Figure:
+        """Return the figure, or a line that says that the claim has none."""
+        if self._shown().png:
+            return super().figure()
+        figure = Figure(figsize=(10, 0.6))
+        figure.text(0.02, 0.5, f"{self.state['claim']}: this claim has no figure", va="center", parse_math=False)
+        return figure
+
+    def png(self) -> bytes:
+        """Return the figure as it was saved, or a line that says that the claim has none."""
+        return self._shown().png or super().png()
+
+    def _present(self, result: Opened) -> None:
+        super()._present(result)
         head, *rows = result.lines
         self._listed = result.listed
-        listed = [self._claims[name] for name in result.listed]
+        listed = [wording.summary(self._claims[name]) for name in result.listed]
+        closed = "" if result.guessed else "; words, once you have made a guess below"
         self._table.put(
-            f"The paper's claims, {len(listed)} of {len(self._claims)}: choose one", list(wording.HEAD),
-            map(wording.summary, listed),
+            f"The paper's claims, {len(listed)} of {len(self._claims)}: choose one{closed}", list(wording.HEAD),
+            listed if result.guessed else [[*row[:2], *["…"] * len(row[2:])] for row in listed],
+            result.listed.index(head.claim),
         )  # fmt: skip
-        self._table.chosen = result.listed.index(head.claim)
         self._about.put(head.claim, ["", "what the report says"], self._told(result.lines, result.figure).items())
         self._rows.put(
             f"Every row of {head.claim}: what it stands on, what could explain it away, robustness, context",
             ["role", *wording.ROW],
             ([wording.ROLE[row.row], *wording.row(row)] for row in rows),
         )
-        self._picture.layout.display = None if result.png else "none"
-        if result.png:
-            self._picture.alt = f"{result.figure}: {_CAPTIONS.get(result.figure, '')}"
-            self._picture.width = min(_WIDTH, Image.open(io.BytesIO(result.png)).width)
-            self._picture.png = result.png
-        numbers = {"claim": head.claim, "word": head.word, "average": wording.effect(head),
-                   wording.TALLY: wording.counts(head), "is it the balancing": wording.because(head)}  # fmt: skip
         if result.data is None:
             self._data.put("", [], [])
-            return numbers
+            return
         top = result.data.head(result.rows)
         self._data.put(
             f"{self.folder.name}/{result.file}: {len(top)} of {len(result.data):,} rows",
             ["", *map(str, top.columns)],
             ([str(index), *map(_cell, row)] for index, *row in top.itertuples(name=None)),
         )
-        return {**numbers, "rows of data": len(result.data)}
-
-    def png(self) -> bytes:
-        """Return the figure, or a line that says that there is no figure."""
-        if self.result is not None and self.result.png:
-            return self.result.png
-        figure, buffer = Figure(figsize=(10, 0.6)), io.BytesIO()
-        text = self._trouble or f"{self.state['claim']}: this claim has no figure"
-        figure.text(0.02, 0.5, textwrap.shorten(text, 130), va="center", parse_math=False)
-        figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-        return buffer.getvalue()
 
     def frame(self) -> pd.DataFrame:
         """Return the data, where they are shown; else every row of the report on the listed claims."""
-        if self.result is None:
-            raise ValueError(self._trouble or "there is nothing to save")
-        if self.result.data is not None:
-            return self.result.data
-        return self._report[self._report["claim"].isin(self.result.listed)].reset_index(drop=True)
+        shown = self._shown()
+        if shown.data is not None:
+            return shown.data
+        return self._report[self._report["claim"].isin(shown.listed)].reset_index(drop=True)
 
     def code(self, state: SimpleNamespace) -> str:
         """Return code that reads the report, and the data where they are shown."""
@@ -280,16 +289,16 @@ class ClaimsExplorer(Explorer):
             for key, options in (("figure", _figures(claim, self.folder)), ("data", _data(claim, self.folder))):
                 control = self.controls[key]
                 value = control.value
-                if list(control.options) != options:
-                    control.options = options
+                if [one for _, one in control.options] != options:
+                    control.options = [(one, one) for one in options]
                     control.value = value if value in options else options[0]
         finally:
             self._quiet = quiet
 
-    def _picked(self, change: Any) -> None:
+    def _picked(self) -> None:
         """Open the claim whose row was chosen in the page."""
-        if 0 <= change["new"] < len(self._listed):
-            self.controls["claim"].value = self._listed[change["new"]]
+        if 0 <= self._table.chosen < len(self._listed):
+            self.controls["claim"].value = self._listed[self._table.chosen]
 
     def _matching(self, kind: str) -> list[str]:
         """Return the claims with this word."""

@@ -128,12 +128,18 @@ class Whole(Control, widgets.IntText):
 
 
 class Choice(Control, widgets.Dropdown):
-    """One of several values, each with a text that is shown; ``refused`` says why some cannot be chosen, by value."""
+    """One of several values, each with a text that is shown; ``refused`` says why some cannot be chosen, by value.
+
+    Where its options change with other controls (``changing``), Python alone checks a value.
+    """
 
     kind = "choice"
 
-    def __init__(self, label: str, value: Any, options: Iterable[Any] | Mapping[str, Any], hint: str = "") -> None:
+    def __init__(
+        self, label: str, value: Any, options: Iterable[Any] | Mapping[str, Any], hint: str = "", changing: bool = False
+    ) -> None:
         """Make the menu; a mapping gives shown text and value."""
+        self.changing = changing
         listed = list(options.items()) if isinstance(options, Mapping) else [(str(one), one) for one in options]
         self.refused: dict[Any, str] = {}
         super().__init__(label, value, hint, options=listed)
@@ -153,7 +159,11 @@ class Choice(Control, widgets.Dropdown):
 
     def spec(self) -> dict[str, Any]:
         """Return the facts from which the page draws the control."""
-        return {**super().spec(), "options": [{"label": label, "value": value} for label, value in self.options]}
+        return {**super().spec(), "options": self.listed(), **({"changing": True} if self.changing else {})}
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return the options as the page takes them."""
+        return [{"label": label, "value": value} for label, value in self.options]
 
 
 class Switch(Control, widgets.Checkbox):

@@ -320,7 +320,7 @@ class DrawnExplorer(widgets.VBox):
         for _, explorers in _IN_CELLS.values():
             if self in explorers:
                 explorers.remove(self)
-        for widget in [*self.controls.values(), *_all_in(self)]:
+        for widget in [*vars(self).get("controls", {}).values(), *_all_in(self)]:
             for part in (widget, *(widget._trait_values.get(name) for name in ("layout", "style"))):
                 if isinstance(part, widgets.Widget):
                     widgets.Widget.close(part)
@@ -332,10 +332,11 @@ class DrawnExplorer(widgets.VBox):
         return self._kept[slot][1]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return the live widget, and beside it a picture for pages where nothing runs."""
+        """Return the live widget, and beside it a picture for pages where nothing runs; none where nothing is shown."""
         live = super()._repr_mimebundle_(**kwargs) or {}
-        alt = f"{type(self).__name__}: {self.question}"
-        return {**live, "text/plain": alt, "image/png": base64.b64encode(self.png()).decode()}
+        bundle = {**live, "text/plain": f"{type(self).__name__}: {self.question}"}
+        self.finish()
+        return bundle if self.error else {**bundle, "image/png": base64.b64encode(self.png()).decode()}
 
     def _set(self, values: Mapping[str, Any]) -> None:
         checked = {
@@ -407,7 +408,7 @@ class DrawnExplorer(widgets.VBox):
         try:
             self.adapt(SimpleNamespace(**self.state))
             with self.front.hold_sync():
-                self.front.state, self.front.hidden = self.state, self._hidden()
+                self.front.state, self.front.hidden, self.front.offers = self.state, self._hidden(), self._offers()
         except Exception as error:
             self._fail(error)
             return
@@ -517,6 +518,10 @@ class DrawnExplorer(widgets.VBox):
 
     def _hidden(self) -> list[str]:
         return [key for key, control in self.controls.items() if control.hidden]
+
+    def _offers(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the options of the menus that change with other controls."""
+        return {key: one.listed() for key, one in self.controls.items() if isinstance(one, Choice) and one.changing}
 
     def _guarded(self, act: Callable[[], None]) -> None:
         try:

@@ -7,7 +7,6 @@ import base64
 import html
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -367,12 +366,6 @@ def _all_in(widget: widgets.Widget) -> Iterator[widgets.Widget]:
     for child in getattr(widget, "children", ()):
         yield from _all_in(child)
     yield widget
-
-
-def stamp(path: Path) -> tuple[Any, ...]:
-    """Return a key for ``remember`` that differs whenever the file has changed."""
-    stat = path.stat() if path.is_file() else None
-    return (path, stat and stat.st_mtime_ns, stat and stat.st_size)
 
 
 def prose(content: str) -> widgets.HTML:
