@@ -266,6 +266,25 @@ def test_undo_takes_back_a_whole_gesture_and_redo_brings_it_again():
 
 
 @needs_node
+def test_what_follows_from_a_step_is_undone_with_it():
+    body = f"""
+      {SPEC}
+      const history = new lab.History(start, spec);
+      history.set({{ loss: "bdpo" }});
+      history.amend({{ beta: 2 }});
+      const states = [history.state];
+      history.undo(); states.push(history.state);
+      history.redo(); states.push(history.state);
+      history.set({{ seed: 1 }}, "drag"); history.amend({{ hard: true }}); history.set({{ seed: 2 }}, "drag");
+      history.undo(); states.push(history.state);
+      return states;
+    """
+    start = {"beta": 1, "seed": 0, "loss": "dpo", "hard": False}
+    both = {**start, "loss": "bdpo", "beta": 2}
+    assert with_bundle(body, None) == [both, start, both, both]
+
+
+@needs_node
 def test_a_link_brings_a_state_back_and_says_what_it_refuses():
     body = f"""
       {SPEC}

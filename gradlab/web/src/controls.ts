@@ -34,12 +34,16 @@ export function slider(parent: HTMLElement, history: History, name: string, opti
   };
 }
 
-/** A menu of a setting; the values of its options need not be texts. */
-export function choices(parent: HTMLElement, history: History, name: string, { label, hint, options = [] }: ControlSpec): Show {
-  const full = options.map(({ label, value }) => ({ value: String(value), label }));
-  const made = menu(label, full, (text) => move(history, name, options.find(({ value }) => String(value) === text)!.value));
+/** A menu of a setting; the values of its options need not be texts, and Python may change its options. */
+export function choices(parent: HTMLElement, history: History, name: string, control: ControlSpec): Show {
+  const { label, hint } = control;
+  const listed = () => control.options ?? [];
+  let drawn: ControlSpec["options"] = [];
+  const made = menu(label, [], (text) => move(history, name, listed().find(({ value }) => String(value) === text)!.value));
   parent.append(make("label", { className: "gl-choice", title: hint }, make("span", { textContent: label }), made));
   return (state) => {
+    if (drawn !== control.options) made.replaceChildren(...listed().map(({ label, value }) => make("option", { value: String(value), textContent: label })));
+    drawn = control.options;
     made.value = String(state[name]);
   };
 }

@@ -5,7 +5,7 @@ import type { ExplorerKind } from "./explorer";
 import { KINDS } from "./lab";
 import type { KernelRecord } from "./kernel";
 import { type Host, Shell } from "./shell";
-import type { Spec } from "./spec";
+import type { ControlSpec, Spec } from "./spec";
 import type { State } from "./state";
 
 /** The model of a widget, as anywidget gives it. */
@@ -98,6 +98,7 @@ class Shown {
     this.shell = new Shell(el, spec, kind, this.host(), model.get("state") as State);
     model.on("change:state", this.receive);
     model.on("change:hidden", this.refresh);
+    model.on("change:offers", this.refresh);
     model.on("change:shown", this.present);
     model.on("change:busy", this.present);
     model.on("comm_live_update", this.lost);
@@ -109,6 +110,7 @@ class Shown {
     clearTimeout(this.waiting);
     model.off("change:state", this.receive);
     model.off("change:hidden", this.refresh);
+    model.off("change:offers", this.refresh);
     model.off("change:shown", this.present);
     model.off("change:busy", this.present);
     model.off("comm_live_update", this.lost);
@@ -144,14 +146,27 @@ class Shown {
 
   private readonly receive = () => {
     this.incoming = true;
+    this.offer();
+    const state = this.model.get("state") as State;
     try {
-      this.shell.history.set(this.model.get("state") as State, "Python");
+      // What Python changes while it answers belongs to the step that it answers, and is undone with it.
+      if (this.late) this.shell.history.amend(state);
+      else this.shell.history.set(state, "Python");
     } finally {
       this.incoming = false;
     }
   };
 
-  private readonly refresh = () => this.shell.update(this.shell.history.state);
+  /** Gives menus the options that they have now. */
+  private offer(): void {
+    const offers = this.model.get("offers") as Record<string, ControlSpec["options"]>;
+    for (const [name, options] of Object.entries(offers)) this.shell.spec.controls[name].options = options;
+  }
+
+  private readonly refresh = () => {
+    this.offer();
+    this.shell.update(this.shell.history.state);
+  };
 
   private readonly present = () => {
     const shown = this.model.get("shown") as { error?: string };

@@ -10,7 +10,7 @@ import { fieldsOf, type Spec, storyState } from "./spec";
 import { copiedWords, fromFragment, History, type State, toFragment, type Value } from "./state";
 
 /** Files that Python makes. */
-export type FileKind = "python" | "csv" | "pdf";
+export type FileKind = "python" | "csv" | "png" | "pdf";
 
 /** What a shell stands on: a page with all data in it, or a kernel of Python. */
 export interface Host {
@@ -163,9 +163,14 @@ export class Shell {
     if (host.file) add("copy as Python", "code that computes what is shown", ask("python", (bytes) => code(new TextDecoder().decode(bytes))));
     else if (view.code) add("copy as Python", "the same computation, for gradlab", () => code(view.code!()));
     if (host.file) add("CSV", "the numbers that are shown", ask("csv", (bytes) => save(`${spec.name}.csv`, bytes as BlobPart)));
-    add("SVG", "the pictures as they are seen", () => save(`${spec.name}.svg`, together(view.plots)));
-    add("PNG", "the pictures as they are seen", () =>
-      void pngOf(together(view.plots)).then((blob) => download(`${spec.name}.png`, blob), (error: Error) => this.say(`${error.message}.`)));
+    const seen = "the pictures as they are seen";
+    const saved = host.file && ask("png", (bytes) => save(`${spec.name}.png`, bytes as BlobPart)); // of what is no plot
+    add("SVG", seen, () =>
+      view.plots.length ? save(`${spec.name}.svg`, together(view.plots)) : this.say("There is no chart here to save as SVG."));
+    add("PNG", seen, () => {
+      if (!view.plots.length && saved) return saved();
+      pngOf(together(view.plots)).then((blob) => download(`${spec.name}.png`, blob), (error: Error) => this.say(`${error.message}.`));
+    });
     if (host.file) add("PDF", "the figure for a paper", ask("pdf", (bytes) => save(`${spec.name}.pdf`, bytes as BlobPart)));
     add("save", "a file with this state", () => save(`${spec.name}.json`, JSON.stringify({ explorer: spec.name, state: history.state }, null, 1)));
     const file = make("input", { type: "file", accept: ".json", hidden: true, ariaLabel: "a file with a state" });

@@ -15,6 +15,8 @@ export interface ControlSpec {
   high?: number | null;
   scale?: "linear" | "log" | "logit";
   options?: { label: string; value: Value }[];
+  /** Whether the options change with other controls: Python alone checks a value then. */
+  changing?: boolean;
   loss?: string;
   hyper?: string;
   of?: string;
@@ -74,10 +76,10 @@ const LOOKS: [string, string | undefined][] = [
   [SETTINGS[1], "7 3"],
 ];
 
-function fieldOf({ kind, low, high, options }: ControlSpec): Field {
-  if (kind === "choice") return { kind, options: options!.map(({ value }) => value) };
+function fieldOf({ kind, low, high, options, changing }: ControlSpec): Field {
+  if (kind === "choice" && !changing) return { kind, options: options!.map(({ value }) => value) };
   if (kind === "flag") return { kind };
-  if (kind === "text") return { kind, pattern: /^/, form: "a text" };
+  if (kind === "text" || kind === "choice") return { kind: "text", pattern: /^/, form: "a text" };
   return { kind: "number", low: low ?? -Infinity, high: high ?? Infinity, whole: kind === "whole" };
 }
 

@@ -74,16 +74,28 @@ export class History {
    * `rest` ends it. Throws an Error of one sentence for a value that a field does not take; nothing is changed then.
    */
   set(changes: Partial<Record<string, Value>>, gesture: string | null = null): void {
+    const next = this.changed(changes);
+    if (!next) return;
+    if (gesture === null || gesture !== this.gesture) this.past.push(this.current);
+    this.gesture = gesture;
+    this.future = [];
+    this.move(next);
+  }
+
+  /** Changes some fields as a part of the last step, which they follow from. Errors as in `set`. */
+  amend(changes: Partial<Record<string, Value>>): void {
+    const next = this.changed(changes);
+    if (next) this.move(next);
+  }
+
+  /** The state with changes, or null where nothing changes. */
+  private changed(changes: Partial<Record<string, Value>>): State | null {
     for (const [name, value] of Object.entries(changes)) {
       const reason = refusal(name, value, this.spec[name]);
       if (reason) throw new Error(reason);
     }
     const next = { ...this.current, ...changes } as State;
-    if (Object.keys(next).every((name) => Object.is(next[name], this.current[name]))) return;
-    if (gesture === null || gesture !== this.gesture) this.past.push(this.current);
-    this.gesture = gesture;
-    this.future = [];
-    this.move(next);
+    return Object.keys(next).every((name) => Object.is(next[name], this.current[name])) ? null : next;
   }
 
   /** Ends a gesture. One that has come back to where it began leaves no step to undo. */
