@@ -129,7 +129,7 @@ def test_the_map_has_the_ratios_and_its_border_parts_the_two_sides(explorer):
     assert [level.value for level in drawn.levels] == [0.0]
     np.testing.assert_allclose(drawn.values, -explorer.result.around.values)
     lines = contour_generator(drawn.columns, np.log10(drawn.rows), drawn.values).lines(0.0)
-    points = np.concatenate(lines)
+    points = np.concatenate(list(lines))  # pyright: ignore[reportArgumentType, reportCallIssue]
     assert len(points) > 25
     for across, up in points[::5]:
         log_p, log_q = gaussian_pair(40, across, 10**up, 3.0)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from gradlab.plotting.charts import Axis, Bar, Bars, Chart, Curve, Curves, Dash, Handle, Level, Map, Move, Rule
+from gradlab.plotting.charts import Axis, Bar, Bars, Chart, Curve, Curves, Dash, Handle, Level, Map, Marker, Move, Rule
 from gradlab.plotting.palette import INK, NOT_TRUE, SETTINGS, TRUE
 from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, families, variance_ratio
 from gradlab.theory.weight_variance import noise_to_signal
@@ -301,10 +301,13 @@ def _curves(names: Sequence[str], result: Variances, former: Variances | None) -
     """Return functions of the responses, p and q with one divisor, weights with one each."""
     curves = []
     for of, faint in ((former, True), (result, False)):
-        for name in names if of is not None else ():
+        if of is None:
+            continue
+        for name in names:
+            label, color, dash = _LOOKS[name]
             values = getattr(of, name)
             top = max(of.p.max(), of.q.max()) if name in "pq" else np.abs(values).max()
-            curves.append(Curve(_LOOKS[name][0], of.y, values / top, *_LOOKS[name][1:], faint=faint))
+            curves.append(Curve(label, of.y, values / top, color, dash, faint=faint))
     return curves
 
 
@@ -341,9 +344,10 @@ def _sides(result: Variances) -> Bars:
 def _map(result: Variances) -> Map:
     """Return the ratio of the theorems' sides around the case, which a click moves."""
     control, heights, label = _UP[result.state.family]
+    up = Axis(label, float(heights[0]), float(heights[-1]), "log")
     return Map(
         "where Theorems 4–5 hold (teal)", f"Map of the ratio of the theorems' two sides, by distance and {label}.",
-        Axis("distance of the modes (units of y)", 0, 12), Axis(label, *heights[[0, -1]], "log"), _ACROSS, heights,
+        Axis("distance of the modes (units of y)", 0, 12), up, _ACROSS, heights,
         -result.around.whole, _RATIO, -1, 1, "signed", levels=[Level(0.0, "#000000")],
         ring=(result.state.distance, getattr(result.state, control)), picks=("distance", control), height=_HEIGHT,
     )  # fmt: skip
@@ -354,7 +358,10 @@ def _draws(result: Variances) -> Curves:
     ratios, seeds = -result.around.values.ravel(), np.arange(DRAWS)
     known = np.isfinite(ratios)
     end = max(1.0, float(np.ceil(np.abs(ratios[known]).max())))
-    kinds = (("hold", TRUE, "dot", known & (ratios > 0)), ("do not hold", NOT_TRUE, "cross", known & (ratios <= 0)))
+    kinds: tuple[tuple[str, str, Marker, np.ndarray], ...] = (
+        ("hold", TRUE, "dot", known & (ratios > 0)),
+        ("do not hold", NOT_TRUE, "cross", known & (ratios <= 0)),
+    )
     curves = [
         Curve(name, ratios[chosen], seeds[chosen].astype(float), color, marker=marker, line=False)
         for name, color, marker, chosen in kinds
