@@ -196,13 +196,14 @@ def test_handles_lie_on_their_curves_and_move_what_they_name(explorer, values):
 def test_bars_are_both_sides_in_units_of_the_bound(explorer):
     for sigma_p, holds in ((2.5, True), (0.4, False)):
         explorer.set(sigma_p=sigma_p)
-        left, right = charts(explorer)[3].bars
+        drawn = charts(explorer)[3]
+        (bars,) = drawn.bars
         numbers = explorer.numbers
-        bound = numbers["theorems right"]
-        np.testing.assert_allclose(left.values, [numbers["theorems left"] / bound, numbers["condition left"] / bound])
-        np.testing.assert_allclose(right.values, [1, numbers["condition right"] / bound])
-        assert (left.values < right.values).tolist() == [holds, holds]
-        assert left.color == (TRUE if holds else NOT_TRUE)
+        sides = [numbers[f"{name} {side}"] for name in ("theorems", "condition") for side in ("left", "right")]
+        np.testing.assert_allclose(bars.values, np.array(sides) / numbers["theorems right"])
+        assert drawn.groups == ["Var[w p]", "Var[w] E[p²]", "Cov(w², p²)", "E[w p]²"]
+        assert (bars.values[::2] < bars.values[1::2]).tolist() == [holds, holds]
+        assert bars.color == (TRUE if holds else NOT_TRUE)
         assert explorer.numbers["theorems verdict"] == ("hold" if holds else "do not hold")
 
 

@@ -39,9 +39,9 @@ _SHAPES: dict[str, tuple[str, str, Dash]] = {
     "p": ("policy p", "#000000", ""),
     "q": ("preference q", "#777777", "dashed"),
 }
+_HEIGHT = 170  # of each chart, in pixels
 _LIMIT_POINTS = 201  # at which the continuous limit is evaluated
 _LIMIT_MISS = 0.01  # in units of y: a miss in the limit that is no error of its points
-_DOTTED = 60  # up to this many responses, each has a dot
 _LEVEL = 1e-9  # weights below this size are rounding
 _CASE = ("family", "mu_p", "mu_q", "sigma_p", "sigma_q", "support")
 
@@ -269,7 +269,7 @@ def _shapes_chart(result: Shift, former: Shift | None) -> Curves:
         _across(result), Axis("relative probability", 0, 1.15), curves, bands=[_band(result, "[μ_p, μ_q]")],
         handles=[handle for curve, which in zip(curves[-2:], "pq", strict=True) for handle in
                  _handles(curve, which, result.state)],
-        link="y", height=150,
+        link="y", height=_HEIGHT,
     )  # fmt: skip
 
 
@@ -304,37 +304,34 @@ def _weight_chart(name: str, result: Shift, former: Shift | None) -> Curves:
         *_triangles(name, result, scale),
     ]
     where = f"{'implied' if name == 'bdpo' else 'stated'}: extrema {STATEMENTS[name].__name__}"
-    verdict = Label(_across(result).low, 1.22, says, TRUE if says == "true" else NOT_TRUE)
+    verdict = Label(_across(result).low, 1.15, says, TRUE if says == "true" else NOT_TRUE)
     return Curves(
         f"{_NAMES[name]}; {where}", f"The weight over the responses, with its extrema; Theorem 3 here: {says}.",
         _across(result), Axis("relative weight", -1.15, 1.6), curves, bands=[_band(result)], rules=[Rule(y=0)],
-        labels=[verdict], link="y", height=150,
+        labels=[verdict], link="y", height=_HEIGHT,
     )  # fmt: skip
 
 
 def _weight(name: str, of: Shift, size: float, *, faint: bool = False) -> Curve:
     values = of.grid.values[name] / (of.scale(name) * size)
-    return Curve(_NAMES[name], of.grid.y, values, _COLORS[name], marker=None if faint else _dots(of), faint=faint)
+    return Curve(_NAMES[name], of.grid.y, values, _COLORS[name], faint=faint)
 
 
 def _triangles(name: str, result: Shift, scale: float) -> Iterator[Curve]:
-    """Yield the minima and the maxima, those as stated and those elsewhere."""
+    """Yield the minima and the maxima inside and outside the interval, filled where Theorem 3 puts them."""
     markers: dict[str, Marker] = {"minimum": "triangle-down", "maximum": "triangle-up"}
     for kind, marker in markers.items():
-        for stated in (True, False):
+        for where in (inside, outside):
             shown = [
                 (at.position, at.value / scale)
                 for at in result.extrema(name)
-                if at.kind == kind and _as_stated(name, at.position, result) == stated
+                if at.kind == kind and (result.low <= at.position <= result.high) == (where is inside)
             ]
             if shown:
                 x, y = np.array(shown).T
-                called = kind if stated else f"{kind} elsewhere"
+                called = f"{kind[:3]} {where.__name__}"
+                stated = STATEMENTS[name] is where
                 yield Curve(called, x, y, _COLORS[name], marker=marker, line=False, filled=stated)
-
-
-def _as_stated(name: str, position: float, result: Shift) -> bool:
-    return (result.low <= position <= result.high) == (STATEMENTS[name] is inside)
 
 
 def _across(of: Shift) -> Axis:
@@ -343,11 +340,6 @@ def _across(of: Shift) -> Axis:
 
 def _band(of: Shift, label: str = "") -> Band:
     return Band(of.low, of.high, label)
-
-
-def _dots(of: Shift) -> Marker | None:
-    """Return the mark at each response, where there are few."""
-    return "dot" if of.state.n <= _DOTTED else None
 
 
 def _bump(state: SimpleNamespace, which: str) -> tuple[float, float]:

@@ -128,16 +128,16 @@ class VarianceExplorer(DrawnExplorer):
         "Theorems 4 and 5 of the paper say that it does: Var[w p] < Var[w] E[p²]. At the start it does. Policies "
         "around this one are narrower or wider, and nearer to the preference or farther away."
     )
-    ask = "Here Var[w p] < Var[w] E[p²], as Theorems 4–5 say. For how many of the policies around this one is it so?"
+    ask = "At the start Var[w p] < Var[w] E[p²], as Theorems 4–5 say. For how many policies around this one is it so?"
     answers: ClassVar = {"all": "for all", "most": "for more than half", "few": "for half or fewer"}
     reading = (
         "First: policy p and preference q, each divided by the larger of their peaks. Drag a peak to move both modes "
         "apart, and the diamonds, one σ away, to change a width. Below: DPO's weight w and the balanced weight w·p, "
         "each divided by its largest size. The bars are the two sides of the theorems, Var[w p] < Var[w] E[p²], and of "
-        "the condition that decides, Cov(w², p²) < E[w p]², in units of Var[w] E[p²]: each statement is true where its "
-        "left side is the shorter bar. With E[w] = 0 both are always true together. The map shows the ratio of the "
-        "theorems' two sides around the case: teal where they hold, brown where not, the line between; the ring is the "
-        "case, and a click moves it. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross "
+        "the condition that decides, Cov(w², p²) < E[w p]², in units of Var[w] E[p²]: each statement is true where the "
+        "first bar of its two is the shorter. With E[w] = 0 both are always true together. The map shows the ratio of "
+        "the theorems' two sides around the case: teal where they hold, brown where not, the line between; the ring is "
+        "the case, and a click moves it. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross "
         "where not. Faint curves: the setting before you touched this control."
     )
     takeaway = (
@@ -330,14 +330,15 @@ def _handles(result: Variances) -> Iterator[Handle]:
 
 
 def _sides(result: Variances) -> Bars:
-    """Return bars of both sides of the theorems and of the condition."""
-    left, right, other_left, other_right = np.array([*result.sides.values()]) / result.sides[_SIDES[1]]
-    said, color = ("smaller", TRUE) if left < right else ("larger", NOT_TRUE)
+    """Return bars of both sides of the theorems, and of both sides of the condition."""
+    sides = result.sides
+    said, color = ("hold", TRUE) if result.ratio < 1 else ("do not hold", NOT_TRUE)
+    left, right, other_left, other_right = sides
     return Bars(
-        "both sides", f"Bars of the two sides of the theorems, {_SIDES[0]} < {_SIDES[1]}, and of the condition, "
-        f"{_SIDES[2]} < {_SIDES[3]}.", f"in units of {_SIDES[1]}", ["theorems", "condition"],
-        [Bar(f"left side, {said}", np.array([left, other_left]), color),
-         Bar("right side", np.array([right, other_right]), "#777777")], height=_HEIGHT,
+        f"both sides: the theorems {said}",
+        f"Bars of the two sides of the theorems, {left} < {right}, and of the condition, {other_left} < {other_right}.",
+        f"in units of {right}", list(sides), [Bar("side", np.array([*sides.values()]) / sides[right], color)],
+        height=_HEIGHT,
     )  # fmt: skip
 
 

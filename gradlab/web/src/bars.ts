@@ -26,7 +26,7 @@ export class BarPlot extends Plot {
     super(parent, { ...options, y: { label: "", domain: [groupNames.length, 0], ticks: [] } });
     this.element.classList.add("gl-grouped");
     this.layers("legend", "bars", "zero", "names");
-    this.margin.left = 70;
+    this.margin.left = 14 + 7 * Math.max(8, ...groupNames.map(({ length }) => length)); // letters of a usual width
     this.track((at) => {
       const group = at ? Math.floor(this.y.invert(at[1])) : -1;
       this.choose(group >= 0 && group < this.groupNames.length ? group : null);
