@@ -661,6 +661,29 @@ def test_without_webassembly_one_sentence_is_said_and_what_was_there_stays(opene
 
 @browser_test
 @pytest.mark.slow
+@pytest.mark.parametrize("view", ["pair", "grid"])
+def test_a_browser_without_simd_or_workers_says_so_in_one_sentence_and_controls_go_on(file, chromium, view):
+    shown = chromium.new_context().new_page()
+    shown.add_init_script("WebAssembly.validate = () => false; delete globalThis.Worker")
+    problems = []
+    note_problems(shown, problems)
+    shown.goto(f"{file.as_uri()}#view={view}&guess=shown")
+    trouble = shown.locator(
+        ".gl-trouble", has_text="this browser cannot run the kernel: it needs WebAssembly with SIMD"
+    )
+    trouble.wait_for()
+    assert trouble.count() == 1
+    shown.get_by_role("slider", name="β of A").press("ArrowRight")
+    assert shown.evaluate("Object.values(gradlabLab.shells)[0].history.state.beta_a") > 1
+    shown.locator(".gl-lab[aria-busy=false]").first.wait_for()
+    shown.get_by_role("button", name="undo").click()
+    assert shown.evaluate("Object.values(gradlabLab.shells)[0].history.state.beta_a") == 1
+    shown.context.close()
+    assert problems == []
+
+
+@browser_test
+@pytest.mark.slow
 def test_many_moves_leave_nothing_behind(opened):
     lab = opened("#view=pair&grid.guess=shown")
     lab.set(view="grid")

@@ -76,7 +76,8 @@ export class BarPlot extends Plot {
       y: ({ top }) => this.y(top),
       height: Math.abs(this.y(thick) - this.y(0)) * 0.9,
     });
-    draw(this.layer("zero"), "line", [this.x(0)], { class: "gl-rule", x1: (zero) => zero, x2: (zero) => zero, y2: this.plotHeight });
+    const zero = this.x(0);
+    draw(this.layer("zero"), "line", [zero], { class: "gl-rule", x1: zero, x2: zero, y2: this.plotHeight });
     draw(this.layer("names"), "text", this.groupNames, {
       "text-anchor": "end", dy: "0.35em", x: -6, y: (_, at) => this.y(at + 0.5), text: (name) => name,
     });

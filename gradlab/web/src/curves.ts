@@ -177,7 +177,8 @@ export class CurvePlot extends Plot {
 
   private drawExtras(): void {
     draw(this.layer("spans"), "rect", this.extras.bands ?? [], {
-      x: ({ from, to }) => this.across(Math.min(from, to)), width: ({ from, to }) => Math.abs(this.across(to) - this.across(from)),
+      x: ({ from, to }) => this.across(Math.min(from, to)),
+      width: ({ from, to }) => Math.abs(this.across(to) - this.across(from)),
       height: this.plotHeight,
     });
     draw(this.layer("rules"), "path", this.rules, {
@@ -206,7 +207,9 @@ export class CurvePlot extends Plot {
       const places = across.map((right): [number, number] => [right, this.y(this.x.invert(right) + y - x)]);
       return places.filter((at) => this.within(at));
     }
-    const ends: [number, number][] = x === undefined ? [[0, this.y(y!)], [width, this.y(y!)]] : [[this.x(x), 0], [this.x(x), plotHeight]];
+    const level = (up: number): [number, number][] => [[0, this.y(up)], [width, this.y(up)]];
+    const upright = (across: number): [number, number][] => [[this.x(across), 0], [this.x(across), plotHeight]];
+    const ends = x === undefined ? level(y!) : upright(x);
     return ends.filter((at) => this.within(at));
   }
 
@@ -350,10 +353,12 @@ export class CurvePlot extends Plot {
     const here = ({ curve, at }: Point) => this.x(curve.x[at]);
     draw(marks, "line", points.slice(0, 1), { class: "gl-rule gl-here", x1: here, x2: here, y2: this.plotHeight });
     draw(marks, "circle", points.filter(({ curve, at }) => Number.isFinite(this.y(curve.y[at]))), {
-      class: "gl-dot gl-color", r: 4, "--gl-color": ({ curve }) => curve.color, cx: here, cy: ({ curve, at }) => this.y(curve.y[at]),
+      class: "gl-dot gl-color", r: 4, "--gl-color": ({ curve }) => curve.color,
+      cx: here, cy: ({ curve, at }) => this.y(curve.y[at]),
     });
     draw(marks, "path", this.point ? [this.point] : [], {
-      class: "gl-point", d: ({ curve, at }) => markPath("ring", (curve.size ?? SIZE) + 4, this.x(curve.x[at]), this.y(curve.y[at])),
+      class: "gl-point",
+      d: ({ curve, at }) => markPath("ring", (curve.size ?? SIZE) + 4, this.x(curve.x[at]), this.y(curve.y[at])),
     });
     this.say(this.marked === null ? "" : this.reads(points));
   }

@@ -11,7 +11,10 @@ export type Look<Datum> = Record<string, Value | ((datum: Datum, at: number) => 
 export type Layer = Selection<SVGGElement, unknown, null, undefined>;
 
 /** Gives each element its look; null and undefined take an attribute away. */
-export function put<E extends Element, Datum, P extends BaseType, Q>(elements: Selection<E, Datum, P, Q>, look: Look<Datum>): void {
+export function put<E extends Element, Datum, P extends BaseType, Q>(
+  elements: Selection<E, Datum, P, Q>,
+  look: Look<Datum>,
+): void {
   const parts = Object.entries(look);
   elements.each(function (datum, at) {
     for (const [name, value] of parts) set(this, name, typeof value === "function" ? value(datum, at) : value);

@@ -60,7 +60,8 @@ export class FieldPlot extends Plot {
     const beyond = this.layer("beyond");
     draw(beyond, "path", [`M${edge.join("L")}L${this.width},0Z`], { d: (path) => path });
     draw(beyond, "line", [[low, high]], {
-      class: "gl-rule", x1: ([from]) => this.x(from), y1: ([from]) => this.y(from), x2: ([, to]) => this.x(to), y2: ([, to]) => this.y(to),
+      class: "gl-rule",
+      x1: ([from]) => this.x(from), y1: ([from]) => this.y(from), x2: ([, to]) => this.x(to), y2: ([, to]) => this.y(to),
     });
     draw(this.layer("arrows"), "path", this.arrows, {
       class: "gl-arrow gl-color", "--gl-color": ({ color }) => color, d: (arrow) => this.path(arrow),

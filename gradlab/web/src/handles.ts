@@ -28,7 +28,12 @@ interface Scales {
 
 const RADIUS = 8; // pixels
 
-export function drawHandles(layer: Layer, handles: readonly Handle[], { x: across, y: up }: Pick<PlotOptions, "x" | "y">, scales: Scales): void {
+export function drawHandles(
+  layer: Layer,
+  handles: readonly Handle[],
+  { x: across, y: up }: Pick<PlotOptions, "x" | "y">,
+  scales: Scales,
+): void {
   const paths = layer
     .selectAll<SVGPathElement, Handle>("path")
     .data(handles)

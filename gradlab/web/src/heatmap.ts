@@ -246,7 +246,9 @@ export class HeatMap extends Plot {
       const path = lines.map((line) => `M${line.join("L")}`).join("");
       return [{ look: "gl-contour-halo", path, color }, { look: "gl-contour gl-color", path, color }];
     });
-    draw(this.layer("levels"), "path", looks, { class: ({ look }) => look, "--gl-color": ({ color }) => color, d: ({ path }) => path });
+    draw(this.layer("levels"), "path", looks, {
+      class: ({ look }) => look, "--gl-color": ({ color }) => color, d: ({ path }) => path,
+    });
     const named = drawn.filter(({ label, lines }) => label && lines.length);
     const middles = named.map(({ label, lines }) => {
       const longest = lines.reduce((best, line) => (line.length > best.length ? line : best));
@@ -267,7 +269,8 @@ export class HeatMap extends Plot {
     const rings = [{ at: ghost, faint: true }, { at: ring, faint: false }].filter(({ at }) => at);
     const looks = rings.flatMap((one) => ["gl-cell-halo", "gl-cell"].map((look) => ({ ...one, look })));
     draw(this.layer("rings"), "path", looks, {
-      class: ({ look }) => look, opacity: ({ faint }) => (faint ? 0.4 : null), d: ({ at }) => markPath("ring", RING, this.x(at![0]), this.y(at![1])),
+      class: ({ look }) => look, opacity: ({ faint }) => (faint ? 0.4 : null),
+      d: ({ at }) => markPath("ring", RING, this.x(at![0]), this.y(at![1])),
     });
   }
 
@@ -350,7 +353,10 @@ export class HeatMap extends Plot {
     const { columns, quantity, x, y } = this.map;
     const at = row * columns + column;
     const seen = this.hidden?.[at] ? `, ${this.map.struck ?? "in no pair"}` : "";
-    const place = [`${this.names[0]} ${y ? spelt(y.values[row]) : row}`, `${this.names[1]} ${x ? spelt(x.values[column]) : column}`];
+    const place = [
+      `${this.names[0]} ${y ? spelt(y.values[row]) : row}`,
+      `${this.names[1]} ${x ? spelt(x.values[column]) : column}`,
+    ];
     return `${(x ? place.reverse() : place).join(", ")}: ${quantity} ${spelt(this.values[at] ?? NaN)}${seen}`;
   }
 }

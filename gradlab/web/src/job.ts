@@ -18,7 +18,8 @@ export function shares(job: Job, most: number): Job[] {
   const blocks = Math.ceil(columns.count / kernel.lanes);
   const parts = Math.min(blocks, most);
   if (parts <= 1) return [job];
-  const edges = Array.from({ length: parts + 1 }, (_, at) => Math.min(Math.ceil((blocks * at) / parts) * kernel.lanes, columns.count));
+  const edge = (at: number) => Math.min(Math.ceil((blocks * at) / parts) * kernel.lanes, columns.count);
+  const edges = Array.from({ length: parts + 1 }, (_, at) => edge(at));
   return edges.slice(1).map((end, at) => ({ ...job, columns: part(columns, edges[at], end) }));
 }
 
@@ -31,7 +32,9 @@ export function joined(logp: readonly Reals[], parts: readonly Job[], { columns,
   let first = 0;
   parts.forEach(({ columns: { count: some } }, at) => {
     const size = some * responses;
-    wanted.forEach((_, step) => result.set(logp[at].subarray(step * size, (step + 1) * size), (step * count + first) * responses));
+    wanted.forEach((_, step) => {
+      result.set(logp[at].subarray(step * size, (step + 1) * size), (step * count + first) * responses);
+    });
     first += some;
   });
   return result;

@@ -18,7 +18,10 @@ export interface Metrics {
 }
 
 /** The metrics of policies on a world, from log π of each. */
-export function metricsOf(policies: readonly Table[], world: Pick<World, "utility" | "observed" | "refLogp" | "responses">): Metrics[] {
+export function metricsOf(
+  policies: readonly Table[],
+  world: Pick<World, "utility" | "observed" | "refLogp" | "responses">,
+): Metrics[] {
   const { utility, observed, refLogp, responses } = world;
   const prompts = utility.length / responses;
   const best = Array.from({ length: prompts }, (_, row) => Math.max(...utility.subarray(row * responses, (row + 1) * responses)));

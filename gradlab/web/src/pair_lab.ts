@@ -136,7 +136,10 @@ export class PairLab implements ExplorerView {
         this.update(history.state);
         changed();
       },
-      (error: Error) => done(`${error.message}.`),
+      (error: Error) => {
+        done(`${error.message}.`);
+        changed();
+      },
     );
     return false;
   }

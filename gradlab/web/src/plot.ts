@@ -286,15 +286,17 @@ export function together(plots: readonly Plot[]): string {
     const look = getComputedStyle(element);
     const title = document.createElementNS(SVG, "text");
     title.textContent = element.getAttribute("aria-label");
-    Object.entries({ x: x - left, y: y - top + 13, fill: look.color, "font-family": look.fontFamily, "font-size": 13, "font-weight": 600 }).forEach(
-      ([name, value]) => title.setAttribute(name, String(value)),
-    );
+    const font = { "font-family": look.fontFamily, "font-size": 13, "font-weight": 600 };
+    for (const [name, value] of Object.entries({ x: x - left, y: y - top + 13, fill: look.color, ...font })) {
+      title.setAttribute(name, String(value));
+    }
     const drawn = svgText.call(plots[at]).replace("<svg", `<svg x="${x - left}" y="${below - top}" overflow="visible"`);
     return new XMLSerializer().serializeToString(title) + drawn;
   });
   const paper = plots.length ? getComputedStyle(plots[0].element).backgroundColor : "#fff";
   const [width, height] = [Math.ceil(right - left), Math.ceil(bottom - top)];
-  return `<svg xmlns="${SVG}" width="${width}" height="${height}"><rect width="100%" height="100%" fill="${paper}"/>${parts.join("")}</svg>`;
+  const ground = `<rect width="100%" height="100%" fill="${paper}"/>`;
+  return `<svg xmlns="${SVG}" width="${width}" height="${height}">${ground}${parts.join("")}</svg>`;
 }
 
 /** A picture in SVG as a PNG. */

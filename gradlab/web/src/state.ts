@@ -37,7 +37,9 @@ export function refusal(name: string, value: unknown, field: Field | undefined, 
   }
   const within = typeof value === "number" && Number.isFinite(value) && value >= field.low && value <= field.high;
   const fits = within && (!field.whole || Number.isInteger(value));
-  return fits ? null : `${name} must be a ${field.whole ? "whole " : ""}number from ${spelt(field.low)} to ${spelt(field.high)}, got ${got}`;
+  if (fits) return null;
+  const kind = field.whole ? "whole number" : "number";
+  return `${name} must be a ${kind} from ${spelt(field.low)} to ${spelt(field.high)}, got ${got}`;
 }
 
 /** A state with its past and its future. */
