@@ -313,6 +313,7 @@ def test_any_world_can_be_trained_on_and_travels_with_the_state(tmp_path):
     ("values", "said"),
     [
         ({"world": "{"}, "a world must be JSON"),
+        ({"world": "[[1, 2]]"}, "a world must be JSON with utility and no other parts"),
         ({"world": '{"u": [[1, 2]]}'}, "a world must be JSON with utility and no other parts than utility, observed"),
         ({"world": '{"utility": [[1, 2], [3]]}'}, "utility must be a list of rows of numbers, of one length"),
         ({"world": '{"utility": [[1, NaN]]}'}, "utility must be finite"),
@@ -327,7 +328,7 @@ def test_any_world_can_be_trained_on_and_travels_with_the_state(tmp_path):
         ({"painted": "12"}, "painted must be a size and marks of paint, such as 2x3:5AB, or nothing, got '12'"),
         ({"painted": "2x3:5A"}, "painted must have 6 marks for 2 prompts and 3 responses, got 5"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_no_world_or_no_paint_is_refused_in_one_line(values, said):
     grid = GridExplorer()

@@ -82,10 +82,9 @@ def world_text(world: World) -> str:
 def read_world(text: str) -> World:
     """Return the world of a text; ValueError in one line where it is none."""
     try:
-        found = json.loads(text)
+        parts = json.loads(text)
     except ValueError as error:
         raise ValueError(f"a world must be JSON: {error}") from None
-    parts = {"utility": found} if isinstance(found, list) else found
     if not isinstance(parts, dict) or not parts.keys() <= {*_PARTS} or "utility" not in parts:
         raise ValueError(f"a world must be JSON with utility and no other parts than {', '.join(_PARTS)}")
     arrays = {name: _array(name, value) for name, value in parts.items() if value is not None}
