@@ -47,8 +47,8 @@ class Slope(DrawnExplorer):
             raise ValueError("note must be whole, got broken")
         return state.slope * np.arange(state.count)
 
-    def charts(self, result, former):
-        faint = [] if former is None else [Curve("before", np.arange(len(former)), former, "#999999", faint=True)]
+    def charts(self, result, pinned):
+        faint = [] if pinned is None else [Curve("pinned", np.arange(len(pinned)), pinned, "#999999", faint=True)]
         curve = Curve("line", np.arange(len(result)), result, "#000000")
         return [Curves("Line", "a line", Axis("x", 0, 9), Axis("y", -50, 50), [curve, *faint])]
 
@@ -115,9 +115,8 @@ def test_a_state_from_the_page_moves_the_controls_and_is_shown(explorer):
     assert explorer.slope.value == -2.0
     assert explorer.front.shown["asked"] == 1
     assert explorer.front.shown["outcome"] == ["down", "It falls."]
-    line, before = explorer.front.shown["charts"][0]["curves"]
+    (line,) = explorer.front.shown["charts"][0]["curves"]
     assert np.frombuffer(line["y"]["f8"]).tolist() == [-2.0 * x for x in range(5)]
-    assert before["faint"]
     assert explorer.front.shown["readings"] == [
         {"name": "end", "value": -8.0, "unit": ""}, {"name": "both", "value": {"A": 1.0, "B": "nan"}, "unit": "nats"},
     ]  # fmt: skip
@@ -217,21 +216,20 @@ def test_a_story_keeps_the_guess_and_says_where_it_is_told(explorer):
         explorer.tell("Rising")
 
 
-def test_the_faint_curves_are_those_from_before_the_control_in_hand_or_the_pinned_ones(explorer):
-    first = explorer.result
-    for slope in (2, 3):
-        explorer.slope.value = slope
-        assert explorer.former is first
-    second = explorer.result
-    explorer.count.value = 4
-    assert explorer.former is second
+def test_the_faint_curves_are_the_pinned_ones_and_those_alone(explorer):
+    start = explorer.front.shown["charts"]
+    explorer.slope.value = 2
+    explorer.slope.value = 1
+    assert explorer.front.shown["charts"] == start  # what is seen follows from the state
     pinned = explorer.result
     explorer.front.pinned = True
     explorer.slope.value = -1
-    explorer.count.value = 3
-    assert explorer.former is pinned
+    explorer.reset()
+    assert explorer.pinned is pinned
+    assert [curve["faint"] for curve in explorer.front.shown["charts"][0]["curves"]] == [False, True]
     explorer.front.pinned = False
-    assert explorer.former is None
+    assert explorer.pinned is None
+    assert explorer.front.shown["charts"] == start
 
 
 def test_an_exception_is_shown_and_the_explorer_goes_on(explorer):

@@ -158,13 +158,14 @@ def test_the_chosen_beta_comes_first_and_the_page_is_free_between_trainings():
     alone.close()
 
 
-def test_the_former_curves_stay_faint_while_new_ones_grow(explorer):
+def test_pinned_curves_stay_faint_while_new_ones_grow(explorer):
     before = explorer.result.of("a")
+    explorer.front.pinned = True
     explorer.controls["scale"].value = 3.0
-    (ghost, _) = [one for one in explorer.charts(explorer.result, explorer.former)[0].curves if one.faint]
+    (ghost, _) = [one for one in explorer.charts(explorer.result, explorer.pinned)[0].curves if one.faint]
     np.testing.assert_array_equal(ghost.x, before["kl"][::-1])
-    explorer.reset()
-    assert not any(one.faint for chart in explorer.charts(explorer.result, explorer.former) for one in chart.curves)
+    explorer.front.pinned = False
+    assert not any(one.faint for chart in explorer.charts(explorer.result, explorer.pinned) for one in chart.curves)
 
 
 def test_more_losses_and_the_same_loss_twice(explorer):

@@ -250,7 +250,7 @@ def told(explorer):
     """Whether anything that the page gets names a system, or a position after the answers is drawn."""
     sent = [json.dumps(widget.get_state(), default=lambda one: bytes(one).hex()) for widget in explorer.children]
     files = [explorer._answer({"want": kind})[1][0].decode() for kind in ("csv", "python")]
-    texts = [chart.title + repr(chart) for chart in explorer.charts(explorer.result, explorer.former)]
+    texts = [chart.title + repr(chart) for chart in explorer.charts(explorer.result, explorer.pinned)]
     return any(name in part for name in SECRET for part in [*sent, *files, *texts])
 
 
@@ -260,7 +260,7 @@ def test_nothing_that_was_revealed_comes_back_when_answers_are_taken_again(sampl
     explorer.set(reveal=True)
     explorer.front.pinned = True  # the reader keeps the rates to compare with
     explorer.reveal.value = False
-    assert explorer.former.revealed
+    assert explorer.pinned.revealed
     assert not told(explorer)
     before = explorer.front.shown
     explorer.front.pinned = False

@@ -101,7 +101,7 @@ def test_mirrored_cases_have_mirrored_weights(explorer):
 
 def chart(explorer, title):
     """The chart whose title begins like this."""
-    (found,) = [one for one in explorer.charts(explorer.result, explorer.former) if one.title.startswith(title)]
+    (found,) = [one for one in explorer.charts(explorer.result, explorer.pinned) if one.title.startswith(title)]
     return found
 
 
@@ -143,16 +143,17 @@ def test_handles_lie_on_their_curves_and_move_what_they_name(explorer, values):
             assert shapes.x.low <= move.origin + end / move.factor <= shapes.x.high
 
 
-def test_the_former_setting_is_faint_in_every_chart_and_pointers_are_shared(explorer):
+def test_the_pinned_setting_is_faint_in_every_chart_and_pointers_are_shared(explorer):
     first = explorer.result
-    explorer.controls["mu_p"].value = -1.77
+    explorer.front.pinned = True
     explorer.controls["mu_p"].value = -1.5
-    charts = explorer.charts(explorer.result, explorer.former)
+    charts = explorer.charts(explorer.result, explorer.pinned)
     assert [one.link for one in charts] == ["y"] * 4
     for one, key in zip(charts[1:], ("dpo", "balanced", "bdpo"), strict=True):
         (faint,) = [each for each in one.curves if each.faint]
         np.testing.assert_allclose(faint.y * first.scale(key) * first.size(key), first.grid.values[key])
     assert sum(each.faint for each in charts[0].curves) == 2
+    explorer.front.pinned = False
 
 
 def test_the_outcome_is_what_the_continuous_limit_says(explorer):

@@ -239,9 +239,9 @@ def test_a_long_curve_is_drawn_with_all_its_spikes(uneven):
     assert [len(one) for one in thinned(steps[:0], values[:, :0], parts)] == [0, 0]
 
 
-def shown(explorer, former=None):
+def shown(explorer, pinned=None):
     """The charts of the present result."""
-    return explorer.charts(explorer.result, former)
+    return explorer.charts(explorer.result, pinned)
 
 
 def size(message):
@@ -262,15 +262,17 @@ def test_the_message_of_a_long_log_stays_small_and_no_spike_is_lost(explorer, tm
     log.loc[7_001, "loss"] = 50.0
     log.to_csv(path, index_label="step")
     explorer.set(log_a=str(path), log_b=str(path), guess="shown")
+    explorer.front.pinned = True
     explorer.controls["smoothing"].value = 0.5
     explorer.controls["smoothing"].value = 0.0
-    assert explorer.former is not None
+    assert explorer.pinned is not None
     assert size(explorer.front.shown) < 200_000
-    drawn = [curve for chart in shown(explorer, explorer.former) for curve in chart.curves]
+    drawn = [curve for chart in shown(explorer, explorer.pinned) for curve in chart.curves]
     assert sum(curve.x.size for curve in drawn) < 1.3 * POINTS  # bands have four numbers per point
     loss = next(chart for chart in shown(explorer) if "loss" in chart.title)
     assert max(loss.curves[0].y) == 50.0
     assert loss.y.high > 50.0
+    explorer.front.pinned = False
 
 
 def test_charts_say_what_is_smoothed_cut_and_read(explorer):
@@ -288,11 +290,11 @@ def test_charts_say_what_is_smoothed_cut_and_read(explorer):
     assert (slope.y > 0).all()
     weight = next(curve for curve in panels[4].curves if curve.name == "B")
     np.testing.assert_array_equal(weight.low, curve(explorer, "win_weight_q10", "B"))
-    former = explorer.result
+    pinned = explorer.result
     explorer.set(smoothing=0.0)
     axes = [chart.y for chart in panels]
     assert [chart.y for chart in shown(explorer)[1:]] == axes  # of what was logged
-    faint = [curve for chart in shown(explorer, former)[1:] for curve in chart.curves if curve.faint]
+    faint = [curve for chart in shown(explorer, pinned)[1:] for curve in chart.curves if curve.faint]
     assert len(faint) == sum(len(chart.curves) for chart in panels)
 
 

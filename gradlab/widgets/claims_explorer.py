@@ -191,7 +191,7 @@ class ClaimsExplorer(DrawnExplorer):
         return Opened(self._claims[state.claim], self._matching(state.word), state.figure, png, state.data, data,
                       state.rows, state.guess != UNASKED)  # fmt: skip
 
-    def charts(self, result: Opened, former: Opened | None) -> list[Picture]:
+    def charts(self, result: Opened, pinned: Opened | None) -> list[Picture]:
         """Return the figure as it was saved, where the claim has one."""
         if not result.png:
             return []

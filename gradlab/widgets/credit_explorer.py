@@ -76,7 +76,7 @@ class CreditExplorer(DrawnExplorer):
         "Samples needed for a gradient as large as its standard error, over the length of the response, both axes "
         "logarithmic. Violet, solid: every token is credited with the whole reward. Ochre, dashed: only with its part. "
         "Dots mark the chosen length: drag one of them. No noise at all, 0 samples, is drawn at 0.1; faint lines are "
-        "the setting before."
+        "what you pinned."
     )
     takeaway = (
         "Without a baseline, the samples needed grow with the square of the length; with a baseline, in proportion to "
@@ -114,13 +114,13 @@ class CreditExplorer(DrawnExplorer):
             state.length, float(needed["whole"][-1] / needed["whole"][-2]),
         )  # fmt: skip
 
-    def charts(self, result: Credit, former: Credit | None) -> list[Chart]:
+    def charts(self, result: Credit, pinned: Credit | None) -> list[Chart]:
         """Return the samples needed over the length, for both ways to give credit."""
         curves, handles = [], []
         for scheme, (label, color, dash) in SCHEMES.items():
-            if former:
-                before = np.maximum(former.needed[scheme], _LEAST)
-                curves.append(Curve(f"{label}, before", LENGTHS, before, color, dash, faint=True))
+            if pinned:
+                before = np.maximum(pinned.needed[scheme], _LEAST)
+                curves.append(Curve(f"{label}, pinned", LENGTHS, before, color, dash, faint=True))
             curves.append(Curve(label, LENGTHS, np.maximum(result.needed[scheme], _LEAST), color, dash))
             up = max(result.here[scheme], _LEAST)
             handles.append(Handle(f"tokens T, {label}", result.length, up, color, [Move("length", "x")]))

@@ -92,7 +92,7 @@ class DrawnExplorer(widgets.VBox):
     Where the page computes by itself (``in_page``), Python computes only when it is asked for ``result``, ``numbers``,
     ``frame()`` or ``figure()``.
 
-    Faint curves show the setting before the reader touched the present control, or the one that was pinned. An
+    Faint curves show the result that the reader has pinned: what is seen follows from the state and the pin alone. An
     exception in any callback is shown in the page and kept in ``error``; the explorer goes on.
     """
 
@@ -133,10 +133,9 @@ class DrawnExplorer(widgets.VBox):
             self.controls["guess"] = Choice("your guess", UNASKED, options, self.ask)
         self._result: Any = None
         self._error: Exception | None = None
-        self.former: Any = None
+        self.pinned: Any = None  # the result that is kept to compare with
         self._kept: dict[str, tuple[Any, Any]] = {}
         self._work: Iterator[Any] | None = None
-        self._touched: frozenset[str] = frozenset()
         self._stale = True
         self._quiet = False
         self._set(start)
@@ -147,8 +146,8 @@ class DrawnExplorer(widgets.VBox):
         self.front.observe(lambda change: self._guarded(self._pin), "pinned")
         self.children = [self.front, *self.more_widgets()]
         self.add_class("gradlab-explorer")
-        for key, control in self.controls.items():
-            control.observe(lambda change, key=key: self._moved({key}), "value")
+        for control in self.controls.values():
+            control.observe(lambda change: self._moved(), "value")
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls, by heading and name; those without a heading, "", are left to the page's own tools."""
@@ -165,8 +164,8 @@ class DrawnExplorer(widgets.VBox):
         """Return the result for these values of the controls; or yield better and better results."""
         raise NotImplementedError
 
-    def charts(self, result: Any, former: Any) -> Sequence[Chart]:
-        """Return what of the result is seen, with the former result drawn faintly where there is one."""
+    def charts(self, result: Any, pinned: Any) -> Sequence[Chart]:
+        """Return what of the result is seen, with the pinned result drawn faintly where there is one."""
         raise NotImplementedError
 
     def readings(self, result: Any) -> Sequence[Reading]:
@@ -240,7 +239,6 @@ class DrawnExplorer(widgets.VBox):
     def set(self, **values: Any) -> None:
         """Move several controls at once. ValueError for a name or value that the explorer does not have."""
         self._set(values)
-        self.former, self._touched = None, frozenset()
         self._refresh()
 
     def reset(self) -> None:
@@ -266,7 +264,7 @@ class DrawnExplorer(widgets.VBox):
         """Return what is shown as a matplotlib figure."""
         from gradlab.plotting.chart_figure import drawn
 
-        return drawn(self.charts(self._shown(), None if self.in_page else self.former), width=PAGE)
+        return drawn(self.charts(self._shown(), None if self.in_page else self.pinned), width=PAGE)
 
     def png(self) -> bytes:
         """Return what is shown as a PNG."""
@@ -374,7 +372,7 @@ class DrawnExplorer(widgets.VBox):
                 for name, control in hyper_controls(slot, missing).items():
                     group[name] = self.controls[name] = control
                     self._start[name] = control.value
-                    control.observe(lambda change, name=name: self._moved({name}), "value")
+                    control.observe(lambda change: self._moved(), "value")
         finally:
             self._quiet = was
         with self.front.hold_sync():
@@ -387,18 +385,16 @@ class DrawnExplorer(widgets.VBox):
         if not changed:
             return
         self._set({key: self.front.state[key] for key in changed})
-        self._moved(changed)
+        self._moved()
 
-    def _moved(self, keys: set[str]) -> None:
+    def _moved(self) -> None:
         if self._quiet:
             return
-        if not self.front.pinned and frozenset(keys) != self._touched:
-            self._touched, self.former = frozenset(keys), self._result
         self._refresh()
 
     def _pin(self) -> None:
         """Keep the present result to compare with, or let it go."""
-        self.former, self._touched = (self.result if self.front.pinned else None), frozenset()
+        self.pinned = self.result if self.front.pinned else None
         self._refresh()
 
     def _refresh(self) -> None:
@@ -478,7 +474,7 @@ class DrawnExplorer(widgets.VBox):
         from gradlab.widgets.chart_messages import as_messages
 
         outcome = self.outcome(result) if self.ask else ("", "")
-        charts = self.charts(result, self.former)
+        charts = self.charts(result, self.pinned)
         if self.ask and self.controls["guess"].value == UNASKED:
             charts = self.before_guess(charts)
         self.front.present(

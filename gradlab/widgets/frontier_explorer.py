@@ -86,7 +86,7 @@ class FrontierExplorer(ComparingExplorer):
         "drag one along its curve, or in the second panel, which shows how far each loss goes at each β. Rings are at "
         "the paper's β = 1, where the marks begin. The dotted curve is the best possible trade, π_ref exp(u/β); no "
         "policy lies above it in expected utility. For mass on unobserved responses it is not a bound, only the ideal "
-        "policy's mass. Faint: the setting before you touched this control. Curves grow as trainings end."
+        "policy's mass. Faint: what you pinned. Curves grow as trainings end."
     )
     takeaway = (
         "At one β the losses stop at different distances, so their rewards differ there even where the curves are the "
@@ -189,9 +189,9 @@ class FrontierExplorer(ComparingExplorer):
             }
             yield Frontiers(state.value, losses, curves, ideal, _ends_of(world))
 
-    def charts(self, result: Frontiers, former: Frontiers | None) -> list[Chart]:
+    def charts(self, result: Frontiers, pinned: Frontiers | None) -> list[Chart]:
         """Return the frontier, and how far each β goes."""
-        return [_frontier(result, former), _distance(result, former)]
+        return [_frontier(result, pinned), _distance(result, pinned)]
 
     def readings(self, result: Frontiers) -> list[Reading]:
         """Return, at each loss's β, where its policy ends; and how many trainings the curves hold."""
@@ -271,7 +271,7 @@ def _distance_from(loss: PairLoss) -> Any:
     return lambda beta: abs(np.log(beta / beta_of(loss)))
 
 
-def _frontier(result: Frontiers, former: Frontiers | None) -> Curves:
+def _frontier(result: Frontiers, pinned: Frontiers | None) -> Curves:
     ideal = _by_kl(Curve("ideal, π_ref exp(u/β)", result.ideal["kl"], result.ideal[result.value], INK, "dotted"))
     kl, value = (np.concatenate([result.of(slot, 1.0)[key] for slot in result.losses]) for key in ("kl", result.value))
     at_one = Curve("at the paper's β = 1", kl, value, INK, marker="ring", line=False)
@@ -284,11 +284,11 @@ def _frontier(result: Frontiers, former: Frontiers | None) -> Curves:
         "what each loss buys", "Expected utility, or mass on unobserved responses, against KL from the reference: one "
         "curve per loss, marks at the chosen β and at 1, and the ideal curve",
         Axis("KL from the reference (nats)", 0, _farthest(result)), Axis(_VALUES[result.value], *_limits(result)),
-        [ideal, *map(_by_kl, _lines(result, former, "kl", result.value)), at_one], handles=handles, height=300,
+        [ideal, *map(_by_kl, _lines(result, pinned, "kl", result.value)), at_one], handles=handles, height=300,
     )  # fmt: skip
 
 
-def _distance(result: Frontiers, former: Frontiers | None) -> Curves:
+def _distance(result: Frontiers, pinned: Frontiers | None) -> Curves:
     handles = [
         Handle(f"β of {slot.upper()}, how far", beta_of(loss), float(point["kl"][0]), LOOKS[slot][0],
                [Move(f"beta_{slot}", "x")])
@@ -297,18 +297,18 @@ def _distance(result: Frontiers, former: Frontiers | None) -> Curves:
     return Curves(
         "how far each β goes", "KL from the reference against β, one curve per loss, marks at the chosen β",
         Axis("β", BETAS[0], BETAS[-1], "log"), Axis("KL from the reference (nats)", 0, _farthest(result)),
-        _lines(result, former, "beta", "kl"), rules=[Rule(x=1.0, label="the paper's β")], handles=handles, height=300,
+        _lines(result, pinned, "beta", "kl"), rules=[Rule(x=1.0, label="the paper's β")], handles=handles, height=300,
     )  # fmt: skip
 
 
-def _lines(result: Frontiers, former: Frontiers | None, across: str, up: str) -> list[Curve]:
-    """Return the curves of all losses, by rising β, with the former ones faintly behind."""
+def _lines(result: Frontiers, pinned: Frontiers | None, across: str, up: str) -> list[Curve]:
+    """Return the curves of all losses, by rising β, with the pinned ones faintly behind."""
     curves = []
     for slot, loss in result.losses.items():
         color, dash = LOOKS[slot]
-        if former and slot in former.losses:
-            before = former.of(slot)
-            curves.append(Curve(f"{slot.upper()}, before", before[across], before[up], color, dash, faint=True))
+        if pinned and slot in pinned.losses:
+            before = pinned.of(slot)
+            curves.append(Curve(f"{slot.upper()}, pinned", before[across], before[up], color, dash, faint=True))
         line = result.of(slot)
         curves.append(Curve(title_of(slot, loss), line[across], line[up], color, dash, marker="dot"))
     return curves

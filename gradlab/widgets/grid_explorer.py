@@ -216,7 +216,7 @@ class GridExplorer(ComparingExplorer):
         prompt = min(state.prompt, worlds[0].prompts - 1)
         return Trained(state, worlds, sides, steps, _index(state, steps), prompt)
 
-    def charts(self, result: Trained, former: Trained | None) -> Sequence[Chart]:
+    def charts(self, result: Trained, pinned: Trained | None) -> Sequence[Chart]:
         """Return maps of the utility and of each policy, curves over training, and the policies of one prompt."""
         utility = result.world.utility
         low, high = float(utility.min()), float(utility.max())

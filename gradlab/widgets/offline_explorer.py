@@ -68,7 +68,7 @@ class OfflineExplorer(DrawnExplorer):
         "Left: the distribution that wrote the data (grey, diamonds) and the policy of the question (violet, dots). "
         "Drag the mark at the top of a bell to move it, the mark on its side to make it wider. Right: how many samples "
         "from the policy itself the data are worth, over its centre; drag the dot along it. The dotted line is a "
-        "single sample. Faint: the setting before."
+        "single sample. Faint: what you pinned."
     )
     takeaway = (
         "With equal widths s at distance d the share that is left is about exp(−d²/s²), away from the ends: 1 in 8,000 "
@@ -107,14 +107,14 @@ class OfflineExplorer(DrawnExplorer):
             effective_share(policy, data), state.samples,
         )  # fmt: skip
 
-    def charts(self, result: Coverage, former: Coverage | None) -> list[Chart]:
+    def charts(self, result: Coverage, pinned: Coverage | None) -> list[Chart]:
         """Return both distributions, and what the data are worth as the policy moves."""
         violet, ochre, _ = CHOSEN
         response = Axis("response", 0, 19)
         before, worth_before = [], []
-        if former:
-            before = [Curve("policy, before", RESPONSES, np.exp(former.log_policy), violet, faint=True)]
-            worth_before = [Curve("worth, before", PLACES, former.samples * former.shares, violet, faint=True)]
+        if pinned:
+            before = [Curve("policy, pinned", RESPONSES, np.exp(pinned.log_policy), violet, faint=True)]
+            worth_before = [Curve("worth, pinned", PLACES, pinned.samples * pinned.shares, violet, faint=True)]
         handles = [
             *_handles("data_", "the data's", *result.data, INK), *_handles("", "the policy's", *result.policy, violet),
         ]  # fmt: skip

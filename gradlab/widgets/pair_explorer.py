@@ -194,7 +194,7 @@ class PairExplorer(ComparingExplorer):
                 loss, ref, state.axes, n, stepping=state.arrows == _STEP))  # fmt: skip
         return Pair(state, log_p, ref, effects, fields)
 
-    def charts(self, result: Pair, former: Pair | None) -> Sequence[Chart]:
+    def charts(self, result: Pair, pinned: Pair | None) -> Sequence[Chart]:
         """Return a map of arrows per loss, and bars of the gradients and of the step."""
         return [
             *(_map(result, slot) for slot in result.effects),

@@ -188,8 +188,8 @@ class RatingExplorer(DrawnExplorer):
             append_answer(path, now.rater, now.item.key, left, right, choice)
         self._refresh()
 
-    def charts(self, result: Rated, former: Rated | None) -> list[Curves]:
-        """Return how far each rater is, or their rates; never a former result, which may have been revealed."""
+    def charts(self, result: Rated, pinned: Rated | None) -> list[Curves]:
+        """Return how far each rater is, or their rates; never a pinned result, which may have been revealed."""
         return [_rates(result) if result.revealed else _progress(result)]
 
     def readings(self, result: Rated) -> list[Reading]:

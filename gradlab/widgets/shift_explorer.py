@@ -131,7 +131,7 @@ class ShiftExplorer(DrawnExplorer):
         "Each weight is scaled, with its limit, to a largest size of 1; responses above zero are raised, those "
         "below are lowered. "
         "Triangles are the extrema, filled where Theorem 3 puts them, hollow elsewhere. Dotted: the continuous limit, "
-        "infinitely many responses; faint: the setting before you touched this control. As in the claims "
+        "infinitely many responses; faint: what you pinned. As in the claims "
         "report, an extremum may miss by one cell of the grid. Reach: how far the lowest or the highest point lies "
         "outside the band. Lengths are in units of y; on a support of 20 with 20 responses, one unit is one response."
     )
@@ -197,9 +197,9 @@ class ShiftExplorer(DrawnExplorer):
         case = tuple(getattr(state, key) for key in _CASE)
         return Shift(state, _on_grid(state), self.remember("limit", case, lambda: _limit(state)))
 
-    def charts(self, result: Shift, former: Shift | None) -> list[Curves]:
+    def charts(self, result: Shift, pinned: Shift | None) -> list[Curves]:
         """Return four charts: policy and preference, then the weights with their extrema."""
-        return [_shapes_chart(result, former), *(_weight_chart(name, result, former) for name in STATEMENTS)]
+        return [_shapes_chart(result, pinned), *(_weight_chart(name, result, pinned) for name in STATEMENTS)]
 
     def readings(self, result: Shift) -> list[Reading]:
         """Return verdicts, reaches, and the distance of Balanced-DPO from its limit."""
@@ -259,9 +259,9 @@ for name, place in places.items():  # a miss of one cell is allowed
 """
 
 
-def _shapes_chart(result: Shift, former: Shift | None) -> Curves:
+def _shapes_chart(result: Shift, pinned: Shift | None) -> Curves:
     """Return policy and preference, with handles that move their modes and widths."""
-    curves = [] if former is None else [*_shapes(former, faint=True)]
+    curves = [] if pinned is None else [*_shapes(pinned, faint=True)]
     curves += _shapes(result)
     return Curves(
         "policy and preference",
@@ -293,11 +293,11 @@ def _handles(curve: Curve, which: str, state: SimpleNamespace) -> Iterator[Handl
     )  # fmt: skip
 
 
-def _weight_chart(name: str, result: Shift, former: Shift | None) -> Curves:
+def _weight_chart(name: str, result: Shift, pinned: Shift | None) -> Curves:
     """Return a weight on the grid and in the limit, with its extrema and what Theorem 3 says of them."""
     size, says = result.size(name), result.says(name)
     scale = result.scale(name) * size
-    curves = [] if former is None else [_weight(name, former, former.size(name), faint=True)]
+    curves = [] if pinned is None else [_weight(name, pinned, pinned.size(name), faint=True)]
     curves += [
         Curve("n → ∞", result.limit.y, result.limit.values[name] / size, INK, "dotted"),
         _weight(name, result, size),

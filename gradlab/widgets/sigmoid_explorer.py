@@ -65,8 +65,8 @@ class SigmoidExplorer(DrawnExplorer):
     reading = (
         "Left: the share of comparisons that the better response wins, by Bradley–Terry; drag the dot to change the "
         "pair's Δu. Right: the loss −log σ(m), expected over the labels of such a pair; drag the dot to change the "
-        "policy's margin m = β(h_w − h_l). The triangle is under the lowest point. The faint curve is the setting "
-        "before."
+        "policy's margin m = β(h_w − h_l). The triangle is under the lowest point. The faint curve is what you "
+        "pinned."
     )
     takeaway = (
         "The lowest point is at m = Δu: DPO makes the policy's margin a measurement of the gap in utility. Where "
@@ -91,10 +91,10 @@ class SigmoidExplorer(DrawnExplorer):
         """Return the curve and the point."""
         return Pull(state.gap, state.margin, expected_loss(state.gap, MARGINS))
 
-    def charts(self, result: Pull, former: Pull | None) -> list[Chart]:
+    def charts(self, result: Pull, pinned: Pull | None) -> list[Chart]:
         """Return the sigmoid with the pair on it, and the expected loss over the margin."""
         violet, ochre, _ = CHOSEN
-        before = [Curve("before", MARGINS, former.loss, violet, faint=True)] if former else []
+        before = [Curve("pinned", MARGINS, pinned.loss, violet, faint=True)] if pinned else []
         lowest = float(expected_loss(result.gap, result.gap)) - _BELOW
         return [
             Curves(

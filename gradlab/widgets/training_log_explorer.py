@@ -159,8 +159,8 @@ class TrainingLogExplorer(DrawnExplorer):
         "others show; a click on a finding of the doctor shows its steps. A chart says which of its columns a log "
         "lacks. g_w and g_l are the gradients in the parameters through the winners and through the losers. The "
         "accuracy is the share of pairs with h_w > h_l; at the first step of the samples the policy is the reference, "
-        "all pairs tie, and it is 0. The table has the last values shown. Faint lines are the setting before you "
-        "touched this control. Of a long log each chart has the least and the largest value of every part."
+        "all pairs tie, and it is 0. The table has the last values shown. Faint lines are what you "
+        "pinned. Of a long log each chart has the least and the largest value of every part."
     )
     takeaway = (
         "A falling loss is a growing difference, and here both log-probabilities fall. λ_w follows length: summed "
@@ -245,11 +245,11 @@ class TrainingLogExplorer(DrawnExplorer):
             logs[side] = Curves(log, whole, extent, first, last)
         return Logs(logs, first, last, end, state.guess != UNASKED)
 
-    def charts(self, result: Logs, former: Logs | None) -> list[charts.Curves]:
+    def charts(self, result: Logs, pinned: Logs | None) -> list[charts.Curves]:
         """Return the loss of all steps with the ends of those shown, and a chart per panel."""
-        share = POINTS / (result.count() + (former.count() / 3 if former else 0))
+        share = POINTS / (result.count() + (pinned.count() / 3 if pinned else 0))
         parts = int(np.clip(share / 2, FEWEST, MOST))
-        return [_overview(result, parts), *(_chart(panel, result, former, parts) for panel in PANELS)]
+        return [_overview(result, parts), *(_chart(panel, result, pinned, parts) for panel in PANELS)]
 
     def readings(self, result: Logs) -> list[Reading]:
         """Return the ends of the curves, and notes on the files."""
@@ -285,7 +285,7 @@ class TrainingLogExplorer(DrawnExplorer):
         """Return what is shown as a matplotlib figure, with the chart that the page opens after the guess."""
         from gradlab.plotting.chart_figure import drawn
 
-        return drawn(self.charts(replace(self._shown(), guessed=True), self.former), width=PAGE)
+        return drawn(self.charts(replace(self._shown(), guessed=True), self.pinned), width=PAGE)
 
     def code(self, state: SimpleNamespace) -> str:
         """Return code that reads and smooths, and prints the ends of the curves."""
@@ -431,7 +431,7 @@ def _overview(result: Logs, parts: int) -> charts.Curves:
     )  # fmt: skip
 
 
-def _chart(panel: Panel, result: Logs, former: Logs | None, parts: int) -> charts.Curves:
+def _chart(panel: Panel, result: Logs, pinned: Logs | None, parts: int) -> charts.Curves:
     """Return a chart of the panel's columns, and of what a log lacks of them."""
     closed = _CLOSED in panel.columns and not result.guessed
     ends = [
@@ -444,7 +444,7 @@ def _chart(panel: Panel, result: Logs, former: Logs | None, parts: int) -> chart
     for side, log in {} if closed else result.logs.items():
         lacking = [column for column in panel.columns if not math.isfinite(log.extent.get(column, (math.nan,))[0])]
         words += [f"{side} has no {column} here" for column in lacking]
-        curves += _of(panel, side, former.logs.get(side) if former else None, parts // 3, faint=True)
+        curves += _of(panel, side, pinned.logs.get(side) if pinned else None, parts // 3, faint=True)
         curves += _of(panel, side, log, parts)
     places = np.linspace(y.high, y.low, len(words) + 2)[1:-1]
     labels = [charts.Label((2 * x.low + x.high) / 3, float(at), word, SIDES.get(word[0], ""))

@@ -138,7 +138,7 @@ class VarianceExplorer(DrawnExplorer):
         "first bar of its two is the shorter. With E[w] = 0 both are always true together. The map shows the ratio of "
         "the theorems' two sides around the case: teal where they hold, brown where not, the line between; the ring is "
         "the case, and a click moves it. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross "
-        "where not. Faint curves: the setting before you touched this control."
+        "where not. Faint curves: what you pinned."
     )
     takeaway = (
         "The inequality is not a law: with E[w] = 0 it is the same as Cov(w², p²) < E[w p]², so it fails where the "
@@ -219,10 +219,10 @@ class VarianceExplorer(DrawnExplorer):
         while around.go_on():
             yield case
 
-    def charts(self, result: Variances, former: Variances | None) -> list[Chart]:
+    def charts(self, result: Variances, pinned: Variances | None) -> list[Chart]:
         """Return four charts: policy and preference; the map or the draws; the weights; both sides."""
         around = _map(result) if result.state.family in _UP else _draws(result)
-        return [_shapes(result, former), around, _weights(result, former), _sides(result)]
+        return [_shapes(result, pinned), around, _weights(result, pinned), _sides(result)]
 
     def before_guess(self, charts: Sequence[Chart]) -> list[Chart]:
         """Return the charts with an empty map, since the map answers."""
@@ -280,27 +280,27 @@ print("Cov(w², p²) − E[w p]²", covariance_gap(w, p))  # below 0 where they 
 """
 
 
-def _shapes(result: Variances, former: Variances | None) -> Curves:
+def _shapes(result: Variances, pinned: Variances | None) -> Curves:
     """Return policy and preference, with handles that move their modes and widths."""
     return Curves(
         "policy and preference", "Curves of policy p and of preference q over the responses.",
-        Axis("response y", -10, 10), Axis("relative probability", 0, 1.15), _curves("pq", result, former),
+        Axis("response y", -10, 10), Axis("relative probability", 0, 1.15), _curves("pq", result, pinned),
         handles=[*_handles(result)], link="y", height=_HEIGHT,
     )  # fmt: skip
 
 
-def _weights(result: Variances, former: Variances | None) -> Curves:
+def _weights(result: Variances, pinned: Variances | None) -> Curves:
     return Curves(
         "weights", "Curves of DPO's weight and of the balanced weight over the responses.",
-        Axis("response y", -10, 10), Axis("relative weight", -1.1, 1.1), _curves(("w", "product"), result, former),
+        Axis("response y", -10, 10), Axis("relative weight", -1.1, 1.1), _curves(("w", "product"), result, pinned),
         rules=[Rule(y=0)], link="y", height=_HEIGHT,
     )  # fmt: skip
 
 
-def _curves(names: Sequence[str], result: Variances, former: Variances | None) -> list[Curve]:
+def _curves(names: Sequence[str], result: Variances, pinned: Variances | None) -> list[Curve]:
     """Return functions of the responses, p and q with one divisor, weights with one each."""
     curves = []
-    for of, faint in ((former, True), (result, False)):
+    for of, faint in ((pinned, True), (result, False)):
         if of is None:
             continue
         for name in names:
