@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.checks import between, one_of
+from gradlab.plotting.chart_scales import spelt
 from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Dash, Handle, Move
 from gradlab.plotting.palette import CHOSEN
 from gradlab.widgets.drawn_controls import Choice, Controls, Whole, slider
@@ -65,6 +66,7 @@ class CreditExplorer(DrawnExplorer):
     """A response of T tokens, a reward at its end, and a gradient from samples."""
 
     name = "credit"
+    in_page = True
     question = "How many samples does a policy gradient need before it knows which way to go?"
     prediction = (
         "a reward at the end of a response is credited to all its tokens. Try your guess without a baseline and with "
@@ -140,7 +142,7 @@ class CreditExplorer(DrawnExplorer):
     def outcome(self, result: Credit) -> tuple[str, str]:
         """Return how the samples grow with the length, for these settings."""
         truth = "same" if result.growth < 10**0.5 else "ten" if result.growth < 10**1.5 else "hundred"
-        return truth, f"With these settings 1,000 tokens need {result.growth:.3g} times as many samples as 100."
+        return truth, f"With these settings 1,000 tokens need {spelt(result.growth)} times as many samples as 100."
 
     def frame(self) -> pd.DataFrame:
         """Return the samples needed over the length."""

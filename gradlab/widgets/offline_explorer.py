@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from gradlab.plotting.chart_scales import spelt
 from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Handle, Move, Rule
 from gradlab.plotting.palette import CHOSEN, INK
 from gradlab.theory.families import on_cells
@@ -57,6 +58,7 @@ class OfflineExplorer(DrawnExplorer):
     """Samples from a data distribution, and a policy somewhere else."""
 
     name = "offline"
+    in_page = True
     question = "How far from its data may a policy go before the data say nothing about it?"
     prediction = (
         "10,000 samples come from a policy of width 2. A second policy of the same width is centred 6 responses, three "
@@ -133,7 +135,7 @@ class OfflineExplorer(DrawnExplorer):
             Curves(
                 "what the data are worth",
                 "What the data are worth over the centre of the policy",
-                Axis("centre of the policy (response)", 0, 19), Axis("samples of the policy's own", *_ENDS, "log"),
+                Axis("centre of the policy (response)", 0, 19), Axis("samples of its own", *_ENDS, "log"),
                 [*worth_before, Curve("worth", PLACES, result.samples * result.shares, violet)],
                 rules=[Rule(y=1.0, label="a single sample", dash="dotted")],
                 handles=[Handle("the policy's centre", result.policy[0], here, ochre, [Move("centre", "x")])],
@@ -151,8 +153,8 @@ class OfflineExplorer(DrawnExplorer):
         """Return what 10,000 samples are worth at three widths, and what they are worth here."""
         told = 10_000 * effective_share(bell(13, 2), bell(7, 2))
         return "two", (
-            f"10,000 samples around 7 are worth {told:.2g} of a policy around 13, both of width 2; here "
-            f"{result.samples:,.0f} are worth {result.samples * result.share:.3g}."
+            f"10,000 samples around 7 are worth {spelt(told)} of a policy around 13, both of width 2; here "
+            f"{spelt(result.samples)} are worth {spelt(result.samples * result.share)}."
         )  # fmt: skip
 
     def frame(self) -> pd.DataFrame:

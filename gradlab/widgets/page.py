@@ -105,13 +105,13 @@ def given() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1)
 def _given(registry: tuple[tuple[str, Callable[..., KnownLoss]], ...]) -> dict[str, Any]:
-    from gradlab.widgets.grid_explorer import GridExplorer
-    from gradlab.widgets.pair_explorer import PairExplorer
+    from gradlab.widgets import CreditExplorer, GridExplorer, OfflineExplorer, PairExplorer, SigmoidExplorer
 
+    kinds = (PairExplorer, GridExplorer, SigmoidExplorer, CreditExplorer, OfflineExplorer)
     return {
         "answer": answer(),
         "losses": [_loss(make()) for _, make in registry],
-        "explorers": {kind.name: _spec(kind) for kind in (PairExplorer, GridExplorer)},
+        "explorers": {kind.name: _spec(kind) for kind in kinds},
     }
 
 

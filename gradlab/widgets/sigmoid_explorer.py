@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from gradlab.plotting.chart_scales import spelt
 from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Handle, Move
 from gradlab.plotting.palette import CHOSEN, INK
 from gradlab.widgets.drawn_controls import Controls, slider
@@ -55,6 +56,7 @@ class SigmoidExplorer(DrawnExplorer):
     """A pair with utilities Δu apart, and a policy with margin m."""
 
     name = "sigmoid"
+    in_page = True
     question = "How much better must a response be to win nine times out of ten, and where does a pair stop pulling?"
     prediction = (
         "a pair that is always won (Δu → ∞) never stops pulling its margin up; a pair that is won with probability "
@@ -105,7 +107,7 @@ class SigmoidExplorer(DrawnExplorer):
             ),
             Curves(
                 "expected loss of the pair", "The expected loss over the policy's margin, with its lowest point",
-                Axis("margin m", -8, 8), Axis("expected loss (nats)", 0, 8),
+                Axis("margin m", -8, 8), Axis("expected loss (nats)", -0.5, 8),
                 [
                     *before, Curve("loss", MARGINS, result.loss, violet),
                     Curve("lowest point", np.array([result.gap]), np.array([lowest]), INK,
@@ -124,8 +126,8 @@ class SigmoidExplorer(DrawnExplorer):
     def outcome(self, result: Pull) -> tuple[str, str]:
         """Return the margin at which the pull is zero."""
         return "gap", (
-            f"The pull is σ(Δu) − σ(m): zero at m = Δu = {result.gap:.3g}, and {result.pull:.3g} at m = "
-            f"{result.margin:.3g}."
+            f"The pull is σ(Δu) − σ(m): zero at m = Δu = {spelt(result.gap)}, and {spelt(result.pull)} at m = "
+            f"{spelt(result.margin)}."
         )  # fmt: skip
 
     def frame(self) -> pd.DataFrame:

@@ -12,6 +12,7 @@ export * from "./charts";
 export * from "./curves";
 export * as effects from "./effects";
 export * from "./field";
+export * as foundations from "./foundations";
 export * from "./spec";
 export { heldBy } from "./grips";
 export * from "./handles";

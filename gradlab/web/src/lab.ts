@@ -2,6 +2,8 @@
 
 import { make } from "./dom";
 import type { ExplorerKind } from "./explorer";
+import { explorerOf } from "./formulas";
+import { CREDIT, OFFLINE, SIGMOID } from "./foundations";
 import { GridLab } from "./grid_lab";
 import { PairLab } from "./pair_lab";
 import css from "./lab.css";
@@ -13,6 +15,9 @@ import type { Given, Spec } from "./spec";
 export const KINDS: Record<string, { label: string; kind: ExplorerKind }> = {
   pair: { label: "One pair", kind: PairLab },
   grid: { label: "Training", kind: GridLab },
+  sigmoid: { label: "Foundations: a pair's pull", kind: explorerOf(SIGMOID) },
+  credit: { label: "sampled gradients", kind: explorerOf(CREDIT) },
+  offline: { label: "offline data", kind: explorerOf(OFFLINE) },
 };
 
 /** The result of `mountLab`, for tests and for those who build on it: the shells that were opened, by name. */

@@ -8,6 +8,7 @@ export const NOT_TRUE = "#8C510A";
 export const BALANCED_WEIGHT = "#E69F00";
 export const WINNER = "#0F3D21";
 export const LOSER = "#C77FD6";
+export const INK = "#444444"; // lines of reference
 export const CHOSEN = ["#4B3FA7", "#9A7400", "#C2418B"];
 export const SETTINGS = ["#332288", "#CC6677", "#44AA99", "#999933", "#AA4499", "#88CCEE"];
 export const LEAST = 1e-3; // probabilities at or below it are all equally dark

@@ -1,0 +1,135 @@
+"""The foundations in the page: charts, numbers, guesses and code are those of Python, for states drawn at random."""
+
+import re
+
+import numpy as np
+import pytest
+from node import needs_node, with_bundle
+from web_page import note_problems
+
+from gradlab.widgets import CreditExplorer, OfflineExplorer, SigmoidExplorer, page
+from gradlab.widgets.chart_messages import as_messages
+from gradlab.widgets.drawn_controls import Choice, Number
+
+STATES = 12
+BODY = """
+  const formula = lab.foundations[given.formula];
+  return given.states.map((state, at) => ({
+    charts: formula.charts(state, at ? given.states[at - 1] : null),
+    readings: formula.readings(state), outcome: formula.outcome(state), code: formula.code(state),
+  }));
+"""
+
+
+def drawn_state(explorer, rng):
+    """A state with every control somewhere between its ends, on its own scale."""
+    state = {}
+    for key, one in explorer.controls.items():
+        if isinstance(one, Choice):
+            state[key] = [value for _, value in one.options][rng.integers(len(one.options))]
+            continue
+        ends = np.log([one.low, one.high]) if one.scale == "log" else np.array([one.low, one.high])
+        value = ends[0] + rng.random() * (ends[1] - ends[0])
+        value = float(np.exp(value)) if one.scale == "log" else float(value)
+        state[key] = value if isinstance(one, Number) else round(value)
+    return state
+
+
+def flat(part):
+    """Lists, texts and numbers of a message, with arrays as lists."""
+    if isinstance(part, dict) and "f8" in part:
+        return np.frombuffer(part["f8"]).tolist()
+    if isinstance(part, dict):
+        return {key: flat(value) for key, value in part.items()}
+    return [flat(value) for value in part] if isinstance(part, list | tuple) else part
+
+
+def assert_equal(there, here, place=""):
+    assert type(there) is type(here) or {type(there), type(here)} == {int, float}, place
+    if isinstance(here, dict):
+        assert there.keys() == here.keys(), place
+        for key, value in here.items():
+            assert_equal(there[key], value, f"{place}.{key}")
+    elif isinstance(here, list):
+        assert len(there) == len(here), place
+        if here and all(isinstance(value, float | int) for value in here):
+            np.testing.assert_allclose(there, here, rtol=1e-9, atol=1e-9, err_msg=place)
+        else:
+            for at, (one, other) in enumerate(zip(there, here, strict=True)):
+                assert_equal(one, other, f"{place}[{at}]")
+    else:
+        assert there == (pytest.approx(here, rel=1e-9, abs=1e-9) if isinstance(here, float) else here), place
+
+
+@needs_node
+@pytest.mark.parametrize("kind", [SigmoidExplorer, CreditExplorer, OfflineExplorer])
+def test_the_page_computes_what_python_computes(kind):
+    explorer = kind()
+    rng = np.random.default_rng(7)
+    told = [{**explorer.state, **story.state} for story in kind.stories]
+    states = [*told, *(drawn_state(explorer, rng) for _ in range(STATES - len(told)))]
+    here, former = [], None
+    for state in states:
+        explorer.set(**state)
+        result = explorer.result
+        here.append({
+            "charts": flat(as_messages(explorer.charts(result, former))),
+            "readings": [row.message() for row in explorer.readings(result)],
+            "outcome": list(explorer.outcome(result)), "code": explorer.as_python(),
+        })  # fmt: skip
+        former = result
+    there = with_bundle(BODY, {"formula": kind.name.upper(), "states": states})
+    for at, (one, other) in enumerate(zip(there, here, strict=True)):
+        one["code"], other["code"] = (re.sub(r"(\d)\.0\b", r"\1", each["code"]) for each in (one, other))
+        assert_equal(one, other, f"{states[at]}")
+    explorer.close()
+
+
+HANDLES = {
+    "sigmoid": {"gap Δu": "gap", "margin m": "margin"},
+    "credit": {"tokens T, credit for the whole": "length", "tokens T, credit for one's own token": "length"},
+    "offline": {"the data's width": "data_width", "the data's centre": "data_centre", "the policy's centre": "centre",
+                "the policy's width": "width"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    file = tmp_path_factory.mktemp("foundations") / "page.html"
+    page.write_page(file)
+    return file.as_uri()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("view", HANDLES)
+def test_what_can_be_dragged_moves_its_control_by_mouse_and_by_key(view, address, chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    tab, problems = context.new_page(), []
+    note_problems(tab, problems)
+    tab.goto(f"{address}#view={view}")
+    tab.wait_for_function("globalThis.gradlabLab && document.querySelector('.gl-handle')")
+
+    def state():
+        return tab.evaluate("view => ({ ...gradlabLab.shells[view].history.state })", view)
+
+    for name, control in HANDLES[view].items():
+        handle = tab.locator(f'.gl-handle[aria-label="{name}"]').first
+        start = state()
+        box = handle.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        tab.mouse.move(x, y)
+        tab.mouse.down()
+        tab.mouse.move(x + 40, y - 10, steps=4)
+        tab.mouse.up()
+        dragged = state()
+        assert {key for key in start if start[key] != dragged[key]} == {control}
+        assert handle.bounding_box()["x"] == pytest.approx(box["x"] + 40, abs=3)
+        handle.focus()
+        tab.keyboard.press("ArrowRight")
+        assert state()[control] > dragged[control]
+        for _ in range(2):
+            tab.keyboard.press("Control+z")
+        tab.wait_for_timeout(50)
+        assert state() == start
+    context.close()
+    assert problems == []
