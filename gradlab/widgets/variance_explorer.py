@@ -30,7 +30,7 @@ _LOOKS: dict[str, tuple[str, str, Dash]] = {
     "product": ("w·p", SETTINGS[1], "dashed"),
 }
 _HEIGHT = 165  # of each chart, in pixels
-_RATIO = "log₁₀ (Var[w] E[p²] / Var[w p])"  # above 0 where the theorems hold
+_RATIO = "log₁₀ bound/variance"  # Var[w] E[p²] / Var[w p]: above 0 where the theorems hold
 
 FAMILIES: dict[str, Callable[..., families.Pair]] = {
     "gaussian": families.gaussian_pair,
@@ -38,7 +38,7 @@ FAMILIES: dict[str, Callable[..., families.Pair]] = {
     "Dirichlet": families.dirichlet_pair,
 }
 _UP = {  # the y axis of the map: its control, its values and its name
-    "gaussian": ("sigma_p", np.geomspace(0.375, 12, POINTS), "σ_p (units of y)"),
+    "gaussian": ("sigma_p", np.geomspace(0.375, 12, POINTS), "σ_p (y)"),
     "one peak": ("rest", np.geomspace(1e-4, 0.5, POINTS), "1 − peak"),
 }
 _ACROSS = np.linspace(0, 12, POINTS)
@@ -135,10 +135,10 @@ class VarianceExplorer(DrawnExplorer):
         "apart, and the diamonds, one σ away, to change a width. Below: DPO's weight w and the balanced weight w·p, "
         "each divided by its largest size. The bars are the two sides of the theorems, Var[w p] < Var[w] E[p²], and of "
         "the condition that decides, Cov(w², p²) < E[w p]², in units of Var[w] E[p²]: each statement is true where the "
-        "first bar of its two is the shorter. With E[w] = 0 both are always true together. The map shows the ratio of "
-        "the theorems' two sides around the case: teal where they hold, brown where not, the line between; the ring is "
-        "the case, and a click moves it. For Dirichlet draws a mark is a draw, a dot where the theorems hold, a cross "
-        "where not. Faint curves: what you pinned."
+        "first bar of its two is the shorter. With E[w] = 0 both are always true together. The map shows the theorems' "
+        "bound over the variance around the case, with lengths in units of y: teal where they hold, brown where not, "
+        "the line between; the ring is the case, and a click moves it. For Dirichlet draws a mark is a draw, a dot "
+        "where the theorems hold, a cross where not. Faint curves: what you pinned."
     )
     takeaway = (
         "The inequality is not a law: with E[w] = 0 it is the same as Cov(w², p²) < E[w p]², so it fails where the "
@@ -348,7 +348,7 @@ def _map(result: Variances) -> Map:
     up = Axis(label, float(heights[0]), float(heights[-1]), "log")
     return Map(
         "where Theorems 4–5 hold (teal)", f"Map of the ratio of the theorems' two sides, by distance and {label}.",
-        Axis("distance of the modes (units of y)", 0, 12), up, _ACROSS, heights,
+        Axis("distance (y)", 0, 12), up, _ACROSS, heights,
         -result.around.whole, _RATIO, -1, 1, "signed", levels=[Level(0.0, "#000000")],
         ring=(result.state.distance, getattr(result.state, control)), picks=("distance", control), height=_HEIGHT,
     )  # fmt: skip
