@@ -16,6 +16,7 @@ from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, regist
 from gradlab.widgets import EXPLORERS, GridExplorer, PairExplorer
 from gradlab.widgets.compared_losses import SLOTS
 from gradlab.widgets.drawn_explorer import DrawnExplorer
+from gradlab.widgets.losses_in_page import facts_of
 from gradlab.widgets.world_texts import Paint, paint_text, read_paint, read_world, world_lines, world_text
 
 COMPARING = [PairExplorer, GridExplorer]
@@ -36,6 +37,22 @@ class Forked:
     def __call__(self, logps):
         gap = logps.win_logratio - logps.lose_logratio
         return gap**2 if float(gap.mean()) > 0 else 2 * gap**2
+
+
+@dataclass(frozen=True)
+class Loose:
+    """A loss with a real number, a whole number, and a number of neither kind."""
+
+    beta: float = 1
+    count: int = 2
+    maybe: "float | None" = None
+    name = "loose"
+    equation = "−β(h_w − h_l)"
+    source = "a test"
+    antisymmetric = False
+
+    def __call__(self, logps):
+        return -self.beta * (logps.win_logratio - logps.lose_logratio)
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,23 @@ def test_losses_are_names_or_objects_with_their_numbers(kind):
     explorer.reset()
     assert explorer.state == state
     explorer.close()
+
+
+@both
+def test_a_whole_number_in_a_field_of_real_numbers_has_the_same_control(kind):
+    whole, real = kind(losses=[Hinge(1), DPO(2)]), kind(losses=[Hinge(1.0), DPO(2.0)])
+    assert whole.spec() == real.spec()
+    assert whole.spec()["controls"]["beta_a"]["kind"] == "number"
+    assert {one["name"]: one["hyper"] for one in whole.spec()["losses"]}["hinge"] == {"beta": 1.0}
+    assert [type(whole.state[name]) for name in ("beta_a", "beta_b")] == [float, float]
+    whole.close()
+    real.close()
+
+
+@pytest.mark.parametrize("loss", [DPO(1), Hinge(2), Loose(1, 3)])
+def test_a_page_is_told_of_whole_numbers_in_fields_of_real_numbers(loss):
+    assert facts_of(loss)["hyper"] == {"beta": float(loss.beta)}
+    assert isinstance(facts_of(loss)["hyper"]["beta"], float)
 
 
 @both

@@ -120,6 +120,12 @@ def test_laws_give_the_constants_of_a_loss_at_any_hyper_parameters(loss, dtype):
     assert [law.at(at) for law in found] == pytest.approx(constants, rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", [DPO, Hinge])
+def test_a_whole_number_in_a_field_of_real_numbers_can_be_moved_too(kind):
+    assert laws(kind(3), torch.float64) == laws(kind(3.0), torch.float64)
+    assert laws(kind(3), torch.float64)[2] == {"beta": 3.0}
+
+
 @dataclass(frozen=True)
 class Odd:
     """A loss with one constant of two hyper-parameters, or with other operations from some value on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -53,6 +54,25 @@ class HyperParameter(NamedTuple):
     """Defaults by name of loss, for the losses that have the hyper-parameter."""
     slider: SliderRange | None
     """The stops of its slider; None where it has no slider."""
+
+
+def numbers_of(loss: PairLoss) -> dict[str, Any]:
+    """Return a loss's hyper-parameters that are numbers, by name; a number in a field of floats is a float, 1 too.
+
+    {} for a loss that is no dataclass. Annotations that cannot be read leave the numbers as they are.
+    """
+    if not is_dataclass(loss):
+        return {}
+    try:
+        kinds = get_type_hints(type(loss))
+    except Exception:  # an annotation may be any code
+        kinds = {}
+    values = {field.name: getattr(loss, field.name) for field in fields(loss)}
+    return {
+        name: float(value) if kinds.get(name) is float else value
+        for name, value in values.items()
+        if isinstance(value, numbers.Real)
+    }
 
 
 def hyper_parameters(taken: Collection[str] = ()) -> dict[str, HyperParameter]:

@@ -18,6 +18,7 @@ import traitlets
 
 from gradlab.checks import between, count
 from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, hyper_parameters, pair_loss
+from gradlab.losses.registry import numbers_of
 
 Scale = Literal["linear", "log", "logit"]
 
@@ -304,11 +305,10 @@ def known_hyper_parameters(given: Losses = NO_LOSSES) -> dict[str, HyperParamete
         return registered
     parameters = {name: of._replace(defaults=dict(of.defaults)) for name, of in registered.items()}
     for title, loss in others.items():
-        for field in fields(loss) if is_dataclass(loss) else ():
-            value = getattr(loss, field.name)
-            if isinstance(value, float | int):
-                new = HyperParameter(type(value), {}, field.metadata.get("slider"))
-                parameters.setdefault(field.name, new).defaults[title] = value
+        sliders = {field.name: field.metadata.get("slider") for field in fields(loss)} if is_dataclass(loss) else {}
+        for name, value in numbers_of(loss).items():
+            new = HyperParameter(type(value), {}, sliders[name])
+            parameters.setdefault(name, new).defaults[title] = value
     return parameters
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from gradlab.checks import one_of
 from gradlab.lab.engine.webassembly import refusal, slopes_kernel, training_kernel
 from gradlab.lab.training import Training
 from gradlab.losses import PAIR_LOSSES, PairLoss, pair_loss
-from gradlab.losses.registry import FAMILIES
+from gradlab.losses.registry import FAMILIES, numbers_of
 from gradlab.widgets.drawn_controls import NO_LOSSES, Losses, loss_names, with_numbers
 
 SLOPES = "slopes"  # the kernel of ∂L/∂log π of pairs; others are named by what trains: "free adam"
@@ -26,7 +25,7 @@ def facts_of(loss: PairLoss) -> dict[str, Any]:
     """Return what a page says of a loss; ``reason`` says why the engine cannot compile it, "" if it can."""
     return {
         "name": loss.name, "label": getattr(loss, "label", loss.name), "equation": loss.equation, "source": loss.source,
-        "family": _family(loss), "hyper": _numbers_of(loss), "reason": refusal(loss),
+        "family": _family(loss), "hyper": _movable(loss), "reason": refusal(loss),
     }  # fmt: skip
 
 
@@ -53,10 +52,9 @@ def asked_kernel(message: Mapping[str, Any], given: Losses = NO_LOSSES) -> dict[
     return kernel_of(loss, message["what"])
 
 
-def _numbers_of(loss: PairLoss) -> dict[str, float]:
+def _movable(loss: PairLoss) -> dict[str, float]:
     """Return the hyper-parameters that a page can move."""
-    found = {one.name: getattr(loss, one.name) for one in fields(loss)} if is_dataclass(loss) else {}
-    return {name: value for name, value in found.items() if isinstance(value, float)}
+    return {name: value for name, value in numbers_of(loss).items() if isinstance(value, float)}
 
 
 def _family(loss: PairLoss) -> str:

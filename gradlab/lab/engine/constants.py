@@ -16,6 +16,7 @@ import torch
 
 from gradlab.lab.engine.trace import Trace, derivative
 from gradlab.losses import PairLoss
+from gradlab.losses.registry import numbers_of
 
 # Places in a slider's range, or multiples of a default without a slider. They are irregular on purpose: no two
 # formulas agree on all of them, and none is a special value, such as λ = ½, at which the trace may be another.
@@ -71,7 +72,7 @@ def laws(loss: PairLoss, dtype: torch.dtype) -> tuple[PairLoss, tuple[Law, ...],
                 return None
             found[number] = law
     general = replace(loss, **middle)  # type: ignore[type-var]
-    served = {name: getattr(loss, name) for name in values}
+    served = {name: numbers_of(loss)[name] for name in values}
     return (general, tuple(found), served) if _holds(loss, values, found, trace, dtype) else None
 
 
@@ -80,8 +81,9 @@ def _values(loss: PairLoss) -> dict[str, list[float]] | None:
     if not is_dataclass(loss):
         return None
     values = {}
+    known = numbers_of(loss)
     for field in fields(loss):
-        default, slider = getattr(loss, field.name), field.metadata.get("slider")
+        default, slider = known.get(field.name), field.metadata.get("slider")
         if not isinstance(default, float):
             continue  # a page does not move switches and whole numbers
         if slider is None:
