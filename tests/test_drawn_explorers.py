@@ -68,7 +68,7 @@ def ends_of(explorer):
 
 def seen(explorer):
     """What the page draws."""
-    return as_messages(explorer.charts(explorer.result, explorer.former))
+    return as_messages(explorer.charts(explorer.result, explorer.pinned))
 
 
 def handles_of(explorer):
@@ -85,7 +85,7 @@ def test_every_control_works_at_its_ends_and_between_them(explorer):
             explorer.finish()
             assert explorer.error is None, f"{key} = {value!r}: {explorer.status}"
             assert explorer.controls[key].value == value
-            explorer.charts(explorer.result, explorer.former)
+            explorer.charts(explorer.result, explorer.pinned)
         explorer.reset()
         assert control.value == before
 
