@@ -15,12 +15,12 @@ from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, register_loss, unregister_loss
 from gradlab.widgets import EXPLORERS, GridExplorer, PairExplorer
 from gradlab.widgets.compared_losses import SLOTS
-from gradlab.widgets.drawn_explorer import DrawnExplorer
+from gradlab.widgets.explorer import Explorer
 from gradlab.widgets.losses_in_page import facts_of
 from gradlab.widgets.world_texts import Paint, paint_text, read_paint, read_world, world_lines, world_text
 
 COMPARING = [PairExplorer, GridExplorer]
-WITH_MENUS = [kind for kind in EXPLORERS.values() if issubclass(kind, DrawnExplorer)]
+WITH_MENUS = [kind for kind in EXPLORERS.values() if issubclass(kind, Explorer)]
 both = pytest.mark.parametrize("kind", COMPARING, ids=lambda kind: kind.name)
 Hinge.__module__ = SquaredMargin.__module__ = "own_losses"
 

@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gradlab.plotting.charts import Axis, Curve, Curves
-from gradlab.widgets import drawn_explorer as module
-from gradlab.widgets.drawn_controls import Choice, Line, Number, Switch, Whole, log_slider, probability, slider
-from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
+from gradlab.widgets import explorer as module
+from gradlab.widgets.controls import Choice, Line, Number, Switch, Whole, log_slider, probability, slider
+from gradlab.widgets.explorer import Explorer, Reading, Story
 from gradlab.widgets.losses_in_page import asked_kernel
 
 
-class Slope(DrawnExplorer):
+class Slope(Explorer):
     """A line of a slope."""
 
     name, question, prediction, reading, takeaway = "slope", "How steep?", "five", "a line", "it was the slope"

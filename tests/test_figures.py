@@ -19,7 +19,6 @@ from gradlab.experiments.methods import METHODS
 from gradlab.plotting import palette
 from gradlab.plotting.looks import WIDTH
 from gradlab.plotting.symbols import typeset, typeset_all
-from gradlab.widgets.view import SIDES, THIRD, View
 
 FIGURES = Path(__file__).parent.parent / "figures"
 SHOWN = 800  # pixels of a figure's width on GitHub
@@ -126,10 +125,6 @@ def test_every_meaning_has_colours_of_its_own():
     assert not methods & set(palette.SETTINGS)
 
 
-def test_an_explorers_sides_have_the_palettes_colours():
-    assert [one["color"] for one in (*SIDES.values(), *THIRD.values())] == list(palette.CHOSEN)
-
-
 def test_winner_and_loser_and_the_two_sides_differ_in_grey():
     assert luminance(palette.LOSER) - luminance(palette.WINNER) > 0.15
     assert luminance(palette.CHOSEN[1]) - luminance(palette.CHOSEN[0]) > 0.1
@@ -200,13 +195,3 @@ def test_ppo_on_the_true_utility_lies_below_dpo_for_the_reason_that_the_caption_
     assert finite["kl"] == pytest.approx(2 * oracle["kl"], rel=0.3)
     assert finite["trade"] < oracle["trade"]
     assert means.loc["exact", "dpo"].to_numpy() == pytest.approx(oracle.to_numpy(), abs=0.01)
-
-
-def test_an_explorer_typesets_still_texts_and_leaves_live_texts_and_names_of_logs_alone():
-    view = View(300, 200, "")
-    axis = view.figure.subplots()
-    axis.set_xlabel("π_w")
-    live = view.live(axis.text(0, 0, "λ_w"))
-    name = axis.text(0, 0.5, "runs/λ_w", parse_math=False)
-    view.redraw()
-    assert [axis.get_xlabel(), live.get_text(), name.get_text()] == [r"$\pi_{w}$", "λ_w", "runs/λ_w"]

@@ -145,7 +145,7 @@ def test_readmes_hinge_is_live_once_it_is_registered(registered, capsys):
     assert cli.main(["fit", "--loss", "hinge", "--beta", "0.5", "--steps", "3", "--prompts", "2"]) == 0
     from gradlab.widgets.controls import loss_controls
 
-    assert "hinge" in loss_controls("A", "_a", "dpo")["loss_a"].options
+    assert "hinge" in dict(loss_controls("a", ["dpo"])["loss_a"].options)
     unregister_loss("hinge")
     with pytest.raises(ValueError, match=r"^loss must be one of"):
         pair_loss("hinge")

@@ -9,7 +9,7 @@ from web_page import note_problems
 
 from gradlab.widgets import CreditExplorer, OfflineExplorer, SigmoidExplorer, page
 from gradlab.widgets.chart_messages import as_messages
-from gradlab.widgets.drawn_controls import Choice, Number
+from gradlab.widgets.controls import Choice, Number
 
 STATES = 12
 BODY = """

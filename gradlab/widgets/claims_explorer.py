@@ -22,8 +22,8 @@ from gradlab.plotting.charts import Picture
 from gradlab.stats.words import WORDS
 from gradlab.store.artifacts import load_frame
 from gradlab.store.shipped import shipped
-from gradlab.widgets.drawn_controls import Choice, Controls, Whole
-from gradlab.widgets.drawn_explorer import UNASKED, DrawnExplorer, Reading, Story, stamp
+from gradlab.widgets.controls import Choice, Controls, Whole
+from gradlab.widgets.explorer import UNASKED, Explorer, Reading, Story, stamp
 from gradlab.widgets.parts import Table
 
 _ALL, _NONE = "all", "none"
@@ -71,7 +71,7 @@ class Opened:
     guessed: bool  # whether the reader may see the words of all claims
 
 
-class ClaimsExplorer(DrawnExplorer):
+class ClaimsExplorer(Explorer):
     """Every claim of the paper with its answer, the reasons, its figures and its data; nothing is judged again."""
 
     name = "claims"

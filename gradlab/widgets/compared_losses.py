@@ -10,7 +10,7 @@ from gradlab.checks import shown
 from gradlab.losses import PAIR_LOSSES, PairLoss, pair_loss
 from gradlab.plotting.charts import Dash
 from gradlab.plotting.palette import CHOSEN, SETTINGS
-from gradlab.widgets.drawn_controls import (
+from gradlab.widgets.controls import (
     Controls,
     Whole,
     chosen_loss,
@@ -19,7 +19,7 @@ from gradlab.widgets.drawn_controls import (
     loss_code,
     loss_controls,
 )
-from gradlab.widgets.drawn_explorer import DrawnExplorer
+from gradlab.widgets.explorer import Explorer
 from gradlab.widgets.losses_in_page import asked_kernel, facts_of_losses
 
 SLOTS = "abcdef"
@@ -30,7 +30,7 @@ LOOKS: dict[str, tuple[str, Dash]] = {
 _STARTS = ("dpo", "bdpo", "nbdpo", "fixed-weight", "ipo", "cdpo")
 
 
-class ComparingExplorer(DrawnExplorer):
+class ComparingExplorer(Explorer):
     """An explorer with ``count`` losses, A, B, …, whose kernels the page runs."""
 
     in_page: ClassVar[bool] = True

@@ -1,133 +1,315 @@
-"""Controls of each kind, all of one width, each with a name and a hint; and the menu of losses from the registry."""
+"""Controls of explorers: a value each, with a name, a hint and what it accepts; the page draws them from these facts.
+
+They are ipywidgets, so that ``observe``, ``jslink`` and other boxes work; a control reaches the page only when it
+is linked or shown by itself, since the explorer's front end draws all of an explorer's controls.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal
 
 import ipywidgets as widgets
 import traitlets
 
-from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, SliderRange, hyper_parameters, pair_loss
+from gradlab.checks import between, count
+from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, hyper_parameters, pair_loss
+from gradlab.losses.registry import numbers_of
 
-Controls = dict[str, Any]  # widgets with a value and a layout
-_SHAPE = {"style": {"description_width": "92px"}, "layout": {"width": "300px", "margin": "1px 12px 1px 0"}}
+Scale = Literal["linear", "log", "logit"]
 
 
-class Slider(widgets.SelectionSlider):
-    """A slider over stops, with exact values.
+class Control:
+    """The part that all controls share.
 
-    Not a FloatSlider: the page of a FloatSlider moves a value that lies between its steps to the nearest step, and
-    sends it back, late enough to undo what Python has done in the meantime.
+    Attributes
+    ----------
+    title, hint  the control's name in the page, and words on what it is.
+    hidden       whether the control has no effect in the present state; explorers set it in ``adapt``.
+    part         {} or what the control belongs to, such as ``{"loss": "a"}``: the menu of loss A.
     """
 
-    def __init__(self, name: str, value: float, stops: Iterable[float], hint: str = "") -> None:
-        """Make the slider; ``value`` becomes a stop too. Where all stops are whole numbers, others are refused."""
-        self._own = {*stops, value}
-        super().__init__(options=_named(self._own), value=value, description=name, tooltip=hint or name, **_SHAPE)
+    kind: str
+    value: Any
+
+    def __init__(self, label: str, value: Any, hint: str = "", **more: Any) -> None:
+        """Make a control with this value; ``more`` as the ipywidget takes it."""
+        self.title, self.hint, self.hidden = label, hint, False
+        self.part: dict[str, str] = {}
+        super().__init__(value=value, description=label, tooltip=hint or label, **more)  # type: ignore[call-arg]
+
+    def open(self) -> None:
+        """Leave the page alone until something shows or links the control."""
 
     @property
-    def stops(self) -> list[float]:
-        """The values that the slider can take, in order."""
-        return [value for _, value in self.options]
+    def model_id(self) -> str:
+        """The control's name in the page, which knows it from now on."""
+        if self.comm is None:  # type: ignore[attr-defined]
+            super().open()  # type: ignore[misc]
+        return self.comm.comm_id  # type: ignore[attr-defined]
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        assert self.model_id
+        return super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+
+    def accepted(self, key: str, value: Any) -> Any:
+        """Return the value if the control takes it; ValueError in one line if not, which names it ``key``."""
+        raise NotImplementedError
+
+    def parsed(self, text: str) -> Any:
+        """Return the value that a link writes as this text; the text itself where it is none, to be refused."""
+        return text
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control."""
+        return {"kind": self.kind, "label": self.title, "hint": self.hint, "start": self.value, **self.part}
 
     @traitlets.validate("value")
-    def _validate_value(self, proposal: Any) -> float:
-        if proposal.value not in self.stops:
-            raise traitlets.TraitError(
-                f"{self.description} must be one of its stops, {self.stops[0]:g} to {self.stops[-1]:g}, got "
-                f"{proposal.value!r}; explorer.set(…) takes values between them too"
-            )
-        return proposal.value
-
-    def include(self, value: float) -> None:
-        """Make a value between the ends a stop, in place of the last stop added so, and go there."""
-        if value not in self.stops:
-            self.options = _named({*self._own, value})
-        self.value = value
+    def _validate_value(self, proposal: Any) -> Any:
+        try:
+            return self.accepted(self.title, proposal.value)
+        except (ValueError, TypeError) as error:
+            raise traitlets.TraitError(str(error)) from error
 
 
-def slider(name: str, value: float, low: float, high: float, step: float, hint: str = "") -> Slider:
-    """Return a slider over evenly spaced numbers from ``low`` to ``high``."""
-    count = round((high - low) / step)
-    return Slider(name, float(value), (round(low + k * step, 9) for k in range(count + 1)), hint)
+class Number(Control, widgets.FloatText):
+    """A number between two ends, on a linear, logarithmic or logit track."""
+
+    kind = "number"
+
+    def __init__(self, label: str, value: float, low: float, high: float, hint: str = "", scale: Scale = "linear"):
+        """Make the control; ``low`` and ``high`` are the ends of the track and of what is accepted."""
+        self.low, self.high, self.scale = low, high, scale
+        super().__init__(label, float(value), hint)
+
+    def accepted(self, key: str, value: Any) -> float:
+        """Return the value as a float; ValueError unless it is a number between the ends."""
+        return float(between(key, value, self.low, self.high))
+
+    def parsed(self, text: str) -> Any:
+        """Return the number that a link writes as this text; the text itself where it is none, to be refused."""
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control; null is no end."""
+        low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
+        return {**super().spec(), "low": low, "high": high, "scale": self.scale}
 
 
-def log_slider(name: str, value: float, low: float, high: float, hint: str = "", step: float = 0.05) -> Slider:
-    """Return a logarithmic slider over numbers of two digits, with 1 and both ends, 10**low and 10**high."""
-    inside = range(math.ceil(low / step), math.floor(high / step) + 1)
-    ends = {float(f"{10**end:.12g}") for end in (low, high)}
-    stops = {float(f"{10 ** (k * step):.2g}") for k in inside}
-    return Slider(name, float(value), {stop for stop in stops if min(ends) < stop < max(ends)} | ends, hint)
+class Whole(Control, widgets.IntText):
+    """A whole number between two ends."""
+
+    kind = "whole"
+
+    def __init__(
+        self, label: str, value: int, low: int, high: int, hint: str = "", scale: Literal["linear", "log"] = "linear"
+    ) -> None:
+        """Make the control; ``low`` and ``high`` are accepted too."""
+        self.low, self.high, self.scale = low, high, scale
+        super().__init__(label, value, hint)
+
+    def accepted(self, key: str, value: Any) -> int:
+        """Return the value; ValueError unless it is a whole number between the ends."""
+        return count(key, value, self.low, self.high)
+
+    def parsed(self, text: str) -> Any:
+        """Return the number that a link writes as this text; the text itself where it is none, to be refused."""
+        return int(text) if text.lstrip("-").isdecimal() else text
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control."""
+        return {**super().spec(), "low": self.low, "high": self.high, "scale": self.scale}
 
 
-def whole_slider(name: str, value: int, low: int, high: int, hint: str = "", step: int = 1) -> Slider:
-    """Return a slider over whole numbers from ``low`` to ``high``."""
-    return Slider(name, value, range(low, high + 1, step), hint)
+class Choice(Control, widgets.Dropdown):
+    """One of several values, each with a text that is shown; ``refused`` says why some cannot be chosen, by value.
 
-
-def choice(name: str, value: Any, options: Iterable[Any] | Mapping[str, Any], hint: str = "") -> widgets.Dropdown:
-    """Return a menu; a mapping gives shown text and value."""
-    listed = list(options.items()) if isinstance(options, Mapping) else list(options)
-    return widgets.Dropdown(options=listed, value=value, description=name, tooltip=hint or name, **_SHAPE)
-
-
-def switch(name: str, value: bool, hint: str = "") -> widgets.Checkbox:
-    """Return a tick box."""
-    return widgets.Checkbox(value, description=name, tooltip=hint or name, **_SHAPE)
-
-
-def text(name: str, value: str, hint: str) -> widgets.Text:
-    """Return a line to type in, read when Enter is pressed or the line is left."""
-    return widgets.Text(value, description=name, tooltip=hint, placeholder=hint, continuous_update=False, **_SHAPE)
-
-
-def loss_controls(label: str, key: str, loss: str, beta: float = 1.0) -> Controls:
-    """Return a menu of all registered losses, and a control for each number of any loss, with β first.
-
-    The control is a slider where the loss names its stops, and else a field to type in.
-
-    label, key  of the controls: ``loss_a``, ``beta_a``, … for key ``_a``.
+    Where its options change with other controls (``changing``), Python alone checks a value.
     """
-    controls: Controls = {
-        f"loss{key}": choice(label, loss, list(PAIR_LOSSES), "from the registry of losses"),
-    }
-    for name, of in _hyper_parameters().items():
-        value, title, hint = next(iter(of.defaults.values())), name.replace("_", " "), ""
-        if name == "beta":
-            value, title, hint = beta, "β", "inverse temperature; the paper's is 1"
-        controls[f"{name}{key}"] = _control(f"{title} of {label}", value, of.slider, hint)
+
+    kind = "choice"
+
+    def __init__(
+        self, label: str, value: Any, options: Iterable[Any] | Mapping[str, Any], hint: str = "", changing: bool = False
+    ) -> None:
+        """Make the menu; a mapping gives shown text and value."""
+        self.changing = changing
+        listed = list(options.items()) if isinstance(options, Mapping) else [(str(one), one) for one in options]
+        self.refused: dict[Any, str] = {}
+        super().__init__(label, value, hint, options=listed)
+
+    def accepted(self, key: str, value: Any) -> Any:
+        """Return the value; ValueError unless it is one of the menu's that can be chosen."""
+        values = [each for _, each in self.options]
+        if not any(type(each) is type(value) and each == value for each in values):
+            raise ValueError(f"{key} must be one of {', '.join(map(str, values))}; got {value!r}")
+        if value in self.refused:
+            raise ValueError(f"{key} must be one that can be shown; {value} cannot: {self.refused[value]}")
+        return value
+
+    def parsed(self, text: str) -> Any:
+        """Return the option that a link writes as this text; the text itself where it is none, to be refused."""
+        return next((value for _, value in self.options if str(value) == text), text)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control."""
+        return {**super().spec(), "options": self.listed(), **({"changing": True} if self.changing else {})}
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return the options as the page takes them."""
+        return [{"label": label, "value": value} for label, value in self.options]
+
+
+class Switch(Control, widgets.Checkbox):
+    """A tick box."""
+
+    kind = "flag"
+
+    def accepted(self, key: str, value: Any) -> bool:
+        """Return the value; ValueError unless it is True or False."""
+        if not isinstance(value, bool):
+            raise ValueError(f"{key} must be True or False, got {value!r}")
+        return value
+
+    def parsed(self, text: str) -> Any:
+        """Return the truth that a link writes as this text; the text itself where it is none, to be refused."""
+        return {"true": True, "false": False}.get(text, text)
+
+
+class Line(Control, widgets.Text):
+    """A line to type in, read when Enter is pressed or the line is left."""
+
+    kind = "text"
+
+    def __init__(self, label: str, value: str, hint: str = "") -> None:
+        """Make the line with this text."""
+        super().__init__(label, value, hint, continuous_update=False, placeholder=hint)
+
+    def accepted(self, key: str, value: Any) -> str:
+        """Return the value; ValueError unless it is a text."""
+        if not isinstance(value, str):
+            raise ValueError(f"{key} must be a text, got {value!r}")
+        return value
+
+
+Controls = dict[str, Any]  # Control by name; Any, since a type that is both Control and Widget cannot be written
+
+
+def slider(label: str, value: float, low: float, high: float, hint: str = "") -> Number:
+    """Return a slider over the numbers from ``low`` to ``high``."""
+    return Number(label, value, low, high, hint)
+
+
+def log_slider(label: str, value: float, low: float, high: float, hint: str = "") -> Number:
+    """Return a logarithmic slider over the numbers from 10**low to 10**high."""
+    return Number(label, value, float(f"{10**low:.12g}"), float(f"{10**high:.12g}"), hint, "log")
+
+
+def probability(label: str, value: float, low: float, high: float, hint: str = "") -> Number:
+    """Return a slider over probabilities, with as much room near 0 as near 1."""
+    return Number(label, value, low, high, hint, "logit")
+
+
+Losses = Mapping[str, PairLoss]  # losses by name that the registry does not have
+NO_LOSSES: Losses = MappingProxyType({})
+
+
+def loss_controls(
+    slots: str, losses: Iterable[str], beta: Mapping[str, float] | float = 1.0, given: Losses = NO_LOSSES
+) -> Controls:
+    """Return the menus of losses A, B, … and a control for each number of any loss, with β first.
+
+    slots   the letters of the losses, such as "ab": controls are ``loss_a``, ``beta_a``, ….
+    losses  the loss with which each begins. beta: with which β, for all, or by letter.
+    given   losses by name that the registry does not have.
+    """
+    controls: Controls = {}
+    for slot, loss in zip(slots, losses, strict=True):
+        menu = Choice(f"loss {slot.upper()}", loss, loss_names(given), "from the registry of losses")
+        menu.part = {"loss": slot}
+        controls[f"loss_{slot}"] = menu
+        controls |= hyper_controls(slot, known_hyper_parameters(given), beta)
     return controls
 
 
-def chosen_loss(state: Mapping[str, Any], key: str) -> PairLoss:
-    """Return the loss that ``loss_controls`` of that key are set to."""
-    name = state[f"loss{key}"]
-    return pair_loss(name, **{field: state[f"{field}{key}"] for field in _fields(name)})
+def hyper_controls(
+    slot: str, parameters: Mapping[str, HyperParameter], beta: Mapping[str, float] | float = 1.0
+) -> Controls:
+    """Return a control for each of these hyper-parameters of a slot, by its name and the slot's letter."""
+    controls: Controls = {}
+    for name, of in parameters.items():
+        start = next(iter(of.defaults.values()))
+        if name == "beta":
+            start = beta if isinstance(beta, float | int) else beta.get(slot, 1.0)
+        control: Any = _hyper_control(name, start, of)
+        control.part = {"hyper": name, "of": slot}
+        control.description = f"{control.title} of {slot.upper()}"  # where it is shown by itself
+        controls[f"{name}_{slot}"] = control
+    return controls
 
 
-def loss_code(state: Mapping[str, Any], key: str) -> str:
-    """Return that loss as Python code."""
-    name = state[f"loss{key}"]
-    return f"gl.pair_loss({name!r}, " + ", ".join(f"{field}={state[field + key]!r}" for field in _fields(name)) + ")"
+def loss_names(given: Losses = NO_LOSSES) -> list[str]:
+    """Return the names of a menu of losses: the registered ones, then those that were given."""
+    return list(dict.fromkeys([*PAIR_LOSSES, *given]))
 
 
-def hide_unused(controls: Controls, key: str) -> None:
-    """Show only the numbers that the chosen loss has."""
-    fields = _fields(controls[f"loss{key}"].value)
-    for field in _hyper_parameters():
-        controls[f"{field}{key}"].layout.display = None if field in fields else "none"
+def chosen_loss(state: Mapping[str, Any], slot: str, given: Losses = NO_LOSSES) -> PairLoss:
+    """Return the loss that the controls of this letter are set to."""
+    name = state[f"loss_{slot}"]
+    hyper = {field: state[f"{field}_{slot}"] for field in fields_of(name, given)}
+    return pair_loss(name, **hyper) if name in PAIR_LOSSES else with_numbers(given[name], hyper)
 
 
-def _fields(loss: str) -> list[str]:
-    return [name for name, of in _hyper_parameters().items() if loss in of.defaults]
+def with_numbers(loss: PairLoss, hyper: Mapping[str, Any]) -> PairLoss:
+    """Return a loss with other hyper-parameters."""
+    return replace(loss, **hyper) if hyper else loss  # type: ignore[type-var]
 
 
-def _hyper_parameters() -> dict[str, HyperParameter]:
-    """Return ``hyper_parameters()``, computed once per registry, since each move of a control asks many times."""
-    return _of_registry(tuple(PAIR_LOSSES.items()))
+def loss_code(state: Mapping[str, Any], slot: str, given: Losses = NO_LOSSES) -> str:
+    """Return that loss as Python code; a loss that was given is written as its class's call."""
+    name = state[f"loss_{slot}"]
+    if name not in PAIR_LOSSES:
+        return repr(chosen_loss(state, slot, given))
+    numbers = [f"{field}={state[f'{field}_{slot}']!r}" for field in fields_of(name)]
+    return f"gl.pair_loss({', '.join([repr(name), *numbers])})"
+
+
+def hide_unused(controls: Controls, slots: str, given: Losses = NO_LOSSES) -> None:
+    """Hide the numbers that the chosen losses lack."""
+    for slot in slots:
+        fields = fields_of(controls[f"loss_{slot}"].value, given)
+        for field in known_hyper_parameters(given):
+            controls[f"{field}_{slot}"].hidden = field not in fields
+
+
+def fields_of(loss: str, given: Losses = NO_LOSSES) -> list[str]:
+    """Return the names of the numbers that a loss has."""
+    return [name for name, of in known_hyper_parameters(given).items() if loss in of.defaults]
+
+
+def known_hyper_parameters(given: Losses = NO_LOSSES) -> dict[str, HyperParameter]:
+    """Return ``hyper_parameters()``, with those of losses that were given.
+
+    Those of the registry are computed once per registry, since each move of a control asks many times.
+    """
+    registered = _of_registry(tuple(PAIR_LOSSES.items()))
+    others = {name: loss for name, loss in given.items() if name not in PAIR_LOSSES}
+    if not others:
+        return registered
+    parameters = {name: of._replace(defaults=dict(of.defaults)) for name, of in registered.items()}
+    for title, loss in others.items():
+        sliders = {field.name: field.metadata.get("slider") for field in fields(loss)} if is_dataclass(loss) else {}
+        for name, value in numbers_of(loss).items():
+            new = HyperParameter(type(value), {}, sliders[name])
+            parameters.setdefault(name, new).defaults[title] = value
+    return parameters
 
 
 @functools.lru_cache(maxsize=1)
@@ -135,16 +317,13 @@ def _of_registry(registry: tuple[Any, ...]) -> dict[str, HyperParameter]:
     return hyper_parameters()
 
 
-def _named(stops: Iterable[float]) -> list[tuple[str, float]]:
-    return [(f"{stop:.4g}".replace("-", "−"), stop) for stop in sorted(stops)]
-
-
-def _control(name: str, value: float, stops: SliderRange | None, hint: str) -> Any:
-    if stops is None:
-        return _field(name, value)
-    low, high, step, log = stops
-    return log_slider(name, value, low, high, hint, step) if log else slider(name, value, low, high, step, hint)
-
-
-def _field(name: str, value: float) -> widgets.FloatText:
-    return widgets.FloatText(value, description=name, tooltip=name, **_SHAPE)
+def _hyper_control(name: str, start: float, of: HyperParameter) -> Control:
+    title, hint = ("β", "inverse temperature; the paper's is 1") if name == "beta" else (name.replace("_", " "), "")
+    if of.kind is bool:
+        return Switch(title, bool(start), hint)
+    if of.kind is int:
+        return Whole(title, int(start), -(2**53), 2**53, hint)
+    if of.slider is None:
+        return Number(title, start, -math.inf, math.inf, hint)
+    low, high, _, log = of.slider
+    return log_slider(title, start, low, high, hint) if log else slider(title, start, low, high, hint)

@@ -13,8 +13,8 @@ from gradlab.checks import between, one_of
 from gradlab.plotting.chart_scales import spelt
 from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Dash, Handle, Move
 from gradlab.plotting.palette import CHOSEN
-from gradlab.widgets.drawn_controls import Choice, Controls, Whole, slider
-from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
+from gradlab.widgets.controls import Choice, Controls, Whole, slider
+from gradlab.widgets.explorer import Explorer, Reading, Story
 
 LENGTHS = np.unique(np.geomspace(1, 1000, 60).round()).astype(int)
 _LEAST = 0.1  # of the axis: 0 samples, which means no noise at all, are drawn here
@@ -62,7 +62,7 @@ class Credit:
     growth: float  # times as many samples at 1,000 tokens as at 100, credit for the whole
 
 
-class CreditExplorer(DrawnExplorer):
+class CreditExplorer(Explorer):
     """A response of T tokens, a reward at its end, and a gradient from samples."""
 
     name = "credit"

@@ -1,27 +1,44 @@
-"""The base of every explorer: a question, controls, live pictures, a line of numbers, and ways to save results."""
+"""The base of every explorer: controls, charts and a table of numbers, which the browser draws."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import html
-from collections.abc import Callable, Hashable, Iterator, Mapping
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import ipywidgets as widgets
+import matplotlib as mpl
 import pandas as pd
+from matplotlib.figure import Figure
 
-from gradlab.checks import between, count, one_of
+from gradlab.checks import one_of
 from gradlab.lab.descent import steady
+from gradlab.losses.registry import WATCHERS
+from gradlab.plotting.charts import Chart
 from gradlab.store.csv_text import csv_text
-from gradlab.widgets.controls import Controls, Slider
-from gradlab.widgets.front import Tools
-from gradlab.widgets.view import View, montage
+from gradlab.store.files import write_whole
+from gradlab.widgets.controls import (
+    NO_LOSSES,
+    Choice,
+    Controls,
+    Losses,
+    hyper_controls,
+    known_hyper_parameters,
+    loss_names,
+)
+from gradlab.widgets.front import Front
+from gradlab.widgets.losses_in_page import facts_of_losses
+from gradlab.widgets.states import read_state, to_json, to_link
 
+PAGE = 11.3  # inches, at 100 pixels each: the picture that replaces an explorer on pages where nothing runs
+UNASKED, SHOWN = "none", "shown"  # values of the guess: not yet made, and not wanted
 _NO_MORE = object()
-PAGE = 1130  # width in pixels of the picture that replaces an explorer on pages where nothing runs
 _IN_CELLS: dict[
     tuple[type, str], tuple[str, list[Explorer]]
 ] = {}  # by class and cell: the cell's last run, and its explorers
@@ -36,75 +53,132 @@ class Story:
     state: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Explorer(widgets.VBox):
-    """The base of all explorers. A subclass defines question, controls and views; everything else is here.
+@dataclass(frozen=True)
+class Reading:
+    """A row of the table of numbers: one value, or one per side, such as ``{"A": 0.2, "B": 0.3}``.
 
-    A subclass defines the texts below and six methods: ``make_controls`` (by group), ``make_views`` (drawn once),
-    ``compute`` (from the state to a result, without touching widgets), ``show`` (puts the result into the views,
-    returns the numbers of the status line), ``code`` (the computation in Python, for the reader) and ``frame`` (the
-    numbers that are shown).
+    Two numbers get their difference, B − A, in a column of its own. ``key`` is a shorter name, for ``numbers``.
+    """
+
+    name: str
+    value: Any
+    unit: str = ""
+    key: str = ""
+
+    def flat(self) -> dict[str, Any]:
+        """Return the values by name, or by name and side."""
+        name = self.key or self.name
+        if isinstance(self.value, Mapping):
+            return {f"{name} {side}": value for side, value in self.value.items()}
+        return {name: self.value}
+
+    def message(self) -> dict[str, Any]:
+        """Return the row as the page takes it; what is no finite number travels as a text."""
+        one = self.value
+        value = {side: _sent(each) for side, each in one.items()} if isinstance(one, Mapping) else _sent(one)
+        return {"name": self.name, "value": value, "unit": self.unit}
+
+
+class Explorer(widgets.VBox):
+    """The base of all explorers. A subclass defines texts, controls, numbers and charts; everything else is here.
+
+    A subclass defines the texts below and these methods: ``make_controls`` (by heading), ``compute`` (from the state to
+    a result, without touching widgets), ``charts`` and ``readings`` (what of the result is seen), ``code`` (the
+    computation in Python, for the reader) and ``frame`` (the numbers that are shown).
 
     ``compute`` may be a generator that yields better and better results: the first is shown at once, the others when
     they are ready, and a new setting stops it. ``finish()`` waits for the last.
 
-    Faint curves show the setting before the reader touched the present control. An exception in any callback is shown
-    in the status line and kept in ``error``; the explorer goes on.
+    Where the page computes by itself (``in_page``), Python computes only when it is asked for ``result``, ``numbers``,
+    ``frame()`` or ``figure()``.
+
+    Faint curves show the result that the reader has pinned: what is seen follows from the state and the pin alone. An
+    exception in any callback is shown in the page and kept in ``error``; the explorer goes on.
     """
 
-    name: ClassVar[str]  # also of saved files
+    name: ClassVar[str]  # also of saved files, and of the explorer in links
     question: ClassVar[str]
-    prediction: ClassVar[str]  # what the reader guesses before moving anything
-    reading: ClassVar[str]  # how to read the pictures
-    takeaway: ClassVar[str]  # shown on demand, after the reader has tried
+    prediction: ClassVar[str]  # what the reader is told before the guess
+    ask: ClassVar[str] = ""  # the question of the guess; "" for none
+    answers: ClassVar[Mapping[str, str]] = {}  # the guesses, by value
+    reading: ClassVar[str]  # how to read the charts
+    takeaway: ClassVar[str]  # shown on demand, after a guess
     stories: ClassVar[tuple[Story, ...]] = ()
-    wide: ClassVar[bool] = False  # True: controls are above the pictures. False: they are beside them.
+    unfolds: ClassVar[tuple[str, ...]] = ()  # headings of controls that stay folded at first
+    in_page: ClassVar[bool] = False
 
     def __init__(self, **start: Any) -> None:
-        """Build the explorer and show it; ``start`` replaces start values of controls, also for Reset."""
+        """Build the explorer and show it; ``start`` replaces start values of controls, also for ``reset()``."""
         super().__init__()
-        self._groups = self.make_controls()
-        self.controls: Controls = {key: control for group in self._groups.values() for key, control in group.items()}
-        self.views: dict[str, View] = self.make_views()
-        self.error: Exception | None = None
-        self.status = ""  # the text of the status line
-        self.numbers: dict[str, Any] = {}
-        self.result: Any = None
-        self.former: Any = None
-        self._kept: dict[str, tuple[Any, Any]] = {}
-        self._work: Iterator[Any] | None = None
-        self._touched: str | None = None
-        self._messages = 0
-        self._quiet = False
-        self._status = prose("")
-        self._story = prose("")
         try:
-            self._set(start)
+            self._build(start)
         except Exception:
-            self._lay_out()
             self.close()
             raise
-        self._start = self.state
-        self._lay_out()
-        for key, control in self.controls.items():
-            control.observe(lambda change, key=key: self._moved(key), "value")
         self._refresh()
         self._close_former_runs()
+        WATCHERS.add(self)
+
+    def _build(self, start: dict[str, Any]) -> None:
+        """Make controls and the front end; ValueError for start values that controls refuse."""
+        self.controls: Controls = {}
+        self.given_losses: Losses = NO_LOSSES
+        self.take_losses(start)
+        self._groups = self.make_controls()
+        self.controls |= {key: control for group in self._groups.values() for key, control in group.items()}
+        for menu in self._loss_menus().values():
+            menu.refused = self.refused_losses()
+        if self.ask:
+            options = {UNASKED: UNASKED, **{label: value for value, label in self.answers.items()}, SHOWN: SHOWN}
+            self.controls["guess"] = Choice("your guess", UNASKED, options, self.ask)
+        self._result: Any = None
+        self._error: Exception | None = None
+        self.pinned: Any = None  # the result that is kept to compare with
+        self._kept: dict[str, tuple[Any, Any]] = {}
+        self._work: Iterator[Any] | None = None
+        self._stale = True
+        self._quiet = False
+        self._set(start)
+        self._start = self.state
+        self.adapt(SimpleNamespace(**self.state))
+        self.front = Front(self.spec(), self.state, self._hidden(), self._answer)
+        self.front.observe(lambda change: self._guarded(self._received), "state")
+        self.front.observe(lambda change: self._guarded(self._pin), "pinned")
+        self.children = [self.front, *self.more_widgets()]
+        self.add_class("gradlab-explorer")
+        for control in self.controls.values():
+            control.observe(lambda change: self._moved(), "value")
 
     def make_controls(self) -> dict[str, Controls]:
-        """Return the controls, by heading and name."""
+        """Return the controls, by heading and name; those without a heading, "", are left to the page's own tools."""
         raise NotImplementedError
 
-    def make_views(self) -> dict[str, View]:
-        """Return the views, by name, with everything in them that does not change."""
-        raise NotImplementedError
+    def refused_losses(self) -> dict[str, str]:
+        """Return why losses of the menus cannot be chosen, by name; default: all can."""
+        return {}
+
+    def take_losses(self, start: dict[str, Any]) -> None:
+        """Take ``losses`` out of the start values where the explorer is given losses; default: nothing."""
 
     def compute(self, state: SimpleNamespace) -> Any:
         """Return the result for these values of the controls; or yield better and better results."""
         raise NotImplementedError
 
-    def show(self, result: Any, former: Any) -> dict[str, Any]:
-        """Show the result, and faintly the former result if there is one; return the status line's numbers."""
+    def charts(self, result: Any, pinned: Any) -> Sequence[Chart]:
+        """Return what of the result is seen, with the pinned result drawn faintly where there is one."""
         raise NotImplementedError
+
+    def readings(self, result: Any) -> Sequence[Reading]:
+        """Return the table of numbers."""
+        raise NotImplementedError
+
+    def outcome(self, result: Any) -> tuple[str, str]:
+        """Return the guess that is true now, and one sentence that says so; only where there is an ``ask``."""
+        raise NotImplementedError
+
+    def before_guess(self, charts: Sequence[Chart]) -> Sequence[Chart]:
+        """Return the charts without what answers the ``ask``, for a page whose reader has not yet guessed."""
+        return charts
 
     def code(self, state: SimpleNamespace) -> str:
         """Return Python code that computes what is shown, with gradlab's public functions."""
@@ -117,28 +191,65 @@ class Explorer(widgets.VBox):
     def adapt(self, state: SimpleNamespace) -> None:
         """Hide controls without effect in this state, and set ends that depend on other controls; default: nothing."""
 
+    def more_widgets(self) -> list[widgets.Widget]:
+        """Return the widgets below the charts; default: none."""
+        return []
+
+    def reply(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """Return the answer to a message of the page that the base does not know."""
+        raise ValueError(f"message must be one that the explorer knows, got {dict(message)!r}")
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a control by its name, as in ``explorer.beta_a.value = 0.5``."""
+        controls = self.__dict__.get("controls", {})
+        if name in controls:
+            return controls[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute or control {name!r}")
+
     @property
     def state(self) -> dict[str, Any]:
         """The value of every control, by name; ``set(**state)`` brings it back."""
         return {key: control.value for key, control in self.controls.items()}
 
+    @property
+    def result(self) -> Any:
+        """What ``compute`` gives for the present state."""
+        self._catch_up()
+        return self._result
+
+    @property
+    def error(self) -> Exception | None:
+        """The exception that keeps the present state from being shown, if any."""
+        self._catch_up()
+        return self._error
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The numbers of the table, by name, or by name and side: ``numbers["E[u] A"]``."""
+        result = self.result
+        return {} if result is None else {k: v for row in self.readings(result) for k, v in row.flat().items()}
+
+    @property
+    def status(self) -> str:
+        """The table as one line of text; the error where there is one."""
+        if self.error is not None:
+            return _in_words(self.error)
+        return " · ".join(f"{key} {_short(value)}" for key, value in self.numbers.items())
+
     def set(self, **values: Any) -> None:
         """Move several controls at once. ValueError for a name or value that the explorer does not have."""
         self._set(values)
-        self.former = self._touched = None
         self._refresh()
 
     def reset(self) -> None:
         """Move all controls back to the start."""
         self.set(**self._start)
-        self._story.value = ""
 
     def tell(self, title: str) -> None:
-        """Show the story with this title."""
+        """Move the controls to where the story with this title is told."""
         story = {story.title: story for story in self.stories}[one_of("story", title, [s.title for s in self.stories])]
-        self.set(**{**self._start, **story.state})
-        end = "" if story.title.endswith("?") else "."
-        self._story.value = f"<b>{story.title}{end}</b> {story.look_at}"
+        kept = {"guess": self.state["guess"]} if self.ask else {}
+        self.set(**{**self._start, **kept, **story.state})
 
     def finish(self) -> None:
         """Finish the computation now, if it is still going on."""
@@ -149,19 +260,67 @@ class Explorer(widgets.VBox):
         """Return code that computes what is shown."""
         return self.code(SimpleNamespace(**self.state))
 
+    def figure(self) -> Figure:
+        """Return what is shown as a matplotlib figure."""
+        from gradlab.plotting.chart_figure import drawn
+
+        return drawn(self.charts(self._shown(), None if self.in_page else self.pinned), width=PAGE)
+
     def png(self) -> bytes:
-        """Return all pictures as one PNG."""
-        return montage(list(self.views.values()), PAGE)
+        """Return what is shown as a PNG."""
+        return self._file("png")
+
+    def pdf(self) -> bytes:
+        """Return what is shown as a PDF."""
+        return self._file("pdf")
+
+    def link(self, page: str = "gradlab-lab.html") -> str:
+        """Return a link that brings this state back in the live lab's page, where the page has this explorer."""
+        return to_link(page, self.name, self.state, self._start)
+
+    def save(self, path: Path | str) -> None:
+        """Write the state as JSON, for ``load`` and for the page's *load*."""
+        write_whole({Path(path): to_json(self.name, self.state)})
+
+    def load(self, source: Path | str | Mapping[str, Any]) -> None:
+        """Bring a state back from a JSON file, its content, or a link. ValueError in one line for another."""
+        self.set(**{**self._start, **read_state(source, self.name, self.controls)})
+
+    def spec(self) -> dict[str, Any]:
+        """Return the texts and the controls, as the page takes them."""
+        groups = [
+            {"heading": heading, "folded": heading in self.unfolds, "controls": list(group)}
+            for heading, group in self._groups.items()
+            if heading
+        ]
+        hyper = {
+            name: None if of.slider is None else of.slider._asdict()
+            for name, of in known_hyper_parameters(self.given_losses).items()
+        }
+        with_losses = any(control.part for control in self.controls.values())
+        return {
+            "name": self.name, "question": self.question, "prediction": self.prediction, "ask": self.ask,
+            "answers": list(map(list, self.answers.items())), "reading": self.reading, "takeaway": self.takeaway,
+            "stories": [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in self.stories],
+            "inPage": self.in_page, "groups": groups,
+            "controls": {key: {**control.spec(), "start": self._start[key]} for key, control in self.controls.items()},
+            "losses": facts_of_losses(self.given_losses) if with_losses else [], "hyper": hyper if with_losses else {},
+        }  # fmt: skip
+
+    def losses_changed(self) -> None:
+        """Follow the registry of losses: new ones join the menus, with controls of their numbers."""
+        self._guarded(self._follow_losses)
 
     def close(self) -> None:
         """Close every widget of the explorer."""
         self._work = None
+        WATCHERS.discard(self)
         for _, explorers in _IN_CELLS.values():
             if self in explorers:
                 explorers.remove(self)
-        for widget in _all_in(self):
-            for part in (widget, getattr(widget, "layout", None), getattr(widget, "style", None)):
-                if part is not None:
+        for widget in [*vars(self).get("controls", {}).values(), *_all_in(self)]:
+            for part in (widget, *(widget._trait_values.get(name) for name in ("layout", "style"))):
+                if isinstance(part, widgets.Widget):
                     widgets.Widget.close(part)
 
     def remember(self, slot: str, key: Any, make: Callable[[], Any]) -> Any:
@@ -171,54 +330,110 @@ class Explorer(widgets.VBox):
         return self._kept[slot][1]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return the live widget, and beside it a picture for pages where nothing runs."""
-        self.finish()
+        """Return the live widget, and beside it a picture for pages where nothing runs; none where nothing is shown."""
         live = super()._repr_mimebundle_(**kwargs) or {}
-        alt = f"{type(self).__name__}: {self.question}"
-        return {**live, "text/plain": alt, "image/png": base64.b64encode(self.png()).decode()}
+        bundle = {**live, "text/plain": f"{type(self).__name__}: {self.question}"}
+        self.finish()
+        return bundle if self.error else {**bundle, "image/png": base64.b64encode(self.png()).decode()}
 
     def _set(self, values: Mapping[str, Any]) -> None:
         checked = {
-            key: _accepted(key, self.controls[one_of("control", key, self.controls)], value)
+            key: self.controls[one_of("control", key, self.controls)].accepted(key, value)
             for key, value in values.items()
         }
-        self._quiet = True
+        was, self._quiet = self._quiet, True
         try:
             for key, value in checked.items():
-                control = self.controls[key]
-                if isinstance(control, Slider):
-                    control.include(value)
-                else:
-                    control.value = value
+                self.controls[key].value = value
         finally:
-            self._quiet = False
+            self._quiet = was
 
-    def _moved(self, key: str) -> None:
+    def _loss_menus(self) -> Controls:
+        return {key: control for key, control in self.controls.items() if "loss" in control.part}
+
+    def _follow_losses(self) -> None:
+        menus = self._loss_menus()
+        if not menus:
+            return
+        was, self._quiet = self._quiet, True
+        names = loss_names(self.given_losses)
+        known = known_hyper_parameters(self.given_losses)
+        refused = self.refused_losses()
+        try:
+            for key, menu in menus.items():
+                menu.refused = refused
+                slot, value = menu.part["loss"], menu.value
+                menu.options = [(name, name) for name in names]  # which moves the menu to the first
+                menu.value = value if value in names and value not in refused else names[0]
+                if self._start[key] not in names:
+                    self._start[key] = menu.value
+                group = next(group for group in self._groups.values() if key in group)
+                missing = {name: of for name, of in known.items() if f"{name}_{slot}" not in self.controls}
+                for name, control in hyper_controls(slot, missing).items():
+                    group[name] = self.controls[name] = control
+                    self._start[name] = control.value
+                    control.observe(lambda change: self._moved(), "value")
+        finally:
+            self._quiet = was
+        with self.front.hold_sync():
+            self._refresh()
+            self.front.spec = self.spec()
+
+    def _received(self) -> None:
+        """Take a state that the page has sent."""
+        changed = {key for key, value in self.front.state.items() if self.controls[key].value != value}
+        if not changed:
+            return
+        self._set({key: self.front.state[key] for key in changed})
+        self._moved()
+
+    def _moved(self) -> None:
         if self._quiet:
             return
-        if key != self._touched:
-            self._touched, self.former = key, self.result
         self._refresh()
 
-    @steady("cpu")
+    def _pin(self) -> None:
+        """Keep the present result to compare with, or let it go."""
+        self.pinned = self.result if self.front.pinned else None
+        self._refresh()
+
     def _refresh(self) -> None:
-        self._work = None
+        """Compute anew, and show; where the page computes, only say that what Python knows is stale."""
+        self._work, self._stale = None, True
+        was, self._quiet = self._quiet, True  # adapting may move a control
         try:
-            state = SimpleNamespace(**self.state)
-            self._quiet = True  # adapting may move a control
-            try:
-                self.adapt(state)
-            finally:
-                self._quiet = False
+            self.adapt(SimpleNamespace(**self.state))
+            with self.front.hold_sync():
+                self.front.state, self.front.hidden, self.front.offers = self.state, self._hidden(), self._offers()
+        except Exception as error:
+            self._fail(error)
+            return
+        finally:
+            self._quiet = was
+        if not self.in_page:
+            self._compute()
+
+    @steady("cpu")
+    def _compute(self) -> None:
+        self._stale = False
+        try:
             result = self.compute(SimpleNamespace(**self.state))
             if not isinstance(result, Iterator):
                 self._present(result)
                 return
             self._work = result
             self._go_on()
-            self._schedule()
+            if not self.in_page:
+                self._schedule()
         except Exception as error:
             self._fail(error)
+
+    def _catch_up(self) -> None:
+        """Compute what is stale, to its end."""
+        if self._stale:
+            self._compute()
+        if self.in_page:
+            self.finish()
 
     def _schedule(self) -> None:
         """Leave the rest of the work to the event loop, so that the page stays responsive; with no loop, do it now."""
@@ -245,6 +460,7 @@ class Explorer(widgets.VBox):
             result = next(self._work, _NO_MORE)
             if result is _NO_MORE:
                 self._work = None
+                self.front.busy = False
             else:
                 self._present(result)
         except Exception as error:
@@ -252,67 +468,56 @@ class Explorer(widgets.VBox):
             self._fail(error)
 
     def _present(self, result: Any) -> None:
-        self.numbers = self.show(result, self.former)
-        for view in self.views.values():
-            view.redraw()
-        self.result, self.error = result, None
-        self._say(" · ".join(f"{key} {_short(value)}" for key, value in self.numbers.items()), "ok")
+        self._result, self._error = result, None
+        if self.in_page:
+            return
+        from gradlab.widgets.chart_messages import as_messages
+
+        outcome = self.outcome(result) if self.ask else ("", "")
+        charts = self.charts(result, self.pinned)
+        if self.ask and self.controls["guess"].value == UNASKED:
+            charts = self.before_guess(charts)
+        self.front.present(
+            as_messages(charts), [row.message() for row in self.readings(result)],
+            outcome, more=self._work is not None,
+        )  # fmt: skip
 
     def _fail(self, error: Exception) -> None:
-        self.error = error
-        self._say(f"{type(error).__name__}: {error}", "error")
+        self._error = error
+        self.front.fail(_in_words(error))
 
-    def _say(self, text: str, state: str) -> None:
-        self._messages += 1
-        self.status = text
-        content = html.escape(text)
-        self._status.value = (
-            f'<span class="gradlab-status" data-state="{state}" data-count="{self._messages}">{content}</span>'
-        )
-
-    def _lay_out(self) -> None:
-        reset = widgets.Button(description="Reset", tooltip="Back to the start")
-        reset.on_click(lambda _: self._guarded(self.reset))
-        buttons = [reset]
-        for story in self.stories:
-            button = widgets.Button(description=story.title, tooltip=story.look_at, layout={"width": "auto"})
-            button.on_click(lambda _, title=story.title: self._guarded(lambda: self.tell(title)))
-            buttons.append(button)
-        self.buttons = {button.description: button for button in buttons}
-        tools = Tools(self.name, {
-            "python": lambda: self._when_done(self.as_python).encode(), "png": self.png,
-            "csv": lambda: csv_text(self._when_done(self.frame)).encode(),
-        })  # fmt: skip
-        groups = []
-        for heading, controls in self._groups.items():
-            title = widgets.HTML(f'<span class="gradlab-heading">{heading}</span>')
-            groups.append(_box(widgets.VBox, [title, *controls.values()], "gradlab-group"))
-        pictures = _box(widgets.HBox, [view.picture for view in self.views.values()], "gradlab-views")
-        stage = _box(widgets.VBox, [self._status, pictures, *self.more_widgets()], "gradlab-stage")
-        body = _box(widgets.HBox, [_box(widgets.VBox, groups, "gradlab-controls"), stage], "gradlab-body")
-        if self.wide:
-            body.add_class("gradlab-wide")
-        self.children = [
-            prose(f"<b>{self.question}</b><br><i>A prediction to test:</i> {self.prediction}"),
-            _box(widgets.HBox, buttons, "gradlab-row"),
-            self._story,
-            body,
-            prose(f"<i>How to read it.</i> {self.reading}"
-                  f"<details><summary>What to take away (after you have tried)</summary>{self.takeaway}</details>"),
-            tools,
-        ]  # fmt: skip
-        self.add_class("gradlab-explorer")
-
-    def more_widgets(self) -> list[widgets.Widget]:
-        """Return the widgets below the pictures; default: none."""
-        return []
-
-    def _when_done(self, make: Callable[[], Any]) -> Any:
-        """Finish all work, then call ``make``; ValueError if what is shown does not match the controls."""
+    def _shown(self) -> Any:
+        """Return the finished result; ValueError if nothing is shown for the present state."""
         self.finish()
         if self.error is not None:
             raise ValueError(f"nothing is shown for these controls: {self.error}")
-        return make()
+        return self.result
+
+    def _file(self, kind: str) -> bytes:
+        buffer = io.BytesIO()
+        figure = self.figure()
+        with mpl.rc_context({"pdf.fonttype": 42}):
+            figure.savefig(buffer, format=kind, dpi=100, metadata={"CreationDate": None} if kind == "pdf" else None)
+        return buffer.getvalue()
+
+    def _answer(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """Return what the page asks for: code, numbers or pictures as bytes, or what a subclass knows."""
+        kinds: dict[str, Callable[[], bytes]] = {
+            "python": lambda: (self._shown(), self.as_python())[1].encode(),
+            "csv": lambda: (self._shown(), csv_text(self.frame()))[1].encode(),
+            "png": self.png, "pdf": self.pdf,
+        }  # fmt: skip
+        want = message.get("want")
+        if want in kinds:
+            return {}, [kinds[str(want)]()]
+        return self.reply(message)
+
+    def _hidden(self) -> list[str]:
+        return [key for key, control in self.controls.items() if control.hidden]
+
+    def _offers(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the options of the menus that change with other controls."""
+        return {key: one.listed() for key, one in self.controls.items() if isinstance(one, Choice) and one.changing}
 
     def _guarded(self, act: Callable[[], None]) -> None:
         try:
@@ -333,6 +538,12 @@ class Explorer(widgets.VBox):
         _IN_CELLS[type(self), cell] = (run, [*explorers, self])
 
 
+def stamp(path: Path) -> tuple[Any, ...]:
+    """Return a key for ``remember`` that differs whenever the file has changed."""
+    stat = path.stat() if path.is_file() else None
+    return (path, stat and stat.st_mtime_ns, stat and stat.st_size)
+
+
 def _cell() -> tuple[str, str] | None:
     """Return the id of the running notebook cell, if any, and the id of this run."""
     try:
@@ -344,41 +555,21 @@ def _cell() -> tuple[str, str] | None:
         return None
 
 
-def _accepted(key: str, control: Any, value: Any) -> Any:
-    """Return the value if the control can take it unchanged; a widget would silently move it to the nearest end."""
-    if isinstance(control, Slider):
-        low, high = control.stops[0], control.stops[-1]
-        if all(isinstance(stop, int) for stop in control.stops):
-            count(key, value)
-        return type(low)(between(key, value, low, high))
-    if isinstance(control, widgets.Dropdown):
-        options = [option[1] if isinstance(option, tuple) else option for option in control.options]
-        if not isinstance(value, Hashable) or value not in options:
-            raise ValueError(f"{key} must be one of {', '.join(map(str, options))}; got {value!r}")
-    if isinstance(control, widgets.Text) and not isinstance(value, str):
-        raise ValueError(f"{key} must be a text, got {value!r}")
-    if isinstance(control, widgets.Checkbox) and not isinstance(value, bool):
-        raise ValueError(f"{key} must be True or False, got {value!r}")
-    return value
-
-
 def _all_in(widget: widgets.Widget) -> Iterator[widgets.Widget]:
     for child in getattr(widget, "children", ()):
         yield from _all_in(child)
     yield widget
 
 
-def prose(content: str) -> widgets.HTML:
-    """Return a paragraph of HTML in the page's colours."""
-    paragraph = widgets.HTML(content)
-    paragraph.add_class("gradlab-text")
-    return paragraph
+def _sent(value: Any) -> float | str:
+    """Return a value as the page takes it."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        return str(value)
+    return float(value) if math.isfinite(value) else str(float(value))
 
 
-def _box(kind: type[widgets.Box], children: list[Any], name: str) -> widgets.Box:
-    box = kind(children)
-    box.add_class(name)
-    return box
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def _short(value: Any) -> str:

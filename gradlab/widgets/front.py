@@ -1,45 +1,74 @@
-"""Small anywidgets for the browser's part of the former explorers: show pictures, name controls, save results."""
+"""The browser's part of an explorer: one anywidget, whose code is the front end that ``make web`` builds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
-from gradlab.widgets.parts import page_code
+BUNDLE = Path(__file__).parents[1] / "web/gradlab.js"
 
 
-class Picture(anywidget.AnyWidget):
-    """A PNG with an alternative text for readers who cannot see it."""
-
-    _esm = page_code("picture.js")
-    png = traitlets.Bytes().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
-    width = traitlets.Int().tag(sync=True)
+@functools.cache
+def bundle() -> str:
+    """Return the code of the front end; given a path, anywidget would watch it and keep every widget alive."""
+    return BUNDLE.read_text("utf-8")
 
 
-class Tools(anywidget.AnyWidget):
-    """The buttons *Copy as Python*, *CSV* and *PNG*; the widget also names every control for screen readers.
+class Front(anywidget.AnyWidget):
+    """What an explorer shows. ``gradlab/web/src/jupyter.ts`` is the other side of these traits.
 
-    It keeps JupyterLab's shortcuts out of the explorer: else ``d d`` on a slider would delete the cell.
+    spec    texts and controls; it changes where losses are registered.
+    state   the value of every control, in both directions; ``asked`` counts the states that the page has sent.
+    hidden  names of the controls without effect in this state.
+    offers  the options of menus that change with other controls, by name.
+    shown   charts and the table of numbers, all of one state, and the count of the page's states that it answers.
+    pinned  whether the reader keeps a result to compare with.
+    busy    whether better results of this state are still to come.
     """
 
-    _esm = page_code("tools.js")
-    _css = page_code("explorer.css")
-    name = traitlets.Unicode("explorer").tag(sync=True)
+    spec = traitlets.Dict().tag(sync=True)
+    state = traitlets.Dict().tag(sync=True)
+    hidden = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    offers = traitlets.Dict().tag(sync=True)
+    shown = traitlets.Dict().tag(sync=True)
+    asked = traitlets.Int().tag(sync=True)
+    pinned = traitlets.Bool().tag(sync=True)
+    busy = traitlets.Bool().tag(sync=True)
 
-    def __init__(self, name: str, results: dict[str, Callable[[], bytes]]) -> None:
-        """Make the buttons; files get ``name``; ``results`` by kind (python, csv, png) are called on demand."""
-        super().__init__(name=name)
-        self._results = results
-        self.on_msg(self._answer)
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        state: dict[str, Any],
+        hidden: list[str],
+        answer: Callable[[Mapping[str, Any]], tuple[dict[str, Any], list[bytes]]],
+    ) -> None:
+        """Make the front end; ``answer`` gets each message of the page, and returns content and buffers."""
+        super().__init__(_esm=bundle(), spec=spec, state=state, hidden=hidden)
+        self._answer = answer
+        self.on_msg(self._receive)
 
-    def _answer(self, _: Any, message: dict[str, str], __: list[bytes]) -> None:
+    def present(
+        self, charts: list[dict[str, Any]], readings: list[dict[str, Any]], outcome: Sequence[str], more: bool
+    ) -> None:
+        """Show charts and numbers at once; ``more``: better ones will follow."""
+        with self.hold_sync():
+            self.busy = more
+            self.shown = {"charts": charts, "readings": readings, "outcome": list(outcome), "asked": self.asked}
+
+    def fail(self, text: str) -> None:
+        """Show why there is nothing new to see."""
+        with self.hold_sync():
+            self.busy = False
+            self.shown = {"error": text, "asked": self.asked}
+
+    def _receive(self, _: Any, message: dict[str, Any], __: list[bytes]) -> None:
         try:
-            result = self._results[message["want"]]()
-        except Exception as error:  # the text beside the buttons
-            self.send({"error": f"{type(error).__name__}: {error}"})
-            return
-        self.send({"kind": message["want"]}, [result])
+            content, buffers = self._answer(message)
+        except Exception as error:  # one line beside the buttons
+            content, buffers = {"error": str(error) or type(error).__name__}, []
+        self.send({**content, "to": message.get("number")}, buffers)

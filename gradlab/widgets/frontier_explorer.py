@@ -16,10 +16,10 @@ from gradlab.lab.world import World
 from gradlab.losses import PairLoss
 from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Handle, Move, Rule, Track
 from gradlab.plotting.palette import INK
-from gradlab.widgets import drawn_world
+from gradlab.widgets import world_controls
 from gradlab.widgets.compared_losses import LOOKS, SLOTS, ComparingExplorer, title_of
-from gradlab.widgets.drawn_controls import Choice, Controls, with_numbers
-from gradlab.widgets.drawn_explorer import Reading, Story
+from gradlab.widgets.controls import Choice, Controls, with_numbers
+from gradlab.widgets.explorer import Reading, Story
 
 BETAS = tuple(float(beta) for beta in 10.0 ** (np.arange(-5, 6) / 5))  # of the curves: from 0.1 to 10, with 1
 IDEAL_BETAS = np.geomspace(0.02, 2000, 160)  # of the dotted curve
@@ -109,7 +109,7 @@ class FrontierExplorer(ComparingExplorer):
             "all pairs with exact labels, nothing masked: DPO's dots lie on the dotted curve, and nothing can lie "
             "above it. bDPO's are below, and from β = 1 on a smaller β brings it back towards the reference: its "
             "margin is bounded by β|log π_ref|. More steps move this turn a little but do not remove it.",
-            {"pairs": drawn_world.EXACT},
+            {"pairs": world_controls.EXACT},
         ),
         Story(
             "What shared parameters buy",
@@ -143,34 +143,34 @@ class FrontierExplorer(ComparingExplorer):
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls of losses, world, training, and what to show."""
-        shape, recipe = drawn_world.shape_controls(), drawn_world.recipe_controls()
+        shape, recipe = world_controls.shape_controls(), world_controls.recipe_controls()
         losses = self.loss_group()
         for slot in SLOTS:
             losses[f"beta_{slot}"].low, losses[f"beta_{slot}"].high = BETAS[0], BETAS[-1]
         return {
             "Losses": losses,
             "World and data": {
-                "pairs": drawn_world.pairs_control(100), "policy": recipe["policy"],
+                "pairs": world_controls.pairs_control(100), "policy": recipe["policy"],
                 "mask_rate": shape["mask_rate"], "scale": shape["scale"],
             },
             "Look at": {"value": Choice("vertical", "utility", {text: key for key, text in _VALUES.items()})},
             "More of world and training": {
-                "sigma": shape["sigma"], **drawn_world.kind_controls(), "steps": recipe["steps"],
-                "seed": drawn_world.seed_control(),
+                "sigma": shape["sigma"], **world_controls.kind_controls(), "steps": recipe["steps"],
+                "seed": world_controls.seed_control(),
             },
         }  # fmt: skip
 
     def adapt(self, state: SimpleNamespace) -> None:
         """Hide numbers that the chosen losses and reference do not have."""
         super().adapt(state)
-        drawn_world.adapt_world(self.controls)
+        world_controls.adapt_world(self.controls)
 
     def compute(self, state: SimpleNamespace) -> Iterator[Frontiers]:
         """Train each loss at its own β first, then at the missing β of the curves, from the nearest outwards."""
         if len(self._ends) > _KEPT:
             self._ends.clear()
-        where = drawn_world.arguments_of(state)
-        world = self.remember("world", where, lambda: drawn_world.world_of(state))
+        where = world_controls.arguments_of(state)
+        world = self.remember("world", where, lambda: world_controls.world_of(state))
         ideal = self.remember("ideal", where, lambda: _ideal(world))
         setting = (*where.values(), state.policy, state.pairs, state.steps)
         losses = {slot: self.loss(state, slot) for slot in self.slots(state)}
@@ -233,8 +233,8 @@ class FrontierExplorer(ComparingExplorer):
         imports, losses = self.losses_code(state)
         return "\n".join([
             "from dataclasses import replace", "", "import pandas as pd", "", "import gradlab as gl", *imports, "",
-            f"world = {drawn_world.world_code(state)}",
-            f"training = {drawn_world.recipe_code(state, record=1)}",
+            f"world = {world_controls.world_code(state)}",
+            f"training = {world_controls.recipe_code(state, record=1)}",
             f"betas = {list(BETAS)!r}", "rows = []",
             f"for side, chosen in {losses}.items():",
             '    own = {*betas, chosen.beta} if hasattr(chosen, "beta") else {1.0}',
@@ -338,7 +338,7 @@ def _limits(result: Frontiers) -> tuple[float, float]:
     """Return limits of the vertical axis in whole steps, so that they seldom change."""
     values = np.concatenate([line[result.value] for line in result.curves.values()])
     if result.value != "utility":
-        return 0.0, drawn_world.top_of(max(values.max(), result.ideal[result.value].max()))
+        return 0.0, world_controls.top_of(max(values.max(), result.ideal[result.value].max()))
     low, high = min(values.min(), result.ends[0]), result.ends[1]
     step = 10.0 ** np.floor(np.log10(max(high - low, 1e-9))) / 2
     return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
@@ -350,13 +350,13 @@ def _only(points: dict[str, Line], key: str) -> dict[str, float]:
 
 def _end(world: World, loss: PairLoss, state: SimpleNamespace) -> dict[str, float]:
     """Return the metrics at the end of one training."""
-    trained = fit(world, loss, drawn_world.recipe_of(state, record=1), seed=state.seed)
-    return {key: float(values[0]) for key, values in drawn_world.curves_of(world, trained.logp[None]).items()}
+    trained = fit(world, loss, world_controls.recipe_of(state, record=1), seed=state.seed)
+    return {key: float(values[0]) for key, values in world_controls.curves_of(world, trained.logp[None]).items()}
 
 
 def _ideal(world: World) -> Line:
     logp = torch.as_tensor(np.stack([world.ideal_logp(beta) for beta in IDEAL_BETAS]))
-    return {"beta": IDEAL_BETAS, **drawn_world.curves_of(world, logp)}
+    return {"beta": IDEAL_BETAS, **world_controls.curves_of(world, logp)}
 
 
 def _line(ends: dict[float, dict[str, float] | None]) -> Line:

@@ -20,10 +20,10 @@ from gradlab.losses import PairLoss
 from gradlab.plotting.chart_scales import spelt
 from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Map, Rule
 from gradlab.plotting.palette import LEAST
-from gradlab.widgets import drawn_world
+from gradlab.widgets import world_controls
 from gradlab.widgets.compared_losses import LOOKS, SLOTS, ComparingExplorer, title_of
-from gradlab.widgets.drawn_controls import Controls, Line, Whole
-from gradlab.widgets.drawn_explorer import Reading, Story
+from gradlab.widgets.controls import Controls, Line, Whole
+from gradlab.widgets.explorer import Reading, Story
 from gradlab.widgets.world_texts import (
     MOST_PROMPTS,
     check_size,
@@ -173,16 +173,16 @@ class GridExplorer(ComparingExplorer):
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls of losses, world and training; what to look at and what is painted has no heading."""
-        recipe = drawn_world.recipe_controls()
+        recipe = world_controls.recipe_controls()
         return {
             "Losses": self.loss_group(),
-            "World": drawn_world.shape_controls(),
-            "Training": {"pairs": drawn_world.pairs_control(), **recipe, "seed": drawn_world.seed_control()},
+            "World": world_controls.shape_controls(),
+            "Training": {"pairs": world_controls.pairs_control(), **recipe, "seed": world_controls.seed_control()},
             "More of the world": {
                 "seeds": Whole("seeds, with bands", 1, 1, 20, "how many worlds and data sets are drawn"),
                 "prompts": Whole("prompts", 20, 2, 200, "rows of the world", "log"),
                 "responses": Whole("responses", 20, 2, 200, "columns of the world", "log"),
-                **drawn_world.kind_controls(),
+                **world_controls.kind_controls(),
             },
             "": {
                 "when": Whole("how far through training, %", 100, 0, 100, "% of the recorded steps"),
@@ -198,14 +198,14 @@ class GridExplorer(ComparingExplorer):
         for key in _DRAWN:
             self.controls[key].hidden = state.world != ""
         if not state.world:
-            drawn_world.adapt_world(self.controls)
+            world_controls.adapt_world(self.controls)
 
     def compute(self, state: SimpleNamespace) -> Trained:
         """Train the losses that have changed."""
         seeds = range(state.seed, state.seed + state.seeds)
-        where = drawn_world.arguments_of(state), state.world, state.painted, state.seeds
+        where = world_controls.arguments_of(state), state.world, state.painted, state.seeds
         worlds = self.remember("worlds", where, lambda: [_world_of(state, seed) for seed in seeds])
-        recipe = drawn_world.recipe_of(state, record=RECORD)
+        recipe = world_controls.recipe_of(state, record=RECORD)
         sides = {}
         for slot in self.slots(state):
             loss = self.loss(state, slot)
@@ -257,7 +257,7 @@ class GridExplorer(ComparingExplorer):
     def code(self, state: SimpleNamespace) -> str:
         """Return code for the trainings of all seeds, and their metrics at the step that is shown."""
         imports, losses = self.losses_code(state)
-        drawn = [f"world = {drawn_world.world_code(state, seed='seed')}"]
+        drawn = [f"world = {world_controls.world_code(state, seed='seed')}"]
         made = world_lines(read_world(state.world)) if state.world else drawn
         base = _base_of(state, state.seed)
         made += read_paint(state.painted).code() if fits(state.painted, base) else []
@@ -268,7 +268,7 @@ class GridExplorer(ComparingExplorer):
             "", "def world_of(seed):", *(f"    {line}" for line in made), "    return world", "",
             "", f"seeds = {list(range(state.seed, state.seed + state.seeds))}",
             "worlds = [world_of(seed) for seed in seeds]",
-            f"training = {drawn_world.recipe_code(state, record=RECORD)}",
+            f"training = {world_controls.recipe_code(state, record=RECORD)}",
             f"index = {index}  # of the recorded steps",
             "trained = {}",
             f"for side, loss in {losses}.items():",
@@ -284,7 +284,7 @@ def _base_of(state: SimpleNamespace, seed: int) -> World:
     if state.world:
         return read_world(state.world)
     check_size(state.prompts, state.responses)
-    return drawn_world.world_of(SimpleNamespace(**{**vars(state), "seed": seed}))
+    return world_controls.world_of(SimpleNamespace(**{**vars(state), "seed": seed}))
 
 
 def _world_of(state: SimpleNamespace, seed: int) -> World:
@@ -300,7 +300,7 @@ def _trained(worlds: list[World], loss: PairLoss, recipe: Any, seeds: Sequence[i
 
 def _metrics_of(world: World, logp: torch.Tensor) -> dict[str, np.ndarray]:
     share = metrics.utility_share(logp, *(torch.tensor(table) for table in (world.utility, world.ref_logp)))
-    return {**drawn_world.curves_of(world, logp), "share": share.numpy()}
+    return {**world_controls.curves_of(world, logp), "share": share.numpy()}
 
 
 def _index(state: SimpleNamespace, steps: np.ndarray) -> int:

@@ -10,7 +10,7 @@ from gradlab.lab.engine.webassembly import refusal, slopes_kernel, training_kern
 from gradlab.lab.training import Training
 from gradlab.losses import PAIR_LOSSES, PairLoss, pair_loss
 from gradlab.losses.registry import FAMILIES, numbers_of
-from gradlab.widgets.drawn_controls import NO_LOSSES, Losses, loss_names, with_numbers
+from gradlab.widgets.controls import NO_LOSSES, Losses, loss_names, with_numbers
 
 SLOPES = "slopes"  # the kernel of ∂L/∂log π of pairs; others are named by what trains: "free adam"
 

@@ -13,8 +13,8 @@ from gradlab.plotting.chart_scales import spelt
 from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Handle, Move, Rule
 from gradlab.plotting.palette import CHOSEN, INK
 from gradlab.theory.families import on_cells
-from gradlab.widgets.drawn_controls import Controls, log_slider, slider
-from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
+from gradlab.widgets.controls import Controls, log_slider, slider
+from gradlab.widgets.explorer import Explorer, Reading, Story
 
 RESPONSES = np.arange(20)
 PLACES = np.linspace(0, 19, 77)  # of the policy's centre
@@ -54,7 +54,7 @@ class Coverage:
         return float(abs(np.exp(self.log_policy) @ RESPONSES - np.exp(self.log_data) @ RESPONSES))
 
 
-class OfflineExplorer(DrawnExplorer):
+class OfflineExplorer(Explorer):
     """Samples from a data distribution, and a policy somewhere else."""
 
     name = "offline"

@@ -24,7 +24,7 @@ from gradlab.store.files import write_whole
 from gradlab.widgets.losses_in_page import SLOPES, facts_of, kernel_of
 
 if TYPE_CHECKING:
-    from gradlab.widgets.drawn_explorer import DrawnExplorer
+    from gradlab.widgets.explorer import Explorer
 
 BUNDLE = Path(__file__).parents[1] / "web/gradlab.js"
 NAME = "gradlab-lab.html"
@@ -115,7 +115,7 @@ def _given(registry: tuple[tuple[str, Callable[..., KnownLoss]], ...]) -> dict[s
     }
 
 
-def _spec(kind: type[DrawnExplorer]) -> dict[str, Any]:
+def _spec(kind: type[Explorer]) -> dict[str, Any]:
     """Return an explorer's texts and controls, without the losses, which the page has once."""
     explorer = kind()
     try:

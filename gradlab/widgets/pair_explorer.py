@@ -15,8 +15,8 @@ from gradlab.plotting.chart_scales import spelt
 from gradlab.plotting.charts import Arrows, Axis, Bar, Bars, Chart, Handle, Move
 from gradlab.plotting.palette import BALANCED_WEIGHT, TRUE
 from gradlab.widgets.compared_losses import LOOKS, ComparingExplorer, title_of
-from gradlab.widgets.drawn_controls import Choice, Controls, Whole, log_slider, probability
-from gradlab.widgets.drawn_explorer import Reading, Story
+from gradlab.widgets.controls import Choice, Controls, Whole, log_slider, probability
+from gradlab.widgets.explorer import Reading, Story
 from gradlab.widgets.pair_effects import LEAST, MOST, SHOWN, Effect, Field, effect, field, kept_apart, policy
 
 _PARTIAL, _STEP = "partial derivatives", "step on logits"

@@ -30,8 +30,8 @@ from gradlab.store.ratings import (
     shuffled,
     sides,
 )
-from gradlab.widgets.drawn_controls import Controls, Line, Switch
-from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story, stamp
+from gradlab.widgets.controls import Controls, Line, Switch
+from gradlab.widgets.explorer import Explorer, Reading, Story, stamp
 from gradlab.widgets.parts import Keys
 
 _OURS = Path(__file__).parent / "samples"
@@ -67,7 +67,7 @@ class Rated:
         return self.numbers.get(self.rater, 0)
 
 
-class RatingExplorer(DrawnExplorer):
+class RatingExplorer(Explorer):
     """A tool to rate two systems' samples, blind."""
 
     name = "rating"

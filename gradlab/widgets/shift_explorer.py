@@ -28,8 +28,8 @@ from gradlab.theory import (
     product_noise,
 )
 from gradlab.theory.extrema import ALLOWED_CELLS, ROUNDING
-from gradlab.widgets.drawn_controls import Choice, Controls, Whole, slider
-from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
+from gradlab.widgets.controls import Choice, Controls, Whole, slider
+from gradlab.widgets.explorer import Explorer, Reading, Story
 
 STATEMENTS: dict[str, Callable[..., Placement]] = {"dpo": outside, "balanced": inside, "bdpo": inside}
 _NAMES = {"dpo": "DPO's w", "balanced": "balanced w·p", "bdpo": "bDPO's own w"}
@@ -113,7 +113,7 @@ class Shift:
         return float(apart.max() / max(np.ptp(limit), 1e-300))
 
 
-class ShiftExplorer(DrawnExplorer):
+class ShiftExplorer(Explorer):
     """Policy and preference apart: the weights of DPO, of w·p and of Balanced-DPO, and whether Theorem 3 holds."""
 
     name = "shift"

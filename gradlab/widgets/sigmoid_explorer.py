@@ -13,8 +13,8 @@ from scipy.special import expit
 from gradlab.plotting.chart_scales import spelt
 from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Handle, Move
 from gradlab.plotting.palette import CHOSEN, INK
-from gradlab.widgets.drawn_controls import Controls, slider
-from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
+from gradlab.widgets.controls import Controls, slider
+from gradlab.widgets.explorer import Explorer, Reading, Story
 
 MARGINS = np.linspace(-8, 8, 321)
 _BELOW = 0.25  # nats from the lowest point to the triangle under it
@@ -52,7 +52,7 @@ class Pull:
         return float(expit(self.gap) - expit(self.margin))
 
 
-class SigmoidExplorer(DrawnExplorer):
+class SigmoidExplorer(Explorer):
     """A pair with utilities Δu apart, and a policy with margin m."""
 
     name = "sigmoid"

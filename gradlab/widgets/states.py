@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from gradlab.checks import input_file
-from gradlab.widgets.drawn_controls import Controls
+from gradlab.widgets.controls import Controls
 
 VIEW = "view"  # the parameter of a link that names the explorer
 

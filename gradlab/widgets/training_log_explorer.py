@@ -21,8 +21,8 @@ from gradlab.checks import one_of
 from gradlab.doctor.training_log import read_log, smoothed
 from gradlab.plotting import charts
 from gradlab.plotting.palette import CHOSEN
-from gradlab.widgets.drawn_controls import Controls, Line, Whole, slider
-from gradlab.widgets.drawn_explorer import PAGE, UNASKED, DrawnExplorer, Reading, Story, stamp
+from gradlab.widgets.controls import Controls, Line, Whole, slider
+from gradlab.widgets.explorer import PAGE, UNASKED, Explorer, Reading, Story, stamp
 from gradlab.widgets.parts import Table
 
 SAMPLES = {f"sample:{path.stem}": path for path in sorted((Path(__file__).parent / "samples").glob("*dpo*.jsonl"))}
@@ -140,7 +140,7 @@ class Logs:
         return sum(len(log.whole.columns) + 1 for log in self.logs.values())
 
 
-class TrainingLogExplorer(DrawnExplorer):
+class TrainingLogExplorer(Explorer):
     """Curves of one or two training logs: loss, margins, log-probabilities, λ, gradients of both sides."""
 
     name = "training-log"

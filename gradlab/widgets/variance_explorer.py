@@ -15,8 +15,8 @@ from gradlab.plotting.charts import Axis, Bar, Bars, Chart, Curve, Curves, Dash,
 from gradlab.plotting.palette import INK, NOT_TRUE, SETTINGS, TRUE
 from gradlab.theory import balanced_weight, covariance_gap, dpo_weight, families, variance_ratio
 from gradlab.theory.weight_variance import noise_to_signal
-from gradlab.widgets.drawn_controls import Choice, Controls, Whole, log_slider, slider
-from gradlab.widgets.drawn_explorer import DrawnExplorer, Reading, Story
+from gradlab.widgets.controls import Choice, Controls, Whole, log_slider, slider
+from gradlab.widgets.explorer import Explorer, Reading, Story
 
 DRAWS = 50  # of Dirichlet policies and preferences
 POINTS = 25  # of the map, each way
@@ -119,7 +119,7 @@ class Variances:
         return float(noise_to_signal(self.product) / noise_to_signal(self.w))
 
 
-class VarianceExplorer(DrawnExplorer):
+class VarianceExplorer(Explorer):
     """Two distributions, their weights, and whether weighting by p lowers the weights' variance."""
 
     name = "variance"

@@ -12,7 +12,7 @@ from gradlab.lab import metrics
 from gradlab.lab.policy import POLICIES
 from gradlab.lab.training import FIELDS, Training
 from gradlab.lab.world import MaskKind, Reference, Utility, World, gaussian_world
-from gradlab.widgets.drawn_controls import Choice, Controls, Whole, log_slider, slider
+from gradlab.widgets.controls import Choice, Controls, Whole, log_slider, slider
 
 WORLD = ("prompts", "responses", "utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift", "seed")
 TOPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # ends of an axis of probabilities
