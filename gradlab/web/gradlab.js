@@ -76,6 +76,8 @@ body[data-jp-theme-light="false"] :is(.gl-plot, .gl-lab) { --gl-lift: 45%; --gl-
 .gl-charts:has(> :nth-child(4):last-child) {
   grid-template-columns: repeat(auto-fit, minmax(min(100%, max(300px, min(40%, 999 * (1236px - 100%)))), 1fr));
 }
+/* Many charts are narrower, so that fewer of them lie below the window. */
+.gl-charts:has(> :nth-child(7)) { grid-template-columns: repeat(auto-fit, minmax(min(100%, 240px), 1fr)); }
 .gl-charts .gl-picks .gl-stage { cursor: crosshair; }
 .gl-charts .gl-picture { grid-column: 1 / -1; }
 .gl-charts .gl-picture img { display: block; max-width: 100%; height: auto; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,7 +124,7 @@ class RatingExplorer(Explorer):
     def __init__(self, samples: Path | str | None = None, answers: Path | str | None = None, **start: Any) -> None:
         """Rate ``samples`` (a path; default: gradlab's) into ``answers`` (a path), as ``rater``."""
         files = {"samples": samples, "answers": answers}
-        self._pane = widgets.HTML()
+        self._pane = widgets.HTML(layout={"width": "99%"})
         self._keys = Keys(_KEYS, lambda choice: self._guarded(lambda: self.answer(choice)))
         super().__init__(**{key: str(path) for key, path in files.items() if path is not None}, **start)
         self.children = [self._pane, self._keys, self.front]  # the texts first: they are what is looked at
@@ -270,7 +270,7 @@ def _rates(result: Rated) -> Curves:
     a, b = result.comparison.systems
     title = f"how often B ({b[:24]}) is preferred to A ({a[:24]})"
     ends = list(rows[["low", "high"]].itertuples(index=False, name=None))
-    return _rows(title, "rate, with its 95% interval; a tie counts ½", list(rows.index), ends, points)
+    return _rows(title, "rate, with its 95% interval; a tie counts ½", list(rows.index), ends, points, [Rule(x=0.5)])
 
 
 def _raters(result: Rated) -> list[str]:
@@ -278,7 +278,10 @@ def _raters(result: Rated) -> list[str]:
     return sorted(result.numbers, key=lambda name: (name != result.rater, name))[:ROWS]
 
 
-def _rows(title: str, unit: str, names: list[str], lines: list[tuple[float, float]], points: list[Curve]) -> Curves:
+def _rows(
+    title: str, unit: str, names: list[str], lines: list[tuple[float, float]], points: list[Curve],
+    rules: Sequence[Rule] = (),
+) -> Curves:  # fmt: skip
     """Return a chart with a named row per rater: a line, and a point."""
     places = 1.0 + np.arange(len(names))
     gap = np.full(len(names), math.nan)
@@ -287,9 +290,9 @@ def _rows(title: str, unit: str, names: list[str], lines: list[tuple[float, floa
     labels = [Label(0.0, place - 0.1, name if len(name) <= 22 else f"{name[:21]}…")
               for place, name in zip(places, names, strict=True)]  # fmt: skip
     return Curves(
-        title, f"{title}, one row per rater", Axis(unit, 0.0, 1.0), Axis("rater", max(len(names), 1) + 0.5, 0.25),
-        [Curve("", x, y, CHOSEN[0], faint=True), *points], rules=[Rule(x=0.5)], labels=labels,
-        height=70 + 30 * max(len(names), 1),
+        title, f"{title}, one row per rater", Axis(unit, 0.0, 1.0), Axis("rater", max(len(names), 3) + 0.5, 0.25),
+        [Curve("", x, y, CHOSEN[0], faint=True), *points], rules=rules, labels=labels,
+        height=70 + 30 * max(len(names), 3),
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ SAMPLES = {f"sample:{path.stem}": path for path in sorted((Path(__file__).parent
 SIDES = {"A": CHOSEN[0], "B": CHOSEN[1]}
 BAND = ("win_weight_q10", "win_weight_q90")
 RATIO = "log_grad_norm_ratio"  # log ‖g_w‖ − log ‖g_l‖, the only column that is computed here
-LOSS = {"loss": "", "validation_loss": "○"}
+LOSS = {"loss": "", "validation_loss": "v"}
 
 
 class Panel(NamedTuple):
@@ -41,13 +41,13 @@ class Panel(NamedTuple):
 
 
 PANELS = (
-    Panel("loss, ○ validation", "loss", LOSS),
-    Panel("accuracy, ○ validation", "share of pairs", {"accuracy": "", "validation_accuracy": "○"}),
-    Panel("reward margin, ○ validation", "nats", {"reward_margin": "", "validation_reward_margin": "○"}),
-    Panel("log π: winners w, losers l", "nats", {"logp_win": "w", "logp_lose": "l"}),
+    Panel("loss, v: validation", "loss", LOSS),
+    Panel("accuracy, v: validation", "share of pairs", {"accuracy": "", "validation_accuracy": "v"}),
+    Panel("reward margin, v: validation", "nats", {"reward_margin": "", "validation_reward_margin": "v"}),
+    Panel("log π, w: winners, l: losers", "nats", {"logp_win": "w", "logp_lose": "l"}),
     Panel("λ_w: mean, 10% to 90% of pairs", "share", {"win_weight": ""}),
-    Panel("slopes |∂L/∂log π|: winners w, losers l", "size", {"slope_win": "w", "slope_lose": "l"}),
-    Panel("parameters: w ‖g_w‖, l ‖g_l‖, + ‖g_w + g_l‖", "norm",
+    Panel("slopes |∂L/∂log π|, w and l", "size", {"slope_win": "w", "slope_lose": "l"}),
+    Panel("‖g_w‖, ‖g_l‖, +: ‖g_w + g_l‖", "norm",
           {"grad_norm_win": "w", "grad_norm_lose": "l", "grad_norm": "+"}),
     Panel("log winner/loser: ∂ of ∂L/∂π, g of ‖g‖", "nats", {"log_prob_ratio": "∂", RATIO: "g"}),
 )  # fmt: skip
@@ -62,7 +62,6 @@ _SHOWN = list(dict.fromkeys([*_DRAWN, *BAND, *(column for column, _ in _READ.val
 POINTS = 9_000  # of all curves together, which a message to the page holds: 16 bytes each
 FEWEST, MOST = 40, 1_000  # parts of a long curve of which the extremes are drawn
 HEIGHT = 150  # of a chart, in pixels
-_RINGS = 80  # marks on a curve, at most: more hide it
 
 
 class Read(NamedTuple):
@@ -152,7 +151,7 @@ class TrainingLogExplorer(Explorer):
     ask = "In log A, while the loss falls: what does log π of the winners do?"
     answers: ClassVar = {"rises": "it rises", "falls": "it falls"}
     reading = (
-        "A is violet and B ochre; what is dashed or dotted is in each chart's legend, and ○ is validation. In log A or "
+        "A is violet and B ochre; w are winners and l losers (dashed); v is validation (dashed). In log A or "
         "B, type the path of gradlab's JSON lines, of TRL's trainer_state.json, or of its CSV, and press Enter; "
         "sample:dpo, sample:bdpo and sample:dpo-half-beta come with gradlab; B may be empty. A file that has grown is "
         "read again when you move any control. Drag the two points of the first chart to choose the steps that the "
@@ -189,15 +188,15 @@ class TrainingLogExplorer(Explorer):
         ),
         Story(
             "Two ratios that disagree",
-            "the last panel: the log ratio of ∂L/∂π falls far below 0, as log π_l/π_w does, so in probabilities the "
+            "the last chart: the log ratio of ∂L/∂π falls far below 0, as log π_l/π_w does, so in probabilities the "
             "losing side has the larger gradient by many nats. The log ratio of the parameters' gradients (dashed) "
             "stays near 0: there ‖g_w‖ is about ‖g_l‖.",
             {"log_b": "", "smoothing": 0.8},
         ),
         Story(
             "Learned, or remembered?",
-            "the second half: the training loss goes on falling, the validation loss (○) falls far less, and the gap "
-            "between them grows. The model goes over its 768 pairs ten times.",
+            "the second half: the training loss goes on falling, the validation loss (dashed) falls far less, and the "
+            "gap between them grows. The model goes over its 768 pairs ten times.",
             {"first": 50, "smoothing": 0.8},
         ),
     )
@@ -468,7 +467,6 @@ def _of(panel: Panel, side: str, log: Curves | None, parts: int, faint: bool = F
                      for edge in BAND)  # fmt: skip
         yield charts.Curve(
             f"{side} {name}".strip(), steps, _size(column, values), SIDES[side], dash,
-            marker="ring" if column.startswith("validation_") and len(shown) < _RINGS else None,
             low=low if high is not None else None, high=high if low is not None else None, faint=faint,
         )  # fmt: skip
 
