@@ -153,33 +153,59 @@ def test_a_cell_that_is_run_again_leaves_one_explorer_and_no_problem(opened):
     assert page.problems == []
 
 
-def test_a_rating_takes_keys_and_undoes_them(opened):
+def test_a_rating_takes_keys_and_takes_answers_back(opened):
     page = opened("08-rating.ipynb")
     explorer = page.explorer()
-    assert "answered 0 of 12" in explorer.status()
-    explorer.root.locator(".gradlab-pair > div").first.click()
+    assert "0 of 12" in explorer.table()
+    page.page.locator(".gradlab-pair > div").first.click()
     explorer.settled(lambda: page.page.keyboard.press("ArrowLeft"))
-    assert "answered 1 of 12" in explorer.status()
+    assert "1 of 12" in explorer.table()
     explorer.settled(lambda: page.page.keyboard.press("Backspace"))
-    assert "answered 0 of 12" in explorer.status()
+    assert "0 of 12" in explorer.table()
+    for place in (explorer.root.locator(".gl-plot").first, explorer.root.get_by_label("rater", exact=True)):
+        place.focus()
+        page.page.keyboard.press("ArrowLeft")  # reads in the chart, moves in the text, and answers nothing
     field = explorer.root.get_by_label("rater", exact=True)
-    field.focus()
-    page.page.keyboard.press("ArrowLeft")  # moves in the text, and answers nothing
     explorer.settled(lambda: (field.fill("ann"), field.press("Enter")))
-    assert "rater ann · answered 0 of 12" in explorer.status()
+    assert "0 of 12" in explorer.table()
+    assert "ann" in explorer.table()
     assert page.problems == []
 
 
 def test_a_claim_is_opened_from_its_row_by_keyboard(opened):
     page = opened("06-claims.ipynb")
     explorer = page.explorer()
-    before = explorer.pictures()
-    row = explorer.root.get_by_role("button", name="grid-reward")
+    before = explorer.content()
+    row = page.page.get_by_role("button", name="grid-reward")
     row.focus()
     explorer.settled(lambda: page.page.keyboard.press("Enter"))
-    assert explorer.status().startswith("claim grid-reward · word mixed")
+    assert "grid-reward" in explorer.table()
     assert row.get_attribute("aria-pressed") == "true"
-    assert explorer.pictures() != before
+    assert explorer.content() != before
+    figure = explorer.root.get_by_label("figure", exact=True)
+    assert "answer-grid-reward" in figure.locator("option").all_inner_texts()
+    explorer.press("↶ undo")  # the claim and its menus come back in one step
+    assert explorer.content() == before
+    assert explorer.root.get_by_role("button", name="↶ undo").is_disabled()
+    assert figure.input_value() in figure.locator("option").all_inner_texts()
+    assert page.problems == []
+
+
+def test_an_end_of_the_steps_is_dragged_and_a_finding_shows_its_own(opened):
+    page = opened("07-training-log.ipynb")
+    explorer = page.explorer()
+    explorer.press("it falls")
+    start = explorer.root.get_by_role("slider", name="from", exact=True)
+    box = start.bounding_box()
+    mouse, middle = page.page.mouse, (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    mouse.move(*middle)
+    mouse.down()
+    mouse.move(middle[0] + 40, middle[1], steps=5)
+    explorer.settled(mouse.up)
+    first = int(page.do("print(explorer.state['first'])"))
+    assert 5 < first < 60
+    explorer.settled(lambda: page.page.get_by_role("button", name="A: log-probabilities").click())
+    assert page.do("print(explorer.state['first'])") != f"{first}\n"
     assert page.problems == []
 
 
