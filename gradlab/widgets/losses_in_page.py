@@ -24,8 +24,9 @@ def facts_of_losses(given: Losses = NO_LOSSES) -> list[dict[str, Any]]:
 def facts_of(loss: PairLoss) -> dict[str, Any]:
     """Return what a page says of a loss; ``reason`` says why the engine cannot compile it, "" if it can."""
     return {
-        "name": loss.name, "label": getattr(loss, "label", loss.name), "equation": loss.equation, "source": loss.source,
-        "family": _family(loss), "hyper": _movable(loss), "reason": refusal(loss),
+        "name": loss.name, "label": getattr(loss, "label", loss.name), "title": _title(loss),
+        "equation": loss.equation, "source": loss.source, "family": _family(loss),
+        "hyper": _movable(loss), "reason": refusal(loss),
     }  # fmt: skip
 
 
@@ -50,6 +51,20 @@ def asked_kernel(message: Mapping[str, Any], given: Losses = NO_LOSSES) -> dict[
     one_of("loss", name, loss_names(given))
     loss = pair_loss(name, **hyper) if name in PAIR_LOSSES else with_numbers(given[name], hyper)
     return kernel_of(loss, message["what"])
+
+
+def _title(loss: PairLoss) -> str:
+    """Return a loss's label, with "{name}" for each hyper-parameter whose number is in it."""
+    label = title = getattr(loss, "label", loss.name)
+    for name, value in _movable(loss).items():
+        other = value * 0.75
+        try:
+            moved = getattr(with_numbers(loss, {name: other}), "label", label)
+        except Exception:  # a loss of one's own may refuse it in any way
+            continue
+        if moved != label and moved.replace(f"{other:g}", f"{value:g}") == label:
+            title = title.replace(f"{value:g}", f"{{{name}}}")
+    return title
 
 
 def _movable(loss: PairLoss) -> dict[str, float]:

@@ -21,6 +21,7 @@ from gradlab.widgets.pair_effects import LEAST, MOST, SHOWN, Effect, Field, effe
 
 _PARTIAL, _STEP = "partial derivatives", "step on logits"
 _CLOSE = 0.02  # of the larger change: the two count as equal
+_ROUNDING = 1e-12  # nats: a smaller change of log π is none
 _CODE = """\
 import numpy as np
 import pandas as pd
@@ -211,7 +212,8 @@ class PairExplorer(ComparingExplorer):
 
     def outcome(self, result: Pair) -> tuple[str, str]:
         """Return whose probability A's step changes more, and by how much both change."""
-        win, lose = result.effects["a"].change_in_prob[:2]
+        one = result.effects["a"]
+        win, lose = np.where(np.abs(one.change) > _ROUNDING, one.change_in_prob, 0.0)[:2].tolist()
         up, down = abs(win), abs(lose)
         truth = "equal" if abs(up - down) <= _CLOSE * max(up, down) else "winner" if up > down else "loser"
         return truth, f"Δπ is {spelt(win)} for the winner, {spelt(lose)} for the loser."

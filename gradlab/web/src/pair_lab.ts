@@ -2,7 +2,7 @@
 
 import { BarPlot } from "./bars";
 import { make, NumberTable, write } from "./dom";
-import { type Effect, effect, firstOrder } from "./effects";
+import { type Effect, effect, firstOrder, movedMore, policyOf, referenceOf, ROOM } from "./effects";
 import { type Arrow, FieldPlot, type Point, SPACING } from "./field";
 import type { Context, ExplorerView } from "./explorer";
 import type { Handle } from "./handles";
@@ -15,9 +15,8 @@ import { spelt } from "./reading";
 import { type Slot, slotsOf } from "./spec";
 import type { State } from "./state";
 
-/** Ends of a probability, and the largest π_w + π_l: others hold the rest. */
+/** Ends of a probability. */
 const PROB = { low: 1e-12, high: 0.999 };
-const ROOM = 1 - 1e-4;
 const GROUPS = ["winner", "loser", "each other"];
 const LEAST = PROB.low;
 const SIDES = colorTable("sides");
@@ -65,7 +64,7 @@ export class PairLab implements ExplorerView {
 
   code(): string {
     const { state } = this.context.history;
-    return pairCode(state, slotsOf(state, this.context.losses), this.reference(state));
+    return pairCode(state, slotsOf(state, this.context.losses));
   }
 
   /** The numbers that are shown, for tests and for a file. */
@@ -106,11 +105,7 @@ export class PairLab implements ExplorerView {
   }
 
   outcome(): [truth: string, sentence: string] | null {
-    if (!this.effects.length) return null;
-    const [win, lose] = this.effects[0].changeProb;
-    const [up, down] = [Math.abs(win), Math.abs(lose)];
-    const truth = Math.abs(up - down) <= 0.02 * Math.max(up, down) ? "equal" : up > down ? "winner" : "loser";
-    return [truth, `Δπ is ${spelt(win)} for the winner, ${spelt(lose)} for the loser.`];
+    return this.effects.length ? movedMore(this.effects[0]) : null;
   }
 
   /** True if all kernels are here; else they are fetched, and the view is drawn then. */
@@ -146,19 +141,8 @@ export class PairLab implements ExplorerView {
 
   private read(state: State) {
     const slots = slotsOf(state, this.context.losses);
-    const [win, lose] = [state.win as number, state.lose as number];
-    return {
-      win, lose: Math.min(lose, ROOM - win), n: state.responses as number, step: state.step as number, slots,
-      reference: this.reference(state),
-    };
-  }
-
-  private reference(state: State): [number, number] {
-    const kind = state.reference;
-    const even = 1 / (state.responses as number);
-    if (kind === "uniform") return [even, even];
-    const [win, lose] = kind === "the policy" ? ["win", "lose"] : ["ref_win", "ref_lose"];
-    return [state[win] as number, state[lose] as number];
+    const [win, lose] = policyOf(state);
+    return { win, lose, n: state.responses as number, step: state.step as number, slots, reference: referenceOf(state) };
   }
 
   private slope(slot: Slot, win: number, lose: number, reference: [number, number]): [number, number] {

@@ -1,5 +1,6 @@
 /** The lab's state as Python, to be run where gradlab is installed. */
 
+import { policyOf, referenceOf } from "./effects";
 import { type Mark, misfit, paintOfText } from "./paint";
 import { baseOf } from "./runs";
 import type { Slot } from "./spec";
@@ -77,7 +78,9 @@ function paintCode(text: string): string[] {
   return [...flips, ...levels, ...steps, ...(steps.length ? normalised : []), `world = gl.World(${parts.join(", ")})`];
 }
 
-export function pairCode(part: Part, slots: readonly Slot[], [refWin, refLose]: [number, number]): string {
+export function pairCode(part: Part, slots: readonly Slot[]): string {
+  const [win, lose] = policyOf(part);
+  const [refWin, refLose] = referenceOf(part);
   return [
     "import math",
     "",
@@ -86,7 +89,7 @@ export function pairCode(part: Part, slots: readonly Slot[], [refWin, refLose]: 
     "",
     "import gradlab as gl",
     "",
-    `n, step, win, lose = ${part.responses}, ${part.step}, ${part.win}, ${part.lose}`,
+    `n, step, win, lose = ${part.responses}, ${part.step}, ${win}, ${lose}`,
     "log_p = np.log([win, lose] + [(1 - win - lose) / (n - 2)] * (n - 2))  # winner, loser, others",
     `logs = [torch.tensor(math.log(p), dtype=torch.float64) for p in (win, lose, ${refWin}, ${refLose})]`,
     `for name, loss in ${dictionary(slots)}.items():`,

@@ -26,6 +26,8 @@ export interface ControlSpec {
 export interface LossFacts {
   name: string;
   label: string;
+  /** The label, with "{name}" for each hyper-parameter whose number is in it. */
+  title: string;
   equation: string;
   source: string;
   family: string;
@@ -109,8 +111,14 @@ export function slotsOf(state: State, losses: readonly LossFacts[]): Slot[] {
     const loss = losses.find(({ name }) => name === state[`loss_${key}`])!;
     const hyper = Object.fromEntries(movable(loss).map((name) => [name, state[`${name}_${key}`] as number]));
     const [color, dash] = LOOKS[SLOTS.indexOf(key)];
-    return { key, name: `${key.toUpperCase()} ${loss.label}`, loss, color, dash, hyper };
+    return { key, name: `${key.toUpperCase()} ${titled(loss, hyper)}`, loss, color, dash, hyper };
   });
+}
+
+/** A loss's label at these hyper-parameters. */
+function titled({ title, hyper: defaults }: LossFacts, hyper: Record<string, number>): string {
+  const all = { ...defaults, ...hyper };
+  return title.replace(/\{(\w+)\}/g, (text, name: string) => (Object.hasOwn(all, name) ? String(Number(all[name].toPrecision(6))) : text));
 }
 
 /** The hyper-parameters of a loss that can be moved: all where Python makes kernels, else those that the kernels serve. */
