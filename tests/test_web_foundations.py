@@ -68,16 +68,16 @@ def test_the_page_computes_what_python_computes(kind):
     rng = np.random.default_rng(7)
     told = [{**explorer.state, **story.state} for story in kind.stories]
     states = [*told, *(drawn_state(explorer, rng) for _ in range(STATES - len(told)))]
-    here, former = [], None
+    here, pinned = [], None
     for state in states:
         explorer.set(**state)
         result = explorer.result
         here.append({
-            "charts": flat(as_messages(explorer.charts(result, former))),
+            "charts": flat(as_messages(explorer.charts(result, pinned))),
             "readings": [row.message() for row in explorer.readings(result)],
             "outcome": list(explorer.outcome(result)), "code": explorer.as_python(),
         })  # fmt: skip
-        former = result
+        pinned = result
     there = with_bundle(BODY, {"formula": kind.name.upper(), "states": states})
     for at, (one, other) in enumerate(zip(there, here, strict=True)):
         one["code"], other["code"] = (re.sub(r"(\d)\.0\b", r"\1", each["code"]) for each in (one, other))
@@ -131,5 +131,9 @@ def test_what_can_be_dragged_moves_its_control_by_mouse_and_by_key(view, address
             tab.keyboard.press("Control+z")
         tab.wait_for_timeout(50)
         assert state() == start
+    faint = tab.locator(".gl-explorer:not([hidden]) .gl-curve[stroke-opacity]")
+    assert faint.count() == 0  # whatever was moved
+    tab.get_by_role("button", name="pin", exact=True).click()
+    assert faint.count() > 0
     context.close()
     assert problems == []

@@ -320,7 +320,7 @@ class TrainingLogExplorer(Explorer):
         place = self._chosen_place()
         if place is not None and place != (self.state["first"], self.state["last"]):
             self._set(dict(zip(("first", "last"), place, strict=True)))
-            self._moved({"first", "last"})
+            self._moved()
 
 
 def log_path(name: str) -> Path:

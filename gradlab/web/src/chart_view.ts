@@ -1,21 +1,14 @@
-/** An explorer whose charts and numbers Python sends: all of them at once, for one state. */
+/** Explorers that consist of charts and a table of numbers; `ChartView` shows those that Python sends. */
 
 import { ChartBoard, type ChartMessage } from "./charts";
 import { NumberTable, type Reading } from "./dom";
 import type { Context, ExplorerView } from "./explorer";
 import type { Plot } from "./plot";
 
-/** What Python shows of a state. */
-export interface ShownCharts {
-  charts?: ChartMessage[];
-  readings?: Reading[];
-  outcome?: [truth: string, sentence: string];
-}
-
-export class ChartView implements ExplorerView {
+/** Charts with a table below, on an explorer's stage; handles and marks in them move the explorer's controls. */
+export class Sheet {
   private readonly board: ChartBoard;
   private readonly table = new NumberTable("");
-  private told: [string, string] | null = null;
 
   constructor({ stage, history, spec }: Context) {
     const place = (changes: Record<string, number>, gesture: string, settled: boolean) => {
@@ -30,15 +23,39 @@ export class ChartView implements ExplorerView {
     return this.board.plots;
   }
 
-  present({ charts = [], readings = [], outcome }: ShownCharts): void {
+  show(charts: readonly ChartMessage[], readings: readonly Reading[]): void {
     this.board.show(charts);
     this.table.list(readings);
-    this.told = outcome?.[1] ? outcome : null;
+  }
+}
+
+/** A state as Python shows it: charts, table and outcome at once. */
+export interface ShownCharts {
+  charts?: ChartMessage[];
+  readings?: Reading[];
+  outcome?: [truth: string, sentence: string];
+}
+
+export class ChartView implements ExplorerView {
+  private readonly sheet: Sheet;
+  private known: [truth: string, sentence: string] | null = null;
+
+  constructor(context: Context) {
+    this.sheet = new Sheet(context);
+  }
+
+  get plots(): Plot[] {
+    return this.sheet.plots;
+  }
+
+  present({ charts = [], readings = [], outcome }: ShownCharts): void {
+    this.sheet.show(charts, readings);
+    this.known = outcome?.[1] ? outcome : null;
   }
 
   update(): void {}
 
   outcome(): [truth: string, sentence: string] | null {
-    return this.told;
+    return this.known;
   }
 }

@@ -1,47 +1,34 @@
 /** Explorers whose charts follow from a state by a formula: the page computes them, with or without Python. */
 
 import type { ChartMessage } from "./chart_messages";
-import { ChartBoard } from "./charts";
-import { NumberTable, type Reading } from "./dom";
+import { Sheet } from "./chart_view";
+import type { Reading } from "./dom";
 import type { Context, ExplorerKind, ExplorerView } from "./explorer";
 import type { Plot } from "./plot";
 import type { State } from "./state";
 
-/** The part that one explorer has of its own; `former` is the state that is drawn faintly, if any. */
+/** The part in which explorers differ; the pinned state, if any, is drawn faintly. */
 export interface Formula {
-  charts(state: State, former: State | null): ChartMessage[];
+  charts(state: State, pinned: State | null): ChartMessage[];
   readings(state: State): Reading[];
   outcome(state: State): [truth: string, sentence: string];
   code(state: State): string;
 }
 
 class FormulaView implements ExplorerView {
-  private readonly board: ChartBoard;
-  private readonly table = new NumberTable("");
-  private state: State | null = null;
-  private former: State | null = null;
-  private touched = "";
-  private pinned = false;
+  private readonly sheet: Sheet;
+  private pinned: State | null = null;
 
-  constructor({ stage, history, spec }: Context, private readonly formula: Formula) {
-    const place = (changes: Record<string, number>, gesture: string, settled: boolean) => {
-      history.set(changes, gesture);
-      if (settled) history.rest();
-    };
-    this.board = new ChartBoard(stage, place, (name) => spec.controls[name]);
-    stage.append(this.table.element);
+  constructor(private readonly context: Context, private readonly formula: Formula) {
+    this.sheet = new Sheet(context);
   }
 
   get plots(): Plot[] {
-    return this.board.plots;
+    return this.sheet.plots;
   }
 
   update(state: State): void {
-    const before = this.state;
-    const touched = Object.keys(state).filter((name) => before && name !== "guess" && state[name] !== before[name]).join(" ");
-    if (touched && touched !== this.touched && !this.pinned) [this.touched, this.former] = [touched, before];
-    this.state = { ...state };
-    this.show();
+    this.sheet.show(this.formula.charts(state, this.pinned), this.formula.readings(state));
   }
 
   outcome(state: State): [truth: string, sentence: string] {
@@ -49,18 +36,13 @@ class FormulaView implements ExplorerView {
   }
 
   code(): string {
-    return this.formula.code(this.state!);
+    return this.formula.code(this.context.history.state);
   }
 
   pin(on: boolean): void {
-    [this.pinned, this.former, this.touched] = [on, on ? this.state : null, ""];
-    this.show();
-  }
-
-  private show(): void {
-    if (!this.state) return;
-    this.board.show(this.formula.charts(this.state, this.former));
-    this.table.list(this.formula.readings(this.state));
+    const { state } = this.context.history;
+    this.pinned = on ? state : null;
+    this.update(state);
   }
 }
 

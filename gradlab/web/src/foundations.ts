@@ -28,10 +28,10 @@ const expectedLoss = (gap: number, margin: number) => expit(gap) * softplus(-mar
 const pull = (gap: number, margin: number) => expit(gap) - expit(margin);
 
 export const SIGMOID: Formula = {
-  charts(state, former) {
+  charts(state, pinned) {
     const { gap, margin } = numbers(state);
     const loss = (one: State) => MARGINS.map((at) => expectedLoss(numbers(one).gap, at));
-    const before = former ? [curve("before", MARGINS, loss(former), VIOLET, { faint: true })] : [];
+    const faint = pinned ? [curve("pinned", MARGINS, loss(pinned), VIOLET, { faint: true })] : [];
     return [
       curves(
         "share of comparisons won", "The sigmoid over the gap in utility, with the pair on it",
@@ -43,7 +43,7 @@ export const SIGMOID: Formula = {
         "expected loss of the pair", "The expected loss over the policy's margin, with its lowest point",
         axis("margin m", -8, 8), axis("expected loss (nats)", -0.5, 8),
         [
-          ...before, curve("loss", MARGINS, loss(state), VIOLET),
+          ...faint, curve("loss", MARGINS, loss(state), VIOLET),
           curve("lowest point", [gap], [expectedLoss(gap, gap) - 0.25], INK, { marker: "triangle-up", line: false }),
         ],
         { handles: [acrossHandle("margin m", margin, expectedLoss(gap, margin), OCHRE, "margin")] },
@@ -94,10 +94,10 @@ function needed(state: State, scheme: Scheme, length = numbers(state).length): n
 }
 
 export const CREDIT: Formula = {
-  charts(state, former) {
+  charts(state, pinned) {
     const samples = (one: State, scheme: Scheme) => LENGTHS.map((length) => Math.max(needed(one, scheme, length), LEAST));
     const shown = SCHEMES.flatMap(([scheme, label, color, dash]) => [
-      ...(former ? [curve(`${label}, before`, LENGTHS, samples(former, scheme), color, { dash, faint: true })] : []),
+      ...(pinned ? [curve(`${label}, pinned`, LENGTHS, samples(pinned, scheme), color, { dash, faint: true })] : []),
       curve(label, LENGTHS, samples(state, scheme), color, { dash }),
     ]);
     const { length } = numbers(state);
@@ -157,7 +157,7 @@ function marksOf(prefix: string, whose: string, centre: number, width: number, c
 }
 
 export const OFFLINE: Formula = {
-  charts(state, former) {
+  charts(state, pinned) {
     const { data_centre, data_width, centre, width, samples } = numbers(state);
     const handles = [
       ...marksOf("data_", "the data's", data_centre, data_width, INK),
@@ -165,14 +165,14 @@ export const OFFLINE: Formula = {
     ];
     const highest = Math.max(...handles.map(({ y }) => y!));
     const here = clip(samples * shareOf(state), ...ENDS);
-    const before = former ? [curve("policy, before", RESPONSES, odds(policyOf(former)), VIOLET, { faint: true })] : [];
-    const worthBefore = former ? [curve("worth, before", PLACES, worth(former), VIOLET, { faint: true })] : [];
+    const faint = pinned ? [curve("policy, pinned", RESPONSES, odds(policyOf(pinned)), VIOLET, { faint: true })] : [];
+    const faintWorth = pinned ? [curve("worth, pinned", PLACES, worth(pinned), VIOLET, { faint: true })] : [];
     return [
       curves(
         "data and policy", "The probabilities of 20 responses under the data's distribution and the policy",
         axis("response", 0, 19), axis("probability", 0, [0.25, 0.5, 0.9].find((end) => end >= highest)!),
         [
-          ...before, curve("data", RESPONSES, odds(dataOf(state)), INK, { marker: "diamond" }),
+          ...faint, curve("data", RESPONSES, odds(dataOf(state)), INK, { marker: "diamond" }),
           curve("policy", RESPONSES, odds(policyOf(state)), VIOLET, { marker: "dot" }),
         ],
         { handles },
@@ -180,7 +180,7 @@ export const OFFLINE: Formula = {
       curves(
         "what the data are worth", "What the data are worth over the centre of the policy",
         axis("centre of the policy (response)", 0, 19), axis("samples of its own", ...ENDS, "log"),
-        [...worthBefore, curve("worth", PLACES, worth(state), VIOLET)],
+        [...faintWorth, curve("worth", PLACES, worth(state), VIOLET)],
         {
           rules: [{ x: null, y: 1, label: "a single sample", dash: "dotted" }],
           handles: [acrossHandle("the policy's centre", centre, here, OCHRE, "centre")],
