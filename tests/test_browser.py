@@ -166,7 +166,7 @@ def test_a_rating_takes_keys_and_takes_answers_back(opened):
         place.focus()
         page.page.keyboard.press("ArrowLeft")  # reads in the chart, moves in the text, and answers nothing
     field = explorer.root.get_by_label("rater", exact=True)
-    explorer.settled(lambda: (field.fill("ann"), field.press("Enter")))
+    explorer.settled(lambda: (field.press_sequentially("ann"), field.press("Enter")))
     assert "0 of 12" in explorer.table()
     assert "ann" in explorer.table()
     assert page.problems == []
