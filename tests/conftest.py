@@ -102,6 +102,36 @@ def chromium():
         yield running
 
 
+@pytest.fixture(scope="session")
+def lab_file(tmp_path_factory):
+    """The lab's page as a file, which all workers share: the first that needs it writes it, without Node."""
+    from gradlab.widgets import page
+
+    base = tmp_path_factory.getbasetemp()
+    target = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "lab page" / "lab.html"
+    target.parent.mkdir(exist_ok=True)
+    path, os.environ["PATH"] = os.environ["PATH"], ""
+    try:
+        with FileLock(f"{target}.lock"):
+            if not target.exists():
+                page.write_page(target)
+    finally:
+        os.environ["PATH"] = path
+    return target
+
+
+@pytest.fixture
+def opened(lab_file, chromium):
+    """A function that opens the lab; at the end it must have met no error and asked for nothing from outside."""
+    from lab_in_chromium import opener
+
+    pages, problems = [], []
+    yield opener(lab_file, chromium, pages, problems)
+    for one in pages:
+        one.context.close()
+    assert problems == []
+
+
 @pytest.fixture
 def registered():
     """``register_loss``, whose losses leave the registry with the test."""

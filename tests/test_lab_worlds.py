@@ -1,12 +1,9 @@
 """Worlds of any size in the page's Training lab: from a file, painted, undone, saved, and copied as Python."""
 
-import time
-
 import numpy as np
 import pytest
 from node import needs_node
 from own_losses import Hinge
-from web_page import note_problems
 
 from gradlab.lab.fit import fit
 from gradlab.lab.world import World, gaussian_world
@@ -17,104 +14,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, needs_node]
 
 SHOWN = "#view=grid&guess=shown"
 PAINT = "Paint, or load a world of your own"
-
-
-class Lab:
-    """The Training lab in Chromium."""
-
-    def __init__(self, page):
-        self.page = page
-
-    def ask(self, expression):
-        """Evaluate with the explorer's shell as ``shell`` and its view as ``view``."""
-        return self.page.evaluate(
-            f"(() => {{ const shell = gradlabLab.shells.grid, {{ view }} = shell; return {expression}; }})()"
-        )
-
-    def state(self, name=None):
-        state = self.ask("shell.history.state")
-        return state if name is None else state[name]
-
-    def until(self, expression, *, seconds=10):
-        end = time.monotonic() + seconds
-        while not self.ask(expression):
-            assert time.monotonic() < end, expression
-            self.page.wait_for_timeout(5)
-
-    def settled(self):
-        self.until("shell.element.ariaBusy !== 'true'")
-
-    def set(self, **changes):
-        self.page.evaluate("changes => gradlabLab.shells.grid.history.set(changes)", changes)
-        self.settled()
-
-    def press(self, button):
-        self.page.get_by_role("button", name=button, exact=True).click()
-        self.settled()
-
-    def numbers(self):
-        return self.ask("view.numbers()")
-
-    def policies(self, slot="a"):
-        world = self.ask("[view.ground.world.prompts, view.ground.world.responses]")
-        return np.exp(self.ask(f"view.policies().{slot}")).reshape(world)
-
-    def trouble(self):
-        return self.ask("view.trouble.textContent")
-
-    def unfold(self, title):
-        self.page.get_by_text(title, exact=True).click()
-
-    def picture(self):
-        """All that is drawn: text, vectors, and the pixels of maps."""
-        self.settled()
-        return self.page.evaluate(
-            """() => {
-              const all = (names) => [...document.querySelectorAll(`section:not([hidden]) :is(${names})`)];
-              const drawn = all("canvas").map((one) => one.toDataURL());
-              return [...all(".gl-plot, .gl-table").map((one) => one.innerHTML), ...drawn].join();
-            }"""
-        )
-
-
-@pytest.fixture(scope="session")
-def file(tmp_path_factory):
-    target = tmp_path_factory.mktemp("lab worlds") / "lab.html"
-    page.write_page(target)
-    return target
-
-
-@pytest.fixture
-def opened(file, chromium):
-    """A function that opens the page; at the end it must have met no error and asked for nothing from outside."""
-    pages, problems = [], []
-
-    def open_page(fragment=SHOWN, **more):
-        one = chromium.new_context(viewport={"width": 1280, "height": 800}, **more).new_page()
-        note_problems(one, problems)
-        one.goto(file.as_uri() + fragment)
-        pages.append(one)
-        lab = Lab(one)
-        one.locator(".gl-explorer").wait_for()
-        end = time.monotonic() + 10
-        while not one.evaluate("'gradlabLab' in globalThis && 'grid' in gradlabLab.shells"):
-            assert time.monotonic() < end
-            one.wait_for_timeout(5)
-        lab.settled()
-        return lab
-
-    yield open_page
-    for one in pages:
-        one.context.close()
-    assert problems == []
-
-
-def drag(lab, start, *stops):
-    lab.page.mouse.move(*start)
-    lab.page.mouse.down()
-    for stop in stops:
-        lab.page.mouse.move(*stop, steps=4)
-    lab.page.mouse.up()
 
 
 def assert_trained(lab, world, loss, seed=0):
@@ -140,30 +39,26 @@ def test_a_brush_hides_and_raises_cells_and_a_world_without_pairs_is_refused(ope
     lab.unfold(PAINT)
     lab.page.get_by_role("checkbox").check()
     assert lab.page.evaluate("scrollY") == 0  # brushes and picture are on one screen
-    box = lab.page.locator("section:not([hidden]) canvas").first.bounding_box()
-
-    def cell(row, column):
-        return box["x"] + (column + 0.5) * box["width"] / 20, box["y"] + (row + 0.5) * box["height"] / 20
-
-    drag(lab, cell(3, 2), cell(3, 6))
+    cell = lab.canvas()
+    lab.drag(cell(3, 2), cell(3, 6))
     painted = lab.state("painted")
     assert painted == "20x20:62A5B333A"
     lab.settled()
     assert lab.numbers() != before
-    drag(lab, cell(4, 0), cell(4, 19))
+    lab.drag(cell(4, 0), cell(4, 19))
     lab.settled()
     assert lab.page.get_by_text("prompt 4 must keep two responses in the data").count() == 1
     lab.press("↶ undo")
     assert lab.state("painted") == painted
     assert lab.trouble() == ""
     lab.page.get_by_role("combobox", name="brush").select_option("best (highest u)")
-    drag(lab, cell(19, 0), cell(19, 1))
+    lab.drag(cell(19, 0), cell(19, 1))
     assert lab.state("painted") == "20x20:62A5B313A2C18A"
     lab.page.get_by_role("combobox", name="brush").select_option("reference: less likely")
     before_it = lab.state("painted")
     assert lab.page.get_by_role("figure", name="World: reference π_ref").count() == 1
-    drag(lab, cell(10, 0), cell(10, 2))
-    drag(lab, cell(10, 0), cell(10, 2))
+    lab.drag(cell(10, 0), cell(10, 2))
+    lab.drag(cell(10, 0), cell(10, 2))
     assert lab.state("painted") == "20x20:62A5B133A3Y177A2C18A"
     lab.settled()
     reference = np.exp(lab.ask("[...view.ground.world.refLogp.slice(200, 220)]"))
@@ -199,7 +94,7 @@ def test_a_world_of_any_size_is_trained_drawn_and_undone(opened):
 
 
 def test_a_world_from_a_file_is_trained_undone_saved_and_left_out_of_a_link(opened, tmp_path, capsys):
-    lab = opened(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
+    lab = opened(SHOWN, accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
     before, picture = lab.state(), lab.picture()
     lab.unfold(PAINT)
     rng = np.random.default_rng(0)
@@ -245,7 +140,7 @@ def test_a_world_from_a_file_is_trained_undone_saved_and_left_out_of_a_link(open
 
 
 def test_a_file_is_dropped_and_one_that_is_no_world_is_said_and_nothing_changes(opened):
-    lab = opened()
+    lab = opened(SHOWN)
 
     def drop(name, text):
         lab.page.evaluate(

@@ -8,12 +8,15 @@ export interface Bars {
   name: string;
   color: string;
   dashed?: boolean;
+  /** Bars to compare with: drawn faintly behind those of the same place, and neither named nor read. */
+  faint?: boolean;
   /** One value per group. */
   values: readonly number[];
 }
 
 export class BarPlot extends Plot {
   private series: readonly Bars[] = [];
+  private behind: readonly Bars[] = [];
   private group: number | null = null;
 
   constructor(
@@ -34,7 +37,8 @@ export class BarPlot extends Plot {
   }
 
   show(series: readonly Bars[]): void {
-    this.series = series;
+    this.series = series.filter(({ faint }) => !faint);
+    this.behind = series.filter(({ faint }) => faint);
     const most = Math.max(0, ...series.flatMap(({ values }) => values.filter(Number.isFinite).map(Math.abs)));
     const end = most > 0 ? roundUp(most) : 1;
     this.frameTo([-end, end], this.options.y.domain);
@@ -62,19 +66,22 @@ export class BarPlot extends Plot {
 
   protected draw(): void {
     this.drawLegend();
-    const thick = 0.8 / Math.max(this.series.length, 1);
-    const bars = this.series.flatMap((one, at) =>
-      one.values.map((value, group) => ({ one, value, top: group + 0.1 + at * thick })),
-    );
+    const thick = 0.8 / Math.max(this.series.length, this.behind.length, 1);
+    const slim = this.behind.length ? 0.5 : 0.9; // of a bar's room, so that those behind are seen
+    const placed = (series: readonly Bars[], share: number) => series.flatMap((one, at) => one.values.map(
+      (value, group) => ({ one, value, share, top: group + 0.1 + (at + (0.9 - share) / 2) * thick }),
+    ));
+    const bars = [...placed(this.behind, 0.9), ...placed(this.series, slim)];
     draw(this.layer("bars"), "rect", bars.filter(({ value }) => Number.isFinite(value)), {
       class: "gl-bar-value gl-color",
       "--gl-color": ({ one }) => one.color,
+      opacity: ({ one }) => (one.faint ? 0.4 : null),
       "fill-opacity": ({ one }) => (one.dashed ? 0.45 : 1),
       "stroke-dasharray": ({ one }) => (one.dashed ? "4 2" : null),
       x: ({ value }) => this.x(Math.min(value, 0)),
       width: ({ value }) => Math.abs(this.x(value) - this.x(0)),
       y: ({ top }) => this.y(top),
-      height: Math.abs(this.y(thick) - this.y(0)) * 0.9,
+      height: ({ share }) => Math.abs(this.y(thick) - this.y(0)) * share,
     });
     const zero = this.x(0);
     draw(this.layer("zero"), "line", [zero], { class: "gl-rule", x1: zero, x2: zero, y2: this.plotHeight });

@@ -22,6 +22,8 @@ export interface ExplorerView {
   code?(): string;
   /** Keeps what is shown to compare with, or lets it go. */
   pin?(on: boolean): void;
+  /** True while something is kept: a view may let it go by itself. */
+  readonly hasPin?: boolean;
   close?(): void;
 }
 

@@ -2,6 +2,7 @@
 
 import { draw } from "./draw";
 import { drawHandles, type Handle } from "./handles";
+import { markPath } from "./marks";
 import { Plot, type PlotOptions } from "./plot";
 
 /** An arrow at (x, y); right and up are shares of the axes' lengths, of any size. */
@@ -23,11 +24,12 @@ export class FieldPlot extends Plot {
   private arrows: readonly Arrow[] = [];
   private handles: readonly Handle[] = [];
   private trail: readonly Point[] = [];
+  private kept: readonly Point[] = [];
   private marked: Point | null = null;
 
   constructor(parent: HTMLElement, options: PlotOptions) {
     super(parent, options);
-    this.layers("beyond", "arrows", "trail", "marks", "handles");
+    this.layers("beyond", "arrows", "kept", "trail", "marks", "handles");
     this.track((at) => this.hover(at && this.within(at) ? [this.x.invert(at[0]), this.y.invert(at[1])] : null));
   }
 
@@ -38,10 +40,12 @@ export class FieldPlot extends Plot {
     this.limits(domain, [...domain]);
   }
 
-  show(arrows: readonly Arrow[], handles: readonly Handle[], trail: readonly Point[] = []): void {
+  /** Shows arrows, points to drag and a path; `kept` is a path to compare with, drawn faintly from a ring on. */
+  show(arrows: readonly Arrow[], handles: readonly Handle[], trail: readonly Point[] = [], kept: readonly Point[] = []): void {
     this.arrows = arrows;
     this.handles = handles;
     this.trail = trail;
+    this.kept = kept;
     this.redraw();
   }
 
@@ -66,9 +70,11 @@ export class FieldPlot extends Plot {
     draw(this.layer("arrows"), "path", this.arrows, {
       class: "gl-arrow gl-color", "--gl-color": ({ color }) => color, d: (arrow) => this.path(arrow),
     });
-    const places = this.trail.map(([x, y]) => `${this.x(Math.max(x, low))},${this.y(Math.max(y, low))}`);
-    const trail = places.length ? [`M${places.join("L")}`] : [];
-    draw(this.layer("trail"), "path", trail, { class: "gl-step", d: (path) => path });
+    const place = ([x, y]: Point): Point => [this.x(Math.max(x, low)), this.y(Math.max(y, low))];
+    const path = (points: readonly Point[]) => (points.length ? [`M${points.map(place).join("L")}`] : []);
+    const ring = this.kept.slice(0, 1).map((start) => markPath("ring", 6, ...place(start)));
+    draw(this.layer("kept"), "path", [...path(this.kept), ...ring], { class: "gl-step", opacity: 0.4, d: (drawn) => drawn });
+    draw(this.layer("trail"), "path", path(this.trail), { class: "gl-step", d: (drawn) => drawn });
     drawHandles(this.layer("handles"), this.handles, this.options, this);
     this.drawMark();
   }

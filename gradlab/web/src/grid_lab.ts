@@ -32,6 +32,7 @@ const TABLE: [string, keyof Omit<Trained, "logp">][] = [
 ];
 const CLOSE = 0.02; // nats of utility within which two losses count as equal
 const PLAY = 2500; // ms
+const PATIENCE = 100; // ms that a training has which the state has left: while it is shorter, a drag shows what it passes
 const PARTS: Option[] = [
   { value: "utility", label: "a world, or its utility" },
   { value: "observed", label: "observed: 1, hidden: 0" },
@@ -65,19 +66,19 @@ export class GridLab implements ExplorerView {
   private ground: Ground | null = null;
   private runs: Run[] = [];
   private cell: Cell | null = null;
-  private training = false;
-  private again = false;
+  private under: { key: string; began: number; stop: AbortController; late?: ReturnType<typeof setTimeout> } | null = null;
+  private refused = ""; // the key that could not be trained
   private filling: AbortController | null = null;
   private filled = "";
   private playing = 0;
   private played: number | null = null; // where a play is, in %
-  private asked: unknown;
+  private before: State | null = null;
   private brush = Object.keys(BRUSHES)[0];
   private painting = false;
   private part: Part = "utility"; // what a file is loaded as
   private readonly own = make("span");
   private brief = false; // whether legends have a loss's letter alone
-  private pinned: Record<string, Curve[]> | null = null;
+  private kept: { key: string; curves: Record<string, Curve[]> } | null = null;
 
   constructor(private readonly context: Context) {
     const { history, stage, spec } = context;
@@ -112,7 +113,7 @@ export class GridLab implements ExplorerView {
   }
 
   get busy(): boolean {
-    return this.training;
+    return this.under !== null;
   }
 
   answers(state: State): [value: string, label: string][] {
@@ -159,17 +160,19 @@ export class GridLab implements ExplorerView {
     if (this.runs.length && this.current(state)) {
       this.note();
       this.draw(state);
-    } else if (this.training) this.again = true;
-    else void this.retrain();
+    }
+    if (this.under) this.overtake(state);
+    else if (!this.current(state)) void this.retrain();
     if (this.current(state)) this.fill(state);
-    const chosen = state.guess;
-    if (this.asked === "none" && chosen !== "none" && this.runs.length) this.start();
-    this.asked = chosen;
+    if (state.guess === "none") this.halt();
+    else if (this.runs.length && guessed(this.before, state)) this.start(true);
+    this.before = state;
   }
 
   close(): void {
     this.halt();
     this.filling?.abort();
+    clearTimeout(this.under?.late);
     this.pool.close();
   }
 
@@ -195,39 +198,66 @@ export class GridLab implements ExplorerView {
     return trainingKey({ ...this.settings(state), loss: slot.loss.name, ...slot.hyper }, this.seed(state));
   }
 
-  /** True if the runs that are shown were trained at these settings. */
-  private current(state: State): boolean {
-    const slots = this.slots(state);
-    return slots.length === this.runs.length && slots.every((slot, at) => this.runs[at].key === this.keyOf(state, slot));
+  /** The key of all that a state trains. */
+  private wanted(state: State): string {
+    return this.slots(state).map((slot) => this.keyOf(state, slot)).join();
   }
 
-  /** Trains what has changed, until nothing has changed meanwhile; every picture moves at once. */
+  /** True if the runs that are shown were trained at these settings. */
+  private current(state: State): boolean {
+    return this.runs.length > 0 && this.runs.map(({ key }) => key).join() === this.wanted(state);
+  }
+
+  /** Stops the training under way where the state has left it: at once for one that is shown, else after some patience. */
+  private overtake(state: State): void {
+    const { under } = this;
+    if (!under) return;
+    const stop = () => under.stop.abort();
+    if (this.wanted(state) === under.key) {
+      clearTimeout(under.late);
+      under.late = undefined;
+    } else if (this.current(state)) stop();
+    else under.late ??= setTimeout(stop, under.began + PATIENCE - performance.now());
+  }
+
+  /** Trains what is wanted until it is shown, or refused; every picture moves at once. */
   private async retrain(): Promise<void> {
-    this.training = true;
+    const { history } = this;
     this.filling?.abort();
-    do {
-      this.again = false;
-      const state = this.history.state;
+    for (this.refused = ""; !this.current(history.state) && this.wanted(history.state) !== this.refused; ) {
+      const { state } = history;
+      const under = { key: this.wanted(state), began: performance.now(), stop: new AbortController() };
+      this.under = under;
       try {
-        const ground = new Ground(this.settings(state), this.seed(state));
-        const runs = await Promise.all(
-          this.slots(state).map(async (slot): Promise<Run> => {
-            const key = this.keyOf(state, slot);
-            const known = this.runs.find((run) => run.key === key);
-            return { ...(known ?? { trained: await ground.train(slot, await this.kernel(state, slot), this.pool) }), slot, key };
-          }),
-        );
-        [this.ground, this.runs] = [ground, runs];
+        const found = await this.trained(state, under.stop.signal);
+        if (under.stop.signal.aborted) continue;
+        [this.ground, this.runs] = found;
+        this.letGo();
         this.note();
-        if (this.current(this.history.state)) this.again = false;
-        this.draw(this.history.state);
+        this.draw(history.state);
       } catch (error) {
-        if (!this.current(this.history.state)) write(this.trouble, `${(error as Error).message}.`);
+        if (under.stop.signal.aborted) continue;
+        if ((error as Error).name === "AbortError") break; // nobody sees it any more
+        this.refused = under.key;
+        if (this.wanted(history.state) === under.key) write(this.trouble, `${(error as Error).message}.`);
+      } finally {
+        clearTimeout(this.under.late);
       }
-    } while (this.again);
-    this.training = false;
+    }
+    this.under = null;
     this.context.changed();
-    if (this.current(this.history.state)) this.fill(this.history.state);
+    if (this.current(history.state)) this.fill(history.state);
+  }
+
+  private async trained(state: State, signal: AbortSignal): Promise<[Ground, Run[]]> {
+    const ground = new Ground(this.settings(state), this.seed(state));
+    const train = async (slot: Slot): Promise<Run> => {
+      const key = this.keyOf(state, slot);
+      const known = this.runs.find((run) => run.key === key);
+      if (known) return { ...known, slot };
+      return { slot, key, trained: await ground.train(slot, await this.kernel(state, slot), this.pool, signal) };
+    };
+    return [ground, await Promise.all(this.slots(state).map(train))];
   }
 
   private kernel({ policy, optimizer }: State, slot: Slot) {
@@ -245,7 +275,7 @@ export class GridLab implements ExplorerView {
     const seeds = state.seeds as number;
     const slots = this.slots(state);
     const key = JSON.stringify([seeds, slots.map((slot) => this.keyOf(state, slot))]);
-    if (this.training || key === this.filled) return;
+    if (this.under || key === this.filled) return;
     this.filling?.abort();
     this.filled = key;
     if (this.runs.some(({ band }) => band)) {
@@ -313,7 +343,8 @@ export class GridLab implements ExplorerView {
 
   private drawCurves(wanted: number[], step: number, revealed: boolean): void {
     CURVES.forEach(([name], number) => {
-      const curves = revealed ? [...(this.pinned?.[name] ?? []), ...this.runs.map((run) => curveOf(run, name, wanted, this.nameOf(run.slot)))] : [];
+      const present = this.runs.map((run) => curveOf(run, name, wanted, this.nameOf(run.slot)));
+      const curves = revealed ? [...(this.kept?.curves[name] ?? []), ...present] : [];
       const all = curves.flatMap(({ y, low = [], high = [] }) => [y, low, high]);
       const [least, most] = extent(...all);
       const ends: [number, number] = name === "utility" ? [Math.min(0, least), endAbove(most)] : [0, endAbove(Math.max(most, 0.1))];
@@ -435,18 +466,33 @@ export class GridLab implements ExplorerView {
     this.history.set({ painted: textOfPaint(paint) }, "paint");
   }
 
+  get hasPin(): boolean {
+    return this.kept !== null;
+  }
+
   /** Keeps the curves that are shown, to be drawn faintly from now on, or lets the kept ones go. */
   pin(on: boolean): void {
     if (!this.ground) return;
     const { wanted } = this.ground;
     const faint = (name: (typeof CURVES)[number][0]) =>
       this.runs.map((run) => ({ ...curveOf({ ...run, band: undefined }, name, wanted, ""), faint: true }));
-    this.pinned = on ? Object.fromEntries(CURVES.map(([name]) => [name, faint(name)])) : null;
+    this.kept = on ? { key: this.place(), curves: Object.fromEntries(CURVES.map(([name]) => [name, faint(name)])) } : null;
     this.draw(this.history.state);
   }
 
-  /** Plays the training from its start, or from where it is if that is not the end. */
-  start(): void {
+  /** Which world is shown: settings of one kind of world may be compared, other sizes and worlds of one's own not. */
+  private place(): string {
+    const { prompts, responses } = this.ground!.world;
+    return `${prompts}×${responses} ${this.history.state.world}`;
+  }
+
+  /** Lets curves of another world go. */
+  private letGo(): void {
+    if (this.kept?.key !== this.place()) this.kept = null;
+  }
+
+  /** Plays the training from its start, or from where it is if that is not the end; `following`: as a part of the last step. */
+  start(following = false): void {
     const before = this.history.state.when as number;
     const from = before < 100 ? before : 0;
     write(this.play, "❚❚ pause");
@@ -454,7 +500,7 @@ export class GridLab implements ExplorerView {
     const next = (now: number) => {
       this.played = Math.min(100, from + Math.round((100 * Math.max(now - began, 0)) / PLAY));
       if (this.played < 100) this.playing = requestAnimationFrame(next);
-      else return this.stop();
+      else return this.stop(following);
       this.draw(this.history.state);
     };
     this.playing = requestAnimationFrame(next);
@@ -469,12 +515,20 @@ export class GridLab implements ExplorerView {
   }
 
   /** Ends the play; the scrubber stays where it is. */
-  private stop(): void {
-    const when = this.played ?? (this.history.state.when as number);
+  private stop(following = false): void {
+    const { history } = this;
+    const when = this.played ?? (history.state.when as number);
     this.halt();
-    if (when !== this.history.state.when) this.history.set({ when: when });
-    else this.draw(this.history.state);
+    if (when === history.state.when) this.draw(history.state);
+    else if (following) history.amend({ when });
+    else history.set({ when });
   }
+}
+
+/** True if a guess is all that has changed: a link, a file or an undo to a state that was seen plays nothing. */
+function guessed(before: State | null, state: State): boolean {
+  if (before?.guess !== "none" || state.guess === "none") return false;
+  return Object.keys(state).every((name) => name === "guess" || Object.is(state[name], before[name]));
 }
 
 function curveOf({ slot: { color, dash }, trained, band }: Run, what: keyof Omit<Trained, "logp">, x: number[], name: string): Curve {

@@ -60,6 +60,7 @@ export interface MapExtras {
   handles?: readonly Handle[];
 }
 
+const BY_KEYS = "; arrow keys go from cell to cell, and the space bar paints";
 const BAR = { gap: 10, width: 12 }; // pixels
 const RING = 6.5; // pixels
 const SMALL = 5; // pixels of a cell in which no stroke can be seen
@@ -77,6 +78,7 @@ export class HeatMap extends Plot {
   onpaint: (cell: Cell | null) => void = () => {};
   private brush: Cell | null = null;
   private paints = false;
+  private readonly words: string; // its description
   private readonly canvas = document.createElement("canvas");
   private readonly bar = document.createElement("canvas");
   private readonly table: Uint8ClampedArray;
@@ -98,6 +100,7 @@ export class HeatMap extends Plot {
     if (!map.y || map.y.down) upright.domain.reverse();
     super(parent, { right: 74, ...map, x: axisOf(names[1], map.columns, map.x), y: upright });
     this.names = names;
+    this.words = map.description;
     this.extras = { levels: map.levels, ring: map.ring };
     this.table = colorTable(map.colors, map.reversed);
     [this.canvas.width, this.canvas.height] = [map.columns, map.rows];
@@ -129,9 +132,10 @@ export class HeatMap extends Plot {
     }
   }
 
-  /** If true, a pressed pointer paints; else a click chooses, and a finger scrolls the page. */
+  /** If true, a pressed pointer or the space bar paints; else these choose, and a finger scrolls the page. */
   set painting(on: boolean) {
     this.paints = on;
+    this.description = `${this.words}${on ? BY_KEYS : ""}`;
     this.stage.style.touchAction = on ? "none" : "";
     this.stage.style.cursor = on ? "crosshair" : "";
   }
@@ -277,7 +281,8 @@ export class HeatMap extends Plot {
   protected key(name: string): boolean {
     const { rows, columns } = this.map;
     if (name === "Enter" || name === " ") {
-      if (this.marked) this.choose(this.marked);
+      if (this.marked && this.paints) this.dab(this.marked);
+      else if (this.marked) this.choose(this.marked);
       return this.marked !== null;
     }
     const key = (this.upwards && { ArrowUp: "ArrowDown", ArrowDown: "ArrowUp" }[name]) || name;
@@ -303,6 +308,12 @@ export class HeatMap extends Plot {
     this.onchoose(cell);
     const { x, y } = this.map;
     if (x && y) this.onpick(between(this.x.invert(at[0]), x.values), between(this.y.invert(at[1]), y.values));
+  }
+
+  /** A stroke of one cell. */
+  private dab(cell: Cell): void {
+    this.onpaint(cell);
+    this.onpaint(null);
   }
 
   private choose([row, column]: Cell): void {

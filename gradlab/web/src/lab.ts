@@ -85,8 +85,9 @@ export async function mountLab(root: HTMLElement, given: Given): Promise<Lab> {
     const view = parts.get("view") ?? names[0];
     parts.delete("view");
     const known = names.includes(view);
+    const first = !(view in shells);
     const shell = open(known ? view : names[0]);
-    if (known) shell.read(parts.toString());
+    if (known) shell.read(parts.toString(), first);
     else shell.say(`The link was not read: view must be one of ${names.join(", ")}, got "${view.slice(0, 100)}".`);
   };
   root.replaceChildren(element);
@@ -94,7 +95,9 @@ export async function mountLab(root: HTMLElement, given: Given): Promise<Lab> {
   follow();
   window.addEventListener("hashchange", () => element.isConnected && follow());
   document.addEventListener("keydown", (event) => {
-    if (event.target === document.body && element.isConnected) shells[shown].element.dispatchEvent(new KeyboardEvent("keydown", event));
+    if (event.target !== document.body || !element.isConnected) return;
+    // The browser's own undo would change a field in which something was typed.
+    if (!shells[shown].element.dispatchEvent(new KeyboardEvent("keydown", event))) event.preventDefault();
   });
   return { shells, open };
 }

@@ -1,6 +1,6 @@
 /** The pair explorer in a page: fields of arrows over policies to drag, gradients of both sides, and a real step. */
 
-import { BarPlot } from "./bars";
+import { BarPlot, type Bars } from "./bars";
 import { make, NumberTable, write } from "./dom";
 import { type Effect, effect, firstOrder, movedMore, policyOf, referenceOf, ROOM } from "./effects";
 import { type Arrow, FieldPlot, type Point, SPACING } from "./field";
@@ -34,6 +34,13 @@ const STEP: [string, (one: Effect) => number][] = [
   ["Δ log π of the loser in one step, nats", ({ changeLogp }) => changeLogp[1]],
 ];
 
+/** What is shown of a loss: the policy, and what one real step does to it. */
+interface Shown {
+  slot: Slot;
+  at: Point;
+  effect: Effect;
+}
+
 export class PairLab implements ExplorerView {
   private readonly kernels = new Map<KernelRecord, Kernel>();
   private readonly maps: FieldPlot[] = [];
@@ -42,7 +49,8 @@ export class PairLab implements ExplorerView {
   private readonly steps: BarPlot;
   private readonly table = new NumberTable("What each loss does to the pair");
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
-  private effects: Effect[] = [];
+  private shown: Shown[] = [];
+  private kept: Shown[] = [];
   private waiting = "";
 
   constructor(private readonly context: Context) {
@@ -84,28 +92,38 @@ export class PairLab implements ExplorerView {
     const kind = state.axes === "π" ? "linear" : "log";
     while (this.maps.length > slots.length) this.maps.pop()!.remove();
     while (this.maps.length < slots.length) this.addMap(kind);
-    const effects = slots.map((slot) => effect(win, lose, n, this.slope(slot, win, lose, reference), step));
-    this.effects = effects;
+    const at: Point = [win, lose];
+    this.shown = slots.map((slot) => ({ slot, at, effect: effect(win, lose, n, this.slope(slot, win, lose, reference), step) }));
+    const effects = this.shown.map(({ effect }) => effect);
+    const revealed = state.guess !== "none";
     slots.forEach((slot, at) => {
       const map = this.maps[at];
       map.title = slot.name;
       map.axes(kind, kind === "log" ? [LEAST, 1] : [0, 1]);
       map.describe = ([one, two]) => this.describe(slot, one, two, reference);
-      const after: Point = [win + effects[at].changeProb[0], lose + effects[at].changeProb[1]];
-      const trail: Point[] = state.guess === "none" ? [] : [[win, lose], after];
-      map.show(this.arrows(slot, state, n, reference), this.handles(state, win, lose, reference), trail);
+      const both = [this.shown[at], this.kept.find((one) => one.slot.key === slot.key)];
+      const trails = both.map((one) => (one && revealed ? trailOf(one) : []));
+      map.show(this.arrows(slot, state, n, reference), this.handles(state, win, lose, reference), ...trails);
     });
-    const bars = (of: (one: Effect) => readonly number[]) =>
-      slots.map(({ name, color, dash }, at) => ({ name, color, dashed: dash !== undefined, values: of(effects[at]) }));
+    const bars = (of: (one: Effect) => readonly number[]) => [...barsOf(this.kept, of, true), ...barsOf(this.shown, of)];
     this.gradients.show(bars(({ byProb }) => byProb));
-    const revealed = state.guess !== "none";
     this.steps.show(revealed ? bars(({ changeProb }) => changeProb) : []);
     const rows = [...TABLE, ...STEP].map(([label, of], at) => [label, revealed || at < TABLE.length ? effects.map(of) : null] as const);
     this.table.compare(slots.map(({ name }) => name), rows);
   }
 
   outcome(): [truth: string, sentence: string] | null {
-    return this.effects.length ? movedMore(this.effects[0]) : null;
+    return this.shown.length ? movedMore(this.shown[0].effect) : null;
+  }
+
+  get hasPin(): boolean {
+    return this.kept.length > 0;
+  }
+
+  /** Keeps the policy with its gradients and steps, to be drawn faintly from now on, or lets them go. */
+  pin(on: boolean): void {
+    this.kept = on ? this.shown : [];
+    this.update(this.context.history.state);
   }
 
   /** True if all kernels are here; else they are fetched, and the view is drawn then. */
@@ -113,7 +131,11 @@ export class PairLab implements ExplorerView {
     const { losses, shelf, history, changed } = this.context;
     const slots = slotsOf(state, losses);
     const missing = slots.filter((slot) => !this.kernels.has(shelf.known(slot, "slopes")!));
-    if (!missing.length) return true;
+    if (!missing.length) {
+      this.waiting = "";
+      write(this.trouble, "");
+      return true;
+    }
     const waiting = missing.map(({ loss, hyper }) => JSON.stringify([loss.name, hyper])).join();
     if (waiting === this.waiting) return false;
     this.waiting = waiting;
@@ -122,20 +144,13 @@ export class PairLab implements ExplorerView {
       this.kernels.set(record, await Kernel.load(record));
     };
     const done = (text: string) => {
+      if (this.waiting !== waiting) return; // another state is shown
       this.waiting = "";
       write(this.trouble, text);
+      if (!text) this.update(history.state);
+      changed();
     };
-    Promise.all(missing.map(fetch)).then(
-      () => {
-        done("");
-        this.update(history.state);
-        changed();
-      },
-      (error: Error) => {
-        done(`${error.message}.`);
-        changed();
-      },
-    );
+    Promise.all(missing.map(fetch)).then(() => done(""), (error: Error) => done(`${error.message}.`));
     return false;
   }
 
@@ -213,6 +228,16 @@ export class PairLab implements ExplorerView {
     map.onhover = (at) => this.maps.forEach((other) => other !== map && other.mark(at));
     this.maps.push(map);
   }
+}
+
+function trailOf({ at: [win, lose], effect: { changeProb } }: Shown): Point[] {
+  return [[win, lose], [win + changeProb[0], lose + changeProb[1]]];
+}
+
+function barsOf(all: readonly Shown[], of: (one: Effect) => readonly number[], faint = false): Bars[] {
+  return all.map(({ slot: { name, color, dash }, effect }) => (
+    { name, color, dashed: dash !== undefined, values: of(effect), faint }
+  ));
 }
 
 /** The colour of a ratio's logarithm to base ten: at −1 and below the loser's, at 1 and above the winner's. */

@@ -241,14 +241,17 @@ export abstract class Plot {
   protected frame(): void {
     this.stale = false;
     const { margin } = this;
-    margin.top = this.head();
-    const { plotHeight } = this;
     const few = (pixels: number) => Math.max(2, Math.floor(pixels / 60));
     const written = (value: unknown) => spelt(Number(value));
-    this.y = scaleOf(this.options.y).range([plotHeight, 0]);
-    const upright = ticks(this.options.y, this.y, few(plotHeight * 1.5));
-    this.makeRoom(Math.max(0, ...upright.map((value) => written(value).length)));
-    const { width } = this;
+    this.y = scaleOf(this.options.y);
+    const read = () => {
+      margin.top = this.head();
+      return ticks(this.options.y, this.y.range([this.plotHeight, 0]), few(this.plotHeight * 1.5));
+    };
+    this.makeRoom(0); // what is drawn must not depend on what was
+    this.makeRoom(Math.max(...read().map((value) => written(value).length)));
+    const upright = read(); // a narrower legend may be higher
+    const { plotHeight, width } = this;
     this.inner.attr("transform", `translate(${margin.left},${margin.top})`);
     const all = width + margin.left + margin.right;
     this.svg.attr("width", all).attr("height", this.height).attr("viewBox", `0 0 ${all} ${this.height}`);

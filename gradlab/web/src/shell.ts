@@ -44,6 +44,7 @@ export class Shell {
   private readonly ask: ReturnType<typeof prediction> | null;
   private readonly undo: HTMLButtonElement;
   private readonly redo: HTMLButtonElement;
+  private pinButton: HTMLButtonElement | null = null;
   private readonly unwatch: () => void;
   private drawn = 0; // times that all was drawn for the last state
 
@@ -91,12 +92,13 @@ export class Shell {
     return `view=${this.spec.name}${rest && `&${rest}`}`;
   }
 
-  /** Goes to the state of a fragment, and says what of it was refused. */
-  read(fragment: string): void {
+  /** Goes to the state of a fragment, and says what of it was refused; the first state of all is no step to undo. */
+  read(fragment: string, first = false): void {
     const { state, refused } = fromFragment(fragment, this.defaults, this.history.spec);
     const more = refused.length > 1 ? ` (and ${refused.length - 1} more)` : "";
     this.say(refused.length ? `The link was read in part: ${refused[0].slice(0, 300)}${more}.` : "");
-    this.history.set(state);
+    if (first) this.history.amend(state);
+    else this.history.set(state);
   }
 
   /** Says a sentence about what the reader has done; "" for none. */
@@ -129,6 +131,7 @@ export class Shell {
     const answers = this.view.answers?.(state) ?? this.spec.answers;
     this.ask?.(state.guess, answers, this.view.outcome(state));
     this.texts.update(state);
+    if (this.view.hasPin !== undefined) this.showPin(this.view.hasPin);
     const busy = Boolean(this.view.busy || this.host.busy?.());
     this.element.ariaBusy = String(busy);
     if (!busy) this.element.dataset.drawn = String(++this.drawn);
@@ -157,7 +160,10 @@ export class Shell {
     const undo = add("↶ undo", "Ctrl+Z", () => history.undo());
     const redo = add("↷ redo", "Ctrl+Y", () => history.redo());
     add("reset", "as the explorer begins; undo brings this back", () => history.set({ ...this.defaults }));
-    if (view.pin || host.pin) this.addPin(add);
+    if (view.pin || host.pin) {
+      const other = () => this.pin(this.pinButton!.ariaPressed !== "true");
+      this.pinButton = add("pin", "keep what is shown, faintly, to compare with", other);
+    }
     add("copy link", "a link that brings this state back", () => this.copy(`${host.page()}#${this.fragment()}`, copiedWords(history.state)));
     const code = (text: string) => this.copy(text, "The code is copied.");
     if (host.file) add("copy as Python", "code that computes what is shown", ask("python", (bytes) => code(new TextDecoder().decode(bytes))));
@@ -183,15 +189,17 @@ export class Shell {
     return [undo, redo];
   }
 
-  private addPin(add: (label: string, title: string, onclick: () => void) => HTMLButtonElement): void {
-    let on = false;
-    const button = add("pin", "keep what is shown, faintly, to compare with", () => {
-      on = !on;
-      write(button, on ? "unpin" : "pin");
-      button.ariaPressed = String(on);
-      if (this.view.pin) this.view.pin(on);
-      else this.host.pin!(on);
-    });
+  /** Keeps what is shown, or lets it go; the pin is no part of the state, so that undo leaves it. */
+  private pin(on: boolean): void {
+    if (this.view.pin) this.view.pin(on);
+    else this.host.pin!(on);
+    this.showPin(this.view.hasPin ?? on);
+  }
+
+  private showPin(on: boolean): void {
+    if (!this.pinButton) return;
+    write(this.pinButton, on ? "unpin" : "pin");
+    this.pinButton.ariaPressed = String(on);
   }
 
   private async load(file: File): Promise<void> {
