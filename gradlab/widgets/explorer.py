@@ -293,10 +293,6 @@ class Explorer(widgets.VBox):
             for heading, group in self._groups.items()
             if heading
         ]
-        hyper = {
-            name: None if of.slider is None else of.slider._asdict()
-            for name, of in known_hyper_parameters(self.given_losses).items()
-        }
         with_losses = any(control.part for control in self.controls.values())
         return {
             "name": self.name, "question": self.question, "prediction": self.prediction, "ask": self.ask,
@@ -304,7 +300,7 @@ class Explorer(widgets.VBox):
             "stories": [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in self.stories],
             "inPage": self.in_page, "groups": groups,
             "controls": {key: {**control.spec(), "start": self._start[key]} for key, control in self.controls.items()},
-            "losses": facts_of_losses(self.given_losses) if with_losses else [], "hyper": hyper if with_losses else {},
+            "losses": facts_of_losses(self.given_losses) if with_losses else [],
         }  # fmt: skip
 
     def losses_changed(self) -> None:

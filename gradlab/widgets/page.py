@@ -119,7 +119,7 @@ def _spec(kind: type[Explorer]) -> dict[str, Any]:
     """Return an explorer's texts and controls, without the losses, which the page has once."""
     explorer = kind()
     try:
-        return {name: part for name, part in explorer.spec().items() if name not in ("losses", "hyper")}
+        return {name: part for name, part in explorer.spec().items() if name != "losses"}
     finally:
         explorer.close()
 

@@ -35,7 +35,7 @@ export function slider(parent: HTMLElement, history: History, name: string, opti
 }
 
 /** A menu of a setting; the values of its options need not be texts, and Python may change its options. */
-export function choices(parent: HTMLElement, history: History, name: string, control: ControlSpec): Show {
+function choices(parent: HTMLElement, history: History, name: string, control: ControlSpec): Show {
   const { label, hint } = control;
   const listed = () => control.options ?? [];
   let drawn: ControlSpec["options"] = [];

@@ -1,45 +1,54 @@
 /**
- * The names that the built file offers to explorers, to the page and to tests.
+ * The names that the built file offers: to hosts `render` (a widget), `mountLab` and `mountExplorer` (a page), and what
+ * tests call.
  *
- * random → world: worlds and data of a seed. kernel → training → job → pool: kernels of the engine, in the page or in
- * workers. pairs, metrics: what there is to see. palette, reading → plot → curves, heatmap: pictures. state, slider:
- * what a hand moves. lab: two explorers on all of that. Files that make no elements also run in Node.
+ * - Hosts: jupyter has a kernel of Python behind it, lab has all data in the page. Both show a shell, which has what
+ *   explorers share: question, guess, controls (slider, dom), stories, tools. spec is what Python says of an explorer,
+ *   state its history and links, explorer what shell and explorer ask of each other.
+ * - Explorers: chart_view shows the charts that Python sends. The page itself computes pair_lab (pairs, effects),
+ *   grid_lab (player, world_tools) and the formulas of foundations. python writes the first two as code.
+ * - Charts: charts draws what chart_messages describes and chart_records makes, with curves, heatmap, field and bars.
+ *   These are plots (plot, draw, marks, palette, reading) with handles, which grips tie to controls.
+ * - Training: random and ziggurat draw the worlds and pairs of world; tables and own_world read worlds, paint changes
+ *   them, runs trains on them: kernels from shelf, in the workers of pool (kernel, optimizers, training, job, worker),
+ *   judged by metrics.
+ *
+ * Files that make no elements also run in Node.
  */
-
-export * from "./bars";
-export { arrayOf } from "./chart_messages";
-export * from "./charts";
-export * from "./curves";
-export * as effects from "./effects";
-export * from "./field";
-export * as foundations from "./foundations";
-export * from "./spec";
-export { heldBy } from "./grips";
-export * from "./handles";
-export * from "./heatmap";
-export { type Job, Trainer } from "./job";
-export * from "./kernel";
-export * from "./lab";
-export * from "./marks";
-export * from "./metrics";
-export { FACTORS } from "./optimizers";
-export * from "./own_world";
-export * as paint from "./paint";
-export * from "./pairs";
-export * as palette from "./palette";
-export { Stream } from "./random";
-export * from "./pool";
-export * as reading from "./reading";
-export * as python from "./python";
-export * from "./runs";
-export * from "./slider";
-export * from "./state";
-export { readTable } from "./tables";
-export * from "./training";
-export * from "./world";
-export * from "./shell";
-export { render } from "./jupyter";
 
 import { render } from "./jupyter";
 
 export default { render };
+export { mountExplorer, mountLab } from "./lab";
+
+// For tests.
+export { arrayOf } from "./chart_messages";
+export { ChartBoard } from "./charts";
+export { CurvePlot } from "./curves";
+export * as effects from "./effects";
+export * as foundations from "./foundations";
+export { heldBy } from "./grips";
+export { HeatMap } from "./heatmap";
+export { Trainer } from "./job";
+export { Kernel } from "./kernel";
+export { KINDS } from "./lab";
+export { markPath } from "./marks";
+export { metricsOf } from "./metrics";
+export { FACTORS } from "./optimizers";
+export { textOfWorld, worldOfFile, worldOfText } from "./own_world";
+export * as paint from "./paint";
+export { logProbRatio, slopes } from "./pairs";
+export * as palette from "./palette";
+export { Pool } from "./pool";
+export * as python from "./python";
+export { Stream } from "./random";
+export * as reading from "./reading";
+export { recordedSteps, worldOf } from "./runs";
+export { placeOf, Slider, typed, valueAt, written } from "./slider";
+export { slotsOf } from "./spec";
+export { copiedWords, fromFragment, History, toFragment } from "./state";
+export { readTable } from "./tables";
+export { train } from "./training";
+export {
+  checkWorld, drawPairs, exactPairs, gaussianWorld, MASK_KINDS, radialBasis, REFERENCES, UTILITIES,
+} from "./world";

@@ -4,8 +4,8 @@ import { readTable, type Table } from "./tables";
 import { checkWorld, logSoftmax, type World } from "./world";
 
 /** The largest prompts × responses² that the page trains on: two trainings of 500 steps then take about four seconds. */
-export const MOST_PAIRS = 1_000_000;
-export const MOST_PROMPTS = 1000; // rows of a map
+const MOST_PAIRS = 1_000_000;
+const MOST_PROMPTS = 1000; // rows of a map
 
 /** The arrays of `gradlab.World` that a file may set. */
 export type Part = "utility" | "observed" | "ref_logp";

@@ -4,7 +4,7 @@ import { tooLarge } from "./own_world";
 import { logSoftmax, type World } from "./world";
 
 /** The most strokes that count in a cell in which the reference is made more likely, or less. */
-export const MOST_STEPS = 4;
+const MOST_STEPS = 4;
 
 /**
  * What a cell's paint does: seen and hidden change places; the utility is the highest or lowest of the world; log π_ref

@@ -6,7 +6,7 @@
 import { normal } from "./ziggurat";
 
 /** The numbers of purposes in gradlab/streams.py; all of these are spawned streams. */
-export const PURPOSES = { centres: 0, utility: 1, mask: 2, reference: 3, data: 4 } as const;
+const PURPOSES = { centres: 0, utility: 1, mask: 2, reference: 3, data: 4 } as const;
 
 const MULTIPLIER = 0x2360ed051fc65da44385df649fccf645n;
 const POOL = 4; // words of 32 bits

@@ -38,7 +38,7 @@ export function baseOf(settings: Settings, seed: number): World {
 }
 
 /** Says why a painted world cannot be trained on; null if it can. */
-export function unfit(world: World): string | null {
+function unfit(world: World): string | null {
   const area = world.responses ** 2;
   const live = comparable(world);
   for (let prompt = 0; prompt < world.prompts; prompt++) {

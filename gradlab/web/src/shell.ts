@@ -226,7 +226,7 @@ export class Shell {
 }
 
 /** The state in a file's text. Throws an Error of one sentence for another explorer's, and for what is none. */
-export function stateOf(text: string, name: string): Record<string, Value> {
+function stateOf(text: string, name: string): Record<string, Value> {
   let found: unknown;
   try {
     found = JSON.parse(text);

@@ -13,8 +13,8 @@ export type Field =
   | { kind: "text"; pattern: RegExp; form: string; refuse?: (text: string) => string | null };
 
 /** The longest text that a link carries, in characters; in place of another it has the word `LEFT_OUT`. */
-export const LONGEST = 4000;
-export const LEFT_OUT = "left-out";
+const LONGEST = 4000;
+const LEFT_OUT = "left-out";
 
 export type Value = number | string | boolean;
 export type State = Readonly<Record<string, Value>>;
@@ -138,7 +138,7 @@ export class History {
 }
 
 /** The settings that a link does not carry, since their texts are too long. */
-export function leftOut(state: State): string[] {
+function leftOut(state: State): string[] {
   return Object.keys(state).filter((name) => String(state[name]).length > LONGEST);
 }
 

@@ -33,7 +33,7 @@ export interface WorldSettings {
   seed: number;
 }
 
-export const PAPERS_GRID: Readonly<WorldSettings> = {
+const PAPERS_GRID: Readonly<WorldSettings> = {
   prompts: 20,
   responses: 20,
   utility: "gaussian",
