@@ -34,7 +34,7 @@ from gradlab.widgets.controls import (
 )
 from gradlab.widgets.front import Front
 from gradlab.widgets.losses_in_page import facts_of_losses
-from gradlab.widgets.states import read_state, to_json, to_link
+from gradlab.widgets.states import as_json, as_link, read_state
 
 PAGE = 11.3  # inches, at 100 pixels each: the picture that replaces an explorer on pages where nothing runs
 UNASKED, SHOWN = "none", "shown"  # values of the guess: not yet made, and not wanted
@@ -276,11 +276,11 @@ class Explorer(widgets.VBox):
 
     def link(self, page: str = "gradlab-lab.html") -> str:
         """Return a link that brings this state back in the live lab's page, where the page has this explorer."""
-        return to_link(page, self.name, self.state, self._start)
+        return as_link(page, self.name, self.state, self._start)
 
     def save(self, path: Path | str) -> None:
         """Write the state as JSON, for ``load`` and for the page's *load*."""
-        write_whole({Path(path): to_json(self.name, self.state)})
+        write_whole({Path(path): as_json(self.name, self.state)})
 
     def load(self, source: Path | str | Mapping[str, Any]) -> None:
         """Bring a state back from a JSON file, its content, or a link. ValueError in one line for another."""

@@ -124,7 +124,7 @@ class RatingExplorer(Explorer):
     def __init__(self, samples: Path | str | None = None, answers: Path | str | None = None, **start: Any) -> None:
         """Rate ``samples`` (a path; default: gradlab's) into ``answers`` (a path), as ``rater``."""
         files = {"samples": samples, "answers": answers}
-        self._pane = widgets.HTML(layout={"width": "99%"})
+        self._pane = widgets.HTML(layout={"width": "auto"})
         self._keys = Keys(_KEYS, lambda choice: self._guarded(lambda: self.answer(choice)))
         super().__init__(**{key: str(path) for key, path in files.items() if path is not None}, **start)
         self.children = [self._pane, self._keys, self.front]  # the texts first: they are what is looked at

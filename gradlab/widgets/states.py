@@ -14,13 +14,13 @@ from gradlab.widgets.controls import Controls
 VIEW = "view"  # the parameter of a link that names the explorer
 
 
-def to_link(page: str, name: str, state: Mapping[str, Any], start: Mapping[str, Any]) -> str:
+def as_link(page: str, name: str, state: Mapping[str, Any], start: Mapping[str, Any]) -> str:
     """Return a link to the page of the live lab that brings this state back: all that differs from the start."""
     changed = {key: _written(value) for key, value in state.items() if key not in start or value != start[key]}
     return f"{page}#{urlencode({VIEW: name, **changed}, quote_via=quote)}"
 
 
-def to_json(name: str, state: Mapping[str, Any]) -> str:
+def as_json(name: str, state: Mapping[str, Any]) -> str:
     """Return the text of a file that brings this state back, in Python and in the page."""
     return json.dumps({"explorer": name, "state": dict(state)}, ensure_ascii=False, indent=1) + "\n"
 
