@@ -51,7 +51,14 @@ def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
         plt.close("all")
 
 
-@pytest.mark.parametrize("page", [page for page, text in TEXTS.items() if blocks("python", text)])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if "write_page(" in text else ())
+        for page, text in TEXTS.items()
+        if blocks("python", text)
+    ],
+)
 def test_python_blocks_of_a_page_of_the_site_run_one_after_the_other(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}

@@ -1,7 +1,8 @@
-"""Open the notebooks in JupyterLab, live: when you drag a slider, policies are trained again.
+"""Open the notebooks in JupyterLab, live: when you drag, click or type, policies are trained again.
 
 In a checkout they are opened where they are. Elsewhere they are copied into a folder first, never over files that
-you have changed there. With --page, a browser opens the live lab as one file, which needs no server and no network.
+you have changed there. With --page, a browser opens the live lab as one file, which needs no server, no network and no
+Python: one pair, grid training and the three foundations.
 """
 
 from __future__ import annotations
