@@ -185,6 +185,7 @@ def test_a_move_is_quick(explorer):
     for at in range(15):
         start = time.process_time()
         explorer.set(mu_p=-3.9 + at / 10, n=20 + 10 * at)
+        assert explorer.error is None
         times.append(time.process_time() - start)
     assert sorted(times)[7] < 0.025
 

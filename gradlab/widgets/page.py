@@ -105,9 +105,10 @@ def given() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1)
 def _given(registry: tuple[tuple[str, Callable[..., KnownLoss]], ...]) -> dict[str, Any]:
-    from gradlab.widgets import CreditExplorer, GridExplorer, OfflineExplorer, PairExplorer, SigmoidExplorer
+    from gradlab import widgets
 
-    kinds = (PairExplorer, GridExplorer, SigmoidExplorer, CreditExplorer, OfflineExplorer)
+    kinds = (widgets.PairExplorer, widgets.GridExplorer, widgets.SigmoidExplorer, widgets.CreditExplorer,
+             widgets.OfflineExplorer, widgets.ShiftExplorer)  # fmt: skip
     return {
         "answer": answer(),
         "losses": [_loss(make()) for _, make in registry],

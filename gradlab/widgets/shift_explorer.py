@@ -117,6 +117,7 @@ class ShiftExplorer(Explorer):
     """Policy and preference apart: the weights of DPO, of w·p and of Balanced-DPO, and whether Theorem 3 holds."""
 
     name = "shift"
+    in_page = True
     question = "When policy and preference differ, which responses does a loss raise and lower most?"
     prediction = (
         "Theorem 3 of the paper puts the extrema of DPO's weight outside [μ_p, μ_q], and those of the balanced weight "

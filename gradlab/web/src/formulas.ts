@@ -15,6 +15,21 @@ export interface Formula {
   code(state: State): string;
 }
 
+const KEPT = 3; // the state, the pinned one, and the one before
+
+/** A function of some settings of a state that knows its last answers. */
+export function remembered<T>(names: readonly string[], make: (state: State) => T): (state: State) => T {
+  const kept = new Map<string, T>();
+  return (state) => {
+    const key = JSON.stringify(names.map((name) => state[name]));
+    const known = kept.has(key) ? kept.get(key)! : make(state);
+    kept.delete(key);
+    kept.set(key, known); // as the last that was used
+    if (kept.size > KEPT) kept.delete(kept.keys().next().value!);
+    return known;
+  };
+}
+
 class FormulaView implements ExplorerView {
   private readonly sheet: Sheet;
   private pinned: State | null = null;

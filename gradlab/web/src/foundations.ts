@@ -3,25 +3,14 @@
 import { acrossHandle, axis, curve, curves } from "./chart_records";
 import type { Dash } from "./chart_messages";
 import type { Formula } from "./formulas";
+import { clip, linspace, logSum, numbers, sum, written } from "./numeric";
 import { CHOSEN, INK } from "./palette";
 import { spelt } from "./reading";
 import type { State } from "./state";
 
 const [VIOLET, OCHRE] = CHOSEN;
-const numbers = (state: State) => state as Record<string, number>;
-const linspace = (low: number, high: number, count: number) =>
-  Array.from({ length: count }, (_, at) => low + ((high - low) * at) / (count - 1));
-const clip = (value: number, low: number, high: number) => Math.min(Math.max(value, low), high);
 const expit = (z: number) => 1 / (1 + Math.exp(-z));
 const softplus = (z: number) => Math.max(z, 0) + Math.log1p(Math.exp(-Math.abs(z)));
-const sum = (values: readonly number[]) => values.reduce((all, value) => all + value, 0);
-const logSum = (values: readonly number[]) => {
-  const most = Math.max(...values);
-  return most + Math.log(sum(values.map((value) => Math.exp(value - most))));
-};
-/** Numbers of a state as Python writes them. */
-const written = (state: State, ...names: string[]) =>
-  names.map((name) => String(state[name]).replace(/e([+-])(\d)$/, "e$10$2")).join(", ");
 
 const MARGINS = linspace(-8, 8, 321);
 const expectedLoss = (gap: number, margin: number) => expit(gap) * softplus(-margin) + expit(-gap) * softplus(margin);

@@ -2,14 +2,18 @@
 
 import { make } from "./dom";
 import type { ExplorerKind } from "./explorer";
-import { explorerOf } from "./formulas";
+import { explorerOf, type Formula } from "./formulas";
 import { CREDIT, OFFLINE, SIGMOID } from "./foundations";
 import { GridLab } from "./grid_lab";
 import { PairLab } from "./pair_lab";
 import css from "./lab.css";
 import { style } from "./plot";
+import { SHIFT } from "./shift";
 import { type Host, Shell } from "./shell";
 import type { Given, Spec } from "./spec";
+
+/** Explorers that show formulas. */
+export const FORMULAS: Record<string, Formula> = { sigmoid: SIGMOID, credit: CREDIT, offline: OFFLINE, shift: SHIFT };
 
 /** Explorers that the page computes by itself, with the names of their tabs. */
 export const KINDS: Record<string, { label: string; kind: ExplorerKind }> = {
@@ -18,6 +22,7 @@ export const KINDS: Record<string, { label: string; kind: ExplorerKind }> = {
   sigmoid: { label: "Foundations: a pair's pull", kind: explorerOf(SIGMOID) },
   credit: { label: "sampled gradients", kind: explorerOf(CREDIT) },
   offline: { label: "offline data", kind: explorerOf(OFFLINE) },
+  shift: { label: "Theory: distribution shift", kind: explorerOf(SHIFT) },
 };
 
 /** The result of `mountLab`, for tests and for those who build on it: the shells that were opened, by name. */
