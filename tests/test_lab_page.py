@@ -610,7 +610,7 @@ def test_many_moves_leave_nothing_behind(opened):
     lab = opened("#view=pair&guess=shown")
     lab.page.evaluate("gradlabLab.open('grid').history.set({ guess: 'shown', when: 100 })")
     lab.settled()
-    lab.until("view.playing === 0")
+    lab.until("!view.player.playing")
     count = "document.querySelectorAll('*').length"
     before = lab.page.evaluate(count)
     lab.page.evaluate(

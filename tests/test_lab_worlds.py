@@ -171,7 +171,7 @@ def test_a_file_is_dropped_and_one_that_is_no_world_is_said_and_nothing_changes(
     assert lab.state("world") == '{"utility":[[1,2,3],[4,5,7]]}'
     assert lab.page.get_by_role("figure", name="Prompt 1").count() == 1
     lab.page.evaluate(
-        """() => gradlabLab.shells.grid.view.loadWorld({
+        """() => gradlabLab.shells.grid.view.tools.loadWorld({
           prompts: 1, responses: 2, utility: Float64Array.of(0, 0), observed: Uint8Array.of(1, 1),
           refLogp: Float64Array.of(Math.log(0.25), Math.log(0.75)),
         })"""

@@ -2,12 +2,13 @@
 
 import { type Show, slider } from "./controls";
 import { type Curve, CurvePlot } from "./curves";
-import { make, menu, NumberTable, type Option, write } from "./dom";
+import { make, NumberTable, write } from "./dom";
 import type { Context, ExplorerView } from "./explorer";
 import { type Cell, HeatMap } from "./heatmap";
-import { type Part, textOfWorld, tooLarge, worldOfFile, worldRefusal } from "./own_world";
-import { BRUSHES, misfit, PAINTED, paintOfText, paintRefusal, textOfPaint, unpainted } from "./paint";
+import { worldRefusal } from "./own_world";
+import { PAINTED, paintRefusal } from "./paint";
 import { LEAST } from "./palette";
+import { Player } from "./player";
 import type { Plot } from "./plot";
 import { Pool } from "./pool";
 import { gridCode } from "./python";
@@ -15,7 +16,8 @@ import { extent, roundUp, spelt } from "./reading";
 import { Ground, trainingKey, type Trained } from "./runs";
 import { type Slot, sliderOf, slotsOf } from "./spec";
 import type { Fields, State } from "./state";
-import { checkWorld, type World } from "./world";
+import type { World } from "./world";
+import { WorldTools } from "./world_tools";
 
 /** The settings of which a world of one's own has none. */
 const DRAWN = ["prompts", "responses", "utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift"];
@@ -31,13 +33,7 @@ const TABLE: [string, keyof Omit<Trained, "logp">][] = [
   ["KL from the reference, nats", "kl"],
 ];
 const CLOSE = 0.02; // nats of utility within which two losses count as equal
-const PLAY = 2500; // ms
 const PATIENCE = 100; // ms that a training has which the state has left: while it is shorter, a drag shows what it passes
-const PARTS: Option[] = [
-  { value: "utility", label: "a world, or its utility" },
-  { value: "observed", label: "observed: 1, hidden: 0" },
-  { value: "ref_logp", label: "the reference" },
-];
 
 interface Run {
   slot: Slot;
@@ -60,7 +56,8 @@ export class GridLab implements ExplorerView {
   private readonly prompt: CurvePlot;
   private readonly table = new NumberTable("At the step that is shown");
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
-  private readonly play = make("button", { type: "button", textContent: "▶ play", className: "gl-play" });
+  private readonly tools: WorldTools;
+  private readonly player: Player;
   private readonly step = make("span", { className: "gl-at" });
   private readonly scrub: Show;
   private ground: Ground | null = null;
@@ -70,28 +67,21 @@ export class GridLab implements ExplorerView {
   private refused = ""; // the key that could not be trained
   private filling: AbortController | null = null;
   private filled = "";
-  private playing = 0;
-  private played: number | null = null; // where a play is, in %
   private before: State | null = null;
-  private brush = Object.keys(BRUSHES)[0];
-  private painting = false;
-  private part: Part = "utility"; // what a file is loaded as
-  private readonly own = make("span");
   private brief = false; // whether legends have a loss's letter alone
   private kept: { key: string; curves: Record<string, Curve[]> } | null = null;
 
   constructor(private readonly context: Context) {
     const { history, stage, spec } = context;
-    const hand = make("details", {}, make("summary", { textContent: "Paint, or load a world of your own" }));
-    hand.append(make("div", { className: "gl-brushes" }, ...this.brushes(), ...this.files()));
+    this.player = new Player(history, () => this.draw(history.state));
+    this.tools = new WorldTools(context, () => this.ground!.world, () => this.brushChanged(), (text) => write(this.trouble, text));
     this.world = this.map("World: utility u", "u", "linear");
-    this.world.onpaint = (cell) => this.paint(cell);
-    const times = make("div", { className: "gl-time" }, this.play, this.step);
+    this.world.onpaint = (cell) => this.tools.paint(cell);
+    const times = make("div", { className: "gl-time" }, this.player.button, this.step);
     const lines = make("div", { className: "gl-pictures gl-lines" });
-    stage.append(this.trouble, this.pictures, hand, times, lines, this.table.element);
+    stage.append(this.trouble, this.pictures, this.tools.element, times, lines, this.table.element);
     this.scrub = slider(times, history, "when", sliderOf(spec.controls.when));
-    times.addEventListener("input", () => this.playing && this.halt());
-    this.play.onclick = () => (this.playing ? this.stop() : this.start());
+    times.addEventListener("input", () => this.player.playing && this.player.halt());
     this.curves = CURVES.map(([, title, label]) => {
       const plot = new CurvePlot(lines, { title, description: `${title} of each loss over training`, height: 175, x: { label: "step", domain: [0, 500], kind: "symlog" }, y: { label, domain: [0, 1] } });
       plot.onhover = (x) => this.curves.forEach((other) => other !== plot && other.mark(x));
@@ -133,30 +123,13 @@ export class GridLab implements ExplorerView {
     return Object.fromEntries(this.runs.map(({ slot, trained }) => [slot.key, [...trained.logp.slice(-size)]]));
   }
 
-  /** Shows a world of one's own, in place of the drawn one. Throws an Error of one sentence where it is not fit. */
-  loadWorld(world: World): void {
-    const reason = tooLarge(world.prompts, world.responses);
-    if (reason) throw new Error(reason);
-    this.history.set({ world: textOfWorld(checkWorld(world)), painted: "" });
-  }
-
-  /** Shows the world of a file, or the shown world with a part from it; says in one sentence why a file is refused. */
-  async loadFile(file: File, part: Part = this.part): Promise<void> {
-    try {
-      const bytes = new Uint8Array(await file.arrayBuffer());
-      this.loadWorld(worldOfFile(bytes, part, part === "utility" ? null : this.ground!.world));
-    } catch (error) {
-      write(this.trouble, `${file.name} was not loaded: ${(error as Error).message}.`);
-    }
-  }
-
   /** The pictures, for files. */
   get plots(): Plot[] {
     return [this.world, ...this.maps, ...this.curves, this.prompt];
   }
 
   update(state: State): void {
-    this.own.hidden = state.world === "";
+    this.tools.update(state);
     if (this.runs.length && this.current(state)) {
       this.note();
       this.draw(state);
@@ -164,13 +137,13 @@ export class GridLab implements ExplorerView {
     if (this.under) this.overtake(state);
     else if (!this.current(state)) void this.retrain();
     if (this.current(state)) this.fill(state);
-    if (state.guess === "none") this.halt();
-    else if (this.runs.length && guessed(this.before, state)) this.start(true);
+    if (state.guess === "none") this.player.halt();
+    else if (this.runs.length && guessed(this.before, state)) this.player.start(true);
     this.before = state;
   }
 
   close(): void {
-    this.halt();
+    this.player.halt();
     this.filling?.abort();
     clearTimeout(this.under?.late);
     this.pool.close();
@@ -308,7 +281,7 @@ export class GridLab implements ExplorerView {
     const { world, wanted } = this.ground;
     const hidden = world.observed.map((seen) => 1 - seen);
     const revealed = state.guess !== "none";
-    const when = revealed ? (this.played ?? (state.when as number)) : 0;
+    const when = revealed ? this.player.when : 0;
     const at = Math.round((when / 100) * (wanted.length - 1));
     this.scrub({ ...state, when });
     for (const map of [this.world, ...this.maps]) map.reshape(world.prompts, world.responses);
@@ -326,14 +299,14 @@ export class GridLab implements ExplorerView {
     this.drawCurves(wanted, wanted[at], revealed);
     this.drawPrompt(policies);
     write(this.step, `step ${wanted[at]} of ${wanted[wanted.length - 1]}`);
-    this.play.disabled = !revealed;
+    this.player.button.disabled = !revealed;
     this.drawTable(at, revealed);
     this.context.changed();
   }
 
   /** Draws the utility; while a brush paints on the reference, that. */
   private drawWorld(world: World, hidden: Uint8Array): void {
-    const reference = this.painting && this.brush.startsWith("reference");
+    const reference = this.tools.onReference;
     const values = reference ? world.refLogp.map(Math.exp) : world.utility;
     this.world.title = reference ? "World: reference π_ref" : "World: utility u";
     this.world.quantity = reference ? "π_ref" : "u";
@@ -413,57 +386,9 @@ export class GridLab implements ExplorerView {
     if (from) this.prompt.mark(cell && cell[0] === this.row() ? cell[1] : null);
   }
 
-  /** A button that loads a file, a menu of what it holds, and the way back to a drawn world; files may also be dropped. */
-  private files(): HTMLElement[] {
-    const file = make("input", { type: "file", accept: ".csv,.txt,.npy,.json", hidden: true, ariaLabel: "a file with a world" });
-    const load = make("button", { type: "button", textContent: "load a file…", title: "CSV, .npy or JSON; also to be dropped" });
-    const back = make("button", { type: "button", textContent: "back to a drawn world" });
-    load.onclick = () => file.click();
-    file.onchange = () => void this.loadFile(file.files![0]).then(() => (file.value = ""));
-    back.onclick = () => this.history.set({ world: "", painted: "" });
-    this.own.append("This is a world of your own. ", back);
-    const { stage } = this.context;
-    stage.addEventListener("dragover", (event) => event.preventDefault());
-    stage.addEventListener("drop", (event) => {
-      event.preventDefault();
-      const dropped = event.dataTransfer?.files[0];
-      if (dropped) void this.loadFile(dropped);
-    });
-    const kinds = menu("what a file holds", PARTS, (part) => (this.part = part as Part));
-    return [kinds, load, file, this.own];
-  }
-
-  private brushes(): HTMLElement[] {
-    const on = make("input", { type: "checkbox" });
-    const none = make("button", { type: "button", textContent: "wipe all paint" });
-    none.onclick = () => this.history.set({ painted: "" });
-    on.onchange = () => {
-      this.world.painting = this.painting = on.checked;
-      this.draw(this.history.state);
-    };
-    const names = Object.keys(BRUSHES).map((value) => ({ value, label: value }));
-    const kinds = menu("brush", names, (name) => {
-      this.brush = name;
-      this.draw(this.history.state);
-    });
-    return [make("label", {}, on, " paint on the world with"), kinds, none];
-  }
-
-  private stroke = new Set<number>();
-
-  private paint(cell: Cell | null): void {
-    if (!cell) {
-      this.stroke.clear();
-      return this.history.rest();
-    }
-    const { world } = this.ground!;
-    const at = cell[0] * world.responses + cell[1];
-    if (this.stroke.has(at)) return;
-    this.stroke.add(at);
-    const before = this.history.state.painted as string;
-    const paint = before && !misfit(before, world) ? paintOfText(before) : unpainted(world);
-    paint.marks[at] = BRUSHES[this.brush](paint.marks[at]);
-    this.history.set({ painted: textOfPaint(paint) }, "paint");
+  private brushChanged(): void {
+    this.world.painting = this.tools.painting;
+    this.draw(this.history.state);
   }
 
   get hasPin(): boolean {
@@ -489,39 +414,6 @@ export class GridLab implements ExplorerView {
   /** Lets curves of another world go. */
   private letGo(): void {
     if (this.kept?.key !== this.place()) this.kept = null;
-  }
-
-  /** Plays the training from its start, or from where it is if that is not the end; `following`: as a part of the last step. */
-  start(following = false): void {
-    const before = this.history.state.when as number;
-    const from = before < 100 ? before : 0;
-    write(this.play, "❚❚ pause");
-    const began = performance.now();
-    const next = (now: number) => {
-      this.played = Math.min(100, from + Math.round((100 * Math.max(now - began, 0)) / PLAY));
-      if (this.played < 100) this.playing = requestAnimationFrame(next);
-      else return this.stop(following);
-      this.draw(this.history.state);
-    };
-    this.playing = requestAnimationFrame(next);
-  }
-
-  /** Ends the play, since the scrubber is in hand. */
-  private halt(): void {
-    cancelAnimationFrame(this.playing);
-    this.playing = 0;
-    this.played = null;
-    write(this.play, "▶ play");
-  }
-
-  /** Ends the play; the scrubber stays where it is. */
-  private stop(following = false): void {
-    const { history } = this;
-    const when = this.played ?? (history.state.when as number);
-    this.halt();
-    if (when === history.state.when) this.draw(history.state);
-    else if (following) history.amend({ when });
-    else history.set({ when });
   }
 }
 
