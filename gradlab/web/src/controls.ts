@@ -1,6 +1,6 @@
 /** Controls that move a history: sliders, menus, and the places of losses. */
 
-import { make, menu, type Option, write } from "./dom";
+import { make, menu, type Option, ontyped, write } from "./dom";
 import { type ControlSpec, type LossFacts, movable, sliderOf, SLOTS, slotsOf, type Spec } from "./spec";
 import { Slider, type SliderOptions } from "./slider";
 import { type History, refusal, type State, type Value } from "./state";
@@ -62,11 +62,11 @@ function tick(parent: HTMLElement, history: History, name: string, { label, hint
 function line(parent: HTMLElement, history: History, name: string, { label, hint }: ControlSpec): Show {
   const field = make("input", { type: "text", placeholder: hint, ariaLabel: label });
   const note = make("output", { className: "gl-note" });
-  field.onchange = () => {
+  ontyped(field, () => {
     const reason = refusal(label, field.value, history.spec[name]);
     write(note, reason ?? "");
     if (!reason) history.set({ [name]: field.value });
-  };
+  });
   parent.append(make("label", { className: "gl-choice", title: hint }, make("span", { textContent: label }), field), note);
   return (state) => {
     field.value = state[name] as string;

@@ -14,6 +14,16 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Calls a function when a line was typed: at Enter, for which JupyterLab lets no "change" through, or as it is left. */
+export function ontyped(field: HTMLInputElement, take: () => void): void {
+  field.addEventListener("change", take);
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault(); // else some pages would say "change" now
+    take();
+  });
+}
+
 /** Writes a text where it has changed: a live region then speaks once. */
 export function write(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;

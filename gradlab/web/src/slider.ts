@@ -1,5 +1,6 @@
 /** A slider as wide as its place, with a value that can be typed: the browser's own range and text field. */
 
+import { ontyped } from "./dom";
 import { style } from "./plot";
 import { spelt } from "./reading";
 import { refusal } from "./state";
@@ -104,7 +105,7 @@ export class Slider {
       this.value = next;
       this.onmove(next, true);
     });
-    this.field.addEventListener("change", () => this.take());
+    ontyped(this.field, () => this.take());
   }
 
   get value(): number {
