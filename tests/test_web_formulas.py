@@ -1,10 +1,9 @@
 """Formulas in the page: charts, numbers, guesses and code are those of Python, at random states and at edges."""
 
-import re
-
 import numpy as np
 import pytest
 from node import needs_node, with_bundle
+from same_charts import assert_equal, flat, told_code
 from web_page import note_problems
 
 from gradlab.theory import families
@@ -45,32 +44,6 @@ def drawn_state(explorer, rng):
     return state
 
 
-def flat(part):
-    """Lists, texts and numbers of a message, with arrays as lists."""
-    if isinstance(part, dict) and "f8" in part:
-        return np.frombuffer(part["f8"]).tolist()
-    if isinstance(part, dict):
-        return {key: flat(value) for key, value in part.items()}
-    return [flat(value) for value in part] if isinstance(part, list | tuple) else part
-
-
-def assert_equal(there, here, place="", rounding=1e-9):
-    assert type(there) is type(here) or {type(there), type(here)} == {int, float}, place
-    if isinstance(here, dict):
-        assert there.keys() == here.keys(), place
-        for key, value in here.items():
-            assert_equal(there[key], value, f"{place}.{key}", rounding)
-    elif isinstance(here, list):
-        assert len(there) == len(here), place
-        if here and all(isinstance(value, float | int) for value in here):
-            np.testing.assert_allclose(there, here, rtol=1e-9, atol=rounding, err_msg=place)
-        else:
-            for at, (one, other) in enumerate(zip(there, here, strict=True)):
-                assert_equal(one, other, f"{place}[{at}]", rounding)
-    else:
-        assert there == (pytest.approx(here, rel=1e-9, abs=rounding) if isinstance(here, float) else here), place
-
-
 def coincide(state):
     """Return whether p and q of this state are equal."""
     return "mu_p" in state and (state["mu_p"], state["sigma_p"]) == (state["mu_q"], state["sigma_q"])
@@ -95,7 +68,7 @@ def test_the_page_computes_what_python_computes(kind):
         pinned = result
     there = with_bundle(BODY, {"formula": kind.name, "states": states})
     for at, (one, other) in enumerate(zip(there, here, strict=True)):
-        one["code"], other["code"] = (re.sub(r"(\d)\.0\b", r"\1", each["code"]) for each in (one, other))
+        one["code"], other["code"] = (told_code(each["code"]) for each in (one, other))
         # Where p = q, weights of 1e-15, which are rounding, are drawn in units of 1e-9; the next state has them pinned.
         assert_equal(one, other, f"{states[at]}", 1e-6 if any(map(coincide, states[max(at - 1, 0) : at + 1])) else 1e-9)
     explorer.close()
@@ -127,7 +100,7 @@ def test_what_can_be_dragged_moves_its_control_by_mouse_and_by_key(view, address
     tab, problems = context.new_page(), []
     note_problems(tab, problems)
     tab.goto(f"{address}#view={view}{ROOM.get(view, '')}")
-    tab.wait_for_function("globalThis.gradlabLab && document.querySelector('.gl-handle')")
+    tab.wait_for_selector(".gl-handle")
 
     def state():
         return tab.evaluate("view => ({ ...gradlabLab.shells[view].history.state })", view)

@@ -1,7 +1,5 @@
 """The frontier explorer: its points against trainings done directly, the ideal curve, and what its stories say."""
 
-import asyncio
-
 import numpy as np
 import pytest
 from own_losses import SquaredMargin
@@ -92,13 +90,19 @@ def test_the_kl_axes_are_wide_enough_for_any_policy_from_a_uniform_reference(exp
     assert max(curve.y.max() for curve in distance.curves) <= distance.y.high
 
 
-def test_moving_beta_costs_one_training_a_loss(explorer, monkeypatch):
+def test_python_trains_when_it_is_asked_and_a_new_beta_costs_one_training_a_loss(explorer, monkeypatch):
+    assert len(explorer.result.of("a")["beta"]) == len(BETAS)
     calls = []
     monkeypatch.setattr("gradlab.widgets.frontier_explorer.fit", lambda *a, **k: calls.append(a[1]) or fit(*a, **k))
+    explorer.set(beta_a=10**0.12)
     explorer.set(beta_a=10**0.15, beta_b=10**0.17)
+    assert calls == []
+    assert explorer.result is explorer.result
     assert [(loss.name, loss.beta) for loss in calls] == [("dpo", 10**0.15), ("bdpo", 10**0.17)]
     explorer.set(value="unobserved_mass")
+    assert explorer.result.value == "unobserved_mass"
     explorer.set(beta_b=10**0.2)  # one of the curves' own
+    assert explorer.result.mark("b")["beta"] == [10**0.2]
     assert len(calls) == 2
 
 
@@ -135,27 +139,6 @@ def test_losses_have_their_other_numbers_and_may_be_ones_own(explorer):
     assert [handle.name for handle in made.charts(made.result, None)[0].handles] == ["β of A", "β of C"]
     assert made.error is None
     made.close()
-
-
-def test_the_chosen_beta_comes_first_and_the_page_is_free_between_trainings():
-    async def drag():
-        explorer = FrontierExplorer()
-        first = explorer.result
-        assert [len(line["beta"]) for line in first.curves.values()] == [1, 1]
-        assert first.mark("a")["beta"] == [1.0]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert 1 < len(explorer.result.of("a")["beta"]) < len(BETAS)
-        explorer.set(scale=2.0)  # ends the work for the former world
-        assert len(explorer.result.of("a")["beta"]) == 1
-        explorer.finish()
-        grown = explorer.frame()
-        explorer.close()
-        return grown
-
-    alone = FrontierExplorer(scale=2.0)
-    assert asyncio.run(drag()).equals(alone.frame())
-    alone.close()
 
 
 def test_pinned_curves_stay_faint_while_new_ones_grow(explorer):

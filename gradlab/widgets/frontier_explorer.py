@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -71,7 +70,6 @@ class Frontiers:
 class FrontierExplorer(ComparingExplorer):
     """Two to six losses: the reward of each at a given KL, and the place of its β on its curve."""
 
-    in_page: ClassVar[bool] = False
     name = "frontier"
     question = "At equal distance from the reference, which loss buys more reward, and how much of “better” is β?"
     prediction = (
@@ -129,17 +127,9 @@ class FrontierExplorer(ComparingExplorer):
     unfolds = ("More of world and training",)
 
     def __init__(self, losses: Any = None, **start: Any) -> None:
-        """Build the explorer and show it.
-
-        losses  two to six losses to compare, names in the registry or loss objects; they need not be registered.
-        start   start values of controls, also for ``reset()``.
-        """
+        """Build the explorer and show it; arguments and errors as in ``ComparingExplorer``."""
         self._ends: dict[Any, dict[str, float]] = {}  # ends of trainings, so that a new β costs one training
         super().__init__(losses, **start)
-
-    def refused_losses(self) -> dict[str, str]:
-        """Return nothing: Python trains any loss."""
-        return {}
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls of losses, world, training, and what to show."""
@@ -165,8 +155,8 @@ class FrontierExplorer(ComparingExplorer):
         super().adapt(state)
         world_controls.adapt_world(self.controls)
 
-    def compute(self, state: SimpleNamespace) -> Iterator[Frontiers]:
-        """Train each loss at its own β first, then at the missing β of the curves, from the nearest outwards."""
+    def compute(self, state: SimpleNamespace) -> Frontiers:
+        """Train each loss at the β of the curves and at its own, where that is not yet done."""
         if len(self._ends) > _KEPT:
             self._ends.clear()
         where = world_controls.arguments_of(state)
@@ -174,20 +164,17 @@ class FrontierExplorer(ComparingExplorer):
         ideal = self.remember("ideal", where, lambda: _ideal(world))
         setting = (*where.values(), state.policy, state.pairs, state.steps)
         losses = {slot: self.loss(state, slot) for slot in self.slots(state)}
-        along = {slot: {beta: with_beta(loss, beta) for beta in betas_of(loss)} for slot, loss in losses.items()}
-        outwards = {slot: sorted(along[slot], key=_distance_from(losses[slot])) for slot in losses}
-        for rank in range(max(map(len, along.values()))):
-            due = [along[slot][betas[rank]] for slot, betas in outwards.items() if rank < len(betas)]
-            lacking = {key: loss for loss in due if (key := (setting, *_key_of(loss))) not in self._ends}
-            if rank and not lacking:
-                continue
-            for key, loss in lacking.items():
-                self._ends[key] = _end(world, loss, state)
-            curves = {
-                slot: _line({beta: self._ends.get((setting, *_key_of(at))) for beta, at in line.items()})
-                for slot, line in along.items()
-            }
-            yield Frontiers(state.value, losses, curves, ideal, _ends_of(world))
+        curves = {}
+        for slot, chosen in losses.items():
+            ends = {}
+            for beta in betas_of(chosen):
+                loss = with_beta(chosen, beta)
+                key = (setting, *_key_of(loss))
+                if key not in self._ends:
+                    self._ends[key] = _end(world, loss, state)
+                ends[beta] = self._ends[key]
+            curves[slot] = _line(ends)
+        return Frontiers(state.value, losses, curves, ideal, _ends_of(world))
 
     def charts(self, result: Frontiers, pinned: Frontiers | None) -> list[Chart]:
         """Return the frontier, and how far each β goes."""
@@ -265,10 +252,6 @@ def with_beta(loss: PairLoss, beta: float) -> PairLoss:
 def _key_of(loss: PairLoss) -> tuple[type, str]:
     """Return what tells losses apart, also those that cannot be hashed."""
     return type(loss), repr(loss)
-
-
-def _distance_from(loss: PairLoss) -> Any:
-    return lambda beta: abs(np.log(beta / beta_of(loss)))
 
 
 def _frontier(result: Frontiers, pinned: Frontiers | None) -> Curves:
@@ -359,11 +342,10 @@ def _ideal(world: World) -> Line:
     return {"beta": IDEAL_BETAS, **world_controls.curves_of(world, logp)}
 
 
-def _line(ends: dict[float, dict[str, float] | None]) -> Line:
-    """Return the curve through the ends of training that are there, by β."""
-    there = {beta: end for beta, end in ends.items() if end}
-    measured = {key: np.array([end[key] for end in there.values()]) for key in _NOTHING if key != "beta"}
-    return {"beta": np.array(list(there)), **measured}
+def _line(ends: dict[float, dict[str, float]]) -> Line:
+    """Return the curve through the ends of training, by β."""
+    measured = {key: np.array([end[key] for end in ends.values()]) for key in _NOTHING if key != "beta"}
+    return {"beta": np.array(list(ends)), **measured}
 
 
 def _ends_of(world: World) -> tuple[float, float]:

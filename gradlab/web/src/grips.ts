@@ -99,8 +99,9 @@ export class Grip {
   private step(right: number, up: number): void {
     const { track, moves } = this.message;
     if (track) {
-      const here = this.nearest(this.at);
-      const next = here < 0 ? here : inside(here + right + up, [0, arrayOf(track.x).length - 1]);
+      const [here, xs] = [this.nearest(this.at), arrayOf(track.x)];
+      const forward = xs[0] > xs[xs.length - 1] ? -1 : 1; // the track may run from right to left
+      const next = here < 0 ? here : inside(here + forward * (right + up), [0, xs.length - 1]);
       if (next !== here) this.run(next);
       return;
     }

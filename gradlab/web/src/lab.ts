@@ -4,6 +4,7 @@ import { make } from "./dom";
 import type { ExplorerKind } from "./explorer";
 import { explorerOf, type Formula } from "./formulas";
 import { CREDIT, OFFLINE, SIGMOID } from "./foundations";
+import { FrontierLab } from "./frontier_lab";
 import { GridLab } from "./grid_lab";
 import { PairLab } from "./pair_lab";
 import css from "./lab.css";
@@ -19,6 +20,7 @@ export const FORMULAS: Record<string, Formula> = { sigmoid: SIGMOID, credit: CRE
 export const KINDS: Record<string, { label: string; kind: ExplorerKind }> = {
   pair: { label: "One pair", kind: PairLab },
   grid: { label: "Training", kind: GridLab },
+  frontier: { label: "Frontier", kind: FrontierLab },
   sigmoid: { label: "Foundations: a pair's pull", kind: explorerOf(SIGMOID) },
   credit: { label: "sampled gradients", kind: explorerOf(CREDIT) },
   offline: { label: "offline data", kind: explorerOf(OFFLINE) },

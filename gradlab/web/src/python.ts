@@ -35,6 +35,27 @@ export function gridCode(part: Part, slots: readonly Slot[]): string {
   ].join("\n");
 }
 
+/** All trainings of the frontier, as FrontierExplorer.code writes them. */
+export function frontierCode(part: Part, slots: readonly Slot[], betas: readonly number[]): string {
+  const losses = slots.map((slot) => `${quoted(slot.key.toUpperCase())}: ${lossCode(slot)}`);
+  const world = called(WORLD.filter((name) => name in part), part);
+  const training = `${called(["policy", "steps"], part)}, pairs=${part.pairs === "exact" ? "None" : part.pairs}, record=1`;
+  return [
+    "from dataclasses import replace", "", "import pandas as pd", "", "import gradlab as gl", "",
+    `world = gl.gaussian_world(${world})`,
+    `training = gl.Training(${training})`,
+    `betas = [${betas.join(", ")}]`, "rows = []",
+    `for side, chosen in {${losses.join(", ")}}.items():`,
+    '    own = {*betas, chosen.beta} if hasattr(chosen, "beta") else {1.0}',
+    "    for beta in sorted(own):",
+    '        loss = replace(chosen, beta=beta) if hasattr(chosen, "beta") else chosen',
+    `        end = gl.fit(world, loss, training, seed=${part.seed}).history.iloc[-1]`,
+    '        found = end[["kl", "utility", "unobserved_mass"]]',
+    '        rows.append({"side": side, "loss": loss.name, "beta": beta, **found})',
+    "curves = pd.DataFrame(rows)", "print(curves)", "",
+  ].join("\n");
+}
+
 /** A world of one's own, written out. */
 function worldCode({ prompts, responses, utility, observed, refLogp, hiddenPairs }: World): string[] {
   const table = (values: ArrayLike<number>) =>

@@ -60,14 +60,15 @@ export interface Trained {
 /** The world, data and steps that a seed's trainings share. */
 export class Ground {
   readonly world: World;
-  readonly wanted: number[];
   /** A sentence on paint that is not put on this world, or nothing. */
   readonly note: string;
   private readonly columns: Job["columns"];
 
+  /** `wanted` are the steps whose policies are kept. */
   constructor(
     private readonly settings: Settings,
     seed: number,
+    readonly wanted = recordedSteps(settings.steps as number),
   ) {
     this.world = worldOf(settings, seed);
     this.note = misfit(settings.painted as string, this.world) ?? "";
@@ -75,7 +76,6 @@ export class Ground {
     if (reason) throw new Error(reason);
     const pairs = settings.pairs === "exact" ? exactPairs(this.world) : drawPairs(this.world, Number(settings.pairs), { seed });
     const { prompts: count, responses, refLogp } = this.world;
-    this.wanted = recordedSteps(settings.steps as number);
     this.columns = { count, responses, weights: pairs, reference: refLogp, start: refLogp };
     if (settings.policy === "shared") this.columns.features = radialBasis(responses);
   }
