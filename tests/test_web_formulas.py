@@ -25,7 +25,8 @@ BODY = """
   const formula = lab.FORMULAS[given.formula];
   return given.states.map((state, at) => ({
     charts: formula.charts(state, at ? given.states[at - 1] : null),
-    readings: formula.readings(state), outcome: formula.outcome(state), code: formula.code(state),
+    readings: formula.readings(state), outcome: formula.outcome(state),
+    code: lab.python.filled(given.template, state, formula.parts?.(state)),
   }));
 """
 
@@ -66,7 +67,7 @@ def test_the_page_computes_what_python_computes(kind):
             "outcome": list(explorer.outcome(result)), "code": explorer.as_python(),
         })  # fmt: skip
         pinned = result
-    there = with_bundle(BODY, {"formula": kind.name, "states": states})
+    there = with_bundle(BODY, {"formula": kind.name, "template": kind.template, "states": states})
     for at, (one, other) in enumerate(zip(there, here, strict=True)):
         one["code"], other["code"] = (told_code(each["code"]) for each in (one, other))
         # Where p = q, weights of 1e-15, which are rounding, are drawn in units of 1e-9; the next state has them pinned.

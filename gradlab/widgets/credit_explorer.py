@@ -24,6 +24,13 @@ SCHEMES: dict[str, tuple[str, str, Dash]] = {  # label, colour and dash
     "own": ("credit for one's own token", CHOSEN[1], "dashed"),
 }
 _SHORT, _LONG = 100, 1000  # tokens, of the guess
+_CODE = """\
+from gradlab.widgets.credit_explorer import gradient_moments
+
+moments = gradient_moments(right={right}, length={length}, baseline={baseline})
+needed = {{scheme: float(variance / mean**2) for scheme, (mean, variance) in moments.items()}}
+print(needed)
+"""
 
 
 def gradient_moments(right: float, length: np.ndarray | int, baseline: str) -> dict[str, tuple[Any, Any]]:
@@ -67,6 +74,7 @@ class CreditExplorer(Explorer):
 
     name = "credit"
     in_page = True
+    template = _CODE
     question = "How many samples does a policy gradient need before it knows which way to go?"
     prediction = (
         "a reward at the end of a response is credited to all its tokens. Try your guess without a baseline and with "
@@ -147,12 +155,3 @@ class CreditExplorer(Explorer):
     def frame(self) -> pd.DataFrame:
         """Return the samples needed over the length."""
         return pd.DataFrame({"tokens": LENGTHS, **{f"samples_{name}": it for name, it in self.result.needed.items()}})
-
-    def code(self, state: SimpleNamespace) -> str:
-        """Return code for the exact moments at the chosen length."""
-        return f"""from gradlab.widgets.credit_explorer import gradient_moments
-
-moments = gradient_moments(right={state.right!r}, length={state.length!r}, baseline={state.baseline!r})
-needed = {{scheme: float(variance / mean**2) for scheme, (mean, variance) in moments.items()}}
-print(needed)
-"""

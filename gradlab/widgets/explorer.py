@@ -106,6 +106,7 @@ class Explorer(widgets.VBox):
     stories: ClassVar[tuple[Story, ...]] = ()
     unfolds: ClassVar[tuple[str, ...]] = ()  # headings of controls that stay folded at first
     in_page: ClassVar[bool] = False
+    template: ClassVar[str] = ""  # Python code in which {name} stands for a setting, and {{ }} for braces; see ``code``
 
     def __init__(self, **start: Any) -> None:
         """Build the explorer and show it; ``start`` replaces start values of controls, also for ``reset()``."""
@@ -181,8 +182,18 @@ class Explorer(widgets.VBox):
         return charts
 
     def code(self, state: SimpleNamespace) -> str:
-        """Return Python code that computes what is shown, with gradlab's public functions."""
-        raise NotImplementedError
+        """Return Python code that computes what is shown, with gradlab's public functions.
+
+        Where there is a ``template``, it is filled with the settings and ``code_parts``, by the page too.
+        """
+        if not self.template:
+            raise NotImplementedError
+        settings = {name: repr(value) for name, value in vars(state).items()}
+        return self.template.format(**{**settings, **self.code_parts(state)})
+
+    def code_parts(self, state: SimpleNamespace) -> dict[str, str]:
+        """Return what the template names beside settings, as code; default: nothing."""
+        return {}
 
     def frame(self) -> pd.DataFrame:
         """Return the numbers that are shown, as a tidy frame."""
@@ -298,7 +309,7 @@ class Explorer(widgets.VBox):
             "name": self.name, "question": self.question, "prediction": self.prediction, "ask": self.ask,
             "answers": list(map(list, self.answers.items())), "reading": self.reading, "takeaway": self.takeaway,
             "stories": [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in self.stories],
-            "inPage": self.in_page, "groups": groups,
+            "inPage": self.in_page, "template": self.template, "groups": groups,
             "controls": {key: {**control.spec(), "start": self._start[key]} for key, control in self.controls.items()},
             "losses": facts_of_losses(self.given_losses) if with_losses else [],
         }  # fmt: skip

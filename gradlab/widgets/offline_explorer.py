@@ -20,6 +20,14 @@ RESPONSES = np.arange(20)
 PLACES = np.linspace(0, 19, 77)  # of the policy's centre
 _ENDS = (1e-4, 1e6)  # of the axis of samples
 _TOPS = (0.25, 0.5, 0.9)  # of the axis of probabilities
+_CODE = """\
+from gradlab.widgets.offline_explorer import bell, effective_share
+
+data = bell({data_centre}, {data_width})
+policy = bell({centre}, {width})
+share = effective_share(policy, data)
+print(share, {samples} * share)
+"""
 
 
 def bell(centre: float, width: float) -> np.ndarray:
@@ -59,6 +67,7 @@ class OfflineExplorer(Explorer):
 
     name = "offline"
     in_page = True
+    template = _CODE
     question = "How far from its data may a policy go before the data say nothing about it?"
     prediction = (
         "10,000 samples come from a policy of width 2. A second policy of the same width is centred 6 responses, three "
@@ -161,16 +170,6 @@ class OfflineExplorer(Explorer):
         """Return the numbers of the right panel."""
         return pd.DataFrame({"policy_centre": PLACES, "share_left": self.result.shares,
                              "effective_samples": self.result.samples * self.result.shares})  # fmt: skip
-
-    def code(self, state: SimpleNamespace) -> str:
-        """Return code for the share left, and for what the data are worth."""
-        return f"""from gradlab.widgets.offline_explorer import bell, effective_share
-
-data = bell({state.data_centre!r}, {state.data_width!r})
-policy = bell({state.centre!r}, {state.width!r})
-share = effective_share(policy, data)
-print(share, {state.samples!r} * share)
-"""
 
 
 def _handles(prefix: str, whose: str, centre: float, width: float, color: str) -> list[Handle]:

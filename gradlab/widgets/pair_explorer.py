@@ -29,8 +29,8 @@ import torch
 
 import gradlab as gl
 {imports}
-n, step = {n!r}, {step!r}
-win, lose = {win!r}, {lose!r}
+n, step = {responses}, {step}
+win, lose = {win}, {lose}
 log_p = np.log([win, lose] + [(1 - win - lose) / (n - 2)] * (n - 2))  # winner, loser, others
 ref = {ref}  # of winner and loser
 results = {{}}
@@ -82,6 +82,7 @@ class PairExplorer(ComparingExplorer):
     """Two probabilities in a softmax, and two to six losses: fields of arrows, gradients and the real step."""
 
     name = "pair"
+    template = _CODE
     question = "What does a preference loss really do to one pair, and does the larger gradient mean the larger change?"
     prediction = (
         "the paper says that DPO's gradients on winner and loser have the ratio −π_l : π_w, so a probable winner is "
@@ -232,8 +233,8 @@ class PairExplorer(ComparingExplorer):
             for slot, effect in self.result.effects.items()
         ], ignore_index=True)  # fmt: skip
 
-    def code(self, state: SimpleNamespace) -> str:
-        """Return code for policy and reference, and for each loss's gradients and step."""
+    def code_parts(self, state: SimpleNamespace) -> dict[str, str]:
+        """Return policy, reference and losses as they are computed."""
         win, lose = kept_apart(state.win, state.lose)
         ref = {
             "uniform": "np.full(2, -np.log(n))",
@@ -242,9 +243,7 @@ class PairExplorer(ComparingExplorer):
         }[state.reference]
         imports, losses = self.losses_code(state)
         above = "".join(f"{line}\n" for line in imports)
-        return _CODE.format(
-            n=state.responses, step=state.step, win=win, lose=lose, ref=ref, losses=losses, imports=above
-        )
+        return {"win": repr(win), "lose": repr(lose), "ref": ref, "losses": losses, "imports": above}
 
 
 def _map(result: Pair, slot: str) -> Arrows:

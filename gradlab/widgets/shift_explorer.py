@@ -44,6 +44,28 @@ _LIMIT_POINTS = 201  # at which the continuous limit is evaluated
 _LIMIT_MISS = 0.01  # in units of y: a miss in the limit that is no error of its points
 _LEVEL = 1e-9  # weights below this size are rounding
 _CASE = ("family", "mu_p", "mu_q", "sigma_p", "sigma_q", "support")
+_CODE = """\
+import numpy as np
+
+from gradlab.theory import balanced_weight, bdpo_weight, dpo_weight, inside, outside, product_noise
+from gradlab.theory.families import cells, on_cells
+
+n, support = {n}, {support}
+y = cells(n, support)  # 0 is the middle
+log_p, log_q = {p}, {q}
+low, high = sorted(({mu_p}, {mu_q}))
+w = dpo_weight(log_p, log_q)
+balanced = balanced_weight(log_p, log_q, weight=w)
+places = {{
+    "dpo": outside(y, w, low, high),
+    "balanced": inside(y, balanced, low, high, product_noise(balanced, np.exp(log_p))),
+    "bdpo": inside(y, bdpo_weight(log_p, log_q), low, high),
+}}
+for name, place in places.items():  # a miss of one cell is allowed
+    true = place.slack + support / n >= -1e-9
+    miss = f"misses by {{-place.slack:.2f}} in y, {{-place.slack * n / support:.1f}} cells"
+    print(name, "true" if true else miss, f"reach {{place.reach:.3g}}")
+"""
 
 
 @dataclass(frozen=True)
@@ -118,6 +140,7 @@ class ShiftExplorer(Explorer):
 
     name = "shift"
     in_page = True
+    template = _CODE
     question = "When policy and preference differ, which responses does a loss raise and lower most?"
     prediction = (
         "Theorem 3 of the paper puts the extrema of DPO's weight outside [μ_p, μ_q], and those of the balanced weight "
@@ -231,33 +254,13 @@ class ShiftExplorer(Explorer):
         grid = self.result.grid
         return pd.DataFrame({"y": grid.y, "policy": grid.p, "preference": grid.q, **grid.values})
 
-    def code(self, state: SimpleNamespace) -> str:
-        """Return code for the weights and the three statements."""
+    def code_parts(self, state: SimpleNamespace) -> dict[str, str]:
+        """Return the distributions, with the widths that they have."""
         p, q = (
             f"on_cells({state.family!r}, y, {mode!r}, {width!r})"
             for mode, width in (_bump(state, which) for which in "pq")
         )
-        return f"""import numpy as np
-
-from gradlab.theory import balanced_weight, bdpo_weight, dpo_weight, inside, outside, product_noise
-from gradlab.theory.families import cells, on_cells
-
-n, support = {state.n!r}, {state.support!r}
-y = cells(n, support)  # 0 is the middle
-log_p, log_q = {p}, {q}
-low, high = sorted(({state.mu_p!r}, {state.mu_q!r}))
-w = dpo_weight(log_p, log_q)
-balanced = balanced_weight(log_p, log_q, weight=w)
-places = {{
-    "dpo": outside(y, w, low, high),
-    "balanced": inside(y, balanced, low, high, product_noise(balanced, np.exp(log_p))),
-    "bdpo": inside(y, bdpo_weight(log_p, log_q), low, high),
-}}
-for name, place in places.items():  # a miss of one cell is allowed
-    true = place.slack + support / n >= -1e-9
-    miss = f"misses by {{-place.slack:.2f}} in y, {{-place.slack * n / support:.1f}} cells"
-    print(name, "true" if true else miss, f"reach {{place.reach:.3g}}")
-"""
+        return {"p": p, "q": q}
 
 
 def _shapes_chart(result: Shift, pinned: Shift | None) -> Curves:

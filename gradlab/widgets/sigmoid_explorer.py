@@ -18,6 +18,16 @@ from gradlab.widgets.explorer import Explorer, Reading, Story
 
 MARGINS = np.linspace(-8, 8, 321)
 _BELOW = 0.25  # nats from the lowest point to the triangle under it
+_CODE = """\
+import gradlab as gl
+import torch
+
+gap, margin, zero = torch.tensor([{gap}, {margin}, 0.0], dtype=torch.float64)
+wins = torch.sigmoid(gap)
+won, lost = (gl.DPO()(gl.PairLogps(side * margin, zero, zero, zero)) for side in (1, -1))
+loss, pull = (wins * won + (1 - wins) * lost).item(), (wins - torch.sigmoid(margin)).item()
+print(wins.item(), loss, pull)
+"""
 
 
 def expected_loss(gap: float, margin: np.ndarray | float) -> np.ndarray:
@@ -57,6 +67,7 @@ class SigmoidExplorer(Explorer):
 
     name = "sigmoid"
     in_page = True
+    template = _CODE
     question = "How much better must a response be to win nine times out of ten, and where does a pair stop pulling?"
     prediction = (
         "a pair that is always won (Δu → ∞) never stops pulling its margin up; a pair that is won with probability "
@@ -133,15 +144,3 @@ class SigmoidExplorer(Explorer):
     def frame(self) -> pd.DataFrame:
         """Return the curve of the loss."""
         return pd.DataFrame({"margin": MARGINS, "expected_loss_nats": self.result.loss, "gap_nats": self.result.gap})
-
-    def code(self, state: SimpleNamespace) -> str:
-        """Return code for the point, through gradlab's DPO."""
-        return f"""import gradlab as gl
-import torch
-
-gap, margin, zero = torch.tensor([{state.gap!r}, {state.margin!r}, 0.0], dtype=torch.float64)
-wins = torch.sigmoid(gap)
-won, lost = (gl.DPO()(gl.PairLogps(side * margin, zero, zero, zero)) for side in (1, -1))
-loss, pull = (wins * won + (1 - wins) * lost).item(), (wins - torch.sigmoid(margin)).item()
-print(wins.item(), loss, pull)
-"""

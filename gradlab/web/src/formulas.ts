@@ -5,6 +5,7 @@ import { Sheet } from "./chart_view";
 import type { Reading } from "./dom";
 import type { Context, ExplorerKind, ExplorerView } from "./explorer";
 import type { Plot } from "./plot";
+import { filled } from "./python";
 import type { State } from "./state";
 
 /** The part in which explorers differ; the pinned state, if any, is drawn faintly. */
@@ -12,7 +13,8 @@ export interface Formula {
   charts(state: State, pinned: State | null): ChartMessage[];
   readings(state: State): Reading[];
   outcome(state: State): [truth: string, sentence: string];
-  code(state: State): string;
+  /** What the template of its code names beside settings. */
+  parts?(state: State): Record<string, string>;
 }
 
 const KEPT = 3; // the state, the pinned one, and the one before
@@ -51,7 +53,8 @@ class FormulaView implements ExplorerView {
   }
 
   code(): string {
-    return this.formula.code(this.context.history.state);
+    const { history, spec } = this.context;
+    return filled(spec.template, history.state, this.formula.parts?.(history.state));
   }
 
   pin(on: boolean): void {

@@ -1,9 +1,9 @@
-/** The three foundations: the charts, numbers and code of gradlab/widgets/{sigmoid,credit,offline}_explorer.py. */
+/** The three foundations: the charts and numbers of gradlab/widgets/{sigmoid,credit,offline}_explorer.py. */
 
 import { acrossHandle, axis, curve, curves } from "./chart_records";
 import type { Dash } from "./chart_messages";
 import type { Formula } from "./formulas";
-import { clip, linspace, logSum, numbers, sum, written } from "./numeric";
+import { clip, linspace, logSum, numbers, sum } from "./numeric";
 import { CHOSEN, INK } from "./palette";
 import { spelt } from "./reading";
 import type { State } from "./state";
@@ -52,15 +52,6 @@ export const SIGMOID: Formula = {
     const here = `${spelt(pull(gap, margin))} at m = ${spelt(margin)}`;
     return ["gap", `The pull is σ(Δu) − σ(m): zero at m = Δu = ${spelt(gap)}, and ${here}.`];
   },
-  code: (state) => `import gradlab as gl
-import torch
-
-gap, margin, zero = torch.tensor([${written(state, "gap", "margin")}, 0.0], dtype=torch.float64)
-wins = torch.sigmoid(gap)
-won, lost = (gl.DPO()(gl.PairLogps(side * margin, zero, zero, zero)) for side in (1, -1))
-loss, pull = (wins * won + (1 - wins) * lost).item(), (wins - torch.sigmoid(margin)).item()
-print(wins.item(), loss, pull)
-`,
 };
 
 const LENGTHS = [...new Set(linspace(0, 3, 60).map((power) => Math.round(10 ** power)))];
@@ -107,12 +98,6 @@ export const CREDIT: Formula = {
     const truth = growth < 10 ** 0.5 ? "same" : growth < 10 ** 1.5 ? "ten" : "hundred";
     return [truth, `With these settings 1,000 tokens need ${spelt(growth)} times as many samples as 100.`];
   },
-  code: (state) => `from gradlab.widgets.credit_explorer import gradient_moments
-
-moments = gradient_moments(right=${written(state, "right")}, length=${state.length}, baseline='${state.baseline}')
-needed = {scheme: float(variance / mean**2) for scheme, (mean, variance) in moments.items()}
-print(needed)
-`,
 };
 
 const RESPONSES = linspace(0, 19, 20);
@@ -191,11 +176,4 @@ export const OFFLINE: Formula = {
     const here = `here ${spelt(samples)} are worth ${spelt(samples * shareOf(state))}`;
     return ["two", `10,000 samples around 7 are worth ${told} of a policy around 13, both of width 2; ${here}.`];
   },
-  code: (state) => `from gradlab.widgets.offline_explorer import bell, effective_share
-
-data = bell(${written(state, "data_centre", "data_width")})
-policy = bell(${written(state, "centre", "width")})
-share = effective_share(policy, data)
-print(share, ${written(state, "samples")} * share)
-`,
 };

@@ -34,9 +34,6 @@ export function interp(at: number, x: readonly number[], y: readonly number[]): 
   return y[low] + ((y[high] - y[low]) / (x[high] - x[low])) * (at - x[low]);
 }
 
-/** Numbers of a state as Python writes them. */
-export const written = (state: State, ...names: string[]) => names.map((name) => repr(state[name] as number)).join(", ");
-
 /** A number as Python writes it, up to a whole number's ".0". */
 export const repr = (value: number) => padded(value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential() : String(value));
 

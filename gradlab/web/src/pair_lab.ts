@@ -10,7 +10,7 @@ import { Kernel, type KernelRecord } from "./kernel";
 import { logProbRatio, slopes, winWeight } from "./pairs";
 import { BALANCED_WEIGHT, colorTable, LOSER, TRUE, WINNER } from "./palette";
 import type { Plot } from "./plot";
-import { pairCode } from "./python";
+import { filled, pairParts } from "./python";
 import { spelt } from "./reading";
 import { type Slot, slotsOf } from "./spec";
 import type { State } from "./state";
@@ -72,7 +72,7 @@ export class PairLab implements ExplorerView {
 
   code(): string {
     const { state } = this.context.history;
-    return pairCode(state, slotsOf(state, this.context.losses));
+    return filled(this.context.spec.template, state, pairParts(state, slotsOf(state, this.context.losses)));
   }
 
   /** The numbers that are shown, for tests and for a file. */

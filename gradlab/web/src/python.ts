@@ -1,17 +1,24 @@
 /** The lab's state as Python, to be run where gradlab is installed. */
 
 import { policyOf, referenceOf } from "./effects";
+import { repr } from "./numeric";
 import { type Mark, misfit, paintOfText } from "./paint";
 import { baseOf } from "./runs";
 import type { Slot } from "./spec";
-import type { Value } from "./state";
+import type { State, Value } from "./state";
 import type { World } from "./world";
 
 type Part = Record<string, Value>;
-const quoted = (value: Value): string =>
-  typeof value === "string" ? JSON.stringify(value) : typeof value === "boolean" ? (value ? "True" : "False") : String(value);
+
+/** A value as Python writes it. */
+function quoted(value: Value): string {
+  if (typeof value === "boolean") return value ? "True" : "False";
+  return typeof value === "string" ? `'${value.replace(/[\\']/g, "\\$&")}'` : repr(value);
+}
+
 const called = (names: readonly string[], part: Part) => names.map((name) => `${name}=${quoted(part[name])}`).join(", ");
-const lossCode = ({ loss, hyper }: Slot) => `gl.pair_loss(${[quoted(loss.name), called(Object.keys(hyper), hyper)].filter(Boolean).join(", ")})`;
+const lossCode = ({ loss, hyper }: Slot) =>
+  `gl.pair_loss(${[quoted(loss.name), called(Object.keys(hyper), hyper)].filter(Boolean).join(", ")})`;
 const dictionary = (slots: readonly Slot[]) => `{${slots.map((slot) => `${quoted(slot.name)}: ${lossCode(slot)}`).join(", ")}}`;
 
 const WORLD = ["prompts", "responses", "utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift", "seed"];
@@ -99,26 +106,18 @@ function paintCode(text: string): string[] {
   return [...flips, ...levels, ...steps, ...(steps.length ? normalised : []), `world = gl.World(${parts.join(", ")})`];
 }
 
-export function pairCode(part: Part, slots: readonly Slot[]): string {
-  const [win, lose] = policyOf(part);
-  const [refWin, refLose] = referenceOf(part);
-  return [
-    "import math",
-    "",
-    "import numpy as np",
-    "import torch",
-    "",
-    "import gradlab as gl",
-    "",
-    `n, step, win, lose = ${part.responses}, ${part.step}, ${win}, ${lose}`,
-    "log_p = np.log([win, lose] + [(1 - win - lose) / (n - 2)] * (n - 2))  # winner, loser, others",
-    `logs = [torch.tensor(math.log(p), dtype=torch.float64) for p in (win, lose, ${refWin}, ${refLose})]`,
-    `for name, loss in ${dictionary(slots)}.items():`,
-    "    pair = gl.PairLogps(*logs)",
-    "    by_win, by_lose = (-float(slope) for slope in gl.losses.slopes(loss, pair))",
-    "    change = gl.theory.realised_change(log_p, [by_win, by_lose] + [0] * (n - 2), step)",
-    "    ratio = float(gl.log_prob_ratio(loss, pair).exp())",
-    '    print(name, {"ratio": ratio, "by_logp": [by_win, by_lose], "change": (np.exp(log_p) * np.expm1(change))[:3].tolist()})',
-    "",
-  ].join("\n");
+/** What the template of a pair names beside settings. */
+export function pairParts(state: State, slots: readonly Slot[]): Record<string, string> {
+  const [win, lose] = policyOf(state).map(repr);
+  const { reference } = state;
+  const values = `np.log([${referenceOf(state).map(repr).join(", ")}])`;
+  const ref = reference === "uniform" ? "np.full(2, -np.log(n))" : reference === "the policy" ? "log_p[:2]" : values;
+  const losses = slots.map((slot) => `"${slot.key.toUpperCase()}": ${lossCode(slot)}`);
+  return { win, lose, ref, imports: "", losses: `{${losses.join(", ")}}` };
+}
+
+/** Python's template with settings, or parts, in place of {name}, and single braces for doubled ones. */
+export function filled(template: string, state: State, parts: Record<string, string> = {}): string {
+  const part = (name: string) => parts[name] ?? quoted(state[name]);
+  return template.replace(/\{\{|\}\}|\{(\w+)\}/g, (found, name?: string) => (name ? part(name) : found[0]));
 }

@@ -1,4 +1,4 @@
-/** Distribution shift: the charts, numbers and code of gradlab/widgets/shift_explorer.py. */
+/** Distribution shift: the charts and numbers of gradlab/widgets/shift_explorer.py. */
 
 import type { AxisMessage, CurveMessage, CurvesMessage, Dash, HandleMessage } from "./chart_messages";
 import { acrossHandle, axis, curve, curves } from "./chart_records";
@@ -216,29 +216,8 @@ export const SHIFT: Formula = {
     const said = halves.map((name) => `${CALLED[name]} ${stays(name) ? "stays as stated" : `misses by ${fixed(miss(name), 2)} in y`}`);
     return [halves.find(stays) ?? "none", `With infinitely many responses ${said.join(", ")}.`];
   },
-  code(state) {
-    const { n, support, mu_p, mu_q } = numbers(state);
+  parts(state) {
     const logs = (which: "p" | "q") => `on_cells('${state.family as string}', y, ${bump(state, which).map(repr).join(", ")})`;
-    return `import numpy as np
-
-from gradlab.theory import balanced_weight, bdpo_weight, dpo_weight, inside, outside, product_noise
-from gradlab.theory.families import cells, on_cells
-
-n, support = ${n}, ${repr(support)}
-y = cells(n, support)  # 0 is the middle
-log_p, log_q = ${logs("p")}, ${logs("q")}
-low, high = sorted((${repr(mu_p)}, ${repr(mu_q)}))
-w = dpo_weight(log_p, log_q)
-balanced = balanced_weight(log_p, log_q, weight=w)
-places = {
-    "dpo": outside(y, w, low, high),
-    "balanced": inside(y, balanced, low, high, product_noise(balanced, np.exp(log_p))),
-    "bdpo": inside(y, bdpo_weight(log_p, log_q), low, high),
-}
-for name, place in places.items():  # a miss of one cell is allowed
-    true = place.slack + support / n >= -1e-9
-    miss = f"misses by {-place.slack:.2f} in y, {-place.slack * n / support:.1f} cells"
-    print(name, "true" if true else miss, f"reach {place.reach:.3g}")
-`;
+    return { p: logs("p"), q: logs("q") };
   },
 };

@@ -55,6 +55,8 @@ export interface Spec {
   stories: Story[];
   /** True: the page computes. False: Python sends charts. */
   inPage: boolean;
+  /** Code that computes what is shown, to be filled by `filled`; "" where the view writes it. */
+  template: string;
   groups: { heading: string; folded: boolean; controls: string[] }[];
   controls: Record<string, ControlSpec>;
   losses: LossFacts[];
