@@ -359,10 +359,14 @@ def test_any_world_can_be_trained_on_and_travels_with_the_state(tmp_path):
         ),
         ({"world": gaussian_world(1001, 2)}, "prompts must be at most 1000 in an explorer, got 1001"),
         ({"world": 7}, "world must be a text, got 7"),
+        ({"world": np.zeros((2, 2))}, "world must be a text, got array"),
+        ({"world": "[" * 100_000}, "a world must be JSON: "),
+        ({"world": '{"utility": [["1", "2"]]}'}, "utility must be a list of rows of numbers, of one length"),
+        ({"world": '{"utility": [[null, 2]]}'}, "utility must be a list of rows of numbers, of one length"),
         ({"painted": "12"}, "painted must be a size and marks of paint, such as 2x3:5AB, or nothing, got '12'"),
         ({"painted": "2x3:5A"}, "painted must have 6 marks for 2 prompts and 3 responses, got 5"),
     ],
-    ids=range(12),
+    ids=range(16),
 )
 def test_what_is_no_world_or_no_paint_is_refused_in_one_line(values, said):
     grid = GridExplorer()

@@ -125,7 +125,66 @@ def test_a_state_from_the_page_moves_the_controls_and_is_shown(explorer):
 def test_a_state_from_the_page_that_no_control_takes_is_said_and_changes_nothing(explorer):
     explorer.front.set_state({"state": {**explorer.state, "slope": 99.0}, "asked": 1})
     assert explorer.slope.value == 1.0
-    assert "slope must be finite and lie in [-5, 5], got 99.0" in explorer.front.shown["error"]
+    assert explorer.front.shown["refused"] == "slope must be finite and lie in [-5, 5], got 99.0"
+    assert explorer.front.shown["charts"]
+    assert explorer.front.state == explorer.state
+    assert explorer.error is None
+    assert explorer.png()
+    explorer.front.set_state({"state": {**explorer.state, "slope": 2.0}, "asked": 2})
+    assert "refused" not in explorer.front.shown
+    assert explorer.slope.value == 2.0
+
+
+@pytest.mark.parametrize(
+    "sent", [{}, {"slope": 1.0}, {"nothing": 3}, {"__proto__": 1, "slope": "steep"}, {"count": None}]
+)
+@pytest.mark.parametrize("kind", [Slope, InPage])
+def test_a_state_with_other_parts_changes_nothing_and_the_page_gets_the_former_back(kind, sent):
+    explorer = kind()
+    explorer.front.set_state({"state": sent, "asked": 1})
+    assert explorer.state == explorer.front.state == explorer._start
+    assert explorer.error is None
+    if not kind.in_page:
+        assert explorer.front.shown["asked"] == 1
+    explorer.close()
+
+
+def test_a_state_that_the_page_sends_again_is_answered_too(explorer):
+    explorer.front.set_state({"state": {**explorer.state, "slope": 2.0}, "asked": 1})
+    shown = explorer.front.shown
+    explorer.front.set_state({"state": {**explorer.state, "slope": 2.0}, "asked": 3})  # a host may leave out the second
+    assert explorer.front.shown == {**shown, "asked": 3}
+    explorer.note.value = "broken"
+    explorer.front.set_state({"state": explorer.state, "asked": 4})
+    assert explorer.front.shown == {"error": "note must be whole, got broken", "asked": 4}
+
+
+@pytest.mark.parametrize("message", [None, [], "csv", 7, {"want": ["csv"]}, {"want": {"a": 1}}, {"want": None}, {}])
+def test_a_message_that_is_none_is_answered_in_one_line(explorer, monkeypatch, message):
+    sent = []
+    monkeypatch.setattr(explorer.front, "send", lambda content, buffers=None: sent.append(content))
+    explorer.front._receive(None, message, [])
+    (content,) = sent
+    assert content["error"].startswith("message must be")
+    assert "\n" not in content["error"]
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({}, "loss must be one of dpo"), ({"loss": ["dpo"]}, "loss must be one of dpo"),
+        ({"loss": "dpo"}, "kernel must be one of slopes"), ({"loss": "dpo", "what": "free"}, "kernel must be one of"),
+        ({"loss": "dpo", "what": "slopes", "hyper": [1]}, r"hyper must be numbers by name, got \[1\]"),
+        ({"loss": "dpo", "what": "slopes", "hyper": {"beta": "x"}}, "beta must be finite"),
+        ({"loss": "dpo", "what": "slopes", "hyper": {"beta": float("nan")}}, "beta must be finite"),
+        ({"loss": "dpo", "what": "slopes", "hyper": {"beta": -1}}, "beta must be finite and > 0"),
+        ({"loss": "dpo", "what": "slopes", "hyper": {"__class__": 1}}, "hyper must be one of beta"),
+    ],
+)  # fmt: skip
+def test_a_kernel_that_nobody_has_is_refused_in_one_line(message, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        asked_kernel(message)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -187,23 +246,33 @@ def test_a_link_and_a_file_bring_a_state_back(explorer, tmp_path):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("#view=grid&slope=1", 'state must be of the explorer "slope", got "grid"'),
+        ("#view=grid&slope=1", 'state must be of the explorer "slope", got \'grid\''),
         ("#view=slope&slope=steep", "slope must be finite and lie in"), ("#slop=1", "control must be one of"),
         ({"state": 3}, 'state must be JSON with "explorer" and "state"'), ({"state": {"slope": None}}, "slope must be"),
+        ({"state": {1: 2}}, "control must be one of"), ("#count=--5", "count must be a whole number"),
+        (f"#count={'9' * 5000}", "count must be a whole number"), ("#count=٣", "count must be a whole number"),
+        ("#kind=left-out", "kind was too long for this link, which goes without it; load a saved file"),
+        (f"#view={'y' * 5000}", "state must be of the explorer"), (f"#kind={'y' * 5000}", "kind must be one of"),
     ],
 )  # fmt: skip
 def test_a_broken_state_is_refused_in_one_line_and_changes_nothing(explorer, source, said):
     with pytest.raises(ValueError, match=said) as caught:
         explorer.load(source)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
     assert explorer.state == explorer._start
 
 
 def test_a_file_that_is_no_state_is_refused_in_one_line(explorer, tmp_path):
     file = tmp_path / "state.json"
-    file.write_text("{")
-    with pytest.raises(ValueError, match="state must be a link of the lab, or JSON"):
-        explorer.load(file)
+    for content in (b"{", b"", b"\xff\xfe{", b"[" * 100_000, b'{"state": {"count": ' + b"9" * 5000 + b"}}"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="state must be a link of the lab, or JSON"):
+            explorer.load(file)
+    for content in (b"[1]", b"null", b"3", b'{"state": [1]}'):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match='state must be JSON with "explorer" and "state"'):
+            explorer.load(file)
     with pytest.raises(OSError, match="nowhere"):
         explorer.load(tmp_path / "nowhere.json")
 

@@ -282,7 +282,7 @@ class ClaimsExplorer(Explorer):
 
     def _offer(self, claim: str) -> None:
         """Put this claim's figures and data into the menus."""
-        if claim not in CLAIMS:
+        if not isinstance(claim, str) or claim not in CLAIMS:
             return
         quiet, self._quiet = self._quiet, True
         try:

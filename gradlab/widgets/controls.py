@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import ipywidgets as widgets
 import traitlets
 
-from gradlab.checks import between, count
+from gradlab.checks import between, count, shown
 from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, hyper_parameters, pair_loss
 from gradlab.losses.registry import numbers_of
 
@@ -121,7 +122,7 @@ class Whole(Control, widgets.IntText):
 
     def parsed(self, text: str) -> Any:
         """Return the number that a link writes as this text; the text itself where it is none, to be refused."""
-        return int(text) if text.lstrip("-").isdecimal() else text
+        return int(text) if re.fullmatch(r"-?[0-9]{1,20}", text) else text
 
     def spec(self) -> dict[str, Any]:
         """Return the facts from which the page draws the control."""
@@ -149,7 +150,7 @@ class Choice(Control, widgets.Dropdown):
         """Return the value; ValueError unless it is one of the menu's that can be chosen."""
         values = [each for _, each in self.options]
         if not any(type(each) is type(value) and each == value for each in values):
-            raise ValueError(f"{key} must be one of {', '.join(map(str, values))}; got {value!r}")
+            raise ValueError(f"{key} must be one of {', '.join(map(str, values))}; got {shown(value)}")
         if value in self.refused:
             raise ValueError(f"{key} must be one that can be shown; {value} cannot: {self.refused[value]}")
         return value
@@ -175,7 +176,7 @@ class Switch(Control, widgets.Checkbox):
     def accepted(self, key: str, value: Any) -> bool:
         """Return the value; ValueError unless it is True or False."""
         if not isinstance(value, bool):
-            raise ValueError(f"{key} must be True or False, got {value!r}")
+            raise ValueError(f"{key} must be True or False, got {shown(value)}")
         return value
 
     def parsed(self, text: str) -> Any:
@@ -195,7 +196,7 @@ class Line(Control, widgets.Text):
     def accepted(self, key: str, value: Any) -> str:
         """Return the value; ValueError unless it is a text."""
         if not isinstance(value, str):
-            raise ValueError(f"{key} must be a text, got {value!r}")
+            raise ValueError(f"{key} must be a text, got {shown(value)}")
         return value
 
 

@@ -17,7 +17,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gradlab.checks import one_of
+from gradlab.checks import one_of, shown
 from gradlab.lab.descent import steady
 from gradlab.losses.registry import WATCHERS
 from gradlab.plotting.charts import Chart
@@ -143,7 +143,7 @@ class Explorer(widgets.VBox):
         self._start = self.state
         self.adapt(SimpleNamespace(**self.state))
         self.front = Front(self.spec(), self.state, self._hidden(), self._answer)
-        self.front.observe(lambda change: self._guarded(self._received), "state")
+        self.front.observe(lambda change: self._guarded(self._received), ["state", "asked"])
         self.front.observe(lambda change: self._guarded(self._pin), "pinned")
         self.children = [self.front, *self.more_widgets()]
         self.add_class("gradlab-explorer")
@@ -208,7 +208,7 @@ class Explorer(widgets.VBox):
 
     def reply(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Return the answer to a message of the page that the base does not know."""
-        raise ValueError(f"message must be one that the explorer knows, got {dict(message)!r}")
+        raise ValueError(f"message must be one that the explorer knows, got {shown(dict(message))}")
 
     def __getattr__(self, name: str) -> Any:
         """Return a control by its name, as in ``explorer.beta_a.value = 0.5``."""
@@ -387,12 +387,20 @@ class Explorer(widgets.VBox):
             self.front.spec = self.spec()
 
     def _received(self) -> None:
-        """Take a state that the page has sent."""
-        changed = {key for key, value in self.front.state.items() if self.controls[key].value != value}
-        if not changed:
-            return
-        self._set({key: self.front.state[key] for key in changed})
-        self._moved()
+        """Take a state that the page has sent. One that is refused changes nothing: the page gets the former back."""
+        sent, known = self.front.state, self.state
+        changed = {key: value for key, value in sent.items() if key not in known or known[key] != value}
+        if changed:
+            try:
+                self._set(changed)
+            except ValueError as error:
+                self.front.state = self.state
+                self.front.refuse(_in_words(error))
+                return
+            self._moved()
+        elif sent.keys() != known.keys():
+            self.front.state = known
+        self.front.answered()
 
     def _moved(self) -> None:
         if self._quiet:
@@ -417,7 +425,9 @@ class Explorer(widgets.VBox):
             return
         finally:
             self._quiet = was
-        if not self.in_page:
+        if self.in_page:
+            self.front.answered()
+        else:
             self._compute()
 
     @steady("cpu")
@@ -514,9 +524,11 @@ class Explorer(widgets.VBox):
             "csv": lambda: (self._shown(), csv_text(self.frame()))[1].encode(),
             "png": self.png, "pdf": self.pdf,
         }  # fmt: skip
+        if not isinstance(message, Mapping):
+            raise ValueError(f"message must be a record, got {shown(message)}")
         want = message.get("want")
-        if want in kinds:
-            return {}, [kinds[str(want)]()]
+        if isinstance(want, str) and want in kinds:
+            return {}, [kinds[want]()]
         return self.reply(message)
 
     def _hidden(self) -> list[str]:

@@ -60,15 +60,26 @@ class Front(anywidget.AnyWidget):
             self.busy = more
             self.shown = {"charts": charts, "readings": readings, "outcome": list(outcome), "asked": self.asked}
 
+    def answered(self) -> None:
+        """Say that what is shown answers the page's last state too: it was taken, and there is nothing new to see."""
+        if self.shown and self.shown["asked"] != self.asked:
+            kept = {name: part for name, part in self.shown.items() if name != "refused"}
+            self.shown = {**kept, "asked": self.asked}
+
+    def refuse(self, text: str) -> None:
+        """Say why the page's last state is not taken; what is shown stays."""
+        self.shown = {**self.shown, "refused": text, "asked": self.asked}
+
     def fail(self, text: str) -> None:
         """Show why there is nothing new to see."""
         with self.hold_sync():
             self.busy = False
             self.shown = {"error": text, "asked": self.asked}
 
-    def _receive(self, _: Any, message: dict[str, Any], __: list[bytes]) -> None:
+    def _receive(self, _: Any, message: Any, __: list[bytes]) -> None:
         try:
             content, buffers = self._answer(message)
         except Exception as error:  # one line beside the buttons
             content, buffers = {"error": str(error) or type(error).__name__}, []
-        self.send({**content, "to": message.get("number")}, buffers)
+        number = message.get("number") if isinstance(message, Mapping) else None
+        self.send({**content, "to": number}, buffers)

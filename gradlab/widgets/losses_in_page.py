@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from gradlab.checks import one_of
+from gradlab.checks import between, one_of, shown
 from gradlab.lab.engine.webassembly import refusal, slopes_kernel, training_kernel
+from gradlab.lab.optimizers import OPTIMIZERS
+from gradlab.lab.policy import POLICIES
 from gradlab.lab.training import Training
 from gradlab.losses import PAIR_LOSSES, PairLoss, pair_loss
 from gradlab.losses.registry import FAMILIES, numbers_of
-from gradlab.widgets.controls import NO_LOSSES, Losses, loss_names, with_numbers
+from gradlab.widgets.controls import NO_LOSSES, Losses, fields_of, loss_names, with_numbers
 
 SLOPES = "slopes"  # the kernel of ∂L/∂log π of pairs; others are named by what trains: "free adam"
 
@@ -46,11 +49,18 @@ def asked_kernel(message: Mapping[str, Any], given: Losses = NO_LOSSES) -> dict[
 
     given  losses by name that the registry does not have. ValueError or NotFusable, in one line, for what is not there.
     """
-    name = message["loss"]
-    hyper = {key: float(value) for key, value in message.get("hyper", {}).items()}  # the page writes 1.0 as 1
-    one_of("loss", name, loss_names(given))
+    name = one_of("loss", message.get("loss"), loss_names(given))
+    what = one_of(
+        "kernel", message.get("what"), [SLOPES, *(f"{one} {other}" for one in POLICIES for other in OPTIMIZERS)]
+    )
+    sent = message.get("hyper") or {}
+    if not isinstance(sent, Mapping):
+        raise ValueError(f"hyper must be numbers by name, got {shown(sent)}")
+    known = fields_of(name, given)
+    # The page writes 1.0 as 1.
+    hyper = {one_of("hyper", key, known): between(str(key), value, -math.inf) for key, value in sent.items()}
     loss = pair_loss(name, **hyper) if name in PAIR_LOSSES else with_numbers(given[name], hyper)
-    return kernel_of(loss, message["what"])
+    return kernel_of(loss, what)
 
 
 def _title(loss: PairLoss) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from gradlab.checks import input_file
+from gradlab.checks import input_file, shown
 from gradlab.widgets.controls import Controls
 
 VIEW = "view"  # the parameter of a link that names the explorer
+LEFT_OUT = "left-out"  # the word in a page's link for a text that is too long for one
 
 
 def as_link(page: str, name: str, state: Mapping[str, Any], start: Mapping[str, Any]) -> str:
@@ -34,22 +35,28 @@ def read_state(source: str | Path | Mapping[str, Any], name: str, controls: Cont
     if isinstance(source, str) and ("#" in source or "=" in source):
         pairs = dict(parse_qsl(source.rpartition("#")[2], keep_blank_values=True))
         _check_explorer(pairs.pop(VIEW, name), name)
-        return {key: controls[key].parsed(text) if key in controls else text for key, text in pairs.items()}
+        return {key: _parsed(key, text, controls) for key, text in pairs.items()}
     if not isinstance(source, Mapping):
-        text = input_file("state", source).read_text("utf-8")
+        content = input_file("state", source).read_bytes()
         try:
-            source = json.loads(text)
-        except ValueError:
+            source = json.loads(content)
+        except (ValueError, RecursionError):
             raise ValueError("state must be a link of the lab, or JSON as the lab saves it") from None
     if not isinstance(source, Mapping) or not isinstance(source.get("state"), Mapping):
         raise ValueError('state must be JSON with "explorer" and "state", as the lab saves it')
     _check_explorer(source.get("explorer", name), name)
-    return dict(source["state"])
+    return {str(key): value for key, value in source["state"].items()}
+
+
+def _parsed(key: str, text: str, controls: Controls) -> Any:
+    if text == LEFT_OUT:
+        raise ValueError(f"{key} was too long for this link, which goes without it; load a saved file, which has all")
+    return controls[key].parsed(text) if key in controls else text
 
 
 def _check_explorer(found: Any, name: str) -> None:
     if found != name:
-        raise ValueError(f'state must be of the explorer "{name}", got "{found}"')
+        raise ValueError(f'state must be of the explorer "{name}", got {shown(found)}')
 
 
 def _written(value: Any) -> str:

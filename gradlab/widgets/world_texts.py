@@ -83,7 +83,7 @@ def read_world(text: str) -> World:
     """Return the world of a text; ValueError in one line where it is none."""
     try:
         parts = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"a world must be JSON: {error}") from None
     if not isinstance(parts, dict) or not parts.keys() <= {*_PARTS} or "utility" not in parts:
         raise ValueError(f"a world must be JSON with utility and no other parts than {', '.join(_PARTS)}")
@@ -116,12 +116,12 @@ def world_lines(world: World) -> list[str]:
 
 def read_paint(text: str) -> Paint:
     """Return the paint of a text; ValueError in one line where it is none."""
-    found = re.fullmatch(r"(\d{1,4})x(\d{1,4}):((?:\d{0,6}[A-Za-z_-])+)", text)
+    found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4}):((?:[0-9]{0,6}[A-Za-z_-])+)", text)
     if found is None:
         raise ValueError(f"painted must be a size and marks of paint, such as 2x3:5AB, or nothing, got {text[:40]!r}")
     shape = int(found[1]), int(found[2])
     check_size(*shape)
-    runs = [(int(length or 1), letter) for length, letter in re.findall(r"(\d*)([A-Za-z_-])", found[3])]
+    runs = [(int(length or 1), letter) for length, letter in re.findall(r"([0-9]*)([A-Za-z_-])", found[3])]
     size = sum(length for length, _ in runs)
     if size != shape[0] * shape[1]:
         raise ValueError(f"painted must have {shape[0] * shape[1]} marks for {shape[0]} prompts and {shape[1]} "
@@ -159,9 +159,12 @@ def check_size(prompts: int, responses: int) -> None:
 
 def _array(name: str, value: Any) -> np.ndarray:
     try:
-        return np.array(value, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a list of rows of numbers, of one length") from None
+        array = np.array(value)
+    except ValueError:  # rows of several lengths
+        array = np.array(None)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be a list of rows of numbers, of one length")
+    return array.astype(float)
 
 
 def _uniform(prompts: int, responses: int) -> np.ndarray:

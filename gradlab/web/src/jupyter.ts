@@ -1,6 +1,6 @@
 /** An explorer in a notebook: the widget's side in the browser, with the state in traits and Python behind it. */
 
-import { ChartView } from "./chart_view";
+import { ChartView, type ShownCharts } from "./chart_view";
 import type { ExplorerKind } from "./explorer";
 import { KINDS } from "./lab";
 import type { KernelRecord } from "./kernel";
@@ -145,6 +145,7 @@ class Shown {
   }
 
   private readonly receive = () => {
+    if (this.respecified) return;
     this.incoming = true;
     this.offer();
     const state = this.model.get("state") as State;
@@ -157,6 +158,11 @@ class Shown {
     }
   };
 
+  /** True where the explorer has other controls now: in a moment it is built anew, with the state that came with them. */
+  private get respecified(): boolean {
+    return this.model.get("spec") !== this.shell.spec;
+  }
+
   /** Gives menus the options that they have now. */
   private offer(): void {
     const offers = this.model.get("offers") as Record<string, ControlSpec["options"]>;
@@ -164,15 +170,17 @@ class Shown {
   }
 
   private readonly refresh = () => {
+    if (this.respecified) return;
     this.offer();
     this.shell.update(this.shell.history.state);
   };
 
   private readonly present = () => {
-    const shown = this.model.get("shown") as { error?: string };
-    this.shell.fail(shown.error ? `${shown.error}.` : "");
+    const shown = this.model.get("shown") as ShownCharts & { error?: string; refused?: string };
+    const trouble = shown.refused ?? shown.error;
+    this.shell.fail(trouble ? `${trouble}.` : "");
     const { view } = this.shell;
-    if (view instanceof ChartView && !shown.error) view.present(shown as never);
+    if (view instanceof ChartView && shown.charts) view.present(shown);
     this.refresh();
   };
 
