@@ -161,10 +161,14 @@ export function outcome(shown: Frontiers): [truth: string, sentence: string] | n
   return [truth, `At a KL of ${at} nats A's curve is at ${one} nats of utility, and B's at ${other}.`];
 }
 
-/** The ideal policies of a world. */
+/** The ideal policies of a world, log-softmax of log π_ref + u/β. */
 export function idealOf(world: World): Point[] {
-  const policies = IDEAL_BETAS.map((beta) =>
-    logSoftmax(world.refLogp.map((log, at) => log + world.utility[at] / beta), world.responses));
+  const { utility, refLogp, responses } = world;
+  const policies = IDEAL_BETAS.map((beta) => {
+    const logits = new Float64Array(utility.length);
+    for (let at = 0; at < logits.length; at++) logits[at] = refLogp[at] + utility[at] / beta;
+    return logSoftmax(logits, responses);
+  });
   return metricsOf(policies, world).map((found, at) => ({ beta: IDEAL_BETAS[at], ...found }));
 }
 

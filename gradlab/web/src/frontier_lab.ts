@@ -22,13 +22,16 @@ const atBeta = (slot: Slot, beta: number): Slot => ("beta" in slot.hyper ? { ...
 /** A world with its data and recipe: what the trainings of a frontier share. */
 class Scene {
   readonly ground: Ground;
-  readonly ideal: Point[];
-  readonly ends: [number, number];
+  private known: Pick<Frontiers, "ideal" | "ends"> | null = null;
 
   constructor(readonly key: string, settings: Settings, seed: number) {
     this.ground = new Ground(settings, seed, [settings.steps as number]);
-    this.ideal = idealOf(this.ground.world);
-    this.ends = endsOf(this.ground.world);
+  }
+
+  /** What the world is compared with; computed when it is first drawn. */
+  get bounds(): Pick<Frontiers, "ideal" | "ends"> {
+    const { world } = this.ground;
+    return (this.known ??= { ideal: idealOf(world), ends: endsOf(world) });
   }
 }
 
@@ -41,11 +44,10 @@ export class Trainings {
 
   /** What is known of a state's frontiers; null while a loss's own β is not trained. Errors as in `Ground`. */
   seen(state: State, slots: Slot[]): Frontiers | null {
-    const { ideal, ends } = this.sceneOf(state);
     const lines = slots.map((slot) =>
       [...new Set([...this.betas(slot), betaOf(slot)])].sort((one, other) => one - other)
         .flatMap((beta) => this.known.get(this.keyOf(state, atBeta(slot, beta))) ?? []));
-    const shown: Frontiers = { value: state.value === "utility" ? "utility" : "unobserved", slots, lines, ideal, ends };
+    const shown: Frontiers = { value: state.value === "utility" ? "utility" : "unobserved", slots, lines, ...this.sceneOf(state).bounds };
     return slots.every((_, at) => markOf(shown, at)) ? shown : null;
   }
 

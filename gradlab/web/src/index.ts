@@ -6,7 +6,8 @@
  *   explorers share: question, guess, controls (slider, dom), stories, tools. spec is what Python says of an explorer,
  *   state its history and links, explorer what shell and explorer ask of each other.
  * - Explorers: chart_view shows the charts that Python sends. The page itself computes pair_lab (pairs, effects),
- *   grid_lab (player, world_tools), frontier_lab (frontier) and the formulas of foundations and shift (families, weights, extrema, numeric).
+ *   grid_lab (player, world_tools), frontier_lab (frontier) and the formulas of foundations and shift (families,
+ *   weights, extrema, numeric).
  *   python writes the first three as code.
  * - Charts: charts draws what chart_messages describes and chart_records makes, with curves, heatmap, field and bars.
  *   These are plots (plot, draw, marks, palette, reading) with handles, which grips tie to controls.
