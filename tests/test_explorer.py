@@ -216,7 +216,7 @@ def test_the_page_gets_all_facts_of_the_controls(explorer):
     spec = explorer.front.spec
     assert json.loads(json.dumps(spec)) == spec
     assert spec["controls"]["slope"] == {
-        "kind": "number", "label": "slope", "hint": "of the line", "start": 1.0, "low": -5, "high": 5,
+        "kind": "number", "label": "slope", "hint": "of the line", "start": 1.0, "usual": 1.0, "low": -5, "high": 5,
         "scale": "linear",
     }  # fmt: skip
     assert spec["controls"]["kind"]["options"] == [
@@ -241,6 +241,19 @@ def test_a_link_and_a_file_bring_a_state_back(explorer, tmp_path):
         explorer.reset()
         explorer.load(source)
         assert explorer.state == state
+
+
+def test_start_values_are_in_a_link_too_and_another_explorer_need_not_have_them():
+    steep, plain = Slope(slope=3.0, kind=7), Slope()
+    assert steep.link() == "gradlab-lab.html#view=slope&slope=3.0&kind=7"
+    plain.load(steep.link())
+    assert plain.state == steep.state
+    assert (steep.spec()["controls"]["slope"]["start"], steep.spec()["controls"]["slope"]["usual"]) == (3.0, 1.0)
+    plain.reset()
+    steep.load(plain.link())
+    assert steep.state == plain.state
+    steep.reset()
+    assert steep.state["slope"] == 3.0
 
 
 @pytest.mark.parametrize(

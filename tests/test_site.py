@@ -501,7 +501,7 @@ def test_what_does_not_run_leaves_its_picture_and_says_so(page_with_places):
 def test_the_first_page_is_live(window):
     one = window()
     page = one.open("index.html")
-    page.locator("#gradlab-lab .gl-lab").wait_for()
+    page.locator("#gradlab-lab .gl-tabs").wait_for()
     assert page.locator("#gradlab-lab > img").count() == 0
     assert one.problems == []
 
@@ -524,4 +524,11 @@ def test_pages_of_notebooks_are_live_where_the_page_can_compute(window):
     assert mask.input_value() != start
     grid.get_by_role("button", name="reset", exact=True).click()
     assert mask.input_value() == start != "0"
+    page.evaluate("navigator.clipboard.writeText = async (text) => { globalThis.copied = text; }")
+    grid.get_by_role("button", name="copy link").click()
+    link = page.evaluate("globalThis.copied")
+    assert link == f"file://{one.site}/index.html#view=grid&mask_rate=0.2"
+    page.goto(link)
+    page.locator("#gradlab-lab").get_by_label("mask rate, typed").wait_for()
+    assert page.locator("#gradlab-lab").get_by_label("mask rate, typed").input_value() == "0.2"
     assert one.problems == []

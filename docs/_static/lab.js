@@ -23,12 +23,14 @@
     }
   };
 
-  // What an explorer is given, with the start values of its cell, to which Reset returns.
+  // What an explorer is given, with the start values of its cell, to which Reset returns; links lead to the first page.
+  const root = document.documentElement.dataset.content_root;
+  const page = root && new URL(`${root}index.html`, location.href).href;
   const givenAt = (name, start) => {
     const spec = gradlabGiven.explorers[name];
     const values = Object.entries(start).map(([key, value]) => [key, { ...spec.controls[key], start: value }]);
     const changed = { ...spec, controls: { ...spec.controls, ...Object.fromEntries(values) } };
-    return { ...gradlabGiven, explorers: { ...gradlabGiven.explorers, [name]: changed } };
+    return { ...gradlabGiven, page, explorers: { ...gradlabGiven.explorers, [name]: changed } };
   };
 
   const lab = document.getElementById("gradlab-lab");

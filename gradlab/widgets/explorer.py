@@ -139,6 +139,7 @@ class Explorer(widgets.VBox):
         self._work: Iterator[Any] | None = None
         self._stale = True
         self._quiet = False
+        self._usual = self.state  # without start values: what a link leaves out
         self._set(start)
         self._start = self.state
         self.adapt(SimpleNamespace(**self.state))
@@ -287,7 +288,7 @@ class Explorer(widgets.VBox):
 
     def link(self, page: str = "gradlab-lab.html") -> str:
         """Return a link that brings this state back in the live lab's page, where the page has this explorer."""
-        return as_link(page, self.name, self.state, self._start)
+        return as_link(page, self.name, self.state, self._usual)
 
     def save(self, path: Path | str) -> None:
         """Write the state as JSON, for ``load`` and for the page's *load*."""
@@ -295,7 +296,7 @@ class Explorer(widgets.VBox):
 
     def load(self, source: Path | str | Mapping[str, Any]) -> None:
         """Bring a state back from a JSON file, its content, or a link. ValueError in one line for another."""
-        self.set(**{**self._start, **read_state(source, self.name, self.controls)})
+        self.set(**{**self._usual, **read_state(source, self.name, self.controls)})
 
     def spec(self) -> dict[str, Any]:
         """Return the texts and the controls, as the page takes them."""
@@ -310,7 +311,10 @@ class Explorer(widgets.VBox):
             "answers": list(map(list, self.answers.items())), "reading": self.reading, "takeaway": self.takeaway,
             "stories": [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in self.stories],
             "inPage": self.in_page, "template": self.template, "groups": groups,
-            "controls": {key: {**control.spec(), "start": self._start[key]} for key, control in self.controls.items()},
+            "controls": {
+                key: {**control.spec(), "start": self._start[key], "usual": self._usual[key]}
+                for key, control in self.controls.items()
+            },
             "losses": facts_of_losses(self.given_losses) if with_losses else [],
         }  # fmt: skip
 
@@ -372,13 +376,14 @@ class Explorer(widgets.VBox):
                 slot, value = menu.part["loss"], menu.value
                 menu.options = [(name, name) for name in names]  # which moves the menu to the first
                 menu.value = value if value in names and value not in refused else names[0]
-                if self._start[key] not in names:
-                    self._start[key] = menu.value
+                for kept in (self._start, self._usual):
+                    if kept[key] not in names:
+                        kept[key] = menu.value
                 group = next(group for group in self._groups.values() if key in group)
                 missing = {name: of for name, of in known.items() if f"{name}_{slot}" not in self.controls}
                 for name, control in hyper_controls(slot, missing).items():
                     group[name] = self.controls[name] = control
-                    self._start[name] = control.value
+                    self._start[name] = self._usual[name] = control.value
                     control.observe(lambda change: self._moved(), "value")
         finally:
             self._quiet = was

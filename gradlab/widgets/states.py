@@ -15,9 +15,12 @@ VIEW = "view"  # the parameter of a link that names the explorer
 LEFT_OUT = "left-out"  # the word in a page's link for a text that is too long for one
 
 
-def as_link(page: str, name: str, state: Mapping[str, Any], start: Mapping[str, Any]) -> str:
-    """Return a link to the page of the live lab that brings this state back: all that differs from the start."""
-    changed = {key: _written(value) for key, value in state.items() if key not in start or value != start[key]}
+def as_link(page: str, name: str, state: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    """Return a link to the page of the live lab that brings this state back: all that differs from the usual values.
+
+    usual  the values of an explorer without start values, as the page has it.
+    """
+    changed = {key: _written(value) for key, value in state.items() if key not in usual or value != usual[key]}
     return f"{page}#{urlencode({VIEW: name, **changed}, quote_via=quote)}"
 
 

@@ -117,7 +117,7 @@ export function mountExplorer(root: HTMLElement, given: Given, name: string): Sh
 }
 
 /** The host of a page that brings all kernels. */
-function hostOf({ losses }: Given): Host {
+function hostOf({ losses, page }: Given): Host {
   return {
     kernel: async (name, what) => {
       const loss = losses.find((one) => one.name === name);
@@ -125,7 +125,7 @@ function hostOf({ losses }: Given): Host {
       if (!record) throw new Error(loss?.reason || `${name} has no kernel here that is called "${what}"`);
       return record;
     },
-    page: () => location.href.split("#")[0],
+    page: () => page ?? location.href.split("#")[0],
   };
 }
 

@@ -36,6 +36,7 @@ export class Shell {
   readonly element = make("section", { className: "gl-lab gl-explorer" });
   readonly history: History;
   readonly defaults: State;
+  private readonly usual: State; // what a link leaves out
   readonly view: ExplorerView;
   private readonly notice = make("p", { className: "gl-notice", role: "status" });
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
@@ -50,8 +51,9 @@ export class Shell {
 
   /** Builds an explorer with a state to begin with; `kind` draws it. Errors in that state's values are thrown. */
   constructor(parent: HTMLElement, readonly spec: Spec, kind: ExplorerKind, private readonly host: Host, start: Partial<State> = {}) {
-    const { fields, defaults } = fieldsOf(spec);
+    const { fields, defaults, usual } = fieldsOf(spec);
     this.defaults = defaults;
+    this.usual = usual;
     this.history = new History({ ...defaults, ...start } as State, { ...fields, ...kind.fields });
     this.element.ariaLabel = spec.question;
     const tools = make("div", { className: "gl-tools" });
@@ -88,13 +90,13 @@ export class Shell {
 
   /** The fragment of a link to this state, without "#". */
   fragment(): string {
-    const rest = toFragment(this.history.state, this.defaults, this.history.spec);
+    const rest = toFragment(this.history.state, this.usual, this.history.spec);
     return `view=${this.spec.name}${rest && `&${rest}`}`;
   }
 
   /** Goes to the state of a fragment, and says what of it was refused; the first state of all is no step to undo. */
   read(fragment: string, first = false): void {
-    const { state, refused } = fromFragment(fragment, this.defaults, this.history.spec);
+    const { state, refused } = fromFragment(fragment, this.usual, this.history.spec);
     const more = refused.length > 1 ? ` (and ${refused.length - 1} more)` : "";
     this.say(refused.length ? `The link was read in part: ${refused[0].slice(0, 300)}${more}.` : "");
     if (first) this.history.amend(state);
@@ -204,7 +206,7 @@ export class Shell {
 
   private async load(file: File): Promise<void> {
     try {
-      this.history.set({ ...this.defaults, ...stateOf(await file.text(), this.spec.name) });
+      this.history.set({ ...this.usual, ...stateOf(await file.text(), this.spec.name) });
       this.say("");
     } catch (error) {
       this.say(`The file was not loaded: ${(error as Error).message}.`);

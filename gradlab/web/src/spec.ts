@@ -11,6 +11,8 @@ export interface ControlSpec {
   label: string;
   hint: string;
   start: Value;
+  /** Its value in an explorer without start values of its own, which a link leaves out; missing: `start`. */
+  usual?: Value;
   low?: number | null;
   high?: number | null;
   scale?: "linear" | "log" | "logit";
@@ -68,6 +70,8 @@ export interface Given {
   answer: string[];
   losses: LossFacts[];
   explorers: Record<string, Omit<Spec, "losses">>;
+  /** The address of the lab that reads links, where it is another page. */
+  page?: string;
 }
 
 export const SLOTS = ["a", "b", "c", "d", "e", "f"] as const;
@@ -88,11 +92,12 @@ function fieldOf({ kind, low, high, options, changing }: ControlSpec): Field {
 }
 
 /** What may be set, and the values at the start. */
-export function fieldsOf({ controls }: Pick<Spec, "controls">): { fields: Fields; defaults: State } {
+export function fieldsOf({ controls }: Pick<Spec, "controls">): { fields: Fields; defaults: State; usual: State } {
   const all = Object.entries(controls);
   return {
     fields: Object.fromEntries(all.map(([name, control]) => [name, fieldOf(control)])),
     defaults: Object.fromEntries(all.map(([name, { start }]) => [name, start])),
+    usual: Object.fromEntries(all.map(([name, { start, usual = start }]) => [name, usual])),
   };
 }
 
