@@ -558,6 +558,36 @@ def test_it_fits_any_width_and_the_first_screen_holds_losses_controls_and_pictur
 
 @browser_test
 @pytest.mark.slow
+@pytest.mark.parametrize(("view", "moved", "to"), [("pair", "win", [0.9, 0.001, 1e-9]), ("grid", "sigma", [0.7, 2, 9])])
+def test_what_to_do_first_is_said_until_there_is_an_answer_and_then_nothing_moves_under_a_hand(opened, view, moved, to):
+    lab = opened(f"#view={view}")
+    first = page.given()["explorers"][view]["firstMove"]
+    told = lab.stage.locator(".gl-told")
+    assert told.inner_text() == first
+    closed = lab.stage.locator("[data-waits]")
+    assert {one.get_attribute("data-waits") for one in closed.all()} == {"opens with your guess"}
+
+    def tops():
+        return lab.stage.locator(".gl-plot").evaluate_all("all => all.map((one) => one.getBoundingClientRect().top)")
+
+    before = tops()
+    lab.press("just show me")
+    assert first not in told.inner_text()
+    assert closed.count() == 0
+    for value in to:
+        lab.set(**{moved: value})
+        lab.picture()
+        assert tops() == before
+    lab.press(page.given()["explorers"][view]["stories"][1]["title"])
+    lab.picture()
+    before = tops()
+    lab.set(**{moved: to[0]})
+    assert "You have left" in lab.stage.locator(".gl-story").inner_text()
+    assert tops() == before
+
+
+@browser_test
+@pytest.mark.slow
 @pytest.mark.parametrize(("view", "moved"), [("pair", "win"), ("grid", "sigma")])
 def test_stories_set_their_state_and_say_when_it_is_left(opened, view, moved):
     lab = opened(f"#view={view}&guess=shown")
@@ -567,7 +597,7 @@ def test_stories_set_their_state_and_say_when_it_is_left(opened, view, moved):
         assert told.inner_text().startswith(story["title"])
         assert {name: lab.state(name) for name in story["state"]} == story["state"]
         lab.set(**{moved: 0.987})
-        assert told.inner_text().startswith("You have left this story.")
+        assert told.inner_text().endswith("You have left this story.")
         lab.press("↶ undo")
         assert told.inner_text().startswith(story["title"])
 

@@ -30,6 +30,11 @@ EACH = [
 ]
 
 
+@pytest.mark.parametrize("kind", EXPLORERS.values(), ids=list(EXPLORERS))
+def test_an_explorer_says_in_one_sentence_what_to_do_first(kind):
+    assert re.fullmatch(r"(Drag|Choose|Click|Read|Type) [^.]+\.", kind.first_move)
+
+
 @pytest.fixture(scope="module", params=EACH)
 def made(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:

@@ -80,6 +80,7 @@ class ClaimsExplorer(Explorer):
         f"there are {len(CLAIMS)} claims. Before you look: how many are settled by algebra alone, for any data, and "
         "how many of the others hold?"
     )
+    first_move = "Choose a guess, then a row of the table: its claim is shown below."
     ask = f"Of the {len(CLAIMS)} claims, how many does algebra alone settle: proved or refuted?"
     answers: ClassVar = {"few": "at most a third", "half": "about half", "most": "more than two thirds"}
     reading = (

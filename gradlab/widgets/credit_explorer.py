@@ -80,6 +80,7 @@ class CreditExplorer(Explorer):
         "a reward at the end of a response is credited to all its tokens. Try your guess without a baseline and with "
         "one."
     )
+    first_move = "Drag a dot along its curve: it is the length T of the response."
     ask = "Credit for the whole reward: how many times as many samples do 1,000 tokens need as 100?"
     answers: ClassVar = {"same": "about as many", "ten": "about 10 times", "hundred": "about 100 times"}
     reading = (

@@ -99,6 +99,7 @@ class Explorer(widgets.VBox):
     name: ClassVar[str]  # also of saved files, and of the explorer in links
     question: ClassVar[str]
     prediction: ClassVar[str]  # what the reader is told before the guess
+    first_move: ClassVar[str] = ""  # what to do first, in one sentence
     ask: ClassVar[str] = ""  # the question of the guess; "" for none
     answers: ClassVar[Mapping[str, str]] = {}  # the guesses, by value
     reading: ClassVar[str]  # how to read the charts
@@ -307,8 +308,9 @@ class Explorer(widgets.VBox):
         ]
         with_losses = any(control.part for control in self.controls.values())
         return {
-            "name": self.name, "question": self.question, "prediction": self.prediction, "ask": self.ask,
-            "answers": list(map(list, self.answers.items())), "reading": self.reading, "takeaway": self.takeaway,
+            "name": self.name, "question": self.question, "prediction": self.prediction,
+            "firstMove": self.first_move, "ask": self.ask, "answers": list(map(list, self.answers.items())),
+            "reading": self.reading, "takeaway": self.takeaway,
             "stories": [{"title": s.title, "lookAt": s.look_at, "state": dict(s.state)} for s in self.stories],
             "inPage": self.in_page, "template": self.template, "groups": groups,
             "controls": {

@@ -76,6 +76,7 @@ class FrontierExplorer(ComparingExplorer):
         "the paper compares Balanced-DPO with DPO at β = 1, and says that it reaches a higher reward. At one β the two "
         "stop at different distances from the reference; another β of DPO stops where Balanced-DPO does."
     )
+    first_move = "Drag a large mark along its curve: it is the β at which both losses train."
     ask = "At the same KL, at the mark that is nearer to the reference: whose curve is higher, A's or B's?"
     answers: ClassVar = {"a": "A's", "b": "B's", "equal": "they meet"}
     reading = (

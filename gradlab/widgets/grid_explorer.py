@@ -124,6 +124,9 @@ class GridExplorer(ComparingExplorer):
         "the paper says that Balanced-DPO reaches a higher reward than DPO. Before you move anything, say which policy "
         "will end with the higher expected utility at β = 1. And will it still if DPO may use β = 0.5?"
     )
+    first_move = (
+        "Choose a guess and watch the policies train; then move a slider, or click a cell of a map to see its prompt."
+    )
     ask = "Predict: which policy ends with more reward?"
     answers = {**{slot: slot.upper() for slot in SLOTS}, "equal": "no difference"}  # noqa: RUF012
     reading = (
@@ -169,16 +172,16 @@ class GridExplorer(ComparingExplorer):
         ),
     )
 
-    unfolds = ("More of the world",)
+    unfolds = ("Seeds, and more of the world",)
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls of losses, world and training; what to look at and what is painted has no heading."""
-        recipe = world_controls.recipe_controls()
         return {
             "Losses": self.loss_group(),
             "World": world_controls.shape_controls(),
-            "Training": {"pairs": world_controls.pairs_control(), **recipe, "seed": world_controls.seed_control()},
-            "More of the world": {
+            "Training": {"pairs": world_controls.pairs_control(), **world_controls.recipe_controls()},
+            "Seeds, and more of the world": {
+                "seed": world_controls.seed_control(),
                 "seeds": Whole("seeds, with bands", 1, 1, 20, "how many worlds and data sets are drawn"),
                 "prompts": Whole("prompts", 20, 2, 200, "rows of the world", "log"),
                 "responses": Whole("responses", 20, 2, 200, "columns of the world", "log"),

@@ -73,7 +73,8 @@ class OfflineExplorer(Explorer):
         "10,000 samples come from a policy of width 2. A second policy of the same width is centred 6 responses, three "
         "widths, away."
     )
-    ask = "How many samples of a policy's own are 10,000 samples worth that were drawn three widths away?"
+    first_move = "Drag the large marks on the bells: the one on top moves a bell, the one on its side makes it wider."
+    ask = "10,000 samples lie three widths away from the policy. How many samples from the policy are they worth?"
     answers: ClassVar = {"two": "about 2", "hundred": "about 100", "thousand": "about 1,000"}
     reading = (
         "Left: the distribution that wrote the data (grey, diamonds) and the policy of the question (violet, dots). "

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 BUNDLE = Path(__file__).parents[1] / "web/gradlab.js"
 NAME = "gradlab-lab.html"
+LEAD = (
+    "DPO raises the winner of a pair of responses and lowers the loser.",
+    "The less probable of the two gets the larger gradient, by the ratio of their probabilities: gradient imbalance.",
+    "Balanced-DPO (bDPO) brings both gradients closer, but not to equality; and the larger gradient need not be the "
+    "larger change.",
+)
 _README = Path(__file__).parents[2] / "README.md"
 _START = """(() => {
   const root = document.getElementById("gradlab-lab");
@@ -110,6 +116,7 @@ def _given(registry: tuple[tuple[str, Callable[..., KnownLoss]], ...]) -> dict[s
     kinds = (widgets.PairExplorer, widgets.GridExplorer, widgets.FrontierExplorer, widgets.SigmoidExplorer,
              widgets.CreditExplorer, widgets.OfflineExplorer, widgets.ShiftExplorer)  # fmt: skip
     return {
+        "lead": list(LEAD),
         "answer": answer(),
         "losses": [_loss(make()) for _, make in registry],
         "explorers": {kind.name: _spec(kind) for kind in kinds},

@@ -89,6 +89,7 @@ class PairExplorer(ComparingExplorer):
         "pulled less than its loser is pushed. Here π_w = 0.5 and π_l = 0.1. Before you move anything, say which of "
         "the two changes more in one real step: in π, not in log π. And which loss in the menu has another ratio?"
     )
+    first_move = "Drag the round dot on a map: it is the policy, and its place says how probable winner and loser are."
     ask = "Predict: in one real step of A on the logits, whose π changes more?"
     answers = {"winner": "the winner's", "loser": "the loser's", "equal": "both alike"}  # noqa: RUF012
     reading = (

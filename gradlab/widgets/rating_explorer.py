@@ -76,6 +76,7 @@ class RatingExplorer(Explorer):
         "twelve prompts were answered twice, in few words and in many. Before you rate: which will you prefer, and how "
         "often? And how sure can twelve answers make you?"
     )
+    first_move = "Read both texts, click on the better one, and press ← or → for its side."
     reading = (
         "Read both texts and press ← or → for the better text, ↓ for a tie, ↑ or S to skip, Backspace to take the "
         "last answer back; the keys work when the focus is in the explorer and not on a field (click on a text). Each "

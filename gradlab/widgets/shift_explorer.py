@@ -146,6 +146,7 @@ class ShiftExplorer(Explorer):
         "Theorem 3 of the paper puts the extrema of DPO's weight outside [μ_p, μ_q], and those of the balanced weight "
         "w·p inside. At the start both statements are true, on 20 responses, where an extremum may miss by one cell."
     )
+    first_move = "Drag a peak of the first chart to move a mode, or the diamond on its slope to make it wider."
     ask = "Theorem 3: DPO's extrema lie outside [μ_p, μ_q], those of w·p inside. Which stays true on ever finer grids?"
     answers: ClassVar = {"both": "both", "dpo": "only DPO's half", "balanced": "only the half on w·p"}
     reading = (

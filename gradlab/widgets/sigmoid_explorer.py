@@ -73,6 +73,7 @@ class SigmoidExplorer(Explorer):
         "a pair that is always won (Δu → ∞) never stops pulling its margin up; a pair that is won with probability "
         "σ(Δu) stops at some margin."
     )
+    first_move = "Drag the dot on a curve: the left one moves the pair's gap Δu, the right one the policy's margin m."
     ask = "At which margin m does a pair that is won with probability σ(Δu) stop pulling?"
     answers: ClassVar = {"zero": "at m = 0", "gap": "at m = Δu", "end": "at no finite margin"}
     reading = (

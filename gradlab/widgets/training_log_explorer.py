@@ -148,6 +148,7 @@ class TrainingLogExplorer(Explorer):
         "DPO raises the margin between the winner's log-probability and the loser's. Before you look: does the "
         "winner's log-probability itself rise? And what does λ_w of Balanced-DPO follow: quality, or something else?"
     )
+    first_move = "Choose a guess; then drag the two points of the first chart to choose the steps that are shown."
     ask = "In log A, while the loss falls: what does log π of the winners do?"
     answers: ClassVar = {"rises": "it rises", "falls": "it falls"}
     reading = (

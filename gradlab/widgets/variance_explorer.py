@@ -128,6 +128,7 @@ class VarianceExplorer(Explorer):
         "Theorems 4 and 5 of the paper say that it does: Var[w p] < Var[w] E[p²]. At the start it does. Policies "
         "around this one are narrower or wider, and nearer to the preference or farther away."
     )
+    first_move = "Choose a guess to open the map, and click a point of it: all charts show that policy."
     ask = "At the start Var[w p] < Var[w] E[p²], as Theorems 4–5 say. For how many policies around this one is it so?"
     answers: ClassVar = {"all": "for all", "most": "for more than half", "few": "for half or fewer"}
     reading = (

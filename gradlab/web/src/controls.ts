@@ -167,13 +167,15 @@ function losses(parent: HTMLElement, history: History, facts: readonly LossFacts
   };
 }
 
-/** A prediction to choose before anything is revealed; then it says what came of it. */
-export function prediction(parent: HTMLElement, history: History, question: string) {
+/** What to do first, with a prediction to choose before anything is revealed; then it says what came of it. */
+export function prediction(parent: HTMLElement, history: History, { ask, firstMove }: Spec) {
   const buttons = make("span", { className: "gl-buttons" });
-  const words = make("output", { className: "gl-told" });
-  parent.append(make("span", { className: "gl-ask", textContent: question }), buttons, words);
+  const words = make("output", { className: "gl-told", textContent: firstMove });
+  if (ask) parent.append(make("span", { className: "gl-ask", textContent: ask }), buttons);
+  parent.append(words);
   let drawn = "";
   return (guess: Value, answers: readonly (readonly [value: string, label: string])[], outcome: readonly [string, string] | null) => {
+    if (!ask) return;
     const all = [...answers, ["shown", "just show me"] as const];
     const key = JSON.stringify([all, guess]);
     if (key !== drawn) {
@@ -188,7 +190,7 @@ export function prediction(parent: HTMLElement, history: History, question: stri
       );
       if (held >= 0) (buttons.children[held] as HTMLElement).focus();
     }
-    write(words, guess === "none" || !outcome ? "" : told(guess, ...outcome));
+    write(words, guess === "none" || !outcome ? firstMove : told(guess, ...outcome));
   };
 }
 

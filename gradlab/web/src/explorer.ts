@@ -5,6 +5,9 @@ import type { Shelf } from "./shelf";
 import type { LossFacts, Spec } from "./spec";
 import type { Fields, History, State } from "./state";
 
+/** The words in a picture that answers the question of the guess. */
+export const CLOSED = "opens with your guess";
+
 /** An explorer's part of a page: charts and tables that follow a state. */
 export interface ExplorerView {
   /** The pictures, for files. */

@@ -3,7 +3,7 @@
 import { type Show, slider } from "./controls";
 import { type Curve, CurvePlot } from "./curves";
 import { make, NumberTable, write } from "./dom";
-import type { Context, ExplorerView } from "./explorer";
+import { CLOSED, type Context, type ExplorerView } from "./explorer";
 import { type Cell, HeatMap } from "./heatmap";
 import { worldRefusal } from "./own_world";
 import { PAINTED, paintRefusal } from "./paint";
@@ -50,7 +50,7 @@ export class GridLab implements ExplorerView {
   };
   private readonly pool = new Pool(Math.min(4, globalThis.navigator?.hardwareConcurrency ?? 2));
   private readonly maps: HeatMap[] = [];
-  private readonly pictures = make("div", { className: "gl-pictures" });
+  private readonly pictures = make("div", { className: "gl-pictures gl-maps" });
   private readonly world: HeatMap;
   private readonly curves: CurvePlot[];
   private readonly prompt: CurvePlot;
@@ -83,12 +83,12 @@ export class GridLab implements ExplorerView {
     this.scrub = slider(times, history, "when", sliderOf(spec.controls.when));
     times.addEventListener("input", () => this.player.playing && this.player.halt());
     this.curves = CURVES.map(([, title, label]) => {
-      const plot = new CurvePlot(lines, { title, description: `${title} of each loss over training`, height: 175, x: { label: "step", domain: [0, 500], kind: "symlog" }, y: { label, domain: [0, 1] } });
+      const plot = new CurvePlot(lines, { title, description: `${title} of each loss over training`, height: 166, x: { label: "step", domain: [0, 500], kind: "symlog" }, y: { label, domain: [0, 1] } });
       plot.onhover = (x) => this.curves.forEach((other) => other !== plot && other.mark(x));
       return plot;
     });
     this.prompt = new CurvePlot(lines, {
-      title: "", description: "π of each loss over the responses of one prompt", height: 175,
+      title: "", description: "π of each loss over the responses of one prompt", height: 166,
       x: { label: "response", domain: [0, 1], whole: true }, y: { label: "π", domain: [0, 1] },
     });
     this.prompt.onhover = (x) => this.point(x === null ? null : [this.row(), Math.round(x)]);
@@ -323,6 +323,7 @@ export class GridLab implements ExplorerView {
       const ends: [number, number] = name === "utility" ? [Math.min(0, least), endAbove(most)] : [0, endAbove(Math.max(most, 0.1))];
       const plot = this.curves[number];
       plot.frameTo([0, wanted[wanted.length - 1]], ends);
+      plot.waits = revealed ? "" : CLOSED;
       plot.show(curves);
       plot.rest(step);
     });
@@ -367,7 +368,7 @@ export class GridLab implements ExplorerView {
     const map = new HeatMap(this.pictures, {
       title, description: `${quantity} by prompt and response; responses in no pair are struck through`,
       rows: this.ground?.world.prompts ?? 1, columns: this.ground?.world.responses ?? 1,
-      height: 200, names: ["prompt", "response"], quantity, colors: "cividis", ends: logarithmic ? [LEAST, 1] : [0, 4], logarithmic,
+      height: 190, names: ["prompt", "response"], quantity, colors: "cividis", ends: logarithmic ? [LEAST, 1] : [0, 4], logarithmic,
     });
     map.onhover = (cell) => this.point(cell, map);
     map.onchoose = ([prompt]) => this.history.set({ prompt: prompt });

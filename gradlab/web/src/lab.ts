@@ -21,10 +21,10 @@ export const KINDS: Record<string, { label: string; kind: ExplorerKind }> = {
   pair: { label: "One pair", kind: PairLab },
   grid: { label: "Training", kind: GridLab },
   frontier: { label: "Frontier", kind: FrontierLab },
-  sigmoid: { label: "Foundations: a pair's pull", kind: explorerOf(SIGMOID) },
-  credit: { label: "sampled gradients", kind: explorerOf(CREDIT) },
-  offline: { label: "offline data", kind: explorerOf(OFFLINE) },
-  shift: { label: "Theory: distribution shift", kind: explorerOf(SHIFT) },
+  sigmoid: { label: "A pair's pull", kind: explorerOf(SIGMOID) },
+  credit: { label: "Sampled gradients", kind: explorerOf(CREDIT) },
+  offline: { label: "Offline data", kind: explorerOf(OFFLINE) },
+  shift: { label: "Distribution shift", kind: explorerOf(SHIFT) },
 };
 
 /** The result of `mountLab`, for tests and for those who build on it: the shells that were opened, by name. */
@@ -43,7 +43,7 @@ export async function mountLab(root: HTMLElement, given: Given): Promise<Lab> {
   const element = make("div", { className: "gl-lab" });
   const stages = make("div");
   const tabs = make("div", { className: "gl-tabs", role: "tablist", ariaLabel: "explorers" });
-  element.append(...answerOf(given.answer), tabs, stages);
+  element.append(...leadOf(given.lead), ...answerOf(given.answer), tabs, stages);
   const shells: Record<string, Shell> = {};
   let shown = "";
   let written: ReturnType<typeof setTimeout> | undefined;
@@ -127,6 +127,11 @@ function hostOf({ losses, page }: Given): Host {
     },
     page: () => page ?? location.href.split("#")[0],
   };
+}
+
+/** The words that a reader needs first. */
+function leadOf(sentences: readonly string[]): HTMLElement[] {
+  return sentences.length ? [make("p", { className: "gl-lead", textContent: sentences.join(" ") })] : [];
 }
 
 /** The answer in one sentence, and the rest of the report's sentences for those who ask. */

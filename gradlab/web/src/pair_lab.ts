@@ -4,7 +4,7 @@ import { BarPlot, type Bars } from "./bars";
 import { make, NumberTable, write } from "./dom";
 import { type Effect, effect, firstOrder, movedMore, policyOf, referenceOf, ROOM } from "./effects";
 import { type Arrow, FieldPlot, type Point, SPACING } from "./field";
-import type { Context, ExplorerView } from "./explorer";
+import { CLOSED, type Context, type ExplorerView } from "./explorer";
 import type { Handle } from "./handles";
 import { Kernel, type KernelRecord } from "./kernel";
 import { logProbRatio, slopes, winWeight } from "./pairs";
@@ -107,6 +107,7 @@ export class PairLab implements ExplorerView {
     });
     const bars = (of: (one: Effect) => readonly number[]) => [...barsOf(this.kept, of, true), ...barsOf(this.shown, of)];
     this.gradients.show(bars(({ byProb }) => byProb));
+    this.steps.waits = revealed ? "" : CLOSED;
     this.steps.show(revealed ? bars(({ changeProb }) => changeProb) : []);
     const rows = [...TABLE, ...STEP].map(([label, of], at) => [label, revealed || at < TABLE.length ? effects.map(of) : null] as const);
     this.table.compare(slots.map(({ name }) => name), rows);
@@ -255,6 +256,6 @@ function scaleOfRatios(): HTMLElement {
     { className: "gl-ratios" },
     "∂L/∂π larger on the loser, 10 : 1",
     bar,
-    "on the winner. Drag the dot (policy) and the diamond (reference); the line is one real step.",
+    "on the winner. Dot: the policy; diamond: the reference; line: one real step.",
   );
 }

@@ -98,6 +98,12 @@ export abstract class Plot {
     this.svg.attr("aria-label", text);
   }
 
+  /** Says in an empty picture why there is nothing to see; "" takes that back. */
+  set waits(text: string) {
+    if (text) this.stage.dataset.waits = text;
+    else delete this.stage.dataset.waits;
+  }
+
   /** Forgets the picture: nothing is left on the page. */
   remove(): void {
     this.watch.disconnect();

@@ -42,7 +42,7 @@ export class Shell {
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
   private readonly show: Show;
   private readonly texts: Texts;
-  private readonly ask: ReturnType<typeof prediction> | null;
+  private readonly ask: ReturnType<typeof prediction>;
   private readonly undo: HTMLButtonElement;
   private readonly redo: HTMLButtonElement;
   private pinButton: HTMLButtonElement | null = null;
@@ -56,14 +56,16 @@ export class Shell {
     this.usual = usual;
     this.history = new History({ ...defaults, ...start } as State, { ...fields, ...kind.fields });
     this.element.ariaLabel = spec.question;
-    const tools = make("div", { className: "gl-tools" });
+    const tools = make("div", { className: "gl-tools", role: "group", ariaLabel: "steps" });
+    const keep = make("div", { className: "gl-tools", role: "group", ariaLabel: "copy and save" });
     const asked = make("div", { className: "gl-prediction" });
     const controls = make("div", { className: "gl-controls" });
     const stage = make("div", { className: "gl-stage-all" });
     const question = make("p", { className: "gl-question", textContent: spec.question });
+    this.texts = new Texts(spec, this.history, this.defaults);
     this.element.append(
-      question, make("div", { className: "gl-top" }, asked, tools), this.notice,
-      make("div", { className: "gl-sides" }, controls, stage),
+      make("div", { className: "gl-top" }, question, tools), asked, this.texts.stories, this.notice,
+      make("div", { className: "gl-sides" }, controls, stage), keep, this.texts.element,
     );
     parent.append(this.element);
     stage.append(this.trouble);
@@ -74,11 +76,10 @@ export class Shell {
     const places = kind.places ?? [];
     const all = (state: State) => [...(host.hidden?.() ?? []), ...(this.view.hidden?.(state) ?? [])];
     this.show = layOut(controls, spec, this.history, [...places, "guess"], all);
-    this.ask = spec.ask ? prediction(asked, this.history, spec.ask) : null;
+    this.ask = prediction(asked, this.history, spec);
     this.view = new kind(context);
-    this.texts = new Texts(spec, this.history, defaults);
-    this.element.append(this.texts.element);
     [this.undo, this.redo] = this.tools(tools);
+    this.keepers(keep);
     style(this.element, css);
     this.unwatch = this.history.watch((state) => {
       host.moved?.(state);
@@ -131,7 +132,7 @@ export class Shell {
 
   private tell(state: State): void {
     const answers = this.view.answers?.(state) ?? this.spec.answers;
-    this.ask?.(state.guess, answers, this.view.outcome(state));
+    this.ask(state.guess, answers, this.view.outcome(state));
     this.texts.update(state);
     if (this.view.hasPin !== undefined) this.showPin(this.view.hasPin);
     const busy = Boolean(this.view.busy || this.host.busy?.());
@@ -150,22 +151,24 @@ export class Shell {
   }
 
   private tools(place: HTMLElement): [HTMLButtonElement, HTMLButtonElement] {
-    const { history, host, view, spec } = this;
-    const add = (label: string, title: string, onclick: () => void) => {
-      const button = make("button", { type: "button", textContent: label, title, onclick });
-      place.append(button);
-      return button;
-    };
-    const ask = (kind: FileKind, then: (bytes: Uint8Array) => void) => () =>
-      void host.file!(kind).then(then, (error: Error) => this.say(`${error.message}.`));
-    const save = (name: string, content: BlobPart) => download(name, new Blob([content]));
+    const { history } = this;
+    const add = adder(place);
     const undo = add("↶ undo", "Ctrl+Z", () => history.undo());
     const redo = add("↷ redo", "Ctrl+Y", () => history.redo());
     add("reset", "as the explorer begins; undo brings this back", () => history.set({ ...this.defaults }));
-    if (view.pin || host.pin) {
+    if (this.view.pin || this.host.pin) {
       const other = () => this.pin(this.pinButton!.ariaPressed !== "true");
       this.pinButton = add("pin", "keep what is shown, faintly, to compare with", other);
     }
+    return [undo, redo];
+  }
+
+  private keepers(place: HTMLElement): void {
+    const { history, host, view, spec } = this;
+    const add = adder(place);
+    const ask = (kind: FileKind, then: (bytes: Uint8Array) => void) => () =>
+      void host.file!(kind).then(then, (error: Error) => this.say(`${error.message}.`));
+    const save = (name: string, content: BlobPart) => download(name, new Blob([content]));
     add("copy link", "a link that brings this state back", () => this.copy(`${host.page()}#${this.fragment()}`, copiedWords(history.state)));
     const code = (text: string) => this.copy(text, "The code is copied.");
     if (host.file) add("copy as Python", "code that computes what is shown", ask("python", (bytes) => code(new TextDecoder().decode(bytes))));
@@ -188,7 +191,6 @@ export class Shell {
     };
     place.append(file);
     add("load", "a state from a file", () => file.click());
-    return [undo, redo];
   }
 
   /** Keeps what is shown, or lets it go; the pin is no part of the state, so that undo leaves it. */
@@ -227,6 +229,15 @@ export class Shell {
   }
 }
 
+/** Returns what adds a button to a place. */
+function adder(place: HTMLElement) {
+  return (label: string, title: string, onclick: () => void): HTMLButtonElement => {
+    const button = make("button", { type: "button", textContent: label, title, onclick });
+    place.append(button);
+    return button;
+  };
+}
+
 /** The state in a file's text. Throws an Error of one sentence for another explorer's, and for what is none. */
 function stateOf(text: string, name: string): Record<string, Value> {
   let found: unknown;
@@ -244,14 +255,19 @@ function stateOf(text: string, name: string): Record<string, Value> {
 /** The texts of an explorer: stories, how to read it, and the takeaway after a guess. */
 class Texts {
   readonly element = make("div", { className: "gl-texts" });
-  private readonly stories: HTMLButtonElement[];
-  private readonly story = make("p", { className: "gl-story" });
+  readonly stories = make("div", { className: "gl-stories" });
+  private readonly buttons: HTMLButtonElement[];
+  private readonly words = make("span");
+  private readonly gone = make("span", { className: "gl-gone", textContent: " You have left this story." });
+  private readonly story = make("p", { className: "gl-story" }, this.words, this.gone);
   private readonly takeaway: HTMLDetailsElement;
   private told: number | null = null;
+  private readonly first: number; // the story of the beginning, which is told when somebody asks
 
   constructor(private readonly spec: Spec, history: History, private readonly defaults: State) {
     const row = make("div", { className: "gl-buttons", role: "group", ariaLabel: "stories" });
-    this.stories = spec.stories.map((story, at) => {
+    this.first = this.find(defaults);
+    this.buttons = spec.stories.map((story, at) => {
       const made = make("button", { type: "button", textContent: story.title });
       made.onclick = () => {
         this.told = at;
@@ -263,23 +279,30 @@ class Texts {
     });
     const part = (title: string, text: string) => make("details", {}, make("summary", { textContent: title }), make("p", { textContent: text }));
     this.takeaway = part("What to take away", spec.takeaway);
-    this.element.append(row, this.story, part("How to read it", spec.reading), part("A prediction to test", spec.prediction), this.takeaway);
+    if (spec.stories.length) this.stories.append(make("span", { className: "gl-heading", textContent: "Stories" }), row, this.story);
+    this.element.append(part("How to read it", spec.reading), part("A prediction to test", spec.prediction), this.takeaway);
+  }
+
+  /** The number of the story that a state tells, or −1. */
+  private find(state: State): number {
+    return this.spec.stories.findIndex((story) => {
+      const told = storyState(story, this.defaults, state);
+      return Object.keys(told).every((name) => LOOKS.includes(name) || told[name] === state[name]);
+    });
   }
 
   update(state: State): void {
     const { stories } = this.spec;
     const open = state.guess !== "none";
     this.takeaway.hidden = !open;
-    const at = stories.findIndex((story) => {
-      const told = storyState(story, this.defaults, state);
-      return Object.keys(told).every((name) => LOOKS.includes(name) || told[name] === state[name]);
-    });
-    if (at >= 0 && open) this.told = at;
-    this.stories.forEach((button, number) => (button.ariaPressed = String(number === at)));
-    if (this.told !== null && !open) return write(this.story, "Choose what you expect, above; then the story is told.");
+    const at = this.find(state);
+    if (at >= 0 && open && at !== this.first) this.told = at;
+    this.buttons.forEach((button, number) => (button.ariaPressed = String(number === at)));
     const shown = this.told === null ? null : stories[this.told];
-    this.story.classList.toggle("gl-left", shown !== null && at !== this.told);
-    write(this.story, !shown ? "" : `${at === this.told ? "" : "You have left this story. "}${shown.title}: ${shown.lookAt}`);
+    this.story.hidden = !shown;
+    this.story.classList.toggle("gl-left", open && at !== this.told);
+    const text = shown && `${shown.title}: ${shown.lookAt}`;
+    write(this.words, open ? (text ?? "") : "Choose what you expect, above; then the story is told.");
   }
 }
 

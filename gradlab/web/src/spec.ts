@@ -50,6 +50,8 @@ export interface Spec {
   name: string;
   question: string;
   prediction: string;
+  /** What to do first. */
+  firstMove: string;
   ask: string;
   answers: [value: string, label: string][];
   reading: string;
@@ -68,6 +70,8 @@ export interface Spec {
 export interface Given {
   /** Sentences of the report: first the answer, then the rest. */
   answer: string[];
+  /** Sentences for a reader who knows none of the words. */
+  lead: string[];
   losses: LossFacts[];
   explorers: Record<string, Omit<Spec, "losses">>;
   /** The address of the lab that reads links, where it is another page. */
