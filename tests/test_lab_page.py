@@ -33,7 +33,7 @@ from gradlab.losses import (
     unregister_loss,
 )
 from gradlab.theory import first_order_change, realised_change
-from gradlab.widgets import PairExplorer, page
+from gradlab.widgets import GridExplorer, PairExplorer, page
 from scripts.benchmarks import page_speed
 
 MOST = 600_000  # bytes of code and kernels, compressed
@@ -513,23 +513,24 @@ def test_a_file_brings_the_state_back_and_a_wrong_one_is_said(opened, tmp_path):
 @pytest.mark.slow
 def test_the_copied_python_computes_what_is_seen(opened, capsys):
     lab = begun(opened, "grid")
-    lab.set(painted="20x20:380AB9C10E")
+    lab.set(painted="20x20:380AB9C10E", when=100)
     exec(lab.ask("view.code()"), {})
-    printed = dict(line.split(" {", 1) for line in capsys.readouterr().out.splitlines())
+    head, *rows = capsys.readouterr().out.split("\n")[:4]
     numbers = lab.numbers()
-    assert len(printed) == 2
-    for (name, line), slot in zip(printed.items(), "ab", strict=True):
-        assert name.startswith(slot.upper())
-        computed = eval("{" + line)
-        assert computed["utility"] == pytest.approx(numbers[slot]["utility"], abs=2e-4)
-        assert computed["unobserved_mass"] == pytest.approx(numbers[slot]["unobserved"], abs=1e-5)
+    for side, row in zip("ab", (rows[0], rows[2]), strict=True):
+        computed = dict(zip(head.split()[1:], map(float, row.split()), strict=True))
+        assert computed["utility"] == pytest.approx(numbers[side]["utility"], abs=2e-4)
+        assert computed["unobserved_mass"] == pytest.approx(numbers[side]["unobserved"], abs=1e-5)
 
 
 @browser_test
 @pytest.mark.slow
-def test_the_copied_python_of_a_pair_is_that_of_the_explorer_in_python(opened):
-    lab = begun(opened, "pair")
-    explorer = PairExplorer(**lab.state())
+@pytest.mark.parametrize("kind", [PairExplorer, GridExplorer])
+def test_the_copied_python_is_that_of_the_explorer_in_python(kind, opened):
+    lab = begun(opened, kind.name)
+    if kind is GridExplorer:
+        lab.set(seeds=3, when=40, policy="shared")
+    explorer = kind(**lab.state())
     plain = [re.sub(r"(\d)\.0\b", r"\1", code) for code in (lab.ask("view.code()"), explorer.as_python())]
     explorer.close()
     assert plain[0] == plain[1]

@@ -117,8 +117,9 @@ def test_a_world_from_a_file_is_trained_undone_saved_and_left_out_of_a_link(open
     assert_trained(lab, world, DPO())
     assert not lab.page.get_by_role("slider", name="width σ", exact=True).is_visible()
     exec(lab.ask("view.code()"), {})
-    printed = eval("{" + capsys.readouterr().out.splitlines()[0].split(" {", 1)[1])
-    assert printed["utility"] == pytest.approx(lab.numbers()["a"]["utility"], abs=2e-4)
+    head, row = capsys.readouterr().out.splitlines()[:2]
+    printed = dict(zip(head.split()[1:], row.split(), strict=True))
+    assert float(printed["utility"]) == pytest.approx(lab.numbers()["a"]["utility"], abs=2e-4)
     lab.press("copy link")
     lab.page.get_by_text("The link is copied, without world, too long for a link").wait_for()
     again = opened("#" + lab.page.evaluate("navigator.clipboard.readText()").split("#")[1])

@@ -1,5 +1,6 @@
 """The frontier in the page: charts, numbers, guess and code as in Python, its trainings, and marks under a hand."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,13 +17,16 @@ from gradlab.widgets.losses_in_page import facts_of_losses, kernel_of
 
 pytestmark = needs_node
 
-SEEN = """
+SEEN = (
+    f"const TEMPLATE = {json.dumps(FrontierExplorer.template)};"
+    + """
   const seen = (shown, pinned, state) => ({
     charts: lab.frontier.charts(shown, pinned), readings: lab.frontier.readings(shown),
     outcome: lab.frontier.outcome(shown) ?? ["", ""],
-    code: lab.python.frontierCode(state, shown.slots, lab.frontier.BETAS),
+    code: lab.python.filled(TEMPLATE, state, lab.python.frontierParts(state, shown.slots, lab.frontier.BETAS)),
   });
 """
+)
 STATES = [
     {},
     {"beta_a": 0.37, "value": "unobserved_mass", "mask_rate": 0.4, "pairs": "exact"},

@@ -10,6 +10,7 @@ from node import needs_node, with_bundle
 from rounding import rounding
 
 from gradlab.lab.world import World, exact_pairs, gaussian_world
+from gradlab.widgets import GridExplorer
 from gradlab.widgets.world_texts import fits, paint_text, read_paint, read_world, world_text
 
 pytestmark = needs_node
@@ -18,9 +19,11 @@ FILE = """
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const said = (action) => { try { return action(); } catch (error) { return error.message; } };
 """
-PLAIN = {"seed": 0, "world": "", "painted": "", "pairs": "exact", "policy": "free", "optimizer": "adam",
-         "learning_rate": 0.05, "steps": 20, "prompts": 20, "responses": 20, "utility": "gaussian", "sigma": 3,
-         "scale": 4, "mask_rate": 0, "mask_kind": "responses", "reference": "uniform", "shift": 6}  # fmt: skip
+PLAIN = {
+    "seed": 0, "seeds": 1, "when": 100, "world": "", "painted": "", "pairs": "exact", "policy": "free",
+    "optimizer": "adam", "learning_rate": 0.05, "steps": 20, "prompts": 20, "responses": 20, "utility": "gaussian",
+    "sigma": 3, "scale": 4, "mask_rate": 0, "mask_kind": "responses", "reference": "uniform", "shift": 6,
+}  # fmt: skip
 
 
 def encoded(content):
@@ -311,13 +314,16 @@ def states():
 
 
 def test_the_copied_python_makes_the_world_that_is_seen():
-    body = "return given.map((part) => [lab.worldOf(part, part.seed), lab.python.gridCode(part, [])]);"
-    for name, (there, code) in zip(
-        states(), with_bundle(body, [PLAIN | part for part in states().values()]), strict=True
-    ):
+    body = """
+      const code = (part) => lab.python.filled(given.template, part, lab.python.gridParts(part, []));
+      return given.parts.map((part) => [lab.worldOf(part, part.seed), code(part)]);
+    """
+    parts = [PLAIN | part for part in states().values()]
+    made = with_bundle(body, {"template": GridExplorer.template, "parts": parts})
+    for name, (there, code) in zip(states(), made, strict=True):
         found = {}
         exec(code, found)
-        world = found["world"]
+        (world,) = found["worlds"]
         assert isinstance(world, World)
         assert world.utility.shape == (there["prompts"], there["responses"]), name
         for here, key in ((world.utility, "utility"), (world.ref_logp, "refLogp")):

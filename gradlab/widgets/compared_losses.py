@@ -94,7 +94,7 @@ class ComparingExplorer(Explorer):
         """Return the loss of a letter."""
         return chosen_loss(vars(state), slot, self.given_losses)
 
-    def losses_code(self, state: SimpleNamespace) -> tuple[list[str], str]:
+    def losses_code(self, state: SimpleNamespace) -> tuple[str, str]:
         """Return lines that import the losses' classes, and the losses by letter, as Python code."""
         given, imports = self.given_losses, {}
         for slot in self.slots(state):
@@ -103,7 +103,7 @@ class ComparingExplorer(Explorer):
             if kind is not None and kind.__module__ != "__main__" and "<" not in kind.__qualname__:
                 imports[f"from {kind.__module__} import {kind.__qualname__}"] = None
         listed = [f'"{slot.upper()}": {loss_code(vars(state), slot, given)}' for slot in self.slots(state)]
-        return list(imports), "{" + ", ".join(listed) + "}"
+        return "".join(f"{line}\n" for line in imports), "{" + ", ".join(listed) + "}"
 
     def reply(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Return the kernel of a loss that the page asks for."""

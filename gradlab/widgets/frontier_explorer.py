@@ -30,6 +30,27 @@ _STOPS = 9  # of a dragged mark, from one trained β to the next
 
 Line = dict[str, np.ndarray]  # beta, kl, utility and unobserved_mass along one curve, by rising β
 _NOTHING: Line = {key: np.empty(0) for key in ("beta", "kl", "utility", "unobserved_mass")}
+_CODE = """\
+from dataclasses import replace
+
+import pandas as pd
+
+import gradlab as gl
+{imports}
+world = {world}
+training = {training}
+betas = {betas}
+rows = []
+for side, chosen in {losses}.items():
+    own = {{*betas, chosen.beta}} if hasattr(chosen, "beta") else {{1.0}}
+    for beta in sorted(own):
+        loss = replace(chosen, beta=beta) if hasattr(chosen, "beta") else chosen
+        end = gl.fit(world, loss, training, seed={seed}).history.iloc[-1]
+        found = end[["kl", "utility", "unobserved_mass"]]
+        rows.append({{"side": side, "loss": loss.name, "beta": beta, **found}})
+curves = pd.DataFrame(rows)
+print(curves)
+"""
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,7 @@ class FrontierExplorer(ComparingExplorer):
     """Two to six losses: the reward of each at a given KL, and the place of its β on its curve."""
 
     name = "frontier"
+    template = _CODE
     question = "At equal distance from the reference, which loss buys more reward, and how much of “better” is β?"
     prediction = (
         "the paper compares Balanced-DPO with DPO at β = 1, and says that it reaches a higher reward. At one β the two "
@@ -216,23 +238,11 @@ class FrontierExplorer(ComparingExplorer):
         ideal = pd.DataFrame(result.ideal).assign(side="ideal", loss="", below_ideal=0.0)
         return pd.concat([*rows, ideal], ignore_index=True)
 
-    def code(self, state: SimpleNamespace) -> str:
-        """Return code for all trainings of the curves."""
+    def code_parts(self, state: SimpleNamespace) -> dict[str, str]:
+        """Return world, recipe, losses and the β of the curves."""
         imports, losses = self.losses_code(state)
-        return "\n".join([
-            "from dataclasses import replace", "", "import pandas as pd", "", "import gradlab as gl", *imports, "",
-            f"world = {world_controls.world_code(state)}",
-            f"training = {world_controls.recipe_code(state, record=1)}",
-            f"betas = {list(BETAS)!r}", "rows = []",
-            f"for side, chosen in {losses}.items():",
-            '    own = {*betas, chosen.beta} if hasattr(chosen, "beta") else {1.0}',
-            "    for beta in sorted(own):",
-            '        loss = replace(chosen, beta=beta) if hasattr(chosen, "beta") else chosen',
-            f"        end = gl.fit(world, loss, training, seed={state.seed!r}).history.iloc[-1]",
-            '        found = end[["kl", "utility", "unobserved_mass"]]',
-            '        rows.append({"side": side, "loss": loss.name, "beta": beta, **found})',
-            "curves = pd.DataFrame(rows)", "print(curves)", "",
-        ])  # fmt: skip
+        world, training = world_controls.world_code(state), world_controls.recipe_code(state, record=1)
+        return {"imports": imports, "losses": losses, "world": world, "training": training, "betas": repr(list(BETAS))}
 
 
 def beta_of(loss: PairLoss) -> float:

@@ -48,6 +48,25 @@ _CURVES = (  # title, label of the axis, and metric
     ("Mass where there are no data", "mass", "unobserved_mass"),
     ("Distance from the reference", "KL, nats", "kl"),
 )
+_CODE = """\
+{numpy}import gradlab as gl
+{imports}
+
+def world_of(seed):
+{world}
+    return world
+
+
+seeds = {seeds}
+worlds = [world_of(seed) for seed in seeds]
+training = {training}
+index = {index}  # of the recorded steps
+trained = {{}}
+for side, loss in {losses}.items():
+    trained[side] = gl.fit(worlds, loss, training, seed=seeds)
+    at_step = trained[side].history.query(f"step == {{trained[side].steps[index]}}")
+    print(side, at_step[["run", "step", "utility", "kl", "unobserved_mass"]].to_string(index=False))
+"""
 
 
 class WorldLine(Line):
@@ -119,6 +138,7 @@ class GridExplorer(ComparingExplorer):
     """
 
     name = "grid"
+    template = _CODE
     question = "What does a preference loss do to a whole policy, and does Balanced-DPO gain more reward than DPO?"
     prediction = (
         "the paper says that Balanced-DPO reaches a higher reward than DPO. Before you move anything, say which policy "
@@ -257,29 +277,20 @@ class GridExplorer(ComparingExplorer):
         ]
         return pd.concat(histories, ignore_index=True)
 
-    def code(self, state: SimpleNamespace) -> str:
-        """Return code for the trainings of all seeds, and their metrics at the step that is shown."""
+    def code_parts(self, state: SimpleNamespace) -> dict[str, str]:
+        """Return seeds, the lines that make a seed's world, recipe, losses, and which recorded step is shown."""
         imports, losses = self.losses_code(state)
         drawn = [f"world = {world_controls.world_code(state, seed='seed')}"]
-        made = world_lines(read_world(state.world)) if state.world else drawn
+        lines = world_lines(read_world(state.world)) if state.world else drawn
         base = _base_of(state, state.seed)
-        made += read_paint(state.painted).code() if fits(state.painted, base) else []
-        numpy = ["import numpy as np", ""] if any("np." in line for line in made) else []
-        index = _index(state, recorded_steps(state.steps, RECORD))
-        return "\n".join([
-            *numpy, "import gradlab as gl", *imports, "",
-            "", "def world_of(seed):", *(f"    {line}" for line in made), "    return world", "",
-            "", f"seeds = {list(range(state.seed, state.seed + state.seeds))}",
-            "worlds = [world_of(seed) for seed in seeds]",
-            f"training = {world_controls.recipe_code(state, record=RECORD)}",
-            f"index = {index}  # of the recorded steps",
-            "trained = {}",
-            f"for side, loss in {losses}.items():",
-            "    trained[side] = gl.fit(worlds, loss, training, seed=seeds)",
-            "    at_step = trained[side].history.query(f\"step == {trained[side].steps[index]}\")",
-            '    print(side, at_step[["run", "step", "utility", "kl", "unobserved_mass"]].to_string(index=False))',
-            "",
-        ])  # fmt: skip
+        lines += read_paint(state.painted).code() if fits(state.painted, base) else []
+        return {
+            "numpy": "import numpy as np\n\n" if any("np." in line for line in lines) else "", "imports": imports,
+            "world": "\n".join(f"    {line}" for line in lines), "losses": losses,
+            "seeds": repr(list(range(state.seed, state.seed + state.seeds))),
+            "training": world_controls.recipe_code(state, record=RECORD),
+            "index": str(_index(state, recorded_steps(state.steps, RECORD))),
+        }  # fmt: skip
 
 
 def _base_of(state: SimpleNamespace, seed: int) -> World:

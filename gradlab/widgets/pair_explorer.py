@@ -243,8 +243,7 @@ class PairExplorer(ComparingExplorer):
             "own values": f"np.log({list(kept_apart(state.ref_win, state.ref_lose))!r})",
         }[state.reference]
         imports, losses = self.losses_code(state)
-        above = "".join(f"{line}\n" for line in imports)
-        return {"win": repr(win), "lose": repr(lose), "ref": ref, "losses": losses, "imports": above}
+        return {"win": repr(win), "lose": repr(lose), "ref": ref, "losses": losses, "imports": imports}
 
 
 def _map(result: Pair, slot: str) -> Arrows:

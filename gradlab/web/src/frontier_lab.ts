@@ -6,7 +6,7 @@ import type { Context, ExplorerView } from "./explorer";
 import { BETAS, betaOf, charts, endsOf, type Frontiers, idealOf, markOf, outcome, type Point, readings } from "./frontier";
 import type { Plot } from "./plot";
 import { Pool } from "./pool";
-import { frontierCode } from "./python";
+import { filled, frontierParts } from "./python";
 import { Ground, type Settings, trainingKey } from "./runs";
 import type { Shelf } from "./shelf";
 import { type Slot, slotsOf } from "./spec";
@@ -138,7 +138,7 @@ export class FrontierLab implements ExplorerView {
 
   code(): string {
     const { state } = this.context.history;
-    return frontierCode(state, this.slots(state), BETAS);
+    return filled(this.context.spec.template, state, frontierParts(state, this.slots(state), BETAS));
   }
 
   pin(on: boolean): void {

@@ -11,9 +11,9 @@ import { LEAST } from "./palette";
 import { Player } from "./player";
 import type { Plot } from "./plot";
 import { Pool } from "./pool";
-import { gridCode } from "./python";
+import { filled, gridParts } from "./python";
 import { extent, roundUp, spelt } from "./reading";
-import { Ground, trainingKey, type Trained } from "./runs";
+import { Ground, shownStep, trainingKey, type Trained } from "./runs";
 import { type Slot, sliderOf, slotsOf } from "./spec";
 import type { Fields, State } from "./state";
 import type { World } from "./world";
@@ -95,7 +95,8 @@ export class GridLab implements ExplorerView {
   }
 
   code(): string {
-    return gridCode(this.history.state, this.slots(this.history.state));
+    const { state } = this.history;
+    return filled(this.context.spec.template, state, gridParts(state, this.slots(state)));
   }
 
   hidden({ reference, world }: State): string[] {
@@ -282,7 +283,7 @@ export class GridLab implements ExplorerView {
     const hidden = world.observed.map((seen) => 1 - seen);
     const revealed = state.guess !== "none";
     const when = revealed ? this.player.when : 0;
-    const at = Math.round((when / 100) * (wanted.length - 1));
+    const at = shownStep(when, wanted);
     this.scrub({ ...state, when });
     for (const map of [this.world, ...this.maps]) map.reshape(world.prompts, world.responses);
     this.drawWorld(world, hidden);

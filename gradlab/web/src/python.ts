@@ -3,12 +3,11 @@
 import { policyOf, referenceOf } from "./effects";
 import { repr } from "./numeric";
 import { type Mark, misfit, paintOfText } from "./paint";
-import { baseOf } from "./runs";
+import { baseOf, RECORD, recordedSteps, shownStep } from "./runs";
 import type { Slot } from "./spec";
 import type { State, Value } from "./state";
 import type { World } from "./world";
 
-type Part = Record<string, Value>;
 
 /** A value as Python writes it. */
 function quoted(value: Value): string {
@@ -16,51 +15,44 @@ function quoted(value: Value): string {
   return typeof value === "string" ? `'${value.replace(/[\\']/g, "\\$&")}'` : repr(value);
 }
 
-const called = (names: readonly string[], part: Part) => names.map((name) => `${name}=${quoted(part[name])}`).join(", ");
+const called = (names: readonly string[], part: Record<string, Value>) => names.map((name) => `${name}=${quoted(part[name])}`).join(", ");
 const lossCode = ({ loss, hyper }: Slot) =>
   `gl.pair_loss(${[quoted(loss.name), called(Object.keys(hyper), hyper)].filter(Boolean).join(", ")})`;
-const dictionary = (slots: readonly Slot[]) => `{${slots.map((slot) => `${quoted(slot.name)}: ${lossCode(slot)}`).join(", ")}}`;
+const dictionary = (slots: readonly Slot[]) =>
+  `{${slots.map((slot) => `"${slot.key.toUpperCase()}": ${lossCode(slot)}`).join(", ")}}`;
 
-const WORLD = ["prompts", "responses", "utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift", "seed"];
+const WORLD = ["prompts", "responses", "utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift"];
+const RECIPE = ["policy", "optimizer", "learning_rate", "steps"];
 
-export function gridCode(part: Part, slots: readonly Slot[]): string {
-  const base = baseOf(part, part.seed as number);
-  const paint = part.painted && !misfit(part.painted as string, base) ? paintCode(part.painted as string) : [];
-  const world = part.world ? worldCode(base) : [`world = gl.gaussian_world(${called(WORLD, part)})`];
-  const training = `${called(["policy", "optimizer", "learning_rate", "steps"], part)}, pairs=${part.pairs === "exact" ? "None" : part.pairs}`;
-  return [
-    ...(part.world || paint.length ? ["import numpy as np", ""] : []),
-    "import gradlab as gl",
-    "",
-    ...world,
-    ...paint,
-    `training = gl.Training(${training}, record=24, dtype="float32")`,
-    `for name, loss in ${dictionary(slots)}.items():`,
-    `    trained = gl.fit(world, loss, training, seed=${part.seed})`,
-    '    print(name, trained.history.iloc[-1][["step", "utility", "kl", "unobserved_mass"]].to_dict())',
-    "",
-  ].join("\n");
+/** The call that draws a state's world; `seed` as code. */
+function worldCall(state: State, seed = String(state.seed)): string {
+  return `gl.gaussian_world(${called(WORLD.filter((name) => name in state), state)}, seed=${seed})`;
 }
 
-/** All trainings of the frontier, as FrontierExplorer.code writes them. */
-export function frontierCode(part: Part, slots: readonly Slot[], betas: readonly number[]): string {
-  const losses = slots.map((slot) => `${quoted(slot.key.toUpperCase())}: ${lossCode(slot)}`);
-  const world = called(WORLD.filter((name) => name in part), part);
-  const training = `${called(["policy", "steps"], part)}, pairs=${part.pairs === "exact" ? "None" : part.pairs}, record=1`;
-  return [
-    "from dataclasses import replace", "", "import pandas as pd", "", "import gradlab as gl", "",
-    `world = gl.gaussian_world(${world})`,
-    `training = gl.Training(${training})`,
-    `betas = [${betas.join(", ")}]`, "rows = []",
-    `for side, chosen in {${losses.join(", ")}}.items():`,
-    '    own = {*betas, chosen.beta} if hasattr(chosen, "beta") else {1.0}',
-    "    for beta in sorted(own):",
-    '        loss = replace(chosen, beta=beta) if hasattr(chosen, "beta") else chosen',
-    `        end = gl.fit(world, loss, training, seed=${part.seed}).history.iloc[-1]`,
-    '        found = end[["kl", "utility", "unobserved_mass"]]',
-    '        rows.append({"side": side, "loss": loss.name, "beta": beta, **found})',
-    "curves = pd.DataFrame(rows)", "print(curves)", "",
-  ].join("\n");
+function trainingCall(state: State, record: number): string {
+  const pairs = state.pairs === "exact" ? "None" : state.pairs;
+  return `gl.Training(${called(RECIPE.filter((name) => name in state), state)}, pairs=${pairs}, record=${record})`;
+}
+
+/** What the template of the grid names beside settings. */
+export function gridParts(state: State, slots: readonly Slot[]): Record<string, string> {
+  const [seed, count] = [state.seed as number, state.seeds as number];
+  const base = baseOf(state, seed);
+  const paint = state.painted && !misfit(state.painted as string, base) ? paintCode(state.painted as string) : [];
+  const lines = [...(state.world ? worldCode(base) : [`world = ${worldCall(state, "seed")}`]), ...paint];
+  const steps = recordedSteps(state.steps as number);
+  return {
+    numpy: state.world || paint.length ? "import numpy as np\n\n" : "", imports: "", losses: dictionary(slots),
+    world: lines.map((line) => `    ${line}`).join("\n"),
+    seeds: `[${Array.from({ length: count }, (_, at) => seed + at).join(", ")}]`,
+    training: trainingCall(state, RECORD), index: String(shownStep(state.when as number, steps)),
+  };
+}
+
+/** What the template of the frontier names beside settings. */
+export function frontierParts(state: State, slots: readonly Slot[], betas: readonly number[]): Record<string, string> {
+  const numbers = `[${betas.map(repr).join(", ")}]`;
+  return { imports: "", losses: dictionary(slots), world: worldCall(state), training: trainingCall(state, 1), betas: numbers };
 }
 
 /** A world of one's own, written out. */
@@ -112,8 +104,7 @@ export function pairParts(state: State, slots: readonly Slot[]): Record<string, 
   const { reference } = state;
   const values = `np.log([${referenceOf(state).map(repr).join(", ")}])`;
   const ref = reference === "uniform" ? "np.full(2, -np.log(n))" : reference === "the policy" ? "log_p[:2]" : values;
-  const losses = slots.map((slot) => `"${slot.key.toUpperCase()}": ${lossCode(slot)}`);
-  return { win, lose, ref, imports: "", losses: `{${losses.join(", ")}}` };
+  return { win, lose, ref, imports: "", losses: dictionary(slots) };
 }
 
 /** Python's template with settings, or parts, in place of {name}, and single braces for doubled ones. */

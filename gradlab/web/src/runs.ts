@@ -12,12 +12,17 @@ import { comparable, drawPairs, exactPairs, gaussianWorld, radialBasis, type Wor
 
 export type Settings = Record<string, Value>;
 
-const RECORD = 24; // log-spaced steps that the scrubber walks through
+export const RECORD = 24; // log-spaced steps that the scrubber walks through
 
 /** The steps that are recorded: 0, about `record` log-spaced steps from 1 on, and the last, as Python's `fit` does. */
 export function recordedSteps(steps: number, record = RECORD): number[] {
   const spaced = Array.from({ length: record }, (_, at) => Math.round(10 ** ((Math.log10(steps) * at) / (record - 1))));
   return [...new Set([0, ...spaced, steps])].sort((one, other) => one - other);
+}
+
+/** Which recorded step is shown at a share of the way, in %. */
+export function shownStep(when: number, steps: readonly number[]): number {
+  return Math.round((when / 100) * (steps.length - 1));
 }
 
 /** The world of a seed, with what was painted on it. */
