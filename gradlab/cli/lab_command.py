@@ -2,7 +2,7 @@
 
 In a checkout they are opened where they are. Elsewhere they are copied into a folder first, never over files that
 you have changed there. With --page, a browser opens the live lab as one file, which needs no server, no network and no
-Python: one pair, grid training and the three foundations.
+Python; it has the explorers that a browser can compute by itself.
 """
 
 from __future__ import annotations
