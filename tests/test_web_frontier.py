@@ -135,6 +135,7 @@ def test_trainings_in_the_page_end_where_those_of_python_do():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_the_chosen_beta_comes_first_a_new_one_costs_one_training_and_what_is_stopped_goes_on_later():
     explorer = FrontierExplorer(steps=10, pairs=20)
     state = explorer.state

@@ -83,8 +83,8 @@ class Explorer(widgets.VBox):
     """The base of all explorers. A subclass defines texts, controls, numbers and charts; everything else is here.
 
     A subclass defines the texts below and these methods: ``make_controls`` (by heading), ``compute`` (from the state to
-    a result, without touching widgets), ``charts`` and ``readings`` (what of the result is seen), ``code`` (the
-    computation in Python, for the reader) and ``frame`` (the numbers that are shown).
+    a result, without touching widgets), ``charts`` and ``readings`` (what of the result is seen), ``frame`` (its
+    numbers), and ``code``, or a ``template`` of it (the computation in Python, for the reader).
 
     ``compute`` may be a generator that yields better and better results: the first is shown at once, the others when
     they are ready, and a new setting stops it. ``finish()`` waits for the last.

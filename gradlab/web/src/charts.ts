@@ -290,7 +290,8 @@ class UnknownPanel implements Panel<ChartMessage> {
   readonly element: HTMLElement;
 
   constructor(parent: HTMLElement, { type }: { type: string }) {
-    const textContent = `This page cannot draw a chart of the type "${type}": reload it, so that it is of gradlab's present version.`;
+    const reason = `This page cannot draw a chart of the type "${type}"`;
+    const textContent = `${reason}: reload it, so that it is of gradlab's present version.`;
     this.element = make("p", { className: "gl-notice", textContent });
     parent.append(this.element);
   }
@@ -347,6 +348,7 @@ function entitle(plot: Plot, { title, description }: Named): void {
 }
 
 function pick({ onset, controls }: Board, names: readonly string[], ...at: number[]): void {
-  const set = names.flatMap((name, which) => (name && Number.isFinite(at[which]) ? [[name, heldBy(at[which], controls(name))]] : []));
+  const held = (name: string, which: number) => [name, heldBy(at[which], controls(name))] as const;
+  const set = names.flatMap((name, which) => (name && Number.isFinite(at[which]) ? [held(name, which)] : []));
   if (set.length) onset(Object.fromEntries(set), `pick ${names.join(" ")}`, true);
 }

@@ -92,7 +92,9 @@ export class Ground {
     const logp = await pool.train(job, signal);
     const size = world.utility.length;
     const at = wanted.map((_, step) => logp.subarray(step * size, (step + 1) * size));
-    if (!at[at.length - 1].every(Number.isFinite)) throw new Error(`${loss.label} must have a smaller learning rate: its policy is no longer finite`);
+    if (!at[at.length - 1].every(Number.isFinite)) {
+      throw new Error(`${loss.label} must have a smaller learning rate: its policy is no longer finite`);
+    }
     const metrics = metricsOf(at, world);
     const along = (name: keyof Metrics) => metrics.map((one) => one[name]);
     return { logp, utility: along("utility"), kl: along("kl"), unobserved: along("unobserved"), share: along("share") };
@@ -100,7 +102,8 @@ export class Ground {
 }
 
 /** The settings on which a training depends, as a key. */
-export function trainingKey({ when: _, prompt: __, guess: ___, seed: ____, seeds: _____, ...settings }: Settings, seed: number): string {
+export function trainingKey(all: Settings, seed: number): string {
+  const { when: _, prompt: __, guess: ___, seed: ____, seeds: _____, ...settings } = all;
   const short = Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, numbered(value)]));
   return JSON.stringify([short, seed]);
 }
