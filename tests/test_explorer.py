@@ -455,3 +455,9 @@ def test_a_kernel_that_the_page_asks_for_moves_whatever_the_number_looks_like():
     record = asked_kernel({"loss": "dpo", "what": "free adam", "hyper": {"beta": 1}})  # as JavaScript writes 1.0
     assert record["hyper"] == {"beta": 1.0}
     assert record["laws"]
+
+
+def test_a_story_is_told_where_its_text_is_true_whatever_the_explorer_begins_with():
+    explorer = Slope(far=3.0)
+    explorer.tell("Falling")
+    assert (explorer.state["slope"], explorer.state["far"]) == (-1.0, 1.0)

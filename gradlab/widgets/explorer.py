@@ -262,7 +262,7 @@ class Explorer(widgets.VBox):
         """Move the controls to where the story with this title is told."""
         story = {story.title: story for story in self.stories}[one_of("story", title, [s.title for s in self.stories])]
         kept = {"guess": self.state["guess"]} if self.ask else {}
-        self.set(**{**self._start, **kept, **story.state})
+        self.set(**{**self._usual, **kept, **story.state})
 
     def finish(self) -> None:
         """Finish the computation now, if it is still going on."""

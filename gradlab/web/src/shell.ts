@@ -62,7 +62,7 @@ export class Shell {
     const controls = make("div", { className: "gl-controls" });
     const stage = make("div", { className: "gl-stage-all" });
     const question = make("p", { className: "gl-question", textContent: spec.question });
-    this.texts = new Texts(spec, this.history, this.defaults);
+    this.texts = new Texts(spec, this.history, usual);
     this.element.append(
       make("div", { className: "gl-top" }, question, tools), asked, this.texts.stories, this.notice,
       make("div", { className: "gl-sides" }, controls, stage), keep, this.texts.element,
