@@ -266,6 +266,20 @@ def test_undo_takes_back_a_whole_gesture_and_redo_brings_it_again():
 
 
 @needs_node
+def test_names_that_every_object_has_are_no_settings():
+    body = f"""
+      {SPEC}
+      const history = new lab.History(start, spec);
+      return given.map((name) => {{
+        try {{ history.set(JSON.parse(`{{"${{name}}": 1}}`)); }} catch (error) {{ return error.message; }}
+      }});
+    """
+    names = ["__proto__", "constructor", "toString", "x" * 5000]
+    told = with_bundle(body, names)
+    assert told == [f'there is no setting "{name[:60]}" here' for name in names]
+
+
+@needs_node
 def test_what_follows_from_a_step_is_undone_with_it():
     body = f"""
       {SPEC}

@@ -74,6 +74,7 @@ BAD = {
     "1,2\n\n3,x\n": 'every cell must be a number, got "x" in line 3',
     "1,,2\n": 'every cell must be a number, got "" in line 1',
     "response 0,response 1\n1,2": 'every cell must be a number, got "response 0" in line 1',
+    "constructor,1": 'every cell must be a number, got "constructor" in line 1',
     "1,2\n3,nan": 'every cell must be a number, got "nan" in line 2',
     "1,Infinity": 'every cell must be a number, got "Infinity" in line 1',
     npy(TABLE.astype(">f8")): "a .npy file must hold one of <f8, <f4, <i8, <i4, |b1, |u1, got >f8",

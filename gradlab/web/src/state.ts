@@ -22,7 +22,7 @@ export type Fields = Readonly<Record<string, Field>>;
 
 /** Says in one sentence why a field does not take a value, which may have been typed as `text`; null if it does. */
 export function refusal(name: string, value: unknown, field: Field | undefined, text = value): string | null {
-  if (!field) return `there is no setting "${name}" here`;
+  if (!field) return `there is no setting "${name.slice(0, 60)}" here`;
   const got = typeof text === "string" ? `"${text.slice(0, 60)}${text.length > 60 ? "…" : ""}"` : String(text);
   if (field.kind === "flag") return typeof value === "boolean" ? null : `${name} must be true or false, got ${got}`;
   if (field.kind === "text") {
@@ -40,6 +40,11 @@ export function refusal(name: string, value: unknown, field: Field | undefined, 
   if (fits) return null;
   const kind = field.whole ? "whole number" : "number";
   return `${name} must be a ${kind} from ${spelt(field.low)} to ${spelt(field.high)}, got ${got}`;
+}
+
+/** The field of a name, if there is one. */
+function fieldIn(fields: Fields, name: string): Field | undefined {
+  return Object.hasOwn(fields, name) ? fields[name] : undefined;
 }
 
 /** A state with its past and its future. */
@@ -93,7 +98,7 @@ export class History {
   /** The state with changes, or null where nothing changes. */
   private changed(changes: Partial<Record<string, Value>>): State | null {
     for (const [name, value] of Object.entries(changes)) {
-      const reason = refusal(name, value, this.spec[name]);
+      const reason = refusal(name, value, fieldIn(this.spec, name));
       if (reason) throw new Error(reason);
     }
     const next = { ...this.current, ...changes } as State;
@@ -165,7 +170,7 @@ export function fromFragment(fragment: string, defaults: State, spec: Fields): {
   const changes: Record<string, Value> = {};
   const refused: string[] = [];
   for (const [name, text] of new URLSearchParams(fragment.replace(/^#/, ""))) {
-    const field = Object.hasOwn(spec, name) ? spec[name] : undefined;
+    const field = fieldIn(spec, name);
     let value: Value = text;
     if (field?.kind === "number" && text.trim() !== "" && !Number.isNaN(Number(text))) value = Number(text);
     if (field?.kind === "choice") value = field.options.find((option) => String(option) === text) ?? text;

@@ -18,7 +18,7 @@ const KINDS: Record<string, [size: number, read: (view: DataView, at: number) =>
   "|b1": [1, (view, at) => view.getUint8(at)],
   "|u1": [1, (view, at) => view.getUint8(at)],
 };
-const WORDS: Record<string, number> = { true: 1, false: 0 };
+const WORDS = new Map([["true", 1], ["false", 0]]);
 
 /** The table of a file's bytes: .npy if it begins like one, else CSV. */
 export function readTable(bytes: Uint8Array): Table {
@@ -68,7 +68,7 @@ function readCsv(text: string): Table {
     }
     cells.forEach((cell, column) => {
       const word = cell.trim().toLowerCase();
-      const value = WORDS[word] ?? (word ? Number(word) : NaN);
+      const value = WORDS.get(word) ?? (word ? Number(word) : NaN);
       const got = `"${cell.trim().slice(0, 40)}" in line ${number + 1}`;
       if (Number.isNaN(value)) throw new Error(`every cell must be a number, got ${got}`);
       values[row * columns + column] = value;

@@ -1,0 +1,111 @@
+"""The widget's side in the browser, with a model as hosts give it: late answers, controls that join, refusals."""
+
+import json
+
+import pytest
+from node import WEB
+from web_page import note_problems
+
+from gradlab.widgets import SigmoidExplorer, VarianceExplorer
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+MODEL = """
+  const lab = await import(URL.createObjectURL(new Blob([CODE], { type: "text/javascript" })));
+  const listeners = {};
+  const model = {
+    data: GIVEN, sent: 0,
+    get: (name) => model.data[name],
+    set: (name, value) => model.update({ [name]: value }),
+    save_changes: () => model.sent++,
+    send: () => {},
+    on: (event, listener) => (listeners[event] ??= []).push(listener),
+    off: (event, listener) => (listeners[event] = (listeners[event] ?? []).filter((one) => one !== listener)),
+    update(changes) {  // all at once, then told one by one, as Backbone does
+      model.data = { ...model.data, ...changes };
+      for (const name of Object.keys(changes)) {
+        for (const listener of [...(listeners[`change:${name}`] ?? [])]) listener();
+      }
+    },
+  };
+  const views = [0, 1].map(() => document.body.appendChild(document.createElement("div")));
+  const closes = views.map((el) => lab.default.render({ model, el }));
+  Object.assign(globalThis, { model, views, closes });
+"""
+
+
+def traits(explorer):
+    front = explorer.front
+    names = ("spec", "state", "hidden", "offers", "asked", "pinned", "busy")
+    return {**{name: getattr(front, name) for name in names}, "shown": {}}
+
+
+@pytest.fixture
+def shown(chromium):
+    """A function that shows an explorer's widget twice; at the end there must have been no error."""
+    pages, problems = [], []
+
+    def show(explorer):
+        one = chromium.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        note_problems(one, problems)
+        pages.append(one)
+        one.goto("about:blank")
+        code = json.dumps((WEB / "gradlab.js").read_text("utf-8"))
+        one.evaluate(f"async () => {{ const CODE = {code}; const GIVEN = {json.dumps(traits(explorer))}; {MODEL} }}")
+        explorer.close()
+        return one
+
+    yield show
+    for one in pages:
+        one.context.close()
+    assert problems == []
+
+
+def test_controls_that_join_are_shown_whatever_is_told_first(shown):
+    page = shown(SigmoidExplorer())
+    for first in ("state", "hidden", "offers", "spec"):
+        page.evaluate(
+            """(first) => {
+              const name = `joined_${first}`;
+              const spec = structuredClone(model.data.spec);
+              const options = [{ label: "one", value: 1 }];
+              spec.controls[name] = { kind: "choice", label: name, hint: "", start: 1, options };
+              spec.groups[0].controls.push(name);
+              const all = {
+                state: { ...model.data.state, [name]: 1 }, hidden: [],
+                offers: { [name]: [...options, { label: "two", value: 2 }] }, spec,
+              };
+              model.update({ [first]: all[first], ...all });
+            }""",
+            first,
+        )
+        assert page.get_by_label(f"joined_{first}").count() == 2  # in both views
+
+
+CHARTS = {"charts": [], "outcome": ["", ""]}
+
+
+def test_an_answer_to_a_former_state_leaves_the_mark_that_more_is_to_come(shown):
+    page = shown(VarianceExplorer())
+    busy = "() => [...document.querySelectorAll('.gl-explorer')].map((one) => one.ariaBusy)"
+
+    def answer(asked, value):
+        readings = [{"name": "number", "value": value, "unit": ""}]
+        page.evaluate("given => model.update({ shown: given })", {**CHARTS, "asked": asked, "readings": readings})
+
+    answer(0, 1)
+    assert page.evaluate(busy) == ["false", "false"]
+    slider = page.locator(".gl-slider input[type=text]").first
+    for number in (1, 2):
+        slider.fill(f"0.{number}5")
+        slider.press("Enter")
+    assert page.evaluate("() => model.data.asked") == 2
+    answer(1, 2)
+    assert page.evaluate(busy) == ["true", "true"]
+    answer(2, 3)
+    assert page.evaluate(busy) == ["false", "false"]
+    assert page.locator(".gl-table td").all_inner_texts() == ["3", "3"]
+    page.evaluate("() => model.update({ shown: { ...model.data.shown, refused: 'it must be so', asked: 2 } })")
+    assert page.locator(".gl-trouble").all_inner_texts().count("it must be so.") == 2
+    page.evaluate("() => closes.forEach((close) => close())")
+    assert page.locator(".gl-explorer").count() == 0
