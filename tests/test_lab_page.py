@@ -585,6 +585,19 @@ def test_what_to_do_first_is_said_until_there_is_an_answer_and_then_nothing_move
     lab.set(**{moved: to[0]})
     assert "You have left" in lab.stage.locator(".gl-story").inner_text()
     assert tops() == before
+    lab.press("reset")
+    assert not lab.stage.locator(".gl-story").is_visible()
+    cut = """all => all.filter((one) => {
+      const wide = one.cloneNode(true);
+      wide.style.cssText = "position: absolute; width: max-content";
+      one.after(wide);
+      const cut = wide.offsetWidth > one.offsetWidth + 1;
+      wide.remove();
+      return cut;
+    }).map((one) => one.ariaLabel)"""
+    for width in (1280, 880):
+        lab.page.set_viewport_size({"width": width, "height": 800})
+        assert lab.stage.locator(".gl-choice select:visible").evaluate_all(cut) == []
 
 
 @browser_test

@@ -254,8 +254,7 @@ function scaleOfRatios(): HTMLElement {
   return make(
     "div",
     { className: "gl-ratios" },
-    "∂L/∂π larger on the loser, 10 : 1",
-    bar,
-    "on the winner. Dot: the policy; diamond: the reference; line: one real step.",
+    make("span", {}, "∂L/∂π larger on the loser, 10 : 1 ", bar, " on the winner."),
+    "Dot: the policy; diamond: the reference; line: one real step.",
   );
 }

@@ -252,6 +252,11 @@ function stateOf(text: string, name: string): Record<string, Value> {
   return state as Record<string, Value>;
 }
 
+/** True if all settings of a state are in another one, but for how one looks at it. */
+function alike(one: State, other: State): boolean {
+  return Object.keys(one).every((name) => LOOKS.includes(name) || one[name] === other[name]);
+}
+
 /** The texts of an explorer: stories, how to read it, and the takeaway after a guess. */
 class Texts {
   readonly element = make("div", { className: "gl-texts" });
@@ -285,10 +290,7 @@ class Texts {
 
   /** The number of the story that a state tells, or −1. */
   private find(state: State): number {
-    return this.spec.stories.findIndex((story) => {
-      const told = storyState(story, this.defaults, state);
-      return Object.keys(told).every((name) => LOOKS.includes(name) || told[name] === state[name]);
-    });
+    return this.spec.stories.findIndex((story) => alike(storyState(story, this.defaults, state), state));
   }
 
   update(state: State): void {
@@ -297,6 +299,7 @@ class Texts {
     this.takeaway.hidden = !open;
     const at = this.find(state);
     if (at >= 0 && open && at !== this.first) this.told = at;
+    else if (this.told !== this.first && alike(this.defaults, state)) this.told = null;
     this.buttons.forEach((button, number) => (button.ariaPressed = String(number === at)));
     const shown = this.told === null ? null : stories[this.told];
     this.story.hidden = !shown;
