@@ -8,10 +8,14 @@ from drawn_states import drawn_state
 from node import needs_node, with_bundle
 from rounding import rounding
 
+from gradlab.lab.fit import fit
 from gradlab.losses import PAIR_LOSSES, FixedWeightDPO
-from gradlab.widgets import PairExplorer
+from gradlab.widgets import GridExplorer, PairExplorer
 from gradlab.widgets.compared_losses import title_of
+from gradlab.widgets.grid_explorer import RECORD, _metrics_of
 from gradlab.widgets.losses_in_page import facts_of, kernel_of
+from gradlab.widgets.world_controls import recipe_of
+from gradlab.widgets.world_texts import Paint, paint_text
 
 pytestmark = needs_node
 
@@ -101,3 +105,75 @@ def test_a_label_has_the_number_that_is_set():
     """
     found = with_bundle(body, {"asked": asked, "losses": list(facts.values())})
     assert found == [title_of("a", FixedWeightDPO(win_weight=weight)) for weight in asked]
+
+
+# --- trainings ---
+
+GRID = """
+  const pool = new lab.Pool(1);
+  const answers = [];
+  for (const { state, settings } of given.states) {
+    const slots = lab.slotsOf(state, given.losses);
+    const seeds = Array.from({ length: state.seeds }, (_, at) => state.seed + at);
+    try {
+      const runs = [];
+      for (const seed of seeds) {
+        const ground = new lab.Ground(settings, seed);
+        const kernel = ({ loss }) => given.kernels[loss.name][`${state.policy} ${state.optimizer}`];
+        for (const slot of slots) runs.push({ name: slot.name, ...await ground.train(slot, kernel(slot), pool) });
+      }
+      answers.push(runs);
+    } catch (error) {
+      answers.push(error.message);
+    }
+  }
+  return answers;
+"""
+
+
+def drawn_training(grid, rng):
+    """A state of the grid at usual learning rates, sometimes painted: others amplify rounding."""
+    shape = int(rng.choice([2, 3, 7, 20])), int(rng.choice([3, 5, 20]))
+    state = {**drawn_state(grid, rng), "prompts": shape[0], "responses": shape[1], "seeds": int(rng.choice([1, 1, 3]))}
+    state |= {f"beta_{slot}": float(np.exp(rng.uniform(-3, 1))) for slot in "abcdef"}
+    state |= {"scale": rng.uniform(0.5, 8), "learning_rate": float(rng.choice([0.001, 0.05])), "steps": 150}
+    if rng.random() < 0.5:
+        flips, levels, steps = (rng.random(shape) < share for share in (0.05, 0.2, 0.3))
+        state["painted"] = paint_text(
+            Paint(flips, rng.integers(-1, 2, shape) * levels, rng.integers(-4, 5, shape) * steps)
+        )
+    return state
+
+
+@pytest.mark.slow
+def test_trainings_are_those_of_the_explorer_in_python_or_refused_by_both():
+    grid, rng = GridExplorer(), np.random.default_rng(5)
+    states = [drawn_training(grid, rng) for _ in range(20)]
+    own = [key for key, one in grid.controls.items() if key != "count" and not one.part]
+    asked = [{"state": state, "settings": {key: state[key] for key in own}} for state in states]
+    losses = {name: make() for name, make in PAIR_LOSSES.items()}
+    whats = [f"{policy} {optimizer}" for policy in ("free", "shared") for optimizer in ("adam", "gd")]
+    kernels = {name: {what: kernel_of(loss, what) for what in whats} for name, loss in losses.items()}
+    given = {"states": asked, "losses": list(map(facts_of, losses.values())), "kernels": kernels}
+    compared = 0
+    for state, there in zip(states, with_bundle(GRID, given), strict=True):
+        grid.set(**state)
+        result = grid.result
+        assert (grid.error is None) == isinstance(there, list), (state, grid.error, there)
+        if grid.error is not None:
+            continue
+        runs = iter(there)
+        for run, world in enumerate(result.worlds):
+            for slot, side in result.sides.items():
+                found = next(runs)
+                assert found["name"] == title_of(slot, side.loss)
+                recipe = recipe_of(result.state, record=RECORD, dtype="float32")  # as the page trains
+                here = fit([world], side.loss, recipe, seed=[state["seed"] + run]).policies[:, 0]
+                logp, words = np.reshape(found["logp"], here.shape), str((state, side.loss))
+                np.testing.assert_allclose(np.exp(logp), here.double().exp().numpy(), rtol=0, atol=1e-5, err_msg=words)
+                for name, values in _metrics_of(world, here).items():
+                    shown = np.array(found[{"unobserved_mass": "unobserved"}.get(name, name)], float)
+                    np.testing.assert_allclose(shown, values, rtol=1e-5, atol=1e-4, err_msg=words)
+                compared += 1
+    assert compared > 20
+    grid.close()

@@ -45,7 +45,7 @@ export { Pool } from "./pool";
 export * as python from "./python";
 export { Stream } from "./random";
 export * as reading from "./reading";
-export { recordedSteps, worldOf } from "./runs";
+export { Ground, recordedSteps, worldOf } from "./runs";
 export { placeOf, Slider, typed, valueAt, written } from "./slider";
 export { slotsOf } from "./spec";
 export { copiedWords, fromFragment, History, toFragment } from "./state";
