@@ -193,7 +193,7 @@ def test_every_kind_of_chart_is_drawn(shown):
     assert page.evaluate("board.plots.map(({ constructor }) => constructor.name.length > 0)") == [True] * 6
     first = page.locator(".gl-plot").nth(0)
     assert [first.locator(f".gl-{name} > *").count() for name in ("lines", "rules", "spans", "handles", "legend")] == [
-        3, 3, 1, 2, 3,
+        3, 3, 1, 2 * 2, 3,
     ]  # fmt: skip
     assert {"unsure", "none", "slope 1", "π_w falls"} <= set(first.locator("text").all_text_contents())
     assert page.locator(".gl-plot").nth(3).locator(".gl-contour").get_attribute("d").startswith("M")

@@ -87,7 +87,7 @@ export class CurvePlot extends Plot {
     this.stage.addEventListener("click", (event) => {
       this.pick();
       const at = this.placeOf(event);
-      const held = (event.target as Element).closest(".gl-handle");
+      const held = (event.target as Element).closest(".gl-handle, .gl-reach");
       if (!held && this.within(at)) this.onplace(this.x.invert(at[0]), this.y.invert(at[1]));
     });
   }

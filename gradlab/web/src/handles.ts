@@ -27,6 +27,7 @@ interface Scales {
 }
 
 const RADIUS = 8; // pixels
+const REACH = 14; // pixels around a handle's middle in which a finger takes it
 
 export function drawHandles(
   layer: Layer,
@@ -34,8 +35,15 @@ export function drawHandles(
   { x: across, y: up }: Pick<PlotOptions, "x" | "y">,
   scales: Scales,
 ): void {
+  const place = ({ at }: Handle) => `translate(${scales.x(at[0])},${scales.y(at[1])})`;
+  // Each is below all handles, so that none covers a neighbour.
+  const reaches = layer
+    .selectAll<SVGPathElement, Handle>(".gl-reach")
+    .data(handles)
+    .join((enter) => enter.insert("path", ".gl-handle").call(listen, layer, { x: across, y: up }, scales));
+  put(reaches, { class: "gl-reach", d: markPath("dot", REACH), transform: place });
   const paths = layer
-    .selectAll<SVGPathElement, Handle>("path")
+    .selectAll<SVGPathElement, Handle>(".gl-handle")
     .data(handles)
     .join((enter) => enter.append("path").call(listen, layer, { x: across, y: up }, scales));
   put(paths, {
@@ -47,7 +55,7 @@ export function drawHandles(
     "aria-valuenow": ({ at }) => at[0],
     "aria-valuetext": ({ at }) => `${across.label} ${spelt(at[0])}, ${up.label} ${spelt(at[1])}`,
     "--gl-color": ({ color }) => color,
-    transform: ({ at }) => `translate(${scales.x(at[0])},${scales.y(at[1])})`,
+    transform: place,
   });
 }
 

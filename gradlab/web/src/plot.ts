@@ -130,6 +130,7 @@ export abstract class Plot {
   svgText(): string {
     const source = this.svg.node()!;
     const copy = source.cloneNode(true) as SVGSVGElement;
+    const unseens = [...copy.querySelectorAll(".gl-reach")];
     const [shown, kept] = [source, copy].map((root) => [root, ...root.querySelectorAll("*")] as SVGElement[]);
     shown.forEach((element, at) => {
       const look = getComputedStyle(element);
@@ -137,6 +138,7 @@ export abstract class Plot {
       for (const name of LOOKS) kept[at].style.setProperty(name, plainColor(look.getPropertyValue(name)));
       kept[at].removeAttribute("class");
     });
+    for (const unseen of unseens) unseen.remove();
     const title = document.createElementNS(SVG, "title");
     title.textContent = this.options.title;
     copy.prepend(title);
