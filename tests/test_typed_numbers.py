@@ -16,6 +16,7 @@ ALLOWED = {
     ("frontier_explorer.py", "40%"): SETTING,
     ("grid_explorer.py", "40%"): SETTING,
     ("grid_explorer.py", "80%"): QUANTILE,
+    ("explore-by-hand.md", "80%"): QUANTILE,
     ("sigmoid_explorer.py", "90%"): "arithmetic: 9 of 10, as Δu = log 9",
     ("training_log_explorer.py", "10%"): QUANTILE,
     ("training_log_explorer.py", "90%"): QUANTILE,
