@@ -207,7 +207,7 @@ class Explorer:
 
     def slider(self, label: str) -> Any:
         """Return the track of the slider with this label."""
-        return self.root.get_by_role("slider", name=label, exact=True)
+        return self.root.locator('input[type="range"]').and_(self.root.get_by_role("slider", name=label, exact=True))
 
     def settled(self, act: Any) -> None:
         """Do something, and wait until its effect is drawn."""
