@@ -276,6 +276,21 @@ def test_a_broken_state_is_refused_in_one_line_and_changes_nothing(explorer, sou
     assert explorer.state == explorer._start
 
 
+def test_saving_never_replaces_what_is_no_state(explorer, tmp_path):
+    file = tmp_path / "notes.json"
+    for text in ("my notes", "[]", '{"state": 3}'):
+        file.write_text(text)
+        with pytest.raises(FileExistsError, match="is no state that an explorer saved; name another file"):
+            explorer.save(file)
+        assert file.read_text() == text
+    with pytest.raises(FileExistsError):
+        explorer.save(tmp_path)
+    explorer.save(tmp_path / "state.json")
+    explorer.set(slope=2.0)
+    explorer.save(tmp_path / "state.json")
+    assert json.loads((tmp_path / "state.json").read_text())["state"]["slope"] == 2.0
+
+
 def test_a_file_that_is_no_state_is_refused_in_one_line(explorer, tmp_path):
     file = tmp_path / "state.json"
     for content in (b"{", b"", b"\xff\xfe{", b"[" * 100_000, b'{"state": {"count": ' + b"9" * 5000 + b"}}"):
@@ -363,6 +378,9 @@ def test_where_the_page_computes_python_does_so_only_when_asked():
     assert explorer.front.shown == {}
     explorer.note.value = "broken"
     assert "note must be whole" in explorer.status
+    assert "note must be whole" in explorer.front.shown["error"]
+    explorer.note.value = ""
+    assert "error" not in explorer.front.shown  # the page computes this state, and nothing is wrong with it
 
 
 def test_longer_work_shows_its_first_result_at_once_and_gives_way_to_the_next_move():

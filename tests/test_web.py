@@ -21,6 +21,7 @@ from gradlab.lab.world import MaskKind, Reference, Utility, draw_pairs, exact_pa
 from gradlab.losses import DPO, BalancedDPO, PairLogps, log_prob_ratio, slopes
 from gradlab.plotting import palette
 from gradlab.streams import Purpose, stream
+from gradlab.widgets import compared_losses
 
 BUILT = ("gradlab.js", "gradlab.licenses.txt")
 
@@ -191,6 +192,8 @@ def test_colours_are_those_of_the_figures():
     names = ["TRUE", "NOT_TRUE", "BALANCED_WEIGHT", "WINNER", "LOSER", "CHOSEN", "SETTINGS", "LEAST"]
     there = with_bundle("return given.map((name) => lab.palette[name]);", names)
     assert there == [list(one) if isinstance(one := getattr(palette, name), tuple) else one for name in names]
+    looks = with_bundle("return lab.palette.LOOKS;", None)
+    assert {slot: tuple(look) for slot, look in looks.items()} == compared_losses.LOOKS
     maps = {
         "signed": palette.SIGNED, "sides": palette.SIDES, "moreOfB": palette.MORE_OF_B,
         "cividis": mpl.colormaps["cividis"],

@@ -34,7 +34,7 @@ from gradlab.widgets.controls import (
 )
 from gradlab.widgets.front import Front
 from gradlab.widgets.losses_in_page import facts_of_losses
-from gradlab.widgets.states import as_json, as_link, read_state
+from gradlab.widgets.states import as_json, as_link, check_free, read_state
 
 PAGE = 11.3  # inches, at 100 pixels each: the picture that replaces an explorer on pages where nothing runs
 UNASKED, SHOWN = "none", "shown"  # values of the guess: not yet made, and not wanted
@@ -226,7 +226,7 @@ class Explorer(widgets.VBox):
 
     @property
     def result(self) -> Any:
-        """What ``compute`` gives for the present state."""
+        """The result of ``compute`` for the present state."""
         self._catch_up()
         return self._result
 
@@ -292,7 +292,11 @@ class Explorer(widgets.VBox):
         return as_link(page, self.name, self.state, self._usual)
 
     def save(self, path: Path | str) -> None:
-        """Write the state as JSON, for ``load`` and for the page's *load*."""
+        """Write the state as JSON, for ``load`` and for the page's *load*.
+
+        FileExistsError where another file than a saved state has that name.
+        """
+        check_free(Path(path))
         write_whole({Path(path): as_json(self.name, self.state)})
 
     def load(self, source: Path | str | Mapping[str, Any]) -> None:
@@ -433,7 +437,7 @@ class Explorer(widgets.VBox):
         finally:
             self._quiet = was
         if self.in_page:
-            self.front.answered()
+            self.front.leave_to_page()
         else:
             self._compute()
 

@@ -20,7 +20,7 @@ def bundle() -> str:
 
 
 class Front(anywidget.AnyWidget):
-    """What an explorer shows. ``gradlab/web/src/jupyter.ts`` is the other side of these traits.
+    """Show an explorer in the browser. ``gradlab/web/src/jupyter.ts`` is the other side of these traits.
 
     spec    texts and controls; it changes where losses are registered.
     state   the value of every control, in both directions; ``asked`` counts the states that the page has sent.
@@ -65,6 +65,11 @@ class Front(anywidget.AnyWidget):
         if self.shown and self.shown["asked"] != self.asked:
             kept = {name: part for name, part in self.shown.items() if name != "refused"}
             self.shown = {**kept, "asked": self.asked}
+
+    def leave_to_page(self) -> None:
+        """Take back what was said of a former state: the page computes this one by itself."""
+        if self.shown:
+            self.shown = {"asked": self.asked}
 
     def refuse(self, text: str) -> None:
         """Say why the page's last state is not taken; what is shown stays."""

@@ -29,6 +29,16 @@ def as_json(name: str, state: Mapping[str, Any]) -> str:
     return json.dumps({"explorer": name, "state": dict(state)}, ensure_ascii=False, indent=1) + "\n"
 
 
+def check_free(path: Path) -> None:
+    """Raise FileExistsError, in one line, where ``path`` is there and is no state of an explorer."""
+    try:
+        found = json.loads(path.read_bytes()) if path.exists() else {"state": {}}
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("state"), dict):
+        raise FileExistsError(f"{path} is there and is no state that an explorer saved; name another file")
+
+
 def read_state(source: str | Path | Mapping[str, Any], name: str, controls: Controls) -> dict[str, Any]:
     """Return the values of controls that a link, its fragment, a JSON file or its content names; not yet checked.
 

@@ -12,7 +12,6 @@ import {
   type ChartMessage,
   type CurveMessage,
   type CurvesMessage,
-  type Dash,
   type HandleMessage,
   type MapMessage,
   type Named,
@@ -22,6 +21,7 @@ import {
 import { type Curve, CurvePlot } from "./curves";
 import { make } from "./dom";
 import { FieldPlot } from "./field";
+import { DASHES } from "./palette";
 import { type Ends, Grip, heldBy, type OnSet } from "./grips";
 import type { Handle } from "./handles";
 import { HeatMap } from "./heatmap";
@@ -324,8 +324,6 @@ class Grips {
     });
   }
 }
-
-const DASHES: Record<Dash, string | undefined> = { "": undefined, dashed: "6 3", dotted: "2 3", dashdot: "7 3 2 3" };
 
 function axisOf({ label, low, high, kind }: AxisMessage): Axis {
   return { label, kind, domain: [low, high] };

@@ -1,10 +1,10 @@
 /** Reward against distance from the reference as β moves: the charts and numbers of gradlab/widgets/frontier_explorer.py. */
 
-import type { ChartMessage, CurveMessage, Dash, HandleMessage } from "./chart_messages";
+import type { ChartMessage, CurveMessage, HandleMessage } from "./chart_messages";
 import { acrossHandle, axis, curve, curves } from "./chart_records";
 import type { Reading } from "./dom";
 import { metricsOf } from "./metrics";
-import { INK } from "./palette";
+import { INK, LOOKS } from "./palette";
 import type { Slot } from "./spec";
 import { logSoftmax, type World } from "./world";
 
@@ -12,7 +12,6 @@ export const BETAS = Array.from({ length: 11 }, (_, at) => 10 ** ((at - 5) / 5))
 const IDEAL_BETAS = Array.from({ length: 160 }, (_, at) => 0.02 * 1e5 ** (at / 159)); // of the dotted curve
 const LABELS = { utility: "expected utility E[u] (nats)", unobserved: "mass on unobserved responses" };
 const TOPS = [0.02, 0.05, 0.1, 0.2, 0.5, 1];
-const DASHES: Record<string, Dash> = { a: "", b: "dashed", c: "dotted", d: "dashdot", e: "", f: "dashed" };
 const FARTHEST = 3.05; // KL from a uniform reference over 20 responses is at most log 20 = 3.0
 const CLOSE = 0.03; // nats of utility within which two curves count as meeting
 const STOPS = 9; // of a dragged mark, from one trained β to the next
@@ -85,7 +84,7 @@ function limitsOf({ value, lines, ideal, ends: [least, most] }: Frontiers): [num
 function linesOf(shown: Frontiers, pinned: Frontiers | null, x: keyof Point, y: keyof Point, falling = false): CurveMessage[] {
   const drawn = (name: string, { key, color }: Slot, line: Point[], more: Partial<CurveMessage>) => {
     const points = falling ? [...line].reverse() : line;
-    return curve(name, along(points, x), along(points, y), color, { dash: DASHES[key], ...more });
+    return curve(name, along(points, x), along(points, y), color, { dash: LOOKS[key][1], ...more });
   };
   return shown.slots.flatMap((slot, at) => {
     const before = pinned?.lines[pinned.slots.findIndex(({ key }) => key === slot.key)];

@@ -2,6 +2,7 @@
 
 import { rgb } from "d3-color";
 import { scaleLinear } from "d3-scale";
+import type { Dash } from "./chart_messages";
 
 export const TRUE = "#01665E";
 export const NOT_TRUE = "#8C510A";
@@ -11,6 +12,14 @@ export const LOSER = "#C77FD6";
 export const INK = "#444444"; // lines of reference
 export const CHOSEN = ["#4B3FA7", "#9A7400", "#C2418B"];
 export const SETTINGS = ["#332288", "#CC6677", "#44AA99", "#999933", "#AA4499", "#88CCEE"];
+/** Strokes of the dashes that `charts.py` names, in pixels. */
+export const DASHES: Record<Dash, string | undefined> = { "": undefined, dashed: "6 3", dotted: "2 3", dashdot: "7 3 2 3" };
+
+/** Colours and dashes of losses A to F, those of compared_losses.py. */
+export const LOOKS: Record<string, [color: string, dash: Dash]> = {
+  a: [CHOSEN[0], ""], b: [CHOSEN[1], "dashed"], c: [CHOSEN[2], "dotted"],
+  d: [SETTINGS[2], "dashdot"], e: [SETTINGS[5], ""], f: [SETTINGS[1], "dashed"],
+};
 export const LEAST = 1e-3; // probabilities at or below it are all equally dark
 
 /** Colours of maps, as stops at equal distances; their names are those of palette.py. */

@@ -62,7 +62,7 @@ export class Shell {
     const controls = make("div", { className: "gl-controls" });
     const stage = make("div", { className: "gl-stage-all" });
     const question = make("p", { className: "gl-question", textContent: spec.question });
-    this.texts = new Texts(spec, this.history, usual);
+    this.texts = new Texts(spec, this.history, usual, defaults);
     this.element.append(
       make("div", { className: "gl-top" }, question, tools), asked, this.texts.stories, this.notice,
       make("div", { className: "gl-sides" }, controls, stage), keep, this.texts.element,
@@ -269,14 +269,15 @@ class Texts {
   private told: number | null = null;
   private readonly first: number; // the story of the beginning, which is told when somebody asks
 
-  constructor(private readonly spec: Spec, history: History, private readonly defaults: State) {
+  /** `usual` are the settings for which stories are written, `start` those with which the explorer begins. */
+  constructor(private readonly spec: Spec, history: History, private readonly usual: State, private readonly start: State) {
     const row = make("div", { className: "gl-buttons", role: "group", ariaLabel: "stories" });
-    this.first = this.find(defaults);
+    this.first = this.find(start);
     this.buttons = spec.stories.map((story, at) => {
       const made = make("button", { type: "button", textContent: story.title });
       made.onclick = () => {
         this.told = at;
-        history.set(storyState(story, defaults, history.state));
+        history.set(storyState(story, usual, history.state));
         this.update(history.state);
       };
       row.append(made);
@@ -290,7 +291,7 @@ class Texts {
 
   /** The number of the story that a state tells, or −1. */
   private find(state: State): number {
-    return this.spec.stories.findIndex((story) => alike(storyState(story, this.defaults, state), state));
+    return this.spec.stories.findIndex((story) => alike(storyState(story, this.usual, state), state));
   }
 
   update(state: State): void {
@@ -299,7 +300,7 @@ class Texts {
     this.takeaway.hidden = !open;
     const at = this.find(state);
     if (at >= 0 && open && at !== this.first) this.told = at;
-    else if (this.told !== this.first && alike(this.defaults, state)) this.told = null;
+    else if (this.told !== this.first && alike(this.start, state)) this.told = null;
     this.buttons.forEach((button, number) => (button.ariaPressed = String(number === at)));
     const shown = this.told === null ? null : stories[this.told];
     this.story.hidden = !shown;

@@ -1,7 +1,7 @@
 /** What Python says of an explorer: its texts, its controls with their ranges, and the losses that it offers. */
 
 import type { KernelRecord } from "./kernel";
-import { CHOSEN, SETTINGS } from "./palette";
+import { DASHES, LOOKS } from "./palette";
 import type { SliderOptions } from "./slider";
 import type { Field, Fields, State, Value } from "./state";
 
@@ -79,14 +79,6 @@ export interface Given {
 }
 
 export const SLOTS = ["a", "b", "c", "d", "e", "f"] as const;
-const LOOKS: [string, string | undefined][] = [
-  [CHOSEN[0], undefined],
-  [CHOSEN[1], "7 3"],
-  [CHOSEN[2], "2 3"],
-  [SETTINGS[2], "9 3 2 3"],
-  [SETTINGS[5], undefined],
-  [SETTINGS[1], "7 3"],
-];
 
 function fieldOf({ kind, low, high, options, changing }: ControlSpec): Field {
   if (kind === "choice" && !changing) return { kind, options: options!.map(({ value }) => value) };
@@ -121,8 +113,8 @@ export function slotsOf(state: State, losses: readonly LossFacts[]): Slot[] {
   return there.slice(0, (state.count as number | undefined) ?? there.length).map((key) => {
     const loss = losses.find(({ name }) => name === state[`loss_${key}`])!;
     const hyper = Object.fromEntries(movable(loss).map((name) => [name, state[`${name}_${key}`] as number]));
-    const [color, dash] = LOOKS[SLOTS.indexOf(key)];
-    return { key, name: `${key.toUpperCase()} ${titled(loss, hyper)}`, loss, color, dash, hyper };
+    const [color, dash] = LOOKS[key];
+    return { key, name: `${key.toUpperCase()} ${titled(loss, hyper)}`, loss, color, dash: DASHES[dash], hyper };
   });
 }
 
