@@ -82,6 +82,30 @@ def test_controls_that_join_are_shown_whatever_is_told_first(shown):
         assert page.get_by_label(f"joined_{first}").count() == 2  # in both views
 
 
+def test_python_hears_of_a_drag_when_it_rests_and_before_it_is_asked(shown):
+    page = shown(SigmoidExplorer())
+    moves = """() => {
+      const slider = document.querySelector(".gl-slider input[type=range]");
+      for (const value of [100, 200, 300]) {
+        slider.value = value;
+        slider.dispatchEvent(new Event("input"));
+      }
+      return model.sent;
+    }"""
+    assert page.evaluate(moves) == 0  # the page computes; Python is told when the hand rests
+    page.wait_for_function("model.sent === 1")
+    shown_values = "() => document.querySelectorAll('.gl-slider input[type=text]')[0].value"
+    name = next(
+        name for name, one in page.evaluate("() => model.data.spec.controls").items() if one["kind"] == "number"
+    )
+    value = page.evaluate(f"() => model.data.state.{name}")
+    assert float(page.evaluate(shown_values).replace("−", "-")) == pytest.approx(value, rel=1e-3)
+    page.evaluate("() => { model.send = ({ want }) => { globalThis.asked = [want, model.sent]; }; }")
+    page.evaluate(moves.replace("100, 200, 300", "400"))
+    page.get_by_role("button", name="copy as Python").first.click()
+    assert page.evaluate("() => asked") == ["python", 2]  # what is copied is what is seen
+
+
 CHARTS = {"charts": [], "outcome": ["", ""]}
 
 

@@ -25,6 +25,8 @@ interface Reply {
 }
 
 const PATIENCE = 20; // seconds in which a kernel that lives and has time answers
+/** Where the page computes, Python hears of a move when the hand rests this long, in ms, and of a long drag this often. */
+const [REST, OFTEN] = [60, 250];
 const GONE = "The kernel is gone: run the cell again";
 const LATE = `The kernel has not answered for ${PATIENCE} seconds: it is busy, or gone.`;
 
@@ -87,6 +89,8 @@ class Shown {
   private readonly shell: Shell;
   private incoming = false;
   private waiting: ReturnType<typeof setTimeout> | undefined;
+  private resting: ReturnType<typeof setTimeout> | undefined;
+  private unsent: number | null = null; // when the first move was made that Python has not heard of
 
   constructor(
     private readonly model: Model,
@@ -107,6 +111,7 @@ class Shown {
 
   close(): void {
     const { model } = this;
+    this.flush();
     clearTimeout(this.waiting);
     model.off("change:state", this.receive);
     model.off("change:hidden", this.refresh);
@@ -121,13 +126,15 @@ class Shown {
     return {
       kernel: async (loss, what, hyper) => (await this.link.ask({ want: "kernel", loss, what, hyper }))[0].record!,
       file: async (kind) => {
+        this.flush();
         const [, [bytes]] = await this.link.ask({ want: kind });
         return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
       },
-      moved: (state) => this.send(state),
+      moved: () => this.send(),
       hidden: () => this.model.get("hidden") as string[],
       busy: () => this.late || this.model.get("busy") === true,
       pin: (on) => {
+        this.flush();
         this.model.set("pinned", on);
         this.model.save_changes();
       },
@@ -135,9 +142,25 @@ class Shown {
     };
   }
 
-  private send(state: State): void {
+  /** Sends a state: at once where Python computes, else when the page has drawn it, for both share the processor. */
+  private send(): void {
     if (this.incoming) return;
-    this.model.set("state", { ...state });
+    const now = performance.now();
+    this.unsent ??= now;
+    if (!this.shell.spec.inPage) return this.flush();
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.flush(), Math.max(0, Math.min(REST, this.unsent + OFTEN - now)));
+  }
+
+  private forget(): void {
+    this.unsent = null;
+    clearTimeout(this.resting);
+  }
+
+  private flush(): void {
+    if (this.unsent === null) return;
+    this.forget();
+    this.model.set("state", { ...this.shell.history.state });
     this.model.set("asked", (this.model.get("asked") as number) + 1);
     this.model.save_changes();
     clearTimeout(this.waiting);
@@ -146,6 +169,7 @@ class Shown {
 
   private readonly receive = () => {
     if (this.respecified) return;
+    this.forget(); // the state that comes is newer
     this.incoming = true;
     this.offer();
     const state = this.model.get("state") as State;
@@ -191,6 +215,7 @@ class Shown {
   }
 
   private readonly lost = () => {
+    this.forget();
     this.link.break();
     this.shell.fail(`${GONE}.`);
     this.shell.element.classList.add("gl-lost");
