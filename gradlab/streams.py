@@ -39,6 +39,7 @@ class Purpose(Enum):
     MASK = "which responses or pairs a world hides", Layout.SPAWNED, 2
     REFERENCE = "the logits of a random reference", Layout.SPAWNED, 3
     DATA = "the pairs of a finite data set", Layout.SPAWNED, 4, ("split",)
+    LENGTHS = "the lengths of a world's responses in tokens", Layout.SPAWNED, 5
     BATCHES = "the pairs of each step's batch in the lab", Layout.SPAWNED, 10
     GRADIENT_LOG = "the pairs whose gradients are logged", Layout.SPAWNED, 11
     RESPONSES = "the responses that PPO samples in the lab", Layout.SPAWNED, 12

@@ -1,7 +1,7 @@
 """The synthetic world: utilities, masks, references and pairs, each by its formula and its bounds."""
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
 
 import numpy as np
@@ -469,3 +469,35 @@ def test_unknown_labels_are_refused():
         exact_pairs(gaussian_world(2, 3), labels="sofft")
     with pytest.raises(ValueError, match=message):
         draw_pairs(gaussian_world(2, 3), 5, labels="sofft")
+
+
+def test_lengths_have_their_mean_and_spread_and_a_stream_of_their_own():
+    world = gaussian_world(200, 50, length=40, length_spread=0.5, seed=3)
+    assert world.lengths is not None
+    assert (world.lengths == world.lengths.round()).all()
+    # 10,000 draws: the mean's standard error is 40 · 0.5/100 = 0.2, that of the spread about 0.006 (heavy tail).
+    assert world.lengths.mean() == pytest.approx(40, abs=0.8)
+    assert world.lengths.std() / world.lengths.mean() == pytest.approx(0.5, abs=0.03)
+    assert np.array_equal(world.utility, gaussian_world(200, 50, seed=3).utility)
+    assert gaussian_world(2, 3).lengths is None
+    assert (gaussian_world(3, 4, length=5).lengths == 5).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"length": 0.5}, "length must be"),
+        ({"length": float("nan")}, "length must be"),
+        ({"length_spread": -0.1}, "length_spread must be"),
+    ],
+)
+def test_bad_lengths_are_refused_in_one_line(changes, line):
+    with pytest.raises(ValueError, match=line) as error:
+        gaussian_world(2, 3, **changes)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("lengths", [np.ones((2, 4)), np.zeros((2, 3)), np.full((2, 3), np.nan)])
+def test_a_world_refuses_lengths_of_another_shape_or_below_one(lengths):
+    with pytest.raises(ValueError, match="lengths must"):
+        replace(gaussian_world(2, 3), lengths=lengths)

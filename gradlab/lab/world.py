@@ -43,6 +43,7 @@ class World:
     ref_logp  (X, Y) float: log π_ref(y|x), each row normalised.
     hidden_pairs  (X, Y, Y) bool, symmetric, or None: True for pairs that never appear, although both responses may
         appear in other pairs.
+    lengths   (X, Y) float: length of each response in tokens, ≥ 1, for the losses that need it. None: 1 each.
 
     Raises ValueError when shapes disagree, a number is not finite, a reference row is not normalised, or a prompt
     keeps no pair.
@@ -52,6 +53,7 @@ class World:
     observed: np.ndarray
     ref_logp: np.ndarray
     hidden_pairs: np.ndarray | None = None
+    lengths: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         utility = _real("utility", self.utility)
@@ -74,6 +76,11 @@ class World:
             if hidden.shape != wanted or (hidden != hidden.swapaxes(1, 2)).any():
                 raise ValueError(f"hidden_pairs must be boolean, symmetric and of shape {wanted}, got {hidden.shape}")
             arrays["hidden_pairs"] = hidden
+        if self.lengths is not None:
+            arrays["lengths"] = lengths = _real("lengths", self.lengths)
+            if lengths.shape != utility.shape or (lengths < 1).any():
+                got = lengths.shape if lengths.shape != utility.shape else f"{lengths.min():g}"
+                raise ValueError(f"lengths must have utility's shape {utility.shape} and be 1 or more, got {got}")
         for name, array in arrays.items():
             array = array.copy()
             array.flags.writeable = False
@@ -124,6 +131,8 @@ def gaussian_world(
     reference: Reference = "uniform",
     shift: float = 6.0,
     reference_sigma: float = 3.0,
+    length: float = 1.0,
+    length_spread: float = 0.0,
     seed: int = 0,
 ) -> World:
     """Build the paper's synthetic world, or one of our variants of it.
@@ -142,7 +151,10 @@ def gaussian_world(
                 ``reference_sigma`` centred ``shift`` responses away from the prompt's best response, towards the
                 side with more room, and clipped to the grid. A fourth reference, k steps of DPO, needs a
                 training: see ``gradlab.lab.fit.dpo_reference``.
-    seed        draws centres, utilities, mask and reference, each from a separate stream.
+    length, length_spread  mean of the responses' lengths in tokens, ≥ 1, and their standard deviation over that
+                mean, ≥ 0: lengths are log-normal, rounded, at least 1, and independent of all else (ours). They
+                matter only to losses that need lengths.
+    seed        draws centres, utilities, mask, reference and lengths, each from a separate stream.
 
     Raises ValueError in one line that names the argument, its value and what would be accepted.
     """
@@ -156,6 +168,7 @@ def gaussian_world(
     reference_sigma = positive("reference_sigma", reference_sigma)
     jitter, shift = between("jitter", jitter, 0, 1e300), between("shift", shift, 0)
     mask_rate = between("mask_rate", mask_rate, 0, 1, open_high=True)
+    length, length_spread = between("length", length, 1, 1e9), between("length_spread", length_spread, 0, 100)
     one_of("utility", utility, get_args(Utility))
     one_of("mask_kind", mask_kind, get_args(MaskKind))
     one_of("reference", reference, get_args(Reference))
@@ -177,7 +190,10 @@ def gaussian_world(
             ref_logits = _shifted_logits(values, shift, reference_sigma)
         if not np.isfinite(ref_logits).all():
             raise ValueError(f"reference_sigma must not be so small for this grid, got {reference_sigma:g}")
-    return World(values, observed, _log_softmax(ref_logits), hidden_pairs)
+    lengths = None
+    if length != 1 or length_spread:
+        lengths = _lengths(prompts, responses, length, length_spread, stream(seed, Purpose.LENGTHS))
+    return World(values, observed, _log_softmax(ref_logits), hidden_pairs, lengths)
 
 
 def exact_pairs(world: World, *, labels: Labels = "soft") -> np.ndarray:
@@ -267,6 +283,13 @@ def _shifted_logits(utility: np.ndarray, shift: float, sigma: float) -> np.ndarr
     best = utility.argmax(1)
     centre = np.clip(np.where(best <= last / 2, best + shift, best - shift), 0, last)
     return -((np.arange(last + 1) - centre[:, None]) ** 2) / (2 * sigma**2)
+
+
+def _lengths(prompts: int, responses: int, mean: float, spread: float, rng: np.random.Generator) -> np.ndarray:
+    variance = np.log1p(spread**2)
+    return np.maximum(
+        1.0, np.round(rng.lognormal(np.log(mean) - variance / 2, np.sqrt(variance), (prompts, responses)))
+    )
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -3,9 +3,10 @@
 ``PAIR_LOSSES`` is the registry. A loss listed there appears in the tests, the command line and the menus by itself.
 """
 
-from gradlab.losses.facts import Look, SliderRange, with_slider
+from gradlab.losses.facts import Facts, Look, Shipped, SliderRange, with_slider
 from gradlab.losses.margin import DPO, IPO, ConservativeDPO
 from gradlab.losses.pair import (
+    BatchLoss,
     DealtLoss,
     KnownLoss,
     LogisticLoss,
@@ -17,10 +18,13 @@ from gradlab.losses.pair import (
 )
 from gradlab.losses.policy_gradient import policy_gradient, ppo_clip
 from gradlab.losses.registry import (
+    BATCH_LOSSES,
     PAIR_LOSSES,
     HyperParameter,
     facts_of,
+    family_of,
     hyper_parameters,
+    named_loss,
     pair_loss,
     register_loss,
     unregister_loss,
@@ -28,12 +32,15 @@ from gradlab.losses.registry import (
 from gradlab.losses.reweighted import BalancedDPO, FixedWeightDPO, NaiveBalancedDPO, balanced_weights
 
 __all__ = [
+    "BATCH_LOSSES",
     "DPO",
     "IPO",
     "PAIR_LOSSES",
     "BalancedDPO",
+    "BatchLoss",
     "ConservativeDPO",
     "DealtLoss",
+    "Facts",
     "FixedWeightDPO",
     "HyperParameter",
     "KnownLoss",
@@ -42,12 +49,15 @@ __all__ = [
     "NaiveBalancedDPO",
     "PairLogps",
     "PairLoss",
+    "Shipped",
     "SliderRange",
     "balanced_weights",
     "differentiated",
     "facts_of",
+    "family_of",
     "hyper_parameters",
     "log_prob_ratio",
+    "named_loss",
     "pair_loss",
     "policy_gradient",
     "ppo_clip",

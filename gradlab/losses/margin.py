@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradlab.checks import between, keep_plain, positive
-from gradlab.losses.facts import BETA_RANGE, Look, SliderRange, with_slider
+from gradlab.losses.facts import BETA_RANGE, Facts, Look, SliderRange, with_slider
 from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps
 
 
@@ -41,7 +41,7 @@ class DPO(LogisticLoss):
 
 
 @dataclass(frozen=True)
-class ConservativeDPO:
+class ConservativeDPO(Facts):
     """−(1 − ε) log σ(m) − ε log σ(−m), m = β(h_w − h_l): DPO expected under labels that are wrong with probability ε.
 
     beta             β > 0, inverse temperature.
@@ -63,8 +63,8 @@ class ConservativeDPO:
     start_equation = "ln 2"
     weight_range = (0.5, 0.5)
     constant_weight = True
-    bounded_below = True
-    bounded_above = False
+    winner_down = loser_up = True
+    optimum = "m = log((1 − ε)/ε)"
     look = Look("#6B6B00", (0, (5, 1, 1, 1)), "8")
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class ConservativeDPO:
 
 
 @dataclass(frozen=True)
-class IPO:
+class IPO(Facts):
     """(h_w − h_l − 1/(2β))²; log-probabilities of whole responses, summed over tokens and not averaged.
 
     beta: β > 0, the paper's τ (default ours). Source: Azar et al. 2023 (arXiv 2310.12036), eq. 17.
@@ -92,12 +92,11 @@ class IPO:
     equation = "(h_w − h_l − 1/(2β))²"
     source = "Azar et al. 2023, arXiv 2310.12036"
     antisymmetric = False
-    logistic = False
     start_equation = "1/(4β²)"
     weight_range = (0.5, 0.5)
     constant_weight = True
-    bounded_below = True
-    bounded_above = False
+    winner_down = loser_up = True
+    optimum = "h_w − h_l = 1/(2β)"
     look = Look("#A6761D", (0, (4, 2, 1, 2)), "*")
 
     def __post_init__(self) -> None:
@@ -113,4 +112,5 @@ class IPO:
         return (logps.win_logratio - logps.lose_logratio - 1 / (2 * self.beta)).square()
 
 
+FAMILY = "margin"
 LOSSES: tuple[Callable[..., KnownLoss], ...] = (DPO, ConservativeDPO, IPO)  # registered, each under its name

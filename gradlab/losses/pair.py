@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradlab.losses.facts import Look
+from gradlab.losses.facts import Facts, Look, Shipped
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,15 @@ class PairLogps:
         """Return h_l = log π(y_l) − log π_ref(y_l)."""
         return self.lose - self.ref_lose
 
+    def lengths(self, loss: str) -> tuple[Tensor, Tensor]:
+        """Return L_w and L_l in the type of ``win``; ValueError, which names the loss, for pairs without lengths."""
+        for name in ("win_len", "lose_len"):
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"{name} must be given, since {loss} needs the lengths of responses in tokens, got None"
+                )
+        return self.win_len.to(self.win.dtype), self.lose_len.to(self.win.dtype)  # type: ignore[union-attr]
+
     def swapped(self) -> PairLogps:
         """Return the same pairs with winner and loser exchanged."""
         return PairLogps(self.lose, self.win, self.ref_lose, self.ref_win, self.lose_len, self.win_len)
@@ -101,6 +110,14 @@ class KnownLoss(PairLoss, Protocol):
     constant_weight  whether λ_w is constant.
     logistic         whether the loss is a mean of terms −log σ(·): in nats, and never exactly 0.
     bounded_below, bounded_above  whether the loss has a lower, an upper bound.
+    needs_lengths    whether it reads ``win_len`` and ``lose_len``.
+    needs_reference  whether it depends on the reference at all.
+    winner_down      whether descent lowers log π_w for some pair: ∂L/∂log π_w > 0 somewhere.
+    loser_up         whether descent raises log π_l for some pair: ∂L/∂log π_l < 0 somewhere.
+    optimum          where the loss is least, as an equation, if that is at finite log-probabilities; or empty.
+    published        hyper-parameters as the source sets them, where it does.
+    shipped          the libraries that ship the loss.
+    notes            ambiguities, and differences between sources and code, each one sentence with a version.
     look             colour, line and marker in figures.
     """
 
@@ -129,10 +146,34 @@ class KnownLoss(PairLoss, Protocol):
     def bounded_above(self) -> bool: ...  # noqa: D102
 
     @property
+    def needs_lengths(self) -> bool: ...  # noqa: D102
+
+    @property
+    def needs_reference(self) -> bool: ...  # noqa: D102
+
+    @property
+    def winner_down(self) -> bool: ...  # noqa: D102
+
+    @property
+    def loser_up(self) -> bool: ...  # noqa: D102
+
+    @property
+    def optimum(self) -> str: ...  # noqa: D102
+
+    @property
+    def published(self) -> Mapping[str, float]: ...  # noqa: D102
+
+    @property
+    def shipped(self) -> tuple[Shipped, ...]: ...  # noqa: D102
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
     def look(self) -> Look: ...  # noqa: D102
 
 
-class LogisticLoss(ABC):
+class LogisticLoss(Facts, ABC):
     """The family −log σ(m): a subclass defines the margin m, and this class loss and slope.
 
     The facts stated here hold for a margin that is 0 at π = π_ref; a subclass with another margin states its start.
@@ -156,6 +197,29 @@ class LogisticLoss(ABC):
     def slope(margin: Tensor) -> Tensor:
         """Return ∂L/∂m = −σ(−m) in closed form, for speed; a test compares it with autograd."""
         return torch.neg(margin).sigmoid_().neg_()
+
+
+class BatchLoss(Facts, ABC):
+    """A loss of a batch of pairs: each pair's value depends on the batch's other pairs, too.
+
+    The first dimension of the pairs is the batch; further dimensions are separate batches. The loss of a batch is the
+    sum of its values times the weights, and its slopes are those of this sum: no pair has slopes by itself. ``fit``
+    takes all pairs of a run for one batch, and trains eager; the trainer takes a micro-batch of each process.
+    Facts and hyper-parameters are stated as by a ``PairLoss``.
+    """
+
+    name: str
+    label: str
+    equation: str
+    source: str
+    antisymmetric = False
+
+    @abstractmethod
+    def __call__(self, logps: PairLogps, weights: Tensor | None = None) -> Tensor:
+        """Return one value per pair, in the pairs' shape.
+
+        weights  of the pairs, in their shape, ≥ 0 and 1 in sum over the first dimension; None: equal ones.
+        """
 
 
 class DealtLoss(LogisticLoss):

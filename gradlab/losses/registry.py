@@ -18,11 +18,25 @@ from torch import Tensor
 from gradlab.checks import one_of
 from gradlab.losses import margin, reweighted
 from gradlab.losses.facts import PLAIN, Look, SliderRange
-from gradlab.losses.pair import DealtLoss, KnownLoss, LogisticLoss, PairLogps, PairLoss, differentiated, slopes
+from gradlab.losses.pair import (
+    BatchLoss,
+    DealtLoss,
+    KnownLoss,
+    LogisticLoss,
+    PairLogps,
+    PairLoss,
+    differentiated,
+    slopes,
+)
 
 FAMILIES = (margin, reweighted)  # each is a file whose ``LOSSES`` are registered
 _LOSSES: dict[str, Callable[..., KnownLoss]] = {make().name: make for family in FAMILIES for make in family.LOSSES}
 PAIR_LOSSES: Mapping[str, Callable[..., KnownLoss]] = _LOSSES
+_BATCH_FAMILIES: tuple[Any, ...] = ()  # files whose ``LOSSES`` are losses of batches
+BATCH_LOSSES: Mapping[str, Callable[..., BatchLoss]] = {
+    make().name: make for family in _BATCH_FAMILIES for make in family.LOSSES
+}
+YOURS = "your losses"  # the family of losses that a user adds
 _OURS = frozenset(_LOSSES)
 _Loss = TypeVar("_Loss")
 
@@ -43,6 +57,23 @@ def pair_loss(name: str, **hyper: Any) -> KnownLoss:
     for key in hyper:
         one_of(f"hyper-parameter of {name}", key, known)
     return make(**hyper)
+
+
+def named_loss(name: str, **hyper: Any) -> KnownLoss | BatchLoss:
+    """Return the registered loss of that name, of pairs or of a batch; ValueError as ``pair_loss``."""
+    if name in PAIR_LOSSES or name not in BATCH_LOSSES:
+        one_of("loss", name, (*PAIR_LOSSES, *BATCH_LOSSES))
+        return pair_loss(name, **hyper)
+    make = BATCH_LOSSES[name]
+    for key in hyper:
+        one_of(f"hyper-parameter of {name}", key, [field.name for field in fields(make())])  # type: ignore[arg-type]
+    return make(**hyper)
+
+
+def family_of(loss: PairLoss | BatchLoss) -> str:
+    """Return the family of a loss: ``FAMILY`` of the file that defines it, or ``YOURS``."""
+    names = {family.__name__: family.FAMILY for family in (*FAMILIES, *_BATCH_FAMILIES)}
+    return names.get(type(loss).__module__, YOURS)
 
 
 class HyperParameter(NamedTuple):
@@ -219,6 +250,14 @@ _DEFAULTS: dict[str, Callable[[Any], Any]] = {
     "logistic": lambda loss: isinstance(loss, LogisticLoss),
     "bounded_below": lambda loss: True,
     "bounded_above": lambda loss: False,
+    "needs_lengths": lambda loss: _fails(loss, _without_lengths(_examples())),
+    "needs_reference": lambda loss: not torch.equal(loss(_examples()), loss(_at_reference(_examples()))),
+    "winner_down": lambda loss: bool((slopes(loss, _examples())[0] > 0).any()),
+    "loser_up": lambda loss: bool((slopes(loss, _examples())[1] < 0).any()),
+    "optimum": lambda loss: "",
+    "published": lambda loss: {},
+    "shipped": lambda loss: (),
+    "notes": lambda loss: (),
     "look": lambda loss: PLAIN,
 }
 _OWED = ("name", "equation", "source", "antisymmetric")
@@ -343,6 +382,18 @@ def _examples() -> PairLogps:
     sides = (-8 * torch.rand(8, 25, generator=generator, dtype=torch.float64) - 0.01 for _ in range(4))
     lengths = (torch.randint(1, 50, (8, 25), generator=generator) for _ in range(2))
     return PairLogps(*sides, *lengths)
+
+
+def _without_lengths(pairs: PairLogps) -> PairLogps:
+    return replace(pairs, win_len=None, lose_len=None)
+
+
+def _fails(loss: PairLoss, pairs: PairLogps) -> bool:
+    try:
+        loss(pairs)
+    except Exception:  # whatever a user's own code may raise
+        return True
+    return False
 
 
 def _at_reference(pairs: PairLogps) -> PairLogps:

@@ -167,6 +167,7 @@ def balanced_weights(win: Tensor, lose: Tensor) -> tuple[Tensor, Tensor]:
     return lose / total, win / total
 
 
+FAMILY = "reweighted"
 LOSSES: tuple[Callable[..., KnownLoss], ...] = (  # registered, each under its name
     BalancedDPO, NaiveBalancedDPO, partial(NaiveBalancedDPO, symmetric=True), FixedWeightDPO,
 )  # fmt: skip

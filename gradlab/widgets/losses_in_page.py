@@ -11,8 +11,8 @@ from gradlab.lab.engine.webassembly import refusal, slopes_kernel, training_kern
 from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.policy import POLICIES
 from gradlab.lab.training import Training
-from gradlab.losses import PAIR_LOSSES, PairLoss, pair_loss
-from gradlab.losses.registry import FAMILIES, numbers_of
+from gradlab.losses import PAIR_LOSSES, PairLoss, family_of, pair_loss
+from gradlab.losses.registry import numbers_of
 from gradlab.widgets.controls import NO_LOSSES, Losses, fields_of, loss_names, with_numbers
 
 SLOPES = "slopes"  # the kernel of ∂L/∂log π of pairs; others are named by what trains: "free adam"
@@ -28,7 +28,7 @@ def facts_of(loss: PairLoss) -> dict[str, Any]:
     """Return what a page says of a loss; ``reason`` says why the engine cannot compile it, "" if it can."""
     return {
         "name": loss.name, "label": getattr(loss, "label", loss.name), "title": _title(loss),
-        "equation": loss.equation, "source": loss.source, "family": _family(loss),
+        "equation": loss.equation, "source": loss.source, "family": family_of(loss),
         "hyper": _movable(loss), "reason": refusal(loss),
     }  # fmt: skip
 
@@ -80,9 +80,3 @@ def _title(loss: PairLoss) -> str:
 def _movable(loss: PairLoss) -> dict[str, float]:
     """Return the hyper-parameters that a page can move."""
     return {name: value for name, value in numbers_of(loss).items() if isinstance(value, float)}
-
-
-def _family(loss: PairLoss) -> str:
-    """Return the file in which a loss is defined, which is its family; a user's losses are a family of their own."""
-    names = {family.__name__: family.__name__.rpartition(".")[2] for family in FAMILIES}
-    return names.get(type(loss).__module__, "your losses")
