@@ -66,6 +66,8 @@ class Facts:
     winner_down: Any = False
     loser_up: Any = False
     optimum: Any = ""
+    rho: Any = ""
+    convention: Any = "sums over tokens"
     published: Any = MappingProxyType({})
     shipped: Any = ()
     notes: Any = ()

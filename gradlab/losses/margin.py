@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,6 +28,8 @@ class DPO(LogisticLoss):
     label = "DPO"
     equation = "−log σ(β(h_w − h_l))"
     source = "Rafailov et al. 2023, arXiv 2305.18290"
+    rho = "1"
+    published = MappingProxyType({"beta": 0.1})
     antisymmetric = True
     weight_range = (0.5, 0.5)
     constant_weight = True
@@ -57,6 +60,7 @@ class ConservativeDPO(Facts):
     label = "cDPO"
     equation = "−(1 − ε) log σ(m) − ε log σ(−m),  m = β(h_w − h_l),  ε = label_smoothing"
     source = "Mitchell 2023, https://ericmitchell.ai/cdpo.pdf"
+    rho = "1"
     antisymmetric = False  # m is antisymmetric, but the loss is not −log σ(m)
     logistic = True  # a mean of two −log σ
     start_value = math.log(2)
@@ -91,6 +95,7 @@ class IPO(Facts):
     label = "IPO"
     equation = "(h_w − h_l − 1/(2β))²"
     source = "Azar et al. 2023, arXiv 2310.12036"
+    rho = "1"
     antisymmetric = False
     start_equation = "1/(4β²)"
     weight_range = (0.5, 0.5)

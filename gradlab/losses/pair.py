@@ -115,6 +115,8 @@ class KnownLoss(PairLoss, Protocol):
     winner_down      whether descent lowers log π_w for some pair: ∂L/∂log π_w > 0 somewhere.
     loser_up         whether descent raises log π_l for some pair: ∂L/∂log π_l < 0 somewhere.
     optimum          where the loss is least, as an equation, if that is at finite log-probabilities; or empty.
+    rho              ρ = |∂L/∂log π_w| / |∂L/∂log π_l| as a formula; or empty.
+    convention       what stands for a response's log-probability, and what else implementations do differently.
     published        hyper-parameters as the source sets them, where it does.
     shipped          the libraries that ship the loss.
     notes            ambiguities, and differences between sources and code, each one sentence with a version.
@@ -159,6 +161,12 @@ class KnownLoss(PairLoss, Protocol):
 
     @property
     def optimum(self) -> str: ...  # noqa: D102
+
+    @property
+    def rho(self) -> str: ...  # noqa: D102
+
+    @property
+    def convention(self) -> str: ...  # noqa: D102
 
     @property
     def published(self) -> Mapping[str, float]: ...  # noqa: D102

@@ -255,6 +255,8 @@ _DEFAULTS: dict[str, Callable[[Any], Any]] = {
     "winner_down": lambda loss: bool((slopes(loss, _examples())[0] > 0).any()),
     "loser_up": lambda loss: bool((slopes(loss, _examples())[1] < 0).any()),
     "optimum": lambda loss: "",
+    "rho": lambda loss: "",
+    "convention": lambda loss: "",
     "published": lambda loss: {},
     "shipped": lambda loss: (),
     "notes": lambda loss: (),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class BalancedDPO(LogisticLoss):
     label = "bDPO"
     equation = "−log σ(β λ_w h_w − β λ_l h_l),  λ_w = log π_l / (log π_w + log π_l),  λ_l = 1 − λ_w"
     source = "Ma et al. 2025, arXiv 2502.20847"
+    rho = "log π_l/log π_w"
+    published = MappingProxyType({"beta": 1.0})
     antisymmetric = True
     weight_range = (0.0, 1.0)
     constant_weight = False
@@ -59,6 +62,8 @@ class NaiveBalancedDPO(LogisticLoss):
     symmetric: bool = False
 
     source = "Ma et al. 2025, arXiv 2502.20847 (placement of λ: ours)"
+    rho = "λ"
+    published = MappingProxyType({"beta": 1.0, "clip": 0.5})
     antisymmetric = False
     constant_weight = False
 
@@ -120,6 +125,7 @@ class FixedWeightDPO(LogisticLoss):
     name = "fixed-weight"
     equation = "−log σ(β λ h_w − β(1 − λ) h_l),  λ constant"
     source = "ours (a control)"
+    rho = "λ/(1 − λ)"
     constant_weight = True
 
     def __post_init__(self) -> None:
