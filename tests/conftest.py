@@ -25,17 +25,17 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--with-hinge", action="store_true", help="register README's hinge before tests are collected")
+    parser.addoption("--with-lopsided", action="store_true", help="register README's loss before tests are collected")
     parser.addoption("--faults", metavar="FILE", help="write to FILE which faults were tried, and what was lost")
 
 
 def pytest_configure(config):
-    if config.getoption("--with-hinge"):
-        from own_losses import Hinge
+    if config.getoption("--with-lopsided"):
+        from own_losses import Lopsided
 
         from gradlab.losses import register_loss
 
-        register_loss(Hinge)
+        register_loss(Lopsided)
 
 
 def pytest_runtest_logreport(report):

@@ -1,4 +1,4 @@
-"""The losses that the tests run over: the registered ones, README's hinge, and another of a user's own."""
+"""The losses that the tests run over: the registered ones, README's, and another of a user's own."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLoss
 
 
 @dataclass(frozen=True)
-class Hinge:
+class Lopsided:
     beta: float = 1.0
-    name = "hinge"
-    equation = "max(0, 1 − β(h_w − h_l))"
-    source = "Zhao et al. 2023, arXiv 2305.10425"
+    name = "lopsided"
+    equation = "max(0, 1 − β(2h_w − h_l))"
+    source = "ours: a hinge that counts the winner twice"
     antisymmetric = False  # only a logistic loss can be
 
     def __call__(self, logps):
-        return (1 - self.beta * (logps.win_logratio - logps.lose_logratio)).clamp(min=0)
+        return (1 - self.beta * (2 * logps.win_logratio - logps.lose_logratio)).clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class SquaredMargin:
         return (logps.win_logratio - 2 * logps.lose_logratio - 1) ** 2
 
 
-EVERY_LOSS: dict[str, PairLoss] = {**{name: make() for name, make in PAIR_LOSSES.items()}, "README's hinge": Hinge()}
+REGISTERED: dict[str, PairLoss] = {name: make() for name, make in PAIR_LOSSES.items()}
+EVERY_LOSS: dict[str, PairLoss] = {**REGISTERED, "README's lopsided": Lopsided()}
 LOGISTIC_LOSSES = {name: loss for name, loss in EVERY_LOSS.items() if isinstance(loss, LogisticLoss)}
 
 # What every PairLoss owes, kinks and slopes of zero allowed; and what −log σ(m) owes beyond that.

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from own_losses import Hinge, SquaredMargin
+from own_losses import Lopsided, SquaredMargin
 
 from gradlab.lab.engine.webassembly import slopes_kernel, training_kernel
 from gradlab.lab.training import Training
@@ -22,7 +22,7 @@ from gradlab.widgets.world_texts import Paint, paint_text, read_paint, read_worl
 COMPARING = [PairExplorer, GridExplorer]
 WITH_MENUS = [kind for kind in EXPLORERS.values() if issubclass(kind, Explorer)]
 both = pytest.mark.parametrize("kind", COMPARING, ids=lambda kind: kind.name)
-Hinge.__module__ = SquaredMargin.__module__ = "own_losses"
+Lopsided.__module__ = SquaredMargin.__module__ = "own_losses"
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,19 @@ class Dealt(DealtLoss):
 
 @both
 def test_losses_are_names_or_objects_with_their_numbers(kind):
-    explorer = kind(losses=[Hinge(0.5), "bdpo", IPO(2.0), SquaredMargin()])
+    explorer = kind(losses=[Lopsided(0.5), "bdpo", IPO(2.0), SquaredMargin()])
     state = explorer.state
     assert state["count"] == 4
-    assert [state[f"loss_{slot}"] for slot in "abcd"] == ["hinge", "bdpo", "ipo", "squared"]
+    assert [state[f"loss_{slot}"] for slot in "abcd"] == ["lopsided", "bdpo", "ipo", "squared"]
     assert (state["beta_a"], state["beta_c"]) == (0.5, 2.0)
-    assert "hinge" not in PAIR_LOSSES
+    assert "lopsided" not in PAIR_LOSSES
     family = {one["name"]: one["family"] for one in explorer.spec()["losses"]}
-    assert family["hinge"] == family["squared"] == "your losses"
+    assert family["lopsided"] == family["squared"] == "your losses"
     assert family["dpo"] == "margin"
     assert explorer.error is None
-    explorer.set(loss_f="hinge", beta_f=3.0, count=6)
+    explorer.set(loss_f="lopsided", beta_f=3.0, count=6)
     assert explorer.error is None
-    assert explorer.loss(SimpleNamespace(**explorer.state), "f") == Hinge(3.0)
+    assert explorer.loss(SimpleNamespace(**explorer.state), "f") == Lopsided(3.0)
     explorer.reset()
     assert explorer.state == state
     explorer.close()
@@ -93,16 +93,16 @@ def test_losses_are_names_or_objects_with_their_numbers(kind):
 
 @both
 def test_a_whole_number_in_a_field_of_real_numbers_has_the_same_control(kind):
-    whole, real = kind(losses=[Hinge(1), DPO(2)]), kind(losses=[Hinge(1.0), DPO(2.0)])
+    whole, real = kind(losses=[Lopsided(1), DPO(2)]), kind(losses=[Lopsided(1.0), DPO(2.0)])
     assert whole.spec() == real.spec()
     assert whole.spec()["controls"]["beta_a"]["kind"] == "number"
-    assert {one["name"]: one["hyper"] for one in whole.spec()["losses"]}["hinge"] == {"beta": 1.0}
+    assert {one["name"]: one["hyper"] for one in whole.spec()["losses"]}["lopsided"] == {"beta": 1.0}
     assert [type(whole.state[name]) for name in ("beta_a", "beta_b")] == [float, float]
     whole.close()
     real.close()
 
 
-@pytest.mark.parametrize("loss", [DPO(1), Hinge(2), Loose(1, 3)])
+@pytest.mark.parametrize("loss", [DPO(1), Lopsided(2), Loose(1, 3)])
 def test_a_page_is_told_of_whole_numbers_in_fields_of_real_numbers(loss):
     assert facts_of(loss)["hyper"] == {"beta": float(loss.beta)}
     assert isinstance(facts_of(loss)["hyper"]["beta"], float)
@@ -131,14 +131,14 @@ def test_what_cannot_be_compared_is_refused_in_one_line(kind, losses, said):
 
 def test_two_classes_of_one_name_cannot_be_told_apart():
     @dataclass(frozen=True)
-    class Other(Hinge):
+    class Other(Lopsided):
         pass
 
     @dataclass(frozen=True)
     class NotDPO(DPO):
         pass
 
-    for losses in ([Hinge(), Other()], ["bdpo", NotDPO()]):
+    for losses in ([Lopsided(), Other()], ["bdpo", NotDPO()]):
         with pytest.raises(ValueError, match="losses must have names that no other loss has, got"):
             PairExplorer(losses=losses)
 
@@ -174,15 +174,15 @@ def test_only_the_losses_that_are_compared_and_the_numbers_that_they_have_are_se
 
 
 def test_kernels_are_made_when_the_page_asks_for_them():
-    explorer = PairExplorer(losses=[Hinge(0.5), "bdpo"])
+    explorer = PairExplorer(losses=[Lopsided(0.5), "bdpo"])
     asked = {"want": "kernel", "what": "slopes"}
     content, buffers = explorer._answer({**asked, "loss": "bdpo", "hyper": {"beta": 2.0}})
     assert content == {"record": slopes_kernel(BalancedDPO(2.0), general=True).record()}
     assert buffers == []
-    content, _ = explorer._answer({**asked, "loss": "hinge", "hyper": {"beta": 2.0}})
-    assert content == {"record": slopes_kernel(Hinge(2.0), general=True).record()}
-    content, _ = explorer._answer({**asked, "loss": "hinge", "what": "free adam"})
-    expected = training_kernel(Hinge(0.5), Training(policy="free", dtype="float32"), general=True)
+    content, _ = explorer._answer({**asked, "loss": "lopsided", "hyper": {"beta": 2.0}})
+    assert content == {"record": slopes_kernel(Lopsided(2.0), general=True).record()}
+    content, _ = explorer._answer({**asked, "loss": "lopsided", "what": "free adam"})
+    expected = training_kernel(Lopsided(0.5), Training(policy="free", dtype="float32"), general=True)
     assert content == {"record": expected.record()}
     with pytest.raises(ValueError, match="loss must be one of dpo"):
         explorer._answer({**asked, "loss": "simpo"})
@@ -287,7 +287,7 @@ def printed(code):
     return names
 
 
-@pytest.mark.parametrize("losses", [["dpo", Hinge(0.5)], [SquaredMargin(), "nbdpo", "cdpo"]], ids=str)
+@pytest.mark.parametrize("losses", [["dpo", Lopsided(0.5)], [SquaredMargin(), "nbdpo", "cdpo"]], ids=str)
 def test_copied_python_has_losses_that_nobody_has_registered(losses):
     grid = GridExplorer(losses=losses, steps=40, seeds=3, seed=5, pairs=20, mask_rate=0.2, when=60)
     made = printed(grid.as_python())

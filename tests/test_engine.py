@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
-from own_losses import Hinge, SquaredMargin, every_loss
+from own_losses import Lopsided, SquaredMargin, every_loss
 from rounding import rounding
 from small_worlds import WORLDS
 
@@ -71,7 +71,7 @@ def test_fused_and_eager_agree_in_probabilities(loss, policy, descent):
         WORLDS, loss, policy=policy, optimizer=optimizer, learning_rate=learning_rate, steps=200, record=5
     )
     assert (fused.logp.exp() - fused.policies[0].exp()).abs().max() > 0.01  # it went somewhere
-    kinks = isinstance(loss, (Hinge, SquaredMargin))
+    kinks = isinstance(loss, (Lopsided, SquaredMargin))
     assert gap(fused, eager) < (ADAM if optimizer == "adam" or kinks else 1e-10)
 
 
@@ -111,7 +111,7 @@ def test_single_precision_is_double_precision_rounded(loss, policy):
     settings = {"policy": policy, "steps": 200, "record": 5, "engine": "fused"}
     single, double = (fit(WORLDS, loss, dtype=dtype, **settings) for dtype in (torch.float32, torch.float64))
     assert single.policies.dtype == torch.float32
-    assert gap(single, double) < (0.05 if isinstance(loss, Hinge) else 1e-4)  # rounding carries pairs across a kink
+    assert gap(single, double) < (0.05 if isinstance(loss, Lopsided) else 1e-4)  # rounding carries pairs across a kink
 
 
 def test_where_slopes_cancel_nothing_is_left_for_adam_to_blow_up():

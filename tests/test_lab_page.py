@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from node import WEB, in_firefox, needs_firefox, needs_node, needs_packages, with_bundle
-from own_losses import Hinge
+from own_losses import Lopsided
 from rounding import rounding
 
 from gradlab.cli import lab_command
@@ -123,17 +123,17 @@ def test_the_page_is_small_has_every_loss_and_names_no_other_place(lab_file):
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_loss")
 def test_a_loss_of_a_user_is_in_the_page_at_once():
-    (own,) = [one for one in page.given()["losses"] if one["name"] == Hinge.name]
+    (own,) = [one for one in page.given()["losses"] if one["name"] == Lopsided.name]
     assert own["family"] == "your losses"
-    assert own["hyper"] == vars(Hinge())
+    assert own["hyper"] == vars(Lopsided())
     assert len(own["trains"]) == 4
 
 
 @pytest.fixture
 def own_loss():
-    register_loss(Hinge)
+    register_loss(Lopsided)
     yield
-    unregister_loss(Hinge.name)
+    unregister_loss(Lopsided.name)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from node import needs_node
-from own_losses import Hinge
+from own_losses import Lopsided
 
 from gradlab.lab.fit import fit
 from gradlab.lab.world import World, gaussian_world
@@ -22,7 +22,7 @@ def assert_trained(lab, world, loss, seed=0):
     np.testing.assert_allclose(lab.policies(), fitted.logp.squeeze(0).double().exp().numpy(), rtol=0, atol=1e-5)
 
 
-class Deciding(Hinge):
+class Deciding(Lopsided):
     """A hinge that looks at its numbers, which the engine cannot fuse."""
 
     name = "deciding"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from own_losses import Hinge
+from own_losses import Lopsided
 
 from gradlab import cli
 from gradlab.lab.fit import fit
@@ -60,7 +60,7 @@ def test_the_weight_has_the_range_that_is_stated_and_comes_to_its_ends(loss):
     least, most = loss.weight_range
     assert weight.min() >= least - 1e-9
     assert weight.max() <= most + 1e-9
-    if not isinstance(loss, Hinge):  # which states no range
+    if not isinstance(loss, Lopsided):  # which states no range
         assert (weight.min().item(), weight.max().item()) == pytest.approx((least, most), abs=1e-9)
     assert loss.constant_weight == (least == most)
 
@@ -76,7 +76,7 @@ def test_bounds_are_those_of_the_values(loss):
 
 
 def test_only_what_is_made_of_log_sigma_is_called_logistic():
-    assert {name for name, loss in KNOWN.items() if not loss.logistic} - {"hinge"} == {"ipo", "ipo 0.1"}
+    assert {name for name, loss in KNOWN.items() if not loss.logistic} - {"lopsided"} == {"ipo", "ipo 0.1"}
     assert all(loss.start_value == math.log(2) for loss in KNOWN.values() if loss.logistic)
 
 
@@ -91,7 +91,7 @@ def test_every_loss_of_a_family_is_registered_and_no_name_is_taken_twice():
 
 def test_labels_and_looks_tell_the_losses_apart():
     losses = [make() for make in PAIR_LOSSES.values()]
-    for said in ([loss.label for loss in losses], [loss.look.marker for loss in losses]):
+    for said in ([loss.label for loss in losses], [loss.look for loss in losses]):
         assert len(set(said)) == len(losses)
     assert FixedWeightDPO(win_weight=0.4).label == "constant λ = 0.4"
     shades = {share: FixedWeightDPO(win_weight=share).look for share in (0.4, 0.5, 0.6)}
@@ -124,36 +124,36 @@ SUITES = (
 def test_all_suites_over_the_registry_pass_with_a_loss_of_ones_own():
     here = Path(__file__).parent
     files = [str(here / f"test_{name}.py") for name in SUITES]
-    # Of these only what is named after the hinge, which this test is not.
-    command = [sys.executable, "-m", "pytest", "-q", "--with-hinge", "-p", "no:cacheprovider", "-k", "hinge", *files]
+    options = ["-q", "--with-lopsided", "-p", "no:cacheprovider", "-k", "lopsided"]  # only what is named after the loss
+    command = [sys.executable, "-m", "pytest", *options, *files]
     done = subprocess.run(command, cwd=here.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
     assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) >= 90
 
 
-def test_readmes_hinge_is_live_once_it_is_registered(registered, capsys):
-    if "hinge" in PAIR_LOSSES:
+def test_readmes_loss_is_live_once_it_is_registered(registered, capsys):
+    if "lopsided" in PAIR_LOSSES:
         pytest.skip("registered for the whole session")
-    assert registered(Hinge) is Hinge
-    assert pair_loss("hinge", beta=0.5) == Hinge(0.5)
-    assert "hinge" in hyper_parameters()["beta"].defaults
-    made = pair_loss("hinge")
+    assert registered(Lopsided) is Lopsided
+    assert pair_loss("lopsided", beta=0.5) == Lopsided(0.5)
+    assert "lopsided" in hyper_parameters()["beta"].defaults
+    made = pair_loss("lopsided")
     facts = made.label, made.start_value, made.weight_range, made.constant_weight, made.logistic
-    assert facts == ("hinge", 1.0, (0.0, 1.0), False, False)
+    assert facts == ("lopsided", 1.0, (0.0, 1.0), False, False)
     assert cli.main(["losses"]) == 0
-    assert Hinge.equation in capsys.readouterr().out
-    assert cli.main(["fit", "--loss", "hinge", "--beta", "0.5", "--steps", "3", "--prompts", "2"]) == 0
+    assert Lopsided.equation in capsys.readouterr().out
+    assert cli.main(["fit", "--loss", "lopsided", "--beta", "0.5", "--steps", "3", "--prompts", "2"]) == 0
     from gradlab.widgets.controls import loss_controls
 
-    assert "hinge" in dict(loss_controls("a", ["dpo"])["loss_a"].options)
-    unregister_loss("hinge")
+    assert "lopsided" in dict(loss_controls("a", ["dpo"])["loss_a"].options)
+    unregister_loss("lopsided")
     with pytest.raises(ValueError, match=r"^loss must be one of"):
-        pair_loss("hinge")
+        pair_loss("lopsided")
 
 
 def test_an_instance_is_registered_with_its_values_as_defaults(registered):
     @dataclass(frozen=True)
-    class Scaled(Hinge):
+    class Scaled(Lopsided):
         name = "scaled"
 
     half = Scaled(beta=0.5)
@@ -167,7 +167,7 @@ def test_a_class_that_is_defined_again_takes_its_former_place(registered):
     def cell(start):
         @registered
         @dataclass(frozen=True)
-        class Mine(Hinge):
+        class Mine(Lopsided):
             name = "mine"
 
             def __call__(self, logps):
@@ -186,7 +186,7 @@ def test_the_hyper_parameters_of_a_loss_of_ones_own_are_options_and_settings(reg
 
     @registered
     @dataclass(frozen=True)
-    class Wide(Hinge):
+    class Wide(Lopsided):
         width: float = 2.0
         name = "wide"
 
@@ -194,12 +194,12 @@ def test_the_hyper_parameters_of_a_loss_of_ones_own_are_options_and_settings(reg
     assert "Wide(beta=1.0, width=3.0)" in capsys.readouterr().out
     assert check_settings(pd.DataFrame({"loss": ["wide"], "width": [3.0]}))["width"].tolist() == [3.0]
     world = gaussian_world(2, 3)
-    assert torch.equal(fit(world, pair_loss("wide"), steps=2).logp, fit(world, Hinge(), steps=2).logp)
+    assert torch.equal(fit(world, pair_loss("wide"), steps=2).logp, fit(world, Lopsided(), steps=2).logp)
 
 
-def hinge(**changes):
-    """A class beside Hinge with other contents; None takes one away."""
-    plain = {key: getattr(Hinge, key) for key in ("name", "equation", "source", "antisymmetric", "__call__")}
+def other(**changes):
+    """A class beside Lopsided with other contents; None takes one away."""
+    plain = {key: getattr(Lopsided, key) for key in ("name", "equation", "source", "antisymmetric", "__call__")}
     inside = {key: value for key, value in {**plain, "name": "other", **changes}.items() if value is not None}
     return dataclass(frozen=True)(type("Other", (), {"__annotations__": {"beta": float}, "beta": 1.0, **inside}))
 
@@ -215,7 +215,7 @@ def fails(self, logps):
 
 
 @dataclass(frozen=True)
-class Demanding(Hinge):
+class Demanding(Lopsided):
     width: float = None  # type: ignore[assignment]
 
     def __post_init__(self):
@@ -224,27 +224,27 @@ class Demanding(Hinge):
 
 
 REFUSED = {
-    "lacks fields": (hinge(equation=None, source=None), r"Other lacks equation, source, which every loss has"),
-    "no call": (hinge(__call__=None), r"Other lacks __call__"),
+    "lacks fields": (other(equation=None, source=None), r"Other lacks equation, source, which every loss has"),
+    "no call": (other(__call__=None), r"Other lacks __call__"),
     "not frozen": (type("Plain", (), {}), r"Plain must be a frozen dataclass"),
     "dealt": (
         dataclass(frozen=True)(type("Other", (DealtLoss,), {"name": "other", "equation": "", "source": ""})),
         r"Other must not be a DealtLoss to be registered: only gradlab.fit deals numbers out",
     ),
     "no defaults": (Demanding, r"Demanding must have a default for every hyper-parameter \(width is needed\)"),
-    "taken": (hinge(name="dpo"), r"name of Other must be one that no registered loss has, got 'dpo'"),
-    "two words": (hinge(name="my loss"), r"name of Other must be one word .*, got 'my loss'"),
-    "two lines": (hinge(equation="a\nb"), r"equation of Other must be one line of text, got 'a\\nb'"),
-    "no truth": (hinge(antisymmetric="no"), r"antisymmetric of Other must be True or False, got 'no'"),
-    "reduced": (hinge(__call__=lambda self, logps: logps.win.mean()), r".* here of shape \(8, 25\), got shape \(\)"),
-    "no tensor": (hinge(__call__=lambda self, logps: 1.0), r"Other must return a loss per pair, .* got float"),
-    "fails": (hinge(__call__=fails), r"Other must take a PairLogps, but raises KeyError: 'weights'"),
+    "taken": (other(name="dpo"), r"name of Other must be one that no registered loss has, got 'dpo'"),
+    "two words": (other(name="my loss"), r"name of Other must be one word .*, got 'my loss'"),
+    "two lines": (other(equation="a\nb"), r"equation of Other must be one line of text, got 'a\\nb'"),
+    "no truth": (other(antisymmetric="no"), r"antisymmetric of Other must be True or False, got 'no'"),
+    "reduced": (other(__call__=lambda self, logps: logps.win.mean()), r".* here of shape \(8, 25\), got shape \(\)"),
+    "no tensor": (other(__call__=lambda self, logps: 1.0), r"Other must return a loss per pair, .* got float"),
+    "fails": (other(__call__=fails), r"Other must take a PairLogps, but raises KeyError: 'weights'"),
     "not finite": (
-        hinge(__call__=lambda self, logps: (logps.win_logratio - logps.lose_logratio).log()),
+        other(__call__=lambda self, logps: (logps.win_logratio - logps.lose_logratio).log()),
         r"Other must be finite at π = π_ref, got -inf",
     ),
     "cannot be antisymmetric": (
-        hinge(antisymmetric=True),
+        other(antisymmetric=True),
         r"antisymmetric of Other must be False: only a LogisticLoss",
     ),
     "is not antisymmetric": (
@@ -256,19 +256,19 @@ REFUSED = {
         r"start_value of Other must be its loss at π = π_ref, 1\.313\d+, got 0\.693\d+",
     ),
     "no weights": (
-        hinge(weight_range=(1, 0)),
+        other(weight_range=(1, 0)),
         r"weight_range of Other must be two numbers .* got \(1, 0\)",
     ),
     "other weights": (
         logistic(weight_range=(0.5, 0.5)),
         r"weight_range of Other must hold λ_w .* 0\.3333",
     ),
-    "no range": (hinge(weight_range=5), r"weight_range of Other must be two numbers .* got 5"),
+    "no range": (other(weight_range=5), r"weight_range of Other must be two numbers .* got 5"),
     "a range of texts": (
-        hinge(weight_range=("a", "b")),
+        other(weight_range=("a", "b")),
         r"weight_range of Other must be two numbers .* got \('a', 'b'\)",
     ),
-    "no number at the start": (hinge(start_value="1"), r"start_value of Other must be its loss at .* 1\.0, got '1'"),
+    "no number at the start": (other(start_value="1"), r"start_value of Other must be its loss at .* 1\.0, got '1'"),
     "not constant": (
         logistic(
             margin=lambda self, logps: logps.win_logratio * logps.lose_logratio.exp() - logps.lose_logratio,
@@ -277,31 +277,34 @@ REFUSED = {
         ),
         r"constant_weight of Other must be False: λ_w varies, from 0",
     ),
-    "no yes": (hinge(bounded_below="yes"), r"bounded_below of Other must be True or False, got 'yes'"),
-    "an equation that is a number": (hinge(start_equation=5), r"start_equation of Other must be a line of text"),
+    "no yes": (other(bounded_below="yes"), r"bounded_below of Other must be True or False, got 'yes'"),
+    "an equation that is a number": (other(start_equation=5), r"start_equation of Other must be a line of text"),
     "no slopes": (
-        hinge(__call__=lambda self, logps: (logps.win > logps.lose).double()),
+        other(__call__=lambda self, logps: (logps.win > logps.lose).double()),
         r"Other must have slopes in log π, but autograd raises RuntimeError: element 0",
     ),
     "changes its pairs": (
-        hinge(__call__=lambda self, logps: logps.win.mul_(2)),
+        other(__call__=lambda self, logps: logps.win.mul_(2)),
         r"Other must have slopes in log π, but autograd raises RuntimeError: a leaf Variable",
     ),
-    "a path": (hinge(name="../other"), r"name of Other must be one word .*, got '\.\./other'"),
-    "an unknown type": (hinge(__annotations__={"beta": "flaot"}), r"annotations of Other must be types, but NameError"),
+    "a path": (other(name="../other"), r"name of Other must be one word .*, got '\.\./other'"),
+    "an unknown type": (
+        other(__annotations__={"beta": "flaot"}),
+        r"annotations of Other must be types, but NameError",
+    ),
     "a text to set": (
-        hinge(__annotations__={"beta": float, "kind": str}, kind="a"),
+        other(__annotations__={"beta": float, "kind": str}, kind="a"),
         r"kind of Other must be a float, int or bool, got <class 'str'>",
     ),
     "no default number": (
-        hinge(__annotations__={"beta": float, "width": float}, width=math.nan),
+        other(__annotations__={"beta": float, "width": float}, width=math.nan),
         r"width of Other must have a finite number as its default, got nan",
     ),
     "no slider": (
-        hinge(beta=field(default=1.0, metadata={"slider": 3})),
+        other(beta=field(default=1.0, metadata={"slider": 3})),
         r"slider of beta of Other must be a SliderRange\(low, high, step\), got 3",
     ),
-    "no look": (hinge(look="red"), r"look of Other must be a Look\(color, linestyle, marker\), got 'red'"),
+    "no look": (other(look="red"), r"look of Other must be a Look\(color, linestyle, marker\), got 'red'"),
 }
 
 
@@ -315,8 +318,8 @@ def test_a_loss_that_owes_something_is_refused_in_one_line_and_stays_out(loss, m
 
 
 def test_a_loss_may_state_its_facts(registered):
-    stated = hinge(
-        label="Mine", start_value=1.0, start_equation="1", weight_range=(0.5, 0.5), look=Look("red", "-", "o")
+    stated = other(
+        label="Mine", start_value=1.0, start_equation="1", weight_range=(2 / 3, 2 / 3), look=Look("red", "-", "o")
     )
     registered(stated)
     assert (pair_loss("other").label, pair_loss("other").constant_weight) == ("Mine", True)
@@ -329,7 +332,7 @@ def test_a_hyper_parameter_named_like_another_option_is_refused_where_both_are_a
 
     from gradlab.sweeps.settings_frame import check_settings
 
-    registered(hinge(__annotations__={name: float}, **{name: 1.0}, __call__=lambda self, logps: -logps.win_logratio))
+    registered(other(__annotations__={name: float}, **{name: 1.0}, __call__=lambda self, logps: -logps.win_logratio))
     message = f"{name} of other must have another name, since a setting is called {name}"
     with pytest.raises(ValueError, match=f"^{message}$"):
         check_settings(pd.DataFrame({"loss": ["dpo"]}))
@@ -338,7 +341,7 @@ def test_a_hyper_parameter_named_like_another_option_is_refused_where_both_are_a
 
 
 def test_a_loss_that_is_called_like_a_part_of_a_run_is_no_loss_of_a_run(registered):
-    registered(hinge(name="reference"))
+    registered(other(name="reference"))
     with pytest.raises(
         ValueError, match=r"^loss must have another name than sft, reference, ppo, cache, .*'reference'"
     ):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from own_losses import Hinge
+from own_losses import Lopsided
 
 from gradlab import cli
 from gradlab.cli import lab_command
@@ -82,7 +82,7 @@ def test_there_are_the_promised_blocks():
 
 
 def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
-    assert inspect.getsource(Hinge) in blocks("python")[2]
+    assert inspect.getsource(Lopsided) in blocks("python")[2]
 
 
 @pytest.mark.parametrize(

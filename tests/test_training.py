@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_losses import EVERY_LOSS, Hinge, SquaredMargin, every_loss
+from own_losses import EVERY_LOSS, Lopsided, SquaredMargin, every_loss
 
 from gradlab.lab import metrics, runs
 from gradlab.lab.descent import recorded_steps
@@ -652,7 +652,7 @@ def test_a_bad_argument_is_refused_in_one_line_with_its_name_and_value(arguments
 
 
 def test_antisymmetry_is_believed_of_a_logistic_loss_only():
-    class Pretender(Hinge):
+    class Pretender(Lopsided):
         antisymmetric = True
 
     with pytest.raises(ValueError, match=r"^antisymmetric must be False of .*Pretender\(beta=2\.0\): .*$") as error:

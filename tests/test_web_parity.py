@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from node import needs_node, node
-from own_losses import Hinge, SquaredMargin
+from own_losses import Lopsided, SquaredMargin
 from small_worlds import WORLDS
 
 from gradlab.lab.engine.webassembly import training_kernel
@@ -22,7 +22,7 @@ pytestmark = needs_node
 POLICIES = {"free": FreeLogits(), "shared": RadialBasis(4)}
 OPTIMIZERS = {"adam": 0.01, "gd": 0.5}
 DTYPES = {"float64": 1e-10, "float32": 1e-5}  # how far apart probabilities may be after 200 steps
-OWN = {"README's hinge": Hinge(), "squared": SquaredMargin()}
+OWN = {"README's lopsided": Lopsided(), "squared": SquaredMargin()}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 import llvmlite.binding as llvm
 import pytest
 import torch
-from own_losses import Hinge, SquaredMargin, every_loss
+from own_losses import Lopsided, SquaredMargin, every_loss
 
 from gradlab.experiments.methods import PermutedBalancedDPO
 from gradlab.lab.engine import NotFusable, webassembly
@@ -72,7 +72,7 @@ def test_a_record_says_all_that_a_caller_needs():
 @needs_node
 @pytest.mark.parametrize(
     ("losses", "recipes"),
-    [([DPO()], [Training()]), pytest.param([DPO(), Hinge(), SquaredMargin()], RECIPES, marks=pytest.mark.slow)],
+    [([DPO()], [Training()]), pytest.param([DPO(), Lopsided(), SquaredMargin()], RECIPES, marks=pytest.mark.slow)],
     ids=["one", "many"],
 )
 def test_node_finds_every_module_valid_with_one_import_and_one_export(losses, recipes):
@@ -104,7 +104,7 @@ MOVED = {
     "nbdpo": NaiveBalancedDPO(2.0, 1.5),
     "nbdpo-symmetric": NaiveBalancedDPO(2.0, 1.5, symmetric=True),
     "fixed-weight": FixedWeightDPO(2.0, 0.5),
-    "hinge": Hinge(2.0),
+    "lopsided": Lopsided(2.0),
 }
 
 
@@ -120,7 +120,7 @@ def test_laws_give_the_constants_of_a_loss_at_any_hyper_parameters(loss, dtype):
     assert [law.at(at) for law in found] == pytest.approx(constants, rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", [DPO, Hinge])
+@pytest.mark.parametrize("kind", [DPO, Lopsided])
 def test_a_whole_number_in_a_field_of_real_numbers_can_be_moved_too(kind):
     assert laws(kind(3), torch.float64) == laws(kind(3.0), torch.float64)
     assert laws(kind(3), torch.float64)[2] == {"beta": 3.0}
