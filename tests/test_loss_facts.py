@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass, field, is_dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from gradlab.losses import (
     slopes,
     unregister_loss,
 )
-from gradlab.losses.registry import FAMILIES, definition
+from gradlab.losses.registry import FAMILIES, definition, measured_start
 
 KNOWN = {name: make() for name, make in PAIR_LOSSES.items()} | {
     "nbdpo, clip 2": NaiveBalancedDPO(clip=2.0),
@@ -42,42 +43,79 @@ every_known_loss = pytest.mark.parametrize("loss", KNOWN.values(), ids=KNOWN)
 
 
 def pairs_of(win, lose, away=1.0):
-    win, lose = torch.tensor(win, dtype=torch.float64), torch.tensor(lose, dtype=torch.float64)
-    return PairLogps(win, lose, win - away, lose)
+    """Pairs with h_w = away and h_l = 0, of 3 and 5 tokens."""
+    win, lose, *lengths = (torch.tensor(side, dtype=torch.float64) for side in (win, lose, 3, 5))
+    return PairLogps(win, lose, win - away, lose, *lengths)
 
 
 @every_known_loss
 def test_the_start_is_the_loss_at_the_reference(loss):
     value = loss(pairs_of([-5.0, -50.0, -3.1], [-50.0, -5.0, -3.0], away=0.0))
-    assert value.tolist() == pytest.approx([loss.start_value] * 3, rel=1e-12)
+    if loss.start_value is None:  # it differs from pair to pair
+        assert measured_start(loss) is None
+    else:
+        assert value.tolist() == pytest.approx([loss.start_value] * 3, rel=1e-12)
+
+
+FAR = [-1e300, -1e150, -1e75, -1e9, -50.0, -5.0, -3.1, -3.0, -1e-9]  # nats
+
+
+def far_pairs(log_ratios=(0.0,)):
+    """Pairs of all log-probabilities in FAR, with h_w and h_l out of these, of 1 to 999 tokens."""
+    sides = torch.tensor(list(product(FAR, FAR, log_ratios, log_ratios, [1, 999], [1, 999])), dtype=torch.float64).T
+    return PairLogps(sides[0], sides[1], sides[0] - sides[2], sides[1] - sides[3], *sides[4:])
 
 
 @every_known_loss
-def test_the_weight_has_the_range_that_is_stated_and_comes_to_its_ends(loss):
-    far = pairs_of([-5.0, -50.0, -3.1, -3.0, -1e-9, -1e9], [-50.0, -5.0, -3.0, -3.0, -1e9, -1e-9], away=0.25)
-    win, lose = (side.abs() for side in slopes(differentiated(loss), far))
+def test_the_weight_stays_within_the_range_that_is_stated(loss):
+    win, lose = (side.abs() for side in slopes(differentiated(loss), far_pairs([-9.0, -0.25, 0.0, 0.25, 9.0])))
     weight = (win / (win + lose))[win + lose > 0]
     least, most = loss.weight_range
     assert weight.min() >= least - 1e-9
     assert weight.max() <= most + 1e-9
-    if not isinstance(loss, Lopsided):  # which states no range
-        assert (weight.min().item(), weight.max().item()) == pytest.approx((least, most), abs=1e-9)
     assert loss.constant_weight == (least == most)
 
 
 @every_known_loss
+def test_the_weight_of_a_logistic_loss_comes_to_the_ends_of_its_range(loss):
+    if not isinstance(loss, LogisticLoss) or loss.needs_lengths:
+        pytest.skip("its weights depend on more than log-probabilities")
+    win, lose = (side.abs() for side in slopes(loss.margin, far_pairs()))
+    weight = win / (win + lose)
+    assert (weight.min().item(), weight.max().item()) == pytest.approx(loss.weight_range, abs=1e-9)
+
+
+@every_known_loss
+def test_a_side_is_pushed_against_its_label_somewhere_exactly_where_that_is_stated(loss):
+    reach = torch.logspace(-2, 4, 49, dtype=torch.float64)
+    ratios = torch.cat([-reach, torch.zeros(1), reach])
+    win, lose = (sides.flatten() for sides in torch.meshgrid(ratios, ratios, indexing="ij"))
+    policy = torch.full_like(win, -2.0), torch.full_like(win, -3.0)
+    for lengths in ((3, 5), (40, 7)):
+        pairs = PairLogps(*policy, policy[0] - win, policy[1] - lose, *(torch.tensor(length) for length in lengths))
+        win_slope, lose_slope = slopes(loss, pairs)
+        assert bool((win_slope > 0).any()) is loss.winner_down
+        assert bool((lose_slope < 0).any()) is loss.loser_up
+
+
+@every_known_loss
 def test_bounds_are_those_of_the_values(loss):
-    far = torch.tensor([-1e8, 1e8], dtype=torch.float64)
-    none = torch.full((2,), -1.0, dtype=torch.float64)
-    values = loss(PairLogps(none, none, none - far, none))
-    assert bool(values.min() > -1e3) is loss.bounded_below
-    assert bool(values.max() < 1e3) is loss.bounded_above
-    assert not loss.logistic or values.min() >= 0
+    def most(reach):
+        """The largest and the least value of pairs with log-ratios as large as this."""
+        sides = torch.tensor(list(product([-reach, 0.0, reach], repeat=2)), dtype=torch.float64).T
+        none, lengths = torch.full_like(sides[0], -1.0), torch.full_like(sides[0], 7.0)
+        values = loss(PairLogps(none, none, none - sides[0], none - sides[1], lengths, lengths))
+        return values.max(), -values.min()
+
+    for nearer, farther, bounded in zip(most(1e9), most(1e12), (loss.bounded_above, loss.bounded_below), strict=True):
+        assert bool(farther <= nearer + 1e-6) is bounded  # even log |m| grows by more
+    assert not loss.logistic or -farther >= 0
 
 
 def test_only_what_is_made_of_log_sigma_is_called_logistic():
-    assert {name for name, loss in KNOWN.items() if not loss.logistic} - {"lopsided"} == {"ipo", "ipo 0.1"}
-    assert all(loss.start_value == math.log(2) for loss in KNOWN.values() if loss.logistic)
+    losses = {name: loss for name, loss in KNOWN.items() if loss.logistic and not isinstance(loss, LogisticLoss)}
+    assert set(losses) == {"cdpo"}
+    assert all(loss.start_value >= math.log(2) - 1e-12 for loss in KNOWN.values() if loss.logistic)
 
 
 def test_every_loss_of_a_family_is_registered_and_no_name_is_taken_twice():

@@ -45,12 +45,14 @@ def pairs_of(draw, logps=log_probs):
 
 
 def at(win, lose, ref_win=-2.0, ref_lose=-2.0, dtype=torch.float64):
-    return PairLogps(*(torch.as_tensor(value, dtype=dtype) for value in (win, lose, ref_win, ref_lose)))
+    """Pairs whose responses have 3 and 5 tokens."""
+    return PairLogps(*(torch.as_tensor(value, dtype=dtype) for value in (win, lose, ref_win, ref_lose, 3, 5)))
 
 
 def random_pairs(*shape, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
-    return PairLogps(*(-8 * torch.rand(shape, generator=generator, dtype=dtype) - 0.01 for _ in range(4)))
+    sides = [-8 * torch.rand(shape, generator=generator, dtype=dtype) - 0.01 for _ in range(4)]
+    return PairLogps(*sides, *(torch.randint(1, 50, shape, generator=generator) for _ in range(2)))
 
 
 def value_and_slopes(loss, logps):
@@ -165,7 +167,7 @@ def test_each_pair_is_judged_by_itself(loss):
     together = random_pairs(2, 3)
     values = loss(together)
     for index in product(range(2), range(3)):
-        alone = PairLogps(*(getattr(together, name)[index] for name in ("win", "lose", "ref_win", "ref_lose")))
+        alone = PairLogps(*(side[index] for side in vars(together).values()))
         torch.testing.assert_close(values[index], loss(alone), **EXACT)
 
 
@@ -174,7 +176,8 @@ def test_each_pair_is_judged_by_itself(loss):
 @pytest.mark.parametrize("beta", [1e-3, 1.0, 1e3])
 def test_value_and_gradient_are_finite_in_every_corner(loss, dtype, beta):
     corners = torch.tensor(list(product([-1e6, -1e3, -1.0, -1e-6, -0.0], repeat=4)), dtype=dtype).T
-    for part in value_and_slopes(with_beta(loss, beta), PairLogps(*corners)):
+    lengths = torch.tensor([[1], [1000]]).expand(2, corners.shape[1])
+    for part in value_and_slopes(with_beta(loss, beta), PairLogps(*corners, *lengths)):
         assert part.isfinite().all()
 
 
@@ -192,7 +195,7 @@ DEVICES = [
 @pytest.mark.parametrize("device", DEVICES)
 def test_in_low_precision_a_loss_and_its_gradient_are_the_exact_ones_rounded(loss, dtype, tolerance, device):
     # The log-probabilities are rounded first, so that only the loss's own arithmetic is compared.
-    rounded = [side.to(dtype) for side in vars(random_pairs(500)).values() if side is not None]
+    rounded = [side.to(dtype) for side in vars(random_pairs(500)).values()]
     # −log σ is smooth and its slope bounded. Elsewhere rounding can carry a pair along a bend, or across a kink.
     reach = 0.0 if isinstance(loss, LogisticLoss) else tolerance
     exact = around(loss, PairLogps(*(side.double() for side in rounded)), reach)
@@ -520,8 +523,7 @@ def test_shapes_that_broadcast_are_taken(shapes):
 @every_loss
 def test_slopes_are_those_of_each_pair_also_where_pairs_share_a_side(loss):
     shared = at([[-1.0], [-2.5]], [-1.5, -2.0, -3.0], -2.0, [-2.0, -1.0, -4.0])
-    sides = shared.win, shared.lose, shared.ref_win, shared.ref_lose
-    spread = PairLogps(*(side.clone() for side in torch.broadcast_tensors(*sides)))
+    spread = PairLogps(*(side.clone() for side in torch.broadcast_tensors(*vars(shared).values())))
     for found, wanted in zip(slopes(loss, shared), value_and_slopes(loss, spread)[1:], strict=True):
         assert found.shape == (2, 3)
         assert torch.equal(found, wanted)
@@ -552,9 +554,10 @@ def test_hyper_parameters_reach_the_loss():
 
 def test_the_menu_has_every_hyper_parameter_with_its_type_and_the_defaults_of_its_owners():
     menu = hyper_parameters()
-    assert list(menu["beta"].defaults) == list(PAIR_LOSSES)
+    assert list(menu["beta"].defaults) == [name for name, make in PAIR_LOSSES.items() if hasattr(make(), "beta")]
     assert menu["clip"] == (float, {"nbdpo": 0.5, "nbdpo-symmetric": 0.5}, (0.05, 2.0, 0.05, False))
-    assert menu["label_smoothing"] == (float, {"cdpo": 0.1}, (0.0, 0.45, 0.05, False))
+    assert menu["label_smoothing"].defaults.items() >= {"cdpo": 0.1, "robust": 0.1}.items()
+    assert menu["label_smoothing"].slider == (0.0, 0.45, 0.05, False)
     for name, make in PAIR_LOSSES.items():
         assert pair_loss(name, **{key: of.defaults[name] for key, of in menu.items() if name in of.defaults}) == make()
 

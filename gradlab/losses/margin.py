@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradlab.checks import between, keep_plain, positive
-from gradlab.losses.facts import BETA_RANGE, Facts, Look, SliderRange, with_slider
+from gradlab.losses.facts import BETA_RANGE, Facts, Look, Shipped, SliderRange, with_slider
 from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps
 
 
@@ -117,5 +117,74 @@ class IPO(Facts):
         return (logps.win_logratio - logps.lose_logratio - 1 / (2 * self.beta)).square()
 
 
+class _OfMargin(Facts):
+    """The facts of a function of m = β(h_w − h_l) alone: its slopes in log π differ only in their sign."""
+
+    antisymmetric = False
+    rho = "1"
+    weight_range = (0.5, 0.5)
+    constant_weight = True
+
+    def __post_init__(self) -> None:
+        keep_plain(self, beta=positive("beta", self.beta))  # type: ignore[attr-defined]
+
+    def _margin(self, logps: PairLogps) -> Tensor:
+        return self.beta * (logps.win_logratio - logps.lose_logratio)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class RobustDPO(_OfMargin):
+    """[−(1 − ε) log σ(m) + ε log σ(−m)]/(1 − 2ε): DPO's loss of true labels, in expectation over labels with noise.
+
+    beta             β > 0 (stated: 0.1).
+    label_smoothing  ε in [0, ½) (stated: 0.1); 0 is DPO, exactly. For ε > 0 the loss falls without end in m.
+
+    Source: Chowdhury et al. 2024 (arXiv 2403.00409), the unbiased loss of section 3.
+    """
+
+    beta: float = with_slider(0.1, BETA_RANGE)
+    label_smoothing: float = with_slider(0.1, SliderRange(0.0, 0.45, 0.05))
+
+    name = "robust"
+    label = "robust DPO"
+    equation = "[−(1 − ε) log σ(m) + ε log σ(−m)]/(1 − 2ε),  m = β(h_w − h_l),  ε = label_smoothing"
+    source = "Chowdhury et al. 2024, arXiv 2403.00409"
+    start_value = math.log(2)
+    start_equation = "ln 2"
+    published = MappingProxyType({"beta": 0.1, "label_smoothing": 0.1})
+    shipped = (
+        Shipped(
+            "trl 1.16.0", 'loss_type="robust"', MappingProxyType({"beta": 0.1, "label_smoothing": 0.0}),
+            "The default ε of 0 is DPO; an ε outside of [0, ½) only warns.",
+        ),
+    )  # fmt: skip
+    notes = (
+        "For ε > 0 the loss is unbounded below: it tends to −εm/(1 − 2ε), and its slope in m to −ε/(1 − 2ε), not to 0.",
+        "oxRL 2a2bd5d (May 2026) adds both terms of robust_dpo where the paper subtracts: cDPO divided by 1 − 2ε.",
+    )
+    look = Look("#A6761D", "--", "X")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        smoothing = between("label_smoothing", self.label_smoothing, 0, 0.5, open_high=True)
+        keep_plain(self, label_smoothing=smoothing)
+
+    @property
+    def logistic(self) -> bool:
+        """Return whether ε = 0: elsewhere a term −log σ has a negative weight."""
+        return self.label_smoothing == 0
+
+    @property
+    def bounded_below(self) -> bool:
+        """Return whether ε = 0."""
+        return self.label_smoothing == 0
+
+    def __call__(self, logps: PairLogps) -> Tensor:
+        """Return the loss of each pair, in nats; ln 2 at the reference."""
+        margin, smoothing = self._margin(logps), self.label_smoothing
+        # log σ(−m) = log σ(m) − m, so that no large terms cancel.
+        return -F.logsigmoid(margin) - (smoothing / (1 - 2 * smoothing)) * margin
+
+
 FAMILY = "margin"
-LOSSES: tuple[Callable[..., KnownLoss], ...] = (DPO, ConservativeDPO, IPO)  # registered, each under its name
+LOSSES: tuple[Callable[..., KnownLoss], ...] = (DPO, ConservativeDPO, RobustDPO, IPO)  # registered, each under its name
