@@ -634,7 +634,7 @@ def test_noise_is_not_overfitting():
 def test_the_samples_have_no_problem_but_both_sides_fall(path):
     assert len(SAMPLES) == 3
     log = read_log(path)
-    assert found(log) == {"both-falling": "warning"}  # as the explorer's story says
+    assert found(log) == {"both-falling": "warning", "displacement": "note"}  # as the explorer's stories say
     late = log["reward_win"].tail(24).mean() / log.attrs["settings"]["beta"]
     assert f"fallen by {-late:.3g} nats" in the(log, "both-falling").what
 
@@ -910,3 +910,52 @@ def test_the_doctor_needs_no_torch():
     code = "import sys, gradlab.doctor; print({'torch', 'scipy', 'matplotlib', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+# Displacement and drift
+
+
+def falling(ratio, cosine, **columns):
+    """A log whose winners fall; every tenth step compares the sides."""
+    seen = np.arange(STEPS) % EVERY == 0
+    fall = np.linspace(0, 30, STEPS)
+    sides = {"grad_norm_win": 2.0 * ratio, "grad_norm_lose": 2.0, "grad_cosine": cosine}
+    log = changed(reward_win=-0.1 * fall, reward_lose=-0.3 * fall)
+    return changed(log, **{name: np.where(seen, value, np.nan) for name, value in sides.items()}, **columns)
+
+
+def test_winners_that_fall_below_the_band_are_displaced_and_others_drift():
+    log = falling(ratio=0.6, cosine=-0.8)
+    assert found(log)["displacement"] == "warning"
+    assert "In 20 of the 20 steps" in the(log, "displacement").what
+    assert "2604.18239" in the(log, "displacement").what
+    drift = falling(ratio=0.9, cosine=-0.8)
+    assert found(drift)["displacement"] == "note"
+    assert "in 20 of the 20 steps" in the(drift, "displacement").what
+    assert "It is drift" in the(drift, "displacement").what
+    half = np.where(np.arange(STEPS) < STEPS // 2, 0.6, 0.9)
+    assert found(falling(ratio=half, cosine=-0.8))["displacement"] == "warning"
+    third = np.where(np.arange(STEPS) < STEPS // 3, 0.6, 0.9)
+    assert found(falling(ratio=third, cosine=-0.8))["displacement"] == "note"
+
+
+def test_winners_that_rise_are_not_displaced_whatever_the_band_says():
+    log = changed(grad_norm_win=0.1, grad_norm_lose=1.0, grad_cosine=-0.9)
+    assert "displacement" not in found(log)
+    assert "displacement" not in unjudged(healthy())
+
+
+def test_without_both_sides_a_fall_cannot_be_told_from_a_displacement():
+    log = falling(ratio=0.6, cosine=-0.8).drop(columns="grad_cosine")
+    log.attrs = healthy().attrs
+    assert "grad_cosine in 0 steps" in unjudged(log)["displacement"]
+    odd = falling(ratio=0.6, cosine=-0.8, slope_win=0.05)  # the winners are pushed down on purpose
+    assert "slopes of the usual signs" in unjudged(odd)["displacement"]
+    broken = falling(ratio=0.0, cosine=7.0)
+    assert "displacement" in unjudged(broken)
+
+
+def test_what_really_happened_stands_beside_the_band():
+    log = falling(ratio=0.9, cosine=-0.8, delta_win=-0.01)
+    assert "moved as the band says in 0% of 20 steps" in the(log, "displacement").what
+    assert "moved as the band says" not in the(falling(ratio=0.9, cosine=-0.8), "displacement").what

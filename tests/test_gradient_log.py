@@ -11,6 +11,7 @@ from own_losses import every_loss
 from gradlab.lab.fit import fit
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
 from gradlab.lab.policy import FREE_LOGITS, RadialBasis, log_policy
+from gradlab.lab.training import Training
 from gradlab.lab.world import draw_pairs, exact_pairs, gaussian_world
 from gradlab.losses import DPO, BalancedDPO, FixedWeightDPO, PairLogps, balanced_weights
 
@@ -152,3 +153,17 @@ def test_the_log_does_not_depend_on_what_else_is_recorded():
     settings = {"learning_rate": 0.2, "steps": 40, "gradients": True, "seed": [3, 4]}
     sparse, dense = (fit(worlds(), BalancedDPO(), record=record, **settings) for record in (1, 1000))
     pd.testing.assert_frame_equal(sparse.gradients, dense.gradients, check_exact=True)
+
+
+@pytest.mark.parametrize("policy", ["free", "shared"])
+def test_the_cosine_is_that_of_the_two_sides_gradients(policy):
+    world = gaussian_world(3, 6, seed=4)
+    fitted = fit(world, BalancedDPO(2.0), policy=policy, steps=3, record=2, gradients=True, optimizer="gd")
+    log = fitted.gradients
+    features = torch.as_tensor(Training(policy=policy).features(world.responses))
+    for row in log[log["step"] == log["step"].min()].head(8).itertuples():
+        theta = torch.zeros(features.shape[1], dtype=torch.float64, requires_grad=True)
+        logp = torch.log_softmax(features @ theta, 0)  # at the start: the uniform reference
+        sides = [torch.autograd.grad(logp[side], theta, retain_graph=True)[0] for side in (row.win, row.lose)]
+        cosine = -torch.nn.functional.cosine_similarity(*sides, dim=0)  # the slopes' signs are opposite
+        assert row.grad_cosine == pytest.approx(float(cosine), abs=1e-12)

@@ -278,7 +278,7 @@ def test_the_message_of_a_long_log_stays_small_and_no_spike_is_lost(explorer, tm
 def test_charts_say_what_is_smoothed_cut_and_read(explorer):
     explorer.set(smoothing=0.5, first=25, last=75, guess="shown")
     strip, *panels = shown(explorer)
-    assert len(panels) == 8
+    assert len(panels) == 9
     assert {chart.link for chart in (strip, *panels)} == {"step"}
     assert {chart.x.label for chart in panels} == {"step"}
     assert all(chart.y.label for chart in panels)
@@ -334,3 +334,15 @@ def test_nothing_tells_before_the_guess(explorer):
     assert [curve.name for curve in opened.curves] == ["A w", "A l", "B w", "B l"]
     explorer.set(log_a="")
     assert explorer.outcome(explorer.result)[0] == ""
+
+
+def test_the_band_is_drawn_around_the_ratio_of_both_gradients(explorer):
+    explorer.set(guess="shown")
+    chart = next(chart for chart in shown(explorer) if "band" in chart.title)
+    log = read_log(SAMPLES["sample:dpo"]).dropna(subset=["grad_cosine"])
+    ratio, low, high = (
+        next(curve for curve in chart.curves if curve.name == f"A {name}") for name in ("r", "low", "high")
+    )
+    np.testing.assert_allclose(ratio.y, np.log(log["grad_norm_win"] / log["grad_norm_lose"]))
+    np.testing.assert_allclose(low.y, np.log(-log["grad_cosine"]))
+    np.testing.assert_allclose(high.y, -low.y, rtol=1e-12)

@@ -1,4 +1,4 @@
-"""Rules on the two responses of a pair: log-probabilities that both fall, and weights at their ends."""
+"""Rules on the two responses of a pair: log-probabilities that fall and why, and weights at their ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ import numpy as np
 from gradlab.doctor.curves import Curve, Log, tail
 from gradlab.doctor.findings import Seen, Unjudged
 from gradlab.doctor.rule import Rule, rule
-from gradlab.doctor.thresholds import DEEP_FALL, EDGE, EDGE_MOST, EDGE_PAIRS, FALL, FALL_ERRORS, FALL_REWARD, ROWS
+from gradlab.doctor.thresholds import (
+    DEEP_FALL,
+    DISPLACED,
+    EDGE,
+    EDGE_MOST,
+    EDGE_PAIRS,
+    FALL,
+    FALL_ERRORS,
+    FALL_REWARD,
+    ROWS,
+)
 
 _QUANTILES = {"win_weight_q10": 0.1, "win_weight_q50": 0.5, "win_weight_q90": 0.9}
 _WIDER = "a larger clip, or log-probabilities averaged over tokens, which differ less."
@@ -90,6 +100,80 @@ def _falls_by_logp(log: Log) -> _Falls | None:
     return _Falls(falls[0], falls[1], least, "nats", late)
 
 
+_SIDES = ("grad_norm_win", "grad_norm_lose", "grad_cosine")
+_BAND = "the band of Chen et al. 2026 (arXiv 2604.18239)"
+_LIMITS = (
+    "Of a batch the band speaks of the sum of log π weighted by slopes, not of the mean; under Adam it is an "
+    "association, since it counts with plain gradients."
+)
+
+
+@rule("displacement", "winners that fall: displacement by their losers, or drift")
+def displacement(log: Log, _: Log | None) -> Iterator[Seen]:
+    """Tell winners that the losers' gradient pushes down (R < −C) from winners that fall for other reasons."""
+    seen = _falls_by_reward(log) or _falls_by_logp(log)
+    if seen is None:
+        raise Unjudged(f"the log has neither rewards nor log-probabilities of both sides in {ROWS} rows or more")
+    if seen.win <= seen.least:
+        return
+    steps, win = band_moves(log)
+    below = int((win < 0).sum())
+    fallen = f"log π of the winners has fallen by {seen.win:.3g} {seen.unit}. "
+    limits = _realised(log, steps, win) + _LIMITS
+    if below >= DISPLACED * len(win):
+        yield Seen(
+            "warning",
+            fallen + f"In {below} of the {len(win)} steps that compare the sides, R = ‖g_w‖/‖g_l‖ lies below −C, the "
+            "negative of their cosine: there the losers' gradient moves the winners further down than their own moves "
+            f"them up. That is displacement ({_BAND}). " + limits,
+            Curve(steps, win).where(),
+            "more weight on the winners' side, until R > −C: a likelihood term for the winners (dpop, cpo, TRL's sft), "
+            "or dpo-shift; drop pairs whose two responses are nearly alike, whose C is near −1.",
+        )  # fmt: skip
+    else:
+        yield Seen(
+            "note",
+            fallen + f"Yet in {len(win) - below} of the {len(win)} steps that compare the sides, R = ‖g_w‖/‖g_l‖ lies "
+            f"above −C, the negative of their cosine: to first order, a step's own pairs raise its winners ({_BAND}). "
+            "So their losers do not explain the fall. It is drift: other steps' pairs, momentum, the optimiser's "
+            "scaling, weight decay. " + limits,
+            Curve(steps, win).where(),
+            "a lower learning rate, larger batches or fewer steps, before a loss that re-weights the two sides.",
+        )  # fmt: skip
+
+
+def band_moves(log: Log) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps that compare the sides, and R + C there: above 0 where the step should raise the winners.
+
+    Steps at which the mean slope does not pull winners up and push losers down are left out: the band is not about
+    them. Raises Unjudged where fewer than ``ROWS`` steps are left.
+    """
+    from gradlab.theory.band import side_moves  # not at the top: scipy takes a moment, and most logs lack the columns
+
+    columns = np.array([log.columns.get(name, np.full(len(log.steps), math.nan)) for name in _SIDES])
+    win, lose, cosine = columns
+    there = np.isfinite(columns).all(0) & (win > 0) & (lose > 0) & (np.abs(cosine) <= 1)
+    for name, sign in (("slope_win", -1), ("slope_lose", 1)):
+        if name in log.columns:
+            there &= ~(sign * log.columns[name] < 0)
+    if there.sum() < ROWS:
+        raise Unjudged(
+            f"the log has {', '.join(_SIDES)} in {int(there.sum())} steps with slopes of the usual signs; {ROWS} are "
+            "needed (gradlab train: --log.sides-every)"
+        )
+    return log.steps[there], side_moves(win[there], lose[there], cosine[there])[0]
+
+
+def _realised(log: Log, steps: np.ndarray, win: np.ndarray) -> str:
+    """Return how often the winners' mean log π moved as the band says, in words; "" where the log does not tell."""
+    curve = log.curve("delta_win")
+    common, mine, theirs = np.intersect1d(steps, curve.steps, return_indices=True)
+    if len(common) < ROWS:
+        return ""
+    agree = float(((win[mine] > 0) == (curve.values[theirs] > 0)).mean())
+    return f"The mean log π of a step's winners moved as the band says in {agree:.0%} of {len(common)} steps. "
+
+
 @rule("weight-at-edge", "λ_w at its floor or ceiling")
 def weight_at_edge(log: Log, _: Log | None) -> Iterator[Seen]:
     """Find weights λ_w at an end of their range for most of the pairs."""
@@ -144,4 +228,4 @@ def _late(log: Log, name: str) -> float:
     return float(log.curve(name).late().values.mean())
 
 
-RULES: tuple[Rule, ...] = (both_falling, weight_at_edge)
+RULES: tuple[Rule, ...] = (both_falling, displacement, weight_at_edge)

@@ -24,6 +24,8 @@ FALL_REWARD = 0.1  # the same in rewards where β is not known: TRL's β is 0.1
 DEEP_FALL = 0.1  # share of |log π of the winners|: from here on the text they stand for changes visibly
 FALL_ERRORS = 3.0  # standard errors: log-probabilities vary from batch to batch with the length of the responses
 
+DISPLACED = 0.5  # share of the compared steps below the band from which the losers' side counts as the cause
+
 # Gain on held-out pairs, and its loss.
 GAIN_ACCURACY = 0.02  # an accuracy is above another from here on, or from 2 standard errors if those are larger
 SEEN = 0.1  # so many of the held-out pairs have prompts that are trained on too: their accuracy says little

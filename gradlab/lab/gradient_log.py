@@ -31,7 +31,8 @@ def gradient_log(
 
     Columns, in nats and natural logarithms: ``log_win``, ``log_lose`` (log π of both sides); ``log_prob_ratio``
     (of ∂L/∂π, see losses); ``win_weight`` (share of the winner in |∂m/∂log π_w| + |∂m/∂log π_l|: λ_w of
-    Balanced-DPO, ½ of DPO); ``grad_norm_win``, ``grad_norm_lose`` (‖∂L/∂log π · ∇_θ log π‖ of this pair);
+    Balanced-DPO, ½ of DPO); ``grad_norm_win``, ``grad_norm_lose`` (‖∂L/∂log π · ∇_θ log π‖ of this pair) and
+    ``grad_cosine``, the cosine of these two gradients (see ``gradlab.theory.side_moves``; NaN where one is 0);
     ``side_norm_win``, ``side_norm_lose`` (the same norm for the winning and the losing side of all pairs of the
     prompt); ``delta_win``, ``delta_lose`` (realised change of log π in the next step of training).
     """
@@ -46,7 +47,8 @@ def gradient_log(
             logp, later = before[index, run], after[index, run]
             logps = PairLogps(logp[prompt, win], logp[prompt, lose], ref[prompt, win], ref[prompt, lose])
             win_slope, lose_slope = slopes(loss, logps)
-            scores = _score_norms(logp, features)
+            score = _scores(logp, features)
+            norm = score.norm(dim=-1)
             side_win, side_lose = _side_norms(loss, logp, ref, pair_weights, features)
             inside = slopes(differentiated(loss), logps)
             columns = {
@@ -54,8 +56,9 @@ def gradient_log(
                 "log_win": logps.win, "log_lose": logps.lose,
                 "log_prob_ratio": log_prob_ratio(loss, logps),
                 "win_weight": inside[0].abs() / (inside[0].abs() + inside[1].abs()),
-                "grad_norm_win": win_slope.abs() * scores[prompt, win],
-                "grad_norm_lose": lose_slope.abs() * scores[prompt, lose],
+                "grad_norm_win": win_slope.abs() * norm[prompt, win],
+                "grad_norm_lose": lose_slope.abs() * norm[prompt, lose],
+                "grad_cosine": win_slope.sign() * lose_slope.sign() * _cosine(score[prompt, win], score[prompt, lose]),
                 "side_norm_win": side_win[prompt], "side_norm_lose": side_lose[prompt],
                 "delta_win": later[prompt, win] - logps.win, "delta_lose": later[prompt, lose] - logps.lose,
             }  # fmt: skip
@@ -71,10 +74,15 @@ def _sample(weights: np.ndarray, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.as_tensor(prompt), torch.as_tensor(win), torch.as_tensor(lose)
 
 
-def _score_norms(logp: Tensor, features: Tensor) -> Tensor:
-    """Return ‖∇_θ log π_y‖ of every response, (X, Y)."""
+def _scores(logp: Tensor, features: Tensor) -> Tensor:
+    """Return ∇_θ log π_y of every response, (X, Y, K)."""
     mean = logp.exp() @ features
-    return (features - mean[:, None, :]).norm(dim=-1)
+    return features - mean[:, None, :]
+
+
+def _cosine(win: Tensor, lose: Tensor) -> Tensor:
+    """Return the cosine of two gradients (N, K), (N,); NaN where one is 0."""
+    return ((win * lose).sum(-1) / (win.norm(dim=-1) * lose.norm(dim=-1))).clamp(-1, 1)
 
 
 def _side_norms(

@@ -3,6 +3,7 @@
 The tests can therefore compare two routes: each closed form here, and autograd through ``gradlab.losses``.
 """
 
+from gradlab.theory.band import disentanglement_band, side_moves
 from gradlab.theory.changes import (
     first_order_change,
     gradient_cosines,
@@ -42,6 +43,7 @@ __all__ = [
     "bdpo_weight",
     "bdpo_weight_limit",
     "covariance_gap",
+    "disentanglement_band",
     "dpo_log_rho",
     "dpo_weight",
     "dpo_weight_limit",
@@ -64,5 +66,6 @@ __all__ = [
     "product_noise",
     "realised_change",
     "share_corrected",
+    "side_moves",
     "variance_ratio",
 ]

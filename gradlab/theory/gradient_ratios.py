@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradlab.checks import between, positive
-from gradlab.theory.inputs import Array, finite, log_probabilities, numbers
+from gradlab.theory.inputs import Array, finite, log_probabilities, numbers, same_shapes
 
 
 def dpo_log_rho(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
@@ -50,7 +50,7 @@ def in_probabilities(log_rho: ArrayLike, log_win: ArrayLike, log_lose: ArrayLike
     """Return log(|∂L/∂π_w| / |∂L/∂π_l|) = log ρ + log π_l − log π_w, from log ρ (which may be ±∞)."""
     log_win, log_lose = _pair(log_win, log_lose)
     log_rho = numbers("log_rho", log_rho)
-    _broadcast(log_rho=log_rho, log_win=log_win, log_lose=log_lose)
+    same_shapes(log_rho=log_rho, log_win=log_win, log_lose=log_lose)
     return log_rho + (log_lose - log_win)
 
 
@@ -61,7 +61,7 @@ def share_corrected(log_prob_ratio: ArrayLike, log_win: ArrayLike, log_lose: Arr
     """
     log_win, log_lose = _pair(log_win, log_lose)
     log_prob_ratio = numbers("log_prob_ratio", log_prob_ratio)
-    _broadcast(log_prob_ratio=log_prob_ratio, log_win=log_win, log_lose=log_lose)
+    same_shapes(log_prob_ratio=log_prob_ratio, log_win=log_win, log_lose=log_lose)
     imbalance = np.abs(log_lose - log_win)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = 1 - np.abs(log_prob_ratio) / imbalance
@@ -75,7 +75,7 @@ def logarithmic_mean(a: ArrayLike, b: ArrayLike) -> Array:
     (a + b)/2. Raises ValueError for numbers that are negative or not finite.
     """
     a, b = finite("a", a), finite("b", b)
-    _broadcast(a=a, b=b)
+    same_shapes(a=a, b=b)
     for name, values in (("a", a), ("b", b)):
         if (values < 0).any():
             raise ValueError(f"{name} must be ≥ 0, got {values.min():.6g}")
@@ -103,13 +103,5 @@ def bdpo_share_corrected(log_win: ArrayLike, log_lose: ArrayLike) -> Array:
 
 def _pair(log_win: ArrayLike, log_lose: ArrayLike) -> tuple[Array, Array]:
     win, lose = log_probabilities("log_win", log_win), log_probabilities("log_lose", log_lose)
-    _broadcast(log_win=win, log_lose=lose)
+    same_shapes(log_win=win, log_lose=lose)
     return win, lose
-
-
-def _broadcast(**arrays: Array) -> None:
-    try:
-        np.broadcast_shapes(*(array.shape for array in arrays.values()))
-    except ValueError:
-        shapes = " and ".join(str(array.shape) for array in arrays.values())
-        raise ValueError(f"{' and '.join(arrays)} must broadcast, got shapes {shapes}") from None

@@ -63,6 +63,15 @@ def same_responses(**arrays: Array) -> None:
         raise ValueError(f"leading axes must broadcast, got {shapes}") from None
 
 
+def same_shapes(**arrays: Array) -> None:
+    """Raise ValueError for arrays whose shapes do not broadcast."""
+    try:
+        np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = " and ".join(str(array.shape) for array in arrays.values())
+        raise ValueError(f"{' and '.join(arrays)} must broadcast, got shapes {shapes}") from None
+
+
 def grid(y: ArrayLike, f: ArrayLike) -> tuple[Array, Array]:
     """Return a function sampled on a grid: y (n,) strictly increasing, f (n,), n ≥ 3."""
     y, f = finite("y", y), finite("f", f)

@@ -21,6 +21,7 @@ from gradlab.checks import one_of
 from gradlab.doctor.training_log import read_log, smoothed
 from gradlab.plotting import charts
 from gradlab.plotting.palette import CHOSEN
+from gradlab.theory import disentanglement_band
 from gradlab.widgets.controls import Controls, Line, Whole, slider
 from gradlab.widgets.explorer import PAGE, UNASKED, Explorer, Reading, Story, stamp
 from gradlab.widgets.parts import Table
@@ -28,7 +29,8 @@ from gradlab.widgets.parts import Table
 SAMPLES = {f"sample:{path.stem}": path for path in sorted((Path(__file__).parent / "samples").glob("*dpo*.jsonl"))}
 SIDES = {"A": CHOSEN[0], "B": CHOSEN[1]}
 BAND = ("win_weight_q10", "win_weight_q90")
-RATIO = "log_grad_norm_ratio"  # log ‖g_w‖ − log ‖g_l‖, the only column that is computed here
+# Columns that are computed here: log R = log ‖g_w‖ − log ‖g_l‖, and the ends of its band, see ``gradlab.theory``.
+RATIO, LOWEST, HIGHEST = "log_grad_norm_ratio", "log_lowest_ratio", "log_highest_ratio"
 LOSS = {"loss": "", "validation_loss": "v"}
 
 
@@ -49,6 +51,7 @@ PANELS = (
     Panel("slopes |∂L/∂log π|, w and l", "size", {"slope_win": "w", "slope_lose": "l"}),
     Panel("‖g_w‖, ‖g_l‖, +: ‖g_w + g_l‖", "norm",
           {"grad_norm_win": "w", "grad_norm_lose": "l", "grad_norm": "+"}),
+    Panel("log R of ‖g‖, r; its band: dashed, dotted", "nats", {RATIO: "r", LOWEST: "low", HIGHEST: "high"}),
     Panel("log winner/loser: ∂ of ∂L/∂π, g of ‖g‖", "nats", {"log_prob_ratio": "∂", RATIO: "g"}),
 )  # fmt: skip
 _CLOSED = "logp_win"  # of the chart that answers the question of the guess
@@ -157,7 +160,9 @@ class TrainingLogExplorer(Explorer):
         "sample:dpo, sample:bdpo and sample:dpo-half-beta come with gradlab; B may be empty. A file that has grown is "
         "read again when you move any control. Drag the two points of the first chart to choose the steps that the "
         "others show; a click on a finding of the doctor shows its steps. A chart says which of its columns a log "
-        "lacks. g_w and g_l are the gradients in the parameters through the winners and through the losers. The "
+        "lacks. g_w and g_l are the gradients in the parameters through the winners and through the losers, and "
+        "R = ‖g_w‖/‖g_l‖. To first order a step raises its winners where log R lies above the lower end of its band, "
+        "and lowers its losers where it lies below the upper end (Chen et al. 2026, arXiv 2604.18239). The "
         "accuracy is the share of pairs with h_w > h_l; at the first step of the samples the policy is the reference, "
         "all pairs tie, and it is 0. The table has the last values shown. Faint lines are what you "
         "pinned. Of a long log each chart has the least and the largest value of every part."
@@ -193,6 +198,12 @@ class TrainingLogExplorer(Explorer):
             "losing side has the larger gradient by many nats. The log ratio of the parameters' gradients (dashed) "
             "stays near 0: there ‖g_w‖ is about ‖g_l‖.",
             {"log_b": "", "smoothing": 0.8},
+        ),
+        Story(
+            "Displaced, or drifting?",
+            "log R stays in its band nearly always: to first order, every step's own pairs raise its winners. Their "
+            "log π falls all the same. So it is drift under AdamW from step to step, and not the losers' gradient.",
+            {"log_b": "", "smoothing": 0.0},
         ),
         Story(
             "Learned, or remembered?",
@@ -342,6 +353,10 @@ def _read(name: str) -> Read:
     if {"grad_norm_win", "grad_norm_lose"} <= set(table.columns):
         win, lose = (table[column].where(table[column] > 0) for column in ("grad_norm_win", "grad_norm_lose"))
         table[RATIO] = np.log(win) - np.log(lose)
+    if "grad_cosine" in table:
+        opposed = table["grad_cosine"].where(table["grad_cosine"].between(-1, 0, inclusive="left")).to_numpy()
+        ends = np.log(disentanglement_band(np.where(np.isnan(opposed), -1.0, opposed)))
+        table[LOWEST], table[HIGHEST] = np.where(np.isnan(opposed), math.nan, ends)  # where C ≥ 0 there are no ends
     if table.isna().all(axis=None):
         notes = [*notes, f"nothing in it can be shown: beside step, it has {_names(log)}"]
     table.attrs = {}  # pandas would copy them at every turn
