@@ -1,0 +1,143 @@
+"""The atlas as a table: one row per loss, what it states and what is measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gradlab.arrays import check_columns
+from gradlab.atlas.measure import Measured, Optimum, bounded_in_words, measured
+from gradlab.checks import shown
+from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, PairLoss, family_of, named_loss
+
+Loss = PairLoss | BatchLoss
+COLUMNS = (
+    "key", "label", "family", "convention", "source", "equation", "rho", "start", "win_slope", "lose_slope",
+    "winner_down", "loser_up", "optimum", "bounded", "lengths", "reference", "shipped",
+)  # fmt: skip
+TRAINED = {
+    "reward": "expected_utility", "kl": "kl_to_reference", "unobserved": "unobserved_mass", "win": "win_logp_change",
+    "lose": "lose_logp_change",
+}  # fmt: skip
+"""Columns of ``table`` that need trainings, by the names of the frame of trainings."""
+
+
+def table(losses: Iterable[Loss | str] | None = None, trained: pd.DataFrame | Path | str | None = None) -> pd.DataFrame:
+    """Return the atlas: one row per loss, in the order given.
+
+    losses   losses, or their names; None: every registered loss, of pairs and of batches.
+    trained  trainings, one row per run, as ``figures/data/atlas.parquet`` has them, or that file. They add the columns
+             ``reward``, ``kl``, ``unobserved``, ``win`` and ``lose``: means over the seeds with the numbers that the
+             loss's source sets; NaN for a loss without trainings.
+
+    ``start`` is the loss at π = π_ref, NaN where it differs from pair to pair. ``win_slope`` and ``lose_slope`` are
+    ∂L/∂log π_w and ∂L/∂log π_l there, for two responses of 100 tokens with one nat per token. ``bounded`` says on which
+    side the loss is bounded: below, above, both or neither. Signs and bounds are measured, those of losses of batches
+    as the loss states them. ``optimum`` is as stated, or else as it is found.
+    """
+    rows = [row(loss) for loss in losses_of(losses)]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"start": float})
+    return frame if trained is None else frame.join(_effects(trained), on="key")
+
+
+def losses_of(chosen: Iterable[Loss | str] | None) -> list[Loss]:
+    """Return losses, given as such or by name; None: every registered one. ValueError for a name that none has."""
+    if chosen is None:
+        return [make() for make in (*PAIR_LOSSES.values(), *BATCH_LOSSES.values())]
+    if isinstance(chosen, (str, PairLoss)) or not isinstance(chosen, Iterable):
+        raise ValueError(f"losses must be a list of losses or their names, got {shown(chosen)}")
+    return [named_loss(one) if isinstance(one, str) else measured(one).loss for one in chosen]
+
+
+def row(loss: Loss) -> dict[str, Any]:
+    """Return one row of the table, by column."""
+    seen = measured(loss)
+    win_slope, lose_slope = seen.start_slopes
+    down, up, bounded = _signs_and_bounds(seen)
+    return {
+        "key": loss.name, "label": getattr(loss, "label", loss.name), "family": family_of(loss),
+        "convention": getattr(loss, "convention", ""), "source": loss.source, "equation": loss.equation,
+        "rho": getattr(loss, "rho", ""), "start": seen.start, "win_slope": win_slope, "lose_slope": lose_slope,
+        "winner_down": down, "loser_up": up,
+        "optimum": getattr(loss, "optimum", "") or optimum_in_words(seen.optimum), "bounded": bounded,
+        "lengths": bool(getattr(loss, "needs_lengths", False)),
+        "reference": bool(getattr(loss, "needs_reference", True)),
+        "shipped": "; ".join(f"{one.library}: {one.key}" for one in getattr(loss, "shipped", ())),
+    }  # fmt: skip
+
+
+def _signs_and_bounds(seen: Measured) -> tuple[bool, bool, str]:
+    loss = seen.loss
+    if isinstance(loss, BatchLoss):  # measured alone, a pair does not meet the other pairs of its batch
+        return loss.winner_down, loss.loser_up, bounded_in_words(loss.bounded_below, loss.bounded_above)
+    return seen.winner_down, seen.loser_up, seen.bounded
+
+
+def optimum_in_words(optimum: Optimum | None) -> str:
+    """Return an optimum as equations, to four digits; "" for none, or for a least value that is not attained."""
+    if optimum is None or not optimum.attained:
+        return ""
+    if optimum.win is None or optimum.lose is None:
+        places = {"h_w": optimum.win, "h_l": optimum.lose, "h_w − h_l": optimum.margin}
+    else:
+        places = {"h_w": optimum.win, "h_l": optimum.lose}
+    said = [f"{name} = {place:.4g}" for name, place in places.items() if place is not None]
+    return ", ".join(said).replace("-", "−")
+
+
+def disagreements(loss: PairLoss) -> list[str]:
+    """Return what a loss states of itself and is not so, one sentence each; [] where all agrees.
+
+    Compared are ``start_value``, ``winner_down``, ``loser_up``, the bounds, ``weight_range`` and whether there is an
+    ``optimum``. A fact that the loss does not state is not compared.
+    """
+    seen = measured(loss)
+    found = []
+    for fact in ("winner_down", "loser_up"):
+        _compare(found, loss, fact, getattr(seen, fact))
+    for fact, here in zip(("bounded_below", "bounded_above"), seen.bounds, strict=True):
+        _compare(found, loss, fact, here)
+    stated = getattr(loss, "start_value", seen.start)
+    if not _is_near(stated, seen.start):
+        found.append(f"start_value of {loss.name} is stated as {stated}, and measured as {seen.start}")
+    low, high = getattr(loss, "weight_range", (0.0, 1.0))
+    least, most = seen.weight_range
+    if least < low - 1e-9 or most > high + 1e-9:
+        found.append(f"weight_range of {loss.name} is stated as {(low, high)}, and measured as {(least, most)}")
+    optimum, stated = seen.optimum, getattr(loss, "optimum", "")
+    if bool(stated) != (optimum is not None and optimum.attained) and "≥" not in stated:
+        found.append(f"optimum of {loss.name} is stated as {stated!r}, and measured as {optimum}")
+    return found
+
+
+def _is_near(stated: float | None, here: float | None) -> bool:
+    if stated is None or here is None:
+        return stated is here
+    return abs(stated - here) <= 1e-6 * (1 + abs(stated))
+
+
+def _compare(found: list[str], loss: PairLoss, fact: str, here: bool) -> None:
+    stated = getattr(loss, fact, here)
+    if stated != here:
+        found.append(f"{fact} of {loss.name} is stated as {stated}, and measured as {here}")
+
+
+def _effects(trained: pd.DataFrame | Path | str) -> pd.DataFrame:
+    """Return the means over seeds of the trainings as published, one row per loss."""
+    frame = trainings(trained)
+    chosen = frame[(frame["preset"] == "published") & (frame["factor"] == "base")]
+    means = chosen.groupby("loss")[list(TRAINED.values())].mean()
+    return means.rename(columns={name: column for column, name in TRAINED.items()})
+
+
+def trainings(trained: pd.DataFrame | Path | str) -> pd.DataFrame:
+    """Return the frame of trainings; ValueError where it lacks a column, or the file is no frame of gradlab's."""
+    if not isinstance(trained, pd.DataFrame):
+        from gradlab.store.artifacts import load_frame
+
+        trained, _ = load_frame(Path(trained))
+    check_columns("trained", trained, ("loss", "preset", "beta", "factor", "seed", *TRAINED.values()))
+    return trained

@@ -1,0 +1,161 @@
+"""The atlas measures what losses do, and what losses state of themselves is what is measured."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import gradlab as gl
+from gradlab import atlas
+from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, ConservativeDPO
+
+every_registered = pytest.mark.parametrize("name", PAIR_LOSSES)
+
+
+@dataclass(frozen=True)
+class Turning:
+    """Least at h_w = 3, h_l = −2; it turns both sides, and no fact of it is stated."""
+
+    name = "turning"
+    equation = "(h_w − 3)² + (h_l + 2)²"
+    source = "a test"
+    antisymmetric = False
+
+    def __call__(self, logps):
+        return (logps.win_logratio - 3) ** 2 + (logps.lose_logratio + 2) ** 2
+
+
+@every_registered
+def test_what_a_loss_states_of_itself_is_what_is_measured(name):
+    assert atlas.disagreements(PAIR_LOSSES[name]()) == []
+
+
+@every_registered
+def test_every_value_and_slope_of_the_atlas_is_a_number(name):
+    seen = atlas.measured(PAIR_LOSSES[name]())
+    grids = [atlas.by_probability(), atlas.by_logratio()]
+    assert all(seen.loss(grid.pairs)[grid.possible].isfinite().all() for grid in grids)
+    assert all(map(math.isfinite, seen.start_slopes))
+    field = seen.field()
+    assert np.isfinite(field.step_win).sum() == np.isfinite(field.win).sum() > 40
+
+
+def test_dpo_as_measured_is_dpo_as_it_is_known():
+    seen = atlas.measured(gl.DPO(beta=2.0))
+    assert seen.start == pytest.approx(math.log(2))
+    assert seen.start_slopes == pytest.approx((-1.0, 1.0))
+    assert (seen.winner_down, seen.loser_up, seen.bounded, seen.optimum) == (False, False, "below", None)
+    assert np.nanmax(np.abs(seen.log_ratio())) == 0
+    assert all(np.nanmin(side) == np.nanmax(side) == at for side, at in zip(seen.moves(), (1, -1), strict=True))
+
+
+def test_the_optimum_of_a_margin_is_a_line_and_that_of_two_targets_a_point():
+    line = atlas.measured(ConservativeDPO(beta=0.5, label_smoothing=0.2)).optimum
+    assert (line.win, line.lose, line.attained) == (None, None, True)
+    assert line.margin == pytest.approx(math.log(4) / 0.5, rel=1e-6)
+    point = atlas.measured(Turning()).optimum
+    assert (point.win, point.lose, point.margin) == pytest.approx((3, -2, 5), rel=1e-6)
+    assert point.attained
+
+
+def test_signs_and_bounds_are_found_where_nothing_is_stated():
+    seen = atlas.measured(Turning())
+    assert (seen.winner_down, seen.loser_up, seen.bounded) == (True, True, "below")
+    winner, loser = seen.moves()
+    grid = atlas.by_logratio()
+    assert (winner == -1).tolist() == (grid.pairs.win_logratio > 3).tolist()
+    assert (loser == 1).tolist() == (grid.pairs.lose_logratio < -2).tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "bounded"),
+    [(lambda m: -m, "neither"), (torch.sigmoid, "both"), (lambda m: -torch.nn.functional.softplus(m), "above"),
+     (lambda m: torch.log1p(m.abs()), "below"), (lambda m: (m / 10).exp(), "below")],
+)  # fmt: skip
+def test_bounds_are_those_of_slow_and_fast_functions(value, bounded):
+    class Made(Turning):
+        def __call__(self, logps):
+            return value(0.001 * (logps.win_logratio - logps.lose_logratio))
+
+    assert atlas.measured(Made()).bounded == bounded
+
+
+def test_a_statement_that_is_not_so_is_told():
+    class Wrong(ConservativeDPO):
+        winner_down = False
+        start_value = 1.0
+        optimum = ""
+        bounded_above = True
+        weight_range = (0.6, 0.7)
+
+    told = " ".join(atlas.disagreements(Wrong()))
+    for fact in ("winner_down of cdpo", "start_value", "optimum", "bounded_above", "weight_range"):
+        assert fact in told
+    assert "loser_up" not in told
+
+
+def test_a_step_of_dpo_moves_mass_as_softmax_does():
+    field = atlas.measured(gl.DPO()).field(8)
+    row, column = 1, 3  # π_w = 3.5/8, π_l = 1.5/8
+    win, lose = 3.5 / 8, 1.5 / 8
+    slope = torch.sigmoid(torch.tensor(-math.log(win / lose))).item()
+    logits = np.array([slope, -slope, 0])
+    share = np.array([win, lose, 1 - win - lose])
+    expected = share * (logits - share @ logits)
+    assert (field.win[row, column], field.lose[row, column]) == (win, lose)
+    assert (field.step_win[row, column], field.step_lose[row, column]) == pytest.approx(expected[:2].tolist())
+    assert field.slope_win[row, column] == pytest.approx(slope / win)
+    assert np.isnan(field.step_win[7, 7])
+
+
+def test_the_table_has_one_row_per_registered_loss_and_the_columns_that_others_read():
+    frame = atlas.table()
+    assert frame["key"].tolist() == [*PAIR_LOSSES, *BATCH_LOSSES]
+    assert list(frame) == [
+        "key", "label", "family", "convention", "source", "equation", "rho", "start", "win_slope", "lose_slope",
+        "winner_down", "loser_up", "optimum", "bounded", "lengths", "reference", "shipped",
+    ]  # fmt: skip
+    assert set(frame["bounded"]) <= {"below", "above", "both", "neither"}
+    assert frame["start"].dtype == float
+    assert frame["winner_down"].dtype == bool
+
+
+def test_trainings_as_published_become_columns():
+    kinds = [(0.1, "published", "base"), (1.0, "grid", "base"), (0.1, "published", "noise")]
+    rows = [(*kind, seed) for kind in kinds for seed in (0, 1)]
+    trained = pd.DataFrame(rows, columns=["beta", "preset", "factor", "seed"]).assign(
+        loss="dpo", expected_utility=lambda frame: 10 * frame["beta"] + frame["seed"] + (frame["factor"] != "base"),
+        kl_to_reference=0.5, unobserved_mass=0.2, win_logp_change=1.0, lose_logp_change=-2.0,
+    )  # fmt: skip
+    frame = atlas.table(["dpo", "ipo"], trained).set_index("key")
+    assert frame.loc["dpo", ["reward", "kl", "unobserved", "win", "lose"]].tolist() == [1.5, 0.5, 0.2, 1.0, -2.0]
+    assert frame.loc["ipo", ["reward", "kl", "unobserved", "win", "lose"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        (lambda: atlas.table(["dpo", "nothing"]), ValueError, "loss must be one of"),
+        (lambda: atlas.table("dpo"), ValueError, "losses must be a list of losses or their names, got 'dpo'"),
+        (lambda: atlas.table([3]), TypeError, "loss must be a loss, such as DPO(beta=1.0), got 3"),
+        (
+            lambda: atlas.measured(gl.DPO),
+            TypeError,
+            "loss must be a loss, such as DPO(beta=1.0), got <class 'gradlab.losses.margin.DPO'>",
+        ),
+        (
+            lambda: atlas.table(["dpo"], pd.DataFrame({"loss": ["dpo"]})),
+            ValueError,
+            "trained must be a data frame with the columns loss, preset",
+        ),
+        (lambda: atlas.table(["dpo"], "/no/such.parquet"), OSError, "/no/such.json"),
+    ],
+)
+def test_bad_input_gets_one_line(call, error, said):
+    with pytest.raises(error) as caught:
+        call()
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
