@@ -32,6 +32,22 @@ class SquaredMargin:
         return (logps.win_logratio - 2 * logps.lose_logratio - 1) ** 2
 
 
+@dataclass(frozen=True)
+class PerToken(LogisticLoss):
+    """Another, of log-probabilities per token."""
+
+    beta: float = 1.0
+    name = "per-token"
+    equation = "−log σ(β(h_w/L_w − h_l/L_l))"
+    source = "a test"
+    antisymmetric = True
+    needs_lengths = True
+
+    def margin(self, logps):
+        win_len, lose_len = logps.lengths(self.name)
+        return self.beta * (logps.win_logratio / win_len - logps.lose_logratio / lose_len)
+
+
 REGISTERED: dict[str, PairLoss] = {name: make() for name, make in PAIR_LOSSES.items()}
 EVERY_LOSS: dict[str, PairLoss] = {**REGISTERED, "README's lopsided": Lopsided()}
 LOGISTIC_LOSSES = {name: loss for name, loss in EVERY_LOSS.items() if isinstance(loss, LogisticLoss)}

@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
-from own_losses import Lopsided, SquaredMargin, every_loss
+from own_losses import EVERY_LOSS, Lopsided, PerToken, SquaredMargin
 from rounding import rounding
 from small_worlds import WORLDS
 
@@ -28,6 +28,8 @@ from gradlab.lab.policy import FreeLogits, RadialBasis
 from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, NaiveBalancedDPO
 
+LOSSES = {**EVERY_LOSS, "per token": PerToken()}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 every_registered_loss = pytest.mark.parametrize("loss", [make() for make in PAIR_LOSSES.values()], ids=PAIR_LOSSES)
 every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(4)], ids=["free", "shared"])
 every_optimizer = pytest.mark.parametrize("descent", [("adam", 0.01), ("gd", 0.5)], ids=["adam", "gd"])

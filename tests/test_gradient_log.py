@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_losses import every_loss
+from own_losses import EVERY_LOSS, PerToken
 
 from gradlab.lab.fit import fit
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
@@ -17,11 +17,14 @@ from gradlab.losses import DPO, BalancedDPO, FixedWeightDPO, PairLogps, balanced
 
 STEPS = 4
 
+LOSSES = {**EVERY_LOSS, "per token": PerToken()}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 every_policy = pytest.mark.parametrize("policy", [FREE_LOGITS, RadialBasis(4)], ids=["free", "shared"])
 
 
 def worlds():
-    return [gaussian_world(3, 6, mask_rate=rate, reference="random", seed=seed) for seed, rate in enumerate((0.0, 0.4))]
+    settings = {"reference": "random", "length": 5, "length_spread": 0.7}
+    return [gaussian_world(3, 6, mask_rate=rate, seed=seed, **settings) for seed, rate in enumerate((0.0, 0.4))]
 
 
 @functools.cache
@@ -104,11 +107,11 @@ def parameters_and_policy(policy, logp):
     return theta, log_policy(policy, theta, logp)
 
 
-def side_gradient_norms(loss, theta, win, lose, ref_win, ref_lose, weights):
+def side_gradient_norms(loss, theta, win, lose, fixed, weights):
     """Per prompt, ‖∇_θ‖ of the weighted loss through the winners alone, and through the losers alone."""
     norms = []
     for sides in ((win, lose.detach()), (win.detach(), lose)):
-        total = (loss(PairLogps(*sides, ref_win, ref_lose)) * weights).sum()
+        total = (loss(PairLogps(*sides, *fixed)) * weights).sum()
         (gradient,) = torch.autograd.grad(total, theta, retain_graph=True)
         norms.append(gradient.norm(dim=1))
     return norms
@@ -121,10 +124,10 @@ def test_the_gradient_norms_of_a_pair_are_autograds_through_the_parameters(loss,
     for _, row in log.groupby(["run", "step"]).nth(5).iterrows():
         run, step, prompt = int(row["run"]), int(row["step"]), int(row["prompt"])
         win, lose = int(row["win"]), int(row["lose"])
-        ref = torch.tensor(worlds()[run].ref_logp[prompt])
+        fixed = [torch.tensor(table[prompt]) for table in (worlds()[run].ref_logp, worlds()[run].lengths)]
         theta, logp = parameters_and_policy(policy, fitted.policies[step, run, prompt : prompt + 1])
-        pair = (logp[0, win], logp[0, lose], ref[win], ref[lose])
-        expected = side_gradient_norms(loss, theta, *pair, 1.0)
+        fixed = [table[side] for table in fixed for side in (win, lose)]
+        expected = side_gradient_norms(loss, theta, logp[0, win], logp[0, lose], fixed, 1.0)
         assert (row["grad_norm_win"], row["grad_norm_lose"]) == pytest.approx([e.item() for e in expected], rel=1e-10)
 
 
@@ -135,18 +138,18 @@ def test_the_norms_of_a_side_are_autograds_over_all_pairs_of_the_prompt(loss, po
     fitted, log = logged(loss, policy, pairs=pairs)
     from_scratch = [world_data(world, pairs, seed) for world, seed in zip(worlds(), (3, 4), strict=True)]
     for (run, step), rows in log[log["step"].isin([0, STEPS - 1])].groupby(["run", "step"]):
-        ref, weights = from_scratch[run]
+        ref, length, weights = from_scratch[run]
         theta, logp = parameters_and_policy(policy, fitted.policies[step, run])
-        tables = [(table[:, :, None].expand(3, 6, 6), table[:, None, :].expand(3, 6, 6)) for table in (logp, ref)]
-        (win, lose), (ref_win, ref_lose) = tables
-        norms = side_gradient_norms(loss, theta, win, lose, ref_win, ref_lose, weights)
+        square, tables = (3, 6, 6), (logp, ref, length)
+        win, lose, *fixed = (side.expand(square) for one in tables for side in (one[:, :, None], one[:, None, :]))
+        norms = side_gradient_norms(loss, theta, win, lose, fixed, weights)
         for name, expected in zip(("side_norm_win", "side_norm_lose"), norms, strict=True):
             np.testing.assert_allclose(rows[name], expected[rows["prompt"].tolist()], rtol=1e-9, atol=1e-14)
 
 
 def world_data(world, pairs, seed):
     weights = exact_pairs(world) if pairs is None else draw_pairs(world, pairs, seed=seed)
-    return torch.tensor(world.ref_logp), torch.tensor(weights)
+    return torch.tensor(world.ref_logp), torch.tensor(world.lengths), torch.tensor(weights)
 
 
 def test_the_log_does_not_depend_on_what_else_is_recorded():

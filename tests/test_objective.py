@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from own_losses import EVERY_LOSS, SquaredMargin, every_logistic_loss
+from own_losses import EVERY_LOSS, PerToken, SquaredMargin, every_logistic_loss
 
 from gradlab.lab import runs as runs_module
 from gradlab.lab.objective import COLUMNS, MATMUL_COLUMNS, PairObjective, from_columns, mix, pair_slots, to_columns
@@ -14,16 +14,17 @@ from gradlab.losses import PAIR_LOSSES, LogisticLoss, PairLogps
 EXACT = {"rtol": 1e-10, "atol": 1e-14}
 
 
-every_loss = pytest.mark.parametrize("loss", [*EVERY_LOSS.values(), SquaredMargin()], ids=[*EVERY_LOSS, "squared"])
+LOSSES = {**EVERY_LOSS, "squared": SquaredMargin(), "per token": PerToken()}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
 def ragged_world():
-    """Prompts with 2, 3 and 5 observed responses, and a reference that is not uniform."""
+    """Prompts with 2, 3 and 5 observed responses of several lengths, and a reference that is not uniform."""
     generator = np.random.default_rng(5)
     logits = generator.standard_normal((3, 5))
     observed = np.array([[0, 1, 0, 0, 1], [1, 1, 0, 1, 0], [1, 1, 1, 1, 1]], dtype=bool)
     ref_logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    return World(generator.standard_normal((3, 5)), observed, ref_logp)
+    return World(generator.standard_normal((3, 5)), observed, ref_logp, lengths=generator.integers(1, 9, (3, 5)))
 
 
 def case(world, weights=None):
@@ -33,7 +34,7 @@ def case(world, weights=None):
 CASES = {
     "all pairs": case(gaussian_world(4, 6, seed=1)),
     "hard labels": case(gaussian_world(4, 6), exact_pairs(gaussian_world(4, 6), labels="hard")),
-    "masked responses": case(gaussian_world(4, 6, mask_rate=0.4, reference="random")),
+    "masked responses": case(gaussian_world(4, 6, mask_rate=0.4, reference="random", length=20, length_spread=0.5)),
     "masked pairs": case(gaussian_world(4, 6, mask_rate=0.4, mask_kind="pairs", reference="random")),
     "ragged": case(ragged_world()),
     "finite data": case(gaussian_world(4, 6), draw_pairs(gaussian_world(4, 6), 5)),
@@ -48,26 +49,28 @@ def some_policy(*shape, seed=3):
     return torch.log_softmax(2 * torch.randn(*shape, generator=generator, dtype=torch.float64), -1)
 
 
-def naive_loss(loss, logp, ref_logp, weights):
+def naive_loss(loss, logp, world, weights):
     """The mean pair loss of each prompt, (X,), by its definition: all (Y, Y) ordered pairs, weighted and added up."""
     square = weights.shape
-    sides = [table[:, None, :].expand(square) for table in (logp, torch.as_tensor(ref_logp.copy()))]
-    lose, ref_lose = sides
-    win, ref_win = (side.mT for side in sides)
-    return (loss(PairLogps(win, lose, ref_win, ref_lose)) * torch.as_tensor(weights)).sum((1, 2))
+    fixed = [torch.as_tensor(table.copy()) for table in (world.ref_logp, world.token_counts)]
+    sides = [
+        side for table in (logp, *fixed) for side in (table[:, :, None].expand(square), table[:, None].expand(square))
+    ]
+    return (loss(PairLogps(*sides)) * torch.as_tensor(weights)).sum((1, 2))
 
 
-def objective_of(loss, weights, ref_logp):
-    return PairObjective(loss, weights[None], np.stack([ref_logp]), "cpu", torch.float64)
+def objective_of(loss, weights, world):
+    ref_logp, lengths = (np.stack([table]) for table in (world.ref_logp, world.token_counts))
+    return PairObjective(loss, weights[None], ref_logp, "cpu", torch.float64, lengths=lengths)
 
 
 @every_loss
 @every_case
 def test_value_and_gradient_are_those_of_the_naive_mean_loss(loss, world, weights):
     logp = some_policy(*world.utility.shape).requires_grad_()
-    expected = naive_loss(loss, logp, world.ref_logp, weights)
+    expected = naive_loss(loss, logp, world, weights)
     (expected_gradient,) = torch.autograd.grad(expected.sum(), logp)
-    objective = objective_of(loss, weights, world.ref_logp)
+    objective = objective_of(loss, weights, world)
     columns = to_columns(logp.detach()[None], "cpu", torch.float64)
     value = objective.value(columns)
     gradient = from_columns(objective.gradient(columns), 1, world.prompts)[0]
@@ -78,7 +81,7 @@ def test_value_and_gradient_are_those_of_the_naive_mean_loss(loss, world, weight
 @every_loss
 @every_case
 def test_what_takes_no_part_gets_no_gradient(loss, world, weights):
-    objective = objective_of(loss, weights, world.ref_logp)
+    objective = objective_of(loss, weights, world)
     columns = to_columns(some_policy(1, *world.utility.shape), "cpu", torch.float64)
     gradient = objective.gradient(columns)
     assert gradient.shape == columns.shape
@@ -93,7 +96,7 @@ def test_what_takes_no_part_gets_no_gradient(loss, world, weights):
 @every_case
 def test_under_a_logistic_loss_whatever_takes_part_gets_a_gradient(loss, world, weights):
     columns = to_columns(some_policy(1, *world.utility.shape), "cpu", torch.float64)
-    gradient = objective_of(loss, weights, world.ref_logp).gradient(columns)
+    gradient = objective_of(loss, weights, world).gradient(columns)
     paired = torch.as_tensor(weights.sum(1) + weights.sum(2) > 0)
     assert (gradient[:, : world.prompts].T[paired] != 0).all()
 
@@ -102,13 +105,13 @@ def test_under_a_logistic_loss_whatever_takes_part_gets_a_gradient(loss, world, 
 def test_runs_of_different_pairs_share_an_objective_and_stay_apart(loss):
     worlds = [ragged_world(), gaussian_world(3, 5), gaussian_world(3, 5, mask_rate=0.4, reference="shifted")]
     weights = np.stack([exact_pairs(world) for world in worlds])
-    ref_logp = np.stack([world.ref_logp for world in worlds])
-    together = PairObjective(loss, weights, ref_logp, "cpu", torch.float64)
+    ref_logp, lengths = (np.stack([getattr(world, name) for world in worlds]) for name in ("ref_logp", "token_counts"))
+    together = PairObjective(loss, weights, ref_logp, "cpu", torch.float64, lengths=lengths)
     logp = some_policy(3, 3, 5)
     columns = to_columns(logp, "cpu", torch.float64)
     gradients, values = from_columns(together.gradient(columns), 3, 3), together.value(columns)
     for run in range(3):
-        alone = objective_of(loss, weights[run], ref_logp[run])
+        alone = objective_of(loss, weights[run], worlds[run])
         own = to_columns(logp[run : run + 1], "cpu", torch.float64)
         assert torch.equal(gradients[run], from_columns(alone.gradient(own), 1, 3)[0])
         assert torch.equal(values[3 * run : 3 * run + 3], alone.value(own)[:3])
@@ -118,10 +121,10 @@ def test_runs_of_different_pairs_share_an_objective_and_stay_apart(loss):
 def test_other_weights_on_the_same_pairs_are_as_good_as_a_new_objective(loss):
     world = gaussian_world(4, 6, mask_rate=0.2)
     columns = to_columns(some_policy(1, 4, 6), "cpu", torch.float64)
-    objective = objective_of(loss, exact_pairs(world), world.ref_logp)
+    objective = objective_of(loss, exact_pairs(world), world)
     drawn = draw_pairs(world, 10)
     objective.reweight(drawn[None])
-    fresh = objective_of(loss, drawn, world.ref_logp)
+    fresh = objective_of(loss, drawn, world)
     torch.testing.assert_close(objective.gradient(columns), fresh.gradient(columns), **EXACT)
     torch.testing.assert_close(objective.value(columns), fresh.value(columns), **EXACT)
 
@@ -129,7 +132,7 @@ def test_other_weights_on_the_same_pairs_are_as_good_as_a_new_objective(loss):
 @every_loss
 def test_the_gradient_does_not_need_grad_mode(loss):
     world, weights = CASES["ragged"]
-    objective = objective_of(loss, weights, world.ref_logp)
+    objective = objective_of(loss, weights, world)
     columns = to_columns(some_policy(1, 3, 5), "cpu", torch.float64)
     with torch.no_grad():
         without = objective.gradient(columns)
@@ -140,13 +143,13 @@ def test_the_gradient_does_not_need_grad_mode(loss):
 @every_loss
 @every_case
 def test_the_announced_number_of_slots_is_the_objectives(loss, world, weights):
-    objective = objective_of(loss, weights, world.ref_logp)
+    objective = objective_of(loss, weights, world)
     assert pair_slots(loss, weights[None]) == len(objective.win)
 
 
 def test_one_order_of_each_pair_serves_an_antisymmetric_loss():
     world, weights = CASES["all pairs"]
-    slots = {name: len(objective_of(make(), weights, world.ref_logp).win) for name, make in PAIR_LOSSES.items()}
+    slots = {name: len(objective_of(make(), weights, world).win) for name, make in PAIR_LOSSES.items()}
     for name, make in PAIR_LOSSES.items():
         halved = isinstance(make(), LogisticLoss) and make().antisymmetric
         assert slots[name] == (15 if halved else 30)

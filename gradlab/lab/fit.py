@@ -146,7 +146,7 @@ def _gradient_log(
     runs = problem.runs
     before, after = (policies[np.searchsorted(wanted, at)] for at in (logged, logged + 1))
     features = training.features(runs.responses)
-    return gradient_log(problem.loss, before, after, logged, problem.data, runs.ref_logp, features, runs.seeds)
+    return gradient_log(problem.loss, before, after, logged, problem.data, runs, features)
 
 
 @steady("cpu")
@@ -164,7 +164,8 @@ def _losses(loss: PairLoss, policies: Tensor, runs: Runs, data: np.ndarray) -> n
     values = []
     for block in runs.blocks(pair_slots(loss, data), "cpu"):
         deal = Deal.of(loss, runs.seeds[block])
-        objective = PairObjective(loss, data[block], runs.ref_logp[block], "cpu", torch.float64, deal)
+        given = data[block], runs.ref_logp[block], "cpu", torch.float64, deal, runs.lengths[block]
+        objective = PairObjective(loss, *given)
         by_prompt = torch.stack([objective.value(to_columns(logp[block], "cpu", torch.float64)) for logp in policies])
         live = by_prompt[:, : (block.stop - block.start) * runs.prompts]
         values.append(live.unflatten(1, (-1, runs.prompts)).mean(-1))

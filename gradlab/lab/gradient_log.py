@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from gradlab.lab.runs import Runs
 from gradlab.losses import PairLogps, PairLoss, differentiated, log_prob_ratio, slopes
 from gradlab.streams import Purpose, stream
 
@@ -19,14 +20,14 @@ def gradient_log(
     after: Tensor,
     steps: np.ndarray,
     weights: np.ndarray,
-    ref_logp: np.ndarray,
+    runs: Runs,
     features: Tensor,
-    seeds: list[int],
 ) -> pd.DataFrame:
     """Return a tidy frame with one row per logged step, run and sampled pair.
 
     before, after  (S, R, X, Y) log π at the logged steps, and after one more step of training.
     weights        (R, X, Y, Y) shares of the ordered pairs; the sample is drawn from them, once per run.
+    runs           the worlds, whose references, lengths and seeds are used.
     features       (Y, K) Φ of the policy, so that ∇_θ log π_y = Φ_y − E_π[Φ].
 
     Columns, in nats and natural logarithms: ``log_win``, ``log_lose`` (log π of both sides); ``log_prob_ratio``
@@ -39,17 +40,18 @@ def gradient_log(
     before, after = before.double().cpu(), after.double().cpu()
     features = features.double()
     frames = []
-    for run, seed in enumerate(seeds):
+    for run, seed in enumerate(runs.seeds):
         prompt, win, lose = _sample(weights[run], seed)
         pair_weights = torch.as_tensor(weights[run])
-        ref = torch.as_tensor(ref_logp[run])
+        ref, length = torch.as_tensor(runs.ref_logp[run]), torch.as_tensor(runs.lengths[run])
+        at = (prompt, win), (prompt, lose)
         for index, step in enumerate(steps):
             logp, later = before[index, run], after[index, run]
-            logps = PairLogps(logp[prompt, win], logp[prompt, lose], ref[prompt, win], ref[prompt, lose])
+            logps = PairLogps(*(values[side] for values in (logp, ref, length) for side in at))
             win_slope, lose_slope = slopes(loss, logps)
             score = _scores(logp, features)
             norm = score.norm(dim=-1)
-            side_win, side_lose = _side_norms(loss, logp, ref, pair_weights, features)
+            side_win, side_lose = _side_norms(loss, logp, ref, length, pair_weights, features)
             inside = slopes(differentiated(loss), logps)
             columns = {
                 "prompt": prompt, "win": win, "lose": lose,
@@ -86,13 +88,12 @@ def _cosine(win: Tensor, lose: Tensor) -> Tensor:
 
 
 def _side_norms(
-    loss: PairLoss, logp: Tensor, ref_logp: Tensor, weights: Tensor, features: Tensor
+    loss: PairLoss, logp: Tensor, ref_logp: Tensor, length: Tensor, weights: Tensor, features: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the parameter-gradient norms of the winning and the losing side of each prompt's full data, (X,) each."""
     shape = weights.shape
-    win, lose = logp[:, :, None].expand(shape), logp[:, None, :].expand(shape)
-    ref_win, ref_lose = ref_logp[:, :, None].expand(shape), ref_logp[:, None, :].expand(shape)
-    win_slope, lose_slope = slopes(loss, PairLogps(win, lose, ref_win, ref_lose))
+    sides = (side for values in (logp, ref_logp, length) for side in (values[:, :, None], values[:, None, :]))
+    win_slope, lose_slope = slopes(loss, PairLogps(*(side.expand(shape) for side in sides)))
     mean = logp.exp() @ features
     norms = []
     for slope, axis in ((win_slope, 2), (lose_slope, 1)):

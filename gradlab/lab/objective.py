@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradlab.losses import DealtLoss, LogisticLoss, PairLogps, PairLoss
+from gradlab.losses import DealtLoss, LogisticLoss, PairLogps, PairLoss, reads_lengths
 
 # Columns come in multiples of COLUMNS: every column then takes the same vectorised path through torch's kernels,
 # whatever stands beside it, so a batch gives the same bits as each run gives alone. Matrix products need more.
@@ -59,7 +59,8 @@ class PairObjective:
     """The mean pair loss of a block of runs, item first: log π has shape (Y, C), columns are run · X + prompt.
 
     Only responses that occur in some pair take part. For an antisymmetric loss, one order of each pair stands for both.
-    weights (R, X, Y, Y) are the shares of the ordered pairs; ``deal`` is that of a ``DealtLoss``.
+    weights (R, X, Y, Y) are the shares of the ordered pairs; ``deal`` is that of a ``DealtLoss``. lengths (R, X, Y) are
+    those of the responses, in tokens; None: 1 each.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class PairObjective:
         device: str,
         dtype: torch.dtype,
         deal: Deal | None = None,
+        lengths: np.ndarray | None = None,
     ) -> None:
         self.loss, self.device, self.dtype = loss, device, dtype
         self.antisymmetric = is_antisymmetric(loss)
@@ -86,6 +88,12 @@ class PairObjective:
         self._pair = (order[:, slots[0].numpy()], order[:, slots[1].numpy()])
         ref = self._paired(to_columns(ref_logp, device, dtype))
         self.ref_win, self.ref_lose = ref[self.win], ref[self.lose]
+        self.lengths: tuple[Tensor, ...] = ()
+        if reads_lengths(loss):
+            length = self._paired(
+                to_columns(np.ones_like(ref_logp) if lengths is None else lengths, device, dtype, 1.0)
+            )
+            self.lengths = length[self.win], length[self.lose]
         self._dealt = None if deal is None else self._dealing(deal, sizes, slots.numpy(), weights.shape[1])
         self.reweight(weights)
 
@@ -103,7 +111,7 @@ class PairObjective:
         """Return ∂L/∂log π, shape (Y, C), as if the log-probabilities were independent of each other."""
         inner = self._paired(logp)
         win, lose = (inner.index_select(0, side).requires_grad_() for side in (self.win, self.lose))
-        logps = PairLogps(win, lose, self.ref_win, self.ref_lose)
+        logps = PairLogps(win, lose, self.ref_win, self.ref_lose, *self.lengths)
         weights = (self.total_weight, self.lose_weight) if self.antisymmetric else (self.win_weight,)
         value, outer = value_and_slope(self.loss, logps, *weights, dealt=self.dealt(logps))
         win_grad, lose_grad = torch.autograd.grad(value, (win, lose), outer)
@@ -113,7 +121,7 @@ class PairObjective:
     def value(self, logp: Tensor) -> Tensor:
         """Return the loss of each column, shape (C,)."""
         inner = self._paired(logp)
-        logps = PairLogps(inner[self.win], inner[self.lose], self.ref_win, self.ref_lose)
+        logps = PairLogps(inner[self.win], inner[self.lose], self.ref_win, self.ref_lose, *self.lengths)
         if self.antisymmetric and isinstance(self.loss, LogisticLoss):  # one margin serves both orders
             margin = _margin(self.loss, logps, self.dealt(logps))
             total = -(F.logsigmoid(margin) * self.win_weight + F.logsigmoid(-margin) * self.lose_weight)
@@ -142,7 +150,7 @@ class PairObjective:
         moved = slot * columns + np.arange(len(sizes))[:, None, None] * prompts + prompt
         places[:, : len(sizes) * prompts] = moved.transpose(1, 0, 2).reshape(len(places), -1)
         signs = sign.transpose(1, 0, 2).reshape(len(places), -1)
-        one_sign = torch.nn.functional.pad(torch.from_numpy(signs), (0, columns - signs.shape[1]), value=1.0)
+        one_sign = F.pad(torch.from_numpy(signs), (0, columns - signs.shape[1]), value=1.0)
         return deal.loss, torch.from_numpy(places.ravel()).to(self.device), one_sign.to(self.device, self.dtype)
 
     def _paired(self, logp: Tensor) -> Tensor:
@@ -190,10 +198,10 @@ def paired_first(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.argsort(last.reshape(-1, seen.shape[-1]), axis=1, kind="stable"), sizes
 
 
-def to_columns(values: np.ndarray | Tensor, device: str, dtype: torch.dtype) -> Tensor:
-    """Turn (R, X, Y) into (Y, C): runs and prompts become columns, filled up with zeros to a multiple of COLUMNS."""
+def to_columns(values: np.ndarray | Tensor, device: str, dtype: torch.dtype, filling: float = 0.0) -> Tensor:
+    """Turn (R, X, Y) into (Y, C): runs and prompts become columns, filled up to a multiple of COLUMNS."""
     values = torch.as_tensor(values)
-    return _pad(values.to(device, dtype).reshape(-1, values.shape[-1]).T)
+    return _pad(values.to(device, dtype).reshape(-1, values.shape[-1]).T, filling=filling)
 
 
 def from_columns(columns: Tensor, runs: int, prompts: int) -> Tensor:
@@ -220,8 +228,8 @@ def is_antisymmetric(loss: PairLoss) -> bool:
     return loss.antisymmetric
 
 
-def _pad(columns: Tensor, multiple: int = COLUMNS) -> Tensor:
-    return torch.nn.functional.pad(columns, (0, -columns.shape[-1] % multiple)).contiguous()
+def _pad(columns: Tensor, multiple: int = COLUMNS, filling: float = 0.0) -> Tensor:
+    return F.pad(columns, (0, -columns.shape[-1] % multiple), value=filling).contiguous()
 
 
 def _ordered_slots(size: int) -> Tensor:

@@ -98,7 +98,8 @@ class PairProblem:
         """Return the mean pair loss of a block of runs."""
         ref_logp = self.ref_logp[block]
         deal = Deal.of(self.loss, self.runs.seeds[block])
-        return PairObjective(self.loss, self.data[block], ref_logp, training.device, training.precision, deal)
+        how = training.device, training.precision
+        return PairObjective(self.loss, self.data[block], ref_logp, *how, deal, self.runs.lengths[block])
 
     def gradient(self, block: slice, training: Training) -> Gradient:
         """Return the objective's gradient; with ``training.batch``, on a fresh mini-batch at each call."""

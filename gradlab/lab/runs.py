@@ -76,9 +76,7 @@ class Runs:
     @functools.cached_property
     def lengths(self) -> np.ndarray:
         """The lengths of responses in tokens, (R, X, Y); 1 where a world states none."""
-        return np.stack(
-            [np.ones(world.utility.shape) if world.lengths is None else world.lengths for world in self.worlds]
-        )
+        return np.stack([world.token_counts for world in self.worlds])
 
     def data(self, split: int = 0) -> np.ndarray:
         """Return pair weights (R, X, Y, Y); split 0 is for training, 1 holds fresh pairs."""

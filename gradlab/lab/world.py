@@ -100,6 +100,11 @@ class World:
         """The number of responses of each prompt, Y."""
         return self.utility.shape[1]
 
+    @property
+    def token_counts(self) -> np.ndarray:
+        """The length of each response in tokens, (X, Y): ``lengths``, or 1 where the world states none."""
+        return np.ones_like(self.utility) if self.lengths is None else self.lengths
+
     def preference(self) -> np.ndarray:
         """Return P(i ≻ j | x) = σ(u_i − u_j), shape (X, Y, Y); ½ on the diagonal."""
         return _sigmoid(self.utility[:, :, None] - self.utility[:, None, :])

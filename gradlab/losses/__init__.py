@@ -14,6 +14,7 @@ from gradlab.losses.pair import (
     PairLoss,
     differentiated,
     log_prob_ratio,
+    reads_lengths,
     slopes,
 )
 from gradlab.losses.policy_gradient import policy_gradient, ppo_clip
@@ -61,6 +62,7 @@ __all__ = [
     "pair_loss",
     "policy_gradient",
     "ppo_clip",
+    "reads_lengths",
     "register_loss",
     "slopes",
     "unregister_loss",

@@ -285,6 +285,14 @@ def slopes(value: Callable[[PairLogps], Tensor], logps: PairLogps) -> tuple[Tens
     return win_slope, lose_slope
 
 
+def reads_lengths(loss: PairLoss | BatchLoss) -> bool:
+    """Return whether to give lengths to a loss: True unless it states that it needs none, so that no loss lacks them.
+
+    A class of a user's own may state nothing before it is registered.
+    """
+    return getattr(loss, "needs_lengths", True)
+
+
 def differentiated(loss: PairLoss) -> Callable[[PairLogps], Tensor]:
     """Return the function whose slopes give λ_w and ρ: the margin of a ``LogisticLoss``, or else the loss.
 

@@ -18,6 +18,7 @@ ROOM = 1 - 1e-4  # the largest π_w + π_l, since others hold the rest
 ARROWS = 12  # along each axis of a map
 SHOWN = ("winner", "loser", "each other")  # responses whose gradients are kept
 _NO_RATIO = "#7A7A7A"
+_TOKEN = torch.ones((), dtype=torch.float64)  # the length of each response
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def effect(loss: PairLoss, log_p: np.ndarray, ref: np.ndarray, step: float) -> E
     logits = torch.tensor(log_p, requires_grad=True)
     with torch.enable_grad():
         logp = torch.log_softmax(logits, 0)
-        pair = PairLogps(logp[0], logp[1], *torch.from_numpy(ref))
+        pair = PairLogps(logp[0], logp[1], *torch.from_numpy(ref), _TOKEN, _TOKEN)
         value = loss(pair)
         by_logp, by_logit = (0.0 - grad.numpy() for grad in torch.autograd.grad(value, (logp, logits)))
     log_ratio = log_prob_ratio(loss, pair).detach()
@@ -108,7 +109,7 @@ def log_at(place: np.ndarray, axes: str) -> np.ndarray:
 
 def _pull(loss: PairLoss, at: np.ndarray, ref: np.ndarray) -> np.ndarray:
     """Return −∂L/∂log π of winner and loser, (K, 2), up to a factor: for a logistic loss σ(−m), which may underflow."""
-    pairs = PairLogps(*torch.tensor(at.T), *torch.from_numpy(ref))
+    pairs = PairLogps(*torch.tensor(at.T), *torch.from_numpy(ref), _TOKEN, _TOKEN)
     if isinstance(loss, LogisticLoss):  # L falls as m grows
         return torch.stack(slopes(loss.margin, pairs), 1).numpy()
     return -torch.stack(slopes(loss, pairs), 1).numpy()

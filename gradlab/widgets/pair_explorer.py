@@ -33,11 +33,12 @@ n, step = {responses}, {step}
 win, lose = {win}, {lose}
 log_p = np.log([win, lose] + [(1 - win - lose) / (n - 2)] * (n - 2))  # winner, loser, others
 ref = {ref}  # of winner and loser
+token = torch.ones(())  # the length of each response
 results = {{}}
 for side, loss in {losses}.items():
     logits = torch.tensor(log_p, requires_grad=True)
     logp = torch.log_softmax(logits, 0)
-    pair = gl.PairLogps(logp[0], logp[1], *torch.from_numpy(ref))
+    pair = gl.PairLogps(logp[0], logp[1], *torch.from_numpy(ref), token, token)
     by_logp, by_logit = (-grad.numpy() for grad in torch.autograd.grad(loss(pair), (logp, logits)))
     change = gl.theory.realised_change(log_p, by_logp, step)
     ratio = gl.log_prob_ratio(loss, pair)

@@ -89,7 +89,7 @@ def train_network(
     Returns the checkpoints. The gradient comes through ``gradlab.losses`` and autograd.
     """
     runs = Runs.of(list(worlds), pairs, None, list(seeds))
-    objective = PairObjective(loss, runs.data(), runs.ref_logp, "cpu", torch.float64)
+    objective = PairObjective(loss, runs.data(), runs.ref_logp, "cpu", torch.float64, lengths=runs.lengths)
     inputs, start = network_inputs(runs.prompts, runs.responses).flatten(0, 1), runs.start(None)
     weights = [layer.requires_grad_() for layer in initial_weights(runs.seeds)]
     stepper = torch.optim.Adam(weights, lr=positive("learning_rate", learning_rate))

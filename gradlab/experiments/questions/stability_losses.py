@@ -53,11 +53,12 @@ def _of_run(loss: PairLoss, policies: Tensor, weights: np.ndarray, world: World)
     prompt, win, lose = np.nonzero(weights)
     share = torch.as_tensor(weights[prompt, win, lose] / world.prompts)
     win, lose = (torch.as_tensor(prompt * world.responses + side) for side in (win, lose))
-    ref = torch.as_tensor(world.ref_logp.ravel().copy())
+    fixed = [torch.as_tensor(table.ravel().copy()) for table in (world.ref_logp, world.token_counts)]
+    given = [table[side, None] for table in fixed for side in (win, lose)]
     values = []
     for part in policies.flatten(1).T.contiguous().split(_STEPS, 1):
         columns = part.contiguous()
-        values.append(share @ loss(PairLogps(columns[win], columns[lose], ref[win, None], ref[lose, None])))
+        values.append(share @ loss(PairLogps(columns[win], columns[lose], *given)))
     return torch.cat(values)
 
 
@@ -66,6 +67,7 @@ def _dealt(
 ) -> np.ndarray:
     """Return the losses (S, R) of a loss whose pairs take numbers of other pairs of their run."""
     ref_logp = np.stack([world.ref_logp for world in worlds])
-    objective = PairObjective(loss, data, ref_logp, "cpu", torch.float64, Deal.of(loss, seeds))
+    lengths = np.stack([world.token_counts for world in worlds])
+    objective = PairObjective(loss, data, ref_logp, "cpu", torch.float64, Deal.of(loss, seeds), lengths)
     columns = torch.stack([objective.value(to_columns(logp, "cpu", torch.float64)) for logp in policies])
     return from_columns(columns[:, None], len(worlds), worlds[0].prompts)[..., 0].mean(-1).numpy()

@@ -13,7 +13,7 @@ from gradlab.lab.engine.trace import NotFusable
 from gradlab.lab.objective import Deal
 from gradlab.lab.optimizers import optimizer_of
 from gradlab.lab.surrogate import PPO
-from gradlab.losses import DealtLoss, PairLogps, PairLoss
+from gradlab.losses import DealtLoss, PairLogps, PairLoss, reads_lengths
 from gradlab.streams import Purpose, stream
 
 # Far above any rounding, far below the effect of a wrong formula. Both types are compared with PyTorch in float64: in
@@ -37,7 +37,7 @@ def examine(run: KernelRun, loss: PairLoss | PPO) -> None:
     start[0] -= np.log(np.exp(start[0]).sum())
     features = rng.standard_normal((PROMPTS, RESPONSES, FEATURES if run.plan.shared else 0))
     reward = rng.standard_normal((PROMPTS, RESPONSES))
-    columns = Columns(weights, reference, start, features, reward)
+    columns = Columns(weights, reference, start, features, reward, 1 + 9 * rng.random((PROMPTS, RESPONSES)))
     # The prompts are one run, and some batch of PPO ends before the last step.
     deal, epochs = None if isinstance(loss, PPO) else Deal.of(loss, [0]), min(run.epochs, STEPS - 1)
     run = replace(run, learning_rate=RATE, wanted=np.array([STEPS]), deal=deal, epochs=epochs)
@@ -51,7 +51,7 @@ def examine(run: KernelRun, loss: PairLoss | PPO) -> None:
 @torch.enable_grad()
 def _by_autograd(run: KernelRun, loss: PairLoss | PPO, columns: Columns) -> np.ndarray:
     """Return log π after the steps, or the scores, (X, Y), by plain PyTorch."""
-    weights, reference, start, features, reward = map(torch.as_tensor, columns)
+    weights, reference, start, features, reward, lengths = map(torch.as_tensor, columns)
     features = features if run.plan.shared else torch.eye(RESPONSES, dtype=torch.float64).expand(PROMPTS, -1, -1)
     # Not by ``rule.stepper``: making a torch.optim.Adam loads PyTorch's compiler, which takes longer than all of this.
     rule = optimizer_of(run.plan.optimizer)
@@ -66,7 +66,7 @@ def _by_autograd(run: KernelRun, loss: PairLoss | PPO, columns: Columns) -> np.n
         theta.requires_grad_()
         logp = reached()
         if not isinstance(loss, PPO):
-            value = (_values(loss, logp, reference) * weights[:, WIN, LOSE]).sum()
+            value = (_values(loss, logp, reference, lengths) * weights[:, WIN, LOSE]).sum()
             value = value + 0.5 * run.penalty * logp.square().sum() if run.plan.goal == "scores" else value
         else:
             if step % run.epochs == 0:
@@ -79,9 +79,10 @@ def _by_autograd(run: KernelRun, loss: PairLoss | PPO, columns: Columns) -> np.n
     return reached().numpy()
 
 
-def _values(loss: PairLoss, logp: Tensor, reference: Tensor) -> Tensor:
+def _values(loss: PairLoss, logp: Tensor, reference: Tensor, lengths: Tensor) -> Tensor:
     """Return the loss of each ordered pair, (X, pairs)."""
-    pairs = PairLogps(logp[:, WIN], logp[:, LOSE], reference[:, WIN], reference[:, LOSE])
+    tables = (logp, reference, lengths) if reads_lengths(loss) else (logp, reference)
+    pairs = PairLogps(*(table[:, side] for table in tables for side in (WIN, LOSE)))
     return loss(pairs, *((_dealt(loss, pairs),) if isinstance(loss, DealtLoss) else ()))
 
 

@@ -84,8 +84,8 @@ def _columns(problem: PairProblem | PPOProblem, mixing: np.ndarray) -> Columns:
         weights, reference = np.broadcast_to(0.0, (count, responses, responses)), runs.ref_logp
         reward = problem.reward.numpy().reshape(-1, responses)
     start = problem.start.numpy().reshape(-1, responses)
-    features = np.broadcast_to(mixing, (count, *mixing.shape))
-    return Columns(weights, reference.reshape(-1, responses), start, features, reward)
+    features, lengths = np.broadcast_to(mixing, (count, *mixing.shape)), runs.lengths.reshape(-1, responses)
+    return Columns(weights, reference.reshape(-1, responses), start, features, reward, lengths)
 
 
 def ready(loss: PairLoss | PPO, training: Training, shared: bool, ridge: float | None = None) -> KernelRun:

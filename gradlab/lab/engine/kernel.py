@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Literal
 
 from gradlab.lab.engine.functions import OPERATIONS, exp, log, maximum, sqrt
-from gradlab.lab.engine.trace import DEALT, INPUTS, OF_SURROGATE, NotFusable, Trace
+from gradlab.lab.engine.trace import DEALT, INPUTS, LENGTHS, OF_SURROGATE, NotFusable, Trace
 from gradlab.lab.engine.vectors import LANES, Array, Emitter, Kind, Value
 from gradlab.lab.optimizers import optimizer_of
 
@@ -41,6 +41,7 @@ ARGUMENTS: dict[str, Kind] = {
     "sign": "rows",  # pairs: by what that is multiplied
     "number": "rows",  # pairs: scratch, the number that each pair gives
     "reference": "rows",  # log π_ref
+    "length": "rows",  # of each response in tokens, for a loss that reads it
     "reward": "rows",  # of PPO
     "start": "rows",  # log π at step 0
     "features": "rows",  # Φ, responses × parameters, if shared; each column has its own order of responses
@@ -70,6 +71,11 @@ class Plan:
     def dealt(self) -> bool:
         """Return whether pairs take numbers of others."""
         return len(self.derivative.outputs) > 2
+
+    @property
+    def lengths(self) -> bool:
+        """Return whether the loss reads the lengths of responses."""
+        return self.derivative.reads(*LENGTHS)
 
 
 def write(plan: Plan, lanes: int = LANES) -> str:
@@ -104,7 +110,7 @@ def _blocks(at: SimpleNamespace) -> Iterator[SimpleNamespace]:
         return
     pairs, memories = at.partners[at.responses], optimizer_of(at.plan.optimizer).memories
     sizes = {"weight": pairs * 2, "sign": pairs, "number": pairs, "source": pairs * at.lanes}
-    sizes |= dict.fromkeys(("reference", "start", "logp", "prob", "slope", "record"), at.responses)
+    sizes |= dict.fromkeys(("reference", "length", "start", "logp", "prob", "slope", "record"), at.responses)
     sizes |= {"theta": at.parameters, "memory": at.parameters * memories, "features": at.responses * at.parameters}
     with at.loop(at.blocks) as number:
         moved = {name: getattr(at, name).begin(number * size) for name, size in sizes.items()}
@@ -221,6 +227,8 @@ def _replay(at: SimpleNamespace, win: Value, lose: Value, given: dict[str, Value
     """Return these outputs of the loss's trace for a pair of responses."""
     values = at.logp[win], at.logp[lose], at.reference[win], at.reference[lose]
     inputs = {**dict(zip(INPUTS, values, strict=False)), **given}
+    if at.plan.lengths:
+        inputs |= dict(zip(LENGTHS, (at.length[win], at.length[lose]), strict=True))
     return at.plan.derivative.replay(OPERATIONS, inputs, at.constants, outputs)
 
 

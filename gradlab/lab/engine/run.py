@@ -26,8 +26,8 @@ class Columns(NamedTuple):
     """The problems of C = runs × prompts columns.
 
     weights (C, Y, Y) shares of the ordered pairs; reference, start (C, Y) log π_ref, and log π at step 0; features
-    (C, Y, K) Φ, if shared; reward (C, Y), of PPO. A problem without pairs or reward has zeros there. The prompts of a
-    run follow each other.
+    (C, Y, K) Φ, if shared; reward (C, Y), of PPO; lengths (C, Y) in tokens. A problem without pairs or reward has zeros
+    there. The prompts of a run follow each other.
     """
 
     weights: np.ndarray
@@ -35,6 +35,7 @@ class Columns(NamedTuple):
     start: np.ndarray
     features: np.ndarray
     reward: np.ndarray
+    lengths: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class KernelRun:
             "features": np.take_along_axis(columns.features, order[:, :, None], 1),
         }
         packed = {name: _lanes(values, self.plan.dtype, group) for name, values in rows.items()}
+        if self.plan.lengths:
+            packed["length"] = _lanes(_reordered(columns.lengths, order), self.plan.dtype, group, filling=1.0)
         if deal is not None:
             source, sign = deal.places(sizes, np.stack([first, other]), len(order) // len(sizes))
             packed["sign"] = _lanes(sign.transpose(0, 2, 1).reshape(len(order), -1), self.plan.dtype, group)
@@ -179,10 +182,10 @@ def _calls(wanted: np.ndarray, pairs: int) -> tuple[np.ndarray, list[tuple[int, 
     return ends, list(pairwise(np.searchsorted(ends, cuts).tolist()))
 
 
-def _lanes(values: np.ndarray, dtype: str, group: int) -> np.ndarray:
-    """Return columns (C, ...) as (blocks, rows, LANES), filled up with columns of zeros to a multiple of ``group``."""
+def _lanes(values: np.ndarray, dtype: str, group: int, filling: float = 0.0) -> np.ndarray:
+    """Return columns (C, ...) as (blocks, rows, LANES), filled up with columns of one number to a whole ``group``."""
     blocks, size = -(-len(values) // group) * (group // LANES), math.prod(values.shape[1:])
-    padded = np.zeros((blocks * LANES, size), dtype)
+    padded = np.full((blocks * LANES, size), filling, dtype)
     padded[: len(values)] = values.reshape(len(values), size)
     packed = _rows(blocks, size, dtype)
     packed[:] = padded.reshape(blocks, LANES, size).transpose(0, 2, 1)

@@ -17,10 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradlab.lab.objective import value_and_slope
 from gradlab.lab.surrogate import PPO
-from gradlab.losses import DealtLoss, PairLogps, PairLoss
+from gradlab.losses import DealtLoss, PairLogps, PairLoss, reads_lengths
 from gradlab.streams import Purpose, torch_seed
 
 INPUTS = ("win", "lose", "ref_win", "ref_lose", "weight", "swapped_weight")
+LENGTHS = ("win_len", "lose_len")  # further inputs of a loss that reads them
 OF_SURROGATE = ("logp", "old_logp", "advantage", "share")
 DEALT = "dealt"  # a further input of a ``DealtLoss``, whose traces have one output more, the number that a pair gives
 
@@ -66,6 +67,11 @@ class Trace(NamedTuple):
                 raise NotFusable(f"its derivative needs {name} with arguments unknown to the engine") from error
         return [look_up(output) for output in wanted]
 
+    def reads(self, *names: str) -> bool:
+        """Return whether some output depends on one of these inputs."""
+        read = {argument for number in self._needed(self.outputs) for argument in self.steps[number][1]}
+        return any(name in read or name in self.outputs for name in names)
+
     def _needed(self, outputs: Sequence[str]) -> list[int]:
         """Return the steps on which these outputs depend, in order."""
         needed, open_ = set(), list(outputs)
@@ -81,8 +87,8 @@ def derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
     """Return the trace from a pair's ``INPUTS`` to its part of ∂/∂log π_w and ∂/∂log π_l; and the loss's constants.
 
     An antisymmetric loss has two weights, as in ``PairObjective``: the sum over both orders, and that of the swapped
-    order. A ``DealtLoss`` has the input ``DEALT`` too, and a third output: its number. Raises NotFusable for a loss
-    that is not a fixed formula of the numbers of one pair.
+    order. A loss of lengths has ``LENGTHS`` too. A ``DealtLoss`` has the input ``DEALT`` too, and a third output: its
+    number. Raises NotFusable for a loss that is not a fixed formula of the numbers of one pair.
     """
     # gradlab's losses depend on their fields alone. For other losses nobody knows: a global may have changed.
     ours = type(loss).__module__.startswith("gradlab.losses.")
@@ -103,6 +109,7 @@ def surrogate_derivative(update: PPO, dtype: torch.dtype) -> tuple[Trace, list[f
 
 def _derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
     names = INPUTS if loss.antisymmetric else INPUTS[:-1]
+    names += LENGTHS if reads_lengths(loss) else ()
     names += (DEALT,) if isinstance(loss, DealtLoss) else ()
     return _traced(functools.partial(_pair_gradient, loss), names, dtype)
 
@@ -132,6 +139,7 @@ def _record(
     generator = torch.Generator().manual_seed(torch_seed(seed, Purpose.TRACED))
     # Below zero, as log-probabilities are, and spread out: code that looks at them sees other numbers each time.
     inputs = {name: -4 * torch.rand(shape, generator=generator, dtype=dtype) - 0.1 for name in names}
+    inputs |= {name: 1 - 9 * inputs[name] for name in LENGTHS if name in names}
     recorder = _Recorder(inputs, dtype)
     try:
         with torch.random.fork_rng(devices=[]), _NoPeeking(), recorder:
@@ -147,7 +155,8 @@ def _record(
 def _pair_gradient(
     loss: PairLoss, win: Tensor, lose: Tensor, ref_win: Tensor, ref_lose: Tensor, **given: Tensor
 ) -> Any:
-    logps = PairLogps(win.requires_grad_(), lose.requires_grad_(), ref_win, ref_lose)
+    lengths = {name: given.pop(name) for name in LENGTHS if name in given}
+    logps = PairLogps(win.requires_grad_(), lose.requires_grad_(), ref_win, ref_lose, **lengths)
     value, outer = value_and_slope(loss, logps, **given)
     value.register_hook(lambda grad: outer)  # not grad_outputs, for which PyTorch imports sympy: that takes a second
     gradient = torch.autograd.grad(value.sum(), (win, lose))
