@@ -303,7 +303,7 @@ def test_copied_python_has_losses_that_nobody_has_registered(losses):
 def a_world(prompts=3, responses=5):
     base = gaussian_world(prompts, responses, reference="random", mask_rate=0.2, mask_kind="pairs", seed=3)
     return World(base.utility, np.arange(prompts * responses).reshape(prompts, responses) != 4, base.ref_logp,
-                 base.hidden_pairs)  # fmt: skip
+                 base.hidden_pairs, np.arange(1, prompts * responses + 1).reshape(prompts, responses))  # fmt: skip
 
 
 def same(one, other):

@@ -35,7 +35,13 @@ FRAME = pd.DataFrame({"method": ["a", "b"] * 2, "seed": [0, 0, 1, 1], "value": [
 CALLS = {
     "World": (
         gl.World,
-        {"utility": WORLD.utility, "observed": WORLD.observed, "ref_logp": WORLD.ref_logp, "hidden_pairs": None},
+        {
+            "utility": WORLD.utility,
+            "observed": WORLD.observed,
+            "ref_logp": WORLD.ref_logp,
+            "hidden_pairs": None,
+            "lengths": WORLD.token_counts,
+        },
     ),
     "gaussian_world": (
         gl.gaussian_world,

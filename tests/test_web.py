@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from node import WEB, needs_node, needs_packages, node, with_bundle
-from own_losses import every_loss
+from own_losses import PerToken, every_loss
 from rounding import rounding
 
 from gradlab.lab import metrics
@@ -120,11 +120,11 @@ def pairs():
         [[-1e-9, -800.0, -30.0], [-40.0, -1e-5, -30.0], [-3.0, -700.0, -30.0], [-3.0, -2.0, -30.0]]
     )
     sides[2:, :5] = sides[:2, :5]
-    return PairLogps(*map(torch.from_numpy, sides))
+    return PairLogps(*map(torch.from_numpy, sides), *map(torch.from_numpy, 1 + rng.integers(30, size=(2, 37))))
 
 
 @needs_node
-@pytest.mark.parametrize("loss", [DPO(0.5), BalancedDPO()], ids=lambda one: one.name)
+@pytest.mark.parametrize("loss", [DPO(0.5), BalancedDPO(), PerToken()], ids=lambda one: one.name)
 def test_slopes_and_ratios_of_pairs_are_those_of_the_library(loss):
     check_slopes(loss)
 
@@ -138,7 +138,8 @@ def test_so_are_those_of_every_loss(loss):
 
 def check_slopes(loss):
     given = pairs()
-    sides = {"win": given.win, "lose": given.lose, "refWin": given.ref_win, "refLose": given.ref_lose}
+    sides = {"win": given.win, "lose": given.lose, "refWin": given.ref_win, "refLose": given.ref_lose,
+             "winLen": given.win_len, "loseLen": given.lose_len}  # fmt: skip
     body = """
       const kernel = await lab.Kernel.load(given.kernel);
       const { win, lose } = lab.slopes(kernel, given.pairs);

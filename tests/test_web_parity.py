@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from node import needs_node, node
-from own_losses import Lopsided, SquaredMargin
+from own_losses import Lopsided, PerToken, SquaredMargin
 from small_worlds import WORLDS
 
 from gradlab.lab.engine.webassembly import training_kernel
@@ -22,7 +22,7 @@ pytestmark = needs_node
 POLICIES = {"free": FreeLogits(), "shared": RadialBasis(4)}
 OPTIMIZERS = {"adam": 0.01, "gd": 0.5}
 DTYPES = {"float64": 1e-10, "float32": 1e-5}  # how far apart probabilities may be after 200 steps
-OWN = {"README's lopsided": Lopsided(), "squared": SquaredMargin()}
+OWN = {"README's lopsided": Lopsided(), "squared": SquaredMargin(), "per token": PerToken()}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Case:
             "weights": runs.data().ravel().tolist(),
             "reference": runs.ref_logp.ravel().tolist(),
             "start": runs.ref_logp.ravel().tolist(),
+            "lengths": runs.lengths.ravel().tolist(),
         }
         if not isinstance(self.training.policy, FreeLogits):
             columns["features"] = self.training.features(responses).numpy().ravel().tolist()
@@ -79,7 +80,7 @@ EVERY = [
     for optimizer in OPTIMIZERS
     for dtype in DTYPES
 ]
-FAST = [("bdpo", "free", "adam", "float64"), ("dpo", "shared", "gd", "float32")]
+FAST = [("bdpo", "free", "adam", "float64"), ("per token", "shared", "gd", "float32")]
 
 
 @pytest.mark.parametrize(

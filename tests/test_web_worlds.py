@@ -98,17 +98,20 @@ def test_a_file_that_is_no_table_is_refused_in_one_sentence():
 
 
 def part_files():
-    world = gaussian_world(3, 4, reference="random", mask_rate=0.25, mask_kind="pairs", seed=2)
+    mask = {"mask_rate": 0.25, "mask_kind": "pairs"}
+    world = gaussian_world(3, 4, reference="random", length=9, length_spread=0.5, seed=2, **mask)
     assert world.hidden_pairs is not None
+    assert world.lengths is not None
     return world, json.dumps({
         "utility": world.utility.tolist(), "observed": world.observed.tolist(), "ref_logp": world.ref_logp.tolist(),
-        "hidden_pairs": world.hidden_pairs.tolist(),
+        "hidden_pairs": world.hidden_pairs.tolist(), "lengths": world.lengths.tolist(),
     })  # fmt: skip
 
 
 def test_a_world_goes_through_a_file_and_through_a_text_bit_for_bit():
     world, file = part_files()
     assert world.hidden_pairs is not None
+    assert world.lengths is not None
     body = f"""
       {FILE}
       const world = lab.worldOfFile(bytes(given[0]), "utility", null);
@@ -128,6 +131,7 @@ def test_a_world_goes_through_a_file_and_through_a_text_bit_for_bit():
         assert found["refLogp"] == world.ref_logp.ravel().tolist()
         assert found["observed"] == world.observed.ravel().tolist()
         assert found["hiddenPairs"] == world.hidden_pairs.ravel().tolist()
+        assert found["lengths"] == world.lengths.ravel().tolist()
     assert plain == '{"utility":[[1,2],[3,4]]}'
     assert hidden["observed"] == observed.ravel().tolist()
     assert hidden["utility"] == first["utility"]
@@ -142,7 +146,7 @@ BAD_WORLDS = {
     ("utility", '{"utility": [[1, "2"]]}'): 'utility must be numbers, got "2"',
     ("utility", '{"utility": [[1, null]]}'): "utility must be numbers, got null",
     ("utility", '{"utility": [[1, 2]], "mask": 1}'):
-        'a world must have no other parts than utility, observed, ref_logp, hidden_pairs, got "mask"',
+        'a world must have no other parts than utility, observed, ref_logp, hidden_pairs, lengths, got "mask"',
     ("utility", '{"utility": [[1, 2]], "observed": [[1]]}'): "observed must have 1 rows of 2 numbers, got 1 of 1",
     ("utility", '{"utility": [[1, 2]], "observed": [[1, 2]]}'): "observed must be 0 or 1, or false or true, got 2",
     ("utility", '{"utility": [[1, 2]], "observed": [[true, false]]}'):
@@ -151,6 +155,8 @@ BAD_WORLDS = {
         "ref_logp must sum to one over responses in every prompt, got a sum of 2.00000",
     ("utility", '{"utility": [[1, 2, 3]], "hidden_pairs": [[[0, 1, 0], [0, 0, 0], [0, 0, 0]]]}'):
         "hidden_pairs must be symmetric",
+    ("utility", '{"utility": [[1, 2]], "lengths": [[1, 0.5]]}'): "lengths must be finite and 1 or more, got 0.5",
+    ("utility", '{"utility": [[1, 2]], "lengths": [[1]]}'): "lengths must have 1 rows of 2 numbers, got 1 of 1",
     ("utility", "1\n2"): "a world must have at least 2 responses, got 1",
     ("utility", npy(np.zeros((200, 200)))):
         "prompts × responses² must be at most 1,000,000 in a page, got 200 × 200²; Python takes more",
@@ -241,6 +247,7 @@ def test_paint_goes_through_its_text_whatever_it_is():
 SIZED = [
     gaussian_world(3, 4, reference="random", mask_rate=0.25, mask_kind="pairs", seed=2),
     gaussian_world(5, 7, utility="independent", mask_rate=0.3),
+    gaussian_world(2, 3, reference="random", length=40, length_spread=0.3),
     World(np.array([[1.0, 2.0], [1e-7, 1e300]]), np.ones((2, 2), bool), np.log(np.full((2, 2), 0.5))),
 ]
 
@@ -262,6 +269,7 @@ def test_texts_of_worlds_and_paint_are_those_of_the_explorer_in_python():
         for name in ("utility", "observed", "ref_logp"):
             assert np.array_equal(getattr(back, name), getattr(world, name))
         assert (back.hidden_pairs is None) == (world.hidden_pairs is None)
+        assert np.array_equal(back.token_counts, world.token_counts)
     for text, (same, marks) in zip(paints, paints_there, strict=True):
         paint = read_paint(text)
         assert text == same == paint_text(paint)
@@ -306,6 +314,7 @@ def states():
         "own": {"world": json.dumps(own)},
         "own, plain": {"world": '{"utility":[[1,2],[3,4]]}', "seed": 3},
         "own, hidden pairs": {"world": json.dumps({"utility": own["utility"], "hidden_pairs": hidden.tolist()})},
+        "own, lengths": {"world": json.dumps({**own, "lengths": [[1, 2, 3], [4, 5, 6.5]]}), "painted": "2x3:DAFGAy"},
         "painted": {"prompts": 2, "responses": 3, "painted": "2x3:BCEGMA"},
         "painted references": {"prompts": 2, "responses": 4, "reference": "random", "painted": "2x4:MGYASk2A"},
         "own, painted": {"world": json.dumps(own), "painted": "2x3:DAFGAy"},
@@ -332,5 +341,6 @@ def test_the_copied_python_makes_the_world_that_is_seen():
             np.testing.assert_allclose(there[key], here.ravel(), rtol=0, atol=rounding(40, 3 * size), err_msg=name)
         assert there["observed"] == world.observed.ravel().tolist(), name
         assert (world.hidden_pairs is None) == (there.get("hiddenPairs") is None), name
+        assert there.get("lengths", np.ones_like(world.utility).ravel().tolist()) == world.token_counts.ravel().tolist()
         assert exact_pairs(world).shape[1] == there["responses"]
         assert found["training"].steps == 20

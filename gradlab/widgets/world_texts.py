@@ -1,15 +1,16 @@
 """Worlds and paint as texts, so that a state, a link and a file carry them; the page writes and reads the same texts.
 
-A world is JSON with ``utility``, and ``observed``, ``ref_logp`` and ``hidden_pairs`` where they differ from every pair
-in the data and a uniform reference. Paint is a size and a mark per cell, such as "3x4:5AB6A": a letter per mark, after
-the length of its run. ``own_world.ts`` and ``paint.ts`` in ``gradlab/web/src`` are the page's side.
+A world is JSON with ``utility``, and ``observed``, ``ref_logp``, ``hidden_pairs`` and ``lengths`` where they differ
+from every pair in the data, a uniform reference and one token per response. Paint is a size and a mark per cell, such
+as "3x4:5AB6A": a letter per mark, after the length of its run. ``own_world.ts`` and ``paint.ts`` in
+``gradlab/web/src`` are the page's side.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from gradlab.lab.world import World
 MOST_PAIRS = 1_000_000  # prompts × responses² that a page trains on
 MOST_PROMPTS = 1000  # rows of a map
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-"  # one per mark, the first of none
-_PARTS = ("utility", "observed", "ref_logp", "hidden_pairs")
+_PARTS = ("utility", "observed", "ref_logp", "hidden_pairs", "lengths")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Paint:
         best, worst = world.utility.max(), world.utility.min()
         utility = np.select([self.levels > 0, self.levels < 0], [best, worst], world.utility)
         ref_logp = _log_softmax(world.ref_logp + self.steps) if self.steps.any() else world.ref_logp
-        return World(utility, world.observed ^ self.flips, ref_logp, world.hidden_pairs)
+        return replace(world, utility=utility, observed=world.observed ^ self.flips, ref_logp=ref_logp)
 
     def code(self) -> list[str]:
         """Return lines of Python that put the paint on ``world``."""
@@ -63,7 +64,7 @@ class Paint:
                       "ref_logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))"]  # fmt: skip
         painted = (("utility", levels), ("observed", flips), ("ref_logp", steps))
         parts = [name if there else f"world.{name}" for name, there in painted]
-        return [*lines, f"world = gl.World({', '.join(parts)}, world.hidden_pairs)"]
+        return [*lines, f"world = gl.World({', '.join(parts)}, world.hidden_pairs, world.lengths)"]
 
 
 def world_text(world: World) -> str:
@@ -76,6 +77,8 @@ def world_text(world: World) -> str:
         parts["ref_logp"] = world.ref_logp.tolist()
     if world.hidden_pairs is not None:
         parts["hidden_pairs"] = world.hidden_pairs.astype(int).tolist()
+    if world.lengths is not None:
+        parts["lengths"] = world.lengths.tolist()
     return json.dumps(parts, separators=(",", ":"))
 
 
@@ -106,12 +109,15 @@ def world_lines(world: World) -> list[str]:
     lines = [f"utility = np.array({world.utility.tolist()})"]
     seen = "np.ones(utility.shape, bool)" if world.observed.all() else f"np.array({world.observed.tolist()})"
     lines += [f"observed = {seen}", f"ref_logp = np.array({world.ref_logp.tolist()})"]
-    if world.hidden_pairs is None:
-        return [*lines, "world = gl.World(utility, observed, ref_logp)"]
-    slots = np.flatnonzero(world.hidden_pairs).tolist()
-    shape = (*world.utility.shape, world.responses)
-    return [*lines, f"hidden_pairs = np.zeros({shape}, bool)", f"hidden_pairs.flat[{slots}] = True",
-            "world = gl.World(utility, observed, ref_logp, hidden_pairs)"]  # fmt: skip
+    parts = ["utility", "observed", "ref_logp"]
+    if world.hidden_pairs is not None:
+        shape, slots = (*world.utility.shape, world.responses), np.flatnonzero(world.hidden_pairs).tolist()
+        lines += [f"hidden_pairs = np.zeros({shape}, bool)", f"hidden_pairs.flat[{slots}] = True"]
+        parts.append("hidden_pairs")
+    if world.lengths is not None:
+        lines.append(f"lengths = np.array({world.lengths.tolist()})")
+        parts.append("lengths=lengths")
+    return [*lines, f"world = gl.World({', '.join(parts)})"]
 
 
 def read_paint(text: str) -> Paint:

@@ -22,7 +22,7 @@ from gradlab.lab.engine.constants import Law, laws
 from gradlab.lab.engine.functions import OPERATIONS
 from gradlab.lab.engine.fusion import ready
 from gradlab.lab.engine.kernel import ARGUMENTS, NAME, Plan, write
-from gradlab.lab.engine.trace import INPUTS, NotFusable, derivative
+from gradlab.lab.engine.trace import INPUTS, LENGTHS, NotFusable, derivative
 from gradlab.lab.engine.vectors import Emitter, Kind
 from gradlab.lab.optimizers import optimizer_of
 from gradlab.lab.policy import FreeLogits
@@ -39,6 +39,7 @@ _SLOPE_ARGUMENTS: dict[str, Kind] = {
     "count": "integer",  # rows of pairs
     "constants": "scalars",  # of the loss
     "win": "rows", "lose": "rows", "ref_win": "rows", "ref_lose": "rows",  # log-probabilities
+    "win_len": "rows", "lose_len": "rows",  # lengths in tokens
     "win_slope": "rows", "lose_slope": "rows",  # written: ∂L/∂log π of both sides
 }  # fmt: skip
 
@@ -148,7 +149,7 @@ def _write_slopes(plan: Plan) -> str:
     emitter = Emitter(SLOPES, plan.dtype, _SLOPE_ARGUMENTS, LANES)
     given: dict[str, Any] = emitter.arguments
     with emitter.loop(given["count"]) as row:
-        inputs = {name: given[name][row] for name in INPUTS[:4]}
+        inputs = {name: given[name][row] for name in (*INPUTS[:4], *LENGTHS)}
         inputs |= {"weight": emitter.real(1.0), "swapped_weight": emitter.real(0.0)}
         win, lose = plan.derivative.replay(OPERATIONS, inputs, given["constants"])
         given["win_slope"][row], given["lose_slope"][row] = win, lose

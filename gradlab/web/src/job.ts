@@ -42,11 +42,12 @@ export function joined(logp: readonly Reals[], parts: readonly Job[], { columns,
 
 /** The columns from one place to another, as copies. */
 function part(columns: Columns, from: number, to: number): Columns {
-  const { responses, weights, reference, start } = columns;
+  const { responses, weights, reference, start, lengths } = columns;
   const rows = (table: Float64Array) => table.slice(from * responses, to * responses);
   return {
     ...columns, count: to - from, weights: weights.slice(from * responses ** 2, to * responses ** 2),
     reference: rows(reference), start: rows(start),
+    lengths: lengths && rows(lengths),
   };
 }
 

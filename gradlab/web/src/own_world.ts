@@ -9,7 +9,7 @@ const MOST_PROMPTS = 1000; // rows of a map
 
 /** The arrays of `gradlab.World` that a file may set. */
 export type Part = "utility" | "observed" | "ref_logp";
-const PARTS = ["utility", "observed", "ref_logp", "hidden_pairs"];
+const PARTS = ["utility", "observed", "ref_logp", "hidden_pairs", "lengths"];
 
 /** Says why a world of this size is too large for a page; null if it is not. */
 export function tooLarge(prompts: number, responses: number): string | null {
@@ -40,8 +40,8 @@ export function worldOfFile(bytes: Uint8Array, part: Part, shown: World | null):
   return fit(part === "observed" ? { ...shown, observed: flags(table.values, part) } : { ...shown, refLogp: reference(table) });
 }
 
-/** A world as text: JSON of what differs from a uniform reference with every pair in the data. Numbers are exact. */
-export function textOfWorld({ prompts, responses, utility, observed, refLogp, hiddenPairs }: World): string {
+/** A world as text: JSON of what differs from a uniform reference, every pair in the data and one token each. Exact. */
+export function textOfWorld({ prompts, responses, utility, observed, refLogp, hiddenPairs, lengths }: World): string {
   const rows = (values: ArrayLike<number>, count: number) => {
     const width = values.length / count;
     return Array.from({ length: count }, (_, row) => Array.from({ length: width }, (__, at) => values[row * width + at]));
@@ -52,6 +52,7 @@ export function textOfWorld({ prompts, responses, utility, observed, refLogp, hi
     ...(!observed.every(Boolean) && { observed: rows(observed, prompts) }),
     ...(refLogp.some((value, at) => value !== even[at]) && { ref_logp: rows(refLogp, prompts) }),
     ...(hiddenPairs && { hidden_pairs: rows(hiddenPairs, prompts).map((all) => rows(all, responses)) }),
+    ...(lengths && { lengths: rows(lengths, prompts) }),
   });
 }
 
@@ -108,6 +109,7 @@ function parsed(text: string): World {
   };
   if (parts.observed != null) world.observed = flags(same("observed", tableOf(parts.observed, "observed")), "observed");
   if (parts.ref_logp != null) world.refLogp = same("ref_logp", tableOf(parts.ref_logp, "ref_logp"));
+  if (parts.lengths != null) world.lengths = same("lengths", tableOf(parts.lengths, "lengths"));
   if (parts.hidden_pairs != null) {
     if (!Array.isArray(parts.hidden_pairs)) throw new Error("hidden_pairs must be a list of tables");
     const table = tableOf(parts.hidden_pairs.flat(), "hidden_pairs");

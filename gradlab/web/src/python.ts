@@ -56,7 +56,7 @@ export function frontierParts(state: State, slots: readonly Slot[], betas: reado
 }
 
 /** A world of one's own, written out. */
-function worldCode({ prompts, responses, utility, observed, refLogp, hiddenPairs }: World): string[] {
+function worldCode({ prompts, responses, utility, observed, refLogp, hiddenPairs, lengths }: World): string[] {
   const table = (values: ArrayLike<number>) =>
     Array.from({ length: prompts }, (_, row) => {
       const numbers = Array.from({ length: responses }, (__, at) => values[row * responses + at]);
@@ -73,7 +73,8 @@ function worldCode({ prompts, responses, utility, observed, refLogp, hiddenPairs
     ...(observed.every(Boolean) ? ["observed = np.ones_like(utility, bool)"] : array("observed", observed, ", bool")),
     ...array("ref_logp", refLogp),
     ...(hiddenPairs ? hiding : []),
-    `world = gl.World(utility, observed, ref_logp${hiddenPairs ? ", hidden_pairs" : ""})`,
+    ...(lengths ? array("lengths", lengths) : []),
+    `world = gl.World(utility, observed, ref_logp${hiddenPairs ? ", hidden_pairs" : ""}${lengths ? ", lengths=lengths" : ""})`,
   ];
 }
 
@@ -93,7 +94,7 @@ function paintCode(text: string): string[] {
   const utility = "np.select([levels > 0, levels < 0], [world.utility.max(), world.utility.min()], world.utility)";
   const parts = [
     levels.length ? utility : "world.utility", flips.length ? "world.observed ^ (flips > 0)" : "world.observed",
-    steps.length ? "ref_logp" : "world.ref_logp", "world.hidden_pairs",
+    steps.length ? "ref_logp" : "world.ref_logp", "world.hidden_pairs", "world.lengths",
   ];
   return [...flips, ...levels, ...steps, ...(steps.length ? normalised : []), `world = gl.World(${parts.join(", ")})`];
 }

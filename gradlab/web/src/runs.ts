@@ -80,8 +80,8 @@ export class Ground {
     const reason = unfit(this.world);
     if (reason) throw new Error(reason);
     const pairs = settings.pairs === "exact" ? exactPairs(this.world) : drawPairs(this.world, Number(settings.pairs), { seed });
-    const { prompts: count, responses, refLogp } = this.world;
-    this.columns = { count, responses, weights: pairs, reference: refLogp, start: refLogp };
+    const { prompts: count, responses, refLogp, lengths } = this.world;
+    this.columns = { count, responses, weights: pairs, reference: refLogp, start: refLogp, lengths };
     if (settings.policy === "shared") this.columns.features = radialBasis(responses);
   }
 

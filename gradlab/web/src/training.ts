@@ -5,7 +5,8 @@ import { factorsOf } from "./optimizers";
 
 /**
  * The problems of C columns, row by row: weights (C, Y, Y) are the shares of the ordered pairs, reference and start
- * (C, Y) are log π_ref and log π at step 0, features (Y, K) are Φ for shared parameters, absent for free logits.
+ * (C, Y) are log π_ref and log π at step 0, features (Y, K) are Φ for shared parameters, absent for free logits, and
+ * lengths (C, Y) are those of responses in tokens; absent: 1 each.
  */
 export interface Columns {
   count: number;
@@ -14,6 +15,7 @@ export interface Columns {
   reference: Float64Array;
   start: Float64Array;
   features?: Float64Array;
+  lengths?: Float64Array;
 }
 
 /** Returns log π at the wanted steps, which rise: (S, C, Y), row by row. */
@@ -48,6 +50,7 @@ export function* training(
     partner: Math.max(pairs.length, 1),
     weight: pairs.length * 2 * lanes,
     reference: responses * lanes,
+    length: responses * lanes,
     start: responses * lanes,
     ...(shared && { features: responses * parameters * lanes }),
     theta: parameters * lanes,
@@ -72,6 +75,7 @@ export function* training(
   for (let block = 0; block < count; block += lanes) {
     for (const name of ["weight", "reference", "start", "theta", "memory"]) reals[name].fill(0);
     if (shared) reals.features.fill(0);
+    reals.length.fill(1);
     const live = Math.min(lanes, count - block);
     for (let lane = 0; lane < live; lane++) {
       const column = block + lane;
@@ -86,6 +90,7 @@ export function* training(
       for (let row = 0; row < responses; row++) {
         reals.reference[row * lanes + lane] = columns.reference[column * responses + place[row]];
         reals.start[row * lanes + lane] = columns.start[column * responses + place[row]];
+        if (columns.lengths) reals.length[row * lanes + lane] = columns.lengths[column * responses + place[row]];
         for (let k = 0; shared && k < parameters; k++) {
           reals.features[(row * parameters + k) * lanes + lane] = columns.features![place[row] * parameters + k];
         }
@@ -140,9 +145,11 @@ function pairsOf({ count, responses, weights }: Columns, order: Int32Array): [nu
 }
 
 function check(kernel: Kernel, { count, responses, features, ...arrays }: Columns, wanted: readonly number[]): void {
-  const sizes = { weights: count * responses ** 2, reference: count * responses, start: count * responses };
+  const each = count * responses;
+  const sizes = { weights: each * responses, reference: each, start: each, lengths: each };
   for (const [name, size] of Object.entries(sizes) as [keyof typeof sizes, number][]) {
-    if (arrays[name].length !== size) throw new Error(`${name} must have ${size} numbers, got ${arrays[name].length}`);
+    const got = arrays[name]?.length ?? size;
+    if (got !== size) throw new Error(`${name} must have ${size} numbers, got ${got}`);
   }
   if (kernel.record.shared !== (features !== undefined)) {
     throw new Error(`features must be ${kernel.record.shared ? "given to" : "absent for"} this kernel`);

@@ -10,6 +10,8 @@ export interface World {
   observed: Uint8Array;
   refLogp: Float64Array;
   hiddenPairs?: Uint8Array;
+  /** Tokens of each response; absent: 1 each. */
+  lengths?: Float64Array;
 }
 
 export type Labels = "soft" | "hard";
@@ -90,7 +92,7 @@ export function gaussianWorld(changes: Partial<WorldSettings> = {}): World {
 }
 
 /** Names of a world's arrays in Python and in files. */
-const NAMES = { utility: "utility", observed: "observed", refLogp: "ref_logp", hiddenPairs: "hidden_pairs" };
+const NAMES = { utility: "utility", observed: "observed", refLogp: "ref_logp", hiddenPairs: "hidden_pairs", lengths: "lengths" };
 
 /** Checks a world that came from elsewhere. Throws an Error of one sentence that says what is not right. */
 export function checkWorld(world: World): World {
@@ -99,7 +101,9 @@ export function checkWorld(world: World): World {
   if (!Number.isInteger(prompts) || prompts < 1 || !Number.isInteger(responses) || responses < 2) {
     throw new Error(`a world must have at least 1 prompt and 2 responses, got ${prompts} and ${responses}`);
   }
-  const sizes = { utility: size, observed: size, refLogp: size, ...(world.hiddenPairs && { hiddenPairs: size * responses }) };
+  const { hiddenPairs, lengths } = world;
+  const optional = { ...(hiddenPairs && { hiddenPairs: size * responses }), ...(lengths && { lengths: size }) };
+  const sizes = { utility: size, observed: size, refLogp: size, ...optional };
   for (const [name, wanted] of Object.entries(sizes) as [keyof typeof sizes, number][]) {
     const got = world[name]?.length;
     const of = `${prompts} prompts and ${responses} responses`;
@@ -109,7 +113,9 @@ export function checkWorld(world: World): World {
     const odd = world[name].find((value) => !Number.isFinite(value));
     if (odd !== undefined) throw new Error(`${NAMES[name]} must be finite everywhere, got ${odd}`);
   }
-  if (world.hiddenPairs?.some((hidden, slot) => hidden !== world.hiddenPairs![swapped(slot, responses)])) {
+  const short = lengths?.find((length) => !(length >= 1 && length < Infinity));
+  if (short !== undefined) throw new Error(`lengths must be finite and 1 or more, got ${short}`);
+  if (hiddenPairs?.some((hidden, slot) => hidden !== hiddenPairs[swapped(slot, responses)])) {
     throw new Error("hidden_pairs must be symmetric");
   }
   const pairs = comparable(world);
