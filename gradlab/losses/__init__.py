@@ -4,7 +4,9 @@
 """
 
 from gradlab.losses.facts import Facts, Look, Shipped, SliderRange, with_slider
+from gradlab.losses.formula import formula_loss
 from gradlab.losses.margin import DPO, IPO, ConservativeDPO
+from gradlab.losses.own_file import from_text
 from gradlab.losses.pair import (
     BatchLoss,
     DealtLoss,
@@ -56,6 +58,8 @@ __all__ = [
     "differentiated",
     "facts_of",
     "family_of",
+    "formula_loss",
+    "from_text",
     "hyper_parameters",
     "log_prob_ratio",
     "named_loss",

@@ -154,14 +154,24 @@ def register_loss(loss: _Loss) -> _Loss:
     if former is not None and (ready.name in _OURS or _home(type(former())) != _home(kind)):
         raise ValueError(f"name of {kind.__name__} must be one that no registered loss has, got {ready.name!r}")
     _check_values(kind.__name__, ready)
-    for fact, default in _DEFAULTS.items():
-        if not hasattr(kind, fact):
-            setattr(kind, fact, property(default))
+    measure_facts(kind)
     _check_facts(kind.__name__, ready)
     make: Any = kind if isinstance(loss, type) else partial(replace, ready)
     _LOSSES[ready.name] = make
     _tell_watchers()
     return loss
+
+
+def measured_facts() -> dict[str, property]:
+    """Return the facts of ``KnownLoss`` as properties that measure them, for a class that does not state them."""
+    return {fact: property(default) for fact, default in _DEFAULTS.items()}
+
+
+def measure_facts(kind: type) -> None:
+    """Add to a class the facts that it does not state, measured."""
+    for fact, measured in measured_facts().items():
+        if not hasattr(kind, fact):
+            setattr(kind, fact, measured)
 
 
 def unregister_loss(name: str) -> None:
@@ -194,23 +204,47 @@ def restore_losses(losses: Iterable[KnownLoss]) -> None:
 def definition(loss: PairLoss) -> str:
     """Return what a user's loss computes, as text: its numbers, and the code of its class and of the bases of that.
 
-    Functions elsewhere that this code calls are not part of it.
+    Functions, numbers and texts of the same module that this code names are part of it, those of other modules are not.
     """
     bases = [kind for kind in type(loss).__mro__ if kind is not object and not kind.__module__.startswith("gradlab.")]
-    written = [
-        (kind.__qualname__, name, code.co_code.hex(), _constants(code), code.co_names)
-        for kind in bases
-        for name, member in sorted(vars(kind).items())
-        if not name.startswith("__") or name == "__call__"
-        for code in _codes(member)
-    ]
+    written: list[Any] = []
+    for kind in bases:
+        for name, member in sorted(vars(kind).items()):
+            if not name.startswith("__") or name == "__call__":
+                written += [(kind.__qualname__, name, number) for number in (member,) if _is_number(number)]
+                written += [(kind.__qualname__, name, _written(function, {})) for function in _functions(member)]
     return repr((repr(loss), written))
 
 
-def _codes(member: Any) -> list[CodeType]:
-    """Return the code of a method, a static or class method, or a property; of anything else, none."""
+def _functions(member: Any) -> list[FunctionType]:
+    """Return the function of a method, a static or class method, or a property; of anything else, none."""
     functions = (getattr(member, "__func__", None), getattr(member, "fget", None), member)
-    return [function.__code__ for function in functions if isinstance(function, FunctionType)]
+    return [function for function in functions if isinstance(function, FunctionType)]
+
+
+def _written(function: FunctionType, seen: dict[FunctionType, None]) -> list[Any]:
+    """Return the code of a function, with the numbers, texts and functions of its module that it names."""
+    seen[function] = None
+    code, near = function.__code__, function.__globals__
+    parts: list[Any] = [code.co_code.hex(), _constants(code), code.co_names]
+    for name in sorted(_names(code) & near.keys()):
+        value = near[name]
+        if isinstance(value, FunctionType) and value.__module__ == function.__module__:
+            parts += [(name, _written(value, seen))] if value not in seen else []
+        elif _is_number(value) or isinstance(value, str):
+            parts.append((name, value))
+    return parts
+
+
+def _names(code: CodeType) -> set[str]:
+    """Return the names that a function's code uses, also in functions inside it."""
+    inside = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return {*code.co_names}.union(*map(_names, inside))
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number, or a tuple of numbers."""
+    return isinstance(value, numbers.Real) or (isinstance(value, tuple) and all(map(_is_number, value)))
 
 
 def _constants(code: CodeType) -> tuple[str, ...]:
@@ -244,12 +278,12 @@ def facts_of(loss: PairLoss) -> dict[str, Any]:
 _DEFAULTS: dict[str, Callable[[Any], Any]] = {
     "label": lambda loss: loss.name,
     "start_value": measured_start,
-    "start_equation": lambda loss: "",
+    "start_equation": lambda loss: "ln 2" if loss.start_value == math.log(2) else "",
     "weight_range": lambda loss: (0.0, 1.0),
     "constant_weight": lambda loss: loss.weight_range[0] == loss.weight_range[1],
     "logistic": lambda loss: isinstance(loss, LogisticLoss),
-    "bounded_below": lambda loss: True,
-    "bounded_above": lambda loss: False,
+    "bounded_below": lambda loss: _is_bounded(loss, below=True),
+    "bounded_above": lambda loss: _is_bounded(loss, below=False),
     "needs_lengths": lambda loss: _fails(loss, _without_lengths(_examples())),
     "needs_reference": lambda loss: not torch.equal(loss(_examples()), loss(_at_reference(_examples()))),
     "winner_down": lambda loss: bool((slopes(loss, _examples())[0] > 0).any()),
@@ -323,12 +357,25 @@ def _check_values(title: str, loss: Any) -> None:
         raise ValueError(f"{title} must return a loss per pair, here of shape {tuple(pairs.win.shape)}, got {got}")
     if not start.isfinite().all():
         raise ValueError(f"{title} must be finite at π = π_ref, got {start[~start.isfinite()][0].item()}")
+    _check_slopes(title, loss)
     if not loss.antisymmetric:
         return
     if not isinstance(loss, LogisticLoss):
         raise ValueError(f"antisymmetric of {title} must be False: only a LogisticLoss can keep that promise")
     if not torch.equal(loss.margin(pairs.swapped()), -loss.margin(pairs)):
         raise ValueError(f"antisymmetric of {title} must be False: its margin does not change sign with the sides")
+
+
+def _check_slopes(title: str, loss: Any) -> None:
+    """Raise ValueError for a loss whose slopes at the reference, where training starts, are no numbers."""
+    try:
+        sides = slopes(loss, _at_reference(_examples()))
+    except Exception as error:  # whatever a user's own code may raise
+        raise ValueError(f"{title} must have slopes in log π, but autograd raises {_one_line(error)}") from error
+    for side, name in zip(sides, ("w", "l"), strict=True):
+        if not side.isfinite().all():
+            got = side[~side.isfinite()][0].item()
+            raise ValueError(f"{title} must have finite slopes at π = π_ref, got {got} in log π_{name}")
 
 
 def _check_facts(title: str, loss: KnownLoss) -> None:
@@ -349,7 +396,7 @@ def _check_facts(title: str, loss: KnownLoss) -> None:
     for fact in ("constant_weight", "logistic", "bounded_below", "bounded_above"):
         if not isinstance(getattr(loss, fact), bool):
             raise ValueError(f"{fact} of {title} must be True or False, got {getattr(loss, fact)!r}")
-    weight = _win_weights(title, loss)
+    weight = _win_weights(loss)
     outside = weight[(weight < ends[0] - 1e-9) | (weight > ends[1] + 1e-9)]
     if len(outside):
         raise ValueError(f"weight_range of {title} must hold λ_w of every pair, {ends!r} lacks {float(outside[0]):.4g}")
@@ -358,12 +405,9 @@ def _check_facts(title: str, loss: KnownLoss) -> None:
         raise ValueError(f"constant_weight of {title} must be False: λ_w varies, from {low:.4g} to {high:.4g}")
 
 
-def _win_weights(title: str, loss: KnownLoss) -> Tensor:
-    """Return λ_w of the made-up pairs that have slopes; ValueError for a loss that autograd cannot follow."""
-    try:
-        win, lose = (side.abs() for side in slopes(differentiated(loss), _examples()))
-    except Exception as error:  # whatever a user's own code may raise
-        raise ValueError(f"{title} must have slopes in log π, but autograd raises {_one_line(error)}") from error
+def _win_weights(loss: KnownLoss) -> Tensor:
+    """Return λ_w of the made-up pairs that have slopes."""
+    win, lose = (side.abs() for side in slopes(differentiated(loss), _examples()))
     return (win / (win + lose))[win + lose > 0]
 
 
@@ -384,6 +428,18 @@ def _examples() -> PairLogps:
     sides = (-8 * torch.rand(8, 25, generator=generator, dtype=torch.float64) - 0.01 for _ in range(4))
     lengths = (torch.randint(1, 50, (8, 25), generator=generator) for _ in range(2))
     return PairLogps(*sides, *lengths)
+
+
+def _is_bounded(loss: PairLoss, *, below: bool) -> bool:
+    """Return whether a loss stays, at log-probabilities a thousand times as far out, within a nat of what it was."""
+    far = [loss(_scaled(_examples(), factor)).flatten() * (1 if below else -1) for factor in (1e3, 1e6)]
+    least = [float(values[~values.isnan()].amin()) if not values.isnan().all() else 0.0 for values in far]
+    return least[1] > least[0] - 1
+
+
+def _scaled(pairs: PairLogps, factor: float) -> PairLogps:
+    sides = ("win", "lose", "ref_win", "ref_lose")
+    return replace(pairs, **{side: factor * getattr(pairs, side) for side in sides})
 
 
 def _without_lengths(pairs: PairLogps) -> PairLogps:

@@ -1,0 +1,123 @@
+"""Losses as a command line names them: a registered one, or a class in a user's own file or module."""
+
+from __future__ import annotations
+
+import copyreg
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from gradlab.checks import one_of, shown
+from gradlab.losses.pair import BatchLoss, KnownLoss
+from gradlab.losses.registry import (
+    BATCH_LOSSES,
+    PAIR_LOSSES,
+    measure_facts,
+    named_loss,
+    register_loss,
+    users_losses,
+)
+from gradlab.user_code import file_module, member_of
+
+ACCEPTED = "the name of a registered loss, FILE.py:CLASS or MODULE:CLASS, each also with :NAME=NUMBER,…"
+_OWN = re.compile(r"(.+):([^\W\d][\w.]*)(?::([^:]*=[^:]*))?")  # place, name, numbers
+
+
+def from_text(text: str) -> KnownLoss | BatchLoss:
+    """Return the loss that a text names: "dpo", "simpo:beta=2,gamma=0.5", "mine.py:Mine" or "package.module:Mine".
+
+    A class of a user's, or an instance, is registered as by ``register_loss``; a file that has changed replaces what
+    it registered before. Its instances can be pickled: another process needs no access to the file.
+
+    ValueError or TypeError, or OSError for a file that cannot be read, in one line; then nothing is registered.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"loss must be {ACCEPTED}, got {shown(text)}")
+    if not is_own(text):
+        name, colon, numbers = text.partition(":")
+        if name.endswith(".py"):
+            raise ValueError(f"loss must be {ACCEPTED}; {shown(text)} names no class: write {name}:CLASS")
+        loss = named_loss(name)
+        return _with_numbers(loss, numbers) if colon else loss
+    parts = _OWN.fullmatch(text)
+    if parts is None:
+        raise ValueError(f"loss must be {ACCEPTED}, got {shown(text)}")
+    place, name, numbers = parts.groups()
+    loss = own_loss(place, name)
+    return loss if numbers is None else _with_numbers(loss, numbers)
+
+
+def is_own(text: str) -> bool:
+    """Return whether a text names a loss in a user's own file or module, and not one of the registry."""
+    name, colon, rest = text.partition(":")
+    if name not in {*PAIR_LOSSES, *BATCH_LOSSES}:
+        return bool(colon)
+    return bool(colon) and "=" not in rest and bool(users_losses([name]))  # a module that is called as its loss
+
+
+def own_loss(place: str, name: str) -> KnownLoss:
+    """Register a class of a file or a module, or an instance there, and return it with its default numbers."""
+    what = f"loss {place}:{name}"
+    found = member_of(what, place, name, _is_loss)
+    kind = found if isinstance(found, type) else type(found)
+    if not _is_loss(found):
+        raise TypeError(f"{what} must be a frozen dataclass with a __call__, see PairLoss, got {shown(found)}")
+    registered = register_loss(found)
+    if not kind.__module__.startswith("gradlab."):
+        _make_portable(kind, place, name)
+    return registered() if isinstance(registered, type) else registered
+
+
+def _is_loss(value: Any) -> bool:
+    kind = value if isinstance(value, type) else type(value)
+    return is_dataclass(kind) and "__call__" in dir(kind)
+
+
+def _with_numbers(loss: Any, text: str) -> Any:
+    """Return the loss with the hyper-parameters that "NAME=NUMBER,…" states."""
+    known, kinds = [field.name for field in fields(loss)], get_type_hints(type(loss))
+    given: dict[str, Any] = {}
+    for part in text.split(","):
+        name, equals, number = (word.strip() for word in part.partition("="))
+        if not equals:
+            raise ValueError(f"loss must be {ACCEPTED}, got {shown(part)} after {loss.name}")
+        one_of(f"hyper-parameter of {loss.name}", name, known)
+        if name in given:
+            raise ValueError(f"{name} of {loss.name} must be given once, got {shown(text)}")
+        given[name] = number_of(f"{name} of {loss.name}", kinds[name], number)
+    return replace(loss, **given)
+
+
+def number_of(name: str, kind: type, text: str) -> float | int | bool:
+    """Return the number that a text spells, in a hyper-parameter's type; ValueError where it spells none."""
+    if kind is bool:
+        return one_of(name, text.strip().lower(), ("true", "false")) == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        words = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} must be {words}, got {shown(text)}") from None
+
+
+def _make_portable(kind: type, place: str, name: str) -> None:
+    """Let instances of a class be pickled with the text of its file, or with the name of its module."""
+    source = file_module(f"loss {place}", Path(place)).__source__ if place.endswith(".py") else None
+    copyreg.pickle(kind, lambda loss: (_restored, (place, source, name, vars(loss))))  # type: ignore[arg-type]
+
+
+def _restored(place: str, source: str | None, name: str, values: Mapping[str, Any]) -> Any:
+    """Return an instance that was pickled, in whatever process; its class then has all facts of ``KnownLoss``."""
+    what = f"loss {place}:{name}"
+    if source is not None:
+        found = reduce(getattr, name.split("."), file_module(what, Path(place), source))
+    else:
+        found = member_of(what, place, name, _is_loss)
+    kind = found if isinstance(found, type) else type(found)
+    measure_facts(kind)
+    loss = object.__new__(kind)
+    for key, value in values.items():
+        object.__setattr__(loss, key, value)
+    return loss
