@@ -52,6 +52,9 @@ class InspectCommand:
     """Pairs scored at a time; the numbers depend on it by rounding only."""
     clip: float = 0.3
     """Clip of the naive variants; 0.3 is the paper's for language models."""
+    gradients: int = 0
+    """Of so many pairs also take the gradients of log π in the model's parameters, two backward passes per pair, and
+    say which losses would push winners down (the disentanglement band)."""
     save: Annotated[Path | None, OPTIONAL] = None
     """Also write one row per pair to this file (Parquet; its name ends in .parquet), with a manifest beside it."""
     overwrite: bool = False

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gradlab.llm.look.side_gradients import COLUMNS, displaced
 from gradlab.llm.train.run_settings import RECIPES
 from gradlab.losses import (
     PAIR_LOSSES,
@@ -56,7 +57,8 @@ def measured(frame: pd.DataFrame, *, clip: float = CLIP) -> pd.DataFrame:
     - ``win_weight``: λ_w of bDPO, ``win_weight_mean``: the same from ``…_per_token``; ``weight_ratio``: log λ_w/λ_l;
     - ``weight_NAME``, ``floor_NAME``, ``ceiling_NAME`` of each naive variant: its λ, and whether the clip holds it;
     - ``log_prob_ratio_NAME`` of each loss; ``corrected_NAME``: the share of DPO's imbalance that the loss takes away:
-      1 all, 0 nothing, negative where it adds imbalance; NaN where DPO has no imbalance.
+      1 all, 0 nothing, negative where it adds imbalance; NaN where DPO has no imbalance;
+    - ``displaced_NAME`` of each loss, where the frame has the columns of ``score_gradients``, see ``displaced``.
 
     Source: ours.
     """
@@ -84,6 +86,8 @@ def measured(frame: pd.DataFrame, *, clip: float = CLIP) -> pd.DataFrame:
         loss_ratio = log_prob_ratio(loss, logps)
         columns[f"log_prob_ratio_{name}"] = loss_ratio
         columns[f"corrected_{name}"] = torch.where(ratio != 0, 1 - loss_ratio.abs() / ratio.abs(), math.nan)
+        if COLUMNS[0] in frame:
+            columns[f"displaced_{name}"] = torch.from_numpy(displaced(frame, loss))
     return frame.assign(**{name: values.numpy() for name, values in columns.items()})
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from gradlab.console import wrapped
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.look.imbalance import CLIP, MEASURES, STATISTICS, length_correlation, shares, summary
+from gradlab.llm.look.side_gradients import COLUMNS, about_the_band
 
 FOLLOWS, PARTLY = 0.8, 0.3  # R² from which λ is said to follow length, or to follow it in part. Ours.
 LITTLE = 0.1  # a loss that takes away a smaller share of DPO's imbalance takes away little. Ours.
@@ -36,14 +37,16 @@ def report(
     numbers: _Rows = summary(frame).to_dict("index")  # type: ignore[assignment]
     losses = _named(frame, "log_prob_ratio_")
     taken = {name: _percent(numbers[f"corrected_{name}"]["q50"]) for name in losses}
+    pushed = {"displaced": [_share_of(frame, f"displaced_{name}") for name in losses]} if _has_gradients(frame) else {}
     naive = {f"weight_{name}": f"λ of {name}, clip {clip:g}" for name in _named(frame, "floor_")}
     ratios = {f"log_prob_ratio_{name}": name for name in losses}
     blocks = [
         [line for text in (title, "" if read is None else str(read), *notes) for line in wrapped(text, _WIDTH)],
         _table("over pairs", numbers, {**MEASURES, **naive}),
         [
-            *_table("log(|∂L/∂π_w| / |∂L/∂π_l|), h = 0", numbers, ratios, corrected=list(taken.values())),
+            *_table("log(|∂L/∂π_w| / |∂L/∂π_l|), h = 0", numbers, ratios, corrected=list(taken.values()), **pushed),
             "corrected: the share of DPO's imbalance that a loss takes away, in the median pair",
+            *(["displaced: the share of pairs whose winner a small step on that pair alone would lower"] * len(pushed)),
         ],
         _shares_as_lines(frame),
         [line for sentence in sentences(frame, read) for line in wrapped(sentence, _WIDTH, "- ")],
@@ -85,6 +88,15 @@ def _shares_as_lines(frame: pd.DataFrame) -> list[str]:
     return lines
 
 
+def _has_gradients(frame: pd.DataFrame) -> bool:
+    return COLUMNS[0] in frame and bool(frame[COLUMNS[0]].notna().any())
+
+
+def _share_of(frame: pd.DataFrame, column: str) -> str:
+    """Return the mean of a column of shares as a percentage; – without a number."""
+    return _percent(float(frame[column].mean()))
+
+
 def _named(frame: pd.DataFrame, prefix: str) -> list[str]:
     """Return the losses that have a column of this prefix."""
     return [name.removeprefix(prefix) for name in frame.columns if name.startswith(prefix)]
@@ -97,7 +109,7 @@ def sentences(frame: pd.DataFrame, read: Report | None = None) -> list[str]:
     said = [
         _about_dpo(numbers["imbalance"]["q50"], parts["loser_steeper"]["share"]),
         _about_bdpo(frame, numbers["corrected_bdpo"]["q50"]), _about_lengths(frame), _about_the_clip(frame, parts),
-        _about_the_baseline(parts["shorter"]),
+        _about_the_baseline(parts["shorter"]), about_the_band(frame, ("dpo", "bdpo")),
     ]  # fmt: skip
     cut, number = int(frame["cut"].sum()) if "cut" in frame else 0, len(frame)
     if read is not None:

@@ -23,6 +23,7 @@ from gradlab.llm.data.tokens import Encoded, check_positions, check_vocabulary
 from gradlab.llm.data.turn_ends import turn_ends
 from gradlab.llm.look.imbalance import CLIP, measured
 from gradlab.llm.look.imbalance_words import report
+from gradlab.llm.look.side_gradients import score_gradients
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group, computing
 from gradlab.llm.model.logps import with_logps
@@ -58,7 +59,7 @@ def inspect_data(
     model: str, data: str, *, choice: str | None = None, split: str = "train", template: str = "plain",
     template_date: str | None = None, max_length: int = 512, max_prompt: int | None = None, pairs: int = 500,
     seed: int = 0, precision: Literal["auto", "fp32", "bf16"] = "auto", batch: int = 8, clip: float = CLIP,
-    title: str = "",
+    gradients: int = 0, title: str = "",
 ) -> Inspection:  # fmt: skip
     """Look at the pairs of a data set under a model, as a run of ``gradlab train`` would start with them.
 
@@ -70,12 +71,14 @@ def inspect_data(
     precision   "auto": bfloat16 on a GPU, float32 on a CPU.
     batch       pairs scored at a time; the numbers depend on it by rounding only.
     clip        the clip of the naive variants.
+    gradients   of how many of these pairs the gradients in the model's parameters are taken, see ``score_gradients``.
     title       the progress bar's title; left out: no bar.
 
     Raises ValueError, OSError or FloatingPointError with one line; MemoryError for lack of memory.
     """
     count("batch", batch, 1)
     number, seed = count("pairs", pairs), count("seed", seed)
+    count("gradients", gradients)
     one_of("precision", precision, ("auto", "fp32", "bf16"))
     positive("clip", clip)
     check_date("template_date", template_date)
@@ -97,12 +100,19 @@ def inspect_data(
         half = kind == "bf16" and device.type == "cuda"
         loaded = loading.load_model(model, dtype=torch.bfloat16 if half else torch.float32).to(device)
         frame = inspect_pairs(
-            loaded, tokenizer, prepared.part(chosen), batch=batch, precision=kind, clip=clip, title=title
+            loaded,
+            tokenizer,
+            prepared.part(chosen),
+            batch=batch,
+            precision=kind,
+            clip=clip,
+            gradients=gradients,
+            title=title,
         )
     frame.insert(0, "place", [prepared.pairs[index].place for index in chosen])
     settings = {
         "model": str(model), "weights": loading.weights_hash(model), **asked, "data_fingerprint": prepared.fingerprint,
-        "pairs": number, "precision": kind, "device": device.type, "batch": batch, "clip": clip,
+        "pairs": number, "precision": kind, "device": device.type, "batch": batch, "clip": clip, "gradients": gradients,
         "read": str(prepared.report),
     }  # fmt: skip
     notes = [repeats([prompt_key(pair.prompt) for pair in prepared.pairs])]
@@ -127,12 +137,12 @@ def _in_memory_of(device: torch.device) -> Iterator[None]:
 
 def inspect_pairs(
     model: Any, tokenizer: Any, encoded: Sequence[Encoded], *, batch: int = 8,
-    precision: Literal["fp32", "bf16"] = "fp32", clip: float = CLIP, title: str = "",
+    precision: Literal["fp32", "bf16"] = "fp32", clip: float = CLIP, gradients: int = 0, title: str = "",
 ) -> pd.DataFrame:  # fmt: skip
     """Return one row per pair: lengths and log-probabilities under the model, and the columns of ``measured``.
 
     model     a model from ``load_model``, on its device; ``with_logps`` is applied to it, and nothing else changes.
-    batch, precision, clip, title  as for ``inspect_data``.
+    batch, precision, clip, gradients, title  as for ``inspect_data``.
 
     Columns: ``prompt_len``, ``win_len``, ``lose_len`` (tokens), ``cut`` (whether a response lost its end to the limit),
     ``win``, ``lose`` (log π, nats), and those of ``measured``. ValueError for no pairs, ids that the model has no
@@ -152,6 +162,10 @@ def inspect_pairs(
 
     try:
         logps = score(forward, rows, group, pad=tokenizer.pad_token_id, micro=2 * batch, title=title).view(-1, 2)
+        # Pairs spread over all, since they stand in the order of the file.
+        places = np.unique(np.linspace(0, len(encoded) - 1, min(gradients, len(encoded))).round().astype(int))
+        chosen = [encoded[place] for place in places]
+        sides = score_gradients(model, forward, chosen, pad=tokenizer.pad_token_id, title=title and "gradients")
     finally:
         model.train(training)
     strange = int((~logps.isfinite()).any(1).sum())
@@ -167,4 +181,6 @@ def inspect_pairs(
         "cut": [pair.win[-1] not in ends or pair.lose[-1] not in ends for pair in encoded],
         "win": logps[:, 0].numpy(), "lose": logps[:, 1].numpy(),
     })  # fmt: skip
+    if gradients:
+        frame = frame.join(sides.set_index(places))
     return measured(frame, clip=clip)
