@@ -12,7 +12,17 @@ from own_losses import Lopsided, SquaredMargin
 from gradlab.lab.engine.webassembly import slopes_kernel, training_kernel
 from gradlab.lab.training import Training
 from gradlab.lab.world import World, gaussian_world
-from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, register_loss, unregister_loss
+from gradlab.losses import (
+    DPO,
+    IPO,
+    PAIR_LOSSES,
+    BalancedDPO,
+    DealtLoss,
+    SliderRange,
+    register_loss,
+    unregister_loss,
+    with_slider,
+)
 from gradlab.widgets import EXPLORERS, GridExplorer, PairExplorer
 from gradlab.widgets.compared_losses import SLOTS
 from gradlab.widgets.explorer import Explorer
@@ -118,7 +128,7 @@ def test_a_page_is_told_of_whole_numbers_in_fields_of_real_numbers(loss):
         (["dpo", DPO], "losses must be names or losses such as DPO"),
         (["dpo", 3], "losses must be names or losses such as DPO"),
         (["dpo", "simpo"], "loss_b must be one of dpo, cdpo"),
-        (["dpo", DPO(1e9)], r"beta_b must be finite and lie in \[0.01, 100\]"),
+        (["dpo", DPO(1e9)], r"beta_b must be finite and lie in \[0.001, 100\]"),
         (["dpo", Forked()], "losses must be ones that a page can compute; forked is not: "),
         (["dpo", Dealt()], "losses must be ones that a page can compute; dealt is not: its pairs take numbers of"),
     ],
@@ -193,7 +203,7 @@ def test_kernels_are_made_when_the_page_asks_for_them():
     ("values", "said"),
     [
         ({"beta": 1.0}, "control must be one of"),
-        ({"beta_a": 1e9}, r"beta_a must be finite and lie in \[0.01, 100\], got 1000000000.0"),
+        ({"beta_a": 1e9}, r"beta_a must be finite and lie in \[0.001, 100\], got 1000000000.0"),
         ({"beta_a": float("nan")}, "beta_a must be finite"),
         ({"steps": 70.5}, "steps must be a whole number"),
         ({"steps": True}, "steps must be a whole number"),
@@ -412,3 +422,36 @@ def test_a_world_that_is_too_large_for_a_page_is_said_to_be():
     assert "prompts × responses² must be at most 1,000,000 in an explorer, got 200 × 200²" in grid.status
     grid.set(prompts=20, responses=20)
     assert grid.error is None
+
+
+@dataclass(frozen=True)
+class Gentle(Lopsided):
+    """README's loss with another default and other stops."""
+
+    beta: float = with_slider(0.02, SliderRange(0.01, 0.5, 0.01))
+    slack: float = with_slider(0.25, SliderRange(0.0, 1.0, 0.05))
+    name = "gentle"
+
+    def __call__(self, logps):
+        return super().__call__(logps) + self.slack
+
+
+def test_each_loss_keeps_its_own_stops_and_a_number_follows_the_chosen_loss(registered):
+    registered(Gentle)
+    explorer = PairExplorer()
+    assert explorer.state["beta_a"] == 1.0
+    explorer.set(loss_a="gentle")  # untouched numbers take the loss's defaults
+    assert (explorer.state["beta_a"], explorer.state["slack_a"]) == (0.02, 0.25)
+    with pytest.raises(ValueError, match=r"^beta_a must .*0\.01.*0\.5.* got 1"):
+        explorer.set(beta_a=1.0)
+    explorer.set(beta_a=0.5, slack_a=0.75)
+    explorer.set(loss_a="dpo")  # what was moved stays
+    assert (explorer.state["beta_a"], explorer.state["slack_a"]) == (0.5, 0.75)
+    explorer.set(beta_a=5.0)
+    explorer.loss_a.value = "gentle"  # but for what the loss does not take
+    assert (explorer.state["beta_a"], explorer.state["slack_a"]) == (0.02, 0.75)
+    explorer.set(loss_a="ipo", beta_a=7.0)
+    explorer.set(loss_b="ipo", loss_a="gentle", beta_a=0.1)
+    assert explorer.state["beta_a"] == 0.1
+    (facts,) = [one for one in explorer.spec()["losses"] if one["name"] == "gentle"]
+    assert facts["stops"] == {"beta": [0.01, 0.5, "linear"], "slack": [0.0, 1.0, "linear"]}

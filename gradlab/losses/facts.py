@@ -28,7 +28,7 @@ class SliderRange(NamedTuple):
     log: bool = False
 
 
-BETA_RANGE = SliderRange(-2, 2, 0.05, log=True)
+BETA_RANGE = SliderRange(-3, 2, 0.05, log=True)
 
 
 def with_slider(default: float, stops: SliderRange) -> Any:

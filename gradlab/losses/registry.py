@@ -83,8 +83,8 @@ class HyperParameter(NamedTuple):
     """The type of its values."""
     defaults: dict[str, Any]
     """Defaults by name of loss, for the losses that have the hyper-parameter."""
-    slider: SliderRange | None
-    """The stops of its slider; None where it has no slider."""
+    sliders: dict[str, SliderRange | None]
+    """The stops of its slider, by name of loss; None where that loss has no slider of it."""
 
 
 def numbers_of(loss: PairLoss) -> dict[str, Any]:
@@ -124,8 +124,8 @@ def hyper_parameters(taken: Collection[str] = ()) -> dict[str, HyperParameter]:
                     f"{field.name} of {name} must have another name, since a setting is called {field.name}"
                 )
             if field.name not in settled:
-                new = HyperParameter(kinds[field.name], {}, field.metadata.get("slider"))
-                parameters.setdefault(field.name, new).defaults[name] = getattr(loss, field.name)
+                of = parameters.setdefault(field.name, HyperParameter(kinds[field.name], {}, {}))
+                of.defaults[name], of.sliders[name] = getattr(loss, field.name), field.metadata.get("slider")
     return parameters
 
 

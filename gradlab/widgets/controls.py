@@ -12,13 +12,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import ipywidgets as widgets
 import traitlets
 
 from gradlab.checks import between, count, shown
-from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, hyper_parameters, pair_loss
+from gradlab.losses import PAIR_LOSSES, HyperParameter, PairLoss, SliderRange, hyper_parameters, pair_loss
 from gradlab.losses.registry import numbers_of
 
 Scale = Literal["linear", "log", "logit"]
@@ -102,6 +102,70 @@ class Number(Control, widgets.FloatText):
         """Return the facts from which the page draws the control; null is no end."""
         low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
         return {**super().spec(), "low": low, "high": high, "scale": self.scale}
+
+
+class Stops(NamedTuple):
+    """The ends and the scale of a slider's track; an infinite end is none."""
+
+    low: float
+    high: float
+    scale: Scale = "linear"
+
+    @classmethod
+    def of(cls, slider: SliderRange | None) -> Stops:
+        """Return the stops that a loss's field states; None: any number, typed."""
+        if slider is None:
+            return cls(-math.inf, math.inf)
+        low, high, _, log = slider
+        return cls(float(f"{10**low:.12g}"), float(f"{10**high:.12g}"), "log") if log else cls(low, high)
+
+
+class LossNumber(Number):
+    """A hyper-parameter of the losses of a menu, with stops and a default of its own for each loss.
+
+    Its own ends are the outermost of all losses. ``explorer.set`` holds it to those of the chosen loss.
+
+    within  ends that an explorer sets beyond those of the losses.
+    """
+
+    within: tuple[float, float] = (-math.inf, math.inf)
+
+    def __init__(self, label: str, value: float, of: HyperParameter, hint: str = ""):
+        """Make the control from the facts of a registry's hyper-parameter."""
+        self.take(of)
+        super().__init__(label, value, self.low, self.high, hint, self.scale)
+
+    def take(self, of: HyperParameter) -> None:
+        """Take the stops and defaults of the losses that have the hyper-parameter now."""
+        self.defaults = of.defaults
+        self.stops = {loss: Stops.of(slider) for loss, slider in of.sliders.items()}
+        lows, highs, scales = zip(*self.stops.values(), strict=True)
+        self.low, self.high, self.scale = min(lows), max(highs), scales[0]
+        self.hold(*self.within)
+
+    def hold(self, low: float, high: float) -> None:
+        """Hold the value to these ends for every loss."""
+        self.within = low, high
+        self.low, self.high = max(low, self.low), min(high, self.high)
+
+    def accepted_of(self, loss: str, key: str, value: Any) -> float:
+        """Return the value as a float; ValueError unless the loss takes it, or does not have it at all."""
+        return float(between(key, value, *self._ends(loss)))
+
+    def following(self, former: str, chosen: str, start: float) -> float:
+        """Return the value after the menu has gone from one loss to another.
+
+        It is the new loss's default, where the value was untouched, at the former's default or at ``start``, or is
+        none that the new loss takes; otherwise the value stays.
+        """
+        low, high = self._ends(chosen)
+        untouched = self.value == self.defaults.get(former, start)
+        value = self.defaults.get(chosen, start) if untouched or not low <= self.value <= high else self.value
+        return min(max(value, low), high)
+
+    def _ends(self, loss: str) -> tuple[float, float]:
+        low, high, _ = self.stops.get(loss, (self.low, self.high, ""))
+        return max(low, self.low), min(high, self.high)
 
 
 class Whole(Control, widgets.IntText):
@@ -236,19 +300,19 @@ def loss_controls(
         menu = Choice(f"loss {slot.upper()}", loss, loss_names(given), "from the registry of losses")
         menu.part = {"loss": slot}
         controls[f"loss_{slot}"] = menu
-        controls |= hyper_controls(slot, known_hyper_parameters(given), beta)
+        start = beta if isinstance(beta, float | int) else beta.get(slot, 1.0)
+        controls |= hyper_controls(slot, known_hyper_parameters(given), start, loss)
     return controls
 
 
-def hyper_controls(
-    slot: str, parameters: Mapping[str, HyperParameter], beta: Mapping[str, float] | float = 1.0
-) -> Controls:
-    """Return a control for each of these hyper-parameters of a slot, by its name and the slot's letter."""
+def hyper_controls(slot: str, parameters: Mapping[str, HyperParameter], beta: float = 1.0, loss: str = "") -> Controls:
+    """Return a control for each of these hyper-parameters of a slot, by its name and the slot's letter.
+
+    beta  with which β it begins. loss: the loss whose defaults are the start values of the others.
+    """
     controls: Controls = {}
     for name, of in parameters.items():
-        start = next(iter(of.defaults.values()))
-        if name == "beta":
-            start = beta if isinstance(beta, float | int) else beta.get(slot, 1.0)
+        start = beta if name == "beta" else of.defaults.get(loss, next(iter(of.defaults.values())))
         control: Any = _hyper_control(name, start, of)
         control.part = {"hyper": name, "of": slot}
         control.description = f"{control.title} of {slot.upper()}"  # where it is shown by itself
@@ -290,6 +354,20 @@ def hide_unused(controls: Controls, slots: str, given: Losses = NO_LOSSES) -> No
             controls[f"{field}_{slot}"].hidden = field not in fields
 
 
+def following_numbers(
+    controls: Controls, menus: Mapping[str, tuple[str, str]], start: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the numbers that go with losses, by name of control; ``LossNumber.following`` has the rule.
+
+    menus  names of menus, each with the former and the chosen loss. start: the explorer's usual values.
+    """
+    return {
+        key: control.following(*menus[f"loss_{control.part['of']}"], start[key])
+        for key, control in controls.items()
+        if isinstance(control, LossNumber) and f"loss_{control.part['of']}" in menus
+    }
+
+
 def fields_of(loss: str, given: Losses = NO_LOSSES) -> list[str]:
     """Return the names of the numbers that a loss has."""
     return [name for name, of in known_hyper_parameters(given).items() if loss in of.defaults]
@@ -304,12 +382,14 @@ def known_hyper_parameters(given: Losses = NO_LOSSES) -> dict[str, HyperParamete
     others = {name: loss for name, loss in given.items() if name not in PAIR_LOSSES}
     if not others:
         return registered
-    parameters = {name: of._replace(defaults=dict(of.defaults)) for name, of in registered.items()}
+    parameters = {
+        name: of._replace(defaults=dict(of.defaults), sliders=dict(of.sliders)) for name, of in registered.items()
+    }
     for title, loss in others.items():
         sliders = {field.name: field.metadata.get("slider") for field in fields(loss)} if is_dataclass(loss) else {}
         for name, value in numbers_of(loss).items():
-            new = HyperParameter(type(value), {}, sliders[name])
-            parameters.setdefault(name, new).defaults[title] = value
+            of = parameters.setdefault(name, HyperParameter(type(value), {}, {}))
+            of.defaults[title], of.sliders[title] = value, sliders[name]
     return parameters
 
 
@@ -324,7 +404,4 @@ def _hyper_control(name: str, start: float, of: HyperParameter) -> Control:
         return Switch(title, bool(start), hint)
     if of.kind is int:
         return Whole(title, int(start), -(2**53), 2**53, hint)
-    if of.slider is None:
-        return Number(title, start, -math.inf, math.inf, hint)
-    low, high, _, log = of.slider
-    return log_slider(title, start, low, high, hint) if log else slider(title, start, low, high, hint)
+    return LossNumber(title, start, of, hint)

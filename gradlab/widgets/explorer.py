@@ -28,6 +28,8 @@ from gradlab.widgets.controls import (
     Choice,
     Controls,
     Losses,
+    LossNumber,
+    following_numbers,
     hyper_controls,
     known_hyper_parameters,
     loss_names,
@@ -141,7 +143,7 @@ class Explorer(widgets.VBox):
         self._stale = True
         self._quiet = False
         self._usual = self.state  # without start values: what a link leaves out
-        self._set(start)
+        self._set(self._follow_menus(start))
         self._start = self.state
         self.adapt(SimpleNamespace(**self.state))
         self.front = Front(self.spec(), self.state, self._hidden(), self._answer)
@@ -150,7 +152,7 @@ class Explorer(widgets.VBox):
         self.children = [self.front, *self.more_widgets()]
         self.add_class("gradlab-explorer")
         for control in self.controls.values():
-            control.observe(lambda change: self._moved(), "value")
+            control.observe(self._moved, "value")
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls, by heading and name; those without a heading, "", are left to the page's own tools."""
@@ -251,7 +253,7 @@ class Explorer(widgets.VBox):
 
     def set(self, **values: Any) -> None:
         """Move several controls at once. ValueError for a name or value that the explorer does not have."""
-        self._set(values)
+        self._set(self._follow_menus(values))
         self._refresh()
 
     def reset(self) -> None:
@@ -353,17 +355,32 @@ class Explorer(widgets.VBox):
         self.finish()
         return bundle if self.error else {**bundle, "image/png": base64.b64encode(self.png()).decode()}
 
-    def _set(self, values: Mapping[str, Any]) -> None:
-        checked = {
-            key: self.controls[one_of("control", key, self.controls)].accepted(key, value)
-            for key, value in values.items()
+    def _follow_menus(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values with the numbers that go with losses that are newly chosen."""
+        menus = self._loss_menus()
+        chosen = {
+            key: (menus[key].value, menus[key].accepted(key, value)) for key, value in values.items() if key in menus
         }
+        return {**following_numbers(self.controls, chosen, self._usual), **values}
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        for key in values:
+            one_of("control", key, self.controls)
+        checked = {key: self._accepted(key, value, values) for key, value in values.items()}
         was, self._quiet = self._quiet, True
         try:
             for key, value in checked.items():
                 self.controls[key].value = value
         finally:
             self._quiet = was
+
+    def _accepted(self, key: str, value: Any, values: Mapping[str, Any]) -> Any:
+        """Return a control's new value if it takes it beside the other new values."""
+        control = self.controls[key]
+        if not isinstance(control, LossNumber):
+            return control.accepted(key, value)
+        menu = f"loss_{control.part['of']}"
+        return control.accepted_of(values.get(menu, self.controls[menu].value), key, value)
 
     def _loss_menus(self) -> Controls:
         return {key: control for key, control in self.controls.items() if "loss" in control.part}
@@ -386,11 +403,15 @@ class Explorer(widgets.VBox):
                     if kept[key] not in names:
                         kept[key] = menu.value
                 group = next(group for group in self._groups.values() if key in group)
+                for name, of in known.items():
+                    control = self.controls.get(f"{name}_{slot}")
+                    if isinstance(control, LossNumber):
+                        control.take(of)
                 missing = {name: of for name, of in known.items() if f"{name}_{slot}" not in self.controls}
                 for name, control in hyper_controls(slot, missing).items():
                     group[name] = self.controls[name] = control
                     self._start[name] = self._usual[name] = control.value
-                    control.observe(lambda change: self._moved(), "value")
+                    control.observe(self._moved, "value")
         finally:
             self._quiet = was
         with self.front.hold_sync():
@@ -413,9 +434,12 @@ class Explorer(widgets.VBox):
             self.front.state = known
         self.front.answered()
 
-    def _moved(self) -> None:
+    def _moved(self, change: Any = None) -> None:
         if self._quiet:
             return
+        if change is not None and "loss" in change.owner.part:
+            menus = {f"loss_{change.owner.part['loss']}": (change.old, change.new)}
+            self._set(following_numbers(self.controls, menus, self._usual))
         self._refresh()
 
     def _pin(self) -> None:

@@ -159,7 +159,7 @@ class FrontierExplorer(ComparingExplorer):
         shape, recipe = world_controls.shape_controls(), world_controls.recipe_controls()
         losses = self.loss_group()
         for slot in SLOTS:
-            losses[f"beta_{slot}"].low, losses[f"beta_{slot}"].high = BETAS[0], BETAS[-1]
+            losses[f"beta_{slot}"].hold(BETAS[0], BETAS[-1])
         return {
             "Losses": losses,
             "World and data": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from gradlab.checks import between, one_of, shown
@@ -13,7 +14,7 @@ from gradlab.lab.policy import POLICIES
 from gradlab.lab.training import Training
 from gradlab.losses import PAIR_LOSSES, PairLoss, family_of, pair_loss
 from gradlab.losses.registry import numbers_of
-from gradlab.widgets.controls import NO_LOSSES, Losses, fields_of, loss_names, with_numbers
+from gradlab.widgets.controls import NO_LOSSES, Losses, Stops, fields_of, loss_names, with_numbers
 
 SLOPES = "slopes"  # the kernel of ∂L/∂log π of pairs; others are named by what trains: "free adam"
 
@@ -29,7 +30,7 @@ def facts_of(loss: PairLoss) -> dict[str, Any]:
     return {
         "name": loss.name, "label": getattr(loss, "label", loss.name), "title": _title(loss),
         "equation": loss.equation, "source": loss.source, "family": family_of(loss),
-        "hyper": _movable(loss), "reason": refusal(loss),
+        "hyper": _movable(loss), "stops": _stops(loss), "reason": refusal(loss),
     }  # fmt: skip
 
 
@@ -75,6 +76,14 @@ def _title(loss: PairLoss) -> str:
         if moved != label and moved.replace(f"{other:g}", f"{value:g}") == label:
             title = title.replace(f"{value:g}", f"{{{name}}}")
     return title
+
+
+def _stops(loss: PairLoss) -> dict[str, list[Any]]:
+    """Return the ends and the scale of each movable hyper-parameter's track; null is no end."""
+    sliders = {field.name: field.metadata.get("slider") for field in fields(loss)} if is_dataclass(loss) else {}
+    stops = {name: Stops.of(sliders[name]) for name in _movable(loss)}
+    ends = {name: [end if math.isfinite(end) else None for end in (of.low, of.high)] for name, of in stops.items()}
+    return {name: [*pair, stops[name].scale] for name, pair in ends.items()}
 
 
 def _movable(loss: PairLoss) -> dict[str, float]:

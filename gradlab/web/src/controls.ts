@@ -1,7 +1,8 @@
 /** Controls that move a history: sliders, menus, and the places of losses. */
 
+import { Catalogue } from "./catalogue";
 import { make, menu, type Option, ontyped, write } from "./dom";
-import { type ControlSpec, type LossFacts, movable, sliderOf, SLOTS, slotsOf, type Spec } from "./spec";
+import { type ControlSpec, followers, type LossFacts, movable, sliderOf, SLOTS, slotsOf, type Spec } from "./spec";
 import { Slider, type SliderOptions } from "./slider";
 import { type History, refusal, type State, type Value } from "./state";
 
@@ -16,20 +17,25 @@ export type Show = (state: State) => void;
 /** Settings that may differ while a story is still told: how one looks at it. */
 export const LOOKS = ["when", "prompt", "guess", "arrows", "axes"];
 
-/** Moves a setting by hand. Who moves one before guessing wants to see: nothing stays concealed. */
-function move(history: History, name: string, value: Value, gesture: string | null = null): void {
+/** Moves a setting by hand, with `more` that goes with it. Who moves one before guessing wants to see: nothing stays concealed. */
+function move(history: History, name: string, value: Value, gesture: string | null = null, more: State = {}): void {
   const seen = history.state.guess === "none" && !LOOKS.includes(name) ? { guess: "shown" } : {};
-  history.set({ [name]: value, ...seen }, gesture);
+  history.set({ [name]: value, ...more, ...seen }, gesture);
 }
 
-/** A slider of a setting. */
-export function slider(parent: HTMLElement, history: History, name: string, options: SliderOptions): Show {
+/** A slider of a setting; `now` says how the slider is to be in a state, where that changes. */
+export function slider(
+  parent: HTMLElement, history: History, name: string, options: SliderOptions, now?: (state: State) => SliderOptions,
+): Show {
   const made = new Slider(parent, options, history.state[name] as number);
   made.onmove = (value, settled) => {
     move(history, name, value, name);
     if (settled) history.rest();
   };
+  let ends = options;
   return (state) => {
+    const wanted = now?.(state) ?? ends;
+    if (wanted.low !== ends.low || wanted.high !== ends.high || wanted.scale !== ends.scale) made.range((ends = wanted));
     if (made.value !== state[name]) made.value = state[name] as number;
   };
 }
@@ -132,18 +138,27 @@ function losses(parent: HTMLElement, history: History, facts: readonly LossFacts
     title: reason || `${equation}\n${source}`,
   }));
   if (counted) options.push(PPO);
+  const catalogue = new Catalogue(box, facts);
   const shows = SLOTS.filter((key) => `loss_${key}` in controls).map((key) => {
     const slot = make("div", { className: "gl-slot" });
-    const made = menu(`loss ${key.toUpperCase()}`, options, (value) => move(history, `loss_${key}`, value));
+    const choose = (value: string) => {
+      const chosen = facts.find(({ name }) => name === value)!;
+      move(history, `loss_${key}`, value, null, followers(key, chosen, history.state, facts, controls));
+    };
+    const made = menu(`loss ${key.toUpperCase()}`, options, choose);
+    const find = make("button", { type: "button", className: "gl-find-loss", textContent: "⌕", title: "find a loss by family, formula or author" });
+    find.ariaLabel = `find loss ${key.toUpperCase()}`;
+    find.onclick = () => catalogue.open(history.state[`loss_${key}`] as string, choose);
     const chip = make("span", { className: "gl-chip gl-color", textContent: key.toUpperCase(), ariaHidden: "true" });
     const equation = make("div", { className: "gl-equation" });
-    slot.append(make("div", { className: "gl-slot-head" }, chip, made), equation);
+    slot.append(make("div", { className: "gl-slot-head" }, chip, made, find), equation);
     box.append(slot);
     const sliders = Object.entries(controls).filter(([, { of }]) => of === key).map(([name, control]) => {
       const place = make("div");
       slot.append(place);
-      const options = sliderOf(control);
-      return { name: control.hyper!, place, show: slider(place, history, name, { ...options, label: `${options.label} of ${key.toUpperCase()}` }) };
+      const now = (state: State) => sliderOf(control, facts.find((one) => one.name === state[`loss_${key}`]));
+      const options = { ...sliderOf(control), label: `${control.label} of ${key.toUpperCase()}` };
+      return { name: control.hyper!, place, show: slider(place, history, name, options, now) };
     });
     return (state: State) => {
       const chosen = slotsOf(state, facts).find((one) => one.key === key);

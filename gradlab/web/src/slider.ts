@@ -67,14 +67,13 @@ export class Slider {
 
   constructor(
     parent: HTMLElement,
-    private readonly options: SliderOptions,
+    private options: SliderOptions,
     value: number,
   ) {
     this.element.className = "gl-slider";
     const name = document.createElement("label");
     name.textContent = options.label;
     this.element.title = options.hint ?? "";
-    this.track.hidden = !Number.isFinite(options.high - options.low); // only typed
     Object.assign(this.track, { type: "range", min: "0", max: String(STOPS), step: "1" });
     Object.assign(this.field, { type: "text", inputMode: "decimal", size: 7 });
     this.track.setAttribute("aria-label", options.label);
@@ -83,10 +82,10 @@ export class Slider {
     parent.append(this.element);
     style(parent);
     this.current = value;
-    this.value = value;
+    this.range(options);
     this.track.addEventListener("input", () => {
       this.moving = true;
-      this.show(valueAt(Number(this.track.value) / STOPS, options));
+      this.show(valueAt(Number(this.track.value) / STOPS, this.options));
       this.onmove(this.current, false);
     });
     // A drag there and back ends without "change".
@@ -98,14 +97,22 @@ export class Slider {
     }
     this.track.addEventListener("keydown", (event) => {
       const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
-      if (!options.whole || !by) return; // between two whole numbers there may be many places of the track
+      const { whole, low, high } = this.options;
+      if (!whole || !by) return; // between two whole numbers there may be many places of the track
       event.preventDefault();
-      const next = Math.min(Math.max(this.current + by, options.low), options.high);
+      const next = Math.min(Math.max(this.current + by, low), high);
       if (next === this.current) return;
       this.value = next;
       this.onmove(next, true);
     });
     ontyped(this.field, () => this.take());
+  }
+
+  /** Takes other ends or another scale; the value stays. */
+  range({ low, high, scale }: SliderOptions): void {
+    this.options = { ...this.options, low, high, scale };
+    this.track.hidden = !Number.isFinite(high - low); // only typed
+    this.value = this.current;
   }
 
   get value(): number {

@@ -34,6 +34,8 @@ export interface LossFacts {
   source: string;
   family: string;
   hyper: Record<string, number>;
+  /** The ends and the scale of each of these numbers' tracks. */
+  stops: Record<string, [low: number | null, high: number | null, scale: ControlSpec["scale"]]>;
   reason: string;
   slopes?: KernelRecord | null;
   /** Kernels that train, by "policy optimizer". */
@@ -130,9 +132,29 @@ export function movable({ hyper, slopes, trains }: LossFacts): string[] {
   return Object.keys(hyper).filter((name) => kernels.every((kernel) => kernel?.laws && name in kernel.hyper));
 }
 
-/** How a slider shows a number. */
-export function sliderOf({ label, hint, kind, low, high, scale }: ControlSpec): SliderOptions {
-  return { label, hint, low: low ?? -Infinity, high: high ?? Infinity, scale, whole: kind === "whole" };
+/** How a slider shows a number; of a loss's number, with the stops that this loss has. */
+export function sliderOf({ label, hint, kind, hyper, ...all }: ControlSpec, loss?: LossFacts): SliderOptions {
+  const [from, to] = [all.low ?? -Infinity, all.high ?? Infinity];
+  const [low, high, scale] = loss?.stops[hyper ?? ""] ?? [from, to, all.scale];
+  return { label, hint, low: Math.max(low ?? from, from), high: Math.min(high ?? to, to), scale, whole: kind === "whole" };
+}
+
+/**
+ * The numbers that go with a newly chosen loss, as `LossNumber.following` in Python has it: its default, where the value
+ * was untouched or is none that the loss takes.
+ */
+export function followers(key: string, chosen: LossFacts, state: State, losses: readonly LossFacts[], controls: Spec["controls"]): State {
+  const former = losses.find(({ name }) => name === state[`loss_${key}`])!;
+  const numbers = Object.entries(controls).filter(([, { of, kind }]) => of === key && kind === "number");
+  return Object.fromEntries(numbers.map(([name, control]) => {
+    const hyper = control.hyper!;
+    const value = state[name] as number;
+    const start = (control.usual ?? control.start) as number;
+    const { low, high } = sliderOf(control, chosen);
+    const untouched = value === (former.hyper[hyper] ?? start);
+    const next = untouched || value < low || value > high ? (chosen.hyper[hyper] ?? start) : value;
+    return [name, Math.min(Math.max(next, low), high)];
+  }));
 }
 
 /** The whole state at which a story is told; the reader's guess stays. */
