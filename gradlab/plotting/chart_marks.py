@@ -232,11 +232,10 @@ def _over(centres: np.ndarray, axis: charts.Axis) -> charts.Axis:
     """Return the axis with its ends at the edges of the outer cells; as it is for a single cell, which has no edges."""
     if len(centres) < 2:
         return axis
-    log = axis.kind == "log"
-    places = np.log(centres) if log else np.asarray(centres, float)
+    places = charts.even(np.asarray(centres, float), axis.kind)
     half = (places[-1] - places[0]) / (2 * (len(places) - 1))
     ends = np.array([places[0] - half, places[-1] + half])
-    low, high = (np.exp(ends) if log else ends).tolist()
+    low, high = charts.uneven(ends, axis.kind).tolist()
     return replace(axis, low=low, high=high) if axis.low <= axis.high else replace(axis, low=high, high=low)
 
 
