@@ -19,11 +19,11 @@ from matplotlib.transforms import Transform
 
 from gradlab.plotting import charts
 from gradlab.plotting.chart_scales import set_axes, set_ticks, share
-from gradlab.plotting.palette import FAINT, INK, MORE_OF_B, SIDES, SIGNED
+from gradlab.plotting.palette import FAINT, INK, MORE_OF_B, SIDES, SIGNED, TURNED
 from gradlab.plotting.symbols import typeset
 
 COLORS: dict[charts.Colors, Colormap] = {
-    "cividis": colormaps["cividis"], "signed": SIGNED, "sides": SIDES, "moreOfB": MORE_OF_B,
+    "cividis": colormaps["cividis"], "signed": SIGNED, "sides": SIDES, "moreOfB": MORE_OF_B, "turned": TURNED,
 }  # fmt: skip
 _DASHES = {"": "-", "dashed": (0, (4.5, 2)), "dotted": (0, (1.2, 1.6)), "dashdot": (0, (6, 1.6, 1.2, 1.6))}
 _MARKERS = {"dot": "o", "ring": "o", "cross": "x", "triangle-up": "^", "triangle-down": "v", "diamond": "D"}

@@ -17,7 +17,7 @@ import numpy as np
 Kind = Literal["linear", "log", "symlog"]  # of an axis; symlog is sign(v)·log(1 + |v|), linear near 0
 Dash = Literal["", "dashed", "dotted", "dashdot"]
 Marker = Literal["dot", "ring", "cross", "triangle-up", "triangle-down", "diamond"]
-Colors = Literal["cividis", "signed", "sides", "moreOfB"]  # of a map
+Colors = Literal["cividis", "signed", "sides", "moreOfB", "turned"]  # of a map
 
 
 def even(values: np.ndarray, kind: Kind) -> np.ndarray:
