@@ -85,10 +85,11 @@ def everywhere() -> list[PairLogps]:
 def extreme(nats: float) -> list[PairLogps]:
     """Return the pairs at whose values a bound shows: |h| up to ``nats``, with one token each, and with 100.
 
-    The values of h are those among fixed ones that lie below ``nats``, so that larger sets hold the smaller ones.
+    The values of h are ±``nats``, less a rounding, and those among fixed ones that lie between, so that larger sets
+    hold the smaller ones.
     """
-    every = spread(121, FARTHEST)
-    shown = every[every.abs() < nats * (1 + 1e-9)] * (1 - 1e-9)  # log π stays below 0
+    every, end = spread(121, FARTHEST), torch.tensor([nats * (1 - 1e-9)], dtype=torch.float64)
+    shown = torch.cat([-end, every[every.abs() < end], end])
     return [_flat(_grid(shown, shown - nats, -nats, tokens)) for tokens in (1.0, 100.0)]
 
 

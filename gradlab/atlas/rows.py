@@ -111,8 +111,8 @@ def disagreements(loss: PairLoss) -> list[str]:
     if least < low - 1e-9 or most > high + 1e-9:
         found.append(f"weight_range of {loss.name} is stated as {(low, high)}, and measured as {(least, most)}")
     optimum, stated = seen.optimum, getattr(loss, "optimum", "")
-    somewhere, attained = optimum is not None, optimum is not None and optimum.attained
-    if "≥" not in stated and (attained and not stated or stated and not somewhere):
+    missing = optimum is not None and optimum.attained and not stated
+    if missing or (stated and optimum is None and not any(sign in stated for sign in "≥≤")):  # a line or point alone
         found.append(f"optimum of {loss.name} is stated as {stated!r}, and measured as {optimum}")
     return found
 
