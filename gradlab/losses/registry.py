@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import one_of
-from gradlab.losses import margin, pointwise, reference_free, reweighted
+from gradlab.losses import links, margin, pointwise, reference_free, reweighted
 from gradlab.losses.facts import PLAIN, Look, SliderRange
 from gradlab.losses.pair import (
     BatchLoss,
@@ -29,7 +29,7 @@ from gradlab.losses.pair import (
     slopes,
 )
 
-FAMILIES = (margin, reweighted, pointwise, reference_free)  # each is a file whose ``LOSSES`` are registered
+FAMILIES = (margin, reweighted, pointwise, reference_free, links)  # each is a file whose ``LOSSES`` are registered
 _LOSSES: dict[str, Callable[..., KnownLoss]] = {make().name: make for family in FAMILIES for make in family.LOSSES}
 PAIR_LOSSES: Mapping[str, Callable[..., KnownLoss]] = _LOSSES
 _BATCH_FAMILIES: tuple[Any, ...] = ()  # files whose ``LOSSES`` are losses of batches
