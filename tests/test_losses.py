@@ -238,7 +238,7 @@ def test_identity_1_prob_ratio_is_logp_ratio_times_odds(loss, logps):
     by_prob = torch.autograd.grad(value, prob)
     _, win_slope, lose_slope = value_and_slopes(loss, logps)
     direct = (by_prob[0] / by_prob[1]).abs()
-    # Where neither side has a slope there is no ratio, by any route; −log σ has one, unless it underflows or is clipped.
+    # Where neither side has a slope there is no ratio, by any route. −log σ has one unless it underflows or is clipped.
     assume(not isinstance(loss, LogisticLoss) or win_slope != 0 or lose_slope != 0)
     nan = {"equal_nan": not isinstance(loss, LogisticLoss)}
     torch.testing.assert_close(direct, (win_slope / lose_slope).abs() * prob[1] / prob[0], **EXACT, **nan)
