@@ -9,11 +9,11 @@ from types import MappingProxyType
 from torch import Tensor
 
 from gradlab.checks import keep_plain, positive
-from gradlab.losses.facts import BETA_RANGE, Facts, Look, Shipped, with_slider
-from gradlab.losses.margin import IPO
-from gradlab.losses.pair import KnownLoss, PairLogps
+from gradlab.losses.facts import BETA_RANGE, Facts, Look, ships, with_slider
+from gradlab.losses.margin import DPO, IPO
+from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps
 
-_COLOR = "#CC79A7"
+_COLOR = "#AA3377"
 
 
 def mean_logratios(logps: PairLogps, loss: str) -> tuple[Tensor, Tensor]:
@@ -44,11 +44,15 @@ class TrlIPO(Facts):
     rho = "L_l/L_w"
     convention = "means over tokens"
     shipped = (
-        Shipped(
-            "trl 1.16.0", 'loss_type="ipo"', MappingProxyType({"beta": 0.1}),
-            "The target at the default β is 5 nats per token.",
+        ships("trl 1.16.0", 'loss_type="ipo"', "The target at the default β is 5 nats per token.", beta=0.1),
+        ships("llamafactory 0.9.5", "pref_loss: ipo", "It follows TRL's averages.", beta=0.1),
+        ships(
+            "HALOs 4831988",
+            "loss=ipo",
+            "It averages over tokens whose log-ratio is not 0: 0/0 at the reference.",
+            beta=0.1,
         ),
-    )  # fmt: skip
+    )
     notes = (
         "A comment in TRL 1.16.0 says that the authors confirmed means over tokens; eq. 17 of the paper has none.",
         "At β = 0.1 the target of 5 nats per token is out of reach, so the loss is nearly linear.",
@@ -74,5 +78,42 @@ class TrlIPO(Facts):
         return IPO(self.beta / length), 1 / length**2
 
 
+@dataclass(frozen=True)
+class NormalizedDPO(LogisticLoss):
+    """−log σ(β(h_w/L_w − h_l/L_l)): DPO with log-ratios averaged over tokens.
+
+    beta: β > 0 (stated: 5). Source: Lambert et al. 2024 (Tülu 3, arXiv 2411.15124), length-normalised DPO.
+    """
+
+    beta: float = with_slider(5.0, BETA_RANGE)
+
+    name = "sigmoid-norm"
+    label = "DPO per token"
+    equation = "−log σ(β(h_w/L_w − h_l/L_l))"
+    source = "Lambert et al. 2024, arXiv 2411.15124"
+    antisymmetric = True
+    needs_lengths = True
+    rho = "L_l/L_w"
+    convention = "means over tokens"
+    published = MappingProxyType({"beta": 5.0})
+    shipped = (
+        ships("open-instruct e6c3044", "loss_type=dpo_norm", "It is the default there.", beta=5.0),
+        ships("trl 1.16.0", 'loss_type="sigmoid_norm"', "β is 0.1, Tülu's 5: slopes are 50 times smaller.", beta=0.1),
+    )
+    look = Look(_COLOR, "-", "o")
+
+    def __post_init__(self) -> None:
+        keep_plain(self, beta=positive("beta", self.beta))
+
+    def margin(self, logps: PairLogps) -> Tensor:
+        """Return β(h_w/L_w − h_l/L_l). ValueError for pairs without lengths."""
+        win, lose = mean_logratios(logps, self.name)
+        return self.beta * (win - lose)
+
+    def summed(self, length: float) -> tuple[DPO, float]:
+        """Return DPO(β/L) and 1: where both responses have L tokens, this loss is DPO's value times that number."""
+        return DPO(self.beta / positive("length", length)), 1.0
+
+
 FAMILY = "averaged"
-LOSSES: tuple[Callable[..., KnownLoss], ...] = (TrlIPO,)  # registered, each under its name
+LOSSES: tuple[Callable[..., KnownLoss], ...] = (NormalizedDPO, TrlIPO)  # registered, each under its name

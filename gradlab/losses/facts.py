@@ -49,6 +49,11 @@ class Shipped(NamedTuple):
     """Where the library differs from the source, or surprises; one sentence, or empty."""
 
 
+def ships(library: str, key: str, remark: str = "", /, **hyper: float) -> Shipped:
+    """Return a ``Shipped`` with these hyper-parameters."""
+    return Shipped(library, key, MappingProxyType(hyper), remark)
+
+
 class Facts:
     """The facts of a loss with their usual values; a class of gradlab's states those that differ, see ``KnownLoss``.
 
