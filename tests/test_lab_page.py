@@ -26,6 +26,7 @@ from gradlab.losses import (
     DPO,
     PAIR_LOSSES,
     PairLogps,
+    family_of,
     log_prob_ratio,
     pair_loss,
     register_loss,
@@ -115,7 +116,7 @@ def test_the_page_is_small_has_every_loss_and_names_no_other_place(lab_file):
     given = page.given()
     assert [one["name"] for one in given["losses"]] == list(PAIR_LOSSES)
     assert all(one["trains"] and one["slopes"] for one in given["losses"])
-    assert {one["family"] for one in given["losses"]} == {"margin", "reweighted"}
+    assert {one["family"] for one in given["losses"]} == {family_of(make()) for make in PAIR_LOSSES.values()}
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
     assert "unsafe-eval" not in text.replace("wasm-unsafe-eval", "")
 
@@ -142,7 +143,7 @@ def test_a_loss_that_the_engine_cannot_train_is_named_with_the_reason(monkeypatc
         raise NotFusable("it does not treat every pair alike")
 
     monkeypatch.setattr(page, "kernel_of", refuse)
-    entry = page._loss(DPO())
+    entry = page._loss.__wrapped__(DPO)
     assert entry["trains"] is entry["slopes"] is None
     assert entry["reason"] == "it does not treat every pair alike"
 

@@ -187,7 +187,7 @@ def test_a_file_is_dropped_and_one_that_is_no_world_is_said_and_nothing_changes(
 def test_menus_say_why_a_loss_and_ppo_run_in_python_only(chromium, tmp_path):
     register_loss(Deciding)
     try:
-        refused = page._loss(Deciding())
+        refused = page._loss(Deciding)
     finally:
         unregister_loss(Deciding.name)
     given = page.given()

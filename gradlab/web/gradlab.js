@@ -149,7 +149,7 @@ ${d}`}));a&&l.push(Pd);let u=new hr(i,n),c=_o.filter(h=>`loss_${h}`in r).map(h=>
 .gl-lab .gl-slot-head select { flex: 1; min-width: 0; }
 .gl-lab .gl-slot-head .gl-find-loss { padding: 0 7px; font-size: 15px; line-height: 1; }
 .gl-lab .gl-catalogue {
-  width: min(1080px, 94vw); max-height: 86vh; padding: 10px 14px; color: var(--gl-ink); background: var(--gl-paper);
+  width: min(1080px, 94vw); max-height: 86vh; margin: 5vh auto auto; padding: 10px 14px; color: var(--gl-ink); background: var(--gl-paper);
   border: 1px solid var(--gl-line); border-radius: 6px; font: 13px/1.4 var(--jp-ui-font-family, system-ui, sans-serif);
 }
 .gl-lab .gl-catalogue::backdrop { background: rgb(0 0 0 / 0.35); }
@@ -157,9 +157,8 @@ ${d}`}));a&&l.push(Pd);let u=new hr(i,n),c=_o.filter(h=>`loss_${h}`in r).map(h=>
 .gl-lab .gl-find input { flex: 1; min-width: 0; font: inherit; color: inherit; background: transparent; padding: 4px 8px; border: 1px solid var(--gl-line); border-radius: 4px; }
 .gl-lab .gl-find output { color: var(--gl-soft); white-space: nowrap; }
 .gl-lab .gl-families { columns: 300px; column-gap: 18px; }
-.gl-lab .gl-family { margin-bottom: 10px; }
-.gl-lab .gl-family > .gl-heading { break-after: avoid; }
-.gl-lab .gl-family button { display: grid; width: 100%; text-align: left; border-color: transparent; padding: 2px 6px; break-inside: avoid; }
+.gl-lab .gl-family { margin-bottom: 10px; break-inside: avoid; }
+.gl-lab .gl-family button { display: grid; width: 100%; text-align: left; border-color: transparent; padding: 2px 6px; }
 .gl-lab .gl-family .gl-entry { font-weight: 600; }
 .gl-lab .gl-color { --gl-shown: color-mix(in srgb, var(--gl-color), white var(--gl-lift)); }
 .gl-lab .gl-chip {

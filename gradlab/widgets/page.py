@@ -118,7 +118,7 @@ def _given(registry: tuple[tuple[str, Callable[..., KnownLoss]], ...]) -> dict[s
     return {
         "lead": list(LEAD),
         "answer": answer(),
-        "losses": [_loss(make()) for _, make in registry],
+        "losses": [_loss(make) for _, make in registry],
         "explorers": {kind.name: _spec(kind) for kind in kinds},
     }
 
@@ -143,8 +143,10 @@ def answer() -> list[str]:
     return [" ".join(part.replace("**", "").split()) for part in parts if part.strip()]
 
 
-def _loss(loss: KnownLoss) -> dict[str, Any]:
+@functools.lru_cache(maxsize=256)
+def _loss(make: Callable[..., KnownLoss]) -> dict[str, Any]:
     """Return a loss's facts with all its kernels; null for kernels that cannot be made, and why."""
+    loss = make()
     try:
         trains = {
             f"{policy} {optimizer}": kernel_of(loss, f"{policy} {optimizer}")

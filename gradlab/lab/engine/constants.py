@@ -20,7 +20,7 @@ from gradlab.losses.registry import numbers_of
 
 # Places in a slider's range, or multiples of a default without a slider. They are irregular on purpose: no two
 # formulas agree on all of them, and none is a special value, such as λ = ½, at which the trace may be another.
-_SHARES = (0.37, 0.11, 0.23, 0.53, 0.71, 0.94)
+_SHARES = (0.37, 0.11, 0.71, 0.94)
 _FORMS = tuple(product((0.0, 1.0), (1.0, -1.0, 2.0, -2.0, 0.5)))  # shift and power
 _TOLERANCE = 1e-12
 
@@ -60,7 +60,7 @@ def laws(loss: PairLoss, dtype: torch.dtype) -> tuple[PairLoss, tuple[Law, ...],
     trace, constants = traced
     found: list[Law] = [Law(None, 0.0, 0.0, 1.0, constant) for constant in constants]
     for name, tried in values.items():
-        moved = [_traced(loss, {**middle, name: value}, dtype) for value in tried]
+        moved = [traced, *(_traced(loss, {**middle, name: value}, dtype) for value in tried[1:])]
         if any(one is None or one[0] != trace for one in moved):
             return None
         for number, constant in enumerate(constants):

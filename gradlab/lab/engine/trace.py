@@ -125,7 +125,7 @@ def _traced(
     return first
 
 
-_cached_derivative = functools.lru_cache(maxsize=128)(_derivative)
+_cached_derivative = functools.lru_cache(maxsize=1024)(_derivative)  # of all losses, at a few numbers each
 
 
 @torch.enable_grad()

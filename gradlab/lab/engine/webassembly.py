@@ -129,19 +129,29 @@ def _kernel(
 
 
 def _general(loss: PairLoss, training: Training, kernel: Callable[[PairLoss], WebKernel]) -> WebKernel:
-    found = laws(loss, training.precision)
+    try:
+        found = _kept_laws(loss, training.precision)
+    except TypeError:  # a loss that has no hash
+        found = laws(loss, training.precision)
     if found is None:
         return kernel(loss)
     other, lawful, hyper = found
     return replace(kernel(other), laws=lawful, hyper=hyper)
 
 
+_kept_laws = functools.lru_cache(maxsize=256)(laws)  # for all kernels of a loss
+
+
 def _examined(loss: PairLoss, training: Training) -> tuple[Plan, list[float]]:
-    """Return the plan and the loss's constants, after this machine's kernel of that plan has passed its examination."""
-    run = ready(loss, training, shared=not isinstance(training.policy, FreeLogits))
+    """Return the plan and the loss's constants, after this machine's kernel of the loss has passed its examination.
+
+    That kernel is the one of free logits and plain descent, for all kernels of a loss: they differ in what no loss has.
+    """
+    run = ready(loss, training.but(policy="free", optimizer="gd"), shared=False)
     if run.plan.dealt:
         raise NotFusable(_DEALT)
-    return run.plan, list(run.constants)
+    shared = not isinstance(training.policy, FreeLogits)
+    return replace(run.plan, shared=shared, optimizer=training.optimizer), list(run.constants)
 
 
 def _write_slopes(plan: Plan) -> str:
