@@ -15,16 +15,17 @@ from typing import Any
 from gradlab.checks import in_words, input_file
 
 
-def member_of(what: str, place: str, name: str, fits: Callable[[Any], bool]) -> Any:
+def member_of(what: str, place: str, name: str, fits: Callable[[Any], bool], kind: str) -> Any:
     """Return what a module or a file calls ``name``, which may be dotted.
 
     what   the start of messages, such as "reward mine.py:helpfulness".
     place  a module's name, or a file's that ends in .py.
     fits   whether a value is of the kind that is looked for; messages list names of such values.
+    kind   the word for it in messages, such as FUNCTION.
 
     ValueError, or FileNotFoundError, in one line, where the code cannot be imported or has no such name.
     """
-    module = file_module(what, Path(place)) if place.endswith(".py") else _module(what, place)
+    module = file_module(what, Path(place)) if place.endswith(".py") else _module(what, place, kind)
     try:
         return functools.reduce(getattr, name.split("."), module)
     except AttributeError:
@@ -64,14 +65,14 @@ def file_module(what: str, path: Path, source: str | None = None) -> ModuleType:
     return module
 
 
-def _module(what: str, name: str) -> ModuleType:
+def _module(what: str, name: str, kind: str) -> ModuleType:
     """Import a module, which may lie in the working folder."""
     try:
         with _working_folder_on_path():
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ValueError(f"{what}: there is no module {error.name!r}; or give FILE.py:NAME") from None
+            raise ValueError(f"{what}: there is no module {error.name!r}; or give FILE.py:{kind}") from None
         raise ValueError(f"{what}: {name} needs {error.name}, which is not installed") from None
     except Exception as error:
         raise ValueError(f"{what}: {name} cannot be imported ({_one_line(error)})") from None

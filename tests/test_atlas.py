@@ -10,6 +10,7 @@ import torch
 
 import gradlab as gl
 from gradlab import atlas
+from gradlab.atlas.endpoints import sides
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, ConservativeDPO
 
 every_registered = pytest.mark.parametrize("name", PAIR_LOSSES)
@@ -129,6 +130,7 @@ def test_trainings_as_published_become_columns():
     trained = pd.DataFrame(rows, columns=["beta", "preset", "factor", "seed"]).assign(
         loss="dpo", expected_utility=lambda frame: 10 * frame["beta"] + frame["seed"] + (frame["factor"] != "base"),
         kl_to_reference=0.5, unobserved_mass=0.2, win_logp_change=1.0, lose_logp_change=-2.0,
+        rest_logp_change=0.0, level=0.0,
     )  # fmt: skip
     frame = atlas.table(["dpo", "ipo"], trained).set_index("key")
     assert frame.loc["dpo", ["reward", "kl", "unobserved", "win", "lose"]].tolist() == [1.5, 0.5, 0.2, 1.0, -2.0]
@@ -159,3 +161,65 @@ def test_bad_input_gets_one_line(call, error, said):
         call()
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def compared():
+    return atlas.compare(["dpo", gl.IPO(beta=0.5)], seeds=2, betas=(0.1, 1.0), training=gl.Training(steps=20, record=1))
+
+
+def test_a_comparison_has_a_row_per_run_and_a_point_per_beta(compared):
+    assert compared.trained.groupby(["loss", "preset"]).size().to_dict() == {
+        ("dpo", "published"): 2, ("dpo", "grid"): 4, ("ipo", "published"): 2, ("ipo", "grid"): 4,
+    }  # fmt: skip
+    assert compared.table["key"].tolist() == ["dpo", "ipo"]
+    alone = gl.fit(gl.gaussian_world(mask_rate=0.2, seed=1), gl.IPO(beta=0.5), steps=20, record=1, seed=1)
+    rows = compared.trained.query("loss == 'ipo' and preset == 'published' and seed == 1")
+    assert rows["expected_utility"].tolist() == [alone.history["utility"].iloc[-1]]
+    frontier = atlas.frontier_chart(compared.trained, ["dpo"]).curves[0]
+    assert len(frontier.x) == 2
+    assert frontier.x[0] < frontier.x[1]  # the largest β first
+
+
+def test_a_comparison_is_a_table_and_a_picture(compared):
+    assert len(compared.charts()) == 2 * 3 + 3
+    text = compared._repr_html_()
+    assert "<table" in text
+    assert "data:image/png;base64," in text
+    assert 'alt="Maps and trainings of dpo, ipo"' in text
+
+
+def test_losses_of_one_key_are_told_apart_by_their_numbers():
+    found = atlas.compare([gl.DPO(0.1), gl.DPO(1.0)], seeds=1, betas=(), training=gl.Training(steps=1))
+    assert list(found.losses) == ["dpo: beta 0.1", "dpo: beta 1"]
+    assert found.table["reward"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"losses": []}, "losses must hold at least one loss"), ({"losses": ["dpo", gl.DPO()]}, "losses must differ"),
+     ({"losses": ["dpo"], "seeds": 0}, "seeds must be"), ({"losses": ["dpo"], "betas": [0.0]}, "betas must be")],
+)  # fmt: skip
+def test_a_comparison_of_nothing_is_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        atlas.compare(**given)
+
+
+def test_sides_add_up_to_what_a_pair_leaves():
+    start = torch.full((1, 1, 1, 3), -math.log(3), dtype=torch.float64)
+    end = torch.tensor([0.7, 0.1, 0.2], dtype=torch.float64).log().reshape(1, 1, 1, 3)
+    pairs = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    pairs[0, 0, 0, 1] = 1.0
+    changes = sides(torch.cat([start, end]), pairs)
+    expected = {"win": math.log(2.1), "lose": math.log(0.3), "rest": math.log(0.6)}
+    assert {key: changes[f"{key}_logp_change"][1].item() for key in expected} == pytest.approx(expected)
+
+
+def test_colours_of_a_map_of_ratios_end_at_eight_times_and_those_of_directions_name_what_turns():
+    ratio = atlas.ratio_map(atlas.measured(gl.BalancedDPO()))
+    assert np.nanmax(np.abs(ratio.values)) <= 3.04
+    turned = atlas.sign_map(atlas.measured(ConservativeDPO()))
+    assert set(np.unique(turned.values)) <= {-1.0, 0.0, 1.0}
+    assert (turned.struck == (turned.values < 0)).all()  # of a margin, both sides turn together
+    field = atlas.step_field(atlas.measured(gl.DPO()))
+    assert len(field.at_x) == len(field.colors) == len(field.up)

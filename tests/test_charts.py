@@ -28,6 +28,7 @@ from gradlab.plotting.charts import (
     Map,
     Picture,
     Rule,
+    uneven,
 )
 from gradlab.plotting.palette import MORE_OF_B
 from gradlab.plotting.symbols import typeset
@@ -189,6 +190,14 @@ def test_cells_of_a_logarithmic_axis_are_equally_wide():
     assert [color_at(figure, figure.axes[0], p, 0) for p in places] == [low, low, high, high, low, low]
 
 
+def test_cells_of_a_signed_logarithmic_axis_are_equally_wide_around_zero():
+    columns = uneven(np.array([-2.0, 0.0, 2.0]), "symlog")  # edges at ±1 and ±3 of the ruler
+    figure = drawn([a_map([[0, 1, 0]], columns=columns, x=Axis("h", -9, 9, "symlog"), colors="moreOfB")])
+    low, high = (to_hex(MORE_OF_B(value)) for value in (0.0, 1.0))
+    places = uneven(np.array([-2.9, -1.1, -0.9, 0.9, 1.1, 2.9]), "symlog")
+    assert [color_at(figure, figure.axes[0], h, 0) for h in places] == [low, low, high, high, low, low]
+
+
 def test_a_map_with_logarithmic_colours_shows_what_is_below_them_in_the_first():
     chart = Map("π", "described", Axis("response", -0.5, 2.5), Axis("prompt", -0.5, 0.5), np.arange(3), np.arange(1),
                 np.array([[0.0, 1e-3, 1.0]]), "π", 1e-3, 1, logarithmic=True)  # fmt: skip
@@ -344,8 +353,8 @@ def test_a_map_whose_positions_are_not_those_of_its_values_is_refused():
     [([1, 2, 4], Axis("p", 1, 4), r"columns must rise evenly on the linear axis 'p'"),
      ([3, 2, 1], Axis("p", 1, 3), r"columns must rise evenly"),
      ([1, 2, 3], Axis("p", 1, 4, "log"), r"columns must rise evenly on the log axis"),
-     ([1, 2, 3], Axis("p", 4, 1), r"the x axis of a map must run to the right, got 4 to 1"),
-     ([1, 2, 3], Axis("p", 1, 4, "symlog"), r"the axis 'p' of a map must be linear or log, got symlog")],
+     ([-1, 0, 2], Axis("h", -1, 2, "symlog"), r"columns must rise evenly on the symlog axis 'h'"),
+     ([1, 2, 3], Axis("p", 4, 1), r"the x axis of a map must run to the right, got 4 to 1")],
 )  # fmt: skip
 def test_a_map_whose_cells_have_no_place_is_refused(places, axis, words):
     with pytest.raises(ValueError, match=words):

@@ -239,7 +239,7 @@ def test_a_reward_may_be_a_function_of_a_module_or_a_file(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("no_such_module:reward", "no module 'no_such_module'; or give FILE.py:NAME"),
+        ("no_such_module:reward", "no module 'no_such_module'; or give FILE.py:FUNCTION"),
         ("json.no_such:reward", "no module 'json.no_such'"),
         ("json:no_such", "json has no 'no_such'; it has "),
         ("json:__name__", "must be a function of prompts and responses, got str"),

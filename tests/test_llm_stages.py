@@ -32,6 +32,7 @@ from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import side_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import prepare
+from gradlab.llm.judge.systems import open_run
 from gradlab.llm.model import loading, tensor_file
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
@@ -44,7 +45,7 @@ from gradlab.llm.train.reference import score
 from gradlab.llm.train.reward_training import train_reward
 from gradlab.llm.train.run_settings import FLAT
 from gradlab.llm.train.stages import train
-from gradlab.losses import DPO, PAIR_LOSSES, pair_loss
+from gradlab.losses import DPO, PAIR_LOSSES, pair_loss, unregister_loss
 
 LN2 = starts_at(DPO(), math.log(2), *LONGEST_ANSWER)  # with the largest β that the tests of ln 2 train at
 pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
@@ -391,6 +392,9 @@ BAD_OPTIONS = {
     "too few pairs": ({"held_out": PAIRS}, f"data must have more pairs than are held out, got {PAIRS} .* held_out 14"),
     "no batch": ({"batch": 0}, "batch must be a whole number ≥ 1, got 0"),
     "no loss of that name": ({"loss": ("dpoo",)}, "loss must be one of dpo, .*; got 'dpoo'; did you mean 'dpo'"),
+    "no module of a loss": ({"loss": ("no_such_module:Mine",)}, "loss no_such_module:Mine: there is no module"),
+    "numbers of a loss": ({"loss": ("dpo:beta=0",)}, "beta must be finite and > 0, got 0"),
+    "one loss with other numbers": ({"loss": ("dpo", "dpo:beta=2")}, "loss must name one or more losses, each once"),
     "one loss twice": ({"loss": ("dpo", "dpo")}, "loss must name one or more losses, each once"),
     "hyper": ({"hyper": ("clip=x",)}, "hyper must be NAME=VALUE with a number, got 'clip=x'"),
     "hyper name": ({"hyper": ("clap=1",)}, "hyper must be one of .*; got 'clap'"),
@@ -434,6 +438,45 @@ def test_settings_of_a_finished_stage_or_a_checkpoint_cannot_change(inputs, stra
     assert (half / "dpo" / "log.jsonl").read_bytes() == kept
     assert train_command.run(options(inputs, half, steps=6)) == 0
     same_run(half, straight)
+
+
+OWN_LOSS = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Mine:
+    beta: float = 1.0
+    name = "mine"
+    equation = "(1 − β(h_w − h_l))²"
+    source = "a test"
+    antisymmetric = False
+
+    def __call__(self, logps):
+        return (1 - self.beta * (logps.win_logratio - logps.lose_logratio)) ** 2
+"""
+
+
+def test_a_loss_of_a_users_file_trains_goes_on_and_is_refused_when_it_has_changed(
+    inputs, tmp_path, capsys, monkeypatch, registered
+):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(OWN_LOSS)
+    asked = {"loss": ("mine.py:Mine:beta=0.5", "dpo"), "steps": 2, "save_every": 1}
+    with stopped_after(1), pytest.raises(Killed):
+        train(tiny_settings(inputs, Path("half"), **asked))
+    assert train_command.run(options(inputs, "half", **asked)) == 0
+    header = read_log("half/mine/log.jsonl").attrs["settings"]
+    assert (header["loss"], header["beta"], header["loss_facts"]["start_value"]) == ("mine", 0.5, 1.0)
+    assert re.fullmatch("[0-9a-f]{16,}", header["loss_definition"])
+    assert "loss_definition" not in read_log("half/dpo/log.jsonl").attrs["settings"]
+    Path("mine.py").write_text(OWN_LOSS.replace("(1 -", "(2 -"))
+    complains(capsys, options(inputs, "half", **asked), 2, r"mine was trained with other settings.*loss_definition: ")
+    with stopped_after(1), pytest.raises(Killed):
+        train(tiny_settings(inputs, Path("other"), **asked))
+    Path("mine.py").write_text(OWN_LOSS)
+    complains(capsys, options(inputs, "other", **asked), 2, "step-00000001 is of a run with other settings, data or")
+    unregister_loss("mine")
+    assert [system.name for system in open_run("half").systems] == ["reference", "dpo", "mine"]
 
 
 def test_two_runs_do_not_share_a_folder(inputs, tmp_path, capsys):

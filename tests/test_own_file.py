@@ -1,5 +1,6 @@
 """Losses by name: registered, with numbers, or a class in a user's own file or module."""
 
+import json
 import pickle
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from gradlab import cli
 from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, PairLogps, from_text, pair_loss, unregister_loss
 from gradlab.losses.registry import definition
+from gradlab.sweeps.settings_frame import read_settings
 
 MINE = """
 from __future__ import annotations
@@ -102,6 +105,36 @@ def test_instances_travel_without_their_file(own, tmp_path_factory):
     assert done.stdout.decode() == "Mine(beta=2.0, turns=2, loud=False) mine 1.0\n", done.stderr.decode()[-600:]
 
 
+def test_fit_takes_a_class_of_a_file_and_its_numbers_are_options(own, capsys):
+    small = ["--steps", "2", "--prompts", "2", "--seeds", "1"]
+    assert cli.main(["fit", "--loss", "mine.py:Mine", "--beta", "2", "--turns", "3", *small]) == 0
+    assert capsys.readouterr().out.startswith("Mine(beta=2.0, turns=3, loud=False), ")
+    assert cli.main(["fit", "--loss=nbdpo:beta=2,clip=0.3", "--clip", "0.4", *small]) == 0
+    assert capsys.readouterr().out.startswith("NaiveBalancedDPO(beta=2.0, clip=0.4, ")
+    assert cli.main(["fit", "--loss", "none.py:Mine"]) == 1
+    assert capsys.readouterr().err == "gradlab: loss none.py:Mine: none.py is no file\n"
+    assert cli.main(["fit", "--loss", "dpo", "--clip", "1"]) == 2
+    assert capsys.readouterr().err == "gradlab: hyper-parameter of dpo must be one of beta; got 'clip'\n"
+
+
+def test_a_sweep_file_names_a_class_of_a_file(own):
+    (own / "sweep.toml").write_text('loss = ["mine.py:Mine", "dpo"]\n[[grid]]\nturns = [2, 3]\nloss = "mine.py:Mine"\n')
+    frame = read_settings(own / "sweep.toml")
+    assert set(frame["loss"]) == {"mine"}
+    assert frame["turns"].tolist() == [2, 3]
+    (own / "sweep.toml").write_text('loss = "mine.py:Mine:beta=2"\n')
+    with pytest.raises(ValueError, match=r"sweep.toml: loss must be named without numbers here, as they are settings"):
+        read_settings(own / "sweep.toml")
+
+
+def test_the_doctor_takes_the_loss_that_a_log_does_not_state(own, capsys):
+    rows = [{"step": step, "loss": 1.0, "accuracy": 0.5} for step in range(1, 40)]
+    (own / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    cli.main(["doctor", "log.jsonl", "--loss", "mine.py:Mine:beta=2"])
+    assert capsys.readouterr().out.startswith("log.jsonl: 39 rows, steps 1 to 39, loss mine\n")
+    assert cli.main(["doctor", "log.jsonl", "--loss", "mine.py:None"]) == 2
+
+
 @pytest.mark.slow
 def test_a_sweep_trains_a_loss_of_a_file_in_several_processes(own):
     import pandas as pd
@@ -134,7 +167,7 @@ def test_a_sweep_trains_a_loss_of_a_file_in_several_processes(own):
         ("broken.py:Mine", "loss broken.py:Mine: broken.py cannot be imported .SyntaxError"),
         ("raises.py:Mine", "raises.py cannot be imported .ZeroDivisionError"),
         ("latin.py:Mine", "latin.py must be a text in UTF-8"),
-        ("nowhere.at.all:Mine", "there is no module 'nowhere'; or give FILE.py:NAME"),
+        ("nowhere.at.all:Mine", "there is no module 'nowhere'; or give FILE.py:CLASS"),
         ("dpo.py:Mine", "name of Mine must be one that no registered loss has, got 'dpo'"),
     ],
 )

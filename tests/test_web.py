@@ -197,6 +197,7 @@ def test_colours_are_those_of_the_figures():
     assert {slot: tuple(look) for slot, look in looks.items()} == compared_losses.LOOKS
     maps = {
         "signed": palette.SIGNED, "sides": palette.SIDES, "moreOfB": palette.MORE_OF_B,
+        "turned": palette.TURNED,
         "cividis": mpl.colormaps["cividis"],
     }  # fmt: skip
     body = "return [false, true].map((back) => given.map((name) => lab.palette.colorTable(name, back)));"

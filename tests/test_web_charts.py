@@ -26,6 +26,7 @@ from gradlab.plotting.charts import (
     Picture,
     Rule,
     Track,
+    uneven,
 )
 from gradlab.plotting.palette import CHOSEN, LOSER, WINNER
 from gradlab.widgets.chart_messages import as_messages
@@ -321,6 +322,16 @@ def test_a_click_sets_what_a_chart_picks(shown):
     }
     page.mouse.click(*place(page, 1, -1.5, 3))  # beside the cells
     assert page.evaluate("calls.length") == 3
+
+
+def test_a_click_on_a_signed_logarithmic_map_sets_its_place(shown):
+    places = uneven(np.linspace(-2, 2, 21), "symlog")
+    x, y = Axis("h_w", -7, 7, "symlog"), Axis("h_l", -7, 7, "symlog")
+    values = np.add.outer(places, -places)
+    chart = Map("Margin", "h", x, y, places, places, values, "h", -12, 12, "signed", picks=("u", ""))
+    page = shown([chart])
+    page.mouse.click(*place(page, 0, 5.0, -0.5))
+    assert page.evaluate("calls.at(-1)[0]") == {"u": pytest.approx(5.0, rel=0.02)}
 
 
 def test_enter_picks_at_the_keyboards_place(shown):

@@ -185,9 +185,10 @@ def _weights(sides: tuple[Tensor, Tensor]) -> Tensor:
 def _settles(ends: list[float]) -> bool:
     """Return whether three ends, each ten times as far out, come to rest: the last rise is below half of the former.
 
-    A rise by the logarithm of the distance repeats itself; one that dies away is at most a third of the former.
+    A rise by the logarithm of the distance repeats itself; one that dies away is at most a third of the former. An end
+    beyond 10³⁰ counts as no bound: some losses hold their powers there, lest they overflow.
     """
-    if not all(map(math.isfinite, ends)):
+    if not all(abs(end) < 1e30 for end in ends):
         return False
     first, last = ends[1] - ends[0], ends[2] - ends[1]
     return last <= max(0.5 * first, _TIE * (1 + abs(ends[2])))

@@ -17,6 +17,7 @@ from gradlab.losses import PairLogps
 LAB_REFERENCE = 0.05  # π_ref of either response in the lab's grids: one of twenty
 TOKENS, NATS = 100.0, 100.0  # length of a response of a language model, and −log π_ref of it
 REACH = 99.0  # the largest |h| of the language model's grid, in nats: log π stays below 0
+FARTHEST = 1e6  # −log π_ref and |h| of the pairs at which bounds show
 FAR = 1e4  # −log π_ref of the pairs that look for optima and for rare signs
 
 
@@ -82,9 +83,14 @@ def everywhere() -> list[PairLogps]:
 
 
 def extreme(nats: float) -> list[PairLogps]:
-    """Return the pairs at whose values a bound shows: |h| up to ``nats``, with one token each, and with lengths."""
-    grids = [by_logratio(41, nats * (1 - 1e-6), nats, tokens) for tokens in (1.0, 100.0)]
-    return [_flat(grid) for grid in grids]
+    """Return the pairs at whose values a bound shows: |h| up to ``nats``, with one token each, and with 100.
+
+    The values of h are ±``nats``, less a rounding, and those among fixed ones that lie between, so that larger sets
+    hold the smaller ones.
+    """
+    every, end = spread(121, FARTHEST), torch.tensor([nats * (1 - 1e-9)], dtype=torch.float64)
+    shown = torch.cat([-end, every[every.abs() < end], end])
+    return [_flat(_grid(shown, shown - nats, -nats, tokens)) for tokens in (1.0, 100.0)]
 
 
 def _uneven(win_nats: float, lose_nats: float, win_len: float, lose_len: float) -> Grid:

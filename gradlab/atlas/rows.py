@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from gradlab.arrays import check_columns
 from gradlab.atlas.measure import Measured, Optimum, bounded_in_words, measured
+from gradlab.atlas.trained import effects, trainings
 from gradlab.checks import shown
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, PairLoss, family_of, named_loss
 
@@ -40,7 +40,10 @@ def table(losses: Iterable[Loss | str] | None = None, trained: pd.DataFrame | Pa
     """
     rows = [row(loss) for loss in losses_of(losses)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"start": float})
-    return frame if trained is None else frame.join(_effects(trained), on="key")
+    if trained is None:
+        return frame
+    means = effects(trainings(trained)).rename(columns={name: column for column, name in TRAINED.items()})
+    return frame.join(means[list(TRAINED)], on="key")
 
 
 def losses_of(chosen: Iterable[Loss | str] | None) -> list[Loss]:
@@ -108,7 +111,8 @@ def disagreements(loss: PairLoss) -> list[str]:
     if least < low - 1e-9 or most > high + 1e-9:
         found.append(f"weight_range of {loss.name} is stated as {(low, high)}, and measured as {(least, most)}")
     optimum, stated = seen.optimum, getattr(loss, "optimum", "")
-    if bool(stated) != (optimum is not None and optimum.attained) and "≥" not in stated:
+    missing = optimum is not None and optimum.attained and not stated
+    if missing or (stated and optimum is None and not any(sign in stated for sign in "≥≤")):  # a line or point alone
         found.append(f"optimum of {loss.name} is stated as {stated!r}, and measured as {optimum}")
     return found
 
@@ -123,21 +127,3 @@ def _compare(found: list[str], loss: PairLoss, fact: str, here: bool) -> None:
     stated = getattr(loss, fact, here)
     if stated != here:
         found.append(f"{fact} of {loss.name} is stated as {stated}, and measured as {here}")
-
-
-def _effects(trained: pd.DataFrame | Path | str) -> pd.DataFrame:
-    """Return the means over seeds of the trainings as published, one row per loss."""
-    frame = trainings(trained)
-    chosen = frame[(frame["preset"] == "published") & (frame["factor"] == "base")]
-    means = chosen.groupby("loss")[list(TRAINED.values())].mean()
-    return means.rename(columns={name: column for column, name in TRAINED.items()})
-
-
-def trainings(trained: pd.DataFrame | Path | str) -> pd.DataFrame:
-    """Return the frame of trainings; ValueError where it lacks a column, or the file is no frame of gradlab's."""
-    if not isinstance(trained, pd.DataFrame):
-        from gradlab.store.artifacts import load_frame
-
-        trained, _ = load_frame(Path(trained))
-    check_columns("trained", trained, ("loss", "preset", "beta", "factor", "seed", *TRAINED.values()))
-    return trained

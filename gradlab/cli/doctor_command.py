@@ -11,11 +11,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from gradlab.cli.options import parsed
+from gradlab.cli.options import OPTIONAL, parsed
 from gradlab.console import say
 
 
@@ -27,6 +27,9 @@ class DoctorCommand:
     """The log."""
     baseline: Annotated[Path | None, tyro.conf.arg(metavar="LOG", help_behavior_hint="")] = None
     """The log of a run to compare with; left out: chance."""
+    loss: Annotated[str | None, OPTIONAL] = None
+    """The loss that trained, where the log does not say: as in `gradlab losses`, with numbers as `dpo:beta=0.1`, or
+    FILE.py:CLASS. Left out: the log's."""
 
     def run(self) -> int:
         """Read, examine, print."""
@@ -34,6 +37,8 @@ class DoctorCommand:
         from gradlab.doctor.training_log import read_log
 
         log = read_log(self.log)
+        if self.loss is not None:
+            log.attrs["settings"] |= _stated(self.loss)
         findings = examine_log(log, None if self.baseline is None else read_log(self.baseline))
         first, last = (log["step"].iloc[place] for place in (0, -1))
         loss = log.attrs["settings"].get("loss")
@@ -42,6 +47,14 @@ class DoctorCommand:
         if nothing_judged(findings):
             return 4
         return 3 if any(finding.severity == "problem" for finding in findings) else 0
+
+
+def _stated(text: str) -> dict[str, Any]:
+    """Return what the header of a log says about a loss."""
+    from gradlab.losses import facts_of, from_text
+
+    loss: Any = from_text(text)
+    return {**dataclasses.asdict(loss), "loss": loss.name, "loss_facts": facts_of(loss)}
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -7,9 +7,10 @@ recorded step, as mean ± standard deviation over seeds.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +45,8 @@ class FitCommand:
     """The options of ``gradlab fit``."""
 
     loss: str = "dpo"
-    """The loss to train with; `gradlab losses` lists them all, with their hyper-parameters."""
+    """The loss to train with; `gradlab losses` lists them all, with their hyper-parameters. A loss of your own:
+    FILE.py:CLASS or MODULE:CLASS. Numbers may follow: `nbdpo:beta=2,clip=0.3`."""
     seeds: int = 5
     """How many runs: worlds and data are drawn with seeds 0, 1, …, N − 1."""
     prompts: int = 20
@@ -75,12 +77,12 @@ class FitCommand:
         from gradlab.lab.fit import fit
         from gradlab.lab.training import Training
         from gradlab.lab.world import gaussian_world
-        from gradlab.losses import hyper_parameters, pair_loss
+        from gradlab.losses import from_text, hyper_parameters
 
         checks.count("seeds", self.seeds, least=1, most=_MOST_SEEDS)
         check_save(self.save)
         hyper = {name: getattr(self, name) for name in hyper_parameters() if getattr(self, name, None) is not None}
-        loss = pair_loss(self.loss, **hyper)
+        loss = with_options(from_text(self.loss), hyper)
         names = ("utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift")
         world: dict[str, Any] = {name: getattr(self, name) for name in ("prompts", "responses", *names)}
         seeds = list(range(self.seeds))
@@ -100,7 +102,27 @@ class FitCommand:
 
 def run(arguments: Sequence[str]) -> int:
     """Do what the arguments say; return the exit status."""
+    register_own(arguments)
     return parsed(with_every_option(), "fit", __doc__, arguments).run()
+
+
+def register_own(arguments: Sequence[str], option: str = "--loss") -> None:
+    """Register the losses of the user's own files that the arguments name, so that their numbers are options."""
+    from gradlab.losses import from_text, is_own
+
+    words = [word.removeprefix(f"{option}=") for word in arguments if word.startswith(f"{option}=")]
+    words += [word for before, word in itertools.pairwise(arguments) if before == option]
+    for word in words:
+        if is_own(word):
+            from_text(word)
+
+
+def with_options(loss: Any, hyper: Mapping[str, Any]) -> Any:
+    """Return the loss with the hyper-parameters that options set; ValueError for one that it lacks."""
+    known = [field.name for field in dataclasses.fields(loss)]
+    for name in hyper:
+        checks.one_of(f"hyper-parameter of {loss.name}", name, known)
+    return dataclasses.replace(loss, **hyper)
 
 
 def with_every_option() -> type[FitCommand]:

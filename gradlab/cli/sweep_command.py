@@ -1,7 +1,7 @@
 """Train every run that a TOML file asks for, in parallel, streamed to disk; a stopped sweep goes on where it was.
 
 A key of the file is an argument of gaussian_world, of a loss or of Training, with a value or a list of values;
-README.md shows a file.
+README.md shows a file. A loss of your own is FILE.py:CLASS or MODULE:CLASS there.
 """
 
 from __future__ import annotations

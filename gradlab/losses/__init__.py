@@ -6,7 +6,7 @@
 from gradlab.losses.facts import Facts, Look, Shipped, SliderRange, with_slider
 from gradlab.losses.formula import formula_loss
 from gradlab.losses.margin import DPO, IPO, ConservativeDPO
-from gradlab.losses.own_file import from_text
+from gradlab.losses.own_file import from_text, is_own, registered_name
 from gradlab.losses.pair import (
     BatchLoss,
     DealtLoss,
@@ -61,6 +61,7 @@ __all__ = [
     "formula_loss",
     "from_text",
     "hyper_parameters",
+    "is_own",
     "log_prob_ratio",
     "named_loss",
     "pair_loss",
@@ -68,6 +69,7 @@ __all__ = [
     "ppo_clip",
     "reads_lengths",
     "register_loss",
+    "registered_name",
     "slopes",
     "unregister_loss",
     "with_slider",

@@ -86,7 +86,7 @@ FUNCTIONS: Mapping[str, _Function] = {
     "log1p": _Function(torch.log1p, math.log1p),
     "sqrt": _Function(torch.sqrt, math.sqrt),
     "square": _Function(torch.square, lambda x: x * x, even=True),
-    "abs": _Function(torch.abs, abs, even=True),
+    "abs": _Function(torch.abs, math.fabs, even=True),
     "sign": _Function(torch.sign, lambda x: float((x > 0) - (x < 0)), odd=True),
     "tanh": _Function(torch.tanh, math.tanh, odd=True),
     "atan": _Function(torch.atan, math.atan, odd=True),
@@ -237,7 +237,7 @@ def _kind_of(part: ast.expr) -> str:
     return _KINDS_OF_PARTS.get(type(part), f"a {type(part).__name__}")
 
 
-def _is_finite(value: float) -> bool:
+def _is_finite(value: Any) -> bool:
     try:
         return math.isfinite(float(value))
     except OverflowError:

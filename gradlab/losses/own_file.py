@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from gradlab.checks import one_of, shown
@@ -26,28 +27,67 @@ ACCEPTED = "the name of a registered loss, FILE.py:CLASS or MODULE:CLASS, each a
 _OWN = re.compile(r"(.+):([^\W\d][\w.]*)(?::([^:]*=[^:]*))?")  # place, name, numbers
 
 
-def from_text(text: str) -> KnownLoss | BatchLoss:
+def from_text(text: str, usual: Mapping[str, Any] = MappingProxyType({})) -> KnownLoss | BatchLoss:
     """Return the loss that a text names: "dpo", "simpo:beta=2,gamma=0.5", "mine.py:Mine" or "package.module:Mine".
 
     A class of a user's, or an instance, is registered as by ``register_loss``; a file that has changed replaces what
     it registered before. Its instances can be pickled: another process needs no access to the file.
 
+    usual  numbers in place of the loss's defaults, by name; the text's own win, and the loss need not have them.
+
     ValueError or TypeError, or OSError for a file that cannot be read, in one line; then nothing is registered.
     """
+    loss, numbers = _named(text)
+    known, kinds = [field.name for field in fields(loss)], get_type_hints(type(loss))
+    given: dict[str, Any] = {}
+    for part in numbers.split(",") if numbers is not None else ():
+        name, equals, number = (word.strip() for word in part.partition("="))
+        if not equals:
+            raise ValueError(f"loss must be {ACCEPTED}, got {shown(part)} after {loss.name}")
+        one_of(f"hyper-parameter of {loss.name}", name, known)
+        if name in given:
+            raise ValueError(f"{name} of {loss.name} must be given once, got {shown(numbers)}")
+        given[name] = number_of(f"{name} of {loss.name}", kinds[name], number)
+    changes = {**{name: value for name, value in usual.items() if name in known}, **given}
+    return replace(loss, **changes) if changes else loss
+
+
+def registered_name(text: str) -> str:
+    """Return the name in the registry of the loss that a text names, which is registered if it is a user's.
+
+    Errors as for ``from_text``; ValueError for a text that states numbers, which are settings of their own.
+    """
+    loss, numbers = _named(text)
+    if numbers is not None:
+        raise ValueError(f"loss must be named without numbers here, as they are settings of their own, got {text!r}")
+    return loss.name
+
+
+def number_of(name: str, kind: type, text: str) -> float | int | bool:
+    """Return the number that a text spells, in a hyper-parameter's type; ValueError where it spells none."""
+    if kind is bool:
+        return one_of(name, text.strip().lower(), ("true", "false")) == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        words = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} must be {words}, got {shown(text)}") from None
+
+
+def _named(text: Any) -> tuple[Any, str | None]:
+    """Return the loss that a text names, with its defaults, and the text of its numbers; None where it has none."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"loss must be {ACCEPTED}, got {shown(text)}")
     if not is_own(text):
         name, colon, numbers = text.partition(":")
         if name.endswith(".py"):
             raise ValueError(f"loss must be {ACCEPTED}; {shown(text)} names no class: write {name}:CLASS")
-        loss = named_loss(name)
-        return _with_numbers(loss, numbers) if colon else loss
+        return named_loss(name), numbers if colon else None
     parts = _OWN.fullmatch(text)
     if parts is None:
         raise ValueError(f"loss must be {ACCEPTED}, got {shown(text)}")
     place, name, numbers = parts.groups()
-    loss = own_loss(place, name)
-    return loss if numbers is None else _with_numbers(loss, numbers)
+    return own_loss(place, name), numbers
 
 
 def is_own(text: str) -> bool:
@@ -61,7 +101,7 @@ def is_own(text: str) -> bool:
 def own_loss(place: str, name: str) -> KnownLoss:
     """Register a class of a file or a module, or an instance there, and return it with its default numbers."""
     what = f"loss {place}:{name}"
-    found = member_of(what, place, name, _is_loss)
+    found = member_of(what, place, name, _is_loss, "CLASS")
     kind = found if isinstance(found, type) else type(found)
     if not _is_loss(found):
         raise TypeError(f"{what} must be a frozen dataclass with a __call__, see PairLoss, got {shown(found)}")
@@ -76,32 +116,6 @@ def _is_loss(value: Any) -> bool:
     return is_dataclass(kind) and "__call__" in dir(kind)
 
 
-def _with_numbers(loss: Any, text: str) -> Any:
-    """Return the loss with the hyper-parameters that "NAME=NUMBER,…" states."""
-    known, kinds = [field.name for field in fields(loss)], get_type_hints(type(loss))
-    given: dict[str, Any] = {}
-    for part in text.split(","):
-        name, equals, number = (word.strip() for word in part.partition("="))
-        if not equals:
-            raise ValueError(f"loss must be {ACCEPTED}, got {shown(part)} after {loss.name}")
-        one_of(f"hyper-parameter of {loss.name}", name, known)
-        if name in given:
-            raise ValueError(f"{name} of {loss.name} must be given once, got {shown(text)}")
-        given[name] = number_of(f"{name} of {loss.name}", kinds[name], number)
-    return replace(loss, **given)
-
-
-def number_of(name: str, kind: type, text: str) -> float | int | bool:
-    """Return the number that a text spells, in a hyper-parameter's type; ValueError where it spells none."""
-    if kind is bool:
-        return one_of(name, text.strip().lower(), ("true", "false")) == "true"
-    try:
-        return kind(text)
-    except ValueError:
-        words = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{name} must be {words}, got {shown(text)}") from None
-
-
 def _make_portable(kind: type, place: str, name: str) -> None:
     """Let instances of a class be pickled with the text of its file, or with the name of its module."""
     source = file_module(f"loss {place}", Path(place)).__source__ if place.endswith(".py") else None
@@ -114,7 +128,7 @@ def _restored(place: str, source: str | None, name: str, values: Mapping[str, An
     if source is not None:
         found = reduce(getattr, name.split("."), file_module(what, Path(place), source))
     else:
-        found = member_of(what, place, name, _is_loss)
+        found = member_of(what, place, name, _is_loss, "CLASS")
     kind = found if isinstance(found, type) else type(found)
     measure_facts(kind)
     loss = object.__new__(kind)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradlab.checks import between, keep_plain, positive
 from gradlab.losses.facts import BETA_RANGE, Facts, Look, Shipped, SliderRange, with_slider
+from gradlab.losses.links import growth
 from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps
 
 GAMMA_RANGE = SliderRange(0.0, 5.0, 0.05)
@@ -18,7 +19,6 @@ SFT_RANGE = SliderRange(0.0, 2.0, 0.05)
 MEANS = "means over tokens: l̄ = log π/L, with L in tokens"
 _COLOR = "#56B4E9"
 _NEAREST = -1e-30  # the largest l̄ whose odds p̄/(1 − p̄) are taken; at 0 they are infinite
-_LARGEST_POWER = 80.0  # exp of it is finite in single precision, and so is a thousand times that
 
 
 def token_means(logps: PairLogps, loss: str) -> tuple[Tensor, Tensor]:
@@ -264,7 +264,6 @@ class SLiC(Facts):
     equation = "max(0, γ − log π_w + log π_l) − w log π_w,  w = sft_weight"
     source = "Zhao et al. 2023, arXiv 2305.10425"
     rho = "1 + w while log π_w − log π_l < γ, else ∞"
-    optimum = "log π_w = 0 and log π_l ≤ −γ"
     antisymmetric = False
     shipped = (
         Shipped(
@@ -371,7 +370,7 @@ class AlphaPO(LogisticLoss):
     reward_shape  a; at 0 the reward is log p̄, and the loss SimPO.
 
     Source: Gupta et al. 2025 (arXiv 2501.03884), with the a that it recommends; β and γ are SimPO's. Powers beyond
-    e^80 count as that.
+    e^60 go on along their tangent.
     """
 
     beta: float = with_slider(2.0, BETA_RANGE)
@@ -428,7 +427,7 @@ class AlphaPO(LogisticLoss):
     def _reward(self, mean: Tensor) -> Tensor:
         if self.reward_shape == 0:
             return mean
-        return (-self.reward_shape * mean).clamp(max=_LARGEST_POWER).expm1() / -self.reward_shape
+        return growth(-self.reward_shape * mean) / -self.reward_shape
 
 
 FAMILY = "reference-free"

@@ -19,11 +19,11 @@ from matplotlib.transforms import Transform
 
 from gradlab.plotting import charts
 from gradlab.plotting.chart_scales import set_axes, set_ticks, share
-from gradlab.plotting.palette import FAINT, INK, MORE_OF_B, SIDES, SIGNED
+from gradlab.plotting.palette import FAINT, INK, MORE_OF_B, SIDES, SIGNED, TURNED
 from gradlab.plotting.symbols import typeset
 
 COLORS: dict[charts.Colors, Colormap] = {
-    "cividis": colormaps["cividis"], "signed": SIGNED, "sides": SIDES, "moreOfB": MORE_OF_B,
+    "cividis": colormaps["cividis"], "signed": SIGNED, "sides": SIDES, "moreOfB": MORE_OF_B, "turned": TURNED,
 }  # fmt: skip
 _DASHES = {"": "-", "dashed": (0, (4.5, 2)), "dotted": (0, (1.2, 1.6)), "dashdot": (0, (6, 1.6, 1.2, 1.6))}
 _MARKERS = {"dot": "o", "ring": "o", "cross": "x", "triangle-up": "^", "triangle-down": "v", "diamond": "D"}
@@ -232,11 +232,10 @@ def _over(centres: np.ndarray, axis: charts.Axis) -> charts.Axis:
     """Return the axis with its ends at the edges of the outer cells; as it is for a single cell, which has no edges."""
     if len(centres) < 2:
         return axis
-    log = axis.kind == "log"
-    places = np.log(centres) if log else np.asarray(centres, float)
+    places = charts.even(np.asarray(centres, float), axis.kind)
     half = (places[-1] - places[0]) / (2 * (len(places) - 1))
     ends = np.array([places[0] - half, places[-1] + half])
-    low, high = (np.exp(ends) if log else ends).tolist()
+    low, high = charts.uneven(ends, axis.kind).tolist()
     return replace(axis, low=low, high=high) if axis.low <= axis.high else replace(axis, low=high, high=low)
 
 

@@ -9,7 +9,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 
-from gradlab.plotting.charts import Axis, Kind
+from gradlab.plotting.charts import Axis, Kind, even, uneven
 
 _POWERS = tuple(10.0**power for power in range(-12, 13))
 
@@ -25,18 +25,6 @@ def spelt(value: float) -> str:
     if power:
         digits = f"{digits.rstrip('0').rstrip('.') if '.' in digits else digits}e{int(power)}"
     return digits.replace("-", "−")
-
-
-def even(values: np.ndarray, kind: Kind) -> np.ndarray:
-    """Return values on a ruler where equal steps are equally long: their logarithms, signed for symlog."""
-    if kind == "log":
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.log(values)
-    return np.sign(values) * np.log1p(np.abs(values)) if kind == "symlog" else values
-
-
-def _back(values: np.ndarray) -> np.ndarray:
-    return np.sign(values) * np.expm1(np.abs(values))
 
 
 def share(values: np.ndarray | float, axis: Axis) -> np.ndarray:
@@ -85,7 +73,10 @@ def _set_signed(axes: Axes, name: str) -> None:
     def forward(values: np.ndarray) -> np.ndarray:
         return even(values, "symlog")
 
-    (axes.set_xscale if name == "x" else axes.set_yscale)("function", functions=(forward, _back))
+    def back(places: np.ndarray) -> np.ndarray:
+        return uneven(places, "symlog")
+
+    (axes.set_xscale if name == "x" else axes.set_yscale)("function", functions=(forward, back))
 
 
 def set_ticks(axis: XAxis | YAxis, places: list[float]) -> None:

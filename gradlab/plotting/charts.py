@@ -17,7 +17,22 @@ import numpy as np
 Kind = Literal["linear", "log", "symlog"]  # of an axis; symlog is sign(v)·log(1 + |v|), linear near 0
 Dash = Literal["", "dashed", "dotted", "dashdot"]
 Marker = Literal["dot", "ring", "cross", "triangle-up", "triangle-down", "diamond"]
-Colors = Literal["cividis", "signed", "sides", "moreOfB"]  # of a map
+Colors = Literal["cividis", "signed", "sides", "moreOfB", "turned"]  # of a map
+
+
+def even(values: np.ndarray, kind: Kind) -> np.ndarray:
+    """Return values on a ruler where equal steps are equally long: their logarithms, signed for symlog."""
+    if kind == "log":
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.log(values)
+    return np.sign(values) * np.log1p(np.abs(values)) if kind == "symlog" else values
+
+
+def uneven(places: np.ndarray, kind: Kind) -> np.ndarray:
+    """Return the values at these places of the ruler of ``even``."""
+    if kind == "log":
+        return np.exp(places)
+    return np.sign(places) * np.expm1(np.abs(places)) if kind == "symlog" else places
 
 
 @dataclass(frozen=True)
@@ -157,9 +172,9 @@ class Level:
 class Map:
     """Values (R, C) as colours; NaN is left empty, and cells that ``struck`` (R, C) names are struck through.
 
-    rows, columns  positions of the cells' centres on the axes, (R,) and (C,), rising evenly in the axis's scale, which
-                   is linear or log. The axes end at the edges of the outer cells; an axis's own ends say which way y
-                   runs, and where a single row or column ends.
+    rows, columns  positions of the cells' centres on the axes, (R,) and (C,), rising evenly in the axis's scale. The
+                   axes end at the edges of the outer cells; an axis's own ends say which way y runs, and where a
+                   single row or column ends.
     quantity       the name of a value, with its unit; low and high are the values of the first and last colour.
     struck_means   what a reader is told of a cell that is struck through.
     ring           a point (x, y) that is marked. picks: controls that a click sets to the x and y of the click.
@@ -193,10 +208,7 @@ class Map:
         if self.x.low > self.x.high:
             raise ValueError(f"the x axis of a map must run to the right, got {self.x.low} to {self.x.high}")
         for name, axis, places in (("columns", self.x, self.columns), ("rows", self.y, self.rows)):
-            if axis.kind == "symlog":
-                raise ValueError(f"the axis {axis.label!r} of a map must be linear or log, got symlog")
-            with np.errstate(divide="ignore", invalid="ignore"):
-                steps = np.diff(np.log(places) if axis.kind == "log" else places)
+            steps = np.diff(even(np.asarray(places, float), axis.kind))
             if not (np.all(steps > 0) and np.allclose(steps, steps.mean() if len(steps) else 0, rtol=1e-3, atol=0)):
                 raise ValueError(f"{name} must rise evenly on the {axis.kind} axis {axis.label!r}, got {places}")
 

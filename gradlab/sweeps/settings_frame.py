@@ -21,7 +21,7 @@ from gradlab.checks import count, one_of, shown, toml_file
 from gradlab.lab.runs import Runs
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
-from gradlab.losses import PairLoss, hyper_parameters, pair_loss
+from gradlab.losses import PairLoss, hyper_parameters, is_own, pair_loss, registered_name
 
 WORLD = {
     name: argument.default for name, argument in inspect.signature(gaussian_world).parameters.items() if name != "seed"
@@ -33,6 +33,8 @@ MOST_RUNS = 10_000_000
 def read_settings(path: Path | str) -> pd.DataFrame:
     """Return the settings frame of a TOML file.
 
+    A loss is named as in the registry, or as FILE.py:CLASS or MODULE:CLASS, which is then registered.
+
     At its top level, and in any number of ``[[grid]]`` tables, a key is a setting, or ``seeds``, how many from 0 on;
     a value, or a list of values. A grid is every combination of its lists and the top level's, and grids add up; a run
     that two grids ask for is run once. Raises ValueError, in one line that names file and key.
@@ -40,9 +42,25 @@ def read_settings(path: Path | str) -> pd.DataFrame:
     path = Path(path)
     document = toml_file("file", path)
     try:
+        document = with_own_losses(document)
         return check_settings(_expand(document))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def with_own_losses(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document in which losses of a user's own files, as FILE.py:CLASS, are registered, and named so."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, list):
+            return [named(part) for part in value]
+        return registered_name(value) if isinstance(value, str) and is_own(value) else value
+
+    own = {**document, "loss": named(document["loss"])} if "loss" in document else dict(document)
+    grids = document.get("grid")
+    if isinstance(grids, list):
+        own["grid"] = [with_own_losses(grid) if isinstance(grid, dict) else grid for grid in grids]
+    return own
 
 
 def setting_names() -> tuple[str, ...]:

@@ -111,7 +111,8 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
     known = _known(out, finished, reference)
     chosen = [one_of(f"names for {out}", name, known) for name in names] or known
     systems = []
-    for name in sorted({REFERENCE, *chosen}, key=_order().index):
+    order = {name: place for place, name in enumerate(_order())}
+    for name in sorted({REFERENCE, *chosen}, key=lambda name: (order.get(name, len(order)), name)):
         said = finished.get(name, {})
         if name != REFERENCE and said.get("reference"):
             check_same(out / name / "model", "reference", model_hash(reference), reference)
@@ -223,14 +224,15 @@ def _page(out: Path) -> dict[str, Any]:
 
 
 def _order() -> tuple[str, ...]:
-    """Return the names that a run's systems may have, in the order in which they are listed."""
+    """Return the names of a run's systems in the order in which they are listed; losses of users' own files follow."""
     return (REFERENCE, "sft", *PAIR_LOSSES, "ppo")
 
 
 def _finished(out: Path) -> dict[str, dict[str, Any]]:
     """Return the done.json of each finished model, by name."""
     pages = {}
-    for name in _order():
+    others = sorted(file.parent.name for file in out.glob("*/done.json"))  # such as of a loss in a user's own file
+    for name in dict.fromkeys((*_order(), *others)):
         page = read_done(out / name)
         if page is not None:
             if not (out / name / "model").is_dir():

@@ -64,7 +64,7 @@ def describe(settings: Settings, data: Data, group: Group, date: TemplateDate, w
     written  the date that the chat template writes, if it does.
     """
     file = settings.out / "data.json"
-    refuse_others(settings.out, ("sft", "reference", *settings.loss, CACHE), ours=file.exists())
+    refuse_others(settings.out, ("sft", "reference", *settings.names, CACHE), ours=file.exists())
     say(data.report)
     if written is not None:
         say(f"the chat template writes a date: {written} in all of this run, see --template-date")

@@ -17,7 +17,7 @@ from gradlab.llm.data.pair_forms import CHOICES
 from gradlab.llm.data.template_dates import check_date
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
-from gradlab.losses import PAIR_LOSSES, PairLoss, hyper_parameters, pair_loss
+from gradlab.losses import PAIR_LOSSES, PairLoss, from_text, hyper_parameters, is_own
 
 PPO = "ppo"
 _FOLDERS = ("sft", "reference", PPO, "cache")  # a run's folders that a user's loss must not take
@@ -154,7 +154,8 @@ class Settings:
     out: Path
     """The folder for everything that the run makes."""
     loss: tuple[str, ...] = ("bdpo",)
-    """Losses to train with, in turn, all from one reference: names of `gradlab losses`, or `ppo`."""
+    """Losses to train with, in turn, all from one reference: names of `gradlab losses`, FILE.py:CLASS or MODULE:CLASS
+    for a loss of your own, or `ppo`. Numbers may follow a name: `nbdpo:beta=0.5,clip=0.2`."""
     recipe: Annotated[Literal["paper", "gentle"], tyro.conf.arg(help=_recipes())] = "paper"
     """Values of options that are left out, see ``RECIPES``."""
 
@@ -259,10 +260,13 @@ class Settings:
         between("lora.dropout", self.lora.dropout, 0, 1, open_high=True)
         if self.steps is not None:
             count("steps", self.steps, 1)
-        if not self.loss or len(set(self.loss)) < len(self.loss):
+        for text in self.loss:
+            if text.partition(":")[0] not in PAIR_LOSSES and not is_own(text):
+                one_of("loss", text, (*PAIR_LOSSES, PPO))
+        names = self.names
+        if not names or len(set(names)) < len(names):
             raise ValueError(f"loss must name one or more losses, each once, got {' '.join(self.loss) or 'none'}")
-        for name in self.loss:
-            one_of("loss", name, (*PAIR_LOSSES, PPO))
+        for name in names:
             if name in PAIR_LOSSES and name in _FOLDERS:
                 raise ValueError(
                     f"loss must have another name than {', '.join(_FOLDERS)}, parts of a run, got {name!r}"
@@ -272,9 +276,9 @@ class Settings:
             positive(name, self.of(name))
         count("reference.steps", self.of("reference.steps"))
         self._check_hyper()
-        for name in self.loss:
-            if name != PPO:
-                self.loss_of(name)
+        for text in self.loss:
+            if text != PPO:
+                self.loss_of(text)
 
     def get(self, name: str) -> Any:
         """Return the value of an option; the name of an option in a section is SECTION.NAME."""
@@ -292,11 +296,15 @@ class Settings:
             del bare[section]
         return bare | {flat: self.get(name) for flat, name in FLAT.items()}
 
-    def loss_of(self, name: str) -> PairLoss:
-        """Return the registered loss of this name with the run's hyper-parameters."""
-        menu = hyper_parameters()
-        given = {"clip": RECIPES[self.recipe]["clip"], **self._hyper(), "beta": self.of("beta")}
-        return pair_loss(name, **{key: value for key, value in given.items() if name in menu[key].defaults})
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the losses, which are those of their folders."""
+        return tuple(text if text == PPO else from_text(text).name for text in self.loss)
+
+    def loss_of(self, text: str) -> PairLoss:
+        """Return the loss that a text names, with the run's hyper-parameters; the text's own numbers win."""
+        usual = {"clip": RECIPES[self.recipe]["clip"], **self._hyper(), "beta": self.of("beta")}
+        return from_text(text, usual)  # type: ignore[return-value]
 
     def _check_ppo(self) -> None:
         """Raise ValueError where PPO has no reward, a reward no PPO, or a checkpoint would split a batch of samples."""
@@ -319,9 +327,9 @@ class Settings:
         """Raise ValueError for a hyper-parameter that is set and that no loss of the run has."""
         for name in self._hyper():
             known = hyper_parameters()[name].defaults
-            if not set(known) & set(self.loss):
+            if not set(known) & set(self.names):
                 raise ValueError(
-                    f"hyper must belong to a loss of the run, {', '.join(self.loss)}; got {name}, which belongs to "
+                    f"hyper must belong to a loss of the run, {', '.join(self.names)}; got {name}, which belongs to "
                     f"{', '.join(known)}"
                 )
 

@@ -36,6 +36,7 @@ from gradlab.llm.train.stage_log import ENDED
 from gradlab.llm.train.start_model import start_model
 from gradlab.llm.train.supervised_task import SupervisedTask
 from gradlab.losses import DPO, PairLoss, facts_of
+from gradlab.losses.registry import definition, users_losses
 from gradlab.store.files import sync
 from gradlab.store.provenance import fingerprint
 
@@ -68,7 +69,7 @@ def train(settings: Settings) -> list[Path]:
         if settings.of("reference.steps"):
             reference = ReferenceStage(run, base, base).model()
         start = reference if settings.init == "reference" else base
-        models = [loss_stage(run, name, start, reference).model() for name in settings.loss]
+        models = [loss_stage(run, text, start, reference).model() for text in settings.loss]
         return [Path(model).parent for model in models]
 
 
@@ -166,7 +167,14 @@ class Stage(ABC):
             "steps": self.steps, "learning_rate": self.rate, "loss": repr(self.loss),
             "data": self.run.data.fingerprint, "start": hashes[self.start],
             "reference": hashes[self.reference] if self.reference else None, **{name: flat[name] for name in _COMMON},
+            **self.own_definition(),
         }  # fmt: skip
+
+    def own_definition(self) -> dict[str, str]:
+        """Return the hash of what a user's own loss computes; {} for a loss of gradlab's, and without a loss."""
+        if self.loss is None or not users_losses([self.loss.name]):
+            return {}
+        return {"loss_definition": fingerprint(definition(self.loss))}
 
     def weights(self) -> dict[str, str | None]:
         """Return the hashes of the models without which this stage's model means nothing: adapter's base, reference."""
@@ -186,8 +194,9 @@ class Stage(ABC):
         facts = {"logistic": False} if self.loss is None else facts_of(self.loss)
         flat = settings.flat()
         return {
-            "loss": self.name, "loss_facts": facts, **hyper, "learning_rate": self.rate, "steps": self.steps,
-            "start": self.start, "reference": self.reference, "parameters": _number(policy.plain.parameters()),
+            "loss": self.name, "loss_facts": facts, **self.own_definition(), **hyper,
+            "learning_rate": self.rate, "steps": self.steps, "start": self.start,
+            "reference": self.reference, "parameters": _number(policy.plain.parameters()),
             "trained_parameters": _number(policy.parameters), "pairs": len(data.train),
             **data.overlap.header(), "hold_out": settings.hold_out if settings.validation is None else "file",
             "data": settings.data, "template_date": self.run.template_date,
@@ -322,11 +331,11 @@ class PPOStage(Stage):
         return policy, PPOTask.prepared(policy, run.data, run.tokenizer, reference, held_out_ref)
 
 
-def loss_stage(run: Run, name: str, start: str, reference: str) -> Stage:
-    """Return the stage that trains by a loss of this name, or by PPO."""
-    if name == PPO:
+def loss_stage(run: Run, text: str, start: str, reference: str) -> Stage:
+    """Return the stage that trains by the loss that a text names, or by PPO."""
+    if text == PPO:
         return PPOStage(run, start, reference)
-    return PairStage(run, start, reference, run.settings.loss_of(name))
+    return PairStage(run, start, reference, run.settings.loss_of(text))
 
 
 def scored(stage: PairStage | PPOStage, *parts: str) -> tuple[Any, ...]:

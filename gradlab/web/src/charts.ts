@@ -175,7 +175,7 @@ class MapPanel implements Panel<MapMessage> {
     const down = chart.y.low > chart.y.high;
     const counted = down && [rows, columns].every((values) => values.every((value, at) => value === at));
     const numeric = !counted && rows.length > 1 && columns.length > 1;
-    const along = ({ label, kind }: AxisMessage, values: number[]) => ({ label, values, kind: kind as "linear" | "log" });
+    const along = ({ label, kind }: AxisMessage, values: number[]) => ({ label, values, kind });
     this.plot = new HeatMap(parent, {
       title, description, height, quantity, colors, logarithmic, rows: rows.length, columns: columns.length,
       names: [chart.y.label, chart.x.label], ends: [chart.low, chart.high], struck: chart.struck_means,

@@ -9,11 +9,11 @@ import { type ColorsName, colorTable } from "./palette";
 import { type Axis, Plot, type PlotOptions, scaleOf, SVG, ticks } from "./plot";
 import { cellAt, cellsBetween, moved, pixels, spelt, stepOf } from "./reading";
 
-/** A numeric axis: the middles of its cells rise evenly, in the logarithm for "log". */
+/** A numeric axis: the middles of its cells rise evenly in the axis's scale. */
 export interface NumericAxis {
   label: string;
   values: readonly number[];
-  kind?: "linear" | "log";
+  kind?: Axis["kind"];
   ticks?: readonly number[];
   /** Of rows: true if the first is at the top. */
   down?: boolean;
@@ -372,14 +372,24 @@ export class HeatMap extends Plot {
   }
 }
 
+/** Functions to a ruler on which the cells of an axis are equally long, and back. */
+const RULERS: Record<NonNullable<Axis["kind"]>, [to: (value: number) => number, from: (value: number) => number]> = {
+  linear: [(value) => value, (value) => value],
+  log: [Math.log, Math.exp],
+  symlog: [
+    (value) => Math.sign(value) * Math.log1p(Math.abs(value)),
+    (value) => Math.sign(value) * Math.expm1(Math.abs(value)),
+  ],
+};
+
 /** The axis of cells, which ends at the edges of the first and the last. Throws an Error if the numbers are not even. */
 function axisOf(label: string, count: number, numeric?: NumericAxis): Axis {
   if (!numeric) return { label, domain: [-0.5, count - 0.5], whole: true };
   const { values, kind = "linear", ticks } = numeric;
   if (values.length !== count) throw new Error(`${numeric.label} must have ${count} values, got ${values.length}`);
-  const [to, from] = kind === "log" ? [Math.log, Math.exp] : [(value: number) => value, (value: number) => value];
+  const [to, from] = RULERS[kind];
   const step = stepOf(values.map(to));
-  if (step === null) throw new Error(`${numeric.label} must rise evenly${kind === "log" ? " in its logarithm" : ""}`);
+  if (step === null) throw new Error(`${numeric.label} must rise evenly${kind === "linear" ? "" : " in its logarithm"}`);
   const domain: [number, number] = [from(to(values[0]) - step / 2), from(to(values[count - 1]) + step / 2)];
   return { label: numeric.label, domain, kind, ticks };
 }

@@ -27,6 +27,7 @@ export const STOPS = {
   signed: ["#543005", "#BF812D", "#F5F5F5", "#35978F", "#003C30"],
   sides: [LOSER, "#7A7A7A", WINNER],
   moreOfB: [CHOSEN[0], "#F5F5F5", CHOSEN[1]],
+  turned: ["#543005", "#B5AFA6", "#F5F5F5"],
 };
 
 /** matplotlib's cividis (Nuñez, Anderton and Renslow 2018), 256 colours of six digits each. */

@@ -1,0 +1,54 @@
+"""The frame of trainings, one row per run, as the atlas reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from gradlab.arrays import check_columns
+
+VALUES = (
+    "expected_utility", "kl_to_reference", "unobserved_mass", "win_logp_change", "lose_logp_change", "rest_logp_change",
+)  # fmt: skip
+COLUMNS = ("loss", "preset", "beta", "factor", "level", "seed", *VALUES)
+_CELL = {"reference": "uniform", "policy": "free"}  # of the trainings shown, where a frame has several
+
+
+def trainings(trained: pd.DataFrame | Path | str) -> pd.DataFrame:
+    """Return a frame of trainings, given as such or by its file; OSError or ValueError for another frame or file.
+
+    Each row is one run: ``loss`` (key), ``preset`` ("published": with the numbers that the source sets; "grid": over
+    β), ``beta``, ``factor`` ("base", "beta" or what is varied), ``level``, ``seed``, and at the end of training
+    ``expected_utility``, ``kl_to_reference``, ``unobserved_mass``, and the mean changes of log π in nats since the
+    start: ``win_logp_change``, ``lose_logp_change`` and ``rest_logp_change`` (all that is outside of a pair).
+    """
+    if not isinstance(trained, pd.DataFrame):
+        from gradlab.store.artifacts import load_frame
+
+        trained, _ = load_frame(Path(trained))
+    check_columns("trained", trained, COLUMNS)
+    return trained
+
+
+def effects(trained: pd.DataFrame) -> pd.DataFrame:
+    """Return the means over seeds of the trainings as published, one row per loss, which is the index."""
+    frame = _shown(trained)
+    chosen = frame[(frame["preset"] == "published") & (frame["factor"] == "base")]
+    return chosen.groupby("loss", sort=False)[list(VALUES)].mean()
+
+
+def frontier(trained: pd.DataFrame, loss: str) -> pd.DataFrame:
+    """Return the means over seeds of a loss's trainings over the grid of β: one row per β, falling."""
+    frame = _shown(trained)
+    chosen = frame[(frame["loss"] == loss) & (frame["preset"] == "grid") & (frame["factor"] == "beta")]
+    means = chosen.groupby("beta", as_index=False)[list(VALUES)].mean()
+    return means.sort_values("beta", ascending=False, ignore_index=True)
+
+
+def _shown(trained: pd.DataFrame) -> pd.DataFrame:
+    """Return the ends of training in the cell that is shown: a uniform reference, free logits."""
+    for column, value in _CELL.items():
+        if column in trained:
+            trained = trained[trained[column] == value]
+    return trained
