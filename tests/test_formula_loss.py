@@ -246,6 +246,6 @@ def test_sliders_hold_their_defaults(formula):
     formula("mine", "-logsigmoid(beta*h_w - gamma*h_l + a*r_w + b*r_l + c)", **given)
     menu = hyper_parameters()
     for key, value in given.items():
-        low, high, step, log = menu[key].slider
+        low, high, step, log = menu[key].sliders["mine"]
         assert low <= (math.log10(value) if log else value) <= high
         assert step > 0

@@ -481,9 +481,10 @@ def _restored(name: str, expression: str, defaults: tuple[tuple[str, float], ...
 
 def _stops(menu: Mapping[str, Any], key: str, value: float) -> SliderRange:
     """Return the stops of a hyper-parameter's slider: those of other losses' where they hold the value."""
-    known = menu[key].slider if key in menu else BETA_RANGE if key == "beta" else None
-    if known is not None and _holds(known, value):
-        return known
+    known = [BETA_RANGE] if key == "beta" else list(menu[key].sliders.values()) if key in menu else []
+    for stops in known:
+        if stops is not None and _holds(stops, value):
+            return stops
     if value == 0:
         return SliderRange(-1.0, 1.0, 0.05)
     reach = 10.0 ** math.ceil(math.log10(abs(value)))  # 1, 10, …: at most ten times the value
