@@ -1,6 +1,6 @@
 # The public face: what stands here is promised, and changed only with its documentation.
 
-from . import atlas, doctor, losses, plotting, stats, store, sweeps, theory, widgets
+from . import atlas, conformance, doctor, losses, plotting, stats, store, sweeps, theory, widgets
 from .doctor import examine_log
 from .doctor.training_log import read_log
 from .lab import metrics
@@ -42,6 +42,7 @@ __all__ = [
     "Training",
     "World",
     "atlas",
+    "conformance",
     "doctor",
     "dpo_reference",
     "examine_log",

@@ -25,6 +25,7 @@ COMMANDS = (
     "figures",
     "claims",
     "doctor",
+    "conformance",
     "inspect",
     "train",
     "evaluate",
@@ -37,8 +38,8 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0, 2 for bad input, 1 for other failures, 130 for Ctrl-C.
 
-    ``gradlab claims`` also returns 3 where a word has changed, and ``gradlab doctor`` where it has found a problem;
-    ``gradlab doctor`` returns 4 where it could judge nothing.
+    ``gradlab claims`` also returns 3 where a word has changed, ``gradlab doctor`` where it has found a problem, and
+    ``gradlab conformance`` where no loss fits; ``gradlab doctor`` returns 4 where it could judge nothing.
     """
     if os.name != "posix":
         return complain(PROGRAM, "Linux or macOS is needed; on Windows, use WSL", 1)
@@ -65,5 +66,5 @@ def _overview() -> str:
     lines = [f"usage: {PROGRAM} [-h] [--version] COMMAND …", "", DESCRIPTION, "", "commands:"]
     for name in COMMANDS:
         summary = (importlib.import_module(f"gradlab.cli.{name}_command").__doc__ or "").split("\n\n")[0]
-        lines += wrapped(summary, 80, f"  {name:<10}")
+        lines += wrapped(summary, 80, f"  {name:<12}")
     return "\n".join([*lines, "", f"`{PROGRAM} COMMAND --help` explains a command and its options."])
