@@ -16,7 +16,7 @@ from gradlab.cli import figures_command, fit_command, lab_command, options
 from gradlab.lab.fit import fit
 from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.world import gaussian_world
-from gradlab.losses import PAIR_LOSSES, pair_loss
+from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, family_of, named_loss, pair_loss
 from gradlab.store.artifacts import load_frame
 
 SMALL = ("--prompts", "2", "--responses", "4", "--steps", "3")
@@ -179,12 +179,34 @@ def test_figures_hands_its_arguments_over(monkeypatch):
 def test_losses_lists_the_registry(capsys):
     assert cli.main(["losses"]) == 0
     listing = capsys.readouterr().out
-    for name, make in PAIR_LOSSES.items():
-        assert name in listing
-        assert make().equation in listing
-        assert make().source in listing
-    assert "beta = 1, clip = 0.5; not antisymmetric" in listing
-    assert "beta = 1, label_smoothing = 0.1; not antisymmetric" in listing
+    text = " ".join(listing.split())
+    lines = listing.splitlines()
+    assert len(lines) < 2 * len({**PAIR_LOSSES, **BATCH_LOSSES}) + 40
+    assert max(map(len, lines)) <= 120
+    for family in {family_of(make()) for make in PAIR_LOSSES.values()}:
+        assert family in lines
+    for name, make in {**PAIR_LOSSES, **BATCH_LOSSES}.items():
+        assert " ".join(f"{name} {make().equation}".split()) in text
+
+
+@pytest.mark.parametrize("name", [*PAIR_LOSSES, *BATCH_LOSSES])
+def test_losses_prints_all_that_is_known_of_one(name, capsys):
+    assert cli.main(["losses", name]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    loss = named_loss(name)
+    for fact in (loss.equation, loss.source, family_of(loss), loss.convention, loss.rho, loss.optimum, *loss.notes):
+        assert " ".join(fact.split()) in told
+    for one in loss.shipped:
+        assert " ".join(f"{one.library}: {one.key}".split()) in told
+
+
+def test_losses_takes_several_numbers_and_files_of_ones_own(capsys):
+    assert cli.main(["losses", "ipo:beta=0.5", "fixed-weight:win_weight=0.4"]) == 0
+    told = capsys.readouterr().out
+    assert "1/(4β²) = 1\n" in told
+    assert "beta = 1, win_weight = 0.4" in told
+    assert cli.main(["losses", "ipp"]) == 2
+    assert "did you mean 'ipo'?" in complaint(capsys)
 
 
 @pytest.fixture

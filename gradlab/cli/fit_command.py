@@ -28,6 +28,7 @@ TRAINING = (
     "policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "device", "dtype", "engine",
 )  # fmt: skip
 _MOST_SEEDS = 10_000_000
+_MOST_NAMED = 6  # losses that the help of a hyper-parameter names
 SHOWN = {  # columns of a training's history, with their names in the table
     "utility": "utility",
     "utility_share": "utility share",
@@ -133,16 +134,21 @@ def with_every_option() -> type[FitCommand]:
     options = [option_of(Training, name) for name in TRAINING]
     taken = {*TRAINING, *(field.name for field in dataclasses.fields(FitCommand))}
     for name, (kind, losses, _) in hyper_parameters(taken).items():
-        text = f"Hyper-parameter of {', '.join(losses)}. Left out: {_defaults(losses)}."
+        text = f"Hyper-parameter of {_owners(losses)}."
         annotation = Annotated[kind | None, tyro.conf.arg(help=text, help_behavior_hint="")]
         options.append((name, annotation, dataclasses.field(default=None, kw_only=True)))
     return dataclasses.make_dataclass("FitCommand", options, bases=(FitCommand,), frozen=True)
 
 
-def _defaults(losses: dict[str, Any]) -> str:
+def _owners(losses: dict[str, Any]) -> str:
+    """Return the losses that have a hyper-parameter, with their defaults; of many losses, their number and a range."""
+    if len(losses) > _MOST_NAMED:
+        low, high = min(losses, key=losses.__getitem__), max(losses, key=losses.__getitem__)
+        ends = f"from {losses[low]:g} ({low}) to {losses[high]:g} ({high})"
+        return f"{len(losses)} losses. Left out: each one's own, {ends}; `gradlab losses KEY` prints it"
     if len(set(losses.values())) == 1:
-        return f"{next(iter(losses.values())):g}"
-    return ", ".join(f"{default:g} for {name}" for name, default in losses.items())
+        return f"{', '.join(losses)}. Left out: {next(iter(losses.values())):g}"
+    return f"{', '.join(losses)}. Left out: {', '.join(f'{losses[name]:g}' for name in losses)}"
 
 
 def history_table(history: pd.DataFrame, columns: int = 4) -> str:
