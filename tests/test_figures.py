@@ -99,6 +99,7 @@ def test_symbols_are_typeset_and_other_text_is_left_alone():
         "log(π_l / π_w)": r"log($\pi_{l}$ / $\pi_{w}$)", "2β": r"2$\beta$", "∂L/∂π": r"$\partial L$/$\partial \pi$",
         "π_ref and π_reference": r"$\pi_{\mathrm{ref}}$ and $\pi$_reference", "mine": "mine", "": "",
         r"a $\pi_w$ λ": r"a $\pi_w$ $\lambda$", "costs $5 with β": "costs $5 with β", "utility_share": "utility_share",
+        "h_w − h_l, with h_wide": r"$h_{w}$ − $h_{l}$, with h_wide",
     }.items():  # fmt: skip
         assert typeset(plain) == wanted
         assert typeset(wanted) == wanted

@@ -108,7 +108,7 @@ def _axis(label: str, curves: Sequence[Curve], side: str) -> Axis:
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     gap = 0.05 * (high - low or 1.0)
-    return Axis(label, min(low - gap, 0.0) if side == "y" else 0.0, high + gap)
+    return Axis(label, 0.0 if low >= 0 and (side == "x" or low < 0.5 * high) else low - gap, high + gap)
 
 
 def _label(seen: Measured) -> str:

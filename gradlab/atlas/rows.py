@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pandas as pd
 from gradlab.atlas.measure import Measured, Optimum, bounded_in_words, measured
 from gradlab.atlas.trained import effects, trainings
 from gradlab.checks import shown
-from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, PairLoss, family_of, named_loss
+from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, KnownLoss, PairLoss, family_of, from_text
 
 Loss = PairLoss | BatchLoss
+Known = KnownLoss | BatchLoss
 COLUMNS = (
     "key", "label", "family", "convention", "source", "equation", "rho", "start", "win_slope", "lose_slope",
     "winner_down", "loser_up", "optimum", "bounded", "lengths", "reference", "shipped",
@@ -28,7 +30,7 @@ TRAINED = {
 def table(losses: Iterable[Loss | str] | None = None, trained: pd.DataFrame | Path | str | None = None) -> pd.DataFrame:
     """Return the atlas: one row per loss, in the order given.
 
-    losses   losses, or their names; None: every registered loss, of pairs and of batches.
+    losses   losses, or their names; None: every registered loss, of pairs and of batches, as published.
     trained  trainings, one row per run, as ``figures/data/atlas.parquet`` has them, or that file. They add the columns
              ``reward``, ``kl``, ``unobserved``, ``win`` and ``lose``: means over the seeds with the numbers that the
              loss's source sets; NaN for a loss without trainings.
@@ -47,12 +49,18 @@ def table(losses: Iterable[Loss | str] | None = None, trained: pd.DataFrame | Pa
 
 
 def losses_of(chosen: Iterable[Loss | str] | None) -> list[Loss]:
-    """Return losses, given as such or by name; None: every registered one. ValueError for a name that none has."""
+    """Return losses, given as such or as ``from_text`` reads them; None: every registered one, as published."""
     if chosen is None:
-        return [make() for make in (*PAIR_LOSSES.values(), *BATCH_LOSSES.values())]
+        return [as_published(make()) for make in (*PAIR_LOSSES.values(), *BATCH_LOSSES.values())]
     if isinstance(chosen, (str, PairLoss)) or not isinstance(chosen, Iterable):
         raise ValueError(f"losses must be a list of losses or their names, got {shown(chosen)}")
-    return [named_loss(one) if isinstance(one, str) else measured(one).loss for one in chosen]
+    return [from_text(one) if isinstance(one, str) else measured(one).loss for one in chosen]
+
+
+def as_published(loss: Known) -> Known:
+    """Return a registered loss with the numbers that its source sets, and its own where the source sets none."""
+    known = {field.name for field in fields(loss)}  # type: ignore[arg-type]
+    return replace(loss, **{name: value for name, value in loss.published.items() if name in known})  # type: ignore[type-var]
 
 
 def row(loss: Loss) -> dict[str, Any]:

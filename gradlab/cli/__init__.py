@@ -31,6 +31,7 @@ COMMANDS = (
     "evaluate",
     "demo",
     "losses",
+    "atlas",
     "lab",
 )
 

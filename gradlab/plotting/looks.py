@@ -5,7 +5,7 @@ A figure is at most ``WIDTH`` inches wide. GitHub shows it at about 800 pixels, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
 }
+KINDS = tuple(_METADATA)  # of files
 
 
 def look(method: str) -> dict[str, Any]:
@@ -77,12 +78,15 @@ def style() -> dict[Any, Any]:
     }  # fmt: skip
 
 
-def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | None = None) -> list[Path]:
+def draw(
+    make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | None = None, *, kinds: Sequence[str] = KINDS
+) -> list[Path]:
     """Draw the figures that ``make`` returns, with their symbols typeset, and save each as PNG and PDF.
 
     Equal frames give equal files.
 
-    mark  a line to print across each figure, such as a note that this is only a quick run.
+    mark   a line to print across each figure, such as a note that this is only a quick run.
+    kinds  of files, where not both.
     """
     saved = []
     with mpl.rc_context(style()):
@@ -91,9 +95,9 @@ def draw(make: Callable[[], Mapping[str, Figure]], folder: Path, mark: str | Non
             if mark:
                 figure.text(0.5, 0.5, mark, ha="center", va="center", rotation=20, fontsize=2 * figure.get_figwidth(),
                             color="#D55E00", alpha=0.35)  # fmt: skip
-            for kind, metadata in _METADATA.items():
+            for kind in kinds:
                 file = folder / f"{name}.{kind}"
-                write_whole({file: partial(figure.savefig, format=kind, metadata=metadata, dpi=_DPI)})
+                write_whole({file: partial(figure.savefig, format=kind, metadata=_METADATA[kind], dpi=_DPI)})
                 saved.append(file)
     return saved
 

@@ -14,7 +14,7 @@ _GREEK = {
     "α": r"\alpha", "β": r"\beta", "κ": r"\kappa", "λ": r"\lambda", "μ": r"\mu", "π": r"\pi", "σ": r"\sigma",
     "Δ": r"\Delta", "∂": r"\partial", "∇": r"\nabla",
 }  # fmt: skip
-_SYMBOL = re.compile(r"([∂∇Δ]?[αβκλμπσ])(?:_(ref|[a-z])(?![a-z]))?|∂L|[∇∂Δ]")
+_SYMBOL = re.compile(r"([∂∇Δ]?[αβκλμπσ])(?:_(ref|[a-z])(?![a-z]))?|∂L|[∇∂Δ]|\bh_[wl]\b")
 
 
 def typeset(text: str) -> str:
@@ -52,6 +52,8 @@ def _then_typeset(name: Callable[..., str]) -> Callable[..., str]:
 
 def _replaced(found: re.Match[str]) -> str:
     letters, index = found.group(1) or found.group(), found.group(2)
+    if letters.startswith("h_"):
+        letters, index = letters.split("_")
     written = " ".join(_GREEK.get(letter, letter) for letter in letters)
     if index is None:
         return f"${written}$"
