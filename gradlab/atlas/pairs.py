@@ -86,11 +86,13 @@ def extreme(nats: float) -> list[PairLogps]:
     """Return the pairs at whose values a bound shows: |h| up to ``nats``, with one token each, and with 100.
 
     The values of h are ±``nats``, less a rounding, and those among fixed ones that lie between, so that larger sets
-    hold the smaller ones.
+    hold the smaller ones. Last come losers, and winners, that have become probable beside a probable other side.
     """
     every, end = spread(121, FARTHEST), torch.tensor([nats * (1 - 1e-9)], dtype=torch.float64)
     shown = torch.cat([-end, every[every.abs() < end], end])
-    return [_flat(_grid(shown, shown - nats, -nats, tokens)) for tokens in (1.0, 100.0)]
+    even = [_flat(_grid(shown, shown - nats, -nats, tokens)) for tokens in (1.0, 100.0)]
+    near, far = torch.tensor([-1.0], dtype=torch.float64), torch.tensor([-nats], dtype=torch.float64)
+    return [*even, PairLogps(near, near, near, far, -near, -near), PairLogps(near, near, far, near, -near, -near)]
 
 
 def _uneven(win_nats: float, lose_nats: float, win_len: float, lose_len: float) -> Grid:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import one_of
-from gradlab.losses import anchored, averaged, curves, links, margin, pointwise, reference_free, reweighted
+from gradlab.losses import anchored, averaged, curves, density, links, margin, pointwise, reference_free, reweighted
 from gradlab.losses.facts import PLAIN, Look, SliderRange
 from gradlab.losses.pair import (
     BatchLoss,
@@ -30,7 +30,7 @@ from gradlab.losses.pair import (
 )
 
 # Files whose ``LOSSES`` are registered. In menus and lists they stand in this order.
-FAMILIES = (margin, curves, reweighted, pointwise, averaged, reference_free, anchored, links)
+FAMILIES = (margin, curves, reweighted, pointwise, averaged, reference_free, anchored, links, density)
 _LOSSES: dict[str, Callable[..., KnownLoss]] = {make().name: make for family in FAMILIES for make in family.LOSSES}
 PAIR_LOSSES: Mapping[str, Callable[..., KnownLoss]] = _LOSSES
 _BATCH_FAMILIES: tuple[Any, ...] = ()  # files whose ``LOSSES`` are losses of batches
