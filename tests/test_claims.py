@@ -19,8 +19,9 @@ from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.make import make_figures
-from gradlab.experiments.report import methods_page, pages, saved, sensitivity, verdicts, wording
+from gradlab.experiments.report import methods_page, pages, saved, sensitivity, terminal, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
+from gradlab.experiments.report.other_claims import OTHERS
 from gradlab.stats.population import STATES
 from gradlab.stats.words import WORDS, Evidence
 from gradlab.store import provenance
@@ -377,11 +378,25 @@ def test_every_link_between_the_pages_leads_somewhere(name, written):
         assert anchor in anchors((written / (path or name)).read_text("utf-8")), anchor
 
 
+def test_claims_of_other_papers_stand_apart_and_say_whose_they_are(told, written):
+    page = (written / "CLAIMS.md").read_text("utf-8")
+    ours, _, others = page.partition("**Claims of other papers**")
+    for name, claim in OTHERS.items():
+        assert f"| [{name}](#{name}) |" not in ours
+        assert f"| [{name}](#{name}) |" in others
+        assert f"Claim of another paper: {claim.source}." in section(page, name)
+        assert f"Expected beforehand: {claim.predicted}" in section((written / "METHODS.md").read_text("utf-8"), name)
+    assert wording.tally_of_words(told[name].word for name in CLAIMS) in ours
+    table = terminal.table(told.values()).splitlines()
+    divider = next(place for place, line in enumerate(table) if line.startswith("claims of other papers"))
+    assert [line.split()[0] for line in table[divider + 1 :] if line[:1].isalpha()] == list(OTHERS)
+
+
 def section(page, title):
     return re.search(rf"^##+ {title}\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)[1]
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", [*CLAIMS, *OTHERS])
 def test_every_claim_has_a_section_with_its_answer_and_the_way_to_rule_and_code(name, told, written):
     one, page = told[name], (written / "CLAIMS.md").read_text("utf-8")
     head, *rows = saved.lines(one)
@@ -539,7 +554,8 @@ def test_findings_and_the_answer_stand_between_the_readmes_markers(told, tmp_pat
     page = readme.read_text("utf-8")
     lines = [line for line in page.splitlines() if line.startswith("| [")]
     assert len(lines) == len(CLAIMS)
-    for line, (name, one) in zip(lines, told.items(), strict=True):
+    for line, name in zip(lines, CLAIMS, strict=True):
+        one = told[name]
         assert line.startswith(f"| [{name}](figures/CLAIMS.md#{name}) | ")
         assert f" | **{one.word}** | " in line
     answer = page.partition("<!-- answer -->\n")[2].partition("\n<!-- /answer -->")[0]
@@ -623,7 +639,7 @@ def test_the_report_as_csv_comes_back_and_equal_answers_give_equal_bytes(told, w
     assert text == (written / "claims.csv").read_text("utf-8")
     back = saved.from_csv(text)
     pd.testing.assert_frame_equal(back, saved.records(told.values()), rtol=1e-5, check_dtype=False)
-    assert list(back["claim"].unique()) == list(CLAIMS)
+    assert list(back["claim"].unique()) == [*CLAIMS, *OTHERS]
     assert set(back["row"]) == {"claim", "primary", "explains away", "robustness", "context"}
     assert saved.changes(back, told) == saved.moved(back, told.values()) == []
     for one, line in zip(saved.lines_of(back), itertools.chain(*map(saved.lines, told.values())), strict=True):

@@ -353,6 +353,33 @@ def sides_of_the_theorem(p, q):
     return mean([x**2 for x in product]) - mean(product) ** 2, mean([x**2 for x in w]) * mean([x**2 for x in p])
 
 
+def discopop(m, temperature):
+    """DiscoPOP's loss of a margin, in 60 digits."""
+
+    def sigmoid(x):
+        return 1 / (1 + (-x).exp())
+
+    return -(1 - sigmoid(m / temperature)) * sigmoid(m).ln() + sigmoid(m / temperature) * (-m).exp()
+
+
+def test_discopop_starts_away_from_the_labels():
+    with localcontext() as context:
+        context.prec = 60
+        least, step = (1 - Decimal(2).ln()) / 3, Decimal("1e-20")
+        near = Decimal("1e-10")
+        for temperature in [*map(Decimal, ("0.02", "0.05", "0.2", "1", "5")), least - near, least + near]:
+            slope = (discopop(step, temperature) - discopop(-step, temperature)) / (2 * step)
+            assert abs(slope - ((1 - Decimal(2).ln()) / (4 * temperature) - Decimal("0.75"))) < Decimal("1e-15")
+            assert (slope > 0) == (temperature < least)
+    if "discopop" not in gl.losses.PAIR_LOSSES:
+        pytest.skip("no loss of that name")
+    for beta, win, lose in ((0.1, -3.0, -5.0), (1.0, -200.0, -0.5)):
+        at = [tensor([win]), tensor([lose])]
+        up, down = slopes(pair_loss("discopop", beta=beta, temperature=0.05), PairLogps(*at, *at))
+        assert float(up) == pytest.approx(0.7842640972 * beta, rel=1e-9)
+        assert float(down) == pytest.approx(-0.7842640972 * beta, rel=1e-9)
+
+
 def test_the_variance_grows_by_an_exact_counterexample():
     random = rng()
     for n in (3, 4, 20):

@@ -1,4 +1,4 @@
-"""Print the word on each claim of the paper, judged again from the frames; or explain one claim.
+"""Print the word on each claim, of the paper and of others, judged again from the frames; or explain one claim.
 
 Exit status: 0 where every word is the one in the committed report (claims.csv), or in that of --against, 3 where a word
 has changed.
@@ -44,7 +44,7 @@ class ClaimsCommand:
         report = None
         if self.against is not None:
             report = saved.former(self.folder, revision=self.against)
-        names = [self.name] if self.name is not None else list(verdicts.CLAIMS)
+        names = [self.name] if self.name is not None else list(verdicts.EVERY)
         quick = resolved("folder", self.folder).name == "quick"
         settled = verdicts.judge_claims(self.folder, names, quick=quick, stale_too=True)
         if self.name is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from tqdm import tqdm
 from gradlab.checks import one_of, output_folder, resolved
 from gradlab.console import say
 from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery
+from gradlab.experiments.questions import atlas, atlas_frames
 from gradlab.experiments.report import pages, saved, verdicts
 from gradlab.store.artifacts import our_manifest
 from gradlab.store.files import is_marked, remove_leftovers
 from gradlab.store.pool import calm, pool_of, processes
+
+ATLAS = atlas.MEASUREMENT.name
 
 
 def make_figures(
@@ -30,6 +34,8 @@ def make_figures(
 ) -> list[Path]:
     """Bring the figures of these experiments (left out: all) up to date, with the gallery and the claims report.
 
+    names    of experiments; "atlas" trains what the atlas of losses lacks, which takes minutes. Left out, the atlas is
+             only drawn, and a sample of its runs is checked where a source has changed.
     folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md, PAPER.md and claims.csv
              (the report), and data/ (frames and manifests).
     quick    fewer seeds and steps, marked so on every figure, in ``folder``/quick.
@@ -41,18 +47,21 @@ def make_figures(
     name of one of ours.
     """
     for name in names:
-        one_of("experiment", name, EXPERIMENTS)
+        one_of("experiment", name, (*EXPERIMENTS, ATLAS))
     folder = Path(folder) / "quick" if quick else Path(folder)
     for place in (folder.parent, folder, folder / "data"):
         output_folder("folder", place)
     _refuse_others(folder)
-    chosen = {name: EXPERIMENTS[name] for name in names or EXPERIMENTS}
+    chosen = {name: EXPERIMENTS[name] for name in names or EXPERIMENTS if name != ATLAS}
     ran = frames.bring_up_to_date(list(chosen.values()), folder / "data", quick=quick, fresh=fresh, workers=workers)
     todo = [
         name
         for name, experiment in chosen.items()
         if experiment in ran or not gallery.is_drawn(experiment, folder, quick=quick)
     ]
+    if ATLAS in names:
+        trained = atlas_frames.bring_up_to_date(folder, quick=quick, fresh=fresh, workers=workers)
+        say(f"{ATLAS:>16}: {f'{len(trained)} losses trained' if trained else 'frames up to date'}")
     drawn = _draw(todo, folder, quick, workers)
     for name, experiment in chosen.items():
         state = f"{len(drawn[name])} figures drawn" if name in drawn else "up to date"
@@ -60,6 +69,9 @@ def make_figures(
     measured = gallery.draw_measured(folder, fresh=fresh and not names)
     for name, files in measured.items():
         say(f"{name:>16}: as committed, {f'{len(files)} figures drawn' if files else 'up to date'}")
+    if not names:
+        for fault in atlas_frames.check_sample(folder, fresh=fresh, workers=workers):
+            say(f"gradlab: figures/{atlas_frames.FILES['ends']}: {fault}", file=sys.stderr)
     _write_pages(folder, quick=quick)
     return [file for files in (*drawn.values(), *measured.values()) for file in files]
 
@@ -86,7 +98,7 @@ def _written(folder: Path) -> Iterator[tuple[Path, bool]]:
         ours = our_manifest(frame) is not None
         for file in (frame.with_suffix(".json"), frame, *gallery.files_of(name, experiment.captions, folder)):
             yield file, ours
-    files = gallery.files_of(gallery.ANSWERS, map("answer-{}".format, verdicts.CLAIMS), folder)
+    files = gallery.files_of(gallery.ANSWERS, map("answer-{}".format, verdicts.EVERY), folder)
     yield from ((file, (folder / "CLAIMS.md").exists()) for file in files)
     for name, measurement in MEASURED.items():
         files = gallery.files_of(name, measurement.captions, folder)

@@ -329,7 +329,7 @@ def _found() -> Path:
 
 
 def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, list[Line]]]:
-    """Return the saved report, and the lines of each claim, its head first; ValueError if the report is incomplete."""
+    """Return the saved report on the paper's claims, and the lines of each, its head first; ValueError for a gap."""
     report = saved.former(folder)
     if report is None:
         raise ValueError(f"folder must hold {saved.REPORT}, which `make figures` writes; there is none in {folder}")
@@ -341,7 +341,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, list[Line]]]:
     for name in CLAIMS:
         if name not in claims or claims[name][0].row != "claim":
             raise ValueError(f"{folder / saved.REPORT} must have a line of {name}; `gradlab figures` writes it again")
-    return report, {name: claims[name] for name in CLAIMS}
+    return report[report["claim"].isin(CLAIMS)].reset_index(drop=True), {name: claims[name] for name in CLAIMS}
 
 
 def _png(path: Path) -> bytes:

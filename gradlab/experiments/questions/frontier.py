@@ -95,33 +95,34 @@ def at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
     the paths' values are averaged, so nothing is selected by its reward. Levels that no path reaches are missing.
     """
     trained = frame[frame["method"] != "ideal"].sort_values([*_RUN, "beta", "step"])
-    return _at_levels(trained, [*_RUN, "beta"]).groupby([*_RUN, "kl"], as_index=False)[_VALUES].mean()
+    return at_levels(trained, [*_RUN, "beta"], _VALUES).groupby([*_RUN, "kl"], as_index=False)[_VALUES].mean()
 
 
 def ends_at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the values at the KL levels, from ends of training: one curve per method and seed."""
     ends = frame[(frame["method"] != "ideal") & (frame["step"] == frame["step"].max())]
-    return _at_levels(ends.sort_values([*_RUN, "beta"], ascending=False), _RUN)
+    return at_levels(ends.sort_values([*_RUN, "beta"], ascending=False), _RUN, _VALUES)
 
 
-def _at_levels(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def at_levels(rows: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
     """Return each path's values where it first passes each KL level; the way back of a path that turns is ignored.
 
-    rows  sorted, so that the rows of a path, which have its keys in common, follow each other.
+    rows    sorted, so that the rows of a path, which have its keys in common, follow each other; with a column ``kl``.
+    values  the columns that are interpolated.
     """
     begins = np.flatnonzero((rows[keys] != rows[keys].shift()).any(axis=1))
-    kl, values = rows["kl"].to_numpy(), rows[_VALUES].to_numpy()
+    kl, columns = rows["kl"].to_numpy(), rows[values].to_numpy()
     paths, levels, found = list[int](), list[float](), list[np.ndarray]()
     for begin, end in itertools.pairwise([*begins.tolist(), len(rows)]):
         farthest = np.maximum.accumulate(kl[begin:end])
         rising = np.flatnonzero(np.diff(farthest, prepend=-1.0) > 0)
         reach = farthest[rising]
         passed = [level for level in LEVELS if reach[0] <= level <= reach[-1]]
-        found.append(np.stack([np.interp(passed, reach, column[begin + rising]) for column in values.T], 1))
+        found.append(np.stack([np.interp(passed, reach, column[begin + rising]) for column in columns.T], 1))
         paths += [begin] * len(passed)
         levels += passed
     keyed = rows[keys].iloc[paths].reset_index(drop=True).assign(kl=levels)
-    return pd.concat([keyed, pd.DataFrame(np.concatenate(found), columns=_VALUES)], axis=1)
+    return pd.concat([keyed, pd.DataFrame(np.concatenate(found), columns=values)], axis=1)
 
 
 def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
@@ -157,7 +158,7 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
         ]
     rows = list[Judged]()
     for outcome, baseline, name, levels, how, role in declared:
-        both = _overlap(levels.query("mask > 0") if outcome is MASS else levels, "bdpo", baseline)
+        both = overlap(levels.query("mask > 0") if outcome is MASS else levels, "bdpo", baseline, _CELL)
         contrast = outcome.contrast(
             f"bDPO against {name} at equal KL{how or ', β and checkpoints pooled'}", "bdpo", baseline, tuple(_CELL),
             label=f"{name} at equal KL" + (" (ends)" if how else ""), words="at equal KL, {}", role=role,
@@ -167,14 +168,17 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     return rows
 
 
-def _overlap(levels: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
-    """Return the levels that both methods reach with at least half of the seeds that both have, and with two."""
+def overlap(levels: pd.DataFrame, method: str, baseline: str, cell: list[str]) -> pd.DataFrame:
+    """Return the levels that both methods reach with at least half of the seeds that both have, and with two.
+
+    cell  the columns that name a level: ``kl``, and the setting that it is reached in.
+    """
     sides = [levels[levels["method"] == name] for name in (method, baseline)]
     common = set(sides[0]["seed"]) & set(sides[1]["seed"])
     both = pd.concat(sides)
     both = both[both["seed"].isin(common)]
-    both = both[both.groupby([*_CELL, "seed"])["method"].transform("nunique") == 2]
-    return both[both.groupby(_CELL)["seed"].transform("nunique") >= max(2, len(common) / 2)]
+    both = both[both.groupby([*cell, "seed"])["method"].transform("nunique") == 2]
+    return both[both.groupby(cell)["seed"].transform("nunique") >= max(2, len(common) / 2)]
 
 
 CAPTIONS = {

@@ -30,7 +30,7 @@ from gradlab.lab.optimizers import optimizer_of
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, in words for a reader of the paper.
+    """A claim of the paper, or of another one, in words for a reader of that paper.
 
     claimed       the claim, in one sentence.
     stated        the part that the summary states.
@@ -43,6 +43,8 @@ class Claim:
                   experiments, the claim rests on the first.
     needs         what is needed to judge the claim, where it has neither.
     not_run       statements that were declared and that nobody has measured.
+    source        whose claim it is; empty for the paper's.
+    predicted     our expectation before the first run, where it was written down.
     """
 
     claimed: str
@@ -55,6 +57,8 @@ class Claim:
     measurements: tuple[str, ...] = ()
     needs: str = ""
     not_run: tuple[Contrast, ...] = ()
+    source: str = ""
+    predicted: str = ""
 
 
 def _margin(contrasts: Iterable[Contrast], claim: str) -> str:

@@ -18,7 +18,6 @@ from gradlab.experiments.frames import declared
 from gradlab.experiments.gallery import QUICK_MARK
 from gradlab.experiments.questions import language_models, stability, stability_losses
 from gradlab.experiments.report import links, saved, sensitivity, verdicts, wording
-from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.proofs import PROOFS, SETTING
 from gradlab.experiments.report.verdicts import Settled, primaries
 from gradlab.lab import metrics
@@ -160,7 +159,10 @@ def _method(one: Settled, quick: bool) -> list[str]:
     claim = one.claim
     said = [
         f"### {one.name}", "", f"{claim.claimed} [Answer](CLAIMS.md#{one.name}).", "",
-        f"- The summary states: {claim.stated}", f"- Our reconstruction: {claim.ours}", f"- Rule: {claim.rule}",
+        *([f"- Whose claim: {claim.source}."] if claim.source else []),
+        f"- The {'source' if claim.source else 'summary'} states: {claim.stated}",
+        f"- Our reconstruction: {claim.ours}", f"- Rule: {claim.rule}",
+        *([f"- Expected beforehand: {claim.predicted}"] if claim.predicted else []),
         f"- What would change the word: {claim.changes}",
         f"- Code: {', '.join(links.code(path, quick) for path in wording.code_files(claim)) or 'none'}.",
     ]  # fmt: skip
@@ -216,7 +218,7 @@ def _figures(folder: Path) -> Iterable[list[str]]:
     all_of = [(kind, name, one.captions) for kind, registry in kinds.items() for name, one in registry.items()]
     for kind, name, captions in all_of:
         for figure in captions:
-            claims = [f"[{claim}](#{claim})" for claim, one in CLAIMS.items() if figure in one.figures]
+            claims = [f"[{claim}](#{claim})" for claim, one in verdicts.EVERY.items() if figure in one.figures]
             yield [links.picture(figure, folder), ", ".join(claims), f"[{name}](#{kind}-{name})"]
 
 

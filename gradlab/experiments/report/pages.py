@@ -37,7 +37,7 @@ def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
 
 def write_findings(readme: Path, settled: Mapping[str, Settled], folder: str = "figures") -> None:
     """Put the answer in three sentences, and a line per claim, between README's markers."""
-    told = [wording.summary(lines(one)) for one in settled.values()]
+    told = [wording.summary(lines(one)) for one in settled.values() if not one.claim.source]
     table = markdown_table(
         ["claim", "in one sentence", "word", wording.TALLY, "is it the balancing"],
         ([f"[{name}]({folder}/CLAIMS.md#{name})", sentence, f"**{word}**", counts, because]
@@ -88,7 +88,7 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         f" summary of the paper: what it says is *stated*, the rest is ours. {links.WRITTEN} `gradlab claims` judges"
         " again and says whether a word has changed; [claims.csv](claims.csv) holds all rows.",
         "",
-        f"In short: {wording.tally_of_words(one.word for one in settled)}.",
+        f"In short: {wording.tally_of_words(one.word for one in settled if not one.claim.source)}.",
         "",
         "A sentence says what is true, on average where not everywhere; a difference within a margin that was declared"
         f" beforehand counts as none. *{wording.TALLY}* says in how many cells, worlds or cases the statement is true,"
@@ -98,11 +98,27 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         " away: they balance nothing, or are its naive variants at an equal distance from the reference."
         " [METHODS.md](METHODS.md#the-rules-a-word) has the words.",
         "",
-        *markdown_table(list(wording.HEAD), map(_bold_word, (wording.summary(lines(one)) for one in settled))),
+        *_table(one for one in settled if not one.claim.source),
+        *_of_others([one for one in settled if one.claim.source]),
     ]  # fmt: skip
     for one in settled:
         said += ["", *_section(one, folder, quick)]
     return said
+
+
+def _table(settled: Iterable[Settled], head: tuple[str, ...] = wording.HEAD) -> list[str]:
+    return markdown_table(list(head), map(_bold_word, (wording.summary(lines(one)) for one in settled)))
+
+
+def _of_others(settled: list[Settled]) -> list[str]:
+    """Return the table of the claims that are not the paper's, or nothing where there are none."""
+    if not settled:
+        return []
+    said = (
+        "**Claims of other papers**, judged on the atlas of losses: they are not of Ma et al. The last column says"
+        " whether the effect withstands the controls that each claim declares."
+    )
+    return ["", said, "", *_table(settled, (*wording.HEAD[:-1], "does it withstand its controls"))]
 
 
 def _bold_word(cells: list[str]) -> list[str]:
@@ -116,6 +132,8 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     head, worlds = told[0], primaries(one.rows, "worlds")
     numbers = "; ".join(filter(None, [wording.effect(head).replace("—", ""), wording.basis(head)]))
     said = [f"## {one.name}", "", claim.claimed, "", f"**{head.sentence}.** Word: **{one.word}**."]
+    if claim.source:
+        said[2] += f" Claim of another paper: {claim.source}."
     said[-1] += f" The claim {one.why}." if one.word == verdicts.NOT_RUN else ""
     if one.rows:
         said += ["", f"{numbers}. {wording.TALLY}: {wording.counts(head)}. Decided by: {_decider(one)}."]
@@ -130,6 +148,7 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     said += [
         "", f"- Stated: {claim.stated}", f"- Ours: {claim.ours}",
         f"- Rule: {claim.rule} See [METHODS.md](METHODS.md#{one.name}).",
+        *([f"- Expected beforehand: {claim.predicted}"] if claim.predicted else []),
         f"- What would change the word: {claim.changes}",
     ]  # fmt: skip
     names = (answers.figure_of(one), *claim.figures)
@@ -149,7 +168,7 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
             said += ["", f"**On what it depends{about}.** Each row has a 95% interval, not corrected for the number of"
                      " rows.", "", *markdown_table(columns, table)]  # fmt: skip
     for role, title in (
-        ("explains away", "Is it the balancing?"),
+        ("explains away", "Does it withstand its controls?" if claim.source else "Is it the balancing?"),
         ("robustness", "Robustness"),
         ("context", "Context"),
     ):

@@ -206,4 +206,16 @@ _SHIFT = (
     ),
 )
 
-PROOFS: dict[str, Proof] = {proof.name: proof for proof in (*_RATIO, *_WORLD, *_SHIFT)}
+_ATLAS = (
+    Proof(
+        "discopop-start",
+        "At π = π_ref one step of descent on DiscoPOP's loss lowers the winner and raises the loser if and only if τ < "
+        "(1 − ln 2)/3 = 0.102, whatever β and the probabilities are; so it does at τ = 0.05.",
+        "With m = β(h_w − h_l), L(m) = −(1 − σ(m/τ)) log σ(m) + σ(m/τ) e^{−m}. At m = 0, σ = ½ and σ′ = ¼, so L′(0) = "
+        "(ln ½)/(4τ) − ½ · ½ + 1/(4τ) − ½ = (1 − ln 2)/(4τ) − ¾, which is positive where τ < (1 − ln 2)/3. Descent "
+        "then lowers m, since ∂L/∂log π_w = β L′(0) and ∂L/∂log π_l = −β L′(0). At τ = 0.05, L′(0) = 0.784.",
+        "test_discopop_starts_away_from_the_labels",
+    ),
+)
+
+PROOFS: dict[str, Proof] = {proof.name: proof for proof in (*_RATIO, *_WORLD, *_SHIFT, *_ATLAS)}

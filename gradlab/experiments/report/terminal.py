@@ -17,9 +17,15 @@ _COLUMNS = {"claim": 18, "word": 16, "in one sentence": 44, _TALLY: 18, "is it t
 
 
 def table(settled: Iterable[Settled]) -> str:
-    """Return all claims as text, one block of lines per claim; nothing is shortened."""
-    said = [*_cells(list(_COLUMNS)), "─" * WIDTH]
+    """Return all claims as text, one block of lines per claim, with nothing shortened; other papers' come last."""
+    said, others = [*_cells(list(_COLUMNS)), "─" * WIDTH], False
     for one in settled:
+        if one.claim.source and not others:
+            said += [
+                "─" * WIDTH,
+                "claims of other papers, on the atlas of losses; balancing: do they withstand controls?",
+            ]
+            others = True
         name, sentence, word, counts, _, because = wording.summary(lines(one))
         said += _cells([name, word, sentence, counts, because])
     return "\n".join(said)
@@ -35,8 +41,10 @@ def explained(one: Settled, folder: Path, *, quick: bool = False) -> str:
         "needs": one.why if one.word == NOT_RUN else "", "average": wording.effect(head) if one.rows else "",
         "rests on": wording.basis(head), _TALLY: wording.counts(head) if one.rows else "",
         "elsewhere": wording.elsewhere(told) if one.transported else "",
-        "balancing": wording.because(head) if one.because else "",
-        "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "would change": claim.changes,
+        "controls" if claim.source else "balancing": wording.because(head) if one.because else "",
+        "whose claim": claim.source,
+        "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "expected": claim.predicted,
+        "would change": claim.changes,
     }  # fmt: skip
     for name, text in paragraphs.items():
         said += _paragraph(name, text) if text else []

@@ -30,9 +30,11 @@ from gradlab.experiments.contrasts import ROLES, Contrast, Judged, not_run
 from gradlab.experiments.experiment import Experiment, Measurement
 from gradlab.experiments.frames import declared, frame_path, is_current
 from gradlab.experiments.report.claims import CLAIMS, Claim
+from gradlab.experiments.report.other_claims import OTHERS
 from gradlab.stats.words import corrected, joint_word, weakest_word
 from gradlab.store.artifacts import load_frame
 
+EVERY: dict[str, Claim] = {**CLAIMS, **OTHERS}  # those of the paper first
 NOT_JUDGED, NOT_RUN = "not judged", "not run"
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
@@ -123,7 +125,7 @@ def lacking(frames: Mapping[str, str]) -> str:
 
 def judge_claims(
     folder: Path,
-    names: Iterable[str] = CLAIMS,
+    names: Iterable[str] = EVERY,
     *,
     quick: bool = False,
     stale_too: bool = False,
@@ -133,26 +135,26 @@ def judge_claims(
     stale_too  judge by stale frames as well, where today's rules can read them; their state remains ``stale``.
     Raises ValueError where a committed measurement or a current frame is damaged.
     """
-    chosen = [one_of("claim", name, CLAIMS) for name in names]
-    wanted = {experiment for name in chosen for experiment in CLAIMS[name].experiments}
+    chosen = [one_of("claim", name, EVERY) for name in names]
+    wanted = {experiment for name in chosen for experiment in EVERY[name].experiments}
     rows, frames = list[Judged](), dict.fromkeys(wanted, "missing")
     for name in filter(wanted.__contains__, EXPERIMENTS):
         found, frames[name] = _answers_of(EXPERIMENTS[name], folder / "data", quick, stale_too)
         rows += [replace(row, experiment=name) for row in found]
-    for name in dict.fromkeys(one for claim in chosen for one in CLAIMS[claim].measurements):
+    for name in dict.fromkeys(one for claim in chosen for one in EVERY[claim].measurements):
         found, frames[name] = _measured(MEASURED[name], folder)
         rows += [replace(row, experiment=name) for row in found]
     return settle(rows, frames, chosen)
 
 
-def settle(rows: Sequence[Judged], frames: Mapping[str, str], names: Iterable[str] = CLAIMS) -> dict[str, Settled]:
+def settle(rows: Sequence[Judged], frames: Mapping[str, str], names: Iterable[str] = EVERY) -> dict[str, Settled]:
     """Return these claims with their answers, from the rows of all experiments, here corrected over co-primaries.
 
     frames  the state of each experiment and measurement that judges one of the claims, as in ``Settled``.
     Raises ValueError where a row belongs to no claim, or a claim that was judged has no primary.
     """
     for row in rows:
-        one_of("claim", row.statement.claim, CLAIMS)
+        one_of("claim", row.statement.claim, EVERY)
     return {name: _settled(name, [row for row in rows if row.statement.claim == name], frames) for name in names}
 
 
@@ -212,7 +214,7 @@ def _refused(file: Path, error: Exception, command: str) -> str:
 
 
 def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Settled:
-    claim = CLAIMS[name]
+    claim = EVERY[name]
     states = {experiment: frames.get(experiment, "missing") for experiment in claim.experiments}
     measured = tuple(one for one in claim.measurements if frames.get(one) == "current")
     if not {row.experiment for row in rows}.issuperset(claim.experiments or claim.measurements[:1]):
