@@ -26,13 +26,29 @@ from gradlab.lab.engine.vectors import ALIGNMENT, LANES, Emitter
 from gradlab.lab.fit import fit
 from gradlab.lab.policy import FreeLogits, RadialBasis
 from gradlab.lab.world import World, gaussian_world
-from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, NaiveBalancedDPO
+from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, NaiveBalancedDPO, PairLogps, slopes
 
 LOSSES = {**EVERY_LOSS, "per token": PerToken()}
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-every_registered_loss = pytest.mark.parametrize("loss", [make() for make in PAIR_LOSSES.values()], ids=PAIR_LOSSES)
-every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(4)], ids=["free", "shared"])
-every_optimizer = pytest.mark.parametrize("descent", [("adam", 0.01), ("gd", 0.5)], ids=["adam", "gd"])
+POLICIES = {"free": FreeLogits(), "shared": RadialBasis(4)}
+every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+
+
+def every_loss_in_turn(losses, *kinds):
+    """Run over all losses in all kinds; in a quick run, each loss is of one kind, and the next loss of the next."""
+    cases = [(name, kind, (place + turn) % len(kinds)) for place, name in enumerate(losses)
+             for turn, kind in enumerate(kinds)]  # fmt: skip
+    return pytest.mark.parametrize(
+        ("name", "kind"),
+        [pytest.param(name, kind, marks=[pytest.mark.slow] if later else []) for name, kind, later in cases],
+    )
+
+
+def largest_slope(loss, world=WORLDS[1]):
+    """The largest slope at the reference, on either side of any pair, in the units of log π."""
+    tables = (world.ref_logp, world.ref_logp, world.token_counts)
+    sides = (torch.tensor(side) for table in tables for side in (table[:, :, None], table[:, None]))
+    return max(side.abs().max().item() for side in slopes(loss, PairLogps(*sides)))
 
 
 @pytest.fixture
@@ -64,29 +80,29 @@ def gap(fused, eager):
 # --- fused is eager ---
 
 
-@every_loss
-@every_policy
-@every_optimizer
-def test_fused_and_eager_agree_in_probabilities(loss, policy, descent):
-    optimizer, learning_rate = descent
+@every_loss_in_turn(LOSSES, "free adam", "shared gd", "shared adam", "free gd")
+def test_fused_and_eager_agree_in_probabilities(name, kind):
+    loss, (policy, optimizer), steep = LOSSES[name], kind.split(), max(largest_slope(LOSSES[name]), 1.0)
+    rate = 0.01 if optimizer == "adam" else 0.5 / steep  # at larger ones, steps overshoot and amplify rounding
     fused, eager = both(
-        WORLDS, loss, policy=policy, optimizer=optimizer, learning_rate=learning_rate, steps=200, record=5
+        WORLDS, loss, policy=POLICIES[policy], optimizer=optimizer, learning_rate=rate, steps=200, record=5
     )
     assert (fused.logp.exp() - fused.policies[0].exp()).abs().max() > 0.01  # it went somewhere
     kinks = isinstance(loss, (Lopsided, SquaredMargin))
-    assert gap(fused, eager) < (ADAM if optimizer == "adam" or kinks else 1e-10)
+    assert gap(fused, eager) < (ADAM * steep if optimizer == "adam" or kinks else 1e-10)
 
 
 @every_loss
 def test_they_agree_on_the_papers_grid(loss):
-    worlds = [gaussian_world(seed=0), gaussian_world(mask_rate=0.2, seed=1)]
-    assert gap(*both(worlds, loss, steps=200, record=1)) < ADAM
+    world = gaussian_world(mask_rate=0.2, length=9, length_spread=0.5, seed=1)
+    assert gap(*both(world, loss, steps=100, record=1)) < ADAM * max(largest_slope(loss), 1.0)
 
 
 @every_loss
 @pytest.mark.parametrize("labels", ["hard", "soft"])
 def test_they_agree_on_finite_data(loss, labels):
-    settings = {"pairs": 9, "labels": labels, "seed": [3, 4, 5, 6], "learning_rate": 0.37, "optimizer": "gd"}
+    rate = 0.37 / max(largest_slope(loss), 1.0)
+    settings = {"pairs": 9, "labels": labels, "seed": [3, 4, 5, 6], "learning_rate": rate, "optimizer": "gd"}
     assert gap(*both(WORLDS, loss, steps=50, record=5, **settings)) < 1e-10
 
 
@@ -107,13 +123,14 @@ def test_they_agree_where_log_probabilities_are_extreme():
         assert gap(*both(world, make(), start=start, steps=50, learning_rate=0.2)) < 1e-10
 
 
-@every_registered_loss
-@every_policy
-def test_single_precision_is_double_precision_rounded(loss, policy):
-    settings = {"policy": policy, "steps": 200, "record": 5, "engine": "fused"}
+@every_loss_in_turn(PAIR_LOSSES, *POLICIES)
+def test_single_precision_is_double_precision_rounded(name, kind):
+    loss, settings = PAIR_LOSSES[name](), {"policy": POLICIES[kind], "steps": 200, "record": 5, "engine": "fused"}
     single, double = (fit(WORLDS, loss, dtype=dtype, **settings) for dtype in (torch.float32, torch.float64))
     assert single.policies.dtype == torch.float32
-    assert gap(single, double) < (0.05 if isinstance(loss, Lopsided) else 1e-4)  # rounding carries pairs across a kink
+    # Where the slopes cancel at the reference, or but for the square of βh there, rounding makes a step of Adam: its
+    # rate, 0.01 of the logit of a response out of all pairs, whose probability is a tenth or so.
+    assert gap(single, double) < 1e-3
 
 
 def test_where_slopes_cancel_nothing_is_left_for_adam_to_blow_up():
