@@ -27,7 +27,7 @@ from gradlab.llm.look.imbalance_words import report, sentences
 from gradlab.llm.look.inspection import inspect_pairs
 from gradlab.llm.model.loading import load_model, save_folder, small_llama, with_lora
 from gradlab.llm.train.run_settings import RECIPES, Settings
-from gradlab.losses import PAIR_LOSSES, PairLogps
+from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, PAPER_LOSSES, PairLogps
 from gradlab.stats.agreement import wilson_interval
 from gradlab.store.artifacts import load_frame
 
@@ -210,7 +210,35 @@ def test_lambda_is_the_losers_share_of_the_tokens_where_all_tokens_are_alike():
     assert "λ_w follows length hardly" in report(noise)
 
 
-def test_a_new_loss_appears_by_itself_even_one_that_leaves_a_side_alone(registered):
+def ratios_in(text):
+    """The first words of the lines of the table of ratios."""
+    lines = text.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith("log(|"))
+    return [line.split()[0] for line in lines[first + 1 : lines.index("", first) - 1]]
+
+
+def test_the_papers_losses_are_listed_and_those_that_are_asked_for():
+    columns = [-5.0, -30.0], [-9.0, -20.0]
+    assert ratios_in(report(frame_of(*columns))) == list(PAPER_LOSSES)
+    some = frame_of(*columns, losses=["simpo:beta=5", "ipo", "dpo"])
+    assert ratios_in(report(some)) == [*PAPER_LOSSES, "simpo:beta=5", "ipo"]
+    every = report(frame_of(*columns, losses=["ipo", "all"]))
+    assert set(ratios_in(every)) == set(PAIR_LOSSES)
+    assert max(map(len, every.splitlines())) <= 110
+    for bad in ("ipp", "simpo:bta=1"):
+        with pytest.raises(ValueError, match=r"must be one of .*; got .*; did you mean") as error:
+            frame_of(*columns, losses=[bad])
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not BATCH_LOSSES, reason="no losses of batches")
+def test_a_loss_of_batches_has_no_ratio():
+    name = next(iter(BATCH_LOSSES))
+    with pytest.raises(ValueError, match=f"losses must be losses of pairs; {name} is one of batches"):
+        frame_of([-5.0], [-9.0], losses=[name])
+
+
+def test_a_loss_may_leave_a_side_alone(registered):
     @dataclasses.dataclass(frozen=True)
     class WinnersOnly:
         name = "winners-only"
@@ -220,11 +248,11 @@ def test_a_new_loss_appears_by_itself_even_one_that_leaves_a_side_alone(register
             return -logps.win
 
     registered(WinnersOnly)
-    frame = frame_of([-5.0, -30.0], [-9.0, -20.0])
+    frame = frame_of([-5.0, -30.0], [-9.0, -20.0], losses=["winners-only"])
     assert frame["log_prob_ratio_winners-only"].tolist() == [math.inf, math.inf]
     line = next(line for line in report(frame).splitlines() if line.startswith("winners-only"))
     assert line.split()[1:] == ["inf", "inf", "inf", "inf", "-inf"]
-    for name in {*PAIR_LOSSES} - {"winners-only"}:
+    for name in PAPER_LOSSES:
         assert re.search(rf"^{name} .*%$", report(frame), re.MULTILINE)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from gradlab.losses import PAIR_LOSSES
+from gradlab.llm.train.run_settings import OF_RECIPES
 from gradlab.store.artifacts import load_frame, save_frame
 from scripts.benchmarks import llm_speed
 from scripts.benchmarks.timing import Measured
@@ -71,7 +71,7 @@ def test_all_losses_take_a_step_on_each_batch(frame):
     steps = frame[frame["part"] == "steps"]
     for _, own in steps.groupby("size"):
         times = own.pivot(index="round", columns="method", values="seconds")
-        assert set(times) == {*PAIR_LOSSES, llm_speed.SIDES}
+        assert set(times) == {*OF_RECIPES, llm_speed.SIDES}
         assert len(times) == 2
         assert (times > 0).all().all()
         assert (own.groupby("round")[["tokens", "flops"]].nunique() == 1).all().all()

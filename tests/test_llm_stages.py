@@ -43,7 +43,7 @@ from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.reward_training import train_reward
-from gradlab.llm.train.run_settings import FLAT
+from gradlab.llm.train.run_settings import FLAT, OF_RECIPES
 from gradlab.llm.train.stages import train
 from gradlab.losses import DPO, PAIR_LOSSES, pair_loss, unregister_loss
 
@@ -95,10 +95,30 @@ def differ(one, other):
 # Stages
 
 
-def test_every_loss_trains_from_ln_2_and_what_is_done_is_not_done_again(inputs, tmp_path, capsys):
-    settings = tiny_settings(inputs, tmp_path, loss=tuple(PAIR_LOSSES), steps=2, beta=0.5)
+@pytest.mark.slow
+def test_every_registered_loss_trains_with_numbers_of_its_own(inputs, tmp_path):
+    others = tuple(name for name in PAIR_LOSSES if name not in OF_RECIPES)
+    settings = tiny_settings(inputs, tmp_path, loss=others, steps=2)
+    assert [settings.loss_of(name) for name in others] == [PAIR_LOSSES[name]() for name in others]
+    start = load_file(inputs / "model" / "model.safetensors")
+    for folder in train(settings):
+        log = read_log(folder / "log.jsonl")
+        assert all(math.isfinite(log[name][0]) for name in ("loss", "validation_loss"))
+        assert differ(weights(folder), start)
+
+
+def test_a_recipes_beta_is_for_dpos_kin_and_a_given_one_for_all(inputs, tmp_path):
+    settings = tiny_settings(inputs, tmp_path, loss=("bdpo", "hinge"), beta=None)
+    assert (settings.loss_of("bdpo").beta, settings.loss_of("hinge").beta) == (1.0, PAIR_LOSSES["hinge"]().beta)
+    settings = tiny_settings(inputs, tmp_path, loss=("bdpo", "hinge:beta=3"), beta=0.5)
+    assert (settings.loss_of("bdpo").beta, settings.loss_of("hinge").beta) == (0.5, 0.5)
+    assert settings.loss_of("hinge:beta=3").beta == 3
+
+
+def test_dpos_kin_trains_from_ln_2_and_what_is_done_is_not_done_again(inputs, tmp_path, capsys):
+    settings = tiny_settings(inputs, tmp_path, loss=OF_RECIPES, steps=2, beta=0.5)
     folders = train(settings)
-    assert folders == [tmp_path / name for name in PAIR_LOSSES]
+    assert folders == [tmp_path / name for name in OF_RECIPES]
     start = load_file(inputs / "model" / "model.safetensors")
     for folder in folders:
         log = read_log(folder / "log.jsonl")

@@ -1,7 +1,7 @@
 """Say before any training how imbalanced a run will be: log π, λ and lengths of its pairs under its first model.
 
-Nothing is trained. It prints a report on the data, log π_l/π_w, λ and every loss's gradient ratio at the start,
-how far length alone predicts the preferences, and what that means for a run.
+Nothing is trained. It prints a report on the data, log π_l/π_w, λ and losses' gradient ratios at the start, how
+far length alone predicts the preferences, and what that means for a run.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ class InspectCommand:
     gradients: int = 0
     """Of so many pairs also take the gradients of log π in the model's parameters, two backward passes per pair, and
     say which losses would push winners down (the disentanglement band)."""
+    losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LOSS …]", help_behavior_hint="")] = ()
+    """Losses beside the paper's whose gradient ratios are printed: names of `gradlab losses`, also with numbers, as in
+    simpo:beta=2, or FILE.py:CLASS; `all`: every registered one."""
     save: Annotated[Path | None, OPTIONAL] = None
     """Also write one row per pair to this file (Parquet; its name ends in .parquet), with a manifest beside it."""
     overwrite: bool = False

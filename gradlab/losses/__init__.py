@@ -23,6 +23,7 @@ from gradlab.losses.policy_gradient import policy_gradient, ppo_clip
 from gradlab.losses.registry import (
     BATCH_LOSSES,
     PAIR_LOSSES,
+    PAPER_LOSSES,
     HyperParameter,
     facts_of,
     family_of,
@@ -39,6 +40,7 @@ __all__ = [
     "DPO",
     "IPO",
     "PAIR_LOSSES",
+    "PAPER_LOSSES",
     "BalancedDPO",
     "BatchLoss",
     "ConservativeDPO",

@@ -37,6 +37,7 @@ _BATCH_FAMILIES: tuple[Any, ...] = ()  # files whose ``LOSSES`` are losses of ba
 BATCH_LOSSES: Mapping[str, Callable[..., BatchLoss]] = {
     make().name: make for family in _BATCH_FAMILIES for make in family.LOSSES
 }
+PAPER_LOSSES = ("dpo", "bdpo", "nbdpo", "nbdpo-symmetric")  # those that the paper is about: tables begin with them
 YOURS = "your losses"  # the family of losses that a user adds
 _OURS = frozenset(_LOSSES)
 _Loss = TypeVar("_Loss")

@@ -24,8 +24,7 @@ from gradlab.llm.model.shapes import LLAMAS, shape_of
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
-from gradlab.llm.train.run_settings import LogSettings, LoraSettings, Settings
-from gradlab.losses import PAIR_LOSSES
+from gradlab.llm.train.run_settings import OF_RECIPES, LogSettings, LoraSettings, Settings
 from scripts.benchmarks.llm_page import BASES, SIDES
 from scripts.benchmarks.timing import Step, drawing
 
@@ -41,7 +40,7 @@ class Size:
     """A model with random weights and a batch for it, of random tokens; lengths (lowest, highest) are uniform."""
 
     part: ClassVar = "steps"
-    methods: ClassVar = (*PAIR_LOSSES, SIDES)
+    methods: ClassVar = (*OF_RECIPES, SIDES)
     shape: Mapping[str, Any]
     """As ``small_llama`` takes it, or a config."""
     vocabulary: int
@@ -176,7 +175,7 @@ class Training:
         model = size.model(device)
         self.shape = shape_of(model.config.to_dict())
         self.settings = Settings(
-            model="", data="", out=Path(), loss=tuple(PAIR_LOSSES), batch=size.pairs, micro=size.micro,
+            model="", data="", out=Path(), loss=OF_RECIPES, batch=size.pairs, micro=size.micro,
             log=LogSettings(sides_every=0),
             schedule="constant", warmup=0.0, precision=size.precision, lora=LoraSettings(rank=size.lora),
             gradient_checkpointing=size.checkpointing,

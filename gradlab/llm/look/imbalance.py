@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,20 @@ from gradlab.llm.look.side_gradients import COLUMNS, displaced
 from gradlab.llm.train.run_settings import RECIPES
 from gradlab.losses import (
     PAIR_LOSSES,
+    PAPER_LOSSES,
+    BatchLoss,
     NaiveBalancedDPO,
     PairLogps,
     PairLoss,
     balanced_weights,
-    hyper_parameters,
+    from_text,
     log_prob_ratio,
-    pair_loss,
     slopes,
 )
 from gradlab.stats.agreement import wilson_interval
 
 CLIP = RECIPES["paper"]["clip"]
+EVERY = "all"  # in place of the names of all registered losses
 # The measures that are rows of ``summary``, with their titles in a report.
 MEASURES = {
     "win": "log π_w",
@@ -46,10 +48,12 @@ _OF_LOSSES = ("weight_", "log_prob_ratio_", "corrected_")  # beginnings of names
 _PAIRS_TO_CORRELATE = 3  # two always lie on a line
 
 
-def measured(frame: pd.DataFrame, *, clip: float = CLIP) -> pd.DataFrame:
+def measured(frame: pd.DataFrame, *, clip: float = CLIP, losses: Sequence[str] = ()) -> pd.DataFrame:
     """Return the frame with columns that follow from ``win``, ``lose`` (nats, ≤ 0), ``win_len`` and ``lose_len``.
 
-    Policy and reference are equal, h = 0, and each registered loss has its default hyper-parameters, ``clip`` aside.
+    Policy and reference are equal, h = 0, and each loss has its default hyper-parameters, ``clip`` aside.
+
+    losses  losses beside the paper's, as for ``chosen_losses``.
 
     - ``win_per_token``, ``lose_per_token``: log π over the tokens; ``lose_length_share``: L_l/(L_w + L_l);
     - ``log_ratio``: log π_l/π_w, which is DPO's log(|∂L/∂π_w| / |∂L/∂π_l|); ``imbalance``: its size;
@@ -75,7 +79,7 @@ def measured(frame: pd.DataFrame, *, clip: float = CLIP) -> pd.DataFrame:
         "win_weight_mean": balanced_weights(win / win_len, lose / lose_len)[0],
         "weight_ratio": weights[0].log() - weights[1].log(),
     }  # fmt: skip
-    for name, loss in _losses(clip).items():
+    for name, loss in chosen_losses(losses, clip).items():
         if isinstance(loss, NaiveBalancedDPO):
             steep, other = slopes(loss.margin, logps)
             weight, (floor, ceiling) = -steep / other, loss.clip_range
@@ -88,7 +92,8 @@ def measured(frame: pd.DataFrame, *, clip: float = CLIP) -> pd.DataFrame:
         columns[f"corrected_{name}"] = torch.where(ratio != 0, 1 - loss_ratio.abs() / ratio.abs(), math.nan)
         if COLUMNS[0] in frame:
             columns[f"displaced_{name}"] = torch.from_numpy(displaced(frame, loss))
-    return frame.assign(**{name: values.numpy() for name, values in columns.items()})
+    new = pd.DataFrame({name: values.numpy() for name, values in columns.items()}, index=frame.index)
+    return pd.concat([frame[frame.columns.difference(new.columns, sort=False)], new], axis=1)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -142,6 +147,14 @@ def _quantiles(values: np.ndarray) -> list[float]:
         return [*np.quantile(values, [0.1, 0.5, 0.9], method=method), values.mean(), len(values)]
 
 
-def _losses(clip: float) -> Mapping[str, PairLoss]:
-    owners = hyper_parameters()["clip"].defaults
-    return {name: pair_loss(name, **({"clip": clip} if name in owners else {})) for name in PAIR_LOSSES}
+def chosen_losses(losses: Sequence[str], clip: float = CLIP) -> dict[str, PairLoss]:
+    """Return the paper's losses, which the report's sentences are about, and these, by the texts that name them.
+
+    losses  as for ``from_text``; ``EVERY``: all registered ones. ValueError for what is no loss of pairs.
+    """
+    named = [name for one in losses for name in (PAIR_LOSSES if one == EVERY else (one,))]
+    chosen = {name: from_text(name, {"clip": clip}) for name in dict.fromkeys((*PAPER_LOSSES, *named))}
+    for name, loss in chosen.items():
+        if isinstance(loss, BatchLoss):
+            raise ValueError(f"losses must be losses of pairs; {name} is one of batches")
+    return chosen  # type: ignore[return-value]

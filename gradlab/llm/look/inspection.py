@@ -21,7 +21,7 @@ from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.template_dates import TemplateDate, check_date, fix_date, today
 from gradlab.llm.data.tokens import Encoded, check_positions, check_vocabulary
 from gradlab.llm.data.turn_ends import turn_ends
-from gradlab.llm.look.imbalance import CLIP, measured
+from gradlab.llm.look.imbalance import CLIP, chosen_losses, measured
 from gradlab.llm.look.imbalance_words import report
 from gradlab.llm.look.side_gradients import score_gradients
 from gradlab.llm.model import loading
@@ -59,7 +59,7 @@ def inspect_data(
     model: str, data: str, *, choice: str | None = None, split: str = "train", template: str = "plain",
     template_date: str | None = None, max_length: int = 512, max_prompt: int | None = None, pairs: int = 500,
     seed: int = 0, precision: Literal["auto", "fp32", "bf16"] = "auto", batch: int = 8, clip: float = CLIP,
-    gradients: int = 0, title: str = "",
+    gradients: int = 0, losses: Sequence[str] = (), title: str = "",
 ) -> Inspection:  # fmt: skip
     """Look at the pairs of a data set under a model, as a run of ``gradlab train`` would start with them.
 
@@ -72,6 +72,7 @@ def inspect_data(
     batch       pairs scored at a time; the numbers depend on it by rounding only.
     clip        the clip of the naive variants.
     gradients   of how many of these pairs the gradients in the model's parameters are taken, see ``score_gradients``.
+    losses      losses beside the paper's, see ``chosen_losses``.
     title       the progress bar's title; left out: no bar.
 
     Raises ValueError, OSError or FloatingPointError with one line; MemoryError for lack of memory.
@@ -81,6 +82,7 @@ def inspect_data(
     count("gradients", gradients)
     one_of("precision", precision, ("auto", "fp32", "bf16"))
     positive("clip", clip)
+    chosen_losses(losses, clip)  # now, and not after the model has been asked
     check_date("template_date", template_date)
     tokenizer = loading.load_tokenizer(model)
     date = TemplateDate(template_date, today())
@@ -107,13 +109,14 @@ def inspect_data(
             precision=kind,
             clip=clip,
             gradients=gradients,
+            losses=losses,
             title=title,
         )
     frame.insert(0, "place", [prepared.pairs[index].place for index in chosen])
     settings = {
         "model": str(model), "weights": loading.weights_hash(model), **asked, "data_fingerprint": prepared.fingerprint,
         "pairs": number, "precision": kind, "device": device.type, "batch": batch, "clip": clip, "gradients": gradients,
-        "read": str(prepared.report),
+        "losses": list(losses), "read": str(prepared.report),
     }  # fmt: skip
     notes = [repeats([prompt_key(pair.prompt) for pair in prepared.pairs])]
     if written is not None:
@@ -137,12 +140,13 @@ def _in_memory_of(device: torch.device) -> Iterator[None]:
 
 def inspect_pairs(
     model: Any, tokenizer: Any, encoded: Sequence[Encoded], *, batch: int = 8,
-    precision: Literal["fp32", "bf16"] = "fp32", clip: float = CLIP, gradients: int = 0, title: str = "",
+    precision: Literal["fp32", "bf16"] = "fp32", clip: float = CLIP, gradients: int = 0,
+    losses: Sequence[str] = (), title: str = "",
 ) -> pd.DataFrame:  # fmt: skip
     """Return one row per pair: lengths and log-probabilities under the model, and the columns of ``measured``.
 
     model     a model from ``load_model``, on its device; ``with_logps`` is applied to it, and nothing else changes.
-    batch, precision, clip, gradients, title  as for ``inspect_data``.
+    batch, precision, clip, gradients, losses, title  as for ``inspect_data``.
 
     Columns: ``prompt_len``, ``win_len``, ``lose_len`` (tokens), ``cut`` (whether a response lost its end to the limit),
     ``win``, ``lose`` (log π, nats), and those of ``measured``. ValueError for no pairs, ids that the model has no
@@ -183,4 +187,4 @@ def inspect_pairs(
     })  # fmt: skip
     if gradients:
         frame = frame.join(sides.set_index(places))
-    return measured(frame, clip=clip)
+    return measured(frame, clip=clip, losses=losses)

@@ -27,6 +27,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"beta": 1.0, "clip": 0.3, "epochs": 2.0, "reference.steps": 300, "learning_rate": 1e-6},
     "gentle": {"beta": 0.1, "clip": 0.3, "epochs": 1.0, "reference.steps": 0, "learning_rate": 5e-7},
 }
+# Losses for which a recipe's β is meant: the paper's, and kin of DPO whose β means the same.
+OF_RECIPES = ("dpo", "cdpo", "ipo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight")
 _NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
 
 
@@ -194,7 +196,8 @@ class Settings:
 
     # The losses.
     beta: Annotated[float | None, _from_recipe("FLOAT")] = None
-    """Inverse temperature β; of PPO, the weight of the KL penalty."""
+    """Inverse temperature β; of PPO, the weight of the KL penalty. A recipe's β is for PPO, DPO, cDPO, IPO and the
+    paper's losses; any other loss then keeps its own, which `gradlab losses KEY` prints."""
     hyper: Annotated[tuple[str, ...], _NONE] = ()
     """Other hyper-parameters, as NAME=VALUE; each goes to the losses that have it, and one or more must."""
     reduction: Literal["sum", "mean"] = "sum"
@@ -302,8 +305,13 @@ class Settings:
         return tuple(text if text == PPO else from_text(text).name for text in self.loss)
 
     def loss_of(self, text: str) -> PairLoss:
-        """Return the loss that a text names, with the run's hyper-parameters; the text's own numbers win."""
-        usual = {"clip": RECIPES[self.recipe]["clip"], **self._hyper(), "beta": self.of("beta")}
+        """Return the loss that a text names, with the run's hyper-parameters; the text's own numbers win.
+
+        A recipe's β is for ``OF_RECIPES``: where ``beta`` is left out, another loss keeps its own default.
+        """
+        usual = {"clip": RECIPES[self.recipe]["clip"], **self._hyper()}
+        if self.beta is not None or from_text(text).name in OF_RECIPES:
+            usual["beta"] = self.of("beta")
         return from_text(text, usual)  # type: ignore[return-value]
 
     def _check_ppo(self) -> None:
