@@ -96,7 +96,7 @@ def test_save_keeps_the_history_and_refuses_to_replace_another(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--loss", "bdp"], f"loss must be one of {', '.join(PAIR_LOSSES)}; got 'bdp'"),
+        (["--loss", "bdp"], f"loss must be one of {', '.join((*PAIR_LOSSES, *BATCH_LOSSES))}; got 'bdp'"),
         (["--loss", "dpo", "--clip", "0.3"], "hyper-parameter of dpo must be one of beta; got 'clip'"),
         (["--beta", "0"], "beta must be finite and > 0, got 0.0"),
         (["--beta", "nan"], "beta must be finite and > 0, got nan"),

@@ -16,7 +16,18 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import one_of
-from gradlab.losses import anchored, averaged, curves, density, links, margin, pointwise, reference_free, reweighted
+from gradlab.losses import (
+    anchored,
+    averaged,
+    batch,
+    curves,
+    density,
+    links,
+    margin,
+    pointwise,
+    reference_free,
+    reweighted,
+)
 from gradlab.losses.facts import PLAIN, Look, SliderRange
 from gradlab.losses.pair import (
     BatchLoss,
@@ -33,7 +44,7 @@ from gradlab.losses.pair import (
 FAMILIES = (margin, curves, reweighted, pointwise, averaged, reference_free, anchored, links, density)
 _LOSSES: dict[str, Callable[..., KnownLoss]] = {make().name: make for family in FAMILIES for make in family.LOSSES}
 PAIR_LOSSES: Mapping[str, Callable[..., KnownLoss]] = _LOSSES
-_BATCH_FAMILIES: tuple[Any, ...] = ()  # files whose ``LOSSES`` are losses of batches
+_BATCH_FAMILIES: tuple[Any, ...] = (batch,)  # files whose ``LOSSES`` are losses of batches
 BATCH_LOSSES: Mapping[str, Callable[..., BatchLoss]] = {
     make().name: make for family in _BATCH_FAMILIES for make in family.LOSSES
 }
