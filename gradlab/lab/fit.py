@@ -23,7 +23,7 @@ from gradlab.lab.runs import Runs, Worlds
 from gradlab.lab.surrogate import PPOProblem
 from gradlab.lab.training import Engine, Training, recipe_of
 from gradlab.lab.world import World
-from gradlab.losses import DPO, DealtLoss, PairLoss
+from gradlab.losses import DPO, BatchLoss, DealtLoss, PairLoss
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Fit:
 @steady("cpu")
 def fit(
     worlds: Worlds,
-    loss: PairLoss,
+    loss: PairLoss | BatchLoss,
     training: Training = Training(),
     *,
     seed: int | Sequence[int] = 0,
@@ -75,7 +75,8 @@ def fit(
     """Train one policy per world on the mean pair loss of each prompt (a sum over prompts, which do not interact).
 
     worlds    a World, or nested sequences of worlds of one size: leading axes of independent runs.
-    loss      any ``PairLoss``: one value per pair.
+    loss      any ``PairLoss``: one value per pair. Or a ``BatchLoss``, which trains eager: all pairs of a run are one
+              batch, in which each prompt has the same weight.
     training  how to train; ``changes`` are fields of it, such as ``pairs=100``.
     seed      draws data and batches: one for all runs, or one per run. Equal seeds give equal bits, on one kind of
               processor.
@@ -89,7 +90,7 @@ def fit(
     training = recipe_of(training, changes)
     if isinstance(loss, type) or not isinstance(loss, PairLoss):
         raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {shown(loss)}")
-    if training.gradients and isinstance(loss, DealtLoss):
+    if training.gradients and isinstance(loss, (DealtLoss, BatchLoss)):
         raise ValueError(f"gradients must be False for {loss!r}, whose pairs take numbers of other pairs, got True")
     runs = Runs.of(worlds, training.pairs, training.labels, seed)
     problem = PairProblem(runs, loss, runs.data(), runs.start(start))
@@ -111,7 +112,9 @@ def follow(
 
     Warns with ``EagerNotice`` where the engine was asked for and cannot train.
     """
-    unasked = training.engine == "auto" and (problem.stochastic(training) or training.device != "cpu")
+    batches = isinstance(problem, PairProblem) and isinstance(problem.loss, BatchLoss)
+    eager = batches or problem.stochastic(training) or training.device != "cpu"
+    unasked = training.engine == "auto" and eager
     if training.engine != "eager" and not unasked:
         try:
             return fused(problem, training, wanted, progress=progress), "fused"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradlab.losses import DealtLoss, LogisticLoss, PairLogps, PairLoss, reads_lengths
+from gradlab.losses import BatchLoss, DealtLoss, LogisticLoss, PairLogps, PairLoss, reads_lengths
 
 # Columns come in multiples of COLUMNS: every column then takes the same vectorised path through torch's kernels,
 # whatever stands beside it, so a batch gives the same bits as each run gives alone. Matrix products need more.
@@ -59,6 +59,8 @@ class PairObjective:
     """The mean pair loss of a block of runs, item first: log π has shape (Y, C), columns are run · X + prompt.
 
     Only responses that occur in some pair take part. For an antisymmetric loss, one order of each pair stands for both.
+    A ``BatchLoss`` takes all pairs of a run for one batch; each run is one by itself, so that it has the bits of a run
+    that is alone.
     weights (R, X, Y, Y) are the shares of the ordered pairs; ``deal`` is that of a ``DealtLoss``. lengths (R, X, Y) are
     those of the responses, in tokens; None: 1 each.
     """
@@ -84,7 +86,7 @@ class PairObjective:
         self.rows = None if everything else rows
         slots = torch.triu_indices(size, size, 1) if self.antisymmetric else _ordered_slots(size)
         self.win, self.lose = slots[0].to(device), slots[1].to(device)
-        self._columns = np.arange(len(order))[:, None]
+        self._columns, self._prompts = np.arange(len(order))[:, None], weights.shape[1]
         self._pair = (order[:, slots[0].numpy()], order[:, slots[1].numpy()])
         ref = self._paired(to_columns(ref_logp, device, dtype))
         self.ref_win, self.ref_lose = ref[self.win], ref[self.lose]
@@ -105,6 +107,14 @@ class PairObjective:
         if self.antisymmetric:
             self.lose_weight = self._slots(columns[self._columns, lose, win])
             self.total_weight = self.win_weight + self.lose_weight
+        if isinstance(self.loss, BatchLoss):
+            runs = self.win_weight[:, : len(columns)].unflatten(1, (-1, self._prompts)).unbind(1)
+            first = [run * self._prompts for run in range(len(runs))]
+            at = [[*own.nonzero(as_tuple=True)] for own in runs]
+            self._batches = [
+                (slot * self.win_weight.shape[1] + start + prompt, own[slot, prompt] / own.sum())
+                for own, start, (slot, prompt) in zip(runs, first, at, strict=True)
+            ]
 
     @torch.enable_grad()
     def gradient(self, logp: Tensor) -> Tensor:
@@ -113,7 +123,10 @@ class PairObjective:
         win, lose = (inner.index_select(0, side).requires_grad_() for side in (self.win, self.lose))
         logps = PairLogps(win, lose, self.ref_win, self.ref_lose, *self.lengths)
         weights = (self.total_weight, self.lose_weight) if self.antisymmetric else (self.win_weight,)
-        value, outer = value_and_slope(self.loss, logps, *weights, dealt=self.dealt(logps))
+        if isinstance(self.loss, BatchLoss):
+            value, outer = self._in_batches(self.loss, logps), self.win_weight
+        else:
+            value, outer = value_and_slope(self.loss, logps, *weights, dealt=self.dealt(logps))
         win_grad, lose_grad = torch.autograd.grad(value, (win, lose), outer)
         total = torch.zeros_like(inner).index_add_(0, self.win, win_grad).index_add_(0, self.lose, lose_grad)
         return total if self.rows is None else torch.zeros_like(logp).scatter_(0, self.rows, total)
@@ -125,12 +138,24 @@ class PairObjective:
         if self.antisymmetric and isinstance(self.loss, LogisticLoss):  # one margin serves both orders
             margin = _margin(self.loss, logps, self.dealt(logps))
             total = -(F.logsigmoid(margin) * self.win_weight + F.logsigmoid(-margin) * self.lose_weight)
+        elif isinstance(self.loss, BatchLoss):
+            total = self._in_batches(self.loss, logps) * self.win_weight
         else:
             dealt = self.dealt(logps)
             loss = self.loss(logps) if dealt is None else self.loss(logps, dealt)  # type: ignore[call-arg]
             total = loss * self.win_weight
         # Added up in order, so that slots of weight zero change no bit; a batch has them where its runs' pairs differ.
         return torch.zeros_like(total[:1]).index_add_(0, torch.zeros_like(self.win), total)[0]
+
+    def _in_batches(self, loss: BatchLoss, logps: PairLogps) -> Tensor:
+        """Return the value of each pair in its run's batch, (slots, C); 0 where there is no pair."""
+        given = {name: side.flatten() for name, side in vars(logps).items() if side is not None}
+        values = [
+            loss(PairLogps(**{name: side[places] for name, side in given.items()}), share)
+            for places, share in self._batches
+        ]
+        places = torch.cat([places for places, _ in self._batches])
+        return torch.zeros_like(given["win"]).index_put((places,), torch.cat(values)).view_as(logps.win)
 
     def dealt(self, logps: PairLogps) -> Tensor | None:
         """Return the number that each pair gets from another of its run; None for a loss that deals nothing."""

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradlab.lab.objective import value_and_slope
 from gradlab.lab.surrogate import PPO
-from gradlab.losses import DealtLoss, PairLogps, PairLoss, reads_lengths
+from gradlab.losses import BatchLoss, DealtLoss, PairLogps, PairLoss, reads_lengths
 from gradlab.streams import Purpose, torch_seed
 
 INPUTS = ("win", "lose", "ref_win", "ref_lose", "weight", "swapped_weight")
@@ -90,6 +90,8 @@ def derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:
     order. A loss of lengths has ``LENGTHS`` too. A ``DealtLoss`` has the input ``DEALT`` too, and a third output: its
     number. Raises NotFusable for a loss that is not a fixed formula of the numbers of one pair.
     """
+    if isinstance(loss, BatchLoss):
+        raise NotFusable("its pairs depend on all others of their batch")
     # gradlab's losses depend on their fields alone. For other losses nobody knows: a global may have changed.
     ours = type(loss).__module__.startswith("gradlab.losses.")
     return _cached_derivative(loss, dtype) if ours else _derivative(loss, dtype)
