@@ -51,8 +51,9 @@ def test_gradients_are_those_of_the_loss_in_all_three_spaces(explorer, name, sta
     assert explorer.error is None
     shown, log_p = rows(explorer, "A"), explorer.result.log_p
     prob = torch.tensor(np.exp(log_p[:2]), requires_grad=True)
-    loss = pair_loss(name, beta=explorer.state["beta_a"])
-    value = loss(PairLogps(prob[0].log(), prob[1].log(), *torch.from_numpy(explorer.result.ref)))
+    loss = pair_loss(name, **({"beta": explorer.state["beta_a"]} if hasattr(pair_loss(name), "beta") else {}))
+    tokens = torch.ones(2)
+    value = loss(PairLogps(prob[0].log(), prob[1].log(), *torch.from_numpy(explorer.result.ref), *tokens))
     value.backward()
     assert prob.grad is not None
     np.testing.assert_allclose(shown["minus_grad_prob"][:2], -prob.grad, rtol=1e-9)
