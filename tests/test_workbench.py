@@ -1,12 +1,16 @@
 """The workbench: a verdict that knows a smaller β when it sees one, and a loss's row, trainings and files at once."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from gradlab import cli
 from gradlab.atlas import Verdict, verdict, workbench
 from gradlab.atlas.against_dpo import BEST, EQUAL_KL, HALF, SAME
-from gradlab.losses import DPO, FixedWeightDPO
+from gradlab.conformance.vectors import read_vectors, vectors_of
+from gradlab.losses import DPO, PAIR_LOSSES, FixedWeightDPO
 
 SEEDS = range(8)
 SMALL = {"steps": 20, "pairs": None}
@@ -101,3 +105,59 @@ def test_the_workbench_shows_a_loss_beside_dpo():
 def test_what_is_no_loss_is_refused(loss, seeds, match):
     with pytest.raises((ValueError, TypeError), match=match):
         workbench(loss, seeds=seeds)
+
+
+@pytest.fixture
+def unnamed():
+    """Take the losses that a test registers out again."""
+    from gradlab.losses import unregister_loss
+
+    before = set(PAIR_LOSSES)
+    yield
+    for name in set(PAIR_LOSSES) - before:
+        unregister_loss(name)
+
+
+@pytest.mark.slow
+def test_the_command_prints_row_frontier_and_verdict_and_writes_files(tmp_path, capsys, unnamed):
+    formula = "-logsigmoid(beta * (h_w - h_l))"
+    out = tmp_path / "out"
+    assert cli.main(["workbench", "--formula", formula, "--number", "beta=0.5", "--seeds", "4", "--out", str(out)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"equation {formula}" in said
+    assert "Against DPO, mine is no different at each one's best β" in said
+    assert "dpo(beta=0.5) fits" in said
+    assert {file.name for file in out.iterdir()} == {
+        "row.csv", "trainings.csv", "verdict.csv", "workbench.png", "vectors.json",
+    }  # fmt: skip
+    ours = json.loads((out / "vectors.json").read_text())
+    assert ours["cases"][0]["loss"] == "mine"
+    assert cli.main(["workbench", "dpo", "--out", str(out)]) == 1
+    assert "row.csv is there already; name another folder" in capsys.readouterr().err
+
+
+def test_the_vectors_of_a_loss_are_those_of_the_file():
+    [case] = vectors_of(DPO(0.1))["cases"]
+    known = next(one for one in read_vectors()["cases"] if one["loss"] == "dpo" and one["hyper"] == {"beta": 0.1})
+    for name in ("value", "win_slope", "lose_slope"):
+        assert case[name] == pytest.approx(known[name], rel=1e-12, abs=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "loss must be a name or --formula, one of both"),
+        (["dpo", "--formula", "h_l"], "loss must be a name or --formula, one of both"),
+        (["dpo", "--number", "beta=1"], "number must go with --formula"),
+        (["--formula", "-h_w", "--number", "beta"], "number must be NAME=NUMBER"),
+        (["--formula", "-h_w", "--number", "beta=1"], "beta of mine must be used by its formula"),
+        (["--formula", "-h_w.real"], "got an attribute"),
+        (["--formula", "-h_w", "--name", "dpo"], "name of dpo must be one that no registered loss has"),
+        (["dpoo"], "loss must be one of"),
+    ],
+)
+def test_bad_arguments_of_the_command_are_one_line(arguments, words, capsys, unnamed):
+    assert cli.main(["workbench", *arguments]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("gradlab: ")
+    assert words in line
