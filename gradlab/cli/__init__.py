@@ -32,7 +32,6 @@ COMMANDS = (
     "demo",
     "losses",
     "atlas",
-    "workbench",
     "lab",
 )
 

@@ -52,8 +52,8 @@ class Questions:
         """Return the unit of rounding of each number, (3, pairs), to be multiplied by the type's ε.
 
         The unit of a number f is |f| + Σ |x ∂f/∂x| over the four log-probabilities x: what one rounding of the result
-        and one of each input do. The median of |f| over the pairs is added, since much smaller numbers are differences
-        of such. Infinite for slopes at a kink, where no number is right.
+        and one of each input do. The upper quartile of |f| over the pairs is added, since much smaller numbers are
+        differences of such. Infinite for slopes at a kink, where no number is right.
         """
         value, slopes, sides = self._differentiated(loss, self.pairs, again=True)
         units = []
@@ -61,7 +61,7 @@ class Questions:
             unit = number.detach().abs()
             for side, moved in zip(sides, _grad(number, sides), strict=True):
                 unit = unit + (side * moved).detach().abs()
-            units.append(_array(unit) + median(np.abs(_array(number))))
+            units.append(_array(unit) + _upper(np.abs(_array(number))))
         table = np.stack(units)
         table[1:, self._kinks(loss)] = np.inf
         return table
@@ -97,6 +97,11 @@ def median(values: np.ndarray) -> float:
     """Return the median of the finite values; 0 where there is none."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if len(finite) else 0.0
+
+
+def _upper(sizes: np.ndarray) -> float:
+    finite = sizes[np.isfinite(sizes)]
+    return float(np.quantile(finite, 0.75)) if len(finite) else 0.0
 
 
 def _grad(value: Tensor, sides: list[Tensor], *, again: bool = False) -> tuple[Tensor, ...]:

@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ SIGNATURE = (
 class Target:
     """A target's answers.
 
-    name       how the target is called.
-    questions  where it was asked, ``batches`` where its loss of a pair depends on the batch's other pairs.
-    got        its numbers there; NaN for those that it does not give.
-    dtype      the type that it computes in.
-    slack      how far off its numbers may be because they are written with few digits, (3, pairs).
-    notes      sentences on what was seen on the way.
+    name        how the target is called.
+    questions   the pairs for which it was asked one by one.
+    got         its numbers there; NaN for those that it does not give.
+    dtype       the type that it computes in.
+    slack       how far off its numbers may be because they are written with few digits, (3, pairs).
+    notes       sentences on what was seen on the way.
+    of_batches  the same for batches, where its loss of a pair depends on the other pairs of the batch.
     """
 
     name: str
@@ -45,6 +46,13 @@ class Target:
     dtype: str
     slack: np.ndarray
     notes: list[str] = field(default_factory=list)
+    of_batches: tuple[Questions, Numbers] | None = None
+
+    def in_batches(self) -> Target:
+        """Return the answers for whole batches."""
+        assert self.of_batches is not None
+        questions, got = self.of_batches
+        return replace(self, questions=questions, got=got, slack=np.zeros_like(got.table()), of_batches=None)
 
 
 def target_of(target: Any, dtype: str | None, options: Mapping[str, Any]) -> Target:
@@ -81,18 +89,17 @@ def answers(function: Callable[[PairLogps], Tensor], name: str, dtype: str) -> T
     together = [_asked(function, name, _typed(one, kind), one_by_one=False) for one in batches]
     places = read_vectors()["batches"]
     expected = [np.stack([row[where] for row in alone]) for where in places]
+    of_batches = None
     if _coupled([np.stack(one) for one in together], expected):
         stacked = PairLogps(
             *(torch.stack(side, 1) for side in zip(*(vars(one).values() for one in batches), strict=True))
         )
         names = tuple(labels[where[row]] for row in range(len(places[0])) for where in places)
         table = np.stack([np.stack(one) for one in together], axis=2).reshape(3, -1)
-        notes.append("The loss of a pair depends on the other pairs of its batch.")
-        questions = Questions(stacked, names, batches=True)
-        return Target(name, questions, Numbers(*table), dtype, np.zeros(table.shape), notes)
+        of_batches = Questions(stacked, names, batches=True), Numbers(*table)
     if dtype == "float64":
         notes += _only_in_float32(function, name, pairs, alone, labels)
-    return Target(name, Questions(pairs, labels), alone, dtype, np.zeros((3, size)), notes)
+    return Target(name, Questions(pairs, labels), alone, dtype, np.zeros((3, size)), notes, of_batches)
 
 
 def _typed(pairs: PairLogps, dtype: torch.dtype) -> PairLogps:
