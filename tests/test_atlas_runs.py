@@ -8,7 +8,15 @@ import pytest
 
 import gradlab as gl
 from gradlab.experiments import MEASURED
-from gradlab.experiments.questions import atlas, atlas_band, atlas_frames, atlas_runs
+from gradlab.experiments.questions import (
+    atlas,
+    atlas_band,
+    atlas_elsewhere,
+    atlas_frames,
+    atlas_groups,
+    atlas_runs,
+    atlas_worlds,
+)
 from gradlab.experiments.questions.atlas_runs import ENDPOINTS, Method
 from gradlab.experiments.report.other_claims import OTHERS
 from gradlab.lab.training import Training
@@ -22,6 +30,8 @@ TINY = {
 BAND = {"policies": ["free"], "pairs": [1], "training": Training(optimizer="gd", steps=4, record=2),
         "world": {"mask_rate": 0.2}, "first_seed": 0, "seeds": 2}  # fmt: skip
 
+WORLDS = {"worlds": 2, "betas": [0.5, 1.0], "training": Training(steps=10, record=3), "first_seed": 0, "seeds": 2}
+
 
 @pytest.fixture
 def tiny(monkeypatch):
@@ -32,6 +42,7 @@ def tiny(monkeypatch):
 def _make_tiny(monkeypatch):
     monkeypatch.setattr(atlas_runs, "QUICK", TINY)
     monkeypatch.setattr(atlas_band, "QUICK", BAND)
+    monkeypatch.setattr(atlas_worlds, "QUICK", WORLDS)
     monkeypatch.setattr(atlas_runs, "methods", lambda: FEW)
 
 
@@ -236,7 +247,10 @@ def test_none_beats_dpo_unless_one_does_on_seeds_that_did_not_choose_it(best, wo
 
 
 def test_pairing_decides_only_where_it_changes_more_than_the_score():
-    pairwise, pointwise = {"dpo": 0.0, "ipo": 0.0, "simpo": 0.0, "orpo": 0.0}, dict.fromkeys(atlas.POINTWISE, -0.05)
+    pairwise, pointwise = (
+        {"dpo": 0.0, "ipo": 0.0, "simpo": 0.0, "orpo": 0.0},
+        dict.fromkeys(atlas_groups.POINTWISE, -0.05),
+    )
     for change, words in ((0.0, {"holds throughout"}), (0.2, {"reversed", "holds throughout"})):
         levels = levels_of({**pairwise, "dpo": change, "ipo": change, **pointwise})
         answers = atlas._pairing(levels, levels.assign(how="ends"))
@@ -244,6 +258,38 @@ def test_pairing_decides_only_where_it_changes_more_than_the_score():
         controls = [row.word for row in answers if row.role == "explains away"]
         assert len(controls) == 2
         assert set(controls) == words, change
+
+
+def worlds_of(rewards, *, number=24, noise=0.002):
+    """A frame of worlds: levels of made-up losses, whose reward differs by ``rewards``, and ends at two β."""
+    rng, rows = np.random.default_rng(0), []
+    for world in range(number):
+        kind = ("gaussian", "independent")[world % 2]
+        common = {
+            "world": world, "dose": float(rng.uniform(1, 8)), "utility_kind": kind, "mask": 0.2, "policy": "free",
+            "pairs": 100, "reference": "uniform", "preset": "published", "unobserved_mass": 0.1,
+        }  # fmt: skip
+        for loss, reward in rewards.items():
+            for seed in (2 * world, 2 * world + 1):
+                for beta, kl in ((np.nan, 0.5), (np.nan, 1.0), (0.5, np.nan), (1.0, np.nan)):
+                    value = 0.5 + reward + noise * rng.standard_normal()
+                    rows.append({**common, "loss": loss, "seed": seed, "beta": beta, "kl": kl, "utility_share": value})
+    return pd.DataFrame(rows).assign(method=lambda frame: frame["loss"])
+
+
+def test_the_claims_are_transported_to_drawn_worlds():
+    rewards = {"dpo": 0.0, "bdpo": -0.05, "link-u": 0.05, "ipo": 0.0, "simpo": 0.0, "orpo": 0.0,
+               **dict.fromkeys(atlas_groups.POINTWISE, -0.03)}  # fmt: skip
+    answers = {(row.statement.claim, row.statement.label): row for row in atlas_elsewhere.answers(worlds_of(rewards))}
+    assert all(row.population == "worlds" and row.role == "primary" for row in answers.values())
+    words = {key: row.word for key, row in answers.items()}
+    assert words["exactly-balanced", "the link u"] == "holds on average"  # 24 worlds show no 95%
+    assert words["exactly-balanced", "AdaDPO without its clip"] == "not run"
+    assert words["pairing-decides", "pairwise against pointwise"] == "holds on average"
+    best = answers["none-beats-dpo", "best of all, at equal KL"]
+    assert best.word == "reversed"
+    assert best.rows["world"].mod(2).eq(0).all(), "half of the worlds judge"
+    assert best.statement.baseline == "link-u"
 
 
 def test_a_best_beta_is_chosen_on_odd_seeds():

@@ -55,6 +55,11 @@ def test_every_registered_loss_can_be_fitted(name, capsys):
     assert repr(pair_loss(name)) in capsys.readouterr().out
 
 
+def test_fit_trains_on_losses_of_batches(capsys):
+    assert cli.main(["fit", "--loss", "dr-dpo", "--outlier-scale", "2", "--seeds", "1", *SMALL]) == 0
+    assert "DrDPO(beta=0.1, outlier_scale=2.0), " in capsys.readouterr().out
+
+
 def test_hyper_parameters_come_from_the_registry(capsys):
     assert cli.main(["fit", "--loss", "nbdpo-symmetric", "--clip", "0.3", "--seeds", "1", *SMALL]) == 0
     assert "clip=0.3, symmetric=True" in capsys.readouterr().out

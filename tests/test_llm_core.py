@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tiny_llm import tiny_model, tiny_settings
 from transformers import LlamaConfig
 
-from gradlab.llm.data.batches import batch_at, collate, dealt, rows_of, steps_an_epoch
+from gradlab.llm.data.batches import batch_at, collate, dealt, lengths, rows_of, steps_an_epoch
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.heads import HeadNotice
@@ -33,7 +33,7 @@ from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.supervised_task import SupervisedTask
 from gradlab.llm.train.trained_model import scheduled
-from gradlab.losses import DPO, PAIR_LOSSES, LogisticLoss, PairLogps, pair_loss
+from gradlab.losses import DPO, PAIR_LOSSES, LogisticLoss, PairLogps, named_loss, pair_loss
 
 PAD = 2
 ROWS = [((0, 5, 7, 9), (4, 6, 1)), ((0, 8), (3, 3, 3, 9, 10, 1)), ((0, 11, 12, 13, 14, 15), (20, 1)), ((7,), (9,))]
@@ -361,6 +361,25 @@ def test_the_log_row_of_a_step_is_that_of_its_log_probabilities():
     expected = batch_row(task.loss, task.logps(pairs, by_side, task.train_ref))
     assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-6)
     assert set(row) - set(expected) == {"grad_norm"}
+
+
+def test_micro_batches_are_the_batches_of_a_loss_of_batches():
+    pairs, loss = encoded(5), named_loss("dr-dpo", beta=0.3)
+    task = task_of(pairs, loss)
+    row = task.gradient(policy_of(tiny_model(), batch=5, micro=2, sides_every=1), 1)
+    model = with_logps(tiny_model())
+    by_side = model(**collate(rows_of(pairs), PAD)).view(2, 5).T
+    parts = dealt(lengths(pairs), 2)
+    expected = sum(
+        loss(task.logps([pairs[place] for place in part], by_side[part], task.train_ref[part])).sum() for part in parts
+    )
+    (expected / 5).backward()
+    norm = torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None]).norm()
+    assert row["loss"] == pytest.approx(float(expected.detach()) / 5, rel=1e-6)
+    assert row["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert row["grad_split_error"] < 1e-4  # the sides' slopes are those of the micro-batches
+    whole = task.gradient(policy_of(tiny_model(), batch=5, micro=5, sides_every=0), 1)
+    assert whole["loss"] != pytest.approx(row["loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

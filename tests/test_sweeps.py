@@ -15,7 +15,7 @@ from gradlab import cli
 from gradlab.lab.fit import fit
 from gradlab.lab.policy import tabular_policy
 from gradlab.lab.world import gaussian_world
-from gradlab.losses import PAIR_LOSSES, pair_loss
+from gradlab.losses import PAIR_LOSSES, named_loss, pair_loss
 from gradlab.store.artifacts import load_frame, save_frame
 from gradlab.sweeps import sweep
 from gradlab.sweeps.settings_frame import check_settings, read_settings
@@ -54,6 +54,14 @@ def blocks_of_three(monkeypatch):
 
 def result(folder):
     return load_frame(folder / "runs.parquet")[0]
+
+
+def test_losses_of_batches_are_swept_with_their_numbers(tmp_path):
+    rows = [{"loss": "kto", "desirable_weight": weight, "prompts": 2, "responses": 3, "steps": 5} for weight in (1, 3)]
+    run_sweep(check_settings(pd.DataFrame(rows)), tmp_path, workers=1, progress=False)
+    kl = result(tmp_path)["kl"]
+    worlds, losses = gaussian_world(2, 3), [named_loss("kto", desirable_weight=weight) for weight in (1, 3)]
+    assert kl.tolist() == [fit(worlds, loss, steps=5, record=1).history["kl"].iloc[-1] for loss in losses]
 
 
 def test_a_grid_is_every_combination_and_grids_add_up(small):

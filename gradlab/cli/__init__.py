@@ -32,6 +32,7 @@ COMMANDS = (
     "demo",
     "losses",
     "atlas",
+    "workbench",
     "lab",
 )
 

@@ -82,7 +82,11 @@ class FitCommand:
 
         checks.count("seeds", self.seeds, least=1, most=_MOST_SEEDS)
         check_save(self.save)
-        hyper = {name: getattr(self, name) for name in hyper_parameters() if getattr(self, name, None) is not None}
+        hyper = {
+            name: getattr(self, name)
+            for name in hyper_parameters(batches=True)
+            if getattr(self, name, None) is not None
+        }
         loss = with_options(from_text(self.loss), hyper)
         names = ("utility", "sigma", "scale", "mask_rate", "mask_kind", "reference", "shift")
         world: dict[str, Any] = {name: getattr(self, name) for name in ("prompts", "responses", *names)}
@@ -133,7 +137,7 @@ def with_every_option() -> type[FitCommand]:
 
     options = [option_of(Training, name) for name in TRAINING]
     taken = {*TRAINING, *(field.name for field in dataclasses.fields(FitCommand))}
-    for name, (kind, losses, _) in hyper_parameters(taken).items():
+    for name, (kind, losses, _) in hyper_parameters(taken, batches=True).items():
         text = f"Hyper-parameter of {_owners(losses)}."
         annotation = Annotated[kind | None, tyro.conf.arg(help=text, help_behavior_hint="")]
         options.append((name, annotation, dataclasses.field(default=None, kw_only=True)))

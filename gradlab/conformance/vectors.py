@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gradlab.losses import PairLogps
+from gradlab.losses import PairLogps, slopes
+from gradlab.losses.registry import numbers_of
 
 FORMAT = 1
 FILE = Path(__file__).with_name(f"vectors-{FORMAT}.json")
@@ -50,3 +52,19 @@ def vector_pairs(dtype: torch.dtype = torch.float64) -> PairLogps:
     """Return the vectors' pairs, (pairs,) each, with lengths; all numbers are exact in float32 and float64."""
     columns = read_vectors()["pairs"]
     return PairLogps(*(torch.tensor(columns[name], dtype=dtype) for name in INPUTS))
+
+
+def vectors_of(loss: Any) -> dict[str, Any]:
+    """Return the content of a file as ``vectors-1.json`` for one loss of pairs: its value and slopes at every pair.
+
+    Numbers are as this machine computes them in float64, null where they are not finite.
+    """
+    pairs = vector_pairs()
+    parts = (loss(pairs), *slopes(loss, pairs))
+    numbers = {name: [_finite(number) for number in part.tolist()] for name, part in zip(NUMBERS, parts, strict=True)}
+    case = {"loss": loss.name, "hyper": numbers_of(loss), "equation": loss.equation, "presets": [], **numbers}
+    return {"gradlab_conformance": FORMAT, "about": ABOUT, "pairs": read_vectors()["pairs"], "cases": [case]}
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None

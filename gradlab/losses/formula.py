@@ -138,6 +138,14 @@ def made(name: str, expression: str, **hyper: float) -> KnownLoss:
     return _kind(name, " ".join(expression.split()), tuple(numbers.items()))()
 
 
+def free_names(expression: str) -> tuple[str, ...]:
+    """Return the names in a formula that need a number, in the order of their places; ValueError for no formula."""
+    tree = _parsed("this loss", expression)
+    names = (part for part in _parts(tree) if isinstance(part, ast.Name))
+    free = [part for part in names if part.id not in {*SIDES, *LENGTHS, *CONSTANTS}]
+    return tuple(dict.fromkeys(part.id for part in sorted(free, key=lambda part: part.col_offset)))
+
+
 class _NotANumber(ArithmeticError):
     """The reason why a part of a formula that is made of numbers alone has no finite value."""
 

@@ -119,16 +119,17 @@ def numbers_of(loss: PairLoss) -> dict[str, Any]:
     }
 
 
-def hyper_parameters(taken: Collection[str] = ()) -> dict[str, HyperParameter]:
+def hyper_parameters(taken: Collection[str] = (), *, batches: bool = False) -> dict[str, HyperParameter]:
     """Return every hyper-parameter in ``PAIR_LOSSES`` that a user sets, by name; menus are made of them.
 
     A hyper-parameter that a registered name settles, as nbdpo-symmetric settles ``symmetric``, is not among them.
 
-    taken  the other names in the menu. ValueError where a user's loss has a hyper-parameter of such a name.
+    taken    the other names in the menu. ValueError where a user's loss has a hyper-parameter of such a name.
+    batches  take those of ``BATCH_LOSSES``, too.
     """
     settled = {key for make in PAIR_LOSSES.values() if isinstance(make, partial) for key in make.keywords}
     parameters: dict[str, HyperParameter] = {}
-    for name, make in PAIR_LOSSES.items():
+    for name, make in {**PAIR_LOSSES, **(BATCH_LOSSES if batches else {})}.items():
         loss = make()
         kinds = get_type_hints(type(loss))
         for field in fields(loss):  # type: ignore[arg-type]

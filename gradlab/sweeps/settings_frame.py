@@ -21,7 +21,7 @@ from gradlab.checks import count, one_of, shown, toml_file
 from gradlab.lab.runs import Runs
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
-from gradlab.losses import PairLoss, hyper_parameters, is_own, pair_loss, registered_name
+from gradlab.losses import BatchLoss, PairLoss, hyper_parameters, is_own, named_loss, registered_name
 
 WORLD = {
     name: argument.default for name, argument in inspect.signature(gaussian_world).parameters.items() if name != "seed"
@@ -66,7 +66,7 @@ def with_own_losses(document: Mapping[str, Any]) -> dict[str, Any]:
 def setting_names() -> tuple[str, ...]:
     """Return the names that a setting may have: those of the training, the world, and every registered loss."""
     others = (*_TRAINING, *WORLD, "seed")
-    return ("loss", *hyper_parameters(taken=("loss", "seeds", *others)), *others)
+    return ("loss", *hyper_parameters(taken=("loss", "seeds", *others), batches=True), *others)
 
 
 def check_settings(settings: pd.DataFrame) -> pd.DataFrame:
@@ -103,10 +103,10 @@ def rows_of(settings: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield {str(name): value for name, value in zip(settings, values, strict=True) if not pd.isna(value)}
 
 
-def loss_of(given: Mapping[str, Any]) -> PairLoss:
+def loss_of(given: Mapping[str, Any]) -> PairLoss | BatchLoss:
     """Return the loss that the settings name."""
-    hyper = {name: given[name] for name in hyper_parameters() if name in given}
-    return pair_loss(given.get("loss", "dpo"), **hyper)
+    hyper = {name: given[name] for name in hyper_parameters(batches=True) if name in given}
+    return named_loss(given.get("loss", "dpo"), **hyper)
 
 
 def world_arguments(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from gradlab.experiments.contrasts import Contrast, Judged, Role, Scan, Unit, no
 from gradlab.experiments.experiment import Frames, Measurement
 from gradlab.experiments.frame_checks import check_rows
 from gradlab.experiments.outcomes import MASS, REWARD, Outcome
-from gradlab.experiments.questions import atlas_frames
+from gradlab.experiments.questions import atlas_elsewhere, atlas_frames
 from gradlab.experiments.questions.atlas_frames import method_of
+from gradlab.experiments.questions.atlas_groups import BALANCED, OPPOSITE, PAIRWISE, POINTWISE, variants
 from gradlab.experiments.questions.atlas_runs import ENDPOINTS, VALUES
 from gradlab.experiments.questions.frontier import overlap
 from gradlab.losses import PAIR_LOSSES, PairLogps, pair_loss, slopes
@@ -26,12 +27,6 @@ from gradlab.stats.equivalence import ALPHA, false_discoveries_controlled, holm,
 
 CELL = ["reference", "policy", "kl"]
 SETTING = ["reference", "policy"]
-# Exactly balanced by construction: π_w/π_l without its clip, and the link u = π/π_ref.
-BALANCED = {"ada-dpo unclipped": "AdaDPO without its clip", "f-dpo link u": "the link u"}
-OPPOSITE = "f-dpo forward KL"  # ρ = u_l/u_w: as far from balance as DPO, to the other side
-# The losses that arXiv 2502.01237 compares, by its two distinctions; it has ASFT, too, which no class here is.
-PAIRWISE = {"log-ratio": ("dpo", "ipo"), "other score": ("simpo", "orpo")}
-POINTWISE = ("nca", "cal-dpo", "apo-zero")
 KEPT = 0.95  # share of a prompt's steps in which winners must keep from falling
 _STEPS = Unit("points of the steps", 100, 1)
 
@@ -47,14 +42,14 @@ def verdict(frames: Frames) -> list[Judged]:
     A mean of several losses has a value where each of them has one. ``best`` is chosen on the seeds with odd numbers
     and judged on the others.
     """
-    ends, levels, band = (frames[name] for name in ("ends", "levels", "band"))
+    ends, levels, band, worlds = (frames[name] for name in ("ends", "levels", "band", "worlds"))
     check_rows(levels, ["loss", "preset", *CELL, "how", "seed"], VALUES)
     ends = ends.assign(method=method_of(ends)).dropna(subset=ENDPOINTS)
     levels = levels.assign(method=method_of(levels))
     pooled, at_ends = (levels[levels["how"] == how] for how in ("pooled", "ends"))
     return [
         *_balanced(pooled, at_ends), *_smaller_beta(ends), *_pairing(pooled, at_ends), *_none_beats(pooled, ends),
-        *_discopop(ends), *_band(band),
+        *_discopop(ends), *_band(band), *atlas_elsewhere.answers(worlds.assign(method=method_of(worlds))),
     ]  # fmt: skip
 
 
@@ -92,7 +87,7 @@ def _balanced(pooled: pd.DataFrame, at_ends: pd.DataFrame) -> list[Judged]:
                 label=words + (" (ends)" if how else ""), role="robustness", **_said(outcome, words, "DPO"),
             ))  # fmt: skip
     rows.append(_compared(
-        pooled, REWARD, "f-dpo link u", OPPOSITE, "reward at equal KL, the link u against forward KL's link, which "
+        pooled, REWARD, "link-u", OPPOSITE, "reward at equal KL, the link u against forward KL's link, which "
         "leans to the other side", claim=claim, label="forward KL's link", role="explains away",
         **_said(REWARD, "the link u", "forward KL's link"),
     ))  # fmt: skip
@@ -139,7 +134,7 @@ def _mean(levels: pd.DataFrame, members: Sequence[str], name: str) -> pd.DataFra
 
 
 def _pairing(pooled: pd.DataFrame, at_ends: pd.DataFrame) -> list[Judged]:
-    claim, words = "pairing-decides", {"pairwise": "pairwise losses", "pointwise": "pointwise losses"}
+    claim, words = "pairing-decides", {"pairwise": "a pairwise loss", "pointwise": "a pointwise loss"}
     rows = list[Judged]()
     for levels, how, role in ((pooled, "", "primary"), (at_ends, ", ends of training only", "robustness")):
         groups = _groups(levels)
@@ -190,11 +185,6 @@ def _two_effects(groups: pd.DataFrame) -> pd.DataFrame:
 
 
 # --- none beats DPO ---
-
-
-def variants() -> list[str]:
-    """Return the losses that could beat DPO: every registered loss of pairs but DPO and those that are ours."""
-    return [name for name, make in PAIR_LOSSES.items() if name != "dpo" and not make().source.startswith("ours")]
 
 
 def _none_beats(pooled: pd.DataFrame, ends: pd.DataFrame) -> list[Judged]:

@@ -18,27 +18,33 @@ import numpy as np
 import pandas as pd
 
 from gradlab.experiments.experiment import Settings, plain
-from gradlab.experiments.questions import atlas_band, atlas_runs
+from gradlab.experiments.questions import atlas_band, atlas_runs, atlas_worlds
 from gradlab.experiments.questions.atlas_runs import BASE, ENDPOINTS, KEYS, MATCHED, VALUES, VERSION, Method
+from gradlab.experiments.questions.atlas_worlds import WORLD
 from gradlab.store.artifacts import load_frame, load_manifest, make_way, remove_frames, save_frame
 from gradlab.store.files import remove_leftovers, write_whole
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import code_key, fingerprint
 
-FILES = {"ends": "data/atlas.parquet", "levels": "data/atlas-levels.parquet", "band": "data/atlas-band.parquet"}
+FILES = {
+    "ends": "data/atlas.parquet", "levels": "data/atlas-levels.parquet", "band": "data/atlas-band.parquet",
+    "worlds": "data/atlas-worlds.parquet",
+}  # fmt: skip
 ENDS = [*KEYS, *ENDPOINTS, "settled"]
 LEVELS = ["loss", "preset", "reference", "policy", "how", "kl", "seed", *VALUES]
 BAND = ["loss", "preset", "policy", "pairs", "seed", "inside", "inside_kept", "outside", "outside_kept"]
+WORLDS = ["loss", "preset", *WORLD, "seed", "beta", "kl", *atlas_worlds.VALUES]
 COMMAND = "make atlas"
 SAMPLED = 2  # seeds
 CLOSE = 1e-6  # of a number, relative to 1 and to itself: what another processor's rounding becomes in a training
 
 
 def settings_of(quick: bool) -> dict[str, Settings]:
-    """Return the settings of the runs and of the band, of a full or of a quick run."""
+    """Return the settings of the runs, of the band and of the drawn worlds, of a full or of a quick run."""
     return {
         "runs": {**atlas_runs.SETTINGS, **(atlas_runs.QUICK if quick else {})},
         "band": {**atlas_band.SETTINGS, **(atlas_band.QUICK if quick else {})},
+        "worlds": {**atlas_worlds.SETTINGS, **(atlas_worlds.QUICK if quick else {})},
     }
 
 
@@ -68,14 +74,14 @@ def bring_up_to_date(
         remove_frames(parts)
     made = _train(todo, settings_of(quick), parts, keys, workers)
     order = {method.name: place for place, method in enumerate(every)}
-    columns = {"ends": ENDS, "levels": LEVELS, "band": BAND}
+    columns = {"ends": ENDS, "levels": LEVELS, "band": BAND, "worlds": WORLDS}
     manifest = {"version": VERSION, "settings": plain(settings_of(quick)), "methods": keys, "quick": quick}
     for name, file in FILES.items():
         old = [rows for method, rows in former.get(name, {}).items() if method in kept]
         rows = pd.concat([*old, *made[name]], ignore_index=True)[columns[name]]
         place = [order[method] for method in method_of(rows)]
         ordered = rows.assign(place=place).sort_values("place", kind="stable").drop(columns="place")
-        measured = {value: "float32" for value in (*ENDPOINTS, "kl") if value in ordered}
+        measured = {value: "float32" for value in (*ENDPOINTS, "kl", "dose") if value in ordered}
         make_way(folder / file)
         save_frame(ordered.astype(measured).reset_index(drop=True), folder / file, manifest, overwrite=True)
     remove_frames(parts)
@@ -129,6 +135,7 @@ def _train(
         if method.is_of_pairs:
             for policy in band["policies"]:
                 first += [(method, "band", {**of_band, "policy": policy, "pairs": pairs}) for pairs in band["pairs"]]
+            first.append((method, "worlds", settings["worlds"]))
     parts = [_part(folder, keys, *each) for each in first]
     run_parts(_run, parts, label="atlas", workers=workers)
     done = [load_frame(part.file)[0] for part in parts]
@@ -141,9 +148,13 @@ def _train(
     further = [_part(folder, keys, *each) for each in second]
     run_parts(_run, further, label="atlas, factors", workers=workers)
     ends = [frame[frame["how"].isna()] for frame in grids] + [load_frame(part.file)[0] for part in further]
-    bands = [frame for (_, kind, _), frame in zip(first, done, strict=True) if kind == "band"]
+    bands, worlds = (
+        [frame for (_, kind, _), frame in zip(first, done, strict=True) if kind == wanted]
+        for wanted in ("band", "worlds")
+    )
     return {"ends": ends, "levels": [frame[frame["how"].notna()] for frame in grids],
-            "band": bands or [pd.DataFrame(columns=BAND)]}  # fmt: skip
+            "band": bands or [pd.DataFrame(columns=BAND)],
+            "worlds": worlds or [pd.DataFrame(columns=WORLDS)]}  # fmt: skip
 
 
 def _of_kind(parts: Iterable[tuple[Method, str, Settings]], kind: str) -> list[tuple[Method, str, Settings]]:
@@ -238,7 +249,8 @@ def _difference(frame: pd.DataFrame, method: Method, again: pd.DataFrame) -> flo
 
 
 _KINDS: dict[str, Callable[..., pd.DataFrame]] = {
-    "grid": atlas_runs.grid, "factors": atlas_runs.factors, "band": atlas_band.band, "sample": sample,
+    "grid": atlas_runs.grid, "factors": atlas_runs.factors, "band": atlas_band.band, "worlds": atlas_worlds.in_worlds,
+    "sample": sample,
 }  # fmt: skip
 
 

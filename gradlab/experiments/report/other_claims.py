@@ -7,7 +7,7 @@ quick run of nine losses.
 from __future__ import annotations
 
 from gradlab.experiments.outcomes import MASS, REWARD
-from gradlab.experiments.questions import atlas, atlas_band, atlas_runs
+from gradlab.experiments.questions import atlas, atlas_band, atlas_groups, atlas_runs, atlas_worlds, worlds_drawn
 from gradlab.experiments.questions.frontier import LEVELS
 from gradlab.experiments.report.claims import Claim
 
@@ -23,6 +23,11 @@ _AT_KL = (
     f"{len(_RUNS['betas'])} β from {min(_RUNS['betas']):g} to {max(_RUNS['betas']):g} and their checkpoints pooled"
 )
 _WITHIN = f"differences within ±{REWARD.margin:g} of the share of the reachable reward count as none"
+_ELSEWHERE = (
+    f" Transported: the same in {atlas_worlds.SETTINGS['worlds']} worlds with {atlas_worlds.SETTINGS['seeds']} seeds "
+    f"each, that a distribution draws: {worlds_drawn.WORDS.rpartition(';')[0]}; with β at "
+    f"{', '.join(f'{beta:g}' for beta in atlas_worlds.SETTINGS['betas'])}."
+)
 _LAB = "The paper is about language models; this is the lab, where the true utility is known."
 
 OTHERS: dict[str, Claim] = {
@@ -36,7 +41,8 @@ OTHERS: dict[str, Claim] = {
         "responses.",
         rule=f"Share of the reachable reward {_AT_KL}; two co-primaries, each loss against DPO; {_WITHIN}. What could "
         "explain the effect away: the link of forward KL, as far from balance as DPO, but to the other side. "
-        "Robustness: mass on unobserved responses, and ends of training alone.",
+        "Robustness: mass on unobserved responses, and ends of training alone."
+        f"{_ELSEWHERE}",
         changes="An interval of the average on the other side of 0 or within the margin.",
         measurements=("atlas",),
     ),
@@ -48,7 +54,8 @@ OTHERS: dict[str, Claim] = {
         predicted="true of reward, where DPO at β = ½ does better; for mass on unobserved responses nobody can say.",
         rule="Two co-primaries at the end of training, DPO at β = ½ against bDPO at β = 1: share of the reachable "
         f"reward (margin ±{REWARD.margin:g}) and mass on unobserved responses (±{MASS.margin:g}). Both *no practical "
-        "difference* and *holds* confirm. Context: bDPO's gain over DPO at β = 1.",
+        "difference* and *holds* confirm. Context: bDPO's gain over DPO at β = 1."
+        f"{_ELSEWHERE}",
         changes="bDPO at β = 1 ahead of DPO at β = ½ beyond the margin.",
         measurements=("atlas",),
     ),
@@ -58,15 +65,17 @@ OTHERS: dict[str, Claim] = {
         "not.",
         stated="Both halves of the statement, for language models.",
         ours="The groups are the paper's, but for ASFT, which no class here is: pairwise are "
-        f"{', '.join(atlas.PAIRWISE['log-ratio'])} (score: the log-ratio to the reference) and "
-        f"{', '.join(atlas.PAIRWISE['other score'])} (other scores), pointwise {', '.join(atlas.POINTWISE)}. Responses "
-        f"have one token, so averages over tokens play no part. {_LAB} {_CELLS}.",
+        f"{', '.join(atlas_groups.PAIRWISE['log-ratio'])} (score: the log-ratio to the reference) and "
+        f"{', '.join(atlas_groups.PAIRWISE['other score'])} (other scores), pointwise "
+        f"{', '.join(atlas_groups.POINTWISE)}. Responses have one token, so averages over tokens play no part. "
+        f"{_LAB} {_CELLS}.",
         predicted="no: at equal KL pairwise and pointwise losses differ by less than 2 points of the reachable reward, "
         "and the score changes as much.",
         rule=f"Share of the reachable reward {_AT_KL}, means over the losses of a group; primary: pairwise against "
         f"pointwise; {_WITHIN}. What could explain the effect away: the score, among pairwise losses. Pairing must "
         "change more than the score does, whichever score is ahead; so there are two rows. Robustness: ends of "
-        "training alone.",
+        "training alone."
+        f"{_ELSEWHERE}",
         changes="Another choice of losses for a group, in which the sign turns.",
         measurements=("atlas",),
     ),
@@ -80,9 +89,10 @@ OTHERS: dict[str, Claim] = {
         "false, since losses with an optimum stop before they fit the noise of labels.",
         rule="Two co-primaries, DPO against the loss that does best on the seeds with odd numbers, judged on the "
         f"others: at equal KL ({_AT_KL}); and at the end of training with each loss's best β of the grid or as "
-        f"published, which the odd seeds choose too, DPO's also. {_WITHIN}. Both *no practical difference* and *holds* "
-        "confirm. Context: how many losses beat DPO by more than the margin, Holm over losses, and at a false "
-        "discovery rate of 5%.",
+        f"published, which the odd seeds choose too, DPO's also ({_WITHIN}). Both *no practical difference* and "
+        "*holds* confirm. In drawn worlds, those with odd numbers choose. Context: how many losses beat DPO by more "
+        "than the margin, Holm over losses, and at a false discovery rate of 5%."
+        f"{_ELSEWHERE}",
         changes="A loss that beats DPO beyond the margin on seeds that did not choose it.",
         measurements=("atlas",),
     ),

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable, Sequence
 
-from gradlab.losses import LogisticLoss, PairLogps, PairLoss, differentiated, log_prob_ratio, slopes
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradlab.losses import BatchLoss, LogisticLoss, PairLogps, PairLoss, slopes
 
 QUANTILES = (0.1, 0.5, 0.9)  # of λ_w
 
 
-def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
+def in_batches(loss: BatchLoss, parts: Sequence[np.ndarray]) -> Callable[[PairLogps], Tensor]:
+    """Return the loss as a function of the pairs of several batches; parts are the places of each batch's pairs."""
+    parts = [part for part in parts if len(part)]
+    back = torch.as_tensor(np.argsort(np.concatenate(parts)))
+
+    def values(logps: PairLogps) -> Tensor:
+        sides = [side for side in vars(logps).values() if side is not None]
+        return torch.cat([loss(PairLogps(*(side[part] for side in sides))) for part in parts])[back]
+
+    return values
+
+
+def batch_row(
+    loss: PairLoss | BatchLoss, logps: PairLogps, values_of: Callable[[PairLogps], Tensor] | None = None
+) -> dict[str, float]:
     """Return those columns of a training log (``COLUMNS``) that follow from log-probabilities alone: means over pairs.
 
-    loss   its ``beta`` is the rewards' β, which is 1 for a loss without ``beta``.
-    logps  in any shape, precision and place; the computation is in float64 on the CPU, so that nothing of a pair is
-           lost at log π = −10⁶.
+    loss       its ``beta`` is the rewards' β, which is 1 for a loss without ``beta``.
+    logps      in any shape, precision and place; the computation is in float64 on the CPU, so that nothing of a pair is
+               lost at log π = −10⁶.
+    values_of  the loss as a function of flat pairs, where it is one of batches, see ``in_batches``.
 
     Only a ``LogisticLoss`` has ``margin``. λ_w is the winner's share in the slopes of the margin, or of the loss where
     there is no margin. A pair whose slopes are both 0 has no λ_w: the columns of λ_w and ``log_prob_ratio`` leave it
@@ -23,9 +42,11 @@ def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
     """
     logps = _flat(logps)
     win, lose = logps.win, logps.lose
-    values, outside = loss(logps), slopes(loss, logps)
-    margin = loss.margin(logps) if isinstance(loss, LogisticLoss) else None
-    inside = slopes(differentiated(loss), logps)
+    values_of = values_of or loss
+    values, outside = values_of(logps), slopes(values_of, logps)
+    margin, inside = None, outside
+    if isinstance(loss, LogisticLoss):
+        margin, inside = loss.margin(logps), slopes(loss.margin, logps)
     steep = (inside[0] != 0) | (inside[1] != 0)
     weight = (inside[0].abs() / (inside[0].abs() + inside[1].abs()))[steep]
     beta = getattr(loss, "beta", 1.0)
@@ -34,7 +55,7 @@ def batch_row(loss: PairLoss, logps: PairLogps) -> dict[str, float]:
         "loss": values, "reward_win": reward_win, "reward_lose": reward_lose, "reward_margin": reward_win - reward_lose,
         "margin": margin, "accuracy": (reward_win > reward_lose).double(), "logp_win": win, "logp_lose": lose,
         "win_weight": weight, "slope_win": outside[0], "slope_lose": outside[1],
-        "log_prob_ratio": log_prob_ratio(loss, logps)[steep],
+        "log_prob_ratio": (inside[0].abs().log() - inside[1].abs().log() + (lose - win))[steep],
     }  # fmt: skip
     row = {name: float(value.mean()) for name, value in columns.items() if value is not None and len(value)}
     if len(weight):

@@ -16,10 +16,10 @@ from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import dot
 from gradlab.llm.train.loop import Task, check_finite, described
-from gradlab.llm.train.measures import batch_row
+from gradlab.llm.train.measures import batch_row, in_batches
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
-from gradlab.losses import PairLogps, PairLoss, slopes
+from gradlab.losses import BatchLoss, PairLogps, PairLoss, slopes
 
 VALIDATED = ("loss", "reward_win", "reward_lose", "reward_margin", "accuracy", "logp_win", "logp_lose", "win_weight")
 Values = Callable[[Tensor, np.ndarray], Tensor]  # as ``PolicyModel.accumulate`` takes them
@@ -30,9 +30,11 @@ class PairTask(Task[PolicyModel]):
     """A task of the loop: pairs to train on, held-out pairs, the reference's log π of both (N, 2), and a loss.
 
     texts  the texts of the training pairs, for a person who looks at a failed batch.
+
+    The micro-batches of each process are the batches of a ``BatchLoss``, and as large ones of held-out pairs.
     """
 
-    loss: PairLoss
+    loss: PairLoss | BatchLoss
     train: Sequence[Encoded]
     train_ref: Tensor
     held_out: Sequence[Encoded]
@@ -49,6 +51,15 @@ class PairTask(Task[PolicyModel]):
         ref = ref.to(by_side)
         return PairLogps(
             by_side[:, 0], by_side[:, 1], ref[:, 0], ref[:, 1], *(tokens.to(by_side.device) for tokens in sides)
+        )
+
+    def values_of(self, pairs: Sequence[Encoded], micro: int, processes: int) -> Callable[[PairLogps], Tensor]:
+        """Return the loss as a function of these pairs, which so many processes take in micro-batches."""
+        if not isinstance(self.loss, BatchLoss):
+            return self.loss
+        tokens = lengths(pairs)
+        return in_batches(
+            self.loss, [part for rank in range(processes) for part in dealt(tokens, micro, rank, processes)]
         )
 
     def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
@@ -72,11 +83,12 @@ class PairTask(Task[PolicyModel]):
         by_side = run(lambda logps, at: self.loss(self.logps([pairs[i] for i in at], logps.T, ref[at])))
         logps = self.logps(pairs, by_side, ref)
         check_finite("log π", by_side, step, index)
-        row = batch_row(self.loss, logps)
+        values_of = self.values_of(pairs, settings.micro, policy.group.size)
+        row = batch_row(self.loss, logps, values_of)
         row["grad_norm"] = policy.norm()
         check_finite("the gradient", torch.tensor(row["grad_norm"]), step, index)
         if settings.log.sides_every and (step - 1) % settings.log.sides_every == 0:
-            row |= self.sides(policy, run_side, torch.stack(slopes(self.loss, logps), 1))
+            row |= self.sides(policy, run_side, torch.stack(slopes(values_of, logps), 1))
         return row
 
     def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
@@ -122,5 +134,6 @@ class PairTask(Task[PolicyModel]):
             logps = score(
                 policy, side_rows(self.held_out), policy.group, pad=policy.pad, micro=2 * policy.settings.micro
             )
-        row = batch_row(self.loss, self.logps(self.held_out, logps.view(-1, 2), self.held_out_ref))
+        values_of = self.values_of(self.held_out, policy.settings.micro, 1)
+        row = batch_row(self.loss, self.logps(self.held_out, logps.view(-1, 2), self.held_out_ref), values_of)
         return {f"validation_{name}": row[name] for name in VALIDATED if name in row}

@@ -17,7 +17,7 @@ from gradlab.llm.data.pair_forms import CHOICES
 from gradlab.llm.data.template_dates import check_date
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
-from gradlab.losses import PAIR_LOSSES, PairLoss, from_text, hyper_parameters, is_own
+from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, PairLoss, from_text, hyper_parameters, is_own
 
 PPO = "ppo"
 _FOLDERS = ("sft", "reference", PPO, "cache")  # a run's folders that a user's loss must not take
@@ -217,7 +217,8 @@ class Settings:
     batch: int = 64
     """Pairs per step, over all processes."""
     micro: int = 4
-    """Pairs that one process holds at a time; without dropout the numbers depend on it by rounding only."""
+    """Pairs that one process holds at a time; without dropout the numbers depend on it by rounding only. But a loss of
+    batches, such as `kto`, takes just these pairs as its batch."""
 
     # The model and the machines.
     precision: Literal["fp32", "bf16"] = "bf16"
@@ -263,14 +264,15 @@ class Settings:
         between("lora.dropout", self.lora.dropout, 0, 1, open_high=True)
         if self.steps is not None:
             count("steps", self.steps, 1)
+        known = (*PAIR_LOSSES, *BATCH_LOSSES)
         for text in self.loss:
-            if text.partition(":")[0] not in PAIR_LOSSES and not is_own(text):
-                one_of("loss", text, (*PAIR_LOSSES, PPO))
+            if text.partition(":")[0] not in known and not is_own(text):
+                one_of("loss", text, (*known, PPO))
         names = self.names
         if not names or len(set(names)) < len(names):
             raise ValueError(f"loss must name one or more losses, each once, got {' '.join(self.loss) or 'none'}")
         for name in names:
-            if name in PAIR_LOSSES and name in _FOLDERS:
+            if name in known and name in _FOLDERS:
                 raise ValueError(
                     f"loss must have another name than {', '.join(_FOLDERS)}, parts of a run, got {name!r}"
                 )
@@ -334,7 +336,7 @@ class Settings:
     def _check_hyper(self) -> None:
         """Raise ValueError for a hyper-parameter that is set and that no loss of the run has."""
         for name in self._hyper():
-            known = hyper_parameters()[name].defaults
+            known = hyper_parameters(batches=True)[name].defaults
             if not set(known) & set(self.names):
                 raise ValueError(
                     f"hyper must belong to a loss of the run, {', '.join(self.names)}; got {name}, which belongs to "
@@ -342,7 +344,7 @@ class Settings:
                 )
 
     def _hyper(self) -> dict[str, Any]:
-        menu = {name: parameter for name, parameter in hyper_parameters().items() if name != "beta"}
+        menu = {name: of for name, of in hyper_parameters(batches=True).items() if name != "beta"}
         values = {}
         for text in self.hyper:
             name, equals, value = text.partition("=")

@@ -35,7 +35,7 @@ from gradlab.llm.train.run_settings import PPO, Settings
 from gradlab.llm.train.stage_log import ENDED
 from gradlab.llm.train.start_model import start_model
 from gradlab.llm.train.supervised_task import SupervisedTask
-from gradlab.losses import DPO, PairLoss, facts_of
+from gradlab.losses import DPO, BatchLoss, PairLoss, facts_of
 from gradlab.losses.registry import definition, users_losses
 from gradlab.store.files import sync
 from gradlab.store.provenance import fingerprint
@@ -167,7 +167,7 @@ class Stage(ABC):
             "steps": self.steps, "learning_rate": self.rate, "loss": repr(self.loss),
             "data": self.run.data.fingerprint, "start": hashes[self.start],
             "reference": hashes[self.reference] if self.reference else None, **{name: flat[name] for name in _COMMON},
-            **self.own_definition(),
+            **({"micro": flat["micro"]} if isinstance(self.loss, BatchLoss) else {}), **self.own_definition(),
         }  # fmt: skip
 
     def own_definition(self) -> dict[str, str]:
