@@ -51,6 +51,17 @@ def largest_slope(loss, world=WORLDS[1]):
     return max(side.abs().max().item() for side in slopes(loss, PairLogps(*sides)))
 
 
+KINKED = ("bpo", "dpop", "minor-dpo")  # at the reference, where rounding would choose between two slopes
+
+
+def beside_the_kink(loss):
+    """Where trainings on WORLDS start: at the reference, or elsewhere if the loss has a kink there."""
+    if getattr(loss, "name", "") not in KINKED:
+        return {}
+    noise = torch.randn(len(WORLDS), *WORLDS[0].utility.shape, generator=torch.Generator().manual_seed(0))
+    return {"start": noise.double().log_softmax(-1)}
+
+
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     """As in a new process, with nothing on disk and nothing said."""
@@ -85,9 +96,10 @@ def test_fused_and_eager_agree_in_probabilities(name, kind):
     loss, (policy, optimizer), steep = LOSSES[name], kind.split(), max(largest_slope(LOSSES[name]), 1.0)
     rate = 0.01 if optimizer == "adam" else 0.5 / steep  # at larger ones, steps overshoot and amplify rounding
     fused, eager = both(
-        WORLDS, loss, policy=POLICIES[policy], optimizer=optimizer, learning_rate=rate, steps=200, record=5
-    )
-    assert (fused.logp.exp() - fused.policies[0].exp()).abs().max() > 0.01  # it went somewhere
+        WORLDS, loss, policy=POLICIES[policy], optimizer=optimizer, learning_rate=rate, steps=200, record=5,
+        **beside_the_kink(loss),
+    )  # fmt: skip
+    assert (fused.logp.exp() - fused.policies[0].exp()).abs().max() > 0.005  # it went somewhere
     kinks = isinstance(loss, (Lopsided, SquaredMargin))
     assert gap(fused, eager) < (ADAM * steep if optimizer == "adam" or kinks else 1e-10)
 
@@ -103,7 +115,8 @@ def test_they_agree_on_the_papers_grid(loss):
 def test_they_agree_on_finite_data(loss, labels):
     rate = 0.37 / max(largest_slope(loss), 1.0)
     settings = {"pairs": 9, "labels": labels, "seed": [3, 4, 5, 6], "learning_rate": rate, "optimizer": "gd"}
-    assert gap(*both(WORLDS, loss, steps=50, record=5, **settings)) < 1e-10
+    steps = 10 if loss.name == "ddro" else 50  # then it meets its wall, and steps of a million
+    assert gap(*both(WORLDS, loss, steps=steps, record=5, **settings, **beside_the_kink(loss))) < 1e-10
 
 
 @pytest.mark.parametrize("name", ["dpo", "nbdpo"])
@@ -126,11 +139,13 @@ def test_they_agree_where_log_probabilities_are_extreme():
 @every_loss_in_turn(PAIR_LOSSES, *POLICIES)
 def test_single_precision_is_double_precision_rounded(name, kind):
     loss, settings = PAIR_LOSSES[name](), {"policy": POLICIES[kind], "steps": 200, "record": 5, "engine": "fused"}
+    settings |= beside_the_kink(loss)
     single, double = (fit(WORLDS, loss, dtype=dtype, **settings) for dtype in (torch.float32, torch.float64))
     assert single.policies.dtype == torch.float32
     # Where the slopes cancel at the reference, or but for the square of βh there, rounding makes a step of Adam: its
     # rate, 0.01 of the logit of a response out of all pairs, whose probability is a tenth or so.
-    assert gap(single, double) < 1e-3
+    # Slopes of 1 have ten times the rounding of those of β = 0.1, and beside it Adam's ε of 1e-8 is nothing.
+    assert gap(single, double) < (1e-3 if largest_slope(loss) < 0.99 else 0.02)
 
 
 def test_where_slopes_cancel_nothing_is_left_for_adam_to_blow_up():

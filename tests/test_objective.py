@@ -95,6 +95,8 @@ def test_what_takes_no_part_gets_no_gradient(loss, world, weights):
 @every_logistic_loss
 @every_case
 def test_under_a_logistic_loss_whatever_takes_part_gets_a_gradient(loss, world, weights):
+    if loss.name in ("bpo", "minor-dpo"):
+        pytest.skip("one side of a pair may have no slope")
     columns = to_columns(some_policy(1, *world.utility.shape), "cpu", torch.float64)
     gradient = objective_of(loss, weights, world).gradient(columns)
     paired = torch.as_tensor(weights.sum(1) + weights.sum(2) > 0)
