@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradlab.atlas import pairs
 from gradlab.checks import shown
+from gradlab.lab.descent import steady
 from gradlab.losses import BatchLoss, PairLogps, PairLoss, differentiated, slopes
 from gradlab.losses.registry import measured_start
 
@@ -64,17 +65,20 @@ class Measured:
     loss: PairLoss | BatchLoss
 
     @functools.cached_property
+    @steady("cpu")
     def start(self) -> float | None:
         """The loss at π = π_ref; None where it differs from pair to pair."""
         return measured_start(self._value)  # type: ignore[arg-type]
 
     @functools.cached_property
+    @steady("cpu")
     def start_slopes(self) -> tuple[float, float]:
         """∂L/∂log π_w and ∂L/∂log π_l at π = π_ref, for two responses of 100 tokens with one nat per token."""
         win, lose = slopes(self._value, pairs.at_reference())
         return float(win), float(lose)
 
     @functools.cached_property
+    @steady("cpu")
     def signs(self) -> tuple[bool, bool]:
         """Whether descent lowers log π_w for some pair, and whether it raises log π_l for some pair."""
         found = [_moves(self._value, part) for part in pairs.everywhere()]
@@ -92,6 +96,7 @@ class Measured:
         return self.signs[1]
 
     @functools.cached_property
+    @steady("cpu")
     def bounds(self) -> tuple[bool, bool]:
         """Whether the loss has a lower, and an upper bound: its extremes at |h| up to 10⁴, 10⁵ and 10⁶ nats settle."""
         values = [torch.cat([self._value(part) for part in pairs.extreme(10.0**power)]) for power in (4, 5, 6)]
@@ -105,17 +110,20 @@ class Measured:
         return bounded_in_words(*self.bounds)
 
     @functools.cached_property
+    @steady("cpu")
     def optimum(self) -> Optimum | None:
         """Where the loss is least, found by search; None where it is least nowhere at finite log-probabilities."""
         return _optimum(self._value)
 
     @functools.cached_property
+    @steady("cpu")
     def weight_range(self) -> tuple[float, float]:
         """The least and the largest λ_w = |∂_w|/(|∂_w| + |∂_l|) among the pairs that are searched; NaN without any."""
         ends = [_weights(self._slopes(part)) for part in pairs.everywhere()]
         every = torch.cat(ends)
         return (float(every.min()), float(every.max())) if len(every) else (math.nan, math.nan)
 
+    @steady("cpu")
     def log_ratio(self, grid: pairs.Grid | None = None) -> np.ndarray:
         """Return log ρ = log|∂L/∂log π_w| − log|∂L/∂log π_l| on a grid, (R, C); default: the lab's over (π_w, π_l).
 
@@ -125,6 +133,7 @@ class Measured:
         win, lose = self._slopes(grid.pairs)
         return torch.where(grid.possible, win.abs().log() - lose.abs().log(), math.nan).numpy()
 
+    @steady("cpu")
     def moves(self, grid: pairs.Grid | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return where descent pushes log π_w and log π_l on a grid, each (R, C): 1 up, −1 down, 0 nowhere.
 
@@ -134,6 +143,7 @@ class Measured:
         win, lose = (torch.where(grid.possible, side.double(), math.nan) for side in _moves(self._value, grid.pairs))
         return win.numpy(), lose.numpy()
 
+    @steady("cpu")
     def field(self, cells: int = 10) -> Field:
         """Return a step of descent over (π_w, π_l), at the middles of ``cells`` × ``cells`` squares."""
         grid = pairs.by_probability(cells, log=False)

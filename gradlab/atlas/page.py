@@ -110,7 +110,6 @@ def _stamped(stamp: Path) -> dict[str, str]:
 
 def page(losses: Sequence[Known], rows: pd.DataFrame) -> str:
     """Return ATLAS.md. ``rows``: the table of these losses."""
-    by_key = rows.set_index("key", drop=False)
     lines = [
         "# The atlas of preference losses", "",
         f"{len(losses)} losses, each measured in the same way from its values and slopes, with the numbers that its"
@@ -121,11 +120,11 @@ def page(losses: Sequence[Known], rows: pd.DataFrame) -> str:
         "", "## How to read the pictures", "", *_reading(rows),
     ]  # fmt: skip
     family = None
-    for loss in losses:
+    for place, loss in enumerate(losses):
         if family_of(loss) != family:
             family = family_of(loss)
             lines += ["", f"## Family: {family}"]
-        lines += ["", *_section(loss, by_key.loc[loss.name].squeeze())]
+        lines += ["", *_section(loss, rows.iloc[place])]
     lines += ["", "## Where papers and code disagree", "", *_disagreements(losses)]
     return "\n".join(lines) + "\n"
 
