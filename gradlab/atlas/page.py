@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,21 @@ TOKENS = 200  # length of the answers for which conventions are converted
 WRITTEN = "Written by `make figures`"
 
 
-def write(folder: Path, trained: pd.DataFrame | Path | None = None, *, fresh: bool = False) -> list[Path]:
+def write(
+    folder: Path, trained: pd.DataFrame | Path | None = None, *, note: str = "", fresh: bool = False
+) -> list[Path]:
     """Write ATLAS.md, atlas.csv and, where they are not current, the pictures; return the pictures that were drawn.
 
     folder   that of the figures; the pictures go into ``atlas`` in it.
     trained  trainings, see ``table``, or their file; None: the page has what is measured, and no trainings.
+    note     a line below the page's title, such as that this is only a quick run.
     fresh    draw all pictures again.
     """
     frame = None if trained is None else trainings(trained)
     losses = registered()
     drawn = _draw(losses, frame, folder, fresh)
     rows = table(losses, frame)
-    write_whole({folder / PAGE: page(losses, rows), folder / CSV: as_csv(rows)})
+    write_whole({folder / PAGE: page(losses, rows, note), folder / CSV: as_csv(rows)})
     return drawn
 
 
@@ -61,14 +64,19 @@ def as_csv(rows: pd.DataFrame) -> str:
     return csv_text(rows[[*FIRST, *rest]])
 
 
-def pictures_of(losses: Iterable[Known]) -> list[str]:
-    """Return the names of the pictures' files."""
-    return [f"{name}.png" for name in (HOW, *(loss.name for loss in losses))]
+def files(folder: Path) -> list[Path]:
+    """Return the files that ``write`` writes into a folder."""
+    names = (HOW, *(loss.name for loss in registered()))
+    return [folder / PAGE, folder / CSV, _stamp(folder), *(folder / PICTURES / f"{name}.png" for name in names)]
+
+
+def _stamp(folder: Path) -> Path:
+    return folder / "data" / "atlas-page.figures.json"
 
 
 def _draw(losses: Sequence[Known], trained: pd.DataFrame | None, folder: Path, fresh: bool) -> list[Path]:
     """Draw what is not current: a picture depends on the loss, its trainings, the sources and the library."""
-    stamp = folder / "data" / "atlas.figures.json"
+    stamp = _stamp(folder)
     code = fingerprint(module_hash(multiples.__name__), versions(["matplotlib"]))
     keys = {loss.name: fingerprint(code, repr(loss), _part(trained, loss.name)) for loss in losses} | {HOW: code}
     former = _stamped(stamp)
@@ -108,10 +116,10 @@ def _stamped(stamp: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def page(losses: Sequence[Known], rows: pd.DataFrame) -> str:
-    """Return ATLAS.md. ``rows``: the table of these losses."""
+def page(losses: Sequence[Known], rows: pd.DataFrame, note: str = "") -> str:
+    """Return ATLAS.md. ``rows``: the table of these losses; ``note``: a line below the title."""
     lines = [
-        "# The atlas of preference losses", "",
+        "# The atlas of preference losses", "", *([note, ""] if note else []),
         f"{len(losses)} losses, each measured in the same way from its values and slopes, with the numbers that its"
         f" source sets. `gradlab atlas` prints the rows, [{CSV}]({CSV}) has them, and"
         f' `gl.atlas.compare(["dpo", "ipo"])` puts losses beside each other in a notebook. {WRITTEN}; do not edit.',

@@ -12,6 +12,7 @@ from typing import Any
 from joblib import delayed
 from tqdm import tqdm
 
+from gradlab.atlas import page as atlas_page
 from gradlab.checks import one_of, output_folder, resolved
 from gradlab.console import say
 from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery
@@ -37,7 +38,7 @@ def make_figures(
     names    of experiments; "atlas" trains what the atlas of losses lacks, which takes minutes. Left out, the atlas is
              only drawn, and a sample of its runs is checked where a source has changed.
     folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md, PAPER.md and claims.csv
-             (the report), and data/ (frames and manifests).
+             (the report), ATLAS.md, atlas.csv and atlas/ (the losses), and data/ (frames and manifests).
     quick    fewer seeds and steps, marked so on every figure, in ``folder``/quick.
     fresh    do everything again, also what is not stale.
     workers  processes; left out: one per core. The numbers do not depend on it.
@@ -72,8 +73,9 @@ def make_figures(
     if not names:
         for fault in atlas_frames.check_sample(folder, fresh=fresh, workers=workers):
             say(f"gradlab: figures/{atlas_frames.FILES['ends']}: {fault}", file=sys.stderr)
+    of_losses = _write_atlas(folder, quick=quick, fresh=fresh) if ATLAS in names or not (names or quick) else []
     _write_pages(folder, quick=quick)
-    return [file for files in (*drawn.values(), *measured.values()) for file in files]
+    return [*(file for files in (*drawn.values(), *measured.values()) for file in files), *of_losses]
 
 
 def _refuse_others(folder: Path) -> None:
@@ -93,6 +95,8 @@ def _written(folder: Path) -> Iterator[tuple[Path, bool]]:
     for page in ("README.md", "CLAIMS.md", "METHODS.md", "PAPER.md"):
         yield folder / page, is_marked(folder / page, "Written by `make figures`")
     yield folder / saved.REPORT, (folder / "CLAIMS.md").exists()  # written with it
+    for file in atlas_page.files(folder):
+        yield file, is_marked(folder / atlas_page.PAGE, "Written by `make figures`")
     for name, experiment in EXPERIMENTS.items():
         frame = frames.frame_path(experiment, folder / "data")
         ours = our_manifest(frame) is not None
@@ -120,6 +124,17 @@ def _draw(names: Sequence[str], folder: Path, quick: bool, workers: int | None) 
 
 def _draw_one(name: str, folder: Path, quick: bool) -> list[Path]:
     return gallery.draw(EXPERIMENTS[name], folder, quick=quick)
+
+
+def _write_atlas(folder: Path, *, quick: bool, fresh: bool) -> list[Path]:
+    """Write the atlas of losses, with its trainings where there are some; return the pictures that were drawn."""
+    trained = folder / atlas_frames.FILES["ends"]
+    note = gallery.QUICK_MARK if quick else ""
+    drawn = atlas_page.write(folder, trained if trained.exists() else None, note=note, fresh=fresh)
+    say(
+        f"{ATLAS:>16}: {folder / atlas_page.PAGE}, {f'{len(drawn)} pictures drawn' if drawn else 'pictures up to date'}"
+    )
+    return drawn
 
 
 def _write_pages(folder: Path, *, quick: bool) -> None:
