@@ -19,7 +19,6 @@ from gradlab.losses.registry import measured_start
 
 _Value = Callable[[PairLogps], Tensor]
 _TIE = 1e-9  # values that differ by less, relative to 1 + |value|, count as equal
-_SIGN = 1e-12  # slopes below this share of the other side's, or of the largest one, are rounding
 
 
 @dataclass(frozen=True)
@@ -180,10 +179,9 @@ def _alone(loss: BatchLoss, logps: PairLogps) -> Tensor:
 
 
 def _moves(value: _Value, logps: PairLogps) -> tuple[Tensor, Tensor]:
-    """Return the signs of −∂L/∂log π_w and −∂L/∂log π_l; a slope that is rounding of the larger ones has sign 0."""
+    """Return the signs of −∂L/∂log π_w and −∂L/∂log π_l: 0 where there is no slope, or one below what float64 holds."""
     win, lose = slopes(value, logps)
-    least = _SIGN * torch.maximum(win.abs(), lose.abs())
-    return tuple(-torch.where(side.abs() > least, side, 0.0).sign() for side in (win, lose))  # type: ignore[return-value]
+    return -win.sign(), -lose.sign()
 
 
 def _weights(sides: tuple[Tensor, Tensor]) -> Tensor:

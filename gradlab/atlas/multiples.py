@@ -7,6 +7,7 @@ from dataclasses import replace
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
 
 from gradlab.atlas import pictures
 from gradlab.atlas.measure import Measured
@@ -42,6 +43,8 @@ def row(seen: Measured, trained: pd.DataFrame | None) -> Figure:
                 set_ticks(axes.yaxis, _TICKS[at])
             axes.set_title(typeset(title), loc="left", fontsize=8, pad=4)
             axes.xaxis.labelpad = axes.yaxis.labelpad = 1
+            for arrows in axes.findobj(Quiver):
+                arrows.scale, arrows.width = arrows.scale / 1.5, 2.4  # type: ignore[attr-defined]
             for line in axes.get_lines():
                 line.set_markersize(min(line.get_markersize(), 6))
     return figure
