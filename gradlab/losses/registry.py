@@ -292,7 +292,7 @@ def facts_of(loss: PairLoss) -> dict[str, Any]:
 _DEFAULTS: dict[str, Callable[[Any], Any]] = {
     "label": lambda loss: loss.name,
     "start_value": measured_start,
-    "start_equation": lambda loss: "ln 2" if loss.start_value == math.log(2) else "",
+    "start_equation": lambda loss: "ln 2" if getattr(loss, "start_value", None) == math.log(2) else "",
     "weight_range": lambda loss: (0.0, 1.0),
     "constant_weight": lambda loss: loss.weight_range[0] == loss.weight_range[1],
     "logistic": lambda loss: isinstance(loss, LogisticLoss),
