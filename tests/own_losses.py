@@ -54,4 +54,23 @@ LOGISTIC_LOSSES = {name: loss for name, loss in EVERY_LOSS.items() if isinstance
 
 # What every PairLoss owes, kinks and slopes of zero allowed; and what −log σ(m) owes beyond that.
 every_loss = pytest.mark.parametrize("loss", EVERY_LOSS.values(), ids=EVERY_LOSS)
+# For dear tests, which run over all losses in the slow tier alone, and elsewhere over one for each structure.
+SOME = (
+    "dpo",  # antisymmetric
+    "cdpo",  # a function of the margin, and not antisymmetric
+    "nbdpo",  # its weight depends on the policy, and is clipped
+    "nca",  # pointwise
+    "hinge",  # with a kink, beyond which no slope is left
+    "sigmoid-norm",  # of lengths
+    "simpo",  # of lengths, and without a reference
+    "README's lopsided",  # a user's own
+)
+
+
+def _by_tier(values):
+    return [pytest.param(value, id=name, marks=() if name in SOME else pytest.mark.slow) for name, value in values]
+
+
+dear_every_loss = pytest.mark.parametrize("loss", _by_tier(EVERY_LOSS.items()))
+dear_every_name = pytest.mark.parametrize("name", _by_tier((name, name) for name in PAIR_LOSSES))
 every_logistic_loss = pytest.mark.parametrize("loss", LOGISTIC_LOSSES.values(), ids=LOGISTIC_LOSSES)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from own_losses import dear_every_name
 
 from gradlab import cli
 from gradlab.cli import figures_command, fit_command, lab_command, options
@@ -49,7 +50,7 @@ def test_one_seed_has_no_deviation(capsys):
     assert "±" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", PAIR_LOSSES)
+@dear_every_name
 def test_every_registered_loss_can_be_fitted(name, capsys):
     assert cli.main(["fit", "--loss", name, "--seeds", "1", *SMALL]) == 0
     assert repr(pair_loss(name)) in capsys.readouterr().out

@@ -127,7 +127,7 @@ def test_a_page_is_told_of_whole_numbers_in_fields_of_real_numbers(loss):
         ("dpo", "losses must be a list of two to six"),
         (["dpo", DPO], "losses must be names or losses such as DPO"),
         (["dpo", 3], "losses must be names or losses such as DPO"),
-        (["dpo", "simpo"], "loss_b must be one of dpo, cdpo"),
+        (["dpo", "no-such-loss"], "loss_b must be one of dpo, cdpo"),
         (["dpo", DPO(1e9)], r"beta_b must be finite and lie in \[0.001, 100\]"),
         (["dpo", Forked()], "losses must be ones that a page can compute; forked is not: "),
         (["dpo", Dealt()], "losses must be ones that a page can compute; dealt is not: its pairs take numbers of"),
@@ -195,7 +195,7 @@ def test_kernels_are_made_when_the_page_asks_for_them():
     expected = training_kernel(Lopsided(0.5), Training(policy="free", dtype="float32"), general=True)
     assert content == {"record": expected.record()}
     with pytest.raises(ValueError, match="loss must be one of dpo"):
-        explorer._answer({**asked, "loss": "simpo"})
+        explorer._answer({**asked, "loss": "no-such-loss"})
     explorer.close()
 
 

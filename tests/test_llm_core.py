@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from own_losses import dear_every_name
 from torch import nn
 
 pytest.importorskip("transformers")
@@ -33,7 +34,7 @@ from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.supervised_task import SupervisedTask
 from gradlab.llm.train.trained_model import scheduled
-from gradlab.losses import DPO, PAIR_LOSSES, LogisticLoss, PairLogps, named_loss, pair_loss
+from gradlab.losses import DPO, LogisticLoss, PairLogps, named_loss, pair_loss
 
 PAD = 2
 ROWS = [((0, 5, 7, 9), (4, 6, 1)), ((0, 8), (3, 3, 3, 9, 10, 1)), ((0, 11, 12, 13, 14, 15), (20, 1)), ((7,), (9,))]
@@ -97,7 +98,7 @@ def one_token_pairs():
     return [Encoded((0, x), (win,), (lose,)) for x, win, lose in pairs], torch.tensor(pairs).T
 
 
-@pytest.mark.parametrize("name", PAIR_LOSSES)
+@dear_every_name
 def test_a_model_of_one_token_has_the_loss_and_the_gradient_of_the_table(name):
     encoded_pairs, (x, win, lose) = one_token_pairs()
     model, loss = Table(7), pair_loss(name)

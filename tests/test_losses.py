@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from own_losses import EVERY_LOSS, every_logistic_loss, every_loss
+from own_losses import EVERY_LOSS, dear_every_loss, every_logistic_loss, every_loss
 from rounding import rounding
 
 from gradlab.losses import (
@@ -226,7 +226,7 @@ def test_the_closed_form_slope_is_autograds():
 # --- identities of the theory, by number ---
 
 
-@every_loss
+@dear_every_loss
 @given(logps=pairs_of(st.floats(-12, -1e-2)))
 @PROPERTY
 def test_identity_1_prob_ratio_is_logp_ratio_times_odds(loss, logps):

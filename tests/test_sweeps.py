@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from own_losses import dear_every_name
 
 from gradlab import cli
 from gradlab.lab.fit import fit
 from gradlab.lab.policy import tabular_policy
 from gradlab.lab.world import gaussian_world
-from gradlab.losses import PAIR_LOSSES, named_loss, pair_loss
+from gradlab.losses import named_loss, pair_loss
 from gradlab.store.artifacts import load_frame, save_frame
 from gradlab.sweeps import sweep
 from gradlab.sweeps.settings_frame import check_settings, read_settings
@@ -104,7 +105,7 @@ def test_every_run_is_what_fit_gives_for_its_settings(small, tmp_path):
         assert pd.isna(row["error"])
 
 
-@pytest.mark.parametrize("name", PAIR_LOSSES)
+@dear_every_name
 def test_every_registered_loss_can_be_swept(name, tmp_path):
     settings = pd.DataFrame({"loss": [name], "prompts": 2, "responses": 4, "steps": 3})
     assert len(pd.read_parquet(run_sweep(settings, tmp_path, progress=False))) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_losses import EVERY_LOSS, Lopsided, SquaredMargin, every_loss
+from own_losses import EVERY_LOSS, Lopsided, SquaredMargin, dear_every_loss, every_loss
 
 from gradlab.lab import metrics, runs
 from gradlab.lab.descent import recorded_steps
@@ -59,7 +59,7 @@ def naive_fit(world, loss, policy, optimizer, learning_rate, steps, weights, sta
     return log_policy(policy, theta, start).detach()
 
 
-@every_loss
+@dear_every_loss
 @every_policy
 @pytest.mark.parametrize(("optimizer", "learning_rate"), [("adam", 0.1), ("gd", 2.0)])
 @pytest.mark.parametrize("pairs", [None, 9])
@@ -97,7 +97,7 @@ def assert_batch_is_its_runs(worlds, loss, **settings):
         assert rows.equals(alone.history.drop(columns="run"))
 
 
-@every_loss
+@dear_every_loss
 @every_policy
 @every_dtype
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)

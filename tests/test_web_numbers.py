@@ -42,8 +42,14 @@ PAIR = """
 """
 
 
+def chosen_in(states):
+    """The names of all losses that the menus of these states are set to."""
+    return {value: None for state in states for name, value in state.items() if name.startswith("loss_")}
+
+
 def pairs_in_node(states):
-    losses = [{**facts_of(make()), "slopes": kernel_of(make(), "slopes")} for make in PAIR_LOSSES.values()]
+    chosen = [PAIR_LOSSES[name]() for name in chosen_in(states)]
+    losses = [{**facts_of(loss), "slopes": kernel_of(loss, "slopes")} for loss in chosen]
     return with_bundle(PAIR, {"states": states, "losses": losses, "template": PairExplorer.template})
 
 
@@ -151,7 +157,7 @@ def test_trainings_are_those_of_the_explorer_in_python_or_refused_by_both():
     states = [drawn_training(grid, rng) for _ in range(20)]
     own = [key for key, one in grid.controls.items() if key != "count" and not one.part]
     asked = [{"state": state, "settings": {key: state[key] for key in own}} for state in states]
-    losses = {name: make() for name, make in PAIR_LOSSES.items()}
+    losses = {name: PAIR_LOSSES[name]() for name in chosen_in(states)}
     whats = [f"{policy} {optimizer}" for policy in ("free", "shared") for optimizer in ("adam", "gd")]
     kernels = {name: {what: kernel_of(loss, what) for what in whats} for name, loss in losses.items()}
     given = {"states": asked, "losses": list(map(facts_of, losses.values())), "kernels": kernels}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
+from own_losses import dear_every_name
 from rounding import rounding
 
-from gradlab.losses import PAIR_LOSSES, PairLogps, pair_loss
+from gradlab.losses import PairLogps, pair_loss
 from gradlab.plotting.palette import SIDES
 from gradlab.theory import bdpo_log_rho, in_logits, in_probabilities
 from gradlab.widgets import PairExplorer
@@ -41,7 +42,7 @@ def rows(explorer, side):
     return explorer.frame().query("side == @side").set_index("response")
 
 
-@pytest.mark.parametrize("name", PAIR_LOSSES)
+@dear_every_name
 @pytest.mark.parametrize("state", [
     {}, {"win": 1e-4, "lose": 0.6, "responses": 20}, {"win": 0.3, "responses": 3}, {"beta_a": 0.1, "lose": 1e-9},
     {"reference": "own values", "ref_win": 1e-3, "ref_lose": 0.5},
@@ -118,7 +119,7 @@ def test_impossible_values_are_answered_in_one_line(explorer):
     with pytest.raises(ValueError, match=r"win must be finite and lie in \[1e-12, 0.999\], got 1.5"):
         explorer.set(win=1.5)
     with pytest.raises(ValueError, match="loss_a must be one of dpo, cdpo"):
-        explorer.set(loss_a="simpo")
+        explorer.set(loss_a="no-such-loss")
     with pytest.raises(ValueError, match="responses must be a whole number ≥ 3, got 2"):
         explorer.set(responses=2)
 

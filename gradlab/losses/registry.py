@@ -100,6 +100,19 @@ class HyperParameter(NamedTuple):
     """The stops of its slider, by name of loss; None where that loss has no slider of it."""
 
 
+_KINDS: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def _kinds(kind: type) -> dict[str, Any]:
+    """Return the types of a class's fields by name, read once; {} for annotations that cannot be read."""
+    if kind not in _KINDS:
+        try:
+            _KINDS[kind] = get_type_hints(kind)
+        except Exception:  # an annotation may be any code
+            return {}
+    return _KINDS[kind]
+
+
 def numbers_of(loss: PairLoss) -> dict[str, Any]:
     """Return a loss's hyper-parameters that are numbers, by name; a number in a field of floats is a float, 1 too.
 
@@ -107,10 +120,7 @@ def numbers_of(loss: PairLoss) -> dict[str, Any]:
     """
     if not is_dataclass(loss):
         return {}
-    try:
-        kinds = get_type_hints(type(loss))
-    except Exception:  # an annotation may be any code
-        kinds = {}
+    kinds = _kinds(type(loss))
     values = {field.name: getattr(loss, field.name) for field in fields(loss)}
     return {
         name: float(value) if kinds.get(name) is float else value
@@ -131,7 +141,7 @@ def hyper_parameters(taken: Collection[str] = (), *, batches: bool = False) -> d
     parameters: dict[str, HyperParameter] = {}
     for name, make in {**PAIR_LOSSES, **(BATCH_LOSSES if batches else {})}.items():
         loss = make()
-        kinds = get_type_hints(type(loss))
+        kinds = _kinds(type(loss))
         for field in fields(loss):  # type: ignore[arg-type]
             if field.name in taken:
                 raise ValueError(

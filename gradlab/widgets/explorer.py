@@ -130,8 +130,10 @@ class Explorer(widgets.VBox):
         self.take_losses(start)
         self._groups = self.make_controls()
         self.controls |= {key: control for group in self._groups.values() for key, control in group.items()}
-        for menu in self._loss_menus().values():
-            menu.refused = self.refused_losses()
+        menus = self._loss_menus()
+        refused = self.refused_losses() if menus else {}
+        for menu in menus.values():
+            menu.refused = refused
         if self.ask:
             options = {UNASKED: UNASKED, **{label: value for value, label in self.answers.items()}, SHOWN: SHOWN}
             self.controls["guess"] = Choice("your guess", UNASKED, options, self.ask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -27,11 +28,20 @@ def facts_of_losses(given: Losses = NO_LOSSES) -> list[dict[str, Any]]:
 
 def facts_of(loss: PairLoss) -> dict[str, Any]:
     """Return what a page says of a loss; ``reason`` says why the engine cannot compile it, "" if it can."""
+    # gradlab's losses depend on their fields alone. For other losses nobody knows: a global may have changed.
+    ours = type(loss).__module__.startswith("gradlab.losses.")
+    return dict(_kept_facts(loss)) if ours else _facts(loss)
+
+
+def _facts(loss: PairLoss) -> dict[str, Any]:
     return {
         "name": loss.name, "label": getattr(loss, "label", loss.name), "title": _title(loss),
         "equation": loss.equation, "source": loss.source, "family": family_of(loss),
         "hyper": _movable(loss), "stops": _stops(loss), "reason": refusal(loss),
     }  # fmt: skip
+
+
+_kept_facts = functools.lru_cache(maxsize=256)(_facts)  # every menu asks for those of all losses
 
 
 def kernel_of(loss: PairLoss, what: str) -> dict[str, Any]:
