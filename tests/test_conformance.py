@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 import gradlab as gl
 from gradlab.cli import main
-from gradlab.conformance import check, read_vectors, vector_pairs, write_table
+from gradlab.conformance import check, disagreements, read_vectors, vector_pairs, write_table
 from gradlab.conformance.checking import UNITS
 from gradlab.conformance.numbers import Questions
 from gradlab.conformance.vectors import FILE, INPUTS, NUMBERS
@@ -379,3 +379,12 @@ def test_the_vectors_travel_with_the_package():
     assert FILE.name == "vectors-1.json"
     assert VECTORS["gradlab_conformance"] == 1
     assert gl.conformance.check is check
+
+
+def test_disagreements_are_sentences_about_registered_losses_with_their_versions():
+    frame = disagreements()
+    assert set(frame["loss"]) <= {*PAIR_LOSSES, *BATCH_LOSSES}
+    assert frame["disagreement"].str.endswith(".").all()
+    assert frame.loc[frame["how"] == "run", "library"].str.fullmatch(r"trl \d+\.\d+\.\d+").all()
+    assert (frame["how"] == "run").sum() > 10
+    assert set(disagreements(["ipo"])["loss"]) == {"ipo"}

@@ -8,9 +8,10 @@ import torch
 
 pytest.importorskip("trl")
 
+import trl
 from trl import DPOConfig
 
-from gradlab.conformance import check, vector_pairs
+from gradlab.conformance import check, confirm, vector_pairs
 from gradlab.conformance.checking import UNITS
 from gradlab.conformance.trl_losses import trl_loss
 from gradlab.losses import BATCH_LOSSES, DPO, PAIR_LOSSES, PairLogps, named_loss, slopes
@@ -119,6 +120,12 @@ def test_tokens_past_the_shorter_response_count_less_under_ld_alpha():
             [slope.item() * part[place].item() for slope, part in zip(slopes(DPO(0.2), wanted), share, strict=True)],
             rtol=1e-5, atol=1e-9,
         )  # fmt: skip
+
+
+def test_what_is_said_to_differ_does_in_the_installed_version():
+    seen = confirm()
+    assert seen["holds"].all(), seen.loc[~seen["holds"], "disagreement"].tolist()
+    assert seen.attrs["trl"] == trl.__version__
 
 
 @pytest.mark.parametrize(

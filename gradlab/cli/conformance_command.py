@@ -41,6 +41,8 @@ class ConformanceCommand:
     """Also write the table to this file (its name ends in .csv)."""
     vectors: Annotated[Path | None, tyro.conf.arg(metavar="OUT.csv", help_behavior_hint="")] = None
     """Write the pairs to this file, with empty columns loss, win_slope and lose_slope to be filled in."""
+    disagreements: bool = False
+    """List where libraries differ from papers: seen by running them, or cited."""
     overwrite: bool = False
     """Let --save and --vectors replace a file."""
 
@@ -52,6 +54,12 @@ class ConformanceCommand:
                 raise ValueError(f"{name} must name a file that ends in .csv, got {str(file)!r}")
             if file is not None and file.exists() and not self.overwrite:
                 raise FileExistsError(f"{name} must name a file that is not there yet, got {str(file)!r} (--overwrite)")
+        if self.disagreements:
+            from gradlab.conformance import disagreements
+
+            frame = disagreements()
+            say(frame.to_json(orient="records", force_ascii=False, indent=1) if self.json else listed(frame))
+            return 0
         if self.target is None and self.vectors is None:
             raise ValueError("target must be given: module:function, file.py:function, trl:LOSS_TYPE or a .csv file")
         if self.vectors is not None:
@@ -70,6 +78,17 @@ class ConformanceCommand:
 
             write_whole({self.save: csv_text(frame)})
         return 0 if frame["fits"].iloc[0] else 3
+
+
+def listed(frame: pd.DataFrame) -> str:
+    """Return disagreements as text: those of a loss under its name."""
+    lines = []
+    for name, rows in frame.groupby("loss", sort=False):
+        lines += [str(name)]
+        for row in rows.itertuples():
+            where = f" ({row.library}, {row.key}; {row.how})" if row.library else ""
+            lines += wrapped(f"{row.disagreement}{where}", 100, "  ")
+    return "\n".join(lines)
 
 
 def as_json(frame: pd.DataFrame) -> str:
