@@ -63,7 +63,7 @@ def test_the_page_answers_which_losses_go_against_the_label(text):
     (line,) = re.findall(r"^- \*\*Go against the label at π = π_ref\*\*: (.+)$", text, re.MULTILINE)
     assert ("(#discopop)" in line) == ("discopop" in PAIR_LOSSES)
     assert "(#dpo)" not in line
-    (line,) = re.findall(r"^- \*\*Raise the winner and lower the loser on every pair\*\*: (.+)$", text, re.MULTILINE)
+    (line,) = re.findall(r"^- \*\*Never lower a winner and never raise a loser\*\*: (.+)$", text, re.MULTILINE)
     assert "(#dpo)" in line
     assert "(#ipo)" not in line
 
@@ -95,7 +95,7 @@ def test_pages_and_pictures_are_written_once_and_equal(tmp_path, monkeypatch):
     few = [as_published(PAIR_LOSSES[name]()) for name in ("dpo", "ipo")]
     monkeypatch.setattr(page, "registered", lambda: few)
     drawn = page.write(tmp_path / "a", made_up())
-    assert sorted(file.name for file in drawn) == ["dpo.png", "how-to-read.png", "ipo.png"]
+    assert sorted(file.name for file in drawn) == ["dpo.png", "how-to-read.png", "ipo.png", "map-of-all.png"]
     assert page.write(tmp_path / "a", made_up()) == []
     page.write(tmp_path / "b", made_up())
     files = sorted(file.relative_to(tmp_path / "a") for file in (tmp_path / "a").rglob("*") if file.is_file())
@@ -104,7 +104,7 @@ def test_pages_and_pictures_are_written_once_and_equal(tmp_path, monkeypatch):
     ]
     other = made_up()
     other.loc[other["loss"] == "ipo", "expected_utility"] += 0.1
-    assert [file.name for file in page.write(tmp_path / "a", other)] == ["ipo.png"]
+    assert [file.name for file in page.write(tmp_path / "a", other)] == ["ipo.png", "map-of-all.png"]
     monkeypatch.setattr(page, "registered", lambda: few[:1])
     page.write(tmp_path / "a", other)
     assert not (tmp_path / "a" / "atlas" / "ipo.png").exists()
@@ -116,6 +116,7 @@ def test_trainings_add_columns_and_answers(rows):
     assert "| E[u] | KL | unobserved mass | Δ log π_w | Δ log π_l |" in text
     assert "**Raised the winners' mean log π in the lab, trained as published**: [dpo](#dpo), [ipo](#ipo)." in text
     assert "reward against KL" in text
+    assert "](atlas/map-of-all.png)" in text
 
 
 def test_the_command_prints_a_line_per_loss(capsys):

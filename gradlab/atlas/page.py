@@ -14,7 +14,7 @@ import pandas as pd
 from gradlab.atlas import multiples
 from gradlab.atlas.measure import measured
 from gradlab.atlas.rows import TRAINED, Known, as_published, table
-from gradlab.atlas.trained import trainings
+from gradlab.atlas.trained import at_one_distance, trainings
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, family_of
 from gradlab.losses.registry import YOURS
 from gradlab.plotting.chart_scales import spelt
@@ -24,7 +24,7 @@ from gradlab.store.files import write_whole
 from gradlab.store.markdown import markdown_table
 from gradlab.store.provenance import fingerprint, module_hash, versions
 
-PAGE, CSV, PICTURES, HOW = "ATLAS.md", "atlas.csv", "atlas", "how-to-read"
+PAGE, CSV, PICTURES, HOW, MAP = "ATLAS.md", "atlas.csv", "atlas", "how-to-read", "map-of-all"
 FIRST = ("key", "family", "convention", "source", "rho", "start", "winner_down", "loser_up", "bounded", "lengths")
 """The first columns of atlas.csv, which others read; more may follow them."""
 TOKENS = 200  # length of the answers for which conventions are converted
@@ -66,7 +66,7 @@ def as_csv(rows: pd.DataFrame) -> str:
 
 def files(folder: Path) -> list[Path]:
     """Return the files that ``write`` writes into a folder."""
-    names = (HOW, *(loss.name for loss in registered()))
+    names = (HOW, MAP, *(loss.name for loss in registered()))
     return [folder / PAGE, folder / CSV, _stamp(folder), *(folder / PICTURES / f"{name}.png" for name in names)]
 
 
@@ -79,6 +79,8 @@ def _draw(losses: Sequence[Known], trained: pd.DataFrame | None, folder: Path, f
     stamp = _stamp(folder)
     code = fingerprint(module_hash(multiples.__name__), versions(["matplotlib"]))
     keys = {loss.name: fingerprint(code, repr(loss), _part(trained, loss.name)) for loss in losses} | {HOW: code}
+    if trained is not None:
+        keys[MAP] = fingerprint(code, at_one_distance(trained).to_json())
     former = _stamped(stamp)
     place = folder / PICTURES
     todo = [name for name, key in keys.items()
@@ -99,6 +101,9 @@ def _draw(losses: Sequence[Known], trained: pd.DataFrame | None, folder: Path, f
 def _figures(name: str, loss: Known | None, trained: pd.DataFrame | None) -> dict[str, Any]:
     if loss is not None:
         return {name: multiples.row(measured(loss), trained)}
+    if name == MAP:
+        assert trained is not None
+        return {name: multiples.placed(at_one_distance(trained))}
     shown = (measured(PAIR_LOSSES[key]()) for key in ("bdpo", "cdpo", "dpo"))
     return {name: multiples.how_to_read(*shown)}
 
@@ -123,7 +128,7 @@ def page(losses: Sequence[Known], rows: pd.DataFrame, note: str = "") -> str:
         f"{len(losses)} losses, each measured in the same way from its values and slopes, with the numbers that its"
         f" source sets. `gradlab atlas` prints the rows, [{CSV}]({CSV}) has them, and"
         f' `gl.atlas.compare(["dpo", "ipo"])` puts losses beside each other in a notebook. {WRITTEN}; do not edit.',
-        "", "## Which losses do what", "", *_opening(losses, rows), "", *_SYMBOLS.splitlines(),
+        "", "## Which losses do what", "", *_opening(losses, rows), "", *_SYMBOLS.splitlines(), *_map(rows),
         "", "## All losses", "", *_table(rows),
         "", "## How to read the pictures", "", *_reading(rows),
     ]  # fmt: skip
@@ -145,7 +150,7 @@ def _opening(losses: Sequence[Known], rows: pd.DataFrame) -> Iterator[str]:
     against = (rows["win_slope"] > 0) | (rows["lose_slope"] < 0)
     equal = (rows["rho"] == "1") & ~rows["winner_down"]
     answers = [
-        ("Raise the winner and lower the loser on every pair", ~rows["winner_down"] & ~rows["loser_up"]),
+        ("Never lower a winner and never raise a loser", ~rows["winner_down"] & ~rows["loser_up"]),
         ("Lower the winner on some pairs", rows["winner_down"]),
         ("Raise the loser on some pairs", rows["loser_up"]),
         ("Go against the label at π = π_ref", against),
@@ -185,9 +190,18 @@ the winner moves farther, light ones where the loser does. Axes of h are linear 
 of batches are drawn in batches of one pair."""
 _TRAININGS = """\
 Last, reward against KL as β moves, in the lab (means over seeds); DPO's curve is grey and dashed."""
-_HEAD = ("loss", "family", "ρ", "value at π_ref", "slopes there", "winner down", "loser up", "least at", "bounded",
-         "lengths", "reference")  # fmt: skip
+_MAP = """\
+Trained in the lab until it is about as far from the reference as the others (at the β of a grid that brings it nearest
+to one KL), a loss lies to the right of DPO where winners end with a higher mean log π, and above it where losers do. A
+filled mark: all else ended with more probability than under DPO."""
+_HEAD = ("loss", "family", "winner down", "loser up", "ρ", "least at", "bounded", "value at π_ref", "slope of winner",
+         "slope of loser", "lengths", "reference")  # fmt: skip
 _TRAINED_HEAD = {"reward": "E[u]", "kl": "KL", "unobserved": "unobserved mass", "win": "Δ log π_w", "lose": "Δ log π_l"}
+
+
+def _map(rows: pd.DataFrame) -> list[str]:
+    picture = f"![All losses around DPO: what they do to winners and losers]({PICTURES}/{MAP}.png)"
+    return ["", *_MAP.splitlines(), "", picture] if "win" in rows else []
 
 
 def _table(rows: pd.DataFrame) -> list[str]:
@@ -198,9 +212,9 @@ def _table(rows: pd.DataFrame) -> list[str]:
 
 def _cells(row: pd.Series, columns: Sequence[str]) -> list[str]:
     return [
-        f"[{row['key']}](#{row['key']})", row["family"], row["rho"] or "—", _number(row["start"], "differs"),
-        f"{_number(row['win_slope'])}, {_number(row['lose_slope'])}", _yes(row["winner_down"]), _yes(row["loser_up"]),
-        row["optimum"] or "—", row["bounded"], _yes(row["lengths"]), _yes(row["reference"]),
+        f"[{row['key']}](#{row['key']})", row["family"], _yes(row["winner_down"]), _yes(row["loser_up"]),
+        row["rho"] or "—", row["optimum"] or "—", row["bounded"], _number(row["start"], "differs"),
+        _number(row["win_slope"]), _number(row["lose_slope"]), _yes(row["lengths"]), _yes(row["reference"]),
         *(_number(row[column], "—") for column in columns),
     ]  # fmt: skip
 
@@ -222,7 +236,7 @@ def _section(loss: Known, row: pd.Series) -> list[str]:
         f" {_number(row['lose_slope'])}.",
         f"- {_turning(row)} Least at: {row['optimum'] or 'no finite log-probabilities'}. Bounded: {row['bounded']}.",
         f"- Convention: {loss.convention or 'not stated'}.{_converted(loss)}",
-        f"- Numbers: {_hyper(_numbers(loss))} here; {_hyper(loss.published)} in the source.",
+        f"- Numbers: {_hyper(_numbers(loss))}; {_of_source(loss)}.",
     ]  # fmt: skip
     if isinstance(loss, BatchLoss):
         lines.append("- It couples the pairs of a batch: `fit` takes all pairs of a run for one.")
@@ -261,9 +275,17 @@ def _disagreements(losses: Sequence[Known]) -> list[str]:
     ]
     order = {loss.name: place for place, loss in enumerate(losses)}
     rows = (
-        [f"[{key}](#{key})", where or "—", words] for key, where, words in sorted(found, key=lambda one: order[one[0]])
+        [f"[{key}](#{key})", words, where or "—"] for key, where, words in sorted(found, key=lambda one: order[one[0]])
     )
-    return markdown_table(["loss", "code", "what differs, or surprises"], rows)
+    return markdown_table(["loss", "what differs, or surprises", "code"], rows)
+
+
+def _of_source(loss: Known) -> str:
+    """Say which of a loss's numbers its source sets."""
+    if not loss.published:
+        return "ours, since the source sets none"
+    rest = [name for name in _numbers(loss) if name not in loss.published]
+    return f"the source sets {', '.join(loss.published)}" + (f", not {', '.join(rest)}" if rest else "")
 
 
 def _numbers(loss: Any) -> dict[str, Any]:

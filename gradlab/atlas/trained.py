@@ -38,6 +38,17 @@ def effects(trained: pd.DataFrame) -> pd.DataFrame:
     return chosen.groupby("loss", sort=False)[list(VALUES)].mean()
 
 
+def at_one_distance(trained: pd.DataFrame) -> pd.DataFrame:
+    """Return the means over seeds of the trainings at each loss's matched β, one row per loss, which is the index.
+
+    The matched β brings a loss nearest to one KL from the reference, that of all others. A frame without such
+    trainings gives ``effects``.
+    """
+    frame = _shown(trained)
+    chosen = frame[(frame["preset"] == "") & (frame["factor"] == "base")]
+    return chosen.groupby("loss", sort=False)[list(VALUES)].mean() if len(chosen) else effects(trained)
+
+
 def frontier(trained: pd.DataFrame, loss: str) -> pd.DataFrame:
     """Return the means over seeds of a loss's trainings over the grid of β: one row per β, falling."""
     frame = _shown(trained)
