@@ -24,11 +24,6 @@ def grown(exponent: Tensor) -> Tensor:
     return exponent.clamp(max=_MOST).exp() + math.exp(_MOST) * F.relu(exponent - _MOST)
 
 
-def growth(exponent: Tensor) -> Tensor:
-    """Return e^x − 1 to all digits, with the tangent beyond 60 as in ``grown``."""
-    return exponent.clamp(max=_MOST).expm1() + math.exp(_MOST) * F.relu(exponent - _MOST)
-
-
 class _Link(LogisticLoss):
     """The facts that links share: m = β(φ(h_w) − φ(h_l)), ln 2 at the reference."""
 
@@ -94,9 +89,9 @@ class FDPO(_Link):
         return self.order == 1
 
     def link(self, log_ratio: Tensor) -> Tensor:
-        """Return (u^(α−1) − 1)/(α − 1) of log u; log u for α = 1."""
+        """Return u^(α−1)/(α − 1) of log u, since the −1 cancels; log u for α = 1, within 1e-6 as in TRL."""
         power = self.order - 1
-        return log_ratio if power == 0 else growth(power * log_ratio) / power
+        return log_ratio if abs(power) < 1e-6 else grown(power * log_ratio) / power
 
 
 @dataclass(frozen=True)
@@ -124,8 +119,8 @@ class LinkU(_Link):
     look = Look(_COLOR, "-", "^")
 
     def link(self, log_ratio: Tensor) -> Tensor:
-        """Return u − 1 of log u: the 1 cancels, and digits stay near the reference."""
-        return growth(log_ratio)
+        """Return u of log u."""
+        return grown(log_ratio)
 
 
 @dataclass(frozen=True)
@@ -151,8 +146,8 @@ class ForwardKL(_Link):
     look = Look(_COLOR, "--", "v")
 
     def link(self, log_ratio: Tensor) -> Tensor:
-        """Return 1 − 1/u of log u."""
-        return -growth(-log_ratio)
+        """Return −1/u of log u."""
+        return -grown(-log_ratio)
 
 
 @dataclass(frozen=True)
@@ -216,8 +211,8 @@ class ChiPO(_Link):
         return 1 / (1 + math.exp(x)), 1 / (1 + math.exp(-x))
 
     def link(self, log_ratio: Tensor) -> Tensor:
-        """Return u − 1 + log u of log u: the 1 cancels."""
-        return growth(log_ratio) + log_ratio
+        """Return u + log u of log u."""
+        return grown(log_ratio) + log_ratio
 
     def margin(self, logps: PairLogps) -> Tensor:
         """Return m = clip(β(φ(u_w) − φ(u_l)), −2R, 2R)."""
