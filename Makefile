@@ -62,6 +62,7 @@ bench: .venv/.ready  ## speed of the lab, its engine, explorers and page, langua
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -m scripts.benchmarks.lab_speed
 	$(BIN)/python -m scripts.benchmarks.engine_speed
+	$(BIN)/python -m scripts.benchmarks.loss_speed
 	$(BIN)/python -m scripts.benchmarks.overhead_cost
 	$(BIN)/python -m scripts.benchmarks.llm_speed
 	$(BIN)/python -m scripts.benchmarks.sweep_speed

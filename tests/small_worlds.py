@@ -1,6 +1,9 @@
 """Small worlds of every reference and both kinds of mask, with and without lengths, on which engines are compared."""
 
+import torch
+
 from gradlab.lab.world import gaussian_world
+from gradlab.losses import PairLogps, slopes
 
 WORLDS = [
     gaussian_world(
@@ -22,3 +25,10 @@ WORLDS = [
         ]
     )
 ]
+
+
+def largest_slope(loss, world=WORLDS[1]):
+    """The largest slope at the reference, on either side of any pair, in the units of log π."""
+    tables = (world.ref_logp, world.ref_logp, world.token_counts)
+    sides = (torch.tensor(side) for table in tables for side in (table[:, :, None], table[:, None]))
+    return max(side.abs().max().item() for side in slopes(loss, PairLogps(*sides)))

@@ -16,17 +16,17 @@ import pytest
 import torch
 from own_losses import EVERY_LOSS, Lopsided, PerToken, SquaredMargin
 from rounding import rounding
-from small_worlds import WORLDS
+from small_worlds import WORLDS, largest_slope
 
 from gradlab.experiments.methods import PermutedBalancedDPO
 from gradlab.lab.engine import EagerNotice, NotFusable, functions, fusion, machine, run
 from gradlab.lab.engine.kernel import Plan, write
-from gradlab.lab.engine.trace import derivative
+from gradlab.lab.engine.trace import SIGMOID_OF_BOTH, derivative
 from gradlab.lab.engine.vectors import ALIGNMENT, LANES, Emitter
 from gradlab.lab.fit import fit
 from gradlab.lab.policy import FreeLogits, RadialBasis
 from gradlab.lab.world import World, gaussian_world
-from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, NaiveBalancedDPO, PairLogps, slopes
+from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, NaiveBalancedDPO
 
 LOSSES = {**EVERY_LOSS, "per token": PerToken()}
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -42,13 +42,6 @@ def every_loss_in_turn(losses, *kinds):
         ("name", "kind"),
         [pytest.param(name, kind, marks=[pytest.mark.slow] if later else []) for name, kind, later in cases],
     )
-
-
-def largest_slope(loss, world=WORLDS[1]):
-    """The largest slope at the reference, on either side of any pair, in the units of log π."""
-    tables = (world.ref_logp, world.ref_logp, world.token_counts)
-    sides = (torch.tensor(side) for table in tables for side in (table[:, :, None], table[:, None]))
-    return max(side.abs().max().item() for side in slopes(loss, PairLogps(*sides)))
 
 
 KINKED = ("bpo", "dpop", "minor-dpo")  # at the reference, where rounding would choose between two slopes
@@ -637,6 +630,30 @@ def test_functions_know_the_ends_of_the_line(dtype):
         np.testing.assert_allclose(
             evaluated(function, values), results, rtol=1e-6, atol=1e-30, err_msg=function.__name__
         )
+
+
+@pytest.mark.parametrize("name", ["cdpo", "exo", "savage", "cauchy", "bpo", "cpo", "nca", "trl-ipo", "discopop"])
+def test_a_pair_in_both_orders_is_the_pair_and_the_swapped_pair(name):
+    loss, generator = PAIR_LOSSES[name](), torch.Generator().manual_seed(0)
+    trace, constants = derivative(loss, torch.float64)
+    names = ("win", "lose", "ref_win", "ref_lose", "win_len", "lose_len", "weight", "swapped_weight")
+    given = {one: -3 * torch.rand(50, generator=generator, dtype=torch.float64) for one in names[:4]}
+    given |= {one: 1 + 9 * torch.rand(50, generator=generator, dtype=torch.float64) for one in names[4:]}
+    turned = [given[one] for one in (*names[1::-1], *names[3:1:-1], *names[5:3:-1], *names[:5:-1])]
+    turned = dict(zip(names, turned, strict=True))
+    kernels = {one: getattr(torch, one, getattr(torch.ops.aten, one)) for one, _ in trace.needed_steps().values()}
+    kernels |= {"log_sigmoid_forward": torch.nn.functional.logsigmoid, SIGMOID_OF_BOTH: torch.sigmoid,
+                "log_sigmoid_backward": lambda grad, x: grad * torch.sigmoid(-x),
+                "_to_copy": lambda x: x.double()}  # fmt: skip
+    once = trace.replay(kernels, given, constants) + trace.replay(kernels, turned, constants)
+    both = trace.in_both_orders()
+    for there, here in zip(both.replay(kernels, given, constants), once, strict=True):
+        assert torch.equal(there, here)
+
+
+def test_both_orders_of_a_margin_that_changes_sign_share_its_function():
+    steps = derivative(PAIR_LOSSES["savage"](), torch.float64)[0].in_both_orders().steps
+    assert [name for name, _ in steps].count(SIGMOID_OF_BOTH) == 2  # of m and −m, which the kernel computes once
 
 
 def test_the_code_is_vectors_all_through():

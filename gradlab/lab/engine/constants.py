@@ -21,12 +21,15 @@ from gradlab.losses.registry import numbers_of
 # Places in a slider's range, or multiples of a default without a slider. They are irregular on purpose: no two
 # formulas agree on all of them, and none is a special value, such as λ = ½, at which the trace may be another.
 _SHARES = (0.37, 0.11, 0.71, 0.94)
-_FORMS = tuple(product((0.0, 1.0), (1.0, -1.0, 2.0, -2.0, 0.5)))  # shift and power
+_FORMS = (*product((0.0, 1.0), (1.0, -1.0, 2.0, -2.0, 0.5)), (-0.5, -1.0), (0.0, 0.0), (-1.0, 0.0))  # shift and power
 _TOLERANCE = 1e-12
 
 
 class Law(NamedTuple):
-    """A constant as factor · (h + shift)^power + offset of one hyper-parameter h; ``name`` is None for a fixed one."""
+    """A constant as factor · (h + shift)^power + offset of one hyper-parameter h; ``name`` is None for a fixed one.
+
+    Power 0 stands for ln |h + shift|.
+    """
 
     name: str | None
     factor: float
@@ -38,7 +41,7 @@ class Law(NamedTuple):
         """Return the constant at these hyper-parameters."""
         if self.name is None:
             return self.offset
-        return self.factor * (hyper[self.name] + self.shift) ** self.power + self.offset
+        return self.factor * _place(hyper[self.name], self.shift, self.power) + self.offset
 
 
 def laws(loss: PairLoss, dtype: torch.dtype) -> tuple[PairLoss, tuple[Law, ...], dict[str, float]] | None:
@@ -105,14 +108,19 @@ def _traced(loss: Any, hyper: Mapping[str, float], dtype: torch.dtype) -> tuple[
 def _fitted(name: str, values: list[float], outcomes: list[float]) -> Law | None:
     """Return the law that all outcomes obey; its factor and offset come from two of them."""
     for shift, power in _FORMS:
-        if min(values) + shift <= 0:
+        if any(value + shift == 0 or (value + shift < 0 and power % 1) for value in values):
             continue
-        places = [(value + shift) ** power for value in values]
+        places = [_place(value, shift, power) for value in values]
         factor = _round((outcomes[1] - outcomes[0]) / (places[1] - places[0]))
         law = Law(name, factor, shift, power, _round(outcomes[0] - factor * places[0]))
         if all(_near(law.at({name: value}), outcome) for value, outcome in zip(values, outcomes, strict=True)):
             return law
     return None
+
+
+def _place(value: float, shift: float, power: float) -> float:
+    """Return (value + shift)^power; for power 0, ln |value + shift|."""
+    return math.log(abs(value + shift)) if power == 0 else (value + shift) ** power
 
 
 def _holds(

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gradlab.lab.engine.trace import SIGMOID_OF_BOTH
 from gradlab.lab.engine.vectors import Number, Value
 
 
@@ -255,6 +256,7 @@ OPERATIONS: Mapping[str, Callable[..., Value]] = {
     "log1p": log1p,
     "atan": atan,
     "sigmoid": sigmoid,
+    SIGMOID_OF_BOTH: lambda x: opposite_sigmoid(-x),
     "sigmoid_backward": lambda grad, result: grad * ((1.0 - result) * result),
     "log_sigmoid_forward": log_sigmoid,
     "log_sigmoid_backward": lambda grad, x: grad * opposite_sigmoid(x),

@@ -131,7 +131,7 @@ def _descend(at: SimpleNamespace, step: Value) -> None:
 def _numbers(at: SimpleNamespace) -> None:
     """Write what each pair gives to ``number``."""
     with at.loop(at.responses) as first, at.loop(at.partners[first + 1], start=at.partners[first]) as pair:
-        (at.number[pair],) = _replay(at, first, at.partner[pair], {}, slice(2, 3))
+        (at.number[pair],) = _replay(at, at.plan.derivative, first, at.partner[pair], {}, slice(2, 3))
 
 
 def _softmax(at: SimpleNamespace) -> None:
@@ -205,31 +205,31 @@ def _gradient_of_surrogate(at: SimpleNamespace, step: Value) -> Value:
 
 def _pull(at: SimpleNamespace, first: Value, other: Value, pair: Value) -> tuple[Value, Value]:
     """Return what a pair of responses, in both orders, adds to the slopes of the two."""
-
     dealt = {DEALT: at.all_numbers.gather(at.source, pair) * at.sign[pair]} if at.plan.dealt else {}
 
-    def slopes(win: Value, lose: Value, *weights: Value) -> list[Value]:
-        return _replay(at, win, lose, {**dict(zip(INPUTS[4:], weights, strict=False)), **dealt}, slice(2))
-
     weights = at.weight[pair * 2], at.weight[pair * 2 + 1]
+    given = dict(zip(INPUTS[4:], weights, strict=True)) | dealt
     if at.plan.antisymmetric:
-        first_slope, other_slope = slopes(first, other, *weights)
+        first_slope, other_slope = _replay(at, at.plan.derivative, first, other, given, slice(2))
         return first_slope, other_slope
-    won, lost = slopes(first, other, weights[0]), slopes(other, first, weights[1])
+    slopes = _replay(at, at.plan.derivative.in_both_orders(), first, other, given)
     # An absent pair adds nothing, not even 0 · ∞: then it does not matter which other columns are in the block.
     won, lost = (
-        [(weight > 0.0).where(slope, 0.0) for slope in both] for weight, both in zip(weights, (won, lost), strict=True)
+        [(weight > 0.0).where(slope, 0.0) for slope in both]
+        for weight, both in zip(weights, (slopes[:2], slopes[2:]), strict=True)
     )
     return won[0] + lost[1], won[1] + lost[0]
 
 
-def _replay(at: SimpleNamespace, win: Value, lose: Value, given: dict[str, Value], outputs: slice) -> list[Value]:
-    """Return these outputs of the loss's trace for a pair of responses."""
+def _replay(
+    at: SimpleNamespace, trace: Trace, win: Value, lose: Value, given: dict[str, Value], outputs: slice = slice(None)
+) -> list[Value]:
+    """Return these outputs of a trace for a pair of responses."""
     values = at.logp[win], at.logp[lose], at.reference[win], at.reference[lose]
     inputs = {**dict(zip(INPUTS, values, strict=False)), **given}
     if at.plan.lengths:
         inputs |= dict(zip(LENGTHS, (at.length[win], at.length[lose]), strict=True))
-    return at.plan.derivative.replay(OPERATIONS, inputs, at.constants, outputs)
+    return trace.replay(OPERATIONS, inputs, at.constants, outputs)
 
 
 def _optimise(at: SimpleNamespace, parameter: Value, gradient: Value, step: Value) -> None:

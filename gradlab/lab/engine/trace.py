@@ -26,6 +26,16 @@ OF_SURROGATE = ("logp", "old_logp", "advantage", "share")
 DEALT = "dealt"  # a further input of a ``DealtLoss``, whose traces have one output more, the number that a pair gives
 
 
+_SWAPPED = {  # the inputs of the swapped pair
+    "win": "lose", "lose": "win", "ref_win": "ref_lose", "ref_lose": "ref_win", "win_len": "lose_len",
+    "lose_len": "win_len", "weight": "swapped_weight",
+}  # fmt: skip
+_ODD = {"mul", "div", "atan", "tanh"}  # f(−x) = −f(x) in each argument, exactly
+_EVEN = {"abs", "square"}
+_COMMUTING = {"add", "mul"}
+SIGMOID_OF_BOTH = "sigmoid of both"  # the sigmoid of a number whose opposite has one, too: both share an exponential
+
+
 class NotFusable(Exception):
     """The reason why a training cannot run as one kernel, worded to continue "since …"."""
 
@@ -67,10 +77,24 @@ class Trace(NamedTuple):
                 raise NotFusable(f"its derivative needs {name} with arguments unknown to the engine") from error
         return [look_up(output) for output in wanted]
 
+    def in_both_orders(self) -> Trace:
+        """Return the trace of a pair in both its orders: outputs of the pair, and then those of the swapped pair.
+
+        What both orders share is there once, and −x where they differ in sign alone, as a margin does that changes sign
+        with the sides. All numbers keep their bits, but for the sign of 0.
+        """
+        both = _Sharing()
+        outputs = [both.follow(self, names) for names in ({name: name for name in _SWAPPED}, _SWAPPED)]
+        return Trace(both.finished(), tuple(outputs[0] + outputs[1]))
+
     def reads(self, *names: str) -> bool:
         """Return whether some output depends on one of these inputs."""
         read = {argument for number in self._needed(self.outputs) for argument in self.steps[number][1]}
         return any(name in read or name in self.outputs for name in names)
+
+    def needed_steps(self) -> dict[int, tuple[str, tuple[Any, ...]]]:
+        """Return the steps on which some output depends, by number."""
+        return {number: self.steps[number] for number in self._needed(self.outputs)}
 
     def _needed(self, outputs: Sequence[str]) -> list[int]:
         """Return the steps on which these outputs depend, in order."""
@@ -81,6 +105,52 @@ class Trace(NamedTuple):
                 needed.add(int(name[1:]))
                 open_ += self.steps[int(name[1:])][1]
         return sorted(needed)
+
+
+class _Sharing:
+    """A list of steps in which no value stands twice, and opposite values are one value and its negation."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[str, tuple[Any, ...]]] = []
+        self._known: dict[str, str] = {}
+        self._opposite: dict[str, str] = {}  # of each negation
+
+    def follow(self, trace: Trace, inputs: Mapping[str, str]) -> list[str]:
+        """Add the steps that a trace's outputs need, under other names of its inputs; return the outputs' names."""
+        values = dict(inputs)
+        for number in trace._needed(trace.outputs):
+            name, arguments = trace.steps[number]
+            values[f"%{number}"] = self._step(name, *(values.get(one, one) for one in arguments))
+        return [values.get(output, output) for output in trace.outputs]
+
+    def finished(self) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+        """Return the steps; sigmoids of opposite numbers are to share their exponential."""
+        sigmoids = {arguments[0] for name, arguments in self._steps if name == "sigmoid"}
+        both = {side for side, other in self._opposite.items() if {side, other} <= sigmoids}
+        both |= {self._opposite[side] for side in both}
+        return tuple(
+            (SIGMOID_OF_BOTH if name == "sigmoid" and arguments[0] in both else name, arguments)
+            for name, arguments in self._steps
+        )
+
+    def _step(self, name: str, *arguments: Any) -> str:
+        if name == "neg" and arguments[0] in self._opposite:
+            return self._opposite[arguments[0]]
+        if name in _ODD | _EVEN:
+            positive = [self._opposite.get(one, one) for one in arguments]
+            changes = sum(one != other for one, other in zip(arguments, positive, strict=True))
+            if changes:
+                value = self._step(name, *positive)
+                return self._step("neg", value) if changes % 2 and name in _ODD else value
+        if name == "sub" and len(arguments) == 2 and (turned := self._known.get(repr((name, arguments[::-1])))):
+            return self._step("neg", turned)
+        key = repr((name, sorted(arguments, key=repr) if name in _COMMUTING else arguments))
+        if key not in self._known:
+            self._known[key] = f"%{len(self._steps)}"
+            self._steps.append((name, arguments))
+            if name == "neg":
+                self._opposite[self._known[key]] = arguments[0]
+        return self._known[key]
 
 
 def derivative(loss: PairLoss, dtype: torch.dtype) -> tuple[Trace, list[float]]:

@@ -19,7 +19,10 @@ export interface KernelRecord {
   hyper: Record<string, number>;
 }
 
-/** A constant as factor · (h + shift)^power + offset of the hyper-parameter of this name; null: always the offset. */
+/**
+ * A constant as factor · (h + shift)^power + offset of the hyper-parameter of this name; null: always the offset. Power 0
+ * stands for ln |h + shift|.
+ */
 export type Law = [name: string | null, factor: number, shift: number, power: number, offset: number];
 
 /** Arrays in a kernel's memory, by the names of its arguments. They are valid until the next `allocate`. */
@@ -27,6 +30,8 @@ export interface Arrays {
   reals: Record<string, Reals>;
   integers: Record<string, BigInt64Array>;
 }
+
+const place = (base: number, power: number) => (power === 0 ? Math.log(Math.abs(base)) : base ** power);
 
 const PAGE = 2 ** 16; // bytes by which a memory grows
 const ALIGNMENT = 128; // bytes: where a row begins at most
@@ -68,7 +73,7 @@ export class Kernel {
     }
     const values = { ...hyper, ...changes };
     const constants = laws.map(([name, factor, shift, power, offset]) =>
-      name === null ? offset : factor * (values[name] + shift) ** power + offset,
+      name === null ? offset : factor * place(values[name] + shift, power) + offset,
     );
     return this.as({ ...this.record, constants, hyper: values });
   }
