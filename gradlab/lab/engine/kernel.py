@@ -212,12 +212,15 @@ def _pull(at: SimpleNamespace, first: Value, other: Value, pair: Value) -> tuple
     if at.plan.antisymmetric:
         first_slope, other_slope = _replay(at, at.plan.derivative, first, other, given, slice(2))
         return first_slope, other_slope
-    slopes = _replay(at, at.plan.derivative.in_both_orders(), first, other, given)
+    trace = at.plan.derivative.in_both_orders()
+    slopes = _replay(at, trace, first, other, given)
     # An absent pair adds nothing, not even 0 · ∞: then it does not matter which other columns are in the block.
     won, lost = (
         [(weight > 0.0).where(slope, 0.0) for slope in both]
         for weight, both in zip(weights, (slopes[:2], slopes[2:]), strict=True)
     )
+    if trace.opposite(0, 1) and trace.opposite(2, 3):
+        return won[0] - lost[0], -(won[0] - lost[0])
     return won[0] + lost[1], won[1] + lost[0]
 
 

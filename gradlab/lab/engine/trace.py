@@ -92,6 +92,12 @@ class Trace(NamedTuple):
         read = {argument for number in self._needed(self.outputs) for argument in self.steps[number][1]}
         return any(name in read or name in self.outputs for name in names)
 
+    def opposite(self, one: int, other: int) -> bool:
+        """Return whether of these two outputs one is the negation of the other."""
+        pair = self.outputs[one], self.outputs[other]
+        steps = [self.steps[int(name[1:])] if name[0] == "%" else ("", ()) for name in pair]
+        return ("neg", pair[:1]) == steps[1] or ("neg", pair[1:]) == steps[0]
+
     def needed_steps(self) -> dict[int, tuple[str, tuple[Any, ...]]]:
         """Return the steps on which some output depends, by number."""
         return {number: self.steps[number] for number in self._needed(self.outputs)}
