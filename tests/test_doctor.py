@@ -141,6 +141,9 @@ def test_the_table_of_starting_values_and_of_weights_is_that_of_the_losses(name)
         assert weight == pytest.approx([weight[0]] * 4)
     else:
         floor, ceiling, _ = weight_range(log)
+        below = slopes(differentiated(loss), PairLogps(win, lose, win + 1, lose + 3, *lengths))
+        weight += (below[0].abs() / (below[0].abs() + below[1].abs())).tolist()
+        assert max(weight) > min(weight) + 1e-3
         assert min(weight) >= floor - 1e-12
         assert max(weight) <= ceiling + 1e-12
         if "clip" in hyper:  # the first two pairs are far beyond the clip

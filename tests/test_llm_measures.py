@@ -61,24 +61,39 @@ def test_every_loss_has_its_columns_and_the_slopes_are_autograds(name):
     row = batch_row(loss, logps)
     assert set(row) <= set(COLUMNS)
     assert ("margin" in row) == hasattr(loss, "margin")
-    assert row.keys() >= WEIGHTS | {"loss", "slope_win", "slope_lose", "log_prob_ratio"}
+    assert row.keys() >= WEIGHTS | {"loss", "slope_win", "slope_lose"}
     win, lose = logps.win.clone().requires_grad_(), logps.lose.clone().requires_grad_()
     loss(replace(logps, win=win, lose=lose)).mean().backward()
     assert row["slope_win"] == pytest.approx(win.grad.sum().item())
     assert row["slope_lose"] == pytest.approx(lose.grad.sum().item())
-    assert row["log_prob_ratio"] == pytest.approx(log_prob_ratio(loss, logps).nanmean().item())  # 0/0 of a hinge
+    ratios = log_prob_ratio(loss, logps)
+    finite = ratios[ratios.isfinite()]  # 0/0 of a hinge, and ±∞ where one side has no slope
+    assert ("log_prob_ratio" in row) == (name != "bpo") == (len(finite) > 0)  # BPO pulls at one side of each pair
+    if len(finite):
+        assert row["log_prob_ratio"] == pytest.approx(finite.mean().item())
     torch.testing.assert_close(slopes(loss, logps)[0] / len(win), win.grad)
 
 
 @pytest.mark.parametrize("name", PAIR_LOSSES)
 @pytest.mark.parametrize("number", [1, 2])
 def test_nothing_is_lost_at_log_probabilities_of_a_million(name, number):
-    logps = pairs([-1e6] * number, [-1.0] * number, [-1e6 + 3] * number, [-2.0] * number, [3] * number, [3] * number)
+    tokens = [300_000] * number
+    logps = pairs([-1e6] * number, [-1.0] * number, [-1e6 + 3] * number, [-2.0] * number, tokens, tokens)
     row = batch_row(at_beta(name, 1.0), logps)
     assert all(math.isfinite(value) for value in row.values()), row
-    assert row["log_prob_ratio"] > 9e5
+    if name in ("bpo", "ada-dpo"):  # the former pulls at the winner alone, of the latter's λ = π_w/π_l nothing is left
+        assert "log_prob_ratio" not in row
+    else:
+        assert row["log_prob_ratio"] > 9e5
     assert row["reward_margin"] == pytest.approx(-4.0)
     assert "win_weight_length_correlation" not in row
+
+
+def test_a_pair_with_one_slope_has_a_weight_and_no_ratio():
+    logps = pairs([-1.0, -1.0], [-3.0, -2.0], [-1.0, -1.0], [-2.0, -3.0])  # h_l = −1, where MinorDPO has no slope; 1
+    row = batch_row(PAIR_LOSSES["minor-dpo"](), logps)
+    assert row["win_weight"] == 0.75
+    assert row["log_prob_ratio"] == -1.0
 
 
 def test_half_precision_any_shape_and_a_graph_are_taken(recwarn):

@@ -19,7 +19,7 @@ from gradlab.lab.policy import FreeLogits, RadialBasis, log_policy
 from gradlab.lab.ppo import PPO, fit_ppo, fit_reward
 from gradlab.lab.training import Training
 from gradlab.lab.world import World, draw_pairs, exact_pairs, gaussian_world
-from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, LogisticLoss, NaiveBalancedDPO, PairLogps
+from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, NaiveBalancedDPO, PairLogps
 
 every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(4)], ids=["free", "shared"])
 every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -38,6 +38,11 @@ def tensors(world):
 def some_policy(*shape, seed=3):
     generator = torch.Generator().manual_seed(seed)
     return torch.log_softmax(torch.randn(*shape, generator=generator, dtype=torch.float64), -1)
+
+
+def at_beta_1(loss):
+    """The loss with slopes large enough to get somewhere in a few steps."""
+    return replace(loss, beta=1.0) if hasattr(loss, "beta") else loss
 
 
 # --- against the loop that one would write ---
@@ -67,13 +72,14 @@ def test_a_fit_is_the_naive_loop_with_torchs_optimisers(loss, policy, optimizer,
     world = gaussian_world(3, 6, mask_rate=0.2, reference="random", seed=1)
     weights = exact_pairs(world) if pairs is None else draw_pairs(world, pairs, seed=5)
     start = some_policy(3, 6)
+    loss = at_beta_1(loss)
     settings = {"policy": policy, "optimizer": optimizer, "learning_rate": learning_rate, "steps": 6, "start": start}
     fitted = fit(world, loss, **settings, pairs=pairs, seed=5)
     expected = naive_fit(world, loss, policy, optimizer, learning_rate, 6, weights, start)
-    assert (fitted.policies.exp() - start.exp()).abs().max() > 1e-5  # it went somewhere, if slowly at a small β
+    assert (fitted.policies.exp() - start.exp()).abs().max() > 0.01  # it went somewhere
     # Where slopes cancel to mere rounding, 1e-17 and more, Adam divides it by as little as its ε of 1e-8, and moves
     # by its rate times that: about 1e-9 in each of six steps. A descent by the gradient itself moves by rounding.
-    tolerance = 1e-8 if optimizer == "adam" or not isinstance(loss, LogisticLoss) else 1e-12
+    tolerance = 1e-8 if optimizer == "adam" else 1e-12
     torch.testing.assert_close(fitted.logp.exp(), expected.exp(), rtol=0.0, atol=tolerance)
 
 

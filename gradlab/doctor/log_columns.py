@@ -39,7 +39,7 @@ COLUMNS: dict[str, str] = {
     "absent where λ_w does not vary",
     "slope_win": "mean of each pair's own ∂L/∂log π_w",
     "slope_lose": "mean of each pair's own ∂L/∂log π_l",
-    "log_prob_ratio": "mean of log(|∂L/∂π_w| / |∂L/∂π_l|) (nats)",
+    "log_prob_ratio": "mean of log(|∂L/∂π_w| / |∂L/∂π_l|) over pairs with both slopes (nats)",
     "grad_norm_win": "‖g_w‖: gradient of the mean loss in the parameters, through the winners only; of PPO "
     "through samples above their prompt's mean",
     "grad_norm_lose": "‖g_l‖: the same through the losers only; of PPO through the other samples",

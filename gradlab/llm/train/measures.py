@@ -36,9 +36,9 @@ def batch_row(
     values_of  the loss as a function of flat pairs, where it is one of batches, see ``in_batches``.
 
     Only a ``LogisticLoss`` has ``margin``. λ_w is the winner's share in the slopes of the margin, or of the loss where
-    there is no margin. A pair whose slopes are both 0 has no λ_w: the columns of λ_w and ``log_prob_ratio`` leave it
-    out, and are missing where no pair is left. ``win_weight_length_correlation`` needs lengths, and is missing where
-    λ_w or the lengths do not vary.
+    there is no margin. A pair whose slopes are both 0 has no λ_w, and the columns of λ_w leave it out; so does
+    ``log_prob_ratio`` with a pair that lacks either slope. Columns are missing where no pair is left.
+    ``win_weight_length_correlation`` needs lengths, and is missing where λ_w or the lengths do not vary.
     """
     logps = _flat(logps)
     win, lose = logps.win, logps.lose
@@ -47,7 +47,7 @@ def batch_row(
     margin, inside = None, outside
     if isinstance(loss, LogisticLoss):
         margin, inside = loss.margin(logps), slopes(loss.margin, logps)
-    steep = (inside[0] != 0) | (inside[1] != 0)
+    steep, both_steep = (inside[0] != 0) | (inside[1] != 0), (inside[0] != 0) & (inside[1] != 0)
     weight = (inside[0].abs() / (inside[0].abs() + inside[1].abs()))[steep]
     beta = getattr(loss, "beta", 1.0)
     reward_win, reward_lose = beta * logps.win_logratio, beta * logps.lose_logratio
@@ -55,7 +55,7 @@ def batch_row(
         "loss": values, "reward_win": reward_win, "reward_lose": reward_lose, "reward_margin": reward_win - reward_lose,
         "margin": margin, "accuracy": (reward_win > reward_lose).double(), "logp_win": win, "logp_lose": lose,
         "win_weight": weight, "slope_win": outside[0], "slope_lose": outside[1],
-        "log_prob_ratio": (inside[0].abs().log() - inside[1].abs().log() + (lose - win))[steep],
+        "log_prob_ratio": (inside[0].abs().log() - inside[1].abs().log() + (lose - win))[both_steep],
     }  # fmt: skip
     row = {name: float(value.mean()) for name, value in columns.items() if value is not None and len(value)}
     if len(weight):
