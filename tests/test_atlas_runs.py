@@ -1,5 +1,6 @@
 """The trained side of the atlas: its runs, its frames, the rules of its claims, and the sample that checks it."""
 
+import itertools
 import shutil
 
 import numpy as np
@@ -7,16 +8,18 @@ import pandas as pd
 import pytest
 
 import gradlab as gl
+from gradlab import plotting
 from gradlab.experiments import MEASURED
 from gradlab.experiments.questions import (
     atlas,
     atlas_band,
     atlas_elsewhere,
+    atlas_figures,
     atlas_frames,
     atlas_groups,
     atlas_runs,
     atlas_worlds,
-)
+)  # fmt: skip
 from gradlab.experiments.questions.atlas_runs import ENDPOINTS, Method
 from gradlab.experiments.report.other_claims import OTHERS
 from gradlab.lab.training import Training
@@ -25,7 +28,7 @@ FEW = [Method("dpo", "published", {"beta": 0.1}), Method("bdpo", "published", {}
 TINY = {
     "betas": [0.1, 1.0], "cells": [["uniform", "free"]], "factors": {"noise": [0.2], "spread": [1.0]},
     "world": {"mask_rate": 0.2, "scale": 4.0, "sigma": 3.0, "shift": 6.0},
-    "training": Training(pairs=20, steps=20, record=5), "first_seed": 0, "seeds": 4,
+    "training": Training(pairs=20, steps=20, record=5), "first_seed": 0, "seeds": 4, "batch_seeds": 2,
 }  # fmt: skip
 BAND = {"policies": ["free"], "pairs": [1], "training": Training(optimizer="gd", steps=4, record=2),
         "world": {"mask_rate": 0.2}, "first_seed": 0, "seeds": 2}  # fmt: skip
@@ -308,3 +311,34 @@ def test_the_structures_of_losses_train_in_a_cell():
         given = {key: TINY[key] for key in ("betas", "world", "training", "first_seed", "seeds")}
         rows = atlas_runs.grid(name, "published", {}, "uniform", "free", **given)
         assert rows[rows["how"].isna()][ENDPOINTS].notna().all(axis=None), name
+
+
+# --- figures ---
+
+
+def test_the_map_has_dpo_in_the_middle_and_equal_losses_in_one_place():
+    levels = levels_of({"dpo": 0.0, "r-dpo": 0.0, "ipo": 0.0, "robust": 0.0})
+    levels.loc[levels["loss"].isin(["ipo", "robust"]), "win_logp_change"] = 0.3
+    levels.loc[levels["loss"].isin(["ipo", "robust"]), "rest_logp_change"] = 0.2
+    names = {"dpo": "DPO", "r-dpo": "R-DPO", "ipo": "IPO", "robust": "robust DPO"}
+    (place,) = atlas_figures.places(levels, names)
+    assert (place.name, place.rest) == ("IPO ≡ robust DPO", "more")
+    assert (place.win, place.lose) == pytest.approx((0.3, 0.0))
+
+
+def test_every_figure_has_a_caption_and_every_name_is_on_the_map_once(made):
+    found = atlas_figures.figures(frames_in(made))
+    assert list(found) == list(atlas_figures.CAPTIONS)
+    places = [plotting.Place(name, win, lose, "same") for name, win, lose in (("a", 0.0, 0.01), ("b", 0.0, 0.011))]
+    figure = plotting.map_of_losses(places)
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(said) == ["DPO", "a", "b"]
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def test_factors_are_differences_from_dpo_at_the_same_level(made):
+    frames = frames_in(made)
+    table = atlas_figures.factors(frames["ends"], {"dpo": "DPO", "ipo": "IPO"})
+    ends = frames["ends"].query("preset == '' and factor == 'noise'").groupby("loss")["utility_share"].mean()
+    assert table.loc["IPO", ("flipped labels", "0.2")] == pytest.approx(100 * (ends["ipo"] - ends["dpo"]), rel=1e-4)

@@ -340,9 +340,12 @@ def test_every_figure_belongs_to_a_claim_and_every_claim_has_the_figures_that_it
     drawn = {figure for experiment in EXPERIMENTS.values() for figure in experiment.captions}
     drawn |= {figure for one in MEASURED.values() for figure in one.captions}
     named = {
-        figure for claim in CLAIMS.values() if not set(claim.experiments) - set(EXPERIMENTS) for figure in claim.figures
+        figure
+        for claim in verdicts.EVERY.values()
+        if not set(claim.experiments) - set(EXPERIMENTS)
+        for figure in claim.figures
     }
-    assert drawn <= {figure for claim in CLAIMS.values() for figure in claim.figures}
+    assert drawn <= {figure for claim in verdicts.EVERY.values() for figure in claim.figures}
     assert named <= drawn
 
 

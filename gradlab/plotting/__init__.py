@@ -13,11 +13,42 @@ from gradlab.plotting.maps import heatmaps
 from gradlab.plotting.matrices import family_means, matrices
 from gradlab.plotting.theory_lines import refinement, weight_functions
 from gradlab.plotting.theory_maps import correction, phases, variance_region
+from gradlab.plotting.trained_losses import Place, factor_table, map_of_losses, trades
 from gradlab.plotting.training_runs import clouds, curves, ends, frontier, scatter, trade
 
 __all__ = [
-    "LOOK", "Comparison", "DosePanel", "Panel", "add_looks", "answers", "by_method", "clouds", "correction", "curves",
-    "draw", "effect_by_dose", "ends", "family_means", "frontier", "gradient_field", "heatmaps", "look", "look_of",
-    "matrices", "phases", "refinement", "scatter", "side_clouds", "style", "trade", "validation_losses",
-    "variance_region", "weight_functions", "weights_by_length",
+    "LOOK",
+    "Comparison",
+    "DosePanel",
+    "Panel",
+    "Place",
+    "add_looks",
+    "answers",
+    "by_method",
+    "clouds",
+    "correction",
+    "curves",
+    "draw",
+    "effect_by_dose",
+    "ends",
+    "factor_table",
+    "family_means",
+    "frontier",
+    "gradient_field",
+    "heatmaps",
+    "look",
+    "look_of",
+    "map_of_losses",
+    "matrices",
+    "phases",
+    "refinement",
+    "scatter",
+    "side_clouds",
+    "style",
+    "trade",
+    "trades",
+    "validation_losses",
+    "variance_region",
+    "weight_functions",
+    "weights_by_length",
 ]  # fmt: skip

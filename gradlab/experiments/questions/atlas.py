@@ -17,7 +17,7 @@ from gradlab.experiments.contrasts import Contrast, Judged, Role, Scan, Unit, no
 from gradlab.experiments.experiment import Frames, Measurement
 from gradlab.experiments.frame_checks import check_rows
 from gradlab.experiments.outcomes import MASS, REWARD, Outcome
-from gradlab.experiments.questions import atlas_elsewhere, atlas_frames
+from gradlab.experiments.questions import atlas_elsewhere, atlas_figures, atlas_frames
 from gradlab.experiments.questions.atlas_frames import method_of
 from gradlab.experiments.questions.atlas_groups import BALANCED, OPPOSITE, PAIRWISE, POINTWISE, variants
 from gradlab.experiments.questions.atlas_runs import ENDPOINTS, VALUES
@@ -230,11 +230,14 @@ def _best_of_all(differences: pd.DataFrame, cell: list[str], short: str, words: 
     sides = sides[sides.groupby(cell)["seed"].transform("nunique") >= 2]
     contrast = REWARD.contrast(
         statement, "dpo", "best", tuple(cell), **given,
-        better=f"{words}, DPO reaches {{size}} more than {best}, which does best on other seeds",
-        worse=f"{words}, {best}, which does best on other seeds, reaches {{size}} more than DPO",
-        same=f"{words}, no loss beats DPO: {best}, which does best on other seeds, is within {{margin}} of it",
+        better=f"{words}, DPO reaches {{size}} more than {best} (which does best on other seeds)",
+        worse=f"{words}, {best} (which does best on other seeds) reaches {{size}} more than DPO",
+        same=f"{words}, no loss beats DPO: {best} (which does best on other seeds) is within {{margin}} of it",
     )  # fmt: skip
     answer = contrast.judged(sides) if len(sides) else not_run(contrast, "too few seeds")
+    reached, every = len(answer.rows), len(differences.drop_duplicates(cell))
+    if reached < every:
+        answer = replace(answer, note=f"{best} reaches {reached} of the {every} cells")
     return [answer, _map_of_losses(judging, cell, short, words)]
 
 
@@ -351,4 +354,6 @@ def _with_seeds(rows: pd.DataFrame, sides: int) -> pd.DataFrame:
     return whole[whole.groupby(cell)["seed"].transform("nunique") >= 2]
 
 
-MEASUREMENT = Measurement("atlas", atlas_frames.FILES, atlas_frames.COMMAND, verdict)
+MEASUREMENT = Measurement(
+    "atlas", atlas_frames.FILES, atlas_frames.COMMAND, verdict, atlas_figures.figures, atlas_figures.CAPTIONS
+)

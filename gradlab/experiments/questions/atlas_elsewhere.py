@@ -61,7 +61,7 @@ def _none_beats(worlds: pd.DataFrame, levels: pd.DataFrame, ends: pd.DataFrame) 
         odd = {name: values[values.index % 2 == 1].mean() for name, values in choosing.items() if len(values)}
         best = max(odd, key=lambda name: -np.inf if np.isnan(odd[name]) else odd[name], default="")
         sides = sides_of(best) if best else ends[:0]
-        words = f"{best}, which does best in other worlds," if best else "the best loss"
+        words = f"{best} (which does best in other worlds)" if best else "the best loss"
         place = "at equal KL, " if short == "at equal KL" else "where each loss has the β that is best for it, "
         rows.append(_compared(
             worlds, sides[sides["world"] % 2 == 0], REWARD, "none-beats-dpo", f"reward {short}, DPO against the loss "

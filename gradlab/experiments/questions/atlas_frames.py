@@ -130,12 +130,15 @@ def _train(
     )
     of_band = {name: band[name] for name in ("training", "world", "first_seed", "seeds")}
     for method in todo:
+        if not method.is_of_pairs:
+            few = {"seeds": runs["batch_seeds"], "reference": BASE[0], "policy": BASE[1]}
+            first.append((method, "grid", {**of_grid, **few}))
+            continue
         for reference, policy in runs["cells"]:
             first.append((method, "grid", {**of_grid, "reference": reference, "policy": policy}))
-        if method.is_of_pairs:
-            for policy in band["policies"]:
-                first += [(method, "band", {**of_band, "policy": policy, "pairs": pairs}) for pairs in band["pairs"]]
-            first.append((method, "worlds", settings["worlds"]))
+        for policy in band["policies"]:
+            first += [(method, "band", {**of_band, "policy": policy, "pairs": pairs}) for pairs in band["pairs"]]
+        first.append((method, "worlds", settings["worlds"]))
     parts = [_part(folder, keys, *each) for each in first]
     run_parts(_run, parts, label="atlas", workers=workers)
     done = [load_frame(part.file)[0] for part in parts]
@@ -143,7 +146,7 @@ def _train(
     second = [
         (method, "factors", {**of_factors, "beta": matched_beta(frame)})
         for (method, _, given), frame in zip(_of_kind(first, "grid"), grids, strict=True)
-        if (given["reference"], given["policy"]) == BASE and method.preset == "published"
+        if (given["reference"], given["policy"]) == BASE and method.preset == "published" and method.is_of_pairs
     ]
     further = [_part(folder, keys, *each) for each in second]
     run_parts(_run, further, label="atlas, factors", workers=workers)

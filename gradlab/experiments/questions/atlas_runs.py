@@ -55,6 +55,7 @@ SETTINGS: dict[str, Any] = {
     "training": TRAINING,
     "first_seed": 2000,
     "seeds": 16,
+    "batch_seeds": 4,  # of losses of batches, which train eager, in the cell BASE alone and without factors
 }
 QUICK: dict[str, Any] = {
     "betas": [0.1, 0.5, 1.0, 10.0],
@@ -63,6 +64,7 @@ QUICK: dict[str, Any] = {
     "training": TRAINING.but(steps=100),
     "first_seed": 0,
     "seeds": 4,
+    "batch_seeds": 2,
 }
 SPREAD_AT = 10.0  # tokens: the mean length at which the spread of lengths is varied
 OF_LENGTHS = ("lengths", "spread")  # factors that only losses with lengths see

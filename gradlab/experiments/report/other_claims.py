@@ -44,6 +44,7 @@ OTHERS: dict[str, Claim] = {
         "Robustness: mass on unobserved responses, and ends of training alone."
         f"{_ELSEWHERE}",
         changes="An interval of the average on the other side of 0 or within the margin.",
+        figures=("atlas-frontier-reward", "atlas-frontier-unobserved"),
         measurements=("atlas",),
     ),
     "smaller-beta": Claim(
@@ -77,6 +78,7 @@ OTHERS: dict[str, Claim] = {
         "training alone."
         f"{_ELSEWHERE}",
         changes="Another choice of losses for a group, in which the sign turns.",
+        figures=("atlas-frontier-reward",),
         measurements=("atlas",),
     ),
     "none-beats-dpo": Claim(
@@ -94,6 +96,7 @@ OTHERS: dict[str, Claim] = {
         "than the margin, Holm over losses, and at a false discovery rate of 5%."
         f"{_ELSEWHERE}",
         changes="A loss that beats DPO beyond the margin on seeds that did not choose it.",
+        figures=("atlas-frontier-reward", "atlas-factors"),
         measurements=("atlas",),
     ),
     "discopop-start": Claim(
@@ -105,6 +108,7 @@ OTHERS: dict[str, Claim] = {
         predicted="proved: the slope at the start is (1 − ln 2)/(4τ) − ¾ in m.",
         rule="A proof. Autograd must agree with it in every declared case. Context: the reward at the end of training.",
         changes="A gap in the proof.",
+        figures=("atlas-map",),
         measurements=("atlas",),
     ),
     "band-keeps-winner": Claim(
@@ -123,6 +127,7 @@ OTHERS: dict[str, Claim] = {
         "a kind of policy; differences within ±0.02 count as none. What could explain the effect away: the steps "
         "outside of the band, if winners fall there no more often. Robustness: single pairs.",
         changes="Steps in the band in which winners fall, in more than one of twenty.",
+        figures=("atlas-map",),
         measurements=("atlas",),
     ),
 }
