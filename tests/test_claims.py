@@ -29,7 +29,7 @@ from gradlab.store.artifacts import load_frame, save_frame
 
 ROOT = Path(__file__).parent.parent
 CLAIM = "log-ratio"  # one that a single experiment judges
-NOT_RUN = [name for name, claim in CLAIMS.items() if not claim.experiments]  # in a folder without measurements
+NOT_RUN = [name for name, claim in verdicts.EVERY.items() if not claim.experiments]  # in a folder without measurements
 PAGES = ("README.md", "CLAIMS.md", "METHODS.md", "PAPER.md")
 
 

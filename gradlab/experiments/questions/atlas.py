@@ -40,7 +40,10 @@ def verdict(frames: Frames) -> list[Judged]:
     as in *frontier*: both must reach it with two seeds, and with half of the seeds that both have.
 
     A mean of several losses has a value where each of them has one. ``best`` is chosen on the seeds with odd numbers
-    and judged on the others.
+    and judged on the others; in drawn worlds, by the worlds' numbers. ``effect`` is what pairing, or the score, changes
+    of ``utility_share``. ``kept`` is ``inside_kept`` over ``inside``, or the same outside of the band, and ``above`` is
+    ``kept`` minus 0.95. In drawn worlds a value at equal KL is a mean over the levels that both methods reach there
+    with each seed.
     """
     ends, levels, band, worlds = (frames[name] for name in ("ends", "levels", "band", "worlds"))
     check_rows(levels, ["loss", "preset", *CELL, "how", "seed"], VALUES)
