@@ -1,5 +1,6 @@
 # The explorers, one per file; each is imported when its name is first used.
 
+from .atlas_explorer import AtlasExplorer as AtlasExplorer
 from .claims_explorer import ClaimsExplorer as ClaimsExplorer
 from .credit_explorer import CreditExplorer as CreditExplorer
 from .explorer import Explorer as Explorer

@@ -22,7 +22,7 @@ from gradlab.widgets.explorer import Reading, Story
 
 BETAS = tuple(float(beta) for beta in 10.0 ** (np.arange(-5, 6) / 5))  # of the curves: from 0.1 to 10, with 1
 IDEAL_BETAS = np.geomspace(0.02, 2000, 160)  # of the dotted curve
-_VALUES = {"utility": "expected utility E[u] (nats)", "unobserved_mass": "mass on unobserved responses"}
+VALUES = {"utility": "expected utility E[u] (nats)", "unobserved_mass": "mass on unobserved responses"}
 _KEPT = 2000  # ends of training, five numbers each
 _FARTHEST = 3.05  # KL from a uniform reference over 20 responses is at most log 20 = 3.0
 _CLOSE = 0.03  # nats of utility within which two curves count as meeting
@@ -148,6 +148,7 @@ class FrontierExplorer(ComparingExplorer):
     )
 
     unfolds = ("More of world and training",)
+    ends: ClassVar = (BETAS[0], BETAS[-1])  # of β, which the second chart shows
 
     def __init__(self, losses: Any = None, **start: Any) -> None:
         """Build the explorer and show it; arguments and errors as in ``ComparingExplorer``."""
@@ -159,14 +160,14 @@ class FrontierExplorer(ComparingExplorer):
         shape, recipe = world_controls.shape_controls(), world_controls.recipe_controls()
         losses = self.loss_group()
         for slot in SLOTS:
-            losses[f"beta_{slot}"].hold(BETAS[0], BETAS[-1])
+            losses[f"beta_{slot}"].hold(*self.ends)
         return {
             "Losses": losses,
             "World and data": {
                 "pairs": world_controls.pairs_control(100), "policy": recipe["policy"],
                 "mask_rate": shape["mask_rate"], "scale": shape["scale"],
             },
-            "Look at": {"value": Choice("vertical", "utility", {text: key for key, text in _VALUES.items()})},
+            "Look at": {"value": Choice("vertical", "utility", {text: key for key, text in VALUES.items()})},
             "More of world and training": {
                 "sigma": shape["sigma"], **world_controls.kind_controls(), "steps": recipe["steps"],
                 "seed": world_controls.seed_control(),
@@ -210,7 +211,7 @@ class FrontierExplorer(ComparingExplorer):
         return [
             Reading("β", {slot.upper(): beta_of(loss) for slot, loss in result.losses.items()}),
             Reading("KL from the reference", _only(points, "kl"), "nats", "KL"),
-            Reading(_VALUES[result.value].removesuffix(" (nats)"), _only(points, result.value), unit, title),
+            Reading(VALUES[result.value].removesuffix(" (nats)"), _only(points, result.value), unit, title),
             Reading("below the ideal at that KL",
                     {side: float(result.below_ideal(point)[0]) for side, point in points.items()}, "nats",
                     "below ideal"),
@@ -277,7 +278,7 @@ def _frontier(result: Frontiers, pinned: Frontiers | None) -> Curves:
     return Curves(
         "what each loss buys", "Expected utility, or mass on unobserved responses, against KL from the reference: one "
         "curve per loss, marks at the chosen β and at 1, and the ideal curve",
-        Axis("KL from the reference (nats)", 0, _farthest(result)), Axis(_VALUES[result.value], *_limits(result)),
+        Axis("KL from the reference (nats)", 0, _farthest(result)), Axis(VALUES[result.value], *_limits(result)),
         [ideal, *map(_by_kl, _lines(result, pinned, "kl", result.value)), at_one], handles=handles, height=300,
     )  # fmt: skip
 

@@ -37,7 +37,20 @@ def _facts(loss: PairLoss) -> dict[str, Any]:
     return {
         "name": loss.name, "label": getattr(loss, "label", loss.name), "title": _title(loss),
         "equation": loss.equation, "source": loss.source, "family": family_of(loss),
-        "hyper": _movable(loss), "stops": _stops(loss), "reason": refusal(loss),
+        "hyper": _movable(loss), "stops": _stops(loss), "reason": refusal(loss), "atlas": stated(loss),
+    }  # fmt: skip
+
+
+def stated(loss: PairLoss) -> dict[str, str]:
+    """Return what a loss states of itself, as a page's table says it; "" for what it does not state."""
+    start = getattr(loss, "start_value", None)
+    below, above = getattr(loss, "bounded_below", None), getattr(loss, "bounded_above", None)
+    bounded = {(True, True): "below and above", (True, False): "below", (False, True): "above", (False, False): "no"}
+    return {
+        "rho": getattr(loss, "rho", ""),
+        "start": getattr(loss, "start_equation", "") or ("" if start is None else f"{start:.6g}"),
+        "optimum": getattr(loss, "optimum", ""), "bounded": bounded.get((below, above), ""),  # type: ignore[arg-type]
+        "convention": getattr(loss, "convention", ""),
     }  # fmt: skip
 
 

@@ -113,8 +113,10 @@ def given() -> dict[str, Any]:
 def _given(registry: tuple[tuple[str, Callable[..., KnownLoss]], ...]) -> dict[str, Any]:
     from gradlab import widgets
 
-    kinds = (widgets.PairExplorer, widgets.GridExplorer, widgets.FrontierExplorer, widgets.SigmoidExplorer,
-             widgets.CreditExplorer, widgets.OfflineExplorer, widgets.ShiftExplorer)  # fmt: skip
+    kinds = (
+        widgets.PairExplorer, widgets.GridExplorer, widgets.FrontierExplorer, widgets.AtlasExplorer,
+        widgets.SigmoidExplorer, widgets.CreditExplorer, widgets.OfflineExplorer, widgets.ShiftExplorer,
+    )  # fmt: skip
     return {
         "lead": list(LEAD),
         "answer": answer(),

@@ -179,6 +179,7 @@ class MapPanel implements Panel<MapMessage> {
     this.plot = new HeatMap(parent, {
       title, description, height, quantity, colors, logarithmic, rows: rows.length, columns: columns.length,
       names: [chart.y.label, chart.x.label], ends: [chart.low, chart.high], struck: chart.struck_means,
+      hatched: true,
       ...(numeric ? { x: along(chart.x, columns), y: { ...along(chart.y, rows), down } } : {}),
     });
     this.element = this.plot.element;

@@ -99,16 +99,16 @@ export class Trainings {
 export class FrontierLab implements ExplorerView {
   private readonly pool = new Pool(Math.min(4, globalThis.navigator?.hardwareConcurrency ?? 2));
   private readonly trainings: Trainings;
-  private readonly sheet: Sheet;
+  protected readonly sheet: Sheet;
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
-  private shown: Frontiers | null = null;
-  private pinned: Frontiers | null = null;
+  protected shown: Frontiers | null = null;
+  protected pinned: Frontiers | null = null;
   private filling: AbortController | null = null;
   private training = false;
   private again = false;
   private soon = 0; // the frame in which more is drawn
 
-  constructor(private readonly context: Context) {
+  constructor(protected readonly context: Context) {
     this.trainings = new Trainings(context.shelf, this.pool);
     context.stage.append(this.trouble);
     this.sheet = new Sheet(context);
@@ -152,7 +152,7 @@ export class FrontierLab implements ExplorerView {
     this.pool.close();
   }
 
-  private slots(state: State): Slot[] {
+  protected slots(state: State): Slot[] {
     return slotsOf(state, this.context.losses);
   }
 
@@ -173,8 +173,7 @@ export class FrontierLab implements ExplorerView {
         await this.trainings.rest(state, slots, grown, signal);
         if (this.soon) this.draw(state, slots);
       } catch (error) {
-        const { name, message } = error as Error;
-        if (name !== "AbortError" && !this.again) write(this.trouble, `${message}.`);
+        if ((error as Error).name !== "AbortError" && !this.again) this.fail(error as Error);
       }
     } while (this.again);
     this.training = false;
@@ -189,7 +188,11 @@ export class FrontierLab implements ExplorerView {
     this.context.changed();
   }
 
-  private show(): void {
+  protected show(): void {
     if (this.shown) this.sheet.show(charts(this.shown, this.pinned), readings(this.shown));
+  }
+
+  protected fail({ message }: Error): void {
+    write(this.trouble, `${message}.`);
   }
 }

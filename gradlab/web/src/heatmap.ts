@@ -44,6 +44,8 @@ export interface MapOptions extends Omit<PlotOptions, "x" | "y"> {
   y?: NumericAxis;
   /** Words for cells that are struck through; default: "in no pair". */
   struck?: string;
+  /** True: small cells that are struck through keep their colour, under lines. */
+  hatched?: boolean;
   /** True: colours go over from cell to cell. */
   smooth?: boolean;
   levels?: readonly Level[];
@@ -63,6 +65,7 @@ export interface MapExtras {
 const BY_KEYS = "; arrow keys go from cell to cell, and the space bar paints";
 const BAR = { gap: 10, width: 12 }; // pixels
 const RING = 6.5; // pixels
+const HATCH = 7; // pixels from one line to the next
 const SMALL = 5; // pixels of a cell in which no stroke can be seen
 
 export type Cell = [row: number, column: number];
@@ -159,7 +162,7 @@ export class HeatMap extends Plot {
     this.map.ends = ends;
   }
 
-  /** Shows values (rows × columns), row by row; cells with 1 in `hidden` are struck through, small ones veiled. */
+  /** Shows values (rows × columns), row by row; cells with 1 in `hidden` are struck through, small ones veiled or hatched. */
   show(values: ArrayLike<number>, hidden?: ArrayLike<number>, extras: MapExtras = {}): void {
     const { rows, columns } = this.map;
     if (values.length !== rows * columns) throw new Error(`values must have ${rows * columns} numbers, got ${values.length}`);
@@ -225,12 +228,17 @@ export class HeatMap extends Plot {
     const struck = Array.from(this.hidden ?? [], (one, at) => (one ? at : -1)).filter((at) => at >= 0);
     const { width, height } = this.boxOf([0, 0]);
     const small = Math.min(width, height) < SMALL;
-    const strokes = struck.map((at) => {
-      const { x, y } = this.boxOf([Math.floor(at / this.map.columns), at % this.map.columns]);
-      if (small) return `M${x},${y}h${width}v${height}h${-width}Z`;
-      return `M${x + 0.2 * width},${y + 0.8 * height}l${0.6 * width},${-0.6 * height}`;
+    const veiled = small && this.map.hatched !== true;
+    const apart = small ? Math.ceil(HATCH / Math.min(width, height)) : 1; // lines through cells that are too small for strokes
+    const strokes = struck.flatMap((at) => {
+      const [row, column] = [Math.floor(at / this.map.columns), at % this.map.columns];
+      const { x, y } = this.boxOf([row, column]);
+      if (veiled) return [`M${x},${y}h${width}v${height}h${-width}Z`];
+      if (!small) return [`M${x + 0.2 * width},${y + 0.8 * height}l${0.6 * width},${-0.6 * height}`];
+      const diagonal = this.upwards ? column - row : column + row;
+      return (diagonal + apart * this.map.rows) % apart ? [] : [`M${x},${y + height}l${width},${-height}`];
     });
-    const looks = !strokes.length ? [] : small ? ["gl-veil"] : ["gl-hidden-halo", "gl-hidden"]; // one path each for all cells
+    const looks = !strokes.length ? [] : veiled ? ["gl-veil"] : ["gl-hidden-halo", "gl-hidden"]; // one path each for all cells
     draw(this.layer("struck"), "path", looks, { class: (look) => look, d: strokes.join("") });
   }
 

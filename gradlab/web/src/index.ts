@@ -6,8 +6,8 @@
  *   explorers share: question, guess, controls (slider, dom), stories, tools. spec is what Python says of an explorer,
  *   state its history and links, explorer what shell and explorer ask of each other.
  * - Explorers: chart_view shows the charts that Python sends. The page itself computes pair_lab (pairs, effects),
- *   grid_lab (player, world_tools), frontier_lab (frontier) and the formulas of foundations and shift (families,
- *   weights, extrema, numeric). python fills Python's templates of code.
+ *   grid_lab (player, world_tools), frontier_lab (frontier), atlas_lab (atlas) and the formulas of foundations and shift
+ *   (families, weights, extrema, numeric). python fills Python's templates of code.
  * - Charts: charts draws what chart_messages describes and chart_records makes, with curves, heatmap, field and bars.
  *   These are plots (plot, draw, marks, palette, reading) with handles, which grips tie to controls.
  * - Training: random and ziggurat draw the worlds and pairs of world; tables and own_world read worlds, paint changes
@@ -23,6 +23,7 @@ export default { render };
 export { mountExplorer, mountLab } from "./lab";
 
 // For tests.
+export * as atlas from "./atlas";
 export { arrayOf } from "./chart_messages";
 export { ChartBoard } from "./charts";
 export { CurvePlot } from "./curves";

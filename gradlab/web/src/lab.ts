@@ -1,5 +1,6 @@
 /** The live lab in a page without Python: explorers as tabs, each with its state, in links too. A page calls `mountLab`. */
 
+import { AtlasLab } from "./atlas_lab";
 import { make } from "./dom";
 import type { ExplorerKind } from "./explorer";
 import { explorerOf, type Formula } from "./formulas";
@@ -21,6 +22,7 @@ export const KINDS: Record<string, { label: string; kind: ExplorerKind }> = {
   pair: { label: "One pair", kind: PairLab },
   grid: { label: "Training", kind: GridLab },
   frontier: { label: "Frontier", kind: FrontierLab },
+  atlas: { label: "Atlas", kind: AtlasLab },
   sigmoid: { label: "A pair's pull", kind: explorerOf(SIGMOID) },
   credit: { label: "Sampled gradients", kind: explorerOf(CREDIT) },
   offline: { label: "Offline data", kind: explorerOf(OFFLINE) },

@@ -357,6 +357,10 @@ export function ticks({ kind, domain, whole, ticks: chosen }: Axis, scale: Scale
   const [low, high] = [Math.min(...domain), Math.max(...domain)]; // an axis may run downwards
   if (chosen) return chosen.filter((value) => value >= low && value <= high);
   if (kind !== "log" && kind !== "symlog") return scale.ticks(count).filter((tick) => !whole || Number.isInteger(tick));
+  if (kind === "symlog" && low < 0 && high > 0) {
+    const upwards = ticks({ label: "", domain: [0, Math.max(-low, high)], kind }, scale, count / 2);
+    return [...upwards.slice(1).reverse().map((tick) => -tick), ...upwards].filter((tick) => tick >= low * 1.02 && tick <= high * 1.02);
+  }
   const powers: number[] = kind === "symlog" && low <= 0 && high >= 0 ? [0] : [];
   const least = kind === "symlog" ? Math.max(low, 1) : low;
   for (let power = -12; power <= 12; power++) {

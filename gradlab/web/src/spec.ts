@@ -37,6 +37,8 @@ export interface LossFacts {
   /** The ends and the scale of each of these numbers' tracks. */
   stops: Record<string, [low: number | null, high: number | null, scale: ControlSpec["scale"]]>;
   reason: string;
+  /** What the loss states of itself, as texts: rho, start, optimum, bounded, convention. */
+  atlas: Record<string, string>;
   slopes?: KernelRecord | null;
   /** Kernels that train, by "policy optimizer". */
   trains?: Record<string, KernelRecord> | null;
