@@ -351,15 +351,16 @@ export function scaleOf({ kind, domain }: Axis): Scale {
 
 /**
  * Few ticks; a logarithmic axis has powers of ten, every second or third where there are many, with 2 and 5 times as much
- * where there are fewer than three, and a symlog axis 0, too.
+ * where there are fewer than three, and a symlog axis 0, too; one to both sides of 0 has those of both.
  */
 export function ticks({ kind, domain, whole, ticks: chosen }: Axis, scale: Scale, count: number): number[] {
   const [low, high] = [Math.min(...domain), Math.max(...domain)]; // an axis may run downwards
   if (chosen) return chosen.filter((value) => value >= low && value <= high);
   if (kind !== "log" && kind !== "symlog") return scale.ticks(count).filter((tick) => !whole || Number.isInteger(tick));
   if (kind === "symlog" && low < 0 && high > 0) {
-    const upwards = ticks({ label: "", domain: [0, Math.max(-low, high)], kind }, scale, count / 2);
-    return [...upwards.slice(1).reverse().map((tick) => -tick), ...upwards].filter((tick) => tick >= low * 1.02 && tick <= high * 1.02);
+    const [zero, ...powers] = ticks({ label: "", domain: [0, Math.max(-low, high)], kind }, scale, count);
+    const apart = powers.length > 2 ? powers.slice(1) : powers; // −1, 0 and 1 would stand too close
+    return [...apart.map((tick) => -tick).reverse(), zero, ...apart].filter((tick) => tick >= low * 1.02 && tick <= high * 1.02);
   }
   const powers: number[] = kind === "symlog" && low <= 0 && high >= 0 ? [0] : [];
   const least = kind === "symlog" ? Math.max(low, 1) : low;
