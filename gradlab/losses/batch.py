@@ -402,12 +402,13 @@ def _coupled(first: Tensor, second: Tensor, cost: Callable[[Tensor], Tensor], we
     ranked, other_ranked = first.gather(0, order), second.gather(0, other_order)
     if weights is None:
         return torch.zeros_like(first).scatter(0, order, cost(ranked - other_ranked))
-    ends, other_ends = weights.gather(0, order).cumsum(0), weights.gather(0, other_order).cumsum(0)
+    shares = weights.to(torch.promote_types(weights.dtype, torch.float32))
+    ends, other_ends = shares.gather(0, order).cumsum(0), shares.gather(0, other_order).cumsum(0)
     upper = torch.cat([ends, other_ends]).sort(0).values
     lower = torch.cat([torch.zeros_like(upper[:1]), upper[:-1]])
     middle = (lower + upper) / 2
     place, other_place = _places(ends, middle), _places(other_ends, middle)
-    parts = (upper - lower) * cost(ranked.gather(0, place) - other_ranked.gather(0, other_place))
+    parts = (upper - lower).to(ranked.dtype) * cost(ranked.gather(0, place) - other_ranked.gather(0, other_place))
     total = torch.zeros_like(ranked).scatter_add(0, place, parts)
     return torch.zeros_like(first).scatter(0, order, total) / weights.clamp(min=torch.finfo(weights.dtype).tiny)
 
