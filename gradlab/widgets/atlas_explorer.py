@@ -13,7 +13,7 @@ import pandas as pd
 
 from gradlab.atlas import Measured, by_logratio, by_probability, measured, ratio_map, sign_map, step_field
 from gradlab.losses import PAIR_LOSSES, PairLoss
-from gradlab.plotting.charts import Chart
+from gradlab.plotting.charts import Arrows, Chart
 from gradlab.widgets.compared_losses import title_of
 from gradlab.widgets.controls import Choice, Controls
 from gradlab.widgets.explorer import UNASKED, Reading, Story
@@ -158,6 +158,7 @@ def maps_of(seen: Mapping[str, Measured], *, revealed: bool) -> list[Chart]:
     maps: list[Chart] = []
     for slot, one in seen.items():
         found = [draw(one) for draw in drawn]
+        found = [replace(chart, handles=()) if isinstance(chart, Arrows) else chart for chart in found]  # none to drag
         titles = [f"{title_of(slot, _loss(one))}:{chart.title.rpartition(':')[2]}" for chart in found]
         maps += [replace(chart, title=title) for chart, title in zip(found, titles, strict=True)]
     return maps

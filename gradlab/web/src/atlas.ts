@@ -5,7 +5,7 @@ import { axis } from "./chart_records";
 import type { Reading } from "./dom";
 import { type PairLogps, slopes } from "./pairs";
 import type { Kernel } from "./kernel";
-import { colorTable, INK } from "./palette";
+import { colorTable } from "./palette";
 import type { Slot } from "./spec";
 
 const LAB_REFERENCE = 0.05; // π_ref of either response in the lab's grids: one of twenty
@@ -13,7 +13,6 @@ const [TOKENS, NATS] = [100, 100]; // length of a language model's response, and
 const REACH = 99; // the largest |h| on the map of directions, in nats
 const LEAST = 1e-4; // the least probability on the map of ratios
 const TIMES = 8; // colours end where one side's slope is this many times the other's
-const ROUNDING = 1e-12; // a slope below this share of the other side's is rounding
 const [CELLS, ARROWS] = [41, 10];
 const SIDES = colorTable("sides");
 
@@ -67,9 +66,8 @@ export function ratioMap({ slot, ratios: { win, lose, possible, winSlope, loseSl
 
 /** The directions in which descent moves both responses of a cell: 1 up, −1 down, 0 nowhere; NaN where no policy can be. */
 function moves({ possible, winSlope, loseSlope }: Grid): [win: number[], lose: number[]] {
-  const turn = (own: number, other: number) => (Math.abs(own) > ROUNDING * Math.max(Math.abs(own), Math.abs(other)) ? -Math.sign(own) : 0);
-  const each = (own: number[], other: number[]) => own.map((slope, at) => (possible[at] ? turn(slope, other[at]) : NaN));
-  return [each(winSlope, loseSlope), each(loseSlope, winSlope)];
+  const each = (slopes: number[]) => slopes.map((slope, at) => (possible[at] ? -Math.sign(slope) : NaN));
+  return [each(winSlope), each(loseSlope)];
 }
 
 /** The map of directions over (h_w, h_l). */
@@ -101,8 +99,7 @@ export function stepField({ slot, steps: { win, lose, possible, winSlope, loseSl
     at_x: places.map(({ w }) => w), at_y: places.map(({ l }) => l),
     right: arrows.map(([right]) => right), up: arrows.map(([, up]) => up),
     colors: arrows.map(([, , farther]) => sideColor(farther / Math.log2(TIMES))),
-    handles: [{ name: "π_ref", x: LAB_REFERENCE, y: LAB_REFERENCE, color: INK, moves: [], track: null, shape: "diamond" }],
-    trail: [], height: 260,
+    handles: [], trail: [], height: 260,
   };
 }
 
