@@ -67,12 +67,16 @@ class SimPO(LogisticLoss):
         *_SIMPO,
         Shipped("HALOs 4831988", "loss=simpo", MappingProxyType({"beta": 10.0, "gamma": 3.0}), "It sets γ/β, to 0.3."),
         Shipped(
+            "llamafactory 0.9.5", "pref_loss: simpo", MappingProxyType({"beta": 0.1, "gamma": 0.5}),
+            "The target is 5 nats per token.",
+        ),
+        Shipped(
             "oxRL 2a2bd5d", "simpo", MappingProxyType({"beta": 0.1, "gamma": 0.5}), "The target is 5 nats per token."
         ),
     )  # fmt: skip
     notes = (
         "The authors' code, HALOs 4831988 and others set γ/β, the target in nats per token; here γ = β · (γ/β).",
-        "TRL 1.16.0 adds a likelihood term unless cpo_alpha is 0: see trl-simpo.",
+        "TRL 1.16.0 and liger-kernel 0.8.5 add a likelihood term unless told not to: see trl-simpo.",
     )
     start_value = None
     start_equation = ""
@@ -123,8 +127,15 @@ class TrlSimPO(Facts):
             MappingProxyType({"beta": 0.1, "gamma": 0.5, "sft_weight": 1.0}),
             "It means −log π over all tokens of a batch, not within each response.",
         ),
-        Shipped("axolotl 0.19.0", "rl: simpo", MappingProxyType({"beta": 0.1, "gamma": 0.5, "sft_weight": 1.0}),
-                "It hands no cpo_alpha on, so the likelihood term stays."),
+        Shipped(
+            "axolotl 0.19.0", "rl: simpo", MappingProxyType({"beta": 0.1, "sft_weight": 1.0}),
+            "It replaces TRL's default of simpo_gamma by nothing: γ must be set, and cpo_alpha: 0 for SimPO.",
+        ),
+        Shipped(
+            "liger-kernel 0.8.5", "LigerFusedLinearSimPOLoss",
+            MappingProxyType({"beta": 0.1, "gamma": 0.5, "sft_weight": 1.0}),
+            "Its likelihood term goes with compute_nll_loss=False.",
+        ),
         Shipped("oxRL 2a2bd5d", "cposimpo", MappingProxyType({"beta": 0.1, "gamma": 0.5, "sft_weight": 1.0})),
     )  # fmt: skip
     notes = (
