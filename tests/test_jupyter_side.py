@@ -73,7 +73,7 @@ def test_controls_that_join_are_shown_whatever_is_told_first(shown):
               spec.groups[0].controls.push(name);
               const all = {
                 state: { ...model.data.state, [name]: 1 }, hidden: [],
-                offers: { [name]: [...options, { label: "two", value: 2 }] }, spec,
+                offers: { [name]: { options: [...options, { label: "two", value: 2 }] } }, spec,
               };
               model.update({ [first]: all[first], ...all });
             }""",

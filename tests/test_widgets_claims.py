@@ -159,13 +159,13 @@ def test_a_row_of_the_table_opens_its_claim(explorer):
 
 def test_menus_of_a_claim_change_with_it_in_the_page_too(explorer):
     explorer.set(claim="ratio")
-    assert [one["value"] for one in explorer.front.offers["figure"]] == values(explorer, "figure")
+    assert [one["value"] for one in explorer.front.offers["figure"]["options"]] == values(explorer, "figure")
     assert explorer.spec()["controls"]["figure"]["changing"]
     before = explorer.state
     explorer.front.state = {**before, "claim": "shift-bdpo"}  # the page does not know the figures of that claim yet
     assert explorer.error is None
     assert explorer.state["figure"] in values(explorer, "figure") != [before["figure"]]
-    assert [one["value"] for one in explorer.front.offers["figure"]] == values(explorer, "figure")
+    assert [one["value"] for one in explorer.front.offers["figure"]["options"]] == values(explorer, "figure")
     assert explorer.front.state == explorer.state
     explorer.front.state = before  # undo
     assert (explorer.error, explorer.state) == (None, before)

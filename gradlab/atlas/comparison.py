@@ -8,6 +8,7 @@ import html
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +24,7 @@ from gradlab.checks import count, positive
 from gradlab.lab.descent import steady
 from gradlab.lab.fit import fit
 from gradlab.lab.training import Training
-from gradlab.lab.world import gaussian_world
+from gradlab.lab.world import World, gaussian_world
 from gradlab.plotting.chart_figure import drawn
 from gradlab.plotting.charts import Chart
 from gradlab.plotting.looks import style
@@ -85,7 +86,12 @@ class Comparison:
 
 @steady("cpu")
 def compare(
-    losses: Iterable[Loss | str], *, seeds: int = 3, betas: Sequence[float] = BETAS, training: Training = TRAINING
+    losses: Iterable[Loss | str],
+    *,
+    seeds: int = 3,
+    betas: Sequence[float] = BETAS,
+    training: Training = TRAINING,
+    **world: Any,
 ) -> Comparison:
     """Train losses in the lab on the spot, as they are and over β, and put them beside each other.
 
@@ -93,6 +99,7 @@ def compare(
     seeds     worlds, numbered from 0: 20 prompts, 20 responses, a fifth of the responses unobserved.
     betas     the grid of a loss that has a field ``beta``; another loss is one point.
     training  how to train; the default is 300 steps of Adam on 100 labelled pairs per prompt.
+    world     further arguments of ``gaussian_world``, such as ``length=10`` tokens, on average.
 
     ValueError or TypeError for something that is no loss, and for numbers out of range. A training whose policy stops
     being finite is NaN in the frame.
@@ -102,14 +109,14 @@ def compare(
         raise ValueError("losses must hold at least one loss, got none")
     numbers = list(range(count("seeds", seeds, least=1, most=1000)))
     grid = [positive("betas", beta) for beta in betas]
-    worlds = [gaussian_world(mask_rate=MASK_RATE, seed=seed) for seed in numbers]
+    worlds = [gaussian_world(**{"mask_rate": MASK_RATE, **world}, seed=seed) for seed in numbers]
     found = []
     for name, loss in chosen.items():
         has_beta = any(field.name == "beta" for field in fields(loss))  # type: ignore[arg-type]
         runs = [("published", "base", loss)] + [("grid", "beta", replace(loss, beta=beta)) for beta in grid if has_beta]  # type: ignore[type-var]
         for preset, factor, trained in runs:
             beta = float(getattr(trained, "beta", np.nan))
-            rows = _ended(trained, worlds, training, numbers)
+            rows = ended(trained, worlds, training, numbers)
             found.append(rows.assign(loss=name, preset=preset, factor=factor, beta=beta, level=beta))
     return Comparison(chosen, pd.concat(found, ignore_index=True))
 
@@ -128,7 +135,8 @@ def _named(losses: list[Loss]) -> dict[str, Loss]:
     return named
 
 
-def _ended(loss: Loss, worlds: list, training: Training, seeds: list[int]) -> pd.DataFrame:
+def ended(loss: Loss, worlds: Sequence[World], training: Training, seeds: Sequence[int]) -> pd.DataFrame:
+    """Return the ends of a loss's trainings, one row per world, as ``endpoints`` has them; NaN where one fails."""
     try:
         rows = endpoints(fit(worlds, loss, training, seed=seeds), worlds, training, seeds)  # type: ignore[arg-type]
     except FloatingPointError:

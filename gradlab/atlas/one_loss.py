@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from gradlab.lab.training import Training
 from gradlab.losses import DPO, PairLoss
 
 SEEDS = 8
+LENGTHS = {"length": 10.0, "length_spread": 0.5}  # tokens, of the worlds of a loss that reads lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,8 @@ def workbench(loss: PairLoss | str, *, seeds: int = SEEDS, training: Training = 
     """Return a loss's row in the atlas, its trainings beside DPO's, and its verdict.
 
     loss      any ``PairLoss``, or its name.
-    seeds     worlds, numbered from 0, four or more: 20 prompts, 20 responses, a fifth of them unobserved.
+    seeds     worlds, numbered from 0, four or more: 20 prompts, 20 responses, a fifth of them unobserved. Where the
+              loss reads lengths, responses have 10 tokens on average, with a spread of a half; else one each.
     training  how to train; the default is 300 steps of Adam on 100 labelled pairs per prompt.
 
     DPO is trained at the β of the loss, or at 1, at half of that, and over the β of ``compare``. ValueError, in one
@@ -60,6 +63,11 @@ def workbench(loss: PairLoss | str, *, seeds: int = SEEDS, training: Training = 
     beta = float(getattr(chosen, "beta", 1.0)) if any(one.name == "beta" for one in fields(chosen)) else 1.0  # type: ignore[arg-type]
     against = [chosen] if chosen == DPO(beta) else [chosen, DPO(beta)]
     betas = sorted({*BETAS, beta, beta / 2})
-    seen = compare(against, seeds=seeds, betas=betas, training=training)
+    seen = compare(against, seeds=seeds, betas=betas, training=training, **world_of(chosen))
     names = list(seen.losses)
     return Workbench(chosen, seen, verdict(seen.trained, names[0], names[-1]))
+
+
+def world_of(loss: Loss) -> dict[str, Any]:
+    """Return what the worlds in which a loss is judged have beside the usual: lengths, if it reads them."""
+    return dict(LENGTHS) if getattr(loss, "needs_lengths", False) else {}

@@ -495,9 +495,8 @@ def _stops(menu: Mapping[str, Any], key: str, value: float) -> SliderRange:
             return stops
     if value == 0:
         return SliderRange(-1.0, 1.0, 0.05)
-    reach = 10.0 ** math.ceil(math.log10(abs(value)))  # 1, 10, …: at most ten times the value
-    low = 0.0 if value > 0 else -reach
-    return SliderRange(low, low + reach, reach / 100)
+    far = 4 * value
+    return SliderRange(min(far, 0.0), max(far, 0.0), abs(value) / 25)
 
 
 def _holds(stops: SliderRange, value: float) -> bool:

@@ -166,6 +166,21 @@ def register_loss(loss: _Loss) -> _Loss:
     hyper-parameter that is no number, a loss that fails on pairs, returns another shape, is not finite at π = π_ref or
     has no slopes, and a stated fact that is not true.
     """
+    kind, ready = loss if isinstance(loss, type) else type(loss), checked(loss)
+    former = _LOSSES.get(ready.name)
+    if former is not None and (ready.name in _OURS or _home(type(former())) != _home(kind)):
+        raise ValueError(f"name of {kind.__name__} must be one that no registered loss has, got {ready.name!r}")
+    make: Any = kind if isinstance(loss, type) else partial(replace, ready)
+    _LOSSES[ready.name] = make
+    _tell_watchers()
+    return loss
+
+
+def checked(loss: Any) -> Any:
+    """Return a user's loss as an instance with all facts, after the checks of ``register_loss``; nothing is registered.
+
+    Errors as there, but for a name that is taken.
+    """
     kind = loss if isinstance(loss, type) else type(loss)
     _check_class(kind)
     try:
@@ -174,16 +189,10 @@ def register_loss(loss: _Loss) -> _Loss:
         raise TypeError(f"{kind.__name__} must have a default for every hyper-parameter ({error})") from None
     _check_words(kind.__name__, ready)
     _check_numbers(kind.__name__, ready)
-    former = _LOSSES.get(ready.name)
-    if former is not None and (ready.name in _OURS or _home(type(former())) != _home(kind)):
-        raise ValueError(f"name of {kind.__name__} must be one that no registered loss has, got {ready.name!r}")
     _check_values(kind.__name__, ready)
     measure_facts(kind)
     _check_facts(kind.__name__, ready)
-    make: Any = kind if isinstance(loss, type) else partial(replace, ready)
-    _LOSSES[ready.name] = make
-    _tell_watchers()
-    return loss
+    return ready
 
 
 def measured_facts() -> dict[str, property]:

@@ -14,5 +14,6 @@ from .shift_explorer import ShiftExplorer as ShiftExplorer
 from .sigmoid_explorer import SigmoidExplorer as SigmoidExplorer
 from .training_log_explorer import TrainingLogExplorer as TrainingLogExplorer
 from .variance_explorer import VarianceExplorer as VarianceExplorer
+from .workbench_explorer import WorkbenchExplorer as WorkbenchExplorer
 
 EXPLORERS: dict[str, type[Explorer]]

@@ -106,18 +106,18 @@ class AtlasExplorer(FrontierExplorer):
         frontiers = super().compute(state)
         return Atlas({slot: measured(loss) for slot, loss in frontiers.losses.items()}, frontiers)
 
-    def charts(self, result: Atlas, pinned: Atlas | None) -> list[Chart]:
+    def charts(self, result: Any, pinned: Any) -> list[Chart]:
         """Return three maps per loss and the frontier; before the guess without the maps of directions."""
         maps = maps_of(result.seen, revealed=self._revealed)
         return [*maps, super().charts(result.frontiers, pinned and pinned.frontiers)[0]]
 
-    def readings(self, result: Atlas) -> list[Reading]:
+    def readings(self, result: Any) -> list[Reading]:
         """Return the losses' rows of the atlas, what the maps show, and where the policies end."""
         known = {slot: self._as_registered(_loss(seen)) for slot, seen in result.seen.items()}
         rows = rows_of(result.seen, known, revealed=self._revealed)
         return [*rows, *super().readings(result.frontiers)[1:3]]
 
-    def outcome(self, result: Atlas) -> tuple[str, str]:
+    def outcome(self, result: Any) -> tuple[str, str]:
         """Return which of A and B pushes the winner down somewhere on its map."""
         a, b = (result.lowered(slot) for slot in "ab")
         truth = ("both" if b else "a") if a else "b" if b else "neither"

@@ -69,6 +69,10 @@ class Control:
         """Return the facts from which the page draws the control."""
         return {"kind": self.kind, "label": self.title, "hint": self.hint, "start": self.value, **self.part}
 
+    def offers(self) -> dict[str, Any]:
+        """Return the facts that change with other controls, as in ``spec``; {} for a control whose facts stay."""
+        return {}
+
     @traitlets.validate("value")
     def _validate_value(self, proposal: Any) -> Any:
         try:
@@ -102,6 +106,22 @@ class Number(Control, widgets.FloatText):
         """Return the facts from which the page draws the control; null is no end."""
         low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
         return {**super().spec(), "low": low, "high": high, "scale": self.scale}
+
+
+class FreeNumber(Number):
+    """A number whose label and track an explorer changes; any finite number is accepted."""
+
+    def accepted(self, key: str, value: Any) -> float:
+        """Return the value as a float; ValueError unless it is a finite number."""
+        return float(between(key, value, -math.inf))
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control."""
+        return {**super().spec(), "changing": True}
+
+    def offers(self) -> dict[str, Any]:
+        """Return label, ends and scale."""
+        return {"label": self.title, "low": self.low, "high": self.high, "scale": self.scale}
 
 
 class Stops(NamedTuple):
@@ -227,6 +247,10 @@ class Choice(Control, widgets.Dropdown):
         """Return the facts from which the page draws the control."""
         return {**super().spec(), "options": self.listed(), **({"changing": True} if self.changing else {})}
 
+    def offers(self) -> dict[str, Any]:
+        """Return the options of a menu that changes."""
+        return {"options": self.listed()} if self.changing else {}
+
     def listed(self) -> list[dict[str, Any]]:
         """Return the options as the page takes them."""
         return [{"label": label, "value": value} for label, value in self.options]
@@ -254,7 +278,8 @@ class Line(Control, widgets.Text):
     kind = "text"
 
     def __init__(self, label: str, value: str, hint: str = "") -> None:
-        """Make the line with this text."""
+        """Make the line with this text; ``note`` says what an explorer has to say of it, None: it never will."""
+        self.note: str | None = None
         super().__init__(label, value, hint, continuous_update=False, placeholder=hint)
 
     def accepted(self, key: str, value: Any) -> str:
@@ -262,6 +287,10 @@ class Line(Control, widgets.Text):
         if not isinstance(value, str):
             raise ValueError(f"{key} must be a text, got {shown(value)}")
         return value
+
+    def offers(self) -> dict[str, Any]:
+        """Return the note."""
+        return {} if self.note is None else {"note": self.note}
 
 
 Controls = dict[str, Any]  # Control by name; Any, since a type that is both Control and Widget cannot be written

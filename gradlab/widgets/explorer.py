@@ -571,9 +571,9 @@ class Explorer(widgets.VBox):
     def _hidden(self) -> list[str]:
         return [key for key, control in self.controls.items() if control.hidden]
 
-    def _offers(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the options of the menus that change with other controls."""
-        return {key: one.listed() for key, one in self.controls.items() if isinstance(one, Choice) and one.changing}
+    def _offers(self) -> dict[str, dict[str, Any]]:
+        """Return the facts of controls that change with other controls, by name."""
+        return {key: facts for key, control in self.controls.items() if (facts := control.offers())}
 
     def _guarded(self, act: Callable[[], None]) -> None:
         try:

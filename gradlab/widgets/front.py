@@ -25,7 +25,7 @@ class Front(anywidget.AnyWidget):
     spec    texts and controls; it changes where losses are registered.
     state   the value of every control, in both directions; ``asked`` counts the states that the page has sent.
     hidden  names of the controls without effect in this state.
-    offers  the options of menus that change with other controls, by name.
+    offers  facts of controls that change with other controls, by name, such as a menu's options.
     shown   charts and the table of numbers, all of one state, and the count of the page's states that it answers.
     pinned  whether the reader keeps a result to compare with.
     busy    whether better results of this state are still to come.

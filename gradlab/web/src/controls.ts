@@ -35,7 +35,7 @@ export function slider(
   let ends = options;
   return (state) => {
     const wanted = now?.(state) ?? ends;
-    if (wanted.low !== ends.low || wanted.high !== ends.high || wanted.scale !== ends.scale) made.range((ends = wanted));
+    if (JSON.stringify(wanted) !== JSON.stringify(ends)) made.range((ends = wanted));
     if (made.value !== state[name]) made.value = state[name] as number;
   };
 }
@@ -64,8 +64,9 @@ function tick(parent: HTMLElement, history: History, name: string, { label, hint
   };
 }
 
-/** A line to type in; what a setting does not take is said under it. */
-function line(parent: HTMLElement, history: History, name: string, { label, hint }: ControlSpec): Show {
+/** A line to type in; what a setting does not take is said under it, and what Python says of what it has taken. */
+function line(parent: HTMLElement, history: History, name: string, control: ControlSpec): Show {
+  const { label, hint } = control;
   const field = make("input", { type: "text", placeholder: hint, ariaLabel: label });
   const note = make("output", { className: "gl-note" });
   ontyped(field, () => {
@@ -76,6 +77,7 @@ function line(parent: HTMLElement, history: History, name: string, { label, hint
   parent.append(make("label", { className: "gl-choice", title: hint }, make("span", { textContent: label }), field), note);
   return (state) => {
     field.value = state[name] as string;
+    write(note, control.note ?? "");
   };
 }
 
@@ -121,7 +123,7 @@ export function draw(parent: HTMLElement, history: History, name: string, contro
   if (control.kind === "choice") return choices(parent, history, name, control);
   if (control.kind === "flag") return tick(parent, history, name, control);
   if (control.kind === "text") return line(parent, history, name, control);
-  return slider(parent, history, name, sliderOf(control));
+  return slider(parent, history, name, sliderOf(control), control.changing ? () => sliderOf(control) : undefined);
 }
 
 /** The losses that are compared: a menu, and sliders of the numbers that the loss has. */
@@ -156,9 +158,9 @@ function losses(parent: HTMLElement, history: History, facts: readonly LossFacts
     const sliders = Object.entries(controls).filter(([, { of }]) => of === key).map(([name, control]) => {
       const place = make("div");
       slot.append(place);
-      const now = (state: State) => sliderOf(control, facts.find((one) => one.name === state[`loss_${key}`]));
-      const options = { ...sliderOf(control), label: `${control.label} of ${key.toUpperCase()}` };
-      return { name: control.hyper!, place, show: slider(place, history, name, options, now) };
+      const label = `${control.label} of ${key.toUpperCase()}`;
+      const now = (state: State) => ({ ...sliderOf(control, facts.find((one) => one.name === state[`loss_${key}`])), label });
+      return { name: control.hyper!, place, show: slider(place, history, name, { ...sliderOf(control), label }, now) };
     });
     return (state: State) => {
       const chosen = slotsOf(state, facts).find((one) => one.key === key);

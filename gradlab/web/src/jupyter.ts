@@ -187,10 +187,10 @@ class Shown {
     return this.model.get("spec") !== this.shell.spec;
   }
 
-  /** Gives menus the options that they have now. */
+  /** Gives controls the facts that they have now, such as a menu's options. */
   private offer(): void {
-    const offers = this.model.get("offers") as Record<string, ControlSpec["options"]>;
-    for (const [name, options] of Object.entries(offers)) this.shell.spec.controls[name].options = options;
+    const offers = this.model.get("offers") as Record<string, Partial<ControlSpec>>;
+    for (const [name, facts] of Object.entries(offers)) Object.assign(this.shell.spec.controls[name], facts);
   }
 
   private readonly refresh = () => {

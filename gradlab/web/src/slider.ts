@@ -1,6 +1,6 @@
 /** A slider as wide as its place, with a value that can be typed: the browser's own range and text field. */
 
-import { ontyped } from "./dom";
+import { ontyped, write } from "./dom";
 import { style } from "./plot";
 import { spelt } from "./reading";
 import { refusal } from "./state";
@@ -59,6 +59,7 @@ export class Slider {
   readonly element = document.createElement("div");
   /** Called at every move; `settled` is true at the end of a drag, at a key, and for a typed value. */
   onmove: (value: number, settled: boolean) => void = () => {};
+  private readonly name = document.createElement("label");
   private readonly track = document.createElement("input");
   private readonly field = document.createElement("input");
   private readonly note = document.createElement("output");
@@ -71,14 +72,10 @@ export class Slider {
     value: number,
   ) {
     this.element.className = "gl-slider";
-    const name = document.createElement("label");
-    name.textContent = options.label;
     this.element.title = options.hint ?? "";
     Object.assign(this.track, { type: "range", min: "0", max: String(STOPS), step: "1" });
     Object.assign(this.field, { type: "text", inputMode: "decimal", size: 7 });
-    this.track.setAttribute("aria-label", options.label);
-    this.field.setAttribute("aria-label", `${options.label}, typed`);
-    this.element.append(name, this.field, this.track, this.note);
+    this.element.append(this.name, this.field, this.track, this.note);
     parent.append(this.element);
     style(parent);
     this.current = value;
@@ -108,9 +105,12 @@ export class Slider {
     ontyped(this.field, () => this.take());
   }
 
-  /** Takes other ends or another scale; the value stays. */
-  range({ low, high, scale }: SliderOptions): void {
-    this.options = { ...this.options, low, high, scale };
+  /** Takes another label, other ends or another scale; the value stays. */
+  range({ label, low, high, scale }: SliderOptions): void {
+    this.options = { ...this.options, label, low, high, scale };
+    write(this.name, label);
+    this.track.setAttribute("aria-label", label);
+    this.field.setAttribute("aria-label", `${label}, typed`);
     this.track.hidden = !Number.isFinite(high - low); // only typed
     this.value = this.current;
   }

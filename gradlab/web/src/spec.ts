@@ -17,8 +17,10 @@ export interface ControlSpec {
   high?: number | null;
   scale?: "linear" | "log" | "logit";
   options?: { label: string; value: Value }[];
-  /** Whether the options change with other controls: Python alone checks a value then. */
+  /** Whether options, or label and ends, change with other controls: Python alone checks a value then. */
   changing?: boolean;
+  /** What Python says of the present value, such as why it is not used. */
+  note?: string;
   loss?: string;
   hyper?: string;
   of?: string;
@@ -88,7 +90,8 @@ function fieldOf({ kind, low, high, options, changing }: ControlSpec): Field {
   if (kind === "choice" && !changing) return { kind, options: options!.map(({ value }) => value) };
   if (kind === "flag") return { kind };
   if (kind === "text" || kind === "choice") return { kind: "text", pattern: /^/, form: "a text" };
-  return { kind: "number", low: low ?? -Infinity, high: high ?? Infinity, whole: kind === "whole" };
+  const ends = changing ? [-Infinity, Infinity] : [low ?? -Infinity, high ?? Infinity];
+  return { kind: "number", low: ends[0], high: ends[1], whole: kind === "whole" };
 }
 
 /** What may be set, and the values at the start. */
