@@ -62,6 +62,15 @@ def test_the_optimum_of_a_margin_is_a_line_and_that_of_two_targets_a_point():
     assert point.attained
 
 
+def test_a_loss_that_falls_for_ever_along_a_path_has_no_optimum():
+    class Falling(Turning):
+        def __call__(self, logps):
+            win, lose = 0.1 * logps.win_logratio, 0.1 * logps.lose_logratio
+            return torch.sigmoid(win) + 1 - torch.sigmoid(win - lose)  # least for lose ≪ win ≪ 0
+
+    assert atlas.measured(Falling()).optimum is None
+
+
 def test_signs_and_bounds_are_found_where_nothing_is_stated():
     seen = atlas.measured(Turning())
     assert (seen.winner_down, seen.loser_up, seen.bounded) == (True, True, "below")
@@ -179,6 +188,12 @@ def test_a_comparison_has_a_row_per_run_and_a_point_per_beta(compared):
     frontier = atlas.frontier_chart(compared.trained, ["dpo"]).curves[0]
     assert len(frontier.x) == 2
     assert frontier.x[0] < frontier.x[1]  # the largest β first
+
+
+def test_a_loss_without_a_beta_is_a_point_of_the_frontier():
+    found = atlas.compare(["dpo", Turning()], seeds=2, betas=(0.1, 1.0), training=gl.Training(steps=2, record=1))
+    curves = {curve.name: curve for curve in atlas.frontier_chart(found.trained, ["dpo", "turning"]).curves}
+    assert [len(curves[name].x) for name in ("dpo", "turning")] == [2, 1]
 
 
 def test_a_comparison_is_a_table_and_a_picture(compared):

@@ -95,7 +95,7 @@ def test_pages_and_pictures_are_written_once_and_equal(tmp_path, monkeypatch):
     few = [as_published(PAIR_LOSSES[name]()) for name in ("dpo", "ipo")]
     monkeypatch.setattr(page, "registered", lambda: few)
     drawn = page.write(tmp_path / "a", made_up())
-    assert sorted(file.name for file in drawn) == ["dpo.png", "how-to-read.png", "ipo.png", "map-of-all.png"]
+    assert sorted(file.name for file in drawn) == ["dpo.png", "how-to-read.png", "ipo.png"]
     assert page.write(tmp_path / "a", made_up()) == []
     page.write(tmp_path / "b", made_up())
     files = sorted(file.relative_to(tmp_path / "a") for file in (tmp_path / "a").rglob("*") if file.is_file())
@@ -104,7 +104,7 @@ def test_pages_and_pictures_are_written_once_and_equal(tmp_path, monkeypatch):
     ]
     other = made_up()
     other.loc[other["loss"] == "ipo", "expected_utility"] += 0.1
-    assert [file.name for file in page.write(tmp_path / "a", other)] == ["ipo.png", "map-of-all.png"]
+    assert [file.name for file in page.write(tmp_path / "a", other)] == ["ipo.png"]
     monkeypatch.setattr(page, "registered", lambda: few[:1])
     page.write(tmp_path / "a", other)
     assert not (tmp_path / "a" / "atlas" / "ipo.png").exists()
@@ -114,9 +114,22 @@ def test_trainings_add_columns_and_answers(rows):
     frame = atlas.table(page.registered(), made_up())
     text = page.page(page.registered(), frame)
     assert "| E[u] | KL | unobserved mass | Δ log π_w | Δ log π_l |" in text
-    assert "**Raised the winners' mean log π in the lab, trained as published**: [dpo](#dpo), [ipo](#ipo)." in text
+    (line,) = re.findall(r"^- \*\*Raised the winners' mean log π .+\*\*: (.+)$", text, re.MULTILINE)
+    assert line == "[dpo](#dpo), [ipo](#ipo)."
     assert "reward against KL" in text
-    assert "](atlas/map-of-all.png)" in text
+
+
+def test_figures_of_trainings_are_shown_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "registered", lambda: [PAIR_LOSSES["dpo"]()])
+    page.write(tmp_path)
+    assert "atlas-map" not in (tmp_path / "ATLAS.md").read_text("utf-8")
+    for name in ("atlas-map", "atlas-factors"):
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    page.write(tmp_path)
+    text = (tmp_path / "ATLAS.md").read_text("utf-8")
+    assert "](atlas-map.png)" in text
+    assert "[one factor at a time](atlas-factors.png)." in text
+    assert "atlas-frontier-reward" not in text
 
 
 def test_the_command_prints_a_line_per_loss(capsys):

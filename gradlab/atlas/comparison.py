@@ -99,7 +99,8 @@ def compare(
     seeds     worlds, numbered from 0: 20 prompts, 20 responses, a fifth of the responses unobserved.
     betas     the grid of a loss that has a field ``beta``; another loss is one point.
     training  how to train; the default is 300 steps of Adam on 100 labelled pairs per prompt.
-    world     further arguments of ``gaussian_world``, such as ``length=10`` tokens, on average.
+    world     further arguments of ``gaussian_world``, such as ``length=10`` tokens, on average; without it responses
+              have one token.
 
     ValueError or TypeError for something that is no loss, and for numbers out of range. A training whose policy stops
     being finite is NaN in the frame.

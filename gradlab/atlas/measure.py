@@ -18,6 +18,7 @@ from gradlab.losses import BatchLoss, PairLogps, PairLoss, differentiated, slope
 from gradlab.losses.registry import measured_start
 
 _Value = Callable[[PairLogps], Tensor]
+_NEAR = 5e3  # nats: how far an optimum is sought; log π_ref lies 20 times as far below 0
 _TIE = 1e-9  # values that differ by less, relative to 1 + |value|, count as equal
 
 
@@ -215,23 +216,24 @@ def _optimum(value: _Value) -> Optimum | None:
     """Return the optimum of a function of pairs, by its least values along h_w, h_l and h_w − h_l.
 
     A coordinate has an optimum where the least value over the other coordinate is higher at both ends than between
-    them, and also higher at a distance of 1 + |place| on both sides of it.
+    them, and also higher at a distance of 1 + |place| on both sides of it. The other coordinate goes ten times as far:
+    else it might be held back where the first one is far out, and feign a rise.
     """
     found: dict[str, float | None] = dict.fromkeys(("win", "lose", "margin"))
     best = math.inf
     for name in found:
-        places = pairs.spread(161, 0.999 * pairs.FAR / 2)
-        fixed, other = torch.meshgrid(places, places, indexing="ij")
+        places, others = pairs.spread(161, _NEAR), pairs.spread(201, 10 * _NEAR)
+        fixed, other = torch.meshgrid(places, others, indexing="ij")
         table = _at(value, name, fixed, other)
         profile = table.amin(1)
         least = float(profile.min())
         if not math.isfinite(least) or float(min(profile[0], profile[-1])) <= least + _TIE * (1 + abs(least)):
             continue
-        row, column = divmod(int(table.argmin()), len(places))
+        row, column = divmod(int(table.argmin()), len(others))
         place, least = _refined(
-            value, name, (float(places[row]), float(places[column])), (_gap(places, row), _gap(places, column))
+            value, name, (float(places[row]), float(others[column])), (_gap(places, row), _gap(others, column))
         )
-        beside = [_refined(value, name, (at, float(places[column])), (0.0, pairs.FAR / 4))[1]
+        beside = [_refined(value, name, (at, float(others[column])), (0.0, _NEAR / 2))[1]
                   for at in (place - 1 - abs(place), place + 1 + abs(place))]  # fmt: skip
         if min(beside) > least + _TIE * (1 + abs(least)):
             found[name], best = place, least
@@ -244,7 +246,7 @@ def _at(value: _Value, name: str, fixed: Tensor, other: Tensor) -> Tensor:
     """Return the values where the named coordinate is ``fixed``; ``other`` is h_l, or h_w where h_l is fixed."""
     win = fixed if name == "win" else other if name == "lose" else fixed + other
     lose = fixed if name == "lose" else other
-    reference, length = torch.full_like(win, -pairs.FAR), torch.full_like(win, pairs.TOKENS)
+    reference, length = torch.full_like(win, -20 * _NEAR), torch.full_like(win, pairs.TOKENS)
     with torch.no_grad():
         return value(PairLogps(win + reference, lose + reference, reference, reference, length, length))
 
@@ -255,8 +257,8 @@ def _refined(value: _Value, name: str, centre: tuple[float, float], width: tuple
     least = math.inf
     for _ in range(40):
         axes = [
-            (middle + half * steps).clamp(-pairs.FAR / 2, pairs.FAR / 2)
-            for middle, half in zip(centre, width, strict=True)
+            (middle + half * steps).clamp(-end, end)
+            for middle, half, end in zip(centre, width, (_NEAR, 10 * _NEAR), strict=True)
         ]
         first, second = torch.meshgrid(*axes, indexing="ij")
         local = _at(value, name, first, second)

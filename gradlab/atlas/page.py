@@ -14,7 +14,7 @@ import pandas as pd
 from gradlab.atlas import multiples
 from gradlab.atlas.measure import measured
 from gradlab.atlas.rows import TRAINED, Known, as_published, table
-from gradlab.atlas.trained import at_one_distance, trainings
+from gradlab.atlas.trained import trainings
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, family_of
 from gradlab.losses.registry import YOURS
 from gradlab.plotting.chart_scales import spelt
@@ -24,7 +24,13 @@ from gradlab.store.files import write_whole
 from gradlab.store.markdown import markdown_table
 from gradlab.store.provenance import fingerprint, module_hash, versions
 
-PAGE, CSV, PICTURES, HOW, MAP = "ATLAS.md", "atlas.csv", "atlas", "how-to-read", "map-of-all"
+PAGE, CSV, PICTURES, HOW, MAP = "ATLAS.md", "atlas.csv", "atlas", "how-to-read", "atlas-map"
+OF_TRAININGS = {
+    MAP: "All losses around DPO: what they do to winners, losers and all else",
+    "atlas-frontier-reward": "reward against KL",
+    "atlas-frontier-unobserved": "unobserved mass against KL", "atlas-factors": "one factor at a time",
+}  # fmt: skip
+"""Figures of the trainings, drawn elsewhere, which the page shows or links where they are there."""
 FIRST = ("key", "family", "convention", "source", "rho", "start", "winner_down", "loser_up", "bounded", "lengths")
 """The first columns of atlas.csv, which others read; more may follow them."""
 TOKENS = 200  # length of the answers for which conventions are converted
@@ -45,7 +51,7 @@ def write(
     losses = registered()
     drawn = _draw(losses, frame, folder, fresh)
     rows = table(losses, frame)
-    write_whole({folder / PAGE: page(losses, rows, note), folder / CSV: as_csv(rows)})
+    write_whole({folder / PAGE: page(losses, rows, note, _of_trainings(folder)), folder / CSV: as_csv(rows)})
     return drawn
 
 
@@ -66,7 +72,7 @@ def as_csv(rows: pd.DataFrame) -> str:
 
 def files(folder: Path) -> list[Path]:
     """Return the files that ``write`` writes into a folder."""
-    names = (HOW, MAP, *(loss.name for loss in registered()))
+    names = (HOW, *(loss.name for loss in registered()))
     return [folder / PAGE, folder / CSV, _stamp(folder), *(folder / PICTURES / f"{name}.png" for name in names)]
 
 
@@ -79,8 +85,6 @@ def _draw(losses: Sequence[Known], trained: pd.DataFrame | None, folder: Path, f
     stamp = _stamp(folder)
     code = fingerprint(module_hash(multiples.__name__), versions(["matplotlib"]))
     keys = {loss.name: fingerprint(code, repr(loss), _part(trained, loss.name)) for loss in losses} | {HOW: code}
-    if trained is not None:
-        keys[MAP] = fingerprint(code, at_one_distance(trained).to_json())
     former = _stamped(stamp)
     place = folder / PICTURES
     todo = [name for name, key in keys.items()
@@ -101,9 +105,6 @@ def _draw(losses: Sequence[Known], trained: pd.DataFrame | None, folder: Path, f
 def _figures(name: str, loss: Known | None, trained: pd.DataFrame | None) -> dict[str, Any]:
     if loss is not None:
         return {name: multiples.row(measured(loss), trained)}
-    if name == MAP:
-        assert trained is not None
-        return {name: multiples.placed(at_one_distance(trained))}
     shown = (measured(PAIR_LOSSES[key]()) for key in ("bdpo", "cdpo", "dpo"))
     return {name: multiples.how_to_read(*shown)}
 
@@ -121,14 +122,17 @@ def _stamped(stamp: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def page(losses: Sequence[Known], rows: pd.DataFrame, note: str = "") -> str:
-    """Return ATLAS.md. ``rows``: the table of these losses; ``note``: a line below the title."""
+def page(losses: Sequence[Known], rows: pd.DataFrame, note: str = "", of_trainings: Sequence[str] = ()) -> str:
+    """Return ATLAS.md.
+
+    rows  the table of these losses. note: a line below the title. of_trainings: lines about the trained losses.
+    """
     lines = [
         "# The atlas of preference losses", "", *([note, ""] if note else []),
         f"{len(losses)} losses, each measured in the same way from its values and slopes, with the numbers that its"
         f" source sets. `gradlab atlas` prints the rows, [{CSV}]({CSV}) has them, and"
         f' `gl.atlas.compare(["dpo", "ipo"])` puts losses beside each other in a notebook. {WRITTEN}; do not edit.',
-        "", "## Which losses do what", "", *_opening(losses, rows), "", *_SYMBOLS.splitlines(), *_map(rows),
+        "", "## Which losses do what", "", *_opening(losses, rows), "", *_SYMBOLS.splitlines(), *of_trainings,
         "", "## All losses", "", *_table(rows),
         "", "## How to read the pictures", "", *_reading(rows),
     ]  # fmt: skip
@@ -148,13 +152,14 @@ def _opening(losses: Sequence[Known], rows: pd.DataFrame) -> Iterator[str]:
     attained = pd.Series([one is not None and one.attained for one in optima], rows.index)
     partly = pd.Series([one is not None and not one.attained for one in optima], rows.index)
     against = (rows["win_slope"] > 0) | (rows["lose_slope"] < 0)
-    equal = (rows["rho"] == "1") & ~rows["winner_down"]
+    shares = [measured(loss).weight_range for loss in losses]
+    even = pd.Series([max(abs(end - 0.5) for end in ends) < 1e-9 for ends in shares], rows.index)
     answers = [
         ("Never lower a winner and never raise a loser", ~rows["winner_down"] & ~rows["loser_up"]),
         ("Lower the winner on some pairs", rows["winner_down"]),
         ("Raise the loser on some pairs", rows["loser_up"]),
         ("Go against the label at π = π_ref", against),
-        ("Push both sides equally hard in log π on every pair (ρ = 1), and never turn", equal),
+        ("Push both sides equally hard in log π on every pair (ρ = 1), and never turn", even & ~rows["winner_down"]),
         ("Are least at finite log-probabilities, so that they stop by themselves", attained),
         ("Stop one side by themselves, and never the other", partly),
         ("Have no lower bound", ~rows["bounded"].isin(["below", "both"])),
@@ -168,7 +173,10 @@ def _opening(losses: Sequence[Known], rows: pd.DataFrame) -> Iterator[str]:
         yield f"- **{words}**: {', '.join(names) if names else 'none'}."
     if "win" in rows:
         for words, chosen in (
-            ("Raised the winners' mean log π in the lab, trained as published", rows["win"] > 0),
+            (
+                "Raised the winners' mean log π in the lab (responses of one token), trained as published",
+                rows["win"] > 0,
+            ),
             ("Lowered it", rows["win"] < 0),
         ):
             names = [f"[{key}](#{key})" for key in rows.loc[chosen, "key"]]
@@ -178,8 +186,8 @@ def _opening(losses: Sequence[Known], rows: pd.DataFrame) -> Iterator[str]:
 _SYMBOLS = """\
 h = log π − log π_ref, of the winner w and the loser l; L: tokens of a response; σ: the logistic function;
 ρ = |∂L/∂log π_w| / |∂L/∂log π_l|. Signs are searched for at log-ratios up to 10⁴ nats, with equal and unequal lengths
-and references, and bounds up to 10⁶ nats; those of losses of batches are stated. Slopes at π_ref are in log π_w and
-log π_l, for responses of 100 tokens with one nat each."""
+and references, and bounds up to 10⁶ nats. Slopes at π_ref are in log π_w and log π_l, for responses of 100 tokens with
+one nat each. Signs and bounds of losses of batches are as stated, the rest is that of batches of one pair."""
 _READING = """\
 First, log₂ ρ over the probabilities of winner and loser, for responses of one token and π_ref = 0.05 (the ring): grey
 where both slopes are equal, dark where the winner's is larger, light where the loser's is; at the ends of the scale it
@@ -190,18 +198,19 @@ the winner moves farther, light ones where the loser does. Axes of h are linear 
 of batches are drawn in batches of one pair."""
 _TRAININGS = """\
 Last, reward against KL as β moves, in the lab (means over seeds); DPO's curve is grey and dashed."""
-_MAP = """\
-Trained in the lab until it is about as far from the reference as the others (at the β of a grid that brings it nearest
-to one KL), a loss lies to the right of DPO where winners end with a higher mean log π, and above it where losers do. A
-filled mark: all else ended with more probability than under DPO."""
 _HEAD = ("loss", "family", "winner down", "loser up", "ρ", "least at", "bounded", "value at π_ref", "slope of winner",
          "slope of loser", "lengths", "reference")  # fmt: skip
 _TRAINED_HEAD = {"reward": "E[u]", "kl": "KL", "unobserved": "unobserved mass", "win": "Δ log π_w", "lose": "Δ log π_l"}
 
 
-def _map(rows: pd.DataFrame) -> list[str]:
-    picture = f"![All losses around DPO: what they do to winners and losers]({PICTURES}/{MAP}.png)"
-    return ["", *_MAP.splitlines(), "", picture] if "win" in rows else []
+def _of_trainings(folder: Path) -> list[str]:
+    """Return the map of trained losses as a picture, and links to the further figures; [] where nothing is drawn."""
+    there = {name: words for name, words in OF_TRAININGS.items() if (folder / f"{name}.png").exists()}
+    if MAP not in there:
+        return []
+    links = ", ".join(f"[{words}]({name}.png)" for name, words in there.items() if name != MAP)
+    further = f" More of the trainings: {links}." if links else ""
+    return ["", f"![{there[MAP]}]({MAP}.png)", "", f"How to read it: [README.md](README.md).{further}"]
 
 
 def _table(rows: pd.DataFrame) -> list[str]:

@@ -18,7 +18,7 @@ LAB_REFERENCE = 0.05  # π_ref of either response in the lab's grids: one of twe
 TOKENS, NATS = 100.0, 100.0  # length of a response of a language model, and −log π_ref of it
 REACH = 99.0  # the largest |h| of the language model's grid, in nats: log π stays below 0
 FARTHEST = 1e6  # −log π_ref and |h| of the pairs at which bounds show
-FAR = 1e4  # −log π_ref of the pairs that look for optima and for rare signs
+FAR = 1e4  # −log π_ref of the pairs that are searched for rare signs
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,22 +38,17 @@ def effects(trained: pd.DataFrame) -> pd.DataFrame:
     return chosen.groupby("loss", sort=False)[list(VALUES)].mean()
 
 
-def at_one_distance(trained: pd.DataFrame) -> pd.DataFrame:
-    """Return the means over seeds of the trainings at each loss's matched β, one row per loss, which is the index.
+def frontier(trained: pd.DataFrame, loss: str) -> pd.DataFrame:
+    """Return the means over seeds of a loss's trainings over the grid of β: one row per β, falling.
 
-    The matched β brings a loss nearest to one KL from the reference, that of all others. A frame without such
-    trainings gives ``effects``.
+    A loss without β has one row, as published, whose β is NaN.
     """
     frame = _shown(trained)
-    chosen = frame[(frame["preset"] == "") & (frame["factor"] == "base")]
-    return chosen.groupby("loss", sort=False)[list(VALUES)].mean() if len(chosen) else effects(trained)
-
-
-def frontier(trained: pd.DataFrame, loss: str) -> pd.DataFrame:
-    """Return the means over seeds of a loss's trainings over the grid of β: one row per β, falling."""
-    frame = _shown(trained)
-    chosen = frame[(frame["loss"] == loss) & (frame["preset"] == "grid") & (frame["factor"] == "beta")]
-    means = chosen.groupby("beta", as_index=False)[list(VALUES)].mean()
+    frame = frame[frame["loss"] == loss]
+    chosen = frame[(frame["preset"] == "grid") & (frame["factor"] == "beta")]
+    if not len(chosen):
+        chosen = frame[(frame["preset"] == "published") & (frame["factor"] == "base") & frame["beta"].isna()]
+    means = chosen.groupby("beta", as_index=False, dropna=False)[list(VALUES)].mean()
     return means.sort_values("beta", ascending=False, ignore_index=True)
 
 
