@@ -34,7 +34,7 @@ def ratio_map(seen: Measured, cells: int = 41) -> Map:
     )  # fmt: skip
 
 
-def sign_map(seen: Measured, cells: int = 40) -> Map:
+def sign_map(seen: Measured, cells: int = 41) -> Map:
     """Return the map of directions over (h_w, h_l), for responses of 100 tokens with one nat each under π_ref.
 
     Colours say whether descent raises log π_w (1), lowers it (−1) or leaves it (0). Cells where it raises log π_l are
