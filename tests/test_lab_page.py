@@ -444,6 +444,36 @@ def test_links_lead_to_each_explorer_while_the_page_is_open(opened):
 
 @browser_test
 @pytest.mark.slow
+def test_a_loss_is_found_in_the_list_and_brings_its_own_numbers(opened):
+    lab = opened("#view=pair&guess=shown&beta_b=0.3")
+    search = lab.stage.get_by_role("searchbox", name="find a loss")
+    shown = lab.stage.locator("dialog .gl-family button:visible .gl-entry")
+    for slot, words in (("A", "liu 2309"), ("B", "max(0 margin hinge")):
+        lab.press(f"find loss {slot}")
+        assert shown.count() == len(PAIR_LOSSES)
+        search.fill(words)
+        assert "hinge" in shown.all_inner_texts()
+        search.fill("no such loss")
+        assert shown.count() == 0
+        search.fill("hinge max")
+        assert shown.first.inner_text() == "hinge"
+        search.press("Enter")
+        lab.settled()
+    hinge = pair_loss("hinge")
+    state = lab.state()
+    assert (state["loss_a"], state["beta_a"]) == ("hinge", hinge.beta)  # as it begins
+    assert (state["loss_b"], state["beta_b"]) == ("hinge", 0.3)  # which somebody has set
+    lab.press("↶ undo")
+    assert (lab.state("loss_b"), lab.state("beta_b")) == ("bdpo", 0.3)
+    lab.press("find loss B")
+    lab.page.keyboard.press("ArrowDown")  # from the field to the first loss
+    lab.page.keyboard.press("Escape")
+    assert shown.count() == 0
+    assert lab.state("loss_b") == "bdpo"
+
+
+@browser_test
+@pytest.mark.slow
 def test_link_and_code_are_copied(opened):
     lab = opened("#view=pair&win=0.25", permissions=["clipboard-read", "clipboard-write"])
     for button, seen in (

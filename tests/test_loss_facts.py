@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.lines import Line2D
 from own_losses import Lopsided
 
 from gradlab import cli
@@ -17,6 +18,7 @@ from gradlab.lab.fit import fit
 from gradlab.lab.world import gaussian_world
 from gradlab.llm.train.run_settings import settings_of
 from gradlab.losses import (
+    BATCH_LOSSES,
     PAIR_LOSSES,
     DealtLoss,
     FixedWeightDPO,
@@ -130,9 +132,11 @@ def test_every_loss_of_a_family_is_registered_and_no_name_is_taken_twice():
 
 
 def test_labels_and_looks_tell_the_losses_apart():
-    losses = [make() for make in PAIR_LOSSES.values()]
+    losses = [make() for make in (*PAIR_LOSSES.values(), *BATCH_LOSSES.values())]
     for said in ([loss.label for loss in losses], [loss.look for loss in losses]):
         assert len(set(said)) == len(losses)
+    for loss in losses:
+        Line2D([0], [0], **loss.look._asdict())  # which raises for what Matplotlib does not know
     assert FixedWeightDPO(win_weight=0.4).label == "constant λ = 0.4"
     shades = {share: FixedWeightDPO(win_weight=share).look for share in (0.4, 0.5, 0.6)}
     assert shades == {0.4: ("#BBBBBB", ":", "<"), 0.5: ("#888888", ":", "P"), 0.6: ("#555555", ":", ">")}
