@@ -88,12 +88,15 @@ def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param(line, marks=pytest.mark.slow if re.search(" (train|inspect|claims)", line) else ())
+        pytest.param(line, marks=pytest.mark.slow if re.search(" (train|inspect|claims|workbench)", line) else ())
         for line in COMMANDS
     ],
 )
-def test_commands_run(line, tmp_path, monkeypatch, capsys):
+def test_commands_run(line, tmp_path, monkeypatch, capsys, registered):
     monkeypatch.chdir(tmp_path)
+    if "mine.py" in line:
+        mine = inspect.getsource(Lopsided).replace("class Lopsided", "class Mine").replace('"lopsided"', '"mine"')
+        (tmp_path / "mine.py").write_text(f"from dataclasses import dataclass\n\n{mine}")
     monkeypatch.setattr(make, "make_figures", lambda *_, **__: None)
     arguments = shlex.split(line, comments=True)[1:]
     if arguments[0] == "lab":
