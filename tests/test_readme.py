@@ -88,7 +88,9 @@ def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param(line, marks=pytest.mark.slow if re.search(" (train|inspect|claims|workbench)", line) else ())
+        pytest.param(
+            line, marks=pytest.mark.slow if re.search(" (train|inspect|advise|claims|workbench)", line) else ()
+        )
         for line in COMMANDS
     ],
 )
@@ -112,7 +114,7 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys, registered):
             shutil.copy(ROOT / f"gradlab/widgets/samples/{Path(log).parent.name}.jsonl", tmp_path / log)
     if arguments[0] == "claims":
         arguments += ["--folder", str(ROOT / "figures")]
-    if arguments[0] in ("train", "inspect"):
+    if arguments[0] in ("train", "inspect", "advise"):
         pytest.importorskip("transformers")
         from tiny_llm import write_inputs
 

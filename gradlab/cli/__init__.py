@@ -27,6 +27,7 @@ COMMANDS = (
     "doctor",
     "conformance",
     "inspect",
+    "advise",
     "train",
     "evaluate",
     "demo",

@@ -29,6 +29,11 @@ class Disagreement(NamedTuple):
     """Takes ``trl_loss`` with options by name; returns whether it is so."""
 
 
+def _is_backward(both: tuple[torch.Tensor, torch.Tensor]) -> bool:
+    """Say whether descent pushes the winner down and the loser up."""
+    return float(both[0]) > 0 > float(both[1])
+
+
 def disagreements(losses: list[str] | None = None) -> pd.DataFrame:
     """Return the known differences between sources and code, one row each: loss, library, key, disagreement, how.
 
@@ -139,7 +144,7 @@ TRL: tuple[Disagreement, ...] = (
     Disagreement(
         "discopop", 'loss_type="discopop"',
         "At the default τ of 0.05 the first step from π = π_ref pushes the winner down and the loser up.",
-        lambda ask: (lambda win, lose: float(win) > 0 > float(lose))(*slopes(ask("discopop"), _pair(0.0, 0.0))),
+        lambda ask: _is_backward(slopes(ask("discopop"), _pair(0.0, 0.0))),
     ),
     Disagreement(
         "discopop", 'loss_type="discopop"',

@@ -66,7 +66,7 @@ def effect(loss: PairLoss, log_p: np.ndarray, ref: np.ndarray, step: float) -> E
     logits = torch.tensor(log_p, requires_grad=True)
     with torch.enable_grad():
         logp = torch.log_softmax(logits, 0)
-        pair = PairLogps(logp[0], logp[1], *torch.from_numpy(ref), _TOKEN, _TOKEN)
+        pair = PairLogps(logp[0], logp[1], *torch.from_numpy(ref), win_len=_TOKEN, lose_len=_TOKEN)
         value = loss(pair)
         by_logp, by_logit = (0.0 - grad.numpy() for grad in torch.autograd.grad(value, (logp, logits)))
     log_ratio = log_prob_ratio(loss, pair).detach()
@@ -109,7 +109,7 @@ def log_at(place: np.ndarray, axes: str) -> np.ndarray:
 
 def _pull(loss: PairLoss, at: np.ndarray, ref: np.ndarray) -> np.ndarray:
     """Return −∂L/∂log π of winner and loser, (K, 2), up to a factor: for a logistic loss σ(−m), which may underflow."""
-    pairs = PairLogps(*torch.tensor(at.T), *torch.from_numpy(ref), _TOKEN, _TOKEN)
+    pairs = PairLogps(*torch.tensor(at.T), *torch.from_numpy(ref), win_len=_TOKEN, lose_len=_TOKEN)
     if isinstance(loss, LogisticLoss):  # L falls as m grows
         return torch.stack(slopes(loss.margin, pairs), 1).numpy()
     return -torch.stack(slopes(loss, pairs), 1).numpy()
