@@ -36,19 +36,19 @@ def labelled(noise, questions=400, prompts=4, seed=0):
     return made
 
 
-def trained(cells, seeds=12, spread=0.005):
-    """A frame of trainings: for each (loss, factor, level) its mean share of reachable reward."""
+def trained(cells, seeds=12, spread=0.005, **farther):
+    """A frame of trainings: for each (loss, factor, level) its mean share of reachable reward; KL is 1, or as given."""
     rng = np.random.default_rng(1)
     world = rng.normal(0, 0.1, seeds)  # which all losses share
     rows = [
         {"loss": loss, "preset": "", "factor": factor, "level": level, "seed": seed,
-         "utility_share": mean + world[seed] + rng.normal(0, spread)}
+         "utility_share": mean + world[seed] + rng.normal(0, spread), "kl_to_reference": farther.get(loss, 1.0)}
         for (loss, factor, level), mean in cells.items() for seed in range(seeds)
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def lab():
+def lab(**farther):
     """At little noise nothing beats DPO by the margin; at much noise "robust" does; with few pairs "ipo"."""
     cells = {}
     for factor, level, robust, ipo in (
@@ -60,7 +60,7 @@ def lab():
             ("robust", factor, level): 0.5 + robust,
             ("ipo", factor, level): 0.5 + ipo,
         }
-    return trained(cells)
+    return trained(cells, **farther)
 
 
 def the(pieces, topic):
@@ -97,7 +97,7 @@ def test_too_few_second_labels_say_nothing_of_noise():
     facts = facts_of_pairs(labelled(0.3, questions=REPEATS - 1))
     assert facts.disagreement is None
     pieces = advise(facts, lab(), DISAGREEMENTS, CLAIMS)
-    assert "cannot be estimated" in the(pieces, "loss").why
+    assert "too few to estimate" in the(pieces, "loss").why
     assert facts_of_pairs(labelled(0.3, questions=REPEATS)).disagreement is not None
 
 
@@ -113,6 +113,16 @@ def test_the_evidence_is_paired_by_seed_and_corrected_over_losses():
     assert levels(lab(), "pairs") == [25.0, 400.0]
     assert nearest(lab(), "pairs", 90.0, logarithmic=True) == 25.0
     assert nearest(lab(), "mask", 0.2) is None
+
+
+def test_a_loss_that_only_goes_farther_from_the_reference_is_not_better():
+    rows = {row.loss: row for row in against_dpo(lab(robust=1.5), "noise", 0.3)}
+    assert rows["robust"].effect > 0.07
+    assert not rows["robust"].beyond
+    assert "at a KL of 1.50 nats (dpo 1.00)" in str(rows["robust"])
+    facts = facts_of_pairs(labelled(0.41, questions=400, prompts=2))
+    assert the(advise(facts, lab(robust=1.5), DISAGREEMENTS, CLAIMS), "loss").losses == ("dpo",)
+    assert the(advise(facts, lab(robust=1.04), DISAGREEMENTS, CLAIMS), "loss").losses == ("robust",)
 
 
 @pytest.mark.parametrize(

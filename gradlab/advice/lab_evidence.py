@@ -10,7 +10,8 @@ import pandas as pd
 from gradlab.stats.equivalence import holm, mean_of
 
 MARGIN = 0.02  # of the reachable reward: a smaller difference does not matter
-VALUE = "utility_share"
+NO_FARTHER = 1.05  # times DPO's KL: a loss that ends farther from the reference than this is no fair comparison
+VALUE, KL = "utility_share", "kl_to_reference"
 LEVEL = 0.05
 
 
@@ -24,12 +25,16 @@ class Against:
     high: float
     seeds: int
     beyond: bool
-    """Whether the difference lies beyond the margin, after Holm's correction over all losses."""
+    """Whether the difference lies beyond the margin after Holm's correction over all losses, at no larger KL."""
+    kl: float
+    """The mean KL from the reference, nats."""
+    dpo_kl: float
+    """That of DPO."""
 
     def __str__(self) -> str:
         return (
             f"{self.loss} − dpo = {self.effect:+.3f} [{self.low:+.3f}, {self.high:+.3f}] of the reachable reward, "
-            f"{self.seeds} seeds"
+            f"{self.seeds} seeds, at a KL of {self.kl:.2f} nats (dpo {self.dpo_kl:.2f})"
         )
 
 
@@ -49,10 +54,12 @@ def nearest(trained: pd.DataFrame, factor: str, level: float, *, logarithmic: bo
 
 
 def against_dpo(trained: pd.DataFrame, factor: str, level: float | None = None) -> list[Against]:
-    """Return all losses against DPO at this level of a factor, paired by seed, the best first.
+    """Return all losses against DPO at this level of a factor, paired by seed: those that are better first.
 
-    Every loss stands at its matched β. level: None for the only level. A loss with fewer than two finite seeds is left
-    out.
+    Every loss stands at its matched β, which brings it near 1 nat from the reference in the base setting. Elsewhere,
+    and on a coarse grid of β, losses end at different KL. So a loss counts as better only where it also ends no farther
+    from the reference than DPO, within ``NO_FARTHER``. level: None for the only level. A loss with fewer than two
+    finite seeds is left out.
     """
     rows = _matched(trained)
     rows = rows[rows["factor"] == factor]
@@ -61,17 +68,21 @@ def against_dpo(trained: pd.DataFrame, factor: str, level: float | None = None) 
     wide = rows.pivot_table(index="seed", columns="loss", values=VALUE)
     if "dpo" not in wide:
         return []
+    kl = rows.groupby("loss")[KL].mean()
     gaps = {str(name): (wide[name] - wide["dpo"]).dropna().to_numpy() for name in wide if name != "dpo"}
     gaps = {name: gap for name, gap in gaps.items() if len(gap) > 1}
     if not gaps:
         return []
     means = {name: mean_of(gap) for name, gap in gaps.items()}
     corrected = holm(np.array([float(mean.p_above(MARGIN)) for mean in means.values()]))
-    rows_out = []
+    found = []
     for (name, mean), p_value in zip(means.items(), corrected, strict=True):
         low, high = (float(end) for end in mean.interval())
-        rows_out.append(Against(name, float(mean.effect), low, high, len(gaps[name]), bool(p_value < LEVEL)))
-    return sorted(rows_out, key=lambda row: -row.effect)
+        beyond = bool(p_value < LEVEL) and kl[name] <= NO_FARTHER * kl["dpo"]
+        found.append(
+            Against(name, float(mean.effect), low, high, len(gaps[name]), beyond, float(kl[name]), float(kl["dpo"]))
+        )
+    return sorted(found, key=lambda row: (not row.beyond, -row.effect))
 
 
 def _matched(trained: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gradlab.advice import lab_evidence
 from gradlab.advice.data_facts import DataFacts, flip_rate
-from gradlab.advice.lab_evidence import MARGIN, Against
+from gradlab.advice.lab_evidence import MARGIN, NO_FARTHER, Against
 from gradlab.checks import between
 
 # From here on a fact counts. All ours.
@@ -132,7 +132,7 @@ def _noise_level(
     if noise is not None and known:
         return min(known, key=lambda level: abs(level - noise)), f"you say that {noise:.0%} of the labels are flipped"
     if facts.disagreement is None or not known:
-        return None, f"only {facts.repeated} questions have two labels, so label noise cannot be estimated"
+        return None, f"{facts.repeated} questions have a second label, too few to estimate the labels' noise"
     share = facts.disagreement.share
     level = min(known, key=lambda level: abs(disagreements[level] - share))
     return level, (
@@ -147,7 +147,7 @@ def _setting(facts: DataFacts, trained: pd.DataFrame, noise: float | None) -> tu
         return "noise", noise, "the labels' noise decides"
     if facts.per_prompt < FEW and lab_evidence.levels(trained, "pairs"):
         level = lab_evidence.nearest(trained, "pairs", facts.per_prompt, logarithmic=True)
-        return "pairs", level, f"{facts.per_prompt:.3g} pairs per prompt"
+        return "pairs", level, f"pairs per prompt: {facts.per_prompt:.3g}"
     return "base", None, "nothing that sets the data apart"
 
 
@@ -163,18 +163,20 @@ def _loss(given: _Given) -> Iterator[Advice]:
         best = better[0]
         yield Advice(
             "loss", f"Train with {best.loss}, beside DPO as its control.", why,
-            f"{tried}: {best} ({len(better)} lie beyond +{MARGIN:g} after Holm's correction: "
+            f"{tried}: {best} ({len(better)} beyond +{MARGIN:g} after Holm's correction, at no larger KL: "
             f"{', '.join(row.loss for row in better[:6])}). {_capital(given.claim('none-beats-dpo'))}.",
             "a comparison on your own held-out pairs at equal KL in which DPO does as well; another estimate of the "
             "labels' noise.",
             tuple(row.loss for row in better),
         )  # fmt: skip
     else:
-        best = rows[0]
+        best = max(
+            (row for row in rows if row.kl <= NO_FARTHER * row.dpo_kl), default=rows[0], key=lambda row: row.effect
+        )
         yield Advice(
             "loss", "Train with DPO.", why,
-            f"{tried}: none lies beyond +{MARGIN:g} of the reachable reward after Holm's correction; the nearest is "
-            f"{best}. {_capital(given.claim('none-beats-dpo'))}.",
+            f"{tried}: none lies beyond +{MARGIN:g} of the reachable reward, after Holm's correction and at no larger "
+            f"KL from the reference; the nearest is {best}. {_capital(given.claim('none-beats-dpo'))}.",
             "noisier labels, a smaller set, or a comparison on your own held-out pairs at equal KL that another loss "
             "wins.",
             ("dpo",),
