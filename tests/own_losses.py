@@ -64,13 +64,21 @@ SOME = (
     "sigmoid-norm",  # of lengths
     "simpo",  # of lengths, and without a reference
     "README's lopsided",  # a user's own
+    "per token",  # a user's own, of lengths
 )
+KINKED = ("bpo", "dpop", "minor-dpo")  # at the reference, where rounding would choose between two slopes
 
 
-def _by_tier(values):
-    return [pytest.param(value, id=name, marks=() if name in SOME else pytest.mark.slow) for name, value in values]
+def dear(losses):
+    """Run over these losses, by name; those that are not in ``SOME`` in the slow tier alone."""
+    params = [
+        pytest.param(one, id=name, marks=() if name in SOME else pytest.mark.slow) for name, one in losses.items()
+    ]
+    return pytest.mark.parametrize("loss", params)
 
 
-dear_every_loss = pytest.mark.parametrize("loss", _by_tier(EVERY_LOSS.items()))
-dear_every_name = pytest.mark.parametrize("name", _by_tier((name, name) for name in PAIR_LOSSES))
+dear_every_loss = dear(EVERY_LOSS)
+dear_every_name = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SOME else pytest.mark.slow) for name in PAIR_LOSSES]
+)
 every_logistic_loss = pytest.mark.parametrize("loss", LOGISTIC_LOSSES.values(), ids=LOGISTIC_LOSSES)

@@ -130,7 +130,8 @@ def test_a_claim_without_its_measurement_is_not_run_and_says_what_it_needs(name)
     assert one.sentence == "nobody has measured it here"
     assert saved.lines(one)[0].note == one.why
     assert one.why.endswith("none has been committed")
-    command = {"overhead": "make bench", "symmetric-unstable": "make llm-demo", "llm": "-m gradlab.llm"}[name]
+    papers = {"overhead": "make bench", "symmetric-unstable": "make llm-demo", "llm": "-m gradlab.llm"}
+    command = papers.get(name, "make atlas")  # which judges all claims of other papers
     assert command in one.why
 
 

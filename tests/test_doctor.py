@@ -34,7 +34,7 @@ from gradlab.doctor import (
     validation_rules,
 )
 from gradlab.doctor.curves import Log
-from gradlab.doctor.log_columns import COLUMNS, is_loss
+from gradlab.doctor.log_columns import COLUMNS, TRL_LOSSES, is_loss
 from gradlab.doctor.loss_facts import LossFacts, loss_facts
 from gradlab.doctor.rule import Rule
 from gradlab.doctor.rules import RULES
@@ -165,7 +165,7 @@ def test_a_log_says_what_the_doctor_must_know_of_a_loss_that_it_has_never_heard_
     log, known = healthy("bent"), told(healthy("bent"), loss_facts=facts_of(Bent()))
     assert "weight-at-edge" not in found(changed(log, win_weight=0.26, win_weight_q10=0.25, win_weight_q50=0.25))
     assert "0.25 to 0.5" in the(changed(known, win_weight_q10=0.25, win_weight_q50=0.25), "weight-at-edge").what
-    assert "where equal models give 3;" in the(known, "far-reference").what
+    assert "which starts at 3, but logged like dpo" in the(known, "other-loss").what
     path = tmp_path / "log.jsonl"
     start_log(path, {"loss": "bent", "loss_facts": facts_of(Bent())})
     append_step(path, 1, loss=3.0)
@@ -429,6 +429,57 @@ def test_a_loss_summed_over_micro_batches_is_named():
     assert "16 × ln 2" in one.what
 
 
+# Another loss than the configured one
+
+
+def test_a_loss_that_starts_as_another_is_named():
+    """Configured hinge starts at 1, and the log at ln 2: DPO's. The reference is not to blame, as rewards are 0."""
+    log = healthy("hinge")
+    one = the(log, "other-loss")
+    assert one.severity == "problem"
+    assert one.what.startswith("Configured hinge, which starts at 1, but logged like dpo, cdpo")
+    assert "far-reference" not in found(log)
+    names = ["reward_win", "reward_lose", "reward_margin", "validation_reward_margin"]
+    silent = changed(log, **dict.fromkeys(names, np.nan))
+    assert found(silent)["other-loss"] == "warning"
+    averaged = changed(healthy("ipo"), loss=np.linspace(1.0, 0.5, STEPS))
+    assert "which starts at 1/(4β²) = 25, but logged like hinge" in the(averaged, "other-loss").what
+
+
+def test_the_names_of_trls_losses_are_those_of_their_twins():
+    assert "Configured trl's bco_pair, which starts at 2 ln 2" in the(healthy("TRL's bco_pair"), "other-loss").what
+    assert "other-loss" not in found(changed(healthy("TRL's hinge"), loss=np.linspace(1.0, 0.5, STEPS)))
+    assert loss_facts({"loss": "TRL's ipo", "beta": 0.1}).start_value == pytest.approx(25)
+    assert set(TRL_LOSSES.values()) <= set(PAIR_LOSSES)
+
+
+def test_a_far_reference_and_a_summed_loss_are_not_taken_for_another_loss():
+    far = changed(healthy("hinge"), reward_win=[3.0, *healthy()["reward_win"][1:]])
+    assert "other-loss" not in found(far)
+    assert "far-reference" in found(far)
+    assert "other-loss" not in found(changed(loss=2 * healthy()["loss"]))
+    assert "other-loss" not in found(changed(loss=[0.9, *healthy()["loss"][1:]]))  # no loss starts there
+
+
+def test_a_negative_loss_where_the_configured_one_has_none():
+    falling = changed(loss=np.linspace(LN2, -1.0, STEPS))
+    one = the(falling, "other-loss")
+    assert one.severity == "problem"
+    assert "The loss bdpo is never negative, but the logged one is in " in one.what
+    assert "down to -1" in one.what
+    unbounded = changed(healthy("robust", label_smoothing=0.1), loss=np.linspace(LN2, -1.0, STEPS))
+    assert "other-loss" not in found(unbounded)
+    rounded = changed(loss=np.linspace(LN2, -1e-4, STEPS))
+    assert "other-loss" not in found(rounded)
+
+
+def test_another_loss_is_not_judged_without_a_name_or_a_known_loss():
+    nameless = healthy()
+    del nameless.attrs["settings"]["loss"]
+    assert unjudged(nameless)["other-loss"] == "the settings do not name the loss"
+    assert "of the loss mystery is known" in unjudged(healthy("mystery"))["other-loss"]
+
+
 # Both sides
 
 
@@ -668,11 +719,11 @@ def test_trl_s_log_is_judged_by_what_it_has(tmp_path, shifted):
     log = trl_state(tmp_path / "trainer_state.json", shifted)
     assert found(log) == {}
     missing = unjudged(log)
-    assert set(missing) == {"far-reference", "weight-at-edge", "seen-prompts"}
+    assert set(missing) == {"other-loss", "far-reference", "weight-at-edge", "seen-prompts"}
     assert "logging_first_step=True" in missing["far-reference"]
     assert "win_weight" in missing["weight-at-edge"]
     assert report(examine_log(log)).endswith(
-        f"healthy, as far as it is judged: {len(SIGNS) - 4} of {len(SIGNS) - 1} signs"
+        f"healthy, as far as it is judged: {len(SIGNS) - 5} of {len(SIGNS) - 1} signs"
     )
 
 
@@ -705,7 +756,8 @@ def test_a_log_without_validation_says_what_it_cannot_judge():
 def test_one_row_is_too_short_for_nearly_all():
     log = healthy().head(1)
     assert found(log) == {}
-    assert set(unjudged(log)) == {*SIGNS} - {"not-finite", "far-reference", "weight-at-edge", "seen-prompts", "no-end"}
+    judged = {"not-finite", "other-loss", "far-reference", "weight-at-edge", "seen-prompts", "no-end"}
+    assert set(unjudged(log)) == {*SIGNS} - judged
     empty = healthy().head(0)
     assert set(unjudged(empty)) == {*SIGNS} - {"seen-prompts", "no-end"}
 

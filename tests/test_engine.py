@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
-from own_losses import EVERY_LOSS, Lopsided, PerToken, SquaredMargin
+from own_losses import EVERY_LOSS, KINKED, SOME, Lopsided, PerToken, SquaredMargin, dear
 from rounding import rounding
 from small_worlds import WORLDS, largest_slope
 
@@ -29,22 +29,20 @@ from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, NaiveBalancedDPO
 
 LOSSES = {**EVERY_LOSS, "per token": PerToken()}
-every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+every_loss = dear(LOSSES)
 POLICIES = {"free": FreeLogits(), "shared": RadialBasis(4)}
 every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 
 
 def every_loss_in_turn(losses, *kinds):
-    """Run over all losses in all kinds; in a quick run, each loss is of one kind, and the next loss of the next."""
-    cases = [(name, kind, (place + turn) % len(kinds)) for place, name in enumerate(losses)
+    """Run over all losses in all kinds; in a quick run, some losses, each of one kind, and the next of the next."""
+    places = {name: place for place, name in enumerate(sorted(losses, key=lambda name: name not in SOME))}
+    cases = [(name, kind, (places[name] + turn) % len(kinds) or name not in SOME) for name in losses
              for turn, kind in enumerate(kinds)]  # fmt: skip
     return pytest.mark.parametrize(
         ("name", "kind"),
         [pytest.param(name, kind, marks=[pytest.mark.slow] if later else []) for name, kind, later in cases],
     )
-
-
-KINKED = ("bpo", "dpop", "minor-dpo")  # at the reference, where rounding would choose between two slopes
 
 
 def beside_the_kink(loss):

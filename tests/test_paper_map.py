@@ -49,7 +49,8 @@ def test_every_function_can_be_imported(function):
 
 
 def test_every_figure_is_one_of_an_experiment():
-    drawn = {figure for one in (*EXPERIMENTS.values(), *MEASURED.values()) for figure in one.captions}
+    papers = [one for name, one in {**EXPERIMENTS, **MEASURED}.items() if name != "atlas"]  # which judges other papers
+    drawn = {figure for one in papers for figure in one.captions}
     shown = {figure for place in PLACES for figure in place.figures}
     assert shown == drawn
 

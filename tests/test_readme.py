@@ -89,7 +89,8 @@ def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
     "line",
     [
         pytest.param(
-            line, marks=pytest.mark.slow if re.search(" (train|inspect|advise|claims|workbench)", line) else ()
+            line,
+            marks=pytest.mark.slow if re.search(" (train|inspect|advise|claims|workbench|lab --page)", line) else (),
         )
         for line in COMMANDS
     ],

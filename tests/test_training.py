@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_losses import EVERY_LOSS, Lopsided, SquaredMargin, dear_every_loss, every_loss
+from own_losses import EVERY_LOSS, Lopsided, SquaredMargin, dear_every_loss
 
 from gradlab.lab import metrics, runs
 from gradlab.lab.descent import recorded_steps
@@ -292,7 +292,7 @@ def test_the_loss_starts_at_ln_2(name, policy):
     assert first["held_out_loss"] == pytest.approx(math.log(2), abs=1e-12)
 
 
-@every_loss
+@dear_every_loss
 def test_the_recorded_loss_is_the_mean_over_pairs_and_prompts(loss):
     world = gaussian_world(3, 6, mask_rate=0.3, reference="random", seed=1)
     fitted = fit(world, loss, pairs=9, steps=5, seed=2)

@@ -60,7 +60,8 @@ def some_of(control):
     if isinstance(control, Whole):
         return [control.low, (control.low + control.high) // 2, control.high]
     if isinstance(control, Choice):
-        return [value for _, value in control.options if "loss" not in control.part or value in SOME]
+        values = [value for _, value in control.options]
+        return [value for value in values if value in SOME] if set(values) >= set(PAIR_LOSSES) else values
     return [not control.value, control.value] if isinstance(control, ipywidgets.Checkbox) else [control.value]
 
 

@@ -20,6 +20,8 @@ EXCEPTIONS = {
     ("gradlab/store/artifacts.py", "ParquetWriter"): "to the temporary file of write_whole",
     ("gradlab/store/artifacts.py", "write_text"): "to the temporary file of write_whole",
     ("gradlab/store/artifacts.py", "rename"): "moves what is not ours out of the way",
+    ("gradlab/atlas/comparison.py", "savefig"): "into memory",
+    ("gradlab/cli/workbench_command.py", "savefig"): "into memory",
     ("gradlab/widgets/explorer.py", "savefig"): "into memory",
     ("gradlab/plotting/looks.py", "savefig"): "to the temporary file of write_whole",
     ("scripts/benchmarks/engine_plot.py", "savefig"): "to the temporary file of write_whole",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -59,9 +58,8 @@ class AdviseCommand:
                 self.data, choice=self.choice, split=self.split, noise=self.noise, model=model
             )
         if self.json:
-            json.dump({"facts": dataclasses.asdict(facts), "advice": [piece.record() for piece in pieces]},
-                      sys.stdout, indent=1, ensure_ascii=False)  # fmt: skip
-            say()
+            told = {"facts": dataclasses.asdict(facts), "advice": [piece.record() for piece in pieces]}
+            say(json.dumps(told, indent=1, ensure_ascii=False))
             return 0
         say("\n\n".join("\n".join(_lines(str(piece))) for piece in pieces))
         return 0

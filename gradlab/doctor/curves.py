@@ -119,7 +119,8 @@ class Log:
         value, equation = self.facts.start_value, self.facts.start_equation
         if value is None:
             return None
-        return value, "ln 2" if value == LN2 else f"{equation} = {value:.4g}" if equation else f"{value:.4g}"
+        plain = f"{value:.4g}"
+        return value, "ln 2" if value == LN2 else f"{equation} = {plain}" if equation not in ("", plain) else plain
 
     def supposed_start(self) -> tuple[float, str] | None:
         """Return ``start``; where the settings do not say it, ln 2 if the log begins near ln 2."""

@@ -8,7 +8,7 @@ verl, ``metric_utils.py``. axolotl and LLaMA-Factory's ``trainer_state.json`` ha
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 # Columns about the responses that PPO samples in a step.
 PPO_COLUMNS: dict[str, str] = {
@@ -51,11 +51,12 @@ COLUMNS: dict[str, str] = {
     "learning_rate": "the optimiser's learning rate",
     **PPO_COLUMNS,
 }
-# Losses by the names that TRL has for them: the registry's name, or the facts themselves.
-TRL_LOSSES: dict[str, Any] = {
-    "sigmoid": "dpo",
-    "hinge": {"logistic": False, "start_value": 1.0, "weight_range": [0.5, 0.5], "constant_weight": True},
-}
+# The registry's names of losses by the names that TRL has for them. A log of gradlab's callback has "TRL's " before it.
+TRL_LOSSES = {
+    "sigmoid": "dpo", "hinge": "hinge", "ipo": "trl-ipo", "exo_pair": "exo", "nca_pair": "nca", "robust": "robust",
+    "bco_pair": "bco", "sppo_hard": "sppo", "apo_zero": "apo-zero", "apo_down": "apo-down", "discopop": "discopop",
+    "sigmoid_norm": "sigmoid-norm",
+}  # fmt: skip
 # Names of the step; the first that is in a log counts. The last two count updates and examples of the DPO authors' run.
 STEPS = ("step", "global_step", "_step", "current_steps", "counters/updates", "counters/examples")
 # gradlab's columns by the names of others. Where a log has several names of one column, the first in this table counts.

@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from gradlab.doctor.log_columns import TRL_LOSSES
+from gradlab.doctor.thresholds import STUCK
 from gradlab.doctor.training_log import positive_number
 
 KEY = "loss_facts"  # the key in a header's settings; the value is from ``gradlab.losses.facts_of``
@@ -25,6 +26,8 @@ class LossFacts(NamedTuple):
     start_equation: str = ""
     weight_range: tuple[float, float] = (0.0, 1.0)
     constant_weight: bool = False
+    never_negative: bool | None = None
+    """None where it is not known."""
     unknown: tuple[str, ...] = ()
     """Hyper-parameters that the settings lack and that ``weight_range`` depends on."""
 
@@ -42,20 +45,25 @@ def loss_facts(settings: Mapping[str, Any]) -> LossFacts:
         return _checked(known)
     from gradlab.losses import PAIR_LOSSES  # not at the top: torch takes seconds, and most logs state their facts
 
-    if known not in PAIR_LOSSES:
-        known = TRL_LOSSES.get(known, {})
-    return _checked(known) if isinstance(known, dict) else _registered(PAIR_LOSSES[known](), settings)
+    if known not in PAIR_LOSSES:  # what TRL calls ipo is another loss than ipo, and has TRL's name before it
+        known = TRL_LOSSES.get(known.removeprefix("trl's "))
+    return _registered(PAIR_LOSSES[known](), settings) if known in PAIR_LOSSES else LossFacts()
 
 
 def _checked(stated: Mapping[str, Any]) -> LossFacts:
     """Return the facts in a header, those of the right type; a file may hold anything."""
     return LossFacts(
-        logistic=stated["logistic"] if isinstance(stated.get("logistic"), bool) else None,
+        logistic=_truth(stated.get("logistic")),
         start_value=positive_number(stated.get("start_value")),
         start_equation=str(stated.get("start_equation", "")),
         weight_range=_ends(stated.get("weight_range")),
         constant_weight=stated.get("constant_weight") is True,
+        never_negative=_truth(stated.get("never_negative")),
     )
+
+
+def _truth(stated: Any) -> bool | None:
+    return stated if isinstance(stated, bool) else None
 
 
 def _ends(stated: Any) -> tuple[float, float]:
@@ -69,6 +77,8 @@ def _ends(stated: Any) -> tuple[float, float]:
 
 def _registered(loss: Any, settings: Mapping[str, Any]) -> LossFacts:
     """Return the facts of a loss with the settings' numbers; a fact that needs a missing number is not known."""
+    from gradlab.losses.registry import never_negative  # as above
+
     loss = copy.copy(loss)
     lacking = []
     for field in fields(loss):
@@ -81,8 +91,17 @@ def _registered(loss: Any, settings: Mapping[str, Any]) -> LossFacts:
     start = _without(loss, lacking).start_value
     return LossFacts(
         logistic=loss.logistic, start_value=positive_number(start), start_equation=loss.start_equation,
-        weight_range=loss.weight_range, constant_weight=loss.constant_weight, unknown=deciding,
+        weight_range=loss.weight_range, constant_weight=loss.constant_weight,
+        never_negative=None if "label_smoothing" in lacking else never_negative(loss), unknown=deciding,
     )  # fmt: skip
+
+
+def starting_at(value: float, settings: Mapping[str, Any]) -> list[str]:
+    """Return the registered losses whose value at π = π_ref, with the settings' numbers, is this up to ``STUCK``."""
+    from gradlab.losses import PAIR_LOSSES  # not at the top, as above
+
+    known = {name: _registered(make(), settings).start_value for name, make in PAIR_LOSSES.items()}
+    return [name for name, start in known.items() if start and abs(value / start - 1) < STUCK]
 
 
 def _without(loss: Any, names: list[str]) -> Any:

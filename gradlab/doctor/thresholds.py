@@ -16,6 +16,7 @@ EDGE_MOST = 0.9  # so many at one end count as nearly all; without quantiles, a 
 STUCK = 0.007  # share of the starting value; 0.005 at ln 2, where bfloat16 rounds to 0.0017
 STUCK_ROWS = 10  # fewer rows do not show that the loss stays where it is
 START_WARNING, START_PROBLEM = 0.07, 0.3  # share of the starting value: 0.05 and 0.2 at ln 2; rounding stays below
+NEGATIVE = 1e-3  # a mean loss below minus this is negative: far beyond the rounding of bfloat16 near 0
 REWARD_WARNING, REWARD_PROBLEM = 0.1, 0.5  # |reward| at the first step: dropout can do the first, hardly the second
 
 # Log-probabilities that fall.

@@ -1,4 +1,4 @@
-"""Rules on the training: numbers that are not finite or underflow, a far reference, a loss that stays."""
+"""Rules on the training: numbers that are not finite or underflow, another loss, a far reference, a loss that stays."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 from gradlab.doctor.curves import LN2, Curve, Log, step_text
 from gradlab.doctor.findings import Inapplicable, Seen, Unjudged
 from gradlab.doctor.log_columns import PPO_COLUMNS, is_known, is_loss
+from gradlab.doctor.loss_facts import starting_at
 from gradlab.doctor.rule import Rule, rule
 from gradlab.doctor.thresholds import (
     FINISHED,
     LATE,
+    NEGATIVE,
     REWARD_PROBLEM,
     REWARD_WARNING,
     START_PROBLEM,
@@ -110,6 +112,57 @@ def _ends_at_zero(curve: Curve) -> bool:
     return bool((curve.late().values == 0).mean() > 0.5)
 
 
+@rule("other-loss", "another loss than the configured one")
+def other_loss(log: Log, _: Log | None) -> Iterator[Seen]:
+    """Find a first loss that is another loss's start, and losses below 0 where the configured one has none."""
+    loss = log.curve("loss")
+    if not len(loss.values) or log.loss is None:
+        raise Unjudged("the log has no loss" if log.loss is not None else "the settings do not name the loss")
+    if log.start() is None and not log.facts.never_negative and not log.facts.logistic:
+        raise Unjudged(f"neither the start nor a least value of the loss {log.loss} is known")
+    advice = (
+        "see which loss the trainer has really built: print its settings, or run `gradlab conformance` on its loss; "
+        "some trainers drop loss_type, label_smoothing or β on the way."
+    )
+    like = _logged_like(log)
+    if like:
+        start = log.start()
+        assert start is not None
+        yield Seen(
+            "problem" if _rewards_near_0(log) else "warning",
+            f"Configured {log.loss}, which starts at {start[1]}, but logged like {like}: the first loss is "
+            f"{_firsts(log)['loss']:.4g}.",
+            "first step",
+            advice,
+        )
+    negative = loss.values < -NEGATIVE
+    if negative.any() and (log.facts.never_negative or log.facts.logistic):
+        yield Seen(
+            "problem",
+            f"The loss {log.loss} is never negative, but the logged one is in {negative.sum()} of {len(negative)} "
+            f"rows, down to {loss.values.min():.4g}.",
+            f"first at step {step_text(loss.steps[negative][0])}",
+            f"{advice} A loss with a further term, such as an entropy, has another name.",
+        )
+
+
+def _logged_like(log: Log) -> str:
+    """Return losses, in words, whose start the first loss is while it is not the configured one's; or nothing."""
+    first, start = _firsts(log).get("loss", math.nan), log.start()
+    if start is None or not abs(first - start[0]) > START_WARNING * start[0] or _rewards_near_0(log) is False:
+        return ""
+    if _multiple_of_ln2(log, first):
+        return ""
+    names = starting_at(first, log.settings)
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} others' if len(names) > 3 else ''}"
+
+
+def _rewards_near_0(log: Log) -> bool | None:
+    """Return whether the first rewards are those of a policy that is its reference; None without rewards."""
+    rewards = [abs(value) for name, value in _firsts(log).items() if name != "loss"]
+    return max(rewards) <= REWARD_WARNING if rewards else None
+
+
 @rule("far-reference", "a reference far from the start")
 def far_reference(log: Log, _: Log | None) -> Iterator[Seen]:
     """Find a first loss, or first rewards, that differ from those of a policy equal to its reference."""
@@ -125,7 +178,7 @@ def far_reference(log: Log, _: Log | None) -> Iterator[Seen]:
         return
     if start is None and not rewards:
         raise Unjudged("the settings name no loss whose starting value is known, and the log has no rewards")
-    off = abs(loss - start[0]) / start[0] if start else math.nan
+    off = abs(loss - start[0]) / start[0] if start and not _logged_like(log) else math.nan
     if not (off > START_WARNING or reward > REWARD_WARNING):
         return
     seen = [f"the loss is {loss:.4g}, where equal models give {start[1]}"] if start and off == off else []
@@ -239,4 +292,4 @@ def no_end(log: Log, _: Log | None) -> Iterator[Seen]:
     )
 
 
-RULES: tuple[Rule, ...] = (not_finite, far_reference, stuck, no_end)
+RULES: tuple[Rule, ...] = (not_finite, other_loss, far_reference, stuck, no_end)

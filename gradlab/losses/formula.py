@@ -306,7 +306,7 @@ def _compute(tree: ast.expr, values: Mapping[str, Any]) -> Any:
             given = tuple(_compute(argument, values) for argument in arguments)
             some = any(isinstance(value, Tensor) for value in given)
             return _of_parts(tree, FUNCTIONS[name].tensors if some else FUNCTIONS[name].numbers, given)
-    raise AssertionError(ast.dump(tree))
+    raise AssertionError(ast.unparse(tree))
 
 
 def _of_parts(tree: ast.expr, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:

@@ -304,7 +304,7 @@ def facts_of(loss: PairLoss) -> dict[str, Any]:
         "constant_weight": ends[0] == ends[1],
         **{name: _DEFAULTS[name](loss) for name in names[:3] if name not in stated},
     }
-    return {**defaults, **stated, "weight_range": list(ends)}
+    return {**defaults, **stated, "weight_range": list(ends), "never_negative": never_negative(loss)}
 
 
 # The facts of a registered class that it does not state, as functions of the loss.
@@ -461,6 +461,13 @@ def _examples() -> PairLogps:
     sides = (-8 * torch.rand(8, 25, generator=generator, dtype=torch.float64) - 0.01 for _ in range(4))
     lengths = (torch.randint(1, 50, (8, 25), generator=generator) for _ in range(2))
     return PairLogps(*sides, *lengths)
+
+
+def never_negative(loss: PairLoss | BatchLoss) -> bool:
+    """Return whether a loss is at least 0 at made-up pairs of many sizes, whichever side wins, and at the reference."""
+    examples = (_scaled(_examples(), factor) for factor in (1e-3, 0.03, 0.3, 1.0, 10.0, 1e3))
+    values = (loss(pairs) for one in examples for pairs in (one, one.swapped(), _at_reference(one)))
+    return all(bool((value[~value.isnan()] >= -1e-9).all()) for value in values)
 
 
 def _is_bounded(loss: PairLoss, *, below: bool) -> bool:

@@ -66,7 +66,8 @@ class AtlasExplorer(FrontierExplorer):
         "lowers it, grey where it stays, by both log-ratios to the reference (ring: π = π_ref), for responses of 100 "
         "tokens; struck through where it raises the loser. A step: where a step on logits leads, green where it moves "
         "the winner farther. Last, the frontier: the ends of trainings over β, in the world that you set. Where "
-        "π_w + π_l > 1 there is no policy."
+        "π_w + π_l > 1 there is no policy. The menus have the registered losses; one of your own, as a formula, needs "
+        "Python: notebook 11, or `gradlab workbench`."
     )
     takeaway = (
         "A loss of the margin h_w − h_l has ρ = 1 everywhere: it cannot tell a probable winner from an improbable one, "

@@ -277,9 +277,13 @@ class Line(Control, widgets.Text):
 
     kind = "text"
 
-    def __init__(self, label: str, value: str, hint: str = "") -> None:
-        """Make the line with this text; ``note`` says what an explorer has to say of it, None: it never will."""
+    def __init__(self, label: str, value: str, hint: str = "", rows: int = 1) -> None:
+        """Make the line with this text; a long one is seen in so many rows.
+
+        ``note`` says what an explorer has to say of the text; None: it never will.
+        """
         self.note: str | None = None
+        self.rows = rows
         super().__init__(label, value, hint, continuous_update=False, placeholder=hint)
 
     def accepted(self, key: str, value: Any) -> str:
@@ -287,6 +291,10 @@ class Line(Control, widgets.Text):
         if not isinstance(value, str):
             raise ValueError(f"{key} must be a text, got {shown(value)}")
         return value
+
+    def spec(self) -> dict[str, Any]:
+        """Return the facts from which the page draws the control."""
+        return {**super().spec(), **({"rows": self.rows} if self.rows > 1 else {})}
 
     def offers(self) -> dict[str, Any]:
         """Return the note."""

@@ -139,7 +139,9 @@ class WorkbenchExplorer(Explorer):
 
     def make_controls(self) -> dict[str, Controls]:
         """Return the formula and the sliders of its numbers."""
-        formula = Line("formula of the loss", _START, "of h_w, h_l, l_w, l_l, r_w, r_l, L_w, L_l and your numbers")
+        formula = Line(
+            "formula of the loss", _START, "of h_w, h_l, l_w, l_l, r_w, r_l, L_w, L_l and your numbers", rows=4
+        )
         formula.note = ""
         numbers = {f"number_{place}": FreeNumber(f"number {place}", 1.0, *_TRACK) for place in range(1, NUMBERS + 1)}
         numbers["number_2"].value = 0.5
@@ -325,7 +327,7 @@ def _reward(result: Bench, pinned: Bench | None) -> Curves:
     if pinned is not None:
         before = pinned.paths["a"]
         curves.append(Curve("pinned", *_points(before, "expected_utility"), *LOOKS["a"], faint=True))
-    for slot, label in (("b", f"B DPO, β = {result.baseline.beta:g}"), ("a", "A your loss")):
+    for slot, label in (("b", "B DPO, same β"), ("a", "A your loss")):
         curves.append(Curve(label, *_points(result.paths[slot], "expected_utility"), *LOOKS[slot]))
     return Curves(
         "reward while it trains", "Expected utility by step, of your loss and of DPO at the same β, means over worlds",

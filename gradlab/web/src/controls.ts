@@ -66,8 +66,9 @@ function tick(parent: HTMLElement, history: History, name: string, { label, hint
 
 /** A line to type in; what a setting does not take is said under it, and what Python says of what it has taken. */
 function line(parent: HTMLElement, history: History, name: string, control: ControlSpec): Show {
-  const { label, hint } = control;
-  const field = make("input", { type: "text", placeholder: hint, ariaLabel: label });
+  const { label, hint, rows } = control;
+  const named = { placeholder: hint, ariaLabel: label };
+  const field = rows ? make("textarea", { ...named, rows, spellcheck: false }) : make("input", { ...named, type: "text" });
   const note = make("output", { className: "gl-note" });
   ontyped(field, () => {
     const reason = refusal(label, field.value, history.spec[name]);

@@ -15,10 +15,10 @@ export function make<K extends keyof HTMLElementTagNameMap>(
 }
 
 /** Calls a function when a line was typed: at Enter, for which JupyterLab lets no "change" through, or as it is left. */
-export function ontyped(field: HTMLInputElement, take: () => void): void {
+export function ontyped(field: HTMLInputElement | HTMLTextAreaElement, take: () => void): void {
   field.addEventListener("change", take);
-  field.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter") return;
+  field.addEventListener("keydown", (event: Event) => {
+    if ((event as KeyboardEvent).key !== "Enter") return;
     event.preventDefault(); // else some pages would say "change" now
     take();
   });

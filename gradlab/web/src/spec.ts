@@ -19,6 +19,8 @@ export interface ControlSpec {
   options?: { label: string; value: Value }[];
   /** Whether options, or label and ends, change with other controls: Python alone checks a value then. */
   changing?: boolean;
+  /** Lines that are seen of a text; missing: one. */
+  rows?: number;
   /** What Python says of the present value, such as why it is not used. */
   note?: string;
   loss?: string;
