@@ -46,7 +46,7 @@ def loss_facts(settings: Mapping[str, Any]) -> LossFacts:
     from gradlab.losses import PAIR_LOSSES  # not at the top: torch takes seconds, and most logs state their facts
 
     if known not in PAIR_LOSSES:  # what TRL calls ipo is another loss than ipo, and has TRL's name before it
-        known = TRL_LOSSES.get(known.removeprefix("trl's "))
+        known = TRL_LOSSES.get(known.removeprefix("trl's "), "")
     return _registered(PAIR_LOSSES[known](), settings) if known in PAIR_LOSSES else LossFacts()
 
 
