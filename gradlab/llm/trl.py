@@ -15,19 +15,20 @@ HF_HUB_DISABLE_TELEMETRY=1. Only the loss, and so the gradient, are gradlab's::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import time_ns
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gradlab.doctor.log_columns import COLUMNS, gradlab_name
 from gradlab.doctor.training_log import append_step, keep_steps, start_log
-from gradlab.llm.train.measures import batch_row
-from gradlab.losses import DPO, PairLogps, PairLoss, facts_of
+from gradlab.llm.train.measures import batch_row, in_batches
+from gradlab.losses import DPO, BatchLoss, PairLogps, PairLoss, WeightedLosses, facts_of
 
 try:
     import trl
@@ -36,6 +37,7 @@ try:
 except ImportError as error:
     raise ImportError(f"gradlab.llm.trl needs TRL ({error}): pip install 'gradlab[trl]'") from None
 
+Loss = PairLoss | BatchLoss | Sequence[tuple[PairLoss | BatchLoss, float]]
 LOG = "gradlab-log.jsonl"  # in the trainer's output_dir
 # TRL's settings under which its loss is −log σ(β(h_w − h_l)). Gradlab's loss takes the place of that loss.
 _PLAIN = {
@@ -93,7 +95,8 @@ class ImbalanceLog(TrainerCallback):
 class GradlabDPOTrainer(DPOTrainer):
     """TRL's DPOTrainer with a loss of gradlab's, and with gradlab's whole training log in ``LOG``.
 
-    gradlab_loss  any ``PairLoss``. Its mean over a batch's pairs is trained on, accumulated as TRL does it. With
+    gradlab_loss  any ``PairLoss`` or ``BatchLoss``, or several with weights, as ``[(DPO(0.1), 1.0), (SimPO(), 0.5)]``.
+                  The mean over a device's batch of pairs is trained on, accumulated as TRL does it. With
                   ``DPO(beta)``, losses, gradients and logged metrics are those of TRL's ``loss_type="sigmoid"``.
     args          TRL's settings. ``beta`` must be that of the loss (1 where the loss has no beta): TRL scales the
                   rewards that it logs by it. Every other setting that changes TRL's loss must stay at its default.
@@ -109,7 +112,9 @@ class GradlabDPOTrainer(DPOTrainer):
 
     args: Any
 
-    def __init__(self, model: Any, ref_model: Any = None, args: Any = None, *rest, gradlab_loss: PairLoss, **more):
+    def __init__(self, model: Any, ref_model: Any = None, args: Any = None, *rest, gradlab_loss: Loss, **more):
+        if isinstance(gradlab_loss, list | tuple):
+            gradlab_loss = WeightedLosses(tuple(gradlab_loss))
         if not isinstance(gradlab_loss, PairLoss) or isinstance(gradlab_loss, type):
             raise ValueError(f"gradlab_loss must be a loss such as gradlab.losses.DPO(beta=0.1), got {gradlab_loss!r}")
         if not isinstance(args, DPOConfig):
@@ -152,7 +157,16 @@ class GradlabDPOTrainer(DPOTrainer):
     def take_row(self, *, training: bool) -> dict[str, float]:
         """Return the log's columns for the pairs since the last call, and forget the pairs; empty without pairs."""
         kept, self.seen[training] = self.seen[training], []
-        return batch_row(self.gradlab_loss, PairLogps(*torch.cat(kept).unbind(1))) if kept else {}
+        if not kept:
+            return {}
+        values = None
+        if isinstance(self.gradlab_loss, BatchLoss):  # every device has its own batch
+            sizes = [len(rows) // self.accelerator.num_processes for rows in kept]
+            batches = [size for size in sizes for _ in range(self.accelerator.num_processes)]
+            places = np.split(np.arange(sum(batches)), np.cumsum(batches)[:-1])
+            kept = [rows[: size * self.accelerator.num_processes] for rows, size in zip(kept, sizes, strict=True)]
+            values = in_batches(self.gradlab_loss, places)
+        return batch_row(self.gradlab_loss, PairLogps(*torch.cat(kept).unbind(1)), values)
 
 
 class _PairLog(ImbalanceLog):

@@ -3,6 +3,7 @@
 ``PAIR_LOSSES`` is the registry. A loss listed there appears in the tests, the command line and the menus by itself.
 """
 
+from gradlab.losses.combination import WeightedLosses
 from gradlab.losses.facts import Facts, Look, Shipped, SliderRange, with_slider
 from gradlab.losses.formula import formula_loss
 from gradlab.losses.margin import DPO, IPO, ConservativeDPO
@@ -56,6 +57,7 @@ __all__ = [
     "PairLoss",
     "Shipped",
     "SliderRange",
+    "WeightedLosses",
     "balanced_weights",
     "differentiated",
     "facts_of",
