@@ -61,6 +61,7 @@ SOME = (
     "nbdpo",  # its weight depends on the policy, and is clipped
     "nca",  # pointwise
     "hinge",  # with a kink, beyond which no slope is left
+    "bpo",  # with a kink at the reference
     "sigmoid-norm",  # of lengths
     "simpo",  # of lengths, and without a reference
     "README's lopsided",  # a user's own

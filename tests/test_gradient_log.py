@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_losses import EVERY_LOSS, KINKED, PerToken, dear
+from own_losses import EVERY_LOSS, PerToken, dear
 
 from gradlab.lab.fit import fit
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
@@ -31,8 +31,6 @@ def worlds():
 def logged(loss, policy=FREE_LOGITS, pairs=12, dtype=torch.float64):
     """A fit of two runs of which every step is recorded, and its log."""
     settings = {"learning_rate": 0.2, "steps": STEPS, "record": 1000, "gradients": True, "seed": [3, 4]}
-    if loss.name in KINKED:
-        settings["start"] = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0)).double().log_softmax(-1)
     fitted = fit(worlds(), loss, policy=policy, pairs=pairs, dtype=dtype, **settings)
     assert list(fitted.steps) == list(range(STEPS + 1))
     return fitted, fitted.gradients
