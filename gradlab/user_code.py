@@ -15,17 +15,18 @@ from typing import Any
 from gradlab.checks import in_words, input_file
 
 
-def member_of(what: str, place: str, name: str, fits: Callable[[Any], bool], kind: str) -> Any:
+def member_of(what: str, place: str, name: str, fits: Callable[[Any], bool], kind: str, *, fresh: bool = False) -> Any:
     """Return what a module or a file calls ``name``, which may be dotted.
 
     what   the start of messages, such as "reward mine.py:helpfulness".
     place  a module's name, or a file's that ends in .py.
     fits   whether a value is of the kind that is looked for; messages list names of such values.
     kind   the word for it in messages, such as FUNCTION.
+    fresh  run a file again even if its content is known: what it has counted or kept so far is gone.
 
     ValueError, or FileNotFoundError, in one line, where the code cannot be imported or has no such name.
     """
-    module = file_module(what, Path(place)) if place.endswith(".py") else _module(what, place, kind)
+    module = file_module(what, Path(place), fresh=fresh) if place.endswith(".py") else _module(what, place, kind)
     try:
         return functools.reduce(getattr, name.split("."), module)
     except AttributeError:
@@ -33,8 +34,8 @@ def member_of(what: str, place: str, name: str, fits: Callable[[Any], bool], kin
         raise ValueError(f"{what}: {in_words(place)} has no {name!r}; it has {', '.join(near) or 'none'}") from None
 
 
-def file_module(what: str, path: Path, source: str | None = None) -> ModuleType:
-    """Return the module that a file defines; a file whose content is known already is not run again.
+def file_module(what: str, path: Path, source: str | None = None, *, fresh: bool = False) -> ModuleType:
+    """Return the module that a file defines; unless ``fresh``, a file whose content is known is not run again.
 
     source  the text that the file had, for a process that may not see the file any more; None: what it has now.
     """
@@ -47,7 +48,7 @@ def file_module(what: str, path: Path, source: str | None = None) -> ModuleType:
             raise ValueError(f"{what}: {in_words(path)} must be a text in UTF-8") from None
     name = f"gradlab_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     known = sys.modules.get(name)
-    if known is not None and known.__source__ == source:
+    if known is not None and known.__source__ == source and not fresh:
         return known
     module = ModuleType(name)
     module.__file__, module.__source__ = str(path), source  # type: ignore[attr-defined]

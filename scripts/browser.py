@@ -200,9 +200,19 @@ class Explorer:
         return "".join(self.root.locator(".gl-trouble").all_inner_texts())
 
     def content(self) -> list[str]:
-        """Return all charts and tables, so that two equal contents look equal to the last pixel."""
-        script = """root => [...root.querySelectorAll('.gl-stage-all :is(svg, canvas, img, table)')].map(part =>
-            part.tagName === 'CANVAS' ? part.toDataURL() : part.tagName === 'IMG' ? part.alt : part.outerHTML)"""
+        """Return all charts and tables, so that two equal contents look equal to the last pixel.
+
+        Left out is what cannot be seen: the order of attributes, and the numbers in the names of clipping frames, which
+        count the charts that were ever made.
+        """
+        script = r"""root => {
+          const told = part => part.nodeType === Node.TEXT_NODE ? part.data : `<${part.nodeName} ` +
+            [...part.attributes].map(({ name, value }) => `${name}="${value}"`).sort().join(" ") + ">" +
+            [...part.childNodes].map(told).join("");
+          return [...root.querySelectorAll('.gl-stage-all :is(svg, canvas, img, table)')].map(part =>
+            part.tagName === 'CANVAS' ? part.toDataURL() : part.tagName === 'IMG' ? part.alt
+              : told(part).replace(/gl-frame-\d+/g, 'gl-frame'));
+        }"""
         return self.root.evaluate(script)
 
     def slider(self, label: str) -> Any:

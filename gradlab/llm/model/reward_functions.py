@@ -24,7 +24,7 @@ def function_of(spec: str) -> Callable[..., Any]:
     place, _, name = spec.rpartition(":")
     if not place or not name:
         raise ValueError(f"reward must be {ACCEPTED}; got {spec!r}")
-    function = member_of(f"reward {spec}", place, name, callable, "FUNCTION")
+    function = member_of(f"reward {spec}", place, name, callable, "FUNCTION", fresh=True)
     if not callable(function):
         raise ValueError(f"reward {spec} must be a function of prompts and responses, got {type(function).__name__}")
     return function

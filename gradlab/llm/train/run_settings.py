@@ -309,10 +309,13 @@ class Settings:
     def loss_of(self, text: str) -> PairLoss:
         """Return the loss that a text names, with the run's hyper-parameters; the text's own numbers win.
 
-        A recipe's β is for ``OF_RECIPES``: where ``beta`` is left out, another loss keeps its own default.
+        A recipe's numbers are for ``OF_RECIPES``: what is left out is another loss's own default.
         """
-        usual = {"clip": RECIPES[self.recipe]["clip"], **self._hyper()}
-        if self.beta is not None or from_text(text).name in OF_RECIPES:
+        usual = self._hyper()
+        of_recipe = from_text(text).name in OF_RECIPES
+        if of_recipe:
+            usual = {"clip": RECIPES[self.recipe]["clip"], **usual}
+        if self.beta is not None or of_recipe:
             usual["beta"] = self.of("beta")
         return from_text(text, usual)  # type: ignore[return-value]
 

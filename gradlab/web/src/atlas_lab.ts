@@ -52,7 +52,7 @@ export class AtlasLab extends FrontierLab {
       if (state === history.state) this.fail(error as Error);
     } finally {
       this.looking--;
-      if (state === history.state) changed();
+      if (state === history.state || !this.looking) changed(); // a look at a former state may be the last to end
     }
   }
 }
