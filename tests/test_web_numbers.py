@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from drawn_states import drawn_state
 from node import needs_node, with_bundle
-from own_losses import SOME
+from own_losses import KINKED, SOME
 from rounding import rounding
 
 from gradlab.lab.fit import fit
@@ -44,8 +44,12 @@ PAIR = """
 
 
 def of_some(state, rng):
-    """The state with losses of one per structure: others' slopes may cancel, which amplifies rounding."""
-    names = [name for name in SOME if name in PAIR_LOSSES]
+    """The state with losses of one per structure: others' slopes may cancel, which amplifies rounding.
+
+    A kink at the reference amplifies it, too: there the last bit of a logarithm chooses between two slopes, and
+    processors differ in that bit.
+    """
+    names = [name for name in SOME if name in PAIR_LOSSES and name not in KINKED]
     return {**state, **{name: str(rng.choice(names)) for name in state if name.startswith("loss_")}}
 
 

@@ -48,6 +48,10 @@ class Experiment:
               enough. It sees widths, never effects. None: the first parts are all.
     figures   draws the whole frame: figures by their names, which are those of ``captions``.
     captions  say how to read each figure.
+    version   0: the frame's key follows the sources. Else the experiment is *long*: its key follows the settings and
+              this number, which is raised by hand when a change of any source changes the numbers.
+    sample    of a long experiment: some of the parts, which are run again when a source has changed, to see that their
+              rows are those of the frame.
 
     ``parts`` and ``run_part`` are defined at the top level of one module: other processes find ``run_part`` by its
     name, and the key of a frame follows the code of both, see ``frames.frame_key``.
@@ -62,6 +66,8 @@ class Experiment:
     figures: Callable[[pd.DataFrame], dict[str, Figure]]
     captions: Mapping[str, str]
     more: Callable[[pd.DataFrame, Settings], list[Settings]] | None = None
+    version: int = 0
+    sample: Callable[[Settings], list[Settings]] | None = None
 
     @property
     def module(self) -> str:

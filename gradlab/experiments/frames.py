@@ -31,8 +31,11 @@ def settings_of(experiment: Experiment, quick: bool) -> Settings:
 def frame_key(experiment: Experiment, quick: bool) -> str:
     """Return a hash of all that a frame depends on: settings, sources, versions, how parts are cut, run and added.
 
-    The code that judges, draws and words the frame does not count.
+    The code that judges, draws and words the frame does not count. A long experiment's hash has its version in place of
+    sources and versions.
     """
+    if experiment.version:
+        return fingerprint(settings_of(experiment, quick), experiment.name, experiment.version)
     functions = (experiment.parts, experiment.run_part, *([experiment.more] if experiment.more else []))
     roots = [function.__qualname__ for function in functions]
     return fingerprint(settings_of(experiment, quick), code_key(experiment.module, roots, without=_JUDGING))
