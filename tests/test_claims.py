@@ -19,8 +19,9 @@ from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.make import make_figures
-from gradlab.experiments.report import methods_page, pages, saved, sensitivity, terminal, verdicts, wording
+from gradlab.experiments.report import methods_page, pages, saved, sections, sensitivity, terminal, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
+from gradlab.experiments.report.open_claims import OPEN
 from gradlab.experiments.report.other_claims import OTHERS
 from gradlab.stats.population import STATES
 from gradlab.stats.words import WORDS, Evidence
@@ -384,7 +385,7 @@ def test_every_link_between_the_pages_leads_somewhere(name, written):
 
 def test_claims_of_other_papers_stand_apart_and_say_whose_they_are(told, written):
     page = (written / "CLAIMS.md").read_text("utf-8")
-    ours, _, others = page.partition("**Claims of other papers**")
+    ours, _, others = page.partition(f"**{sections.OTHER_PAPERS.title}**: ")
     for name, claim in OTHERS.items():
         assert f"| [{name}](#{name}) |" not in ours
         assert f"| [{name}](#{name}) |" in others
@@ -392,7 +393,7 @@ def test_claims_of_other_papers_stand_apart_and_say_whose_they_are(told, written
         assert f"Expected beforehand: {claim.predicted}" in section((written / "METHODS.md").read_text("utf-8"), name)
     assert wording.tally_of_words(told[name].word for name in CLAIMS) in ours
     table = terminal.table(told.values()).splitlines()
-    divider = next(place for place, line in enumerate(table) if line.startswith("claims of other papers"))
+    divider = next(place for place, line in enumerate(table) if line.startswith(sections.OTHER_PAPERS.title))
     assert [line.split()[0] for line in table[divider + 1 :] if line[:1].isalpha()] == list(OTHERS)
 
 
@@ -400,7 +401,7 @@ def section(page, title):
     return re.search(rf"^##+ {title}\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)[1]
 
 
-@pytest.mark.parametrize("name", [*CLAIMS, *OTHERS])
+@pytest.mark.parametrize("name", list(verdicts.EVERY))
 def test_every_claim_has_a_section_with_its_answer_and_the_way_to_rule_and_code(name, told, written):
     one, page = told[name], (written / "CLAIMS.md").read_text("utf-8")
     head, *rows = saved.lines(one)
@@ -643,7 +644,7 @@ def test_the_report_as_csv_comes_back_and_equal_answers_give_equal_bytes(told, w
     assert text == (written / "claims.csv").read_text("utf-8")
     back = saved.from_csv(text)
     pd.testing.assert_frame_equal(back, saved.records(told.values()), rtol=1e-5, check_dtype=False)
-    assert list(back["claim"].unique()) == [*CLAIMS, *OTHERS]
+    assert list(back["claim"].unique()) == [*CLAIMS, *OPEN, *OTHERS]
     assert set(back["row"]) == {"claim", "primary", "explains away", "robustness", "context"}
     assert saved.changes(back, told) == saved.moved(back, told.values()) == []
     for one, line in zip(saved.lines_of(back), itertools.chain(*map(saved.lines, told.values())), strict=True):

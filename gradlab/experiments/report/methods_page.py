@@ -19,6 +19,7 @@ from gradlab.experiments.gallery import QUICK_MARK
 from gradlab.experiments.questions import language_models, stability, stability_losses
 from gradlab.experiments.report import links, saved, sensitivity, verdicts, wording
 from gradlab.experiments.report.proofs import PROOFS, SETTING
+from gradlab.experiments.report.sections import by_section, section_of
 from gradlab.experiments.report.verdicts import Settled, primaries
 from gradlab.lab import metrics
 from gradlab.lab.training import Training
@@ -66,9 +67,11 @@ def page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
             said += [f"`{part.__qualname__}`. {first}", *more, ""]
     said += _columns_of_frames(quick)
     said += ["## The columns of claims.csv", "", *as_markdown(inspect.getdoc(saved.Line)), ""]
-    said += ["## The claims", ""]
-    for one in settled:
-        said += [*_method(one, quick), ""]
+    told = {one.name: one for one in settled}
+    for section, names in by_section(told):
+        said += [f"## {section.title or 'The claims'}", ""]
+        for name in names:
+            said += [*_method(told[name], quick), ""]
     said += ["## Proofs", "", SETTING, ""]
     for proof in PROOFS.values():
         said += [
@@ -156,11 +159,11 @@ def anchor(name: str) -> str:
 
 def _method(one: Settled, quick: bool) -> list[str]:
     """Return how a claim is judged, with a table of its statements."""
-    claim = one.claim
+    claim, section = one.claim, section_of(one.name)
     said = [
         f"### {one.name}", "", f"{claim.claimed} [Answer](CLAIMS.md#{one.name}).", "",
-        *([f"- Whose claim: {claim.source}."] if claim.source else []),
-        f"- The {'source' if claim.source else 'summary'} states: {claim.stated}",
+        *([f"- {section.whose}: {claim.source}."] if section.whose else []),
+        f"- The {section.states} states: {claim.stated}",
         f"- Our reconstruction: {claim.ours}", f"- Rule: {claim.rule}",
         *([f"- Expected beforehand: {claim.predicted}"] if claim.predicted else []),
         f"- What would change the word: {claim.changes}",

@@ -15,6 +15,7 @@ from gradlab.experiments.report import answers, links, methods_page, saved, verd
 from gradlab.experiments.report.paper_map import PAPER, Place
 from gradlab.experiments.report.proofs import PROOFS
 from gradlab.experiments.report.saved import line, lines
+from gradlab.experiments.report.sections import THE_PAPER, Section, by_section, section_of
 from gradlab.experiments.report.verdicts import Settled, primaries
 from gradlab.store.artifacts import between_markers
 from gradlab.store.files import write_whole
@@ -37,7 +38,7 @@ def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
 
 def write_findings(readme: Path, settled: Mapping[str, Settled], folder: str = "figures") -> None:
     """Put the answer in three sentences, and a line per claim, between README's markers."""
-    told = [wording.summary(lines(one)) for one in settled.values() if not one.claim.source]
+    told = [wording.summary(lines(one)) for name, one in settled.items() if name in THE_PAPER.claims]
     table = markdown_table(
         ["claim", "in one sentence", "word", wording.TALLY, "is it the balancing"],
         ([f"[{name}]({folder}/CLAIMS.md#{name})", sentence, f"**{word}**", counts, because]
@@ -81,6 +82,7 @@ def _here(place: Place, folder: Path, quick: bool) -> str:
 
 
 def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]:
+    told = {one.name: one for one in settled}
     said = [
         "# Claims", "", *([QUICK_MARK, ""] if quick else []),
         "Each claim of the paper, judged from frames by rules that were committed before the frames:"
@@ -88,7 +90,7 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         f" summary of the paper: what it says is *stated*, the rest is ours. {links.WRITTEN} `gradlab claims` judges"
         " again and says whether a word has changed; [claims.csv](claims.csv) holds all rows.",
         "",
-        f"In short: {wording.tally_of_words(one.word for one in settled if not one.claim.source)}.",
+        f"In short: {wording.tally_of_words(one.word for one in settled if one.name in THE_PAPER.claims)}.",
         "",
         "A sentence says what is true, on average where not everywhere; a difference within a margin that was declared"
         f" beforehand counts as none. *{wording.TALLY}* says in how many cells, worlds or cases the statement is true,"
@@ -97,28 +99,18 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         " illustrates a proof. *Is it the balancing* compares Balanced-DPO with controls that could explain its effect"
         " away: they balance nothing, or are its naive variants at an equal distance from the reference."
         " [METHODS.md](METHODS.md#the-rules-a-word) has the words.",
-        "",
-        *_table(one for one in settled if not one.claim.source),
-        *_of_others([one for one in settled if one.claim.source]),
     ]  # fmt: skip
+    for section, names in by_section(told):
+        said += ["", *([f"**{section.title}**: {section.about}", ""] if section.title else []),
+                 *_table([told[name] for name in names], section)]  # fmt: skip
     for one in settled:
         said += ["", *_section(one, folder, quick)]
     return said
 
 
-def _table(settled: Iterable[Settled], head: tuple[str, ...] = wording.HEAD) -> list[str]:
+def _table(settled: Iterable[Settled], section: Section) -> list[str]:
+    head = (*wording.HEAD[:-1], section.controls)
     return markdown_table(list(head), map(_bold_word, (wording.summary(lines(one)) for one in settled)))
-
-
-def _of_others(settled: list[Settled]) -> list[str]:
-    """Return the table of the claims that are not the paper's, or nothing where there are none."""
-    if not settled:
-        return []
-    said = (
-        "**Claims of other papers**, judged on the atlas of losses: they are not of Ma et al. The last column says"
-        " whether the effect withstands the controls that each claim declares."
-    )
-    return ["", said, "", *_table(settled, (*wording.HEAD[:-1], "does it withstand its controls"))]
 
 
 def _bold_word(cells: list[str]) -> list[str]:
@@ -128,12 +120,12 @@ def _bold_word(cells: list[str]) -> list[str]:
 
 def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
     """Return the section of one claim: its answer in parts, its figure, every row, and where to find everything."""
-    claim, told = one.claim, lines(one)
+    claim, told, section = one.claim, lines(one), section_of(one.name)
     head, worlds = told[0], primaries(one.rows, "worlds")
     numbers = "; ".join(filter(None, [wording.effect(head).replace("—", ""), wording.basis(head)]))
     said = [f"## {one.name}", "", claim.claimed, "", f"**{head.sentence}.** Word: **{one.word}**."]
-    if claim.source:
-        said[2] += f" Claim of another paper: {claim.source}."
+    if section.whose:
+        said[2] += f" {section.whose}: {claim.source}."
     said[-1] += f" The claim {one.why}." if one.word == verdicts.NOT_RUN else ""
     if one.rows:
         said += ["", f"{numbers}. {wording.TALLY}: {wording.counts(head)}. Decided by: {_decider(one)}."]
@@ -168,7 +160,7 @@ def _section(one: Settled, folder: Path, quick: bool) -> list[str]:
             said += ["", f"**On what it depends{about}.** Each row has a 95% interval, not corrected for the number of"
                      " rows.", "", *markdown_table(columns, table)]  # fmt: skip
     for role, title in (
-        ("explains away", "Does it withstand its controls?" if claim.source else "Is it the balancing?"),
+        ("explains away", f"{section.controls[0].upper()}{section.controls[1:]}?"),
         ("robustness", "Robustness"),
         ("context", "Context"),
     ):

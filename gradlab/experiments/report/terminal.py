@@ -9,6 +9,7 @@ from pathlib import Path
 from gradlab.experiments.contrasts import ROLES, Judged
 from gradlab.experiments.report import wording
 from gradlab.experiments.report.saved import line, lines
+from gradlab.experiments.report.sections import by_section, section_of
 from gradlab.experiments.report.verdicts import NOT_RUN, Settled, lacking, primaries
 
 WIDTH = 120
@@ -17,17 +18,15 @@ _COLUMNS = {"claim": 18, "word": 16, "in one sentence": 44, _TALLY: 18, "is it t
 
 
 def table(settled: Iterable[Settled]) -> str:
-    """Return all claims as text, one block of lines per claim, with nothing shortened; other papers' come last."""
-    said, others = [*_cells(list(_COLUMNS)), "─" * WIDTH], False
-    for one in settled:
-        if one.claim.source and not others:
-            said += [
-                "─" * WIDTH,
-                "claims of other papers, on the atlas of losses; balancing: do they withstand controls?",
-            ]
-            others = True
-        name, sentence, word, counts, _, because = wording.summary(lines(one))
-        said += _cells([name, word, sentence, counts, because])
+    """Return all claims as text, one block of lines per claim, with nothing shortened, part by part of the report."""
+    told = {one.name: one for one in settled}
+    said = _cells(list(_COLUMNS))
+    for section, names in by_section(told):
+        said.append("─" * WIDTH)
+        said += [f"{section.title}; last column: {section.controls}?"] if section.title else []
+        for claim in names:
+            name, sentence, word, counts, _, because = wording.summary(lines(told[claim]))
+            said += _cells([name, word, sentence, counts, because])
     return "\n".join(said)
 
 
@@ -41,7 +40,7 @@ def explained(one: Settled, folder: Path, *, quick: bool = False) -> str:
         "needs": one.why if one.word == NOT_RUN else "", "average": wording.effect(head) if one.rows else "",
         "rests on": wording.basis(head), _TALLY: wording.counts(head) if one.rows else "",
         "elsewhere": wording.elsewhere(told) if one.transported else "",
-        "controls" if claim.source else "balancing": wording.because(head) if one.because else "",
+        "controls" if section_of(one.name).title else "balancing": wording.because(head) if one.because else "",
         "whose claim": claim.source,
         "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "expected": claim.predicted,
         "would change": claim.changes,

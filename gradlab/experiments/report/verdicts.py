@@ -29,12 +29,11 @@ from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.contrasts import ROLES, Contrast, Judged, not_run
 from gradlab.experiments.experiment import Experiment, Measurement
 from gradlab.experiments.frames import declared, frame_path, is_current
-from gradlab.experiments.report.claims import CLAIMS, Claim
-from gradlab.experiments.report.other_claims import OTHERS
+from gradlab.experiments.report.claims import Claim
+from gradlab.experiments.report.sections import EVERY
 from gradlab.stats.words import corrected, joint_word, weakest_word
 from gradlab.store.artifacts import load_frame
 
-EVERY: dict[str, Claim] = {**CLAIMS, **OTHERS}  # those of the paper first
 NOT_JUDGED, NOT_RUN = "not judged", "not run"
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
