@@ -3,7 +3,7 @@
 from . import atlas, conformance, doctor, losses, plotting, stats, store, sweeps, theory, widgets
 from .doctor import examine_log
 from .doctor.training_log import read_log
-from .lab import metrics
+from .lab import metrics, samplers
 from .lab.fit import Fit, dpo_reference, fit
 from .lab.policy import FreeLogits, RadialBasis
 from .lab.ppo import PPO, fit_ppo, fit_reward
@@ -58,6 +58,7 @@ __all__ = [
     "plotting",
     "read_log",
     "register_loss",
+    "samplers",
     "stats",
     "store",
     "sweeps",

@@ -403,7 +403,11 @@ def test_a_recipe_is_json_able_and_its_types_have_names():
     settings = Training(policy="shared", dtype="float32").settings()
     assert json.loads(json.dumps(settings)) == settings
     assert (settings["policy"], settings["dtype"]) == ("RadialBasis(centres=8, width=1.0)", "torch.float32")
-    assert set(settings) == {field.name for field in dataclasses.fields(Training)}
+    names = {field.name for field in dataclasses.fields(Training)}
+    assert set(settings) == names - {"sampler", "sampler_every", "reference_every"}  # as before there were samplers
+    sampled = Training(sampler="top-k:k=3").settings()
+    assert set(sampled) == names
+    assert Training(sampler=sampled["sampler"]) == Training(sampler="top-k:k=3")
 
 
 # --- start and reference ---

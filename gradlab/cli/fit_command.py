@@ -25,7 +25,8 @@ if typing.TYPE_CHECKING:
 
 # The fields of ``Training`` that are options: all except the gradient log, which no table shows.
 TRAINING = (
-    "policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "device", "dtype", "engine",
+    "policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "sampler", "sampler_every",
+    "reference_every", "record", "device", "dtype", "engine",
 )  # fmt: skip
 _MOST_SEEDS = 10_000_000
 _MOST_NAMED = 6  # losses that the help of a hyper-parameter names

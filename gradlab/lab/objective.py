@@ -86,10 +86,10 @@ class PairObjective:
         self.rows = None if everything else rows
         slots = torch.triu_indices(size, size, 1) if self.antisymmetric else _ordered_slots(size)
         self.win, self.lose = slots[0].to(device), slots[1].to(device)
-        self._columns, self._prompts = np.arange(len(order))[:, None], weights.shape[1]
-        self._pair = (order[:, slots[0].numpy()], order[:, slots[1].numpy()])
-        ref = self._paired(to_columns(ref_logp, device, dtype))
-        self.ref_win, self.ref_lose = ref[self.win], ref[self.lose]
+        self._prompts, responses = weights.shape[1], weights.shape[2]
+        win, lose = (order[:, side.numpy()] for side in slots)
+        self._pair = tuple(torch.from_numpy(at).to(device) for at in (win * responses + lose, lose * responses + win))
+        self.rereference(to_columns(ref_logp, device, dtype))
         self.lengths: tuple[Tensor, ...] = ()
         if reads_lengths(loss):
             length = self._paired(
@@ -99,13 +99,17 @@ class PairObjective:
         self._dealt = None if deal is None else self._dealing(deal, sizes, slots.numpy(), weights.shape[1])
         self.reweight(weights)
 
-    def reweight(self, weights: np.ndarray) -> None:
+    def rereference(self, ref_logp: Tensor) -> None:
+        """Use another reference, (Y, C)."""
+        ref = self._paired(ref_logp)
+        self.ref_win, self.ref_lose = ref[self.win], ref[self.lose]
+
+    def reweight(self, weights: np.ndarray | Tensor) -> None:
         """Use other weights (R, X, Y, Y) on the same pairs, such as a mini-batch's."""
-        columns = weights.reshape(-1, *weights.shape[2:])
-        win, lose = self._pair
-        self.win_weight = self._slots(columns[self._columns, win, lose])
+        columns = torch.as_tensor(weights, device=self.device).flatten(0, 1).flatten(1)
+        self.win_weight, swapped = (_pad(columns.gather(1, at).T.to(self.dtype)) for at in self._pair)
         if self.antisymmetric:
-            self.lose_weight = self._slots(columns[self._columns, lose, win])
+            self.lose_weight = swapped
             self.total_weight = self.win_weight + self.lose_weight
         if isinstance(self.loss, BatchLoss):
             runs = self.win_weight[:, : len(columns)].unflatten(1, (-1, self._prompts)).unbind(1)
@@ -181,9 +185,6 @@ class PairObjective:
     def _paired(self, logp: Tensor) -> Tensor:
         """Return the responses that occur in some pair alone, (size, C)."""
         return logp if self.rows is None else logp.gather(0, self.rows)
-
-    def _slots(self, weights: np.ndarray) -> Tensor:
-        return _pad(torch.as_tensor(weights.T, dtype=self.dtype, device=self.device))
 
 
 def value_and_slope(

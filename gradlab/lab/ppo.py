@@ -158,6 +158,12 @@ def _exact(training: Training, what: str) -> Training:
     """Return the training; refuse fields that only a pair loss can use."""
     if training.batch is not None:
         raise ValueError(f"batch must be None for {what}, got {training.batch}")
+    if not training.plain:
+        given = "sampler" if training.reference_every is None else "reference_every"
+        wanted = "uniform" if given == "sampler" else "None"
+        raise ValueError(
+            f"{given} must be {wanted} for {what}, got {getattr(training, given)}: samplers are of pair losses"
+        )
     if training.gradients:
         raise ValueError(f"gradients must be False for {what}, got True: the gradient log is about pair losses")
     return training

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradlab.lab.objective import Deal, PairObjective, pair_slots
 from gradlab.lab.runs import Runs
+from gradlab.lab.seen_pairs import SeenPairs
 from gradlab.lab.training import Training
 from gradlab.lab.world import resample
 from gradlab.losses import PairLoss
@@ -102,10 +103,12 @@ class PairProblem:
         return PairObjective(self.loss, self.data[block], ref_logp, *how, deal, self.runs.lengths[block])
 
     def gradient(self, block: slice, training: Training) -> Gradient:
-        """Return the objective's gradient; with ``training.batch``, on a fresh mini-batch at each call."""
+        """Return the objective's gradient; with a mini-batch or a sampler, on what that call's step sees."""
         objective = self.objective(block, training)
         if self.ridge:
             return lambda scores: objective.gradient(scores) + self.ridge * scores
+        if not training.plain:
+            return self._sampled(objective, block, training)
         if training.batch is None:
             return objective.gradient
         size, data = training.batch, self.data[block]
@@ -114,6 +117,29 @@ class PairProblem:
         def gradient(logp: Tensor) -> Tensor:
             drawn = [resample(weights, size, rng) for weights, rng in zip(data, streams, strict=True)]
             objective.reweight(np.stack(drawn))
+            return objective.gradient(logp)
+
+        return gradient
+
+    def _sampled(self, objective: PairObjective, block: slice, training: Training) -> Gradient:
+        """Return the gradient on the pairs that a sampler shows, and against a reference that may move."""
+        runs, every = self.runs, training.reference_every
+        seen = SeenPairs(
+            training,
+            self.data[block],
+            self.ref_logp[block],
+            runs.utility[block],
+            runs.comparable[block],
+            runs.seeds[block],
+        )
+
+        def gradient(logp: Tensor) -> Tensor:
+            moved = every is not None and seen.step > 0 and seen.step % every == 0
+            if moved:
+                objective.rereference(logp)
+            weights = seen.next(logp, moved)
+            if weights is not None:
+                objective.reweight(weights)
             return objective.gradient(logp)
 
         return gradient

@@ -78,6 +78,16 @@ class Runs:
         """The lengths of responses in tokens, (R, X, Y); 1 where a world states none."""
         return np.stack([world.token_counts for world in self.worlds])
 
+    @functools.cached_property
+    def utility(self) -> np.ndarray:
+        """The utilities, (R, X, Y), in nats of preference."""
+        return np.stack([world.utility for world in self.worlds])
+
+    @functools.cached_property
+    def comparable(self) -> np.ndarray:
+        """True for the pairs that can appear in data, (R, X, Y, Y)."""
+        return np.stack([world.comparable() for world in self.worlds])
+
     def data(self, split: int = 0) -> np.ndarray:
         """Return pair weights (R, X, Y, Y); split 0 is for training, 1 holds fresh pairs."""
         if self.pairs is None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from gradlab.checks import count, keep_plain, one_of, positive, shown
 from gradlab.lab.optimizers import optimizer_of
 from gradlab.lab.policy import FREE_LOGITS, Policy, check_policy, tabular_policy
+from gradlab.lab.samplers import Sampler, Uniform, sampler_of
 from gradlab.lab.world import Labels
 
 Engine = Literal["auto", "eager", "fused"]
@@ -41,6 +42,16 @@ class Training:
     labels: Labels | None = None
     """"soft": probabilities of preference. "hard": one winner, sampled in finite data, the better response in exact
     data. None: soft for exact data, hard for finite."""
+    sampler: Sampler | str = "uniform"
+    """How often each pair is seen: a name in ``gradlab.lab.samplers``, with numbers, such as "on-policy" or
+    "tempered:temperature=2". The data's shares are multiplied by the sampler's weights. Labels of finite data stay as
+    they are; mini-batches of exact data are drawn from the sampler, with fresh labels."""
+    sampler_every: int = 1
+    """The sampler follows the policy every so many steps, ≥ 1: weights are those of the last multiple. As many as
+    ``steps``: those of the start, for ever."""
+    reference_every: int | None = None
+    """The reference becomes the current policy every so many steps, ≥ 1. None: it stays. Metrics and losses of the
+    history keep the first reference."""
     record: int = 25
     """About how many log-spaced steps to keep, besides the start."""
     gradients: bool = False
@@ -57,8 +68,8 @@ class Training:
     def __post_init__(self) -> None:
         optimizer_of(self.optimizer)
         keep_plain(self, learning_rate=positive("learning_rate", self.learning_rate))
-        for name in ("steps", "record", "pairs", "batch"):
-            if name in ("steps", "record") or getattr(self, name) is not None:
+        for name in ("steps", "record", "sampler_every", "pairs", "batch", "reference_every"):
+            if name in ("steps", "record", "sampler_every") or getattr(self, name) is not None:
                 keep_plain(self, **{name: count(name, getattr(self, name), least=1, most=MOST)})
         if self.labels is not None:
             one_of("labels", self.labels, get_args(Labels))
@@ -69,6 +80,7 @@ class Training:
         if isinstance(self.policy, str):
             object.__setattr__(self, "policy", tabular_policy(self.policy))
         check_policy(self.policy)
+        object.__setattr__(self, "sampler", sampler_of(self.sampler))
         object.__setattr__(self, "dtype", _floating(self.dtype))
 
     @property
@@ -80,6 +92,16 @@ class Training:
     def policy_name(self) -> str:
         """Name of the kind of policy, such as "free"."""
         return self.policy if isinstance(self.policy, str) else self.policy.name
+
+    @property
+    def law(self) -> Sampler:
+        """The sampler."""
+        return sampler_of(self.sampler)
+
+    @property
+    def plain(self) -> bool:
+        """True if every step has the same pair weights and the same reference."""
+        return isinstance(self.sampler, Uniform) and self.reference_every is None
 
     def features(self, responses: int) -> Tensor:
         """Return Φ of the policy, (Y, K) float64."""
@@ -93,15 +115,17 @@ class Training:
         return replace(self, **changes) if changes else self
 
     def settings(self) -> dict[str, Any]:
-        """Return every field by name as JSON-able data, for manifests."""
+        """Return every field by name as JSON-able data, for manifests; a plain recipe leaves out those of samplers."""
+        names = [name for name in FIELDS if not (self.plain and name in _SAMPLING)]
         return {
             name: value if value is None or isinstance(value, (bool, int, float, str)) else _text(value)
-            for name, value in ((name, getattr(self, name)) for name in FIELDS)
+            for name, value in ((name, getattr(self, name)) for name in names)
         }
 
 
 MOST = 10**12  # steps, records, pairs: more than any memory holds
 FIELDS = tuple(field.name for field in fields(Training))
+_SAMPLING = ("sampler", "sampler_every", "reference_every")
 _DTYPES = ("float64", "float32")
 
 
@@ -135,4 +159,4 @@ def _usable(device: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return str(value) if isinstance(value, torch.dtype) else repr(value)
+    return str(value) if isinstance(value, (torch.dtype, Sampler)) else repr(value)

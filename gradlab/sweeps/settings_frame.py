@@ -26,7 +26,10 @@ from gradlab.losses import BatchLoss, PairLoss, hyper_parameters, is_own, named_
 WORLD = {
     name: argument.default for name, argument in inspect.signature(gaussian_world).parameters.items() if name != "seed"
 }
-_TRAINING = ("policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "record", "dtype")
+_TRAINING = (
+    "policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "sampler", "sampler_every",
+    "reference_every", "record", "dtype",
+)  # fmt: skip
 MOST_RUNS = 10_000_000
 
 

@@ -98,6 +98,8 @@ def ready(loss: PairLoss | PPO, training: Training, shared: bool, ridge: float |
     dtype, device = training.precision, training.device
     if training.batch is not None:
         raise NotFusable("every step has a mini-batch of its own")
+    if not training.plain:
+        raise NotFusable("its pairs or its reference follow the policy")
     if isinstance(loss, PPO) and loss.samples is not None:
         raise NotFusable("every batch is a new sample")
     if device != "cpu" or dtype not in (torch.float64, torch.float32):
