@@ -158,6 +158,9 @@ def test_lengths_likeness_size_and_the_control_speak_only_when_they_are_seen():
     pieces = advise(facts_of_pairs(odd), lab(), DISAGREEMENTS, CLAIMS, model=model, noise=0.0)
     assert {piece.topic for piece in pieces} == {"loss", "beta", "lengths", "displacement", "control", "size"}
     assert "prefer the shorter" in the(pieces, "lengths").what
+    assert the(pieces, "lengths").losses == ("sigmoid-norm",)  # r-dpo favours shorter winners: the wrong way here
+    longer = [Texts("a b c d e f g h i j", "a b c d e f g h i")] * 30
+    assert "r-dpo" in the(advise(facts_of_pairs(longer), lab(), DISAGREEMENTS, CLAIMS, noise=0.0), "lengths").losses
     assert "length-dpo" in the(pieces, "control").losses
     assert "40%" in the(pieces, "displacement").why
     for piece in pieces:

@@ -10,7 +10,7 @@ import torch
 
 import gradlab as gl
 from gradlab.losses import DPO, IPO, PAIR_LOSSES, LogisticLoss, PairLogps, family_of, slopes
-from gradlab.losses.formula import MOST_LETTERS, made
+from gradlab.losses.formula import MOST_LETTERS, unregistered
 from gradlab.losses.registry import YOURS, definition, hyper_parameters, restore_losses, users_losses
 
 MARGIN = "-logsigmoid(beta * (h_w - h_l) + gamma * (L_w - L_l))"
@@ -21,7 +21,7 @@ def formula(registered):
     """``gl.formula_loss``, whose losses are taken out after the test."""
 
     def register(*given, **hyper):
-        return registered(made(*given, **hyper))
+        return registered(unregistered(*given, **hyper))
 
     return register
 
@@ -61,7 +61,7 @@ SAME = {  # a formula, and the same by PyTorch
 
 @pytest.mark.parametrize("text", SAME)
 def test_a_formula_is_the_loss_that_it_states(text):
-    given, expected = made("same", text), SAME[text]
+    given, expected = unregistered("same", text), SAME[text]
     torch.testing.assert_close(given(pairs()), expected(pairs()), rtol=1e-12, atol=1e-12)
     for here, there in zip(slopes(given, pairs()), slopes(expected, pairs()), strict=True):
         torch.testing.assert_close(here, there, rtol=1e-10, atol=1e-12)
@@ -69,7 +69,7 @@ def test_a_formula_is_the_loss_that_it_states(text):
 
 def test_log_sigma_does_not_underflow():
     far = PairLogps(*(torch.tensor([x], dtype=torch.float64) for x in (-2000.0, -1.0, -1.0, -1.0)))
-    assert made("far", "-log(sigmoid(h_w - h_l))")(far).item() == 1999
+    assert unregistered("far", "-log(sigmoid(h_w - h_l))")(far).item() == 1999
 
 
 def test_a_formula_is_registered_and_its_facts_are_measured(formula):
@@ -97,7 +97,7 @@ def test_a_formula_is_registered_and_its_facts_are_measured(formula):
     ],
 )
 def test_bounds_are_measured(text, below, above):
-    loss = made("bounds", text)
+    loss = unregistered("bounds", text)
     assert (loss.bounded_below, loss.bounded_above) == (below, above)
 
 
@@ -120,7 +120,7 @@ def test_bounds_are_measured(text, below, above):
     ],
 )
 def test_antisymmetric_is_what_the_form_proves(margin, holds):
-    loss = made("form", f"-logsigmoid({margin})")
+    loss = unregistered("form", f"-logsigmoid({margin})")
     assert loss.antisymmetric is holds
     if holds:
         assert torch.equal(loss.margin(pairs().swapped()), -loss.margin(pairs()))

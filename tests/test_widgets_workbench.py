@@ -9,7 +9,7 @@ import gradlab as gl
 from gradlab.atlas import workbench
 from gradlab.atlas.against_dpo import EQUAL_KL
 from gradlab.losses import DPO, PAIR_LOSSES
-from gradlab.losses.formula import made
+from gradlab.losses.formula import unregistered
 from gradlab.plotting.charts import Map
 from gradlab.widgets import AtlasExplorer, WorkbenchExplorer
 
@@ -42,7 +42,7 @@ def test_a_formula_that_is_dpo_is_no_different_from_dpo(explorer):
 def test_the_verdict_is_that_of_the_library(explorer):
     explorer.set(formula="-logsigmoid(beta * (h_w - weight * h_l))", number_1=1.0, number_2=0.5)
     explorer.finish()
-    known = workbench(made("mine", "-logsigmoid(beta * (h_w - weight * h_l))", beta=1.0, weight=0.5))
+    known = workbench(unregistered("mine", "-logsigmoid(beta * (h_w - weight * h_l))", beta=1.0, weight=0.5))
     assert explorer.result.verdict == known.verdict
     assert set(explorer.frame()["loss"]) == {"mine", "dpo"}
     code = explorer.as_python()

@@ -101,13 +101,13 @@ def _disagreements(questions: Iterable[Sequence[str]]) -> tuple[int, int]:
     number = disagreed = 0
     for labels in questions:
         number += len(labels) - 1
-        disagreed += sum(one != other for one, other in pairwise(labels))
+        disagreed += sum(label != following for label, following in pairwise(labels))
     return number, disagreed
 
 
-def _likeness(one: str, other: str) -> float:
+def _likeness(text: str, other: str) -> float:
     """Return the share of common words among all words of two texts, each counted once; 1 for two empty texts."""
-    first, second = set(one.split()), set(other.split())
+    first, second = set(text.split()), set(other.split())
     return len(first & second) / len(first | second) if first | second else 1.0
 
 

@@ -31,7 +31,8 @@ def advise_on_file(
     noise  as for ``advise``.
     model  the arguments of ``inspect_data`` beside the data, such as {"model": "FOLDER"}; None: no model is looked at.
 
-    Raises what these raise, in one line; FileNotFoundError where this installation lacks the evidence.
+    ValueError or OSError of ``read_pairs`` and ``inspect_data``, in one line; FileNotFoundError where this
+    installation lacks the evidence.
     """
     from gradlab.llm.data.pairs import read_pairs
 

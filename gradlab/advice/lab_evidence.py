@@ -17,7 +17,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Against:
-    """A loss against DPO at one setting: the mean difference of the share of reachable reward, with 95% interval."""
+    """A loss against DPO at one setting: the mean difference in shares of the reachable reward, with 95% interval."""
 
     loss: str
     effect: float
@@ -29,7 +29,7 @@ class Against:
     kl: float
     """The mean KL from the reference, nats."""
     dpo_kl: float
-    """That of DPO."""
+    """DPO's mean KL from the reference, nats."""
 
     def __str__(self) -> str:
         return (

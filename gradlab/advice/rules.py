@@ -14,6 +14,8 @@ from gradlab.advice import lab_evidence
 from gradlab.advice.data_facts import DataFacts, flip_rate
 from gradlab.advice.lab_evidence import MARGIN, NO_FARTHER, Against
 from gradlab.checks import between
+from gradlab.losses.averaged import NormalizedDPO
+from gradlab.losses.margin import DPO
 
 # From here on a fact counts. All ours.
 NOISY = 0.05  # flipped labels, beyond what the lab's base setting has
@@ -121,7 +123,7 @@ class _Given:
 
     def claim(self, name: str) -> str:
         """Return a claim with its verdict."""
-        return f"claim *{name}*: {self.claims.get(name, 'not judged')}"
+        return f"claim *{name}*: {self.claims.get(name, 'not judged')} (figures/CLAIMS.md)"
 
 
 def _noise_level(
@@ -176,7 +178,8 @@ def _loss(given: _Given) -> Iterator[Advice]:
         yield Advice(
             "loss", "Train with DPO.", why,
             f"{tried}: none lies beyond +{MARGIN:g} of the reachable reward, after Holm's correction and at no larger "
-            f"KL from the reference; the nearest is {best}. {_capital(given.claim('none-beats-dpo'))}.",
+            f"KL from the reference; the nearest is {best}. Over other worlds and at equal KL: "
+            f"{given.claim('none-beats-dpo')}.",
             "noisier labels, a smaller set, or a comparison on your own held-out pairs at equal KL that another loss "
             "wins.",
             ("dpo",),
@@ -190,8 +193,10 @@ def _beta(given: _Given) -> Iterator[Advice]:
         "equal β. For bDPO and length-dpo double them: their two weights add up to one. Averaged losses (simpo, "
         "sigmoid-norm) need β about L times as large, at L tokens per response.",
         "no data set tells its β before training.",
-        f"{given.claim('smaller-beta')} and {given.claim('grid-reward')}: a good part of what tells losses apart at "
-        "equal β is the size of the step from the reference. DPO was published with β = 0.1, sigmoid-norm with 5.",
+        f"{given.claim('smaller-beta')}; {given.claim('grid-reward')}. A good part of what tells losses apart at "
+        "equal β is the size of the step from the reference. "
+        f"DPO was published with β = {DPO.published['beta']:g}, sigmoid-norm with "
+        f"{NormalizedDPO.published['beta']:g}.",
         "your budget of KL: how far from the reference the policy may go.",
     )  # fmt: skip
 
@@ -224,17 +229,17 @@ def _lengths(given: _Given) -> Iterator[Advice]:
     share = given.facts.shorter
     if max(share.low, 1 - share.high) <= LENGTH:
         return
-    which = "shorter" if share.share > 0.5 else "longer"
+    which, beside = ("shorter", ("sigmoid-norm",)) if share.share > 0.5 else ("longer", ("sigmoid-norm", "r-dpo"))
     yield Advice(
         "lengths",
-        f"Report win rates at equal length, and train sigmoid-norm or r-dpo beside DPO: “prefer the {which} response” "
-        "is learned before anything else.",
+        f"Report win rates at equal length, and train {' or '.join(beside)} beside DPO: “prefer the {which} response” "
+        "alone ranks many of the pairs right.",
         f"the winner is the shorter response in {share} of the pairs; the sd of log L_w/L_l is "
         f"{given.facts.length_spread:.2f}.",
         "log π is a sum over tokens, so every summed loss moves long responses more; averaged losses have "
         "ρ = L_l/L_w (figures/ATLAS.md).",
         "a set whose winners have the losers' lengths.",
-        ("sigmoid-norm", "r-dpo"),
+        beside,
     )  # fmt: skip
 
 
@@ -278,7 +283,7 @@ def _size(given: _Given) -> Iterator[Advice]:
     yield Advice(
         "size", "One epoch, and at least 200 held-out pairs of other prompts; stop by the validation loss.",
         f"{given.facts.pairs:,} pairs of {given.facts.prompts:,} prompts.",
-        f"{given.claim('grid-stability')}: with few pairs the held-out loss rises again, whatever the loss.",
+        f"{given.claim('grid-stability')}. With few pairs the held-out loss rises again, whatever the loss.",
         "more pairs, or more prompts.",
     )  # fmt: skip
 

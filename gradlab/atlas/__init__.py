@@ -1,4 +1,4 @@
-"""The atlas: every preference loss seen with the same eyes, measured from its values and slopes alone.
+"""The atlas: every preference loss measured in the same way, from its values and slopes alone.
 
 ``measured`` looks at one loss, ``table`` puts many beside each other, ``compare`` also trains them on the spot, and
 ``workbench`` judges one loss against DPO.

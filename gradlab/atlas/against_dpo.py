@@ -101,7 +101,7 @@ def verdict(trained: pd.DataFrame, loss: str, baseline: str = "dpo") -> Verdict:
       is no merit of the loss; bDPO's weights add up to 1, and so halve the effective β. Not run for a loss without β,
       and where the frame lacks DPO at that β.
 
-    Words, after Holm's correction over these, of each question for itself: "no practical difference" where the mean
+    Words, after Holm's correction over these, each question for itself: "no practical difference" where the mean
     is equivalent to 0 within 1% of the reachable reward, else "better" or "worse" where it differs from 0, each at 5%;
     else "undecided".
     """
@@ -157,7 +157,7 @@ def _at_best(curve: pd.DataFrame, baseline: pd.DataFrame) -> np.ndarray:
 
 
 def _by_beta(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the values, one row per seed and a column per β; a β at which a training failed is left out."""
+    """Return the values, one row per seed and one column per β; a β at which a training failed is left out."""
     rows = rows.assign(beta=rows["beta"].fillna(-1.0)).drop_duplicates(["seed", "beta"])
     return rows.pivot(index="seed", columns="beta", values=_VALUE).dropna(axis=1)
 

@@ -24,7 +24,7 @@ _TIE = 1e-9  # values that differ by less, relative to 1 + |value|, count as equ
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where a loss is least, at finite log-probabilities; None for a coordinate in which it is least at no place.
+    """Where a loss is least, at finite log-probabilities; None for a coordinate in which it has no least value.
 
     win, lose  h_w and h_l, in nats.
     margin     h_w − h_l, in nats.

@@ -33,7 +33,7 @@ class AdviseCommand:
     pairs: int = 200
     """How many pairs are scored under the model; 0: all."""
     gradients: int = 0
-    """Of how many of these the parameter gradients are taken, see `gradlab inspect`."""
+    """How many of these pairs have their parameter gradients taken, see `gradlab inspect`."""
     choice: Annotated[str | None, _CHOICE] = None
     """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
     split: str = "train"
@@ -58,8 +58,8 @@ class AdviseCommand:
                 self.data, choice=self.choice, split=self.split, noise=self.noise, model=model
             )
         if self.json:
-            told = {"facts": dataclasses.asdict(facts), "advice": [piece.record() for piece in pieces]}
-            say(json.dumps(told, indent=1, ensure_ascii=False))
+            answer = {"facts": dataclasses.asdict(facts), "advice": [piece.record() for piece in pieces]}
+            say(json.dumps(answer, indent=1, ensure_ascii=False))
             return 0
         say("\n\n".join("\n".join(_lines(str(piece))) for piece in pieces))
         return 0

@@ -1,4 +1,4 @@
-"""Check that code computes the preference loss that it says: vectors, and a search for the loss that fits.
+"""Check which preference loss some code computes: vectors, and a search for the loss that fits.
 
 ``check(target)`` asks a function, a loss of the installed TRL or a table of numbers, and says which registered loss,
 with which hyper-parameters and conventions, gives its numbers. ``vectors-1.json`` has numbers for other tools.

@@ -151,8 +151,8 @@ def _tokens(logps: Tensor, lengths: Tensor, places: int) -> tuple[Tensor, Tensor
     return logps[:, None] * halves, mask
 
 
-class _Told(torch.nn.Module):
-    """A model that returns log-probabilities of tokens as it was told, whatever it is asked."""
+class _Prepared(torch.nn.Module):
+    """A model that returns prepared log-probabilities of tokens, whatever its input."""
 
     def __init__(self, by_token: Tensor) -> None:
         super().__init__()
@@ -189,9 +189,9 @@ def _ask_dpo(trainer: Any, pairs: PairLogps) -> Tensor:
     inputs, mask = _inputs(mask)
     inputs["completion_mask"] = mask.long()
     ref_tokens, _ = _tokens(torch.cat([pairs.ref_win, pairs.ref_lose]), lengths, places)
-    reference = trainer.compute_ref_log_probs(_Told(ref_tokens), inputs)
+    reference = trainer.compute_ref_log_probs(_Prepared(ref_tokens), inputs)
     inputs |= dict(zip(("ref_chosen_logps", "ref_rejected_logps"), reference, strict=True))
-    return trainer.compute_loss(_Told(by_token), inputs)
+    return trainer.compute_loss(_Prepared(by_token), inputs)
 
 
 def _inputs(mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -212,4 +212,4 @@ def _ask_cpo(trainer: Any, pairs: PairLogps) -> Tensor:
     parts = {**inputs, "labels": labels}
     batch = {f"{side}_{name}": part for name, both in parts.items()
              for side, part in zip(("chosen", "rejected"), both.chunk(2), strict=True)}  # fmt: skip
-    return trainer.compute_loss(_Told(by_token), batch)
+    return trainer.compute_loss(_Prepared(by_token), batch)

@@ -35,7 +35,7 @@ _OF_POLICY = {"h_w", "h_l", "l_w", "l_l"}
 
 
 class _Function(NamedTuple):
-    """A function that formulas may call: of tensors and of numbers, with so many arguments, and how it mirrors."""
+    """A function that formulas may call: for tensors, for numbers, its number of arguments, and its symmetry."""
 
     tensors: Callable[..., Tensor]
     numbers: Callable[..., float]
@@ -53,14 +53,14 @@ def _folded(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 def _extreme(of_tensors: Callable[..., Tensor], of_numbers: Callable[..., float], *values: Any) -> Any:
     """Return the least or the greatest of two values, of which one or both may be numbers."""
-    one, other = values
-    if not isinstance(one, Tensor):
-        one, other = other, one
-    if not isinstance(one, Tensor):
-        return of_numbers(one, other)
+    value, other = values
+    if not isinstance(value, Tensor):
+        value, other = other, value
+    if not isinstance(value, Tensor):
+        return of_numbers(value, other)
     if not isinstance(other, Tensor):
-        return one.clamp(max=other) if of_tensors is torch.minimum else one.clamp(min=other)
-    return of_tensors(one, other)
+        return value.clamp(max=other) if of_tensors is torch.minimum else value.clamp(min=other)
+    return of_tensors(value, other)
 
 
 def _clamped(value: Any, least: Any, most: Any) -> Any:
@@ -125,10 +125,10 @@ def formula_loss(name: str, expression: str, **hyper: float) -> KnownLoss:
     too long or too deep, that does not depend on π, or whose value or slopes at π = π_ref are no finite numbers; for a
     hyper-parameter that is not used or not finite; and for a name that is taken.
     """
-    return register_loss(made(name, expression, **hyper))
+    return register_loss(unregistered(name, expression, **hyper))
 
 
-def made(name: str, expression: str, **hyper: float) -> KnownLoss:
+def unregistered(name: str, expression: str, **hyper: float) -> KnownLoss:
     """Return the loss of a formula, and register nothing; arguments and errors as for ``formula_loss``."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"name of a formula must be one word, got {shown(name)}")
@@ -323,7 +323,7 @@ def _of_parts(tree: ast.expr, function: Callable[..., Any], given: tuple[Any, ..
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    """Return base ** exponent, by operations that the engine knows where there are such."""
+    """Return base ** exponent, by operations that the engine knows where possible."""
     if isinstance(exponent, Tensor):
         return torch.exp(exponent * (torch.log(base) if isinstance(base, Tensor) else math.log(base)))
     if isinstance(base, Tensor) and exponent == 0.5:

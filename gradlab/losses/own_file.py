@@ -123,7 +123,7 @@ def _make_portable(kind: type, place: str, name: str) -> None:
 
 
 def _restored(place: str, source: str | None, name: str, values: Mapping[str, Any]) -> Any:
-    """Return an instance that was pickled, in whatever process; its class then has all facts of ``KnownLoss``."""
+    """Return an instance that was pickled, in any process; its class then has all facts of ``KnownLoss``."""
     what = f"loss {place}:{name}"
     if source is not None:
         found = reduce(getattr, name.split("."), file_module(what, Path(place), source))

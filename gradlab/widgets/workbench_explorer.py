@@ -19,7 +19,7 @@ from gradlab.atlas.one_loss import SEEDS, world_of
 from gradlab.lab.fit import fit
 from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import DPO, KnownLoss, register_loss
-from gradlab.losses.formula import free_names, made
+from gradlab.losses.formula import free_names, unregistered
 from gradlab.losses.registry import checked
 from gradlab.plotting.charts import Axis, Chart, Curve, Curves
 from gradlab.plotting.palette import LOSER, WINNER
@@ -179,12 +179,14 @@ class WorkbenchExplorer(Explorer):
     def loss(self) -> KnownLoss:
         """The loss that the formula states now, not registered; ValueError, in one line, where it states none."""
         numbers = {name: self.controls[f"number_{place}"].value for place, name in enumerate(self._names, 1)}
-        return checked(made(NAME, self.controls["formula"].value, **numbers))
+        return checked(unregistered(NAME, self.controls["formula"].value, **numbers))
 
     def register(self, name: str = NAME) -> KnownLoss:
         """Register the loss under a name, so that menus, sweeps and ``gl.pair_loss`` have it; return it."""
         loss: Any = self.loss
-        return register_loss(made(name, loss.expression, **{one.name: getattr(loss, one.name) for one in fields(loss)}))
+        return register_loss(
+            unregistered(name, loss.expression, **{one.name: getattr(loss, one.name) for one in fields(loss)})
+        )
 
     def compute(self, state: SimpleNamespace) -> Iterator[Bench]:
         """Look at the loss, train it, then train it and DPO over β, and judge; a formula at fault changes nothing."""
