@@ -14,10 +14,13 @@ AVX2 := $(AS) ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
   NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures atlas test test-all test-long lab notebooks site check web bench llm-demo chromium firefox node versions dist clean
+.PHONY: figures questions atlas test test-all test-long lab notebooks site check web bench llm-demo chromium firefox node versions dist clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
+
+questions: .venv/.ready  ## the experiments on the paper's open questions, an hour at most, resumable (QUICK=1, FRESH=1)
+	$(BIN)/gradlab figures questions $(FIGURE_FLAGS)
 
 atlas: .venv/.ready  ## every registered loss trained in the lab, ten minutes at most (QUICK=1 one minute, FRESH=1 all anew)
 	$(BIN)/gradlab figures atlas $(FIGURE_FLAGS)

@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 
 from gradlab import cli
-from gradlab.experiments import EXPERIMENTS, MEASURED
+from gradlab.experiments import EXPERIMENTS, MEASURED, long_experiments
 from gradlab.experiments.contrasts import Contrast, Judged, Scan, judged
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.report import methods_page, pages, saved, sections, sensitivity, terminal, verdicts, wording
@@ -30,7 +30,8 @@ from gradlab.store.artifacts import load_frame, save_frame
 
 ROOT = Path(__file__).parent.parent
 CLAIM = "log-ratio"  # one that a single experiment judges
-NOT_RUN = [name for name, claim in verdicts.EVERY.items() if not claim.experiments]  # in a folder without measurements
+# In a folder without measurements, once `gradlab figures` has run there.
+NOT_RUN = [name for name, claim in verdicts.EVERY.items() if set(claim.experiments) <= set(long_experiments())]
 PAGES = ("README.md", "CLAIMS.md", "METHODS.md", "PAPER.md")
 
 
@@ -132,8 +133,8 @@ def test_a_claim_without_its_measurement_is_not_run_and_says_what_it_needs(name)
     assert saved.lines(one)[0].note == one.why
     assert one.why.endswith("none has been committed")
     papers = {"overhead": "make bench", "symmetric-unstable": "make llm-demo", "llm": "-m gradlab.llm"}
-    command = papers.get(name, "make atlas")  # which judges all claims of other papers
-    assert command in one.why
+    (*asked,) = (f"gradlab figures {experiment}" for experiment in one.claim.experiments)
+    assert papers.get(name, (*asked, "make atlas")[0]) in one.why  # the atlas judges all claims of other papers
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -777,8 +778,8 @@ def test_the_command_refuses_a_frame_that_cannot_be_judged_in_one_line(name, tmp
 def test_a_frame_of_other_columns_is_one_line_for_every_experiment(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(verdicts, "is_current", lambda *_, **__: True)
     for name in EXPERIMENTS:
-        if EXPERIMENTS[name].captions and any(name in claim.experiments for claim in CLAIMS.values()):
-            claim = next(claim for claim in CLAIMS if name in CLAIMS[claim].experiments)
+        if EXPERIMENTS[name].captions and any(name in claim.experiments for claim in verdicts.EVERY.values()):
+            claim = next(one for one, claim in verdicts.EVERY.items() if name in claim.experiments)
             monkeypatch.setattr(verdicts, "EXPERIMENTS", {name: EXPERIMENTS[name]})
             save_frame(pd.DataFrame({"x": [1.0]}), tmp_path / "data" / f"{name}.parquet", {}, overwrite=True)
             said = one_line(["claims", claim, "--folder", str(tmp_path)], capsys)

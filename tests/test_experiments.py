@@ -13,7 +13,7 @@ import pytest
 import torch
 from rounding import rounding
 
-from gradlab.experiments import EXPERIMENTS, MEASURED, frames, make, methods, questions
+from gradlab.experiments import EXPERIMENTS, MEASURED, frames, long_experiments, make, methods, questions
 from gradlab.experiments.experiment import plain
 from gradlab.experiments.make import make_figures
 from gradlab.experiments.questions import frontier
@@ -25,9 +25,11 @@ from gradlab.store import provenance
 from gradlab.store.artifacts import load_frame, save_frame
 from gradlab.streams import Purpose, stream
 
+USUAL = {name: one for name, one in EXPERIMENTS.items() if not one.is_long}  # a plain run makes their frames
+
 
 def test_every_experiment_leaves_frame_manifest_and_figures(quick):
-    for name, experiment in EXPERIMENTS.items():
+    for name, experiment in USUAL.items():
         frame, manifest = load_frame(quick / "data" / f"{name}.parquet")
         assert len(frame) > 0
         assert manifest["quick"] is True
@@ -35,6 +37,18 @@ def test_every_experiment_leaves_frame_manifest_and_figures(quick):
         for figure in experiment.captions:
             assert (quick / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
             assert (quick / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", long_experiments())
+def test_a_long_experiment_can_be_run_quickly_judged_drawn_and_answered(name, tmp_path):
+    experiment = EXPERIMENTS[name]
+    drawn = {file.name for file in make_figures([name], folder=tmp_path, quick=True, workers=2)}
+    assert drawn == {f"{figure}.{kind}" for figure in experiment.captions for kind in ("png", "pdf")}
+    assert frames.is_current(experiment, tmp_path / "quick" / "data", quick=True)
+    picked, parts = (make(frames.declared(experiment, False)) for make in (experiment.sample, experiment.parts))
+    texts = [json.dumps(plain(part), sort_keys=True) for part in parts]
+    assert all(json.dumps(plain(part), sort_keys=True) in texts for part in picked)
 
 
 def test_no_number_is_missing_where_one_is_expected(quick):
@@ -46,7 +60,7 @@ def test_no_number_is_missing_where_one_is_expected(quick):
 def test_the_page_shows_every_figure_and_marks_a_quick_run(quick):
     page = (quick / "README.md").read_text()
     assert "These are not results" in page
-    for experiment in EXPERIMENTS.values():
+    for experiment in USUAL.values():
         for figure, caption in experiment.captions.items():
             assert f"![{figure}]({figure}.png)" in page
             assert caption in page
@@ -80,7 +94,7 @@ def test_a_second_run_does_nothing_and_changes_no_byte(copy, capsys):
     before = {file: file.read_bytes() for file in copy.rglob("*.*") if file.is_file()}
     assert make_figures(folder=copy, quick=True) == []
     assert {file: file.read_bytes() for file in copy.rglob("*.*") if file.is_file()} == before
-    assert capsys.readouterr().out.count("frame up to date, up to date") == len(EXPERIMENTS)
+    assert capsys.readouterr().out.count("frame up to date, up to date") == len(USUAL)
 
 
 def test_fresh_gives_the_same_data(copy):
@@ -247,7 +261,7 @@ def with_helper(text):
     return ast.unparse(tree)
 
 
-every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+every_experiment = pytest.mark.parametrize("experiment", USUAL.values(), ids=USUAL)
 
 
 @every_experiment

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from gradlab import plotting
-from gradlab.experiments import EXPERIMENTS, MEASURED
+from gradlab.experiments import EXPERIMENTS, MEASURED, long_experiments
 from gradlab.experiments.methods import METHODS
 from gradlab.plotting import palette
 from gradlab.plotting.looks import WIDTH
@@ -23,7 +23,10 @@ from gradlab.plotting.symbols import typeset, typeset_all
 FIGURES = Path(__file__).parent.parent / "figures"
 SHOWN = 800  # pixels of a figure's width on GitHub
 LEAST = 9  # pixels of the smallest text there
-DRAWN = {name: one for name, one in {**EXPERIMENTS, **MEASURED}.items() if one.captions}
+DRAWN = {
+    name: one for name, one in {**EXPERIMENTS, **MEASURED}.items()
+    if one.captions and not (name in long_experiments() and not (FIGURES / "data" / f"{name}.parquet").exists())
+}  # fmt: skip
 
 
 def drawn(name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from gradlab.store.csv_text import csv_text
 from gradlab.store.files import write_whole
 from gradlab.store.markdown import markdown_table
 from gradlab.store.provenance import fingerprint, module_hash, versions
+from gradlab.store.stamps import read_stamp, write_stamp
 
 PAGE, CSV, PICTURES, HOW, MAP = "ATLAS.md", "atlas.csv", "atlas", "how-to-read", "atlas-map"
 OF_TRAININGS = {
@@ -85,7 +85,7 @@ def _draw(losses: Sequence[Known], trained: pd.DataFrame | None, folder: Path, f
     stamp = _stamp(folder)
     code = fingerprint(module_hash(multiples.__name__), versions(["matplotlib"]))
     keys = {loss.name: fingerprint(code, repr(loss), _part(trained, loss.name)) for loss in losses} | {HOW: code}
-    former = _stamped(stamp)
+    former = read_stamp(stamp)
     place = folder / PICTURES
     todo = [name for name, key in keys.items()
             if fresh or former.get(name) != key or not (place / f"{name}.png").exists()]  # fmt: skip
@@ -98,7 +98,7 @@ def _draw(losses: Sequence[Known], trained: pd.DataFrame | None, folder: Path, f
         if file.stem not in keys:
             file.unlink()
     if todo or former.keys() != keys.keys():
-        write_whole({stamp: json.dumps(keys, indent=1) + "\n"})
+        write_stamp(stamp, keys, indent=1)
     return found
 
 
@@ -112,14 +112,6 @@ def _figures(name: str, loss: Known | None, trained: pd.DataFrame | None) -> dic
 def _part(trained: pd.DataFrame | None, name: str) -> str:
     """Return the trainings that a picture shows, as text: those of the loss, and DPO's."""
     return "" if trained is None else trained[trained["loss"].isin((name, "dpo"))].to_json()
-
-
-def _stamped(stamp: Path) -> dict[str, str]:
-    try:
-        found = json.loads(stamp.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def page(losses: Sequence[Known], rows: pd.DataFrame, note: str = "", of_trainings: Sequence[str] = ()) -> str:

@@ -22,7 +22,8 @@ class FiguresCommand:
     names: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME …]", help_behavior_hint="")
     ] = ()
-    """Experiments to run; left out: all of them. "atlas" trains what the atlas of losses lacks, for minutes."""
+    """Experiments to run; left out: all but those that take minutes. These are "questions", which runs the experiments
+    on the paper's open questions, each of which has a name too, and "atlas", which trains what the atlas lacks."""
     quick: bool = False
     """A look in under a minute: fewer seeds, marked so on every figure, in the subfolder quick."""
     fresh: bool = False

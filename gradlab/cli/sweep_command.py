@@ -1,7 +1,8 @@
 """Train every run that a TOML file asks for, in parallel, streamed to disk; a stopped sweep goes on where it was.
 
 A key of the file is an argument of gaussian_world, of a loss or of Training, with a value or a list of values;
-README.md shows a file. A loss of your own is FILE.py:CLASS or MODULE:CLASS there.
+README.md shows a file. A loss of your own is FILE.py:CLASS or MODULE:CLASS there. In place of a file: questions, which
+are the experiments on the paper's open questions, or one of them by its name.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 class SweepCommand:
     """The options of ``gradlab sweep``."""
 
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
-    """The file that describes the runs."""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml|NAME")]
+    """The file that describes the runs; or questions, or the name of one of these experiments."""
     folder: Annotated[Path | None, OPTIONAL] = None
-    """The folder of the results, in runs.parquet. Left out: beside the file, under its name without .toml."""
+    """The folder of the results, in runs.parquet. Left out: beside the file, under its name without .toml. Of
+    experiments the folder of the figures; left out: figures."""
     status: bool = False
     """Only say how far the sweep is; also while it runs elsewhere."""
     workers: Annotated[int | None, OPTIONAL] = None
@@ -41,17 +43,34 @@ class SweepCommand:
 
     def run(self) -> int:
         """Train, unless only the state is asked for; print the state."""
+        if self.file.suffix != ".toml":
+            return self._run_experiments()
         from gradlab.sweeps.settings_frame import read_settings
         from gradlab.sweeps.sweep import run_sweep, sweep_status
 
-        if self.file.suffix != ".toml":
-            raise ValueError(f"file must end in .toml, got {str(self.file)!r}")
         folder = self.folder or self.file.with_suffix("")
         if not self.status:
             settings = read_settings(self.file)
             with self._backend():
                 say(f"saved: {run_sweep(settings, folder, workers=self.workers, fresh=self.fresh)}")
         say(sweep_status(folder))
+        return 0
+
+    def _run_experiments(self) -> int:
+        """Run the experiments of this name and draw their figures, unless only the state is asked for; print that."""
+        from gradlab.experiments import EXPERIMENTS, frames, long_experiments, make
+
+        name, long = str(self.file), long_experiments()
+        if name not in (make.QUESTIONS, *long):
+            known = ", ".join((make.QUESTIONS, *long))
+            raise ValueError(f"file must end in .toml, or be one of {known}, got {name!r}")
+        folder = self.folder or Path("figures")
+        if not self.status:
+            with self._backend():
+                make.make_frames([name], folder=folder, fresh=self.fresh, workers=self.workers)
+            make.make_figures([name], folder=folder, workers=self.workers)  # pictures are written here, not by workers
+        for one in long if name == make.QUESTIONS else [name]:
+            say(frames.progress(EXPERIMENTS[one], folder / "data"))
         return 0
 
     @contextlib.contextmanager

@@ -39,3 +39,8 @@ MEASURED: dict[str, Measurement] = {
         atlas.MEASUREMENT,
     )
 }
+
+
+def long_experiments() -> dict[str, Experiment]:
+    """Return the experiments that only their names run, or ``questions``; their frames stand as committed else."""
+    return {name: one for name, one in EXPERIMENTS.items() if one.is_long}

@@ -70,6 +70,16 @@ class Experiment:
     sample: Callable[[Settings], list[Settings]] | None = None
 
     @property
+    def is_long(self) -> bool:
+        """Return whether only its name runs the experiment, or ``questions``; its frame stands as committed else."""
+        return self.version > 0
+
+    @property
+    def needs(self) -> str:
+        """Return in words what is needed to get the frame."""
+        return f"needs a run of `gradlab figures {self.name}`; none has been committed"
+
+    @property
     def module(self) -> str:
         """Return the full name of the module that makes and judges the frame."""
         return self.run_part.__module__

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from gradlab import plotting
-from gradlab.checks import input_file
 from gradlab.experiments import MEASURED
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.frames import frame_path
@@ -19,6 +17,7 @@ from gradlab.experiments.report.verdicts import Settled
 from gradlab.store.artifacts import load_frame, load_manifest
 from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint, module_hash, versions
+from gradlab.store.stamps import read_stamp, write_stamp
 
 ANSWERS = "answers"  # the name under which the figures of claims are stamped
 _QUICK_FIGURE = "QUICK: few seeds, short budget, not a result"
@@ -71,13 +70,13 @@ def _draw(
     make: Callable[[], dict[str, Figure]], folder: Path, name: str, key: str, mark: str | None = None
 ) -> list[Path]:
     drawn = plotting.draw(make, folder, mark)
-    write_whole({_stamp(name, folder): json.dumps({"key": key}) + "\n"})
+    write_stamp(_stamp(name, folder), {"key": key})
     return drawn
 
 
 def _is_drawn(figures: Iterable[str], folder: Path, name: str, key: str) -> bool:
     stamp, *files = files_of(name, figures, folder)
-    return _stamped(stamp, key) and all(map(Path.exists, files))
+    return read_stamp(stamp) == {"key": key} and all(map(Path.exists, files))
 
 
 def files_of(name: str, figures: Iterable[str], folder: Path) -> list[Path]:
@@ -97,14 +96,6 @@ def _key(experiment: Experiment, folder: Path, quick: bool) -> str:
     return fingerprint(digest, module_hash(experiment.module), quick, versions(["matplotlib"]))
 
 
-def _stamped(stamp: Path, key: str) -> bool:
-    """Return whether the figures were drawn under this key; a missing or torn stamp says no."""
-    try:
-        return json.loads(input_file("stamp", stamp).read_text(encoding="utf-8")) == {"key": key}
-    except (OSError, ValueError):
-        return False
-
-
 def write_page(
     experiments: Sequence[Experiment], every: Sequence[Experiment], settled: Iterable[Settled], folder: Path, *,
     quick: bool,
@@ -122,9 +113,7 @@ def write_page(
         "[PAPER.md](PAPER.md). Written by `make figures` from the frames in [data/](data); do not",
         f"edit. Settings marked *stated* and *ours*: [gradlab/lab/world.py]({root}/gradlab/lab/world.py).", "",
     ]  # fmt: skip
-    if len(experiments) < len(every):
-        missing = ", ".join(one.name for one in every if one not in experiments)
-        lines += [f"**Not shown, because stale or never run: {missing}.** Run `gradlab figures`.", ""]
+    lines += _not_shown([one for one in every if one not in experiments])
     lines += ["## The answers", "", answers.CAPTION, ""]
     for one in filter(answers.has_answer, settled):
         name = answers.figure_of(one)
@@ -139,6 +128,15 @@ def write_page(
     page = folder / "README.md"
     write_whole({page: "\n".join(lines).rstrip() + "\n"})
     return page
+
+
+def _not_shown(lacking: Sequence[Experiment]) -> list[str]:
+    """Return which experiments have no current frame, and what runs them; a line for those that take long."""
+    said = []
+    for is_long, which in ((False, ""), (True, " questions")):
+        if names := ", ".join(one.name for one in lacking if one.is_long == is_long):
+            said += [f"**Not shown, because stale or never run: {names}.** Run `gradlab figures{which}`.", ""]
+    return said
 
 
 def _shown(title: str, captions: Mapping[str, str], files: Iterable[Path], command: str) -> list[str]:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from gradlab.atlas import page as atlas_page
 from gradlab.checks import one_of, output_folder, resolved
 from gradlab.console import say
-from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery
+from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery, long_experiments, samples
+from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.questions import atlas, atlas_frames
 from gradlab.experiments.report import pages, saved, verdicts
 from gradlab.store.artifacts import our_manifest
@@ -23,6 +24,7 @@ from gradlab.store.files import is_marked, remove_leftovers
 from gradlab.store.pool import calm, pool_of, processes
 
 ATLAS = atlas.MEASUREMENT.name
+QUESTIONS = "questions"  # in place of the names of all long experiments
 
 
 def make_figures(
@@ -35,8 +37,9 @@ def make_figures(
 ) -> list[Path]:
     """Bring the figures of these experiments (left out: all) up to date, with the gallery and the claims report.
 
-    names    of experiments; "atlas" trains what the atlas of losses lacks, which takes minutes. Left out, the atlas is
-             only drawn, and a sample of its runs is checked where a source has changed.
+    names    of experiments; "questions" stands for the long ones, which answer the paper's open questions, and "atlas"
+             trains what the atlas of losses lacks: each takes minutes. Left out, these two are only drawn, and a sample
+             of their runs is checked where a source has changed.
     folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md, PAPER.md and claims.csv
              (the report), ATLAS.md, atlas.csv and atlas/ (the losses), and data/ (frames and manifests).
     quick    fewer seeds and steps, marked so on every figure, in ``folder``/quick.
@@ -47,17 +50,14 @@ def make_figures(
     Raises ValueError for an unknown name, a folder that is a file, or a folder where a file of another kind has the
     name of one of ours.
     """
-    for name in names:
-        one_of("experiment", name, (*EXPERIMENTS, ATLAS))
     folder = Path(folder) / "quick" if quick else Path(folder)
-    for place in (folder.parent, folder, folder / "data"):
-        output_folder("folder", place)
-    _refuse_others(folder)
-    chosen = {name: EXPERIMENTS[name] for name in names or EXPERIMENTS if name != ATLAS}
+    chosen = _chosen(names, folder)
     ran = frames.bring_up_to_date(list(chosen.values()), folder / "data", quick=quick, fresh=fresh, workers=workers)
+    standing = {} if names else long_experiments()
+    current = {name: one for name, one in standing.items() if frames.is_current(one, folder / "data", quick=quick)}
     todo = [
         name
-        for name, experiment in chosen.items()
+        for name, experiment in {**chosen, **current}.items()
         if experiment in ran or not gallery.is_drawn(experiment, folder, quick=quick)
     ]
     if ATLAS in names:
@@ -67,15 +67,47 @@ def make_figures(
     for name, experiment in chosen.items():
         state = f"{len(drawn[name])} figures drawn" if name in drawn else "up to date"
         say(f"{name:>16}: {'run' if experiment in ran else 'frame up to date'}, {state}")
+    for name in standing:
+        state = f"{len(drawn[name])} figures drawn" if name in drawn else "up to date"
+        say(f"{name:>16}: {f'as committed, {state}' if name in current else standing[name].needs}")
     measured = gallery.draw_measured(folder, fresh=fresh and not names)
     for name, files in measured.items():
         say(f"{name:>16}: as committed, {f'{len(files)} figures drawn' if files else 'up to date'}")
     if not names:
         for fault in atlas_frames.check_sample(folder, fresh=fresh, workers=workers):
-            say(f"gradlab: figures/{atlas_frames.FILES['ends']}: {fault}", file=sys.stderr)
+            say(f"gradlab: {folder / atlas_frames.FILES['ends']}: {fault}", file=sys.stderr)
+        for experiment in standing.values():
+            for fault in samples.check_long(experiment, folder / "data", quick=quick, fresh=fresh, workers=workers):
+                say(f"gradlab: {frames.frame_path(experiment, folder / 'data')}: {fault}", file=sys.stderr)
     of_losses = _write_atlas(folder, quick=quick, fresh=fresh) if ATLAS in names or not (names or quick) else []
     _write_pages(folder, quick=quick)
     return [*(file for files in (*drawn.values(), *measured.values()) for file in files), *of_losses]
+
+
+def make_frames(
+    names: Sequence[str],
+    *,
+    folder: Path | str = "figures",
+    fresh: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Bring the frames of these experiments up to date, and draw nothing; arguments and errors as ``make_figures``."""
+    folder = Path(folder)
+    chosen = _chosen(names, folder)
+    frames.bring_up_to_date(list(chosen.values()), folder / "data", quick=False, fresh=fresh, workers=workers)
+
+
+def _chosen(names: Sequence[str], folder: Path) -> dict[str, Experiment]:
+    """Return the experiments to run, those that are not long for no name, once a run into the folder is allowed."""
+    for name in names:
+        one_of("experiment", name, (*EXPERIMENTS, ATLAS, QUESTIONS))
+    for place in (folder.parent, folder, folder / "data"):
+        output_folder("folder", place)
+    _refuse_others(folder)
+    return {
+        name: one for name, one in EXPERIMENTS.items()
+        if name in names or (QUESTIONS in names and one.is_long) or not (names or one.is_long)
+    }  # fmt: skip
 
 
 def _refuse_others(folder: Path) -> None:
@@ -100,7 +132,8 @@ def _written(folder: Path) -> Iterator[tuple[Path, bool]]:
     for name, experiment in EXPERIMENTS.items():
         frame = frames.frame_path(experiment, folder / "data")
         ours = our_manifest(frame) is not None
-        for file in (frame.with_suffix(".json"), frame, *gallery.files_of(name, experiment.captions, folder)):
+        checked = [samples.stamp_of(experiment, folder / "data")] if experiment.is_long else []
+        for file in (frame.with_suffix(".json"), frame, *checked, *gallery.files_of(name, experiment.captions, folder)):
             yield file, ours
     files = gallery.files_of(gallery.ANSWERS, map("answer-{}".format, verdicts.EVERY), folder)
     yield from ((file, (folder / "CLAIMS.md").exists()) for file in files)
@@ -157,7 +190,7 @@ def _write_pages(folder: Path, *, quick: bool) -> None:
     readme = resolved("folder", folder).parent / "README.md"
     if (
         not quick
-        and len(done) == len(EXPERIMENTS)
+        and all(experiment in done for experiment in EXPERIMENTS.values() if not experiment.is_long)
         and readme.exists()
         and f"<!-- {pages.FINDINGS} -->" in readme.read_text("utf-8")
     ):

@@ -30,6 +30,7 @@ PLUMBING = (
     "gradlab.store.pool",
     "gradlab.store.private_files",
     "gradlab.store.provenance",
+    "gradlab.store.stamps",
 )
 
 

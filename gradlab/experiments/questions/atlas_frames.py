@@ -8,7 +8,7 @@ again whenever a source has changed, and compared with the committed rows.
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradlab.experiments import samples
 from gradlab.experiments.experiment import Settings, plain
 from gradlab.experiments.questions import atlas_band, atlas_runs, atlas_worlds
 from gradlab.experiments.questions.atlas_runs import BASE, ENDPOINTS, KEYS, MATCHED, VALUES, VERSION, Method
 from gradlab.experiments.questions.atlas_worlds import WORLD
 from gradlab.store.artifacts import load_frame, load_manifest, make_way, remove_frames, save_frame
-from gradlab.store.files import remove_leftovers, write_whole
+from gradlab.store.files import remove_leftovers
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import code_key, fingerprint
 
@@ -36,7 +37,6 @@ BAND = ["loss", "preset", "policy", "pairs", "seed", "inside", "inside_kept", "o
 WORLDS = ["loss", "preset", *WORLD, "seed", "beta", "kl", *atlas_worlds.VALUES]
 COMMAND = "make atlas"
 SAMPLED = 2  # seeds
-CLOSE = 1e-6  # of a number, relative to 1 and to itself: what another processor's rounding becomes in a training
 
 
 def settings_of(quick: bool) -> dict[str, Settings]:
@@ -202,32 +202,25 @@ def check_sample(folder: Path, *, fresh: bool = False, workers: int | None = Non
     said = [f"it lacks {', '.join(lacking)}; run `{COMMAND}`"] if lacking else []
     chosen = [known[name] for name in there if name in known and name not in lacking]
     key = fingerprint(manifest["sha256"], sorted(lacking), code_key(atlas_runs.__name__, ["measured", "methods"]))
-    if not fresh and _stamped(stamp) == key:
-        return said
-    settings = settings_of(quick)["runs"]
+    differences = functools.partial(_differences, frame, chosen, settings_of(quick)["runs"], key, workers)
+    remedy = f"raise atlas_runs.VERSION and run `{COMMAND}`"
+    return [*said, *samples.check(stamp, key, differences, remedy, fresh=fresh)]
+
+
+def _differences(
+    frame: pd.DataFrame, chosen: Sequence[Method], settings: Settings, key: str, workers: int | None
+) -> dict[str, float]:
+    """Train the sample of these methods; return the difference of each from its committed rows, by its name."""
     given = {**{name: settings[name] for name in ("world", "training", "first_seed")}, "seeds": SAMPLED}
     with tempfile.TemporaryDirectory() as scratch:
-        keys = dict.fromkeys(known, key)
+        keys = {method.name: key for method in chosen}
         parts = [_part(Path(scratch), keys, method, "sample", given) for method in chosen]
         run_parts(_run, parts, label="atlas, sample", workers=workers)
         again = [load_frame(part.file)[0].astype(dict.fromkeys(ENDPOINTS, "float32")) for part in parts]
-    differing = {
-        method.name: worst for method, rows in zip(chosen, again, strict=True)
-        if (worst := _difference(frame, method, rows)) > CLOSE
-    }  # fmt: skip
-    if differing:
-        named = ", ".join(f"{name} (by {worst:.2g})" for name, worst in differing.items())
-        return [*said, f"THE SAMPLE DIFFERS from the committed rows: {named}. If that is meant, raise "
-                       f"atlas_runs.VERSION and run `{COMMAND}`"]  # fmt: skip
-    write_whole({stamp: json.dumps({"key": key}) + "\n"})
-    return said
-
-
-def _stamped(stamp: Path) -> str:
-    try:
-        return str(json.loads(stamp.read_text(encoding="utf-8"))["key"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    return {
+        method.name: samples.difference(_committed(frame, method, rows["seed"]), _by_seed(rows))
+        for method, rows in zip(chosen, again, strict=True)
+    }
 
 
 def sample(loss: str, preset: str, hyper: dict[str, float], **given: Any) -> pd.DataFrame:
@@ -238,17 +231,14 @@ def sample(loss: str, preset: str, hyper: dict[str, float], **given: Any) -> pd.
     return atlas_runs.ended(atlas_runs.measured(trained, world, training, given["first_seed"], given["seeds"]))
 
 
-def _difference(frame: pd.DataFrame, method: Method, again: pd.DataFrame) -> float:
-    """Return the largest difference from the committed rows, relative to 1 and to the number; ∞ for a missing row."""
+def _committed(frame: pd.DataFrame, method: Method, seeds: pd.Series) -> pd.DataFrame:
+    """Return a method's committed rows in the cell ``BASE`` with these seeds, one per seed."""
     base = (frame["factor"] == "base") & (frame["preset"] == method.preset) & (frame["loss"] == method.loss)
-    rows = frame[base & frame["seed"].isin(again["seed"])]
-    if len(rows) < len(again):
-        return np.inf
-    both = rows.drop_duplicates("seed").merge(again, on="seed", suffixes=("", "_again"))
-    old, new = both[ENDPOINTS].to_numpy(float), both[[f"{name}_again" for name in ENDPOINTS]].to_numpy(float)
-    if (np.isnan(old) != np.isnan(new)).any():
-        return np.inf
-    return float(np.nanmax(np.abs(old - new) / (1 + np.abs(old)), initial=0.0))
+    return _by_seed(frame[base & frame["seed"].isin(seeds)].drop_duplicates("seed"))
+
+
+def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.sort_values("seed")[["seed", *ENDPOINTS]]
 
 
 _KINDS: dict[str, Callable[..., pd.DataFrame]] = {

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from gradlab.experiments import long_experiments
 from gradlab.experiments.contrasts import ROLES, Judged
 from gradlab.experiments.report import wording
 from gradlab.experiments.report.saved import line, lines
@@ -69,8 +70,10 @@ def notes(settled: Iterable[Settled], report: object | None, *, quick: bool) -> 
     if quick:
         yield "QUICK frames, these are not results"
     frames = {name: state for one in settled for name, state in one.frames.items()}
-    if behind := lacking(frames):
-        yield f"{behind}; `gradlab figures` brings them up to date"
+    long = set(long_experiments())
+    for which, command in ((set(frames) - long, ""), (long, " questions")):
+        if behind := lacking({name: state for name, state in frames.items() if name in which}):
+            yield f"{behind}; `gradlab figures{command}` brings them up to date"
     if report is None:
         yield "there is no report to compare with; `gradlab figures` writes one"
 

@@ -15,7 +15,7 @@
 - A claim is ``not judged`` unless the frame of every experiment that judges it is there and current, that is, made by
   today's settings and sources. ``gradlab claims`` judges by stale frames too, and says so. Answers of committed
   measurements join those of the experiments. A claim without experiments rests on its first measurement, and is
-  ``not run`` where that measurement has not been committed.
+  ``not run`` where that measurement has not been committed; so is one on long experiments that were never run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradlab.checks import one_of
-from gradlab.experiments import EXPERIMENTS, MEASURED
+from gradlab.experiments import EXPERIMENTS, MEASURED, long_experiments
 from gradlab.experiments.contrasts import ROLES, Contrast, Judged, not_run
 from gradlab.experiments.experiment import Experiment, Measurement
 from gradlab.experiments.frames import declared, frame_path, is_current
@@ -92,7 +92,8 @@ class Settled:
     def why(self) -> str:
         """Return why the claim has no word; empty where it has one."""
         if self.word == NOT_RUN:
-            needed = [self.claim.needs, *(MEASURED[name].needs for name in self.claim.measurements)]
+            needed = [self.claim.needs, *(EXPERIMENTS[name].needs for name in self.claim.experiments),
+                      *(MEASURED[name].needs for name in self.claim.measurements)]  # fmt: skip
             return next(filter(None, needed), "nobody has committed the measurement")
         return (lacking(self.frames) or "no row states it") if self.word == NOT_JUDGED else ""
 
@@ -228,7 +229,8 @@ def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Se
         raise ValueError(f"{name} must have a primary, got rows of {', '.join(sorted({row.role for row in rows}))}")
     stated, worlds = ([row.word for row in primaries(rows, population)] for population in ("stated", "worlds"))
     controls = [row.word for row in controls_of(rows) if row.word != NOT_RUN]
-    unsettled = NOT_JUDGED if claim.experiments else NOT_RUN
+    never_run = set(states.values()) <= {"missing"} and set(states) <= set(long_experiments())
+    unsettled = NOT_RUN if never_run else NOT_JUDGED
     word = joint_word(stated or worlds) if rows else unsettled
     return Settled(
         name, claim, word, joint_word(worlds) if worlds and stated else "", weakest_word(controls) if controls else "",
