@@ -3,7 +3,7 @@
 from . import atlas, conformance, doctor, losses, plotting, stats, store, sweeps, theory, widgets
 from .doctor import examine_log
 from .doctor.training_log import read_log
-from .lab import metrics, samplers
+from .lab import line, metrics, samplers
 from .lab.fit import Fit, dpo_reference, fit
 from .lab.policy import FreeLogits, RadialBasis
 from .lab.ppo import PPO, fit_ppo, fit_reward
@@ -51,6 +51,7 @@ __all__ = [
     "fit_reward",
     "formula_loss",
     "gaussian_world",
+    "line",
     "log_prob_ratio",
     "losses",
     "metrics",

@@ -55,6 +55,9 @@ class Purpose(Enum):
         1010,
         ("world",),
     )
+    LINE_BUMP = "the place of the utility's bump on a line", Layout.SPAWNED, 1020
+    LINE_PAIRS = "the pairs of responses on a line, and their labels", Layout.SPAWNED, 1021
+    LINE_NETWORK = "the initial weights of the energies on a line", Layout.SPAWNED, 1022
 
     SEQUENCES = "lengths and log-probabilities of the ratios' sequences", Layout.NUMBERED, 7301
     SHIFT_DIRICHLET = "the Dirichlet distributions of the shift", Layout.NUMBERED, 7302
