@@ -8,6 +8,7 @@ from .lab.fit import Fit, dpo_reference, fit
 from .lab.policy import FreeLogits, RadialBasis
 from .lab.ppo import PPO, fit_ppo, fit_reward
 from .lab.training import Training
+from .lab.two_goals import Goal, LabelledSet, TwoGoalWorld, two_goal_world
 from .lab.world import World, gaussian_world
 from .losses import (
     DPO,
@@ -35,11 +36,14 @@ __all__ = [
     "Fit",
     "FixedWeightDPO",
     "FreeLogits",
+    "Goal",
+    "LabelledSet",
     "NaiveBalancedDPO",
     "PairLogps",
     "PairLoss",
     "RadialBasis",
     "Training",
+    "TwoGoalWorld",
     "World",
     "atlas",
     "conformance",
@@ -64,5 +68,6 @@ __all__ = [
     "store",
     "sweeps",
     "theory",
+    "two_goal_world",
     "widgets",
 ]

@@ -49,6 +49,13 @@ class Purpose(Enum):
     OBSERVED_RESPONSES = "the observed responses of the inner products", Layout.SPAWNED, 1002, ("family", "responses")
     PROMPT = "the prompt at which a network's kernel is taken", Layout.SPAWNED, 1003
     SIMULATED = "effects of a known truth, on which the rules of evidence are tested", Layout.SPAWNED, 1004, ("case",)
+    GOALS = "the places of both utilities in a world of two goals", Layout.SPAWNED, 1040
+    DRAWN_GOALS = (
+        "the settings of a drawn world of two goals; the seed names the draw",
+        Layout.SPAWNED,
+        1021,
+        ("world",),
+    )
     DRAWN_WORLD = (
         "the settings of a drawn world; the seed names the draw",
         Layout.SPAWNED,

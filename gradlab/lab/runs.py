@@ -124,14 +124,26 @@ class Runs:
         return policies.reshape(len(policies), *self.shape, self.prompts, self.responses)
 
     def history(self, policies: Tensor, steps: np.ndarray, beta: float) -> pd.DataFrame:
-        """Return one row per run and recorded step, from log π (S, R, X, Y); columns as in ``metrics.summary``."""
+        """Return one row per run and recorded step, from log π (S, R, X, Y); columns as in ``metrics.summary``.
+
+        Where all worlds have the same goals, also ``utility_GOAL`` and ``utility_share_GOAL`` of each.
+        """
         stacked = {
             name: torch.as_tensor(np.stack([getattr(world, name) for world in self.worlds]))
             for name in ("utility", "observed", "ref_logp")
         }
-        numbers = metrics.summary(policies.double().cpu(), **stacked, beta=beta)
+        logp = policies.double().cpu()
+        numbers = metrics.summary(logp, **stacked, beta=beta)
+        for name in self._goals():
+            utility = torch.as_tensor(np.stack([world.goals[name] for world in self.worlds]))
+            numbers[f"utility_{name}"] = metrics.expected_utility(logp, utility).numpy()
+            numbers[f"utility_share_{name}"] = metrics.utility_share(logp, utility, stacked["ref_logp"]).numpy()
         rows = {"step": np.repeat(steps, self.count), "run": np.tile(np.arange(self.count), len(steps))}
         return pd.DataFrame({**rows, **{name: value.ravel() for name, value in numbers.items()}})
+
+    def _goals(self) -> list[str]:
+        """Return the names of the goals that all worlds have, in the first world's order."""
+        return [name for name in self.worlds[0].goals if all(name in world.goals for world in self.worlds)]
 
     def blocks(self, slots: int, device: str) -> Iterator[slice]:
         """Cut the runs into blocks whose tensors, ``slots`` rows by columns, stay in the cache; a GPU takes more."""

@@ -18,6 +18,7 @@ reference           uniform                                       ours
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -56,10 +57,10 @@ class World:
     lengths: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        utility = _real("utility", self.utility)
+        utility = finite_array("utility", self.utility)
         if utility.ndim != 2 or utility.shape[0] < 1 or utility.shape[1] < 2:
             raise ValueError(f"utility must have shape (prompts ≥ 1, responses ≥ 2), got {utility.shape}")
-        ref_logp = _real("ref_logp", self.ref_logp)
+        ref_logp = finite_array("ref_logp", self.ref_logp)
         observed = bool_array("observed", self.observed)
         for name, array in (("ref_logp", ref_logp), ("observed", observed)):
             if array.shape != utility.shape:
@@ -77,7 +78,7 @@ class World:
                 raise ValueError(f"hidden_pairs must be boolean, symmetric and of shape {wanted}, got {hidden.shape}")
             arrays["hidden_pairs"] = hidden
         if self.lengths is not None:
-            arrays["lengths"] = lengths = _real("lengths", self.lengths)
+            arrays["lengths"] = lengths = finite_array("lengths", self.lengths)
             if lengths.shape != utility.shape or (lengths < 1).any():
                 got = lengths.shape if lengths.shape != utility.shape else f"{lengths.min():g}"
                 raise ValueError(f"lengths must have utility's shape {utility.shape} and be 1 or more, got {got}")
@@ -107,16 +108,34 @@ class World:
 
     def preference(self) -> np.ndarray:
         """Return P(i ≻ j | x) = σ(u_i − u_j), shape (X, Y, Y); ½ on the diagonal."""
-        return _sigmoid(self.utility[:, :, None] - self.utility[:, None, :])
+        return sigmoid(self.utility[:, :, None] - self.utility[:, None, :])
 
     def comparable(self) -> np.ndarray:
         """Return True for the pairs that can appear in data, (X, Y, Y) bool: symmetric, False on the diagonal."""
         pairs = self.observed[:, :, None] & self.observed[:, None, :] & ~np.eye(self.responses, dtype=bool)
         return pairs if self.hidden_pairs is None else pairs & ~self.hidden_pairs
 
+    def pair_weights(self) -> np.ndarray:
+        """Return how often each pair appears, relative to the others of its prompt: (X, Y, Y), symmetric, ≥ 0.
+
+        Here every comparable pair is equally likely, so a weight is 1 or 0.
+        """
+        return self.comparable().astype(float)
+
+    def wins(self, labels: Labels) -> np.ndarray:
+        """Return the share of a pair's labels in which i beats j, (X, Y, Y); see ``exact_pairs`` for the labels."""
+        if labels == "hard":
+            return np.heaviside(self.utility[:, :, None] - self.utility[:, None, :], 0.5)
+        return self.preference()
+
+    @property
+    def goals(self) -> Mapping[str, np.ndarray]:
+        """The utilities (X, Y) by name, where a world judges its responses by several goals; else empty."""
+        return {}
+
     def ideal_logp(self, beta: float = 1.0) -> np.ndarray:
         """Return log π of the policy that maximises E[u] − β KL(π‖π_ref): log-softmax of log π_ref + u/β, (X, Y)."""
-        return _log_softmax(self.ref_logp + self.utility / positive("beta", beta))
+        return log_softmax(self.ref_logp + self.utility / positive("beta", beta))
 
     def with_reference(self, ref_logp: np.ndarray) -> World:
         """Return this world with another reference, (X, Y) log-probabilities, such as a trained policy."""
@@ -198,38 +217,36 @@ def gaussian_world(
     lengths = None
     if length != 1 or length_spread:
         lengths = _lengths(prompts, responses, length, length_spread, stream(seed, Purpose.LENGTHS))
-    return World(values, observed, _log_softmax(ref_logits), hidden_pairs, lengths)
+    return World(values, observed, log_softmax(ref_logits), hidden_pairs, lengths)
 
 
 def exact_pairs(world: World, *, labels: Labels = "soft") -> np.ndarray:
     """Return the weights of all ordered pairs, (X, Y, Y): entry [x, i, j] is the share of pairs in which i beats j.
 
-    Every comparable pair is equally likely. ``soft`` labels split a pair's weight by Bradley–Terry probability;
-    ``hard`` labels give it to the better response (half each at a tie). Weights sum to one in each prompt.
+    Every comparable pair is equally likely, unless the world weighs its pairs. ``soft`` labels split a pair's weight by
+    Bradley–Terry probability; ``hard`` labels give it to the better response (half each at a tie). Weights sum to one
+    in each prompt.
     """
     one_of("labels", labels, get_args(Labels))
-    comparable = world.comparable()
-    wins = world.preference()
-    if labels == "hard":
-        wins = np.heaviside(world.utility[:, :, None] - world.utility[:, None, :], 0.5)
-    return comparable * wins / (comparable.sum((1, 2), keepdims=True) / 2)
+    weights = world.pair_weights()
+    return weights * world.wins(labels) / (weights.sum((1, 2), keepdims=True) / 2)
 
 
 def draw_pairs(world: World, pairs: int, *, labels: Labels = "hard", seed: int = 0, split: int = 0) -> np.ndarray:
     """Return the weights of a finite data set, (X, Y, Y): ``pairs`` pairs per prompt, drawn with replacement.
 
-    Pairs are drawn uniformly from the comparable pairs. ``hard`` labels are Bradley–Terry draws, so the weights are
-    counts divided by ``pairs``; ``soft`` labels split each drawn pair by its probability. Splits of one seed (0:
-    training, 1: held out) are independent draws. Weights sum to one in each prompt.
+    Pairs are drawn by their weights, in most worlds uniformly from the comparable pairs. ``hard`` labels are
+    Bradley–Terry draws, so the weights are counts divided by ``pairs``; ``soft`` labels split each drawn pair by its
+    probability. Splits of one seed (0: training, 1: held out) are independent draws. Weights sum to one in each prompt.
     """
     count("pairs", pairs, least=1)
     one_of("labels", labels, get_args(Labels))
     rng = stream(seed, Purpose.DATA, count("split", split))
     if labels == "hard":
         return resample(exact_pairs(world), pairs, rng)
-    upper = np.triu(world.comparable()).astype(float)
+    upper = np.triu(world.pair_weights())
     drawn = resample(upper / upper.sum((1, 2), keepdims=True), pairs, rng)
-    return (drawn + drawn.swapaxes(1, 2)) * world.preference()
+    return (drawn + drawn.swapaxes(1, 2)) * world.wins("soft")
 
 
 def resample(weights: np.ndarray, pairs: int, rng: np.random.Generator) -> np.ndarray:
@@ -297,16 +314,19 @@ def _lengths(prompts: int, responses: int, mean: float, spread: float, rng: np.r
     )
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return normalised log-probabilities over the last axis."""
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def _sigmoid(value: np.ndarray) -> np.ndarray:
+def sigmoid(value: np.ndarray) -> np.ndarray:
+    """Return σ of each value; nothing overflows."""
     return 0.5 * (1 + np.tanh(0.5 * value))
 
 
-def _real(name: str, value: np.ndarray) -> np.ndarray:
+def finite_array(name: str, value: np.ndarray) -> np.ndarray:
+    """Return ``value`` as an array of float64; ValueError, which names it, unless all its numbers are finite."""
     array = real_array(name, value)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite everywhere, got {array[~np.isfinite(array)][0]}")
