@@ -53,7 +53,7 @@ class Purpose(Enum):
     DRAWN_GOALS = (
         "the settings of a drawn world of two goals; the seed names the draw",
         Layout.SPAWNED,
-        1021,
+        1041,
         ("world",),
     )
     DRAWN_WORLD = (
