@@ -65,6 +65,12 @@ class Purpose(Enum):
     LINE_BUMP = "the place of the utility's bump on a line", Layout.SPAWNED, 1020
     LINE_PAIRS = "the pairs of responses on a line, and their labels", Layout.SPAWNED, 1021
     LINE_NETWORK = "the initial weights of the energies on a line", Layout.SPAWNED, 1022
+    CHAIN = (
+        "a chain policy: its reference, its utility, both responses of its pairs, and their labels, by part",
+        Layout.SPAWNED,
+        1040,
+        ("part",),
+    )
 
     SEQUENCES = "lengths and log-probabilities of the ratios' sequences", Layout.NUMBERED, 7301
     SHIFT_DIRICHLET = "the Dirichlet distributions of the shift", Layout.NUMBERED, 7302

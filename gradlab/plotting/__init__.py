@@ -11,6 +11,7 @@ from gradlab.plotting.llm_runs import by_method, side_clouds, validation_losses,
 from gradlab.plotting.looks import LOOK, add_looks, draw, look, look_of, style
 from gradlab.plotting.maps import heatmaps
 from gradlab.plotting.matrices import family_means, matrices
+from gradlab.plotting.scale_lines import by_lengths, halved
 from gradlab.plotting.theory_lines import refinement, weight_functions
 from gradlab.plotting.theory_maps import correction, phases, variance_region
 from gradlab.plotting.trained_losses import Place, factor_table, map_of_losses, trades
@@ -24,6 +25,7 @@ __all__ = [
     "Place",
     "add_looks",
     "answers",
+    "by_lengths",
     "by_method",
     "clouds",
     "correction",
@@ -35,6 +37,7 @@ __all__ = [
     "family_means",
     "frontier",
     "gradient_field",
+    "halved",
     "heatmaps",
     "look",
     "look_of",

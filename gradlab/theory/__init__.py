@@ -30,6 +30,7 @@ from gradlab.theory.gradient_ratios import (
     nbdpo_log_rho,
     share_corrected,
 )
+from gradlab.theory.sequences import explained_by_length, weight_spread
 from gradlab.theory.weight_variance import covariance_gap, variance_ratio
 from gradlab.theory.weights import balanced_weight, bdpo_weight, dpo_weight, in_logits, log_ratio_weight
 
@@ -48,6 +49,7 @@ __all__ = [
     "dpo_weight",
     "dpo_weight_limit",
     "equal_width_extrema",
+    "explained_by_length",
     "extrema",
     "first_order_change",
     "fixed_weight_log_rho",
@@ -68,4 +70,5 @@ __all__ = [
     "share_corrected",
     "side_moves",
     "variance_ratio",
+    "weight_spread",
 ]
