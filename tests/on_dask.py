@@ -1,7 +1,7 @@
 """A command on a dask cluster of this machine, for ``test_dask.py``; in a process of its own, as dask's threads stay.
 
 python on_dask.py WORKERS pids FOLDER         which processes did four parts, with this one's first
-python on_dask.py WORKERS sweep FILE …        gradlab sweep, with --scheduler
+python on_dask.py WORKERS sweep FILE …        gradlab sweep, with --scheduler; FILE may be the long experiment for tests
 """
 
 import os
@@ -11,8 +11,10 @@ from pathlib import Path
 import joblib
 import pandas as pd
 from distributed import LocalCluster
+from long_experiment import EXPERIMENT
 
 from gradlab import cli
+from gradlab.experiments import EXPERIMENTS
 from gradlab.store.artifacts import load_frame
 from gradlab.store.pool import Part, run_parts
 
@@ -33,6 +35,7 @@ def main(workers, command, *more):
     with LocalCluster(n_workers=int(workers), threads_per_worker=1, dashboard_address=None) as cluster:
         if command == "pids":
             return pids(*more, cluster.scheduler_address)
+        EXPERIMENTS[EXPERIMENT.name] = EXPERIMENT
         return cli.main([command, *more, "--scheduler", cluster.scheduler_address])
 
 

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from long_experiment import EXPERIMENT
 
+from gradlab.experiments import frames
 from gradlab.sweeps.settings_frame import read_settings
 from gradlab.sweeps.sweep import run_sweep
 
@@ -45,6 +47,15 @@ def test_it_gives_the_same_bits(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "18 of 18 runs" in done.stdout
     assert (tmp_path / "here/runs.parquet").read_bytes() == (tmp_path / "small/runs.parquet").read_bytes()
+
+
+def test_a_long_experiment_gives_the_same_bits_and_is_drawn_here(tmp_path):
+    frames.bring_up_to_date([EXPERIMENT], tmp_path / "here", quick=False, fresh=False, workers=1)
+    done = on_dask(2, "sweep", "long", "--folder", tmp_path / "there")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "long: finished"
+    assert (tmp_path / "here/long.parquet").read_bytes() == (tmp_path / "there/data/long.parquet").read_bytes()
+    assert (tmp_path / "there/two-sides.png").exists()
 
 
 @pytest.mark.parametrize(

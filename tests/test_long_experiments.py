@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from long_experiment import CLAIM, EXPERIMENT
 
+from gradlab import cli
 from gradlab.experiments import EXPERIMENTS, frames, gallery, long_experiments, make, samples
 from gradlab.experiments.make import make_figures, make_frames
 from gradlab.experiments.report import verdicts
@@ -233,6 +234,21 @@ def test_files_of_others_are_refused(alone, tmp_path, name):
     with pytest.raises(ValueError, match=rf"{re.escape(name)} was not written by `gradlab figures`: name another"):
         make_figures(folder=tmp_path)
     assert theirs.read_text() == json.dumps({"sha256": "mine"})
+
+
+def test_sweep_says_how_far_it_is_and_names_what_it_knows(alone, tmp_path, capsys):
+    folder = ["--folder", str(tmp_path)]
+    assert cli.main(["sweep", "long", "--status", *folder]) == 0
+    assert capsys.readouterr().out == "long: 0 of 4 parts\n"
+    (first, *_) = frames.as_parts(EXPERIMENT, False, tmp_path / "data/.parts", EXPERIMENT.parts(EXPERIMENT.settings))
+    save_frame(long_experiment.run_part(0, 4), first.file, {"key": first.key})
+    assert cli.main(["sweep", "questions", "--status", *folder]) == 0
+    assert capsys.readouterr().out == "long: 1 of 4 parts\n"
+    assert cli.main(["sweep", "long", "--workers", "1", *folder]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "long: finished"
+    assert (tmp_path / "two-sides.png").exists()
+    assert cli.main(["sweep", "grid", *folder]) == 2
+    assert capsys.readouterr().err == "gradlab: file must end in .toml, or be one of questions, long, got 'grid'\n"
 
 
 def test_an_unknown_name_names_those_that_exist(alone, tmp_path):
