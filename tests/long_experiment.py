@@ -28,7 +28,7 @@ def run_part(number, seeds):
 
 CONTRAST = Contrast(
     claim=CLAIM, statement="value, bDPO against DPO", method="bdpo", baseline="dpo", value="value", by=("number",),
-    margin=0.1, unit=Unit("points"), label="bDPO", better="bDPO has {size} more", worse="bDPO has {size} less",
+    margin=0.1, unit=Unit("points", 1, 0), label="bDPO", better="bDPO has {size} more", worse="bDPO has {size} less",
 )  # fmt: skip
 
 

@@ -159,8 +159,8 @@ def test_the_number_of_workers_does_not_change_a_bit(quick):
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "CLAIMS.md", "METHODS.md", "PAPER.md", "claims.csv", "data/grid.json", "data/grid.parquet",
-     "starts.png", "data/starts.figures.json", "ATLAS.md", "atlas.csv", "atlas/dpo.png"],
+    ["README.md", "CLAIMS.md", "METHODS.md", "PAPER.md", "OPEN-QUESTIONS.md", "claims.csv", "data/grid.json",
+     "data/grid.parquet", "starts.png", "data/starts.figures.json", "ATLAS.md", "atlas.csv", "atlas/dpo.png"],
 )  # fmt: skip
 def test_files_of_others_are_refused_before_anything_runs(tmp_path, name):
     theirs = tmp_path / name

@@ -110,7 +110,8 @@ def write_page(
         "# Figures", "", *([QUICK_MARK, ""] if quick else []),
         "What the figures say about the paper's claims: [CLAIMS.md](CLAIMS.md). How each claim is judged, and with",
         "which settings: [METHODS.md](METHODS.md). The paper, place by place, with what is here for each:",
-        "[PAPER.md](PAPER.md). Written by `make figures` from the frames in [data/](data); do not",
+        "[PAPER.md](PAPER.md). The questions that the paper leaves open, with their answers:",
+        "[OPEN-QUESTIONS.md](OPEN-QUESTIONS.md). Written by `make figures` from the frames in [data/](data); do not",
         f"edit. Settings marked *stated* and *ours*: [gradlab/lab/world.py]({root}/gradlab/lab/world.py).", "",
     ]  # fmt: skip
     lines += _not_shown([one for one in every if one not in experiments])

@@ -18,7 +18,7 @@ from gradlab.console import say
 from gradlab.experiments import EXPERIMENTS, MEASURED, frames, gallery, long_experiments, samples
 from gradlab.experiments.experiment import Experiment
 from gradlab.experiments.questions import atlas, atlas_frames
-from gradlab.experiments.report import pages, saved, verdicts
+from gradlab.experiments.report import open_page, pages, saved, verdicts
 from gradlab.store.artifacts import our_manifest
 from gradlab.store.files import is_marked, remove_leftovers
 from gradlab.store.pool import calm, pool_of, processes
@@ -40,8 +40,9 @@ def make_figures(
     names    of experiments; "questions" stands for the long ones, which answer the paper's open questions, and "atlas"
              trains what the atlas of losses lacks: each takes minutes. Left out, these two are only drawn, and a sample
              of their runs is checked where a source has changed.
-    folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md, PAPER.md and claims.csv
-             (the report), ATLAS.md, atlas.csv and atlas/ (the losses), and data/ (frames and manifests).
+    folder   holds the figures (PNG and PDF), README.md (the gallery), CLAIMS.md, METHODS.md, PAPER.md, claims.csv and
+             OPEN-QUESTIONS.md (the report), ATLAS.md, atlas.csv and atlas/ (the losses), and data/ (frames and
+             manifests).
     quick    fewer seeds and steps, marked so on every figure, in ``folder``/quick.
     fresh    do everything again, also what is not stale.
     workers  processes; left out: one per core. The numbers do not depend on it.
@@ -124,7 +125,7 @@ def _refuse_others(folder: Path) -> None:
 
 def _written(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Yield the files that a run may write over, each with whether what is there is known to be ours."""
-    for page in ("README.md", "CLAIMS.md", "METHODS.md", "PAPER.md"):
+    for page in ("README.md", "CLAIMS.md", "METHODS.md", "PAPER.md", open_page.PAGE):
         yield folder / page, is_marked(folder / page, "Written by `make figures`")
     yield folder / saved.REPORT, (folder / "CLAIMS.md").exists()  # written with it
     for file in atlas_page.files(folder):

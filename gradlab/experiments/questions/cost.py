@@ -7,12 +7,14 @@ lasts milliseconds, and most of it is not the loss. Claim: overhead.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, judged
 from gradlab.experiments.experiment import Frames, Measurement
+from gradlab.store.artifacts import load_frame
 
 ALLOWED = 0.05  # a difference of time or memory from DPO's that counts as none, as a share of DPO's
 LOSS_ONLY = "loss alone"  # the measurement of the loss alone, without the rest of a step
@@ -101,6 +103,29 @@ def _of_the_trainer(frames: Frames) -> list[Judged]:
     ``round`` is the seed.
     """
     return trainer_overhead(frames["steps"])
+
+
+LARGE = "benchmarks/cuda/llm.parquet"  # in the folder of the figures: whole steps on a GPU
+
+
+def at_seven_billion(folder: Path) -> str:
+    """Return in words what committed steps of a model of 7 billion parameters on a GPU say, from the figures' folder.
+
+    The baseline is cDPO, whose step does DPO's work: few of DPO's own steps were timed.
+    """
+    try:
+        frame, manifest = load_frame(folder / LARGE)
+    except FileNotFoundError:
+        return "No steps at 7 billion parameters are in this folder."
+    steps = frame[(frame["part"] == "steps") & frame["size"].str.startswith("7B")]
+    said = []
+    for size, rows in steps.groupby("size", sort=False):
+        wide = rows.pivot_table(index="round", columns="method", values=["seconds", "peak_mb"])
+        ratio, memory = (wide[value]["bdpo"] / wide[value]["cdpo"] for value in ("seconds", "peak_mb"))
+        said.append(f"{size}: {ratio.median():.3f} times as long, with {memory.median():.3f} times the memory, "
+                    f"{len(ratio.dropna())} rounds")  # fmt: skip
+    return (f"At 7 billion parameters, on one {manifest['device']}, steps of bDPO were timed beside those of cDPO, "
+            f"which do DPO's work ({'; '.join(said)}); so few rounds judge nothing.")  # fmt: skip
 
 
 OVERHEAD = Measurement("overhead", {"overhead": "benchmarks/overhead.parquet"}, "make bench", _of_the_lab)

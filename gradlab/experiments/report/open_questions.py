@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import pandas as pd
 
 from gradlab.experiments.predictions import Prediction
+from gradlab.experiments.questions import cost
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,16 @@ class OpenQuestion:
 
     name         "Open question 1", or "Next check 1".
     asked        the question in our words.
-    source       where it stands.
+    source       who asks, and where.
     experiments  experiments that answer it, the main one first.
     claims       claims that carry the verdict, the main one first.
-    figures      figures that show the answer, the main one first.
-    controls     the controls that a referee would ask for, each with what it excludes.
-    changes      what would change the answer.
-    needs        what is needed where nothing here answers it, or for the part that nothing here answers.
+    figures      figures that show the answer, the main one first; empty: all of its experiments.
+    controls     controls that are not rows of the claims, each with what it excludes and where it is.
+    changes      what would change the answer, beside what would change its claims.
+    gap          what lies between the worlds that answer and what was asked; empty where nothing does.
+    measured     functions that say what committed measurements add, given the folder of the figures.
+    needs        what nothing here answers, and what it would take.
+    tools        files of the repository that would do it.
     """
 
     name: str
@@ -39,13 +44,17 @@ class OpenQuestion:
     figures: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     changes: str = ""
+    gap: str = ""
+    measured: tuple[Callable[[Path], str], ...] = ()
     needs: str = ""
+    tools: tuple[str, ...] = ()
 
 
 QUESTIONS: tuple[OpenQuestion, ...] = (
     OpenQuestion(
         "Open question 1", "Why does Balanced-DPO gain so much in harmlessness, and so little in helpfulness?",
-        "the paper, on Anthropic HH", ("two-goals",), ("two-goals-pattern",),
+        "the paper, of its runs on Anthropic HH", ("two-goals",), ("two-goals-pattern",),
+        gap="it is asked of language models on real pairs, and answered in the lab",
     ),
     OpenQuestion(
         "Open question 2", "Does the theory, made for a finite set of responses, extend to continuous ones?",
@@ -54,13 +63,17 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
     OpenQuestion(
         "Open question 3", "Does it stay so for larger models, and for more data?",
         "the paper, as a limitation", ("scale",), ("scale-halved", "scale-lengths"),
+        gap="it is asked of large language models, and answered in the lab and with small ones",
     ),
     OpenQuestion(
-        "Next check 1", "Do people prefer the answers of Balanced-DPO, on prompts of SafeRLHF and HH?",
+        "Next check 1", "Do people prefer the answers of Balanced-DPO to those of DPO, on prompts of SafeRLHF and HH?",
         "the summary of the paper",
-        needs="not run: needs people. Needed are answers of DPO and Balanced-DPO models to the same prompts, several "
-        "raters per pair, blind and with random sides, and a plan that is fixed before the first answer: primary "
-        "question, margin, number of items, rule of stopping, exclusions. Tools for rating and for agreement are here.",
+        needs="Not run: it needs people. Needed are answers of models that were trained with either loss to the same "
+        "prompts; several raters per item, blind, with random sides; and a plan that is fixed before the first answer: "
+        "primary question, margin, number of items by a computation of power, rule of stopping, exclusions, analysis. "
+        "The tools are here, an explorer for rating and the intervals of agreement and preference; the models at 7B "
+        "and the raters are not.",
+        tools=("gradlab/widgets/rating_explorer.py", "gradlab/stats/agreement.py"),
     ),
     OpenQuestion(
         "Next check 2", "Do other ways of sampling pairs change the imbalance, and what Balanced-DPO gains?",
@@ -69,6 +82,11 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
     OpenQuestion(
         "Next check 3", "What do time, memory and convergence cost at 7, 13 and 34 billion parameters?",
         "the summary of the paper", (), ("overhead",),
+        gap="it is asked of models from 7 billion parameters on, and judged on small ones",
+        measured=(cost.at_seven_billion,),
+        needs="Not run: 13 and 34 billion parameters, and how fast either loss converges at any of these sizes. "
+        "That needs whole trainings with either loss at each size, with several seeds.",
+        tools=("scripts/benchmarks/llm_speed.py", "gradlab/llm/model/memory_table.py"),
     ),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The claims report: answers (CLAIMS.md, claims.csv), rules (METHODS.md), the paper's map (PAPER.md), and findings.
+"""The claims report: CLAIMS.md, claims.csv, METHODS.md, OPEN-QUESTIONS.md, the map PAPER.md, and README's findings.
 
 No result is typed in by hand: words and numbers come from frames, rules from the docstrings of the code that applies
 them, statements from ``claims``, proofs from ``proofs``, places in the paper from ``paper_map``.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gradlab.experiments.contrasts import Judged, Scan
 from gradlab.experiments.gallery import QUICK_MARK
-from gradlab.experiments.report import answers, links, methods_page, saved, verdicts, wording
+from gradlab.experiments.report import answers, links, methods_page, open_page, saved, verdicts, wording
 from gradlab.experiments.report.paper_map import PAPER, Place
 from gradlab.experiments.report.proofs import PROOFS
 from gradlab.experiments.report.saved import line, lines
@@ -32,6 +32,7 @@ def write(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> None:
     write_whole({
         folder / "CLAIMS.md": texts[0], folder / "METHODS.md": texts[1],
         folder / "PAPER.md": paper_page({one.name: wording.in_brief(lines(one)) for one in every}, folder, quick=quick),
+        folder / open_page.PAGE: open_page.page(settled, folder, quick=quick),
         folder / saved.REPORT: saved.as_csv(every),
     })  # fmt: skip
 

@@ -35,7 +35,8 @@ from gradlab.stats.words import corrected, joint_word, weakest_word
 from gradlab.store.artifacts import load_frame
 
 NOT_JUDGED, NOT_RUN = "not judged", "not run"
-_UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+# What a function of a frame raises where the frame lacks something.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +186,7 @@ def _answers_of(experiment: Experiment, data: Path, quick: bool, stale_too: bool
             raise ValueError("it must have rows, got none")
         rows = experiment.verdict(frame, declared(experiment, quick)) if current or stale_too else []
         return rows, "current" if current else "stale"
-    except _UNREADABLE as error:  # a frame of other sources may lack anything that today's rules read
+    except UNREADABLE as error:  # a frame of other sources may lack anything that today's rules read
         if not current:
             return [], "stale"
         raise ValueError(_refused(frame_path(experiment, data), error, f"gradlab figures {experiment.name} --fresh")
@@ -202,7 +203,7 @@ def _measured(measurement: Measurement, folder: Path) -> tuple[list[Judged], str
     frames = measurement.load(folder)
     try:
         return measurement.verdict(frames), "current"
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         file = folder / next(iter(measurement.files.values()))
         raise ValueError(_refused(file, error, measurement.command)) from None
 
