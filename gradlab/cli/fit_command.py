@@ -96,7 +96,8 @@ class FitCommand:
         training = Training(**{name: getattr(self, name) for name in TRAINING})
         trained = fit(worlds, loss, training, seed=seeds, progress=sys.stderr.isatty())
         policy, optimizer, rate = training.policy_name, training.optimizer, training.learning_rate
-        say(f"{loss!r}, {policy} policy, {optimizer} at {rate:g}: ", end="")
+        pairs = "" if training.plain else f", pairs {training.law}"
+        say(f"{loss!r}, {policy} policy, {optimizer} at {rate:g}{pairs}: ", end="")
         say(f"{self.seeds} runs, mean ± standard deviation" if self.seeds > 1 else "1 run", end="\n\n")
         say(history_table(trained.history))
         if self.save is not None:

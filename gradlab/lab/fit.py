@@ -83,7 +83,9 @@ def fit(
     start     log π at step 0, broadcastable to (..., X, Y); default: each world's reference.
     progress  show a progress bar.
 
-    The held-out loss is measured on N fresh pairs per prompt where data are finite, else on the exact pairs.
+    The held-out loss is measured on N fresh pairs per prompt where data are finite, else on the exact pairs. Losses of
+    the history and the sample of the gradient log weigh pairs as the data do, whatever the sampler, and compare with
+    the first reference, as all metrics do.
     Raises ValueError, in one line, for a bad argument; FloatingPointError if the policy stops being finite. Warns with
     ``EagerNotice``, once for each reason, where the engine was asked for and cannot train.
     """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gradlab.lab.objective import to_columns
-from gradlab.lab.samplers import pair_weights
+from gradlab.lab.samplers import NoWeight, pair_weights
 from gradlab.lab.training import Training
 from gradlab.lab.world import resample
 from gradlab.streams import Purpose, stream
@@ -73,7 +73,7 @@ class SeenPairs:
         bare = self._live(self.law).sum((-2, -1)) <= 0
         if bare.any():
             prompt = int(bare.nonzero()[0, 1])
-            raise ValueError(
+            raise NoWeight(
                 f"sampler must give weight to some pair of the data in every prompt; "
                 f"{self.sampler} gives none in prompt {prompt} at step {self.step}"
             )

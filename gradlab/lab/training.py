@@ -76,6 +76,8 @@ class Training:
         one_of("engine", self.engine, get_args(Engine))
         if not isinstance(self.gradients, bool):
             raise ValueError(f"gradients must be True or False, got {shown(self.gradients)}")
+        if self.gradients and self.reference_every is not None:
+            raise ValueError(f"reference_every must be None with gradients, got {self.reference_every}")
         object.__setattr__(self, "device", _usable(self.device))
         if isinstance(self.policy, str):
             object.__setattr__(self, "policy", tabular_policy(self.policy))

@@ -24,6 +24,7 @@ from gradlab.checks import output_folder
 from gradlab.lab import metrics
 from gradlab.lab.descent import recorded_steps
 from gradlab.lab.fit import fit
+from gradlab.lab.samplers import NoWeight
 from gradlab.lab.training import Training
 from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import PairLoss
@@ -67,7 +68,7 @@ class Status:
         """Return the progress in one line."""
         parts = [f"{self.done:,} of {self.runs:,} runs in {self.blocks_done:,} of {self.blocks:,} blocks"]
         if self.failed:
-            parts.append(f"{self.failed:,} of them stopped being finite (see the column error)")
+            parts.append(f"{self.failed:,} of them broke off (see the column error)")
         if self.done == self.runs:
             return "; ".join([*parts, "finished"])
         parts.append("running" if self.running else "not running: the same command goes on")
@@ -91,8 +92,9 @@ def run_sweep(
 
     A row of the result is a run: its number ``run`` in the settings frame, its settings, and the metrics at its end,
     as in ``Fit.history``, but ``expected_utility`` and ``training_loss`` are so called, since ``utility`` and ``loss``
-    are settings. With ``record`` > 1 there is a row for each recorded step. A run whose policy stops being finite has
-    NaN there, and says so in ``error``. Rows come in blocks of equal training settings.
+    are settings. With ``record`` > 1 there is a row for each recorded step. A run whose policy stops being finite, or
+    whose sampler gives weight to no pair, has NaN there, and says so in ``error``. Rows come in blocks of equal
+    training settings.
 
     Raises ValueError for settings that are none, or a folder that holds something else; OSError for a full disk, or
     workers that die again and again: what is finished is kept.
@@ -149,10 +151,10 @@ def train_block(settings: pd.DataFrame, losses: Sequence[KnownLoss] = ()) -> pd.
 
 
 def _train(worlds: Sequence[World], loss: PairLoss, seeds: Sequence[int], training: Training) -> pd.DataFrame:
-    """Return the history of a block. Where a policy stops being finite, train halves until the run is known."""
+    """Return the history of a block. Where a training breaks off, train halves until the run is known."""
     try:
         return fit(worlds, loss, training, seed=list(seeds)).history.assign(error=None)
-    except FloatingPointError as error:
+    except (FloatingPointError, NoWeight) as error:
         if len(worlds) == 1:
             steps = recorded_steps(training.steps, training.record)
             return pd.DataFrame({"step": steps, "run": 0, "error": str(error)})

@@ -18,7 +18,7 @@ from gradlab.lab.samplers.laws import (
 )
 from gradlab.lab.samplers.published import PILAF, WPO, MixP, MixR
 from gradlab.lab.samplers.registry import SAMPLERS, Importance, from_text, sampler_of
-from gradlab.lab.samplers.sampler import Sampler, Side, Term, pair_weights
+from gradlab.lab.samplers.sampler import NoWeight, Sampler, Side, Term, pair_weights
 
 __all__ = [
     "PILAF",
@@ -30,6 +30,7 @@ __all__ = [
     "MixP",
     "MixR",
     "Mixture",
+    "NoWeight",
     "OnPolicy",
     "Rejection",
     "Sampler",

@@ -29,6 +29,10 @@ class Uniform(Sampler):
         """One part without any preference."""
         return (Term(_EVEN, _EVEN),)
 
+    def reweighted(self, data: Tensor, pairs: Tensor, comparable: Tensor) -> Tensor:
+        """Return the data's shares as they are, to the bit."""
+        return data
+
 
 @dataclass(frozen=True)
 class FromReference(Sampler):

@@ -12,6 +12,10 @@ from torch import Tensor
 from gradlab.checks import shown
 
 
+class NoWeight(ValueError):
+    """Raised where a sampler gives no weight to any pair of a prompt's data, in the course of a training."""
+
+
 class Side(NamedTuple):
     """The law of one side of a pair: log p(y) = policy · log π(y) + reference · log π_ref(y) + utility · u(y) + c."""
 
