@@ -68,7 +68,7 @@ class Purpose(Enum):
     CHAIN = (
         "a chain policy: its reference, its utility, both responses of its pairs, and their labels, by part",
         Layout.SPAWNED,
-        1040,
+        1060,
         ("part",),
     )
 
