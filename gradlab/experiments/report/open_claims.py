@@ -5,12 +5,77 @@ Each says what was expected before the first full run of its experiment, as a cl
 
 from __future__ import annotations
 
-from gradlab.experiments.questions import scale
+from gradlab.experiments.questions import scale, two_goals, two_goals_worlds
 from gradlab.experiments.report.claims import Claim
 
 _SAMPLING: dict[str, Claim] = {}  # next check 2: the experiment sampling
 
-_TWO_GOALS: dict[str, Claim] = {}  # open question 1: the experiment two-goals
+_GOALS = two_goals.SETTINGS
+_TWO_GOALS_WORLD = (
+    f"Ours: 20 prompts and 20 responses, two utilities on the same responses, each with its labelled set; "
+    f"{_GOALS['training'].pairs} hard-labelled pairs per prompt from the mixture of both, Adam at "
+    f"{_GOALS['training'].learning_rate:g}, {_GOALS['training'].steps} steps, {_GOALS['seeds']} seeds from "
+    f"{_GOALS['first_seed']:,} on. In the world like HH, which is a guess, harmless responses have a broad basin "
+    f"({two_goals_worlds.HARMLESS.basin:g} good responses of 20), are short (×{two_goals_worlds.HARMLESS.length:g}) "
+    f"and have a third of the labels; helpful ones have a narrow peak ({two_goals_worlds.HELPFUL.basin:g}), are long "
+    f"(×{two_goals_worlds.HELPFUL.length:g}) and have two thirds; log π_ref falls with length."
+)
+_TWO_GOALS_TRANSPORT = (
+    f" Transported: the same in {_GOALS['worlds']} worlds, each with {_GOALS['world_seeds']} seeds of its own, that a "
+    f"distribution of ours draws: {two_goals_worlds.WORDS}."
+)
+_TWO_GOALS_MARGIN = f"differences within ±{two_goals.MARGIN:g} of the share of the reachable reward count as none"
+_TWO_GOALS_SIDES = ", ".join(f"{name} {a:g} and {b:g}" for name, (a, b) in two_goals_worlds.SIDES.items())
+_PILOT = "A quick run of 4 seeds and 100 steps was looked at before, to see that everything runs."
+
+_TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
+    "two-goals-pattern": Claim(
+        source="the paper, on SafeRLHF and Anthropic HH (open question 1)",
+        claimed="Balanced-DPO is more harmless than DPO, and about as helpful.",
+        stated="On SafeRLHF and HH harmlessness rises by 21%, helpfulness is comparable; why is left open.",
+        ours=f"The question whether this pattern appears in the lab at matched scale. {_TWO_GOALS_WORLD}",
+        predicted="the pattern, weaker by more than half with equal lengths; it appears where winners of the harmless "
+        f"set are already the more probable ones. {_PILOT}",
+        rule="Share of the reachable reward of either goal at the end of training, bDPO at 2β, which has DPO's "
+        f"effective β, against DPO at β = 1; two co-primaries; {_TWO_GOALS_MARGIN}. The pattern is *holds* for the "
+        "harmless goal and *no practical difference* for the helpful one. What could explain the gain away: λ permuted "
+        "among the pairs of both sets, and DPO at equal KL. A constant λ = ½ at 2β is DPO itself. Robustness: exact "
+        "data, shared parameters. Context: equal lengths, agreeing pairs alone, one property exchanged between the "
+        f"goals.{_TWO_GOALS_TRANSPORT}",
+        changes="Properties of real helpful and harmless pairs that differ from the guess; language models trained on "
+        "both sets.",
+        experiments=("two-goals",),
+    ),
+    "two-goals-stated": Claim(
+        source="the paper, at β = 1 for both losses (open question 1)",
+        claimed="At β = 1 for both losses, Balanced-DPO is more harmless than DPO and more helpful.",
+        stated="Both losses at one β; harmlessness rises, helpfulness is comparable.",
+        ours=f"That both rise, since the effective β of bDPO is half of DPO's. {_TWO_GOALS_WORLD}",
+        predicted=f"true, because of the halved β. {_PILOT}",
+        rule="Share of the reachable reward of either goal at the end of training, bDPO against DPO, both at β = 1; "
+        f"two co-primaries; {_TWO_GOALS_MARGIN}. What could explain the effect away: a constant λ = ½, which is DPO at "
+        f"β/2. Context: a world whose goals have equal properties.{_TWO_GOALS_TRANSPORT}",
+        changes="An interval of the average on the other side of 0 or within the margin.",
+        experiments=("two-goals",),
+    ),
+    "two-goals-cause": Claim(
+        source="ours, on open question 1",
+        claimed="Balanced-DPO moves reward to the goal whose winners are already the more probable under the "
+        "reference.",
+        stated="Nothing: why the two metrics differ is left open.",
+        ours="That the alignment of the reference decides: alone it moves reward from one goal to the other, and in "
+        "drawn worlds the sign of mean λ_w − ½ under the reference, by set, says where. One property of both goals "
+        f"differs at a time, by {_TWO_GOALS_SIDES} (helpful and harmless). {_TWO_GOALS_WORLD}",
+        predicted=f"true; neither label noise nor the gap does it alone. {_PILOT}",
+        rule="The share of the reachable reward of one goal minus that of the other, bDPO at 2β against DPO. Primary: "
+        "the harmless goal, towards which the reference leans and the helpful one, from which it leans away; "
+        f"{_TWO_GOALS_MARGIN}. What could explain the effect away: λ permuted among the pairs of both sets. Context: "
+        "each other property alone. With the names exchanged, all numbers must be exchanged. Transported: the goal "
+        "with the larger mean λ_w − ½ against the other, in drawn worlds.",
+        changes="A property beside alignment that moves as much; language models in which the sign fails.",
+        experiments=("two-goals",),
+    ),
+}
 
 _CONTINUOUS: dict[str, Claim] = {}  # open question 2: the experiment continuous
 

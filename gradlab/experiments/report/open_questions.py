@@ -53,8 +53,20 @@ class OpenQuestion:
 QUESTIONS: tuple[OpenQuestion, ...] = (
     OpenQuestion(
         "Open question 1", "Why does Balanced-DPO gain so much in harmlessness, and so little in helpfulness?",
-        "the paper, of its runs on Anthropic HH", ("two-goals",), ("two-goals-pattern",),
+        "the paper, of its runs on Anthropic HH", ("two-goals",),
+        ("two-goals-pattern", "two-goals-stated", "two-goals-cause"),
+        controls=(
+            "names of the goals exchanged: the result must follow the properties, bit for bit",
+            "matched scale, bDPO at 2β: not the halved β; a constant λ = ½ at 2β is DPO itself",
+            "DPO at equal KL: not the distance from the reference",
+            "λ permuted among the pairs of both sets: not some weights, but the right ones",
+            "equal lengths: how much of it is length", "agreeing pairs alone: how much of it is conflict",
+            "one property exchanged between the goals: which of them does it",
+        ),
+        changes="Language models trained on helpful and harmless pairs, with the mean λ_w − ½ of either set known "
+        "before training; properties of real pairs that differ from our guess.",
         gap="it is asked of language models on real pairs, and answered in the lab",
+        needs="not run with language models: the helpful subset of HH is not at hand here.",
     ),
     OpenQuestion(
         "Open question 2", "Does the theory, made for a finite set of responses, extend to continuous ones?",
