@@ -21,6 +21,7 @@ _FILES = (
     "stability",
     "ppo_against_dpo",
     "log_ratio",
+    "sampling",
     "two_goals",
     "scale",
 )

@@ -5,10 +5,75 @@ Each says what was expected before the first full run of its experiment, as a cl
 
 from __future__ import annotations
 
-from gradlab.experiments.questions import scale, two_goals, two_goals_worlds
+from gradlab.experiments.outcomes import REWARD
+from gradlab.experiments.questions import sampling, scale, two_goals, two_goals_worlds
+from gradlab.experiments.questions.frontier import LEVELS
+from gradlab.experiments.questions.sampling_runs import ARRIVED, FRESH
 from gradlab.experiments.report.claims import Claim
 
-_SAMPLING: dict[str, Claim] = {}  # next check 2: the experiment sampling
+_SETTLING = sampling.SETTINGS["settling"]
+_JUDGED = sampling.SETTINGS["judged"]
+_TRAININGS = (
+    f"{_JUDGED['data']} hard-labelled pairs per prompt, R = 4, σ = 3, no mask, "
+    f"{sampling.TRAINING.steps} steps of Adam at {sampling.TRAINING.learning_rate:g}, free logits, {_JUDGED['seeds']} "
+    "seeds. A cell is a sampler and a reference, uniform or shifted by "
+    f"{sampling.SETTINGS['shift']:g} responses; samplers: {', '.join(_JUDGED['samplers'])}. The weights of pairs "
+    "follow the policy in every step, and no gradient flows through them; labels of finite data stay as they were drawn"
+)
+_SOURCE = "the summary of the paper (next check 2)"
+_LOOKED = "A quick run of 2 seeds below 1,000 and 60 steps was looked at before, to see that everything runs."
+_SAMPLING: dict[str, Claim] = {
+    "sampling-limit": Claim(
+        claimed="Where DPO settles does not depend on how pairs are sampled; where Balanced-DPO settles does.",
+        stated="Nothing: the summary asks how strategies of sampling affect the imbalance.",
+        ours=f"Exact Bradley–Terry labels, {_SETTLING['prompts']} prompts of 20 responses, R of "
+        f"{', '.join(f'{scale:g}' for scale in _SETTLING['scales'])}, β = 1, a uniform or a shifted reference, "
+        f"{len(_SETTLING['samplers'])} samplers with full support, {_SETTLING['seeds']} seeds. A policy has settled "
+        "where the gradient of each response's logit, over the share of the pairs that show it, is below 1e-10. It is "
+        "sought as the end of the flow of gradient descent, and not by a number of steps.",
+        predicted="DPO: proved. bDPO depends on it. Looks at seeds 0 and 1 had shown 1e-5 to 1e-2 nats.",
+        rule=f"Two co-primaries: a proof for DPO; for bDPO, KL from where it settles under uniform sampling, where "
+        f"both have settled. Within {ARRIVED:g} nats counts as none: that near, a training counts as arrived. What "
+        "could explain the effect away: a constant λ = ½ (does bDPO move more?) and the halved β (does bDPO at 2β move "
+        "too?). A proof shows that some sampler must move bDPO; the size is measured.",
+        changes="An interval within the margin; a settled DPO away from π_ref e^(u/β).",
+        figures=("sampling-settled",),
+        experiments=("sampling",),
+        source=_SOURCE,
+    ),
+    "sampling-imbalance": Claim(
+        claimed="The imbalance of the pairs that are seen is largest under uniform sampling.",
+        stated="The analysis assumes that uniform sampling creates maximum imbalance.",
+        ours=f"Imbalance as the mean of |log π_l/π_w| over the pairs that a step sees, averaged along DPO's training. "
+        f"{_TRAININGS}.",
+        predicted="true of samplers that prefer probable responses (on-policy: 3 to 5 times less), false of those that "
+        "prefer unequal pairs, such as mix-R, mix-P and best against worst; so mixed, or true on average. "
+        f"{_LOOKED}",
+        rule=f"Uniform minus the sampler, paired by seed; differences within ±{sampling.LESS:g} nats count as none. "
+        f"Robustness: bDPO, exact labels, 1,000 pairs, {FRESH} pairs, a trained reference. Context: all pairs in place "
+        "of those seen; the sampler frozen at the start, which tells drift of data from drift of the policy.",
+        changes="Fewer than a tenth of the cells decided on either side.",
+        figures=("sampling-imbalance",),
+        experiments=("sampling",),
+        source=_SOURCE,
+    ),
+    "sampling-benefit": Claim(
+        claimed="What Balanced-DPO gains over DPO persists across ways of sampling.",
+        stated="The summary asks whether the benefits persist.",
+        ours=f"Share of the reachable reward at the end of training. {_TRAININGS}.",
+        predicted="at β = 1 it persists under most samplers, because bDPO's effective β is half of DPO's; against λ "
+        f"= ½ and at equal KL no practical difference under any. {_LOOKED}",
+        rule=f"bDPO − DPO at β = 1; differences within ±{REWARD.margin:g} count as none. What could explain the effect "
+        "away: λ = ½, which is DPO at β/2; bDPO at 2β against DPO; λ permuted among the pairs; equal KL at "
+        f"{', '.join(f'{level:g}' for level in LEVELS)} nats, trainings of "
+        f"{len(sampling.SETTINGS['betas'])} β and their checkpoints pooled. Robustness: exact labels, 1,000 pairs, 16 "
+        "fresh pairs a step against as many fixed labels, a trained reference.",
+        changes="An interval of the average within the margin or below 0; for balance, a control that does as well.",
+        figures=("sampling-benefit",),
+        experiments=("sampling",),
+        source=_SOURCE,
+    ),
+}
 
 _GOALS = two_goals.SETTINGS
 _TWO_GOALS_WORLD = (

@@ -218,4 +218,34 @@ _ATLAS = (
     ),
 )
 
-PROOFS: dict[str, Proof] = {proof.name: proof for proof in (*_RATIO, *_WORLD, *_SHIFT, *_ATLAS)}
+_SAMPLING = (
+    Proof(
+        "sampling-dpo",
+        "With exact Bradley–Terry labels, DPO's gradient vanishes at π ∝ π_ref exp(u/β) whatever the weights of pairs "
+        "are, also if they follow the policy; and nowhere else if the pairs of positive weight connect all responses, "
+        "as under every sampler with full support.",
+        "Let s_ij ≥ 0 be the detached weight of the pair {i, j} and x = β(log π − log π_ref) − u. The gradient by "
+        "log π_i is −β g_i with g_i = Σ_j s_ij [σ(u_i − u_j) − σ(u_i − u_j + x_i − x_j)]. The bracket changes its sign "
+        "with the order of i and j, so Σ_i g_i = 0, and the gradient by logit i is the same number. At π ∝ π_ref "
+        "exp(u/β) x is constant, and every bracket is 0, for any s.\n\n"
+        "Conversely let g = 0. Then 0 = Σ_i x_i g_i = ½ Σ_ij s_ij (x_i − x_j) [σ(u_i − u_j) − σ(u_i − u_j + x_i − "
+        "x_j)]. No term is positive, since σ increases, so each is 0: x_i = x_j wherever s_ij > 0. If these pairs "
+        "connect all responses, x is constant, which is π ∝ π_ref exp(u/β).",
+        "test_dpos_optimum_is_one_for_all_samplers",
+    ),
+    Proof(
+        "sampling-bdpo",
+        "If three responses have different utilities and the reference is uniform, no policy is a point of rest of "
+        "Balanced-DPO for all positive weights of pairs; so where it settles depends on the sampler.",
+        "The gradient is linear in the weights. If it vanishes for all positive ones, it vanishes for each pair alone. "
+        "A pair's gradient by the logits is −β e (λ_w (δ_w − π) − λ_l (δ_l − π)), with e = σ(u_w − u_l) − σ(m_wl) and "
+        "δ_y the unit vector of y. Its entry at w has the factor λ_w (1 − π_w) + λ_l π_w > 0, so e = 0: m_ij = u_i − "
+        "u_j for all pairs, and m_ij + m_jk = m_ik.\n\n"
+        "With ℓ = −log π and n responses, m_ij = β log n (ℓ_j − ℓ_i)/(ℓ_i + ℓ_j) = β log n tanh(½(log ℓ_j − log "
+        "ℓ_i)). Since tanh x + tanh y = tanh(x + y)(1 + tanh x tanh y), the sum of two equals the third only if "
+        "tanh x tanh y tanh(x + y) = 0: two of the three utilities are equal.",
+        "test_no_policy_is_bdpos_for_all_samplers",
+    ),
+)
+
+PROOFS: dict[str, Proof] = {proof.name: proof for proof in (*_RATIO, *_WORLD, *_SHIFT, *_ATLAS, *_SAMPLING)}
