@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gradlab.experiments.report import pages, saved, verdicts, wording
+from gradlab.experiments.report import pages, saved, sections, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
+from gradlab.experiments.report.sections import EVERY
 from gradlab.stats.words import WORDS
 from gradlab.store.artifacts import save_frame
+from gradlab.store.csv_text import csv_text
 from gradlab.widgets import ClaimsExplorer
 
 FIGURES = Path(__file__).parents[1] / "figures"
@@ -66,16 +68,19 @@ def markdown(rows):
 
 def test_the_table_is_the_one_of_the_written_report(explorer, home):
     page = (home / "CLAIMS.md").read_text("utf-8")
-    page = page.partition("**Claims of other papers**")[0]
     written = markdown(line for line in page.splitlines() if line.startswith("| [") and "](#" in line)
-    assert len(explorer._table.rows) == len(written) == len(CLAIMS) == 16
-    for (name, *rest), line in zip(explorer._table.rows, written, strict=True):
+    shown = []
+    for part in values(explorer, "part"):
+        explorer.set(part=part)
+        shown += explorer._table.rows
+    assert len(shown) == len(written) == len(EVERY) > len(CLAIMS) == 16
+    for (name, *rest), line in zip(shown, written, strict=True):
         assert [f"[{name}](#{name})", *rest] == line
 
 
 def test_every_row_of_every_claim_is_in_the_written_report(explorer, home):
     page = (home / "CLAIMS.md").read_text("utf-8")
-    for name in CLAIMS:
+    for name in EVERY:
         explorer.set(claim=name)
         assert explorer.error is None
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
@@ -83,7 +88,7 @@ def test_every_row_of_every_claim_is_in_the_written_report(explorer, home):
         shown = explorer._rows.rows
         assert len(shown) == len(TOLD[name].rows)
         assert all(row[1:] in written for row in shown)
-        assert {row[0]: row[1] for row in explorer._about.rows}["rule"] == CLAIMS[name].rule
+        assert {row[0]: row[1] for row in explorer._about.rows}["rule"] == EVERY[name].rule
 
 
 def test_figures_are_the_saved_ones_and_in_the_static_picture(explorer, home):
@@ -147,6 +152,30 @@ def test_filter_and_claim_stay_together(explorer):
     assert (explorer.state["word"], explorer.state["claim"]) == ("all", "variance")
 
 
+def test_a_part_of_the_report_and_the_claim_stay_together(explorer):
+    assert (
+        values(explorer, "part")[::2]
+        == ["The paper's claims", sections.OTHER_PAPERS.title][: len(values(explorer, "part"))]
+    )
+    explorer.set(part=sections.OTHER_PAPERS.title)
+    assert [row[0] for row in explorer._table.rows] == list(sections.OTHER_PAPERS.claims)
+    assert explorer.state["claim"] == next(iter(sections.OTHER_PAPERS.claims))
+    assert explorer._table.head[-1] == sections.OTHER_PAPERS.controls
+    explorer.controls["claim"].value = "ratio"
+    assert explorer.state["part"] == "The paper's claims"
+    explorer.set(word="refuted")
+    explorer.controls["part"].value = sections.OTHER_PAPERS.title  # where none is refuted
+    assert (explorer.state["word"], explorer.error) == ("all", None)
+
+
+def test_a_report_older_than_the_open_questions_is_shown(folder):
+    report = saved.former(folder)
+    (folder / "claims.csv").write_text(csv_text(report[report["claim"].isin(CLAIMS)], float_format="%.6g"))
+    made = ClaimsExplorer(folder)
+    assert (made.error, values(made, "part")) == (None, ["The paper's claims"])
+    made.close()
+
+
 def test_a_row_of_the_table_opens_its_claim(explorer):
     explorer.set(word="not judged")
     place = [row[0] for row in explorer._table.rows].index("grid-stability")
@@ -177,10 +206,10 @@ def test_the_words_come_after_the_guess(explorer):
     assert explorer._table.layout.display is None
     settled = sum(one.word in ("proved", "refuted") for one in TOLD.values())
     truth, sentence = explorer.outcome(explorer.result)
-    assert sentence == f"{settled} of the 16 claims are proved or refuted."
+    assert sentence == f"{settled} of the paper's 16 claims are proved or refuted."
     assert truth == ("few" if settled <= 5 else "half" if settled <= 10 else "most")
     explorer.set(guess=truth)
-    assert {row[2] for row in explorer._table.rows} == {one.word for one in TOLD.values()}
+    assert {row[2] for row in explorer._table.rows} == {TOLD[name].word for name in CLAIMS}
 
 
 def test_a_state_comes_back_from_any_other(explorer):
@@ -317,7 +346,7 @@ def test_texts_state_no_result_of_the_report():
     """A number in them would be one that no test holds to the frames."""
     texts = [ClaimsExplorer.prediction, ClaimsExplorer.reading, ClaimsExplorer.takeaway]
     texts += [story.look_at for story in ClaimsExplorer.stories]
-    assert f"there are {len(CLAIMS)} claims" in texts[0]
+    assert f"there are {len(CLAIMS)} claims of the paper" in texts[0]
     texts[0] = texts[0].replace(str(len(CLAIMS)), "")
     assert not [
         text for text in texts if any(sign.isdigit() for sign in text.replace("Theorem 3", "").replace("β/2", ""))

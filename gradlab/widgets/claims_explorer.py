@@ -1,4 +1,4 @@
-"""Claims: the report on the paper's claims as a table to browse; each row opens a figure, its rows and its data."""
+"""Claims: the report, part by part, as a table to browse; each row opens a figure, its rows and its data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gradlab.experiments import EXPERIMENTS, MEASURED
 from gradlab.experiments.report import answers, saved, verdicts, wording
 from gradlab.experiments.report.claims import CLAIMS
 from gradlab.experiments.report.saved import Line
+from gradlab.experiments.report.sections import EVERY, SECTIONS, section_of
 from gradlab.plotting.charts import Picture
 from gradlab.stats.words import WORDS
 from gradlab.store.artifacts import load_frame
@@ -27,34 +28,42 @@ from gradlab.widgets.explorer import UNASKED, Explorer, Reading, Story, stamp
 from gradlab.widgets.parts import Table
 
 _ALL, _NONE = "all", "none"
+_PAPERS = "The paper's claims"
+_PARTS = {section.title or _PAPERS: section for section in SECTIONS if section.claims}
 _KINDS = [*WORDS, verdicts.NOT_JUDGED]
-_OURS = {name: caption for question in EXPERIMENTS.values() for name, caption in question.captions.items()}
+_USUAL = [one for one in EXPERIMENTS.values() if not one.is_long]  # a plain run of the figures makes their files
+_OURS = {name for one in _USUAL for name in one.captions}
 _CAPTIONS = {
-    **_OURS,
-    **{name: caption for measured in MEASURED.values() for name, caption in measured.captions.items()},
-    **dict.fromkeys((f"answer-{name}" for name in CLAIMS), answers.CAPTION),
+    **{name: caption for one in (*EXPERIMENTS.values(), *MEASURED.values()) for name, caption in one.captions.items()},
+    **dict.fromkeys((f"answer-{name}" for name in EVERY), answers.CAPTION),
 }
 _WIDTH = 1000  # pixels across of a figure, at most
 
 
 def _figures(claim: str, folder: Path) -> list[str]:
-    """Return the figures of a claim, its answer first; that and figures of measurements only if they exist."""
-    names = (f"answer-{claim}", *CLAIMS[claim].figures)
+    """Return the figures of a claim, its answer first; those that no plain run makes only if they exist."""
+    names = (f"answer-{claim}", *EVERY[claim].figures)
     there = [name for name in names if name in _OURS or (folder / f"{name}.png").exists()]
     return there or [_NONE]
 
 
 def _data(claim: str, folder: Path) -> list[str]:
-    """Return "no data" and the files that judge a claim; files of measurements only if they exist."""
-    measured = [file for name in CLAIMS[claim].measurements for file in MEASURED[name].files.values()]
-    ours = list(map(wording.frame_file, CLAIMS[claim].experiments))
-    return [_NONE, *ours, *(file for file in measured if (folder / file).exists())]
+    """Return "no data" and the files that judge a claim; those that no plain run makes only if they exist."""
+    usual = [wording.frame_file(one.name) for one in _USUAL]
+    files = list(map(wording.frame_file, EVERY[claim].experiments))
+    files += [file for name in EVERY[claim].measurements for file in MEASURED[name].files.values()]
+    return [_NONE, *(file for file in files if file in usual or (folder / file).exists())]
+
+
+def _part_of(claim: str) -> str:
+    """Return the part of the report to which a claim belongs, as the menu names it."""
+    return section_of(claim).title or _PAPERS
 
 
 def _opening(claim: str, figure: str | None = None) -> dict[str, str]:
     """Return the state of a story: this claim among all, with this figure or its main figure."""
-    main = next(filter(_OURS.__contains__, CLAIMS[claim].figures), _NONE)
-    return {"word": _ALL, "claim": claim, "figure": figure or main, "data": _NONE}
+    main = next(filter(_OURS.__contains__, EVERY[claim].figures), _NONE)
+    return {"part": _part_of(claim), "word": _ALL, "claim": claim, "figure": figure or main, "data": _NONE}
 
 
 @dataclass(frozen=True)
@@ -72,25 +81,25 @@ class Opened:
 
 
 class ClaimsExplorer(Explorer):
-    """Every claim of the paper with its answer, the reasons, its figures and its data; nothing is judged again."""
+    """Every claim of the report with its answer, the reasons, its figures and its data; nothing is judged again."""
 
     name = "claims"
     question = "Which of the paper's claims hold, where, and is it the balancing?"
     prediction = (
-        f"there are {len(CLAIMS)} claims. Before you look: how many are settled by algebra alone, for any data, and "
-        "how many of the others hold?"
+        f"there are {len(CLAIMS)} claims of the paper. Before you look: how many are settled by algebra alone, for any "
+        "data, and how many of the others hold?"
     )
     first_move = "Choose a guess, then a row of the table: its claim is shown below."
-    ask = f"Of the {len(CLAIMS)} claims, how many does algebra alone settle: proved or refuted?"
+    ask = f"Of the paper's {len(CLAIMS)} claims, how many does algebra alone settle: proved or refuted?"
     answers: ClassVar = {"few": "at most a third", "half": "about half", "most": "more than two thirds"}
     reading = (
-        "Choose a claim in the table or in the menu; the words are in the table once you have made a guess. A "
-        "sentence says what is true on average; “for : none : against” counts the cells, worlds or cases where the "
-        "statement is true beyond the margin, where it makes no difference, and where the opposite is true. The "
-        "claim's word is that on its primaries as stated; “elsewhere” is the word on worlds that are drawn at random; "
-        "“is it the balancing” compares with controls that balance nothing. We worked from a summary of the paper: "
-        "“stated” is what it says, the rest is ours. The report is shown as it was saved; “gradlab claims” judges "
-        "again."
+        "Choose a part of the report, and a claim in the table or in the menu; the words are in the table once you "
+        "have made a guess. A sentence says what is true on average; “for : none : against” counts the cells, worlds "
+        "or cases where the statement is true beyond the margin, where it makes no difference, and where the opposite"
+        " is true. The claim's word is that on its primaries as stated; “elsewhere” is the word on worlds that are "
+        "drawn at random; “is it the balancing” compares with controls that balance nothing. We worked from a summary"
+        " of the paper: “stated” is what it says, the rest is ours. The report is shown as it was saved; “gradlab "
+        "claims” judges again."
     )
     takeaway = (
         "A claim has an answer in parts. What algebra proves is true for any data, and often of other losses too; what "
@@ -144,7 +153,7 @@ class ClaimsExplorer(Explorer):
             self._trouble = f"{self.folder / saved.REPORT} is damaged ({error}); `gradlab figures` writes it again"
         self._table, self._about, self._rows, self._data = Table(selectable=True), Table(), Table(), Table()
         self._listed: list[str] = []
-        self._filter = _ALL
+        self._filter = (_PAPERS, _ALL)
         super().__init__(**start)
         self.children = [self._table, self.front, self._about, self._rows, self._data]
         self._table.observe(lambda change: self._guarded(self._picked), "chosen")
@@ -152,12 +161,14 @@ class ClaimsExplorer(Explorer):
     def make_controls(self) -> dict[str, Controls]:
         """Return the controls: which claims to list, the open claim, and its figure and data."""
         there = {lines[0].word for lines in self._claims.values()}
-        first = next(iter(CLAIMS))
+        first, known = next(iter(CLAIMS)), [name for name in EVERY if name in self._claims or name in CLAIMS]
         figures = _figures(first, self.folder)
+        parts = [part for part, section in _PARTS.items() if set(known) & set(section.claims)]
         return {
             "Claims": {
+                "part": Choice("part of the report", _PAPERS, parts, "lists only these"),
                 "word": Choice("word", _ALL, [_ALL, *filter(there.__contains__, _KINDS)], "lists only these"),
-                "claim": Choice("claim", first, list(CLAIMS), "the one that is opened"),
+                "claim": Choice("claim", first, known, "the one that is opened"),
             },
             "Of this claim": {
                 "figure": Choice("figure", figures[0], figures, "the main one first", changing=True),
@@ -167,14 +178,17 @@ class ClaimsExplorer(Explorer):
         }
 
     def adapt(self, state: SimpleNamespace) -> None:
-        """Keep claim and filter consistent: the control that was moved stays. Figures and data are the claim's."""
-        matching = self._matching(state.word)
-        if matching and state.claim not in matching:
-            if state.word != self._filter:
-                self.controls["claim"].value = matching[0]
-            else:
-                self.controls["word"].value = _ALL
-        self._filter = self.controls["word"].value
+        """Keep claim and filters consistent: the control that was moved stays. Figures and data are the claim's."""
+        moved = (state.part, state.word) != self._filter
+        matching = self._matching(state.part, state.word)
+        if moved and not matching:
+            self.controls["word"].value = _ALL
+            matching = self._matching(state.part, _ALL)
+        if moved and matching and state.claim not in matching:
+            self.controls["claim"].value = matching[0]
+        elif state.claim not in matching:
+            self.controls["part"].value, self.controls["word"].value = _part_of(state.claim), _ALL
+        self._filter = (self.controls["part"].value, self.controls["word"].value)
         self._offer(self.controls["claim"].value)
         self.controls["rows"].hidden = self.controls["data"].value == _NONE
 
@@ -189,8 +203,9 @@ class ClaimsExplorer(Explorer):
         if state.data != _NONE:
             frame = self.folder / state.data
             data = self.remember("data", stamp(frame), lambda: _frame(frame))
-        return Opened(self._claims[state.claim], self._matching(state.word), state.figure, png, state.data, data,
-                      state.rows, state.guess != UNASKED)  # fmt: skip
+        listed = self._matching(state.part, state.word)
+        return Opened(self._claims[state.claim], listed, state.figure, png, state.data, data, state.rows,
+                      state.guess != UNASKED)  # fmt: skip
 
     def charts(self, result: Opened, pinned: Opened | None) -> list[Picture]:
         """Return the figure as it was saved, where the claim has one."""
@@ -203,16 +218,17 @@ class ClaimsExplorer(Explorer):
         """Return the claim's answer in its parts, and how many rows the data have."""
         head = result.lines[0]
         parts = {"claim": head.claim, "word": head.word, "average": wording.effect(head),
-                 wording.TALLY: wording.counts(head), "is it the balancing": wording.because(head)}  # fmt: skip
+                 wording.TALLY: wording.counts(head),
+                 section_of(head.claim).controls: wording.because(head)}  # fmt: skip
         rows = [] if result.data is None else [Reading("rows of data", len(result.data))]
         return [*(Reading(name, text) for name, text in parts.items()), *rows]
 
     def outcome(self, result: Opened) -> tuple[str, str]:
-        """Return whether algebra settles few, about half or most of the claims."""
-        settled = sum(lines[0].word in ("proved", "refuted") for lines in self._claims.values())
-        share = settled / len(self._claims)
+        """Return whether algebra settles few, about half or most of the paper's claims."""
+        settled = sum(self._claims[name][0].word in ("proved", "refuted") for name in CLAIMS)
+        share = settled / len(CLAIMS)
         word = "few" if share <= 1 / 3 else "half" if share <= 2 / 3 else "most"
-        return word, f"{settled} of the {len(self._claims)} claims are proved or refuted."
+        return word, f"{settled} of the paper's {len(CLAIMS)} claims are proved or refuted."
 
     def figure(self) -> Figure:
         """Return the figure, or a line that says that the claim has none."""
@@ -232,8 +248,11 @@ class ClaimsExplorer(Explorer):
         self._listed = result.listed
         listed = [wording.summary(self._claims[name]) for name in result.listed]
         closed = "" if result.guessed else "; words, once you have made a guess below"
+        part = _PARTS[_part_of(head.claim)]
+        every = sum(name in self._claims for name in part.claims)
         self._table.put(
-            f"The paper's claims, {len(listed)} of {len(self._claims)}: choose one{closed}", list(wording.HEAD),
+            f"{_part_of(head.claim)}, {len(listed)} of {every}: choose one{closed}",
+            [*wording.HEAD[:-1], part.controls],
             listed if result.guessed else [[*row[:2], *["…"] * len(row[2:])] for row in listed],
             result.listed.index(head.claim),
         )  # fmt: skip
@@ -283,7 +302,7 @@ class ClaimsExplorer(Explorer):
 
     def _offer(self, claim: str) -> None:
         """Put this claim's figures and data into the menus."""
-        if not isinstance(claim, str) or claim not in CLAIMS:
+        if not isinstance(claim, str) or claim not in EVERY:
             return
         quiet, self._quiet = self._quiet, True
         try:
@@ -301,20 +320,22 @@ class ClaimsExplorer(Explorer):
         if 0 <= self._table.chosen < len(self._listed):
             self.controls["claim"].value = self._listed[self._table.chosen]
 
-    def _matching(self, kind: str) -> list[str]:
-        """Return the claims with this word."""
-        return [name for name, lines in self._claims.items() if kind in (_ALL, lines[0].word)]
+    def _matching(self, part: str, kind: str) -> list[str]:
+        """Return the claims in a part of the report with this word."""
+        return [name for name in _PARTS[part].claims
+                if name in self._claims and kind in (_ALL, self._claims[name][0].word)]  # fmt: skip
 
     def _told(self, lines: list[Line], figure: str) -> dict[str, str]:
         """Return what the report says of a claim, by heading; without what there is nothing to say of."""
         head = lines[0]
-        claim = CLAIMS[head.claim]
+        claim, section = EVERY[head.claim], section_of(head.claim)
         sections = {
             "claimed": claim.claimed, "answer": f"{head.sentence}: {head.word}",
             "needs": head.note if head.word == verdicts.NOT_RUN else "",
             "average": wording.effect(head), "rests on": wording.basis(head), wording.TALLY: wording.counts(head),
-            "elsewhere": wording.elsewhere(lines), "is it the balancing": wording.because(head),
-            "stated": claim.stated, "ours": claim.ours, "rule": claim.rule, "what would change it": claim.changes,
+            "elsewhere": wording.elsewhere(lines), section.controls: wording.because(head),
+            "whose claim": claim.source, "expected": claim.predicted, "stated": claim.stated,
+            "ours": claim.ours, "rule": claim.rule, "what would change it": claim.changes,
             "code": ", ".join(wording.code_files(claim)), "data": ", ".join(wording.data_files(claim, self.folder)),
             "command": "; ".join(wording.commands(claim)) or "none yet",
             "figure": f"{figure}. {_CAPTIONS.get(figure, '')}" if figure != _NONE else "",
@@ -329,7 +350,10 @@ def _found() -> Path:
 
 
 def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, list[Line]]]:
-    """Return the saved report on the paper's claims, and the lines of each, its head first; ValueError for a gap."""
+    """Return the saved report, and the lines of each claim, its head first; ValueError for a gap.
+
+    A report may lack claims that are not the paper's: it may be older than they are.
+    """
     report = saved.former(folder)
     if report is None:
         raise ValueError(f"folder must hold {saved.REPORT}, which `make figures` writes; there is none in {folder}")
@@ -341,7 +365,9 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, list[Line]]]:
     for name in CLAIMS:
         if name not in claims or claims[name][0].row != "claim":
             raise ValueError(f"{folder / saved.REPORT} must have a line of {name}; `gradlab figures` writes it again")
-    return report[report["claim"].isin(CLAIMS)].reset_index(drop=True), {name: claims[name] for name in CLAIMS}
+    return report[report["claim"].isin(EVERY)].reset_index(drop=True), {
+        name: claims[name] for name in EVERY if name in claims
+    }
 
 
 def _png(path: Path) -> bytes:
