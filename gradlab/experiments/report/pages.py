@@ -67,11 +67,17 @@ def paper_page(answers_to: Mapping[str, str], folder: Path, *, quick: bool) -> s
     for part, places in PAPER.items():
         rows = (
             [f"**{place.name}**", place.says, f"*{place.standing}*", _here(place, folder, quick),
-             "<br>".join(f"[{claim}](CLAIMS.md#{claim}): {answers_to[claim]}" for claim in place.claims) or "—"]
+             "<br>".join(_answers(place, answers_to)) or "—"]
             for place in places
         )  # fmt: skip
         lines += ["", f"## {part}", "", *markdown_table(head, rows)]
     return "\n".join(lines) + "\n"
+
+
+def _answers(place: Place, answers_to: Mapping[str, str]) -> list[str]:
+    """Return links to the answers on a place: in words, and on each claim in brief."""
+    return [*([f"[in words]({place.page})"] if place.page else []),
+            *(f"[{claim}](CLAIMS.md#{claim}): {answers_to[claim]}" for claim in place.claims)]  # fmt: skip
 
 
 def _here(place: Place, folder: Path, quick: bool) -> str:

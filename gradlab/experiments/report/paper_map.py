@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradlab.experiments import long_experiments
+from gradlab.experiments.report.open_claims import OPEN
+
 Standing = Literal["stated", "ours", "absent"]
 
 
@@ -24,6 +27,7 @@ class Place:
     figures    figures, by name.
     command    a command that computes or shows it.
     claims     claims that judge it.
+    page       where its answer is in words, in the folder of the figures.
     """
 
     name: str
@@ -33,6 +37,18 @@ class Place:
     figures: tuple[str, ...] = ()
     command: str = ""
     claims: tuple[str, ...] = ()
+    page: str = ""
+
+
+def _answered(name: str, says: str, experiment: str, functions: tuple[str, ...]) -> Place:
+    """Return the place of a question that a long experiment answers; its figures and claims are the experiment's."""
+    found = long_experiments().get(experiment)
+    return Place(
+        name, says, "ours" if found else "absent", functions, tuple(found.captions) if found else (),
+        f"gradlab figures {experiment}" if found else "",
+        tuple(claim for claim, one in OPEN.items() if experiment in one.experiments),
+        f"OPEN-QUESTIONS.md#{name.lower().replace(' ', '-')}",
+    )  # fmt: skip
 
 
 _SHIFT = ("weight-functions", "shift-phase", "shift-refinement")
@@ -289,21 +305,21 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
         ),
     ),
     "Open questions of the authors": (
-        Place(
-            "Open question 1", "Why does harmlessness gain and helpfulness not? Needs the runs at 7B.", "absent",
-            ("gradlab.llm.judge.evaluate.evaluate",), command="gradlab evaluate runs/first --reward SPEC --cost SPEC",
+        _answered(
+            "Open question 1", "Why does harmlessness gain and helpfulness not? Here two utilities judge the same "
+            "responses, and one property at a time differs between them.", "two-goals",
+            ("gradlab.lab.two_goals.two_goal_world",),
         ),
-        Place(
-            "Open question 2", "Does the theory extend to continuous responses? Here the weights are followed to the "
-            "limit of ever finer grids.", "ours",
-            ("gradlab.theory.continuous.dpo_weight_limit", "gradlab.theory.continuous.bdpo_weight_limit"),
-            ("shift-refinement", "shift-phase"), "gradlab figures shift", ("shift-dpo", "shift-balanced"),
+        _answered(
+            "Open question 2", "Does the theory extend to continuous responses? Here policies are densities on a line, "
+            "written in several units.", "continuous",
+            ("gradlab.lab.line.line_fit.fit_line", "gradlab.theory.continuous.dpo_weight_limit",
+             "gradlab.theory.continuous.bdpo_weight_limit"),
         ),
-        Place(
-            "Open question 3", "Does it scale to larger models and other data? The command trains them; no such run is "
-            "here.",
-            "absent", ("gradlab.llm.train.stages.train",),
-            command="gradlab train --model MODEL --data PAIRS.jsonl --out runs/larger",
+        _answered(
+            "Open question 3", "Does it scale to larger models and other data? Here with the number and the length of "
+            "responses; no run of larger models is here.", "scale",
+            ("gradlab.lab.chains.fit_chains", "gradlab.llm.train.stages.train"),
         ),
     ),
     "What the summary proposes": (
@@ -323,24 +339,27 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
             "gradlab demo --data PAIRS.jsonl", ("ablation",),
         ),
         Place(
-            "Check 1", "Let people, and not reward models, compare both methods. The tools are here, answers are not.",
-            "absent",
+            "Next check 1", "Let people, and not reward models, compare both methods. The tools are here, answers are "
+            "not.", "absent",
             ("gradlab.widgets.rating_explorer.RatingExplorer", "gradlab.stats.agreement.preference_rates"),
-            command="gradlab lab",
+            command="gradlab lab", page="OPEN-QUESTIONS.md#next-check-1",
+        ),
+        _answered(
+            "Next check 2", "Sample pairs by importance, top-k or temperature: how does the imbalance change, and does "
+            "the gain of Balanced-DPO persist?", "sampling",
+            ("gradlab.lab.samplers.laws.OnPolicy", "gradlab.lab.samplers.laws.TopK",
+             "gradlab.lab.samplers.laws.Tempered"),
         ),
         Place(
-            "Check 2", "Sample pairs by importance, top-k or temperature: how does the imbalance change? Pairs of the "
-            "lab are drawn uniformly.", "absent", ("gradlab.lab.world.draw_pairs",),
-        ),
-        Place(
-            "Check 3, time and memory", "What does Balanced-DPO cost in a step? Measured in the lab and on small "
+            "Next check 3, time and memory", "What does Balanced-DPO cost in a step? Measured in the lab and on small "
             "language models.", "ours",
             ("gradlab.experiments.questions.cost.overhead", "gradlab.experiments.questions.cost.trainer_overhead"),
             command="gradlab claims overhead", claims=("overhead",),
+            page="OPEN-QUESTIONS.md#next-check-3",
         ),
         Place(
-            "Check 3, scale", "Convergence at 7, 13 and 34 billion parameters. Here are only a formula for the memory, "
-            "and the time of steps at 7 billion.", "absent", ("gradlab.llm.model.memory_table.memory_table",),
+            "Next check 3, scale", "Convergence at 7, 13 and 34 billion parameters. Here are only a formula for the "
+            "memory, and the time of steps at 7 billion.", "absent", ("gradlab.llm.model.memory_table.memory_table",),
         ),
     ),
     "What the summary leaves out": (
