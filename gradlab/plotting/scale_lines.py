@@ -28,7 +28,7 @@ def halved(frame: pd.DataFrame, margin: float) -> Figure:
         for method in ("bdpo", "dpo"):
             _line(axis, rows[rows["method"] == method], over, "to_half", **look(method))
         axis.axhline(margin, color=INK, linestyle="--", linewidth=1)
-        axis.set(xscale="log", yscale="log", xlabel=label, ylim=(0.01, 1))
+        axis.set(xscale="log", yscale="log", xlabel=label, ylim=(0.015, 1))
     length.set_ylabel(_WAY)
     number.tick_params(labelleft=False)
     under = equal[equal["method"] == "reference"]
