@@ -5,7 +5,6 @@ CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q $(addprefix -c ,$(CONSTRAINTS))
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
-NOTEBOOKS := --nbmake --nbmake-kernel=python3 tests notebooks
 # As on lesser processors: PyTorch's own loops, its matrix products (MKL, oneDNN), numpy's loops and products, the engine.
 AS := PYTHONPATH=$(CURDIR)/tests/other_processor
 OLD := $(AS) ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
@@ -25,11 +24,11 @@ questions: .venv/.ready  ## the experiments on the paper's open questions, an ho
 atlas: .venv/.ready  ## every registered loss trained in the lab, ten minutes at most (QUICK=1 one minute, FRESH=1 all anew)
 	$(BIN)/gradlab figures atlas $(FIGURE_FLAGS)
 
-test: .venv/.ready  ## tests and notebooks, in three minutes: no browser, no whole training runs
-	$(PYTEST) -m "not (slow or browser or long)" $(NOTEBOOKS)
+test: .venv/.ready  ## tests and the notebooks' cells, in three minutes: no browser, no whole training runs
+	$(PYTEST) -m "not (slow or browser or long)"
 
 test-all: .venv/.ready  ## every test but those that run weekly, in a quarter of an hour
-	$(PYTEST) -m "not long" $(NOTEBOOKS)
+	$(PYTEST) -m "not long"
 
 test-long: .venv/.ready  ## what runs weekly: kills, whole scans, and every comparison of numbers as on other processors
 	$(PYTEST) -m "long or faults" --faults figures/benchmarks/faults.md

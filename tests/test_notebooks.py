@@ -1,16 +1,17 @@
 """The committed notebooks: executed, with static pictures; running them again changes nothing."""
 
+import ast
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
+import ipywidgets
 import numpy as np
 import pytest
 
 from gradlab.widgets import EXPLORERS
-from scripts import notebooks
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -33,7 +34,15 @@ def again(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def notebooks():
+    """The script, whose packages take seconds to load."""
+    return importlib.import_module("scripts.notebooks")
+
+
 def read(path):
+    import nbformat
+
     return nbformat.read(path, as_version=4)
 
 
@@ -48,9 +57,27 @@ def test_there_is_one_from_the_start_to_the_end():
         assert f"{explorer.__name__}(" in shown
 
 
+@every_notebook
+def test_its_cells_run_one_after_the_other(path, monkeypatch, registered):
+    """In this process, where PyTorch is loaded; ``make test-all`` gives each a kernel of its own, see ``again``."""
+    monkeypatch.chdir(path.parent)
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(code_cells(read(path)), 1):
+        *steps, last = ast.parse(cell.source, f"{path.name}, cell {number}").body
+        if not isinstance(last, ast.Expr):
+            steps, last = [*steps, last], None
+        exec(compile(ast.Module(steps, []), f"{path.name}, cell {number}", "exec"), names)
+        if last is not None:
+            shown = eval(compile(ast.Expression(last.value), f"{path.name}, cell {number}", "eval"), names)
+            assert shown is None or "image/png" in shown._repr_mimebundle_()
+    for value in names.values():
+        if isinstance(value, ipywidgets.Widget):
+            value.close()
+
+
 @pytest.mark.slow
 @every_notebook
-def test_running_it_again_changes_nothing(path, again):
+def test_running_it_again_changes_nothing(path, again, notebooks):
     committed, new = read(path), read(again / path.name)
     for old, fresh in zip(notebooks.pictures(committed), notebooks.pictures(new), strict=True):
         assert old.shape == fresh.shape
@@ -83,7 +110,7 @@ def test_it_is_executed_reads_well_without_a_kernel_and_holds_nothing_live(path)
 
 
 @every_notebook
-def test_checks_are_folded_and_a_takeaway_is_closed_after_its_prediction(path):
+def test_checks_are_folded_and_a_takeaway_is_closed_after_its_prediction(path, notebooks):
     predicted = False
     for cell in read(path).cells:
         if cell.cell_type == "code":
@@ -111,7 +138,9 @@ def test_its_links_lead_somewhere_in_a_copy_too(path):
             assert ".." not in target  # the notebooks travel without what is beside them
 
 
-def test_cleaning_takes_out_what_changes_and_folds_checks():
+def test_cleaning_takes_out_what_changes_and_folds_checks(notebooks):
+    import nbformat
+
     output = nbformat.v4.new_output("display_data", {"text/plain": "x", notebooks.LIVE: {"model_id": "1"}})
     timed = {"execution": {"iopub.status.idle": "now"}}
     cell = nbformat.v4.new_code_cell("1", outputs=[output], metadata=timed)
@@ -127,6 +156,8 @@ def test_cleaning_takes_out_what_changes_and_folds_checks():
 
 @pytest.mark.slow
 def test_an_error_in_a_cell_is_told_and_nothing_is_written(tmp_path):
+    import nbformat
+
     path = tmp_path / "broken.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), path)
     before = path.read_bytes()
