@@ -280,6 +280,26 @@ def test_mix_p_does_not_make_balanced_dpo_quadratic():
     assert ratios.max() < 1
 
 
+@pytest.mark.parametrize("beta", [0.5, 2.0])
+def test_under_pilaf_the_gradient_of_dpo_is_that_of_the_value_to_first_order(beta):
+    world = gl.gaussian_world(3, 4, scale=4.0, sigma=1.0, reference="random", seed=5)
+    noise = torch.randn(3, 4, generator=torch.Generator().manual_seed(1)).double()
+
+    def error(sampler, size):
+        logp = (torch.from_numpy(world.ideal_logp(beta)) + size * noise).log_softmax(-1)
+        prob, gain = logp.exp(), torch.from_numpy(world.utility - beta * (logp.numpy() - world.ref_logp))
+        value = prob * (gain - (prob * gain).sum(-1, keepdim=True))  # ∂(E[u] − β KL)/∂logit
+        slope = -logit_gradient(gl.DPO(beta), world, logp, weights_at(sampler, world, logp))
+        factor = (slope * value).sum(-1, keepdim=True) / value.square().sum(-1, keepdim=True)
+        assert (factor > 0).all()
+        return ((slope - factor * value).norm(dim=-1) / slope.norm(dim=-1)).max().item()
+
+    errors = [error(gl.samplers.PILAF(beta), size) for size in (1e-2, 1e-3, 1e-4)]
+    assert errors[0] < 0.1
+    assert all(0.05 < later / sooner < 0.2 for sooner, later in itertools.pairwise(errors))
+    assert error(gl.samplers.OnPolicy(), 1e-4) > 0.01
+
+
 # --- sweeps, settings, commands ---
 
 

@@ -74,9 +74,10 @@ class MixP(Sampler):
 class PILAF(Sampler):
     """On-policy pairs, and pairs of π e^(βh) against π e^(−βh): s = π_i π_j (2 + e^d + e^−d), d = β(h_i − h_j).
 
-    beta: β > 0. The two kinds of pairs come as 1 to Z⁺Z⁻, the product of both normalisers. Source: Feng et al. 2025,
-    arXiv 2502.04270, its theoretical scheme; from memory of the paper, whose text was not at hand. The practical
-    scheme there takes both kinds equally often.
+    beta: β > 0, that of DPO. The two kinds of pairs come as 1 to Z⁺Z⁻, the product of both normalisers. Near the
+    optimum the gradient of DPO is then that of E[u] − β KL up to a factor, the paper's theorem, which is tested here.
+    Source: Feng et al. 2025, arXiv 2502.04270, its theoretical scheme, from memory: only the abstract was at hand. The
+    practical scheme there takes both kinds equally often.
     """
 
     beta: float = 1.0
