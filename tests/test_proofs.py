@@ -402,3 +402,53 @@ def test_the_variance_grows_by_an_exact_counterexample():
                 numbers = np.array(w, float), np.array(probs, float)
                 assert variance_ratio(*numbers) == pytest.approx(float(left / right), rel=1e-9)
                 assert covariance_gap(*numbers) == pytest.approx(float(covariance - signal), rel=1e-9, abs=1e-15)
+
+
+def slope_by_logits(loss, logits, ref_logp, utility, weights):
+    """Return the gradient by the logits (n,) of Σ_ij weights_ij σ(u_i − u_j) loss(i ≻ j), by autograd."""
+    logits = logits.clone().requires_grad_()
+    logp = torch.log_softmax(logits, -1)
+    win, lose = torch.ones(len(logp), len(logp)).fill_diagonal_(0).nonzero().T
+    values = loss(PairLogps(logp[win], logp[lose], ref_logp[win], ref_logp[lose]))
+    labels = torch.sigmoid(utility[win] - utility[lose])
+    return torch.autograd.grad((weights[win, lose] * labels * values).sum(), logits)[0]
+
+
+def random_weights(random, n):
+    drawn = tensor(random.lognormal(0, 3, (n, n)))
+    return torch.triu(drawn, 1) + torch.triu(drawn, 1).T
+
+
+def test_dpos_optimum_is_one_for_all_samplers():
+    random = rng()
+    for beta in (0.1, 1.0, 5.0):
+        n = int(random.integers(2, 8))
+        ref_logp = torch.log_softmax(tensor(random.normal(0, 2, n)), -1)
+        utility, weights = tensor(random.normal(0, 2, n)), random_weights(random, n)
+        optimum = ref_logp + utility / beta
+        loss = DPO(beta)
+        slope = slope_by_logits(loss, optimum, ref_logp, utility, weights)
+        assert float(slope.abs().max()) < 1e-12 * beta * float(weights.sum())
+        away = tensor(random.normal(0, 1, n))
+        toward = slope_by_logits(loss, optimum + away, ref_logp, utility, weights) @ (away - away.mean())
+        assert float(toward) > 0  # a step against the gradient goes back
+
+
+def test_no_policy_is_bdpos_for_all_samplers():
+    random = rng()
+    for beta in (0.5, 1.0, 4.0):
+        ref_logp, utility = tensor([-math.log(3)] * 3), tensor(random.normal(0, 1, 3))
+        pairs = [torch.zeros(3, 3) for _ in range(3)]
+        for weights, (i, j) in zip(pairs, ((0, 1), (0, 2), (1, 2)), strict=True):
+            weights[i, j] = weights[j, i] = 1
+        for _ in range(300):
+            logits = tensor(random.normal(0, 3, 3))
+            slopes_of_pairs = [
+                slope_by_logits(BalancedDPO(beta), logits, ref_logp, utility, weights.double()) for weights in pairs
+            ]
+            assert max(float(slope.abs().max()) for slope in slopes_of_pairs) > 1e-6
+    # By another route: margins of three policies' responses add up only where two of the three are equal.
+    costs = tensor(random.exponential(2, (1000, 3)))
+    margins = [torch.tanh(0.5 * (costs[:, j].log() - costs[:, i].log())) for i, j in ((0, 1), (1, 2), (0, 2))]
+    gap = margins[0] + margins[1] - margins[2]
+    torch.testing.assert_close(gap, margins[0] * margins[1] * margins[2], rtol=1e-9, atol=1e-12)

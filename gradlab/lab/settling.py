@@ -21,6 +21,9 @@ from gradlab.losses import BatchLoss, DealtLoss, PairLoss
 
 SETTLED = 1e-10  # of the residual
 FARTHEST = 300.0  # nats: beyond −log π of this a response drifts away
+CORNER = (
+    1e-6  # a policy that leaves less than this to all but one response drifts into a corner, where gradients vanish
+)
 _AIM = 0.1 * SETTLED
 _NUDGE = 1e-7  # of a logit, for differences; the field is of order 1, so that they have about 9 right digits
 _LONGEST = 1.0, 0.2  # no logit moves farther in one iteration: nats, and of the largest −log π
@@ -35,7 +38,7 @@ class SettledPoint:
     logp      (R, X, Y) log π at the end.
     residual  (R, X) the largest residual of a response: the gradient by its logit over the share of pairs that show it.
               Without the division a response that is hardly ever drawn would seem to rest wherever it is.
-    settled   (R, X) True where the residual is below 1e-10 and no −log π above 300 nats.
+    settled   (R, X) True where the residual is below 1e-10, no −log π above 300 nats, and no π above 1 − 1e-6.
     """
 
     logp: Tensor
@@ -89,7 +92,7 @@ def settle(
                 break
             search = _Field(loss, law, every.at(active.numpy()))
     logp = torch.log_softmax(logits, -1)
-    settled = (residual < SETTLED) & (logp.amin(-1) >= -FARTHEST)
+    settled = (residual < SETTLED) & (logp.amin(-1) >= -FARTHEST) & (logp.amax(-1).exp() <= 1 - CORNER)
     shape = len(worlds), -1
     return SettledPoint(logp.view(*shape, logp.shape[-1]), residual.view(shape), settled.view(shape))
 

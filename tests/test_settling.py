@@ -1,0 +1,58 @@
+"""Where a training settles: the closed form, long training, and what has no point of rest."""
+
+import pytest
+import torch
+
+import gradlab as gl
+from gradlab.experiments.methods import PermutedBalancedDPO
+from gradlab.lab.settling import SETTLED, settle
+from gradlab.losses import DPO, BalancedDPO
+
+SAMPLERS = ["uniform", "reference", "on-policy", "best-worst:draws=4", "mix-p", "pilaf", "rejection"]
+
+
+def worlds(scale=1.0, **given):
+    return [gl.gaussian_world(prompts=2, responses=8, scale=scale, seed=seed, **given) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_dpo_settles_at_the_closed_form_under_every_sampler(sampler):
+    given = worlds(reference="shifted", shift=3.0)
+    found = settle(given, DPO(0.7), sampler)
+    assert found.settled.all()
+    assert float(found.residual.max()) < SETTLED
+    ideal = torch.stack([torch.as_tensor(world.ideal_logp(0.7)) for world in given])
+    torch.testing.assert_close(found.logp, ideal, rtol=0, atol=1e-8)
+
+
+def test_bdpo_settles_elsewhere_on_policy():
+    given = worlds()
+    even, on_policy = (settle(given, BalancedDPO(), sampler) for sampler in ("uniform", "on-policy"))
+    assert even.settled.all()
+    assert on_policy.settled.all()
+    assert float((even.logp - on_policy.logp).abs().max()) > 1e-3
+
+
+def test_long_training_ends_where_the_search_does():
+    world = gl.gaussian_world(prompts=1, responses=6, scale=1.0, seed=3)
+    found = settle([world], BalancedDPO(), "on-policy")
+    recipe = gl.Training(optimizer="gd", learning_rate=10.0, steps=3000, record=1, sampler="on-policy", engine="eager")
+    trained = gl.fit(world, BalancedDPO(), recipe).logp
+    assert found.settled.all()
+    torch.testing.assert_close(trained, found.logp[0], rtol=0, atol=1e-7)
+
+
+def test_what_drifts_has_not_settled():
+    # Identity 15: two responses settle exactly where the difference of utilities is below β |log π_ref|.
+    weak, strong = (
+        gl.World(utility=[[gap, 0.0]], observed=[[True, True]], ref_logp=torch.full((1, 2), 0.5).log().numpy())
+        for gap in (0.5, 0.9)
+    )
+    found = settle([weak, strong], BalancedDPO())
+    assert found.settled.flatten().tolist() == [True, False]
+
+
+def test_what_cannot_be_sought_is_refused():
+    for loss, sampler in ((DPO(), "top-k:k=3"), (PermutedBalancedDPO(), "uniform")):
+        with pytest.raises(ValueError, match="settle needs a loss of single pairs and a sampler with full support"):
+            settle(worlds(), loss, sampler)
