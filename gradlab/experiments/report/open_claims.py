@@ -91,7 +91,7 @@ _TWO_GOALS_TRANSPORT = (
 )
 _TWO_GOALS_MARGIN = f"differences within ±{two_goals.MARGIN:g} of the share of the reachable reward count as none"
 _TWO_GOALS_SIDES = ", ".join(f"{name} {a:g} and {b:g}" for name, (a, b) in two_goals_worlds.SIDES.items())
-_PILOT = "A quick run of 4 seeds and 100 steps was looked at before, to see that everything runs."
+_GOALS_PILOT = "A quick run of 4 seeds and 100 steps was looked at before, to see that everything runs."
 
 _TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
     "two-goals-pattern": Claim(
@@ -100,7 +100,7 @@ _TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
         stated="On SafeRLHF and HH harmlessness rises by 21%, helpfulness is comparable; why is left open.",
         ours=f"The question whether this pattern appears in the lab at matched scale. {_TWO_GOALS_WORLD}",
         predicted="the pattern, weaker by more than half with equal lengths; it appears where winners of the harmless "
-        f"set are already the more probable ones. {_PILOT}",
+        f"set are already the more probable ones. {_GOALS_PILOT}",
         rule="Share of the reachable reward of either goal at the end of training, bDPO at 2β, which has DPO's "
         f"effective β, against DPO at β = 1; two co-primaries; {_TWO_GOALS_MARGIN}. The pattern is *holds* for the "
         "harmless goal and *no practical difference* for the helpful one. What could explain the gain away: λ permuted "
@@ -116,7 +116,7 @@ _TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
         claimed="At β = 1 for both losses, Balanced-DPO is more harmless than DPO and more helpful.",
         stated="Both losses at one β; harmlessness rises, helpfulness is comparable.",
         ours=f"That both rise, since the effective β of bDPO is half of DPO's. {_TWO_GOALS_WORLD}",
-        predicted=f"true, because of the halved β. {_PILOT}",
+        predicted=f"true, because of the halved β. {_GOALS_PILOT}",
         rule="Share of the reachable reward of either goal at the end of training, bDPO against DPO, both at β = 1; "
         f"two co-primaries; {_TWO_GOALS_MARGIN}. What could explain the effect away: a constant λ = ½, which is DPO at "
         f"β/2. Context: a world whose goals have equal properties.{_TWO_GOALS_TRANSPORT}",
@@ -131,7 +131,7 @@ _TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
         ours="That the alignment of the reference decides: alone it moves reward from one goal to the other, and in "
         "drawn worlds the sign of mean λ_w − ½ under the reference, by set, says where. One property of both goals "
         f"differs at a time, by {_TWO_GOALS_SIDES} (helpful and harmless). {_TWO_GOALS_WORLD}",
-        predicted=f"true; neither label noise nor the gap does it alone. {_PILOT}",
+        predicted=f"true; neither label noise nor the gap does it alone. {_GOALS_PILOT}",
         rule="The share of the reachable reward of one goal minus that of the other, bDPO at 2β against DPO. Primary: "
         "the harmless goal, towards which the reference leans and the helpful one, from which it leans away; "
         f"{_TWO_GOALS_MARGIN}. What could explain the effect away: λ permuted among the pairs of both sets. Context: "
@@ -154,7 +154,7 @@ _DISTANCE = (
     "√(KL(target‖π)/KL(target‖π_ref)) at the end of training on the same pairs: a share of the way that the target "
     "goes from the reference"
 )
-_PILOT = "From algebra, and from runs of four seeds that are not judged."
+_SCALE_PILOT = "From algebra, and from runs of four seeds that are not judged."
 _SCALE: dict[str, Claim] = {  # open question 3 and next check 3: the experiment scale
     "scale-halved": Claim(
         source="ours, on an open question of Ma et al. 2025 (arXiv 2502.20847)",
@@ -162,7 +162,7 @@ _SCALE: dict[str, Claim] = {  # open question 3 and next check 3: the experiment
         stated="Nothing: the paper leaves larger models open, and compares both losses at β = 1.",
         ours=f"That scale is the length of responses, as far as the weights see it. {_CHAINS}.",
         predicted=f"true from {scale.LONG} tokens on, since λ spreads about ½ by s/(2√2·a·√L); not true of many "
-        f"responses of one token, where the spread falls as 1/log n only. {_PILOT}",
+        f"responses of one token, where the spread falls as 1/log n only. {_SCALE_PILOT}",
         rule=f"How far bDPO ends from DPO at β/2: {_DISTANCE}; cells are lengths of {scale.LONG} tokens or more; "
         f"distances within {scale.MARGIN:g} count as none, so *no practical difference* confirms the claim. "
         "Robustness: the distance of DPO at β, which shows that the measure sees a difference of losses; bDPO at 2β "
@@ -181,7 +181,7 @@ _SCALE: dict[str, Claim] = {  # open question 3 and next check 3: the experiment
         f"length. {_CHAINS}; coefficients of variation of the lengths of "
         f"{', '.join(f'{one:g}' for one in scale.SETTINGS['variations'] if one)}; labels that depend on length, or "
         "do not.",
-        predicted=f"true in every cell, since λ tends to the loser's share of tokens. {_PILOT}",
+        predicted=f"true in every cell, since λ tends to the loser's share of tokens. {_SCALE_PILOT}",
         rule=f"The distance of bDPO from DPO at β/2 minus that from length-weighted DPO, each {_DISTANCE}; cells are "
         f"mean lengths of {scale.UNEQUAL} tokens or more, variations and kinds of labels; differences within "
         f"±{scale.NEARER:g} count as none. Robustness: the distance from length-weighted DPO itself from {scale.LONG} "

@@ -28,6 +28,13 @@ from gradlab.store.markdown import markdown_table
 PAGE = "OPEN-QUESTIONS.md"
 HEAD = ("question", "answer in short", "confidence", "predictions")
 
+_RULES = (  # the rule of how sure an answer is, and that of predictions on a number, by their functions' docstrings
+    ("How sure an answer is", "A rule gives this word: it sees the words and intervals of the claims that carry the "
+     "answer, and whether they are on what was asked.", confidence),
+    ("How a prediction on a number is marked", "Other predictions, such as on a sign or on an identity, say in their "
+     "numbers what was counted.", by_interval),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -55,9 +62,9 @@ def page(settled: Mapping[str, Settled], folder: Path, *, quick: bool) -> str:
     ]  # fmt: skip
     for one in every:
         said += [*_section(one, settled, folder, quick), ""]
-    for title, rule in (("How sure an answer is", confidence), ("How a prediction on a number is marked", by_interval)):
+    for title, opening, rule in _RULES:
         _, _, told = (inspect.getdoc(rule) or "").partition("\n\n")
-        said += [f"## {title}", "", *methods_page.as_markdown(told), ""]
+        said += [f"## {title}", "", opening, "", *methods_page.as_markdown(told), ""]
     return "\n".join(said).rstrip() + "\n"
 
 
@@ -190,14 +197,16 @@ def _pictures(question: OpenQuestion, folder: Path) -> list[str]:
 
 def _controls(question: OpenQuestion, claims: Sequence[Settled]) -> list[str]:
     """Return the controls that a referee would ask for, with what came out."""
-    rows = [(claim, row) for claim in claims for role in ("explains away", "robustness") for row in claim.of(role)]
+    roles = ("explains away", "robustness", "context")
+    rows = [(claim, role, row) for claim in claims for role in roles for row in claim.of(role)]
     table = [
-        [f"[{claim.name}](CLAIMS.md#{claim.name})", *wording.row(line(row))[:3], wording.interval(line(row))]
-        for claim, row in rows
-    ]
+        [f"[{claim.name}](CLAIMS.md#{claim.name})", wording.ROLE[role], *wording.row(line(row))[:3],
+         wording.interval(line(row))]
+        for claim, role, row in rows
+    ]  # fmt: skip
     said = ["", "**Controls that a referee would ask for.**"] if table or question.controls else []
     said += ["", *(f"- {control}" for control in question.controls)] if question.controls else []
-    head = ["of", "control", "in one sentence", "word", "average, 95% interval"]
+    head = ["of", "kind", "control", "in one sentence", "word", "average, 95% interval"]
     return [*said, "", *markdown_table(head, table)] if table else said
 
 

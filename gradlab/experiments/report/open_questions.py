@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from gradlab.experiments import MEASURED
 from gradlab.experiments.predictions import Prediction
-from gradlab.experiments.questions import cost
+from gradlab.experiments.questions import cost, scale_answer
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class OpenQuestion:
     experiments  experiments that answer it, the main one first.
     claims       claims that carry the verdict, the main one first.
     figures      figures that show the answer, the main one first; empty: all of its experiments.
-    controls     controls that are not rows of the claims, each with what it excludes and where it is.
+    controls     controls that a referee would ask for, each with what it excludes; results are rows of the claims.
     changes      what would change the answer, beside what would change its claims.
     gap          what lies between the worlds that answer and what was asked; empty where nothing does.
     measured     functions that say what committed measurements add, given the folder of the figures.
@@ -50,6 +51,13 @@ class OpenQuestion:
     tools: tuple[str, ...] = ()
 
 
+def _in_language_models(folder: Path) -> str:
+    """Return in words how far the length share explains λ in the committed run of language models."""
+    if not MEASURED["language-models"].is_in(folder):
+        return f"In language models: not run; it {MEASURED['language-models'].needs}."
+    return scale_answer.in_language_models(MEASURED["language-models"].load(folder)["pairs"])
+
+
 QUESTIONS: tuple[OpenQuestion, ...] = (
     OpenQuestion(
         "Open question 1", "Why does Balanced-DPO gain so much in harmlessness, and so little in helpfulness?",
@@ -66,7 +74,7 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
         changes="Language models trained on helpful and harmless pairs, with the mean λ_w − ½ of either set known "
         "before training; properties of real pairs that differ from our guess.",
         gap="it is asked of language models on real pairs, and answered in the lab",
-        needs="not run with language models: the helpful subset of HH is not at hand here.",
+        needs="Not run with language models: the helpful subset of HH is not at hand here.",
     ),
     OpenQuestion(
         "Open question 2", "Does the theory, made for a finite set of responses, extend to continuous ones?",
@@ -75,6 +83,16 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
     OpenQuestion(
         "Open question 3", "Does it stay so for larger models, and for more data?",
         "the paper, as a limitation", ("scale",), ("scale-halved", "scale-lengths"),
+        controls=(
+            "DPO at β beside bDPO at β: does the measure see that two losses differ",
+            "length-weighted DPO, λ = L_l/(L_w + L_l): what bDPO does beyond it is balance, the rest is length",
+            "bDPO at 2β against DPO at β: not only at one scale",
+            "labels that depend on length, and labels that do not",
+            "number of responses and length of responses apart: which of them is it",
+            "laws by algebra beside what was measured: λ's spread, and the share of its variance that length explains",
+        ),
+        measured=(_in_language_models,),
+        changes="Language models trained with length-weighted DPO beside bDPO, which would show what balance is left.",
         gap="it is asked of large language models, and answered in the lab and with small ones",
     ),
     OpenQuestion(
@@ -90,6 +108,17 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
     OpenQuestion(
         "Next check 2", "Do other ways of sampling pairs change the imbalance, and what Balanced-DPO gains?",
         "the summary of the paper", ("sampling",), ("sampling-limit", "sampling-imbalance", "sampling-benefit"),
+        controls=(
+            "policies that have settled, found as the end of gradient flow: a budget cannot pass for a sampler",
+            "a constant λ = ½, and bDPO at 2β: not the halved β",
+            "λ permuted among the pairs: not some weights, but the right ones",
+            "DPO at equal KL: not the distance from the reference",
+            "the sampler frozen at the start: drift of the data against drift of the policy",
+            "fresh pairs against as many fixed ones: equal numbers of labels",
+            "all pairs in place of those seen: what the policy does, and not which pairs are shown",
+            "a uniform, a shifted and a trained reference, fixed or moved",
+        ),
+        changes="Language models trained on pairs that they sample themselves.",
     ),
     OpenQuestion(
         "Next check 3", "What do time, memory and convergence cost at 7, 13 and 34 billion parameters?",
