@@ -113,6 +113,16 @@ def test_a_run_gives_the_same_bits_in_a_batch_and_alone_and_with_the_same_seed(s
         assert torch.equal(batch.policies[:, n], gl.fit(world, gl.BalancedDPO(), seed=n, **given).policies)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("sampler", LAWS, ids=lambda one: one.name)
+def test_another_device_agrees(sampler):
+    cpu, cuda = (
+        gl.fit(WORLD, gl.DPO(), sampler=sampler, steps=20, device=device, engine="eager") for device in ("cpu", "cuda")
+    )
+    torch.testing.assert_close(cuda.logp.cpu().exp(), cpu.logp.exp(), rtol=0, atol=1e-8)
+
+
 # --- the loop ---
 
 

@@ -8,6 +8,7 @@ import torch
 from rounding import rounding
 
 import gradlab as gl
+from gradlab.lab.line import bump_world, fit_line
 from gradlab.lab.samplers import SAMPLERS, from_text, pair_weights
 
 LAWS = [SAMPLERS[name]() for name in SAMPLERS]
@@ -195,11 +196,12 @@ def test_a_sampler_of_ones_own_that_returns_no_weights_is_refused(answer, words)
         gl.fit(gl.gaussian_world(2, 3), gl.DPO(), steps=1, sampler=Own(answer), engine="eager")
 
 
-def test_reward_models_and_ppo_refuse_samplers():
+def test_reward_models_ppo_and_lines_refuse_samplers():
     world = gl.gaussian_world(2, 3)
     for train in (
         lambda **given: gl.fit_reward(world, **given),
         lambda **given: gl.fit_ppo(world, world.utility, **given),
+        lambda **given: fit_line(bump_world(), gl.DPO(), **given),
     ):
         with pytest.raises(ValueError, match=r"^sampler must be uniform for .*, got on-policy: "):
             train(sampler="on-policy")

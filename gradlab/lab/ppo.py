@@ -21,7 +21,7 @@ from gradlab.lab.fit import Fit, follow, settings_of
 from gradlab.lab.problem import PairProblem
 from gradlab.lab.runs import Runs, Worlds
 from gradlab.lab.surrogate import PPO, PPOProblem
-from gradlab.lab.training import FIELDS, Training, recipe_of
+from gradlab.lab.training import FIELDS, Training, recipe_of, refuse_sampler
 from gradlab.losses import DPO
 
 Fill = Literal["model", "minimum", "mean", "maximum"]
@@ -158,12 +158,7 @@ def _exact(training: Training, what: str) -> Training:
     """Return the training; refuse fields that only a pair loss can use."""
     if training.batch is not None:
         raise ValueError(f"batch must be None for {what}, got {training.batch}")
-    if not training.plain:
-        given = "sampler" if training.reference_every is None else "reference_every"
-        wanted = "uniform" if given == "sampler" else "None"
-        raise ValueError(
-            f"{given} must be {wanted} for {what}, got {getattr(training, given)}: samplers are of pair losses"
-        )
+    refuse_sampler(training, what)
     if training.gradients:
         raise ValueError(f"gradients must be False for {what}, got True: the gradient log is about pair losses")
     return training

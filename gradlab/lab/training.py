@@ -138,6 +138,14 @@ def recipe_of(training: Training, changes: Mapping[str, Any]) -> Training:
     return training.but(**changes)
 
 
+def refuse_sampler(training: Training, what: str) -> None:
+    """Raise a ValueError for a recipe with a sampler or a moving reference, where ``what`` takes neither."""
+    if not training.plain:
+        name, wanted = ("sampler", "uniform") if training.reference_every is None else ("reference_every", "None")
+        got = getattr(training, name)
+        raise ValueError(f"{name} must be {wanted} for {what}, got {got}: samplers are for pairs of a tabular policy")
+
+
 def _floating(kind: torch.dtype | str) -> torch.dtype:
     """Return a floating-point type, given as a type, or by the name of one of the two that training is meant for."""
     if isinstance(kind, str):

@@ -22,7 +22,7 @@ from gradlab.lab.line.coordinates import Coordinate, scaled
 from gradlab.lab.line.interval import OFF
 from gradlab.lab.line.line_policies import LinePolicy, line_policy
 from gradlab.lab.optimizers import optimizer_of
-from gradlab.lab.training import Training, recipe_of
+from gradlab.lab.training import Training, recipe_of, refuse_sampler
 from gradlab.losses import BatchLoss, LogisticLoss, PairLogps, PairLoss
 from gradlab.losses.pair import differentiated, reads_lengths, slopes
 
@@ -97,6 +97,7 @@ def fit_line(
     if isinstance(loss, BatchLoss) or not callable(loss):
         raise ValueError(f"loss must be a loss of pairs, such as DPO(beta=1.0), got {shown(loss)}")
     training = recipe_of(training, changes)
+    refuse_sampler(training, "a policy on a line")
     pairs = count("pairs", training.pairs, least=1)
     return _Run(of_runs, loss, line_policy(policy), chosen, training, seeds, pairs, anyway).trained()
 

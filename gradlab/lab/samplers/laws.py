@@ -165,8 +165,7 @@ class BestWorst(Sampler):
         order = torch.argsort(utility.detach(), dim=-1, descending=True, stable=True).expand(logp.shape)
         prob = logp.detach().double().exp().gather(-1, order)
         better, worse = prob[..., :, None], prob[..., None, :]
-        inside = (worse * torch.ones_like(better)).triu(1).cumsum(-1)  # mass after i up to j
-        inside = torch.cat([torch.zeros_like(inside[..., :1]), inside[..., :-1]], -1)
+        inside = _between(prob)
         both, power = torch.zeros_like(inside), torch.ones_like(inside)  # for 0 draws: nothing, and c^0
         with_better, with_worse = torch.zeros_like(inside), torch.zeros_like(inside)  # (π + c)^n − c^n
         for _ in range(self.draws):
@@ -180,6 +179,15 @@ class BestWorst(Sampler):
         place = order.argsort(-1)
         both = (both + both.mT).gather(-2, place[..., :, None].expand(both.shape))
         return both.gather(-1, place[..., None, :].expand(both.shape))
+
+
+def _between(prob: Tensor) -> Tensor:
+    """Return the mass strictly between i and j > i, (..., Y, Y): running sums, so that tiny ones keep their digits."""
+    places = torch.arange(prob.shape[-1], device=prob.device)
+    columns = [torch.zeros_like(prob)]
+    for last in range(prob.shape[-1] - 1):  # and not ``cumsum``, which is not deterministic on CUDA
+        columns.append(columns[-1] + prob[..., last : last + 1] * (places < last))
+    return torch.stack(columns, -1)
 
 
 @dataclass(frozen=True)
