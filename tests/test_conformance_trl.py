@@ -1,5 +1,6 @@
 """Every loss type of the installed TRL that has a twin, run through TRL's own code, is that twin and no other."""
 
+import importlib
 import re
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 pytest.importorskip("trl")
 
 import trl
-from trl import DPOConfig
 
 from gradlab.conformance import check, confirm, vector_pairs
 from gradlab.conformance.checking import UNITS
@@ -47,8 +47,13 @@ TWINS = {
 WITHOUT = {"sft"}  # no preference loss
 
 
-def test_every_type_of_trls_has_a_twin_here():
-    described = DPOConfig.__dataclass_fields__["loss_type"].metadata["help"]
+@pytest.fixture(scope="module")
+def described():
+    """TRL's text on its loss types; loading it takes seconds."""
+    return importlib.import_module("trl").DPOConfig.__dataclass_fields__["loss_type"].metadata["help"]
+
+
+def test_every_type_of_trls_has_a_twin_here(described):
     types = set(re.findall(r"'([a-z_]+)'", described))
     assert len(types) > 12
     tried = {name.partition(",")[0] for name in TWINS}
@@ -68,7 +73,7 @@ def test_a_loss_of_trls_is_its_twin(text):
     assert frame.attrs["dtype"] == "float32"
 
 
-def test_what_is_shipped_is_what_trl_computes():
+def test_what_is_shipped_is_what_trl_computes(described):
     """Each ``Shipped`` of TRL that names a loss type states the hyper-parameters of that type's defaults."""
     stated = [
         (make().name, one)
@@ -79,7 +84,7 @@ def test_what_is_shipped_is_what_trl_computes():
     assert len(stated) > 8
     for name, one in stated:
         kind = re.fullmatch(r'loss_type="(\w+)"', one.key)[1]
-        if kind in DPOConfig.__dataclass_fields__["loss_type"].metadata["help"] and kind != "exo_pair":  # needs ε
+        if kind in described and kind != "exo_pair":  # needs ε
             assert check(f"trl:{kind}", named_loss(name, **one.hyper), among=[name])["fits"].iloc[0], kind
 
 
