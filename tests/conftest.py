@@ -113,12 +113,18 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def lab_file(tmp_path_factory):
+def common(tmp_path_factory):
+    """A folder that all workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def lab_file(common):
     """The lab's page as a file, which all workers share: the first that needs it writes it, without Node."""
     from gradlab.widgets import page
 
-    base = tmp_path_factory.getbasetemp()
-    target = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "lab page" / "lab.html"
+    target = common / "lab page" / "lab.html"
     target.parent.mkdir(exist_ok=True)
     path, os.environ["PATH"] = os.environ["PATH"], ""
     try:
@@ -154,10 +160,10 @@ def registered():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kernels_of_our_own(tmp_path_factory):
-    """Kernels are compiled for the session, and neither taken from the user's cache nor left there."""
+def kernels_of_our_own(common):
+    """Kernels are compiled once for all workers, and neither taken from the user's cache nor left there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GRADLAB_CACHE", str(common / "cache"))
         yield
 
 
@@ -167,12 +173,11 @@ def whole_runs():
 
 
 @pytest.fixture(scope="session")
-def quick(whole_runs, tmp_path_factory):
+def quick(whole_runs, common):
     """The folder of `make figures QUICK=1`, which all workers share: the first that needs it fills it."""
     from gradlab.experiments.make import make_figures
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "all-experiments"
+    folder = common / "all-experiments"
     done = folder / "done"
     with FileLock(f"{folder}.lock"):
         if not done.exists():

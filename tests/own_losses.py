@@ -1,5 +1,6 @@
 """The losses that the tests run over: the registered ones, README's, and another of a user's own."""
 
+import itertools
 from dataclasses import dataclass
 
 import pytest
@@ -76,6 +77,48 @@ def dear(losses):
         pytest.param(one, id=name, marks=() if name in SOME else pytest.mark.slow) for name, one in losses.items()
     ]
     return pytest.mark.parametrize("loss", params)
+
+
+def in_turn(arguments, rows, kinds, every=None, some=SOME):
+    """Run every row with every kind, by tiers.
+
+    A quick run has some rows, each with the kinds whose turn it is; a slow run these rows with all kinds, and the
+    others with the kinds whose turn it is. The rest runs weekly.
+
+    arguments  the two names of the test's arguments.
+    rows       what to run over, by name.
+    kinds      what to run it with, by name.
+    every      one kind in how many has its turn, and the next with the next row; None: as many as there are. Where
+               there are as many rows, every kind has its turn.
+    some       the names of rows that a quick run has.
+    """
+    places = {name: place for place, name in enumerate(sorted(rows, key=lambda name: name not in some))}
+    tiers = {(True, True): (), (True, False): pytest.mark.slow, (False, True): pytest.mark.slow}
+    return pytest.mark.parametrize(
+        arguments,
+        [
+            pytest.param(
+                row,
+                kind,
+                id=f"{name}-{other}",
+                marks=tiers.get((name in some, (places[name] + turn) % (every or len(kinds)) == 0), pytest.mark.long),
+            )
+            for name, row in rows.items()
+            for turn, (other, kind) in enumerate(kinds.items())
+        ],
+    )
+
+
+def product_of(**axes):
+    """Return all combinations of these values, by name: dictionaries of one value per axis."""
+    return {
+        "-".join(names): dict(zip(axes, values, strict=True))
+        for names, values in zip(
+            itertools.product(*axes.values()),
+            itertools.product(*(axis.values() for axis in axes.values())),
+            strict=True,
+        )
+    }
 
 
 dear_every_loss = dear(EVERY_LOSS)

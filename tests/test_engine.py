@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
-from own_losses import EVERY_LOSS, KINKED, SOME, Lopsided, PerToken, SquaredMargin, dear
+from own_losses import EVERY_LOSS, KINKED, REGISTERED, Lopsided, PerToken, SquaredMargin, dear, in_turn, product_of
 from rounding import rounding
 from small_worlds import WORLDS, largest_slope
 
@@ -31,18 +31,8 @@ from gradlab.losses import DPO, IPO, PAIR_LOSSES, BalancedDPO, DealtLoss, NaiveB
 LOSSES = {**EVERY_LOSS, "per token": PerToken()}
 every_loss = dear(LOSSES)
 POLICIES = {"free": FreeLogits(), "shared": RadialBasis(4)}
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
 every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-
-
-def every_loss_in_turn(losses, *kinds):
-    """Run over all losses in all kinds; in a quick run, some losses, each of one kind, and the next of the next."""
-    places = {name: place for place, name in enumerate(sorted(losses, key=lambda name: name not in SOME))}
-    cases = [(name, kind, (places[name] + turn) % len(kinds) or name not in SOME) for name in losses
-             for turn, kind in enumerate(kinds)]  # fmt: skip
-    return pytest.mark.parametrize(
-        ("name", "kind"),
-        [pytest.param(name, kind, marks=[pytest.mark.slow] if later else []) for name, kind, later in cases],
-    )
 
 
 def beside_the_kink(loss):
@@ -82,9 +72,9 @@ def gap(fused, eager):
 # --- fused is eager ---
 
 
-@every_loss_in_turn(LOSSES, "free adam", "shared gd", "shared adam", "free gd")
-def test_fused_and_eager_agree_in_probabilities(name, kind):
-    loss, (policy, optimizer), steep = LOSSES[name], kind.split(), max(largest_slope(LOSSES[name]), 1.0)
+@in_turn(("loss", "kind"), LOSSES, {kind: kind for kind in ("free adam", "shared gd", "shared adam", "free gd")})
+def test_fused_and_eager_agree_in_probabilities(loss, kind):
+    (policy, optimizer), steep = kind.split(), max(largest_slope(loss), 1.0)
     rate = 0.01 if optimizer == "adam" else 0.5 / steep  # at larger ones, steps overshoot and amplify rounding
     fused, eager = both(
         WORLDS, loss, policy=POLICIES[policy], optimizer=optimizer, learning_rate=rate, steps=200, record=5,
@@ -101,8 +91,7 @@ def test_they_agree_on_the_papers_grid(loss):
     assert gap(*both(world, loss, steps=100, record=1)) < ADAM * max(largest_slope(loss), 1.0)
 
 
-@every_loss
-@pytest.mark.parametrize("labels", ["hard", "soft"])
+@in_turn(("loss", "labels"), LOSSES, {kind: kind for kind in ("hard", "soft")})
 def test_they_agree_on_finite_data(loss, labels):
     rate = 0.37 / max(largest_slope(loss), 1.0)
     settings = {"pairs": 9, "labels": labels, "seed": [3, 4, 5, 6], "learning_rate": rate, "optimizer": "gd"}
@@ -120,16 +109,16 @@ def test_they_agree_in_every_size(name, policy, prompts, responses):
     assert gap(*both(worlds, PAIR_LOSSES[name](), **settings)) < 1e-10
 
 
-def test_they_agree_where_log_probabilities_are_extreme():
+@dear(REGISTERED)
+def test_they_agree_where_log_probabilities_are_extreme(loss):
     start = torch.tensor([[0.0, -1e-5, -40.0, -800.0, -900.0]]).double().log_softmax(-1)
     world = replace(gaussian_world(1, 5), ref_logp=start.flip(-1).numpy())
-    for make in PAIR_LOSSES.values():
-        assert gap(*both(world, make(), start=start, steps=50, learning_rate=0.2)) < 1e-10
+    assert gap(*both(world, loss, start=start, steps=50, learning_rate=0.2)) < 1e-10
 
 
-@every_loss_in_turn(PAIR_LOSSES, *POLICIES)
-def test_single_precision_is_double_precision_rounded(name, kind):
-    loss, settings = PAIR_LOSSES[name](), {"policy": POLICIES[kind], "steps": 200, "record": 5, "engine": "fused"}
+@in_turn(("loss", "policy"), REGISTERED, POLICIES)
+def test_single_precision_is_double_precision_rounded(loss, policy):
+    settings = {"policy": policy, "steps": 200, "record": 5, "engine": "fused"}
     settings |= beside_the_kink(loss)
     single, double = (fit(WORLDS, loss, dtype=dtype, **settings) for dtype in (torch.float32, torch.float64))
     assert single.policies.dtype == torch.float32
@@ -223,19 +212,19 @@ class Turned(DealtLoss):
         return (1 + gap.square()) * logps.win_logratio - (1 + gap.square()) * logps.lose_logratio
 
 
-every_dealt_loss = pytest.mark.parametrize(
-    "loss", [PermutedBalancedDPO(), PermutedBalancedDPO(0.5, oriented=True), Turned()], ids=["any", "oriented", "own"]
-)
+DEALT = {"any": PermutedBalancedDPO(), "oriented": PermutedBalancedDPO(0.5, oriented=True), "own": Turned()}
 INVERTED = np.stack([world.ref_logp - 0.3 * world.utility for world in WORLDS])
 INVERTED -= np.logaddexp.reduce(INVERTED, axis=-1, keepdims=True)
 
 
-@every_dealt_loss
-@every_policy
-@pytest.mark.parametrize("start", [None, INVERTED], ids=["reference", "given"])
-@pytest.mark.parametrize("pairs", [None, 30], ids=["exact", "finite"])
-def test_fused_weights_of_other_pairs_are_the_eager_ones(loss, policy, start, pairs):
-    settings = {"policy": policy, "start": start, "pairs": pairs, "seed": [5, 6, 7, 8], "record": 5, "steps": 50}
+STARTS = {"reference": None, "given": INVERTED}
+
+
+@in_turn(
+    ("loss", "kind"), DEALT, product_of(policy=POLICIES, start=STARTS, pairs={"exact": None, "finite": 30}), 3, DEALT
+)
+def test_fused_weights_of_other_pairs_are_the_eager_ones(loss, kind):
+    settings = {**kind, "seed": [5, 6, 7, 8], "record": 5, "steps": 50}
     fused, eager = both(WORLDS, loss, optimizer="gd", learning_rate=0.5, **settings)
     assert gap(fused, eager) < 1e-10
     assert (fused.logp.exp() - fused.policies[0].exp()).abs().max() > 0.01
@@ -245,12 +234,13 @@ def test_fused_weights_of_other_pairs_are_the_eager_ones(loss, policy, start, pa
         assert gap(*both(WORLDS, loss, learning_rate=0.01, **settings)) < ADAM
 
 
-@every_dealt_loss
-@pytest.mark.parametrize("prompts", [1, 7, LANES, LANES + 1])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-def test_a_batch_with_weights_of_other_pairs_gives_the_bits_of_each_run_alone(loss, prompts, dtype):
-    worlds = [gaussian_world(prompts, 9, mask_rate=0.1 * seed, seed=seed) for seed in range(5)]
-    settings = {"dtype": dtype, "pairs": 20, "steps": 10, "engine": "fused"}
+PROMPTS = {str(number): number for number in (1, 7, LANES, LANES + 1)}
+
+
+@in_turn(("loss", "kind"), DEALT, product_of(prompts=PROMPTS, dtype=DTYPES), 3, DEALT)
+def test_a_batch_with_weights_of_other_pairs_gives_the_bits_of_each_run_alone(loss, kind):
+    worlds = [gaussian_world(kind["prompts"], 9, mask_rate=0.1 * seed, seed=seed) for seed in range(5)]
+    settings = {"dtype": kind["dtype"], "pairs": 20, "steps": 10, "engine": "fused"}
     together = fit(worlds, loss, seed=range(5), **settings)
     for seed, world in enumerate(worlds):
         assert torch.equal(together.policies[:, seed], fit(world, loss, seed=seed, **settings).policies)
@@ -654,11 +644,11 @@ def test_both_orders_of_a_margin_that_changes_sign_share_its_function():
     assert [name for name, _ in steps].count(SIGMOID_OF_BOTH) == 2  # of m and −m, which the kernel computes once
 
 
-def test_the_code_is_vectors_all_through():
-    for name, make in PAIR_LOSSES.items():
-        assembly = written(make())
-        assert re.search(r"= fadd <16 x double> ", assembly)
-        assert not re.search(r"= f\w+ double ", assembly), name
+@dear(REGISTERED)
+def test_the_code_is_vectors_all_through(loss):
+    assembly = written(loss)
+    assert re.search(r"= fadd <16 x double> ", assembly)
+    assert not re.search(r"= f\w+ double ", assembly)
 
 
 def test_a_training_without_measure_is_an_error_and_no_warning():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_losses import EVERY_LOSS, Lopsided, SquaredMargin, dear_every_loss
+from own_losses import EVERY_LOSS, Lopsided, SquaredMargin, dear_every_loss, in_turn, product_of
 
 from gradlab.lab import metrics, runs
 from gradlab.lab.descent import recorded_steps
@@ -21,8 +21,10 @@ from gradlab.lab.training import Training
 from gradlab.lab.world import World, draw_pairs, exact_pairs, gaussian_world
 from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, NaiveBalancedDPO, PairLogps
 
-every_policy = pytest.mark.parametrize("policy", [FreeLogits(), RadialBasis(4)], ids=["free", "shared"])
-every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+POLICIES = {"free": FreeLogits(), "shared": RadialBasis(4)}
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 DATA = {"exact": {}, "finite": {"pairs": 9}, "batches": {"pairs": 9, "batch": 4}}
 
 
@@ -64,11 +66,13 @@ def naive_fit(world, loss, policy, optimizer, learning_rate, steps, weights, sta
     return log_policy(policy, theta, start).detach()
 
 
-@dear_every_loss
-@every_policy
-@pytest.mark.parametrize(("optimizer", "learning_rate"), [("adam", 0.1), ("gd", 2.0)])
-@pytest.mark.parametrize("pairs", [None, 9])
-def test_a_fit_is_the_naive_loop_with_torchs_optimisers(loss, policy, optimizer, learning_rate, pairs):
+@in_turn(
+    ("loss", "kind"), EVERY_LOSS,
+    product_of(policy=POLICIES, optimizer={"adam": 0.1, "gd": 2.0}, pairs={"exact": None, "finite": 9}), 4,
+)  # fmt: skip
+def test_a_fit_is_the_naive_loop_with_torchs_optimisers(loss, kind):
+    policy, learning_rate, pairs = kind.values()
+    optimizer = {0.1: "adam", 2.0: "gd"}[learning_rate]
     world = gaussian_world(3, 6, mask_rate=0.2, reference="random", seed=1)
     weights = exact_pairs(world) if pairs is None else draw_pairs(world, pairs, seed=5)
     start = some_policy(3, 6)
@@ -103,11 +107,9 @@ def assert_batch_is_its_runs(worlds, loss, **settings):
         assert rows.equals(alone.history.drop(columns="run"))
 
 
-@dear_every_loss
-@every_policy
-@every_dtype
-@pytest.mark.parametrize("data", DATA.values(), ids=DATA)
-def test_a_batch_gives_the_bits_of_each_run_alone(loss, policy, dtype, data):
+@in_turn(("loss", "kind"), EVERY_LOSS, product_of(policy=POLICIES, dtype=DTYPES, data=DATA), 6)
+def test_a_batch_gives_the_bits_of_each_run_alone(loss, kind):
+    policy, dtype, data = kind.values()
     assert_batch_is_its_runs(worlds_of(7, 9, 3), loss, policy=policy, dtype=dtype, steps=3, record=1, **data)
 
 
@@ -539,12 +541,12 @@ def test_identity_10_holds_on_observed_responses_up_to_their_mass(mask):
         assert np.nanmax(np.abs(gap)) > 1e-3  # the mass itself is another one
 
 
-@pytest.mark.parametrize("beta", [1.0, 2.0])
-def test_identity_10_no_loss_lies_above_dpo_in_utility_for_its_kl(beta):
+@dear_every_loss
+def test_identity_10_no_loss_lies_above_dpo_in_utility_for_its_kl(loss):
     world = gaussian_world(3, 5, scale=2.0)
-    best = fit(world, DPO(beta), optimizer="gd", learning_rate=8.0 / beta**2, steps=100).history.iloc[-1]
-    for loss in EVERY_LOSS.values():
-        history = fit(world, loss, steps=100, learning_rate=0.2).history
+    history = fit(world, loss, steps=100, learning_rate=0.2).history
+    for beta in (1.0, 2.0):
+        best = fit(world, DPO(beta), optimizer="gd", learning_rate=8.0 / beta**2, steps=100).history.iloc[-1]
         assert (history["utility"] - beta * history["kl"] <= best["utility"] - beta * best["kl"] + 1e-9).all()
 
 
