@@ -452,3 +452,117 @@ def test_no_policy_is_bdpos_for_all_samplers():
     margins = [torch.tanh(0.5 * (costs[:, j].log() - costs[:, i].log())) for i, j in ((0, 1), (1, 2), (0, 2))]
     gap = margins[0] + margins[1] - margins[2]
     torch.testing.assert_close(gap, margins[0] * margins[1] * margins[2], rtol=1e-9, atol=1e-12)
+
+
+# --- densities -------------------------------------------------------------------------------------------------------
+
+
+def in_coordinate(pairs, win_slope, lose_slope):
+    """The same pairs where dz/dy is another at the winner than at the loser."""
+    at_win, at_lose = tensor(win_slope).log(), tensor(lose_slope).log()
+    return PairLogps(
+        pairs.win - at_win, pairs.lose - at_lose, pairs.ref_win - at_win, pairs.ref_lose - at_lose
+    )  # fmt: skip
+
+
+def relative_weight(win, lose, ref_win, ref_lose, cost):
+    """λ_w = c(u_l)/(c(u_w) + c(u_l)) of densities."""
+    at_win, at_lose = cost(win / ref_win), cost(lose / ref_lose)
+    return at_lose / (at_win + at_lose)
+
+
+def test_one_half_is_the_only_weight_of_two_densities():
+    random = rng()
+    win, lose, ref_win, ref_lose = np.exp(random.uniform(-2, 2, (4, 60)))
+    win_slope, lose_slope = np.exp(random.uniform(-3, 3, (2, 60)))
+    # A smooth rising function has any two positive slopes at two places: this one, of 0 and 1.
+    for first, second in zip(win_slope[:5], lose_slope[:5], strict=True):
+        derivative = lambda y, a=first, b=second: a ** (1 - y) * b**y  # noqa: E731
+        assert derivative(0) == pytest.approx(first)
+        assert derivative(1) == pytest.approx(second)
+        assert (derivative(np.linspace(-3, 3, 50)) > 0).all()
+    # Weights of two densities that are not constant: each changes with the coordinate.
+    weights = {
+        "bdpo": lambda a, b: np.log(b) / (np.log(a) + np.log(b)),
+        "ratio": lambda a, b: a / (a + b),
+        "difference": lambda a, b: 1 / (1 + np.exp(b - a)),
+    }
+    for name, weight in weights.items():
+        np.testing.assert_allclose(weight(win, lose) + weight(lose, win), 1, rtol=0, atol=1e-9)
+        moved = np.abs(weight(win / win_slope, lose / lose_slope) - weight(win, lose))
+        assert (moved > 1e-3).mean() > 0.9, name
+        scaled = np.abs(weight(win / 7, lose / 7) - weight(win, lose)).max()
+        assert (scaled < 1e-12) == (name == "ratio")  # under units alone, functions of π_w/π_l are left
+        to_one = weight(win / (win * (1 + 1e-9)), lose / (lose * (1 + 1e-9)))
+        np.testing.assert_allclose(to_one, 0.5, rtol=0, atol=1e-6)
+    pairs = PairLogps(*(tensor(np.log(one)) for one in (win, lose, ref_win, ref_lose)))
+    moved = in_coordinate(pairs, win_slope, lose_slope)
+    for loss in (FixedWeightDPO(1.2, 0.5), DPO(0.6), pair_loss("relative-bdpo", beta=1.2)):
+        torch.testing.assert_close(loss(moved), loss(pairs), rtol=0, atol=rounding(40, 10))
+    torch.testing.assert_close(FixedWeightDPO(1.2, 0.5)(pairs), DPO(0.6)(pairs), rtol=0, atol=rounding(10, 10))
+    assert (BalancedDPO(1.2)(moved) - BalancedDPO(1.2)(pairs)).abs().min() > 1e-4
+    # With the reference: odds chain, equal slopes in u for c = 1/u, and ½ at the reference.
+    costs = {"1": np.ones_like, "1/u": lambda u: 1 / u, "log(1 + 1/u)": lambda u: np.log1p(1 / u)}
+    u = np.exp(random.uniform(-3, 3, (3, 60)))
+    for cost in costs.values():
+        odds = lambda a, b, c=cost: relative_weight(a, b, 1, 1, c) / relative_weight(b, a, 1, 1, c)  # noqa: E731
+        np.testing.assert_allclose(odds(u[0], u[1]) * odds(u[1], u[2]), odds(u[0], u[2]), rtol=1e-12)
+        there = relative_weight(win, lose, ref_win, ref_lose, cost)
+        moved_weight = relative_weight(
+            win / win_slope, lose / lose_slope, ref_win / win_slope, ref_lose / lose_slope, cost
+        )
+        np.testing.assert_allclose(moved_weight, there, rtol=1e-12)
+    found = slopes(pair_loss("relative-bdpo").margin, pairs)[0]
+    np.testing.assert_allclose(found, relative_weight(win, lose, ref_win, ref_lose, costs["log(1 + 1/u)"]), rtol=1e-12)
+    half = relative_weight(u[0], u[1], 1, 1, costs["1/u"])
+    np.testing.assert_allclose(half / u[0], (1 - half) / u[1], rtol=1e-12)
+
+
+def test_the_margin_of_relative_bdpo_lies_between_its_bounds():
+    random = rng()
+    loss = pair_loss("relative-bdpo", beta=1.3)
+    with localcontext() as context:
+        context.prec = 60
+        for log_win, log_lose in random.uniform(-30, 30, (300, 2)):
+            h_w, h_l = Decimal(float(log_win)), Decimal(float(log_lose))
+            cost_w, cost_l = ((1 + (-h).exp()).ln() for h in (h_w, h_l))
+            above, below = ((1 + h.exp()).ln() for h in (h_w, h_l))
+            margin = (cost_l * h_w - cost_w * h_l) / (cost_w + cost_l)
+            assert -below < margin < above
+            reference = tensor([-3.0])
+            pairs = PairLogps(reference + log_win, reference + log_lose, reference, reference)
+            assert float(loss.margin(pairs)) == pytest.approx(1.3 * float(margin), abs=rounding(40, 50))
+            if max(log_win, log_lose) <= 0:
+                assert abs(margin) < Decimal(2).ln()
+
+
+def test_theorems_on_densities_depend_on_the_coordinate():
+    random = rng()
+    for _ in range(50):
+        n = int(random.integers(3, 30))
+        w = dpo_weight(*np.log(random.dirichlet(np.ones(n), 2)))
+        sides = {}
+        for epsilon in (-1e-3, 0.0, 1e-3):
+            g = 1 + epsilon * (w / np.abs(w).max()) ** 2
+            sides[epsilon] = np.var(w * g) - np.var(w) * np.mean(g**2)
+        assert sides[-1e-3] < 0 < sides[1e-3]
+        assert abs(sides[0.0]) < rounding(10 * n, np.mean(w**2))
+        g = random.uniform(0.5, 2, n)
+        by_units = [np.var(w * g / c) / (np.var(w) * np.mean((g / c) ** 2)) for c in (1.0, 1e-3, 1e6)]
+        assert by_units == pytest.approx([by_units[0]] * 3, rel=1e-9)
+    # Modes that a coordinate puts around an extremum of w.
+    y = np.linspace(-6, 6, 4001)
+    log_p, log_q = bell(y, -1, 1, 1), bell(y, 1, 1, 1)
+    w = dpo_weight(log_p - np.logaddexp.reduce(log_p), log_q - np.logaddexp.reduce(log_q))
+    top = y[np.argmax(w)]
+    assert not -1 <= top <= 1
+    a, b = top - 0.5, top + 0.5
+    low, high = (np.interp(b, y, one) - np.interp(a, y, one) for one in (log_q, log_p))
+    assert low > high  # p/q falls
+    ratio = -(low + high) / 2  # log d_a − log d_b, between the two
+    depth = 30.0
+    dips = lambda at, size: size * np.exp(-0.5 * ((y - at) / 0.02) ** 2)  # noqa: E731
+    log_slope = -dips(a, depth - ratio / 2) - dips(b, depth + ratio / 2)
+    modes = [y[np.argmax(one - log_slope)] for one in (log_p, log_q)]
+    assert modes == pytest.approx([a, b], abs=0.01)
+    assert modes[0] < top < modes[1]

@@ -23,6 +23,7 @@ _FILES = (
     "log_ratio",
     "sampling",
     "two_goals",
+    "continuous",
     "scale",
 )
 

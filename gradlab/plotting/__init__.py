@@ -7,6 +7,7 @@ Every drawing takes a frame and returns a ``Figure``; ``draw`` saves them, and `
 from gradlab.plotting.answers import Comparison, Panel, answers
 from gradlab.plotting.effects import DosePanel, effect_by_dose
 from gradlab.plotting.fields import gradient_field
+from gradlab.plotting.line_units import at_kl_levels, by_coordinate, towards_half
 from gradlab.plotting.llm_runs import by_method, side_clouds, validation_losses, weights_by_length
 from gradlab.plotting.looks import LOOK, add_looks, draw, look, look_of, style
 from gradlab.plotting.maps import heatmaps
@@ -25,6 +26,8 @@ __all__ = [
     "Place",
     "add_looks",
     "answers",
+    "at_kl_levels",
+    "by_coordinate",
     "by_lengths",
     "by_method",
     "clouds",
@@ -48,6 +51,7 @@ __all__ = [
     "scatter",
     "side_clouds",
     "style",
+    "towards_half",
     "trade",
     "trades",
     "validation_losses",

@@ -6,7 +6,7 @@ Each says what was expected before the first full run of its experiment, as a cl
 from __future__ import annotations
 
 from gradlab.experiments.outcomes import REWARD
-from gradlab.experiments.questions import sampling, scale, two_goals, two_goals_worlds
+from gradlab.experiments.questions import continuous, sampling, scale, two_goals, two_goals_worlds
 from gradlab.experiments.questions.frontier import LEVELS
 from gradlab.experiments.questions.sampling_runs import ARRIVED, FRESH
 from gradlab.experiments.report.claims import Claim
@@ -142,7 +142,62 @@ _TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
     ),
 }
 
-_CONTINUOUS: dict[str, Claim] = {}  # open question 2: the experiment continuous
+_LINE = continuous.SETTINGS
+_LINE_WORLD = (
+    "Ours: responses on a line, drawn from N(0, 1) or from a mixture of two Gaussians; a utility with one bump; "
+    f"policies are a Gaussian, a mixture, and a network of energies normalised by quadrature; "
+    f"{_LINE['training'].pairs} hard-labelled pairs, Adam at {_LINE['training'].learning_rate:g}, "
+    f"{_LINE['training'].steps} steps, seeds from {_LINE['first_seed']:,} on. The responses and the policy's "
+    "parameters are the same in every coordinate; only the densities that a loss sees change. Coordinates: c·y for c "
+    "from 1e-3 to 1e6, sinh y, the reference's distribution function"
+)
+_LINE_PILOT = "A pilot of six seeds at β = 1, and a quick run of three, were looked at before."
+_LINE_KL = f"at {', '.join(f'{level:g}' for level in LEVELS)} nats, β and checkpoints pooled"
+
+_CONTINUOUS: dict[str, Claim] = {  # open question 2: the experiment continuous
+    "continuous-units": Claim(
+        source="ours, on the second open question of Ma et al. 2025 (arXiv 2502.20847)",
+        claimed="On continuous responses Balanced-DPO trains another policy in every unit, and DPO does not.",
+        stated="Nothing: the paper leaves continuous responses open.",
+        ours=f"That log π is the log of a density there, which has a unit. {_LINE_WORLD}; {_LINE['seeds']} seeds.",
+        predicted=f"true: the only weight of two densities that sees no coordinate is ½. {_LINE_PILOT}",
+        rule="Total variation distance between the policies that one seed trains in a coordinate and in y, bDPO at "
+        "β = 1; a cell is a kind of policy and a coordinate other than y; distances within 0.01 count as none. What "
+        "could explain the effect away: optimiser and rounding, so a constant λ = ½ in the same coordinates. Context: "
+        f"DPO, λ = ½ and relative bDPO must be the same in every coordinate, to 1e-10, in {_LINE['free_seeds']} seeds.",
+        changes="A distance within the margin in some coordinate, or a gap in the proof.",
+        figures=("continuous-units", "continuous-cells"),
+        experiments=("continuous",),
+    ),
+    "continuous-repair": Claim(
+        source="ours",
+        claimed="At equal KL relative Balanced-DPO, which sees no unit, reaches a higher utility than DPO.",
+        stated="Nothing: the loss is ours, a repair of Balanced-DPO for densities.",
+        ours=f"The loss, and the world. {_LINE_WORLD}; {_LINE['home_seeds']} seeds in y.",
+        predicted="no practical difference, as between bDPO and DPO on the grid; from algebra, since its weights are ½ "
+        f"at the reference. {_LINE_PILOT}",
+        rule=f"Share of the reachable utility at equal KL from the reference, {_LINE_KL}; cells are kinds of policy "
+        f"and KL levels; differences within ±{REWARD.margin:g} count as none. What could explain the effect away: a "
+        "constant λ = ½. Context: bDPO in each coordinate against DPO and against relative bDPO.",
+        changes="An interval of the average on the other side of 0 or within the margin; another kind of policy.",
+        figures=("continuous-frontier",),
+        experiments=("continuous",),
+    ),
+    "continuous-theory": Claim(
+        source="ours, on Theorems 4 and 5 of Ma et al. 2025 (arXiv 2502.20847)",
+        claimed="Theorems 4 and 5 are true of densities, in any coordinate.",
+        stated="Theorems 3 to 5 are about a finite set of responses.",
+        ours="Their reading on densities: w from the quadrature of a continuous axis, responses drawn by one law, and "
+        "p the policy's density in a coordinate. Cases: Gaussian policies of widths "
+        f"{', '.join(f'{one:g}' for one in _LINE['widths'])} at distances "
+        f"{', '.join(f'{one:g}' for one in _LINE['distances'])} from a preference of width 1.",
+        predicted="refuted, by a proof: a coordinate gives the policy any density.",
+        rule="The proof refutes; a declared case must show it. Context: both halves of Theorem 3, in y and by the "
+        "modes of densities in another coordinate.",
+        changes="A gap in the proof.",
+        experiments=("continuous",),
+    ),
+}
 
 _CHAINS = (
     f"Sequences of {min(scale.SETTINGS['lengths'])} to {max(scale.SETTINGS['lengths']):,} tokens of a vocabulary of "

@@ -78,7 +78,18 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
     ),
     OpenQuestion(
         "Open question 2", "Does the theory, made for a finite set of responses, extend to continuous ones?",
-        "the paper, as future work", ("continuous",), ("continuous-units",),
+        "the paper, as future work", ("continuous",),
+        ("continuous-units", "continuous-repair", "continuous-theory"),
+        figures=("continuous-units", "continuous-frontier", "continuous-cells"),
+        controls=(
+            "DPO, λ = ½ and relative bDPO in the same coordinates: not the optimiser, and not rounding",
+            "the same responses and the same parameters in every coordinate: only the densities change",
+            "cells, from 20 to 1e8: where the finite theory goes", "equal KL: not the distance from the reference",
+            "three kinds of policy, two references", "Theorems 3 to 5 on densities, by quadrature, with a proof",
+        ),
+        changes="A formula for λ that sees more than the densities of both responses under policy and reference; "
+        "responses of more than one dimension, such as actions or images, which nobody has trained here.",
+        gap="it is answered on a line, with one prompt",
     ),
     OpenQuestion(
         "Open question 3", "Does it stay so for larger models, and for more data?",

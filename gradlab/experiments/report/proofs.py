@@ -248,4 +248,54 @@ _SAMPLING = (
     ),
 )
 
-PROOFS: dict[str, Proof] = {proof.name: proof for proof in (*_RATIO, *_WORLD, *_SHIFT, *_ATLAS, *_SAMPLING)}
+_LINE = (
+    Proof(
+        "unit-weights",
+        "On densities, ½ is the only weight λ_w = λ(π_w, π_l) with one formula in every coordinate and 1 − λ_w where "
+        "the labels are exchanged: Balanced-DPO then is DPO at β/2. If the formula may see the reference's densities,"
+        " it sees u = dπ/dπ_ref alone, and the weights whose odds chain are λ_w = c(u_l)/(c(u_w) + c(u_l)), c > 0.",
+        "In a coordinate z = φ(y) the densities at y are π(y)/φ′(y). For two responses y_w ≠ y_l and any two numbers "
+        "J_w, J_l > 0 there is a smooth rising φ with these slopes at them. So λ(π_w/J_w, π_l/J_l) = λ(π_w, π_l) for "
+        "all J_w and J_l. Take J_w = π_w and J_l = π_l: λ(π_w, π_l) = λ(1, 1), a constant. With the labels exchanged "
+        "the same formula gives 1 − λ(1, 1) = λ(1, 1), so λ_w = ½, and the margin is (β/2)(h_w − h_l).\n\n"
+        "*The conditions are needed.* A constant λ ≠ ½ has one formula, but treats the labels differently. If only "
+        "the unit may change, z = c y, then J_w = J_l, and every function of π_w/π_l with f(x) + f(1/x) = 1 is left, "
+        "such as π_w/(π_w + π_l). Balanced-DPO's log π_l/(log π_w + log π_l) changes even with the unit, and leaves "
+        "[0, 1] where one density is above 1 and the other below.\n\n"
+        "*With the reference.* J_w = π_ref(y_w) and J_l = π_ref(y_l) give λ_w = g(u_w, u_l) with g(a, b) + g(b, a) = "
+        "1, and as u is the same in every coordinate, each such g will do. Let O = g/(1 − g) be the odds. If O(a, b) "
+        "O(b, t) = O(a, t), put c(b) = O(1, b); then O(a, b) = O(a, 1) O(1, b) = c(b)/c(a). c = 1 is DPO at β/2; c = "
+        "1/u has equal slopes in u on both sides; Balanced-DPO's −log u is 0 at the reference and changes its sign "
+        "there; c = log(1 + 1/u), which is ours, is positive, ½ at the reference, and near −log u where u is small.",
+        "test_one_half_is_the_only_weight_of_two_densities",
+    ),
+    Proof(
+        "relative-bounds",
+        "The margin of relative Balanced-DPO has the bounds −β log(1 + u_l) < m < β log(1 + u_w), with u = dπ/dπ_ref,"
+        " so that it is less than β ln 2 in size where both u are at most 1, and tends to 0 where both sides fall.",
+        "Put L = log(1 + u) > 0 and C = log(1 + 1/u) > 0, so that h = log u = L − C. With λ_w = C_l/(C_w + C_l) the C"
+        " cancel: m/β = [C_l (L_w − C_w) − C_w (L_l − C_l)]/(C_w + C_l) = [C_l L_w − C_w L_l]/(C_w + C_l). This is "
+        "less than L_w and more than −L_l, and both tend to 0 with u.",
+        "test_the_margin_of_relative_bdpo_lies_between_its_bounds",
+    ),
+    Proof(
+        "density-theorems",
+        "Let responses be drawn by one law, whatever the coordinate, and p be the policy's density in it. Theorems 4 "
+        "and 5, Var[w p] < Var[w] E[p²], have no answer of their own: in the coordinate of the policy's distribution "
+        "function both sides are equal, and unless |w| is constant there are coordinates in which either side is the "
+        "larger. By the modes of densities Theorem 3 has none either, but by the modes of p/π_ref and of the utility,"
+        " which are no densities, DPO's half is true in every coordinate if it is in one.",
+        "For any bounded g > 0 the coordinate with dz/dy = p/g has the policy's density g; w is a number of the "
+        "response, the same in every coordinate. *Variance.* By the theorem on the variance the sign of Cov(w², g²) −"
+        " (E[w g])² decides. g = 1 is the policy's distribution function: both terms are 0. For g = 1 + ε w², with ε "
+        "small, Cov(w², g²) = 2ε Var(w²) + O(ε²), and (E[w g])² = O(ε²), since E[w] = 0. So ε > 0 makes the theorems "
+        "false, and ε < 0 makes them true. A change of unit divides both sides by c², and changes nothing.\n\n"
+        "*Modes.* Let w have an extremum at y*, and p/q fall around it; take a < y* < b. A coordinate whose slope "
+        "dips to d_a and d_b in narrow places at a and b has high densities there. If p(a)/p(b) > d_a/d_b > "
+        "q(a)/q(b), the mode of p is at a and that of q at b: now y* lies between the modes. The numbers p/π_ref, u "
+        "and w do not change, and neither does where their extrema are.",
+        "test_theorems_on_densities_depend_on_the_coordinate",
+    ),
+)
+
+PROOFS: dict[str, Proof] = {proof.name: proof for proof in (*_RATIO, *_WORLD, *_SHIFT, *_ATLAS, *_SAMPLING, *_LINE)}
