@@ -23,14 +23,13 @@ PATH = "data/long.parquet"
 
 @pytest.fixture
 def alone(monkeypatch):
-    """A long experiment with a claim, as the only long one; the others are never run, nor is the atlas written."""
-    for name in long_experiments():
-        monkeypatch.delitem(EXPERIMENTS, name)
+    """A long experiment with a claim; no other experiment is ever run or drawn, nor is the atlas written."""
     monkeypatch.setitem(EXPERIMENTS, "long", EXPERIMENT)
     run, is_drawn = frames.bring_up_to_date, gallery.is_drawn
-    only = lambda experiments, *place, **how: run([one for one in experiments if one.is_long], *place, **how)  # noqa: E731
+    only = lambda experiments, *place, **how: run([one for one in experiments if one is EXPERIMENT], *place, **how)  # noqa: E731
+    drawn = lambda one, *place, **how: one is not EXPERIMENT or is_drawn(one, *place, **how)  # noqa: E731
     monkeypatch.setattr(frames, "bring_up_to_date", only)
-    monkeypatch.setattr(gallery, "is_drawn", lambda one, *place, **how: not one.is_long or is_drawn(one, *place, **how))
+    monkeypatch.setattr(gallery, "is_drawn", drawn)
     monkeypatch.setattr(make, "_write_atlas", lambda *_, **__: [])
     claim = Claim("bDPO has more.", "Nothing.", "All.", "A rule.", "Another value.", ("two-sides",), ("long",),
                   source="open question 9")  # fmt: skip
@@ -166,6 +165,7 @@ def test_what_a_part_lacks_is_empty_where_parts_are_joined():
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_a_plain_run_does_not_run_it_and_says_what_does(alone, tmp_path, capsys):
     for quick in (False, True):
         folder = tmp_path / "quick" if quick else tmp_path
@@ -173,12 +173,13 @@ def test_a_plain_run_does_not_run_it_and_says_what_does(alone, tmp_path, capsys)
         assert not (folder / PATH).exists()
         told = "long: needs a run of `gradlab figures long`; none has been committed"
         assert told in capsys.readouterr().out
-        assert "stale or never run: long.** Run `gradlab figures questions`." in (folder / "README.md").read_text()
+        assert ", long.** Run `gradlab figures questions`." in (folder / "README.md").read_text()
         page = (folder / "CLAIMS.md").read_text()
         assert f"| [{CLAIM}](#{CLAIM}) | Nobody has measured it here | **not run** |" in page
         assert "The claim needs a run of `gradlab figures long`; none has been committed." in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["long", "questions"])
 def test_its_name_and_questions_run_it_and_then_it_stands(alone, tmp_path, capsys, monkeypatch, name):
     drawn = {file.name for file in make_figures([name], folder=tmp_path, workers=1)}
@@ -196,12 +197,14 @@ def test_its_name_and_questions_run_it_and_then_it_stands(alone, tmp_path, capsy
     assert (tmp_path / "data/long.sample.json").exists()
 
 
+@pytest.mark.slow
 def test_a_plain_run_draws_it_again_where_a_figure_is_missing(alone, tmp_path):
     make_figures(["questions"], folder=tmp_path, workers=1)
     (tmp_path / "two-sides.png").unlink()
     assert [file.name for file in make_figures(folder=tmp_path, workers=1)] == ["two-sides.png", "two-sides.pdf"]
 
 
+@pytest.mark.slow
 def test_a_difference_is_said_loudly_by_a_plain_run(alone, tmp_path, capsys):
     make_figures(["long"], folder=tmp_path, workers=1)
     frame, manifest = load_frame(tmp_path / PATH)
@@ -212,6 +215,7 @@ def test_a_difference_is_said_loudly_by_a_plain_run(alone, tmp_path, capsys):
     assert f"gradlab: {tmp_path / PATH}: THE SAMPLE DIFFERS" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_torn_frame_is_no_result_and_no_crash(alone, tmp_path, capsys):
     make_figures(["long"], folder=tmp_path, workers=1)
     (tmp_path / PATH).write_bytes(b"PAR1")
@@ -236,6 +240,7 @@ def test_files_of_others_are_refused(alone, tmp_path, name):
     assert theirs.read_text() == json.dumps({"sha256": "mine"})
 
 
+@pytest.mark.slow
 def test_sweep_says_how_far_it_is_and_names_what_it_knows(alone, tmp_path, capsys):
     folder = ["--folder", str(tmp_path)]
     assert cli.main(["sweep", "long", "--status", *folder]) == 0
@@ -243,12 +248,13 @@ def test_sweep_says_how_far_it_is_and_names_what_it_knows(alone, tmp_path, capsy
     (first, *_) = frames.as_parts(EXPERIMENT, False, tmp_path / "data/.parts", EXPERIMENT.parts(EXPERIMENT.settings))
     save_frame(long_experiment.run_part(0, 4), first.file, {"key": first.key})
     assert cli.main(["sweep", "questions", "--status", *folder]) == 0
-    assert capsys.readouterr().out == "long: 1 of 4 parts\n"
+    assert capsys.readouterr().out.splitlines()[-1] == "long: 1 of 4 parts"
     assert cli.main(["sweep", "long", "--workers", "1", *folder]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "long: finished"
     assert (tmp_path / "two-sides.png").exists()
     assert cli.main(["sweep", "grid", *folder]) == 2
-    assert capsys.readouterr().err == "gradlab: file must end in .toml, or be one of questions, long, got 'grid'\n"
+    known = ", ".join(["questions", *long_experiments()])
+    assert capsys.readouterr().err == f"gradlab: file must end in .toml, or be one of {known}, got 'grid'\n"
 
 
 def test_an_unknown_name_names_those_that_exist(alone, tmp_path):
@@ -259,6 +265,7 @@ def test_an_unknown_name_names_those_that_exist(alone, tmp_path):
             run(["question"], folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_questions_without_long_experiments_runs_nothing(alone, tmp_path, monkeypatch):
     monkeypatch.delitem(EXPERIMENTS, "long")
     monkeypatch.delitem(verdicts.EVERY, CLAIM)
