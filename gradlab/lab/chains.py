@@ -31,7 +31,7 @@ from gradlab.streams import Purpose, stream
 MOST_TOKENS = 10**5  # of one sequence
 MOST_WORDS = 1_000  # of a vocabulary
 _LENGTHS = 16  # equally likely lengths of a table, where they differ
-_WIDEST = 3.0  # largest coefficient of variation of so many equally likely lengths
+MOST_VARIATION = 3.0  # largest coefficient of variation of so many equally likely lengths
 _PAD = -1  # after a sequence's last token in a table of tokens
 
 
@@ -209,7 +209,7 @@ def length_table(mean: float, variation: float = 0.0) -> np.ndarray:
     Quantiles of a log-normal distribution, whose width is chosen so that the 16 have this variation.
     """
     mean = between("mean length", mean, 1, MOST_TOKENS)
-    variation = between("variation of lengths", variation, 0, _WIDEST)
+    variation = between("variation of lengths", variation, 0, MOST_VARIATION)
     if variation == 0:
         return np.array([max(1, round(mean))])
     normal = ndtri((np.arange(_LENGTHS) + 0.5) / _LENGTHS)

@@ -10,6 +10,7 @@ from .grid_explorer import GridExplorer as GridExplorer
 from .offline_explorer import OfflineExplorer as OfflineExplorer
 from .pair_explorer import PairExplorer as PairExplorer
 from .rating_explorer import RatingExplorer as RatingExplorer
+from .scale_explorer import ScaleExplorer as ScaleExplorer
 from .shift_explorer import ShiftExplorer as ShiftExplorer
 from .sigmoid_explorer import SigmoidExplorer as SigmoidExplorer
 from .training_log_explorer import TrainingLogExplorer as TrainingLogExplorer
