@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from long_experiment import CLAIM, EXPERIMENT
 
-from gradlab.experiments import EXPERIMENTS, frames
+from gradlab.experiments import EXPERIMENTS, frames, long_experiments
 from gradlab.experiments.predictions import WORDS, Outcome, Prediction, by_interval
 from gradlab.experiments.questions import cost
 from gradlab.experiments.report import open_page, verdicts
 from gradlab.experiments.report.claims import Claim
 from gradlab.experiments.report.confidence import confidence
-from gradlab.experiments.report.open_questions import QUESTIONS, OpenQuestion, hooks
+from gradlab.experiments.report.open_questions import QUESTIONS, TELLERS, OpenQuestion, Teller
 from gradlab.experiments.report.sections import EVERY, OPEN_QUESTIONS, SECTIONS, by_section, section_of
 
 
@@ -44,8 +44,12 @@ def test_there_are_three_open_questions_and_three_next_checks():
     assert all(one.asked and one.source and (one.claims or one.needs) for one in QUESTIONS)
 
 
-def test_an_experiment_without_predictions_has_no_hooks():
-    assert hooks("grid") is None
+def test_every_question_is_answered_by_experiments_that_tell_or_says_what_it_needs():
+    assert all(set(one.experiments) <= set(TELLERS) and (one.experiments or one.needs) for one in QUESTIONS)
+    assert set(TELLERS) == set(long_experiments()) == {name for one in QUESTIONS for name in one.experiments}
+    assert {name for one in QUESTIONS for name in one.claims} <= set(EVERY)
+    assert {name for one in QUESTIONS for name in one.claims} >= set(OPEN_QUESTIONS.claims)
+    assert all(teller.predictions for teller in TELLERS.values())
 
 
 def test_every_claim_is_in_one_part_of_the_report():
@@ -111,7 +115,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(open_page, "QUESTIONS", (question,))
     predictions = [Prediction(text, check) for text, check in list(CHECKS.items())[:2]]
     tell = lambda frame: f"bDPO has more in {frame['number'].nunique()} cells. It is so."  # noqa: E731
-    monkeypatch.setattr(open_page, "hooks", lambda _: (tuple(predictions), tell))
+    monkeypatch.setitem(TELLERS, "long", Teller(predictions, tell))
     return predictions
 
 

@@ -19,7 +19,7 @@ from gradlab.experiments.gallery import QUICK_MARK
 from gradlab.experiments.predictions import WORDS, Outcome, Prediction, by_interval
 from gradlab.experiments.report import answers, links, methods_page, wording
 from gradlab.experiments.report.confidence import confidence
-from gradlab.experiments.report.open_questions import QUESTIONS, OpenQuestion, hooks
+from gradlab.experiments.report.open_questions import QUESTIONS, TELLERS, OpenQuestion, Teller
 from gradlab.experiments.report.saved import as_sentence, line, lines
 from gradlab.experiments.report.verdicts import NOT_RUN, UNREADABLE, Settled
 from gradlab.store.artifacts import load_frame
@@ -76,13 +76,9 @@ def answered(question: OpenQuestion, settled: Mapping[str, Settled], folder: Pat
     alone = [] if question.experiments else _of(question, settled)
     said, marked = [f"{lines(claim)[0].sentence}." for claim in alone], list[tuple[Prediction, Outcome | None]]()
     for name in question.experiments:
-        found, frame = hooks(name), _frame(name, folder, quick)
-        predictions, tell = found or ((), None)
-        marked += [(one, None if frame is None else _marked(one, frame, name, quick)) for one in predictions]
-        if frame is None:
-            said.append(_lacking(name, folder))
-        elif tell is not None:
-            said.append(_told(tell, frame, name, quick))
+        teller, frame = TELLERS[name], _frame(name, folder, quick)
+        marked += [(one, None if frame is None else _marked(one, frame, name, quick)) for one in teller.predictions]
+        said.append(_lacking(name, folder) if frame is None else _told(teller, frame, name, quick))
     said += [told(folder) for told in question.measured]
     said += [question.needs] if question.needs else []
     return Answered(question, " ".join(said), tuple(marked))
@@ -90,16 +86,14 @@ def answered(question: OpenQuestion, settled: Mapping[str, Settled], folder: Pat
 
 def _frame(name: str, folder: Path, quick: bool) -> pd.DataFrame | None:
     """Return an experiment's current frame; None where there is none."""
-    experiment = EXPERIMENTS.get(name)
-    if experiment is None or not is_current(experiment, folder / "data", quick=quick):
+    experiment = EXPERIMENTS[name]
+    if not is_current(experiment, folder / "data", quick=quick):
         return None
     return load_frame(frame_path(experiment, folder / "data"))[0]
 
 
 def _lacking(name: str, folder: Path) -> str:
     """Return in words why there is no frame to answer from."""
-    if name not in EXPERIMENTS:
-        return "Not run: no experiment answers it yet."
     if frame_path(EXPERIMENTS[name], folder / "data").exists():
         return f"Not judged: the frame of {name} is damaged or stale; `gradlab figures {name}` makes it again."
     return f"Not run: it {EXPERIMENTS[name].needs}."
@@ -114,10 +108,9 @@ def _marked(prediction: Prediction, frame: pd.DataFrame, name: str, quick: bool)
         raise ValueError(_refused(f"the prediction {prediction.text!r}", name, error)) from error
 
 
-def _told(tell: object, frame: pd.DataFrame, name: str, quick: bool) -> str:
-    assert callable(tell)
+def _told(teller: Teller, frame: pd.DataFrame, name: str, quick: bool) -> str:
     try:
-        return str(tell(frame))
+        return teller.answer(frame)
     except UNREADABLE as error:
         if quick:
             return "A quick run has too little for an answer."
@@ -186,7 +179,7 @@ def _prediction(prediction: Prediction, outcome: Outcome | None) -> list[str]:
 
 def _pictures(question: OpenQuestion, folder: Path) -> list[str]:
     """Return the figures that are there, each with how to read it."""
-    captions = {name: caption for one in question.experiments if one in EXPERIMENTS
+    captions = {name: caption for one in question.experiments
                 for name, caption in EXPERIMENTS[one].captions.items()}  # fmt: skip
     drawn = [name for name in question.figures or captions if (folder / f"{name}.png").exists()]
     said = []

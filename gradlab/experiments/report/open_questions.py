@@ -1,22 +1,19 @@
 """The paper's three open questions and the three next checks of its summary, each with what answers it here.
 
-No answer is here: words and numbers come from frames and verdicts. An experiment that answers a question has, in its
-file in ``questions`` or in ``NAME_answer.py`` beside it, ``PREDICTIONS`` and ``answer``, see ``hooks``.
+No answer is here: words and numbers come from frames and verdicts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 
 from gradlab.experiments import MEASURED
 from gradlab.experiments.predictions import Prediction
-from gradlab.experiments.questions import cost, scale_answer
+from gradlab.experiments.questions import continuous_answer, cost, sampling_answer, scale_answer, two_goals_answer
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,26 @@ class OpenQuestion:
     measured: tuple[Callable[[Path], str], ...] = ()
     needs: str = ""
     tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Teller:
+    """What an experiment says of an open question, given its whole frame.
+
+    predictions  what was expected of it.
+    answer       the answer in words.
+    """
+
+    predictions: tuple[Prediction, ...]
+    answer: Callable[[pd.DataFrame], str]
+
+
+TELLERS: dict[str, Teller] = {  # by experiment
+    "two-goals": Teller(two_goals_answer.PREDICTIONS, two_goals_answer.answer),
+    "continuous": Teller(continuous_answer.PREDICTIONS, continuous_answer.answer),
+    "scale": Teller(scale_answer.PREDICTIONS, scale_answer.answer),
+    "sampling": Teller(sampling_answer.PREDICTIONS, sampling_answer.answer),
+}
 
 
 def _in_language_models(folder: Path) -> str:
@@ -141,12 +158,3 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
         tools=("scripts/benchmarks/llm_speed.py", "gradlab/llm/model/memory_table.py"),
     ),
 )  # fmt: skip
-
-
-def hooks(experiment: str) -> tuple[tuple[Prediction, ...], Callable[[pd.DataFrame], str]] | None:
-    """Return an experiment's predictions, and the function that answers in words given its frame; None without them."""
-    stem = f"gradlab.experiments.questions.{experiment.replace('-', '_')}"
-    for module in (f"{stem}_answer", stem):
-        if find_spec(module) and hasattr(found := import_module(module), "PREDICTIONS"):
-            return found.PREDICTIONS, found.answer
-    return None
