@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from gradlab.experiments.predictions import Outcome, Prediction, by_interval
+from gradlab.experiments.questions.two_goals_contrasts import AT, MARGIN
 from gradlab.experiments.questions.two_goals_worlds import SIDES
 from gradlab.lab.two_goals import GOALS
 from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import mean_of
 
-MARGIN = 0.02
 MATCHED, STATED = "bdpo at 2β", "bdpo"
 Shown = Literal["shown", "absent", "open"]
 
@@ -158,7 +158,7 @@ def _swap_is_exact(frame: pd.DataFrame) -> Outcome:
 
 
 def _gone_if_permuted(frame: pd.DataFrame) -> Outcome:
-    found = Gain.of(differences(cell(frame, "alone", "alignment"), "harmless", MATCHED, "permuted λ at 2β"))
+    found = Gain.of(differences(cell(frame, "alone", "alignment"), "harmless", MATCHED, AT))
     return by_interval(found.low, found.high, f"harmless, bDPO at 2β minus permuted λ: {found}", least=0.0)
 
 

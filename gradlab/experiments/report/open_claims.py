@@ -6,7 +6,7 @@ Each says what was expected before the first full run of its experiment, as a cl
 from __future__ import annotations
 
 from gradlab.experiments.outcomes import REWARD
-from gradlab.experiments.questions import continuous, sampling, scale, two_goals, two_goals_worlds
+from gradlab.experiments.questions import continuous, sampling, scale, two_goals, two_goals_contrasts, two_goals_worlds
 from gradlab.experiments.questions.frontier import LEVELS
 from gradlab.experiments.questions.sampling_runs import ARRIVED, FRESH
 from gradlab.experiments.report.claims import Claim
@@ -80,16 +80,17 @@ _TWO_GOALS_WORLD = (
     f"Ours: 20 prompts and 20 responses, two utilities on the same responses, each with its labelled set; "
     f"{_GOALS['training'].pairs} hard-labelled pairs per prompt from the mixture of both, Adam at "
     f"{_GOALS['training'].learning_rate:g}, {_GOALS['training'].steps} steps, {_GOALS['seeds']} seeds from "
-    f"{_GOALS['first_seed']:,} on. In the world like HH, which is a guess, harmless responses have a broad basin "
-    f"({two_goals_worlds.HARMLESS.basin:g} good responses of 20), are short (×{two_goals_worlds.HARMLESS.length:g}) "
-    f"and have a third of the labels; helpful ones have a narrow peak ({two_goals_worlds.HELPFUL.basin:g}), are long "
-    f"(×{two_goals_worlds.HELPFUL.length:g}) and have two thirds; log π_ref falls with length."
+    f"{_GOALS['first_seed']:,} on, and up to {_GOALS['cap']} where the primaries are not precise enough. In the world "
+    f"like HH, which is a guess, harmless responses have a broad basin ({two_goals_worlds.HARMLESS.basin:g} good "
+    f"responses of 20), are short (×{two_goals_worlds.HARMLESS.length:g}) and have a third of the labels; helpful ones "
+    f"have a narrow peak ({two_goals_worlds.HELPFUL.basin:g}), are long (×{two_goals_worlds.HELPFUL.length:g}) and "
+    "have two thirds; log π_ref falls with length."
 )
 _TWO_GOALS_TRANSPORT = (
     f" Transported: the same in {_GOALS['worlds']} worlds, each with {_GOALS['world_seeds']} seeds of its own, that a "
     f"distribution of ours draws: {two_goals_worlds.WORDS}."
 )
-_TWO_GOALS_MARGIN = f"differences within ±{two_goals.MARGIN:g} of the share of the reachable reward count as none"
+_TWO_GOALS_MARGIN = f"differences within ±{two_goals_contrasts.MARGIN:g} of the share of the reachable reward are none"
 _TWO_GOALS_SIDES = ", ".join(f"{name} {a:g} and {b:g}" for name, (a, b) in two_goals_worlds.SIDES.items())
 _GOALS_PILOT = "A quick run of 4 seeds and 100 steps was looked at before, to see that everything runs."
 
@@ -134,9 +135,10 @@ _TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
         predicted=f"true; neither label noise nor the gap does it alone. {_GOALS_PILOT}",
         rule="The share of the reachable reward of one goal minus that of the other, bDPO at 2β against DPO. Primary: "
         "the harmless goal, towards which the reference leans and the helpful one, from which it leans away; "
-        f"{_TWO_GOALS_MARGIN}. What could explain the effect away: λ permuted among the pairs of both sets. Context: "
-        "each other property alone. With the names exchanged, all numbers must be exchanged. Transported: the goal "
-        "with the larger mean λ_w − ½ against the other, in drawn worlds.",
+        f"{_TWO_GOALS_MARGIN}. What could explain the effect away: λ permuted among the pairs of both sets, and, added "
+        "after the first results, DPO at equal KL. Context: each other property alone. With the names exchanged, all "
+        "numbers must be exchanged. Transported: the goal with the larger mean λ_w − ½ against the other, in drawn "
+        "worlds.",
         changes="A property beside alignment that moves as much; language models in which the sign fails.",
         experiments=("two-goals",),
     ),
