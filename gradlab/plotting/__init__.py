@@ -17,6 +17,7 @@ from gradlab.plotting.theory_lines import refinement, weight_functions
 from gradlab.plotting.theory_maps import correction, phases, variance_region
 from gradlab.plotting.trained_losses import Place, factor_table, map_of_losses, trades
 from gradlab.plotting.training_runs import clouds, curves, ends, frontier, scatter, trade
+from gradlab.plotting.two_goals import goal_clouds, goal_levels, goal_maps, goal_rows
 
 __all__ = [
     "LOOK",
@@ -39,6 +40,10 @@ __all__ = [
     "factor_table",
     "family_means",
     "frontier",
+    "goal_clouds",
+    "goal_levels",
+    "goal_maps",
+    "goal_rows",
     "gradient_field",
     "halved",
     "heatmaps",

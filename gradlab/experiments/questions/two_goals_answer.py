@@ -18,7 +18,7 @@ import pandas as pd
 
 from gradlab.experiments.predictions import Outcome, Prediction, by_interval
 from gradlab.experiments.questions.two_goals_contrasts import AT, MARGIN
-from gradlab.experiments.questions.two_goals_worlds import SIDES
+from gradlab.experiments.questions.two_goals_worlds import EXCHANGED
 from gradlab.lab.two_goals import GOALS
 from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import mean_of
@@ -77,10 +77,24 @@ def by_cell(frame: pd.DataFrame, kind: str) -> list[tuple[pd.DataFrame, dict[str
     return [(part, gains(part)) for _, part in rows.groupby(["changed", "level", "other"], sort=False)]
 
 
-def tilt(frame: pd.DataFrame, kind: str, name: str) -> Gain:
-    """Return by how much more the harmless goal gains than the helpful one at matched scale, in a property's cell."""
-    rows = cell(frame, kind, name)
-    return Gain.of(differences(rows, "harmless") - differences(rows, "helpful"))
+def gains_at_kl(rows: pd.DataFrame) -> dict[str, Gain] | None:
+    """Return both goals' gains over DPO at one level of KL, β pooled; None unless half of the seeds of both reach "
+    "it."""
+    seeds = rows.groupby("method")["seed"].nunique()
+    common = differences(rows, "harmless", STATED) if {"dpo", STATED} <= set(seeds.index) else pd.Series(dtype=float)
+    if len(common) < 2 or len(common) < seeds.max() / 2:
+        return None
+    return gains(rows, STATED)
+
+
+def at_equal_kl(frame: pd.DataFrame, changed: str = "nothing") -> dict[str, Gain]:
+    """Return both goals' gains over DPO at equal KL: means over the levels that a seed reaches with both methods."""
+    rows = cell(frame, "equal KL", changed)
+    common = [part for _, part in rows.groupby("kl") if gains_at_kl(part)]
+    if not common:
+        return {}
+    means = pd.concat(common).pivot_table(index=["seed", "kl"], columns="method", values=list(GOALS)).dropna()
+    return {goal: Gain.of((means[goal][STATED] - means[goal]["dpo"]).groupby("seed").mean()) for goal in GOALS}
 
 
 def right_signs(frame: pd.DataFrame) -> tuple[int, int]:
@@ -204,36 +218,55 @@ PREDICTIONS: tuple[Prediction, ...] = (
 )
 
 
-def movers(frame: pd.DataFrame) -> list[tuple[str, Gain]]:
-    """Return the properties that alone move more than the margin from one goal to the other, the largest first.
-
-    The swap control exchanges the numbers exactly, so a property that moves the gain to one goal moves it to the other
-    when it is exchanged.
-    """
-    found = [(name, tilt(frame, "alone", name)) for name in SIDES]
-    beyond = [(name, gain) for name, gain in found if gain.low > MARGIN or gain.high < -MARGIN]
-    return sorted(beyond, key=lambda one: -abs(one[1].mean))
+_SHOWN = {"shown": "appears", "absent": "does not appear", "open": "is undecided"}
+_EXCHANGED = {"basin": "the number of good responses", "length": "their lengths", "share": "the share of labels"}
+_FAVOUR = {1: "harmlessness", -1: "helpfulness", 0: "neither"}
 
 
-_SAID = {
-    "height": "the larger gap", "noise": "the cleaner labels", "alignment": "the reference's lean",
-    "basin": "the broader basin of good responses", "share": "the larger share of labels",
-    "conflict": "more conflicting pairs", "length": "the shorter good responses",
-}  # fmt: skip
+def favoured(found: dict[str, Gain]) -> int:
+    """Return 1 where the harmless goal gains more, by the ends of both intervals, −1 where the helpful one, else 0."""
+    if found["harmless"].low > found["helpful"].high:
+        return 1
+    return -1 if found["helpful"].low > found["harmless"].high else 0
+
+
+def turning(frame: pd.DataFrame) -> list[str]:
+    """Return the properties whose exchange alone, in the world like HH, turns round which goal gains more."""
+    usual = favoured(gains(cell(frame, "hh", "nothing")))
+    return [name for name in EXCHANGED
+            if usual and favoured(gains(cell(frame, "hh", f"{name} exchanged"))) == -usual]  # fmt: skip
 
 
 def answer(frame: pd.DataFrame) -> str:
     """Return the answer to open question 1 in one sentence, with the numbers of this frame."""
-    like_hh = gains(cell(frame, "hh", "nothing"))
-    shown = {"shown": "appears", "absent": "does not appear", "open": "is undecided"}[pattern(like_hh)]
-    right, decided = right_signs(frame)
-    moved = [
-        f"{_SAID[name]} ({'towards' if gain.mean > 0 else 'away from'} that goal, {gain})"
-        for name, gain in movers(frame)
-    ]
-    which = f"; alone, the gain is moved by {', '.join(moved)}" if moved else "; no property alone moves the gain"
-    return (
-        f"In the lab, at matched scale, bDPO's gains over DPO in a world like HH are {_both(like_hh)}, so that the "
-        f"paper's pattern {shown} there{which}; and the sign of mean λ_w − ½ under the reference, known before "
-        f"training, is that of the gain for {right} of {decided} goals of drawn worlds whose gain matters."
+    rows = cell(frame, "hh", "nothing")
+    like_hh, turned, level = gains(rows), turning(frame), at_equal_kl(frame)
+    before = ", ".join(f"{goal} {rows[f'balance_{goal}'].mean():+.3f}" for goal in reversed(GOALS))
+    said = [f"{_EXCHANGED[name]} ({_both(gains(cell(frame, 'hh', f'{name} exchanged')))})" for name in turned]
+    which = (
+        f"exchanging {' or '.join(said)} between the goals, and nothing else, turns this round"
+        if turned
+        else ("no single property that was exchanged between the goals turns this round")
     )
+    elsewhere = [
+        f"with {words} it {_SHOWN[pattern(gains(there))]}"
+        for recipe, words in (("exact", "exact data"), ("shared", "shared parameters"))
+        if len(there := cell(frame, "hh", "nothing", recipe))
+    ]
+    here = f"the paper's pattern itself {_SHOWN[pattern(like_hh)]} there with free logits and finite data"
+    distance = (
+        f"and at equal KL the gains are {_both(level)}, so {_by_distance(like_hh, level)}"
+        if level
+        else ("and equal KL was not reached")
+    )
+    return (
+        f"In a lab world like HH (a guess) bDPO at DPO's scale serves {_FAVOUR[favoured(like_hh)]} (gains over DPO: "
+        f"{_both(like_hh)}), where mean λ_w − ½ under the reference is {before}: {which}; "
+        f"{', '.join([here, *elsewhere])}; {distance}."
+    )
+
+
+def _by_distance(at_scale: dict[str, Gain], level: dict[str, Gain]) -> str:
+    """Return whether equal KL keeps which goal bDPO serves."""
+    kept = favoured(at_scale) == favoured(level)
+    return "the balancing does it" if kept else "the distance from the reference does it, and not the balancing"

@@ -118,4 +118,5 @@ def in_worlds(frame: pd.DataFrame) -> pd.DataFrame:
     balances = [f"balance_{goal}" for goal in GOALS]
     means = worlds.groupby("level")[balances].transform("mean").astype(float)
     sign = np.where(means["balance_harmless"] >= means["balance_helpful"], 1.0, -1.0)
-    return worlds.assign(towards=sign * (worlds["harmless"] - worlds["helpful"]), **means)
+    worlds[balances] = means
+    return worlds.assign(towards=sign * (worlds["harmless"] - worlds["helpful"]))

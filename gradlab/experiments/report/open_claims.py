@@ -110,6 +110,7 @@ _TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
         f"goals.{_TWO_GOALS_TRANSPORT}",
         changes="Properties of real helpful and harmless pairs that differ from the guess; language models trained on "
         "both sets.",
+        figures=("two-goals-properties", "two-goals-map"),
         experiments=("two-goals",),
     ),
     "two-goals-stated": Claim(
@@ -122,6 +123,7 @@ _TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
         f"two co-primaries; {_TWO_GOALS_MARGIN}. What could explain the effect away: a constant λ = ½, which is DPO at "
         f"β/2. Context: a world whose goals have equal properties.{_TWO_GOALS_TRANSPORT}",
         changes="An interval of the average on the other side of 0 or within the margin.",
+        figures=("two-goals-predicted",),
         experiments=("two-goals",),
     ),
     "two-goals-cause": Claim(
@@ -140,6 +142,7 @@ _TWO_GOALS: dict[str, Claim] = {  # open question 1: the experiment two-goals
         "numbers must be exchanged. Transported: the goal with the larger mean λ_w − ½ against the other, in drawn "
         "worlds.",
         changes="A property beside alignment that moves as much; language models in which the sign fails.",
+        figures=("two-goals-properties", "two-goals-levels", "two-goals-predicted"),
         experiments=("two-goals",),
     ),
 }

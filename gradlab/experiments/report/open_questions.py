@@ -81,12 +81,8 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
         "the paper, of its runs on Anthropic HH", ("two-goals",),
         ("two-goals-pattern", "two-goals-stated", "two-goals-cause"),
         controls=(
-            "names of the goals exchanged: the result must follow the properties, bit for bit",
-            "matched scale, bDPO at 2β: not the halved β; a constant λ = ½ at 2β is DPO itself",
-            "DPO at equal KL: not the distance from the reference",
-            "λ permuted among the pairs of both sets: not some weights, but the right ones",
-            "equal lengths: how much of it is length", "agreeing pairs alone: how much of it is conflict",
-            "one property exchanged between the goals: which of them does it",
+            "names of the goals exchanged: the result must follow the properties, bit for bit (a prediction)",
+            "a constant λ = ½ at 2β: it is DPO itself, so bDPO at 2β against DPO is this control",
         ),
         changes="Language models trained on helpful and harmless pairs, with the mean λ_w − ½ of either set known "
         "before training; properties of real pairs that differ from our guess.",
