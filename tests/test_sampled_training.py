@@ -12,6 +12,7 @@ from rounding import rounding
 import gradlab as gl
 from gradlab.cli import main
 from gradlab.experiments.methods import PermutedBalancedDPO
+from gradlab.experiments.report.methods_page import _compact
 from gradlab.lab.objective import PairObjective, from_columns, to_columns
 from gradlab.lab.runs import Runs
 from gradlab.lab.samplers import SAMPLERS, pair_weights
@@ -345,6 +346,17 @@ def test_settings_of_a_fit_say_how_pairs_were_sampled():
         3,
         None,
     )
+
+
+def test_methods_state_the_sampler_of_a_recipe():
+    assert "sampler: mixture:alpha=0.3" in _compact({"training": Training(sampler="mixture:alpha=0.3")})
+    assert "sampler" not in _compact({"training": Training(pairs=100)})
+
+
+def test_a_world_of_two_goals_takes_samplers():
+    for sampler in ("on-policy", "best-worst"):
+        trained = gl.fit(gl.two_goal_world(prompts=2, responses=8), gl.DPO(), sampler=sampler, steps=5, engine="eager")
+        assert np.isfinite(trained.history.select_dtypes("number")).all(axis=None)
 
 
 def test_the_command_takes_samplers(capsys):

@@ -33,8 +33,9 @@ class Fit:
     steps      (S,) the recorded steps; 0 is the start.
     policies   (S, ..., X, Y) log π at those steps; ``history`` is computed from them, so do not change them.
     gradients  the gradient log, see ``gradlab.lab.gradient_log``; None unless asked for.
-    settings   the loss, every field of ``Training``, and the seeds, as JSON-able data; ``engine`` names what ran,
-               ``labels`` the kind that was used, ``started`` "reference" or "given".
+    settings   the loss, the fields of ``Training`` (those of samplers only where there is one, or the reference moves),
+               and the seeds, as JSON-able data; ``engine`` names what ran, ``labels`` the kind that was used,
+               ``started`` "reference" or "given".
     """
 
     steps: np.ndarray

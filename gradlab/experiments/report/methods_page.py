@@ -22,7 +22,7 @@ from gradlab.experiments.report.proofs import PROOFS, SETTING
 from gradlab.experiments.report.sections import by_section, section_of
 from gradlab.experiments.report.verdicts import Settled, primaries
 from gradlab.lab import metrics
-from gradlab.lab.training import Training
+from gradlab.lab.training import FIELDS, Training
 from gradlab.stats import agreement, conditions, equivalence, moderators, population, precision, words
 from gradlab.stats.equivalence import ALPHA
 from gradlab.store.artifacts import load_manifest
@@ -259,8 +259,9 @@ def _compact(value: Any) -> str:
 
 def _changed(training: Training) -> dict[str, Any]:
     """Return optimiser, learning rate and steps of a recipe, and the other fields that are not the usual ones."""
-    usual, shown = Training().settings(), ("optimizer", "learning_rate", "steps")
-    return {name: value for name, value in training.settings().items() if name in shown or value != usual[name]}
+    usual, shown = Training(), ("optimizer", "learning_rate", "steps")
+    unusual = {name for name in FIELDS if getattr(training, name) != getattr(usual, name)}
+    return {name: value for name, value in training.settings().items() if name in shown or name in unusual}
 
 
 def _columns_of_frames(quick: bool) -> list[str]:
