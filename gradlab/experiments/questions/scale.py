@@ -47,7 +47,7 @@ GAIN = 0.05  # nats of utility
 LONG = 256  # tokens: lengths from here on are long
 UNEQUAL = 64  # tokens: with unequal lengths, mean lengths from here on
 MANY, MOST = 800, 3200  # responses: numbers from here on are large, and the largest of the design
-_WAY = Unit("percent of the way", 100, 1)
+_WAY = Unit("percent of the way there", 100, 1)
 _NATS = Unit("nats of utility", 1, 3)
 _MEASURES = ["weight_sd", "explained", "corrected", "gain", "kl"]
 
@@ -91,7 +91,7 @@ def sample(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
     def fast(part: dict[str, Any]) -> bool:
         of = part["settings"]
-        return of["responses"] == 200 if part["kind"] == "responses" else (
+        return of["responses"] == 50 if part["kind"] == "responses" else (
             (of["length"], of["vocabulary"]) == (16, settings["vocabulary"]) and of["length_utility"] == 0
             and of["variation"] in (0.0, 0.5)
         )  # fmt: skip
@@ -121,7 +121,8 @@ def _halved(equal: str, unequal: str) -> list[Contrast]:
             by=("length",), where=where,
             same=f"with equally long responses of {LONG} tokens or more, bDPO ends where DPO at β/2 ends, within "
             "{margin} (the distance is {size})",
-            better=f"with equally long responses of {LONG} tokens or more, bDPO ends at {{size}} from DPO at β/2",
+            better=f"with equally long responses of {LONG} tokens or more, bDPO ends at a distance of {{size}} from "
+            "DPO at β/2",
             **to_half,
         ),
         Contrast(
@@ -135,7 +136,7 @@ def _halved(equal: str, unequal: str) -> list[Contrast]:
             statement="at twice the β: how far bDPO at 2β ends from DPO at β", method="bdpo at 2β", baseline=None,
             value="to_full", by=("length",), where=where, role="robustness", label="bDPO at 2β, and DPO at β",
             same="at twice the β too: bDPO at 2β ends where DPO at β ends, within {margin} (the distance is {size})",
-            better="at twice the β, bDPO at 2β ends at {size} from DPO at β", **common,
+            better="at twice the β, bDPO at 2β ends at a distance of {size} from DPO at β", **common,
         ),
         Contrast(
             claim="scale-halved", unit=_NATS, margin=GAIN, statement="what bDPO gains in utility beyond DPO at β/2",
@@ -150,20 +151,23 @@ def _halved(equal: str, unequal: str) -> list[Contrast]:
             label="many responses of one token",
             same=f"with {MANY:,} to {MOST:,} responses of one token bDPO ends where DPO at β/2 ends, within {{margin}} "
             "(the distance is {size})",
-            better=f"with {MANY:,} to {MOST:,} responses of one token bDPO ends at {{size}} from DPO at β/2", **to_half,
+            better=f"with {MANY:,} to {MOST:,} responses of one token bDPO ends at a distance of {{size}} from DPO "
+            "at β/2", **to_half,
         ),
         Contrast(
             statement="equally long responses of 1 to 64 tokens: how far bDPO ends from DPO at β/2", by=("length",),
             where=f"{equal} and length < {LONG}", role="context", label="short responses",
             same="with equally long responses of 1 to 64 tokens bDPO ends where DPO at β/2 ends, within {margin} (the "
             "distance is {size})",
-            better="with equally long responses of 1 to 64 tokens bDPO ends at {size} from DPO at β/2", **to_half,
+            better="with equally long responses of 1 to 64 tokens bDPO ends at a distance of {size} from DPO at β/2",
+            **to_half,
         ),
         Contrast(
             statement=f"responses of unequal lengths, {LONG} tokens or more: how far bDPO ends from DPO at β/2",
             by=("length", "variation", "length_utility"), where=f"{unequal} and length >= {LONG}", role="context",
             label="unequal lengths", same="with unequal lengths bDPO ends where DPO at β/2 ends, within {margin} (the "
-            "distance is {size})", better="with unequal lengths bDPO ends at {size} from DPO at β/2", **to_half,
+            "distance is {size})",
+            better="with unequal lengths bDPO ends at a distance of {size} from DPO at β/2", **to_half,
         ),
     ]  # fmt: skip
 
@@ -188,7 +192,8 @@ def _lengths(unequal: str) -> list[Contrast]:
             label="the distance itself",
             same=f"with unequal lengths of {LONG} tokens or more bDPO ends where length-weighted DPO ends, within "
             "{margin} (the distance is {size})",
-            better=f"with unequal lengths of {LONG} tokens or more bDPO ends at {{size}} from length-weighted DPO",
+            better=f"with unequal lengths of {LONG} tokens or more bDPO ends at a distance of {{size}} from "
+            "length-weighted DPO",
             **common,
         ),
         Contrast(
