@@ -114,6 +114,15 @@ def test_a_run_gives_the_same_bits_in_a_batch_and_alone_and_with_the_same_seed(s
         assert torch.equal(batch.policies[:, n], gl.fit(world, gl.BalancedDPO(), seed=n, **given).policies)
 
 
+@pytest.mark.parametrize("text", ["mixture", "best-worst", "importance:how=clipped,clip=1.5"])
+def test_many_runs_give_the_bits_that_each_gives_alone(text):
+    worlds = [gl.gaussian_world(1, 3, reference="random", seed=seed) for seed in range(70)]  # columns of three blocks
+    given = {"sampler": text, "steps": 3, "batch": 4, "engine": "eager"}
+    batch = gl.fit(worlds, gl.BalancedDPO(), seed=range(70), **given).logp
+    for seed in (0, 31, 32, 69):
+        assert torch.equal(batch[seed], gl.fit(worlds[seed], gl.BalancedDPO(), seed=seed, **given).logp)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("sampler", LAWS, ids=lambda one: one.name)

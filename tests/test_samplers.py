@@ -1,6 +1,8 @@
 """Samplers: their laws against brute force and closed forms, and what they do to a training."""
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +134,13 @@ def test_laws_hold_where_products_of_probabilities_underflow():
     logp = torch.tensor([[0.0, -800.0, -900.0]], dtype=torch.float64)
     for sampler in (gl.samplers.OnPolicy(), gl.samplers.Mixture(0.5), gl.samplers.PILAF(0.1), gl.samplers.MixP()):
         assert pair_weights(sampler, logp, torch.full_like(logp, -np.log(3)), logp)[0, 0, 1] > 0
+
+
+@pytest.mark.parametrize("sampler", LAWS, ids=lambda sampler: sampler.name)
+def test_every_sampler_has_its_facts_and_its_place_in_the_guide(sampler):
+    assert all((sampler.label, sampler.equation, sampler.source, type(sampler).__doc__))
+    guide = (Path(__file__).parents[1] / "docs/how-to/samplers.md").read_text()
+    assert re.search(rf"`{sampler.name}[`:]", guide)
 
 
 # --- texts and bad input ---
