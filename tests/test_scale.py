@@ -92,10 +92,10 @@ def test_a_prediction_on_cells_fails_where_one_cell_fails():
 def test_the_answer_says_the_frame_s_numbers(frame):
     near = frame.assign(to_half=frame["to_half"] * 0 + 0.01)
     said = scale_answer.answer(near)
-    assert "from 1 tokens on within a tenth" in said
-    assert "within a tenth from n = 10 on" in said
+    assert "from the reference, from 1 tokens on" in said
+    assert "it comes as near from n = 10 on" in said
     far = scale_answer.answer(frame.assign(to_half=frame["to_half"] * 0 + 0.7))
-    assert "up to 256 tokens not within a tenth" in far
+    assert "at none of these lengths" in far
     assert "70% of the way from DPO at β/2" in far
 
 

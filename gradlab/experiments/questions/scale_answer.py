@@ -24,7 +24,7 @@ def cells(frame: pd.DataFrame, value: Callable[[pd.DataFrame], pd.Series], by: S
     for key, rows in frame.groupby(list(by), sort=True):
         mean = mean_of(value(rows).to_numpy(float))
         low, high = (float(np.where(np.isnan(end), mean.effect, end)) for end in mean.interval())
-        name = ", ".join(f"{_WORDS.get(one, one)} {number:g}" for one, number in zip(by, key, strict=True))
+        name = ", ".join(f"{_WORDS.get(one, one)} {number:,.10g}" for one, number in zip(by, key, strict=True))
         found.append((name, float(mean.effect), low, high))
     return found
 
@@ -164,21 +164,21 @@ def _of_equal_lengths(frame: pd.DataFrame) -> str:
     found = cells(rows, lambda r: r["to_half"], ["length"])
     lengths, near = sorted(rows["length"].unique()), [high <= MARGIN for *_, high in found]
     stays = [length for at, length in enumerate(lengths) if all(near[at:])]
-    where = f"from {stays[0]:g} tokens on within" if stays else f"up to {lengths[-1]:g} tokens not within"
+    where = f"from {stays[0]:,g} tokens on" if stays else "at none of these lengths"
     return (
-        f"Equally long responses: {where} a tenth of the way that DPO at β/2 goes from the reference, bDPO ends where "
-        f"that loss ends (at a distance of {found[0][1]:.0%} of the way with {lengths[0]:g} tokens, {found[-1][1]:.1%} "
-        f"with {lengths[-1]:g})."
+        "With equally long responses bDPO ends where DPO at β/2 ends, within a tenth of the way that this loss goes "
+        f"from the reference, {where} (at a distance of {found[0][1]:.0%} of that way with L = {lengths[0]:,g}, "
+        f"{found[-1][1]:.1%} with {lengths[-1]:,g})."
     )
 
 
 def _of_numbers(frame: pd.DataFrame) -> str:
     found = cells(frame.query("kind == 'responses' and method == 'bdpo'"), lambda r: r["to_half"], ["responses"])
     inside = [name for name, _, _, high in found if high <= MARGIN]
-    said = f"within a tenth from {inside[0]} on" if inside else "within a tenth at none of these numbers"
+    said = f"from {inside[0]} on" if inside else "at none of these numbers"
     return (
-        f"Responses of one token, n of them: {said} (at a distance of {found[0][1]:.0%} with {found[0][0]}, "
-        f"{found[-1][1]:.0%} with {found[-1][0]})."
+        f"With n responses of one token it comes as near {said} (at a distance of {found[0][1]:.0%} with "
+        f"{found[0][0]}, {found[-1][1]:.0%} with {found[-1][0]})."
     )
 
 
@@ -194,7 +194,7 @@ def _of_unequal_lengths(frame: pd.DataFrame) -> str:
     ends = sequences(frame, f"method == 'bdpo' and variation > 0 and length >= {LONG} and length_utility == 0")
     half, length = (ends[name].mean() for name in ("to_half", "to_length"))
     return (
-        "Unequal lengths: the loser's share of tokens explains 90% of the variance of λ under the reference "
+        "With unequal lengths the loser's share of tokens explains 90% of the variance of λ under the reference "
         f"{', '.join(said)} (the coefficient of variation of the lengths); from {LONG} tokens on bDPO ends at "
         f"{half:.0%} of the way from DPO at β/2, and at {length:.1%} from length-weighted DPO."
     )
