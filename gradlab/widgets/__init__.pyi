@@ -14,6 +14,7 @@ from .scale_explorer import ScaleExplorer as ScaleExplorer
 from .shift_explorer import ShiftExplorer as ShiftExplorer
 from .sigmoid_explorer import SigmoidExplorer as SigmoidExplorer
 from .training_log_explorer import TrainingLogExplorer as TrainingLogExplorer
+from .two_goals_explorer import TwoGoalsExplorer as TwoGoalsExplorer
 from .variance_explorer import VarianceExplorer as VarianceExplorer
 from .workbench_explorer import WorkbenchExplorer as WorkbenchExplorer
 
