@@ -137,9 +137,9 @@ def _dots(
 
 
 def _line(axis: Axes, rows: pd.DataFrame, label: str, color: str, dash: str, marker: str, *, band: bool) -> None:
-    """Draw the means over seeds at the levels that at least two seeds reach."""
+    """Draw the means over seeds at the levels that at least half of the seeds reach."""
     table = rows.pivot(index="kl", columns="seed", values="utility_share")
-    table = table[table.notna().sum(axis=1) >= 2]
+    table = table[table.notna().sum(axis=1) >= max(2, len(table.columns) / 2)]
     if table.empty:
         return
     if band:

@@ -2,6 +2,7 @@
 
 from .atlas_explorer import AtlasExplorer as AtlasExplorer
 from .claims_explorer import ClaimsExplorer as ClaimsExplorer
+from .continuous_explorer import ContinuousExplorer as ContinuousExplorer
 from .credit_explorer import CreditExplorer as CreditExplorer
 from .explorer import Explorer as Explorer
 from .explorer import Story as Story

@@ -100,7 +100,7 @@ def at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(method=rows["method"].where(rows["method"] != BALANCED, "bdpo in " + rows["coordinate"]))
     keys = ["method", "case", "seed"]
     paths = at_levels(rows.sort_values([*keys, "beta", "step"]), [*keys, "beta"], ["utility_share"])
-    return paths.groupby([*keys, "kl"], as_index=False)[["utility_share"]].mean()
+    return paths.groupby([*keys, "kl"], as_index=False, sort=False)[["utility_share"]].mean()
 
 
 def rewards(levels: pd.DataFrame, coordinates: list[str]) -> list[Judged]:
@@ -191,7 +191,7 @@ CAPTIONS = {
     "continuous-frontier": (
         "Share of the reachable utility at equal KL from the reference, β and checkpoints pooled; means over seeds "
         "with 95% intervals. Relative bDPO, DPO and λ = ½ are the same in every coordinate; bDPO has a curve per "
-        "coordinate. A curve ends where fewer than two seeds reach the level."
+        "coordinate. A curve ends where fewer than half of its seeds reach the level."
     ),
     "continuous-cells": (
         "bDPO on ever finer cells, β = 1: total variation distance from DPO at β/2 after training, against log n; "
