@@ -248,6 +248,26 @@ def test_mini_batches_are_on_average_what_the_sampler_gives_to_the_whole_data(sa
     assert not drawn[:, torch.from_numpy(given[0]) == 0].any()  # labels of finite data stay what they are
 
 
+def test_importance_weights_are_the_ratio_of_the_samplers_law_to_even_pairs():
+    logp = torch.randn(3, 4, generator=torch.Generator().manual_seed(3)).double().log_softmax(-1)
+    exact = torch.from_numpy(Runs.of(WORLD, None, None, 0).data()[0])
+    finite = torch.from_numpy(Runs.of(WORLD, 9, None, 0).data()[0])
+    law = gl.samplers.OnPolicy().pairs(logp, logp, logp)
+    ratio = 12 * law / law.sum((-2, -1), keepdim=True)  # over 12 ordered pairs, as likely as each other
+    on_policy = weights_at(gl.samplers.OnPolicy(), WORLD, logp)
+    close = {"rtol": 1e-13, "atol": 0}
+    for how in ("plain", "self-normalised"):
+        torch.testing.assert_close(weights_at(gl.samplers.Importance(how), WORLD, logp), on_policy, **close)
+    torch.testing.assert_close(
+        weights_at(gl.samplers.Importance("plain"), WORLD, logp, finite), finite * ratio, **close
+    )
+    own = weights_at(gl.samplers.Importance("self-normalised"), WORLD, logp, finite)
+    torch.testing.assert_close(own, finite * ratio / (finite * ratio).sum((-2, -1), keepdim=True), **close)
+    cut = weights_at(gl.samplers.Importance("clipped", clip=1.2), WORLD, logp, exact)
+    torch.testing.assert_close(cut, exact * ratio.clamp(max=1.2), **close)
+    assert (ratio > 1.2).any()
+
+
 # --- speed of convergence (Shi et al. 2024) ---
 
 
