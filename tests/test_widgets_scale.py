@@ -57,18 +57,18 @@ def test_the_answer_is_hidden_before_the_guess(explorer):
 def test_stories_say_what_is_true(explorer):
     stories = iter(explorer.stories)
     explorer.tell(next(stories).title)  # one token
-    assert explorer.numbers["away DPO at β/2"] > 1 / 3
+    assert explorer.numbers["from half"] > 1 / 3
     explorer.tell(next(stories).title)  # long and equal
     assert np.abs(explorer.result.weight - 0.5).max() < 0.02
-    assert explorer.numbers["away DPO at β/2"] < 0.1
+    assert explorer.numbers["from half"] < 0.1
     explorer.tell(next(stories).title)  # long and unequal
     assert explorer.result.explained > 0.99
-    assert explorer.numbers["away length DPO"] < 0.1
-    assert explorer.numbers["away DPO at β/2"] > 0.5
+    assert explorer.numbers["from length"] < 0.1
+    assert explorer.numbers["from half"] > 0.5
     explorer.tell(next(stories).title)  # many responses
     ten = explorer.result.spreads[0]
-    assert explorer.numbers["crowd spread of λ"] < ten / 2
-    assert explorer.result.spreads[-1] == pytest.approx(explorer.numbers["crowd spread of λ"])
+    assert explorer.numbers["crowd spread"] < ten / 2
+    assert explorer.result.spreads[-1] == pytest.approx(explorer.numbers["crowd spread"])
     assert next(stories, None) is None
 
 

@@ -212,24 +212,20 @@ class ScaleExplorer(Explorer):
     def readings(self, result: Scale) -> list[Reading]:
         """Return spreads, the share corrected, and distances."""
         mean, deviation = result.surprisal
-        spread = result.parts["both"]
-        here = float(np.interp(math.log(result.length), np.log(_LENGTHS), spread))
+        law = float(np.interp(math.log(result.length), np.log(_LENGTHS), result.parts["both"]))
+        many = f"{result.responses:,} of one token"
         return [
-            Reading("spread of λ", {"pairs": result.spread, "law": here}, "about ½, L tokens"),
-            Reading("surprisal of a token", {"mean a": mean, "deviation s": deviation}, "nats"),
-            Reading(
-                "share corrected", {"pairs": result.corrected, "1/(aL)": 1 / (mean * result.length)},
-                "of DPO's imbalance, median", key="corrected",
-            ),
-            Reading(
-                "bDPO ends from", {"DPO at β/2": result.distances["half"], "length DPO": result.distances["length"]},
-                "of the way, L tokens", key="away",
-            ),
-            Reading(
-                f"{result.responses:,} of one token", dict(zip(("spread of λ", "from DPO at β/2"), result.crowd,
-                strict=True)), "spread; of the way", key="crowd",
-            ),
-        ]  # fmt: skip
+            Reading("a, a token's surprisal", mean, "nats, mean", key="a"),
+            Reading("s, its deviation", deviation, "nats, in the long run", key="s"),
+            Reading("spread of λ about ½", result.spread, "pairs of L tokens", key="spread"),
+            Reading("spread by the law", law, "lengths and surprisals"),
+            Reading("share of the imbalance corrected", result.corrected, "median pair", key="corrected"),
+            Reading("corrected by the law", 1 / (mean * result.length), "1/(aL)"),
+            Reading("bDPO from DPO at β/2", result.distances["half"], "of the way", key="from half"),
+            Reading("bDPO from length-weighted DPO", result.distances["length"], "of the way", key="from length"),
+            Reading(f"spread of λ, {many}", result.crowd[0], "about ½", key="crowd spread"),
+            Reading(f"bDPO from DPO at β/2, {many}", result.crowd[1], "of the way", key="crowd from half"),
+        ]
 
     def outcome(self, result: Scale) -> tuple[str, str]:
         """Return from how many tokens on length explains enough, by the law."""
