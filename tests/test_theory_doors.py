@@ -30,6 +30,13 @@ GOOD = {
     "share_corrected": {"log_prob_ratio": [0.0, 1.0], **SIDES},
     "bdpo_share_corrected": SIDES,
     "logarithmic_mean": {"a": [1.0, 2.0], "b": [3.0, 4.0]},
+    "weight_spread": {"mean": [1.0, 2.0], "spread": [0.5, 1.0], "length": [4.0, 8.0]},
+    "explained_by_length": {
+        "mean": [1.0, 2.0],
+        "spread": [0.5, 1.0],
+        "length": [4.0, 8.0],
+        "variation": [0.1, 0.5],
+    },
     "disentanglement_band": {"cosine": [-0.5, 0.5]},
     "side_moves": {"norm_win": [1.0, 2.0], "norm_lose": [2.0, 1.0], "cosine": [-0.5, 0.5]},
     "dpo_weight": {**BOTH, "log_ref": OTHER, "beta": 1.0},
@@ -76,6 +83,18 @@ REFUSED = {
         *((value, "must be an array of numbers, got") for value in NO_NUMBERS.values()),
         ([1.0, math.inf], "must be finite, got inf"),
         ([1.0, -1e-3], "must be ≥ 0, got -0.001"),
+        ([1.0, 2.0, 3.0], "must broadcast, got shapes"),
+    ],
+    "numbers > 0": [
+        *((value, "must be an array of numbers, got") for value in NO_NUMBERS.values()),
+        ([1.0, math.inf], "must be finite, got inf"),
+        ([1.0, 0.0], "must be > 0, got 0"),
+        ([1.0, 2.0, 3.0], "must broadcast, got shapes"),
+    ],
+    "numbers ≥ 1": [
+        *((value, "must be an array of numbers, got") for value in NO_NUMBERS.values()),
+        ([1.0, math.nan], "must be finite, got nan"),
+        ([1.0, 0.5], "must be ≥ 1, got 0.5"),
         ([1.0, 2.0, 3.0], "must broadcast, got shapes"),
     ],
     "cosine": [
@@ -197,6 +216,9 @@ KINDS = {
     "log_prob_ratio": "ratios",
     "a": "numbers ≥ 0",
     "b": "numbers ≥ 0",
+    "spread": "numbers ≥ 0",
+    "variation": "numbers ≥ 0",
+    "length": "numbers ≥ 1",
     "norm_win": "numbers ≥ 0",
     "norm_lose": "numbers ≥ 0",
     "cosine": "cosine",
@@ -230,6 +252,8 @@ KINDS = {
     "cells": "cells",
 }
 OTHERWISE = {
+    ("weight_spread", "mean"): "numbers > 0",
+    ("explained_by_length", "mean"): "numbers > 0",
     ("pair_weight", "win_weight"): "number",
     ("pair_weight", "lose_weight"): "number",
     **{(name, at): "positions" for name in ("dpo_weight_limit", "bdpo_weight_limit") for at in ("y", "points")},
