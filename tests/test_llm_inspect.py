@@ -413,7 +413,7 @@ def test_defaults_are_those_of_the_run():
     ours = {field.name: field.default for field in dataclasses.fields(InspectCommand)}
     function = python_inspect.signature(inspection.inspect_data).parameters
     for name, default in ours.items():
-        if name not in ("save", "overwrite"):
+        if name not in ("data", "save", "overwrite"):
             assert function[name].default in (default, python_inspect.Parameter.empty), name
     training = {field.name: field.default for field in dataclasses.fields(Settings)}
     for name in ("choice", "split", "template", "max_length", "max_prompt", "seed"):

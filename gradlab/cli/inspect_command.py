@@ -1,7 +1,8 @@
 """Say before any training how imbalanced a run will be: log π, λ and lengths of its pairs under its first model.
 
 Nothing is trained. It prints a report on the data, log π_l/π_w, λ and losses' gradient ratios at the start, how
-far length alone predicts the preferences, and what that means for a run.
+far length alone predicts the preferences, and what that means for a run. With several data sets, such as helpful and
+harmless pairs, it also says which of them Balanced-DPO is predicted to serve.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class InspectCommand:
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """The model that training starts from: a folder with weights in safetensors or a LoRA adapter, or a hub's name."""
-    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PAIRS")]
-    """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name."""
+    data: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PAIRS …")]
+    """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name; several are put side by side."""
     choice: Annotated[str | None, _CHOICE] = None
     """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
     split: str = "train"
@@ -59,23 +60,34 @@ class InspectCommand:
     """Losses beside the paper's whose gradient ratios are printed: names of `gradlab losses`, also with numbers, as in
     simpo:beta=2, or FILE.py:CLASS; `all`: every registered one."""
     save: Annotated[Path | None, OPTIONAL] = None
-    """Also write one row per pair to this file (Parquet; its name ends in .parquet), with a manifest beside it."""
+    """Also write one row per pair to this file (Parquet; its name ends in .parquet), with a manifest beside it; of
+    several data sets, with a column `data`."""
     overwrite: bool = False
     """Let --save replace a file that holds another result."""
 
     def run(self) -> int:
         """Score, print, save."""
         check_save(self.save)
+        if not self.data or len(set(self.data)) < len(self.data):
+            raise ValueError(f"PAIRS must name one data set or several, each once, got {' '.join(self.data) or 'none'}")
         need("llm", "transformers")
         from gradlab.llm.look.inspection import inspect_data
+        from gradlab.llm.look.served_goal import joined, side_by_side
 
-        given = {name: value for name, value in vars(self).items() if name not in ("save", "overwrite")}
-        with quiet_transformers():
-            seen = inspect_data(**given, title="log π" if sys.stderr.isatty() else "")
-        say(seen)
+        given = {name: value for name, value in vars(self).items() if name not in ("data", "save", "overwrite")}
+        title = "log π" if sys.stderr.isatty() else ""
+        seen = {}
+        for data in self.data:
+            with quiet_transformers():
+                seen[data] = inspect_data(**given, data=data, title=title)
+            say(f"\n{seen[data]}" if len(seen) > 1 else seen[data])
+        if len(seen) > 1:
+            say(f"\n{side_by_side({data: one.frame for data, one in seen.items()})}")
         if self.save is not None:
-            manifest = {"command": "gradlab inspect", **seen.settings}
-            save(seen.frame, self.save, manifest, overwrite=self.overwrite)
+            settings = [one.settings for one in seen.values()]
+            several = {"data_sets": settings} if len(seen) > 1 else settings[0]
+            frame = joined({data: one.frame for data, one in seen.items()})
+            save(frame, self.save, {"command": "gradlab inspect", **several}, overwrite=self.overwrite)
         return 0
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from gradlab.console import wrapped
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.look.imbalance import CLIP, MEASURES, STATISTICS, length_correlation, shares, summary
+from gradlab.llm.look.served_goal import about_the_goal
 from gradlab.llm.look.side_gradients import COLUMNS, about_the_band
 
 FOLLOWS, PARTLY = 0.8, 0.3  # R² from which λ is said to follow length, or to follow it in part. Ours.
@@ -109,7 +110,7 @@ def sentences(frame: pd.DataFrame, read: Report | None = None) -> list[str]:
     said = [
         _about_dpo(numbers["imbalance"]["q50"], parts["loser_steeper"]["share"]),
         _about_bdpo(frame, numbers["corrected_bdpo"]["q50"]), _about_lengths(frame), _about_the_clip(frame, parts),
-        _about_the_baseline(parts["shorter"]), about_the_band(frame, ("dpo", "bdpo")),
+        _about_the_baseline(parts["shorter"]), about_the_goal(frame), about_the_band(frame, ("dpo", "bdpo")),
     ]  # fmt: skip
     cut, number = int(frame["cut"].sum()) if "cut" in frame else 0, len(frame)
     if read is not None:
