@@ -5,6 +5,7 @@ Every drawing takes a frame and returns a ``Figure``; ``draw`` saves them, and `
 """
 
 from gradlab.plotting.answers import Comparison, Panel, answers
+from gradlab.plotting.by_sampler import SamplerPanel, Series, by_sampler, convergence
 from gradlab.plotting.effects import DosePanel, effect_by_dose
 from gradlab.plotting.fields import gradient_field
 from gradlab.plotting.line_units import at_kl_levels, by_coordinate, towards_half
@@ -25,13 +26,17 @@ __all__ = [
     "DosePanel",
     "Panel",
     "Place",
+    "SamplerPanel",
+    "Series",
     "add_looks",
     "answers",
     "at_kl_levels",
     "by_coordinate",
     "by_lengths",
     "by_method",
+    "by_sampler",
     "clouds",
+    "convergence",
     "correction",
     "curves",
     "draw",

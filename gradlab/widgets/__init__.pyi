@@ -11,6 +11,7 @@ from .grid_explorer import GridExplorer as GridExplorer
 from .offline_explorer import OfflineExplorer as OfflineExplorer
 from .pair_explorer import PairExplorer as PairExplorer
 from .rating_explorer import RatingExplorer as RatingExplorer
+from .sampling_explorer import SamplingExplorer as SamplingExplorer
 from .scale_explorer import ScaleExplorer as ScaleExplorer
 from .shift_explorer import ShiftExplorer as ShiftExplorer
 from .sigmoid_explorer import SigmoidExplorer as SigmoidExplorer

@@ -15,6 +15,7 @@ from gradlab.experiments.frame_checks import check_rows
 from gradlab.experiments.outcomes import REWARD
 from gradlab.experiments.questions import sampling_figures, sampling_runs
 from gradlab.experiments.questions.frontier import overlap
+from gradlab.experiments.questions.sampling_frames import WEIGHTS, at_beta_one, less_imbalance, settled_means
 from gradlab.experiments.questions.sampling_runs import ARRIVED, FRESH
 from gradlab.lab.training import Training
 
@@ -36,7 +37,7 @@ SETTINGS: dict[str, Any] = {
                "references": ["uniform", "shifted"], "data": "100", "seeds": 12},
     "other_seeds": 6,
     "other_data": ["population", "1000"],
-    "weights": ["wpo", "importance", "importance, plain", "importance, clipped"],
+    "weights": list(WEIGHTS),
     "online": {"samplers": ["uniform", "on-policy", "best-worst"], "data": [FRESH, "8000"]},
     "frozen": ["on-policy", "best-worst"],
     "trained_reference": ["uniform", "reference", "on-policy", "best-worst"],
@@ -128,12 +129,13 @@ def _trainings(settings: dict[str, Any], shared: dict[str, Any]) -> list[dict[st
 
 
 def sample(every: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return some parts: points of bDPO, and trainings of DPO on-policy and by mix-P."""
+    """Return some parts, those from a uniform reference: points of bDPO, and trainings of DPO on-policy and by mix-P."""
     return [
-        part for part in parts(every)
-        if (part["kind"] == "points" and part["loss"] == "bdpo" and part["scale"] == 1.0)
-        or (part["kind"] == "trained" and part["method"] == "dpo" and part["sampler"] in ("on-policy", "mix-p")
-            and part["levels"])
+        part for part in parts(every) if part.get("reference") == "uniform" and (
+            (part["kind"] == "points" and part["loss"] == "bdpo" and part["scale"] == 1.0)
+            or (part["kind"] == "trained" and part["method"] == "dpo" and part["sampler"] in ("on-policy", "mix-p")
+                and part["levels"])
+        )
     ]  # fmt: skip
 
 
@@ -293,7 +295,7 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     scan, *contrasts = limit_contrasts()
     points = settled_means(frame)
     rows = [scan.judged(frame), *(_judged(one, points) for one in contrasts)]
-    ends = at_beta_one(frame, settings)
+    ends = at_beta_one(frame)
     less = less_imbalance(ends)
     rows += [_judged(one, less) for one in imbalance_contrasts()]
     by_sampler = ends[ends["sampler"].isin(("uniform", "on-policy"))].assign(loss=ends["method"])
@@ -314,41 +316,6 @@ def _judged(contrast: Contrast | Scan, frame: pd.DataFrame) -> Judged:
         cells = rows.groupby(list(contrast.by))
         rows = rows[(cells["method"].transform("nunique") == len(wanted)) & (cells["seed"].transform("nunique") > 1)]
     return contrast.judged(rows) if len(rows) else not_run(contrast, "no such runs")
-
-
-def settled_means(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each cell's and seed's mean of ``kl_uniform`` over prompts, where every seed of the cell has one.
-
-    DPO at β = ½ is there as "fixed λ=0.5", and DPO at β = 1 as itself.
-    """
-    points = frame[(frame["kind"] == "point") & (frame["sampler"] != "uniform")]
-    points = points[~((points["sampler"] == "reference") & (points["reference"] == "uniform"))]
-    keys = ["method", "sampler", "reference", "scale"]
-    points = points.assign(method=points["method"].mask(points["beta"] == 0.5, "fixed λ=0.5"))
-    means = points.groupby([*keys, "seed"], as_index=False)["kl_uniform"].mean()
-    whole = means.groupby(keys)["kl_uniform"].transform(lambda values: values.notna().all())
-    return means[whole].astype({"kl_uniform": float})
-
-
-def at_beta_one(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
-    """Return the ends at β = 1 by method, with DPO at β = ½ and bDPO at β = 2 as the controls that they are."""
-    ends = frame[frame["kind"] == "end"]
-    controls = {("dpo", 0.5): "fixed λ=0.5", ("bdpo", 2.0): "bdpo at 2β"}
-    named = [
-        ends[(ends["method"] == loss) & (ends["beta"] == beta)].assign(method=name)
-        for (loss, beta), name in controls.items()
-    ]
-    found = pd.concat([ends[ends["beta"] == 1], *named])
-    return found.assign(weights=found["sampler"].isin(settings["weights"]).astype(int))
-
-
-def less_imbalance(ends: pd.DataFrame) -> pd.DataFrame:
-    """Return the ends of other samplers with how much more imbalance, and how much less correction, uniform has."""
-    keys, values = ["method", "reference", "data", "moved", "seed"], ["imbalance", "imbalance_all", "corrected"]
-    even = ends[(ends["sampler"] == "uniform") & (ends["frozen"] == 0)][[*keys, *values]]
-    both = ends[ends["sampler"] != "uniform"].merge(even, on=keys, suffixes=("", "_uniform"), validate="many_to_one")
-    both = both[~((both["sampler"] == "reference") & (both["reference"] == "uniform"))]
-    return both.assign(**{f"less_{name}": both[f"{name}_uniform"] - both[name] for name in values})
 
 
 EXPERIMENT = Experiment(

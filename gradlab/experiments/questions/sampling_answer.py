@@ -11,6 +11,7 @@ import pandas as pd
 
 from gradlab.experiments.predictions import Outcome, Prediction, by_interval
 from gradlab.experiments.questions import sampling
+from gradlab.experiments.questions.sampling_frames import settled_means
 from gradlab.experiments.questions.sampling_runs import ARRIVED
 from gradlab.stats.equivalence import mean_of
 
@@ -42,7 +43,7 @@ def dpo_stays(frame: pd.DataFrame) -> Outcome:
 
 def bdpo_moves(frame: pd.DataFrame) -> Outcome:
     """Mark: bDPO's settled points are apart by more than 1e-3 nats on average, by the interval over seeds."""
-    means = sampling.settled_means(frame).query("method == 'bdpo'")
+    means = settled_means(frame).query("method == 'bdpo'")
     if means["seed"].nunique() < 2:
         return _none("nothing settled")
     mean, low, high = _interval(means.groupby("seed")["kl_uniform"].mean())
@@ -131,7 +132,7 @@ PREDICTIONS = (
 
 def answer(frame: pd.DataFrame) -> str:
     """Return the answer to next check 2 in plain sentences, with the numbers of the frame."""
-    settled = sampling.settled_means(frame)
+    settled = settled_means(frame)
     points = frame[frame["kind"] == "point"]
     away = settled[settled["method"] == "bdpo"]["kl_uniform"]
     share = points[points["method"] == "bdpo"]["settled"].mean()

@@ -5,9 +5,143 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-CAPTIONS: dict[str, str] = {}
+from gradlab import plotting
+from gradlab.experiments.questions.sampling_frames import at_beta_one, settled_means
+from gradlab.experiments.questions.sampling_runs import ARRIVED
+from gradlab.plotting import SamplerPanel, Series
+
+_NAMES = {
+    "uniform": "uniform", "mixture": "mixture, α = ½", "reference": "from the reference", "tempered": "temperature 2",
+    "on-policy": "on-policy", "top-k": "top 10", "rejection": "rejection (RSO)", "pilaf": "PILAF", "mix-r": "mix-R",
+    "mix-p": "mix-P", "best-worst": "best/worst of 4",
+}  # fmt: skip
+_REFERENCES = {"uniform": "uniform reference", "shifted": "shifted reference"}
+_METHODS = {
+    "dpo": Series("DPO", "#000000", "o"),
+    "bdpo": Series("bDPO", "#D55E00", "s"),
+}
+_EFFECTS = {
+    "uniform": Series("uniform reference", "#332288", "o"),
+    "shifted": Series("shifted reference", "#AA4499", "^", filled=False),
+}
+_SPEED = {
+    "uniform": {"label": "uniform", "color": "#000000", "linestyle": "-", "marker": "o"},
+    "on-policy": {"label": "on-policy", "color": "#0072B2", "linestyle": "--", "marker": "^"},
+    "best-worst": {"label": "best/worst of 4", "color": "#999933", "linestyle": ":", "marker": "v"},
+    "mix-p, closed-form step": {"label": "mix-P at Z/(2β²n)", "color": "#CC6677", "linestyle": "-", "marker": "D"},
+}
+
+CAPTIONS: dict[str, str] = {
+    "sampling-settled": (
+        "Where bDPO settles with exact labels: KL from where it settles under uniform sampling, on a logarithmic axis; "
+        "means over seeds of the prompts that settle under both, with 95% intervals. Columns: bDPO at β = 1 for R = 1, "
+        "2 and 4. Hollow marks: bDPO at 2β. In the grey part KL is below 1e-3. To the right stands the share of cases "
+        "of bDPO at β = 1, both references, that settle at all. DPO is not drawn: in every settled case it is within "
+        "1e-9 of one policy."
+    ),
+    "sampling-imbalance": (
+        "Left: the mean of |log π_l/π_w| over the pairs that a step sees, averaged along training. Right: the share of "
+        "a pair's imbalance that bDPO's weights correct, 1 − |1 − 1/LM|. DPO and bDPO side by side, β = 1, 100 "
+        "hard-labelled pairs per prompt, 95% intervals over seeds; of DPO, the share is what bDPO would correct on its "
+        "policy. Samplers are in the order of DPO's imbalance from a uniform reference."
+    ),
+    "sampling-benefit": (
+        "What bDPO gains under each sampler, in points of the reachable reward, with 95% intervals over seeds: bDPO − "
+        "DPO at β = 1, then the controls that could explain it away. In the grey band are differences that do not "
+        "matter. At equal KL: a mean over the levels from 0.25 to 2 nats that both reach."
+    ),
+    "sampling-convergence": (
+        "KL from where the loss settles against steps of gradient descent with exact labels and free logits, both axes "
+        "logarithmic (steps linear up to 1), each sampler at the best of six learning rates. A straight fall in the "
+        "exponent that grows from step to step is quadratic convergence: mix-P with DPO. With bDPO it is as linear as "
+        "the others. Dashed: KL = 1e-3, where a training counts as arrived."
+    ),
+}
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Draw nothing yet."""
-    return {}
+    """Draw where bDPO settles, imbalance and share corrected, what bDPO gains, and convergence."""
+    return {
+        "sampling-settled": _settled(frame),
+        "sampling-imbalance": _imbalance(frame),
+        "sampling-benefit": _benefit(frame),
+        "sampling-convergence": _convergence(frame),
+    }
+
+
+def _settled(frame: pd.DataFrame) -> Figure:
+    means, points = settled_means(frame), frame[(frame["kind"] == "point") & (frame["method"] == "bdpo")]
+    means = means[means["method"].isin(("bdpo", "bdpo at 2β"))].rename(columns={"kl_uniform": "value"})
+    means = means.assign(series=means["method"].where(means["method"] != "bdpo", "bdpo") + " " + means["reference"])
+    looks = {
+        f"{method} {name}": Series(f"{label}, {name} reference", one.color, one.marker, filled=method == "bdpo")
+        for method, label in (("bdpo", "bDPO"), ("bdpo at 2β", "bDPO at 2β")) for name, one in _EFFECTS.items()
+    }  # fmt: skip
+    shares = points.groupby(["scale", "sampler"])["settled"].mean()
+    order = [name for name in _NAMES if name in set(points["sampler"]) and name != "uniform"]
+    panels = [
+        SamplerPanel(means[means["scale"] == scale], f"R = {scale:g}", "KL (nats)", log=True, margin=ARRIVED,
+                     notes={name: f"{shares[scale, name]:.0%}" for name in order})
+        for scale in sorted(points["scale"].unique())
+    ]  # fmt: skip
+    return plotting.by_sampler(panels, {name: _NAMES[name] for name in order}, looks, columns=3)
+
+
+def _ends(frame: pd.DataFrame) -> pd.DataFrame:
+    ends = at_beta_one(frame)
+    judged = (ends["data"] == "100") & (ends["frozen"] == 0) & (ends["moved"] == 0)
+    return ends[judged & ends["reference"].isin(_REFERENCES) & ends["sampler"].isin(_NAMES)]
+
+
+def _imbalance(frame: pd.DataFrame) -> Figure:
+    ends = _ends(frame)
+    shown = ends[ends["method"].isin(_METHODS)].assign(series=ends["method"])
+    first = shown[(shown["method"] == "dpo") & (shown["reference"] == shown["reference"].iloc[0])]
+    order = first.groupby("sampler")["imbalance"].mean().sort_values().index
+    panels = [
+        SamplerPanel(rows.assign(value=rows[value]), _REFERENCES[str(reference)], label)
+        for reference, rows in shown.groupby("reference", sort=False)
+        for value, label in (("imbalance", "mean |log π_l/π_w| of pairs seen (nats)"), ("corrected", "share corrected"))
+    ]  # fmt: skip
+    return plotting.by_sampler(panels, {name: _NAMES[name] for name in order}, _METHODS, columns=2)
+
+
+_DIFFERENCES = {
+    "bDPO − DPO,\nβ = 1": ("bdpo", "dpo"),
+    "bDPO −\nDPO at β/2": ("bdpo", "fixed λ=0.5"),
+    "bDPO at 2β\n− DPO": ("bdpo at 2β", "dpo"),
+    "bDPO −\npermuted λ": ("bdpo", "permuted λ"),
+}
+
+
+def _benefit(frame: pd.DataFrame) -> Figure:
+    ends, margin = _ends(frame), 1.0
+    keys = ["sampler", "reference", "seed"]
+    panels = []
+    for title, (method, baseline) in _DIFFERENCES.items():
+        panels.append(SamplerPanel(_difference(ends, keys, method, baseline), title, "points", margin=margin))
+    levels = frame[frame["kind"] == "level"]
+    at_kl = _difference(levels, [*keys, "level"], "bdpo", "dpo")
+    at_kl = at_kl.groupby([*keys, "series"], as_index=False)["value"].mean()
+    panels.append(SamplerPanel(at_kl, "bDPO − DPO,\nequal KL", "points", margin=margin))
+    order = [name for name in _NAMES if name in set(ends["sampler"])]
+    return plotting.by_sampler(panels, {name: _NAMES[name] for name in order}, _EFFECTS, columns=5)
+
+
+def _difference(rows: pd.DataFrame, keys: list[str], method: str, baseline: str) -> pd.DataFrame:
+    sides = [rows[rows["method"] == name].set_index(keys)["utility_share"] for name in (method, baseline)]
+    values = (100 * (sides[0] - sides[1])).dropna().rename("value").reset_index()
+    return values.assign(series=values["reference"])
+
+
+def _convergence(frame: pd.DataFrame) -> Figure:
+    curves = frame[frame["kind"] == "curve"]
+    panels = {}
+    for method, title in (("dpo", "DPO"), ("bdpo", "bDPO")):
+        rows = curves[curves["method"] == method]
+        scale = rows["scale"].max()
+        here = rows[(rows["scale"] == scale) & (rows["reference"] == "uniform")]
+        panels[f"{title}, R = {scale:g}, uniform reference"] = {
+            name: here[here["sampler"] == name] for name in _SPEED if name in set(here["sampler"])
+        }
+    return plotting.convergence(panels, _SPEED, ARRIVED)
