@@ -97,7 +97,7 @@ class SamplingExplorer(Explorer):
         "So far every pair was equally likely. Now both responses of a pair come from the current policy: good ones "
         "are seen more and more often, bad ones hardly at all."
     )
-    first_move = "Choose a guess, then go through the samplers. Violet is the sampler, grey is uniform sampling."
+    first_move = "Choose a guess, then go through the samplers: violet is the sampler, grey uniform sampling."
     ask = "Against uniform sampling, what happens to the imbalance |log π_l/π_w| of the pairs that a step sees?"
     answers: ClassVar = {"falls": "it falls", "stays": "it stays", "rises": "it rises"}
     reading = (
@@ -108,9 +108,10 @@ class SamplingExplorer(Explorer):
     )
     takeaway = (
         "Pairs drawn from the policy are alike, so their imbalance is small; mix-R and mix-P choose unequal pairs, and "
-        "raise it. Where there is less to correct, bDPO's weights correct a larger share. With exact labels DPO settles at one policy under every sampler that sees all pairs, and "
-        "only its speed changes. bDPO settles elsewhere, by little where it settles at all. Without full support, as "
-        "with the top 5, nothing tells the loss about the other responses."
+        "raise it. Where there is less to correct, bDPO's weights correct a larger share. With exact labels DPO settles "
+        "at one policy under every sampler that sees all pairs, and only its speed changes. bDPO settles elsewhere, by "
+        "little where it settles at all. Without full support, as with the top 5, nothing tells the loss about the "
+        "other responses."
     )
     stories = (
         Story("On-policy", "the pairs seen are alike: less to correct, and bDPO corrects more of it.", {}),
@@ -287,7 +288,8 @@ def trained(world: World, loss: PairLoss, law: Sampler, state: SimpleNamespace) 
     data = torch.as_tensor(exact_pairs(world) if pairs is None else draw_pairs(world, pairs, seed=state.seed))
     looked = logp[:1].expand_as(logp) if frozen else logp
     spread = [values.expand_as(logp) for values in (ref_logp, utility)]
-    seen = law.reweighted(data, pair_weights(law, looked, *spread), comparable)
+    every = data.expand(len(logp), *data.shape)
+    seen = law.reweighted(every, pair_weights(law, looked, *spread), comparable)
     seen = (seen / seen.sum((-2, -1), keepdim=True)).numpy()
     win, lose = logp.numpy()[..., :, None], logp.numpy()[..., None, :]
     side = Side(
