@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from gradlab.plotting.looks import WIDTH, errors
 from gradlab.plotting.palette import FAINT, INK
@@ -34,7 +35,7 @@ class SamplerPanel:
     """One panel: a frame with ``sampler``, ``series`` and ``value``, a row per seed.
 
     title, label  above the panel, and of its axis.
-    log     the axis is logarithmic.
+    log     the axis is logarithmic; panels of one figure then share it.
     margin  differences within ± margin, or below it on a logarithmic axis, are in a grey band; None: there is no band.
     notes   by sampler, short words at the right end of its line.
     """
@@ -57,13 +58,19 @@ def by_sampler(
     columns   panels in a row.
     """
     rows = -(-len(panels) // columns)
-    height = (0.15 * len(series) + 0.13) * len(samplers) * rows + 0.62 * rows + 0.45
+    height = (0.085 * len(series) + 0.13) * len(samplers) * rows + 0.62 * rows + 0.55
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=all(one.log for one in panels))
     for axis, panel in zip(axes.flat, panels, strict=False):
         _panel(axis, panel, list(samplers), series)
         axis.set_yticks(range(len(samplers)), list(samplers.values()))
         axis.set_ylim(len(samplers) - 0.5, -0.5)
+    if all(panel.log for panel in panels):
+        values = np.concatenate([panel.frame["value"] for panel in panels])
+        low, high = np.nanmin(values) / 3, np.nanmax(values) * 3
+        ticks = [10.0**power for power in range(-12, 3, 3) if low < 10.0**power < high]
+        axes[0, 0].set_xlim(low, high * (high / low) ** (0.25 if panels[0].notes else 0.0))
+        axes[0, 0].set_xticks(ticks)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     marks = [
@@ -71,7 +78,8 @@ def by_sampler(
                markerfacecolor=one.color if one.filled else "white", markersize=5)
         for one in series.values()
     ]  # fmt: skip
-    figure.legend(handles=marks, loc="outside upper center", ncols=min(len(marks), 4), handletextpad=0.2)
+    wide = max(len(one.label) for one in series.values()) > 20
+    figure.legend(handles=marks, loc="outside upper center", ncols=2 if wide else 4, handletextpad=0.2)
     return figure
 
 
@@ -80,9 +88,9 @@ def _panel(axis: Axes, panel: SamplerPanel, samplers: Sequence[str], series: Map
         axis.set_xscale("log")
     else:
         axis.axvline(0, color=INK, linewidth=0.8)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
     if panel.margin is not None:
-        low = panel.frame["value"].min() / 3 if panel.log else -panel.margin
-        axis.axvspan(min(low, panel.margin / 10) if panel.log else low, panel.margin, color="#E9E9E9", zorder=0)
+        axis.axvspan(1e-10 if panel.log else -panel.margin, panel.margin, color="#E9E9E9", zorder=0)
     spread = 0.36 if len(series) > 1 else 0.0
     offsets = np.linspace(-spread, spread, len(series))
     for line, sampler in enumerate(samplers):
@@ -95,7 +103,7 @@ def _panel(axis: Axes, panel: SamplerPanel, samplers: Sequence[str], series: Map
             ends = errors(points)
             if panel.log:
                 ends[0] = np.minimum(ends[0], 0.9 * points.mean())
-            axis.errorbar(points.mean(), line + offset, xerr=ends, marker=one.marker, color=one.color, markersize=4.5,
+            axis.errorbar(points.mean(), line + offset, xerr=ends, marker=one.marker, color=one.color, markersize=4,
                           markerfacecolor=one.color if one.filled else "white", linewidth=1.1)  # fmt: skip
         if line:
             axis.axhline(line - 0.5, color=FAINT, linewidth=0.4)

@@ -107,11 +107,11 @@ class SamplingExplorer(Explorer):
         "*Settled apart* is KL between where the loss settles under both, with exact labels; it comes a moment later."
     )
     takeaway = (
-        "Pairs drawn from the policy are alike, so their imbalance is small; mix-R and mix-P choose unequal pairs, and "
-        "raise it. Where there is less to correct, bDPO's weights correct a larger share. With exact labels DPO settles "
-        "at one policy under every sampler that sees all pairs, and only its speed changes. bDPO settles elsewhere, by "
-        "little where it settles at all. Without full support, as with the top 5, nothing tells the loss about the "
-        "other responses."
+        "Pairs drawn from the policy are alike, so their imbalance is small; mix-R and mix-P choose unequal pairs, "
+        "and raise it. Where there is less to correct, bDPO's weights correct a larger share. With exact labels DPO "
+        "settles at one policy under every sampler that sees all pairs, and only its speed changes. bDPO settles "
+        "elsewhere, by little where it settles at all. Without full support, as with the top 5, nothing tells the "
+        "loss about the other responses."
     )
     stories = (
         Story("On-policy", "the pairs seen are alike: less to correct, and bDPO corrects more of it.", {}),

@@ -52,10 +52,11 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 QUICK: dict[str, Any] = {
     "first_seed": 0,
-    "settling": {**SETTINGS["settling"], "samplers": ["uniform", "on-policy", "mixture"], "scales": [1.0],
-                 "prompts": 2, "seeds": 2},
+    "settling": {**SETTINGS["settling"], "samplers": ["uniform", "mixture"], "scales": [1.0],
+                 "references": ["shifted"], "prompts": 2, "seeds": 2},
     "rounds": {**SETTINGS["rounds"], "references": ["uniform"]},
-    "training": TRAINING.but(steps=60),
+    "training": TRAINING.but(steps=20),
+    "betas": [0.5, 1.0, 2.0],
     "judged": {**SETTINGS["judged"], "samplers": ["uniform", "on-policy", "top-k"], "references": ["shifted"],
                "seeds": 2},
     "other_seeds": 2,
@@ -64,7 +65,7 @@ QUICK: dict[str, Any] = {
     "online": {"samplers": ["uniform"], "data": [FRESH, "8000"]},
     "frozen": ["best-worst"],
     "trained_reference": ["uniform", "on-policy"],
-    "support": {"methods": ["dpo"], "samplers": ["top-k"], "steps": 100},
+    "support": {"methods": ["dpo"], "samplers": ["top-k"], "steps": 40},
     "speed": {**SETTINGS["speed"], "samplers": ["uniform", "mix-p, closed-form step"], "rates": [1.0], "steps": 40,
               "prompts": 2, "seeds": 2, "worlds": [["dpo", 1.0, "uniform"], ["bdpo", 1.0, "uniform"]]},
 }  # fmt: skip
@@ -129,7 +130,7 @@ def _trainings(settings: dict[str, Any], shared: dict[str, Any]) -> list[dict[st
 
 
 def sample(every: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return some parts, those from a uniform reference: points of bDPO, and trainings of DPO on-policy and by mix-P."""
+    """Return some parts from a uniform reference: points of bDPO, and trainings of DPO on-policy and by mix-P."""
     return [
         part for part in parts(every) if part.get("reference") == "uniform" and (
             (part["kind"] == "points" and part["loss"] == "bdpo" and part["scale"] == 1.0)

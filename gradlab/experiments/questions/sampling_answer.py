@@ -50,15 +50,27 @@ def bdpo_moves(frame: pd.DataFrame) -> Outcome:
     return by_interval(low, high, _told("mean KL", (mean, low, high), 4) + " nats", least=ARRIVED)
 
 
-def _ends(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the judged trainings at β = 1."""
-    ends = frame[(frame["kind"] == "end") & (frame["beta"] == 1) & (frame["data"] == "100") & (frame["frozen"] == 0)]
-    return ends[ends["reference"].isin(sampling.SETTINGS["judged"]["references"])]
+def _ends(frame: pd.DataFrame, data: str = "100") -> pd.DataFrame:
+    """Return the trainings at β = 1 with these data, under the judged samplers and references."""
+    ends = frame[(frame["kind"] == "end") & (frame["beta"] == 1) & (frame["data"] == data) & (frame["frozen"] == 0)]
+    judged = sampling.SETTINGS["judged"]
+    fixed = ends["reference"].isin(judged["references"]) & (ends["moved"] == 0)
+    return ends[fixed & ends["sampler"].isin(judged["samplers"])]
 
 
 def imbalance_falls(frame: pd.DataFrame) -> Outcome:
+    """Mark: with 100 fixed pairs, uniform sampling's imbalance is 3 to 5 times on-policy's, DPO, both references."""
+    return _factor(_ends(frame))
+
+
+def imbalance_falls_with_exact_labels(frame: pd.DataFrame) -> Outcome:
+    """Mark: with exact labels, the same."""
+    return _factor(_ends(frame, "population"))
+
+
+def _factor(ends: pd.DataFrame) -> Outcome:
     """Mark: uniform sampling's imbalance is 3 to 5 times on-policy's, DPO, mean of both references, over seeds."""
-    ends = _ends(frame).query("method == 'dpo'").astype({"imbalance": float})
+    ends = ends.query("method == 'dpo'").astype({"imbalance": float})
     table = ends.pivot_table(index="seed", columns="sampler", values="imbalance", aggfunc="mean")
     if not {"uniform", "on-policy"} <= set(table) or len(table) < 2:
         return _none()
@@ -69,7 +81,6 @@ def imbalance_falls(frame: pd.DataFrame) -> Outcome:
 def corrects_where_least(frame: pd.DataFrame) -> Outcome:
     """Mark: over samplers, ranks of imbalance and of share corrected along bDPO's training correlate below 0."""
     ends = _ends(frame).query("method == 'bdpo'")
-    ends = ends[ends["sampler"].isin(sampling.SETTINGS["judged"]["samplers"])]
     found = [
         rows.groupby("sampler")[["imbalance", "corrected"]].mean().rank().corr().to_numpy(float)[0, 1]
         for _, rows in ends.groupby("seed")
@@ -122,6 +133,11 @@ PREDICTIONS = (
     Prediction("With exact labels and full support, DPO settles at one policy under every sampler.", dpo_stays),
     Prediction("Where bDPO settles depends on the sampler.", bdpo_moves),
     Prediction("From uniform to on-policy sampling the imbalance falls by a factor of 3 to 5.", imbalance_falls),
+    Prediction(
+        "The same with exact labels, where pairs are drawn by the sampler and not picked from 100 fixed ones.",
+        imbalance_falls_with_exact_labels,
+        added="Added after the first results: the rule above had left open which data are meant.",
+    ),
     Prediction("bDPO corrects most where there is least to correct.", corrects_where_least),
     Prediction("Without full support (top-k), all margin losses are biased.", top_k_biases),
     Prediction("Mix-P makes DPO converge quadratically, at the step size of its closed form.", quadratic_for_dpo),
@@ -132,24 +148,34 @@ PREDICTIONS = (
 
 def answer(frame: pd.DataFrame) -> str:
     """Return the answer to next check 2 in plain sentences, with the numbers of the frame."""
-    settled = settled_means(frame)
-    points = frame[frame["kind"] == "point"]
-    away = settled[settled["method"] == "bdpo"]["kl_uniform"]
-    share = points[points["method"] == "bdpo"]["settled"].mean()
-    ends = _ends(frame)
-    means = ends.groupby(["method", "sampler"])[["imbalance", "corrected"]].mean()
-    dpo, bdpo = means.loc["dpo"], means.loc["bdpo"]
-    gain = ends.groupby(["sampler", "method"])["utility_share"].mean().unstack()
-    gains = 100 * (gain["bdpo"] - gain["dpo"])
-    at = frame[frame["kind"] == "level"].groupby(["sampler", "method", "reference", "level"])["utility_share"].mean()
-    equal = 100 * (at.xs("bdpo", level="method") - at.xs("dpo", level="method")).dropna()
+    away = settled_means(frame).query("method == 'bdpo'")["kl_uniform"]
+    rests = frame[(frame["kind"] == "point") & (frame["method"] == "bdpo")]["settled"].mean()
+    fixed, exact = _ends(frame), _ends(frame, "population")
+    seen, drawn = (_means(ends, "dpo", "imbalance") for ends in (fixed, exact))
+    share = _means(exact, "bdpo", "corrected")
+    of_fixed, of_exact = (
+        100 * (_means(ends, "bdpo", _REWARD) - _means(ends, "dpo", _REWARD)) for ends in (fixed, exact)
+    )
+    at = frame[frame["kind"] == "level"].groupby(["method", "sampler", "reference", "level"])[_REWARD].mean()
+    equal = 100 * (at["bdpo"] - at["dpo"]).dropna()
     return (
         f"Where DPO settles does not depend on the sampler, with exact labels and full support (a proof). Where bDPO "
-        f"settles does: {away.mean():.1g} nats apart on average, at most {away.max():.1g}; it settles at all in "
-        f"{share:.0%} of the cases. The pairs that DPO sees differ by {dpo['imbalance']['uniform']:.1f} nats under "
-        f"uniform sampling, {dpo['imbalance']['on-policy']:.1f} on-policy and {dpo['imbalance'].max():.1f} under "
-        f"{dpo['imbalance'].idxmax()}. Of the imbalance bDPO corrects {bdpo['corrected']['uniform']:.0%} of a pair's "
-        f"under uniform sampling and {bdpo['corrected']['on-policy']:.0%} on-policy. bDPO − DPO at β = 1 is "
-        f"{gains.min():+.1f} ({gains.idxmin()}) to {gains.max():+.1f} ({gains.idxmax()}) points of the reachable "
-        f"reward; at equal KL it is {equal.mean():+.1f} on average."
+        f"settles does: the points lie {away.mean():.1g} nats apart on average and at most {away.max():.1g}, and in "
+        f"{1 - rests:.0%} of the cases it does not settle at all. Uniform sampling does not make the imbalance largest."
+        f" With exact labels the pairs that DPO sees differ by {drawn['uniform']:.1f} nats under uniform sampling, by "
+        f"{drawn['on-policy']:.1f} on-policy and by {drawn['mix-p']:.1f} under mix-P; with 100 fixed pairs, by "
+        f"{seen['uniform']:.1f}, {seen['on-policy']:.1f} and {seen['mix-p']:.1f}, since weights on few pairs overfit. "
+        f"bDPO corrects {share['uniform']:.0%} of a pair's imbalance under uniform sampling and "
+        f"{share['on-policy']:.0%} on-policy. What it gains over DPO at β = 1 is {of_exact.min():+.0f} to "
+        f"{of_exact.max():+.0f} points of the reachable reward with exact labels, and {of_fixed.min():+.0f} "
+        f"({of_fixed.idxmin()}) to {of_fixed.max():+.0f} ({of_fixed.idxmax()}) with 100 pairs; at equal KL "
+        f"{equal.mean():+.1f} on average, from {equal.min():+.1f} to {equal.max():+.1f}."
     )
+
+
+_REWARD = "utility_share"
+
+
+def _means(ends: pd.DataFrame, method: str, value: str) -> pd.Series:
+    """Return the mean of a value by sampler, over seeds and references."""
+    return ends[ends["method"] == method].groupby("sampler")[value].mean()

@@ -28,7 +28,7 @@ _SPEED = {
     "uniform": {"label": "uniform", "color": "#000000", "linestyle": "-", "marker": "o"},
     "on-policy": {"label": "on-policy", "color": "#0072B2", "linestyle": "--", "marker": "^"},
     "best-worst": {"label": "best/worst of 4", "color": "#999933", "linestyle": ":", "marker": "v"},
-    "mix-p, closed-form step": {"label": "mix-P at Z/(2β²n)", "color": "#CC6677", "linestyle": "-", "marker": "D"},
+    "mix-p, closed-form step": {"label": "mix-P, not normalised", "color": "#CC6677", "linestyle": "-", "marker": "D"},
 }
 
 CAPTIONS: dict[str, str] = {
@@ -40,21 +40,23 @@ CAPTIONS: dict[str, str] = {
         "1e-9 of one policy."
     ),
     "sampling-imbalance": (
-        "Left: the mean of |log π_l/π_w| over the pairs that a step sees, averaged along training. Right: the share of "
-        "a pair's imbalance that bDPO's weights correct, 1 − |1 − 1/LM|. DPO and bDPO side by side, β = 1, 100 "
-        "hard-labelled pairs per prompt, 95% intervals over seeds; of DPO, the share is what bDPO would correct on its "
-        "policy. Samplers are in the order of DPO's imbalance from a uniform reference."
+        "Left and middle: the mean of |log π_l/π_w| over the pairs that a step sees, averaged along training, with "
+        "exact labels and with 100 fixed hard-labelled pairs per prompt. Right: the share of a pair's imbalance that "
+        "bDPO's weights correct, 1 − |1 − 1/LM|; of DPO, what they would correct on its policy. DPO and bDPO side by "
+        "side, β = 1, 95% intervals over seeds, mostly narrower than the marks. Samplers are in the order of DPO's "
+        "imbalance with exact labels."
     ),
     "sampling-benefit": (
         "What bDPO gains under each sampler, in points of the reachable reward, with 95% intervals over seeds: bDPO − "
-        "DPO at β = 1, then the controls that could explain it away. In the grey band are differences that do not "
-        "matter. At equal KL: a mean over the levels from 0.25 to 2 nats that both reach."
+        "DPO at β = 1 with exact labels, then with 100 fixed pairs per prompt, which is judged; then, with these "
+        "pairs, the controls that could explain it away. In the grey band are differences that do not matter. At "
+        "equal KL: a mean over the levels from 0.25 to 2 nats that both reach."
     ),
     "sampling-convergence": (
-        "KL from where the loss settles against steps of gradient descent with exact labels and free logits, both axes "
-        "logarithmic (steps linear up to 1), each sampler at the best of six learning rates. A straight fall in the "
-        "exponent that grows from step to step is quadratic convergence: mix-P with DPO. With bDPO it is as linear as "
-        "the others. Dashed: KL = 1e-3, where a training counts as arrived."
+        "KL from where the loss settles against steps of gradient descent with exact labels and free logits, both "
+        "axes logarithmic (steps linear up to 1), each sampler at that of six learning rates which arrives first. "
+        "Where the right digits double from step to step, convergence is quadratic. A line that rises again has a "
+        "rate that is too large to stay. Dashed: KL = 1e-3, where a training counts as arrived."
     ),
 }
 
@@ -87,27 +89,38 @@ def _settled(frame: pd.DataFrame) -> Figure:
     return plotting.by_sampler(panels, {name: _NAMES[name] for name in order}, looks, columns=3)
 
 
-def _ends(frame: pd.DataFrame) -> pd.DataFrame:
+def _ends(frame: pd.DataFrame, data: str) -> pd.DataFrame:
     ends = at_beta_one(frame)
-    judged = (ends["data"] == "100") & (ends["frozen"] == 0) & (ends["moved"] == 0)
+    judged = (ends["data"] == data) & (ends["frozen"] == 0) & (ends["moved"] == 0)
     return ends[judged & ends["reference"].isin(_REFERENCES) & ends["sampler"].isin(_NAMES)]
 
 
 def _imbalance(frame: pd.DataFrame) -> Figure:
-    ends = _ends(frame)
-    shown = ends[ends["method"].isin(_METHODS)].assign(series=ends["method"])
-    first = shown[(shown["method"] == "dpo") & (shown["reference"] == shown["reference"].iloc[0])]
-    order = first.groupby("sampler")["imbalance"].mean().sort_values().index
+    fixed, exact = (_ends(frame, data) for data in ("100", "population"))
+    order = exact[exact["method"] == "dpo"].groupby("sampler")["imbalance"].mean().sort_values().index
+    label = "mean |log π_l/π_w| (nats)"
     panels = [
-        SamplerPanel(rows.assign(value=rows[value]), _REFERENCES[str(reference)], label)
-        for reference, rows in shown.groupby("reference", sort=False)
-        for value, label in (("imbalance", "mean |log π_l/π_w| of pairs seen (nats)"), ("corrected", "share corrected"))
-    ]  # fmt: skip
-    return plotting.by_sampler(panels, {name: _NAMES[name] for name in order}, _METHODS, columns=2)
+        SamplerPanel(_series(ends, value), title, label)
+        for ends, value, title, label in (
+            (exact, "imbalance", "imbalance, exact labels", label),
+            (fixed, "imbalance", "imbalance, 100 fixed pairs", label),
+            (exact, "corrected", "share corrected, exact labels", "1 − |1 − 1/LM|"),
+        )
+    ]
+    looks = {
+        f"{method} {name}": Series(f"{one.label}, {name} reference", one.color, one.marker, filled=name == "uniform")
+        for method, one in _METHODS.items() for name in _REFERENCES
+    }  # fmt: skip
+    return plotting.by_sampler(panels, {name: _NAMES[str(name)] for name in order}, looks, columns=3)
+
+
+def _series(ends: pd.DataFrame, value: str) -> pd.DataFrame:
+    rows = ends[ends["method"].isin(_METHODS)]
+    return rows.assign(value=rows[value], series=rows["method"] + " " + rows["reference"])
 
 
 _DIFFERENCES = {
-    "bDPO − DPO,\nβ = 1": ("bdpo", "dpo"),
+    "bDPO − DPO,\n100 pairs": ("bdpo", "dpo"),
     "bDPO −\nDPO at β/2": ("bdpo", "fixed λ=0.5"),
     "bDPO at 2β\n− DPO": ("bdpo at 2β", "dpo"),
     "bDPO −\npermuted λ": ("bdpo", "permuted λ"),
@@ -115,9 +128,10 @@ _DIFFERENCES = {
 
 
 def _benefit(frame: pd.DataFrame) -> Figure:
-    ends, margin = _ends(frame), 1.0
+    ends, exact, margin = _ends(frame, "100"), _ends(frame, "population"), 1.0
     keys = ["sampler", "reference", "seed"]
-    panels = []
+    first = "bDPO − DPO,\nexact labels"
+    panels = [SamplerPanel(_difference(exact, keys, "bdpo", "dpo"), first, "points", margin=margin)]
     for title, (method, baseline) in _DIFFERENCES.items():
         panels.append(SamplerPanel(_difference(ends, keys, method, baseline), title, "points", margin=margin))
     levels = frame[frame["kind"] == "level"]
@@ -125,7 +139,7 @@ def _benefit(frame: pd.DataFrame) -> Figure:
     at_kl = at_kl.groupby([*keys, "series"], as_index=False)["value"].mean()
     panels.append(SamplerPanel(at_kl, "bDPO − DPO,\nequal KL", "points", margin=margin))
     order = [name for name in _NAMES if name in set(ends["sampler"])]
-    return plotting.by_sampler(panels, {name: _NAMES[name] for name in order}, _EFFECTS, columns=5)
+    return plotting.by_sampler(panels, {name: _NAMES[name] for name in order}, _EFFECTS, columns=6)
 
 
 def _difference(rows: pd.DataFrame, keys: list[str], method: str, baseline: str) -> pd.DataFrame:
