@@ -94,8 +94,10 @@ def test_the_answer_says_the_frame_s_numbers(frame):
     said = scale_answer.answer(near)
     assert "from the reference, from 1 tokens on" in said
     assert "it comes as near from n = 10 on" in said
+    assert "Balanced-DPO ends where DPO at β/2 ends if lengths are equal" in said
     far = scale_answer.answer(frame.assign(to_half=frame["to_half"] * 0 + 0.7))
     assert "at none of these lengths" in far
+    assert "Balanced-DPO does not end where DPO at β/2 ends" in far
     assert "70% of the way from DPO at β/2" in far
 
 

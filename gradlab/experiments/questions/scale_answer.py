@@ -156,7 +156,18 @@ PREDICTIONS: tuple[Prediction, ...] = (
 
 def answer(frame: pd.DataFrame) -> str:
     """Return the answer to the lab half of the question in words, with the frame's numbers."""
-    return " ".join([_of_equal_lengths(frame), _of_numbers(frame), _of_unequal_lengths(frame)])
+    return " ".join([_in_short(frame), _of_equal_lengths(frame), _of_numbers(frame), _of_unequal_lengths(frame)])
+
+
+def _in_short(frame: pd.DataFrame) -> str:
+    long = sequences(frame, f"method == 'bdpo' and length >= {LONG}")
+    halved = cells(long[long["variation"] == 0], lambda r: r["to_half"], ["length"])
+    weighted = cells(long[long["variation"] > 0], lambda r: r["to_length"], _KEYS[:3])
+    half, length = ("ends" if max(high for *_, high in one) <= MARGIN else "does not end" for one in (halved, weighted))
+    return (
+        f"From {LONG} tokens on, to within a tenth of their ways from the reference, Balanced-DPO {half} where DPO at "
+        f"β/2 ends if lengths are equal, and {length} where length-weighted DPO ends if they are not."
+    )
 
 
 def _of_equal_lengths(frame: pd.DataFrame) -> str:
