@@ -43,6 +43,7 @@ def by_coordinate(frame: pd.DataFrame, methods: Sequence[str], home: str) -> Fig
             _dots(lower, first, value, every, shift, label, color, marker, across=[-1, *range(len(names))])
         upper.set_yscale("log")
         upper.set_ylim(_LEAST / 3, 3)
+        upper.set_yticks([1e-15, 1e-10, 1e-5, 1])
         upper.set_title(case.replace(", ", ",\n"))
         lower.set_xticks([-1, *range(len(names))], every, rotation=90)
     axes[0, 0].set_ylabel("distance from the\npolicy trained in y")
