@@ -123,15 +123,7 @@ class PairProblem:
 
     def _sampled(self, objective: PairObjective, block: slice, training: Training) -> Gradient:
         """Return the gradient on the pairs that a sampler shows, and against a reference that may move."""
-        runs, every = self.runs, training.reference_every
-        seen = SeenPairs(
-            training,
-            self.data[block],
-            self.ref_logp[block],
-            runs.utility[block],
-            runs.comparable[block],
-            runs.seeds[block],
-        )
+        seen, every = self.seen(block, training), training.reference_every
 
         def gradient(logp: Tensor) -> Tensor:
             moved = every is not None and seen.step > 0 and seen.step % every == 0
@@ -143,3 +135,9 @@ class PairProblem:
             return objective.gradient(logp)
 
         return gradient
+
+    def seen(self, block: slice, training: Training) -> SeenPairs:
+        """Return the pair weights of a block of runs, step by step."""
+        runs = self.runs
+        given = self.data[block], self.ref_logp[block], runs.utility[block], runs.comparable[block]
+        return SeenPairs(training, *given, runs.seeds[block])

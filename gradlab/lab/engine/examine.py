@@ -12,6 +12,7 @@ from gradlab.lab.engine.run import Columns, KernelRun
 from gradlab.lab.engine.trace import NotFusable
 from gradlab.lab.objective import Deal
 from gradlab.lab.optimizers import optimizer_of
+from gradlab.lab.samplers import Sampler, pair_weights
 from gradlab.lab.surrogate import PPO
 from gradlab.losses import DealtLoss, PairLogps, PairLoss, reads_lengths
 from gradlab.streams import Purpose, stream
@@ -23,7 +24,7 @@ PROMPTS, RESPONSES, FEATURES, STEPS, RATE = 3, 5, 2, 4, 0.1
 WIN, LOSE = (~torch.eye(RESPONSES, dtype=torch.bool)).nonzero().T
 
 
-def examine(run: KernelRun, loss: PairLoss | PPO) -> None:
+def examine(run: KernelRun, loss: PairLoss | PPO, sampler: Sampler) -> None:
     """Raise NotFusable unless the kernel trains as the loss does, on a problem whose prompts all differ.
 
     One prompt has a response without pairs, and every pair has another weight.
@@ -37,11 +38,16 @@ def examine(run: KernelRun, loss: PairLoss | PPO) -> None:
     start[0] -= np.log(np.exp(start[0]).sum())
     features = rng.standard_normal((PROMPTS, RESPONSES, FEATURES if run.plan.shared else 0))
     reward = rng.standard_normal((PROMPTS, RESPONSES))
-    columns = Columns(weights, reference, start, features, reward, 1 + 9 * rng.random((PROMPTS, RESPONSES)))
-    # The prompts are one run, and some batch of PPO ends before the last step.
+    lengths = 1 + 9 * rng.random((PROMPTS, RESPONSES))
+    columns = Columns(weights, reference, start, features, reward, lengths, reward, weights > 0)
+    # The prompts are one run. Before the last step, PPO's batch ends, and a sampler or a reference follows the policy.
     deal, epochs = None if isinstance(loss, PPO) else Deal.of(loss, [0]), min(run.epochs, STEPS - 1)
-    run = replace(run, learning_rate=RATE, wanted=np.array([STEPS]), deal=deal, epochs=epochs)
-    reached, expected = run.follow(columns)[0], _by_autograd(run, loss, columns)
+    often = {
+        "sampler_every": min(run.sampler_every, STEPS - 1),
+        "reference_every": run.reference_every and min(run.reference_every, STEPS - 1),
+    }
+    run = replace(run, learning_rate=RATE, wanted=np.array([STEPS]), deal=deal, epochs=epochs, **often)
+    reached, expected = run.follow(columns)[0], _by_autograd(run, loss, sampler, columns)
     if run.plan.goal != "scores":
         reached, expected = np.exp(reached), np.exp(expected)
     if not np.allclose(reached, expected, rtol=0, atol=TOLERANCE[run.plan.dtype], equal_nan=True):
@@ -49,14 +55,14 @@ def examine(run: KernelRun, loss: PairLoss | PPO) -> None:
 
 
 @torch.enable_grad()
-def _by_autograd(run: KernelRun, loss: PairLoss | PPO, columns: Columns) -> np.ndarray:
+def _by_autograd(run: KernelRun, loss: PairLoss | PPO, sampler: Sampler, columns: Columns) -> np.ndarray:
     """Return log π after the steps, or the scores, (X, Y), by plain PyTorch."""
-    weights, reference, start, features, reward, lengths = map(torch.as_tensor, columns)
+    data, reference, start, features, reward, lengths, utility, comparable = map(torch.as_tensor, columns)
     features = features if run.plan.shared else torch.eye(RESPONSES, dtype=torch.float64).expand(PROMPTS, -1, -1)
     # Not by ``rule.stepper``: making a torch.optim.Adam loads PyTorch's compiler, which takes longer than all of this.
     rule = optimizer_of(run.plan.optimizer)
     theta, *memory = torch.zeros(1 + rule.memories, PROMPTS, features.shape[2], dtype=torch.float64)
-    old = advantage = start
+    old, advantage, weights = start, start, data
 
     def reached() -> Tensor:
         scores = start + (features @ theta[:, :, None])[:, :, 0]
@@ -65,6 +71,10 @@ def _by_autograd(run: KernelRun, loss: PairLoss | PPO, columns: Columns) -> np.n
     for step, factors in enumerate(rule.factors(RATE, STEPS).tolist()):
         theta.requires_grad_()
         logp = reached()
+        if run.reference_every is not None and step > 0 and step % run.reference_every == 0:
+            reference = logp.detach()
+        if run.plan.rule is not None and step % run.sampler_every == 0:
+            weights = sampler.reweighted(data, pair_weights(sampler, logp, reference, utility), comparable)
         if not isinstance(loss, PPO):
             value = (_values(loss, logp, reference, lengths) * weights[:, WIN, LOSE]).sum()
             value = value + 0.5 * run.penalty * logp.square().sum() if run.plan.goal == "scores" else value

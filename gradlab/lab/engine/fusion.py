@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from gradlab.lab.descent import check_finite, progress_bar
 from gradlab.lab.engine.trace import NotFusable, derivative, surrogate_derivative
-from gradlab.lab.objective import Deal, is_antisymmetric
+from gradlab.lab.objective import Deal, is_antisymmetric, to_columns
 from gradlab.lab.policy import is_free
 from gradlab.lab.problem import PairProblem
+from gradlab.lab.samplers import Uniform
 from gradlab.lab.surrogate import PPO, PPOProblem
 from gradlab.lab.training import Training
 from gradlab.losses import PairLoss
@@ -47,7 +48,8 @@ def fused(
     """Train as ``descend`` does, in one compiled function; return log π at the ``wanted`` steps, (S, R, X, Y).
 
     Each run gives the same bits as it gives alone. After 200 steps in float64, probabilities agree with the eager
-    loop's to 1e-10. Raises NotFusable before anything is trained; FloatingPointError as ``descend`` does.
+    loop's to 1e-10. Raises NotFusable before anything is trained, or where a sampler's weights do not fit into the
+    kernel's numbers; FloatingPointError as ``descend`` does.
     """
     features = training.features(problem.runs.responses)
     shared = not is_free(features)
@@ -65,27 +67,48 @@ def fused(
             bar.update((done + column_steps) // prompts - done // prompts)
             done += column_steps
 
-        policies = replace(run, wanted=wanted, tick=tick).follow(_columns(problem, mixing))
+        policies = replace(run, wanted=wanted, tick=tick).follow(_columns(problem, mixing, training))
     logp = torch.from_numpy(policies).unflatten(1, (problem.runs.count, prompts))
+    if run.plan.rule is not None and not logp.isfinite().all():  # the eager loop tells what is wrong, if anything is
+        raise NotFusable("its sampler's weights do not fit into the kernel's numbers")
     check_finite(logp, wanted, training.learning_rate)
     return logp
 
 
-def _columns(problem: PairProblem | PPOProblem, mixing: np.ndarray) -> Columns:
+def _columns(problem: PairProblem | PPOProblem, mixing: np.ndarray, training: Training) -> Columns:
     """Return the problems of all columns; ``mixing`` is Φ."""
     from gradlab.lab.engine.run import Columns
 
     runs, responses = problem.runs, problem.runs.responses
     count = runs.count * runs.prompts
+    utility = np.broadcast_to(0.0, (count, responses))
+    comparable = np.broadcast_to(False, (count, responses, responses))
     if isinstance(problem, PairProblem):
-        weights, reference = problem.data.reshape(-1, responses, responses), problem.ref_logp
+        weights = problem.data if training.plain or _follows(training) else _fixed(problem, training)
+        weights, reference = weights.reshape(-1, responses, responses), problem.ref_logp
         reward = np.broadcast_to(0.0, (count, responses))
     else:
         weights, reference = np.broadcast_to(0.0, (count, responses, responses)), runs.ref_logp
         reward = problem.reward.numpy().reshape(-1, responses)
     start = problem.start.numpy().reshape(-1, responses)
     features, lengths = np.broadcast_to(mixing, (count, *mixing.shape)), runs.lengths.reshape(-1, responses)
-    return Columns(weights, reference.reshape(-1, responses), start, features, reward, lengths)
+    if not training.plain:
+        utility, comparable = runs.utility.reshape(-1, responses), runs.comparable.reshape(-1, responses, responses)
+    return Columns(weights, reference.reshape(-1, responses), start, features, reward, lengths, utility, comparable)
+
+
+def _follows(training: Training) -> bool:
+    """Say whether weights of pairs, or the reference, follow the policy."""
+    return training.law.moves or training.reference_every is not None
+
+
+def _fixed(problem: PairProblem, training: Training) -> np.ndarray:
+    """Return the pair weights of a sampler that does not move, (R, X, Y, Y)."""
+    parts: list[Any] = []
+    for block in problem.runs.blocks(problem.slots, "cpu"):
+        start = to_columns(problem.start[block], "cpu", torch.float64)
+        parts.append(problem.seen(block, training).next(start, moved=False))
+    return torch.cat(parts).numpy()
 
 
 def ready(loss: PairLoss | PPO, training: Training, shared: bool, ridge: float | None = None) -> KernelRun:
@@ -98,8 +121,6 @@ def ready(loss: PairLoss | PPO, training: Training, shared: bool, ridge: float |
     dtype, device = training.precision, training.device
     if training.batch is not None:
         raise NotFusable("every step has a mini-batch of its own")
-    if not training.plain:
-        raise NotFusable("its pairs or its reference follow the policy")
     if isinstance(loss, PPO) and loss.samples is not None:
         raise NotFusable("every batch is a new sample")
     if device != "cpu" or dtype not in (torch.float64, torch.float32):
@@ -109,6 +130,7 @@ def ready(loss: PairLoss | PPO, training: Training, shared: bool, ridge: float |
         from gradlab.lab.engine.examine import examine
         from gradlab.lab.engine.kernel import Plan, write
         from gradlab.lab.engine.run import KernelRun
+        from gradlab.lab.engine.sampling import rule_of
     except ImportError as error:  # where there is no wheel of llvmlite
         raise NotFusable(f"{error.name} is not installed") from error
     kind = str(dtype).removeprefix("torch.")
@@ -121,21 +143,27 @@ def ready(loss: PairLoss | PPO, training: Training, shared: bool, ridge: float |
         goal = "pairs" if ridge is None else "scores"
         plan = Plan(trace, is_antisymmetric(loss), shared, training.optimizer, kind, goal)
         penalty, epochs = ridge or 0.0, 1
+    law: tuple[float, ...] = ()
+    if _follows(training):
+        rule, law = (None, ()) if type(training.law) is Uniform else rule_of(training.law)
+        plan = replace(plan, rule=rule, moved=training.reference_every is not None)
     if plan not in _KERNELS:
         assembly = write(plan)
         saved = machine.load(assembly)
         try:
             code = saved or machine.compile(assembly)
-            _KERNELS[plan] = machine.Kernel(code), set()
+            _KERNELS[plan] = machine.Kernel(code, arguments=plan.arguments), set()
         except Exception as error:  # whatever it is: training goes on without the compiler
             raise NotFusable(f"its kernel cannot be compiled here: {str(error).partition(chr(10))[0]}") from error
         if saved is None:
             machine.save(assembly, code)
     # Examined anew for every loss, not for every kernel: what has been compiled before must not matter.
     kernel, examined = _KERNELS[plan]
-    run = KernelRun(plan, kernel, constants, training.learning_rate, np.empty(0, int), penalty, epochs)
-    numbers = (*constants, penalty, float(epochs))
+    often = training.sampler_every, training.reference_every
+    fixed = training.learning_rate, np.empty(0, int), penalty, epochs
+    run = KernelRun(plan, kernel, constants, *fixed, None, law, *often)
+    numbers = (*constants, penalty, float(epochs), *law, *(float(every or 0) for every in often))
     if numbers not in examined:
-        examine(run, loss)
+        examine(run, loss, training.law)
         examined.add(numbers)
     return run

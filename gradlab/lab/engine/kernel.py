@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Literal
 
+from gradlab.lab.engine import sampling
 from gradlab.lab.engine.functions import OPERATIONS, exp, log, maximum, sqrt
 from gradlab.lab.engine.trace import DEALT, INPUTS, LENGTHS, OF_SURROGATE, NotFusable, Trace
 from gradlab.lab.engine.vectors import LANES, Array, Emitter, Kind, Value
@@ -57,7 +58,9 @@ ARGUMENTS: dict[str, Kind] = {
 class Plan:
     """All that a kernel depends on. Losses that differ only in their numbers share a kernel.
 
-    goal  what the derivative belongs to: a policy's pairs, the pairs of free scores, or PPO's surrogate.
+    goal   what the derivative belongs to: a policy's pairs, the pairs of free scores, or PPO's surrogate.
+    rule   of a sampler whose weights follow the policy or the reference; None for fixed weights.
+    moved  True if the reference follows the policy.
     """
 
     derivative: Trace
@@ -66,6 +69,8 @@ class Plan:
     optimizer: str
     dtype: str
     goal: Literal["pairs", "scores", "surrogate"] = "pairs"
+    rule: sampling.Rule | None = None
+    moved: bool = False
 
     @property
     def dealt(self) -> bool:
@@ -77,23 +82,32 @@ class Plan:
         """Return whether the loss reads the lengths of responses."""
         return self.derivative.reads(*LENGTHS)
 
+    @property
+    def arguments(self) -> dict[str, Kind]:
+        """Return the arguments of the function, in order."""
+        return ARGUMENTS | sampling.ARGUMENTS if self.rule is not None or self.moved else ARGUMENTS
+
 
 def write(plan: Plan, lanes: int = LANES) -> str:
     """Return the kernel, as LLVM assembly. Raises NotFusable if the derivative needs an unknown operation."""
-    emitter = Emitter(NAME, plan.dtype, ARGUMENTS, lanes)
+    emitter = Emitter(NAME, plan.dtype, plan.arguments, lanes)
     at = SimpleNamespace(plan=plan, lanes=lanes, loop=emitter.loop, cell=emitter.cell, **emitter.arguments)
     if plan.dealt and not plan.antisymmetric:
         raise NotFusable("its pairs take numbers of other pairs, and it is not antisymmetric")
+    if plan.dealt and plan.rule is not None and plan.rule.draws:
+        raise NotFusable("its pairs take numbers of other pairs, and its sampler ranks the responses")
     at.all_numbers, at.recorded = at.number, at.responses * at.blocks if plan.dealt else at.responses
     with at.loop(at.stops) as stop:
         with at.loop(at.stop[stop + 1], start=at.stop[stop]) as step:
             if plan.dealt:
                 with _blocks(at) as block:
                     _softmax(block)
+                    _follow(block, step)
                     _numbers(block)
             with _blocks(at) as block:
                 if not plan.dealt:
                     _softmax(block)
+                    _follow(block, step)
                 _descend(block, step)
         with _blocks(at) as block:
             _softmax(block)
@@ -112,9 +126,24 @@ def _blocks(at: SimpleNamespace) -> Iterator[SimpleNamespace]:
     sizes = {"weight": pairs * 2, "sign": pairs, "number": pairs, "source": pairs * at.lanes}
     sizes |= dict.fromkeys(("reference", "length", "start", "logp", "prob", "slope", "record"), at.responses)
     sizes |= {"theta": at.parameters, "memory": at.parameters * memories, "features": at.responses * at.parameters}
+    if at.plan.rule is not None:
+        sizes |= {"utility": at.responses, "comparable": pairs}
+        sizes |= {"density": at.responses * at.plan.rule.densities, "factor": at.responses.like(at.plan.rule.factors)}
+        sizes |= {"chance": pairs}
     with at.loop(at.blocks) as number:
         moved = {name: getattr(at, name).begin(number * size) for name, size in sizes.items()}
         yield SimpleNamespace(**{**vars(at), **moved})
+
+
+def _follow(at: SimpleNamespace, step: Value) -> None:
+    """Every so many steps, let the reference and the weights of pairs be those of the current policy."""
+    if at.plan.moved:
+        first = step.like(2**62).divides(step)  # 1 at step 0, to which the reference does not move
+        with at.loop(at.reference_every.divides(step) - first), at.loop(at.responses) as response:
+            at.reference[response] = at.logp[response]
+    if at.plan.rule is not None:
+        with at.loop(at.sampler_every.divides(step)):
+            sampling.refresh(at)
 
 
 def _descend(at: SimpleNamespace, step: Value) -> None:
@@ -172,15 +201,22 @@ def _gradient_of_log_policy(at: SimpleNamespace) -> Value:
     total, nothing = at.cell(0.0), at.cell(0.0)
     with at.loop(at.responses) as response:
         at.slope[response] = at.penalty[0] * at.logp[response] if at.plan.goal == "scores" else nothing[0]
+    seen = None if at.plan.rule is None else sampling.Seen(at)
     with at.loop(at.responses) as first:
-        slope = at.cell(at.slope[first])
+        slope, weigh = at.cell(at.slope[first]), None if seen is None else seen.weigher(first)
         with at.loop(at.partners[first + 1], start=at.partners[first]) as pair:
             other = at.partner[pair]
-            first_slope, other_slope = _pull(at, first, other, pair)
+            weights = (at.weight[pair * 2], at.weight[pair * 2 + 1]) if weigh is None else weigh(other, pair)
+            first_slope, other_slope = _pull(at, first, other, pair, weights)
             total[0] = total[0] + (first_slope + other_slope)
             slope[0] = slope[0] + first_slope
             at.slope[other] = at.slope[other] + other_slope
         at.slope[first] = slope[0]
+    if seen is not None:
+        scale = seen.scale()
+        total[0] = total[0] * scale
+        with at.loop(at.responses) as response:
+            at.slope[response] = at.slope[response] * scale
     return total[0]
 
 
@@ -203,11 +239,11 @@ def _gradient_of_surrogate(at: SimpleNamespace, step: Value) -> Value:
     return total[0]
 
 
-def _pull(at: SimpleNamespace, first: Value, other: Value, pair: Value) -> tuple[Value, Value]:
+def _pull(
+    at: SimpleNamespace, first: Value, other: Value, pair: Value, weights: tuple[Value, Value]
+) -> tuple[Value, Value]:
     """Return what a pair of responses, in both orders, adds to the slopes of the two."""
     dealt = {DEALT: at.all_numbers.gather(at.source, pair) * at.sign[pair]} if at.plan.dealt else {}
-
-    weights = at.weight[pair * 2], at.weight[pair * 2 + 1]
     given = dict(zip(INPUTS[4:], weights, strict=True)) | dealt
     if at.plan.antisymmetric:
         first_slope, other_slope = _replay(at, at.plan.derivative, first, other, given, slice(2))

@@ -26,8 +26,8 @@ class Columns(NamedTuple):
     """The problems of C = runs × prompts columns.
 
     weights (C, Y, Y) shares of the ordered pairs; reference, start (C, Y) log π_ref, and log π at step 0; features
-    (C, Y, K) Φ, if shared; reward (C, Y), of PPO; lengths (C, Y) in tokens. A problem without pairs or reward has zeros
-    there. The prompts of a run follow each other.
+    (C, Y, K) Φ, if shared; reward (C, Y), of PPO; lengths (C, Y) in tokens; utility (C, Y) and comparable (C, Y, Y), of
+    samplers. A problem without pairs or reward has zeros there. The prompts of a run follow each other.
     """
 
     weights: np.ndarray
@@ -36,6 +36,8 @@ class Columns(NamedTuple):
     features: np.ndarray
     reward: np.ndarray
     lengths: np.ndarray
+    utility: np.ndarray
+    comparable: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class KernelRun:
 
     penalty, epochs  as in ``kernel.ARGUMENTS``.
     deal             that of a ``DealtLoss``.
+    law, sampler_every, reference_every  as in ``sampling.ARGUMENTS``.
     tick             is called with column-steps now and then.
     """
 
@@ -55,6 +58,9 @@ class KernelRun:
     penalty: float = 0.0
     epochs: int = 1
     deal: Deal | None = None
+    law: Sequence[float] = ()
+    sampler_every: int = 1
+    reference_every: int | None = None
     tick: Callable[[int], None] = lambda done: None
 
     def follow(self, columns: Columns) -> np.ndarray:
@@ -76,24 +82,31 @@ class KernelRun:
     def _pack(self, columns: Columns, runs: slice, group: int) -> tuple[Arrays, Arrays, np.ndarray]:
         """Return the kernel's rows (blocks, rows, LANES), its pairs, and the order (C, Y) of each column's responses.
 
-        Responses that occur in some pair come first: then few pairs serve all columns.
+        Responses that occur in some pair come first: then few pairs serve all columns. But a sampler that ranks them
+        has all pairs, in the order of utility.
         """
-        seen = columns.weights.any(1) | columns.weights.any(2)
+        rule = self.plan.rule
+        mean, ranked = rule is not None and rule.mean, rule is not None and rule.draws > 0
+        present = columns.comparable if mean else columns.weights
+        seen = present.any(1) | present.any(2)
         order, responses = np.argsort(~seen, axis=1, kind="stable"), columns.start.shape[1]
         deal, sizes = None if self.deal is None else Deal(self.deal.loss, self.deal.seeds[runs]), np.empty(0, int)
+        if ranked:
+            order, seen = np.argsort(-columns.utility, axis=1, kind="stable"), np.ones_like(seen)
         if deal is not None:
             order, sizes = paired_first(columns.weights.reshape(len(deal.seeds), -1, responses, responses))
-        flat, in_order = columns.weights.reshape(len(order), -1), _is_sorted(order)
+        in_order = _is_sorted(order)
 
-        def between(first: np.ndarray, other: np.ndarray) -> np.ndarray:
+        def between(table: np.ndarray, first: np.ndarray, other: np.ndarray) -> np.ndarray:
+            flat = table.reshape(len(order), -1)
             if in_order:
                 return flat.take(first * responses + other, 1)
             return np.take_along_axis(flat, order[:, first] * responses + order[:, other], 1)
 
         first, other = np.triu_indices(int(seen.sum(1).max()), 1)
-        won, lost = between(first, other), between(other, first)
-        live = won.any(0) | lost.any(0)
-        if deal is None and not live.all():  # pairs that no column has data on need no time
+        won, lost = between(columns.weights, first, other), between(columns.weights, other, first)
+        live = between(present, first, other).any(0) if mean else won.any(0) | lost.any(0)
+        if deal is None and not ranked and not live.all():  # pairs that no column has data on need no time
             first, other, won, lost = first[live], other[live], won[:, live], lost[:, live]
         rows = {
             "weight": np.stack([won + lost if self.plan.antisymmetric else won, lost], 2),
@@ -105,6 +118,10 @@ class KernelRun:
         packed = {name: _lanes(values, self.plan.dtype, group) for name, values in rows.items()}
         if self.plan.lengths:
             packed["length"] = _lanes(_reordered(columns.lengths, order), self.plan.dtype, group, filling=1.0)
+        if rule is not None:
+            packed["utility"] = _lanes(_reordered(columns.utility, order), self.plan.dtype, group)
+        if mean:
+            packed["comparable"] = _lanes(between(columns.comparable, first, other), self.plan.dtype, group)
         if deal is not None:
             source, sign = deal.places(sizes, np.stack([first, other]), len(order) // len(sizes))
             packed["sign"] = _lanes(sign.transpose(0, 2, 1).reshape(len(order), -1), self.plan.dtype, group)
@@ -122,14 +139,19 @@ class KernelRun:
         rule = optimizer_of(plan.optimizer)
         sizes = {"theta": parameters, "memory": rule.memories * parameters, "number": len(pairs["partner"])}
         sizes |= dict.fromkeys(("logp", "prob", "slope", "old_logp", "share", "advantage"), responses)
+        if plan.rule is not None:
+            sizes |= {"density": plan.rule.densities * responses, "factor": plan.rule.factors}
+            sizes |= {"chance": len(pairs["partner"]) if plan.rule.draws else 0}
         common = {
             **pairs,
             **{name: _rows(1, together * size, plan.dtype)[0] for name, size in sizes.items()},
             "schedule": _schedule(rule, self.learning_rate, int(self.wanted[-1]), plan.dtype),
             "constants": np.array(self.constants, plan.dtype),
             "penalty": np.array([self.penalty], plan.dtype),
+            "law": np.array(self.law, plan.dtype),
         }
         given = {"responses": responses, "parameters": parameters, "blocks": together, "epochs": self.epochs}
+        given |= {"sampler_every": self.sampler_every, "reference_every": self.reference_every or 0}
         given |= {name: values.ctypes.data for name, values in common.items()}
         by_group = {name: (values.ctypes.data, values.strides[0] * together) for name, values in rows.items()}
         by_group["record"] = (record.ctypes.data, record.strides[0])

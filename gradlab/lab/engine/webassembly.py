@@ -147,6 +147,8 @@ def _examined(loss: PairLoss, training: Training) -> tuple[Plan, list[float]]:
 
     That kernel is the one of free logits and plain descent, for all kernels of a loss: they differ in what no loss has.
     """
+    if not training.plain:
+        raise NotFusable("a page's kernels have fixed pairs and a fixed reference")
     run = ready(loss, training.but(policy="free", optimizer="gd"), shared=False)
     if run.plan.dealt:
         raise NotFusable(_DEALT)
