@@ -156,21 +156,31 @@ def answer(frame: pd.DataFrame) -> str:
     of_fixed, of_exact = (
         100 * (_means(ends, "bdpo", _REWARD) - _means(ends, "dpo", _REWARD)) for ends in (fixed, exact)
     )
+    halved = frame[(frame["kind"] == "end") & (frame["beta"] == 0.5) & (frame["data"] == "population")]
+    of_half = 100 * (_means(exact, "bdpo", _REWARD) - _means(halved, "dpo", _REWARD))
     at = frame[frame["kind"] == "level"].groupby(["method", "sampler", "reference", "level"])[_REWARD].mean()
     equal = 100 * (at["bdpo"] - at["dpo"]).dropna()
-    return (
-        f"Where DPO settles does not depend on the sampler, with exact labels and full support (a proof). Where bDPO "
-        f"settles does: the points lie {away.mean():.1g} nats apart on average and at most {away.max():.1g}, and in "
-        f"{1 - rests:.0%} of the cases it does not settle at all. Uniform sampling does not make the imbalance largest."
-        f" With exact labels the pairs that DPO sees differ by {drawn['uniform']:.1f} nats under uniform sampling, by "
-        f"{drawn['on-policy']:.1f} on-policy and by {drawn['mix-p']:.1f} under mix-P; with 100 fixed pairs, by "
-        f"{seen['uniform']:.1f}, {seen['on-policy']:.1f} and {seen['mix-p']:.1f}, since weights on few pairs overfit. "
-        f"bDPO corrects {share['uniform']:.0%} of a pair's imbalance under uniform sampling and "
-        f"{share['on-policy']:.0%} on-policy. What it gains over DPO at β = 1 is {of_exact.min():+.0f} to "
-        f"{of_exact.max():+.0f} points of the reachable reward with exact labels, and {of_fixed.min():+.0f} "
-        f"({of_fixed.idxmin()}) to {of_fixed.max():+.0f} ({of_fixed.idxmax()}) with 100 pairs; at equal KL "
-        f"{equal.mean():+.1f} on average, from {equal.min():+.1f} to {equal.max():+.1f}."
-    )
+    return " ".join((
+        f"With exact labels the pairs that DPO sees differ most under {_most(drawn)};",
+        f"with 100 fixed pairs, whose weights alone follow the sampler, most under {_most(seen)}.",
+        f"bDPO corrects {share['uniform']:.0%} of a pair's imbalance under uniform sampling",
+        f"and {share['on-policy']:.0%} on-policy.",
+        f"What it gains over DPO at β = 1 lies between {_range(of_exact)} points of the reachable reward with exact",
+        f"labels, and between {_range(of_fixed)} with 100 pairs; over DPO at β/2 between {_range(of_half)} with exact",
+        f"labels; at equal KL with 100 pairs it is {equal.mean():+.1f} on average.",
+        "Where DPO settles does not depend on the sampler, with exact labels and full support (a proof).",
+        f"Where bDPO settles, the points lie {away.mean():.1g} nats apart on average and at most {away.max():.1g};",
+        f"in {1 - rests:.0%} of the cases it does not settle at all.",
+    ))  # fmt: skip
+
+
+def _most(values: pd.Series) -> str:
+    most = f"{values.idxmax()} ({values.max():.1f} nats"
+    return f"{most}, against {values['uniform']:.1f} under uniform sampling and {values['on-policy']:.1f} on-policy)"
+
+
+def _range(values: pd.Series) -> str:
+    return f"{values.min():+.1f} ({values.idxmin()}) and {values.max():+.1f} ({values.idxmax()})"
 
 
 _REWARD = "utility_share"

@@ -136,15 +136,15 @@ def _benefit(frame: pd.DataFrame) -> Figure:
         panels.append(SamplerPanel(_difference(ends, keys, method, baseline), title, "points", margin=margin))
     levels = frame[frame["kind"] == "level"]
     at_kl = _difference(levels, [*keys, "level"], "bdpo", "dpo")
-    at_kl = at_kl.groupby([*keys, "series"], as_index=False)["value"].mean()
+    at_kl = at_kl.groupby([*keys, "series"], as_index=False)[["value"]].mean()
     panels.append(SamplerPanel(at_kl, "bDPO − DPO,\nequal KL", "points", margin=margin))
     order = [name for name in _NAMES if name in set(ends["sampler"])]
     return plotting.by_sampler(panels, {name: _NAMES[name] for name in order}, _EFFECTS, columns=6)
 
 
 def _difference(rows: pd.DataFrame, keys: list[str], method: str, baseline: str) -> pd.DataFrame:
-    sides = [rows[rows["method"] == name].set_index(keys)["utility_share"] for name in (method, baseline)]
-    values = (100 * (sides[0] - sides[1])).dropna().rename("value").reset_index()
+    first, second = (rows[rows["method"] == name].set_index(keys)["utility_share"] for name in (method, baseline))
+    values = pd.DataFrame({"value": 100 * (first - second)}).dropna().reset_index()
     return values.assign(series=values["reference"])
 
 
