@@ -12,8 +12,9 @@ import stat
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 MOST = 2**63 - 1  # what an integer of 64 bits holds
 _NOT_REAL = ("bool", "complex", "datetime", "timedelta", "object", "str", "<U", "|S", "void")
 _KINDS = {
@@ -71,6 +72,22 @@ def keep_plain(record: object, /, **checked: float | None) -> None:
     for name, value in checked.items():
         if value is not None and type(getattr(record, name)) not in (int, float):
             object.__setattr__(record, name, value)
+
+
+def of_kind(name: str, value: Any, kind: type[T] | tuple[type[T], ...], such_as: str) -> T:
+    """Return ``value`` if it is of this kind; the error says ``such_as``, with the kind's name and an example."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {such_as}, got {shown(value)}")
+    return value
+
+
+def several(name: str, values: Any, kind: type[T], such_as: str) -> list[T]:
+    """Return a list of the values, all of this kind; a single one is a list of one. ValueError for anything else."""
+    if isinstance(values, kind):
+        return [values]
+    if not isinstance(values, Sequence) or isinstance(values, (str, bytes)) or not len(values):
+        raise ValueError(f"{name} must be {such_as}, or a sequence with at least one, got {shown(values)}")
+    return [of_kind(f"{name}[{place}]", value, kind, such_as) for place, value in enumerate(values)]
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:

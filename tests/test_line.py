@@ -287,6 +287,28 @@ def falling(y):
         (lambda: GaussianMixture((0, 1), (1,), (1,)), r"^means, sds and shares must be equally many, .* got 2, 1, 1$"),
         (lambda: GaussianPolicy().start(MIXTURE, [0]), r"^reference must be a Gaussian where the policy starts as one"),
         (lambda: EnergyNetwork(0), r"^hidden must be a whole number ≥ 1, got 0$"),
+        (lambda: EnergyNetwork(3, 8.0), r"^interval must be an Interval, such as Interval\(-8, 8\), got 8\.0$"),
+        (lambda: LineWorld(0.5, interval=None), r"^interval must be an Interval, .*, got None$"),
+        (lambda: LineWorld(0.5, reference="normal"), r"^reference must be a density, such as .*, got 'normal'$"),
+        (lambda: quantiles(3), r"^reference must be a density, such as GaussianMixture\(.*\), got 3$"),
+        (lambda: coordinate("z", 1, 2, Interval()), r"^position of z must be a function of responses, got 1$"),
+        (lambda: coordinate("z", lambda y: 1.0, lambda y: y, Interval()), r"^position of z must be finite, one"),
+        (lambda: coordinate("z", falling, falling, 3), r"^on must be an Interval, .*, got 3$"),
+        (lambda: GaussianMixture(0.0), r"^means must be a tuple of numbers, got 0\.0$"),
+        (lambda: GaussianMixture(b"x"), r"^means must be a tuple of numbers, got b'x'$"),
+        (lambda: fit_line([], gl.DPO()), r"^worlds must be a LineWorld, .*, or a sequence .*\[\]$"),
+        (lambda: fit_line([3], gl.DPO()), r"^worlds\[0\] must be a LineWorld, .*, got 3$"),
+        (lambda: fit_line(bump_world(), gl.DPO(), coordinates=2.0), r"^coordinates must be a Coordinate, .*2\.0$"),
+        (lambda: fit_line(bump_world(), gl.DPO(), 3), r"^policy must be one of gaussian, .*, or a policy on a line"),
+        (lambda: fit_line(bump_world(), gl.DPO(), EnergyNetwork), r"^policy must be one of gaussian, .*, or"),
+        (lambda: fit_line(bump_world(), gl.DPO), r"^loss must be a loss of pairs, .*, got <class"),
+        (lambda: fit_line(bump_world(), gl.DPO(), seed=True), r"^seed must be a whole number ≥ 0, got True$"),
+        (lambda: fit_line(bump_world(), gl.DPO(), seed="12"), r"^seed must be a whole number ≥ 0, got '12'$"),
+        (lambda: fit_line(bump_world(), gl.DPO(), seed=[1.5]), r"^seed must be a whole number ≥ 0, got 1\.5$"),
+        (
+            lambda: fit_line(bump_world(), lambda pairs: (pairs.win - pairs.win.detach()).sqrt(), **SHORT),
+            r"^loss must be defined on densities, .*; this function in the coordinate y has no finite",
+        ),
         (lambda: Interval(3, 3), r"^high must be finite and lie in \(3, inf\), got 3$"),
         (lambda: fit_line(bump_world(), gl.DPO(), pairs=None), r"^pairs must be a whole number ≥ 1, got None$"),
         (lambda: fit_line(bump_world(), gl.DPO(), "spline"), r"^policy must be one of gaussian, mixture, energy; got"),
@@ -306,3 +328,14 @@ def test_bad_input_is_refused_in_one_line(wrong, message):
     with pytest.raises(ValueError, match=message) as caught:
         wrong()
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_any_kind_are_kept_as_pythons():
+    given = LineWorld(
+        np.float64(0.5), torch.tensor(2.0), np.int64(3), GaussianMixture([np.int64(0)], [torch.tensor(1.0)])
+    )
+    assert (type(given.centre), type(given.width), type(given.height)) == (float, float, float)
+    assert given.reference == GaussianMixture()
+    assert repr(fit_line(given, gl.DPO(), seed=np.int64(3), **SHORT).ends) == repr(
+        fit_line(LineWorld(0.5, 2.0, 3.0), gl.DPO(), seed=3, **SHORT).ends
+    )

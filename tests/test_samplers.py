@@ -224,5 +224,17 @@ def test_data_without_weight_are_refused():
     hidden = np.zeros((1, 4, 4), bool)
     hidden[0, 0, 1] = hidden[0, 1, 0] = True
     world = gl.World(world.utility, world.observed, world.ref_logp, hidden)
-    with pytest.raises(ValueError, match=r"^sampler must give .* top-k:k=2 gives none in prompt 0 at step 0"):
-        gl.fit(world, gl.DPO(), sampler="top-k:k=2", start=start, engine="eager")
+    for how in ("", "importance:how=plain,sampler=", "importance:how=clipped,sampler=", "importance:sampler="):
+        with pytest.raises(ValueError, match=r"^sampler must give .* gives none in prompt 0 at step 0"):
+            gl.fit(world, gl.DPO(), sampler=f"{how}top-k:k=2", start=start, engine="eager")
+
+
+def test_tensors_of_other_shapes_are_refused():
+    logp = torch.zeros(3, 5).double()
+    for given, words in (
+        ((logp.numpy(), logp, logp), r"logp must be a tensor of shape \(\.\.\., Y\), got array"),
+        ((logp, logp[:, :4], logp), r"ref_logp must have logp's shape \(\.\.\., Y ≥ 2\), got \(3, 4\)"),
+        ((logp, logp, 3.0), r"utility must be a tensor of shape \(\.\.\., Y\), got 3\.0"),
+    ):
+        with pytest.raises(ValueError, match=f"^{words}"):
+            gl.samplers.pair_weights(gl.samplers.OnPolicy(), *given)

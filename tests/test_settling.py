@@ -56,3 +56,12 @@ def test_what_cannot_be_sought_is_refused():
     for loss, sampler in ((DPO(), "top-k:k=3"), (PermutedBalancedDPO(), "uniform")):
         with pytest.raises(ValueError, match="settle needs a loss of single pairs and a sampler with full support"):
             settle(worlds(), loss, sampler)
+    for given, words in (
+        ((3, DPO()), "worlds must be a World, such as .*, got 3"), (([], DPO()), "worlds must be a World, such as .*"),
+        ((worlds(), "dpo"), "loss must be a PairLoss such as .*, got 'dpo'"),
+        (([*worlds(), gl.gaussian_world(2, 5)], DPO()), r"worlds must have one size .* got \[\(2, 5\), \(2, 8\)\]"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^{words}"):
+            settle(*given)
+    with pytest.raises(ValueError, match=r"^steps must be a whole number ≥ 1, got -1"):
+        settle(worlds(), DPO(), steps=-1)

@@ -22,7 +22,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from gradlab.arrays import real_array
-from gradlab.checks import between, count, positive, shown
+from gradlab.checks import between, count, of_kind, positive, several, shown
 from gradlab.lab.descent import steady
 from gradlab.lab.optimizers import optimizer_of
 from gradlab.losses import PairLogps, PairLoss
@@ -128,6 +128,7 @@ class Chain:
 
     def kl(self, other: Chain) -> float:
         """Return KL(this‖other) over whole sequences, in nats, exactly. ValueError for another table or vocabulary."""
+        of_kind("other", other, Chain, "a Chain")
         if not np.array_equal(self.lengths, other.lengths) or self.vocabulary != other.vocabulary:
             raise ValueError(
                 f"other must have the same lengths and vocabulary, got {len(other.lengths)} lengths up to "
@@ -137,6 +138,8 @@ class Chain:
 
     def sample(self, sequences: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return so many sequences of the chain: tokens (N, T), −1 after the end, and lengths (N,)."""
+        sequences = count("sequences", sequences, least=1)
+        of_kind("rng", rng, np.random.Generator, "a numpy.random.Generator")
         lengths = self.lengths[_inverse(np.cumsum(self.length_probs), rng.random(sequences))]
         tokens = np.full((sequences, lengths.max()), _PAD, np.int16)
         tokens[:, 0] = _inverse(np.cumsum(self.first), rng.random(sequences))
@@ -172,13 +175,21 @@ class ChainWorld:
         """Return the lengths of sequences by their counts, (N,)."""
         return counts[:, : len(self.reference.lengths)] @ self.reference.lengths
 
+    def _check(self, policy: Chain) -> None:
+        of_kind("policy", policy, Chain, "a Chain")
+        sizes = [(len(chain.lengths), chain.vocabulary) for chain in (policy, self.reference)]
+        if not np.array_equal(policy.lengths, self.reference.lengths) or sizes[0] != sizes[1]:
+            raise ValueError(f"policy must have the reference's lengths and vocabulary, {sizes[1]}, got {sizes[0]}")
+
     def pairs(self, policy: Chain) -> PairLogps:
         """Return the pairs under a policy, (N,) float64 each, with lengths."""
+        self._check(policy)
         given = [counts @ chain.log_probs for chain in (policy, self.reference) for counts in (self.win, self.lose)]
         return PairLogps(*map(torch.from_numpy, [*given, self.lengths(self.win), self.lengths(self.lose)]))
 
     def gain(self, policy: Chain) -> float:
         """Return E_π[u] − E_ref[u], in nats of preference, exactly."""
+        self._check(policy)
         return float((policy.expected_counts() - self.reference.expected_counts()) @ self.utility)
 
 
@@ -190,7 +201,11 @@ def long_run(following: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     The variance of a sum over L steps grows as L σ². With f the values less their mean and h = (I − P + 1 ν)⁻¹ (P ∘ f)1
     (Poisson's equation), σ² = E[f² + 2 f h(next)] under the stationary ν.
     """
-    words = len(following)
+    following, values = real_array("following", following), real_array("values", values)
+    words = len(following) if following.ndim else 0
+    for name, array in (("following", following), ("values", values)):
+        if array.shape != (words, words) or not words:
+            raise ValueError(f"{name} must have shape (V, V), as following, got {array.shape}")
     balance = np.vstack([following.T - np.eye(words), np.ones(words)])
     stationary = np.linalg.lstsq(balance, np.append(np.zeros(words), 1.0), rcond=None)[0]
     weights = stationary[:, None] * following
@@ -237,9 +252,9 @@ def chain_world(
     length, variation  mean and coefficient of variation of the lengths, see ``length_table``.
     vocabulary      number of different tokens, ≥ 2.
     peak            standard deviation of the reference's logits, > 0: the larger, the less a token surprises.
-    scale           standard deviation of a long sequence's utility under the reference, in nats, > 0. Each step adds a
-                    random number, 0 on average, over the root of the mean length: so L does not change how strong
-                    preferences are, and the utility of tokens does not depend on the length.
+    scale           standard deviation of a long sequence's utility under the reference, in nats, > 0, at most 100. Each
+                    step adds a random number, 0 on average, over the root of the mean length: so L does not change how
+                    strong preferences are, and the utility of tokens does not depend on the length.
     length_utility  what a length one standard deviation above the mean adds, in nats: 0, labels do not depend on it.
     pairs           number of pairs; both responses are drawn alike, labels by Bradley–Terry.
 
@@ -247,13 +262,14 @@ def chain_world(
     """
     table = length_table(length, variation)
     words = check_vocabulary("vocabulary", vocabulary)
-    peak, scale = positive("peak", peak), positive("scale", scale)
+    peak, scale = positive("peak", peak), between("scale", scale, 0, 100, open_low=True)
     length_utility, pairs = between("length_utility", length_utility, -100, 100), count("pairs", pairs, least=1)
     reference = _reference(table, words, peak, seed)
     utility = _utility(reference, scale, length_utility, seed)
     drawn = [reference.counts(*reference.sample(pairs, stream(seed, Purpose.CHAIN, part))) for part in (2, 3)]
     lead = (drawn[0] - drawn[1]) @ utility
-    first_wins = stream(seed, Purpose.CHAIN, 4).random(pairs) < 1 / (1 + np.exp(-lead))
+    with np.errstate(over="ignore"):
+        first_wins = stream(seed, Purpose.CHAIN, 4).random(pairs) < 1 / (1 + np.exp(-lead))
     win, lose = (np.where(chosen[:, None], *drawn) for chosen in (first_wins, ~first_wins))
     return ChainWorld(reference, utility, win, lose)
 
@@ -274,6 +290,7 @@ def fit_chains(
     if isinstance(loss, type) or not isinstance(loss, PairLoss):
         raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {shown(loss)}")
     steps, rate = count("steps", steps, least=1), positive("learning_rate", learning_rate)
+    worlds = several("worlds", worlds, ChainWorld, "a ChainWorld, such as chain_world(16)")
     sizes = {(len(world.reference.lengths), world.reference.vocabulary, *world.win.shape) for world in worlds}
     if len(sizes) != 1:
         raise ValueError(f"worlds must be one or more of one size, got {len(sizes)} sizes")

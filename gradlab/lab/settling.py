@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradlab.checks import count, of_kind, several
 from gradlab.lab.descent import steady
 from gradlab.lab.objective import PairObjective, to_columns
 from gradlab.lab.samplers import Sampler, pair_weights, sampler_of
@@ -62,9 +63,14 @@ def settle(
     kind.
     """
     law = sampler_of(sampler)
+    of_kind("loss", loss, PairLoss, "a PairLoss such as DPO(beta=1.0)")
+    given = several("worlds", worlds, World, "a World, such as gaussian_world(2, 8)")
+    if len(sizes := {world.utility.shape for world in given}) > 1:
+        raise ValueError(f"worlds must have one size to settle together, got {sorted(sizes)}")
+    count("steps", steps, least=1)
     if isinstance(loss, (BatchLoss, DealtLoss)) or not law.full_support:
         raise ValueError(f"settle needs a loss of single pairs and a sampler with full support, got {loss!r} and {law}")
-    prompts = [_Prompts.of(world) for world in worlds]
+    prompts = [_Prompts.of(world) for world in given]
     every = _Prompts(*(np.concatenate(parts) for parts in zip(*(vars(one).values() for one in prompts), strict=True)))
     logits = torch.from_numpy(every.ref_logp.copy())
     residual = torch.full((len(logits),), torch.inf, dtype=torch.float64)
@@ -93,7 +99,7 @@ def settle(
             search = _Field(loss, law, every.at(active.numpy()))
     logp = torch.log_softmax(logits, -1)
     settled = (residual < SETTLED) & (logp.amin(-1) >= -FARTHEST) & (logp.amax(-1).exp() <= 1 - CORNER)
-    shape = len(worlds), -1
+    shape = len(given), -1
     return SettledPoint(logp.view(*shape, logp.shape[-1]), residual.view(shape), settled.view(shape))
 
 

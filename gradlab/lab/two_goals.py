@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from gradlab.checks import between, count, keep_plain, positive, shown
+from gradlab.checks import between, count, keep_plain, of_kind, one_of, positive, shown
 from gradlab.lab.world import MOST_PAIRS, Labels, World, finite_array, log_softmax, sigmoid
 from gradlab.streams import Purpose, stream
 
@@ -71,6 +71,7 @@ class LabelledSet:
 
     def labels(self, kind: Labels) -> np.ndarray:
         """Return the shares of the ordered pairs, (X, Y, Y), 1 in sum in each prompt: [x, i, j] is where i beats j."""
+        one_of("labels", kind, get_args(Labels))
         gap = self.utility[:, :, None] - self.utility[:, None, :]
         right = np.heaviside(gap, 0.5) if kind == "hard" else sigmoid(gap)
         return self.pair_weights() * ((1 - 2 * self.noise) * right + self.noise)
@@ -97,8 +98,7 @@ class TwoGoalWorld(World):
 
     def __post_init__(self) -> None:
         for name in GOALS:
-            if not isinstance(getattr(self, name), LabelledSet):
-                raise ValueError(f"{name} must be a LabelledSet, got {shown(getattr(self, name))}")
+            of_kind(name, getattr(self, name), LabelledSet, "a LabelledSet")
         shapes = [labelled.utility.shape for labelled in self.sets.values()]
         if shapes[0] != shapes[1]:
             raise ValueError(f"both goals must have utilities of one shape, got {shapes[0]} and {shapes[1]}")
@@ -149,6 +149,8 @@ class TwoGoalWorld(World):
         None: the reference. Source: ours.
         """
         cost = -(self.ref_logp if logp is None else finite_array("logp", logp))
+        if cost.shape != self.utility.shape or (cost < 0).any():
+            raise ValueError(f"logp must be log-probabilities ≤ 0 of shape {self.utility.shape}, got {shown(logp)}")
         both = cost[:, :, None] + cost[:, None, :]
         weight = np.divide(cost[:, None, :], both, out=np.full_like(both, 0.5), where=both > 0)
         return {
@@ -236,8 +238,7 @@ def two_goal_world(
     ``conflict`` for which a prompt lacks pairs.
     """
     for name, goal in zip(GOALS, (helpful, harmless), strict=True):
-        if not isinstance(goal, Goal):
-            raise ValueError(f"{name} must be a Goal, such as Goal(height=2), got {shown(goal)}")
+        of_kind(name, goal, Goal, "a Goal, such as Goal(height=2)")
     if utilities is None:
         shapes = _drawn(helpful, harmless, count("prompts", prompts, 1), count("responses", responses, 2), seed)
         heights = helpful.height * shapes[0], harmless.height * shapes[1]

@@ -124,7 +124,7 @@ class World:
 
     def wins(self, labels: Labels) -> np.ndarray:
         """Return the share of a pair's labels in which i beats j, (X, Y, Y); see ``exact_pairs`` for the labels."""
-        if labels == "hard":
+        if one_of("labels", labels, get_args(Labels)) == "hard":
             return np.heaviside(self.utility[:, :, None] - self.utility[:, None, :], 0.5)
         return self.preference()
 

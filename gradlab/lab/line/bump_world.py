@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gradlab.checks import between, count, one_of, positive
-from gradlab.lab.line.densities import REFERENCES, Density
+from gradlab.checks import between, count, keep_plain, of_kind, one_of, positive
+from gradlab.lab.line.densities import REFERENCES, SUCH_AS, Density
 from gradlab.lab.line.interval import WHOLE, Interval
 from gradlab.streams import Purpose, stream
 
@@ -30,9 +30,10 @@ class LineWorld:
     ref_logp: Tensor = field(init=False, repr=False, compare=False)  # at the interval's nodes
 
     def __post_init__(self) -> None:
-        between("centre", self.centre, self.interval.low, self.interval.high)
-        positive("width", self.width)
-        positive("height", self.height)
+        on = of_kind("interval", self.interval, Interval, "an Interval, such as Interval(-8, 8)")
+        of_kind("reference", self.reference, Density, SUCH_AS)
+        keep_plain(self, centre=between("centre", self.centre, on.low, on.high), width=positive("width", self.width),
+                   height=positive("height", self.height))  # fmt: skip
         object.__setattr__(self, "ref_logp", self.interval.checked("reference", self.reference.log_density))
 
     def utility(self, y: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradlab.checks import between, positive
-from gradlab.lab.line.densities import Density
+from gradlab.checks import between, of_kind, positive, shown
+from gradlab.lab.line.densities import SUCH_AS, Density
 from gradlab.lab.line.interval import Interval
 from gradlab.losses import PairLogps
 
@@ -58,6 +58,7 @@ def hyperbolic() -> Coordinate:
 
 def quantiles(reference: Density) -> Coordinate:
     """Return the reference's distribution function: in this coordinate, from 0 to 1, the reference is uniform."""
+    of_kind("reference", reference, Density, SUCH_AS)
     return Coordinate("reference's CDF", reference.cdf, reference.log_density)
 
 
@@ -79,9 +80,13 @@ def coordinate(
 
     on  the interval at whose nodes both functions are looked at.
     """
+    of_kind("on", on, Interval, "an Interval, such as Interval(-8, 8)")
+    for what, function in (("position", position), ("log_slope", log_slope)):
+        if not callable(function):
+            raise ValueError(f"{what} of {name} must be a function of responses, got {shown(function)}")
     z, slope = position(on.nodes), log_slope(on.nodes)
     for what, values in (("position", z), ("log_slope", slope)):
-        if values.shape != on.nodes.shape or not bool(values.isfinite().all()):
+        if not isinstance(values, Tensor) or values.shape != on.nodes.shape or not bool(values.isfinite().all()):
             raise ValueError(f"{what} of {name} must be finite, one number per response, on [{on.low:g}, {on.high:g}]")
     rise = z.diff()
     if not bool((rise > 0).all()):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.checks import between, positive, shown
+from gradlab.checks import between, of_kind, positive, shown
+
+SUCH_AS = "a density, such as GaussianMixture((0.0,), (1.0,), (1.0,))"
 
 
+@runtime_checkable
 class Density(Protocol):
     """A density on a line that a world can draw from: its logarithm and its distribution function, float64."""
 
@@ -42,13 +45,15 @@ class GaussianMixture:
     shares: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.means) == len(self.sds) == len(self.shares):
-            got = ", ".join(str(len(part)) for part in (self.means, self.sds, self.shares))
+        given = {name: of_kind(name, getattr(self, name), (tuple, list), "a tuple of numbers")
+                 for name in ("means", "sds", "shares")}  # fmt: skip
+        counts = [len(part) for part in given.values()]
+        if not 0 < counts[0] == counts[1] == counts[2]:
+            got = ", ".join(map(str, counts))
             raise ValueError(f"means, sds and shares must be equally many, at least one, got {got}")
-        for mean, sd, share in zip(self.means, self.sds, self.shares, strict=True):
-            between("means", mean, -math.inf, open_low=True)
-            positive("sds", sd)
-            positive("shares", share)
+        for name, part in given.items():
+            check = positive if name != "means" else lambda name, mean: between(name, mean, -math.inf, open_low=True)
+            object.__setattr__(self, name, tuple(check(name, value) for value in part))
         if abs(sum(self.shares) - 1) > 1e-9:
             raise ValueError(f"shares must sum to one, got {shown(self.shares)}")
 

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, shown
+from gradlab.checks import count, several, shown
 from gradlab.lab.descent import recorded_steps, steady
 from gradlab.lab.line.bump_world import LineWorld
 from gradlab.lab.line.coordinates import Coordinate, scaled
@@ -83,18 +83,20 @@ def fit_line(
     Raises ValueError, in one line, where the loss is not defined on these densities, or the policy leaves the interval,
     unless ``anyway``.
     """
-    of_runs = [worlds] if isinstance(worlds, LineWorld) else list(worlds)
+    of_runs = several("worlds", worlds, LineWorld, "a LineWorld, such as bump_world(0)")
     coordinates = scaled(1.0) if coordinates is None else coordinates
-    chosen = [coordinates] if isinstance(coordinates, Coordinate) else list(coordinates)
-    runs = max(len(of_runs), len(chosen), 1 if isinstance(seed, int) else len(seed))
-    seeds = [seed + run for run in range(runs)] if isinstance(seed, int) else list(seed)
+    chosen = several("coordinates", coordinates, Coordinate, "a Coordinate, such as scaled(10)")
+    each = isinstance(seed, Sequence) and not isinstance(seed, (str, bytes))
+    runs = max(len(of_runs), len(chosen), len(seed) if each else 1)  # type: ignore[arg-type]
+    seeds = list(seed) if each else [count("seed", seed) + run for run in range(runs)]  # type: ignore[arg-type]
+    seeds = [count("seed", one) for one in seeds]
     of_runs, chosen = of_runs * (runs if len(of_runs) == 1 else 1), chosen * (runs if len(chosen) == 1 else 1)
     if not len(of_runs) == len(chosen) == len(seeds):
         got = f"{len(of_runs)}, {len(chosen)}, {len(seeds)}"
         raise ValueError(f"worlds, coordinates and seed must be one, or one per run, got {got}")
     if len({(id(world.reference), world.interval) for world in of_runs}) > 1:
         raise ValueError("worlds must share one reference and one interval in one fit_line")
-    if isinstance(loss, BatchLoss) or not callable(loss):
+    if isinstance(loss, (BatchLoss, type)) or not callable(loss):
         raise ValueError(f"loss must be a loss of pairs, such as DPO(beta=1.0), got {shown(loss)}")
     training = recipe_of(training, changes)
     refuse_sampler(training, "a policy on a line")
@@ -197,9 +199,10 @@ class _Run:
             return
         run, pair = map(int, bad.nonzero()[0])
         where = f"log densities {float(pairs.win[run, pair]):.3g} and {float(pairs.lose[run, pair]):.3g}"
+        called = getattr(self.loss, "name", "this function")
         found = f"λ_w = {float(weight[run, pair]):.3g}" if bool(finite[run, pair]) else "no finite slope"
         raise ValueError(
-            f"loss must be defined on densities, with λ_w in [0, 1]; {self.loss.name} in the coordinate "
+            f"loss must be defined on densities, with λ_w in [0, 1]; {called} in the coordinate "
             f"{self.chosen[run].name} has {found} at {where}, since a log density, unlike a log-probability, may be "
             "above 0: use relative-bdpo, or fixed-weight (λ = ½), or train with anyway=True"
         )

@@ -8,18 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, one_of
+from gradlab.checks import count, keep_plain, of_kind, one_of
 from gradlab.lab.line.densities import Density, GaussianMixture, mixture_log_density
 from gradlab.lab.line.interval import NEAR, Interval
 from gradlab.streams import Purpose, stream
 
 
+@runtime_checkable
 class LinePolicy(Protocol):
     """A family of densities on a line."""
 
@@ -93,7 +94,8 @@ class EnergyNetwork:
     name: ClassVar[str] = "energy"
 
     def __post_init__(self) -> None:
-        count("hidden", self.hidden, least=1, most=10**4)
+        keep_plain(self, hidden=count("hidden", self.hidden, least=1, most=10**4))
+        of_kind("interval", self.interval, Interval, "an Interval, such as Interval(-8, 8)")
 
     def start(self, reference: Density, seeds: Sequence[int]) -> Tensor:
         """Return slopes and places of the units, drawn by each run's seed, and output weights of 0, (runs, 3 K)."""
@@ -124,4 +126,8 @@ POLICIES: dict[str, LinePolicy] = {one.name: one for one in (GaussianPolicy(), M
 
 def line_policy(policy: LinePolicy | str) -> LinePolicy:
     """Return a policy by its name, or the policy that is given."""
-    return POLICIES[one_of("policy", policy, POLICIES)] if isinstance(policy, str) else policy
+    if isinstance(policy, str):
+        return POLICIES[one_of("policy", policy, POLICIES)]
+    if isinstance(policy, type):  # a class has the methods of a policy, too
+        policy = None  # type: ignore[assignment]
+    return of_kind("policy", policy, LinePolicy, f"one of {', '.join(POLICIES)}, or a policy on a line")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
+import torch
 from torch import Tensor
 
 from gradlab.checks import keep_plain, one_of, positive, shown
@@ -66,7 +67,8 @@ class Importance(Sampler):
         if self.how == "self-normalised":
             return super().reweighted(data, pairs, comparable)
         pairs = pairs * comparable
-        ratio = pairs * (comparable.sum((-2, -1), keepdim=True) / pairs.sum((-2, -1), keepdim=True))
+        total = pairs.sum((-2, -1), keepdim=True)
+        ratio = pairs * (comparable.sum((-2, -1), keepdim=True) / torch.where(total > 0, total, 1.0))
         return data * (ratio.clamp(max=self.clip) if self.how == "clipped" else ratio)
 
 

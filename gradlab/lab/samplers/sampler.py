@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradlab.checks import shown
+from gradlab.checks import of_kind, shown
 
 
 class NoWeight(ValueError):
@@ -130,6 +130,10 @@ def _both_orders(term: Term, table: Tensor, peak: Tensor) -> Tensor:
 
 def pair_weights(sampler: Sampler, logp: Tensor, ref_logp: Tensor, utility: Tensor) -> Tensor:
     """Return ``sampler.pairs``, checked, which a sampler of a user's own needs: (..., Y, Y) float64, detached."""
+    for name, values in (("logp", logp), ("ref_logp", ref_logp), ("utility", utility)):
+        of_kind(name, values, Tensor, "a tensor of shape (..., Y)")
+        if not values.ndim or values.shape[-1] < 2 or values.shape != logp.shape:
+            raise ValueError(f"{name} must have logp's shape (..., Y ≥ 2), got {tuple(values.shape)}")
     weights = sampler.pairs(logp, ref_logp, utility)
     wanted = (*logp.shape, logp.shape[-1])
     if not isinstance(weights, Tensor) or weights.shape != wanted:
