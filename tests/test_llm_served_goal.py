@@ -2,7 +2,6 @@
 
 import gzip
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from gradlab.llm.demo.token_task import task_tokenizer, write_task
 from gradlab.llm.look.imbalance import measured
 from gradlab.llm.look.imbalance_words import sentences
 from gradlab.llm.look.served_goal import about_the_goal, difference, joined, lead, side_by_side
-from gradlab.llm.model.loading import save_folder, small_llama
+from gradlab.llm.model.loading import save_folder, small_llama, train_bpe
 from gradlab.store.artifacts import load_frame
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "hh-rlhf" / "harmless-base-2000.jsonl.gz"
@@ -127,17 +126,20 @@ def test_no_data_and_data_given_twice_are_refused(inputs, data, capsys):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="the real pairs of HH-RLHF are not here")
-def test_real_pairs_are_told_by_length(inputs, tmp_path, capsys):
-    """Every token is equally surprising to an untrained model of characters, so λ is the loser's share of the "
-    "length."""
+def test_real_pairs_are_told_by_length(tmp_path, capsys):
+    """To a model at its start all tokens are about equally surprising, so λ_w is the loser's share of the length."""
     with gzip.open(REAL, "rt", encoding="utf-8") as lines:
-        pairs = [json.loads(line) for line in itertools.islice(lines, 60)]
-    halves = {"first": pairs[:30], "second": pairs[30:]}
-    for name, part in halves.items():
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)), "utf-8")
-    files = [str(tmp_path / f"{name}.jsonl") for name in halves]
-    assert cli.main(["inspect", str(inputs / "model"), *files, "--save", str(tmp_path / "real.parquet")]) == 0
-    frame = load_frame(tmp_path / "real.parquet")[0]
+        pairs = list(itertools.islice(lines, 60))
+    tokenizer = train_bpe(pairs, 300)
+    model = small_llama(len(tokenizer), width=16, layers=1, heads=2, longest=512, seed=0)
+    save_folder(tmp_path / "model", model, tokenizer)
+    files = [tmp_path / f"{name}.jsonl" for name in ("first", "second")]
+    for place, file in enumerate(files):
+        file.write_text("".join(pairs[place::2]), "utf-8")
+    saved = tmp_path / "real.parquet"
+    assert cli.main(["inspect", str(tmp_path / "model"), *map(str, files), "--save", str(saved)]) == 0
+    frame = load_frame(saved)[0]
     share = frame["lose_len"] / (frame["win_len"] + frame["lose_len"])
-    assert np.corrcoef(share, frame["win_weight"])[0, 1] > 0.95
-    assert "mean λ_w − ½" in capsys.readouterr().out
+    assert np.corrcoef(share, frame["win_weight"])[0, 1] > 0.99
+    assert frame["data"].nunique() == 2
+    assert "Mean λ_w − ½ is" in capsys.readouterr().out
