@@ -185,3 +185,13 @@ def test_the_committed_frame_is_todays_by_its_first_numbers():
         again = two_goals._trained(method, 1.0, [(cell, FIRST_SEED)], two_goals.TRAINING).iloc[0]
         for column in (*GOALS, "kl", "balance_helpful", "balance_harmless"):
             assert rows.loc[method, column] == pytest.approx(again[column], abs=1e-6), (method, column)
+
+
+def test_the_committed_language_models_are_told_by_hand():
+    pairs = pd.read_parquet(FRAME.parents[1] / "llm" / "pairs.parquet")
+    means = []
+    for _, rows in pairs.query("method == 'reference' and task == 'hh'").groupby(["size", "seed"]):
+        means.append(
+            np.mean([lose / (win + lose) - 0.5 for win, lose in zip(rows["ref_win"], rows["ref_lose"], strict=True)])
+        )
+    assert f"is {np.mean(means):+.3f} [" in two_goals_answer.in_language_models(pairs)

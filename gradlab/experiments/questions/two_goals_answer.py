@@ -270,3 +270,20 @@ def _by_distance(at_scale: dict[str, Gain], level: dict[str, Gain]) -> str:
     """Return whether equal KL keeps which goal bDPO serves."""
     kept = favoured(at_scale) == favoured(level)
     return "the balancing does it" if kept else "the distance from the reference does it, and not the balancing"
+
+
+def in_language_models(pairs: pd.DataFrame) -> str:
+    """Return what committed pairs of language models say of the harmless set before training, in words.
+
+    pairs: the frame ``pairs`` of the language models' run, one row per held-out pair, see ``language_models``.
+    """
+    rows = pairs[(pairs["method"] == "reference") & (pairs["task"] == "hh")]
+    lead = rows["ref_lose"] / (rows["ref_win"] + rows["ref_lose"]) - 0.5
+    found = mean_of(lead.groupby([rows["size"], rows["seed"]]).mean().to_numpy(float))
+    low, high = (float(end) for end in found.interval())
+    sure = "favours it" if low > 0 else "speaks against it" if high < 0 else "says nothing"
+    return (
+        f"Small language models, real harmless pairs alone: mean λ_w − ½ under the reference is "
+        f"{float(found.effect):+.3f} [{low:+.3f}, {high:+.3f}] over models, which by the lab's finding {sure}. Helpful "
+        "pairs have not been measured beside them."
+    )

@@ -68,11 +68,16 @@ TELLERS: dict[str, Teller] = {  # by experiment
 }
 
 
-def _in_language_models(folder: Path) -> str:
-    """Return in words how far the length share explains λ in the committed run of language models."""
-    if not MEASURED["language-models"].is_in(folder):
-        return f"In language models: not run; it {MEASURED['language-models'].needs}."
-    return scale_answer.in_language_models(MEASURED["language-models"].load(folder)["pairs"])
+def _of_pairs(told: Callable[[pd.DataFrame], str]) -> Callable[[Path], str]:
+    """Return what says in words what the pairs of the committed run of language models add, or that there are none."""
+
+    def said(folder: Path) -> str:
+        models = MEASURED["language-models"]
+        if not models.is_in(folder):
+            return f"In language models: not run; it {models.needs}."
+        return told(models.load(folder)["pairs"])
+
+    return said
 
 
 QUESTIONS: tuple[OpenQuestion, ...] = (
@@ -87,6 +92,7 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
         changes="Language models trained on helpful and harmless pairs, with the mean λ_w − ½ of either set known "
         "before training; properties of real pairs that differ from our guess.",
         gap="it is asked of language models on real pairs, and answered in the lab",
+        measured=(_of_pairs(two_goals_answer.in_language_models),),
         needs="Not run with language models: the helpful subset of HH is not at hand here.",
     ),
     OpenQuestion(
@@ -115,7 +121,7 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
             "number of responses and length of responses apart: which of them is it",
             "laws by algebra beside what was measured: λ's spread, and the share of its variance that length explains",
         ),
-        measured=(_in_language_models,),
+        measured=(_of_pairs(scale_answer.in_language_models),),
         changes="Language models trained with length-weighted DPO beside bDPO, which would show what balance is left.",
         gap="it is asked of large language models, and answered in the lab and with small ones",
     ),
