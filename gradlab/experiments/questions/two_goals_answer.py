@@ -1,4 +1,4 @@
-"""What was predicted of two goals before the first run, how each prediction came out, and the answer in one sentence.
+"""What was predicted of two goals before the first run, how each prediction came out, and the answer.
 
 Every number here is computed from the frame of the experiment *two-goals*. A *gain* is a goal's share of the reachable
 reward under bDPO minus that under DPO, paired by seed, with the 95% t interval of its mean. The *pattern*, which the
@@ -219,7 +219,11 @@ PREDICTIONS: tuple[Prediction, ...] = (
 
 
 _SHOWN = {"shown": "appears", "absent": "does not appear", "open": "is undecided"}
-_EXCHANGED = {"basin": "the number of good responses", "length": "their lengths", "share": "the share of labels"}
+_EXCHANGED = {
+    "basin": "the number of good responses",
+    "length": "the lengths of good responses",
+    "share": "the share of labels",
+}
 _FAVOUR = {1: "harmlessness", -1: "helpfulness", 0: "neither"}
 
 
@@ -238,38 +242,37 @@ def turning(frame: pd.DataFrame) -> list[str]:
 
 
 def answer(frame: pd.DataFrame) -> str:
-    """Return the answer to open question 1 in one sentence, with the numbers of this frame."""
+    """Return the answer to open question 1 with the numbers of this frame; its first sentence is the short form."""
     rows = cell(frame, "hh", "nothing")
     like_hh, turned, level = gains(rows), turning(frame), at_equal_kl(frame)
+    named = " or ".join(_EXCHANGED[name] for name in turned)
+    cause = f"exchange {named} between the goals, and it serves the other one" if turned else (
+        "no single property, exchanged between the goals, turns this round"
+    )  # fmt: skip
+    said = [f"With {_EXCHANGED[name]} exchanged: {_both(gains(cell(frame, 'hh', f'{name} exchanged')))}."
+            for name in turned]  # fmt: skip
+    recipes = {"free logits and finite data": rows,
+               **{words: cell(frame, "hh", "nothing", recipe)
+                  for recipe, words in (("exact", "exact data"), ("shared", "shared parameters"))}}  # fmt: skip
+    where = [f"{_SHOWN[pattern(gains(there))]} with {words}" for words, there in recipes.items() if len(there)]
     before = ", ".join(f"{goal} {rows[f'balance_{goal}'].mean():+.3f}" for goal in reversed(GOALS))
-    said = [f"{_EXCHANGED[name]} ({_both(gains(cell(frame, 'hh', f'{name} exchanged')))})" for name in turned]
-    which = (
-        f"exchanging {' or '.join(said)} between the goals, and nothing else, turns this round"
-        if turned
-        else ("no single property that was exchanged between the goals turns this round")
-    )
-    elsewhere = [
-        f"with {words} it {_SHOWN[pattern(gains(there))]}"
-        for recipe, words in (("exact", "exact data"), ("shared", "shared parameters"))
-        if len(there := cell(frame, "hh", "nothing", recipe))
-    ]
-    here = f"the paper's pattern itself {_SHOWN[pattern(like_hh)]} there with free logits and finite data"
-    distance = (
-        f"and at equal KL the gains are {_both(level)}, so {_by_distance(like_hh, level)}"
-        if level
-        else ("and equal KL was not reached")
-    )
-    return (
-        f"In a lab world like HH (a guess) bDPO at DPO's scale serves {_FAVOUR[favoured(like_hh)]} (gains over DPO: "
-        f"{_both(like_hh)}), where mean λ_w − ½ under the reference is {before}: {which}; "
-        f"{', '.join([here, *elsewhere])}; {distance}."
-    )
+    return " ".join([
+        f"In a lab world made like HH, which is a guess, bDPO at DPO's scale serves {_FAVOUR[favoured(like_hh)]}; "
+        f"{cause}; {_by_distance(like_hh, level)}.",
+        f"Gains over DPO there: {_both(like_hh)}.", *said,
+        *([f"At equal KL: {_both(level)}."] if level else []),
+        f"Before any training, mean λ_w − ½ under the reference is {before}.",
+        f"The paper's pattern, harmless up and helpful level, {', '.join(where)}.",
+    ])  # fmt: skip
 
 
 def _by_distance(at_scale: dict[str, Gain], level: dict[str, Gain]) -> str:
     """Return whether equal KL keeps which goal bDPO serves."""
-    kept = favoured(at_scale) == favoured(level)
-    return "the balancing does it" if kept else "the distance from the reference does it, and not the balancing"
+    if not level:
+        return "no equal KL was reached"
+    if favoured(at_scale) == favoured(level):
+        return "at equal KL this stays"
+    return "at equal KL this does not stay, so how far each loss moves decides, and not the balancing"
 
 
 def in_language_models(pairs: pd.DataFrame) -> str:
