@@ -210,6 +210,13 @@ def test_where_weights_do_not_fit_the_eager_loop_trains(fresh):
     assert gap(*both(world, gl.DPO(), **given)) < 1e-10
 
 
+def test_weights_that_overflow_where_kernels_are_examined_train_eager(fresh):
+    given: dict[str, Any] = {"optimizer": "gd", "learning_rate": 1.0, "steps": 5, "sampler": "mix-p:normalised=false"}
+    with pytest.warns(EagerNotice, match="not finite where a kernel is examined"):
+        trained = fit(WORLDS[0], gl.DPO(), **given)
+    assert torch.equal(trained.logp, fit(WORLDS[0], gl.DPO(), engine="eager", **given).logp)
+
+
 def test_data_without_weight_are_refused_as_in_the_eager_loop(fresh):
     world = gl.gaussian_world(2, 6, mask_rate=0.5, seed=1)
     start = torch.where(torch.tensor(world.observed), -9.0, 0.0).double().log_softmax(-1)

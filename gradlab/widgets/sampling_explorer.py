@@ -278,7 +278,7 @@ def trained(world: World, loss: PairLoss, law: Sampler, state: SimpleNamespace) 
     frozen = state.every == FROZEN
     recipe = RECIPE.but(
         pairs=pairs, batch=16 if state.data == FRESH else None, sampler=law,
-        sampler_every=STEPS if frozen else state.every, engine="auto" if state.data == FRESH else "eager",
+        sampler_every=STEPS if frozen else state.every,
     )  # fmt: skip
     fitted = fit(world, loss, recipe, seed=state.seed)
     logp = fitted.policies.double()

@@ -47,7 +47,10 @@ def examine(run: KernelRun, loss: PairLoss | PPO, sampler: Sampler) -> None:
         "reference_every": run.reference_every and min(run.reference_every, STEPS - 1),
     }
     run = replace(run, learning_rate=RATE, wanted=np.array([STEPS]), deal=deal, epochs=epochs, **often)
-    reached, expected = run.follow(columns)[0], _by_autograd(run, loss, sampler, columns)
+    try:
+        reached, expected = run.follow(columns)[0], _by_autograd(run, loss, sampler, columns)
+    except ValueError as error:  # weights that are not normalised may leave all bounds on this problem
+        raise NotFusable("its weights are not finite where a kernel is examined") from error
     if run.plan.goal != "scores":
         reached, expected = np.exp(reached), np.exp(expected)
     if not np.allclose(reached, expected, rtol=0, atol=TOLERANCE[run.plan.dtype], equal_nan=True):
