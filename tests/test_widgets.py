@@ -23,7 +23,7 @@ from gradlab.widgets.chart_messages import as_messages
 from gradlab.widgets.controls import Choice, Number, Whole
 from gradlab.widgets.explorer import Explorer
 
-SLOW = ["continuous", "frontier", "grid", "sampling", "scale"]  # explorers that train whole policies at each move
+SLOW = ["atlas", "continuous", "frontier", "grid", "sampling", "scale", "workbench"]  # these train at each move
 EACH = [
     pytest.param(kind, id=name, marks=pytest.mark.slow if name in SLOW else ())
     for name, kind in EXPLORERS.items()
