@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_losses import EVERY_LOSS, PerToken, dear
+from own_losses import EVERY_LOSS, PerToken, dear, in_turn, product_of
 
 from gradlab.lab.fit import fit
 from gradlab.lab.gradient_log import PAIRS_PER_RUN
@@ -19,7 +19,7 @@ STEPS = 4
 
 LOSSES = {**EVERY_LOSS, "per token": PerToken()}
 every_loss = dear(LOSSES)
-every_policy = pytest.mark.parametrize("policy", [FREE_LOGITS, RadialBasis(4)], ids=["free", "shared"])
+POLICIES = {"free": FREE_LOGITS, "shared": RadialBasis(4)}
 
 
 def worlds():
@@ -72,8 +72,7 @@ def test_log_win_and_log_lose_are_the_policys(loss):
         np.testing.assert_array_equal(log[name], expected)
 
 
-@every_loss
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@in_turn(("loss", "dtype"), LOSSES, {"float64": torch.float64, "float32": torch.float32})
 def test_the_delta_columns_are_the_change_in_the_next_step(loss, dtype):
     fitted, log = logged(loss, dtype=dtype)
     before, after = pick(fitted, log), pick(fitted, log, offset=1)
@@ -121,8 +120,7 @@ def side_gradient_norms(loss, theta, win, lose, fixed, weights):
     return norms
 
 
-@every_loss
-@every_policy
+@in_turn(("loss", "policy"), LOSSES, POLICIES)
 def test_the_gradient_norms_of_a_pair_are_autograds_through_the_parameters(loss, policy):
     fitted, log = logged(loss, policy)
     for _, row in log.groupby(["run", "step"]).nth(5).iterrows():
@@ -135,10 +133,9 @@ def test_the_gradient_norms_of_a_pair_are_autograds_through_the_parameters(loss,
         assert (row["grad_norm_win"], row["grad_norm_lose"]) == pytest.approx([e.item() for e in expected], rel=1e-10)
 
 
-@every_loss
-@every_policy
-@pytest.mark.parametrize("pairs", [None, 12])
-def test_the_norms_of_a_side_are_autograds_over_all_pairs_of_the_prompt(loss, policy, pairs):
+@in_turn(("loss", "kind"), LOSSES, product_of(policy=POLICIES, pairs={"exact": None, "finite": 12}))
+def test_the_norms_of_a_side_are_autograds_over_all_pairs_of_the_prompt(loss, kind):
+    policy, pairs = kind.values()
     fitted, log = logged(loss, policy, pairs=pairs)
     from_scratch = [world_data(world, pairs, seed) for world, seed in zip(worlds(), (3, 4), strict=True)]
     for (run, step), rows in log[log["step"].isin([0, STEPS - 1])].groupby(["run", "step"]):

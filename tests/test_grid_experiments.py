@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from remembered import remembered
 
 from gradlab.experiments.experiment import FIRST_SEED
 from gradlab.experiments.frames import declared
@@ -31,6 +32,7 @@ def numbers(method, seeds, columns, noise, effect=0.0):
     return pd.DataFrame(values, columns=list(columns)).assign(method=method, seed=list(seeds))
 
 
+@remembered
 def grid_frame(effects=None, noise=0.001):
     """Ends of training of every run that the grid's first parts make."""
     frames = []
@@ -48,6 +50,7 @@ def grid_frame(effects=None, noise=0.001):
     return frame
 
 
+@remembered
 def starts_frame():
     """Masses along training: DPO by Adam lies above the reference at one step in three, all else below it."""
     frames = []
@@ -66,6 +69,7 @@ def starts_frame():
     return pd.concat(frames, ignore_index=True)
 
 
+@remembered
 def frontier_frame(effects=None):
     """Paths that pass all KL levels."""
     settings, values = SETTINGS["frontier"], ("utility_share", "unobserved_mass", "win_rate")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from remembered import remembered
 
 from gradlab import cli
 from gradlab.experiments import MEASURED, gallery
@@ -38,6 +39,7 @@ def runs(*methods):
     return pd.DataFrame(keys, columns=["task", "size", "seed", "method"])
 
 
+@remembered
 def evaluation(win_rates=None, accuracy=0.65, shorter=0.5, held_out=160):
     """Win-rates with little noise around ½, or what is given of a method."""
     frame = runs("reference", *METHODS)
@@ -51,6 +53,7 @@ def evaluation(win_rates=None, accuracy=0.65, shorter=0.5, held_out=160):
     )  # fmt: skip
 
 
+@remembered
 def logs(spikes=None, slope=0.0, realised=0.0, evaluations=12):
     """Logs of 150 steps; ``spikes`` of a method, in each run, and slopes of both ratios on log(π_l/π_w)."""
     steps = np.arange(1, 151)
@@ -74,6 +77,7 @@ def logs(spikes=None, slope=0.0, realised=0.0, evaluations=12):
     return pd.concat(tables, ignore_index=True)
 
 
+@remembered
 def pairs(by_length=True, win=-80.0, lose=-100.0):
     """Held-out pairs at the scale of sequences; log π follows the number of tokens, or not at all."""
     tables = []

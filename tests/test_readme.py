@@ -90,7 +90,9 @@ def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
     [
         pytest.param(
             line,
-            marks=pytest.mark.slow if re.search(" (train|inspect|advise|claims|workbench|lab --page)", line) else (),
+            marks=pytest.mark.slow
+            if re.search(" (train|inspect|advise|claims|workbench|conformance trl:|lab --page)", line)
+            else (),
         )
         for line in COMMANDS
     ],

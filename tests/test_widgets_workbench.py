@@ -13,7 +13,6 @@ from gradlab.losses.formula import unregistered
 from gradlab.plotting.charts import Map
 from gradlab.widgets import AtlasExplorer, WorkbenchExplorer
 
-
 DPO_AT = "-logsigmoid(beta * (h_w - h_l))"
 
 

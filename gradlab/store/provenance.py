@@ -84,12 +84,7 @@ def definitions_hash(module: str, roots: Iterable[str]) -> str:
 
     Raises ValueError for a root that the module does not bind.
     """
-    definitions: dict[str, list[str]] = {}
-    uses: dict[str, set[str]] = {}
-    for node in ast.parse(_source(module)).body:
-        for name, text in _bound(node):
-            definitions.setdefault(name, []).append(text)
-            uses.setdefault(name, set()).update(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+    definitions, uses = _definitions(_source(module))
     todo, reached = list(roots), set()
     for root in todo:
         if root not in definitions:
@@ -100,6 +95,18 @@ def definitions_hash(module: str, roots: Iterable[str]) -> str:
             reached.add(name)
             todo += uses[name]
     return fingerprint([definitions[name] for name in sorted(reached)])
+
+
+@functools.lru_cache(maxsize=256)
+def _definitions(source: str) -> tuple[dict[str, list[str]], dict[str, set[str]]]:
+    """Return the code that binds each name of a source's top level, and the names that this code uses."""
+    definitions: dict[str, list[str]] = {}
+    uses: dict[str, set[str]] = {}
+    for node in ast.parse(source).body:
+        for name, text in _bound(node):
+            definitions.setdefault(name, []).append(text)
+            uses.setdefault(name, set()).update(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+    return definitions, uses
 
 
 def _bound(statement: ast.stmt) -> Iterator[tuple[str, str]]:
