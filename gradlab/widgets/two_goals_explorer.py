@@ -263,8 +263,9 @@ def _shares(result: Trained) -> Bars:
 
 def _gains(result: Trained, pinned: Trained | None) -> Curves:
     curves = []
-    for of, faint in ((pinned, True), (result, False)):
-        for goal in GOALS if of else ():
+    shown = [(result, False)] if pinned is None else [(pinned, True), (result, False)]
+    for of, faint in shown:
+        for goal in GOALS:
             mean = mean_of(100 * of.gain(goal)[1:])
             low, high = (None, None) if faint else mean.interval()
             curves.append(Curve(goal, of.steps[1:].astype(float), np.asarray(mean.effect), _COLORS[goal], _DASHES[goal],
