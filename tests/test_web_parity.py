@@ -90,7 +90,7 @@ FAST = [("bdpo", "free", "adam", "float64"), ("per token", "shared", "gd", "floa
 @pytest.mark.parametrize(
     ("name", "policy", "optimizer", "dtype"),
     [
-        pytest.param(*one, marks=[] if one in FAST else pytest.mark.slow if number % 3 == 0 else pytest.mark.long)
+        pytest.param(*one, marks=[] if one in FAST else pytest.mark.slow if number % 5 == 0 else pytest.mark.long)
         for number, one in enumerate(EVERY)
     ],
 )
