@@ -17,7 +17,7 @@ from gradlab.lab.fit import fit
 from gradlab.lab.training import Training
 from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import DPO, BalancedDPO, balanced_weights, pair_loss
-from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Rule
+from gradlab.plotting.charts import Axis, Chart, Curve, Curves, Dash, Rule
 from gradlab.plotting.looks import look as look_of
 from gradlab.plotting.palette import INK, SETTINGS
 from gradlab.theory import bdpo_share_corrected, explained_by_length, weight_spread
@@ -314,7 +314,7 @@ def _pairs(result: Scale) -> Curves:
 def _spreads(result: Scale, pinned: Scale | None) -> Curves:
     names = {"length": "by length", "surprisal": "by surprisal", "both": "both"}
     curves = [
-        Curve(name, _LENGTHS, np.maximum(result.parts[key], _FLOOR), _COLORS[key], "" if key == "both" else "dashed")
+        Curve(name, _LENGTHS, np.maximum(result.parts[key], _FLOOR), _COLORS[key], _DASHES[key])
         for key, name in names.items()
     ]
     here = Curve("these pairs", np.array([result.length]), np.array([max(result.spread, _FLOOR)]),
@@ -353,4 +353,5 @@ def _numbers(result: Scale, pinned: Scale | None) -> Curves:
     )  # fmt: skip
 
 
+_DASHES: dict[str, Dash] = {"length": "dashed", "surprisal": "dashed", "both": ""}
 _FLOOR = 1e-3  # the lowest spread that is drawn
