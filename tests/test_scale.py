@@ -109,3 +109,9 @@ def test_language_models_say_how_far_lengths_explain_weights():
     })  # fmt: skip
     said = scale_answer.in_language_models(pairs)
     assert "100% on real pairs (mean length 25 tokens, coefficient of variation 0.45" in said
+
+
+def test_from_on_is_where_it_stays_true():
+    assert scale_answer.from_on([False, True, False, True, True]) == 3
+    assert scale_answer.from_on([True, True]) == 0
+    assert scale_answer.from_on([True, False]) is None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from gradlab.checks import output_folder
 from gradlab.cli.options import OPTIONAL, need, parsed
 from gradlab.console import one_line, say
 
@@ -64,7 +65,7 @@ class SweepCommand:
         if name not in (make.QUESTIONS, *long):
             known = ", ".join((make.QUESTIONS, *long))
             raise ValueError(f"file must end in .toml, or be one of {known}, got {name!r}")
-        folder = self.folder or Path("figures")
+        folder = output_folder("folder", self.folder or Path("figures"))
         if not self.status:
             with self._backend():
                 make.make_frames([name], folder=folder, fresh=self.fresh, workers=self.workers)

@@ -170,12 +170,17 @@ def _in_short(frame: pd.DataFrame) -> str:
     )
 
 
+def from_on(true: Sequence[bool]) -> int | None:
+    """Return the first place from which on everything is true; None where the last is not."""
+    return next((at for at in range(len(true)) if all(true[at:])), None)
+
+
 def _of_equal_lengths(frame: pd.DataFrame) -> str:
     rows = sequences(frame, "method == 'bdpo' and variation == 0")
     found = cells(rows, lambda r: r["to_half"], ["length"])
-    lengths, near = sorted(rows["length"].unique()), [high <= MARGIN for *_, high in found]
-    stays = [length for at, length in enumerate(lengths) if all(near[at:])]
-    where = f"from {stays[0]:,g} tokens on" if stays else "at none of these lengths"
+    lengths = sorted(rows["length"].unique())
+    stays = from_on([high <= MARGIN for *_, high in found])
+    where = f"from {lengths[stays]:,g} tokens on" if stays is not None else "at none of these lengths"
     return (
         "With equally long responses bDPO ends where DPO at β/2 ends, within a tenth of the way that this loss goes "
         f"from the reference, {where} (at a distance of {found[0][1]:.0%} of that way with L = {lengths[0]:,g}, "
@@ -185,8 +190,8 @@ def _of_equal_lengths(frame: pd.DataFrame) -> str:
 
 def _of_numbers(frame: pd.DataFrame) -> str:
     found = cells(frame.query("kind == 'responses' and method == 'bdpo'"), lambda r: r["to_half"], ["responses"])
-    inside = [name for name, _, _, high in found if high <= MARGIN]
-    said = f"from {inside[0]} on" if inside else "at none of these numbers"
+    stays = from_on([high <= MARGIN for *_, high in found])
+    said = f"from {found[stays][0]} on" if stays is not None else "at none of these numbers"
     return (
         f"With n responses of one token it comes as near {said} (at a distance of {found[0][1]:.0%} with "
         f"{found[0][0]}, {found[-1][1]:.0%} with {found[-1][0]})."
@@ -199,13 +204,14 @@ def _of_unequal_lengths(frame: pd.DataFrame) -> str:
     said = []
     for variation, rows in under.groupby("variation"):
         explained = rows.groupby("length")["explained"].mean()
-        most = explained[explained >= 0.9]
-        where = f"from {most.index[0]:g} tokens on" if len(most) else "at no length"
+        stays = from_on(list(explained >= 0.9))
+        where = f"from {explained.index[stays]:g} tokens on" if stays is not None else "at no length"
         said.append(f"{where} at a variation of {variation:g}")
     ends = sequences(frame, f"method == 'bdpo' and variation > 0 and length >= {LONG} and length_utility == 0")
     half, length = (ends[name].mean() for name in ("to_half", "to_length"))
     return (
-        "With unequal lengths the loser's share of tokens explains 90% of the variance of λ under the reference "
+        "With unequal lengths, and labels that do not depend on them, the loser's share of tokens explains 90% of the "
+        "variance of λ under the reference "
         f"{', '.join(said)} (the coefficient of variation of the lengths); from {LONG} tokens on bDPO ends at "
         f"{half:.0%} of the way from DPO at β/2, and at {length:.1%} from length-weighted DPO."
     )

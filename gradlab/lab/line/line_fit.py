@@ -80,6 +80,9 @@ def fit_line(
     seed         one per run, or that of the first run; it draws the pairs, and the network's first weights.
     anyway       train although weights leave [0, 1], or values are not finite; the history counts both.
 
+    Where weights leave [0, 1], Balanced-DPO's have a pole, at log π_w + log π_l = 0. A run whose pairs come near to it
+    makes rounding errors larger at every step, so that its numbers may not repeat on another machine.
+
     Raises ValueError, in one line, where the loss is not defined on these densities, or the policy leaves the interval,
     unless ``anyway``.
     """
