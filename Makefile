@@ -65,6 +65,7 @@ bench: .venv/.ready  ## speed of the lab, its engine, explorers and page, langua
 	$(BIN)/python -m scripts.benchmarks.lab_speed
 	$(BIN)/python -m scripts.benchmarks.engine_speed
 	$(BIN)/python -m scripts.benchmarks.loss_speed
+	$(BIN)/python -m scripts.benchmarks.sampler_speed
 	$(BIN)/python -m scripts.benchmarks.overhead_cost
 	$(BIN)/python -m scripts.benchmarks.llm_speed
 	$(BIN)/python -m scripts.benchmarks.sweep_speed

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from own_losses import SOME
+from own_losses import KINKED, SOME
 from small_worlds import WORLDS
 
 import gradlab as gl
@@ -26,8 +26,9 @@ STRUCTURES = (
 )  # fmt: skip
 LOSSES = ("dpo", "bdpo", "nca", "simpo")
 EVERY = (
-    *SAMPLERS, "tempered:temperature=0.5", "best-worst:draws=2", "best-worst:draws=1000", "mix-p:normalised=false",
-    "importance:how=plain", "importance:how=clipped,sampler=best-worst", "importance:sampler=top-k:k=3",
+    *SAMPLERS, "tempered:temperature=0.5", "best-worst:draws=2", "best-worst:draws=30",
+    "mix-p:beta=0.1,normalised=false", "importance:how=plain", "importance:how=clipped,sampler=best-worst",
+    "importance:sampler=top-k:k=5",
 )  # fmt: skip
 
 
@@ -58,15 +59,16 @@ def test_fused_and_eager_agree_under_a_sampler_of_each_structure(number, sampler
 @pytest.mark.parametrize("sampler", EVERY)
 def test_fused_and_eager_agree_under_every_sampler(sampler, loss):
     worlds = WORLDS if from_text(sampler).full_support else WORLDS[:2]  # in the others, few responses are compared
+    rate = {"learning_rate": 0.05} if "false" in sampler else {}  # its weights grow
     for more in ({}, {"policy": RadialBasis(4)}, {"sampler_every": 7, "reference_every": 30}, {"pairs": 40}):
-        assert gap(*both(worlds, PAIR_LOSSES[loss](), sampler=sampler, **GD, **more)) < 1e-10
+        assert gap(*both(worlds, PAIR_LOSSES[loss](), sampler=sampler, **(GD | rate), **more)) < 1e-10
     given: dict[str, Any] = {"sampler": sampler, "steps": 200, "learning_rate": 0.01}
     single, double = (fit(worlds, PAIR_LOSSES[loss](), dtype=kind, **given) for kind in ("float32", "float64"))
     assert gap(single, double) < 0.05  # Adam makes steps of rounding where slopes cancel
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*SOME} & {*PAIR_LOSSES}))
+@pytest.mark.parametrize("name", sorted(({*SOME} & {*PAIR_LOSSES}) - {*KINKED}))
 def test_every_kind_of_loss_takes_samplers(name):
     given = GD | {"steps": 20, "learning_rate": 0.05}
     assert gap(*both(WORLDS[1:], PAIR_LOSSES[name](), sampler="pilaf", **given)) < 1e-10

@@ -34,8 +34,10 @@ ARGUMENTS: dict[str, Kind] = {
 
 # Exponents of densities are cut at ± this, so that every product of two keeps its full precision.
 _REACH = {"float64": 340.0, "float32": 34.0}
-# Where the data have less than this share of the pairs that the sampler would draw, such a cut might matter.
+# Where the data have less than this share of the pairs that the sampler would draw, such a cut might matter; or the
+# chances of best against worst, which know no cut, might be too small for their full precision.
 _LEAST = {"float64": 1e-70, "float32": 1e-7}
+_LEAST_CHANCE = {"float64": 1e-250, "float32": 1e-30}
 
 Masses = tuple[Value, Value, Value, Value]
 
@@ -248,8 +250,9 @@ class Seen:
 
     def scale(self) -> Value:
         """Return by what the slopes of the pairs are to be multiplied; NaN where no pair has any weight."""
-        total, divided = self._total[0], self._at.plan.rule.total == "data"
-        least = _LEAST[self._at.plan.dtype] if divided else 0.0
+        total, rule = self._total[0], self._at.plan.rule
+        divided = rule.total == "data"
+        least = (_LEAST_CHANCE if rule.draws else _LEAST)[self._at.plan.dtype] if divided else 0.0
         return (total > least).where(1.0 / total if divided else 1.0, math.nan)
 
 
