@@ -37,7 +37,7 @@ _SAMPLING: dict[str, Claim] = {
         "could explain the effect away: a constant λ = ½ (does bDPO move more?) and the halved β (does bDPO at 2β move "
         "too?). A proof shows that some sampler must move bDPO; the size is measured.",
         changes="An interval within the margin; a settled DPO away from π_ref e^(u/β).",
-        figures=("sampling-settled",),
+        figures=("sampling-settled", "sampling-convergence"),
         experiments=("sampling",),
         source=_SOURCE,
     ),
