@@ -69,6 +69,15 @@ def settled(word, low=0.06, high=0.08, *, margin=0.01, baseline="dpo"):
     return verdicts.Settled("two-sides", Claim("c", "s", "o", "r", "w"), word, "", "", (row,), {})
 
 
+def test_co_primaries_that_are_decided_against_each_other_are_as_sure_as_either():
+    (one,), (other,) = settled("holds throughout").rows, settled("reversed", -0.02, -0.01).rows
+    both = replace(settled("mixed"), rows=(one, other))
+    assert confidence([both])[0] == "high"
+    unsure = replace(both, rows=(one, replace(other, high=-0.001)))
+    assert confidence([unsure])[0] == "medium"
+    assert "*reversed*, and its interval ends 0.1 margins" in confidence([unsure])[1]
+
+
 @pytest.mark.parametrize(
     ("one", "level"),
     [

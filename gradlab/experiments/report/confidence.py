@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradlab.experiments.contrasts import Contrast, Judged
-from gradlab.experiments.report.verdicts import NOT_JUDGED, NOT_RUN, Settled
+from gradlab.experiments.report.verdicts import NOT_JUDGED, NOT_RUN, Settled, primaries
 
 LEVELS = ("none", "low", "medium", "high", "certain")
 
@@ -16,37 +16,43 @@ def confidence(settled: Sequence[Settled], gap: str = "") -> tuple[str, str]:
     gap  what lies between the worlds of the claims and what was asked; empty where nothing does.
 
     - ``none``: a claim was not run, or not judged.
-    - ``low``: a claim is undecided.
-    - ``medium``: a claim is mixed, or its interval ends less than half a margin from the line at which its word would
+    - ``low``: a primary is undecided.
+    - ``medium``: a primary is mixed, or its interval ends less than half a margin from the line at which its word would
       change. That line is 0, for *no practical difference* the margin.
-    - ``high``: every claim's interval keeps half a margin, or more, from that line.
-    - ``certain``: every claim is proved or refuted.
+    - ``high``: the interval of every primary keeps half a margin, or more, from that line.
+    - ``certain``: every primary is proved or refuted.
 
-    The least sure claim counts; of its primaries as stated the weakest. Where there is a gap, ``certain`` and ``high``
-    become ``medium``, and ``medium`` becomes ``low``.
+    Primaries are those of the claims as stated; the least sure one counts. So two that are decided against each other
+    are as sure as either. Where there is a gap, ``certain`` and ``high`` become ``medium``, and ``medium`` becomes
+    ``low``.
     """
-    if not settled:
+    found = [one for claim in settled for one in _of_claim(claim)]
+    if not found:
         return "none", "nothing here was measured for it"
-    level, because = min((_of_claim(one) for one in settled), key=lambda found: LEVELS.index(found[0]))
+    level, because = min(found, key=lambda one: LEVELS.index(one[0]))
     if not gap or level in ("none", "low"):
         return level, because
     return ("low" if level == "medium" else "medium"), f"{because}; less sure by a step, since {gap}"
 
 
-def _of_claim(one: Settled) -> tuple[str, str]:
+def _of_claim(one: Settled) -> list[tuple[str, str]]:
+    """Return how sure each primary of a claim is, and why."""
     if one.word in (NOT_RUN, NOT_JUDGED):
-        return "none", f"{one.name} is {one.word}"
-    row = one.decisive
-    said = f"{one.name} has the word *{one.word}*"
-    if one.word in ("proved", "refuted"):
+        return [("none", f"{one.name} is {one.word}")]
+    return [_of_row(row, one.name) for row in primaries(one.rows, "stated") or one.of("primary")]
+
+
+def _of_row(row: Judged, claim: str) -> tuple[str, str]:
+    said = f"{claim}{f' ({row.statement.label})' if row.statement.label else ''} has the word *{row.word}*"
+    if row.word in ("proved", "refuted"):
         return "certain", said
-    if one.word == "undecided" or row is None:
-        return "low", said
     slack = _slack(row)
+    if row.word in ("undecided", NOT_RUN):
+        return "low", said
     if slack is None:
         return "medium", said
     said += f", and its interval ends {slack:.1f} margins from the line at which the word would change"
-    return ("high" if slack >= 0.5 and one.word != "mixed" else "medium"), said
+    return ("high" if slack >= 0.5 else "medium"), said
 
 
 def _slack(row: Judged) -> float | None:

@@ -172,7 +172,7 @@ def _section(one: Answered, settled: Mapping[str, Settled], folder: Path, quick:
 
 
 def _prediction(prediction: Prediction, outcome: Outcome | None) -> list[str]:
-    note = f" *{as_sentence(prediction.added)}.*" if prediction.added else ""
+    note = f" *{as_sentence(prediction.added.rstrip(".*"))}.*" if prediction.added else ""
     word, because = (f"**{outcome.word}**", outcome.because) if outcome else (NOT_RUN, "—")
     return [f"{prediction.text}{note}", word, because]
 
@@ -189,18 +189,20 @@ def _pictures(question: OpenQuestion, folder: Path) -> list[str]:
 
 
 def _controls(question: OpenQuestion, claims: Sequence[Settled]) -> list[str]:
-    """Return the controls that a referee would ask for, with what came out."""
-    roles = ("explains away", "robustness", "context")
-    rows = [(claim, role, row) for claim in claims for role in roles for row in claim.of(role)]
-    table = [
-        [f"[{claim.name}](CLAIMS.md#{claim.name})", wording.ROLE[role], *wording.row(line(row))[:3],
-         wording.interval(line(row))]
-        for claim, role, row in rows
-    ]  # fmt: skip
-    said = ["", "**Controls that a referee would ask for.**"] if table or question.controls else []
-    said += ["", *(f"- {control}" for control in question.controls)] if question.controls else []
-    head = ["of", "kind", "control", "in one sentence", "word", "average, 95% interval"]
-    return [*said, "", *markdown_table(head, table)] if table else said
+    """Return the controls that a referee would ask for, with what came out; what is context is folded away."""
+    said = [f"- {control}" for control in question.controls]
+    for roles, fold in ((("explains away", "robustness"), False), (("context",), True)):
+        rows = [(claim, role, row) for claim in claims for role in roles for row in claim.of(role)]
+        table = markdown_table(
+            ["of", "kind", "control", "in one sentence", "word", "average, 95% interval"],
+            ([f"[{claim.name}](CLAIMS.md#{claim.name})", wording.ROLE[role], *wording.row(line(row))[:3],
+              wording.interval(line(row))] for claim, role, row in rows),
+        )  # fmt: skip
+        if rows and fold:
+            table = ["<details>", f"<summary>Further looks, which change no word: {len(rows)} rows</summary>", "",
+                     *table, "", "</details>"]  # fmt: skip
+        said += ["", *table] if rows else []
+    return ["", "**Controls that a referee would ask for.**", "", *said] if said else []
 
 
 def _places(question: OpenQuestion, claims: Sequence[Settled], folder: Path, quick: bool) -> list[str]:
