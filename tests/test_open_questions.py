@@ -149,7 +149,7 @@ def test_a_question_has_its_answer_its_confidence_and_how_predictions_came_out(a
     assert "- Swapped names: the same." in told
     assert f"Other responses. *{CLAIM}*: Another value." in told
     assert "[data/long.parquet](data/long.parquet)" in told
-    assert "- `high`: every claim's interval keeps half a margin" in told
+    assert "- `high`: the interval of every primary keeps half a margin" in told
 
 
 @pytest.mark.parametrize("state", ["missing", "torn"])
