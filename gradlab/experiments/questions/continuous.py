@@ -78,12 +78,12 @@ def units(settings: dict[str, Any]) -> list[Contrast | Scan]:
         ),
         *(
             Scan(
-                "continuous-units", f"{name} trains the same policy in every coordinate", far, (*by, "seed"), EXACT,
-                f"{elsewhere} and method == '{name}'", identity=True, role="context", label=f"{name} everywhere",
-                holds=f"{name} trains the same policy in every coordinate, to {EXACT:g} of its mass",
-                fails=f"{name} does not train the same policy in every coordinate", proof="unit-weights",
+                "continuous-units", f"{words} trains the same policy in every coordinate", far, (*by, "seed"), EXACT,
+                f"{elsewhere} and method == '{name}'", identity=True, role="context", label=f"{words} everywhere",
+                holds=f"{words} trains the same policy in every coordinate, to {EXACT:g} of its mass",
+                fails=f"{words} does not train the same policy in every coordinate", proof="unit-weights",
             )
-            for name in FREE
+            for name, words in zip(FREE, ("DPO", "a constant λ = ½", "relative bDPO"), strict=True)
         ),
     ]  # fmt: skip
 

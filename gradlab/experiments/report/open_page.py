@@ -73,7 +73,7 @@ def answered(question: OpenQuestion, settled: Mapping[str, Settled], folder: Pat
 
     Where no experiment answers, its claims' sentences do.
     """
-    alone = [] if question.experiments else _of(question, settled)
+    alone = [] if question.experiments else _of(question.claims, settled)
     said, marked = [f"{lines(claim)[0].sentence}." for claim in alone], list[tuple[Prediction, Outcome | None]]()
     for name in question.experiments:
         teller, frame = TELLERS[name], _frame(name, folder, quick)
@@ -126,13 +126,13 @@ def anchor(question: OpenQuestion) -> str:
     return question.name.lower().replace(" ", "-")
 
 
-def _of(question: OpenQuestion, settled: Mapping[str, Settled]) -> list[Settled]:
-    return [settled[name] for name in question.claims if name in settled]
+def _of(names: Sequence[str], settled: Mapping[str, Settled]) -> list[Settled]:
+    return [settled[name] for name in names if name in settled]
 
 
 def _row(one: Answered, settled: Mapping[str, Settled]) -> list[str]:
     question = one.question
-    level, _ = confidence(_of(question, settled), question.gap)
+    level, _ = confidence(_of(question.claims, settled), question.gap)
     return [f"[{question.name}](#{anchor(question)}). {question.asked}", _first_sentence(one.text), f"**{level}**",
             _tally(one)]  # fmt: skip
 
@@ -150,16 +150,14 @@ def _first_sentence(text: str) -> str:
 
 def _section(one: Answered, settled: Mapping[str, Settled], folder: Path, quick: bool) -> list[str]:
     """Return the section of one question."""
-    question, claims = one.question, _of(one.question, settled)
+    question, claims = one.question, _of(one.question.claims, settled)
     level, because = confidence(claims, question.gap)
     said = [f"## {question.name}", "", f"**{question.asked}** Asked by {question.source}.", "",
             f"**Answer.** {one.text}", "", f"**Confidence: {level}**, since {because}."]  # fmt: skip
     said += _pictures(question, folder)
-    if claims:
-        table = ([f"[{row[0]}](CLAIMS.md#{row[0]})", row[1], f"**{row[2]}**", *row[3:]]
-                 for row in (wording.summary(lines(claim)) for claim in claims))  # fmt: skip
-        head = ["verdict on", *wording.HEAD[1:-1], "does it withstand its controls"]
-        said += ["", "**What carries the answer.**", "", *markdown_table(head, table)]
+    beside = _of(question.beside, settled)
+    said += _verdicts("What carries the answer", claims) + _verdicts("Beside it", beside)
+    claims = [*claims, *beside]
     said += _controls(question, claims)
     if one.predictions:
         said += ["", f"**What was predicted: {_tally(one)}.**", "", *markdown_table(
@@ -169,6 +167,14 @@ def _section(one: Answered, settled: Mapping[str, Settled], folder: Path, quick:
     changes = [question.changes, *(f"*{claim.name}*: {claim.claim.changes}" for claim in claims)]
     said += ["", f"**What would change the answer.** {' '.join(filter(None, changes))}"] if any(changes) else []
     return [*said, "", *_places(question, claims, folder, quick)]
+
+
+def _verdicts(title: str, claims: Sequence[Settled]) -> list[str]:
+    """Return claims with their answers as a table with a title; nothing without claims."""
+    rows = ([f"[{row[0]}](CLAIMS.md#{row[0]})", row[1], f"**{row[2]}**", *row[3:]]
+            for row in (wording.summary(lines(claim)) for claim in claims))  # fmt: skip
+    head = ["verdict on", *wording.HEAD[1:-1], "does it withstand its controls"]
+    return ["", f"**{title}.**", "", *markdown_table(head, rows)] if claims else []
 
 
 def _prediction(prediction: Prediction, outcome: Outcome | None) -> list[str]:

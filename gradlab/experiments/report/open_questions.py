@@ -25,6 +25,7 @@ class OpenQuestion:
     source       who asks, and where.
     experiments  experiments that answer it, the main one first.
     claims       claims that carry the verdict, the main one first.
+    beside       further claims of its experiments, on which the answer does not rest.
     figures      figures that show the answer, the main one first; empty: all of its experiments.
     controls     controls that a referee would ask for, each with what it excludes; results are rows of the claims.
     changes      what would change the answer, beside what would change its claims.
@@ -46,6 +47,7 @@ class OpenQuestion:
     measured: tuple[Callable[[Path], str], ...] = ()
     needs: str = ""
     tools: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
     OpenQuestion(
         "Open question 2", "Does the theory, made for a finite set of responses, extend to continuous ones?",
         "the paper, as future work", ("continuous",),
-        ("continuous-units", "continuous-repair", "continuous-theory"),
+        ("continuous-units", "continuous-theory"),
         figures=("continuous-units", "continuous-frontier", "continuous-cells"),
         controls=(
             "DPO, λ = ½ and relative bDPO in the same coordinates: not the optimiser, and not rounding",
@@ -108,7 +110,7 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
         ),
         changes="A formula for λ that sees more than the densities of both responses under policy and reference; "
         "responses of more than one dimension, such as actions or images, which nobody has trained here.",
-        gap="it is answered on a line, with one prompt",
+        gap="it is answered on a line, with one prompt", beside=("continuous-repair",),
     ),
     OpenQuestion(
         "Open question 3", "Does it stay so for larger models, and for more data?",
