@@ -178,9 +178,9 @@ def _verdicts(title: str, claims: Sequence[Settled]) -> list[str]:
 
 
 def _prediction(prediction: Prediction, outcome: Outcome | None) -> list[str]:
-    note = f" *{as_sentence(prediction.added.rstrip(".*"))}.*" if prediction.added else ""
+    added = as_sentence(prediction.added.rstrip(".")) if prediction.added else ""
     word, because = (f"**{outcome.word}**", outcome.because) if outcome else (NOT_RUN, "—")
-    return [f"{prediction.text}{note}", word, because]
+    return [f"{prediction.text}{f' *{added}.*' if added else ''}", word, because]
 
 
 def _pictures(question: OpenQuestion, folder: Path) -> list[str]:
