@@ -31,6 +31,7 @@ from gradlab.experiments.questions.continuous_theory import theory_part, theory_
 from gradlab.experiments.questions.frontier import at_levels, overlap
 
 RELATIVE = "relative-bdpo"
+BY_ROUNDING = "rounding alone"
 EXACT = 1e-10  # of a distance between policies, which is at most 1
 SAME = 1e-9  # of the logarithm of a ratio of variances: its rounding
 _CELL = ["case", "kl"]
@@ -59,6 +60,15 @@ def with_case(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(case=rows["policy"] + " policy, " + rows["reference"] + " reference")
 
 
+def with_rounding(trained: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a method that moves in each coordinate as far as bDPO moves by rounding alone."""
+    moved = trained[(trained["kind"] == "rounding") & (trained["coordinate"] != HOME)]
+    usual = trained["method"].eq(BALANCED) & trained["beta"].eq(1) & trained["distance"].notna()
+    rows = trained[trained["kind"].eq("units") & usual].drop(columns="distance")
+    alone = rows.merge(moved[["case", "seed", "distance"]], on=["case", "seed"]).assign(method=BY_ROUNDING)
+    return pd.concat([trained, alone[trained.columns]], ignore_index=True)
+
+
 def units(settings: dict[str, Any]) -> list[Contrast | Scan]:
     """Return the statements on policies that were trained in other coordinates than y, at β = 1."""
     elsewhere = f"kind == 'units' and beta == 1 and step == {settings['training'].steps} and coordinate != '{HOME}'"
@@ -75,6 +85,13 @@ def units(settings: dict[str, Any]) -> list[Contrast | Scan]:
             "continuous-units", "bDPO moves further with the coordinate than λ = ½", BALANCED, HALF, far, by, 0.01,
             both, _MASS, "with the coordinate bDPO moves {size} further than a constant λ = ½",
             "with the coordinate bDPO moves {size} less than a constant λ = ½", role="explains away", label="λ = ½",
+        ),
+        Contrast(
+            "continuous-units", "bDPO moves further with the coordinate than from rounding alone, in the unit "
+            "1 + 1e-15 (added after the first results)", BALANCED, BY_ROUNDING, far, by, 0.01, elsewhere, _MASS,
+            "with the coordinate bDPO moves {size} further than from rounding alone",
+            "with the coordinate bDPO moves {size} less than from rounding alone", role="explains away",
+            label="rounding alone (added after the first results)",
         ),
         *(
             Scan(
@@ -161,7 +178,9 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     """Compare policies that were trained in other coordinates, losses at equal KL, and Theorems 3 to 5 on densities.
 
     *Units*: the last rows of kind units at β = 1; ``distance`` is ½∫|π − π'| between the policies that one seed trains
-    in a coordinate and in y. A cell is a policy with its reference, and a coordinate other than y. *Equal KL*: as in
+    in a coordinate and in y. A cell is a policy with its reference, and a coordinate other than y. Where λ leaves
+    [0, 1] it has a pole, which amplifies rounding. How far rounding alone moves a policy is its distance of kind
+    rounding, from the unit 1 + 1e-15; it stands beside each coordinate. *Equal KL*: as in
     the experiment frontier, with a cell per policy with its reference, and KL level; ``utility_share`` is (E[u] −
     E_ref[u])/(max u − E_ref[u]). Rows in which the policy has left the interval have no value, and do not count.
     *Theorems*: kind theory; ``spread`` is log(Var[w] E[p²]/Var[w p]), ``outer`` and ``balanced`` are slacks in y.
@@ -175,7 +194,7 @@ def verdict(frame: pd.DataFrame, settings: dict[str, Any]) -> list[Judged]:
     levels = at_equal_kl(frame)
     coordinates = list(dict.fromkeys(ends["coordinate"]))
     return [
-        *judged(trained, units(settings)), *rewards(levels, coordinates),
+        *judged(with_rounding(trained), units(settings)), *rewards(levels, coordinates),
         *judged(frame[(frame["kind"] == "theory") & frame["coordinate"].ne("policy's CDF")], theorems()),
     ]  # fmt: skip
 
@@ -223,6 +242,6 @@ EXPERIMENT = Experiment(
     verdict=verdict,
     figures=figures,
     captions=CAPTIONS,
-    version=1,
+    version=2,
     sample=sample,
 )

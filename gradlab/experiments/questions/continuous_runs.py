@@ -25,6 +25,7 @@ from gradlab.lab.line import (
 )
 from gradlab.lab.training import Training
 
+ROUNDING = "1.000000000000001"  # a unit that changes nothing but roundings
 HOME = "y"  # the coordinate in which the reference is N(0, 1), or the mixture
 BALANCED, HALF = "bdpo", "fixed λ=0.5"
 FREE = ["dpo", HALF, "relative-bdpo"]  # of the unit: they see ratios to the reference alone, or their difference
@@ -60,7 +61,7 @@ END = ["distance", "from_half", "utility_gap", "outside", "turned", "broken", "l
 
 
 def training_parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the parts with trainings: in y at every β, in every coordinate, and on cells."""
+    """Return the parts with trainings: in y at every β, in every coordinate, on cells, and with other roundings."""
     every, first, training = settings["coordinates"], settings["first_seed"], settings["training"]
     on_cells = [f"cells:{number:g}" for number in settings["cells"]]
 
@@ -78,6 +79,7 @@ def training_parts(settings: dict[str, Any]) -> list[dict[str, Any]]:
             *(part("units", case, BALANCED, beta, "seeds", every) for beta in settings["betas"]),
             *(part("units", case, name, 1.0, "free_seeds", every) for name in FREE),
             part("cells", case, BALANCED, 1.0, "seeds", on_cells),
+            part("rounding", case, BALANCED, 1.0, "seeds", ["1", ROUNDING]),
         )
     ]
 
@@ -118,7 +120,7 @@ def train_part(
         rows[name] = np.nan
         if name in measured:
             rows.loc[last, name] = measured[name]
-    if kind == "units" and method in FREE:
+    if (kind == "units" and method in FREE) or kind == "rounding":
         rows = rows[last]
     typed = dict.fromkeys((*PATH, *END), "float32")
     return rows[[*KEYS, *PATH, *END]].astype(typed).reset_index(drop=True)

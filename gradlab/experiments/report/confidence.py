@@ -23,7 +23,8 @@ def confidence(settled: Sequence[Settled], gap: str = "") -> tuple[str, str]:
     - ``certain``: every primary is proved or refuted.
 
     Primaries are those of the claims as stated; the least sure one counts. So two that are decided against each other
-    are as sure as either. Where there is a gap, ``certain`` and ``high`` become ``medium``, and ``medium`` becomes
+    are as sure as either: this was decided after the first results, before which their claim, *mixed*, was medium at
+    most. Where there is a gap, ``certain`` and ``high`` become ``medium``, and ``medium`` becomes
     ``low``.
     """
     found = [one for claim in settled for one in _of_claim(claim)]

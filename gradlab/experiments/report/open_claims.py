@@ -168,7 +168,8 @@ _CONTINUOUS: dict[str, Claim] = {  # open question 2: the experiment continuous
         predicted=f"true: the only weight of two densities that sees no coordinate is ½. {_LINE_PILOT}",
         rule="Total variation distance between the policies that one seed trains in a coordinate and in y, bDPO at "
         "β = 1; a cell is a kind of policy and a coordinate other than y; distances within 0.01 count as none. What "
-        "could explain the effect away: optimiser and rounding, so a constant λ = ½ in the same coordinates. Context: "
+        "could explain the effect away: the optimiser, so a constant λ = ½ in the same coordinates; and, added after "
+        "the first results, rounding, which a pole of λ amplifies: bDPO in the unit 1 + 1e-15. Context: "
         f"DPO, λ = ½ and relative bDPO must be the same in every coordinate, to 1e-10, in {_LINE['free_seeds']} seeds.",
         changes="A distance within the margin in some coordinate, or a gap in the proof.",
         figures=("continuous-units", "continuous-cells"),
