@@ -124,6 +124,25 @@ def test_no_data_and_data_given_twice_are_refused(inputs, data, capsys):
     assert err.count("\n") == 1
 
 
+def test_one_file_by_two_names_is_refused(inputs, tmp_path, capsys):
+    data = inputs / "helpful" / "train.jsonl"
+    (link := tmp_path / "link.jsonl").symlink_to(data)
+    for other in (link, data.parent / ".." / "helpful" / "train.jsonl"):
+        assert cli.main(["inspect", str(inputs / "model"), str(data), str(other)]) == 2
+        assert "each once, got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "missing.jsonl", ""])
+def test_every_data_set_is_read_before_any_is_scored(inputs, tmp_path, capsys, name):
+    (tmp_path / "empty.jsonl").touch()
+    other = str(tmp_path / name) if name else ""
+    assert cli.main(["inspect", str(inputs / "model"), str(inputs / "helpful" / "train.jsonl"), other]) in (1, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"gradlab: {other or repr(other)} is ")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="the real pairs of HH-RLHF are not here")
 def test_real_pairs_are_told_by_length(tmp_path, capsys):

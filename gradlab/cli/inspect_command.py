@@ -68,14 +68,18 @@ class InspectCommand:
     def run(self) -> int:
         """Score, print, save."""
         check_save(self.save)
-        if not self.data or len(set(self.data)) < len(self.data):
+        if not self.data or len({Path(data).resolve() for data in self.data}) < len(self.data):
             raise ValueError(f"PAIRS must name one data set or several, each once, got {' '.join(self.data) or 'none'}")
         need("llm", "transformers")
+        from gradlab.llm.data.pairs import read_pairs
         from gradlab.llm.look.inspection import inspect_data
         from gradlab.llm.look.served_goal import joined, side_by_side
 
         given = {name: value for name, value in vars(self).items() if name not in ("data", "save", "overwrite")}
         title = "log π" if sys.stderr.isatty() else ""
+        if len(self.data) > 1:  # a fault of any is told before the first is scored
+            for data in self.data:
+                read_pairs(data, choice=self.choice, split=self.split)
         seen = {}
         for data in self.data:
             with quiet_transformers():

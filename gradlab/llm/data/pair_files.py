@@ -23,6 +23,8 @@ def records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     what the hub cannot give; ImportError says that ``datasets`` is missing.
     """
     path, name = Path(source), source.lower()
+    if not source:
+        raise FileNotFoundError(f"'' is no file; accepted is a {FILES}, or the name of a hub's data set")
     if path.is_dir():
         raise ValueError(f"{source} is a folder; name a {FILES} in it")
     if not path.is_file():
