@@ -1,5 +1,6 @@
 """The explorer of two goals: its numbers are those of plain trainings, and each sentence of a story is true."""
 
+import ast
 import re
 from types import SimpleNamespace
 
@@ -55,7 +56,9 @@ def test_the_numbers_are_those_of_plain_trainings(explorer):
 def test_the_code_prints_the_same_gain(explorer, capsys):
     explorer.set(steps=40, pairs=20)
     exec(explorer.code(SimpleNamespace(**explorer.state)), {})
-    printed = re.search(r"mean\s+(\S+)\s+(\S+)", capsys.readouterr().out.split("training:")[1])
+    balance, ends = capsys.readouterr().out.split("training:")[1].split("\n", 1)
+    assert ast.literal_eval(balance.strip()) == pytest.approx(explorer.result.balance)
+    printed = re.search(r"mean\s+(\S+)\s+(\S+)", ends)
     wanted = explorer.numbers["gain helpful"], explorer.numbers["gain harmless"]
     assert tuple(100 * float(number) for number in printed.groups()) == pytest.approx(wanted, abs=1e-3)
 
@@ -87,5 +90,5 @@ def test_the_stories_are_true(explorer):
     exact = story(explorer, "Its exact labels")
     assert exact["gain harmless"] > 100 * MARGIN > abs(exact["gain helpful"])
     stated = story(explorer, "As stated, β = 1")
-    assert min(stated["gain harmless"], stated["gain helpful"]) > 0
+    assert all(stated[f"gain {goal}"] > stated[f"half-width {goal}"] for goal in ("helpful", "harmless"))
     assert abs(stated["balance harmless"]) < 1e-9 > abs(stated["balance helpful"])

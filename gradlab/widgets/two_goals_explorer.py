@@ -35,7 +35,9 @@ import gradlab as gl
 helpful, harmless = {helpful}, {harmless}
 seeds = range({first}, {stop})
 worlds = [gl.two_goal_world(helpful, harmless, seed=seed) for seed in seeds]
-print("mean λ_w − ½, before training:", worlds[0].balance())
+balances = [world.balance() for world in worlds]
+balance = {{goal: sum(one[goal] for one in balances) / len(worlds) for goal in balances[0]}}
+print("mean λ_w − ½, before training:", balance)
 shares = ["utility_share_helpful", "utility_share_harmless"]
 ends = {{}}
 for name, loss in {{"DPO": gl.DPO(1.0), "bDPO": gl.BalancedDPO({beta})}}.items():
@@ -127,9 +129,9 @@ class TwoGoalsExplorer(Explorer):
         ),
         Story(
             "As stated, β = 1",
-            "equal goals, and both losses at β = 1: both gains come from bDPO's smaller effective β, and not from "
-            "whom the reference prefers.",
-            {"alignment_h": 0.0, "alignment_s": 0.0, "scale": "β"},
+            "equal goals, exact labels, and both losses at β = 1: both gains come from bDPO's smaller effective β, and "
+            "not from whom the reference prefers.",
+            {"alignment_h": 0.0, "alignment_s": 0.0, "scale": "β", "pairs": 0},
         ),
     )
 
