@@ -94,7 +94,7 @@ class SamplingExplorer(Explorer):
     template = _TEMPLATE
     question = "Does it matter how pairs are sampled: for their imbalance, for the reward, for where a loss settles?"
     prediction = (
-        "So far every pair was equally likely. Now both responses of a pair come from the current policy: good ones "
+        "so far every pair was equally likely. Now both responses of a pair come from the current policy: good ones "
         "are seen more and more often, bad ones hardly at all."
     )
     first_move = "Choose a guess, then go through the samplers: violet is the sampler, grey uniform sampling."
@@ -107,11 +107,11 @@ class SamplingExplorer(Explorer):
         "*Settled apart* is KL between where the loss settles under both, with exact labels; it comes a moment later."
     )
     takeaway = (
-        "Pairs drawn from the policy are alike, so their imbalance is small; mix-R and mix-P choose unequal pairs, "
-        "and raise it. Where there is less to correct, bDPO's weights correct a larger share. With exact labels DPO "
+        "With exact labels, pairs drawn from the policy are alike, so their imbalance is small; mix-R and mix-P choose "
+        "unequal pairs, and raise it. Where there is less to correct, bDPO's weights correct a larger share. DPO then "
         "settles at one policy under every sampler that sees all pairs, and only its speed changes. bDPO settles "
-        "elsewhere, by little where it settles at all. Without full support, as with the top 5, nothing tells the "
-        "loss about the other responses."
+        "elsewhere, mostly by less than a tenth of a nat, where it settles at all. Without full support, as with the "
+        "top 5, nothing tells the loss about the other responses."
     )
     stories = (
         Story("On-policy", "the pairs seen are alike: less to correct, and bDPO corrects more of it.", {}),
@@ -121,9 +121,9 @@ class SamplingExplorer(Explorer):
               {"sampler": "mix-p:beta={beta}"}),
         Story("The top 5", "pairs outside are never seen: not even DPO ends at the dotted policy.",
               {"sampler": "top-k:k=5", "loss": "dpo"}),
-        Story("Frozen at the start", "the sampler keeps the pairs of a shifted reference: drift of data, and no drift "
-              "of the sampler.", {"every": FROZEN, "reference": "shifted"}),
-        Story("16 fresh pairs a step", "labels drawn as training goes, as online methods do.", {"data": FRESH}),
+        Story("Frozen at the start", "the sampler stays at the pairs of a shifted reference, while the policy "
+              "moves.", {"every": FROZEN, "reference": "shifted"}),
+        Story("16 fresh pairs per step", "labels drawn as training goes, as online methods do.", {"data": FRESH}),
     )  # fmt: skip
 
     def make_controls(self) -> dict[str, Controls]:
@@ -134,7 +134,7 @@ class SamplingExplorer(Explorer):
                 "every": Choice("it follows the policy", 1, {"every step": 1, "every 10 steps": 10,
                                                              "every 100 steps": 100, "never": FROZEN},
                                 "at which steps the sampler looks at the policy"),
-                "data": Choice("labels", EXACT, {"exact": EXACT, "100 pairs": 100, "16 fresh pairs a step": FRESH},
+                "data": Choice("labels", EXACT, {"exact": EXACT, "100 pairs": 100, "16 fresh pairs per step": FRESH},
                                "exact: Bradley–Terry probabilities of all pairs"),
             },
             "The training": {

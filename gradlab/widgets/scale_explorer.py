@@ -140,7 +140,7 @@ class ScaleExplorer(Explorer):
     stories = (
         Story(
             "One token",
-            "all responses have one token: here λ is a matter of surprisal alone, and bDPO ends at more than a third "
+            "all responses have one token: here λ depends on surprisal alone, and bDPO ends at more than a third "
             "of the way from DPO at β/2.",
             {"length": 1.0, "variation": 0.0},
         ),
@@ -159,8 +159,8 @@ class ScaleExplorer(Explorer):
         ),
         Story(
             "Many responses of one token",
-            "3,200 responses bring the spread of λ down to less than half of that of 10, and no farther: it falls with "
-            "log n.",
+            "3,200 responses bring the spread of λ down to less than half of that of 10, though not much farther: it "
+            "falls only as 1/log n.",
             {"n": 3200.0, "length": 1.0, "variation": 0.0},
         ),
     )

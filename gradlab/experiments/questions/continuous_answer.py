@@ -170,16 +170,17 @@ def answer(frame: pd.DataFrame) -> str:
     mean, low, high = gain(frame, RELATIVE, "dpo")
     fall = slope(frame)
     return (
-        "What is about ratios to the reference carries over; what is about probabilities does not, since a density has "
+        "Statements about ratios to the reference carry over; those about probabilities do not, since a density has "
         f"a unit: trained on the same pairs in another coordinate, Balanced-DPO moves {moved.mean():.0%} of the "
-        f"policy's mass on average, and DPO, λ = ½ and relative Balanced-DPO move {still:.0e}. Balanced-DPO's "
-        f"distances run from {moved.min():.0%} to {moved.max():.0%}, and up to {worst.max():.0%} of its pairs have "
-        f"weights outside [0, 1] (in {worst.idxmax()}). The only weight made of the two policy densities that sees no "
-        "coordinate is λ = ½, DPO at β/2 (proved); with the reference's densities there are others, such as relative "
-        f"Balanced-DPO's. At equal KL that one reaches {100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points "
-        "of the reachable utility against DPO, on average over cells. On ever finer cells Balanced-DPO tends to DPO at "
-        f"β/2, with slope {fall[0]:.2f} [{fall[1]:.2f}, {fall[2]:.2f}] in log log n, where 1/log n has −1. DPO's half "
-        "of Theorem 3 carries over if it is read for p/π_ref and the utility; the balanced half is false in y already; "
+        f"policy's mass on average, and DPO, λ = ½ and relative Balanced-DPO move at most {still:.0e}. "
+        f"Balanced-DPO's distances run from {moved.min():.0%} to {moved.max():.0%}, and up to {worst.max():.0%} of its "
+        f"pairs have weights outside [0, 1] (coordinate: {worst.idxmax()}). The only weight made of the two policy "
+        "densities that sees no coordinate is λ = ½, DPO at β/2 (proved); with the reference's densities there are "
+        "others, such as relative Balanced-DPO's. At equal KL relative Balanced-DPO differs from DPO by "
+        f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points of the reachable utility, on average over "
+        f"cells. On ever finer cells Balanced-DPO tends to DPO at β/2, with slope {fall[0]:.2f} [{fall[1]:.2f}, "
+        f"{fall[2]:.2f}] in log log n, where 1/log n has −1. DPO's half of Theorem 3 carries over if it is "
+        "read for p/π_ref and the utility; the balanced half is false in y already; "
         "Theorems 4 and 5 have no answer on densities, since each policy makes them true in some coordinates and false "
         "in others (proved)."
     )

@@ -13,6 +13,7 @@ from gradlab.experiments.predictions import Outcome, Prediction, by_interval
 from gradlab.experiments.questions import sampling
 from gradlab.experiments.questions.sampling_frames import settled_means
 from gradlab.experiments.questions.sampling_runs import ARRIVED
+from gradlab.lab.samplers import sampler_of
 from gradlab.stats.equivalence import mean_of
 
 
@@ -164,23 +165,29 @@ def answer(frame: pd.DataFrame) -> str:
         f"With exact labels the pairs that DPO sees differ most under {_most(drawn)};",
         f"with 100 fixed pairs, whose weights alone follow the sampler, most under {_most(seen)}.",
         f"bDPO corrects {share['uniform']:.0%} of a pair's imbalance under uniform sampling",
-        f"and {share['on-policy']:.0%} on-policy.",
+        f"and {share['on-policy']:.0%} on-policy, with exact labels.",
         f"What it gains over DPO at β = 1 lies between {_range(of_exact)} points of the reachable reward with exact",
         f"labels, and between {_range(of_fixed)} with 100 pairs; over DPO at β/2 between {_range(of_half)} with exact",
         f"labels; at equal KL with 100 pairs it is {equal.mean():+.1f} on average.",
         "Where DPO settles does not depend on the sampler, with exact labels and full support (a proof).",
-        f"Where bDPO settles, the points lie {away.mean():.1g} nats apart on average and at most {away.max():.1g};",
-        f"in {1 - rests:.0%} of the cases it does not settle at all.",
+        f"bDPO settles {away.mean():.1g} nats on average, and at most {away.max():.1g}, from where it settles under",
+        f"uniform sampling; in {1 - rests:.0%} of the cases it does not settle at all.",
     ))  # fmt: skip
 
 
 def _most(values: pd.Series) -> str:
-    most = f"{values.idxmax()} ({values.max():.1f} nats"
+    most = f"{_label(values.idxmax())} ({values.max():.1f} nats"
     return f"{most}, against {values['uniform']:.1f} under uniform sampling and {values['on-policy']:.1f} on-policy)"
 
 
 def _range(values: pd.Series) -> str:
-    return f"{values.min():+.1f} ({values.idxmin()}) and {values.max():+.1f} ({values.idxmax()})"
+    least, most = _label(values.idxmin()), _label(values.idxmax())
+    return f"{values.min():+.1f} ({least}) and {values.max():+.1f} ({most})"
+
+
+def _label(sampler: object) -> str:
+    """Return a sampler's name for people."""
+    return sampler_of(str(sampler)).label
 
 
 _REWARD = "utility_share"

@@ -165,8 +165,8 @@ def _in_short(frame: pd.DataFrame) -> str:
     weighted = cells(long[long["variation"] > 0], lambda r: r["to_length"], _KEYS[:3])
     half, length = ("ends" if max(high for *_, high in one) <= MARGIN else "does not end" for one in (halved, weighted))
     return (
-        f"From {LONG} tokens on, to within a tenth of their ways from the reference, Balanced-DPO {half} where DPO at "
-        f"β/2 ends if lengths are equal, and {length} where length-weighted DPO ends if they are not."
+        f"From {LONG} tokens on Balanced-DPO {half} where DPO at β/2 ends if lengths are equal, and {length} where "
+        "length-weighted DPO ends if they are not, to within a tenth of the way that these go from the reference."
     )
 
 

@@ -78,8 +78,10 @@ def by_cell(frame: pd.DataFrame, kind: str) -> list[tuple[pd.DataFrame, dict[str
 
 
 def gains_at_kl(rows: pd.DataFrame) -> dict[str, Gain] | None:
-    """Return both goals' gains over DPO at one level of KL, β pooled; None unless half of the seeds of both reach "
-    "it."""
+    """Return both goals' gains over DPO at one level of KL, β pooled; None unless half of the seeds reach it.
+
+    A seed reaches a level if it does so with both losses.
+    """
     seeds = rows.groupby("method")["seed"].nunique()
     common = differences(rows, "harmless", STATED) if {"dpo", STATED} <= set(seeds.index) else pd.Series(dtype=float)
     if len(common) < 2 or len(common) < seeds.max() / 2:
@@ -246,7 +248,7 @@ def answer(frame: pd.DataFrame) -> str:
     rows = cell(frame, "hh", "nothing")
     like_hh, turned, level = gains(rows), turning(frame), at_equal_kl(frame)
     named = " or ".join(_EXCHANGED[name] for name in turned)
-    cause = f"exchange {named} between the goals, and it serves the other one" if turned else (
+    cause = f"exchange {named} between the goals, and it serves the other goal" if turned else (
         "no single property, exchanged between the goals, turns this round"
     )  # fmt: skip
     said = [f"With {_EXCHANGED[name]} exchanged: {_both(gains(cell(frame, 'hh', f'{name} exchanged')))}."
@@ -271,8 +273,8 @@ def _by_distance(at_scale: dict[str, Gain], level: dict[str, Gain]) -> str:
     if not level:
         return "no equal KL was reached"
     if favoured(at_scale) == favoured(level):
-        return "at equal KL this stays"
-    return "at equal KL this does not stay, so how far each loss moves decides, and not the balancing"
+        return "at equal KL this holds, too"
+    return "at equal KL this does not hold, so what decides is how far each loss moves, and not the balancing"
 
 
 def in_language_models(pairs: pd.DataFrame) -> str:

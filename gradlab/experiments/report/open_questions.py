@@ -71,7 +71,7 @@ TELLERS: dict[str, Teller] = {  # by experiment
 
 
 def _of_pairs(told: Callable[[pd.DataFrame], str]) -> Callable[[Path], str]:
-    """Return what says in words what the pairs of the committed run of language models add, or that there are none."""
+    """Return a function that says what the committed pairs of language models add, or that there are none."""
 
     def said(folder: Path) -> str:
         models = MEASURED["language-models"]
@@ -119,11 +119,11 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
         "Open question 3", "Does it stay so for larger models, and for more data?",
         "the paper, as a limitation", ("scale",), ("scale-halved", "scale-lengths"),
         controls=(
-            "DPO at β beside bDPO at β: does the measure see that two losses differ",
+            "DPO at β beside bDPO at β: does the measure see that two losses differ?",
             "length-weighted DPO, λ = L_l/(L_w + L_l): what bDPO does beyond it is balance, the rest is length",
             "bDPO at 2β against DPO at β: not only at one scale",
             "labels that depend on length, and labels that do not",
-            "number of responses and length of responses apart: which of them is it",
+            "number of responses and length of responses apart: which of them is it?",
             "laws by algebra beside what was measured: λ's spread, and the share of its variance that length explains",
         ),
         measured=(_of_pairs(scale_answer.in_language_models),),
