@@ -162,13 +162,16 @@ def answer(frame: pd.DataFrame) -> str:
     at = frame[frame["kind"] == "level"].groupby(["method", "sampler", "reference", "level"])[_REWARD].mean()
     equal = 100 * (at["bdpo"] - at["dpo"]).dropna()
     return " ".join((
+        f"The sampler changes which pairs DPO sees, from {drawn.min():.1f} to {drawn.max():.1f} nats of imbalance with",
+        f"exact labels, and what bDPO gains at β = 1, from {of_fixed.min():+.0f} to {of_fixed.max():+.0f} points",
+        f"of the reachable reward with 100 pairs; at equal KL it gains {equal.mean():+.1f} on average.",
         f"With exact labels the pairs that DPO sees differ most under {_most(drawn)};",
         f"with 100 fixed pairs, whose weights alone follow the sampler, most under {_most(seen)}.",
         f"bDPO corrects {share['uniform']:.0%} of a pair's imbalance under uniform sampling",
         f"and {share['on-policy']:.0%} on-policy, with exact labels.",
         f"What it gains over DPO at β = 1 lies between {_range(of_exact)} points of the reachable reward with exact",
         f"labels, and between {_range(of_fixed)} with 100 pairs; over DPO at β/2 between {_range(of_half)} with exact",
-        f"labels; at equal KL with 100 pairs it is {equal.mean():+.1f} on average.",
+        "labels.",
         "Where DPO settles does not depend on the sampler, with exact labels and full support (a proof).",
         f"bDPO settles {away.mean():.1g} nats on average, and at most {away.max():.1g}, from where it settles under",
         f"uniform sampling; in {1 - rests:.0%} of the cases it does not settle at all.",
