@@ -59,9 +59,10 @@ def by_lengths(frame: pd.DataFrame, margin: float) -> Figure:
         explained.plot(law.index, law, color=colour, linestyle="--", linewidth=1)
         _line(away, end, "length", "to_length", label=f"variation {variation:g}", **looks)
         _line(away, end, "length", "to_half", linestyle="--", markerfacecolor="white", **looks)
-    kinds = {"from length-weighted DPO": ("-", INK), "from DPO at β/2": ("--", "white")}
-    away.legend(handles=[Line2D([], [], color=INK, linestyle=dash, marker="o", markersize=4, markerfacecolor=face,
-                                label=name) for name, (dash, face) in kinds.items()], loc="lower left")  # fmt: skip
+    solid = Line2D([], [], color=INK, marker="o", markersize=4, label="from length-weighted DPO")
+    dashed = Line2D([], [], color=INK, linestyle="--", marker="o", markersize=4, markerfacecolor="white",
+                    label="from DPO at β/2")  # fmt: skip
+    away.legend(handles=[solid, dashed], loc="lower left")
     away.axhline(margin, color=FAINT, linestyle=":", linewidth=1.5)
     explained.set(xscale="log", ylim=(0, 1.02), xlabel="mean tokens of a response",
                   ylabel="$R^2$ of λ on the share of tokens")  # fmt: skip
