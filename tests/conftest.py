@@ -113,18 +113,18 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def common(tmp_path_factory):
+def common_folder(tmp_path_factory):
     """A folder that all workers share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def lab_file(common):
+def lab_file(common_folder):
     """The lab's page as a file, which all workers share: the first that needs it writes it, without Node."""
     from gradlab.widgets import page
 
-    target = common / "lab page" / "lab.html"
+    target = common_folder / "lab page" / "lab.html"
     target.parent.mkdir(exist_ok=True)
     path, os.environ["PATH"] = os.environ["PATH"], ""
     try:
@@ -160,10 +160,10 @@ def registered():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kernels_of_our_own(common):
+def kernels_of_our_own(common_folder):
     """Kernels are compiled once for all workers, and neither taken from the user's cache nor left there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADLAB_CACHE", str(common / "cache"))
+        patch.setenv("GRADLAB_CACHE", str(common_folder / "cache"))
         yield
 
 
@@ -173,11 +173,11 @@ def whole_runs():
 
 
 @pytest.fixture(scope="session")
-def quick(whole_runs, common):
+def quick(whole_runs, common_folder):
     """The folder of `make figures QUICK=1`, which all workers share: the first that needs it fills it."""
     from gradlab.experiments.make import make_figures
 
-    folder = common / "all-experiments"
+    folder = common_folder / "all-experiments"
     done = folder / "done"
     with FileLock(f"{folder}.lock"):
         if not done.exists():

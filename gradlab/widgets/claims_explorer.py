@@ -181,7 +181,11 @@ class ClaimsExplorer(Explorer):
         """Keep claim and filters consistent: the control that was moved stays. Figures and data are the claim's."""
         moved = (state.part, state.word) != self._filter
         matching = self._matching(state.part, state.word)
-        if moved and not matching:
+        if moved and not matching and state.word != self._filter[1]:
+            part = next(part for part in _PARTS if self._matching(part, state.word))
+            self.controls["part"].value = part
+            matching = self._matching(part, state.word)
+        elif moved and not matching:
             self.controls["word"].value = _ALL
             matching = self._matching(state.part, _ALL)
         if moved and matching and state.claim not in matching:
