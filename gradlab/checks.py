@@ -10,7 +10,7 @@ import operator
 import os
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -220,3 +220,35 @@ def _is_real(value: Any) -> bool:
     except Exception:  # such as a tensor without values
         return False
     return True
+
+
+def number_of(name: str, kind: type, text: str) -> float | int | bool:
+    """Return the number that a text spells, in its type; ValueError where it spells none."""
+    if kind is bool:
+        return one_of(name, text.strip().lower(), ("true", "false")) == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        words = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} must be {words}, got {shown(text)}") from None
+
+
+def named_values(accepted: str, owner: str, kinds: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """Return what "NAME=VALUE,…" gives, by name: numbers and truths in their types, anything else as a text.
+
+    accepted  opens the error where a part is not of this form, such as "loss must be NAME:NUMBER=VALUE,…".
+    owner     of the values, such as "simpo"; ``kinds`` are their types by name, all that it has.
+    """
+    given = dict[str, Any]()
+    for part in text.split(","):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not equals:
+            raise ValueError(f"{accepted}, got {shown(part)} after {owner}")
+        if not kinds:
+            raise ValueError(f"{owner} takes no numbers, got {shown(part)}")
+        one_of(f"hyper-parameter of {owner}", name, kinds)
+        if name in given:
+            raise ValueError(f"{name} of {owner} must be given once, got {shown(text)}")
+        what, kind = f"{name} of {owner}", kinds[name]
+        given[name] = number_of(what, kind, value) if kind in (bool, int, float) else value
+    return given

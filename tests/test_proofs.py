@@ -458,7 +458,7 @@ def test_no_policy_is_bdpos_for_all_samplers():
 
 
 def in_coordinate(pairs, win_slope, lose_slope):
-    """The same pairs where dz/dy is another at the winner than at the loser."""
+    """Return the pairs in a coordinate whose dz/dy differs between winner and loser."""
     at_win, at_lose = tensor(win_slope).log(), tensor(lose_slope).log()
     return PairLogps(
         pairs.win - at_win, pairs.lose - at_lose, pairs.ref_win - at_win, pairs.ref_lose - at_lose

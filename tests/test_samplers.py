@@ -159,11 +159,14 @@ def test_a_sampler_is_its_text(text):
     ("text", "words"),
     [("onpolicy", "sampler must be one of .*did you mean 'on-policy'"), ("top-k:k=1", "k must be a whole number ≥ 2"),
      ("tempered:temperature=0", "temperature must be finite and > 0"), ("best-worst:draws=1", "draws must be .* ≥ 2"),
-     ("mixture:alpha=1.5", r"alpha must be finite and lie in \[0, 1\]"), ("mixture:beta=1", "a number of mixture must"),
+     ("mixture:alpha=1.5", r"alpha must be finite and lie in \[0, 1\]"),
+     ("mixture:beta=1", "hyper-parameter of mixture must"),
      ("mixture:alpha", "sampler must be NAME or NAME:NUMBER=VALUE"), ("mixture:alpha=x", "alpha of mixture must be"),
      ("importance:how=odd", "how must be one of plain"), ("importance:sampler=wpo", "sampler of Importance must draw"),
      ("importance:sampler=importance", "sampler of Importance must draw"), ("mix-p:beta=-1", "beta must be finite"),
      ("mix-p:normalised=2", "normalised of mix-p must be one of true, false"), ("uniform:", "sampler must be NAME"),
+     ("mixture:alpha=.5,alpha=.3", "alpha of mixture must be given once"), ("uniform:x=1", "uniform takes no numbers"),
+     ("importance:clip=2,,sampler=uniform", "sampler must be NAME"),
      (gl.samplers.OnPolicy, "sampler must be one of uniform"), (3, "sampler must be one of uniform")],
 )  # fmt: skip
 def test_another_sampler_is_refused_in_one_line(text, words):
@@ -238,3 +241,9 @@ def test_tensors_of_other_shapes_are_refused():
     ):
         with pytest.raises(ValueError, match=f"^{words}"):
             gl.samplers.pair_weights(gl.samplers.OnPolicy(), *given)
+
+
+def test_a_sampler_without_a_law_is_refused_in_one_line():
+    lawless = type("Lawless", (gl.samplers.Sampler,), {})()
+    with pytest.raises(ValueError, match=r"^sampler must define pairs or terms, got Lawless"):
+        gl.fit(gl.gaussian_world(1, 3), gl.DPO(), sampler=lawless, steps=1, engine="eager")

@@ -1,5 +1,6 @@
 """Where a training settles: the closed form, long training, and what has no point of rest."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +41,16 @@ def test_long_training_ends_where_the_search_does():
     trained = gl.fit(world, BalancedDPO(), recipe).logp
     assert found.settled.all()
     torch.testing.assert_close(trained, found.logp[0], rtol=0, atol=1e-7)
+
+
+def test_losses_of_lengths_settle_with_the_worlds_lengths():
+    world = gl.gaussian_world(1, 4, scale=1.0, length=30, length_spread=0.8, seed=3)
+    loss = gl.pair_loss("sigmoid-norm", beta=20.0)
+    found = settle([world], loss)
+    assert found.settled.all()
+    trained = gl.fit(world, loss, optimizer="gd", learning_rate=0.5, start=found.logp[0], steps=50).logp
+    np.testing.assert_allclose(trained.numpy(), found.logp[0].numpy(), atol=1e-8)  # the rest of a settled gradient
+    assert (settle([gl.gaussian_world(1, 4, scale=1.0, seed=3)], loss).logp - found.logp).abs().max() > 0.01
 
 
 def test_what_drifts_has_not_settled():

@@ -233,3 +233,9 @@ def test_bad_input_is_refused_in_one_line(made, told):
     with pytest.raises(ValueError, match=re.escape(told)) as raised:
         made()
     assert "\n" not in str(raised.value)
+
+
+def test_a_goal_is_changed_by_its_own_properties_alone():
+    assert PLAIN.but(basin=3.0) == Goal(basin=3.0)
+    with pytest.raises(ValueError, match=r"^a property of Goal must be one of height, .*got 'hight'; did you mean"):
+        PLAIN.but(hight=2.0)

@@ -5,24 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from one_explorer import one_explorer
 
 from gradlab.losses import DPO, BalancedDPO, balanced_weights
 from gradlab.theory import explained_by_length
 from gradlab.widgets import ScaleExplorer
 from gradlab.widgets.scale_explorer import ENOUGH, FEW, PAIRS, SOME
 
-
-@pytest.fixture(scope="module")
-def shared():
-    made = ScaleExplorer()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def explorer(shared):
-    shared.reset()
-    return shared
+shared, explorer = one_explorer(ScaleExplorer)
 
 
 def test_weights_and_shares_are_those_of_the_world_s_pairs(explorer):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from one_explorer import one_explorer
 
 from gradlab.experiments.questions.shift_cases import scan
 from gradlab.losses import DPO, BalancedDPO, PairLogps
@@ -18,18 +19,7 @@ from gradlab.widgets import ShiftExplorer
 STATED = ("Theorem 3 w", "Theorem 3 w·p", "Theorem 3 bDPO")
 
 
-@pytest.fixture(scope="module")
-def shared():
-    """One explorer for the module; tests bring it to the state that they need."""
-    made = ShiftExplorer()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def explorer(shared):
-    shared.reset()
-    return shared
+shared, explorer = one_explorer(ShiftExplorer)
 
 
 def verdicts(explorer):

@@ -6,24 +6,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from one_explorer import one_explorer
 
 import gradlab as gl
 from gradlab.experiments.questions.two_goals_worlds import HARMLESS, HELPFUL
 from gradlab.widgets import TwoGoalsExplorer
 from gradlab.widgets.two_goals_explorer import MARGIN, WORLDS
 
-
-@pytest.fixture(scope="module")
-def shared():
-    made = TwoGoalsExplorer()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def explorer(shared):
-    shared.reset()
-    return shared
+shared, explorer = one_explorer(TwoGoalsExplorer)
 
 
 def story(explorer, title):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from contourpy import contour_generator
+from one_explorer import one_explorer
 
 from gradlab.experiments.questions import variance
 from gradlab.plotting.palette import NOT_TRUE, TRUE
@@ -25,18 +26,7 @@ from gradlab.widgets.variance_explorer import DRAWS, FAMILIES, Around
 DATA = Path(__file__).parents[1] / "figures" / "data" / "variance.parquet"
 
 
-@pytest.fixture(scope="module")
-def shared():
-    """One explorer for the module; tests bring it to the state that they need."""
-    made = VarianceExplorer(n=40)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def explorer(shared):
-    shared.reset()
-    return shared
+shared, explorer = one_explorer(VarianceExplorer, n=40)
 
 
 def charts(explorer):

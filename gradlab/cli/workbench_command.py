@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from gradlab.checks import output_folder
+from gradlab.checks import number_of, output_folder
 from gradlab.cli.options import OPTIONAL, parsed
 from gradlab.console import say, wrapped
 
@@ -72,7 +72,6 @@ class WorkbenchCommand:
         """Return the loss that is named or stated; a formula is registered for this process."""
         from gradlab.losses import formula_loss, from_text
         from gradlab.losses.formula import free_names
-        from gradlab.losses.own_file import number_of
 
         if self.formula is None:
             return from_text(str(self.loss))

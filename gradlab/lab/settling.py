@@ -22,9 +22,7 @@ from gradlab.losses import BatchLoss, DealtLoss, PairLoss
 
 SETTLED = 1e-10  # of the residual
 FARTHEST = 300.0  # nats: beyond −log π of this a response drifts away
-CORNER = (
-    1e-6  # a policy that leaves less than this to all but one response drifts into a corner, where gradients vanish
-)
+CORNER = 1e-6  # a policy that leaves less to all but one response drifts into a corner, where gradients vanish
 _AIM = 0.1 * SETTLED
 _NUDGE = 1e-7  # of a logit, for differences; the field is of order 1, so that they have about 9 right digits
 _LONGEST = 1.0, 0.2  # no logit moves farther in one iteration: nats, and of the largest −log π
@@ -116,16 +114,18 @@ def _step(search: _Field, logits: Tensor, force: Tensor, pace: Tensor) -> Tensor
 
 @dataclass(frozen=True, eq=False)
 class _Prompts:
-    """The prompts of all worlds in one row: reference and utility (N, Y), weights and comparable pairs (N, Y, Y)."""
+    """The prompts of all worlds in one row: weights and comparable pairs (N, Y, Y), all else (N, Y)."""
 
     ref_logp: np.ndarray
     utility: np.ndarray
     data: np.ndarray
     comparable: np.ndarray
+    lengths: np.ndarray
 
     @classmethod
     def of(cls, world: World) -> _Prompts:
-        return cls(world.ref_logp, world.utility, exact_pairs(world), world.comparable().astype(float))
+        pairs = exact_pairs(world), world.comparable().astype(float)
+        return cls(world.ref_logp, world.utility, *pairs, world.token_counts)
 
     def at(self, places: np.ndarray) -> _Prompts:
         return _Prompts(*(values[places] for values in vars(self).values()))
@@ -137,8 +137,9 @@ class _Field:
     def __init__(self, loss: PairLoss, sampler: Sampler, prompts: _Prompts) -> None:
         self.sampler = sampler
         given = [torch.from_numpy(values.copy()) for values in vars(prompts).values()]
-        self.ref_logp, self.utility, self.data, self.comparable = given
-        self.objective = PairObjective(loss, prompts.data[None], prompts.ref_logp[None], "cpu", torch.float64)
+        self.ref_logp, self.utility, self.data, self.comparable, _ = given
+        rows = prompts.data[None], prompts.ref_logp[None]
+        self.objective = PairObjective(loss, *rows, "cpu", torch.float64, lengths=prompts.lengths[None])
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Return minus the gradient, through the softmax, over the shares."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -199,9 +199,11 @@ class Goal:
         conflict = None if self.conflict is None else between("conflict", self.conflict, 0, 1)
         keep_plain(self, **checked, conflict=conflict)
 
-    def but(self, **changes: float | None) -> Goal:
-        """Return this goal with some properties changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+    def but(self, **changes: Any) -> Goal:
+        """Return this goal with some properties changed; ValueError for a name that is no property."""
+        for name in changes:
+            one_of("a property of Goal", name, [each.name for each in fields(self)])
+        return replace(self, **changes)
 
     def columns(self) -> dict[str, float]:
         """Return the properties by name; NaN for a conflict as it comes."""

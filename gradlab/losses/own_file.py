@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from gradlab.checks import one_of, shown
+from gradlab.checks import named_values, shown
 from gradlab.losses.pair import BatchLoss, KnownLoss
 from gradlab.losses.registry import (
     BATCH_LOSSES,
@@ -38,16 +38,9 @@ def from_text(text: str, usual: Mapping[str, Any] = MappingProxyType({})) -> Kno
     ValueError or TypeError, or OSError for a file that cannot be read, in one line; then nothing is registered.
     """
     loss, numbers = _named(text)
-    known, kinds = [field.name for field in fields(loss)], get_type_hints(type(loss))
-    given: dict[str, Any] = {}
-    for part in numbers.split(",") if numbers is not None else ():
-        name, equals, number = (word.strip() for word in part.partition("="))
-        if not equals:
-            raise ValueError(f"loss must be {ACCEPTED}, got {shown(part)} after {loss.name}")
-        one_of(f"hyper-parameter of {loss.name}", name, known)
-        if name in given:
-            raise ValueError(f"{name} of {loss.name} must be given once, got {shown(numbers)}")
-        given[name] = number_of(f"{name} of {loss.name}", kinds[name], number)
+    hints = get_type_hints(type(loss))
+    known = {field.name: hints[field.name] for field in fields(loss)}
+    given = {} if numbers is None else named_values(f"loss must be {ACCEPTED}", loss.name, known, numbers)
     changes = {**{name: value for name, value in usual.items() if name in known}, **given}
     return replace(loss, **changes) if changes else loss
 
@@ -61,17 +54,6 @@ def registered_name(text: str) -> str:
     if numbers is not None:
         raise ValueError(f"loss must be named without numbers here, as they are settings of their own, got {text!r}")
     return loss.name
-
-
-def number_of(name: str, kind: type, text: str) -> float | int | bool:
-    """Return the number that a text spells, in a hyper-parameter's type; ValueError where it spells none."""
-    if kind is bool:
-        return one_of(name, text.strip().lower(), ("true", "false")) == "true"
-    try:
-        return kind(text)
-    except ValueError:
-        words = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{name} must be {words}, got {shown(text)}") from None
 
 
 def _named(text: Any) -> tuple[Any, str | None]:

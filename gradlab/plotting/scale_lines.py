@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -72,10 +74,10 @@ def by_lengths(frame: pd.DataFrame, margin: float) -> Figure:
     return figure
 
 
-def _line(axis: Axes, rows: pd.DataFrame, over: str, value: str, **looks: object) -> None:
+def _line(axis: Axes, rows: pd.DataFrame, over: str, value: str, **looks: Any) -> None:
     """Draw means over seeds, with the band of their 95% t intervals."""
     found = [(at, run[value].to_numpy(float)) for at, run in rows.groupby(over)]
     at, means = np.array([x for x, _ in found]), np.array([points.mean() for _, points in found])
     low, high = np.array([interval(points) for _, points in found]).T
-    axis.plot(at, means, **{"markersize": 4, **looks})  # type: ignore[arg-type]
+    axis.plot(at, means, **{"markersize": 4, **looks})
     axis.fill_between(at, np.maximum(low, 1e-9), high, color=looks["color"], alpha=0.2, linewidth=0)

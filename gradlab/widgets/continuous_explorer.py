@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import ClassVar
@@ -13,7 +13,7 @@ import torch
 
 from gradlab.lab import line
 from gradlab.lab.line import Coordinate, LineFit, LineWorld
-from gradlab.losses import PairLogps, PairLoss, pair_loss
+from gradlab.losses import KnownLoss, PairLogps, PairLoss, pair_loss
 from gradlab.plotting.charts import Axis, Band, Chart, Curve, Curves, Dash, Rule
 from gradlab.plotting.looks import look_of
 from gradlab.plotting.palette import FAINT, INK
@@ -50,7 +50,7 @@ class OnALine:
 
     state: SimpleNamespace
     world: LineWorld
-    loss: PairLoss
+    loss: KnownLoss
     coordinate: Coordinate
     fit: LineFit
     pairs: tuple[torch.Tensor, torch.Tensor]
@@ -185,7 +185,7 @@ class ContinuousExplorer(Explorer):
         """Return log densities, weights, margins, and the policies of all coordinates."""
         return [_densities(result, pinned), _weights(result), _margins(result), _policies(result, pinned)]
 
-    def before_guess(self, charts: list[Chart]) -> list[Chart]:  # type: ignore[override]
+    def before_guess(self, charts: Sequence[Chart]) -> Sequence[Chart]:
         """Return the charts without the policies of other coordinates."""
         return charts[:3]
 
@@ -292,7 +292,7 @@ def _densities(result: OnALine, pinned: OnALine | None) -> Curves:
         return (logp - of.coordinate.log_slope(of.world.interval.nodes))[torch.as_tensor(near)].numpy()
 
     ref, policy = shifted(result, result.world.ref_logp), shifted(result, result.fit.logp[0])
-    color = look_of(result.loss)["color"]  # type: ignore[arg-type]
+    color = look_of(result.loss)["color"]
     curves = [Curve("pinned", y, shifted(pinned, pinned.fit.logp[0]), color, faint=True)] if pinned else []
     curves += [Curve("reference", y, ref, FAINT, "dashed"), Curve("trained policy", y, policy, color)]
     low, high = float(min(ref.min(), 0)), float(max(ref.max(), policy.max(), 0))
@@ -306,7 +306,7 @@ def _densities(result: OnALine, pinned: OnALine | None) -> Curves:
 def _weights(result: OnALine) -> Curves:
     win = result.pairs[0].numpy()
     low, high = -1.0, 2.0
-    color = look_of(result.loss)["color"]  # type: ignore[arg-type]
+    color = look_of(result.loss)["color"]
     start, end = (np.clip(result.weights(side), low, high) for side in (result.start, result.end))
     return Curves(
         "weight of the winner, λ_w", "The weight of each pair's winner at the start and at the end of training",
@@ -320,7 +320,7 @@ def _weights(result: OnALine) -> Curves:
 def _margins(result: OnALine) -> Curves:
     gap = (result.world.utility(result.pairs[0]) - result.world.utility(result.pairs[1])).numpy()
     margin = np.clip(_margin(result, result.end), -20, 20)
-    color = look_of(result.loss)["color"]  # type: ignore[arg-type]
+    color = look_of(result.loss)["color"]
     return Curves(
         "margin of each pair", "The margin at the end of training against the gap in utility, with the line of equals",
         Axis("gap in utility, winner − loser (nats)", -4, 4), Axis("margin m (nats)", -20, 20, "symlog"),
@@ -339,7 +339,7 @@ def _policies(result: OnALine, pinned: OnALine | None) -> Curves:
         for place, (name, density) in enumerate(result.others.items())
     ]
     own = result.fit.logp[0].exp().numpy()[near]
-    curves.append(Curve(f"this one: {result.coordinate.name}", y, own, look_of(result.loss)["color"]))  # type: ignore[arg-type]
+    curves.append(Curve(f"this one: {result.coordinate.name}", y, own, look_of(result.loss)["color"]))
     top = max(float(np.quantile(one.y, 0.999)) for one in curves)
     return Curves(
         "the policy that these pairs train, by coordinate", "Densities over y of the policies of eight coordinates",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -211,7 +211,7 @@ class SamplingExplorer(Explorer):
         ]
         return Curves(title, f"{title} along training", step, ends, [*before, *lines], link="steps")
 
-    def before_guess(self, charts: list[Chart]) -> list[Chart]:  # type: ignore[override]
+    def before_guess(self, charts: Sequence[Chart]) -> list[Chart]:
         """Return the charts without the imbalance, and without the pairs that give it away."""
         return [charts[0], charts[3]]
 

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from gradlab.experiments.predictions import Outcome, Prediction, by_interval
+from gradlab.experiments.predictions import Outcome, Prediction, Word, by_interval
 from gradlab.experiments.questions.two_goals_contrasts import AT, MARGIN
 from gradlab.experiments.questions.two_goals_worlds import EXCHANGED
 from gradlab.lab.two_goals import GOALS
@@ -125,9 +125,12 @@ def _rise_as_stated(frame: pd.DataFrame, kind: str, changed: str) -> Outcome:
     return by_interval(low, high, _both(found), least=0.0)
 
 
+_MARKS: dict[Shown, Word] = {"shown": "held", "absent": "failed", "open": "undecided"}
+
+
 def _shows(name: str, frame: pd.DataFrame) -> Outcome:
     found = gains(cell(frame, "alone", name))
-    return Outcome({"shown": "held", "absent": "failed", "open": "undecided"}[pattern(found)], _both(found))  # type: ignore[arg-type]
+    return Outcome(_MARKS[pattern(found)], _both(found))
 
 
 def _only_where_probable(frame: pd.DataFrame) -> Outcome:

@@ -52,7 +52,7 @@ class OpenQuestion:
 
 @dataclass(frozen=True)
 class Teller:
-    """What an experiment says of an open question, given its whole frame.
+    """The say of an experiment on an open question, given its whole frame.
 
     predictions  what was expected of it.
     answer       the answer in words.

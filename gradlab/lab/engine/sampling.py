@@ -75,7 +75,7 @@ class Rule:
 
     @property
     def mean(self) -> bool:
-        """Whether comparable pairs count that are not in the data."""
+        """True where comparable pairs that are not in the data count, too."""
         return self.total in ("mean", "limited mean")
 
 

@@ -89,10 +89,12 @@ def fit_line(
     of_runs = several("worlds", worlds, LineWorld, "a LineWorld, such as bump_world(0)")
     coordinates = scaled(1.0) if coordinates is None else coordinates
     chosen = several("coordinates", coordinates, Coordinate, "a Coordinate, such as scaled(10)")
-    each = isinstance(seed, Sequence) and not isinstance(seed, (str, bytes))
-    runs = max(len(of_runs), len(chosen), len(seed) if each else 1)  # type: ignore[arg-type]
-    seeds = list(seed) if each else [count("seed", seed) + run for run in range(runs)]  # type: ignore[arg-type]
-    seeds = [count("seed", one) for one in seeds]
+    if isinstance(seed, Sequence) and not isinstance(seed, (str, bytes)):
+        seeds = [count("seed", number) for number in seed]
+        runs = max(len(of_runs), len(chosen), len(seeds))
+    else:
+        runs = max(len(of_runs), len(chosen))
+        seeds = [count("seed", seed) + run for run in range(runs)]
     of_runs, chosen = of_runs * (runs if len(of_runs) == 1 else 1), chosen * (runs if len(chosen) == 1 else 1)
     if not len(of_runs) == len(chosen) == len(seeds):
         got = f"{len(of_runs)}, {len(chosen)}, {len(seeds)}"

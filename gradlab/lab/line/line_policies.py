@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.checks import count, keep_plain, of_kind, one_of
+from gradlab.checks import count, keep_plain, of_kind, one_of, shown
 from gradlab.lab.line.densities import Density, GaussianMixture, mixture_log_density
 from gradlab.lab.line.interval import NEAR, Interval
 from gradlab.streams import Purpose, stream
@@ -128,6 +128,7 @@ def line_policy(policy: LinePolicy | str) -> LinePolicy:
     """Return a policy by its name, or the policy that is given."""
     if isinstance(policy, str):
         return POLICIES[one_of("policy", policy, POLICIES)]
+    accepted = f"one of {', '.join(POLICIES)}, or a policy on a line"
     if isinstance(policy, type):  # a class has the methods of a policy, too
-        policy = None  # type: ignore[assignment]
-    return of_kind("policy", policy, LinePolicy, f"one of {', '.join(POLICIES)}, or a policy on a line")
+        raise ValueError(f"policy must be {accepted}, got {shown(policy)}")
+    return of_kind("policy", policy, LinePolicy, accepted)

@@ -23,11 +23,7 @@ class Uniform(Sampler):
     equation = "s = 1"
     source = "Ma et al. 2025, arXiv 2502.20847"
     moves = False
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        """One part without any preference."""
-        return (Term(_EVEN, _EVEN),)
+    fixed_terms = (Term(_EVEN, _EVEN),)
 
     def reweighted(self, data: Tensor, pairs: Tensor, comparable: Tensor) -> Tensor:
         """Return the data's shares as they are, to the bit."""
@@ -43,11 +39,7 @@ class FromReference(Sampler):
     equation = "s = π_ref(i) π_ref(j)"
     source = "Rafailov et al. 2023, arXiv 2305.18290"
     moves = False
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        """One part."""
-        return (Term(_REFERENCE, _REFERENCE),)
+    fixed_terms = (Term(_REFERENCE, _REFERENCE),)
 
 
 @dataclass(frozen=True)
@@ -58,11 +50,7 @@ class OnPolicy(Sampler):
     label = "on-policy"
     equation = "s = π(i) π(j)"
     source = "Guo et al. 2024, arXiv 2402.04792"
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        """One part."""
-        return (Term(_POLICY, _POLICY),)
+    fixed_terms = (Term(_POLICY, _POLICY),)
 
 
 @dataclass(frozen=True)
@@ -130,10 +118,7 @@ class TopK(Sampler):
     def __post_init__(self) -> None:
         keep_plain(self, k=count("k", self.k, least=2))
 
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        """One part, which ``cut`` cuts."""
-        return (Term(_POLICY, _POLICY),)
+    fixed_terms = (Term(_POLICY, _POLICY),)
 
     def cut(self, exponents: Tensor, logp: Tensor) -> Tensor:
         """Return the exponents with −∞ outside the k most probable responses."""

@@ -27,14 +27,10 @@ class MixR(Sampler):
     equation = "s = 2 + e^d + e^−d,  d = u_i − u_j"
     source = "Shi et al. 2024, arXiv 2409.19605"
     moves = False
+    fixed_terms = Term(_EVEN, _EVEN), Term(Side(utility=1.0), Side(utility=-1.0))
 
     def __post_init__(self) -> None:
         _check_flag("normalised", self.normalised)
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        """Two parts."""
-        return Term(_EVEN, _EVEN), Term(Side(utility=1.0), Side(utility=-1.0))
 
 
 @dataclass(frozen=True)

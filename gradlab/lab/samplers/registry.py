@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from inspect import signature
+from typing import Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
-from gradlab.checks import keep_plain, one_of, positive, shown
+from gradlab.checks import keep_plain, named_values, one_of, positive, shown
 from gradlab.lab.samplers.laws import (
     BestWorst,
     FromReference,
@@ -85,16 +86,13 @@ def from_text(text: str) -> Sampler:
     """
     name, colon, rest = text.partition(":") if isinstance(text, str) else (text, "", "")
     kind = SAMPLERS[one_of("sampler", name, SAMPLERS)]
-    known = get_type_hints(kind)
-    given: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    known = {field: hints[field] for field in signature(kind).parameters}
     outer, inner, law = rest.partition("sampler=") if kind is Importance else (rest, "", "")
-    parts = [part for part in outer.rstrip(",").split(",") if part or not inner] if colon else []
-    for part in parts:
-        field, equals, value = (word.strip() for word in part.partition("="))
-        if not equals:
-            raise ValueError(f"sampler must be NAME or NAME:NUMBER=VALUE,…, got {shown(text)}")
-        one_of(f"a number of {name}", field, [each.name for each in fields(kind)])  # type: ignore[arg-type]
-        given[field] = _read(f"{field} of {name}", known[field], value)
+    if inner:
+        outer = outer.strip().removesuffix(",")
+    spelled = bool(colon) and not (inner and not outer)
+    given = named_values("sampler must be NAME or NAME:NUMBER=VALUE,…", name, known, outer) if spelled else {}
     if inner:
         given["sampler"] = from_text(law)
     return kind(**given)
@@ -107,15 +105,3 @@ def sampler_of(sampler: Sampler | str) -> Sampler:
     if not isinstance(sampler, str):
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, or a Sampler, got {shown(sampler)}")
     return from_text(sampler)
-
-
-def _read(name: str, kind: type, text: str) -> object:
-    if kind is bool:
-        return one_of(name, text.lower(), ("true", "false")) == "true"
-    if kind not in (int, float):
-        return text
-    try:
-        return kind(text)
-    except ValueError:
-        words = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{name} must be {words}, got {shown(text)}") from None

@@ -54,6 +54,7 @@ class Sampler:
     full_support   True if every pair has a positive weight under every policy with full support.
     drawn          True if mini-batches are drawn by the weights. False: they are drawn evenly, and weights multiply.
     normalised     True if weights are divided by their sum over a prompt's data.
+    fixed_terms    ``terms``, where they do not depend on the sampler's numbers.
 
     A sampler of your own defines ``pairs``, or ``terms``.
     """
@@ -66,11 +67,12 @@ class Sampler:
     full_support: bool = True
     drawn: bool = True
     normalised: bool = True
+    fixed_terms: tuple[Term, ...] | None = None
 
     @property
     def terms(self) -> tuple[Term, ...] | None:
         """The parts of a sampler that is a sum of them; None for any other."""
-        return None
+        return self.fixed_terms
 
     def pairs(self, logp: Tensor, ref_logp: Tensor, utility: Tensor) -> Tensor:
         """Return the weight of each unordered pair, (..., Y, Y) float64: symmetric, ≥ 0, 0 on the diagonal, detached.
@@ -78,7 +80,7 @@ class Sampler:
         logp, ref_logp, utility (..., Y). A ``normalised`` sampler's weights are determined up to a factor per prompt.
         """
         if self.terms is None:
-            raise NotImplementedError(f"{type(self).__name__} must define pairs or terms")
+            raise ValueError(f"sampler must define pairs or terms, got {type(self).__name__}, which has neither")
         given = [values.detach().double() for values in (logp, ref_logp, utility)]
         tables = [self.cut(term.exponents(*given), given[0]) for term in self.terms]
         if any(term.share is not None for term in self.terms):
