@@ -207,7 +207,8 @@ def test_a_state_of_the_page_is_answered_with_charts_and_numbers(explorer):
         pytest.skip("the page computes")
     shown = explorer.front.shown
     assert {chart["type"] for chart in shown["charts"]} <= {"curves", "map", "arrows", "bars", "picture"}
-    assert [row["name"] for row in shown["readings"]] == [row.name for row in explorer.readings(explorer.result)]
+    readings = [] if explorer.readings_answer else explorer.readings(explorer.result)  # nobody has guessed yet
+    assert [row["name"] for row in shown["readings"]] == [row.name for row in readings]
     key, value = next((key, two[1]) for key, two in ends_of(explorer))
     explorer.front.state = {**explorer.state, key: value}
     explorer.finish()

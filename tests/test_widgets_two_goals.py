@@ -82,3 +82,13 @@ def test_the_stories_are_true(explorer):
     stated = story(explorer, "As stated, β = 1")
     assert all(stated[f"gain {goal}"] > stated[f"half-width {goal}"] for goal in ("helpful", "harmless"))
     assert abs(stated["balance harmless"]) < 1e-9 > abs(stated["balance helpful"])
+
+
+def test_before_the_guess_nothing_shows_either_loss(explorer):
+    every = explorer.charts(explorer.result, None)
+    assert [chart.title for chart in explorer.before_guess(every)] == ["one prompt"]
+    assert len(every) > 1
+    for guess, rows in (("none", 0), ("harmless", len(explorer.readings(explorer.result)))):
+        explorer.set(guess=guess)
+        explorer.finish()
+        assert len(explorer.front.shown["readings"]) == rows

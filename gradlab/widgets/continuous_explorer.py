@@ -87,6 +87,7 @@ class ContinuousExplorer(Explorer):
     )
     first_move = "Drag the unit c: the responses stay where they are, only the numbers that the loss sees change."
     ask = "Trained on the same pairs in other coordinates, does this loss end at the same policy?"
+    readings_answer = True
     answers: ClassVar = {"same": "at the same policy", "other": "at another policy in each"}
     reading = (
         "First: the log densities that the loss sees, of the reference and of the trained policy; above the line at 0 "

@@ -104,6 +104,7 @@ class Explorer(widgets.VBox):
     first_move: ClassVar[str] = ""  # what to do first, in one sentence
     ask: ClassVar[str] = ""  # the question of the guess; "" for none
     answers: ClassVar[Mapping[str, str]] = {}  # the guesses, by value
+    readings_answer: ClassVar[bool] = False  # whether the readings answer the ``ask``, and so wait for the guess
     reading: ClassVar[str]  # how to read the charts
     takeaway: ClassVar[str]  # shown on demand, after a guess
     stories: ClassVar[tuple[Story, ...]] = ()
@@ -528,13 +529,12 @@ class Explorer(widgets.VBox):
         from gradlab.widgets.chart_messages import as_messages
 
         outcome = self.outcome(result) if self.ask else ("", "")
-        charts = self.charts(result, self.pinned)
+        charts, readings = self.charts(result, self.pinned), self.readings(result)
         if self.ask and self.controls["guess"].value == UNASKED:
-            charts = self.before_guess(charts)
+            charts, readings = self.before_guess(charts), [] if self.readings_answer else readings
         self.front.present(
-            as_messages(charts), [row.message() for row in self.readings(result)],
-            outcome, more=self._work is not None,
-        )  # fmt: skip
+            as_messages(charts), [row.message() for row in readings], outcome, more=self._work is not None
+        )
 
     def _fail(self, error: Exception) -> None:
         self._error = error

@@ -99,6 +99,7 @@ class SamplingExplorer(Explorer):
     )
     first_move = "Choose a guess, then go through the samplers: violet is the sampler, grey uniform sampling."
     ask = "Against uniform sampling, what happens to the imbalance |log π_l/π_w| of the pairs that a step sees?"
+    readings_answer = True
     answers: ClassVar = {"falls": "it falls", "stays": "it stays", "rises": "it rises"}
     reading = (
         "First row: the policy of one prompt at the end, and how often each pair of its responses is then seen "

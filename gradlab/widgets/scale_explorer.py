@@ -118,6 +118,7 @@ class ScaleExplorer(Explorer):
     )
     first_move = "Choose a guess, then drag tokens L, and watch the cloud turn into a line."
     ask = "From how many tokens on does the share of tokens alone explain 90% of λ's variance?"
+    readings_answer = True
     answers: ClassVar = {
         "few": f"fewer than {FEW}", "some": f"{FEW} to {SOME}", "many": f"more than {SOME}, or never",
     }  # fmt: skip

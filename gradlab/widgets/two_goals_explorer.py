@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import ClassVar
@@ -86,6 +87,7 @@ class TwoGoalsExplorer(Explorer):
     )
     first_move = "Choose whom bDPO serves, then exchange one property between the goals."
     ask = "The reference already prefers harmless responses. For which goal does bDPO do more than DPO, at equal scale?"
+    readings_answer = True
     answers: ClassVar = {
         "harmless": "for harmlessness", "helpful": "for helpfulness",
         "none": f"for neither, within {100 * MARGIN:g} points",
@@ -169,6 +171,10 @@ class TwoGoalsExplorer(Explorer):
     def charts(self, result: Trained, pinned: Trained | None) -> list[Chart]:
         """Return utilities and reference, shares, gains along training, and both gains against each other."""
         return [_responses(result), _shares(result), _gains(result, pinned), _plane(result, pinned)]
+
+    def before_guess(self, charts: Sequence[Chart]) -> Sequence[Chart]:
+        """Return the chart of the world alone: all others show which goal gains."""
+        return charts[:1]
 
     def readings(self, result: Trained) -> list[Reading]:
         """Return gains with intervals, what was known before training, distances, and conflict."""
