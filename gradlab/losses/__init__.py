@@ -20,7 +20,7 @@ from gradlab.losses.pair import (
     reads_lengths,
     slopes,
 )
-from gradlab.losses.policy_gradient import policy_gradient, ppo_clip
+from gradlab.losses.policy_gradient import kl_estimate, policy_gradient, ppo_clip
 from gradlab.losses.registry import (
     BATCH_LOSSES,
     PAIR_LOSSES,
@@ -66,6 +66,7 @@ __all__ = [
     "from_text",
     "hyper_parameters",
     "is_own",
+    "kl_estimate",
     "log_prob_ratio",
     "named_loss",
     "pair_loss",

@@ -1,13 +1,16 @@
-"""Policy-gradient losses: the plain surrogate and PPO's clipped one, per sample and never reduced."""
+"""Policy-gradient losses: the plain surrogate, PPO's clipped one and estimates of KL, per sample and never reduced."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gradlab.checks import positive
+from gradlab.checks import one_of, positive
+
+KLEstimator = Literal["k1", "k2", "k3"]
 
 
 def policy_gradient(logp: Tensor, old_logp: Tensor, advantage: Tensor) -> Tensor:
@@ -35,6 +38,32 @@ def ppo_clip(logp: Tensor, old_logp: Tensor, advantage: Tensor, clip: float = 0.
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
 
 
+def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: KLEstimator = "k1") -> Tensor:
+    """Return an estimate of KL(π‖π_ref) from actions drawn from π.
+
+    With d = log π/π_ref: k1 = d, k2 = d²/2, k3 = e⁻ᵈ − 1 + d.
+
+    logp      log π of the sampled actions, any shape, in nats; the gradient flows through it.
+    ref_logp  log π_ref, same shape; detached here.
+
+    Returns one estimate per action, same shape, in nats; k2 and k3 are never negative. On average k1 and k3 are
+    KL(π‖π_ref), and k2 is so up to the third order of d. Their gradients are another matter. On average over actions
+    drawn from π, ∇k1 is 0, ∇k2 is the gradient of KL(π‖π_ref), and ∇k3 is the gradient of KL(π_ref‖π). ValueError for
+    another kind. Source: Schulman 2020 (joschu.net/blog/kl-approx.html); the gradients, Tang & Munos 2025 (arXiv
+    2506.09477).
+    """
+    one_of("kind", kind, get_args(KLEstimator))
+    logratio = logp - ref_logp.detach()
+    if kind == "k1":
+        return logratio
+    return logratio.square() / 2 if kind == "k2" else torch.expm1(_capped(-logratio)) + logratio
+
+
 def _ratio(logp: Tensor, old_logp: Tensor) -> Tensor:
-    """Return π/π_old, capped at the root of the largest number, far beyond use: an overflow makes gradients NaN."""
-    return torch.exp((logp - old_logp.detach()).clamp(max=0.5 * math.log(torch.finfo(logp.dtype).max)))
+    """Return π/π_old, capped: an overflow makes gradients NaN."""
+    return torch.exp(_capped(logp - old_logp.detach()))
+
+
+def _capped(log: Tensor) -> Tensor:
+    """Return logarithms, at most that of the root of the largest number, which is far beyond use."""
+    return log.clamp(max=0.5 * math.log(torch.finfo(log.dtype).max))
