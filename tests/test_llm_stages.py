@@ -583,7 +583,10 @@ def test_another_models_reference_is_refused(inputs, straight, tmp_path, capsys)
     save_file({"logps": kept + 1}, file, {"key": "another"})
     assert train_command.run(arguments) == 0
     assert f"gradlab: {file} is damaged, and is made again" in capsys.readouterr().err
-    assert torch.equal(load_file(file)["logps"], kept)
+    made = load_file(file)["logps"]
+    scored = ~made.isnan().any(1)
+    assert int(scored.sum()) == 4  # which the only step sees
+    torch.testing.assert_close(made[scored], kept[scored], rtol=0, atol=1e-5)
 
 
 def test_an_adapters_rank_is_its_own(inputs, tmp_path, capsys):

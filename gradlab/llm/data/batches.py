@@ -27,6 +27,13 @@ def batch_at(step: int, number: int, batch: int, seed: int, purpose: Purpose = P
     return order[place * batch : (place + 1) * batch]
 
 
+def seen_by(steps: int, number: int, batch: int, seed: int) -> np.ndarray:
+    """Return the indices of the items that the first steps of ``batch_at`` see, sorted."""
+    if steps >= steps_an_epoch(number, batch):
+        return np.arange(number)
+    return np.sort(stream(seed, Purpose.ORDER, 0).permutation(number)[: steps * batch])
+
+
 def dealt(lengths: np.ndarray, micro: int, rank: int = 0, ranks: int = 1) -> list[np.ndarray]:
     """Return the places (in the batch) of this process's micro-batches, sorted by length, so that little is padding.
 

@@ -12,12 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gradlab.console import say
 from gradlab.doctor.training_log import read_log
-from gradlab.llm.data.batches import lengths, steps_an_epoch
+from gradlab.llm.data.batches import lengths, seen_by, steps_an_epoch
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.data.template_dates import fix_date
 from gradlab.llm.data.tokens import check_positions
@@ -350,7 +351,10 @@ def scored(stage: PairStage | PPOStage, *parts: str) -> tuple[Any, ...]:
 
 
 def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str) -> Tensor:
-    """Return log π_ref of both sides of each pair in a part of the data, (N, 2), from the cache where that has it."""
+    """Return log π_ref of both sides of each pair in a part of the data, (N, 2), from the cache where that has it.
+
+    It is NaN for training pairs that no step of the stage sees, and for held-out pairs where nothing looks at them.
+    """
     run = stage.run
     settings, data = run.settings, run.data
     cache = fingerprint(
@@ -359,10 +363,15 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
     )  # fmt: skip
     folder = Path(stage.reference).parent
     name = folder.name if folder.parent == settings.out else "model"  # stages with one reference share its cache
+    number = len(getattr(data, part))
+    used = seen_by(stage.steps, number, settings.batch, settings.seed) if part == "train" else np.arange(number)
+    if part == "held_out" and not settings.log.validate_every:
+        used = used[:0]
     with frozen(policy):
         return reference_logps(
             settings.out / CACHE / f"{name}-{part}.safetensors", cache, policy, data.part(getattr(data, part)),
-            run.group, pad=policy.pad, micro=2 * settings.micro, title=f"reference, {part.replace('_', '-')} pairs",
+            run.group, used=used, pad=policy.pad, micro=2 * settings.micro,
+            title=f"reference, {part.replace('_', '-')} pairs",
         )  # fmt: skip
 
 
