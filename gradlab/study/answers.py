@@ -1,0 +1,172 @@
+"""Answers of a study: one JSON line each, appended as they come; read with every one held against the plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from gradlab.checks import between, one_of
+from gradlab.store.json_lines import append_line, read_lines
+from gradlab.study.assignment import GOOD, Task, assign
+from gradlab.study.frozen import Study
+from gradlab.study.items import words
+
+VERSION = 1  # of a line; raised where a former version could not be read
+Choice = Literal["left", "right", "tie", "skip"]
+UNDO = "undo"  # a line that takes back this rater's answer at this place
+LINE = "a file of answers has one JSON object per line, as gradlab study writes them"
+COLUMNS = (
+    "rater", "place", "kind", "item", "prompt", "stratum", "a", "b", "goal", "left", "right", "choice", "score",
+    "b_left", "longer", "seconds", "reason", "judge",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers that stand, held against their study.
+
+    frame  one row per rater, place and goal, with ``COLUMNS``: ``score`` is 1 where b is preferred, 0 where a is, ½ for
+           a tie, NaN for a skip (in an attention check: 1 where it was passed); ``b_left`` says whether b stood on the
+           left; ``longer`` is log(words of b/words of a); ``judge`` says whether a model answered.
+    notes  what was left out, in words: torn last lines and repeated ones.
+    """
+
+    study: Study
+    frame: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    def of(self, kind: str) -> pd.DataFrame:
+        """Return the rows of one kind of task."""
+        return self.frame[self.frame["kind"] == one_of("kind", kind, ("item", "repeat", "attention"))]
+
+
+@dataclass
+class _Standing:
+    """The answers that stand so far, by rater, place and goal."""
+
+    study: Study
+    tasks: dict[tuple[str, int], Task]
+    rows: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
+    repeated: int = 0
+
+
+def answer_line(
+    study: Study, task: Task, goal: str, choice: str, *, seconds: float | None = None, reason: str = "", time: str = ""
+) -> dict[str, Any]:
+    """Return the line of one answer, or of its withdrawal (``undo``); ValueError for a choice that the plan forbids."""
+    allowed = [*(word for word in get_args(Choice) if word != "tie" or study.plan.design.ties), UNDO]
+    one_of("choice", choice, allowed)
+    one_of("goal", goal, [known.name for known in study.plan.goals])
+    return {
+        "study": study.hash, "version": VERSION, "rater": task.rater, "place": task.place, "item": task.item,
+        "left": task.left, "right": task.right, "goal": goal, "choice": choice, "reason": reason,
+        "seconds": None if seconds is None else between("seconds", seconds, 0), "time": time,
+    }  # fmt: skip
+
+
+def append(path: Path | str, line: dict[str, Any]) -> None:
+    """Append one line, whole; on the disk on return."""
+    append_line(path, line, durable=True)
+
+
+def read_answers(study: Study, paths: Iterable[Path | str]) -> Answers:
+    """Return the answers in some files, held against the study. The files are only read.
+
+    ValueError in one line that names file and line: for another study's answer, an unknown rater, item or goal, sides
+    that were not assigned, a choice that the plan forbids, another version, and two different answers to one task.
+    """
+    standing = _Standing(study, {(task.rater, task.place): task for tasks in assign(study).values() for task in tasks})
+    notes = []
+    for path in paths:
+        lines, torn = read_lines(path, LINE)
+        for number, line in lines:
+            _take(standing, line, f"{path}, line {number}")
+        if torn:
+            notes.append(f"the last line of {path} was cut short, and counts as not written")
+    if standing.repeated:
+        notes.append(f"{standing.repeated} lines stand twice, and count once")
+    return Answers(study, _frame(study, standing.rows.values()), tuple(notes))
+
+
+def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
+    """Let one line count."""
+    study = standing.study
+    if line.get("study") != study.hash:
+        raise ValueError(f"{place}: study must be {study.hash[:12]}…, got {_short(line.get('study'))}: another plan's")
+    if line.get("version") != VERSION:
+        raise ValueError(f"{place}: version must be {VERSION}, got {line.get('version')!r}")
+    task = standing.tasks.get((line.get("rater"), line.get("place")))  # type: ignore[arg-type]
+    one_of(f"{place}: rater", line.get("rater"), (*study.plan.raters, *study.plan.judges))
+    if task is None:
+        raise ValueError(f"{place}: place must be one of {line['rater']}'s tasks, got {line.get('place')!r}")
+    for name in ("item", "left", "right"):
+        if line.get(name) != getattr(task, name):
+            raise ValueError(
+                f"{place}: {name} must be {getattr(task, name)!r} as assigned to {task.rater} at place {task.place}, "
+                f"got {line.get(name)!r}"
+            )
+    try:
+        whole = answer_line(
+            study, task, line.get("goal"), line.get("choice"), seconds=line.get("seconds"),  # type: ignore[arg-type]
+            reason=str(line.get("reason") or ""), time=str(line.get("time") or ""),
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+    key = (task.rater, task.place, whole["goal"])
+    if whole["choice"] == UNDO:
+        standing.rows.pop(key, None)
+    elif key not in standing.rows:
+        standing.rows[key] = {**whole, "kind": task.kind}
+    elif {**standing.rows[key], "kind": None} == {**whole, "kind": None}:
+        standing.repeated += 1
+    else:
+        raise ValueError(
+            f"{place}: {task.rater} has answered place {task.place} for {whole['goal']!r} already, otherwise "
+            f"({standing.rows[key]['choice']}); an answer is changed by taking it back first"
+        )
+
+
+def _frame(study: Study, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame([_row(study, row) for row in rows], columns=list(COLUMNS))
+
+
+def _row(study: Study, row: dict[str, Any]) -> dict[str, Any]:
+    """Return one answer as a row of the frame."""
+    kept = {name: row[name] for name in ("rater", "place", "kind", "item", "goal", "left", "right", "choice", "reason")}
+    if row["kind"] == "attention":
+        about = {"prompt": study.check_of[row["item"]].prompt, "stratum": "", "a": "bad", "b": GOOD, "longer": math.nan}
+    else:
+        item = study.item_of[row["item"]]
+        about = {"prompt": item.prompt, "stratum": item.stratum, "a": item.a, "b": item.b, "longer": longer(item)}
+    seconds = math.nan if row["seconds"] is None else row["seconds"]
+    return {
+        **kept, **about, "score": score(row["choice"], row["left"], about["b"]), "b_left": row["left"] == about["b"],
+        "seconds": seconds, "judge": row["rater"] in study.plan.judges,
+    }  # fmt: skip
+
+
+def longer(item: Any) -> float:
+    """Return log(words of b/words of a) of an item."""
+    return math.log(max(words(item.text_b), 1) / max(words(item.text_a), 1))
+
+
+def score(choice: str, left: str, b: str) -> float:
+    """Return 1 where b is preferred, 0 where the other is, ½ for a tie, NaN for a skip."""
+    if choice in ("left", "right"):
+        return float((choice == "left") == (left == b))
+    return 0.5 if choice == "tie" else math.nan
+
+
+def _short(value: Any) -> str:
+    return repr(value if not isinstance(value, str) or len(value) <= 12 else f"{value[:12]}…")
+
+
+def open_tasks(study: Study, tasks: Sequence[Task], answered: pd.DataFrame) -> list[Task]:
+    """Return a rater's tasks that lack an answer for one of the goals, in order."""
+    given = answered.groupby("place")["goal"].nunique()
+    return [task for task in tasks if given.get(task.place, 0) < len(study.plan.goals)]

@@ -1,0 +1,114 @@
+"""A frozen study: plan, items and attention checks in one sealed file, whose hash every answer carries."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gradlab.store.files import write_whole
+from gradlab.store.sealed import Damaged, read_sealed, sealed
+from gradlab.study.items import CHECKS, AttentionCheck, StudyItem, items_of
+from gradlab.study.plan import Plan, as_page, plan_of
+
+FORMAT = 1  # of the file; raised where a former version could not be read
+_KIND = "gradlab study"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A frozen study, which needs no other file: the plan, the items that raters see, and the attention checks."""
+
+    plan: Plan
+    items: tuple[StudyItem, ...]
+    checks: tuple[AttentionCheck, ...] = CHECKS
+
+    @cached_property
+    def hash(self) -> str:
+        """The SHA-256, in hex, of all that was decided: another plan or another text is another study."""
+        page = json.dumps(_page(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(page.encode()).hexdigest()
+
+    @cached_property
+    def item_of(self) -> dict[str, StudyItem]:
+        """The items by key."""
+        return {item.key: item for item in self.items}
+
+    @cached_property
+    def check_of(self) -> dict[str, AttentionCheck]:
+        """The attention checks by key."""
+        return {check.key: check for check in self.checks}
+
+    @property
+    def shown(self) -> tuple[StudyItem, ...]:
+        """Return the items that raters see; those with identical texts count as ties, and nobody sees them."""
+        return tuple(item for item in self.items if item.text_a != item.text_b)
+
+    def write(self, path: Path | str) -> None:
+        """Write the study; FileExistsError where another study is in that file."""
+        file = Path(path)
+        if file.exists() and (not _is_study(file) or read_study(file).hash != self.hash):
+            raise FileExistsError(f"{file} is there already, and is not this study; a changed plan needs another file")
+        write_whole({file: sealed({"kind": _KIND, "format": FORMAT, "hash": self.hash, **_page(self)})})
+
+
+def freeze(plan: Plan, folder: Path | str = ".", sources: dict[str, Path | str] | None = None) -> Study:
+    """Return the study of a plan: from now on neither plan nor texts can change.
+
+    folder   from which the plan's paths are meant: that of its file.
+    sources  files of samples in place of the plan's model folders, by system.
+
+    ValueError or OSError in one line, see ``items_of``; ValueError for a model folder without samples.
+    """
+    base = Path(folder)
+    files = {system: base / source for system, source in plan.systems.items()} | (sources or {})
+    for system, file in files.items():
+        if Path(file).is_dir():
+            raise ValueError(
+                f"systems.{system} must be a file of samples; {file} is a folder, from which gradlab study plan draws "
+                "them"
+            )
+    prompts = None if plan.prompts is None else base / plan.prompts
+    return Study(plan, tuple(items_of(plan, files, prompts)))
+
+
+def read_study(path: Path | str) -> Study:
+    """Return the study in a file that ``Study.write`` has written.
+
+    OSError where there is no such file; ValueError in one line where it was changed, or is of another version.
+    """
+    try:
+        page = read_sealed(path)
+    except Damaged:
+        raise ValueError(
+            f"{path} is no frozen study as it was written; a plan is frozen by: gradlab study plan PLAN.toml --freeze"
+        ) from None
+    if page.get("kind") != _KIND or page.get("format") != FORMAT:
+        raise ValueError(f"{path} must be a study of format {FORMAT}, got {page.get('kind')!r}, {page.get('format')!r}")
+    study = Study(
+        plan_of(page["plan"], str(path)),
+        tuple(StudyItem(**item) for item in page["items"]),
+        tuple(AttentionCheck(**check) for check in page["checks"]),
+    )
+    if study.hash != page["hash"]:
+        raise ValueError(f"{path} has another hash than its plan and its texts; it was changed after it was frozen")
+    return study
+
+
+def _page(study: Study) -> dict[str, Any]:
+    return {
+        "plan": as_page(study.plan),
+        "items": [dataclasses.asdict(item) for item in study.items],
+        "checks": [dataclasses.asdict(check) for check in study.checks],
+    }
+
+
+def _is_study(file: Path) -> bool:
+    try:
+        return read_sealed(file).get("kind") == _KIND
+    except (Damaged, OSError):
+        return False

@@ -1,0 +1,131 @@
+"""Win-rates with intervals for raters and prompts that are both samples, crossed with one another.
+
+The model of an answer is y = μ + rater + prompt + rest, with independent parts of variance σ_r², σ_p² and σ_e². Half
+the mean squared difference of two answers is σ_r² + σ_e² where they share the prompt, σ_p² + σ_e² where they share the
+rater, and the sum of all three where they share neither: three numbers that give the three variances without bias,
+whoever saw what (the idea of Henderson 1953, as U-statistics). The variance of the mean follows from its weights; its
+degrees of freedom are Satterthwaite's (1946).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtr, stdtrit
+
+from gradlab.stats.agreement import wilson_interval
+from gradlab.study.plan import Population
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A win-rate of b over a, ties ½: the mean over prompts of the prompt's mean answer.
+
+    error    its standard error; freedom: its degrees of freedom.
+    low, high  its 95% interval.
+    """
+
+    rate: float
+    low: float
+    high: float
+    error: float
+    freedom: float
+    answers: int
+    prompts: int
+    raters: int
+
+    @property
+    def p_differs(self) -> float:
+        """Return the p-value of the two-sided t test against ½."""
+        return self.p_beyond(0.0) if self.rate >= 0.5 else self.p_below(0.0)
+
+    def p_beyond(self, margin: float) -> float:
+        """Return the two-sided p-value of a rate above ½ + margin, were that its true value."""
+        return 2 * self._tail(0.5 + margin - self.rate)
+
+    def p_below(self, margin: float) -> float:
+        """Return the two-sided p-value of a rate below ½ + margin."""
+        return 2 * self._tail(self.rate - 0.5 - margin)
+
+    def _tail(self, distance: float) -> float:
+        if not self.error:
+            return 0.5 if distance == 0 else float(distance > 0)
+        return float(stdtr(self.freedom, distance / self.error))
+
+
+def win_rate(answers: pd.DataFrame, population: Population = "like these") -> Rate:
+    """Return the win-rate of one pair of systems and goal; NaN where nobody answered.
+
+    answers     rows with ``rater``, ``prompt`` and ``score``; skips (NaN) are no answers.
+    population  ``like these``: raters and prompts are samples. ``these``: only prompts are.
+
+    Where all answers are equal, the interval is Wilson's with the number of prompts. It is cut at 0 and 1.
+    """
+    kept = answers[answers["score"].notna()]
+    count = len(kept)
+    if not count:
+        return Rate(math.nan, math.nan, math.nan, math.nan, math.nan, 0, 0, 0)
+    rater, raters = pd.factorize(kept["rater"])
+    prompt, prompts = pd.factorize(kept["prompt"])
+    score = kept["score"].to_numpy(float)
+    weight = 1.0 / (len(prompts) * np.bincount(prompt)[prompt])
+    if np.ptp(score) == 0:
+        rate = float(score[0])
+        low, high = wilson_interval(rate, len(prompts))
+        return Rate(rate, low, high, 0.0, math.inf, count, len(prompts), len(raters))
+    rate = float(weight @ score)
+    variance, freedom = _variance(score, weight, rater, prompt, raters_vary=population == "like these")
+    error = math.sqrt(variance)
+    reach = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error
+    return Rate(rate, max(rate - reach, 0.0), min(rate + reach, 1.0), error, freedom, count, len(prompts), len(raters))
+
+
+def _variance(
+    score: np.ndarray, weight: np.ndarray, rater: np.ndarray, prompt: np.ndarray, *, raters_vary: bool
+) -> tuple[float, float]:
+    """Return the variance of Σ weight · score, and its degrees of freedom."""
+    by_rater, by_prompt, rest = components(score, rater, prompt)
+    number = [len(np.unique(group)) for group in (rater, prompt)]
+    own = float(weight @ weight) * rest
+    parts = [  # of the mean's variance, were answers clustered by one of the two alone
+        float(np.square(np.bincount(group, weight)).sum()) * component + own
+        for group, component in ((rater, by_rater), (prompt, by_prompt))
+    ]
+    terms = [(parts[1], number[1] - 1)]
+    if raters_vary and number[0] > 1:
+        terms.append((parts[0], number[0] - 1))
+        several = len(score) > number[1]  # else prompt and rest are one, and the rest is judged within raters
+        terms.append((-own, max(len(score) - number[0] - (number[1] - 1) * several, 1)))
+    variance = max(sum(term for term, _ in terms), parts[1], np.finfo(float).tiny)
+    spread = sum(term**2 / max(freedom, 1) for term, freedom in terms)
+    return variance, variance**2 / spread if spread else math.inf
+
+
+def components(score: np.ndarray, rater: np.ndarray, prompt: np.ndarray) -> tuple[float, float, float]:
+    """Return σ_r², σ_p² and σ_e² of answers; 0 for what cannot be told, and where an estimate is below 0.
+
+    Without two raters of one prompt, σ_p² cannot be told from the rest, and is counted as rest; likewise σ_r².
+    """
+    whole = _half_squares(score, np.zeros(len(score), int))
+    same_rater, same_prompt = _half_squares(score, rater), _half_squares(score, prompt)
+    neither = [total - one - other for total, one, other in zip(whole, same_rater, same_prompt, strict=True)]
+    apart, by_rater, by_prompt = (
+        sums / pairs if pairs else math.nan for sums, pairs in (neither, same_rater, same_prompt)
+    )
+    if math.isnan(apart):  # one rater, or one prompt
+        apart = whole[0] / whole[1] if whole[1] else 0.0
+    between_raters = max(apart - by_rater, 0.0) if same_rater[1] else 0.0
+    between_prompts = max(apart - by_prompt, 0.0) if same_prompt[1] else 0.0
+    return between_raters, between_prompts, max(apart - between_raters - between_prompts, 0.0)
+
+
+def _half_squares(score: np.ndarray, group: np.ndarray) -> tuple[float, float]:
+    """Return the sum of (y − y′)²/2 over all pairs within groups, and the number of pairs."""
+    number = np.bincount(group).astype(float)
+    total, squares = np.bincount(group, score), np.bincount(group, score**2)
+    return float((number * squares - total**2).sum() / 2), float((number * (number - 1)).sum() / 2)

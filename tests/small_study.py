@@ -1,0 +1,55 @@
+"""A small study for tests: two systems on some prompts, and raters who answer by a rule."""
+
+import json
+
+from gradlab.study.answers import answer_line
+from gradlab.study.assignment import GOOD, assign
+from gradlab.study.frozen import freeze
+from gradlab.study.plan import Design, Goal, Plan, Primary
+
+QUESTION = Goal(name="helpful", question="Which response helps more?")
+
+
+def plan(number=24, **changes):
+    """Return a plan of three raters."""
+    usual = {
+        "title": "a small study", "systems": {"dpo": "samples.jsonl", "bdpo": "samples.jsonl"},
+        "goals": (QUESTION,), "primary": Primary(a="dpo", b="bdpo", goal="helpful", margin=0.05),
+        "raters": ("ada", "ben", "cleo"),
+        "design": Design(items_per_rater=2 * number // 3, raters_per_item=2, repeats=0.25, attention=2), "seed": 3,
+    }  # fmt: skip
+    return Plan(**{**usual, **changes})
+
+
+def write_samples(folder, prompts=24, systems=("dpo", "bdpo"), text=lambda system, place: None):
+    """Write a file of samples; ``text`` may give others than the usual ones."""
+    lines = [
+        {"prompt": f"question {place}", "samples": {
+            system: text(system, place) or f"answer {place} in style {number}" + " and so on" * number
+            for number, system in enumerate(systems)
+        }}
+        for place in range(prompts)
+    ]  # fmt: skip
+    file = folder / "samples.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def study(folder, number=24, **changes):
+    """Return a frozen study of so many prompts."""
+    write_samples(folder, number)
+    return freeze(plan(number, **changes), folder)
+
+
+def answers_of(study, choose=lambda task: "left", path=None):
+    """Return the lines by which every rater answers every task and goal; attention checks rightly."""
+    lines = []
+    for tasks in assign(study).values():
+        for task in tasks:
+            right = "left" if task.left == GOOD else "right"
+            for goal in study.plan.goals:
+                choice = right if task.kind == "attention" else choose(task)
+                lines.append(answer_line(study, task, goal.name, choice, seconds=4.0))
+    if path is not None:
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return lines
