@@ -25,7 +25,9 @@ from gradlab.llm.train import stages
 from gradlab.llm.train.loop import NotFinite
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
-from gradlab.llm.train.ppo_task import PPOTask, advantages, frozen_reference
+from gradlab.llm.train.ppo_rewards import advantages
+from gradlab.llm.train.ppo_samples import Scorer
+from gradlab.llm.train.ppo_task import PPOTask, frozen_reference
 from gradlab.losses import DPO
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21 asks for it
@@ -63,7 +65,10 @@ def model_of(seed=0):
     return model
 
 
-def made(reward=share_of_e, group=None, model=None, reference=None, prompts=PROMPTS, rate=0.01, steps=1000, **options):
+def made(
+    reward=share_of_e, group=None, model=None, reference=None, prompts=PROMPTS, rate=0.01, steps=1000, judge=None,
+    **options,
+):  # fmt: skip
     """A policy and its task; the reference is the model at its start where none is given."""
     given = {
         "model": "start", "data": "none", "out": ".", "loss": ("ppo",), "reward": "none", "beta": 0.05, "batch": 4,
@@ -75,7 +80,8 @@ def made(reward=share_of_e, group=None, model=None, reference=None, prompts=PROM
     policy = PolicyModel(model or model_of(), group, settings, rate=rate, steps=steps, pad=PAD)
     scored = reference or frozen_reference("start", "other", policy, lambda _: model_of())
     pairs = PairTask(DPO(settings.of("beta")), (), torch.zeros(0, 2), PAIRS, torch.full((2, 2), -5.0))
-    return policy, PPOTask(prompts, list(map(str, prompts)), CheckedReward(reward, "mine"), scored, Letters(), pairs)
+    scorers = [one and Scorer(CheckedReward(one, "mine"), list(map(str, prompts))) for one in (reward, judge)]
+    return policy, PPOTask(prompts, scorers[0], scored, Letters(), pairs, scorers[1])
 
 
 def run(policy, task, steps, first=1):

@@ -14,7 +14,12 @@ from typing import NamedTuple
 PPO_COLUMNS: dict[str, str] = {
     "reward": "mean reward of sampled responses, without penalty (the reward's own unit)",
     "reward_deviation": "mean over prompts of the rewards' standard deviation: without it nothing is learned",
+    "zero_variance": "share of prompts whose responses all have one reward, so that they teach nothing",
+    "reward_clipped": "share of sampled responses whose reward was clipped",
+    "judge": "mean score of the sampled responses by the judge, which is never trained on (the judge's own unit)",
     "kl": "mean log π/π_ref of the sampled responses, an estimate of KL(π‖π_ref) (nats)",
+    "kl_penalty": "mean estimate of KL that is a term of the loss, where the penalty is not in the reward (nats)",
+    "entropy": "mean −log π of the sampled tokens, an estimate of the entropy per token (nats)",
     "response_length": "mean tokens of the sampled responses",
     "finished": "share of sampled responses that end by themselves",
     "clip_share": "share of sampled responses whose gradient the clip has set to 0",
@@ -66,7 +71,8 @@ _FOREIGN = {
     "chosen_reward": "reward_win", "reject_reward": "reward_lose", "acc": "accuracy", "acc_mean": "accuracy",
     "loss_mean": "loss", "lr": "learning_rate", "actor/lr": "learning_rate", "actor/grad_norm": "grad_norm",
     "critic/score/mean": "reward", "response_length/mean": "response_length",
-    "completions/mean_length": "response_length",
+    "completions/mean_length": "response_length", "frac_reward_zero_std": "zero_variance", "actor/entropy": "entropy",
+    "objective/kl": "kl",
 }  # fmt: skip
 _RANKS = {name: rank for rank, name in enumerate(("", *_FOREIGN))}
 _PREFIXES = (("train/", ""), ("eval/eval_", "validation_"), ("eval/", "validation_"), ("eval_", "validation_"),

@@ -18,8 +18,10 @@ from gradlab.llm.data.template_dates import check_date
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, PairLoss, from_text, hyper_parameters, is_own
+from gradlab.losses.policy_gradient import KLEstimator
 
 PPO = "ppo"
+Baseline = Literal["group-mean", "leave-one-out"]
 _FOLDERS = ("sft", "reference", PPO, "cache")  # a run's folders that a user's loss must not take
 # Values of options that are left out. The paper states beta, clip (naive variants), epochs and reference.steps of
 # `paper`; its learning rate, and all of `gentle`, are ours.
@@ -91,14 +93,33 @@ class PPOSettings:
     """PPO's reward, and only PPO's: a sequence classifier or a safe-rlhf score model, as folder or hub name
     (SPEC#LABEL names one of several outputs), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts
     and a list of as many responses, all of them texts, and returns one number per response."""
+    judge: Annotated[str | None, _optional("SPEC")] = None
+    """A second reward, as for `reward`, that judges PPO's samples and is never trained on: it shows a reward that is
+    won at the cost of what was meant."""
     samples: int = 4
-    """Responses that PPO samples per prompt, two or more, whose mean reward is the baseline."""
+    """Responses that PPO samples per prompt, two or more."""
     length: int = 128
     """The most tokens in a response that PPO samples."""
     epochs: int = 1
     """Steps of PPO on each batch of samples."""
     clip: float = 0.2
     """ε of PPO's clipped surrogate."""
+    baseline: Baseline = "group-mean"
+    """What a response's reward is compared with: the mean over all responses of its prompt, or over the others
+    (RLOO)."""
+    normalize: bool = False
+    """Divide rewards by their deviation among the responses of a prompt, as GRPO does; β then counts in deviations."""
+    kl: KLEstimator = "k1"
+    """Estimate of the KL penalty: `k1`, log π/π_ref, is taken from the reward; `k2`, half its square, and `k3`, GRPO's,
+    are terms of the loss."""
+    unfinished_penalty: float = 0.0
+    """Taken from the reward of a response that does not end by itself."""
+    length_penalty: float = 0.0
+    """Taken from the reward for each token of a response."""
+    clip_reward: Annotated[float | None, _optional("FLOAT")] = None
+    """Rewards beyond ± this number count as it, before any penalty."""
+    whiten: bool = False
+    """Give the rewards of a batch mean 0 and standard deviation 1; β then counts in deviations."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,8 +265,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", located(self.model))
-        for name, hint in get_type_hints(Settings).items():
-            kind, value = kind_of(hint), getattr(self, name)
+        for name, hint in _hints().items():
+            kind, value = kind_of(hint), self.get(name)
             if get_origin(kind) is Literal and not (value is None and kind is not hint):
                 one_of(name, value, get_args(kind))
         check_date("template_date", self.template_date)
@@ -262,6 +283,10 @@ class Settings:
         between("weight_decay", self.weight_decay, 0)
         between("sft.epochs", self.sft.epochs, 0)
         between("lora.dropout", self.lora.dropout, 0, 1, open_high=True)
+        between("ppo.unfinished_penalty", self.ppo.unfinished_penalty, 0)
+        between("ppo.length_penalty", self.ppo.length_penalty, 0)
+        if self.ppo.clip_reward is not None:
+            positive("ppo.clip_reward", self.ppo.clip_reward)
         if self.steps is not None:
             count("steps", self.steps, 1)
         known = (*PAIR_LOSSES, *BATCH_LOSSES)
@@ -322,8 +347,9 @@ class Settings:
     def _check_ppo(self) -> None:
         """Raise ValueError where PPO has no reward, a reward no PPO, or a checkpoint would split a batch of samples."""
         if PPO not in self.loss:
-            if self.ppo.reward is not None:
-                raise ValueError(f"ppo.reward must be left out where loss has no ppo, got {self.ppo.reward!r}")
+            for name in ("ppo.reward", "ppo.judge"):
+                if self.get(name) is not None:
+                    raise ValueError(f"{name} must be left out where loss has no ppo, got {self.get(name)!r}")
             return
         if not self.ppo.reward:
             raise ValueError(
@@ -359,6 +385,20 @@ class Settings:
             if not equals:
                 raise ValueError(f"hyper must be NAME=VALUE with a number, got {text!r}")
         return values
+
+
+def flat_defaults() -> dict[str, Any]:
+    """Return the defaults of all options in sections, by their flat names."""
+    parted = {flat: name.split(".") for flat, name in FLAT.items()}
+    return {flat: getattr(SECTIONS[section](), field) for flat, (section, field) in parted.items()}
+
+
+def _hints() -> dict[str, Any]:
+    """Return the type hints of all options, those in sections by SECTION.NAME."""
+    inside = {
+        f"{section}.{name}": hint for section, kind in SECTIONS.items() for name, hint in get_type_hints(kind).items()
+    }
+    return get_type_hints(Settings) | inside
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:

@@ -32,7 +32,7 @@ from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import reference_logps
 from gradlab.llm.train.run_folder import CACHE, claim, date_of, describe
-from gradlab.llm.train.run_settings import PPO, Settings
+from gradlab.llm.train.run_settings import PPO, Settings, flat_defaults
 from gradlab.llm.train.stage_log import ENDED
 from gradlab.llm.train.start_model import start_model
 from gradlab.llm.train.supervised_task import SupervisedTask
@@ -47,7 +47,13 @@ _COMMON = (
     "batch", "seed", "precision", "reduction", "schedule", "warmup", "weight_decay", "max_norm",
     "lora_rank", "lora_alpha", "lora_targets", "lora_dropout",
 )  # fmt: skip
-_OF_PPO = ("samples", "sample_length", "ppo_epochs", "ppo_clip")  # settings that change PPO's numbers
+# Settings that change PPO's numbers; the later ones only count where they differ from the default, so that runs from
+# before they existed go on.
+_OF_PPO = ("samples", "sample_length", "ppo_epochs", "ppo_clip")
+_OF_PPO_LATER = (
+    "ppo_baseline", "ppo_normalize", "ppo_kl", "ppo_unfinished_penalty", "ppo_length_penalty", "ppo_clip_reward",
+    "ppo_whiten",
+)  # fmt: skip
 _IN_HEADER = ("template", "max_length", "batch", "precision", "reduction", "schedule", "lora_rank", "init", "seed")
 
 
@@ -88,8 +94,8 @@ class Run:
     @classmethod
     def opened(cls, settings: Settings, group: Group, stack: contextlib.ExitStack) -> Run:
         """Read the run's data and take its folder, which no other run may use until the stack is closed."""
-        reward = settings.ppo.reward
-        group.on_all(lambda: reward and check_reward(reward))  # PPO comes last, after hours
+        for reward in filter(None, (settings.ppo.reward, settings.ppo.judge)):  # PPO comes last, after hours
+            group.on_all(lambda spec=reward: check_reward(spec))
         tokenizer = group.on_all(lambda: loading.load_tokenizer(settings.model))
         date = group.on_main(lambda: date_of(settings.out, settings.template_date))
         settings = dataclasses.replace(settings, template_date=date.given)
@@ -296,8 +302,13 @@ class PPOStage(Stage):
         return super().model()
 
     def header(self, policy: PolicyModel) -> dict[str, Any]:
-        """Return the log's first line, with the hash of the reward's file where it is FILE.py:FUNCTION."""
-        return {**super().header(policy), "reward_code": reward_code(str(self.run.settings.ppo.reward))}
+        """Return the log's first line, with PPO's settings, and the hash of the reward's file if FILE.py:FUNCTION."""
+        settings, flat = self.run.settings, self.run.settings.flat()
+        return {
+            **super().header(policy), "beta": settings.of("beta"), "ppo_reward": settings.ppo.reward,
+            "ppo_judge": settings.ppo.judge, **{name: flat[name] for name in (*_OF_PPO, *_OF_PPO_LATER)},
+            "reward_code": reward_code(str(settings.ppo.reward)),
+        }  # fmt: skip
 
     def _say_edited(self) -> None:
         """Say where the reward's file is no longer that of the log: a repair may be wanted, so it is no error."""
@@ -317,9 +328,11 @@ class PPOStage(Stage):
         """Return the values that the stage's numbers depend on, with PPO's settings and the hash of the reward."""
         settings = self.run.settings
         reward = self.run.group.on_main(lambda: reward_hash(str(settings.ppo.reward)))
-        flat = settings.flat()
+        flat, usual = settings.flat(), flat_defaults()
+        later = {name: flat[name] for name in _OF_PPO_LATER if flat[name] != usual[name]}
         return {
-            **super().decided(), "reward": reward, **{name: flat[name] for name in _OF_PPO}, "beta": settings.of("beta")
+            **super().decided(), "reward": reward, **{name: flat[name] for name in _OF_PPO}, **later,
+            "beta": settings.of("beta"),
         }  # fmt: skip
 
     def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:

@@ -1,0 +1,165 @@
+"""Samples that PPO trains on: drawn from the policy, scored by policy, reference and reward, and shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradlab.console import say
+from gradlab.llm.data.batches import Row, batch_at
+from gradlab.llm.data.prepare import Data
+from gradlab.llm.model.group import Group
+from gradlab.llm.model.rewards import CheckedReward, load_reward
+from gradlab.llm.model.sampling import Samples, sample, texts
+from gradlab.llm.train.policy_model import PolicyModel, frozen
+from gradlab.llm.train.ppo_rewards import advantages, alike, shaped
+from gradlab.llm.train.reference import score
+
+SHOWN = 4  # prompts of a batch that ``Batch.shown`` has
+_AT_ONCE = 8  # responses are drawn at a time for each pair that is trained on at a time: no activations are kept
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A reward, with all training prompts as it reads them."""
+
+    reward: CheckedReward
+    prompts: Sequence[Any]
+
+    @classmethod
+    def loaded(cls, spec: str, policy: PolicyModel, data: Data, tokenizer: Any) -> Scorer:
+        """Load the reward that ``spec`` names, in every process; ValueError or OSError where it cannot be had."""
+        reward = policy.group.on_all(lambda: load_reward(spec, device=policy.group.device))
+        prompts = [data.pairs[index].prompt for index in data.train]
+        return cls(reward, reward.prompts(prompts, policy.settings.template, tokenizer))
+
+    def __call__(self, places: Sequence[int], responses: list[str], group: Group) -> Tensor:
+        """Return rewards (N,), of which each process computes a share; ValueError where a process cannot.
+
+        places  of each response: the place of its prompt among the training prompts.
+        """
+        share = slice(group.rank, None, group.size)
+        rewards = torch.zeros(len(responses), dtype=torch.float64)
+        read = [self.prompts[place] for place in places[share]]
+        scored = group.on_all(lambda: self.reward(read, responses[share]))
+        rewards[share] = torch.as_tensor(scored, dtype=torch.float64)
+        return group.total(rewards)
+
+
+@dataclass
+class Batch:
+    """Samples and all that the steps on them need; all tensors are (N,), float64, on the CPU."""
+
+    index: np.ndarray
+    """Places of the prompts among all training prompts."""
+    rows: list[Row]
+    """Prompt and response."""
+    penalised: Tensor
+    """R, the rewards that the steps maximise."""
+    advantage: Tensor
+    ref_logp: Tensor
+    """log π_ref."""
+    shown: list[dict[str, Any]]
+    """The samples of the first ``SHOWN`` prompts, for a person."""
+    old_logp: Tensor | None = None
+    """log π_old as the first step on the batch computes it, so that ρ is exactly 1 there; None before that step."""
+    logp: Tensor | None = None
+    """log π before the latest step."""
+    row: dict[str, float] = field(default_factory=dict)
+    """The log's columns about the samples."""
+
+    @property
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """Return which samples are above their prompt's baseline, and which below."""
+        return self.advantage > 0, self.advantage < 0
+
+
+def draw(
+    policy: PolicyModel, step: int, prompts: Sequence[Sequence[int]], tokenizer: Any, *,
+    reference: Callable[..., Tensor], scorer: Scorer, judge: Scorer | None = None,
+) -> Batch:  # fmt: skip
+    """Draw responses to the prompts of a step, and score them.
+
+    prompts  token ids of all training prompts, of which seed and step choose the batch.
+    The other arguments are ``PPOTask``'s.
+    """
+    settings, group, of = policy.settings, policy.group, policy.settings.ppo
+    index = batch_at((step - 1) // of.epochs, len(prompts), settings.batch, settings.seed)
+    chosen = [prompts[place] for place in index]
+    samples = sample(
+        policy.model, tokenizer, chosen, each=of.samples, longest=of.length, seed=settings.seed, step=step,
+        batch=_AT_ONCE * settings.micro, precision=settings.precision, group=group,
+    )  # fmt: skip
+    rows: list[Row] = [(chosen[place], tokens) for place, tokens in zip(samples.prompts, samples.tokens, strict=True)]
+    places, responses = [int(index[place]) for place in samples.prompts], texts(samples, tokenizer)
+    raw = scorer(places, responses, group)
+    judged = None if judge is None else judge(places, responses, group)
+    with frozen(policy):
+        logp, ref_logp = (
+            score(forward, rows, group, pad=policy.pad, micro=2 * settings.micro) for forward in (policy, reference)
+        )
+    logp = logp * tokens_of_mean(policy, rows)
+    logratio = logp - ref_logp
+    finished = torch.tensor(samples.finished)
+    tokens = torch.tensor([len(ids) for ids in samples.tokens])
+    reward = shaped(raw, finished, tokens, of)
+    penalised = reward - settings.of("beta") * logratio if of.kl == "k1" else reward
+    if step == 1 and group.is_main and bool((raw == raw[0]).all()):
+        say(_constant(scorer.reward.name, raw), file=sys.stderr)
+    row = {
+        "reward": raw.mean(), "reward_deviation": raw.view(-1, of.samples).std(1, correction=0).mean(),
+        "kl": logratio.mean(), "response_length": np.mean([len(ids) for ids in samples.tokens]),
+        "finished": np.mean(samples.finished),
+        "zero_variance": alike(reward, of.samples).double().mean(), "entropy": -logp.sum() / tokens.sum(),
+    }  # fmt: skip
+    if judged is not None:
+        row["judge"] = judged.mean()
+    if of.clip_reward is not None:
+        row["reward_clipped"] = (raw.abs() > of.clip_reward).double().mean()
+    return Batch(
+        index, rows, penalised, advantages(penalised, of.samples, of.baseline), ref_logp,
+        _shown([scorer.prompts[place] for place in index], samples, responses, raw, judged, reward, logratio),
+        row={name: float(value) for name, value in row.items()},
+    )  # fmt: skip
+
+
+def tokens_of_mean(policy: PolicyModel, rows: Sequence[Row]) -> Tensor:
+    """Return the factors (N,) that turn the policy's log π into sums: the tokens where it gives means, else 1."""
+    mean = policy.settings.reduction == "mean"
+    return torch.tensor([len(response) if mean else 1 for _, response in rows], dtype=torch.float64)
+
+
+def _shown(
+    prompts: Sequence[Any], samples: Samples, responses: Sequence[str], raw: Tensor, judged: Tensor | None,
+    reward: Tensor, logratio: Tensor,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return, for each of the first ``SHOWN`` prompts, the prompt and its responses with their rewards and KL."""
+    each = len(responses) // len(prompts)
+    same = alike(reward, each)
+    return [
+        {
+            "prompt": prompts[at], "same_reward": bool(same[at]),
+            "responses": [
+                {
+                    "text": responses[n], "reward": float(raw[n]),
+                    **({} if judged is None else {"judge": float(judged[n])}),
+                    "kl": float(logratio[n]), "tokens": len(samples.tokens[n]), "finished": samples.finished[n],
+                }
+                for n in range(at * each, (at + 1) * each)
+            ],
+        }
+        for at in range(min(SHOWN, len(prompts)))
+    ]  # fmt: skip
+
+
+def _constant(name: str, reward: Tensor) -> str:
+    return (
+        f"gradlab: reward {name} gave {float(reward[0]):g} for all {len(reward)} responses of step 1; PPO learns only "
+        "from differences among the responses to one prompt, and zero_variance in the log counts prompts without any"
+    )
