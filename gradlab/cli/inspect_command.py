@@ -40,7 +40,8 @@ class InspectCommand:
     template_date: Annotated[str | None, _DATE] = None
     """The date that a chat template writes as today's."""
     max_length: int = 512
-    """Tokens of prompt and response together; what is longer is cut, and counted."""
+    """Tokens of prompt and response together; what is longer is cut, and counted. A chat loses whole turns, oldest
+    first."""
     max_prompt: Annotated[int | None, OPTIONAL] = None
     """Tokens that a prompt keeps where the whole is too long; left out: half of max_length."""
     pairs: int = 500

@@ -77,6 +77,14 @@ def responses_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerB
     return chosen, rejected
 
 
+def about(turns: tuple[Message, ...], pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> Pair:
+    """Return a pair with these turns as its prompt, and its responses as the model sees them after its own."""
+    if pair.messages is not None:
+        return replace(pair, prompt=turns)
+    chosen, rejected = responses_of(pair, template, tokenizer)
+    return replace(pair, prompt=turns, chosen=chosen, rejected=rejected)
+
+
 def texts_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool]:
     """Return the texts of the prompt and of prompt with each response; and whether these reword the prompt."""
     prompt = prompt_text(pair.prompt, template, tokenizer)

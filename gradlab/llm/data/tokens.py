@@ -9,17 +9,19 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
 from gradlab.checks import count
+from gradlab.llm.data.fewer_turns import Turns, with_fewer_turns
 from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.pairs import Pair, Report
 from gradlab.llm.data.templates import (
     Refused,
     Template,
+    about,
     check_tokenizer,
     marker_notes,
     prompt_text,
@@ -63,16 +65,18 @@ def encode_pairs(
     max_prompt  tokens that a prompt keeps where the whole is too long; default: half of ``max_length``.
 
     A response's tokens are those of the whole text that follow the prompt's tokens. Where tokens merge over the
-    prompt's end, the prompt is the tokens that both sides share before it. A pair that is too long loses the beginning
-    of its prompt, BOS aside, no more than is needed and never below ``max_prompt``; then the ends of its responses,
-    with their last token.
+    prompt's end, the prompt is the tokens that both sides share before it. Where a pair is too long, its prompt becomes
+    shorter, no more than is needed and never below ``max_prompt``: by whole turns in a template that has turns, see
+    ``fewer_turns.with_fewer_turns``; a plain text has none, and loses its beginning, BOS aside. Then the responses lose
+    their ends, with their last token.
 
     A response's last token is the one that ends it when it is sampled: the tokenizer's EOS, or in a chat template the
     token by which the template ends an answer, without what the template writes after it.
 
     A pair is left out where this makes its responses equal, where the template refuses its turns, where its texts are
-    templated already, or where a part of it has no tokens. Fields of messages that the template does not write are
-    counted by name. ValueError where no pair is left, and where the tokenizer lacks a token or template.
+    templated already, where a part of it has no tokens, or where its last turn leaves no room. Fields of messages that
+    the template does not write are counted by name. ValueError where no pair is left, and where the tokenizer lacks a
+    token or template.
     """
     check_tokenizer(template, tokenizer)
     ends = turn_ends(tokenizer)[:1]
@@ -97,9 +101,24 @@ def encode_pairs(
     return encoded, kept, report
 
 
-def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
-    """Return a whole prompt's token ids, with the tokenizer's BOS where it sets one; responses are sampled after it."""
-    return _tokens([prompt_text(prompt, template, tokenizer)], tokenizer, _start(tokenizer, template))[0]
+def encode_prompt(
+    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: Template, room: int | None = None
+) -> list[int]:
+    """Return a prompt's token ids, with the tokenizer's BOS where it sets one; responses are sampled after it.
+
+    room  tokens that it may have, 2 or more: a longer prompt becomes shorter, as in ``encode_pairs``. ValueError where
+          its last turn leaves no room. None: it stays whole.
+    """
+    ids = _prompt_ids(prompt, tokenizer, template)
+    if room is None or len(ids) <= room:
+        return ids
+    if template == "plain":
+        head = ids[:1] if ids[0] == tokenizer.bos_token_id else []
+        return head + ids[len(ids) - room + len(head) :]
+    fewer = with_fewer_turns(prompt, lambda turns: len(_prompt_ids(turns, tokenizer, template)) - room, tokenizer)
+    if fewer is None:
+        raise ValueError(f"a prompt's last turn must fit into {room} tokens, got {len(ids)} tokens with its header")
+    return _prompt_ids(fewer[0], tokenizer, template)
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model_config: PretrainedConfig) -> None:
@@ -133,6 +152,10 @@ def data_fingerprint(encoded: Iterable[Encoded]) -> str:
 
 
 # Tokens
+
+
+def _prompt_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
+    return _tokens([prompt_text(prompt, template, tokenizer)], tokenizer, _start(tokenizer, template))[0]
 
 
 def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, start: list[int]) -> list[list[int]]:
@@ -178,9 +201,12 @@ class _Limits:
             raise ValueError(f"max_prompt must be a whole number from {least} to {length - 1}, got {max_prompt!r}")
         return cls(length, prompt, head)
 
-    def shortened(self, prompt: list[int], longest: int) -> list[int]:
-        """Return the prompt without its beginning, as far as it must make room for a response."""
-        keep = max(self.prompt, self.length - longest)
+    def keep(self, parts: _Parts) -> int:
+        """Return the tokens that a prompt may keep beside its responses."""
+        return max(self.prompt, self.length - max(len(parts.win), len(parts.lose)))
+
+    def shortened(self, prompt: list[int], keep: int) -> list[int]:
+        """Return the prompt without its beginning, as far as it has more tokens than it may keep."""
         if len(prompt) <= keep:
             return prompt
         head = self.head if prompt[: len(self.head)] == self.head else []
@@ -193,6 +219,40 @@ class _Shared(dict[int, int]):
     def __missing__(self, key: int) -> int:
         self[key] = key
         return key
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A pair on its way to tokens.
+
+    index  its place among the pairs.
+    texts  its prompt, and the prompt with each response.
+    notes, unused  names under which it is counted.
+    """
+
+    index: int
+    pair: Pair
+    texts: list[str]
+    notes: list[str]
+    unused: list[str]
+
+
+class _Parts(NamedTuple):
+    """The ids of a prompt and of its responses, each with its end; and whether tokens merged over the prompt's end."""
+
+    prompt: list[int]
+    win: list[int]
+    lose: list[int]
+    merged: bool
+
+    @property
+    def flaw(self) -> str:
+        """Return why the pair is left out, whatever the limits; an empty text where it is not."""
+        if not self.prompt:
+            return "empty prompt"
+        if len(self.win) == 1 or len(self.lose) == 1:
+            return "empty response"
+        return "identical as tokens" if self.win == self.lose else ""
 
 
 @dataclass
@@ -215,66 +275,106 @@ class _Encoder:
 
     def encoded(self, pairs: Sequence[Pair]) -> list[tuple[int, Encoded]]:
         """Return the pairs that are kept, each with its index."""
-        indices: list[int] = []
-        read: list[tuple[list[str], list[str]]] = []  # notes and unused fields of each
-        texts: list[str] = []
-        for index, pair in enumerate(pairs):
-            try:
-                notes = marker_notes(pair, self.template, self.tokenizer)
-                three, reworded = texts_of(pair, self.template, self.tokenizer)
-                unused = unwritten(pair, self.template, self.tokenizer)
-            except Refused as refusal:
-                self.left_out[refusal.reason] += 1
-                self.refusal = self.refusal or f"; the first: {pair.place}: {refusal}"
-                continue
-            texts += three
-            read.append((notes + ["response put after the chat template's prompt"] * reworded, unused))
-            indices.append(index)
-        ids = _tokens(texts, self.tokenizer, self.start)
         encoded = []
-        for index, (notes, unused), prompt, win, lose in zip(
-            indices, read, ids[::3], ids[1::3], ids[2::3], strict=True
-        ):
-            pair = self._fitted(*self._parted(prompt, win, lose, notes), notes)
-            self.unused.update(unused)
+        for read, parts in self._fewer_turns(self._parted(self._read(pairs))):
+            pair, notes = self._fitted(parts)
+            self.unused.update(read.unused)
             if isinstance(pair, str):
                 self.left_out[pair] += 1
             else:
-                encoded.append((index, pair))
-                self.notes.update(notes)
+                encoded.append((read.index, pair))
+                self.notes.update(read.notes + notes)
         return encoded
 
-    def _parted(
-        self, prompt: list[int], whole: list[int], other: list[int], notes: list[str]
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Return the prompt that both whole texts begin with, and the rest of each."""
-        common = len(prompt)
-        if whole[:common] != prompt or other[:common] != prompt:
-            same = [a == b == c for a, b, c in zip(prompt, whole, other, strict=False)]
-            common = [*same, False].index(False)
-            notes.append("tokens merged over the prompt's end")
-        return prompt[:common], whole[common:], other[common:]
+    def _read(self, pairs: Sequence[Pair]) -> list[_Read]:
+        """Return the pairs that the template takes."""
+        read = []
+        for index, pair in enumerate(pairs):
+            try:
+                notes = marker_notes(pair, self.template, self.tokenizer)
+                texts, reworded = texts_of(pair, self.template, self.tokenizer)
+                unused = unwritten(pair, self.template, self.tokenizer)
+            except Refused as refusal:
+                self._refuse(pair, refusal)
+                continue
+            notes += ["response put after the chat template's prompt"] * reworded
+            read.append(_Read(index, pair, texts, notes, unused))
+        return read
 
-    def _fitted(self, prompt: list[int], win: list[int], lose: list[int], notes: list[str]) -> Encoded | str:
-        """Return the pair, cut to its limits; or the reason why it is left out."""
-        if not prompt:
-            return "empty prompt"
-        win, lose = self._ended(win), self._ended(lose)
-        if len(win) == 1 or len(lose) == 1:
-            return "empty response"
-        if win == lose:
-            return "identical as tokens"
+    def _refuse(self, pair: Pair, refusal: Refused) -> None:
+        self.left_out[refusal.reason] += 1
+        self.refusal = self.refusal or f"; the first: {pair.place}: {refusal}"
+
+    def _parted(self, read: Sequence[_Read]) -> list[tuple[_Read, _Parts]]:
+        """Return each pair with its ids: of the prompt that both whole texts begin with, and of the rest of each."""
+        ids = _tokens([text for pair in read for text in pair.texts], self.tokenizer, self.start)
+        parted = []
+        for pair, prompt, whole, other in zip(read, ids[::3], ids[1::3], ids[2::3], strict=True):
+            common = len(prompt)
+            merged = whole[:common] != prompt or other[:common] != prompt
+            if merged:
+                same = [a == b == c for a, b, c in zip(prompt, whole, other, strict=False)]
+                common = [*same, False].index(False)
+            parted.append(
+                (pair, _Parts(prompt[:common], self._ended(whole[common:]), self._ended(other[common:]), merged))
+            )
+        return parted
+
+    def _fewer_turns(self, parted: list[tuple[_Read, _Parts]]) -> list[tuple[_Read, _Parts]]:
+        """Return the pairs, those whose prompts are too long with fewer turns; a plain text has none."""
+        if self.template == "plain":
+            return parted
+        fits: list[tuple[_Read, _Parts]] = []
+        shorter: list[_Read] = []
+        for read, parts in parted:
+            keep = self.limits.keep(parts)
+            if len(parts.prompt) <= keep or parts.flaw:
+                fits.append((read, parts))
+                continue
+            try:
+                fewer = self._with_fewer_turns(read, keep)
+            except Refused as refusal:
+                self._refuse(read.pair, refusal)
+                continue
+            if fewer is None:
+                self.left_out["last turn too long"] += 1
+            else:
+                shorter.append(fewer)
+        return sorted([*fits, *self._parted(shorter)], key=lambda both: both[0].index) if shorter else fits
+
+    def _with_fewer_turns(self, read: _Read, keep: int) -> _Read | None:
+        """Return a pair whose prompt has at most ``keep`` tokens; None where its last turn alone has more."""
+
+        def excess(turns: Turns) -> int:
+            return (
+                len(_tokens([prompt_text(turns, self.template, self.tokenizer)], self.tokenizer, self.start)[0]) - keep
+            )
+
+        fewer = with_fewer_turns(read.pair.prompt, excess, self.tokenizer)
+        if fewer is None:
+            return None
+        turns, notes = fewer
+        pair = about(turns, read.pair, self.template, self.tokenizer)
+        texts, _ = texts_of(pair, self.template, self.tokenizer)
+        return replace(read, pair=pair, texts=texts, notes=read.notes + notes)
+
+    def _fitted(self, parts: _Parts) -> tuple[Encoded | str, list[str]]:
+        """Return the pair, cut to its limits, or the reason why it is left out; and notes on it."""
+        prompt, win, lose, merged = parts
+        if parts.flaw:
+            return parts.flaw, []
+        notes = ["tokens merged over the prompt's end"] * merged
         if any(end in side[:-1] for end in self.ends for side in (win, lose)):
             notes.append("end token inside a response")
-        shorter = self.limits.shortened(prompt, max(len(win), len(lose)))
+        shorter = self.limits.shortened(prompt, self.limits.keep(parts)) if self.template == "plain" else prompt
         room = self.limits.length - len(shorter)
         if win[:room] == lose[:room]:
-            return "identical after cutting"
+            return "identical after cutting", []
         if len(shorter) < len(prompt):
             notes.append("prompt shortened")
         if max(len(win), len(lose)) > room:
             notes.append("response cut")
-        return Encoded(*(tuple(map(self.shared.__getitem__, ids)) for ids in (shorter, win[:room], lose[:room])))
+        return Encoded(*(tuple(map(self.shared.__getitem__, ids)) for ids in (shorter, win[:room], lose[:room]))), notes
 
     def _ended(self, ids: list[int]) -> list[int]:
         """Return a response with one end of turn; ends and white space after it, which templates write, are dropped."""

@@ -159,7 +159,8 @@ def response_length(run: Run, longest: int | None) -> int:
 def prompts_of(run: Run, number: int | None, longest: int) -> tuple[list[Pair], list[list[int]]]:
     """Return the first ``number`` held-out pairs with different prompts (None: all), and their prompts as tokens.
 
-    A prompt that would leave no room for ``longest`` tokens loses its beginning, BOS aside.
+    A prompt that would leave no room for ``longest`` tokens becomes shorter, as in ``tokens.encode_pairs``; ValueError
+    where its last turn leaves none.
     """
     count("prompts", 1 if number is None else number, 1)
     template, room = run.settings["template"], run.settings["max_length"] - response_length(run, longest)
@@ -169,9 +170,10 @@ def prompts_of(run: Run, number: int | None, longest: int) -> tuple[list[Pair], 
     chosen = list(pairs.values())[:number]
     tokens = []
     for pair in chosen:
-        ids = encode_prompt(pair.prompt, run.tokenizer, template)
-        head = ids[:1] if ids[0] == run.tokenizer.bos_token_id else []
-        tokens.append(ids if len(ids) <= room else head + ids[len(ids) - room + len(head) :])
+        try:
+            tokens.append(encode_prompt(pair.prompt, run.tokenizer, template, room))
+        except ValueError as error:
+            raise ValueError(f"length must be less for {run.out}: {pair.place}: {error}") from None
     return chosen, tokens
 
 

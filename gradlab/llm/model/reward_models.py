@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradlab.checks import one_of
 from gradlab.llm.data.batches import collate, dealt
+from gradlab.llm.data.fewer_turns import Turns, with_fewer_turns
 from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.templates import BEAVER_START, chat_text, prompt_text
 from gradlab.llm.model.finished import check_model
@@ -42,8 +43,11 @@ class Scorer:
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
-        """Return rewards (B,); texts of similar length are scored together."""
-        ids = self.encoded([self._text(*both) for both in zip(prompts, responses, strict=True)])
+        """Return rewards (B,); texts of similar length are scored together.
+
+        A chat that is too long loses turns before its response, see ``with_fewer_turns``.
+        """
+        ids = self.encoded([self._text(*self._fewer_turns(*both)) for both in zip(prompts, responses, strict=True)])
         scores = np.zeros(len(ids))
         for part in dealt(np.array([len(text) for text in ids]), self.batch):
             scores[part] = self.scores([ids[index] for index in part]).double().cpu().numpy()
@@ -76,6 +80,19 @@ class Scorer:
                 cut = self.tokenizer(texts[index], truncation=True, max_length=room, **how)["input_ids"]
                 ids[index] = cut if cut[-1:] == end else cut + end
         return ids
+
+    def _fewer_turns(self, prompt: Prompt, response: str) -> tuple[Prompt, str]:
+        """Return a prompt of messages with as many turns as fit before the response; another prompt as it is."""
+        if self.reads != "chat" or isinstance(prompt, str):
+            return prompt, response
+
+        def excess(turns: Turns) -> int:
+            ids = self.tokenizer(self._text(turns, response), add_special_tokens=False, verbose=False)["input_ids"]
+            return len(ids) + self.ends - self.max_length
+
+        fewer = with_fewer_turns(prompt, excess, self.tokenizer) if excess(prompt) > 0 else None
+        self.cut += fewer is not None
+        return (fewer[0] if fewer else prompt), response
 
     def _text(self, prompt: Prompt, response: str) -> str:
         if self.reads == "beaver":

@@ -91,7 +91,7 @@ def load_reward(
     batch       texts at a time.
     template    "chat": a classifier's chat template writes the text, from messages.
     dtype       left out: bfloat16 on a GPU, else float32.
-    max_length  tokens; longer texts lose their beginning. Left out: as many as the model can take.
+    max_length  tokens; longer texts lose their beginning, chats whole turns. Left out: as many as the model can take.
     date        the date that its chat template writes as today's; left out: today.
 
     Weights come from safetensors, and no code from a model's folder is run. OSError or ValueError with one line says

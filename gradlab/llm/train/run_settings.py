@@ -192,7 +192,8 @@ class Settings:
     template_date: Annotated[str | None, _optional("YYYY-MM-DD", "(left out: the day of the first start)")] = None
     """The date that a chat template writes as today's. A run keeps its date, also when it goes on or is evaluated."""
     max_length: int = 512
-    """Tokens of prompt and response together; what is longer is cut, and counted."""
+    """Tokens of prompt and response together; what is longer is cut, and counted. A chat loses whole turns, oldest
+    first."""
     max_prompt: Annotated[int | None, _optional("INT")] = None
     """Tokens that a prompt keeps where the whole is too long; left out: half of max_length."""
     validation: Annotated[str | None, _optional("PAIRS")] = None
