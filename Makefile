@@ -13,7 +13,7 @@ AVX2 := $(AS) ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
   NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures questions atlas test test-all test-long lab notebooks site check web bench llm-demo chromium firefox node versions dist clean
+.PHONY: figures questions atlas test test-all test-long lab notebooks site check web bench llm-demo llm-real chromium firefox node versions dist clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
@@ -76,6 +76,10 @@ bench: .venv/.ready  ## speed of the lab, its engine, explorers and page, langua
 llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=PAIRS (HH-RLHF's), SEEDS="0", SIZES="1M"
 	$(BIN)/gradlab demo $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(SIZES),--sizes $(SIZES)) $(if $(KEEP),--keep)
+
+llm-real: .venv/.ready  ## a pretrained model, every method, a small frame per run: MODEL=FOLDER, MINUTES=60 for a slice
+	$(BIN)/gradlab real --model $(MODEL) $(if $(DATA),--data $(DATA)) $(if $(TASKS),--tasks $(TASKS)) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 chromium:  ## Chromium for the browser tests, where there is none (Debian and its like)
 	command -v chromium || { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \

@@ -71,6 +71,8 @@ class Purpose(Enum):
         1060,
         ("part",),
     )
+    TEXT_PAIRS = "the responses of a pretrained model in the pairs of openings", Layout.SPAWNED, 1081, ("part", "round")
+    TEXT_LABELS = "the labels of the pairs of openings", Layout.SPAWNED, 1080, ("part",)
 
     SEQUENCES = "lengths and log-probabilities of the ratios' sequences", Layout.NUMBERED, 7301
     SHIFT_DIRICHLET = "the Dirichlet distributions of the shift", Layout.NUMBERED, 7302

@@ -31,6 +31,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "demo",
+    "real",
     "losses",
     "atlas",
     "workbench",

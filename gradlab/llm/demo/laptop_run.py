@@ -7,14 +7,12 @@ same pairs; then an evaluation of all models. The frames feed the claims report.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from gradlab.checks import input_file, one_of
 from gradlab.doctor.training_log import read_log
@@ -28,6 +26,7 @@ from gradlab.llm.model import loading
 from gradlab.llm.model.finished import check_model, read_done, write_done
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
+from gradlab.llm.model.unit_process import in_single, one_thread, quietly
 from gradlab.llm.train.checkpoints import remove
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.reward_training import train_reward
@@ -137,20 +136,9 @@ def save_demo(frames: dict[str, pd.DataFrame], folder: Path, settings: dict[str,
     """Keep the frames where the claims report looks for them."""
     manifest = {"settings": settings, "command": command}
     return [
-        save_frame(_small(frame), folder / f"{name}.parquet", manifest, overwrite=True)
+        save_frame(in_single(frame), folder / f"{name}.parquet", manifest, overwrite=True)
         for name, frame in frames.items()
     ]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread inside: other runs use the other cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @one_thread()
@@ -160,7 +148,7 @@ def run_unit(task: str, size: str, seed: int, folder: str, data: str | None, set
     out.mkdir(parents=True, exist_ok=True)
     of_task = settings["tasks"][task]
     labels = {"task": task, "size": size, "seed": seed}
-    with _quietly(out / "said.txt"):
+    with quietly(out / "said.txt"):
         _start(task, settings["sizes"][size], seed, out, data, of_task)
         run = _run_settings(seed, out, of_task, settings)
         train(run)
@@ -280,16 +268,3 @@ def _pair_frame(run: Settings, data: Data, methods: Sequence[str]) -> pd.DataFra
 
 def _joined(files: Sequence[Path]) -> pd.DataFrame:
     return pd.concat([load_frame(file)[0] for file in files], ignore_index=True)
-
-
-def _small(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with numbers in single precision, which is more than they are worth, to be kept in git."""
-    wide = frame.select_dtypes("float64").columns
-    return frame.astype(dict.fromkeys(wide, "float32"))
-
-
-@contextlib.contextmanager
-def _quietly(file: Path) -> Iterator[None]:
-    """Write to a file what is printed inside, as several runs print at a time."""
-    with open(file, "a", encoding="utf-8") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        yield

@@ -24,6 +24,7 @@ from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.store.files import write_whole
 
 M = TypeVar("M", bound=TrainedModel[Any])
+Look = Callable[[str, Any, int], None]  # sees a stage's name, its model and the step just made; changes nothing
 
 
 class Task(ABC, Generic[M]):
@@ -75,10 +76,13 @@ def described(index: Sequence[int], texts: Sequence[Pair], tokens: Sequence[Any]
     ]
 
 
-def run_steps(policy: M, task: Task[M], folder: Path, key: str, header: dict[str, Any], title: str) -> dict[str, Any]:
+def run_steps(
+    policy: M, task: Task[M], folder: Path, key: str, header: dict[str, Any], title: str, look: Look | None = None
+) -> dict[str, Any]:
     """Train for the model's steps, from the newest checkpoint on; log, look at held-out pairs, save.
 
     folder  the stage's folder, which holds log.jsonl and checkpoints/.
+    look    is called after each step, before the checkpoint of that step; a run that is resumed may call it again.
     Returns a summary: the number of steps, the step at which this call began, its seconds, its tokens over all
     processes, and the training's last numbers.
     """
@@ -95,6 +99,8 @@ def run_steps(policy: M, task: Task[M], folder: Path, key: str, header: dict[str
         steps = _Steps(policy, task, folder, key, log, asked)
         for step in range(done + 1, policy.steps + 1):
             row = steps.make(step)
+            if look is not None:
+                look(title, policy, step)
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("loss", "accuracy") if name in row}, refresh=False)
             bar.update()
             steps.save(step)

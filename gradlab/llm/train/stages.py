@@ -27,7 +27,7 @@ from gradlab.llm.model.finished import write_done
 from gradlab.llm.model.group import Group, start_group, whole_state
 from gradlab.llm.model.rewards import check_reward, reward_code, reward_hash
 from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
-from gradlab.llm.train.loop import Task, run_steps
+from gradlab.llm.train.loop import Look, Task, run_steps
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import reference_logps
@@ -57,8 +57,10 @@ _OF_PPO_LATER = (
 _IN_HEADER = ("template", "max_length", "batch", "precision", "reduction", "schedule", "lora_rank", "init", "seed")
 
 
-def train(settings: Settings) -> list[Path]:
+def train(settings: Settings, look: Look | None = None) -> list[Path]:
     """Train the stages that are not done yet; return the folders of the trained models, one per loss.
+
+    look  sees the model of each stage after each step, see ``run_steps``.
 
     Files in ``settings.out``: ``data.json``; for each stage (``sft``, ``reference``, each loss's name) a folder with
     ``model/``, ``log.jsonl``, ``done.json``, and ``checkpoints/`` until it is done; ``cache/`` of the references.
@@ -69,7 +71,7 @@ def train(settings: Settings) -> list[Path]:
             "wandb must be installed where the log goes there: pip install wandb, or leave --log.wandb out"
         )
     with start_group(settings.device) as group, contextlib.ExitStack() as stack:
-        run = Run.opened(settings, group, stack)
+        run = dataclasses.replace(Run.opened(settings, group, stack), look=look)
         base = reference = settings.model
         if settings.sft.epochs:
             base = reference = SupervisedStage(run, base).model()
@@ -90,6 +92,8 @@ class Run:
     group: Group
     template_date: str | None = None
     """The date that the chat template writes, if it does."""
+    look: Look | None = None
+    """Sees the model of each stage after each step."""
 
     @classmethod
     def opened(cls, settings: Settings, group: Group, stack: contextlib.ExitStack) -> Run:
@@ -159,7 +163,7 @@ class Stage(ABC):
         _free()  # the model of the stage before
         policy, task = self.task()
         header = self.header(policy)
-        summary = run_steps(policy, task, folder, key, header, self.name)
+        summary = run_steps(policy, task, folder, key, header, self.name, self.run.look)
         self._finish(policy, folder, {"key": key, **header, **summary, "weights": weights}, decided)
         if group.is_main:
             say(f"{self.name}: {_in_words(summary)}, {folder}")

@@ -1,0 +1,71 @@
+"""Train a pretrained model on declared tasks with every method, and keep a small frame per finished run.
+
+A run is one method and one seed, and takes ten to twenty minutes on one core. Finished runs are not repeated, an
+interrupted one goes on where it was, and --minutes ends a slice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gradlab.cli.guard import guarded
+from gradlab.cli.options import need, parsed, quiet_transformers
+from gradlab.cli.train_command import GOES_ON
+from gradlab.console import say
+
+_ALL = tyro.conf.arg(help_behavior_hint="(left out: all)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RealCommand:
+    """The options of ``gradlab real``."""
+
+    model: str
+    """The pretrained model: a folder with a transformers model in safetensors."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="PAIRS", help_behavior_hint="(left out: none)")] = None
+    """Pairs for a task whose pairs are not committed."""
+    out: Path = Path("runs/llm-real")
+    """The folder of the runs, whose weights are removed as soon as a frame is kept."""
+    folder: Path = Path("figures")
+    """The folder of the figures: llm/real in it has the pairs, and gets a frame per finished run."""
+    tasks: Annotated[tuple[str, ...], _ALL] = ()
+    """Tasks: known, whose true reward is known."""
+    methods: Annotated[tuple[str, ...], _ALL] = ()
+    """Methods, by the names that the tasks declare."""
+    seeds: Annotated[tuple[int, ...], _ALL] = ()
+    """Seeds of pairs and training."""
+    workers: int = 2
+    """Processes, of one thread each; each needs 3 GB of memory."""
+    minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(left out: no end)")] = None
+    """No run is begun after so many minutes."""
+    open: bool = False
+    """Only print which runs are done, and which are open."""
+    smoke: bool = False
+    """Try the whole path in a minute or two; the frames go to --out, and their numbers mean nothing."""
+
+    def run(self) -> int:
+        """Run what is open, and print how many runs are done."""
+        need("llm", "transformers")
+        from gradlab.llm.real.runs import TASKS, parts_of, run_units
+        from gradlab.llm.real.task import Place, units_of
+
+        place = Place(self.model, self.out, self.folder, self.data, self.smoke)
+        tasks = [TASKS[name] for name in self.tasks or TASKS]
+        with quiet_transformers():
+            units = [unit for task in tasks for unit in units_of(task, place, self.methods, self.seeds)]
+            parts = parts_of(units, place)
+            if not self.open:
+                run_units(units, place, workers=self.workers, minutes=self.minutes)
+        for unit, part in zip(units, parts, strict=True):
+            say(f"{'done' if part.is_done() else 'open'}  {unit.name}")
+        return 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit status."""
+    return guarded(parsed(RealCommand, "real", __doc__, arguments).run, stopped=GOES_ON, smaller="fewer --workers")

@@ -1,0 +1,192 @@
+"""The task of openings: a pretrained model goes on with a short opening, and the true reward of a response is known.
+
+The pairs of a seed are responses of the model itself, labelled by Bradley–Terry on the true reward. So the reference of
+the training is the distribution that the pairs are drawn from.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from gradlab.llm.data.batches import Row, len_of, side_rows
+from gradlab.llm.data.pair_forms import Message
+from gradlab.llm.data.pairs import Pair, json_lines
+from gradlab.llm.data.prepare import prepare
+from gradlab.llm.data.tokens import encode_prompt
+from gradlab.llm.model import loading
+from gradlab.llm.model.sampling import Samples, sample, texts
+from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
+from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
+from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, utility, words
+from gradlab.llm.train.run_settings import LogSettings, ReferenceSettings, Settings
+from gradlab.store.files import write_whole
+from gradlab.streams import Purpose, stream
+
+PARTS = {"train": TRAIN, "held-out": HELD_OUT}
+_ROUNDS = 12  # of drawing, after which an opening without enough pairs is an error
+
+
+class KnownTask(RealTask):
+    """The task of openings, see the module."""
+
+    name = "known"
+    version = 1
+    settings: ClassVar[Mapping[str, Any]] = {
+        "model": "SmolLM2-135M-Instruct, Q4_1 made whole",
+        "seeds": [1000, 1001, 1002],
+        "methods": {
+            REFERENCE: None,
+            "dpo-half": "dpo:beta=0.05", "dpo": "dpo:beta=0.1", "dpo-double": "dpo:beta=0.2",
+            "bdpo": "bdpo:beta=0.1", "bdpo-double": "bdpo:beta=0.2",
+            "length-dpo": "length-dpo:beta=0.1", "length-dpo-double": "length-dpo:beta=0.2",
+        },
+        # Pairs: how many per opening, and the true reward behind their labels.
+        "openings": {"train": 200, "held-out": 64}, "pairs": {"train": 8, "held-out": 2}, "longest": 24,
+        "per_word": PER_WORD, "scale": SCALE,
+        "learning_rate": 1e-5, "steps": 200, "batch": 8, "looks": [50, 100, 200], "each": 3, "sides_every": 20,
+    }  # fmt: skip
+    smoke: ClassVar[Mapping[str, Any]] = {
+        "methods": {REFERENCE: None, "dpo": "dpo:beta=0.1", "bdpo": "bdpo:beta=0.1"}, "seeds": [1],
+        "openings": {"train": 8, "held-out": 4}, "pairs": {"train": 4, "held-out": 1}, "steps": 4,
+        "looks": [2, 4], "each": 1, "sides_every": 2,
+    }  # fmt: skip
+
+    def inputs(self, place: Place, seed: int) -> list[Path]:
+        """Return the files of a seed's pairs to train on and held out; sample them where one is missing."""
+        folder = place.out if place.smoke else place.kept
+        files = {part: folder / f"{self.name}-pairs-{seed}-{part}.jsonl.gz" for part in PARTS}
+        missing = {part: file for part, file in files.items() if not file.exists()}
+        if missing:
+            model = loading.load_model(place.model).eval()
+            tokenizer = loading.load_tokenizer(place.model)
+            for part, file in missing.items():
+                pairs = draw_pairs(model, tokenizer, self.of(place), part, seed)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_whole({file: gzip.compress(json_lines(pairs).encode(), mtime=0)})
+        return list(files.values())
+
+    def training(self, place: Place, method: str, seed: int) -> Settings:
+        """Return the settings by which a method is trained."""
+        settings = self.of(place)
+        train, held_out = self.inputs(place, seed)
+        text = settings["methods"][method]
+        return Settings(
+            model=place.model, data=str(train), validation=str(held_out), out=place.out, template="chat",
+            loss=(text or "dpo",), recipe="gentle", reference=ReferenceSettings(steps=0),
+            steps=settings["steps"], learning_rate=settings["learning_rate"], batch=settings["batch"],
+            micro=settings["batch"], seed=seed, max_length=128, precision="fp32", device="cpu",
+            log=LogSettings(
+                sides_every=settings["sides_every"], validate_every=0, save_every=settings["looks"][0], keep=1
+            ),
+        )  # fmt: skip
+
+    def look(self, place: Place, seed: int, step: int, model: Looked) -> pd.DataFrame:
+        """Return a row per held-out pair and a row per sampled response.
+
+        - ``pair``: ``win``, ``lose``, ``ref_win``, ``ref_lose`` (log π in nats), ``win_len``, ``lose_len`` (tokens);
+        - ``sample``: ``index`` of the opening, ``logp``, ``ref_logp``, ``tokens``, ``finished``, ``text``, ``words``,
+          ``sentiment``.
+        """
+        return pd.concat([self._pairs(place, seed, model), self._samples(place, seed, model)], ignore_index=True)
+
+    def _pairs(self, place: Place, seed: int, model: Looked) -> pd.DataFrame:
+        if "pairs" not in model.memory:
+            data = prepare(self.training(place, next(iter(self.of(place)["methods"])), seed).flat(), model.tokenizer)
+            pairs = data.part(data.held_out)
+            model.memory["pairs"] = pairs, model.ref_score(side_rows(pairs)).view(-1, 2)
+        pairs, ref = model.memory["pairs"]
+        logps = model.score(side_rows(pairs)).view(-1, 2)
+        return pd.DataFrame({
+            "kind": "pair", "index": np.arange(len(pairs)), "win": logps[:, 0], "lose": logps[:, 1],
+            "ref_win": ref[:, 0], "ref_lose": ref[:, 1],
+            "win_len": len_of(pairs, "win"), "lose_len": len_of(pairs, "lose"),
+        })  # fmt: skip
+
+    def _samples(self, place: Place, seed: int, model: Looked) -> pd.DataFrame:
+        settings = self.of(place)
+        prompts = prompt_ids(model.tokenizer, settings, "held-out")
+        drawn = sample(
+            model.policy, model.tokenizer, prompts, each=settings["each"], longest=settings["longest"], seed=seed,
+            batch=64,
+        )  # fmt: skip
+        rows: list[Row] = [(prompts[place], tokens) for place, tokens in zip(drawn.prompts, drawn.tokens, strict=True)]
+        said = texts(drawn, model.tokenizer)
+        return pd.DataFrame({
+            "kind": "sample", "index": drawn.prompts, "logp": model.score(rows), "ref_logp": model.ref_score(rows),
+            "tokens": [len(tokens) for tokens in drawn.tokens], "finished": drawn.finished, "text": said,
+            "words": [words(text) for text in said], "sentiment": [sentiment(text) for text in said],
+        })  # fmt: skip
+
+
+def prompt_of(opening: str) -> tuple[Message, ...]:
+    """Return the messages that ask the model to go on with an opening: one example, then the opening."""
+    return (
+        {"role": "system", "content": "Finish the sentence."},
+        {"role": "user", "content": "The bus was"},
+        {"role": "assistant", "content": "late, and I hated it."},
+        {"role": "user", "content": opening},
+    )
+
+
+def openings_of(settings: Mapping[str, Any], part: str) -> list[str]:
+    """Return the openings of a part, as many as the settings say."""
+    return openings(PARTS[part])[: settings["openings"][part]]
+
+
+def prompt_ids(tokenizer: Any, settings: Mapping[str, Any], part: str) -> list[list[int]]:
+    """Return the token ids of the prompts of a part."""
+    return [encode_prompt(prompt_of(opening), tokenizer, "chat") for opening in openings_of(settings, part)]
+
+
+def draw_pairs(model: Any, tokenizer: Any, settings: Mapping[str, Any], part: str, seed: int) -> list[Pair]:
+    """Return a seed's pairs: for each opening as many as the settings say, of two responses of the model itself.
+
+    Only responses that the model ended within ``longest`` tokens are paired, in the order in which they are drawn; a
+    pair of equal texts is dropped, and drawn again. The winner is drawn by Bradley–Terry on the utility.
+    ValueError where the model hardly ever ends a response.
+    """
+    wanted, names = settings["pairs"][part], openings_of(settings, part)
+    prompts = prompt_ids(tokenizer, settings, part)
+    found: list[list[tuple[str, str]]] = [[] for _ in names]
+    for turn in range(_ROUNDS):
+        short = [place for place, pairs in enumerate(found) if len(pairs) < wanted]
+        if not short:
+            break
+        drawn = sample(
+            model, tokenizer, [prompts[place] for place in short], each=2 * wanted + 2, longest=settings["longest"],
+            seed=int(stream(seed, Purpose.TEXT_PAIRS, list(PARTS).index(part), turn).integers(2**62)), batch=64,
+            title=f"pairs, {part}, round {turn + 1}",
+        )  # fmt: skip
+        for place, pairs in zip(short, _paired(drawn, tokenizer, len(short)), strict=True):
+            found[place] = [*found[place], *pairs][:wanted]
+    else:
+        raise ValueError(f"model must end its responses within {settings['longest']} tokens, which it hardly ever does")
+    rng = stream(seed, Purpose.TEXT_LABELS, list(PARTS).index(part))
+    return [
+        _labelled(name, pair, rng.random(), f"{part} of seed {seed}")
+        for name, pairs in zip(names, found, strict=True) for pair in pairs
+    ]  # fmt: skip
+
+
+def _paired(drawn: Samples, tokenizer: Any, openings: int) -> list[list[tuple[str, str]]]:
+    """Return the pairs of each opening: its ended responses two by two, without pairs of equal or empty texts."""
+    ended: list[list[str]] = [[] for _ in range(openings)]
+    for place, text, finished in zip(drawn.prompts, texts(drawn, tokenizer), drawn.finished, strict=True):
+        if finished and text.strip():
+            ended[place].append(text)
+    both = [zip(said[::2], said[1::2], strict=False) for said in ended]
+    return [[pair for pair in pairs if pair[0].strip() != pair[1].strip()] for pairs in both]
+
+
+def _labelled(opening: str, pair: Sequence[str], draw: float, place: str) -> Pair:
+    """Return the pair with its winner: the first response where ``draw``, from 0 to 1, is below its chance to win."""
+    first, second = utility([opening, opening], pair)
+    chosen, rejected = pair if draw < 1 / (1 + math.exp(second - first)) else reversed(pair)
+    return Pair(prompt_of(opening), chosen, rejected, place)

@@ -1,0 +1,155 @@
+"""The units of the experiments on a pretrained model: run, resumed, and kept as small frames one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gradlab.console import say
+from gradlab.doctor.training_log import read_log
+from gradlab.llm.data.batches import Row
+from gradlab.llm.model import loading
+from gradlab.llm.model.group import Group
+from gradlab.llm.model.logps import with_logps
+from gradlab.llm.model.unit_process import in_single, one_thread, quietly
+from gradlab.llm.real.known_task import KnownTask
+from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask, Unit
+from gradlab.llm.train.checkpoints import remove
+from gradlab.llm.train.policy_model import frozen
+from gradlab.llm.train.reference import score
+from gradlab.llm.train.run_settings import Settings
+from gradlab.llm.train.stages import train
+from gradlab.store.artifacts import load_frame, save_frame
+from gradlab.store.files import file_hash
+from gradlab.store.pool import Part, run_parts
+from gradlab.store.provenance import fingerprint
+
+TASKS: dict[str, RealTask] = {task.name: task for task in (KnownTask(),)}
+MICRO = 16  # rows that are scored at a time
+_SAVED = ("methods", "seeds")  # settings that name units and change none of them
+
+
+def key_of(unit: Unit, place: Place) -> str:
+    """Return a hash of all that a unit's frame depends on; its pairs count by their content, the model by its name."""
+    settings = unit.task.of(place)
+    method = settings["methods"][unit.method]
+    rest = {name: value for name, value in settings.items() if name not in _SAVED}
+    pairs = [file_hash(file) for file in unit.task.inputs(place, unit.seed)]
+    return fingerprint(unit.task.name, unit.task.version, rest, unit.method, method, unit.seed, pairs)
+
+
+def parts_of(units: Sequence[Unit], place: Place) -> list[Part]:
+    """Return the units as parts of a long work, a frame each in ``place.kept``, or in ``place.out`` for a test."""
+    folder = place.out / "frames" if place.smoke else place.kept
+    return [
+        Part(
+            {"task": unit.task.name, "method": unit.method, "seed": unit.seed, "place": place},
+            folder / f"{unit.name}.parquet", key_of(unit, place),
+        )
+        for unit in units
+    ]  # fmt: skip
+
+
+def run_units(
+    units: Sequence[Unit], place: Place, *, workers: int | None = None, minutes: float | None = None
+) -> list[Part]:
+    """Run the units that are not done, and return the parts of all of them.
+
+    workers  processes, of one thread each; the number changes no bit.
+    minutes  no unit is begun after so many; left out: all are run.
+    """
+    parts = parts_of(units, place)
+    if minutes is None:
+        run_parts(run_unit, parts, label="pretrained model", unit="run", workers=workers)
+        return parts
+    end = time.monotonic() + 60 * minutes
+    at_once = workers or 1
+    todo = [part for part in parts if not part.is_done()]
+    while todo and time.monotonic() < end:
+        run_parts(run_unit, todo[:at_once], label="pretrained model", unit="run", workers=workers)
+        todo = todo[at_once:]
+    if todo:
+        say(f"{len(todo)} of {len(parts)} runs are left; the same command goes on with them")
+    return parts
+
+
+@one_thread()
+def run_unit(task: str, method: str, seed: int, place: Place) -> pd.DataFrame:
+    """Train one method on one seed's pairs; return all looks and the log as one frame, with task, method and seed.
+
+    Kinds of rows: those of the task's looks, ``log`` (one row per step), and ``run`` (the seconds of the whole unit).
+    """
+    unit = Unit(TASKS[task], method, seed)
+    began = time.perf_counter()
+    folder = place.out / task / str(seed) / method
+    folder.mkdir(parents=True, exist_ok=True)
+    with quietly(folder.parent / f"{method}.txt"):
+        settings = dataclasses.replace(unit.task.training(place, method, seed), out=folder)
+        looks = _Looks(unit, place, settings, folder)
+        if method == REFERENCE:
+            looks.at_start()
+            frames = looks.frames([0])
+        else:
+            train(settings, look=looks)
+            log = read_log(folder / settings.names[0] / "log.jsonl")
+            frames = [*looks.frames(unit.task.of(place)["looks"]), log.assign(kind="log")]
+    seconds = pd.DataFrame({"kind": ["run"], "seconds": [time.perf_counter() - began]})
+    frame = pd.concat([*frames, seconds], ignore_index=True)
+    remove(folder)  # weights of half a gigabyte, which the frame has outlived
+    return in_single(frame).assign(task=task, method=method, seed=seed)
+
+
+class _Looks:
+    """Looks along one training, each kept as soon as it is made, so that a run that is resumed need not repeat it."""
+
+    def __init__(self, unit: Unit, place: Place, settings: Settings, folder: Path) -> None:
+        self.unit, self.place, self.settings, self.folder = unit, place, settings, folder
+        self.steps = unit.task.of(place)["looks"]
+        self.memory: dict[str, Any] = {}
+        self.tokenizer = loading.load_tokenizer(settings.model)
+        self._reference: Any = None
+
+    def __call__(self, _: str, policy: Any, step: int) -> None:
+        """Look at the policy, where this step is one of those declared and the look is not there yet."""
+        if step not in self.steps or self._file(step).exists():
+            return
+
+        def scored(rows: Sequence[Row]) -> Tensor:
+            return score(policy, rows, policy.group, pad=policy.pad, micro=MICRO)
+
+        with frozen(policy):
+            self._keep(step, Looked(policy.model, scored, self._ref_score, self.tokenizer, self.memory))
+
+    def at_start(self) -> None:
+        """Look at the reference itself."""
+        if not self._file(0).exists():
+            self._keep(0, Looked(self.reference, self._ref_score, self._ref_score, self.tokenizer, self.memory))
+
+    def frames(self, steps: Sequence[int]) -> list[pd.DataFrame]:
+        """Return the looks at these steps."""
+        return [load_frame(self._file(step))[0] for step in steps]
+
+    @property
+    def reference(self) -> Any:
+        """Return the model before training."""
+        if self._reference is None:
+            self._reference = with_logps(loading.load_model(self.settings.model).eval(), chunk=self.settings.chunk)
+        return self._reference
+
+    def _ref_score(self, rows: Sequence[Row]) -> Tensor:
+        return score(self.reference, rows, Group(), pad=self.tokenizer.pad_token_id, micro=MICRO)
+
+    def _keep(self, step: int, looked: Looked) -> None:
+        with torch.no_grad():
+            frame = self.unit.task.look(self.place, self.unit.seed, step, looked)
+        save_frame(frame.assign(step=step), self._file(step), {}, overwrite=True)
+
+    def _file(self, step: int) -> Path:
+        return self.folder / f"look-{step:05d}.parquet"

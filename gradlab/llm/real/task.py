@@ -1,0 +1,111 @@
+"""The contract of a task on a pretrained model: its declared settings, its pairs, and how each method is trained."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from gradlab.checks import one_of
+from gradlab.llm.train.run_settings import Settings
+
+REFERENCE = "reference"  # the method of a unit that only looks at the model before any training
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task finds its model and pairs, and where it works.
+
+    model    the pretrained model, as ``gradlab train`` takes it.
+    out      the folder of all that can be made again: runs, caches.
+    figures  the folder of the committed figures, with pairs and frames in ``llm/real``.
+    data     pairs that cannot be committed, where the task needs them.
+    smoke    use the task's settings for a test.
+    """
+
+    model: str
+    out: Path
+    figures: Path
+    data: str | None = None
+    smoke: bool = False
+
+    @property
+    def kept(self) -> Path:
+        """Return the folder of the pairs and frames that are committed."""
+        return self.figures / "llm" / "real"
+
+
+class RealTask(ABC):
+    """A task: pairs for each seed, methods to train on them, and what is measured along the training.
+
+    name      in lower case; the frames' names begin with it.
+    version   part of each frame's key; raised by hand when a change of any source changes the numbers.
+    settings  JSON-able: every number that the frames depend on, ``methods`` (name → loss, as ``gradlab train --loss``
+              takes it; None for ``REFERENCE``) and ``seeds`` among them.
+    smoke     the settings that a test replaces.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    settings: ClassVar[Mapping[str, Any]]
+    smoke: ClassVar[Mapping[str, Any]] = {}
+
+    def of(self, place: Place) -> dict[str, Any]:
+        """Return the settings of a run at this place."""
+        return {**self.settings, **(self.smoke if place.smoke else {})}
+
+    @abstractmethod
+    def inputs(self, place: Place, seed: int) -> list[Path]:
+        """Return the files of a seed's pairs, on whose content the frames depend; those that are missing are made."""
+
+    @abstractmethod
+    def training(self, place: Place, method: str, seed: int) -> Settings:
+        """Return the settings by which a method is trained."""
+
+    @abstractmethod
+    def look(self, place: Place, seed: int, step: int, model: Looked) -> pd.DataFrame:
+        """Return the rows that describe a model after a step, each with ``kind``; 0 is the model before training."""
+
+
+@dataclass
+class Looked:
+    """A model that a task looks at, beside the reference.
+
+    policy  the model, as ``gradlab.llm.model.sampling.sample`` takes it.
+    score   log π of rows (prompt, response) under the policy; ``ref_score`` under the reference.
+    memory  what looks of one training share, such as the reference's log-probabilities of the held-out pairs.
+    """
+
+    policy: Any
+    score: Any
+    ref_score: Any
+    tokenizer: Any
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training: a task, a method and a seed."""
+
+    task: RealTask
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Return the name of the unit's frame, without its ending."""
+        return f"{self.task.name}-{self.method}-{self.seed}"
+
+
+def units_of(task: RealTask, place: Place, methods: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> list[Unit]:
+    """Return a task's units in the order in which they are run: all methods of a seed, then the next seed.
+
+    methods, seeds  left out: all that the settings declare. ValueError for one that they do not declare.
+    """
+    declared = task.of(place)
+    chosen = [one_of("methods", name, declared["methods"]) for name in methods] or list(declared["methods"])
+    return [Unit(task, method, seed) for seed in seeds or declared["seeds"] for method in chosen]
