@@ -62,6 +62,8 @@ class Purpose(Enum):
         1010,
         ("world",),
     )
+    SIMULATED_RATERS = "the answers of a study's simulated raters", Layout.SPAWNED, 1070
+    POWER = "the answers by which a study's power is estimated", Layout.SPAWNED, 1071, ("effect", "raters", "items")
     LINE_BUMP = "the place of the utility's bump on a line", Layout.SPAWNED, 1020
     LINE_PAIRS = "the pairs of responses on a line, and their labels", Layout.SPAWNED, 1021
     LINE_NETWORK = "the initial weights of the energies on a line", Layout.SPAWNED, 1022

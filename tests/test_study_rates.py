@@ -59,7 +59,7 @@ def test_exchanging_the_systems_mirrors_the_interval():
     rate, other = win_rate(frame), win_rate(frame.assign(score=1 - frame["score"]))
     assert rate.rate + other.rate == pytest.approx(1)
     assert rate.low + other.high == pytest.approx(1)
-    assert rate.p_differs == pytest.approx(other.p_differs)
+    assert rate.beyond_half.p_differs() == pytest.approx(other.beyond_half.p_differs())
 
 
 def test_these_raters_have_the_narrower_interval():

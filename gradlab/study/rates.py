@@ -14,12 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
 
 from gradlab.stats.agreement import wilson_interval
+from gradlab.stats.equivalence import Mean
 from gradlab.study.plan import Population
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,9 @@ class Rate:
     raters: int
 
     @property
-    def p_differs(self) -> float:
-        """Return the p-value of the two-sided t test against ½."""
-        return self.p_beyond(0.0) if self.rate >= 0.5 else self.p_below(0.0)
-
-    def p_beyond(self, margin: float) -> float:
-        """Return the two-sided p-value of a rate above ½ + margin, were that its true value."""
-        return 2 * self._tail(0.5 + margin - self.rate)
-
-    def p_below(self, margin: float) -> float:
-        """Return the two-sided p-value of a rate below ½ + margin."""
-        return 2 * self._tail(self.rate - 0.5 - margin)
-
-    def _tail(self, distance: float) -> float:
-        if not self.error:
-            return 0.5 if distance == 0 else float(distance > 0)
-        return float(stdtr(self.freedom, distance / self.error))
+    def beyond_half(self) -> Mean:
+        """Return the rate − ½ with its t tests: does it differ from 0, is it equivalent to 0 within a margin?"""
+        return Mean(np.asarray(self.rate - 0.5), np.asarray(self.error), np.asarray(self.freedom))
 
 
 def win_rate(answers: pd.DataFrame, population: Population = "like these") -> Rate:
@@ -78,11 +63,21 @@ def win_rate(answers: pd.DataFrame, population: Population = "like these") -> Ra
         rate = float(score[0])
         low, high = wilson_interval(rate, len(prompts))
         return Rate(rate, low, high, 0.0, math.inf, count, len(prompts), len(raters))
-    rate = float(weight @ score)
-    variance, freedom = _variance(score, weight, rater, prompt, raters_vary=population == "like these")
-    error = math.sqrt(variance)
-    reach = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error
-    return Rate(rate, max(rate - reach, 0.0), min(rate + reach, 1.0), error, freedom, count, len(prompts), len(raters))
+    return estimated(float(weight @ score), score, weight, rater, prompt, raters_vary=population == "like these")
+
+
+def estimated(
+    rate: float, values: np.ndarray, weight: np.ndarray, rater: np.ndarray, prompt: np.ndarray, *, raters_vary: bool
+) -> Rate:
+    """Return a rate that is, to first order, a weighted sum of ``values`` (n,), with its interval.
+
+    rater, prompt  (n,) numbers from 0 of who answered to what.
+    """
+    variance, freedom = _variance(values, weight, rater, prompt, raters_vary=raters_vary)
+    mean = Mean(np.asarray(rate), np.asarray(math.sqrt(variance)), np.asarray(freedom))
+    low, high = (float(end) for end in mean.interval())
+    number = len(values), len(np.unique(prompt)), len(np.unique(rater))
+    return Rate(rate, max(low, 0.0), min(high, 1.0), math.sqrt(variance), freedom, *number)
 
 
 def _variance(

@@ -1,0 +1,91 @@
+"""Simulated raters do what they are said to do, and power is that of the plan's own analysis."""
+
+import json
+
+import numpy as np
+import pytest
+import small_study
+
+from gradlab.study.answers import read_answers
+from gradlab.study.power import answers_of, power
+from gradlab.study.raters import RaterModel, simulated
+from gradlab.study.rates import win_rate
+from gradlab.study.terms import left_rate
+
+
+def _read(study, lines, folder):
+    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return read_answers(study, [folder / "answers.jsonl"])
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return small_study.study(tmp_path_factory.mktemp("study"), 300)
+
+
+def test_the_expected_rate_is_that_of_many_answers(study, tmp_path):
+    model = RaterModel(raters=0.0, prompts=0.5, tie=0.5)
+    answers = _read(study, simulated(study, {"dpo": 0.0, "bdpo": 0.8}, model), tmp_path)
+    rate = win_rate(answers.of("item"))
+    assert rate.low < model.expected(0.8) < rate.high
+    assert (answers.of("item")["choice"] == "tie").mean() > 0.05
+    assert (answers.of("attention")["score"] == 1).all()
+
+
+def test_worth_is_the_inverse_of_the_expected_rate():
+    model = RaterModel(position=0.4, tie=0.6)
+    for rate in (0.31, 0.5, 0.9):
+        assert model.expected(model.worth_of(rate)) == pytest.approx(rate, abs=1e-9)
+    assert model.worth_of(0.5) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="rate must"):
+        model.worth_of(1.0)
+
+
+def test_leanings_show_in_the_answers(study, tmp_path):
+    leaning = simulated(study, {"dpo": 0.0, "bdpo": 0.0}, RaterModel(position=2.0))
+    assert left_rate(_read(study, leaning, tmp_path).of("item")).low > 0.55
+    long = simulated(study, {"dpo": 0.0, "bdpo": 0.0}, RaterModel(length=3.0, raters=0.0))  # bdpo's texts are longer
+    assert win_rate(_read(study, long, tmp_path).of("item")).low > 0.6
+
+
+def test_careless_raters_fail_attention_checks(study, tmp_path):
+    answers = _read(study, simulated(study, {"dpo": 0.0, "bdpo": 3.0}, RaterModel(careless=1.0)), tmp_path)
+    assert abs(win_rate(answers.of("item")).rate - 0.5) < 0.1
+
+
+def test_equal_seeds_give_equal_answers(study):
+    worth = {"dpo": 0.0, "bdpo": 0.5}
+    assert simulated(study, worth, seed=2) == simulated(study, worth, seed=2)
+    assert simulated(study, worth, seed=2) != simulated(study, worth, seed=3)
+    with pytest.raises(ValueError, match="lacks bdpo"):
+        simulated(study, {"dpo": 0.0})
+
+
+def test_power_grows_with_effect_and_items_and_is_the_level_at_none():
+    table = power(small_study.plan(60), effects=(0.0, 0.1, 0.25), items=(20, 80), simulations=150)
+    frame = table.frame.set_index(["items_per_rater", "effect"])
+    assert frame["power"][80, 0.25] > frame["power"][20, 0.25] > frame["power"][20, 0.0]
+    assert frame["power"][80, 0.0] < 0.08  # of 2.5%, half of a two-sided test; 150 simulations
+    assert (frame["coverage"] > 0.88).all()
+    assert frame["half_width"][80, 0.1] < frame["half_width"][20, 0.1]
+
+
+def test_the_cheapest_plan_reaches_the_target_and_costs_least():
+    table = power(small_study.plan(60), effects=(0.25,), items=(10, 40, 120), raters=(3, 6), simulations=100)
+    chosen = table.cheapest(0.25, 0.5)
+    rows = table.frame.query("power_low >= 0.5")
+    assert answers_of(chosen) == rows["answers"].min()
+    assert table.cheapest(0.25, 0.999) is None
+    with pytest.raises(ValueError, match=r"effect must be one that was simulated, 0\.25; got 0\.1"):
+        table.cheapest(0.1)
+
+
+def test_what_cannot_be_simulated_is_refused():
+    plan = small_study.plan()
+    for changes, said in (({"effects": (0.5,)}, "effects must"), ({"raters": (0,)}, "raters must"),
+                          ({"simulations": 0}, "simulations must")):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            power(plan, **changes)
+    with pytest.raises(ValueError, match="careless must"):
+        RaterModel(careless=1.2)
+    assert np.isfinite(RaterModel().worth_of(0.6))
