@@ -113,7 +113,7 @@ def test_a_reward_that_does_not_vary_is_no_underflow(inputs, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [
-        ("precision", "fp16", "precision must be one of fp32, bf16; got 'fp16'; did you mean 'bf16'?"),
+        ("precision", "fp16", "precision must be one of auto, fp32, bf16; got 'fp16'; did you mean 'bf16'?"),
         ("reduction", "avg", "reduction must be one of sum, mean; got 'avg'"),
         ("schedule", "cosin", "schedule must be one of constant, linear, cosine; got 'cosin'; did you mean 'cosine'?"),
         ("init", "bse", "init must be one of reference, base; got 'bse'; did you mean 'base'?"),

@@ -4,6 +4,7 @@ import contextlib
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from transformers import LlamaConfig
 
 from gradlab.llm.data.batches import batch_at, collate, dealt, lengths, rows_of, steps_an_epoch
 from gradlab.llm.data.tokens import Encoded
-from gradlab.llm.model.group import Group
+from gradlab.llm.model.checkpointed_layers import checkpoint_layers
+from gradlab.llm.model.group import Group, precision_on
 from gradlab.llm.model.heads import HeadNotice
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import _SCALED, with_logps
@@ -404,7 +406,7 @@ def test_the_supervised_loss_is_that_of_transformers(reduction):
 def test_gradient_checkpointing_gives_the_same_gradient():
     for lora in (False, True):
         found = []
-        for checkpointing in (False, True):
+        for checkpointing in (0, 0.3, 1):
             model = tiny_model()
             if lora:
                 with torch.random.fork_rng():
@@ -413,9 +415,41 @@ def test_gradient_checkpointing_gives_the_same_gradient():
             policy = policy_of(model, gradient_checkpointing=checkpointing, lora_rank=2 * lora)
             row = task_of(encoded(4)).gradient(policy, 1)
             found.append((row["loss"], torch.cat([one.flatten() for one in policy.gradient()])))
-        assert found[0][0] == found[1][0]
-        torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
+        for loss, gradient in found[1:]:
+            assert loss == found[0][0]
+            torch.testing.assert_close(found[0][1], gradient, rtol=1e-5, atol=1e-7)
         assert found[0][1].abs().max() > 0
+
+
+@pytest.mark.parametrize(("share", "number"), [(0.0, 0), (False, 0), (0.01, 1), (0.5, 2), (0.51, 3), (1, 4), (True, 4)])
+def test_the_first_layers_are_checkpointed(share, number):
+    policy = policy_of(tiny_model(layers=4), gradient_checkpointing=share)
+    assert [layer.gradient_checkpointing for layer in policy.model.model.layers] == [
+        place < number for place in range(4)
+    ]
+
+
+def test_a_model_without_layers_of_a_kind_is_checkpointed_whole_or_not_at_all():
+    class Old(torch.nn.Module):
+        """A model that turns its checkpointing on and off as a whole, as older ones do."""
+
+    with pytest.raises(ValueError, match=r"gradient_checkpointing must be 0 or 1 for Old, got 0\.5"):
+        checkpoint_layers(Old(), 0.5)
+
+
+def test_random_numbers_are_only_kept_apart_where_there_is_dropout():
+    for dropout in (0.0, 0.2):
+        model = with_lora(tiny_model(), 2, 4.0, ["all-linear"], dropout)
+        policy = policy_of(model, lora_rank=2, lora_dropout=dropout)
+        with patch("gradlab.llm.train.policy_model.drawing", wraps=drawing) as apart:
+            task_of(encoded(4)).gradient(policy, 1)
+        assert apart.called == bool(dropout)
+
+
+def test_auto_is_single_precision_on_a_cpu():
+    assert policy_of(tiny_model(), precision="auto").precision == "fp32"
+    assert precision_on(torch.device("cuda"), "auto") == "bf16"
+    assert precision_on(torch.device("cuda"), "fp32") == "fp32"
 
 
 def test_bfloat16_is_near_single_precision():
@@ -432,15 +466,29 @@ def test_bfloat16_is_near_single_precision():
 
 def test_a_step_shortens_long_gradients_alone():
     for most, length in ((0.5, 0.5), (1e9, None)):
-        model = tiny_model()
-        policy = policy_of(model, max_norm=most, schedule="constant")
-        policy.optimizer = torch.optim.SGD(policy.parameters, lr=1.0)
-        before = torch.cat([one.detach().flatten().clone() for one in policy.parameters])
+        policy = policy_of(tiny_model(), max_norm=most, schedule="constant")
         norm = task_of(encoded(4)).gradient(policy, 1)["grad_norm"]
         assert policy.step(1, norm) == 0.01
-        moved = torch.cat([one.detach().flatten() for one in policy.parameters]) - before
-        assert float(moved.norm()) == pytest.approx(0.01 * (length or norm), rel=1e-3)
+        first = torch.cat([policy.optimizer.state[one]["exp_avg"].flatten() for one in policy.parameters])
+        assert float(first.norm()) / (1 - 0.9) == pytest.approx(length or norm, rel=1e-5)
         assert all(one.grad is None for one in policy.parameters)
+
+
+def test_the_fused_step_is_adamws_by_another_route():
+    made = []
+    for fused in (True, False):
+        policy = policy_of(tiny_model(), max_norm=0.5, weight_decay=0.1)
+        if not fused:  # a loop over the parameters, which are shortened before
+            policy.optimizer = torch.optim.AdamW(policy.parameters, weight_decay=0.1, betas=(0.9, 0.95), foreach=False)
+        task = task_of(encoded(4))
+        for step in (1, 2, 3):
+            norm = task.gradient(policy, step)["grad_norm"]
+            if not fused:
+                torch.nn.utils.clip_grads_with_norm_(policy.parameters, 0.5, torch.tensor(norm))
+            policy.step(step, norm if fused else 0.0)
+        made.append(torch.cat([one.detach().flatten() for one in policy.parameters]))
+    assert torch.allclose(*made, rtol=0, atol=2e-6)
+    assert not torch.equal(made[0], torch.cat([one.detach().flatten() for one in tiny_model().parameters()]))
 
 
 def test_draws_are_the_seeds_and_leave_others_alone():

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from gradlab.llm.data.tokens import Encoded
+from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, gradients_meet
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import CHUNK, _chunked, with_logps
@@ -128,9 +129,7 @@ def tracked(lora, half, checkpointing, pairs=2, length=128, chunk=CHUNK):
     model = built(WIDE, dtype=torch.bfloat16 if lora and half else torch.float32)
     if lora:
         model = get_peft_model(model, LoraConfig(r=8, target_modules=lora, task_type="CAUSAL_LM"))
-    if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+    checkpoint_layers(model, checkpointing)
     with_logps(model, chunk=chunk).train()
     ids = torch.randint(0, WIDE["vocab_size"], (2 * pairs, length), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
@@ -145,7 +144,7 @@ def tracked(lora, half, checkpointing, pairs=2, length=128, chunk=CHUNK):
     return held, live.peak
 
 
-@pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointing", "all kept"])
+@pytest.mark.parametrize("checkpointing", [1.0, 0.5, 0.0], ids=["checkpointing", "half of the layers", "all kept"])
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("fp32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "lora",
@@ -252,7 +251,11 @@ def test_parts_scale_as_they_must():
     assert copied.gathered == 0
     assert memory(seven, gpus=1).total == memory(seven, gpus=1, sharded=False).total
     assert memory(seven, micro_pairs=2).kept == 2 * memory(seven, micro_pairs=1).kept
-    assert memory(seven, checkpointing=False).kept > 10 * memory(seven).kept
+    assert memory(seven, checkpointing=0).kept > 10 * memory(seven).kept
+    half = memory(seven, checkpointing=0.5)
+    assert half.kept == pytest.approx((memory(seven, checkpointing=0).kept + memory(seven).kept) / 2, rel=1e-3)
+    with pytest.raises(ValueError, match=r"checkpointing must be finite and lie in \[0, 1\], got 2"):
+        memory(seven, checkpointing=2)
     assert memory(seven, sides=False).sides == 0
     assert eight.total == sum(dataclasses.astuple(eight))
     assert eight.activations == eight.kept + eight.working

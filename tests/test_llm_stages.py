@@ -669,6 +669,8 @@ BAD_FILES = {
     "batch = 2.5": "batch in {file} must be a whole number, got 2.5",
     "learning_rate = 'fast'": "learning_rate in {file} must be a number, got 'fast'",
     "[log]\ntensorboard = 1": "log.tensorboard in {file} must be true or false, got 1",
+    "gradient_checkpointing = 'all'": "gradient_checkpointing in {file} must be true, false or a number, got 'all'",
+    "gradient_checkpointing = 1.5": "gradient_checkpointing must be finite and lie in [0, 1], got 1.5",
     "loss = [1]": "loss in {file} must be a text or a list of texts, got [1]",
     "model = 3": "model in {file} must be a text, got 3",
     "out = ['a']": "out in {file} must be a text, got ['a']",
@@ -730,6 +732,17 @@ def test_recipes_settle_what_is_left_out():
         [*REQUIRED, "--recipe", "gentle", "--beta", "2", "--loss", "nbdpo", "--hyper", "clip=0.4"], "gradlab train"
     )
     assert (other.of("epochs"), other.loss_of("nbdpo").beta, other.loss_of("nbdpo").clip) == (1.0, 2.0, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "share"),
+    [((), "", 0.0), (("--gradient-checkpointing",), "true", 1.0), (("--gradient-checkpointing", "0.4"), "0.4", 0.4)],
+)
+def test_a_share_of_the_layers_may_be_given_as_a_flag(tmp_path, words, text, share):
+    file = tmp_path / "run.toml"
+    file.write_text(f"gradient_checkpointing = {text}" if text else "")
+    for given in ([*words, *REQUIRED], ["--config", str(file), *REQUIRED]):
+        assert read_settings(given, "gradlab train").gradient_checkpointing == share
 
 
 def test_help_tells_every_option(capsys):

@@ -25,7 +25,7 @@ from gradlab.llm.look.imbalance import CLIP, chosen_losses, measured
 from gradlab.llm.look.imbalance_words import report
 from gradlab.llm.look.side_gradients import score_gradients
 from gradlab.llm.model import loading
-from gradlab.llm.model.group import Group, computing
+from gradlab.llm.model.group import Group, computing, precision_on
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.train.reference import score
 from gradlab.streams import Purpose, stream
@@ -97,7 +97,7 @@ def inspect_data(
     if 0 < number < len(chosen):
         chosen = np.sort(stream(seed, Purpose.INSPECTED).permutation(chosen)[:number])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind: Any = precision if precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
+    kind = precision_on(device, precision)
     with _in_memory_of(device):
         half = kind == "bf16" and device.type == "cuda"
         loaded = loading.load_model(model, dtype=torch.bfloat16 if half else torch.float32).to(device)

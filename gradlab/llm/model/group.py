@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 import torch.distributed as dist
@@ -203,6 +203,13 @@ def spread(model: Any, group: Group, distribution: str, precision: Precision) ->
             buffer.copy_(buffers[name])
         dist.broadcast(buffer, 0)
     return model
+
+
+def precision_on(device: torch.device, precision: str) -> Precision:
+    """Return the precision that a setting means on a device: ``auto`` is bf16 on a GPU, and fp32 on a CPU."""
+    if precision == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    return one_of("precision", precision, get_args(Precision))  # type: ignore[return-value]
 
 
 def computing(device: torch.device, precision: Precision) -> torch.autocast:

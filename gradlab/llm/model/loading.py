@@ -152,14 +152,24 @@ def without_dropout(model: Any) -> None:
 
     The model's config stays as it is.
     """
+    for name, module, field in _dropouts(model):
+        if "lora_dropout" not in name:
+            setattr(module, field, 0.0)
+
+
+def has_dropout(model: Any) -> bool:
+    """Say whether a model in training draws random numbers for dropout."""
+    return any(getattr(module, field) for _, module, field in _dropouts(model))
+
+
+def _dropouts(model: Any) -> Iterator[tuple[str, Any, str]]:
+    """Give each share of dropout in a model: the module's name, the module, and the field that holds the share."""
     for name, module in model.named_modules():
-        if "lora_dropout" in name:
-            continue
         if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+            yield name, module, "p"
         for field, value in list(vars(module).items()):  # some models have a number and no module for it
             if isinstance(value, float) and ("dropout" in field or field.endswith(("pdrop", "layerdrop"))):
-                setattr(module, field, 0.0)
+                yield name, module, field
 
 
 def small_llama(vocabulary: int, *, width: int, layers: int, heads: int, longest: int, seed: int) -> Any:

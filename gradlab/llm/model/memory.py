@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradlab.checks import count, one_of
+from gradlab.checks import between, count, one_of
 from gradlab.llm.model.logps import CHUNK
 from gradlab.llm.model.shapes import Shape, shape_of
 
@@ -64,7 +65,7 @@ def memory(
     lora_targets: Sequence[str] = ("all-linear",),
     micro_pairs: int = 1,
     length: int = 512,
-    checkpointing: bool = True,
+    checkpointing: float = 1.0,
     precision: str = "bf16",
     sides: bool = True,
     chunk: int = CHUNK,
@@ -74,7 +75,7 @@ def memory(
     gpus           GPUs over which FSDP spreads weights, gradients and moments where ``sharded``; else DDP copies them.
     lora_rank      rank of an adapter on ``lora_targets``, which alone is trained; 0: all weights are trained.
     micro_pairs    pairs that one GPU holds at a time: twice as many sequences, each padded to ``length`` tokens.
-    checkpointing  of gradients: a layer keeps only its input, and is computed again in the backward pass.
+    checkpointing  the share of the layers that keep only their input, and are computed again in the backward pass.
     precision      ``bf16``: trained weights, their gradients and moments stay in float32; the computation is in
                    bfloat16, and so is the base under an adapter. ``fp32``: everything is in float32.
     sides          count the steps that compare the gradients of the two sides, each by itself (no adapter's dropout).
@@ -90,6 +91,7 @@ def memory(
     for name, value in {"gpus": gpus, "micro_pairs": micro_pairs, "length": length, "chunk": chunk}.items():
         count(name, value, 1)
     count("lora_rank", lora_rank)
+    between("checkpointing", float(checkpointing), 0, 1)
     half = one_of("precision", precision, ("bf16", "fp32")) == "bf16"
     spread = sharded and gpus > 1
     adapters = shape.lora(lora_rank, lora_targets)
@@ -99,8 +101,8 @@ def memory(
     trained = shape.trained(lora_rank, lora_targets)
     part = _FULL * (-(-trained // gpus) if spread else trained)  # of the gradient on this GPU
     products = 3 * 8 * how.largest // (gpus if spread else 1)  # of two gradients of a matrix, in float64
-    kept, updates = how.kept(checkpointing), 0 if spread else part  # AdamW's temporaries, when nothing else is kept
-    gathered, working = max([*how.times(checkpointing, chunk), (0, updates - kept)], key=sum)
+    kept = how.kept(checkpointing)
+    gathered, working = max(how.times(checkpointing, chunk), key=sum)
     usual = gathered + kept + working
     looks = alone.kept(checkpointing) + max(map(sum, alone.times(checkpointing, chunk)))
     return Memory(
@@ -190,16 +192,22 @@ class _Computation:
         """Return the bytes of a layer's weights in bfloat16, where autocast copies them."""
         return 0 if not self.casts or self.lora else 2 * self.shape.layer
 
-    def kept(self, checkpointing: bool) -> int:
+    def kept(self, checkpointing: float) -> int:
         """Return the bytes that the forward pass leaves.
 
-        They are: all layers, or the layers' inputs; the last norm; mask and rotary factors, which the layers share.
+        They are: layers, or layers' inputs; the last norm; mask and rotary factors, which the layers share.
         """
         shape = self.shape
-        layer = self.stream * shape.hidden * self.tokens if checkpointing else self.layer + self.layer_casts
+        again = self._again(checkpointing)
+        layers = again * self.stream * shape.hidden * self.tokens
+        layers += (shape.layers - again) * (self.layer + self.layer_casts)
         norm = self.tokens * shape.hidden * (_FULL + self.stream * (1 if self.lora else 2))
         shared = self.tokens * (self.length + 2 * self.stream * shape.head_width)
-        return shape.layers * layer + norm + shared
+        return layers + norm + shared
+
+    def _again(self, checkpointing: float) -> int:
+        """Return how many layers are computed again, where a share of them is."""
+        return math.ceil(checkpointing * self.shape.layers)
 
     @property
     def passing(self) -> int:
@@ -212,9 +220,13 @@ class _Computation:
             return ways + (self.number + (_FULL if self.casts else 0)) * self.shape.hidden * self.shape.intermediate
         return ways + (_FULL * self.tokens * max(self.lora.values()) if self.casts else 0)  # peft makes them float32
 
-    def times(self, checkpointing: bool, chunk: int) -> list[tuple[int, int]]:
-        """Return (gathered by FSDP, working) in bytes for each moment of the backward pass that may be its peak."""
-        again = self.layer + self.layer_casts if checkpointing else 0
+    def times(self, checkpointing: float, chunk: int) -> list[tuple[int, int]]:
+        """Return (gathered by FSDP, working) in bytes for each moment of the backward pass that may be its peak.
+
+        Layers that keep everything are the last ones: they are free before the first layer is computed again.
+        """
+        again, full = self._again(checkpointing), self.layer + self.layer_casts
+        again = max(full - (self.shape.layers - again) * full, 0) if again else 0
         return [
             (self.gathered_at_head, self.logits(chunk)), (self.gathered_at_layer, again + self.passing),
             (self.gathered_at_end, 0),

@@ -40,7 +40,7 @@ def memory_table(
 
 def memory_markdown(**options: Any) -> str:
     """Return ``memory_table`` of the known models as Markdown, in GB, with the total without checkpointing."""
-    table, kept = memory_table(**options), memory_table(**options, checkpointing=False)
+    table, kept = memory_table(**options), memory_table(**options, checkpointing=0)
     head = [
         "model", "trained", "GPUs", "weights", "gradients", "Adam", "both sides", "FSDP", "activations", "**total**",
         "fits 80 GB", "total, all activations kept", "fits 80 GB",

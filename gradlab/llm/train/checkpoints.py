@@ -177,11 +177,9 @@ def _moment_names(tensors: Mapping[str, Tensor], name: str) -> list[str]:
 
 
 def _restored(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """Return a moment as the optimizer holds it: spread as its parameter is; the count of steps stays on the CPU."""
-    if tensor.ndim == 0:
-        return tensor
+    """Return a moment as the optimizer holds it: spread as its parameter is; the count of steps is one number."""
     tensor = tensor.to(parameter.device)
-    if isinstance(parameter, DTensor):
+    if tensor.ndim and isinstance(parameter, DTensor):
         return DTensor.from_local(
             tensor, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
         )

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
@@ -91,6 +92,7 @@ _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # an option's type: its typ
     bool: ((bool,), "true or false"),
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
+    bool | float: ((bool, int, float), "true, false or a number"),
     str: ((str,), "a text"),
     Path: ((str,), "a text"),
     tuple: ((str, list), "a text or a list of texts"),
@@ -102,9 +104,9 @@ def _fitting(name: str, value: Any, hint: Any, path: Path) -> Any:
     kind = kind_of(hint)
     if get_origin(kind) is Literal:
         return one_of(f"{name} in {path}", value, get_args(kind))
-    wanted = get_origin(kind) or kind
+    wanted = kind if kind in _KINDS else get_origin(kind)
     types, words = _KINDS[wanted]
     items = [value] if wanted is tuple and isinstance(value, str) else value
     if type(value) not in types or (wanted is tuple and not all(isinstance(item, str) for item in items)):
         raise ValueError(f"{name} in {path} must be {words}, got {value!r}")
-    return wanted(items)
+    return items if isinstance(wanted, UnionType) else wanted(items)

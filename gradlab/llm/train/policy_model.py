@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from gradlab.llm.data.batches import Row, collate
-from gradlab.llm.model.group import Group, computing, gradients_meet, placed, spread
+from gradlab.llm.model.checkpointed_layers import checkpoint_layers
+from gradlab.llm.model.group import Group, Precision, computing, gradients_meet, placed, precision_on, spread
+from gradlab.llm.model.loading import has_dropout
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.train.run_settings import Settings
@@ -27,14 +29,11 @@ class PolicyModel(TrainedModel[Settings]):
     """
 
     def __init__(self, model: Any, group: Group, settings: Settings, *, rate: float, steps: int, pad: int) -> None:
-        if settings.gradient_checkpointing:
-            # The later name came with transformers 5.24 or so, and the earlier one warns since.
-            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
-            if settings.lora.rank:
-                model.enable_input_require_grads()
+        self.precision: Precision = precision_on(group.device, settings.precision)
+        checkpoint_layers(model, settings.gradient_checkpointing)
+        self.drops = has_dropout(model)
         model = with_logps(placed(model, group, settings.distribution), chunk=settings.chunk, group=group)
-        model = spread(model, group, settings.distribution, settings.precision)
+        model = spread(model, group, settings.distribution, self.precision)
         super().__init__(model, group, settings, rate=rate, steps=steps)
         self.pad = pad
 
@@ -44,7 +43,7 @@ class PolicyModel(TrainedModel[Settings]):
 
     def __call__(self, **batch: Tensor) -> Tensor:
         """Return the log-probabilities of a collated batch, (B,)."""
-        with computing(self.group.device, self.settings.precision):
+        with computing(self.group.device, self.precision):
             return self.model(**batch, mean=self.settings.reduction == "mean")
 
     def accumulate(
@@ -67,7 +66,7 @@ class PolicyModel(TrainedModel[Settings]):
             places = part if len(part) else np.zeros(1, int)  # FSDP needs every process in every forward and backward
             with (
                 gradients_meet(self.model, turn == len(parts) - 1),
-                drawing(draw, self.group.device),
+                drawing(draw, self.group.device) if self.drops else contextlib.nullcontext(),
             ):
                 rows = rows_of(places)
                 logps = self.forward(rows).view(-1, len(places))

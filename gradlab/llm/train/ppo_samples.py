@@ -94,7 +94,7 @@ def draw(
     chosen = [prompts[place] for place in index]
     samples = sample(
         policy.model, tokenizer, chosen, each=of.samples, longest=of.length, seed=settings.seed, step=step,
-        batch=_AT_ONCE * settings.micro, precision=settings.precision, group=group,
+        batch=_AT_ONCE * settings.micro, precision=policy.precision, group=group,
     )  # fmt: skip
     rows: list[Row] = [(chosen[place], tokens) for place, tokens in zip(samples.prompts, samples.tokens, strict=True)]
     places, responses = [int(index[place]) for place in samples.prompts], texts(samples, tokenizer)

@@ -220,11 +220,11 @@ def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callabl
         loaded = group.on_all(lambda: load(source)).requires_grad_(False)
         loaded = loaded if apart else loaded.to(group.device)
         model, off = with_logps(loaded, chunk=settings.chunk, group=group), contextlib.nullcontext
-        model = spread(model, group, "fsdp", settings.precision) if apart else model
+        model = spread(model, group, "fsdp", policy.precision) if apart else model
         model.eval()
 
     def forward(**batch: Tensor) -> Tensor:
-        with off(), computing(group.device, settings.precision):
+        with off(), computing(group.device, policy.precision):
             return model(**batch)
 
     return forward

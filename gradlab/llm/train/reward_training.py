@@ -12,7 +12,6 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gradlab.checks import between, count, one_of, positive
 from gradlab.console import say
@@ -162,19 +161,7 @@ class RewardSettings:
 
 
 class RewardModel(TrainedModel[RewardSettings]):
-    """A reward model with its optimiser, in one process.
-
-    Norms are PyTorch's, in the gradient's type, and a gradient that is too long is multiplied by
-    max_norm/(norm + 1e-6). So the weights equal, bit for bit, those of models trained before the loop was shared.
-    """
-
-    def norm(self) -> float:
-        """Return ‖g‖ over all parameters."""
-        return float(get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
-
-    def shorten(self, norm: float) -> None:
-        """Shorten the gradient, which is ``norm`` long, to the settings' max_norm where it is longer."""
-        clip_grads_with_norm_(self.parameters, self.settings.max_norm, torch.tensor(norm))
+    """A reward model with its optimiser, in one process."""
 
 
 @dataclass(frozen=True)

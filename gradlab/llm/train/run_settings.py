@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import torch
 import tyro
 
-from gradlab.checks import between, count, one_of, positive
+from gradlab.checks import between, count, number_of, one_of, positive
 from gradlab.llm.data.hold_out import HoldOut
 from gradlab.llm.data.pair_forms import CHOICES
 from gradlab.llm.data.template_dates import check_date
+from gradlab.llm.model.group import precision_on
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, PairLoss, from_text, hyper_parameters, is_own
@@ -37,6 +39,23 @@ _NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
 def _optional(metavar: str, hint: str = "") -> Any:
     """Return how help shows an option that may be left out; ``hint``: what that means, where its text does not say."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
+def _share(words: Sequence[str]) -> float:
+    """Return the share that an option's words say; the option alone says 1."""
+    if len(words) > 1:
+        raise ValueError(f"one share at most, got {' '.join(words)}")
+    return number_of("a share", float, words[0]) if words else 1.0
+
+
+# A share that was once a flag, and may still be given as one.
+_SHARE = tyro.constructors.PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="[SHARE]",
+    instance_from_str=_share,
+    is_instance=lambda value: isinstance(value, bool | float),
+    str_from_instance=lambda value: [f"{value:g}"],
+)
 
 
 def _from_recipe(metavar: str) -> Any:
@@ -243,14 +262,16 @@ class Settings:
     batches, such as `kto`, takes just these pairs as its batch."""
 
     # The model and the machines.
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """`bf16`: computes in bfloat16, and keeps weights that are trained in float32."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`bf16`: computes in bfloat16, and keeps weights that are trained in float32. `auto`: bf16 on a GPU, and fp32 on a
+    CPU, where bf16 may be many times slower."""
     distribution: Literal["ddp", "fsdp"] = "fsdp"
     """Over several processes: each has the whole model, or a part of it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU where there is one."""
-    gradient_checkpointing: bool = False
-    """Keep few activations, and compute the others again: less memory, more time."""
+    gradient_checkpointing: Annotated[bool | float, _SHARE] = 0.0
+    """Share of the layers, from the first on, that keep few activations and compute the others again: less memory, more
+    time. Without a number (`true` in a file): all layers."""
     chunk: int = CHUNK
     """Tokens whose logits exist at one time."""
     seed: int = 0
@@ -288,6 +309,9 @@ class Settings:
         between("ppo.length_penalty", self.ppo.length_penalty, 0)
         if self.ppo.clip_reward is not None:
             positive("ppo.clip_reward", self.ppo.clip_reward)
+        share = self.gradient_checkpointing
+        share = float(share) if isinstance(share, bool) else between("gradient_checkpointing", share, 0, 1)
+        object.__setattr__(self, "gradient_checkpointing", share)
         if self.steps is not None:
             count("steps", self.steps, 1)
         known = (*PAIR_LOSSES, *BATCH_LOSSES)
@@ -319,6 +343,10 @@ class Settings:
         """Return the value of an option, or the recipe's where it was left out; names as for ``get``."""
         value = self.get(name)
         return RECIPES[self.recipe][name] if value is None else value
+
+    def on(self, device: torch.device) -> Settings:
+        """Return the settings with the precision that ``auto`` means on a device."""
+        return dataclasses.replace(self, precision=precision_on(device, self.precision))
 
     def flat(self) -> dict[str, Any]:
         """Return all options, those in sections by the flat names that logs and finished stages use: lora_rank."""

@@ -102,7 +102,7 @@ class Run:
             group.on_all(lambda spec=reward: check_reward(spec))
         tokenizer = group.on_all(lambda: loading.load_tokenizer(settings.model))
         date = group.on_main(lambda: date_of(settings.out, settings.template_date))
-        settings = dataclasses.replace(settings, template_date=date.given)
+        settings = dataclasses.replace(settings.on(group.device), template_date=date.given)
         fix_date(tokenizer, date)
         written = date.written_by(tokenizer) if settings.template == "chat" else None
         data = group.on_all(lambda: prepare(settings.flat(), tokenizer))

@@ -8,7 +8,7 @@ import torch
 
 from gradlab.llm.data.tokens import check_vocabulary
 from gradlab.llm.model import loading
-from gradlab.llm.model.group import Group
+from gradlab.llm.model.group import Group, precision_on
 from gradlab.llm.train.run_settings import Settings
 from gradlab.streams import Purpose, torch_seed
 
@@ -20,7 +20,7 @@ def start_model(source: str, settings: Settings, group: Group, tokenizer: Any) -
     """
     spread_out = group.size > 1 and settings.distribution == "fsdp"
     # An adapter's base is not trained, so bfloat16 is enough; FSDP wants one type for all.
-    half = settings.precision == "bf16" and settings.lora.rank and not spread_out
+    half = precision_on(group.device, settings.precision) == "bf16" and settings.lora.rank and not spread_out
     model = loading.load_model(
         source, dtype=torch.bfloat16 if half else torch.float32, trainable=True, meta=spread_out and not group.is_main
     )

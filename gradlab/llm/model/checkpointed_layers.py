@@ -1,0 +1,31 @@
+"""Layers that keep few activations for the backward pass, and compute the others again there."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def checkpoint_layers(model: Any, share: float) -> None:
+    """Let this share of a model's layers keep only their input, and compute the rest again in the backward pass.
+
+    share  0 to 1, rounded up to whole layers.
+
+    They are the first layers. The backward pass begins with the last ones, which free what they kept, so that what the
+    first ones compute again finds room. ValueError where the model takes only all or none. Source: ours.
+    """
+    if not share:
+        return
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+    if share < 1 and not layers:
+        name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
+        raise ValueError(f"gradient_checkpointing must be 0 or 1 for {name}, got {share:g}")
+    # The later name came with transformers 5.24 or so, and the earlier one warns since.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    for layer in layers[math.ceil(share * len(layers)) :]:
+        layer.gradient_checkpointing = False
+    if hasattr(model, "peft_config"):  # the base's embedding is not trained, and a layer needs an input with a graph
+        model.enable_input_require_grads()
