@@ -32,6 +32,7 @@ COMMANDS = (
     "evaluate",
     "demo",
     "real",
+    "protocol",
     "losses",
     "atlas",
     "workbench",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from gradlab.experiments.experiment import Experiment, Measurement
-from gradlab.experiments.questions import atlas, cost, language_models
+from gradlab.experiments.questions import atlas, cost, language_models, pretrained, seven_billion
 
 # A file in ``questions`` that ends with an EXPERIMENT; figures and pages keep this order.
 _FILES = (
@@ -40,6 +40,8 @@ MEASURED: dict[str, Measurement] = {
         cost.OVERHEAD,
         cost.TRAINER,
         language_models.MEASUREMENT,
+        pretrained.MEASUREMENT,
+        seven_billion.MEASUREMENT,
         atlas.MEASUREMENT,
     )
 }

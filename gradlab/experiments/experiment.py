@@ -125,14 +125,58 @@ class Measurement:
         return f"needs a measurement that `{self.command}` makes; none has been committed"
 
     def is_in(self, folder: Path) -> bool:
-        """Return whether all frames are there, with their manifests, and none is of a quick run."""
-        paths = [folder / file for file in self.files.values()]
-        there = all(path.exists() and path.with_suffix(".json").exists() for path in paths)
-        return there and not any(load_manifest(path).get("quick") for path in paths)
+        """Return whether the frames can be judged: all are there, with their manifests, and none is of a quick run."""
+        return len(self.there(folder)) == len(self.files)
+
+    def is_whole(self, folder: Path) -> bool:
+        """Return whether the figures can be drawn."""
+        return self.is_in(folder)
+
+    def there(self, folder: Path) -> dict[str, str]:
+        """Return those of the files that are there, with their manifests, and not of a quick run."""
+        paths = {name: folder / file for name, file in self.files.items()}
+        return {
+            name: self.files[name] for name, path in paths.items()
+            if path.exists() and path.with_suffix(".json").exists() and not load_manifest(path).get("quick")
+        }  # fmt: skip
+
+    def places(self, folder: Path | None = None) -> list[str]:
+        """Return where a reader finds the frames, in the folder of the figures; given that, those that are there."""
+        return list((self.files if folder is None else self.there(folder)).values())
 
     def load(self, folder: Path) -> dict[str, pd.DataFrame]:
-        """Load the frames by their names; ValueError where one is damaged."""
-        return {name: load_frame(folder / file)[0] for name, file in self.files.items()}
+        """Load the frames that are there by their names; ValueError where one is damaged."""
+        return {name: load_frame(folder / file)[0] for name, file in self.there(folder).items()}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Collected(Measurement):
+    """A measurement of many runs whose frames are committed one by one.
+
+    needed  names of the frames without which nothing is judged.
+
+    ``verdict`` is given the frames that are there. Until all needed ones are, it answers that its statements were not
+    run, and says how many runs there are.
+    """
+
+    needed: tuple[str, ...]
+
+    @property
+    def needs(self) -> str:
+        """Return in words what is needed to get the frames."""
+        return f"needs {len(self.needed)} runs that `{self.command}` makes; none has been committed"
+
+    def is_in(self, folder: Path) -> bool:
+        """Return whether a frame is there."""
+        return bool(self.there(folder))
+
+    def places(self, folder: Path | None = None) -> list[str]:
+        """Return the folders of the frames, which are many."""
+        return sorted({str(Path(file).parent) for file in super().places(folder)})
+
+    def is_whole(self, folder: Path) -> bool:
+        """Return whether all needed frames are there."""
+        return set(self.needed) <= set(self.there(folder))
 
 
 def _question(module: str) -> str:

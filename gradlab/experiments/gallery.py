@@ -41,9 +41,9 @@ def draw_measured(folder: Path, *, fresh: bool = False) -> dict[str, list[Path]]
     """Draw the figures of measurements whose frames are there, unless they are current; return the files by name."""
     drawn = {}
     for name, measurement in MEASURED.items():
-        if measurement.figures is None or not measurement.is_in(folder):
+        if measurement.figures is None or not measurement.is_whole(folder):
             continue
-        digests = [load_manifest(folder / file)["sha256"] for file in measurement.files.values()]
+        digests = [load_manifest(folder / file)["sha256"] for file in measurement.there(folder).values()]
         key = fingerprint(digests, module_hash(measurement.module), versions(["matplotlib"]))
         make = functools.partial(measurement.figures, measurement.load(folder))
         stale = fresh or not _is_drawn(measurement.captions, folder, name, key)
@@ -124,8 +124,8 @@ def write_page(
         file = frame_path(one, Path("data"))
         lines += _shown(one.question, one.captions, [file], f"gradlab figures {one.name}{again}")
     for one in MEASURED.values():
-        if one.captions and one.is_in(folder):
-            lines += _shown(one.question, one.captions, map(Path, one.files.values()), one.command)
+        if one.captions and one.is_whole(folder):
+            lines += _shown(one.question, one.captions, map(Path, one.places(folder)), one.command)
     page = folder / "README.md"
     write_whole({page: "\n".join(lines).rstrip() + "\n"})
     return page
@@ -144,5 +144,8 @@ def _shown(title: str, captions: Mapping[str, str], files: Iterable[Path], comma
     lines = [f"## {title}", ""]
     for name, caption in captions.items():
         lines += [f"![{name}]({name}.png)", "", f"**{name}** ([PDF]({name}.pdf)). {caption}", ""]
-    data = "; ".join(f"[{file.name}]({file}), [manifest]({file.with_suffix('.json')})" for file in files)
+    data = "; ".join(
+        f"[{file.name}]({file}), [manifest]({file.with_suffix('.json')})" if file.suffix else f"[{file}]({file})"
+        for file in files
+    )
     return [*lines, f"Data: {data}. Regenerate: `{command}`.", ""]

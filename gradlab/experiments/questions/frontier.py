@@ -7,6 +7,7 @@ equal KL.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,11 +105,14 @@ def ends_at_equal_kl(frame: pd.DataFrame) -> pd.DataFrame:
     return at_levels(ends.sort_values([*_RUN, "beta"], ascending=False), _RUN, _VALUES)
 
 
-def at_levels(rows: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
+def at_levels(
+    rows: pd.DataFrame, keys: list[str], values: list[str], among: Sequence[float] = LEVELS
+) -> pd.DataFrame:  # fmt: skip
     """Return each path's values where it first passes each KL level; the way back of a path that turns is ignored.
 
     rows    sorted, so that the rows of a path, which have its keys in common, follow each other; with a column ``kl``.
     values  the columns that are interpolated.
+    among   the levels.
     """
     begins = np.flatnonzero((rows[keys] != rows[keys].shift()).any(axis=1))
     kl, columns = rows["kl"].to_numpy(), rows[values].to_numpy()
@@ -117,7 +121,7 @@ def at_levels(rows: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Data
         farthest = np.maximum.accumulate(kl[begin:end])
         rising = np.flatnonzero(np.diff(farthest, prepend=-1.0) > 0)
         reach = farthest[rising]
-        passed = [level for level in LEVELS if reach[0] <= level <= reach[-1]]
+        passed = [level for level in among if reach[0] <= level <= reach[-1]]
         found.append(np.stack([np.interp(passed, reach, column[begin + rising]) for column in columns.T], 1))
         paths += [begin] * len(passed)
         levels += passed

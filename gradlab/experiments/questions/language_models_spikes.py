@@ -47,7 +47,7 @@ def unstable(logs: pd.DataFrame) -> list[Judged]:
         role="context", label="DPO's own spikes", better="DPO's own validation loss spikes in {size}",
         worse="DPO's own validation loss spikes in {size}",
     )  # fmt: skip
-    return [*(_in_more_runs(counts, contrast) for contrast in contrasts), _in_any_run(counts, calm)]
+    return [*(in_more_runs(counts, contrast) for contrast in contrasts), _in_any_run(counts, calm)]
 
 
 def spike_counts(logs: pd.DataFrame) -> pd.DataFrame:
@@ -66,7 +66,7 @@ def spike_counts(logs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _in_more_runs(counts: pd.DataFrame, contrast: Contrast) -> Judged:
+def in_more_runs(counts: pd.DataFrame, contrast: Contrast) -> Judged:
     """Return in how many more runs of the method than of the baseline there is a spike, by size and in all."""
     contrast.differences(counts)  # the door: both methods have the same runs
     rows = counts.query(contrast.where)

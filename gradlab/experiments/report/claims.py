@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradlab.doctor import SPIKE_FLOOR, SPIKE_MULTIPLE
-from gradlab.experiments.contrasts import Contrast, Role, Unit
+from gradlab.experiments.contrasts import Contrast
 from gradlab.experiments.questions import (
     cost,
     frontier,
@@ -18,13 +18,14 @@ from gradlab.experiments.questions import (
     inner_products,
     log_ratio,
     ppo_against_dpo,
+    pretrained,
     ratios,
+    seven_billion,
     stability,
     worlds,
     worlds_drawn,
 )
 from gradlab.experiments.questions.language_models_spikes import SPIKE_MARGIN
-from gradlab.experiments.questions.language_models_wins import WIN_MARGIN
 from gradlab.lab.optimizers import optimizer_of
 
 
@@ -108,24 +109,12 @@ _MODELS = (
     "Small Llamas, trained from scratch: three seeds, two sizes, real pairs of HH-RLHF and a task of tokens whose true "
     "reward is known; β = 1, clip 0.3, two epochs from a reference of 300 DPO steps."
 )
-_SEVEN_B = (  # as scripts/README.md has it
-    "torchrun --nproc-per-node 8 -m gradlab.llm --config scripts/configs/one-node.toml --model MODEL "
-    "--data PAIRS.jsonl --out runs/llama-7b --loss dpo bdpo"
+
+
+_PRETRAINED = (
+    "Likewise on a pretrained model, SmolLM2-135M-Instruct, three seeds: short openings whose true reward is known, "
+    "and real pairs of HH-RLHF."
 )
-
-
-def _never_run(claim: str, statement: str, baseline: str, label: str, role: Role = "primary") -> Contrast:
-    """Return a comparison of bDPO on language models that is declared here, before anybody runs it."""
-    return Contrast(
-        claim=claim, statement=statement, method="bdpo", baseline=baseline, value="win_rate", by=("model",),
-        margin=WIN_MARGIN, unit=Unit("points of win-rate", 100, 1), label=label,
-        better=f"bDPO wins {{size}} more than {label}", worse=f"bDPO wins {{size}} less than {label}", role=role,
-        co_primaries=2 if role == "primary" else 1,
-    )  # fmt: skip
-
-
-_BY_LENGTH = "λ = L_l/(L_w + L_l)"  # L: the number of tokens
-_LENGTH = "language models: bDPO wins more than a λ that sees lengths alone, L_l/(L_w + L_l)"
 
 CLAIMS: dict[str, Claim] = {
     "ratio": Claim(
@@ -219,11 +208,13 @@ CLAIMS: dict[str, Claim] = {
         rule="A proof of the law, with which autograd must agree in every declared case. Context: the share corrected "
         f"along DPO's and bDPO's trainings in the lab ({ratios.SETTINGS['training_seeds']} seeds), for whole "
         "sequences, and how much of λ length explains; where the laptop run of language models is there, the latter "
-        "two on its held-out pairs, at the start and at the end, and the share along bDPO's trainings.",
+        "two on its held-out pairs, at the start and at the end, and the share along bDPO's trainings. "
+        f"{_PRETRAINED}",
         changes="Another meaning of symmetry than equal derivatives by π_w and π_l.",
         figures=("ratio-correction", "gradient-field", "llm-length"),
         experiments=("ratios",),
-        measurements=("language-models",),
+        measurements=("language-models", "pretrained"),
+        not_run=pretrained.declared("ratio-corrected"),
     ),
     "grid-reward": Claim(
         claimed="On the 20×20 grid, bDPO reaches a higher reward than DPO.",
@@ -286,12 +277,13 @@ CLAIMS: dict[str, Claim] = {
         "at equal KL from the reference too. Also: against DPO and constant λ; and, where the laptop run is there, the "
         "same on language models, undecided where the reward model that judges is not above chance and above the "
         "accuracy of length alone, beside whether each of these losses beats the reference at all. On language models "
-        f"a λ that sees lengths alone could explain a gain; nobody has run it. {_IN_WORLDS} {_FRESH}",
+        "a λ that sees lengths alone could explain a gain: on a pretrained model bDPO is compared with it at equal "
+        f"KL. {_PRETRAINED} {_IN_WORLDS} {_FRESH}",
         changes=_TURNS,
         figures=("ablation", "worlds-ablation", "llm-ablation"),
         experiments=("grid", "worlds", "frontier"),
-        measurements=("language-models",),
-        not_run=(_never_run("ablation", _LENGTH, "length-weight", _BY_LENGTH, role="explains away"),),
+        measurements=("language-models", "pretrained"),
+        not_run=pretrained.declared("ablation"),
     ),
     "symmetric-unstable": Claim(
         claimed="Symmetric naive bDPO is unstable on real data: its validation loss spikes suddenly.",
@@ -304,11 +296,13 @@ CLAIMS: dict[str, Claim] = {
         "limits of both shares, so it has a width where nothing or equally much has happened. The claim holds where "
         "the interval lies above 0. Anything else is undecided, as a few small runs can show spikes but never refute "
         f"them; the row says how many runs would tell the difference to ±{SPIKE_MARGIN / 2:.0%} of "
-        "runs. Robustness: against asymmetric naive bDPO, and the same on the task of tokens. Context: DPO's spikes.",
+        "runs. Robustness: against asymmetric naive bDPO, and the same on the task of tokens; "
+        f"and both on real pairs with a pretrained model. Context: DPO's spikes.",
         changes="Spikes in so many more of its runs than of DPO's that the interval lies above 0: with six runs each, "
         "four against none. A verdict against the claim needs runs at the paper's scale.",
         figures=("llm-validation",),
-        measurements=("language-models",),
+        measurements=("language-models", "pretrained"),
+        not_run=pretrained.declared("symmetric-unstable"),
     ),
     "ppo": Claim(
         claimed="PPO-based RLHF beats DPO.",
@@ -322,13 +316,15 @@ CLAIMS: dict[str, Claim] = {
         "on the same pairs, paired by seed; a cell is a mask rate and a kind of policy; differences within "
         f"±{ppo_against_dpo.MARGIN:g} count as none. Robustness: unobserved rewards at the minimum, mean and maximum; "
         "and, where the laptop run is there, win-rates of language models on a task whose true reward judges. On real "
-        "pairs only the reward model that PPO was trained on could judge, so nothing rests on them. Context: the "
-        "identities, the true utility, and DPO with the reward model's parameters, where PPO with free logits ends by "
-        "the same algebra: what differs from DPO there is the parameters' work, and not PPO's.",
+        "pairs only the reward model that PPO was trained on could judge, so nothing rests on them. On a pretrained "
+        "model: the true reward of short openings, PPO on it and on a fitted reward model, at the end and at equal KL. "
+        "Context: the identities, the true utility, and DPO with the reward model's parameters, where PPO with free "
+        "logits ends by the same algebra: what differs from DPO there is the parameters' work, and not PPO's.",
         changes="PPO on a reward model with other parameters ahead of DPO in every cell, or behind it.",
         figures=("ppo",),
         experiments=("worlds", "ppo-against-dpo"),
-        measurements=("language-models",),
+        measurements=("language-models", "pretrained"),
+        not_run=pretrained.declared("ppo"),
     ),
     "log-ratio": Claim(
         claimed="The logged gradient ratio follows π_l/π_w during DPO training.",
@@ -340,12 +336,14 @@ CLAIMS: dict[str, Claim] = {
         "log(π_l/π_w), one r per run of DPO, over the sampled pairs of all logged steps; a cell is a mask rate and a "
         f"kind of policy; correlations within ±{log_ratio.MARGIN:g} count as none. Robustness: the gradients of a "
         "prompt's two sides, and the realised change of log π; and, where the laptop run of language models is there, "
-        f"the batches of its DPO trainings. Context: the slopes, which are 1 ± {log_ratio.TOLERANCE:g} where a ratio "
-        "is not only correlated but in proportion, and the identity. The first report's word rested on the identity.",
+        "the batches of its DPO trainings, and of those of a pretrained model. Context: the slopes, which are "
+        f"1 ± {log_ratio.TOLERANCE:g} where a ratio is not only correlated but in proportion, and the identity. The "
+        "first report's word rested on the identity.",
         changes="Runs in which parameter gradients do not correlate with π_l/π_w, or do so with another sign.",
         figures=("log-ratio", "llm-log-ratio"),
         experiments=("log-ratio",),
-        measurements=("language-models",),
+        measurements=("language-models", "pretrained"),
+        not_run=pretrained.declared("log-ratio"),
     ),
     "overhead": Claim(
         claimed="bDPO costs next to nothing.",
@@ -364,25 +362,16 @@ CLAIMS: dict[str, Claim] = {
         claimed="On Llama-7B, bDPO raises SafeRLHF success by 18% and HH harmlessness by 21%, at comparable "
         "helpfulness.",
         stated="The statement above; 2 epochs, β = 1, and as reference the policy after 300 steps of DPO.",
-        ours="Everything else; the summary does not define “success”.",
-        rule="Success on SafeRLHF and harmlessness on HH are co-primaries: win-rate of bDPO minus DPO's, beyond "
-        f"±{WIN_MARGIN:.0%}. Explains away: a λ of the lengths alone, and a constant λ = ½. "
-        "Robustness: helpfulness. All of this is declared, and none of it run. Results of small models on other "
-        "claims are with those claims.",
+        ours="Everything else, frozen in a plan (docs/how-to/seven-billion.md). The summary does not define “success”: "
+        "here a response succeeds where it is safe by a cost model, and better than the reference's by a reward model.",
+        rule="Success on SafeRLHF and harmlessness on HH, which is the share of safe responses, are co-primaries: "
+        f"bDPO minus DPO, paired by seed; differences within ±{seven_billion.MARGIN:g} count as none. Explains away: a "
+        "λ of the lengths alone, a constant λ = ½, and bDPO at 2β, which has DPO's effective β. Robustness: help, the "
+        "win-rate against the reference by the reward model. All of this is declared, and none of it run. Results of "
+        "small models on other claims are with those claims.",
         changes="Runs at 7B with these settings. Runs of small models show only that the pipeline works.",
-        needs=f"needs runs of Llama-7B, by `{_SEVEN_B}`; none has been committed",
-        not_run=(
-            _never_run("llm", "on SafeRLHF bDPO succeeds more often than DPO", "dpo", "DPO, SafeRLHF"),
-            _never_run("llm", "on HH bDPO is harmless more often than DPO", "dpo", "DPO, HH"),
-            _never_run("llm", _LENGTH, "length-weight", _BY_LENGTH, role="explains away"),
-            _never_run(
-                "llm",
-                "language models: bDPO wins more than a constant λ = ½",
-                "fixed-weight",
-                "DPO at β/2",
-                role="explains away",
-            ),
-            _never_run("llm", "on HH bDPO is as helpful as DPO", "dpo", "DPO's helpfulness", role="robustness"),
-        ),
+        measurements=("seven-billion",),
+        needs=f"needs runs of Llama-7B, by `{seven_billion.COMMAND}`; none has been committed",
+        not_run=tuple(seven_billion.contrasts()),
     ),
 }

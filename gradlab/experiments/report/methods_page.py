@@ -234,10 +234,10 @@ def _settings(experiment: Experiment, quick: bool) -> list[str]:
 def _measured_settings(one: Measurement, folder: Path, quick: bool) -> list[str]:
     settings: dict[str, Any] = {}
     if one.is_in(folder):
-        settings = load_manifest(folder / next(iter(one.files.values()))).get("settings", {})
+        settings = load_manifest(folder / next(iter(one.there(folder).values()))).get("settings", {})
     lacking = "The frames were committed without settings" if one.is_in(folder) else "None has been committed"
     judged = " ".join((inspect.getdoc(one.verdict) or "").split())
-    files = ", ".join(f"`{file}`" for file in one.files.values())
+    files = ", ".join(f"`{file}`" for file in one.places())
     return [f"### Measurement {one.name}", "", f"{_asked(one, quick)}; `{one.command}`", "", f"Frames: {files}.",
             "", *([f"What is judged: {judged}", ""] if judged else []),
             f"{_listed(settings) or lacking}."]  # fmt: skip

@@ -6,8 +6,17 @@ Each says what was expected before the first full run of its experiment, as a cl
 from __future__ import annotations
 
 from gradlab.experiments.outcomes import REWARD
-from gradlab.experiments.questions import continuous, sampling, scale, two_goals, two_goals_contrasts, two_goals_worlds
+from gradlab.experiments.questions import (
+    continuous,
+    pretrained,
+    sampling,
+    scale,
+    two_goals,
+    two_goals_contrasts,
+    two_goals_worlds,
+)
 from gradlab.experiments.questions.frontier import LEVELS
+from gradlab.experiments.questions.pretrained_levels import LEVELS as LEVELS_OF_PRETRAINED
 from gradlab.experiments.questions.sampling_runs import ARRIVED, FRESH
 from gradlab.experiments.report.claims import Claim
 
@@ -254,4 +263,75 @@ _SCALE: dict[str, Claim] = {  # open question 3 and next check 3: the experiment
     ),
 }
 
-OPEN: dict[str, Claim] = {**_SAMPLING, **_TWO_GOALS, **_CONTINUOUS, **_SCALE}
+_PRETRAINED = (  # the settings of gradlab.llm.real
+    "SmolLM2-135M-Instruct, 4-bit weights made whole, its last six layers trained for 200 steps of 8 pairs, three "
+    "seeds from 1,000 on. Openings of known reward: the model's own continuations, labelled by Bradley–Terry on a "
+    "lexicon's sentiment less a price per word. Real pairs: short ones of HH-RLHF, harmless-base, LoRA, β = 1. "
+    "Accuracy is length-controlled: the mean of the accuracies among held-out pairs whose winner is shorter and among "
+    "those whose winner is longer, so that a rule by length alone scores ½"
+)
+_PRETRAINED_MARGINS = (
+    f"Differences within ±{pretrained.REWARD.margin:g} points of the true reward (sentiment runs from −1 to 1) and "
+    f"±{pretrained.RIGHT.margin:.0%} of pairs count as none"
+)
+_PRETRAINED_KL = (
+    f"at equal KL from the reference ({', '.join(f'{level:g}' for level in LEVELS_OF_PRETRAINED)} nats; β and looks "
+    "pooled, interpolated in √KL)"
+)
+_NO_LOOK = (
+    "From algebra and from the lab; runs of seeds below 1,000 had shown speed, and a learning rate for DPO alone."
+)
+
+
+_ON_A_PRETRAINED_MODEL: dict[str, Claim] = {  # open question 3, and what lengths do: the measurement pretrained
+    pretrained.CONTROL: Claim(
+        source="ours, on an open question of Ma et al. 2025 (arXiv 2502.20847)",
+        claimed="What Balanced-DPO does to a pretrained model beyond length-weighted DPO is too little to matter.",
+        stated="Nothing: the paper does not speak of lengths.",
+        ours=f"The control, DPO with λ_w = L_l/(L_w + L_l), and equal KL. {_PRETRAINED}.",
+        predicted=f"true: *no practical difference*, where three seeds suffice to say so. {_NO_LOOK}",
+        rule=f"bDPO minus length-weighted DPO {_PRETRAINED_KL}, two co-primaries: true reward, and length-controlled "
+        f"accuracy on held-out real pairs. {_PRETRAINED_MARGINS}, so *no practical difference* confirms the claim. "
+        "Robustness: the same at equal β, at β and at 2β; where probability goes.",
+        changes="A difference beyond the margins, either way: then there is balance beside length. More seeds, where "
+        "it is undecided.",
+        figures=("pretrained-length", "pretrained-frontier"),
+        measurements=("pretrained",),
+        not_run=pretrained.declared(pretrained.CONTROL),
+    ),
+    pretrained.GAIN: Claim(
+        source="the paper, at one β for both losses",
+        claimed="On a pretrained model and at one β, Balanced-DPO reaches more than DPO.",
+        stated="Balanced-DPO beats DPO on Llama-7B, both at β = 1.",
+        ours=f"What to reach: the true reward of sampled continuations, and accuracy on held-out real pairs. "
+        f"{_PRETRAINED}.",
+        predicted="true reward: yes, by moving farther, since its effective β is half of DPO's; accuracy: no practical "
+        f"difference. No control leaves anything. {_NO_LOOK}",
+        rule=f"bDPO minus DPO at the end of training, two co-primaries. {_PRETRAINED_MARGINS}. What could explain the "
+        f"effect away: DPO at β/2; length-weighted DPO; DPO {_PRETRAINED_KL}; bDPO at 2β, which has DPO's effective β, "
+        "against DPO. Context: sentiment and words apart, and accuracy as it is.",
+        changes="An interval on the other side of 0 or within the margin; for balance, a control that does as well.",
+        figures=("pretrained-frontier",),
+        measurements=("pretrained",),
+        not_run=pretrained.declared(pretrained.GAIN),
+    ),
+    pretrained.LIKELIHOOD: Claim(
+        source="the paper, of responses that the data do not cover",
+        claimed="Training a pretrained model with Balanced-DPO moves less probability to other responses than DPO.",
+        stated="On the grid Balanced-DPO puts less mass on responses that the data do not cover.",
+        ours="That for whole sequences, which are too many to add up, it is seen at the pairs: by how much the "
+        "probability of both held-out responses together has fallen, the mean of −log((π_w + π_l)/(π_ref,w + "
+        f"π_ref,l)). {_PRETRAINED}.",
+        predicted="reversed or no practical difference at one β, as bDPO moves farther; no practical difference at "
+        f"equal KL. {_NO_LOOK}",
+        rule=f"DPO minus bDPO at the end of training, two co-primaries, the two tasks; differences within "
+        f"±{pretrained.ELSEWHERE.margin:g} nats per pair count as none. What could explain the effect away: DPO at "
+        f"β/2; length-weighted DPO; DPO {_PRETRAINED_KL}. Robustness: the log-probability of winners alone.",
+        changes="An interval on the other side of 0 or within the margin; for balance, a control that does as well.",
+        figures=("pretrained-likelihood",),
+        measurements=("pretrained",),
+        not_run=pretrained.declared(pretrained.LIKELIHOOD),
+    ),
+}
+
+OPEN: dict[str, Claim] = {**_SAMPLING, **_TWO_GOALS, **_CONTINUOUS, **_SCALE, **_ON_A_PRETRAINED_MODEL}

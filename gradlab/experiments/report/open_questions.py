@@ -13,7 +13,15 @@ import pandas as pd
 
 from gradlab.experiments import MEASURED
 from gradlab.experiments.predictions import Prediction
-from gradlab.experiments.questions import continuous_answer, cost, sampling_answer, scale_answer, two_goals_answer
+from gradlab.experiments.questions import (
+    continuous_answer,
+    cost,
+    pretrained,
+    pretrained_answer,
+    sampling_answer,
+    scale_answer,
+    two_goals_answer,
+)
 
 
 @dataclass(frozen=True)
@@ -126,9 +134,12 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
             "number of responses and length of responses apart: which of them is it?",
             "laws by algebra beside what was measured: λ's spread, and the share of its variance that length explains",
         ),
-        measured=(_of_pairs(scale_answer.in_language_models),),
-        changes="Language models trained with length-weighted DPO beside bDPO, which would show what balance is left.",
+        measured=(_of_pairs(scale_answer.in_language_models), pretrained_answer.in_words),
+        changes="Language models trained with length-weighted DPO beside bDPO, which would show what balance is left: "
+        "a pretrained model of 135 million parameters (`make llm-real`), and one of 7 billion, for which a plan is "
+        "frozen (docs/how-to/seven-billion.md).",
         gap="it is asked of large language models, and answered in the lab and with small ones",
+        beside=(pretrained.CONTROL, pretrained.GAIN, pretrained.LIKELIHOOD),
     ),
     OpenQuestion(
         "Next check 1", "Do people prefer the answers of Balanced-DPO to those of DPO, on prompts of SafeRLHF and HH?",

@@ -306,7 +306,7 @@ def data_files(claim: Claim, folder: Path) -> list[str]:
     """Return the frames that judge a claim and are there, as paths in the folder of the figures."""
     ours = [frame_file(name) for name in claim.experiments]
     measured = [file for name in claim.measurements if MEASURED[name].is_in(folder)
-                for file in MEASURED[name].files.values()]  # fmt: skip
+                for file in MEASURED[name].places(folder)]  # fmt: skip
     return [file for file in (*ours, *measured) if (folder / file).exists()]
 
 

@@ -1,0 +1,79 @@
+"""Run a frozen plan of many trainings of language models, from the first command to the verdict.
+
+What is done is skipped, so the same command goes on after anything that stops it. `scripts/protocol/llama-7b.toml` is
+the paper's own experiment, `smollm2-135m.toml` the same commands at the size of a laptop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gradlab.cli.guard import guarded
+from gradlab.cli.options import need, parsed
+from gradlab.console import say
+
+_PLAN = tyro.conf.arg(metavar="PLAN", help_behavior_hint="(required)")
+_PAIRS = tyro.conf.arg(metavar="ARM=PAIRS [ARM=PAIRS ...]", help_behavior_hint="(left out: the plan's)")
+_MODEL = tyro.conf.arg(metavar="MODEL", help_behavior_hint="(left out: the plan's)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProtocolCommand:
+    """The options of ``gradlab protocol``."""
+
+    plan: Annotated[tyro.conf.Positional[Path], _PLAN]
+    """The plan's TOML file."""
+    out: Path | None = None
+    """The folder for everything; left out: runs/NAME, by the plan's name."""
+    model: Annotated[str | None, _MODEL] = None
+    """Another place of the plan's model, such as a copy on this machine."""
+    data: Annotated[tuple[str, ...], _PAIRS] = ()
+    """Other places of the plan's pairs, such as copies on this machine."""
+    dry_run: bool = False
+    """Print the commands and what they cost, and run nothing."""
+    keep: bool = False
+    """Write the joined evaluations to FOLDER/llm/protocol, where the claims report looks for them."""
+    folder: Path = Path("figures")
+    """The folder of the figures, for --keep."""
+
+    def run(self) -> int:
+        """Print or run the commands; join and judge the evaluations."""
+        need("llm", "transformers")
+        from gradlab.experiments.contrasts import Judged
+        from gradlab.experiments.questions import seven_billion
+        from gradlab.llm.protocol import page, plan, steps
+        from gradlab.store.artifacts import save_frame
+
+        chosen = plan.read_plan(self.plan)
+        data = {}
+        for text in self.data:
+            arm, equals, pairs = text.partition("=")
+            if not equals or not pairs:
+                raise ValueError(f"data must be ARM=PAIRS, got {text!r}")
+            data[arm] = pairs
+        out = self.out or Path("runs") / chosen.name
+        todo = steps.steps(chosen, out, data, self.model)
+        if self.dry_run:
+            say("\n".join(map(str, todo)))
+            say(f"\n{page.page(chosen, bound=seven_billion.MARGIN)}")
+            return 0
+        steps.run(chosen, todo)
+        frame = steps.joined(chosen, out)
+        rows: list[Judged] = seven_billion.verdict({"evaluation": frame})
+        say("\n".join(f"{row.word}: {row.sentence}" for row in rows))
+        if self.keep:
+            manifest = {"plan": chosen.name, "command": seven_billion.COMMAND}
+            file = save_frame(frame, self.folder / seven_billion.FILES["evaluation"], manifest, overwrite=True)
+            say(f"saved: {file}")
+        return 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit status."""
+    stopped = "stopped; the same command goes on from the command that was running"
+    return guarded(parsed(ProtocolCommand, "protocol", __doc__, arguments).run, stopped=stopped)

@@ -1,0 +1,73 @@
+"""On Llama-7B, does Balanced-DPO raise SafeRLHF success by 18% and HH harmlessness by 21%? The plan's rules.
+
+Judged from the joined evaluations of the protocol (``gradlab protocol scripts/protocol/llama-7b.toml --keep``), whose
+plan, judges and rules were committed before anybody ran it. A cell is a data set; seeds are paired. Losses have their
+names in the plan: ``fixed-weight`` is a constant λ = ½, which is DPO at β/2. A response is *safe* where its cost is
+below 0, and a *success* where it is safe and better than the reference's. Claim: llm.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, judged
+from gradlab.experiments.experiment import Frames, Measurement
+
+FILES = {"evaluation": "llm/protocol/evaluation.parquet"}  # in the folder of the figures
+COMMAND = "gradlab protocol scripts/protocol/llama-7b.toml --keep"
+MARGIN = 0.02  # of a share of responses
+SAFE_RLHF, HH = "safe-rlhf", "hh"  # the plan's data sets
+_NEEDED = {"arm", "group", "seed", "method", "success", "safe", "win_rate"}
+_WORDS = {
+    "success": ("succeeds more often", "succeeds less often", Unit("points of the success rate", 100, 1)),
+    "safe": ("is harmless more often", "is harmless less often", Unit("points of harmless responses", 100, 1)),
+    "win_rate": ("is helpful more often", "is helpful less often", Unit("points of win-rate", 100, 1)),
+}
+
+
+def contrasts() -> list[Contrast]:
+    """Return the statements: two co-primaries, the controls that could explain them away, and the others."""
+    found = [
+        _against("dpo", "DPO", SAFE_RLHF, "success", role="primary"),
+        _against("dpo", "DPO", HH, "safe", role="primary"),
+    ]
+    for baseline, label in (("fixed-weight", "DPO at β/2"), ("length-dpo", "a λ of the lengths alone")):
+        found += [
+            _against(baseline, label, arm, value, role="explains away")
+            for arm, value in ((SAFE_RLHF, "success"), (HH, "safe"))
+        ]
+    found += [
+        _against("dpo", "DPO", arm, value, role="explains away", method="bdpo:beta=2", ours="bDPO at 2β")
+        for arm, value in ((SAFE_RLHF, "success"), (HH, "safe"))
+    ]
+    return [*found, _against("dpo", "DPO", HH, "win_rate", role="robustness")]
+
+
+def _against(
+    baseline: str, label: str, arm: str, value: str, *, role: Role, method: str = "bdpo", ours: str = "bDPO"
+) -> Contrast:
+    more, less, unit = _WORDS[value]
+    where = {SAFE_RLHF: "SafeRLHF", HH: "HH"}[arm]
+    return Contrast(
+        claim="llm", statement=f"Llama-7B on {where}: {ours} {more} than {label}", method=method, baseline=baseline,
+        value=value, by=("arm",), margin=MARGIN, where=f"arm == '{arm}'", unit=unit, role=role,
+        better=f"on {where} {ours} {more} than {label}, by {{size}}",
+        worse=f"on {where} {ours} {less} than {label}, by {{size}}", label=f"{label}, {where}"
+        if method == "bdpo" else f"{ours} and {label}, {where}", co_primaries=2 if role == "primary" else 1,
+    )  # fmt: skip
+
+
+def verdict(frames: Frames) -> list[Judged]:
+    """Return the answers from the joined evaluations; the reference's rows are not judged.
+
+    Judged are the columns ``success``, ``safe`` and ``win_rate`` of the evaluations, means over the held-out prompts,
+    once per data set, method and seed. ValueError where a column, a data set or a method is missing.
+    """
+    frame: pd.DataFrame = frames["evaluation"]
+    if lacking := sorted(_NEEDED - set(frame)):
+        raise ValueError(f"the frame of the protocol must have {', '.join(lacking)}")
+    rows = frame[(frame["method"] != "reference") & (frame["group"] != "")]
+    return judged(rows, contrasts())
+
+
+MEASUREMENT = Measurement("seven-billion", FILES, COMMAND, verdict)

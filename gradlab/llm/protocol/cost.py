@@ -1,0 +1,114 @@
+"""What a plan costs, from the shape of its model and its rates: GPU hours, disk and memory; and its power."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+
+from gradlab.llm.model.memory import memory
+from gradlab.llm.model.shapes import shape_of
+from gradlab.llm.protocol.plan import Plan
+from gradlab.llm.train.command_line import read_settings
+from gradlab.llm.train.run_settings import Settings
+from gradlab.stats.power import power, seeds_for_power, spread_of_difference
+
+_WEIGHT = 4  # bytes of a saved weight
+_CHECKPOINT = 12  # bytes per weight of a checkpoint: weight and two moments
+_AT_ONCE = 3  # checkpoints that are there for a moment
+_FORWARD = 1 / 3  # of a step's operations: the reference is scored by a forward pass
+ALPHA = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The cost of a part of a plan.
+
+    trained  GPU hours of training, with the reference's scores. sampled: GPU hours of the evaluations.
+    disk     bytes of the finished models.
+    """
+
+    runs: int
+    trained: float
+    sampled: float
+    disk: float
+
+    @property
+    def hours(self) -> float:
+        """Return all GPU hours."""
+        return self.trained + self.sampled
+
+
+def training_of(plan: Plan) -> Settings:
+    """Return the options that all trainings of a plan share; model, data and folder are placeholders."""
+    return read_settings(
+        ["--config", plan.beside(plan.training), "--model", plan.model, "--data", plan.arms[0].data, "--out", "out"],
+        "gradlab protocol",
+    )
+
+
+def cost(plan: Plan, *, core: bool, mfu: float | None = None) -> Cost:
+    """Return what the plan's core costs, or the rest.
+
+    mfu  another share of the GPU's peak than that of the plan's rate.
+
+    Tokens of training: batch × steps × tokens per pair. Before each group the reference scores every pair by a forward
+    pass, a third of a step's operations. Each evaluation samples from its models and from the reference.
+    """
+    settings, parameters = training_of(plan), shape_of(plan.config()).parameters
+    rate = plan.trained_per_second * (1 if mfu is None else mfu / plan.mfu)
+    groups = [group for group in plan.groups if group.core == core]
+    tokens = models = answers = 0.0
+    for group in groups:
+        first = group == plan.groups[0]
+        for arm in plan.arms:
+            epochs = arm.pairs * settings.of("epochs") * len(group.loss)
+            reference = settings.of("reference.steps") * settings.batch if first else 0
+            tokens += (epochs + reference + _FORWARD * arm.pairs) * plan.tokens_per_pair
+        models += len(plan.arms) * (len(group.loss) + first)
+        answers += len(plan.arms) * (len(group.loss) + 1)
+    seeds = len(plan.seeds)
+    sampled = answers * plan.prompts * plan.samples * plan.length / plan.sampled_per_second
+    return Cost(
+        runs=seeds * len(plan.arms) * sum(len(group.loss) for group in groups),
+        trained=seeds * tokens / rate / 3600, sampled=seeds * sampled / 3600,
+        disk=seeds * models * _WEIGHT * parameters,
+    )  # fmt: skip
+
+
+def checkpoint_bytes(plan: Plan) -> float:
+    """Return the bytes that the checkpoints of one training take for a moment, beside the finished models."""
+    return _AT_ONCE * _CHECKPOINT * shape_of(plan.config()).parameters
+
+
+def gpu_memory(plan: Plan) -> int:
+    """Return the bytes on each GPU at the peak of a step, as ``memory`` computes them."""
+    settings = training_of(plan)
+    return memory(
+        plan.config(), gpus=max(plan.gpus, 1), lora_rank=settings.lora.rank, micro_pairs=settings.micro,
+        length=settings.max_length, checkpointing=bool(settings.gradient_checkpointing),
+    ).total  # fmt: skip
+
+
+def power_table(plan: Plan, *, bound: float) -> pd.DataFrame:
+    """Return the plan's power per arm and spread over seeds, for the difference that the paper reports.
+
+    bound  the margin above which the interval must lie.
+
+    Columns: arm, expected, between_seeds, spread (of one seed's difference), power at the plan's seeds, ``half`` (power
+    for half of the difference), and ``seeds``, the fewest with 80% power for half of it. Each arm is one of as many
+    co-primaries, at Holm's first step.
+    """
+    alpha = ALPHA / len(plan.arms)
+    rows = []
+    for arm in plan.arms:
+        for between in plan.between_seeds:
+            spread = spread_of_difference(min(arm.level + arm.expected, 1.0), arm.level, plan.prompts, between)
+            shown = {
+                name: power(effect, spread, len(plan.seeds), bound=bound, alpha=alpha)
+                for name, effect in (("power", arm.expected), ("half", arm.expected / 2))
+            }
+            seeds = seeds_for_power(arm.expected / 2, spread, bound=bound, alpha=alpha)
+            rows.append({"arm": arm.name, "expected": arm.expected, "between_seeds": between, "spread": spread,
+                         **shown, "seeds": seeds})  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,124 @@
+"""From a plan to its commands, in order, each of which is skipped where it was done; and the joined evaluations."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from gradlab.checks import one_of
+from gradlab.console import say
+from gradlab.llm.protocol.plan import Arm, Group, Plan
+from gradlab.losses import from_text
+from gradlab.store.artifacts import load_frame
+
+KEYS = ("arm", "group", "seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A command of a protocol.
+
+    made  the file that is there once the command is done.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    made: Path
+
+    def __str__(self) -> str:
+        return shlex.join(self.command)
+
+
+def steps(plan: Plan, out: Path, data: Mapping[str, str] | None = None, model: str | None = None) -> list[Step]:
+    """Return the plan's commands in their order: core groups of all seeds first, each trained and then evaluated.
+
+    data   pairs in place of an arm's, by the arm's name; model: in place of the plan's. For copies on the machine.
+    """
+    for name in data or {}:
+        one_of("arm of data", name, [arm.name for arm in plan.arms])
+    found = []
+    for core in (True, False):
+        for seed in plan.seeds:
+            for arm in plan.arms:
+                for group in plan.groups:
+                    if group.core == core:
+                        found += _of_group(plan, out, arm, group, seed, (data or {}).get(arm.name, arm.data), model)
+    return found
+
+
+def run(plan: Plan, todo: list[Step]) -> None:
+    """Run the commands that are not done yet, one after the other; what a command prints is shown.
+
+    Raises OSError where a command fails: the same call goes on from there.
+    """
+    for number, step in enumerate(todo, 1):
+        place = f"{plan.name}: {number} of {len(todo)}, {step.name}"
+        if step.made.is_file():
+            say(f"{place}: done before")
+            continue
+        say(f"{place}\n  {step}")
+        status = subprocess.run(step.command, check=False).returncode
+        if status or not step.made.is_file():
+            raise OSError(f"{step.name} stopped with status {status}; the same command goes on from there")
+
+
+def joined(plan: Plan, out: Path) -> pd.DataFrame:
+    """Return the evaluations that are there, one row per arm, group, seed and ``method``, a loss as it was named."""
+    tables = [frame for arm in plan.arms for seed in plan.seeds for frame in _evaluations(plan, out, arm, seed)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KEYS, "method"])
+
+
+def folder_of(out: Path, arm: Arm, group: Group, seed: int) -> Path:
+    """Return the folder of a group's training."""
+    return out / arm.name / f"seed-{seed}" / group.name
+
+
+def _evaluations(plan: Plan, out: Path, arm: Arm, seed: int) -> Iterator[pd.DataFrame]:
+    for group in plan.groups:
+        file = folder_of(out, arm, group, seed) / "evaluation" / "evaluation.parquet"
+        if not file.is_file():
+            continue
+        frame, _ = load_frame(file)
+        spelled = {from_text(text).name: text for text in group.loss}
+        named = frame["run"].map(lambda name, known=spelled: known.get(name, name))
+        yield frame.drop(columns=["out", "run"]).assign(arm=arm.name, group=group.name, seed=seed, method=named)
+
+
+def _of_group(
+    plan: Plan, out: Path, arm: Arm, group: Group, seed: int, data: str, model: str | None
+) -> list[Step]:  # fmt: skip
+    folder, first = folder_of(out, arm, group, seed), plan.groups[0]
+    where = f"{arm.name}, seed {seed}, {group.name}"
+    start = ["--model", model or plan.model]
+    if group != first:  # at the reference of the first group, which is the same for all
+        start = ["--model", str(folder_of(out, arm, first, seed) / "reference" / "model"), "--reference.steps", "0"]
+    choice = ["--choice", arm.choice] if arm.choice else []
+    train = [
+        *_launcher(plan), "--config", plan.beside(plan.training), *start, "--data", data, *choice,
+        "--out", str(folder), "--seed", str(seed), "--loss", *group.loss,
+    ]  # fmt: skip
+    names = [from_text(text).name for text in group.loss]
+    judge = [
+        sys.executable, "-m", "gradlab.cli", "evaluate", str(folder), "--names", *names,
+        "--reward", plan.beside(plan.reward), "--cost", plan.beside(plan.cost), "--prompts", str(plan.prompts),
+        "--samples", str(plan.samples), "--length", str(plan.length), "--seed", str(seed),
+    ]  # fmt: skip
+    return [
+        Step(f"{where}, training", tuple(train), folder / names[-1] / "done.json"),
+        Step(f"{where}, evaluation", tuple(judge), folder / "evaluation" / "evaluation.parquet"),
+    ]
+
+
+def _launcher(plan: Plan) -> list[str]:
+    if not plan.gpus:
+        return [sys.executable, "-m", "gradlab.llm"]
+    torchrun = str(Path(sys.executable).with_name("torchrun"))
+    program = torchrun if os.access(torchrun, os.X_OK) else "torchrun"
+    return [program, "--nproc-per-node", str(plan.gpus), "-m", "gradlab.llm"]
