@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gradlab.checks import one_of
 from gradlab.console import say
-from gradlab.llm.model.heads import decoder_of
+from gradlab.llm.model.heads import layers_of, unwrapped
 
 Precision = Literal["fp32", "bf16"]
 DISTRIBUTIONS = ("ddp", "fsdp")
@@ -189,10 +189,8 @@ def spread(model: Any, group: Group, distribution: str, precision: Precision) ->
     mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
     whole = {name: value.detach() for name, value in model.state_dict().items()} if group.is_main else {}
     buffers = dict(model.named_buffers()) if group.is_main else {}
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
     mesh = init_device_mesh(group.device.type, (group.size,))
-    lists = [part for part in decoder_of(base).children() if isinstance(part, nn.ModuleList)]
-    for layer in max(lists, key=len, default=()):
+    for layer in layers_of(unwrapped(model))[1]:
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     fully_shard(model, mesh=mesh, mp_policy=mixed)
     model.to_empty(device=group.device)

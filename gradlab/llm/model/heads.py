@@ -57,6 +57,17 @@ def decoder_of(base: Any) -> Any:
     return base.model if decoder is base and hasattr(base, "model") else decoder
 
 
+def unwrapped(model: Any) -> Any:
+    """Return the model inside peft's wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def layers_of(base: Any) -> tuple[str, nn.ModuleList]:
+    """Return the layers of a model's decoder, and their name in it; no layers where the decoder has no list of any."""
+    lists = [(name, part) for name, part in decoder_of(base).named_children() if isinstance(part, nn.ModuleList)]
+    return max(lists, key=lambda named: len(named[1]), default=("", nn.ModuleList()))
+
+
 def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Way:
     """Return the way to a model's logits that needs the least memory, among those that agree with its own logits.
 
@@ -68,7 +79,7 @@ def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Wa
     cannot be right: where the model takes no text alone, or a token's logits depend on what follows it.
     """
     name = type(base).__name__
-    with _at_rest(base), torch.no_grad():
+    with at_rest(base), torch.no_grad():
         inputs = _text(base)
         half = {key: value[:1, : _LENGTH // 2] for key, value in inputs.items()}
         at = inputs["attention_mask"].bool()
@@ -84,7 +95,7 @@ def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Wa
         logps, alone = _logp(logits), _logp(alone)
         if bool(logps.isnan().any()):
             return Way(not linear, True)  # the weights are broken, which training and scoring say in their words
-        tolerance = _rounding(base, logits)
+        tolerance = rounding(base, logits)
         if float((logps[:, : _LENGTH // 2] - alone).abs().max()) > tolerance:
             raise ValueError(
                 f"{name} gives a token logits that depend on what follows it, later tokens or padding, so log π of a "
@@ -120,17 +131,22 @@ def _logp(logits: Tensor) -> Tensor:
 
 def _text(base: Any) -> dict[str, Tensor]:
     """Return a random text (2, 6), whose second row is the first's half and then padding with other tokens."""
-    config = base.config.get_text_config()
-    ids = torch.randint(config.vocab_size, (2, _LENGTH), generator=torch.Generator().manual_seed(0))
-    pad = getattr(config, "pad_token_id", None)  # some models give it no position
-    ids = torch.where(ids == pad, (ids + 1) % config.vocab_size, ids) if isinstance(pad, int) else ids
+    ids = random_ids(base)
     mask = torch.ones_like(ids)
     ids[1, : _LENGTH // 2], mask[1, _LENGTH // 2 :] = ids[0, : _LENGTH // 2], 0
     device = base.get_input_embeddings().weight.device
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-def _rounding(base: Any, logits: Tensor) -> float:
+def random_ids(base: Any) -> Tensor:
+    """Return random tokens (2, 6) of a model's vocabulary, without its padding."""
+    config = base.config.get_text_config()
+    ids = torch.randint(config.vocab_size, (2, _LENGTH), generator=torch.Generator().manual_seed(0))
+    pad = getattr(config, "pad_token_id", None)  # some models give it no position
+    return torch.where(ids == pad, (ids + 1) % config.vocab_size, ids) if isinstance(pad, int) else ids
+
+
+def rounding(base: Any, logits: Tensor) -> float:
     """Return how far rounding can move log-softmax between two ways.
 
     A logit is a sum of H products, in float32 at least: √H roundings of about its own size, then one in the model's
@@ -144,7 +160,7 @@ def _rounding(base: Any, logits: Tensor) -> float:
 
 
 @contextmanager
-def _at_rest(base: nn.Module) -> Iterator[None]:
+def at_rest(base: nn.Module) -> Iterator[None]:
     """Turn dropout off inside; every module's mode is as before afterwards."""
     modes = [(part, part.training) for part in base.modules()]
     base.eval()

@@ -14,6 +14,7 @@ import torch
 from gradlab.checks import count
 from gradlab.console import one_line, out_of_memory
 from gradlab.llm.model.finished import check_model, check_same, known_hash
+from gradlab.llm.model.heads import layers_of
 from gradlab.store.files import write_folder
 from gradlab.streams import Purpose, torch_seed
 
@@ -127,14 +128,19 @@ def load_tokenizer(source: str | Path) -> Any:
     return tokenizer
 
 
-def with_lora(model: Any, rank: int, alpha: float, targets: Sequence[str], dropout: float = 0.0) -> Any:
+def with_lora(
+    model: Any, rank: int, alpha: float, targets: Sequence[str], dropout: float = 0.0, *, first: int = 0
+) -> Any:
     """Return the model with a new LoRA adapter, which alone is trained; the base is frozen.
 
-    targets  names of linear layers, or ``all-linear``.
+    targets  names of linear layers, or ``all-linear``. first: the lowest of the decoder's layers that gets any.
     """
     from peft import LoraConfig, get_peft_model
 
-    chosen: Any = "all-linear" if list(targets) == ["all-linear"] else list(targets)
+    every = list(targets) == ["all-linear"]
+    chosen: Any = "all-linear" if every else list(targets)
+    if first:
+        chosen = _linear_from(model, first, [] if every else targets)
     config = LoraConfig(
         r=count("lora_rank", rank, 1), lora_alpha=alpha,  # type: ignore[arg-type]
         target_modules=chosen, lora_dropout=dropout,
@@ -145,6 +151,29 @@ def with_lora(model: Any, rank: int, alpha: float, targets: Sequence[str], dropo
             return get_peft_model(model, config)
     except ValueError as error:
         raise ValueError(f"lora.targets must name linear layers of the model, got {list(targets)}: {error}") from None
+
+
+def _linear_from(model: Any, first: int, targets: Sequence[str]) -> list[str]:
+    """Return the whole names of linear layers in the decoder's layers from ``first`` on; targets: ends, or [] for all.
+
+    ValueError where there are none.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    _, layers = layers_of(model)
+    there = {id(part) for layer in layers[first:] for part in layer.modules()}
+    names = [
+        name
+        for name, part in model.named_modules()
+        if id(part) in there and isinstance(part, torch.nn.Linear | Conv1D)
+        and (not targets or any(name.endswith(f".{target}") for target in targets))
+    ]  # fmt: skip
+    if not names:
+        raise ValueError(
+            f"lora.targets must name linear layers in the model's layers from train_from on, got {list(targets)} and "
+            f"{first} of {len(layers)}"
+        )
+    return names
 
 
 def without_dropout(model: Any) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gradlab.llm.model.group import Group
-from gradlab.llm.model.heads import Way, way_of
+from gradlab.llm.model.heads import Way, unwrapped, way_of
 
 CHUNK = 1024  # tokens whose logits exist at one time; on a GPU fewer take longer, see figures/benchmarks/cuda
 # Names in a config whose value, unless 1 or None, says that logits are more than lm_head's output: a cap may not show
@@ -36,7 +36,7 @@ def with_logps(model: Any, *, chunk: int = CHUNK, group: Group | None = None) ->
            tries it, and the others may hold it on the meta device. Left out: this process alone.
     """
     plain_forward = model.forward
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under LoRA's wrapper
+    base = unwrapped(model)
     config = base.config.get_text_config().to_dict()
     scaled = any(value not in (None, 1) for name, value in config.items() if _SCALED.fullmatch(name))
     way = (group or Group()).on_main(lambda: way_of(plain_forward, base, linear=not scaled))

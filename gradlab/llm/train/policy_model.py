@@ -16,6 +16,8 @@ from gradlab.llm.model.group import Group, Precision, computing, gradients_meet,
 from gradlab.llm.model.loading import has_dropout
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.seeded import drawing
+from gradlab.llm.model.upper_layers import UpperLayers
+from gradlab.llm.train.hidden_cache import HiddenCache
 from gradlab.llm.train.run_settings import Settings
 from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.streams import Purpose, torch_seed
@@ -26,24 +28,52 @@ class PolicyModel(TrainedModel[Settings]):
 
     model      a model from ``load_model``, with its LoRA adapter where it has one.
     rate       the highest learning rate; ``steps`` the schedule's length.
+    hidden     hidden states of rows before the layers that are trained, where ``train_from`` says which layers are;
+               those of rows that it does not know are computed.
     """
 
-    def __init__(self, model: Any, group: Group, settings: Settings, *, rate: float, steps: int, pad: int) -> None:
+    def __init__(
+        self, model: Any, group: Group, settings: Settings, *, rate: float, steps: int, pad: int,
+        hidden: HiddenCache | None = None,
+    ) -> None:  # fmt: skip
         self.precision: Precision = precision_on(group.device, settings.precision)
-        checkpoint_layers(model, settings.gradient_checkpointing)
+        checkpoint_layers(model, settings.gradient_checkpointing, first=settings.train_from or 0)
         self.drops = has_dropout(model)
         model = with_logps(placed(model, group, settings.distribution), chunk=settings.chunk, group=group)
+        self.upper = None if settings.train_from is None else UpperLayers(model, settings.train_from, group)
         model = spread(model, group, settings.distribution, self.precision)
         super().__init__(model, group, settings, rate=rate, steps=steps)
-        self.pad = pad
+        self.pad, self.hidden = pad, hidden
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """Return log π of each row's response, (B,) float32 in nats, with its graph where gradients are on."""
-        return self(**collate(rows, self.pad, self.group.device))
+        return self(**self.batch(rows))
 
-    def __call__(self, **batch: Tensor) -> Tensor:
-        """Return the log-probabilities of a collated batch, (B,)."""
-        with computing(self.group.device, self.precision):
+    def batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Return rows as a call takes them, with their hidden states where only upper layers are trained."""
+        batch = collate(rows, self.pad, self.group.device)
+        if self.upper is None:
+            return batch
+        known = None if self.hidden is None else self.hidden.hidden(rows)
+        return {**batch, "below": self.below(rows) if known is None else known.to(self.group.device)}
+
+    def below(self, rows: Sequence[Row]) -> Tensor:
+        """Return the hidden states of rows before the layers that are trained, (B, T, H), padded on the right."""
+        assert self.upper is not None
+        batch = collate(rows, self.pad, self.group.device)
+        batch["answer_mask"] = torch.zeros_like(batch["answer_mask"])  # so no logits are computed
+        with self.upper.below() as seen:
+            self(**batch)
+        [states] = seen
+        return states
+
+    def __call__(self, *, below: Tensor | None = None, **batch: Tensor) -> Tensor:
+        """Return the log-probabilities of a collated batch, (B,).
+
+        below  hidden states, in the place of the layers below those that are trained; left out: all layers compute.
+        """
+        apart = contextlib.nullcontext() if below is None or self.upper is None else self.upper.above(below)
+        with apart, computing(self.group.device, self.precision):
             return self.model(**batch, mean=self.settings.reduction == "mean")
 
     def accumulate(

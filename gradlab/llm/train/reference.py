@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,15 +33,17 @@ def score(
 ) -> Tensor:
     """Return log π of each row's response under a model with ``with_logps``, (N,) in nats, in every process.
 
-    forward  the model, or a wrapper of it; called with tensors and ``answer_mask``.
+    forward  the model, or a wrapper of it; called with tensors and ``answer_mask``, or as its ``batch`` makes them of
+             rows, where it has that (a ``PolicyModel``).
     title    the progress bar's; there is no bar without it.
     """
     lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
     scores = torch.zeros(len(rows), dtype=torch.float64)
     parts = dealt(lengths, micro, group.rank, group.size)
+    batch_of = getattr(forward, "batch", None) or functools.partial(collate, pad=pad, device=group.device)
     for part in tqdm(parts, desc=printable(title), unit="batch", disable=not (title and group.is_main), leave=False):
         chosen = part if len(part) else np.zeros(1, int)  # FSDP needs every process in every forward
-        logps = forward(**collate([rows[index] for index in chosen], pad, group.device)).double().cpu()
+        logps = forward(**batch_of([rows[index] for index in chosen])).double().cpu()
         scores[part] = logps[: len(part)]
     return group.total(scores)
 

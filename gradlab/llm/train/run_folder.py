@@ -19,7 +19,12 @@ from gradlab.llm.train.run_settings import Settings
 from gradlab.store.files import remove_leftovers, write_whole
 from gradlab.store.sealed import Damaged, read_sealed, sealed
 
-CACHE = "cache"  # folder in a run's: log-probabilities under its references
+CACHE = "cache"  # folder in a run's: log-probabilities under its references, hidden states
+
+
+def caches(settings: Settings) -> Path:
+    """Return the folder of the run's caches: its own, or the one that its settings name, which others may share."""
+    return settings.cache or settings.out / CACHE
 
 
 def claim(out: Path, stack: contextlib.ExitStack) -> None:

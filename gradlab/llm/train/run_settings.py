@@ -274,6 +274,11 @@ class Settings:
     time. Without a number (`true` in a file): all layers."""
     chunk: int = CHUNK
     """Tokens whose logits exist at one time."""
+    train_from: Annotated[int | None, _optional("LAYER")] = None
+    """Train only the layers from this one on (the first is 0) and the final norm, all weights or LoRA. The layers below
+    are computed once per pair, and their hidden states kept in the cache; embeddings and output stay as they are."""
+    cache: Annotated[Path | None, _optional("FOLDER", "(left out: `cache` in the run's folder)")] = None
+    """The folder of log-probabilities under references and of hidden states. Several runs may share it."""
     seed: int = 0
     """Draws the held-out pairs, the order of the data, dropout, and PPO's samples."""
 
@@ -312,8 +317,9 @@ class Settings:
         share = self.gradient_checkpointing
         share = float(share) if isinstance(share, bool) else between("gradient_checkpointing", share, 0, 1)
         object.__setattr__(self, "gradient_checkpointing", share)
-        if self.steps is not None:
-            count("steps", self.steps, 1)
+        for name in ("steps", "train_from"):
+            if self.get(name) is not None:
+                count(name, self.get(name), 1)
         known = (*PAIR_LOSSES, *BATCH_LOSSES)
         for text in self.loss:
             if text.partition(":")[0] not in known and not is_own(text):

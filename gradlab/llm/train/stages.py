@@ -21,17 +21,18 @@ from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import lengths, seen_by, steps_an_epoch
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.data.template_dates import fix_date
-from gradlab.llm.data.tokens import check_positions
+from gradlab.llm.data.tokens import Encoded, check_positions
 from gradlab.llm.model import loading
 from gradlab.llm.model.finished import write_done
-from gradlab.llm.model.group import Group, start_group, whole_state
+from gradlab.llm.model.group import Group, precision_on, start_group, whole_state
 from gradlab.llm.model.rewards import check_reward, reward_code, reward_hash
 from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
+from gradlab.llm.train.hidden_cache import HiddenCache
 from gradlab.llm.train.loop import Look, Task, run_steps
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import reference_logps
-from gradlab.llm.train.run_folder import CACHE, claim, date_of, describe
+from gradlab.llm.train.run_folder import caches, claim, date_of, describe
 from gradlab.llm.train.run_settings import PPO, Settings, flat_defaults
 from gradlab.llm.train.stage_log import ENDED
 from gradlab.llm.train.start_model import start_model
@@ -94,6 +95,8 @@ class Run:
     """The date that the chat template writes, if it does."""
     look: Look | None = None
     """Sees the model of each stage after each step."""
+    hidden: HiddenCache | None = None
+    """Hidden states before the layers that are trained; all stages have those of the first model."""
 
     @classmethod
     def opened(cls, settings: Settings, group: Group, stack: contextlib.ExitStack) -> Run:
@@ -108,7 +111,8 @@ class Run:
         data = group.on_all(lambda: prepare(settings.flat(), tokenizer))
         group.on_main(lambda: claim(settings.out, stack))
         group.on_main(lambda: describe(settings, data, group, date, written))
-        return cls(settings, data, tokenizer, group, written)
+        hidden = None if settings.train_from is None else group.on_main(lambda: hidden_cache(settings, group))
+        return cls(settings, data, tokenizer, group, written, hidden)
 
     def steps(self, epochs: float) -> int:
         """Return the number of steps in epochs."""
@@ -179,7 +183,13 @@ class Stage(ABC):
             "data": self.run.data.fingerprint, "start": hashes[self.start],
             "reference": hashes[self.reference] if self.reference else None, **{name: flat[name] for name in _COMMON},
             **({"micro": flat["micro"]} if isinstance(self.loss, BatchLoss) else {}), **self.own_definition(),
+            **self._upper(),
         }  # fmt: skip
+
+    def _upper(self) -> dict[str, int]:
+        """Return the layer from which on the model is trained; {} where that is all of it."""
+        first = self.run.settings.train_from
+        return {} if first is None else {"train_from": first}
 
     def own_definition(self) -> dict[str, str]:
         """Return the hash of what a user's own loss computes; {} for a loss of gradlab's, and without a loss."""
@@ -212,7 +222,7 @@ class Stage(ABC):
             **data.overlap.header(), "hold_out": settings.hold_out if settings.validation is None else "file",
             "data": settings.data, "template_date": self.run.template_date,
             "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
-            **{name: flat[name] for name in _IN_HEADER}, "processes": policy.group.size,
+            **{name: flat[name] for name in _IN_HEADER}, **self._upper(), "processes": policy.group.size,
         }  # fmt: skip
 
     def policy_of(self, source: str) -> PolicyModel:
@@ -220,9 +230,21 @@ class Stage(ABC):
         run = self.run
         model = run.start_model(source)
         check_positions(model.config, int(lengths(run.data.encoded).max()))
-        return PolicyModel(
-            model, run.group, run.settings, rate=self.rate, steps=self.steps, pad=run.tokenizer.pad_token_id
-        )
+        policy = PolicyModel(
+            model, run.group, run.settings, rate=self.rate, steps=self.steps, pad=run.tokenizer.pad_token_id,
+            hidden=run.hidden,
+        )  # fmt: skip
+        if run.hidden is not None:
+            title = f"hidden states before layer {run.settings.train_from}"
+            with frozen(policy):
+                run.hidden.fill(self.seen(), policy.below, run.group, title=title)
+        return policy
+
+    def seen(self) -> list[Encoded]:
+        """Return the pairs that the stage computes log π of: those of its steps, and the held-out ones."""
+        data, settings = self.run.data, self.run.settings
+        used = seen_by(self.steps, len(data.train), settings.batch, settings.seed)
+        return [*data.part(data.train[used]), *data.part(data.held_out)]
 
     def _finish(self, policy: PolicyModel, folder: Path, page: dict[str, Any], decided: dict[str, Any]) -> None:
         """Write the finished model, and ``done.json`` with ``page`` and ``decided``; remove the checkpoints."""
@@ -339,6 +361,10 @@ class PPOStage(Stage):
             "beta": settings.of("beta"),
         }  # fmt: skip
 
+    def seen(self) -> list[Encoded]:
+        """Return the held-out pairs: the steps are on responses of the model's own."""
+        return self.run.data.part(self.run.data.held_out)
+
     def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
         """Return the model that the stage starts from, and the prompts with their reward as its task."""
         from gradlab.llm.train.ppo_task import PPOTask, frozen_reference
@@ -376,7 +402,7 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
     settings, data = run.settings, run.data
     cache = fingerprint(
         run.group.on_main(lambda: loading.weights_hash(stage.reference)), data.fingerprint, part, settings.precision,
-        settings.reduction,
+        settings.reduction, *([] if settings.train_from is None else [settings.train_from]),
     )  # fmt: skip
     folder = Path(stage.reference).parent
     name = folder.name if folder.parent == settings.out else "model"  # stages with one reference share its cache
@@ -384,12 +410,21 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
     used = seen_by(stage.steps, number, settings.batch, settings.seed) if part == "train" else np.arange(number)
     if part == "held_out" and not settings.log.validate_every:
         used = used[:0]
+    file = caches(settings) / f"{name}-{part}{f'-{cache}' if settings.cache else ''}.safetensors"
     with frozen(policy):
         return reference_logps(
-            settings.out / CACHE / f"{name}-{part}.safetensors", cache, policy, data.part(getattr(data, part)),
-            run.group, used=used, pad=policy.pad, micro=2 * settings.micro,
-            title=f"reference, {part.replace('_', '-')} pairs",
+            file, cache, policy, data.part(getattr(data, part)), run.group, used=used, pad=policy.pad,
+            micro=2 * settings.micro, title=f"reference, {part.replace('_', '-')} pairs",
         )  # fmt: skip
+
+
+def hidden_cache(settings: Settings, group: Group) -> HiddenCache:
+    """Return the cache of hidden states of the settings' model, which all that decides them names."""
+    key = fingerprint(
+        "hidden states", 1, loading.weights_hash(settings.model), settings.train_from,
+        precision_on(group.device, settings.precision), bool(settings.lora.rank), group.size > 1 and settings.distribution == "fsdp", group.device.type,
+    )  # fmt: skip
+    return HiddenCache(caches(settings) / f"hidden-{key}", key)
 
 
 def _in_words(summary: dict[str, Any]) -> str:

@@ -35,7 +35,9 @@ def start_model(source: str, settings: Settings, group: Group, tokenizer: Any) -
     lora = settings.lora
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(settings.seed, Purpose.LORA_WEIGHTS))
-        return loading.with_lora(model, lora.rank, lora.alpha, lora.targets, lora.dropout)
+        return loading.with_lora(
+            model, lora.rank, lora.alpha, lora.targets, lora.dropout, first=settings.train_from or 0
+        )
 
 
 def _check_adapter(config: Any, source: str, settings: Settings) -> None:
