@@ -244,7 +244,7 @@ class Stage(ABC):
         """Return the pairs that the stage computes log π of: those of its steps, and the held-out ones."""
         data, settings = self.run.data, self.run.settings
         used = seen_by(self.steps, len(data.train), settings.batch, settings.seed)
-        return [*data.part(data.train[used]), *data.part(data.held_out)]
+        return [*data.part(data.train[used]), *(data.part(data.held_out) if settings.log.validate_every else ())]
 
     def _finish(self, policy: PolicyModel, folder: Path, page: dict[str, Any], decided: dict[str, Any]) -> None:
         """Write the finished model, and ``done.json`` with ``page`` and ``decided``; remove the checkpoints."""
@@ -363,7 +363,7 @@ class PPOStage(Stage):
 
     def seen(self) -> list[Encoded]:
         """Return the held-out pairs: the steps are on responses of the model's own."""
-        return self.run.data.part(self.run.data.held_out)
+        return self.run.data.part(self.run.data.held_out) if self.run.settings.log.validate_every else []
 
     def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
         """Return the model that the stage starts from, and the prompts with their reward as its task."""
