@@ -420,10 +420,9 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
 
 def hidden_cache(settings: Settings, group: Group) -> HiddenCache:
     """Return the cache of hidden states of the settings' model, which all that decides them names."""
-    key = fingerprint(
-        "hidden states", 1, loading.weights_hash(settings.model), settings.train_from,
-        precision_on(group.device, settings.precision), bool(settings.lora.rank), group.size > 1 and settings.distribution == "fsdp", group.device.type,
-    )  # fmt: skip
+    spread_out = group.size > 1 and settings.distribution == "fsdp"
+    kinds = precision_on(group.device, settings.precision), bool(settings.lora.rank), spread_out, group.device.type
+    key = fingerprint("hidden states", 1, loading.weights_hash(settings.model), settings.train_from, *kinds)
     return HiddenCache(caches(settings) / f"hidden-{key}", key)
 
 
