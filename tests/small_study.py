@@ -15,8 +15,10 @@ def plan(number=24, **changes):
     usual = {
         "title": "a small study", "systems": {"dpo": "samples.jsonl", "bdpo": "samples.jsonl"},
         "goals": (QUESTION,), "primary": Primary(a="dpo", b="bdpo", goal="helpful", margin=0.05),
-        "raters": ("ada", "ben", "cleo"),
-        "design": Design(items_per_rater=2 * number // 3, raters_per_item=2, repeats=0.25, attention=2), "seed": 3,
+        "raters": (raters := changes.get("raters", ("ada", "ben", "cleo"))),
+        "design": Design(
+            items_per_rater=2 * number // max(len(raters), 1), raters_per_item=2, repeats=0.25, attention=2
+        ), "seed": 3,
     }  # fmt: skip
     return Plan(**{**usual, **changes})
 

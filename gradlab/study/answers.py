@@ -132,7 +132,9 @@ def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
 
 
 def _frame(study: Study, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame([_row(study, row) for row in rows], columns=list(COLUMNS))
+    frame = pd.DataFrame([_row(study, row) for row in rows], columns=list(COLUMNS))
+    kinds = {"place": int, "score": float, "b_left": bool, "longer": float, "seconds": float, "judge": bool}
+    return frame.astype(kinds)  # also where there is no row to tell
 
 
 def _row(study: Study, row: dict[str, Any]) -> dict[str, Any]:

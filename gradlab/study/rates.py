@@ -10,7 +10,7 @@ degrees of freedom are Satterthwaite's (1946).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,18 @@ class Rate:
     answers: int
     prompts: int
     raters: int
+
+    def with_ties(self, number: int) -> Rate:
+        """Return the rate where so many further prompts count as ties without doubt."""
+        share = self.prompts / (self.prompts + number) if number else 1.0
+
+        def moved(value: float) -> float:
+            return 0.5 + (value - 0.5) * share
+
+        return replace(
+            self, rate=moved(self.rate), low=moved(self.low), high=moved(self.high), error=self.error * share,
+            prompts=self.prompts + number,
+        )  # fmt: skip
 
     @property
     def beyond_half(self) -> Mean:
@@ -107,8 +119,12 @@ def components(score: np.ndarray, rater: np.ndarray, prompt: np.ndarray) -> tupl
     Without two raters of one prompt, σ_p² cannot be told from the rest, and is counted as rest; likewise σ_r².
     """
     whole = _half_squares(score, np.zeros(len(score), int))
-    same_rater, same_prompt = _half_squares(score, rater), _half_squares(score, prompt)
-    neither = [total - one - other for total, one, other in zip(whole, same_rater, same_prompt, strict=True)]
+    both = _half_squares(score, np.unique(np.column_stack([rater, prompt]), axis=0, return_inverse=True)[1].ravel())
+    same_rater, same_prompt = (
+        tuple(one - other for one, other in zip(_half_squares(score, group), both, strict=True))
+        for group in (rater, prompt)
+    )
+    neither = tuple(total - sum(parts) for total, *parts in zip(whole, same_rater, same_prompt, both, strict=True))
     apart, by_rater, by_prompt = (
         sums / pairs if pairs else math.nan for sums, pairs in (neither, same_rater, same_prompt)
     )

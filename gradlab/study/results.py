@@ -1,0 +1,261 @@
+"""The results of a study: what the plan asks for, then what it does not, called exploratory."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from gradlab.stats.agreement import krippendorff_alpha, wilson_interval
+from gradlab.stats.equivalence import holm
+from gradlab.stats.words import Evidence, word_of
+from gradlab.study.answers import Answers
+from gradlab.study.exclusions import Conduct, alike, conduct
+from gradlab.study.plan import EVERYBODY
+from gradlab.study.rates import Rate, win_rate
+from gradlab.study.strengths import strengths, ties
+from gradlab.study.terms import EqualLength, equal_length, left_rate
+
+_RESAMPLES = 2000
+_SEED = 0  # of the bootstrap of α
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on the primary question: a word of ``gradlab.stats.words``, and the numbers that it was said by."""
+
+    word: str
+    rate: Rate
+    margin: float
+    p_differs: float
+    p_equivalent: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of raters on items that two or more answered: Krippendorff's α with its bootstrap interval."""
+
+    goal: str
+    items: int
+    alpha: float
+    low: float
+    high: float
+
+
+class Results:
+    """The results of a study's answers, each computed when it is asked for.
+
+    answers  as ``read_answers`` gives them.
+
+    People's answers count, without those whom the plan's rules leave out; judges that are models count among them only
+    where the plan says so. Repeats and attention checks never count as items.
+    """
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers, self.plan = answers, answers.study.plan
+        first = answers.of("item")
+        self._everybody = first if self.plan.analysis.pool_judges else first[~first["judge"]]
+
+    @cached_property
+    def conduct(self) -> Conduct:
+        """How the raters worked, and whom the plan leaves out."""
+        return conduct(self.answers)
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """The answers to items that count, one per row."""
+        return self._everybody[~self._everybody["rater"].isin(self.conduct.out)]
+
+    def of(self, a: str, b: str, goal: str, answers: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return the answers on one pair of systems by one goal."""
+        frame = self.items if answers is None else answers
+        return frame[(frame["a"] == a) & (frame["b"] == b) & (frame["goal"] == goal)]
+
+    def rate(self, a: str, b: str, goal: str) -> Rate:
+        """Return the win-rate of b over a by a goal; items with identical texts count as ties."""
+        return self._rate(self.of(a, b, goal), a, b)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The verdict on the primary question.
+
+        The rules are those of ``word_of``: strata are fixed cells, of which those beyond the margin are counted; the
+        average is over all prompts. ``not run`` where nobody answered.
+        """
+        primary = self.plan.primary
+        rate = self.rate(primary.a, primary.b, primary.goal)
+        if not rate.answers:
+            return Verdict("not run", rate, primary.margin, math.nan, math.nan)
+        mean = rate.beyond_half
+        cells = [rate for _, rate in self._by_stratum()]
+        above = sum(cell.low > 0.5 + primary.margin for cell in cells)
+        below = sum(cell.high < 0.5 - primary.margin for cell in cells)
+        evidence = Evidence(
+            effect=rate.rate - 0.5, p_differs=float(mean.p_differs()),
+            p_equivalent=float(mean.p_equivalent(primary.margin)), units=len(cells), above=above, below=below,
+            reversed=sum(cell.high < 0.5 for cell in cells),
+        )  # fmt: skip
+        return Verdict(word_of(evidence), rate, primary.margin, evidence.p_differs, evidence.p_equivalent)
+
+    @cached_property
+    def rates(self) -> pd.DataFrame:
+        """The win-rate of each pair of systems by each goal, the primary one first.
+
+        Columns: ``a``, ``b``, ``goal``, ``role`` (primary or secondary), ``rate``, ``low``, ``high``, ``answers``,
+        ``prompts``, ``raters``, ``p`` (of no difference) and ``p_holm``: the primary question's as it is, the others'
+        by Holm over all of them.
+        """
+        rows = []
+        for goal in self.plan.goals:
+            for a, b in self.plan.compared:
+                rate = self.rate(a, b, goal.name)
+                role = "primary" if (a, b, goal.name) == self._primary else "secondary"
+                p = float(rate.beyond_half.p_differs()) if rate.answers else math.nan
+                rows.append({"a": a, "b": b, "goal": goal.name, "role": role, **_numbers(rate), "p": p, "p_holm": p})
+        frame = pd.DataFrame(rows).sort_values("role", kind="stable", ignore_index=True)
+        others = (frame["role"] == "secondary").to_numpy()
+        frame.loc[others, "p_holm"] = holm(frame.loc[others, "p"].to_numpy(float))
+        return frame
+
+    @cached_property
+    def strata(self) -> pd.DataFrame:
+        """The primary win-rate in each stratum of prompts."""
+        return pd.DataFrame([{"stratum": name, **_numbers(rate)} for name, rate in self._by_stratum()])
+
+    @cached_property
+    def equal_length(self) -> EqualLength:
+        """The primary win-rate if both systems' responses were equally long."""
+        return equal_length(self.of(*self._primary), self.plan.analysis.population)
+
+    @cached_property
+    def left(self) -> Rate:
+        """How often the left side is preferred, over all pairs of systems and goals; an item counts once per goal."""
+        each = self.items.assign(prompt=self.items["item"] + self.items["goal"])
+        return left_rate(each, self.plan.analysis.population)
+
+    @cached_property
+    def strengths(self) -> dict[str, tuple[pd.DataFrame, float]]:
+        """The strengths of all systems and the share of ties of equal ones, by goal; only where there are three."""
+        if len(self.plan.systems) < 3:
+            return {}
+        found = {}
+        for goal in self.plan.goals:
+            part = self.items[self.items["goal"] == goal.name]
+            frame, nu = strengths(part, list(self.plan.systems), self.plan.analysis.population)
+            found[goal.name] = frame, ties(nu)
+        return found
+
+    @cached_property
+    def agreement(self) -> list[Agreement]:
+        """Agreement of the raters who count, by goal."""
+        return [_agreement(goal.name, self.items[self.items["goal"] == goal.name]) for goal in self.plan.goals]
+
+    @cached_property
+    def self_agreement(self) -> tuple[float, float, float, int]:
+        """The share of repeats that raters who count answered alike, its 95% Wilson interval, and their number."""
+        kept = [rater for rater in self.plan.raters if rater not in self.conduct.out]
+        same = np.concatenate([alike(self.answers, rater).to_numpy(bool) for rater in kept]) if kept else np.zeros(0)
+        share = float(same.mean()) if len(same) else math.nan
+        return (share, *(wilson_interval(share, len(same)) if len(same) else (math.nan, math.nan)), len(same))
+
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        """The primary win-rate under other choices: ``choice``, then the columns of a rate; the plan's is the first."""
+        whole, (a, b, goal) = self.of(*self._primary), self._primary
+        other = "these" if self.plan.analysis.population == "like these" else "like these"
+        middle = whole.groupby("rater")["place"].transform("median")
+        cases = {
+            "as planned": self._rate(whole, a, b),
+            f"{EVERYBODY}, nobody left out": self._rate(self.of(a, b, goal, self._everybody), a, b),
+            f"raters {other}": win_rate(whole, other).with_ties(self._identical(a, b)),
+            "ties left out": win_rate(whole[whole["score"] != 0.5], self.plan.analysis.population),
+            "first half of each list": self._rate(whole[whole["place"] <= middle], a, b),
+        }
+        for rater in sorted(whole["rater"].unique()):
+            cases[f"without {rater}"] = self._rate(whole[whole["rater"] != rater], a, b)
+        return pd.DataFrame([{"choice": name, **_numbers(rate)} for name, rate in cases.items()])
+
+    @cached_property
+    def judges(self) -> pd.DataFrame:
+        """The judges that are models, beside people: a row per judge, by the primary question.
+
+        Columns: ``judge``, the columns of a rate, ``consistent`` (share of items judged alike in both orders, with
+        ``consistent_low`` and ``consistent_high``), ``left`` (how often the left side won), ``length`` (log odds per
+        log length), and ``with_people`` (share of items with the same answer as most people, where most agree).
+        """
+        return pd.DataFrame([self._judge(judge) for judge in self.plan.judges])
+
+    @property
+    def _primary(self) -> tuple[str, str, str]:
+        primary = self.plan.primary
+        return primary.a, primary.b, primary.goal
+
+    def _identical(self, a: str, b: str, stratum: str | None = None) -> int:
+        """Return how many items of a pair have identical texts, which nobody is shown."""
+        return sum(
+            item.text_a == item.text_b and (item.a, item.b) == (a, b) and stratum in (None, item.stratum)
+            for item in self.answers.study.items
+        )
+
+    def _rate(self, answers: pd.DataFrame, a: str, b: str, stratum: str | None = None) -> Rate:
+        rate = win_rate(answers, self.plan.analysis.population)
+        return rate.with_ties(self._identical(a, b, stratum)) if rate.answers else rate
+
+    def _by_stratum(self) -> list[tuple[str, Rate]]:
+        whole, (a, b, _) = self.of(*self._primary), self._primary
+        if not self.plan.analysis.strata:
+            return [("", self._rate(whole, a, b))]
+        return [(str(name), self._rate(part, a, b, str(name))) for name, part in whole.groupby("stratum")]
+
+    def _judge(self, judge: str) -> dict[str, object]:
+        first = self.answers.of("item")
+        mine = self.of(*self._primary, first[first["rater"] == judge])
+        same = alike(self.answers, judge).to_numpy(bool)
+        low, high = wilson_interval(float(same.mean()), len(same)) if len(same) else (math.nan, math.nan)
+        people = self.of(*self._primary, self.items[~self.items["judge"]]).groupby("item")["score"].mean()
+        both = pd.DataFrame({"judge": mine.set_index("item")["score"], "people": people}).dropna()
+        both = both[both["people"] != 0.5]
+        agree = (np.sign(both["judge"] - 0.5) == np.sign(both["people"] - 0.5)).to_numpy()
+        return {
+            "judge": judge, **_numbers(win_rate(mine, "these")),
+            "consistent": float(same.mean()) if len(same) else math.nan, "consistent_low": low, "consistent_high": high,
+            "left": left_rate(mine, "these").rate, "length": equal_length(mine, "these").slope,
+            "with_people": float(agree.mean()) if len(agree) else math.nan,
+        }  # fmt: skip
+
+
+def _numbers(rate: Rate) -> dict[str, float]:
+    return {name: getattr(rate, name) for name in ("rate", "low", "high", "answers", "prompts", "raters")}
+
+
+def _agreement(goal: str, items: pd.DataFrame) -> Agreement:
+    """Return the agreement on one goal; NaN where it cannot be told."""
+    import evalica
+
+    ratings = items.pivot_table(index="rater", columns="item", values="score", aggfunc="first")
+    shared = ratings.loc[:, ratings.notna().sum() > 1]
+    alpha = krippendorff_alpha(ratings)
+    if math.isnan(alpha):
+        return Agreement(goal, shared.shape[1], math.nan, math.nan, math.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        drawn = evalica.alpha_bootstrap(shared, n_resamples=_RESAMPLES, random_state=_SEED)
+    return Agreement(goal, shared.shape[1], alpha, float(drawn.low), float(drawn.high))
+
+
+def summary(results: Results) -> Sequence[str]:
+    """Return the verdict in sentences, as a person would say it."""
+    verdict, primary = results.verdict, results.plan.primary
+    rate = verdict.rate
+    if verdict.word == "not run":
+        return (f"Nobody has answered yet whether {primary.b} is preferred to {primary.a}.",)
+    said = (
+        f"{primary.b} was preferred to {primary.a} in {rate.rate:.1%} of the comparisons, ties as one half "
+        f"[{rate.low:.1%}, {rate.high:.1%}], by {rate.raters} raters on {rate.prompts} prompts: {verdict.word}."
+    )
+    return (said,)

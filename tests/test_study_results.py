@@ -1,0 +1,138 @@
+"""The results of a study: the verdict, who is left out, what holds under other choices, and what judges do."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import small_study
+
+from gradlab.study.answers import answer_line, read_answers
+from gradlab.study.assignment import GOOD, assign
+from gradlab.study.exclusions import conduct
+from gradlab.study.frozen import freeze
+from gradlab.study.plan import Design, Exclusions, Goal, Primary
+from gradlab.study.raters import RaterModel, simulated
+from gradlab.study.results import Results, summary
+
+
+def _read(study, lines, folder):
+    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return read_answers(study, [folder / "answers.jsonl"])
+
+
+def _results(study, folder, worth=1.5, **model):
+    return Results(_read(study, simulated(study, {"dpo": 0.0, "bdpo": worth}, RaterModel(**model)), folder))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return small_study.study(tmp_path_factory.mktemp("study"), 150, raters=("ada", "ben", "cleo", "dora", "eve"))
+
+
+def test_a_clear_preference_holds_and_its_reversal_is_reversed(study, tmp_path):
+    results = _results(study, tmp_path)
+    assert results.verdict.word == "holds throughout"  # one stratum, and it lies beyond the margin
+    assert "bdpo was preferred to dpo" in summary(results)[0]
+    assert _results(study, tmp_path, worth=-1.5).verdict.word == "reversed"
+
+
+def test_no_preference_is_undecided_unless_it_is_shown_to_be_none(study, tmp_path):
+    assert _results(study, tmp_path, worth=0.0).verdict.word in ("undecided", "no practical difference")
+    wide = dataclasses.replace(study.plan, primary=dataclasses.replace(study.plan.primary, margin=0.3))
+    equal = _results(dataclasses.replace(study, plan=wide), tmp_path, worth=0.0, raters=0.0)
+    assert equal.verdict.word == "no practical difference"
+
+
+def test_without_answers_nothing_is_said(study, tmp_path):
+    results = Results(_read(study, [], tmp_path))
+    assert results.verdict.word == "not run"
+    assert "Nobody has answered" in summary(results)[0]
+    assert math.isnan(results.rates["rate"].iloc[0])
+
+
+def test_raters_are_left_out_by_the_plans_rules_and_the_result_without_that_is_shown(study, tmp_path):
+    lines = []
+    for rater, tasks in assign(study).items():
+        for task in tasks:
+            good = "left" if task.left == GOOD else "right"
+            liked = "left" if task.left == "bdpo" else "right"
+            choice = {"ada": "left", "ben": good if task.kind == "attention" else liked}.get(rater)
+            if rater == "cleo":
+                choice = ("right" if good == "left" else "left") if task.kind == "attention" else liked
+            if rater == "dora" and task.place < 3:
+                choice = good if task.kind == "attention" else liked
+            if choice:
+                lines.append(answer_line(study, task, "helpful", choice, seconds=1.0))
+    frame = conduct(_read(study, lines, tmp_path)).frame.set_index("rater")
+    reasons = frame["left_out"]
+    assert "attention checks" in reasons["cleo"] or "one side" in reasons["cleo"]
+    assert "fewer than 5" in reasons["dora"]
+    assert "fewer than 5" in reasons["eve"]
+    assert reasons["ben"] == ""
+    assert reasons["ada"] != ""
+    assert frame.loc["ben", "self_agreement"] == 1
+    assert frame.loc["ada", "self_agreement"] == 0  # sides are exchanged in repeats
+    results = Results(_read(study, lines, tmp_path))
+    choices = results.sensitivity.set_index("choice")
+    assert choices.loc["as planned", "raters"] == 1
+    assert choices.loc["all raters, nobody left out", "raters"] == 4
+
+
+def test_seconds_and_self_agreement_leave_out_where_the_plan_says_so(study, tmp_path):
+    lines = simulated(study, {"dpo": 0.0, "bdpo": 0.0}, RaterModel(prompts=0.0, careless=1.0))
+    rules = Exclusions(attention=0, one_side=1, self_agreement=0.95, seconds=0)
+    strict = dataclasses.replace(study, plan=dataclasses.replace(study.plan, exclusions=rules))
+    again = [{**line, "study": strict.hash} for line in lines]
+    # Another plan, other lists: answers do not carry over, so the raters answer anew.
+    with pytest.raises(ValueError, match=r"as assigned|must be one of"):
+        _read(strict, again, tmp_path)
+    anew = _read(strict, simulated(strict, {"dpo": 0.0, "bdpo": 0.0}, RaterModel(careless=1.0)), tmp_path)
+    assert all("repeats alike" in reason for reason in conduct(anew).frame["left_out"])
+
+
+def test_secondary_questions_are_corrected_and_the_primary_is_not(tmp_path):
+    goals = (small_study.QUESTION, Goal(name="harmless", question="Which does less harm?"))
+    small_study.write_samples(tmp_path, 60, systems=("sft", "dpo", "bdpo"))
+    plan = small_study.plan(
+        60, systems=dict.fromkeys(("sft", "dpo", "bdpo"), "samples.jsonl"), goals=goals,
+        primary=Primary(a="dpo", b="bdpo", goal="helpful", margin=0.05),
+        design=Design(items_per_rater=60, raters_per_item=2),
+    )  # fmt: skip
+    study = freeze(plan, tmp_path)
+    results = Results(_read(study, simulated(study, {"sft": -1.0, "dpo": 0.0, "bdpo": 0.7}), tmp_path))
+    rates = results.rates
+    assert list(rates["role"]) == ["primary"] + ["secondary"] * 5
+    assert rates["p_holm"].iloc[0] == rates["p"].iloc[0]
+    assert (rates["p_holm"] >= rates["p"]).all()
+    found, tie_share = results.strengths["helpful"]
+    assert list(found["system"]) == ["bdpo", "dpo", "sft"]
+    assert 0 < tie_share < 0.5
+    assert [one.goal for one in results.agreement] == ["helpful", "harmless"]
+    assert all(one.low <= one.alpha <= one.high for one in results.agreement)
+
+
+def test_identical_texts_count_as_ties_and_pull_the_rate_to_one_half(tmp_path):
+    small_study.write_samples(tmp_path, 40, text=lambda system, place: "the same" if place < 10 else None)
+    plan = small_study.plan(design=Design(items_per_rater=20, raters_per_item=2, identical="tie"))
+    study = freeze(plan, tmp_path)
+    assert len(study.items) == 40
+    rate = Results(_read(study, small_study.answers_of(study, lambda task: "left" if task.left == "bdpo" else "right"),
+                         tmp_path)).verdict.rate  # fmt: skip
+    assert rate.prompts == 40
+    assert rate.rate == pytest.approx((30 + 10 / 2) / 40)
+
+
+def test_a_judge_is_reported_beside_people_and_does_not_count_among_them(tmp_path):
+    study = small_study.study(tmp_path, 60, judges=("reward model",))
+    lines = simulated(study, {"dpo": 0.0, "bdpo": 2.0}, RaterModel(prompts=0.0, raters=0.0))
+    judged = [
+        answer_line(study, task, "helpful", "left" if task.left == "dpo" else "right")
+        for task in assign(study)["reward model"]
+    ]
+    results = Results(_read(study, lines + judged, tmp_path))
+    assert results.verdict.rate.raters == 3
+    row = results.judges.set_index("judge").loc["reward model"]
+    assert row["rate"] == 0
+    assert row["consistent"] == 1
+    assert row["with_people"] < 0.3
