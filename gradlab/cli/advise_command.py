@@ -27,7 +27,7 @@ class AdviseCommand:
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PAIRS")]
     """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name."""
     model: Annotated[str | None, OPTIONAL] = None
-    """The model that training starts from: a folder, or a hub's name; left out: the pairs alone are looked at."""
+    """The model that training starts from: a folder, a GGUF file or a hub's name; left out: only the pairs are read."""
     noise: Annotated[float | None, OPTIONAL] = None
     """The share of labels that are flipped, where you know it; left out: estimated where questions have two labels."""
     pairs: int = 200

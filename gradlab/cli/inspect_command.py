@@ -28,7 +28,8 @@ class InspectCommand:
     """The options of ``gradlab inspect``."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
-    """The model that training starts from: a folder with weights in safetensors or a LoRA adapter, or a hub's name."""
+    """The model that training starts from: a folder with weights in safetensors or a LoRA adapter, a GGUF file (its
+    weights are made whole, once), or a hub's name."""
     data: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PAIRS …")]
     """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name; several are put side by side."""
     choice: Annotated[str | None, _CHOICE] = None

@@ -25,6 +25,7 @@ from gradlab.llm.look.imbalance import CLIP, chosen_losses, measured
 from gradlab.llm.look.imbalance_words import report
 from gradlab.llm.look.side_gradients import score_gradients
 from gradlab.llm.model import loading
+from gradlab.llm.model.gguf_file import origin_note, whole_model
 from gradlab.llm.model.group import Group, computing, precision_on
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.train.reference import score
@@ -63,7 +64,7 @@ def inspect_data(
 ) -> Inspection:  # fmt: skip
     """Look at the pairs of a data set under a model, as a run of ``gradlab train`` would start with them.
 
-    model       folder or hub name of a causal language model, or of a LoRA adapter.
+    model       folder or hub name of a causal language model or LoRA adapter; or a GGUF file, see ``whole_model``.
     data        as for ``read_pairs``, with ``choice`` and ``split``.
     template, max_length, max_prompt  as for ``encode_pairs``.
     template_date  the date that a chat template writes as today's, YYYY-MM-DD; left out: today.
@@ -84,6 +85,7 @@ def inspect_data(
     positive("clip", clip)
     chosen_losses(losses, clip)  # now, and not after the model has been asked
     check_date("template_date", template_date)
+    model = whole_model(model)
     tokenizer = loading.load_tokenizer(model)
     date = TemplateDate(template_date, today())
     fix_date(tokenizer, date)
@@ -118,7 +120,8 @@ def inspect_data(
         "pairs": number, "precision": kind, "device": device.type, "batch": batch, "clip": clip, "gradients": gradients,
         "losses": list(losses), "read": str(prepared.report),
     }  # fmt: skip
-    notes = [repeats([prompt_key(pair.prompt) for pair in prepared.pairs])]
+    made = origin_note(model)
+    notes = [*([made] if made else []), repeats([prompt_key(pair.prompt) for pair in prepared.pairs])]
     if written is not None:
         notes.append(f"the chat template writes a date: {written}, see --template-date")
     return Inspection(frame, prepared.report, tuple(notes), settings)

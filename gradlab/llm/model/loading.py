@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gradlab.checks import count
-from gradlab.console import one_line, out_of_memory
+from gradlab.console import one_line
 from gradlab.llm.model.finished import check_model, check_same, known_hash
+from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.heads import layers_of
+from gradlab.llm.model.reading import check_weights, reading
 from gradlab.store.files import write_folder
 from gradlab.streams import Purpose, torch_seed
 
@@ -37,6 +39,7 @@ def load_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    source = whole_model(source)
     check_model(source, weights=not meta)
     if (Path(source) / _ADAPTER).is_file():
         return _with_adapter(Path(source), dtype, trainable, meta)
@@ -60,6 +63,7 @@ def generation_of(source: str | Path) -> Any:
     """Return the settings of generation beside a model, or an adapter's base; None where there are none."""
     from transformers import GenerationConfig
 
+    source = whole_model(source)
     if (Path(source) / _ADAPTER).is_file():
         with _base_of(Path(source)) as base:
             return generation_of(base)
@@ -70,19 +74,6 @@ def generation_of(source: str | Path) -> Any:
         if (Path(source) / "generation_config.json").is_file():
             raise
         return None
-
-
-def check_weights(info: Mapping[str, Any], new: tuple[str, ...] = ()) -> None:
-    """Raise ValueError where a model's files lack weights: transformers draws such weights at random, and says little.
-
-    info   the second value of ``from_pretrained`` with ``output_loading_info`` (and, so that it lists weights of
-           another shape, ``ignore_mismatched_sizes``).
-    new    beginnings of names of weights that the files may lack, such as a new head's.
-    """
-    absent = sorted(info["missing_keys"]) + sorted(name for name, *_ in info["mismatched_keys"])
-    wrong = [name for name in absent if not name.startswith(new)]
-    if wrong:
-        raise ValueError(f"it lacks {', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''} of its config's shape")
 
 
 def _with_adapter(folder: Path, dtype: torch.dtype, trainable: bool, meta: bool) -> Any:
@@ -118,6 +109,7 @@ def load_tokenizer(source: str | Path) -> Any:
     """Load the tokenizer beside a model or LoRA adapter; without a padding token, it pads with the end token."""
     from transformers import AutoTokenizer
 
+    source = whole_model(source)
     check_model(source, weights=False)
     with reading("tokenizer" if Path(source).is_dir() else "model", source):
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
@@ -263,6 +255,7 @@ def weights_hash(source: str | Path) -> str:
     """
     from transformers import AutoConfig
 
+    source = whole_model(source)
     folder = Path(source)
     if not folder.is_dir():
         with reading("model", source):
@@ -283,6 +276,7 @@ def model_hash(source: str | Path) -> str | None:
 
     ValueError where the folder is a finished training's and was damaged since.
     """
+    source = whole_model(source)
     folder = Path(source)
     if not folder.is_dir():
         return None
@@ -314,22 +308,3 @@ def _without_old_name() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.* is deprecated")
         yield
-
-
-@contextlib.contextmanager
-def reading(what: str, source: str | Path, accepted: str = "") -> Iterator[None]:
-    """Turn the errors of transformers, peft and safetensors about a folder or hub name into an OSError of one line.
-
-    what      the argument's name. source: its value.
-    accepted  what the value must be; left out: a folder or hub name of a model, or of a tokenizer by ``what``.
-    """
-    needed = "a tokenizer" if what == "tokenizer" else "weights in safetensors"
-    accepted = accepted or f"a folder that transformers can read, with {needed}, or a hub's name"
-    try:
-        yield
-    except Exception as error:  # of any type, where a file is damaged or holds JSON of another type
-        if out_of_memory(error):
-            raise
-        there = Path(source).exists() or not Path(source).is_absolute()  # else it may be a hub's name
-        reason = " ".join(str(error).split())[:200] if there else "not there"
-        raise OSError(f"{what} must be {accepted}; got {str(source)!r} ({reason})") from None

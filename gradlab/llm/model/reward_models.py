@@ -17,7 +17,7 @@ from gradlab.llm.data.fewer_turns import Turns, with_fewer_turns
 from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.templates import BEAVER_START, chat_text, prompt_text
 from gradlab.llm.model.finished import check_model
-from gradlab.llm.model.loading import check_weights, reading
+from gradlab.llm.model.reading import check_weights, reading
 from gradlab.llm.model.reward_functions import ACCEPTED
 
 EXTRA = "gradlab_reward"  # key in the config of a model of ``reward_training``, which says how its texts are made

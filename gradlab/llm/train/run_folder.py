@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from gradlab.console import say
 from gradlab.llm.data.prepare import DECIDING, Data
 from gradlab.llm.data.template_dates import TemplateDate, today
+from gradlab.llm.model.gguf_file import origin_note
 from gradlab.llm.model.group import Group
 from gradlab.llm.train.checkpoints import differences
 from gradlab.llm.train.run_settings import Settings
@@ -71,6 +72,8 @@ def describe(settings: Settings, data: Data, group: Group, date: TemplateDate, w
     file = settings.out / "data.json"
     refuse_others(settings.out, ("sft", "reference", *settings.names, CACHE), ours=file.exists())
     say(data.report)
+    if (made := origin_note(settings.model)) is not None:
+        say(made)
     if written is not None:
         say(f"the chat template writes a date: {written} in all of this run, see --template-date")
     say(f"{len(data.train)} pairs to train on, {len(data.held_out)} held out")

@@ -190,7 +190,7 @@ class Settings:
     """
 
     model: str
-    """A folder with a transformers model in safetensors, or a hub's name."""
+    """A folder with a transformers model in safetensors, a GGUF file (its weights are made whole), or a hub's name."""
     data: str
     """Preference pairs: a .jsonl, .jsonl.gz or .parquet file, or a hub's name."""
     out: Path

@@ -24,6 +24,7 @@ from gradlab.llm.data.template_dates import fix_date
 from gradlab.llm.data.tokens import Encoded, check_positions
 from gradlab.llm.model import loading
 from gradlab.llm.model.finished import write_done
+from gradlab.llm.model.gguf_file import origin, whole_model
 from gradlab.llm.model.group import Group, precision_on, start_group, whole_state
 from gradlab.llm.model.rewards import check_reward, reward_code, reward_hash
 from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
@@ -72,6 +73,7 @@ def train(settings: Settings, look: Look | None = None) -> list[Path]:
             "wandb must be installed where the log goes there: pip install wandb, or leave --log.wandb out"
         )
     with start_group(settings.device) as group, contextlib.ExitStack() as stack:
+        settings = dataclasses.replace(settings, model=group.on_all(lambda: whole_model(settings.model)))
         run = dataclasses.replace(Run.opened(settings, group, stack), look=look)
         base = reference = settings.model
         if settings.sft.epochs:
@@ -215,7 +217,7 @@ class Stage(ABC):
         facts = {"logistic": False} if self.loss is None else facts_of(self.loss)
         flat = settings.flat()
         return {
-            "loss": self.name, "loss_facts": facts, **self.own_definition(), **hyper,
+            "loss": self.name, "loss_facts": facts, **self.own_definition(), **hyper, **_made_whole(settings.model),
             "learning_rate": self.rate, "steps": self.steps, "start": self.start,
             "reference": self.reference, "parameters": _number(policy.plain.parameters()),
             "trained_parameters": _number(policy.parameters), "pairs": len(data.train),
@@ -444,3 +446,9 @@ def _free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _made_whole(model: str) -> dict[str, str]:
+    """Return from which quantised weights the run's first model was made; {} for any other model."""
+    said = origin(model)
+    return {"model_weights": said} if said else {}
