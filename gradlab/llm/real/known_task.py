@@ -7,6 +7,7 @@ the training is the distribution that the pairs are drawn from.
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.tokens import encode_prompt
 from gradlab.llm.model import loading
-from gradlab.llm.model.sampling import Samples, sample, texts
+from gradlab.llm.model.sampling import sample, texts
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
 from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, utility, words
@@ -30,7 +31,8 @@ from gradlab.store.files import write_whole
 from gradlab.streams import Purpose, stream
 
 PARTS = {"train": TRAIN, "held-out": HELD_OUT}
-_ROUNDS = 12  # of drawing, after which an opening without enough pairs is an error
+_ROUNDS = 20  # of drawing, after which an opening without enough pairs is an error
+_SPARE, _MORE = 1.4, 4  # responses drawn per response that is needed, at first; per opening in each later round
 
 
 class KnownTask(RealTask):
@@ -48,14 +50,15 @@ class KnownTask(RealTask):
             "length-dpo": "length-dpo:beta=0.1", "length-dpo-double": "length-dpo:beta=0.2",
         },
         # Pairs: how many per opening, and the true reward behind their labels.
-        "openings": {"train": 200, "held-out": 64}, "pairs": {"train": 8, "held-out": 2}, "longest": 24,
+        "openings": {"train": 200, "held-out": 64}, "pairs": {"train": 8, "held-out": 2}, "longest": 20,
         "per_word": PER_WORD, "scale": SCALE,
         "learning_rate": 1e-5, "steps": 200, "batch": 8, "looks": [50, 100, 200], "each": 3, "sides_every": 20,
+        "validate_every": 200, "train_from": 24,
     }  # fmt: skip
     smoke: ClassVar[Mapping[str, Any]] = {
         "methods": {REFERENCE: None, "dpo": "dpo:beta=0.1", "bdpo": "bdpo:beta=0.1"}, "seeds": [1],
         "openings": {"train": 8, "held-out": 4}, "pairs": {"train": 4, "held-out": 1}, "steps": 4,
-        "looks": [2, 4], "each": 1, "sides_every": 2,
+        "looks": [2, 4], "each": 1, "sides_every": 2, "validate_every": 2,
     }  # fmt: skip
 
     def inputs(self, place: Place, seed: int) -> list[Path]:
@@ -82,8 +85,10 @@ class KnownTask(RealTask):
             loss=(text or "dpo",), recipe="gentle", reference=ReferenceSettings(steps=0),
             steps=settings["steps"], learning_rate=settings["learning_rate"], batch=settings["batch"],
             micro=settings["batch"], seed=seed, max_length=128, precision="fp32", device="cpu",
+            train_from=settings["train_from"], cache=place.out / self.name / str(seed) / "cache",
             log=LogSettings(
-                sides_every=settings["sides_every"], validate_every=0, save_every=settings["looks"][0], keep=1
+                sides_every=settings["sides_every"], validate_every=settings["validate_every"],
+                save_every=settings["looks"][0], keep=1,
             ),
         )  # fmt: skip
 
@@ -118,8 +123,9 @@ class KnownTask(RealTask):
         )  # fmt: skip
         rows: list[Row] = [(prompts[place], tokens) for place, tokens in zip(drawn.prompts, drawn.tokens, strict=True)]
         said = texts(drawn, model.tokenizer)
+        logp, ref_logp = model.both(rows)
         return pd.DataFrame({
-            "kind": "sample", "index": drawn.prompts, "logp": model.score(rows), "ref_logp": model.ref_score(rows),
+            "kind": "sample", "index": drawn.prompts, "logp": logp, "ref_logp": ref_logp,
             "tokens": [len(tokens) for tokens in drawn.tokens], "finished": drawn.finished, "text": said,
             "words": [words(text) for text in said], "sentiment": [sentiment(text) for text in said],
         })  # fmt: skip
@@ -129,8 +135,8 @@ def prompt_of(opening: str) -> tuple[Message, ...]:
     """Return the messages that ask the model to go on with an opening: one example, then the opening."""
     return (
         {"role": "system", "content": "Finish the sentence."},
-        {"role": "user", "content": "The bus was"},
-        {"role": "assistant", "content": "late, and I hated it."},
+        {"role": "user", "content": "Her coat was"},
+        {"role": "assistant", "content": "warm, and she loved it."},
         {"role": "user", "content": opening},
     )
 
@@ -148,41 +154,39 @@ def prompt_ids(tokenizer: Any, settings: Mapping[str, Any], part: str) -> list[l
 def draw_pairs(model: Any, tokenizer: Any, settings: Mapping[str, Any], part: str, seed: int) -> list[Pair]:
     """Return a seed's pairs: for each opening as many as the settings say, of two responses of the model itself.
 
-    Only responses that the model ended within ``longest`` tokens are paired, in the order in which they are drawn; a
-    pair of equal texts is dropped, and drawn again. The winner is drawn by Bradley–Terry on the utility.
+    Only responses that the model ended within ``longest`` tokens are kept, in the order in which they are drawn. Each
+    makes a pair with the next, so that it stands in two pairs at most; two equal texts make no pair, and more are
+    drawn. The winner is drawn by Bradley–Terry on the utility.
     ValueError where the model hardly ever ends a response.
     """
     wanted, names = settings["pairs"][part], openings_of(settings, part)
     prompts = prompt_ids(tokenizer, settings, part)
-    found: list[list[tuple[str, str]]] = [[] for _ in names]
+    said: list[list[str]] = [[] for _ in names]
     for turn in range(_ROUNDS):
-        short = [place for place, pairs in enumerate(found) if len(pairs) < wanted]
+        short = [place for place, ended in enumerate(said) if len(_paired(ended)) < wanted]
         if not short:
             break
         drawn = sample(
-            model, tokenizer, [prompts[place] for place in short], each=2 * wanted + 2, longest=settings["longest"],
+            model, tokenizer, [prompts[place] for place in short],
+            each=_MORE if turn else math.ceil(_SPARE * (wanted + 1)), longest=settings["longest"],
             seed=int(stream(seed, Purpose.TEXT_PAIRS, list(PARTS).index(part), turn).integers(2**62)), batch=64,
             title=f"pairs, {part}, round {turn + 1}",
         )  # fmt: skip
-        for place, pairs in zip(short, _paired(drawn, tokenizer, len(short)), strict=True):
-            found[place] = [*found[place], *pairs][:wanted]
+        for place, text, ended in zip(drawn.prompts, texts(drawn, tokenizer), drawn.finished, strict=True):
+            if ended and text.strip():
+                said[short[place]].append(text)
     else:
         raise ValueError(f"model must end its responses within {settings['longest']} tokens, which it hardly ever does")
     rng = stream(seed, Purpose.TEXT_LABELS, list(PARTS).index(part))
     return [
         _labelled(name, pair, rng.random(), f"{part} of seed {seed}")
-        for name, pairs in zip(names, found, strict=True) for pair in pairs
+        for name, ended in zip(names, said, strict=True) for pair in _paired(ended)[:wanted]
     ]  # fmt: skip
 
 
-def _paired(drawn: Samples, tokenizer: Any, openings: int) -> list[list[tuple[str, str]]]:
-    """Return the pairs of each opening: its ended responses two by two, without pairs of equal or empty texts."""
-    ended: list[list[str]] = [[] for _ in range(openings)]
-    for place, text, finished in zip(drawn.prompts, texts(drawn, tokenizer), drawn.finished, strict=True):
-        if finished and text.strip():
-            ended[place].append(text)
-    both = [zip(said[::2], said[1::2], strict=False) for said in ended]
-    return [[pair for pair in pairs if pair[0].strip() != pair[1].strip()] for pairs in both]
+def _paired(said: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each response with the next, without pairs of equal texts."""
+    return [(first, second) for first, second in itertools.pairwise(said) if first.strip() != second.strip()]
 
 
 def _labelled(opening: str, pair: Sequence[str], draw: float, place: str) -> Pair:

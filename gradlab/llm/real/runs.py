@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from gradlab.console import say
 from gradlab.doctor.training_log import read_log
-from gradlab.llm.data.batches import Row
+from gradlab.llm.data.batches import Row, dealt
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
-from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.unit_process import in_single, one_thread, quietly
 from gradlab.llm.real.known_task import KnownTask
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask, Unit
 from gradlab.llm.train.checkpoints import remove
-from gradlab.llm.train.policy_model import frozen
+from gradlab.llm.train.hidden_cache import HiddenCache
+from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_settings import Settings
 from gradlab.llm.train.stages import train
@@ -114,42 +116,58 @@ class _Looks:
         self.steps = unit.task.of(place)["looks"]
         self.memory: dict[str, Any] = {}
         self.tokenizer = loading.load_tokenizer(settings.model)
-        self._reference: Any = None
+        self._reference: PolicyModel | None = None
 
-    def __call__(self, _: str, policy: Any, step: int) -> None:
+    def __call__(self, _: str, policy: PolicyModel, step: int) -> None:
         """Look at the policy, where this step is one of those declared and the look is not there yet."""
-        if step not in self.steps or self._file(step).exists():
-            return
-
-        def scored(rows: Sequence[Row]) -> Tensor:
-            return score(policy, rows, policy.group, pad=policy.pad, micro=MICRO)
-
-        with frozen(policy):
-            self._keep(step, Looked(policy.model, scored, self._ref_score, self.tokenizer, self.memory))
+        if step in self.steps and not self._file(step).exists():
+            with frozen(policy):
+                self._look(policy, step)
 
     def at_start(self) -> None:
         """Look at the reference itself."""
         if not self._file(0).exists():
-            self._keep(0, Looked(self.reference, self._ref_score, self._ref_score, self.tokenizer, self.memory))
+            self._look(self.reference(None), 0)
 
     def frames(self, steps: Sequence[int]) -> list[pd.DataFrame]:
         """Return the looks at these steps."""
         return [load_frame(self._file(step))[0] for step in steps]
 
-    @property
-    def reference(self) -> Any:
-        """Return the model before training."""
+    def reference(self, hidden: HiddenCache | None) -> PolicyModel:
+        """Return the model before training, which takes the hidden states of rows that it has in common with others."""
         if self._reference is None:
-            self._reference = with_logps(loading.load_model(self.settings.model).eval(), chunk=self.settings.chunk)
+            model = loading.load_model(self.settings.model)
+            pad = self.tokenizer.pad_token_id
+            self._reference = PolicyModel(model, Group(), self.settings, rate=1.0, steps=1, pad=pad, hidden=hidden)
+            self._reference.model.eval()
         return self._reference
 
-    def _ref_score(self, rows: Sequence[Row]) -> Tensor:
-        return score(self.reference, rows, Group(), pad=self.tokenizer.pad_token_id, micro=MICRO)
-
-    def _keep(self, step: int, looked: Looked) -> None:
-        with torch.no_grad():
-            frame = self.unit.task.look(self.place, self.unit.seed, step, looked)
+    @torch.no_grad()
+    def _look(self, policy: PolicyModel, step: int) -> None:
+        reference = self.reference(policy.hidden)
+        scored, ref_scored = (functools.partial(_scored, model) for model in (policy, reference))
+        both = functools.partial(_both, policy, reference)
+        looked = Looked(policy.model, scored, ref_scored, both, self.tokenizer, self.memory)
+        frame = self.unit.task.look(self.place, self.unit.seed, step, looked)
         save_frame(frame.assign(step=step), self._file(step), {}, overwrite=True)
 
     def _file(self, step: int) -> Path:
         return self.folder / f"look-{step:05d}.parquet"
+
+
+def _scored(model: PolicyModel, rows: Sequence[Row]) -> Tensor:
+    return score(model, rows, model.group, pad=model.pad, micro=MICRO)
+
+
+def _both(policy: PolicyModel, reference: PolicyModel, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """Return log π and log π_ref of rows; what the layers below those that are trained give is computed once."""
+    if policy is reference:
+        once = _scored(policy, rows)
+        return once, once
+    if policy.upper is None:
+        return _scored(policy, rows), _scored(reference, rows)
+    logps = torch.zeros(2, len(rows), dtype=torch.float64)
+    for part in dealt(np.array([len(prompt) + len(response) for prompt, response in rows]), MICRO):
+        batch = policy.batch([rows[place] for place in part])
+        logps[:, part] = torch.stack([model(**batch).double() for model in (policy, reference)])
+    return logps[0], logps[1]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
+from torch import Tensor
 
 from gradlab.checks import one_of
+from gradlab.llm.data.batches import Row
 from gradlab.llm.train.run_settings import Settings
 
 REFERENCE = "reference"  # the method of a unit that only looks at the model before any training
@@ -73,16 +75,18 @@ class RealTask(ABC):
 
 @dataclass
 class Looked:
-    """A model that a task looks at, beside the reference.
+    """A model that a task looks at, beside the reference; log-probabilities are (N,), in nats.
 
-    policy  the model, as ``gradlab.llm.model.sampling.sample`` takes it.
-    score   log π of rows (prompt, response) under the policy; ``ref_score`` under the reference.
-    memory  what looks of one training share, such as the reference's log-probabilities of the held-out pairs.
+    policy     the model, as ``gradlab.llm.model.sampling.sample`` takes it.
+    score      gives log π of rows (prompt, response); ``ref_score`` gives log π_ref.
+    both       gives log π and log π_ref of rows, for little more than the price of one where both share layers.
+    memory     what the looks of one training share, such as log π_ref of the held-out pairs.
     """
 
     policy: Any
-    score: Any
-    ref_score: Any
+    score: Callable[[Sequence[Row]], Tensor]
+    ref_score: Callable[[Sequence[Row]], Tensor]
+    both: Callable[[Sequence[Row]], tuple[Tensor, Tensor]]
     tokenizer: Any
     memory: dict[str, Any] = field(default_factory=dict)
 

@@ -1,0 +1,130 @@
+"""The experiments on a pretrained model: pairs of known reward, looks along a training, runs kept one by one."""
+
+import gzip
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+pytest.importorskip("vaderSentiment")
+
+from gradlab.llm.data.pairs import json_lines
+from gradlab.llm.model.loading import END, save_folder, small_llama, train_bpe
+from gradlab.llm.model.sampling import Samples
+from gradlab.llm.real import known_task, runs
+from gradlab.llm.real.known_task import KnownTask, draw_pairs
+from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
+from gradlab.llm.real.task import REFERENCE, Place, units_of
+from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, true_reward, utility
+
+CHAT = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
+    + END
+    + "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+TEXTS = ("lovely.", "awful, and I hated it.", "good.", "a long way.", "bad.", "warm and kind.")
+
+
+def test_openings_to_train_on_and_held_out_have_no_subject_in_common():
+    train, held_out = openings(TRAIN), openings(HELD_OUT)
+    assert (len(train), len(held_out)) == (200, 64)
+    assert len({*train, *held_out}) == 264
+    assert not set(TRAIN) & set(HELD_OUT)
+
+
+def test_the_true_reward_is_sentiment_less_a_price_per_word():
+    assert sentiment("I loved it") > 0.5 > 0 > sentiment("I hated it") >= -1
+    assert true_reward(["a", "b"], ["", "I loved it"]) == [0.0, sentiment("I loved it") - 3 * PER_WORD]
+    assert utility(["a"], ["I hated it"]) == [SCALE * true_reward(["b"], ["I hated it"])[0]]
+
+
+def said_in_turn(monkeypatch, ended=lambda number: True):
+    """Let ``draw_pairs`` sample the texts in turn, whatever the model; return what it asked for."""
+    asked = []
+
+    def sample(model, tokenizer, prompts, *, each, **_):
+        asked.append((len(prompts), each))
+        places = [place for place in range(len(prompts)) for _ in range(each)]
+        return Samples(places, [(0,)] * len(places), [ended(number) for number in range(len(places))])
+
+    def texts(samples, tokenizer):
+        return [TEXTS[number * number % 7 % len(TEXTS)] for number in range(len(samples.prompts))]
+
+    monkeypatch.setattr(known_task, "sample", sample)
+    monkeypatch.setattr(known_task, "texts", texts)
+    monkeypatch.setattr(known_task, "prompt_ids", lambda tokenizer, settings, part: [[1]] * settings["openings"][part])
+    return asked
+
+
+SETTINGS = {**KnownTask.settings, "openings": {"train": 100, "held-out": 4}}
+
+
+def test_pairs_are_of_different_ended_responses_and_labelled_by_chance(monkeypatch):
+    asked = said_in_turn(monkeypatch, ended=lambda number: number % 5 > 0)
+    pairs = draw_pairs(None, None, SETTINGS, "train", 0)
+    assert len(pairs) == 800
+    assert asked[0] == (100, 13)
+    assert len(asked) > 1, "what is missing is drawn again"
+    assert all(pair.chosen != pair.rejected for pair in pairs)
+    assert set(Counter(pair.prompt[-1]["content"] for pair in pairs).values()) == {8}
+    chances = [
+        1 / (1 + math.exp(low - high))
+        for pair in pairs
+        for high, low in [utility(["", ""], [pair.chosen, pair.rejected])]
+    ]
+    # Of pairs whose two chances to win are p and 1 − p, the likelier wins in the share max(p, 1 − p).
+    likelier = np.mean([chance > 0.5 for chance in chances])
+    assert likelier == pytest.approx(np.mean([max(chance, 1 - chance) for chance in chances]), abs=0.05)
+    assert draw_pairs(None, None, SETTINGS, "train", 0) == pairs
+    assert draw_pairs(None, None, SETTINGS, "train", 1) != pairs
+
+
+def test_a_model_that_never_ends_is_refused(monkeypatch):
+    said_in_turn(monkeypatch, ended=lambda number: False)
+    with pytest.raises(ValueError, match=r"^model must end its responses within 20 tokens, which it hardly ever does$"):
+        draw_pairs(None, None, SETTINGS, "held-out", 0)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A tiny model with a chat template, pairs of seed 1, and the task's smoke settings."""
+    monkeypatch.setattr(KnownTask, "smoke", {**KnownTask.smoke, "train_from": 1, "longest": 3})
+    tokenizer = train_bpe([*openings(TRAIN), *TEXTS, "system user assistant:"], 300)
+    tokenizer.chat_template = CHAT
+    save_folder(
+        tmp_path / "model", small_llama(len(tokenizer), width=16, layers=2, heads=2, longest=200, seed=0), tokenizer
+    )
+    place = Place(str(tmp_path / "model"), tmp_path / "runs", tmp_path / "figures", smoke=True)
+    said_in_turn(monkeypatch)
+    place.out.mkdir()
+    for part in ("train", "held-out"):
+        pairs = draw_pairs(None, None, KnownTask().of(place), part, 1)
+        file = place.out / f"known-pairs-1-{part}.jsonl.gz"
+        file.write_bytes(gzip.compress(json_lines(pairs).encode()))
+    monkeypatch.undo()
+    monkeypatch.setattr(KnownTask, "smoke", {**KnownTask.smoke, "train_from": 1, "longest": 3})
+    return place
+
+
+def test_a_run_is_looked_at_on_the_way_and_kept_as_one_frame(place):
+    units = units_of(KnownTask(), place)
+    assert [unit.name for unit in units] == ["known-reference-1", "known-dpo-1", "known-bdpo-1"]
+    frames = {unit.method: runs.run_unit("known", unit.method, 1, place) for unit in units}
+    start = frames[REFERENCE]
+    assert set(start["kind"]) == {"pair", "sample", "run"}
+    assert (start["logp"] == start["ref_logp"])[start["kind"] == "sample"].all()
+    trained = frames["dpo"]
+    looks = trained[trained["kind"].isin(["pair", "sample"])]
+    assert sorted(looks["step"].unique()) == [2, 4]
+    pairs = looks[looks["kind"] == "pair"]
+    assert pairs.groupby("step").size().tolist() == [4, 4]
+    assert (pairs["win"] != pairs["ref_win"]).mean() > 0.5
+    assert trained.loc[trained["kind"] == "log", "step"].nunique() >= 4
+    assert trained.loc[trained["kind"] == "run", "seconds"].item() > 0
+    assert not (place.out / "known" / "1" / "dpo").exists(), "weights are removed"
+    again = runs.run_unit("known", "dpo", 1, place)
+    same = [name for name in trained if name not in ("seconds", "tokens_per_second", "peak_memory")]
+    rows = trained["kind"].isin(["pair", "sample"])
+    assert trained.loc[rows, same].equals(again.loc[rows, same])
