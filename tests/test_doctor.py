@@ -28,6 +28,7 @@ from gradlab.doctor import (
     examine_log,
     nothing_judged,
     report,
+    sample_rules,
     side_rules,
     spikes,
     training_rules,
@@ -45,6 +46,7 @@ from gradlab.losses.registry import YOURS, numbers_of
 
 SAMPLES = sorted((Path(__file__).parent.parent / "gradlab/widgets/samples").glob("*dpo*.jsonl"))
 STEPS, EVERY = 200, 10
+OF_SAMPLES = {rule.sign for rule in sample_rules.RULES}  # of trainings that sample responses
 TO_TRL = {
     "reward_win": "rewards/chosen", "reward_lose": "rewards/rejected", "reward_margin": "rewards/margins",
     "accuracy": "rewards/accuracies", "logp_win": "logps/chosen", "logp_lose": "logps/rejected",
@@ -104,10 +106,11 @@ def told(log, **settings):
 
 def test_a_healthy_log_is_healthy_and_the_report_says_what_was_looked_for():
     findings = examine_log(healthy())
-    assert [one.sign for one in findings] == ["no-end"]  # of PPO
+    assert {one.sign for one in findings} == OF_SAMPLES
+    assert not any(one.judged or one.applies for one in findings)
     text = report(findings)
     assert text.endswith("\nhealthy")
-    assert {title for title in SIGNS.values() if title not in text} == {SIGNS["no-end"]}
+    assert {title for title in SIGNS.values() if title not in text} == {SIGNS[sign] for sign in OF_SAMPLES}
 
 
 @pytest.mark.parametrize("name", PAIR_LOSSES)
@@ -543,7 +546,7 @@ def test_a_number_that_is_not_finite_is_found_in_a_file(tmp_path):
     assert "log_prob_ratio" in one.what
 
 
-@pytest.mark.parametrize("name", ["entropy", "mean/x"])
+@pytest.mark.parametrize("name", ["perplexity", "mean/x"])
 def test_what_is_not_finite_in_an_unknown_column_is_noted_and_not_among_what_is_fine(tmp_path, name):
     path = tmp_path / "log.jsonl"
     path.write_text(f'{{"step": 1, "loss": 0.69}}\n{{"step": 2, "loss": 0.69, "{name}": NaN}}\n')
@@ -724,7 +727,7 @@ def test_trl_s_log_is_judged_by_what_it_has(tmp_path, shifted):
     assert "logging_first_step=True" in missing["far-reference"]
     assert "win_weight" in missing["weight-at-edge"]
     assert report(examine_log(log)).endswith(
-        f"healthy, as far as it is judged: {len(SIGNS) - 5} of {len(SIGNS) - 1} signs"
+        f"healthy, as far as it is judged: {len(SIGNS) - 4 - len(OF_SAMPLES)} of {len(SIGNS) - len(OF_SAMPLES)} signs"
     )
 
 
@@ -757,10 +760,10 @@ def test_a_log_without_validation_says_what_it_cannot_judge():
 def test_one_row_is_too_short_for_nearly_all():
     log = healthy().head(1)
     assert found(log) == {}
-    judged = {"not-finite", "other-loss", "far-reference", "weight-at-edge", "seen-prompts", "no-end"}
+    judged = {"not-finite", "other-loss", "far-reference", "weight-at-edge", "seen-prompts", *OF_SAMPLES}
     assert set(unjudged(log)) == {*SIGNS} - judged
     empty = healthy().head(0)
-    assert set(unjudged(empty)) == {*SIGNS} - {"seen-prompts", "no-end"}
+    assert set(unjudged(empty)) == {*SIGNS} - {"seen-prompts", *OF_SAMPLES}
 
 
 def test_empty_columns_count_as_missing_and_are_named():
@@ -839,7 +842,7 @@ def logs(draw):
 
 
 def test_every_rule_in_a_file_of_rules_is_listed_and_no_sign_is_taken_twice():
-    files = (training_rules, validation_rules, side_rules)
+    files = (training_rules, sample_rules, validation_rules, side_rules)
     assert [rule for file in files for rule in vars(file).values() if isinstance(rule, Rule)] == list(RULES)
     assert len(SIGNS) == len(RULES)
 
@@ -925,16 +928,135 @@ def test_steps_of_a_frame_that_are_no_numbers_are_left_out(steps):
     assert examine_log(pd.DataFrame({"step": steps, "loss": [0.5, 0.4]}))
 
 
-def test_ppo_whose_responses_never_end():
-    def ppo(**columns):
-        return told(changed(reward=0.5, kl=0.1, response_length=64.0, **columns), loss="ppo")
+# Sampled responses
 
-    assert "no-end" not in found(ppo(finished=0.5))
+
+def ppo(**columns):
+    """A PPO that learns: the reward rises, the judge with it, KL comes to rest, texts end."""
+    step = np.arange(STEPS)
+    learnt = 1 - np.exp(-step / 40)
+    noise = np.random.default_rng(1).normal(size=(STEPS, 6))
+    sampled = {
+        "reward": learnt + 0.05 * noise[:, 0], "judge": 0.5 * learnt + 0.05 * noise[:, 1],
+        "kl": 4 * learnt + 0.3 * noise[:, 2] * (step > 0), "entropy": 2 - 0.6 * learnt + 0.05 * noise[:, 3],
+        "finished": 0.9 + 0.02 * noise[:, 4], "response_length": 60 + 3 * noise[:, 5],
+        "zero_variance": 0.1, "reward_deviation": 0.5,
+    }  # fmt: skip
+    log = changed(**{**sampled, **columns})[["step", "grad_norm", "validation_accuracy", *sampled]]
+    log.attrs = {"settings": {"loss": "ppo", "beta": 0.05}, "notes": []}
+    return log
+
+
+def wave(*heights, noise=0.05, seed=2):
+    """A curve through these heights at equal distances, with noise."""
+    curve = np.interp(np.linspace(0, len(heights) - 1, STEPS), range(len(heights)), heights)
+    return curve + noise * np.random.default_rng(seed).normal(size=STEPS)
+
+
+def test_a_healthy_ppo_is_healthy():
+    assert not set(found(ppo())) & OF_SAMPLES
+    assert not set(unjudged(ppo())) & OF_SAMPLES
+    bare = ppo()[["step", "grad_norm"]]
+    bare.attrs = {"settings": {"loss": "ppo"}}
+    assert set(unjudged(bare)) >= OF_SAMPLES
+    assert unjudged(bare)["kl"] == "the log has no kl"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_alone_is_no_sign(seed):
+    """Curves that go nowhere, of many rows and of few."""
+    noise = np.random.default_rng(seed).normal(size=(5, STEPS))
+    log = ppo(
+        reward=noise[0], judge=noise[1], kl=2 + noise[2], entropy=2 + 0.3 * noise[3], finished=0.5 + 0.1 * noise[4]
+    )
+    for rows in (STEPS, 30, 10):
+        part = log.iloc[:rows]
+        part.attrs = log.attrs
+        assert not set(found(part)) & OF_SAMPLES, rows
+
+
+def test_ppo_whose_responses_never_end():
     assert the(ppo(finished=0.02), "no-end").severity == "warning"
     never = the(ppo(finished=np.where(np.arange(STEPS) < 50, 0.4, 0.0)), "no-end")
     assert (never.severity, "finished 0.0%" in never.what) == ("problem", True)
-    assert unjudged(ppo())["no-end"] == "the log has no finished"
-    assert "no-end" not in unjudged(healthy())
+    assert "no-end" not in found(ppo(finished=0.5))
+    assert unjudged(ppo().drop(columns="finished"))["no-end"] == "the log has no finished"
+
+
+def test_responses_that_end_ever_less_often():
+    fewer = the(ppo(finished=wave(0.9, 0.5, 0.3, noise=0.02)), "no-end")
+    assert fewer.severity == "warning"
+    assert re.search(r"finished falls from 8\d% to 3\d%", fewer.what)
+    assert "--ppo.unfinished-penalty" in fewer.try_this
+    assert "no-end" not in found(ppo(finished=wave(0.9, 0.7, 0.6, noise=0.02)))
+
+
+def test_rewards_that_do_not_tell_responses_apart():
+    assert "no-signal" not in found(ppo(zero_variance=0.4))
+    assert the(ppo(zero_variance=0.6), "no-signal").severity == "warning"
+    assert the(ppo(zero_variance=1.0), "no-signal").severity == "problem"
+    former = ppo(reward_deviation=0.0).drop(columns="zero_variance")
+    former.attrs = ppo().attrs
+    assert the(former, "no-signal").severity == "problem"
+
+
+def test_a_kl_that_costs_more_than_the_reward_gains():
+    away = ppo(kl=wave(0, 2, 5, 40, 80, noise=0.5))
+    one = the(away, "kl")
+    assert one.severity == "problem"
+    assert "while KL rose by" in one.what
+    cheap = ppo(kl=wave(0, 2, 5, 20, 28, noise=0.5))
+    assert "kl" not in found(told(cheap, beta=0.001))
+    for name in ("ppo_whiten", "ppo_normalize"):
+        assert "kl" not in found(told(ppo(kl=cheap["kl"]), **{name: True}))  # in which unit is not known
+    assert the(ppo(kl=cheap["kl"]), "kl").severity == "problem"
+    assert the(ppo(kl=wave(0, 2, 5, 10, 14, noise=0.5)), "kl").severity == "warning"  # still above the start
+
+
+def test_a_kl_that_is_large_for_its_texts_and_still_rises():
+    far = told(ppo(kl=wave(0, 2, 10, 20, 40, noise=0.5), response_length=30.0), beta=0.001)
+    assert the(far, "kl").severity == "warning"
+    assert "per token" in the(far, "kl").what
+    assert "kl" not in found(told(ppo(kl=wave(0, 2, 10, 20, 40, noise=0.5), response_length=300.0), beta=0.001))
+    rests = told(ppo(kl=wave(0, 20, 40, 40, 40, 40, 40, noise=0.5), response_length=30.0), beta=0.001)
+    assert "kl" not in found(rests)
+    assert "kl" not in found(changed(far, response_length=0.0))
+
+
+def test_a_negative_kl():
+    negative = the(ppo(kl=wave(0, -1, -2)), "kl")
+    assert negative.severity == "warning"
+    assert "not drawn from π" in negative.what
+    assert "kl" not in found(ppo(kl=wave(0.0, 0.0, noise=0.5)))
+
+
+def test_a_reward_that_rises_while_the_judge_falls():
+    hacked = the(ppo(judge=wave(0, 1, 0.5, -1)), "over-optimised")
+    assert hacked.severity == "problem"
+    assert "2210.10760" in hacked.what
+    assert the(ppo(judge=wave(0, 1, 0.5)), "over-optimised").severity == "warning"  # above the start
+    assert "over-optimised" not in found(ppo(judge=wave(0, 1, 0.5), reward=wave(1, 1, 1)))
+
+
+def test_held_out_pairs_stand_in_for_the_judge():
+    def pairs(*heights):
+        log = ppo(validation_reward_margin=np.where(np.arange(STEPS) % EVERY == 0, wave(*heights, noise=0.02), np.nan))
+        attrs, log = log.attrs, log.drop(columns="judge")
+        log["validation_reward_margin"] = np.where(np.arange(STEPS) % EVERY == 0, wave(*heights, noise=0.02), np.nan)
+        log.attrs = attrs
+        return log
+
+    assert the(pairs(0, 0.5, -0.5), "over-optimised").severity == "problem"
+    assert "over-optimised" not in found(pairs(0, 1.0, 0.5))  # they are still preferred as they are labelled
+    alone = ppo().drop(columns="judge")
+    assert "--ppo.judge" in unjudged(alone)["over-optimised"]
+
+
+def test_an_entropy_that_collapses():
+    assert the(ppo(entropy=wave(2, 0.8, 0.4)), "entropy-collapse").severity == "warning"
+    lost = the(ppo(entropy=wave(2, 0.1, 0.1, 0.1)), "entropy-collapse")
+    assert lost.severity == "problem"
+    assert "one text" in lost.what
 
 
 # The command

@@ -1,8 +1,9 @@
 """The doctor: looks through a preference-training log, ours or TRL's, for the known signatures of failure.
 
 ``curves`` holds a log in numbers, ``loss_facts`` the facts about its loss, ``findings`` the doctor's findings. A rule
-judges one sign, by the ``thresholds``: there are ``training_rules`` on how the training goes, ``validation_rules`` on
-held-out pairs, and ``side_rules`` on the two responses of a pair; ``rules`` lists them all.
+judges one sign, by the ``thresholds``: there are ``training_rules`` on how the training goes, ``sample_rules`` on the
+responses that PPO samples, ``validation_rules`` on held-out pairs, and ``side_rules`` on the two responses of a pair;
+``rules`` lists them all.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def examine_log(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list
     log       a frame from ``training_log.read_log``: ``step`` and any of ``COLUMNS``. A finding says which signs are
               not judged for lack of columns. ``attrs`` may hold settings: loss, beta, clip, validation_pairs,
               length_baseline (the accuracy of "prefer the shorter answer"), init ("base": the run does not start at
-              its reference).
+              its reference), and of PPO ppo_whiten and ppo_normalize (β then does not count in the reward's unit).
     baseline  the log of a run to compare with; left out: chance.
 
     A NaN in a frame is taken for an absent value, except where ``attrs`` have it in read_log's ``not_finite``. Rows

@@ -35,8 +35,15 @@ OVERFIT = 0.02  # rise of the validation loss from its best, and fall of the tra
 OVERFIT_CHANGES = 3.0  # and so many usual changes: the best of many noisy values is too good
 OVERFIT_EVALUATIONS = 5  # with fewer, the best is likely the first or the last
 
-# Sampled responses that end.
+# Sampled responses, as PPO trains on them.
 FINISHED = 0.05  # a share of finished responses below this says that the end is not found, not that texts are long
+FINISHED_FALL = 0.5  # so small a part of the share at the start: the training has unlearned the end, or learnt length
+ALIKE, ALL_ALIKE = 0.5, 0.95  # so many prompts whose responses all have one reward: half of the samples are wasted
+KL_RISE = 1.0  # a rise of KL that counts: a factor e
+KL_PER_TOKEN = 0.5  # KL per token of a response that is far: its tokens are then e^0.5 times as likely on average
+KL_NEGATIVE = 0.1  # a mean of log π/π_ref below minus this is no rounding
+ENTROPY_LOW, ENTROPY_LOWEST = 0.3, 0.1  # share of the entropy at the start: sharper than tuning makes texts; one text
+CHANGE_ERRORS = 3.0  # standard errors by which the means of two parts of a log differ
 
 # How much of a log a judgement needs.
 TRAINED = 30  # steps; before that, a warm-up alone looks like a loss that is stuck, or like no gain

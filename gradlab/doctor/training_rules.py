@@ -8,12 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from gradlab.doctor.curves import LN2, Curve, Log, step_text
-from gradlab.doctor.findings import Inapplicable, Seen, Unjudged
+from gradlab.doctor.findings import Seen, Unjudged
 from gradlab.doctor.log_columns import PPO_COLUMNS, is_known, is_loss
 from gradlab.doctor.loss_facts import starting_at
 from gradlab.doctor.rule import Rule, rule
 from gradlab.doctor.thresholds import (
-    FINISHED,
     LATE,
     NEGATIVE,
     REWARD_PROBLEM,
@@ -269,27 +268,4 @@ def _why_stuck(log: Log, rates: np.ndarray, warming: bool) -> str:
     return "".join(f" {sentence[0].upper()}{sentence[1:]}" for sentence in said)
 
 
-@rule("no-end", "sampled responses that do not end")
-def no_end(log: Log, _: Log | None) -> Iterator[Seen]:
-    """Find sampled responses of which hardly any ends by itself; the others are cut at the largest length."""
-    names = [name for name in ("finished", "validation_finished") if len(log.curve(name).steps)]
-    if not names and log.loss != "ppo":
-        raise Inapplicable("the training samples no responses")
-    if not names:
-        raise Unjudged("the log has no finished")
-    late = {name: log.curve(name).late() for name in names}
-    shares = {name: float(curve.values.mean()) for name, curve in late.items()}
-    few = {name: share for name, share in shares.items() if share < FINISHED}
-    if not few:
-        return
-    yield Seen(
-        "problem" if min(few.values()) == 0 else "warning",
-        f"Hardly any sampled response ends by itself ({', '.join(f'{name} {share:.1%}' for name, share in few.items())}"
-        "): rewards, KL and lengths are those of texts that were cut.",
-        late[next(iter(few))].where(),
-        "the end-of-turn token of the model's chat template as a token to stop at; more tokens per response; a reward "
-        "that does not grow with length.",
-    )
-
-
-RULES: tuple[Rule, ...] = (not_finite, other_loss, far_reference, stuck, no_end)
+RULES: tuple[Rule, ...] = (not_finite, other_loss, far_reference, stuck)
