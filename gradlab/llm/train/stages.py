@@ -114,7 +114,7 @@ class Run:
         group.on_main(lambda: claim(settings.out, stack))
         group.on_main(lambda: describe(settings, data, group, date, written))
         hidden = None if settings.train_from is None else group.on_main(lambda: hidden_cache(settings, group))
-        return cls(settings, data, tokenizer, group, written, hidden)
+        return cls(settings, data, tokenizer, group, written, hidden=hidden)
 
     def steps(self, epochs: float) -> int:
         """Return the number of steps in epochs."""
