@@ -236,6 +236,7 @@ def test_a_run_trains_the_upper_layers_alone_and_resumes_with_equal_bits(inputs,
     changed = {"train_from": 1, "lora_rank": lora, "loss": ("dpo", "bdpo"), "sft_epochs": 1.0, "reference_steps": 2}
     straight = tmp_path / "straight"
     train(tiny_settings(inputs, straight, **changed))
+    assert len(list((straight / "cache").glob("hidden-*/part-*.safetensors"))) == 1  # all stages share it
     start = load_file(inputs / "model" / "model.safetensors")
     for stage in ("sft", "reference", "dpo", "bdpo"):
         [file] = (straight / stage / "model").glob("*.safetensors")
