@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from tiny_llm import tiny_model, tiny_settings
 from transformers import LlamaConfig
 
-from gradlab.llm.data.batches import batch_at, collate, dealt, lengths, rows_of, steps_an_epoch
+from gradlab.llm.data.batches import Layout, apart, batch_at, collate, dealt, padded, pair_rows, steps_an_epoch
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, precision_on
-from gradlab.llm.model.heads import HeadNotice
+from gradlab.llm.model.heads import ApartNotice, HeadNotice
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import _SCALED, with_logps
 from gradlab.llm.model.seeded import drawing
@@ -62,10 +62,13 @@ def task_of(pairs, loss=None, seed=0):
     return PairTask(loss or DPO(), pairs, ref, (), ref[:0])
 
 
-def from_logits(logits, ids, answer_mask):
-    """Σ log π over the response, from logits (B, T, V)."""
-    by_token = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-    return (by_token * answer_mask[:, 1:]).sum(1)
+def from_logits(model, rows):
+    """Σ log π over each response, from the model's own logits of the row alone."""
+    sums = []
+    for prompt, response in rows:
+        logps = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0].double().log_softmax(-1)
+        sums.append(logps[len(prompt) - 1 : -1].gather(-1, torch.tensor(response)[:, None]).sum())
+    return torch.stack(sums)
 
 
 # A model of one token
@@ -139,12 +142,8 @@ def test_the_gradient_of_dpo_on_one_pair_by_hand():
 @pytest.mark.parametrize("chunk", [1, 3, 7, 1000])
 def test_chunks_give_the_log_probabilities_and_gradients_of_whole_logits(chunk, mean):
     model = with_logps(tiny_model().double(), chunk=chunk)
-    batch = collate(ROWS, PAD)
-    found = model(**batch, mean=mean)
-    whole = from_logits(
-        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits,
-        batch["input_ids"], batch["answer_mask"],
-    )  # fmt: skip
+    found = model(**collate(ROWS, PAD), mean=mean)
+    whole = from_logits(model, ROWS)
     if mean:
         whole = whole / torch.tensor([3, 6, 2, 1])
     torch.testing.assert_close(found, whole, rtol=1e-10, atol=1e-10)
@@ -168,9 +167,9 @@ def test_padding_and_the_rest_of_a_batch_change_nothing():
     model = with_logps(tiny_model().double())
     with torch.no_grad():
         alone = torch.cat([model(**collate([row], PAD)) for row in ROWS])
-        for left in (False, True):
+        for layout in (None, model.layout):
             for order in ([0, 1, 2, 3], [3, 1], [2, 0, 3]):
-                found = model(**collate([ROWS[one] for one in order], PAD, left=left))
+                found = model(**collate([ROWS[one] for one in order], PAD, layout=layout))
                 torch.testing.assert_close(found, alone[order], rtol=1e-12, atol=1e-12)
         scored = score(lambda **batch: model(**batch), ROWS, Group(), pad=PAD, micro=3)
     torch.testing.assert_close(scored, alone, rtol=1e-12, atol=1e-12)
@@ -192,6 +191,7 @@ FAMILIES = {
     "granite": hf.GraniteConfig(**_LLAMA, logits_scaling=3.0),
 }
 CAPPED = ("gemma 2", "cohere", "granite")  # their logits are capped or scaled
+APART = ("mistral",)  # its window is too short to be tried
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -199,13 +199,12 @@ def test_models_of_other_kinds_agree_with_their_own_logits(name):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = hf.AutoModelForCausalLM.from_config(FAMILIES[name]).double().eval()
-    with pytest.warns(HeadNotice) if name in CAPPED else contextlib.nullcontext():
+    notice = HeadNotice if name in CAPPED else ApartNotice if name in APART else None
+    with pytest.warns(notice) if notice else contextlib.nullcontext():
         with_logps(model)
-    batch = collate(ROWS, PAD)
     with torch.no_grad():
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        expected = from_logits(logits.double(), batch["input_ids"], batch["answer_mask"])
-        torch.testing.assert_close(model(**batch).double(), expected, rtol=1e-6, atol=1e-6)
+        found = model(**collate(ROWS, PAD, layout=model.layout)).double()
+        torch.testing.assert_close(found, from_logits(model, ROWS), rtol=1e-6, atol=1e-6)
 
 
 def test_names_of_what_is_done_to_logits_are_known():
@@ -227,6 +226,21 @@ def test_a_model_that_gives_log_probabilities_is_saved_and_called_as_before(tmp_
 
 
 # Batches
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_responses_that_share_a_row_have_the_log_probabilities_and_gradients_of_rows_of_their_own(mean):
+    rows = [(*row, *more) for row, more in zip(ROWS, ([(5,), (4, 4)], [(4, 6), (7,)], [(9,) * 5, (9, 1)], [(8, 3), ()]),
+                                               strict=True)]  # fmt: skip
+    model = with_logps(tiny_model().double())
+    assert model.layout == Layout(once=True, masked=False)
+    weights, found = torch.linspace(-1, 2, 12, dtype=torch.float64), []
+    for layout in (Layout(), model.layout):
+        logps = model(**collate(rows, PAD, layout=layout), mean=mean)
+        found.append((logps, *torch.autograd.grad((logps * weights).sum(), list(model.parameters()))))
+    for one, other in zip(*found, strict=True):  # the norms' gradients are rounded to float32 whatever the weights are
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-12, atol=1e-12)
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3))
@@ -261,11 +275,43 @@ def test_no_process_idles_in_a_batch_that_has_a_pair_for_each():
 
 
 def test_a_batch_of_tensors_by_hand():
-    made = collate([((5, 6), (7,)), ((8,), (9,))], PAD, left=True)
-    assert made["input_ids"].tolist() == [[5, 6, 7], [PAD, 8, 9]]
-    assert made["attention_mask"].tolist() == [[1, 1, 1], [0, 1, 1]]
-    assert made["answer_mask"].tolist() == [[0, 0, 1], [0, 0, 1]]
-    assert collate([((5, 6), (7,)), ((8,), (9,))], PAD)["answer_mask"].tolist() == [[0, 0, 1], [0, 1, 0]]
+    def lists(batch):
+        return {name: tensor.tolist() for name, tensor in batch.items()}
+
+    assert lists(padded([(5, 6, 7), (8, 9)], PAD, left=True)) == {
+        "input_ids": [[5, 6, 7], [PAD, 8, 9]], "attention_mask": [[1, 1, 1], [0, 1, 1]],
+    }  # fmt: skip
+    asked = {"targets": [7, 9, 10, 11], "responses": [0, 1, 1, 2], "lengths": [1, 2, 1]}
+    rows = [((5, 6), (7,)), ((8,), (9, 10)), ((8,), (11,))]
+    ids = [[5, 6, 7], [8, 9, 10], [8, 11, PAD]]
+    plain = {"input_ids": ids, "places": [1, 3, 4, 6], **asked}
+    assert lists(collate(rows, PAD)) == {**plain, "attention_mask": [[1, 1, 1], [1, 1, 1], [1, 1, 0]]}
+    assert lists(collate(rows, PAD, layout=Layout(once=True, masked=False))) == plain
+
+
+def test_responses_that_share_a_row_by_hand():
+    rows = [((5, 6), (7, 8), (9, 10, 11)), ((4,), (), (3,))]
+    made = collate(rows, PAD, layout=Layout(once=True))
+    assert {name: tensor.tolist() for name, tensor in made.items()} == {
+        "input_ids": [[5, 6, 7, 8, 9, 10, 11], [4, 3, PAD, PAD, PAD, PAD, PAD]],
+        "segments": [[0, 0, 1, 1, 2, 2, 2], [0, 2, 3, 3, 3, 3, 3]],
+        "position_ids": [[0, 1, 2, 3, 2, 3, 4], [0, 1, 0, 0, 0, 0, 0]],
+        "places": [1, 2, 1, 4, 5, 7], "targets": [7, 8, 9, 10, 11, 3],
+        "responses": [0, 0, 1, 1, 1, 3], "lengths": [2, 3, 0, 1],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="rows must each have a prompt of one or more tokens"):
+        collate([((), (4,))], PAD)
+
+
+def test_a_layout_counts_tokens_and_keeps_long_rows_apart():
+    rows = [((5, 6), (7, 8), (9, 10, 11)), ((4,), (5,), (3,))]
+    once, two = Layout(once=True), Layout()
+    assert (once.tokens(rows).tolist(), two.tokens(rows).tolist()) == ([7, 3], [10, 4])
+    assert (once.real_tokens(rows), two.real_tokens(rows)) == (10, 13)
+    assert "segments" in collate(rows, PAD, layout=Layout(once=True, window=5))
+    assert "segments" not in collate(rows, PAD, layout=Layout(once=True, window=4))
+    assert not once.of(apart(rows)).once
+    assert apart(rows)[:2] == [((5, 6), (7, 8)), ((5, 6), (9, 10, 11))]
 
 
 def test_learning_rates_by_hand():
@@ -287,7 +333,7 @@ def test_micro_batches_add_up_to_the_batch(micro):
     policy = policy_of(tiny_model().double(), batch=7, micro=micro)
     row = task.gradient(policy, 1)
     model = with_logps(tiny_model().double())
-    by_side = model(**collate(rows_of(pairs), PAD)).view(2, 7).T
+    by_side = model(**collate(pair_rows(pairs), PAD, layout=model.layout)).view(7, 2)
     value = task.loss(task.logps(pairs, by_side, task.train_ref)).mean()
     expected = torch.autograd.grad(value, list(model.parameters()))
     assert row["loss"] == pytest.approx(float(value.detach()), rel=1e-12)
@@ -308,13 +354,14 @@ def test_gradient_accumulation_equals_the_large_batch_in_single_precision():
 
 @pytest.mark.parametrize("name", ["dpo", "bdpo", "ipo"])
 def test_the_gradients_of_the_sides_are_those_of_each_side_alone(name):
+    """Up to float32, to which the model's norms round gradients: a shared row adds a prompt's up before that."""
     pairs, model = encoded(5), tiny_model().double()
     task = task_of(pairs, pair_loss(name))
     policy = policy_of(model, batch=5, micro=2, sides_every=1)
     row = task.gradient(policy, 1)
 
     other = with_logps(tiny_model().double())
-    by_side = other(**collate(rows_of(pairs), PAD)).view(2, 5)
+    by_side = other(**collate(pair_rows(pairs), PAD, layout=other.layout)).view(5, 2).T
     sides = []
     for side in (0, 1):
         kept = [by_side[one] if one == side else by_side[one].detach() for one in (0, 1)]
@@ -323,22 +370,22 @@ def test_the_gradients_of_the_sides_are_those_of_each_side_alone(name):
         sides.append(torch.cat([one.flatten() for one in gradient]))
     win, lose = sides
     whole = torch.cat([one.flatten() for one in policy.gradient()])
-    torch.testing.assert_close(whole, win + lose, rtol=1e-9, atol=1e-12)
-    assert row["grad_norm_win"] == pytest.approx(float(win.norm()), rel=1e-9)
-    assert row["grad_norm_lose"] == pytest.approx(float(lose.norm()), rel=1e-9)
-    assert row["grad_norm"] == pytest.approx(float((win + lose).norm()), rel=1e-9)
-    assert row["grad_cosine"] == pytest.approx(float(win @ lose / win.norm() / lose.norm()), rel=1e-9)
-    assert row["grad_split_error"] < 1e-12
+    torch.testing.assert_close(whole, win + lose, rtol=1e-4, atol=1e-6)
+    assert row["grad_norm_win"] == pytest.approx(float(win.norm()), rel=1e-6)
+    assert row["grad_norm_lose"] == pytest.approx(float(lose.norm()), rel=1e-6)
+    assert row["grad_norm"] == pytest.approx(float((win + lose).norm()), rel=1e-6)
+    assert row["grad_cosine"] == pytest.approx(float(win @ lose / win.norm() / lose.norm()), rel=1e-6)
+    assert row["grad_split_error"] < 1e-6
 
 
-@pytest.mark.parametrize(("dropout", "rows"), [(0.0, [10, 5, 5]), (0.3, [10, 10, 10])])
-def test_a_side_is_looked_at_by_itself_unless_dropout_would_draw_otherwise(dropout, rows):
+@pytest.mark.parametrize(("dropout", "responses"), [(0.0, [10, 5, 5]), (0.3, [10, 10, 10])])
+def test_a_side_is_looked_at_by_itself_unless_dropout_would_draw_otherwise(dropout, responses):
     model = with_lora(tiny_model(), 2, 4.0, ("all-linear",), dropout)
     policy = policy_of(model, batch=5, micro=5, sides_every=1, lora_rank=2, lora_dropout=dropout)
     forward, seen = policy.forward, []
-    policy.forward = lambda rows: seen.append(len(rows)) or forward(rows)
+    policy.forward = lambda rows: seen.append(sum(len(row) - 1 for row in rows)) or forward(rows)
     row = task_of(encoded(5)).gradient(policy, 1)
-    assert seen == rows
+    assert seen == responses
     assert row["grad_split_error"] < 1e-5
 
 
@@ -360,7 +407,7 @@ def test_the_log_row_of_a_step_is_that_of_its_log_probabilities():
     row = task.gradient(policy_of(tiny_model(), batch=4, micro=4, sides_every=0), 1)
     model = with_logps(tiny_model())
     with torch.no_grad():
-        by_side = model(**collate(rows_of(pairs), PAD)).view(2, 4).T
+        by_side = model(**collate(pair_rows(pairs), PAD, layout=model.layout)).view(4, 2)
     expected = batch_row(task.loss, task.logps(pairs, by_side, task.train_ref))
     assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-6)
     assert set(row) - set(expected) == {"grad_norm"}
@@ -371,8 +418,8 @@ def test_micro_batches_are_the_batches_of_a_loss_of_batches():
     task = task_of(pairs, loss)
     row = task.gradient(policy_of(tiny_model(), batch=5, micro=2, sides_every=1), 1)
     model = with_logps(tiny_model())
-    by_side = model(**collate(rows_of(pairs), PAD)).view(2, 5).T
-    parts = dealt(lengths(pairs), 2)
+    by_side = model(**collate(pair_rows(pairs), PAD, layout=model.layout)).view(5, 2)
+    parts = dealt(model.layout.tokens(pair_rows(pairs)), 2)
     expected = sum(
         loss(task.logps([pairs[place] for place in part], by_side[part], task.train_ref[part])).sum() for part in parts
     )
@@ -390,8 +437,10 @@ def test_the_supervised_loss_is_that_of_transformers(reduction):
     rows = [(one.prompt, one.win) for one in encoded(5)]
     policy = policy_of(tiny_model(), batch=5, micro=2, reduction=reduction)
     row = SupervisedTask(rows, rows).gradient(policy, 1)
-    batch = collate(rows, PAD)
-    labels = batch["input_ids"].masked_fill(batch["answer_mask"] == 0, -100)
+    batch = padded([(*prompt, *response) for prompt, response in rows], PAD)
+    before = torch.tensor([len(prompt) for prompt, _ in rows])
+    asked = batch["attention_mask"].bool() & (torch.arange(batch["input_ids"].shape[1]) >= before[:, None])
+    labels = batch["input_ids"].masked_fill(~asked, -100)
     model = tiny_model()
     model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss.backward()
     expected = torch.cat([one.grad.flatten() for one in model.parameters()])
@@ -503,11 +552,13 @@ def test_draws_are_the_seeds_and_leave_others_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_tokens_are_counted_once_a_pair():
+def test_tokens_that_are_read_are_counted_once_a_pair():
     pairs = encoded(5)
-    policy = policy_of(tiny_model(), batch=5, micro=2, sides_every=1)
-    task_of(pairs).gradient(policy, 1)
-    assert policy.tokens == sum(2 * len(one.prompt) + len(one.win) + len(one.lose) for one in pairs)
+    for layout, prompts in ((None, 1), (Layout(), 2)):
+        policy = policy_of(tiny_model(), batch=5, micro=2, sides_every=1)
+        policy.layout = layout or policy.layout
+        task_of(pairs).gradient(policy, 1)
+        assert policy.tokens == sum(prompts * len(one.prompt) + len(one.win) + len(one.lose) for one in pairs)
 
 
 def test_numbers_that_are_not_finite_name_the_pairs():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,8 +18,8 @@ import transformers as hf
 from llm_families import FAMILIES, VOCABULARY, tiny_model
 from transformers.utils import logging
 
-from gradlab.llm.data.batches import collate
-from gradlab.llm.model.heads import HeadNotice, Way, way_of
+from gradlab.llm.data.batches import Layout, apart, collate
+from gradlab.llm.model.heads import ApartNotice, HeadNotice, Way, way_of
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.sampling import sample
@@ -29,6 +31,8 @@ SAMPLE = (
     "granite", "mamba", "bloom", "opt", "gpt2", "recurrent_gemma",
 )  # fmt: skip
 LOOK_AHEAD = {"cpmant", "prophetnet", "xlnet"}
+PAIRS = [(*row, other) for row, other in zip(ROWS, ((5,), (4, 6, 1), (9, 9), (8, 3, 3, 1)), strict=True)]
+ONCE = Layout(once=True, masked=False)
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +46,14 @@ def quiet():
 
 
 def from_own_logits(model):
-    """log π of each row's response from the logits that the model gives of that row alone, and how far rounding goes.
+    """log π of each response from the logits that the model gives of its row alone, and how far rounding goes.
 
     A log π has at most six tokens. Each token's log-softmax is off by twice its logits' rounding: √H roundings of the
     size of the largest logit, eight times that for the layers below. Each sum rounds by its own size.
     """
     unit = torch.finfo(torch.float32).eps
     expected, largest = [], 0.0
-    for prompt, response in ROWS:
+    for prompt, response in apart(PAIRS):
         ids = torch.tensor([[*prompt, *response]])
         logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
         expected.append(logits.log_softmax(-1)[torch.arange(len(response)), list(response)].sum())
@@ -62,9 +66,13 @@ def check(name):
     """Hold log π of padded rows against the model's own logits of each row alone; return the model."""
     model = tiny_model(name)
     with torch.no_grad():
-        found = with_logps(model, chunk=3)(**collate(ROWS, PAD))
+        with_logps(model, chunk=3)
         expected, rounding = from_own_logits(model)
-    torch.testing.assert_close(found, expected, rtol=0, atol=rounding, msg=lambda said: f"{name}: {said}")
+        for layout in (Layout(), model.layout):
+            found = model(**collate(PAIRS, PAD, layout=layout))
+            torch.testing.assert_close(
+                found, expected, rtol=0, atol=rounding, msg=lambda said, how=layout: f"{name}, {how}: {said}"
+            )
     return model
 
 
@@ -76,7 +84,7 @@ def test_a_family_has_the_log_probabilities_of_its_own_logits_and_can_be_sampled
     made = sample(model, tokens, [(0, 5, 7), (4,)], each=3, longest=4)
     assert all(1 <= len(one) <= 4 and max(one) < VOCABULARY for one in made.tokens)
     model.train()
-    model(**collate(ROWS, PAD)).sum().backward()
+    model(**collate(PAIRS, PAD, layout=model.layout)).sum().backward()
     assert any(float(p.grad.abs().max()) > 0 for p in model.parameters() if p.grad is not None)
 
 
@@ -124,27 +132,60 @@ def test_a_head_with_a_transform_is_the_model_s_own_with_a_notice():
     with pytest.warns(HeadNotice, match=r"^BertLMHeadModel does more to its logits .* 0 MiB .* per 1,000"):
         with_logps(model)
     with torch.no_grad():
-        torch.testing.assert_close(model(**collate(ROWS, PAD)), expected, rtol=0, atol=rounding)
+        torch.testing.assert_close(model(**collate(PAIRS, PAD)), expected, rtol=0, atol=rounding)
 
 
 def test_hidden_states_that_are_scaled_first_are_the_model_s_own():
     model = tiny_model("minicpm3")
     with pytest.warns(HeadNotice, match=r"^MiniCPM3ForCausalLM does more"):
-        assert way_of(model.forward, model) == Way(whole=True, positions=True)
+        assert way_of(model.forward, model) == Way(whole=True, layout=ONCE)
 
 
 def test_a_model_that_takes_itself_for_its_decoder_needs_no_whole_logits():
     model = small(hf.Llama4TextConfig, intermediate_size_mlp=16, num_local_experts=2)
     with torch.no_grad():
         expected, rounding = from_own_logits(model)
-        assert way_of(model.forward, model) == Way(whole=False, positions=True)
-        torch.testing.assert_close(with_logps(model)(**collate(ROWS, PAD)), expected, rtol=0, atol=rounding)
+        assert way_of(model.forward, model) == Way(whole=False, layout=replace(ONCE, window=8192))
+        torch.testing.assert_close(with_logps(model)(**collate(PAIRS, PAD)), expected, rtol=0, atol=rounding)
 
 
-def test_positions_that_do_not_begin_at_zero_are_the_model_s_own_and_padding_is_on_the_right():
-    model = with_logps(small(hf.RobertaConfig, is_decoder=True, pad_token_id=1))
-    with torch.no_grad(), pytest.raises(ValueError, match="padding must be on the right for this model"):
-        model(**collate(ROWS, PAD, left=True))
+def test_positions_that_do_not_begin_at_zero_are_the_model_s_own_and_responses_are_apart_with_a_notice():
+    model = small(hf.RobertaConfig, is_decoder=True, pad_token_id=1)
+    with pytest.warns(ApartNotice, match=r"^RobertaForCausalLM gives other log-probabilities where both responses"):
+        assert not with_logps(model).layout.once
+
+
+class Deaf(hf.LlamaForCausalLM):
+    """A model that ignores an argument."""
+
+    ignored = ""
+
+    def __init__(self, config):
+        super().__init__(config)
+        inner = self.model.forward
+        self.model.forward = lambda **given: inner(**{name: one for name, one in given.items() if name != self.ignored})
+
+
+@pytest.mark.parametrize("ignored", ["attention_mask", "position_ids", ""])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_ignores_the_mask_or_the_positions_reads_responses_apart(dtype, ignored):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Deaf(small(hf.LlamaConfig).config).to(dtype)
+        for one in model.parameters():
+            nn.init.normal_(one, std=0.3)  # no such small logits that rounding hides all
+    model.ignored = ignored
+    with pytest.warns(ApartNotice) if ignored else contextlib.nullcontext():
+        assert way_of(model.forward, model).layout == (Layout(masked=False) if ignored else ONCE)
+
+
+def test_responses_are_apart_where_attention_reaches_less_far_than_they_do():
+    model = small(hf.MistralConfig, sliding_window=6)
+    with torch.no_grad():
+        expected, rounding = from_own_logits(model)
+        assert with_logps(model).layout == Layout(once=True, masked=False, window=6)
+        found = [model(**collate([row], PAD, layout=model.layout)) for row in PAIRS]
+    torch.testing.assert_close(torch.cat(found), expected, rtol=0, atol=rounding)
 
 
 def test_a_model_that_looks_ahead_is_refused_in_one_line():
@@ -166,7 +207,7 @@ def test_trying_a_model_leaves_it_and_the_generator_as_they_were():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_rounding_of_a_type_is_no_difference_and_a_scale_is_one(dtype):
     model = small(hf.LlamaConfig).to(dtype)
-    assert way_of(model.forward, model) == Way(whole=False, positions=True)
+    assert way_of(model.forward, model) == Way(whole=False, layout=ONCE)
     forward = model.forward
 
     def scaled(**inputs):
@@ -174,13 +215,13 @@ def test_rounding_of_a_type_is_no_difference_and_a_scale_is_one(dtype):
         output.logits = output.logits * 1.5
         return output
 
-    assert way_of(scaled, model) == Way(whole=True, positions=True)
+    assert way_of(scaled, model) == Way(whole=True, layout=ONCE)
 
 
 def test_weights_that_are_not_finite_are_left_to_those_who_see_their_numbers():
     model = small(hf.LlamaConfig)
     nn.init.constant_(model.lm_head.weight, float("nan"))
-    assert way_of(model.forward, model) == Way(whole=False, positions=True)
+    assert way_of(model.forward, model) == Way(whole=False, layout=Layout())
 
 
 def test_lack_of_memory_is_no_fault_of_the_model():

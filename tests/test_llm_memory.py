@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from gradlab.llm.data.batches import collate
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, gradients_meet
@@ -132,13 +133,14 @@ def tracked(lora, half, checkpointing, pairs=2, length=128, chunk=CHUNK):
     checkpoint_layers(model, checkpointing)
     with_logps(model, chunk=chunk).train()
     ids = torch.randint(0, WIDE["vocab_size"], (2 * pairs, length), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones_like(ids)
-    mask[0, -3:] = 0  # with padding attention needs a mask
+    rows = [((first,), tuple(rest)) for first, *rest in ids.tolist()]
+    rows[0] = (rows[0][0], rows[0][1][:-3])  # with padding attention needs a mask
+    batch = collate(rows, 0)
     for one in model.parameters():
         one.grad = torch.zeros_like(one) if one.requires_grad else None  # as of an earlier micro-batch
     with Live() as live:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            logps = model(ids, mask, answer_mask=mask)
+            logps = model(**batch)
         held = live.now
         logps.sum().backward()
     return held, live.peak

@@ -185,6 +185,7 @@ from types import SimpleNamespace
 sys.path.insert(0, {here!r})
 from test_llm_sampling import PROMPTS, TOKENS, model_of
 from gradlab.console import leave
+from gradlab.llm.data.batches import collate
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.group import spread, start_group
@@ -200,8 +201,7 @@ with start_group("cpu") as group:
                     model = with_lora(model, 2, 4.0, ["all-linear"])
             model = spread(with_logps(model), group, kind, "fp32")
             one = sample(model, TOKENS, PROMPTS, each=5, longest=6, batch=3, group=group)
-            ids = torch.tensor([[0, 5, 7]])
-            loss = model(input_ids=ids, attention_mask=ids * 0 + 1, answer_mask=ids * 0 + 1).sum()
+            loss = model(**collate([((0, 5), (7,))], 2)).sum()
             loss.backward()  # training goes on as before
             again = sample(model, TOKENS, PROMPTS, each=5, longest=6, batch=3, group=group)
             assert again == one and model.training

@@ -29,7 +29,7 @@ from transformers import LlamaForCausalLM
 
 from gradlab.cli import train_command
 from gradlab.doctor.training_log import read_log
-from gradlab.llm.data.batches import side_rows
+from gradlab.llm.data.batches import pair_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.judge.systems import open_run
@@ -171,7 +171,7 @@ def test_the_reference_that_is_kept_is_what_a_live_one_gives(inputs, straight):
     for part in ("train", "held_out"):
         pairs = data.part(getattr(data, part))
         kept = load_file(straight / "cache" / f"model-{part}.safetensors")["logps"]
-        found = score(live, side_rows(pairs), Group(), pad=2, micro=3).view(-1, 2)
+        found = score(live, pair_rows(pairs), Group(), pad=2, micro=3).view(-1, 2)
         logp, tokens = LONGEST_ANSWER
         torch.testing.assert_close(kept, found, rtol=0, atol=rounding(tokens, abs(logp), torch.float32))
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny_llm import quick_collections, tiny_model, tiny_settings, write_inputs
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config
 
-from gradlab.llm.data.batches import collate, rows_of
+from gradlab.llm.data.batches import collate, pair_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.loading import with_lora
@@ -31,7 +31,7 @@ PAIRS = [
     Encoded((0, 8), (3, 3, 3, 9, 10, 1), (5,)),
     Encoded((7,), (9,), (6, 1)),
 ]
-ROWS = rows_of(PAIRS)
+ROWS = pair_rows(PAIRS)
 pytestmark = pytest.mark.usefixtures(quick_collections.__name__)
 
 
@@ -150,7 +150,7 @@ def test_a_cache_that_was_stopped_goes_on_and_a_damaged_part_is_made_again(tmp_p
         cache.fill(pairs, lambda rows: below(rows, 1000), Group(), title="hidden")
     assert "damaged, and is made again" in capsys.readouterr().err
     assert 0 < len(calls) <= PART
-    assert cache.hidden(rows_of(pairs)) is not None
+    assert cache.hidden(pair_rows(pairs)) is not None
 
 
 def test_a_cache_without_room_is_one_line(tmp_path, monkeypatch):
@@ -187,6 +187,7 @@ def absolute():
 
 
 @pytest.mark.filterwarnings("ignore::gradlab.llm.model.heads.HeadNotice")
+@pytest.mark.filterwarnings("ignore::gradlab.llm.model.heads.ApartNotice")
 @pytest.mark.parametrize("made", [sliding, absolute])
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_each_layer_keeps_its_kind_and_embeddings_their_scale(tmp_path, made, first):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradlab.llm.data.batches import batch_at, rows_of, side_rows
+from gradlab.llm.data.batches import apart, batch_at, pair_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.demo.laptop_run import SETTINGS as DEMO
 from gradlab.llm.demo.token_task import task_tokenizer
@@ -23,7 +23,6 @@ from gradlab.llm.model.memory import memory
 from gradlab.llm.model.shapes import LLAMAS, shape_of
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
-from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_settings import OF_RECIPES, LogSettings, LoraSettings, Settings
 from scripts.benchmarks.llm_page import BASES, SIDES
 from scripts.benchmarks.timing import Step, drawing
@@ -184,7 +183,7 @@ class Training:
         self.policy = PolicyModel(model, group, self.settings, rate=RATE, steps=1, pad=PAD_ID)
         self.pairs = drawn_pairs(size)
         with frozen(self.policy):
-            ref = score(self.policy, side_rows(self.pairs), group, pad=PAD_ID, micro=2 * size.micro).view(-1, 2)
+            ref = self.policy.score(pair_rows(self.pairs), size.micro).view(-1, 2)
         self.tasks = {
             name: PairTask(self.settings.loss_of(name), self.pairs, ref, [], ref[:0]) for name in self.settings.loss
         }
@@ -217,7 +216,7 @@ class Training:
         Two a parameter and token in the forward pass and four in the backward pass (two where the weights are frozen);
         causal attention; the output layer for responses' tokens alone. What is computed again counts once.
         """
-        shape, rows = self.shape, rows_of(self.batch(number))
+        shape, rows = self.shape, apart(pair_rows(self.batch(number)))
         whole = np.array([len(prompt) + len(response) for prompt, response in rows], float)
         answers = sum(len(response) for _, response in rows)
         each = 4 if self.size.lora else 6

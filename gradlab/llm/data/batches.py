@@ -1,9 +1,24 @@
-"""Batches as pure functions of seed and step: a run that is resumed, or spread over more processes, sees the same."""
+"""Batches as pure functions of seed and step: a run that is resumed, or spread over more processes, sees the same.
+
+A row is a prompt and one or more responses to it, (prompt, winner, loser) for a pair: ``pair_rows``. Log π comes
+response by response in this order, whatever the layout of the tensors: ``forward(**collate(rows, …)).view(-1, 2)`` for
+pairs. ``Layout`` says how rows become tensors for a model; the check at load finds it (``heads.way_of``).
+
+- *Once*: one row of a tensor holds prompt, winner, loser, padding. The loser's positions go on from the prompt's end,
+  and a mask of blocks hides the winner from the loser: a token sees the prompt's and its own block's tokens before it.
+  ``segments`` (B, T) names the blocks: 0 the prompt, 1 the first response, …, one more than the last for padding.
+- *Apart*: one row of a tensor holds a prompt and one response, so that a pair takes two, the winner first.
+
+In both, padding is on the right. Where nothing of a batch is shared, no mask and no positions are needed, and none are
+given where the model's check allows that. ``collate`` has the keys and shapes.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +27,37 @@ from torch import Tensor
 from gradlab.llm.data.tokens import Encoded
 from gradlab.streams import Purpose, stream
 
-Row = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and of a response
+Row = tuple[Sequence[int], ...]  # token ids of a prompt, and of one or more responses
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The way from rows to tensors.
+
+    once    responses to one prompt share a row of the tensor with it; else each has a row with the prompt of its own.
+    masked  an attention mask tells padding, where responses are apart.
+    window  most tokens of a prompt and one response that may share a row, where attention reaches no further than that.
+    """
+
+    once: bool = False
+    masked: bool = True
+    window: int | None = None
+
+    def of(self, rows: Sequence[Row]) -> Layout:
+        """Return the layout for these rows: apart where they share nothing, or one is longer than the window."""
+        shared = any(len(row) > 2 for row in rows)
+        long = self.window is not None and any(_longest(row) > self.window for row in rows)
+        return replace(self, once=self.once and shared and not long)
+
+    def tokens(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return how many tokens of a tensor each row takes, where it is the longest of its micro-batch; (N,)."""
+        once = self.of(rows).once
+        return np.array([sum(map(len, row)) if once else (len(row) - 1) * _longest(row) for row in rows], int)
+
+    def real_tokens(self, rows: Sequence[Row]) -> int:
+        """Return how many tokens a model reads for these rows, padding left out."""
+        once = self.of(rows).once
+        return sum(sum(map(len, row)) + (0 if once else (len(row) - 2) * len(row[0])) for row in rows)
 
 
 def steps_an_epoch(number: int, batch: int) -> int:
@@ -34,60 +79,130 @@ def seen_by(steps: int, number: int, batch: int, seed: int) -> np.ndarray:
     return np.sort(stream(seed, Purpose.ORDER, 0).permutation(number)[: steps * batch])
 
 
-def dealt(lengths: np.ndarray, micro: int, rank: int = 0, ranks: int = 1) -> list[np.ndarray]:
+def dealt(
+    lengths: np.ndarray, micro: int, rank: int = 0, ranks: int = 1, *, budget: int | None = None
+) -> list[np.ndarray]:
     """Return the places (in the batch) of this process's micro-batches, sorted by length, so that little is padding.
 
     lengths  (B,) tokens of each item.
+    budget   most tokens of a micro-batch, its padding included, in place of ``micro`` items; an item above it is alone.
 
     Micro-batches of ``micro`` items, or of fewer where the processes would outnumber them, are dealt to the processes
     in turn, the longest first. All processes get equally many, as FSDP needs; the last ones may be empty.
     """
-    micro = min(micro, max(math.ceil(len(lengths) / ranks), 1))
+    most = max(math.ceil(len(lengths) / ranks), 1)
+    micro = most if budget is not None else min(micro, most)
     order = np.argsort(-lengths, kind="stable")
-    parts = [order[start : start + micro] for start in range(0, len(order), micro)]
+    parts, start = [], 0
+    while start < len(order):
+        fit = micro if budget is None else max(budget // max(int(lengths[order[start]]), 1), 1)
+        parts.append(order[start : start + min(fit, micro)])
+        start += len(parts[-1])
     turns = math.ceil(len(parts) / ranks)
     parts += [order[:0]] * (turns * ranks - len(parts))
     return parts[rank::ranks]
 
 
 def collate(
-    rows: Sequence[Row], pad: int, device: torch.device | str | None = None, *, left: bool = False
+    rows: Sequence[Row], pad: int, device: torch.device | str | None = None, *, layout: Layout | None = None
 ) -> dict[str, Tensor]:
-    """Return rows as tensors (B, T), T the longest row: ``input_ids``, ``attention_mask``, ``answer_mask`` (responses).
+    """Return rows as tensors for a model with ``with_logps``, padded on the right with the id ``pad``.
 
-    Padding, of id ``pad``, stands on the right, or on the left as sampling needs it.
+    layout  by default one that suits every model: responses apart, with a mask.
+
+    Keys, all of whole numbers; N tokens of R responses are asked for, in the rows' order:
+
+    - ``input_ids`` (B, T);
+    - ``places`` (N,), where in the flattened (B·T) each token is predicted: the place before it, or the prompt's end;
+    - ``targets`` (N,), the tokens; ``responses`` (N,), the response of each, from 0; ``lengths`` (R,), their tokens;
+    - ``attention_mask`` (B, T), 0 at padding: where responses are apart and the layout is masked;
+    - ``segments`` and ``position_ids`` (B, T): where responses share a row, see above.
+
+    ValueError for a prompt without tokens.
     """
-    longest = max(len(prompt) + len(response) for prompt, response in rows)
-    batch = {
-        "input_ids": torch.full((len(rows), longest), pad, dtype=torch.long),
-        "attention_mask": torch.zeros(len(rows), longest, dtype=torch.long),
-        "answer_mask": torch.zeros(len(rows), longest, dtype=torch.long),
-    }
-    for index, (prompt, response) in enumerate(rows):
-        whole = [*prompt, *response]
-        start = longest - len(whole) if left else 0
-        stop = start + len(whole)
-        batch["input_ids"][index, start:stop] = torch.tensor(whole, dtype=torch.long)
-        batch["attention_mask"][index, start:stop] = 1
-        batch["answer_mask"][index, stop - len(response) : stop] = 1
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    layout = (layout or Layout()).of(rows)
+    if not all(len(row[0]) for row in rows):
+        raise ValueError("rows must each have a prompt of one or more tokens, got one without")
+    rows = rows if layout.once else apart(rows)
+    ids, real = _filled(rows, pad)
+    made = {"input_ids": ids}
+    if layout.once:
+        made["segments"], made["position_ids"] = _blocks(rows, ids.shape[1])
+    elif layout.masked:
+        made["attention_mask"] = real.astype(np.int64)
+    made |= _asked(rows, ids.shape[1])
+    return {name: torch.from_numpy(array).to(device) for name, array in made.items()}
 
 
-def rows_of(pairs: Sequence[Encoded]) -> list[Row]:
-    """Return all winners, then all losers."""
-    return [*((pair.prompt, pair.win) for pair in pairs), *((pair.prompt, pair.lose) for pair in pairs)]
+def padded(
+    texts: Sequence[Sequence[int]], pad: int, device: torch.device | str | None = None, *, left: bool = False
+) -> dict[str, Tensor]:
+    """Return texts as ``input_ids`` and ``attention_mask`` (B, T), T the longest, padded on the right or the left."""
+    ids, real = _filled([(text,) for text in texts], pad, left=left)
+    arrays = {"input_ids": ids, "attention_mask": real.astype(np.int64)}
+    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
 
-def side_rows(pairs: Sequence[Encoded]) -> list[Row]:
-    """Return each pair's winner and loser, pair by pair."""
-    return [(pair.prompt, side) for pair in pairs for side in (pair.win, pair.lose)]
+def apart(rows: Sequence[Row]) -> list[Row]:
+    """Return a row for each response, with its prompt."""
+    return [(prompt, response) for prompt, *responses in rows for response in responses]
+
+
+def pair_rows(pairs: Sequence[Encoded]) -> list[Row]:
+    """Return each pair as a row: prompt, winner, loser."""
+    return [(pair.prompt, pair.win, pair.lose) for pair in pairs]
 
 
 def lengths(pairs: Sequence[Encoded]) -> np.ndarray:
     """Return the tokens of the longer side of each pair, its prompt included, (N,)."""
-    return np.array([len(pair.prompt) + max(len(pair.win), len(pair.lose)) for pair in pairs])
+    return np.array([_longest(row) for row in pair_rows(pairs)], int)
 
 
 def len_of(pairs: Sequence[Encoded], side: str) -> Tensor:
     """Return the tokens of one side's responses, (N,)."""
     return torch.tensor([len(getattr(pair, side)) for pair in pairs])
+
+
+def _longest(row: Row) -> int:
+    """Return the tokens of a prompt and its longest response."""
+    return len(row[0]) + max(map(len, row[1:]), default=0)
+
+
+def _filled(rows: Sequence[Row], pad: int, *, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows' tokens and which of them are no padding, (B, T)."""
+    sizes = np.array([sum(map(len, row)) for row in rows])
+    place = np.arange(sizes.max())
+    real = place >= sizes.max() - sizes[:, None] if left else place < sizes[:, None]
+    ids = np.full(real.shape, pad, np.int64)
+    ids[real] = list(itertools.chain.from_iterable(itertools.chain.from_iterable(rows)))
+    return ids, real
+
+
+def _blocks(rows: Sequence[Row], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the block of each place, and its position, which is 0 at padding; (B, T)."""
+    segments, positions = np.empty((len(rows), width), np.int64), np.zeros((len(rows), width), np.int64)
+    for row, block, position in zip(rows, segments, positions, strict=True):
+        sizes = [len(part) for part in row]
+        total = sum(sizes)
+        block[:total], block[total:] = np.repeat(np.arange(len(row)), sizes), len(row)
+        starts = [0, *(sizes[0] for _ in sizes[1:])]
+        position[:total] = np.concatenate([start + np.arange(size) for start, size in zip(starts, sizes, strict=True)])
+    return segments, positions
+
+
+def _asked(rows: Sequence[Row], width: int) -> dict[str, np.ndarray]:
+    """Return the places, targets, responses and lengths of ``collate``."""
+    places, targets, lengths = [], [], []
+    for index, (prompt, *responses) in enumerate(rows):
+        start = len(prompt)
+        for response in responses:
+            before = np.arange(start - 1, start - 1 + len(response))
+            before[:1] = len(prompt) - 1
+            places.append(index * width + before)
+            targets.extend(response)
+            lengths.append(len(response))
+            start += len(response)
+    return {
+        "places": np.concatenate(places), "targets": np.array(targets, np.int64),
+        "responses": np.repeat(np.arange(len(lengths)), lengths), "lengths": np.array(lengths, np.int64),
+    }  # fmt: skip

@@ -16,7 +16,7 @@ import pandas as pd
 
 from gradlab.checks import input_file, one_of
 from gradlab.doctor.training_log import read_log
-from gradlab.llm.data.batches import len_of, side_rows
+from gradlab.llm.data.batches import len_of, pair_rows
 from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
@@ -255,7 +255,9 @@ def _pair_frame(run: Settings, data: Data, methods: Sequence[str]) -> pd.DataFra
     tokenizer = loading.load_tokenizer(run.model)
     for name in methods:
         model = with_logps(loading.load_model(run.out / name / "model").eval(), chunk=run.chunk)
-        sides[name] = score(model, side_rows(pairs), Group(), pad=tokenizer.pad_token_id, micro=32).view(-1, 2)
+        sides[name] = score(
+            model, pair_rows(pairs), Group(), pad=tokenizer.pad_token_id, micro=16, layout=model.layout
+        ).view(-1, 2)
     common = {
         "pair": data.held_out, "win_len": len_of(pairs, "win").numpy(), "lose_len": len_of(pairs, "lose").numpy(),
         "ref_win": sides["reference"][:, 0].numpy(), "ref_lose": sides["reference"][:, 1].numpy(),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradlab.checks import count, one_of, resolved
 from gradlab.console import say
-from gradlab.llm.data.batches import side_rows
+from gradlab.llm.data.batches import Row, pair_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import DECIDING, Data, prepare
 from gradlab.llm.data.template_dates import TemplateDate, fix_date
@@ -287,14 +287,16 @@ class _Loaded:
             self._model = with_logps(model.to(self.plan.device).eval())
         return self._model
 
-    def score(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], *, mean: bool = False) -> list[float]:
-        """Return log π of each row's response."""
+    def score(self, rows: Sequence[Row], *, mean: bool = False) -> list[float]:
+        """Return log π of each response, those of a row together."""
 
         def forward(**batch: Tensor) -> Tensor:
             with computing(self.plan.device, self.plan.precision):
                 return self.model(**batch, mean=mean)
 
-        logps = score(forward, rows, self.group, pad=self.run.tokenizer.pad_token_id, micro=self.plan.batch)
+        micro = max(self.plan.batch // (len(rows[0]) - 1), 1)
+        pad, layout = self.run.tokenizer.pad_token_id, self.model.layout
+        logps = score(forward, rows, self.group, pad=pad, micro=micro, layout=layout)
         if not bool(torch.isfinite(logps).all()):
             raise ValueError(f"{self.system.model} must give finite log-probabilities; its training went wrong")
         return logps.tolist()
@@ -312,7 +314,7 @@ class _Loaded:
 def _sampled(loaded: _Loaded, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
     plan, run = loaded.plan, loaded.run
     pairs = loaded.score(
-        side_rows([encoded for _, encoded in run.held_out]), mean=loaded.system.mean
+        pair_rows([encoded for _, encoded in run.held_out]), mean=loaded.system.mean
     )  # before the samples: a broken model fails here, without the wait
     drawn = sample(
         loaded.model, run.tokenizer, prompts, each=plan.each, longest=plan.longest, temperature=plan.temperature,
@@ -322,8 +324,9 @@ def _sampled(loaded: _Loaded, prompts: Sequence[Sequence[int]]) -> dict[str, Any
     return page | {"logps": loaded.score(_rows(prompts, page, plan.each))}
 
 
-def _rows(prompts: Sequence[Sequence[int]], page: Mapping[str, Any], each: int) -> list[tuple[Any, Any]]:
-    return [(prompts[index // each], tokens) for index, tokens in enumerate(page["tokens"])]
+def _rows(prompts: Sequence[Sequence[int]], page: Mapping[str, Any], each: int) -> list[Row]:
+    """Return each prompt with the responses that were drawn after it."""
+    return [(prompt, *page["tokens"][each * index : each * (index + 1)]) for index, prompt in enumerate(prompts)]
 
 
 def _kept(file: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

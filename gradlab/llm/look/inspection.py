@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradlab.checks import count, one_of, positive
 from gradlab.console import out_of_memory
-from gradlab.llm.data.batches import side_rows
+from gradlab.llm.data.batches import pair_rows
 from gradlab.llm.data.hold_out import prompt_key, repeats
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.data.prepare import prepare
@@ -157,9 +157,9 @@ def inspect_pairs(
     """
     if not encoded:
         raise ValueError("encoded must hold one pair or more, got none")
-    rows = side_rows(encoded)
+    rows = pair_rows(encoded)
     check_vocabulary(tokenizer, model.config)
-    check_positions(model.config, max(len(prompt) + len(side) for prompt, side in rows))
+    check_positions(model.config, max(len(prompt) + max(map(len, sides)) for prompt, *sides in rows))
     group, training = Group(device=model.device), model.training
     scorer = with_logps(model.eval())
 
@@ -168,11 +168,12 @@ def inspect_pairs(
             return scorer(**inputs)
 
     try:
-        logps = score(forward, rows, group, pad=tokenizer.pad_token_id, micro=2 * batch, title=title).view(-1, 2)
+        how: dict[str, Any] = {"pad": tokenizer.pad_token_id, "layout": scorer.layout}
+        logps = score(forward, rows, group, micro=batch, title=title, **how).view(-1, 2)
         # Pairs spread over all, since they stand in the order of the file.
         places = np.unique(np.linspace(0, len(encoded) - 1, min(gradients, len(encoded))).round().astype(int))
         chosen = [encoded[place] for place in places]
-        sides = score_gradients(model, forward, chosen, pad=tokenizer.pad_token_id, title=title and "gradients")
+        sides = score_gradients(model, forward, chosen, title=title and "gradients", **how)
     finally:
         model.train(training)
     strange = int((~logps.isfinite()).any(1).sum())

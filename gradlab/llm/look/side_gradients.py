@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradlab.console import printable
-from gradlab.llm.data.batches import collate, side_rows
+from gradlab.llm.data.batches import Layout, apart, collate, pair_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.losses import PairLogps, PairLoss, slopes
 from gradlab.stats.agreement import wilson_interval
@@ -27,12 +27,13 @@ COLUMNS = ("score_norm_win", "score_norm_lose", "score_cosine")
 
 
 def score_gradients(
-    model: Any, forward: Callable[..., Tensor], pairs: Sequence[Encoded], *, pad: int, title: str = ""
-) -> pd.DataFrame:
+    model: Any, forward: Callable[..., Tensor], pairs: Sequence[Encoded], *, pad: int, layout: Layout | None = None,
+    title: str = "",
+) -> pd.DataFrame:  # fmt: skip
     """Return ‖∇log π_w‖, ‖∇log π_l‖ and the cosine of these two gradients, one row per pair (``COLUMNS``).
 
     model    its parameters that are floating-point numbers count, whether they are trained or not.
-    forward  the model or a wrapper of it, with ``with_logps``.
+    forward  the model or a wrapper of it, with ``with_logps``; ``layout``: the model's own.
 
     The model's gradients are empty afterwards. The cosine is NaN where a gradient is 0.
     """
@@ -43,7 +44,10 @@ def score_gradients(
         for value in parameters:
             value.requires_grad_()
         for pair in tqdm(pairs, desc=printable(title), unit="pair", disable=not title, leave=False):
-            win, lose = (_gradient(forward, parameters, row, pad, model.device) for row in side_rows([pair]))
+            win, lose = (
+                _gradient(forward, parameters, collate([row], pad, model.device, layout=layout))
+                for row in apart(pair_rows([pair]))
+            )
             rows.append([_dot(win, win) ** 0.5, _dot(lose, lose) ** 0.5, _dot(win, lose)])
     finally:
         for value, was in zip(parameters, trained, strict=True):
@@ -94,10 +98,10 @@ def about_the_band(frame: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def _gradient(
-    forward: Callable[..., Tensor], parameters: Sequence[Tensor], row: Any, pad: int, device: torch.device
+    forward: Callable[..., Tensor], parameters: Sequence[Tensor], batch: dict[str, Tensor]
 ) -> list[Tensor | None]:
     with torch.enable_grad():
-        logp = forward(**collate([row], pad, device))
+        logp = forward(**batch)
         return list(torch.autograd.grad(logp.sum(), parameters, allow_unused=True))
 
 

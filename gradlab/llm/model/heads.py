@@ -1,38 +1,51 @@
-"""The way to a causal language model's logits: its decoder and one linear layer, or its own forward; tried at load."""
+"""The way to a causal language model's logits, and the layout of its rows, both tried at load.
+
+Its decoder and one linear layer give the logits, or its own forward; responses share a row with their prompt, or not.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gradlab.console import out_of_memory
+from gradlab.llm.data.batches import Layout, collate
 
 _LENGTH = 6  # tokens of the text on which two ways are compared; the second row has half of them, then padding
 _MARGIN = 8  # two ways may differ by so many times the rounding that is expected
+_CLEAR = 3  # a wrong mask, or wrong positions, must differ by so many times more than responses that share a row
+# Names in a config of how far a layer's attention reaches: a mask of blocks takes the place of a layer's own.
+_REACH = re.compile(r"sliding_windows?(_size)?|attention_chunk_size|(attention_)?window(_size)?|local_attention\w*|"
+                    r"(lsh|local)_attn_chunk_length|block_size")  # fmt: skip
 
 
 class HeadNotice(UserWarning):
     """A warning that a model's own forward gives its logits, which takes more memory."""
 
 
+class ApartNotice(UserWarning):
+    """A warning that a model reads a prompt again for each of its responses, which takes more time."""
+
+
 @dataclass(frozen=True)
 class Way:
     """A way to logits.
 
-    whole      the model's own forward gives them, of all tokens; else its decoder and its output embedding do, of the
-               tokens that are asked for.
-    positions  ``position_ids`` are given, so that padding may be on the left; else it must be on the right.
+    whole   the model's own forward gives them, of all tokens; else its decoder and its output embedding do, of the
+            tokens that are asked for.
+    layout  how rows become tensors for it, padded on the right.
     """
 
     whole: bool
-    positions: bool
+    layout: Layout
 
     def logits(self, forward: Callable[..., Any], base: Any, inputs: dict[str, Tensor], at: Tensor) -> Tensor:
         """Return logits (N, V) at the places where ``at`` (B, T) is true, by the model's ``forward`` or its parts."""
@@ -40,15 +53,31 @@ class Way:
         return state if self.whole else base.get_output_embeddings()(state)
 
     def state(self, forward: Callable[..., Any], base: Any, inputs: dict[str, Tensor]) -> Tensor:
-        """Return the logits (B, T, V), or the decoder's last hidden state (B, T, H)."""
-        mask, more = inputs["attention_mask"], {}
-        if self.positions:  # from 0 at the first token, so that padding on the left changes nothing
-            more["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
-        elif not bool(mask[:, 0].all()):
-            raise ValueError("padding must be on the right for this model, which counts its positions by itself")
+        """Return the logits (B, T, V), or the decoder's last hidden state (B, T, H).
+
+        inputs  ``input_ids``, and what else of ``attention_mask``, ``position_ids`` and ``segments`` the layout has.
+        """
+        given = dict(inputs)
+        if "segments" in given:
+            given["attention_mask"] = block_mask(given.pop("segments"), base)
         if self.whole:
-            return forward(**inputs, **more, use_cache=False).logits
-        return decoder_of(base)(**inputs, **more, use_cache=False).last_hidden_state
+            return forward(**given, use_cache=False).logits
+        return decoder_of(base)(**given, use_cache=False).last_hidden_state
+
+
+def block_mask(segments: Tensor, base: Any) -> Tensor:
+    """Return the mask (B, 1, T, T) of which earlier places each place sees: the prompt's and those of its own block.
+
+    segments  (B, T), see ``batches``. The mask is boolean, or added to scores where the model computes them by itself.
+    """
+    length = segments.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    mine, others = segments[:, :, None], segments[:, None, :]
+    seen = (causal & ((others == mine) | (others == 0)))[:, None]
+    if getattr(base.config.get_text_config(), "_attn_implementation", None) != "eager":
+        return seen
+    dtype = base.get_input_embeddings().weight.dtype
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
 
 def decoder_of(base: Any) -> Any:
@@ -69,14 +98,16 @@ def layers_of(base: Any) -> tuple[str, nn.ModuleList]:
 
 
 def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Way:
-    """Return the way to a model's logits that needs the least memory, among those that agree with its own logits.
+    """Return the way to a model's logits that needs the least memory and time, among those that agree with its own.
 
     forward  the model's forward, with its LoRA adapter where it has one; ``base``: the model without peft's wrapper.
     linear   whether decoder and output embedding may be tried: a config can say that they are not all.
 
-    The ways are compared on a random text of six tokens, beside its first half with padding. They must agree up to
-    rounding in the model's type. A HeadNotice says where the model's own forward is needed. ValueError where log π
-    cannot be right: where the model takes no text alone, or a token's logits depend on what follows it.
+    The ways are compared on a random text of six tokens, beside its first half with padding; the layouts, on that text
+    and another end of it. They must agree up to rounding in the model's type; what shares a row must also be nearer
+    than rows with a wrong mask or wrong positions, which a model would show that ignores them. A HeadNotice says where
+    the model's own forward is needed, an ApartNotice where responses cannot share a row. ValueError where log π cannot
+    be right: where the model takes no text alone, or a token's logits depend on what follows it.
     """
     name = type(base).__name__
     with at_rest(base), torch.no_grad():
@@ -94,7 +125,7 @@ def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Wa
             raise ValueError(f"{name} must give logits of every token, (2, {_LENGTH}, V), got {tuple(logits.shape)}")
         logps, alone = _logp(logits), _logp(alone)
         if bool(logps.isnan().any()):
-            return Way(not linear, True)  # the weights are broken, which training and scoring say in their words
+            return Way(not linear, Layout())  # the weights are broken, which training and scoring say in their words
         tolerance = rounding(base, logits)
         if float((logps[:, : _LENGTH // 2] - alone).abs().max()) > tolerance:
             raise ValueError(
@@ -102,26 +133,63 @@ def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Wa
                 "response cannot be had from it; a model of BERT's kind needs is_decoder in its config"
             )
         for whole in (False, True):
-            for positions in (True, False):
-                way = Way(whole, positions)
-                if (linear or whole) and _agrees(way, forward, base, inputs, logps[at], tolerance):
+            for masked in (False, True):
+                way = Way(whole, Layout(masked=masked))
+                tried = inputs if masked else {"input_ids": inputs["input_ids"]}
+                if (linear or whole) and _apart(way, forward, base, tried, logps, at) <= tolerance:
                     if whole:
                         _say(name, logits.shape[-1])
-                    return way
+                    return replace(way, layout=_layout(way, forward, base, inputs["input_ids"], logits))
     raise ValueError(f"{name} must give the same logits with and without a cache; it does not")
 
 
-def _agrees(
-    way: Way, forward: Callable[..., Any], base: Any, inputs: dict[str, Tensor], logps: Tensor, tolerance: float
-) -> bool:
-    """Return whether a way gives the log-probabilities of the model's own logits, (N, V)."""
+def _layout(way: Way, forward: Callable[..., Any], base: Any, ids: Tensor, logits: Tensor) -> Layout:
+    """Return the way's layout, with responses that share a row where they may.
+
+    ids  (2, 6), whose second row is the first's half and then other tokens; ``logits`` (2, 6, V), of its first row.
+    """
+    prompt, *ends = (tuple(part.tolist()) for part in (*ids[0].split(_LENGTH // 2), ids[1, _LENGTH // 2 :]))
+    other = _logp(forward(input_ids=ids[1:]).logits)
+    expected = torch.cat([_logp(logits[:1]), other[:, _LENGTH // 2 :]], 1)
+    once = replace(way.layout, once=True, window=_reach(base))
+    batch = collate([(prompt, *ends)], 0, ids.device, layout=replace(once, window=None))
+    inputs = {key: batch[key] for key in ("input_ids", "segments", "position_ids")}
+    at = torch.ones_like(batch["input_ids"]).bool()
+    apart = _apart(way, forward, base, inputs, expected, at)
+    coarse, fine = (rounding(base, logits, single=single) for single in (False, True))
+    right = apart <= coarse
+    if right and apart > fine:
+        wrong = ({"segments": 0 * inputs["segments"]}, {"position_ids": at.long().cumsum(1) - 1})
+        right = all(_apart(way, forward, base, inputs | one, expected, at) >= _CLEAR * apart for one in wrong)
+    if right:
+        return once
+    warnings.warn(
+        f"{type(base).__name__} gives other log-probabilities where both responses share a row with their prompt, so "
+        "each has a row with the prompt of its own, which takes more time", ApartNotice, stacklevel=5,
+    )  # fmt: skip
+    return way.layout
+
+
+def _apart(
+    way: Way, forward: Callable[..., Any], base: Any, inputs: dict[str, Tensor], logps: Tensor, at: Tensor
+) -> float:
+    """Return how far a way is from these log-probabilities (B, T, V) at most, at the places where ``at`` is true."""
     try:
-        by_way = _logp(way.logits(forward, base, inputs, inputs["attention_mask"].bool()))
+        by_way = _logp(way.logits(forward, base, inputs, at))
     except Exception as error:  # the way does not exist in this model
         if out_of_memory(error):
             raise
-        return False
-    return by_way.shape == logps.shape and bool((by_way - logps).abs().max() <= tolerance)
+        return math.inf
+    logps = logps[at]
+    apart = (by_way - logps).abs().max() if by_way.shape == logps.shape else math.inf
+    return math.inf if math.isnan(float(apart)) else float(apart)
+
+
+def _reach(base: Any) -> int | None:
+    """Return how many tokens the attention of all layers reaches by the config; None without such a limit."""
+    values = [value for name, value in base.config.get_text_config().to_dict().items() if _REACH.fullmatch(name)]
+    flat = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
+    return min((one for one in flat if isinstance(one, int) and one > 0), default=None)
 
 
 def _logp(logits: Tensor) -> Tensor:
@@ -146,17 +214,18 @@ def random_ids(base: Any) -> Tensor:
     return torch.where(ids == pad, (ids + 1) % config.vocab_size, ids) if isinstance(pad, int) else ids
 
 
-def rounding(base: Any, logits: Tensor) -> float:
-    """Return how far rounding can move log-softmax between two ways.
+def rounding(base: Any, logits: Tensor, *, single: bool = False) -> float:
+    """Return how far rounding can move log-softmax between two ways; ``single``: if the model's type were float32.
 
     A logit is a sum of H products, in float32 at least: √H roundings of about its own size, then one in the model's
     type. Log-softmax doubles that, and rounds once more by its own size, which is about log V for small logits.
     """
+    unit = torch.finfo(torch.float32).eps
     coarsest = max(torch.finfo(p.dtype).eps for p in base.parameters() if p.dtype.is_floating_point)
     width = base.get_input_embeddings().weight.shape[-1]
-    single = torch.finfo(torch.float32).eps
     largest = float(logits[logits.isfinite()].abs().max())
-    return _MARGIN * (2 * (coarsest + width**0.5 * single) * largest + single * math.log(logits.shape[-1]))
+    rounds = (unit if single else coarsest) + width**0.5 * unit
+    return _MARGIN * (2 * rounds * largest + unit * math.log(logits.shape[-1]))
 
 
 @contextmanager

@@ -22,15 +22,16 @@ _SCALED = re.compile(r"(?!attn|attention|router).*logits?_\w*(scal|cap)\w*|(lm_h
 def with_logps(model: Any, *, chunk: int = CHUNK, group: Group | None = None) -> Any:
     """Make a causal language model give log-probabilities of responses; return the same model.
 
-    Afterwards ``model(input_ids, attention_mask, answer_mask=mask)`` is Σ_t log π(y_t|x, y_<t) of each sequence, (B,)
-    in nats, over the tokens where ``answer_mask`` (B, T) is 1. With ``mean=True`` it is the mean over those tokens. All
-    other calls work as before, so that saving, generating, checkpointing, LoRA, DDP and FSDP2 keep working.
+    Afterwards ``model(**collate(rows, pad, layout=model.layout))`` is Σ_t log π(y_t|x, y_<t) of each response, (R,) in
+    nats. With ``mean=True`` it is the mean over the response's tokens. All other calls work as before, so that saving,
+    generating, checkpointing, LoRA, DDP and FSDP2 keep working.
 
     Log-sum-exp is in float32 at least, whatever the model's type. Only responses' tokens get logits, ``chunk`` of them
-    at a time, which are computed again for the gradient, except the last. Padding may be on either side. Source: ours.
+    at a time, which are computed again for the gradient, except the last. Source: ours.
 
-    The model is tried once, on six tokens: where its decoder and its output embedding do not give its own logits, its
-    whole forward does, with a notice (``way_of``). ValueError where log π cannot be right.
+    The model is tried once, on nine tokens: where its decoder and its output embedding do not give its own logits, its
+    whole forward does, and where responses to one prompt cannot share a row, ``model.layout`` sets them apart, each
+    with a notice (``way_of``). ValueError where log π cannot be right.
 
     group  the processes that hold the model, which all make the same call before the model is spread: the main process
            tries it, and the others may hold it on the meta device. Left out: this process alone.
@@ -42,26 +43,23 @@ def with_logps(model: Any, *, chunk: int = CHUNK, group: Group | None = None) ->
     way = (group or Group()).on_main(lambda: way_of(plain_forward, base, linear=not scaled))
 
     @functools.wraps(plain_forward)  # generate() looks at the signature
-    def forward(*args: Any, answer_mask: Tensor | None = None, mean: bool = False, **inputs: Any) -> Any:
-        if answer_mask is None:
+    def forward(*args: Any, targets: Tensor | None = None, **inputs: Any) -> Any:
+        if targets is None:
             return plain_forward(*args, **inputs)
-        return _sequence_logps(way, plain_forward, base, chunk, *args, answer_mask=answer_mask, mean=mean, **inputs)
+        return _sequence_logps(way, plain_forward, base, chunk, targets=targets, **inputs)
 
-    model.forward = forward
+    model.forward, model.layout = forward, way.layout
     return model
 
 
 def _sequence_logps(
-    way: Way, whole: Any, base: Any, chunk: int, input_ids: Tensor, attention_mask: Tensor, *, answer_mask: Tensor,
-    mean: bool,
+    way: Way, whole: Any, base: Any, chunk: int, *, places: Tensor, targets: Tensor, responses: Tensor,
+    lengths: Tensor, mean: bool = False, **inputs: Tensor,
 ) -> Tensor:  # fmt: skip
-    asked = answer_mask[:, 1:].bool()  # a token is predicted at the position before it
-    row, column = asked.nonzero(as_tuple=True)
-    target = input_ids[row, column + 1]
-    state = way.state(whole, base, {"input_ids": input_ids, "attention_mask": attention_mask})[row, column]
-    by_token = _gathered(state, target) if way.whole else _chunked(base.get_output_embeddings(), state, target, chunk)
-    sums = by_token.new_zeros(len(input_ids)).index_add(0, row, by_token)
-    return sums / asked.sum(1).clamp(min=1) if mean else sums
+    state = way.state(whole, base, inputs).flatten(0, 1).index_select(0, places)
+    by_token = _gathered(state, targets) if way.whole else _chunked(base.get_output_embeddings(), state, targets, chunk)
+    sums = by_token.new_zeros(len(lengths)).index_add(0, responses, by_token)
+    return sums / lengths.clamp(min=1) if mean else sums
 
 
 def _chunked(head: nn.Module, hidden: Tensor, target: Tensor, chunk: int) -> Tensor:

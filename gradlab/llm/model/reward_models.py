@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import one_of
-from gradlab.llm.data.batches import collate, dealt
+from gradlab.llm.data.batches import dealt, padded
 from gradlab.llm.data.fewer_turns import Turns, with_fewer_turns
 from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.templates import BEAVER_START, chat_text, prompt_text
@@ -55,8 +55,7 @@ class Scorer:
 
     def scores(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Return the scores (B,) of token ids, with their graph where gradients are on."""
-        batch = collate([(text, ()) for text in ids], self.tokenizer.pad_token_id, self.model.device)
-        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        output = self.model(**padded(ids, self.tokenizer.pad_token_id, self.model.device))
         if self.column is None:
             return output
         logits = output.logits.float()

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gradlab.checks import count, one_of, positive
 from gradlab.console import printable
-from gradlab.llm.data.batches import collate, dealt
+from gradlab.llm.data.batches import dealt, padded
 from gradlab.llm.data.turn_ends import turn_ends
 from gradlab.llm.model.group import Group, Precision, computing, plain
 from gradlab.llm.model.seeded import drawing
@@ -78,8 +78,7 @@ def sample(
         for turn, part in enumerate(
             tqdm(parts, desc=printable(title), unit="batch", disable=not (title and group.is_main), leave=False)
         ):
-            inputs = collate([(rows[place], ()) for place in part], pad, group.device, left=True)
-            inputs.pop("answer_mask")
+            inputs = padded([rows[place] for place in part], pad, group.device, left=True)
             with drawing(torch_seed(seed, purpose, *steps, turn * group.size + group.rank), group.device):
                 drawn = base.generate(**inputs, synced_gpus=False)[:, inputs["input_ids"].shape[1] :].cpu()
             for place, row in zip(part, drawn, strict=True):

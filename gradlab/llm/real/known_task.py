@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from gradlab.llm.data.batches import Row, len_of, side_rows
+from gradlab.llm.data.batches import Row, len_of, pair_rows
 from gradlab.llm.data.pair_forms import Message
 from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.data.prepare import prepare
@@ -105,9 +105,9 @@ class KnownTask(RealTask):
         if "pairs" not in model.memory:
             data = prepare(self.training(place, next(iter(self.of(place)["methods"])), seed).flat(), model.tokenizer)
             pairs = data.part(data.held_out)
-            model.memory["pairs"] = pairs, model.ref_score(side_rows(pairs)).view(-1, 2)
+            model.memory["pairs"] = pairs, model.ref_score(pair_rows(pairs)).view(-1, 2)
         pairs, ref = model.memory["pairs"]
-        logps = model.score(side_rows(pairs)).view(-1, 2)
+        logps = model.score(pair_rows(pairs)).view(-1, 2)
         return pd.DataFrame({
             "kind": "pair", "index": np.arange(len(pairs)), "win": logps[:, 0], "lose": logps[:, 1],
             "ref_win": ref[:, 0], "ref_lose": ref[:, 1],

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradlab.console import printable, say
-from gradlab.llm.data.batches import Row, rows_of
+from gradlab.llm.data.batches import Layout, Row, apart, pair_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.tensor_file import read_tensors, write_tensors
@@ -54,7 +54,7 @@ class HiddenCache:
     ) -> None:
         """Compute the hidden states of these pairs that are not in the cache yet, and write them as they come.
 
-        below  gives hidden states of rows (B, T, H), padded on the right; all processes call it equally often.
+        below  gives hidden states of rows (B, T, H), once or apart; all processes call it equally often.
         title  the progress bar's, and the notice's.
 
         OSError in one line where the disk has no room for them.
@@ -69,12 +69,20 @@ class HiddenCache:
             known = f"{number:,} pairs, {number - len(wanted):,} of them known before"
             say(f"{title}: {known}; {_size(self._bytes)} in {self.folder}")
 
-    def hidden(self, rows: Sequence[Row]) -> Tensor | None:
-        """Return the hidden states of rows, (B, T, H), padded on the right by 0; None where a row is not known."""
-        places = [self._places.get(_key(*row)) for row in rows]
-        if None in places:
-            return None
-        return laid([torch.cat(place) for place in places if place is not None])
+    def hidden(self, rows: Sequence[Row], layout: Layout | None = None) -> Tensor | None:
+        """Return the hidden states of rows, (B, T, H), padded on the right by 0; None where a row is not known.
+
+        layout  as for ``collate``.
+        """
+        rows = rows if (layout or Layout()).of(rows).once else apart(rows)
+        found = []
+        for prompt, *responses in rows:
+            places = [self._places.get(_key(prompt, response)) for response in responses]
+            known = [place for place in places if place is not None]
+            if len(known) < len(places):
+                return None
+            found.append(torch.cat([known[0].prompt, *(place.response for place in known)]))
+        return laid(found)
 
     def _compute(
         self, wanted: Sequence[Encoded], below: Callable[[Sequence[Row]], Tensor], group: Group, title: str
@@ -87,7 +95,7 @@ class HiddenCache:
                 states: list[Tensor] = []
                 for place in range(len(now[0])):
                     pair = mine[place] if place < len(mine) else wanted[0]  # FSDP needs every process in every forward
-                    states.append(_of_pair(pair, below(rows_of([pair]))))
+                    states.append(_of_pair(pair, below(pair_rows([pair]))))
                     if turn == place == 0:
                         group.on_main(lambda example=states[0]: self._check_room(wanted, example))
                     bar.update(sum(place < len(part) for part in now))
@@ -168,8 +176,13 @@ def laid(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _of_pair(pair: Encoded, states: Tensor) -> Tensor:
-    """Return hidden states of prompt, winner and loser, (tokens, H), on the CPU; states: of both rows, (2, T, H)."""
+    """Return hidden states of prompt, winner and loser, (tokens, H), on the CPU.
+
+    states  (1, T, H) where they share a row; else of both rows, (2, T, H).
+    """
     prompt, win, lose = _tokens(pair)
+    if len(states) == 1:
+        return states[0].cpu()
     return torch.cat([states[0, : prompt + win], states[1, prompt : prompt + lose]]).cpu()
 
 

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Row, batch_at, dealt, len_of, lengths, rows_of, side_rows
+from gradlab.llm.data.batches import Row, batch_at, dealt, len_of, pair_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import dot
 from gradlab.llm.train.loop import Task, check_finite, described
 from gradlab.llm.train.measures import batch_row, in_batches
 from gradlab.llm.train.policy_model import PolicyModel, frozen
-from gradlab.llm.train.reference import score
 from gradlab.losses import BatchLoss, PairLogps, PairLoss, slopes
 
 VALIDATED = ("loss", "reward_win", "reward_lose", "reward_margin", "accuracy", "logp_win", "logp_lose", "win_weight")
@@ -53,11 +52,11 @@ class PairTask(Task[PolicyModel]):
             by_side[:, 0], by_side[:, 1], ref[:, 0], ref[:, 1], *(tokens.to(by_side.device) for tokens in sides)
         )
 
-    def values_of(self, pairs: Sequence[Encoded], micro: int, processes: int) -> Callable[[PairLogps], Tensor]:
+    def values_of(self, policy: PolicyModel, pairs: Sequence[Encoded], processes: int) -> Callable[[PairLogps], Tensor]:
         """Return the loss as a function of these pairs, which so many processes take in micro-batches."""
         if not isinstance(self.loss, BatchLoss):
             return self.loss
-        tokens = lengths(pairs)
+        tokens, micro = policy.layout.tokens(pair_rows(pairs)), policy.settings.micro
         return in_batches(
             self.loss, [part for rank in range(processes) for part in dealt(tokens, micro, rank, processes)]
         )
@@ -68,22 +67,23 @@ class PairTask(Task[PolicyModel]):
         index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
         pairs, ref = [self.train[place] for place in index], self.train_ref[index]
 
-        def run(values: Values, rows: Callable[[Sequence[Encoded]], list[Row]] = rows_of) -> Tensor:
-            parts = dealt(lengths(pairs), settings.micro, policy.group.rank, policy.group.size)
+        rows = pair_rows(pairs)
+
+        def run(values: Values, rows: Sequence[Row] = rows) -> Tensor:
             return policy.accumulate(
-                parts, lambda places: rows([pairs[place] for place in places]), values,
+                policy.parts(rows, settings.micro), lambda places: [rows[place] for place in places], values,
                 number=len(pairs), step=step,
             )  # fmt: skip
 
         def run_side(side: int, values: Values) -> Tensor:
             if settings.lora.rank and settings.lora.dropout:  # equal draws need equal rows
                 return run(lambda logps, at: values(logps[[side]], at))
-            return run(values, lambda pairs: [(pair.prompt, (pair.win, pair.lose)[side]) for pair in pairs])
+            return run(values, [(row[0], row[1 + side]) for row in rows])
 
         by_side = run(lambda logps, at: self.loss(self.logps([pairs[i] for i in at], logps.T, ref[at])))
         logps = self.logps(pairs, by_side, ref)
         check_finite("log π", by_side, step, index)
-        values_of = self.values_of(pairs, settings.micro, policy.group.size)
+        values_of = self.values_of(policy, pairs, policy.group.size)
         row = batch_row(self.loss, logps, values_of)
         row["grad_norm"] = policy.norm()
         check_finite("the gradient", torch.tensor(row["grad_norm"]), step, index)
@@ -98,8 +98,7 @@ class PairTask(Task[PolicyModel]):
             return {}
         index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
         with frozen(policy):
-            rows = side_rows([self.train[place] for place in index])
-            after = score(policy, rows, policy.group, pad=policy.pad, micro=2 * settings.micro).view(-1, 2).mean(0)
+            after = policy.score(pair_rows([self.train[place] for place in index]), settings.micro).view(-1, 2).mean(0)
         return {
             f"delta_{side}": float(after[place]) - row[f"logp_{side}"] for place, side in enumerate(("win", "lose"))
         }
@@ -131,9 +130,7 @@ class PairTask(Task[PolicyModel]):
         if not self.held_out:
             return {}
         with frozen(policy):
-            logps = score(
-                policy, side_rows(self.held_out), policy.group, pad=policy.pad, micro=2 * policy.settings.micro
-            )
-        values_of = self.values_of(self.held_out, policy.settings.micro, 1)
+            logps = policy.score(pair_rows(self.held_out), policy.settings.micro)
+        values_of = self.values_of(policy, self.held_out, 1)
         row = batch_row(self.loss, self.logps(self.held_out, logps.view(-1, 2), self.held_out_ref), values_of)
         return {f"validation_{name}": row[name] for name in VALIDATED if name in row}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Row, collate
+from gradlab.llm.data.batches import Layout, Row, collate, dealt
 from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, Precision, computing, gradients_meet, placed, precision_on, spread
 from gradlab.llm.model.loading import has_dropout
@@ -18,6 +18,7 @@ from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.model.upper_layers import UpperLayers
 from gradlab.llm.train.hidden_cache import HiddenCache
+from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_settings import Settings
 from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.streams import Purpose, torch_seed
@@ -41,40 +42,49 @@ class PolicyModel(TrainedModel[Settings]):
         self.drops = has_dropout(model)
         model = with_logps(placed(model, group, settings.distribution), chunk=settings.chunk, group=group)
         self.upper = None if settings.train_from is None else UpperLayers(model, settings.train_from, group)
+        self.layout: Layout = model.layout
         model = spread(model, group, settings.distribution, self.precision)
         super().__init__(model, group, settings, rate=rate, steps=steps)
         self.pad, self.hidden = pad, hidden
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
-        """Return log π of each row's response, (B,) float32 in nats, with its graph where gradients are on."""
+        """Return log π of each response, (R,) float32 in nats, with its graph where gradients are on."""
         return self(**self.batch(rows))
 
     def batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Return rows as a call takes them, with their hidden states where only upper layers are trained."""
-        batch = collate(rows, self.pad, self.group.device)
+        batch = collate(rows, self.pad, self.group.device, layout=self.layout)
         if self.upper is None:
             return batch
-        known = None if self.hidden is None else self.hidden.hidden(rows)
+        known = None if self.hidden is None else self.hidden.hidden(rows, self.layout)
         return {**batch, "below": self.below(rows) if known is None else known.to(self.group.device)}
 
     def below(self, rows: Sequence[Row]) -> Tensor:
-        """Return the hidden states of rows before the layers that are trained, (B, T, H), padded on the right."""
+        """Return the hidden states of rows before the layers that are trained, (B, T, H), as the layout lays them."""
         assert self.upper is not None
-        batch = collate(rows, self.pad, self.group.device)
-        batch["answer_mask"] = torch.zeros_like(batch["answer_mask"])  # so no logits are computed
+        batch = collate(rows, self.pad, self.group.device, layout=self.layout)
+        batch |= {name: batch[name][:0] for name in ("places", "targets", "responses")}  # so no logits are computed
         with self.upper.below() as seen:
             self(**batch)
         [states] = seen
         return states
 
     def __call__(self, *, below: Tensor | None = None, **batch: Tensor) -> Tensor:
-        """Return the log-probabilities of a collated batch, (B,).
+        """Return the log-probabilities of a collated batch, (R,).
 
         below  hidden states, in the place of the layers below those that are trained; left out: all layers compute.
         """
         apart = contextlib.nullcontext() if below is None or self.upper is None else self.upper.above(below)
         with apart, computing(self.group.device, self.precision):
             return self.model(**batch, mean=self.settings.reduction == "mean")
+
+    def parts(self, rows: Sequence[Row], micro: int) -> list[np.ndarray]:
+        """Return the places of this process's micro-batches, of ``micro`` rows each, see ``dealt``."""
+        return dealt(self.layout.tokens(rows), micro, self.group.rank, self.group.size)
+
+    def score(self, rows: Sequence[Row], micro: int) -> Tensor:
+        """Return log π of each response, see ``reference.score``; inside ``frozen``."""
+        return score(self, rows, self.group, pad=self.pad, micro=micro, layout=self.layout)
 
     def accumulate(
         self, parts: Sequence[np.ndarray], rows_of: Callable[[np.ndarray], list[Row]],
@@ -83,14 +93,14 @@ class PolicyModel(TrainedModel[Settings]):
         """Add up the gradient of the sum of all values over ``number``, micro-batch by micro-batch; return each log π.
 
         parts    places of this process's items, an array per micro-batch, some perhaps empty (see ``batches.dealt``).
-        rows_of  gives the rows of some places: each item's first row, then each item's second row, …
-        values   gives the values to differentiate, one per item, from log π of its rows (rows per item, items).
+        rows_of  gives the rows of some places, one per item, with equally many responses each.
+        values   gives the values to differentiate, one per item, from log π of its responses (responses, items).
         step     decides, with the settings' seed, what dropout draws.
         items    the number of items, ``number`` where left out.
 
-        Returns (items, rows per item) in float64, in every process, from these same forward passes.
+        Returns (items, responses per item) in float64, in every process, from these same forward passes.
         """
-        by_item: Tensor | None = None
+        found = []
         for turn, part in enumerate(parts):
             draw = torch_seed(self.settings.seed, Purpose.DROPOUT, step, turn, self.group.rank)
             places = part if len(part) else np.zeros(1, int)  # FSDP needs every process in every forward and backward
@@ -99,14 +109,14 @@ class PolicyModel(TrainedModel[Settings]):
                 drawing(draw, self.group.device) if self.drops else contextlib.nullcontext(),
             ):
                 rows = rows_of(places)
-                logps = self.forward(rows).view(-1, len(places))
+                logps = self.forward(rows).view(len(places), -1).T
                 total = values(logps, places).sum() * (len(part) > 0)
-                self.tokens += (len(part) > 0) * sum(len(prompt) + len(response) for prompt, response in rows)
+                self.tokens += (len(part) > 0) * self.layout.real_tokens(rows)
                 (total * self.group.size / number).backward()  # DDP and FSDP take the mean over processes
-            if by_item is None:
-                by_item = torch.zeros(items or number, len(logps), dtype=torch.float64)
-            by_item[part] = logps.detach().double().cpu().T[: len(part)]
-        assert by_item is not None  # there is at least one turn
+            found.append(logps.detach().T[: len(part)])
+        fetched = torch.cat(found).double().cpu()  # once per step: each fetch waits for the device
+        by_item = torch.zeros(items or number, fetched.shape[1], dtype=torch.float64)
+        by_item[np.concatenate(parts)] = fetched
         return self.group.total(by_item)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradlab.console import printable, say
-from gradlab.llm.data.batches import Row, collate, dealt, lengths, side_rows
+from gradlab.llm.data.batches import Layout, Row, collate, dealt, lengths, pair_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.tensor_file import read_tensors, write_tensors
@@ -29,23 +29,29 @@ SAVE_EVERY = 20.0  # seconds
 
 @torch.no_grad()
 def score(
-    forward: Callable[..., Tensor], rows: Sequence[Row], group: Group, *, pad: int, micro: int = 8, title: str = ""
-) -> Tensor:
-    """Return log π of each row's response under a model with ``with_logps``, (N,) in nats, in every process.
+    forward: Callable[..., Tensor], rows: Sequence[Row], group: Group, *, pad: int, micro: int = 8,
+    budget: int | None = None, layout: Layout | None = None, title: str = "",
+) -> Tensor:  # fmt: skip
+    """Return log π of each response under a model with ``with_logps``, in nats, in every process.
 
-    forward  the model, or a wrapper of it; called with tensors and ``answer_mask``, or as its ``batch`` makes them of
+    The rows have equally many responses each; the result is flat, (N · responses,), those of a row together.
+
+    forward  the model, or a wrapper of it; called with the tensors of ``collate``, or as its ``batch`` makes them of
              rows, where it has that (a ``PolicyModel``).
+    micro, budget  rows, or tokens, of a micro-batch, as for ``dealt``.
+    layout   the model's own; left out: one that suits every model.
     title    the progress bar's; there is no bar without it.
     """
-    lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
-    scores = torch.zeros(len(rows), dtype=torch.float64)
-    parts = dealt(lengths, micro, group.rank, group.size)
-    batch_of = getattr(forward, "batch", None) or functools.partial(collate, pad=pad, device=group.device)
+    layout = (layout or Layout()).of(rows)
+    parts = dealt(layout.tokens(rows), micro, group.rank, group.size, budget=budget)
+    scores = torch.zeros(len(rows), len(rows[0]) - 1 if rows else 0, dtype=torch.float64)
+    whole = functools.partial(collate, pad=pad, device=group.device, layout=layout)
+    batch_of = getattr(forward, "batch", None) or whole
     for part in tqdm(parts, desc=printable(title), unit="batch", disable=not (title and group.is_main), leave=False):
-        chosen = part if len(part) else np.zeros(1, int)  # FSDP needs every process in every forward
-        logps = forward(**batch_of([rows[index] for index in chosen])).double().cpu()
-        scores[part] = logps[: len(part)]
-    return group.total(scores)
+        chosen = [rows[index] for index in part] or rows[:1]  # FSDP needs every process in every forward
+        logps = forward(**batch_of(chosen)).double().cpu()
+        scores[part] = logps.view(len(chosen), -1)[: len(part)]
+    return group.total(scores.flatten())
 
 
 def reference_logps(
@@ -88,7 +94,7 @@ def reference_logps(
         unit="token", unit_scale=True, disable=not (title and group.is_main), leave=False,
     ) as bar:  # fmt: skip
         for block in _blocks(missing, tokens, group.size):
-            kept[block] = score(forward, side_rows([pairs[index] for index in block]), group, **how).view(-1, 2)
+            kept[block] = score(forward, pair_rows([pairs[index] for index in block]), group, **how).view(-1, 2)
             _check(kept[block], title)
             bar.update(int(tokens[block].sum()))
             saver.save(kept)

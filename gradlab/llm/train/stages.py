@@ -416,7 +416,7 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
     with frozen(policy):
         return reference_logps(
             file, cache, policy, data.part(getattr(data, part)), run.group, used=used, pad=policy.pad,
-            micro=2 * settings.micro, title=f"reference, {part.replace('_', '-')} pairs",
+            micro=settings.micro, layout=policy.layout, title=f"reference, {part.replace('_', '-')} pairs",
         )  # fmt: skip
 
 

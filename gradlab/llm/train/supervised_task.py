@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Row, batch_at, dealt
+from gradlab.llm.data.batches import Row, batch_at
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.train.loop import Task, check_finite, described
 from gradlab.llm.train.policy_model import PolicyModel, frozen
-from gradlab.llm.train.reference import score
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class SupervisedTask(Task[PolicyModel]):
         rows = [self.train[place] for place in index]
         tokens = sum(len(response) for _, response in rows)
         summed = policy.accumulate(
-            dealt(np.array([len(a) + len(b) for a, b in rows]), settings.micro, policy.group.rank, policy.group.size),
+            policy.parts(rows, settings.micro),
             lambda places: [rows[place] for place in places],
             lambda logps, at: self._loss(policy, logps, rows, at) / tokens,
             number=1, step=step, items=len(rows),
@@ -65,7 +64,7 @@ class SupervisedTask(Task[PolicyModel]):
         if not self.held_out:
             return {}
         with frozen(policy):
-            logps = score(policy, self.held_out, policy.group, pad=policy.pad, micro=2 * policy.settings.micro)
+            logps = policy.score(self.held_out, 2 * policy.settings.micro)
         tokens = sum(len(response) for _, response in self.held_out)
         every = np.arange(len(self.held_out))
         return {"validation_loss": float(self._loss(policy, logps[None], self.held_out, every).sum()) / tokens}

@@ -48,7 +48,7 @@ class TrainedModel(Generic[S]):
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95), fused=True
         )
-        self.tokens = 0  # tokens that this process has trained on, without padding
+        self.tokens = 0  # that this process has trained on, without padding; a prompt in a shared row counts once
 
     def gradient(self) -> list[Tensor]:
         """Return a copy of the gradient, one tensor per parameter; zeros where a parameter has no gradient."""
