@@ -163,7 +163,7 @@ def test_activations_are_those_of_a_real_step(lora, precision, checkpointing):
         WIDE, lora_rank=8 if lora else 0, lora_targets=["all-linear"] if isinstance(lora, str) else lora or (),
         micro_pairs=2, length=128, checkpointing=checkpointing, precision=precision, sides=False,
     )  # fmt: skip
-    assert 0.97 < made.kept / held < 1.04
+    assert 0.97 < made.kept / held < 1.05
     assert 0.95 < made.activations / peak < 1.3  # the peak is computed as an upper bound, hence the other side
 
 

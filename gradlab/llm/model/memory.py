@@ -83,7 +83,7 @@ def memory(
 
     The reference takes no memory: its log-probabilities are computed before. Activations are counted operation by
     operation as transformers' modules save them, with scaled-dot-product attention. Compared with every tensor that
-    PyTorch makes in a step of small models on the CPU, the tensors that the forward pass leaves are right within 4%,
+    PyTorch makes in a step of small models on the CPU, the tensors that the forward pass leaves are right within 5%,
     the total within 10%; the peak of the backward pass alone is up to 30% too high, as it is a bound. Not counted:
     CUDA's memory, NCCL's buffers, fragmentation (see ``CARD``), PPO's samples, reference and reward model.
     """
