@@ -13,12 +13,14 @@ from typing import Annotated
 
 import tyro
 
+from gradlab.checks import one_of
 from gradlab.cli.guard import guarded
 from gradlab.cli.options import need, parsed, quiet_transformers
 from gradlab.cli.train_command import GOES_ON
 from gradlab.console import say
 
 _ALL = tyro.conf.arg(help_behavior_hint="(left out: all)")
+_TASKS = tyro.conf.arg(help_behavior_hint="(left out: all, without --data only known)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,13 @@ class RealCommand:
     model: str
     """The pretrained model: a folder with a transformers model in safetensors."""
     data: Annotated[str | None, tyro.conf.arg(metavar="PAIRS", help_behavior_hint="(left out: none)")] = None
-    """Pairs for a task whose pairs are not committed."""
+    """HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf where there is a network."""
     out: Path = Path("runs/llm-real")
     """The folder of the runs, whose weights are removed as soon as a frame is kept."""
     folder: Path = Path("figures")
     """The folder of the figures: llm/real in it has the pairs, and gets a frame per finished run."""
-    tasks: Annotated[tuple[str, ...], _ALL] = ()
-    """Tasks: known, whose true reward is known."""
+    tasks: Annotated[tuple[str, ...], _TASKS] = ()
+    """Tasks: known, whose true reward is known, and hh, which has real pairs and needs --data."""
     methods: Annotated[tuple[str, ...], _ALL] = ()
     """Methods, by the names that the tasks declare."""
     seeds: Annotated[tuple[int, ...], _ALL] = ()
@@ -55,7 +57,8 @@ class RealCommand:
         from gradlab.llm.real.task import Place, units_of
 
         place = Place(self.model, self.out, self.folder, self.data, self.smoke)
-        tasks = [TASKS[name] for name in self.tasks or TASKS]
+        given = [name for name, task in TASKS.items() if self.data is not None or not task.needs_data]
+        tasks = [TASKS[one_of("tasks", name, TASKS)] for name in self.tasks or given]
         with quiet_transformers():
             units = [unit for task in tasks for unit in units_of(task, place, self.methods, self.seeds)]
             parts = parts_of(units, place)

@@ -13,16 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 
-from gradlab.llm.data.batches import Row, len_of, pair_rows
 from gradlab.llm.data.pair_forms import Message
 from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.tokens import encode_prompt
 from gradlab.llm.model import loading
 from gradlab.llm.model.sampling import sample, texts
+from gradlab.llm.real.looks import held_out_rows, sample_rows
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
 from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, utility, words
@@ -102,17 +101,10 @@ class KnownTask(RealTask):
         return pd.concat([self._pairs(place, seed, model), self._samples(place, seed, model)], ignore_index=True)
 
     def _pairs(self, place: Place, seed: int, model: Looked) -> pd.DataFrame:
-        if "pairs" not in model.memory:
+        if "held-out" not in model.memory:
             data = prepare(self.training(place, next(iter(self.of(place)["methods"])), seed).flat(), model.tokenizer)
-            pairs = data.part(data.held_out)
-            model.memory["pairs"] = pairs, model.ref_score(pair_rows(pairs)).view(-1, 2)
-        pairs, ref = model.memory["pairs"]
-        logps = model.score(pair_rows(pairs)).view(-1, 2)
-        return pd.DataFrame({
-            "kind": "pair", "index": np.arange(len(pairs)), "win": logps[:, 0], "lose": logps[:, 1],
-            "ref_win": ref[:, 0], "ref_lose": ref[:, 1],
-            "win_len": len_of(pairs, "win"), "lose_len": len_of(pairs, "lose"),
-        })  # fmt: skip
+            model.memory["held-out"] = data.part(data.held_out)
+        return held_out_rows(model, model.memory["held-out"])
 
     def _samples(self, place: Place, seed: int, model: Looked) -> pd.DataFrame:
         settings = self.of(place)
@@ -121,14 +113,10 @@ class KnownTask(RealTask):
             model.policy, model.tokenizer, prompts, each=settings["each"], longest=settings["longest"], seed=seed,
             batch=64,
         )  # fmt: skip
-        rows: list[Row] = [(prompts[place], tokens) for place, tokens in zip(drawn.prompts, drawn.tokens, strict=True)]
         said = texts(drawn, model.tokenizer)
-        logp, ref_logp = model.both(rows)
-        return pd.DataFrame({
-            "kind": "sample", "index": drawn.prompts, "logp": logp, "ref_logp": ref_logp,
-            "tokens": [len(tokens) for tokens in drawn.tokens], "finished": drawn.finished, "text": said,
-            "words": [words(text) for text in said], "sentiment": [sentiment(text) for text in said],
-        })  # fmt: skip
+        return sample_rows(model, prompts, drawn).assign(
+            text=said, words=[words(text) for text in said], sentiment=[sentiment(text) for text in said]
+        )
 
 
 def prompt_of(opening: str) -> tuple[Message, ...]:

@@ -21,6 +21,7 @@ from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.unit_process import in_single, one_thread, quietly
 from gradlab.llm.real.known_task import KnownTask
+from gradlab.llm.real.pairs_task import PairsTask
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask, Unit
 from gradlab.llm.train.checkpoints import remove
 from gradlab.llm.train.hidden_cache import HiddenCache
@@ -33,7 +34,7 @@ from gradlab.store.files import file_hash
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import fingerprint
 
-TASKS: dict[str, RealTask] = {task.name: task for task in (KnownTask(),)}
+TASKS: dict[str, RealTask] = {task.name: task for task in (KnownTask(), PairsTask())}
 MICRO = 16  # rows that are scored at a time
 _SAVED = ("methods", "seeds")  # settings that name units and change none of them
 

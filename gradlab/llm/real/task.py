@@ -45,6 +45,7 @@ class RealTask(ABC):
     """A task: pairs for each seed, methods to train on them, and what is measured along the training.
 
     name      in lower case; the frames' names begin with it.
+    needs_data  the pairs must be given, as they are not committed.
     version   part of each frame's key; raised by hand when a change of any source changes the numbers.
     settings  JSON-able: every number that the frames depend on, ``methods`` (name → loss, as ``gradlab train --loss``
               takes it; None for ``REFERENCE``) and ``seeds`` among them.
@@ -52,6 +53,7 @@ class RealTask(ABC):
     """
 
     name: ClassVar[str]
+    needs_data: ClassVar[bool] = False
     version: ClassVar[int]
     settings: ClassVar[Mapping[str, Any]]
     smoke: ClassVar[Mapping[str, Any]] = {}

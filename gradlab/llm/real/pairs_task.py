@@ -1,0 +1,120 @@
+"""The task of real pairs: short pairs of HH-RLHF in a chat template, on which an adapter of the last layers is trained.
+
+No true reward is known here. What is measured is how often a model is right on held-out pairs, beside what length
+alone can tell, and where the probability of both responses goes. Texts are kept nowhere: many of them offend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from gradlab.llm.data.hold_out import prompt_key, split
+from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
+from gradlab.llm.data.prepare import prepare
+from gradlab.llm.data.tokens import encode_pairs
+from gradlab.llm.model import loading
+from gradlab.llm.model.sampling import sample
+from gradlab.llm.real.looks import held_out_rows, sample_rows
+from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
+from gradlab.llm.train.run_settings import LogSettings, LoraSettings, ReferenceSettings, Settings
+from gradlab.store.files import file_hash, write_whole
+from gradlab.streams import Purpose, stream
+
+PARTS = ("train", "held-out")
+_ALL = 4096  # tokens: longer than any pair that is kept
+
+
+class PairsTask(RealTask):
+    """The task of real pairs, see the module."""
+
+    name = "hh"
+    needs_data = True
+    version = 1
+    settings: ClassVar[Mapping[str, Any]] = {
+        "model": "SmolLM2-135M-Instruct, Q4_1 made whole",
+        "seeds": [1000, 1001, 1002],
+        "methods": {  # β = 1 is the paper's
+            REFERENCE: None,
+            "dpo-half": "dpo:beta=0.5", "dpo": "dpo:beta=1", "dpo-double": "dpo:beta=2",
+            "bdpo": "bdpo:beta=1", "bdpo-double": "bdpo:beta=2",
+            "length-dpo": "length-dpo:beta=1", "length-dpo-double": "length-dpo:beta=2",
+            "nbdpo": "nbdpo:beta=1,clip=0.3", "nbdpo-symmetric": "nbdpo-symmetric:beta=1,clip=0.3",
+        },
+        # Pairs of at most ``longest`` tokens, prompt and longer response; 800 of them twice are 200 steps of 8.
+        "longest": 192, "pairs": 800, "held_out": 240,
+        "learning_rate": 2e-4, "steps": 200, "batch": 8, "lora": 16, "train_from": 24,
+        "looks": [50, 100, 200], "prompts": 96, "each": 1, "sampled": 48, "sides_every": 20, "validate_every": 33,
+    }  # fmt: skip
+    smoke: ClassVar[Mapping[str, Any]] = {
+        "methods": {REFERENCE: None, "dpo": "dpo:beta=1", "bdpo": "bdpo:beta=1"}, "seeds": [1],
+        "pairs": 16, "held_out": 6, "steps": 2, "looks": [1, 2], "prompts": 2, "sampled": 4,
+        "sides_every": 2, "validate_every": 2,
+    }  # fmt: skip
+
+    def inputs(self, place: Place, seed: int) -> list[Path]:
+        """Return the files of a seed's pairs to train on and held out; choose them where one is missing."""
+        if place.data is None:
+            raise ValueError("data must name HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf; got none")
+        settings = self.of(place)
+        known = file_hash(place.data)[:12] if Path(place.data).is_file() else "hub"
+        folder = place.out / self.name / str(seed)
+        sizes = "-".join(str(settings[name]) for name in ("longest", "pairs", "held_out"))
+        files = [folder / f"pairs-{part}-{sizes}-{known}.jsonl" for part in PARTS]
+        if not all(file.exists() for file in files):
+            folder.mkdir(parents=True, exist_ok=True)
+            parts = chosen_pairs(place.data, loading.load_tokenizer(place.model), settings, seed)
+            write_whole({file: json_lines(pairs) for file, pairs in zip(files, parts, strict=True)})
+        return files
+
+    def training(self, place: Place, method: str, seed: int) -> Settings:
+        """Return the settings by which a method is trained."""
+        settings = self.of(place)
+        train, held_out = self.inputs(place, seed)
+        return Settings(
+            model=place.model, data=str(train), validation=str(held_out), out=place.out, template="chat",
+            loss=(settings["methods"][method] or "dpo",), recipe="paper", reference=ReferenceSettings(steps=0),
+            steps=settings["steps"], learning_rate=settings["learning_rate"], batch=settings["batch"],
+            micro=settings["batch"], seed=seed, max_length=settings["longest"], precision="fp32", device="cpu",
+            lora=LoraSettings(rank=settings["lora"]), train_from=settings["train_from"], cache=place.out / self.name / str(seed) / "cache",
+            log=LogSettings(
+                sides_every=settings["sides_every"], validate_every=settings["validate_every"],
+                save_every=settings["looks"][0], keep=1,
+            ),
+        )  # fmt: skip
+
+    def look(self, place: Place, seed: int, step: int, model: Looked) -> pd.DataFrame:
+        """Return a row per held-out pair and a row per sampled response, see ``looks``."""
+        settings = self.of(place)
+        if "held-out" not in model.memory:
+            data = prepare(self.training(place, next(iter(settings["methods"])), seed).flat(), model.tokenizer)
+            model.memory["held-out"] = data.part(data.held_out)
+        encoded = model.memory["held-out"]
+        prompts = list(dict.fromkeys(pair.prompt for pair in encoded))[: settings["prompts"]]
+        ids = [list(prompt) for prompt in prompts]
+        drawn = sample(
+            model.policy, model.tokenizer, ids, each=settings["each"], longest=settings["sampled"], seed=seed, batch=32
+        )
+        return pd.concat([held_out_rows(model, encoded), sample_rows(model, ids, drawn)], ignore_index=True)
+
+
+def chosen_pairs(data: str, tokenizer: Any, settings: Mapping[str, Any], seed: int) -> tuple[list[Pair], ...]:
+    """Return a seed's pairs to train on, and those held out.
+
+    Only pairs that fit into ``longest`` tokens whole. Whole prompts are held out. ValueError where there are too few.
+    """
+    pairs, _ = read_pairs(data)
+    encoded, kept, _ = encode_pairs(pairs, tokenizer, template="chat", max_length=_ALL)
+    short = [
+        pairs[index] for index, pair in zip(kept, encoded, strict=True)
+        if len(pair.prompt) + max(len(pair.win), len(pair.lose)) <= settings["longest"]
+    ]  # fmt: skip
+    wanted = settings["pairs"] + settings["held_out"]
+    if len(short) < wanted:
+        raise ValueError(f"data must hold {wanted} pairs of at most {settings['longest']} tokens, got {len(short)}")
+    rest, held_out = split([prompt_key(pair.prompt) for pair in short], settings["held_out"], seed, "prompts")
+    order = stream(seed, Purpose.DEMO_PAIRS).permutation(rest)[: settings["pairs"]]
+    return [short[index] for index in order], [short[index] for index in held_out]

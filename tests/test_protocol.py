@@ -1,0 +1,205 @@
+"""A frozen plan: read from its file, turned into commands, run from the first to the verdict, priced and powered."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("transformers")
+
+from tiny_llm import write_inputs
+
+from gradlab.cli import main
+from gradlab.cli.evaluate_command import EvaluateCommand
+from gradlab.cli.options import parsed
+from gradlab.experiments import MEASURED
+from gradlab.experiments.questions import seven_billion
+from gradlab.experiments.report import verdicts
+from gradlab.llm.protocol.cost import cost, power_table
+from gradlab.llm.protocol.page import page
+from gradlab.llm.protocol.plan import read_plan
+from gradlab.llm.protocol.steps import steps
+from gradlab.llm.train.command_line import read_settings
+from gradlab.store.artifacts import save_frame
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "scripts/protocol"
+SEVEN, SMALL = FOLDER / "llama-7b.toml", FOLDER / "smollm2-135m.toml"
+PAGE = (ROOT / "docs/how-to/seven-billion.md").read_text("utf-8")
+
+
+def test_the_page_has_the_plan_as_it_is_computed():
+    shown = re.search(r"<!-- plan -->\n(.*?)<!-- /plan -->", PAGE, re.DOTALL)
+    assert shown, "the page needs its markers"
+    assert shown[1] == page(read_plan(SEVEN), bound=seven_billion.MARGIN), "put page(read_plan(…)) between the markers"
+
+
+def test_the_small_plan_runs_the_same_commands_as_the_large_one():
+    seven, small = read_plan(SEVEN), read_plan(SMALL)
+    assert [(arm.name, arm.choice, arm.endpoint) for arm in seven.arms] == [
+        (arm.name, arm.choice, arm.endpoint) for arm in small.arms
+    ]
+    assert seven.groups == small.groups
+
+
+@pytest.mark.parametrize("file", [SEVEN, SMALL], ids=lambda file: file.stem)
+def test_every_command_is_understood(file):
+    todo = steps(read_plan(file), Path("runs"))
+    for step in todo:
+        if "training" in step.name:
+            words = list(step.command[step.command.index("gradlab.llm") + 1 :])
+            settings = read_settings(words, "gradlab train")
+            assert settings.recipe == "paper"
+            assert settings.of("reference.steps") == (
+                0 if "reference/model" in str(step) else settings.reference.steps or 300
+            )
+        else:
+            assert parsed(EvaluateCommand, "evaluate", None, step.command[step.command.index("evaluate") + 1 :]).reward
+    assert len({step.made for step in todo}) == len(todo)
+
+
+def test_the_stated_part_is_the_papers():
+    words = [*steps(read_plan(SEVEN), Path("runs"))[0].command]
+    settings = read_settings(words[words.index("gradlab.llm") + 1 :], "gradlab train")
+    assert (settings.of("beta"), settings.of("epochs"), settings.of("reference.steps")) == (1.0, 2.0, 300)
+    assert settings.loss_of("nbdpo").clip == 0.3
+    assert settings.held_out >= read_plan(SEVEN).prompts
+
+
+def test_core_groups_of_all_seeds_come_before_the_others():
+    plan = read_plan(SEVEN)
+    names = [step.name for step in steps(plan, Path("runs"))]
+    first = names.index(next(name for name in names if "naive" in name))
+    assert not any("beta-" in name for name in names[first:])
+
+
+def test_the_rate_is_the_measured_one():
+    rows = pd.read_parquet(ROOT / "figures/benchmarks/cuda/llm.parquet")
+    steps_of = rows[(rows["size"] == "7B, all weights") & (rows["part"] == "steps") & (rows["method"] == "dpo")]
+    plan = read_plan(SEVEN)
+    assert plan.trained_per_second == pytest.approx((steps_of["tokens"] / steps_of["seconds"]).median(), rel=0.01)
+
+
+def test_cost_grows_with_what_is_trained_and_falls_with_the_speed():
+    plan = read_plan(SEVEN)
+    core, rest = cost(plan, core=True), cost(plan, core=False)
+    assert core.runs + rest.runs == plan.runs == 90
+    assert cost(plan, core=True, mfu=2 * plan.mfu).trained == pytest.approx(core.trained / 2)
+    by_hand = 2 * 160_800 * 379 / 4713 / 3600  # one loss, two epochs of HH
+    assert core.trained == pytest.approx(5 * 7 * (by_hand + 2 * 73_900 * 379 / 4713 / 3600), rel=0.08)
+
+
+def test_power_falls_with_the_spread_of_seeds():
+    table = power_table(read_plan(SEVEN), bound=0.02)
+    for _, arm in table.groupby("arm"):
+        assert np.all(np.diff(arm["power"]) < 0)
+        assert np.all(arm["power"] > arm["half"])
+
+
+def made_up(gaps, seeds=(1000, 1001, 1002, 1003, 1004)):
+    """Joined evaluations in which each method differs from DPO by its gap."""
+    rng, rows = np.random.default_rng(0), []
+    groups = {
+        "beta-1": ["reference", "dpo", "bdpo", "fixed-weight", "length-dpo"],
+        "beta-2": ["reference", "bdpo:beta=2"],
+    }
+    for arm in ("safe-rlhf", "hh"):
+        for seed in seeds:
+            for group, methods in groups.items():
+                for method in methods:
+                    value = 0.5 + gaps.get(method, 0.0) + rng.normal(0, 0.005)
+                    rows.append({"arm": arm, "group": group, "seed": seed, "method": method, "success": value,
+                                 "safe": value, "win_rate": 0.5 + rng.normal(0, 0.005)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "word", "because"),
+    [
+        ({"bdpo": 0.2, "bdpo:beta=2": 0.2}, "holds throughout", "holds throughout"),
+        ({"bdpo": 0.2, "fixed-weight": 0.2}, "holds throughout", "no practical difference"),
+        ({}, "no practical difference", "no practical difference"),
+        ({"bdpo": -0.2}, "reversed", "reversed"),
+    ],
+)
+def test_each_outcome_has_its_word(gaps, word, because, tmp_path):
+    save_frame(made_up(gaps), tmp_path / seven_billion.FILES["evaluation"], {})
+    one = verdicts.judge_claims(tmp_path, ["llm"])["llm"]
+    assert (one.word, one.because) == (word, because)
+    assert {row.experiment for row in one.rows} == {MEASURED["seven-billion"].name}
+
+
+def test_until_somebody_runs_it_every_statement_is_listed_as_not_run(tmp_path):
+    one = verdicts.judge_claims(tmp_path, ["llm"])["llm"]
+    assert one.word == "not run"
+    assert {row.statement.statement for row in one.rows} == {row.statement for row in seven_billion.contrasts()}
+    assert seven_billion.COMMAND in one.why
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace("gpus = 8", ""), "must have gpus, which it lacks"),
+        (lambda text: text.replace("gpus = 8", 'gpus = "8"'), "gpus in .* must be 'int', got '8'"),
+        (lambda text: text.replace("gpus = 8", "gpu = 8"), "option of .* must be one of"),
+        (lambda text: text.replace('endpoint = "safe"', 'endpoint = "nice"'), "endpoint of hh must be one of"),
+        (lambda text: text.replace('"dpo", "bdpo",', '"dpo",'), "the first group must train dpo and bdpo"),
+        (lambda text: re.sub(r"seeds = .*", "seeds = [1000]", text), "seeds must be two or more"),
+        (lambda text: text.replace('name = "hh"', 'name = "safe-rlhf"'), "arms must have names, each once"),
+        (lambda text: text.replace('"length-dpo"]', '"lenght-dpo"]'), "lenght-dpo"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused_in_one_line(change, words, tmp_path):
+    file = tmp_path / "plan.toml"
+    file.write_text(change(SEVEN.read_text("utf-8")), encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        read_plan(file)
+
+
+def test_pairs_of_an_arm_that_is_not_there_are_refused(capsys):
+    assert main(["protocol", str(SMALL), "--data", "hhh=x.jsonl", "--dry-run"]) == 2
+    assert "arm of data must be one of" in capsys.readouterr().err
+    assert main(["protocol", str(SMALL), "--data", "x.jsonl", "--dry-run"]) == 2
+    assert "data must be ARM=PAIRS, got 'x.jsonl'" in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_commands_and_tables_and_runs_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["protocol", str(SEVEN), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert len([line for line in said.splitlines() if "--loss" in line]) == 30
+    assert "GPU hours" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_every_line_of_the_protocol_runs_from_the_first_training_to_the_verdict(tmp_path, capfd):
+    """With a model of 10,000 parameters; docs say what ran with 135 million."""
+    write_inputs(tmp_path)
+    lines = (tmp_path / "pairs.jsonl").read_text("utf-8").splitlines()
+    safe = [
+        {"prompt": one["prompt"], "response_0": one["chosen"], "response_1": one["rejected"],
+         "is_response_0_safe": True, "is_response_1_safe": False, "better_response_id": 0, "safer_response_id": 0}
+        for one in map(json.loads, lines)
+    ]  # fmt: skip
+    (tmp_path / "safe.jsonl").write_text("".join(json.dumps(one) + "\n" for one in safe), encoding="utf-8")
+    text = SMALL.read_text("utf-8")
+    plan = tmp_path / "plan.toml"
+    plan.write_text(re.sub(r"prompts = 4\nsamples = 2\nlength = 12", "prompts = 2\nsamples = 1\nlength = 3", text))
+    training = (FOLDER / "smollm2-135m-training.toml").read_text("utf-8")
+    training = training.replace('template = "chat"', 'template = "plain"').replace("max_length = 96", "max_length = 32")
+    (tmp_path / "smollm2-135m-training.toml").write_text(training.replace("steps = 2", "steps = 1"), encoding="utf-8")
+    (tmp_path / "small_judges.py").write_text((FOLDER / "small_judges.py").read_text("utf-8"), encoding="utf-8")
+    command = ["protocol", str(plan), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--keep",
+               "--folder", str(tmp_path / "figures"), "--data", f"safe-rlhf={tmp_path / 'safe.jsonl'}",
+               f"hh={tmp_path / 'pairs.jsonl'}"]  # fmt: skip
+    assert main(command) == 0, capfd.readouterr().err
+    frame = MEASURED["seven-billion"].load(tmp_path / "figures")["evaluation"]
+    assert set(frame["method"]) == {"reference", *(loss for group in read_plan(SMALL).groups for loss in group.loss)}
+    assert len(frame) == 2 * 2 * (9 + 3)
+    capfd.readouterr()
+    assert main(command) == 0
+    assert capfd.readouterr().out.count("done before") == 24
