@@ -132,7 +132,8 @@ def test_a_claim_without_its_measurement_is_not_run_and_says_what_it_needs(name)
     assert one.sentence == "nobody has measured it here"
     assert saved.lines(one)[0].note == one.why
     assert one.why.endswith("none has been committed")
-    papers = {"overhead": "make bench", "symmetric-unstable": "make llm-demo", "llm": "-m gradlab.llm"}
+    papers = {"overhead": "make bench", "symmetric-unstable": "make llm-demo", "llm": "gradlab protocol"}
+    papers |= dict.fromkeys([name for name in verdicts.EVERY if name.startswith("pretrained-")], "make llm-real")
     (*asked,) = (f"gradlab figures {experiment}" for experiment in one.claim.experiments)
     assert papers.get(name, (*asked, "make atlas")[0]) in one.why  # the atlas judges all claims of other papers
 

@@ -115,6 +115,8 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys, registered):
         for log in (path for path in arguments if path.endswith(".jsonl")):
             (tmp_path / log).parent.mkdir(parents=True)
             shutil.copy(ROOT / f"gradlab/widgets/samples/{Path(log).parent.name}.jsonl", tmp_path / log)
+    if arguments[0] == "protocol":
+        arguments = ["protocol", str(ROOT / arguments[1]), *arguments[2:], "--dry-run"]
     if arguments[0] == "claims":
         arguments += ["--folder", str(ROOT / "figures")]
     if arguments[0] in ("train", "inspect", "advise"):

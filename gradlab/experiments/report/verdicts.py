@@ -220,7 +220,7 @@ def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Se
     measured = tuple(one for one in claim.measurements if frames.get(one) == "current")
     if not {row.experiment for row in rows}.issuperset(claim.experiments or claim.measurements[:1]):
         rows = ()  # a frame that must judge the claim has given no row
-    if rows or not claim.experiments:
+    if rows or (not claim.experiments and any(one.role == "primary" for one in claim.not_run)):
         measured_ones = {row.statement.statement for row in rows}
         rows = [*rows, *(not_run(one) for one in claim.not_run if one.statement not in measured_ones)]
     families = (primaries(rows, "stated"), primaries(rows, "worlds"), controls_of(rows))

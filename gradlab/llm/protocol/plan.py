@@ -10,6 +10,13 @@ from gradlab.checks import between, count, one_of, positive, toml_file
 from gradlab.llm.model.shapes import LLAMAS
 from gradlab.losses import from_text
 
+SHAPES = {
+    **LLAMAS,
+    "SmolLM2-135M": {
+        "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30,
+        "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True,
+    },
+}  # fmt: skip
 ENDPOINTS = ("success", "safe", "win_rate", "accuracy")  # columns of an evaluation that an arm may be judged by
 
 
@@ -54,7 +61,7 @@ class Plan:
     model: str
     """The model that everything starts from, as a folder or a hub's name."""
     shape: str
-    """A known shape, for memory and time: one of ``gradlab.llm.model.shapes.LLAMAS``, or a model's folder."""
+    """A known shape, for memory and time: one of ``SHAPES``, or a model's folder."""
     gpus: int
     """GPUs of one machine that train a run together; 0: one process, on whatever there is."""
     seeds: tuple[int, ...]
@@ -123,7 +130,7 @@ class Plan:
 
     def config(self) -> Any:
         """Return what the plan's shape names: a known config, or a model's folder as it is."""
-        return LLAMAS.get(self.shape, self.shape)
+        return SHAPES.get(self.shape, self.shape)
 
     def beside(self, name: str) -> str:
         """Return a file's path beside the plan where there is such a file, else the name as it is."""

@@ -79,7 +79,8 @@ class PairsTask(RealTask):
             loss=(settings["methods"][method] or "dpo",), recipe="paper", reference=ReferenceSettings(steps=0),
             steps=settings["steps"], learning_rate=settings["learning_rate"], batch=settings["batch"],
             micro=settings["batch"], seed=seed, max_length=settings["longest"], precision="fp32", device="cpu",
-            lora=LoraSettings(rank=settings["lora"]), train_from=settings["train_from"], cache=place.out / self.name / str(seed) / "cache",
+            lora=LoraSettings(rank=settings["lora"]), train_from=settings["train_from"],
+            cache=place.out / self.name / str(seed) / "cache",
             log=LogSettings(
                 sides_every=settings["sides_every"], validate_every=settings["validate_every"],
                 save_every=settings["looks"][0], keep=1,
