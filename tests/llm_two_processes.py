@@ -35,6 +35,8 @@ def stopped_after(step):
     return patch.object(PolicyModel, "step", one)
 
 
+MOVED = ("fsdp", "from-ddp", "lora-fsdp", "lora-ddp", "from-fsdp")  # runs that begin on one process, and go on on two
+
 _ACCUMULATE = PolicyModel.accumulate
 
 
@@ -54,6 +56,8 @@ def main(inputs: Path, out: Path) -> None:
     if os.environ["RANK"] == "0":
         shutil.copytree(out / "resumed", out / "stopped")
     stages.train(resumed)
+    for name in MOVED:
+        stages.train(tiny_settings(inputs, out / f"from-one-{name}", **TWO[name]))
     statuses = [train_command.run(options(inputs, out / "missing", data="missing.jsonl"))]
     with patch.object(PolicyModel, "accumulate", not_finite):
         statuses.append(train_command.run(options(inputs, out / "nan", validate_every=0, sides_every=0)))

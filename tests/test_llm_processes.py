@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
     pytest.skip("needs gloo: this build of PyTorch lacks it", allow_module_level=True)
 
+from llm_two_processes import MOVED, Killed, stopped_after
 from safetensors.torch import load_file
 from tiny_llm import TWO, options, quick_collections, tiny_settings, torchrun
 
@@ -31,6 +32,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures(quick_collections.__name
 def two(inputs, tmp_path_factory):
     """What two processes did, started by torchrun: their folder, and what they wrote on stdout and stderr."""
     out = tmp_path_factory.mktemp("two")
+    for name in MOVED:
+        with stopped_after(1), pytest.raises(Killed):
+            train(tiny_settings(inputs, out / f"from-one-{name}", **{**TWO[name]}))
     stdout, stderr = torchrun(Path(__file__).with_name("llm_two_processes.py"), inputs, out, timeout=400)
     return out, stdout, stderr
 
@@ -86,25 +90,43 @@ def test_fsdp_resumes_bit_for_bit(two):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_parts_of_a_model_are_not_resumed_by_another_number_of_processes(inputs, two):
+def test_one_process_goes_on_with_the_parts_of_two(inputs, two, capsys):
     out, *_ = two
     newest = out / "stopped" / "bdpo" / "checkpoints" / "step-00000002"
     assert sorted(path.name for path in newest.iterdir()) == [
         "part-0000.safetensors", "part-0001.safetensors", "state.json",
     ]  # fmt: skip
-    with pytest.raises(ValueError, match=r"is of FSDP over 2 processes .* resume it likewise, got 1"):
-        train(tiny_settings(inputs, out / "stopped", **TWO["fsdp"]))
-    assert newest.is_dir()
+    train(tiny_settings(inputs, out / "stopped", **TWO["fsdp"]))
+    assert "was written by 2 processes, and 1 go on" in capsys.readouterr().err
+    assert_same(out / "stopped" / "bdpo", out / "fsdp" / "bdpo", resumed=2)
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_two_processes_go_on_where_one_stopped(two, name):
+    out, _, stderr = two
+    assert "was written by 1 processes, and 2 go on" in stderr
+    assert_same(out / f"from-one-{name}" / "bdpo", out / name / "bdpo", resumed=1)
+
+
+def assert_same(folder, straight, *, resumed):
+    """Hold a training that went on after a step against one that did not stop."""
+    assert f'"resumed_at": {resumed}' in (folder / "done.json").read_text()
+    assert max(distances(*(read_log(one / "log.jsonl") for one in (folder, straight))).values()) < 1e-6
+    one, other = model_of(folder), model_of(straight)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value, rtol=0, atol=1e-6)
 
 
 def test_what_goes_wrong_is_told_once(two):
     out, stdout, stderr = two
     assert [(out / f"statuses-{rank}").read_text() for rank in (0, 1)] == ["[1, 1]", "[1, 1]"]
     lines = [line for line in stderr.splitlines() if line.startswith("gradlab: ")]
+    lines = [line for line in lines if "was written by 1 processes" not in line]
     assert len(lines) == 2
     assert re.search("missing.jsonl is no file", lines[0])
     assert re.search("step 3: the gradient is not finite; the batch is in .*stopped-at-step-3.json", lines[1])
-    assert stdout.count("10 pairs to train on, 4 held out") == len(TWO) + 3
+    assert stdout.count("10 pairs to train on, 4 held out") == len(TWO) + len(MOVED) + 3
 
 
 def test_only_what_torchrun_has_started_is_many(monkeypatch):

@@ -93,7 +93,10 @@ _TWO = {
 TWO = {
     "ddp": {**_TWO, "distribution": "ddp", "sft_epochs": 1.0},
     "fsdp": {**_TWO, "distribution": "fsdp", "reference_steps": 1, "gradient_checkpointing": True},
+    "from-ddp": {**_TWO, "distribution": "ddp", "train_from": 1, "steps": 2},
+    "from-fsdp": {**_TWO, "distribution": "fsdp", "train_from": 1, "steps": 2, "gradient_checkpointing": True},
     "lora-ddp": {**_TWO, "distribution": "ddp", "lora_rank": 2, "steps": 2},
     "lora-fsdp": {**_TWO, "distribution": "fsdp", "lora_rank": 2, "reference_steps": 1, "steps": 2},
+    "lora-from-fsdp": {**_TWO, "distribution": "fsdp", "lora_rank": 2, "train_from": 1, "steps": 2},
     "lora-fsdp-bf16": {**_TWO, "distribution": "fsdp", "lora_rank": 2, "steps": 1, "precision": "bf16"},
 }

@@ -6,14 +6,14 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 
 from gradlab.checks import input_file
 from gradlab.console import say
@@ -50,11 +50,14 @@ def save_checkpoint(
     def write() -> None:
         if group.is_main or _is_spread(model):
             tensors = {**_weights(model), **_moments(model, optimizer)}
-            write_tensors(part / _file(group, model), tensors, key=key, step=str(step))
+            write_tensors(part / _part(group.rank if _is_spread(model) else 0), tensors, key=key, step=str(step))
 
     def finish() -> None:
         sizes = {file.name: file.stat().st_size for file in sorted(part.glob("*.safetensors"))}
-        state = {"format": FORMAT, "step": step, "key": key, "parts": _parts(group, model), "files": sizes}
+        state = {
+            "format": FORMAT, "step": step, "key": key, "parts": _parts(group, model), "processes": group.size,
+            "files": sizes,
+        }  # fmt: skip
         write_whole({part / _STATE: sealed(state)})
         sync(part)
         remove(final)
@@ -79,20 +82,23 @@ def save_checkpoint(
 def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, group: Group, key: str) -> int:
     """Load the newest whole checkpoint into model and optimizer; return its step, or 0 where there is no checkpoint.
 
-    A damaged checkpoint, which has not the content that was written, is passed over with a notice.
+    A damaged checkpoint, which has not the content that was written, is passed over with a notice. Any number of
+    processes goes on from a checkpoint of any other, spread or not, with a notice where the number is another.
 
-    ValueError where the checkpoint belongs to another run, or was written by another number of processes; and where all
-    checkpoints are damaged: their steps may have taken days, so it is for the user to say that these start again.
+    ValueError where the checkpoint belongs to another run; and where all checkpoints are damaged: their steps may have
+    taken days, so it is for the user to say that these start again.
     """
     there = group.on_main(lambda: [(str(path), _state(path)) for _, path in reversed(_all(folder))])
     for name, state in there:
         path = Path(name)
         if state is not None:
-            _check_fits(path, state, key, _parts(group, model))
-        tensors = None if state is None else _read(path / _file(group, model), state)
+            _check_fits(path, state, key)
+        tensors = None if state is None else _mine(path, state, model, group)
         if not group.total(torch.tensor(float(tensors is None))):
             assert tensors is not None
             assert state is not None
+            if group.is_main:
+                _say_moved(path, state, group)
             _restore(model, optimizer, tensors)
             return int(state["step"])
         if group.is_main:
@@ -195,8 +201,8 @@ def _parts(group: Group, model: Any) -> int:
     return group.size if _is_spread(model) else 1
 
 
-def _file(group: Group, model: Any) -> str:
-    return f"part-{group.rank if _is_spread(model) else 0:04d}.safetensors"
+def _part(rank: int) -> str:
+    return f"part-{rank:04d}.safetensors"
 
 
 def _all(folder: Path) -> list[tuple[int, Path]]:
@@ -222,7 +228,7 @@ def _older(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def _check_fits(path: Path, state: Mapping[str, Any], key: str, parts: int) -> None:
+def _check_fits(path: Path, state: Mapping[str, Any], key: str) -> None:
     """Raise ValueError where this training cannot go on from a checkpoint."""
     if state["format"] != FORMAT:
         raise ValueError(f"{path} has format {state['format']!r}; this version of gradlab reads format {FORMAT}")
@@ -230,11 +236,46 @@ def _check_fits(path: Path, state: Mapping[str, Any], key: str, parts: int) -> N
         raise ValueError(
             f"{path} is of a run with other settings, data or model; go on with those, name another out, or remove it"
         )
-    if state["parts"] != parts:
-        raise ValueError(
-            f"{path} is of FSDP over {state['parts']} processes (1: of DDP, or a single process); resume it likewise, "
-            f"got {parts}"
+
+
+def _say_moved(path: Path, state: Mapping[str, Any], group: Group) -> None:
+    """Say where another number of processes goes on; a checkpoint of a former version may not know its number."""
+    before = state.get("processes", group.size)
+    if before != group.size:
+        say(
+            f"gradlab: {path} was written by {before} processes, and {group.size} go on: the numbers are the same up "
+            "to rounding, dropout's draws and the batches of a loss of batches aside",
+            file=sys.stderr,
         )
+
+
+def _mine(path: Path, state: Mapping[str, Any], model: Any, group: Group) -> dict[str, Tensor] | None:
+    """Return this process's part of a checkpoint's tensors; None where a file that it needs is damaged."""
+    if state["parts"] == _parts(group, model):
+        return _read(path / _part(group.rank if _is_spread(model) else 0), state)
+    parts = [_read(path / _part(rank), state) for rank in range(state["parts"])]
+    there = [part for part in parts if part is not None]
+    if len(there) < len(parts):
+        return None
+    return {
+        f"{kind}/{name}": _share([part[f"{kind}/{name}"] for part in there], parameter)
+        for name, parameter in trainable(model).items()
+        for kind in ("weight", *_moment_names(there[0], name))
+    }
+
+
+def _share(parts: Sequence[Tensor], parameter: Tensor) -> Tensor:
+    """Return this process's share of a tensor that other processes had in parts, in the order of their ranks."""
+    if parts[0].ndim == 0:  # the count of steps
+        return parts[0]
+    if not isinstance(parameter, DTensor):
+        return torch.cat(list(parts))
+    placement, mesh = parameter.placements[0], parameter.device_mesh
+    assert isinstance(placement, Shard)  # as ``fully_shard`` spreads: along the first axis, by torch.chunk
+    assert placement.dim == 0
+    shares = torch.cat(list(parts)).chunk(mesh.size())
+    rank = mesh.get_local_rank()
+    return shares[rank].clone() if rank < len(shares) else parts[0][:0]
 
 
 def _read(file: Path, state: Mapping[str, Any]) -> dict[str, Tensor] | None:
