@@ -15,7 +15,8 @@ pytest.importorskip("transformers")
 from tiny_llm import settings as settings_from
 from tiny_llm import torchrun
 
-from gradlab.doctor.training_log import read_log
+from gradlab import cli
+from gradlab.doctor.training_log import SAMPLES, read_log
 from gradlab.llm.data.batches import collate
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
@@ -395,7 +396,7 @@ def settings_of(source, out, **options):
         "model": str(source / "model"), "data": str(source / "pairs.jsonl"), "out": out, "loss": ("ppo",), "beta": 0.1,
         "reward": f"{source / 'reward.py'}:reward", "reference_steps": 2, "steps": 8, "batch": 4, "micro": 2,
         "held_out": 6, "precision": "fp32", "samples": 3, "sample_length": 8, "ppo_epochs": 2, "save_every": 2,
-        "sides_every": 3, "validate_every": 4, "max_length": 64, "learning_rate": 1e-3,
+        "sides_every": 3, "validate_every": 4, "samples_every": 3, "max_length": 64, "learning_rate": 1e-3,
     }  # fmt: skip
     return settings_from(**{**given, **options})
 
@@ -423,6 +424,16 @@ def test_a_stopped_run_resumes_with_equal_bits(source, tmp_path, capfd):
     assert log["validation_logp_win"].iloc[0] != log["validation_logp_win"].iloc[-1]
     assert log["kl"].iloc[0] == 0
     assert log.attrs["notes"] == []
+    for name, value in {"beta": 0.1, "ppo_kl": "k1", "ppo_baseline": "group-mean", "samples": 3}.items():
+        assert log.attrs["settings"][name] == value
+    assert log.attrs["settings"]["ppo_reward"].endswith("reward.py:reward")
+    shown = [(folder / SAMPLES).read_text() for folder in (whole, stopped)]
+    assert shown[0] == shown[1]
+    records = [json.loads(line) for line in shown[0].splitlines()]
+    assert [record["step"] for record in records] == [1] * 4 + [4] * 4 + [7] * 4
+    assert {len(record["responses"]) for record in records} == {3}
+    assert cli.main(["doctor", str(whole / "log.jsonl")]) in (0, 3)
+    assert f"Samples of this training: {whole / SAMPLES}" in capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ class DoctorCommand:
     def run(self) -> int:
         """Read, examine, print."""
         from gradlab.doctor import examine_log, nothing_judged, report
-        from gradlab.doctor.training_log import read_log
+        from gradlab.doctor.training_log import SAMPLES, read_log
 
         log = read_log(self.log)
         if self.loss is not None:
@@ -44,6 +44,9 @@ class DoctorCommand:
         loss = log.attrs["settings"].get("loss")
         say(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")
         say(report(findings))
+        samples = self.log.with_name(SAMPLES)
+        if samples.is_file():
+            say(f"\nSamples of this training: {samples}")
         if nothing_judged(findings):
             return 4
         return 3 if any(finding.severity == "problem" for finding in findings) else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from gradlab.doctor.log_columns import COLUMNS
 from gradlab.doctor.log_rows import ACCEPTED, FORMAT, HEADER, is_board, log_rows
 from gradlab.doctor.log_table import Table, whole_step
 from gradlab.store.json_lines import append_line, keep_lines, start_lines, stream_lines
+
+SAMPLES = "samples.jsonl"  # beside the log of a training that samples responses: some of them, on the way
 
 
 def start_log(path: Path | str, settings: Mapping[str, Any]) -> None:
@@ -30,8 +32,14 @@ def append_step(path: Path | str, step: int, **values: float) -> None:
     append_line(path, {"step": count("step", step), **{name: float(value) for name, value in values.items()}})
 
 
+def append_samples(path: Path | str, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
+    """Append the samples of a step, an object per prompt and line."""
+    for record in samples:
+        append_line(path, {"step": count("step", step), **record})
+
+
 def keep_steps(path: Path | str, last: int) -> None:
-    """Drop all lines after step ``last``, from which a killed run resumes.
+    """Drop all lines after step ``last`` of a log or of samples, from which a killed run resumes.
 
     ValueError with one line for a step that is not a whole number ≥ 0.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -41,6 +41,10 @@ class Task(ABC, Generic[M]):
     def validate(self, policy: M) -> dict[str, float]:
         """Return the columns about held-out data; none where no data is held out."""
         return {}
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """Return samples of the latest step for a person, an object per prompt; none by default."""
+        return []
 
     def resumable(self, policy: M, step: int) -> bool:
         """Say whether training can go on from a checkpoint after this step."""
@@ -129,6 +133,9 @@ class _Steps(Generic[M]):
         rate = self.policy.step(step, row["grad_norm"])
         moved = self.task.realised(self.policy, step, row)
         self.log.write(step, {**row, **seen, **moved, "learning_rate": rate})
+        shown = self.policy.settings.log.samples_every
+        if shown and (step - 1) % shown == 0:
+            self.log.show(step, self.task.samples())
         return row
 
     def save(self, step: int) -> None:

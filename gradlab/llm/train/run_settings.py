@@ -149,6 +149,8 @@ class LogSettings:
     """Steps between two looks at the parameter gradient of each side; 0: none. Training does not depend on it."""
     validate_every: int = 50
     """Steps between two looks at the held-out pairs; 0: none."""
+    samples_every: int = 50
+    """Steps between two looks at the responses that PPO samples, in samples.jsonl; 0: none."""
     save_every: int = 200
     """Steps between two checkpoints; 0: only the finished stage is kept."""
     keep: int = 2
@@ -301,7 +303,7 @@ class Settings:
             one_of("choice", self.choice, CHOICES)
         for name in ("max_length", "batch", "micro", "ppo.samples", "ppo.length", "ppo.epochs", "chunk", "log.keep"):
             count(name, self.get(name), 1)
-        looks = ("log.sides_every", "log.validate_every", "log.save_every")
+        looks = ("log.sides_every", "log.validate_every", "log.samples_every", "log.save_every")
         for name in ("held_out", *looks, "lora.rank", "seed"):
             count(name, self.get(name))
         for name in ("max_norm", "ppo.clip", "lora.alpha", "sft.learning_rate"):

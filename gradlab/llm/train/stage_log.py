@@ -8,12 +8,12 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from gradlab.console import one_line, say
-from gradlab.doctor.training_log import append_step, keep_steps, read_log, start_log
+from gradlab.doctor.training_log import SAMPLES, append_samples, append_step, keep_steps, read_log, start_log
 from gradlab.llm.train.checkpoints import LOG
 from gradlab.llm.train.run_settings import LogSettings
 from gradlab.store.files import sync, write_all
@@ -24,7 +24,8 @@ ENDED = ("validation_loss", "validation_accuracy", "reward")  # columns in a fin
 class StageLog:
     """The log.jsonl in a training's folder, and its copies for TensorBoard and Weights & Biases; a context manager.
 
-    A copy that cannot be written, as on a full disk, is given up with a notice; log.jsonl then still has everything.
+    Samples of the training are in samples.jsonl beside it. They, or a copy, that cannot be written, as on a full disk,
+    are given up with a notice; log.jsonl then still has all numbers.
 
     done    steps that the log keeps; later steps are made again.
     active  whether this process writes.
@@ -33,10 +34,14 @@ class StageLog:
     def __init__(self, folder: Path, header: dict[str, Any], done: int, settings: LogSettings, *, active: bool) -> None:
         self.file, self._active = folder / LOG, active
         self._copies: dict[str, _Copy] = {}
+        self._samples: Path | None = folder / SAMPLES
         if not active:
             return
-        if self.file.exists() and not done:
-            self.file.unlink()
+        if not done:
+            self.file.unlink(missing_ok=True)
+            self._samples.unlink(missing_ok=True)
+        elif self._samples.exists():
+            self._about_samples(lambda file: keep_steps(file, done))
         if self.file.exists():
             self._keep(done)
         else:
@@ -53,6 +58,11 @@ class StageLog:
         append_step(self.file, step, **row)
         for name, copy in list(self._copies.items()):
             self._try(name, lambda of=copy: of.write(step, row))
+
+    def show(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Append samples of a step to samples.jsonl, an object per prompt; nothing where there are none."""
+        if self._active and samples:
+            self._about_samples(lambda file: append_samples(file, step, samples))
 
     def sync(self) -> None:
         """Wait until the whole log is on the disk."""
@@ -89,6 +99,20 @@ class StageLog:
             ) from None
         if rows < done:
             say(f"gradlab: {self.file} lacks {done - rows} of the {done} steps that are done", file=sys.stderr)
+
+    def _about_samples(self, work: Callable[[Path], None]) -> None:
+        """Do something with the file of samples; where that fails, leave the file alone from then on."""
+        if self._samples is None:
+            return
+        try:
+            work(self._samples)
+        except (OSError, ValueError, TypeError) as error:
+            say(
+                f"gradlab: {self._samples} could not be written ({one_line(error)}); the training goes on without it, "
+                f"and {self.file} has all numbers",
+                file=sys.stderr,
+            )
+            self._samples = None
 
     def _try(self, name: str, work: Callable[[], _Copy | None]) -> None:
         """Begin a copy or write to it; where that fails, give the copy up."""
