@@ -476,9 +476,11 @@ from gradlab.llm.model.group import start_group
 torch.set_num_threads(1)
 with start_group("cpu") as group:
     for kind in ("ddp", "fsdp"):
-        rows = run(*made(group=group, model=model_of(1), distribution=kind, sides_every=2, micro=2), 3)
-        if group.is_main:
-            print(json.dumps(rows))
+        for options in ({{}}, {{"ppo_level": "token", "ppo_kl": "k3"}}):
+            task = made(group=group, model=model_of(1), distribution=kind, sides_every=2, micro=2, **options)
+            rows = run(*task, 3)
+            if group.is_main:
+                print(json.dumps(rows))
     def bad(prompts, responses):
         assert group.is_main, "not here"
         return [0.0] * len(responses)
@@ -498,9 +500,12 @@ def test_two_processes_equal_one(tmp_path):
     script.write_text(SPREAD.format(here=os.path.dirname(__file__)))
     stdout, _ = torchrun(script)
     *both, failed = [json.loads(line) for line in stdout.splitlines() if line]
-    alone = run(*made(model=model_of(1), sides_every=2, micro=2), 3)
-    assert len(both) == 2
-    for rows in both:
-        for row, own in zip(rows, alone, strict=True):
+    alone = [
+        run(*made(model=model_of(1), sides_every=2, micro=2, **options), 3)
+        for options in ({}, {"ppo_level": "token", "ppo_kl": "k3"})
+    ]
+    assert len(both) == 4
+    for rows, single in zip(both, 2 * alone, strict=True):
+        for row, own in zip(rows, single, strict=True):
             assert row == pytest.approx(own, rel=1e-4, abs=1e-5)
     assert failed == "process 1: reward mine failed: AssertionError: not here"

@@ -20,7 +20,7 @@ from gradlab.llm.train import stages
 from gradlab.llm.train.loop import NotFinite
 from gradlab.llm.train.ppo_rewards import advantages, alike, shaped
 from gradlab.llm.train.run_settings import PPOSettings
-from gradlab.losses import kl_estimate
+from gradlab.losses import kl_estimate, ppo_clip
 
 GIVEN = {"model": "start", "data": "none", "out": ".", "loss": ("ppo",), "reward": "none"}
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -204,6 +204,76 @@ def test_a_reference_that_is_not_finite_is_named_with_a_loss_term_too(kind):
         nan[1].gradient(nan[0], 1)
 
 
+# Tokens
+
+
+def test_log_pi_comes_token_by_token():
+    policy, _ = made(model=model_of(1))
+    rows = [((0, 5, 7), (3, END)), ((0, 9), (4, 4, 6, 5)), ((0, 3), (END,))]
+    for lay in (rows, [((0, 5), (3, END), (4, 5, 6))]):
+        found, sums = policy.forward(lay, 5), policy.forward(lay)
+        lengths = [len(response) for _, *responses in lay for response in responses]
+        torch.testing.assert_close(found.sum(1), sums, rtol=1e-5, atol=1e-6)
+        assert [int((row != 0).sum()) for row in found] == lengths
+    one = policy.model(input_ids=torch.tensor([(0, 9, 4, 4, 6)])).logits[0].log_softmax(-1)
+    expected = torch.stack([one[place, token] for place, token in ((1, 4), (2, 4), (3, 6), (4, 5))])
+    torch.testing.assert_close(policy.forward(rows, 5)[1, :4], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_at_the_old_policy_tokens_make_the_step_of_whole_responses(reduction):
+    gradients, rows = [], []
+    for level in ("sequence", "token"):
+        policy, task = made(model=model_of(1), beta=0.3, ppo_level=level, reduction=reduction, sides_every=1)
+        rows.append(task.gradient(policy, 1))
+        gradients.append(torch.cat([one.flatten() for one in policy.gradient()]))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
+def test_a_response_of_one_token_is_its_own_sequence(kind):
+    rows = []
+    for level in ("sequence", "token"):
+        policy, task = made(
+            model=model_of(1), sample_length=1, ppo_level=level, ppo_kl=kind, ppo_epochs=2, save_every=0, rate=0.05,
+            sides_every=1, reward=lambda _, texts: [float(len(text)) for text in texts],
+        )  # fmt: skip
+        rows.append(run(policy, task, 4))
+    for one, other in zip(*rows, strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+    assert any(row["clip_share"] for row in rows[0])
+
+
+def test_later_passes_clip_token_by_token():
+    policy, task = made(
+        model=model_of(1), beta=0.3, ppo_level="token", ppo_kl="k3", ppo_epochs=3, save_every=0, rate=0.03, micro=1,
+        sides_every=1,
+    )  # fmt: skip
+    run(policy, task, 2)
+    batch = task.batch
+    row = task.gradient(policy, 3)
+    found = policy.gradient()
+    policy.clear()
+    losses, clipped, tokens = [], 0, 0
+    for n, (prompt, response) in enumerate(batch.rows):
+        logits = policy.model(input_ids=torch.tensor([(*prompt, *response)])).logits[0].log_softmax(-1)
+        places = torch.arange(len(prompt) - 1, len(prompt) + len(response) - 1)
+        logp = logits[places, torch.tensor(response)]
+        old, ref = (part[n, : len(response)].float() for part in (batch.old_logp, batch.ref_logp))
+        advantage = batch.advantage[n].float().expand_as(logp)
+        ratio = (logp - old).exp().detach()
+        clipped += int(((ratio > 1.2) & (advantage > 0) | (ratio < 0.8) & (advantage < 0)).sum())
+        tokens += len(response)
+        losses.append((ppo_clip(logp, old, advantage) + 0.3 * kl_estimate(logp, ref, "k3")).sum())
+    torch.stack(losses).mean().backward()
+    for one, other in zip(found, policy.gradient(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+    assert row["clip_share"] == pytest.approx(clipped / tokens)
+    assert clipped
+    assert row["grad_split_error"] < 1e-5
+
+
 # The judge, samples, and what is said
 
 
@@ -261,6 +331,7 @@ def test_a_constant_reward_is_said_once_in_one_line(capsys):
     ("wrong", "line"),
     [
         ({"ppo_baseline": "mean"}, "ppo.baseline must be one of group-mean, leave-one-out; got 'mean'"),
+        ({"ppo_level": "word"}, "ppo.level must be one of sequence, token; got 'word'"),
         ({"ppo_kl": "k4"}, "ppo.kl must be one of k1, k2, k3; got 'k4'"),
         ({"ppo_unfinished_penalty": -1}, r"ppo.unfinished_penalty must be finite and lie in \[0, inf\), got -1"),
         ({"ppo_length_penalty": float("nan")}, r"ppo.length_penalty must be finite and lie in \[0, inf\), got nan"),
@@ -285,7 +356,7 @@ def stage_of(tmp_path, **options):
 def test_only_options_that_differ_from_their_defaults_make_another_run(tmp_path):
     changed = {
         "ppo_baseline": "leave-one-out", "ppo_normalize": True, "ppo_kl": "k3", "ppo_unfinished_penalty": 1.0,
-        "ppo_length_penalty": 0.1, "ppo_clip_reward": 3.0, "ppo_whiten": True,
+        "ppo_length_penalty": 0.1, "ppo_clip_reward": 3.0, "ppo_whiten": True, "ppo_level": "token",
     }  # fmt: skip
     with (
         patch.object(loading, "weights_hash", lambda source: f"{source}'s"),

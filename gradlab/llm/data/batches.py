@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,6 +132,19 @@ def collate(
         made["attention_mask"] = real.astype(np.int64)
     made |= _asked(rows, ids.shape[1])
     return {name: torch.from_numpy(array).to(device) for name, array in made.items()}
+
+
+def token_by_token(forward: Callable[..., Tensor], batch: dict[str, Tensor], width: int) -> Tensor:
+    """Return log π of each token of each response of a collated batch, (R, width), 0 after a response's end.
+
+    forward  a model with ``with_logps``, to which each token counts as a response of its own.
+    width    tokens of the longest response, or more.
+    """
+    responses, lengths = batch["responses"], batch["lengths"]
+    every = torch.arange(len(responses), device=responses.device)
+    logps = forward(**{**batch, "responses": every, "lengths": torch.ones_like(every)})
+    place = every - (lengths.cumsum(0) - lengths)[responses]
+    return logps.new_zeros(len(lengths) * width).index_add(0, responses * width + place, logps).view(-1, width)
 
 
 def padded(

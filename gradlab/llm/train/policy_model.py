@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Layout, Row, collate, dealt
+from gradlab.llm.data.batches import Layout, Row, collate, dealt, token_by_token
 from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, Precision, computing, gradients_meet, placed, precision_on, spread
 from gradlab.llm.model.loading import has_dropout
@@ -47,9 +47,13 @@ class PolicyModel(TrainedModel[Settings]):
         super().__init__(model, group, settings, rate=rate, steps=steps)
         self.pad, self.hidden = pad, hidden
 
-    def forward(self, rows: Sequence[Row]) -> Tensor:
-        """Return log π of each response, (R,) float32 in nats, with its graph where gradients are on."""
-        return self(**self.batch(rows))
+    def forward(self, rows: Sequence[Row], width: int | None = None) -> Tensor:
+        """Return log π of each response, (R,) float32 in nats, with its graph where gradients are on.
+
+        width  gives log π of each token, (R, width), see ``batches.token_by_token``.
+        """
+        batch = self.batch(rows)
+        return self(**batch) if width is None else token_by_token(self, batch, width)
 
     def batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Return rows as a call takes them, with their hidden states where only upper layers are trained."""
@@ -89,6 +93,7 @@ class PolicyModel(TrainedModel[Settings]):
     def accumulate(
         self, parts: Sequence[np.ndarray], rows_of: Callable[[np.ndarray], list[Row]],
         values: Callable[[Tensor, np.ndarray], Tensor], *, number: int, step: int, items: int | None = None,
+        width: int | None = None,
     ) -> Tensor:  # fmt: skip
         """Add up the gradient of the sum of all values over ``number``, micro-batch by micro-batch; return each log π.
 
@@ -97,6 +102,7 @@ class PolicyModel(TrainedModel[Settings]):
         values   gives the values to differentiate, one per item, from log π of its responses (responses, items).
         step     decides, with the settings' seed, what dropout draws.
         items    the number of items, ``number`` where left out.
+        width    gives log π of each token instead, a further axis of this width; 0 after a response's end.
 
         Returns (items, responses per item) in float64, in every process, from these same forward passes.
         """
@@ -109,13 +115,14 @@ class PolicyModel(TrainedModel[Settings]):
                 drawing(draw, self.group.device) if self.drops else contextlib.nullcontext(),
             ):
                 rows = rows_of(places)
-                logps = self.forward(rows).view(len(places), -1).T
+                logps = self.forward(rows, width)
+                logps = logps.view(len(places), -1, *logps.shape[1:]).transpose(0, 1)
                 total = values(logps, places).sum() * (len(part) > 0)
                 self.tokens += (len(part) > 0) * self.layout.real_tokens(rows)
                 (total * self.group.size / number).backward()  # DDP and FSDP take the mean over processes
-            found.append(logps.detach().T[: len(part)])
+            found.append(logps.detach().transpose(0, 1)[: len(part)])
         fetched = torch.cat(found).double().cpu()  # once per step: each fetch waits for the device
-        by_item = torch.zeros(items or number, fetched.shape[1], dtype=torch.float64)
+        by_item = torch.zeros(items or number, *fetched.shape[1:], dtype=torch.float64)
         by_item[np.concatenate(parts)] = fetched
         return self.group.total(by_item)
 

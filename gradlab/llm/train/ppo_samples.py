@@ -54,7 +54,10 @@ class Scorer:
 
 @dataclass
 class Batch:
-    """Samples and all that the steps on them need; all tensors are (N,), float64, on the CPU."""
+    """Samples and all that the steps on them need; all tensors are float64, on the CPU.
+
+    They are (N,), but log π and log π_ref are (N, W) where PPO's level is that of tokens, 0 after a response's end.
+    """
 
     index: np.ndarray
     """Places of the prompts among all training prompts."""
@@ -70,9 +73,20 @@ class Batch:
     old_logp: Tensor | None = None
     """log π_old as the first step on the batch computes it, so that ρ is exactly 1 there; None before that step."""
     logp: Tensor | None = None
-    """log π before the latest step."""
+    """log π of each response before the latest step, (N,) whatever the level."""
     row: dict[str, float] = field(default_factory=dict)
     """The log's columns about the samples."""
+
+    def each_advantage(self, like: Tensor, at: np.ndarray | slice) -> Tensor:
+        """Return the advantages of some samples in the shape of their log π: of its tokens too, 0 after its end."""
+        advantage = self.advantage[at].to(like)
+        return advantage if like.dim() == 1 else advantage[:, None] * self.tokens[at].to(like)
+
+    @property
+    def tokens(self) -> Tensor:
+        """Return which places of log π are tokens, (N, W)."""
+        lengths = torch.tensor([len(response) for _, response in self.rows])
+        return torch.arange(self.ref_logp.shape[1]) < lengths[:, None]
 
     @property
     def sides(self) -> tuple[Tensor, Tensor]:
@@ -102,10 +116,11 @@ def draw(
     judged = None if judge is None else judge(places, responses, group)
     with frozen(policy):
         logp, ref_logp = (
-            score(forward, rows, group, pad=policy.pad, micro=2 * settings.micro) for forward in (policy, reference)
+            score(forward, rows, group, pad=policy.pad, micro=2 * settings.micro, width=width_of(policy))
+            for forward in (policy, reference)
         )
-    logp = logp * tokens_of_mean(policy, rows)
-    logratio = logp - ref_logp
+    logp = summed(logp * tokens_of_mean(policy, rows))
+    logratio = logp - summed(ref_logp)
     finished = torch.tensor(samples.finished)
     tokens = torch.tensor([len(ids) for ids in samples.tokens])
     reward = shaped(raw, finished, tokens, of)
@@ -129,10 +144,21 @@ def draw(
     )  # fmt: skip
 
 
+def width_of(policy: PolicyModel) -> int | None:
+    """Return W where PPO's level is that of tokens, else None."""
+    return policy.settings.ppo.length if policy.settings.ppo.level == "token" else None
+
+
+def summed(logp: Tensor) -> Tensor:
+    """Return log π of responses, (N,), from that of responses or of their tokens."""
+    return logp if logp.dim() == 1 else logp.sum(1)
+
+
 def tokens_of_mean(policy: PolicyModel, rows: Sequence[Row]) -> Tensor:
-    """Return the factors (N,) that turn the policy's log π into sums: the tokens where it gives means, else 1."""
-    mean = policy.settings.reduction == "mean"
-    return torch.tensor([len(response) if mean else 1 for _, response in rows], dtype=torch.float64)
+    """Return the factors, (N,) or (N, 1), that turn the policy's log π into sums: the tokens where it gives means."""
+    mean = policy.settings.reduction == "mean" and width_of(policy) is None
+    factors = torch.tensor([len(response) if mean else 1 for _, response in rows], dtype=torch.float64)
+    return factors if width_of(policy) is None else factors[:, None]
 
 
 def _shown(

@@ -9,7 +9,10 @@ response's log π. Source of the reward, the clipped surrogate and the KL penalt
 - A response is one action, so the ratio ρ = π/π_old is that of the whole response, not of each token: this is the
   surrogate of the objective above, without further assumptions, and needs no value of half a response. The price: log ρ
   adds up over tokens, so that a response of 100 tokens soon leaves 1 ± ε. Hence one pass over each batch by default,
-  where ρ = 1 and the step is the plain policy gradient; more passes (``ppo.epochs``) need a small learning rate.
+  where ρ = 1 and the step is the plain policy gradient; more passes (``ppo.epochs``) need a small learning rate. Where
+  ``ppo.level`` is that of tokens, each token has its own ratio and clip, with the response's advantage, and losses are
+  summed over a response's tokens: at ρ = 1 this is the same step. Their mean, which GRPO takes, favours long wrong
+  answers (Liu et al. 2025). k2 and k3 are then of each token, summed: they leave out what a token does to later ones.
 - The mean of the group is the baseline. It holds the response's own reward too, which shortens the expected gradient by
   the factor 1 − 1/n and does not turn it; ``leave-one-out`` leaves the response out (RLOO). By default nothing is
   divided by the group's standard deviation: that weights prompts by how alike their responses are, and no longer
@@ -48,7 +51,7 @@ from gradlab.llm.model.sampling import check_room
 from gradlab.llm.train.loop import Task, check_finite
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
-from gradlab.llm.train.ppo_samples import Batch, Scorer, draw, tokens_of_mean
+from gradlab.llm.train.ppo_samples import Batch, Scorer, draw, summed, tokens_of_mean, width_of
 from gradlab.llm.train.reference import score
 from gradlab.losses import DPO, kl_estimate, ppo_clip
 
@@ -110,7 +113,7 @@ class PPOTask(Task[PolicyModel]):
 
         def parts(logp: Tensor, at: np.ndarray | slice) -> list[Tensor]:
             old = logp.detach() if batch.old_logp is None else batch.old_logp[at].to(logp)
-            surrogate = ppo_clip(logp, old, batch.advantage[at].to(logp), settings.ppo.clip)
+            surrogate = ppo_clip(logp, old, batch.each_advantage(logp, at), settings.ppo.clip)
             if settings.ppo.kl == "k1":
                 return [surrogate]
             kl = kl_estimate(logp, batch.ref_logp[at].to(logp), settings.ppo.kl)
@@ -119,26 +122,31 @@ class PPOTask(Task[PolicyModel]):
         def run(values: Callable[[Tensor, np.ndarray], Tensor]) -> Tensor:
             return self._accumulated(policy, step, batch.rows, values)
 
-        logp = run(lambda logps, at: torch.stack(parts(logps[0], at)).sum(0))[:, 0]
+        logp = run(lambda logps, at: torch.stack(parts(logps[0], at)).sum(0))
         check_finite("log π", logp, step, batch.index)
         norm = policy.norm()
         check_finite("the gradient", torch.tensor(norm), step, batch.index)
         leaf = logp.clone().requires_grad_()
         terms = parts(leaf, slice(None))
         slopes = [torch.autograd.grad(term.sum(), leaf)[0] for term in terms]
-        loss, slope = torch.stack(terms).detach().sum(0), torch.stack(slopes).sum(0)
+        advantage, slope = batch.each_advantage(logp, slice(None)), torch.stack(slopes).sum(0)
+        loss = torch.stack([summed(term.detach()) for term in terms]).sum(0)
+        if settings.ppo.level == "token":
+            loss = loss + advantage.sum(1)  # so that ρ = 1 gives 0 whatever a response's length
         row = {"loss": float((loss - batch.penalised).mean()), "grad_norm": norm}
         if len(terms) > 1:
-            row["kl_penalty"] = float(terms[1].detach().mean()) / settings.of("beta")
+            row["kl_penalty"] = float(summed(terms[1].detach()).mean()) / settings.of("beta")
         if settings.ppo.epochs > 1:
-            row["clip_share"] = float(((slopes[0] == 0) & (batch.advantage != 0)).double().mean())
+            actions = len(logp) if settings.ppo.level == "sequence" else int(batch.tokens.sum())
+            row["clip_share"] = float(((slopes[0] == 0) & (advantage != 0)).double().sum()) / actions
         if settings.log.sides_every and (step - 1) % settings.log.sides_every == 0:
-            sides = torch.stack([batch.advantage > 0, batch.advantage <= 0], 1)
-            row |= self.pairs.sides(policy, lambda _, values: run(values), slope[:, None] * sides)
+            up = (batch.advantage > 0).view(-1, *[1] * (logp.dim() - 1))
+            sides = torch.stack([slope * up, slope * ~up], 1)
+            row |= self.pairs.sides(policy, lambda _, values: run(values), sides)
         if fresh:
             batch.old_logp = logp
             row |= batch.row
-        batch.logp = logp
+        batch.logp = summed(logp)
         return row
 
     def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
@@ -147,8 +155,15 @@ class PPOTask(Task[PolicyModel]):
         if "grad_norm_win" not in row or batch is None or batch.logp is None:
             return {}
         with frozen(policy):
-            after = score(policy, batch.rows, policy.group, pad=policy.pad, micro=2 * policy.settings.micro)
-        change = after * tokens_of_mean(policy, batch.rows) - batch.logp
+            after = score(
+                policy,
+                batch.rows,
+                policy.group,
+                pad=policy.pad,
+                micro=2 * policy.settings.micro,
+                width=width_of(policy),
+            )
+        change = summed(after * tokens_of_mean(policy, batch.rows)) - batch.logp
         named = zip(("delta_win", "delta_lose"), batch.sides, strict=True)
         return {name: float(change[side].mean()) for name, side in named if side.any()}
 
@@ -189,16 +204,16 @@ class PPOTask(Task[PolicyModel]):
     def _accumulated(
         policy: PolicyModel, step: int, rows: list[Row], values: Callable[[Tensor, np.ndarray], Tensor]
     ) -> Tensor:
-        """Put the gradient of the mean value into the policy; return log π of all samples, (N, 1)."""
+        """Put the gradient of the mean value into the policy; return log π of samples, (N,), or of tokens (N, W)."""
         settings, scale = policy.settings, tokens_of_mean(policy, rows)
         lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
         logps = policy.accumulate(
             dealt(lengths, 2 * settings.micro, policy.group.rank, policy.group.size),
             lambda places: [rows[place] for place in places],
             lambda logps, at: values(logps * scale[at].to(logps), at),
-            number=len(rows), step=step,
+            number=len(rows), step=step, width=width_of(policy),
         )  # fmt: skip
-        return logps * scale[:, None]
+        return logps[:, 0] * scale
 
 
 def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callable[[str], Any]) -> Callable[..., Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradlab.console import printable, say
-from gradlab.llm.data.batches import Layout, Row, collate, dealt, lengths, pair_rows
+from gradlab.llm.data.batches import Layout, Row, collate, dealt, lengths, pair_rows, token_by_token
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.tensor_file import read_tensors, write_tensors
@@ -30,11 +30,12 @@ SAVE_EVERY = 20.0  # seconds
 @torch.no_grad()
 def score(
     forward: Callable[..., Tensor], rows: Sequence[Row], group: Group, *, pad: int, micro: int = 8,
-    budget: int | None = None, layout: Layout | None = None, title: str = "",
+    budget: int | None = None, layout: Layout | None = None, title: str = "", width: int | None = None,
 ) -> Tensor:  # fmt: skip
     """Return log π of each response under a model with ``with_logps``, in nats, in every process.
 
-    The rows have equally many responses each; the result is flat, (N · responses,), those of a row together.
+    The rows have equally many responses each; the result is flat, (N · responses,), those of a row together. With
+    ``width`` it is log π of each token, (N · responses, width), see ``batches.token_by_token``.
 
     forward  the model, or a wrapper of it; called with the tensors of ``collate``, or as its ``batch`` makes them of
              rows, where it has that (a ``PolicyModel``).
@@ -44,14 +45,16 @@ def score(
     """
     layout = (layout or Layout()).of(rows)
     parts = dealt(layout.tokens(rows), micro, group.rank, group.size, budget=budget)
-    scores = torch.zeros(len(rows), len(rows[0]) - 1 if rows else 0, dtype=torch.float64)
+    tokens = [] if width is None else [width]
+    scores = torch.zeros(len(rows), len(rows[0]) - 1 if rows else 0, *tokens, dtype=torch.float64)
     whole = functools.partial(collate, pad=pad, device=group.device, layout=layout)
     batch_of = getattr(forward, "batch", None) or whole
     for part in tqdm(parts, desc=printable(title), unit="batch", disable=not (title and group.is_main), leave=False):
         chosen = [rows[index] for index in part] or rows[:1]  # FSDP needs every process in every forward
-        logps = forward(**batch_of(chosen)).double().cpu()
-        scores[part] = logps.view(len(chosen), -1)[: len(part)]
-    return group.total(scores.flatten())
+        batch = batch_of(chosen)
+        logps = forward(**batch) if width is None else token_by_token(forward, batch, width)
+        scores[part] = logps.double().cpu().view(len(chosen), -1, *tokens)[: len(part)]
+    return group.total(scores.flatten(0, 1))
 
 
 def reference_logps(

@@ -24,6 +24,7 @@ from gradlab.losses.policy_gradient import KLEstimator
 
 PPO = "ppo"
 Baseline = Literal["group-mean", "leave-one-out"]
+Level = Literal["sequence", "token"]
 _FOLDERS = ("sft", "reference", PPO, "cache")  # a run's folders that a user's loss must not take
 # Values of options that are left out. The paper states beta, clip (naive variants), epochs and reference.steps of
 # `paper`; its learning rate, and all of `gentle`, are ours.
@@ -128,6 +129,8 @@ class PPOSettings:
     (RLOO)."""
     normalize: bool = False
     """Divide rewards by their deviation among the responses of a prompt, as GRPO does; β then counts in deviations."""
+    level: Level = "sequence"
+    """Whether a whole response has one ratio π/π_old, clip and KL, or each of its tokens its own."""
     kl: KLEstimator = "k1"
     """Estimate of the KL penalty: `k1`, log π/π_ref, is taken from the reward; `k2`, half its square, and `k3`, GRPO's,
     are terms of the loss."""

@@ -53,8 +53,8 @@ _COMMON = (
 # before they existed go on.
 _OF_PPO = ("samples", "sample_length", "ppo_epochs", "ppo_clip")
 _OF_PPO_LATER = (
-    "ppo_baseline", "ppo_normalize", "ppo_kl", "ppo_unfinished_penalty", "ppo_length_penalty", "ppo_clip_reward",
-    "ppo_whiten",
+    "ppo_baseline", "ppo_normalize", "ppo_level", "ppo_kl", "ppo_unfinished_penalty", "ppo_length_penalty",
+    "ppo_clip_reward", "ppo_whiten",
 )  # fmt: skip
 _IN_HEADER = ("template", "max_length", "batch", "precision", "reduction", "schedule", "lora_rank", "init", "seed")
 
