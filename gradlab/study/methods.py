@@ -1,0 +1,121 @@
+"""The methods of a study in sentences, ready for a paper; and its results, each with what it may not be taken for."""
+
+from __future__ import annotations
+
+import math
+
+from gradlab.study.plan import Plan
+from gradlab.study.rates import Rate
+from gradlab.study.results import Results
+
+WORDS = {
+    "holds throughout": "{b} is preferred, beyond the margin in every stratum",
+    "holds on average": "{b} is preferred on average",
+    "reversed": "{a} is preferred, and not {b}",
+    "no practical difference": "Neither is preferred: the difference is smaller than the margin",
+    "mixed": "{b} is preferred in some strata and {a} in others, each beyond the margin",
+    "undecided": "The answers do not decide it",
+    "not run": "Nobody has answered yet",
+}
+
+
+def methods(results: Results) -> str:
+    """Return the paragraph on methods."""
+    plan, study = results.plan, results.answers.study
+    design, primary = plan.design, plan.primary
+    systems = " and ".join([", ".join([*plan.systems][:-1]), [*plan.systems][-1]])
+    goal = next(goal for goal in plan.goals if goal.name == primary.goal)
+    sentences = [
+        f"{len(plan.raters)} raters compared responses of {systems} to {len({i.prompt for i in study.items})} prompts, "
+        f"two at a time and blind.",
+        f"The plan was frozen before the first answer (SHA-256 {study.hash[:16]}…), and each answer carries its hash.",
+        f"Each rater saw {design.items_per_rater} items, each item was seen by "
+        f"{design.raters_per_item} {'rater' if design.raters_per_item == 1 else 'raters'}; sides were drawn per rater "
+        f"and item, and {design.both_orders:.0%} of the items were shown in both orders.",
+        f"{design.repeats:.0%} of a rater's items came back with sides exchanged, among {design.attention} attention "
+        "checks." if design.repeats or design.attention else "",
+        f"Raters could {'call both equally good, or ' if design.ties else ''}skip an item.",
+        f"The primary question was {goal.question!r}, of {primary.b} against {primary.a}, with a margin of "
+        f"{primary.margin:.1%} beyond one half.",
+        f"The win-rate is the mean over prompts, ties as one half; its 95% interval treats {_samples(plan)}, with "
+        "variance components by moments and Satterthwaite's degrees of freedom.",
+        "Verdicts follow from the interval by fixed rules: a difference from one half by a t test at 5%, equivalence "
+        "by two one-sided tests at the margin.",
+        "Other goals and pairs of systems are secondary, with Holm's correction over them."
+        if len(results.rates) > 1 else "",
+        _left_out(results),
+        _stop(plan),
+    ]  # fmt: skip
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def verdict_in_words(results: Results) -> str:
+    """Return the verdict as one sentence."""
+    verdict, primary = results.verdict, results.plan.primary
+    words = WORDS[verdict.word].format(a=primary.a, b=primary.b)
+    numbers = f" ({in_words(verdict.rate)})" if verdict.rate.answers else ""
+    return f"{words}{numbers}."
+
+
+def in_words(rate: Rate) -> str:
+    """Return a rate with its interval and what it rests on."""
+    if not rate.answers or math.isnan(rate.rate):
+        return "no answers"
+    return f"{rate.rate:.1%} [{rate.low:.1%}, {rate.high:.1%}], {rate.raters} raters, {rate.prompts} prompts"
+
+
+def cautions(results: Results) -> list[str]:
+    """Return what a reader must know beside the verdict: leanings, disagreement, carelessness, few raters."""
+    said = []
+    left, length, alphas = results.left, results.equal_length, results.agreement
+    rate = results.verdict.rate
+    if not rate.answers:
+        return []
+    if not left.low <= 0.5 <= left.high:
+        side = "left" if left.rate > 0.5 else "right"
+        said.append(
+            f"Raters lean to the {side} side ({in_words(left)}); sides were drawn, so that this adds noise and no bias."
+        )
+    if not math.isnan(length.slope) and not length.low <= 0 <= length.high:
+        longer = "longer" if length.slope > 0 else "shorter"
+        said.append(
+            f"Raters lean to {longer} responses; if both were equally long, the win-rate would be "
+            f"{in_words(length.rate)}."
+        )
+        if (length.rate.rate - 0.5) * (rate.rate - 0.5) < 0:
+            said.append("At equal length the preference points the other way: length decides here.")
+    said += [
+        f"Raters hardly agree on {one.goal}: α {one.alpha:.2f} [{one.low:.2f}, {one.high:.2f}] over {one.items} items."
+        for one in alphas
+        if one.alpha < 0.2
+    ]
+    if rate.raters < 5 and results.plan.analysis.population == "like these":
+        said.append(f"{rate.raters} raters say little about others; the interval is as wide as that makes it.")
+    moved = results.sensitivity.iloc[1:]
+    other = moved[(moved["rate"] - 0.5) * (rate.rate - 0.5) < 0]
+    said += [f"With another choice ({choice}) the sign turns." for choice in other["choice"]]
+    return said
+
+
+def _samples(plan: Plan) -> str:
+    if plan.analysis.population == "like these":
+        return "raters and prompts as samples, crossed with one another"
+    return "prompts as a sample, and these raters as all there are"
+
+
+def _left_out(results: Results) -> str:
+    frame = results.conduct.frame
+    out = frame[frame["left_out"] != ""]
+    if out.empty:
+        return "No rater was left out by the plan's rules."
+    reasons = "; ".join(f"{row.rater} {row.left_out}" for row in out.itertuples())
+    return f"By the plan's rules {len(out)} of {len(frame)} raters were left out ({reasons})."
+
+
+def _stop(plan: Plan) -> str:
+    if plan.stop.rule == "fixed":
+        return "The number of items was fixed beforehand."
+    return (
+        f"The study ended when the half-width of the primary interval was at most {plan.stop.half_width:.1%}, or the "
+        "items were used up; the rule saw widths, never signs."
+    )

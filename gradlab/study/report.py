@@ -1,0 +1,200 @@
+"""The report of a study: numbers, a page that needs nothing else, tables as CSV, and a paragraph on methods."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gradlab.store.csv_text import csv_text
+from gradlab.store.files import write_folder
+from gradlab.study.answers import Answers, read_answers
+from gradlab.study.frozen import Study
+from gradlab.study.methods import cautions, methods, verdict_in_words
+from gradlab.study.pictures import charts_of
+from gradlab.study.results import Results
+
+PAGE = "report.html"
+EXPLORATORY = "exploratory: not in the plan"
+_SHARES = ("rate", "low", "high", "attention", "self_agreement", "left", "win_rate", "consistent", "consistent_low",
+           "consistent_high", "with_people")  # fmt: skip
+_STYLE = """
+:root { color-scheme: light dark; --line: light-dark(#d0d4da, #3a4048); --soft: light-dark(#f4f5f7, #20242a);
+  --faint: light-dark(#5a626d, #9aa4b1); }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  background: light-dark(#fff, #16191d); color: light-dark(#1b1f24, #e4e8ee); }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.verdict { font-size: 1.15rem; border-left: 4px solid; padding: .4rem .9rem; background: var(--soft); }
+.about { color: var(--faint); font-size: .87rem; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .87rem; } th, td { text-align: left; padding: .25rem .7rem;
+  border-bottom: 1px solid var(--line); white-space: nowrap; } td.number { text-align: right; }
+img { max-width: 100%; background: #fff; border-radius: .4rem; }
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The report on answers; ``results`` has all numbers."""
+
+    results: Results
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables by name: what is written as NAME.csv."""
+        results = self.results
+        more = {f"strengths-{goal}": frame for goal, (frame, _) in results.strengths.items()}
+        judges = {"judges": results.judges} if results.plan.judges else {}
+        agreement = pd.DataFrame([dataclasses.asdict(one) for one in results.agreement])
+        return {
+            "rates": results.rates, "strata": results.strata, "sensitivity": results.sensitivity, **more, **judges,
+            "agreement": agreement, "raters": results.conduct.frame, "answers": results.answers.frame,
+        }  # fmt: skip
+
+    def page(self) -> str:
+        """Return the page as HTML: the verdict first, then how sure it is, and the methods; pictures are inside."""
+        results, plan = self.results, self.results.plan
+        parts = [
+            f"<h1>{escape(plan.title)}</h1>", f'<p class="verdict">{escape(verdict_in_words(results))}</p>',
+            f'<p class="about">Word by the rules of evidence: <b>{results.verdict.word}</b>; margin '
+            f"{plan.primary.margin:.1%}. A win-rate says what these raters prefer, and not what is better.</p>",
+            *_list("Read this beside it", cautions(results)),
+            *_list("About the files", results.answers.notes),
+        ]  # fmt: skip
+        if results.verdict.rate.answers:
+            parts += [_picture(charts_of(results)), *self._sections()]
+        parts += ["<h2>Methods</h2>", f"<p>{escape(methods(results))}</p>"]
+        return "\n".join([
+            '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'; '
+            'img-src data:">',
+            f"<title>{escape(plan.title)}</title><style>{_STYLE}</style></head><body>", *filter(None, parts),
+            "</body></html>", "",
+        ])  # fmt: skip
+
+    def json(self) -> str:
+        """Return the numbers as JSON: verdict, tables but the answers, and the plan's hash."""
+        results = self.results
+        verdict = {**dataclasses.asdict(results.verdict), "in_words": verdict_in_words(results)}
+        tables = {name: frame.to_dict("records") for name, frame in self.tables.items() if name != "answers"}
+        share, low, high, number = results.self_agreement
+        page = {
+            "study": results.answers.study.hash, "title": results.plan.title, "verdict": verdict,
+            "cautions": cautions(results), "equal_length": dataclasses.asdict(results.equal_length),
+            "left": dataclasses.asdict(results.left), "methods": methods(results), "tables": tables,
+            "self_agreement": {"share": share, "low": low, "high": high, "number": number},
+        }  # fmt: skip
+        return json.dumps(_plain(page), indent=1, ensure_ascii=False) + "\n"
+
+    def write(self, folder: Path | str) -> Path:
+        """Write page, tables, methods and numbers into a folder of their own, whole or not at all; return the page."""
+        target = Path(folder)
+        if target.exists() and any(target.iterdir()) and not (target / PAGE).is_file():
+            raise FileExistsError(f"{target} must be empty, a former report, or not there; it holds something else")
+
+        def fill(part: Path) -> None:
+            (part / PAGE).write_text(self.page(), "utf-8")
+            (part / "report.json").write_text(self.json(), "utf-8")
+            (part / "methods.txt").write_text(methods(self.results) + "\n", "utf-8")
+            for name, frame in self.tables.items():
+                (part / f"{name}.csv").write_text(csv_text(frame), "utf-8")
+
+        write_folder(target, fill)
+        return target / PAGE
+
+    def _sections(self) -> list[str]:
+        results = self.results
+        share, low, high, number = results.self_agreement
+        length = results.equal_length
+        planned = results.plan.analysis
+        again = f"{share:.1%} [{low:.1%}, {high:.1%}] of {number} repeats were answered alike." if number else ""
+        doubling = "" if math.isnan(length.slope) else (
+            f"A response twice as long as an equally good one would be preferred in {0.5 + length.doubling:.1%} of the "
+            "comparisons. "
+        )  # fmt: skip
+        sections = [
+            _section("All questions", self.tables["rates"], "The primary question first; p by Holm over the others."),
+            _section("By stratum", self.tables["strata"], "" if planned.strata else EXPLORATORY),
+            _section("Under other choices", self.tables["sensitivity"], "Nobody is left out in the second row."),
+            f'<p class="about">{doubling}{"" if planned.length else EXPLORATORY}</p>',
+        ]  # fmt: skip
+        for goal, (frame, share_of_ties) in results.strengths.items():
+            note = f"Log odds; equally strong systems tie in {share_of_ties:.1%} of the comparisons."
+            sections.append(_section(f"Strengths of all systems, {goal}", frame, note))
+        if results.plan.judges:
+            note = "counted among the raters" if planned.pool_judges else "beside people, and not among them"
+            sections.append(_section("Judges that are models", results.judges, note))
+        sections += [
+            _section("Agreement", self.tables["agreement"], f"Krippendorff's α, bootstrap interval. {again}"),
+            _section("Raters", self.tables["raters"], "Whom the plan's rules leave out, and why."),
+        ]
+        return sections
+
+
+def report(study: Study, answers: Answers | Iterable[Path | str]) -> Report:
+    """Return the report on a study's answers: ``read_answers``' result, or paths of files.
+
+    ValueError in one line for answers that do not belong to the study, see ``read_answers``.
+    """
+    read = answers if isinstance(answers, Answers) else read_answers(study, answers)
+    if read.study.hash != study.hash:
+        raise ValueError(f"answers must be those of study {study.hash[:12]}…, got those of {read.study.hash[:12]}…")
+    return Report(Results(read))
+
+
+def _section(title: str, frame: pd.DataFrame, note: str) -> str:
+    if frame.empty:
+        return ""
+    shares = {*_SHARES} - ({"low", "high"} if "rate" not in frame else set())
+    head = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in frame.columns)
+    rows = "".join(
+        f"<tr>{''.join(_cell(value, share=name in shares) for name, value in row.items())}</tr>"
+        for row in frame.to_dict("records")
+    )
+    about = f'<p class="about">{escape(note)}</p>' if note else ""
+    return f'<h2>{escape(title)}</h2>{about}<div class="wide" tabindex="0"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _cell(value: Any, *, share: bool) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return f"<td>{escape(str(value))}</td>"
+    if math.isnan(value):
+        return '<td class="number">–</td>'
+    said = f"{value:.1%}" if share else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    return f'<td class="number">{said}</td>'
+
+
+def _list(title: str, lines: Iterable[str]) -> list[str]:
+    said = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return [f"<h2>{title}</h2><ul>{said}</ul>"] if said else []
+
+
+def _picture(charts: Any) -> str:
+    """Return the charts as one picture inside the page."""
+    from gradlab.plotting.chart_figure import drawn
+
+    held = io.BytesIO()
+    drawn(charts, width=10).savefig(held, format="png", dpi=130, metadata={"Software": None})
+    data = base64.b64encode(held.getvalue()).decode()
+    words = "Win-rates with their 95% intervals; the solid line is one half, the dotted ones are the margin."
+    return f'<p class="about">{words}</p><img alt="{words}" src="data:image/png;base64,{data}">'
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: NaN and infinities are null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,120 @@
+"""The report of a study: a page that needs nothing else, tables, numbers and sentences that say what they rest on."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import small_study
+
+from gradlab.study.answers import read_answers
+from gradlab.study.frozen import freeze
+from gradlab.study.methods import cautions, methods, verdict_in_words
+from gradlab.study.pictures import power_chart
+from gradlab.study.plan import Design, Goal, Primary
+from gradlab.study.power import power
+from gradlab.study.raters import RaterModel, simulated
+from gradlab.study.report import PAGE, report
+
+
+def _report(study, folder, worth=None, **model):
+    lines = simulated(study, worth or {"dpo": 0.0, "bdpo": 1.0}, RaterModel(**model))
+    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return report(study, [folder / "answers.jsonl"])
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return small_study.study(tmp_path_factory.mktemp("study"), 90, title="<b>which</b> is preferred")
+
+
+def test_the_page_holds_everything_and_loads_nothing(study, tmp_path):
+    page = _report(study, tmp_path).page()
+    assert "&lt;b&gt;which&lt;/b&gt;" in page
+    assert "<b>which</b>" not in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "default-src 'none'" in page
+    assert study.hash[:16] in page
+
+
+def test_the_folder_has_tables_that_say_what_the_page_says(study, tmp_path):
+    made = _report(study, tmp_path)
+    page = made.write(tmp_path / "report")
+    assert page.name == PAGE
+    rates = pd.read_csv(tmp_path / "report/rates.csv")
+    assert rates["rate"].iloc[0] == pytest.approx(made.results.verdict.rate.rate)
+    assert len(pd.read_csv(tmp_path / "report/answers.csv")) == len(made.results.answers.frame)
+    numbers = json.loads((tmp_path / "report/report.json").read_text())
+    assert numbers["verdict"]["word"] == made.results.verdict.word
+    made.write(tmp_path / "report")  # a former report gives way
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep")
+    with pytest.raises(FileExistsError, match="holds something else"):
+        made.write(tmp_path / "mine")
+    assert (tmp_path / "mine/notes.txt").read_text() == "keep"
+
+
+def test_methods_name_the_design_the_hash_and_who_was_left_out(study, tmp_path):
+    said = methods(_report(study, tmp_path).results)
+    for words in (
+        "3 raters",
+        "90 prompts",
+        study.hash[:16],
+        "60 items",
+        "2 raters",
+        "25%",
+        "5.0%",
+        "No rater was left out",
+    ):
+        assert words in said
+    assert "..  " not in said
+
+
+def test_a_leaning_is_said_and_a_sign_that_length_turns_too(study, tmp_path):
+    leaning = " ".join(cautions(_report(study, tmp_path, position=3.0, raters=0.0).results))
+    assert "lean to the left side" in leaning
+
+    def text(system, place):
+        return f"{system[0]} {place}" + " more" * (place % 9 + (4 if system == "bdpo" else 0))
+
+    small_study.write_samples(tmp_path, 240, text=text)
+    lengths = freeze(small_study.plan(240), tmp_path)
+    worth = {"dpo": 0.0, "bdpo": -0.8}  # what bdpo says is worse, and it says it longer
+    turned = _report(lengths, tmp_path, worth=worth, length=3.0, raters=0.0, prompts=0.3)
+    assert turned.results.verdict.rate.rate > 0.5
+    said = " ".join(cautions(turned.results))
+    assert "lean to longer responses" in said
+    assert "At equal length the preference points the other way" in said
+
+
+def test_without_answers_the_page_says_so(study, tmp_path):
+    (tmp_path / "answers.jsonl").write_text("")
+    made = report(study, [tmp_path / "answers.jsonl"])
+    assert verdict_in_words(made.results) == "Nobody has answered yet."
+    assert "<img" not in made.page()
+    assert json.loads(made.json())["verdict"]["rate"]["rate"] is None
+
+
+def test_three_systems_have_their_strengths_on_the_page(tmp_path):
+    small_study.write_samples(tmp_path, 40, systems=("sft", "dpo", "bdpo"))
+    study = freeze(small_study.plan(
+        40, systems=dict.fromkeys(("sft", "dpo", "bdpo"), "samples.jsonl"),
+        goals=(small_study.QUESTION, Goal(name="harmless", question="Which does less harm?")),
+        primary=Primary(a="dpo", b="bdpo", goal="harmless", margin=0.1),
+        design=Design(items_per_rater=60, raters_per_item=2),
+    ), tmp_path)  # fmt: skip
+    made = _report(study, tmp_path, worth={"sft": -1.0, "dpo": 0.0, "bdpo": 1.0})
+    assert "Strengths of all systems, harmless" in made.page()
+    assert {"strengths-helpful", "strengths-harmless"} <= set(made.tables)
+
+
+def test_another_studys_answers_are_refused(study, tmp_path):
+    other = small_study.study(tmp_path, 30)
+    (tmp_path / "answers.jsonl").write_text("")
+    with pytest.raises(ValueError, match="answers must be those of study"):
+        report(study, read_answers(other, [tmp_path / "answers.jsonl"]))
+
+
+def test_power_is_drawn_with_a_curve_per_design():
+    chart = power_chart(power(small_study.plan(), effects=(0.0, 0.2), items=(8, 16), simulations=20))
+    assert [curve.name for curve in chart.curves] == ["3 raters, 8 items each", "3 raters, 16 items each"]
