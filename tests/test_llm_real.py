@@ -14,6 +14,7 @@ from gradlab.llm.data.pairs import json_lines
 from gradlab.llm.model.loading import END, save_folder, small_llama, train_bpe
 from gradlab.llm.model.sampling import Samples
 from gradlab.llm.real import known_task, runs
+from gradlab.llm.real.budget import Kind, hours_of_core, table
 from gradlab.llm.real.known_task import KnownTask, draw_pairs
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Place, units_of
@@ -124,7 +125,44 @@ def test_a_run_is_looked_at_on_the_way_and_kept_as_one_frame(place):
     assert trained.loc[trained["kind"] == "log", "step"].nunique() >= 4
     assert trained.loc[trained["kind"] == "run", "seconds"].item() > 0
     assert not (place.out / "known" / "1" / "dpo").exists(), "weights are removed"
+    assert list((place.out / "known" / "1" / "cache").glob("hidden-*/part-*")), "hidden states are shared by methods"
     again = runs.run_unit("known", "dpo", 1, place)
     same = [name for name in trained if name not in ("seconds", "tokens_per_second", "peak_memory")]
     rows = trained["kind"].isin(["pair", "sample"])
     assert trained.loc[rows, same].equals(again.loc[rows, same])
+
+
+def test_a_frame_depends_on_its_pairs_and_its_method_and_on_no_other(place, monkeypatch):
+    dpo, bdpo = units_of(KnownTask(), place, ("dpo", "bdpo"))
+    key = runs.key_of(dpo, place)
+    assert key != runs.key_of(bdpo, place)
+    more = {**KnownTask.smoke, "methods": {**KnownTask.smoke["methods"], "ipo": "ipo"}, "seeds": [1, 2]}
+    monkeypatch.setattr(KnownTask, "smoke", more)
+    assert runs.key_of(dpo, place) == key, "a method that is added later leaves the finished runs alone"
+    file = place.out / "known-pairs-1-train.jsonl.gz"
+    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()).replace(b"lovely", b"dreary")))
+    assert runs.key_of(dpo, place) != key
+
+
+def test_methods_that_a_task_does_not_declare_are_refused(place):
+    with pytest.raises(
+        ValueError, match=r"^methods must be one of reference, dpo, bdpo; got 'pdo'; did you mean 'dpo'\?$"
+    ):
+        units_of(KnownTask(), place, ("pdo",))
+
+
+def test_a_slice_begins_no_run_after_its_end(place, capsys):
+    units = units_of(KnownTask(), place)
+    parts = runs.run_units(units, place, workers=1, minutes=0.0)
+    assert not any(part.is_done() for part in parts)
+    assert "3 of 3 runs are left" in capsys.readouterr().out
+
+
+def test_the_budget_counts_the_core_and_refuses_more_than_twelve_hours():
+    kinds = [Kind("a pair loss", 21, 1200.0), Kind("PPO", 6, 3600.0, core=False)]
+    assert hours_of_core(kinds) == 3.5
+    lines = table(kinds)
+    assert lines[2] == "| a pair loss | 21 | 20.0 | 7.0 | yes |"
+    assert lines[-1] == "| **core, on 2 cores** | 21 |  | 3.5 |  |"
+    with pytest.raises(ValueError, match=r"^kinds must take at most 12 hours on 2 cores, got 35\.0$"):
+        table([Kind("a pair loss", 210, 1200.0)])

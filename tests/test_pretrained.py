@@ -6,7 +6,7 @@ from made_up_pretrained import frames, run
 from remembered import remembered
 
 from gradlab.experiments import MEASURED
-from gradlab.experiments.questions import pretrained
+from gradlab.experiments.questions import pretrained, pretrained_predictions
 from gradlab.experiments.questions.pretrained_levels import LEVELS, at_equal_kl, both
 from gradlab.experiments.questions.pretrained_runs import (
     CORE,
@@ -155,3 +155,18 @@ def test_figures_are_drawn_from_the_core():
     assert set(drawn) == set(pretrained.CAPTIONS)
     labels = [text.get_text() for text in drawn["pretrained-frontier"].legends[0].get_texts()]
     assert len(labels) == len(CORE)
+
+
+def test_predictions_are_marked_once_the_core_is_there():
+    runs = Runs(made())
+    marks = dict(zip(range(7), pretrained_predictions.marked(runs), strict=True))
+    assert marks[0][1].word == "held"
+    failing = Runs(made({"bdpo": {"bonus": 0.5}}))
+    words = [outcome.word for _, outcome in pretrained_predictions.marked(failing)]
+    assert words[2:4] == ["failed", "failed"], "bDPO is far from DPO at β/2 and from length-weighted DPO"
+    said = pretrained_predictions.in_words(failing)
+    assert f"{words.count('failed')} have failed" in said
+    assert "bdpo − dpo-half: +0." in said
+    part = {name: frame for name, frame in made().items() if name != "known-bdpo-1000"}
+    assert pretrained_predictions.marked(Runs(part)) == []
+    assert pretrained_predictions.in_words(Runs(part)) == ""

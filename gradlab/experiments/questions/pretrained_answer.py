@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from gradlab.experiments.questions import pretrained_predictions
 from gradlab.experiments.questions.language_models_weights import length_explains, weighed
 from gradlab.experiments.questions.pretrained import JUDGED, MEASUREMENT
 from gradlab.experiments.questions.pretrained_levels import at_equal_kl, both
@@ -21,7 +22,8 @@ def in_words(folder: Path) -> str:
     """
     runs = Runs(MEASUREMENT.load(folder))
     said = [_of_task(runs, task) for task in TASKS]
-    return f"A pretrained model of {SIZE} parameters. {' '.join(said)}"
+    said.append(pretrained_predictions.in_words(runs))
+    return f"A pretrained model of {SIZE} parameters. {' '.join(filter(None, said))}"
 
 
 def _of_task(runs: Runs, task: str) -> str:

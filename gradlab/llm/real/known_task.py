@@ -25,11 +25,12 @@ from gradlab.llm.real.looks import held_out_rows, sample_rows
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
 from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, utility, words
-from gradlab.llm.train.run_settings import LogSettings, ReferenceSettings, Settings
+from gradlab.llm.train.run_settings import PPO, LogSettings, PPOSettings, ReferenceSettings, Settings
 from gradlab.store.files import write_whole
 from gradlab.streams import Purpose, stream
 
 PARTS = {"train": TRAIN, "held-out": HELD_OUT}
+_UTILITY = "gradlab.llm.real.text_reward:utility"
 _ROUNDS = 20  # of drawing, after which an opening without enough pairs is an error
 _SPARE, _MORE = 1.4, 4  # responses drawn per response that is needed, at first; per opening in each later round
 
@@ -48,14 +49,18 @@ class KnownTask(RealTask):
             "bdpo": "bdpo:beta=0.1", "bdpo-double": "bdpo:beta=0.2",
             "length-dpo": "length-dpo:beta=0.1", "length-dpo-double": "length-dpo:beta=0.2",
         },
+        "beyond": {"nbdpo": "nbdpo:beta=0.1,clip=0.3", "nbdpo-symmetric": "nbdpo-symmetric:beta=0.1,clip=0.3",
+                   "ppo": "ppo"},
         # Pairs: how many per opening, and the true reward behind their labels.
         "openings": {"train": 200, "held-out": 64}, "pairs": {"train": 8, "held-out": 2}, "longest": 20,
         "per_word": PER_WORD, "scale": SCALE,
         "learning_rate": 1e-5, "steps": 200, "batch": 8, "looks": [50, 100, 200], "each": 3, "sides_every": 20,
         "validate_every": 200, "train_from": 24,
+        # PPO on the utility itself: prompts per step, and responses to each; its β is that of "dpo".
+        "ppo": {"batch": 4, "samples": 4, "beta": 0.1},
     }  # fmt: skip
     smoke: ClassVar[Mapping[str, Any]] = {
-        "methods": {REFERENCE: None, "dpo": "dpo:beta=0.1", "bdpo": "bdpo:beta=0.1"}, "seeds": [1],
+        "methods": {REFERENCE: None, "dpo": "dpo:beta=0.1", "bdpo": "bdpo:beta=0.1"}, "beyond": {}, "seeds": [1],
         "openings": {"train": 8, "held-out": 4}, "pairs": {"train": 4, "held-out": 1}, "steps": 4,
         "looks": [2, 4], "each": 1, "sides_every": 2, "validate_every": 2,
     }  # fmt: skip
@@ -78,11 +83,14 @@ class KnownTask(RealTask):
         """Return the settings by which a method is trained."""
         settings = self.of(place)
         train, held_out = self.inputs(place, seed)
-        text = settings["methods"][method]
+        text = self.methods(place)[method]
+        ppo, longest = settings["ppo"] if text == PPO else None, settings["longest"]
         return Settings(
             model=place.model, data=str(train), validation=str(held_out), out=place.out, template="chat",
             loss=(text or "dpo",), recipe="gentle", reference=ReferenceSettings(steps=0),
-            steps=settings["steps"], learning_rate=settings["learning_rate"], batch=settings["batch"],
+            steps=settings["steps"], learning_rate=settings["learning_rate"],
+            batch=ppo["batch"] if ppo else settings["batch"], beta=ppo["beta"] if ppo else None,
+            ppo=PPOSettings(reward=_UTILITY, samples=ppo["samples"], length=longest) if ppo else PPOSettings(),
             micro=settings["batch"], seed=seed, max_length=128, precision="fp32", device="cpu",
             train_from=settings["train_from"], cache=place.out / self.name / str(seed) / "cache",
             log=LogSettings(
@@ -102,7 +110,7 @@ class KnownTask(RealTask):
 
     def _pairs(self, place: Place, seed: int, model: Looked) -> pd.DataFrame:
         if "held-out" not in model.memory:
-            data = prepare(self.training(place, next(iter(self.of(place)["methods"])), seed).flat(), model.tokenizer)
+            data = prepare(self.training(place, REFERENCE, seed).flat(), model.tokenizer)
             model.memory["held-out"] = data.part(data.held_out)
         return held_out_rows(model, model.memory["held-out"])
 

@@ -36,14 +36,14 @@ from gradlab.store.provenance import fingerprint
 
 TASKS: dict[str, RealTask] = {task.name: task for task in (KnownTask(), PairsTask())}
 MICRO = 16  # rows that are scored at a time
-_SAVED = ("methods", "seeds")  # settings that name units and change none of them
+_NAMING = ("methods", "beyond", "seeds")  # settings that name units and change none of them
 
 
 def key_of(unit: Unit, place: Place) -> str:
     """Return a hash of all that a unit's frame depends on; its pairs count by their content, the model by its name."""
     settings = unit.task.of(place)
-    method = settings["methods"][unit.method]
-    rest = {name: value for name, value in settings.items() if name not in _SAVED}
+    method = unit.task.methods(place)[unit.method]
+    rest = {name: value for name, value in settings.items() if name not in _NAMING}
     pairs = [file_hash(file) for file in unit.task.inputs(place, unit.seed)]
     return fingerprint(unit.task.name, unit.task.version, rest, unit.method, method, unit.seed, pairs)
 

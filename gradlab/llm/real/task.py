@@ -47,8 +47,9 @@ class RealTask(ABC):
     name      in lower case; the frames' names begin with it.
     needs_data  the pairs must be given, as they are not committed.
     version   part of each frame's key; raised by hand when a change of any source changes the numbers.
-    settings  JSON-able: every number that the frames depend on, ``methods`` (name → loss, as ``gradlab train --loss``
-              takes it; None for ``REFERENCE``) and ``seeds`` among them.
+    settings  JSON-able: every number that the frames depend on. ``methods`` has the core (name → loss, as ``gradlab
+              train --loss`` takes it; None for ``REFERENCE``), ``beyond`` what is run when all seeds have the core, and
+              ``seeds`` the seeds; these three name runs and change none of them.
     smoke     the settings that a test replaces.
     """
 
@@ -61,6 +62,11 @@ class RealTask(ABC):
     def of(self, place: Place) -> dict[str, Any]:
         """Return the settings of a run at this place."""
         return {**self.settings, **(self.smoke if place.smoke else {})}
+
+    def methods(self, place: Place) -> dict[str, str | None]:
+        """Return all methods, those of the core first."""
+        settings = self.of(place)
+        return {**settings["methods"], **settings.get("beyond", {})}
 
     @abstractmethod
     def inputs(self, place: Place, seed: int) -> list[Path]:
@@ -108,10 +114,12 @@ class Unit:
 
 
 def units_of(task: RealTask, place: Place, methods: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> list[Unit]:
-    """Return a task's units in the order in which they are run: all methods of a seed, then the next seed.
+    """Return a task's units in the order in which they are run: the core of each seed, then what is beyond it.
 
-    methods, seeds  left out: all that the settings declare. ValueError for one that they do not declare.
+    methods, seeds  left out: all that the settings declare. ValueError for a method that they do not declare.
     """
     declared = task.of(place)
-    chosen = [one_of("methods", name, declared["methods"]) for name in methods] or list(declared["methods"])
-    return [Unit(task, method, seed) for seed in seeds or declared["seeds"] for method in chosen]
+    chosen = [one_of("methods", name, task.methods(place)) for name in methods] or list(task.methods(place))
+    core = [name for name in chosen if name in declared["methods"]]
+    rest = [name for name in chosen if name not in core]
+    return [Unit(task, method, seed) for part in (core, rest) for seed in seeds or declared["seeds"] for method in part]
