@@ -242,6 +242,7 @@ def commands(folder):
     yield [*train, "--model", str(folder / HOSTILE), "--loss", HOSTILE]
     yield [*train, "--model", str(folder), "--loss", "dpo"]
     yield ["evaluate", str(folder / HOSTILE)]
+    yield ["merge", str(folder / HOSTILE), "--out", str(folder / "out")]
     yield ["losses"]
     yield [HOSTILE]
 

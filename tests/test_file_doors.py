@@ -75,6 +75,8 @@ COMMANDS = {
     "doctor": ("f.jsonl", ["doctor", "{file}"]),
     "doctor csv": ("f.csv", ["doctor", "{file}"]),
     "doctor json": ("f.json", ["doctor", "{file}"]),
+    "gguf": ("f.gguf", ["inspect", "{file}", "{folder}/none.jsonl"]),
+    "merge": ("a/adapter_config.json", ["merge", "{folder}/a", "--out", "{folder}/merged"]),
     "evaluate": ("out/data.json", ["evaluate", "{folder}/out"]),
     "claims": ("data", ["claims", "--folder", "{folder}"]),
     "save": ("f.parquet", ["fit", "--prompts", "2", "--responses", "3", "--steps", "1", "--save", "{file}"]),

@@ -14,11 +14,18 @@ pytest.importorskip("gguf")
 from pretrained import smollm2, smollm2_gguf  # noqa: F401
 from safetensors.torch import load_file
 from tiny_gguf import TEMPLATE, TOKENS, write_gguf
+from tiny_llm import tiny_settings
 
+from gradlab.doctor.training_log import read_log
+from gradlab.llm.data.pairs import json_lines
+from gradlab.llm.demo.token_task import token_task
+from gradlab.llm.look.inspection import inspect_data
 from gradlab.llm.model import gguf_file
 from gradlab.llm.model.gguf_file import origin, origin_note, whole_model
 from gradlab.llm.model.gguf_tokens import file_tokens
 from gradlab.llm.model.loading import load_model, load_tokenizer, model_hash, weights_hash
+from gradlab.llm.model.merging import merge
+from gradlab.llm.train.stages import train
 
 GPT2 = "tokenizer.ggml."
 
@@ -223,3 +230,22 @@ def test_queries_in_another_order_are_noticed(smollm2, smollm2_gguf, tmp_path, m
                 opened.write(rows.tobytes())
     with pytest.raises(ValueError, match="a text that it has just read"):
         whole_model(file)
+
+
+@pytest.mark.slow
+def test_a_run_on_a_gguf_file_is_one_on_its_whole_folder(cache, tmp_path, capsys):
+    write_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "pairs.jsonl").write_text(json_lines(token_task(8, 0, longest=4)), encoding="utf-8")
+    given = {"model": str(tmp_path / "tiny.gguf"), "max_length": 128, "held_out": 2, "steps": 1, "lora_rank": 2}
+    (folder,) = train(tiny_settings(tmp_path, tmp_path / "out", **given))
+    whole = whole_model(tmp_path / "tiny.gguf")
+    words = "4-bit weights (Q4_1 90%, Q8_0 10%) made whole in float32"
+    assert f"the model is tiny.gguf: 247,008 parameters, {words}, kept in {whole}" in capsys.readouterr().out
+    assert read_log(folder / "log.jsonl").attrs["settings"]["model_weights"] == words
+    assert json.loads((folder / "model" / "adapter_config.json").read_text())["base_model_name_or_path"] == whole
+    done = merge([folder / "model"], tmp_path / "merged")
+    assert done.quantised == words
+    assert words in str(done)
+    seen = inspect_data(given["model"], str(tmp_path / "pairs.jsonl"), max_length=128, precision="fp32")
+    assert any(words in note for note in seen.notes)
+    assert words in str(seen)

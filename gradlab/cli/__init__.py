@@ -30,6 +30,7 @@ COMMANDS = (
     "advise",
     "train",
     "evaluate",
+    "merge",
     "demo",
     "real",
     "protocol",

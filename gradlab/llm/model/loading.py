@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def load_model(
 
     source = whole_model(source)
     check_model(source, weights=not meta)
-    if (Path(source) / _ADAPTER).is_file():
+    if is_adapter(source):
         return _with_adapter(Path(source), dtype, trainable, meta)
     with reading("model", source):
         if meta:
@@ -64,7 +64,7 @@ def generation_of(source: str | Path) -> Any:
     from transformers import GenerationConfig
 
     source = whole_model(source)
-    if (Path(source) / _ADAPTER).is_file():
+    if is_adapter(source):
         with _base_of(Path(source)) as base:
             return generation_of(base)
     try:
@@ -77,15 +77,25 @@ def generation_of(source: str | Path) -> Any:
 
 
 def _with_adapter(folder: Path, dtype: torch.dtype, trainable: bool, meta: bool) -> Any:
-    from peft import PeftModel
-
     with _base_of(folder) as source:
         if not meta:
             check_same(folder, "base", model_hash(source), source)
         base = load_model(source, dtype=dtype, meta=meta)
+    return put_on(base, folder, trainable=trainable, meta=meta)
+
+
+def put_on(base: Any, folder: Path, *, trainable: bool = False, meta: bool = False) -> Any:
+    """Return a loaded base with the LoRA adapter in ``folder``; OSError where that does not fit the base."""
+    from peft import PeftModel
+
     with reading("LoRA adapter", folder), _without_old_name():
         warnings.filterwarnings("error", message=".*missing adapter keys")
         return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, low_cpu_mem_usage=meta)
+
+
+def is_adapter(source: str | Path) -> bool:
+    """Return whether ``source`` is a folder with a LoRA adapter."""
+    return (Path(source) / _ADAPTER).is_file()
 
 
 @contextlib.contextmanager
@@ -226,9 +236,13 @@ def train_bpe(texts: Iterable[str], size: int) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=START, eos_token=END, pad_token=PAD)
 
 
-def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, torch.Tensor] | None = None) -> None:
+def save_folder(
+    folder: Path, model: Any, tokenizer: Any, weights: dict[str, torch.Tensor] | None = None, *,
+    check: Callable[[Path], object] = lambda _: None,
+) -> None:  # fmt: skip
     """Write a model and its tokenizer as a folder that transformers reads; the folder is written whole or not at all.
 
+    check  a function that looks at the written folder before it is in its place; its error is one of writing.
     A LoRA adapter names its base as ``located`` does, and its layers in order, so that equal adapters give equal files.
     OSError, such as for a full disk, leaves the former folder as it was.
     """
@@ -241,6 +255,7 @@ def save_folder(folder: Path, model: Any, tokenizer: Any, weights: dict[str, tor
     def fill(part: Path) -> None:
         model.save_pretrained(part, state_dict=weights, safe_serialization=True)
         tokenizer.save_pretrained(part)
+        check(part)
 
     try:
         write_folder(folder, fill)
@@ -263,7 +278,7 @@ def weights_hash(source: str | Path) -> str:
         return hashlib.sha256(f"{source}@{getattr(config, '_commit_hash', None)}".encode()).hexdigest()
     check_model(source)
     whole = hashlib.sha256()
-    if (folder / _ADAPTER).is_file():
+    if is_adapter(folder):
         with _base_of(folder) as base:
             whole.update(weights_hash(base).encode())
     for file in sorted(path for kind in _READ for path in folder.glob(kind)):
@@ -282,7 +297,7 @@ def model_hash(source: str | Path) -> str | None:
         return None
     check_model(source)
     whole = hashlib.sha256()
-    if (folder / _ADAPTER).is_file():
+    if is_adapter(folder):
         whole.update(f"{model_hash(base_of(folder))}\n".encode())
     for file in sorted(path for kind in _DECIDING for path in folder.glob(kind)):
         whole.update(f"{file.name} {known_hash(file)}\n".encode())
@@ -291,7 +306,7 @@ def model_hash(source: str | Path) -> str | None:
 
 def base_of(source: str | Path) -> str:
     """Return the folder or hub name of a LoRA adapter's base; ``source`` itself where it is no adapter."""
-    if not (Path(source) / _ADAPTER).is_file():
+    if not is_adapter(source):
         return str(source)
     with _base_of(Path(source)) as base:
         return base

@@ -111,7 +111,7 @@ def config_of(spec: str) -> tuple[Any, bool]:
     from gradlab.llm.model.score_head import ARCHITECTURES
 
     if (Path(spec) / "adapter_config.json").is_file():
-        raise ValueError(f"reward must be {ACCEPTED}; {spec} is a LoRA adapter: merge it into its base first")
+        raise ValueError(f"reward must be {ACCEPTED}; {spec} is a LoRA adapter: `gradlab merge` makes a whole model")
     check_model(spec, weights=False)
     with reading("reward", spec, ACCEPTED), quiet():
         config = AutoConfig.from_pretrained(spec, trust_remote_code=False)

@@ -25,7 +25,7 @@ from gradlab.llm.data.templates import Template, prompt_text, responses_of
 from gradlab.llm.model.finished import write_done
 from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.group import Group, Precision, computing
-from gradlab.llm.model.loading import load_tokenizer, save_folder, weights_hash
+from gradlab.llm.model.loading import is_adapter, load_tokenizer, save_folder, weights_hash
 from gradlab.llm.model.reading import check_weights, reading
 from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy
 from gradlab.llm.model.reward_models import EXTRA, Scorer, quiet
@@ -70,8 +70,8 @@ def train_reward(
     if not pairs:
         raise ValueError("pairs must hold at least one pair, got none")
     base = whole_model(base)
-    if (Path(base) / "adapter_config.json").is_file():
-        raise ValueError(f"base must be a whole model, got {str(base)!r}, a LoRA adapter; merge it into its base first")
+    if is_adapter(base):
+        raise ValueError(f"base must be a whole model, got {str(base)!r}, a LoRA adapter; `gradlab merge` makes one")
     out, device = Path(out), torch.device(device)
     check_date("template_date", template_date)
     tokenizer = load_tokenizer(base)

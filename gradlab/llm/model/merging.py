@@ -1,0 +1,123 @@
+"""Merging LoRA adapters into their base: a whole model, as servers and other trainers want it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from gradlab.checks import one_of
+from gradlab.llm.model import loading
+from gradlab.llm.model.gguf_file import origin, whole_model
+
+DTYPES = ("auto", "fp32", "bf16")
+_TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16}
+ROUNDING = 0.01  # nats by which rounding of weights in float32 may move log π of a token
+_SEEN = 64  # tokens of the text by which the merged model is compared with base and adapter
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged model: its folder, base, type of the weights, and how far log π moved.
+
+    moved     the largest difference of a token's log π (nats) between base with adapters and the folder that was
+              written, over the tokens of a text: rounding of the weights.
+    quantised from which quantised weights the base was made whole; None for any other base.
+    """
+
+    folder: Path
+    base: str
+    dtype: str
+    moved: float
+    quantised: str | None
+
+    def __str__(self) -> str:
+        whole = f" The base is from {self.quantised}." if self.quantised else ""
+        return (
+            f"{self.folder}: {self.base} with its adapter merged, {self.dtype}; log π of a token moved by at most "
+            f"{self.moved:.2g} nats.{whole}"
+        )
+
+
+def merge(
+    adapters: Sequence[str | Path], out: str | Path, *, dtype: Literal["auto", "fp32", "bf16"] = "auto"
+) -> Merged:
+    """Write base plus adapters as a whole model, with the first adapter's tokenizer, to a new folder.
+
+    adapters  folders of LoRA adapters on one base; the updates of several are added.
+    out       a folder that is not there yet; it is written whole or not at all.
+    dtype     the type of the weights written, "auto": the type in which the base is stored. Sums are in float32.
+
+    FileExistsError where ``out`` is there. ValueError for a model that is no adapter, for adapters on different bases
+    or for other vocabularies, and where the merged model is not what base and adapters compute; OSError for what cannot
+    be read or written. Nothing is written then.
+    """
+    one_of("dtype", dtype, DTYPES)
+    out, folders = Path(out), [Path(adapter) for adapter in adapters]
+    if os.path.lexists(out):
+        raise FileExistsError(f"out must be a new folder, got {str(out)!r}, which is there")
+    base = _shared_base(folders)
+    tokenizer = loading.load_tokenizer(folders[0])
+    model = loading.load_model(folders[0])
+    base = whole_model(base)
+    kind = _stored(base) if dtype == "auto" else _TORCH[dtype]
+    with torch.no_grad():
+        for folder in folders[1:]:
+            model = loading.put_on(model.merge_and_unload(), folder)
+        model.eval()
+        ids = _text(model.config, model.device)
+        wanted = _logps(model, ids)
+        whole = model.merge_and_unload().to(kind)
+    whole.generation_config = loading.generation_of(base) or whole.generation_config
+    moved: list[float] = []
+
+    def check(part: Path) -> None:
+        moved.append(float((_logps(loading.load_model(part, dtype=kind).eval(), ids) - wanted).abs().max()))
+        if kind == torch.float32 and not moved[0] <= ROUNDING:
+            raise ValueError(f"log π of a token is {moved[0]:.3g} nats off after merging, more than by rounding")
+
+    loading.save_folder(out, whole, tokenizer, check=check)
+    return Merged(out, base, str(kind).removeprefix("torch."), moved[0], origin(base))
+
+
+def _shared_base(folders: Sequence[Path]) -> str:
+    """Return the base of all adapters; ValueError where one is no adapter, or has another base."""
+    if not folders:
+        raise ValueError("adapters must name at least one folder of a LoRA adapter, got none")
+    for folder in folders:
+        if not loading.is_adapter(folder):
+            inside = "; is it the folder model in it?" if loading.is_adapter(folder / "model") else ""
+            raise ValueError(f"adapters must be folders of LoRA adapters, got {str(folder)!r}, which is none{inside}")
+    bases = [loading.base_of(folder) for folder in folders]
+    for folder, base in zip(folders[1:], bases[1:], strict=True):
+        if base != bases[0] and (loading.model_hash(base) or base) != (loading.model_hash(bases[0]) or bases[0]):
+            raise ValueError(
+                f"adapters must be on one base: that of {folders[0]} is {bases[0]}, and that of {folder} is {base}"
+            )
+    return bases[0]
+
+
+def _stored(base: str) -> torch.dtype:
+    """Return the type in which a model is stored, float32 where its config does not say."""
+    from transformers import AutoConfig
+
+    with loading.reading("base", base):
+        return getattr(AutoConfig.from_pretrained(base, trust_remote_code=False), "dtype", None) or torch.float32
+
+
+def _text(config: Any, device: torch.device) -> torch.Tensor:
+    """Return ids over the whole vocabulary, (1, ``_SEEN``) or as many as the model has positions for."""
+    number = min(_SEEN, getattr(config, "max_position_embeddings", None) or _SEEN)
+    vocabulary = config.get_text_config().vocab_size
+    return (torch.arange(number, device=device) * 7919 % vocabulary)[None]
+
+
+def _logps(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Return log π of each token after the first, in float32."""
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[0, :-1].float()
+    return logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]

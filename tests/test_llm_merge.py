@@ -1,0 +1,120 @@
+"""LoRA adapters merged into their base: the same log π, several added, and refusals that leave nothing."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+from safetensors.torch import load_file
+from tiny_llm import tiny_model
+
+from gradlab.cli import main
+from gradlab.llm.demo.token_task import task_tokenizer
+from gradlab.llm.model.loading import load_model, load_tokenizer, save_folder, with_lora
+from gradlab.llm.model.merging import merge
+
+IDS = torch.tensor([[0, 5, 7, 9, 11]])
+
+
+def base(folder, **more):
+    save_folder(folder, tiny_model(**more), task_tokenizer())
+    return folder
+
+
+def adapter(folder, of, seed, targets=("q_proj", "down_proj")):
+    """A LoRA adapter whose update is not zero."""
+    torch.manual_seed(seed)
+    model = with_lora(load_model(of), 2, 4.0, targets)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            value.data.normal_(0, 0.3)
+    save_folder(folder, model, task_tokenizer())
+    return folder
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.eval()(IDS).logits
+
+
+@pytest.fixture
+def made(tmp_path):
+    of = base(tmp_path / "base")
+    return tmp_path, adapter(tmp_path / "one", of, 1), adapter(tmp_path / "two", of, 2)
+
+
+def test_a_merged_model_is_whole_and_computes_the_same(made):
+    folder, one, _ = made
+    done = merge([one], folder / "out")
+    assert not (folder / "out" / "adapter_config.json").exists()
+    torch.testing.assert_close(logits(load_model(folder / "out")), logits(load_model(one)), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(logits(load_model(one)), logits(load_model(folder / "base")), atol=1e-3)
+    assert done.moved < 1e-5
+    assert (done.dtype, done.quantised) == ("float32", None)
+    assert load_tokenizer(folder / "out").get_vocab() == task_tokenizer().get_vocab()
+
+
+def test_updates_of_two_adapters_are_added(made):
+    folder, one, two = made
+    merge([one, two], folder / "both")
+    sums = {name: load_file(folder / name / "model.safetensors") for name in ("base", "both")}
+    for path in (one, two):
+        merge([path], folder / f"{path.name}-out")
+        sums[path.name] = load_file(folder / f"{path.name}-out" / "model.safetensors")
+    for name, value in sums["both"].items():
+        added = sums["one"][name] + sums["two"][name] - sums["base"][name]
+        torch.testing.assert_close(value, added, rtol=0, atol=1e-6)
+
+
+def test_the_type_is_the_bases_or_the_one_that_is_asked_for(made):
+    folder, one, _ = made
+    for dtype, kind in (("bf16", torch.bfloat16), ("auto", torch.float32)):
+        merge([one], folder / dtype, dtype=dtype)
+        assert {value.dtype for value in load_file(folder / dtype / "model.safetensors").values()} == {kind}
+
+
+def test_adapters_on_different_bases_are_refused(made, capsys):
+    folder, one, _ = made
+    other = adapter(folder / "other", base(folder / "base-2", seed=3), 1)
+    capsys.readouterr()
+    assert main(["merge", str(one), str(other), "--out", str(folder / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        f"gradlab: adapters must be on one base: that of {one} is {folder / 'base'}, and that of {other} is "
+        f"{folder / 'base-2'}\n"
+    )
+    assert not (folder / "out").exists()
+    copy = adapter(folder / "copy", base(folder / "base-3"), 4)  # the same weights elsewhere
+    merge([one, copy], folder / "out")
+
+
+def test_what_cannot_be_merged_is_refused_in_one_line(made, capsys):
+    folder, one, _ = made
+    run = folder / "run"
+    adapter(run / "model", folder / "base", 5)
+    for arguments, words in (
+        ([folder / "base"], "adapters must be folders of LoRA adapters"),
+        ([run], "which is none; is it the folder model in it?"),
+        ([folder / "none"], "which is none"),
+    ):
+        assert main(["merge", *map(str, arguments), "--out", str(folder / "out")]) == 2
+        assert words in capsys.readouterr().err
+        assert not (folder / "out").exists()
+    (folder / "out").mkdir()
+    assert main(["merge", str(one), "--out", str(folder / "out")]) == 1
+    assert "out must be a new folder" in capsys.readouterr().err
+    page = json.loads((one / "adapter_config.json").read_text())
+    (one / "adapter_config.json").write_text(json.dumps(page | {"base_model_name_or_path": str(folder / "gone")}))
+    assert main(["merge", str(one), "--out", str(folder / "new")]) == 1
+    assert "base_model_name_or_path" in capsys.readouterr().err
+
+
+def test_a_merged_model_that_is_off_is_not_kept(made, monkeypatch):
+    from gradlab.llm.model import merging
+
+    folder, one, _ = made
+    monkeypatch.setattr(merging, "ROUNDING", -1.0)
+    with pytest.raises(OSError, match="nats off after merging, more than by rounding"):
+        merge([one], folder / "out")
+    assert not (folder / "out").exists()
