@@ -14,6 +14,8 @@ pytest.importorskip("transformers")
 
 from gradlab.cli import main
 from gradlab.cli.evaluate_command import EvaluateCommand
+from gradlab.cli.inspect_command import InspectCommand
+from gradlab.cli.merge_command import MergeCommand
 from gradlab.cli.options import parsed
 from gradlab.doctor import SIGNS
 from gradlab.llm.model.memory import memory
@@ -55,18 +57,28 @@ def test_the_table_of_memory_is_the_computed_one():
 def test_commands_that_train_are_understood(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     settings = read_settings(line, "gradlab train")
-    assert settings.recipe == "paper"
+    assert settings.recipe == ("gentle" if "--recipe" in line else "paper")
     assert set(settings.loss) <= set(line)
 
 
 def test_there_is_a_command_for_each_config():
-    used = {Path(line[line.index("--config") + 1]).stem for line in TRAIN}
+    used = {Path(line[line.index("--config") + 1]).stem for line in TRAIN if "--config" in line}
     assert used == {file.stem for file in CONFIGS}
 
 
 @pytest.mark.parametrize("line", arguments("evaluate"), ids=" ".join)
 def test_commands_that_evaluate_are_understood(line):
     assert parsed(EvaluateCommand, "evaluate", None, line).out
+
+
+@pytest.mark.parametrize("line", arguments("merge"), ids=" ".join)
+def test_commands_that_merge_are_understood(line):
+    assert parsed(MergeCommand, "merge", None, line).adapters
+
+
+@pytest.mark.parametrize("line", arguments("inspect"), ids=" ".join)
+def test_commands_that_inspect_are_understood(line):
+    assert parsed(InspectCommand, "inspect", None, line).data
 
 
 @pytest.mark.parametrize("command", HELP, ids=" ".join)
