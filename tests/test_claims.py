@@ -801,7 +801,7 @@ def test_a_claim_without_a_primary_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(verdicts.EXPERIMENTS, CLAIM, experiment)
     monkeypatch.setattr(verdicts, "is_current", lambda *_, **__: True)
     said = one_line(["claims", CLAIM, "--folder", str(tmp_path)], capsys)
-    assert said == "gradlab: log-ratio must have a primary, got rows of context"
+    assert said == "gradlab: log-ratio must have a primary, got rows of context, robustness"
 
 
 @pytest.fixture

@@ -341,7 +341,7 @@ def test_equal_lengths_explain_nothing():
 
 def test_a_control_that_nobody_has_run_is_named_and_weakens_nothing():
     control = CLAIMS["ablation"].not_run[0]
-    assert "L_l/(L_w + L_l)" in control.label
+    assert control.label.startswith("length-weighted DPO")
     row = not_run(control)
     line = saved.line(row)
     assert (row.word, row.role, row.seeds, row.needs, wording.effect(line)) == ("not run", "explains away", 0, 0, "—")
@@ -359,9 +359,9 @@ def test_a_control_that_nobody_has_run_is_named_and_weakens_nothing():
 def test_what_was_declared_of_the_paper_s_scale_is_in_the_report_as_not_run():
     one = verdicts.settle([], {}, ["llm"])["llm"]
     assert (one.word, one.because) == ("not run", "")
-    assert [row.role for row in one.rows] == ["primary", "primary", "explains away", "explains away", "robustness"]
-    assert one.why == CLAIMS["llm"].needs
-    assert list(saved.records([one])["word"]) == ["not run"] * 6
+    assert [row.role for row in one.rows] == ["primary"] * 2 + ["explains away"] * 6 + ["robustness"]
+    assert one.why == MEASURED["seven-billion"].needs
+    assert list(saved.records([one])["word"]) == ["not run"] * 10
 
 
 # --- in the report ---------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def test_values_at_equal_kl_lie_on_the_paths_and_every_path_counts():
     assert len(both(levels, "bdpo", "dpo"))
 
 
-@pytest.mark.parametrize("claim", ["pretrained-gain", "pretrained-likelihood", "pretrained-length"])
+@pytest.mark.parametrize("claim", ["pretrained-gain", "pretrained-mass", "pretrained-length"])
 def test_without_all_runs_nothing_is_said_but_how_many_there_are(claim):
     some = dict(list(made().items())[:10])
     rows = answers(some, claim)
@@ -113,7 +113,7 @@ def test_a_method_that_is_ahead_everywhere_gains_beyond_its_controls():
 
 def test_what_goes_elsewhere_is_told_with_its_sign():
     changes = {"dpo": {"elsewhere": 3.0}}
-    rows = [row for row in answers(made(changes), "pretrained-likelihood") if row.role == "primary"]
+    rows = [row for row in answers(made(changes), "pretrained-mass") if row.role == "primary"]
     assert {row.word for row in rows} <= {"holds throughout", "holds on average"}
     assert "less to other responses than DPO" in rows[0].sentence
 

@@ -46,7 +46,7 @@ from gradlab.experiments.questions.pretrained_runs import (
 )
 
 COMMAND = "make llm-real"
-GAIN, LIKELIHOOD, CONTROL = "pretrained-gain", "pretrained-likelihood", "pretrained-length"  # claims
+GAIN, LIKELIHOOD, CONTROL = "pretrained-gain", "pretrained-mass", "pretrained-length"  # claims
 NAMES = {**METHODS, **NAIVE, **PPO}
 
 

@@ -284,7 +284,7 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
             "A pretrained model", "Is it balance, the halved β, or the lengths? Here a small pretrained model, on "
             "openings whose reward is known and on pairs of HH.", "ours", ("gradlab.llm.real.runs.run_units",),
             ("pretrained-frontier", "pretrained-likelihood", "pretrained-length"), "gradlab real --model MODEL",
-            ("pretrained-length", "pretrained-gain", "pretrained-likelihood", "ablation", "log-ratio", "ppo"),
+            ("pretrained-length", "pretrained-gain", "pretrained-mass", "ablation", "log-ratio", "ppo"),
         ),
         Place(
             "λ_w of whole sequences", "Where log π is around −100, does λ_w correct the imbalance, or follow length?",

@@ -1,0 +1,105 @@
+"""Real pairs as a task of the pretrained model's runs: which are chosen, how they are trained on, what is measured."""
+
+import json
+
+import pytest
+
+pytest.importorskip("transformers")
+
+from tiny_llm import tiny_model
+
+from gradlab.cli import main
+from gradlab.experiments.questions import pretrained_runs
+from gradlab.experiments.questions.pretrained_runs import looks_of
+from gradlab.llm.data.hold_out import prompt_key
+from gradlab.llm.data.pairs import json_lines, read_pairs
+from gradlab.llm.demo.token_task import task_tokenizer, token_task
+from gradlab.llm.model.loading import save_folder
+from gradlab.llm.real.pairs_task import PairsTask, chosen_pairs
+from gradlab.llm.real.runs import TASKS, run_unit
+from gradlab.llm.real.task import REFERENCE, Place
+from gradlab.llm.real.text_reward import PER_WORD
+
+TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+SMALL = {"longest": 40, "pairs": 12, "held_out": 6, "batch": 4, "lora": 2, "train_from": 1, "prompts": 3, "sampled": 4,
+         "steps": 2, "looks": [1, 2], "sides_every": 1, "validate_every": 1}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A tiny model with a chat template, pairs for it, and the task's settings as small."""
+    tokenizer = task_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    save_folder(tmp_path / "model", tiny_model(), tokenizer)
+    (tmp_path / "pairs.jsonl").write_text(json_lines(token_task(40, 0, longest=10)), encoding="utf-8")
+    monkeypatch.setattr(PairsTask, "smoke", {**PairsTask.smoke, **SMALL})
+    return Place(str(tmp_path / "model"), tmp_path / "out", tmp_path / "figures", str(tmp_path / "pairs.jsonl"), True)
+
+
+def test_methods_and_seeds_are_those_that_the_claims_are_judged_by():
+    for task in TASKS.values():
+        assert list(task.settings["seeds"]) == list(pretrained_runs.SEEDS)
+        assert {REFERENCE, *pretrained_runs.CORE} <= set(task.settings["methods"])
+        assert set(task.settings["methods"]) <= {
+            REFERENCE, *pretrained_runs.CORE, *pretrained_runs.BEYOND[task.name]
+        }  # fmt: skip
+    assert pretrained_runs.PER_WORD == PER_WORD
+    assert set(TASKS) == set(pretrained_runs.TASKS)
+
+
+def test_methods_are_one_loss_at_half_of_beta_beta_and_twice_beta():
+    for task in TASKS.values():
+        methods = task.settings["methods"]
+        beta = {name: float(methods[name].split("beta=")[1].split(",")[0]) for name in pretrained_runs.CORE}
+        whole = beta["dpo"]
+        assert beta == {
+            name: whole * (0.5 if name.endswith("-half") else 2 if name.endswith("-double") else 1) for name in beta
+        }
+
+
+def test_training_sees_every_pair_as_often_as_the_paper():
+    settings = PairsTask.settings
+    assert settings["steps"] * settings["batch"] == 2 * settings["pairs"]
+
+
+def test_chosen_pairs_are_short_and_their_prompts_apart(place):
+    tokenizer = task_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    for seed in (1, 2):
+        train, held_out = chosen_pairs(place.data, tokenizer, {**PairsTask.settings, **SMALL}, seed)
+        assert len(train) == SMALL["pairs"]
+        assert abs(len(held_out) - SMALL["held_out"]) <= 1
+        assert not {prompt_key(pair.prompt) for pair in train} & {prompt_key(pair.prompt) for pair in held_out}
+    with pytest.raises(ValueError, match="data must hold 18 pairs of at most 12 tokens, got"):
+        chosen_pairs(place.data, tokenizer, {**PairsTask.settings, **SMALL, "longest": 12}, 1)
+
+
+def test_a_run_has_looks_log_and_seconds_and_no_text(place):
+    frame = run_unit("hh", "dpo", 1, place)
+    assert set(frame["kind"]) == {"pair", "sample", "log", "run"}
+    looks = looks_of(frame)
+    assert list(looks["step"]) == [1, 2]
+    assert looks[["kl", "accuracy", "controlled", "elsewhere", "win_moved"]].notna().all(axis=None)
+    log = frame[frame["kind"] == "log"]
+    assert log[["grad_norm_win", "grad_norm_lose", "delta_win", "validation_loss"]].notna().any().all()
+    assert not frame.select_dtypes("object").columns.difference(["kind", "task", "method", "finished"]).size
+    reference = looks_of(run_unit("hh", REFERENCE, 1, place))
+    assert reference["kl"].item() == 0 == reference["elsewhere"].item()
+
+
+def test_pairs_that_the_run_took_are_kept_and_taken_again(place):
+    files = PairsTask().inputs(place, 1)
+    texts = [file.read_text("utf-8") for file in files]
+    assert PairsTask().inputs(place, 1) == files
+    assert [file.read_text("utf-8") for file in files] == texts
+    assert len(read_pairs(str(files[0]))[0]) == SMALL["pairs"]
+    assert json.loads(texts[0].splitlines()[0])["chosen"]
+
+
+def test_without_pairs_the_task_is_refused_in_one_line(place, capsys):
+    with pytest.raises(ValueError, match="data must name HH-RLHF's pairs for the task hh"):
+        PairsTask().inputs(Place(place.model, place.out, place.figures), 1)
+    assert main(["real", "--model", place.model, "--tasks", "hh", "--open", "--out", str(place.out)]) == 2
+    assert "data must name HH-RLHF's pairs" in capsys.readouterr().err
+    assert main(["real", "--model", place.model, "--tasks", "hhh", "--open"]) == 2
+    assert "tasks must be one of" in capsys.readouterr().err
