@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from gradlab.llm.data.pair_forms import TOOLS
+from gradlab.llm.data.pair_forms import ARGUMENTS, TOOLS
 from gradlab.llm.data.pairs import Pair, Report, json_lines, read_pairs
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.templates import prompt_text, responses_of
@@ -434,3 +434,42 @@ def test_a_text_that_speaks_of_a_marker_is_kept_and_noted(file):
     (three,), report = seen(file(record))
     assert three[1:] == ["A turn begins.<|im_end|>", "Nothing.<|im_end|>"]
     assert report.notes == {"the tokenizer's turn markers in a text": 1}
+
+
+# Calls of tools
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_arguments_as_json_text_are_what_they_are_as_an_object(file, bare):
+    def with_text(turn):
+        calls = [json.loads(json.dumps(call)) for call in turn["tool_calls"]]
+        for call in calls:
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+        return turn | {"tool_calls": [call["function"] if bare else call for call in calls]}
+
+    def as_object(turn):
+        return turn | {"tool_calls": [call["function"] for call in turn["tool_calls"]] if bare else turn["tool_calls"]}
+
+    tokenizer = tokenizer_of(CHATML.replace("call.function | tojson", "(call.function or call) | tojson"))
+    earlier = [said("user", "Oslo?"), called("Oslo"), said("tool", "cold"), said("user", "And Rome?")]
+
+    def record(change):
+        return {
+            "prompt": [earlier[0], change(earlier[1]), *earlier[2:]],
+            "chosen": [change(called("Rome"))], "rejected": [said("assistant", "No.")],
+        }  # fmt: skip
+
+    texts, report = seen(file(record(with_text)), tokenizer)
+    expected, untouched = seen(file(record(as_object)), tokenizer)
+    assert texts == expected
+    assert '{"city": "Oslo"}' in texts[0][0]
+    assert report.notes == {ARGUMENTS: 1}
+    assert untouched.notes == {}
+
+
+@pytest.mark.parametrize("arguments", ["no JSON", "[1]", "3"])
+def test_arguments_that_are_no_objects_json_stay(file, arguments):
+    call = {"type": "function", "function": {"name": "weather", "arguments": arguments}}
+    (pair,), report = read_pairs(file(CALLS | {"chosen": [said("assistant", "", tool_calls=[call])]}))
+    assert pair.messages[0]["tool_calls"] == [call]
+    assert report.notes == {}

@@ -17,7 +17,8 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import prompt_text
-from gradlab.llm.data.tokens import Encoded, check_vocabulary, data_fingerprint, encode_pairs, encode_prompt
+from gradlab.llm.data.token_pairs import data_fingerprint
+from gradlab.llm.data.tokens import Encoded, check_vocabulary, encode_pairs, encode_prompt
 
 PAD, BOS, EOS = 0, 1, 2
 DIALOGUE = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Bye?\n\nAssistant:"

@@ -24,10 +24,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.tokens import Encoded
+from gradlab.llm.data.token_pairs import Encoded, TokenPairs
 from gradlab.streams import Purpose, stream
 
 Row = tuple[Sequence[int], ...]  # token ids of a prompt, and of one or more responses
+
+
+class Partly(tuple[int, ...]):
+    """The tokens of a response of which only some are asked for: the others are read, and their log π is not taken.
+
+    asked  (N,) bool, one or more of them true.
+    """
+
+    asked: np.ndarray
+
+    @classmethod
+    def of(cls, tokens: Sequence[int], asked: np.ndarray) -> Partly:
+        """Return a response of these tokens."""
+        made = cls(tokens)
+        made.asked = asked
+        return made
+
+
+def asked_of(response: Sequence[int]) -> np.ndarray:
+    """Return the places of the tokens of a response that are asked for."""
+    return np.flatnonzero(response.asked) if isinstance(response, Partly) else np.arange(len(response))
 
 
 @dataclass(frozen=True)
@@ -114,7 +135,8 @@ def collate(
 
     - ``input_ids`` (B, T);
     - ``places`` (N,), where in the flattened (B·T) each token is predicted: the place before it, or the prompt's end;
-    - ``targets`` (N,), the tokens; ``responses`` (N,), the response of each, from 0; ``lengths`` (R,), their tokens;
+    - ``targets`` (N,), the tokens; ``responses`` (N,), the response of each, from 0; ``lengths`` (R,), their tokens
+      that are asked for, all but in a ``Partly``;
     - ``attention_mask`` (B, T), 0 at padding: where responses are apart and the layout is masked;
     - ``segments`` and ``position_ids`` (B, T): where responses share a row, see above.
 
@@ -168,7 +190,7 @@ def pair_rows(pairs: Sequence[Encoded]) -> list[Row]:
 
 def lengths(pairs: Sequence[Encoded]) -> np.ndarray:
     """Return the tokens of the longer side of each pair, its prompt included, (N,)."""
-    return np.array([_longest(row) for row in pair_rows(pairs)], int)
+    return pairs.lengths if isinstance(pairs, TokenPairs) else np.array(list(map(_longest, pair_rows(pairs))), int)
 
 
 def len_of(pairs: Sequence[Encoded], side: str) -> Tensor:
@@ -211,9 +233,10 @@ def _asked(rows: Sequence[Row], width: int) -> dict[str, np.ndarray]:
         for response in responses:
             before = np.arange(start - 1, start - 1 + len(response))
             before[:1] = len(prompt) - 1
-            places.append(index * width + before)
-            targets.extend(response)
-            lengths.append(len(response))
+            asked = asked_of(response)
+            places.append(index * width + before[asked])
+            targets.extend(response if len(asked) == len(response) else (response[place] for place in asked))
+            lengths.append(len(asked))
             start += len(response)
     return {
         "places": np.concatenate(places), "targets": np.array(targets, np.int64),

@@ -12,6 +12,7 @@ from typing import Any
 
 from gradlab.checks import utf8
 from gradlab.llm.data.pair_forms import CONTEXT, FIELDS, UNREAD, form_of
+from gradlab.store.files import file_hash
 
 FILES = ".jsonl, .jsonl.gz or .parquet file"
 
@@ -36,6 +37,18 @@ def records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if name.endswith((".jsonl", ".jsonl.gz")):
         return _json_records(path)
     raise ValueError(f"{source} must be a {FILES}")
+
+
+def source_key(source: str, split: str) -> str | None:
+    """Return a hash of a file's bytes, or of a hub's data set as far as ``datasets`` gives one; else None.
+
+    Errors are those of ``records``.
+    """
+    records(source, split)
+    if Path(source).is_file():
+        return file_hash(source)
+    table = _hub_table(source, split)
+    return getattr(table, "_fingerprint", None)
 
 
 def _json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -85,6 +98,14 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _hub_records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    table = _hub_table(source, split)
+    columns = _known(table.column_names, source)
+    unread = _unread(table.features.arrow_schema, columns)
+    for number, record in enumerate(table.select_columns(columns), 1):
+        yield f"{source}, row {number}", record | unread
+
+
+def _hub_table(source: str, split: str) -> Any:
     try:
         import datasets
     except ImportError:
@@ -93,16 +114,12 @@ def _hub_records(source: str, split: str) -> Iterator[tuple[str, Mapping[str, An
         ) from None
     name, folder = re.fullmatch(r"([^/]+(?:/[^/]+)?)/?(.*)", source).groups()  # type: ignore[union-attr]
     try:
-        table: Any = datasets.load_dataset(name, data_dir=folder or None, split=split)
+        return datasets.load_dataset(name, data_dir=folder or None, split=split)
     except Exception as error:  # of a dozen kinds: offline, not found, no such split, a script in place of data
         first = " ".join(str(error).split())[:200]
         raise OSError(
             f"{source} is no file, and the hub gave no split {split!r} of that name ({first}); accepted is a {FILES}"
         ) from None
-    columns = _known(table.column_names, source)
-    unread = _unread(table.features.arrow_schema, columns)
-    for number, record in enumerate(table.select_columns(columns), 1):
-        yield f"{source}, row {number}", record | unread
 
 
 def _known(columns: Iterable[str], source: str) -> list[str]:

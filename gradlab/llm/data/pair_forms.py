@@ -152,8 +152,26 @@ class Record:
             raise self.wrong(f"{name}.role", f"be {', '.join(ROLES[:-1])} or {ROLES[-1]}", role)
         more = {key: _without_nulls(held) for key, held in value.items() if key not in ("role", "content")}
         more = {key: held for key, held in more.items() if held not in (None, "", [], {})}
+        if isinstance(more.get("tool_calls"), list):
+            more["tool_calls"] = [self._call(call) for call in more["tool_calls"]]
         content = self._content(f"{name}.content", value.get("content", _MISSING), called="tool_calls" in more)
         return {"role": role, "content": content, **more}
+
+    def _call(self, call: Any) -> Any:
+        """Return a call of a tool whose arguments, where they are the JSON text of an object, are that object."""
+        function = call.get("function", call) if _is(call) else None
+        text = function.get("arguments") if _is(function) else None
+        if not isinstance(text, str):
+            return call
+        try:
+            arguments = json.loads(text)
+        except (ValueError, RecursionError):
+            return call
+        if not _is(arguments):
+            return call
+        self.notes.add(ARGUMENTS)
+        read = {**function, "arguments": arguments}
+        return {**call, "function": read} if "function" in call else read
 
     def _content(self, name: str, value: Any, *, called: bool) -> str:
         """Return a message's text; parts that are texts are joined, and a message that calls tools needs none."""
@@ -329,6 +347,7 @@ def _listed(record: Mapping[str, Any], *names: str) -> bool:
     return any(isinstance(record.get(name), list) for name in names)
 
 
+ARGUMENTS = "arguments of a tool's call written as JSON text, read as an object"
 TAKEN_ONCE = "prompt inside the responses, taken once"
 _PAIR = ("prompt", "chosen", "rejected")
 # The first form that recognises a record counts: special forms stand before general ones.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gradlab.checks import one_of
+from gradlab.checks import count, one_of
 from gradlab.llm.data.pair_files import records
 from gradlab.llm.data.pair_forms import (
     CHOICES,
@@ -27,7 +27,7 @@ from gradlab.llm.data.pair_forms import (
     parted,
     unpacked,
 )
-from gradlab.llm.data.repeated_prompts import repeated
+from gradlab.llm.data.repeated_prompts import Repeats
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,20 @@ class Report:
         return tuple(dict(Counter(here) + Counter(there)) for here, there in both)
 
 
-def read_pairs(source: str, *, choice: str | None = None, split: str = "train") -> tuple[list[Pair], Report]:
+def read_pairs(
+    source: str, *, choice: str | None = None, split: str = "train", limit: int | None = None
+) -> tuple[list[Pair], Report]:
     """Read the usable pairs of a source, in its order, and a report of the others.
 
     source  a .jsonl, .jsonl.gz or .parquet file; else a data set of the Hugging Face hub, as OWNER/NAME or
             OWNER/NAME/FOLDER (through ``datasets``; no code of the hub's is run).
     choice  the preference that counts, from ``CHOICES``, where the form has several, as PKU-SafeRLHF; None otherwise.
     split   the split of a hub's data set; a file has no splits.
+    limit   the number of usable pairs after which the source is read no further; None: all of it.
 
     The fields of a record tell its form, see ``pair_forms.FORMS``; a file has one form. What stands beside the prompt
     as ``system``, ``history`` and ``tools`` becomes part of it; fields that are not used are counted by name. A prompt
-    that stands in its responses too is taken once, see ``repeated_prompts.repeated``. Pairs of different prompts,
+    that stands in its responses too is taken once, see ``repeated_prompts.Repeats``. Pairs of different prompts,
     without a prompt, a preference or a response, or with one response twice (white space around them aside) are left
     out and counted.
 
@@ -102,21 +105,41 @@ def read_pairs(source: str, *, choice: str | None = None, split: str = "train") 
     pair; FileNotFoundError names a missing file; OSError says what the hub cannot give; ImportError says that
     ``datasets`` is missing.
     """
-    if choice is not None:
-        one_of("choice", choice, CHOICES)
-    reader = _Reader(str(source), choice)
-    for place, fields in records(str(source), split):
-        reader.read += 1
-        try:
-            reader.add(place, fields)
-        except Unusable as reason:
-            reader.left_out[str(reason)] += 1
-    pairs, report = reader.result()
-    if not report.read:
-        raise ValueError(f"{source} is empty; it must hold preference pairs")
-    if not pairs:
-        raise ValueError(f"{source} has no usable pair: {report}")
-    return pairs, report
+    reader = _Reader(str(source), choice, split, limit)
+    pairs = list(reader.pairs())
+    pairs = list(reader.corrected(pairs, Repeats.of(pairs)))
+    return pairs, reader.report(len(pairs))
+
+
+class PairStream:
+    """The pairs of ``read_pairs``, of which one at a time is in memory: the source is read twice.
+
+    Making it reads the source for the first time. Errors are those of ``read_pairs``; that of a source without a usable
+    pair comes at the end of the pairs.
+    """
+
+    def __init__(
+        self, source: str, *, choice: str | None = None, split: str = "train", limit: int | None = None
+    ) -> None:
+        self._how = (str(source), choice, split, limit)
+        self._repeats = Repeats.of(_Reader(*self._how).pairs())
+        self.number = self._repeats.number  # pairs, some of which may still be left out
+        self._report: Report | None = None
+
+    def __iter__(self) -> Iterator[Pair]:
+        """Yield the usable pairs, in the source's order."""
+        reader, kept = _Reader(*self._how), 0
+        for pair in reader.corrected(reader.pairs(), self._repeats):
+            kept += 1
+            yield pair
+        self._report = reader.report(kept)
+
+    @property
+    def report(self) -> Report:
+        """Return the report on all pairs, once they have been gone through."""
+        if self._report is None:
+            raise ValueError("report must be asked for after all pairs have been gone through")
+        return self._report
 
 
 @dataclass
@@ -125,15 +148,56 @@ class _Reader:
 
     source: str
     choice: str | None
+    split: str
+    limit: int | None = None
     form: Form | None = None
     read: int = 0
-    pairs: list[Pair] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
 
-    def add(self, place: str, fields: Mapping[str, Any]) -> None:
-        """Add the pair of a record; Unusable where it is left out, ValueError where it cannot be read."""
+    def __post_init__(self) -> None:
+        if self.choice is not None:
+            one_of("choice", self.choice, CHOICES)
+        if self.limit is not None:
+            count("limit", self.limit, 1)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield the pairs of the records, ``limit`` of them; ValueError where a record cannot be read."""
+        usable = 0
+        for place, fields in records(self.source, self.split):
+            self.read += 1
+            try:
+                pair = self._pair(place, fields)
+            except Unusable as reason:
+                self.left_out[str(reason)] += 1
+                continue
+            yield pair
+            usable += 1
+            if usable == self.limit:
+                return
+
+    def corrected(self, pairs: Iterable[Pair], repeats: Repeats) -> Iterator[Pair]:
+        """Yield the pairs with a prompt that stands in its responses too taken once."""
+        for pair in pairs:
+            try:
+                changes, note = repeats.corrected(pair)
+                self.notes.update([note] if note else [])
+                yield _usable(replace(pair, **changes)) if changes else pair
+            except Unusable as reason:
+                self.left_out[str(reason)] += 1
+
+    def report(self, kept: int) -> Report:
+        """Return the report on all pairs; ValueError where there is none, or none is kept."""
+        if not self.read:
+            raise ValueError(f"{self.source} is empty; it must hold preference pairs")
+        report = Report(self.read, kept, dict(self.left_out), dict(self.notes), dict(self.unused))
+        if not kept:
+            raise ValueError(f"{self.source} has no usable pair: {report}")
+        return report
+
+    def _pair(self, place: str, fields: Mapping[str, Any]) -> Pair:
+        """Return the pair of a record; Unusable where it is left out, ValueError where it cannot be read."""
         check_responses(fields)
         fields, was_text = unpacked(fields, place)
         form = self._form(place, fields)
@@ -141,23 +205,9 @@ class _Reader:
         if was_text:
             record.notes.add("messages written as JSON text, read as messages")
         pair = _pair(record, *form.read(record))
-        self.pairs.append(pair)
         self.notes.update(record.notes)
         self.unused.update(record.unused(form.fields))
-
-    def result(self) -> tuple[list[Pair], Report]:
-        """Return the pairs, and the report of them all."""
-        texts, left_out, notes = repeated(self.pairs)
-        pairs = []
-        for index, pair in enumerate(self.pairs):
-            try:
-                if index in left_out:
-                    raise left_out[index]
-                pairs.append(_usable(replace(pair, **texts[index])) if index in texts else pair)
-            except Unusable as reason:
-                self.left_out[str(reason)] += 1
-        self.notes.update(notes)
-        return pairs, Report(self.read, len(pairs), dict(self.left_out), dict(self.notes), dict(self.unused))
+        return pair
 
     def _form(self, place: str, fields: Mapping[str, Any]) -> Form:
         form = form_of(fields, place)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gradlab.llm.data.hold_out import Overlap, prompt_key, split
-from gradlab.llm.data.pairs import Pair, Report, read_pairs
-from gradlab.llm.data.tokens import Encoded, data_fingerprint, encode_pairs
+from gradlab.llm.data.hold_out import Overlap, split
+from gradlab.llm.data.pairs import Pair, Report
+from gradlab.llm.data.source_tokens import Cache, Encoding, Source, SourceTokens, keep, tokens_of
+from gradlab.llm.data.token_pairs import TokenPairs, data_fingerprint, joined
 
 # The settings that decide what the pairs are; a run keeps them, so that evaluation sees the same held-out pairs.
 DECIDING = (
     "data", "choice", "split", "template", "template_date", "max_length", "max_prompt", "validation", "held_out",
-    "hold_out", "seed",
+    "hold_out", "seed", "limit",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Data:
-    """Pairs as text and as tokens, in one order; ``train`` and ``held_out`` are indices into both."""
+    """The pairs of a run as tokens, those of all its sources in one order; ``train`` and ``held_out`` are indices."""
 
-    pairs: list[Pair]
-    encoded: list[Encoded]
+    sources: tuple[SourceTokens, ...]
+    encoded: TokenPairs
     train: np.ndarray
     held_out: np.ndarray
     report: Report
@@ -34,61 +37,98 @@ class Data:
     fingerprint: str
     """A hash of all tokens, and the split."""
 
+    @functools.cached_property
+    def pairs(self) -> list[Pair]:
+        """Return the pairs as text; the sources are read again for them."""
+        return [pair for source in self.sources for pair in source.texts()]
+
+    @property
+    def places(self) -> list[str]:
+        """Return where each pair was read."""
+        return [place for source in self.sources for place in source.places()]
+
+    @property
+    def keys(self) -> list[str]:
+        """Return the ``prompt_key`` of each pair."""
+        return [key for source in self.sources for key in source.keys]
+
     @property
     def seen(self) -> int:
         """Return how many of the held-out pairs are, token for token, among those to train on too."""
-        train = set(self.part(self.train))
-        return sum(pair in train for pair in self.part(self.held_out))
+        held_out = list(self.part(self.held_out).marks())
+        sought = set(held_out)
+        train = sought.intersection(self.part(self.train).marks())
+        return sum(mark in train for mark in held_out)
 
     @property
-    def train_texts(self) -> list[Pair]:
-        """Return the pairs to train on, as text."""
-        return [self.pairs[index] for index in self.train]
+    def train_texts(self) -> Sequence[Pair]:
+        """Return the pairs to train on, as text; the sources are read only where one is asked for."""
+        return _Texts(self, self.train)
 
-    def part(self, indices: np.ndarray) -> list[Encoded]:
+    def part(self, indices: np.ndarray) -> TokenPairs:
         """Return some of the pairs, as tokens."""
-        return [self.encoded[index] for index in indices]
+        return self.encoded[indices]
+
+    def keep(self, cache: Cache) -> None:
+        """Write the tokens into a cache, from which ``prepare`` reads them."""
+        for source in self.sources:
+            keep(source, cache)
 
 
-def prepare(settings: Mapping[str, Any], tokenizer: Any) -> Data:
+@dataclass(frozen=True)
+class _Texts(Sequence[Pair]):
+    """Some of the pairs of a run as text, read when the first is asked for."""
+
+    data: Data
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return _Texts(self.data, self.indices[place])
+        return self.data.pairs[self.indices[place]]
+
+
+def prepare(settings: Mapping[str, Any], tokenizer: Any, cache: Cache | None = None) -> Data:
     """Read and split the pairs as these settings (those of ``DECIDING``) and this tokenizer say.
 
     ``template_dates.fix_date`` gives the tokenizer its date before.
 
     The pairs of the validation file are held out; or about ``held_out`` pairs drawn by the seed, those of whole prompts
     or single pairs as ``hold_out`` says, see ``hold_out.split``.
+    cache  where ``Data.keep`` may have written the tokens before.
     ValueError where no pair is left to train on, or both sources are the same; errors of reading as in ``read_pairs``.
     """
-    if settings["validation"] is not None and _same(settings["validation"], settings["data"]):
+    data, validation = settings["data"], settings["validation"]
+    if validation is not None and _same(validation, data):
         raise ValueError(
-            f"validation must be other pairs than data, got {settings['validation']} for both; left out, held_out "
-            "pairs of data are drawn"
+            f"validation must be other pairs than data, got {validation} for both; left out, held_out pairs of data "
+            "are drawn"
         )
-    how = {name: settings[name] for name in ("template", "max_length", "max_prompt")}
-
-    def encoded(source: str, split: str) -> tuple[list[Pair], list[Encoded], Report]:
-        pairs, read = read_pairs(source, choice=settings["choice"], split=split)
-        tokens, kept, cut = encode_pairs(pairs, tokenizer, **how)
-        return [pairs[index] for index in kept], tokens, read.merged(cut)
-
-    pairs, tokens, report = encoded(settings["data"], settings["split"])
-    if settings["validation"] is not None:
-        more, more_made, more_report = encoded(settings["validation"], settings["split"])
-        train, held_out = np.arange(len(tokens)), np.arange(len(tokens), len(tokens) + len(more))
-        pairs, tokens, report = pairs + more, tokens + more_made, report + more_report
-        keys = [prompt_key(pair.prompt) for pair in pairs]
+    encoding = Encoding(settings["template"], settings["max_length"], settings["max_prompt"])
+    choice, parts = settings["choice"], settings["split"]
+    first = tokens_of(Source(data, choice, parts, settings.get("limit")), tokenizer, encoding, cache)
+    number = settings["held_out"]
+    if validation is not None:
+        more = tokens_of(Source(validation, choice, parts), tokenizer, encoding, cache)
+        sources: tuple[SourceTokens, ...] = (first, more)
+        train = np.arange(len(first.encoded))
+        held_out = len(train) + np.arange(len(more.encoded))
+    elif number >= len(first.encoded):
+        raise ValueError(
+            f"data must have more pairs than are held out, got {len(first.encoded)} from {data} and held_out {number}"
+        )
     else:
-        number = settings["held_out"]
-        if number >= len(tokens):
-            raise ValueError(
-                f"data must have more pairs than are held out, got {len(tokens)} from {settings['data']} and held_out "
-                f"{number}"
-            )
-        keys = [prompt_key(pair.prompt) for pair in pairs]
-        train, held_out = split(keys, number, settings["seed"], settings["hold_out"])
+        sources = (first,)
+        train, held_out = split(first.keys, number, settings["seed"], settings["hold_out"])
+    encoded = joined(*(source.encoded for source in sources))
+    keys = [key for source in sources for key in source.keys]
     overlap = Overlap.of([keys[index] for index in train], [keys[index] for index in held_out])
-    whole = data_fingerprint([*(tokens[index] for index in train), *(tokens[index] for index in held_out)])
-    return Data(pairs, tokens, train, held_out, report, overlap, f"{whole}-{len(train)}")
+    whole = data_fingerprint(encoded[np.concatenate([train, held_out])])
+    report = functools.reduce(operator.add, (source.report for source in sources))
+    return Data(sources, encoded, train, held_out, report, overlap, f"{whole}-{len(train)}")
 
 
 def _same(source: str, other: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradlab.llm.data.pair_forms import TAKEN_ONCE, TURN, Prompt, Unusable, messages_of
@@ -16,10 +18,13 @@ KEPT = "both responses repeat the prompt, kept as they are"
 KEPT_ONE = "one response begins with the prompt, kept as it is"
 
 
-def repeated(pairs: Sequence[Pair]) -> tuple[dict[int, dict[str, Any]], dict[int, Unusable], dict[str, int]]:
-    """Return the changes of pairs whose prompt is taken once, why others are left out, and how many were changed.
+@dataclass(frozen=True)
+class Repeats:
+    """A finding on a whole source, by which each of its pairs is then corrected, one at a time.
 
-    The first two are by index.
+    begin   whether ``SHARE`` of the pairs have two responses that begin with their prompt.
+    inside  whether ``SHARE`` of them have two that repeat it after the same words.
+    number  of pairs.
 
     - Where both responses begin with a prompt that is a dialogue of HH-RLHF's form, the prompt is taken off.
     - Where both are whole dialogues of that form beside a shorter prompt, the prompt is what they share up to the last
@@ -29,39 +34,50 @@ def repeated(pairs: Sequence[Pair]) -> tuple[dict[int, dict[str, Any]], dict[int
       both repeat a prompt after the same words, as in a template that is not the tokenizer's: such a prompt, or a
       shorter one if ``SHARE`` of the pairs do so. Pairs of which one response begins with such a prompt are counted.
     """
-    texts, left_out, notes = {}, {}, {}
-    begin: list[int] = []
-    kept = inside = sides = 0  # inside: of shorter prompts
-    for index, pair in enumerate(pairs):
-        if pair.messages is not None:
-            continue
-        asked = _asked(pair.prompt)
-        dialogues = all(text.startswith("\n\nHuman:") and TURN in text for text in (pair.chosen, pair.rejected))
-        begins = asked.strip() and [text.startswith(asked) for text in (pair.chosen, pair.rejected)]
-        if begins and all(begins) and (not dialogues or asked.rstrip().endswith(TURN)):
-            begin.append(index)
-        elif dialogues:
-            try:
-                texts[index] = _of_dialogues(asked, pair)
-            except Unusable as reason:
-                left_out[index] = reason
-        elif begins and any(begins):
-            sides += len(asked.strip()) >= LENGTH
-        elif asked.strip() and _inside_both(asked.strip(), pair):
-            kept += len(asked.strip()) >= LENGTH
-            inside += len(asked.strip()) < LENGTH
-    many = len(begin) >= SHARE * len(pairs)
-    kept += inside if kept + inside >= SHARE * len(pairs) else 0
-    for index in begin:
-        pair, asked = pairs[index], _asked(pairs[index].prompt)
-        if messages_of(asked) or (many and len(asked.strip()) >= LENGTH):
-            texts[index] = {"chosen": pair.chosen[len(asked) :], "rejected": pair.rejected[len(asked) :]}
-        else:
-            kept += 1
-    if texts:
-        notes[TAKEN_ONCE] = len(texts)
-    counts = {KEPT: kept, KEPT_ONE: sides}
-    return texts, left_out, notes | {note: number for note, number in counts.items() if number}
+
+    begin: bool = False
+    inside: bool = False
+    number: int = 0
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> Repeats:
+        """Return the finding on pairs, which are looked at one at a time."""
+        kinds = Counter(map(_kind, pairs))
+        number = sum(kinds.values())
+        return cls(kinds["begin"] >= SHARE * number, kinds["inside"] + kinds["inside, short"] >= SHARE * number, number)
+
+    def corrected(self, pair: Pair) -> tuple[dict[str, Any], str]:
+        """Return the fields of a pair that change, and a note or an empty text; Unusable where it is left out."""
+        kind = _kind(pair)
+        if kind == "dialogues":
+            return _of_dialogues(_asked(pair.prompt), pair), TAKEN_ONCE
+        if kind == "begin":
+            asked = _asked(pair.prompt)
+            if messages_of(asked) or (self.begin and len(asked.strip()) >= LENGTH):
+                return {"chosen": pair.chosen[len(asked) :], "rejected": pair.rejected[len(asked) :]}, TAKEN_ONCE
+            return {}, KEPT
+        if kind == "inside" or (kind == "inside, short" and self.inside):
+            return {}, KEPT
+        return {}, KEPT_ONE if kind == "one" else ""
+
+
+def _kind(pair: Pair) -> str:
+    """Return how the responses of a pair repeat its prompt; an empty text where they do not, or it does not matter."""
+    asked = _asked(pair.prompt)
+    words = asked.strip()
+    if pair.messages is not None:
+        return ""
+    dialogues = all(text.startswith("\n\nHuman:") and TURN in text for text in (pair.chosen, pair.rejected))
+    begins = [bool(words) and text.startswith(asked) for text in (pair.chosen, pair.rejected)]
+    if all(begins) and (not dialogues or asked.rstrip().endswith(TURN)):
+        return "begin"
+    if dialogues:
+        return "dialogues"
+    if any(begins):
+        return "one" if len(words) >= LENGTH else ""
+    if words and _inside_both(words, pair):
+        return "inside" if len(words) >= LENGTH else "inside, short"
+    return ""
 
 
 def _asked(prompt: Prompt) -> str:

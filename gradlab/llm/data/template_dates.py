@@ -12,6 +12,7 @@ import functools
 import json
 import string
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -67,21 +68,33 @@ def fix_date(tokenizer: PreTrainedTokenizerBase, date: TemplateDate) -> None:
     A template's ``strftime_now`` gives midnight of that day. ``date_string`` is given only where a user set the date,
     as "26 Jul 2024", so that without one the text is what transformers writes on the day of the first start.
     """
-    of_class = functools.partial(type(tokenizer).apply_chat_template, tokenizer)
-    variables = {_STRING: _day(date.given).strftime("%d %b %Y")} if date.given else {}
-    day = _day(date.given or date.started)
+    tokenizer.apply_chat_template = _Dated(tokenizer, date)  # type: ignore[method-assign]
 
-    @functools.cache
-    def dated(template: str) -> str:
-        return _clock_at(day, template) + template if _CLOCK in template else template
 
-    def apply_chat_template(
-        conversation: Any, tools: Any = None, documents: Any = None, chat_template: str | None = None, **options: Any
-    ) -> Any:
-        template = dated(tokenizer.get_chat_template(chat_template, tools))
-        return of_class(conversation, tools, documents, chat_template=template, **{**variables, **options})
+@dataclass(frozen=True)
+class _Dated:
+    """A tokenizer's ``apply_chat_template`` with a date; it can be sent to another process together with it."""
 
-    tokenizer.apply_chat_template = apply_chat_template  # type: ignore[method-assign]
+    tokenizer: PreTrainedTokenizerBase
+    date: TemplateDate
+
+    def __call__(
+        self, conversation: Any, tools: Any = None, documents: Any = None, chat_template: str | None = None,
+        **options: Any,
+    ) -> Any:  # fmt: skip
+        template = _dated(
+            _day(self.date.given or self.date.started), self.tokenizer.get_chat_template(chat_template, tools)
+        )
+        variables = {_STRING: _day(self.date.given).strftime("%d %b %Y")} if self.date.given else {}
+        return type(self.tokenizer).apply_chat_template(
+            self.tokenizer, conversation, tools, documents, chat_template=template, **{**variables, **options}
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def _dated(day: datetime.datetime, template: str) -> str:
+    """Return the template with a clock that stands at midnight of this day, where it asks for one."""
+    return _clock_at(day, template) + template if _CLOCK in template else template
 
 
 def _templates(tokenizer: PreTrainedTokenizerBase) -> list[str]:

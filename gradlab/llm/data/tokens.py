@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import struct
-import sys
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,25 +24,13 @@ from gradlab.llm.data.templates import (
     texts_of,
     unwritten,
 )
+from gradlab.llm.data.token_pairs import Encoded, TokenPairs, TokenStore
 from gradlab.llm.data.turn_ends import template_ends, turn_ends
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-_AT_ONCE = 1_000  # pairs that are made into tokens in one call
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A pair as token ids.
-
-    prompt     the ids that both responses follow, with the tokenizer's BOS where it sets one; never empty.
-    win, lose  the responses, never empty; each ends as a turn does (see ``encode_pairs``) unless it was cut.
-    """
-
-    prompt: tuple[int, ...]
-    win: tuple[int, ...]
-    lose: tuple[int, ...]
+AT_ONCE = 1_000  # pairs that are made into tokens in one call
 
 
 def encode_pairs(
@@ -56,7 +40,7 @@ def encode_pairs(
     template: Template = "plain",
     max_length: int = 512,
     max_prompt: int | None = None,
-) -> tuple[list[Encoded], list[int], Report]:
+) -> tuple[TokenPairs, list[int], Report]:
     """Return the pairs as token ids, the index in ``pairs`` of each, and a report of those left out or changed.
 
     template    how prompt and response become one text, see ``prompt_text``. A chat template that asks for today's date
@@ -78,27 +62,21 @@ def encode_pairs(
     the template does not write are counted by name. ValueError where no pair is left, and where the tokenizer lacks a
     token or template.
     """
-    check_tokenizer(template, tokenizer)
-    ends = turn_ends(tokenizer)[:1]
-    if template == "chat":
-        ends = (*template_ends(tokenizer), *ends)
-    start = _start(tokenizer, template)
-    limits = _Limits.of(max_length, max_prompt, head=start or _bos(tokenizer))
-    encoder = _Encoder(tokenizer, template, start, limits, ends)
-    encoded: list[Encoded] = []
-    kept: list[int] = []
-    hidden = None if os.environ.get("RANK", "0") == "0" else True  # one bar, however many processes torchrun started
-    with tqdm(total=len(pairs), desc="tokens", unit="pair", disable=hidden, leave=False) as bar:
-        for first in range(0, len(pairs), _AT_ONCE):
-            part = pairs[first : first + _AT_ONCE]
+    encoder = PairEncoder.of(tokenizer, template, max_length, max_prompt)
+    store, kept = TokenStore(), []
+    with tqdm(total=len(pairs), desc="tokens", unit="pair", disable=hidden_bar(), leave=False) as bar:
+        for first in range(0, len(pairs), AT_ONCE):
+            part = pairs[first : first + AT_ONCE]
             for index, pair in encoder.encoded(part):
-                encoded.append(pair)
+                store.add(pair)
                 kept.append(first + index)
             bar.update(len(part))
-    report = Report(len(pairs), len(kept), dict(encoder.left_out), dict(encoder.notes), dict(encoder.unused))
-    if pairs and not kept:
-        raise ValueError(f"no pair is left: {report}{encoder.refusal}")
-    return encoded, kept, report
+    return store.pairs(), kept, encoder.counts.report(len(pairs), len(kept))
+
+
+def hidden_bar() -> bool | None:
+    """Return ``disable`` of a progress bar: there is one bar, however many processes torchrun started."""
+    return None if os.environ.get("RANK", "0") == "0" else True
 
 
 def encode_prompt(
@@ -137,18 +115,6 @@ def check_positions(model_config: PretrainedConfig, longest: int) -> None:
     positions = getattr(model_config.get_text_config(), "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < longest:
         raise ValueError(f"max_length must be at most {positions}, the model's positions; a pair has {longest} tokens")
-
-
-def data_fingerprint(encoded: Iterable[Encoded]) -> str:
-    """Return the SHA-256, in hex, of the pairs' ids and lengths, in their order; the same on every machine."""
-    digest = hashlib.sha256()
-    for pair in encoded:
-        digest.update(struct.pack("<3I", len(pair.prompt), len(pair.win), len(pair.lose)))
-        ids = array("I", pair.prompt + pair.win + pair.lose)
-        if sys.byteorder == "big":
-            ids.byteswap()
-        digest.update(ids)
-    return digest.hexdigest()
 
 
 # Tokens
@@ -213,14 +179,6 @@ class _Limits:
         return head + prompt[len(prompt) - keep + len(head) :]
 
 
-class _Shared(dict[int, int]):
-    """A store with one object per id: the tens of millions of ids of a large data set would else take a gigabyte."""
-
-    def __missing__(self, key: int) -> int:
-        self[key] = key
-        return key
-
-
 @dataclass(frozen=True)
 class _Read:
     """A pair on its way to tokens.
@@ -256,10 +214,37 @@ class _Parts(NamedTuple):
 
 
 @dataclass
-class _Encoder:
-    """An encoder of pairs as tokens, which counts the pairs that it leaves out and those that it changes.
+class Counts:
+    """Counts of the pairs that are left out and of those that are changed, as in ``Report``.
 
-    ends  the ids that end a response; one without any gets the first.
+    refusal  the first refusal of a template; an empty text without one.
+    """
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)  # of pairs that are kept
+    unused: Counter[str] = field(default_factory=Counter)  # fields of their messages that the template does not write
+    refusal: str = ""
+
+    def add(self, later: Counts) -> None:
+        """Add the counts of later pairs."""
+        for mine, its in ((self.left_out, later.left_out), (self.notes, later.notes), (self.unused, later.unused)):
+            mine.update(its)
+        self.refusal = self.refusal or later.refusal
+
+    def report(self, read: int, kept: int) -> Report:
+        """Return the report on so many pairs; ValueError where none of them is kept."""
+        report = Report(read, kept, dict(self.left_out), dict(self.notes), dict(self.unused))
+        if read and not kept:
+            raise ValueError(f"no pair is left: {report}{self.refusal}")
+        return report
+
+
+@dataclass
+class PairEncoder:
+    """An encoder of pairs as tokens, see ``encode_pairs``, which counts what it leaves out and changes.
+
+    start  ids that begin every text.
+    ends   ids that end a response; one without any gets the first.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -267,23 +252,31 @@ class _Encoder:
     start: list[int]
     limits: _Limits
     ends: tuple[int, ...]
-    left_out: Counter[str] = field(default_factory=Counter)
-    notes: Counter[str] = field(default_factory=Counter)  # changes of pairs that are kept
-    unused: Counter[str] = field(default_factory=Counter)  # fields of their messages that the template does not write
-    refusal: str = ""  # the first refusal of a template
-    shared: _Shared = field(default_factory=_Shared)
+    counts: Counts = field(default_factory=Counts)
+
+    @classmethod
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int, max_prompt: int | None
+    ) -> PairEncoder:
+        """Return an encoder; ValueError where the tokenizer lacks a token or template, or the limits leave nothing."""
+        check_tokenizer(template, tokenizer)
+        ends = turn_ends(tokenizer)[:1]
+        if template == "chat":
+            ends = (*template_ends(tokenizer), *ends)
+        start = _start(tokenizer, template)
+        return cls(tokenizer, template, start, _Limits.of(max_length, max_prompt, head=start or _bos(tokenizer)), ends)
 
     def encoded(self, pairs: Sequence[Pair]) -> list[tuple[int, Encoded]]:
         """Return the pairs that are kept, each with its index."""
         encoded = []
         for read, parts in self._fewer_turns(self._parted(self._read(pairs))):
             pair, notes = self._fitted(parts)
-            self.unused.update(read.unused)
+            self.counts.unused.update(read.unused)
             if isinstance(pair, str):
-                self.left_out[pair] += 1
+                self.counts.left_out[pair] += 1
             else:
                 encoded.append((read.index, pair))
-                self.notes.update(read.notes + notes)
+                self.counts.notes.update(read.notes + notes)
         return encoded
 
     def _read(self, pairs: Sequence[Pair]) -> list[_Read]:
@@ -302,8 +295,8 @@ class _Encoder:
         return read
 
     def _refuse(self, pair: Pair, refusal: Refused) -> None:
-        self.left_out[refusal.reason] += 1
-        self.refusal = self.refusal or f"; the first: {pair.place}: {refusal}"
+        self.counts.left_out[refusal.reason] += 1
+        self.counts.refusal = self.counts.refusal or f"; the first: {pair.place}: {refusal}"
 
     def _parted(self, read: Sequence[_Read]) -> list[tuple[_Read, _Parts]]:
         """Return each pair with its ids: of the prompt that both whole texts begin with, and of the rest of each."""
@@ -337,7 +330,7 @@ class _Encoder:
                 self._refuse(read.pair, refusal)
                 continue
             if fewer is None:
-                self.left_out["last turn too long"] += 1
+                self.counts.left_out["last turn too long"] += 1
             else:
                 shorter.append(fewer)
         return sorted([*fits, *self._parted(shorter)], key=lambda both: both[0].index) if shorter else fits
@@ -374,7 +367,7 @@ class _Encoder:
             notes.append("prompt shortened")
         if max(len(win), len(lose)) > room:
             notes.append("response cut")
-        return Encoded(*(tuple(map(self.shared.__getitem__, ids)) for ids in (shorter, win[:room], lose[:room]))), notes
+        return Encoded(tuple(shorter), tuple(win[:room]), tuple(lose[:room])), notes
 
     def _ended(self, ids: list[int]) -> list[int]:
         """Return a response with one end of turn; ends and white space after it, which templates write, are dropped."""

@@ -27,8 +27,9 @@ from gradlab.llm.model.group import Group, Precision, computing
 from gradlab.llm.model.loading import generation_of, load_model, load_tokenizer, model_hash, weights_hash
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.sampling import Samples, sample
+from gradlab.llm.model.token_cache import TokenCache
 from gradlab.llm.train.reference import score
-from gradlab.llm.train.run_folder import date_of
+from gradlab.llm.train.run_folder import CACHE, date_of
 from gradlab.losses import PAIR_LOSSES
 from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint, versions
@@ -124,7 +125,7 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
     date = date_of(out)
     fix_date(tokenizer, date)
     settings = {**page["settings"], **({"data": data} if data else {})}
-    prepared = prepare(settings, tokenizer)
+    prepared = prepare(settings, tokenizer, TokenCache(out / CACHE))
     if prepared.fingerprint != page["fingerprint"]:
         raise ValueError(f"{settings['data']} is not the data that {out} was trained on; name that file as data")
     if not len(prepared.held_out):
@@ -218,7 +219,8 @@ def _page(out: Path) -> dict[str, Any]:
     try:
         page = read_sealed(file)
         return {"model": page["model"], "fingerprint": page["fingerprint"],
-                "settings": {name: page["settings"][name] for name in DECIDING}}  # fmt: skip
+                "settings": {name: page["settings"][name] for name in DECIDING if name != "limit"}
+                | {"limit": page["settings"].get("limit")}}  # fmt: skip
     except (ValueError, KeyError, TypeError):
         raise ValueError(
             f"{file} is damaged, or of another version of gradlab; train the run again in another folder"

@@ -15,7 +15,7 @@ from torch import Tensor
 from gradlab.checks import count, one_of, positive
 from gradlab.console import out_of_memory
 from gradlab.llm.data.batches import pair_rows
-from gradlab.llm.data.hold_out import prompt_key, repeats
+from gradlab.llm.data.hold_out import repeats
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.template_dates import TemplateDate, check_date, fix_date, today
@@ -114,14 +114,15 @@ def inspect_data(
             losses=losses,
             title=title,
         )
-    frame.insert(0, "place", [prepared.pairs[index].place for index in chosen])
+    places = prepared.places
+    frame.insert(0, "place", [places[index] for index in chosen])
     settings = {
         "model": str(model), "weights": loading.weights_hash(model), **asked, "data_fingerprint": prepared.fingerprint,
         "pairs": number, "precision": kind, "device": device.type, "batch": batch, "clip": clip, "gradients": gradients,
         "losses": list(losses), "read": str(prepared.report),
     }  # fmt: skip
     made = origin_note(model)
-    notes = [*([made] if made else []), repeats([prompt_key(pair.prompt) for pair in prepared.pairs])]
+    notes = [*([made] if made else []), repeats(prepared.keys)]
     if written is not None:
         notes.append(f"the chat template writes a date: {written}, see --template-date")
     return Inspection(frame, prepared.report, tuple(notes), settings)

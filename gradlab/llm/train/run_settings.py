@@ -81,6 +81,9 @@ class SupervisedSettings:
     """Epochs of supervised training; 0: none."""
     learning_rate: float = 1e-5
     """Learning rate of the supervised training."""
+    turns: Literal["last", "all"] = "last"
+    """Answers that are learned: the chosen responses, or also the assistant's earlier answers in their prompts. `all`
+    needs a template with turns."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,6 +214,8 @@ class Settings:
     """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
     split: str = "train"
     """Split of a data set from a hub."""
+    limit: Annotated[int | None, _optional("INT", "(left out: all)")] = None
+    """Read only the first pairs of the data, so many usable ones; not of the validation file."""
     template: Literal["plain", "chat", "beaver"] = "plain"
     """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
     template_date: Annotated[str | None, _optional("YYYY-MM-DD", "(left out: the day of the first start)")] = None
@@ -314,6 +319,8 @@ class Settings:
         between("warmup", self.warmup, 0, 1)
         between("weight_decay", self.weight_decay, 0)
         between("sft.epochs", self.sft.epochs, 0)
+        if self.sft.turns == "all" and self.template == "plain":
+            raise ValueError("sft.turns must be last with template plain, which knows no turns, got 'all'")
         between("lora.dropout", self.lora.dropout, 0, 1, open_high=True)
         between("ppo.unfinished_penalty", self.ppo.unfinished_penalty, 0)
         between("ppo.length_penalty", self.ppo.length_penalty, 0)
@@ -322,7 +329,7 @@ class Settings:
         share = self.gradient_checkpointing
         share = float(share) if isinstance(share, bool) else between("gradient_checkpointing", share, 0, 1)
         object.__setattr__(self, "gradient_checkpointing", share)
-        for name in ("steps", "train_from"):
+        for name in ("steps", "limit", "train_from"):
             if self.get(name) is not None:
                 count(name, self.get(name), 1)
         known = (*PAIR_LOSSES, *BATCH_LOSSES)

@@ -8,6 +8,7 @@ import gc
 import math
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from gradlab.console import say
 from gradlab.doctor.training_log import read_log
-from gradlab.llm.data.batches import lengths, seen_by, steps_an_epoch
+from gradlab.llm.data.batches import Partly, Row, lengths, seen_by, steps_an_epoch
+from gradlab.llm.data.earlier_answers import AnswerMarks
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.data.template_dates import fix_date
 from gradlab.llm.data.tokens import Encoded, check_positions
@@ -27,6 +29,7 @@ from gradlab.llm.model.finished import write_done
 from gradlab.llm.model.gguf_file import origin, whole_model
 from gradlab.llm.model.group import Group, precision_on, start_group, whole_state
 from gradlab.llm.model.rewards import check_reward, reward_code, reward_hash
+from gradlab.llm.model.token_cache import TokenCache
 from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
 from gradlab.llm.train.hidden_cache import HiddenCache
 from gradlab.llm.train.loop import Look, Task, run_steps
@@ -110,9 +113,10 @@ class Run:
         settings = dataclasses.replace(settings.on(group.device), template_date=date.given)
         fix_date(tokenizer, date)
         written = date.written_by(tokenizer) if settings.template == "chat" else None
-        data = group.on_all(lambda: prepare(settings.flat(), tokenizer))
+        data = group.on_main(lambda: prepare(settings.flat(), tokenizer, TokenCache(caches(settings))))
         group.on_main(lambda: claim(settings.out, stack))
         group.on_main(lambda: describe(settings, data, group, date, written))
+        group.on_main(lambda: data.keep(TokenCache(caches(settings))))
         hidden = None if settings.train_from is None else group.on_main(lambda: hidden_cache(settings, group))
         return cls(settings, data, tokenizer, group, written, hidden=hidden)
 
@@ -242,7 +246,7 @@ class Stage(ABC):
                 run.hidden.fill(self.seen(), policy.below, run.group, title=title)
         return policy
 
-    def seen(self) -> list[Encoded]:
+    def seen(self) -> Sequence[Encoded]:
         """Return the pairs that the stage computes log π of: those of its steps, and the held-out ones."""
         data, settings = self.run.data, self.run.settings
         used = seen_by(self.steps, len(data.train), settings.batch, settings.seed)
@@ -281,10 +285,25 @@ class SupervisedStage(Stage):
     def task(self) -> tuple[PolicyModel, Task[PolicyModel]]:
         """Return the model that the stage starts from, and the chosen responses as its task."""
         data = self.run.data
-        train, held_out = (
-            [(pair.prompt, pair.win) for pair in data.part(part)] for part in (data.train, data.held_out)
-        )
+        train, held_out = (self._rows(data.part(part)) for part in (data.train, data.held_out))
         return self.policy_of(self.start), SupervisedTask(train, held_out, texts=data.train_texts)
+
+    def decided(self) -> dict[str, Any]:
+        """Return the values that the stage's numbers depend on, with the answers that are learned if these are all."""
+        turns = self.run.settings.sft.turns
+        return {**super().decided(), **({} if turns == "last" else {"sft_turns": turns})}
+
+    def _rows(self, pairs: Sequence[Encoded]) -> list[Row]:
+        """Return prompts and chosen responses, with earlier answers where they are to be learned too."""
+        run = self.run
+        if run.settings.sft.turns == "last":
+            return [(pair.prompt, pair.win) for pair in pairs]
+        marks = AnswerMarks.of(run.tokenizer, run.settings.template)
+        rows = [marks.row(pair.prompt, pair.win) for pair in pairs]
+        if run.group.is_main:
+            number = sum(isinstance(row[1], Partly) for row in rows)
+            say(f"sft: {number:,} of {len(rows):,} pairs have earlier answers, which are learned too")
+        return rows
 
 
 class PairStage(Stage):
@@ -363,7 +382,7 @@ class PPOStage(Stage):
             "beta": settings.of("beta"),
         }  # fmt: skip
 
-    def seen(self) -> list[Encoded]:
+    def seen(self) -> Sequence[Encoded]:
         """Return the held-out pairs: the steps are on responses of the model's own."""
         return self.run.data.part(self.run.data.held_out) if self.run.settings.log.validate_every else []
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Row, batch_at
+from gradlab.llm.data.batches import Row, asked_of, batch_at
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.train.loop import Task, check_finite, described
 from gradlab.llm.train.policy_model import PolicyModel, frozen
@@ -37,7 +37,7 @@ class SupervisedTask(Task[PolicyModel]):
         settings = policy.settings
         index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
         rows = [self.train[place] for place in index]
-        tokens = sum(len(response) for _, response in rows)
+        tokens = sum(_asked(row) for row in rows)
         summed = policy.accumulate(
             policy.parts(rows, settings.micro),
             lambda places: [rows[place] for place in places],
@@ -56,7 +56,7 @@ class SupervisedTask(Task[PolicyModel]):
     def _loss(policy: PolicyModel, logps: Tensor, rows: Sequence[Row], at: np.ndarray) -> Tensor:
         """Return −log π of whole responses, also where the policy gives means."""
         if policy.settings.reduction == "mean":
-            logps = logps * torch.tensor([len(rows[place][1]) for place in at]).to(logps)
+            logps = logps * torch.tensor([_asked(rows[place]) for place in at]).to(logps)
         return -logps[0]
 
     def validate(self, policy: PolicyModel) -> dict[str, float]:
@@ -65,6 +65,11 @@ class SupervisedTask(Task[PolicyModel]):
             return {}
         with frozen(policy):
             logps = policy.score(self.held_out, 2 * policy.settings.micro)
-        tokens = sum(len(response) for _, response in self.held_out)
+        tokens = sum(_asked(row) for row in self.held_out)
         every = np.arange(len(self.held_out))
         return {"validation_loss": float(self._loss(policy, logps[None], self.held_out, every).sum()) / tokens}
+
+
+def _asked(row: Row) -> int:
+    """Return the tokens of a row's response that are learned."""
+    return len(asked_of(row[1]))

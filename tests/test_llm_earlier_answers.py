@@ -1,0 +1,65 @@
+"""Earlier answers that supervised training learns too."""
+
+import pytest
+
+pytest.importorskip("transformers")
+
+import torch
+from test_llm_pair_texts import CHAT, CHATML, called, said, tokenizer_of
+from tiny_llm import settings, tiny_model
+
+from gradlab.llm.data.batches import Partly, asked_of, collate
+from gradlab.llm.data.earlier_answers import AnswerMarks
+from gradlab.llm.data.pairs import Pair
+from gradlab.llm.data.tokens import encode_pairs, encode_prompt
+from gradlab.llm.model.logps import with_logps
+
+TURNS = (said("system", "Be kind."), said("user", "One?"), said("assistant", "Two."), said("user", "Three?"))
+HH = "\n\nHuman: One?\n\nAssistant: Two.\n\nHuman: Three?\n\nAssistant: Four.\n\nHuman: Five?\n\nAssistant:"
+
+
+def learned(prompt, template="chat", tokenizer=CHAT):
+    """The text that is learned of a prompt with an answer."""
+    (pair,), _, _ = encode_pairs([Pair(prompt, "Yes.", "No.", "")], tokenizer, template=template, max_length=999)
+    row = AnswerMarks.of(tokenizer, template).row(pair.prompt, pair.win)
+    assert [*row[0], *row[1]] == [*pair.prompt, *pair.win]
+    return tokenizer.decode([row[1][place] for place in asked_of(row[1])])
+
+
+def test_answers_and_their_ends_are_learned_and_nothing_else():
+    assert learned(TURNS) == "Two.<|im_end|>Yes.<|im_end|>"
+    assert learned(HH) == "Two.<|im_end|>Four.<|im_end|>Yes.<|im_end|>"
+    assert learned("One?") == "Yes.<|im_end|>"
+    asks = (said("user", "Oslo?"), called("Oslo", ""), said("tool", "cold"))
+    assert learned((*asks, said("assistant", "Cold."), said("user", "And Rome?"))) == (
+        '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call><|im_end|>'
+        "Cold.<|im_end|>Yes.<|im_end|>"
+    )
+
+
+def test_safe_rlhfs_answers_end_with_eos():
+    assert learned(HH, "beaver") == "Two.<|im_end|>Four.<|im_end|>Yes.<|im_end|>"
+
+
+def test_a_template_that_writes_earlier_answers_otherwise_shows_none():
+    thinks = tokenizer_of(CHATML.replace("<|im_start|>assistant\n{% endif", "<|im_start|>assistant\n<think>\n{% endif"))
+    assert AnswerMarks.of(thinks, "chat").spans(encode_prompt(TURNS, thinks, "chat")) == []
+
+
+def test_a_template_without_a_header_is_refused():
+    silent = tokenizer_of("{% for m in messages %}{{ m.content }}{% endfor %}")
+    with pytest.raises(ValueError, match=r"sft\.turns must be last for this tokenizer, .* template chat begins"):
+        AnswerMarks.of(silent, "chat")
+    with pytest.raises(ValueError, match=r"sft\.turns must be last with template plain"):
+        settings(model="a", data="b", out="c", sft_turns="all")
+
+
+def test_log_pi_is_that_of_each_answer_alone():
+    model = with_logps(tiny_model())
+    before, first, between, last = [4, 5], [6, 7], [8, 9, 10], [11, 2]
+    whole = Partly.of([*first, *between, *last], torch.tensor([1, 1, 0, 0, 0, 1, 1]).bool().numpy())
+    with torch.no_grad():
+        once = model(**collate([(before, whole)], 2))
+        each = model(**collate([(before, first), ([*before, *first, *between], last)], 2))
+    torch.testing.assert_close(once[0], each.sum())
+    assert collate([(before, whole)], 2)["lengths"].tolist() == [4]
