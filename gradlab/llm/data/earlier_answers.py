@@ -57,9 +57,9 @@ class AnswerMarks:
             if prompt[place] == self.header[0] and prompt[place : place + size] == self.header
         ]
         spans = []
-        for start, following in zip(starts, [*starts[1:], len(prompt) + size], strict=True):
-            stop = next((at + 1 for at in range(start, len(prompt)) if prompt[at] in self.ends), None)
-            if stop is not None and stop <= following:
+        for start, following in zip(starts, [*starts[1:], len(prompt)][: len(starts)], strict=True):
+            stop = next((at + 1 for at in range(start, following) if prompt[at] in self.ends), None)
+            if stop is not None:
                 spans.append((start, stop))
         return spans
 
