@@ -3,6 +3,7 @@
 import gzip
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from gradlab.llm.data.pairs import json_lines
 from gradlab.llm.model.loading import END, save_folder, small_llama, train_bpe
 from gradlab.llm.model.sampling import Samples
 from gradlab.llm.real import known_task, runs
-from gradlab.llm.real.budget import Kind, hours_of_core, table
+from gradlab.llm.real.budget import Kind, hours_of_core, page, table
 from gradlab.llm.real.known_task import KnownTask, draw_pairs
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Place, units_of
@@ -156,6 +157,10 @@ def test_a_slice_begins_no_run_after_its_end(place, capsys):
     parts = runs.run_units(units, place, workers=1, minutes=0.0)
     assert not any(part.is_done() for part in parts)
     assert "3 of 3 runs are left" in capsys.readouterr().out
+
+
+def test_the_committed_budget_is_that_of_the_measured_seconds():
+    assert (Path(__file__).parents[1] / "figures" / "llm" / "real" / "BUDGET.md").read_text(encoding="utf-8") == page()
 
 
 def test_the_budget_counts_the_core_and_refuses_more_than_twelve_hours():

@@ -60,3 +60,26 @@ def table(kinds: Sequence[Kind]) -> list[str]:
         "",
     ]
     return markdown_table(head, [*rows, total], ["---", "---:", "---:", "---:", "---"])
+
+
+# Seconds of the pilots: seeds below 1000, two processes at a time on two cores that others used too, so upper bounds.
+# PPO is an estimate: twice the responses of a pair loss are scored per step, after they have been sampled.
+KINDS: tuple[Kind, ...] = (
+    Kind("known: pairs of a seed, sampled and labelled", 3, 733.0),
+    Kind("known: hidden states and the reference's log-probabilities of a seed", 3, 840.0),
+    Kind("known: looks at the reference", 3, 120.0),
+    Kind("known: 7 pair losses, 200 steps with 3 looks", 21, 888.0),
+    Kind("known: 2 naive pair losses", 6, 888.0, core=False),
+    Kind("known: PPO on the true reward (estimated)", 3, 3000.0, core=False),
+)
+
+
+def page() -> str:
+    """Return the page that is committed beside the frames, before the first run that is judged."""
+    return "\n".join([
+        "# The budget of the experiments on a pretrained model", "",
+        f"Written before the first run that is judged. At most {HOURS:g} hours on {CORES} cores in all for the core; "
+        "a slice (`make llm-real MODEL=FOLDER MINUTES=60`) begins no run after its end, and a run that is stopped goes "
+        "on from its last checkpoint. Methods are cut if time is short, not steps.", "",
+        *table(KINDS), "",
+    ])  # fmt: skip
