@@ -28,13 +28,16 @@ _READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")  # files from
 
 
 def load_model(
-    source: str | Path, *, dtype: torch.dtype = torch.float32, trainable: bool = False, meta: bool = False
-) -> Any:
+    source: str | Path, *, dtype: torch.dtype = torch.float32, trainable: bool = False, meta: bool = False,
+    four_bits_on: torch.device | None = None,
+) -> Any:  # fmt: skip
     """Load a causal language model from a folder or a hub name; a folder with a LoRA adapter gives base and adapter.
 
     dtype      the type of the weights; an adapter that is to be trained has float32.
     trainable  whether a LoRA adapter is to be trained further.
     meta       load no weights: the model is on the meta device.
+    four_bits_on  keep the weights of linear layers, an adapter's aside, in 4 bits on this device, by bitsandbytes; they
+               compute in ``dtype``.
     OSError or ValueError with one line where there is no such model, or not in safetensors.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -42,7 +45,7 @@ def load_model(
     source = whole_model(source)
     check_model(source, weights=not meta)
     if is_adapter(source):
-        return _with_adapter(Path(source), dtype, trainable, meta)
+        return _with_adapter(Path(source), dtype, trainable, meta, four_bits_on)
     with reading("model", source):
         if meta:
             config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
@@ -52,11 +55,25 @@ def load_model(
             return model
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(source), dtype=dtype, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
-            output_loading_info=True,
+            output_loading_info=True, **({} if four_bits_on is None else _four_bits(dtype, four_bits_on)),
         )  # fmt: skip
         model, info = loaded
         check_weights(info)
+        for part in model.modules() if four_bits_on else ():
+            # On some CPUs bitsandbytes takes another path outside training, which has no gradient afterwards.
+            if hasattr(part, "support_avx512bf16_for_cpu"):
+                part.support_avx512bf16_for_cpu = False
         return model
+
+
+def _four_bits(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Return the options by which transformers quantises linear layers as QLoRA does (Dettmers et al. 2023)."""
+    from transformers import BitsAndBytesConfig
+
+    how = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"quantization_config": how, "device_map": {"": device}}
 
 
 def generation_of(source: str | Path) -> Any:
@@ -76,11 +93,13 @@ def generation_of(source: str | Path) -> Any:
         return None
 
 
-def _with_adapter(folder: Path, dtype: torch.dtype, trainable: bool, meta: bool) -> Any:
+def _with_adapter(
+    folder: Path, dtype: torch.dtype, trainable: bool, meta: bool, four_bits_on: torch.device | None
+) -> Any:
     with _base_of(folder) as source:
         if not meta:
             check_same(folder, "base", model_hash(source), source)
-        base = load_model(source, dtype=dtype, meta=meta)
+        base = load_model(source, dtype=dtype, meta=meta, four_bits_on=four_bits_on)
     return put_on(base, folder, trainable=trainable, meta=meta)
 
 

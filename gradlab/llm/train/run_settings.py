@@ -106,6 +106,9 @@ class LoraSettings:
     """Linear layers that get a LoRA adapter, by name, or `all-linear`."""
     dropout: float = 0.0
     """Dropout before the LoRA adapter, as a share."""
+    base: Literal["whole", "4bit"] = "whole"
+    """`4bit`: the base's linear layers in 4 bits (NF4), as QLoRA has them; needs bitsandbytes. The adapter fits the
+    whole base too, which evaluation and merging take."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -322,6 +325,8 @@ class Settings:
         if self.sft.turns == "all" and self.template == "plain":
             raise ValueError("sft.turns must be last with template plain, which knows no turns, got 'all'")
         between("lora.dropout", self.lora.dropout, 0, 1, open_high=True)
+        if one_of("lora.base", self.lora.base, ("whole", "4bit")) == "4bit" and not self.lora.rank:
+            raise ValueError("lora.base must be whole where lora.rank is 0, got '4bit'")
         between("ppo.unfinished_penalty", self.ppo.unfinished_penalty, 0)
         between("ppo.length_penalty", self.ppo.length_penalty, 0)
         if self.ppo.clip_reward is not None:

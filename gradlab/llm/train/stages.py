@@ -75,6 +75,10 @@ def train(settings: Settings, look: Look | None = None) -> list[Path]:
         raise ValueError(
             "wandb must be installed where the log goes there: pip install wandb, or leave --log.wandb out"
         )
+    if settings.lora.base == "4bit" and find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "bitsandbytes must be installed for a base in 4 bits: pip install bitsandbytes, or leave --lora.base out"
+        )
     with start_group(settings.device) as group, contextlib.ExitStack() as stack:
         settings = dataclasses.replace(settings, model=group.on_all(lambda: whole_model(settings.model)))
         run = dataclasses.replace(Run.opened(settings, group, stack), look=look)
@@ -189,13 +193,14 @@ class Stage(ABC):
             "data": self.run.data.fingerprint, "start": hashes[self.start],
             "reference": hashes[self.reference] if self.reference else None, **{name: flat[name] for name in _COMMON},
             **({"micro": flat["micro"]} if isinstance(self.loss, BatchLoss) else {}), **self.own_definition(),
-            **self._upper(),
+            **self.later(),
         }  # fmt: skip
 
-    def _upper(self) -> dict[str, int]:
-        """Return the layer from which on the model is trained; {} where that is all of it."""
-        first = self.run.settings.train_from
-        return {} if first is None else {"train_from": first}
+    def later(self) -> dict[str, Any]:
+        """Return the values of options that came later and that are not left out: the keys of older runs lack them."""
+        settings = self.run.settings
+        options = {"train_from": settings.train_from, "lora_base": settings.lora.base}
+        return {name: value for name, value in options.items() if value not in (None, "whole")}
 
     def own_definition(self) -> dict[str, str]:
         """Return the hash of what a user's own loss computes; {} for a loss of gradlab's, and without a loss."""
@@ -228,7 +233,7 @@ class Stage(ABC):
             **data.overlap.header(), "hold_out": settings.hold_out if settings.validation is None else "file",
             "data": settings.data, "template_date": self.run.template_date,
             "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
-            **{name: flat[name] for name in _IN_HEADER}, **self._upper(), "processes": policy.group.size,
+            **{name: flat[name] for name in _IN_HEADER}, **self.later(), "processes": policy.group.size,
         }  # fmt: skip
 
     def policy_of(self, source: str) -> PolicyModel:
@@ -423,7 +428,7 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
     settings, data = run.settings, run.data
     cache = fingerprint(
         run.group.on_main(lambda: loading.weights_hash(stage.reference)), data.fingerprint, part, settings.precision,
-        settings.reduction, *([] if settings.train_from is None else [settings.train_from]),
+        settings.reduction, *stage.later().values(),
     )  # fmt: skip
     folder = Path(stage.reference).parent
     name = folder.name if folder.parent == settings.out else "model"  # stages with one reference share its cache
@@ -443,7 +448,8 @@ def hidden_cache(settings: Settings, group: Group) -> HiddenCache:
     """Return the cache of hidden states of the settings' model, which all that decides them names."""
     spread_out = group.size > 1 and settings.distribution == "fsdp"
     kinds = precision_on(group.device, settings.precision), bool(settings.lora.rank), spread_out, group.device.type
-    key = fingerprint("hidden states", 1, loading.weights_hash(settings.model), settings.train_from, *kinds)
+    bits = [] if settings.lora.base == "whole" else [settings.lora.base]
+    key = fingerprint("hidden states", 1, loading.weights_hash(settings.model), settings.train_from, *kinds, *bits)
     return HiddenCache(caches(settings) / f"hidden-{key}", key)
 
 

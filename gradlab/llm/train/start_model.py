@@ -16,14 +16,19 @@ from gradlab.streams import Purpose, torch_seed
 def start_model(source: str, settings: Settings, group: Group, tokenizer: Any) -> Any:
     """Load a model that is to be trained, with its adapter, or with a new one where LoRA is asked for.
 
-    ValueError where the tokenizer has more tokens than the model, or the adapter is not the one that the settings say.
+    ValueError where the tokenizer has more tokens than the model, the adapter is not the one that the settings say, or
+    FSDP would have to spread a base in 4 bits.
     """
     spread_out = group.size > 1 and settings.distribution == "fsdp"
+    few_bits = settings.lora.base == "4bit"
+    if few_bits and spread_out:
+        raise ValueError("distribution must be ddp over several processes where lora.base is 4bit, got 'fsdp'")
     # An adapter's base is not trained, so bfloat16 is enough; FSDP wants one type for all.
     half = precision_on(group.device, settings.precision) == "bf16" and settings.lora.rank and not spread_out
     model = loading.load_model(
-        source, dtype=torch.bfloat16 if half else torch.float32, trainable=True, meta=spread_out and not group.is_main
-    )
+        source, dtype=torch.bfloat16 if half else torch.float32, trainable=True, meta=spread_out and not group.is_main,
+        four_bits_on=group.device if few_bits else None,
+    )  # fmt: skip
     check_vocabulary(tokenizer, model.config)
     loading.without_dropout(model)
     adapters = getattr(model, "peft_config", {})
