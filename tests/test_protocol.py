@@ -23,7 +23,7 @@ from gradlab.llm.protocol.page import page
 from gradlab.llm.protocol.plan import read_plan
 from gradlab.llm.protocol.steps import steps
 from gradlab.llm.train.command_line import read_settings
-from gradlab.store.artifacts import save_frame
+from gradlab.store.artifacts import load_frame, save_frame
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "scripts/protocol"
@@ -188,16 +188,17 @@ def test_every_line_of_the_protocol_runs_from_the_first_training_to_the_verdict(
     (tmp_path / "safe.jsonl").write_text("".join(json.dumps(one) + "\n" for one in safe), encoding="utf-8")
     text = SMALL.read_text("utf-8")
     plan = tmp_path / "plan.toml"
-    plan.write_text(re.sub(r"prompts = 4\nsamples = 2\nlength = 12", "prompts = 2\nsamples = 1\nlength = 3", text))
+    plan.write_text(text.replace("length = 8", "length = 3"))
     training = (FOLDER / "smollm2-135m-training.toml").read_text("utf-8")
-    training = training.replace('template = "chat"', 'template = "plain"').replace("max_length = 96", "max_length = 32")
-    (tmp_path / "smollm2-135m-training.toml").write_text(training.replace("steps = 2", "steps = 1"), encoding="utf-8")
+    training = training.replace('template = "chat"', 'template = "plain"').replace("max_length = 64", "max_length = 32")
+    (tmp_path / "smollm2-135m-training.toml").write_text(training, encoding="utf-8")
     (tmp_path / "small_judges.py").write_text((FOLDER / "small_judges.py").read_text("utf-8"), encoding="utf-8")
     command = ["protocol", str(plan), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--keep",
                "--folder", str(tmp_path / "figures"), "--data", f"safe-rlhf={tmp_path / 'safe.jsonl'}",
                f"hh={tmp_path / 'pairs.jsonl'}"]  # fmt: skip
     assert main(command) == 0, capfd.readouterr().err
-    frame = MEASURED["seven-billion"].load(tmp_path / "figures")["evaluation"]
+    frame, _ = load_frame(tmp_path / "figures" / seven_billion.FILES["evaluation"])
+    assert not MEASURED["seven-billion"].is_in(tmp_path / "figures"), "numbers that mean nothing judge nothing"
     assert set(frame["method"]) == {"reference", *(loss for group in read_plan(SMALL).groups for loss in group.loss)}
     assert len(frame) == 2 * 2 * (9 + 3)
     capfd.readouterr()

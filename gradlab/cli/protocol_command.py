@@ -67,7 +67,7 @@ class ProtocolCommand:
         rows: list[Judged] = seven_billion.verdict({"evaluation": frame})
         say("\n".join(f"{row.word}: {row.sentence}" for row in rows))
         if self.keep:
-            manifest = {"plan": chosen.name, "command": seven_billion.COMMAND}
+            manifest = {"plan": chosen.name, "command": seven_billion.COMMAND, "quick": not chosen.counts}
             file = save_frame(frame, self.folder / seven_billion.FILES["evaluation"], manifest, overwrite=True)
             say(f"saved: {file}")
         return 0

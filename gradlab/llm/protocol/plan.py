@@ -92,6 +92,8 @@ class Plan:
     """The data sets."""
     groups: tuple[Group, ...]
     """The groups of losses; the first one makes the reference of all."""
+    counts: bool = True
+    """False: the plan only shows that everything runs, and no claim is judged by its numbers."""
     folder: Path = Path()
     """Where the plan's file lies."""
 
