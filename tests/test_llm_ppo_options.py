@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -13,13 +14,15 @@ pytest.importorskip("transformers")
 from test_llm_ppo import END, PAD, PROMPTS, TOKENS, made, model_of, run, share_of_e, weights
 from tiny_llm import settings as settings_from
 
+from gradlab.doctor.training_log import SAMPLES, read_log
 from gradlab.llm.data.batches import collate
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
 from gradlab.llm.train import stages
 from gradlab.llm.train.loop import NotFinite
 from gradlab.llm.train.ppo_rewards import advantages, alike, shaped
-from gradlab.llm.train.run_settings import PPOSettings
+from gradlab.llm.train.run_settings import LogSettings, PPOSettings
+from gradlab.llm.train.stage_log import StageLog
 from gradlab.losses import kl_estimate, ppo_clip
 
 GIVEN = {"model": "start", "data": "none", "out": ".", "loss": ("ppo",), "reward": "none"}
@@ -322,6 +325,28 @@ def test_a_constant_reward_is_said_once_in_one_line(capsys):
     assert line.startswith("gradlab: reward mine gave 0.5 for all 16 responses of step 1; PPO learns only from")
     run(*made(), 1)
     assert capsys.readouterr().err == ""
+
+
+def test_samples_that_cannot_be_written_stop_nothing(tmp_path, capsys):
+    (tmp_path / SAMPLES).mkdir()
+    (tmp_path / "log.jsonl").write_text('{"gradlab_training_log": 1, "settings": {}}\n{"step": 1, "loss": 0.5}\n')
+    with StageLog(tmp_path, {}, 1, LogSettings(), active=True) as log:
+        for step in (2, 3):
+            log.write(step, {"loss": 0.5})
+            log.show(step, [{"prompt": "?"}])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gradlab: {tmp_path / SAMPLES} could not be written (")
+    assert len(read_log(tmp_path / "log.jsonl")) == 3
+
+
+def test_samples_after_the_step_that_is_resumed_are_dropped(tmp_path):
+    for done, left in ((0, [1, 2, 3]), (2, [1, 2, 3]), (0, [1])):
+        with StageLog(tmp_path, {}, done, LogSettings(), active=True) as log:
+            for step in left[done:]:
+                log.write(step, {"loss": 0.5})
+                log.show(step, [{"prompt": f"of {done}"}])
+        records = [json.loads(line) for line in (tmp_path / SAMPLES).read_text().splitlines()]
+        assert [record["step"] for record in records] == left
 
 
 # Settings
