@@ -25,6 +25,7 @@ from gradlab.llm.look import inspection
 from gradlab.llm.look.imbalance import length_correlation, measured, shares, summary
 from gradlab.llm.look.imbalance_words import report, sentences
 from gradlab.llm.look.inspection import inspect_pairs
+from gradlab.llm.look.length_share import by_subset
 from gradlab.llm.model.loading import load_model, save_folder, small_llama, with_lora
 from gradlab.llm.train.run_settings import RECIPES, Settings
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, PAPER_LOSSES, PairLogps
@@ -83,6 +84,58 @@ def complaint(capsys):
 
 
 # The model's own numbers
+
+
+def test_what_is_left_of_lambda_beyond_length_is_told_by_subset():
+    share = np.array([1 / 3] * 4 + [2 / 3] * 4)
+    win_len, lose_len = np.array([8] * 4 + [40] * 4), np.array([4] * 4 + [80] * 4)
+    equal = frame_of(list(-2.0 * win_len), list(-2.0 * lose_len), list(win_len), list(lose_len))
+    rows = by_subset(equal)  # each token has two nats, so that λ_w is the share
+    assert rows["pairs"].to_dict() == {
+        "all pairs": 8, "winner shorter": 4, "winner longer": 4, "fewer tokens": 4, "more tokens": 4,
+    }  # fmt: skip
+    np.testing.assert_allclose(rows.loc[["winner longer", "winner shorter"], "length_share"], [1 / 3, 2 / 3])
+    np.testing.assert_allclose(rows["beyond"], 0, atol=1e-12)
+    assert rows.loc["all pairs", "r2"] == pytest.approx(1)
+    assert math.isnan(rows.loc["winner longer", "r2"])
+    off = np.array([0.02, 0.03, 0.02, 0.03] * 2)  # λ_w is the share plus this
+    lose = -100.0 * (share + off)
+    frame = frame_of(list(-100.0 - lose), list(lose), list(win_len), list(lose_len))
+    whole = by_subset(frame).loc["all pairs"]
+    reach = 2.364624 * off.std(ddof=1) / math.sqrt(8)  # Student's t with 7 degrees of freedom
+    np.testing.assert_allclose([whole["beyond"], whole["low"], whole["high"]], 0.025 + np.array([0, -reach, reach]))
+    assert whole["halves"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("beyond", "mark"),
+    [([1, 2, 1, 2], "yes"), ([1, 2, -9, 12], "sign"), ([1, 2, -1, -2], "no"), ([1, 2, 1], "–")],
+)
+def test_the_split_half_mark(beyond, mark):
+    weight = 0.5 + 0.01 * np.array(beyond)
+    whole = by_subset(frame_of(list(-(1 - weight) * 1e4), list(-weight * 1e4))).loc["all pairs"]
+    assert whole["halves"] == ("sign" if mark == "yes" else mark)  # two pairs in a half: Student's t is wide
+    many = np.repeat(weight, 20) + np.tile([1e-4, -1e-4], 10 * len(weight))
+    whole = by_subset(frame_of(list(-(1 - many) * 1e4), list(-many * 1e4))).loc["all pairs"]
+    if mark in ("yes", "no"):
+        assert whole["halves"] == mark
+
+
+def test_ends_cuts_and_pairs_that_come_twice_are_counted(inputs, tmp_path):
+    lines = (inputs / "train.jsonl").read_text().splitlines()
+    (tmp_path / "twice.jsonl").write_text("\n".join([*lines, lines[3], lines[5]]) + "\n")
+    seen = inspection.inspect_data(str(inputs / "model"), str(tmp_path / "twice.jsonl"))
+    assert seen.frame["twice"].sum() == 4
+    parts = shares(seen.frame)["share"]
+    assert parts["twice"] == pytest.approx(4 / (PAIRS + 2))
+    assert (parts["win_ends"], parts["lose_ends"], parts["cut"]) == (1, 1, 0)
+    short = inspection.inspect_data(str(inputs / "model"), str(tmp_path / "twice.jsonl"), max_length=20).frame
+    assert 0 < short["win_ends"].mean() < 1
+    assert (short["cut"] == ~(short["win_ends"] & short["lose_ends"])).all()
+    said = str(seen)
+    for words in ("pairs that the data hold twice or more", "winners with the end of a turn (EOS)", "halves: whether"):
+        assert words in said
+    assert "Beyond length, λ_w is off the loser's share of the tokens by" in " ".join(said.split())
 
 
 def test_log_probabilities_are_the_models_in_the_pairs_order(tokenizer, encoded):

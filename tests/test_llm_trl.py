@@ -71,7 +71,8 @@ def llamas():
 def make(tmp_path, tokenizer, pairs, llamas):
     """A trainer, which is TRL's own where there is no loss; three steps of the same batches each time."""
 
-    def make(loss=None, name="run", *, model=None, reference=None, evaluate=False, settings=None, **rest):
+    def make(loss=None, name="run", *, model=None, reference=None, evaluate=False, settings=None,
+             reduction=None, **rest):  # fmt: skip
         own = {
             "output_dir": str(tmp_path / name), "beta": 0.2, "bf16": False, "use_cpu": True, "report_to": "none",
             "disable_tqdm": True, "logging_steps": 1, "save_strategy": "no", "learning_rate": 1e-2, "max_steps": 3,
@@ -82,7 +83,8 @@ def make(tmp_path, tokenizer, pairs, llamas):
         arguments = [model or copy.deepcopy(llamas[0]), reference, DPOConfig(**own | (settings or {}))]
         if reference is None and "peft_config" not in rest and "precompute_ref_log_probs" not in (settings or {}):
             arguments[1] = copy.deepcopy(llamas[1])
-        kind, more = (DPOTrainer, {}) if loss is None else (GradlabDPOTrainer, {"gradlab_loss": loss})
+        ours = {"gradlab_loss": loss, **({"gradlab_reduction": reduction} if reduction else {})}
+        kind, more = (DPOTrainer, {}) if loss is None else (GradlabDPOTrainer, ours)
         return kind(*arguments, processing_class=tokenizer, **rest, **more)
 
     return make
@@ -108,6 +110,26 @@ def by_hand(trainer, model, reference, loss):
         by_token = torch.log_softmax(logits, -1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
         sums += (by_token * mask).sum(1).chunk(2)
     return loss(PairLogps(*sums[:2], *(one.detach() for one in sums[2:]), *mask.sum(1).chunk(2))).mean()
+
+
+def test_means_over_tokens_are_the_log_probabilities_on_request(make):
+    theirs = make(settings={"loss_type": ["sigmoid_norm"]}, name="theirs")
+    ours = make(DPO(0.2), name="ours", reduction="mean")
+    for trainer in (theirs, ours):
+        trainer.train()
+    losses = [[row["loss"] for row in trainer.state.log_history if "loss" in row] for trainer in (theirs, ours)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for one, other in zip(theirs.model.parameters(), ours.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    log = log_of(ours)
+    assert log.attrs["settings"]["reduction"] == "mean"
+    assert log["loss"].to_numpy() == pytest.approx(losses[1], rel=1e-5)
+    sums = make(DPO(0.2), name="sums")
+    sums.train()
+    assert (log["logp_win"] > log_of(sums)["logp_win"]).all()  # per token, and not of whole responses
+    assert log_of(sums).attrs["settings"]["reduction"] == "sum"
+    with pytest.raises(ValueError, match="gradlab_reduction must be one of sum, mean; got 'avg'"):
+        make(DPO(0.2), reduction="avg")
 
 
 LORA = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"])

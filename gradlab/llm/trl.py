@@ -15,16 +15,18 @@ HF_HUB_DISABLE_TELEMETRY=1. Only the loss, and so the gradient, are gradlab's::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import time_ns
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gradlab.checks import one_of
 from gradlab.doctor.log_columns import COLUMNS, gradlab_name
 from gradlab.doctor.training_log import append_step, keep_steps, start_log
 from gradlab.llm.train.measures import batch_row, in_batches
@@ -59,6 +61,7 @@ class ImbalanceLog(TrainerCallback):
 
     _path: Path | None = None  # on the main process, while it trains
     _loss: PairLoss | None = None
+    _more: Mapping[str, str] = MappingProxyType({})  # more settings for the log's first line
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin the log, or resume it."""
@@ -68,7 +71,7 @@ class ImbalanceLog(TrainerCallback):
         elif self._path:
             if self._path.exists():
                 self._path.rename(self._path.with_stem(f"{self._path.stem}-until-{time_ns()}"))
-            start_log(self._path, _settings(args, self._loss))
+            start_log(self._path, {**_settings(args, self._loss), **self._more})
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop logging."""
@@ -98,11 +101,14 @@ class GradlabDPOTrainer(DPOTrainer):
     gradlab_loss  any ``PairLoss`` or ``BatchLoss``, or several with weights, as ``[(DPO(0.1), 1.0), (SimPO(), 0.5)]``.
                   The mean over a device's batch of pairs is trained on, accumulated as TRL does it. With
                   ``DPO(beta)``, losses, gradients and logged metrics are those of TRL's ``loss_type="sigmoid"``.
+    gradlab_reduction  log π of a response as the loss and the log see it: the "sum" over its tokens, or their "mean".
+                  It is ``--reduction`` of `gradlab train`. With "mean", ``DPO(beta)`` is TRL's ``sigmoid_norm``, and
+                  ``IPO(beta)`` its ``ipo``; the rewards that TRL logs stay those of sums.
     args          TRL's settings. ``beta`` must be that of the loss (1 where the loss has no beta): TRL scales the
                   rewards that it logs by it. Every other setting that changes TRL's loss must stay at its default.
 
     All else is TRL's, also the reference: a model, the adapter switched off or copied, or log-probabilities computed
-    before. Log-probabilities are sums over a response, in float32. The log has one row per step, with means over all
+    before. Log-probabilities are in float32. The log has one row per step, with means over all
     of the step's pairs before the update; at evaluation the same columns with validation_, after the update; and
     ``grad_norm`` where TRL logs it.
 
@@ -112,11 +118,13 @@ class GradlabDPOTrainer(DPOTrainer):
 
     args: Any
 
-    def __init__(self, model: Any, ref_model: Any = None, args: Any = None, *rest, gradlab_loss: Loss, **more):
+    def __init__(self, model: Any, ref_model: Any = None, args: Any = None, *rest, gradlab_loss: Loss,
+                 gradlab_reduction: Literal["sum", "mean"] = "sum", **more):  # fmt: skip
         if isinstance(gradlab_loss, list | tuple):
             gradlab_loss = WeightedLosses(tuple(gradlab_loss))
         if not isinstance(gradlab_loss, PairLoss) or isinstance(gradlab_loss, type):
             raise ValueError(f"gradlab_loss must be a loss such as gradlab.losses.DPO(beta=0.1), got {gradlab_loss!r}")
+        self.gradlab_reduction = one_of("gradlab_reduction", gradlab_reduction, ("sum", "mean"))
         if not isinstance(args, DPOConfig):
             raise ValueError(f"args must be a trl.DPOConfig, got {args!r}")
         for fault in _faults(args, beta=getattr(gradlab_loss, "beta", 1.0)):
@@ -149,6 +157,8 @@ class GradlabDPOTrainer(DPOTrainer):
                 f"TRL {trl.__version__} gives the loss {trl_loss:.4f} where its log-probs give {sigmoid:.4f}"
             )
         gather: Any = self.accelerator.gather if model.training else self.accelerator.gather_for_metrics  # no fillers
+        if self.gradlab_reduction == "mean":
+            logps = _means(logps)
         rows = torch.stack([column.detach().float() for column in vars(logps).values()], 1)
         self.seen[model.training].append(gather(rows).cpu())
         loss = self.gradlab_loss(logps).mean() + extra
@@ -169,11 +179,21 @@ class GradlabDPOTrainer(DPOTrainer):
         return batch_row(self.gradlab_loss, PairLogps(*torch.cat(kept).unbind(1)), values)
 
 
+def _means(logps: PairLogps) -> PairLogps:
+    """Return the log-probabilities as means over tokens; a response without tokens keeps its sum, 0."""
+    win_len, lose_len = (length.clamp(min=1) for length in logps.lengths("gradlab_reduction"))
+    return PairLogps(
+        logps.win / win_len, logps.lose / lose_len, logps.ref_win / win_len, logps.ref_lose / lose_len,
+        logps.win_len, logps.lose_len,
+    )  # fmt: skip
+
+
 class _PairLog(ImbalanceLog):
     """The log of a GradlabDPOTrainer."""
 
     def __init__(self, trainer: GradlabDPOTrainer) -> None:
         self.trainer, self._loss = trainer, trainer.gradlab_loss
+        self._more = {"reduction": trainer.gradlab_reduction}
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.trainer.seen = {True: [], False: []}  # without a step that did not end, or what TRL does not log

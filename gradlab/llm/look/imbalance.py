@@ -44,6 +44,7 @@ MEASURES = {
     "weight_ratio": "log λ_w/λ_l, which bDPO adds",
 }
 STATISTICS = {"q10": "10%", "q50": "50%", "q90": "90%", "mean": "mean"}  # columns of ``summary``, with their titles
+STATES = ("win_ends", "lose_ends", "cut", "twice")  # columns on the state of a pair's tokens, see ``inspect_pairs``
 _OF_LOSSES = ("weight_", "log_prob_ratio_", "corrected_")  # beginnings of names of columns about a loss
 _PAIRS_TO_CORRELATE = 3  # two always lie on a line
 
@@ -111,7 +112,7 @@ def shares(frame: pd.DataFrame) -> pd.DataFrame:
 
     Index: ``loser_steeper`` (π_w > π_l: DPO's gradient on the loser's probability is the larger); ``floor_NAME``,
     ``ceiling_NAME`` (see ``measured``); and how often a rule without training prefers the winner, ties ½:
-    ``shorter``, ``more_probable``, ``more_probable_per_token``.
+    ``shorter``, ``more_probable``, ``more_probable_per_token``. And, where the frame has them, the columns ``STATES``.
     """
     rules = {
         "shorter": frame["lose_len"] - frame["win_len"],
@@ -120,7 +121,7 @@ def shares(frame: pd.DataFrame) -> pd.DataFrame:
     }
     parts = {"loser_steeper": (frame["win"] > frame["lose"]).mean()}
     ends = [name for name in frame.columns if name.startswith(("floor_", "ceiling_"))]
-    parts |= {name: frame[name].mean() for name in ends}
+    parts |= {name: frame[name].mean() for name in (*ends, *(name for name in STATES if name in frame))}
     parts |= {name: ((value > 0) + 0.5 * (value == 0)).mean() for name, value in rules.items()}
     rows = {name: (float(share), *wilson_interval(float(share), len(frame))) for name, share in parts.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["share", "low", "high"])

@@ -11,6 +11,7 @@ import pandas as pd
 from gradlab.console import wrapped
 from gradlab.llm.data.pairs import Report
 from gradlab.llm.look.imbalance import CLIP, MEASURES, STATISTICS, length_correlation, shares, summary
+from gradlab.llm.look.length_share import about_length, as_lines, by_subset
 from gradlab.llm.look.served_goal import about_the_goal
 from gradlab.llm.look.side_gradients import COLUMNS, about_the_band
 
@@ -18,6 +19,10 @@ FOLLOWS, PARTLY = 0.8, 0.3  # R² from which λ is said to follow length, or to 
 LITTLE = 0.1  # a loss that takes away a smaller share of DPO's imbalance takes away little. Ours.
 TWO_VALUED = 0.8  # share of pairs at the ends of λ's range from which it is said to take two values. Ours.
 _WIDTH = 100
+_STATES = {
+    "win_ends": "winners with the end of a turn (EOS)", "lose_ends": "losers with the end of a turn (EOS)",
+    "cut": "pairs with a response cut at the limit", "twice": "pairs that the data hold twice or more",
+}  # fmt: skip
 _Rows = Mapping[str, Mapping[str, float]]  # a table, by name of row and then of column
 
 
@@ -49,6 +54,7 @@ def report(
             "corrected: the share of DPO's imbalance that a loss takes away, in the median pair",
             *(["displaced: the share of pairs whose winner a small step on that pair alone would lower"] * len(pushed)),
         ],
+        as_lines(by_subset(frame)),
         _shares_as_lines(frame),
         [line for sentence in sentences(frame, read) for line in wrapped(sentence, _WIDTH, "- ")],
     ]
@@ -72,6 +78,7 @@ def _shares_as_lines(frame: pd.DataFrame) -> list[str]:
     titles = {"loser_steeper": "π_w > π_l: DPO's larger gradient is on the loser's probability"}
     for name in _named(frame, "floor_"):
         titles |= {f"floor_{name}": f"λ of {name} at its floor", f"ceiling_{name}": f"λ of {name} at its ceiling"}
+    titles |= {name: text for name, text in _STATES.items() if name in frame}
     titles |= {
         "shorter": "preferring the shorter answer is right in",
         "more_probable": "preferring the more probable answer is right in",
@@ -109,7 +116,8 @@ def sentences(frame: pd.DataFrame, read: Report | None = None) -> list[str]:
     parts: _Rows = shares(frame).to_dict("index")  # type: ignore[assignment]
     said = [
         _about_dpo(numbers["imbalance"]["q50"], parts["loser_steeper"]["share"]),
-        _about_bdpo(frame, numbers["corrected_bdpo"]["q50"]), _about_lengths(frame), _about_the_clip(frame, parts),
+        _about_bdpo(frame, numbers["corrected_bdpo"]["q50"]), _about_lengths(frame),
+        about_length(by_subset(frame)), _about_the_clip(frame, parts),
         _about_the_baseline(parts["shorter"]), about_the_goal(frame), about_the_band(frame, ("dpo", "bdpo")),
     ]  # fmt: skip
     cut, number = int(frame["cut"].sum()) if "cut" in frame else 0, len(frame)

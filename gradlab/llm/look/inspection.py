@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,7 +37,8 @@ from gradlab.streams import Purpose, stream
 class Inspection:
     """The pairs of a data set under a model.
 
-    frame     one row per pair, see ``inspect_pairs``, with ``place``, where the pair was read.
+    frame     one row per pair, see ``inspect_pairs``, with ``place``, where the pair was read, and ``twice``, whether
+              the data hold it twice or more, token for token.
     read      the report on reading all pairs of the data.
     notes     on these pairs: how many prompts they have and how many are repeated, and the date of a chat template.
     settings  model, data, and whatever else decides the numbers: a manifest.
@@ -114,6 +116,8 @@ def inspect_data(
             losses=losses,
             title=title,
         )
+    often = Counter(prepared.encoded)
+    frame["twice"] = [often[prepared.encoded[index]] > 1 for index in chosen]
     places = prepared.places
     frame.insert(0, "place", [places[index] for index in chosen])
     settings = {
@@ -152,7 +156,8 @@ def inspect_pairs(
     model     a model from ``load_model``, on its device; ``with_logps`` is applied to it, and nothing else changes.
     batch, precision, clip, gradients, losses, title  as for ``inspect_data``.
 
-    Columns: ``prompt_len``, ``win_len``, ``lose_len`` (tokens), ``cut`` (whether a response lost its end to the limit),
+    Columns: ``prompt_len``, ``win_len``, ``lose_len`` (tokens), ``win_ends``, ``lose_ends`` (whether the response ends
+    with the end of a turn), ``cut`` (whether one of them lost its end to the limit),
     ``win``, ``lose`` (log π, nats), and those of ``measured``. ValueError for no pairs, ids that the model has no
     embedding for, and pairs longer than its positions; FloatingPointError where log π is not finite.
     """
@@ -187,6 +192,8 @@ def inspect_pairs(
     frame = pd.DataFrame({
         "prompt_len": [len(pair.prompt) for pair in encoded],
         "win_len": [len(pair.win) for pair in encoded], "lose_len": [len(pair.lose) for pair in encoded],
+        "win_ends": [pair.win[-1] in ends for pair in encoded],
+        "lose_ends": [pair.lose[-1] in ends for pair in encoded],
         "cut": [pair.win[-1] not in ends or pair.lose[-1] not in ends for pair in encoded],
         "win": logps[:, 0].numpy(), "lose": logps[:, 1].numpy(),
     })  # fmt: skip
