@@ -19,6 +19,8 @@ from tiny_llm import tiny_settings
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.pairs import json_lines
 from gradlab.llm.demo.token_task import token_task
+from gradlab.llm.judge import evaluation_table
+from gradlab.llm.judge.evaluate import evaluate
 from gradlab.llm.look.inspection import inspect_data
 from gradlab.llm.model import gguf_file
 from gradlab.llm.model.gguf_file import origin, origin_note, whole_model
@@ -246,6 +248,7 @@ def test_a_run_on_a_gguf_file_is_one_on_its_whole_folder(cache, tmp_path, capsys
     done = merge([folder / "model"], tmp_path / "merged")
     assert done.quantised == words
     assert words in str(done)
+    assert f"All models began as {words}." in evaluation_table.notes(evaluate(tmp_path / "out", samples=1, length=4))
     seen = inspect_data(given["model"], str(tmp_path / "pairs.jsonl"), max_length=128, precision="fp32")
     assert any(words in note for note in seen.notes)
     assert words in " ".join(str(seen).split())

@@ -247,7 +247,7 @@ class _Evaluation:
         plan = {**dataclasses.asdict(self.plan), "device": self.plan.device.type}
         return {
             "out": str(self.run.out), "data": dict(self.run.settings), "data_fingerprint": self.run.data.fingerprint,
-            "started": self.run.date.started,
+            "started": self.run.date.started, **self._made_whole(),
             "sampling": plan, "success": SUCCESS, **versions(("transformers",)),
             **{name: {"model": judge.name, **dataclasses.asdict(self.accuracies[name])}
                for name, judge in (("reward", self.reward), ("cost", self.cost)) if judge},
@@ -267,8 +267,12 @@ class _Evaluation:
             "prompts": self.shape[0], "samples": self.shape[1], **with_interval("kl", log_ratio.mean(1)),
             "kl_token": float(log_ratio.sum() / lengths.sum()), **with_interval("length", lengths.mean(1)),
             "finished": float(np.mean(drawn.samples.finished)), **self._preferences(name, lengths, ref_lengths),
-            **self._costs(name),
+            **self._costs(name), **self._made_whole(),
         }  # fmt: skip
+
+    def _made_whole(self) -> dict[str, str]:
+        """Return from which quantised weights the run's first model was made; {} for any other model."""
+        return {"model_weights": self.run.model_weights} if self.run.model_weights else {}
 
     def _preferences(self, name: str, lengths: np.ndarray, ref_lengths: np.ndarray) -> dict[str, Any]:
         """Return the columns that compare a system's samples with the reference's by the reward."""

@@ -75,6 +75,8 @@ def notes(frame: pd.DataFrame) -> list[str]:
             lines[-1] += " It is not above both chance and length there: win-rates by it decide nothing."
     if "success" in frame:
         lines.append(SUCCESS + ".")
+    if "model_weights" in frame:
+        lines.append(f"All models began as {' and '.join(frame['model_weights'].dropna().unique())}.")
     return lines
 
 

@@ -64,6 +64,8 @@ class Run:
     """The settings that decide what the data are."""
     date: TemplateDate
     """The date that chat templates write, that of the training."""
+    model_weights: str | None = None
+    """From which quantised weights the run's first model was made whole; None for any other model."""
 
     @property
     def held_out(self) -> list[tuple[Pair, Encoded]]:
@@ -130,7 +132,8 @@ def open_run(out: Path | str, names: Iterable[str] = (), data: str | None = None
         raise ValueError(f"{settings['data']} is not the data that {out} was trained on; name that file as data")
     if not len(prepared.held_out):
         raise ValueError(f"{out} has no held-out pairs to be evaluated on; train with held_out or validation")
-    return Run(out, systems, tokenizer, prepared, settings, date)
+    made = next((said["model_weights"] for said in finished.values() if "model_weights" in said), None)
+    return Run(out, systems, tokenizer, prepared, settings, date, made)
 
 
 def models_of(out: Path | str, names: Iterable[str] = ()) -> list[str]:

@@ -81,13 +81,13 @@ def _halves(values: np.ndarray) -> str:
 
 def as_lines(rows: pd.DataFrame) -> list[str]:
     """Return the rows of ``by_subset`` as lines of a table."""
-    head = ("λ_w of bDPO and the loser's share of the tokens", "pairs", "share", "λ_w", "λ_w − share", "R²", "halves")
-    lines = [f"{head[0]:<48}{head[1]:>7}{head[2]:>8}{head[3]:>8}  {head[4]:<25}{head[5]:>6}{head[6]:>8}"]
+    head = ("λ_w of bDPO beside L_l/(L_w + L_l)", "pairs", "share", "λ_w", "λ_w − share", "R²", "halves")
+    lines = [f"{head[0]:<38}{head[1]:>7}{head[2]:>8}{head[3]:>8}  {head[4]:<25}{head[5]:>6}{head[6]:>8}"]
     for name, row in rows.to_dict("index").items():
         said = f"{row['beyond']:+.3f}" + ("" if math.isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]")
         r2 = "–" if math.isnan(row["r2"]) else f"{row['r2']:.2f}"
         lines.append(
-            f"{name:<48}{row['pairs']:>7,}{row['length_share']:>8.3f}{row['win_weight']:>8.3f}  {said:<25}{r2:>6}"
+            f"{name:<38}{row['pairs']:>7,}{row['length_share']:>8.3f}{row['win_weight']:>8.3f}  {said:<25}{r2:>6}"
             f"{row['halves']:>8}"
         )
     return [*lines, "halves: whether both halves of the pairs show the difference (yes), its sign alone (sign), or no"]
