@@ -119,6 +119,18 @@ def test_a_pairs_hidden_states_depend_on_no_other_pair_and_a_full_cache_computes
     assert all(same is not None and torch.equal(states, same) for same in others)
 
 
+def test_a_pair_is_known_when_both_its_sides_are(tmp_path, capsys):
+    policy = policy_of(tiny_model(layers=3), tmp_path, 1)
+    cache = HiddenCache(tmp_path / "hidden", "key")
+    pair = PAIRS[0]
+    others = [Encoded(pair.prompt, pair.win, (6, 6, 1)), Encoded(pair.prompt, (3,), pair.lose)]
+    with frozen(policy):
+        for one in (pair, *others):
+            cache.fill([one], policy.below, Group(), title="hidden")
+            assert cache.hidden(pair_rows([one])) is not None
+    assert capsys.readouterr().out.count("0 of them known before") == 3
+
+
 def test_a_cache_that_was_stopped_goes_on_and_a_damaged_part_is_made_again(tmp_path, capsys):
     policy = policy_of(tiny_model(layers=3), tmp_path, 1)
     pairs = [Encoded((0, 5 + place % 7, place % 19), (3, 1), (4, place % 11, 1)) for place in range(PART + 40)]

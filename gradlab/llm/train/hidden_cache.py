@@ -61,7 +61,7 @@ class HiddenCache:
         """
         with self._alone(group):
             group.on_all(self._look)
-            wanted = [pair for pair in dict.fromkeys(pairs) if self._keys(pair)[0] not in self._places]
+            wanted = [pair for pair in dict.fromkeys(pairs) if not self._places.keys() >= set(self._keys(pair))]
             if wanted:
                 self._compute(wanted, below, group, title)
         if group.is_main:
