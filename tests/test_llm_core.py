@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tiny_llm import tiny_model, tiny_settings
 from transformers import LlamaConfig
 
-from gradlab.llm.data.batches import Layout, apart, batch_at, collate, dealt, padded, pair_rows, steps_an_epoch
+from gradlab.llm.data.batches import Layout, apart, batch_at, collate, dealt, lengths, padded, pair_rows, steps_an_epoch
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, precision_on
@@ -270,6 +270,40 @@ def test_processes_share_a_batch_in_as_many_turns_each(lengths, micro, ranks):
     assert shortest == sorted(shortest, reverse=True)
 
 
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(50, 200), st.integers(1, 5))
+def test_a_budget_of_tokens_is_kept_and_used(lengths, budget, ranks):
+    lengths = np.array(lengths)
+    every = [dealt(lengths, 1, rank, ranks, budget=budget) for rank in range(ranks)]
+    assert len({len(parts) for parts in every}) == 1
+    assert sorted(np.concatenate([part for parts in every for part in parts])) == list(range(len(lengths)))
+    in_turn = [part for turn in zip(*every, strict=True) for part in turn if len(part)]
+    held = [len(part) * lengths[part].max() for part in in_turn]
+    assert max(held) <= budget
+    full = [len(part) == math.ceil(len(lengths) / ranks) or all_ + lengths[part].max() > budget
+            for part, all_ in zip(in_turn, held, strict=True)]  # fmt: skip
+    assert all(full[:-1])  # one more pair would be too much, or leave a process without any
+
+
+def test_a_budget_below_the_longest_pair_is_one_line():
+    with pytest.raises(ValueError, match=r"^tokens_per_micro must be at least 9, the tokens of the longest .* got 8$"):
+        dealt(np.array([3, 9]), 1, budget=8)
+    with pytest.raises(ValueError, match="tokens_per_micro must be left out with kto, a loss of batches"):
+        tiny_settings(Path(), Path(), tokens_per_micro=100, loss=("dpo", "kto"))
+
+
+def test_a_budget_of_tokens_changes_a_step_by_rounding_only():
+    pairs, found = encoded(9), []
+    for budget in (None, 30, 60, 1000):
+        policy, rows = policy_of(tiny_model(), batch=9, micro=2, tokens_per_micro=budget), []
+        forward = policy.forward
+        policy.forward = lambda row, width=None, rows=rows, forward=forward: rows.append(row) or forward(row, width)
+        row = task_of(pairs).gradient(policy, 1)
+        found.append((row["loss"], row["grad_norm"]))
+        if budget:
+            assert max(len(one) * max(sum(map(len, row)) for row in one) for one in rows) <= budget
+    assert [one == pytest.approx(found[0], rel=1e-5) for one in found] == 4 * [True]
+
+
 def test_no_process_idles_in_a_batch_that_has_a_pair_for_each():
     assert [len(dealt(np.arange(8), 8, rank, 4)[0]) for rank in range(4)] == [2, 2, 2, 2]
 
@@ -383,7 +417,7 @@ def test_a_side_is_looked_at_by_itself_unless_dropout_would_draw_otherwise(dropo
     model = with_lora(tiny_model(), 2, 4.0, ("all-linear",), dropout)
     policy = policy_of(model, batch=5, micro=5, sides_every=1, lora_rank=2, lora_dropout=dropout)
     forward, seen = policy.forward, []
-    policy.forward = lambda rows: seen.append(sum(len(row) - 1 for row in rows)) or forward(rows)
+    policy.forward = lambda rows, width=None: seen.append(sum(len(row) - 1 for row in rows)) or forward(rows, width)
     row = task_of(encoded(5)).gradient(policy, 1)
     assert seen == responses
     assert row["grad_split_error"] < 1e-5
@@ -419,7 +453,7 @@ def test_micro_batches_are_the_batches_of_a_loss_of_batches():
     row = task.gradient(policy_of(tiny_model(), batch=5, micro=2, sides_every=1), 1)
     model = with_logps(tiny_model())
     by_side = model(**collate(pair_rows(pairs), PAD, layout=model.layout)).view(5, 2)
-    parts = dealt(model.layout.tokens(pair_rows(pairs)), 2)
+    parts = dealt(lengths(pairs), 2)
     expected = sum(
         loss(task.logps([pairs[place] for place in part], by_side[part], task.train_ref[part])).sum() for part in parts
     )

@@ -106,17 +106,23 @@ def dealt(
     """Return the places (in the batch) of this process's micro-batches, sorted by length, so that little is padding.
 
     lengths  (B,) tokens of each item.
-    budget   most tokens of a micro-batch, its padding included, in place of ``micro`` items; an item above it is alone.
+    budget   most tokens of a micro-batch, its padding included, in place of ``micro`` items.
 
     Micro-batches of ``micro`` items, or of fewer where the processes would outnumber them, are dealt to the processes
-    in turn, the longest first. All processes get equally many, as FSDP needs; the last ones may be empty.
+    in turn, the longest first. All processes get equally many, as FSDP needs; the last ones may be empty. ValueError
+    where the longest item is above the budget.
     """
+    if budget is not None and len(lengths) and lengths.max() > budget:
+        raise ValueError(
+            f"tokens_per_micro must be at least {lengths.max()}, the tokens of the longest pair or response with its "
+            f"prompt, got {budget}"
+        )
     most = max(math.ceil(len(lengths) / ranks), 1)
     micro = most if budget is not None else min(micro, most)
     order = np.argsort(-lengths, kind="stable")
     parts, start = [], 0
     while start < len(order):
-        fit = micro if budget is None else max(budget // max(int(lengths[order[start]]), 1), 1)
+        fit = micro if budget is None else budget // max(int(lengths[order[start]]), 1)
         parts.append(order[start : start + min(fit, micro)])
         start += len(parts[-1])
     turns = math.ceil(len(parts) / ranks)

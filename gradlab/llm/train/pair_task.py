@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Row, batch_at, dealt, len_of, pair_rows
+from gradlab.llm.data.batches import Row, batch_at, dealt, len_of, lengths, pair_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import dot
@@ -56,31 +56,36 @@ class PairTask(Task[PolicyModel]):
         """Return the loss as a function of these pairs, which so many processes take in micro-batches."""
         if not isinstance(self.loss, BatchLoss):
             return self.loss
-        tokens, micro = policy.layout.tokens(pair_rows(pairs)), policy.settings.micro
+        tokens, micro = lengths(pairs), policy.settings.micro
         return in_batches(
             self.loss, [part for rank in range(processes) for part in dealt(tokens, micro, rank, processes)]
         )
+
+    def parts(self, policy: PolicyModel, pairs: Sequence[Encoded]) -> list[np.ndarray]:
+        """Return the places of this process's micro-batches; those of ``values_of`` for a loss of batches."""
+        if isinstance(self.loss, BatchLoss):
+            return dealt(lengths(pairs), policy.settings.micro, policy.group.rank, policy.group.size)
+        return policy.parts(pair_rows(pairs), policy.settings.micro)
 
     def gradient(self, policy: PolicyModel, step: int) -> dict[str, float]:
         """Put the gradient of this step's mean loss into the policy; return its row of the log."""
         settings = policy.settings
         index = batch_at(step - 1, len(self.train), settings.batch, settings.seed)
         pairs, ref = [self.train[place] for place in index], self.train_ref[index]
+        rows, parts = pair_rows(pairs), self.parts(policy, pairs)
 
-        rows = pair_rows(pairs)
-
-        def run(values: Values, rows: Sequence[Row] = rows) -> Tensor:
+        def run(rows: Sequence[Row], parts: Sequence[np.ndarray], values: Values) -> Tensor:
             return policy.accumulate(
-                policy.parts(rows, settings.micro), lambda places: [rows[place] for place in places], values,
-                number=len(pairs), step=step,
-            )  # fmt: skip
+                parts, lambda places: [rows[place] for place in places], values, number=len(pairs), step=step
+            )
 
         def run_side(side: int, values: Values) -> Tensor:
             if settings.lora.rank and settings.lora.dropout:  # equal draws need equal rows
-                return run(lambda logps, at: values(logps[[side]], at))
-            return run(values, [(row[0], row[1 + side]) for row in rows])
+                return run(rows, parts, lambda logps, at: values(logps[[side]], at))
+            alone = [(row[0], row[1 + side]) for row in rows]
+            return run(alone, policy.parts(alone, settings.micro), values)
 
-        by_side = run(lambda logps, at: self.loss(self.logps([pairs[i] for i in at], logps.T, ref[at])))
+        by_side = run(rows, parts, lambda logps, at: self.loss(self.logps([pairs[i] for i in at], logps.T, ref[at])))
         logps = self.logps(pairs, by_side, ref)
         check_finite("log π", by_side, step, index)
         values_of = self.values_of(policy, pairs, policy.group.size)

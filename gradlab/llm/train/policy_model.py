@@ -83,12 +83,24 @@ class PolicyModel(TrainedModel[Settings]):
             return self.model(**batch, mean=self.settings.reduction == "mean")
 
     def parts(self, rows: Sequence[Row], micro: int) -> list[np.ndarray]:
-        """Return the places of this process's micro-batches, of ``micro`` rows each, see ``dealt``."""
-        return dealt(self.layout.tokens(rows), micro, self.group.rank, self.group.size)
+        """Return the places of this process's micro-batches, of ``micro`` rows or by the settings' budget of tokens.
 
-    def score(self, rows: Sequence[Row], micro: int) -> Tensor:
-        """Return log π of each response, see ``reference.score``; inside ``frozen``."""
-        return score(self, rows, self.group, pad=self.pad, micro=micro, layout=self.layout)
+        ValueError where the budget is below the longest row.
+        """
+        budget = self.settings.tokens_per_micro
+        return dealt(self.layout.tokens(rows), micro, self.group.rank, self.group.size, budget=budget)
+
+    def score(
+        self, rows: Sequence[Row], micro: int, *, width: int | None = None, by: Callable[..., Tensor] | None = None
+    ) -> Tensor:
+        """Return log π of each response, see ``reference.score``; inside ``frozen``.
+
+        by  another model's function in the place of this model's, which then gets the same micro-batches.
+        """
+        return score(
+            by or self, rows, self.group, pad=self.pad, micro=micro, budget=self.settings.tokens_per_micro,
+            layout=self.layout, width=width,
+        )  # fmt: skip
 
     def accumulate(
         self, parts: Sequence[np.ndarray], rows_of: Callable[[np.ndarray], list[Row]],

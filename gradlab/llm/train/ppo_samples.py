@@ -19,7 +19,6 @@ from gradlab.llm.model.rewards import CheckedReward, load_reward
 from gradlab.llm.model.sampling import Samples, sample, texts
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.ppo_rewards import advantages, alike, shaped
-from gradlab.llm.train.reference import score
 
 SHOWN = 4  # prompts of a batch that ``Batch.shown`` has
 _AT_ONCE = 8  # responses are drawn at a time for each pair that is trained on at a time: no activations are kept
@@ -116,8 +115,7 @@ def draw(
     judged = None if judge is None else judge(places, responses, group)
     with frozen(policy):
         logp, ref_logp = (
-            score(forward, rows, group, pad=policy.pad, micro=2 * settings.micro, width=width_of(policy))
-            for forward in (policy, reference)
+            policy.score(rows, 2 * settings.micro, width=width_of(policy), by=by) for by in (None, reference)
         )
     logp = summed(logp * tokens_of_mean(policy, rows))
     logratio = logp - summed(ref_logp)

@@ -43,7 +43,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Row, dealt
+from gradlab.llm.data.batches import Row
 from gradlab.llm.data.prepare import Data
 from gradlab.llm.model.group import computing, spread
 from gradlab.llm.model.logps import with_logps
@@ -52,7 +52,6 @@ from gradlab.llm.train.loop import Task, check_finite
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.ppo_samples import Batch, Scorer, draw, summed, tokens_of_mean, width_of
-from gradlab.llm.train.reference import score
 from gradlab.losses import DPO, kl_estimate, ppo_clip
 
 
@@ -89,6 +88,9 @@ class PPOTask(Task[PolicyModel]):
         settings = policy.settings
         prompts = [pair.prompt for pair in data.part(data.train)]
         check_room(prompts, settings.ppo.length, policy.plain.config)
+        policy.parts(
+            [(max(prompts, key=len), range(settings.ppo.length))], 1
+        )  # ValueError if above the budget
         scorer, judge = (
             Scorer.loaded(spec, policy, data, tokenizer) if spec else None
             for spec in (settings.ppo.reward, settings.ppo.judge)
@@ -155,14 +157,7 @@ class PPOTask(Task[PolicyModel]):
         if "grad_norm_win" not in row or batch is None or batch.logp is None:
             return {}
         with frozen(policy):
-            after = score(
-                policy,
-                batch.rows,
-                policy.group,
-                pad=policy.pad,
-                micro=2 * policy.settings.micro,
-                width=width_of(policy),
-            )
+            after = policy.score(batch.rows, 2 * policy.settings.micro, width=width_of(policy))
         change = summed(after * tokens_of_mean(policy, batch.rows)) - batch.logp
         named = zip(("delta_win", "delta_lose"), batch.sides, strict=True)
         return {name: float(change[side].mean()) for name, side in named if side.any()}
@@ -206,9 +201,8 @@ class PPOTask(Task[PolicyModel]):
     ) -> Tensor:
         """Put the gradient of the mean value into the policy; return log π of samples, (N,), or of tokens (N, W)."""
         settings, scale = policy.settings, tokens_of_mean(policy, rows)
-        lengths = np.array([len(prompt) + len(response) for prompt, response in rows])
         logps = policy.accumulate(
-            dealt(lengths, 2 * settings.micro, policy.group.rank, policy.group.size),
+            policy.parts(rows, 2 * settings.micro),
             lambda places: [rows[place] for place in places],
             lambda logps, at: values(logps * scale[at].to(logps), at),
             number=len(rows), step=step, width=width_of(policy),

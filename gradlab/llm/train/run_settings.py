@@ -19,7 +19,7 @@ from gradlab.llm.data.template_dates import check_date
 from gradlab.llm.model.group import precision_on
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
-from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, PairLoss, from_text, hyper_parameters, is_own
+from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, PairLoss, from_text, hyper_parameters, is_own
 from gradlab.losses.policy_gradient import KLEstimator
 
 PPO = "ppo"
@@ -273,6 +273,9 @@ class Settings:
     micro: int = 4
     """Pairs that one process holds at a time; without dropout the numbers depend on it by rounding only. But a loss of
     batches, such as `kto`, takes just these pairs as its batch."""
+    tokens_per_micro: Annotated[int | None, _optional("INT")] = None
+    """Tokens that one process holds at a time, padding included, in place of `micro` pairs: short pairs then fill the
+    device as long ones do. It must be at least the longest pair; a loss of batches needs `micro`."""
 
     # The model and the machines.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -334,7 +337,7 @@ class Settings:
         share = self.gradient_checkpointing
         share = float(share) if isinstance(share, bool) else between("gradient_checkpointing", share, 0, 1)
         object.__setattr__(self, "gradient_checkpointing", share)
-        for name in ("steps", "limit", "train_from"):
+        for name in ("steps", "limit", "train_from", "tokens_per_micro"):
             if self.get(name) is not None:
                 count(name, self.get(name), 1)
         known = (*PAIR_LOSSES, *BATCH_LOSSES)
@@ -355,8 +358,11 @@ class Settings:
         count("reference.steps", self.of("reference.steps"))
         self._check_hyper()
         for text in self.loss:
-            if text != PPO:
-                self.loss_of(text)
+            if text != PPO and isinstance(self.loss_of(text), BatchLoss) and self.tokens_per_micro is not None:
+                raise ValueError(
+                    f"tokens_per_micro must be left out with {text}, a loss of batches, which are the pairs of micro; "
+                    f"got {self.tokens_per_micro}"
+                )
 
     def get(self, name: str) -> Any:
         """Return the value of an option; the name of an option in a section is SECTION.NAME."""

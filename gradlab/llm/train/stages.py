@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gradlab.console import say
 from gradlab.doctor.training_log import read_log
-from gradlab.llm.data.batches import Partly, Row, lengths, seen_by, steps_an_epoch
+from gradlab.llm.data.batches import Partly, Row, lengths, pair_rows, seen_by, steps_an_epoch
 from gradlab.llm.data.earlier_answers import AnswerMarks
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.data.template_dates import fix_date
@@ -245,6 +245,7 @@ class Stage(ABC):
             model, run.group, run.settings, rate=self.rate, steps=self.steps, pad=run.tokenizer.pad_token_id,
             hidden=run.hidden,
         )  # fmt: skip
+        policy.parts(pair_rows(run.data.encoded), run.settings.micro)  # ValueError where a pair is above the budget
         if run.hidden is not None:
             title = f"hidden states before layer {run.settings.train_from}"
             with frozen(policy):
@@ -440,7 +441,8 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
     with frozen(policy):
         return reference_logps(
             file, cache, policy, data.part(getattr(data, part)), run.group, used=used, pad=policy.pad,
-            micro=settings.micro, layout=policy.layout, title=f"reference, {part.replace('_', '-')} pairs",
+            micro=settings.micro, budget=settings.tokens_per_micro, layout=policy.layout,
+            title=f"reference, {part.replace('_', '-')} pairs",
         )  # fmt: skip
 
 
