@@ -20,7 +20,8 @@ def checkpoint_layers(model: Any, share: float, *, first: int = 0) -> None:
         return
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    below = {id(part) for layer in layers_of(unwrapped(model))[1][:first] for part in layer.modules()}
+    lower = layers_of(unwrapped(model))[1][:first] if first else ()
+    below = {id(part) for layer in lower for part in layer.modules()}
     parts = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
     layers = [part for part in parts if id(part) not in below]
     if share < 1 and not layers:

@@ -88,9 +88,7 @@ class PPOTask(Task[PolicyModel]):
         settings = policy.settings
         prompts = [pair.prompt for pair in data.part(data.train)]
         check_room(prompts, settings.ppo.length, policy.plain.config)
-        policy.parts(
-            [(max(prompts, key=len), range(settings.ppo.length))], 1
-        )  # ValueError if above the budget
+        policy.parts([(max(prompts, key=len), range(settings.ppo.length))], 1)  # ValueError if above the budget
         scorer, judge = (
             Scorer.loaded(spec, policy, data, tokenizer) if spec else None
             for spec in (settings.ppo.reward, settings.ppo.judge)
