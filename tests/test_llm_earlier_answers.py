@@ -6,13 +6,16 @@ pytest.importorskip("transformers")
 
 import torch
 from test_llm_pair_texts import CHAT, CHATML, called, said, tokenizer_of
-from tiny_llm import settings, tiny_model
+from tiny_llm import settings, tiny_model, tiny_settings
 
+from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import Partly, asked_of, collate
 from gradlab.llm.data.earlier_answers import AnswerMarks
-from gradlab.llm.data.pairs import Pair
+from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.data.tokens import encode_pairs, encode_prompt
+from gradlab.llm.model.loading import save_folder, small_llama
 from gradlab.llm.model.logps import with_logps
+from gradlab.llm.train.stages import train
 
 TURNS = (said("system", "Be kind."), said("user", "One?"), said("assistant", "Two."), said("user", "Three?"))
 HH = "\n\nHuman: One?\n\nAssistant: Two.\n\nHuman: Three?\n\nAssistant: Four.\n\nHuman: Five?\n\nAssistant:"
@@ -63,3 +66,19 @@ def test_log_pi_is_that_of_each_answer_alone():
         each = model(**collate([(before, first), ([*before, *first, *between], last)], 2))
     torch.testing.assert_close(once[0], each.sum())
     assert collate([(before, whole)], 2)["lengths"].tolist() == [4]
+
+
+@pytest.mark.slow
+def test_a_run_learns_earlier_answers_on_request(tmp_path, capsys):
+    save_folder(tmp_path / "model", small_llama(len(CHAT), width=16, layers=1, heads=2, longest=256, seed=0), CHAT)
+    pairs = [Pair(HH if place % 2 else "Hi", f" {place}", f" {place + 1}", "") for place in range(8)]
+    (tmp_path / "pairs.jsonl").write_text(json_lines(pairs), encoding="utf-8")
+    losses = {}
+    for turns in ("last", "all"):
+        how = {"template": "chat", "max_length": 256, "sft_epochs": 1.0, "steps": 1, "limit": 6, "held_out": 2}
+        train(tiny_settings(tmp_path, tmp_path / turns, **how, hold_out="pairs", sft_turns=turns))
+        losses[turns] = read_log(tmp_path / turns / "sft" / "log.jsonl")["loss"][0]
+        said = "of 4 pairs have earlier answers, which are learned too" in capsys.readouterr().out
+        assert said == (turns == "all")
+    assert losses["last"] != losses["all"]
+    assert len(list((tmp_path / "all" / "cache").glob("tokens-*.safetensors"))) == 1

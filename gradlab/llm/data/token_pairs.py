@@ -118,7 +118,9 @@ def data_fingerprint(encoded: Iterable[Encoded]) -> str:
 
 
 def joined(*parts: TokenPairs) -> TokenPairs:
-    """Return the pairs of all parts, one part after another."""
+    """Return the pairs of all parts, one part after another; of a single part without a copy."""
+    if len(parts) == 1:
+        return parts[0]
     sizes = np.concatenate([part.sizes for part in parts])
     shifts = np.cumsum([0, *(len(part.ids) for part in parts[:-1])])
     starts = np.concatenate([part.starts + shift for part, shift in zip(parts, shifts, strict=True)])
