@@ -63,6 +63,8 @@ def table(kinds: Sequence[Kind]) -> list[str]:
 
 
 # Seconds of the pilots: seeds below 1000, two processes at a time on two cores that others used too, so upper bounds.
+# Those of hh are 3.0 s per step of its pilot, 78 s of a look at a sixth of the pairs and a quarter of the samples, and
+# 0.55 s per pair for hidden states, in seconds of the processor, for the declared numbers of each.
 # PPO is an estimate: twice the responses of a pair loss are scored per step, after they have been sampled.
 KINDS: tuple[Kind, ...] = (
     Kind("known: pairs of a seed, sampled and labelled", 3, 733.0),
@@ -71,6 +73,10 @@ KINDS: tuple[Kind, ...] = (
     Kind("known: 7 pair losses, 200 steps with 3 looks", 21, 888.0),
     Kind("known: 2 naive pair losses", 6, 888.0, core=False),
     Kind("known: PPO on the true reward (estimated)", 3, 3000.0, core=False),
+    Kind("hh: hidden states and the reference's log-probabilities of a seed", 3, 600.0),
+    Kind("hh: looks at the reference", 3, 300.0),
+    Kind("hh: 7 pair losses, 200 steps with 3 looks", 21, 1400.0),
+    Kind("hh: 2 naive pair losses", 6, 1400.0, core=False),
 )
 
 
