@@ -240,6 +240,17 @@ def test_common_families_are_parted(name):
         parted(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("bert", "whose decoder has no list of layers"), ("xlm", "log π of a text is .* off")]
+)
+def test_other_families_are_refused_in_one_line(name, words):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = with_logps(family(name))
+    with pytest.raises(ValueError, match=f"^train_from cannot be used with .*{words}[^\n]*$"):
+        UpperLayers(model, 2)
+
+
 # Whole runs
 
 

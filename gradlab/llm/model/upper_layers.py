@@ -44,6 +44,10 @@ class UpperLayers:
     def __init__(self, model: Any, first: int, group: Group | None = None) -> None:
         self._base = unwrapped(model)
         name, layers = layers_of(self._base)
+        if not layers:
+            raise ValueError(
+                f"train_from cannot be used with {type(self._base).__name__}, whose decoder has no list of layers"
+            )
         if not 0 < first < len(layers):
             raise ValueError(
                 f"train_from must be from 1 to {len(layers) - 1} for {type(self._base).__name__}, which has "
