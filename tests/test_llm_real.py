@@ -11,7 +11,10 @@ import pytest
 pytest.importorskip("transformers")
 pytest.importorskip("vaderSentiment")
 
-from gradlab.llm.data.pairs import json_lines
+from pretrained import smollm2, smollm2_gguf  # noqa: F401
+
+from gradlab.cli import main
+from gradlab.llm.data.pairs import json_lines, read_pairs
 from gradlab.llm.model.loading import END, save_folder, small_llama, train_bpe
 from gradlab.llm.model.sampling import Samples
 from gradlab.llm.real import known_task, runs
@@ -20,6 +23,7 @@ from gradlab.llm.real.known_task import KnownTask, draw_pairs
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Place, units_of
 from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, true_reward, utility
+from gradlab.store.artifacts import load_frame
 
 CHAT = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
@@ -152,11 +156,32 @@ def test_methods_that_a_task_does_not_declare_are_refused(place):
         units_of(KnownTask(), place, ("pdo",))
 
 
-def test_a_slice_begins_no_run_after_its_end(place, capsys):
+def test_a_slice_begins_no_run_after_its_end(place):
     units = units_of(KnownTask(), place)
-    parts = runs.run_units(units, place, workers=1, minutes=0.0)
-    assert not any(part.is_done() for part in parts)
-    assert "3 of 3 runs are left" in capsys.readouterr().out
+    runs.run_units(units, place, workers=1, minutes=0.0)
+    assert not any(runs.is_done(unit, place) for unit in units)
+
+
+def test_what_is_open_is_listed_without_sampling_pairs(place, capsys):
+    (place.out / "known-pairs-1-train.jsonl.gz").unlink()
+    options = ["--model", place.model, "--out", str(place.out), "--smoke", "--tasks", "known", "--open"]
+    assert main(["real", *options]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "open  known-reference-1", "open  known-dpo-1", "open  known-bdpo-1", "0 of 3 runs are done"
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_whole_path_on_a_pretrained_model(smollm2, tmp_path, capsys):  # noqa: F811
+    options = ["--model", str(smollm2), "--out", str(tmp_path), "--smoke", "--tasks", "known", "--workers", "1"]
+    assert main(["real", *options]) == 0
+    assert "3 of 3 runs are done" in capsys.readouterr().out
+    trained, _ = load_frame(tmp_path / "frames" / "known-dpo-1.parquet")
+    samples = trained[trained["kind"] == "sample"]
+    assert samples["sentiment"].between(-1, 1).all()
+    assert samples["text"].str.strip().ne("").mean() > 0.5
+    pairs, report = read_pairs(str(tmp_path / "known-pairs-1-train.jsonl.gz"))
+    assert len(pairs) == report.read == 32, "no pair is left out at training"
 
 
 def test_the_committed_budget_is_that_of_the_measured_seconds():

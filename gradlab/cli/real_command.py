@@ -28,7 +28,7 @@ class RealCommand:
     """The options of ``gradlab real``."""
 
     model: str
-    """The pretrained model: a folder with a transformers model in safetensors."""
+    """The pretrained model: a folder with a transformers model in safetensors, or a GGUF file."""
     data: Annotated[str | None, tyro.conf.arg(metavar="PAIRS", help_behavior_hint="(left out: none)")] = None
     """HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf where there is a network."""
     out: Path = Path("runs/llm-real")
@@ -53,19 +53,21 @@ class RealCommand:
     def run(self) -> int:
         """Run what is open, and print how many runs are done."""
         need("llm", "transformers")
-        from gradlab.llm.real.runs import TASKS, parts_of, run_units
+        from gradlab.llm.model.gguf_file import whole_model
+        from gradlab.llm.real.runs import TASKS, is_done, run_units
         from gradlab.llm.real.task import Place, units_of
 
-        place = Place(self.model, self.out, self.folder, self.data, self.smoke)
+        place = Place(whole_model(self.model), self.out, self.folder, self.data, self.smoke)
         given = [name for name, task in TASKS.items() if self.data is not None or not task.needs_data]
         tasks = [TASKS[one_of("tasks", name, TASKS)] for name in self.tasks or given]
         with quiet_transformers():
             units = [unit for task in tasks for unit in units_of(task, place, self.methods, self.seeds)]
-            parts = parts_of(units, place)
             if not self.open:
                 run_units(units, place, workers=self.workers, minutes=self.minutes)
-        for unit, part in zip(units, parts, strict=True):
-            say(f"{'done' if part.is_done() else 'open'}  {unit.name}")
+            done = [is_done(unit, place) for unit in units]
+        for unit, there in zip(units, done, strict=True):
+            say(f"{'done' if there else 'open'}  {unit.name}")
+        say(f"{sum(done)} of {len(units)} runs are done")
         return 0
 
 

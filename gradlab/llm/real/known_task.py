@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from gradlab.console import say
 from gradlab.llm.data.pair_forms import Message
 from gradlab.llm.data.pairs import Pair, json_lines
 from gradlab.llm.data.prepare import prepare
@@ -69,10 +70,10 @@ class KnownTask(RealTask):
 
     def inputs(self, place: Place, seed: int) -> list[Path]:
         """Return the files of a seed's pairs to train on and held out; sample them where one is missing."""
-        folder = place.out if place.smoke else place.kept
-        files = {part: folder / f"{self.name}-pairs-{seed}-{part}.jsonl.gz" for part in PARTS}
+        files = self._files(place, seed)
         missing = {part: file for part, file in files.items() if not file.exists()}
         if missing:
+            say(f"{self.name}: sampling the pairs of seed {seed}")
             model = loading.load_model(place.model).eval()
             tokenizer = loading.load_tokenizer(place.model)
             for part, file in missing.items():
@@ -80,6 +81,14 @@ class KnownTask(RealTask):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_whole({file: gzip.compress(json_lines(pairs).encode(), mtime=0)})
         return list(files.values())
+
+    def has_inputs(self, place: Place, seed: int) -> bool:
+        """Say whether a seed's pairs have been sampled."""
+        return all(file.exists() for file in self._files(place, seed).values())
+
+    def _files(self, place: Place, seed: int) -> dict[str, Path]:
+        folder = place.out if place.smoke else place.kept
+        return {part: folder / f"{self.name}-pairs-{seed}-{part}.jsonl.gz" for part in PARTS}
 
     def training(self, place: Place, method: str, seed: int) -> Settings:
         """Return the settings by which a method is trained."""

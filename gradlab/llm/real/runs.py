@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab.console import say
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import Row, dealt
 from gradlab.llm.model import loading
@@ -48,39 +49,35 @@ def key_of(unit: Unit, place: Place) -> str:
     return fingerprint(unit.task.name, unit.task.version, rest, unit.method, method, unit.seed, pairs)
 
 
-def parts_of(units: Sequence[Unit], place: Place) -> list[Part]:
-    """Return the units as parts of a long work, a frame each in ``place.kept``, or in ``place.out`` for a test."""
+def part_of(unit: Unit, place: Place) -> Part:
+    """Return the unit as a part of a long work; its frame is in ``place.kept``, or in ``place.out`` for a test."""
     folder = place.out / "frames" if place.smoke else place.kept
-    return [
-        Part(
-            {"task": unit.task.name, "method": unit.method, "seed": unit.seed, "place": place},
-            folder / f"{unit.name}.parquet", key_of(unit, place),
-        )
-        for unit in units
-    ]  # fmt: skip
+    arguments = {"task": unit.task.name, "method": unit.method, "seed": unit.seed, "place": place}
+    return Part(arguments, folder / f"{unit.name}.parquet", key_of(unit, place))
+
+
+def is_done(unit: Unit, place: Place) -> bool:
+    """Say whether the unit's frame is there, whole, and of the pairs and settings that are there."""
+    return unit.task.has_inputs(place, unit.seed) and part_of(unit, place).is_done()
 
 
 def run_units(
     units: Sequence[Unit], place: Place, *, workers: int | None = None, minutes: float | None = None
-) -> list[Part]:
-    """Run the units that are not done, and return the parts of all of them.
+) -> None:  # fmt: skip
+    """Run the units that are not done, one block of units with one task and seed after the other.
 
     workers  processes, of one thread each; the number changes no bit.
     minutes  no unit is begun after so many; left out: all are run.
     """
-    parts = parts_of(units, place)
-    if minutes is None:
-        run_parts(run_unit, parts, label="pretrained model", unit="run", workers=workers)
-        return parts
-    end = time.monotonic() + 60 * minutes
-    at_once = workers or 1
-    todo = [part for part in parts if not part.is_done()]
-    while todo and time.monotonic() < end:
-        run_parts(run_unit, todo[:at_once], label="pretrained model", unit="run", workers=workers)
-        todo = todo[at_once:]
-    if todo:
-        say(f"{len(todo)} of {len(parts)} runs are left; the same command goes on with them")
-    return parts
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    for _, block in itertools.groupby(units, lambda unit: (unit.task.name, unit.seed)):
+        if time.monotonic() >= end:
+            break
+        todo = [part for part in (part_of(unit, place) for unit in block) if not part.is_done()]
+        at_once = len(todo) if minutes is None else workers or 1
+        while todo and time.monotonic() < end:
+            run_parts(run_unit, todo[:at_once], label="pretrained model", unit="run", workers=workers)
+            todo = todo[at_once:]
 
 
 @one_thread()
