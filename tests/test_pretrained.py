@@ -17,6 +17,7 @@ from gradlab.experiments.questions.pretrained_runs import (
     Runs,
     looks_of,
 )
+from gradlab.experiments.report import verdicts
 from gradlab.store.artifacts import save_frame
 
 made = remembered(frames)
@@ -147,6 +148,16 @@ def test_the_measurement_is_there_with_its_first_frame_and_whole_with_its_core(t
     assert measurement.places(tmp_path) == ["llm/real"]
     assert {row.word for row in measurement.verdict(measurement.load(tmp_path))} == {"not run"} or name.endswith(
         "reference-1000"
+    )
+
+
+def test_a_claim_that_is_run_in_part_says_how_many_runs_there_are(tmp_path):
+    for name in NEEDED[:2]:
+        save_frame(made()[name], tmp_path / FILES[name], {})
+    one = verdicts.judge_claims(tmp_path, ["pretrained-gain"])["pretrained-gain"]
+    assert (one.word, one.why) == ("not run", "1 of 9 runs are committed")
+    assert verdicts.judge_claims(tmp_path / "none", ["pretrained-gain"])["pretrained-gain"].why.endswith(
+        "none has been committed"
     )
 
 

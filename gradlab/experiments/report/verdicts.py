@@ -93,7 +93,9 @@ class Settled:
     def why(self) -> str:
         """Return why the claim has no word; empty where it has one."""
         if self.word == NOT_RUN:
-            needed = [self.claim.needs, *(EXPERIMENTS[name].needs for name in self.claim.experiments),
+            begun = next((row.note.removesuffix(".") for row in self.of("primary") if row.note), "")
+            needed = [begun and f"{begun} are committed", self.claim.needs,
+                      *(EXPERIMENTS[name].needs for name in self.claim.experiments),
                       *(MEASURED[name].needs for name in self.claim.measurements)]  # fmt: skip
             return next(filter(None, needed), "nobody has committed the measurement")
         return (lacking(self.frames) or "no row states it") if self.word == NOT_JUDGED else ""
