@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from tiny_gguf import TEMPLATE, TOKENS, write_gguf
 from tiny_llm import tiny_settings
 
+from gradlab.cli import main
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.pairs import json_lines
 from gradlab.llm.demo.token_task import token_task
@@ -252,3 +254,31 @@ def test_a_run_on_a_gguf_file_is_one_on_its_whole_folder(cache, tmp_path, capsys
     seen = inspect_data(given["model"], str(tmp_path / "pairs.jsonl"), max_length=128, precision="fp32")
     assert any(words in note for note in seen.notes)
     assert words in " ".join(str(seen).split())
+
+
+SHORTER = {  # more options, so that the commands end soon
+    "train": "--steps 1 --batch 2 --micro 2 --held-out 2 --device cpu --max-length 256",
+    "evaluate": "--samples 1 --length 4 --device cpu",
+}
+
+
+@pytest.mark.slow
+def test_four_commands_lead_from_pairs_to_a_merged_model(cache, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parent.parent / "scripts/README.md").read_text("utf-8")
+    block = page.split("### From pairs to a merged model: four commands")[1].split("```bash\n")[1].split("```")[0]
+    lines = [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
+    commands = [line for line in lines if line]
+    assert [command[:2] for command in commands] == [["gradlab", n] for n in ("inspect", "train", "evaluate", "merge")]
+    write_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "pairs.jsonl").write_text(json_lines(token_task(8, 0, longest=4)), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    given = {"MODEL": "tiny.gguf", "PAIRS.jsonl": "pairs.jsonl"}
+    for _, name, *words in commands:
+        assert main([name, *(given.get(word, word) for word in words), *shlex.split(SHORTER.get(name, ""))]) == 0, name
+    said = capsys.readouterr().out
+    assert "runs/mine-merged" in said
+    assert sorted(path.name for path in (tmp_path / "runs/mine").iterdir() if path.is_dir()) == [
+        "bdpo", "cache", "dpo", "evaluation", "length-dpo",
+    ]  # fmt: skip
+    assert load_model("runs/mine-merged").config.model_type == "llama"
+    assert load_tokenizer("runs/mine-merged").chat_template == TEMPLATE
