@@ -60,7 +60,7 @@ $(PACKAGES): gradlab/web/package-lock.json
 	cd gradlab/web && npm ci --silent --ignore-scripts
 	@touch $@
 
-bench: .venv/.ready  ## speed of the lab, its engine, explorers and page, language models and large inputs; the cost of Balanced-DPO
+bench: .venv/.ready  ## speed of all parts; with MODEL=FOLDER DATA=PAIRS also that of training a pretrained model, half an hour
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -m scripts.benchmarks.lab_speed
 	$(BIN)/python -m scripts.benchmarks.engine_speed
@@ -68,6 +68,7 @@ bench: .venv/.ready  ## speed of the lab, its engine, explorers and page, langua
 	$(BIN)/python -m scripts.benchmarks.sampler_speed
 	$(BIN)/python -m scripts.benchmarks.overhead_cost
 	$(BIN)/python -m scripts.benchmarks.llm_speed
+	$(if $(MODEL),$(BIN)/python -m scripts.benchmarks.pretrained_speed --model $(MODEL) --data $(DATA))
 	$(BIN)/python -m scripts.benchmarks.sweep_speed
 	$(BIN)/python -m scripts.benchmarks.explorer_speed
 	$(BIN)/python -m scripts.benchmarks.page_speed
