@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from own_losses import dear_every_name
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("transformers")
 
@@ -395,12 +396,12 @@ def test_the_gradients_of_the_sides_are_those_of_each_side_alone(name):
     row = task.gradient(policy, 1)
 
     other = with_logps(tiny_model().double())
-    by_side = other(**collate(pair_rows(pairs), PAD, layout=other.layout)).view(5, 2).T
     sides = []
     for side in (0, 1):
+        by_side = other(**collate(pair_rows(pairs), PAD, layout=other.layout)).view(5, 2).T
         kept = [by_side[one] if one == side else by_side[one].detach() for one in (0, 1)]
         value = task.loss(task.logps(pairs, torch.stack(kept, 1), task.train_ref)).mean()
-        gradient = torch.autograd.grad(value, list(other.parameters()), retain_graph=True)
+        gradient = torch.autograd.grad(value, list(other.parameters()))
         sides.append(torch.cat([one.flatten() for one in gradient]))
     win, lose = sides
     whole = torch.cat([one.flatten() for one in policy.gradient()])
@@ -421,6 +422,42 @@ def test_a_side_is_looked_at_by_itself_unless_dropout_would_draw_otherwise(dropo
     row = task_of(encoded(5)).gradient(policy, 1)
     assert seen == responses
     assert row["grad_split_error"] < 1e-5
+
+
+def test_a_later_look_runs_the_winners_alone_and_leaves_the_gradient_as_it_was():
+    policy, plain = (policy_of(tiny_model(), batch=5, micro=5, sides_every=every) for every in (1, 0))
+    forward, seen = policy.forward, []
+    policy.forward = lambda rows, width=None: seen.append(sum(len(row) - 1 for row in rows)) or forward(rows, width)
+    row = task_of(encoded(5)).gradient(policy, 2)
+    task_of(encoded(5)).gradient(plain, 2)
+    assert seen == [10, 5]
+    assert "grad_split_error" not in row
+    both = row["grad_norm_win"] ** 2 + row["grad_norm_lose"] ** 2
+    both += 2 * row["grad_cosine"] * row["grad_norm_win"] * row["grad_norm_lose"]
+    assert both == pytest.approx(row["grad_norm"] ** 2, rel=1e-6)
+    assert all(map(torch.equal, policy.gradient(), plain.gradient()))
+    assert policy.tokens == plain.tokens
+
+
+@pytest.mark.parametrize(("checkpointing", "times"), [(0, 1), (0.5, 1), (1, 4)])
+def test_weights_are_cast_once_per_step_unless_memory_is_short(checkpointing, times):
+    how = {"precision": "bf16", "gradient_checkpointing": checkpointing, "sides_every": 0}
+    policy = policy_of(tiny_model(), batch=4, micro=1, **how)
+    weight = policy.plain.model.layers[0].self_attn.q_proj.weight
+
+    class Casts(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            cast = function is torch.ops.aten._to_copy.default
+            self.number += cast and args[0].data_ptr() == weight.data_ptr()
+            return function(*args, **(kwargs or {}))
+
+    with Casts() as casts:
+        task_of(encoded(4)).gradient(policy, 1)
+    assert casts.number >= times if times > 1 else casts.number == times
+    assert weight.grad is not None
+    assert weight.grad.abs().max() > 0
 
 
 def test_a_side_without_a_gradient_has_no_cosine():

@@ -19,7 +19,7 @@ from gradlab.cli.merge_command import MergeCommand
 from gradlab.cli.options import parsed
 from gradlab.doctor import SIGNS
 from gradlab.llm.model.memory import memory
-from gradlab.llm.model.memory_table import memory_markdown
+from gradlab.llm.model.memory_table import memory_markdown, time_markdown
 from gradlab.llm.model.shapes import LLAMAS, shape_of
 from gradlab.llm.train.command_line import read_settings
 from gradlab.llm.train.run_settings import RECIPES
@@ -51,6 +51,12 @@ def test_the_table_of_memory_is_the_computed_one():
     computed = memory_markdown(micro_pairs=4)
     assert shown, "scripts/README.md needs its memory markers"
     assert shown[1] == computed, "put gradlab.llm.model.memory.memory_markdown(micro_pairs=4) between the markers"
+
+
+def test_the_table_of_time_is_the_computed_one():
+    shown = re.search(r"<!-- time -->\n(.*?)<!-- /time -->", PAGE, re.DOTALL)
+    assert shown, "scripts/README.md needs its time markers"
+    assert shown[1] == time_markdown(), "put gradlab.llm.model.memory_table.time_markdown() between the markers"
 
 
 @pytest.mark.parametrize("line", TRAIN, ids=" ".join)

@@ -26,10 +26,11 @@ from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, gradients_meet
 from gradlab.llm.model.loading import with_lora
-from gradlab.llm.model.logps import CHUNK, _chunked, with_logps
+from gradlab.llm.model.logps import CHUNK, with_logps
 from gradlab.llm.model.memory import CARD, Memory, memory
 from gradlab.llm.model.memory_table import memory_table
 from gradlab.llm.model.shapes import LLAMAS, shape_of
+from gradlab.llm.model.token_logps import from_hidden
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.losses import DPO
@@ -158,7 +159,7 @@ def test_activations_are_those_of_a_real_step(lora, precision, checkpointing):
     held, _ = tracked(lora, half, checkpointing, chunk=few)
     _, peak = tracked(lora, half, checkpointing)
     # The last chunk's logits and the output layer's copy in bfloat16 stay until the backward pass, which begins there.
-    held -= 4 * few * WIDE["vocab_size"] + (2 * WIDE["vocab_size"] * WIDE["hidden_size"] if half and not lora else 0)
+    held -= (4 * few + (2 * WIDE["hidden_size"] if half else 0)) * WIDE["vocab_size"] if not lora else 0
     made = memory(
         WIDE, lora_rank=8 if lora else 0, lora_targets=["all-linear"] if isinstance(lora, str) else lora or (),
         micro_pairs=2, length=128, checkpointing=checkpointing, precision=precision, sides=False,
@@ -201,7 +202,7 @@ def one_of_eight(config):
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
         with FakeTensorMode(allow_non_fake_inputs=True), Live() as live:
             model = built(config)
-            model.forward = lambda ids, mask: _chunked(
+            model.forward = lambda ids, mask: from_hidden(
                 model.lm_head, model.model(ids, mask, use_cache=False)[0].flatten(0, 1), ids.flatten(), 256
             )
             model.gradient_checkpointing_enable({"use_reentrant": False})

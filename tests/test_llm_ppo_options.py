@@ -274,7 +274,9 @@ def test_later_passes_clip_token_by_token():
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
     assert row["clip_share"] == pytest.approx(clipped / tokens)
     assert clipped
-    assert row["grad_split_error"] < 1e-5
+    both = row["grad_norm_win"] ** 2 + row["grad_norm_lose"] ** 2
+    both += 2 * row["grad_cosine"] * row["grad_norm_win"] * row["grad_norm_lose"]
+    assert both == pytest.approx(row["grad_norm"] ** 2, rel=1e-4)
 
 
 # The judge, samples, and what is said

@@ -49,7 +49,7 @@ COLUMNS: dict[str, str] = {
     "through samples above their prompt's mean",
     "grad_norm_lose": "‖g_l‖: the same through the losers only; of PPO through the other samples",
     "grad_cosine": "cosine of g_w and g_l",
-    "grad_split_error": "‖g − g_w − g_l‖ / ‖g‖, with g from one backward pass through both sides: rounding",
+    "grad_split_error": "‖g − g_w − g_l‖ / ‖g‖ at the first step, g from one backward pass through both: rounding",
     "grad_norm": "‖g‖, g = g_w + g_l, before any clipping",
     "delta_win": "mean change of log π(y_w|x) of the batch's winners in this step (nats)",
     "delta_lose": "mean change of log π(y_l|x) of its losers; the sides of PPO are those of its gradient",

@@ -18,9 +18,9 @@ from gradlab.llm.demo.laptop_run import SETTINGS as DEMO
 from gradlab.llm.demo.token_task import task_tokenizer
 from gradlab.llm.model.group import Group, Precision
 from gradlab.llm.model.loading import small_llama, with_lora
-from gradlab.llm.model.logps import _chunked, _gathered
 from gradlab.llm.model.memory import memory
 from gradlab.llm.model.shapes import LLAMAS, shape_of
+from gradlab.llm.model.token_logps import from_hidden
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.run_settings import OF_RECIPES, LogSettings, LoraSettings, Settings
@@ -253,8 +253,9 @@ class HeadTraining:
             logps = torch.log_softmax(self.layer(self.hidden).float(), -1)
             return logps.gather(-1, self.target[:, None])[:, 0]
         if method.startswith("chunks"):  # gradlab's own
-            return _chunked(self.layer, self.hidden, self.target, int(method.split()[-1]))
-        return _gathered(self.layer(self.hidden), self.target)
+            return from_hidden(self.layer, self.hidden, self.target, int(method.split()[-1]))
+        logits = self.layer(self.hidden).float()
+        return logits.gather(-1, self.target[:, None])[:, 0] - logits.logsumexp(-1)
 
     def step(self, method: str) -> Step:
         """Return a step of forward and backward."""

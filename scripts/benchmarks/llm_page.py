@@ -119,8 +119,9 @@ def _log_probs(summary: pd.DataFrame) -> Iterator[str]:
     yield from (
         "## Ways to get log π", "",
         "From hidden states through the output layer to log π of each target, forward and backward. `chunks of N` is",
-        "gradlab's: the logits of N tokens exist at a time, and all but the last are computed again for the gradient.",
-        "Differences are to the first row: of log π the largest (nats), of its gradients the relative norm.",
+        "gradlab's, with a gradient of its own: the logits of N tokens exist at a time, and all but the last are",
+        "computed again for it. Differences are to the first row: of log π the largest (nats), of its gradients the",
+        "relative norm.",
     )  # fmt: skip
     head = ("method", "ms", "ratio", "peak, MB", "ratio of peaks", "MFU", "difference of log π", "of the gradient")
     for size, rows in _of(summary, "log-probs"):

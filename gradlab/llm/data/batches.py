@@ -159,7 +159,14 @@ def collate(
     elif layout.masked:
         made["attention_mask"] = real.astype(np.int64)
     made |= _asked(rows, ids.shape[1])
-    return {name: torch.from_numpy(array).to(device) for name, array in made.items()}
+    return {name: moved(torch.from_numpy(array), device) for name, array in made.items()}
+
+
+def moved(tensor: Tensor, device: torch.device | str | None) -> Tensor:
+    """Return a tensor of the CPU on a device; a GPU copies it while the host goes on."""
+    if device is not None and torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def token_by_token(forward: Callable[..., Tensor], batch: dict[str, Tensor], width: int) -> Tensor:
@@ -181,7 +188,7 @@ def padded(
     """Return texts as ``input_ids`` and ``attention_mask`` (B, T), T the longest, padded on the right or the left."""
     ids, real = _filled([(text,) for text in texts], pad, left=left)
     arrays = {"input_ids": ids, "attention_mask": real.astype(np.int64)}
-    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    return {name: moved(torch.from_numpy(array), device) for name, array in arrays.items()}
 
 
 def apart(rows: Sequence[Row]) -> list[Row]:

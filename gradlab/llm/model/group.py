@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, get_args
@@ -258,24 +259,35 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def dot(left: list[Tensor], right: list[Tensor], group: Group) -> float:
-    """Return the inner product of two gradients, over all their parts and processes; ‖g‖² of a gradient with itself.
+def dot(left: Sequence[Tensor], right: Sequence[Tensor], group: Group) -> float:
+    """Return the inner product of two gradients, over all their parts and processes.
 
     A CPU computes in float64. A GPU sums in the gradient's type, float32 at least, by a tree: a copy of the gradient in
     float64 would cost more than it gains.
     """
-    spread_out = any(isinstance(part, DTensor) for part in left)
-    kinds = [_summed_in(part) for part in left]
-    if left is right:
-        parts = [
-            torch.linalg.vector_norm(local(a), dtype=kind).double() ** 2 for a, kind in zip(left, kinds, strict=True)
-        ]
-    else:
-        parts = [(local(a).to(kind) * local(b).to(kind)).sum().double()
-                 for a, b, kind in zip(left, right, kinds, strict=True)]  # fmt: skip
-    product = torch.stack(parts).sum()
-    return float(group.total(product) if spread_out else product)
+    return _summed(lambda a, b, kind: (a.to(kind) * b.to(kind)).sum().double(), left, right, group)
 
 
-def _summed_in(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.device.type == "cpu" else torch.promote_types(tensor.dtype, torch.float32)
+def norm(gradient: Sequence[Tensor], group: Group) -> float:
+    """Return ‖g‖ of a gradient, over all its parts and processes; the sum is as for ``dot``."""
+    return math.sqrt(
+        _summed(lambda a, _, kind: torch.linalg.vector_norm(a, dtype=kind).double() ** 2, gradient, gradient, group)
+    )
+
+
+def distance(left: Sequence[Tensor], right: Sequence[Tensor], group: Group) -> float:
+    """Return ‖a − b‖ of two gradients, over all their parts and processes; the sum is as for ``dot``."""
+    return math.sqrt(
+        _summed(lambda a, b, kind: torch.linalg.vector_norm(a - b, dtype=kind).double() ** 2, left, right, group)
+    )
+
+
+def _summed(
+    of: Callable[[Tensor, Tensor, torch.dtype], Tensor], left: Sequence[Tensor], right: Sequence[Tensor], group: Group
+) -> float:
+    """Return the sum of a function of two gradients' parts, over all processes."""
+    if not left:
+        return 0.0
+    kinds = [torch.float64 if a.device.type == "cpu" else torch.promote_types(a.dtype, torch.float32) for a in left]
+    total = torch.stack([of(local(a), local(b), kind) for a, b, kind in zip(left, right, kinds, strict=True)]).sum()
+    return float(group.total(total) if any(isinstance(part, DTensor) for part in left) else total)

@@ -6,14 +6,13 @@ import functools
 import re
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.heads import Way, unwrapped, way_of
+from gradlab.llm.model.token_logps import from_hidden, from_logits
 
-CHUNK = 1024  # tokens whose logits exist at one time; on a GPU fewer take longer, see figures/benchmarks/cuda
+CHUNK = 2048  # tokens whose logits exist at one time; on a GPU fewer take longer, see figures/benchmarks/cuda
 # Names in a config whose value, unless 1 or None, says that logits are more than lm_head's output: a cap may not show
 # on the small logits of a model that starts from random weights.
 _SCALED = re.compile(r"(?!attn|attention|router).*logits?_\w*(scal|cap)\w*|(lm_head|output)_multiplier\w*")
@@ -27,7 +26,7 @@ def with_logps(model: Any, *, chunk: int = CHUNK, group: Group | None = None) ->
     generating, checkpointing, LoRA, DDP and FSDP2 keep working.
 
     Log-sum-exp is in float32 at least, whatever the model's type. Only responses' tokens get logits, ``chunk`` of them
-    at a time, which are computed again for the gradient, except the last. Source: ours.
+    at a time (``from_hidden``). A graph serves one backward pass. Source: ours.
 
     The model is tried once, on nine tokens: where its decoder and its output embedding do not give its own logits, its
     whole forward does, and where responses to one prompt cannot share a row, ``model.layout`` sets them apart, each
@@ -57,25 +56,9 @@ def _sequence_logps(
     lengths: Tensor, mean: bool = False, **inputs: Tensor,
 ) -> Tensor:  # fmt: skip
     state = way.state(whole, base, inputs).flatten(0, 1).index_select(0, places)
-    by_token = _gathered(state, targets) if way.whole else _chunked(base.get_output_embeddings(), state, targets, chunk)
+    if way.whole:
+        by_token = from_logits(state, targets)
+    else:
+        by_token = from_hidden(base.get_output_embeddings(), state, targets, chunk)
     sums = by_token.new_zeros(len(lengths)).index_add(0, responses, by_token)
     return sums / lengths.clamp(min=1) if mean else sums
-
-
-def _chunked(head: nn.Module, hidden: Tensor, target: Tensor, chunk: int) -> Tensor:
-    """Return log π of each target (N,) from hidden states (N, H), with the logits of ``chunk`` tokens at a time.
-
-    The last chunk's logits stay: the backward pass begins with them, so nothing is saved by computing them again.
-    """
-
-    def part(hidden: Tensor, target: Tensor) -> Tensor:
-        return _gathered(head(hidden), target)
-
-    *early, last = zip(hidden.split(chunk), target.split(chunk), strict=True)
-    again = functools.partial(checkpoint, part, use_reentrant=False) if torch.is_grad_enabled() else part
-    return torch.cat([*(again(*pair) for pair in early), part(*last)])
-
-
-def _gathered(logits: Tensor, target: Tensor) -> Tensor:
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits.gather(-1, target[:, None])[:, 0] - logits.logsumexp(-1)

@@ -16,9 +16,9 @@ CARD = 80e9
 """Bytes that a run may use of a card of 80 GB. PyTorch sees 85·10⁹; the rest is for CUDA, NCCL and fragmentation."""
 _FULL = 4  # bytes of a number in float32
 _SHARED = ("q_proj k_proj v_proj", "o_proj", "gate_proj up_proj", "down_proj")  # linear layers with one input
-_LOGITS = 16  # bytes of a logit in its backward pass: itself, its exponential and two gradients, in float32
+_LOGITS = 8, 2  # bytes of a logit and its log-softmax in float32, over which the gradient is written; in bfloat16 too
 _HEADS = 3  # gradients of the output layer at a time: the sum over chunks so far, a new chunk's, and their sum
-_LOOK = 2, 3  # copies of the gradient beside the usual one in passes that compare the sides, and after them
+_LOOK = 1  # copies of the gradient beside the usual one while the sides are compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ def memory(
     spread = sharded and gpus > 1
     adapters = shape.lora(lora_rank, lora_targets)
     how, alone = (  # both sides of a micro-batch, and one of them, as in steps that compare the sides
-        _Computation(shape, adapters, lora_rank, half, spread, sequences * micro_pairs, length) for sequences in (2, 1)
+        Computation(shape, adapters, lora_rank, half, spread, sequences * micro_pairs, length) for sequences in (2, 1)
     )
     trained = shape.trained(lora_rank, lora_targets)
     part = _FULL * (-(-trained // gpus) if spread else trained)  # of the gradient on this GPU
@@ -109,7 +109,7 @@ def memory(
         weights=how.weights // (gpus if spread else 1),
         gradients=part * (2 if gpus > 1 and not spread else 1),
         moments=2 * part,
-        sides=max(_LOOK[0] * part + looks - usual, _LOOK[1] * part + products - usual, 0) if sides else 0,
+        sides=max(_LOOK * part + max(looks, products) - usual, 0) if sides else 0,
         gathered=gathered,
         kept=kept,
         working=working,
@@ -117,7 +117,7 @@ def memory(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Computation:
+class Computation:
     """A forward and backward pass of some sequences, and the bytes that it holds."""
 
     shape: Shape
@@ -130,6 +130,7 @@ class _Computation:
 
     @property
     def tokens(self) -> int:
+        """Return the tokens of all sequences, padding included."""
         return self.sequences * self.length
 
     @property
@@ -223,12 +224,14 @@ class _Computation:
     def times(self, checkpointing: float, chunk: int) -> list[tuple[int, int]]:
         """Return (gathered by FSDP, working) in bytes for each moment of the backward pass that may be its peak.
 
-        Layers that keep everything are the last ones: they are free before the first layer is computed again.
+        Layers that keep everything are the last ones: they are free before the first layer is computed again. Autocast
+        keeps its copies of weights to the end of the forward pass, which is at the output layer.
         """
         again, full = self._again(checkpointing), self.layer + self.layer_casts
         again = max(full - (self.shape.layers - again) * full, 0) if again else 0
         return [
-            (self.gathered_at_head, self.logits(chunk)), (self.gathered_at_layer, again + self.passing),
+            (self.gathered_at_head, self.logits(chunk) + self._again(checkpointing) * self.layer_casts),
+            (self.gathered_at_layer, again + self.passing),
             (self.gathered_at_end, 0),
         ]  # fmt: skip
 
@@ -236,7 +239,9 @@ class _Computation:
         """Return the bytes of a chunk of logits with their gradient, and of the output layer's gradient."""
         head = 0 if self.lora else self.number * self.shape.vocabulary * self.shape.hidden
         chunks = -(-self.tokens // chunk)
-        return _LOGITS * min(chunk, self.tokens) * self.shape.vocabulary + min(chunks, _HEADS) * head
+        states = 3 * self.number * self.tokens * self.shape.hidden if self.lora else 0  # on the way to their slopes
+        logit = sum(_LOGITS) if self.half else _LOGITS[0]
+        return logit * min(chunk, self.tokens) * self.shape.vocabulary + min(chunks, _HEADS) * head + states
 
     @property
     def gathered_at_head(self) -> int:

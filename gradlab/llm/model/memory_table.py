@@ -1,4 +1,4 @@
-"""The memory of training known models, as a table."""
+"""The memory and the time of training known models, as tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from gradlab.llm.model.memory import memory
 from gradlab.llm.model.shapes import LLAMAS, shape_of
+from gradlab.llm.model.step_time import H200, Rates, step_time
 from gradlab.store.markdown import markdown_table
 
 
@@ -56,3 +57,43 @@ def memory_markdown(**options: Any) -> str:
         ])  # fmt: skip
     rule = [*["---"] * 2, *["---:"] * 8, "---", "---:", "---"]
     return "\n".join(markdown_table(head, rows, rule)) + "\n"
+
+
+def time_table(
+    configs: Mapping[str, Mapping[str, Any] | str | Path] = LLAMAS,
+    *,
+    rates: Rates = H200,
+    full: Sequence[int] = (8, 16, 32),
+    lora_rank: int = 16,
+    pairs: int = 64,
+    **options: Any,
+) -> pd.DataFrame:
+    """Return one row per model for LoRA on one GPU and one per number of GPUs for full fine-tuning; seconds of a step.
+
+    pairs    of a step, over all GPUs.
+    options  further ones of ``step_time``.
+    """
+    rows = []
+    for name, config in configs.items():
+        for way, gpus, rank in [("LoRA", 1, lora_rank), *(("full", gpus, 0) for gpus in full)]:
+            taken = step_time(config, rates, pairs=pairs, gpus=gpus, lora_rank=rank, **options)
+            rows.append({
+                "model": name, "trained": way, "gpus": gpus, **dataclasses.asdict(taken), "total": taken.total,
+                "pairs_per_second": pairs / taken.total,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def time_markdown(**options: Any) -> str:
+    """Return ``time_table`` of the known models as Markdown, with the hours that 60,000 pairs take."""
+    head = [
+        "model", "trained", "GPUs", "products", "again", "other operations", "AdamW", "between GPUs", "waiting",
+        "**step, s**", "pairs/s", "60,000 pairs, h",
+    ]  # fmt: skip
+    names = ("products", "again", "traffic", "optimiser", "link", "waiting")
+    rows = [
+        [row["model"], row["trained"], str(row["gpus"]), *(f"{row[name]:.2f}" for name in names),
+         f"**{row['total']:.2f}**", f"{row['pairs_per_second']:.1f}", f"{60_000 / row['pairs_per_second'] / 3600:.1f}"]
+        for row in time_table(**options).to_dict("records")
+    ]  # fmt: skip
+    return "\n".join(markdown_table(head, rows, [*["---"] * 2, *["---:"] * 10])) + "\n"

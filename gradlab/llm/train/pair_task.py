@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Row, batch_at, dealt, len_of, lengths, pair_rows
+from gradlab.llm.data.batches import Row, batch_at, dealt, len_of, lengths, moved, pair_rows
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.tokens import Encoded
-from gradlab.llm.model.group import dot
+from gradlab.llm.model.group import distance, dot, norm
 from gradlab.llm.train.loop import Task, check_finite, described
 from gradlab.llm.train.measures import batch_row, in_batches
 from gradlab.llm.train.policy_model import PolicyModel, frozen
@@ -47,9 +46,9 @@ class PairTask(Task[PolicyModel]):
     def logps(self, pairs: Sequence[Encoded], by_side: Tensor, ref: Tensor) -> PairLogps:
         """Return the pairs as a loss takes them; by_side and ref are (N, 2)."""
         sides = [len_of(pairs, side) for side in ("win", "lose")]
-        ref = ref.to(by_side)
+        ref = moved(ref.to(by_side.dtype), by_side.device)
         return PairLogps(
-            by_side[:, 0], by_side[:, 1], ref[:, 0], ref[:, 1], *(tokens.to(by_side.device) for tokens in sides)
+            by_side[:, 0], by_side[:, 1], ref[:, 0], ref[:, 1], *(moved(tokens, by_side.device) for tokens in sides)
         )
 
     def values_of(self, policy: PolicyModel, pairs: Sequence[Encoded], processes: int) -> Callable[[PairLogps], Tensor]:
@@ -93,7 +92,7 @@ class PairTask(Task[PolicyModel]):
         row["grad_norm"] = policy.norm()
         check_finite("the gradient", torch.tensor(row["grad_norm"]), step, index)
         if settings.log.sides_every and (step - 1) % settings.log.sides_every == 0:
-            row |= self.sides(policy, run_side, torch.stack(slopes(values_of, logps), 1))
+            row |= self.sides(policy, run_side, torch.stack(slopes(values_of, logps), 1), check=step == 1)
         return row
 
     def realised(self, policy: PolicyModel, step: int, row: dict[str, float]) -> dict[str, float]:
@@ -108,27 +107,35 @@ class PairTask(Task[PolicyModel]):
             f"delta_{side}": float(after[place]) - row[f"logp_{side}"] for place, side in enumerate(("win", "lose"))
         }
 
-    def sides(self, policy: PolicyModel, run_side: Callable[[int, Values], Tensor], slope: Tensor) -> dict[str, float]:
-        """Return ‖g_w‖, ‖g_l‖, their cosine, and ‖g − g_w − g_l‖/‖g‖, where g is the gradient of this step.
+    def sides(
+        self, policy: PolicyModel, run_side: Callable[[int, Values], Tensor], slope: Tensor, *, check: bool
+    ) -> dict[str, float]:
+        """Return ‖g_w‖, ‖g_l‖ and their cosine, where g = g_w + g_l is the gradient of this step.
 
         run_side  runs one side forward and backward again, and gives ``values`` that side's log π alone, (1, n).
         slope     (B, 2): the factors of log π. Afterwards the policy holds g again.
+        check     run the losers too, and return ``grad_split_error``, which is ‖g − g_w − g_l‖/‖g‖.
+
+        The winners run again, and g_l is g − g_w.
         """
-        whole, parts, tokens = policy.gradient(), [], policy.tokens
-        for side in (0, 1):
-            policy.clear()
-            run_side(side, lambda logps, at, by=slope[:, side]: logps[0] * by[at].to(logps))
-            parts.append(policy.gradient())
+        whole, group, tokens = policy.taken(), policy.group, policy.tokens
+
+        def run(side: int) -> None:
+            run_side(side, lambda logps, at: logps[0] * slope[at, side].to(logps))
+
+        run(0)
+        winners = policy.held
+        win, lose = norm(winners, group), distance(whole, winners, group) if slope[:, 1].any() else 0.0
+        row = {"grad_norm_win": win, "grad_norm_lose": lose}
+        if win * lose:
+            row["grad_cosine"] = (dot(winners, whole, group) - win**2) / (win * lose)
+        if check:
+            run(1)
+            size = norm(whole, group)
+            row["grad_split_error"] = distance(whole, policy.held, group) / size if size else 0.0
         policy.put(whole)
         policy.tokens = tokens  # the passes above looked at tokens, and did not train on them
-        win, lose = (math.sqrt(dot(part, part, policy.group)) for part in parts)
-        rest = [g - a - b for g, a, b in zip(whole, *parts, strict=True)]
-        size = math.sqrt(dot(whole, whole, policy.group))
-        row = {
-            "grad_norm_win": win, "grad_norm_lose": lose,
-            "grad_split_error": math.sqrt(dot(rest, rest, policy.group)) / size if size else 0.0,
-        }  # fmt: skip
-        return row | ({"grad_cosine": dot(parts[0], parts[1], policy.group) / (win * lose)} if win * lose else {})
+        return row
 
     def validate(self, policy: PolicyModel) -> dict[str, float]:
         """Return the log's columns about the held-out pairs."""

@@ -46,6 +46,9 @@ class PolicyModel(TrainedModel[Settings]):
         model = spread(model, group, settings.distribution, self.precision)
         super().__init__(model, group, settings, rate=rate, steps=steps)
         self.pad, self.hidden = pad, hidden
+        # One copy of the weights in bfloat16 per step, which autocast keeps until its outermost context ends. Layers
+        # that are computed again would keep nothing else; and layers below those that are trained see no gradient.
+        self.casts_once = self.precision == "bf16" and settings.gradient_checkpointing < 1 and self.upper is None
 
     def forward(self, rows: Sequence[Row], width: int | None = None) -> Tensor:
         """Return log π of each response, (R,) float32 in nats, with its graph where gradients are on.
@@ -119,20 +122,22 @@ class PolicyModel(TrainedModel[Settings]):
         Returns (items, responses per item) in float64, in every process, from these same forward passes.
         """
         found = []
-        for turn, part in enumerate(parts):
-            draw = torch_seed(self.settings.seed, Purpose.DROPOUT, step, turn, self.group.rank)
-            places = part if len(part) else np.zeros(1, int)  # FSDP needs every process in every forward and backward
-            with (
-                gradients_meet(self.model, turn == len(parts) - 1),
-                drawing(draw, self.group.device) if self.drops else contextlib.nullcontext(),
-            ):
-                rows = rows_of(places)
-                logps = self.forward(rows, width)
-                logps = logps.view(len(places), -1, *logps.shape[1:]).transpose(0, 1)
-                total = values(logps, places).sum() * (len(part) > 0)
-                self.tokens += (len(part) > 0) * self.layout.real_tokens(rows)
-                (total * self.group.size / number).backward()  # DDP and FSDP take the mean over processes
-            found.append(logps.detach().transpose(0, 1)[: len(part)])
+        with computing(self.group.device, self.precision) if self.casts_once else contextlib.nullcontext():
+            for turn, part in enumerate(parts):
+                draw = torch_seed(self.settings.seed, Purpose.DROPOUT, step, turn, self.group.rank)
+                places = part if len(part) else np.zeros(1, int)  # FSDP needs every process in every pass
+                with (
+                    gradients_meet(self.model, turn == len(parts) - 1),
+                    drawing(draw, self.group.device) if self.drops else contextlib.nullcontext(),
+                ):
+                    rows = rows_of(places)
+                    logps = self.forward(rows, width)
+                    logps = logps.view(len(places), -1, *logps.shape[1:]).transpose(0, 1)
+                    total = values(logps, places).sum() * (len(part) > 0)
+                    self.tokens += (len(part) > 0) * self.layout.real_tokens(rows)
+                    with computing(self.group.device, "fp32"):
+                        (total * self.group.size / number).backward()  # DDP and FSDP take the mean over processes
+                found.append(logps.detach().transpose(0, 1)[: len(part)])
         fetched = torch.cat(found).double().cpu()  # once per step: each fetch waits for the device
         by_item = torch.zeros(items or number, *fetched.shape[1:], dtype=torch.float64)
         by_item[np.concatenate(parts)] = fetched

@@ -142,7 +142,7 @@ class PPOTask(Task[PolicyModel]):
         if settings.log.sides_every and (step - 1) % settings.log.sides_every == 0:
             up = (batch.advantage > 0).view(-1, *[1] * (logp.dim() - 1))
             sides = torch.stack([slope * up, slope * ~up], 1)
-            row |= self.pairs.sides(policy, lambda _, values: run(values), sides)
+            row |= self.pairs.sides(policy, lambda _, values: run(values), sides, check=step == 1)
         if fresh:
             batch.old_logp = logp
             row |= batch.row

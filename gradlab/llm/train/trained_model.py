@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from gradlab.llm.model.group import Group, dot, plain, trainable
+from gradlab.llm.model.group import Group, norm, plain, trainable
 from gradlab.llm.train.checkpoints import load_checkpoint, save_checkpoint
 from gradlab.llm.train.run_settings import LogSettings
 
@@ -50,9 +50,20 @@ class TrainedModel(Generic[S]):
         )
         self.tokens = 0  # that this process has trained on, without padding; a prompt in a shared row counts once
 
+    @property
+    def held(self) -> list[Tensor]:
+        """Return the gradient itself, one tensor per parameter; zeros where a parameter has no gradient."""
+        return [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in self.parameters]
+
     def gradient(self) -> list[Tensor]:
         """Return a copy of the gradient, one tensor per parameter; zeros where a parameter has no gradient."""
-        return [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.parameters]
+        return [part.clone() for part in self.held]
+
+    def taken(self) -> list[Tensor]:
+        """Take the gradient out of the model: it is returned, and the model holds none."""
+        gradient = self.held
+        self.clear()
+        return gradient
 
     def put(self, gradient: Sequence[Tensor]) -> None:
         """Set the gradient."""
@@ -69,8 +80,7 @@ class TrainedModel(Generic[S]):
         It is not torch.nn.utils.get_total_norm, which sums in the gradient's type on a CPU too: over the 28 million
         weights of an embedding, float32 is wrong in the fourth digit there.
         """
-        parts = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        return math.sqrt(dot(parts, parts, self.group)) if parts else 0.0
+        return norm([parameter.grad for parameter in self.parameters if parameter.grad is not None], self.group)
 
     def step(self, number: int, norm: float) -> float:
         """Make step ``number`` from 1, by the gradient, which is ``norm`` long; return the learning rate."""

@@ -1,0 +1,79 @@
+"""The time of a step from a config: it counts what a step does, each part over the rate that it depends on."""
+
+import dataclasses
+
+import pytest
+
+pytest.importorskip("transformers")
+
+from gradlab.llm.model.shapes import LLAMAS
+from gradlab.llm.model.step_time import H200, Rates, measured_rates, step_time
+
+SEVEN = LLAMAS["Llama-2-7B"]
+PRODUCTS = Rates(products=1e12, traffic=float("inf"))  # all else costs nothing
+
+
+def test_products_are_those_of_the_weights():
+    tokens, answers, width = 64 * 384, 64 * 256, 384
+    body = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    attention = 4 * 32 * 4096 * 64 * width**2
+    taken = step_time(SEVEN, PRODUCTS, checkpointing=0)
+    assert taken.total == pytest.approx(
+        (6 * body * tokens + 3.5 * attention + 6 * 32000 * 4096 * answers) / 1e12, rel=0.05
+    )
+    assert taken.total == taken.products
+
+
+def test_checkpointed_layers_take_their_forward_pass_again():
+    none, half, every = (step_time(SEVEN, PRODUCTS, checkpointing=share) for share in (0, 0.5, 1))
+    assert (none.again, none.products) == (0, every.products)
+    assert half.again == pytest.approx(every.again / 2)
+    assert 0.28 < every.again / every.products < 0.34
+
+
+def test_prompts_that_are_read_once_save_their_second_reading():
+    once, twice = (
+        step_time(SEVEN, PRODUCTS, prompt=256, response=64, checkpointing=0, once=one) for one in (True, False)
+    )
+    assert once.products / twice.products == pytest.approx((256 + 128) / (2 * 320), rel=0.03)
+
+
+def test_frozen_weights_have_no_gradient_of_their_own():
+    full, lora = (step_time(SEVEN, PRODUCTS, checkpointing=0, lora_rank=rank) for rank in (0, 16))
+    assert 0.66 < lora.products / full.products < 0.7
+    assert step_time(SEVEN, H200, lora_rank=16).optimiser < 0.01 * step_time(SEVEN, H200).optimiser
+
+
+def test_gpus_share_the_pairs_and_must_talk():
+    eight, sixteen = (step_time(SEVEN, H200, gpus=gpus) for gpus in (8, 16))
+    assert sixteen.products == pytest.approx(eight.products / 2)
+    assert eight.link > 0 == step_time(SEVEN, H200).link
+    assert step_time(SEVEN, H200, gpus=8, sharded=False).optimiser == pytest.approx(8 * eight.optimiser)
+
+
+def test_a_slow_host_makes_the_device_wait():
+    slow = step_time(SEVEN, dataclasses.replace(H200, start=1.0))
+    assert slow.waiting > 1000
+    assert slow.total == pytest.approx(16 * 32 * 4 / 3 * 120, rel=0.01)
+    assert step_time(SEVEN, dataclasses.replace(H200, start=0.0)).waiting == 0
+
+
+def test_rates_of_this_machine_are_measured():
+    rates = measured_rates()
+    assert rates.products > 1e7
+    assert rates.traffic > 1e7
+    assert 0 < rates.start < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"pairs": 0}, "pairs must be a whole number ≥ 1, got 0"),
+        ({"response": 0}, "response must be finite and > 0, got 0"),
+        ({"checkpointing": 2}, r"checkpointing must be finite and lie in \[0, 1\], got 2"),
+        ({"precision": "fp8"}, "precision must be one of bf16, fp32; got 'fp8'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changed, line):
+    with pytest.raises(ValueError, match=line):
+        step_time(SEVEN, H200, **changed)
