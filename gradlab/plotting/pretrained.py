@@ -33,9 +33,9 @@ def paths_by_kl(
             means = runs.groupby("step")[["kl", value]].mean()
             shown = _look(method)
             axis.plot(means["kl"], means[value], markersize=3.5, **shown)
-            for step, looks in runs.groupby("step"):
+            for _, looks in runs.groupby("step"):
                 low, high = interval(looks[value].to_numpy(float))
-                axis.plot([means.loc[step, "kl"]] * 2, [low, high], color=shown["color"], linewidth=0.8, alpha=0.5)
+                axis.plot([looks["kl"].mean()] * 2, [low, high], color=shown["color"], linewidth=0.8, alpha=0.5)
             end = means.iloc[-1]
             axis.plot(end["kl"], end[value], marker=shown["marker"], color=shown["color"], markersize=7)
         axis.set(title=title, xlabel="KL to the reference (nats)", ylabel=label)

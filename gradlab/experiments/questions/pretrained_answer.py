@@ -63,7 +63,8 @@ def _gap(frame: pd.DataFrame, column: str, method: str, baseline: str) -> tuple[
 def _pooled(levels: pd.DataFrame, column: str, baseline: str) -> tuple[float, float, float]:
     """Return the difference of bDPO at equal KL, a seed's mean over the levels that both reach."""
     shared = both(levels, "bdpo", baseline)
-    return _gap(shared, column, "bdpo", baseline) if len(shared) else (float("nan"),) * 3
+    nothing = float("nan")
+    return _gap(shared, column, "bdpo", baseline) if len(shared) else (nothing, nothing, nothing)
 
 
 def _interval(differences: pd.Series) -> tuple[float, float, float]:

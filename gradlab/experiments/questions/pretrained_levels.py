@@ -29,9 +29,7 @@ def at_equal_kl(looks: pd.DataFrame, values: list[str]) -> pd.DataFrame:
     runs = looks[looks["method"] != REFERENCE]
     paths = runs[["task", "method", "seed"]].drop_duplicates()
     begun = pd.concat([paths.merge(start.drop(columns="method"), on=["task", "seed"]), runs], ignore_index=True)
-    begun = begun.assign(
-        family=begun["method"].map(lambda name: own.get(name, name)), kl=np.sqrt(np.maximum(begun["kl"], 0.0))
-    )
+    begun = begun.assign(family=begun["method"].replace(own), kl=np.sqrt(np.maximum(begun["kl"], 0.0)))
     levels = at_levels(begun.sort_values([*_PATH, "step"]), _PATH, values, [level**0.5 for level in LEVELS])
     levels = levels.assign(kl=levels["kl"].map({level**0.5: level for level in LEVELS}))
     pooled = levels.groupby(["task", "family", "seed", "kl"], as_index=False, sort=False)[values].mean()

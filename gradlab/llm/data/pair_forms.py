@@ -159,7 +159,7 @@ class Record:
 
     def _call(self, call: Any) -> Any:
         """Return a call of a tool whose arguments, where they are the JSON text of an object, are that object."""
-        function = call.get("function", call) if _is(call) else None
+        function: Any = call.get("function", call) if _is(call) else None
         text = function.get("arguments") if _is(function) else None
         if not isinstance(text, str):
             return call

@@ -176,13 +176,13 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
     """Return a value of TOML in its field's type; ValueError where it does not fit."""
     if isinstance(value, list):
         value = tuple(value)
-    text = str(hint)
+    text, items = str(hint), value  # a name of its own, whose type the checks below do not narrow
     wanted: tuple[type, ...] = (
         (tuple,) if text.startswith("tuple") else (bool,) if hint is bool else (int,) if hint is int
         else (int, float) if hint is float else (str, Path)
     )  # fmt: skip
     kinds = (int, float) if "float" in text else (int,) if "int" in text else (str, Arm, Group)
     fits = type(value) in wanted or (isinstance(value, wanted) and not isinstance(value, bool))
-    if not fits or (wanted == (tuple,) and not all(type(item) in kinds for item in value)):
+    if not fits or (wanted == (tuple,) and not all(type(item) in kinds for item in items)):
         raise ValueError(f"{name} must be {text.removeprefix('<class ').removesuffix('>')}, got {value!r}")
     return value
