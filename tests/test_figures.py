@@ -26,6 +26,7 @@ LEAST = 9  # pixels of the smallest text there
 DRAWN = {
     name: one for name, one in {**EXPERIMENTS, **MEASURED}.items()
     if one.captions and not (name in long_experiments() and not (FIGURES / "data" / f"{name}.parquet").exists())
+    and all((FIGURES / file).exists() for file in (one.files.values() if name in MEASURED else ()))  # else not run yet
 }  # fmt: skip
 
 

@@ -367,7 +367,7 @@ def test_a_language_model_is_no_reward_and_neither_is_an_adapter(tmp_path):
         load_reward(str(tmp_path / "lm"))
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "adapter_config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is a LoRA adapter: merge it"):
+    with pytest.raises(ValueError, match="is a LoRA adapter: `gradlab merge` makes a whole model"):
         load_reward(str(tmp_path / "lora"))
     with pytest.raises(ValueError, match=r"base must be a whole model, got .*, a LoRA adapter"):
         train_reward(tmp_path / "lora", [Pair("a", "b", "c", "")], tmp_path / "out")

@@ -15,3 +15,11 @@ def picture(figure: str, folder: Path) -> str:
 def code(path: str, quick: bool, text: str = "") -> str:
     """Return a link to a file of the repository, by its path or another text."""
     return f"[{text or path}]({'../..' if quick else '..'}/{path})"
+
+
+def frame(name: str) -> str:
+    """Return the links to a frame and its manifest, or to a folder of frames, each of which has its manifest there."""
+    file = Path(name)
+    return (
+        f"[{name}]({name}), [manifest]({file.with_suffix('.json').as_posix()})" if file.suffix else f"[{name}]({name})"
+    )

@@ -215,7 +215,7 @@ def _places(question: OpenQuestion, claims: Sequence[Settled], folder: Path, qui
     """Return where the answers' pictures, data, code and commands are."""
     shown = [links.picture(answers.figure_of(claim), folder) for claim in claims if answers.has_answer(claim)]
     files = dict.fromkeys(file for claim in claims for file in wording.data_files(claim.claim, folder))
-    frames = [f"[{file}]({file}), [manifest]({Path(file).with_suffix('.json').as_posix()})" for file in files]
+    frames = [links.frame(file) for file in files]
     code = dict.fromkeys(path for claim in claims for path in wording.code_files(claim.claim))
     again = dict.fromkeys(command for claim in claims for command in wording.commands(claim.claim, quick=quick))
     places = {

@@ -196,8 +196,7 @@ def _rows(title: str, rows: list[Judged], word: str = "") -> list[str]:
 
 def _places(one: Settled, folder: Path, quick: bool) -> list[str]:
     """Return where data, code and commands of a claim are."""
-    frames = [f"[{name}]({name}), [manifest]({Path(name).with_suffix('.json').as_posix()})"
-              for name in wording.data_files(one.claim, folder)]  # fmt: skip
+    frames = [links.frame(name) for name in wording.data_files(one.claim, folder)]
     code = [links.code(path, quick) for path in wording.code_files(one.claim)]
     again = "; ".join(f"`{command}`" for command in wording.commands(one.claim, quick=quick))
     return [f"- Data: {'; '.join(frames) or 'none'}.", f"- Code: {', '.join(code) or 'none'}.",
