@@ -416,8 +416,8 @@ def test_claims_with_experiments_get_rows_where_the_frames_are_there_and_stay_as
     assert (before[STATED].word, after[STATED].word) == ("not run", "holds on average")
     for name in ("overhead", "llm"):
         assert before[name].word == after[name].word == "not run"
-    script = (ROOT / "scripts/README.md").read_text("utf-8").replace("\\\n", " ")
-    assert re.search(r"`(torchrun .*)`", after["llm"].why)[1] in " ".join(script.split())
+    plan = (ROOT / "docs/how-to/seven-billion.md").read_text("utf-8")
+    assert re.search(r"`(gradlab protocol \S+)", after["llm"].why)[1] in " ".join(plan.split())
 
 
 @pytest.mark.parametrize("how", ["one file is missing", "a manifest is missing", "quick"])
