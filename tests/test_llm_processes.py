@@ -35,7 +35,7 @@ def two(inputs, tmp_path_factory):
     for name in MOVED:
         with stopped_after(1), pytest.raises(Killed):
             train(tiny_settings(inputs, out / f"from-one-{name}", **{**TWO[name]}))
-    stdout, stderr = torchrun(Path(__file__).with_name("llm_two_processes.py"), inputs, out, timeout=400)
+    stdout, stderr = torchrun(Path(__file__).with_name("llm_two_processes.py"), inputs, out, timeout=900)
     return out, stdout, stderr
 
 

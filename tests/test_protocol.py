@@ -175,7 +175,7 @@ def test_a_dry_run_prints_commands_and_tables_and_runs_nothing(capsys, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long  # thirty trainings, each in a process of its own
 def test_every_line_of_the_protocol_runs_from_the_first_training_to_the_verdict(tmp_path, capfd):
     """With a model of 10,000 parameters; docs say what ran with 135 million."""
     write_inputs(tmp_path)
