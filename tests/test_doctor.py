@@ -1059,7 +1059,33 @@ def test_an_entropy_that_collapses():
     assert "one text" in lost.what
 
 
+def test_what_trl_logs_of_pairs_is_no_sample():
+    """TRL's trainers on given responses log an entropy, and KTO's a KL: neither is of responses that were sampled."""
+    pairs = changed(entropy=wave(2, 0.1, 0.1, 0.1), kl=wave(0, -1, -2))
+    for known in ({}, {"loss": "dpo"}):
+        pairs.attrs = {"settings": known}
+        assert not set(found(pairs)) & OF_SAMPLES
+        assert {one.sign for one in examine_log(pairs) if not one.applies} == OF_SAMPLES
+    grpo = changed(entropy=wave(2, 0.1, 0.1, 0.1), reward=wave(0, 1))
+    assert the(grpo, "entropy-collapse").severity == "problem"
+
+
+def test_rewards_with_penalties_are_not_what_the_kl_costs():
+    away = ppo(kl=wave(0, 2, 5, 20, 28, noise=0.5))
+    assert the(away, "kl").severity == "problem"
+    for name in ("ppo_unfinished_penalty", "ppo_length_penalty", "ppo_clip_reward"):
+        assert "kl" not in found(told(ppo(kl=away["kl"]), **{name: 0.5}))
+        assert the(told(ppo(kl=away["kl"]), **{name: 0.0 if "penalty" in name else None}), "kl").severity == "problem"
+
+
 # The command
+
+
+def test_the_command_reads_the_folder_that_it_is_in(tmp_path, capsys, monkeypatch):
+    (tmp_path / "run-a-tag-loss.csv").write_text("Wall time,Step,Value\n" + "".join(f"0,{n},0.5\n" for n in (1, 2)))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["doctor", "."]) in (0, 4)
+    assert "empty name" not in capsys.readouterr().err
 
 
 def test_the_command_tells_and_returns_3_for_a_problem(tmp_path, capsys):

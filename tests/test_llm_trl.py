@@ -305,9 +305,7 @@ def test_the_callback_gives_of_trls_own_trainer_what_its_logs_have(make):
     theirs, ours = (log_of(trainer) for trainer in trainers)
     missing = {"win_weight_q10", "win_weight_q50", "win_weight_q90", "slope_win", "slope_lose"}
     assert set(ours) - set(theirs) == missing | {f"validation_{name}" for name in missing}
-    # TRL logs the entropy of every training; gradlab's log has it of PPO alone.
-    assert set(theirs) - set(ours) == {"entropy", "validation_entropy"}
-    theirs = theirs[[name for name in theirs if name in set(ours)]]
+    assert set(theirs) <= set(ours)  # TRL logs an entropy of every training; gradlab's log has that of samples alone
     train = [name for name in theirs if not name.startswith("validation_")]
     np.testing.assert_allclose(theirs[train], ours[train], rtol=1e-5, atol=1e-6)
     # TRL's means at evaluation are over batches, of which the last may be smaller; its loss alone is over pairs.

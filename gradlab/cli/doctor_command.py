@@ -44,7 +44,7 @@ class DoctorCommand:
         loss = log.attrs["settings"].get("loss")
         say(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")
         say(report(findings))
-        samples = self.log.with_name(SAMPLES)
+        samples = self.log.parent / SAMPLES
         if samples.is_file():
             say(f"\nSamples of this training: {samples}")
         if nothing_judged(findings):

@@ -27,7 +27,8 @@ def examine_log(log: pd.DataFrame, baseline: pd.DataFrame | None = None) -> list
     log       a frame from ``training_log.read_log``: ``step`` and any of ``COLUMNS``. A finding says which signs are
               not judged for lack of columns. ``attrs`` may hold settings: loss, beta, clip, validation_pairs,
               length_baseline (the accuracy of "prefer the shorter answer"), init ("base": the run does not start at
-              its reference), and of PPO ppo_whiten and ppo_normalize (β then does not count in the reward's unit).
+              its reference), and of PPO its options that change the reward, such as ppo_whiten (reward − β KL is then
+              not what it maximises).
     baseline  the log of a run to compare with; left out: chance.
 
     A NaN in a frame is taken for an absent value, except where ``attrs`` have it in read_log's ``not_finite``. Rows

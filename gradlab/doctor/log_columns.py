@@ -72,7 +72,7 @@ _FOREIGN = {
     "loss_mean": "loss", "lr": "learning_rate", "actor/lr": "learning_rate", "actor/grad_norm": "grad_norm",
     "critic/score/mean": "reward", "response_length/mean": "response_length",
     "completions/mean_length": "response_length", "frac_reward_zero_std": "zero_variance", "actor/entropy": "entropy",
-    "objective/kl": "kl",
+    "objective/kl": "kl", "objective/scores": "reward",
 }  # fmt: skip
 _RANKS = {name: rank for rank, name in enumerate(("", *_FOREIGN))}
 _PREFIXES = (("train/", ""), ("eval/eval_", "validation_"), ("eval/", "validation_"), ("eval_", "validation_"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradlab.doctor.curves import Curve, Log, step_text
 from gradlab.doctor.findings import Inapplicable, Seen, Unjudged
+from gradlab.doctor.log_columns import PPO_COLUMNS
 from gradlab.doctor.rule import Rule, rule
 from gradlab.doctor.thresholds import (
     ALIKE,
@@ -26,6 +27,10 @@ from gradlab.doctor.thresholds import (
 )
 
 _SAMPLES = "read the samples (samples.jsonl beside the log)"
+# Columns that a log of given responses may have too: at TRL, the entropy of every training, and KTO's KL.
+_OF_GIVEN_RESPONSES = {"entropy", "kl"}
+# Settings with which PPO maximises another reward than the logged one.
+_OTHER_REWARD = ("ppo_whiten", "ppo_normalize", "ppo_unfinished_penalty", "ppo_length_penalty", "ppo_clip_reward")
 
 
 @rule("no-end", "sampled responses that do not end")
@@ -96,13 +101,13 @@ def divergence(log: Log, _: Log | None) -> Iterator[Seen]:
             "and for scoring; dropout off in both.",
         )
         return
-    dear = list(_too_dear(log)) if _unit_of_reward(log) else []
+    dear = list(_too_dear(log)) if _reward_as_logged(log) else []
     yield from dear or _far_and_rising(log, curve, change)
 
 
-def _unit_of_reward(log: Log) -> bool:
-    """Return whether β counts in the reward's own unit, so that reward − β KL is what the training maximises."""
-    return not any(log.settings.get(name) is True for name in ("ppo_whiten", "ppo_normalize"))
+def _reward_as_logged(log: Log) -> bool:
+    """Return whether reward − β KL is what the training maximises: no penalty, and the reward's own unit."""
+    return all(log.settings.get(name) in (None, False, 0) for name in _OTHER_REWARD)
 
 
 def _too_dear(log: Log) -> Iterator[Seen]:
@@ -192,12 +197,20 @@ def _there(log: Log, *names: str) -> list[str]:
 
     ``Inapplicable`` where the training is not known to sample responses.
     """
-    there = [name for name in names if len(log.curve(name).steps)]
-    if not there and log.loss != "ppo":
+    if not _samples(log):
         raise Inapplicable("the training samples no responses")
+    there = [name for name in names if len(log.curve(name).steps)]
     if not there:
         raise Unjudged(f"the log has no {names[0]}")
     return there
+
+
+def _samples(log: Log) -> bool:
+    """Return whether the training is known to sample responses: by its loss, or by columns that only samples have."""
+    sampled = PPO_COLUMNS.keys() - _OF_GIVEN_RESPONSES
+    return log.loss == "ppo" or any(
+        len(log.curve(name).steps) for name in log.columns if name.removeprefix("validation_") in sampled
+    )
 
 
 class _Change(NamedTuple):

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import one_of
-from gradlab.doctor.log_columns import COLUMNS, gradlab_name
+from gradlab.doctor.log_columns import COLUMNS, PPO_COLUMNS, gradlab_name
 from gradlab.doctor.training_log import append_step, keep_steps, start_log
 from gradlab.llm.train.measures import batch_row, in_batches
 from gradlab.losses import DPO, BatchLoss, PairLogps, PairLoss, WeightedLosses, facts_of
@@ -41,6 +41,7 @@ except ImportError as error:
 
 Loss = PairLoss | BatchLoss | Sequence[tuple[PairLoss | BatchLoss, float]]
 LOG = "gradlab-log.jsonl"  # in the trainer's output_dir
+_LOGGED = COLUMNS.keys() - PPO_COLUMNS.keys()  # TRL's DPO has an entropy too: of the pairs' tokens, not of samples
 # TRL's settings under which its loss is −log σ(β(h_w − h_l)). Gradlab's loss takes the place of that loss.
 _PLAIN = {
     "loss_type": ["sigmoid"], "loss_weights": None, "f_divergence_type": "reverse_kl", "label_smoothing": 0.0,
@@ -89,7 +90,7 @@ class ImbalanceLog(TrainerCallback):
 
     def _write(self, step: int, row: dict[str, Any]) -> None:
         known = {
-            key: value for key, value in row.items() if key.removeprefix("validation_") in COLUMNS and value is not None
+            key: value for key, value in row.items() if key.removeprefix("validation_") in _LOGGED and value is not None
         }
         if self._path is not None and known:
             append_step(self._path, step, **known)
