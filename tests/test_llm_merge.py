@@ -11,6 +11,7 @@ from tiny_llm import tiny_model
 
 from gradlab.cli import main
 from gradlab.llm.demo.token_task import task_tokenizer
+from gradlab.llm.model import merging
 from gradlab.llm.model.loading import load_model, load_tokenizer, save_folder, with_lora
 from gradlab.llm.model.merging import merge
 
@@ -110,11 +111,33 @@ def test_what_cannot_be_merged_is_refused_in_one_line(made, capsys):
     assert "base_model_name_or_path" in capsys.readouterr().err
 
 
-def test_a_merged_model_that_is_off_is_not_kept(made, monkeypatch):
-    from gradlab.llm.model import merging
-
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("place", "error", "words"),
+    [
+        (1, ValueError, r"log π of a token is 1 nats off after merging, more than by rounding"),
+        (3, OSError, r"could not be written to .*: log π of a token is 1 nats off in the folder"),
+    ],
+)
+def test_a_merged_model_that_is_off_is_not_kept(made, monkeypatch, dtype, place, error, words):
     folder, one, _ = made
-    monkeypatch.setattr(merging, "ROUNDING", -1.0)
-    with pytest.raises(OSError, match="nats off after merging, more than by rounding"):
+    own, seen = merging._logps, []
+
+    def logps(model, ids):
+        seen.append(1.0 if len(seen) == place else 0.0)  # base with adapter, merged, in its type, as it was written
+        return own(model, ids) + seen[-1]
+
+    monkeypatch.setattr(merging, "_logps", logps)
+    with pytest.raises(error, match=words):
+        merge([one], folder / "out", dtype=dtype)
+    assert not (folder / "out").exists()
+
+
+def test_a_tokenizer_with_more_tokens_than_the_base_is_refused(made):
+    folder, one, _ = made
+    tokenizer = load_tokenizer(one)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(one)
+    with pytest.raises(ValueError, match=r"tokenizer gives ids up to .* \('<new>'\)"):
         merge([one], folder / "out")
     assert not (folder / "out").exists()

@@ -11,12 +11,14 @@ from typing import Any, Literal
 import torch
 
 from gradlab.checks import one_of
+from gradlab.llm.data.tokens import check_vocabulary
 from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import origin, whole_model
+from gradlab.llm.model.reading import reading
 
 DTYPES = ("auto", "fp32", "bf16")
 _TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16}
-ROUNDING = 0.01  # nats by which rounding of weights in float32 may move log π of a token
+ROUNDING = 0.01  # nats by which log π of a token may move by merging in float32, or from memory to the folder
 _SEEN = 64  # tokens of the text by which the merged model is compared with base and adapter
 
 
@@ -24,8 +26,8 @@ _SEEN = 64  # tokens of the text by which the merged model is compared with base
 class Merged:
     """A merged model: its folder, base, type of the weights, and how far log π moved.
 
-    moved     the largest difference of a token's log π (nats) between base with adapters and the folder that was
-              written, over the tokens of a text: rounding of the weights.
+    moved     the largest difference of a token's log π (nats) between base with adapters and the merged model in its
+              type, over the tokens of a text: rounding of the weights.
     quantised from which quantised weights the base was made whole; None for any other base.
     """
 
@@ -52,9 +54,9 @@ def merge(
     out       a folder that is not there yet; it is written whole or not at all.
     dtype     the type of the weights written, "auto": the type in which the base is stored. Sums are in float32.
 
-    FileExistsError where ``out`` is there. ValueError for a model that is no adapter, for adapters on different bases
-    or for other vocabularies, and where the merged model is not what base and adapters compute; OSError for what cannot
-    be read or written. Nothing is written then.
+    FileExistsError where ``out`` is there. ValueError for a model that is no adapter, for adapters on different bases,
+    for a tokenizer with tokens that the base does not have, and where the merged model is not what base and adapters
+    compute; OSError for what cannot be read or written. Nothing is written then.
     """
     one_of("dtype", dtype, DTYPES)
     out, folders = Path(out), [Path(adapter) for adapter in adapters]
@@ -64,6 +66,7 @@ def merge(
     tokenizer = loading.load_tokenizer(folders[0])
     model = loading.load_model(folders[0])
     base = whole_model(base)
+    check_vocabulary(tokenizer, model.config)
     kind = _stored(base) if dtype == "auto" else _TORCH[dtype]
     with torch.no_grad():
         for folder in folders[1:]:
@@ -71,17 +74,24 @@ def merge(
         model.eval()
         ids = _text(model.config, model.device)
         wanted = _logps(model, ids)
-        whole = model.merge_and_unload().to(kind)
+        whole = model.merge_and_unload()
+        _check_near(_logps(whole, ids), wanted, "after merging")
+        rounded = _logps(whole.to(kind), ids)
     whole.generation_config = loading.generation_of(base) or whole.generation_config
-    moved: list[float] = []
 
     def check(part: Path) -> None:
-        moved.append(float((_logps(loading.load_model(part, dtype=kind).eval(), ids) - wanted).abs().max()))
-        if kind == torch.float32 and not moved[0] <= ROUNDING:
-            raise ValueError(f"log π of a token is {moved[0]:.3g} nats off after merging, more than by rounding")
+        _check_near(_logps(loading.load_model(part, dtype=kind).eval(), ids), rounded, "in the folder")
 
     loading.save_folder(out, whole, tokenizer, check=check)
-    return Merged(out, base, str(kind).removeprefix("torch."), moved[0], origin(base))
+    moved = float((rounded - wanted).abs().max())
+    return Merged(out, base, str(kind).removeprefix("torch."), moved, origin(base))
+
+
+def _check_near(logps: torch.Tensor, wanted: torch.Tensor, where: str) -> None:
+    """Raise ValueError where log π of a token is off by more than rounding in one type."""
+    off = float((logps - wanted).abs().max())
+    if not off <= ROUNDING:
+        raise ValueError(f"log π of a token is {off:.3g} nats off {where}, more than by rounding")
 
 
 def _shared_base(folders: Sequence[Path]) -> str:
@@ -105,7 +115,7 @@ def _stored(base: str) -> torch.dtype:
     """Return the type in which a model is stored, float32 where its config does not say."""
     from transformers import AutoConfig
 
-    with loading.reading("base", base):
+    with reading("base", base):
         return getattr(AutoConfig.from_pretrained(base, trust_remote_code=False), "dtype", None) or torch.float32
 
 
