@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("transformers")
 pytest.importorskip("gguf")
+from gguf import GGUFWriter
 from pretrained import smollm2, smollm2_gguf  # noqa: F401
 from safetensors.torch import load_file
 from tiny_gguf import TEMPLATE, TOKENS, write_gguf
@@ -130,10 +131,14 @@ def test_two_processes_at_once_make_it_once(cache, tmp_path):
         ({"head": b"nope"}, "which does not begin with GGUF"),
         ({"more": True}, "the file has .* weights, and transformers reads .* of them"),
         ({"metadata": {"llama.rope.scaling.type": "yarn"}}, r"its positions are scaled \(yarn\), which transformers"),
+        ({"without": "token_list"}, "with a tokenizer that transformers can read.*it has no tokenizer.ggml.tokens"),
+        ({"without": "token_merges"}, "a GGUF file with a tokenizer that transformers can read"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_one_line_and_leaves_nothing(cache, tmp_path, how, words):
+def test_what_cannot_be_read_is_refused_in_one_line_and_leaves_nothing(cache, tmp_path, monkeypatch, how, words):
     file = tmp_path / "tiny.gguf"
+    if "without" in how:
+        monkeypatch.setattr(GGUFWriter, f"add_{how['without']}", lambda *_: None)
     given = {name: how[name] for name in ("architecture", "pre") if name in how}
     extra = [("rope_freqs.weight", torch.ones(16).numpy())] if "more" in how else []
     write_gguf(file, **given, tensors=extra, **how.get("metadata", {}))

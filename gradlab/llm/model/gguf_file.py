@@ -224,8 +224,10 @@ def _tokenizer(file: Path, metadata: Mapping[str, Any]) -> Any:
     from tokenizers import Regex, Tokenizer, pre_tokenizers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    tokens = metadata["tokenizer.ggml.tokens"]
     with reading("model", file, "a GGUF file with a tokenizer that transformers can read"):
+        tokens = metadata.get("tokenizer.ggml.tokens")
+        if not tokens:
+            raise ValueError("it has no tokenizer.ggml.tokens")
         read: Any = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, trust_remote_code=False)
         page = json.loads(read.backend_tokenizer.to_str())
         page["added_tokens"] = [token for token in page["added_tokens"] if token["id"] < len(tokens)]
@@ -298,13 +300,12 @@ def _check_saved(file: Path, folder: Path, metadata: Mapping[str, Any]) -> float
     tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     try:
         _check_tokenizer(tokenizer, metadata)
+        sentence, passage, again = (file_tokens(metadata, text) for text in (SENTENCE, PASSAGE, f" {PASSAGE}"))
     except (ValueError, KeyError) as error:
         raise ValueError(f"model {str(file)!r} is not read as it is meant: {one_line(error)}") from None
     model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, use_safetensors=True).eval()
     start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    sentence, passage = (file_tokens(metadata, text) for text in (SENTENCE, PASSAGE))
     perplexity = _perplexity(model, start + sentence, len(start) or 1)
-    again = file_tokens(metadata, f" {PASSAGE}")
     copied = _perplexity(model, start + passage + again, len(start) + len(passage) + 1)
     if not (perplexity <= MOST_PERPLEXITY and copied <= MOST_COPIED):
         raise ValueError(
