@@ -19,6 +19,7 @@ from gradlab.llm.data.template_dates import TemplateDate, fix_date
 from gradlab.llm.data.token_pairs import Encoded, TokenPairs, TokenStore, data_fingerprint, joined
 from gradlab.llm.data.tokens import encode_pairs
 from gradlab.llm.model.token_cache import TokenCache
+from gradlab.store import provenance
 
 CLOCK = "{{ strftime_now('%d %b %Y') }}{% for m in messages %}{{ m.content }}{% endfor %}"
 PAIRS = [Encoded((1, 2), (3,), (4, 5)), Encoded((6,), (7, 8), (9,)), Encoded((1,), (2,), (70_000,))]
@@ -222,6 +223,14 @@ def test_what_tokens_depend_on_is_in_their_key(file, source, tokenizer, encoding
         source_tokens._key(Source(str(file), **source), tokenizer, encoding),
     }
     assert len(keys - {None}) == 2
+
+
+@pytest.mark.parametrize("module", ["tokens", "pairs", "hold_out", "source_tokens"])
+def test_the_code_that_makes_tokens_and_keys_of_prompts_is_in_their_key(file, monkeypatch, module):
+    before, source = source_tokens._key(Source(str(file)), LETTERS, HOW), provenance._source
+    edited = f"gradlab.llm.data.{module}"
+    monkeypatch.setattr(provenance, "_source", lambda name: source(name) + "\n# x" * (name == edited))
+    assert source_tokens._key(Source(str(file)), LETTERS, HOW) != before
 
 
 def test_the_date_of_a_template_and_the_bytes_of_a_file_are_in_their_key(file):

@@ -54,7 +54,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pairs become tokens; fields as the arguments of ``encode_pairs``."""
+    """The settings by which pairs become tokens; fields as the arguments of ``encode_pairs``."""
 
     template: Template = "plain"
     max_length: int = 512
@@ -156,7 +156,7 @@ def _key(source: Source, tokenizer: PreTrainedTokenizerBase, encoding: Encoding)
             says = chat_text([{"role": "user", "content": "a"}], tokenizer, ask=True)
     how = [source.choice, source.limit, asdict(encoding), str(tokenizer.chat_template), says]
     special = sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items())
-    code = [module_hash("gradlab.llm.data.tokens"), versions(("transformers", "tokenizers", "jinja2"))]
+    code = [module_hash(__name__), versions(("transformers", "tokenizers", "jinja2"))]
     return fingerprint(data, how, hashlib.sha256(backend.to_str().encode()).hexdigest(), special, code)
 
 
