@@ -3,6 +3,7 @@
 import shutil
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from tiny_llm import quick_collections, tiny_model, tiny_settings, write_inputs
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config
 
-from gradlab.llm.data.batches import collate, pair_rows
+from gradlab.llm.data.batches import Partly, collate, pair_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.loading import with_lora
@@ -102,6 +103,21 @@ def test_hidden_states_of_the_cache_give_the_same_log_pi(tmp_path):
         known = policy.forward(ROWS).double()
     assert torch.allclose(known, expected, rtol=0, atol=1e-5)
     assert cache.hidden([((1,), (2,))]) is None
+
+
+def test_a_row_with_earlier_answers_has_its_pairs_hidden_states(tmp_path):
+    policy = policy_of(tiny_model(layers=4), tmp_path, 3)
+    cache = HiddenCache(tmp_path / "hidden", "key")
+    asked = np.array([False, True, False, True, True, True])
+    rows = [((0,), Partly.of((5, 7, 9, 4, 6, 1), asked)), (PAIRS[1].prompt, PAIRS[1].win)]  # of two of the pairs
+    expected = score(policy, rows, Group(), pad=PAD)
+    with frozen(policy):
+        cache.fill(PAIRS, policy.below, Group(), title="hidden")
+        policy.hidden, policy.below = cache, never
+        known = policy.forward(rows).double()
+    assert torch.allclose(known, expected, rtol=0, atol=1e-5)
+    whole = Partly.of((5, 7), np.array([True, True]))  # a row of its own, no pair's
+    assert cache.hidden([((0,), whole)]) is None
 
 
 def test_a_pairs_hidden_states_depend_on_no_other_pair_and_a_full_cache_computes_nothing(tmp_path, capsys):

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradlab.console import printable, say
-from gradlab.llm.data.batches import Layout, Row, apart, pair_rows
+from gradlab.llm.data.batches import Layout, Partly, Row, apart, pair_rows
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.tensor_file import read_tensors, write_tensors
@@ -72,11 +72,11 @@ class HiddenCache:
     def hidden(self, rows: Sequence[Row], layout: Layout | None = None) -> Tensor | None:
         """Return the hidden states of rows, (B, T, H), padded on the right by 0; None where a row is not known.
 
-        layout  as for ``collate``.
+        layout  as for ``collate``. A row that asks for earlier answers too has those of its pair.
         """
         rows = rows if (layout or Layout()).of(rows).once else apart(rows)
         found = []
-        for prompt, *responses in rows:
+        for prompt, *responses in map(_as_in_pair, rows):
             places = [self._places.get(_key(prompt, response)) for response in responses]
             known = [place for place in places if place is not None]
             if len(known) < len(places):
@@ -173,6 +173,15 @@ class HiddenCache:
 def laid(rows: Sequence[Tensor]) -> Tensor:
     """Return rows (tokens, H) as one tensor (B, T, H), padded on the right by 0."""
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+def _as_in_pair(row: Row) -> Row:
+    """Return a row's tokens as a pair has them: a response that is asked for in part is its last answer alone."""
+    prompt, response = row[0], row[-1]
+    if not isinstance(response, Partly):
+        return row
+    last = int(np.flatnonzero(~response.asked).max(initial=-1)) + 1
+    return (*prompt, *response[:last]), response[last:]
 
 
 def _of_pair(pair: Encoded, states: Tensor) -> Tensor:
