@@ -30,7 +30,6 @@ EXCEPTIONS = {
     ("gradlab/study/report.py", "write_text"): "into the temporary folder of write_folder",
     ("scripts/benchmarks/pretrained_speed.py", "write_text"): "into a temporary folder",
     ("gradlab/llm/trl.py", "rename"): "gives the log of another run a free name",
-    ("gradlab/llm/demo/laptop_run.py", "open"): "what a run prints, for reading only",
     ("scripts/benchmarks/large_inputs.py", "write_text"): "into a temporary folder",
     ("scripts/benchmarks/large_inputs.py", "open"): "into a temporary folder",
     ("scripts/site/sources.py", "write_bytes"): "into the folder of a build, which is made anew where it is torn",
