@@ -95,7 +95,7 @@ def _first(of, **changes):
         ({"rater": "dora"}, "rater must be one of ada, ben, cleo; got 'dora'"),
         ({"place": 999}, "place must be one of ada's tasks, got 999"),
         ({"item": "feed"}, "item must be"),
-        ({"left": "ppo"}, "left must be"),
+        ({"shown": "0" * 16}, "shown must be"),
         ({"goal": "harmless"}, "goal must be one of helpful"),
         ({"choice": "both"}, "choice must be one of left, right, tie, skip, undo"),
         ({"seconds": -1}, "seconds must"),
@@ -131,6 +131,11 @@ def test_equal_lines_count_once_and_a_torn_one_not_at_all(study, tmp_path):
     assert len(answers.frame) == 1
     assert answers.notes == (f"the last line of {file} was cut short, and counts as not written",
                              "1 lines stand twice, and count once")  # fmt: skip
+
+
+def test_an_answer_names_no_system(study):
+    for line in small_study.answers_of(study):
+        assert not {"dpo", "bdpo", "good", "bad"} & {str(value) for value in line.values()}
 
 
 def test_ties_can_be_forbidden(tmp_path):

@@ -58,13 +58,16 @@ class _Standing:
 def answer_line(
     study: Study, task: Task, goal: str, choice: str, *, seconds: float | None = None, reason: str = "", time: str = ""
 ) -> dict[str, Any]:
-    """Return the line of one answer, or of its withdrawal (``undo``); ValueError for a choice that the plan forbids."""
+    """Return the line of one answer, or of its withdrawal (``undo``); ValueError for a choice that the plan forbids.
+
+    It names no system, so that a rater who reads the file stays blind.
+    """
     allowed = [*(word for word in get_args(Choice) if word != "tie" or study.plan.design.ties), UNDO]
     one_of("choice", choice, allowed)
     one_of("goal", goal, [known.name for known in study.plan.goals])
     return {
         "study": study.hash, "version": VERSION, "rater": task.rater, "place": task.place, "item": task.item,
-        "left": task.left, "right": task.right, "goal": goal, "choice": choice, "reason": reason,
+        "shown": task.shown(study), "goal": goal, "choice": choice, "reason": reason,
         "seconds": None if seconds is None else between("seconds", seconds, 0), "time": time,
     }  # fmt: skip
 
@@ -104,10 +107,10 @@ def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
     one_of(f"{place}: rater", line.get("rater"), (*study.plan.raters, *study.plan.judges))
     if task is None:
         raise ValueError(f"{place}: place must be one of {line['rater']}'s tasks, got {line.get('place')!r}")
-    for name in ("item", "left", "right"):
-        if line.get(name) != getattr(task, name):
+    for name, assigned in (("item", task.item), ("shown", task.shown(study))):
+        if line.get(name) != assigned:
             raise ValueError(
-                f"{place}: {name} must be {getattr(task, name)!r} as assigned to {task.rater} at place {task.place}, "
+                f"{place}: {name} must be {assigned!r} as assigned to {task.rater} at place {task.place}, "
                 f"got {line.get(name)!r}"
             )
     try:
@@ -121,8 +124,8 @@ def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
     if whole["choice"] == UNDO:
         standing.rows.pop(key, None)
     elif key not in standing.rows:
-        standing.rows[key] = {**whole, "kind": task.kind}
-    elif {**standing.rows[key], "kind": None} == {**whole, "kind": None}:
+        standing.rows[key] = {**whole, "kind": task.kind, "left": task.left, "right": task.right}
+    elif whole.items() <= standing.rows[key].items():
         standing.repeated += 1
     else:
         raise ValueError(

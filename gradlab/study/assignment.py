@@ -32,6 +32,10 @@ class Task:
     right: str
     """Systems, or ``GOOD`` and ``BAD``."""
 
+    def shown(self, study: Study) -> str:
+        """Return a hash that stands in this task's answers for the sides: it proves them, and names no system."""
+        return fingerprint("shown", study.hash, self.rater, self.place, self.item, self.left, self.right)
+
 
 def assign(study: Study) -> dict[str, tuple[Task, ...]]:
     """Return each rater's tasks, in order; equal studies give equal lists on every machine.
