@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import cycle
@@ -11,7 +10,7 @@ from typing import Any
 
 from gradlab.store.json_lines import read_lines
 from gradlab.store.provenance import fingerprint
-from gradlab.study.plan import Plan
+from gradlab.study.plan import Plan, named_in
 
 SAMPLES = (
     "a file of samples has one JSON object per line: a prompt, and samples: {system: text, …} or the response alone"
@@ -201,12 +200,12 @@ def _in_turn(prompts: Iterable[str], strata: Mapping[str, str] | None, seed: int
 def _check_blind(item: StudyItem) -> None:
     """Raise ValueError where a text holds a system's name as a word, so that a rater could tell whose it is."""
     for system, text in item.texts.items():
-        for name in item.texts:
-            if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE):
-                raise ValueError(
-                    f"samples must not reveal their system: {system}'s text for {_short(item.prompt)} holds the name "
-                    f"{name!r}; remove the prompt, or call the system otherwise if the word is an ordinary one"
-                )
+        name = named_in(text, item.texts)
+        if name is not None:
+            raise ValueError(
+                f"samples must not reveal their system: {system}'s text for {_short(item.prompt)} holds the name "
+                f"{name!r}; remove the prompt, or call the system otherwise if the word is an ordinary one"
+            )
 
 
 def _short(text: str) -> str:

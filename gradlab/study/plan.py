@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -255,6 +256,16 @@ def _check_names(plan: Plan) -> None:
         raise ValueError(f"raters must have other names than {EVERYBODY!r}, which stands for all of them")
     if plan.judges:
         _check_unique("raters and judges", (*plan.raters, *plan.judges))
+    read = [("title", plan.title), ("content_warning", plan.content_warning)]
+    for what, text in (*read, *(("goals.question", goal.question) for goal in plan.goals)):
+        name = named_in(text, plan.systems)
+        if name is not None:
+            raise ValueError(f"{what} must not name a system, since raters read it; got {text!r} with {name!r}")
+
+
+def named_in(text: str, systems: Iterable[str]) -> str | None:
+    """Return the first of the systems whose name stands in a text as a word, in any case of letters; None for none."""
+    return next((name for name in systems if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)), None)
 
 
 def _check_name(what: str, name: Any) -> None:
