@@ -1,6 +1,6 @@
 # The public face: what stands here is promised, and changed only with its documentation.
 
-from . import atlas, conformance, doctor, losses, plotting, stats, store, sweeps, theory, widgets
+from . import atlas, conformance, doctor, losses, plotting, stats, store, study, sweeps, theory, widgets
 from .doctor import examine_log
 from .doctor.training_log import read_log
 from .lab import line, metrics, samplers
@@ -66,6 +66,7 @@ __all__ = [
     "samplers",
     "stats",
     "store",
+    "study",
     "sweeps",
     "theory",
     "two_goal_world",

@@ -52,6 +52,17 @@ def test_the_names_that_notebooks_and_docs_rely_on_are_promised():
         assert hasattr(gl.metrics, name)
 
 
+def test_the_studys_names_are_functions_and_records_whatever_was_imported_before():
+    import gradlab.study.planned_power
+    import gradlab.study.report_page  # noqa: F401  a file of a function's name would hide the function
+
+    assert {"Plan", "Goal", "Primary", "Design", "Exclusions", "Stop", "Analysis", "power", "report", "freeze", "Study",
+            "read_study", "assign", "read_answers", "RaterModel", "simulated"} <= set(gl.study.__all__)  # fmt: skip
+    for name in gl.study.__all__:
+        assert callable(getattr(gl.study, name)), name
+        assert getattr(gl.study, name).__doc__, name
+
+
 def test_importing_it_loads_no_library_of_numbers():
     code = "import sys, gradlab; print(sorted({'torch', 'numpy', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -60,4 +71,4 @@ def test_importing_it_loads_no_library_of_numbers():
 
 def test_a_wrong_name_is_refused():
     with pytest.raises(AttributeError, match="ballanced"):
-        _ = gl.ballanced
+        _ = gl.ballanced  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ import pytest
 import small_study
 
 from gradlab.study.answers import read_answers
-from gradlab.study.power import answers_of, power
+from gradlab.study.planned_power import answers_of, power
 from gradlab.study.raters import RaterModel, simulated
 from gradlab.study.rates import win_rate
 from gradlab.study.terms import left_rate
@@ -74,6 +74,7 @@ def test_the_cheapest_plan_reaches_the_target_and_costs_least():
     table = power(small_study.plan(60), effects=(0.25,), items=(10, 40, 120), raters=(3, 6), simulations=100)
     chosen = table.cheapest(0.25, 0.5)
     rows = table.frame.query("power_low >= 0.5")
+    assert chosen is not None
     assert answers_of(chosen) == rows["answers"].min()
     assert table.cheapest(0.25, 0.999) is None
     with pytest.raises(ValueError, match=r"effect must be one that was simulated, 0\.25; got 0\.1"):
@@ -85,7 +86,7 @@ def test_what_cannot_be_simulated_is_refused():
     for changes, said in (({"effects": (0.5,)}, "effects must"), ({"raters": (0,)}, "raters must"),
                           ({"simulations": 0}, "simulations must")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
-            power(plan, **changes)
+            power(plan, **changes)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="careless must"):
         RaterModel(careless=1.2)
     assert np.isfinite(RaterModel().worth_of(0.6))

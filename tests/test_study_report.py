@@ -12,9 +12,9 @@ from gradlab.study.frozen import freeze
 from gradlab.study.methods import cautions, methods, verdict_in_words
 from gradlab.study.pictures import power_chart
 from gradlab.study.plan import Design, Goal, Primary
-from gradlab.study.power import power
+from gradlab.study.planned_power import power
 from gradlab.study.raters import RaterModel, simulated
-from gradlab.study.report import PAGE, report
+from gradlab.study.report_page import PAGE, report
 
 
 def _report(study, folder, worth=None, **model):
@@ -106,6 +106,14 @@ def test_three_systems_have_their_strengths_on_the_page(tmp_path):
     made = _report(study, tmp_path, worth={"sft": -1.0, "dpo": 0.0, "bdpo": 1.0})
     assert "Strengths of all systems, harmless" in made.page()
     assert {"strengths-helpful", "strengths-harmless"} <= set(made.tables)
+
+
+def test_a_report_takes_the_files_of_study_and_answers_too(study, tmp_path):
+    whole = _report(study, tmp_path)
+    study.write(tmp_path / "study.json")
+    assert report(tmp_path / "study.json", tmp_path / "answers.jsonl").json() == whole.json()
+    with pytest.raises(ValueError, match="study must be a study or a path, got 3"):
+        report(3, [])  # type: ignore[arg-type]
 
 
 def test_another_studys_answers_are_refused(study, tmp_path):

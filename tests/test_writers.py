@@ -26,8 +26,8 @@ EXCEPTIONS = {
     ("gradlab/plotting/looks.py", "savefig"): "to the temporary file of write_whole",
     ("scripts/benchmarks/engine_plot.py", "savefig"): "to the temporary file of write_whole",
     ("gradlab/llm/data/source_tokens.py", "write_bytes"): "into a temporary folder",
-    ("gradlab/study/report.py", "savefig"): "into memory",
-    ("gradlab/study/report.py", "write_text"): "into the temporary folder of write_folder",
+    ("gradlab/study/report_page.py", "savefig"): "into memory",
+    ("gradlab/study/report_page.py", "write_text"): "into the temporary folder of write_folder",
     ("scripts/benchmarks/pretrained_speed.py", "write_text"): "into a temporary folder",
     ("gradlab/llm/trl.py", "rename"): "gives the log of another run a free name",
     ("scripts/benchmarks/large_inputs.py", "write_text"): "into a temporary folder",
@@ -47,7 +47,7 @@ def writing_calls(source):
     """The names of the calls in a source that write to files by hand, each with its line."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
-            of = getattr(node.value, "id", None)
+            of = getattr(node.value, "id", "")
             if node.attr == "savefig" or node.attr in OF_MODULES.get(of, ()):
                 yield node.attr, node.lineno
         if not isinstance(node, ast.Call):

@@ -1,14 +1,10 @@
-"""The human study: a plan that is frozen before the first answer, blind answers, and a verdict that they carry."""
+"""The human study: a plan that is frozen before the first answer, blind answers, and a verdict that they carry.
+
+``Plan`` says what is decided before, ``power`` how likely it finds an effect, ``freeze`` makes it a ``Study``,
+``assign`` gives each rater a list, and ``report`` analyses the answers as planned. The names are listed in
+``__init__.pyi``; each is imported when it is first used.
+"""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "answers": ["Answers", "read_answers"],
-        "assignment": ["Task", "assign"],
-        "frozen": ["Study", "freeze", "read_study"],
-        "plan": ["Plan"],
-        "rates": ["Rate", "win_rate"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

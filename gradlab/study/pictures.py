@@ -9,7 +9,7 @@ import numpy as np
 
 from gradlab.plotting.charts import Axis, Curve, Curves, Label, Rule
 from gradlab.plotting.palette import CHOSEN, INK, SETTINGS
-from gradlab.study.power import Power
+from gradlab.study.planned_power import Power
 from gradlab.study.rates import Rate
 from gradlab.study.results import Results
 

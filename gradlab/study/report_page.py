@@ -15,10 +15,11 @@ from typing import Any
 
 import pandas as pd
 
+from gradlab.checks import of_kind
 from gradlab.store.csv_text import csv_text
 from gradlab.store.files import write_folder
 from gradlab.study.answers import Answers, read_answers
-from gradlab.study.frozen import Study
+from gradlab.study.frozen import Study, read_study
 from gradlab.study.methods import cautions, methods, verdict_in_words
 from gradlab.study.pictures import charts_of
 from gradlab.study.results import Results
@@ -140,15 +141,21 @@ class Report:
         return sections
 
 
-def report(study: Study, answers: Answers | Iterable[Path | str]) -> Report:
-    """Return the report on a study's answers: ``read_answers``' result, or paths of files.
+def report(study: Study | Path | str, answers: Answers | Iterable[Path | str]) -> Report:
+    """Return the report on a study's answers.
 
-    ValueError in one line for answers that do not belong to the study, see ``read_answers``.
+    study    a frozen study, or the path of its file.
+    answers  ``read_answers``' result, or paths of files; ``report(…).results`` has all numbers, ``write`` the page.
+
+    OSError or ValueError in one line for a file that is no study, and for answers that do not belong to it, see
+    ``read_answers``.
     """
-    read = answers if isinstance(answers, Answers) else read_answers(study, answers)
-    if read.study.hash != study.hash:
-        raise ValueError(f"answers must be those of study {study.hash[:12]}…, got those of {read.study.hash[:12]}…")
-    return Report(Results(read))
+    study = study if isinstance(study, Study) else read_study(of_kind("study", study, (str, Path), "a study or a path"))
+    if not isinstance(answers, Answers):
+        answers = read_answers(study, [answers] if isinstance(answers, (str, Path)) else answers)
+    if answers.study.hash != study.hash:
+        raise ValueError(f"answers must be those of study {study.hash[:12]}…, got those of {answers.study.hash[:12]}…")
+    return Report(Results(answers))
 
 
 def _section(title: str, frame: pd.DataFrame, note: str) -> str:
