@@ -10,11 +10,12 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from gradlab.checks import between, one_of
+from gradlab.checks import between, one_of, shown
 from gradlab.store.json_lines import append_line, read_lines
 from gradlab.study.assignment import GOOD, Task, assign
 from gradlab.study.frozen import Study
 from gradlab.study.items import words
+from gradlab.study.texts import LONGEST_NOTE, readable
 
 VERSION = 1  # of a line; raised where a former version could not be read
 Choice = Literal["left", "right", "tie", "skip"]
@@ -67,8 +68,10 @@ def answer_line(
     one_of("goal", goal, [known.name for known in study.plan.goals])
     return {
         "study": study.hash, "version": VERSION, "rater": task.rater, "place": task.place, "item": task.item,
-        "shown": task.shown(study), "goal": goal, "choice": choice, "reason": reason,
-        "seconds": None if seconds is None else between("seconds", seconds, 0), "time": time,
+        "shown": task.shown(study), "goal": goal, "choice": choice,
+        "reason": readable("reason", reason, LONGEST_NOTE, empty=True),
+        "seconds": None if seconds is None else between("seconds", seconds, 0),
+        "time": readable("time", time, LONGEST_NOTE, empty=True),
     }  # fmt: skip
 
 
@@ -101,22 +104,22 @@ def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
     study = standing.study
     if line.get("study") != study.hash:
         raise ValueError(f"{place}: study must be {study.hash[:12]}…, got {_short(line.get('study'))}: another plan's")
-    if line.get("version") != VERSION:
-        raise ValueError(f"{place}: version must be {VERSION}, got {line.get('version')!r}")
-    task = standing.tasks.get((line.get("rater"), line.get("place")))  # type: ignore[arg-type]
-    one_of(f"{place}: rater", line.get("rater"), (*study.plan.raters, *study.plan.judges))
+    if type(line.get("version")) is not int or line["version"] != VERSION:
+        raise ValueError(f"{place}: version must be {VERSION}, got {shown(line.get('version'))}")
+    rater = one_of(f"{place}: rater", line.get("rater"), (*study.plan.raters, *study.plan.judges))
+    task = standing.tasks.get((rater, line["place"])) if type(line.get("place")) is int else None
     if task is None:
-        raise ValueError(f"{place}: place must be one of {line['rater']}'s tasks, got {line.get('place')!r}")
+        raise ValueError(f"{place}: place must be one of {rater}'s tasks, got {shown(line.get('place'))}")
     for name, assigned in (("item", task.item), ("shown", task.shown(study))):
         if line.get(name) != assigned:
             raise ValueError(
                 f"{place}: {name} must be {assigned!r} as assigned to {task.rater} at place {task.place}, "
-                f"got {line.get(name)!r}"
+                f"got {shown(line.get(name))}"
             )
     try:
         whole = answer_line(
             study, task, line.get("goal"), line.get("choice"), seconds=line.get("seconds"),  # type: ignore[arg-type]
-            reason=str(line.get("reason") or ""), time=str(line.get("time") or ""),
+            reason=line.get("reason") or "", time=line.get("time") or "",
         )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
@@ -168,7 +171,7 @@ def score(choice: str, left: str, b: str) -> float:
 
 
 def _short(value: Any) -> str:
-    return repr(value if not isinstance(value, str) or len(value) <= 12 else f"{value[:12]}…")
+    return shown(value if not isinstance(value, str) or len(value) <= 12 else f"{value[:12]}…")
 
 
 def open_tasks(study: Study, tasks: Sequence[Task], answered: pd.DataFrame) -> list[Task]:

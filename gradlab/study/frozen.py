@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from gradlab.checks import of_kind, shown
 from gradlab.store.files import write_whole
 from gradlab.store.sealed import Damaged, read_sealed, sealed
 from gradlab.study.items import CHECKS, AttentionCheck, StudyItem, items_of
@@ -46,7 +48,7 @@ class Study:
     @property
     def shown(self) -> tuple[StudyItem, ...]:
         """Return the items that raters see; those with identical texts count as ties, and nobody sees them."""
-        return tuple(item for item in self.items if item.text_a != item.text_b)
+        return tuple(item for item in self.items if not item.identical)
 
     def write(self, path: Path | str) -> None:
         """Write the study; FileExistsError where another study is in that file."""
@@ -89,14 +91,37 @@ def read_study(path: Path | str) -> Study:
         ) from None
     if page.get("kind") != _KIND or page.get("format") != FORMAT:
         raise ValueError(f"{path} must be a study of format {FORMAT}, got {page.get('kind')!r}, {page.get('format')!r}")
-    study = Study(
-        plan_of(page["plan"], str(path)),
-        tuple(StudyItem(**item) for item in page["items"]),
-        tuple(AttentionCheck(**check) for check in page["checks"]),
-    )
+    try:
+        study = _study(page)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     if study.hash != page["hash"]:
         raise ValueError(f"{path} has another hash than its plan and its texts; it was changed after it was frozen")
     return study
+
+
+def _study(page: Mapping[str, Any]) -> Study:
+    """Return the study that a page says; ValueError for one that ``_page`` has not made."""
+    for name in ("plan", "items", "checks", "hash"):
+        if name not in page:
+            raise ValueError(f"a study must have {name}")
+    return Study(
+        plan_of(of_kind("plan", page["plan"], Mapping, "a table"), "plan"),
+        _records("items", page["items"], StudyItem), _records("checks", page["checks"], AttentionCheck),
+    )  # fmt: skip
+
+
+_T = TypeVar("_T", StudyItem, AttentionCheck)
+
+
+def _records(name: str, given: Any, kind: type[_T]) -> tuple[_T, ...]:
+    """Return the records in a list of tables; ValueError where a table has other fields than the record."""
+    fields = [field.name for field in dataclasses.fields(kind)]
+    for place, table in enumerate(of_kind(name, given, list, "a list")):
+        apt = isinstance(table, Mapping) and set(table) == {*fields}
+        if not apt or not all(isinstance(value, str) for value in table.values()):
+            raise ValueError(f"{name}[{place}] must have texts as {', '.join(fields)}, got {shown(table)}")
+    return tuple(kind(**table) for table in given)
 
 
 def _page(study: Study) -> dict[str, Any]:

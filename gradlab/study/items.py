@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 
 from gradlab.store.json_lines import read_lines
 from gradlab.store.provenance import fingerprint
-from gradlab.study.plan import Plan, named_in
+from gradlab.study.plan import Plan
+from gradlab.study.texts import LONGEST_NOTE, check_spellings, quoted, readable, telling
 
 SAMPLES = (
     "a file of samples has one JSON object per line: a prompt, and samples: {system: text, …} or the response alone"
@@ -36,6 +37,11 @@ class StudyItem:
     def texts(self) -> dict[str, str]:
         """Return the text of each system."""
         return {self.a: self.text_a, self.b: self.text_b}
+
+    @property
+    def identical(self) -> bool:
+        """Return whether both texts look alike: white space at their ends is not seen."""
+        return self.text_a.strip() == self.text_b.strip()
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,12 @@ def items_of(plan: Plan, sources: Mapping[str, Path | str], prompts: Path | str 
     identical texts, where the plan counts them as ties, come last and beyond ``plan.items``, in proportion.
 
     ValueError or OSError in one line: for samples that reveal their system, for identical ones where the plan refuses
-    them, for prompts that stand twice, and for fewer items than the raters need.
+    them, for prompts that stand twice or differ only in white space, for texts that nobody could read, and for fewer
+    items than the raters need.
     """
     texts = {system: _texts_of(system, source) for system, source in sources.items()}
     strata = _strata(prompts) if prompts is not None else None
+    check_spellings([*((sources[system], by) for system, by in texts.items()), (prompts, strata or ())])
     shared = [prompt for prompt in next(iter(texts.values())) if all(prompt in by for by in texts.values())]
     if strata is not None:
         shared = [prompt for prompt in shared if prompt in strata]
@@ -110,15 +118,15 @@ def items_of(plan: Plan, sources: Mapping[str, Path | str], prompts: Path | str 
         for prompt in _in_turn(shared, strata, plan.seed) for a, b in plan.compared
     ]  # fmt: skip
     for item in items:
-        _check_blind(item)
-    same = [item for item in items if item.text_a == item.text_b]
+        _check_blind(item, [*plan.systems])
+    same = [item for item in items if item.identical]
     if same and plan.design.identical == "refuse":
         raise ValueError(
             f"samples must differ: {len(same)} of {len(items)} items have the same text from both systems, the first "
-            f"from {same[0].a} and {same[0].b} for {_short(same[0].prompt)}; remove these prompts, or set "
+            f"from {same[0].a} and {same[0].b} for {quoted(same[0].prompt)}; remove these prompts, or set "
             'design.identical to "tie"'
         )
-    different = [item for item in items if item.text_a != item.text_b]
+    different = [item for item in items if not item.identical]
     if len(different) < plan.items:
         raise ValueError(
             f"systems must share enough prompts: {len(plan.raters)} raters with {plan.design.items_per_rater} items, "
@@ -147,12 +155,9 @@ def _texts_of(system: str, source: Path | str) -> dict[str, str]:
         prompt, text = line.get("prompt"), _text(line, system)
         if text is None:
             continue
-        if not isinstance(prompt, str) or not isinstance(text, str):
-            raise ValueError(f"{place}: prompt and {system!r}'s sample must be texts; {SAMPLES}")
-        if not text.strip():
-            raise ValueError(f"{place}: {system!r}'s sample must not be empty")
-        if prompt in texts:
-            raise ValueError(f"{place} has a prompt that stands above already: {_short(prompt)}")
+        prompt = readable(f"{place}: prompt", prompt)
+        text = readable(f"{place}: the sample of {system!r}", text)
+        _check_first(prompt, texts, place)
         texts[prompt] = text
     if not texts:
         raise ValueError(f"{source} must hold samples of {system!r}, and holds none; {SAMPLES}")
@@ -173,11 +178,10 @@ def _strata(path: Path | str) -> dict[str, str]:
         raise ValueError(f"{path} ends within a line; {PROMPTS}")
     strata: dict[str, str] = {}
     for number, line in lines:
-        prompt, stratum = line.get("prompt"), line.get("stratum")
-        if not isinstance(prompt, str) or not isinstance(stratum, str) or not stratum.strip():
-            raise ValueError(f"{path}, line {number}: prompt and stratum must be texts; {PROMPTS}")
-        if prompt in strata:
-            raise ValueError(f"{path}, line {number} has a prompt that stands above already: {_short(prompt)}")
+        place = f"{path}, line {number}"
+        prompt = readable(f"{place}: prompt", line.get("prompt"))
+        stratum = readable(f"{place}: stratum", line.get("stratum"), LONGEST_NOTE)
+        _check_first(prompt, strata, place)
         strata[prompt] = stratum.strip()
     return strata
 
@@ -197,17 +201,18 @@ def _in_turn(prompts: Iterable[str], strata: Mapping[str, str] | None, seed: int
     return ordered
 
 
-def _check_blind(item: StudyItem) -> None:
-    """Raise ValueError where a text holds a system's name as a word, so that a rater could tell whose it is."""
+def _check_first(prompt: str, former: Iterable[str], place: str) -> None:
+    """Raise ValueError where a file's prompt stands above already."""
+    if prompt in former:
+        raise ValueError(f"{place} has a prompt that stands above already: {quoted(prompt)}")
+
+
+def _check_blind(item: StudyItem, systems: Sequence[str]) -> None:
+    """Raise ValueError where a text tells a rater whose it is."""
     for system, text in item.texts.items():
-        name = named_in(text, item.texts)
-        if name is not None:
+        told = telling(text, systems)
+        if told is not None:
             raise ValueError(
-                f"samples must not reveal their system: {system}'s text for {_short(item.prompt)} holds the name "
-                f"{name!r}; remove the prompt, or call the system otherwise if the word is an ordinary one"
+                f"samples must not reveal their system: {system}'s text for {quoted(item.prompt)} {told}; remove the "
+                "prompt or the label, or call the system otherwise if the word is an ordinary one"
             )
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return repr(line if len(line) <= 60 else f"{line[:57]}...")

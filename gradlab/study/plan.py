@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from gradlab.checks import between, count, of_kind, one_of, toml_file
 from gradlab.store.files import write_whole
+from gradlab.study.texts import LONGEST_NOTE, check_file_names, named_in, readable
 
 Rule = Literal["fixed", "precision"]
 Population = Literal["like these", "these"]
@@ -29,7 +29,7 @@ class Goal:
     """A goal by which responses are compared, such as helpfulness; each has an answer of its own per item."""
 
     name: str
-    """Its name in tables."""
+    """Its name in tables and files."""
     question: str
     """The question that raters read above two responses."""
 
@@ -132,7 +132,8 @@ class Plan:
     primary: Primary
     """The question of the study."""
     raters: tuple[str, ...]
-    """Pseudonyms of the raters."""
+    """Pseudonyms of the raters, by which their pages and answers are called: up to 64 letters, digits, spaces, '-', '_'
+    and '.'; so neither an address nor a path."""
     prompts: str | None = None
     """A file of prompts (JSON lines with ``prompt`` and ``stratum``); left out: the prompts of all systems' samples, in
     one stratum."""
@@ -240,19 +241,21 @@ def _without_none(page: Any) -> Any:
 
 
 def _check_names(plan: Plan) -> None:
-    of_kind("title", plan.title, str, "a text")
-    of_kind("content_warning", plan.content_warning, str, "a text, perhaps empty")
+    readable("title", plan.title, LONGEST_NOTE, empty=True)
+    readable("content_warning", plan.content_warning, LONGEST_NOTE, empty=True)
     of_kind("systems", plan.systems, Mapping, "a table of names and files")
     if len(plan.systems) < 2:
-        raise ValueError(f"systems must name two or more, got {', '.join(plan.systems) or 'none'}")
+        raise ValueError(f"systems must name two or more, got {', '.join(map(str, plan.systems)) or 'none'}")
     for name, source in plan.systems.items():
         _check_name("systems", name)
         of_kind(f"systems.{name}", source, str, "a file of samples or a model folder")
     _check_unique("goals", [goal.name for goal in plan.goals])
+    check_file_names("goals", [goal.name for goal in plan.goals])
     for goal in plan.goals:
-        of_kind("goals.question", goal.question, str, "a question")
+        readable("goals.question", goal.question, LONGEST_NOTE)
     _check_unique("raters", plan.raters)
-    if EVERYBODY in plan.raters:
+    check_file_names("raters", plan.raters)
+    if EVERYBODY in [rater.casefold() for rater in plan.raters]:
         raise ValueError(f"raters must have other names than {EVERYBODY!r}, which stands for all of them")
     if plan.judges:
         _check_unique("raters and judges", (*plan.raters, *plan.judges))
@@ -261,11 +264,6 @@ def _check_names(plan: Plan) -> None:
         name = named_in(text, plan.systems)
         if name is not None:
             raise ValueError(f"{what} must not name a system, since raters read it; got {text!r} with {name!r}")
-
-
-def named_in(text: str, systems: Iterable[str]) -> str | None:
-    """Return the first of the systems whose name stands in a text as a word, in any case of letters; None for none."""
-    return next((name for name in systems if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)), None)
 
 
 def _check_name(what: str, name: Any) -> None:

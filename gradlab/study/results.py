@@ -198,7 +198,7 @@ class Results:
     def _identical(self, a: str, b: str, stratum: str | None = None) -> int:
         """Return how many items of a pair have identical texts, which nobody is shown."""
         return sum(
-            item.text_a == item.text_b and (item.a, item.b) == (a, b) and stratum in (None, item.stratum)
+            item.identical and (item.a, item.b) == (a, b) and stratum in (None, item.stratum)
             for item in self.answers.study.items
         )
 
