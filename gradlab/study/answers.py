@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -86,24 +86,38 @@ def read_answers(study: Study, paths: Iterable[Path | str]) -> Answers:
     ValueError in one line that names file and line: for another study's answer, an unknown rater, item or goal, sides
     that were not assigned, a choice that the plan forbids, another version, and two different answers to one task.
     """
-    standing = _Standing(study, {(task.rater, task.place): task for tasks in assign(study).values() for task in tasks})
     notes = []
-    for path in paths:
-        lines, torn = read_lines(path, LINE)
-        for number, line in lines:
-            _take(standing, line, f"{path}, line {number}")
-        if torn:
-            notes.append(f"the last line of {path} was cut short, and counts as not written")
-    if standing.repeated:
-        notes.append(f"{standing.repeated} lines stand twice, and count once")
+
+    def all_lines() -> Iterator[tuple[str, dict[str, Any]]]:
+        for path in paths:
+            lines, torn = read_lines(path, LINE)
+            yield from ((f"{path}, line {number}", line) for number, line in lines)
+            if torn:
+                notes.append(f"the last line of {path} was cut short, and counts as not written")
+
+    answers = answers_of(study, all_lines())
+    return replace(answers, notes=(*notes, *answers.notes))
+
+
+def answers_of(study: Study, lines: Iterable[tuple[str, dict[str, Any]]]) -> Answers:
+    """Return the answers in some lines, each with the place that errors name; ValueError as in ``read_answers``."""
+    standing = _Standing(study, {(task.rater, task.place): task for tasks in assign(study).values() for task in tasks})
+    for place, line in lines:
+        _take(standing, line, place)
+    notes = [f"{standing.repeated} lines stand twice, and count once"] if standing.repeated else []
     return Answers(study, _frame(study, standing.rows.values()), tuple(notes))
+
+
+def check_study(study: Study, given: Any, place: str) -> None:
+    """Raise ValueError unless a line carries this study's hash."""
+    if given != study.hash:
+        raise ValueError(f"{place}: study must be {study.hash[:12]}…, got {_short(given)}: another plan's")
 
 
 def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
     """Let one line count."""
     study = standing.study
-    if line.get("study") != study.hash:
-        raise ValueError(f"{place}: study must be {study.hash[:12]}…, got {_short(line.get('study'))}: another plan's")
+    check_study(study, line.get("study"), place)
     if type(line.get("version")) is not int or line["version"] != VERSION:
         raise ValueError(f"{place}: version must be {VERSION}, got {shown(line.get('version'))}")
     rater = one_of(f"{place}: rater", line.get("rater"), (*study.plan.raters, *study.plan.judges))
