@@ -7,9 +7,11 @@ import pytest
 import small_study
 
 from gradlab.study.answers import read_answers
-from gradlab.study.planned_power import answers_of, power
+from gradlab.study.plan import Analysis, Design
+from gradlab.study.planned_power import DESIGN, answers_of, power
 from gradlab.study.raters import RaterModel, simulated
 from gradlab.study.rates import win_rate
+from gradlab.study.results import Results
 from gradlab.study.terms import left_rate
 
 
@@ -79,6 +81,54 @@ def test_the_cheapest_plan_reaches_the_target_and_costs_least():
     assert table.cheapest(0.25, 0.999) is None
     with pytest.raises(ValueError, match=r"effect must be one that was simulated, 0\.25; got 0\.1"):
         table.cheapest(0.1)
+
+
+def test_the_fewest_answers_that_reach_a_half_width_are_found_over_raters_per_item_too():
+    table = power(small_study.plan(60), effects=(0.0, 0.2), raters=(6, 12), items=(20, 60), raters_per_item=(1, 3),
+                  simulations=40)  # fmt: skip
+    assert table.frame[DESIGN].drop_duplicates().shape[0] == 8
+    widest = table.frame.groupby([*DESIGN, "answers"])["half_width"].max().reset_index()
+    wanted = float(widest["half_width"].median())
+    chosen = table.narrowest(wanted)
+    assert chosen is not None
+    assert answers_of(chosen) == widest.loc[widest["half_width"] <= wanted, "answers"].min()
+    assert table.narrowest(float(widest["half_width"].min()) / 2) is None
+    with pytest.raises(ValueError, match="half_width must"):
+        table.narrowest(0.0)
+
+
+def test_more_raters_per_item_cost_prompts_where_prompts_differ_much():
+    these = small_study.plan(60, analysis=Analysis(population="these"))
+    model = RaterModel(prompts=3.0, raters=0.0)
+    table = power(these, effects=(0.0,), items=(40,), raters_per_item=(1, 3), simulations=60, model=model)
+    one, three = table.frame["half_width"]
+    assert one < three
+    assert table.frame["answers"].nunique() == 1
+
+
+def test_a_design_that_cannot_be_is_tried_once_with_all_raters():
+    frame = power(small_study.plan(60), effects=(0.0,), raters=(3,), raters_per_item=(3, 5), simulations=5).frame
+    assert list(frame["raters_per_item"]) == [3]
+
+
+@pytest.mark.parametrize("ties", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_fast_path_agrees_with_answers_that_are_assigned_and_read(ties, tmp_path):
+    """Two routes to one number, each with the error of its simulations: four standard errors apart at most."""
+    effect, number = 0.15, 30
+    design = Design(items_per_rater=32, raters_per_item=2, repeats=0.1, attention=1, ties=ties)
+    study = small_study.study(tmp_path, 48, design=design)
+    model = RaterModel(raters=0.4, prompts=0.8, tie=0.5 if ties else 0.0, position=0.5)
+    row = power(study.plan, effects=(effect,), simulations=200, model=model).frame.iloc[0]
+    verdicts = []
+    for seed in range(number):
+        lines = simulated(study, {"dpo": 0.0, "bdpo": model.worth_of(0.5 + effect)}, model, seed)
+        verdicts.append(Results(_read(study, lines, tmp_path)).verdict)
+    widths = np.array([(one.rate.high - one.rate.low) / 2 for one in verdicts])
+    apart = 4 * np.hypot(widths.std() / number**0.5, row["half_width_error"])
+    assert widths.mean() == pytest.approx(row["half_width"], abs=apart)
+    found = np.mean([one.word in ("holds throughout", "holds on average") for one in verdicts])
+    assert found == pytest.approx(row["power"], abs=4 * 0.5 * (1 / number + 1 / 200) ** 0.5)
+    assert 0.1 < found < 0.99
 
 
 def test_what_cannot_be_simulated_is_refused():

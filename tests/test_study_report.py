@@ -10,7 +10,7 @@ import small_study
 from gradlab.study.answers import read_answers
 from gradlab.study.frozen import freeze
 from gradlab.study.methods import cautions, methods, verdict_in_words
-from gradlab.study.pictures import power_chart
+from gradlab.study.pictures import power_charts
 from gradlab.study.plan import Design, Goal, Primary
 from gradlab.study.planned_power import power
 from gradlab.study.raters import RaterModel, simulated
@@ -123,6 +123,15 @@ def test_another_studys_answers_are_refused(study, tmp_path):
         report(study, read_answers(other, [tmp_path / "answers.jsonl"]))
 
 
-def test_power_is_drawn_with_a_curve_per_design():
-    chart = power_chart(power(small_study.plan(), effects=(0.0, 0.2), items=(8, 16), simulations=20))
-    assert [curve.name for curve in chart.curves] == ["3 raters, 8 items each", "3 raters, 16 items each"]
+def test_power_and_precision_are_drawn_with_a_curve_per_design():
+    table = power(small_study.plan(), effects=(0.0, 0.2), items=(8, 16), simulations=20)
+    found, precise = power_charts(table, 0.9, 0.1)
+    assert [curve.name for curve in found.curves] == ["3 raters, 8 items each", "3 raters, 16 items each"]
+    assert [rule.y for rule in (*found.rules, *precise.rules)] == [0.9, 0.1]
+    [curve] = precise.curves
+    assert list(curve.x) == [8, 16]
+    assert list(curve.y) == list(table.frame.groupby("items_per_rater")["half_width"].max())
+    assert (curve.low < curve.y).all()
+    many = power(small_study.plan(), effects=(0.0,), items=range(2, 15), simulations=2)
+    with pytest.raises(ValueError, match="designs must be at most 12"):
+        power_charts(many)

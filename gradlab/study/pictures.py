@@ -6,16 +6,19 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 
-from gradlab.plotting.charts import Axis, Curve, Curves, Label, Rule
+from gradlab.plotting.charts import Axis, Curve, Curves, Dash, Label, Marker, Rule
 from gradlab.plotting.palette import CHOSEN, INK, SETTINGS
-from gradlab.study.planned_power import Power
+from gradlab.study.planned_power import DESIGN, Power
 from gradlab.study.rates import Rate
 from gradlab.study.results import Results
 
 _LONGEST = 34  # letters of a row's name
-_DASHES = ("", "dashed", "dotted", "dashdot")
-_MARKERS = ("dot", "diamond", "triangle-up", "triangle-down", "ring", "cross")
+_DASHES: tuple[Dash, ...] = ("", "dashed", "dotted", "dashdot")
+_MOST = 12  # designs that colour, dash and marker tell apart
+_NORMAL = 1.96
+_MARKERS: tuple[Marker, ...] = ("dot", "diamond", "triangle-up", "triangle-down", "ring", "cross")
 
 
 def rows_of_rates(title: str, rows: Iterable[tuple[str, float, float, float]], margin: float) -> Curves:
@@ -59,23 +62,62 @@ def charts_of(results: Results) -> list[Curves]:
     return [*charts, rows_of_rates("length and side", terms, margin)]
 
 
-def power_chart(power: Power) -> Curves:
-    """Return power over the true effect, a curve per design."""
-    curves = []
-    for place, ((raters, items), rows) in enumerate(power.frame.groupby(["raters", "items_per_rater"])):
-        curves.append(Curve(
-            f"{raters} raters, {items} items each", 0.5 + rows["effect"].to_numpy(), rows["power"].to_numpy(),
-            SETTINGS[place % len(SETTINGS)], dash=_DASHES[place % 4], marker=_MARKERS[place % 6],  # type: ignore[arg-type]
-            low=rows["power_low"].to_numpy(), high=rows["power_high"].to_numpy(),
-        ))  # fmt: skip
+def power_charts(power: Power, target: float = 0.8, half_width: float | None = None) -> list[Curves]:
+    """Return power over the true effect, and precision over items per rater, with a curve per design.
+
+    target, half_width  what is to be reached, drawn as lines; None for no line.
+    ValueError for more than twelve designs.
+    """
+    if power.frame[DESIGN].drop_duplicates().shape[0] > _MOST:
+        raise ValueError(f"designs must be at most {_MOST} in a figure; try fewer raters, items or raters per item")
+    return [power_chart(power, target), precision_chart(power, half_width)]
+
+
+def power_chart(power: Power, target: float = 0.8) -> Curves:
+    """Return power over the true effect, with its interval from the simulations, a curve per design."""
+    frame = power.frame.assign(rate=0.5 + power.frame["effect"])
+    curves = _curves(frame, DESIGN, "rate", ("power", "power_low", "power_high"))
     primary, effects = power.plan.primary, power.frame["effect"]
     low, high = 0.5 + effects.min(), 0.5 + max(effects.max(), effects.min() + 0.01)
     return Curves(
         f"power to find that {primary.b} is preferred", "power over the true win-rate, a curve per design",
         Axis(f"true win-rate of {primary.b} over {primary.a}", low, high),
-        Axis("share of studies that find it", 0.0, 1.0), curves, rules=[Rule(y=0.8, label="80%", dash="dotted")],
-        height=300,
+        Axis("share of studies that find it", 0.0, 1.0), curves,
+        rules=[Rule(y=target, label=f"{target:.0%}", dash="dotted")], height=300,
     )  # fmt: skip
+
+
+def precision_chart(power: Power, half_width: float | None = None) -> Curves:
+    """Return the widest mean half-width over effects, with its interval from the simulations."""
+    frame = power.frame.loc[power.frame.groupby(DESIGN)["half_width"].idxmax()]
+    frame = frame.assign(
+        low=frame["half_width"] - _NORMAL * frame["half_width_error"],
+        high=frame["half_width"] + _NORMAL * frame["half_width_error"],
+    )
+    curves = _curves(frame, ["raters", "raters_per_item"], "items_per_rater", ("half_width", "low", "high"))
+    items, top = frame["items_per_rater"], max(frame["high"].max(), half_width or 0.0)
+    return Curves(
+        "precision", "half the width of the 95% interval over items per rater, a curve per number of raters",
+        Axis("items per rater", 0.0, 1.1 * items.max()), Axis("half-width of the 95% interval", 0.0, 1.1 * top),
+        curves, height=300,
+        rules=[] if half_width is None else [Rule(y=half_width, label=f"{half_width:.1%}", dash="dotted")],
+    )  # fmt: skip
+
+
+def _curves(frame: pd.DataFrame, designs: list[str], x: str, y: tuple[str, str, str]) -> list[Curve]:
+    """Return a curve per design, with a band between the last two columns of y; dash and marker tell them in grey."""
+    said = {"raters": "{} raters", "items_per_rater": "{} items each", "raters_per_item": "{} per item"}
+    if frame["raters_per_item"].nunique() == 1:
+        del said["raters_per_item"]
+    curves = []
+    for place, (_, rows) in enumerate(frame.groupby(designs)):
+        name = ", ".join(words.format(rows[column].iloc[0]) for column, words in said.items() if column in designs)
+        middle, low, high = (rows[column].to_numpy(float) for column in y)
+        curves.append(Curve(
+            name, rows[x].to_numpy(float), middle, SETTINGS[place % len(SETTINGS)], dash=_DASHES[place % len(_DASHES)],
+            marker=_MARKERS[place % len(_MARKERS)], low=low, high=high,
+        ))  # fmt: skip
+    return curves
 
 
 def _row(name: str, rate: Rate) -> tuple[str, float, float, float]:

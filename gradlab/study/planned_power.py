@@ -6,33 +6,45 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from gradlab.checks import between, count
-from gradlab.stats.equivalence import ALPHA
+from gradlab.stats.agreement import wilson_interval
 from gradlab.streams import Purpose, stream
 from gradlab.study.plan import Plan
 from gradlab.study.raters import RaterModel
 from gradlab.study.rates import win_rate
+from gradlab.study.results import verdict_of
 
 EFFECTS = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2)
+DESIGN = ["raters", "items_per_rater", "raters_per_item"]  # columns that say which design a row is of
 COLUMNS = (
-    "effect", "raters", "items_per_rater", "raters_per_item", "answers", "power", "power_low", "power_high",
-    "beyond_margin", "equivalent", "half_width", "coverage", "simulations",
+    "effect", *DESIGN, "answers", "power", "power_low", "power_high", "beyond_margin", "equivalent", "half_width",
+    "half_width_error", "coverage", "simulations",
 )  # fmt: skip
+NOT_SIMULATED = (
+    "Simulated is the primary question as planned, all prompts in one stratum. Not simulated: exclusions (careless "
+    "raters stay in), the stop rule (every item is answered), skips, identical texts, and a leaning to longer "
+    "responses. Other goals and pairs of systems change nothing: the primary question is tested alone."
+)
+_PREFERRED = ("holds throughout", "holds on average")
 
 
 @dataclass(frozen=True)
 class Power:
     """Power and precision over effects and designs.
 
-    frame  a row per effect and design, with ``COLUMNS``: ``effect`` is the true win-rate − ½; ``answers`` that raters
-           give in all, repeats and checks included; ``power`` is the share of simulations whose verdict is that b is
-           preferred (two-sided test at 5%), with its 95% interval from the simulations; ``beyond_margin`` that of
-           those whose interval lies beyond the margin; ``equivalent`` that of those judged equal within the margin;
-           ``half_width`` the mean half-width of the interval; ``coverage`` the share of intervals with the truth.
+    frame  a row per effect and design, with ``COLUMNS``: ``effect`` is the true win-rate − ½ of careful raters;
+           ``answers`` that raters give in all, repeats and checks included; ``power`` is the share of simulations whose
+           verdict is that b is preferred, with its 95% interval from the simulations; ``beyond_margin`` that of those
+           whose interval lies beyond the margin; ``equivalent`` that of those judged equal within the margin;
+           ``half_width`` the mean half-width of the interval, with its standard error; ``coverage`` the share of
+           intervals with the truth.
+
+    What ``NOT_SIMULATED`` says is left out.
     """
 
     plan: Plan
@@ -50,56 +62,78 @@ class Power:
         if rows.empty:
             known = ", ".join(f"{value:g}" for value in self.frame["effect"].unique())
             raise ValueError(f"effect must be one that was simulated, {known}; got {effect:g}")
-        enough = rows[rows["power_low"] >= target].sort_values("answers", kind="stable")
-        return None if enough.empty else _with_design(self.plan, int(enough.iloc[0]["raters"]),
-                                                      int(enough.iloc[0]["items_per_rater"]))  # fmt: skip
+        return self._fewest_answers(rows[rows["power_low"] >= target])
+
+    def narrowest(self, half_width: float) -> Plan | None:
+        """Return the plan with the fewest answers whose mean half-width is at most this at every effect, or None."""
+        between("half_width", half_width, 0, 0.5, open_low=True, open_high=True)
+        widest = self.frame.groupby([*DESIGN, "answers"], as_index=False)["half_width"].max()
+        return self._fewest_answers(widest[widest["half_width"] <= half_width])
+
+    def _fewest_answers(self, rows: pd.DataFrame) -> Plan | None:
+        if rows.empty:
+            return None
+        best = rows.sort_values("answers", kind="stable").iloc[0]
+        return with_design(self.plan, *(int(best[name]) for name in DESIGN))
 
 
 def power(
     plan: Plan, *, effects: Sequence[float] = EFFECTS, raters: Sequence[int] = (), items: Sequence[int] = (),
-    simulations: int = 400, model: RaterModel | None = None, seed: int = 0,
+    raters_per_item: Sequence[int] = (), simulations: int = 400, model: RaterModel | None = None, seed: int = 0,
 ) -> Power:  # fmt: skip
     """Estimate power and precision of a plan's primary question.
 
-    effects  true win-rates − ½, in (−½, ½). raters, items: numbers of raters, and of items per rater, that are tried;
-             left out: the plan's.
+    effects  true win-rates − ½, in (−½, ½).
+    raters, items, raters_per_item  numbers of raters, of items per rater, and of raters per item that are tried, each
+             with each; left out: the plan's. Where there are fewer raters than are to see an item, all of them do.
     model    the raters; left out: ``RaterModel()``, which is a guess, so try others.
-    ValueError in one line for what cannot be simulated.
+    ValueError in one line for what cannot be simulated. ``NOT_SIMULATED`` says what is left out.
     """
-    from gradlab.stats.agreement import wilson_interval
-
     model = model or RaterModel()
+    model = model if plan.design.ties else dataclasses.replace(model, tie=0.0)
     count("simulations", simulations, 1)
+    for effect in effects:
+        between("effects", effect, -0.5, 0.5, open_low=True, open_high=True)
     rows = []
-    for number in raters or [len(plan.raters)]:
-        for each in items or [plan.design.items_per_rater]:
-            tried = _with_design(plan, count("raters", number, 1), count("items", each, 1))
-            for effect in effects:
-                between("effects", effect, -0.5, 0.5, open_low=True, open_high=True)
-                draw = stream(seed, Purpose.POWER, round((effect + 0.5) * 1e6), number, each)
-                outcome = _simulated(tried, effect, simulations, model, draw)
-                low, high = wilson_interval(outcome["power"], simulations)
-                rows.append({
-                    "effect": effect, "raters": number, "items_per_rater": each,
-                    "raters_per_item": tried.design.raters_per_item, "answers": answers_of(tried), **outcome,
-                    "power_low": low, "power_high": high, "simulations": simulations,
-                })  # fmt: skip
-    return Power(plan, model, pd.DataFrame(rows)[list(COLUMNS)])
+    for tried in _designs(plan, raters, items, raters_per_item):
+        number, each, per_item = len(tried.raters), tried.design.items_per_rater, tried.design.raters_per_item
+        for effect in effects:
+            draw = stream(seed, Purpose.POWER, round((effect + 0.5) * 1e6), number, each)
+            outcome = _simulated(tried, effect, simulations, model, draw)
+            low, high = wilson_interval(outcome["power"], simulations)
+            rows.append({
+                "effect": effect, "raters": number, "items_per_rater": each, "raters_per_item": per_item,
+                "answers": answers_of(tried), **outcome, "power_low": low, "power_high": high,
+                "simulations": simulations,
+            })  # fmt: skip
+    return Power(plan, model, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def answers_of(plan: Plan) -> int:
     """Return how many answers a plan asks for, repeats, attention checks and all goals included."""
+    return tasks_per_rater(plan) * len(plan.raters) * len(plan.goals)
+
+
+def tasks_per_rater(plan: Plan) -> int:
+    """Return how many comparisons a rater is shown: items, repeats and attention checks."""
     design = plan.design
-    each = design.items_per_rater + round(design.repeats * design.items_per_rater) + design.attention
-    return each * len(plan.raters) * len(plan.goals)
+    return design.items_per_rater + round(design.repeats * design.items_per_rater) + design.attention
 
 
-def _with_design(plan: Plan, raters: int, items: int) -> Plan:
-    """Return the plan with so many raters, who rate so many items each."""
+def with_design(plan: Plan, raters: int, items: int, raters_per_item: int) -> Plan:
+    """Return the plan with so many raters, who rate so many items each, and so many raters per item."""
     names = plan.raters if raters == len(plan.raters) else tuple(f"rater {number + 1}" for number in range(raters))
-    each = min(plan.design.raters_per_item, raters)
-    design = dataclasses.replace(plan.design, items_per_rater=items, raters_per_item=each)
+    design = dataclasses.replace(plan.design, items_per_rater=items, raters_per_item=raters_per_item)
     return dataclasses.replace(plan, raters=names, design=design)
+
+
+def _designs(plan: Plan, raters: Sequence[int], items: Sequence[int], raters_per_item: Sequence[int]) -> list[Plan]:
+    """Return the plans that are tried, each design once."""
+    numbers = [count("raters", number, 1) for number in raters or [len(plan.raters)]]
+    each = [count("items", number, 1) for number in items or [plan.design.items_per_rater]]
+    per_item = [count("raters_per_item", number, 1) for number in raters_per_item or [plan.design.raters_per_item]]
+    chosen = dict.fromkeys((one, other, min(per, one)) for one, other, per in product(numbers, each, per_item))
+    return [with_design(plan, *design) for design in chosen]
 
 
 def _simulated(
@@ -109,6 +143,7 @@ def _simulated(
     rater, prompt = _crossed(plan)
     truth, worth = 0.5 + effect, model.worth_of(0.5 + effect)
     margin, population = plan.primary.margin, plan.analysis.population
+    at_random = np.array([0.0, 1.0, 0.5] if plan.design.ties else [0.0, 1.0])
     outcomes = []
     for _ in range(simulations):
         felt = worth + model.raters * draw.normal(size=len(plan.raters))[rater]
@@ -117,17 +152,17 @@ def _simulated(
         score = model.scores(felt, draw)
         careless = (draw.random(len(plan.raters)) < model.careless)[rater]
         random = careless | (draw.random(len(felt)) < model.fatigue * draw.random(len(felt)))
-        score = np.where(random, draw.integers(2, size=len(felt)), score)
+        score = np.where(random, at_random[draw.integers(len(at_random), size=len(felt))], score)
         rate = win_rate(pd.DataFrame({"rater": rater, "prompt": prompt, "score": score}), population)
-        mean = rate.beyond_half
-        outcomes.append({
-            "power": rate.rate > 0.5 and float(mean.p_differs()) <= ALPHA,
-            "beyond_margin": rate.low > 0.5 + margin,
-            "equivalent": float(mean.p_equivalent(margin)) <= ALPHA,
-            "half_width": (rate.high - rate.low) / 2,
-            "coverage": rate.low <= truth <= rate.high,
-        })  # fmt: skip
-    return {name: float(np.mean([outcome[name] for outcome in outcomes])) for name in outcomes[0]}
+        word = verdict_of(rate, [rate], margin).word
+        outcomes.append((
+            word in _PREFERRED, rate.low > 0.5 + margin, word == "no practical difference", (rate.high - rate.low) / 2,
+            rate.low <= truth <= rate.high,
+        ))  # fmt: skip
+    ended = np.array(outcomes, float)
+    names = ("power", "beyond_margin", "equivalent", "half_width", "coverage")
+    error = float(ended[:, 3].std() / math.sqrt(simulations))
+    return {**dict(zip(names, ended.mean(0).tolist(), strict=True)), "half_width_error": error}
 
 
 def _crossed(plan: Plan) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,17 @@ class Verdict:
     p_equivalent: float
 
 
+def verdict_of(rate: Rate, strata: Sequence[Rate], margin: float) -> Verdict:
+    """Return the verdict that a primary rate carries, with the rates of its strata; some must have answered."""
+    mean = rate.beyond_half
+    evidence = Evidence(
+        effect=rate.rate - 0.5, p_differs=float(mean.p_differs()), p_equivalent=float(mean.p_equivalent(margin)),
+        units=len(strata), above=sum(cell.low > 0.5 + margin for cell in strata),
+        below=sum(cell.high < 0.5 - margin for cell in strata), reversed=sum(cell.high < 0.5 for cell in strata),
+    )  # fmt: skip
+    return Verdict(word_of(evidence), rate, margin, evidence.p_differs, evidence.p_equivalent)
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Agreement of raters on items that two or more answered: Krippendorff's α with its bootstrap interval."""
@@ -91,16 +102,7 @@ class Results:
         rate = self.rate(primary.a, primary.b, primary.goal)
         if not rate.answers:
             return Verdict("not run", rate, primary.margin, math.nan, math.nan)
-        mean = rate.beyond_half
-        cells = [rate for _, rate in self._by_stratum()]
-        above = sum(cell.low > 0.5 + primary.margin for cell in cells)
-        below = sum(cell.high < 0.5 - primary.margin for cell in cells)
-        evidence = Evidence(
-            effect=rate.rate - 0.5, p_differs=float(mean.p_differs()),
-            p_equivalent=float(mean.p_equivalent(primary.margin)), units=len(cells), above=above, below=below,
-            reversed=sum(cell.high < 0.5 for cell in cells),
-        )  # fmt: skip
-        return Verdict(word_of(evidence), rate, primary.margin, evidence.p_differs, evidence.p_equivalent)
+        return verdict_of(rate, [cell for _, cell in self._by_stratum()], primary.margin)
 
     @cached_property
     def rates(self) -> pd.DataFrame:
