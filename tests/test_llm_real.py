@@ -14,6 +14,8 @@ pytest.importorskip("vaderSentiment")
 from pretrained import smollm2, smollm2_gguf  # noqa: F401
 
 from gradlab.cli import main
+from gradlab.experiments.questions.pretrained_runs import Runs
+from gradlab.llm.data.pair_forms import as_messages
 from gradlab.llm.data.pairs import json_lines, read_pairs
 from gradlab.llm.model.loading import END, save_folder, small_llama, train_bpe
 from gradlab.llm.model.sampling import Samples
@@ -74,7 +76,7 @@ def test_pairs_are_of_different_ended_responses_and_labelled_by_chance(monkeypat
     assert asked[0] == (100, 13)
     assert len(asked) > 1, "what is missing is drawn again"
     assert all(pair.chosen != pair.rejected for pair in pairs)
-    assert set(Counter(pair.prompt[-1]["content"] for pair in pairs).values()) == {8}
+    assert set(Counter(as_messages(pair.prompt)[-1]["content"] for pair in pairs).values()) == {8}
     chances = [
         1 / (1 + math.exp(low - high))
         for pair in pairs
@@ -116,8 +118,9 @@ def place(tmp_path, monkeypatch):
 
 def test_a_run_is_looked_at_on_the_way_and_kept_as_one_frame(place):
     units = units_of(KnownTask(), place)
-    assert [unit.name for unit in units] == ["known-reference-1", "known-dpo-1", "known-bdpo-1"]
-    frames = {unit.method: runs.run_unit("known", unit.method, 1, place) for unit in units}
+    names = ["known-reference-1", "known-dpo-1", "known-bdpo-1", "known-ppo-fitted-1"]
+    assert [unit.name for unit in units] == names
+    frames = {unit.method: runs.run_unit("known", unit.method, 1, place) for unit in units[:2]}
     start = frames[REFERENCE]
     assert set(start["kind"]) == {"pair", "sample", "run"}
     assert (start["logp"] == start["ref_logp"])[start["kind"] == "sample"].all()
@@ -137,6 +140,32 @@ def test_a_run_is_looked_at_on_the_way_and_kept_as_one_frame(place):
     assert trained.loc[rows, same].equals(again.loc[rows, same])
 
 
+def test_ppo_on_a_reward_model_of_the_pairs_is_judged_by_the_utility(place):
+    frame = runs.run_unit("known", "ppo-fitted", 1, place)
+    (reward,) = frame[frame["kind"] == "reward"].to_dict("records")
+    assert reward["pairs"] == 4
+    assert 0 <= reward["low"] <= reward["accuracy"] <= reward["high"] <= 1
+    ridges = KnownTask.settings["per_method"]["ppo-fitted"]["ridges"]
+    assert min(abs(reward["ridge"] / ridge - 1) for ridge in ridges) < 1e-6
+    log, samples = (frame[frame["kind"] == kind] for kind in ("log", "sample"))
+    steps = log[log["step"] <= 4]
+    assert steps["judge"].notna().all()
+    assert (steps["judge"] != steps["reward"]).any()
+    assert sorted(samples["step"].unique()) == [2, 4]
+    assert samples["sentiment"].between(-1, 1).all()
+    assert set(Runs({"known-ppo-fitted-1": frame}).looks["step"]) == {2, 4}, "the report reads the frame"
+    assert not (place.out / "known" / "1" / "ppo-fitted").exists(), "the reward model is removed with the run"
+
+
+def test_numbers_of_one_method_count_for_its_frames_alone(place, monkeypatch):
+    dpo, fitted = units_of(KnownTask(), place, ("dpo", "ppo-fitted"))
+    before = [runs.key_of(unit, place) for unit in (dpo, fitted)]
+    monkeypatch.setattr(KnownTask, "smoke", {**KnownTask.smoke, "per_method": {"ppo-fitted": {"folds": 2}}})
+    after = [runs.key_of(unit, place) for unit in (dpo, fitted)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
 def test_a_frame_depends_on_its_pairs_and_its_method_and_on_no_other(place, monkeypatch):
     dpo, bdpo = units_of(KnownTask(), place, ("dpo", "bdpo"))
     key = runs.key_of(dpo, place)
@@ -151,7 +180,7 @@ def test_a_frame_depends_on_its_pairs_and_its_method_and_on_no_other(place, monk
 
 def test_methods_that_a_task_does_not_declare_are_refused(place):
     with pytest.raises(
-        ValueError, match=r"^methods must be one of reference, dpo, bdpo; got 'pdo'; did you mean 'dpo'\?$"
+        ValueError, match=r"^methods must be one of reference, dpo, bdpo, ppo-fitted; got 'pdo'; did you mean 'dpo'\?$"
     ):
         units_of(KnownTask(), place, ("pdo",))
 
@@ -167,7 +196,7 @@ def test_what_is_open_is_listed_without_sampling_pairs(place, capsys):
     options = ["--model", place.model, "--out", str(place.out), "--smoke", "--tasks", "known", "--open"]
     assert main(["real", *options]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "open  known-reference-1", "open  known-dpo-1", "open  known-bdpo-1", "0 of 3 runs are done"
+        *(f"open  known-{method}-1" for method in ("reference", "dpo", "bdpo", "ppo-fitted")), "0 of 4 runs are done"
     ]  # fmt: skip
 
 
@@ -175,11 +204,13 @@ def test_what_is_open_is_listed_without_sampling_pairs(place, capsys):
 def test_the_whole_path_on_a_pretrained_model(smollm2, tmp_path, capsys):  # noqa: F811
     options = ["--model", str(smollm2), "--out", str(tmp_path), "--smoke", "--tasks", "known", "--workers", "1"]
     assert main(["real", *options]) == 0
-    assert "3 of 3 runs are done" in capsys.readouterr().out
+    assert "4 of 4 runs are done" in capsys.readouterr().out
     trained, _ = load_frame(tmp_path / "frames" / "known-dpo-1.parquet")
     samples = trained[trained["kind"] == "sample"]
     assert samples["sentiment"].between(-1, 1).all()
     assert samples["text"].str.strip().ne("").mean() > 0.5
+    fitted, _ = load_frame(tmp_path / "frames" / "known-ppo-fitted-1.parquet")
+    assert fitted.loc[fitted["kind"] == "reward", "accuracy"].between(0, 1).all()
     pairs, report = read_pairs(str(tmp_path / "known-pairs-1-train.jsonl.gz"))
     assert len(pairs) == report.read == 32, "no pair is left out at training"
 

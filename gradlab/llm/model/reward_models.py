@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,21 @@ class Scorer:
         A chat that is too long loses turns before its response, see ``with_fewer_turns``.
         """
         ids = self.encoded([self._text(*self._fewer_turns(*both)) for both in zip(prompts, responses, strict=True)])
-        scores = np.zeros(len(ids))
-        for part in dealt(np.array([len(text) for text in ids]), self.batch):
-            scores[part] = self.scores([ids[index] for index in part]).double().cpu().numpy()
-        return scores
+        return self.in_batches(ids, self.scores) if ids else np.zeros(0)
+
+    def in_batches(self, ids: Sequence[Sequence[int]], of: Callable[[Sequence[Sequence[int]]], Tensor]) -> np.ndarray:
+        """Return ``of`` (B, …) of one or more texts, as float64; texts of similar length are computed together."""
+        parts = dealt(np.array([len(text) for text in ids]), self.batch)
+        found = [of([ids[index] for index in part]).double().cpu().numpy() for part in parts]
+        return np.concatenate(found)[np.argsort(np.concatenate(parts))]
+
+    def outputs(self, ids: Sequence[Sequence[int]]) -> Any:
+        """Return the model's output for token ids."""
+        return self.model(**padded(ids, self.tokenizer.pad_token_id, self.model.device))
 
     def scores(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Return the scores (B,) of token ids, with their graph where gradients are on."""
-        output = self.model(**padded(ids, self.tokenizer.pad_token_id, self.model.device))
+        output = self.outputs(ids)
         if self.column is None:
             return output
         logits = output.logits.float()

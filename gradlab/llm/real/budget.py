@@ -65,7 +65,8 @@ def table(kinds: Sequence[Kind]) -> list[str]:
 # Seconds of the pilots: seeds below 1000, two processes at a time on two cores that others used too, so upper bounds.
 # Those of hh are 3.0 s per step of its pilot, 78 s of a look at a sixth of the pairs and a quarter of the samples, and
 # 0.55 s per pair for hidden states, in seconds of the processor, for the declared numbers of each.
-# PPO is an estimate: twice the responses of a pair loss are scored per step, after they have been sampled.
+# PPO is an estimate: twice the responses of a pair loss are scored per step, after they have been sampled. On a fitted
+# reward model all layers read its 3,456 responses and 3,200 sampled ones as well, each with its prompt.
 KINDS: tuple[Kind, ...] = (
     Kind("known: pairs of a seed, sampled and labelled", 3, 733.0),
     Kind("known: hidden states and the reference's log-probabilities of a seed", 3, 840.0),
@@ -73,6 +74,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("known: 7 pair losses, 200 steps with 3 looks", 21, 888.0),
     Kind("known: 2 naive pair losses", 6, 888.0, core=False),
     Kind("known: PPO on the true reward (estimated)", 3, 3000.0, core=False),
+    Kind("known: PPO on a fitted reward model (estimated)", 3, 4500.0, core=False),
     Kind("hh: hidden states and the reference's log-probabilities of a seed", 3, 600.0),
     Kind("hh: looks at the reference", 3, 300.0),
     Kind("hh: 7 pair losses, 200 steps with 3 looks", 21, 1400.0),
@@ -86,6 +88,7 @@ def page() -> str:
         "# The budget of the experiments on a pretrained model", "",
         f"Written before the first run that is judged. At most {HOURS:g} hours on {CORES} cores in all for the core; "
         "a slice (`make llm-real MODEL=FOLDER MINUTES=60`) begins no run after its end, and a run that is stopped goes "
-        "on from its last checkpoint. Methods are cut if time is short, not steps.", "",
+        "on from its last checkpoint. Methods are cut if time is short, not steps. PPO on a fitted reward model was "
+        "added later, before its first run.", "",
         *table(KINDS), "",
     ])  # fmt: skip

@@ -6,6 +6,7 @@ the training is the distribution that the pairs are drawn from.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import itertools
 import math
@@ -17,21 +18,24 @@ import pandas as pd
 
 from gradlab.console import say
 from gradlab.llm.data.pair_forms import Message
-from gradlab.llm.data.pairs import Pair, json_lines
+from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.tokens import encode_prompt
 from gradlab.llm.model import loading
+from gradlab.llm.model.finished import read_done
 from gradlab.llm.model.sampling import sample, texts
 from gradlab.llm.real.looks import held_out_rows, sample_rows
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
 from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, utility, words
+from gradlab.llm.train.reward_head import fit_reward_head
 from gradlab.llm.train.run_settings import PPO, LogSettings, PPOSettings, ReferenceSettings, Settings
 from gradlab.store.files import write_whole
 from gradlab.streams import Purpose, stream
 
 PARTS = {"train": TRAIN, "held-out": HELD_OUT}
 _UTILITY = "gradlab.llm.real.text_reward:utility"
+_LONGEST = 128  # tokens of prompt and response, more than any pair has
 _ROUNDS = 20  # of drawing, after which an opening without enough pairs is an error
 _SPARE, _MORE = 1.4, 4  # responses drawn per response that is needed, at first; per opening in each later round
 
@@ -51,7 +55,9 @@ class KnownTask(RealTask):
             "length-dpo": "length-dpo:beta=0.1", "length-dpo-double": "length-dpo:beta=0.2",
         },
         "beyond": {"nbdpo": "nbdpo:beta=0.1,clip=0.3", "nbdpo-symmetric": "nbdpo-symmetric:beta=0.1,clip=0.3",
-                   "ppo": "ppo"},
+                   "ppo": "ppo", "ppo-fitted": "ppo"},
+        # PPO on a reward model of the seed's pairs: ridges from which cross-validation over openings chooses.
+        "per_method": {"ppo-fitted": {"ridges": [0.001, 0.01, 0.1, 1.0, 10.0], "folds": 5}},
         # Pairs: how many per opening, and the true reward behind their labels.
         "openings": {"train": 200, "held-out": 64}, "pairs": {"train": 8, "held-out": 2}, "longest": 20,
         "per_word": PER_WORD, "scale": SCALE,
@@ -63,7 +69,8 @@ class KnownTask(RealTask):
         "ppo": {"batch": 4, "samples": 4, "beta": 0.1},
     }  # fmt: skip
     smoke: ClassVar[Mapping[str, Any]] = {
-        "methods": {REFERENCE: None, "dpo": "dpo:beta=0.1", "bdpo": "bdpo:beta=0.1"}, "beyond": {}, "seeds": [1],
+        "methods": {REFERENCE: None, "dpo": "dpo:beta=0.1", "bdpo": "bdpo:beta=0.1"}, "beyond": {"ppo-fitted": "ppo"},
+        "seeds": [1], "ppo": {"batch": 2, "samples": 2, "beta": 0.1},
         "openings": {"train": 8, "held-out": 4}, "pairs": {"train": 4, "held-out": 1}, "steps": 4,
         "looks": [2, 4], "each": 1, "sides_every": 2, "validate_every": 2,
     }  # fmt: skip
@@ -95,20 +102,48 @@ class KnownTask(RealTask):
         settings = self.of(place)
         train, held_out = self.inputs(place, seed)
         text = self.methods(place)[method]
-        ppo, longest = settings["ppo"] if text == PPO else None, settings["longest"]
+        ppo = settings["ppo"] if text == PPO else None
         return Settings(
             model=place.model, data=str(train), validation=str(held_out), out=place.out, template="chat",
             loss=(text or "dpo",), recipe="gentle", reference=ReferenceSettings(steps=0),
             steps=settings["steps"], learning_rate=settings["learning_rate"],
             batch=ppo["batch"] if ppo else settings["batch"], beta=ppo["beta"] if ppo else None,
-            ppo=PPOSettings(reward=_UTILITY, samples=ppo["samples"], length=longest) if ppo else PPOSettings(),
-            micro=settings["batch"], seed=seed, max_length=128, precision="fp32", device="cpu",
+            ppo=self._ppo(place, method, seed) if ppo else PPOSettings(),
+            micro=settings["batch"], seed=seed, max_length=_LONGEST, precision="fp32", device="cpu",
             train_from=settings["train_from"], cache=place.out / self.name / str(seed) / "cache",
             log=LogSettings(
                 sides_every=settings["sides_every"], validate_every=settings["validate_every"],
                 save_every=settings["looks"][0], keep=1,
             ),
         )  # fmt: skip
+
+    def _ppo(self, place: Place, method: str, seed: int) -> PPOSettings:
+        """Return PPO's settings, with the utility as the reward or as the judge of a fitted one."""
+        settings = self.of(place)
+        how = PPOSettings(reward=_UTILITY, samples=settings["ppo"]["samples"], length=settings["longest"])
+        fitted = settings["per_method"].get(method)
+        if fitted is None:
+            return how
+        (train, _), (held_out, _) = (read_pairs(str(file)) for file in self.inputs(place, seed))
+        reward = fit_reward_head(
+            place.model, train, self._reward(place, method, seed), held_out=held_out, template="chat",
+            max_length=_LONGEST, ridges=fitted["ridges"], folds=fitted["folds"],
+        )  # fmt: skip
+        return dataclasses.replace(how, reward=reward, judge=_UTILITY)
+
+    def _reward(self, place: Place, method: str, seed: int) -> Path:
+        return place.out / self.name / str(seed) / method / "reward"
+
+    def about(self, place: Place, method: str, seed: int) -> list[dict[str, Any]]:
+        """Return a row of ``kind`` "reward" about the fitted reward model, where the method has one.
+
+        Columns: ``ridge``, ``validation_loss`` (nats, on training pairs that were left out of a fit), and those of
+        ``reward_accuracy.Accuracy`` on the held-out pairs.
+        """
+        page = read_done(self._reward(place, method, seed))
+        if page is None:
+            return []
+        return [{"kind": "reward", **{name: page[name] for name in ("ridge", "validation_loss")}, **page["held_out"]}]
 
     def look(self, place: Place, seed: int, step: int, model: Looked) -> pd.DataFrame:
         """Return a row per held-out pair and a row per sampled response.

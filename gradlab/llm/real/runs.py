@@ -37,7 +37,7 @@ from gradlab.store.provenance import fingerprint
 
 TASKS: dict[str, RealTask] = {task.name: task for task in (KnownTask(), PairsTask())}
 MICRO = 16  # rows that are scored at a time
-_NAMING = ("methods", "beyond", "seeds")  # settings that name units and change none of them
+_NAMING = ("methods", "beyond", "seeds", "per_method")  # settings that name units, or count for some of them alone
 
 
 def key_of(unit: Unit, place: Place) -> str:
@@ -46,7 +46,8 @@ def key_of(unit: Unit, place: Place) -> str:
     method = unit.task.methods(place)[unit.method]
     rest = {name: value for name, value in settings.items() if name not in _NAMING}
     pairs = [file_hash(file) for file in unit.task.inputs(place, unit.seed)]
-    return fingerprint(unit.task.name, unit.task.version, rest, unit.method, method, unit.seed, pairs)
+    own = [of for name, of in settings.get("per_method", {}).items() if name == unit.method]
+    return fingerprint(unit.task.name, unit.task.version, rest, unit.method, method, unit.seed, pairs, *own)
 
 
 def part_of(unit: Unit, place: Place) -> Part:
@@ -84,7 +85,8 @@ def run_units(
 def run_unit(task: str, method: str, seed: int, place: Place) -> pd.DataFrame:
     """Train one method on one seed's pairs; return all looks and the log as one frame, with task, method and seed.
 
-    Kinds of rows: those of the task's looks, ``log`` (one row per step), and ``run`` (the seconds of the whole unit).
+    Kinds of rows: those of the task's looks, ``log`` (one row per step), those of the task's ``about``, and ``run``
+    (the seconds of the whole unit).
     """
     unit = Unit(TASKS[task], method, seed)
     began = time.perf_counter()
@@ -100,6 +102,7 @@ def run_unit(task: str, method: str, seed: int, place: Place) -> pd.DataFrame:
             train(settings, look=looks)
             log = read_log(folder / settings.names[0] / "log.jsonl")
             frames = [*looks.frames(unit.task.of(place)["looks"]), log.assign(kind="log")]
+            frames += [pd.DataFrame([row]) for row in unit.task.about(place, method, seed)]
     seconds = pd.DataFrame({"kind": ["run"], "seconds": [time.perf_counter() - began]})
     frame = pd.concat([*frames, seconds], ignore_index=True)
     remove(folder)  # weights of half a gigabyte, which the frame has outlived

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,31 +13,17 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import between, count, one_of, positive
-from gradlab.console import say
-from gradlab.doctor.log_rows import HEADER
-from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import batch_at, dealt, steps_an_epoch
-from gradlab.llm.data.hold_out import Overlap, prompt_key
 from gradlab.llm.data.pairs import Pair
-from gradlab.llm.data.template_dates import TemplateDate, check_date, fix_date, today
-from gradlab.llm.data.templates import Template, prompt_text, responses_of
-from gradlab.llm.model.finished import write_done
-from gradlab.llm.model.gguf_file import whole_model
+from gradlab.llm.data.templates import Template
 from gradlab.llm.model.group import Group, Precision, computing
-from gradlab.llm.model.loading import is_adapter, load_tokenizer, save_folder, weights_hash
-from gradlab.llm.model.reading import check_weights, reading
-from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy
-from gradlab.llm.model.reward_models import EXTRA, Scorer, quiet
-from gradlab.llm.model.rewards import CheckedReward
+from gradlab.llm.model.reward_models import Scorer
 from gradlab.llm.model.seeded import drawing
-from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
 from gradlab.llm.train.loop import Task, run_steps
-from gradlab.llm.train.run_folder import claim, refuse_others
+from gradlab.llm.train.reward_folder import Started, reward_folder
 from gradlab.llm.train.run_settings import LogSettings
 from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.losses import DPO, PairLogps
-from gradlab.store.files import is_marked, sync
-from gradlab.store.provenance import fingerprint
 from gradlab.streams import Purpose, torch_seed
 
 
@@ -67,65 +52,25 @@ def train_reward(
     settings = RewardSettings(
         template, epochs, learning_rate, batch, max_length, weight_decay, max_norm, warmup, seed, precision
     )
-    if not pairs:
-        raise ValueError("pairs must hold at least one pair, got none")
-    base = whole_model(base)
-    if is_adapter(base):
-        raise ValueError(f"base must be a whole model, got {str(base)!r}, a LoRA adapter; `gradlab merge` makes one")
-    out, device = Path(out), torch.device(device)
-    check_date("template_date", template_date)
-    tokenizer = load_tokenizer(base)
-    date = TemplateDate(template_date, _first_day(out))
-    fix_date(tokenizer, date)
-    written = date.written_by(tokenizer) if template == "chat" else None
-    texts = [_texts(pair, template, tokenizer) for pair in pairs]
-    key = fingerprint(asdict(settings), texts, weights_hash(base))
-    model = None if is_done(out, key) else _fresh(base, tokenizer, max_length)
-    with contextlib.ExitStack() as stack:
-        claim(out, stack)
-        refuse_others(out, ("model", LOG), ours=model is None or is_marked(out / LOG, HEADER))
-        sweep(out, done=model is None)
-        if model is None:
-            say(f"reward model: done before, {out}")
-        else:
-            overlap = Overlap.of(*([prompt_key(pair.prompt) for pair in part] for part in (pairs, held_out)))
-            if overlap.shared_pairs:
-                say(f"reward model: {overlap}")
-            _train(
-                model, base, tokenizer, texts, out, held_out, settings, micro=micro, key=key, device=device,
-                said={**overlap.header(), "template_date": written},
-            )  # fmt: skip
-    return str(out / "model")
+
+    def trained(started: Started) -> dict[str, Any]:
+        return _train(started, settings, micro)
+
+    return reward_folder(
+        base, pairs, out, settings, trained, held_out=held_out, batch=2 * micro, device=device,
+        template_date=template_date,
+    )  # fmt: skip
 
 
-def _train(
-    model: Any, base: str | Path, tokenizer: Any, texts: Sequence[tuple[str, str]], out: Path, held_out: Sequence[Pair],
-    settings: RewardSettings, *, micro: int, key: str, device: torch.device, said: Mapping[str, Any],
-) -> None:  # fmt: skip
-    """Train on texts of winners and losers, from the newest checkpoint on, and write the model and ``done.json``.
-
-    said  facts on the data, for the log and ``done.json``.
-    """
-    length = settings.max_length
-    model = model.to(device).train()
-    scorer = Scorer(model, tokenizer, batch=2 * micro, reads=None, ends=True, max_length=length, column=0)
-    ids = scorer.encoded([text for both in texts for text in both])
-    cut = scorer.cut  # texts to train on that were too long: the scorer goes on counting
-    task = RewardTask(scorer, [ids[2 * i : 2 * i + 2] for i in range(len(texts))], micro)
-    steps = math.ceil(settings.epochs * steps_an_epoch(len(texts), settings.batch))
-    trained = RewardModel(model, Group(device=device), settings, rate=settings.learning_rate, steps=steps)
-    header = {"loss": "reward model", "steps": steps, "pairs": len(texts), **said, **asdict(settings)}
-    summary = run_steps(trained, task, out, key, header, "reward model")
-    model.eval()
-    accuracy = _accuracy(scorer, held_out, out, settings.template, tokenizer)
-    save_folder(out / "model", model, tokenizer)
-    page = {
-        "key": key, "base": str(base), "pairs": len(texts), "cut": cut, **said, **asdict(settings),
-        **summary, "held_out": accuracy and asdict(accuracy),
-    }  # fmt: skip
-    sync(out / LOG)
-    write_done(out, page, ("model", LOG))
-    remove(out / CHECKPOINTS)
+def _train(started: Started, settings: RewardSettings, micro: int) -> dict[str, Any]:
+    """Train on the ids of winners and losers, from the newest checkpoint on; return a summary."""
+    model, pairs = started.scorer.model.train(), started.ids
+    steps = math.ceil(settings.epochs * steps_an_epoch(len(pairs), settings.batch))
+    group = Group(device=model.device)
+    reward = RewardModel(model, group, settings, rate=settings.learning_rate, steps=steps)
+    task = RewardTask(started.scorer, pairs, micro)
+    header = {"loss": "reward model", "steps": steps, **started.header}
+    return run_steps(reward, task, started.out, started.key, header, "reward model")
 
 
 @dataclass(frozen=True)
@@ -205,56 +150,3 @@ class RewardTask(Task[RewardModel]):
         """Return the scores of winners and of losers."""
         with computing(policy.group.device, policy.settings.precision):
             return self.scorer.scores([ids for side in zip(*pairs, strict=True) for ids in side]).chunk(2)
-
-
-def _first_day(out: Path) -> str:
-    """Return the date that a chat template wrote in the training in ``out``, which may be unfinished; else today."""
-    try:
-        log = out / "log.jsonl"
-        written = read_log(log).attrs["settings"].get("template_date") if log.is_file() else None
-    except (OSError, ValueError):
-        written = None
-    return written if isinstance(written, str) else today()
-
-
-def _fresh(base: str | Path, tokenizer: Any, max_length: int) -> Any:
-    """Return the base as a classifier with one output, whose weights are 0; the base must hold all other weights."""
-    from transformers import AutoModelForSequenceClassification
-
-    with reading("base", base, "a causal language model in safetensors, as folder or hub name"), quiet():
-        loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-            str(base), num_labels=1, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
-            ignore_mismatched_sizes=True, output_loading_info=True,
-        )  # fmt: skip
-        model, info = loaded
-        head = getattr(model, "score", None)
-        if not isinstance(head, torch.nn.Linear):
-            raise ValueError(f"type {model.config.model_type} is no decoder such as Llama")
-        check_weights(info, new=("score.",))
-    torch.nn.init.zeros_(head.weight)
-    setattr(model.config, EXTRA, {"ends": True, "max_length": max_length})
-    model.config.pad_token_id = tokenizer.pad_token_id
-    return model
-
-
-def _accuracy(
-    scorer: Scorer, held_out: Sequence[Pair], out: Path, template: Template, tokenizer: Any
-) -> Accuracy | None:
-    """Return and print the accuracy of the trained model on held-out pairs; None without such pairs."""
-    if not held_out:
-        return None
-    lengths = [
-        tuple(map(len, tokenizer(list(responses_of(pair, template, tokenizer)))["input_ids"])) for pair in held_out
-    ]
-    accuracy = held_out_accuracy(
-        CheckedReward(scorer, str(out)), held_out, template=template, tokenizer=tokenizer, lengths=lengths
-    )
-    say(f"reward model: {accuracy}")
-    return accuracy
-
-
-def _texts(pair: Pair, template: Template, tokenizer: Any) -> tuple[str, str]:
-    """Return winner and loser, each after its prompt, as the model sees them."""
-    prompt = prompt_text(pair.prompt, template, tokenizer)
-    chosen, rejected = responses_of(pair, template, tokenizer)
-    return prompt + chosen, prompt + rejected
