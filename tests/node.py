@@ -36,9 +36,19 @@ def node(*arguments, given=None):
 
 def with_bundle(body, given):
     """Run the body of a function that has the built file as ``lab``, and ``given``; return what it returns."""
+    return _with(f'import * as lab from "{(WEB / "gradlab.js").as_posix()}";', body, given)
+
+
+def with_rating(body, given):
+    """Run the body of a function that has the built file of ratings as ``rating``; return what it returns."""
+    file = (WEB / "rating.js").as_posix()
+    return _with(f'const rating = Function(readFileSync("{file}", "utf8") + "; return gradlabRating")();', body, given)
+
+
+def _with(start, body, given):
     code = f"""
       import {{ readFileSync }} from "node:fs";
-      import * as lab from "{(WEB / "gradlab.js").as_posix()}";
+      {start}
       const given = JSON.parse(readFileSync(0, "utf8"));
       const answer = await (async () => {{ {body} }})();
       console.log(JSON.stringify(answer, (key, value) => ArrayBuffer.isView(value) ? [...value] : value));

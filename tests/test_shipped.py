@@ -169,7 +169,10 @@ def test_the_wheel_holds_notebooks_figures_and_the_code_of_the_pages(site, tmp_p
     target, inside = site
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert f"gradlab/notebooks/{file.name}" in inside
-    wanted = ("figures/claims.csv", "web/gradlab.js", "web/gradlab.licenses.txt", "web/table.js", "web/keys.js")
+    wanted = (
+        "figures/claims.csv", "web/gradlab.js", "web/gradlab.licenses.txt", "web/table.js", "web/keys.js",
+        "web/rating.js", "web/rating.css",
+    )  # fmt: skip
     assert {f"gradlab/{name}" for name in wanted} <= inside
     assert not any("ipynb_checkpoints" in name or "figures/quick" in name or "/.parts" in name for name in inside)
     code = (

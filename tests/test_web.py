@@ -23,7 +23,7 @@ from gradlab.plotting import palette
 from gradlab.streams import Purpose, stream
 from gradlab.widgets import compared_losses
 
-BUILT = ("gradlab.js", "gradlab.licenses.txt")
+BUILT = ("gradlab.js", "gradlab.licenses.txt", "rating.js")
 
 
 @needs_node

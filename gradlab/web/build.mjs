@@ -1,4 +1,5 @@
-// Bundles src/index.ts into one file, and writes the licences of the packages that are in it.
+// Bundles src/index.ts into gradlab.js, and writes the licences of the packages that are in it; and src/rating.ts into
+// rating.js, which has no packages: a classic script that a page may have inside it, with all names in gradlabRating.
 // node build.mjs [FOLDER]: default is this folder. `make web` calls it.
 import { build } from "esbuild";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -35,11 +36,27 @@ const { metafile } = await build({
   metafile: true,
 });
 
+const rating = await build({
+  ...common,
+  entryPoints: ["src/rating.ts"],
+  outfile: join(folder, "rating.js"),
+  format: "iife",
+  globalName: "gradlabRating",
+  banner: { js: "// Built from src/rating.ts by `make web`." },
+  metafile: true,
+});
+const foreign = partsOf(rating.metafile).filter(([file]) => file.startsWith("node_modules/"));
+if (foreign.length) throw new Error(`rating.js must have no packages in it, got ${foreign.map(([file]) => file).join(", ")}`);
+
+/** The files in what was built, each with its bytes there, where there are some. */
+function partsOf({ outputs }) {
+  return Object.values(outputs).flatMap(({ inputs }) => Object.entries(inputs)).filter(([, { bytesInOutput }]) => bytesInOutput > 0);
+}
+
 const packages = new Set();
-const parts = Object.values(metafile.outputs).flatMap((output) => Object.entries(output.inputs));
-for (const [file, { bytesInOutput }] of parts) {
+for (const [file] of partsOf(metafile)) {
   const found = file.match(/^node_modules\/((?:@[^/]+\/)?[^/]+)\//);
-  if (found && bytesInOutput > 0) packages.add(found[1]);
+  if (found) packages.add(found[1]);
 }
 if (!packages.size) throw new Error("node_modules must be a folder, not a link: the packages' licences are found by its name");
 const notices = [...packages].sort().map((name) => {

@@ -6,9 +6,7 @@ from llvmlite, so that writing it needs no Node.
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import importlib.metadata
 import json
 import re
@@ -21,6 +19,7 @@ from gradlab.lab.optimizers import OPTIMIZERS
 from gradlab.lab.policy import POLICIES
 from gradlab.losses import PAIR_LOSSES, KnownLoss
 from gradlab.store.files import write_whole
+from gradlab.store.page_policy import own_source
 from gradlab.widgets.losses_in_page import SLOPES, facts_of, kernel_of
 
 if TYPE_CHECKING:
@@ -82,9 +81,8 @@ def write_page(file: Path) -> None:
 def page() -> str:
     """Return the page as HTML, with a policy that lets nothing in but its own script. Errors as in ``given``."""
     code = script()
-    own = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; script-src 'sha256-{own}' blob: 'wasm-unsafe-eval'; worker-src blob:; "
+        f"default-src 'none'; script-src {own_source(code)} blob: 'wasm-unsafe-eval'; worker-src blob:; "
         "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     return _PAGE.replace("POLICY", policy).replace("SCRIPT", code)

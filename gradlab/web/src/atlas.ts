@@ -2,7 +2,7 @@
 
 import type { ArrowsMessage, AxisMessage, MapMessage } from "./chart_messages";
 import { axis } from "./chart_records";
-import type { Reading } from "./dom";
+import type { Reading } from "./number_table";
 import { type PairLogps, slopes } from "./pairs";
 import type { Kernel } from "./kernel";
 import { colorTable } from "./palette";

@@ -1,7 +1,7 @@
 /** Explorers that consist of charts and a table of numbers; `ChartView` shows those that Python sends. */
 
 import { ChartBoard, type ChartMessage } from "./charts";
-import { NumberTable, type Reading } from "./dom";
+import { NumberTable, type Reading } from "./number_table";
 import type { Context, ExplorerView } from "./explorer";
 import type { Plot } from "./plot";
 

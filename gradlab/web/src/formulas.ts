@@ -2,7 +2,7 @@
 
 import type { ChartMessage } from "./chart_messages";
 import { Sheet } from "./chart_view";
-import type { Reading } from "./dom";
+import type { Reading } from "./number_table";
 import type { Context, ExplorerKind, ExplorerView } from "./explorer";
 import type { Plot } from "./plot";
 import { filled } from "./python";

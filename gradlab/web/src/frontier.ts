@@ -2,7 +2,7 @@
 
 import type { ChartMessage, CurveMessage, HandleMessage } from "./chart_messages";
 import { acrossHandle, axis, curve, curves } from "./chart_records";
-import type { Reading } from "./dom";
+import type { Reading } from "./number_table";
 import { metricsOf } from "./metrics";
 import { INK, LOOKS } from "./palette";
 import type { Slot } from "./spec";

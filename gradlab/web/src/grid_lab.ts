@@ -2,7 +2,8 @@
 
 import { type Show, slider } from "./controls";
 import { type Curve, CurvePlot } from "./curves";
-import { make, NumberTable, write } from "./dom";
+import { make, write } from "./dom";
+import { NumberTable } from "./number_table";
 import { CLOSED, type Context, type ExplorerView } from "./explorer";
 import { type Cell, HeatMap } from "./heatmap";
 import { worldRefusal } from "./own_world";

@@ -4,83 +4,34 @@ import { ChartView, type ShownCharts } from "./chart_view";
 import type { ExplorerKind } from "./explorer";
 import { KINDS } from "./lab";
 import type { KernelRecord } from "./kernel";
+import { type Answer, GONE, keepShortcutsAway, Link, type Model } from "./link";
 import { type Host, Shell } from "./shell";
 import type { ControlSpec, Spec } from "./spec";
 import type { State } from "./state";
 
-/** The model of a widget, as anywidget gives it. */
-export interface Model {
-  get(name: string): unknown;
-  set(name: string, value: unknown): void;
-  save_changes(): void;
-  send(content: unknown): void;
-  on(event: string, listener: (...given: never[]) => void): void;
-  off(event: string, listener: (...given: never[]) => void): void;
-}
-
-interface Reply {
-  to: number;
-  error?: string;
+interface Reply extends Answer {
   record?: KernelRecord;
 }
 
 const PATIENCE = 20; // seconds in which a kernel that lives and has time answers
 /** Where the page computes, Python hears of a move when the hand rests this long, in ms, and of a long drag this often. */
 const [REST, OFTEN] = [60, 250];
-const GONE = "The kernel is gone: run the cell again";
 const LATE = `The kernel has not answered for ${PATIENCE} seconds: it is busy, or gone.`;
 
 /** Shows a widget's explorer; returns how to take it away. */
 export function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
-  const link = new Link(model);
+  const link = new Link<Reply>(model);
   let shown = new Shown(model, link, el);
   const respec = () => {
     shown.close();
     shown = new Shown(model, link, el);
   };
-  // JupyterLab looks for this on the focused element itself; else "d d" on a slider would delete the cell.
-  el.addEventListener("focusin", ({ target }) => ((target as HTMLElement).dataset.lmSuppressShortcuts = "true"));
+  keepShortcutsAway(el);
   model.on("change:spec", respec);
   return () => {
     model.off("change:spec", respec);
     shown.close();
     link.close();
-  };
-}
-
-/** Questions to Python, and its answers. */
-class Link {
-  private number = 0;
-  private readonly waiting = new Map<number, { done: (reply: Reply, buffers: DataView[]) => void; fail: (error: Error) => void }>();
-
-  constructor(private readonly model: Model) {
-    model.on("msg:custom", this.receive);
-  }
-
-  ask(question: Record<string, unknown>): Promise<[Reply, DataView[]]> {
-    const number = ++this.number;
-    return new Promise((done, fail) => {
-      this.waiting.set(number, { done: (reply, buffers) => done([reply, buffers]), fail });
-      this.model.send({ ...question, number });
-    });
-  }
-
-  /** Fails what waits, since nobody will answer. */
-  break(): void {
-    for (const { fail } of this.waiting.values()) fail(new Error(GONE));
-    this.waiting.clear();
-  }
-
-  close(): void {
-    this.model.off("msg:custom", this.receive);
-    this.break();
-  }
-
-  private readonly receive = (reply: Reply, buffers: DataView[]) => {
-    const found = this.waiting.get(reply.to);
-    this.waiting.delete(reply.to);
-    if (reply.error) found?.fail(new Error(reply.error));
-    else found?.done(reply, buffers);
   };
 }
 
@@ -94,7 +45,7 @@ class Shown {
 
   constructor(
     private readonly model: Model,
-    private readonly link: Link,
+    private readonly link: Link<Reply>,
     el: HTMLElement,
   ) {
     const spec = model.get("spec") as Spec;

@@ -1,7 +1,8 @@
 /** The pair explorer in a page: fields of arrows over policies to drag, gradients of both sides, and a real step. */
 
 import { BarPlot, type Bars } from "./bars";
-import { make, NumberTable, write } from "./dom";
+import { make, write } from "./dom";
+import { NumberTable } from "./number_table";
 import { type Effect, effect, firstOrder, movedMore, policyOf, referenceOf, ROOM } from "./effects";
 import { type Arrow, FieldPlot, type Point, SPACING } from "./field";
 import { CLOSED, type Context, type ExplorerView } from "./explorer";

@@ -2,7 +2,7 @@
 
 import type { AxisMessage, CurveMessage, CurvesMessage, Dash, HandleMessage } from "./chart_messages";
 import { acrossHandle, axis, curve, curves } from "./chart_records";
-import type { Reading } from "./dom";
+import type { Reading } from "./number_table";
 import { ALLOWED_CELLS, type Placement, placed, productNoise, ROUNDING, type Side } from "./extrema";
 import { type Bump, cells, onCells, SHAPES } from "./families";
 import { type Formula, remembered } from "./formulas";
