@@ -14,7 +14,8 @@ from gradlab.study.rating_page import rating_page
 
 def given(page):
     """The list that stands in a page, as its script reads it."""
-    return json.loads(re.search(r'<script type="application/json" id="list">(.*?)</script>', page, re.DOTALL)[1])
+    (text,) = re.findall(r'<script type="application/json" id="list">(.*?)</script>', page, re.DOTALL)
+    return json.loads(text)
 
 
 def test_a_page_holds_the_raters_blind_list_and_nothing_else_of_the_study(tmp_path):
@@ -26,10 +27,8 @@ def test_a_page_holds_the_raters_blind_list_and_nothing_else_of_the_study(tmp_pa
 
 def test_its_policy_forbids_requests_and_lets_in_its_own_script_and_style_alone(tmp_path):
     page = rating_page(study(tmp_path), "ada")
-    policy = dict(
-        part.strip().split(" ", 1)
-        for part in re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1].split(";")
-    )
+    (content,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
+    policy = dict(part.strip().split(" ", 1) for part in content.split(";"))
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
     assert policy == {

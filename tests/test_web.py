@@ -64,7 +64,7 @@ def test_every_package_is_for_something():
 
 def worlds():
     rng = np.random.default_rng(0)
-    for seed, reference in enumerate(["uniform", "random", "shifted"]):
+    for seed, reference in enumerate(get_args(Reference)):
         world = gaussian_world(6, 9, mask_rate=0.3 * (seed > 0), reference=reference, seed=seed)
         yield world, torch.log_softmax(torch.from_numpy(3 * rng.standard_normal(world.utility.shape)), -1)
 

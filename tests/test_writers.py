@@ -23,6 +23,7 @@ EXCEPTIONS = {
     ("gradlab/atlas/comparison.py", "savefig"): "into memory",
     ("gradlab/cli/workbench_command.py", "savefig"): "into memory",
     ("gradlab/widgets/explorer.py", "savefig"): "into memory",
+    ("gradlab/widgets/study_rating.py", "savefig"): "into memory",
     ("gradlab/plotting/looks.py", "savefig"): "to the temporary file of write_whole",
     ("scripts/benchmarks/engine_plot.py", "savefig"): "to the temporary file of write_whole",
     ("gradlab/llm/data/source_tokens.py", "write_bytes"): "into a temporary folder",

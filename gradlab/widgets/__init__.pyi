@@ -15,6 +15,7 @@ from .sampling_explorer import SamplingExplorer as SamplingExplorer
 from .scale_explorer import ScaleExplorer as ScaleExplorer
 from .shift_explorer import ShiftExplorer as ShiftExplorer
 from .sigmoid_explorer import SigmoidExplorer as SigmoidExplorer
+from .study_rating import StudyRating as StudyRating
 from .training_log_explorer import TrainingLogExplorer as TrainingLogExplorer
 from .two_goals_explorer import TwoGoalsExplorer as TwoGoalsExplorer
 from .variance_explorer import VarianceExplorer as VarianceExplorer
