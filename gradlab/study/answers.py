@@ -19,6 +19,7 @@ from gradlab.study.texts import LONGEST_NOTE, readable
 
 VERSION = 1  # of a line; raised where a former version could not be read
 Choice = Literal["left", "right", "tie", "skip"]
+SCORED = "each response scored alone"  # reason of a judge that cannot lean to a side
 UNDO = "undo"  # a line that takes back this rater's answer at this place
 LINE = "a file of answers has one JSON object per line, as gradlab study writes them"
 COLUMNS = (

@@ -132,8 +132,7 @@ class Report:
             note = f"Log odds; equally strong systems tie in {share_of_ties:.1%} of the comparisons."
             sections.append(_section(f"Strengths of all systems, {goal}", frame, note))
         if results.plan.judges:
-            note = "counted among the raters" if planned.pool_judges else "beside people, and not among them"
-            sections.append(_section("Judges that are models", results.judges, note))
+            sections.append(_section("Judges that are models", results.judges, _about_judges(results)))
         sections += [
             _section("Agreement", self.tables["agreement"], f"Krippendorff's α, bootstrap interval. {again}"),
             _section("Raters", self.tables["raters"], "Whom the plan's rules leave out, and why."),
@@ -156,6 +155,17 @@ def report(study: Study | Path | str, answers: Answers | Iterable[Path | str]) -
     if answers.study.hash != study.hash:
         raise ValueError(f"answers must be those of study {study.hash[:12]}…, got those of {answers.study.hash[:12]}…")
     return Report(Results(answers))
+
+
+def _about_judges(results: Results) -> str:
+    """Return what a reader must know beside the table of judges."""
+    counted = "Counted among the raters." if results.plan.analysis.pool_judges else "Beside people, not among them."
+    said = [counted, "An item's answer is the mean over both orders."]
+    said += [
+        f"{judge} scores each response alone, so that both orders agree by construction."
+        for judge in results.judges.loc[results.judges["scored"], "judge"]
+    ]
+    return " ".join(said)
 
 
 def _section(title: str, frame: pd.DataFrame, note: str) -> str:

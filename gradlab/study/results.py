@@ -14,7 +14,7 @@ import pandas as pd
 from gradlab.stats.agreement import krippendorff_alpha, wilson_interval
 from gradlab.stats.equivalence import holm
 from gradlab.stats.words import Evidence, word_of
-from gradlab.study.answers import Answers
+from gradlab.study.answers import SCORED, Answers
 from gradlab.study.exclusions import Conduct, alike, conduct
 from gradlab.study.plan import EVERYBODY
 from gradlab.study.rates import Rate, win_rate
@@ -186,9 +186,11 @@ class Results:
     def judges(self) -> pd.DataFrame:
         """The judges that are models, beside people: a row per judge, by the primary question.
 
-        Columns: ``judge``, the columns of a rate, ``consistent`` (share of items judged alike in both orders, with
-        ``consistent_low`` and ``consistent_high``), ``left`` (how often the left side won), ``length`` (log odds per
-        log length), and ``with_people`` (share of items with the same answer as most people, where most agree).
+        An item's answer is the mean over both orders, so that a leaning to a side moves no win-rate. Columns:
+        ``judge``, the columns of a rate, ``scored`` (whether it scored each response alone, so that both orders agree
+        by construction), ``consistent`` (share of items judged alike in both orders, with ``consistent_low`` and
+        ``consistent_high``), ``left`` (how often the left side won), ``length`` (log odds per log length), and
+        ``with_people`` (share of items with the same answer as most people, where most agree).
         """
         return pd.DataFrame([self._judge(judge) for judge in self.plan.judges])
 
@@ -215,20 +217,27 @@ class Results:
         return [(str(name), self._rate(part, a, b, str(name))) for name, part in whole.groupby("stratum")]
 
     def _judge(self, judge: str) -> dict[str, object]:
-        first = self.answers.of("item")
-        mine = self.of(*self._primary, first[first["rater"] == judge])
+        every = self.answers.frame[self.answers.frame["rater"] == judge]
+        mine = self.of(*self._primary, every)
+        both = _over_orders(mine)
         same = alike(self.answers, judge).to_numpy(bool)
         low, high = wilson_interval(float(same.mean()), len(same)) if len(same) else (math.nan, math.nan)
         people = self.of(*self._primary, self.items[~self.items["judge"]]).groupby("item")["score"].mean()
-        both = pd.DataFrame({"judge": mine.set_index("item")["score"], "people": people}).dropna()
-        both = both[both["people"] != 0.5]
-        agree = (np.sign(both["judge"] - 0.5) == np.sign(both["people"] - 0.5)).to_numpy()
+        beside = pd.DataFrame({"judge": both.set_index("item")["score"], "people": people}).dropna()
+        beside = beside[beside["people"] != 0.5]
+        agree = (np.sign(beside["judge"] - 0.5) == np.sign(beside["people"] - 0.5)).to_numpy()
         return {
-            "judge": judge, **_numbers(win_rate(mine, "these")),
+            "judge": judge, **_numbers(win_rate(both, "these")), "scored": {*mine["reason"]} == {SCORED},
             "consistent": float(same.mean()) if len(same) else math.nan, "consistent_low": low, "consistent_high": high,
-            "left": left_rate(mine, "these").rate, "length": equal_length(mine, "these").slope,
+            "left": left_rate(mine, "these").rate, "length": equal_length(both, "these").slope,
             "with_people": float(agree.mean()) if len(agree) else math.nan,
         }  # fmt: skip
+
+
+def _over_orders(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return a judge's answers as one row per item, the mean over both orders, which is free of a leaning to a side."""
+    first = answers.drop_duplicates("item").set_index("item")
+    return first.assign(score=answers.groupby("item")["score"].mean(), b_left=False).reset_index()
 
 
 def _numbers(rate: Rate) -> dict[str, float]:
