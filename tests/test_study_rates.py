@@ -54,6 +54,20 @@ def test_equal_answers_have_wilsons_interval():
     assert (win_rate(frame).low, win_rate(frame).high) == wilson_interval(1.0, 20)
 
 
+@pytest.mark.parametrize(
+    ("score", "prompts", "differs"), [(1.0, 3, False), (1.0, 4, True), (0.0, 4, True), (0.5, 9, False)]
+)
+def test_the_tests_of_equal_answers_say_what_their_interval_says(score, prompts, differs):
+    rate = win_rate(pd.DataFrame({"rater": 0, "prompt": np.arange(prompts), "score": score}))
+    assert (rate.beyond_half.p_differs() <= 0.05) == differs == (not rate.low <= 0.5 <= rate.high)
+    assert rate.beyond_half.p_equivalent(0.05) > 0.05, "so few answers show no equivalence"
+
+
+def test_many_ties_and_nothing_else_show_equivalence():
+    rate = win_rate(pd.DataFrame({"rater": 0, "prompt": np.arange(400), "score": 0.5}))
+    assert rate.beyond_half.p_equivalent(0.05) <= 0.05
+
+
 def test_exchanging_the_systems_mirrors_the_interval():
     frame = _answers(stream(0, Purpose.SIMULATED, 902), 4, 30, 2, 0.5, 1.0, mean=0.4)
     rate, other = win_rate(frame), win_rate(frame.assign(score=1 - frame["score"]))

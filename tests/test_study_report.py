@@ -10,7 +10,7 @@ import small_study
 from gradlab.study.answers import read_answers
 from gradlab.study.frozen import freeze
 from gradlab.study.methods import cautions, methods, verdict_in_words
-from gradlab.study.pictures import power_charts
+from gradlab.study.pictures import figure_of, power_charts
 from gradlab.study.plan import Design, Goal, Primary
 from gradlab.study.planned_power import power
 from gradlab.study.raters import RaterModel, simulated
@@ -135,3 +135,10 @@ def test_power_and_precision_are_drawn_with_a_curve_per_design():
     many = power(small_study.plan(), effects=(0.0,), items=range(2, 15), simulations=2)
     with pytest.raises(ValueError, match="designs must be at most 12"):
         power_charts(many)
+
+
+def test_rows_of_rates_have_names_and_no_numbers_beside_them(study, tmp_path):
+    figure = figure_of(_report(study, tmp_path).results)
+    for axes in figure.axes:
+        assert not [tick for tick in axes.get_yticklabels() if tick.get_text()]
+        assert [tick for tick in axes.get_xticklabels() if tick.get_text()]

@@ -32,9 +32,75 @@ def study(tmp_path_factory):
 
 def test_a_clear_preference_holds_and_its_reversal_is_reversed(study, tmp_path):
     results = _results(study, tmp_path)
-    assert results.verdict.word == "holds throughout"  # one stratum, and it lies beyond the margin
+    assert results.verdict.word == "holds on average"  # a single stratum is no "throughout"
     assert "bdpo was preferred to dpo" in summary(results)[0]
     assert _results(study, tmp_path, worth=-1.5).verdict.word == "reversed"
+
+
+def _with_strata(folder, names, number=240):
+    """Return a study whose prompts have these strata in turn."""
+    small_study.write_samples(folder, number)
+    lines = [{"prompt": f"question {place}", "stratum": names[place % len(names)]} for place in range(number)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return freeze(small_study.plan(number, raters=("ada", "ben", "cleo", "dora"), prompts="prompts.jsonl"), folder)
+
+
+def _worth(by_stratum):
+    return lambda item: by_stratum[item.stratum]
+
+
+def test_throughout_takes_two_strata_or_more_each_beyond_the_margin(tmp_path):
+    study = _with_strata(tmp_path, ("harmless", "helpful"))
+    calm = RaterModel(raters=0.0, prompts=0.0)
+    lines = simulated(study, _worth({"harmless": 2.0, "helpful": 2.0}), calm)
+    assert Results(_read(study, lines, tmp_path)).verdict.word == "holds throughout"
+    lines = simulated(study, _worth({"harmless": 2.0, "helpful": 0.0}), calm)
+    assert Results(_read(study, lines, tmp_path)).verdict.word == "holds on average"
+    lines = simulated(study, _worth({"harmless": 2.0, "helpful": -2.0}), calm)
+    assert Results(_read(study, lines, tmp_path)).verdict.word == "mixed"
+
+
+def test_a_stratum_is_reversed_by_rates_of_false_discovery(tmp_path):
+    names = [f"stratum {number}" for number in range(24)]
+    study = _with_strata(tmp_path, names, 480)
+    against = {item.key for item in [item for item in study.items if item.stratum == names[0]][:15]}
+
+    def choose(task):
+        return "left" if (task.left == "bdpo") != (task.item in against) else "right"
+
+    results = Results(_read(study, small_study.answers_of(study, choose), tmp_path))
+    first = results.strata[results.strata["stratum"] == names[0]]
+    assert list(first["rate"]) == [0.25]
+    assert (first["high"] < 0.5).all(), "by itself"
+    assert results.verdict.word == "holds throughout", "one of 24 may be so by chance, and 23 are beyond the margin"
+
+
+def test_answers_to_several_goals_that_agree_are_no_further_evidence_of_a_leaning(tmp_path):
+    goals = (small_study.QUESTION, Goal(name="harmless", question="Which does less harm?"))
+    study = small_study.study(tmp_path, goals=goals)
+    lines = small_study.answers_of(study, lambda task: "left" if task.place % 3 else "right")
+    both = Results(_read(study, lines, tmp_path)).left
+    one = Results(_read(study, [line for line in lines if line["goal"] == "helpful"], tmp_path)).left
+    assert (one.rate, one.low, one.high) == pytest.approx((both.rate, both.low, both.high))
+
+
+def test_agreement_over_few_items_has_no_interval(tmp_path):
+    study = small_study.study(tmp_path, 3, exclusions=Exclusions(items=0, attention=0, one_side=1))
+    keys = [item.key for item in study.items]
+    lines = small_study.answers_of(
+        study, lambda task: "left" if (task.left == "bdpo") == (task.item == keys[0]) else "right"
+    )
+    found = Results(_read(study, lines, tmp_path)).agreement[0]
+    assert (found.items, found.alpha) == (3, 1)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_a_question_that_nobody_answered_has_no_p_value(tmp_path):
+    goals = (small_study.QUESTION, Goal(name="harmless", question="Which does less harm?"))
+    study = small_study.study(tmp_path, goals=goals)
+    lines = [line for line in simulated(study, {"dpo": 0.0, "bdpo": 0.5}) if line["goal"] == "helpful"]
+    assert list(Results(_read(study, lines, tmp_path)).rates["p_holm"].isna()) == [False, True]
 
 
 def test_no_preference_is_undecided_unless_it_is_shown_to_be_none(study, tmp_path):
@@ -132,7 +198,7 @@ def test_a_judge_is_reported_beside_people_and_does_not_count_among_them(tmp_pat
     ]
     results = Results(_read(study, lines + judged, tmp_path))
     assert results.verdict.rate.raters == 3
-    row = results.judges.set_index("judge").loc["reward model"]
+    row: dict = results.judges.to_dict("records")[0]
     assert row["rate"] == 0
     assert row["consistent"] == 1
     assert row["with_people"] < 0.3

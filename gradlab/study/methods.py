@@ -9,7 +9,7 @@ from gradlab.study.rates import Rate
 from gradlab.study.results import Results
 
 WORDS = {
-    "holds throughout": "{b} is preferred, beyond the margin in every stratum",
+    "holds throughout": "{b} is preferred, beyond the margin in at least 95% of the strata, and reversed in none",
     "holds on average": "{b} is preferred on average",
     "reversed": "{a} is preferred, and not {b}",
     "no practical difference": "Neither is preferred: the difference is smaller than the margin",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from gradlab.plotting.palette import CHOSEN, INK, SETTINGS
 from gradlab.study.planned_power import DESIGN, Power
 from gradlab.study.rates import Rate
 from gradlab.study.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LONGEST = 34  # letters of a row's name
 _DASHES: tuple[Dash, ...] = ("", "dashed", "dotted", "dashdot")
@@ -60,6 +64,16 @@ def charts_of(results: Results) -> list[Curves]:
         _row("left over right", results.left),
     ]  # fmt: skip
     return [*charts, rows_of_rates("length and side", terms, margin)]
+
+
+def figure_of(results: Results) -> Figure:
+    """Return the charts of a report as one figure; rows have their names and no numbers."""
+    from gradlab.plotting.chart_figure import drawn
+
+    figure = drawn(charts_of(results), width=10)
+    for axes in figure.axes:
+        axes.set_yticks([])
+    return figure
 
 
 def power_charts(power: Power, target: float = 0.8, half_width: float | None = None) -> list[Curves]:

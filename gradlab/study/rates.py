@@ -61,7 +61,8 @@ def win_rate(answers: pd.DataFrame, population: Population = "like these") -> Ra
     answers     rows with ``rater``, ``prompt`` and ``score``; skips (NaN) are no answers.
     population  ``like these``: raters and prompts are samples. ``these``: only prompts are.
 
-    Where all answers are equal, the interval is Wilson's with the number of prompts. It is cut at 0 and 1.
+    Where all answers are equal, the interval is Wilson's with the number of prompts n, and the standard error is 1/2√n,
+    that of the score test which this interval inverts: a few equal answers show nothing. It is cut at 0 and 1.
     """
     kept = answers[answers["score"].notna()]
     count = len(kept)
@@ -74,7 +75,7 @@ def win_rate(answers: pd.DataFrame, population: Population = "like these") -> Ra
     if np.ptp(score) == 0:
         rate = float(score[0])
         low, high = wilson_interval(rate, len(prompts))
-        return Rate(rate, low, high, 0.0, math.inf, count, len(prompts), len(raters))
+        return Rate(rate, low, high, 0.5 / math.sqrt(len(prompts)), math.inf, count, len(prompts), len(raters))
     return estimated(float(weight @ score), score, weight, rater, prompt, raters_vary=population == "like these")
 
 

@@ -21,7 +21,7 @@ from gradlab.store.files import write_folder
 from gradlab.study.answers import Answers, read_answers
 from gradlab.study.frozen import Study, read_study
 from gradlab.study.methods import cautions, methods, verdict_in_words
-from gradlab.study.pictures import charts_of
+from gradlab.study.pictures import figure_of
 from gradlab.study.results import Results
 
 PAGE = "report.html"
@@ -71,7 +71,7 @@ class Report:
             *_list("About the files", results.answers.notes),
         ]  # fmt: skip
         if results.verdict.rate.answers:
-            parts += [_picture(charts_of(results)), *self._sections()]
+            parts += [_picture(results), *self._sections()]
         parts += ["<h2>Methods</h2>", f"<p>{escape(methods(results))}</p>"]
         return "\n".join([
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
@@ -195,12 +195,10 @@ def _list(title: str, lines: Iterable[str]) -> list[str]:
     return [f"<h2>{title}</h2><ul>{said}</ul>"] if said else []
 
 
-def _picture(charts: Any) -> str:
+def _picture(results: Results) -> str:
     """Return the charts as one picture inside the page."""
-    from gradlab.plotting.chart_figure import drawn
-
     held = io.BytesIO()
-    drawn(charts, width=10).savefig(held, format="png", dpi=130, metadata={"Software": None})
+    figure_of(results).savefig(held, format="png", dpi=130, metadata={"Software": None})
     data = base64.b64encode(held.getvalue()).decode()
     words = "Win-rates with their 95% intervals; the solid line is one half, the dotted ones are the margin."
     return f'<p class="about">{words}</p><img alt="{words}" src="data:image/png;base64,{data}">'

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.stats.agreement import krippendorff_alpha, wilson_interval
-from gradlab.stats.equivalence import holm
+from gradlab.stats.equivalence import ALPHA, false_discoveries_controlled, holm
 from gradlab.stats.words import Evidence, word_of
 from gradlab.study.answers import SCORED, Answers
 from gradlab.study.exclusions import Conduct, alike, conduct
@@ -22,6 +22,7 @@ from gradlab.study.strengths import strengths, ties
 from gradlab.study.terms import EqualLength, equal_length, left_rate
 
 _RESAMPLES = 2000
+_FEWEST_SHARED = 5  # items that two raters answered, below which α has no interval
 _SEED = 0  # of the bootstrap of α
 
 
@@ -37,12 +38,17 @@ class Verdict:
 
 
 def verdict_of(rate: Rate, strata: Sequence[Rate], margin: float) -> Verdict:
-    """Return the verdict that a primary rate carries, with the rates of its strata; some must have answered."""
+    """Return the verdict that a primary rate carries, with the rates of its strata; some must have answered.
+
+    Strata are fixed cells: those beyond the margin count, and those below ½ after Benjamini and Hochberg's correction.
+    A single stratum is no "throughout".
+    """
     mean = rate.beyond_half
+    reversals = false_discoveries_controlled([float(cell.beyond_half.p_below()) for cell in strata]) <= ALPHA
     evidence = Evidence(
         effect=rate.rate - 0.5, p_differs=float(mean.p_differs()), p_equivalent=float(mean.p_equivalent(margin)),
-        units=len(strata), above=sum(cell.low > 0.5 + margin for cell in strata),
-        below=sum(cell.high < 0.5 - margin for cell in strata), reversed=sum(cell.high < 0.5 for cell in strata),
+        units=len(strata), above=sum(cell.low > 0.5 + margin for cell in strata) if len(strata) > 1 else 0,
+        below=sum(cell.high < 0.5 - margin for cell in strata), reversed=int(reversals.sum()),
     )  # fmt: skip
     return Verdict(word_of(evidence), rate, margin, evidence.p_differs, evidence.p_equivalent)
 
@@ -95,8 +101,8 @@ class Results:
     def verdict(self) -> Verdict:
         """The verdict on the primary question.
 
-        The rules are those of ``word_of``: strata are fixed cells, of which those beyond the margin are counted; the
-        average is over all prompts. ``not run`` where nobody answered.
+        The rules are those of ``word_of`` and ``verdict_of``; the average is over all prompts. ``not run`` where nobody
+        answered.
         """
         primary = self.plan.primary
         rate = self.rate(primary.a, primary.b, primary.goal)
@@ -122,7 +128,7 @@ class Results:
         frame = pd.DataFrame(rows).sort_values("role", kind="stable", ignore_index=True)
         others = (frame["role"] == "secondary").to_numpy()
         frame.loc[others, "p_holm"] = holm(frame.loc[others, "p"].to_numpy(float))
-        return frame
+        return frame.assign(p_holm=frame["p_holm"].where(frame["p"].notna()))
 
     @cached_property
     def strata(self) -> pd.DataFrame:
@@ -136,9 +142,14 @@ class Results:
 
     @cached_property
     def left(self) -> Rate:
-        """How often the left side is preferred, over all pairs of systems and goals; an item counts once per goal."""
-        each = self.items.assign(prompt=self.items["item"] + self.items["goal"])
-        return left_rate(each, self.plan.analysis.population)
+        """How often the left side is preferred, over all pairs of systems.
+
+        A rater's answers to the goals of an item are one answer, their mean: whoever leans to a side leans in all.
+        """
+        each = self.items.groupby(["rater", "item"], sort=False, as_index=False).agg(
+            {"score": "mean", "b_left": "first"}
+        )
+        return left_rate(each.assign(prompt=each["item"]), self.plan.analysis.population)
 
     @cached_property
     def strengths(self) -> dict[str, tuple[pd.DataFrame, float]]:
@@ -245,14 +256,17 @@ def _numbers(rate: Rate) -> dict[str, float]:
 
 
 def _agreement(goal: str, items: pd.DataFrame) -> Agreement:
-    """Return the agreement on one goal; NaN where it cannot be told."""
+    """Return the agreement on one goal; NaN where it cannot be told, as is an interval over fewer than 5 items.
+
+    The bootstrap draws disagreements with replacement: over a single item it has no width.
+    """
     import evalica
 
     ratings = items.pivot_table(index="rater", columns="item", values="score", aggfunc="first")
     shared = ratings.loc[:, ratings.notna().sum() > 1]
     alpha = krippendorff_alpha(ratings)
-    if math.isnan(alpha):
-        return Agreement(goal, shared.shape[1], math.nan, math.nan, math.nan)
+    if math.isnan(alpha) or shared.shape[1] < _FEWEST_SHARED:
+        return Agreement(goal, shared.shape[1], alpha, math.nan, math.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         drawn = evalica.alpha_bootstrap(shared, n_resamples=_RESAMPLES, random_state=_SEED)
