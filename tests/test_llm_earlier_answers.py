@@ -12,6 +12,7 @@ from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import Partly, asked_of, collate
 from gradlab.llm.data.earlier_answers import AnswerMarks
 from gradlab.llm.data.pairs import Pair, json_lines
+from gradlab.llm.data.templates import Template
 from gradlab.llm.data.tokens import encode_pairs, encode_prompt
 from gradlab.llm.model.loading import save_folder, small_llama
 from gradlab.llm.model.logps import with_logps
@@ -21,7 +22,7 @@ TURNS = (said("system", "Be kind."), said("user", "One?"), said("assistant", "Tw
 HH = "\n\nHuman: One?\n\nAssistant: Two.\n\nHuman: Three?\n\nAssistant: Four.\n\nHuman: Five?\n\nAssistant:"
 
 
-def learned(prompt, template="chat", tokenizer=CHAT):
+def learned(prompt, template: Template = "chat", tokenizer=CHAT):
     """The text that is learned of a prompt with an answer."""
     (pair,), _, _ = encode_pairs([Pair(prompt, "Yes.", "No.", "")], tokenizer, template=template, max_length=999)
     row = AnswerMarks.of(tokenizer, template).row(pair.prompt, pair.win)
@@ -82,3 +83,25 @@ def test_a_run_learns_earlier_answers_on_request(tmp_path, capsys):
         assert said == (turns == "all")
     assert losses["last"] != losses["all"]
     assert len(list((tmp_path / "all" / "cache").glob("tokens-*.safetensors"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", [{}, {"lora_rank": 2}], ids=["all-weights", "lora"])
+def test_earlier_answers_are_learned_alike_in_packed_rows_and_on_kept_hidden_states(adapter, tmp_path):
+    save_folder(tmp_path / "model", small_llama(len(CHAT), width=16, layers=2, heads=2, longest=256, seed=0), CHAT)
+    pairs = [Pair(HH if place % 2 else "Hi", f" {place}", f" {place + 1}", "") for place in range(8)]
+    (tmp_path / "pairs.jsonl").write_text(json_lines(pairs), encoding="utf-8")
+
+    def losses(name, **more):
+        how = {"template": "chat", "max_length": 256, "sft_epochs": 2.0, "sft_turns": "all", "sft_learning_rate": 1e-2,
+               "steps": 2, "held_out": 2, "hold_out": "pairs", **adapter, **more}  # fmt: skip
+        train(tiny_settings(tmp_path, tmp_path / name, **how))
+        return [read_log(tmp_path / name / stage / "log.jsonl")["loss"].dropna().tolist() for stage in ("sft", "dpo")]
+
+    apart, packed = losses("apart", train_from=1), losses("packed", train_from=1, tokens_per_micro=300)
+    assert len(apart[0]) == 4
+    for one, other in zip(apart, packed, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    assert losses("whole")[0][0] == pytest.approx(apart[0][0], rel=1e-6), "the first step has seen no training"
+    with pytest.raises(ValueError, match=r"^tokens_per_micro must be at least \d+, the tokens of the longest pair"):
+        losses("tight", train_from=1, tokens_per_micro=30)

@@ -21,7 +21,7 @@ from gradlab.llm.model.group import Group
 from gradlab.llm.train import stages
 from gradlab.llm.train.loop import NotFinite
 from gradlab.llm.train.ppo_rewards import advantages, alike, shaped
-from gradlab.llm.train.run_settings import LogSettings, PPOSettings
+from gradlab.llm.train.section_settings import LogSettings, PPOSettings
 from gradlab.llm.train.stage_log import StageLog
 from gradlab.losses import kl_estimate, ppo_clip
 

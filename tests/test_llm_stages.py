@@ -43,7 +43,8 @@ from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.reward_training import train_reward
-from gradlab.llm.train.run_settings import FLAT, OF_RECIPES
+from gradlab.llm.train.run_settings import OF_RECIPES
+from gradlab.llm.train.section_settings import FLAT
 from gradlab.llm.train.stages import train
 from gradlab.losses import DPO, PAIR_LOSSES, pair_loss, unregister_loss
 
@@ -195,6 +196,8 @@ def test_a_run_without_held_out_pairs(inputs, tmp_path):
     assert not [name for name in log if name.startswith("validation")]
 
 
+# On some processors a tiny model's bfloat16 rounding is as large as what a wrong mask changes, so rows are set apart.
+@pytest.mark.filterwarnings("ignore::gradlab.llm.model.heads.ApartNotice")
 def test_a_run_in_bfloat16_begins_at_ln_2_and_keeps_full_weights(inputs, tmp_path):
     train(tiny_settings(inputs, tmp_path / "full", precision="bf16", steps=2))
     log = read_log(tmp_path / "full" / "dpo" / "log.jsonl")

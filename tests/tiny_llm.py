@@ -11,7 +11,8 @@ import pytest
 from gradlab.llm.data.pairs import json_lines
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
 from gradlab.llm.model.loading import save_folder, small_llama
-from gradlab.llm.train.run_settings import FLAT, settings_of
+from gradlab.llm.train.run_settings import settings_of
+from gradlab.llm.train.section_settings import FLAT
 from gradlab.store.sealed import read_sealed, sealed
 
 PAIRS = 14

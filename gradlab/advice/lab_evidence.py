@@ -25,7 +25,7 @@ class Against:
     high: float
     seeds: int
     beyond: bool
-    """Whether the difference lies beyond the margin after Holm's correction over all losses, at no larger KL."""
+    """True where the difference lies beyond the margin after Holm's correction over all losses, at no larger KL."""
     kl: float
     """The mean KL from the reference, nats."""
     dpo_kl: float

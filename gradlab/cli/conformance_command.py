@@ -30,7 +30,7 @@ class ConformanceCommand:
     """The options of ``gradlab conformance``."""
 
     target: Annotated[tyro.conf.Positional[str | None], _TARGET] = None
-    """What to check: module:function, file.py:function, trl:LOSS_TYPE or a .csv file."""
+    """The target to check: module:function, file.py:function, trl:LOSS_TYPE or a .csv file."""
     expect: Annotated[str | None, tyro.conf.arg(metavar="LOSS", help_behavior_hint="")] = None
     """The loss that it should be, such as dpo:beta=0.1; the report says how it differs from that."""
     dtype: Annotated[Literal["float64", "float32"] | None, OPTIONAL] = None

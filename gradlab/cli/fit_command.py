@@ -64,7 +64,7 @@ class FitCommand:
     mask_rate: float = 0.0
     """Share of responses or pairs hidden from the data, at least 0 and below 1."""
     mask_kind: str = "responses"
-    """What the mask hides: `responses`, or single `pairs` of them."""
+    """The part that the mask hides: `responses`, or single `pairs` of them."""
     reference: str = "uniform"
     """`uniform`, `random` or `shifted`: the policy that training starts from and is kept close to."""
     shift: float = 6.0

@@ -23,7 +23,8 @@ from gradlab.llm.model.shapes import LLAMAS, shape_of
 from gradlab.llm.model.token_logps import from_hidden
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
-from gradlab.llm.train.run_settings import OF_RECIPES, LogSettings, LoraSettings, Settings
+from gradlab.llm.train.run_settings import OF_RECIPES, Settings
+from gradlab.llm.train.section_settings import LogSettings, LoraSettings
 from scripts.benchmarks.llm_page import BASES, SIDES
 from scripts.benchmarks.timing import Step, drawing
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.llm.train.run_settings import LogSettings
+from gradlab.llm.train.section_settings import LogSettings
 from scripts.benchmarks.page_parts import heading, number
 from scripts.benchmarks.page_parts import table as markdown
 from scripts.benchmarks.timing import compared, machine

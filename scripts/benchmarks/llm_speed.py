@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.loading import END, PAD, START
-from gradlab.llm.train.stages import _free
+from gradlab.llm.train.stage import free_memory
 from gradlab.store.artifacts import load_frame, save_frame
 from scripts.benchmarks.llm_cases import EXTENTS, PAD_ID, RATE, Extent, HeadTraining, Size, Training, has_room
 from scripts.benchmarks.llm_page import OURS, REACHED, SIDES, TRL, page, summarise, to_accuracy
@@ -93,7 +93,7 @@ def measure(extent: Extent, device: str, left_out: dict[str, str], name: str) ->
             reason = str(error).strip().partition("\n")[0]
             left_out[case] = f"not all of it could be measured ({type(error).__name__}: {reason})"
         yield rows
-        _free()
+        free_memory()
     yield measure_peaks(extent, name)
 
 

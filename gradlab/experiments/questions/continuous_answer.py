@@ -1,4 +1,4 @@
-"""What was predicted of continuous responses before the first run, how it came out, and the answer in a few sentences.
+"""Predictions on continuous responses from before the first run, how each came out, and the answer in a few sentences.
 
 Every number here is computed from the frame of the experiment *continuous*. A *distance* is the total variation
 distance between two trained policies, the probability mass by which they differ; intervals are 95% t intervals over

@@ -1,4 +1,4 @@
-"""What runs on a pretrained model add to the answer on larger models, and on lengths, in words from their frames."""
+"""The part of runs on a pretrained model in the answers on larger models and on lengths, in words from their frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was expected of the openings of known reward, before any of their judged runs, and the rule that marks each.
+"""Predictions on the openings of known reward, from before any of their judged runs, and the rule that marks each.
 
 Before they were written, one run had been looked at: DPO on a seed below 1000, for the learning rate. Every number is a
 mean over the seeds with its 95% t interval, of the last look of each run (``pretrained_runs.looks_of``). Margins are

@@ -1,4 +1,4 @@
-"""What was expected of the experiment on sampling before its first run, how it came out, and the answer in words.
+"""Predictions on sampling from before its first run, how each came out, and the answer in words.
 
 Before this file, seeds 0 and 1 had shown where bDPO settles: 1e-5 to 1e-2 nats apart. A quick run with these seeds and
 60 steps had been looked at, to see that everything runs; the predictions themselves are older than both.

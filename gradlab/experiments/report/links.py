@@ -1,4 +1,4 @@
-"""What the pages of the report have in common: their mark, and links to figures and to the code."""
+"""The common parts of the report's pages: their mark, and links to figures and to the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What algebra settles: theorems with short proofs, and counterexamples, as data for the claims and the pages.
+"""The part that algebra settles: theorems with short proofs, and counterexamples, as data for the claims and the pages.
 
 No number here is measured. Each proof names the test in ``tests/test_proofs.py`` that checks it on random cases.
 ``SETTING`` says what p, q and w mean. Source: proofs ours.

@@ -31,14 +31,8 @@ from gradlab.llm.train.checkpoints import remove
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.reward_training import train_reward
 from gradlab.llm.train.run_folder import refuse_others
-from gradlab.llm.train.run_settings import (
-    PPO,
-    LogSettings,
-    PPOSettings,
-    ReferenceSettings,
-    Settings,
-    SupervisedSettings,
-)
+from gradlab.llm.train.run_settings import PPO, Settings
+from gradlab.llm.train.section_settings import LogSettings, PPOSettings, ReferenceSettings, SupervisedSettings
 from gradlab.llm.train.stages import train
 from gradlab.store.artifacts import load_frame, remove_frames, save_frame
 from gradlab.store.files import file_hash, write_whole

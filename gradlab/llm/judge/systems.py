@@ -47,7 +47,7 @@ class System:
     model: str
     """The model's folder or hub name."""
     mean: bool
-    """Whether the loss took the mean over a response's tokens, not their sum."""
+    """True where the loss took the mean over a response's tokens, not their sum."""
     precision: Precision
     """The precision of the training."""
 

@@ -30,7 +30,7 @@ class Samples:
     tokens: list[tuple[int, ...]]
     """The token ids of each response, one or more; the last is an end of turn where the model ended it."""
     finished: list[bool]
-    """Whether the model ended each response, and not the limit of its length."""
+    """True where the model ended a response, and not the limit of its length."""
 
 
 def sample(

@@ -63,7 +63,7 @@ class StepTime:
     link: float
     """Data between GPUs, as though nothing else happened meanwhile."""
     waiting: float
-    """What the device waits for the host, which starts the operations one after the other."""
+    """Seconds that the device waits for the host, which starts the operations one after the other."""
 
     @property
     def total(self) -> float:

@@ -1,4 +1,4 @@
-"""What a process needs that runs one training of many: a single thread, its words in a file, small frames."""
+"""Help for a process that runs one training of many: a single thread, its words in a file, small frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan costs, from the shape of its model and its rates: GPU hours, disk and memory; and its power."""
+"""The cost of a plan, from the shape of its model and its rates: GPU hours, disk and memory; and its power."""
 
 from __future__ import annotations
 

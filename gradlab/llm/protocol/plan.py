@@ -69,9 +69,9 @@ class Plan:
     training: str
     """A file of training options, beside the plan."""
     reward: str
-    """What judges help, as ``gradlab evaluate --reward`` takes it; a file is looked for beside the plan."""
+    """The judge of helpfulness, as ``gradlab evaluate --reward`` takes it; a file is looked for beside the plan."""
     cost: str
-    """What judges harm; below 0 is safe."""
+    """The judge of harm; below 0 is safe."""
     prompts: int
     """Held-out prompts that are answered in each evaluation."""
     samples: int

@@ -29,7 +29,8 @@ from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
 from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, utility, words
 from gradlab.llm.train.reward_head import fit_reward_head
-from gradlab.llm.train.run_settings import PPO, LogSettings, PPOSettings, ReferenceSettings, Settings
+from gradlab.llm.train.run_settings import PPO, Settings
+from gradlab.llm.train.section_settings import LogSettings, PPOSettings, ReferenceSettings
 from gradlab.store.files import write_whole
 from gradlab.streams import Purpose, stream
 

@@ -20,7 +20,8 @@ from gradlab.llm.model import loading
 from gradlab.llm.model.sampling import sample
 from gradlab.llm.real.looks import held_out_rows, sample_rows
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
-from gradlab.llm.train.run_settings import LogSettings, LoraSettings, ReferenceSettings, Settings
+from gradlab.llm.train.run_settings import Settings
+from gradlab.llm.train.section_settings import LogSettings, LoraSettings, ReferenceSettings
 from gradlab.store.files import file_hash, write_whole
 from gradlab.streams import Purpose, stream
 

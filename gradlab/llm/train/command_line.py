@@ -13,7 +13,8 @@ import tyro
 
 from gradlab.checks import one_of, toml_file
 from gradlab.console import printable_errors
-from gradlab.llm.train.run_settings import FLAT, SECTIONS, Settings, kind_of, nested
+from gradlab.llm.train.run_settings import Settings, kind_of, nested
+from gradlab.llm.train.section_settings import FLAT, SECTIONS
 
 
 class _Draft(Settings):

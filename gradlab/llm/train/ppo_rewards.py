@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gradlab.llm.train.run_settings import Baseline, PPOSettings
+from gradlab.llm.train.section_settings import Baseline, PPOSettings
 
 _SMALL = 1e-4  # is added to a group's deviation, as in TRL: rewards that differ by rounding must not become 1 apart
 

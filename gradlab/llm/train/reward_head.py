@@ -21,7 +21,7 @@ from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import Template
 from gradlab.llm.model.reward_models import Scorer
 from gradlab.llm.train.reward_folder import Started, reward_folder
-from gradlab.llm.train.run_settings import LogSettings
+from gradlab.llm.train.section_settings import LogSettings
 from gradlab.llm.train.stage_log import StageLog
 
 RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)

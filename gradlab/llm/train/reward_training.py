@@ -21,7 +21,7 @@ from gradlab.llm.model.reward_models import Scorer
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.train.loop import Task, run_steps
 from gradlab.llm.train.reward_folder import Started, reward_folder
-from gradlab.llm.train.run_settings import LogSettings
+from gradlab.llm.train.section_settings import LogSettings
 from gradlab.llm.train.trained_model import TrainedModel
 from gradlab.losses import DPO, PairLogps
 from gradlab.streams import Purpose, torch_seed

@@ -19,12 +19,20 @@ from gradlab.llm.data.template_dates import check_date
 from gradlab.llm.model.group import precision_on
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
+from gradlab.llm.train.section_settings import (
+    FLAT,
+    SECTIONS,
+    LogSettings,
+    LoraSettings,
+    PPOSettings,
+    ReferenceSettings,
+    SupervisedSettings,
+    from_recipe,
+    optional,
+)
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, PairLoss, from_text, hyper_parameters, is_own
-from gradlab.losses.policy_gradient import KLEstimator
 
 PPO = "ppo"
-Baseline = Literal["group-mean", "leave-one-out"]
-Level = Literal["sequence", "token"]
 _FOLDERS = ("sft", "reference", PPO, "cache")  # a run's folders that a user's loss must not take
 # Values of options that are left out. The paper states beta, clip (naive variants), epochs and reference.steps of
 # `paper`; its learning rate, and all of `gentle`, are ours.
@@ -35,11 +43,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 # Losses for which a recipe's β is meant: the paper's, and kin of DPO whose β means the same.
 OF_RECIPES = ("dpo", "cdpo", "ipo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight")
 _NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
-
-
-def _optional(metavar: str, hint: str = "") -> Any:
-    """Return how help shows an option that may be left out; ``hint``: what that means, where its text does not say."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
 def _share(words: Sequence[str]) -> float:
@@ -59,10 +62,6 @@ _SHARE = tyro.constructors.PrimitiveConstructorSpec(
 )
 
 
-def _from_recipe(metavar: str) -> Any:
-    return _optional(metavar, "(left out: the recipe's)")
-
-
 def _recipes() -> str:
     """Return the recipes in words."""
     recipes = (
@@ -71,125 +70,6 @@ def _recipes() -> str:
     )
     ours = "Learning rates and all of `gentle`, which is near what others use for DPO, are ours."
     return f"Values of options that are left out. {'; '.join(recipes)}. {ours}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SupervisedSettings:
-    """Supervised training on the chosen responses, before all else."""
-
-    epochs: float = 0.0
-    """Epochs of supervised training; 0: none."""
-    learning_rate: float = 1e-5
-    """Learning rate of the supervised training."""
-    turns: Literal["last", "all"] = "last"
-    """Answers that are learned: the chosen responses, or also the assistant's earlier answers in their prompts. `all`
-    needs a template with turns."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReferenceSettings:
-    """The training by DPO that makes the reference."""
-
-    steps: Annotated[int | None, _from_recipe("INT")] = None
-    """Steps of DPO that make the reference; 0: the model itself is the reference."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LoraSettings:
-    """A LoRA adapter, which is trained in place of all weights."""
-
-    rank: int = 0
-    """Train a LoRA adapter of this rank; 0: all weights."""
-    alpha: float = 16.0
-    """Scale α of the LoRA adapter, whose output is multiplied by α/rank."""
-    targets: tuple[str, ...] = ("all-linear",)
-    """Linear layers that get a LoRA adapter, by name, or `all-linear`."""
-    dropout: float = 0.0
-    """Dropout before the LoRA adapter, as a share."""
-    base: Literal["whole", "4bit"] = "whole"
-    """`4bit`: the base's linear layers in 4 bits (NF4), as QLoRA has them; needs bitsandbytes. The adapter fits the
-    whole base too, which evaluation and merging take."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PPOSettings:
-    """Training by PPO, where `ppo` is among the losses."""
-
-    reward: Annotated[str | None, _optional("SPEC")] = None
-    """PPO's reward, and only PPO's: a sequence classifier or a safe-rlhf score model, as folder or hub name
-    (SPEC#LABEL names one of several outputs), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts
-    and a list of as many responses, all of them texts, and returns one number per response."""
-    judge: Annotated[str | None, _optional("SPEC")] = None
-    """A second reward, as for `reward`, that judges PPO's samples and is never trained on: it shows a reward that is
-    won at the cost of what was meant."""
-    samples: int = 4
-    """Responses that PPO samples per prompt, two or more."""
-    length: int = 128
-    """The most tokens in a response that PPO samples."""
-    epochs: int = 1
-    """Steps of PPO on each batch of samples."""
-    clip: float = 0.2
-    """ε of PPO's clipped surrogate."""
-    baseline: Baseline = "group-mean"
-    """What a response's reward is compared with: the mean over all responses of its prompt, or over the others
-    (RLOO)."""
-    normalize: bool = False
-    """Divide rewards by their deviation among the responses of a prompt, as GRPO does; β then counts in deviations."""
-    level: Level = "sequence"
-    """Whether a whole response has one ratio π/π_old, clip and KL, or each of its tokens its own."""
-    kl: KLEstimator = "k1"
-    """Estimate of the KL penalty: `k1`, log π/π_ref, is taken from the reward; `k2`, half its square, and `k3`, GRPO's,
-    are terms of the loss."""
-    unfinished_penalty: float = 0.0
-    """Taken from the reward of a response that does not end by itself."""
-    length_penalty: float = 0.0
-    """Taken from the reward for each token of a response."""
-    clip_reward: Annotated[float | None, _optional("FLOAT")] = None
-    """Rewards beyond ± this number count as it, before any penalty."""
-    whiten: bool = False
-    """Give the rewards of a batch mean 0 and standard deviation 1; β then counts in deviations."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LogSettings:
-    """The log, looks at the training on the way, and checkpoints."""
-
-    sides_every: int = 50
-    """Steps between two looks at the parameter gradient of each side; 0: none. Training does not depend on it."""
-    validate_every: int = 50
-    """Steps between two looks at the held-out pairs; 0: none."""
-    samples_every: int = 50
-    """Steps between two looks at the responses that PPO samples, in samples.jsonl; 0: none."""
-    save_every: int = 200
-    """Steps between two checkpoints; 0: only the finished stage is kept."""
-    keep: int = 2
-    """How many of the newest checkpoints are kept."""
-    tensorboard: bool = False
-    """Write the log for TensorBoard too."""
-    wandb: bool = False
-    """Send the log to Weights & Biases too, which must be installed and set up."""
-
-
-SECTIONS: dict[str, type] = {
-    "sft": SupervisedSettings, "reference": ReferenceSettings, "lora": LoraSettings, "ppo": PPOSettings,
-    "log": LogSettings,
-}  # fmt: skip
-_BARE = ("reward", "samples")  # options of PPO whose flat names do not begin with the section's name
-
-
-def _flat_name(section: str, field: str) -> str:
-    if section == "log" or field in _BARE:
-        return field
-    return "sample_length" if (section, field) == ("ppo", "length") else f"{section}_{field}"
-
-
-# Options in sections, by their flat names. Logs and the records of finished stages use the flat names, which the
-# options had before there were sections.
-FLAT: dict[str, str] = {
-    _flat_name(section, field.name): f"{section}.{field.name}"
-    for section, kind in SECTIONS.items()
-    for field in dataclasses.fields(kind)
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -213,22 +93,22 @@ class Settings:
     """Values of options that are left out, see ``RECIPES``."""
 
     # The data.
-    choice: Annotated[str | None, _optional("{" + ",".join(CHOICES) + "}")] = None
+    choice: Annotated[str | None, optional("{" + ",".join(CHOICES) + "}")] = None
     """Which preference of PKU-SafeRLHF counts; needed there, and there only."""
     split: str = "train"
     """Split of a data set from a hub."""
-    limit: Annotated[int | None, _optional("INT", "(left out: all)")] = None
+    limit: Annotated[int | None, optional("INT", "(left out: all)")] = None
     """Read only the first pairs of the data, so many usable ones; not of the validation file."""
     template: Literal["plain", "chat", "beaver"] = "plain"
     """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
-    template_date: Annotated[str | None, _optional("YYYY-MM-DD", "(left out: the day of the first start)")] = None
+    template_date: Annotated[str | None, optional("YYYY-MM-DD", "(left out: the day of the first start)")] = None
     """The date that a chat template writes as today's. A run keeps its date, also when it goes on or is evaluated."""
     max_length: int = 512
     """Tokens of prompt and response together; what is longer is cut, and counted. A chat loses whole turns, oldest
     first."""
-    max_prompt: Annotated[int | None, _optional("INT")] = None
+    max_prompt: Annotated[int | None, optional("INT")] = None
     """Tokens that a prompt keeps where the whole is too long; left out: half of max_length."""
-    validation: Annotated[str | None, _optional("PAIRS")] = None
+    validation: Annotated[str | None, optional("PAIRS")] = None
     """Held-out pairs; left out: `held_out` pairs of the data, drawn by the seed."""
     held_out: int = 200
     """About how many pairs of the data are held out where there is no validation file."""
@@ -243,13 +123,13 @@ class Settings:
     """The training by DPO that makes the reference."""
     init: Literal["reference", "base"] = "reference"
     """Where a loss starts: at the reference (our reading of the paper), or at the model before it."""
-    epochs: Annotated[float | None, _from_recipe("FLOAT")] = None
+    epochs: Annotated[float | None, from_recipe("FLOAT")] = None
     """Epochs of training with each loss."""
-    steps: Annotated[int | None, _optional("INT")] = None
+    steps: Annotated[int | None, optional("INT")] = None
     """Steps of training with each loss, instead of epochs."""
 
     # The losses.
-    beta: Annotated[float | None, _from_recipe("FLOAT")] = None
+    beta: Annotated[float | None, from_recipe("FLOAT")] = None
     """Inverse temperature β; of PPO, the weight of the KL penalty. A recipe's β is for PPO, DPO, cDPO, IPO and the
     paper's losses; any other loss then keeps its own, which `gradlab losses KEY` prints."""
     hyper: Annotated[tuple[str, ...], _NONE] = ()
@@ -258,7 +138,7 @@ class Settings:
     """log π of a response: the sum over its tokens, as the paper's weights need it, or their mean."""
 
     # The optimiser.
-    learning_rate: Annotated[float | None, _from_recipe("FLOAT")] = None
+    learning_rate: Annotated[float | None, from_recipe("FLOAT")] = None
     """Highest learning rate."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """How the rate falls after the warm-up, down to a tenth."""
@@ -273,7 +153,7 @@ class Settings:
     micro: int = 4
     """Pairs that one process holds at a time; without dropout the numbers depend on it by rounding only. But a loss of
     batches, such as `kto`, takes just these pairs as its batch."""
-    tokens_per_micro: Annotated[int | None, _optional("INT")] = None
+    tokens_per_micro: Annotated[int | None, optional("INT")] = None
     """Tokens that one process holds at a time, padding included, in place of `micro` pairs: short pairs then fill the
     device as long ones do. It must be at least the longest pair; a loss of batches needs `micro`."""
 
@@ -290,10 +170,10 @@ class Settings:
     time. Without a number (`true` in a file): all layers."""
     chunk: int = CHUNK
     """Tokens whose logits exist at one time."""
-    train_from: Annotated[int | None, _optional("LAYER")] = None
+    train_from: Annotated[int | None, optional("LAYER")] = None
     """Train only the layers from this one on (the first is 0) and the final norm, all weights or LoRA. The layers below
     are computed once per pair, and their hidden states kept in the cache; embeddings and output stay as they are."""
-    cache: Annotated[Path | None, _optional("FOLDER", "(left out: `cache` in the run's folder)")] = None
+    cache: Annotated[Path | None, optional("FOLDER", "(left out: `cache` in the run's folder)")] = None
     """The folder of log-probabilities under references and of hidden states. Several runs may share it."""
     seed: int = 0
     """Draws the held-out pairs, the order of the data, dropout, and PPO's samples."""
@@ -443,12 +323,6 @@ class Settings:
             if not equals:
                 raise ValueError(f"hyper must be NAME=VALUE with a number, got {text!r}")
         return values
-
-
-def flat_defaults() -> dict[str, Any]:
-    """Return the defaults of all options in sections, by their flat names."""
-    parted = {flat: name.split(".") for flat, name in FLAT.items()}
-    return {flat: getattr(SECTIONS[section](), field) for flat, (section, field) in parted.items()}
 
 
 def _hints() -> dict[str, Any]:

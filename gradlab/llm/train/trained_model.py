@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradlab.llm.model.group import Group, norm, plain, trainable
 from gradlab.llm.train.checkpoints import load_checkpoint, save_checkpoint
-from gradlab.llm.train.run_settings import LogSettings
+from gradlab.llm.train.section_settings import LogSettings
 
 _FLOOR = 0.1  # a schedule ends at this share of the highest learning rate
 
