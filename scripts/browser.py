@@ -163,12 +163,12 @@ class Page:
         )
 
     def explorers(self) -> int:
-        """Return how many explorers there are, once all outputs of the cells are on the page."""
+        """Return how many explorers there are, once all outputs of the cells, ratings too, are on the page."""
         self._until(
             """[...jupyterapp.shell.currentWidget.content.model.cells]
                  .flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])
                  .filter(output => output.data?.['application/vnd.jupyter.widget-view+json']).length
-               === document.querySelectorAll('.gl-explorer').length"""
+               === document.querySelectorAll('.gl-explorer, .gl-rating').length"""
         )
         return self.page.locator(".gl-explorer").count()
 

@@ -333,7 +333,9 @@ def notebook(made, tmp_path, chromium):
 
     made.write(tmp_path / "study.json")
     code = 'import gradlab as gl\nrating = gl.widgets.StudyRating("study.json", "ada")\nrating'
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), tmp_path / "rate.ipynb")
+    kernel = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}}
+    cells = [nbformat.v4.new_code_cell(code)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "rate.ipynb")
     home = tmp_path / "home"
     home.mkdir()
     with chrome.lab(tmp_path, home) as address:

@@ -162,6 +162,26 @@ def test_two_answers_to_one_question_are_refused_and_nothing_of_them_counts(made
     assert (done, number) == (1, 1)
 
 
+def test_two_files_are_joined_in_whichever_order_they_fit(made):
+    first, second, *_ = lines_of(made)
+    other = {**first, "choice": "tie", "time": "later"}
+    undo, undo_other = {**first, "choice": "undo", "time": "u"}, {**other, "choice": "undo", "time": "v"}
+    cases = [
+        ([first], [first, second], 2),
+        ([first, undo], [other, second], 2),  # taken back here, answered there
+        ([first], [other, undo_other, first, second], 2),  # the other way round
+        ([first], [first, undo, other], 1),
+        ([first], [other], None),
+    ]
+    body = """
+      return given.cases.map(([here, there]) => {
+        try { return rating.joined(given.list, here, there).done; } catch { return null; }
+      });
+    """
+    found = with_rating(body, {"list": blind_list(made, "ada"), "cases": cases})
+    assert found == [expected for *_, expected in cases]
+
+
 def test_a_file_whose_last_line_was_cut_short_is_read_without_it(made):
     lines = lines_of(made)[:3]
     text = "".join(json.dumps(line) + "\n" for line in lines)

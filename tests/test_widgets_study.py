@@ -223,7 +223,7 @@ def test_answers_stand_beside_the_studys_file(made, tmp_path):
 
 def test_a_notebook_shows_a_picture_of_the_open_task_where_nothing_runs(made, shown):
     rating = shown(made)
-    bundle, _ = rating._repr_mimebundle_()
+    bundle = rating._repr_mimebundle_()
     number = len(tasks_of(made, "ada"))
     assert bundle["text/plain"] == f"StudyRating: a small study, 0 of {number} tasks answered"
     assert "application/vnd.jupyter.widget-view+json" in bundle

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from html import escape
@@ -112,6 +113,14 @@ class Report:
         write_folder(target, fill)
         return target / PAGE
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """Return what a notebook shows: the verdict above its charts."""
+        words = verdict_in_words(self.results)
+        shown = {"text/plain": f"Report: {words}"}
+        if not self.results.verdict.rate.answers:
+            return shown
+        return {**shown, "image/png": base64.b64encode(_png(self.results, words)).decode()}
+
     def _sections(self) -> list[str]:
         results = self.results
         share, low, high, number = results.self_agreement
@@ -197,11 +206,17 @@ def _list(title: str, lines: Iterable[str]) -> list[str]:
 
 def _picture(results: Results) -> str:
     """Return the charts as one picture inside the page."""
-    held = io.BytesIO()
-    figure_of(results).savefig(held, format="png", dpi=130, metadata={"Software": None})
-    data = base64.b64encode(held.getvalue()).decode()
+    data = base64.b64encode(_png(results)).decode()
     words = "Win-rates with their 95% intervals; the solid line is one half, the dotted ones are the margin."
     return f'<p class="about">{words}</p><img alt="{words}" src="data:image/png;base64,{data}">'
+
+
+def _png(results: Results, above: str = "") -> bytes:
+    """Return the charts as a picture, with a sentence above them."""
+    held, figure = io.BytesIO(), figure_of(results)
+    figure.text(0.01, 1.02, textwrap.fill(above, 110), fontsize=11, fontweight="bold", va="bottom", parse_math=False)
+    figure.savefig(held, format="png", dpi=130, metadata={"Software": None}, bbox_inches="tight" if above else None)
+    return held.getvalue()
 
 
 def _plain(value: Any) -> Any:

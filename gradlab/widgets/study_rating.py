@@ -96,11 +96,11 @@ class StudyRating(anywidget.AnyWidget):
             content["error"] = str(error) or type(error).__name__
         self.send({**content, "to": message.get("number") if isinstance(message, Mapping) else None})
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # type: ignore[override]
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return the live widget, and beside it a picture for pages where nothing runs."""
-        live, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        live, _ = super()._repr_mimebundle_(**kwargs) or ({}, {})
         text = f"StudyRating: {self.study.plan.title}, {self.done} of {len(self._file.tasks)} tasks answered"
-        return {**live, "text/plain": text, "image/png": base64.b64encode(self.png()).decode()}, about
+        return {**live, "text/plain": text, "image/png": base64.b64encode(self.png()).decode()}
 
     def png(self) -> bytes:
         """Return a picture of the task that is open, or of the first one where none is."""

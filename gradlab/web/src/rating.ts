@@ -4,5 +4,5 @@
  */
 
 export { mountPage } from "./rating_page";
-export { linesOfText, RatingSession, Stopwatch, textOfLines } from "./rating_session";
+export { joined, linesOfText, RatingSession, Stopwatch, textOfLines } from "./rating_session";
 export { render } from "./rating_widget";

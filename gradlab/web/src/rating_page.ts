@@ -2,7 +2,7 @@
 
 import { make } from "./dom";
 import { RatingForm } from "./rating_form";
-import { type Line, linesOfText, type RatingList, RatingSession, textOfLines } from "./rating_session";
+import { joined, type Line, linesOfText, type RatingList, RatingSession, textOfLines } from "./rating_session";
 
 const NOT_KEPT =
   "This browser keeps nothing for this page: your answers are gone when you close it. Export them before, and import them to go on";
@@ -91,7 +91,7 @@ export class RatingPage {
 
   /** Goes on with these lines and those of this page. */
   private replace(lines: readonly Line[]): void {
-    this.session = new RatingSession(this.list, [...lines, ...this.session.lines]);
+    this.session = joined(this.list, this.session.lines, lines);
     this.form.show(this.session);
   }
 

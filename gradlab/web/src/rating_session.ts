@@ -198,6 +198,19 @@ export class RatingSession {
   }
 }
 
+/**
+ * The session of two files of one rater's answers, in the order in which they fit: each may have gone on from the other.
+ *
+ * Throws an Error of one sentence where they answer a question differently.
+ */
+export function joined(list: RatingList, here: readonly Line[], there: readonly Line[]): RatingSession {
+  try {
+    return new RatingSession(list, [...here, ...there]);
+  } catch {
+    return new RatingSession(list, [...there, ...here]);
+  }
+}
+
 /** The text of a file of answers. */
 export function textOfLines(lines: readonly Line[]): string {
   return lines.map((line) => `${textOf(line)}\n`).join("");
