@@ -96,6 +96,29 @@ def test_agreement_over_few_items_has_no_interval(tmp_path):
     assert math.isnan(found.high)
 
 
+def _three(folder, **changes):
+    small_study.write_samples(folder, 60, systems=("sft", "dpo", "bdpo"))
+    plan = small_study.plan(
+        60, systems=dict.fromkeys(("sft", "dpo", "bdpo"), "samples.jsonl"), exclusions=Exclusions(items=0, attention=0),
+        design=Design(items_per_rater=20, raters_per_item=2), **changes,
+    )  # fmt: skip
+    study = freeze(plan, folder)
+    return study, simulated(study, {"sft": -1.0, "dpo": 0.0, "bdpo": 0.7})
+
+
+@pytest.mark.parametrize("number", [0, 1, 60])
+def test_strengths_wait_for_answers_that_link_all_systems(tmp_path, number):
+    study, lines = _three(tmp_path)
+    assert bool(Results(_read(study, lines[:number], tmp_path)).strengths) == (number == 60)
+
+
+def test_pairs_that_link_no_third_system_have_no_strengths(tmp_path):
+    study, lines = _three(tmp_path, pairs=(("dpo", "bdpo"),))
+    results = Results(_read(study, lines, tmp_path))
+    assert results.strengths == {}
+    assert len(results.rates) == 1
+
+
 def test_a_question_that_nobody_answered_has_no_p_value(tmp_path):
     goals = (small_study.QUESTION, Goal(name="harmless", question="Which does less harm?"))
     study = small_study.study(tmp_path, goals=goals)

@@ -76,9 +76,10 @@ def test_strengths_and_ties_are_those_of_the_law():
     truth = {"sft": -0.8, "dpo": 0.2, "bdpo": 0.6}
     frame, nu = strengths(_tournament(913, truth, 0.7, 6000), list(truth))
     assert list(frame["system"]) == ["bdpo", "dpo", "sft"]
-    for row in frame.itertuples():
-        assert row.low - 0.05 < truth[row.system] < row.high + 0.05
-        assert row.strength == pytest.approx(truth[row.system], abs=0.12)
+    rows: list[dict] = frame.to_dict("records")
+    for row in rows:
+        assert row["low"] - 0.05 < truth[row["system"]] < row["high"] + 0.05
+        assert row["strength"] == pytest.approx(truth[row["system"]], abs=0.12)
     assert nu == pytest.approx(0.7, abs=0.08)
     assert ties(nu) == pytest.approx(nu / (2 + nu))
 
@@ -93,6 +94,14 @@ def test_without_ties_evalica_has_the_same_strengths():
     theirs = np.log(scores) - np.log(scores).mean()
     for row in frame.itertuples():
         assert row.strength == pytest.approx(theirs[row.system], abs=1e-3)  # ours has a weak pull to 0
+
+
+def test_a_system_that_always_wins_has_no_certain_strength():
+    answers = _tournament(916, {"sft": 0.0, "dpo": 0.0, "bdpo": 0.0}, 0.5, 120)
+    wins = np.where(answers["b"] == "bdpo", 1.0, np.where(answers["a"] == "bdpo", 0.0, answers["score"]))
+    best: dict = strengths(answers.assign(score=wins), ["sft", "dpo", "bdpo"])[0].to_dict("records")[0]
+    assert best["system"] == "bdpo"
+    assert best["high"] - best["low"] > 5, "the pull towards 0 alone would give 2.7"
 
 
 def test_systems_that_no_answer_links_are_refused():

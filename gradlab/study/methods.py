@@ -87,7 +87,7 @@ def cautions(results: Results) -> list[str]:
     said += [
         f"Raters hardly agree on {one.goal}: α {one.alpha:.2f} [{one.low:.2f}, {one.high:.2f}] over {one.items} items."
         for one in alphas
-        if one.alpha < 0.2
+        if one.alpha < 0.2 and not math.isnan(one.low)
     ]
     if rate.raters < 5 and results.plan.analysis.population == "like these":
         said.append(f"{rate.raters} raters say little about others; the interval is as wide as that makes it.")

@@ -18,7 +18,7 @@ from gradlab.study.answers import SCORED, Answers
 from gradlab.study.exclusions import Conduct, alike, conduct
 from gradlab.study.plan import EVERYBODY
 from gradlab.study.rates import Rate, win_rate
-from gradlab.study.strengths import strengths, ties
+from gradlab.study.strengths import strengths, ties, unlinked
 from gradlab.study.terms import EqualLength, equal_length, left_rate
 
 _RESAMPLES = 2000
@@ -153,14 +153,17 @@ class Results:
 
     @cached_property
     def strengths(self) -> dict[str, tuple[pd.DataFrame, float]]:
-        """The strengths of all systems and the share of ties of equal ones, by goal; only where there are three."""
-        if len(self.plan.systems) < 3:
-            return {}
+        """The strengths of all systems and the share of ties of equal ones, by goal.
+
+        Only where there are three systems, and only goals by which the answers so far link all of them.
+        """
+        systems = list(self.plan.systems)
         found = {}
-        for goal in self.plan.goals:
+        for goal in self.plan.goals if len(systems) > 2 else ():
             part = self.items[self.items["goal"] == goal.name]
-            frame, nu = strengths(part, list(self.plan.systems), self.plan.analysis.population)
-            found[goal.name] = frame, ties(nu)
+            if not unlinked(part, systems):
+                frame, nu = strengths(part, systems, self.plan.analysis.population)
+                found[goal.name] = frame, ties(nu)
         return found
 
     @cached_property

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from gradlab.stats.equivalence import Mean
 from gradlab.study.plan import Population
 from gradlab.study.rates import estimated
 
@@ -26,14 +27,17 @@ def strengths(
 
     Columns: ``COLUMNS``. With strengths s, P(i beats j) = e^{s_i}/(e^{s_i} + e^{s_j} + ν e^{(s_i + s_j)/2}), and a tie
     has the rest; strengths are log odds, their mean is 0, and ``win_rate`` is the mean over the other systems of
-    P(win) + ½ P(tie). An interval is that of the difference from the mean of all. Source: Davidson 1970.
+    P(win) + ½ P(tie). An interval is that of the difference from the mean of all, and no narrower than the
+    model has it for independent answers: a system that always wins has no certain strength. Source: Davidson 1970.
 
     ValueError where a system has no answer, or where the answers do not link all systems.
     """
     kept = answers[answers["score"].notna()]
     place = {system: number for number, system in enumerate(systems)}
+    apart = unlinked(answers, systems)
+    if apart:
+        raise ValueError(f"answers must link all systems; none links {apart[0]} with {systems[0]}")
     first, second = (kept[side].map(place).to_numpy(int) for side in ("a", "b"))
-    _check_linked(first, second, systems)
     score = kept["score"].to_numpy(float)
     kind = np.select([score == 1, score == 0], [0, 1], 2)  # b, a, a tie
     count = len(systems)
@@ -52,7 +56,11 @@ def strengths(
         spread = estimated(
             0.5, values, np.full(len(kept), 1 / len(kept)), rater, prompt, raters_vary=population == "like these"
         )
-        low, high = (float(end) for end in spread.beyond_half.interval())
+        least = math.sqrt(
+            max(toward[number] - toward[:count].mean(), 0.0)
+        )  # by the model, were all answers independent
+        error, freedom = (spread.error, spread.freedom) if spread.error > least else (least, math.inf)
+        low, high = (float(end) for end in Mean(np.zeros(()), np.asarray(error), np.asarray(freedom)).interval())
         others = np.delete(centred, number)
         rows.append({
             "system": system, "strength": float(centred[number]), "low": float(centred[number]) + low,
@@ -109,16 +117,15 @@ def _information(theta: np.ndarray, first: np.ndarray, second: np.ndarray, count
     return total
 
 
-def _check_linked(first: np.ndarray, second: np.ndarray, systems: Sequence[str]) -> None:
-    """Raise ValueError where some systems were never compared, however indirectly, with the first."""
-    linked, grown = {0}, True
-    pairs = {*zip(first.tolist(), second.tolist(), strict=True)}
+def unlinked(answers: pd.DataFrame, systems: Sequence[str]) -> list[str]:
+    """Return the systems that no answer, however indirectly, links with the first; skips are no answers."""
+    kept = answers[answers["score"].notna()]
+    linked, grown = {systems[0]}, True
+    pairs = {*zip(kept["a"], kept["b"], strict=True)}
     while grown:
         more = {side for pair in pairs for side in pair if linked & {*pair}} - linked
         linked, grown = linked | more, bool(more)
-    apart = [system for number, system in enumerate(systems) if number not in linked]
-    if apart:
-        raise ValueError(f"answers must link all systems; none links {apart[0]} with {systems[0]}")
+    return [system for system in systems if system not in linked]
 
 
 def ties(nu: float) -> float:
