@@ -133,7 +133,8 @@ def test_the_fast_path_agrees_with_answers_that_are_assigned_and_read(ties, tmp_
 
 def test_what_cannot_be_simulated_is_refused():
     plan = small_study.plan()
-    for changes, said in (({"effects": (0.5,)}, "effects must"), ({"raters": (0,)}, "raters must"),
+    for changes, said in (({"effects": (0.5,)}, "effects must"), ({"effects": ()}, "effects must"),
+                          ({"raters": (0,)}, "raters must"),
                           ({"simulations": 0}, "simulations must")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             power(plan, **changes)  # type: ignore[arg-type]

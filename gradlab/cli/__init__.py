@@ -34,6 +34,7 @@ COMMANDS = (
     "demo",
     "real",
     "protocol",
+    "study",
     "losses",
     "atlas",
     "workbench",

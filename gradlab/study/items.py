@@ -104,7 +104,7 @@ def items_of(plan: Plan, sources: Mapping[str, Path | str], prompts: Path | str 
     them, for prompts that stand twice or differ only in white space, for texts that nobody could read, and for fewer
     items than the raters need.
     """
-    texts = {system: _texts_of(system, source) for system, source in sources.items()}
+    texts = {system: samples_of(system, source) for system, source in sources.items()}
     strata = _strata(prompts) if prompts is not None else None
     check_spellings([*((sources[system], by) for system, by in texts.items()), (prompts, strata or ())])
     shared = [prompt for prompt in next(iter(texts.values())) if all(prompt in by for by in texts.values())]
@@ -142,7 +142,7 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def _texts_of(system: str, source: Path | str) -> dict[str, str]:
+def samples_of(system: str, source: Path | str) -> dict[str, str]:
     """Return a system's text for each prompt of a file of samples."""
     lines, torn = read_lines(source, SAMPLES)
     if torn:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 34  # letters of a row's name
 _DASHES: tuple[Dash, ...] = ("", "dashed", "dotted", "dashdot")
-_MOST = 12  # designs that colour, dash and marker tell apart
+MOST = 12  # designs that colour, dash and marker tell apart
 _NORMAL = 1.96
 _MARKERS: tuple[Marker, ...] = ("dot", "diamond", "triangle-up", "triangle-down", "ring", "cross")
 
@@ -82,8 +82,9 @@ def power_charts(power: Power, target: float = 0.8, half_width: float | None = N
     target, half_width  what is to be reached, drawn as lines; None for no line.
     ValueError for more than twelve designs.
     """
-    if power.frame[DESIGN].drop_duplicates().shape[0] > _MOST:
-        raise ValueError(f"designs must be at most {_MOST} in a figure; try fewer raters, items or raters per item")
+    number = power.frame[DESIGN].drop_duplicates().shape[0]
+    if number > MOST:
+        raise ValueError(f"designs must be at most {MOST} in a figure, got {number}; try fewer raters or items")
     return [power_chart(power, target), precision_chart(power, half_width)]
 
 

@@ -92,6 +92,8 @@ def power(
     model = model or RaterModel()
     model = model if plan.design.ties else dataclasses.replace(model, tie=0.0)
     count("simulations", simulations, 1)
+    if not len(effects):
+        raise ValueError("effects must be one or more, got none")
     for effect in effects:
         between("effects", effect, -0.5, 0.5, open_low=True, open_high=True)
     rows = []
