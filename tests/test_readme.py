@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import small_study
 from own_losses import Lopsided
 
 from gradlab import cli
@@ -17,6 +18,8 @@ from gradlab.cli import lab_command
 from gradlab.experiments import make
 from gradlab.experiments.report import saved, wording
 from gradlab.experiments.report.claims import CLAIMS
+from gradlab.study.frozen import freeze
+from gradlab.study.plan import Plan
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -85,6 +88,17 @@ def test_the_loss_of_ones_own_is_the_one_that_takes_its_turn_in_the_tests():
     assert inspect.getsource(Lopsided) in blocks("python")[2]
 
 
+def write_study(folder):
+    """Write what the commands of a study take: a plan with its samples, the frozen study, answers, and a judge."""
+    small_study.write_samples(folder, 40)
+    small_study.plan(40, judges=("short",)).write(folder / "plan.toml")
+    study = freeze(Plan.read(folder / "plan.toml"), folder)
+    study.write(folder / "study.json")
+    (folder / "answers").mkdir()
+    small_study.answers_of(study, path=folder / "answers/all.jsonl")
+    (folder / "judges.py").write_text("def shorter(prompts, responses):\n    return [-len(one) for one in responses]\n")
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -119,6 +133,8 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys, registered):
         arguments = ["protocol", str(ROOT / arguments[1]), *arguments[2:], "--dry-run"]
     if arguments[0] == "claims":
         arguments += ["--folder", str(ROOT / "figures")]
+    if arguments[0] == "study":
+        write_study(tmp_path)
     if arguments[0] in ("train", "inspect", "advise"):
         pytest.importorskip("transformers")
         from tiny_llm import write_inputs

@@ -166,7 +166,7 @@ def summary(plan: Plan) -> list[str]:
     rules = {
         "mixed": f"a tenth of the strata beyond {above}, and a tenth below {below}",
         "no practical difference": f"two one-sided tests at 5% show it between {below} and {above}",
-        "holds throughout": f"the interval lies beyond {above} in 95% of the strata, below 50% in none",
+        "holds throughout": f"the interval lies beyond {above} in 95% of two strata or more, and none is reversed",
         "holds on average": "the interval lies above 50%",
         "reversed": "the interval lies below 50%",
         "undecided": "anything else",
