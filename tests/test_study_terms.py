@@ -9,7 +9,7 @@ import pytest
 
 from gradlab.streams import Purpose, stream
 from gradlab.study.strengths import strengths, ties
-from gradlab.study.terms import equal_length, left_rate
+from gradlab.study.terms import drift, equal_length, left_rate
 
 
 def _answers(case, *, worth=0.0, side=0.0, length=0.0, longer=0.0, prompts=300, raters=6):
@@ -108,3 +108,28 @@ def test_systems_that_no_answer_links_are_refused():
     answers = _tournament(915, {"sft": 0.0, "dpo": 0.0}, 0.5, 50)
     with pytest.raises(ValueError, match="none links bdpo with sft"):
         strengths(answers, ["sft", "dpo", "bdpo"])
+
+
+def test_a_drift_along_the_lists_is_found_and_none_is_none():
+    steady = _answers(930, worth=2.0, prompts=400).assign(place=np.tile(np.arange(100), 8))
+    none = drift(steady)
+    assert none.low < 0 < none.high
+    draw = stream(0, Purpose.SIMULATED, 931)
+    tired = steady["place"].to_numpy() / 100 > draw.random(len(steady))
+    late = drift(steady.assign(score=np.where(tired, draw.integers(2, size=len(steady)), steady["score"])))
+    assert late.high < 0
+    assert late.low < late.end - late.start < late.high
+
+
+def test_a_drift_is_the_line_of_least_squares():
+    frame = _answers(932, worth=0.5, prompts=60).assign(place=np.tile(np.arange(30), 4))
+    slope, start = np.polyfit(frame["place"] / 29, frame["score"], 1)
+    frame = frame.assign(rater=np.arange(len(frame)) // 30)
+    found = drift(frame)
+    assert (found.start, found.end) == pytest.approx((start, start + slope))
+
+
+def test_a_drift_needs_two_places():
+    one = pd.DataFrame({"rater": list("abcd"), "prompt": list("wxyz"), "place": 0, "score": [1.0, 0.0, 1.0, 0.0]})
+    assert math.isnan(drift(one).low)
+    assert math.isnan(drift(one.iloc[:0]).low)

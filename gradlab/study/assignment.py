@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import pandas as pd
@@ -34,7 +35,12 @@ class Task:
 
     def shown(self, study: Study) -> str:
         """Return a hash that stands in this task's answers for the sides: it proves them, and names no system."""
-        return fingerprint("shown", study.hash, self.rater, self.place, self.item, self.left, self.right)
+        return _shown(study.hash, self)
+
+
+@lru_cache(maxsize=2**16)  # an answer asks for it when it is written, and twice when it is read
+def _shown(study: str, task: Task) -> str:
+    return fingerprint("shown", study, task.rater, task.place, task.item, task.left, task.right)
 
 
 def assign(study: Study) -> dict[str, tuple[Task, ...]]:
@@ -47,6 +53,11 @@ def assign(study: Study) -> dict[str, tuple[Task, ...]]:
     - Attention checks stand at random places.
     - A judge that is a model sees every item twice, the second time with sides exchanged, and no attention checks.
     """
+    return dict(_lists(study))
+
+
+@lru_cache(maxsize=4)  # a page per rater, and the reading of answers, ask for the same lists again
+def _lists(study: Study) -> dict[str, tuple[Task, ...]]:
     raters_of = _dealt([item.key for item in study.shown], study.plan.raters, study)
     left_of = {
         (item.key, rater): side

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
 
 import pandas as pd
 
@@ -31,40 +34,70 @@ class Conduct:
 
 def conduct(answers: Answers) -> Conduct:
     """Return how each rater of the plan worked; judges that are models are no raters here."""
-    rows = [_row(answers, rater) for rater in answers.study.plan.raters]
-    return Conduct(pd.DataFrame(rows))
+    work = {rater: _Work() for rater in answers.study.plan.raters}
+    names = ("rater", "kind", "item", "choice", "score", "seconds")
+    for rater, kind, item, choice, score, seconds in zip(*(answers.frame[name] for name in names), strict=True):
+        if rater in work:
+            work[rater].take(kind, item, choice, score, seconds)
+    for rater, same in alike(answers):
+        if rater in work:
+            work[rater].again.append(same)
+    rows: list[dict[str, Any]] = [{"rater": rater, **of.row()} for rater, of in work.items()]
+    return Conduct(pd.DataFrame([{**row, "left_out": _reason(answers, row)} for row in rows]))
 
 
-def alike(answers: Answers, rater: str) -> pd.Series:
-    """Return for each repeat of a rater and goal whether it was answered as before; skips are left out."""
-    of_rater = answers.frame[answers.frame["rater"] == rater]
-    first = of_rater[of_rater["kind"] == "item"].set_index(["item", "goal"])["score"]
-    again = of_rater[of_rater["kind"] == "repeat"].set_index(["item", "goal"])["score"]
-    both = pd.DataFrame({"first": first, "again": again}).dropna()
-    return both["first"] == both["again"]
+def alike(answers: Answers) -> list[tuple[str, bool]]:
+    """Return for each repeat and goal its rater, and whether it was answered as before; skips are left out."""
+    names = ("rater", "item", "goal", "kind", "score")
+    first: dict[tuple[str, str, str], float] = {}
+    again: dict[tuple[str, str, str], float] = {}
+    for rater, item, goal, kind, score in zip(*(answers.frame[name] for name in names), strict=True):
+        if kind != "attention" and not math.isnan(score):
+            (first if kind == "item" else again)[rater, item, goal] = score
+    return [(key[0], score == first[key]) for key, score in again.items() if key in first]
 
 
-def _row(answers: Answers, rater: str) -> dict[str, object]:
-    of_rater = answers.frame[answers.frame["rater"] == rater]
-    items = of_rater[of_rater["kind"] == "item"]
-    decided = of_rater[of_rater["choice"].isin(["left", "right"]) & (of_rater["kind"] != "attention")]
-    checks = of_rater.loc[of_rater["kind"] == "attention", "score"]
-    row: dict[str, object] = {
-        "rater": rater,
-        "items": items["item"].nunique(),
-        "skipped": int((items["choice"] == "skip").sum()),
-        "attention": float((checks == 1).mean()) if len(checks) else math.nan,
-        "self_agreement": float(same.mean()) if len(same := alike(answers, rater)) else math.nan,
-        "left": float((decided["choice"] == "left").mean()) if len(decided) >= _FEWEST_DECIDED else math.nan,
-        "seconds": float(of_rater["seconds"].median()),
-    }
-    return {**row, "left_out": _reason(answers, row)}
+@dataclass
+class _Work:
+    """What one rater did: plain lists, since a study is read many times where power is simulated."""
+
+    items: set[str] = field(default_factory=set)
+    skipped: int = 0
+    passed: list[bool] = field(default_factory=list)
+    for_left: list[bool] = field(default_factory=list)
+    again: list[bool] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def take(self, kind: str, item: str, choice: str, score: float, seconds: float) -> None:
+        """Count one answer."""
+        self.seconds.append(seconds)
+        if kind == "attention":
+            self.passed.append(score == 1)
+        elif choice in ("left", "right"):
+            self.for_left.append(choice == "left")
+        if kind == "item":
+            self.items.add(item)
+            self.skipped += choice == "skip"
+
+    def row(self) -> dict[str, float]:
+        """Return the columns of ``Conduct.frame`` but the rater and the rule."""
+        timed = [seconds for seconds in self.seconds if not math.isnan(seconds)]
+        return {
+            "items": len(self.items), "skipped": self.skipped, "attention": _share(self.passed),
+            "self_agreement": _share(self.again),
+            "left": _share(self.for_left) if len(self.for_left) >= _FEWEST_DECIDED else math.nan,
+            "seconds": float(median(timed)) if timed else math.nan,
+        }  # fmt: skip
 
 
-def _reason(answers: Answers, row: dict[str, object]) -> str:
+def _share(told: Sequence[bool]) -> float:
+    return sum(told) / len(told) if told else math.nan
+
+
+def _reason(answers: Answers, row: Mapping[str, Any]) -> str:
     """Return the first of the plan's rules that leaves a rater out, in words; "" where none does."""
     rules = answers.study.plan.exclusions
-    number = {name: float(value) for name, value in row.items() if name != "rater"}  # type: ignore[arg-type]
+    number = {name: float(value) for name, value in row.items() if name != "rater"}
     side = max(number["left"], 1 - number["left"])
     if number["items"] < rules.items:
         return f"answered {number['items']:.0f} items, fewer than {rules.items}"

@@ -29,6 +29,10 @@ class Study:
     items: tuple[StudyItem, ...]
     checks: tuple[AttentionCheck, ...] = CHECKS
 
+    def __hash__(self) -> int:
+        """Return a number by which equal studies are found in a table."""
+        return hash(self.hash)
+
     @cached_property
     def hash(self) -> str:
         """The SHA-256, in hex, of all that was decided: another plan or another text is another study."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from gradlab.study.plan import Plan
 from gradlab.study.rates import Rate
@@ -66,35 +67,71 @@ def in_words(rate: Rate) -> str:
 
 def cautions(results: Results) -> list[str]:
     """Return what a reader must know beside the verdict: leanings, disagreement, carelessness, few raters."""
-    said = []
-    left, length, alphas = results.left, results.equal_length, results.agreement
-    rate = results.verdict.rate
-    if not rate.answers:
+    if not results.verdict.rate.answers:
         return []
-    if not left.low <= 0.5 <= left.high:
-        side = "left" if left.rate > 0.5 else "right"
-        said.append(
-            f"Raters lean to the {side} side ({in_words(left)}); sides were drawn, so that this adds noise and no bias."
-        )
-    if not math.isnan(length.slope) and not length.low <= 0 <= length.high:
-        longer = "longer" if length.slope > 0 else "shorter"
-        said.append(
-            f"Raters lean to {longer} responses; if both were equally long, the win-rate would be "
-            f"{in_words(length.rate)}."
-        )
-        if (length.rate.rate - 0.5) * (rate.rate - 0.5) < 0:
-            said.append("At equal length the preference points the other way: length decides here.")
-    said += [
+    return [said for caution in CAUTIONS.values() for said in caution(results)]
+
+
+def _on_sides(results: Results) -> list[str]:
+    left = results.left
+    if left.low <= 0.5 <= left.high:
+        return []
+    side = "left" if left.rate > 0.5 else "right"
+    return [
+        f"Raters lean to the {side} side ({in_words(left)}); sides were drawn, so that this adds noise and no bias."
+    ]
+
+
+def _on_length(results: Results) -> list[str]:
+    length = results.equal_length
+    if math.isnan(length.slope) or length.low <= 0 <= length.high:
+        return []
+    longer = "longer" if length.slope > 0 else "shorter"
+    said = [
+        f"Raters lean to {longer} responses; if both were equally long, the win-rate would be {in_words(length.rate)}."
+    ]
+    if (length.rate.rate - 0.5) * (results.verdict.rate.rate - 0.5) < 0:
+        said.append("At equal length the preference points the other way: length decides here.")
+    return said
+
+
+def _on_drift(results: Results) -> list[str]:
+    drift, b = results.drift, results.plan.primary.b
+    if math.isnan(drift.low) or drift.low <= 0 <= drift.high:
+        return []
+    return [
+        f"Answers change along the lists: by a straight line, {b} was preferred in {drift.start:.1%} of comparisons "
+        f"at the beginning and in {drift.end:.1%} at the end (change [{drift.low:+.1%}, {drift.high:+.1%}]). Tired "
+        "raters answer at random, which draws the win-rate towards one half."
+    ]
+
+
+def _on_agreement(results: Results) -> list[str]:
+    return [
         f"Raters hardly agree on {one.goal}: α {one.alpha:.2f} [{one.low:.2f}, {one.high:.2f}] over {one.items} items."
-        for one in alphas
+        for one in results.agreement
         if one.alpha < 0.2 and not math.isnan(one.low)
     ]
-    if rate.raters < 5 and results.plan.analysis.population == "like these":
-        said.append(f"{rate.raters} raters say little about others; the interval is as wide as that makes it.")
+
+
+def _on_raters(results: Results) -> list[str]:
+    raters = results.verdict.rate.raters
+    if raters >= 5 or results.plan.analysis.population != "like these":
+        return []
+    return [f"{raters} raters say little about others; the interval is as wide as that makes it."]
+
+
+def _on_choices(results: Results) -> list[str]:
     moved = results.sensitivity.iloc[1:]
-    other = moved[(moved["rate"] - 0.5) * (rate.rate - 0.5) < 0]
-    said += [f"With another choice ({choice}) the sign turns." for choice in other["choice"]]
-    return said
+    other = moved[(moved["rate"] - 0.5) * (results.verdict.rate.rate - 0.5) < 0]
+    return [f"With another choice ({choice}) the sign turns." for choice in other["choice"]]
+
+
+CAUTIONS: dict[str, Callable[[Results], list[str]]] = {
+    "sides": _on_sides, "length": _on_length, "drift": _on_drift, "agreement": _on_agreement, "raters": _on_raters,
+    "choices": _on_choices,
+}  # fmt: skip
+"""What ``cautions`` looks at, by name: each returns sentences where there is something to say."""
 
 
 def _samples(plan: Plan) -> str:

@@ -16,7 +16,7 @@ from gradlab.stats.agreement import wilson_interval
 from gradlab.streams import Purpose, stream
 from gradlab.study.plan import Plan
 from gradlab.study.raters import RaterModel
-from gradlab.study.rates import win_rate
+from gradlab.study.rates import rate_of
 from gradlab.study.results import verdict_of
 
 EFFECTS = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2)
@@ -155,7 +155,7 @@ def _simulated(
         careless = (draw.random(len(plan.raters)) < model.careless)[rater]
         random = careless | (draw.random(len(felt)) < model.fatigue * draw.random(len(felt)))
         score = np.where(random, at_random[draw.integers(len(at_random), size=len(felt))], score)
-        rate = win_rate(pd.DataFrame({"rater": rater, "prompt": prompt, "score": score}), population)
+        rate = rate_of(score, rater, prompt, population)
         word = verdict_of(rate, [rate], margin).word
         outcomes.append((
             word in _PREFERRED, rate.low > 0.5 + margin, word == "no practical difference", (rate.high - rate.low) / 2,

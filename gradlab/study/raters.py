@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,20 @@ class RaterModel:
             between(name, getattr(self, name), 0, 1)
         keep_plain(self, **{name: float(value) for name, value in vars(self).items()})
 
+    def chances(self, worth: float, more: float = 0.0) -> tuple[float, float, float]:
+        """Return the chances that careful raters prefer b, call it a tie, and prefer a; see ``expected``."""
+        spread = math.hypot(self.raters, self.prompts) * _NODES
+        felt = worth + self.length * more + spread[:, None] + self.position * np.array([0.5, -0.5])
+        for_b, for_a = (float(_WEIGHTS @ expit(sign * felt - self.tie).mean(1)) for sign in (1, -1))
+        return for_b, max(1 - for_b - for_a, 0.0), for_a
+
     def expected(self, worth: float, more: float = 0.0) -> float:
         """Return the expected answer (ties ½) of careful raters, over raters, prompts and both sides.
 
         worth  log odds by which b is better in the mean. more: log(words of b/words of a).
         """
-        spread = math.hypot(self.raters, self.prompts) * _NODES
-        felt = worth + self.length * more + spread[:, None] + self.position * np.array([0.5, -0.5])
-        return float(_WEIGHTS @ (0.5 * (expit(felt - self.tie) + expit(felt + self.tie))).mean(1))
+        for_b, _, for_a = self.chances(worth, more)
+        return 0.5 + (for_b - for_a) / 2
 
     def worth_of(self, rate: float) -> float:
         """Return the worth at which ``expected`` is this rate, in (0, 1); ValueError where there is none."""
@@ -108,6 +114,18 @@ class _Panel:
         return "left" if (heard > 0) == (task.left == item.b) else "right"
 
 
+def people(raters: Sequence[str], model: RaterModel, seed: int = 0) -> tuple[dict[str, float], dict[str, bool]]:
+    """Return what ``simulated`` draws for its raters by this seed: how much each leans to b, and who is careless."""
+    return _people(raters, model, stream(seed, Purpose.SIMULATED_RATERS))
+
+
+def _people(
+    raters: Sequence[str], model: RaterModel, draw: np.random.Generator
+) -> tuple[dict[str, float], dict[str, bool]]:
+    leaning = {rater: model.raters * draw.normal() for rater in raters}
+    return leaning, {rater: bool(draw.random() < model.careless) for rater in raters}
+
+
 def simulated(
     study: Study, worth: Mapping[str, float] | Callable[[StudyItem], float], model: RaterModel | None = None,
     seed: int = 0,
@@ -124,8 +142,7 @@ def simulated(
         raise ValueError(f"worth must give a number for each system, and lacks {missing[0]}")
     panel = _Panel(
         study, model, worth if table is None else (lambda item: table[item.b] - table[item.a]), draw,  # type: ignore[arg-type]
-        {rater: model.raters * draw.normal() for rater in plan.raters},
-        {rater: bool(draw.random() < model.careless) for rater in plan.raters},
+        *_people(plan.raters, model, draw),
         {(item.prompt, item.b): model.prompts * draw.normal() for item in study.items},
     )  # fmt: skip
     lists = assign(study)

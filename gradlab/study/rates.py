@@ -65,17 +65,24 @@ def win_rate(answers: pd.DataFrame, population: Population = "like these") -> Ra
     that of the score test which this interval inverts: a few equal answers show nothing. It is cut at 0 and 1.
     """
     kept = answers[answers["score"].notna()]
-    count = len(kept)
-    if not count:
+    rater, prompt = (pd.factorize(kept[name])[0] for name in ("rater", "prompt"))
+    return rate_of(kept["score"].to_numpy(float), rater, prompt, population)
+
+
+def rate_of(score: np.ndarray, rater: np.ndarray, prompt: np.ndarray, population: Population) -> Rate:
+    """Return the win-rate of answers (n,), none of them a skip; rater and prompt are numbers from 0.
+
+    All else is as in ``win_rate``.
+    """
+    if not len(score):
         return Rate(math.nan, math.nan, math.nan, math.nan, math.nan, 0, 0, 0)
-    rater, raters = pd.factorize(kept["rater"])
-    prompt, prompts = pd.factorize(kept["prompt"])
-    score = kept["score"].to_numpy(float)
-    weight = 1.0 / (len(prompts) * np.bincount(prompt)[prompt])
+    per_prompt = np.bincount(prompt)
+    number = len(per_prompt)
+    weight = 1.0 / (number * per_prompt[prompt])
     if np.ptp(score) == 0:
         rate = float(score[0])
-        low, high = wilson_interval(rate, len(prompts))
-        return Rate(rate, low, high, 0.5 / math.sqrt(len(prompts)), math.inf, count, len(prompts), len(raters))
+        low, high = wilson_interval(rate, number)
+        return Rate(rate, low, high, 0.5 / math.sqrt(number), math.inf, len(score), number, int(rater.max()) + 1)
     return estimated(float(weight @ score), score, weight, rater, prompt, raters_vary=population == "like these")
 
 
@@ -120,7 +127,8 @@ def components(score: np.ndarray, rater: np.ndarray, prompt: np.ndarray) -> tupl
     Without two raters of one prompt, σ_p² cannot be told from the rest, and is counted as rest; likewise σ_r².
     """
     whole = _half_squares(score, np.zeros(len(score), int))
-    both = _half_squares(score, np.unique(np.column_stack([rater, prompt]), axis=0, return_inverse=True)[1].ravel())
+    cell = np.unique(rater * (int(prompt.max()) + 1) + prompt, return_inverse=True)[1]
+    both = _half_squares(score, cell)
     same_rater, same_prompt = (
         tuple(one - other for one, other in zip(_half_squares(score, group), both, strict=True))
         for group in (rater, prompt)

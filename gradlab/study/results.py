@@ -19,7 +19,7 @@ from gradlab.study.exclusions import Conduct, alike, conduct
 from gradlab.study.plan import EVERYBODY
 from gradlab.study.rates import Rate, win_rate
 from gradlab.study.strengths import strengths, ties, unlinked
-from gradlab.study.terms import EqualLength, equal_length, left_rate
+from gradlab.study.terms import Drift, EqualLength, drift, equal_length, left_rate
 
 _RESAMPLES = 2000
 _FEWEST_SHARED = 5  # items that two raters answered, below which α has no interval
@@ -152,6 +152,11 @@ class Results:
         return left_rate(each.assign(prompt=each["item"]), self.plan.analysis.population)
 
     @cached_property
+    def drift(self) -> Drift:
+        """How the primary answers change along the raters' lists."""
+        return drift(self.of(*self._primary), self.plan.analysis.population)
+
+    @cached_property
     def strengths(self) -> dict[str, tuple[pd.DataFrame, float]]:
         """The strengths of all systems and the share of ties of equal ones, by goal.
 
@@ -174,8 +179,8 @@ class Results:
     @cached_property
     def self_agreement(self) -> tuple[float, float, float, int]:
         """The share of repeats that raters who count answered alike, its 95% Wilson interval, and their number."""
-        kept = [rater for rater in self.plan.raters if rater not in self.conduct.out]
-        same = np.concatenate([alike(self.answers, rater).to_numpy(bool) for rater in kept]) if kept else np.zeros(0)
+        kept = {*self.plan.raters} - {*self.conduct.out}
+        same = np.array([same for rater, same in self._alike if rater in kept], bool)
         share = float(same.mean()) if len(same) else math.nan
         return (share, *(wilson_interval(share, len(same)) if len(same) else (math.nan, math.nan)), len(same))
 
@@ -208,6 +213,10 @@ class Results:
         """
         return pd.DataFrame([self._judge(judge) for judge in self.plan.judges])
 
+    @cached_property
+    def _alike(self) -> list[tuple[str, bool]]:
+        return alike(self.answers)
+
     @property
     def _primary(self) -> tuple[str, str, str]:
         primary = self.plan.primary
@@ -234,7 +243,7 @@ class Results:
         every = self.answers.frame[self.answers.frame["rater"] == judge]
         mine = self.of(*self._primary, every)
         both = _over_orders(mine)
-        same = alike(self.answers, judge).to_numpy(bool)
+        same = np.array([same for rater, same in self._alike if rater == judge], bool)
         low, high = wilson_interval(float(same.mean()), len(same)) if len(same) else (math.nan, math.nan)
         people = self.of(*self._primary, self.items[~self.items["judge"]]).groupby("item")["score"].mean()
         beside = pd.DataFrame({"judge": both.set_index("item")["score"], "people": people}).dropna()

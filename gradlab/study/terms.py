@@ -1,4 +1,4 @@
-"""What else moves answers: the side of the screen, and the length of a response; and the win-rate at equal length."""
+"""What else moves answers: side of the screen, length, place in the list; and the win-rate at equal length."""
 
 from __future__ import annotations
 
@@ -40,6 +40,41 @@ def left_rate(answers: pd.DataFrame, population: Population = "like these") -> R
     """Return how often the left side is preferred, ties ½; ½ without a bias, since the plan draws the sides."""
     score = answers["score"].where(answers["b_left"], 1 - answers["score"])
     return win_rate(answers.assign(score=score), population)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How answers change along raters' lists: the mean answer at the beginning and at the end, by a straight line.
+
+    low, high  the 95% interval of end − start.
+    """
+
+    start: float
+    end: float
+    low: float
+    high: float
+
+
+def drift(answers: pd.DataFrame, population: Population = "like these") -> Drift:
+    """Return how the answers on one pair of systems and goal change along the lists; NaN where it cannot be told.
+
+    answers  rows with ``rater``, ``prompt``, ``place`` and ``score``.
+
+    The line is the least squares' of the answers over place/last place of the rater. Source: ours.
+    """
+    kept = answers[answers["score"].notna()]
+    score, place = kept["score"].to_numpy(float), kept["place"].to_numpy(float)
+    if len(kept) < 4 or np.ptp(score) == 0 or np.ptp(place) == 0:
+        return Drift(math.nan, math.nan, math.nan, math.nan)
+    progress = place / np.maximum(kept.groupby("rater")["place"].transform("max").to_numpy(float), 1)
+    off = progress - progress.mean()
+    weight = off / (off @ off)
+    change = float(weight @ score)
+    start = float(score.mean() - change * progress.mean())
+    rater, prompt = (pd.factorize(kept[name])[0] for name in ("rater", "prompt"))
+    spread = estimated(0.5, score, weight, rater, prompt, raters_vary=population == "like these")
+    low, high = (float(end) for end in spread.beyond_half.interval())
+    return Drift(start, start + change, change + low, change + high)
 
 
 def equal_length(answers: pd.DataFrame, population: Population = "like these") -> EqualLength:

@@ -135,17 +135,28 @@ def save_demo(frames: dict[str, pd.DataFrame], folder: Path, settings: dict[str,
     ]
 
 
-@one_thread()
-def run_unit(task: str, size: str, seed: int, folder: str, data: str | None, settings: dict[str, Any]) -> pd.DataFrame:
-    """Run one task, size and seed, from the tokenizer on; return the evaluation, and keep the other frames."""
-    out = Path(folder)
+def trained(out: Path, task: str, size: str, seed: int, settings: dict[str, Any], data: str | None = None) -> Settings:
+    """Train the reference and each loss of one task, size and seed, from the tokenizer on; return the run's settings.
+
+    What is finished in ``out`` is not trained again.
+    """
     out.mkdir(parents=True, exist_ok=True)
     of_task = settings["tasks"][task]
-    labels = {"task": task, "size": size, "seed": seed}
     with quietly(out / "said.txt"):
         _start(task, settings["sizes"][size], seed, out, data, of_task)
         run = _run_settings(seed, out, of_task, settings)
         train(run)
+    return run
+
+
+@one_thread()
+def run_unit(task: str, size: str, seed: int, folder: str, data: str | None, settings: dict[str, Any]) -> pd.DataFrame:
+    """Run one task, size and seed, from the tokenizer on; return the evaluation, and keep the other frames."""
+    out = Path(folder)
+    of_task = settings["tasks"][task]
+    labels = {"task": task, "size": size, "seed": seed}
+    run = trained(out, task, size, seed, settings, data)
+    with quietly(out / "said.txt"):
         prepared = prepare(run.flat(), loading.load_tokenizer(run.model))
         reward = train_reward(
             run.out / "sft/model", [prepared.pairs[index] for index in prepared.train], out / "reward",
