@@ -18,7 +18,7 @@ from gradlab.study.validation.trials import STUDY, promised, trials
 
 FOLDER = "study"  # of the frames, in the folder of the figures
 AT_ONCE = 50  # simulations of a part
-COUNTED = ("preferred", "beyond", "equivalent", "careless", "caught", "careful")
+COUNTED = ("beyond", "careless", "caught", "careful")
 COMMAND = "gradlab study validate"
 
 
@@ -28,11 +28,11 @@ class Found:
 
     intervals  a row per case and kind of interval: ``case``, ``kind``, ``simulations``, ``covered`` (how many hold the
                truth), the means of ``estimate``, ``truth`` and ``half_width``, and ``spread`` of the estimate.
-    verdicts   a row per case: ``simulations``, how many were ``preferred``, ``beyond`` and ``equivalent``, numbers of
+    verdicts   a row per case: ``simulations``; in how many of them the interval lay ``beyond`` the margin; numbers of
                ``careless`` raters, ``caught`` ones and ``careful`` ones who were left out; ``word NAME`` and ``warned
                NAME``, how many studies had them; ``promised`` power (NaN: not asked) by ``promises`` simulations.
     turnings   a row per simulated study: ``turning``, ``leaning``, ``number``, ``rate``, ``equal``, ``slope``; and the
-               ``formula``'s and the ``predicted`` leaning, with the number of ``items``.
+               ``formula``'s and the ``predicted`` leaning, the number of ``items``, and the ``expected`` rate.
     """
 
     intervals: pd.DataFrame
@@ -154,7 +154,6 @@ def _verdicts(frame: pd.DataFrame, promise: Any) -> dict[str, Any]:
         **{f"warned {name}": int(number) for name, number in names.value_counts().items()},
         **({} if promise is None else {
             "promised": float(promise["power"]), "promises": float(promise["simulations"]),
-            "promised_beyond": float(promise["beyond_margin"]), "promised_equivalent": float(promise["equivalent"]),
         }),
     }  # fmt: skip
 
@@ -174,9 +173,11 @@ def _turned(parts: dict[str, list[Part]], figures: Path, settings: Settings) -> 
         if samples is None or not parts[one.name]:
             continue
         frame = pd.concat([load_frame(part.file)[0] for part in parts[one.name]], ignore_index=True)
+        rates = {leaning: turnings.expected_rate(one, samples, leaning) for leaning in frame["leaning"].unique()}
         frames.append(frame.assign(
             formula=turnings.formula(one, samples), predicted=turnings.predicted(one, samples),
             items=len(samples.frame),
+            expected=[rates[leaning] for leaning in frame["leaning"]],
         ))  # fmt: skip
-    columns = ["turning", "leaning", "number", "rate", "equal", "slope", "formula", "predicted", "items"]
+    columns = ["turning", "leaning", "number", "rate", "equal", "slope", "formula", "predicted", "items", "expected"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from gradlab.stats.equivalence import ALPHA
 from gradlab.study.answers import Answers, read_answers
 from gradlab.study.frozen import Study
 from gradlab.study.items import StudyItem
@@ -30,10 +29,10 @@ def trials(case: Case, first: int, number: int, per_study: int, seed: int) -> pd
 
     per_study  simulations that share a frozen study, with its texts and lists.
 
-    Per study there is a row of ``kind`` ``study``: ``word`` of the verdict, ``preferred`` (1 where b is, by the test of
-    the verdict), ``beyond``, ``equivalent``, ``careless`` raters and ``caught`` ones, ``careful`` raters who are left
-    out, and ``warned``, the names of the cautions that said something. And a row per interval, of kind ``win-rate``,
-    ``equal length``, ``left`` or ``strength NAME``: ``estimate``, ``low``, ``high``, ``truth``.
+    Per study there is a row of ``kind`` ``study``: ``word`` of the verdict, ``beyond`` (1 where the interval lies
+    beyond the margin), ``careless`` raters and ``caught`` ones, ``careful`` raters who are left out, and ``warned``,
+    the names of the cautions that said something. And a row per interval, of kind ``win-rate``, ``equal length``,
+    ``left`` or ``strength NAME``: ``estimate``, ``low``, ``high``, ``truth``.
     """
     rows = []
     for block in range(first, first + number, per_study):
@@ -72,9 +71,7 @@ def _trial(case: Case, study: Study, seed: int) -> list[dict[str, Any]]:
     warned = [name for name in case.biases if CAUTIONS[name](results)]
     whole = {
         "kind": STUDY, "word": verdict.word, "warned": " ".join(warned),
-        "preferred": float(verdict.rate.rate > 0.5 and verdict.p_differs <= ALPHA),
         "beyond": float(verdict.rate.low > 0.5 + verdict.margin),
-        "equivalent": float(verdict.p_equivalent <= ALPHA),
         "careless": float(sum(careless.values())),
         "caught": float(sum(careless[rater] for rater in out)),
         "careful": float(sum(not careless[rater] for rater in out)),
