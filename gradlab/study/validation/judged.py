@@ -162,10 +162,11 @@ def _biases(found: Found, settings: Settings) -> list[Promise]:
             of = rates[rates["kind"] == kind].iloc[0]
             error = float(of["spread"]) / math.sqrt(number)
             *numbers, word = within(float(of["estimate"] - of["truth"]), error, fixed.OFF)
+            tired = bool(case.model.fatigue)
+            target = "none: named, not mended" if tired else f"within {100 * fixed.OFF:.0f} points"
             said.append(Promise(
-                "bias", f"{case.name}: the {'rate at equal length' if case.model.length else kind} is off by",
-                f"within {100 * fixed.OFF:.0f} points" if not case.model.fatigue else "within no bound: it is named, not mended",
-                *numbers, word if not case.model.fatigue else STATED, note=_uncorrected(case, rates),
+                "bias", f"{case.name}: the {'rate at equal length' if case.model.length else kind} is off by", target,
+                *numbers, STATED if tired else word, note=_uncorrected(case, rates),
             ))  # fmt: skip
     return said
 
@@ -243,7 +244,7 @@ def in_numbers(promise: Promise) -> tuple[str, str]:
     numbers = (promise.value, promise.low, promise.high)
     if not promise.share:
         value, low, high = (f"{number:.3g}" for number in numbers)
-    elif promise.target.startswith("within"):
+    elif promise.target.startswith(("within", "none")):
         value, low, high = (f"{100 * number:+.1f} points" for number in numbers)
     else:
         value, low, high = (f"{number:.1%}" for number in numbers)

@@ -75,7 +75,7 @@ class Case:
 
 
 _HOLDS = ("holds throughout", "holds on average")
-_PRECISE: dict[str, Any] = {"raters": 30, "items": 26, "simulations": 200}  # half-width of about half the margin
+_PRECISE: dict[str, Any] = {"raters": 30, "items": 26, "simulations": 100}  # half-width of about half the margin
 _TIRED, _CARELESS = RaterModel(fatigue=0.7), RaterModel(careless=0.25)
 
 CASES: tuple[Case, ...] = (
@@ -98,9 +98,9 @@ CASES: tuple[Case, ...] = (
     Case(name="three systems", third=0.4, simulations=200, promised=False),
     Case(name="fatigue, 8 raters", effect=0.3, model=_TIRED, biases=("drift",), covers=False, simulations=200),
     Case(name="fatigue, 30 raters", effect=0.3, model=_TIRED, biases=("drift",), covers=False, **_PRECISE),
-    Case(name="careless, two checks", effect=0.2, model=_CARELESS, covers=False, simulations=200),
+    Case(name="careless, two checks", effect=0.2, model=_CARELESS, covers=False, simulations=100),
     Case(name="careless, four checks", effect=0.2, model=_CARELESS, attention=4, must_pass=0.75, covers=False,
-         simulations=200),
+         simulations=100),
     Case(name="truth 0", effect=0.0, right=("no practical difference",), **_PRECISE),
     Case(name="truth beyond the margin", effect=0.2, right=_HOLDS, **_PRECISE),
     Case(name="truth beyond the margin, reversed", effect=-0.2, right=("reversed",), **_PRECISE),
@@ -132,7 +132,7 @@ class Turning:
     reach: float = 0.08
     """From the predicted bias the simulated ones go so far to both sides as moves the rate by this much."""
     steps: int = 5
-    simulations: int = 30
+    simulations: int = 20
     """Per simulated bias."""
 
 
@@ -153,7 +153,7 @@ class Settings:
 
     cases: tuple[Case, ...] = CASES
     turnings: tuple[Turning, ...] = TURNINGS
-    promises: int = 3000
+    promises: int = 2000
     """Simulations of ``power`` per promise."""
     share: float = 1.0
     """Of the simulations: a quick run does fewer."""
