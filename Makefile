@@ -13,7 +13,7 @@ AVX2 := $(AS) ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
   NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures questions atlas test test-all test-long lab notebooks site check web bench llm-demo llm-real chromium firefox node versions dist clean
+.PHONY: figures questions atlas test test-all test-long lab notebooks site check web bench study study-demo llm-demo llm-real chromium firefox node versions dist clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
@@ -81,6 +81,12 @@ llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=
 llm-real: .venv/.ready  ## a pretrained model, every method, a small frame per run: MODEL=FOLDER, MINUTES=60 for a slice
 	$(BIN)/gradlab real --model $(MODEL) $(if $(DATA),--data $(DATA)) $(if $(TASKS),--tasks $(TASKS)) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES))
+
+study: .venv/.ready  ## the human study validated by simulated raters, ten minutes at most, resumable (QUICK=1 a minute)
+	$(BIN)/gradlab study validate $(if $(QUICK),--quick)
+
+study-demo: .venv/.ready  ## a complete human study with simulated raters, in runs/study-demo: plan, pages, answers, report
+	$(BIN)/gradlab study demo
 
 chromium:  ## Chromium for the browser tests, where there is none (Debian and its like)
 	command -v chromium || { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \

@@ -1,0 +1,60 @@
+"""The protocol of the human study: its plan can be frozen, and its numbers are those of ``gradlab study power``."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from gradlab.study.assignment import assign
+from gradlab.study.frozen import freeze
+from gradlab.study.plan import Plan
+from gradlab.study.planned_power import power, tasks_per_rater
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/how-to/human-study-protocol.md"
+STRATA = ("harmlessness", "helpfulness")
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return Plan.read(ROOT / "scripts/study/paper.toml")
+
+
+def test_the_plan_asks_what_the_page_says(plan):
+    text = " ".join(PAGE.read_text("utf-8").replace("\n> ", " ").split())
+    assert (plan.primary.a, plan.primary.b, plan.primary.goal) == ("dpo", "bdpo", "harmless")
+    assert [goal.question in text for goal in plan.goals] == [True, True]
+    design = plan.design
+    assert f"{len(plan.raters)} raters compare {design.items_per_rater} items each: {plan.items} items" in text
+    assert f"{tasks_per_rater(plan)} comparisons" in text
+    assert f"**Margin**: {100 * plan.primary.margin:g} points" in text
+    low, high = (100 * (0.5 + side * plan.primary.margin) for side in (-1, 1))
+    assert f"between {low:g}% and {high:g}%" in text
+    assert f"fewer than {plan.exclusions.attention * design.attention:g} of {design.attention} attention" in text
+    assert f"less than {plan.exclusions.seconds:g} seconds" in text
+    assert f"fewer than {plan.exclusions.items} items" in text
+    assert "self-harm" in plan.content_warning
+
+
+def test_the_powers_on_the_page_are_those_of_the_command(plan):
+    between = re.search(r"<!-- power -->(.*?)<!-- /power -->", PAGE.read_text("utf-8"), re.DOTALL)
+    assert between is not None
+    said = between[1].strip().splitlines()[2:]
+    assert said == [
+        f"| {0.5 + row['effect']:.1%} | {row['power']:.1%} [{row['power_low']:.1%}, {row['power_high']:.1%}] "
+        f"| {row['beyond_margin']:.1%} | {row['equivalent']:.1%} | {100 * row['half_width']:.1f} points |"
+        for row in power(plan).frame.to_dict("records")
+    ]
+
+
+def test_the_plan_can_be_frozen_when_samples_are_there(plan, tmp_path):
+    (tmp_path / "samples").mkdir()
+    prompts = [{"prompt": f"question {place}", "stratum": STRATA[place % 2]} for place in range(360)]
+    for system, file in plan.systems.items():
+        lines = [{"prompt": of["prompt"], "response": f"response {len(system)} to {of['prompt']}"} for of in prompts]
+        (tmp_path / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(of) + "\n" for of in prompts))
+    study = freeze(plan, tmp_path)
+    assert {item.stratum for item in study.items} == {*STRATA}
+    assert {len(tasks) for tasks in assign(study).values()} == {tasks_per_rater(plan)}
