@@ -109,7 +109,7 @@ def _coverage(found: Found, settings: Settings) -> list[Promise]:
     said = []
     for kind, rows in covering(found, settings).groupby("kind", sort=False):
         value = at_least(rows["covered"].sum(), int(rows["simulations"].sum()), fixed.COVERAGE)
-        worst = rows.loc[(rows["covered"] / rows["simulations"]).idxmin()]
+        worst = rows.iloc[int((rows["covered"] / rows["simulations"]).to_numpy(float).argmin())]
         share, low, high, word = at_least(float(worst["covered"]), int(worst["simulations"]), fixed.COVERAGE)
         said.append(Promise(
             "coverage", f"95% intervals of {_KINDS[str(kind)]} hold the truth ({rows['case'].nunique()} cases)",
@@ -124,7 +124,7 @@ def _power(found: Found, settings: Settings) -> list[Promise]:
     careful = table[table["covers"]]
     off = careful["measured"] - careful["promised"]
     error = math.sqrt(float((careful["error"] ** 2).sum())) / len(careful)
-    worst = careful.loc[off.abs().idxmax()]
+    worst = careful.iloc[int(off.abs().to_numpy(float).argmax())]
     value, low, high, word = within(float(worst["measured"] - worst["promised"]), float(worst["error"]),
                                     fixed.POWER_WITHIN)  # fmt: skip
     target = f"within {100 * fixed.POWER_WITHIN:.0f} points"
@@ -161,12 +161,12 @@ def _biases(found: Found, settings: Settings) -> list[Promise]:
             kind = "equal length" if case.model.length else "win-rate"
             of = rates[rates["kind"] == kind].iloc[0]
             error = float(of["spread"]) / math.sqrt(number)
-            *numbers, word = within(float(of["estimate"] - of["truth"]), error, fixed.OFF)
+            value, low, high, word = within(float(of["estimate"] - of["truth"]), error, fixed.OFF)
             tired = bool(case.model.fatigue)
             target = "none: named, not mended" if tired else f"within {100 * fixed.OFF:.0f} points"
             said.append(Promise(
                 "bias", f"{case.name}: the {'rate at equal length' if case.model.length else kind} is off by", target,
-                *numbers, STATED if tired else word, note=_uncorrected(case, rates),
+                value, low, high, STATED if tired else word, note=_uncorrected(case, rates),
             ))  # fmt: skip
     return said
 
