@@ -16,6 +16,7 @@ from gradlab.cli.study_answers import AssignCommand, ReportCommand
 from gradlab.cli.study_exchange import ExportCommand, ImportCommand, JudgeCommand
 from gradlab.cli.study_plan import PlanCommand
 from gradlab.cli.study_power import PowerCommand
+from gradlab.cli.study_validation import DemoCommand, ValidateCommand
 
 _Named = tyro.conf.subcommand
 COMMANDS: Any = (
@@ -26,6 +27,8 @@ COMMANDS: Any = (
     | Annotated[JudgeCommand, _Named("judge")]
     | Annotated[ExportCommand, _Named("export")]
     | Annotated[ImportCommand, _Named("import")]
+    | Annotated[DemoCommand, _Named("demo")]
+    | Annotated[ValidateCommand, _Named("validate")]
 )
 
 
