@@ -13,9 +13,9 @@ from gradlab.store.artifacts import save_frame
 from gradlab.study.raters import RaterModel
 from gradlab.study.validation import turning as turnings
 from gradlab.study.validation.judged import MET, MISSED, NOT_RUN, OPEN, at_least, at_most, promises, within
-from gradlab.study.validation.page import write_page
+from gradlab.study.validation.page import answer, write_page
 from gradlab.study.validation.plans import study_of
-from gradlab.study.validation.runs import save, validate
+from gradlab.study.validation.runs import key_of, load, save, validate
 from gradlab.study.validation.settings import CASES, FULL, TURNINGS, Case, Settings, Turning
 from gradlab.study.validation.trials import STUDY, promised, trials
 from gradlab.study.validation.truths import truths, truths_of, worth_of
@@ -180,6 +180,15 @@ def test_runs_on_a_pretrained_model_are_taken_from_their_last_look(tmp_path):
     assert (len(samples.frame), row["prompt"]) == (1, "opening 4, seed 1000, sample 0")
     assert row["worth"] == pytest.approx(SCALE * PER_WORD)  # equal sentiments, a word less
     assert turnings.samples_of(TURNINGS[2], Path(tmp_path / "study")) is None
+
+
+def test_the_committed_frames_are_those_of_the_settings_and_the_page_is_theirs():
+    figures = Path(__file__).resolve().parent.parent / "figures"
+    found, manifest = load(figures)
+    assert manifest["key"] == key_of(FULL)
+    kept = promises(found, FULL)
+    assert answer(kept) in (figures / "STUDY.md").read_text("utf-8")
+    assert {one.part for one in kept} == {"coverage", "power", "bias", "turn", "word"}
 
 
 def test_names_of_cases_and_turnings_are_files():

@@ -131,11 +131,12 @@ def _power(found: Found, settings: Settings) -> list[Promise]:
     said = [Promise(
         "power", f"measured power − promised power, mean of {len(careful)} cases", target,
         *within(float(off.mean()), error, fixed.POWER_WITHIN),
-        note=f"farthest: {worst['case']}, {_points(value)} [{_points(low)}, {_points(high)}], {word}",
+        note=f"farthest: {worst['case']}, {_points(value)} [{100 * low:+.1f}, {100 * high:+.1f}], {word}",
     )]  # fmt: skip
     others = [
-        Promise("power", f"the same, {row['case']}", target,
-                *within(row["measured"] - row["promised"], row["error"], fixed.POWER_WITHIN))
+        Promise("power", f"measured power − promised power, {row['case']}", target,
+                *within(row["measured"] - row["promised"], row["error"], fixed.POWER_WITHIN),
+                note="`power` leaves exclusions out, and says so")
         for row in table[~table["covers"]].to_dict("records")
     ]  # fmt: skip
     return said + others
