@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradlab.store.files import write_folder
+from gradlab.store.files import write_folder, write_whole
 from gradlab.study.answers import read_answers
 from gradlab.study.frozen import Study, freeze
 from gradlab.study.plan import Design, Exclusions, Goal, Plan, Primary
@@ -73,17 +72,17 @@ def _files(folder: Path) -> Demo:
 
 def _fill(samples: Path, folder: Path) -> None:
     files = _files(folder)
-    shutil.copyfile(samples, files.samples)
+    write_whole({files.samples: samples.read_bytes()})
     plan().write(files.plan)
     study = freeze(Plan.read(files.plan), folder)
     study.write(files.study)
-    files.pages.mkdir()
-    files.answers.mkdir()
     lines = simulated(study, WORTH, MODEL, SEED)
+    content: dict[Path, str] = {}
     for rater in study.plan.raters:
-        (files.pages / f"{rater}.html").write_text(rating_page(study, rater), encoding="utf-8")
+        content[files.pages / f"{rater}.html"] = rating_page(study, rater)
         own = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line["rater"] == rater]
-        (files.answers / file_of(rater)).write_text("".join(own), encoding="utf-8")
+        content[files.answers / file_of(rater)] = "".join(own)
+    write_whole(content)
     _report(study, files)
 
 

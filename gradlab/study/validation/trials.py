@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from gradlab.store.files import write_whole
 from gradlab.study.answers import Answers, read_answers
 from gradlab.study.frozen import Study
 from gradlab.study.items import StudyItem
@@ -47,7 +48,7 @@ def answered(study: Study, answers: list[dict[str, Any]]) -> Answers:
     """Return answers as they are read from a file."""
     with tempfile.TemporaryDirectory(prefix="gradlab-study-") as held:
         file = Path(held) / "answers.jsonl"
-        file.write_text(lines(answers), encoding="utf-8")
+        write_whole({file: lines(answers)})
         return read_answers(study, [file])
 
 
