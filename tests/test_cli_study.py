@@ -112,7 +112,7 @@ def test_a_plan_is_asked_for_with_the_meaning_of_each_field(capsys):
     assert plan.goals[0].question == "Which response is more helpful?"
     assert plan.design.repeats == 0.1
     said = " ".join(capsys.readouterr().out.split())
-    assert "A difference of win-rate − ½ below which it does not matter which system one takes" in said
+    assert "The size of win-rate − ½, in (0, ½), below which it does not matter which system one takes" in said
 
 
 def test_answers_that_cannot_be_are_asked_for_again(capsys):
@@ -209,7 +209,7 @@ def test_assign_writes_a_blind_page_per_rater_and_a_table_for_the_researcher(fol
     capsys.readouterr()
     (folder / "pages/ben.html").write_text("mine")
     assert cli.main(["study", "assign", "study.json", "--out", "pages"]) == 1
-    assert "pages/ben.html is there already, and of another study" in complaint(capsys)
+    assert "pages/ben.html is there already, with other content" in complaint(capsys)
     assert (folder / "pages/ben.html").read_text() == "mine"
 
 

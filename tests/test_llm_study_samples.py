@@ -57,7 +57,7 @@ def test_other_settings_and_other_files_are_refused_and_nothing_is_lost(folder, 
         sample_systems(_plan(), folder, tmp_path / "study.json", Sampling(length=8, prompts=6, seed=1))
     assert kept.file.read_bytes() == before
     kept.file.write_text('{"mine": 1}\n')
-    with pytest.raises(ValueError, match="is no file of ours"):
+    with pytest.raises(ValueError, match="was not written by gradlab study"):
         sample_systems(_plan(), folder, tmp_path / "study.json", SHORT)
     assert kept.file.read_text() == '{"mine": 1}\n'
 

@@ -1,4 +1,4 @@
-"""``gradlab study assign`` and ``report``: pages for raters, and what their answers say."""
+"""``gradlab study assign`` and ``report``: pages for raters, and the report on their answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradlab.console import say, wrapped
 if TYPE_CHECKING:
     from gradlab.study import Answers
 
-_STUDY = tyro.conf.arg(metavar="STUDY.json", help_behavior_hint="(required)")
+STUDY = tyro.conf.arg(metavar="STUDY.json", help_behavior_hint="(required)")
 _ANSWERS = tyro.conf.arg(metavar="ANSWERS [ANSWERS ...]", help_behavior_hint="(required)")
 
 
@@ -27,7 +27,7 @@ class AssignCommand:
     A page is blind. The table, tasks.csv, names the systems: it is for the researcher, and not for raters.
     """
 
-    study: Annotated[tyro.conf.Positional[Path], _STUDY]
+    study: Annotated[tyro.conf.Positional[Path], STUDY]
     """The frozen study."""
     out: Path
     """The folder of the pages."""
@@ -46,7 +46,7 @@ class AssignCommand:
         files[self.out / "tasks.csv"] = csv_text(as_frame(lists))
         for file, text in files.items():
             if file.exists() and file.read_text("utf-8", "replace") != text:
-                raise FileExistsError(f"{file} is there already, and of another study; name another folder")
+                raise FileExistsError(f"{file} is there already, with other content; out must be another folder")
         write_whole(files)
         for rater in study.plan.raters:
             say(f"{self.out / rater}.html: {len(lists[rater])} comparisons")
@@ -62,17 +62,17 @@ class AssignCommand:
 class ReportCommand:
     """Analyse the answers as planned: the verdict, what to read beside it, and a page with everything.
 
-    With --interim only whether the study may stop: widths and counts, and nothing about which system is ahead.
+    With --interim, say only whether the study may stop: widths and counts, and nothing about which system is ahead.
     """
 
-    study: Annotated[tyro.conf.Positional[Path], _STUDY]
+    study: Annotated[tyro.conf.Positional[Path], STUDY]
     """The frozen study."""
     answers: Annotated[tyro.conf.Positional[tuple[Path, ...]], _ANSWERS]
     """Files of answers, or folders in which all files *.jsonl are answers."""
     out: Annotated[Path | None, OPTIONAL] = None
     """Also write the page, its tables as CSV and the paragraph on methods into this folder."""
     interim: bool = False
-    """Say only whether the plan's stop rule is met."""
+    """Only say whether the plan's stop rule is met."""
     json: bool = False
     """Print JSON in place of sentences."""
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from gradlab.cli.options import OPTIONAL
+from gradlab.cli.study_answers import STUDY
 from gradlab.console import say, wrapped
 
-_STUDY = tyro.conf.arg(metavar="STUDY.json", help_behavior_hint="(required)")
 _EXPORT = tyro.conf.arg(metavar="EXPORT", help_behavior_hint="(required)")
 _JUDGE = tyro.conf.arg(metavar="NAME=SPEC", help_behavior_hint="(required)")
 _ALL = tyro.conf.arg(metavar="RATER", help_behavior_hint="(left out: all)")
@@ -25,15 +25,15 @@ Form = Literal["label-studio", "argilla"]
 class JudgeCommand:
     """Let a judge that is a model answer its tasks, each item in both orders."""
 
-    study: Annotated[tyro.conf.Positional[Path], _STUDY]
+    study: Annotated[tyro.conf.Positional[Path], STUDY]
     """The frozen study."""
     judge: Annotated[str, _JUDGE]
-    """One of the plan's judges, and what it is: a reward as gradlab evaluate takes it (a sequence classifier,
+    """One of the plan's judges, and how it judges: a reward as gradlab evaluate takes it (a sequence classifier,
     MODULE:FUNCTION or FILE.py:FUNCTION), or pairwise:FILE.py:FUNCTION, which sees both responses."""
     out: Path
     """The file of its answers, which is not there yet."""
     tie: float = 0.0
-    """Rewards that differ by at most so much are a tie."""
+    """The largest difference of rewards that counts as a tie."""
     goal: Annotated[str | None, OPTIONAL] = None
     """The goal that it judges; left out: the primary one."""
 
@@ -59,7 +59,7 @@ class JudgeCommand:
 class ExportCommand:
     """Write the raters' tasks for another tool, Label Studio or Argilla; nothing in them names a system."""
 
-    study: Annotated[tyro.conf.Positional[Path], _STUDY]
+    study: Annotated[tyro.conf.Positional[Path], STUDY]
     """The frozen study."""
     form: Form
     """The tool."""
@@ -83,9 +83,9 @@ class ExportCommand:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImportCommand:
-    """Turn what another tool exports into a file of answers, each held against the study."""
+    """Turn another tool's export into a file of answers, each held against the study."""
 
-    study: Annotated[tyro.conf.Positional[Path], _STUDY]
+    study: Annotated[tyro.conf.Positional[Path], STUDY]
     """The frozen study."""
     exported: Annotated[tyro.conf.Positional[Path], _EXPORT]
     """The tool's export, which is only read."""
@@ -94,7 +94,7 @@ class ImportCommand:
     out: Path
     """The file of answers, which is not there yet."""
     annotators: Annotated[tuple[str, ...], _NAMES] = ()
-    """What the tool calls the raters, where that is not their pseudonyms, as in 7=rater-1."""
+    """The tool's names of raters whom it does not call by their pseudonyms, as in 7=rater-1."""
 
     def run(self) -> int:
         """Read, write, say what is missing."""

@@ -11,28 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from gradlab.cli.options import need, quiet_transformers
-from gradlab.cli.study_power import design_in_words
+from gradlab.cli.study_power import PLAN, design_in_words
 from gradlab.console import say, wrapped
 
 if TYPE_CHECKING:
     from gradlab.study import Plan, Study
 
-_PLAN = tyro.conf.arg(metavar="PLAN.toml", help_behavior_hint="(required)")
 _STUDY = tyro.conf.arg(metavar="STUDY.json", help_behavior_hint="")
 _INT = tyro.conf.arg(metavar="INT", help_behavior_hint="(left out: all)")
 _LENGTH = tyro.conf.arg(metavar="INT", help_behavior_hint="(left out: as gradlab evaluate)")
-SECONDS = 30  # of a rater for a comparison, which is a guess
+SECONDS = 30  # that a rater takes per answer, a guess
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanCommand:
-    """Ask for a plan where its file is not there, check it where it is, and freeze it with --freeze.
+    """Ask for a plan where its file is missing, check it where it is there, and freeze it with --freeze.
 
     A frozen study holds plan and texts, and its hash stands in every answer. Systems that are model folders of gradlab
     train are sampled first, one response per prompt; the samples are kept beside the study.
     """
 
-    plan: Annotated[tyro.conf.Positional[Path], _PLAN]
+    plan: Annotated[tyro.conf.Positional[Path], PLAN]
     """The plan's TOML file."""
     freeze: Annotated[Path | None, _STUDY] = None
     """Freeze the plan into this file."""
@@ -132,7 +131,7 @@ def facts(plan: Plan, study: Study | None) -> dict[str, Any]:
 
 
 def hours(plan: Plan) -> float:
-    """Return the hours of all raters together, at ``SECONDS`` per comparison and goal."""
+    """Return the hours of all raters together, at ``SECONDS`` per answer."""
     from gradlab.study.planned_power import answers_of
 
     return answers_of(plan) * SECONDS / 3600

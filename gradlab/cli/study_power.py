@@ -18,10 +18,10 @@ from gradlab.console import say, wrapped
 if TYPE_CHECKING:
     from gradlab.study import Plan, Power, RaterModel
 
-_PLAN = tyro.conf.arg(metavar="PLAN.toml", help_behavior_hint="(required)")
+PLAN = tyro.conf.arg(metavar="PLAN.toml", help_behavior_hint="(required)")
 _PLANS = tyro.conf.arg(help_behavior_hint="(left out: the plan's)")
 _RATER = tyro.conf.arg(metavar="NAME=NUMBER", help_behavior_hint="")
-_AHEAD = ("tie", "raters", "prompts", "position", "careless", "fatigue")
+_LEANINGS = ("tie", "raters", "prompts", "position", "careless", "fatigue")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class PowerCommand:
     by --rater.
     """
 
-    plan: Annotated[tyro.conf.Positional[Path], _PLAN]
+    plan: Annotated[tyro.conf.Positional[Path], PLAN]
     """The plan's TOML file."""
     effects: tuple[float, ...] = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2)
     """True win-rates − ½."""
@@ -49,7 +49,7 @@ class PowerCommand:
     half_width: Annotated[float | None, OPTIONAL] = None
     """Half-width of the 95% interval to be reached; left out: the stop rule's, or the plan's margin."""
     rater: Annotated[tuple[str, ...], _RATER] = ()
-    """What simulated raters are like: tie, raters, prompts, position, careless, fatigue; as in raters=0.5
+    """The raters who are simulated: tie, raters, prompts, position, careless, fatigue; as in raters=0.5
     careless=0.1."""
     simulations: int = 400
     """Simulated studies per effect and design."""
@@ -101,7 +101,7 @@ def rater_model(numbers: Sequence[str]) -> RaterModel:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"rater must be NAME=NUMBER, as in careless=0.1, got {text!r}")
-        given[one_of("rater", name, _AHEAD)] = number_of(f"rater {name}", float, value)
+        given[one_of("rater", name, _LEANINGS)] = number_of(f"rater {name}", float, value)
     return RaterModel(**given)
 
 
@@ -130,7 +130,7 @@ def _as_text(found: Power) -> list[str]:
             lines.append(f"{0.5 + row['effect']:>10.1%}{power:>26}{row['beyond_margin']:>15.1%}"
                          f"{row['equivalent']:>15.1%}{row['half_width']:>12.1%}{row['coverage']:>10.1%}")  # fmt: skip
         lines.append("")
-    model = ", ".join(f"{name} {value:g}" for name, value in vars(found.model).items() if name in _AHEAD)
+    model = ", ".join(f"{name} {value:g}" for name, value in vars(found.model).items() if name in _LEANINGS)
     return [*lines, *wrapped(f"Simulated raters: {model}; log odds, and shares. {NOT_SIMULATED}", 100)]
 
 

@@ -1,4 +1,4 @@
-"""The questions by which ``gradlab study plan`` makes a plan; what a field means is what its docstring says."""
+"""The questions by which ``gradlab study plan`` makes a plan; each shows its field's docstring."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Question:
 
 
 def asked(ask: Callable[[str], str]) -> Plan:
-    """Return the plan that somebody's answers make.
+    """Return the plan that a person's answers make.
 
     ask  shows a text and returns the answer, as ``input`` does. An empty answer takes the default; an answer that
          cannot be is asked for again. ValueError where the answers end before the last question.

@@ -1,4 +1,4 @@
-"""Answers of a study: one JSON line each, appended as they come; read with every one held against the plan."""
+"""Answers of a study: one JSON line per answer, appended as they come; reading holds each against the plan."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pandas as pd
 
 from gradlab.checks import between, one_of, shown
 from gradlab.store.json_lines import append_line, read_lines
-from gradlab.study.assignment import GOOD, Task, assign
+from gradlab.study.assignment import BAD, GOOD, Kind, Task, assign
 from gradlab.study.frozen import Study
-from gradlab.study.items import words
+from gradlab.study.items import StudyItem, words
 from gradlab.study.texts import LONGEST_NOTE, readable
 
 VERSION = 1  # of a line; raised where a former version could not be read
@@ -44,7 +44,7 @@ class Answers:
 
     def of(self, kind: str) -> pd.DataFrame:
         """Return the rows of one kind of task."""
-        return self.frame[self.frame["kind"] == one_of("kind", kind, ("item", "repeat", "attention"))]
+        return self.frame[self.frame["kind"] == one_of("kind", kind, get_args(Kind))]
 
 
 @dataclass
@@ -162,7 +162,7 @@ def _row(study: Study, row: dict[str, Any]) -> dict[str, Any]:
     """Return one answer as a row of the frame."""
     kept = {name: row[name] for name in ("rater", "place", "kind", "item", "goal", "left", "right", "choice", "reason")}
     if row["kind"] == "attention":
-        about = {"prompt": study.check_of[row["item"]].prompt, "stratum": "", "a": "bad", "b": GOOD, "longer": math.nan}
+        about = {"prompt": study.check_of[row["item"]].prompt, "stratum": "", "a": BAD, "b": GOOD, "longer": math.nan}
     else:
         item = study.item_of[row["item"]]
         about = {"prompt": item.prompt, "stratum": item.stratum, "a": item.a, "b": item.b, "longer": longer(item)}
@@ -173,8 +173,8 @@ def _row(study: Study, row: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def longer(item: Any) -> float:
-    """Return log(words of b/words of a) of an item."""
+def longer(item: StudyItem) -> float:
+    """Return an item's log(words of b/words of a); an empty text counts as one word."""
     return math.log(max(words(item.text_b), 1) / max(words(item.text_a), 1))
 
 

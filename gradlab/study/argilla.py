@@ -2,10 +2,10 @@
 
 Records are those of ``rg.Record.from_dict`` (fields prompt, left and right), settings those of
 ``rg.Settings.from_json``: per goal a RankingQuestion over left and right, and a LabelQuestion for ties and skips, which
-goes before the ranking. It is needed, since ``dataset.records.to_json`` of Argilla 2 gives a ranking as names in order,
-without ranks; the other form that is read, that of the server (``GET /api/v1/datasets/ID/records?include=responses``,
-also that of Argilla 1), has ranks and a status: equal ranks are a tie, a discarded record is a skip of all goals, and a
-draft counts as not answered. The first form has no status, so filter it by ``response.status`` submitted.
+goes before the ranking. The label is needed, since ``dataset.records.to_json`` of Argilla 2 gives a ranking as names in
+order, without ranks, and without a status: filter it by ``response.status`` submitted. The other form, the server's
+(``GET /api/v1/datasets/ID/records?include=responses``, also that of Argilla 1), has both: equal ranks are a tie, a
+discarded record is a skip of all goals, and a draft counts as not answered.
 Source: Argilla's SDK 2 (``records/_resource.py``, ``responses.py``, ``settings/_resource.py``) and its server's
 validators of ranking responses.
 """
@@ -33,7 +33,7 @@ _GUIDE = (
 
 
 def tasks(study: Study, rater: str) -> str:
-    """Return a rater's tasks as JSON lines, a record each, as ``rg.Record.from_dict`` reads them."""
+    """Return a rater's tasks as JSON lines, one record per line, as ``rg.Record.from_dict`` reads them."""
     records = (
         {"id": about["shown"], "fields": texts, "metadata": about, "suggestions": {}, "responses": {}, "vectors": {}}
         for texts, about in carried_tasks(study, rater)
@@ -77,7 +77,7 @@ def rated(study: Study, page: Iterable[Mapping[str, Any]], file: str) -> Iterato
 
 
 def _by_person(responses: Any, where: str) -> Iterator[tuple[str, str, dict[str, Any], str]]:
-    """Return of each person who responded: identifier, status, values by question, and time."""
+    """Return the identifier, status, values by question, and time of each person who responded."""
     if isinstance(responses, list):  # the server's form
         for response in responses:
             one = of_kind(f"{where}: response", response, Mapping, "a table")
@@ -139,7 +139,7 @@ def _first(ranking: Any, place: str) -> str:
 
 
 def _asides(study: Study) -> dict[str, str]:
-    """Return the labels beside a ranking; Argilla wants two or more of a question."""
+    """Return the labels beside a ranking; Argilla wants two labels or more per question."""
     return {_RANKED: "My ranking counts", **aside(study)}
 
 

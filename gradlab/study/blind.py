@@ -1,4 +1,4 @@
-"""What a rater sees and nothing more: a study's tasks without systems, kinds and strata."""
+"""The tasks of a study as a rater sees them: without systems, kinds and strata."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Exchange with other tools for rating: a study's tasks as such a tool reads them, and its export as lines of answers.
 
-A tool is told texts and questions, and of each task what a line of answers must carry: the study's hash, the rater, the
-place, and the hash that proves the sides. It learns no system, and neither which tasks are checks nor repeats. What
-comes back is held against the study exactly as gradlab's own lines are.
+A tool gets texts and questions, and for each task what a line of answers must carry: the study's hash, the rater, the
+place, and the hash that proves the sides. It learns neither the systems nor which tasks are checks or repeats. Answers
+that come back are held against the study exactly as gradlab's own lines are.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _lines(rated: Rated, tasks: Mapping[tuple[Any, Any], Task], study: Study) ->
 
 
 def _missing(study: Study, lists: Mapping[str, Sequence[Task]], kept: Collection[tuple[str, int, str]]) -> list[str]:
-    """Return what has no answer, a line per rater who has answered something."""
+    """Return notes on missing answers: one line per rater who has answered something."""
     notes = [] if kept else ["the export holds no answer"]
     for rater in dict.fromkeys(rater for rater, _, _ in kept):
         asked = [(rater, task.place, goal.name) for task in lists[rater] for goal in study.plan.goals]

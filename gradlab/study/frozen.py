@@ -65,7 +65,7 @@ class Study:
 def freeze(plan: Plan, folder: Path | str = ".", sources: dict[str, Path | str] | None = None) -> Study:
     """Return the study of a plan: from now on neither plan nor texts can change.
 
-    folder   from which the plan's paths are meant: that of its file.
+    folder   the folder to which the plan's paths are relative: that of its file.
     sources  files of samples in place of the plan's model folders, by system.
 
     ValueError or OSError in one line, see ``items_of``; ValueError for a model folder without samples.

@@ -16,7 +16,7 @@ from gradlab.study.texts import LONGEST_NOTE, check_spellings, quoted, readable,
 SAMPLES = (
     "a file of samples has one JSON object per line: a prompt, and samples: {system: text, …} or the response alone"
 )
-PROMPTS = "a file of prompts has one JSON object per line with prompt and stratum"
+PROMPTS = "a file of prompts has one JSON object per line, with prompt and stratum"
 ONE = "all prompts"  # the stratum of a plan without a file of prompts
 
 
@@ -202,13 +202,13 @@ def _in_turn(prompts: Iterable[str], strata: Mapping[str, str] | None, seed: int
 
 
 def _check_first(prompt: str, former: Iterable[str], place: str) -> None:
-    """Raise ValueError where a file's prompt stands above already."""
+    """Raise ValueError where a prompt of a file has stood in a line above."""
     if prompt in former:
         raise ValueError(f"{place} has a prompt that stands above already: {quoted(prompt)}")
 
 
 def _check_blind(item: StudyItem, systems: Sequence[str]) -> None:
-    """Raise ValueError where a text tells a rater whose it is."""
+    """Raise ValueError where a text tells a rater which system wrote it."""
     for system, text in item.texts.items():
         told = telling(text, systems)
         if told is not None:

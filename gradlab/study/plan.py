@@ -21,15 +21,15 @@ from gradlab.study.texts import LONGEST_NOTE, check_file_names, named_in, readab
 Rule = Literal["fixed", "precision"]
 Population = Literal["like these", "these"]
 Identical = Literal["refuse", "tie"]
-EVERYBODY = "all raters"  # the word for all of them in tables; no rater's name
+EVERYBODY = "all raters"  # stands for them in tables, so no rater may be called so
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """A goal by which responses are compared, such as helpfulness; each has an answer of its own per item."""
+    """A goal by which responses are compared, such as helpfulness; each item is answered once per goal."""
 
     name: str
-    """Its name in tables and files."""
+    """Name in tables and files."""
     question: str
     """The question that raters read above two responses."""
 
@@ -45,7 +45,7 @@ class Primary:
     goal: str
     """The name of a goal; by this one the verdict is said."""
     margin: float
-    """A difference of win-rate − ½ below which it does not matter which system one takes, in (0, ½)."""
+    """The size of win-rate − ½, in (0, ½), below which it does not matter which system one takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Design:
     attention: int = 2
     """Attention checks per rater: items whose better response is beyond doubt."""
     ties: bool = True
-    """Whether raters may say that both are equally good."""
+    """Let raters say that both are equally good."""
     identical: Identical = "refuse"
     """Where both systems wrote the same text: ``refuse`` the plan, or count a ``tie`` that nobody is shown."""
 
@@ -80,7 +80,7 @@ class Exclusions:
     one_side: float = 0.9
     """The largest share of decided answers that may be for one side of the screen."""
     seconds: float = 0.0
-    """The shortest median time per item."""
+    """The shortest median time per answer, in seconds."""
     items: int = 5
     """The fewest items that a rater must have answered."""
 
@@ -125,8 +125,8 @@ class Plan:
     title: str
     """A title, which raters read too; it should not say what is hoped for."""
     systems: dict[str, str]
-    """Of each system, two or more: a file of samples (JSON lines with ``prompt`` and ``samples``, as ``gradlab
-    evaluate`` writes them, or with ``prompt`` and ``response``), or a model folder of ``gradlab train``."""
+    """Two systems or more, and for each a file of samples (JSON lines with ``prompt`` and ``samples``, as ``gradlab
+    evaluate`` writes them, or with ``prompt`` and ``response``) or a model folder of ``gradlab train``."""
     goals: tuple[Goal, ...]
     """Goals, one or more."""
     primary: Primary
@@ -146,9 +146,9 @@ class Plan:
     stop: Stop = field(default_factory=Stop)
     analysis: Analysis = field(default_factory=Analysis)
     content_warning: str = ""
-    """What raters are warned of before they begin; empty: nothing."""
+    """A warning that raters read before they begin; empty: none."""
     seed: int = 0
-    """It draws items, order and sides."""
+    """Seed by which items, order and sides are drawn."""
 
     def __post_init__(self) -> None:
         _check_names(self)
@@ -173,7 +173,7 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path | str) -> Plan:
-        """Return the plan in a TOML file; paths in it are meant from its folder. ValueError or OSError in one line."""
+        """Return the plan in a TOML file, to whose folder its paths are relative; ValueError or OSError in one line."""
         return plan_of(toml_file("plan", path), str(path))
 
     def write(self, path: Path | str) -> None:
@@ -184,7 +184,7 @@ class Plan:
 
 
 def as_page(plan: Plan) -> dict[str, Any]:
-    """Return a plan as plain dictionaries, lists, texts and numbers; what is left out is None and is not in it."""
+    """Return a plan as plain dictionaries, lists, texts and numbers, without the fields that are None."""
     return _without_none(dataclasses.asdict(plan))
 
 
@@ -297,8 +297,9 @@ def _check_primary(plan: Plan) -> None:
     if plan.pairs and not any(set(pair) == {primary.a, primary.b} for pair in plan.pairs):
         raise ValueError(f"pairs must hold the primary one, {primary.a} and {primary.b}")
     seen = [frozenset(pair) for pair in plan.pairs]
-    if len(set(seen)) < len(seen):
-        raise ValueError("pairs must each stand once")
+    twice = next((pair for place, pair in enumerate(plan.pairs) if seen[place] in seen[:place]), None)
+    if twice is not None:
+        raise ValueError(f"pairs must each stand once, in either order, got {list(twice)} twice")
 
 
 def _check_design(plan: Plan) -> None:

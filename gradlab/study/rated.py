@@ -35,7 +35,7 @@ class Rated:
 
 
 def carried_tasks(study: Study, rater: str) -> Iterable[tuple[dict[str, str], dict[str, Any]]]:
-    """Return of each of a rater's tasks the texts, and what the tool carries about it."""
+    """Return the texts of each of a rater's tasks, and what the tool carries about the task."""
     page = blind_list(study, rater)
     of_all = {"export": EXPORT, "study": page["study"], "version": page["version"], "rater": rater}
     for task in page["tasks"]:
@@ -46,7 +46,7 @@ def carried_tasks(study: Study, rater: str) -> Iterable[tuple[dict[str, str], di
 
 
 def checked_about(study: Study, given: Any, where: str) -> Mapping[str, Any]:
-    """Return what a tool has carried; ValueError where gradlab, this version of it and this study did not give it."""
+    """Return what a tool has carried; ValueError unless this version of gradlab wrote it for this study."""
     about = given if isinstance(given, Mapping) else {}
     if "study" not in about or "export" not in about:
         raise ValueError(f"{where} is no task of a study: it lacks what gradlab study export gave it to carry")

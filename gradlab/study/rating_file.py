@@ -56,7 +56,7 @@ class RatingFile:
         return left[0], [goal.name for goal in self.study.plan.goals if goal.name not in answered]
 
     def take(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Append lines, all or none: answers to the task that is open now, or what takes back the last task's.
+        """Append lines, all or none: answers to the task that is open now, or withdrawals of the last task's.
 
         ValueError in one line for a line about another task, and for one that ``answer_line`` would not write.
         """
@@ -72,7 +72,7 @@ class RatingFile:
         """Return the line as ``answer_line`` writes it."""
         given = of_kind("line", line, Mapping, "an answer")
         undo = given.get("choice") == UNDO
-        task, goals = self._last(standing) if undo else self._open_now(standing)
+        task, goals = self.last(standing) if undo else self.open_now(standing)
         if given.get("place") != task.place:
             which = "the one answered last" if undo else "the one that is open"
             raise ValueError(f"place must be {task.place}, {which}; got {given.get('place')!r}: the answers went on")
@@ -86,13 +86,15 @@ class RatingFile:
                 raise ValueError(f"{name} must be {whole.get(name)!r}, got {given.get(name)!r}")
         return whole
 
-    def _open_now(self, standing: pd.DataFrame) -> tuple[Task, list[str]]:
+    def open_now(self, standing: pd.DataFrame) -> tuple[Task, list[str]]:
+        """Return what ``open`` does; ValueError where all tasks are answered."""
         found = self.open(standing)
         if found is None:
             raise ValueError(f"{self.rater} has answered all {len(self.tasks)} tasks")
         return found
 
-    def _last(self, standing: pd.DataFrame) -> tuple[Task, list[str]]:
+    def last(self, standing: pd.DataFrame) -> tuple[Task, list[str]]:
+        """Return the task that was answered last, with its answered goals; ValueError where there is none."""
         if standing.empty:
             raise ValueError(f"{self.rater} has no answer to take back")
         place = standing["place"].iloc[-1]

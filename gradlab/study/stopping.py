@@ -1,4 +1,4 @@
-"""May a study stop? A look before its end, which says widths and counts, and never which system is ahead."""
+"""A look before a study's end: widths and counts that say whether it may stop, and never which system is ahead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradlab.study.results import Results
 
 @dataclass(frozen=True)
 class Interim:
-    """What may be known before the end of a study; it is the same where all answers are exchanged between systems.
+    """The facts that may be known before the end of a study; exchanging all answers between the systems changes none.
 
     may_stop    whether the plan's stop rule is met. reason: why, or why not, in words.
     half_width  half the width of the primary interval, NaN where nobody has answered.

@@ -1,4 +1,4 @@
-"""Texts and names of a study: what people can read, what may name a file, and where a text tells whose it is."""
+"""Texts and names of a study: what people can read, what may name a file, and what tells who wrote a text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEAST_LABEL = 3  # letters of a label that may point to a system: two stand in 
 
 
 def readable(name: str, value: Any, most: int = LONGEST, *, empty: bool = False) -> str:
-    """Return a text that people can read; ValueError where it is none, empty, too long, or not to be encoded."""
+    """Return a text that people can read; ValueError for anything else, such as an empty or too long one."""
     text = of_kind(name, value, str, "a text")
     if not text.strip() and not empty:
         raise ValueError(f"{name} must not be empty")
@@ -73,7 +73,7 @@ def named_in(text: str, systems: Iterable[str]) -> str | None:
 
 
 def telling(text: str, systems: Sequence[str]) -> str | None:
-    """Return how a text tells whose it is, in words: by a system's name, or by a label that is part of one; or None."""
+    """Return how a text tells which system wrote it: by a system's name, or a label that is part of one; else None."""
     name = named_in(text, systems)
     if name is not None:
         return f"holds the name {name!r}"

@@ -66,21 +66,14 @@ class StudyRating(anywidget.AnyWidget):
 
     def answer(self, choice: str, *, reason: str = "", seconds: float | None = None) -> None:
         """Answer the question that is asked now: left, right, tie or skip. ValueError where there is none."""
-        found = self._file.open()
-        if found is None:
-            raise ValueError(f"{self._file.rater} has answered all {len(self._file.tasks)} tasks")
-        task, (goal, *_) = found
+        task, (goal, *_) = self._file.open_now(self._file.standing())
         line = answer_line(self.study, task, goal, choice, reason=reason, seconds=seconds, time=_now())
         self._take([line])
 
     def undo(self) -> None:
         """Take back all answers to the task that was answered last. ValueError where there is none."""
-        standing = self._file.standing()
-        if standing.empty:
-            raise ValueError(f"{self._file.rater} has no answer to take back")
-        place = standing["place"].iloc[-1]
-        goals = standing[standing["place"] == place]["goal"]
-        self._take([answer_line(self.study, self._file.tasks[place], goal, UNDO, time=_now()) for goal in goals])
+        task, goals = self._file.last(self._file.standing())
+        self._take([answer_line(self.study, task, goal, UNDO, time=_now()) for goal in goals])
 
     def _take(self, lines: list[Mapping[str, Any]]) -> None:
         try:

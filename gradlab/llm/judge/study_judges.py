@@ -40,10 +40,10 @@ def judged(
     score  a reward as ``load_reward`` takes it: a model, "MODULE:FUNCTION", "FILE.py:FUNCTION" or a callable of lists
            of prompts and responses; functions do without transformers. Or ``Pairwise``, or
            "pairwise:FILE.py:FUNCTION".
-    tie    scores that differ by at most so much are a tie; where the plan has none, equal ones are skipped.
+    tie    the largest difference of scores that counts as a tie; where the plan has no ties, it counts as a skip.
     goal   the goal that it judges; left out: the primary one.
 
-    ValueError in one line for an unknown judge or goal, and for a judge that fails or says something else.
+    ValueError in one line for an unknown judge or goal, and for a judge that fails or returns something else.
     """
     one_of("name", name, study.plan.judges)
     between("tie", tie, 0)

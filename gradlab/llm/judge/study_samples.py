@@ -56,7 +56,8 @@ class Kept:
 def sample_systems(plan: Plan, folder: Path, study: Path, sampling: Sampling) -> dict[str, Kept]:
     """Return a file of samples for each of the plan's systems that is a model folder: OUT/NAME/model, or its run's OUT.
 
-    folder  from which the plan's paths are meant. study: the file of the study, beside which samples are kept.
+    folder  the folder to which the plan's paths are relative.
+    study   the file of the study, beside which samples are kept.
 
     Prompts are those of the plan's file, or those that other systems' samples answer, or the held-out ones of the first
     run. A file that is there is used where model, prompts and settings are the same; else ValueError says so, and
@@ -109,7 +110,7 @@ def _prompts(plan: Plan, folder: Path, run: Run, longest: int, number: int | Non
 
 
 def _read(prompt: Prompt) -> str:
-    """Return a prompt as raters read it: a single message as it is, others with their roles."""
+    """Return a prompt as raters read it: a single message as it is, several with their roles."""
     if isinstance(prompt, str):
         return prompt
     if len(prompt) == 1:
@@ -158,12 +159,16 @@ def _kept(
 
 
 def _there(file: Path, key: str, number: int) -> Kept:
-    """Return the samples in a file that is there; ValueError where they are others, or no samples of ours."""
+    """Return the samples in a file that is there; ValueError where they are others, or where another tool wrote it."""
     lines, _ = read_lines(file, SAMPLES)
     about = lines[0][1] if lines else {}
-    if about.get(_MARK) != 1 or about.get("key") != key:
-        what = "holds samples of another model, other prompts or settings" if _MARK in about else "is no file of ours"
-        raise ValueError(f"{file} {what}; move it away, or name another file for the study")
+    if about.get(_MARK) != 1:
+        raise ValueError(f"{file} was not written by gradlab study; move it away, or name another file for the study")
+    if about.get("key") != key:
+        raise ValueError(
+            f"{file} holds samples of another model, other prompts or settings; move it away, or name another file for "
+            "the study"
+        )
     return Kept(file, True, number - len(lines) + 1)
 
 

@@ -56,15 +56,15 @@ def fit_reward_head(
 ) -> str:  # fmt: skip
     """Fit a linear reward on a model's last hidden states by Bradley–Terry; return the folder of the model.
 
-    The reward is r = w·s, where s is the hidden state (H,) that transformers' classifier reads, that of the text's last
-    token which is no padding. w minimises the mean of −log σ(r_w − r_l) over pairs plus ridge/2 · |w|², in units in
-    which each coordinate of s has deviation 1. All other weights stay those of ``base``. Source: ours.
+    The reward is r = w·s, where s is the hidden state (H,) that transformers' classifier reads, that of the text's
+    last token. w minimises the mean of −log σ(r_w − r_l) over pairs plus ridge/2 · |w|², in units in which each
+    coordinate of s has deviation 1. All other weights stay those of ``base``. Source: ours.
 
-    ridges  the candidates: the one with the least loss on prompts left out of ``folds`` fits counts.
+    ridges  the candidates; taken is the one whose mean loss on prompts left out of ``folds`` fits is least.
     batch   texts that are computed at a time.
 
-    The other arguments and the files are those of ``train_reward``; log.jsonl has a row per candidate, in
-    their order, whose ``validation_loss`` is the mean over pairs that were left out. ValueError for pairs of a single
+    The other arguments and the files are those of ``train_reward``; log.jsonl has a row per candidate, in their
+    order; ``validation_loss`` is the mean over the pairs that were left out of a fit. ValueError for pairs of a single
     prompt.
     """
     settings = HeadSettings(template, tuple(ridges), folds, max_length)
@@ -130,7 +130,7 @@ def _states(scorer: Scorer, ids: Sequence[list[int]]) -> np.ndarray:
 def newton(difference: np.ndarray, ridge: float) -> np.ndarray:
     """Return the weights (H,) that minimise mean −log σ(D w) + ridge/2 · |w|², for differences D (N, H).
 
-    ArithmeticError where Newton's method, with steps halved as long as they do not descend, does not arrive.
+    ArithmeticError where Newton's method, with steps halved as long as they do not descend, does not converge.
     """
     number, width = difference.shape
     weights = np.zeros(width)
@@ -150,4 +150,4 @@ def newton(difference: np.ndarray, ridge: float) -> np.ndarray:
         while value(weights - size * step) > before - 0.25 * size * gain and size > 1e-6:
             size /= 2
         weights = weights - size * step
-    raise ArithmeticError(f"the head's fit did not arrive within {_STEPS} steps at ridge {ridge:g}")
+    raise ArithmeticError(f"the head's fit did not converge within {_STEPS} steps at ridge {ridge:g}")

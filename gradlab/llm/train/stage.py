@@ -151,7 +151,7 @@ class Stage(ABC):
         }  # fmt: skip
 
     def later(self) -> dict[str, Any]:
-        """Return the values of options that came later and that are not left out: the keys of older runs lack them."""
+        """Return the values of options that older runs lacked, where they are set: so older runs keep their keys."""
         settings = self.run.settings
         options = {"train_from": settings.train_from, "lora_base": settings.lora.base}
         return {name: value for name, value in options.items() if value not in (None, "whole")}
@@ -228,7 +228,7 @@ class Stage(ABC):
 
 
 def hidden_cache(settings: Settings, group: Group) -> HiddenCache:
-    """Return the cache of hidden states of the settings' model, which all that decides them names."""
+    """Return the cache of hidden states of the settings' model; its name is a hash of all that the states depend on."""
     spread_out = group.size > 1 and settings.distribution == "fsdp"
     kinds = precision_on(group.device, settings.precision), bool(settings.lora.rank), spread_out, group.device.type
     bits = [] if settings.lora.base == "whole" else [settings.lora.base]
