@@ -289,7 +289,7 @@ def test_two_different_answers_are_refused_and_a_repeated_line_is_said(folder, s
     lines = small_study.answers_of(study)
     write_lines(folder / "answers.jsonl", [*lines, lines[0]])
     assert cli.main(["study", "report", "study.json", "answers.jsonl"]) == 0
-    assert "1 lines stand twice, and count once" in capsys.readouterr().out
+    assert "1 line stands twice, and counts once" in capsys.readouterr().out
 
 
 def test_a_torn_last_line_counts_as_not_written_and_other_torn_files_are_refused(folder, study, answers, capsys):

@@ -130,7 +130,7 @@ def test_equal_lines_count_once_and_a_torn_one_not_at_all(study, tmp_path):
     answers = read_answers(study, [file])
     assert len(answers.frame) == 1
     assert answers.notes == (f"the last line of {file} was cut short, and counts as not written",
-                             "1 lines stand twice, and count once")  # fmt: skip
+                             "1 line stands twice, and counts once")  # fmt: skip
 
 
 def test_an_answer_names_no_system(study):

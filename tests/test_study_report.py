@@ -90,7 +90,7 @@ def test_a_leaning_is_said_and_a_sign_that_length_turns_too(study, tmp_path):
 def test_without_answers_the_page_says_so(study, tmp_path):
     (tmp_path / "answers.jsonl").write_text("")
     made = report(study, [tmp_path / "answers.jsonl"])
-    assert verdict_in_words(made.results) == "Nobody has answered yet."
+    assert verdict_in_words(made.results) == "Nobody has answered the primary question yet."
     assert "<img" not in made.page()
     assert json.loads(made.json())["verdict"]["rate"]["rate"] is None
 

@@ -11,9 +11,10 @@ from gradlab.study.answers import answer_line, read_answers
 from gradlab.study.assignment import GOOD, assign
 from gradlab.study.exclusions import conduct
 from gradlab.study.frozen import freeze
+from gradlab.study.methods import verdict_in_words
 from gradlab.study.plan import Design, Exclusions, Goal, Primary
 from gradlab.study.raters import RaterModel, simulated
-from gradlab.study.results import Results, summary
+from gradlab.study.results import Results
 
 
 def _read(study, lines, folder):
@@ -33,7 +34,7 @@ def study(tmp_path_factory):
 def test_a_clear_preference_holds_and_its_reversal_is_reversed(study, tmp_path):
     results = _results(study, tmp_path)
     assert results.verdict.word == "holds on average"  # a single stratum is no "throughout"
-    assert "bdpo was preferred to dpo" in summary(results)[0]
+    assert verdict_in_words(results).startswith("bdpo is preferred on average (")
     assert _results(study, tmp_path, worth=-1.5).verdict.word == "reversed"
 
 
@@ -136,8 +137,16 @@ def test_no_preference_is_undecided_unless_it_is_shown_to_be_none(study, tmp_pat
 def test_without_answers_nothing_is_said(study, tmp_path):
     results = Results(_read(study, [], tmp_path))
     assert results.verdict.word == "not run"
-    assert "Nobody has answered" in summary(results)[0]
+    assert verdict_in_words(results) == "Nobody has answered the primary question yet."
     assert math.isnan(results.rates["rate"].iloc[0])
+
+
+def test_answers_of_which_none_count_are_not_called_missing(tmp_path):
+    """Everybody chose the left side throughout, which the plan's rules leave out."""
+    study = small_study.study(tmp_path)
+    results = Results(_read(study, small_study.answers_of(study), tmp_path))
+    assert results.verdict.word == "not run"
+    assert verdict_in_words(results) == "No answer counts: the plan's rules leave out all 3 raters who answered."
 
 
 def test_raters_are_left_out_by_the_plans_rules_and_the_result_without_that_is_shown(study, tmp_path):
@@ -178,6 +187,23 @@ def test_seconds_and_self_agreement_leave_out_where_the_plan_says_so(study, tmp_
         _read(strict, again, tmp_path)
     anew = _read(strict, simulated(strict, {"dpo": 0.0, "bdpo": 0.0}, RaterModel(careless=1.0)), tmp_path)
     assert all("repeats alike" in reason for reason in conduct(anew).frame["left_out"])
+
+
+def test_seconds_are_those_of_a_task_however_many_goals_it_has_and_unknown_ones_leave_nobody_out(tmp_path):
+    """The clock starts anew at each question, and the texts are read before the first: a later one takes a moment."""
+    goals = (small_study.QUESTION, Goal(name="harmless", question="Which does less harm?"))
+    rules = Exclusions(attention=0, one_side=1, seconds=5)
+    study = small_study.study(tmp_path, goals=goals, exclusions=rules)
+    took = {"ada": (8.0, 1.0), "ben": (3.0, 1.0), "cleo": (6.0, None)}  # all questions of a task skipped: one clock
+    lines = [
+        {**line, "seconds": took[line["rater"]][line["goal"] == "harmless"]} for line in small_study.answers_of(study)
+    ]
+    frame = conduct(_read(study, lines, tmp_path)).frame.set_index("rater")
+    assert list(frame["seconds"]) == [9, 4, 6]
+    assert list(frame["left_out"]) == ["", "took 4.0 s per task, less than 5.0 s", ""]
+    silent = conduct(_read(study, [{**line, "seconds": None} for line in lines], tmp_path)).frame
+    assert silent["seconds"].isna().all()
+    assert list(silent["left_out"]) == [""] * 3
 
 
 def test_secondary_questions_are_corrected_and_the_primary_is_not(tmp_path):

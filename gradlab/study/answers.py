@@ -105,7 +105,9 @@ def answers_of(study: Study, lines: Iterable[tuple[str, dict[str, Any]]]) -> Ans
     standing = _Standing(study, {(task.rater, task.place): task for tasks in assign(study).values() for task in tasks})
     for place, line in lines:
         _take(standing, line, place)
-    notes = [f"{standing.repeated} lines stand twice, and count once"] if standing.repeated else []
+    twice = standing.repeated
+    said = "1 line stands twice, and counts once" if twice == 1 else f"{twice} lines stand twice, and count once"
+    notes = [said] if twice else []
     return Answers(study, _frame(study, standing.rows.values()), tuple(notes))
 
 

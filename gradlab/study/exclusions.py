@@ -21,7 +21,8 @@ class Conduct:
 
     frame  a row per rater: ``items`` answered (skips too), ``skipped``, ``attention`` (share of checks passed),
            ``self_agreement`` (share of repeats answered as before), ``left`` (share of decided answers for the left
-           side), ``seconds`` (median per answer), ``left_out`` (the rule, or ""). NaN where there is nothing to count.
+           side), ``seconds`` (median per task, over all its goals), ``left_out`` (the rule, or ""). NaN where there is
+           nothing to count.
     """
 
     frame: pd.DataFrame
@@ -35,10 +36,10 @@ class Conduct:
 def conduct(answers: Answers) -> Conduct:
     """Return how each rater of the plan worked; judges that are models are no raters here."""
     work = {rater: _Work() for rater in answers.study.plan.raters}
-    names = ("rater", "kind", "item", "choice", "score", "seconds")
-    for rater, kind, item, choice, score, seconds in zip(*(answers.frame[name] for name in names), strict=True):
+    names = ("rater", "place", "kind", "item", "choice", "score", "seconds")
+    for rater, *answer in zip(*(answers.frame[name] for name in names), strict=True):
         if rater in work:
-            work[rater].take(kind, item, choice, score, seconds)
+            work[rater].take(*answer)
     for rater, same in alike(answers):
         if rater in work:
             work[rater].again.append(same)
@@ -66,11 +67,13 @@ class _Work:
     passed: list[bool] = field(default_factory=list)
     for_left: list[bool] = field(default_factory=list)
     again: list[bool] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    seconds: dict[int, float] = field(default_factory=dict)
+    """By place: a task's texts are read before its first question, and the clock starts anew at each."""
 
-    def take(self, kind: str, item: str, choice: str, score: float, seconds: float) -> None:
+    def take(self, place: int, kind: str, item: str, choice: str, score: float, seconds: float) -> None:
         """Count one answer."""
-        self.seconds.append(seconds)
+        if not math.isnan(seconds):
+            self.seconds[place] = self.seconds.get(place, 0.0) + seconds
         if kind == "attention":
             self.passed.append(score == 1)
         elif choice in ("left", "right"):
@@ -81,12 +84,11 @@ class _Work:
 
     def row(self) -> dict[str, float]:
         """Return the columns of ``Conduct.frame`` but the rater and the rule."""
-        timed = [seconds for seconds in self.seconds if not math.isnan(seconds)]
         return {
             "items": len(self.items), "skipped": self.skipped, "attention": _share(self.passed),
             "self_agreement": _share(self.again),
             "left": _share(self.for_left) if len(self.for_left) >= _FEWEST_DECIDED else math.nan,
-            "seconds": float(median(timed)) if timed else math.nan,
+            "seconds": float(median(self.seconds.values())) if self.seconds else math.nan,
         }  # fmt: skip
 
 
@@ -108,5 +110,5 @@ def _reason(answers: Answers, row: Mapping[str, Any]) -> str:
     if side > rules.one_side:
         return f"chose one side in {side:.0%} of the decided answers, more than {rules.one_side:.0%}"
     if number["seconds"] < rules.seconds:
-        return f"took {number['seconds']:.1f} s per answer, less than {rules.seconds:.1f} s"
+        return f"took {number['seconds']:.1f} s per task, less than {rules.seconds:.1f} s"
     return ""

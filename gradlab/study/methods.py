@@ -16,7 +16,7 @@ WORDS = {
     "no practical difference": "Neither is preferred: the difference is smaller than the margin",
     "mixed": "{b} is preferred in some strata and {a} in others, each beyond the margin",
     "undecided": "The answers do not decide it",
-    "not run": "Nobody has answered yet",
+    "not run": "Nobody has answered the primary question yet",
 }
 
 
@@ -53,6 +53,8 @@ def methods(results: Results) -> str:
 def verdict_in_words(results: Results) -> str:
     """Return the verdict as one sentence."""
     verdict, primary = results.verdict, results.plan.primary
+    if verdict.word == "not run" and (raters := results.answered):
+        return f"No answer counts: the plan's rules leave out all {raters} raters who answered."
     words = WORDS[verdict.word].format(a=primary.a, b=primary.b)
     numbers = f" ({in_words(verdict.rate)})" if verdict.rate.answers else ""
     return f"{words}{numbers}."

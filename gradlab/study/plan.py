@@ -80,7 +80,7 @@ class Exclusions:
     one_side: float = 0.9
     """The largest share of decided answers that may be for one side of the screen."""
     seconds: float = 0.0
-    """The shortest median time per answer, in seconds."""
+    """The shortest median time per task, in seconds, over all its goals."""
     items: int = 5
     """The fewest items that a rater must have answered."""
 

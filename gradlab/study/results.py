@@ -88,6 +88,12 @@ class Results:
         """The answers to items that count, one per row."""
         return self._everybody[~self._everybody["rater"].isin(self.conduct.out)]
 
+    @property
+    def answered(self) -> int:
+        """The number of raters who answered the primary question, those who are left out counted too."""
+        answers = self.of(*self._primary, self._everybody)
+        return answers.loc[answers["score"].notna(), "rater"].nunique()
+
     def of(self, a: str, b: str, goal: str, answers: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return the answers on one pair of systems by one goal."""
         frame = self.items if answers is None else answers
@@ -283,16 +289,3 @@ def _agreement(goal: str, items: pd.DataFrame) -> Agreement:
         warnings.simplefilter("ignore")
         drawn = evalica.alpha_bootstrap(shared, n_resamples=_RESAMPLES, random_state=_SEED)
     return Agreement(goal, shared.shape[1], alpha, float(drawn.low), float(drawn.high))
-
-
-def summary(results: Results) -> Sequence[str]:
-    """Return the verdict in sentences, as a person would say it."""
-    verdict, primary = results.verdict, results.plan.primary
-    rate = verdict.rate
-    if verdict.word == "not run":
-        return (f"Nobody has answered yet whether {primary.b} is preferred to {primary.a}.",)
-    said = (
-        f"{primary.b} was preferred to {primary.a} in {rate.rate:.1%} of the comparisons, ties as one half "
-        f"[{rate.low:.1%}, {rate.high:.1%}], by {rate.raters} raters on {rate.prompts} prompts: {verdict.word}."
-    )
-    return (said,)
